@@ -1,0 +1,3 @@
+//! The command `reveille`.
+
+fn main() {}

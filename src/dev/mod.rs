@@ -1,0 +1,1 @@
+//! A throw-away Postgres server, for demos, tests and benches.

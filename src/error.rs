@@ -1,0 +1,157 @@
+//! What can go wrong, as one type with predicates.
+
+use std::fmt;
+
+use tokio_postgres::error::SqlState;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong: with which thing, and what to do about it.
+///
+/// Ask it with the predicates ([`is_invalid`](Error::is_invalid), [`is_unavailable`](Error::is_unavailable), …);
+/// its text is one line for a person and holds no password and no payload.
+pub struct Error {
+    kind: Kind,
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Invalid,
+    Unavailable,
+    SchemaMissing,
+    SchemaMismatch,
+    Denied,
+    NotFound,
+    Database,
+}
+
+impl Error {
+    /// An error for input that can never work: a bad name, option, payload or address.
+    pub(crate) fn invalid(message: impl Into<String>) -> Error {
+        Error { kind: Kind::Invalid, message: message.into(), source: None }
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Error {
+        Error { kind: Kind::Unavailable, message: message.into(), source: None }
+    }
+
+    pub(crate) fn schema_mismatch(message: impl Into<String>) -> Error {
+        Error { kind: Kind::SchemaMismatch, message: message.into(), source: None }
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Error {
+        Error { kind: Kind::NotFound, message: message.into(), source: None }
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// An error of the server or of the connection to it, while doing `what`.
+    pub(crate) fn database(what: &str, error: tokio_postgres::Error) -> Error {
+        let kind = kind_of(&error);
+        let reason = reason_of(&error);
+        let message = match kind {
+            Kind::SchemaMissing => {
+                format!("{what}: {reason}: the schema is not there or not current; run `reveille migrate`")
+            }
+            Kind::Denied => format!("{what}: {reason}; check the user, the password and the grants"),
+            Kind::Unavailable => format!("{what}: {reason}; is the server running and reachable?"),
+            _ => format!("{what}: {reason}"),
+        };
+        Error { kind, message, source: Some(Box::new(error)) }
+    }
+
+    /// The caller's input can never work; trying again will not help.
+    pub fn is_invalid(&self) -> bool {
+        self.kind == Kind::Invalid
+    }
+
+    /// The server cannot be reached, is starting or stopping, or has no connection free; trying again may help.
+    pub fn is_unavailable(&self) -> bool {
+        self.kind == Kind::Unavailable
+    }
+
+    /// The database lacks Reveille's schema: migrate it first.
+    pub fn is_schema_missing(&self) -> bool {
+        self.kind == Kind::SchemaMissing
+    }
+
+    /// The database's schema is older or newer than this program can work with.
+    pub fn is_schema_mismatch(&self) -> bool {
+        self.kind == Kind::SchemaMismatch
+    }
+
+    /// The server refused the user, the password or the access.
+    pub fn is_denied(&self) -> bool {
+        self.kind == Kind::Denied
+    }
+
+    /// The thing that was asked for does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.kind == Kind::NotFound
+    }
+
+    /// The server's error code (SQLSTATE), where the server reported one.
+    pub fn code(&self) -> Option<&SqlState> {
+        self.source.as_ref()?.downcast_ref::<tokio_postgres::Error>()?.code()
+    }
+}
+
+fn kind_of(error: &tokio_postgres::Error) -> Kind {
+    let Some(code) = error.code() else {
+        // Without a code the server said nothing: the connection failed, or a value could not be converted.
+        return if std::error::Error::source(error).is_some_and(|s| s.is::<std::io::Error>()) || error.is_closed() {
+            Kind::Unavailable
+        } else {
+            Kind::Database
+        };
+    };
+    match code.code() {
+        "3F000" | "42P01" | "42883" | "42703" => Kind::SchemaMissing,
+        "28000" | "28P01" | "42501" => Kind::Denied,
+        code if code.starts_with("08") || code.starts_with("57P") || code == "53300" => Kind::Unavailable,
+        code if code.starts_with("22") || code.starts_with("23") => Kind::Invalid,
+        _ => Kind::Database,
+    }
+}
+
+/// The server's own words where it has any, else the innermost cause.
+fn reason_of(error: &tokio_postgres::Error) -> String {
+    if let Some(db) = error.as_db_error() {
+        let mut reason = db.message().to_owned();
+        if let Some(hint) = db.hint() {
+            reason.push_str(" (");
+            reason.push_str(hint);
+            reason.push(')');
+        }
+        return reason;
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}({:?})", self.kind, self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
