@@ -1,0 +1,28 @@
+-- Enqueue jobs of which some are unique, one after another, in one statement.
+--
+--   $1 to $11 as in enqueue_all.sql
+--   $12 text[]  unique keys   $13 text[]  unique modes   $14 text[]  unique until
+select enqueued.id, enqueued.existed
+from unnest(
+    $1::text[], $2::text[], $3::jsonb[], $4::smallint[], $5::int[], $6::timestamptz[], $7::double precision[], $8::text[],
+    $9::double precision[], $10::jsonb[], $11::jsonb[], $12::text[], $13::text[], $14::text[]
+) with ordinality as new (
+    queue, kind, payload, priority, max_attempts, due, delay_seconds, key, timeout_seconds, tags, metadata, unique_key,
+    unique_mode, unique_until, place
+)
+cross join lateral reveille.enqueue(
+    kind => new.kind,
+    payload => new.payload,
+    queue => new.queue,
+    available_at => coalesce(new.due, now() + make_interval(secs => new.delay_seconds)),
+    priority => new.priority,
+    max_attempts => new.max_attempts,
+    timeout => make_interval(secs => new.timeout_seconds),
+    unique_key => new.unique_key,
+    unique_mode => new.unique_mode,
+    unique_until => new.unique_until,
+    key => new.key,
+    tags => case when new.tags is not null then array(select jsonb_array_elements_text(new.tags)) end,
+    metadata => new.metadata
+) as enqueued
+order by new.place

@@ -1,0 +1,31 @@
+-- Upkeep: empty the partitions of the history that are past every retention; fold the counters older than 5 minutes into
+-- a row a queue and minute, and forget those older than 7 days. One worker at a time; nobody waits.
+with mine as materialized (
+    select pg_try_advisory_xact_lock(hashtextextended('reveille.prune', 0)) as granted
+), old as (
+    delete from reveille.counters
+    using mine
+    where mine.granted and started_at < date_trunc('minute', now() - interval '5 minutes') and worker <> 0
+    returning counters.*
+), forgotten as (
+    delete from reveille.counters
+    using mine
+    where mine.granted and started_at < now() - interval '7 days' and worker = 0
+), folded as (
+    insert into reveille.counters as counters (
+        queue, started_at, worker, completed, failed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
+    )
+    select
+        queue, date_trunc('minute', started_at), 0, sum(completed), sum(failed), sum(wait_seconds), max(max_wait_seconds),
+        sum(run_seconds), max(max_run_seconds)
+    from old
+    group by queue, date_trunc('minute', started_at)
+    on conflict (queue, started_at, worker) do update
+    set completed = counters.completed + excluded.completed,
+        failed = counters.failed + excluded.failed,
+        wait_seconds = counters.wait_seconds + excluded.wait_seconds,
+        max_wait_seconds = greatest(counters.max_wait_seconds, excluded.max_wait_seconds),
+        run_seconds = counters.run_seconds + excluded.run_seconds,
+        max_run_seconds = greatest(counters.max_run_seconds, excluded.max_run_seconds)
+)
+select case when granted then reveille.truncate_finished_jobs() end as truncated from mine

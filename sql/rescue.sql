@@ -1,0 +1,80 @@
+-- Declare workers dead, and put back every job that is reserved by no live worker. A loss counts as a failure: due again
+-- at once for the first two in a row, then after 2^failures seconds, an hour at most; out of attempts, the job is dead.
+--
+--   $1 bigint[]       workers to declare dead
+--   $2 timestamptz[]  their last_seen_at as it was watched: one that has been seen since lives on
+--   $3 bigint         the worker that does this, for the counters
+--
+-- Returns a row a worker declared dead (job null) and a row a job (worker: who had held it).
+with watched as (
+    select * from unnest($1::bigint[], $2::timestamptz[]) as watched (id, last_seen_at)
+), died as (
+    delete from reveille.workers
+    using watched
+    where workers.id = watched.id and workers.last_seen_at = watched.last_seen_at
+    returning workers.id
+), orphans as materialized (
+    -- By the holders' ids, fixed before any row is locked: a row that another claims meanwhile does not match them.
+    select jobs.id, jobs.reserved_by as holder
+    from reveille.jobs
+    where jobs.reserved_at is not null
+        and jobs.reserved_by = any (array(
+            select reserved.reserved_by
+            from reveille.jobs as reserved
+            where reserved.reserved_at is not null
+                and not exists (
+                    select from reveille.workers
+                    where workers.id = reserved.reserved_by and workers.id not in (select died.id from died)
+                )
+        ))
+    for update of jobs skip locked
+), put_back as (
+    update reveille.jobs
+    set reserved_at = null,
+        reserved_by = null,
+        failures = jobs.failures + 1,
+        available_at = case
+            when jobs.cancel_requested_at is null and jobs.errors -> -1 ->> 'reason' = 'lost' and jobs.errors -> -2 ->> 'reason' = 'lost'
+            then now() + make_interval(secs => least(power(2, least(jobs.failures, 20)), 3600))
+            else now()
+        end,
+        errors = case when jsonb_array_length(jobs.errors) >= 100 then jobs.errors - 0 else coalesce(jobs.errors, '[]') end
+            || jsonb_build_object('at', now(), 'worker', orphans.holder, 'attempt', jobs.attempts, 'reason', 'lost',
+                'error', 'the worker that ran it died or was cut off')
+    from orphans
+    where jobs.id = orphans.id and jobs.failures + 1 < jobs.max_attempts
+    returning jobs.id, jobs.queue, orphans.holder
+), ended as (
+    delete from reveille.jobs
+    using orphans
+    where jobs.id = orphans.id and jobs.failures + 1 >= jobs.max_attempts
+    returning jobs.*, orphans.holder
+), buried as (
+    insert into reveille.dead_jobs (
+        id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, unique_key,
+        unique_until, key, timeout, tags, metadata, errors, progress, parent_id, schedule_id, reason, worker, wait_seconds,
+        run_seconds
+    )
+    select
+        id, queue, kind, payload, priority, attempts, failures + 1, max_attempts, available_at, created_at, unique_key,
+        unique_until, key, timeout, tags, metadata,
+        case when jsonb_array_length(errors) >= 100 then errors - 0 else coalesce(errors, '[]') end
+        || jsonb_build_object('at', now(), 'worker', holder, 'attempt', attempts, 'reason', 'lost',
+            'error', 'the worker that ran it died or was cut off'),
+        progress, parent_id, schedule_id, 'lost', holder, greatest(extract(epoch from reserved_at - available_at), 0),
+        extract(epoch from now() - reserved_at)
+    from ended
+), counted as (
+    insert into reveille.counters as counters (queue, started_at, worker, failed)
+    select lost.queue, date_bin('10 seconds', now(), 'epoch'), $3::bigint, count(*)
+    from (select queue from put_back union all select queue from ended) as lost
+    group by lost.queue
+    on conflict (queue, started_at, worker) do update set failed = counters.failed + excluded.failed
+)
+select died.id as worker, null::bigint as job from died
+union all
+select put_back.holder, put_back.id from put_back
+union all
+select ended.holder, ended.id from ended
+union all
+select null, null from reveille.ring(array(select queue from put_back))

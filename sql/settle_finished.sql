@@ -1,0 +1,48 @@
+-- End jobs for good, as completed or cancelled: into the history, unless their queue keeps none.
+--
+--   $1 bigint[]            ids            $2 bigint[]  workers that reserved them
+--   $3 int[]               attempts       $4 timestamptz[]  reserved_at: with the three before, the fence
+--   $5 text[]              outcomes       $6 double precision[]  run seconds
+--   $7 jsonb[]             results
+--
+-- Returns the ids that were settled; the others are no longer those workers' to settle.
+with ending as (
+    select * from unnest($1::bigint[], $2::bigint[], $3::int[], $4::timestamptz[], $5::text[], $6::double precision[], $7::jsonb[])
+        as ending (id, worker, attempts, reserved_at, outcome, run_seconds, result)
+), ended as (
+    delete from reveille.jobs
+    using ending
+    where jobs.id = ending.id and jobs.reserved_by = ending.worker
+        and jobs.attempts = ending.attempts and jobs.reserved_at = ending.reserved_at
+    returning
+        jobs.*, ending.worker, ending.outcome, ending.run_seconds, ending.result,
+        greatest(extract(epoch from jobs.reserved_at - jobs.available_at), 0)::double precision as wait_seconds
+), history as (
+    insert into reveille.finished_jobs (
+        day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at,
+        key, tags, metadata, errors, progress, parent_id, schedule_id, outcome, result, worker, wait_seconds, run_seconds
+    )
+    select
+        extract(epoch from now())::bigint / 86400 % 32, id, queue, kind, payload, priority, attempts, failures, max_attempts,
+        available_at, created_at, key, tags, metadata, errors, progress, parent_id, schedule_id, outcome, result, worker,
+        wait_seconds, run_seconds
+    from ended
+    where not exists (select from reveille.queues where queues.name = ended.queue and queues.retention = interval '0')
+), counted as (
+    insert into reveille.counters as counters (
+        queue, started_at, worker, completed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
+    )
+    select
+        queue, date_bin('10 seconds', now(), 'epoch'), worker, count(*), sum(wait_seconds), max(wait_seconds),
+        sum(run_seconds), max(run_seconds)
+    from ended
+    where outcome = 'completed'
+    group by queue, worker
+    on conflict (queue, started_at, worker) do update
+    set completed = counters.completed + excluded.completed,
+        wait_seconds = counters.wait_seconds + excluded.wait_seconds,
+        max_wait_seconds = greatest(counters.max_wait_seconds, excluded.max_wait_seconds),
+        run_seconds = counters.run_seconds + excluded.run_seconds,
+        max_run_seconds = greatest(counters.max_run_seconds, excluded.max_run_seconds)
+)
+select id from ended

@@ -1,0 +1,370 @@
+//! What a job is: its kind, its settings, and the two shapes it has in Rust: about to be enqueued, and reserved.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::payload::Payload;
+use crate::retry::RetryPolicy;
+
+/// A kind of job: the type of its payload, with the settings that all jobs of the kind share.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct SendWelcome { user_id: i64 }
+///
+/// impl reveille::Job for SendWelcome {
+///     const KIND: &'static str = "send_welcome";
+/// }
+/// ```
+pub trait Job: Serialize + DeserializeOwned + Send + 'static {
+    /// The kind's name in the database, 1 to 128 characters. Renaming the type leaves jobs alone; changing this orphans them.
+    const KIND: &'static str;
+    /// The queue that jobs of this kind go to unless told otherwise.
+    const QUEUE: &'static str = "default";
+    /// Their priority unless told otherwise.
+    const PRIORITY: Priority = Priority::Normal;
+    /// At how many failures such a job is dead unless told otherwise.
+    const MAX_ATTEMPTS: u32 = 20;
+    /// How long one attempt may take unless the job says otherwise; `None`: as long as it likes.
+    const TIMEOUT: Option<Duration> = None;
+
+    /// When a failed job of this kind is tried again.
+    fn retry_policy() -> RetryPolicy {
+        RetryPolicy::default()
+    }
+}
+
+/// What runs first within a queue; lower numbers are more urgent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Priority {
+    /// 0: before all others.
+    Urgent,
+    /// 1.
+    High,
+    /// 2: the default.
+    #[default]
+    Normal,
+    /// 3: when nothing else is due.
+    Low,
+}
+
+impl Priority {
+    pub(crate) fn level(self) -> i16 {
+        self as i16
+    }
+
+    pub(crate) fn from_level(level: i16) -> Priority {
+        match level {
+            0 => Priority::Urgent,
+            1 => Priority::High,
+            2 => Priority::Normal,
+            _ => Priority::Low,
+        }
+    }
+}
+
+impl std::str::FromStr for Priority {
+    type Err = Error;
+
+    /// By name (`urgent`, `high`, `normal`, `low`) or number (0 to 3).
+    fn from_str(text: &str) -> Result<Priority> {
+        match text {
+            "urgent" | "0" => Ok(Priority::Urgent),
+            "high" | "1" => Ok(Priority::High),
+            "normal" | "2" => Ok(Priority::Normal),
+            "low" | "3" => Ok(Priority::Low),
+            _ => Err(Error::invalid(format!("unknown priority {text:?}; use urgent, high, normal, low or 0 to 3"))),
+        }
+    }
+}
+
+/// When a new job is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// This long after the database's clock says now.
+    In(Duration),
+    /// At this time by the database's clock.
+    At(SystemTime),
+}
+
+/// What happens when a job of the same kind and unique key is live already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UniqueMode {
+    /// It is left as it is.
+    #[default]
+    Keep,
+    /// Unless it runs, it gets the new payload, tags and metadata.
+    Replace,
+    /// Unless it runs, it gets the new payload, tags, metadata and due time.
+    Debounce,
+}
+
+/// Until when a unique job keeps others of its kind and key away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UniqueUntil {
+    /// Until it first starts.
+    Started,
+    /// Until it has ended: completed, cancelled or dead.
+    #[default]
+    Finished,
+}
+
+impl UniqueMode {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            UniqueMode::Keep => "keep",
+            UniqueMode::Replace => "replace",
+            UniqueMode::Debounce => "debounce",
+        }
+    }
+}
+
+impl UniqueUntil {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            UniqueUntil::Started => "started",
+            UniqueUntil::Finished => "finished",
+        }
+    }
+}
+
+/// A job about to be enqueued. Its fields are the columns of `reveille.jobs` that a caller may set.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// The queue it goes to, 1 to 128 characters.
+    pub queue: String,
+    /// Which handler runs it, 1 to 128 characters.
+    pub kind: String,
+    /// What the handler gets.
+    pub payload: Payload,
+    /// What runs first.
+    pub priority: Priority,
+    /// When it may start.
+    pub due: Due,
+    /// At how many failures it is dead; at least 1.
+    pub max_attempts: u32,
+    /// How long one attempt may take; `None`: as its kind says.
+    pub timeout: Option<Duration>,
+    /// At most one live job of a kind has this key, 1 to 512 bytes.
+    pub unique_key: Option<String>,
+    /// What happens if one is there already.
+    pub unique_mode: UniqueMode,
+    /// Until when it keeps others away.
+    pub unique_until: UniqueUntil,
+    /// What it belongs to, for limits and order per key; 1 to 512 bytes.
+    pub key: Option<String>,
+    /// Free labels, at most 64.
+    pub tags: Vec<String>,
+    /// Free facts about the job.
+    pub metadata: Option<Map<String, Value>>,
+}
+
+/// Payloads above this many bytes are refused unless the caller raises the limit: 1 MiB.
+pub const MAX_PAYLOAD: usize = 1024 * 1024;
+
+impl NewJob {
+    /// A job of a kind with a payload and the defaults for everything else.
+    pub fn new(kind: impl Into<String>, payload: Payload) -> NewJob {
+        NewJob {
+            queue: "default".into(),
+            kind: kind.into(),
+            payload,
+            priority: Priority::Normal,
+            due: Due::In(Duration::ZERO),
+            max_attempts: 20,
+            timeout: None,
+            unique_key: None,
+            unique_mode: UniqueMode::Keep,
+            unique_until: UniqueUntil::Finished,
+            key: None,
+            tags: Vec::new(),
+            metadata: None,
+        }
+    }
+
+    /// The job that a typed value stands for, with the defaults of its kind.
+    pub fn of<J: Job>(job: &J) -> Result<NewJob> {
+        Ok(NewJob {
+            queue: J::QUEUE.into(),
+            priority: J::PRIORITY,
+            max_attempts: J::MAX_ATTEMPTS,
+            ..NewJob::new(J::KIND, Payload::encode(job)?)
+        })
+    }
+
+    /// Refuses what the table's constraints would refuse, before the caller's transaction is spoilt by it.
+    pub(crate) fn check(&self, max_payload: usize) -> Result<()> {
+        let size = self.payload.as_bytes().len();
+        if size > max_payload {
+            return Err(Error::invalid(format!(
+                "payload of {size} bytes is larger than the limit of {max_payload}; keep large data elsewhere and pass a reference, or raise the limit"
+            )));
+        }
+        check_name("queue", &self.queue)?;
+        check_name("kind", &self.kind)?;
+        check_key("unique_key", self.unique_key.as_deref())?;
+        check_key("key", self.key.as_deref())?;
+        if self.max_attempts == 0 || self.max_attempts > i32::MAX as u32 {
+            return Err(Error::invalid(format!("max_attempts must be 1 to {}", i32::MAX)));
+        }
+        if self.timeout == Some(Duration::ZERO) {
+            return Err(Error::invalid("timeout must be longer than zero"));
+        }
+        if self.tags.len() > 64 {
+            return Err(Error::invalid(format!("a job has at most 64 tags, not {}", self.tags.len())));
+        }
+        if self.tags.iter().any(|tag| tag.contains('\0')) {
+            return Err(Error::invalid("a tag holds a NUL character, which Postgres cannot store"));
+        }
+        if let Some(metadata) = &self.metadata {
+            Payload::encode(metadata)
+                .map_err(|_| Error::invalid("metadata holds a NUL character, which Postgres cannot store"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a queue's or kind's name that the table's constraints would refuse.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
+    if !(1..=128).contains(&name.chars().count()) {
+        return Err(Error::invalid(format!("{what} must have 1 to 128 characters, not {}", name.chars().count())));
+    }
+    if name.contains('\0') {
+        return Err(Error::invalid(format!("{what} holds a NUL character, which Postgres cannot store")));
+    }
+    Ok(())
+}
+
+fn check_key(what: &str, key: Option<&str>) -> Result<()> {
+    let Some(key) = key else { return Ok(()) };
+    if !(1..=512).contains(&key.len()) {
+        return Err(Error::invalid(format!("{what} must have 1 to 512 bytes, not {}", key.len())));
+    }
+    if key.contains('\0') {
+        return Err(Error::invalid(format!("{what} holds a NUL character, which Postgres cannot store")));
+    }
+    Ok(())
+}
+
+/// What became of an enqueue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Enqueued {
+    /// The job's id: the new one's, or that of the job which had the unique key already.
+    pub id: i64,
+    /// Whether a job with the unique key was there already, so that none was added.
+    pub existed: bool,
+}
+
+/// What makes a settlement count only while its reservation still stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Reservation {
+    /// The job.
+    pub id: i64,
+    /// The worker that reserved it.
+    pub worker: i64,
+    /// Which attempt this is, from 1.
+    pub attempt: i32,
+    /// Since when, by the database's clock.
+    pub reserved_at: SystemTime,
+}
+
+/// A job that a worker has reserved.
+#[derive(Debug, Clone)]
+pub struct ReservedJob {
+    /// The reservation under which it runs and is settled.
+    pub reservation: Reservation,
+    /// The queue it came from.
+    pub queue: String,
+    /// Which handler runs it.
+    pub kind: String,
+    /// What the handler gets.
+    pub payload: Payload,
+    /// Its level of urgency.
+    pub priority: Priority,
+    /// How many attempts have failed so far.
+    pub failures: u32,
+    /// At how many failures it is dead.
+    pub max_attempts: u32,
+    /// When it was due.
+    pub available_at: SystemTime,
+    /// When it was enqueued.
+    pub created_at: SystemTime,
+    /// What it belongs to.
+    pub key: Option<String>,
+    /// Free labels.
+    pub tags: Vec<String>,
+    /// Free facts about the job, as JSON.
+    pub metadata: Option<Payload>,
+    /// How long this attempt may take; `None`: as its kind says.
+    pub timeout: Option<Duration>,
+    /// Its cancelling was asked for before it could be stopped: it must not run again.
+    pub cancel_requested: bool,
+}
+
+impl ReservedJob {
+    /// How long it waited, from being due to being reserved, by the database's clock.
+    pub fn waited(&self) -> Duration {
+        self.reservation.reserved_at.duration_since(self.available_at).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job() -> NewJob {
+        NewJob::new("kind", Payload::encode(&()).unwrap())
+    }
+
+    #[test]
+    fn a_priority_is_read_by_name_or_number() {
+        assert_eq!("high".parse::<Priority>().unwrap(), Priority::High);
+        assert_eq!("3".parse::<Priority>().unwrap(), Priority::Low);
+        assert!("4".parse::<Priority>().unwrap_err().is_invalid());
+        for level in 0..4 {
+            assert_eq!(Priority::from_level(level).level(), level);
+        }
+    }
+
+    #[test]
+    fn what_the_table_would_refuse_is_refused_before() {
+        type Spoil = fn(&mut NewJob);
+        let spoils: [Spoil; 9] = [
+            |job| job.queue.clear(),
+            |job| job.kind = "k".repeat(129),
+            |job| job.kind = "a\0b".into(),
+            |job| job.unique_key = Some(String::new()),
+            |job| job.key = Some("k".repeat(513)),
+            |job| job.max_attempts = 0,
+            |job| job.timeout = Some(Duration::ZERO),
+            |job| job.tags = vec![String::new(); 65],
+            |job| job.tags = vec!["\0".into()],
+        ];
+        assert!(job().check(MAX_PAYLOAD).is_ok());
+        for spoil in spoils {
+            let mut job = job();
+            spoil(&mut job);
+            assert!(job.check(MAX_PAYLOAD).unwrap_err().is_invalid(), "{job:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_measured_in_characters_as_the_table_does() {
+        let mut job = job();
+        job.queue = "é".repeat(128);
+        assert!(job.check(MAX_PAYLOAD).is_ok());
+    }
+
+    #[test]
+    fn a_payload_above_the_limit_is_refused_with_both_sizes() {
+        let job = NewJob::new("kind", Payload::encode(&"x".repeat(100)).unwrap());
+        let error = job.check(50).unwrap_err().to_string();
+        assert!(error.contains("102") && error.contains("50"), "{error}");
+    }
+}
