@@ -1,0 +1,204 @@
+//! The one seam between the worker and where jobs are stored.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use serde_json::Value;
+
+use crate::error::Result;
+use crate::job::{Enqueued, NewJob, Reservation, ReservedJob};
+
+pub(crate) mod postgres;
+
+pub use postgres::Postgres;
+
+/// A store of jobs.
+///
+/// Small and object-safe, so that the worker does not know which one it runs on. One conformance suite holds all drivers
+/// to the same behaviour. Only the store's clock decides what is due; a driver takes and returns durations.
+///
+/// Every method may be called from any task, and again after an error; an error that
+/// [is unavailable](crate::Error::is_unavailable) means that trying again later may help.
+pub trait Driver: Send + Sync + 'static {
+    /// Check that the store can be worked with by this program: reachable, and its schema current.
+    fn check(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// Store jobs, all or none, and wake who waits for them. Returns one answer a job, in order.
+    fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>;
+
+    /// Introduce a worker. It can claim from here on, and is held for dead when its beats stop.
+    fn register<'a>(&'a self, worker: &'a WorkerInfo) -> BoxFuture<'a, Result<()>>;
+
+    /// Reserve up to `limit` due jobs of a queue, most urgent first. Nothing for a worker that is not registered, or from
+    /// a paused queue.
+    fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<ReservedJob>>>;
+
+    /// How long until the next unreserved job of a queue is due: zero if one is due already, `None` if there is none or
+    /// the queue is paused.
+    fn due_in<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<Option<Duration>>>;
+
+    /// Record how attempts ended. Returns, for each, whether its reservation still stood; one that does not changes
+    /// nothing.
+    fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<bool>>>;
+
+    /// Say that a worker lives, and hear what it has to know. Called from a runtime of its own.
+    fn beat(&self, worker: i64, stopping: bool) -> BoxFuture<'_, Result<Beat>>;
+
+    /// Declare peers dead that have not beaten since they were watched, and put back what no live worker holds. `worker`
+    /// is who asks.
+    fn rescue<'a>(&'a self, worker: i64, dead: &'a [Peer]) -> BoxFuture<'a, Result<Rescue>>;
+
+    /// Put back what is reserved by `worker` but not in `held`, without a failure: the answer to a claim was lost. Returns
+    /// the jobs put back.
+    fn release_strays<'a>(&'a self, worker: i64, held: &'a [i64]) -> BoxFuture<'a, Result<Vec<i64>>>;
+
+    /// Take a worker's leave. What it still holds is up for rescue.
+    fn leave(&self, worker: i64) -> BoxFuture<'_, Result<()>>;
+
+    /// Listen for signals until the stream ends or yields an error; once this returns, no later signal is missed.
+    fn listen(&self) -> BoxFuture<'_, Result<BoxStream<'static, Result<Signal>>>>;
+
+    /// Do the upkeep of the history, if no other worker is at it.
+    fn prune(&self) -> BoxFuture<'_, Result<()>>;
+}
+
+/// What a worker can be built on: a [`Database`](crate::Database), or any driver in an `Arc`.
+pub trait IntoDriver {
+    /// The driver to work with.
+    fn into_driver(self) -> Result<Arc<dyn Driver>>;
+}
+
+impl<D: Driver> IntoDriver for Arc<D> {
+    fn into_driver(self) -> Result<Arc<dyn Driver>> {
+        Ok(self)
+    }
+}
+
+impl IntoDriver for Arc<dyn Driver> {
+    fn into_driver(self) -> Result<Arc<dyn Driver>> {
+        Ok(self)
+    }
+}
+
+/// What a worker says of itself.
+#[derive(Debug, Clone)]
+pub struct WorkerInfo {
+    /// Random, new at each start.
+    pub id: i64,
+    /// Its host's name.
+    pub host: String,
+    /// Its process there.
+    pub pid: u32,
+    /// The queues it works.
+    pub queues: Vec<String>,
+    /// How many jobs it runs at once, all queues together.
+    pub slots: usize,
+}
+
+/// What a heartbeat brings back.
+#[derive(Debug, Clone)]
+pub struct Beat {
+    /// Whether the worker's own row still stands; if not, it has been declared dead and owns nothing any more.
+    pub alive: bool,
+    /// The other workers.
+    pub peers: Vec<Peer>,
+    /// Which of its running jobs are to be cancelled.
+    pub cancel: Vec<i64>,
+}
+
+/// Another worker, as seen at a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// Its id.
+    pub id: i64,
+    /// Its last heartbeat, by the store's clock.
+    pub last_seen_at: SystemTime,
+}
+
+/// What a rescue did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rescue {
+    /// The workers declared dead.
+    pub workers: Vec<i64>,
+    /// The jobs put back or, out of attempts, buried.
+    pub jobs: Vec<i64>,
+}
+
+/// What a listening worker hears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signal {
+    /// There may be new work in this queue.
+    Bell(String),
+    /// This job is to be cancelled, if you run it.
+    Cancel(i64),
+}
+
+/// How one attempt is to be recorded.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// Under which reservation it ran: the fence.
+    pub reservation: Reservation,
+    /// What becomes of the job.
+    pub ending: Ending,
+    /// How long it waited, from being due to being reserved.
+    pub waited: Duration,
+    /// How long it ran.
+    pub ran: Duration,
+}
+
+/// What becomes of a job after an attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ending {
+    /// It is done, with what its handler returned to be kept.
+    Completed(Option<Value>),
+    /// It ended without being done.
+    Cancelled,
+    /// It waits again: after a failure, or without one (snoozed, released).
+    Waiting {
+        /// What failed; `None`: nothing did.
+        failure: Option<Failure>,
+        /// When it is due again.
+        delay: Duration,
+    },
+    /// It is dead.
+    Dead(Failure),
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// In a word.
+    pub reason: Reason,
+    /// For a person.
+    pub error: String,
+}
+
+/// Why an attempt failed, in a word; kept with the error, and with the job if it dies of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Its handler returned an error or panicked.
+    Failed,
+    /// Its handler said that no further attempt can help.
+    Permanent,
+    /// It took longer than it may.
+    TimedOut,
+    /// Its worker died.
+    Lost,
+    /// Its payload does not fit its kind.
+    Undecodable,
+}
+
+impl Reason {
+    /// Its name in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Failed => "failed",
+            Reason::Permanent => "permanent",
+            Reason::TimedOut => "timed_out",
+            Reason::Lost => "lost",
+            Reason::Undecodable => "undecodable",
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Endings of attempts, sorted by what becomes of the job: one statement each for those that end, wait again, and die.
+
+use std::collections::HashSet;
+use std::time::SystemTime;
+
+use serde_json::Value;
+use tokio_postgres::types::{Json, ToSql};
+
+use super::Postgres;
+use super::insert::seconds;
+use crate::driver::{Ending, Settlement};
+use crate::error::Result;
+
+/// Settles all of them; returns the ids of those whose reservation still stood.
+pub(super) async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Result<HashSet<i64>> {
+    let (mut finished, mut waiting, mut dead) = (Vec::new(), Vec::new(), Vec::new());
+    for settlement in settlements {
+        match settlement.ending {
+            Ending::Completed(_) | Ending::Cancelled => finished.push(settlement),
+            Ending::Waiting { .. } => waiting.push(settlement),
+            Ending::Dead(_) => dead.push(settlement),
+        }
+    }
+    let (finished, waiting, dead) =
+        futures::future::try_join3(finish(driver, &finished), put_back(driver, &waiting), bury(driver, &dead)).await?;
+    Ok(finished.into_iter().chain(waiting).chain(dead).collect())
+}
+
+async fn finish(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>> {
+    let outcomes = column(settlements, |settlement| match settlement.ending {
+        Ending::Cancelled => "cancelled",
+        _ => "completed",
+    });
+    let results = column(settlements, |settlement| match &settlement.ending {
+        Ending::Completed(result) => result.as_ref().map(Json::<&Value>),
+        _ => None,
+    });
+    run(driver, &driver.statements.settle_finished, settlements, &[&outcomes, &ran(settlements), &results]).await
+}
+
+async fn put_back(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>> {
+    let failure = |settlement: &&Settlement| match &settlement.ending {
+        Ending::Waiting { failure: Some(failure), .. } => Some((failure.reason.name(), failure.error.clone())),
+        _ => None,
+    };
+    let (reasons, errors): (Vec<_>, Vec<_>) = settlements.iter().map(failure).map(Option::unzip).unzip();
+    let delays = column(settlements, |settlement| match settlement.ending {
+        Ending::Waiting { delay, .. } => seconds(delay),
+        _ => 0.0,
+    });
+    let waited = column(settlements, |settlement| settlement.waited.as_secs_f64());
+    let params: [&(dyn ToSql + Sync); 5] = [&reasons, &errors, &delays, &ran(settlements), &waited];
+    run(driver, &driver.statements.settle_waiting, settlements, &params).await
+}
+
+async fn bury(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>> {
+    let failure = |settlement: &&Settlement| match &settlement.ending {
+        Ending::Dead(failure) => Some((failure.reason.name(), failure.error.clone())),
+        _ => None,
+    };
+    let (reasons, errors): (Vec<_>, Vec<_>) = settlements.iter().map(failure).map(Option::unzip).unzip();
+    run(driver, &driver.statements.settle_dead, settlements, &[&reasons, &errors, &ran(settlements)]).await
+}
+
+/// Runs a settling statement: the fence first, in four arrays, then what is particular to it.
+async fn run(
+    driver: &Postgres,
+    sql: &str,
+    settlements: &[&Settlement],
+    particular: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<i64>> {
+    if settlements.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<i64> = column(settlements, |settlement| settlement.reservation.id);
+    let workers: Vec<i64> = column(settlements, |settlement| settlement.reservation.worker);
+    let attempts: Vec<i32> = column(settlements, |settlement| settlement.reservation.attempt);
+    let reserved_at: Vec<SystemTime> = column(settlements, |settlement| settlement.reservation.reserved_at);
+    let fence: [&(dyn ToSql + Sync); 4] = [&ids, &workers, &attempts, &reserved_at];
+    let rows = driver.query("settle jobs", sql, &[&fence, particular].concat()).await?;
+    Ok(rows.iter().map(|row| row.get("id")).collect())
+}
+
+fn ran(settlements: &[&Settlement]) -> Vec<f64> {
+    column(settlements, |settlement| settlement.ran.as_secs_f64())
+}
+
+fn column<'a, T>(settlements: &[&'a Settlement], field: impl Fn(&'a Settlement) -> T) -> Vec<T> {
+    settlements.iter().map(|settlement| field(settlement)).collect()
+}

@@ -1,0 +1,23 @@
+//! The statements of `sql/`, in the schema that is in use.
+
+use std::borrow::Cow;
+
+use crate::database::schema::Schema;
+
+macro_rules! statements {
+    ($($name:ident),+ $(,)?) => {
+        /// Each file of `sql/`, under its name.
+        pub(crate) struct Statements { $(pub(crate) $name: Cow<'static, str>,)+ }
+
+        impl Statements {
+            pub(crate) fn new(schema: &Schema) -> Statements {
+                Statements { $($name: schema.apply(include_str!(concat!("../../../sql/", stringify!($name), ".sql"))),)+ }
+            }
+        }
+    };
+}
+
+statements! {
+    beat, claim, due_in, leave, prune, register, release_strays, rescue,
+    settle_dead, settle_finished, settle_waiting,
+}

@@ -1,0 +1,173 @@
+//! Sending jobs.
+
+use std::future::IntoFuture;
+use std::time::{Duration, SystemTime};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::executor::Executor;
+use crate::job::{Due, Enqueued, Job, MAX_PAYLOAD, NewJob, Priority, UniqueMode, UniqueUntil};
+
+/// Enqueue a job; await it, after any options.
+///
+/// On a transaction the job exists once it commits, and never if it does not: enqueue where you write what the job is about.
+///
+/// ```no_run
+/// # use serde::{Deserialize, Serialize};
+/// # use std::time::Duration;
+/// # #[derive(Serialize, Deserialize)] struct SendWelcome { user_id: i64 }
+/// # impl reveille::Job for SendWelcome { const KIND: &'static str = "send_welcome"; }
+/// # async fn signup(client: &mut tokio_postgres::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let tx = client.transaction().await?;
+/// let user_id = tx.query_one("insert into users default values returning id", &[]).await?.get(0);
+/// reveille::enqueue(&tx, &SendWelcome { user_id }).delay(Duration::from_secs(60)).await?;
+/// tx.commit().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// Invalid, before anything is sent, if the job could not be stored (a name too long, a payload too large); else what the
+/// server says.
+pub fn enqueue<'a, E: Executor + ?Sized, J: Job>(executor: &'a E, job: &J) -> Enqueue<'a, E> {
+    Enqueue { executor, job: NewJob::of(job), schema: "reveille".into(), max_payload: MAX_PAYLOAD }
+}
+
+/// Enqueue a job given as its columns, for kinds that have no type here. Options and errors as in [`enqueue`].
+pub fn enqueue_raw<E: Executor + ?Sized>(executor: &E, job: NewJob) -> Enqueue<'_, E> {
+    Enqueue { executor, job: Ok(job), schema: "reveille".into(), max_payload: MAX_PAYLOAD }
+}
+
+/// Enqueue many jobs of a kind, all or none, in one statement; ids in order. Errors as in [`enqueue`].
+///
+/// ```no_run
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)] struct SendWelcome { user_id: i64 }
+/// # impl reveille::Job for SendWelcome { const KIND: &'static str = "send_welcome"; }
+/// # async fn example(client: &tokio_postgres::Client) -> reveille::Result<()> {
+/// let jobs: Vec<SendWelcome> = (1..=1000).map(|user_id| SendWelcome { user_id }).collect();
+/// reveille::enqueue_all(client, &jobs).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub async fn enqueue_all<'a, E: Executor + ?Sized, J: Job>(
+    executor: &E,
+    jobs: impl IntoIterator<Item = &'a J>,
+) -> Result<Vec<Enqueued>> {
+    let jobs = jobs.into_iter().map(NewJob::of).collect::<Result<Vec<NewJob>>>()?;
+    enqueue_all_raw(executor, &jobs).await
+}
+
+/// Enqueue many jobs given as their columns, all or none, in one statement; ids in order. Errors as in [`enqueue`].
+pub async fn enqueue_all_raw<E: Executor + ?Sized>(executor: &E, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+    jobs.iter().try_for_each(|job| job.check(MAX_PAYLOAD))?;
+    executor.insert("reveille", jobs).await
+}
+
+/// A job about to be enqueued: chain options, then await.
+#[must_use = "a job is enqueued only when this is awaited"]
+pub struct Enqueue<'a, E: ?Sized> {
+    executor: &'a E,
+    job: Result<NewJob>,
+    schema: String,
+    max_payload: usize,
+}
+
+impl<E: ?Sized> Enqueue<'_, E> {
+    fn set(mut self, set: impl FnOnce(&mut NewJob)) -> Self {
+        if let Ok(job) = &mut self.job {
+            set(job);
+        }
+        self
+    }
+
+    /// Into this queue, instead of its kind's.
+    pub fn queue(self, queue: impl Into<String>) -> Self {
+        self.set(|job| job.queue = queue.into())
+    }
+
+    /// Not before this long after now.
+    pub fn delay(self, delay: Duration) -> Self {
+        self.set(|job| job.due = Due::In(delay))
+    }
+
+    /// Not before this time, by the database's clock.
+    pub fn at(self, time: SystemTime) -> Self {
+        self.set(|job| job.due = Due::At(time))
+    }
+
+    /// Before or after others of its queue.
+    pub fn priority(self, priority: Priority) -> Self {
+        self.set(|job| job.priority = priority)
+    }
+
+    /// Dead after this many failures, at least 1.
+    pub fn max_attempts(self, max_attempts: u32) -> Self {
+        self.set(|job| job.max_attempts = max_attempts)
+    }
+
+    /// One attempt may take this long.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.set(|job| job.timeout = Some(timeout))
+    }
+
+    /// Only if no live job of its kind has this key; else none is added and [`Enqueued::existed`] is true.
+    pub fn unique_key(self, key: impl Into<String>) -> Self {
+        self.set(|job| job.unique_key = Some(key.into()))
+    }
+
+    /// What happens to the job that has the unique key already; default: it is kept as it is.
+    pub fn unique_mode(self, mode: UniqueMode) -> Self {
+        self.set(|job| job.unique_mode = mode)
+    }
+
+    /// Until when it keeps others with its unique key away; default: until it has ended.
+    pub fn unique_until(self, until: UniqueUntil) -> Self {
+        self.set(|job| job.unique_until = until)
+    }
+
+    /// What it belongs to, such as a tenant or an account.
+    pub fn key(self, key: impl Into<String>) -> Self {
+        self.set(|job| job.key = Some(key.into()))
+    }
+
+    /// A free label; may be called up to 64 times.
+    pub fn tag(self, tag: impl Into<String>) -> Self {
+        self.set(|job| job.tags.push(tag.into()))
+    }
+
+    /// Free facts about the job, such as a trace context.
+    pub fn metadata(self, metadata: Map<String, Value>) -> Self {
+        self.set(|job| job.metadata = Some(metadata))
+    }
+
+    /// Refuse a payload above this many bytes; default 1 MiB. The table takes 8 MiB at most.
+    pub fn max_payload(mut self, bytes: usize) -> Self {
+        self.max_payload = bytes;
+        self
+    }
+
+    /// Into the tables of this schema, instead of `reveille`. A [`Database`](crate::Database) or driver knows its own.
+    pub fn schema(mut self, schema: impl Into<String>) -> Self {
+        self.schema = schema.into();
+        self
+    }
+}
+
+impl<'a, E: Executor + ?Sized> IntoFuture for Enqueue<'a, E> {
+    type Output = Result<Enqueued>;
+    type IntoFuture = BoxFuture<'a, Result<Enqueued>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        async move {
+            let job = self.job?;
+            job.check(self.max_payload)?;
+            let enqueued = self.executor.insert(&self.schema, std::slice::from_ref(&job)).await?;
+            enqueued.first().copied().ok_or_else(|| Error::unavailable("enqueue: the server gave no answer"))
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,74 @@
+//! What a job can be enqueued on.
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::database::Database;
+use crate::database::schema::Schema;
+use crate::driver::postgres::insert::{Insert, enqueued};
+use crate::driver::{Driver, Postgres};
+use crate::error::Result;
+use crate::job::{Enqueued, NewJob};
+
+/// Something to enqueue on: a client or a transaction of tokio-postgres or deadpool-postgres, a [`Database`], or a driver.
+///
+/// On a transaction the jobs exist once it commits, and never if it does not.
+pub trait Executor: Sync {
+    /// Store jobs, all or none; one answer a job, in order.
+    #[doc(hidden)]
+    fn insert<'a>(&'a self, schema: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>;
+}
+
+/// Clients of tokio-postgres keep no statements, so the statement goes in one round trip, unnamed.
+macro_rules! insert_unnamed {
+    ($($client:ty),+) => {$(
+        impl Executor for $client {
+            fn insert<'a>(&'a self, schema: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
+                async move {
+                    let Some(insert) = Insert::of(&Schema::new(schema)?, jobs) else { return Ok(Vec::new()) };
+                    enqueued(self.query_typed(&insert.sql, &insert.typed()).await)
+                }
+                .boxed()
+            }
+        }
+    )+};
+}
+
+/// Clients of deadpool-postgres keep theirs prepared.
+macro_rules! insert_prepared {
+    ($($client:ty),+) => {$(
+        impl Executor for $client {
+            fn insert<'a>(&'a self, schema: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
+                async move {
+                    let Some(insert) = Insert::of(&Schema::new(schema)?, jobs) else { return Ok(Vec::new()) };
+                    let (types, params) = insert.prepared();
+                    let rows = async { self.query(&self.prepare_typed_cached(&insert.sql, &types).await?, &params).await };
+                    enqueued(rows.await)
+                }
+                .boxed()
+            }
+        }
+    )+};
+}
+
+insert_unnamed!(tokio_postgres::Client, tokio_postgres::Transaction<'_>);
+insert_prepared!(deadpool_postgres::Client, deadpool_postgres::Transaction<'_>);
+
+impl Executor for Database {
+    fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
+        async move { self.client().await?.insert(self.schema().name(), jobs).await }.boxed()
+    }
+}
+
+/// Drivers know where their jobs go; the schema is for clients, which do not.
+macro_rules! insert_by_driver {
+    ($($driver:ty),+) => {$(
+        impl Executor for $driver {
+            fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
+                Driver::enqueue(self, jobs)
+            }
+        }
+    )+};
+}
+
+insert_by_driver!(Postgres);
