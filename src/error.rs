@@ -38,6 +38,10 @@ impl Error {
         Error { kind: Kind::Unavailable, message: message.into(), source: None }
     }
 
+    pub(crate) fn schema_missing(message: impl Into<String>) -> Error {
+        Error { kind: Kind::SchemaMissing, message: message.into(), source: None }
+    }
+
     pub(crate) fn schema_mismatch(message: impl Into<String>) -> Error {
         Error { kind: Kind::SchemaMismatch, message: message.into(), source: None }
     }

@@ -1,0 +1,264 @@
+//! One attempt at one job: decode, run, and judge how it ended.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::driver::{Ending, Failure, Reason, Settlement};
+use crate::extract::{Context, States};
+use crate::handler::{Handlers, Registered};
+use crate::held::{Held, Hold};
+use crate::job::ReservedJob;
+use crate::outcome::Outcome;
+use crate::payload::Payload;
+use crate::retry::RetryPolicy;
+
+/// How long a job waits that nobody here has a handler for: another worker may, or a deploy may be under way.
+const NO_HANDLER_DELAY: Duration = Duration::from_secs(10);
+
+/// No more of an error than this is kept, in bytes.
+const MAX_ERROR: usize = 8 * 1024;
+
+/// Runs attempts, and hands their endings to the settler.
+pub(crate) struct Attempts {
+    pub(crate) handlers: Handlers,
+    pub(crate) states: Arc<States>,
+    pub(crate) held: Arc<Held>,
+    pub(crate) settler: mpsc::Sender<Settlement>,
+    /// Tripped when what still runs is to be given up.
+    pub(crate) give_up: CancellationToken,
+    pub(crate) running: TaskTracker,
+}
+
+impl Attempts {
+    /// Starts an attempt in a task of its own, which keeps the slot until its ending has been handed over.
+    pub(crate) fn start(self: &Arc<Self>, job: ReservedJob, slot: OwnedSemaphorePermit) {
+        let hold = self.held.take(job.reservation, job.cancel_requested);
+        let span =
+            tracing::info_span!("job", id = job.reservation.id, kind = %job.kind, attempt = job.reservation.attempt);
+        let attempts = Arc::clone(self);
+        self.running.spawn(
+            async move {
+                let started = Instant::now();
+                let (reservation, waited) = (job.reservation, job.waited());
+                let ending = attempts.run(job, &hold).await;
+                let settlement = Settlement { reservation, ending, waited, ran: started.elapsed() };
+                if attempts.settler.send(settlement).await.is_err() {
+                    tracing::error!("the settler is gone; the job will be rescued");
+                }
+                drop(slot);
+            }
+            .instrument(span),
+        );
+    }
+
+    async fn run(&self, job: ReservedJob, hold: &Hold) -> Ending {
+        if hold.cancel_requested() {
+            return Ending::Cancelled;
+        }
+        let Some(handler) = self.handlers.get(&job.kind) else {
+            tracing::warn!("no handler for this kind; putting the job back for {NO_HANDLER_DELAY:?}");
+            return Ending::Waiting { failure: None, delay: NO_HANDLER_DELAY };
+        };
+        let (failures, max_attempts) = (job.failures, job.max_attempts);
+        let ended = self.call(handler, job, hold).await;
+        let ending = judge(ended, hold, &handler.retry_policy, failures, max_attempts);
+        log(&ending);
+        ending
+    }
+
+    async fn call(&self, handler: &Registered, job: ReservedJob, hold: &Hold) -> Ended {
+        let timeout = job.timeout.or(handler.timeout);
+        let context = Context::new(job, timeout, hold.token.clone(), Arc::clone(&self.states));
+        let started = std::panic::catch_unwind(AssertUnwindSafe(|| handler.call(&context)));
+        let handling = match started {
+            Ok(Ok(handling)) => AssertUnwindSafe(handling).catch_unwind(),
+            Ok(Err(error)) => return Ended::Undecodable(error.to_string()),
+            Err(panic) => return Ended::Panicked(panic),
+        };
+        tokio::select! {
+            biased;
+            returned = handling => returned.map_or_else(Ended::Panicked, Ended::Returned),
+            () = sleep(timeout) => {
+                hold.token.cancel();
+                Ended::TimedOut(timeout.unwrap_or_default())
+            }
+            () = self.give_up.cancelled() => Ended::GivenUp,
+        }
+    }
+}
+
+/// How a handler came to its end.
+enum Ended {
+    Returned(Outcome),
+    Panicked(Box<dyn Any + Send>),
+    TimedOut(Duration),
+    Undecodable(String),
+    GivenUp,
+}
+
+/// What becomes of the job.
+fn judge(ended: Ended, hold: &Hold, retry_policy: &RetryPolicy, failures: u32, max_attempts: u32) -> Ending {
+    let failed = |reason, error: String, delay: Option<Duration>| {
+        if hold.cancel_requested() {
+            return Ending::Cancelled;
+        }
+        let failure = Failure { reason, error: shorten(error) };
+        if failures + 1 >= max_attempts {
+            return Ending::Dead(failure);
+        }
+        Ending::Waiting { delay: delay.unwrap_or_else(|| retry_policy.delay(failures + 1)), failure: Some(failure) }
+    };
+    match ended {
+        Ended::Returned(Outcome::Complete) => Ending::Completed(None),
+        Ended::Returned(Outcome::CompleteWith(result)) => Ending::Completed(storable(result)),
+        Ended::Returned(Outcome::Cancel) => Ending::Cancelled,
+        Ended::Returned(Outcome::Dead(error)) => dead(Reason::Permanent, error),
+        // The handler was told to stop and did: not its fault.
+        Ended::Returned(Outcome::Fail(_)) if hold.token.is_cancelled() && !hold.cancel_requested() => released(),
+        Ended::Returned(Outcome::Fail(error)) => failed(Reason::Failed, error, None),
+        Ended::Returned(Outcome::RetryIn(delay, error)) => failed(Reason::Failed, error, Some(delay)),
+        Ended::Returned(Outcome::Snooze(_)) if hold.cancel_requested() => Ending::Cancelled,
+        Ended::Returned(Outcome::Snooze(delay)) => Ending::Waiting { failure: None, delay },
+        Ended::Panicked(panic) => failed(Reason::Failed, format!("panicked: {}", panic_message(&*panic)), None),
+        Ended::TimedOut(timeout) => {
+            failed(Reason::TimedOut, format!("took longer than its timeout of {timeout:?}"), None)
+        }
+        Ended::Undecodable(error) => dead(Reason::Undecodable, error),
+        Ended::GivenUp => released(),
+    }
+}
+
+fn dead(reason: Reason, error: String) -> Ending {
+    Ending::Dead(Failure { reason, error: shorten(error) })
+}
+
+fn released() -> Ending {
+    Ending::Waiting { failure: None, delay: Duration::ZERO }
+}
+
+/// A result that the database cannot store is no reason to do the work again.
+fn storable(result: serde_json::Value) -> Option<serde_json::Value> {
+    match Payload::encode(&result) {
+        Ok(_) => Some(result),
+        Err(error) => {
+            tracing::warn!(%error, "the result cannot be kept");
+            None
+        }
+    }
+}
+
+fn log(ending: &Ending) {
+    match ending {
+        Ending::Waiting { failure: Some(failure), delay } => {
+            tracing::warn!(reason = failure.reason.name(), error = failure.error, retry_in = ?delay, "failed");
+        }
+        Ending::Dead(failure) => tracing::error!(reason = failure.reason.name(), error = failure.error, "dead"),
+        ending => tracing::debug!(?ending, "ended"),
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "with something that is no text".into())
+}
+
+/// As Postgres can store it: without NULs, and of bounded length.
+fn shorten(error: String) -> String {
+    let mut error = if error.contains('\0') { error.replace('\0', "\u{fffd}") } else { error };
+    if error.len() > MAX_ERROR {
+        let end = (0..=MAX_ERROR).rev().find(|&end| error.is_char_boundary(end)).unwrap_or_default();
+        error.truncate(end);
+        error.push('…');
+    }
+    error
+}
+
+async fn sleep(timeout: Option<Duration>) {
+    match timeout {
+        Some(timeout) => tokio::time::sleep(timeout).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::job::Reservation;
+
+    fn hold() -> Hold {
+        Held::default().take(Reservation { id: 1, worker: 1, attempt: 1, reserved_at: SystemTime::UNIX_EPOCH }, false)
+    }
+
+    fn judged(outcome: Outcome, failures: u32) -> Ending {
+        judge(Ended::Returned(outcome), &hold(), &RetryPolicy::fixed(Duration::from_secs(9)), failures, 3)
+    }
+
+    #[test]
+    fn a_failure_is_retried_by_the_policy_until_the_last_attempt() {
+        let failure = Failure { reason: Reason::Failed, error: "no".into() };
+        let waiting = Ending::Waiting { failure: Some(failure.clone()), delay: Duration::from_secs(9) };
+        assert_eq!(judged(Outcome::Fail("no".into()), 0), waiting);
+        assert_eq!(judged(Outcome::Fail("no".into()), 1), waiting);
+        assert_eq!(judged(Outcome::Fail("no".into()), 2), Ending::Dead(failure));
+    }
+
+    #[test]
+    fn a_retry_at_a_time_of_its_own_counts_as_a_failure_too() {
+        let Ending::Waiting { failure: Some(_), delay } =
+            judged(Outcome::RetryIn(Duration::from_secs(1), "x".into()), 0)
+        else {
+            panic!("it waits")
+        };
+        assert_eq!(delay, Duration::from_secs(1));
+        assert!(matches!(judged(Outcome::RetryIn(Duration::from_secs(1), "x".into()), 2), Ending::Dead(_)));
+    }
+
+    #[test]
+    fn a_snooze_is_no_failure_however_late() {
+        let delay = Duration::from_secs(60);
+        assert_eq!(judged(Outcome::Snooze(delay), 2), Ending::Waiting { failure: None, delay });
+    }
+
+    #[test]
+    fn a_handler_that_stops_because_it_was_told_to_has_not_failed() {
+        let hold = hold();
+        hold.token.cancel();
+        let fail = Ended::Returned(Outcome::Fail("stopped".into()));
+        assert_eq!(judge(fail, &hold, &RetryPolicy::default(), 0, 1), released());
+    }
+
+    #[test]
+    fn a_job_that_fails_after_its_cancelling_was_asked_for_is_cancelled() {
+        let held = Held::default();
+        let hold = held.take(hold().reservation, false);
+        held.cancel(1);
+        for outcome in [Outcome::Fail("x".into()), Outcome::Snooze(Duration::ZERO), Outcome::Cancel] {
+            assert_eq!(judge(Ended::Returned(outcome), &hold, &RetryPolicy::default(), 0, 9), Ending::Cancelled);
+        }
+        let done = judge(Ended::Returned(Outcome::Complete), &hold, &RetryPolicy::default(), 0, 9);
+        assert_eq!(done, Ending::Completed(None), "what is done is done");
+    }
+
+    #[test]
+    fn an_error_is_made_storable() {
+        assert_eq!(shorten("a\0b".into()), "a\u{fffd}b");
+        let long = shorten("é".repeat(MAX_ERROR));
+        assert!(long.len() <= MAX_ERROR + '…'.len_utf8() && long.ends_with('…'));
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_stored_is_dropped_and_the_job_is_done() {
+        assert_eq!(judged(Outcome::CompleteWith("a\0b".into()), 0), Ending::Completed(None));
+        assert_eq!(judged(Outcome::CompleteWith(7.into()), 0), Ending::Completed(Some(7.into())));
+    }
+}

@@ -1,0 +1,111 @@
+//! Creating Reveille's tables and bringing them up to date.
+
+use refinery::{Migration, Runner};
+use tokio_postgres::Client;
+
+use super::address::Address;
+use super::connect;
+use super::schema::Schema;
+use crate::error::{Error, Result};
+
+/// The files of `migrations/`, oldest first. A released one is never edited.
+pub(crate) const MIGRATIONS: [(&str, &str); 3] = [
+    ("V1__tables", include_str!("../../migrations/V1__tables.sql")),
+    ("V2__functions", include_str!("../../migrations/V2__functions.sql")),
+    ("V3__views", include_str!("../../migrations/V3__views.sql")),
+];
+
+/// The version of the schema that this program works with.
+pub(crate) const CURRENT: i32 = MIGRATIONS.len() as i32;
+
+/// Runs what is missing, under an advisory lock: refinery takes none, and processes that start together would collide.
+pub(crate) async fn migrate(address: &Address, schema: &Schema) -> Result<Vec<String>> {
+    let what = || format!("migrate {}", address.describe());
+    let (mut client, connection) = connect::open(address).await?;
+    let driving = tokio::spawn(connection);
+
+    // A current schema takes no lock at all, so that starting disturbs nobody.
+    if version(&client, schema).await? == CURRENT {
+        return Ok(Vec::new());
+    }
+    // Names in the migrations that are not qualified are the server's own.
+    let prepare = "set search_path = pg_catalog; set statement_timeout = 0; \
+        select pg_advisory_lock(hashtextextended('reveille.migrate', 0))";
+    client.batch_execute(&schema.apply(prepare)).await.map_err(|error| Error::database(&what(), error))?;
+    check_not_newer(version(&client, schema).await?)?;
+    if !exists(&client, "select from pg_namespace where nspname = $1", schema.name()).await? {
+        let create = format!("create schema {}", schema.name());
+        client.batch_execute(&create).await.map_err(|error| Error::database(&what(), error))?;
+    }
+    let report = runner(schema)?.run_async(&mut client).await.map_err(|error| failed(&what(), error))?;
+    drop(client);
+    let _ = driving.await;
+    Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+}
+
+/// Checks that the schema is there and that this program knows it.
+pub(crate) async fn check(client: &Client, schema: &Schema) -> Result<()> {
+    let version = version(client, schema).await?;
+    check_not_newer(version)?;
+    match version {
+        0 => Err(Error::schema_missing(format!(
+            "the database has no schema {:?} of Reveille's; run `reveille migrate`",
+            schema.name()
+        ))),
+        CURRENT => Ok(()),
+        older => Err(Error::schema_mismatch(format!(
+            "the schema is at version {older} and this program needs {CURRENT}; run `reveille migrate`"
+        ))),
+    }
+}
+
+fn check_not_newer(version: i32) -> Result<()> {
+    if version > CURRENT {
+        return Err(Error::schema_mismatch(format!(
+            "the schema is at version {version} and this program knows {CURRENT} at most; use a newer version of the program"
+        )));
+    }
+    Ok(())
+}
+
+/// The schema's version; 0 where there is none.
+async fn version(client: &Client, schema: &Schema) -> Result<i32> {
+    let history = history_table(schema);
+    if !exists(client, "select where to_regclass($1) is not null", &history).await? {
+        return Ok(0);
+    }
+    let row = client
+        .query_one(&*schema.apply("select coalesce(max(version), 0) as version from reveille.schema_history"), &[])
+        .await
+        .map_err(|error| Error::database("read the schema's version", error))?;
+    Ok(row.get("version"))
+}
+
+async fn exists(client: &Client, query: &str, name: &str) -> Result<bool> {
+    let rows = client
+        .query_typed(query, &[(&name, tokio_postgres::types::Type::TEXT)])
+        .await
+        .map_err(|error| Error::database("read the catalogue", error))?;
+    Ok(!rows.is_empty())
+}
+
+fn history_table(schema: &Schema) -> String {
+    format!("{}.schema_history", schema.name())
+}
+
+fn runner(schema: &Schema) -> Result<Runner> {
+    let migrations: Result<Vec<Migration>, _> =
+        MIGRATIONS.iter().map(|(name, sql)| Migration::unapplied(name, &schema.apply(sql))).collect();
+    let mut runner = Runner::new(&migrations.map_err(|error| failed("read the migrations", error))?);
+    runner.set_migration_table_name(history_table(schema));
+    Ok(runner)
+}
+
+fn failed(what: &str, error: refinery::Error) -> Error {
+    // The server's own words are innermost; refinery's wrapping repeats the statement.
+    let mut cause: &(dyn std::error::Error + 'static) = &error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    Error::schema_mismatch(format!("{what}: {cause}")).with_source(error.to_string())
+}

@@ -1,0 +1,175 @@
+//! Where the database is, and connections to it.
+
+pub(crate) mod address;
+pub(crate) mod connect;
+pub(crate) mod migrate;
+pub(crate) mod schema;
+pub(crate) mod tls;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+
+use crate::error::{Error, Result};
+use address::Address;
+use schema::Schema;
+
+/// A Postgres database that Reveille's tables are, or will be, in. Cheap to clone.
+///
+/// ```no_run
+/// # async fn example() -> reveille::Result<()> {
+/// let database = reveille::Database::connect("postgres://localhost/shop").await?;
+/// database.migrate().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Database {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    address: Address,
+    listen_address: Option<Address>,
+    schema: Schema,
+    pool: Pool,
+}
+
+/// How to connect, beyond the address; made by [`Database::options`].
+#[derive(Debug, Clone)]
+pub struct DatabaseOptions {
+    url: Option<String>,
+    listen_url: Option<String>,
+    schema: String,
+    max_connections: usize,
+}
+
+impl Database {
+    /// Connect to a server and make sure that it answers.
+    ///
+    /// `url` is a URL or a key-value string as libpq takes them (`sslmode` up to `verify-full`, several hosts, …). What it
+    /// leaves open comes from the `PG*` environment variables and `~/.pgpass`.
+    ///
+    /// # Errors
+    /// Invalid if the address makes no sense; unavailable if nobody answers there; denied if the login is refused.
+    pub async fn connect(url: impl Into<String>) -> Result<Database> {
+        Database::options(Some(url.into())).connect().await
+    }
+
+    /// Connect with more to say than the address; `None` takes it from the `PG*` environment variables alone.
+    pub fn options(url: Option<String>) -> DatabaseOptions {
+        DatabaseOptions { url, listen_url: None, schema: "reveille".into(), max_connections: 10 }
+    }
+
+    /// Create Reveille's tables, or bring them up to date; returns the names of the migrations that it ran.
+    ///
+    /// Several processes may do this at once: one does it, the others wait for it.
+    ///
+    /// # Errors
+    /// Denied if the user may not create a schema; mismatch if the schema is newer than this program.
+    pub async fn migrate(&self) -> Result<Vec<String>> {
+        migrate::migrate(&self.inner.address, &self.inner.schema).await
+    }
+
+    /// Check that Reveille's tables are there and that this program knows them.
+    ///
+    /// # Errors
+    /// Schema missing or mismatch, saying what to do.
+    pub async fn check(&self) -> Result<()> {
+        let client = self.client().await?;
+        migrate::check(&client, &self.inner.schema).await
+    }
+
+    /// A connection from this database's pool, for the caller's own statements and transactions.
+    ///
+    /// # Errors
+    /// Unavailable if none is free within 30 s or the server cannot be reached.
+    pub async fn client(&self) -> Result<deadpool_postgres::Client> {
+        take(&self.inner.pool, &self.inner.address).await
+    }
+
+    pub(crate) fn schema(&self) -> &Schema {
+        &self.inner.schema
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.inner.address
+    }
+
+    /// Where to listen: past the pooler, if the main address goes through one.
+    pub(crate) fn listen_address(&self) -> &Address {
+        self.inner.listen_address.as_ref().unwrap_or(&self.inner.address)
+    }
+
+    /// A pool of its own whose sessions start with `settings`.
+    pub(crate) fn pool_with(&self, settings: &'static str, max_connections: usize) -> Result<Pool> {
+        pool(&self.inner.address, Some(settings), max_connections)
+    }
+}
+
+impl DatabaseOptions {
+    /// The schema that Reveille's tables live in, instead of `reveille`: 1 to 40 of a-z, 0-9 and `_`. Channels and settings
+    /// are named after it too.
+    pub fn schema(mut self, name: impl Into<String>) -> DatabaseOptions {
+        self.schema = name.into();
+        self
+    }
+
+    /// Listen at another address: needed where the main one leads through a transaction pooler, which does not pass
+    /// notifications on.
+    pub fn listen_url(mut self, url: impl Into<String>) -> DatabaseOptions {
+        self.listen_url = Some(url.into());
+        self
+    }
+
+    /// At most so many connections for the caller's own use; default 10. A worker opens up to 6 of its own.
+    pub fn max_connections(mut self, max_connections: usize) -> DatabaseOptions {
+        self.max_connections = max_connections.max(1);
+        self
+    }
+
+    /// Connect and make sure that the server answers. Errors as in [`Database::connect`].
+    pub async fn connect(self) -> Result<Database> {
+        let address = Address::parse(self.url.as_deref())?;
+        let listen_address = self.listen_url.as_deref().map(|url| Address::parse(Some(url))).transpose()?;
+        let schema = Schema::new(&self.schema)?;
+        let pool = pool(&address, None, self.max_connections)?;
+        drop(take(&pool, &address).await?);
+        Ok(Database { inner: Arc::new(Inner { address, listen_address, schema, pool }) })
+    }
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Database({})", self.inner.address.describe())
+    }
+}
+
+fn pool(address: &Address, settings: Option<&'static str>, max_connections: usize) -> Result<Pool> {
+    let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(address.config().clone(), tls::tls(address)?, config);
+    let mut builder = Pool::builder(manager)
+        .max_size(max_connections)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(Duration::from_secs(30)));
+    if let Some(settings) = settings {
+        builder = builder.post_create(Hook::async_fn(move |client, _| {
+            Box::pin(async move { client.batch_execute(settings).await.map_err(HookError::Backend) })
+        }));
+    }
+    builder.build().map_err(|error| Error::invalid(format!("connection pool: {error}")))
+}
+
+/// A connection of a pool, its errors told as ours.
+pub(crate) async fn take(pool: &Pool, address: &Address) -> Result<deadpool_postgres::Client> {
+    use deadpool_postgres::PoolError;
+    let what = || format!("connect to {}", address.describe());
+    pool.get().await.map_err(|error| match error {
+        PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
+            Error::database(&what(), error)
+        }
+        PoolError::Timeout(_) => Error::unavailable(format!("{}: no connection became free within 30 s", what())),
+        error => Error::unavailable(format!("{}: {error}", what())),
+    })
+}

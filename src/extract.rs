@@ -1,0 +1,185 @@
+//! What a handler can ask for besides its job.
+
+use std::any::{Any, TypeId, type_name};
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Result};
+use crate::job::ReservedJob;
+
+/// Everything known about the attempt that a handler runs in; cheap to clone. Itself an argument that a handler may take.
+#[derive(Clone)]
+pub struct Context {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    job: ReservedJob,
+    timeout: Option<Duration>,
+    cancellation: CancellationToken,
+    states: Arc<States>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        job: ReservedJob,
+        timeout: Option<Duration>,
+        cancellation: CancellationToken,
+        states: Arc<States>,
+    ) -> Context {
+        Context { inner: Arc::new(Inner { job, timeout, cancellation, states }) }
+    }
+
+    /// The job's id.
+    pub fn id(&self) -> i64 {
+        self.inner.job.reservation.id
+    }
+
+    /// The job as it was reserved.
+    pub fn job(&self) -> &ReservedJob {
+        &self.inner.job
+    }
+
+    /// Which attempt this is.
+    pub fn attempt(&self) -> Attempt {
+        let job = &self.inner.job;
+        Attempt {
+            number: job.reservation.attempt.max(0) as u32,
+            failures: job.failures,
+            max_attempts: job.max_attempts,
+        }
+    }
+
+    /// How long this attempt may take; `None`: as long as it likes.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.inner.timeout
+    }
+
+    /// The job's metadata; empty if it has none.
+    pub fn metadata(&self) -> Map<String, Value> {
+        self.inner.job.metadata.as_ref().and_then(|metadata| metadata.decode().ok()).unwrap_or_default()
+    }
+
+    /// Tells when the handler had better stop.
+    pub fn cancellation(&self) -> Cancellation {
+        Cancellation(self.inner.cancellation.clone())
+    }
+}
+
+/// An argument of a handler behind its job: made from the attempt's [`Context`].
+///
+/// Built in: [`State`], [`Attempt`], [`Cancellation`] and [`Context`] itself.
+pub trait Extract: Sized + Send {
+    /// Make it.
+    fn extract(context: &Context) -> Self;
+
+    /// Whether it can be made on this worker; asked once, when the worker is built.
+    ///
+    /// # Errors
+    /// Invalid, saying what is missing.
+    fn check(states: &States) -> Result<()> {
+        let _ = states;
+        Ok(())
+    }
+}
+
+/// A value shared by the worker's handlers, by its type: what [`state`](crate::WorkerBuilder::state) was given.
+#[derive(Debug, Clone)]
+pub struct State<T>(pub T);
+
+impl<T> Deref for State<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Extract for State<T> {
+    fn extract(context: &Context) -> State<T> {
+        match context.inner.states.get::<T>() {
+            Some(state) => State(state.clone()),
+            // `check` has refused to build such a worker.
+            None => unreachable!("no state of type {}", type_name::<T>()),
+        }
+    }
+
+    fn check(states: &States) -> Result<()> {
+        states.get::<T>().map(drop).ok_or_else(|| {
+            let name = type_name::<T>();
+            Error::invalid(format!("a handler wants State<{name}>, which the worker has not: give it with .state(…)"))
+        })
+    }
+}
+
+/// The values shared by a worker's handlers, one of each type.
+#[derive(Default)]
+pub struct States(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
+
+impl States {
+    pub(crate) fn insert<T: Clone + Send + Sync + 'static>(&mut self, state: T) {
+        self.0.insert(TypeId::of::<T>(), Box::new(state));
+    }
+
+    fn get<T: 'static>(&self) -> Option<&T> {
+        self.0.get(&TypeId::of::<T>())?.downcast_ref()
+    }
+}
+
+/// Which attempt at a job this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// Counts from 1, over all the times that the job was reserved.
+    pub number: u32,
+    /// How many attempts have failed before this one.
+    pub failures: u32,
+    /// At how many failures the job is dead.
+    pub max_attempts: u32,
+}
+
+impl Attempt {
+    /// Whether the job is dead if this attempt fails.
+    pub fn is_last(&self) -> bool {
+        self.failures + 1 >= self.max_attempts
+    }
+}
+
+impl Extract for Attempt {
+    fn extract(context: &Context) -> Attempt {
+        context.attempt()
+    }
+}
+
+/// Tells a handler when it had better stop: its job is to be cancelled, its time is up, its worker shuts down, or its
+/// reservation is lost. A handler that does not look at it is not stopped by a cancel.
+#[derive(Debug, Clone)]
+pub struct Cancellation(pub(crate) CancellationToken);
+
+impl Cancellation {
+    /// Waits until the handler had better stop; for `tokio::select!`.
+    pub async fn cancelled(&self) {
+        self.0.cancelled().await;
+    }
+
+    /// Whether it had better stop now.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+}
+
+impl Extract for Cancellation {
+    fn extract(context: &Context) -> Cancellation {
+        context.cancellation()
+    }
+}
+
+impl Extract for Context {
+    fn extract(context: &Context) -> Context {
+        context.clone()
+    }
+}

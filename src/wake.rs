@@ -1,0 +1,159 @@
+//! What a sleeping claimer waits for, as one awaited answer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+
+/// How often to look while the listener is away.
+const POLL_WHILE_DEAF: Duration = Duration::from_millis(100);
+
+/// A bell for each queue that is worked here, and whether the listener hears.
+pub(crate) struct Bells {
+    queues: HashMap<String, Arc<Notify>>,
+    hearing: watch::Sender<bool>,
+}
+
+impl Bells {
+    pub(crate) fn new<'a>(queues: impl IntoIterator<Item = &'a str>) -> Bells {
+        let queues = queues.into_iter().map(|queue| (queue.to_owned(), Arc::default())).collect();
+        Bells { queues, hearing: watch::Sender::new(false) }
+    }
+
+    /// There may be work in this queue. Rings before the claimer next sleeps count as one.
+    pub(crate) fn ring(&self, queue: &str) {
+        if let Some(bell) = self.queues.get(queue) {
+            bell.notify_one();
+        }
+    }
+
+    /// The listener hears from here on: everybody looks at once, for what was missed.
+    pub(crate) fn hear(&self) {
+        self.hearing.send_replace(true);
+        self.queues.values().for_each(|bell| bell.notify_one());
+    }
+
+    /// The listener is away: everybody polls quickly until it hears again.
+    pub(crate) fn go_deaf(&self) {
+        self.hearing.send_replace(false);
+    }
+
+    /// The wake-up of one queue's claimer. With `listen` off nobody listens, and it polls at its own interval.
+    pub(crate) fn wake(&self, queue: &str, poll: Duration, listen: bool) -> Wake {
+        let bell = self.queues.get(queue).cloned().unwrap_or_default();
+        Wake { bell, hearing: listen.then(|| self.hearing.subscribe()), poll }
+    }
+}
+
+/// What ended a sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// The bell rang, or the listener is back.
+    Bell,
+    /// The next delayed job is due.
+    Due,
+    /// It is time for the fallback poll.
+    Poll,
+}
+
+/// Wakes one queue's claimer.
+pub(crate) struct Wake {
+    bell: Arc<Notify>,
+    hearing: Option<watch::Receiver<bool>>,
+    poll: Duration,
+}
+
+impl Wake {
+    /// Sleeps until there is a reason to look again. `due_in`: when the next job that is known of is due.
+    pub(crate) async fn next(&mut self, due_in: Option<Duration>) -> Reason {
+        tokio::select! {
+            () = self.bell.notified() => Reason::Bell,
+            () = sleep(due_in) => Reason::Due,
+            () = poll(self.poll, self.hearing.as_mut()) => Reason::Poll,
+        }
+    }
+}
+
+/// Waits for the next poll, which comes sooner while the listener is away.
+async fn poll(interval: Duration, hearing: Option<&mut watch::Receiver<bool>>) {
+    let Some(hearing) = hearing else { return tokio::time::sleep(interval).await };
+    let deaf = async {
+        loop {
+            // Being deaf has to last: a listener that comes back within the short interval rings anyway.
+            if hearing.wait_for(|hearing| !hearing).await.is_err() {
+                return std::future::pending().await;
+            }
+            let _ = tokio::time::timeout(POLL_WHILE_DEAF, hearing.wait_for(|hearing| *hearing)).await;
+            if !*hearing.borrow() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = tokio::time::sleep(interval) => {}
+        () = deaf => {}
+    }
+}
+
+async fn sleep(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[tokio::test(start_paused = true)]
+    async fn rings_before_a_sleep_are_one_and_are_not_lost() {
+        let bells = Bells::new(["mail"]);
+        bells.hear();
+        let mut wake = bells.wake("mail", HOUR, true);
+        bells.ring("mail");
+        bells.ring("mail");
+        assert_eq!(wake.next(None).await, Reason::Bell);
+        assert_eq!(wake.next(Some(Duration::from_millis(1))).await, Reason::Due);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earliest_reason_wins() {
+        let bells = Bells::new(["mail"]);
+        let mut wake = bells.wake("mail", Duration::from_secs(5), false);
+        assert_eq!(wake.next(Some(Duration::from_secs(4))).await, Reason::Due);
+        assert_eq!(wake.next(Some(Duration::from_secs(6))).await, Reason::Poll);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn polls_come_quickly_only_while_the_listener_is_away() {
+        let bells = Bells::new(["mail"]);
+        let mut wake = bells.wake("mail", HOUR, true);
+        let start = Instant::now();
+        assert_eq!(wake.next(None).await, Reason::Poll);
+        assert_eq!(start.elapsed(), POLL_WHILE_DEAF);
+
+        bells.hear();
+        assert_eq!(wake.next(None).await, Reason::Bell, "what was missed is looked for at once");
+        let start = Instant::now();
+        assert_eq!(wake.next(None).await, Reason::Poll);
+        assert_eq!(start.elapsed(), HOUR);
+
+        bells.go_deaf();
+        let start = Instant::now();
+        assert_eq!(wake.next(None).await, Reason::Poll);
+        assert_eq!(start.elapsed(), POLL_WHILE_DEAF);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_ring_for_another_queue_wakes_nobody() {
+        let bells = Bells::new(["mail"]);
+        let mut wake = bells.wake("mail", Duration::from_secs(5), false);
+        bells.ring("other");
+        assert_eq!(wake.next(None).await, Reason::Poll);
+    }
+}
