@@ -29,13 +29,18 @@ mod lease;
 mod settle;
 mod upkeep;
 
+mod admin;
 mod worker;
 
 #[cfg(feature = "dev")]
 pub mod dev;
 
+pub use admin::{Admin, Batch, Filter, QueueSettings, Record};
+pub use database::migrate::migrations_sql;
 pub use database::{Database, DatabaseOptions};
-pub use driver::{Driver, IntoDriver, Postgres};
+pub use driver::{
+    Beat, Driver, Ending, Failure, IntoDriver, Peer, Postgres, Reason, Rescue, Settlement, Signal, WorkerInfo,
+};
 pub use enqueue::{Enqueue, enqueue, enqueue_all, enqueue_all_raw, enqueue_raw};
 pub use error::{Error, Result};
 pub use executor::Executor;

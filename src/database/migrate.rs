@@ -18,6 +18,16 @@ pub(crate) const MIGRATIONS: [(&str, &str); 3] = [
 /// The version of the schema that this program works with.
 pub(crate) const CURRENT: i32 = MIGRATIONS.len() as i32;
 
+/// The SQL of all migrations, for who wants to read or run it elsewhere.
+///
+/// # Errors
+/// Invalid if the schema's name is not a plain one.
+pub fn migrations_sql(schema: &str) -> Result<String> {
+    let schema = Schema::new(schema)?;
+    let files = MIGRATIONS.iter().map(|(name, sql)| format!("-- {name}\n\n{}", schema.apply(sql)));
+    Ok(format!("create schema if not exists {};\n\n{}", schema.name(), files.collect::<Vec<_>>().join("\n")))
+}
+
 /// Runs what is missing, under an advisory lock: refinery takes none, and processes that start together would collide.
 pub(crate) async fn migrate(address: &Address, schema: &Schema) -> Result<Vec<String>> {
     let what = || format!("migrate {}", address.describe());

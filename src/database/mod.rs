@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 pub(crate) mod connect;
+pub(crate) mod insert;
 pub(crate) mod migrate;
 pub(crate) mod schema;
 pub(crate) mod tls;
@@ -87,6 +88,11 @@ impl Database {
     /// Unavailable if none is free within 30 s or the server cannot be reached.
     pub async fn client(&self) -> Result<deadpool_postgres::Client> {
         take(&self.inner.pool, &self.inner.address).await
+    }
+
+    /// The schema that Reveille's tables live in.
+    pub fn schema_name(&self) -> &str {
+        self.inner.schema.name()
     }
 
     pub(crate) fn schema(&self) -> &Schema {

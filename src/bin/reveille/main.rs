@@ -1,3 +1,186 @@
 //! The command `reveille`.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 the asked-for thing was not found or is not
+//! healthy, 2 error.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod connection;
+mod dead;
+mod demo;
+mod enqueue;
+mod exec;
+mod jobs;
+mod listen;
+mod migrate;
+mod output;
+mod queue;
+mod status;
+mod watchdog;
+mod work;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use connection::Connection;
+
+/// A job queue that lives in Postgres and wakes its workers.
+#[derive(Parser)]
+#[command(name = "reveille", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show the whole thing on a throw-away Postgres: enqueue, work, live progress, a summary.
+    Demo(demo::Demo),
+    /// Create Reveille's tables or bring them up to date.
+    Migrate(migrate::Migrate),
+    /// Enqueue a job.
+    Enqueue(enqueue::Enqueue),
+    /// Work jobs with a program in any language.
+    Work(work::Work),
+    /// Show the queues.
+    Status(status::Status),
+    /// List jobs.
+    Jobs(jobs::Jobs),
+    /// Show one job.
+    Job(jobs::JobById),
+    /// List the workers.
+    Workers(status::Workers),
+    /// Make jobs due now: waiting ones, or dead ones, which are revived.
+    Retry(jobs::Retry),
+    /// Cancel jobs; the handler of one that runs is told.
+    Cancel(jobs::Cancel),
+    /// List, revive or purge dead jobs.
+    Dead(dead::Dead),
+    /// Start no more jobs of a queue.
+    Pause(queue::Pause),
+    /// Start jobs of a queue again.
+    Resume(queue::Resume),
+    /// Settings of queues.
+    #[command(subcommand)]
+    Queue(queue::Queue),
+    /// Do the upkeep that workers do each minute.
+    Prune(queue::Prune),
+    /// Print each bell as it rings.
+    Listen(listen::Listen),
+    #[command(hide = true)]
+    Watchdog,
+}
+
+/// How a command ends that did not succeed.
+enum Failure {
+    /// The asked-for thing was not found, or is not healthy; what there is to say has been said.
+    NotFound,
+    /// One line for a person.
+    Error(String),
+}
+
+impl From<reveille::Error> for Failure {
+    fn from(error: reveille::Error) -> Failure {
+        Failure::Error(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        // Whoever read our output has had enough.
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        Failure::Error(error.to_string())
+    }
+}
+
+impl From<String> for Failure {
+    fn from(error: String) -> Failure {
+        Failure::Error(error)
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let failed = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => Err(error.into()),
+    };
+    match failed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::NotFound) => ExitCode::from(1),
+        Err(Failure::Error(error)) => {
+            eprintln!("error: {}", one_line(&error));
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Outcome {
+    let connection = &cli.connection;
+    log_to_stderr(&cli.command);
+    match cli.command {
+        Command::Demo(command) => command.run(connection).await,
+        Command::Migrate(command) => command.run(connection).await,
+        Command::Enqueue(command) => command.run(connection).await,
+        Command::Work(command) => command.run(connection).await,
+        Command::Status(command) => command.run(connection).await,
+        Command::Jobs(command) => command.run(connection).await,
+        Command::Job(command) => command.run(connection).await,
+        Command::Workers(command) => command.run(connection).await,
+        Command::Retry(command) => command.run(connection).await,
+        Command::Cancel(command) => command.run(connection).await,
+        Command::Dead(command) => command.run(connection).await,
+        Command::Pause(command) => command.run(connection).await,
+        Command::Resume(command) => command.run(connection).await,
+        Command::Queue(command) => command.run(connection).await,
+        Command::Prune(command) => command.run(connection).await,
+        Command::Listen(command) => command.run(connection).await,
+        Command::Watchdog => watchdog::run(),
+    }
+}
+
+/// Only a worker has something to tell on its way; `RUST_LOG` says otherwise.
+fn log_to_stderr(command: &Command) {
+    use tracing_subscriber::EnvFilter;
+    let default = match command {
+        Command::Work(_) => "info",
+        Command::Demo(_) => "off",
+        _ => "warn",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .with_target(false)
+        .init();
+}
+
+/// Help as clap prints it; anything else in one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    let (what, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let usage = rest.lines().find_map(|line| line.strip_prefix("Usage: "));
+    let usage = usage.map(|usage| format!("; usage: {usage}")).unwrap_or_default();
+    eprintln!("{}{usage} (see --help)", one_line(what));
+    ExitCode::from(2)
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,11 @@
+-- One job, wherever it is.
+--
+--   $1 bigint  id
+select to_jsonb(jobs) || jsonb_build_object('state',
+    case when reserved_at is not null then 'running' when available_at > now() then 'delayed' else 'ready' end) as record
+from reveille.jobs where id = $1
+union all
+select to_jsonb(dead_jobs) || jsonb_build_object('state', 'dead') from reveille.dead_jobs where id = $1
+union all
+select to_jsonb(finished_jobs) - 'day' || jsonb_build_object('state', outcome) from reveille.finished_jobs where id = $1
+limit 1

@@ -1,0 +1,12 @@
+-- Dead jobs, newest first.
+--
+--   $1 text  queue, or null: any    $2 text  kind, or null: any    $3 bigint  how many at most
+--   $4 text  reason, or null: any
+select to_jsonb(listed) as record
+from (
+    select 'dead' as state, dead_jobs.*
+    from reveille.dead_jobs
+    where ($1::text is null or queue = $1) and ($2::text is null or kind = $2) and ($4::text is null or reason = $4)
+    order by id desc
+    limit $3
+) as listed

@@ -1,0 +1,14 @@
+-- Finished jobs within their queue's retention, newest first.
+--
+--   $1 text  queue, or null: any    $2 text  kind, or null: any    $3 bigint  how many at most
+--   $4 text  outcome: completed or cancelled, or null: any
+select to_jsonb(listed) - 'day' as record
+from (
+    select finished_jobs.outcome as state, finished_jobs.*
+    from reveille.finished_jobs
+    where ($1::text is null or queue = $1) and ($2::text is null or kind = $2) and ($4::text is null or outcome = $4)
+        and finished_at > now() - coalesce(
+            (select retention from reveille.queues where name = finished_jobs.queue), interval '1 day')
+    order by id desc
+    limit $3
+) as listed

@@ -1,0 +1,245 @@
+//! Looking at jobs and putting them right: what the command does, for programs.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Map, Value};
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::job::check_name;
+
+/// A row of one of the views or tables: its columns by name, times in ISO 8601, intervals as Postgres prints them.
+pub type Record = Map<String, Value>;
+
+/// The administrator's view of a [`Database`]; made by [`Database::admin`].
+#[derive(Debug, Clone)]
+pub struct Admin {
+    database: Database,
+}
+
+/// Which jobs to list, or to revive or purge.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only of this queue.
+    pub queue: Option<String>,
+    /// Only of this kind.
+    pub kind: Option<String>,
+    /// Only in this state: `ready`, `delayed`, `running`, `failing`; `dead`; `completed`, `cancelled`, `finished`. For
+    /// dead jobs, a reason as well: `failed`, `permanent`, `timed_out`, `lost`, `undecodable`.
+    pub state: Option<String>,
+}
+
+/// Settings of a queue to change.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct QueueSettings {
+    /// How long its finished jobs are kept, at most 30 days; `Some(None)`: back to the default of one day.
+    pub retention: Option<Option<Duration>>,
+    /// Whether it starts no jobs.
+    pub paused: Option<bool>,
+    /// Whether enqueuing rings the bell.
+    pub bell: Option<bool>,
+}
+
+/// What became of a batch of dead jobs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Revived or purged.
+    pub done: u64,
+    /// Left dead, because a live job has the unique key.
+    pub left_over: u64,
+}
+
+const REASONS: [&str; 5] = ["failed", "permanent", "timed_out", "lost", "undecodable"];
+/// How many dead jobs are revived or purged in one transaction.
+const BATCH: i64 = 1000;
+
+impl Database {
+    /// For looking at jobs and putting them right.
+    pub fn admin(&self) -> Admin {
+        Admin { database: self.clone() }
+    }
+}
+
+impl Admin {
+    /// The rows of a view of Reveille's: `queue_stats`, `running_jobs`, `failing_jobs`, `dead_jobs_overview`,
+    /// `worker_status`, `throughput`.
+    ///
+    /// # Errors
+    /// Invalid for any other name.
+    pub async fn view(&self, name: &str) -> Result<Vec<Record>> {
+        let sql = match name {
+            "queue_stats" => "select to_jsonb(queue_stats) as record from reveille.queue_stats order by queue",
+            "running_jobs" => {
+                "select to_jsonb(running_jobs) as record from reveille.running_jobs order by running_for desc"
+            }
+            "failing_jobs" => "select to_jsonb(failing_jobs) as record from reveille.failing_jobs order by id desc",
+            "dead_jobs_overview" => {
+                "select to_jsonb(o) as record from reveille.dead_jobs_overview as o order by jobs desc"
+            }
+            "worker_status" => {
+                "select to_jsonb(worker_status) as record from reveille.worker_status order by started_at"
+            }
+            "throughput" => {
+                "select to_jsonb(throughput) as record from reveille.throughput order by minute desc, queue"
+            }
+            _ => return Err(Error::invalid(format!("there is no view {name:?}"))),
+        };
+        records(self.query("read a view", sql, &[]).await?)
+    }
+
+    /// Jobs in one state, newest first; without a state, all live ones.
+    pub async fn jobs(&self, filter: &Filter, limit: u32) -> Result<Vec<Record>> {
+        let state = filter.state.as_deref();
+        let (sql, state) = match state {
+            None | Some("ready" | "delayed" | "running" | "failing") => (include_str!("../sql/list_jobs.sql"), state),
+            Some("dead") => (include_str!("../sql/list_dead_jobs.sql"), None),
+            Some(reason) if REASONS.contains(&reason) => (include_str!("../sql/list_dead_jobs.sql"), state),
+            Some("completed" | "cancelled") => (include_str!("../sql/list_finished_jobs.sql"), state),
+            Some("finished") => (include_str!("../sql/list_finished_jobs.sql"), None),
+            Some(unknown) => {
+                return Err(Error::invalid(format!(
+                    "unknown state {unknown:?}; use ready, delayed, running, failing, dead, completed, cancelled or finished"
+                )));
+            }
+        };
+        let limit = i64::from(limit);
+        let params: [(&(dyn ToSql + Sync), Type); 4] =
+            [(&filter.queue, Type::TEXT), (&filter.kind, Type::TEXT), (&limit, Type::INT8), (&state, Type::TEXT)];
+        records(self.query("list jobs", sql, &params).await?)
+    }
+
+    /// One job, wherever it is; `None` if nothing is known of it.
+    pub async fn job(&self, id: i64) -> Result<Option<Record>> {
+        let rows = self.query("look up a job", include_str!("../sql/job.sql"), &[(&id, Type::INT8)]).await?;
+        Ok(records(rows)?.pop())
+    }
+
+    /// Make a job due now: `due`, `revived`, `running`, `finished` or `unknown`, as `reveille.retry` says.
+    pub async fn retry(&self, id: i64) -> Result<String> {
+        self.text("retry a job", "select reveille.retry($1) as text", &[(&id, Type::INT8)]).await
+    }
+
+    /// Cancel a job: `cancelled`, `requested`, `finished`, `dead` or `unknown`, as `reveille.cancel` says.
+    pub async fn cancel(&self, id: i64) -> Result<String> {
+        self.text("cancel a job", "select reveille.cancel($1) as text", &[(&id, Type::INT8)]).await
+    }
+
+    /// Start no more jobs of this queue, anywhere, until it is resumed.
+    pub async fn pause(&self, queue: &str) -> Result<()> {
+        check_name("queue", queue)?;
+        self.query("pause a queue", "select reveille.pause($1)", &[(&queue, Type::TEXT)]).await.map(drop)
+    }
+
+    /// Start jobs of this queue again.
+    pub async fn resume(&self, queue: &str) -> Result<()> {
+        check_name("queue", queue)?;
+        self.query("resume a queue", "select reveille.resume($1)", &[(&queue, Type::TEXT)]).await.map(drop)
+    }
+
+    /// Change settings of a queue.
+    ///
+    /// # Errors
+    /// Invalid for a bad name or a retention of more than 30 days.
+    pub async fn set_queue(&self, queue: &str, settings: QueueSettings) -> Result<()> {
+        check_name("queue", queue)?;
+        if settings.retention.flatten().is_some_and(|retention| retention > Duration::from_secs(30 * 86_400)) {
+            return Err(Error::invalid("retention must be 30 days at most"));
+        }
+        if settings.retention.is_some() || settings.bell.is_some() {
+            let retention = settings.retention.map(|retention| retention.map_or(-1.0, |kept| kept.as_secs_f64()));
+            let params: [(&(dyn ToSql + Sync), Type); 3] =
+                [(&queue, Type::TEXT), (&retention, Type::FLOAT8), (&settings.bell, Type::BOOL)];
+            self.query("set a queue", include_str!("../sql/set_queue.sql"), &params).await?;
+        }
+        match settings.paused {
+            Some(true) => self.pause(queue).await,
+            Some(false) => self.resume(queue).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Revive the dead jobs that pass the filter, a thousand a transaction.
+    pub async fn revive_dead(&self, filter: &Filter) -> Result<Batch> {
+        self.in_batches("revive dead jobs", include_str!("../sql/revive_dead_jobs.sql"), filter).await
+    }
+
+    /// Delete the dead jobs that pass the filter for good, a thousand a transaction.
+    pub async fn purge_dead(&self, filter: &Filter) -> Result<Batch> {
+        self.in_batches("purge dead jobs", include_str!("../sql/purge_dead_jobs.sql"), filter).await
+    }
+
+    /// Delete one dead job for good; whether there was such a one.
+    pub async fn purge_dead_job(&self, id: i64) -> Result<bool> {
+        let sql = include_str!("../sql/purge_dead_job.sql");
+        Ok(!self.query("purge a dead job", sql, &[(&id, Type::INT8)]).await?.is_empty())
+    }
+
+    /// A time as Postgres reads it: `2026-12-24 18:00+01`, `tomorrow`, …
+    ///
+    /// # Errors
+    /// Invalid if it is no time.
+    pub async fn read_time(&self, text: &str) -> Result<SystemTime> {
+        let rows = self.query("read a time", "select $1::text::timestamptz as time", &[(&text, Type::TEXT)]).await?;
+        let row = rows.first().ok_or_else(|| Error::unavailable("read a time: the server gave no answer"))?;
+        row.try_get("time").map_err(|_| Error::invalid(format!("{text:?} is no time that a job can be due at")))
+    }
+
+    /// Do the upkeep that workers do each minute: returns how many daily partitions of the history were emptied, or
+    /// `None` if a worker is at it.
+    pub async fn prune(&self) -> Result<Option<u32>> {
+        let rows = self.query("prune", include_str!("../sql/prune.sql"), &[]).await?;
+        let truncated: Option<i32> = rows.first().and_then(|row| row.get("truncated"));
+        Ok(truncated.map(|count| count.max(0) as u32))
+    }
+
+    async fn in_batches(&self, what: &str, sql: &'static str, filter: &Filter) -> Result<Batch> {
+        let reason = match filter.state.as_deref() {
+            None | Some("dead") => None,
+            Some(reason) if REASONS.contains(&reason) => Some(reason),
+            Some(unknown) => {
+                return Err(Error::invalid(format!("unknown reason {unknown:?}; use one of {}", REASONS.join(", "))));
+            }
+        };
+        let (mut batch, mut above) = (Batch::default(), 0i64);
+        loop {
+            let params: [(&(dyn ToSql + Sync), Type); 5] = [
+                (&filter.queue, Type::TEXT),
+                (&filter.kind, Type::TEXT),
+                (&BATCH, Type::INT8),
+                (&reason, Type::TEXT),
+                (&above, Type::INT8),
+            ];
+            let rows = self.query(what, sql, &params).await?;
+            let Some(row) = rows.first() else { return Ok(batch) };
+            batch.done += row.get::<_, i64>("done").max(0) as u64;
+            batch.left_over += row.get::<_, i64>("left_over").max(0) as u64;
+            match row.get("last_id") {
+                Some(last) => above = last,
+                None => return Ok(batch),
+            }
+        }
+    }
+
+    async fn text(&self, what: &str, sql: &'static str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<String> {
+        let rows = self.query(what, sql, params).await?;
+        let row = rows.first().ok_or_else(|| Error::unavailable(format!("{what}: the server gave no answer")))?;
+        Ok(row.get("text"))
+    }
+
+    async fn query(&self, what: &str, sql: &'static str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>> {
+        let client = self.database.client().await?;
+        let sql = self.database.schema().apply(sql);
+        client.query_typed(&sql, params).await.map_err(|error| Error::database(what, error))
+    }
+}
+
+fn records(rows: Vec<Row>) -> Result<Vec<Record>> {
+    let record = |row: &Row| match row.try_get("record") {
+        Ok(Value::Object(record)) => Ok(record),
+        Ok(_) => Err(Error::unavailable("the server's answer is no record")),
+        Err(error) => Err(Error::database("read a record", error)),
+    };
+    rows.iter().map(record).collect()
+}

@@ -1,0 +1,63 @@
+//! Which database a command works on.
+
+use clap::Args;
+use reveille::Database;
+
+use crate::Failure;
+
+#[derive(Args)]
+pub struct Connection {
+    /// Where the database is: a URL or key=value string; without it, the PG* variables say.
+    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// Where to listen, if the database is reached through a transaction pooler.
+    #[arg(long, global = true, env = "REVEILLE_LISTEN_URL", hide_env_values = true, value_name = "URL")]
+    listen_url: Option<String>,
+    /// The schema of Reveille's tables.
+    #[arg(long, global = true, env = "REVEILLE_SCHEMA", default_value = "reveille")]
+    schema: String,
+}
+
+impl Connection {
+    /// The address that was given, if any.
+    pub fn url(&self) -> Option<&str> {
+        self.database_url.as_deref().filter(|url| !url.is_empty())
+    }
+
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// Connects, whatever the state of the schema.
+    pub async fn open(&self) -> Result<Database, Failure> {
+        self.open_at(self.url()).await
+    }
+
+    /// Connects elsewhere, with all else as given.
+    pub async fn open_at(&self, url: Option<&str>) -> Result<Database, Failure> {
+        let mut options = Database::options(url.map(str::to_owned)).schema(&self.schema);
+        if let Some(listen_url) = self.listen_url.as_deref().filter(|url| !url.is_empty()) {
+            options = options.listen_url(listen_url);
+        }
+        Ok(options.connect().await?)
+    }
+
+    /// Connects to a database whose schema this program knows.
+    pub async fn database(&self) -> Result<Database, Failure> {
+        let database = self.open().await?;
+        match database.check().await {
+            // Who may only enqueue may not read the schema's history.
+            Err(error) if error.is_denied() => {}
+            checked => checked?,
+        }
+        Ok(database)
+    }
+}
+
+/// A duration as people write it: `500ms`, `5m`, `1h 30m`, `7days`.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    if text.trim() == "0" {
+        return Ok(std::time::Duration::ZERO);
+    }
+    humantime::parse_duration(text.trim()).map_err(|error| format!("{error}; write it like 500ms, 30s, 5m or 2h30m"))
+}

@@ -1,0 +1,313 @@
+//! The whole thing in half a minute's reading: a mix of jobs as they come in real life, worked before one's eyes.
+
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use reveille::dev::Server;
+use reveille::{
+    Attempt, Database, Job, Outcome as JobOutcome, Priority, RetryPolicy, State, Worker, enqueue, enqueue_all,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::Connection;
+use crate::{Failure, Outcome, output};
+
+/// How long all of it may take on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+#[derive(Args)]
+pub struct Demo {
+    /// Print one JSON object at the end, and nothing else.
+    #[arg(long)]
+    json: bool,
+    /// Leave the throw-away server running, and say where it is.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// A quick job, and the one whose latency is measured.
+#[derive(Serialize, Deserialize)]
+struct Thumbnail {
+    image: u64,
+    /// When it was enqueued, in microseconds since the demo began.
+    sent_at: Option<u64>,
+}
+impl Job for Thumbnail {
+    const KIND: &'static str = "thumbnail";
+    const QUEUE: &'static str = "demo";
+}
+
+/// A slow one.
+#[derive(Serialize, Deserialize)]
+struct Report {
+    month: u32,
+}
+impl Job for Report {
+    const KIND: &'static str = "report";
+    const QUEUE: &'static str = "demo";
+    const PRIORITY: Priority = Priority::Low;
+}
+
+/// One that fails twice, as networks do, and then succeeds.
+#[derive(Serialize, Deserialize)]
+struct Webhook {
+    url: String,
+}
+impl Job for Webhook {
+    const KIND: &'static str = "webhook";
+    const QUEUE: &'static str = "demo-outside";
+    fn retry_policy() -> RetryPolicy {
+        RetryPolicy::exponential(Duration::from_millis(200), Duration::from_secs(1))
+    }
+}
+
+/// One that can't succeed: it dies.
+#[derive(Serialize, Deserialize)]
+struct Charge {
+    card: String,
+}
+impl Job for Charge {
+    const KIND: &'static str = "charge_card";
+    const QUEUE: &'static str = "demo-outside";
+    const PRIORITY: Priority = Priority::Urgent;
+    const MAX_ATTEMPTS: u32 = 3;
+    fn retry_policy() -> RetryPolicy {
+        RetryPolicy::fixed(Duration::from_millis(300))
+    }
+}
+
+/// Written in the transaction that creates the user.
+#[derive(Serialize, Deserialize)]
+struct Welcome {
+    user_id: i64,
+}
+impl Job for Welcome {
+    const KIND: &'static str = "welcome";
+    const QUEUE: &'static str = "demo-outside";
+    const PRIORITY: Priority = Priority::High;
+}
+
+/// What the handlers and the progress line share.
+struct Stage {
+    began: Instant,
+    waits: Mutex<Vec<f64>>,
+    failures: AtomicU64,
+}
+
+async fn thumbnail(job: Thumbnail, State(stage): State<Arc<Stage>>) {
+    if let Some(sent_at) = job.sent_at {
+        let waited = stage.began.elapsed() - Duration::from_micros(sent_at);
+        stage.waits.lock().unwrap_or_else(PoisonError::into_inner).push(waited.as_secs_f64() * 1000.0);
+    }
+}
+
+async fn report(_: Report) {
+    tokio::time::sleep(Duration::from_millis(400)).await;
+}
+
+async fn webhook(job: Webhook, attempt: Attempt, State(stage): State<Arc<Stage>>) -> Result<(), String> {
+    if attempt.failures < 2 {
+        stage.failures.fetch_add(1, Ordering::Relaxed);
+        return Err(format!("{} answered 503 Service Unavailable", job.url));
+    }
+    Ok(())
+}
+
+async fn charge(job: Charge, State(stage): State<Arc<Stage>>) -> JobOutcome {
+    stage.failures.fetch_add(1, Ordering::Relaxed);
+    if job.card == "expired" {
+        JobOutcome::Dead("the card has expired".into())
+    } else {
+        JobOutcome::Fail("the card was declined".into())
+    }
+}
+
+async fn welcome(_: Welcome) {}
+
+impl Demo {
+    pub async fn run(self, connection: &Connection) -> Outcome {
+        let server = match connection.url() {
+            Some(_) => None,
+            None => Some(Server::start()?),
+        };
+        let url = server.as_ref().map(|server| server.url("postgres"));
+        let database = connection.open_at(url.as_deref().or(connection.url())).await?;
+        database.migrate().await?;
+
+        let summary = self.play(&database).await?;
+        if self.json {
+            output::line(summary.as_json())?;
+        } else {
+            summary.print(&database, server.is_some(), self.keep).await?;
+        }
+        match server {
+            Some(server) if self.keep => {
+                let kept = server.keep()?;
+                eprintln!("the server goes on: {}\nstop it with: {}", kept.url, kept.stop_command);
+            }
+            server => drop(server),
+        }
+        if summary.enqueued == summary.finished + summary.dead { Ok(()) } else { Err(Failure::NotFound) }
+    }
+
+    async fn play(&self, database: &Database) -> Result<Summary, Failure> {
+        let stage = Arc::new(Stage { began: Instant::now(), waits: Mutex::default(), failures: AtomicU64::new(0) });
+        let worker = Worker::builder(database.clone())
+            .state(Arc::clone(&stage))
+            .queue("demo", 8)
+            .queue("demo-outside", 4)
+            .handle(thumbnail)
+            .handle(report)
+            .handle(webhook)
+            .handle(charge)
+            .handle(welcome)
+            .build()?;
+        let stop = CancellationToken::new();
+        let working = tokio::spawn(worker.run_until(stop.clone().cancelled_owned()));
+
+        let ids = send(database, &stage).await?;
+        let began = stage.began;
+        let (mut finished, mut dead) = (0, 0);
+        while began.elapsed() < DEADLINE {
+            (finished, dead) = ended(database, &ids).await?;
+            self.progress(ids.len() as u64, finished, dead, &stage);
+            if finished + dead == ids.len() as u64 || working.is_finished() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        if !self.json {
+            eprintln!();
+        }
+        stop.cancel();
+        working.await.map_err(|error| error.to_string())??;
+        let mut waits = std::mem::take(&mut *stage.waits.lock().unwrap_or_else(PoisonError::into_inner));
+        waits.sort_by(f64::total_cmp);
+        let failures = stage.failures.load(Ordering::Relaxed);
+        Ok(Summary { enqueued: ids.len() as u64, finished, dead, failures, waits, seconds })
+    }
+
+    fn progress(&self, enqueued: u64, finished: u64, dead: u64, stage: &Stage) {
+        if self.json {
+            return;
+        }
+        let failures = stage.failures.load(Ordering::Relaxed);
+        let line = format!("{finished} of {enqueued} finished, {failures} attempts failed, {dead} dead");
+        let end = if std::io::stderr().is_terminal() { "\x1b[K\r" } else { "\n" };
+        eprint!("{line}{end}");
+        let _ = std::io::stderr().flush();
+    }
+}
+
+/// Enqueues the mix, in the ways there are; returns the jobs' ids.
+async fn send(database: &Database, stage: &Stage) -> Result<Vec<i64>, Failure> {
+    let mut ids = Vec::new();
+    let mut client = database.client().await?;
+    let failed = |error: tokio_postgres::Error| Failure::Error(format!("demo: {error}"));
+
+    // Beside the row that it is about, in one transaction; what is rolled back never runs.
+    for (user_id, stays) in [(1, true), (2, true), (3, false)] {
+        let tx = client.transaction().await.map_err(failed)?;
+        tx.batch_execute("create temporary table users (id bigint) on commit drop").await.map_err(failed)?;
+        tx.execute("insert into users values ($1)", &[&user_id]).await.map_err(failed)?;
+        let job = enqueue(&tx, &Welcome { user_id }).await?;
+        if stays {
+            tx.commit().await.map_err(failed)?;
+            ids.push(job.id);
+        } else {
+            tx.rollback().await.map_err(failed)?;
+        }
+    }
+
+    // Many at once, all or none.
+    let images: Vec<Thumbnail> = (0..200).map(|image| Thumbnail { image, sent_at: None }).collect();
+    ids.extend(enqueue_all(database, &images).await?.iter().map(|job| job.id));
+    let reports: Vec<Report> = (1..=6).map(|month| Report { month }).collect();
+    ids.extend(enqueue_all(database, &reports).await?.iter().map(|job| job.id));
+
+    // From any program that can insert a row; the last of them with a payload that does not fit its kind.
+    let plain = "insert into reveille.jobs (queue, kind, payload)
+        select 'demo-outside', 'webhook', jsonb_build_object('url', 'https://example.com/' || n) from generate_series(1, 8) as n
+        union all select 'demo', 'report', '{\"month\": \"May\"}'
+        returning id";
+    let plain = plain.replace("reveille.", &format!("{}.", database.schema_name()));
+    ids.extend(client.query(&plain, &[]).await.map_err(failed)?.iter().map(|row| row.get::<_, i64>("id")));
+
+    for card in ["stolen", "expired"] {
+        ids.push(enqueue(database, &Charge { card: card.into() }).await?.id);
+    }
+    ids.push(enqueue(database, &Report { month: 12 }).delay(Duration::from_secs(2)).await?.id);
+
+    // One by one, as web requests come: these show how soon a job starts.
+    for image in 0..200 {
+        let sent_at = Some(stage.began.elapsed().as_micros() as u64);
+        ids.push(enqueue(database, &Thumbnail { image, sent_at }).queue("demo").await?.id);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(ids)
+}
+
+async fn ended(database: &Database, ids: &[i64]) -> Result<(u64, u64), Failure> {
+    let sql = "select (select count(*) from reveille.finished_jobs where id = any ($1)), (select count(*) from reveille.dead_jobs where id = any ($1))";
+    let sql = sql.replace("reveille.", &format!("{}.", database.schema_name()));
+    let row = database.client().await?.query_one(&sql, &[&ids]).await.map_err(|error| format!("demo: {error}"))?;
+    Ok((row.get::<_, i64>(0) as u64, row.get::<_, i64>(1) as u64))
+}
+
+struct Summary {
+    enqueued: u64,
+    finished: u64,
+    dead: u64,
+    failures: u64,
+    /// Milliseconds, sorted.
+    waits: Vec<f64>,
+    seconds: f64,
+}
+
+impl Summary {
+    fn percentile(&self, percent: usize) -> f64 {
+        let rank = (self.waits.len() * percent).div_ceil(100).max(1);
+        self.waits.get(rank - 1).copied().unwrap_or_default()
+    }
+
+    fn as_json(&self) -> serde_json::Value {
+        json!({
+            "enqueued": self.enqueued, "finished": self.finished, "dead": self.dead, "failures": self.failures,
+            "p50_ms": self.percentile(50), "p95_ms": self.percentile(95), "p99_ms": self.percentile(99),
+            "seconds": self.seconds,
+        })
+    }
+
+    async fn print(&self, database: &Database, throw_away: bool, kept: bool) -> Outcome {
+        let [p50, p95, p99] = [50, 95, 99].map(|percent| self.percentile(percent));
+        let whose = if throw_away { "a throw-away Postgres" } else { "your Postgres" };
+        output::line(format!(
+            "\n{} jobs on {whose}: from transactions, in bulk, by plain SQL, one by one\n\
+             \n    {:>5} finished\n    {:>5} dead\n    {:>5} failed attempts; those that can succeed were retried until they did\n\
+             \n    started after   p50 {p50:.1} ms   p95 {p95:.1} ms   p99 {p99:.1} ms   from the call to enqueue\n\
+             \nWhat died, and why:",
+            self.enqueued, self.finished, self.dead, self.failures,
+        ))?;
+        for died in database.admin().view("dead_jobs_overview").await? {
+            let field = |name| died.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+            output::line(format!("    {:<12} {:<12} {}", field("kind"), field("reason"), field("last_error")))?;
+        }
+        output::line(
+            "\nLook further, with psql or `reveille status`, `jobs`, `dead`, `workers`:\
+             \n    select * from reveille.queue_stats;\
+             \n    select * from reveille.dead_jobs_overview;\
+             \n    select id, kind, attempts, wait_seconds, run_seconds from reveille.finished_jobs order by id desc limit 10;\
+             \n    select * from reveille.enqueue(kind => 'thumbnail', payload => '{\"image\": 7}', queue => 'demo');",
+        )?;
+        if throw_away && !kept {
+            output::line("The server is gone with this command; `--keep` leaves it to you.")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,141 @@
+use std::io::Read;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use reveille::{NewJob, Payload, Priority, UniqueMode, UniqueUntil, enqueue_raw};
+use serde_json::{Map, Value, json};
+
+use crate::connection::{Connection, duration};
+use crate::{Failure, Outcome, output};
+
+#[derive(Args)]
+pub struct Enqueue {
+    /// Which handler runs it.
+    kind: String,
+    /// What the handler gets: JSON, or - to read it from stdin.
+    #[arg(default_value = "{}")]
+    payload: String,
+    /// The queue it goes to.
+    #[arg(long, default_value = "default")]
+    queue: String,
+    /// Not before this long from now, like 5m.
+    #[arg(long, value_parser = duration)]
+    delay: Option<Duration>,
+    /// Not before this time, as Postgres reads it, like '2026-12-24 18:00+01'.
+    #[arg(long, conflicts_with = "delay", value_name = "TIME")]
+    at: Option<String>,
+    /// urgent, high, normal, low, or 0 to 3.
+    #[arg(long, default_value = "normal")]
+    priority: Priority,
+    /// At how many failures it is dead.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    max_attempts: u32,
+    /// How long one attempt may take, like 30s.
+    #[arg(long, value_parser = duration)]
+    timeout: Option<Duration>,
+    /// Only if no live job of the kind has this key.
+    #[arg(long, value_name = "KEY")]
+    unique_key: Option<String>,
+    /// What happens to the job that has it.
+    #[arg(long, value_enum, default_value_t = Mode::Keep, requires = "unique_key")]
+    unique_mode: Mode,
+    /// Until when it keeps others away.
+    #[arg(long, value_enum, default_value_t = Until::Finished, requires = "unique_key")]
+    unique_until: Until,
+    /// What it belongs to, such as a tenant.
+    #[arg(long)]
+    key: Option<String>,
+    /// A free label; may be repeated.
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// Free facts about it: a JSON object.
+    #[arg(long, value_name = "JSON")]
+    metadata: Option<String>,
+    /// Refuse a payload of more than this many bytes.
+    #[arg(long, default_value_t = 1024 * 1024, value_name = "BYTES")]
+    max_payload: usize,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Mode {
+    /// Leave it as it is.
+    Keep,
+    /// Give it the new payload.
+    Replace,
+    /// Give it the new payload and due time.
+    Debounce,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Until {
+    /// Until it first starts.
+    Started,
+    /// Until it has ended.
+    Finished,
+}
+
+impl Enqueue {
+    pub async fn run(self, connection: &Connection) -> Outcome {
+        let payload = Payload::parse(&self.read_payload()?)?;
+        let job = NewJob {
+            queue: self.queue,
+            priority: self.priority,
+            max_attempts: self.max_attempts,
+            timeout: self.timeout,
+            unique_key: self.unique_key,
+            unique_mode: match self.unique_mode {
+                Mode::Keep => UniqueMode::Keep,
+                Mode::Replace => UniqueMode::Replace,
+                Mode::Debounce => UniqueMode::Debounce,
+            },
+            unique_until: match self.unique_until {
+                Until::Started => UniqueUntil::Started,
+                Until::Finished => UniqueUntil::Finished,
+            },
+            key: self.key,
+            tags: self.tags,
+            metadata: self.metadata.as_deref().map(object).transpose()?,
+            ..NewJob::new(self.kind, payload)
+        };
+        let database = connection.database().await?;
+        let mut enqueue = enqueue_raw(&database, job).max_payload(self.max_payload);
+        if let Some(delay) = self.delay {
+            enqueue = enqueue.delay(delay);
+        }
+        if let Some(at) = self.at {
+            enqueue = enqueue.at(database.admin().read_time(&at).await?);
+        }
+        let enqueued = enqueue.await?;
+        if self.json {
+            output::line(json!({"id": enqueued.id, "existed": enqueued.existed}))?;
+        } else if enqueued.existed {
+            output::line(format!("{} (existed)", enqueued.id))?;
+        } else {
+            output::line(enqueued.id)?;
+        }
+        Ok(())
+    }
+
+    /// The payload as given; from stdin no more than is allowed, and a byte that shows that there is more.
+    fn read_payload(&self) -> Result<String, Failure> {
+        if self.payload != "-" {
+            return Ok(self.payload.clone());
+        }
+        let mut payload = Vec::new();
+        std::io::stdin().take(self.max_payload as u64 + 1).read_to_end(&mut payload)?;
+        if payload.len() > self.max_payload {
+            let limit = self.max_payload;
+            return Err(
+                format!("the payload on stdin is larger than the limit of {limit} bytes; see --max-payload").into()
+            );
+        }
+        String::from_utf8(payload).map_err(|_| "the payload on stdin is not UTF-8".to_owned().into())
+    }
+}
+
+fn object(text: &str) -> Result<Map<String, Value>, Failure> {
+    serde_json::from_str(text).map_err(|error| format!("--metadata must be a JSON object: {error}").into())
+}

@@ -1,0 +1,160 @@
+//! A handler that is a program.
+
+use std::collections::VecDeque;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reveille::{Context, Outcome};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{ChildStderr, Command};
+
+use crate::watchdog::Watchdog;
+
+/// Exit status for "try again later": `EX_TEMPFAIL` of sysexits.h.
+const TRY_LATER: i32 = 75;
+/// Exit status for "the data is wrong, do not try again": `EX_DATAERR` of sysexits.h.
+const PERMANENT: i32 = 65;
+/// How many lines of stderr are kept as the error.
+const LAST_LINES: usize = 20;
+/// How much of one of them, in bytes.
+const LONGEST_LINE: usize = 1000;
+
+/// A shell command that works jobs of any kind.
+pub struct Program {
+    pub command: String,
+    pub later: Duration,
+    pub watchdog: Watchdog,
+}
+
+impl Program {
+    /// One attempt. If it is dropped before its end, the command and all that it started are killed.
+    pub async fn run(self: Arc<Self>, context: Context) -> Outcome {
+        match self.attempt(&context).await {
+            Ok((status, error)) => self.judge(status, error),
+            Err(error) => Outcome::Fail(format!("cannot run the command: {error}")),
+        }
+    }
+
+    async fn attempt(&self, context: &Context) -> std::io::Result<(ExitStatus, String)> {
+        let mut child = self.command(context).spawn()?;
+        let group = child.id().and_then(|id| Group::watched(id, &self.watchdog));
+        let payload = context.job().payload.as_bytes().to_vec();
+        let stdin = child.stdin.take();
+        let feeding = async {
+            if let Some(mut stdin) = stdin {
+                // A command need not read its payload.
+                let _ = stdin.write_all(&payload).await;
+            }
+        };
+        let stderr = child.stderr.take();
+        let cancellation = context.cancellation();
+        let ending = async {
+            let (status, ()) = tokio::join!(child.wait(), feeding);
+            // What it left running in the background is not waited for.
+            status
+        };
+        let listening = last_lines(stderr);
+        tokio::pin!(ending, listening);
+        let mut error = None;
+        let status = loop {
+            tokio::select! {
+                status = &mut ending => break status?,
+                lines = &mut listening, if error.is_none() => error = Some(lines),
+                () = cancellation.cancelled(), if group.as_ref().is_some_and(Group::untold) => {
+                    if let Some(group) = &group { group.terminate() }
+                }
+            }
+        };
+        let error = match error {
+            Some(error) => error,
+            // Something in the background may hold stderr open: take what comes at once.
+            None => tokio::time::timeout(Duration::from_millis(200), listening).await.unwrap_or_default(),
+        };
+        Ok((status, error))
+    }
+
+    fn command(&self, context: &Context) -> Command {
+        let job = context.job();
+        let attempt = context.attempt();
+        let metadata = job.metadata.as_ref().map_or(&b"{}"[..], |metadata| metadata.as_bytes());
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(&self.command)
+            .env("REVEILLE_JOB_ID", context.id().to_string())
+            .env("REVEILLE_JOB_KIND", &job.kind)
+            .env("REVEILLE_JOB_QUEUE", &job.queue)
+            .env("REVEILLE_JOB_ATTEMPT", attempt.number.to_string())
+            .env("REVEILLE_JOB_FAILURES", attempt.failures.to_string())
+            .env("REVEILLE_JOB_MAX_ATTEMPTS", attempt.max_attempts.to_string())
+            .env("REVEILLE_JOB_KEY", job.key.as_deref().unwrap_or_default())
+            .env("REVEILLE_JOB_TAGS", job.tags.join(","))
+            .env("REVEILLE_JOB_METADATA", String::from_utf8_lossy(metadata).as_ref())
+            .process_group(0)
+            .kill_on_drop(true)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn judge(&self, status: ExitStatus, error: String) -> Outcome {
+        let error = |what: String| if error.is_empty() { what } else { format!("{what}: {error}") };
+        match status.code() {
+            Some(0) => Outcome::Complete,
+            Some(TRY_LATER) => Outcome::Snooze(self.later),
+            Some(PERMANENT) => Outcome::Dead(error("exit status 65".into())),
+            _ => Outcome::Fail(error(status.to_string())),
+        }
+    }
+}
+
+/// The process group of one command.
+struct Group<'a> {
+    id: Pid,
+    told: std::cell::Cell<bool>,
+    watchdog: &'a Watchdog,
+}
+
+impl<'a> Group<'a> {
+    fn watched(id: u32, watchdog: &'a Watchdog) -> Option<Group<'a>> {
+        let id = Pid::from_raw(i32::try_from(id).ok()?)?;
+        watchdog.watch(id);
+        Some(Group { id, told: false.into(), watchdog })
+    }
+
+    /// Whether it has not been asked to end yet.
+    fn untold(&self) -> bool {
+        !self.told.get()
+    }
+
+    fn terminate(&self) {
+        self.told.set(true);
+        let _ = kill_process_group(self.id, Signal::TERM);
+    }
+}
+
+impl Drop for Group<'_> {
+    /// Nothing of an attempt outlives it.
+    fn drop(&mut self) {
+        let _ = kill_process_group(self.id, Signal::KILL);
+        self.watchdog.unwatch(self.id);
+    }
+}
+
+/// The end of what it says on stderr, which is passed on as well.
+async fn last_lines(stderr: Option<ChildStderr>) -> String {
+    let Some(stderr) = stderr else { return String::new() };
+    let mut last = VecDeque::with_capacity(LAST_LINES);
+    let mut lines = BufReader::new(stderr).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let line = String::from_utf8_lossy(&line).into_owned();
+        eprintln!("{line}");
+        if last.len() == LAST_LINES {
+            last.pop_front();
+        }
+        last.push_back(line.chars().take(LONGEST_LINE).collect::<String>());
+    }
+    Vec::from(last).join("\n")
+}

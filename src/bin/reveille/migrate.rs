@@ -1,0 +1,39 @@
+use clap::Args;
+
+use crate::connection::Connection;
+use crate::{Failure, Outcome, output};
+
+#[derive(Args)]
+pub struct Migrate {
+    /// Change nothing; exit with 1 if there is something to do.
+    #[arg(long)]
+    check: bool,
+    /// Change nothing; print the SQL of all migrations.
+    #[arg(long, conflicts_with = "check")]
+    print: bool,
+}
+
+impl Migrate {
+    pub async fn run(self, connection: &Connection) -> Outcome {
+        if self.print {
+            return Ok(output::line(reveille::migrations_sql(connection.schema())?)?);
+        }
+        let database = connection.open().await?;
+        if self.check {
+            return match database.check().await {
+                Ok(()) => Ok(output::line("the schema is current")?),
+                Err(error) if error.is_schema_missing() || error.is_schema_mismatch() => {
+                    output::line(error)?;
+                    Err(Failure::NotFound)
+                }
+                Err(error) => Err(error.into()),
+            };
+        }
+        let applied = database.migrate().await?;
+        match &applied[..] {
+            [] => output::line("the schema is current")?,
+            applied => output::line(format!("applied {}", applied.join(", ")))?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+use std::time::Duration;
+
+use clap::Args;
+use reveille::{RetryPolicy, Worker};
+
+use crate::connection::{Connection, duration};
+use crate::exec::Program;
+use crate::watchdog::Watchdog;
+use crate::{Failure, Outcome};
+
+#[derive(Args)]
+pub struct Work {
+    /// A queue to work, and how many of its jobs at once: mail or mail=8; may be repeated. Default: default=4.
+    #[arg(long = "queue", value_name = "QUEUE[=SLOTS]")]
+    queues: Vec<String>,
+    /// The shell command that works a job: payload on stdin, REVEILLE_JOB_ID and more in the environment. Exit status 0:
+    /// done, 75: try again later, 65: failed for good, anything else: failed. The end of its stderr is kept as the error.
+    #[arg(long, value_name = "COMMAND")]
+    exec: String,
+    /// How long a job waits after exit status 75.
+    #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
+    later: Duration,
+    /// How long one attempt may take if the job does not say.
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    timeout: Option<Duration>,
+    /// How often to look for work without being woken.
+    #[arg(long, default_value = "5s", value_parser = duration, value_name = "DURATION")]
+    poll_interval: Duration,
+    /// How long running jobs may take to finish at shutdown.
+    #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
+    grace: Duration,
+    /// Do not listen: find new jobs by polling alone, as behind a transaction pooler.
+    #[arg(long)]
+    no_listen: bool,
+}
+
+impl Work {
+    pub async fn run(self, connection: &Connection) -> Outcome {
+        let program = Program { command: self.exec, later: self.later, watchdog: Watchdog::start()? };
+        let program = std::sync::Arc::new(program);
+        let mut worker = Worker::builder(connection.database().await?)
+            .poll_interval(self.poll_interval)
+            .grace(self.grace)
+            .listen(!self.no_listen)
+            .handle_any(move |context| std::sync::Arc::clone(&program).run(context), RetryPolicy::default());
+        if let Some(timeout) = self.timeout {
+            worker = worker.timeout(timeout);
+        }
+        if self.queues.is_empty() {
+            worker = worker.queue("default", 4);
+        }
+        for queue in &self.queues {
+            let (name, slots) = queue_and_slots(queue)?;
+            worker = worker.queue(name, slots);
+        }
+        worker.build()?.run_until(told_to_stop()).await?;
+        Ok(())
+    }
+}
+
+/// `mail=8`: split at the last `=`, and only if a number follows; else the whole is a name, with 4 slots.
+fn queue_and_slots(text: &str) -> Result<(&str, usize), Failure> {
+    match text.rsplit_once('=').map(|(name, slots)| (name, slots.parse())) {
+        Some((_, Ok(0))) => Err(format!("queue {text:?} needs at least one slot").into()),
+        Some((name, Ok(slots))) => Ok((name, slots)),
+        _ => Ok((text, 4)),
+    }
+}
+
+/// Ctrl-C, or the signal that supervisors send.
+pub async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_split_at_its_last_equals_sign_if_a_number_follows() {
+        let split = |text| queue_and_slots(text).ok();
+        assert_eq!(split("mail=8"), Some(("mail", 8)));
+        assert_eq!(split("a=b=2"), Some(("a=b", 2)));
+        assert_eq!(split("a=b"), Some(("a=b", 4)));
+        assert_eq!(split("mail"), Some(("mail", 4)));
+        assert_eq!(split("mail=0"), None);
+    }
+}

@@ -1,0 +1,108 @@
+//! Enqueuing through whatever client the caller has.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio_postgres::Row;
+use tokio_postgres::types::{Json, ToSql, Type};
+
+use super::schema::Schema;
+use crate::error::{Error, Result};
+use crate::job::{Due, Enqueued, NewJob};
+
+/// A statement to run, with its parameters and their types.
+pub(crate) struct Insert<'a> {
+    pub(crate) sql: Cow<'static, str>,
+    params: Vec<(Box<dyn ToSql + Sync + Send + 'a>, Type)>,
+}
+
+impl<'a> Insert<'a> {
+    /// The cheapest statement that stores these jobs; `None` if there are none.
+    pub(crate) fn of(schema: &Schema, jobs: &'a [NewJob]) -> Option<Insert<'a>> {
+        match jobs {
+            [] => None,
+            [job] if job.unique_key.is_none() => Some(one(schema, job)),
+            jobs if jobs.iter().all(|job| job.unique_key.is_none()) => {
+                Some(Insert { sql: schema.apply(include_str!("../../sql/enqueue_all.sql")), params: columns(jobs) })
+            }
+            jobs => {
+                let mut params = columns(jobs);
+                params.push((column(jobs, |job| job.unique_key.as_deref()), Type::TEXT_ARRAY));
+                params.push((column(jobs, |job| job.unique_mode.name()), Type::TEXT_ARRAY));
+                params.push((column(jobs, |job| job.unique_until.name()), Type::TEXT_ARRAY));
+                Some(Insert { sql: schema.apply(include_str!("../../sql/enqueue_unique.sql")), params })
+            }
+        }
+    }
+
+    /// The parameters with their types, as `query_typed` takes them.
+    pub(crate) fn typed(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
+        self.params.iter().map(|(value, ty)| (&**value as &(dyn ToSql + Sync), ty.clone())).collect()
+    }
+
+    /// The parameters' types, and the parameters, as a prepared statement takes them.
+    pub(crate) fn prepared(&self) -> (Vec<Type>, Vec<&(dyn ToSql + Sync)>) {
+        self.typed().into_iter().map(|(value, ty)| (ty, value)).unzip()
+    }
+}
+
+/// What the server answered, a row a job.
+pub(crate) fn enqueued(rows: Result<Vec<Row>, tokio_postgres::Error>) -> Result<Vec<Enqueued>> {
+    let rows = rows.map_err(|error| Error::database("enqueue", error))?;
+    Ok(rows.iter().map(|row| Enqueued { id: row.get("id"), existed: row.get("existed") }).collect())
+}
+
+fn one<'a>(schema: &Schema, job: &'a NewJob) -> Insert<'a> {
+    let (at, delay) = due(job);
+    let params: Vec<(Box<dyn ToSql + Sync + Send + 'a>, Type)> = vec![
+        (Box::new(&job.queue), Type::TEXT),
+        (Box::new(&job.kind), Type::TEXT),
+        (Box::new(&job.payload), Type::JSONB),
+        (Box::new(job.priority.level()), Type::INT2),
+        (Box::new(job.max_attempts as i32), Type::INT4),
+        (Box::new(at), Type::TIMESTAMPTZ),
+        (Box::new(delay), Type::FLOAT8),
+        (Box::new(&job.key), Type::TEXT),
+        (Box::new(job.timeout.map(seconds)), Type::FLOAT8),
+        (Box::new((!job.tags.is_empty()).then_some(&job.tags)), Type::TEXT_ARRAY),
+        (Box::new(job.metadata.as_ref().map(Json)), Type::JSONB),
+    ];
+    Insert { sql: schema.apply(include_str!("../../sql/enqueue.sql")), params }
+}
+
+fn columns<'a>(jobs: &'a [NewJob]) -> Vec<(Box<dyn ToSql + Sync + Send + 'a>, Type)> {
+    vec![
+        (column(jobs, |job| job.queue.as_str()), Type::TEXT_ARRAY),
+        (column(jobs, |job| job.kind.as_str()), Type::TEXT_ARRAY),
+        (column(jobs, |job| &job.payload), Type::JSONB_ARRAY),
+        (column(jobs, |job| job.priority.level()), Type::INT2_ARRAY),
+        (column(jobs, |job| job.max_attempts as i32), Type::INT4_ARRAY),
+        (column(jobs, |job| due(job).0), Type::TIMESTAMPTZ_ARRAY),
+        (column(jobs, |job| due(job).1), Type::FLOAT8_ARRAY),
+        (column(jobs, |job| job.key.as_deref()), Type::TEXT_ARRAY),
+        (column(jobs, |job| job.timeout.map(seconds)), Type::FLOAT8_ARRAY),
+        (column(jobs, |job| (!job.tags.is_empty()).then(|| Json(Value::from(job.tags.clone())))), Type::JSONB_ARRAY),
+        (column(jobs, |job| job.metadata.as_ref().map(Json)), Type::JSONB_ARRAY),
+    ]
+}
+
+fn column<'a, T: ToSql + Sync + Send + 'a>(
+    jobs: &'a [NewJob],
+    field: impl Fn(&'a NewJob) -> T,
+) -> Box<dyn ToSql + Sync + Send + 'a> {
+    Box::new(jobs.iter().map(field).collect::<Vec<T>>())
+}
+
+fn due(job: &NewJob) -> (Option<std::time::SystemTime>, f64) {
+    match job.due {
+        Due::At(at) => (Some(at), 0.0),
+        Due::In(delay) => (None, seconds(delay)),
+    }
+}
+
+/// A duration as the server's `make_interval(secs => …)` takes it; beyond a thousand years it says a thousand years.
+pub(crate) fn seconds(duration: Duration) -> f64 {
+    const MILLENNIUM: f64 = 1000.0 * 365.25 * 86_400.0;
+    duration.as_secs_f64().min(MILLENNIUM)
+}
