@@ -55,6 +55,7 @@ create function reveille.enqueue(
 as $$
 #variable_conflict use_column
 declare
+    largest int;
     due timestamptz;
     due_queue text;
 begin
@@ -64,14 +65,17 @@ begin
     if enqueue.delay operator(pg_catalog.<) interval '0' then
         raise exception 'delay must not be negative' using errcode = 'invalid_parameter_value';
     end if;
-    if pg_catalog.pg_column_size(enqueue.payload) operator(pg_catalog.>)
-        coalesce(nullif(pg_catalog.current_setting('reveille.max_payload', true), '')::int, 1048576)
-    then
+    largest := case
+        when pg_catalog.length(pg_catalog.current_setting('reveille.max_payload', true)) operator(pg_catalog.>) 0
+        then pg_catalog.current_setting('reveille.max_payload')::pg_catalog.int4
+        else 1048576
+    end;
+    if pg_catalog.pg_column_size(enqueue.payload) operator(pg_catalog.>) largest then
         raise exception 'payload is larger than reveille.max_payload (1 MiB unless set)'
             using errcode = 'program_limit_exceeded',
                   hint = 'Keep large data elsewhere and pass a reference, or set reveille.max_payload (bytes, at most 8388608).';
     end if;
-    if enqueue.unique_mode is null or enqueue.unique_mode not in ('keep', 'replace', 'debounce') then
+    if (enqueue.unique_mode operator(pg_catalog.=) any (array['keep', 'replace', 'debounce'])) is not true then
         raise exception 'unique_mode must be keep, replace or debounce' using errcode = 'invalid_parameter_value';
     end if;
     due := coalesce(
@@ -103,7 +107,7 @@ begin
             set payload = coalesce(enqueue.payload, '{}'),
                 tags = coalesce(enqueue.tags, jobs.tags),
                 metadata = coalesce(enqueue.metadata, jobs.metadata),
-                available_at = case enqueue.unique_mode when 'debounce' then due else jobs.available_at end
+                available_at = case when enqueue.unique_mode operator(pg_catalog.=) 'debounce' then due else jobs.available_at end
             where jobs.kind operator(pg_catalog.=) enqueue.kind
                 and jobs.unique_key operator(pg_catalog.=) enqueue.unique_key
                 and jobs.reserved_at is null

@@ -75,8 +75,15 @@ left join lateral (
             where (stats.schemaname || '.' || stats.tablename) = 'reveille.jobs' and stats.attname = 'queue'
         ), 0) as waiting,
         coalesce((
-            select avg((bound <= now())::int)
-            from pg_catalog.pg_stats as stats, unnest(stats.histogram_bounds::text::timestamptz[]) as bound
+            select coalesce(common.due, 0) + (1 - coalesce(common.share, 0)) * coalesce(others.due, 0.5)
+            from pg_catalog.pg_stats as stats
+            cross join lateral (
+                select sum(freq) as share, sum(freq) filter (where val <= now()) as due
+                from unnest(stats.most_common_vals::text::timestamptz[], stats.most_common_freqs) as mcv (val, freq)
+            ) as common
+            cross join lateral (
+                select avg((bound <= now())::int) as due from unnest(stats.histogram_bounds::text::timestamptz[]) as bound
+            ) as others
             where (stats.schemaname || '.' || stats.tablename) = 'reveille.jobs' and stats.attname = 'available_at'
         ), 0.5) as due_share
     where ready.counted > 10000 or delayed.counted > 10000

@@ -32,6 +32,8 @@ pub(crate) struct Attempts {
     pub(crate) states: Arc<States>,
     pub(crate) held: Arc<Held>,
     pub(crate) settler: mpsc::Sender<Settlement>,
+    /// For jobs of which neither they nor their kind say one.
+    pub(crate) timeout: Option<Duration>,
     /// Tripped when what still runs is to be given up.
     pub(crate) give_up: CancellationToken,
     pub(crate) running: TaskTracker,
@@ -75,7 +77,7 @@ impl Attempts {
     }
 
     async fn call(&self, handler: &Registered, job: ReservedJob, hold: &Hold) -> Ended {
-        let timeout = job.timeout.or(handler.timeout);
+        let timeout = job.timeout.or(handler.timeout).or(self.timeout);
         let context = Context::new(job, timeout, hold.token.clone(), Arc::clone(&self.states));
         let started = std::panic::catch_unwind(AssertUnwindSafe(|| handler.call(&context)));
         let handling = match started {

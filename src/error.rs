@@ -24,7 +24,6 @@ enum Kind {
     SchemaMissing,
     SchemaMismatch,
     Denied,
-    NotFound,
     Database,
 }
 
@@ -44,10 +43,6 @@ impl Error {
 
     pub(crate) fn schema_mismatch(message: impl Into<String>) -> Error {
         Error { kind: Kind::SchemaMismatch, message: message.into(), source: None }
-    }
-
-    pub(crate) fn not_found(message: impl Into<String>) -> Error {
-        Error { kind: Kind::NotFound, message: message.into(), source: None }
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
@@ -93,11 +88,6 @@ impl Error {
     /// The server refused the user, the password or the access.
     pub fn is_denied(&self) -> bool {
         self.kind == Kind::Denied
-    }
-
-    /// The thing that was asked for does not exist.
-    pub fn is_not_found(&self) -> bool {
-        self.kind == Kind::NotFound
     }
 
     /// The server's error code (SQLSTATE), where the server reported one.

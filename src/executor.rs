@@ -4,9 +4,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::database::Database;
+use crate::database::insert::{Insert, enqueued};
 use crate::database::schema::Schema;
-use crate::driver::postgres::insert::{Insert, enqueued};
-use crate::driver::{Driver, Postgres};
 use crate::error::Result;
 use crate::job::{Enqueued, NewJob};
 
@@ -14,7 +13,7 @@ use crate::job::{Enqueued, NewJob};
 ///
 /// On a transaction the jobs exist once it commits, and never if it does not.
 pub trait Executor: Sync {
-    /// Store jobs, all or none; one answer a job, in order.
+    /// Store jobs, all or none; one answer a job, in order. The schema is for clients, which do not know it: others do.
     #[doc(hidden)]
     fn insert<'a>(&'a self, schema: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>;
 }
@@ -59,16 +58,3 @@ impl Executor for Database {
         async move { self.client().await?.insert(self.schema().name(), jobs).await }.boxed()
     }
 }
-
-/// Drivers know where their jobs go; the schema is for clients, which do not.
-macro_rules! insert_by_driver {
-    ($($driver:ty),+) => {$(
-        impl Executor for $driver {
-            fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
-                Driver::enqueue(self, jobs)
-            }
-        }
-    )+};
-}
-
-insert_by_driver!(Postgres);

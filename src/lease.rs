@@ -80,6 +80,7 @@ impl Lease {
     async fn beat(&mut self, watch: &mut Watch, looked_for_orphans: &mut Option<Instant>) -> Result<()> {
         let beat = self.driver.beat(self.worker.id, self.stopping.load(Ordering::Relaxed)).await?;
         if !beat.alive {
+            *looked_for_orphans = None;
             return self.begin_anew().await;
         }
         beat.cancel.into_iter().for_each(|id| self.held.cancel(id));

@@ -60,6 +60,7 @@ pub struct Worker {
 struct Options {
     poll_interval: Duration,
     listen: bool,
+    timeout: Option<Duration>,
     grace: Duration,
     heartbeat: Duration,
     dead_after: Duration,
@@ -86,6 +87,7 @@ impl Worker {
             options: Options {
                 poll_interval: Duration::from_secs(5),
                 listen: true,
+                timeout: None,
                 grace: Duration::from_secs(30),
                 heartbeat: Duration::from_secs(3),
                 dead_after: Duration::from_secs(30),
@@ -151,6 +153,12 @@ impl WorkerBuilder {
     /// behind a transaction pooler.
     pub fn listen(mut self, listen: bool) -> WorkerBuilder {
         self.options.listen = listen;
+        self
+    }
+
+    /// How long one attempt may take if neither the job nor its kind says; default: as long as it likes.
+    pub fn timeout(mut self, timeout: Duration) -> WorkerBuilder {
+        self.options.timeout = Some(timeout);
         self
     }
 
@@ -251,6 +259,7 @@ impl Crew {
             states: Arc::new(states),
             held: Arc::clone(&held),
             settler: endings,
+            timeout: options.timeout,
             give_up: CancellationToken::new(),
             running: TaskTracker::new(),
         });

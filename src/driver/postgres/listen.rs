@@ -60,7 +60,9 @@ impl Ear {
         let schema = schema.name();
         let probe = format!("{schema}.probe.{:016x}", fastrand::u64(..));
         let (bell, cancel) = (format!("{schema}.bell"), format!("{schema}.cancel"));
-        let listen = format!("listen \"{bell}\"; listen \"{cancel}\"; listen \"{probe}\"");
+        let listen = format!(
+            "set application_name = 'reveille listener'; listen \"{bell}\"; listen \"{cancel}\"; listen \"{probe}\""
+        );
         client.batch_execute(&listen).await.map_err(|error| Error::database("listen", error))?;
         let mut probes = interval_at(Instant::now(), PROBE_EVERY);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);

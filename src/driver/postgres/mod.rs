@@ -18,7 +18,6 @@ use crate::error::{Error, Result};
 use crate::executor::Executor;
 use crate::job::{Enqueued, NewJob, Priority, Reservation, ReservedJob};
 
-pub(crate) mod insert;
 mod listen;
 mod settle;
 pub(crate) mod statements;
@@ -29,7 +28,7 @@ use statements::Statements;
 /// planned once. The tables are churned too fast for the planner's statistics to be of use.
 const SETTINGS: &str = "set default_transaction_isolation = 'read committed'; set jit = off; \
     set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off; \
-    set statement_timeout = '30s'; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0";
+    set application_name = 'reveille worker'; set statement_timeout = '30s'; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0";
 
 /// How many connections one worker uses to claim and to settle.
 const CONNECTIONS: usize = 4;
@@ -84,7 +83,9 @@ async fn open(database: &Database) -> Result<Client> {
     let (client, connection) = connect::open(database.address()).await?;
     tokio::spawn(connection);
     // A heartbeat that a crash undoes is as good as one that came a moment earlier.
-    let settings = format!("{SETTINGS}; set synchronous_commit = off; set statement_timeout = '5s'");
+    let settings = format!(
+        "{SETTINGS}; set synchronous_commit = off; set statement_timeout = '5s'; set application_name = 'reveille heartbeat'"
+    );
     client.batch_execute(&settings).await.map_err(|error| Error::database("set up a session", error))?;
     Ok(client)
 }
@@ -195,6 +196,12 @@ impl Driver for Postgres {
 
     fn prune(&self) -> BoxFuture<'_, Result<()>> {
         boxed(async { self.query("prune", &self.statements.prune, &[]).await.map(drop) })
+    }
+}
+
+impl Executor for Postgres {
+    fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
+        Driver::enqueue(self, jobs)
     }
 }
 

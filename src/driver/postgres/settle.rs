@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio_postgres::types::{Json, ToSql};
 
 use super::Postgres;
-use super::insert::seconds;
+use crate::database::insert::seconds;
 use crate::driver::{Ending, Settlement};
 use crate::error::Result;
 

@@ -1,0 +1,237 @@
+//! Enqueuing from Rust.
+
+use std::time::{Duration, SystemTime};
+
+use reveille::{Enqueued, Job, NewJob, Payload, Priority, UniqueMode, UniqueUntil};
+use reveille::{enqueue, enqueue_all, enqueue_all_raw, enqueue_raw};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::harness::{Note, TestDatabase, database, note};
+
+async fn kinds(database: &TestDatabase) -> Value {
+    database.value("select coalesce(jsonb_agg(kind order by id), '[]') from reveille.jobs").await
+}
+
+#[tokio::test]
+async fn a_rolled_back_job_never_was() {
+    let database = database().await;
+    let mut client = database.client().await;
+    let tx = client.transaction().await.unwrap();
+    enqueue(&tx, &note("never")).await.unwrap();
+    tx.rollback().await.unwrap();
+    assert_eq!(kinds(&database).await, json!([]));
+}
+
+#[tokio::test]
+async fn a_job_exists_once_its_transaction_commits() {
+    let database = database().await;
+    let mut client = database.client().await;
+    let tx = client.transaction().await.unwrap();
+    enqueue(&tx, &note("soon")).await.unwrap();
+    assert_eq!(kinds(&database).await, json!([]), "before the commit nobody sees it");
+    tx.commit().await.unwrap();
+    assert_eq!(kinds(&database).await, json!(["note"]));
+}
+
+#[tokio::test]
+async fn every_client_can_enqueue() {
+    let database = database().await;
+    let mut plain = database.client().await;
+    enqueue(&plain, &note("tokio-postgres client")).await.unwrap();
+    let tx = plain.transaction().await.unwrap();
+    enqueue(&tx, &note("tokio-postgres transaction")).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut pooled = database.database.client().await.unwrap();
+    enqueue(&pooled, &note("deadpool client")).await.unwrap();
+    let tx = pooled.transaction().await.unwrap();
+    enqueue(&tx, &note("deadpool transaction")).await.unwrap();
+    tx.commit().await.unwrap();
+    enqueue(&database.database, &note("database")).await.unwrap();
+    let count = database.value("select count(distinct payload ->> 'text') from reveille.jobs").await;
+    assert_eq!(count, 5);
+}
+
+#[tokio::test]
+async fn every_option_reaches_its_column() {
+    let database = database().await;
+    let metadata = json!({"trace": "00-ab"}).as_object().unwrap().clone();
+    enqueue(&database.database, &note("x"))
+        .queue("mail; drop table \"jobs\" 🐘")
+        .delay(Duration::from_secs(3600))
+        .priority(Priority::Urgent)
+        .max_attempts(3)
+        .timeout(Duration::from_millis(1500))
+        .key("tenant 7")
+        .tag("a, b")
+        .tag("{c}")
+        .metadata(metadata)
+        .await
+        .unwrap();
+    let row = "select to_jsonb(array[queue, priority::text, max_attempts::text, timeout::text, key, tags::text, metadata::text,
+        (available_at - created_at)::text, attempts::text, failures::text]) from reveille.jobs";
+    let expected = json!([
+        "mail; drop table \"jobs\" 🐘",
+        "0",
+        "3",
+        "00:00:01.5",
+        "tenant 7",
+        "{\"a, b\",\"{c}\"}",
+        "{\"trace\": \"00-ab\"}",
+        "01:00:00",
+        "0",
+        "0"
+    ]);
+    assert_eq!(database.value(row).await, expected);
+}
+
+#[tokio::test]
+async fn a_kinds_own_settings_are_its_defaults() {
+    #[derive(Serialize, Deserialize)]
+    struct Invoice {}
+    impl Job for Invoice {
+        const KIND: &'static str = "invoice";
+        const QUEUE: &'static str = "billing";
+        const PRIORITY: Priority = Priority::High;
+        const MAX_ATTEMPTS: u32 = 5;
+    }
+    let database = database().await;
+    enqueue(&database.database, &Invoice {}).await.unwrap();
+    let row = "select to_jsonb(array[queue, kind, priority::text, max_attempts::text]) from reveille.jobs";
+    assert_eq!(database.value(row).await, json!(["billing", "invoice", "1", "5"]));
+}
+
+#[tokio::test]
+async fn a_job_can_be_due_at_a_time() {
+    let database = database().await;
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+    enqueue(&database.database, &note("x")).at(at).await.unwrap();
+    let due = database.value("select extract(epoch from available_at)::bigint from reveille.jobs").await;
+    assert_eq!(due, 4_000_000_000u64);
+}
+
+#[tokio::test]
+async fn many_jobs_go_in_one_statement_and_keep_their_order() {
+    let database = database().await;
+    let notes: Vec<Note> = (0..1000).map(|n| note(&n.to_string())).collect();
+    let enqueued = enqueue_all(&database.database, &notes).await.unwrap();
+    assert!(enqueued.windows(2).all(|pair| pair[0].id < pair[1].id), "ids follow the order");
+    let in_order = "select bool_and((payload ->> 'text')::int = place - 1)
+        from (select payload, row_number() over (order by id) as place from reveille.jobs) as jobs";
+    assert_eq!(database.value(in_order).await, true);
+    assert_eq!(database.value("select count(distinct xmin::text) from reveille.jobs").await, 1);
+}
+
+#[tokio::test]
+async fn enqueuing_nothing_is_fine() {
+    let database = database().await;
+    assert_eq!(enqueue_all::<_, Note>(&database.database, &[]).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn many_raw_jobs_keep_their_own_settings() {
+    let database = database().await;
+    let payload = Payload::encode(&json!({})).unwrap();
+    let plain = NewJob::new("plain", payload.clone());
+    let tagged = NewJob { tags: vec!["x".into()], queue: "q".into(), ..NewJob::new("tagged", payload) };
+    enqueue_all_raw(&database.database, &[plain, tagged]).await.unwrap();
+    let rows =
+        database.value("select jsonb_agg(jsonb_build_array(kind, queue, tags) order by id) from reveille.jobs").await;
+    assert_eq!(rows, json!([["plain", "default", null], ["tagged", "q", ["x"]]]));
+}
+
+#[tokio::test]
+async fn a_bad_job_is_refused_before_it_spoils_the_transaction() {
+    let database = database().await;
+    let mut client = database.client().await;
+    let tx = client.transaction().await.unwrap();
+    assert!(enqueue(&tx, &note("x")).queue("").await.unwrap_err().is_invalid());
+    assert!(enqueue(&tx, &note("a\0b")).await.unwrap_err().is_invalid());
+    assert!(enqueue(&tx, &note(&"x".repeat(2_000_000))).await.unwrap_err().is_invalid());
+    assert!(enqueue(&tx, &note("x")).key("k".repeat(513)).await.unwrap_err().is_invalid());
+    assert!(enqueue_all(&tx, &[note("a\0b")]).await.unwrap_err().is_invalid());
+    enqueue(&tx, &note("good")).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(kinds(&database).await, json!(["note"]));
+}
+
+#[tokio::test]
+async fn a_larger_payload_goes_where_it_is_allowed() {
+    let database = database().await;
+    let large = note(&"x".repeat(2_000_000));
+    enqueue(&database.database, &large).max_payload(4_000_000).await.unwrap();
+    assert_eq!(database.value("select length(payload ->> 'text') from reveille.jobs").await, 2_000_000);
+}
+
+#[tokio::test]
+async fn a_unique_key_admits_one_live_job_of_a_kind() {
+    let database = database().await;
+    let first = enqueue(&database.database, &note("first")).unique_key("k").await.unwrap();
+    let second = enqueue(&database.database, &note("second")).unique_key("k").await.unwrap();
+    assert_eq!(second, Enqueued { id: first.id, existed: true });
+    let other =
+        enqueue_raw(&database.database, NewJob::new("other", Payload::encode(&1).unwrap())).unique_key("k").await;
+    assert!(!other.unwrap().existed, "another kind has its own keys");
+    assert_eq!(database.value("select payload ->> 'text' from reveille.jobs where kind = 'note'").await, "first");
+}
+
+#[tokio::test]
+async fn a_unique_job_can_be_replaced_or_debounced() {
+    let database = database().await;
+    let enqueue = |text: &str| enqueue(&database.database, &note(text)).unique_key("k");
+    enqueue("first").await.unwrap();
+    assert!(enqueue("second").unique_mode(UniqueMode::Replace).await.unwrap().existed);
+    let row = "select to_jsonb(array[payload ->> 'text', (available_at > now())::text]) from reveille.jobs";
+    assert_eq!(database.value(row).await, json!(["second", "false"]));
+    let later = Duration::from_secs(60);
+    assert!(enqueue("third").unique_mode(UniqueMode::Debounce).delay(later).await.unwrap().existed);
+    assert_eq!(database.value(row).await, json!(["third", "true"]));
+}
+
+#[tokio::test]
+async fn unique_jobs_in_bulk_are_told_apart() {
+    let database = database().await;
+    let job = |key: Option<&str>| NewJob {
+        unique_key: key.map(Into::into),
+        unique_until: UniqueUntil::Finished,
+        ..NewJob::new("bulk", Payload::encode(&key).unwrap())
+    };
+    let jobs = [job(Some("a")), job(None), job(Some("a")), job(Some("b")), job(None)];
+    let enqueued = enqueue_all_raw(&database.database, &jobs).await.unwrap();
+    let existed: Vec<bool> = enqueued.iter().map(|job| job.existed).collect();
+    assert_eq!(existed, [false, false, true, false, false]);
+    assert_eq!(enqueued[0].id, enqueued[2].id);
+    assert_eq!(database.value("select count(*) from reveille.jobs").await, 4);
+}
+
+#[tokio::test]
+async fn racing_unique_enqueues_make_one_job() {
+    let database = database().await;
+    let racers = (0..40).map(|_| {
+        let database = database.database.clone();
+        tokio::spawn(async move { enqueue(&database, &note("x")).unique_key("k").await.unwrap() })
+    });
+    let enqueued = futures::future::join_all(racers).await;
+    let new = enqueued.iter().filter(|job| !job.as_ref().unwrap().existed).count();
+    assert_eq!(new, 1);
+    assert_eq!(database.value("select count(*) from reveille.jobs").await, 1);
+}
+
+#[tokio::test]
+async fn another_schema_is_reached_by_any_client() {
+    let database = database().await;
+    let other = reveille::Database::options(Some(database.address.clone())).schema("other").connect().await.unwrap();
+    other.migrate().await.unwrap();
+    enqueue(&database.client().await, &note("x")).schema("other").await.unwrap();
+    enqueue(&other, &note("y")).await.unwrap();
+    assert_eq!(database.value("select count(*) from other.jobs").await, 2);
+    assert_eq!(database.value("select count(*) from reveille.jobs").await, 0);
+}
+
+#[tokio::test]
+async fn a_database_without_the_schema_says_what_to_run() {
+    let database = crate::harness::empty_database().await;
+    let error = enqueue(&database.database, &note("x")).await.unwrap_err();
+    assert!(error.is_schema_missing());
+    assert!(error.to_string().contains("reveille migrate"), "{error}");
+}

@@ -1,0 +1,263 @@
+//! A database for each test, and ways to wait for what should happen.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use reveille::dev::Server;
+use reveille::{Database, Job, Worker, WorkerBuilder};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::{OnceCell, mpsc};
+use tokio::task::JoinHandle;
+use tokio_postgres::NoTls;
+use tokio_util::sync::CancellationToken;
+
+/// How long anything may take on a busy machine. Nothing waits this long unless it fails.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The server: that of `DATABASE_URL`, else a throw-away one that ends with this process.
+enum Host {
+    Given(tokio_postgres::Config),
+    ThrowAway(Server),
+}
+
+static HOST: LazyLock<Host> = LazyLock::new(|| match std::env::var("DATABASE_URL") {
+    Ok(url) if !url.is_empty() => Host::Given(url.parse().expect("DATABASE_URL of the tests is a plain URL")),
+    _ => Host::ThrowAway(Server::start().expect("a throw-away server starts")),
+});
+
+static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+
+/// The address of a database on the server, as key=value string.
+pub fn address(database: &str) -> String {
+    match &*HOST {
+        Host::ThrowAway(server) => server.url(database),
+        Host::Given(config) => {
+            let host = match config.get_hosts().first() {
+                Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
+                Some(tokio_postgres::config::Host::Unix(path)) => path.display().to_string(),
+                None => "localhost".into(),
+            };
+            let port = config.get_ports().first().copied().unwrap_or(5432);
+            let user = config.get_user().unwrap_or("postgres");
+            let password = config.get_password().map(String::from_utf8_lossy).unwrap_or_default();
+            format!("host='{host}' port={port} user='{user}' password='{password}' dbname='{database}'")
+        }
+    }
+}
+
+/// A plain connection, as any program would have.
+pub async fn client(address: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(address, NoTls).await.expect("the server takes a connection");
+    tokio::spawn(connection);
+    client
+}
+
+async fn on_server(sql: &str) {
+    client(&address("postgres")).await.batch_execute(sql).await.expect(sql);
+}
+
+fn new_name(what: &str) -> String {
+    format!("reveille_{what}_{}_{:08x}", std::process::id(), fastrand::u32(..))
+}
+
+/// A test's own database, gone with it.
+pub struct TestDatabase {
+    pub database: Database,
+    pub address: String,
+    name: String,
+}
+
+impl std::ops::Deref for TestDatabase {
+    type Target = Database;
+    fn deref(&self) -> &Database {
+        &self.database
+    }
+}
+
+/// A fresh database with Reveille's tables, cloned from a migrated template.
+pub async fn database() -> TestDatabase {
+    let template = TEMPLATE
+        .get_or_init(|| async {
+            let name = new_name("template");
+            on_server(&format!("create database {name}")).await;
+            let database = Database::connect(address(&name)).await.expect("the template is there");
+            database.migrate().await.expect("the template migrates");
+            name
+        })
+        .await;
+    create(&format!("template {template}")).await
+}
+
+/// A fresh database with nothing in it.
+pub async fn empty_database() -> TestDatabase {
+    create("").await
+}
+
+async fn create(from: &str) -> TestDatabase {
+    let name = new_name("test");
+    // A session of another test may still be leaving the template.
+    eventually("the database is created", async || {
+        client(&address("postgres")).await.batch_execute(&format!("create database {name} {from}")).await.is_ok()
+    })
+    .await;
+    let address = address(&name);
+    let database = Database::connect(address.clone()).await.expect("the fresh database is there");
+    TestDatabase { database, address, name }
+}
+
+impl TestDatabase {
+    /// A plain connection to it.
+    pub async fn client(&self) -> tokio_postgres::Client {
+        client(&self.address).await
+    }
+
+    /// Runs statements without parameters.
+    pub async fn run(&self, sql: &str) {
+        self.client().await.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    /// The one value that a query answers, as JSON; null if it answers nothing.
+    pub async fn value(&self, sql: &str) -> Value {
+        let query = format!("select to_jsonb(answer) from ({sql}) as answer(value)");
+        let row = self.client().await.query_opt(&query, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        row.map_or(Value::Null, |row| row.get::<_, Value>(0)["value"].clone())
+    }
+
+    /// The error that a statement is refused with.
+    pub async fn refusal(&self, sql: &str) -> String {
+        let error = self.client().await.batch_execute(sql).await.expect_err(sql);
+        error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned())
+    }
+
+    /// Waits until a query answers true.
+    pub async fn until(&self, sql: &str) {
+        let client = self.client().await;
+        let query = format!("select coalesce(bool_and(answer.value), false) from ({sql}) as answer(value)");
+        eventually(sql, async || client.query_one(&query, &[]).await.is_ok_and(|row| row.get(0))).await;
+    }
+}
+
+impl Drop for TestDatabase {
+    /// A throw-away server takes its databases along; another one is left as it was found.
+    fn drop(&mut self) {
+        if matches!(&*HOST, Host::ThrowAway(_)) {
+            return;
+        }
+        let name = self.name.clone();
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(on_server(&format!("drop database if exists {name} with (force)")));
+        });
+        let _ = dropping.join();
+    }
+}
+
+/// Waits until a condition holds.
+pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("in time: {what}"));
+}
+
+/// Waits for something that must come.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("in time: {what}"))
+}
+
+/// The job of most tests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    pub text: String,
+}
+
+impl Job for Note {
+    const KIND: &'static str = "note";
+}
+
+pub fn note(text: &str) -> Note {
+    Note { text: text.into() }
+}
+
+/// What handlers tell a test.
+#[derive(Clone)]
+pub struct Told(mpsc::UnboundedSender<String>);
+
+impl Told {
+    pub fn tell(&self, text: impl Into<String>) {
+        let _ = self.0.send(text.into());
+    }
+}
+
+/// Hears what handlers tell.
+pub struct Heard(mpsc::UnboundedReceiver<String>);
+
+impl Heard {
+    /// The next thing told.
+    pub async fn next(&mut self) -> String {
+        soon("a handler runs", self.0.recv()).await.expect("a handler is there to tell")
+    }
+
+    /// All that was told and not yet heard.
+    pub fn rest(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.0.try_recv().ok()).collect()
+    }
+}
+
+pub fn telling() -> (Told, Heard) {
+    let (told, heard) = mpsc::unbounded_channel();
+    (Told(told), Heard(heard))
+}
+
+/// A handler that tells its note's text.
+pub async fn tell(note: Note, reveille::State(told): reveille::State<Told>) {
+    told.tell(note.text);
+}
+
+/// A worker at work.
+pub struct Running {
+    stop: CancellationToken,
+    working: JoinHandle<reveille::Result<()>>,
+}
+
+impl Running {
+    /// Shuts it down and waits for its end.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        soon("the worker stops", self.working).await.expect("the worker does not panic").expect("the worker ends well");
+    }
+
+    /// Begins its shutdown.
+    pub fn begin_stop(&self) {
+        self.stop.cancel();
+    }
+
+    pub async fn ended(self) {
+        soon("the worker stops", self.working).await.expect("the worker does not panic").expect("the worker ends well");
+    }
+
+    pub fn is_working(&self) -> bool {
+        !self.working.is_finished()
+    }
+}
+
+/// Starts a worker in the background.
+pub fn start(builder: WorkerBuilder) -> Running {
+    let worker = builder.build().expect("the worker can be built");
+    let stop = CancellationToken::new();
+    Running { working: tokio::spawn(worker.run_until(stop.clone().cancelled_owned())), stop }
+}
+
+/// A worker on the queue `default` that finds work by the bell alone.
+pub fn worker(database: &Database) -> WorkerBuilder {
+    Worker::builder(database.clone()).queue("default", 4).poll_interval(Duration::from_secs(3600))
+}
+
+/// A worker whose only handler tells what it ran.
+pub fn teller(database: &Database) -> (WorkerBuilder, Heard) {
+    let (told, heard) = telling();
+    (worker(database).state(told).handle(tell), heard)
+}

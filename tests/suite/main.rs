@@ -1,0 +1,17 @@
+//! Behaviour, on a real server. `cargo test` starts a throw-away one, or uses the server of `DATABASE_URL`.
+
+mod harness;
+
+//mod cli;
+mod enqueue;
+//mod exec;
+mod fence;
+mod layers;
+mod migrate;
+mod rescue;
+mod shutdown;
+mod sql;
+mod throwaway;
+mod views;
+mod wake;
+mod work;

@@ -1,0 +1,93 @@
+//! Stopping: finish what runs, give back what does not finish.
+
+use std::time::Duration;
+
+use reveille::{Cancellation, State, enqueue};
+use serde_json::json;
+
+use crate::harness::{Note, Told, database, note, start, telling, worker};
+
+type Gate = std::sync::Arc<tokio::sync::Notify>;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_job_is_finished_within_the_grace_period() {
+    async fn gated(note: Note, State(told): State<Told>, State(gate): State<Gate>) {
+        told.tell(note.text);
+        gate.notified().await;
+    }
+    let database = database().await;
+    let (told, mut heard) = telling();
+    let gate = Gate::default();
+    let worker = start(worker(&database).state(told).state(gate.clone()).handle(gated));
+    enqueue(&database.database, &note("running")).await.unwrap();
+    heard.next().await;
+    worker.begin_stop();
+    database.until("select stopping from reveille.workers").await;
+    enqueue(&database.database, &note("too late")).await.unwrap();
+    gate.notify_one();
+    worker.ended().await;
+    assert_eq!(database.value("select payload ->> 'text' from reveille.finished_jobs").await, "running");
+    let left = "select jsonb_build_array(payload -> 'text', attempts, reserved_at) from reveille.jobs";
+    assert_eq!(database.value(left).await, json!(["too late", 0, null]), "nothing new is started");
+    assert!(heard.rest().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_listens_is_told_at_the_end_of_the_grace_period() {
+    async fn listens(_: Note, State(told): State<Told>, cancellation: Cancellation) -> Result<(), String> {
+        told.tell("started");
+        cancellation.cancelled().await;
+        told.tell("told");
+        Err("stopped half-way".into())
+    }
+    let database = database().await;
+    let (told, mut heard) = telling();
+    let worker = start(worker(&database).grace(Duration::from_millis(100)).state(told).handle(listens));
+    enqueue(&database.database, &note("x")).await.unwrap();
+    heard.next().await;
+    worker.stop().await;
+    assert_eq!(heard.next().await, "told");
+    let back = "select jsonb_build_array(reserved_at, failures, available_at <= now()) from reveille.jobs";
+    assert_eq!(database.value(back).await, json!([null, 0, true]), "at no cost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_does_not_listen_is_given_up_and_its_job_given_back() {
+    async fn deaf(_: Note, State(told): State<Told>) {
+        told.tell("started");
+        std::future::pending::<()>().await;
+    }
+    let database = database().await;
+    let (told, mut heard) = telling();
+    let worker = start(worker(&database).grace(Duration::ZERO).state(told).handle(deaf));
+    enqueue(&database.database, &note("x")).await.unwrap();
+    heard.next().await;
+    worker.stop().await;
+    let back = "select jsonb_build_array(reserved_at, failures, attempts) from reveille.jobs";
+    assert_eq!(database.value(back).await, json!([null, 0, 1]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stops_leaves_no_row_behind() {
+    let database = database().await;
+    let (builder, _heard) = crate::harness::teller(&database);
+    let worker = start(builder);
+    database.until("select count(*) = 1 from reveille.workers").await;
+    worker.stop().await;
+    assert_eq!(database.value("select count(*) from reveille.workers").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_in_the_middle_of_many_jobs_loses_none() {
+    let database = database().await;
+    let (builder, _heard) = crate::harness::teller(&database);
+    let notes: Vec<Note> = (0..2000).map(|n| note(&n.to_string())).collect();
+    reveille::enqueue_all(&database.database, &notes).await.unwrap();
+    let worker = start(builder);
+    database.until("select count(*) > 50 from reveille.finished_jobs").await;
+    worker.stop().await;
+    let left =
+        "select jsonb_build_array((select count(*) from reveille.jobs) + (select count(*) from reveille.finished_jobs),
+        (select count(*) from reveille.jobs where reserved_at is not null))";
+    assert_eq!(database.value(left).await, json!([2000, 0]));
+}

@@ -1,0 +1,104 @@
+//! Throw-away servers leave nothing behind.
+
+use std::path::Path;
+use std::process::Command;
+
+use reveille::Database;
+use reveille::dev::{Server, Stop};
+
+use crate::harness::{client, eventually};
+
+/// Whether any process works in or for the folder.
+fn somebody_uses(folder: &Path) -> bool {
+    let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok()))
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .any(|command| String::from_utf8_lossy(&command).contains(&name))
+}
+
+#[tokio::test]
+async fn a_dropped_server_leaves_no_process_and_no_folder() {
+    let server = Server::start().unwrap();
+    let folder = server.data_dir().parent().unwrap().to_owned();
+    Database::connect(server.url("postgres")).await.unwrap().migrate().await.unwrap();
+    assert!(folder.exists() && somebody_uses(&folder));
+    drop(server);
+    assert!(!folder.exists() && !somebody_uses(&folder));
+}
+
+#[tokio::test]
+async fn a_restart_keeps_data_and_address() {
+    let mut server = Server::start().unwrap();
+    let url = server.url("postgres");
+    client(&url).await.batch_execute("create table kept (); checkpoint").await.unwrap();
+    for stop in [Stop::Fast, Stop::Immediate] {
+        server.restart(stop).unwrap();
+        client(&url).await.batch_execute("select * from kept").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn settings_are_the_servers_own() {
+    let server = Server::options().setting("work_mem", "7MB").start().unwrap();
+    let row = client(&server.url("postgres")).await.query_one("show work_mem", &[]).await.unwrap();
+    assert_eq!(row.get::<_, String>(0), "7MB");
+}
+
+#[test]
+fn a_setting_that_the_server_refuses_is_one_clear_error() {
+    let error = Server::options().setting("no_such_setting", "1").start().unwrap_err().to_string();
+    assert!(error.contains("no_such_setting") && !error.contains('\n'), "{error}");
+}
+
+/// Runs a command's demo until its server is up, and returns the server's folder.
+fn server_folders() -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten().map(|entry| entry.path());
+    entries
+        .filter(|path| path.file_name().unwrap().to_str().is_some_and(|name| name.starts_with("reveille-pg-")))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_server_whose_parent_is_killed_leaves_nothing() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_reveille"))
+        .arg("demo")
+        .env_remove("DATABASE_URL")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let prefix = format!("reveille-pg-{}-", demo.id());
+    let folder =
+        || server_folders().into_iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&prefix));
+    eventually("the demo's server is there", async || {
+        folder().is_some_and(|folder| folder.join("data/postmaster.pid").exists())
+    })
+    .await;
+    let folder = folder().unwrap();
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    eventually("nothing is left of it", async || !folder.exists() && !somebody_uses(&folder)).await;
+}
+
+#[tokio::test]
+async fn a_kept_server_lives_on_until_its_stop_command() {
+    let kept = Server::start().unwrap().keep().unwrap();
+    client(&kept.url).await.batch_execute("select 1").await.unwrap();
+    assert!(Command::new("sh").args(["-c", &kept.stop_command]).status().unwrap().success());
+    eventually("nothing is left of it", async || !kept.folder.exists() && !somebody_uses(&kept.folder)).await;
+}
+
+#[test]
+fn a_folder_without_the_programs_is_one_clear_error() {
+    let output = Command::new(env!("CARGO_BIN_EXE_reveille"))
+        .arg("demo")
+        .env_remove("DATABASE_URL")
+        .env("REVEILLE_PG_BIN", "/nonexistent")
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(error, "error: REVEILLE_PG_BIN is /nonexistent, which has no initdb and postgres\n");
+}

@@ -1,0 +1,160 @@
+//! The views agree with the tables.
+
+use reveille::enqueue;
+use serde_json::json;
+
+use crate::harness::{database, note, start, teller};
+
+#[tokio::test]
+async fn queue_stats_counts_each_state() {
+    let database = database().await;
+    let mixed = "insert into reveille.jobs (kind, queue) select 'k', 'a' from generate_series(1, 3);
+        insert into reveille.jobs (kind, queue, available_at) values ('k', 'a', now() + '1 hour'), ('k', 'b', now() + '1 hour');
+        insert into reveille.jobs (kind, queue, reserved_at, reserved_by, attempts) values ('k', 'a', now(), 1, 1);
+        insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
+            created_at, reason) values (100, 'c', 'k', '{}', 2, 1, 1, 1, now(), now(), 'failed');
+        insert into reveille.queues (name, paused_at) values ('d', now())";
+    database.run(mixed).await;
+    let rows = "select jsonb_agg(jsonb_build_array(queue, paused, ready, delayed, running, dead, estimated) order by queue) from reveille.queue_stats";
+    let expected = json!([
+        ["a", false, 3, 1, 1, 0, false],
+        ["b", false, 0, 1, 0, 0, false],
+        ["c", false, 0, 0, 0, 1, false],
+        ["d", true, 0, 0, 0, 0, false]
+    ]);
+    assert_eq!(database.value(rows).await, expected);
+}
+
+#[tokio::test]
+async fn queue_stats_knows_the_oldest_ready_job() {
+    let database = database().await;
+    let insert = "insert into reveille.jobs (kind, priority, available_at)
+        values ('k', 0, now() - '1 minute'::interval), ('k', 3, now() - '1 hour'::interval), ('k', 1, now() + '1 hour')";
+    database.run(insert).await;
+    let age = "select oldest_ready_age between '1 hour' and '1 hour 1 minute' from reveille.queue_stats";
+    assert_eq!(database.value(age).await, true);
+}
+
+#[tokio::test]
+async fn queue_stats_estimates_large_queues_and_says_so() {
+    let database = database().await;
+    let many = "insert into reveille.jobs (kind, queue, available_at)
+            select 'k', 'large', now() + case when n % 3 = 0 then '1 hour' else '-1 hour' end::interval from generate_series(1, 60000) as n;
+        insert into reveille.jobs (kind, queue) select 'k', 'small' from generate_series(1, 500);
+        analyze reveille.jobs";
+    database.run(many).await;
+    let rows = "select jsonb_agg(jsonb_build_array(queue, estimated, ready between 36000 and 44000, delayed between 18000 and 22000) order by queue)
+        from reveille.queue_stats";
+    assert_eq!(database.value(rows).await, json!([["large", true, true, true], ["small", false, false, false]]));
+    assert_eq!(database.value("select ready from reveille.queue_stats where queue = 'small'").await, 500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_workers_do_is_counted() {
+    let database = database().await;
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder);
+    for _ in 0..5 {
+        enqueue(&database.database, &note("x")).await.unwrap();
+        heard.next().await;
+    }
+    database.run("insert into reveille.jobs (kind, payload, max_attempts) values ('note', '[1, 2]', 1)").await;
+    database.until("select count(*) = 1 from reveille.dead_jobs").await;
+    database.until("select count(*) = 5 from reveille.finished_jobs").await;
+    let stats = "select jsonb_build_array(completed_last_minute, failed_last_minute) from reveille.queue_stats";
+    assert_eq!(database.value(stats).await, json!([5, 1]));
+    let throughput =
+        "select jsonb_build_array(sum(completed), sum(failed), bool_and(mean_wait_seconds <= max_wait_seconds),
+        bool_and(mean_run_seconds <= max_run_seconds)) from reveille.throughput";
+    assert_eq!(database.value(throughput).await, json!([5, 1, true, true]));
+    let status = "select jsonb_build_array(queues, running, slots, alive, stopping) from reveille.worker_status";
+    assert_eq!(database.value(status).await, json!([["default"], 0, 4, true, false]));
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn old_counters_are_folded_by_the_minute_and_lose_nothing() {
+    let database = database().await;
+    let insert = "insert into reveille.counters (queue, started_at, worker, completed, failed, run_seconds, max_run_seconds)
+        select 'q', date_trunc('minute', now()) - '20 minutes'::interval + n * '10 seconds'::interval, 1 + n % 2, 3, 1, 0.5, n
+            from generate_series(0, 11) as n
+        union all select 'q', now() - '10 days'::interval, 0, 1, 1, 1, 1";
+    database.run(insert).await;
+    let before = database.value("select jsonb_agg(to_jsonb(t) order by minute) from reveille.throughput as t where minute > now() - '1 day'::interval").await;
+    assert_eq!(database.database.admin().prune().await.unwrap(), Some(0));
+    let after = database.value("select jsonb_agg(to_jsonb(t) order by minute) from reveille.throughput as t").await;
+    assert_eq!(after, before, "the view does not see it, but that ten days ago are forgotten");
+    assert_eq!(database.value("select count(*) from reveille.counters").await, 2);
+}
+
+#[tokio::test]
+async fn running_and_failing_jobs_show_who_and_why() {
+    let database = database().await;
+    let insert = "insert into reveille.workers (id, host, pid, version, queues, slots) values (7, 'here', 1, '0', '{q}', 1);
+        insert into reveille.jobs (kind, reserved_at, reserved_by, attempts, failures, errors)
+        values ('k', now() - '5 seconds'::interval, 7, 2, 1, '[{\"error\": \"no\", \"at\": \"2026-01-01T00:00:00Z\"}]')";
+    database.run(insert).await;
+    let running = "select jsonb_build_array(id, attempt, worker, host, running_for between '5 s' and '65 s') from reveille.running_jobs";
+    assert_eq!(database.value(running).await, json!([1, 2, 7, "here", true]));
+    let failing = "select jsonb_build_array(id, failures, last_error, last_failed_at = '2026-01-01T00:00:00Z', running) from reveille.failing_jobs";
+    assert_eq!(database.value(failing).await, json!([1, 1, "no", true, true]));
+}
+
+#[tokio::test]
+async fn dead_jobs_are_summed_up_by_why() {
+    let database = database().await;
+    let insert = "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
+            created_at, reason, errors, finished_at)
+        select n, 'q', 'k', '{}', 2, 1, 1, 1, now(), now(), case when n = 1 then 'lost' else 'failed' end,
+            jsonb_build_array(jsonb_build_object('error', 'e' || n)), now() + n * '1 s'::interval from generate_series(1, 4) as n";
+    database.run(insert).await;
+    let rows = "select jsonb_agg(jsonb_build_array(reason, jobs, last_id, last_error) order by reason) from reveille.dead_jobs_overview";
+    assert_eq!(database.value(rows).await, json!([["failed", 3, 4, "e4"], ["lost", 1, 1, "e1"]]));
+}
+
+#[tokio::test]
+async fn history_past_every_retention_is_emptied_and_the_rest_kept() {
+    let database = database().await;
+    let insert = "insert into reveille.queues (name, retention) values ('long', '3 days');
+        insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
+            created_at, outcome, finished_at)
+        select (extract(epoch from now())::bigint / 86400 - age) % 32, age, 'long', 'k', '{}', 2, 1, 0, 20, now(), now(), 'completed',
+            now() - age * '1 day'::interval from generate_series(0, 20) as age";
+    database.run(insert).await;
+    assert_eq!(database.database.admin().prune().await.unwrap(), Some(17));
+    let kept = database.value("select jsonb_agg(id order by id) from reveille.finished_jobs").await;
+    assert_eq!(kept, json!([0, 1, 2, 3]));
+    let finished = reveille::Filter { state: Some("finished".into()), ..Default::default() };
+    assert_eq!(
+        database.database.admin().jobs(&finished, 10).await.unwrap().len(),
+        3,
+        "what is past its own queue's retention is hidden"
+    );
+}
+
+#[tokio::test]
+async fn history_that_somebody_reads_is_left_for_the_next_round() {
+    let database = database().await;
+    let insert = "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts,
+            available_at, created_at, outcome)
+        select (extract(epoch from now())::bigint / 86400 - 9) % 32, 1, 'q', 'k', '{}', 2, 1, 0, 20, now(), now(), 'completed'";
+    database.run(insert).await;
+    let reader = database.client().await;
+    reader.batch_execute("begin; select * from reveille.finished_jobs").await.unwrap();
+    assert_eq!(database.database.admin().prune().await.unwrap(), Some(0));
+    reader.batch_execute("rollback").await.unwrap();
+    assert_eq!(database.database.admin().prune().await.unwrap(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_job_of_each_day_of_the_ring_has_a_partition() {
+    let database = database().await;
+    let partitions = "select count(*) from pg_inherits where inhparent = 'reveille.finished_jobs'::regclass";
+    assert_eq!(database.value(partitions).await, 32);
+    let insert =
+        "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts,
+            available_at, created_at, outcome)
+        select (day_number % 32)::smallint, day_number, 'q', 'k', '{}', 2, 1, 0, 20, now(), now(), 'completed'
+        from generate_series(20000, 20400) as day_number";
+    database.run(insert).await;
+}

@@ -1,0 +1,171 @@
+//! Waking up: by the bell, by the clock, after the listener was away.
+
+use std::time::Duration;
+
+use reveille::{Worker, enqueue};
+
+use crate::harness::{client, database, eventually, note, start, teller};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_to_enqueue_wakes_a_sleeping_worker() {
+    let database = database().await;
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder);
+    enqueue(&database.database, &note("from rust")).await.unwrap();
+    assert_eq!(heard.next().await, "from rust");
+    database.run("insert into reveille.jobs (kind, payload) values ('note', '{\"text\": \"plain insert\"}')").await;
+    assert_eq!(heard.next().await, "plain insert");
+    database.run("select reveille.enqueue(kind => 'note', payload => '{\"text\": \"function\"}')").await;
+    assert_eq!(heard.next().await, "function");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolled_back_job_is_never_run() {
+    let database = database().await;
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder);
+    let mut client = database.client().await;
+    let tx = client.transaction().await.unwrap();
+    enqueue(&tx, &note("rolled back")).await.unwrap();
+    tx.rollback().await.unwrap();
+    enqueue(&client, &note("after")).await.unwrap();
+    assert_eq!(heard.next().await, "after");
+    worker.stop().await;
+    assert!(heard.rest().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_job_starts_at_its_time_without_any_poll() {
+    let database = database().await;
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder);
+    enqueue(&database.database, &note("later")).delay(Duration::from_millis(300)).await.unwrap();
+    assert_eq!(heard.next().await, "later");
+    worker.stop().await;
+    let early = database.value("select wait_seconds < 0 from reveille.finished_jobs").await;
+    assert_eq!(early, false, "and not before it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_due_sooner_moves_the_alarm_forward() {
+    let database = database().await;
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder);
+    enqueue(&database.database, &note("in an hour")).delay(Duration::from_secs(3600)).await.unwrap();
+    enqueue(&database.database, &note("soon")).delay(Duration::from_millis(200)).await.unwrap();
+    assert_eq!(heard.next().await, "soon");
+    database.run("select reveille.retry(1)").await;
+    assert_eq!(heard.next().await, "in an hour");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_enqueued_while_no_worker_was_there_start_with_the_next_one() {
+    let database = database().await;
+    enqueue(&database.database, &note("waiting")).await.unwrap();
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder);
+    assert_eq!(heard.next().await, "waiting");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_listening_the_poll_finds_jobs() {
+    let database = database().await;
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder.listen(false).poll_interval(Duration::from_millis(50)));
+    enqueue(&database.database, &note("polled")).await.unwrap();
+    assert_eq!(heard.next().await, "polled");
+    assert_eq!(database.value("select count(*) from pg_stat_activity where datname = current_database() and application_name = 'reveille listener'").await, 0);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_bell_is_made_up_for_by_the_poll() {
+    let database = database().await;
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder.poll_interval(Duration::from_millis(50)));
+    database
+        .run("begin; set local reveille.bell = 'off'; insert into reveille.jobs (kind, payload) values ('note', '{\"text\": \"x\"}'); commit")
+        .await;
+    assert_eq!(heard.next().await, "x");
+    worker.stop().await;
+}
+
+/// Ends the sessions of workers' listeners; how many there were.
+async fn cut_listeners(address: &str) -> i64 {
+    let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid() and application_name = 'reveille listener'";
+    client(address).await.query_one(cut, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_is_cut_off_comes_back_and_misses_nothing() {
+    let database = database().await;
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder);
+    for round in 0..10 {
+        eventually("the listener is there to be cut off", async || cut_listeners(&database.address).await > 0).await;
+        enqueue(&database.database, &note(&round.to_string())).await.unwrap();
+        assert_eq!(heard.next().await, round.to_string());
+    }
+    assert!(worker.is_working());
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_was_locked_by_others_starts_when_they_let_go() {
+    let database = database().await;
+    database.run("select reveille.pause('default')").await;
+    enqueue(&database.database, &note("locked")).await.unwrap();
+    let holder = database.client().await;
+    holder.batch_execute("begin; select * from reveille.jobs for update").await.unwrap();
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder);
+    database.run("select reveille.resume('default')").await;
+    enqueue(&database.database, &note("free")).await.unwrap();
+    assert_eq!(heard.next().await, "free");
+    holder.batch_execute("rollback").await.unwrap();
+    assert_eq!(heard.next().await, "locked", "though letting go rings no bell");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_queue_starts_nothing_until_it_is_resumed() {
+    let database = database().await;
+    database.run("select reveille.pause('default')").await;
+    let (builder, mut heard) = teller(&database);
+    let (other, mut other_heard) = teller(&database);
+    let worker = start(builder);
+    let other_queue = start(other.queue("other", 1));
+    enqueue(&database.database, &note("paused")).await.unwrap();
+    enqueue(&database.database, &note("not paused")).queue("other").await.unwrap();
+    assert_eq!(other_heard.next().await, "not paused");
+    other_queue.stop().await;
+    assert!(heard.rest().is_empty() && other_heard.rest().is_empty());
+    database.run("select reveille.resume('default')").await;
+    assert_eq!(heard.next().await, "paused");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_takes_only_from_its_own_queues() {
+    let database = database().await;
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder);
+    enqueue(&database.database, &note("elsewhere")).queue("elsewhere").await.unwrap();
+    enqueue(&database.database, &note("here")).await.unwrap();
+    assert_eq!(heard.next().await, "here");
+    worker.stop().await;
+    assert_eq!(database.value("select payload ->> 'text' from reveille.jobs").await, "elsewhere");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_needs_a_current_schema() {
+    let database = crate::harness::empty_database().await;
+    let (told, _heard) = crate::harness::telling();
+    let worker = Worker::builder(database.database.clone()).state(told).handle(crate::harness::tell).build().unwrap();
+    let error = worker.run_until(std::future::pending::<()>()).await.unwrap_err();
+    assert!(error.is_schema_missing() && error.to_string().contains("reveille migrate"), "{error}");
+}
