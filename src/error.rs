@@ -58,8 +58,9 @@ impl Error {
             Kind::SchemaMissing => {
                 format!("{what}: {reason}: the schema is not there or not current; run `reveille migrate`")
             }
-            Kind::Denied => format!("{what}: {reason}; check the user, the password and the grants"),
+            Kind::Denied if !is_tls(&error) => format!("{what}: {reason}; check the user, the password and the grants"),
             Kind::Unavailable => format!("{what}: {reason}; is the server running and reachable?"),
+            _ if is_tls(&error) => format!("{what}: {reason}; check sslmode and sslrootcert"),
             _ => format!("{what}: {reason}"),
         };
         Error { kind, message, source: Some(Box::new(error)) }
@@ -96,7 +97,14 @@ impl Error {
     }
 }
 
+fn is_tls(error: &tokio_postgres::Error) -> bool {
+    error.to_string().contains("TLS handshake")
+}
+
 fn kind_of(error: &tokio_postgres::Error) -> Kind {
+    if is_tls(error) {
+        return Kind::Denied;
+    }
     let Some(code) = error.code() else {
         // Without a code the server said nothing: the connection failed, or a value could not be converted.
         return if std::error::Error::source(error).is_some_and(|s| s.is::<std::io::Error>()) || error.is_closed() {

@@ -4,8 +4,9 @@ pub(crate) mod address;
 pub(crate) mod connect;
 pub(crate) mod insert;
 pub(crate) mod migrate;
+mod pgpass;
 pub(crate) mod schema;
-pub(crate) mod tls;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,7 +155,7 @@ impl std::fmt::Debug for Database {
 
 fn pool(address: &Address, settings: Option<&'static str>, max_connections: usize) -> Result<Pool> {
     let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(address.config().clone(), tls::tls(address)?, config);
+    let manager = Manager::from_config(address.config().clone(), address.security().connector()?, config);
     let mut builder = Pool::builder(manager)
         .max_size(max_connections)
         .runtime(Runtime::Tokio1)

@@ -1,0 +1,60 @@
+//! Passwords from libpq's password file.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The password that `~/.pgpass`, or the file named by `passfile`, has for these parameters.
+pub(super) fn password(params: &BTreeMap<String, String>, home: Option<&Path>) -> Option<String> {
+    let file = params.get("passfile").map(PathBuf::from).or_else(|| Some(home?.join(".pgpass")))?;
+    let metadata = fs::metadata(&file).ok()?;
+    if metadata.mode() & 0o077 != 0 {
+        tracing::warn!(file = %file.display(), "others can read the password file, so it is ignored; chmod 600 it");
+        return None;
+    }
+    let param = |name: &str| params.get(name).map_or("", String::as_str);
+    // A socket is matched as localhost.
+    let host = Some(param("host")).filter(|host| !host.is_empty() && !host.starts_with('/')).unwrap_or("localhost");
+    let port = Some(param("port")).filter(|port| !port.is_empty()).unwrap_or("5432");
+    find(&fs::read_to_string(&file).ok()?, [host, port, param("dbname"), param("user")])
+}
+
+/// The last field of the first line whose first four match.
+fn find(text: &str, wanted: [&str; 4]) -> Option<String> {
+    text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+        let mut found = fields(line);
+        let password = (found.len() == 5).then(|| found.pop())??;
+        found.iter().zip(wanted).all(|(field, wanted)| field == "*" || field == wanted).then_some(password)
+    })
+}
+
+/// Fields between colons; a backslash makes the next character an ordinary one.
+fn fields(line: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match (c, fields.last_mut()) {
+            (':', _) => fields.push(String::new()),
+            ('\\', Some(field)) => field.extend(chars.next()),
+            (c, Some(field)) => field.push(c),
+            (_, None) => {}
+        }
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "# a comment:\nh:5432:db:alice:plain\n*:*:*:bob:with\\:colon\\\\\nh:*:*:*:rest\n";
+
+    #[test]
+    fn the_first_line_that_matches_counts() {
+        assert_eq!(find(FILE, ["h", "5432", "db", "alice"]).as_deref(), Some("plain"));
+        assert_eq!(find(FILE, ["x", "1", "y", "bob"]).as_deref(), Some("with:colon\\"));
+        assert_eq!(find(FILE, ["h", "1", "y", "carol"]).as_deref(), Some("rest"));
+        assert_eq!(find(FILE, ["x", "1", "y", "carol"]), None);
+    }
+}
