@@ -51,7 +51,12 @@ impl Claimer {
         while let Some(wanted) = stop.run_until_cancelled(self.free_slots()).await {
             let due_in = match self.look(wanted).await {
                 Ok(Look::Full) => continue,
-                Ok(Look::Short { next_due_in }) => next_due_in,
+                Ok(Look::Short { claimed, next_due_in }) => {
+                    if claimed > 0 {
+                        locked = LOCKED.0;
+                    }
+                    next_due_in
+                }
                 Err(error) => {
                     stop.run_until_cancelled(tokio::time::sleep(backoff.failed(&error))).await;
                     continue;
@@ -91,7 +96,7 @@ impl Claimer {
         if claimed == wanted {
             return Ok(Look::Full);
         }
-        Ok(Look::Short { next_due_in: self.claims.driver.due_in(&self.queue).await? })
+        Ok(Look::Short { claimed, next_due_in: self.claims.driver.due_in(&self.queue).await? })
     }
 
     async fn claim(&self, wanted: usize) -> Result<usize> {
@@ -118,5 +123,5 @@ enum Look {
     /// As many as there were slots: there may be more.
     Full,
     /// All that were due.
-    Short { next_due_in: Option<Duration> },
+    Short { claimed: usize, next_due_in: Option<Duration> },
 }
