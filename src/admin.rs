@@ -181,9 +181,18 @@ impl Admin {
     /// # Errors
     /// Invalid if it is no time.
     pub async fn read_time(&self, text: &str) -> Result<SystemTime> {
-        let rows = self.query("read a time", "select $1::text::timestamptz as time", &[(&text, Type::TEXT)]).await?;
+        let rows = self
+            .query(
+                "read a time",
+                "select time, isfinite(time) as finite from (select $1::text::timestamptz as time) as read",
+                &[(&text, Type::TEXT)],
+            )
+            .await?;
         let row = rows.first().ok_or_else(|| Error::unavailable("read a time: the server gave no answer"))?;
-        row.try_get("time").map_err(|_| Error::invalid(format!("{text:?} is no time that a job can be due at")))
+        match row.try_get("time") {
+            Ok(time) if row.get("finite") => Ok(time),
+            _ => Err(Error::invalid(format!("{text:?} is no time that a job can be due at"))),
+        }
     }
 
     /// Do the upkeep that workers do each minute: returns how many daily partitions of the history were emptied, or

@@ -2,9 +2,9 @@
 
 mod harness;
 
-//mod cli;
+mod cli;
 mod enqueue;
-//mod exec;
+mod exec;
 mod fence;
 mod layers;
 mod migrate;

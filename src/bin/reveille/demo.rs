@@ -1,7 +1,6 @@
 //! The whole thing in half a minute's reading: a mix of jobs as they come in real life, worked before one's eyes.
 
 use std::io::{IsTerminal, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -96,7 +95,6 @@ impl Job for Welcome {
 struct Stage {
     began: Instant,
     waits: Mutex<Vec<f64>>,
-    failures: AtomicU64,
 }
 
 async fn thumbnail(job: Thumbnail, State(stage): State<Arc<Stage>>) {
@@ -110,16 +108,14 @@ async fn report(_: Report) {
     tokio::time::sleep(Duration::from_millis(400)).await;
 }
 
-async fn webhook(job: Webhook, attempt: Attempt, State(stage): State<Arc<Stage>>) -> Result<(), String> {
+async fn webhook(job: Webhook, attempt: Attempt) -> Result<(), String> {
     if attempt.failures < 2 {
-        stage.failures.fetch_add(1, Ordering::Relaxed);
         return Err(format!("{} answered 503 Service Unavailable", job.url));
     }
     Ok(())
 }
 
-async fn charge(job: Charge, State(stage): State<Arc<Stage>>) -> JobOutcome {
-    stage.failures.fetch_add(1, Ordering::Relaxed);
+async fn charge(job: Charge) -> JobOutcome {
     if job.card == "expired" {
         JobOutcome::Dead("the card has expired".into())
     } else {
@@ -152,11 +148,11 @@ impl Demo {
             }
             server => drop(server),
         }
-        if summary.enqueued == summary.finished + summary.dead { Ok(()) } else { Err(Failure::NotFound) }
+        if summary.enqueued == summary.counts.finished + summary.counts.dead { Ok(()) } else { Err(Failure::NotFound) }
     }
 
     async fn play(&self, database: &Database) -> Result<Summary, Failure> {
-        let stage = Arc::new(Stage { began: Instant::now(), waits: Mutex::default(), failures: AtomicU64::new(0) });
+        let stage = Arc::new(Stage { began: Instant::now(), waits: Mutex::default() });
         let worker = Worker::builder(database.clone())
             .state(Arc::clone(&stage))
             .queue("demo", 8)
@@ -172,32 +168,33 @@ impl Demo {
 
         let ids = send(database, &stage).await?;
         let began = stage.began;
-        let (mut finished, mut dead) = (0, 0);
+        let enqueued = ids.len() as u64;
+        let mut counts = Counts::default();
         while began.elapsed() < DEADLINE {
-            (finished, dead) = ended(database, &ids).await?;
-            self.progress(ids.len() as u64, finished, dead, &stage);
-            if finished + dead == ids.len() as u64 || working.is_finished() {
+            let before = std::mem::replace(&mut counts, Counts::of(database, &ids).await?);
+            if counts != before {
+                self.progress(enqueued, counts);
+            }
+            if counts.finished + counts.dead == enqueued || working.is_finished() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let seconds = began.elapsed().as_secs_f64();
-        if !self.json {
+        if !self.json && std::io::stderr().is_terminal() {
             eprintln!();
         }
         stop.cancel();
         working.await.map_err(|error| error.to_string())??;
         let mut waits = std::mem::take(&mut *stage.waits.lock().unwrap_or_else(PoisonError::into_inner));
         waits.sort_by(f64::total_cmp);
-        let failures = stage.failures.load(Ordering::Relaxed);
-        Ok(Summary { enqueued: ids.len() as u64, finished, dead, failures, waits, seconds })
+        Ok(Summary { enqueued, counts, waits, seconds })
     }
 
-    fn progress(&self, enqueued: u64, finished: u64, dead: u64, stage: &Stage) {
+    fn progress(&self, enqueued: u64, Counts { finished, dead, failures }: Counts) {
         if self.json {
             return;
         }
-        let failures = stage.failures.load(Ordering::Relaxed);
         let line = format!("{finished} of {enqueued} finished, {failures} attempts failed, {dead} dead");
         let end = if std::io::stderr().is_terminal() { "\x1b[K\r" } else { "\n" };
         eprint!("{line}{end}");
@@ -253,18 +250,30 @@ async fn send(database: &Database, stage: &Stage) -> Result<Vec<i64>, Failure> {
     Ok(ids)
 }
 
-async fn ended(database: &Database, ids: &[i64]) -> Result<(u64, u64), Failure> {
-    let sql = "select (select count(*) from reveille.finished_jobs where id = any ($1)), (select count(*) from reveille.dead_jobs where id = any ($1))";
-    let sql = sql.replace("reveille.", &format!("{}.", database.schema_name()));
-    let row = database.client().await?.query_one(&sql, &[&ids]).await.map_err(|error| format!("demo: {error}"))?;
-    Ok((row.get::<_, i64>(0) as u64, row.get::<_, i64>(1) as u64))
+/// How far the demo's jobs have come.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Counts {
+    finished: u64,
+    dead: u64,
+    /// Failed attempts of the jobs that have ended.
+    failures: u64,
+}
+
+impl Counts {
+    async fn of(database: &Database, ids: &[i64]) -> Result<Counts, Failure> {
+        let sql = "select count(*) filter (where finished), count(*) filter (where not finished), coalesce(sum(failures), 0)::bigint
+            from (select true as finished, failures from reveille.finished_jobs where id = any ($1)
+                union all select false, failures from reveille.dead_jobs where id = any ($1)) as ended";
+        let sql = sql.replace("reveille.", &format!("{}.", database.schema_name()));
+        let row = database.client().await?.query_one(&sql, &[&ids]).await.map_err(|error| format!("demo: {error}"))?;
+        let [finished, dead, failures] = [0, 1, 2].map(|column| row.get::<_, i64>(column) as u64);
+        Ok(Counts { finished, dead, failures })
+    }
 }
 
 struct Summary {
     enqueued: u64,
-    finished: u64,
-    dead: u64,
-    failures: u64,
+    counts: Counts,
     /// Milliseconds, sorted.
     waits: Vec<f64>,
     seconds: f64,
@@ -278,7 +287,7 @@ impl Summary {
 
     fn as_json(&self) -> serde_json::Value {
         json!({
-            "enqueued": self.enqueued, "finished": self.finished, "dead": self.dead, "failures": self.failures,
+            "enqueued": self.enqueued, "finished": self.counts.finished, "dead": self.counts.dead, "failures": self.counts.failures,
             "p50_ms": self.percentile(50), "p95_ms": self.percentile(95), "p99_ms": self.percentile(99),
             "seconds": self.seconds,
         })
@@ -292,7 +301,7 @@ impl Summary {
              \n    {:>5} finished\n    {:>5} dead\n    {:>5} failed attempts; those that can succeed were retried until they did\n\
              \n    started after   p50 {p50:.1} ms   p95 {p95:.1} ms   p99 {p99:.1} ms   from the call to enqueue\n\
              \nWhat died, and why:",
-            self.enqueued, self.finished, self.dead, self.failures,
+            self.enqueued, self.counts.finished, self.counts.dead, self.counts.failures,
         ))?;
         for died in database.admin().view("dead_jobs_overview").await? {
             let field = |name| died.get(name).and_then(|value| value.as_str()).unwrap_or_default();

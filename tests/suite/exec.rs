@@ -1,0 +1,201 @@
+//! `reveille work --exec`: a worker for programs in any language.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+
+use crate::harness::{TestDatabase, database, eventually};
+
+/// A worker process; killed with the test.
+struct Worker(Child);
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Worker {
+    fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap().success());
+    }
+}
+
+fn work(database: &TestDatabase, exec: &str, more: &[&str]) -> Worker {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+    command.args(["work", "--queue", "default=2", "--exec", exec]).args(more).env("DATABASE_URL", &database.address);
+    Worker(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// A folder for a test's commands to write to, gone with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Folder {
+        let folder =
+            std::env::temp_dir().join(format!("reveille-test-{}-{:08x}", std::process::id(), fastrand::u32(..)));
+        std::fs::create_dir(&folder).unwrap();
+        Folder(folder)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.join(name)).unwrap_or_default()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn enqueue(database: &TestDatabase, call: &str) {
+    database.run(&format!("select reveille.enqueue({call})")).await;
+}
+
+async fn idle(database: &TestDatabase) {
+    database.until("select count(*) = 0 from reveille.jobs").await;
+}
+
+#[tokio::test]
+async fn a_command_gets_payload_and_environment() {
+    let (database, folder) = (database().await, Folder::new());
+    let exec = format!(
+        "cat >{0}; echo \" $REVEILLE_JOB_ID $REVEILLE_JOB_KIND $REVEILLE_JOB_QUEUE $REVEILLE_JOB_ATTEMPT $REVEILLE_JOB_FAILURES \
+         $REVEILLE_JOB_MAX_ATTEMPTS $REVEILLE_JOB_KEY $REVEILLE_JOB_TAGS $REVEILLE_JOB_METADATA\" >>{0}",
+        folder.path("seen")
+    );
+    let _worker = work(&database, &exec, &[]);
+    let call = "kind => 'greet', payload => '{\"a\": \"ü\"}', key => 'k', tags => '{x,y}', metadata => '{\"m\": 1}', max_attempts => 4";
+    enqueue(&database, call).await;
+    idle(&database).await;
+    assert_eq!(folder.read("seen"), "{\"a\": \"ü\"} 1 greet default 1 0 4 k x,y {\"m\": 1}\n");
+    assert_eq!(database.value("select outcome from reveille.finished_jobs").await, "completed");
+}
+
+#[tokio::test]
+async fn the_exit_status_says_how_it_ended() {
+    let database = database().await;
+    let _worker =
+        work(&database, "read code; echo first >&2; echo \"because $code\" >&2; exit $code", &["--later", "1h"]);
+    for code in [0, 75, 65, 3] {
+        enqueue(&database, &format!("kind => 'k', payload => '{code}', max_attempts => 1")).await;
+    }
+    database.until("select count(*) = 2 from reveille.dead_jobs").await;
+    database.until("select available_at > now() from reveille.jobs").await;
+    let dead = database.value("select jsonb_agg(jsonb_build_array(payload, reason, errors -> 0 -> 'error') order by id) from reveille.dead_jobs").await;
+    let expected = json!([
+        [65, "permanent", "exit status 65: first\nbecause 65"],
+        [3, "failed", "exit status: 3: first\nbecause 3"]
+    ]);
+    assert_eq!(dead, expected);
+    let later = database.value("select jsonb_build_array(payload, failures, attempts) from reveille.jobs").await;
+    assert_eq!(later, json!([75, 0, 1]));
+    assert_eq!(database.value("select payload from reveille.finished_jobs").await, 0);
+}
+
+#[tokio::test]
+async fn only_the_end_of_a_long_stderr_is_kept() {
+    let database = database().await;
+    let _worker = work(&database, "seq 1 100000 >&2; exit 1", &[]);
+    enqueue(&database, "kind => 'k', max_attempts => 1").await;
+    idle(&database).await;
+    let error = database.value("select errors -> 0 ->> 'error' from reveille.dead_jobs").await;
+    let lines: Vec<&str> = error.as_str().unwrap().lines().collect();
+    assert_eq!((lines.len(), lines[19]), (20, "100000"));
+}
+
+#[tokio::test]
+async fn a_command_that_reads_nothing_or_is_killed_ends_like_any() {
+    let database = database().await;
+    let _worker = work(&database, "test \"$REVEILLE_JOB_KIND\" = ignores || kill -9 $$", &[]);
+    enqueue(&database, "kind => 'ignores', payload => to_jsonb(repeat('x', 500000))").await;
+    enqueue(&database, "kind => 'dies', max_attempts => 1").await;
+    idle(&database).await;
+    let error = database.value("select errors -> 0 ->> 'error' from reveille.dead_jobs").await;
+    assert!(error.as_str().unwrap().contains("signal: 9"), "{error}");
+    assert_eq!(database.value("select kind from reveille.finished_jobs").await, "ignores");
+}
+
+/// Whether a process is there and not just waiting to be buried.
+fn lives(pid: &str) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    !status.is_empty() && !status.contains(") Z ")
+}
+
+/// A command that leaves its own and a grandchild's process id in a file, and hangs.
+fn hanging(folder: &Folder) -> String {
+    format!("sleep 1000 & echo $$ $! >{0}.new; mv {0}.new {0}; wait", folder.path("pids"))
+}
+
+async fn pids(folder: &Folder) -> Vec<String> {
+    eventually("the command runs", async || folder.read("pids").ends_with('\n')).await;
+    folder.read("pids").split_whitespace().map(str::to_owned).collect()
+}
+
+async fn gone(pids: &[String]) {
+    eventually("the command and its children are gone", async || !pids.iter().any(|pid| lives(pid))).await;
+}
+
+#[tokio::test]
+async fn a_timeout_ends_the_whole_process_group() {
+    let (database, folder) = (database().await, Folder::new());
+    let _worker = work(&database, &hanging(&folder), &[]);
+    enqueue(&database, "kind => 'k', timeout => '500 ms', max_attempts => 1").await;
+    let pids = pids(&folder).await;
+    idle(&database).await;
+    assert_eq!(database.value("select reason from reveille.dead_jobs").await, "timed_out");
+    gone(&pids).await;
+}
+
+#[tokio::test]
+async fn a_cancel_ends_the_command() {
+    let (database, folder) = (database().await, Folder::new());
+    let _worker = work(&database, &hanging(&folder), &[]);
+    enqueue(&database, "kind => 'k'").await;
+    let pids = pids(&folder).await;
+    assert_eq!(database.value("select reveille.cancel(1)").await, "requested");
+    idle(&database).await;
+    assert_eq!(database.value("select outcome from reveille.finished_jobs").await, "cancelled");
+    gone(&pids).await;
+}
+
+#[tokio::test]
+async fn children_end_with_a_worker_that_is_killed() {
+    let (database, folder) = (database().await, Folder::new());
+    let worker = work(&database, &hanging(&folder), &[]);
+    enqueue(&database, "kind => 'k'").await;
+    let pids = pids(&folder).await;
+    assert!(pids.iter().all(|pid| lives(pid)));
+    worker.signal("-KILL");
+    gone(&pids).await;
+}
+
+#[tokio::test]
+async fn a_terminated_worker_gives_back_what_it_cannot_finish() {
+    let (database, folder) = (database().await, Folder::new());
+    let mut worker = work(&database, &hanging(&folder), &["--grace", "100ms"]);
+    enqueue(&database, "kind => 'k'").await;
+    let pids = pids(&folder).await;
+    worker.signal("-TERM");
+    assert!(worker.0.wait().unwrap().success());
+    gone(&pids).await;
+    let back = database.value("select jsonb_build_array(reserved_at, failures) from reveille.jobs").await;
+    assert_eq!(back, json!([null, 0]));
+    assert_eq!(database.value("select count(*) from reveille.workers").await, 0);
+}
+
+#[tokio::test]
+async fn queues_and_slots_are_as_asked() {
+    let database = database().await;
+    let _worker = work(&database, "true", &["--queue", "a=b=7", "--queue", "c=d"]);
+    database.until("select count(*) = 1 from reveille.workers").await;
+    let row = database.value("select jsonb_build_array(queues, slots) from reveille.workers").await;
+    assert_eq!(row, json!([["default", "a=b", "c=d"], 13]));
+}
