@@ -101,7 +101,8 @@ impl Address {
                 params.entry(key.into()).or_insert(value);
             }
         }
-        for key in params.keys().filter(|key| !PASSED_ON.contains(&key.as_str()) && !OURS.contains(&key.as_str())) {
+        if let Some(key) = params.keys().find(|key| !PASSED_ON.contains(&key.as_str()) && !OURS.contains(&key.as_str()))
+        {
             return Err(Error::invalid(format!("unknown parameter {key:?} in the database's address")));
         }
         let home = variable("HOME").map(PathBuf::from);

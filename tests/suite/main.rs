@@ -1,4 +1,5 @@
 //! Behaviour, on a real server. `cargo test` starts a throw-away one, or uses the server of `DATABASE_URL`.
+#![allow(clippy::unwrap_used)]
 
 mod harness;
 
