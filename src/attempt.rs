@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::driver::{Ending, Failure, Reason, Settlement};
@@ -26,39 +24,30 @@ const NO_HANDLER_DELAY: Duration = Duration::from_secs(10);
 /// No more of an error than this is kept, in bytes.
 const MAX_ERROR: usize = 8 * 1024;
 
-/// Runs attempts, and hands their endings to the settler.
+/// Makes attempts.
 pub(crate) struct Attempts {
-    pub(crate) handlers: Handlers,
+    pub(crate) handlers: Arc<Handlers>,
     pub(crate) states: Arc<States>,
     pub(crate) held: Arc<Held>,
-    pub(crate) settler: mpsc::Sender<Settlement>,
     /// For jobs of which neither they nor their kind say one.
     pub(crate) timeout: Option<Duration>,
     /// Tripped when what still runs is to be given up.
     pub(crate) give_up: CancellationToken,
-    pub(crate) running: TaskTracker,
 }
 
 impl Attempts {
-    /// Starts an attempt in a task of its own, which keeps the slot until its ending has been handed over.
-    pub(crate) fn start(self: &Arc<Self>, job: ReservedJob, slot: OwnedSemaphorePermit) {
-        let hold = self.held.take(job.reservation, job.cancel_requested);
-        let span =
-            tracing::info_span!("job", id = job.reservation.id, kind = %job.kind, attempt = job.reservation.attempt);
-        let attempts = Arc::clone(self);
-        self.running.spawn(
-            async move {
-                let started = Instant::now();
-                let (reservation, waited) = (job.reservation, job.waited());
-                let ending = attempts.run(job, &hold).await;
-                let settlement = Settlement { reservation, ending, waited, ran: started.elapsed() };
-                if attempts.settler.send(settlement).await.is_err() {
-                    tracing::error!("the settler is gone; the job will be rescued");
-                }
-                drop(slot);
-            }
-            .instrument(span),
-        );
+    /// From here on the job is known to be held.
+    pub(crate) fn hold(&self, job: &ReservedJob) -> Hold {
+        self.held.take(job.reservation, job.cancel_requested)
+    }
+
+    /// Makes one; returns how it is to be recorded.
+    pub(crate) async fn make(&self, job: ReservedJob, hold: Hold) -> Settlement {
+        let (reservation, waited) = (job.reservation, job.waited());
+        let span = tracing::info_span!("job", id = reservation.id, kind = %job.kind, attempt = reservation.attempt);
+        let started = Instant::now();
+        let ending = self.run(job, &hold).instrument(span).await;
+        Settlement { reservation, ending, waited, ran: started.elapsed() }
     }
 
     async fn run(&self, job: ReservedJob, hold: &Hold) -> Ending {

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, RwLock, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::attempt::Attempts;
 use crate::backoff::Backoff;
-use crate::driver::Driver;
+use crate::driver::{Driver, Settlement};
 use crate::error::Result;
+use crate::job::ReservedJob;
 use crate::wake::Wake;
 
 /// At most so many jobs in one claim.
@@ -35,6 +37,9 @@ pub(crate) struct Claims {
 pub(crate) struct Claimer {
     pub(crate) claims: Arc<Claims>,
     pub(crate) attempts: Arc<Attempts>,
+    /// To the settler.
+    pub(crate) endings: mpsc::Sender<Settlement>,
+    pub(crate) running: TaskTracker,
     pub(crate) queue: String,
     pub(crate) slots: usize,
     pub(crate) free: Arc<Semaphore>,
@@ -112,10 +117,23 @@ impl Claimer {
         let claimed = jobs.len();
         for job in jobs {
             if let Ok(slot) = Arc::clone(&self.free).try_acquire_owned() {
-                self.attempts.start(job, slot);
+                self.start(job, slot);
             }
         }
         Ok(claimed)
+    }
+
+    /// Makes the attempt in a task of its own, which keeps the slot until its ending has been handed over.
+    fn start(&self, job: ReservedJob, slot: OwnedSemaphorePermit) {
+        let (attempts, endings) = (Arc::clone(&self.attempts), self.endings.clone());
+        // Held from here on, not from when the task first runs.
+        let hold = attempts.hold(&job);
+        self.running.spawn(async move {
+            if endings.send(attempts.make(job, hold).await).await.is_err() {
+                tracing::error!("the settler is gone; the job will be rescued");
+            }
+            drop(slot);
+        });
     }
 }
 

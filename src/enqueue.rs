@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::executor::Executor;
-use crate::job::{Due, Enqueued, Job, MAX_PAYLOAD, NewJob, Priority, UniqueMode, UniqueUntil};
+use crate::job::{Due, Enqueueable, Enqueued, MAX_PAYLOAD, NewJob, Priority, UniqueMode, UniqueUntil};
 
-/// Enqueue a job; await it, after any options.
+/// Enqueue a job; await it, after any options. A [`NewJob`] serves for kinds that have no type here.
 ///
 /// On a transaction the job exists once it commits, and never if it does not: enqueue where you write what the job is about.
 ///
@@ -32,16 +32,11 @@ use crate::job::{Due, Enqueued, Job, MAX_PAYLOAD, NewJob, Priority, UniqueMode, 
 /// # Errors
 /// Invalid, before anything is sent, if the job could not be stored (a name too long, a payload too large); else what the
 /// server says.
-pub fn enqueue<'a, E: Executor + ?Sized, J: Job>(executor: &'a E, job: &J) -> Enqueue<'a, E> {
-    Enqueue { executor, job: NewJob::of(job), schema: "reveille".into(), max_payload: MAX_PAYLOAD }
+pub fn enqueue<'a, E: Executor + ?Sized>(executor: &'a E, job: &impl Enqueueable) -> Enqueue<'a, E> {
+    Enqueue { executor, job: job.to_new_job(), schema: "reveille".into(), max_payload: MAX_PAYLOAD }
 }
 
-/// Enqueue a job given as its columns, for kinds that have no type here. Options and errors as in [`enqueue`].
-pub fn enqueue_raw<E: Executor + ?Sized>(executor: &E, job: NewJob) -> Enqueue<'_, E> {
-    Enqueue { executor, job: Ok(job), schema: "reveille".into(), max_payload: MAX_PAYLOAD }
-}
-
-/// Enqueue many jobs of a kind, all or none, in one statement; ids in order. Errors as in [`enqueue`].
+/// Enqueue many jobs, all or none, in one statement; ids in order. Errors as in [`enqueue`].
 ///
 /// ```no_run
 /// # use serde::{Deserialize, Serialize};
@@ -53,18 +48,13 @@ pub fn enqueue_raw<E: Executor + ?Sized>(executor: &E, job: NewJob) -> Enqueue<'
 /// # Ok(())
 /// # }
 /// ```
-pub async fn enqueue_all<'a, E: Executor + ?Sized, J: Job>(
+pub async fn enqueue_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
     executor: &E,
     jobs: impl IntoIterator<Item = &'a J>,
 ) -> Result<Vec<Enqueued>> {
-    let jobs = jobs.into_iter().map(NewJob::of).collect::<Result<Vec<NewJob>>>()?;
-    enqueue_all_raw(executor, &jobs).await
-}
-
-/// Enqueue many jobs given as their columns, all or none, in one statement; ids in order. Errors as in [`enqueue`].
-pub async fn enqueue_all_raw<E: Executor + ?Sized>(executor: &E, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+    let jobs = jobs.into_iter().map(Enqueueable::to_new_job).collect::<Result<Vec<NewJob>>>()?;
     jobs.iter().try_for_each(|job| job.check(MAX_PAYLOAD))?;
-    executor.insert("reveille", jobs).await
+    executor.insert("reveille", &jobs).await
 }
 
 /// A job about to be enqueued: chain options, then await.

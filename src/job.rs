@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::payload::Payload;
+pub use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 
 /// A kind of job: the type of its payload, with the settings that all jobs of the kind share.
@@ -227,6 +227,24 @@ impl NewJob {
                 .map_err(|_| Error::invalid("metadata holds a NUL character, which Postgres cannot store"))?;
         }
         Ok(())
+    }
+}
+
+/// What can be enqueued: a value of a [`Job`] type, or a [`NewJob`] for kinds that have no type here.
+pub trait Enqueueable {
+    #[doc(hidden)]
+    fn to_new_job(&self) -> Result<NewJob>;
+}
+
+impl<J: Job> Enqueueable for J {
+    fn to_new_job(&self) -> Result<NewJob> {
+        NewJob::of(self)
+    }
+}
+
+impl Enqueueable for NewJob {
+    fn to_new_job(&self) -> Result<NewJob> {
+        Ok(self.clone())
     }
 }
 

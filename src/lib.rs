@@ -4,19 +4,19 @@
 mod error;
 mod retry;
 
-mod job;
+pub mod job;
 mod outcome;
 mod payload;
 
-mod database;
+pub mod database;
 
-mod driver;
+pub mod driver;
 
-mod enqueue;
+pub mod enqueue;
 mod executor;
 
-mod extract;
-mod handler;
+pub mod extract;
+pub mod handler;
 
 mod backoff;
 mod held;
@@ -29,25 +29,21 @@ mod lease;
 mod settle;
 mod upkeep;
 
-mod admin;
-mod worker;
+pub mod admin;
+pub mod worker;
+
+pub mod drain;
 
 #[cfg(feature = "dev")]
 pub mod dev;
 
-pub use admin::{Admin, Batch, Filter, QueueSettings, Record};
-pub use database::migrate::migrations_sql;
-pub use database::{Database, DatabaseOptions};
-pub use driver::{
-    Beat, Driver, Ending, Failure, IntoDriver, Peer, Postgres, Reason, Rescue, Settlement, Signal, WorkerInfo,
-};
-pub use enqueue::{Enqueue, enqueue, enqueue_all, enqueue_all_raw, enqueue_raw};
+pub use database::Database;
+pub use driver::{Driver, Memory, Postgres};
+pub use enqueue::{enqueue, enqueue_all};
 pub use error::{Error, Result};
 pub use executor::Executor;
-pub use extract::{Attempt, Cancellation, Context, Extract, State, States};
-pub use handler::Handler;
-pub use job::{Due, Enqueued, Job, NewJob, Priority, Reservation, ReservedJob, UniqueMode, UniqueUntil};
+pub use extract::{Attempt, Cancellation, Context, State};
+pub use job::{Job, NewJob, Priority};
 pub use outcome::{IntoOutcome, Outcome};
-pub use payload::Payload;
 pub use retry::RetryPolicy;
-pub use worker::{Worker, WorkerBuilder};
+pub use worker::Worker;

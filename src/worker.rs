@@ -50,20 +50,26 @@ const LAST_SETTLEMENTS: Duration = Duration::from_secs(10);
 /// # }
 /// ```
 pub struct Worker {
-    driver: Arc<dyn Driver>,
-    queues: Vec<(String, usize)>,
-    handlers: Handlers,
-    states: States,
-    options: Options,
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) queues: Vec<(String, usize)>,
+    handlers: Arc<Handlers>,
+    states: Arc<States>,
+    pub(crate) options: Options,
 }
 
-struct Options {
+pub(crate) struct Options {
     poll_interval: Duration,
     listen: bool,
     timeout: Option<Duration>,
     grace: Duration,
-    heartbeat: Duration,
+    pub(crate) heartbeat: Duration,
     dead_after: Duration,
+}
+
+impl Options {
+    pub(crate) fn dead_after(&self) -> Duration {
+        self.dead_after.max(self.heartbeat * 3)
+    }
 }
 
 /// Builds a [`Worker`]: what it works on, which queues, which handlers.
@@ -108,6 +114,28 @@ impl Worker {
         shutdown.await;
         crew.shut_down().await;
         Ok(())
+    }
+
+    /// What it says of itself, under a new id.
+    pub(crate) fn info(&self) -> WorkerInfo {
+        WorkerInfo {
+            id: random_id(),
+            host: host_name(),
+            pid: std::process::id(),
+            queues: self.queues.iter().map(|(name, _)| name.clone()).collect(),
+            slots: self.queues.iter().map(|(_, slots)| slots).sum(),
+        }
+    }
+
+    /// Its handlers, ready for attempts at what it holds.
+    pub(crate) fn attempts(&self, held: &Arc<Held>) -> Attempts {
+        Attempts {
+            handlers: Arc::clone(&self.handlers),
+            states: Arc::clone(&self.states),
+            held: Arc::clone(held),
+            timeout: self.options.timeout,
+            give_up: CancellationToken::new(),
+        }
     }
 }
 
@@ -202,8 +230,8 @@ impl WorkerBuilder {
         Ok(Worker {
             driver: self.driver?,
             queues: self.queues,
-            handlers: self.handlers,
-            states: self.states,
+            handlers: Arc::new(self.handlers),
+            states: Arc::new(self.states),
             options: self.options,
         })
     }
@@ -215,6 +243,7 @@ struct Crew {
     id: Arc<AtomicI64>,
     held: Arc<Held>,
     attempts: Arc<Attempts>,
+    running: TaskTracker,
     stopping: Arc<AtomicBool>,
     stop_claiming: CancellationToken,
     claimers: Vec<JoinHandle<()>>,
@@ -226,19 +255,14 @@ struct Crew {
 
 impl Crew {
     async fn start(worker: Worker) -> Result<Crew> {
-        let Worker { driver, queues, handlers, states, options } = worker;
-        let info = WorkerInfo {
-            id: random_id(),
-            host: host_name(),
-            pid: std::process::id(),
-            queues: queues.iter().map(|(name, _)| name.clone()).collect(),
-            slots: queues.iter().map(|(_, slots)| slots).sum(),
-        };
+        let info = worker.info();
+        let held = Arc::new(Held::default());
+        let attempts = Arc::new(worker.attempts(&held));
+        let Worker { driver, queues, options, .. } = worker;
         driver.register(&info).await?;
         tracing::info!(worker = info.id, queues = ?queues, "worker started");
 
         let id = Arc::new(AtomicI64::new(info.id));
-        let held = Arc::new(Held::default());
         let stopping = Arc::new(AtomicBool::new(false));
         let heartbeat = Lease {
             driver: Arc::clone(&driver),
@@ -247,22 +271,14 @@ impl Crew {
             held: Arc::clone(&held),
             stopping: Arc::clone(&stopping),
             interval: options.heartbeat,
-            dead_after: options.dead_after.max(options.heartbeat * 3),
+            dead_after: options.dead_after(),
         }
         .keep()?;
 
         // No slot is free before its ending is in here, so that what is not settled stays bounded.
         let (endings, inbox) = mpsc::channel(1024);
         let settler = Settler { driver: Arc::clone(&driver), held: Arc::clone(&held), inbox };
-        let attempts = Arc::new(Attempts {
-            handlers,
-            states: Arc::new(states),
-            held: Arc::clone(&held),
-            settler: endings,
-            timeout: options.timeout,
-            give_up: CancellationToken::new(),
-            running: TaskTracker::new(),
-        });
+        let running = TaskTracker::new();
         let claims = Arc::new(Claims {
             driver: Arc::clone(&driver),
             worker: Arc::clone(&id),
@@ -280,6 +296,8 @@ impl Crew {
             let claimer = Claimer {
                 claims: Arc::clone(&claims),
                 attempts: Arc::clone(&attempts),
+                endings: endings.clone(),
+                running: running.clone(),
                 wake: bells.wake(&queue, options.poll_interval, options.listen),
                 queue,
                 slots,
@@ -296,6 +314,7 @@ impl Crew {
             id,
             held,
             attempts,
+            running,
             stopping,
             stop_claiming,
             helpers,
@@ -309,7 +328,7 @@ impl Crew {
         self.stop_claiming.cancel();
         futures::future::join_all(self.claimers).await;
 
-        let running = &self.attempts.running;
+        let running = &self.running;
         running.close();
         if tokio::time::timeout(self.grace, running.wait()).await.is_err() {
             tracing::warn!(jobs = running.len(), "the grace period is over; telling handlers to stop");
@@ -322,7 +341,6 @@ impl Crew {
             }
         }
         self.helpers.iter().for_each(JoinHandle::abort);
-        drop(self.attempts);
         if tokio::time::timeout(LAST_SETTLEMENTS, self.settler).await.is_err() {
             tracing::warn!("cannot record everything that has ended; other workers will run it again");
         }

@@ -15,6 +15,7 @@ use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, Recycling
 
 use crate::error::{Error, Result};
 use address::Address;
+pub use migrate::migrations_sql;
 use schema::Schema;
 
 /// A Postgres database that Reveille's tables are, or will be, in. Cheap to clone.

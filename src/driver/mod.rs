@@ -10,8 +10,10 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::job::{Enqueued, NewJob, Reservation, ReservedJob};
 
+mod memory;
 pub(crate) mod postgres;
 
+pub use memory::{JobState, Memory, StoredJob};
 pub use postgres::Postgres;
 
 /// A store of jobs.

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use reveille::{Enqueued, Job, NewJob, Payload, Priority, UniqueMode, UniqueUntil};
-use reveille::{enqueue, enqueue_all, enqueue_all_raw, enqueue_raw};
+use reveille::job::{Enqueued, Payload, UniqueMode, UniqueUntil};
+use reveille::{Job, NewJob, Priority};
+use reveille::{enqueue, enqueue_all};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -134,7 +135,7 @@ async fn many_raw_jobs_keep_their_own_settings() {
     let payload = Payload::encode(&json!({})).unwrap();
     let plain = NewJob::new("plain", payload.clone());
     let tagged = NewJob { tags: vec!["x".into()], queue: "q".into(), ..NewJob::new("tagged", payload) };
-    enqueue_all_raw(&database.database, &[plain, tagged]).await.unwrap();
+    enqueue_all(&database.database, &[plain, tagged]).await.unwrap();
     let rows =
         database.value("select jsonb_agg(jsonb_build_array(kind, queue, tags) order by id) from reveille.jobs").await;
     assert_eq!(rows, json!([["plain", "default", null], ["tagged", "q", ["x"]]]));
@@ -169,8 +170,7 @@ async fn a_unique_key_admits_one_live_job_of_a_kind() {
     let first = enqueue(&database.database, &note("first")).unique_key("k").await.unwrap();
     let second = enqueue(&database.database, &note("second")).unique_key("k").await.unwrap();
     assert_eq!(second, Enqueued { id: first.id, existed: true });
-    let other =
-        enqueue_raw(&database.database, NewJob::new("other", Payload::encode(&1).unwrap())).unique_key("k").await;
+    let other = enqueue(&database.database, &NewJob::new("other", Payload::encode(&1).unwrap())).unique_key("k").await;
     assert!(!other.unwrap().existed, "another kind has its own keys");
     assert_eq!(database.value("select payload ->> 'text' from reveille.jobs where kind = 'note'").await, "first");
 }
@@ -197,7 +197,7 @@ async fn unique_jobs_in_bulk_are_told_apart() {
         ..NewJob::new("bulk", Payload::encode(&key).unwrap())
     };
     let jobs = [job(Some("a")), job(None), job(Some("a")), job(Some("b")), job(None)];
-    let enqueued = enqueue_all_raw(&database.database, &jobs).await.unwrap();
+    let enqueued = enqueue_all(&database.database, &jobs).await.unwrap();
     let existed: Vec<bool> = enqueued.iter().map(|job| job.existed).collect();
     assert_eq!(existed, [false, false, true, false, false]);
     assert_eq!(enqueued[0].id, enqueued[2].id);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use reveille::{Driver, Ending, Failure, Postgres, Reason, ReservedJob, Settlement, WorkerInfo, enqueue};
+use reveille::driver::{Ending, Failure, Reason, Settlement, WorkerInfo};
+use reveille::job::ReservedJob;
+use reveille::{Driver, Postgres, enqueue};
 use serde_json::json;
 
 use crate::harness::{TestDatabase, Told, database, note, start, telling, worker};

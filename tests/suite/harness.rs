@@ -4,7 +4,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use reveille::dev::Server;
-use reveille::{Database, Job, Worker, WorkerBuilder};
+use reveille::worker::WorkerBuilder;
+use reveille::{Database, Job, Worker};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{OnceCell, mpsc};

@@ -4,6 +4,7 @@
 mod harness;
 
 mod cli;
+mod conformance;
 mod enqueue;
 mod exec;
 mod fence;

@@ -1,6 +1,7 @@
 //! Creating the schema, and telling when it does not fit.
 
-use reveille::{Database, migrations_sql};
+use reveille::Database;
+use reveille::database::migrations_sql;
 use serde_json::json;
 
 use crate::harness::{database, empty_database};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use reveille::{Driver, Peer, Postgres, State, WorkerInfo, enqueue};
+use reveille::driver::{Peer, WorkerInfo};
+use reveille::{Driver, Postgres, State, enqueue};
 use serde_json::json;
 
 use crate::harness::{Note, TestDatabase, Told, database, note, start, tell, telling, worker};

@@ -124,7 +124,7 @@ async fn history_past_every_retention_is_emptied_and_the_rest_kept() {
     assert_eq!(database.database.admin().prune().await.unwrap(), Some(17));
     let kept = database.value("select jsonb_agg(id order by id) from reveille.finished_jobs").await;
     assert_eq!(kept, json!([0, 1, 2, 3]));
-    let finished = reveille::Filter { state: Some("finished".into()), ..Default::default() };
+    let finished = reveille::admin::Filter { state: Some("finished".into()), ..Default::default() };
     assert_eq!(
         database.database.admin().jobs(&finished, 10).await.unwrap().len(),
         3,

@@ -326,7 +326,7 @@ async fn a_handler_gets_all_that_it_asks_for() {
 async fn a_worker_that_cannot_work_is_not_built() {
     let database = database().await;
     let builder = || Worker::builder(database.database.clone());
-    let refused = |builder: reveille::WorkerBuilder| builder.build().err().expect("it is refused").to_string();
+    let refused = |builder: reveille::worker::WorkerBuilder| builder.build().err().expect("it is refused").to_string();
     assert!(refused(builder()).contains("needs a handler"));
     assert!(refused(builder().handle(tell)).contains("State<"), "a state is missing");
     let (told, _heard) = telling();

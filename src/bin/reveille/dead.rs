@@ -1,5 +1,5 @@
 use clap::{Args, Subcommand};
-use reveille::Filter;
+use reveille::admin::Filter;
 use serde_json::json;
 
 use crate::connection::Connection;

@@ -2,7 +2,8 @@ use std::io::Read;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use reveille::{NewJob, Payload, Priority, UniqueMode, UniqueUntil, enqueue_raw};
+use reveille::job::{Payload, UniqueMode, UniqueUntil};
+use reveille::{NewJob, Priority, enqueue};
 use serde_json::{Map, Value, json};
 
 use crate::connection::{Connection, duration};
@@ -101,7 +102,7 @@ impl Enqueue {
             ..NewJob::new(self.kind, payload)
         };
         let database = connection.database().await?;
-        let mut enqueue = enqueue_raw(&database, job).max_payload(self.max_payload);
+        let mut enqueue = enqueue(&database, &job).max_payload(self.max_payload);
         if let Some(delay) = self.delay {
             enqueue = enqueue.delay(delay);
         }

@@ -1,5 +1,5 @@
 use clap::Args;
-use reveille::{Admin, Filter};
+use reveille::admin::{Admin, Filter};
 use serde_json::json;
 
 use crate::connection::Connection;

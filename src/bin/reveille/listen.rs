@@ -1,6 +1,7 @@
 use clap::Args;
 use futures::StreamExt;
-use reveille::{Driver, Postgres, Signal};
+use reveille::driver::Signal;
+use reveille::{Driver, Postgres};
 use serde_json::json;
 
 use crate::connection::Connection;

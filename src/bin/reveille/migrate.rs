@@ -16,7 +16,7 @@ pub struct Migrate {
 impl Migrate {
     pub async fn run(self, connection: &Connection) -> Outcome {
         if self.print {
-            return Ok(output::line(reveille::migrations_sql(connection.schema())?)?);
+            return Ok(output::line(reveille::database::migrations_sql(connection.schema())?)?);
         }
         let database = connection.open().await?;
         if self.check {

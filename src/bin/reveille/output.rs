@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
-use reveille::Record;
+use reveille::admin::Record;
 
 /// Prints records: a JSON object a line, or a table of the named columns (all, if none is named).
 pub fn print(records: &[Record], columns: &[&str], json: bool) -> io::Result<()> {

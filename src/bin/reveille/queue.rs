@@ -1,5 +1,5 @@
 use clap::{Args, Subcommand};
-use reveille::QueueSettings;
+use reveille::admin::QueueSettings;
 
 use crate::connection::{Connection, duration};
 use crate::{Failure, Outcome, output};

@@ -1,0 +1,131 @@
+//! Working without waiting: everything that is due now, and in the caller's own task.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::attempt::Attempts;
+use crate::driver::{Ending, Settlement};
+use crate::error::Result;
+use crate::executor::Executor;
+use crate::held::Held;
+use crate::job::{Enqueued, NewJob};
+use crate::lease::Lease;
+use crate::worker::Worker;
+
+/// What became of the attempts that were made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Done.
+    pub completed: u64,
+    /// Cancelled.
+    pub cancelled: u64,
+    /// Failed, and due again later.
+    pub failed: u64,
+    /// Put back without a failure: snoozed, or of a kind without a handler.
+    pub put_back: u64,
+    /// Dead.
+    pub dead: u64,
+}
+
+/// A worker that runs jobs while they are enqueued, in the caller's task; made by [`Worker::inline`].
+///
+/// Enqueue on it as on a database. When the enqueue returns, the job has run, and whatever else was due; one that is
+/// delayed, or failed and has to wait for its retry, has not.
+pub struct Inline {
+    worker: Worker,
+}
+
+impl Worker {
+    /// Run everything in the worker's queues that is due, and what becomes due meanwhile; return when nothing is left.
+    ///
+    /// For tests, and for programs that are started when there is work. Runs as many jobs at once as the queues have
+    /// slots. Dropped in the middle, what it held is left to be rescued.
+    ///
+    /// # Errors
+    /// If the store fails: what was being run is left to be rescued.
+    pub async fn drain(&self) -> Result<Drained> {
+        self.driver.check().await?;
+        let info = self.info();
+        self.driver.register(&info).await?;
+        let id = info.id;
+        let held = Arc::new(Held::default());
+        let heartbeat = Lease {
+            driver: Arc::clone(&self.driver),
+            worker: info,
+            id: Arc::new(AtomicI64::new(id)),
+            held: Arc::clone(&held),
+            stopping: Arc::new(AtomicBool::new(false)),
+            interval: self.options.heartbeat,
+            dead_after: self.options.dead_after(),
+        }
+        .keep()?;
+        let drained = self.run_due(id, &held).await;
+        drop(heartbeat);
+        let left = self.driver.leave(id).await;
+        let drained = drained?;
+        left.map(|()| drained)
+    }
+
+    /// Run jobs at once, in the caller, when they are enqueued on what this returns.
+    pub fn inline(self) -> Inline {
+        Inline { worker: self }
+    }
+
+    async fn run_due(&self, id: i64, held: &Arc<Held>) -> Result<Drained> {
+        let attempts = self.attempts(held);
+        let mut drained = Drained::default();
+        loop {
+            let mut idle = true;
+            for (queue, slots) in &self.queues {
+                let settlements = self.run_batch(&attempts, id, queue, *slots).await?;
+                idle &= settlements.is_empty();
+                let stood = self.driver.settle(&settlements).await?;
+                for (settlement, stood) in settlements.iter().zip(stood) {
+                    held.let_go(&settlement.reservation);
+                    if stood {
+                        drained.count(&settlement.ending);
+                    }
+                }
+            }
+            if idle {
+                return Ok(drained);
+            }
+        }
+    }
+
+    async fn run_batch(&self, attempts: &Attempts, id: i64, queue: &str, slots: usize) -> Result<Vec<Settlement>> {
+        let jobs = self.driver.claim(id, queue, slots).await?;
+        let attempts = jobs.into_iter().map(|job| {
+            let hold = attempts.hold(&job);
+            attempts.make(job, hold)
+        });
+        Ok(futures::future::join_all(attempts).await)
+    }
+}
+
+impl Drained {
+    fn count(&mut self, ending: &Ending) {
+        let count = match ending {
+            Ending::Completed(_) => &mut self.completed,
+            Ending::Cancelled => &mut self.cancelled,
+            Ending::Waiting { failure: Some(_), .. } => &mut self.failed,
+            Ending::Waiting { failure: None, .. } => &mut self.put_back,
+            Ending::Dead(_) => &mut self.dead,
+        };
+        *count += 1;
+    }
+}
+
+impl Executor for Inline {
+    fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
+        async move {
+            let enqueued = self.worker.driver.enqueue(jobs).await?;
+            self.worker.drain().await?;
+            Ok(enqueued)
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,95 @@
+//! One job as it is kept, and the clock that it goes by.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::StoredJob;
+use crate::driver::Failure;
+use crate::job::{Priority, Reservation, ReservedJob};
+use crate::payload::Payload;
+
+/// How many errors a job keeps.
+const MAX_ERRORS: usize = 100;
+/// As good as never.
+pub(super) const FAR: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
+
+/// A job, live or ended.
+pub(super) struct Kept {
+    pub(super) stored: StoredJob,
+    pub(super) reservation: Option<Reservation>,
+    pub(super) cancel_requested: bool,
+    pub(super) ended_at: Option<SystemTime>,
+}
+
+/// Where a waiting job stands in the order of claims.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) queue: Arc<str>,
+    pub(super) priority: Priority,
+    pub(super) available_at: SystemTime,
+    pub(super) id: i64,
+}
+
+/// Tokio's clock, so that a test that pauses it pauses this one too, and whatever it was put forward by.
+pub(super) struct Clock {
+    began: Instant,
+    began_at: SystemTime,
+    pub(super) advanced: Duration,
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock { began: Instant::now(), began_at: SystemTime::now(), advanced: Duration::ZERO }
+    }
+}
+
+impl Clock {
+    pub(super) fn now(&self) -> SystemTime {
+        self.began_at + self.began.elapsed() + self.advanced
+    }
+}
+
+pub(super) fn later(now: SystemTime, delay: Duration) -> SystemTime {
+    now + delay.min(FAR)
+}
+
+impl Kept {
+    pub(super) fn place(&self) -> Place {
+        let StoredJob { id, job, available_at, .. } = &self.stored;
+        Place { queue: job.queue.as_str().into(), priority: job.priority, available_at: *available_at, id: *id }
+    }
+
+    pub(super) fn unique(&self) -> Option<(String, String)> {
+        Some((self.stored.job.kind.clone(), self.stored.job.unique_key.clone()?))
+    }
+
+    pub(super) fn failed(&mut self, failure: Failure) {
+        self.stored.failures += 1;
+        if self.stored.errors.len() >= MAX_ERRORS {
+            self.stored.errors.remove(0);
+        }
+        self.stored.errors.push(failure);
+    }
+
+    pub(super) fn reserved(&self, reservation: Reservation) -> ReservedJob {
+        let StoredJob { job, failures, available_at, created_at, .. } = self.stored.clone();
+        ReservedJob {
+            reservation,
+            queue: job.queue,
+            kind: job.kind,
+            payload: job.payload,
+            priority: job.priority,
+            failures,
+            max_attempts: job.max_attempts,
+            available_at,
+            created_at,
+            key: job.key,
+            tags: job.tags,
+            metadata: job.metadata.and_then(|metadata| Payload::encode(&metadata).ok()),
+            timeout: job.timeout,
+            cancel_requested: self.cancel_requested,
+        }
+    }
+}

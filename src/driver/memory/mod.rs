@@ -1,0 +1,211 @@
+//! Jobs in this process's memory: for tests, and for programs that have no database.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use futures::future::{BoxFuture, ready};
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::{Beat, Driver, Failure, IntoDriver, Peer, Reason, Rescue, Settlement, Signal, WorkerInfo};
+use crate::error::Result;
+use crate::executor::Executor;
+use crate::job::{Enqueued, NewJob, ReservedJob};
+
+mod kept;
+mod store;
+
+use store::Store;
+
+/// A driver that keeps jobs in this process's memory, and loses them with it.
+///
+/// Behaves as [`Postgres`](super::Postgres) does: one suite of tests runs against both. Clones share their jobs. Completed
+/// and cancelled jobs are kept for a day, dead ones until they are [retried](Memory::retry) or [purged](Memory::purge).
+///
+/// ```
+/// use reveille::driver::JobState;
+/// use reveille::{Job, Memory, Worker, enqueue};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)] struct SendWelcome { user_id: i64 }
+/// # impl Job for SendWelcome { const KIND: &'static str = "send_welcome"; }
+/// # async fn send_welcome(_: SendWelcome) {}
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> reveille::Result<()> {
+/// let memory = Memory::new();
+/// let worker = Worker::builder(memory.clone()).handle(send_welcome).build()?;
+/// let job = enqueue(&memory, &SendWelcome { user_id: 7 }).await?;
+/// worker.drain().await?;
+/// assert_eq!(memory.job(job.id).unwrap().state, JobState::Completed(None));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+pub struct Memory {
+    store: Arc<Mutex<Store>>,
+}
+
+/// A job as [`Memory`] keeps it.
+#[derive(Debug, Clone)]
+pub struct StoredJob {
+    /// Its id, from 1.
+    pub id: i64,
+    /// As it was enqueued.
+    pub job: NewJob,
+    /// Where it stands.
+    pub state: JobState,
+    /// How often it has been reserved.
+    pub attempts: u32,
+    /// How many attempts have failed.
+    pub failures: u32,
+    /// When it is, or was, due.
+    pub available_at: SystemTime,
+    /// When it was enqueued.
+    pub created_at: SystemTime,
+    /// Why attempts failed, the last hundred, oldest first.
+    pub errors: Vec<Failure>,
+}
+
+/// Where a job of [`Memory`] stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum JobState {
+    /// It is due, or will be.
+    Waiting,
+    /// A worker holds it.
+    Running,
+    /// It is done, with what its handler returned to be kept.
+    Completed(Option<Value>),
+    /// It ended without being done.
+    Cancelled,
+    /// It is dead, for this reason.
+    Dead(Reason),
+}
+
+impl Memory {
+    /// An empty one.
+    pub fn new() -> Memory {
+        Memory::default()
+    }
+
+    /// What is known of a job; `None` if nothing is.
+    pub fn job(&self, id: i64) -> Option<StoredJob> {
+        self.store().job(id)
+    }
+
+    /// All jobs, whatever their state, in the order of their ids.
+    pub fn jobs(&self) -> Vec<StoredJob> {
+        self.store().jobs()
+    }
+
+    /// Cancel a job: `cancelled`, `requested`, `finished`, `dead` or `unknown`, as `reveille.cancel` says.
+    pub fn cancel(&self, id: i64) -> &'static str {
+        self.store().cancel(id)
+    }
+
+    /// Make a job due now: `due`, `revived`, `running`, `finished` or `unknown`, as `reveille.retry` says.
+    ///
+    /// # Errors
+    /// Invalid if it is dead and a live job of its kind has its unique key.
+    pub fn retry(&self, id: i64) -> Result<&'static str> {
+        self.store().retry(id)
+    }
+
+    /// Forget a dead job; whether there was such a one.
+    pub fn purge(&self, id: i64) -> bool {
+        self.store().purge(id)
+    }
+
+    /// Start no more jobs of this queue until it is resumed.
+    pub fn pause(&self, queue: &str) {
+        self.store().pause(queue);
+    }
+
+    /// Start jobs of this queue again.
+    pub fn resume(&self, queue: &str) {
+        self.store().resume(queue);
+    }
+
+    /// Put the clock forward, by which jobs are due: what waits for an hour need not be waited for.
+    pub fn advance(&self, by: Duration) {
+        self.store().advance(by);
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Everything is done before the future is made: nothing here waits.
+fn done<'a, T: Send + 'a>(answer: T) -> BoxFuture<'a, Result<T>> {
+    ready(Ok(answer)).boxed()
+}
+
+impl Driver for Memory {
+    fn check(&self) -> BoxFuture<'_, Result<()>> {
+        done(())
+    }
+
+    fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
+        done(self.store().enqueue(jobs))
+    }
+
+    fn register<'a>(&'a self, worker: &'a WorkerInfo) -> BoxFuture<'a, Result<()>> {
+        self.store().register(worker.id);
+        done(())
+    }
+
+    fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<ReservedJob>>> {
+        done(self.store().claim(worker, queue, limit))
+    }
+
+    fn due_in<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<Option<Duration>>> {
+        done(self.store().due_in(queue))
+    }
+
+    fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<bool>>> {
+        let mut store = self.store();
+        done(settlements.iter().map(|settlement| store.settle(settlement)).collect())
+    }
+
+    fn beat(&self, worker: i64, _stopping: bool) -> BoxFuture<'_, Result<Beat>> {
+        done(self.store().beat(worker))
+    }
+
+    fn rescue<'a>(&'a self, _worker: i64, dead: &'a [Peer]) -> BoxFuture<'a, Result<Rescue>> {
+        done(self.store().rescue(dead))
+    }
+
+    fn release_strays<'a>(&'a self, worker: i64, held: &'a [i64]) -> BoxFuture<'a, Result<Vec<i64>>> {
+        done(self.store().release_strays(worker, held))
+    }
+
+    fn leave(&self, worker: i64) -> BoxFuture<'_, Result<()>> {
+        self.store().leave(worker);
+        done(())
+    }
+
+    fn listen(&self) -> BoxFuture<'_, Result<BoxStream<'static, Result<Signal>>>> {
+        let (teller, inbox) = mpsc::unbounded_channel();
+        self.store().tell(teller);
+        let hear = async |mut inbox: mpsc::UnboundedReceiver<Signal>| Some((Ok(inbox.recv().await?), inbox));
+        done(stream::unfold(inbox, hear).boxed())
+    }
+
+    fn prune(&self) -> BoxFuture<'_, Result<()>> {
+        self.store().prune();
+        done(())
+    }
+}
+
+impl Executor for Memory {
+    fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
+        Driver::enqueue(self, jobs)
+    }
+}
+
+impl IntoDriver for Memory {
+    fn into_driver(self) -> Result<Arc<dyn Driver>> {
+        Ok(Arc::new(self))
+    }
+}

@@ -1,0 +1,353 @@
+//! The jobs and what may happen to them, under one lock.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::kept::{Clock, FAR, Kept, Place, later};
+use super::{JobState, StoredJob};
+use crate::driver::{Beat, Ending, Failure, Peer, Reason, Rescue, Settlement, Signal};
+use crate::error::{Error, Result};
+use crate::job::{Due, Enqueued, NewJob, Priority, Reservation, ReservedJob, UniqueMode, UniqueUntil};
+
+/// For how long completed and cancelled jobs are kept.
+const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[derive(Default)]
+pub(super) struct Store {
+    clock: Clock,
+    jobs: BTreeMap<i64, Kept>,
+    /// Those that wait, in the order in which they are claimed.
+    waiting: BTreeSet<Place>,
+    /// The live job of a kind and unique key.
+    unique: HashMap<(String, String), i64>,
+    last_id: i64,
+    workers: BTreeMap<i64, SystemTime>,
+    paused: HashSet<String>,
+    listeners: Vec<UnboundedSender<Signal>>,
+}
+
+/// Looking, and what people ask for.
+impl Store {
+    pub(super) fn job(&self, id: i64) -> Option<StoredJob> {
+        self.jobs.get(&id).map(|kept| kept.stored.clone())
+    }
+
+    pub(super) fn jobs(&self) -> Vec<StoredJob> {
+        self.jobs.values().map(|kept| kept.stored.clone()).collect()
+    }
+
+    pub(super) fn cancel(&mut self, id: i64) -> &'static str {
+        let Some(kept) = self.jobs.get_mut(&id) else { return "unknown" };
+        match kept.stored.state {
+            JobState::Waiting => {
+                self.end(id, JobState::Cancelled);
+                "cancelled"
+            }
+            JobState::Running => {
+                kept.cancel_requested = true;
+                self.signal(&Signal::Cancel(id));
+                "requested"
+            }
+            JobState::Dead(_) => "dead",
+            JobState::Completed(_) | JobState::Cancelled => "finished",
+        }
+    }
+
+    pub(super) fn retry(&mut self, id: i64) -> Result<&'static str> {
+        let now = self.clock.now();
+        let Some(kept) = self.jobs.get_mut(&id) else { return Ok("unknown") };
+        match kept.stored.state {
+            JobState::Waiting => {
+                let due = kept.stored.available_at.min(now);
+                self.waits(id, due);
+                Ok("due")
+            }
+            JobState::Running => Ok("running"),
+            JobState::Dead(_) => {
+                if let Some(unique) = kept.unique() {
+                    if self.unique.contains_key(&unique) {
+                        return Err(Error::invalid(format!(
+                            "job {id} cannot be revived: a live job of its kind has its unique key"
+                        )));
+                    }
+                    self.unique.insert(unique, id);
+                }
+                kept.stored.failures = 0;
+                kept.ended_at = None;
+                self.waits(id, now);
+                Ok("revived")
+            }
+            JobState::Completed(_) | JobState::Cancelled => Ok("finished"),
+        }
+    }
+
+    pub(super) fn purge(&mut self, id: i64) -> bool {
+        let dead = self.jobs.get(&id).is_some_and(|kept| matches!(kept.stored.state, JobState::Dead(_)));
+        dead && self.jobs.remove(&id).is_some()
+    }
+
+    pub(super) fn pause(&mut self, queue: &str) {
+        self.paused.insert(queue.into());
+    }
+
+    pub(super) fn resume(&mut self, queue: &str) {
+        self.paused.remove(queue);
+        self.ring(queue);
+    }
+
+    pub(super) fn advance(&mut self, by: Duration) {
+        self.clock.advanced += by;
+        let queues: BTreeSet<Arc<str>> = self.waiting.iter().map(|place| Arc::clone(&place.queue)).collect();
+        queues.iter().for_each(|queue| self.ring(queue));
+    }
+
+    pub(super) fn prune(&mut self) {
+        let now = self.clock.now();
+        self.jobs.retain(|_, kept| {
+            let ended_at = kept.ended_at.filter(|_| !matches!(kept.stored.state, JobState::Dead(_)));
+            ended_at.is_none_or(|at| now.duration_since(at).unwrap_or_default() < RETENTION)
+        });
+    }
+}
+
+/// What the driver's trait asks for.
+impl Store {
+    pub(super) fn enqueue(&mut self, jobs: &[NewJob]) -> Vec<Enqueued> {
+        jobs.iter().map(|job| self.enqueue_one(job)).collect()
+    }
+
+    fn enqueue_one(&mut self, job: &NewJob) -> Enqueued {
+        let now = self.clock.now();
+        let due = match job.due {
+            Due::In(delay) => later(now, delay),
+            Due::At(at) => at,
+        };
+        let unique = job.unique_key.clone().map(|key| (job.kind.clone(), key));
+        if let Some(&id) = unique.as_ref().and_then(|unique| self.unique.get(unique)) {
+            self.meet(id, job, due);
+            return Enqueued { id, existed: true };
+        }
+        self.last_id += 1;
+        let id = self.last_id;
+        if let Some(unique) = unique {
+            self.unique.insert(unique, id);
+        }
+        let stored = StoredJob {
+            id,
+            job: job.clone(),
+            state: JobState::Waiting,
+            attempts: 0,
+            failures: 0,
+            available_at: due,
+            created_at: now,
+            errors: Vec::new(),
+        };
+        self.jobs.insert(id, Kept { stored, reservation: None, cancel_requested: false, ended_at: None });
+        self.waits(id, due);
+        Enqueued { id, existed: false }
+    }
+
+    /// A job of this kind and unique key is live: one that runs keeps what it was started with.
+    fn meet(&mut self, id: i64, new: &NewJob, due: SystemTime) {
+        let Some(kept) = self.jobs.get_mut(&id) else { return };
+        if new.unique_mode == UniqueMode::Keep || kept.reservation.is_some() {
+            return;
+        }
+        let job = &mut kept.stored.job;
+        job.payload = new.payload.clone();
+        if !new.tags.is_empty() {
+            job.tags = new.tags.clone();
+        }
+        if new.metadata.is_some() {
+            job.metadata = new.metadata.clone();
+        }
+        if new.unique_mode == UniqueMode::Debounce {
+            self.waits(id, due);
+        }
+    }
+
+    pub(super) fn claim(&mut self, worker: i64, queue: &str, limit: usize) -> Vec<ReservedJob> {
+        if !self.workers.contains_key(&worker) || self.paused.contains(queue) {
+            return Vec::new();
+        }
+        let reserved_at = self.clock.now();
+        let due: Vec<Place> =
+            LEVELS.iter().flat_map(|&level| self.level(queue, level, reserved_at)).take(limit).cloned().collect();
+        let reserve = |place: Place| {
+            self.waiting.remove(&place);
+            let kept = self.jobs.get_mut(&place.id)?;
+            kept.stored.state = JobState::Running;
+            kept.stored.attempts += 1;
+            let attempt = i32::try_from(kept.stored.attempts).unwrap_or(i32::MAX);
+            let reservation = Reservation { id: place.id, worker, attempt, reserved_at };
+            kept.reservation = Some(reservation);
+            if kept.stored.job.unique_until == UniqueUntil::Started
+                && let Some(unique) = kept.unique()
+            {
+                self.unique.remove(&unique);
+                kept.stored.job.unique_key = None;
+            }
+            Some(kept.reserved(reservation))
+        };
+        due.into_iter().filter_map(reserve).collect()
+    }
+
+    /// The waiting jobs of one level that are due by then, the longest due first.
+    fn level(&self, queue: &str, priority: Priority, by: SystemTime) -> impl Iterator<Item = &Place> {
+        let queue: Arc<str> = queue.into();
+        let first = Place { queue: Arc::clone(&queue), priority, available_at: SystemTime::UNIX_EPOCH - FAR, id: 0 };
+        let last = Place { queue, priority, available_at: by, id: i64::MAX };
+        self.waiting.range(first..=last)
+    }
+
+    pub(super) fn due_in(&self, queue: &str) -> Option<Duration> {
+        if self.paused.contains(queue) {
+            return None;
+        }
+        let now = self.clock.now();
+        let first = |&level| self.level(queue, level, later(now, FAR)).next();
+        let due = LEVELS.iter().filter_map(first).map(|place| place.available_at).min()?;
+        Some(due.duration_since(now).unwrap_or_default())
+    }
+
+    pub(super) fn settle(&mut self, settlement: &Settlement) -> bool {
+        let (now, id) = (self.clock.now(), settlement.reservation.id);
+        let Some(kept) = self.jobs.get_mut(&id) else { return false };
+        if kept.reservation != Some(settlement.reservation) {
+            return false;
+        }
+        match settlement.ending.clone() {
+            Ending::Completed(result) => self.end(id, JobState::Completed(result)),
+            Ending::Cancelled => self.end(id, JobState::Cancelled),
+            Ending::Dead(failure) => {
+                let reason = failure.reason;
+                kept.failed(failure);
+                self.end(id, JobState::Dead(reason));
+            }
+            Ending::Waiting { failure, delay } => {
+                let due = if kept.cancel_requested { now } else { later(now, delay) };
+                if let Some(failure) = failure {
+                    kept.failed(failure);
+                }
+                self.waits(id, due);
+            }
+        }
+        true
+    }
+
+    pub(super) fn register(&mut self, worker: i64) {
+        let now = self.clock.now();
+        self.workers.insert(worker, now);
+    }
+
+    pub(super) fn beat(&mut self, worker: i64) -> Beat {
+        let now = self.clock.now();
+        let alive = self.workers.get_mut(&worker).map(|seen| *seen = now).is_some();
+        let others = self.workers.iter().filter(|(id, _)| **id != worker);
+        let holds = |kept: &&Kept| kept.reservation.is_some_and(|reservation| reservation.worker == worker);
+        let asked = self.jobs.values().filter(|kept| kept.cancel_requested).filter(holds);
+        Beat {
+            alive,
+            peers: others.map(|(&id, &last_seen_at)| Peer { id, last_seen_at }).collect(),
+            cancel: asked.map(|kept| kept.stored.id).collect(),
+        }
+    }
+
+    pub(super) fn rescue(&mut self, dead: &[Peer]) -> Rescue {
+        let mut rescue = Rescue::default();
+        for peer in dead {
+            if self.workers.get(&peer.id) == Some(&peer.last_seen_at) {
+                self.workers.remove(&peer.id);
+                rescue.workers.push(peer.id);
+            }
+        }
+        rescue.jobs = self.reserved(|reservation, workers| !workers.contains_key(&reservation.worker));
+        rescue.jobs.iter().for_each(|&id| self.lose(id));
+        rescue
+    }
+
+    /// Its worker died: a failure, due again at once for the first two in a row, then after 2^failures seconds.
+    fn lose(&mut self, id: i64) {
+        let now = self.clock.now();
+        let Some(kept) = self.jobs.get_mut(&id) else { return };
+        let lost_in_a_row =
+            kept.stored.errors.iter().rev().take_while(|failure| failure.reason == Reason::Lost).count();
+        let error = "the worker that ran it died or was cut off".into();
+        kept.failed(Failure { reason: Reason::Lost, error });
+        if kept.stored.failures >= kept.stored.job.max_attempts {
+            return self.end(id, JobState::Dead(Reason::Lost));
+        }
+        let delay = if kept.cancel_requested || lost_in_a_row < 2 {
+            Duration::ZERO
+        } else {
+            Duration::from_secs(1 << (kept.stored.failures - 1).min(12)).min(Duration::from_secs(3600))
+        };
+        self.waits(id, later(now, delay));
+    }
+
+    pub(super) fn release_strays(&mut self, worker: i64, held: &[i64]) -> Vec<i64> {
+        let strays = self.reserved(|reservation, _| reservation.worker == worker && !held.contains(&reservation.id));
+        for &id in &strays {
+            if let Some(due) = self.jobs.get(&id).map(|kept| kept.stored.available_at) {
+                self.waits(id, due);
+            }
+        }
+        strays
+    }
+
+    pub(super) fn leave(&mut self, worker: i64) {
+        self.workers.remove(&worker);
+    }
+
+    pub(super) fn tell(&mut self, listener: UnboundedSender<Signal>) {
+        self.listeners.push(listener);
+    }
+}
+
+/// The steps that all of it is made of.
+impl Store {
+    /// The job waits until then; its queue's bell rings.
+    fn waits(&mut self, id: i64, due: SystemTime) {
+        let Some(kept) = self.jobs.get_mut(&id) else { return };
+        let before = kept.place();
+        kept.stored.state = JobState::Waiting;
+        kept.stored.available_at = due;
+        kept.reservation = None;
+        let place = kept.place();
+        self.waiting.remove(&before);
+        let queue = Arc::clone(&place.queue);
+        self.waiting.insert(place);
+        self.ring(&queue);
+    }
+
+    fn end(&mut self, id: i64, state: JobState) {
+        let now = self.clock.now();
+        let Some(kept) = self.jobs.get_mut(&id) else { return };
+        self.waiting.remove(&kept.place());
+        if let Some(unique) = kept.unique().filter(|unique| self.unique.get(unique) == Some(&id)) {
+            self.unique.remove(&unique);
+        }
+        kept.stored.state = state;
+        kept.reservation = None;
+        kept.cancel_requested = false;
+        kept.ended_at = Some(now);
+    }
+
+    fn reserved(&self, which: impl Fn(&Reservation, &BTreeMap<i64, SystemTime>) -> bool) -> Vec<i64> {
+        let reservations = self.jobs.values().filter_map(|kept| kept.reservation);
+        reservations.filter(|reservation| which(reservation, &self.workers)).map(|reservation| reservation.id).collect()
+    }
+
+    fn ring(&mut self, queue: &str) {
+        self.signal(&Signal::Bell(queue.into()));
+    }
+
+    fn signal(&mut self, signal: &Signal) {
+        self.listeners.retain(|listener| listener.send(signal.clone()).is_ok());
+    }
+}
+
+const LEVELS: [Priority; 4] = [Priority::Urgent, Priority::High, Priority::Normal, Priority::Low];
