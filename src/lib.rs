@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! A job queue that lives in Postgres and wakes its workers.
+#![doc = include_str!("../README.md")]
 
 mod error;
 mod retry;

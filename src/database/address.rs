@@ -116,6 +116,12 @@ impl Address {
         Ok(Address { config, security })
     }
 
+    /// The same server's other database.
+    pub(crate) fn with_database(mut self, name: &str) -> Address {
+        self.config.dbname(name);
+        self
+    }
+
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }

@@ -44,6 +44,7 @@ struct Inner {
 pub struct DatabaseOptions {
     url: Option<String>,
     listen_url: Option<String>,
+    database: Option<String>,
     schema: String,
     max_connections: usize,
 }
@@ -62,7 +63,7 @@ impl Database {
 
     /// Connect with more to say than the address; `None` takes it from the `PG*` environment variables alone.
     pub fn options(url: Option<String>) -> DatabaseOptions {
-        DatabaseOptions { url, listen_url: None, schema: "reveille".into(), max_connections: 10 }
+        DatabaseOptions { url, listen_url: None, database: None, schema: "reveille".into(), max_connections: 10 }
     }
 
     /// Create Reveille's tables, or bring them up to date; returns the names of the migrations that it ran.
@@ -117,6 +118,12 @@ impl Database {
 }
 
 impl DatabaseOptions {
+    /// This database of the server, instead of the address's.
+    pub fn database(mut self, name: impl Into<String>) -> DatabaseOptions {
+        self.database = Some(name.into());
+        self
+    }
+
     /// The schema that Reveille's tables live in, instead of `reveille`: 1 to 40 of a-z, 0-9 and `_`. Channels and settings
     /// are named after it too.
     pub fn schema(mut self, name: impl Into<String>) -> DatabaseOptions {
@@ -139,8 +146,15 @@ impl DatabaseOptions {
 
     /// Connect and make sure that the server answers. Errors as in [`Database::connect`].
     pub async fn connect(self) -> Result<Database> {
-        let address = Address::parse(self.url.as_deref())?;
-        let listen_address = self.listen_url.as_deref().map(|url| Address::parse(Some(url))).transpose()?;
+        let parse = |url| -> Result<Address> {
+            let address = Address::parse(url)?;
+            Ok(match &self.database {
+                Some(database) => address.with_database(database),
+                None => address,
+            })
+        };
+        let address = parse(self.url.as_deref())?;
+        let listen_address = self.listen_url.as_deref().map(|url| parse(Some(url))).transpose()?;
         let schema = Schema::new(&self.schema)?;
         let pool = pool(&address, None, self.max_connections)?;
         drop(take(&pool, &address).await?);

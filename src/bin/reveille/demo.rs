@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::bench::percentile;
 use crate::connection::Connection;
 use crate::{Failure, Outcome, output};
 
@@ -280,21 +281,16 @@ struct Summary {
 }
 
 impl Summary {
-    fn percentile(&self, percent: usize) -> f64 {
-        let rank = (self.waits.len() * percent).div_ceil(100).max(1);
-        self.waits.get(rank - 1).copied().unwrap_or_default()
-    }
-
     fn as_json(&self) -> serde_json::Value {
         json!({
             "enqueued": self.enqueued, "finished": self.counts.finished, "dead": self.counts.dead, "failures": self.counts.failures,
-            "p50_ms": self.percentile(50), "p95_ms": self.percentile(95), "p99_ms": self.percentile(99),
+            "p50_ms": percentile(&self.waits, 50), "p95_ms": percentile(&self.waits, 95), "p99_ms": percentile(&self.waits, 99),
             "seconds": self.seconds,
         })
     }
 
     async fn print(&self, database: &Database, throw_away: bool, kept: bool) -> Outcome {
-        let [p50, p95, p99] = [50, 95, 99].map(|percent| self.percentile(percent));
+        let [p50, p95, p99] = [50, 95, 99].map(|percent| percentile(&self.waits, percent));
         let whose = if throw_away { "a throw-away Postgres" } else { "your Postgres" };
         output::line(format!(
             "\n{} jobs on {whose}: from transactions, in bulk, by plain SQL, one by one\n\

@@ -4,6 +4,7 @@
 //! healthy, 2 error.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod connection;
 mod dead;
 mod demo;
@@ -70,6 +71,11 @@ enum Command {
     Prune(queue::Prune),
     /// Print each bell as it rings.
     Listen(listen::Listen),
+    /// Measure speed on this machine, beside baselines.
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    #[command(hide = true)]
+    BenchWorker(bench::BenchWorker),
     #[command(hide = true)]
     Watchdog,
 }
@@ -145,6 +151,8 @@ async fn run(cli: Cli) -> Outcome {
         Command::Queue(command) => command.run(connection).await,
         Command::Prune(command) => command.run(connection).await,
         Command::Listen(command) => command.run(connection).await,
+        Command::Bench(command) => command.run(connection).await,
+        Command::BenchWorker(command) => command.run(connection).await,
         Command::Watchdog => watchdog::run(),
     }
 }
@@ -154,7 +162,7 @@ fn log_to_stderr(command: &Command) {
     use tracing_subscriber::EnvFilter;
     let default = match command {
         Command::Work(_) => "info",
-        Command::Demo(_) => "off",
+        Command::Demo(_) | Command::Bench(_) | Command::BenchWorker(_) => "off",
         _ => "warn",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));

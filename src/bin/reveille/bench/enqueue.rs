@@ -1,0 +1,113 @@
+//! `bench enqueue`: what the bell costs producers.
+
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use futures::future::try_join_all;
+use reveille::job::Payload;
+use reveille::{NewJob, enqueue, enqueue_all};
+use serde_json::Value;
+
+use super::stage::Stage;
+use super::workers::{KIND, NEVER, QUEUE, Workers};
+use super::{Figures, rounded};
+use crate::Failure;
+use crate::connection::duration;
+
+#[derive(Args)]
+pub struct Enqueue {
+    /// A job a transaction, or a thousand in one statement.
+    #[arg(long, value_enum, default_value = "single")]
+    mode: Mode,
+    /// How many connections enqueue at once.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=48))]
+    producers: u16,
+    /// Whether a worker waits for the jobs, has more than enough of them, or there is none.
+    #[arg(long, value_enum, default_value = "none")]
+    workers: Who,
+    /// How long each of the four rounds takes.
+    #[arg(long, default_value = "3s", value_parser = duration, value_name = "DURATION")]
+    round: Duration,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    Single,
+    All,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Who {
+    None,
+    Idle,
+    Busy,
+}
+
+/// How many jobs one statement takes in the mode `all`.
+const MANY: usize = 1000;
+/// How many jobs a busy worker has before it in the beginning.
+const BACKLOG: usize = 100_000;
+/// How often the baseline's worker looks, since no bell rings for it.
+const LOOK: Duration = Duration::from_millis(5);
+
+impl Enqueue {
+    pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
+        let (mut with, mut without) = (0.0, 0.0);
+        for _ in 0..2 {
+            without += self.round(stage, false).await?;
+            with += self.round(stage, true).await?;
+        }
+        let mut figures = Figures::new();
+        figures.insert("producers".into(), Value::from(self.producers));
+        figures.insert("per_second".into(), rounded(with / 2.0));
+        figures.insert("baseline_per_second".into(), rounded(without / 2.0));
+        figures.insert("ratio".into(), rounded(with / without));
+        Ok(figures)
+    }
+
+    /// Jobs a second, with the trigger or without it.
+    async fn round(&self, stage: &Stage, trigger: bool) -> Result<f64, Failure> {
+        stage.empty().await?;
+        stage.trigger(trigger).await?;
+        // Without the trigger, the worker has to look by itself to do the same work.
+        let poll_interval = if trigger { NEVER } else { LOOK };
+        let workers = match self.workers {
+            Who::None => None,
+            Who::Idle => Some(Workers::processes(stage, 1, 64, poll_interval).await?),
+            Who::Busy => {
+                stage.fill(QUEUE, BACKLOG).await?;
+                Some(Workers::processes(stage, 1, 64, poll_interval).await?)
+            }
+        };
+        let mut producers = Vec::new();
+        for _ in 0..self.producers {
+            producers.push(stage.client().await?);
+        }
+        let began = Instant::now();
+        let sent = try_join_all(producers.iter().map(|client| self.produce(client, began + self.round))).await?;
+        let per_second = sent.into_iter().sum::<u64>() as f64 / began.elapsed().as_secs_f64();
+        drop(producers);
+        if let Some(workers) = workers {
+            workers.stop().await?;
+        }
+        stage.trigger(true).await?;
+        Ok(per_second)
+    }
+
+    async fn produce(&self, client: &deadpool_postgres::Client, until: Instant) -> Result<u64, Failure> {
+        let job = NewJob { queue: QUEUE.into(), ..NewJob::new(KIND, Payload::encode(&())?) };
+        let many = vec![job.clone(); MANY];
+        let mut sent = 0;
+        while Instant::now() < until {
+            match self.mode {
+                Mode::Single => drop(enqueue(client, &job).await?),
+                Mode::All => drop(enqueue_all(client, &many).await?),
+            }
+            sent += if self.mode == Mode::Single { 1 } else { MANY as u64 };
+        }
+        Ok(sent)
+    }
+}

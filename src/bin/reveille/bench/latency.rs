@@ -1,0 +1,143 @@
+//! `bench latency`: how soon a job starts.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use futures::StreamExt;
+use reveille::driver::Signal;
+use reveille::{Driver, Job, Postgres, State, Worker, enqueue};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::stage::Stage;
+use super::workers::{NEVER, QUEUE};
+use super::{Figures, percentile, percentiles, rounded};
+use crate::Failure;
+
+#[derive(Args)]
+pub struct Latency {
+    /// How many jobs, one after another.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    jobs: u32,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stamp;
+
+impl Job for Stamp {
+    const KIND: &'static str = "stamp";
+    const QUEUE: &'static str = QUEUE;
+}
+
+/// How long to wait for one job.
+const LOST: Duration = Duration::from_secs(30);
+
+async fn stamp(_: Stamp, State(started): State<mpsc::UnboundedSender<Instant>>) {
+    let _ = started.send(Instant::now());
+}
+
+impl Latency {
+    pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
+        // Taken in turns, so that what else the machine does meets both.
+        let (mut waits, mut floor) = (Vec::new(), Vec::new());
+        let rounds = self.jobs.div_ceil(250);
+        for round in 0..rounds {
+            let jobs = self.jobs / rounds + u32::from(round < self.jobs % rounds);
+            floor.extend(bare(stage, jobs).await?);
+            waits.extend(jobs_to_start(stage, jobs).await?);
+        }
+        floor.sort_by(f64::total_cmp);
+        let mut figures = Figures::new();
+        figures.insert("jobs".into(), Value::from(self.jobs));
+        percentiles(&mut figures, "", waits);
+        percentiles(&mut figures, "floor_", floor.clone());
+        let p50 = figures.get("p50_ms").and_then(Value::as_f64).unwrap_or_default();
+        figures.insert("ratio".into(), rounded(p50 / percentile(&floor, 50)));
+        Ok(figures)
+    }
+}
+
+/// An idle queue: the worker has gone back to sleep.
+async fn gap() {
+    tokio::time::sleep(Duration::from_micros(fastrand::u64(5_000..20_000))).await;
+}
+
+async fn jobs_to_start(stage: &Stage, jobs: u32) -> Result<Vec<f64>, Failure> {
+    stage.empty().await?;
+    let (started, mut starts) = mpsc::unbounded_channel::<Instant>();
+    let worker =
+        Worker::builder(stage.database.clone()).queue(QUEUE, 8).poll_interval(NEVER).state(started).handle(stamp);
+    let stop = CancellationToken::new();
+    let working = tokio::spawn(worker.build()?.run_until(stop.clone().cancelled_owned()));
+    let client = stage.client().await?;
+    let mut waits = Vec::new();
+    // The first ones find the connections and plans.
+    for n in 0..jobs + 5 {
+        gap().await;
+        let sent = Instant::now();
+        enqueue(&client, &Stamp).await?;
+        let start = tokio::time::timeout(LOST, starts.recv()).await;
+        let start = start.ok().flatten().ok_or_else(|| Failure::Error("bench: a job did not start".into()))?;
+        if n >= 5 {
+            waits.push(start.saturating_duration_since(sent).as_secs_f64() * 1000.0);
+        }
+    }
+    stop.cancel();
+    working.await.map_err(|error| error.to_string())??;
+    Ok(waits)
+}
+
+const INSERT: &str =
+    "with inserted as (insert into reveille.jobs (queue, kind, payload) values ($1, 'stamp', 'null') returning id)
+    select pg_notify('reveille.bell', $1) from inserted";
+const CLAIM: &str = "with due as materialized (
+        select ctid as place from reveille.jobs
+        where queue = $1 and priority = 2 and reserved_at is null and available_at <= now()
+        order by available_at, id limit 1 for update skip locked
+    )
+    update reveille.jobs set reserved_at = now(), reserved_by = 1, attempts = attempts + 1
+    where ctid = any (array(select place from due)) returning id, kind, payload, attempts";
+
+/// A bare INSERT with NOTIFY, heard on another connection and claimed with one durable commit on a third.
+async fn bare(stage: &Stage, jobs: u32) -> Result<Vec<f64>, Failure> {
+    stage.empty().await?;
+    stage.trigger(false).await?;
+    let mut bells = Postgres::new(stage.database.clone())?.listen().await?;
+    let (producer, consumer) = (stage.client().await?, stage.client().await?);
+    let (insert, claim) = (producer.prepare(INSERT).await?, consumer.prepare(CLAIM).await?);
+    let sent = Arc::new(Mutex::new(Instant::now()));
+    let (claimed, mut claims) = mpsc::unbounded_channel();
+    let began = Arc::clone(&sent);
+    let consuming = tokio::spawn(async move {
+        while let Some(Ok(Signal::Bell(_))) = bells.next().await {
+            let rows = consumer.query(&claim, &[&QUEUE]).await?;
+            let waited = began.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+            if rows.len() != 1 || claimed.send(waited).is_err() {
+                break;
+            }
+            let id: i64 = rows.first().map(|row| row.get("id")).unwrap_or_default();
+            consumer.execute("delete from reveille.jobs where id = $1", &[&id]).await?;
+        }
+        Ok::<(), tokio_postgres::Error>(())
+    });
+    let mut waits = Vec::new();
+    for n in 0..jobs + 5 {
+        gap().await;
+        *sent.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        producer.query(&insert, &[&QUEUE]).await?;
+        let waited = tokio::time::timeout(LOST, claims.recv()).await;
+        let waited = waited.ok().flatten().ok_or_else(|| Failure::Error("bench: a bell was not heard".into()))?;
+        if n >= 5 {
+            waits.push(waited.as_secs_f64() * 1000.0);
+        }
+    }
+    consuming.abort();
+    stage.trigger(true).await?;
+    Ok(waits)
+}

@@ -1,0 +1,120 @@
+//! Speed, measured on this machine: each figure beside a baseline from the same run.
+
+mod drain;
+mod enqueue;
+mod latency;
+mod raw;
+mod stage;
+mod workers;
+
+use clap::Subcommand;
+use serde_json::{Map, Value};
+
+use crate::connection::Connection;
+use crate::{Failure, Outcome, output};
+
+pub use workers::BenchWorker;
+
+/// What a bench found: figures by name.
+type Figures = Map<String, Value>;
+
+/// Measures on a throw-away Postgres with its default settings (fsync on); with --database-url, in a new database there,
+/// which is dropped afterwards.
+#[derive(Subcommand)]
+pub enum Bench {
+    /// Jobs worked a second, beside a raw loop of the same claims and deletes, and one that claims a row at a time.
+    Drain(drain::Drain),
+    /// From just before the enqueue to the start of the handler, on an idle queue, beside a bare INSERT with NOTIFY, heard
+    /// and claimed.
+    Latency(latency::Latency),
+    /// Jobs enqueued a second, beside the same inserts without the trigger.
+    Enqueue(enqueue::Enqueue),
+}
+
+impl Bench {
+    pub async fn run(self, connection: &Connection) -> Outcome {
+        let json = match &self {
+            Bench::Drain(command) => command.json,
+            Bench::Latency(command) => command.json,
+            Bench::Enqueue(command) => command.json,
+        };
+        let stage = stage::Stage::set(connection).await?;
+        let figures = match self {
+            Bench::Drain(command) => command.measure(&stage).await,
+            Bench::Latency(command) => command.measure(&stage).await,
+            Bench::Enqueue(command) => command.measure(&stage).await,
+        };
+        stage.clear().await?;
+        print(&figures?, json)?;
+        Ok(())
+    }
+}
+
+fn print(figures: &Figures, json: bool) -> std::io::Result<()> {
+    if json {
+        return output::line(Value::Object(figures.clone()));
+    }
+    let width = figures.keys().map(String::len).max().unwrap_or(0);
+    for (name, value) in figures {
+        let shown = match value.as_f64() {
+            Some(number) if number.fract() != 0.0 || number.abs() >= 1e15 => format!("{number:>12.3}"),
+            Some(number) => format!("{number:>8}"),
+            None => format!("{:>8}", value.as_str().unwrap_or_default()),
+        };
+        output::line(format!("{name:width$}  {shown}"))?;
+    }
+    Ok(())
+}
+
+/// A figure with as many digits as it is worth.
+fn rounded(figure: f64) -> Value {
+    let digits = match figure.abs() {
+        f if f >= 1000.0 => 0,
+        f if f >= 10.0 => 1,
+        f if f >= 0.1 => 3,
+        _ => 5,
+    };
+    let factor = 10f64.powi(digits);
+    Value::from((figure * factor).round() / factor)
+}
+
+/// Adds p50, p95, p99 and max, in milliseconds.
+fn percentiles(figures: &mut Figures, prefix: &str, mut milliseconds: Vec<f64>) {
+    milliseconds.sort_by(f64::total_cmp);
+    for (name, percent) in [("p50_ms", 50), ("p95_ms", 95), ("p99_ms", 99), ("max_ms", 100)] {
+        figures.insert(format!("{prefix}{name}"), rounded(percentile(&milliseconds, percent)));
+    }
+}
+
+/// The nearest rank in what is sorted; 0 if there is nothing.
+pub fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or_default()
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Failure {
+        let told = error.as_db_error().map(|told| told.message().to_owned());
+        Failure::Error(format!("bench: {}", told.unwrap_or_else(|| error.to_string())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_the_nearest_rank() {
+        let sorted: Vec<f64> = (1..=200).map(f64::from).collect();
+        assert_eq!([50, 95, 99, 100].map(|percent| percentile(&sorted, percent)), [100.0, 190.0, 198.0, 200.0]);
+        assert_eq!((percentile(&[], 50), percentile(&[7.0], 1)), (0.0, 7.0));
+    }
+
+    #[test]
+    fn a_figure_keeps_the_digits_that_it_is_worth() {
+        assert_eq!(
+            [12345.678, 12.345, 0.12345, 0.0012345].map(rounded),
+            [12346.0, 12.3, 0.123, 0.00123].map(Value::from)
+        );
+    }
+}

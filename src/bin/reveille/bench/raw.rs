@@ -1,0 +1,75 @@
+//! Baselines: what the server gives to bare statements on the same tables.
+
+use std::time::Instant;
+
+use futures::future::try_join_all;
+
+use super::stage::Stage;
+use super::workers::QUEUE;
+use crate::Failure;
+
+/// How many rows a raw batch takes.
+const BATCH: i64 = 200;
+
+const CLAIM_BATCH: &str = "with due as materialized (
+        select ctid as place from reveille.jobs
+        where queue = $1 and priority = 2 and reserved_at is null and available_at <= now()
+        order by available_at, id limit $2 for update skip locked
+    )
+    update reveille.jobs set reserved_at = now(), reserved_by = 1, attempts = attempts + 1
+    where ctid = any (array(select place from due)) returning id, kind, payload, attempts";
+
+const CLAIM_ONE: &str = "update reveille.jobs set reserved_at = now(), reserved_by = 1, attempts = attempts + 1
+    where id in (
+        select id from reveille.jobs
+        where queue = $1 and priority = 2 and reserved_at is null and available_at <= now()
+        order by available_at, id limit $2 for update skip locked
+    ) returning id, kind, payload, attempts";
+
+const DELETE: &str = "delete from reveille.jobs where id = any ($1)";
+
+/// How the worker's sessions are set up, for the sake of a fair race.
+const SETTINGS: &str = "set jit = off; set plan_cache_mode = force_generic_plan; set enable_seqscan = off; \
+    set enable_bitmapscan = off; set enable_sort = off";
+
+/// Jobs a second of the same claims and deletes in a bare loop on four connections.
+pub async fn floor(stage: &Stage, jobs: usize) -> Result<f64, Failure> {
+    drain(stage, jobs, CLAIM_BATCH, BATCH, 4).await
+}
+
+/// Jobs a second of the query that everybody writes first, on eight connections.
+pub async fn naive(stage: &Stage, jobs: usize) -> Result<f64, Failure> {
+    drain(stage, jobs, CLAIM_ONE, 1, 8).await
+}
+
+async fn drain(stage: &Stage, jobs: usize, claim: &str, batch: i64, connections: usize) -> Result<f64, Failure> {
+    stage.empty().await?;
+    stage.fill(QUEUE, jobs).await?;
+    let mut clients = Vec::new();
+    for _ in 0..connections {
+        let client = stage.client().await?;
+        client.batch_execute(SETTINGS).await?;
+        clients.push(client);
+    }
+    let began = Instant::now();
+    let done = try_join_all(clients.iter().map(|client| async move {
+        let (claim, delete) = (client.prepare(claim).await?, client.prepare(DELETE).await?);
+        let mut done = 0;
+        loop {
+            let rows = client.query(&claim, &[&QUEUE, &batch]).await?;
+            if rows.is_empty() {
+                return Ok::<usize, Failure>(done);
+            }
+            let ids: Vec<i64> = rows.iter().map(|row| row.get("id")).collect();
+            done += client.execute(&delete, &[&ids]).await? as usize;
+        }
+    }));
+    let done: usize = done.await?.into_iter().sum();
+    if done != jobs {
+        return Err(Failure::Error(format!("bench: the raw loop did {done} of {jobs} jobs")));
+    }
+    for client in &clients {
+        client.batch_execute("reset all").await?;
+    }
+    Ok(jobs as f64 / began.elapsed().as_secs_f64())
+}

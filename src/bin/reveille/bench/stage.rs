@@ -1,0 +1,112 @@
+//! The database that a bench runs in, and what is read off it.
+
+use deadpool_postgres::Client;
+use reveille::dev::Server;
+use reveille::{Database, NewJob, enqueue_all, job::Payload};
+
+use super::workers;
+use crate::Failure;
+use crate::connection::Connection;
+
+/// How many jobs are enqueued in one statement when a queue is filled.
+const FILL: usize = 10_000;
+
+pub struct Stage {
+    /// Ends with it.
+    _server: Option<Server>,
+    /// Where the server is that was given.
+    pub home: Option<Database>,
+    pub database: Database,
+    /// How a child process reaches the same database.
+    pub url: Option<String>,
+    pub name: String,
+}
+
+impl Stage {
+    pub async fn set(connection: &Connection) -> Result<Stage, Failure> {
+        let name = format!("reveille_bench_{:08x}", fastrand::u32(..));
+        let (server, url) = match connection.url() {
+            Some(url) => (None, url.to_owned()),
+            None => {
+                let server = Server::options().fsync(true).start()?;
+                let url = server.url("postgres");
+                (Some(server), url)
+            }
+        };
+        let home = Database::connect(url.clone()).await?;
+        home.client().await?.batch_execute(&format!("create database {name}")).await?;
+        let database = Database::options(Some(url.clone())).database(&name).max_connections(64).connect().await?;
+        database.migrate().await?;
+        let home = server.is_none().then_some(home);
+        Ok(Stage { _server: server, home, database, url: Some(url), name })
+    }
+
+    /// Drops the database, unless its server ends anyway.
+    pub async fn clear(self) -> Result<(), Failure> {
+        let Some(home) = &self.home else { return Ok(()) };
+        drop(self.database);
+        let client = home.client().await?;
+        Ok(client.batch_execute(&format!("drop database if exists {} with (force)", self.name)).await?)
+    }
+
+    pub async fn client(&self) -> Result<Client, Failure> {
+        Ok(self.database.client().await?)
+    }
+
+    pub async fn run(&self, sql: &str) -> Result<(), Failure> {
+        Ok(self.client().await?.batch_execute(sql).await?)
+    }
+
+    /// Removes all jobs, and what they leave behind.
+    pub async fn empty(&self) -> Result<(), Failure> {
+        self.run("truncate reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.counters").await
+    }
+
+    /// Enqueues no-op jobs, whose bell does not ring.
+    pub async fn fill(&self, queue: &str, jobs: usize) -> Result<(), Failure> {
+        let job = NewJob { queue: queue.into(), ..NewJob::new(workers::KIND, Payload::encode(&())?) };
+        let mut left = jobs;
+        while left > 0 {
+            let batch = left.min(FILL);
+            enqueue_all(&self.database, &vec![job.clone(); batch]).await?;
+            left -= batch;
+        }
+        self.run("vacuum analyze reveille.jobs").await
+    }
+
+    /// Turns the trigger that rings the bell on or off.
+    pub async fn trigger(&self, on: bool) -> Result<(), Failure> {
+        self.run(&format!("alter table reveille.jobs {} trigger ring", if on { "enable" } else { "disable" })).await
+    }
+}
+
+/// What the server has done so far.
+pub struct Work {
+    wal_bytes: i64,
+    wal_images: i64,
+    commits: i64,
+}
+
+impl Work {
+    /// Sessions report what they did at their end or about once a second: take it when they have ended.
+    pub async fn so_far(client: &Client) -> Result<Work, Failure> {
+        let sql = "select pg_stat_force_next_flush(), pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint,
+            (select wal_fpi from pg_stat_wal)::bigint,
+            (select xact_commit from pg_stat_database where datname = current_database())::bigint";
+        let row = client.query_one(sql, &[]).await?;
+        Ok(Work { wal_bytes: row.get(1), wal_images: row.get(2), commits: row.get(3) })
+    }
+
+    pub fn commits_since(&self, earlier: &Work) -> f64 {
+        (self.commits - earlier.commits) as f64
+    }
+
+    pub fn wal_bytes_since(&self, earlier: &Work) -> f64 {
+        (self.wal_bytes - earlier.wal_bytes) as f64
+    }
+
+    /// Full-page images, which come after each checkpoint.
+    pub fn wal_images_since(&self, earlier: &Work) -> f64 {
+        (self.wal_images - earlier.wal_images) as f64
+    }
+}

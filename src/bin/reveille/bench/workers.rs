@@ -1,0 +1,123 @@
+//! Workers that do nothing, as fast as they can: in this process, or in others.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use clap::Args;
+use reveille::{Database, Job, Worker};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::stage::Stage;
+use crate::connection::Connection;
+use crate::{Failure, Outcome};
+
+pub const QUEUE: &str = "bench";
+pub const KIND: &str = "bench";
+
+/// So long that it never comes.
+pub const NEVER: Duration = Duration::from_secs(3600);
+
+#[derive(Serialize, Deserialize)]
+struct Nothing(());
+
+impl Job for Nothing {
+    const KIND: &'static str = KIND;
+}
+
+async fn nothing(_: Nothing) {}
+
+/// Workers on the queue, until they are told to stop.
+pub enum Workers {
+    Here(JoinHandle<reveille::Result<()>>, CancellationToken),
+    Processes(Vec<Child>),
+}
+
+impl Workers {
+    /// One in this process.
+    pub fn here(database: &Database, slots: usize, poll_interval: Duration) -> Result<Workers, Failure> {
+        let worker = no_op(database.clone(), slots, poll_interval)?;
+        let stop = CancellationToken::new();
+        Ok(Workers::Here(tokio::spawn(worker.run_until(stop.clone().cancelled_owned())), stop))
+    }
+
+    /// Some in processes of their own; all are at work when this returns.
+    pub async fn processes(
+        stage: &Stage,
+        count: usize,
+        slots: usize,
+        poll_interval: Duration,
+    ) -> Result<Workers, Failure> {
+        let mut children = Vec::new();
+        for _ in 0..count {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.arg("bench-worker").args(["--database", &stage.name]).args(["--slots", &slots.to_string()]);
+            command.arg("--poll-interval").arg(format!("{}ms", poll_interval.as_millis()));
+            if let Some(url) = &stage.url {
+                command.env("DATABASE_URL", url);
+            }
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+            let mut ready = String::new();
+            if let Some(stdout) = child.stdout.take() {
+                BufReader::new(stdout).read_line(&mut ready).await?;
+            }
+            if ready.trim() != "ready" {
+                return Err(Failure::Error("bench: a worker process did not start".into()));
+            }
+            children.push(child);
+        }
+        Ok(Workers::Processes(children))
+    }
+
+    /// Shuts them down and waits for their end.
+    pub async fn stop(self) -> Outcome {
+        match self {
+            Workers::Here(working, stop) => {
+                stop.cancel();
+                working.await.map_err(|error| error.to_string())??;
+            }
+            Workers::Processes(mut children) => {
+                children.iter_mut().for_each(|child| drop(child.stdin.take()));
+                for mut child in children {
+                    child.wait().await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn no_op(database: Database, slots: usize, poll_interval: Duration) -> Result<Worker, Failure> {
+    Ok(Worker::builder(database).queue(QUEUE, slots).poll_interval(poll_interval).handle(nothing).build()?)
+}
+
+/// A worker process of a bench.
+#[derive(Args)]
+pub struct BenchWorker {
+    #[arg(long)]
+    database: String,
+    #[arg(long)]
+    slots: usize,
+    #[arg(long, value_parser = crate::connection::duration)]
+    poll_interval: Duration,
+}
+
+impl BenchWorker {
+    /// Works until its standard input ends.
+    pub async fn run(self, connection: &Connection) -> Outcome {
+        let url = connection.url().map(str::to_owned);
+        let database = Database::options(url).database(&self.database).connect().await?;
+        let worker = no_op(database, self.slots, self.poll_interval)?;
+        crate::output::line("ready")?;
+        let parent_is_gone = async {
+            let mut end = Vec::new();
+            let _ = tokio::io::stdin().read_to_end(&mut end).await;
+        };
+        worker.run_until(parent_is_gone).await?;
+        // The read above blocks a thread that only the parent's end would free.
+        std::process::exit(0);
+    }
+}
