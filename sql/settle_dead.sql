@@ -5,14 +5,15 @@
 --   $5 text[]              reasons        $6 text[]  errors
 --   $7 double precision[]  run seconds
 --
--- Returns the ids that were settled; the others are no longer those workers' to settle.
+-- Returns the ids that were settled; the others are no longer those workers' to settle. `is not distinct from` keeps the
+-- planner on the primary key, since one worker can hold many jobs.
 with ending as (
     select * from unnest($1::bigint[], $2::bigint[], $3::int[], $4::timestamptz[], $5::text[], $6::text[], $7::double precision[])
         as ending (id, worker, attempts, reserved_at, reason, error, run_seconds)
 ), ended as (
     delete from reveille.jobs
     using ending
-    where jobs.id = ending.id and jobs.reserved_by = ending.worker
+    where jobs.id = ending.id and jobs.reserved_by is not distinct from ending.worker
         and jobs.attempts = ending.attempts and jobs.reserved_at = ending.reserved_at
     returning
         jobs.*, ending.worker, ending.reason, ending.error, ending.run_seconds,

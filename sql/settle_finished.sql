@@ -5,14 +5,15 @@
 --   $5 text[]              outcomes       $6 double precision[]  run seconds
 --   $7 jsonb[]             results
 --
--- Returns the ids that were settled; the others are no longer those workers' to settle.
+-- Returns the ids that were settled; the others are no longer those workers' to settle. `is not distinct from` keeps the
+-- planner on the primary key, since one worker can hold many jobs.
 with ending as (
     select * from unnest($1::bigint[], $2::bigint[], $3::int[], $4::timestamptz[], $5::text[], $6::double precision[], $7::jsonb[])
         as ending (id, worker, attempts, reserved_at, outcome, run_seconds, result)
 ), ended as (
     delete from reveille.jobs
     using ending
-    where jobs.id = ending.id and jobs.reserved_by = ending.worker
+    where jobs.id = ending.id and jobs.reserved_by is not distinct from ending.worker
         and jobs.attempts = ending.attempts and jobs.reserved_at = ending.reserved_at
     returning
         jobs.*, ending.worker, ending.outcome, ending.run_seconds, ending.result,

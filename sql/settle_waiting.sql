@@ -7,7 +7,8 @@
 --   $8 double precision[]  run seconds   $9 double precision[]  seconds from being due to the start
 --
 -- One whose cancelling has been asked for is due at once: the next worker to claim it ends it. Rings the bell. Returns
--- the ids that were settled; the others are no longer those workers' to settle.
+-- the ids that were settled; the others are no longer those workers' to settle. `is not distinct from` keeps the planner on
+-- the primary key, since one worker can hold many jobs.
 with ending as (
     select * from unnest($1::bigint[], $2::bigint[], $3::int[], $4::timestamptz[], $5::text[], $6::text[], $7::double precision[], $8::double precision[], $9::double precision[])
         as ending (id, worker, attempts, reserved_at, reason, error, delay_seconds, run_seconds, wait_seconds)
@@ -25,7 +26,7 @@ with ending as (
                 'at', now(), 'worker', ending.worker, 'attempt', ending.attempts, 'reason', ending.reason, 'error', ending.error)
         end
     from ending
-    where jobs.id = ending.id and jobs.reserved_by = ending.worker
+    where jobs.id = ending.id and jobs.reserved_by is not distinct from ending.worker
         and jobs.attempts = ending.attempts and jobs.reserved_at = ending.reserved_at
     returning
         jobs.id, jobs.queue, ending.worker, ending.reason, ending.run_seconds, ending.wait_seconds
