@@ -10,6 +10,7 @@ mod dead;
 mod demo;
 mod enqueue;
 mod exec;
+mod figures;
 mod jobs;
 mod listen;
 mod migrate;
@@ -161,9 +162,9 @@ async fn run(cli: Cli) -> Outcome {
 fn log_to_stderr(command: &Command) {
     use tracing_subscriber::EnvFilter;
     let default = match command {
-        Command::Work(_) => "info",
+        Command::Work(_) => "info,deadpool_postgres=error",
         Command::Demo(_) | Command::Bench(_) | Command::BenchWorker(_) => "off",
-        _ => "warn",
+        _ => "warn,deadpool_postgres=error",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();

@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::stage::{Stage, Work};
 use super::workers::{NEVER, QUEUE, Workers};
-use super::{Figures, raw, rounded};
+use super::{Figures, raw};
 use crate::Failure;
+use crate::figures::rounded;
 
 #[derive(Args)]
 pub struct Drain {

@@ -8,11 +8,12 @@ use reveille::job::Payload;
 use reveille::{NewJob, enqueue, enqueue_all};
 use serde_json::Value;
 
+use super::Figures;
 use super::stage::Stage;
 use super::workers::{KIND, NEVER, QUEUE, Workers};
-use super::{Figures, rounded};
 use crate::Failure;
 use crate::connection::duration;
+use crate::figures::rounded;
 
 #[derive(Args)]
 pub struct Enqueue {

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::stage::Stage;
 use super::workers::{NEVER, QUEUE};
-use super::{Figures, percentile, percentiles, rounded};
+use super::{Figures, percentiles};
 use crate::Failure;
+use crate::figures::{percentile, rounded};
 
 #[derive(Args)]
 pub struct Latency {

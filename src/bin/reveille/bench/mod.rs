@@ -11,6 +11,7 @@ use clap::Subcommand;
 use serde_json::{Map, Value};
 
 use crate::connection::Connection;
+use crate::figures::{percentile, rounded};
 use crate::{Failure, Outcome, output};
 
 pub use workers::BenchWorker;
@@ -66,18 +67,6 @@ fn print(figures: &Figures, json: bool) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A figure with as many digits as it is worth.
-fn rounded(figure: f64) -> Value {
-    let digits = match figure.abs() {
-        f if f >= 1000.0 => 0,
-        f if f >= 10.0 => 1,
-        f if f >= 0.1 => 3,
-        _ => 5,
-    };
-    let factor = 10f64.powi(digits);
-    Value::from((figure * factor).round() / factor)
-}
-
 /// Adds p50, p95, p99 and max, in milliseconds.
 fn percentiles(figures: &mut Figures, prefix: &str, mut milliseconds: Vec<f64>) {
     milliseconds.sort_by(f64::total_cmp);
@@ -86,35 +75,9 @@ fn percentiles(figures: &mut Figures, prefix: &str, mut milliseconds: Vec<f64>) 
     }
 }
 
-/// The nearest rank in what is sorted; 0 if there is nothing.
-pub fn percentile(sorted: &[f64], percent: usize) -> f64 {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied().unwrap_or_default()
-}
-
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Failure {
         let told = error.as_db_error().map(|told| told.message().to_owned());
         Failure::Error(format!("bench: {}", told.unwrap_or_else(|| error.to_string())))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_percentile_is_the_nearest_rank() {
-        let sorted: Vec<f64> = (1..=200).map(f64::from).collect();
-        assert_eq!([50, 95, 99, 100].map(|percent| percentile(&sorted, percent)), [100.0, 190.0, 198.0, 200.0]);
-        assert_eq!((percentile(&[], 50), percentile(&[7.0], 1)), (0.0, 7.0));
-    }
-
-    #[test]
-    fn a_figure_keeps_the_digits_that_it_is_worth() {
-        assert_eq!(
-            [12345.678, 12.345, 0.12345, 0.0012345].map(rounded),
-            [12346.0, 12.3, 0.123, 0.00123].map(Value::from)
-        );
     }
 }
