@@ -88,7 +88,7 @@ pub trait Extract: Sized + Send {
     }
 }
 
-/// A value shared by the worker's handlers, by its type: what [`state`](crate::worker::WorkerBuilder::state) was given.
+/// A value shared by the worker's handlers, by its type: what the builder's `state` was given.
 #[derive(Debug, Clone)]
 pub struct State<T>(pub T);
 
