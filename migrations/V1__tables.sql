@@ -222,6 +222,16 @@ comment on column reveille.workers.last_seen_at is 'Its last heartbeat.';
 comment on column reveille.workers.holds_lock is 'Whether a session-level advisory lock of its listener vouches for it.';
 comment on column reveille.workers.stopping is 'It finishes what it runs and starts nothing more.';
 
+create table reveille.sleepers (
+    queue               text        not null,
+    worker              bigint      not null references reveille.workers on delete cascade,
+    primary key (queue, worker)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+
+comment on table reveille.sleepers is 'Workers that sleep and wait for the bell: the only ones that it rings for.';
+comment on column reveille.sleepers.queue is 'The queue that it waits for; empty: whoever watches all bells (reveille listen).';
+comment on column reveille.sleepers.worker is 'Who sleeps; its row here goes with its row in reveille.workers.';
+
 create table reveille.counters (
     queue               text        not null,
     started_at          timestamptz not null,

@@ -8,12 +8,17 @@ create function reveille.ring(queues text[]) returns void
 as $$
     select pg_catalog.pg_notify('reveille.bell', rung.queue)
     from (select distinct q.queue from pg_catalog.unnest(queues) as q (queue)) as rung
-    where not exists (
-        select from reveille.queues as silent where silent.name operator(pg_catalog.=) rung.queue and not silent.bell
-    )
+    where (
+            exists (select from reveille.sleepers where sleepers.queue operator(pg_catalog.=) any (array[rung.queue, '']))
+            -- An older snapshot may not show who has gone to sleep meanwhile.
+            or pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
+        )
+        and not exists (
+            select from reveille.queues as silent where silent.name operator(pg_catalog.=) rung.queue and not silent.bell
+        )
 $$;
 comment on function reveille.ring(text[]) is
-    'Ring the bell (NOTIFY) for these queues when the transaction commits: for every statement that makes work possible.';
+    'Ring the bell (NOTIFY) for those of these queues that somebody sleeps on, when the transaction commits: for every statement that makes work possible.';
 
 create function reveille.ring_after_insert() returns trigger
     language plpgsql volatile
@@ -22,12 +27,21 @@ begin
     if pg_catalog.current_setting('reveille.bell', true) operator(pg_catalog.=) 'off' then
         return null;
     end if;
-    perform reveille.ring(array(select distinct inserted.queue from inserted));
+    -- As in reveille.ring, without a call: this runs at every enqueue.
+    perform pg_catalog.pg_notify('reveille.bell', rung.queue)
+    from (select distinct inserted.queue from inserted) as rung
+    where (
+            exists (select from reveille.sleepers where sleepers.queue operator(pg_catalog.=) any (array[rung.queue, '']))
+            or pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
+        )
+        and not exists (
+            select from reveille.queues as silent where silent.name operator(pg_catalog.=) rung.queue and not silent.bell
+        );
     return null;
 end
 $$;
 comment on function reveille.ring_after_insert() is
-    'Rings once for each queue among the new jobs, due or delayed. `set local reveille.bell = ''off''` silences it.';
+    'Rings once for each queue among the new jobs, due or delayed, that somebody sleeps on. `set local reveille.bell = ''off''` silences it.';
 
 create trigger ring after insert on reveille.jobs
     referencing new table as inserted

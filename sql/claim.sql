@@ -1,19 +1,25 @@
 -- Reserve due jobs of one queue for a worker, the most urgent level first and the longest due first within it.
 --
---   $1 text    queue
---   $2 bigint  how many at most
---   $3 bigint  worker; one without a row in reveille.workers gets nothing
+--   $1 text           queue
+--   $2 bigint         how many at most
+--   $3 bigint         worker; one without a row in reveille.workers gets nothing
+--   $4 timestamptz[]  per level, from which place in the order of claims to look: due time
+--   $5 bigint[]       and id. A sweep starts at -infinity.
 --
--- One index scan a level, in index order, so that delayed rows and other levels cost nothing. MATERIALIZED keeps the
--- planner from reserving more rows than the limit.
+-- One index scan a level, in index order, so that delayed rows and other levels cost nothing, and neither do the dead rows
+-- below the place. MATERIALIZED keeps the planner from reserving more rows than the limit.
+--
+-- A row a job; one row with null for id if there is none. next_due_seconds, where fewer than the limit were claimed: in how
+-- many seconds the next job is due; not positive if one is due that somebody else has locked for the moment. looked_at: the
+-- time by which all that is due was looked at; null if nothing was looked at.
 with due as materialized (
     select found.place
-    from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint)) as level (priority)
+    from unnest('{0,1,2,3}'::smallint[], $4::timestamptz[], $5::bigint[]) as level (priority, available_at, id)
     cross join lateral (
         select jobs.ctid as place
         from reveille.jobs
-        where jobs.queue = $1 and jobs.priority = level.priority
-            and jobs.reserved_at is null and jobs.available_at <= now()
+        where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
+            and (jobs.available_at, jobs.id) >= (level.available_at, level.id) and jobs.available_at <= now()
         order by jobs.available_at, jobs.id
         limit $2
         for update skip locked
@@ -21,16 +27,40 @@ with due as materialized (
     where exists (select from reveille.workers where workers.id = $3)
         and not exists (select from reveille.queues where queues.name = $1 and queues.paused_at is not null)
     limit $2
+), claimed as (
+    update reveille.jobs
+    set reserved_at = now(),
+        reserved_by = $3,
+        attempts = jobs.attempts + 1,
+        unique_key = case when jobs.unique_until = 'started' then null else jobs.unique_key end,
+        unique_until = case when jobs.unique_until = 'started' then null else jobs.unique_until end
+    where jobs.ctid = any (array(select place from due))
+    returning
+        jobs.id, jobs.kind, jobs.payload, jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts,
+        jobs.reserved_at, jobs.available_at, jobs.created_at, jobs.key, jobs.tags, jobs.metadata,
+        extract(epoch from jobs.timeout)::double precision as timeout_seconds,
+        jobs.cancel_requested_at is not null as cancel_requested
+), waiting as (
+    -- What this statement has reserved still looks unreserved to it.
+    select
+        min(extract(epoch from first.available_at - clock_timestamp()))::double precision as next_due_seconds,
+        case
+            when exists (select from reveille.workers where workers.id = $3)
+                and not exists (select from reveille.queues where queues.name = $1 and queues.paused_at is not null)
+            then now()
+        end as looked_at
+    from unnest('{0,1,2,3}'::smallint[], $4::timestamptz[], $5::bigint[]) as level (priority, available_at, id)
+    cross join lateral (
+        select jobs.available_at
+        from reveille.jobs
+        where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
+            and (jobs.available_at, jobs.id) >= (level.available_at, level.id)
+            and jobs.ctid <> all (array(select place from due))
+        order by jobs.available_at, jobs.id
+        limit 1
+    ) as first
+    where (select count(*) from due) < $2
+        and not exists (select from reveille.queues where queues.name = $1 and queues.paused_at is not null)
 )
-update reveille.jobs
-set reserved_at = now(),
-    reserved_by = $3,
-    attempts = jobs.attempts + 1,
-    unique_key = case when jobs.unique_until = 'started' then null else jobs.unique_key end,
-    unique_until = case when jobs.unique_until = 'started' then null else jobs.unique_until end
-where jobs.ctid = any (array(select place from due))
-returning
-    jobs.id, jobs.kind, jobs.payload, jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts,
-    jobs.reserved_at, jobs.available_at, jobs.created_at, jobs.key, jobs.tags, jobs.metadata,
-    extract(epoch from jobs.timeout)::double precision as timeout_seconds,
-    jobs.cancel_requested_at is not null as cancel_requested
+select claimed.*, waiting.next_due_seconds, waiting.looked_at
+from waiting left join claimed on true

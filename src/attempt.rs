@@ -54,6 +54,10 @@ impl Attempts {
         if hold.cancel_requested() {
             return Ending::Cancelled;
         }
+        // It is no longer this worker's, or is to be given back, and has not begun.
+        if hold.token.is_cancelled() {
+            return released();
+        }
         let Some(handler) = self.handlers.get(&job.kind) else {
             tracing::warn!("no handler for this kind; putting the job back for {NO_HANDLER_DELAY:?}");
             return Ending::Waiting { failure: None, delay: NO_HANDLER_DELAY };

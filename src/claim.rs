@@ -2,23 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, Semaphore, mpsc};
+use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::attempt::Attempts;
 use crate::backoff::Backoff;
-use crate::driver::{Driver, Settlement};
+use crate::driver::{Driver, Marks};
 use crate::error::Result;
-use crate::job::ReservedJob;
-use crate::wake::Wake;
+use crate::marks::LowWater;
+use crate::sleeper::Sleeper;
+use crate::slots::Slots;
 
 /// At most so many jobs in one claim.
 const LARGEST_CLAIM: usize = 500;
-/// How long a full worker gathers freed slots, so that it claims in batches and not one by one.
-const GATHER: Duration = Duration::from_millis(2);
+/// After so long without a free slot the bell need not ring.
+const FULL_FOR_LONG: Duration = Duration::from_millis(50);
 /// How soon to look again for a job that is due but locked by somebody else: at first, and at most.
 const LOCKED: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
@@ -36,14 +35,10 @@ pub(crate) struct Claims {
 /// Claims the jobs of one queue.
 pub(crate) struct Claimer {
     pub(crate) claims: Arc<Claims>,
-    pub(crate) attempts: Arc<Attempts>,
-    /// To the settler.
-    pub(crate) endings: mpsc::Sender<Settlement>,
-    pub(crate) running: TaskTracker,
     pub(crate) queue: String,
-    pub(crate) slots: usize,
-    pub(crate) free: Arc<Semaphore>,
-    pub(crate) wake: Wake,
+    pub(crate) slots: Slots,
+    pub(crate) low_water: LowWater,
+    pub(crate) sleeper: Sleeper,
     pub(crate) stop: CancellationToken,
 }
 
@@ -53,93 +48,84 @@ impl Claimer {
         let stop = self.stop.clone();
         let mut backoff = Backoff::new("claim jobs");
         let mut locked = LOCKED.0;
-        while let Some(wanted) = stop.run_until_cancelled(self.free_slots()).await {
-            let due_in = match self.look(wanted).await {
+        while let Some(room) = stop.run_until_cancelled(self.room()).await {
+            let looked = match room {
+                Ok(room) => self.look(room.min(LARGEST_CLAIM)).await,
+                Err(error) => Err(error),
+            };
+            let (found, due_in) = match looked {
                 Ok(Look::Full) => continue,
-                Ok(Look::Short { claimed, next_due_in }) => {
-                    if claimed > 0 {
-                        locked = LOCKED.0;
-                    }
-                    next_due_in
-                }
+                Ok(Look::Short { found, due_in }) => (found, due_in),
                 Err(error) => {
+                    self.low_water.forget();
                     stop.run_until_cancelled(tokio::time::sleep(backoff.failed(&error))).await;
                     continue;
                 }
             };
             backoff.worked();
+            if found || due_in != Some(Duration::ZERO) {
+                locked = LOCKED.0;
+            }
             // Due and not claimed: somebody else has it locked, and may give it back in silence.
             let due_in = if due_in == Some(Duration::ZERO) {
                 let delay = locked;
                 locked = (locked * 2).min(LOCKED.1);
                 Some(delay)
             } else {
-                locked = LOCKED.0;
                 due_in
             };
-            let reason = stop.run_until_cancelled(self.wake.next(due_in)).await;
+            let reason = stop.run_until_cancelled(self.sleeper.rest(found, due_in)).await;
             tracing::trace!(queue = self.queue, ?reason, "woken");
         }
+        if let Err(error) = self.sleeper.disarm().await {
+            tracing::debug!(%error, "the bell stays armed until this worker has taken its leave");
+        }
+        self.slots.close().await;
     }
 
-    /// Waits for free slots, and when most were taken a moment longer for some more.
-    async fn free_slots(&self) -> usize {
-        let enough = self.slots.div_ceil(2);
-        if self.free.available_permits() == 0 {
-            // Permits are only taken by this task, so those seen here stay.
-            drop(self.free.acquire().await);
-            if self.free.available_permits() < enough {
-                let _ = tokio::time::timeout(GATHER, self.free.acquire_many(enough as u32)).await;
+    /// Waits until there is room for more jobs.
+    async fn room(&mut self) -> Result<usize> {
+        match tokio::time::timeout(FULL_FOR_LONG, self.slots.room()).await {
+            Ok(room) => Ok(room),
+            Err(_) => {
+                self.sleeper.disarm().await?;
+                Ok(self.slots.room().await)
             }
         }
-        self.free.available_permits().min(LARGEST_CLAIM)
     }
 
-    /// One claim, its jobs started.
-    async fn look(&self, wanted: usize) -> Result<Look> {
-        let claimed = self.claim(wanted).await?;
-        if claimed == wanted {
+    /// One claim, its jobs started; and if it found nothing above the marks, another one that sweeps.
+    async fn look(&mut self, wanted: usize) -> Result<Look> {
+        let start = self.low_water.start();
+        let began = Instant::now();
+        let claimed = {
+            let _under_way = self.claims.under_way.read().await;
+            let worker = self.claims.worker.load(Ordering::Acquire);
+            let claimed = match self.claims.driver.claim(worker, &self.queue, wanted, start).await {
+                Ok(claimed) => claimed,
+                Err(error) => {
+                    self.claims.answer_lost.notify_one();
+                    return Err(error);
+                }
+            };
+            self.low_water.learn(start, &claimed, wanted, began.elapsed());
+            claimed
+        };
+        let count = claimed.jobs.len();
+        self.slots.take(claimed.jobs);
+        if count >= wanted {
+            self.sleeper.look_was_full().await?;
             return Ok(Look::Full);
         }
-        Ok(Look::Short { claimed, next_due_in: self.claims.driver.due_in(&self.queue).await? })
-    }
-
-    async fn claim(&self, wanted: usize) -> Result<usize> {
-        let _under_way = self.claims.under_way.read().await;
-        let worker = self.claims.worker.load(Ordering::Acquire);
-        let jobs = match self.claims.driver.claim(worker, &self.queue, wanted).await {
-            Ok(jobs) => jobs,
-            Err(error) => {
-                self.claims.answer_lost.notify_one();
-                return Err(error);
-            }
-        };
-        let claimed = jobs.len();
-        for job in jobs {
-            if let Ok(slot) = Arc::clone(&self.free).try_acquire_owned() {
-                self.start(job, slot);
-            }
-        }
-        Ok(claimed)
-    }
-
-    /// Makes the attempt in a task of its own, which keeps the slot until its ending has been handed over.
-    fn start(&self, job: ReservedJob, slot: OwnedSemaphorePermit) {
-        let (attempts, endings) = (Arc::clone(&self.attempts), self.endings.clone());
-        // Held from here on, not from when the task first runs.
-        let hold = attempts.hold(&job);
-        self.running.spawn(async move {
-            if endings.send(attempts.make(job, hold).await).await.is_err() {
-                tracing::error!("the settler is gone; the job will be rescued");
-            }
-            drop(slot);
-        });
+        let until_sweep = if start == Marks::default() { None } else { Some(self.low_water.until_sweep()) };
+        let due_in = claimed.due_in.into_iter().chain(until_sweep).min();
+        Ok(Look::Short { found: count > 0, due_in })
     }
 }
 
 enum Look {
-    /// As many as there were slots: there may be more.
+    /// As many as there was room for: there may be more.
     Full,
     /// All that were due.
-    Short { claimed: usize, next_due_in: Option<Duration> },
+    Short { found: bool, due_in: Option<Duration> },
 }

@@ -7,12 +7,13 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::attempt::Attempts;
-use crate::driver::{Ending, Settlement};
+use crate::driver::{Ending, Marks, Settlement};
 use crate::error::Result;
 use crate::executor::Executor;
 use crate::held::Held;
 use crate::job::{Enqueued, NewJob};
 use crate::lease::Lease;
+use crate::wake::Bells;
 use crate::worker::Worker;
 
 /// What became of the attempts that were made.
@@ -57,6 +58,7 @@ impl Worker {
             worker: info,
             id: Arc::new(AtomicI64::new(id)),
             held: Arc::clone(&held),
+            bells: Arc::new(Bells::new([])),
             stopping: Arc::new(AtomicBool::new(false)),
             interval: self.options.heartbeat,
             dead_after: self.options.dead_after(),
@@ -97,8 +99,8 @@ impl Worker {
     }
 
     async fn run_batch(&self, attempts: &Attempts, id: i64, queue: &str, slots: usize) -> Result<Vec<Settlement>> {
-        let jobs = self.driver.claim(id, queue, slots).await?;
-        let attempts = jobs.into_iter().map(|job| {
+        let claimed = self.driver.claim(id, queue, slots, Marks::default()).await?;
+        let attempts = claimed.jobs.into_iter().map(|job| {
             let hold = attempts.hold(&job);
             attempts.make(job, hold)
         });

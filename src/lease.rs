@@ -14,6 +14,7 @@ use crate::backoff::Backoff;
 use crate::driver::{Driver, Peer, WorkerInfo};
 use crate::error::{Error, Result};
 use crate::held::Held;
+use crate::wake::Bells;
 
 /// How often to look for jobs that no live worker holds even if nobody has died: those of a claim that raced with a rescue.
 const LOOK_FOR_ORPHANS_EVERY: Duration = Duration::from_secs(30);
@@ -25,6 +26,8 @@ pub(crate) struct Lease {
     /// The worker's current id, for those who claim.
     pub(crate) id: Arc<AtomicI64>,
     pub(crate) held: Arc<Held>,
+    /// Rung when the worker begins anew: under its new id it has no bell armed.
+    pub(crate) bells: Arc<Bells>,
     /// Whether it takes no more jobs.
     pub(crate) stopping: Arc<AtomicBool>,
     pub(crate) interval: Duration,
@@ -106,6 +109,7 @@ impl Lease {
         self.worker.id = random_id();
         self.driver.register(&self.worker).await?;
         self.id.store(self.worker.id, Ordering::Release);
+        self.bells.ring_all();
         Ok(())
     }
 }

@@ -26,7 +26,10 @@ mod wake;
 mod attempt;
 mod claim;
 mod lease;
+mod marks;
 mod settle;
+mod sleeper;
+mod slots;
 mod upkeep;
 
 pub mod admin;

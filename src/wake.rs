@@ -12,13 +12,20 @@ const POLL_WHILE_DEAF: Duration = Duration::from_millis(100);
 /// A bell for each queue that is worked here, and whether the listener hears.
 pub(crate) struct Bells {
     queues: HashMap<String, Arc<Notify>>,
-    hearing: watch::Sender<bool>,
+    hearing: watch::Sender<Hearing>,
+}
+
+/// Whether the listener hears, and the how manieth time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Hearing {
+    pub(crate) now: bool,
+    pub(crate) times: u64,
 }
 
 impl Bells {
     pub(crate) fn new<'a>(queues: impl IntoIterator<Item = &'a str>) -> Bells {
         let queues = queues.into_iter().map(|queue| (queue.to_owned(), Arc::default())).collect();
-        Bells { queues, hearing: watch::Sender::new(false) }
+        Bells { queues, hearing: watch::Sender::default() }
     }
 
     /// There may be work in this queue. Rings before the claimer next sleeps count as one.
@@ -28,15 +35,20 @@ impl Bells {
         }
     }
 
+    /// There may be work in any queue, or the worker is a new one.
+    pub(crate) fn ring_all(&self) {
+        self.queues.values().for_each(|bell| bell.notify_one());
+    }
+
     /// The listener hears from here on: everybody looks at once, for what was missed.
     pub(crate) fn hear(&self) {
-        self.hearing.send_replace(true);
-        self.queues.values().for_each(|bell| bell.notify_one());
+        self.hearing.send_modify(|hearing| *hearing = Hearing { now: true, times: hearing.times + 1 });
+        self.ring_all();
     }
 
     /// The listener is away: everybody polls quickly until it hears again.
     pub(crate) fn go_deaf(&self) {
-        self.hearing.send_replace(false);
+        self.hearing.send_modify(|hearing| hearing.now = false);
     }
 
     /// The wake-up of one queue's claimer. With `listen` off nobody listens, and it polls at its own interval.
@@ -55,16 +67,23 @@ pub(crate) enum Reason {
     Due,
     /// It is time for the fallback poll.
     Poll,
+    /// The bell is armed, and what was not going to ring it is there.
+    Armed,
 }
 
 /// Wakes one queue's claimer.
 pub(crate) struct Wake {
     bell: Arc<Notify>,
-    hearing: Option<watch::Receiver<bool>>,
+    hearing: Option<watch::Receiver<Hearing>>,
     poll: Duration,
 }
 
 impl Wake {
+    /// Whether bells are heard; `None` if nobody is to listen.
+    pub(crate) fn hearing(&self) -> Option<Hearing> {
+        self.hearing.as_ref().map(|hearing| *hearing.borrow())
+    }
+
     /// Sleeps until there is a reason to look again. `due_in`: when the next job that is known of is due.
     pub(crate) async fn next(&mut self, due_in: Option<Duration>) -> Reason {
         tokio::select! {
@@ -76,16 +95,16 @@ impl Wake {
 }
 
 /// Waits for the next poll, which comes sooner while the listener is away.
-async fn poll(interval: Duration, hearing: Option<&mut watch::Receiver<bool>>) {
+async fn poll(interval: Duration, hearing: Option<&mut watch::Receiver<Hearing>>) {
     let Some(hearing) = hearing else { return tokio::time::sleep(interval).await };
     let deaf = async {
         loop {
             // Being deaf has to last: a listener that comes back within the short interval rings anyway.
-            if hearing.wait_for(|hearing| !hearing).await.is_err() {
+            if hearing.wait_for(|hearing| !hearing.now).await.is_err() {
                 return std::future::pending().await;
             }
-            let _ = tokio::time::timeout(POLL_WHILE_DEAF, hearing.wait_for(|hearing| *hearing)).await;
-            if !*hearing.borrow() {
+            let _ = tokio::time::timeout(POLL_WHILE_DEAF, hearing.wait_for(|hearing| hearing.now)).await;
+            if !hearing.borrow().now {
                 return;
             }
         }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::attempt::Attempts;
+use crate::backoff::Backoff;
 use crate::claim::{Claimer, Claims};
 use crate::driver::{Driver, IntoDriver, WorkerInfo};
 use crate::error::{Error, Result};
@@ -19,9 +20,12 @@ use crate::handler::{Handler, Handlers};
 use crate::held::Held;
 use crate::job::check_name;
 use crate::lease::{Lease, random_id};
+use crate::marks::LowWater;
 use crate::outcome::IntoOutcome;
 use crate::retry::RetryPolicy;
 use crate::settle::Settler;
+use crate::sleeper::{Sleeper, State};
+use crate::slots::Slots;
 use crate::wake::Bells;
 use crate::{listener, upkeep};
 
@@ -264,7 +268,9 @@ impl Crew {
 
         let id = Arc::new(AtomicI64::new(info.id));
         let stopping = Arc::new(AtomicBool::new(false));
+        let bells = Arc::new(Bells::new(queues.iter().map(|(name, _)| name.as_str())));
         let heartbeat = Lease {
+            bells: Arc::clone(&bells),
             driver: Arc::clone(&driver),
             worker: info,
             id: Arc::clone(&id),
@@ -286,22 +292,26 @@ impl Crew {
             answer_lost: Notify::new(),
         });
 
-        let bells = Arc::new(Bells::new(queues.iter().map(|(name, _)| name.as_str())));
         let mut helpers = vec![tokio::spawn(upkeep::run(Arc::clone(&claims), Arc::clone(&held)))];
         if options.listen {
             helpers.push(tokio::spawn(listener::run(Arc::clone(&driver), Arc::clone(&bells), Arc::clone(&held))));
         }
         let stop_claiming = CancellationToken::new();
         let claimers = queues.into_iter().map(|(queue, slots)| {
+            let sleeper = Sleeper {
+                driver: Arc::clone(&driver),
+                worker: Arc::clone(&id),
+                queue: queue.clone(),
+                wake: bells.wake(&queue, options.poll_interval, options.listen),
+                state: State::new(),
+                backoff: Backoff::new("arm the bell"),
+            };
             let claimer = Claimer {
                 claims: Arc::clone(&claims),
-                attempts: Arc::clone(&attempts),
-                endings: endings.clone(),
-                running: running.clone(),
-                wake: bells.wake(&queue, options.poll_interval, options.listen),
+                slots: Slots::new(slots, Arc::clone(&attempts), endings.clone(), running.clone()),
+                low_water: LowWater::default(),
                 queue,
-                slots,
-                free: Arc::new(Semaphore::new(slots)),
+                sleeper,
                 stop: stop_claiming.clone(),
             };
             tokio::spawn(claimer.run())

@@ -112,8 +112,8 @@ impl Database {
     }
 
     /// A pool of its own whose sessions start with `settings`.
-    pub(crate) fn pool_with(&self, settings: &'static str, max_connections: usize) -> Result<Pool> {
-        pool(&self.inner.address, Some(settings), max_connections)
+    pub(crate) fn pool_with(&self, settings: &[&str], max_connections: usize) -> Result<Pool> {
+        pool(&self.inner.address, settings.join("; "), max_connections)
     }
 }
 
@@ -156,7 +156,7 @@ impl DatabaseOptions {
         let address = parse(self.url.as_deref())?;
         let listen_address = self.listen_url.as_deref().map(|url| parse(Some(url))).transpose()?;
         let schema = Schema::new(&self.schema)?;
-        let pool = pool(&address, None, self.max_connections)?;
+        let pool = pool(&address, String::new(), self.max_connections)?;
         drop(take(&pool, &address).await?);
         Ok(Database { inner: Arc::new(Inner { address, listen_address, schema, pool }) })
     }
@@ -168,16 +168,17 @@ impl std::fmt::Debug for Database {
     }
 }
 
-fn pool(address: &Address, settings: Option<&'static str>, max_connections: usize) -> Result<Pool> {
+fn pool(address: &Address, settings: String, max_connections: usize) -> Result<Pool> {
     let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(address.config().clone(), address.security().connector()?, config);
     let mut builder = Pool::builder(manager)
         .max_size(max_connections)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(Duration::from_secs(30)));
-    if let Some(settings) = settings {
+    if !settings.is_empty() {
         builder = builder.post_create(Hook::async_fn(move |client, _| {
-            Box::pin(async move { client.batch_execute(settings).await.map_err(HookError::Backend) })
+            let settings = settings.clone();
+            Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
         }));
     }
     builder.build().map_err(|error| Error::invalid(format!("connection pool: {error}")))

@@ -35,11 +35,17 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Reserve up to `limit` due jobs of a queue, most urgent first. Nothing for a worker that is not registered, or from
     /// a paused queue.
-    fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<ReservedJob>>>;
+    fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize, from: Marks) -> BoxFuture<'a, Result<Claimed>>;
 
-    /// How long until the next unreserved job of a queue is due: zero if one is due already, `None` if there is none or
-    /// the queue is paused.
-    fn due_in<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<Option<Duration>>>;
+    /// A worker is about to sleep on a queue: signal it from here on. Returns who may still make work possible without a
+    /// signal, having begun before.
+    fn arm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<Vec<Silent>>>;
+
+    /// Which of these may still make work possible without a signal.
+    fn still_silent<'a>(&'a self, silent: &'a [Silent]) -> BoxFuture<'a, Result<Vec<Silent>>>;
+
+    /// A worker looks at a queue by itself and needs no signal.
+    fn disarm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<()>>;
 
     /// Record how attempts ended. Returns, for each, whether its reservation still stood; one that does not changes
     /// nothing.
@@ -65,6 +71,35 @@ pub trait Driver: Send + Sync + 'static {
     /// Do the upkeep of the history, if no other worker is at it.
     fn prune(&self) -> BoxFuture<'_, Result<()>>;
 }
+
+/// From where in the order of claims to look, for each priority level: a hint, with which a store need not pass over what it
+/// has claimed before. `None`: from the very start.
+pub type Marks = [Option<Mark>; 4];
+
+/// A place in the order of claims within a queue and level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    /// The due time of the job there.
+    pub available_at: SystemTime,
+    /// Its id.
+    pub id: i64,
+}
+
+/// What a claim brought.
+#[derive(Debug, Clone, Default)]
+pub struct Claimed {
+    /// Now this worker's, in the order in which they are to run.
+    pub jobs: Vec<ReservedJob>,
+    /// How long until the next job is due that lies above the marks, if fewer came than were asked for: zero if one is due
+    /// that somebody else has locked for the moment.
+    pub due_in: Option<Duration>,
+    /// By the store's clock, when it looked; `None` if it did not look: the queue is paused, or the worker unknown.
+    pub looked_at: Option<SystemTime>,
+}
+
+/// Something under way, such as a transaction, that may make work possible without a signal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Silent(pub String);
 
 /// What a worker can be built on: a [`Database`](crate::Database), or any driver in an `Arc`.
 pub trait IntoDriver {

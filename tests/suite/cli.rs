@@ -281,8 +281,7 @@ async fn listen_prints_each_bell() {
     let database = database().await;
     let mut listen = command(&["listen"]);
     let mut child = listen.env("DATABASE_URL", &database.address).spawn().unwrap();
-    let listening = "select count(*) = 1 from pg_stat_activity where datname = current_database() and application_name = 'reveille listener'";
-    database.until(listening).await;
+    database.until("select count(*) = 1 from reveille.sleepers").await;
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     database.run("insert into reveille.jobs (kind, queue) values ('k', 'mail')").await;
     assert_eq!(lines.next().unwrap().unwrap(), "bell mail");

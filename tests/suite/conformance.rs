@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
-use reveille::driver::{Ending, Failure, Peer, Reason, Settlement, Signal, WorkerInfo};
+use reveille::driver::{Ending, Failure, Marks, Peer, Reason, Settlement, Signal, WorkerInfo};
 use reveille::job::{Due, Payload, Reservation, ReservedJob, UniqueMode, UniqueUntil};
 use reveille::{Driver, Memory, NewJob, Outcome, Postgres, Priority, Worker, enqueue};
 use serde_json::{Value, json};
 
-use crate::harness::{Note, TestDatabase, database, eventually, note, soon, start, tell, telling};
+use crate::harness::{Note, TestDatabase, claim, database, eventually, note, soon, start, tell, telling};
 
 const QUEUE: &str = "default";
 
@@ -101,7 +101,14 @@ impl Store {
     }
 
     async fn claim(&self, worker: i64, limit: usize) -> Vec<ReservedJob> {
-        self.driver().claim(worker, QUEUE, limit).await.unwrap()
+        claim(&*self.driver(), worker, limit).await
+    }
+
+    /// How long until the next job is due.
+    async fn due_in(&self, worker: i64) -> Option<Duration> {
+        let claimed = self.driver().claim(worker, QUEUE, 1, Marks::default()).await.unwrap();
+        assert!(claimed.jobs.is_empty(), "nothing is due");
+        claimed.due_in
     }
 
     async fn claim_one(&self, worker: i64) -> ReservedJob {
@@ -180,14 +187,11 @@ conforms! {
 
     async fn what_is_delayed_is_not_claimed_and_its_time_is_known(store: &Store) {
         store.register(1).await;
-        let driver = store.driver();
-        assert_eq!(driver.due_in(QUEUE).await.unwrap(), None);
+        assert_eq!(store.due_in(1).await, None);
         store.enqueue(NewJob { due: Due::In(Duration::from_secs(3600)), ..job("later") }).await;
-        assert!(store.claim(1, 1).await.is_empty());
-        let due_in = driver.due_in(QUEUE).await.unwrap().expect("a job waits");
+        let due_in = store.due_in(1).await.expect("a job waits");
         assert!((3500..=3600).contains(&due_in.as_secs()), "{due_in:?}");
         store.enqueue(NewJob { due: Due::At(SystemTime::UNIX_EPOCH), ..job("long due") }).await;
-        assert_eq!(driver.due_in(QUEUE).await.unwrap(), Some(Duration::ZERO));
         assert_eq!(text(&store.claim_one(1).await), "long due");
     }
 
@@ -205,8 +209,7 @@ conforms! {
         store.register(1).await;
         store.enqueue(job("x")).await;
         store.pause(QUEUE).await;
-        assert!(store.claim(1, 1).await.is_empty());
-        assert_eq!(store.driver().due_in(QUEUE).await.unwrap(), None);
+        assert_eq!(store.due_in(1).await, None);
         store.resume(QUEUE).await;
         assert_eq!(store.claim(1, 1).await.len(), 1);
     }
@@ -261,8 +264,7 @@ conforms! {
             let delay = Duration::from_secs(if attempt == 1 { 0 } else { 600 });
             store.settle(job.reservation, Ending::Waiting { failure: Some(failure(Reason::TimedOut)), delay }).await;
         }
-        assert!(store.claim(1, 1).await.is_empty());
-        let due_in = store.driver().due_in(QUEUE).await.unwrap().unwrap();
+        let due_in = store.due_in(1).await.unwrap();
         assert!((590..=600).contains(&due_in.as_secs()), "{due_in:?}");
     }
 
@@ -396,6 +398,7 @@ conforms! {
     async fn whatever_makes_work_possible_rings(store: &Store) {
         store.register(1).await;
         let mut signals = store.driver().listen().await.unwrap();
+        assert_eq!(store.driver().arm(1, QUEUE).await.unwrap(), []);
         let id = store.enqueue(job("x")).await;
         let bell = Signal::Bell(QUEUE.into());
         assert_eq!(soon("the bell", signals.next()).await.unwrap().unwrap(), bell, "enqueued");

@@ -7,7 +7,7 @@ use reveille::job::ReservedJob;
 use reveille::{Driver, Postgres, enqueue};
 use serde_json::json;
 
-use crate::harness::{TestDatabase, Told, database, note, start, telling, worker};
+use crate::harness::{TestDatabase, Told, claim, database, note, start, telling, worker};
 
 async fn driver(database: &TestDatabase, worker: i64) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
@@ -18,7 +18,7 @@ async fn driver(database: &TestDatabase, worker: i64) -> Postgres {
 
 async fn reserved(database: &TestDatabase, driver: &Postgres, worker: i64) -> ReservedJob {
     enqueue(&database.database, &note("x")).await.unwrap();
-    driver.claim(worker, "default", 1).await.unwrap().pop().expect("a job was claimed")
+    claim(driver, worker, 1).await.pop().expect("a job was claimed")
 }
 
 fn settlement(job: &ReservedJob, ending: Ending) -> Settlement {
@@ -82,8 +82,8 @@ async fn a_worker_without_its_row_claims_nothing() {
     let database = database().await;
     let driver = driver(&database, 7).await;
     enqueue(&database.database, &note("x")).await.unwrap();
-    assert!(driver.claim(8, "default", 1).await.unwrap().is_empty());
-    assert_eq!(driver.claim(7, "default", 1).await.unwrap().len(), 1);
+    assert!(claim(&driver, 8, 1).await.is_empty());
+    assert_eq!(claim(&driver, 7, 1).await.len(), 1);
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn a_claim_takes_no_more_than_it_asks_for_across_levels() {
     let database = database().await;
     let driver = driver(&database, 7).await;
     database.run("insert into reveille.jobs (kind, priority) select 'k', n % 4 from generate_series(1, 40) as n").await;
-    let levels: Vec<_> = driver.claim(7, "default", 15).await.unwrap().iter().map(|job| job.priority as i16).collect();
+    let levels: Vec<_> = claim(&driver, 7, 15).await.iter().map(|job| job.priority as i16).collect();
     assert_eq!(levels, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1]);
     assert_eq!(database.value("select count(*) from reveille.jobs where reserved_at is not null").await, 15);
 }
@@ -103,7 +103,7 @@ async fn a_job_with_started_uniqueness_gives_its_key_up_when_it_starts() {
     let call = "select existed from reveille.enqueue(kind => 'k', unique_key => 'u', unique_until => 'started')";
     assert_eq!(database.value(call).await, false);
     assert_eq!(database.value(call).await, true);
-    driver.claim(7, "default", 1).await.unwrap();
+    claim(&driver, 7, 1).await;
     assert_eq!(database.value(call).await, false, "the first one runs");
 }
 
@@ -137,6 +137,6 @@ async fn a_cancelled_job_that_comes_back_is_cancelled_and_not_run() {
     database.run("select reveille.cancel(1)").await;
     let later = Ending::Waiting { failure: None, delay: Duration::from_secs(3600) };
     driver.settle(&[settlement(&job, later)]).await.unwrap();
-    let again = driver.claim(7, "default", 1).await.unwrap().pop().expect("it is due at once");
+    let again = claim(&driver, 7, 1).await.pop().expect("it is due at once");
     assert!(again.cancel_requested);
 }

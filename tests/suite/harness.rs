@@ -4,8 +4,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use reveille::dev::Server;
+use reveille::driver::Marks;
+use reveille::job::ReservedJob;
 use reveille::worker::WorkerBuilder;
-use reveille::{Database, Job, Worker};
+use reveille::{Database, Driver, Job, Worker};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{OnceCell, mpsc};
@@ -152,6 +154,11 @@ impl Drop for TestDatabase {
         });
         let _ = dropping.join();
     }
+}
+
+/// Claims due jobs of the queue `default`.
+pub async fn claim(driver: &dyn Driver, worker: i64, limit: usize) -> Vec<ReservedJob> {
+    driver.claim(worker, "default", limit, Marks::default()).await.expect("the claim is answered").jobs
 }
 
 /// Waits until a condition holds.

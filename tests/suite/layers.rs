@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 
 /// Top to bottom; files of one layer may not import each other unless they stand in order.
-const ORDER: [&str; 25] = [
+const ORDER: [&str; 28] = [
     "error", "retry", "payload", "job", "outcome", "database", "executor", "driver", "enqueue", "extract", "handler",
-    "backoff", "held", "wake", "listener", "attempt", "settle", "claim", "lease", "upkeep", "worker", "drain", "admin",
-    "dev", "lib",
+    "backoff", "held", "wake", "listener", "sleeper", "marks", "attempt", "slots", "settle", "claim", "lease",
+    "upkeep", "worker", "drain", "admin", "dev", "lib",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<(String, String)>) {

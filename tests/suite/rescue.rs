@@ -6,7 +6,7 @@ use reveille::driver::{Peer, WorkerInfo};
 use reveille::{Driver, Postgres, State, enqueue};
 use serde_json::json;
 
-use crate::harness::{Note, TestDatabase, Told, database, note, start, tell, telling, worker};
+use crate::harness::{Note, TestDatabase, Told, claim, database, note, start, tell, telling, worker};
 
 async fn hangs(note: Note, State(told): State<Told>) {
     told.tell(note.text);
@@ -21,7 +21,7 @@ async fn a_dead_workers_job_runs_elsewhere_and_counts_as_a_failure() {
     let info = WorkerInfo { id: 7, host: "gone".into(), pid: 1, queues: vec!["default".into()], slots: 1 };
     driver.register(&info).await.unwrap();
     enqueue(&database.database, &note("x")).await.unwrap();
-    driver.claim(7, "default", 1).await.unwrap();
+    claim(&driver, 7, 1).await;
 
     let (told, mut heard) = telling();
     let quick = worker(&database).heartbeat(Duration::from_millis(50)).dead_after(Duration::from_millis(300));
@@ -91,7 +91,7 @@ async fn lost(database: &TestDatabase, times: u32, max_attempts: u32) -> Postgre
         let id = i64::from(round) + 7;
         let info = WorkerInfo { id, host: "gone".into(), pid: 1, queues: vec![], slots: 1 };
         driver.register(&info).await.unwrap();
-        assert_eq!(driver.claim(id, "default", 1).await.unwrap().len(), 1);
+        assert_eq!(claim(&driver, id, 1).await.len(), 1);
         let seen = driver.beat(99, false).await.unwrap().peers;
         let rescue = driver.rescue(99, &seen).await.unwrap();
         assert_eq!((rescue.workers, rescue.jobs.len()), (vec![id], 1));

@@ -212,10 +212,44 @@ async fn a_setting_that_nobody_keeps_cannot_be_set() {
     assert!(refusal.contains("retention_is_0_to_30_days"), "{refusal}");
 }
 
+/// Somebody who sleeps on these queues.
+async fn sleeper(database: &TestDatabase, queues: &[&str]) {
+    let worker =
+        "insert into reveille.workers (id, host, pid, version, queues, slots) values (1, 'h', 1, 'v', '{}', 1)";
+    database.run(worker).await;
+    for queue in queues {
+        database.run(&format!("insert into reveille.sleepers (queue, worker) values ('{queue}', 1)")).await;
+    }
+}
+
+#[tokio::test]
+async fn the_bell_rings_only_for_those_who_sleep() {
+    let database = database().await;
+    sleeper(&database, &["slept_on"]).await;
+    let awake = "insert into reveille.jobs (kind, queue) values ('k', 'awake')";
+    let slept_on = "insert into reveille.jobs (kind, queue) values ('k', 'slept_on')";
+    assert_eq!(bells(&database, &[awake, slept_on]).await, ["slept_on"]);
+    let gone = "delete from reveille.workers";
+    assert!(bells(&database, &[gone, slept_on]).await.is_empty(), "a worker's sleep ends with its row");
+    sleeper(&database, &[""]).await;
+    assert_eq!(bells(&database, &[awake]).await, ["awake"], "for who watches all bells");
+}
+
+#[tokio::test]
+async fn a_transaction_with_an_older_snapshot_always_rings() {
+    let database = database().await;
+    for isolation in ["repeatable read", "serializable"] {
+        let insert =
+            format!("begin isolation level {isolation}; insert into reveille.jobs (kind) values ('k'); commit");
+        assert_eq!(bells(&database, &[&insert]).await, ["default"], "{isolation}");
+    }
+}
+
 #[tokio::test]
 async fn an_insert_rings_once_for_each_queue_however_many_rows() {
     let database = database().await;
     let insert = "insert into reveille.jobs (kind, queue) select 'k', 'q' || n % 2 from generate_series(1, 100) as n";
+    sleeper(&database, &["q0", "q1"]).await;
     let mut bells = bells(&database, &[insert]).await;
     bells.sort();
     assert_eq!(bells, ["q0", "q1"]);
@@ -226,6 +260,7 @@ async fn whatever_makes_work_possible_rings() {
     let database = database().await;
     let delayed = "select reveille.enqueue(kind => 'k', queue => 'a', delay => '1 hour', unique_key => 'u')";
     let debounce = "select reveille.enqueue(kind => 'k', queue => 'b', unique_key => 'u', unique_mode => 'debounce')";
+    sleeper(&database, &["a", "b", "c"]).await;
     let rung = bells(&database, &[delayed, debounce, "select reveille.retry(1)", "select reveille.resume('c')"]).await;
     assert_eq!(rung, ["a", "a", "a", "c"], "a debounced job keeps its queue");
 }
@@ -238,6 +273,7 @@ async fn bells_can_be_silenced_by_transaction_and_by_queue() {
     let quiet = "insert into reveille.jobs (kind, queue) values ('k', 'quiet')";
     let rolled_back = "begin; insert into reveille.jobs (kind) values ('k'); rollback";
     let after = "insert into reveille.jobs (kind, queue) values ('k', 'after')";
+    sleeper(&database, &["default", "quiet", "after"]).await;
     assert_eq!(bells(&database, &[silent, by_queue, quiet, rolled_back, after]).await, ["after"]);
 }
 

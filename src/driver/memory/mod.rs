@@ -9,10 +9,12 @@ use futures::{FutureExt, StreamExt};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::{Beat, Driver, Failure, IntoDriver, Peer, Reason, Rescue, Settlement, Signal, WorkerInfo};
+use super::{
+    Beat, Claimed, Driver, Failure, IntoDriver, Marks, Peer, Reason, Rescue, Settlement, Signal, Silent, WorkerInfo,
+};
 use crate::error::Result;
 use crate::executor::Executor;
-use crate::job::{Enqueued, NewJob, ReservedJob};
+use crate::job::{Enqueued, NewJob};
 
 mod kept;
 mod store;
@@ -155,12 +157,24 @@ impl Driver for Memory {
         done(())
     }
 
-    fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<ReservedJob>>> {
-        done(self.store().claim(worker, queue, limit))
+    fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize, _: Marks) -> BoxFuture<'a, Result<Claimed>> {
+        let mut store = self.store();
+        let jobs = store.claim(worker, queue, limit);
+        let due_in = if jobs.len() < limit { store.due_in(queue) } else { None };
+        done(Claimed { jobs, due_in, looked_at: None })
     }
 
-    fn due_in<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<Option<Duration>>> {
-        done(self.store().due_in(queue))
+    /// Whoever listens is told of everything, and nothing is under way between two calls.
+    fn arm<'a>(&'a self, _: i64, _: &'a str) -> BoxFuture<'a, Result<Vec<Silent>>> {
+        done(Vec::new())
+    }
+
+    fn still_silent<'a>(&'a self, _: &'a [Silent]) -> BoxFuture<'a, Result<Vec<Silent>>> {
+        done(Vec::new())
+    }
+
+    fn disarm<'a>(&'a self, _: i64, _: &'a str) -> BoxFuture<'a, Result<()>> {
+        done(())
     }
 
     fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<bool>>> {

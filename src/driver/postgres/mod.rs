@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use deadpool_postgres::Pool;
 use futures::FutureExt;
@@ -12,12 +12,13 @@ use tokio::sync::Mutex;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
-use super::{Beat, Driver, IntoDriver, Peer, Rescue, Settlement, Signal, WorkerInfo};
+use super::{Beat, Claimed, Driver, IntoDriver, Marks, Peer, Rescue, Settlement, Signal, Silent, WorkerInfo};
 use crate::database::{Database, connect, migrate, take};
 use crate::error::{Error, Result};
 use crate::executor::Executor;
-use crate::job::{Enqueued, NewJob, Priority, Reservation, ReservedJob};
+use crate::job::{Enqueued, NewJob};
 
+mod claim;
 mod listen;
 mod settle;
 pub(crate) mod statements;
@@ -29,6 +30,10 @@ use statements::Statements;
 const SETTINGS: &str = "set default_transaction_isolation = 'read committed'; set jit = off; \
     set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off; \
     set application_name = 'reveille worker'; set statement_timeout = '30s'; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0";
+
+/// A crash of the server may undo the last claims and settlements, so that some jobs run again; it can lose none.
+const ASYNCHRONOUS: &str = "set synchronous_commit = off";
+const DURABLE: &str = "set synchronous_commit = on";
 
 /// How many connections one worker uses to claim and to settle.
 const CONNECTIONS: usize = 4;
@@ -50,10 +55,24 @@ impl Postgres {
     pub fn new(database: Database) -> Result<Postgres> {
         Ok(Postgres {
             statements: Statements::new(database.schema()),
-            pool: database.pool_with(SETTINGS, CONNECTIONS)?,
+            pool: database.pool_with(&[SETTINGS, ASYNCHRONOUS], CONNECTIONS)?,
             heart: Mutex::new(None),
             database,
         })
+    }
+
+    /// Wait for the disk at each claim and settlement; default no.
+    ///
+    /// Without it, a crash of the server (not of a worker) may undo those of its last half second or so: jobs that ran then
+    /// run again, as they may after any crash. With it, fewer do; each claim and settlement takes a write to disk longer.
+    /// What is enqueued, armed or administered is always as durable as the server is set to be.
+    ///
+    /// # Errors
+    /// As in [`Postgres::new`].
+    pub fn durable(mut self, durable: bool) -> Result<Postgres> {
+        let commits = if durable { DURABLE } else { ASYNCHRONOUS };
+        self.pool = self.database.pool_with(&[SETTINGS, commits], CONNECTIONS)?;
+        Ok(self)
     }
 
     async fn query(&self, what: &str, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
@@ -61,6 +80,12 @@ impl Postgres {
         let failed = |error| Error::database(what, error);
         let statement = client.prepare_cached(sql).await.map_err(failed)?;
         client.query(&statement, params).await.map_err(failed)
+    }
+
+    /// The transactions that may have enqueued already and not committed yet.
+    async fn silent(&self) -> Result<Vec<Silent>> {
+        let rows = self.query("look for silent transactions", &self.statements.silent_transactions, &[]).await?;
+        Ok(rows.iter().map(|row| Silent(row.get(0))).collect())
     }
 
     /// Runs one statement on the heartbeat's connection, which is opened anew after any error.
@@ -119,22 +144,26 @@ impl Driver for Postgres {
         })
     }
 
-    fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<ReservedJob>>> {
+    fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize, from: Marks) -> BoxFuture<'a, Result<Claimed>> {
+        boxed(claim::claim(self, worker, queue, limit, from))
+    }
+
+    fn arm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<Vec<Silent>>> {
         boxed(async move {
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let rows = self.query("claim jobs", &self.statements.claim, &[&queue, &limit, &worker]).await?;
-            let mut jobs = rows.iter().map(|row| reserved_job(row, queue, worker)).collect::<Result<Vec<_>>>()?;
-            jobs.sort_by_key(|job| (job.priority, job.available_at, job.reservation.id));
-            Ok(jobs)
+            self.query("arm the bell", &self.statements.arm, &[&worker, &queue]).await?;
+            self.silent().await
         })
     }
 
-    fn due_in<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, Result<Option<Duration>>> {
+    fn still_silent<'a>(&'a self, silent: &'a [Silent]) -> BoxFuture<'a, Result<Vec<Silent>>> {
         boxed(async move {
-            let rows = self.query("look for the next due job", &self.statements.due_in, &[&queue]).await?;
-            let seconds: Option<f64> = rows.first().and_then(|row| row.get("seconds"));
-            Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)))
+            let now = self.silent().await?;
+            Ok(silent.iter().filter(|transaction| now.contains(transaction)).cloned().collect())
         })
+    }
+
+    fn disarm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<()>> {
+        boxed(async move { self.query("disarm the bell", &self.statements.disarm, &[&worker, &queue]).await.map(drop) })
     }
 
     fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<bool>>> {
@@ -203,33 +232,6 @@ impl Executor for Postgres {
     fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
         Driver::enqueue(self, jobs)
     }
-}
-
-fn reserved_job(row: &Row, queue: &str, worker: i64) -> Result<ReservedJob> {
-    let unreadable = |error| Error::database("read a claimed job", error);
-    let timeout: Option<f64> = row.try_get("timeout_seconds").map_err(unreadable)?;
-    let count = |name| row.try_get::<_, i32>(name).map(|count| count.max(0) as u32).map_err(unreadable);
-    Ok(ReservedJob {
-        reservation: Reservation {
-            id: row.try_get("id").map_err(unreadable)?,
-            worker,
-            attempt: row.try_get("attempts").map_err(unreadable)?,
-            reserved_at: row.try_get("reserved_at").map_err(unreadable)?,
-        },
-        queue: queue.to_owned(),
-        kind: row.try_get("kind").map_err(unreadable)?,
-        payload: row.try_get("payload").map_err(unreadable)?,
-        priority: Priority::from_level(row.try_get("priority").map_err(unreadable)?),
-        failures: count("failures")?,
-        max_attempts: count("max_attempts")?,
-        available_at: row.try_get("available_at").map_err(unreadable)?,
-        created_at: row.try_get("created_at").map_err(unreadable)?,
-        key: row.try_get("key").map_err(unreadable)?,
-        tags: row.try_get::<_, Option<Vec<String>>>("tags").map_err(unreadable)?.unwrap_or_default(),
-        metadata: row.try_get("metadata").map_err(unreadable)?,
-        timeout: timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
-        cancel_requested: row.try_get("cancel_requested").map_err(unreadable)?,
-    })
 }
 
 impl IntoDriver for Database {

@@ -1,0 +1,80 @@
+//! Claiming: the marks into the statement, rows out of it as they are on the wire.
+
+use std::time::{Duration, SystemTime};
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Timestamp;
+
+use super::Postgres;
+use crate::driver::{Claimed, Marks};
+use crate::error::{Error, Result};
+use crate::job::{Priority, Reservation, ReservedJob};
+
+/// Where each column of `sql/claim.sql` stands.
+mod column {
+    pub const ID: usize = 0;
+    pub const KIND: usize = 1;
+    pub const PAYLOAD: usize = 2;
+    pub const PRIORITY: usize = 3;
+    pub const ATTEMPTS: usize = 4;
+    pub const FAILURES: usize = 5;
+    pub const MAX_ATTEMPTS: usize = 6;
+    pub const RESERVED_AT: usize = 7;
+    pub const AVAILABLE_AT: usize = 8;
+    pub const CREATED_AT: usize = 9;
+    pub const KEY: usize = 10;
+    pub const TAGS: usize = 11;
+    pub const METADATA: usize = 12;
+    pub const TIMEOUT_SECONDS: usize = 13;
+    pub const CANCEL_REQUESTED: usize = 14;
+    pub const NEXT_DUE_SECONDS: usize = 15;
+    pub const LOOKED_AT: usize = 16;
+}
+
+pub(super) async fn claim(driver: &Postgres, worker: i64, queue: &str, limit: usize, from: Marks) -> Result<Claimed> {
+    let most = i64::try_from(limit).unwrap_or(i64::MAX);
+    let times = from.map(|mark| mark.map_or(Timestamp::NegInfinity, |mark| Timestamp::Value(mark.available_at)));
+    let ids = from.map(|mark| mark.map_or(0, |mark| mark.id));
+    let rows = driver
+        .query("claim jobs", &driver.statements.claim, &[&queue, &most, &worker, &times.as_slice(), &ids.as_slice()])
+        .await?;
+    let mut claimed = Claimed::default();
+    for row in &rows {
+        let seconds: Option<f64> = row.get(column::NEXT_DUE_SECONDS);
+        claimed.due_in = seconds.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX));
+        claimed.looked_at = row.get(column::LOOKED_AT);
+        if let Some(id) = row.get(column::ID) {
+            claimed.jobs.push(reserved_job(row, id, queue, worker)?);
+        }
+    }
+    claimed.jobs.sort_by_key(|job| (job.priority, job.available_at, job.reservation.id));
+    Ok(claimed)
+}
+
+fn reserved_job(row: &Row, id: i64, queue: &str, worker: i64) -> Result<ReservedJob> {
+    let unreadable = |error| Error::database("read a claimed job", error);
+    let time = |column| row.try_get::<_, SystemTime>(column).map_err(unreadable);
+    let count = |column| row.try_get::<_, i32>(column).map(|count| count.max(0) as u32).map_err(unreadable);
+    let timeout: Option<f64> = row.try_get(column::TIMEOUT_SECONDS).map_err(unreadable)?;
+    Ok(ReservedJob {
+        reservation: Reservation {
+            id,
+            worker,
+            attempt: row.try_get(column::ATTEMPTS).map_err(unreadable)?,
+            reserved_at: time(column::RESERVED_AT)?,
+        },
+        queue: queue.to_owned(),
+        kind: row.try_get(column::KIND).map_err(unreadable)?,
+        payload: row.try_get(column::PAYLOAD).map_err(unreadable)?,
+        priority: Priority::from_level(row.try_get(column::PRIORITY).map_err(unreadable)?),
+        failures: count(column::FAILURES)?,
+        max_attempts: count(column::MAX_ATTEMPTS)?,
+        available_at: time(column::AVAILABLE_AT)?,
+        created_at: time(column::CREATED_AT)?,
+        key: row.try_get(column::KEY).map_err(unreadable)?,
+        tags: row.try_get::<_, Option<Vec<String>>>(column::TAGS).map_err(unreadable)?.unwrap_or_default(),
+        metadata: row.try_get(column::METADATA).map_err(unreadable)?,
+        timeout: timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+        cancel_requested: row.try_get(column::CANCEL_REQUESTED).map_err(unreadable)?,
+    })
+}

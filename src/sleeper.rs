@@ -1,0 +1,166 @@
+//! How a queue's claimer rests: asleep with the bell armed, or, while there is much to do, awake and looking by itself.
+//!
+//! A commit that notifies holds up all others, so the bell rings only for those who sleep. Before it sleeps, a claimer arms the
+//! bell, and then looks until no transaction is left that began before and so may commit in silence.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::backoff::Backoff;
+use crate::driver::{Driver, Silent};
+use crate::error::Result;
+use crate::wake::{Hearing, Reason, Wake};
+
+/// How long a claimer that looks by itself rests between two looks.
+const NAP: Duration = Duration::from_millis(3);
+/// How long nothing must have been found before it goes to sleep.
+const QUIET: Duration = Duration::from_millis(20);
+/// How long it stays awake at least, so that the bell is armed at most about once a second.
+const AWAKE: Duration = Duration::from_secs(1);
+/// This many wake-ups within this time, and it stays awake.
+const BUSY: (u32, Duration) = (32, Duration::from_millis(100));
+/// Between two looks for silent transactions: this part of the time waited so far, and at least this.
+const LOOK_AGAIN: (u32, Duration) = (20, Duration::from_millis(1));
+
+/// The rest of one queue's claimer.
+pub(crate) struct Sleeper {
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) worker: Arc<AtomicI64>,
+    pub(crate) queue: String,
+    pub(crate) wake: Wake,
+    pub(crate) state: State,
+    pub(crate) backoff: Backoff,
+}
+
+/// Where it stands between waking and sleeping.
+pub(crate) enum State {
+    /// It looks by itself; the bell does not ring.
+    Awake { since: Option<Instant>, quiet_since: Option<Instant> },
+    /// The bell rings, but not for what these will commit.
+    Arming { armed: Armed, silent: Vec<Silent> },
+    /// The bell rings for everything.
+    Asleep { armed: Armed },
+}
+
+/// For whom the bell was armed, and how often it has rung of late.
+#[derive(Clone, Copy)]
+pub(crate) struct Armed {
+    at: Instant,
+    worker: i64,
+    hearing: Hearing,
+    rings: u32,
+    counted_from: Instant,
+}
+
+impl State {
+    pub(crate) fn new() -> State {
+        State::Awake { since: None, quiet_since: None }
+    }
+}
+
+impl Sleeper {
+    /// After a look that left nothing to do: rests until there is a reason to look again. `found`: that look brought jobs.
+    pub(crate) async fn rest(&mut self, found: bool, due_in: Option<Duration>) -> Reason {
+        match self.try_rest(found, due_in).await {
+            Ok(reason) => {
+                self.backoff.worked();
+                reason
+            }
+            Err(error) => {
+                self.state = State::new();
+                tokio::time::sleep(self.backoff.failed(&error)).await;
+                Reason::Poll
+            }
+        }
+    }
+
+    async fn try_rest(&mut self, found: bool, due_in: Option<Duration>) -> Result<Reason> {
+        let Some(hearing) = self.wake.hearing().filter(|hearing| hearing.now) else {
+            // Nobody listens: the polls will have to do.
+            self.state = State::new();
+            return Ok(self.wake.next(due_in).await);
+        };
+        let now = Instant::now();
+        let worker = self.worker.load(Ordering::Acquire);
+        if self.armed().is_some_and(|armed| (armed.worker, armed.hearing) != (worker, hearing)) {
+            self.state = State::new();
+        }
+        match &mut self.state {
+            State::Awake { since, quiet_since } => {
+                if found {
+                    *quiet_since = None;
+                }
+                let quiet = now - *quiet_since.get_or_insert(now) >= QUIET;
+                if !quiet || since.is_some_and(|since| now - since < AWAKE) {
+                    return Ok(self.wake.next(Some(sooner(due_in, NAP))).await);
+                }
+                let silent = self.driver.arm(worker, &self.queue).await?;
+                let armed = Armed { at: now, worker, hearing, rings: 0, counted_from: now };
+                self.state = State::Arming { armed, silent };
+                Ok(Reason::Armed)
+            }
+            // Looked since the last of them was gone: nothing can come in silence any more.
+            State::Arming { armed, silent } if silent.is_empty() => {
+                self.state = State::Asleep { armed: *armed };
+                self.sleep(due_in).await
+            }
+            State::Arming { armed, silent } => {
+                *silent = self.driver.still_silent(silent).await?;
+                if silent.is_empty() {
+                    return Ok(Reason::Armed);
+                }
+                let (share, least) = LOOK_AGAIN;
+                Ok(self.wake.next(Some(sooner(due_in, (armed.at.elapsed() / share).max(least)))).await)
+            }
+            State::Asleep { .. } => self.sleep(due_in).await,
+        }
+    }
+
+    async fn sleep(&mut self, due_in: Option<Duration>) -> Result<Reason> {
+        let reason = self.wake.next(due_in).await;
+        if reason == Reason::Bell {
+            self.stir().await?;
+        }
+        Ok(reason)
+    }
+
+    /// There was something to do: if that keeps happening, the bell is not needed.
+    async fn stir(&mut self) -> Result<()> {
+        let (many, within) = BUSY;
+        let (State::Arming { armed, .. } | State::Asleep { armed }) = &mut self.state else { return Ok(()) };
+        if armed.counted_from.elapsed() > within {
+            (armed.rings, armed.counted_from) = (0, Instant::now());
+        }
+        armed.rings += 1;
+        if armed.rings >= many { self.disarm().await } else { Ok(()) }
+    }
+
+    /// A look brought as many jobs as it asked for.
+    pub(crate) async fn look_was_full(&mut self) -> Result<()> {
+        if let State::Awake { quiet_since, .. } = &mut self.state {
+            *quiet_since = None;
+        }
+        self.stir().await
+    }
+
+    /// The bell need not ring any more, for the time being.
+    pub(crate) async fn disarm(&mut self) -> Result<()> {
+        if let Some(Armed { worker, .. }) = self.armed() {
+            self.driver.disarm(worker, &self.queue).await?;
+            self.state = State::Awake { since: Some(Instant::now()), quiet_since: None };
+        }
+        Ok(())
+    }
+
+    fn armed(&self) -> Option<Armed> {
+        match self.state {
+            State::Awake { .. } => None,
+            State::Arming { armed, .. } | State::Asleep { armed } => Some(armed),
+        }
+    }
+}
+
+fn sooner(due_in: Option<Duration>, nap: Duration) -> Duration {
+    due_in.map_or(nap, |due_in| due_in.min(nap))
+}
