@@ -229,7 +229,7 @@ create table reveille.sleepers (
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 
 comment on table reveille.sleepers is 'Workers that sleep and wait for the bell: the only ones that it rings for.';
-comment on column reveille.sleepers.queue is 'The queue that it waits for; empty: whoever watches all bells (reveille listen).';
+comment on column reveille.sleepers.queue is 'The queue that it waits for.';
 comment on column reveille.sleepers.worker is 'Who sleeps; its row here goes with its row in reveille.workers.';
 
 create table reveille.counters (

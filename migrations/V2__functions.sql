@@ -9,7 +9,7 @@ as $$
     select pg_catalog.pg_notify('reveille.bell', rung.queue)
     from (select distinct q.queue from pg_catalog.unnest(queues) as q (queue)) as rung
     where (
-            exists (select from reveille.sleepers where sleepers.queue operator(pg_catalog.=) any (array[rung.queue, '']))
+            exists (select from reveille.sleepers where sleepers.queue operator(pg_catalog.=) rung.queue)
             -- An older snapshot may not show who has gone to sleep meanwhile.
             or pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
         )
@@ -24,19 +24,15 @@ create function reveille.ring_after_insert() returns trigger
     language plpgsql volatile
 as $$
 begin
-    if pg_catalog.current_setting('reveille.bell', true) operator(pg_catalog.=) 'off' then
-        return null;
+    -- The question that every enqueue pays for is kept as cheap as can be. An older snapshot may not show who sleeps.
+    if pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed' or exists (
+        select from inserted join reveille.sleepers on sleepers.queue operator(pg_catalog.=) inserted.queue
+    ) then
+        if pg_catalog.current_setting('reveille.bell', true) operator(pg_catalog.=) 'off' then
+            return null;
+        end if;
+        perform reveille.ring(array(select distinct inserted.queue from inserted));
     end if;
-    -- As in reveille.ring, without a call: this runs at every enqueue.
-    perform pg_catalog.pg_notify('reveille.bell', rung.queue)
-    from (select distinct inserted.queue from inserted) as rung
-    where (
-            exists (select from reveille.sleepers where sleepers.queue operator(pg_catalog.=) any (array[rung.queue, '']))
-            or pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
-        )
-        and not exists (
-            select from reveille.queues as silent where silent.name operator(pg_catalog.=) rung.queue and not silent.bell
-        );
     return null;
 end
 $$;

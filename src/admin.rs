@@ -89,6 +89,15 @@ impl Admin {
         records(self.query("read a view", sql, &[]).await?)
     }
 
+    /// The names of all queues that have jobs, settings or a worker.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn queues(&self) -> Result<Vec<String>> {
+        let rows = self.query("list queues", "select queue from reveille.known_queues order by queue", &[]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
     /// Jobs in one state, newest first; without a state, all live ones.
     pub async fn jobs(&self, filter: &Filter, limit: u32) -> Result<Vec<Record>> {
         let state = filter.state.as_deref();

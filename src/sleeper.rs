@@ -20,6 +20,8 @@ const QUIET: Duration = Duration::from_millis(20);
 const AWAKE: Duration = Duration::from_secs(1);
 /// This many wake-ups within this time, and it stays awake.
 const BUSY: (u32, Duration) = (32, Duration::from_millis(100));
+/// A look that brought as many jobs as it asked for stands for this many of them.
+const FULL_LOOK: u32 = 8;
 /// Between two looks for silent transactions: this part of the time waited so far, and at least this.
 const LOOK_AGAIN: (u32, Duration) = (20, Duration::from_millis(1));
 
@@ -120,19 +122,19 @@ impl Sleeper {
     async fn sleep(&mut self, due_in: Option<Duration>) -> Result<Reason> {
         let reason = self.wake.next(due_in).await;
         if reason == Reason::Bell {
-            self.stir().await?;
+            self.stir(1).await?;
         }
         Ok(reason)
     }
 
     /// There was something to do: if that keeps happening, the bell is not needed.
-    async fn stir(&mut self) -> Result<()> {
+    async fn stir(&mut self, wakeups: u32) -> Result<()> {
         let (many, within) = BUSY;
         let (State::Arming { armed, .. } | State::Asleep { armed }) = &mut self.state else { return Ok(()) };
         if armed.counted_from.elapsed() > within {
             (armed.rings, armed.counted_from) = (0, Instant::now());
         }
-        armed.rings += 1;
+        armed.rings += wakeups;
         if armed.rings >= many { self.disarm().await } else { Ok(()) }
     }
 
@@ -141,7 +143,7 @@ impl Sleeper {
         if let State::Awake { quiet_since, .. } = &mut self.state {
             *quiet_since = None;
         }
-        self.stir().await
+        self.stir(FULL_LOOK).await
     }
 
     /// The bell need not ring any more, for the time being.

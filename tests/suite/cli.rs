@@ -279,9 +279,9 @@ async fn workers_and_prune_answer() {
 async fn listen_prints_each_bell() {
     use std::io::{BufRead, BufReader};
     let database = database().await;
-    let mut listen = command(&["listen"]);
+    let mut listen = command(&["listen", "--queue", "mail"]);
     let mut child = listen.env("DATABASE_URL", &database.address).spawn().unwrap();
-    database.until("select count(*) = 1 from reveille.sleepers").await;
+    database.until("select count(*) = 2 from reveille.sleepers").await;
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     database.run("insert into reveille.jobs (kind, queue) values ('k', 'mail')").await;
     assert_eq!(lines.next().unwrap().unwrap(), "bell mail");

@@ -12,6 +12,7 @@ mod layers;
 mod migrate;
 mod rescue;
 mod shutdown;
+mod sleep;
 mod sql;
 mod throwaway;
 mod views;

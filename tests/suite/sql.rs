@@ -231,8 +231,6 @@ async fn the_bell_rings_only_for_those_who_sleep() {
     assert_eq!(bells(&database, &[awake, slept_on]).await, ["slept_on"]);
     let gone = "delete from reveille.workers";
     assert!(bells(&database, &[gone, slept_on]).await.is_empty(), "a worker's sleep ends with its row");
-    sleeper(&database, &[""]).await;
-    assert_eq!(bells(&database, &[awake]).await, ["awake"], "for who watches all bells");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@ use std::time::Duration;
 use clap::Args;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use reveille::admin::Admin;
 use reveille::driver::{Signal, WorkerInfo};
 use reveille::{Driver, Postgres};
 use serde_json::json;
@@ -16,17 +17,19 @@ pub struct Listen {
     /// Print a JSON object a line.
     #[arg(long)]
     json: bool,
+    /// Listen to this queue, even if nothing is known of it yet; may be repeated. Always: default, and all that are known.
+    #[arg(long = "queue", value_name = "QUEUE")]
+    queues: Vec<String>,
 }
 
-/// How often to say that somebody listens.
+/// How often to say that somebody listens, and to look for new queues.
 const BEAT: Duration = Duration::from_secs(3);
-/// In the place of a queue's name: all of them.
-const ALL: &str = "";
 
 impl Listen {
     /// Until interrupted, or the connection is lost.
     pub async fn run(self, connection: &Connection) -> Outcome {
-        let driver = Postgres::new(connection.database().await?)?;
+        let database = connection.database().await?;
+        let driver = Postgres::new(database.clone())?;
         let mut signals = driver.listen().await?;
         // The bell rings only for those who are known to wait for it.
         let id = fastrand::i64(1..);
@@ -40,11 +43,12 @@ impl Listen {
             }
             Err(error) => return Err(error.into()),
         };
-        if known {
-            driver.arm(id, ALL).await?;
+        let ears = known.then(|| Ears { id, admin: database.admin(), driver: &driver, queues: self.queues.clone() });
+        if let Some(ears) = &ears {
+            ears.prick().await?;
         }
         eprintln!("listening; Ctrl-C ends it");
-        let ended = self.print(&driver, &mut signals, known.then_some(id)).await;
+        let ended = self.print(ears.as_ref(), &mut signals).await;
         if known {
             driver.leave(id).await?;
         }
@@ -53,9 +57,8 @@ impl Listen {
 
     async fn print(
         &self,
-        driver: &Postgres,
+        ears: Option<&Ears<'_>>,
         signals: &mut BoxStream<'static, reveille::Result<Signal>>,
-        id: Option<i64>,
     ) -> Outcome {
         let stop = told_to_stop();
         tokio::pin!(stop);
@@ -65,10 +68,8 @@ impl Listen {
                 signal = signals.next() => signal,
                 () = &mut stop => return Ok(()),
                 _ = beats.tick() => {
-                    if let Some(id) = id
-                        && !driver.beat(id, false).await?.alive
-                    {
-                        return Err("this listener was held for dead; start it again".to_owned().into());
+                    if let Some(ears) = ears {
+                        ears.prick().await?;
                     }
                     continue;
                 }
@@ -82,5 +83,27 @@ impl Listen {
                 None => return Err("the connection was closed".to_owned().into()),
             }
         }
+    }
+}
+
+/// Who has the bell rung for it.
+struct Ears<'a> {
+    id: i64,
+    admin: Admin,
+    driver: &'a Postgres,
+    queues: Vec<String>,
+}
+
+impl Ears<'_> {
+    /// Says that it lives, and arms the bell of every queue that is known.
+    async fn prick(&self) -> Outcome {
+        if !self.driver.beat(self.id, false).await?.alive {
+            return Err("this listener was held for dead; start it again".to_owned().into());
+        }
+        let known = self.admin.queues().await?;
+        for queue in known.iter().chain(&self.queues).map(String::as_str).chain(["default"]) {
+            self.driver.arm(self.id, queue).await?;
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,204 @@
+//! Going to sleep and staying awake: no commit is missed, and the bell rings only when it is needed.
+
+use std::time::Duration;
+
+use reveille::dev::{Server, Stop};
+use reveille::driver::Silent;
+use reveille::{Database, Driver, Postgres, State, Worker, enqueue, enqueue_all};
+use serde_json::json;
+
+use crate::harness::{Note, Told, client, database, eventually, note, soon, start, tell, teller, telling, worker};
+
+const ASLEEP: &str = "select count(*) = 1 from reveille.sleepers";
+const AWAKE: &str = "select count(*) = 0 from reveille.sleepers";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_enqueued_before_the_bell_was_armed_starts_when_it_is_committed() {
+    let database = database().await;
+    let mut client = database.client().await;
+    // Its trigger runs while nobody sleeps, so it will commit in silence.
+    let tx = client.transaction().await.unwrap();
+    enqueue(&tx, &note("silent")).await.unwrap();
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder);
+    database.until(ASLEEP).await;
+    tx.commit().await.unwrap();
+    assert_eq!(heard.next().await, "silent", "with the fallback poll an hour away");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prepared_transaction_is_waited_for_like_any_other() {
+    // A server of its own: prepared transactions are off unless asked for.
+    let server = Server::options().setting("max_prepared_transactions", "5").start().unwrap();
+    let database = Database::connect(server.url("postgres")).await.unwrap();
+    database.migrate().await.unwrap();
+    let plain = client(&server.url("postgres")).await;
+    let prepare = "begin; insert into reveille.jobs (kind, payload) values ('note', '{\"text\": \"prepared\"}'); prepare transaction 'p'";
+    plain.batch_execute(prepare).await.unwrap();
+    let (told, mut heard) = telling();
+    let worker = start(worker(&database).state(told).handle(tell));
+    eventually("the worker sleeps", async || plain.query_one(ASLEEP, &[]).await.is_ok_and(|row| row.get(0))).await;
+    plain.batch_execute("commit prepared 'p'").await.unwrap();
+    assert_eq!(heard.next().await, "prepared");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn arming_tells_who_may_still_commit_in_silence() {
+    let database = database().await;
+    let driver = Postgres::new(database.database.clone()).unwrap();
+    let info = reveille::driver::WorkerInfo { id: 7, host: "t".into(), pid: 1, queues: vec![], slots: 1 };
+    driver.register(&info).await.unwrap();
+    let mut client = database.client().await;
+    let tx = client.transaction().await.unwrap();
+    tx.execute("insert into reveille.jobs (kind) values ('k')", &[]).await.unwrap();
+    let silent = driver.arm(7, "default").await.unwrap();
+    assert_eq!(silent.len(), 1, "{silent:?}");
+    assert_eq!(driver.still_silent(&silent).await.unwrap(), silent);
+    tx.commit().await.unwrap();
+    assert_eq!(driver.still_silent(&silent).await.unwrap(), [] as [Silent; 0]);
+    assert!(driver.arm(8, "default").await.is_err(), "a worker without its row has no bell");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_worker_needs_no_bell_and_an_idle_one_has_it_armed_again() {
+    let database = database().await;
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder);
+    database.until(ASLEEP).await;
+    let client = database.client().await;
+    let busy = async {
+        loop {
+            enqueue_all(&client, &vec![note("many"); 500]).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = busy => {}
+        () = database.until(AWAKE) => {}
+    }
+    database.until(ASLEEP).await;
+    enqueue(&database.database, &note("one more")).await.unwrap();
+    while heard.next().await != "one more" {}
+    worker.stop().await;
+    assert_eq!(database.value("select count(*) from reveille.sleepers").await, 0, "nobody sleeps who has left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_a_free_slot_needs_no_bell() {
+    async fn holds(note: Note, State(told): State<Told>, State(gate): State<std::sync::Arc<tokio::sync::Semaphore>>) {
+        told.tell(note.text);
+        let _ = gate.acquire().await;
+    }
+    let database = database().await;
+    let (told, mut heard) = telling();
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    let builder =
+        Worker::builder(database.database.clone()).queue("default", 1).poll_interval(Duration::from_secs(3600));
+    let worker = start(builder.state(told).state(gate.clone()).handle(holds));
+    database.until(ASLEEP).await;
+    enqueue_all(&database.database, &[note("first"), note("second")]).await.unwrap();
+    assert_eq!(heard.next().await, "first");
+    database.until(AWAKE).await;
+    gate.add_permits(100);
+    assert_eq!(heard.next().await, "second");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_declared_dead_sleeps_again_under_its_new_name() {
+    let database = database().await;
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder.heartbeat(Duration::from_millis(50)));
+    database.until(ASLEEP).await;
+    database.run("delete from reveille.workers").await;
+    database.until(ASLEEP).await;
+    enqueue(&database.database, &note("x")).await.unwrap();
+    assert_eq!(heard.next().await, "x");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_committed_late_is_found_in_the_midst_of_a_backlog() {
+    async fn works(note: Note, State(told): State<Told>) {
+        if note.text == "late" {
+            told.tell("late");
+        }
+        // As long as the late one has not come, there is more to do.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let database = database().await;
+    let mut early = database.client().await;
+    let tx = early.transaction().await.unwrap();
+    enqueue(&tx, &note("late")).await.unwrap();
+    let backlog = "insert into reveille.jobs (kind, payload, available_at)
+        select 'note', '{\"text\": \"busy\"}', now() - interval '1 hour' + n * interval '1 ms' from generate_series(1, 20000) as n";
+    database.run(backlog).await;
+    // The late one is due before all of them.
+    tx.execute(
+        "update reveille.jobs set available_at = now() - interval '2 hours' where payload ->> 'text' = 'late'",
+        &[],
+    )
+    .await
+    .unwrap();
+    let (told, mut heard) = telling();
+    let worker = start(worker(&database).state(told).handle(works));
+    database.until("select count(*) > 500 from reveille.finished_jobs").await;
+    tx.commit().await.unwrap();
+    assert_eq!(heard.next().await, "late");
+    let left = database.value("select count(*) from reveille.jobs").await;
+    assert!(left.as_i64().unwrap() > 0, "the backlog was not done yet");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_claimed_ahead_goes_back_unharmed_at_shutdown() {
+    let database = database().await;
+    let (told, mut heard) = telling();
+    async fn quick_then_slow(note: Note, State(told): State<Told>) {
+        if note.text == "slow" {
+            told.tell("slow");
+            std::future::pending::<()>().await;
+        }
+    }
+    let insert = "insert into reveille.jobs (kind, payload) select 'note', jsonb_build_object('text', case when n < 3000 then 'quick' else 'slow' end) from generate_series(1, 6000) as n";
+    database.run(insert).await;
+    let builder = worker(&database).grace(Duration::from_millis(50));
+    let worker = start(builder.state(told).handle(quick_then_slow));
+    heard.next().await;
+    worker.stop().await;
+    let left = "select jsonb_build_array(count(reserved_at), sum(failures)) from reveille.jobs";
+    assert_eq!(database.value(left).await, json!([0, 0]));
+    let all = "select (select count(*) from reveille.jobs) + (select count(*) from reveille.finished_jobs)";
+    assert_eq!(database.value(all).await, 6000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_of_the_server_loses_no_job_and_leaves_none_reserved() {
+    let mut server = Server::options().fsync(true).start().unwrap();
+    let database = Database::connect(server.url("postgres")).await.unwrap();
+    database.migrate().await.unwrap();
+    let notes: Vec<_> = (0..20_000).map(|n| note(&n.to_string())).collect();
+    enqueue_all(&database, &notes).await.unwrap();
+    let (told, mut heard) = telling();
+    let worker = start(worker(&database).queue("other", 4).state(told).handle(tell));
+    for _ in 0..2000 {
+        heard.next().await;
+    }
+    // What was committed last and not yet written is undone: claims and settlements of the last moments.
+    server.restart(Stop::Immediate).unwrap();
+    let plain = soon("the server is back", client_when_back(server.url("postgres"))).await;
+    let done = "select not exists (select from reveille.jobs) and (select count(distinct id) from reveille.finished_jobs) = 20000";
+    eventually("all jobs are done", async || plain.query_one(done, &[]).await.is_ok_and(|row| row.get(0))).await;
+    worker.stop().await;
+}
+
+async fn client_when_back(address: String) -> tokio_postgres::Client {
+    loop {
+        if let Ok((client, connection)) = tokio_postgres::connect(&address, tokio_postgres::NoTls).await {
+            tokio::spawn(connection);
+            return client;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
