@@ -3,32 +3,31 @@
 --   $1 bigint[]            ids            $2 bigint[]  workers that reserved them
 --   $3 int[]               attempts       $4 timestamptz[]  reserved_at: with the three before, the fence
 --   $5 text[]              outcomes       $6 double precision[]  run seconds
---   $7 jsonb[]             results
+--   $7 double precision[]  seconds from being due to the start
+--   $8 jsonb[]             results
 --
 -- Returns the ids that were settled; the others are no longer those workers' to settle. `is not distinct from` keeps the
 -- planner on the primary key, since one worker can hold many jobs.
 with ending as (
-    select * from unnest($1::bigint[], $2::bigint[], $3::int[], $4::timestamptz[], $5::text[], $6::double precision[], $7::jsonb[])
-        as ending (id, worker, attempts, reserved_at, outcome, run_seconds, result)
+    select * from unnest($1::bigint[], $2::bigint[], $3::int[], $4::timestamptz[], $5::text[], $6::double precision[], $7::double precision[], $8::jsonb[])
+        as ending (id, worker, attempts, reserved_at, outcome, run_seconds, wait_seconds, result)
 ), ended as (
     delete from reveille.jobs
     using ending
     where jobs.id = ending.id and jobs.reserved_by is not distinct from ending.worker
         and jobs.attempts = ending.attempts and jobs.reserved_at = ending.reserved_at
-    returning
-        jobs.*, ending.worker, ending.outcome, ending.run_seconds, ending.result,
-        greatest(extract(epoch from jobs.reserved_at - jobs.available_at), 0)::double precision as wait_seconds
+    returning jobs.*, ending.worker, ending.outcome, ending.run_seconds, ending.wait_seconds, ending.result
 ), history as (
     insert into reveille.finished_jobs (
         day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at,
         key, tags, metadata, errors, progress, parent_id, schedule_id, outcome, result, worker, wait_seconds, run_seconds
     )
     select
-        extract(epoch from now())::bigint / 86400 % 32, id, queue, kind, payload, priority, attempts, failures, max_attempts,
+        (select extract(epoch from now())::bigint / 86400 % 32), id, queue, kind, payload, priority, attempts, failures, max_attempts,
         available_at, created_at, key, tags, metadata, errors, progress, parent_id, schedule_id, outcome, result, worker,
         wait_seconds, run_seconds
     from ended
-    where not exists (select from reveille.queues where queues.name = ended.queue and queues.retention = interval '0')
+    where ended.queue <> all (array(select queues.name from reveille.queues where queues.retention = interval '0'))
 ), counted as (
     insert into reveille.counters as counters (
         queue, started_at, worker, completed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds

@@ -35,7 +35,13 @@ async fn finish(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i6
         Ending::Completed(result) => result.as_ref().map(Json::<&Value>),
         _ => None,
     });
-    run(driver, &driver.statements.settle_finished, settlements, &[&outcomes, &ran(settlements), &results]).await
+    run(
+        driver,
+        &driver.statements.settle_finished,
+        settlements,
+        &[&outcomes, &ran(settlements), &waited(settlements), &results],
+    )
+    .await
 }
 
 async fn put_back(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>> {
@@ -48,8 +54,7 @@ async fn put_back(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<
         Ending::Waiting { delay, .. } => seconds(delay),
         _ => 0.0,
     });
-    let waited = column(settlements, |settlement| settlement.waited.as_secs_f64());
-    let params: [&(dyn ToSql + Sync); 5] = [&reasons, &errors, &delays, &ran(settlements), &waited];
+    let params: [&(dyn ToSql + Sync); 5] = [&reasons, &errors, &delays, &ran(settlements), &waited(settlements)];
     run(driver, &driver.statements.settle_waiting, settlements, &params).await
 }
 
@@ -83,6 +88,10 @@ async fn run(
 
 fn ran(settlements: &[&Settlement]) -> Vec<f64> {
     column(settlements, |settlement| settlement.ran.as_secs_f64())
+}
+
+fn waited(settlements: &[&Settlement]) -> Vec<f64> {
+    column(settlements, |settlement| settlement.waited.as_secs_f64())
 }
 
 fn column<'a, T>(settlements: &[&'a Settlement], field: impl Fn(&'a Settlement) -> T) -> Vec<T> {

@@ -59,7 +59,7 @@ impl Drain {
             1 => Workers::here(&stage.database, slots, NEVER)?,
             processes => Workers::processes(stage, processes.into(), slots, NEVER).await?,
         };
-        let looks = self.until_done(&client).await?;
+        let looks = until_done(&client, self.jobs).await?;
         let per_second = f64::from(self.jobs) / began.elapsed().as_secs_f64();
         workers.stop().await?;
         let after = Work::so_far(&client).await?;
@@ -80,21 +80,21 @@ impl Drain {
         figures.insert("wal_images_per_job".into(), per_job(after.wal_images_since(&before)));
         Ok(figures)
     }
+}
 
-    /// Waits until all jobs are settled; returns how often it looked, which are commits too.
-    async fn until_done(&self, client: &deadpool_postgres::Client) -> Result<f64, Failure> {
-        let sql = client.prepare("select coalesce(sum(completed), 0)::bigint from reveille.counters").await?;
-        let (mut looks, mut done, mut moved) = (1.0, 0, Instant::now());
-        while done < i64::from(self.jobs) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            let now: i64 = client.query_one(&sql, &[]).await?.get(0);
-            looks += 1.0;
-            if now > done {
-                (done, moved) = (now, Instant::now());
-            } else if moved.elapsed() > STUCK {
-                return Err(Failure::Error(format!("bench: only {done} of {} jobs were worked", self.jobs)));
-            }
+/// Waits until so many jobs are settled; returns how often it looked, which are commits too.
+pub async fn until_done(client: &deadpool_postgres::Client, jobs: u32) -> Result<f64, Failure> {
+    let sql = client.prepare("select coalesce(sum(completed), 0)::bigint from reveille.counters").await?;
+    let (mut looks, mut done, mut moved) = (1.0, 0, Instant::now());
+    while done < i64::from(jobs) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let now: i64 = client.query_one(&sql, &[]).await?.get(0);
+        looks += 1.0;
+        if now > done {
+            (done, moved) = (now, Instant::now());
+        } else if moved.elapsed() > STUCK {
+            return Err(Failure::Error(format!("bench: only {done} of {jobs} jobs were worked")));
         }
-        Ok(looks)
     }
+    Ok(looks)
 }

@@ -1,7 +1,11 @@
 //! Speed, measured on this machine: each figure beside a baseline from the same run.
 
+mod backlog;
+mod delayed;
 mod drain;
 mod enqueue;
+mod horizon;
+mod idle;
 mod latency;
 mod raw;
 mod stage;
@@ -30,6 +34,14 @@ pub enum Bench {
     Latency(latency::Latency),
     /// Jobs enqueued a second, beside the same inserts without the trigger.
     Enqueue(enqueue::Enqueue),
+    /// How late delayed jobs start, with the fallback poll an hour away.
+    Delayed(delayed::Delayed),
+    /// Throughput while a transaction stays open, before and after many rows have died below it.
+    Horizon(horizon::Horizon),
+    /// What a claim costs in a full table, beside an almost empty one.
+    Backlog(backlog::Backlog),
+    /// What workers cost that have nothing to do.
+    Idle(idle::Idle),
 }
 
 impl Bench {
@@ -38,12 +50,20 @@ impl Bench {
             Bench::Drain(command) => command.json,
             Bench::Latency(command) => command.json,
             Bench::Enqueue(command) => command.json,
+            Bench::Delayed(command) => command.json,
+            Bench::Horizon(command) => command.json,
+            Bench::Backlog(command) => command.json,
+            Bench::Idle(command) => command.json,
         };
         let stage = stage::Stage::set(connection).await?;
         let figures = match self {
             Bench::Drain(command) => command.measure(&stage).await,
             Bench::Latency(command) => command.measure(&stage).await,
             Bench::Enqueue(command) => command.measure(&stage).await,
+            Bench::Delayed(command) => command.measure(&stage).await,
+            Bench::Horizon(command) => command.measure(&stage).await,
+            Bench::Backlog(command) => command.measure(&stage).await,
+            Bench::Idle(command) => command.measure(&stage).await,
         };
         stage.clear().await?;
         print(&figures?, json)?;

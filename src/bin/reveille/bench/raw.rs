@@ -1,8 +1,10 @@
 //! Baselines: what the server gives to bare statements on the same tables.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use deadpool_postgres::Client;
 use futures::future::try_join_all;
+use tokio_postgres::Statement;
 
 use super::stage::Stage;
 use super::workers::QUEUE;
@@ -42,26 +44,64 @@ pub async fn naive(stage: &Stage, jobs: usize) -> Result<f64, Failure> {
     drain(stage, jobs, CLAIM_ONE, 1, 8).await
 }
 
-async fn drain(stage: &Stage, jobs: usize, claim: &str, batch: i64, connections: usize) -> Result<f64, Failure> {
-    stage.empty().await?;
-    stage.fill(QUEUE, jobs).await?;
+/// The same for some time, on the table as it is, with enough jobs added.
+pub async fn naive_for(stage: &Stage, time: Duration) -> Result<f64, Failure> {
+    stage.fill(QUEUE, 100_000).await?;
+    let clients = clients(stage, 8).await?;
+    let began = Instant::now();
+    let done = try_join_all(clients.iter().map(|client| async move {
+        let (claim, delete) = (client.prepare(CLAIM_ONE).await?, client.prepare(DELETE).await?);
+        let mut done = 0;
+        while began.elapsed() < time {
+            done += claim_and_delete(client, &claim, 1, &delete).await?;
+        }
+        Ok::<usize, Failure>(done)
+    }));
+    let done: usize = done.await?.into_iter().sum();
+    let seconds = began.elapsed().as_secs_f64();
+    for client in &clients {
+        client.batch_execute("reset all").await?;
+    }
+    Ok(done as f64 / seconds)
+}
+
+async fn clients(stage: &Stage, count: usize) -> Result<Vec<Client>, Failure> {
     let mut clients = Vec::new();
-    for _ in 0..connections {
+    for _ in 0..count {
         let client = stage.client().await?;
         client.batch_execute(SETTINGS).await?;
         clients.push(client);
     }
+    Ok(clients)
+}
+
+async fn claim_and_delete(
+    client: &Client,
+    claim: &Statement,
+    batch: i64,
+    delete: &Statement,
+) -> Result<usize, Failure> {
+    let rows = client.query(claim, &[&QUEUE, &batch]).await?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let ids: Vec<i64> = rows.iter().map(|row| row.get("id")).collect();
+    Ok(client.execute(delete, &[&ids]).await? as usize)
+}
+
+async fn drain(stage: &Stage, jobs: usize, claim: &str, batch: i64, connections: usize) -> Result<f64, Failure> {
+    stage.empty().await?;
+    stage.fill(QUEUE, jobs).await?;
+    let clients = clients(stage, connections).await?;
     let began = Instant::now();
     let done = try_join_all(clients.iter().map(|client| async move {
         let (claim, delete) = (client.prepare(claim).await?, client.prepare(DELETE).await?);
         let mut done = 0;
         loop {
-            let rows = client.query(&claim, &[&QUEUE, &batch]).await?;
-            if rows.is_empty() {
-                return Ok::<usize, Failure>(done);
+            match claim_and_delete(client, &claim, batch, &delete).await? {
+                0 => return Ok::<usize, Failure>(done),
+                some => done += some,
             }
-            let ids: Vec<i64> = rows.iter().map(|row| row.get("id")).collect();
-            done += client.execute(&delete, &[&ids]).await? as usize;
         }
     }));
     let done: usize = done.await?.into_iter().sum();

@@ -12,8 +12,7 @@ use crate::connection::Connection;
 const FILL: usize = 10_000;
 
 pub struct Stage {
-    /// Ends with it.
-    _server: Option<Server>,
+    server: Option<Server>,
     /// Where the server is that was given.
     pub home: Option<Database>,
     pub database: Database,
@@ -38,7 +37,7 @@ impl Stage {
         let database = Database::options(Some(url.clone())).database(&name).max_connections(64).connect().await?;
         database.migrate().await?;
         let home = server.is_none().then_some(home);
-        Ok(Stage { _server: server, home, database, url: Some(url), name })
+        Ok(Stage { server, home, database, url: Some(url), name })
     }
 
     /// Drops the database, unless its server ends anyway.
@@ -62,8 +61,20 @@ impl Stage {
         self.run("truncate reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.counters").await
     }
 
-    /// Enqueues no-op jobs, whose bell does not ring.
+    /// The process id of the server, if it is our own.
+    pub fn postmaster(&self) -> Option<u32> {
+        let file = std::fs::read_to_string(self.server.as_ref()?.data_dir().join("postmaster.pid")).ok()?;
+        file.lines().next()?.parse().ok()
+    }
+
+    /// Enqueues no-op jobs.
     pub async fn fill(&self, queue: &str, jobs: usize) -> Result<(), Failure> {
+        self.fill_quietly(queue, jobs).await?;
+        self.run("vacuum analyze reveille.jobs").await
+    }
+
+    /// The same, leaving the table as it is.
+    pub async fn fill_quietly(&self, queue: &str, jobs: usize) -> Result<(), Failure> {
         let job = NewJob { queue: queue.into(), ..NewJob::new(workers::KIND, Payload::encode(&())?) };
         let mut left = jobs;
         while left > 0 {
@@ -71,7 +82,7 @@ impl Stage {
             enqueue_all(&self.database, &vec![job.clone(); batch]).await?;
             left -= batch;
         }
-        self.run("vacuum analyze reveille.jobs").await
+        Ok(())
     }
 
     /// Turns the trigger that rings the bell on or off.

@@ -72,6 +72,14 @@ impl Workers {
         Ok(Workers::Processes(children))
     }
 
+    /// The processes; none, if they work here.
+    pub fn pids(&self) -> Vec<u32> {
+        match self {
+            Workers::Here(..) => Vec::new(),
+            Workers::Processes(children) => children.iter().filter_map(Child::id).collect(),
+        }
+    }
+
     /// Shuts them down and waits for their end.
     pub async fn stop(self) -> Outcome {
         match self {

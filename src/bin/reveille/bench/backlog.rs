@@ -1,0 +1,82 @@
+//! `bench backlog`: what a claim costs in a full table.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use reveille::driver::{Ending, Marks, Settlement, WorkerInfo};
+use reveille::{Driver, Postgres};
+use serde_json::Value;
+
+use super::stage::Stage;
+use super::workers::{KIND, QUEUE};
+use super::{Figures, percentiles};
+use crate::Failure;
+use crate::figures::rounded;
+
+#[derive(Args)]
+pub struct Backlog {
+    /// How many jobs are due.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    waiting: u32,
+    /// How many are delayed, at mixed priorities.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(0..=100_000_000))]
+    delayed: u32,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+const WORKER: i64 = 1;
+/// Jobs in a claim.
+const BATCH: usize = 64;
+const CLAIMS: usize = 300;
+
+impl Backlog {
+    pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
+        let driver = Postgres::new(stage.database.clone())?;
+        let info = WorkerInfo { id: WORKER, host: "bench".into(), pid: 1, queues: vec![QUEUE.into()], slots: 1 };
+        driver.register(&info).await?;
+        let few = claims(stage, &driver).await?;
+        stage
+            .run(&format!(
+                "insert into reveille.jobs (queue, kind, payload, priority, available_at)
+                 select '{QUEUE}', '{KIND}', 'null'::jsonb, n % 4, now() - make_interval(secs => {0} - n) from generate_series(1, {0}) as n
+                 union all
+                 select '{QUEUE}', '{KIND}', 'null', n % 4, now() + interval '1 day' + make_interval(secs => n) from generate_series(1, {1}) as n;",
+                self.waiting, self.delayed
+            ))
+            .await?;
+        stage.run("vacuum analyze reveille.jobs").await?;
+        let many = claims(stage, &driver).await?;
+        driver.leave(WORKER).await?;
+        let mut figures = Figures::new();
+        figures.insert("waiting".into(), Value::from(self.waiting));
+        figures.insert("delayed".into(), Value::from(self.delayed));
+        percentiles(&mut figures, "", many);
+        percentiles(&mut figures, "empty_", few);
+        let figure = |name: &str| figures.get(name).and_then(Value::as_f64).unwrap_or_default();
+        let ratio = figure("p50_ms") / figure("empty_p50_ms");
+        figures.insert("ratio".into(), rounded(ratio));
+        Ok(figures)
+    }
+}
+
+/// The milliseconds that claims take, each of jobs that were just enqueued or have long been there.
+async fn claims(stage: &Stage, driver: &Postgres) -> Result<Vec<f64>, Failure> {
+    let mut took = Vec::new();
+    for _ in 0..CLAIMS {
+        stage.fill_quietly(QUEUE, BATCH).await?;
+        let began = Instant::now();
+        let claimed = driver.claim(WORKER, QUEUE, BATCH, Marks::default()).await?;
+        took.push(began.elapsed().as_secs_f64() * 1000.0);
+        let ended = |reservation| Settlement {
+            reservation,
+            ending: Ending::Completed(None),
+            waited: Duration::ZERO,
+            ran: Duration::ZERO,
+        };
+        let settlements: Vec<Settlement> = claimed.jobs.iter().map(|job| ended(job.reservation)).collect();
+        driver.settle(&settlements).await?;
+    }
+    Ok(took)
+}

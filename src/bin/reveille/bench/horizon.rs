@@ -1,0 +1,96 @@
+//! `bench horizon`: what a transaction that stays open costs, since vacuum can't remove the dead rows below it.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use reveille::job::Payload;
+use reveille::{NewJob, enqueue};
+use serde_json::Value;
+
+use super::stage::Stage;
+use super::workers::{KIND, NEVER, QUEUE, Workers};
+use super::{Figures, drain, raw};
+use crate::Failure;
+use crate::figures::rounded;
+
+#[derive(Args)]
+pub struct Horizon {
+    /// How many dead rows are in the way.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    dead: u32,
+    /// How many jobs each drain works.
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(10..=10_000_000))]
+    jobs: u32,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How long the slower ones are measured.
+const SOME_TIME: Duration = Duration::from_secs(3);
+
+struct Speed {
+    drained: f64,
+    naive: f64,
+    enqueued: f64,
+}
+
+impl Horizon {
+    pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
+        let holder = stage.client().await?;
+        holder.batch_execute("begin isolation level repeatable read; select count(*) from reveille.jobs").await?;
+        let fresh = self.speed(stage).await?;
+        stage
+            .run(&format!(
+                "insert into reveille.jobs (queue, kind, payload, available_at)
+                 select '{QUEUE}', '{KIND}', 'null', now() - interval '1 hour' from generate_series(1, {});
+                 delete from reveille.jobs",
+                self.dead
+            ))
+            .await?;
+        let after = self.speed(stage).await?;
+        holder.batch_execute("rollback").await?;
+
+        let mut figures = Figures::new();
+        figures.insert("dead".into(), Value::from(self.dead));
+        for (name, fresh, after) in [
+            ("", fresh.drained, after.drained),
+            ("naive_", fresh.naive, after.naive),
+            ("enqueue_", fresh.enqueued, after.enqueued),
+        ] {
+            figures.insert(format!("{name}fresh_per_second"), rounded(fresh));
+            figures.insert(format!("{name}after_per_second"), rounded(after));
+            figures.insert(format!("{name}ratio"), rounded(after / fresh));
+        }
+        Ok(figures)
+    }
+
+    async fn speed(&self, stage: &Stage) -> Result<Speed, Failure> {
+        let enqueued = single(stage).await?;
+        let naive = raw::naive_for(stage, SOME_TIME).await?;
+        stage.run("delete from reveille.jobs; delete from reveille.counters").await?;
+        stage.fill(QUEUE, self.jobs as usize).await?;
+        let client = stage.client().await?;
+        let workers = Workers::here(&stage.database, 64, NEVER)?;
+        // The first look of a worker is a sweep, once: that is not what this measures.
+        let warm_up = self.jobs / 10;
+        drain::until_done(&client, warm_up).await?;
+        let began = Instant::now();
+        drain::until_done(&client, self.jobs).await?;
+        let drained = f64::from(self.jobs - warm_up) / began.elapsed().as_secs_f64();
+        workers.stop().await?;
+        Ok(Speed { drained, naive, enqueued })
+    }
+}
+
+/// Single-row enqueues a second on one connection.
+async fn single(stage: &Stage) -> Result<f64, Failure> {
+    let client = stage.client().await?;
+    let job = NewJob { queue: QUEUE.into(), ..NewJob::new(KIND, Payload::encode(&())?) };
+    let (began, mut sent) = (Instant::now(), 0.0);
+    while began.elapsed() < SOME_TIME {
+        enqueue(&client, &job).await?;
+        sent += 1.0;
+    }
+    Ok(sent / began.elapsed().as_secs_f64())
+}
