@@ -10,6 +10,7 @@ mod exec;
 mod fence;
 mod layers;
 mod migrate;
+mod model;
 mod rescue;
 mod shutdown;
 mod sleep;
