@@ -4,9 +4,10 @@
 -- several percent), everything else pins the path.
 
 create function reveille.ring(queues text[]) returns void
-    language sql volatile
+    language plpgsql volatile
 as $$
-    select pg_catalog.pg_notify('reveille.bell', rung.queue)
+begin
+    perform pg_catalog.pg_notify('reveille.bell', rung.queue)
     from (select distinct q.queue from pg_catalog.unnest(queues) as q (queue)) as rung
     where (
             exists (select from reveille.sleepers where sleepers.queue operator(pg_catalog.=) rung.queue)
@@ -15,7 +16,8 @@ as $$
         )
         and not exists (
             select from reveille.queues as silent where silent.name operator(pg_catalog.=) rung.queue and not silent.bell
-        )
+        );
+end
 $$;
 comment on function reveille.ring(text[]) is
     'Ring the bell (NOTIFY) for those of these queues that somebody sleeps on, when the transaction commits: for every statement that makes work possible.';
@@ -31,7 +33,17 @@ begin
         if pg_catalog.current_setting('reveille.bell', true) operator(pg_catalog.=) 'off' then
             return null;
         end if;
-        perform reveille.ring(array(select distinct inserted.queue from inserted));
+        -- Equal notifications of a transaction are folded into one.
+        perform pg_catalog.pg_notify('reveille.bell', inserted.queue)
+        from inserted
+        where (
+                exists (select from reveille.sleepers where sleepers.queue operator(pg_catalog.=) inserted.queue)
+                or pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
+            )
+            and not exists (
+                select from reveille.queues as silent
+                where silent.name operator(pg_catalog.=) inserted.queue and not silent.bell
+            );
     end if;
     return null;
 end

@@ -11,7 +11,7 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime};
 
 use crate::error::{Error, Result};
 use address::Address;
@@ -174,6 +174,8 @@ fn pool(address: &Address, settings: String, max_connections: usize) -> Result<P
     let mut builder = Pool::builder(manager)
         .max_size(max_connections)
         .runtime(Runtime::Tokio1)
+        // The session that was used last has all it needs at hand.
+        .queue_mode(QueueMode::Lifo)
         .wait_timeout(Some(Duration::from_secs(30)));
     if !settings.is_empty() {
         builder = builder.post_create(Hook::async_fn(move |client, _| {
