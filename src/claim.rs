@@ -80,7 +80,7 @@ impl Claimer {
         if let Err(error) = self.sleeper.disarm().await {
             tracing::debug!(%error, "the bell stays armed until this worker has taken its leave");
         }
-        self.slots.close().await;
+        self.slots.give_back().await;
     }
 
     /// Waits until there is room for more jobs.

@@ -18,6 +18,8 @@ const GATHER: Duration = Duration::from_millis(2);
 const AHEAD: Duration = Duration::from_millis(10);
 /// At most so many.
 const MOST_AHEAD: usize = 500;
+/// Those that have not started after so long go back: the jobs before them are not as quick as they were.
+const STUCK: Duration = Duration::from_millis(100);
 
 type Claimed = (ReservedJob, Hold);
 
@@ -34,8 +36,8 @@ pub(crate) struct Slots {
 /// Jobs that wait for a slot.
 struct Ahead {
     jobs: Mutex<VecDeque<Claimed>>,
-    /// Half of them have started.
-    low: Notify,
+    /// One of them has started.
+    started: Notify,
     endings: mpsc::Sender<Settlement>,
 }
 
@@ -46,14 +48,14 @@ impl Slots {
         endings: mpsc::Sender<Settlement>,
         running: TaskTracker,
     ) -> Slots {
-        let ahead = Arc::new(Ahead { jobs: Mutex::default(), low: Notify::new(), endings });
+        let ahead = Arc::new(Ahead { jobs: Mutex::default(), started: Notify::new(), endings });
         Slots { attempts, running, ahead, count, free: Arc::new(Semaphore::new(count)), pace: Pace::new() }
     }
 
     /// Waits until more jobs can be taken, and when many can soon, a moment longer; returns how many.
-    pub(crate) async fn room(&self) -> usize {
-        let most_ahead = self.pace.ahead(self.count);
+    pub(crate) async fn room(&mut self) -> usize {
         loop {
+            let most_ahead = self.pace.ahead(self.count);
             let waiting = self.ahead.lock().len();
             if most_ahead > 0 && waiting <= most_ahead / 2 {
                 return self.free.available_permits() + most_ahead - waiting;
@@ -61,7 +63,11 @@ impl Slots {
             if waiting == 0 {
                 break;
             }
-            self.ahead.low.notified().await;
+            let left = STUCK.saturating_sub(self.pace.last.elapsed());
+            if tokio::time::timeout(left, self.ahead.started.notified()).await.is_err() {
+                self.pace = Pace::new();
+                self.give_back().await;
+            }
         }
         if self.free.available_permits() == 0 {
             // Permits are only taken by the claimer, so those seen here stay.
@@ -104,10 +110,9 @@ impl Slots {
         });
     }
 
-    /// Gives back what has not started.
-    pub(crate) async fn close(self) {
-        let waiting = std::mem::take(&mut *self.ahead.lock());
-        for (job, _) in waiting {
+    /// Gives back what has not started, at no cost.
+    pub(crate) async fn give_back(&self) {
+        while let Some((job, _)) = self.ahead.next() {
             let ending = Ending::Waiting { failure: None, delay: Duration::ZERO };
             let (waited, ran) = (job.waited(), Duration::ZERO);
             self.ahead.ended(Settlement { reservation: job.reservation, ending, waited, ran }).await;
@@ -121,7 +126,7 @@ impl Ahead {
         let next = jobs.pop_front();
         drop(jobs);
         if next.is_some() {
-            self.low.notify_one();
+            self.started.notify_one();
         }
         next
     }

@@ -5,7 +5,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::fetch;
 use crate::error::{Error, Result};
 
 /// Folders that packages put them into, each `*` standing for a version.
@@ -18,22 +17,19 @@ const USUAL: [&str; 6] = [
     "/Applications/Postgres.app/Contents/Versions/*/bin",
 ];
 
-/// The folder of `initdb` and `postgres`: `REVEILLE_PG_BIN` if set, else what `pg_config` says, PATH, the usual folders,
-/// the private copy fetched earlier, or one fetched now.
-pub(super) fn find() -> Result<PathBuf> {
+/// The folder of `initdb` and `postgres`: `REVEILLE_PG_BIN` if set, else what `pg_config` says, PATH, the usual folders;
+/// `None` if they are in none of these.
+pub(super) fn installed() -> Result<Option<PathBuf>> {
     if let Some(folder) = std::env::var_os("REVEILLE_PG_BIN").filter(|folder| !folder.is_empty()) {
         let folder = PathBuf::from(folder);
-        return complete(&folder).ok_or_else(|| {
+        return complete(&folder).map(Some).ok_or_else(|| {
             let shown = folder.display();
             Error::unavailable(format!("REVEILLE_PG_BIN is {shown}, which has no initdb and postgres"))
         });
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let installed = pg_config().into_iter().chain(std::env::split_paths(&path)).chain(usual());
-    match installed.filter_map(|folder| complete(&folder)).next() {
-        Some(folder) => Ok(folder),
-        None => fetch::private_copy(),
-    }
+    let folders = pg_config().into_iter().chain(std::env::split_paths(&path)).chain(usual());
+    Ok(folders.filter_map(|folder| complete(&folder)).next())
 }
 
 /// The folder, links followed, if it has both programs.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::programs;
+use super::{fetch, programs};
 use crate::error::{Error, Result};
 
 /// How long a server may take to be ready, on a busy machine.
@@ -204,7 +204,10 @@ impl ServerOptions {
 
     /// Start it; errors as in [`Server::start`].
     pub fn start(&self) -> Result<Server> {
-        let bin = programs::find()?;
+        let bin = match programs::installed()? {
+            Some(bin) => bin,
+            None => fetch::private_copy()?,
+        };
         let mut server = Server::initialise(&bin, self)?;
         for _ in 0..5 {
             server.port = free_port()?;

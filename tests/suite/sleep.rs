@@ -174,6 +174,29 @@ async fn what_was_claimed_ahead_goes_back_unharmed_at_shutdown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_claimed_ahead_of_slow_jobs_is_left_to_others() {
+    async fn quick_then_slow(note: Note) {
+        if note.text == "slow" {
+            std::future::pending::<()>().await;
+        }
+    }
+    let database = database().await;
+    let insert = "insert into reveille.jobs (kind, payload) select 'note', jsonb_build_object('text', case when n <= 3000 then 'quick' else 'slow' end) from generate_series(1, 3100) as n";
+    database.run(insert).await;
+    let stuck = start(worker(&database).grace(Duration::ZERO).handle(quick_then_slow));
+    database.until("select count(*) = 3000 from reveille.finished_jobs").await;
+    let (builder, mut heard) = teller(&database);
+    let other = start(builder);
+    // All but those that run in the first one's four slots.
+    for _ in 0..96 {
+        assert_eq!(heard.next().await, "slow");
+    }
+    other.stop().await;
+    stuck.stop().await;
+    assert_eq!(database.value("select sum(failures) from reveille.jobs").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_crash_of_the_server_loses_no_job_and_leaves_none_reserved() {
     let mut server = Server::options().fsync(true).start().unwrap();
     let database = Database::connect(server.url("postgres")).await.unwrap();

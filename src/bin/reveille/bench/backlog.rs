@@ -7,8 +7,7 @@ use reveille::driver::{Ending, Marks, Settlement, WorkerInfo};
 use reveille::{Driver, Postgres};
 use serde_json::Value;
 
-use super::stage::Stage;
-use super::workers::{KIND, QUEUE};
+use super::stage::{KIND, QUEUE, Stage};
 use super::{Figures, percentiles};
 use crate::Failure;
 use crate::figures::rounded;

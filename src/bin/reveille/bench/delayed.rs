@@ -9,8 +9,8 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::stage::Stage;
-use super::workers::{NEVER, QUEUE};
+use super::stage::{QUEUE, Stage};
+use super::workers::NEVER;
 use super::{Figures, percentiles};
 use crate::Failure;
 

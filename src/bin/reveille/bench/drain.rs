@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::stage::{Stage, Work};
-use super::workers::{NEVER, QUEUE, Workers};
+use super::stage::{QUEUE, Stage, Work};
+use super::workers::{NEVER, Workers};
 use super::{Figures, raw};
 use crate::Failure;
 use crate::figures::rounded;

@@ -9,8 +9,8 @@ use reveille::{NewJob, enqueue, enqueue_all};
 use serde_json::Value;
 
 use super::Figures;
-use super::stage::Stage;
-use super::workers::{KIND, NEVER, QUEUE, Workers};
+use super::stage::{KIND, QUEUE, Stage};
+use super::workers::{NEVER, Workers};
 use crate::Failure;
 use crate::connection::duration;
 use crate::figures::rounded;

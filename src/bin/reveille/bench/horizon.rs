@@ -7,8 +7,8 @@ use reveille::job::Payload;
 use reveille::{NewJob, enqueue};
 use serde_json::Value;
 
-use super::stage::Stage;
-use super::workers::{KIND, NEVER, QUEUE, Workers};
+use super::stage::{KIND, QUEUE, Stage};
+use super::workers::{NEVER, Workers};
 use super::{Figures, drain, raw};
 use crate::Failure;
 use crate::figures::rounded;

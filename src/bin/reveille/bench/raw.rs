@@ -6,8 +6,7 @@ use deadpool_postgres::Client;
 use futures::future::try_join_all;
 use tokio_postgres::Statement;
 
-use super::stage::Stage;
-use super::workers::QUEUE;
+use super::stage::{QUEUE, Stage};
 use crate::Failure;
 
 /// How many rows a raw batch takes.

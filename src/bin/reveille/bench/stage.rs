@@ -4,10 +4,12 @@ use deadpool_postgres::Client;
 use reveille::dev::Server;
 use reveille::{Database, NewJob, enqueue_all, job::Payload};
 
-use super::workers;
 use crate::Failure;
 use crate::connection::Connection;
 
+pub const QUEUE: &str = "bench";
+/// Of the jobs that do nothing.
+pub const KIND: &str = "bench";
 /// How many jobs are enqueued in one statement when a queue is filled.
 const FILL: usize = 10_000;
 
@@ -75,7 +77,7 @@ impl Stage {
 
     /// The same, leaving the table as it is.
     pub async fn fill_quietly(&self, queue: &str, jobs: usize) -> Result<(), Failure> {
-        let job = NewJob { queue: queue.into(), ..NewJob::new(workers::KIND, Payload::encode(&())?) };
+        let job = NewJob { queue: queue.into(), ..NewJob::new(KIND, Payload::encode(&())?) };
         let mut left = jobs;
         while left > 0 {
             let batch = left.min(FILL);

@@ -11,12 +11,9 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::stage::Stage;
+use super::stage::{KIND, QUEUE, Stage};
 use crate::connection::Connection;
 use crate::{Failure, Outcome};
-
-pub const QUEUE: &str = "bench";
-pub const KIND: &str = "bench";
 
 /// So long that it never comes.
 pub const NEVER: Duration = Duration::from_secs(3600);
