@@ -57,6 +57,41 @@ pub async fn enqueue_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
     executor.insert("reveille", &jobs).await
 }
 
+/// Enqueue a great many jobs by COPY, all or none; returns how many.
+///
+/// The quickest way in, and it holds no more than a few of them in memory at a time: for an import, or a fan-out to every
+/// customer. In return there are no ids and no unique keys: where these are wanted, or the jobs are a few thousand at most,
+/// [`enqueue_all`] is simpler. A driver other than for Postgres enqueues them as `enqueue_all` does.
+///
+/// ```no_run
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)] struct SendWelcome { user_id: i64 }
+/// # impl reveille::Job for SendWelcome { const KIND: &'static str = "send_welcome"; }
+/// # async fn example(tx: &tokio_postgres::Transaction<'_>) -> reveille::Result<()> {
+/// let jobs: Vec<SendWelcome> = (1..=1_000_000).map(|user_id| SendWelcome { user_id }).collect();
+/// let enqueued = reveille::enqueue::copy_all(tx, &jobs).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// Invalid if a job could not be stored, or has a unique key. Jobs are looked at as they are sent, so that a transaction
+/// in which this fails can only be rolled back.
+pub async fn copy_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
+    executor: &E,
+    jobs: impl IntoIterator<Item = &'a J, IntoIter: Send>,
+) -> Result<u64> {
+    let mut jobs = jobs.into_iter().map(|job| {
+        let job = job.to_new_job()?;
+        job.check(MAX_PAYLOAD)?;
+        match job.unique_key {
+            Some(_) => Err(Error::invalid("COPY cannot enqueue a job with a unique key; use enqueue or enqueue_all")),
+            None => Ok(job),
+        }
+    });
+    executor.copy("reveille", &mut jobs).await
+}
+
 /// A job about to be enqueued: chain options, then await.
 #[must_use = "a job is enqueued only when this is awaited"]
 pub struct Enqueue<'a, E: ?Sized> {

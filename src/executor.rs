@@ -3,7 +3,10 @@
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use tokio_postgres::GenericClient;
+
 use crate::database::Database;
+use crate::database::copy::copy;
 use crate::database::insert::{Insert, enqueued};
 use crate::database::schema::Schema;
 use crate::error::Result;
@@ -16,7 +19,17 @@ pub trait Executor: Sync {
     /// Store jobs, all or none; one answer a job, in order. The schema is for clients, which do not know it: others do.
     #[doc(hidden)]
     fn insert<'a>(&'a self, schema: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>;
+
+    /// Store a great many jobs, all or none; returns how many.
+    #[doc(hidden)]
+    fn copy<'a>(&'a self, schema: &'a str, jobs: &'a mut Jobs<'_>) -> BoxFuture<'a, Result<u64>> {
+        async move { Ok(self.insert(schema, &jobs.collect::<Result<Vec<_>>>()?).await?.len() as u64) }.boxed()
+    }
 }
+
+/// Jobs, one after another.
+#[doc(hidden)]
+pub type Jobs<'a> = dyn Iterator<Item = Result<NewJob>> + Send + 'a;
 
 /// Clients of tokio-postgres keep no statements, so the statement goes in one round trip, unnamed.
 macro_rules! insert_unnamed {
@@ -28,6 +41,10 @@ macro_rules! insert_unnamed {
                     enqueued(self.query_typed(&insert.sql, &insert.typed()).await)
                 }
                 .boxed()
+            }
+
+            fn copy<'a>(&'a self, schema: &'a str, jobs: &'a mut Jobs<'_>) -> BoxFuture<'a, Result<u64>> {
+                copy(self.client(), schema, jobs).boxed()
             }
         }
     )+};
@@ -46,6 +63,10 @@ macro_rules! insert_prepared {
                 }
                 .boxed()
             }
+
+            fn copy<'a>(&'a self, schema: &'a str, jobs: &'a mut Jobs<'_>) -> BoxFuture<'a, Result<u64>> {
+                copy(self.client(), schema, jobs).boxed()
+            }
         }
     )+};
 }
@@ -56,5 +77,9 @@ insert_prepared!(deadpool_postgres::Client, deadpool_postgres::Transaction<'_>);
 impl Executor for Database {
     fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
         async move { self.client().await?.insert(self.schema().name(), jobs).await }.boxed()
+    }
+
+    fn copy<'a>(&'a self, _: &'a str, jobs: &'a mut Jobs<'_>) -> BoxFuture<'a, Result<u64>> {
+        async move { self.client().await?.copy(self.schema().name(), jobs).await }.boxed()
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod address;
 pub(crate) mod connect;
+pub(crate) mod copy;
 pub(crate) mod insert;
 pub(crate) mod migrate;
 mod pgpass;

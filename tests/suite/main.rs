@@ -5,6 +5,7 @@ mod harness;
 
 mod cli;
 mod conformance;
+mod copy;
 mod enqueue;
 mod exec;
 mod fence;

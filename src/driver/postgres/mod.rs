@@ -15,7 +15,7 @@ use tokio_postgres::{Client, Row};
 use super::{Beat, Claimed, Driver, IntoDriver, Marks, Peer, Rescue, Settlement, Signal, Silent, WorkerInfo};
 use crate::database::{Database, connect, migrate, take};
 use crate::error::{Error, Result};
-use crate::executor::Executor;
+use crate::executor::{Executor, Jobs};
 use crate::job::{Enqueued, NewJob};
 
 mod claim;
@@ -231,6 +231,10 @@ impl Driver for Postgres {
 impl Executor for Postgres {
     fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
         Driver::enqueue(self, jobs)
+    }
+
+    fn copy<'a>(&'a self, schema: &'a str, jobs: &'a mut Jobs<'_>) -> BoxFuture<'a, Result<u64>> {
+        self.database.copy(schema, jobs)
     }
 }
 
