@@ -73,7 +73,6 @@ enum Command {
     /// Print each bell as it rings.
     Listen(listen::Listen),
     /// Measure speed on this machine, beside baselines.
-    #[command(subcommand)]
     Bench(bench::Bench),
     #[command(hide = true)]
     BenchWorker(bench::BenchWorker),

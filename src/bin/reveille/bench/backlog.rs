@@ -20,9 +20,6 @@ pub struct Backlog {
     /// How many are delayed, at mixed priorities.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(0..=100_000_000))]
     delayed: u32,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub json: bool,
 }
 
 const WORKER: i64 = 1;

@@ -19,9 +19,6 @@ pub struct Delayed {
     /// How many jobs, each due at a random time within a few seconds.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     jobs: u32,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// In microseconds since the bench began.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::stage::{QUEUE, Stage, Work};
 use super::workers::{NEVER, Workers};
-use super::{Figures, raw};
+use super::{Figures, cpu, raw};
 use crate::Failure;
 use crate::figures::rounded;
 
@@ -19,15 +19,12 @@ pub struct Drain {
     /// How many jobs a worker runs at once.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     slots: u16,
-    /// How many worker processes; 1: this one.
+    /// How many worker processes.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     processes: u16,
     /// Whether finished jobs are kept.
     #[arg(long, value_enum, default_value = "on")]
     history: Switch,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,15 +49,16 @@ impl Drain {
         stage.fill(QUEUE, jobs).await?;
 
         let client = stage.client().await?;
+        // All are at rest, with their connections made, before the first job may start.
+        client.execute("select reveille.pause($1)", &[&QUEUE]).await?;
+        let workers = Workers::processes(stage, self.processes.into(), self.slots.into(), NEVER).await?;
+        until_asleep(&client, self.processes).await?;
         let before = Work::so_far(&client).await?;
         let began = Instant::now();
-        let slots = usize::from(self.slots);
-        let workers = match self.processes {
-            1 => Workers::here(&stage.database, slots, NEVER)?,
-            processes => Workers::processes(stage, processes.into(), slots, NEVER).await?,
-        };
+        client.execute("select reveille.resume($1)", &[&QUEUE]).await?;
         let looks = until_done(&client, self.jobs).await?;
         let per_second = f64::from(self.jobs) / began.elapsed().as_secs_f64();
+        let memory = workers.pids().into_iter().filter_map(cpu::peak_mib).fold(0.0, f64::max);
         workers.stop().await?;
         let after = Work::so_far(&client).await?;
 
@@ -74,12 +72,29 @@ impl Drain {
         figures.insert("naive_per_second".into(), rounded(naive));
         figures.insert("ratio".into(), rounded(per_second / floor));
         figures.insert("times_naive".into(), rounded(per_second / naive));
+        figures.insert("worker_memory_mib".into(), rounded(memory));
         let per_job = |sum: f64| rounded(sum / f64::from(self.jobs));
-        figures.insert("commits_per_job".into(), per_job(after.commits_since(&before) - looks));
+        let commits = per_job(after.commits_since(&before) - looks);
+        // The worker's statements are a transaction each.
+        figures.insert("statements_per_job".into(), commits.clone());
+        figures.insert("commits_per_job".into(), commits);
         figures.insert("wal_bytes_per_job".into(), per_job(after.wal_bytes_since(&before)));
         figures.insert("wal_images_per_job".into(), per_job(after.wal_images_since(&before)));
         Ok(figures)
     }
+}
+
+/// Waits until so many workers sleep.
+pub async fn until_asleep(client: &deadpool_postgres::Client, workers: u16) -> Result<(), Failure> {
+    let sql = client.prepare("select count(*) from reveille.sleepers").await?;
+    let began = Instant::now();
+    while client.query_one(&sql, &[]).await?.get::<_, i64>(0) < i64::from(workers) {
+        if began.elapsed() > STUCK {
+            return Err(Failure::Error("bench: the workers do not come to rest".into()));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
 }
 
 /// Waits until so many jobs are settled; returns how often it looked, which are commits too.

@@ -1,9 +1,15 @@
 //! `bench enqueue`: what the bell costs producers.
 
+use std::io::Cursor;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use deadpool_postgres::Client;
+use futures::SinkExt;
 use futures::future::try_join_all;
+use reveille::enqueue::copy_all;
 use reveille::job::Payload;
 use reveille::{NewJob, enqueue, enqueue_all};
 use serde_json::Value;
@@ -17,7 +23,7 @@ use crate::figures::rounded;
 
 #[derive(Args)]
 pub struct Enqueue {
-    /// A job a transaction, or a thousand in one statement.
+    /// A job a transaction, a thousand in one statement, or ten thousand by COPY.
     #[arg(long, value_enum, default_value = "single")]
     mode: Mode,
     /// How many connections enqueue at once.
@@ -29,15 +35,24 @@ pub struct Enqueue {
     /// How long each of the four rounds takes.
     #[arg(long, default_value = "3s", value_parser = duration, value_name = "DURATION")]
     round: Duration,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Mode {
     Single,
     All,
+    Copy,
+}
+
+impl Mode {
+    /// How many jobs are sent at a time.
+    fn batch(self) -> usize {
+        match self {
+            Mode::Single => 1,
+            Mode::All => 1000,
+            Mode::Copy => 10_000,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -47,8 +62,6 @@ enum Who {
     Busy,
 }
 
-/// How many jobs one statement takes in the mode `all`.
-const MANY: usize = 1000;
 /// How many jobs a busy worker has before it in the beginning.
 const BACKLOG: usize = 100_000;
 /// How often the baseline's worker looks, since no bell rings for it.
@@ -88,7 +101,8 @@ impl Enqueue {
             producers.push(stage.client().await?);
         }
         let began = Instant::now();
-        let sent = try_join_all(producers.iter().map(|client| self.produce(client, began + self.round))).await?;
+        let sent =
+            try_join_all(producers.iter().map(|client| self.produce(client, began + self.round, trigger))).await?;
         let per_second = sent.into_iter().sum::<u64>() as f64 / began.elapsed().as_secs_f64();
         drop(producers);
         if let Some(workers) = workers {
@@ -98,17 +112,28 @@ impl Enqueue {
         Ok(per_second)
     }
 
-    async fn produce(&self, client: &deadpool_postgres::Client, until: Instant) -> Result<u64, Failure> {
+    async fn produce(&self, client: &Client, until: Instant, trigger: bool) -> Result<u64, Failure> {
         let job = NewJob { queue: QUEUE.into(), ..NewJob::new(KIND, Payload::encode(&())?) };
-        let many = vec![job.clone(); MANY];
+        let batch = vec![job; self.mode.batch()];
+        let rows: Arc<[u8]> = format!("{QUEUE}\t{KIND}\tnull\n").repeat(batch.len()).into_bytes().into();
         let mut sent = 0;
         while Instant::now() < until {
             match self.mode {
-                Mode::Single => drop(enqueue(client, &job).await?),
-                Mode::All => drop(enqueue_all(client, &many).await?),
+                Mode::Single => drop(enqueue(client, &batch[0]).await?),
+                Mode::All => drop(enqueue_all(client, &batch).await?),
+                Mode::Copy if trigger => drop(copy_all(client, &batch).await?),
+                Mode::Copy => raw_copy(client, Arc::clone(&rows)).await?,
             }
-            sent += if self.mode == Mode::Single { 1 } else { MANY as u64 };
+            sent += batch.len() as u64;
         }
         Ok(sent)
     }
+}
+
+/// What COPY can do at best: rows made beforehand, of the columns that have no default.
+async fn raw_copy(client: &Client, rows: Arc<[u8]>) -> Result<(), Failure> {
+    let mut sink = pin!(client.copy_in("copy reveille.jobs (queue, kind, payload) from stdin").await?);
+    sink.send(Cursor::new(rows)).await?;
+    sink.finish().await?;
+    Ok(())
 }

@@ -21,9 +21,6 @@ pub struct Horizon {
     /// How many jobs each drain works.
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(10..=10_000_000))]
     jobs: u32,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// How long the slower ones are measured.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use futures::StreamExt;
 use reveille::driver::Signal;
 use reveille::{Driver, Job, Postgres, State, Worker, enqueue};
@@ -23,9 +23,15 @@ pub struct Latency {
     /// How many jobs, one after another.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     jobs: u32,
-    /// Print one JSON object.
-    #[arg(long)]
-    pub json: bool,
+    /// Whether the worker waits for the disk at each claim; the floor always does.
+    #[arg(long, value_enum, default_value = "async")]
+    claims: Claims,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Claims {
+    Durable,
+    Async,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,7 +57,7 @@ impl Latency {
         for round in 0..rounds {
             let jobs = self.jobs / rounds + u32::from(round < self.jobs % rounds);
             floor.extend(bare(stage, jobs).await?);
-            waits.extend(jobs_to_start(stage, jobs).await?);
+            waits.extend(jobs_to_start(stage, self.claims, jobs).await?);
         }
         floor.sort_by(f64::total_cmp);
         let mut figures = Figures::new();
@@ -69,11 +75,11 @@ async fn gap() {
     tokio::time::sleep(Duration::from_micros(fastrand::u64(5_000..20_000))).await;
 }
 
-async fn jobs_to_start(stage: &Stage, jobs: u32) -> Result<Vec<f64>, Failure> {
+async fn jobs_to_start(stage: &Stage, claims: Claims, jobs: u32) -> Result<Vec<f64>, Failure> {
     stage.empty().await?;
     let (started, mut starts) = mpsc::unbounded_channel::<Instant>();
-    let worker =
-        Worker::builder(stage.database.clone()).queue(QUEUE, 8).poll_interval(NEVER).state(started).handle(stamp);
+    let driver = Arc::new(Postgres::new(stage.database.clone())?.durable(claims == Claims::Durable)?);
+    let worker = Worker::builder(driver).queue(QUEUE, 8).poll_interval(NEVER).state(started).handle(stamp);
     let stop = CancellationToken::new();
     let working = tokio::spawn(worker.build()?.run_until(stop.clone().cancelled_owned()));
     let client = stage.client().await?;

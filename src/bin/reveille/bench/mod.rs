@@ -1,6 +1,7 @@
 //! Speed, measured on this machine: each figure beside a baseline from the same run.
 
 mod backlog;
+mod cpu;
 mod delayed;
 mod drain;
 mod enqueue;
@@ -9,9 +10,11 @@ mod idle;
 mod latency;
 mod raw;
 mod stage;
+mod steady;
+mod unruly;
 mod workers;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
 use crate::connection::Connection;
@@ -25,8 +28,17 @@ type Figures = Map<String, Value>;
 
 /// Measures on a throw-away Postgres with its default settings (fsync on); with --database-url, in a new database there,
 /// which is dropped afterwards.
+#[derive(Args)]
+pub struct Bench {
+    #[command(subcommand)]
+    what: What,
+    /// Print one JSON object.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
 #[derive(Subcommand)]
-pub enum Bench {
+enum What {
     /// Jobs worked a second, beside a raw loop of the same claims and deletes, and one that claims a row at a time.
     Drain(drain::Drain),
     /// From just before the enqueue to the start of the handler, on an idle queue, beside a bare INSERT with NOTIFY, heard
@@ -42,31 +54,29 @@ pub enum Bench {
     Backlog(backlog::Backlog),
     /// What workers cost that have nothing to do.
     Idle(idle::Idle),
+    /// Jobs at a fixed rate, whether or not the worker keeps up: how late they start, and what each costs.
+    Steady(steady::Steady),
+    /// How late jobs start whose transactions stay open, come in bursts, and take savepoints back, with the fallback poll an
+    /// hour away.
+    Unruly(unruly::Unruly),
 }
 
 impl Bench {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        let json = match &self {
-            Bench::Drain(command) => command.json,
-            Bench::Latency(command) => command.json,
-            Bench::Enqueue(command) => command.json,
-            Bench::Delayed(command) => command.json,
-            Bench::Horizon(command) => command.json,
-            Bench::Backlog(command) => command.json,
-            Bench::Idle(command) => command.json,
-        };
         let stage = stage::Stage::set(connection).await?;
-        let figures = match self {
-            Bench::Drain(command) => command.measure(&stage).await,
-            Bench::Latency(command) => command.measure(&stage).await,
-            Bench::Enqueue(command) => command.measure(&stage).await,
-            Bench::Delayed(command) => command.measure(&stage).await,
-            Bench::Horizon(command) => command.measure(&stage).await,
-            Bench::Backlog(command) => command.measure(&stage).await,
-            Bench::Idle(command) => command.measure(&stage).await,
+        let figures = match self.what {
+            What::Drain(command) => command.measure(&stage).await,
+            What::Latency(command) => command.measure(&stage).await,
+            What::Enqueue(command) => command.measure(&stage).await,
+            What::Delayed(command) => command.measure(&stage).await,
+            What::Horizon(command) => command.measure(&stage).await,
+            What::Backlog(command) => command.measure(&stage).await,
+            What::Idle(command) => command.measure(&stage).await,
+            What::Steady(command) => command.measure(&stage).await,
+            What::Unruly(command) => command.measure(&stage).await,
         };
         stage.clear().await?;
-        print(&figures?, json)?;
+        print(&figures?, self.json)?;
         Ok(())
     }
 }

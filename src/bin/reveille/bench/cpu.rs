@@ -1,0 +1,55 @@
+//! What processes cost.
+
+use std::fs;
+use std::path::Path;
+
+use super::stage::Stage;
+
+/// Ticks of the clock that the kernel counts processor time by.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Processor time used so far, in seconds.
+pub struct Cpu {
+    /// Of the processes that were asked about.
+    pub processes: f64,
+    /// Of all its processes; known only of a server of our own.
+    pub server: Option<f64>,
+}
+
+impl Cpu {
+    pub fn so_far(pids: &[u32], stage: &Stage) -> Cpu {
+        let processes = pids.iter().filter_map(|pid| used(&Path::new("/proc").join(pid.to_string()), false)).sum();
+        Cpu { processes, server: stage.postmaster().map(server) }
+    }
+}
+
+/// The postmaster's and its children's, with what ended children used.
+fn server(postmaster: u32) -> f64 {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    let children = processes.filter(|path| parent(path) == Some(postmaster)).filter_map(|path| used(&path, false));
+    children.sum::<f64>() + used(&Path::new("/proc").join(postmaster.to_string()), true).unwrap_or_default()
+}
+
+/// The fields of `/proc/…/stat` from the state on, which is the third; see proc(5).
+fn stat(process: &Path) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    Some(stat.rsplit_once(") ")?.1.split(' ').map(str::to_owned).collect())
+}
+
+fn parent(process: &Path) -> Option<u32> {
+    stat(process)?.get(1)?.parse().ok()
+}
+
+fn used(process: &Path, with_ended_children: bool) -> Option<f64> {
+    let fields = stat(process)?;
+    let ticks = |place: usize| fields.get(place).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or_default();
+    let own = ticks(11) + ticks(12);
+    Some((own + if with_ended_children { ticks(13) + ticks(14) } else { 0.0 }) / TICKS_PER_SECOND)
+}
+
+/// The most memory that a process has had resident, in MiB.
+pub fn peak_mib(pid: u32) -> Option<f64> {
+    let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
+}

@@ -1,0 +1,142 @@
+//! `bench steady`: an open loop at a fixed rate.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use futures::future::try_join_all;
+use reveille::{Job, State, Worker, enqueue_all};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::cpu::Cpu;
+use super::drain::{Switch, until_asleep, until_done};
+use super::stage::{QUEUE, Stage, Work};
+use super::workers::NEVER;
+use super::{Figures, percentiles};
+use crate::Failure;
+use crate::figures::rounded;
+
+#[derive(Args)]
+pub struct Steady {
+    /// How many jobs a second are enqueued.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    rate: u32,
+    /// For how long.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    seconds: u32,
+    /// How many jobs the worker runs at once.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
+    slots: u16,
+    /// Whether finished jobs are kept.
+    #[arg(long, value_enum, default_value = "off")]
+    history: Switch,
+}
+
+/// How many connections enqueue, in turns.
+const PRODUCERS: u32 = 2;
+/// How often there is something to enqueue.
+const TICK: Duration = Duration::from_millis(10);
+/// How long a job takes.
+const WORK: Duration = Duration::from_millis(1);
+
+/// When it was to be enqueued, in microseconds since the bench began.
+#[derive(Serialize, Deserialize)]
+struct Tick(u64);
+
+impl Job for Tick {
+    const KIND: &'static str = "tick";
+    const QUEUE: &'static str = QUEUE;
+}
+
+/// When each job was to be enqueued, and how many milliseconds later it started.
+#[derive(Clone)]
+struct Starts {
+    began: Instant,
+    starts: Arc<Mutex<Vec<(u64, f64)>>>,
+}
+
+async fn tick(Tick(scheduled): Tick, State(starts): State<Starts>) {
+    let late = starts.began.elapsed().as_secs_f64() * 1000.0 - scheduled as f64 / 1000.0;
+    starts.starts.lock().unwrap_or_else(PoisonError::into_inner).push((scheduled, late));
+    tokio::time::sleep(WORK).await;
+}
+
+impl Steady {
+    pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
+        if self.history == Switch::Off {
+            stage.run("insert into reveille.queues (name, retention) values ('bench', '0')").await?;
+        }
+        let client = stage.client().await?;
+        let starts = Starts { began: Instant::now(), starts: Arc::default() };
+        let worker = Worker::builder(stage.database.clone()).queue(QUEUE, self.slots.into()).poll_interval(NEVER);
+        let stop = CancellationToken::new();
+        let working = worker.state(starts.clone()).handle(tick).build()?.run_until(stop.clone().cancelled_owned());
+        let working = tokio::spawn(working);
+        until_asleep(&client, 1).await?;
+
+        let (before, cpu) = (Work::so_far(&client).await?, Cpu::so_far(&[std::process::id()], stage));
+        let sent_from = starts.began.elapsed();
+        let sent = try_join_all((0..PRODUCERS).map(|n| self.produce(stage, starts.began, sent_from, n))).await?;
+        let jobs: u32 = sent.into_iter().sum();
+        until_done(&client, jobs).await?;
+        let seconds = (starts.began.elapsed() - sent_from).as_secs_f64();
+        let now = Cpu::so_far(&[std::process::id()], stage);
+        stop.cancel();
+        working.await.map_err(|error| error.to_string())??;
+        let after = Work::so_far(&client).await?;
+
+        let mut figures = Figures::new();
+        figures.insert("rate".into(), Value::from(self.rate));
+        figures.insert("seconds".into(), rounded(seconds));
+        figures.insert("jobs".into(), Value::from(jobs));
+        figures.insert("per_second".into(), rounded(f64::from(jobs) / seconds));
+        let starts = std::mem::take(&mut *starts.starts.lock().unwrap_or_else(PoisonError::into_inner));
+        latencies(&mut figures, starts);
+        let per_job = |sum: f64| rounded(sum / f64::from(jobs));
+        figures.insert("client_cpu_us_per_job".into(), per_job((now.processes - cpu.processes) * 1e6));
+        if let (Some(before), Some(now)) = (cpu.server, now.server) {
+            figures.insert("server_cpu_us_per_job".into(), per_job((now - before) * 1e6));
+        }
+        figures.insert("commits_per_job".into(), per_job(after.commits_since(&before)));
+        figures.insert("wal_bytes_per_job".into(), per_job(after.wal_bytes_since(&before)));
+        figures.insert("wal_images_per_job".into(), per_job(after.wal_images_since(&before)));
+        let sql = "select n_dead_tup, pg_total_relation_size(relid) from pg_stat_user_tables
+            where relid = 'reveille.jobs'::regclass";
+        let row = client.query_one(sql, &[]).await?;
+        figures.insert("dead_rows".into(), Value::from(row.get::<_, i64>(0)));
+        figures.insert("table_bytes".into(), Value::from(row.get::<_, i64>(1)));
+        Ok(figures)
+    }
+
+    /// Enqueues its share at each tick, at once if it is late; returns how many.
+    async fn produce(&self, stage: &Stage, began: Instant, from: Duration, n: u32) -> Result<u32, Failure> {
+        let client = stage.client().await?;
+        let ticks = self.seconds * (1000 / TICK.as_millis() as u32);
+        let mut sent = 0;
+        for tick in (0..ticks).filter(|tick| tick % PRODUCERS == n) {
+            let scheduled = from + TICK * tick;
+            tokio::time::sleep_until((began + scheduled).into()).await;
+            // As many as are to have been sent by the end of this tick, less those of the ticks before.
+            let due = |ticks: u32| u64::from(self.rate) * u64::from(ticks) * TICK.as_millis() as u64 / 1000;
+            let batch: Vec<Tick> = (due(tick)..due(tick + 1)).map(|_| Tick(scheduled.as_micros() as u64)).collect();
+            sent += enqueue_all(&client, &batch).await?.len() as u32;
+        }
+        Ok(sent)
+    }
+}
+
+/// Of all jobs; and the 99th percentile of the first and the last quarter of the time, which show a growth.
+fn latencies(figures: &mut Figures, mut starts: Vec<(u64, f64)>) {
+    starts.sort_by_key(|(scheduled, _)| *scheduled);
+    let quarter = starts.len().div_ceil(4);
+    let p99 = |part: &[(u64, f64)]| {
+        let mut late: Vec<f64> = part.iter().map(|(_, late)| *late).collect();
+        late.sort_by(f64::total_cmp);
+        rounded(crate::figures::percentile(&late, 99))
+    };
+    figures.insert("first_quarter_p99_ms".into(), p99(&starts[..quarter]));
+    figures.insert("last_quarter_p99_ms".into(), p99(&starts[starts.len() - quarter..]));
+    percentiles(figures, "", starts.into_iter().map(|(_, late)| late).collect());
+}

@@ -1,0 +1,212 @@
+//! `bench unruly`: how late jobs start whose producers do as they like.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use deadpool_postgres::{Client, Transaction};
+use futures::StreamExt;
+use futures::future::try_join_all;
+use reveille::driver::Signal;
+use reveille::{Driver, Job, Postgres, State, Worker, enqueue, enqueue_all};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::drain::until_asleep;
+use super::stage::{QUEUE, Stage};
+use super::workers::NEVER;
+use super::{Figures, percentiles};
+use crate::Failure;
+use crate::figures::rounded;
+
+#[derive(Args)]
+pub struct Unruly {
+    /// For how long.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    seconds: u32,
+    /// How many connections enqueue.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=40))]
+    producers: u16,
+    /// Hold a snapshot all the while, so that dead rows pile up.
+    #[arg(long)]
+    snapshot: bool,
+}
+
+/// The longest that a transaction stays open, and that a producer is silent.
+const LONGEST: Duration = Duration::from_secs(2);
+/// How often the control is sent.
+const CONTROL_EVERY: Duration = Duration::from_millis(20);
+/// How long to wait for the last jobs.
+const LOST: Duration = Duration::from_secs(30);
+
+#[derive(Serialize, Deserialize)]
+struct Number(u64);
+
+impl Job for Number {
+    const KIND: &'static str = "number";
+    const QUEUE: &'static str = QUEUE;
+}
+
+type Started = mpsc::UnboundedSender<(u64, Instant)>;
+
+async fn start(Number(number): Number, State(started): State<Started>) {
+    let _ = started.send((number, Instant::now()));
+}
+
+impl Unruly {
+    pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
+        let holder = stage.client().await?;
+        if self.snapshot {
+            holder.batch_execute("begin isolation level repeatable read; select count(*) from reveille.jobs").await?;
+        }
+        let (started, mut starts) = mpsc::unbounded_channel();
+        let worker = Worker::builder(stage.database.clone()).queue(QUEUE, 64).poll_interval(NEVER).state(started);
+        let stop = CancellationToken::new();
+        let working = tokio::spawn(worker.handle(start).build()?.run_until(stop.clone().cancelled_owned()));
+        let client = stage.client().await?;
+        until_asleep(&client, 1).await?;
+
+        let until = Instant::now() + Duration::from_secs(self.seconds.into());
+        let controlling = tokio::spawn(control(stage.database.clone(), stop.clone()));
+        let committed = try_join_all((0..self.producers).map(|n| produce(stage, n.into(), until))).await?;
+        let mut committed: HashMap<u64, Instant> = committed.into_iter().flatten().collect();
+        let (jobs, mut waits, mut unexpected) = (committed.len(), Vec::new(), 0);
+        while !committed.is_empty() {
+            let Ok(Some((number, at))) = tokio::time::timeout(LOST, starts.recv()).await else { break };
+            match committed.remove(&number) {
+                Some(commit) => waits.push((commit, at)),
+                None => unexpected += 1,
+            }
+        }
+        stop.cancel();
+        working.await.map_err(|error| error.to_string())??;
+        let controls = controlling.await.map_err(|error| error.to_string())??;
+
+        let mut figures = Figures::new();
+        figures.insert("jobs".into(), Value::from(jobs));
+        figures.insert("lost".into(), Value::from(committed.len()));
+        figures.insert("unexpected".into(), Value::from(unexpected));
+        let excess = waits.iter().map(|wait| milliseconds(wait) - slowest(&controls, wait)).fold(0.0, f64::max);
+        percentiles(&mut figures, "", waits.iter().map(milliseconds).collect());
+        percentiles(&mut figures, "control_", controls.iter().map(milliseconds).collect());
+        figures.insert("max_beyond_control_ms".into(), rounded(excess));
+        Ok(figures)
+    }
+}
+
+/// From and until when something was on its way.
+type Wait = (Instant, Instant);
+
+/// None at all, if it started before the producer heard of its commit.
+fn milliseconds((from, until): &Wait) -> f64 {
+    until.saturating_duration_since(*from).as_secs_f64() * 1000.0
+}
+
+/// The longest that a control took which was on its way at the same moment.
+fn slowest(controls: &[Wait], (from, until): &Wait) -> f64 {
+    let during = controls.iter().filter(|(sent, heard)| sent <= until && heard >= from);
+    during.map(milliseconds).fold(0.0, f64::max)
+}
+
+/// A plain notification from one connection to another, again and again.
+async fn control(database: reveille::Database, stop: CancellationToken) -> Result<Vec<Wait>, Failure> {
+    let client = database.client().await?;
+    let mut heard = Postgres::new(database)?.listen().await?;
+    let mut waits = Vec::new();
+    while !stop.is_cancelled() {
+        let sent = Instant::now();
+        client.execute("select pg_notify('reveille.bell', 'control')", &[]).await?;
+        while let Some(signal) = heard.next().await {
+            if signal? == Signal::Bell("control".into()) {
+                break;
+            }
+        }
+        waits.push((sent, Instant::now()));
+        tokio::time::sleep(CONTROL_EVERY).await;
+    }
+    Ok(waits)
+}
+
+/// Commits jobs in ways that differ, with silences in between; returns when it heard of each job's commit.
+async fn produce(stage: &Stage, n: u64, until: Instant) -> Result<Vec<(u64, Instant)>, Failure> {
+    let mut client = stage.client().await?;
+    let mut producer = Producer { next: n << 40, committed: Vec::new() };
+    while Instant::now() < until {
+        match fastrand::u8(0..10) {
+            0..5 => producer.transaction(&mut client, up_to(LONGEST)).await?,
+            5..8 => {
+                for _ in 0..fastrand::u32(1..300) {
+                    producer.transaction(&mut client, Duration::ZERO).await?;
+                }
+            }
+            _ => {
+                let number = producer.number();
+                enqueue(&client, &Number(number)).await?;
+                producer.committed.push((number, Instant::now()));
+            }
+        }
+        tokio::time::sleep(up_to(LONGEST)).await;
+    }
+    Ok(producer.committed)
+}
+
+/// A random time, more often a short one.
+fn up_to(longest: Duration) -> Duration {
+    longest.mul_f64(fastrand::f64().powi(3))
+}
+
+struct Producer {
+    /// The number of the next job, different from all others'.
+    next: u64,
+    committed: Vec<(u64, Instant)>,
+}
+
+impl Producer {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// One transaction, open for so long: of any isolation level, with jobs in the beginning, in a savepoint that may be taken
+    /// back, and in the end; one in ten is rolled back.
+    async fn transaction(&mut self, client: &mut Client, open: Duration) -> Result<(), Failure> {
+        use tokio_postgres::IsolationLevel::{ReadCommitted, RepeatableRead, Serializable};
+        let level = [ReadCommitted, ReadCommitted, RepeatableRead, Serializable][fastrand::usize(0..4)];
+        let mut tx = client.build_transaction().isolation_level(level).start().await?;
+        let mut numbers = Vec::new();
+        if fastrand::bool() {
+            numbers.extend(self.jobs(&tx).await?);
+        }
+        if fastrand::bool() {
+            let savepoint = tx.transaction().await?;
+            let inner = self.jobs(&savepoint).await?;
+            tokio::time::sleep(open / 2).await;
+            if fastrand::bool() {
+                savepoint.rollback().await?;
+            } else {
+                savepoint.commit().await?;
+                numbers.extend(inner);
+            }
+        } else {
+            tokio::time::sleep(open / 2).await;
+        }
+        tokio::time::sleep(open / 2).await;
+        if numbers.is_empty() || fastrand::bool() {
+            numbers.extend(self.jobs(&tx).await?);
+        }
+        if fastrand::u8(0..10) == 0 {
+            return Ok(tx.rollback().await?);
+        }
+        tx.commit().await?;
+        self.committed.extend(numbers.into_iter().map(|number| (number, Instant::now())));
+        Ok(())
+    }
+
+    async fn jobs(&mut self, tx: &Transaction<'_>) -> Result<Vec<u64>, Failure> {
+        let numbers: Vec<u64> = (0..fastrand::u8(1..4)).map(|_| self.number()).collect();
+        enqueue_all(tx, &numbers.iter().copied().map(Number).collect::<Vec<_>>()).await?;
+        Ok(numbers)
+    }
+}
