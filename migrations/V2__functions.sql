@@ -26,20 +26,21 @@ create function reveille.ring_after_insert() returns trigger
     language plpgsql volatile
 as $$
 begin
-    -- The question that every enqueue pays for is kept as cheap as can be. An older snapshot may not show who sleeps.
-    if pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed' or exists (
-        select from inserted join reveille.sleepers on sleepers.queue operator(pg_catalog.=) inserted.queue
-    ) then
-        if pg_catalog.current_setting('reveille.bell', true) operator(pg_catalog.=) 'off' then
-            return null;
-        end if;
-        -- Equal notifications of a transaction are folded into one.
+    -- Every enqueue pays for this question. Equal notifications of a transaction are folded into one.
+    if pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.=) 'read committed' then
         perform pg_catalog.pg_notify('reveille.bell', inserted.queue)
         from inserted
-        where (
-                exists (select from reveille.sleepers where sleepers.queue operator(pg_catalog.=) inserted.queue)
-                or pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
-            )
+        where exists (select from reveille.sleepers where sleepers.queue operator(pg_catalog.=) inserted.queue)
+            and pg_catalog.current_setting('reveille.bell', true) is distinct from 'off'
+            and not exists (
+                select from reveille.queues as silent
+                where silent.name operator(pg_catalog.=) inserted.queue and not silent.bell
+            );
+    else
+        -- An older snapshot may not show who has gone to sleep meanwhile.
+        perform pg_catalog.pg_notify('reveille.bell', inserted.queue)
+        from inserted
+        where pg_catalog.current_setting('reveille.bell', true) is distinct from 'off'
             and not exists (
                 select from reveille.queues as silent
                 where silent.name operator(pg_catalog.=) inserted.queue and not silent.bell
