@@ -3,13 +3,14 @@
 --   $1 bigint   worker
 --   $2 boolean  whether it is stopping
 --
--- One row: whether its own row still stands, the other workers with their last heartbeat, and which of its running jobs
--- are to be cancelled.
+-- One row: whether its own row still stands, the other workers with their last heartbeat, how many of them work a queue of
+-- its own, and which of its running jobs are to be cancelled.
 with beat as (
-    update reveille.workers set last_seen_at = clock_timestamp(), stopping = $2 where id = $1 returning id
+    update reveille.workers set last_seen_at = clock_timestamp(), stopping = $2 where id = $1 returning id, queues
 )
 select
     exists (select from beat) as alive,
     array(select id from reveille.workers where id <> $1 order by id) as peers,
     array(select last_seen_at from reveille.workers where id <> $1 order by id) as seen,
+    (select count(*) from reveille.workers, beat where workers.id <> $1 and workers.queues && beat.queues) as sharing,
     array(select id from reveille.jobs where reserved_at is not null and reserved_by = $1 and cancel_requested_at is not null) as cancel

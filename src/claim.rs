@@ -1,18 +1,18 @@
 //! The claimer of one queue: looks for due jobs whenever there is a reason to, and starts as many as there are free slots.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::driver::{Driver, Marks};
 use crate::error::Result;
+use crate::look::{Claims, Look, LookBack};
 use crate::marks::LowWater;
 use crate::sleeper::Sleeper;
 use crate::slots::Slots;
+use crate::wake::Reason;
 
 /// At most so many jobs in one claim.
 const LARGEST_CLAIM: usize = 500;
@@ -21,25 +21,32 @@ const FULL_FOR_LONG: Duration = Duration::from_millis(50);
 /// How soon to look again for a job that is due but locked by somebody else: at first, and at most.
 const LOCKED: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
-/// What the claimers of one worker share.
-pub(crate) struct Claims {
-    pub(crate) driver: Arc<dyn Driver>,
-    /// The worker's id, which changes if it is declared dead.
-    pub(crate) worker: Arc<AtomicI64>,
-    /// Read while a claim is under way: what is reserved may not be known to be held yet.
-    pub(crate) under_way: RwLock<()>,
-    /// The answer to a claim was lost: what it reserved has to be put back.
-    pub(crate) answer_lost: Notify,
-}
-
 /// Claims the jobs of one queue.
 pub(crate) struct Claimer {
     pub(crate) claims: Arc<Claims>,
-    pub(crate) queue: String,
+    pub(crate) queue: Arc<str>,
     pub(crate) slots: Slots,
     pub(crate) low_water: LowWater,
     pub(crate) sleeper: Sleeper,
+    /// How many other workers work the same queues.
+    pub(crate) sharing: Arc<AtomicUsize>,
     pub(crate) stop: CancellationToken,
+    pub(crate) under_way: UnderWay,
+}
+
+/// What a claimer has begun and will come back to.
+#[derive(Default)]
+pub(crate) struct UnderWay {
+    next: Option<Look>,
+    look_back: Option<LookBack>,
+}
+
+/// What a look has found.
+enum Looked {
+    /// As many as there was room for: there may be more.
+    Full,
+    /// All that were due.
+    Short { found: bool, due_in: Option<Duration> },
 }
 
 impl Claimer {
@@ -48,14 +55,14 @@ impl Claimer {
         let stop = self.stop.clone();
         let mut backoff = Backoff::new("claim jobs");
         let mut locked = LOCKED.0;
-        while let Some(room) = stop.run_until_cancelled(self.room()).await {
-            let looked = match room {
-                Ok(room) => self.look(room.min(LARGEST_CLAIM)).await,
+        while let Some(look) = stop.run_until_cancelled(self.next_look()).await {
+            let looked = match look {
+                Ok(look) => self.finish(look).await,
                 Err(error) => Err(error),
             };
             let (found, due_in) = match looked {
-                Ok(Look::Full) => continue,
-                Ok(Look::Short { found, due_in }) => (found, due_in),
+                Ok(Looked::Full) => continue,
+                Ok(Looked::Short { found, due_in }) => (found, due_in),
                 Err(error) => {
                     self.low_water.forget();
                     stop.run_until_cancelled(tokio::time::sleep(backoff.failed(&error))).await;
@@ -75,57 +82,91 @@ impl Claimer {
                 due_in
             };
             let reason = stop.run_until_cancelled(self.sleeper.rest(found, due_in)).await;
-            tracing::trace!(queue = self.queue, ?reason, "woken");
+            tracing::trace!(queue = &*self.queue, ?reason, "woken");
+            // With the bell armed, nothing appears that it does not ring for.
+            if !(self.sleeper.is_asleep() && reason == Some(Reason::Due)) {
+                self.low_water.stir();
+            }
+        }
+        self.end().await;
+    }
+
+    /// The look that is under way, or a new one, as soon as there is room.
+    async fn next_look(&mut self) -> Result<Look> {
+        self.look_back().await?;
+        if let Some(next) = self.under_way.next.take() {
+            return Ok(next);
+        }
+        let room = match tokio::time::timeout(FULL_FOR_LONG, self.slots.room()).await {
+            Ok(room) => room,
+            Err(_) => {
+                self.sleeper.disarm().await?;
+                self.slots.room().await
+            }
+        };
+        Ok(self.look(room))
+    }
+
+    fn look(&self, room: usize) -> Look {
+        Look::new(&self.claims, &self.queue, room.min(LARGEST_CLAIM), self.low_water.start())
+    }
+
+    /// Takes the jobs of a look; where there may be more, and room for them, with the next look under way.
+    async fn finish(&mut self, look: Look) -> Result<Looked> {
+        let (wanted, start) = (look.wanted, look.start);
+        let found = look.end().await?;
+        self.low_water.learn(start, &found.claimed, wanted, found.took);
+        let count = found.claimed.jobs.len();
+        if count >= wanted {
+            let room = self.slots.room_beside(count);
+            self.under_way.next = (room > 0).then(|| self.look(room).in_background());
+        }
+        self.slots.take(found.claimed.jobs);
+        drop(found.under_way);
+        if count >= wanted {
+            self.low_water.stir();
+            self.sleeper.look_was_full().await?;
+            return Ok(Looked::Full);
+        }
+        // One that is under way wakes the claimer at its end.
+        let until_look_back = match self.under_way.look_back {
+            Some(_) => None,
+            None => self.low_water.until_look_back(self.sharing()),
+        };
+        let due_in = found.claimed.due_in.into_iter().chain(until_look_back).min();
+        Ok(Looked::Short { found: count > 0, due_in })
+    }
+
+    /// Learns from a look below the marks that is over, and begins another one when it is time.
+    async fn look_back(&mut self) -> Result<()> {
+        if let Some(over) = self.under_way.look_back.take_if(|look_back| look_back.is_over()) {
+            let from = over.from;
+            let (heads, took) = over.end().await?;
+            self.low_water.looked_back(from, heads, took);
+        }
+        if self.under_way.look_back.is_none()
+            && let Some(from) = self.low_water.look_back(self.sharing())
+        {
+            let look_back = LookBack::begin(&self.claims, &self.queue, from, self.sleeper.wake.nudge());
+            self.under_way.look_back = Some(look_back);
+        }
+        Ok(())
+    }
+
+    fn sharing(&self) -> usize {
+        self.sharing.load(Ordering::Relaxed)
+    }
+
+    /// Gives back what has not started.
+    async fn end(mut self) {
+        if let Some(next) = self.under_way.next.take()
+            && let Ok(found) = next.end().await
+        {
+            self.slots.hold(found.claimed.jobs);
         }
         if let Err(error) = self.sleeper.disarm().await {
             tracing::debug!(%error, "the bell stays armed until this worker has taken its leave");
         }
         self.slots.give_back().await;
     }
-
-    /// Waits until there is room for more jobs.
-    async fn room(&mut self) -> Result<usize> {
-        match tokio::time::timeout(FULL_FOR_LONG, self.slots.room()).await {
-            Ok(room) => Ok(room),
-            Err(_) => {
-                self.sleeper.disarm().await?;
-                Ok(self.slots.room().await)
-            }
-        }
-    }
-
-    /// One claim, its jobs started; and if it found nothing above the marks, another one that sweeps.
-    async fn look(&mut self, wanted: usize) -> Result<Look> {
-        let start = self.low_water.start();
-        let began = Instant::now();
-        let claimed = {
-            let _under_way = self.claims.under_way.read().await;
-            let worker = self.claims.worker.load(Ordering::Acquire);
-            let claimed = match self.claims.driver.claim(worker, &self.queue, wanted, start).await {
-                Ok(claimed) => claimed,
-                Err(error) => {
-                    self.claims.answer_lost.notify_one();
-                    return Err(error);
-                }
-            };
-            self.low_water.learn(start, &claimed, wanted, began.elapsed());
-            claimed
-        };
-        let count = claimed.jobs.len();
-        self.slots.take(claimed.jobs);
-        if count >= wanted {
-            self.sleeper.look_was_full().await?;
-            return Ok(Look::Full);
-        }
-        let until_sweep = if start == Marks::default() { None } else { Some(self.low_water.until_sweep()) };
-        let due_in = claimed.due_in.into_iter().chain(until_sweep).min();
-        Ok(Look::Short { found: count > 0, due_in })
-    }
-}
-
-enum Look {
-    /// As many as there was room for: there may be more.
-    Full,
-    /// All that were due.
-    Short { found: bool, due_in: Option<Duration> },
 }

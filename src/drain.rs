@@ -59,6 +59,7 @@ impl Worker {
             id: Arc::new(AtomicI64::new(id)),
             held: Arc::clone(&held),
             bells: Arc::new(Bells::new([])),
+            sharing: Arc::default(),
             stopping: Arc::new(AtomicBool::new(false)),
             interval: self.options.heartbeat,
             dead_after: self.options.dead_after(),

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ pub(crate) struct Lease {
     pub(crate) held: Arc<Held>,
     /// Rung when the worker begins anew: under its new id it has no bell armed.
     pub(crate) bells: Arc<Bells>,
+    /// How many others work the same queues, for those who claim.
+    pub(crate) sharing: Arc<AtomicUsize>,
     /// Whether it takes no more jobs.
     pub(crate) stopping: Arc<AtomicBool>,
     pub(crate) interval: Duration,
@@ -86,6 +88,7 @@ impl Lease {
             *looked_for_orphans = None;
             return self.begin_anew().await;
         }
+        self.sharing.store(beat.sharing, Ordering::Relaxed);
         beat.cancel.into_iter().for_each(|id| self.held.cancel(id));
         let now = Instant::now();
         let dead = watch.dead(&beat.peers, now, self.dead_after);

@@ -26,6 +26,7 @@ mod wake;
 mod attempt;
 mod claim;
 mod lease;
+mod look;
 mod marks;
 mod settle;
 mod sleeper;

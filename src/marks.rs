@@ -9,52 +9,113 @@ use crate::driver::{Claimed, Mark, Marks};
 const SLACK: Duration = Duration::from_millis(50);
 /// What counts as recent. Further back only a sweep looks for what a long transaction left.
 const RECENT: Duration = Duration::from_secs(1);
-/// How often a busy claimer sweeps, at most.
-const SWEEP_EVERY: Duration = Duration::from_millis(50);
-/// Sweeps take no more than this part of the time: a twentieth.
-const SWEEP_SHARE: u32 = 20;
+/// How far below the marks to look for what came a little late.
+const NEAR: Duration = Duration::from_secs(2);
+/// How often to look below the marks, at most.
+const EVERY: Duration = Duration::from_millis(50);
+/// The part of the time that looking below the marks may take, of all workers of a queue together: a twentieth.
+const SHARE: u32 = 20;
 /// A sweep this quick is as good as any other look.
 const CHEAP: Duration = Duration::from_millis(3);
 
-/// A claimer's low-water marks. They are a hint: whatever lies below them is found by a sweep, which looks from the very start.
+/// A claimer's low-water marks. They are a hint: what lies below them is found by looks back, or by a sweep, which is a claim
+/// that looks from the very start.
 #[derive(Default)]
 pub(crate) struct LowWater {
     marks: Marks,
-    swept: Option<Swept>,
-    /// The last look left something.
+    /// The last look from the very start.
+    whole: Option<Turn>,
+    /// The last look back to a little below the marks.
+    near: Option<Turn>,
+    /// The last claim left something.
     busy: bool,
 }
 
-struct Swept {
+/// A look at the whole queue, or back to a little below the marks.
+struct Turn {
     at: Instant,
     took: Duration,
+    /// Jobs may have appeared there since.
+    again: bool,
+    /// By which the rest until the next one is made longer or shorter, so that workers that share a queue take turns.
+    jitter: f64,
+}
+
+impl Turn {
+    fn ended(took: Duration) -> Turn {
+        Turn { at: Instant::now(), took, again: true, jitter: fastrand::f64() }
+    }
+
+    /// How long until another one is affordable; `None` if there is no need for one.
+    fn until_next(&self, sharing: usize) -> Option<Duration> {
+        let rest = EVERY.max(self.took.saturating_mul(SHARE));
+        // Of several that draw lots, the first comes about as soon as one alone would.
+        let rest = if sharing == 0 { rest } else { rest.mul_f64(self.jitter * (sharing + 1) as f64) };
+        self.again.then(|| rest.saturating_sub(self.at.elapsed()))
+    }
+
+    fn is_due(&self, sharing: usize) -> bool {
+        self.until_next(sharing).is_some_and(|rest| rest.is_zero())
+    }
 }
 
 impl LowWater {
-    /// From where the next look starts: nowhere in particular, if it is to be a sweep.
+    /// From where the next claim starts: from nowhere in particular, which is a sweep, if that is cheap or was never made.
     pub(crate) fn start(&self) -> Marks {
-        if self.until_sweep().is_zero() { Marks::default() } else { self.marks }
+        match &self.whole {
+            Some(whole) if self.busy || whole.took > CHEAP => self.marks,
+            _ => Marks::default(),
+        }
     }
 
-    /// How long until a sweep is affordable.
-    pub(crate) fn until_sweep(&self) -> Duration {
-        let Some(swept) = &self.swept else { return Duration::ZERO };
-        let every = match (self.busy, swept.took <= CHEAP) {
-            (false, true) => Duration::ZERO,
-            _ => SWEEP_EVERY.max(swept.took * SWEEP_SHARE),
-        };
-        every.saturating_sub(swept.at.elapsed())
+    /// Jobs may have appeared anywhere since the last look.
+    pub(crate) fn stir(&mut self) {
+        self.whole.iter_mut().chain(&mut self.near).for_each(|turn| turn.again = true);
+    }
+
+    /// How long until it is time to look back; `None`: no need to. `sharing`: how many other workers do the same.
+    pub(crate) fn until_look_back(&self, sharing: usize) -> Option<Duration> {
+        let whole = self.whole.as_ref().filter(|_| self.start() != Marks::default())?;
+        let near = self.near.as_ref().map_or(Some(Duration::ZERO), |near| near.until_next(sharing));
+        near.into_iter().chain(whole.until_next(sharing)).min()
+    }
+
+    /// From where to look back, if it is time to.
+    pub(crate) fn look_back(&mut self, sharing: usize) -> Option<Marks> {
+        if self.start() == Marks::default() {
+            return None;
+        }
+        if let Some(whole) = self.whole.as_mut().filter(|whole| whole.is_due(sharing)) {
+            whole.again = false;
+            return Some(Marks::default());
+        }
+        if self.near.as_ref().is_some_and(|near| !near.is_due(sharing)) {
+            return None;
+        }
+        self.near.get_or_insert(Turn::ended(Duration::ZERO)).again = false;
+        Some(self.marks.map(|mark| mark.map(|mark| Mark { available_at: mark.available_at - NEAR, id: 0 })))
+    }
+
+    /// A look back from there has found where the levels begin, if there is anything due: the next claim starts no later.
+    pub(crate) fn looked_back(&mut self, from: Marks, heads: Marks, took: Duration) {
+        for (mark, head) in self.marks.iter_mut().zip(heads) {
+            *mark = head.map_or(*mark, |head| mark.map(|mark| mark.min(head)));
+        }
+        let turn = if from == Marks::default() { &mut self.whole } else { &mut self.near };
+        if let Some(turn) = turn {
+            *turn = Turn { again: turn.again, ..Turn::ended(took) };
+        }
     }
 
     /// A reason to mistrust the marks: sweep next, whatever it costs.
     pub(crate) fn forget(&mut self) {
-        self.swept = None;
+        self.whole = None;
     }
 
     /// What a look from `start` has found, which could have found `limit`.
     pub(crate) fn learn(&mut self, start: Marks, claimed: &Claimed, limit: usize, took: Duration) {
         if start == Marks::default() {
-            self.swept = Some(Swept { at: Instant::now(), took });
+            self.whole = Some(Turn::ended(took));
         }
         self.busy = claimed.jobs.len() >= limit;
         let Some(now) = claimed.looked_at else { return };
@@ -140,13 +201,52 @@ mod tests {
         assert_eq!(low.start(), [Some(Mark { available_at: at(100) - SLACK, id: 0 }); 4]);
     }
 
+    const DEAR: Duration = Duration::from_millis(500);
+
     #[test]
-    fn a_dear_sweep_is_followed_by_a_longer_rest() {
+    fn a_dear_sweep_is_followed_by_looks_back_that_take_their_share_of_the_time() {
         let mut low = LowWater::default();
-        low.learn(Marks::default(), &claimed(vec![]), 10, Duration::from_millis(500));
-        assert!(low.until_sweep() > Duration::from_secs(9), "{:?}", low.until_sweep());
+        low.learn(Marks::default(), &claimed(vec![]), 10, DEAR);
+        assert_ne!(low.start(), Marks::default());
+        let near = low.look_back(0).unwrap();
+        assert_eq!(
+            near,
+            [Some(Mark { available_at: at(100) - SLACK - NEAR, id: 0 }); 4],
+            "a little is affordable at once"
+        );
+        low.looked_back(near, Marks::default(), QUICK);
+        assert_eq!(low.look_back(0), None);
+        let until = low.until_look_back(0).unwrap();
+        assert!(until > Duration::from_secs(9), "{until:?}");
+        let (lots, shortest) = (1000, Duration::from_secs(10));
+        let later = (0..lots).filter(|_| {
+            low.whole = Some(Turn::ended(DEAR));
+            low.until_look_back(3).unwrap() > shortest
+        });
+        assert!((600..900).contains(&later.count()), "of four workers, three look later than one alone would");
+        low.stir();
+        assert!(low.until_look_back(0).unwrap() <= EVERY);
+    }
+
+    #[test]
+    fn what_a_look_back_finds_is_where_the_next_claim_starts() {
+        let mut low = LowWater::default();
+        low.learn(Marks::default(), &claimed(vec![]), 10, DEAR);
+        let late = Mark { available_at: at(42), id: 7 };
+        low.looked_back(Marks::default(), [None, Some(late), None, None], DEAR);
+        let edge = Some(Mark { available_at: at(100) - SLACK, id: 0 });
+        assert_eq!(low.start(), [edge, Some(late), edge, edge]);
+        low.looked_back(Marks::default(), [Some(Mark { available_at: at(101), id: 8 }); 4], DEAR);
+        assert_eq!(low.start(), [edge, Some(late), edge, edge], "a mark never moves up by it");
+    }
+
+    #[test]
+    fn when_marks_are_mistrusted_the_next_look_is_a_sweep() {
+        let mut low = LowWater::default();
+        low.learn(Marks::default(), &claimed(vec![]), 10, DEAR);
         low.forget();
-        assert_eq!(low.until_sweep(), Duration::ZERO);
+        assert_eq!(low.start(), Marks::default());
+        assert_eq!((low.look_back(0), low.until_look_back(0)), (None, None));
     }
 
     #[test]

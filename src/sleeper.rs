@@ -4,7 +4,7 @@
 //! bell, and then looks until no transaction is left that began before and so may commit in silence.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
@@ -12,16 +12,20 @@ use crate::driver::{Driver, Silent};
 use crate::error::Result;
 use crate::wake::{Hearing, Reason, Wake};
 
-/// How long a claimer that looks by itself rests between two looks.
-const NAP: Duration = Duration::from_millis(3);
-/// How long nothing must have been found before it goes to sleep.
-const QUIET: Duration = Duration::from_millis(20);
+/// How long a claimer that looks by itself rests between two looks, times the number of workers that do so in turns; and the
+/// longest that this may come to.
+const NAP: (Duration, Duration) = (Duration::from_millis(3), Duration::from_millis(50));
+/// It goes to sleep when of so many looks no more than one in so many found something: with the nap above, 80 times a second.
+const CALM: (u32, u32) = (32, 4);
 /// How long it stays awake at least, so that the bell is armed at most about once a second.
 const AWAKE: Duration = Duration::from_secs(1);
 /// This many wake-ups within this time, and it stays awake.
 const BUSY: (u32, Duration) = (32, Duration::from_millis(100));
 /// A look that brought as many jobs as it asked for stands for this many of them.
 const FULL_LOOK: u32 = 8;
+/// Where several workers hear the same bell: how much longer one waits before it looks, for each time in a row that others
+/// were quicker, and at most how many times that.
+const BEHIND: (Duration, u32) = (Duration::from_millis(1), 8);
 /// Between two looks for silent transactions: this part of the time waited so far, and at least this.
 const LOOK_AGAIN: (u32, Duration) = (20, Duration::from_millis(1));
 
@@ -29,20 +33,22 @@ const LOOK_AGAIN: (u32, Duration) = (20, Duration::from_millis(1));
 pub(crate) struct Sleeper {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) worker: Arc<AtomicI64>,
-    pub(crate) queue: String,
+    pub(crate) queue: Arc<str>,
     pub(crate) wake: Wake,
+    /// How many other workers work the same queues.
+    pub(crate) sharing: Arc<AtomicUsize>,
     pub(crate) state: State,
     pub(crate) backoff: Backoff,
 }
 
 /// Where it stands between waking and sleeping.
 pub(crate) enum State {
-    /// It looks by itself; the bell does not ring.
-    Awake { since: Option<Instant>, quiet_since: Option<Instant> },
+    /// It looks by itself; the bell does not ring. `since`: when it was disarmed, if it was.
+    Awake { since: Option<Instant>, looks: u32, finds: u32 },
     /// The bell rings, but not for what these will commit.
     Arming { armed: Armed, silent: Vec<Silent> },
     /// The bell rings for everything.
-    Asleep { armed: Armed },
+    Asleep { armed: Armed, beaten: u32 },
 }
 
 /// For whom the bell was armed, and how often it has rung of late.
@@ -57,7 +63,7 @@ pub(crate) struct Armed {
 
 impl State {
     pub(crate) fn new() -> State {
-        State::Awake { since: None, quiet_since: None }
+        State::Awake { since: None, looks: 0, finds: 0 }
     }
 }
 
@@ -89,13 +95,18 @@ impl Sleeper {
             self.state = State::new();
         }
         match &mut self.state {
-            State::Awake { since, quiet_since } => {
-                if found {
-                    *quiet_since = None;
+            State::Awake { since, looks, finds } => {
+                (*looks, *finds) = (*looks + 1, *finds + u32::from(found));
+                let (enough, share) = CALM;
+                let calm = match since {
+                    None => !found,
+                    Some(since) => *looks >= enough && *finds <= *looks / share && now - *since >= AWAKE,
+                };
+                if *looks >= enough {
+                    (*looks, *finds) = (0, 0);
                 }
-                let quiet = now - *quiet_since.get_or_insert(now) >= QUIET;
-                if !quiet || since.is_some_and(|since| now - since < AWAKE) {
-                    return Ok(self.wake.next(Some(sooner(due_in, NAP))).await);
+                if !calm {
+                    return Ok(self.wake.next(Some(sooner(due_in, self.nap()))).await);
                 }
                 let silent = self.driver.arm(worker, &self.queue).await?;
                 let armed = Armed { at: now, worker, hearing, rings: 0, counted_from: now };
@@ -104,8 +115,8 @@ impl Sleeper {
             }
             // Looked since the last of them was gone: nothing can come in silence any more.
             State::Arming { armed, silent } if silent.is_empty() => {
-                self.state = State::Asleep { armed: *armed };
-                self.sleep(due_in).await
+                self.state = State::Asleep { armed: *armed, beaten: 0 };
+                self.sleep(found, due_in).await
             }
             State::Arming { armed, silent } => {
                 *silent = self.driver.still_silent(silent).await?;
@@ -115,22 +126,39 @@ impl Sleeper {
                 let (share, least) = LOOK_AGAIN;
                 Ok(self.wake.next(Some(sooner(due_in, (armed.at.elapsed() / share).max(least)))).await)
             }
-            State::Asleep { .. } => self.sleep(due_in).await,
+            State::Asleep { .. } => self.sleep(found, due_in).await,
         }
     }
 
-    async fn sleep(&mut self, due_in: Option<Duration>) -> Result<Reason> {
+    async fn sleep(&mut self, found: bool, due_in: Option<Duration>) -> Result<Reason> {
         let reason = self.wake.next(due_in).await;
         if reason == Reason::Bell {
+            self.let_others_go_first(found).await;
             self.stir(1).await?;
         }
         Ok(reason)
     }
 
+    /// If others have been quicker of late, they are given a moment, so that not all look at once.
+    async fn let_others_go_first(&mut self, found: bool) {
+        let State::Asleep { beaten, .. } = &mut self.state else { return };
+        let (moment, most) = BEHIND;
+        *beaten = if found { 0 } else { (*beaten + 1).min(most) };
+        if *beaten > 1 && self.sharing.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(moment.mul_f64(fastrand::f64() * f64::from(*beaten))).await;
+        }
+    }
+
+    fn nap(&self) -> Duration {
+        let (nap, longest) = NAP;
+        let workers = u32::try_from(self.sharing.load(Ordering::Relaxed) + 1).unwrap_or(u32::MAX);
+        nap.saturating_mul(workers).min(longest)
+    }
+
     /// There was something to do: if that keeps happening, the bell is not needed.
     async fn stir(&mut self, wakeups: u32) -> Result<()> {
         let (many, within) = BUSY;
-        let (State::Arming { armed, .. } | State::Asleep { armed }) = &mut self.state else { return Ok(()) };
+        let (State::Arming { armed, .. } | State::Asleep { armed, .. }) = &mut self.state else { return Ok(()) };
         if armed.counted_from.elapsed() > within {
             (armed.rings, armed.counted_from) = (0, Instant::now());
         }
@@ -140,8 +168,8 @@ impl Sleeper {
 
     /// A look brought as many jobs as it asked for.
     pub(crate) async fn look_was_full(&mut self) -> Result<()> {
-        if let State::Awake { quiet_since, .. } = &mut self.state {
-            *quiet_since = None;
+        if let State::Awake { looks, finds, .. } = &mut self.state {
+            (*looks, *finds) = (*looks + FULL_LOOK, *finds + FULL_LOOK);
         }
         self.stir(FULL_LOOK).await
     }
@@ -150,15 +178,20 @@ impl Sleeper {
     pub(crate) async fn disarm(&mut self) -> Result<()> {
         if let Some(Armed { worker, .. }) = self.armed() {
             self.driver.disarm(worker, &self.queue).await?;
-            self.state = State::Awake { since: Some(Instant::now()), quiet_since: None };
+            self.state = State::Awake { since: Some(Instant::now()), looks: 0, finds: 0 };
         }
         Ok(())
+    }
+
+    /// Whether the bell rings for everything.
+    pub(crate) fn is_asleep(&self) -> bool {
+        matches!(self.state, State::Asleep { .. })
     }
 
     fn armed(&self) -> Option<Armed> {
         match self.state {
             State::Awake { .. } => None,
-            State::Arming { armed, .. } | State::Asleep { armed } => Some(armed),
+            State::Arming { armed, .. } | State::Asleep { armed, .. } => Some(armed),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The slots of one queue: so many of its jobs run at once, and where they are quick, some wait here for their turn.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,12 @@ use crate::job::ReservedJob;
 
 /// How long a full worker gathers freed slots, so that it claims in batches and not one by one.
 const GATHER: Duration = Duration::from_millis(2);
-/// Jobs that are expected to start within this time are claimed ahead.
-const AHEAD: Duration = Duration::from_millis(10);
+/// Jobs that are expected to start within this time are claimed ahead, times the number of workers that do so in turns; and
+/// the longest that this may come to.
+const AHEAD: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 /// At most so many.
-const MOST_AHEAD: usize = 500;
-/// Those that have not started after so long go back: the jobs before them are not as quick as they were.
+const MOST_AHEAD: usize = 1000;
+/// If for so long none of them starts, they go back: the jobs before them are not as quick as they were.
 const STUCK: Duration = Duration::from_millis(100);
 
 type Claimed = (ReservedJob, Hold);
@@ -31,6 +33,8 @@ pub(crate) struct Slots {
     count: usize,
     free: Arc<Semaphore>,
     pace: Pace,
+    /// How many other workers work the same queues.
+    sharing: Arc<AtomicUsize>,
 }
 
 /// Jobs that wait for a slot.
@@ -47,15 +51,16 @@ impl Slots {
         attempts: Arc<Attempts>,
         endings: mpsc::Sender<Settlement>,
         running: TaskTracker,
+        sharing: Arc<AtomicUsize>,
     ) -> Slots {
         let ahead = Arc::new(Ahead { jobs: Mutex::default(), started: Notify::new(), endings });
-        Slots { attempts, running, ahead, count, free: Arc::new(Semaphore::new(count)), pace: Pace::new() }
+        Slots { attempts, running, ahead, count, free: Arc::new(Semaphore::new(count)), pace: Pace::new(), sharing }
     }
 
     /// Waits until more jobs can be taken, and when many can soon, a moment longer; returns how many.
     pub(crate) async fn room(&mut self) -> usize {
         loop {
-            let most_ahead = self.pace.ahead(self.count);
+            let most_ahead = self.most_ahead();
             let waiting = self.ahead.lock().len();
             if most_ahead > 0 && waiting <= most_ahead / 2 {
                 return self.free.available_permits() + most_ahead - waiting;
@@ -63,10 +68,9 @@ impl Slots {
             if waiting == 0 {
                 break;
             }
-            let left = STUCK.saturating_sub(self.pace.last.elapsed());
-            if tokio::time::timeout(left, self.ahead.started.notified()).await.is_err() {
+            if tokio::time::timeout(STUCK, self.ahead.started.notified()).await.is_err() {
                 self.pace = Pace::new();
-                self.give_back().await;
+                self.ahead.give_back().await;
             }
         }
         if self.free.available_permits() == 0 {
@@ -80,43 +84,64 @@ impl Slots {
         self.free.available_permits()
     }
 
-    /// Starts as many of these jobs as there are free slots; the others wait for theirs. All are held from here on.
+    /// How many jobs to claim beyond the slots.
+    fn most_ahead(&self) -> usize {
+        let (time, longest) = AHEAD;
+        let workers = u32::try_from(self.sharing.load(Ordering::Relaxed) + 1).unwrap_or(u32::MAX);
+        self.pace.ahead(self.count, time.saturating_mul(workers).min(longest))
+    }
+
+    /// How many more can be claimed while so many are about to be taken: none, if not enough for a claim to be worth it.
+    pub(crate) fn room_beside(&self, taken: usize) -> usize {
+        let places = self.free.available_permits() + self.most_ahead();
+        let room = places.saturating_sub(self.ahead.lock().len() + taken);
+        if room >= taken / 2 { room } else { 0 }
+    }
+
+    /// Holds these jobs, and starts as many as there are free slots; the others wait for theirs.
     pub(crate) fn take(&mut self, jobs: Vec<ReservedJob>) {
         self.pace.took(jobs.len());
-        let mut jobs = jobs.into_iter().map(|job| {
-            let hold = self.attempts.hold(&job);
-            (job, hold)
-        });
+        self.hold(jobs);
         while let Ok(slot) = Arc::clone(&self.free).try_acquire_owned() {
-            // Those that have waited longer come first.
-            match self.ahead.next().or_else(|| jobs.next()) {
+            match self.ahead.next() {
                 Some(first) => self.start(first, slot),
                 None => break,
             }
         }
+    }
+
+    /// Holds these jobs, and starts none.
+    pub(crate) fn hold(&self, jobs: Vec<ReservedJob>) {
+        let jobs = jobs.into_iter().map(|job| {
+            let hold = self.attempts.hold(&job);
+            (job, hold)
+        });
         self.ahead.lock().extend(jobs);
     }
 
     /// Runs one job after another in one slot, until none waits.
     fn start(&self, first: Claimed, slot: OwnedSemaphorePermit) {
-        let (attempts, ahead) = (Arc::clone(&self.attempts), Arc::clone(&self.ahead));
+        let (attempts, ahead, free) = (Arc::clone(&self.attempts), Arc::clone(&self.ahead), Arc::clone(&self.free));
         self.running.spawn(async move {
-            let mut next = Some(first);
-            while let Some((job, hold)) = next {
-                ahead.ended(attempts.make(job, hold).await).await;
-                next = ahead.next();
+            let (mut next, mut slot) = (Some(first), Some(slot));
+            while slot.is_some() {
+                while let Some((job, hold)) = next {
+                    ahead.ended(attempts.make(job, hold).await).await;
+                    next = ahead.next();
+                }
+                drop(slot.take());
+                // Some may have come to wait since, and found no slot free.
+                if !ahead.lock().is_empty() {
+                    slot = Arc::clone(&free).try_acquire_owned().ok();
+                    next = slot.as_ref().and_then(|_| ahead.next());
+                }
             }
-            drop(slot);
         });
     }
 
     /// Gives back what has not started, at no cost.
     pub(crate) async fn give_back(&self) {
-        while let Some((job, _)) = self.ahead.next() {
-            let ending = Ending::Waiting { failure: None, delay: Duration::ZERO };
-            let (waited, ran) = (job.waited(), Duration::ZERO);
-            self.ahead.ended(Settlement { reservation: job.reservation, ending, waited, ran }).await;
-        }
+        self.ahead.give_back().await;
     }
 }
 
@@ -129,6 +154,16 @@ impl Ahead {
             self.started.notify_one();
         }
         next
+    }
+
+    /// Gives them back. May be dropped in the middle: each job either waits still, or is on its way back.
+    async fn give_back(&self) {
+        while let Ok(place) = self.endings.reserve().await {
+            let Some((job, _)) = self.next() else { return };
+            let ending = Ending::Waiting { failure: None, delay: Duration::ZERO };
+            let (waited, ran) = (job.waited(), Duration::ZERO);
+            place.send(Settlement { reservation: job.reservation, ending, waited, ran });
+        }
     }
 
     async fn ended(&self, settlement: Settlement) {
@@ -159,23 +194,64 @@ impl Pace {
         self.last = Instant::now();
     }
 
-    /// How many jobs to claim beyond the slots: none, unless all the slots are expected to turn over within a moment.
-    fn ahead(&self, slots: usize) -> usize {
-        let expected = (self.per_second * AHEAD.as_secs_f64()) as usize;
+    /// How many jobs to claim beyond the slots: none, unless all the slots are expected to turn over within that time.
+    fn ahead(&self, slots: usize, time: Duration) -> usize {
+        let expected = (self.per_second * time.as_secs_f64()) as usize;
         if expected > slots { expected.min(MOST_AHEAD) } else { 0 }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::held::Held;
+    use crate::job::{Payload, Priority, Reservation};
+
+    fn claimed(id: i64) -> Claimed {
+        let now = SystemTime::now();
+        let reservation = Reservation { id, worker: 1, attempt: 1, reserved_at: now };
+        let job = ReservedJob {
+            reservation,
+            queue: "q".into(),
+            kind: "k".into(),
+            payload: Payload::encode(&()).unwrap(),
+            priority: Priority::Normal,
+            failures: 0,
+            max_attempts: 1,
+            available_at: now,
+            created_at: now,
+            key: None,
+            tags: vec![],
+            metadata: None,
+            timeout: None,
+            cancel_requested: false,
+        };
+        (job, Held::default().take(reservation, false))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn giving_back_can_be_broken_off_and_loses_no_job() {
+        let (endings, mut inbox) = mpsc::channel(2);
+        let ahead = Ahead { jobs: Mutex::new((0..10).map(claimed).collect()), started: Notify::new(), endings };
+        let mut back = 0;
+        while back < 10 {
+            let given = tokio::time::timeout(Duration::from_millis(1), ahead.give_back()).await;
+            assert!(given.is_err(), "there is no room for all of them");
+            while inbox.try_recv().is_ok() {
+                back += 1;
+            }
+            assert_eq!(back + ahead.lock().len(), 10);
+        }
+    }
 
     #[test]
     fn only_quick_jobs_are_claimed_ahead() {
-        let pace = |per_second| Pace { last: Instant::now(), per_second };
-        assert_eq!(pace(0.0).ahead(1), 0);
-        assert_eq!(pace(1000.0).ahead(64), 0, "ten of them start in the next moment, into free slots");
-        assert_eq!(pace(10_000.0).ahead(64), 100);
-        assert_eq!(pace(1e9).ahead(64), MOST_AHEAD);
+        let ahead = |per_second, slots| Pace { last: Instant::now(), per_second }.ahead(slots, AHEAD.0);
+        assert_eq!(ahead(0.0, 1), 0);
+        assert_eq!(ahead(1000.0, 64), 0, "ten of them start in the next moment, into free slots");
+        assert_eq!(ahead(10_000.0, 64), 100);
+        assert_eq!(ahead(1e9, 64), MOST_AHEAD);
     }
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::claim::Claims;
 use crate::error::Result;
 use crate::held::Held;
+use crate::look::Claims;
 
 /// How often both are done.
 const EVERY: Duration = Duration::from_secs(60);

@@ -54,7 +54,7 @@ impl Bells {
     /// The wake-up of one queue's claimer. With `listen` off nobody listens, and it polls at its own interval.
     pub(crate) fn wake(&self, queue: &str, poll: Duration, listen: bool) -> Wake {
         let bell = self.queues.get(queue).cloned().unwrap_or_default();
-        Wake { bell, hearing: listen.then(|| self.hearing.subscribe()), poll }
+        Wake { bell, nudge: Arc::default(), hearing: listen.then(|| self.hearing.subscribe()), poll }
     }
 }
 
@@ -63,7 +63,7 @@ impl Bells {
 pub(crate) enum Reason {
     /// The bell rang, or the listener is back.
     Bell,
-    /// The next delayed job is due.
+    /// The next delayed job is due, or it is time to look for another reason of the claimer's own.
     Due,
     /// It is time for the fallback poll.
     Poll,
@@ -74,11 +74,17 @@ pub(crate) enum Reason {
 /// Wakes one queue's claimer.
 pub(crate) struct Wake {
     bell: Arc<Notify>,
+    nudge: Arc<Notify>,
     hearing: Option<watch::Receiver<Hearing>>,
     poll: Duration,
 }
 
 impl Wake {
+    /// For the claimer's own tasks: wakes it as if something were due.
+    pub(crate) fn nudge(&self) -> Arc<Notify> {
+        Arc::clone(&self.nudge)
+    }
+
     /// Whether bells are heard; `None` if nobody is to listen.
     pub(crate) fn hearing(&self) -> Option<Hearing> {
         self.hearing.as_ref().map(|hearing| *hearing.borrow())
@@ -88,6 +94,7 @@ impl Wake {
     pub(crate) async fn next(&mut self, due_in: Option<Duration>) -> Reason {
         tokio::select! {
             () = self.bell.notified() => Reason::Bell,
+            () = self.nudge.notified() => Reason::Due,
             () = sleep(due_in) => Reason::Due,
             () = poll(self.poll, self.hearing.as_mut()) => Reason::Poll,
         }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, RwLock, Semaphore, mpsc};
@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::attempt::Attempts;
 use crate::backoff::Backoff;
-use crate::claim::{Claimer, Claims};
+use crate::claim::{Claimer, UnderWay};
 use crate::driver::{Driver, IntoDriver, WorkerInfo};
 use crate::error::{Error, Result};
 use crate::extract::{Context, States};
@@ -20,6 +20,7 @@ use crate::handler::{Handler, Handlers};
 use crate::held::Held;
 use crate::job::check_name;
 use crate::lease::{Lease, random_id};
+use crate::look::Claims;
 use crate::marks::LowWater;
 use crate::outcome::IntoOutcome;
 use crate::retry::RetryPolicy;
@@ -269,12 +270,14 @@ impl Crew {
         let id = Arc::new(AtomicI64::new(info.id));
         let stopping = Arc::new(AtomicBool::new(false));
         let bells = Arc::new(Bells::new(queues.iter().map(|(name, _)| name.as_str())));
+        let sharing = Arc::new(AtomicUsize::new(0));
         let heartbeat = Lease {
             bells: Arc::clone(&bells),
             driver: Arc::clone(&driver),
             worker: info,
             id: Arc::clone(&id),
             held: Arc::clone(&held),
+            sharing: Arc::clone(&sharing),
             stopping: Arc::clone(&stopping),
             interval: options.heartbeat,
             dead_after: options.dead_after(),
@@ -288,7 +291,7 @@ impl Crew {
         let claims = Arc::new(Claims {
             driver: Arc::clone(&driver),
             worker: Arc::clone(&id),
-            under_way: RwLock::new(()),
+            under_way: Arc::new(RwLock::new(())),
             answer_lost: Notify::new(),
         });
 
@@ -298,21 +301,25 @@ impl Crew {
         }
         let stop_claiming = CancellationToken::new();
         let claimers = queues.into_iter().map(|(queue, slots)| {
+            let queue: Arc<str> = queue.into();
             let sleeper = Sleeper {
                 driver: Arc::clone(&driver),
                 worker: Arc::clone(&id),
-                queue: queue.clone(),
+                queue: Arc::clone(&queue),
+                sharing: Arc::clone(&sharing),
                 wake: bells.wake(&queue, options.poll_interval, options.listen),
                 state: State::new(),
                 backoff: Backoff::new("arm the bell"),
             };
             let claimer = Claimer {
                 claims: Arc::clone(&claims),
-                slots: Slots::new(slots, Arc::clone(&attempts), endings.clone(), running.clone()),
+                slots: Slots::new(slots, Arc::clone(&attempts), endings.clone(), running.clone(), Arc::clone(&sharing)),
                 low_water: LowWater::default(),
                 queue,
                 sleeper,
+                sharing: Arc::clone(&sharing),
                 stop: stop_claiming.clone(),
+                under_way: UnderWay::default(),
             };
             tokio::spawn(claimer.run())
         });

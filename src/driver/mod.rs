@@ -37,6 +37,10 @@ pub trait Driver: Send + Sync + 'static {
     /// a paused queue.
     fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize, from: Marks) -> BoxFuture<'a, Result<Claimed>>;
 
+    /// Where the jobs of a queue that are due and not reserved begin, at or above the marks; `None` for a level that has none.
+    /// A driver that has no use for marks says `None` for all.
+    fn heads<'a>(&'a self, queue: &'a str, from: Marks) -> BoxFuture<'a, Result<Marks>>;
+
     /// A worker is about to sleep on a queue: signal it from here on. Returns who may still make work possible without a
     /// signal, having begun before.
     fn arm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<Vec<Silent>>>;
@@ -141,6 +145,8 @@ pub struct Beat {
     pub alive: bool,
     /// The other workers.
     pub peers: Vec<Peer>,
+    /// How many of them work a queue that this worker works.
+    pub sharing: usize,
     /// Which of its running jobs are to be cancelled.
     pub cancel: Vec<i64>,
 }

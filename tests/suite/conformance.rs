@@ -374,6 +374,16 @@ conforms! {
         assert_eq!(store.fate(id).await, json!(["lost", 4, 4]));
     }
 
+    async fn a_worker_hears_how_many_others_work_its_queues(store: &Store) {
+        store.register(1).await;
+        store.register(2).await;
+        let other = WorkerInfo { id: 3, host: "test".into(), pid: 1, queues: vec!["other".into()], slots: 1 };
+        store.driver().register(&other).await.unwrap();
+        let beat = store.driver().beat(1, false).await.unwrap();
+        assert_eq!((beat.peers.len(), beat.sharing), (2, 1));
+        assert_eq!(store.driver().beat(3, false).await.unwrap().sharing, 0);
+    }
+
     async fn a_worker_seen_since_it_was_watched_is_left_alone(store: &Store) {
         store.register(1).await;
         store.register(2).await;

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 
 /// Top to bottom; files of one layer may not import each other unless they stand in order.
-const ORDER: [&str; 28] = [
+const ORDER: [&str; 29] = [
     "error", "retry", "payload", "job", "outcome", "database", "executor", "driver", "enqueue", "extract", "handler",
-    "backoff", "held", "wake", "listener", "sleeper", "marks", "attempt", "slots", "settle", "claim", "lease",
+    "backoff", "held", "wake", "listener", "sleeper", "look", "marks", "attempt", "slots", "settle", "claim", "lease",
     "upkeep", "worker", "drain", "admin", "dev", "lib",
 ];
 

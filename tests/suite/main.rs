@@ -10,6 +10,7 @@ mod enqueue;
 mod exec;
 mod fence;
 mod layers;
+mod looks;
 mod migrate;
 mod model;
 mod rescue;

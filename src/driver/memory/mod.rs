@@ -153,8 +153,12 @@ impl Driver for Memory {
     }
 
     fn register<'a>(&'a self, worker: &'a WorkerInfo) -> BoxFuture<'a, Result<()>> {
-        self.store().register(worker.id);
+        self.store().register(worker);
         done(())
+    }
+
+    fn heads<'a>(&'a self, _: &'a str, _: Marks) -> BoxFuture<'a, Result<Marks>> {
+        done(Marks::default())
     }
 
     fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize, _: Marks) -> BoxFuture<'a, Result<Claimed>> {

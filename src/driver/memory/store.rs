@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::kept::{Clock, FAR, Kept, Place, later};
 use super::{JobState, StoredJob};
-use crate::driver::{Beat, Ending, Failure, Peer, Reason, Rescue, Settlement, Signal};
+use crate::driver::{Beat, Ending, Failure, Peer, Reason, Rescue, Settlement, Signal, WorkerInfo};
 use crate::error::{Error, Result};
 use crate::job::{Due, Enqueued, NewJob, Priority, Reservation, ReservedJob, UniqueMode, UniqueUntil};
 
@@ -24,9 +24,15 @@ pub(super) struct Store {
     /// The live job of a kind and unique key.
     unique: HashMap<(String, String), i64>,
     last_id: i64,
-    workers: BTreeMap<i64, SystemTime>,
+    workers: BTreeMap<i64, Known>,
     paused: HashSet<String>,
     listeners: Vec<UnboundedSender<Signal>>,
+}
+
+/// What a worker said of itself, and when it last did.
+struct Known {
+    queues: Vec<String>,
+    last_seen_at: SystemTime,
 }
 
 /// Looking, and what people ask for.
@@ -238,20 +244,25 @@ impl Store {
         true
     }
 
-    pub(super) fn register(&mut self, worker: i64) {
-        let now = self.clock.now();
-        self.workers.insert(worker, now);
+    pub(super) fn register(&mut self, worker: &WorkerInfo) {
+        let known = Known { queues: worker.queues.clone(), last_seen_at: self.clock.now() };
+        self.workers.insert(worker.id, known);
     }
 
     pub(super) fn beat(&mut self, worker: i64) -> Beat {
         let now = self.clock.now();
-        let alive = self.workers.get_mut(&worker).map(|seen| *seen = now).is_some();
-        let others = self.workers.iter().filter(|(id, _)| **id != worker);
+        let own = self.workers.get_mut(&worker).map(|known| {
+            known.last_seen_at = now;
+            known.queues.clone()
+        });
+        let others = || self.workers.iter().filter(|(id, _)| **id != worker);
+        let shares = |known: &Known| own.iter().flatten().any(|queue| known.queues.contains(queue));
         let holds = |kept: &&Kept| kept.reservation.is_some_and(|reservation| reservation.worker == worker);
         let asked = self.jobs.values().filter(|kept| kept.cancel_requested).filter(holds);
         Beat {
-            alive,
-            peers: others.map(|(&id, &last_seen_at)| Peer { id, last_seen_at }).collect(),
+            alive: own.is_some(),
+            peers: others().map(|(&id, known)| Peer { id, last_seen_at: known.last_seen_at }).collect(),
+            sharing: others().filter(|(_, known)| shares(known)).count(),
             cancel: asked.map(|kept| kept.stored.id).collect(),
         }
     }
@@ -259,7 +270,7 @@ impl Store {
     pub(super) fn rescue(&mut self, dead: &[Peer]) -> Rescue {
         let mut rescue = Rescue::default();
         for peer in dead {
-            if self.workers.get(&peer.id) == Some(&peer.last_seen_at) {
+            if self.workers.get(&peer.id).is_some_and(|known| known.last_seen_at == peer.last_seen_at) {
                 self.workers.remove(&peer.id);
                 rescue.workers.push(peer.id);
             }
@@ -336,7 +347,7 @@ impl Store {
         kept.ended_at = Some(now);
     }
 
-    fn reserved(&self, which: impl Fn(&Reservation, &BTreeMap<i64, SystemTime>) -> bool) -> Vec<i64> {
+    fn reserved(&self, which: impl Fn(&Reservation, &BTreeMap<i64, Known>) -> bool) -> Vec<i64> {
         let reservations = self.jobs.values().filter_map(|kept| kept.reservation);
         reservations.filter(|reservation| which(reservation, &self.workers)).map(|reservation| reservation.id).collect()
     }

@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use tokio_postgres::Row;
-use tokio_postgres::types::Timestamp;
+use tokio_postgres::types::{Timestamp, ToSql};
 
 use super::Postgres;
-use crate::driver::{Claimed, Marks};
+use crate::driver::{Claimed, Mark, Marks};
 use crate::error::{Error, Result};
 use crate::job::{Priority, Reservation, ReservedJob};
 
@@ -31,13 +31,21 @@ mod column {
     pub const LOOKED_AT: usize = 16;
 }
 
+/// The marks as parameters: due times, and ids.
+struct Places([Timestamp<SystemTime>; 4], [i64; 4]);
+
+impl Places {
+    fn of(marks: Marks) -> Places {
+        let times = marks.map(|mark| mark.map_or(Timestamp::NegInfinity, |mark| Timestamp::Value(mark.available_at)));
+        Places(times, marks.map(|mark| mark.map_or(0, |mark| mark.id)))
+    }
+}
+
 pub(super) async fn claim(driver: &Postgres, worker: i64, queue: &str, limit: usize, from: Marks) -> Result<Claimed> {
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
-    let times = from.map(|mark| mark.map_or(Timestamp::NegInfinity, |mark| Timestamp::Value(mark.available_at)));
-    let ids = from.map(|mark| mark.map_or(0, |mark| mark.id));
-    let rows = driver
-        .query("claim jobs", &driver.statements.claim, &[&queue, &most, &worker, &times.as_slice(), &ids.as_slice()])
-        .await?;
+    let Places(times, ids) = Places::of(from);
+    let params: [&(dyn ToSql + Sync); 5] = [&queue, &most, &worker, &times.as_slice(), &ids.as_slice()];
+    let rows = driver.query("claim jobs", &driver.statements.claim, &params).await?;
     let mut claimed = Claimed::default();
     for row in &rows {
         let seconds: Option<f64> = row.get(column::NEXT_DUE_SECONDS);
@@ -49,6 +57,19 @@ pub(super) async fn claim(driver: &Postgres, worker: i64, queue: &str, limit: us
     }
     claimed.jobs.sort_by_key(|job| (job.priority, job.available_at, job.reservation.id));
     Ok(claimed)
+}
+
+pub(super) async fn heads(driver: &Postgres, queue: &str, from: Marks) -> Result<Marks> {
+    let Places(times, ids) = Places::of(from);
+    let params: [&(dyn ToSql + Sync); 3] = [&queue, &times.as_slice(), &ids.as_slice()];
+    let mut heads = Marks::default();
+    for row in driver.query("look back", &driver.statements.heads, &params).await? {
+        let level = usize::try_from(row.get::<_, i16>("priority")).unwrap_or_default();
+        if let Some(head) = heads.get_mut(level) {
+            *head = Some(Mark { available_at: row.get("available_at"), id: row.get("id") });
+        }
+    }
+    Ok(heads)
 }
 
 fn reserved_job(row: &Row, id: i64, queue: &str, worker: i64) -> Result<ReservedJob> {

@@ -148,6 +148,10 @@ impl Driver for Postgres {
         boxed(claim::claim(self, worker, queue, limit, from))
     }
 
+    fn heads<'a>(&'a self, queue: &'a str, from: Marks) -> BoxFuture<'a, Result<Marks>> {
+        boxed(claim::heads(self, queue, from))
+    }
+
     fn arm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<Vec<Silent>>> {
         boxed(async move {
             self.query("arm the bell", &self.statements.arm, &[&worker, &queue]).await?;
@@ -182,7 +186,8 @@ impl Driver for Postgres {
             let ids: Vec<i64> = row.get("peers");
             let seen: Vec<SystemTime> = row.get("seen");
             let peers = ids.into_iter().zip(seen).map(|(id, last_seen_at)| Peer { id, last_seen_at }).collect();
-            Ok(Beat { alive: row.get("alive"), peers, cancel: row.get("cancel") })
+            let sharing = usize::try_from(row.get::<_, i64>("sharing")).unwrap_or_default();
+            Ok(Beat { alive: row.get("alive"), peers, sharing, cancel: row.get("cancel") })
         }))
     }
 

@@ -18,6 +18,6 @@ macro_rules! statements {
 }
 
 statements! {
-    arm, beat, claim, disarm, leave, prune, register, release_strays, rescue,
+    arm, beat, claim, disarm, heads, leave, prune, register, release_strays, rescue,
     settle_dead, settle_finished, settle_waiting, silent_transactions,
 }

@@ -1,0 +1,101 @@
+//! Looks at a queue, which can get on while their claimer does something else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock};
+use tokio::task::JoinHandle;
+
+use crate::driver::{Claimed, Driver, Marks};
+use crate::error::{Error, Result};
+
+/// What the claimers of one worker share.
+pub(crate) struct Claims {
+    pub(crate) driver: Arc<dyn Driver>,
+    /// The worker's id, which changes if it is declared dead.
+    pub(crate) worker: Arc<AtomicI64>,
+    /// Read from the beginning of a claim until what it reserved is known to be held.
+    pub(crate) under_way: Arc<RwLock<()>>,
+    /// The answer to a claim was lost: what it reserved has to be put back.
+    pub(crate) answer_lost: Notify,
+}
+
+/// A claim under way.
+pub(crate) struct Look {
+    pub(crate) wanted: usize,
+    pub(crate) start: Marks,
+    answer: BoxFuture<'static, Result<Found>>,
+}
+
+/// What a claim brought.
+pub(crate) struct Found {
+    pub(crate) claimed: Claimed,
+    pub(crate) took: Duration,
+    /// To be dropped when the jobs are held.
+    pub(crate) under_way: OwnedRwLockReadGuard<()>,
+}
+
+impl Look {
+    pub(crate) fn new(claims: &Arc<Claims>, queue: &Arc<str>, wanted: usize, start: Marks) -> Look {
+        let (claims, queue) = (Arc::clone(claims), Arc::clone(queue));
+        let answer = async move {
+            let under_way = Arc::clone(&claims.under_way).read_owned().await;
+            let began = Instant::now();
+            let worker = claims.worker.load(Ordering::Acquire);
+            match claims.driver.claim(worker, &queue, wanted, start).await {
+                Ok(claimed) => Ok(Found { claimed, took: began.elapsed(), under_way }),
+                Err(error) => {
+                    claims.answer_lost.notify_one();
+                    Err(error)
+                }
+            }
+        };
+        Look { wanted, start, answer: answer.boxed() }
+    }
+
+    /// Gets on by itself. Its end has to be awaited, or its jobs are reserved for nobody.
+    pub(crate) fn in_background(self) -> Look {
+        let task = tokio::spawn(self.answer);
+        Look { answer: async { task.await.unwrap_or_else(|error| Err(broke_off(&error))) }.boxed(), ..self }
+    }
+
+    pub(crate) async fn end(self) -> Result<Found> {
+        self.answer.await
+    }
+}
+
+/// A look below the marks, under way beside the claims.
+pub(crate) struct LookBack {
+    pub(crate) from: Marks,
+    answer: JoinHandle<Result<(Marks, Duration)>>,
+}
+
+impl LookBack {
+    /// `over` is notified at its end.
+    pub(crate) fn begin(claims: &Arc<Claims>, queue: &Arc<str>, from: Marks, over: Arc<Notify>) -> LookBack {
+        let (driver, queue) = (Arc::clone(&claims.driver), Arc::clone(queue));
+        let answer = tokio::spawn(async move {
+            let began = Instant::now();
+            let heads = driver.heads(&queue, from).await;
+            over.notify_one();
+            Ok((heads?, began.elapsed()))
+        });
+        LookBack { from, answer }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.answer.is_finished()
+    }
+
+    /// Where the levels begin, and how long it took to find out.
+    pub(crate) async fn end(self) -> Result<(Marks, Duration)> {
+        self.answer.await.unwrap_or_else(|error| Err(broke_off(&error)))
+    }
+}
+
+fn broke_off(error: &tokio::task::JoinError) -> Error {
+    Error::unavailable(format!("look for jobs: {error}"))
+}
