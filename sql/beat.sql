@@ -3,8 +3,9 @@
 --   $1 bigint   worker
 --   $2 boolean  whether it is stopping
 --
--- One row: whether its own row still stands, the other workers with their last heartbeat, how many of them work a queue of
--- its own, and which of its running jobs are to be cancelled.
+-- One row: whether its own row still stands; the other workers with their last heartbeat; those among them that have missed a
+-- beat and whose session no longer vouches for them (sql/vouch.sql); how many of them work a queue of its own; and which of its
+-- running jobs are to be cancelled.
 with beat as (
     update reveille.workers set last_seen_at = clock_timestamp(), stopping = $2 where id = $1 returning id, queues
 )
@@ -12,5 +13,14 @@ select
     exists (select from beat) as alive,
     array(select id from reveille.workers where id <> $1 order by id) as peers,
     array(select last_seen_at from reveille.workers where id <> $1 order by id) as seen,
+    array(
+        select id from reveille.workers
+        where id <> $1 and holds_lock and last_seen_at < clock_timestamp() - interval '1.5 seconds'
+            and not exists (
+                select from pg_locks
+                where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
+                    and classid::bigint = id >> 32 and objid::bigint = id & 4294967295 and objsubid = 1 and granted
+            )
+    ) as gone,
     (select count(*) from reveille.workers, beat where workers.id <> $1 and workers.queues && beat.queues) as sharing,
     array(select id from reveille.jobs where reserved_at is not null and reserved_by = $1 and cancel_requested_at is not null) as cancel

@@ -9,7 +9,8 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::driver::{Ending, Failure, Reason, Settlement};
+use crate::backoff::Backoff;
+use crate::driver::{Driver, Ending, Failure, Reason, Settlement};
 use crate::extract::{Context, States};
 use crate::handler::{Handlers, Registered};
 use crate::held::{Held, Hold};
@@ -21,11 +22,15 @@ use crate::retry::RetryPolicy;
 /// How long a job waits that nobody here has a handler for: another worker may, or a deploy may be under way.
 const NO_HANDLER_DELAY: Duration = Duration::from_secs(10);
 
+/// How soon to ask again whether a transaction has ended: at first, and at most.
+const UNDER_WAY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(1));
+
 /// No more of an error than this is kept, in bytes.
 const MAX_ERROR: usize = 8 * 1024;
 
 /// Makes attempts.
 pub(crate) struct Attempts {
+    pub(crate) driver: Arc<dyn Driver>,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) states: Arc<States>,
     pub(crate) held: Arc<Held>,
@@ -62,17 +67,48 @@ impl Attempts {
             tracing::warn!("no handler for this kind; putting the job back for {NO_HANDLER_DELAY:?}");
             return Ending::Waiting { failure: None, delay: NO_HANDLER_DELAY };
         };
-        let (failures, max_attempts) = (job.failures, job.max_attempts);
-        let ended = self.call(handler, job, hold).await;
-        let ending = judge(ended, hold, &handler.retry_policy, failures, max_attempts);
+        let timeout = job.timeout.or(handler.timeout).or(self.timeout);
+        let context =
+            Context::new(Arc::clone(&self.driver), job, timeout, hold.token.clone(), Arc::clone(&self.states));
+        let mut ended = self.call(handler, &context, hold).await;
+        if let Some(transaction) = context.completed_in() {
+            if self.is_recorded(transaction, hold).await {
+                return Ending::Recorded(context.job().queue.clone());
+            }
+            if let Ended::Returned(Outcome::Complete | Outcome::CompleteWith(_)) = ended {
+                ended = Ended::Returned(Outcome::Fail("the transaction that completed it was rolled back".into()));
+            }
+        }
+        let ending = judge(ended, hold, &handler.retry_policy, context.job().failures, context.job().max_attempts);
         log(&ending);
         ending
     }
 
-    async fn call(&self, handler: &Registered, job: ReservedJob, hold: &Hold) -> Ended {
-        let timeout = job.timeout.or(handler.timeout).or(self.timeout);
-        let context = Context::new(job, timeout, hold.token.clone(), Arc::clone(&self.states));
-        let started = std::panic::catch_unwind(AssertUnwindSafe(|| handler.call(&context)));
+    /// Waits for the end of a transaction in which the job was completed; whether it was committed.
+    async fn is_recorded(&self, transaction: &str, hold: &Hold) -> bool {
+        let mut backoff = Backoff::new("learn whether a job's transaction was committed");
+        let mut delay = UNDER_WAY.0;
+        loop {
+            match self.driver.is_recorded(transaction, &hold.reservation).await {
+                Ok(Some(recorded)) => return recorded,
+                Ok(None) => {
+                    // Dropped a moment ago, or handed on to somebody who has still to end it.
+                    tokio::time::sleep(delay).await;
+                    delay = (delay * 2).min(UNDER_WAY.1);
+                }
+                Err(error) if error.is_unavailable() => tokio::time::sleep(backoff.failed(&error)).await,
+                // A server that does not know the transaction, as after a fail-over: the fence will tell.
+                Err(error) => {
+                    tracing::warn!(%error, "cannot learn whether the job's transaction was committed");
+                    return false;
+                }
+            }
+        }
+    }
+
+    async fn call(&self, handler: &Registered, context: &Context, hold: &Hold) -> Ended {
+        let timeout = context.timeout();
+        let started = std::panic::catch_unwind(AssertUnwindSafe(|| handler.call(context)));
         let handling = match started {
             Ok(Ok(handling)) => AssertUnwindSafe(handling).catch_unwind(),
             Ok(Err(error)) => return Ended::Undecodable(error.to_string()),

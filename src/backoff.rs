@@ -35,11 +35,11 @@ impl Backoff {
         delay.mul_f64(0.75 + 0.5 * fastrand::f64())
     }
 
-    /// It worked.
-    pub(crate) fn worked(&mut self) {
+    /// It worked; whether it had failed before.
+    pub(crate) fn worked(&mut self) -> bool {
         self.next = SHORTEST;
-        if let Some(since) = self.failing_since.take() {
-            tracing::info!(after = ?since.elapsed(), "can {} again", self.what);
-        }
+        let Some(since) = self.failing_since.take() else { return false };
+        tracing::info!(after = ?since.elapsed(), "can {} again", self.what);
+        true
     }
 }

@@ -59,6 +59,8 @@ impl Worker {
             id: Arc::new(AtomicI64::new(id)),
             held: Arc::clone(&held),
             bells: Arc::new(Bells::new([])),
+            anew: Arc::default(),
+            unsure: Arc::default(),
             sharing: Arc::default(),
             stopping: Arc::new(AtomicBool::new(false)),
             interval: self.options.heartbeat,
@@ -112,7 +114,7 @@ impl Worker {
 impl Drained {
     fn count(&mut self, ending: &Ending) {
         let count = match ending {
-            Ending::Completed(_) => &mut self.completed,
+            Ending::Completed(_) | Ending::Recorded(_) => &mut self.completed,
             Ending::Cancelled => &mut self.cancelled,
             Ending::Waiting { failure: Some(_), .. } => &mut self.failed,
             Ending::Waiting { failure: None, .. } => &mut self.put_back,

@@ -24,6 +24,7 @@ enum Kind {
     SchemaMissing,
     SchemaMismatch,
     Denied,
+    Lost,
     Database,
 }
 
@@ -43,6 +44,10 @@ impl Error {
 
     pub(crate) fn schema_mismatch(message: impl Into<String>) -> Error {
         Error { kind: Kind::SchemaMismatch, message: message.into(), source: None }
+    }
+
+    pub(crate) fn lost(message: impl Into<String>) -> Error {
+        Error { kind: Kind::Lost, message: message.into(), source: None }
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
@@ -89,6 +94,11 @@ impl Error {
     /// The server refused the user, the password or the access.
     pub fn is_denied(&self) -> bool {
         self.kind == Kind::Denied
+    }
+
+    /// The job is no longer this worker's to complete: others run it, or have.
+    pub fn is_lost(&self) -> bool {
+        self.kind == Kind::Lost
     }
 
     /// The server's error code (SQLSTATE), where the server reported one.

@@ -3,12 +3,13 @@
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
+use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::job::ReservedJob;
 
@@ -19,6 +20,10 @@ pub struct Context {
 }
 
 struct Inner {
+    driver: Arc<dyn Driver>,
+    started: Instant,
+    /// The transaction in which the handler has completed the job.
+    completed_in: OnceLock<String>,
     job: ReservedJob,
     timeout: Option<Duration>,
     cancellation: CancellationToken,
@@ -27,12 +32,14 @@ struct Inner {
 
 impl Context {
     pub(crate) fn new(
+        driver: Arc<dyn Driver>,
         job: ReservedJob,
         timeout: Option<Duration>,
         cancellation: CancellationToken,
         states: Arc<States>,
     ) -> Context {
-        Context { inner: Arc::new(Inner { job, timeout, cancellation, states }) }
+        let (started, completed_in) = (Instant::now(), OnceLock::new());
+        Context { inner: Arc::new(Inner { driver, started, completed_in, job, timeout, cancellation, states }) }
     }
 
     /// The job's id.
@@ -63,6 +70,54 @@ impl Context {
     /// The job's metadata; empty if it has none.
     pub fn metadata(&self) -> Map<String, Value> {
         self.inner.job.metadata.as_ref().and_then(|metadata| metadata.decode().ok()).unwrap_or_default()
+    }
+
+    /// Complete the job in a transaction of the handler's own: what it writes there and the completion commit together, or
+    /// neither does, so that they happen exactly once. Then commit, and return.
+    ///
+    /// Whatever the handler returns, a committed job is done; a result to be kept is not. If the transaction is rolled back,
+    /// the attempt has failed. The transaction holds the job's row until it ends, so end it soon.
+    ///
+    /// ```no_run
+    /// # use reveille::{Context, Database, Job, State};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize)] struct Charge { account: i64, cents: i64 }
+    /// # impl Job for Charge { const KIND: &'static str = "charge"; }
+    /// async fn charge(
+    ///     job: Charge,
+    ///     State(database): State<Database>,
+    ///     context: Context,
+    /// ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    ///     let mut client = database.client().await?;
+    ///     let tx = client.transaction().await?;
+    ///     tx.execute("update accounts set cents = cents - $2 where id = $1", &[&job.account, &job.cents]).await?;
+    ///     context.complete_in(&tx).await?;
+    ///     tx.commit().await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Lost if the job is no longer this worker's: roll back. Invalid if it was completed before in this attempt, or is not
+    /// stored in Postgres.
+    pub async fn complete_in(&self, transaction: &tokio_postgres::Transaction<'_>) -> Result<()> {
+        let inner = &self.inner;
+        if inner.completed_in.get().is_some() {
+            return Err(Error::invalid("a job can be completed in one transaction only"));
+        }
+        let reservation = &inner.job.reservation;
+        match inner.driver.complete_in(transaction, reservation, inner.started.elapsed()).await? {
+            Some(transaction) => {
+                let _ = inner.completed_in.set(transaction);
+                Ok(())
+            }
+            None => Err(Error::lost(format!("job {} is no longer this worker's; roll back", reservation.id))),
+        }
+    }
+
+    /// The transaction in which the handler has completed the job, if it has.
+    pub(crate) fn completed_in(&self) -> Option<&str> {
+        self.inner.completed_in.get().map(String::as_str)
     }
 
     /// Tells when the handler had better stop.

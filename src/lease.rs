@@ -2,12 +2,14 @@
 //!
 //! On a thread and a connection of its own, so that neither busy handlers nor an empty pool look like death.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
@@ -19,6 +21,14 @@ use crate::wake::Bells;
 /// How often to look for jobs that no live worker holds even if nobody has died: those of a claim that raced with a rescue.
 const LOOK_FOR_ORPHANS_EVERY: Duration = Duration::from_secs(30);
 
+/// A worker whose session is gone is dead when it has missed so many beats.
+const MISSED_BEATS: u32 = 3;
+/// How long before others may declare it dead a worker that cannot beat tells its handlers to stop, if its session is not gone.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// No worker is held for dead sooner than some time after this; see `sql/beat.sql`.
+const SOONEST: Duration = Duration::from_secs(1);
+
 /// A worker's claim to be alive.
 pub(crate) struct Lease {
     pub(crate) driver: Arc<dyn Driver>,
@@ -28,6 +38,10 @@ pub(crate) struct Lease {
     pub(crate) held: Arc<Held>,
     /// Rung when the worker begins anew: under its new id it has no bell armed.
     pub(crate) bells: Arc<Bells>,
+    /// Notified when the store is back: a crash may have undone what it had settled last.
+    pub(crate) unsure: Arc<Notify>,
+    /// Notified when the worker begins anew: its listener has to vouch for its new id.
+    pub(crate) anew: Arc<Notify>,
     /// How many others work the same queues, for those who claim.
     pub(crate) sharing: Arc<AtomicUsize>,
     /// Whether it takes no more jobs.
@@ -50,10 +64,13 @@ impl Lease {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Error::unavailable(format!("start the heartbeat: {error}")))?;
         let beating = move || {
+            let good = Cell::new(Instant::now());
+            let cut_off = CutOff::of(&self);
             runtime.block_on(async {
                 tokio::select! {
                     () = stopped.cancelled() => {}
-                    () = self.beat_forever() => {}
+                    () = self.beat_forever(&good) => {}
+                    () = cut_off.watch(&good) => {}
                 }
             });
         };
@@ -62,18 +79,26 @@ impl Lease {
         Ok(Heartbeat { stop, thread: Some(thread) })
     }
 
-    async fn beat_forever(mut self) {
+    /// `good`: when the last good beat began.
+    async fn beat_forever(mut self, good: &Cell<Instant>) {
         let mut watch = Watch::default();
         let mut looked_for_orphans: Option<Instant> = None;
         let mut backoff = Backoff::new("beat");
         loop {
+            let began = Instant::now();
+            // While this worker's own beats falter, so may everybody's: what was watched meanwhile counts for nothing.
+            if began - good.get() > self.interval * MISSED_BEATS {
+                watch = Watch::default();
+            }
             let delay = match self.beat(&mut watch, &mut looked_for_orphans).await {
                 Ok(()) => {
-                    backoff.worked();
+                    if backoff.worked() {
+                        self.unsure.notify_one();
+                    }
+                    good.set(began);
                     self.interval
                 }
                 Err(error) => {
-                    // What was watched over a broken connection counts for nothing.
                     watch = Watch::default();
                     backoff.failed(&error).min(self.interval)
                 }
@@ -91,7 +116,7 @@ impl Lease {
         self.sharing.store(beat.sharing, Ordering::Relaxed);
         beat.cancel.into_iter().for_each(|id| self.held.cancel(id));
         let now = Instant::now();
-        let dead = watch.dead(&beat.peers, now, self.dead_after);
+        let dead = watch.dead(&beat.peers, &beat.gone, now, self.dead_after, self.interval * MISSED_BEATS);
         if !dead.is_empty() || looked_for_orphans.is_none_or(|at| now - at >= LOOK_FOR_ORPHANS_EVERY) {
             let rescue = self.driver.rescue(self.worker.id, &dead).await?;
             *looked_for_orphans = Some(now);
@@ -112,6 +137,7 @@ impl Lease {
         self.worker.id = random_id();
         self.driver.register(&self.worker).await?;
         self.id.store(self.worker.id, Ordering::Release);
+        self.anew.notify_one();
         self.bells.ring_all();
         Ok(())
     }
@@ -131,16 +157,72 @@ impl Drop for Heartbeat {
     }
 }
 
+/// What a worker does that is cut off from the store: it tells its handlers to stop, before others may run their jobs.
+struct CutOff {
+    held: Arc<Held>,
+    bells: Arc<Bells>,
+    interval: Duration,
+    dead_after: Duration,
+}
+
+impl CutOff {
+    fn of(lease: &Lease) -> CutOff {
+        CutOff {
+            held: Arc::clone(&lease.held),
+            bells: Arc::clone(&lease.bells),
+            interval: lease.interval,
+            dead_after: lease.dead_after,
+        }
+    }
+
+    async fn watch(&self, good: &Cell<Instant>) {
+        let mut told_after = None;
+        loop {
+            tokio::time::sleep(self.interval / 8).await;
+            let silent = good.get().elapsed();
+            if silent >= self.patience() && told_after != Some(good.get()) {
+                told_after = Some(good.get());
+                tracing::warn!(
+                    ?silent,
+                    "cut off from the store; telling handlers to stop, as others may run their jobs soon"
+                );
+                self.held.stop_all();
+            }
+        }
+    }
+
+    /// How long it may be silent: not long once the session is gone that vouched for it.
+    fn patience(&self) -> Duration {
+        let late = self.dead_after.saturating_sub(MARGIN.min(self.dead_after / 4));
+        if self.bells.is_deaf() {
+            (self.interval * MISSED_BEATS - self.interval / 2).max(SOONEST).min(late)
+        } else {
+            late
+        }
+    }
+}
+
 /// For how long each peer has been seen with the same last heartbeat, by this process's own clock: a stalled server or a
 /// jump of its clock must not look like everybody's death.
 #[derive(Default)]
 struct Watch(HashMap<Peer, Instant>);
 
 impl Watch {
-    /// Those that have not beaten for `dead_after` under this watch.
-    fn dead(&mut self, peers: &[Peer], now: Instant, dead_after: Duration) -> Vec<Peer> {
+    /// Those that have not beaten under this watch for `dead_after`; or, if their session is gone, for `gone_after`.
+    fn dead(
+        &mut self,
+        peers: &[Peer],
+        gone: &[i64],
+        now: Instant,
+        dead_after: Duration,
+        gone_after: Duration,
+    ) -> Vec<Peer> {
         self.0.retain(|peer, _| peers.contains(peer));
-        peers.iter().copied().filter(|&peer| now - *self.0.entry(peer).or_insert(now) >= dead_after).collect()
+        let is_dead = |peer: &Peer| {
+            let silent = now - *self.0.entry(*peer).or_insert(now);
+            silent >= dead_after || (silent >= gone_after && gone.contains(&peer.id))
+        };
+        peers.iter().copied().filter(is_dead).collect()
     }
 }
 
@@ -156,27 +238,40 @@ mod tests {
         Peer { id, last_seen_at: SystemTime::UNIX_EPOCH + Duration::from_secs(seen) }
     }
 
+    fn dead(watch: &mut Watch, peers: &[Peer], now: Instant) -> Vec<Peer> {
+        watch.dead(peers, &[7], now, 30 * SECOND, 3 * SECOND)
+    }
+
+    #[test]
+    fn a_peer_whose_session_is_gone_is_dead_after_some_missed_beats() {
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        let both = [peer(1, 0), peer(7, 0)];
+        assert!(dead(&mut watch, &both, start).is_empty());
+        assert!(dead(&mut watch, &both, start + 2 * SECOND).is_empty());
+        assert_eq!(dead(&mut watch, &both, start + 3 * SECOND), [peer(7, 0)]);
+    }
+
     #[test]
     fn a_peer_is_dead_only_after_its_silence_was_watched() {
         let (mut watch, start) = (Watch::default(), Instant::now());
-        assert!(watch.dead(&[peer(1, 0)], start, 30 * SECOND).is_empty(), "however long ago it was seen");
-        assert!(watch.dead(&[peer(1, 0)], start + 29 * SECOND, 30 * SECOND).is_empty());
-        assert_eq!(watch.dead(&[peer(1, 0)], start + 30 * SECOND, 30 * SECOND), [peer(1, 0)]);
+        assert!(dead(&mut watch, &[peer(1, 0)], start).is_empty(), "however long ago it was seen");
+        assert!(dead(&mut watch, &[peer(1, 0)], start + 29 * SECOND).is_empty());
+        assert_eq!(dead(&mut watch, &[peer(1, 0)], start + 30 * SECOND), [peer(1, 0)]);
     }
 
     #[test]
     fn a_beat_starts_the_watch_anew() {
         let (mut watch, start) = (Watch::default(), Instant::now());
-        watch.dead(&[peer(1, 0)], start, 30 * SECOND);
-        watch.dead(&[peer(1, 20)], start + 20 * SECOND, 30 * SECOND);
-        assert!(watch.dead(&[peer(1, 20)], start + 40 * SECOND, 30 * SECOND).is_empty());
+        dead(&mut watch, &[peer(1, 0)], start);
+        dead(&mut watch, &[peer(1, 20)], start + 20 * SECOND);
+        assert!(dead(&mut watch, &[peer(1, 20)], start + 40 * SECOND).is_empty());
     }
 
     #[test]
     fn one_silent_peer_does_not_drag_others_along() {
         let (mut watch, start) = (Watch::default(), Instant::now());
-        watch.dead(&[peer(1, 0), peer(2, 0)], start, 30 * SECOND);
-        let dead = watch.dead(&[peer(1, 0), peer(2, 29)], start + 31 * SECOND, 30 * SECOND);
+        dead(&mut watch, &[peer(1, 0), peer(2, 0)], start);
+        let dead = dead(&mut watch, &[peer(1, 0), peer(2, 29)], start + 31 * SECOND);
         assert_eq!(dead, [peer(1, 0)]);
     }
 }

@@ -1,35 +1,55 @@
 //! The listener: hears the signals of the store and passes them on, and comes back whenever it is cut off.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures::StreamExt;
+use tokio::sync::Notify;
 
 use crate::backoff::Backoff;
 use crate::driver::{Driver, Signal};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::held::Held;
 use crate::wake::Bells;
 
-/// Listens until the task is dropped.
-pub(crate) async fn run(driver: Arc<dyn Driver>, bells: Arc<Bells>, held: Arc<Held>) {
-    let mut backoff = Backoff::new("listen for new jobs");
-    loop {
-        let error = match driver.listen().await {
-            Ok(mut signals) => {
-                backoff.worked();
-                bells.hear();
-                loop {
-                    match signals.next().await {
-                        Some(Ok(Signal::Bell(queue))) => bells.ring(&queue),
-                        Some(Ok(Signal::Cancel(id))) => held.cancel(id),
-                        Some(Err(error)) => break error,
-                        None => break Error::unavailable("listen: the store sends no more signals"),
-                    }
-                }
+/// What a listener is for.
+pub(crate) struct Listener {
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) bells: Arc<Bells>,
+    pub(crate) held: Arc<Held>,
+    /// The worker that it vouches for.
+    pub(crate) worker: Arc<AtomicI64>,
+    /// Notified when the worker has a new id.
+    pub(crate) anew: Arc<Notify>,
+}
+
+impl Listener {
+    /// Listens until the task is dropped.
+    pub(crate) async fn run(self) {
+        let mut backoff = Backoff::new("listen for new jobs");
+        loop {
+            let Err(error) = self.listen(&mut backoff).await else { continue };
+            self.bells.go_deaf();
+            tokio::time::sleep(backoff.failed(&error)).await;
+        }
+    }
+
+    /// Listens until it fails or the worker begins anew.
+    async fn listen(&self, backoff: &mut Backoff) -> Result<()> {
+        let mut signals = self.driver.listen(self.worker.load(Ordering::Acquire)).await?;
+        backoff.worked();
+        self.bells.hear();
+        loop {
+            let signal = tokio::select! {
+                signal = signals.next() => signal,
+                () = self.anew.notified() => return Ok(()),
+            };
+            match signal {
+                Some(Ok(Signal::Bell(queue))) => self.bells.ring(&queue),
+                Some(Ok(Signal::Cancel(id))) => self.held.cancel(id),
+                Some(Err(error)) => return Err(error),
+                None => return Err(Error::unavailable("listen: the store sends no more signals")),
             }
-            Err(error) => error,
-        };
-        bells.go_deaf();
-        tokio::time::sleep(backoff.failed(&error)).await;
+        }
     }
 }

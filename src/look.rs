@@ -19,8 +19,8 @@ pub(crate) struct Claims {
     pub(crate) worker: Arc<AtomicI64>,
     /// Read from the beginning of a claim until what it reserved is known to be held.
     pub(crate) under_way: Arc<RwLock<()>>,
-    /// The answer to a claim was lost: what it reserved has to be put back.
-    pub(crate) answer_lost: Notify,
+    /// Notified when this worker may have reserved jobs that it does not know of, which have to be put back.
+    pub(crate) unsure: Arc<Notify>,
 }
 
 /// A claim under way.
@@ -48,7 +48,7 @@ impl Look {
             match claims.driver.claim(worker, &queue, wanted, start).await {
                 Ok(claimed) => Ok(Found { claimed, took: began.elapsed(), under_way }),
                 Err(error) => {
-                    claims.answer_lost.notify_one();
+                    claims.unsure.notify_one();
                     Err(error)
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
 use crate::error::Result;
@@ -11,39 +11,46 @@ use crate::look::Claims;
 
 /// How often both are done.
 const EVERY: Duration = Duration::from_secs(60);
+/// How often to look for jobs to put back after an answer was lost, and for how long: the server may still be at it.
+const UNSURE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(40));
 
 /// Does the upkeep until the task is dropped.
 pub(crate) async fn run(claims: Arc<Claims>, held: Arc<Held>) {
     let mut backoff = Backoff::new("do the upkeep");
+    let mut unsure_until = Instant::now();
     loop {
+        let (soon, for_long) = UNSURE;
         // Workers that were started together do not prune together.
-        let pause = EVERY.mul_f64(0.75 + 0.5 * fastrand::f64());
-        let answer_lost = tokio::select! {
-            () = claims.answer_lost.notified() => true,
+        let pause = if Instant::now() < unsure_until { soon } else { EVERY.mul_f64(0.75 + 0.5 * fastrand::f64()) };
+        let unsure = tokio::select! {
+            () = claims.unsure.notified() => true,
             () = tokio::time::sleep(pause) => false,
         };
-        while let Err(error) = once(&claims, &held, answer_lost).await {
+        if unsure {
+            unsure_until = Instant::now() + for_long;
+        }
+        while let Err(error) = once(&claims, &held, pause == soon || unsure).await {
             tokio::time::sleep(backoff.failed(&error)).await;
         }
         backoff.worked();
     }
 }
 
-async fn once(claims: &Claims, held: &Held, answer_lost: bool) -> Result<()> {
+async fn once(claims: &Claims, held: &Held, only_strays: bool) -> Result<()> {
     release_strays(claims, held).await?;
-    if !answer_lost {
+    if !only_strays {
         claims.driver.prune().await?;
     }
     Ok(())
 }
 
-/// Jobs reserved by this worker which it knows nothing of: the answer to a claim was lost. Not while a claim is under
+/// Jobs reserved by this worker which it knows nothing of: the answer to a claim was lost, or a crash undid a settlement. Not while a claim is under
 /// way, whose jobs it does not know of yet.
 async fn release_strays(claims: &Claims, held: &Held) -> Result<()> {
     let _none_under_way = claims.under_way.write().await;
     let released = claims.driver.release_strays(claims.worker.load(Ordering::Acquire), &held.ids()).await?;
     if !released.is_empty() {
-        tracing::warn!(jobs = ?released, "put back jobs whose claim was never answered");
+        tracing::warn!(jobs = ?released, "put back jobs that this worker had reserved and did not know of");
     }
     Ok(())
 }

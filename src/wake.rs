@@ -46,6 +46,12 @@ impl Bells {
         self.ring_all();
     }
 
+    /// Whether the listener has heard and no longer does.
+    pub(crate) fn is_deaf(&self) -> bool {
+        let hearing = self.hearing.borrow();
+        !hearing.now && hearing.times > 0
+    }
+
     /// The listener is away: everybody polls quickly until it hears again.
     pub(crate) fn go_deaf(&self) {
         self.hearing.send_modify(|hearing| hearing.now = false);

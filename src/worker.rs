@@ -20,6 +20,7 @@ use crate::handler::{Handler, Handlers};
 use crate::held::Held;
 use crate::job::check_name;
 use crate::lease::{Lease, random_id};
+use crate::listener::Listener;
 use crate::look::Claims;
 use crate::marks::LowWater;
 use crate::outcome::IntoOutcome;
@@ -27,8 +28,8 @@ use crate::retry::RetryPolicy;
 use crate::settle::Settler;
 use crate::sleeper::{Sleeper, State};
 use crate::slots::Slots;
+use crate::upkeep;
 use crate::wake::Bells;
-use crate::{listener, upkeep};
 
 /// How long handlers have to end after they were told to at the end of the grace period.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
@@ -100,7 +101,7 @@ impl Worker {
                 listen: true,
                 timeout: None,
                 grace: Duration::from_secs(30),
-                heartbeat: Duration::from_secs(3),
+                heartbeat: Duration::from_secs(1),
                 dead_after: Duration::from_secs(30),
             },
         }
@@ -135,6 +136,7 @@ impl Worker {
     /// Its handlers, ready for attempts at what it holds.
     pub(crate) fn attempts(&self, held: &Arc<Held>) -> Attempts {
         Attempts {
+            driver: Arc::clone(&self.driver),
             handlers: Arc::clone(&self.handlers),
             states: Arc::clone(&self.states),
             held: Arc::clone(held),
@@ -271,12 +273,15 @@ impl Crew {
         let stopping = Arc::new(AtomicBool::new(false));
         let bells = Arc::new(Bells::new(queues.iter().map(|(name, _)| name.as_str())));
         let sharing = Arc::new(AtomicUsize::new(0));
+        let (anew, unsure) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let heartbeat = Lease {
             bells: Arc::clone(&bells),
             driver: Arc::clone(&driver),
             worker: info,
             id: Arc::clone(&id),
             held: Arc::clone(&held),
+            anew: Arc::clone(&anew),
+            unsure: Arc::clone(&unsure),
             sharing: Arc::clone(&sharing),
             stopping: Arc::clone(&stopping),
             interval: options.heartbeat,
@@ -292,12 +297,19 @@ impl Crew {
             driver: Arc::clone(&driver),
             worker: Arc::clone(&id),
             under_way: Arc::new(RwLock::new(())),
-            answer_lost: Notify::new(),
+            unsure,
         });
 
         let mut helpers = vec![tokio::spawn(upkeep::run(Arc::clone(&claims), Arc::clone(&held)))];
         if options.listen {
-            helpers.push(tokio::spawn(listener::run(Arc::clone(&driver), Arc::clone(&bells), Arc::clone(&held))));
+            let listener = Listener {
+                driver: Arc::clone(&driver),
+                bells: Arc::clone(&bells),
+                held: Arc::clone(&held),
+                worker: Arc::clone(&id),
+                anew,
+            };
+            helpers.push(tokio::spawn(listener.run()));
         }
         let stop_claiming = CancellationToken::new();
         let claimers = queues.into_iter().map(|(queue, slots)| {

@@ -185,11 +185,15 @@ fn config(params: &BTreeMap<String, String>) -> Result<Config> {
         let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
         Error::invalid(format!("the database's address makes no sense: {cause}"))
     })?;
+    // Sooner than most systems' defaults of two hours and fifteen minutes.
     if !params.contains_key("keepalives_idle") {
         config
-            .keepalives_idle(Duration::from_secs(30))
-            .keepalives_interval(Duration::from_secs(10))
+            .keepalives_idle(Duration::from_secs(10))
+            .keepalives_interval(Duration::from_secs(3))
             .keepalives_retries(3);
+    }
+    if !params.contains_key("tcp_user_timeout") {
+        config.tcp_user_timeout(Duration::from_secs(15));
     }
     Ok(config)
 }

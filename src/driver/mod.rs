@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use serde_json::Value;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::{Enqueued, NewJob, Reservation, ReservedJob};
 
 mod memory;
@@ -51,6 +51,29 @@ pub trait Driver: Send + Sync + 'static {
     /// A worker looks at a queue by itself and needs no signal.
     fn disarm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<()>>;
 
+    /// Complete a job in the caller's transaction, if its reservation still stands. Returns the transaction's id; `None` if it
+    /// does not. A driver that does not store jobs in Postgres cannot.
+    fn complete_in<'a>(
+        &'a self,
+        transaction: &'a tokio_postgres::Transaction<'_>,
+        reservation: &'a Reservation,
+        ran: Duration,
+    ) -> BoxFuture<'a, Result<Option<String>>> {
+        let _ = (transaction, reservation, ran);
+        let refusal = "a job can only be completed in a transaction of the database that it is stored in";
+        Box::pin(async move { Err(Error::invalid(refusal)) })
+    }
+
+    /// Whether it is completed: `None` while that transaction is under way; false if it was rolled back.
+    fn is_recorded<'a>(
+        &'a self,
+        transaction: &'a str,
+        reservation: &'a Reservation,
+    ) -> BoxFuture<'a, Result<Option<bool>>> {
+        let _ = (transaction, reservation);
+        Box::pin(async { Ok(Some(false)) })
+    }
+
     /// Record how attempts ended. Returns, for each, whether its reservation still stood; one that does not changes
     /// nothing.
     fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<bool>>>;
@@ -69,8 +92,9 @@ pub trait Driver: Send + Sync + 'static {
     /// Take a worker's leave. What it still holds is up for rescue.
     fn leave(&self, worker: i64) -> BoxFuture<'_, Result<()>>;
 
-    /// Listen for signals until the stream ends or yields an error; once this returns, no later signal is missed.
-    fn listen(&self) -> BoxFuture<'_, Result<BoxStream<'static, Result<Signal>>>>;
+    /// Listen for signals until the stream ends or yields an error; once this returns, no later signal is missed. As long as
+    /// the stream lives, it may vouch for that worker's being alive.
+    fn listen(&self, worker: i64) -> BoxFuture<'_, Result<BoxStream<'static, Result<Signal>>>>;
 
     /// Do the upkeep of the history, if no other worker is at it.
     fn prune(&self) -> BoxFuture<'_, Result<()>>;
@@ -145,6 +169,8 @@ pub struct Beat {
     pub alive: bool,
     /// The other workers.
     pub peers: Vec<Peer>,
+    /// Those of them that were vouched for by who listened for them, and no longer are.
+    pub gone: Vec<i64>,
     /// How many of them work a queue that this worker works.
     pub sharing: usize,
     /// Which of its running jobs are to be cancelled.
@@ -207,6 +233,8 @@ pub enum Ending {
     },
     /// It is dead.
     Dead(Failure),
+    /// Its handler completed it in a transaction of its own: it is only to be counted, under this queue.
+    Recorded(String),
 }
 
 /// Why an attempt failed.

@@ -407,7 +407,7 @@ conforms! {
 
     async fn whatever_makes_work_possible_rings(store: &Store) {
         store.register(1).await;
-        let mut signals = store.driver().listen().await.unwrap();
+        let mut signals = store.driver().listen(0).await.unwrap();
         assert_eq!(store.driver().arm(1, QUEUE).await.unwrap(), []);
         let id = store.enqueue(job("x")).await;
         let bell = Signal::Bell(QUEUE.into());

@@ -2,14 +2,17 @@
 #![allow(clippy::unwrap_used)]
 
 mod harness;
+mod proxy;
 
 mod cli;
+mod complete;
 mod conformance;
 mod copy;
 mod enqueue;
 mod exec;
 mod fence;
 mod layers;
+mod liveness;
 mod looks;
 mod migrate;
 mod model;

@@ -30,7 +30,7 @@ impl Listen {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let database = connection.database().await?;
         let driver = Postgres::new(database.clone())?;
-        let mut signals = driver.listen().await?;
+        let mut signals = driver.listen(0).await?;
         // The bell rings only for those who are known to wait for it.
         let id = fastrand::i64(1..);
         let info =

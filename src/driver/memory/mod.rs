@@ -203,7 +203,7 @@ impl Driver for Memory {
         done(())
     }
 
-    fn listen(&self) -> BoxFuture<'_, Result<BoxStream<'static, Result<Signal>>>> {
+    fn listen(&self, _: i64) -> BoxFuture<'_, Result<BoxStream<'static, Result<Signal>>>> {
         let (teller, inbox) = mpsc::unbounded_channel();
         self.store().tell(teller);
         let hear = async |mut inbox: mpsc::UnboundedReceiver<Signal>| Some((Ok(inbox.recv().await?), inbox));

@@ -228,6 +228,7 @@ impl Store {
         match settlement.ending.clone() {
             Ending::Completed(result) => self.end(id, JobState::Completed(result)),
             Ending::Cancelled => self.end(id, JobState::Cancelled),
+            Ending::Recorded(_) => {}
             Ending::Dead(failure) => {
                 let reason = failure.reason;
                 kept.failed(failure);
@@ -262,6 +263,7 @@ impl Store {
         Beat {
             alive: own.is_some(),
             peers: others().map(|(&id, known)| Peer { id, last_seen_at: known.last_seen_at }).collect(),
+            gone: Vec::new(),
             sharing: others().filter(|(_, known)| shares(known)).count(),
             cancel: asked.map(|kept| kept.stored.id).collect(),
         }

@@ -1,11 +1,12 @@
 //! Claiming: the marks into the statement, rows out of it as they are on the wire.
 
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio_postgres::Row;
 use tokio_postgres::types::{Timestamp, ToSql};
 
-use super::Postgres;
+use super::{Postgres, SLOW_ANSWER_WITHIN};
 use crate::driver::{Claimed, Mark, Marks};
 use crate::error::{Error, Result};
 use crate::job::{Priority, Reservation, ReservedJob};
@@ -41,11 +42,38 @@ impl Places {
     }
 }
 
+/// How long a claim may take until its answer is held for lost: not long, since what it reserved waits for its end; but longer
+/// where claims do take long, as in a queue with many millions of dead rows.
+pub(super) struct Patience(AtomicU64);
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience(AtomicU64::new(CLAIM_WITHIN.as_millis() as u64))
+    }
+}
+
+impl Patience {
+    fn get(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    fn learn(&self, had: Duration, took: Duration) {
+        let next = if took >= had { had * 2 } else { took * 4 };
+        self.0.store(next.clamp(CLAIM_WITHIN, SLOW_ANSWER_WITHIN).as_millis() as u64, Ordering::Relaxed);
+    }
+}
+
+/// How long a claim may take at first.
+const CLAIM_WITHIN: Duration = Duration::from_secs(5);
+
 pub(super) async fn claim(driver: &Postgres, worker: i64, queue: &str, limit: usize, from: Marks) -> Result<Claimed> {
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
     let Places(times, ids) = Places::of(from);
     let params: [&(dyn ToSql + Sync); 5] = [&queue, &most, &worker, &times.as_slice(), &ids.as_slice()];
-    let rows = driver.query("claim jobs", &driver.statements.claim, &params).await?;
+    let (patience, began) = (driver.claim_within.get(), Instant::now());
+    let rows = driver.query_within(patience, "claim jobs", &driver.statements.claim, &params).await;
+    driver.claim_within.learn(patience, began.elapsed());
+    let rows = rows?;
     let mut claimed = Claimed::default();
     for row in &rows {
         let seconds: Option<f64> = row.get(column::NEXT_DUE_SECONDS);
@@ -63,7 +91,7 @@ pub(super) async fn heads(driver: &Postgres, queue: &str, from: Marks) -> Result
     let Places(times, ids) = Places::of(from);
     let params: [&(dyn ToSql + Sync); 3] = [&queue, &times.as_slice(), &ids.as_slice()];
     let mut heads = Marks::default();
-    for row in driver.query("look back", &driver.statements.heads, &params).await? {
+    for row in driver.query_within(SLOW_ANSWER_WITHIN, "look back", &driver.statements.heads, &params).await? {
         let level = usize::try_from(row.get::<_, i16>("priority")).unwrap_or_default();
         if let Some(head) = heads.get_mut(level) {
             *head = Some(Mark { available_at: row.get("available_at"), id: row.get("id") });

@@ -7,7 +7,7 @@ use futures::stream::{self, BoxStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{AsyncMessage, Client};
+use tokio_postgres::{AsyncMessage, Client, Row};
 
 use crate::database::schema::Schema;
 use crate::database::{Database, connect};
@@ -20,7 +20,11 @@ const PROBE_EVERY: Duration = Duration::from_secs(15);
 const PROBE_HEARD_WITHIN: Duration = Duration::from_secs(5);
 
 /// Opens the connection and listens; the stream ends with an error when the connection does, or has gone deaf.
-pub(super) async fn listen(database: Database) -> Result<BoxStream<'static, Result<Signal>>> {
+pub(super) async fn listen(
+    database: Database,
+    vouch: String,
+    worker: i64,
+) -> Result<BoxStream<'static, Result<Signal>>> {
     let (client, mut connection) = connect::open(database.listen_address()).await?;
     let (heard, inbox) = mpsc::unbounded_channel();
     tokio::spawn(async move {
@@ -39,7 +43,7 @@ pub(super) async fn listen(database: Database) -> Result<BoxStream<'static, Resu
             }
         }
     });
-    let ear = Ear::new(client, inbox, database.schema()).await?;
+    let ear = Ear::new(client, inbox, database.schema(), Some(Vouch { sql: vouch, worker })).await?;
     Ok(stream::unfold(ear, |mut ear| async move { Some((ear.next().await?, ear)) }).boxed())
 }
 
@@ -53,10 +57,23 @@ struct Ear {
     /// Until when the probe under way has to be heard.
     deadline: Option<Instant>,
     over: bool,
+    /// To be said once it is known that this is a session of its own, and not one that a pooler lends.
+    vouch: Option<Vouch>,
+}
+
+/// What vouches for a worker.
+struct Vouch {
+    sql: String,
+    worker: i64,
 }
 
 impl Ear {
-    async fn new(client: Client, inbox: mpsc::UnboundedReceiver<Result<AsyncMessage>>, schema: &Schema) -> Result<Ear> {
+    async fn new(
+        client: Client,
+        inbox: mpsc::UnboundedReceiver<Result<AsyncMessage>>,
+        schema: &Schema,
+        vouch: Option<Vouch>,
+    ) -> Result<Ear> {
         let schema = schema.name();
         let probe = format!("{schema}.probe.{:016x}", fastrand::u64(..));
         let (bell, cancel) = (format!("{schema}.bell"), format!("{schema}.cancel"));
@@ -66,7 +83,7 @@ impl Ear {
         client.batch_execute(&listen).await.map_err(|error| Error::database("listen", error))?;
         let mut probes = interval_at(Instant::now(), PROBE_EVERY);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Ear { client, inbox, bell, cancel, probe, probes, deadline: None, over: false })
+        Ok(Ear { client, inbox, bell, cancel, probe, probes, deadline: None, over: false, vouch })
     }
 
     async fn next(&mut self) -> Option<Result<Signal>> {
@@ -91,6 +108,10 @@ impl Ear {
                     if let Some(signal) = self.signal(notification.channel(), notification.payload()) {
                         return Some(Ok(signal));
                     }
+                    if let Err(error) = self.vouch().await {
+                        self.over = true;
+                        return Some(Err(error));
+                    }
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -113,11 +134,21 @@ impl Ear {
         }
     }
 
+    /// The probe was heard.
+    async fn vouch(&mut self) -> Result<()> {
+        let Some(Vouch { sql, worker }) = self.vouch.take() else { return Ok(()) };
+        let params: [(&(dyn ToSql + Sync), Type); 1] = [(&worker, Type::INT8)];
+        self.in_time(self.client.query_typed(&sql, &params)).await
+    }
+
     async fn ring_probe(&self) -> Result<()> {
         let params: [(&(dyn ToSql + Sync), Type); 1] = [(&self.probe, Type::TEXT)];
-        let ring = self.client.query_typed("select pg_notify($1, '')", &params);
-        match tokio::time::timeout(PROBE_HEARD_WITHIN, ring).await {
-            Ok(rung) => rung.map(drop).map_err(|error| Error::database("listen", error)),
+        self.in_time(self.client.query_typed("select pg_notify($1, '')", &params)).await
+    }
+
+    async fn in_time(&self, answer: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>) -> Result<()> {
+        match tokio::time::timeout(PROBE_HEARD_WITHIN, answer).await {
+            Ok(answer) => answer.map(drop).map_err(|error| Error::database("listen", error)),
             Err(_) => Err(Error::unavailable("listen: the server does not answer")),
         }
     }

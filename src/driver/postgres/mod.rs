@@ -2,9 +2,9 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Object, Pool};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -16,7 +16,7 @@ use super::{Beat, Claimed, Driver, IntoDriver, Marks, Peer, Rescue, Settlement, 
 use crate::database::{Database, connect, migrate, take};
 use crate::error::{Error, Result};
 use crate::executor::{Executor, Jobs};
-use crate::job::{Enqueued, NewJob};
+use crate::job::{Enqueued, NewJob, Reservation};
 
 mod claim;
 mod listen;
@@ -35,6 +35,13 @@ const SETTINGS: &str = "set default_transaction_isolation = 'read committed'; se
 const ASYNCHRONOUS: &str = "set synchronous_commit = off";
 const DURABLE: &str = "set synchronous_commit = on";
 
+/// How long it may take to answer a heartbeat.
+const HEART_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// How long the server may take to answer one of the short statements.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// And one of those whose length depends on what there is; longer than the sessions' `statement_timeout`.
+const SLOW_ANSWER_WITHIN: Duration = Duration::from_secs(35);
+
 /// How many connections one worker uses to claim and to settle.
 const CONNECTIONS: usize = 4;
 
@@ -43,6 +50,8 @@ pub struct Postgres {
     database: Database,
     statements: Statements,
     pool: Pool,
+    /// How long a claim may take.
+    claim_within: claim::Patience,
     /// The heartbeat's connection, opened in the heartbeat's own runtime.
     heart: Mutex<Option<Client>>,
 }
@@ -56,6 +65,7 @@ impl Postgres {
         Ok(Postgres {
             statements: Statements::new(database.schema()),
             pool: database.pool_with(&[SETTINGS, ASYNCHRONOUS], CONNECTIONS)?,
+            claim_within: claim::Patience::default(),
             heart: Mutex::new(None),
             database,
         })
@@ -75,11 +85,28 @@ impl Postgres {
         Ok(self)
     }
 
+    /// One of the short statements.
     async fn query(&self, what: &str, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        self.query_within(ANSWER_WITHIN, what, sql, params).await
+    }
+
+    async fn query_within(
+        &self,
+        patience: Duration,
+        what: &str,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>> {
         let client = take(&self.pool, self.database.address()).await?;
-        let failed = |error| Error::database(what, error);
-        let statement = client.prepare_cached(sql).await.map_err(failed)?;
-        client.query(&statement, params).await.map_err(failed)
+        let answer = async { client.query(&client.prepare_cached(sql).await?, params).await };
+        match tokio::time::timeout(patience, answer).await {
+            Ok(answer) => answer.map_err(|error| Error::database(what, error)),
+            Err(_) => {
+                // It may be cut off without a sign of it.
+                drop(Object::take(client));
+                Err(Error::unavailable(format!("{what}: the server did not answer within {patience:?}")))
+            }
+        }
     }
 
     /// The transactions that may have enqueued already and not committed yet.
@@ -95,7 +122,8 @@ impl Postgres {
             Some(client) => client,
             None => open(&self.database).await?,
         };
-        let answer = run(&client).await;
+        let answer = tokio::time::timeout(HEART_ANSWERS_WITHIN, run(&client)).await;
+        let answer = answer.unwrap_or_else(|_| Err(Error::unavailable("beat: the server does not answer")));
         if answer.is_ok() {
             *heart = Some(client);
         }
@@ -170,6 +198,41 @@ impl Driver for Postgres {
         boxed(async move { self.query("disarm the bell", &self.statements.disarm, &[&worker, &queue]).await.map(drop) })
     }
 
+    fn complete_in<'a>(
+        &'a self,
+        transaction: &'a tokio_postgres::Transaction<'_>,
+        reservation: &'a Reservation,
+        ran: Duration,
+    ) -> BoxFuture<'a, Result<Option<String>>> {
+        boxed(async move {
+            let Reservation { id, worker, attempt, reserved_at } = reservation;
+            let seconds = ran.as_secs_f64();
+            let params: [(&(dyn ToSql + Sync), Type); 5] = [
+                (id, Type::INT8),
+                (worker, Type::INT8),
+                (attempt, Type::INT4),
+                (reserved_at, Type::TIMESTAMPTZ),
+                (&seconds, Type::FLOAT8),
+            ];
+            let rows = transaction.query_typed(&self.statements.complete, &params).await;
+            let rows = rows.map_err(|error| Error::database("complete the job", error))?;
+            Ok(rows.first().map(|row| row.get("transaction")))
+        })
+    }
+
+    fn is_recorded<'a>(
+        &'a self,
+        transaction: &'a str,
+        reservation: &'a Reservation,
+    ) -> BoxFuture<'a, Result<Option<bool>>> {
+        boxed(async move {
+            let Reservation { id, worker, attempt, reserved_at } = reservation;
+            let params: [&(dyn ToSql + Sync); 5] = [&transaction, id, worker, attempt, reserved_at];
+            let rows = self.query("look for a completion", &self.statements.is_recorded, &params).await?;
+            Ok(rows.first().and_then(|row| row.get("recorded")))
+        })
+    }
+
     fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<bool>>> {
         boxed(async {
             let settled = settle::settle(self, settlements).await?;
@@ -187,7 +250,7 @@ impl Driver for Postgres {
             let seen: Vec<SystemTime> = row.get("seen");
             let peers = ids.into_iter().zip(seen).map(|(id, last_seen_at)| Peer { id, last_seen_at }).collect();
             let sharing = usize::try_from(row.get::<_, i64>("sharing")).unwrap_or_default();
-            Ok(Beat { alive: row.get("alive"), peers, sharing, cancel: row.get("cancel") })
+            Ok(Beat { alive: row.get("alive"), peers, gone: row.get("gone"), sharing, cancel: row.get("cancel") })
         }))
     }
 
@@ -224,12 +287,12 @@ impl Driver for Postgres {
         boxed(async move { self.query("take leave", &self.statements.leave, &[&worker]).await.map(drop) })
     }
 
-    fn listen(&self) -> BoxFuture<'_, Result<BoxStream<'static, Result<Signal>>>> {
-        boxed(listen::listen(self.database.clone()))
+    fn listen(&self, worker: i64) -> BoxFuture<'_, Result<BoxStream<'static, Result<Signal>>>> {
+        boxed(listen::listen(self.database.clone(), self.statements.vouch.to_string(), worker))
     }
 
     fn prune(&self) -> BoxFuture<'_, Result<()>> {
-        boxed(async { self.query("prune", &self.statements.prune, &[]).await.map(drop) })
+        boxed(async { self.query_within(SLOW_ANSWER_WITHIN, "prune", &self.statements.prune, &[]).await.map(drop) })
     }
 }
 

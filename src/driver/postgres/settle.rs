@@ -13,17 +13,23 @@ use crate::error::Result;
 
 /// Settles all of them; returns the ids of those whose reservation still stood.
 pub(super) async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Result<HashSet<i64>> {
-    let (mut finished, mut waiting, mut dead) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut finished, mut waiting, mut dead, mut recorded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for settlement in settlements {
         match settlement.ending {
             Ending::Completed(_) | Ending::Cancelled => finished.push(settlement),
             Ending::Waiting { .. } => waiting.push(settlement),
             Ending::Dead(_) => dead.push(settlement),
+            Ending::Recorded(_) => recorded.push(settlement),
         }
     }
-    let (finished, waiting, dead) =
-        futures::future::try_join3(finish(driver, &finished), put_back(driver, &waiting), bury(driver, &dead)).await?;
-    Ok(finished.into_iter().chain(waiting).chain(dead).collect())
+    let (finished, waiting, dead, recorded) = futures::future::try_join4(
+        finish(driver, &finished),
+        put_back(driver, &waiting),
+        bury(driver, &dead),
+        count(driver, &recorded),
+    )
+    .await?;
+    Ok(finished.into_iter().chain(waiting).chain(dead).chain(recorded).collect())
 }
 
 async fn finish(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>> {
@@ -65,6 +71,20 @@ async fn bury(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>
     };
     let (reasons, errors): (Vec<_>, Vec<_>) = settlements.iter().map(failure).map(Option::unzip).unzip();
     run(driver, &driver.statements.settle_dead, settlements, &[&reasons, &errors, &ran(settlements)]).await
+}
+
+async fn count(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>> {
+    if settlements.is_empty() {
+        return Ok(Vec::new());
+    }
+    let queues = column(settlements, |settlement| match &settlement.ending {
+        Ending::Recorded(queue) => queue.as_str(),
+        _ => "",
+    });
+    let workers: Vec<i64> = column(settlements, |settlement| settlement.reservation.worker);
+    let params: [&(dyn ToSql + Sync); 4] = [&queues, &workers, &ran(settlements), &waited(settlements)];
+    driver.query("count jobs", &driver.statements.settle_recorded, &params).await?;
+    Ok(column(settlements, |settlement| settlement.reservation.id))
 }
 
 /// Runs a settling statement: the fence first, in four arrays, then what is particular to it.

@@ -18,6 +18,6 @@ macro_rules! statements {
 }
 
 statements! {
-    arm, beat, claim, disarm, heads, leave, prune, register, release_strays, rescue,
-    settle_dead, settle_finished, settle_waiting, silent_transactions,
+    arm, beat, claim, complete, disarm, heads, is_recorded, leave, prune, register, release_strays, rescue,
+    settle_dead, settle_finished, settle_recorded, settle_waiting, silent_transactions, vouch,
 }

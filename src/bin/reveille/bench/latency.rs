@@ -115,7 +115,7 @@ const CLAIM: &str = "with due as materialized (
 async fn bare(stage: &Stage, jobs: u32) -> Result<Vec<f64>, Failure> {
     stage.empty().await?;
     stage.trigger(false).await?;
-    let mut bells = Postgres::new(stage.database.clone())?.listen().await?;
+    let mut bells = Postgres::new(stage.database.clone())?.listen(0).await?;
     let (producer, consumer) = (stage.client().await?, stage.client().await?);
     let (insert, claim) = (producer.prepare(INSERT).await?, consumer.prepare(CLAIM).await?);
     let sent = Arc::new(Mutex::new(Instant::now()));

@@ -113,7 +113,7 @@ fn slowest(controls: &[Wait], (from, until): &Wait) -> f64 {
 /// A plain notification from one connection to another, again and again.
 async fn control(database: reveille::Database, stop: CancellationToken) -> Result<Vec<Wait>, Failure> {
     let client = database.client().await?;
-    let mut heard = Postgres::new(database)?.listen().await?;
+    let mut heard = Postgres::new(database)?.listen(0).await?;
     let mut waits = Vec::new();
     while !stop.is_cancelled() {
         let sent = Instant::now();

@@ -1,0 +1,19 @@
+-- Count jobs that their handlers completed in transactions of their own (sql/complete.sql).
+--
+--   $1 text[]              queues            $2 bigint[]  workers
+--   $3 double precision[]  run seconds       $4 double precision[]  seconds from being due to the start
+insert into reveille.counters as counters (
+    queue, started_at, worker, completed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
+)
+select
+    queue, date_bin('10 seconds', now(), 'epoch'), worker, count(*), sum(wait_seconds), max(wait_seconds),
+    sum(run_seconds), max(run_seconds)
+from unnest($1::text[], $2::bigint[], $3::double precision[], $4::double precision[])
+    as recorded (queue, worker, run_seconds, wait_seconds)
+group by queue, worker
+on conflict (queue, started_at, worker) do update
+set completed = counters.completed + excluded.completed,
+    wait_seconds = counters.wait_seconds + excluded.wait_seconds,
+    max_wait_seconds = greatest(counters.max_wait_seconds, excluded.max_wait_seconds),
+    run_seconds = counters.run_seconds + excluded.run_seconds,
+    max_run_seconds = greatest(counters.max_run_seconds, excluded.max_run_seconds)
