@@ -87,7 +87,7 @@ impl Lease {
         loop {
             let began = Instant::now();
             // While this worker's own beats falter, so may everybody's: what was watched meanwhile counts for nothing.
-            if began - good.get() > self.interval * MISSED_BEATS {
+            if began - good.get() > (self.interval * MISSED_BEATS).max(SOONEST) {
                 watch = Watch::default();
             }
             let delay = match self.beat(&mut watch, &mut looked_for_orphans).await {
