@@ -3,10 +3,11 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use reveille::{Cancellation, Database, State, enqueue};
+use reveille::driver::{Marks, WorkerInfo};
+use reveille::{Cancellation, Database, Driver, Postgres, State, enqueue};
 use serde_json::json;
 
-use crate::harness::{Note, TestDatabase, Told, database, note, start, tell, teller, telling, worker};
+use crate::harness::{Note, TestDatabase, Told, database, note, soon, start, teller, telling, worker};
 use crate::proxy::Proxy;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -103,26 +104,23 @@ async fn a_worker_that_is_cut_off_tells_its_handlers_and_has_done_no_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_whose_claim_was_never_answered_go_back() {
+async fn a_claim_that_is_never_answered_is_given_up_and_its_jobs_can_go_back() {
     let database = database().await;
     let proxy = Proxy::start(&database.address).await;
-    let through = Database::options(Some(proxy.address())).listen_url(&database.address).connect().await.unwrap();
-    let (told, mut heard) = telling();
-    let worker = start(worker(&through).state(told).handle(tell));
-    database.until("select exists (select from reveille.sleepers)").await;
-    // What the server says on the connections that there are is heard no more. What it says then may be the answer to
-    // something else than the claim, so try again if need be.
-    for round in 1.. {
-        proxy.pass();
-        proxy.swallow_answers();
-        enqueue(&database.database, &note("x")).await.unwrap();
-        assert_eq!(heard.next().await, "x");
-        database.until(&format!("select count(*) = {round} from reveille.finished_jobs")).await;
-        assert_eq!(database.value("select max(failures) from reveille.finished_jobs").await, 0);
-        if database.value("select max(attempts) from reveille.finished_jobs").await == 2 {
-            break;
-        }
-        assert!(round < 4, "no claim's answer was swallowed");
-    }
-    worker.stop().await;
+    let driver = Postgres::new(Database::connect(proxy.address()).await.unwrap()).unwrap();
+    let info = WorkerInfo { id: 7, host: "test".into(), pid: 1, queues: vec!["default".into()], slots: 1 };
+    driver.register(&info).await.unwrap();
+    // The statement is known to the server.
+    driver.claim(7, "default", 1, Marks::default()).await.unwrap();
+    let id = enqueue(&database.database, &note("x")).await.unwrap().id;
+    // What the server says on the connection that there is is heard no more.
+    proxy.swallow_answers();
+    let error = soon("the claim is given up", driver.claim(7, "default", 1, Marks::default())).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    assert_eq!(database.value("select reserved_by from reveille.jobs").await, 7);
+    assert_eq!(driver.release_strays(7, &[]).await.unwrap(), [id], "on a connection that is a new one");
+    assert_eq!(
+        database.value("select jsonb_build_array(reserved_by, attempts, failures) from reveille.jobs").await,
+        json!([null, 1, 0])
+    );
 }
