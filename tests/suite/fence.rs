@@ -120,7 +120,12 @@ async fn what_a_worker_does_after_its_job_was_taken_away_changes_nothing() {
     let worker = start(worker(&database).state(told).state(gate.clone()).handle(holds));
     enqueue(&database.database, &note("x")).await.unwrap();
     heard.next().await;
-    database.run("update reveille.jobs set reserved_by = 8, attempts = 2").await;
+    database
+        .run(
+            "insert into reveille.workers (id, host, pid, version, queues, slots) values (8, 'h', 1, 'v', '{default}', 1);
+            update reveille.jobs set reserved_by = 8, attempts = 2",
+        )
+        .await;
     gate.notify_one();
     worker.stop().await;
     assert_eq!(
