@@ -43,7 +43,7 @@ pub(super) async fn listen(
             }
         }
     });
-    let ear = Ear::new(client, inbox, database.schema(), Some(Vouch { sql: vouch, worker })).await?;
+    let ear = Ear::new(client, inbox, database.schema(), Vouch { sql: vouch, worker }).await?;
     Ok(stream::unfold(ear, |mut ear| async move { Some((ear.next().await?, ear)) }).boxed())
 }
 
@@ -72,7 +72,7 @@ impl Ear {
         client: Client,
         inbox: mpsc::UnboundedReceiver<Result<AsyncMessage>>,
         schema: &Schema,
-        vouch: Option<Vouch>,
+        vouch: Vouch,
     ) -> Result<Ear> {
         let schema = schema.name();
         let probe = format!("{schema}.probe.{:016x}", fastrand::u64(..));
@@ -83,7 +83,7 @@ impl Ear {
         client.batch_execute(&listen).await.map_err(|error| Error::database("listen", error))?;
         let mut probes = interval_at(Instant::now(), PROBE_EVERY);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Ear { client, inbox, bell, cancel, probe, probes, deadline: None, over: false, vouch })
+        Ok(Ear { client, inbox, bell, cancel, probe, probes, deadline: None, over: false, vouch: Some(vouch) })
     }
 
     async fn next(&mut self) -> Option<Result<Signal>> {
