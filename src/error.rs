@@ -25,6 +25,7 @@ enum Kind {
     SchemaMismatch,
     Denied,
     Lost,
+    Deaf,
     Database,
 }
 
@@ -48,6 +49,10 @@ impl Error {
 
     pub(crate) fn lost(message: impl Into<String>) -> Error {
         Error { kind: Kind::Lost, message: message.into(), source: None }
+    }
+
+    pub(crate) fn deaf(message: impl Into<String>) -> Error {
+        Error { kind: Kind::Deaf, message: message.into(), source: None }
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
@@ -99,6 +104,11 @@ impl Error {
     /// The job is no longer this worker's to complete: others run it, or have.
     pub fn is_lost(&self) -> bool {
         self.kind == Kind::Lost
+    }
+
+    /// Notifications do not come through: a transaction pooler is in the way.
+    pub fn is_deaf(&self) -> bool {
+        self.kind == Kind::Deaf
     }
 
     /// The server's error code (SQLSTATE), where the server reported one.

@@ -9,7 +9,7 @@ use crate::database::Database;
 use crate::database::copy::copy;
 use crate::database::insert::{Insert, enqueued};
 use crate::database::schema::Schema;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::{Enqueued, NewJob};
 
 /// Something to enqueue on: a client or a transaction of tokio-postgres or deadpool-postgres, a [`Database`], or a driver.
@@ -76,10 +76,27 @@ insert_prepared!(deadpool_postgres::Client, deadpool_postgres::Transaction<'_>);
 
 impl Executor for Database {
     fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
-        async move { self.client().await?.insert(self.schema().name(), jobs).await }.boxed()
+        async move {
+            let client = self.client().await?;
+            // A statement that is prepared in a session that is only lent may be gone at its next use.
+            match self.is_pooled() {
+                true => (**client).insert(self.schema().name(), jobs).await,
+                false => client.insert(self.schema().name(), jobs).await,
+            }
+        }
+        .boxed()
     }
 
     fn copy<'a>(&'a self, _: &'a str, jobs: &'a mut Jobs<'_>) -> BoxFuture<'a, Result<u64>> {
-        async move { self.client().await?.copy(self.schema().name(), jobs).await }.boxed()
+        async move {
+            let mut client = self.client().await?;
+            // One transaction, one session.
+            let failed = |error| Error::database("enqueue", error);
+            let transaction = client.transaction().await.map_err(failed)?;
+            let copied = transaction.copy(self.schema().name(), jobs).await?;
+            transaction.commit().await.map_err(failed)?;
+            Ok(copied)
+        }
+        .boxed()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::sync::Notify;
@@ -11,6 +12,9 @@ use crate::driver::{Driver, Signal};
 use crate::error::{Error, Result};
 use crate::held::Held;
 use crate::wake::Bells;
+
+/// How long it leaves it at that where it cannot hear.
+const TRY_AGAIN: Duration = Duration::from_secs(300);
 
 /// What a listener is for.
 pub(crate) struct Listener {
@@ -28,9 +32,18 @@ impl Listener {
     pub(crate) async fn run(self) {
         let mut backoff = Backoff::new("listen for new jobs");
         loop {
-            let Err(error) = self.listen(&mut backoff).await else { continue };
-            self.bells.go_deaf();
-            tokio::time::sleep(backoff.failed(&error)).await;
+            match self.listen(&mut backoff).await {
+                Ok(()) => {}
+                Err(error) if error.is_deaf() => {
+                    self.bells.give_up_hearing();
+                    tracing::warn!(%error, "new jobs are found by polling only; give a listen URL that leads past the pooler");
+                    tokio::time::sleep(TRY_AGAIN).await;
+                }
+                Err(error) => {
+                    self.bells.go_deaf();
+                    tokio::time::sleep(backoff.failed(&error)).await;
+                }
+            }
         }
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Bells {
 pub(crate) struct Hearing {
     pub(crate) now: bool,
     pub(crate) times: u64,
+    /// There is no hope for it to hear: polls come as they do without a listener.
+    pub(crate) never: bool,
 }
 
 impl Bells {
@@ -42,7 +44,7 @@ impl Bells {
 
     /// The listener hears from here on: everybody looks at once, for what was missed.
     pub(crate) fn hear(&self) {
-        self.hearing.send_modify(|hearing| *hearing = Hearing { now: true, times: hearing.times + 1 });
+        self.hearing.send_modify(|hearing| *hearing = Hearing { now: true, times: hearing.times + 1, never: false });
         self.ring_all();
     }
 
@@ -54,7 +56,12 @@ impl Bells {
 
     /// The listener is away: everybody polls quickly until it hears again.
     pub(crate) fn go_deaf(&self) {
-        self.hearing.send_modify(|hearing| hearing.now = false);
+        self.hearing.send_modify(|hearing| (hearing.now, hearing.never) = (false, false));
+    }
+
+    /// The listener cannot hear where it is: the polls will have to do.
+    pub(crate) fn give_up_hearing(&self) {
+        self.hearing.send_modify(|hearing| (hearing.now, hearing.never) = (false, true));
     }
 
     /// The wake-up of one queue's claimer. With `listen` off nobody listens, and it polls at its own interval.
@@ -113,11 +120,13 @@ async fn poll(interval: Duration, hearing: Option<&mut watch::Receiver<Hearing>>
     let deaf = async {
         loop {
             // Being deaf has to last: a listener that comes back within the short interval rings anyway.
-            if hearing.wait_for(|hearing| !hearing.now).await.is_err() {
+            if hearing.wait_for(|hearing| !hearing.now && !hearing.never).await.is_err() {
                 return std::future::pending().await;
             }
-            let _ = tokio::time::timeout(POLL_WHILE_DEAF, hearing.wait_for(|hearing| hearing.now)).await;
-            if !hearing.borrow().now {
+            if tokio::time::timeout(POLL_WHILE_DEAF, hearing.wait_for(|hearing| hearing.now || hearing.never))
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -179,6 +188,17 @@ mod tests {
         let start = Instant::now();
         assert_eq!(wake.next(None).await, Reason::Poll);
         assert_eq!(start.elapsed(), POLL_WHILE_DEAF);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_can_never_hear_polls_at_the_workers_own_interval() {
+        let bells = Bells::new(["mail"]);
+        let mut wake = bells.wake("mail", HOUR, true);
+        bells.give_up_hearing();
+        let start = Instant::now();
+        assert_eq!(wake.next(None).await, Reason::Poll);
+        assert_eq!(start.elapsed(), HOUR);
+        assert!(!bells.is_deaf(), "no session has vouched for it");
     }
 
     #[tokio::test(start_paused = true)]

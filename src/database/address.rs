@@ -122,6 +122,21 @@ impl Address {
         self
     }
 
+    /// The same, its sessions named so in the server's lists.
+    pub(crate) fn named(&self, name: &str) -> Address {
+        let mut address = self.clone();
+        address.config.application_name(name);
+        address
+    }
+
+    /// The same, with a further setting that its sessions start with.
+    pub(crate) fn with_setting(&self, name: &str, value: &str) -> Address {
+        let mut address = self.clone();
+        let options = self.config.get_options().unwrap_or_default();
+        address.config.options(format!("{options} -c {name}={value}"));
+        address
+    }
+
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }

@@ -1,5 +1,7 @@
 //! Creating Reveille's tables and bringing them up to date.
 
+use std::time::Duration;
+
 use refinery::{Migration, Runner};
 use tokio_postgres::Client;
 
@@ -15,6 +17,13 @@ pub(crate) const MIGRATIONS: [(&str, &str); 3] = [
     ("V3__views", include_str!("../../migrations/V3__views.sql")),
 ];
 
+/// How long to wait for another process that migrates before looking again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// What each migration's transaction begins with: names that are not qualified are the server's own, and it takes the time that
+/// it takes.
+const BEGINNING: &str = "set local search_path = pg_catalog; set local statement_timeout = 0;\n";
+
 /// The version of the schema that this program works with.
 pub(crate) const CURRENT: i32 = MIGRATIONS.len() as i32;
 
@@ -28,29 +37,41 @@ pub fn migrations_sql(schema: &str) -> Result<String> {
     Ok(format!("create schema if not exists {};\n\n{}", schema.name(), files.collect::<Vec<_>>().join("\n")))
 }
 
-/// Runs what is missing, under an advisory lock: refinery takes none, and processes that start together would collide.
+/// Runs what is missing, under an advisory lock: refinery takes none, and processes that start together would collide. The lock
+/// is a transaction's, on a connection of its own, so that it holds through a transaction pooler as well.
 pub(crate) async fn migrate(address: &Address, schema: &Schema) -> Result<Vec<String>> {
     let what = || format!("migrate {}", address.describe());
     let (mut client, connection) = connect::open(address).await?;
-    let driving = tokio::spawn(connection);
+    tokio::spawn(connection);
 
     // A current schema takes no lock at all, so that starting disturbs nobody.
     if version(&client, schema).await? == CURRENT {
         return Ok(Vec::new());
     }
-    // Names in the migrations that are not qualified are the server's own.
-    let prepare = "set search_path = pg_catalog; set statement_timeout = 0; \
-        select pg_advisory_lock(hashtextextended('reveille.migrate', 0))";
-    client.batch_execute(&schema.apply(prepare)).await.map_err(|error| Error::database(&what(), error))?;
+    let (keeper, connection) = connect::open(address).await?;
+    tokio::spawn(connection);
+    while !lock(&keeper, schema).await.map_err(|error| Error::database(&what(), error))? {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
     check_not_newer(version(&client, schema).await?)?;
     if !exists(&client, "select from pg_namespace where nspname = $1", schema.name()).await? {
         let create = format!("create schema {}", schema.name());
         client.batch_execute(&create).await.map_err(|error| Error::database(&what(), error))?;
     }
     let report = runner(schema)?.run_async(&mut client).await.map_err(|error| failed(&what(), error))?;
-    drop(client);
-    let _ = driving.await;
+    keeper.batch_execute("commit").await.map_err(|error| Error::database(&what(), error))?;
     Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+}
+
+/// Tries to begin a transaction that holds the lock. Who waits for it lets go of his session, which may be one of few.
+async fn lock(keeper: &Client, schema: &Schema) -> Result<bool, tokio_postgres::Error> {
+    let try_lock = schema.apply("select pg_try_advisory_xact_lock(hashtextextended('reveille.migrate', 0))");
+    keeper.batch_execute("begin; set local idle_in_transaction_session_timeout = 0").await?;
+    let locked: bool = keeper.query_typed_one(&try_lock, &[]).await?.get(0);
+    if !locked {
+        keeper.batch_execute("rollback").await?;
+    }
+    Ok(locked)
 }
 
 /// Checks that the schema is there and that this program knows it.
@@ -85,7 +106,7 @@ async fn version(client: &Client, schema: &Schema) -> Result<i32> {
         return Ok(0);
     }
     let row = client
-        .query_one(&*schema.apply("select coalesce(max(version), 0) as version from reveille.schema_history"), &[])
+        .query_typed_one(&schema.apply("select coalesce(max(version), 0) as version from reveille.schema_history"), &[])
         .await
         .map_err(|error| Error::database("read the schema's version", error))?;
     Ok(row.get("version"))
@@ -104,8 +125,10 @@ fn history_table(schema: &Schema) -> String {
 }
 
 fn runner(schema: &Schema) -> Result<Runner> {
-    let migrations: Result<Vec<Migration>, _> =
-        MIGRATIONS.iter().map(|(name, sql)| Migration::unapplied(name, &schema.apply(sql))).collect();
+    let migrations: Result<Vec<Migration>, _> = MIGRATIONS
+        .iter()
+        .map(|(name, sql)| Migration::unapplied(name, &format!("{BEGINNING}{}", schema.apply(sql))))
+        .collect();
     let mut runner = Runner::new(&migrations.map_err(|error| failed("read the migrations", error))?);
     runner.set_migration_table_name(history_table(schema));
     Ok(runner)

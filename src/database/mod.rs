@@ -38,6 +38,7 @@ struct Inner {
     listen_address: Option<Address>,
     schema: Schema,
     pool: Pool,
+    pooled: bool,
 }
 
 /// How to connect, beyond the address; made by [`Database::options`].
@@ -112,9 +113,14 @@ impl Database {
         self.inner.listen_address.as_ref().unwrap_or(&self.inner.address)
     }
 
-    /// A pool of its own whose sessions start with `settings`.
-    pub(crate) fn pool_with(&self, settings: &[&str], max_connections: usize) -> Result<Pool> {
-        pool(&self.inner.address, settings.join("; "), max_connections)
+    /// Whether a pooler stands between, whose sessions are only lent: nothing set or prepared in one lasts.
+    pub fn is_pooled(&self) -> bool {
+        self.inner.pooled
+    }
+
+    /// A pool of its own whose sessions have a name and start with `settings`.
+    pub(crate) fn pool_with(&self, name: &str, settings: String, max_connections: usize) -> Result<Pool> {
+        pool(&self.inner.address.named(name), settings, max_connections)
     }
 }
 
@@ -158,8 +164,8 @@ impl DatabaseOptions {
         let listen_address = self.listen_url.as_deref().map(|url| parse(Some(url))).transpose()?;
         let schema = Schema::new(&self.schema)?;
         let pool = pool(&address, String::new(), self.max_connections)?;
-        drop(take(&pool, &address).await?);
-        Ok(Database { inner: Arc::new(Inner { address, listen_address, schema, pool }) })
+        let pooled = connect::is_pooled(&address).await?;
+        Ok(Database { inner: Arc::new(Inner { address, listen_address, schema, pool, pooled }) })
     }
 }
 

@@ -93,7 +93,7 @@ pub trait Driver: Send + Sync + 'static {
     fn leave(&self, worker: i64) -> BoxFuture<'_, Result<()>>;
 
     /// Listen for signals until the stream ends or yields an error; once this returns, no later signal is missed. As long as
-    /// the stream lives, it may vouch for that worker's being alive.
+    /// the stream lives, it may vouch for that worker's being alive. The error is a deaf one where signals can never come.
     fn listen(&self, worker: i64) -> BoxFuture<'_, Result<BoxStream<'static, Result<Signal>>>>;
 
     /// Do the upkeep of the history, if no other worker is at it.

@@ -16,6 +16,7 @@ mod liveness;
 mod looks;
 mod migrate;
 mod model;
+mod pooler;
 mod rescue;
 mod shutdown;
 mod sleep;

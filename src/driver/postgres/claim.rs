@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio_postgres::Row;
-use tokio_postgres::types::{Timestamp, ToSql};
+use tokio_postgres::types::{Timestamp, Type};
 
+use super::session::Params;
 use super::{Postgres, SLOW_ANSWER_WITHIN};
 use crate::driver::{Claimed, Mark, Marks};
 use crate::error::{Error, Result};
@@ -69,9 +70,16 @@ const CLAIM_WITHIN: Duration = Duration::from_secs(5);
 pub(super) async fn claim(driver: &Postgres, worker: i64, queue: &str, limit: usize, from: Marks) -> Result<Claimed> {
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
     let Places(times, ids) = Places::of(from);
-    let params: [&(dyn ToSql + Sync); 5] = [&queue, &most, &worker, &times.as_slice(), &ids.as_slice()];
+    let (times, ids) = (times.as_slice(), ids.as_slice());
+    let params: &Params<'_> = &[
+        (&queue, Type::TEXT),
+        (&most, Type::INT8),
+        (&worker, Type::INT8),
+        (&times, Type::TIMESTAMPTZ_ARRAY),
+        (&ids, Type::INT8_ARRAY),
+    ];
     let (patience, began) = (driver.claim_within.get(), Instant::now());
-    let rows = driver.query_within(patience, "claim jobs", &driver.statements.claim, &params).await;
+    let rows = driver.sessions.query(patience, "claim jobs", &driver.statements.claim, params).await;
     driver.claim_within.learn(patience, began.elapsed());
     let rows = rows?;
     let mut claimed = Claimed::default();
@@ -89,9 +97,10 @@ pub(super) async fn claim(driver: &Postgres, worker: i64, queue: &str, limit: us
 
 pub(super) async fn heads(driver: &Postgres, queue: &str, from: Marks) -> Result<Marks> {
     let Places(times, ids) = Places::of(from);
-    let params: [&(dyn ToSql + Sync); 3] = [&queue, &times.as_slice(), &ids.as_slice()];
+    let (times, ids) = (times.as_slice(), ids.as_slice());
+    let params: &Params<'_> = &[(&queue, Type::TEXT), (&times, Type::TIMESTAMPTZ_ARRAY), (&ids, Type::INT8_ARRAY)];
     let mut heads = Marks::default();
-    for row in driver.query_within(SLOW_ANSWER_WITHIN, "look back", &driver.statements.heads, &params).await? {
+    for row in driver.sessions.query(SLOW_ANSWER_WITHIN, "look back", &driver.statements.heads, params).await? {
         let level = usize::try_from(row.get::<_, i16>("priority")).unwrap_or_default();
         if let Some(head) = heads.get_mut(level) {
             *head = Some(Mark { available_at: row.get("available_at"), id: row.get("id") });

@@ -6,9 +6,10 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{AsyncMessage, Client, Row};
+use tokio_postgres::types::Type;
+use tokio_postgres::{AsyncMessage, Client};
 
+use super::session::{Params, Sessions};
 use crate::database::schema::Schema;
 use crate::database::{Database, connect};
 use crate::driver::Signal;
@@ -19,13 +20,29 @@ const PROBE_EVERY: Duration = Duration::from_secs(15);
 /// How long it may take to hear it.
 const PROBE_HEARD_WITHIN: Duration = Duration::from_secs(5);
 
-/// Opens the connection and listens; the stream ends with an error when the connection does, or has gone deaf.
+/// Whether this session and another are seen to be one: lent for a transaction each, and no place to listen. Asked before
+/// anything is left behind there.
+async fn is_shared(client: &Client, sessions: &Sessions) -> Result<bool> {
+    const ASK: &str = "select pg_catalog.pg_backend_pid()";
+    for _ in 0..3 {
+        let own: Option<i32> = in_time(client.query_typed(ASK, &[])).await?.first().map(|row| row.get(0));
+        let other = sessions.query(PROBE_HEARD_WITHIN, "listen", ASK, &[]).await?;
+        if own == other.first().map(|row| row.get(0)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Opens the connection, listens, and makes sure that it hears; the stream ends with an error when the connection does, or has
+/// gone deaf.
 pub(super) async fn listen(
     database: Database,
+    sessions: Sessions,
     vouch: String,
     worker: i64,
 ) -> Result<BoxStream<'static, Result<Signal>>> {
-    let (client, mut connection) = connect::open(database.listen_address()).await?;
+    let (client, mut connection) = connect::open(&database.listen_address().named("reveille listener")).await?;
     let (heard, inbox) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         loop {
@@ -43,13 +60,22 @@ pub(super) async fn listen(
             }
         }
     });
-    let ear = Ear::new(client, inbox, database.schema(), Vouch { sql: vouch, worker }).await?;
+    if database.is_pooled() && is_shared(&client, &sessions).await? {
+        return Err(deaf());
+    }
+    let mut ear = Ear::new(client, inbox, sessions, database.schema()).await?;
+    ear.make_sure(database.is_pooled()).await?;
+    // It is a session of its own, and not one that a pooler lends.
+    let params: &Params<'_> = &[(&worker, Type::INT8)];
+    in_time(ear.client.query_typed(&vouch, params)).await?;
     Ok(stream::unfold(ear, |mut ear| async move { Some((ear.next().await?, ear)) }).boxed())
 }
 
 struct Ear {
     client: Client,
     inbox: mpsc::UnboundedReceiver<Result<AsyncMessage>>,
+    /// What rings the probe: not this session, which would hear itself even through a transaction pooler.
+    sessions: Sessions,
     bell: String,
     cancel: String,
     probe: String,
@@ -57,62 +83,76 @@ struct Ear {
     /// Until when the probe under way has to be heard.
     deadline: Option<Instant>,
     over: bool,
-    /// To be said once it is known that this is a session of its own, and not one that a pooler lends.
-    vouch: Option<Vouch>,
 }
 
-/// What vouches for a worker.
-struct Vouch {
-    sql: String,
-    worker: i64,
+/// What was heard.
+enum Heard {
+    Signal(Signal),
+    Probe,
 }
 
 impl Ear {
     async fn new(
         client: Client,
         inbox: mpsc::UnboundedReceiver<Result<AsyncMessage>>,
+        sessions: Sessions,
         schema: &Schema,
-        vouch: Vouch,
     ) -> Result<Ear> {
         let schema = schema.name();
         let probe = format!("{schema}.probe.{:016x}", fastrand::u64(..));
         let (bell, cancel) = (format!("{schema}.bell"), format!("{schema}.cancel"));
-        let listen = format!(
-            "set application_name = 'reveille listener'; listen \"{bell}\"; listen \"{cancel}\"; listen \"{probe}\""
-        );
-        client.batch_execute(&listen).await.map_err(|error| Error::database("listen", error))?;
-        let mut probes = interval_at(Instant::now(), PROBE_EVERY);
+        let listen = format!("listen \"{bell}\"; listen \"{cancel}\"; listen \"{probe}\"");
+        in_time(client.batch_execute(&listen)).await?;
+        let mut probes = interval_at(Instant::now() + PROBE_EVERY, PROBE_EVERY);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Ear { client, inbox, bell, cancel, probe, probes, deadline: None, over: false, vouch: Some(vouch) })
+        Ok(Ear { client, inbox, sessions, bell, cancel, probe, probes, deadline: None, over: false })
+    }
+
+    /// Rings the probe and waits for it.
+    async fn make_sure(&mut self, pooled: bool) -> Result<()> {
+        self.ring_probe().await?;
+        match tokio::time::timeout(PROBE_HEARD_WITHIN, self.probe_heard()).await {
+            Ok(heard) => heard,
+            Err(_) if pooled => {
+                // The session that was lent for it has others to serve.
+                let _ = in_time(self.client.batch_execute("unlisten *")).await;
+                Err(deaf())
+            }
+            Err(_) => Err(unheard()),
+        }
+    }
+
+    async fn probe_heard(&mut self) -> Result<()> {
+        loop {
+            let message = self.inbox.recv().await.unwrap_or_else(|| Err(closed()))?;
+            // A signal before the first probe is heard needs no answer: whoever listens anew looks at everything at once.
+            if let AsyncMessage::Notification(heard) = message
+                && heard.channel() == self.probe
+            {
+                return Ok(());
+            }
+        }
     }
 
     async fn next(&mut self) -> Option<Result<Signal>> {
         while !self.over {
             let heard = tokio::select! {
-                message = self.inbox.recv() => {
-                    message.unwrap_or_else(|| Err(Error::unavailable("listen: the connection was closed")))
-                }
-                () = until(self.deadline) => Err(Error::unavailable(
-                    "listen: the server no longer passes notifications on; is a transaction pooler in the way?",
-                )),
+                message = self.inbox.recv() => message.unwrap_or_else(|| Err(closed())),
+                () = until(self.deadline) => Err(unheard()),
                 _ = self.probes.tick() => {
-                    self.deadline.get_or_insert(Instant::now() + PROBE_HEARD_WITHIN);
-                    match self.ring_probe().await {
-                        Ok(()) => continue,
-                        Err(error) => Err(error),
+                    // Whether a probe can be rung says nothing of whether it would be heard.
+                    if self.ring_probe().await.is_ok() {
+                        self.deadline.get_or_insert(Instant::now() + PROBE_HEARD_WITHIN);
                     }
+                    continue;
                 }
             };
             match heard {
-                Ok(AsyncMessage::Notification(notification)) => {
-                    if let Some(signal) = self.signal(notification.channel(), notification.payload()) {
-                        return Some(Ok(signal));
-                    }
-                    if let Err(error) = self.vouch().await {
-                        self.over = true;
-                        return Some(Err(error));
-                    }
-                }
+                Ok(AsyncMessage::Notification(heard)) => match self.understand(heard.channel(), heard.payload()) {
+                    Some(Heard::Signal(signal)) => return Some(Ok(signal)),
+                    Some(Heard::Probe) => self.deadline = None,
+                    None => {}
+                },
                 Ok(_) => {}
                 Err(error) => {
                     self.over = true;
@@ -123,35 +163,40 @@ impl Ear {
         None
     }
 
-    fn signal(&mut self, channel: &str, payload: &str) -> Option<Signal> {
+    fn understand(&self, channel: &str, payload: &str) -> Option<Heard> {
         if channel == self.bell {
-            Some(Signal::Bell(payload.to_owned()))
+            Some(Heard::Signal(Signal::Bell(payload.to_owned())))
         } else if channel == self.cancel {
-            payload.parse().ok().map(Signal::Cancel)
+            payload.parse().ok().map(Signal::Cancel).map(Heard::Signal)
         } else {
-            self.deadline = None;
-            None
+            (channel == self.probe).then_some(Heard::Probe)
         }
-    }
-
-    /// The probe was heard.
-    async fn vouch(&mut self) -> Result<()> {
-        let Some(Vouch { sql, worker }) = self.vouch.take() else { return Ok(()) };
-        let params: [(&(dyn ToSql + Sync), Type); 1] = [(&worker, Type::INT8)];
-        self.in_time(self.client.query_typed(&sql, &params)).await
     }
 
     async fn ring_probe(&self) -> Result<()> {
-        let params: [(&(dyn ToSql + Sync), Type); 1] = [(&self.probe, Type::TEXT)];
-        self.in_time(self.client.query_typed("select pg_notify($1, '')", &params)).await
+        let params: &Params<'_> = &[(&self.probe, Type::TEXT)];
+        let rung = self.sessions.query(PROBE_HEARD_WITHIN, "listen", "select pg_catalog.pg_notify($1, '')", params);
+        rung.await.map(drop)
     }
+}
 
-    async fn in_time(&self, answer: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>) -> Result<()> {
-        match tokio::time::timeout(PROBE_HEARD_WITHIN, answer).await {
-            Ok(answer) => answer.map(drop).map_err(|error| Error::database("listen", error)),
-            Err(_) => Err(Error::unavailable("listen: the server does not answer")),
-        }
+async fn in_time<T>(answer: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
+    match tokio::time::timeout(PROBE_HEARD_WITHIN, answer).await {
+        Ok(answer) => answer.map_err(|error| Error::database("listen", error)),
+        Err(_) => Err(Error::unavailable("listen: the server does not answer")),
     }
+}
+
+fn closed() -> Error {
+    Error::unavailable("listen: the connection was closed")
+}
+
+fn deaf() -> Error {
+    Error::deaf("listen: the pooler does not pass notifications on")
+}
+
+fn unheard() -> Error {
+    Error::unavailable("listen: the server no longer passes notifications on")
 }
 
 async fn until(deadline: Option<Instant>) {

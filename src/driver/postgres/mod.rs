@@ -4,36 +4,27 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use deadpool_postgres::{Object, Pool};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use tokio::sync::Mutex;
-use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
 use super::{Beat, Claimed, Driver, IntoDriver, Marks, Peer, Rescue, Settlement, Signal, Silent, WorkerInfo};
-use crate::database::{Database, connect, migrate, take};
+use crate::database::{Database, migrate};
 use crate::error::{Error, Result};
 use crate::executor::{Executor, Jobs};
 use crate::job::{Enqueued, NewJob, Reservation};
 
 mod claim;
 mod listen;
+mod session;
 mod settle;
 pub(crate) mod statements;
 
+use session::{Heart, Params, Sessions};
 use statements::Statements;
-
-/// What the worker's sessions are set to, whatever the database's owner has set for others: one row at a time by index,
-/// planned once. The tables are churned too fast for the planner's statistics to be of use.
-const SETTINGS: &str = "set default_transaction_isolation = 'read committed'; set jit = off; \
-    set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off; \
-    set application_name = 'reveille worker'; set statement_timeout = '30s'; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0";
-
-/// A crash of the server may undo the last claims and settlements, so that some jobs run again; it can lose none.
-const ASYNCHRONOUS: &str = "set synchronous_commit = off";
-const DURABLE: &str = "set synchronous_commit = on";
 
 /// How long it may take to answer a heartbeat.
 const HEART_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
@@ -42,18 +33,15 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// And one of those whose length depends on what there is; longer than the sessions' `statement_timeout`.
 const SLOW_ANSWER_WITHIN: Duration = Duration::from_secs(35);
 
-/// How many connections one worker uses to claim and to settle.
-const CONNECTIONS: usize = 4;
-
 /// The driver for Postgres.
 pub struct Postgres {
     database: Database,
     statements: Statements,
-    pool: Pool,
+    sessions: Sessions,
     /// How long a claim may take.
     claim_within: claim::Patience,
     /// The heartbeat's connection, opened in the heartbeat's own runtime.
-    heart: Mutex<Option<Client>>,
+    heart: Mutex<Option<Heart>>,
 }
 
 impl Postgres {
@@ -64,7 +52,7 @@ impl Postgres {
     pub fn new(database: Database) -> Result<Postgres> {
         Ok(Postgres {
             statements: Statements::new(database.schema()),
-            pool: database.pool_with(&[SETTINGS, ASYNCHRONOUS], CONNECTIONS)?,
+            sessions: Sessions::new(&database, false)?,
             claim_within: claim::Patience::default(),
             heart: Mutex::new(None),
             database,
@@ -80,33 +68,13 @@ impl Postgres {
     /// # Errors
     /// As in [`Postgres::new`].
     pub fn durable(mut self, durable: bool) -> Result<Postgres> {
-        let commits = if durable { DURABLE } else { ASYNCHRONOUS };
-        self.pool = self.database.pool_with(&[SETTINGS, commits], CONNECTIONS)?;
+        self.sessions = Sessions::new(&self.database, durable)?;
         Ok(self)
     }
 
     /// One of the short statements.
-    async fn query(&self, what: &str, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        self.query_within(ANSWER_WITHIN, what, sql, params).await
-    }
-
-    async fn query_within(
-        &self,
-        patience: Duration,
-        what: &str,
-        sql: &str,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>> {
-        let client = take(&self.pool, self.database.address()).await?;
-        let answer = async { client.query(&client.prepare_cached(sql).await?, params).await };
-        match tokio::time::timeout(patience, answer).await {
-            Ok(answer) => answer.map_err(|error| Error::database(what, error)),
-            Err(_) => {
-                // It may be cut off without a sign of it.
-                drop(Object::take(client));
-                Err(Error::unavailable(format!("{what}: the server did not answer within {patience:?}")))
-            }
-        }
+    async fn query(&self, what: &str, sql: &str, params: &Params<'_>) -> Result<Vec<Row>> {
+        self.sessions.query(ANSWER_WITHIN, what, sql, params).await
     }
 
     /// The transactions that may have enqueued already and not committed yet.
@@ -116,31 +84,21 @@ impl Postgres {
     }
 
     /// Runs one statement on the heartbeat's connection, which is opened anew after any error.
-    async fn on_heart<T>(&self, run: impl AsyncFnOnce(&Client) -> Result<T>) -> Result<T> {
+    async fn on_heart(&self, what: &str, sql: &str, params: &Params<'_>) -> Result<Vec<Row>> {
         let mut heart = self.heart.lock().await;
-        let client = match heart.take().filter(|client| !client.is_closed()) {
-            Some(client) => client,
-            None => open(&self.database).await?,
+        let session = match heart.take().filter(|session| !session.is_closed()) {
+            Some(session) => session,
+            None => Heart::open(&self.database).await?,
         };
-        let answer = tokio::time::timeout(HEART_ANSWERS_WITHIN, run(&client)).await;
-        let answer = answer.unwrap_or_else(|_| Err(Error::unavailable("beat: the server does not answer")));
-        if answer.is_ok() {
-            *heart = Some(client);
+        match tokio::time::timeout(HEART_ANSWERS_WITHIN, session.query(sql, params)).await {
+            Ok(Ok(rows)) => {
+                *heart = Some(session);
+                Ok(rows)
+            }
+            Ok(Err(error)) => Err(Error::database(what, error)),
+            Err(_) => Err(Error::unavailable(format!("{what}: the server does not answer"))),
         }
-        answer
     }
-}
-
-/// A session of the driver's own, driven by the runtime that asks for it.
-async fn open(database: &Database) -> Result<Client> {
-    let (client, connection) = connect::open(database.address()).await?;
-    tokio::spawn(connection);
-    // A heartbeat that a crash undoes is as good as one that came a moment earlier.
-    let settings = format!(
-        "{SETTINGS}; set synchronous_commit = off; set statement_timeout = '5s'; set application_name = 'reveille heartbeat'"
-    );
-    client.batch_execute(&settings).await.map_err(|error| Error::database("set up a session", error))?;
-    Ok(client)
 }
 
 fn boxed<'a, T>(future: impl Future<Output = Result<T>> + Send + 'a) -> BoxFuture<'a, Result<T>> {
@@ -150,15 +108,19 @@ fn boxed<'a, T>(future: impl Future<Output = Result<T>> + Send + 'a) -> BoxFutur
 impl Driver for Postgres {
     fn check(&self) -> BoxFuture<'_, Result<()>> {
         boxed(async {
-            let client = take(&self.pool, self.database.address()).await?;
+            let client = self.sessions.client().await?;
             migrate::check(&client, self.database.schema()).await
         })
     }
 
     fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
         boxed(async {
-            let client = take(&self.pool, self.database.address()).await?;
-            client.insert(self.database.schema().name(), jobs).await
+            let schema = self.database.schema().name();
+            let client = self.sessions.client().await?;
+            match self.database.is_pooled() {
+                true => (**client).insert(schema, jobs).await,
+                false => client.insert(schema, jobs).await,
+            }
         })
     }
 
@@ -167,8 +129,15 @@ impl Driver for Postgres {
             let pid = i32::try_from(worker.pid).unwrap_or_default();
             let slots = i32::try_from(worker.slots).unwrap_or(i32::MAX);
             let version = env!("CARGO_PKG_VERSION");
-            let params: [&(dyn ToSql + Sync); 6] = [&worker.id, &worker.host, &pid, &version, &worker.queues, &slots];
-            self.query("register the worker", &self.statements.register, &params).await.map(drop)
+            let params: &Params<'_> = &[
+                (&worker.id, Type::INT8),
+                (&worker.host, Type::TEXT),
+                (&pid, Type::INT4),
+                (&version, Type::TEXT),
+                (&worker.queues, Type::TEXT_ARRAY),
+                (&slots, Type::INT4),
+            ];
+            self.query("register the worker", &self.statements.register, params).await.map(drop)
         })
     }
 
@@ -182,7 +151,8 @@ impl Driver for Postgres {
 
     fn arm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<Vec<Silent>>> {
         boxed(async move {
-            self.query("arm the bell", &self.statements.arm, &[&worker, &queue]).await?;
+            let params: &Params<'_> = &[(&worker, Type::INT8), (&queue, Type::TEXT)];
+            self.query("arm the bell", &self.statements.arm, params).await?;
             self.silent().await
         })
     }
@@ -195,7 +165,10 @@ impl Driver for Postgres {
     }
 
     fn disarm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<()>> {
-        boxed(async move { self.query("disarm the bell", &self.statements.disarm, &[&worker, &queue]).await.map(drop) })
+        boxed(async move {
+            let params: &Params<'_> = &[(&worker, Type::INT8), (&queue, Type::TEXT)];
+            self.query("disarm the bell", &self.statements.disarm, params).await.map(drop)
+        })
     }
 
     fn complete_in<'a>(
@@ -207,14 +180,14 @@ impl Driver for Postgres {
         boxed(async move {
             let Reservation { id, worker, attempt, reserved_at } = reservation;
             let seconds = ran.as_secs_f64();
-            let params: [(&(dyn ToSql + Sync), Type); 5] = [
+            let params: &Params<'_> = &[
                 (id, Type::INT8),
                 (worker, Type::INT8),
                 (attempt, Type::INT4),
                 (reserved_at, Type::TIMESTAMPTZ),
                 (&seconds, Type::FLOAT8),
             ];
-            let rows = transaction.query_typed(&self.statements.complete, &params).await;
+            let rows = transaction.query_typed(&self.statements.complete, params).await;
             let rows = rows.map_err(|error| Error::database("complete the job", error))?;
             Ok(rows.first().map(|row| row.get("transaction")))
         })
@@ -227,8 +200,14 @@ impl Driver for Postgres {
     ) -> BoxFuture<'a, Result<Option<bool>>> {
         boxed(async move {
             let Reservation { id, worker, attempt, reserved_at } = reservation;
-            let params: [&(dyn ToSql + Sync); 5] = [&transaction, id, worker, attempt, reserved_at];
-            let rows = self.query("look for a completion", &self.statements.is_recorded, &params).await?;
+            let params: &Params<'_> = &[
+                (&transaction, Type::TEXT),
+                (id, Type::INT8),
+                (worker, Type::INT8),
+                (attempt, Type::INT4),
+                (reserved_at, Type::TIMESTAMPTZ),
+            ];
+            let rows = self.query("look for a completion", &self.statements.is_recorded, params).await?;
             Ok(rows.first().and_then(|row| row.get("recorded")))
         })
     }
@@ -241,31 +220,26 @@ impl Driver for Postgres {
     }
 
     fn beat(&self, worker: i64, stopping: bool) -> BoxFuture<'_, Result<Beat>> {
-        boxed(self.on_heart(async move |client| {
-            let params: [(&(dyn ToSql + Sync), Type); 2] = [(&worker, Type::INT8), (&stopping, Type::BOOL)];
-            let failed = |error| Error::database("beat", error);
-            let rows = client.query_typed(&self.statements.beat, &params).await.map_err(failed)?;
+        boxed(async move {
+            let params: &Params<'_> = &[(&worker, Type::INT8), (&stopping, Type::BOOL)];
+            let rows = self.on_heart("beat", &self.statements.beat, params).await?;
             let row = rows.first().ok_or_else(|| Error::unavailable("beat: the server gave no answer"))?;
             let ids: Vec<i64> = row.get("peers");
             let seen: Vec<SystemTime> = row.get("seen");
             let peers = ids.into_iter().zip(seen).map(|(id, last_seen_at)| Peer { id, last_seen_at }).collect();
             let sharing = usize::try_from(row.get::<_, i64>("sharing")).unwrap_or_default();
             Ok(Beat { alive: row.get("alive"), peers, gone: row.get("gone"), sharing, cancel: row.get("cancel") })
-        }))
+        })
     }
 
     fn rescue<'a>(&'a self, worker: i64, dead: &'a [Peer]) -> BoxFuture<'a, Result<Rescue>> {
-        boxed(self.on_heart(async move |client| {
+        boxed(async move {
             let ids: Vec<i64> = dead.iter().map(|peer| peer.id).collect();
             let seen: Vec<SystemTime> = dead.iter().map(|peer| peer.last_seen_at).collect();
-            let params: [(&(dyn ToSql + Sync), Type); 3] =
-                [(&ids, Type::INT8_ARRAY), (&seen, Type::TIMESTAMPTZ_ARRAY), (&worker, Type::INT8)];
-            let rows = client
-                .query_typed(&self.statements.rescue, &params)
-                .await
-                .map_err(|error| Error::database("rescue jobs", error))?;
+            let params: &Params<'_> =
+                &[(&ids, Type::INT8_ARRAY), (&seen, Type::TIMESTAMPTZ_ARRAY), (&worker, Type::INT8)];
             let mut rescue = Rescue::default();
-            for row in rows {
+            for row in self.on_heart("rescue jobs", &self.statements.rescue, params).await? {
                 match (row.get("worker"), row.get("job")) {
                     (_, Some(job)) => rescue.jobs.push(job),
                     (Some(worker), None) => rescue.workers.push(worker),
@@ -273,26 +247,27 @@ impl Driver for Postgres {
                 }
             }
             Ok(rescue)
-        }))
+        })
     }
 
     fn release_strays<'a>(&'a self, worker: i64, held: &'a [i64]) -> BoxFuture<'a, Result<Vec<i64>>> {
         boxed(async move {
-            let rows = self.query("release strays", &self.statements.release_strays, &[&worker, &held]).await?;
+            let params: &Params<'_> = &[(&worker, Type::INT8), (&held, Type::INT8_ARRAY)];
+            let rows = self.query("release strays", &self.statements.release_strays, params).await?;
             Ok(rows.iter().map(|row| row.get("id")).collect())
         })
     }
 
     fn leave(&self, worker: i64) -> BoxFuture<'_, Result<()>> {
-        boxed(async move { self.query("take leave", &self.statements.leave, &[&worker]).await.map(drop) })
+        boxed(async move { self.query("take leave", &self.statements.leave, &[(&worker, Type::INT8)]).await.map(drop) })
     }
 
     fn listen(&self, worker: i64) -> BoxFuture<'_, Result<BoxStream<'static, Result<Signal>>>> {
-        boxed(listen::listen(self.database.clone(), self.statements.vouch.to_string(), worker))
+        boxed(listen::listen(self.database.clone(), self.sessions.clone(), self.statements.vouch.to_string(), worker))
     }
 
     fn prune(&self) -> BoxFuture<'_, Result<()>> {
-        boxed(async { self.query_within(SLOW_ANSWER_WITHIN, "prune", &self.statements.prune, &[]).await.map(drop) })
+        boxed(async { self.sessions.query(SLOW_ANSWER_WITHIN, "prune", &self.statements.prune, &[]).await.map(drop) })
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::time::SystemTime;
 
 use serde_json::Value;
-use tokio_postgres::types::{Json, ToSql};
+use tokio_postgres::types::{Json, Type};
 
 use super::Postgres;
+use super::session::Params;
 use crate::database::insert::seconds;
 use crate::driver::{Ending, Settlement};
 use crate::error::Result;
@@ -45,7 +46,12 @@ async fn finish(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i6
         driver,
         &driver.statements.settle_finished,
         settlements,
-        &[&outcomes, &ran(settlements), &waited(settlements), &results],
+        &[
+            (&outcomes, Type::TEXT_ARRAY),
+            (&ran(settlements), Type::FLOAT8_ARRAY),
+            (&waited(settlements), Type::FLOAT8_ARRAY),
+            (&results, Type::JSONB_ARRAY),
+        ],
     )
     .await
 }
@@ -60,8 +66,14 @@ async fn put_back(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<
         Ending::Waiting { delay, .. } => seconds(delay),
         _ => 0.0,
     });
-    let params: [&(dyn ToSql + Sync); 5] = [&reasons, &errors, &delays, &ran(settlements), &waited(settlements)];
-    run(driver, &driver.statements.settle_waiting, settlements, &params).await
+    let params: &Params<'_> = &[
+        (&reasons, Type::TEXT_ARRAY),
+        (&errors, Type::TEXT_ARRAY),
+        (&delays, Type::FLOAT8_ARRAY),
+        (&ran(settlements), Type::FLOAT8_ARRAY),
+        (&waited(settlements), Type::FLOAT8_ARRAY),
+    ];
+    run(driver, &driver.statements.settle_waiting, settlements, params).await
 }
 
 async fn bury(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>> {
@@ -70,7 +82,9 @@ async fn bury(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>
         _ => None,
     };
     let (reasons, errors): (Vec<_>, Vec<_>) = settlements.iter().map(failure).map(Option::unzip).unzip();
-    run(driver, &driver.statements.settle_dead, settlements, &[&reasons, &errors, &ran(settlements)]).await
+    let params: &Params<'_> =
+        &[(&reasons, Type::TEXT_ARRAY), (&errors, Type::TEXT_ARRAY), (&ran(settlements), Type::FLOAT8_ARRAY)];
+    run(driver, &driver.statements.settle_dead, settlements, params).await
 }
 
 async fn count(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>> {
@@ -82,18 +96,18 @@ async fn count(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64
         _ => "",
     });
     let workers: Vec<i64> = column(settlements, |settlement| settlement.reservation.worker);
-    let params: [&(dyn ToSql + Sync); 4] = [&queues, &workers, &ran(settlements), &waited(settlements)];
-    driver.query("count jobs", &driver.statements.settle_recorded, &params).await?;
+    let params: &Params<'_> = &[
+        (&queues, Type::TEXT_ARRAY),
+        (&workers, Type::INT8_ARRAY),
+        (&ran(settlements), Type::FLOAT8_ARRAY),
+        (&waited(settlements), Type::FLOAT8_ARRAY),
+    ];
+    driver.query("count jobs", &driver.statements.settle_recorded, params).await?;
     Ok(column(settlements, |settlement| settlement.reservation.id))
 }
 
 /// Runs a settling statement: the fence first, in four arrays, then what is particular to it.
-async fn run(
-    driver: &Postgres,
-    sql: &str,
-    settlements: &[&Settlement],
-    particular: &[&(dyn ToSql + Sync)],
-) -> Result<Vec<i64>> {
+async fn run(driver: &Postgres, sql: &str, settlements: &[&Settlement], particular: &Params<'_>) -> Result<Vec<i64>> {
     if settlements.is_empty() {
         return Ok(Vec::new());
     }
@@ -101,8 +115,13 @@ async fn run(
     let workers: Vec<i64> = column(settlements, |settlement| settlement.reservation.worker);
     let attempts: Vec<i32> = column(settlements, |settlement| settlement.reservation.attempt);
     let reserved_at: Vec<SystemTime> = column(settlements, |settlement| settlement.reservation.reserved_at);
-    let fence: [&(dyn ToSql + Sync); 4] = [&ids, &workers, &attempts, &reserved_at];
-    let rows = driver.query("settle jobs", sql, &[&fence, particular].concat()).await?;
+    let fence: &Params<'_> = &[
+        (&ids, Type::INT8_ARRAY),
+        (&workers, Type::INT8_ARRAY),
+        (&attempts, Type::INT4_ARRAY),
+        (&reserved_at, Type::TIMESTAMPTZ_ARRAY),
+    ];
+    let rows = driver.query("settle jobs", sql, &[fence, particular].concat()).await?;
     Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 

@@ -1,0 +1,145 @@
+//! The worker's sessions: what they are set to, and how a statement is run in one.
+//!
+//! A session of its own is set up once and keeps its statements prepared. One that a transaction pooler lends is another at each
+//! transaction and belongs to others afterwards: there each statement goes unnamed, in a transaction with the settings, all in one
+//! round trip.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Pool};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
+
+use crate::database::{Database, connect, take};
+use crate::error::{Error, Result};
+
+/// Whatever the database's owner has set for others: one row at a time by index, planned once. The tables are churned too
+/// fast for the planner's statistics to be of use.
+const SETTINGS: [&str; 8] = [
+    "jit = off",
+    "plan_cache_mode = force_generic_plan",
+    "enable_seqscan = off",
+    "enable_bitmapscan = off",
+    "enable_sort = off",
+    "statement_timeout = '30s'",
+    "lock_timeout = 0",
+    "idle_in_transaction_session_timeout = 0",
+];
+/// Of a session that is its own; in one that is lent the transaction says it.
+const READ_COMMITTED: &str = "default_transaction_isolation = 'read committed'";
+
+/// A crash of the server may undo the last claims and settlements, so that some jobs run again; it can lose none.
+const ASYNCHRONOUS: &str = "synchronous_commit = off";
+const DURABLE: &str = "synchronous_commit = on";
+
+/// How many connections one worker uses to claim and to settle.
+const CONNECTIONS: usize = 4;
+
+/// A statement's parameters and their types.
+pub(super) type Params<'a> = [(&'a (dyn ToSql + Sync), Type)];
+
+/// The sessions that claims, settlements and all else but the heartbeat and the listener share.
+#[derive(Clone)]
+pub(super) struct Sessions {
+    pool: Pool,
+    database: Database,
+    /// What begins a transaction in a session that is lent.
+    begin: Option<Arc<str>>,
+}
+
+impl Sessions {
+    pub(super) fn new(database: &Database, durable: bool) -> Result<Sessions> {
+        let commits = if durable { DURABLE } else { ASYNCHRONOUS };
+        let (set, begin) = settings(database, &[commits]);
+        let pool = database.pool_with("reveille worker", set, CONNECTIONS)?;
+        Ok(Sessions { pool, database: database.clone(), begin })
+    }
+
+    pub(super) async fn client(&self) -> Result<Object> {
+        take(&self.pool, self.database.address()).await
+    }
+
+    /// Runs a statement, and gives up on it and its connection if the answer takes longer than `patience`.
+    pub(super) async fn query(
+        &self,
+        patience: Duration,
+        what: &str,
+        sql: &str,
+        params: &Params<'_>,
+    ) -> Result<Vec<Row>> {
+        let client = self.client().await?;
+        let answer = async {
+            match &self.begin {
+                Some(begin) => in_transaction(&client, begin, sql, params).await,
+                None => {
+                    let (values, types): (Vec<_>, Vec<_>) = params.iter().cloned().unzip();
+                    client.query(&client.prepare_typed_cached(sql, &types).await?, &values).await
+                }
+            }
+        };
+        match tokio::time::timeout(patience, answer).await {
+            Ok(answer) => answer.map_err(|error| Error::database(what, error)),
+            Err(_) => {
+                // It may be cut off without a sign of it.
+                drop(Object::take(client));
+                Err(Error::unavailable(format!("{what}: the server did not answer within {patience:?}")))
+            }
+        }
+    }
+}
+
+/// The heartbeat's session, driven by the runtime that opens it.
+pub(super) struct Heart {
+    client: Client,
+    begin: Option<Arc<str>>,
+}
+
+impl Heart {
+    pub(super) async fn open(database: &Database) -> Result<Heart> {
+        let (client, connection) = connect::open(&database.address().named("reveille heartbeat")).await?;
+        tokio::spawn(connection);
+        // A heartbeat that a crash undoes is as good as one that came a moment earlier.
+        let (set, begin) = settings(database, &[ASYNCHRONOUS, "statement_timeout = '5s'"]);
+        client.batch_execute(&set).await.map_err(|error| Error::database("set up a session", error))?;
+        Ok(Heart { client, begin })
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    pub(super) async fn query(&self, sql: &str, params: &Params<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
+        match &self.begin {
+            Some(begin) => in_transaction(&self.client, begin, sql, params).await,
+            None => self.client.query_typed(sql, params).await,
+        }
+    }
+}
+
+/// What a session starts with, and what each transaction begins with: all in the one, or all in the other.
+fn settings(database: &Database, particular: &[&str]) -> (String, Option<Arc<str>>) {
+    let all = |set: &str| -> String {
+        SETTINGS.iter().chain(particular).map(|setting| format!("{set} {setting};")).collect()
+    };
+    if database.is_pooled() {
+        (String::new(), Some(format!("begin isolation level read committed; {}", all("set local")).into()))
+    } else {
+        (format!("set {READ_COMMITTED}; {}", all("set")), None)
+    }
+}
+
+/// Three messages sent at once.
+async fn in_transaction(
+    client: &Client,
+    begin: &str,
+    sql: &str,
+    params: &Params<'_>,
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let (begun, rows, committed) =
+        futures::join!(client.batch_execute(begin), client.query_typed(sql, params), client.batch_execute("commit"));
+    begun?;
+    let rows = rows?;
+    committed?;
+    Ok(rows)
+}
