@@ -56,6 +56,34 @@ create trigger ring after insert on reveille.jobs
     referencing new table as inserted
     for each statement execute function reveille.ring_after_insert();
 
+-- With its owner's rights, so that who may only enqueue need not be able to change jobs otherwise.
+create function reveille.replace_waiting(
+    kind text, unique_key text, payload jsonb, tags text[], metadata jsonb, available_at timestamptz
+) returns bigint
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    replaced record;
+begin
+    -- A job that runs keeps what it was started with.
+    update reveille.jobs
+    set payload = replace_waiting.payload,
+        tags = coalesce(replace_waiting.tags, jobs.tags),
+        metadata = coalesce(replace_waiting.metadata, jobs.metadata),
+        available_at = coalesce(replace_waiting.available_at, jobs.available_at)
+    where jobs.kind = replace_waiting.kind and jobs.unique_key = replace_waiting.unique_key and jobs.reserved_at is null
+    returning jobs.id, jobs.queue into replaced;
+    if found and replace_waiting.available_at is not null then
+        perform reveille.ring(array[replaced.queue]);
+    end if;
+    return replaced.id;
+end
+$$;
+comment on function reveille.replace_waiting(text, text, jsonb, text[], jsonb, timestamptz) is
+    'What reveille.enqueue does with unique_mode replace and debounce: the id of the waiting job of that key, which now has this; null if there is none.';
+
 create function reveille.enqueue(
     kind         text,
     payload      jsonb       default '{}',
@@ -80,7 +108,6 @@ as $$
 declare
     largest int;
     due timestamptz;
-    due_queue text;
 begin
     if enqueue.delay is not null and enqueue.available_at is not null then
         raise exception 'enqueue takes delay or available_at, not both' using errcode = 'invalid_parameter_value';
@@ -124,21 +151,12 @@ begin
             return;
         end if;
 
-        -- A job that runs keeps what it was started with.
         if enqueue.unique_mode operator(pg_catalog.<>) 'keep' then
-            update reveille.jobs
-            set payload = coalesce(enqueue.payload, '{}'),
-                tags = coalesce(enqueue.tags, jobs.tags),
-                metadata = coalesce(enqueue.metadata, jobs.metadata),
-                available_at = case when enqueue.unique_mode operator(pg_catalog.=) 'debounce' then due else jobs.available_at end
-            where jobs.kind operator(pg_catalog.=) enqueue.kind
-                and jobs.unique_key operator(pg_catalog.=) enqueue.unique_key
-                and jobs.reserved_at is null
-            returning jobs.id, jobs.queue into id, due_queue;
-            if found then
-                if enqueue.unique_mode operator(pg_catalog.=) 'debounce' then
-                    perform reveille.ring(array[due_queue]);
-                end if;
+            id := reveille.replace_waiting(
+                enqueue.kind, enqueue.unique_key, coalesce(enqueue.payload, '{}'), enqueue.tags, enqueue.metadata,
+                case when enqueue.unique_mode operator(pg_catalog.=) 'debounce' then due end
+            );
+            if id is not null then
                 existed := true;
                 return;
             end if;
@@ -263,8 +281,9 @@ as $$
 $$;
 comment on function reveille.resume(text) is 'Start jobs of this queue again.';
 
+-- With its owner's rights: to truncate a partition is not a worker's by itself.
 create function reveille.truncate_finished_jobs() returns int
-    language plpgsql volatile
+    language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
     set lock_timeout = '100ms'
 as $$

@@ -37,6 +37,19 @@ pub fn migrations_sql(schema: &str) -> Result<String> {
     Ok(format!("create schema if not exists {};\n\n{}", schema.name(), files.collect::<Vec<_>>().join("\n")))
 }
 
+/// The SQL that makes roles for producers, workers, monitors and administrators, each allowed what it needs and nothing more; they
+/// are named after the schema: `reveille_producer` and so on. To be run by the owner of the tables, and again after each
+/// migration.
+///
+/// # Errors
+/// Invalid if the schema's name is not a plain one.
+pub fn grants_sql(schema: &str) -> Result<String> {
+    let schema = Schema::new(schema)?;
+    let sql = schema.apply(include_str!("../../sql/grants.sql"));
+    let sql = sql.replace("schema reveille ", &format!("schema {} ", schema.name()));
+    Ok(sql.replace("reveille_", &format!("{}_", schema.name())))
+}
+
 /// Runs what is missing, under an advisory lock: refinery takes none, and processes that start together would collide. The lock
 /// is a transaction's, on a connection of its own, so that it holds through a transaction pooler as well.
 pub(crate) async fn migrate(address: &Address, schema: &Schema) -> Result<Vec<String>> {

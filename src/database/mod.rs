@@ -16,7 +16,7 @@ use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, QueueMode
 
 use crate::error::{Error, Result};
 use address::Address;
-pub use migrate::migrations_sql;
+pub use migrate::{grants_sql, migrations_sql};
 use schema::Schema;
 
 /// A Postgres database that Reveille's tables are, or will be, in. Cheap to clone.

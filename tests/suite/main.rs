@@ -18,6 +18,7 @@ mod migrate;
 mod model;
 mod pooler;
 mod rescue;
+mod roles;
 mod shutdown;
 mod sleep;
 mod sql;

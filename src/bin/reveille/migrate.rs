@@ -11,12 +11,18 @@ pub struct Migrate {
     /// Change nothing; print the SQL of all migrations.
     #[arg(long, conflicts_with = "check")]
     print: bool,
+    /// Change nothing; print the SQL of roles for producers, workers, monitors and administrators, with the least that each needs.
+    #[arg(long, conflicts_with_all = ["check", "print"])]
+    print_grants: bool,
 }
 
 impl Migrate {
     pub async fn run(self, connection: &Connection) -> Outcome {
         if self.print {
             return Ok(output::line(reveille::database::migrations_sql(connection.schema())?)?);
+        }
+        if self.print_grants {
+            return Ok(output::line(reveille::database::grants_sql(connection.schema())?.trim_end())?);
         }
         let database = connection.open().await?;
         if self.check {

@@ -1,0 +1,55 @@
+-- Roles for those who use Reveille, each allowed what it needs and nothing more. Run it as the owner of the tables, who may
+-- create roles; again after each migration. Then, for example: grant reveille_producer to shop;
+--
+--   reveille_producer  enqueues: reveille.enqueue, plain inserts of what a job may be given, COPY. Reads no payload.
+--   reveille_worker    works jobs, and may enqueue further ones. Changes no settings, no tables.
+--   reveille_monitor   reads the views, which show no payload, but the last error of jobs that fail.
+--   reveille_admin     looks at everything, cancels, retries, purges, pauses, and sets queues. Changes no tables.
+do $$
+declare
+    role text;
+begin
+    foreach role in array array['reveille_producer', 'reveille_worker', 'reveille_monitor', 'reveille_admin'] loop
+        begin
+            execute format('create role %I nologin', role);
+        exception when duplicate_object or unique_violation then
+            null; -- Roles are the whole server's.
+        end;
+    end loop;
+end
+$$;
+
+grant usage on schema reveille to reveille_producer, reveille_worker, reveille_monitor, reveille_admin;
+grant select on reveille.schema_history to reveille_producer, reveille_worker, reveille_monitor, reveille_admin;
+-- Functions are everybody's unless this is said.
+revoke execute on all functions in schema reveille from public;
+
+grant execute on function
+    reveille.enqueue(text, jsonb, text, interval, timestamptz, smallint, int, interval, text, text, text, text, text[], jsonb),
+    reveille.replace_waiting(text, text, jsonb, text[], jsonb, timestamptz)
+to reveille_producer, reveille_worker, reveille_admin;
+grant insert (kind, payload, queue, priority, max_attempts, available_at, timeout, unique_key, unique_until, key, tags, metadata, parent_id)
+    on reveille.jobs to reveille_producer;
+-- What an insert with a unique key asks for, and what it answers.
+grant select (id, kind, unique_key) on reveille.jobs to reveille_producer;
+-- What the trigger asks for.
+grant select on reveille.sleepers to reveille_producer, reveille_admin;
+grant select (name, bell) on reveille.queues to reveille_producer;
+
+grant select, insert, update, delete
+    on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.workers, reveille.sleepers, reveille.counters
+    to reveille_worker;
+grant select on reveille.queues to reveille_worker;
+grant execute on function reveille.ring(text[]), reveille.truncate_finished_jobs() to reveille_worker, reveille_admin;
+
+grant select
+    on reveille.known_queues, reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,
+        reveille.worker_status, reveille.throughput
+    to reveille_monitor, reveille_admin;
+-- For the estimates of queue_stats: the planner's statistics show only what one may read.
+grant select (queue, available_at) on reveille.jobs to reveille_monitor;
+
+grant select, insert, update, delete on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.queues, reveille.counters to reveille_admin;
+-- `reveille listen` introduces itself as a worker without slots.
+grant select, insert, update, delete on reveille.workers, reveille.sleepers to reveille_admin;
+grant execute on function reveille.cancel(bigint), reveille.retry(bigint), reveille.pause(text), reveille.resume(text) to reveille_admin;

@@ -1,0 +1,244 @@
+//! Least privilege: what each role may do, and that the server refuses the rest.
+
+use std::time::Duration;
+
+use reveille::database::grants_sql;
+use reveille::driver::Marks;
+use reveille::enqueue::copy_all;
+use reveille::{Attempt, Database, Driver, Outcome, Postgres, State, Worker, enqueue, enqueue_all};
+use serde_json::json;
+use tokio_postgres::Client;
+use tokio_postgres::config::Host;
+
+use crate::harness::{Note, TestDatabase, Told, client, database, note, start, telling};
+
+/// A database with the roles, and one user in each. Roles are the whole server's, so they are named after a schema of this test's.
+struct Roles {
+    behind: TestDatabase,
+    schema: String,
+}
+
+impl Roles {
+    async fn new() -> Roles {
+        let behind = database().await;
+        let schema = format!("r{}_{:08x}", std::process::id(), fastrand::u32(..));
+        let roles = Roles { behind, schema };
+        let owner = roles.connect(&roles.behind.address).await;
+        owner.migrate().await.unwrap();
+        let grants = grants_sql(&roles.schema).unwrap();
+        // Run twice, as after a migration.
+        roles.behind.run(&grants).await;
+        roles.behind.run(&grants).await;
+        for role in ["producer", "worker", "monitor", "admin"] {
+            let schema = &roles.schema;
+            let create = format!("create role {schema}_{role}_user login password 'secret' in role {schema}_{role}");
+            roles.behind.run(&create).await;
+        }
+        roles
+    }
+
+    async fn connect(&self, address: &str) -> Database {
+        Database::options(Some(address.into())).schema(&self.schema).connect().await.unwrap()
+    }
+
+    /// The address of one in this role.
+    fn address(&self, role: &str) -> String {
+        let config: tokio_postgres::Config = self.behind.address.parse().unwrap();
+        let Host::Tcp(host) = &config.get_hosts()[0] else { panic!("the server is reached by TCP") };
+        let (port, dbname) = (config.get_ports()[0], config.get_dbname().unwrap());
+        format!("host={host} port={port} dbname={dbname} user={}_{role}_user password=secret", self.schema)
+    }
+
+    async fn database(&self, role: &str) -> Database {
+        self.connect(&self.address(role)).await
+    }
+
+    fn sql(&self, sql: &str) -> String {
+        sql.replace("reveille.", &format!("{}.", self.schema))
+    }
+
+    /// All of these work for one in this role.
+    async fn may(&self, role: &str, statements: &[&str]) {
+        let client = client(&self.address(role)).await;
+        for sql in statements {
+            client.batch_execute(&self.sql(sql)).await.unwrap_or_else(|error| panic!("{role}: {sql}: {error:?}"));
+        }
+    }
+
+    /// The server refuses all of these to one in this role.
+    async fn may_not(&self, role: &str, statements: &[&str]) {
+        let client: Client = client(&self.address(role)).await;
+        for sql in statements {
+            let error = client.batch_execute(&self.sql(sql)).await.expect_err(sql);
+            assert_eq!(error.code().map(|code| code.code()), Some("42501"), "{role}: {sql}: {error:?}");
+        }
+    }
+
+    async fn end(self) {
+        for role in ["producer", "worker", "monitor", "admin"] {
+            let schema = &self.schema;
+            self.behind
+                .run(&format!(
+                    "drop role {schema}_{role}_user; drop owned by {schema}_{role}; drop role {schema}_{role}"
+                ))
+                .await;
+        }
+    }
+}
+
+const VIEWS: [&str; 6] = [
+    "select * from reveille.queue_stats",
+    "select * from reveille.running_jobs",
+    "select * from reveille.failing_jobs",
+    "select * from reveille.dead_jobs_overview",
+    "select * from reveille.worker_status",
+    "select * from reveille.throughput",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
+    let roles = Roles::new().await;
+    let producer = roles.database("producer").await;
+    producer.check().await.unwrap();
+    enqueue(&producer, &note("one")).await.unwrap();
+    enqueue_all(&producer, [&note("two"), &note("three")]).await.unwrap();
+    copy_all(&producer, &[note("four")]).await.unwrap();
+    let id = enqueue(&producer, &note("first")).unique_key("k").await.unwrap().id;
+    roles
+        .may(
+            "producer",
+            &[
+                "select id from reveille.enqueue(kind => 'note', payload => '{\"text\": \"five\"}')",
+                "select id from reveille.enqueue(kind => 'note', unique_key => 'k')",
+                "select id from reveille.enqueue(kind => 'note', unique_key => 'k', unique_mode => 'replace')",
+                "select id from reveille.enqueue(kind => 'note', payload => '{\"text\": \"last\"}', unique_key => 'k', unique_mode => 'debounce', delay => '1 hour')",
+                "insert into reveille.jobs (kind, payload) values ('note', '{\"text\": \"six\"}')",
+            ],
+        )
+        .await;
+    let last = format!("select payload ->> 'text' from {}.jobs where id = {id} and available_at > now()", roles.schema);
+    assert_eq!(roles.behind.value(&last).await, "last");
+    assert_eq!(roles.behind.value(&roles.sql("select count(*) from reveille.jobs")).await, 7);
+
+    roles
+        .may_not(
+            "producer",
+            &[
+                "select payload from reveille.jobs",
+                "select * from reveille.jobs",
+                "update reveille.jobs set payload = '{}'",
+                "update reveille.jobs set reserved_at = now(), reserved_by = 1",
+                "delete from reveille.jobs",
+                "truncate reveille.jobs",
+                "select id from reveille.jobs for update",
+                "insert into reveille.jobs (kind, attempts) values ('note', 1)",
+                "insert into reveille.jobs (kind, reserved_at, reserved_by) values ('note', now(), 1)",
+                "insert into reveille.jobs (id, kind) overriding system value values (1000000, 'note')",
+                "insert into reveille.jobs (kind, errors) values ('note', '[]')",
+                "select reveille.cancel(1)",
+                "select reveille.retry(1)",
+                "select reveille.pause('default')",
+                "select reveille.resume('default')",
+                "select reveille.ring('{default}')",
+                "select reveille.truncate_finished_jobs()",
+                "select payload from reveille.dead_jobs",
+                "select result from reveille.finished_jobs",
+                "insert into reveille.dead_jobs (id) values (1)",
+                "insert into reveille.workers (id) values (1)",
+                "insert into reveille.sleepers values ('default', 1)",
+                "insert into reveille.queues (name) values ('default')",
+                "select * from reveille.workers",
+                "create table reveille.mine ()",
+                "drop function reveille.cancel(bigint)",
+            ],
+        )
+        .await;
+    roles.may_not("producer", &VIEWS).await;
+    let driver = Postgres::new(producer).unwrap();
+    let error = driver.claim(1, "default", 1, Marks::default()).await.unwrap_err();
+    assert!(error.is_denied(), "{error}");
+    roles.end().await;
+}
+
+async fn fail(note: Note, State(told): State<Told>, attempt: Attempt) -> Outcome {
+    told.tell(format!("{} {}", note.text, attempt.number));
+    Outcome::Dead("no more".into())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_works_and_changes_no_settings() {
+    let roles = Roles::new().await;
+    let (told, mut heard) = telling();
+    let builder = Worker::builder(roles.database("worker").await).poll_interval(Duration::from_secs(3600));
+    let worker = start(builder.state(told).handle(fail));
+    let asleep = roles.sql("select count(*) = 1 from reveille.sleepers");
+    roles.behind.until(&asleep).await;
+    enqueue(&roles.database("producer").await, &note("woken")).await.unwrap();
+    assert_eq!(heard.next().await, "woken 1");
+    roles.behind.until(&roles.sql("select count(*) = 1 from reveille.dead_jobs")).await;
+    worker.stop().await;
+    let driver = Postgres::new(roles.database("worker").await).unwrap();
+    driver.prune().await.unwrap();
+    roles
+        .may_not(
+            "worker",
+            &[
+                "select reveille.pause('default')",
+                "insert into reveille.queues (name, paused_at) values ('default', now())",
+                "truncate reveille.jobs",
+                "truncate reveille.finished_jobs_1",
+                "drop table reveille.sleepers",
+                "alter table reveille.jobs add column mine int",
+            ],
+        )
+        .await;
+    roles.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_monitor_reads_the_views_and_no_payload() {
+    let roles = Roles::new().await;
+    enqueue(&roles.database("producer").await, &note("secret")).await.unwrap();
+    roles.may("monitor", &VIEWS).await;
+    let stats = roles.database("monitor").await.admin().view("queue_stats").await.unwrap();
+    assert_eq!(stats[0]["ready"], json!(1));
+    roles
+        .may_not(
+            "monitor",
+            &[
+                "select payload from reveille.jobs",
+                "select payload from reveille.dead_jobs",
+                "select payload from reveille.finished_jobs",
+                "select id from reveille.enqueue(kind => 'note')",
+                "insert into reveille.jobs (kind) values ('note')",
+                "update reveille.jobs set queue = 'other'",
+                "select reveille.pause('default')",
+            ],
+        )
+        .await;
+    roles.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_puts_things_right_and_changes_no_tables() {
+    let roles = Roles::new().await;
+    let database = roles.database("admin").await;
+    let id = enqueue(&database, &note("x")).delay(Duration::from_secs(3600)).await.unwrap().id;
+    let admin = database.admin();
+    assert_eq!(admin.retry(id).await.unwrap(), "due");
+    admin.pause("default").await.unwrap();
+    admin.resume("default").await.unwrap();
+    assert!(admin.job(id).await.unwrap().is_some());
+    assert_eq!(admin.cancel(id).await.unwrap(), "cancelled");
+    admin.purge_dead(&reveille::admin::Filter::default()).await.unwrap();
+    admin.revive_dead(&reveille::admin::Filter::default()).await.unwrap();
+    admin.prune().await.unwrap();
+    roles.may("admin", &VIEWS).await;
+    roles
+        .may_not(
+            "admin",
+            &["drop table reveille.jobs", "truncate reveille.jobs", "alter table reveille.jobs disable trigger ring"],
+        )
+        .await;
+    roles.end().await;
+}
