@@ -1,4 +1,4 @@
-//! A throw-away Postgres server, for demos, tests and benches.
+//! A throw-away Postgres server, for demos, tests and benches; and a network to it that can be made to fail.
 //!
 //! ```no_run
 //! # async fn example() -> reveille::Result<()> {
@@ -11,6 +11,8 @@
 
 mod fetch;
 mod programs;
+mod proxy;
 mod server;
 
+pub use proxy::{Network, Proxy};
 pub use server::{Kept, Server, ServerOptions, Stop};

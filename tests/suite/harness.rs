@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use reveille::dev::Server;
+use reveille::dev::{Proxy, Server};
 use reveille::driver::Marks;
 use reveille::job::ReservedJob;
 use reveille::worker::WorkerBuilder;
@@ -13,20 +13,21 @@ use serde_json::Value;
 use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
+use tokio_postgres::config::Host;
 use tokio_util::sync::CancellationToken;
 
 /// How long anything may take on a busy machine. Nothing waits this long unless it fails.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The server: that of `DATABASE_URL`, else a throw-away one that ends with this process.
-enum Host {
+enum OurServer {
     Given(tokio_postgres::Config),
     ThrowAway(Server),
 }
 
-static HOST: LazyLock<Host> = LazyLock::new(|| match std::env::var("DATABASE_URL") {
-    Ok(url) if !url.is_empty() => Host::Given(url.parse().expect("DATABASE_URL of the tests is a plain URL")),
-    _ => Host::ThrowAway(Server::start().expect("a throw-away server starts")),
+static HOST: LazyLock<OurServer> = LazyLock::new(|| match std::env::var("DATABASE_URL") {
+    Ok(url) if !url.is_empty() => OurServer::Given(url.parse().expect("DATABASE_URL of the tests is a plain URL")),
+    _ => OurServer::ThrowAway(Server::start().expect("a throw-away server starts")),
 });
 
 static TEMPLATE: OnceCell<String> = OnceCell::const_new();
@@ -34,11 +35,11 @@ static TEMPLATE: OnceCell<String> = OnceCell::const_new();
 /// The address of a database on the server, as key=value string.
 pub fn address(database: &str) -> String {
     match &*HOST {
-        Host::ThrowAway(server) => server.url(database),
-        Host::Given(config) => {
+        OurServer::ThrowAway(server) => server.url(database),
+        OurServer::Given(config) => {
             let host = match config.get_hosts().first() {
-                Some(tokio_postgres::config::Host::Tcp(host)) => host.clone(),
-                Some(tokio_postgres::config::Host::Unix(path)) => path.display().to_string(),
+                Some(Host::Tcp(host)) => host.clone(),
+                Some(Host::Unix(path)) => path.display().to_string(),
                 None => "localhost".into(),
             };
             let port = config.get_ports().first().copied().unwrap_or(5432);
@@ -54,6 +55,30 @@ pub async fn client(address: &str) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(address, NoTls).await.expect("the server takes a connection");
     tokio::spawn(connection);
     client
+}
+
+/// A network in front of an address that can be made to fail, and the address that leads through it.
+pub async fn proxy(address: &str) -> (Proxy, String) {
+    let config: tokio_postgres::Config = address.parse().unwrap();
+    let (host, port) = host_and_port(&config);
+    let proxy = Proxy::start(host, port).await.expect("the proxy starts");
+    let through = with_login(&config, proxy.port());
+    (proxy, through)
+}
+
+/// Where a server is that is reached by TCP.
+pub fn host_and_port(config: &tokio_postgres::Config) -> (String, u16) {
+    match &config.get_hosts()[0] {
+        Host::Tcp(host) => (host.clone(), config.get_ports()[0]),
+        Host::Unix(_) => panic!("the server is reached by TCP"),
+    }
+}
+
+/// The login and database of an address, at a port of this machine.
+fn with_login(config: &tokio_postgres::Config, port: u16) -> String {
+    let user = config.get_user().unwrap();
+    let password = String::from_utf8_lossy(config.get_password().unwrap_or_default()).into_owned();
+    format!("host=127.0.0.1 port={port} user='{user}' password='{password}' dbname='{}'", config.get_dbname().unwrap())
 }
 
 async fn on_server(sql: &str) {
@@ -144,7 +169,7 @@ impl TestDatabase {
 impl Drop for TestDatabase {
     /// A throw-away server takes its databases along; another one is left as it was found.
     fn drop(&mut self) {
-        if matches!(&*HOST, Host::ThrowAway(_)) {
+        if matches!(&*HOST, OurServer::ThrowAway(_)) {
             return;
         }
         let name = self.name.clone();

@@ -3,12 +3,12 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use reveille::dev::Network;
 use reveille::driver::{Marks, WorkerInfo};
 use reveille::{Cancellation, Database, Driver, Postgres, State, enqueue};
 use serde_json::json;
 
-use crate::harness::{Note, TestDatabase, Told, database, note, soon, start, teller, telling, worker};
-use crate::proxy::Proxy;
+use crate::harness::{Note, TestDatabase, Told, database, note, proxy, soon, start, teller, telling, worker};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -86,16 +86,16 @@ async fn a_worker_that_is_cut_off_tells_its_handlers_and_has_done_no_harm() {
         Err("told to stop".into())
     }
     let database = database().await;
-    let proxy = Proxy::start(&database.address).await;
+    let (proxy, address) = proxy(&database.address).await;
     let (told, mut heard) = telling();
-    let through = Database::connect(proxy.address()).await.unwrap();
+    let through = Database::connect(address).await.unwrap();
     let worker = start(worker(&through).heartbeat(Duration::from_millis(200)).state(told).handle(waits));
     enqueue(&database.database, &note("x")).await.unwrap();
     assert_eq!(heard.next().await, "x");
-    proxy.refuse();
+    proxy.set(Network::Refuse);
     assert_eq!(heard.next().await, "told to stop");
     // Back again, it gives the job back, which is no failure, and runs it again.
-    proxy.pass();
+    proxy.set(Network::Pass);
     assert_eq!(heard.next().await, "x");
     assert_eq!(database.value("select jsonb_build_array(attempts, failures) from reveille.jobs").await, json!([2, 0]));
     worker.begin_stop();
@@ -106,15 +106,15 @@ async fn a_worker_that_is_cut_off_tells_its_handlers_and_has_done_no_harm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_is_never_answered_is_given_up_and_its_jobs_can_go_back() {
     let database = database().await;
-    let proxy = Proxy::start(&database.address).await;
-    let driver = Postgres::new(Database::connect(proxy.address()).await.unwrap()).unwrap();
+    let (proxy, address) = proxy(&database.address).await;
+    let driver = Postgres::new(Database::connect(address).await.unwrap()).unwrap();
     let info = WorkerInfo { id: 7, host: "test".into(), pid: 1, queues: vec!["default".into()], slots: 1 };
     driver.register(&info).await.unwrap();
     // The statement is known to the server.
     driver.claim(7, "default", 1, Marks::default()).await.unwrap();
     let id = enqueue(&database.database, &note("x")).await.unwrap().id;
     // What the server says on the connection that there is is heard no more.
-    proxy.swallow_answers();
+    proxy.set(Network::SwallowAnswers);
     let error = soon("the claim is given up", driver.claim(7, "default", 1, Marks::default())).await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
     assert_eq!(database.value("select reserved_by from reveille.jobs").await, 7);

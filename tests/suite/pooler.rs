@@ -9,10 +9,10 @@ use std::time::Duration;
 use reveille::enqueue::copy_all;
 use reveille::{Context, Database, State, enqueue, enqueue_all};
 use serde_json::json;
-use tokio_postgres::config::Host;
 
 use crate::harness::{
-    Note, TestDatabase, Told, client, database, empty_database, eventually, note, start, teller, telling, worker,
+    Note, TestDatabase, Told, client, database, empty_database, eventually, host_and_port, note, start, teller,
+    telling, worker,
 };
 
 /// How many sessions it lends.
@@ -29,7 +29,7 @@ struct Pooler {
 impl Pooler {
     async fn start(database: &TestDatabase) -> Pooler {
         let config: tokio_postgres::Config = database.address.parse().unwrap();
-        let Host::Tcp(host) = &config.get_hosts()[0] else { panic!("the server is reached by TCP") };
+        let (host, port_of_server) = host_and_port(&config);
         let password = String::from_utf8_lossy(config.get_password().unwrap_or_default()).into_owned();
         let name = config.get_dbname().unwrap().to_owned();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -39,7 +39,7 @@ impl Pooler {
             "[databases]\n* = host={host} port={} user={} password={password}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {port}\nauth_type = any\npool_mode = transaction\ndefault_pool_size = {SESSIONS}\n\
              unix_socket_dir =\nlogfile = {}/log\n",
-            config.get_ports()[0],
+            port_of_server,
             config.get_user().unwrap(),
             folder.display(),
         );

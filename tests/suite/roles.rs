@@ -8,9 +8,8 @@ use reveille::enqueue::copy_all;
 use reveille::{Attempt, Database, Driver, Outcome, Postgres, State, Worker, enqueue, enqueue_all};
 use serde_json::json;
 use tokio_postgres::Client;
-use tokio_postgres::config::Host;
 
-use crate::harness::{Note, TestDatabase, Told, client, database, note, start, telling};
+use crate::harness::{Note, TestDatabase, Told, client, database, host_and_port, note, start, telling};
 
 /// A database with the roles, and one user in each. Roles are the whole server's, so they are named after a schema of this test's.
 struct Roles {
@@ -44,8 +43,7 @@ impl Roles {
     /// The address of one in this role.
     fn address(&self, role: &str) -> String {
         let config: tokio_postgres::Config = self.behind.address.parse().unwrap();
-        let Host::Tcp(host) = &config.get_hosts()[0] else { panic!("the server is reached by TCP") };
-        let (port, dbname) = (config.get_ports()[0], config.get_dbname().unwrap());
+        let ((host, port), dbname) = (host_and_port(&config), config.get_dbname().unwrap());
         format!("host={host} port={port} dbname={dbname} user={}_{role}_user password=secret", self.schema)
     }
 

@@ -17,6 +17,7 @@ mod migrate;
 mod output;
 mod queue;
 mod status;
+mod torture;
 mod watchdog;
 mod work;
 
@@ -76,6 +77,10 @@ enum Command {
     Bench(bench::Bench),
     #[command(hide = true)]
     BenchWorker(bench::BenchWorker),
+    /// Break everything at random while jobs are worked, and count what came of it.
+    Torture(torture::Torture),
+    #[command(hide = true)]
+    TortureWorker(torture::TortureWorker),
     #[command(hide = true)]
     Watchdog,
 }
@@ -153,6 +158,8 @@ async fn run(cli: Cli) -> Outcome {
         Command::Listen(command) => command.run(connection).await,
         Command::Bench(command) => command.run(connection).await,
         Command::BenchWorker(command) => command.run(connection).await,
+        Command::Torture(command) => command.run().await,
+        Command::TortureWorker(command) => command.run(connection).await,
         Command::Watchdog => watchdog::run(),
     }
 }
@@ -162,7 +169,11 @@ fn log_to_stderr(command: &Command) {
     use tracing_subscriber::EnvFilter;
     let default = match command {
         Command::Work(_) => "info,deadpool_postgres=error",
-        Command::Demo(_) | Command::Bench(_) | Command::BenchWorker(_) => "off",
+        Command::Demo(_)
+        | Command::Bench(_)
+        | Command::BenchWorker(_)
+        | Command::Torture(_)
+        | Command::TortureWorker(_) => "off",
         _ => "warn,deadpool_postgres=error",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));

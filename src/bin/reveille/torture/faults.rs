@@ -1,0 +1,165 @@
+//! Breaking things on purpose.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use reveille::dev::{Network, Server, Stop};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio_postgres::{Client, NoTls};
+
+use super::fleet::Fleet;
+use super::lock;
+use super::schedule::{Fault, Kind};
+use crate::Failure;
+
+/// How far off clocks are made.
+const CLOCKS: [&str; 4] = ["-3d", "+3d", "-1h", "+40s"];
+
+pub struct Torturer {
+    pub server: Arc<Mutex<Server>>,
+    pub url: String,
+    pub fleet: Arc<Fleet>,
+    /// How often each kind of fault was done.
+    pub done: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Torturer {
+    /// Does the faults at their times, side by side where they last; returns when all are over.
+    pub async fn run(self: Arc<Self>, faults: Vec<Fault>) -> Result<(), Failure> {
+        let began = Instant::now();
+        let mut under_way = tokio::task::JoinSet::new();
+        for fault in faults {
+            tokio::time::sleep(fault.at.saturating_sub(began.elapsed())).await;
+            self.fleet.mend().await?;
+            let torturer = Arc::clone(&self);
+            under_way.spawn(async move {
+                let name = fault.kind.name();
+                // Faults get in each other's way: a server that is down has no session to terminate.
+                match torturer.inflict(&fault).await {
+                    Ok(true) => *lock(&torturer.done).entry(name).or_default() += 1,
+                    Ok(false) => tracing::debug!(name, "there was nothing to break"),
+                    Err(error) => tracing::debug!(name, error, "a fault failed"),
+                }
+            });
+        }
+        while under_way.join_next().await.is_some() {}
+        self.fleet.heal();
+        Ok(())
+    }
+
+    /// Whether there was something to break.
+    async fn inflict(&self, fault: &Fault) -> Result<bool, String> {
+        let (worker, lasts) = (fault.worker, fault.lasts);
+        let network = |network| async move {
+            self.fleet.network(worker, network, lasts).await;
+            Ok(true)
+        };
+        match fault.kind {
+            Kind::Kill => self.replace(worker, lasts, None).await,
+            Kind::ShiftClock => {
+                self.replace(worker, lasts, Some(CLOCKS[fault.dice as usize % CLOCKS.len()])).await?;
+                Ok(super::fleet::clock_shifter().is_some())
+            }
+            Kind::Freeze | Kind::FreezeLong => {
+                self.fleet.freeze(worker, lasts).await;
+                Ok(true)
+            }
+            Kind::CutListeners => self.terminate("reveille listener").await,
+            Kind::CutPools => self.terminate("reveille worker").await,
+            Kind::CutHeartbeats => self.terminate("reveille heartbeat").await,
+            Kind::CutProducers => self.terminate("reveille").await,
+            Kind::NetDelay => network(Network::Delay(Duration::from_millis(5 + fault.dice % 400))).await,
+            Kind::NetRefuse => network(Network::Refuse).await,
+            Kind::NetHalfClose => network(Network::HalfClose).await,
+            Kind::NetBlackHole => network(Network::BlackHole).await,
+            Kind::NetSwallowAnswers => network(Network::SwallowAnswers).await,
+            Kind::Crash => self.crash().await,
+            Kind::Stall => self.stall(lasts).await,
+            Kind::Snapshot => self.hold_snapshot(lasts).await,
+            Kind::Exhaust => self.exhaust(lasts).await,
+        }
+    }
+
+    async fn replace(&self, worker: usize, after: Duration, clock: Option<&str>) -> Result<bool, String> {
+        let replaced = self.fleet.replace(worker, after, clock).await;
+        replaced.map(|()| true).map_err(|_| "cannot start a worker".into())
+    }
+
+    async fn client(&self) -> Result<Client, String> {
+        let mut config: tokio_postgres::Config = self.url.parse().map_err(described)?;
+        config.application_name("torture").connect_timeout(Duration::from_secs(5));
+        let (client, connection) = config.connect(NoTls).await.map_err(described)?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    async fn terminate(&self, name: &str) -> Result<bool, String> {
+        let sql = "select count(pg_terminate_backend(pid)) > 0 from pg_stat_activity where application_name = $1";
+        Ok(self.client().await?.query_one(sql, &[&name]).await.map_err(described)?.get(0))
+    }
+
+    async fn crash(&self) -> Result<bool, String> {
+        let server = Arc::clone(&self.server);
+        let restarted = tokio::task::spawn_blocking(move || lock(&server).restart(Stop::Immediate)).await;
+        restarted.map_err(|error| error.to_string())?.map(|()| true).map_err(|error| error.to_string())
+    }
+
+    /// All of the server's processes, which are the children of one. Not while it is restarted.
+    async fn stall(&self, lasts: Duration) -> Result<bool, String> {
+        let server = Arc::clone(&self.server);
+        let stalled = tokio::task::spawn_blocking(move || {
+            let server = lock(&server);
+            let file = std::fs::read_to_string(server.data_dir().join("postmaster.pid")).unwrap_or_default();
+            let Some(postmaster) = file.lines().next().and_then(|line| line.parse().ok()).and_then(Pid::from_raw)
+            else {
+                return false;
+            };
+            let signal_all = |signal| {
+                let children = children_of(postmaster);
+                for pid in children.into_iter().chain([postmaster]) {
+                    // It may have ended meanwhile.
+                    let _ = kill_process(pid, signal);
+                }
+            };
+            signal_all(Signal::STOP);
+            std::thread::sleep(lasts);
+            signal_all(Signal::CONT);
+            true
+        });
+        stalled.await.map_err(|error| error.to_string())
+    }
+
+    async fn hold_snapshot(&self, lasts: Duration) -> Result<bool, String> {
+        let client = self.client().await?;
+        let hold = "begin isolation level repeatable read; select count(*) from reveille.jobs";
+        client.batch_execute(hold).await.map_err(described)?;
+        tokio::time::sleep(lasts).await;
+        Ok(true)
+    }
+
+    async fn exhaust(&self, lasts: Duration) -> Result<bool, String> {
+        let until = Instant::now() + lasts;
+        let (mut clients, mut refused) = (Vec::new(), false);
+        while Instant::now() < until {
+            match self.client().await {
+                Ok(client) => clients.push(client),
+                Err(_) => {
+                    refused = true;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        }
+        Ok(refused)
+    }
+}
+
+fn described(error: tokio_postgres::Error) -> String {
+    error.to_string()
+}
+
+fn children_of(parent: Pid) -> Vec<Pid> {
+    let path = format!("/proc/{0}/task/{0}/children", parent.as_raw_nonzero());
+    let children = std::fs::read_to_string(path).unwrap_or_default();
+    children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+}

@@ -1,0 +1,174 @@
+//! The worker processes: started, killed, frozen, watched, each behind a network of its own.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use reveille::dev::{Network, Proxy};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+use super::journal::{self, Attempt};
+use super::lock;
+use crate::Failure;
+
+/// Where a library that shifts a program's clock is usually found.
+const SHIFTS_CLOCKS: [&str; 3] = [
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+    "/usr/lib/faketime/libfaketime.so.1",
+];
+
+pub struct Fleet {
+    places: Vec<Place>,
+    login: String,
+    slots: usize,
+    folder: PathBuf,
+    lives: Mutex<Vec<Life>>,
+}
+
+/// One worker after another, behind one network.
+struct Place {
+    proxy: Proxy,
+    now: tokio::sync::Mutex<Option<(Child, usize)>>,
+}
+
+/// What is known of one worker process.
+#[derive(Default, Clone)]
+pub struct Life {
+    pub journal: PathBuf,
+    pub killed: Option<Duration>,
+    /// From when until when it stood still.
+    pub frozen: Vec<(Duration, Duration)>,
+    /// It ended without having been told to.
+    pub gave_up: bool,
+}
+
+impl Life {
+    pub fn attempts(&self) -> Vec<Attempt> {
+        journal::read(&std::fs::read_to_string(&self.journal).unwrap_or_default())
+    }
+}
+
+impl Fleet {
+    /// Starts the first worker at each place. `login`: user, password and database, as key=value.
+    pub async fn start(
+        port: u16,
+        login: String,
+        workers: usize,
+        slots: usize,
+        folder: PathBuf,
+    ) -> Result<Fleet, Failure> {
+        let mut places = Vec::new();
+        for _ in 0..workers {
+            places.push(Place { proxy: Proxy::start("127.0.0.1", port).await?, now: tokio::sync::Mutex::new(None) });
+        }
+        let fleet = Fleet { places, login, slots, folder, lives: Mutex::default() };
+        for place in 0..workers {
+            fleet.replace(place, Duration::ZERO, None).await?;
+        }
+        Ok(fleet)
+    }
+
+    /// Kills the worker at a place, if there is one, and starts another after a while.
+    pub async fn replace(&self, place: usize, after: Duration, clock: Option<&str>) -> Result<(), Failure> {
+        let mut now = self.places[place].now.lock().await;
+        if let Some((mut child, life)) = now.take() {
+            if child.try_wait()?.is_some() {
+                lock(&self.lives)[life].gave_up = true;
+            }
+            child.kill().await?;
+            lock(&self.lives)[life].killed = Some(journal::now());
+        }
+        tokio::time::sleep(after).await;
+        let life = {
+            let mut lives = lock(&self.lives);
+            let journal = self.folder.join(format!("worker-{}", lives.len()));
+            lives.push(Life { journal, ..Life::default() });
+            lives.len() - 1
+        };
+        let mut command = Command::new(std::env::current_exe()?);
+        let address = format!("host=127.0.0.1 port={} {}", self.places[place].proxy.port(), self.login);
+        command.env("DATABASE_URL", address).env_remove("REVEILLE_LISTEN_URL").env_remove("REVEILLE_SCHEMA");
+        command.arg("torture-worker").args(["--slots", &self.slots.to_string()]);
+        command.arg("--journal").arg(&lock(&self.lives)[life].journal);
+        if let (Some(clock), Some(library)) = (clock, clock_shifter()) {
+            command.env("LD_PRELOAD", library).env("FAKETIME", clock).env("DONT_FAKE_MONOTONIC", "1");
+        }
+        let child =
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
+        *now = Some((child, life));
+        Ok(())
+    }
+
+    /// Stops the worker at a place, for so long.
+    pub async fn freeze(&self, place: usize, lasts: Duration) {
+        let Some((pid, life)) = self.who(place).await else { return };
+        let since = journal::now();
+        signal(pid, Signal::STOP);
+        tokio::time::sleep(lasts).await;
+        // It may have been killed meanwhile, and its id be another's.
+        if self.who(place).await == Some((pid, life)) {
+            signal(pid, Signal::CONT);
+        }
+        lock(&self.lives)[life].frozen.push((since, journal::now()));
+    }
+
+    async fn who(&self, place: usize) -> Option<(Pid, usize)> {
+        let now = self.places[place].now.lock().await;
+        let (child, life) = now.as_ref()?;
+        Some((Pid::from_raw(child.id()?.try_into().ok()?)?, *life))
+    }
+
+    /// Makes the network of a place like this, for so long.
+    pub async fn network(&self, place: usize, network: Network, lasts: Duration) {
+        self.places[place].proxy.set(network);
+        tokio::time::sleep(lasts).await;
+        self.places[place].proxy.set(Network::Pass);
+    }
+
+    /// The worker at a place that has ended by itself is replaced.
+    pub async fn mend(&self) -> Result<(), Failure> {
+        for place in 0..self.places.len() {
+            let ended = match &mut *self.places[place].now.lock().await {
+                Some((child, _)) => child.try_wait()?.is_some(),
+                None => false,
+            };
+            if ended {
+                self.replace(place, Duration::ZERO, None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets all networks pass.
+    pub fn heal(&self) {
+        self.places.iter().for_each(|place| place.proxy.set(Network::Pass));
+    }
+
+    /// Shuts the workers down, and tells their lives.
+    pub async fn end(self) -> Result<Vec<Life>, Failure> {
+        for place in &self.places {
+            if let Some((mut child, life)) = place.now.lock().await.take() {
+                if child.try_wait()?.is_some() {
+                    lock(&self.lives)[life].gave_up = true;
+                }
+                drop(child.stdin.take());
+                child.wait().await?;
+            }
+        }
+        Ok(lock(&self.lives).clone())
+    }
+}
+
+/// A library that shifts the clock of a program that is started with it, if there is one here.
+pub fn clock_shifter() -> Option<&'static str> {
+    SHIFTS_CLOCKS.into_iter().find(|library| std::path::Path::new(library).exists())
+}
+
+fn signal(pid: Pid, signal: Signal) {
+    if let Err(error) = kill_process(pid, signal) {
+        tracing::debug!(%error, "cannot signal a worker");
+    }
+}

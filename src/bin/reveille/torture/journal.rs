@@ -1,0 +1,97 @@
+//! What workers write down outside of any database: when each attempt began and ended, by the machine's monotonic clock, which
+//! all processes share and which nobody shifts.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::Failure;
+
+/// The time since the machine was started.
+pub fn now() -> Duration {
+    let time = clock_gettime(ClockId::Monotonic);
+    Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec.clamp(0, 999_999_999) as u32)
+}
+
+/// One worker process's own file.
+pub struct Journal(File);
+
+impl Journal {
+    pub fn open(path: &Path) -> Result<Journal, Failure> {
+        Ok(Journal(OpenOptions::new().create(true).append(true).open(path)?))
+    }
+
+    /// Writes that an attempt begins, and, when the answer is dropped, that it has ended.
+    pub fn attempt(&self, job: u64, attempt: i32) -> impl Drop {
+        self.write('b', job, attempt);
+        Noted { journal: self, job, attempt }
+    }
+
+    /// In one write, so that a kill leaves whole lines.
+    fn write(&self, sign: char, job: u64, attempt: i32) {
+        if let Err(error) = (&self.0).write_all(format!("{sign} {job} {attempt} {}\n", now().as_nanos()).as_bytes()) {
+            tracing::error!(%error, "cannot write down an attempt");
+        }
+    }
+}
+
+struct Noted<'a> {
+    journal: &'a Journal,
+    job: u64,
+    attempt: i32,
+}
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        self.journal.write('e', self.job, self.attempt);
+    }
+}
+
+/// An attempt as it was written down; without an end if its worker did not live to write it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    pub job: u64,
+    pub began: Duration,
+    pub ended: Option<Duration>,
+}
+
+/// The attempts of one worker process.
+pub fn read(text: &str) -> Vec<Attempt> {
+    let (mut attempts, mut open) = (Vec::new(), HashMap::new());
+    for line in text.lines() {
+        let mut fields = line.split(' ');
+        let sign = fields.next();
+        let mut number = || fields.next()?.parse::<u64>().ok();
+        let (Some(job), Some(attempt), Some(at)) = (number(), number(), number()) else { continue };
+        let at = Duration::from_nanos(at);
+        match sign {
+            Some("b") => {
+                open.insert((job, attempt), attempts.len());
+                attempts.push(Attempt { job, began: at, ended: None });
+            }
+            _ => {
+                if let Some(place) = open.remove(&(job, attempt)) {
+                    attempts[place].ended = Some(at);
+                }
+            }
+        }
+    }
+    attempts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_has_its_own_end_or_none() {
+        let attempts = read("b 7 1 1000\nb 8 1 2000\ne 7 1 3000\nb 7 2 4000\n");
+        let at = Duration::from_nanos;
+        assert_eq!(attempts[0], Attempt { job: 7, began: at(1000), ended: Some(at(3000)) });
+        assert_eq!((attempts[1].ended, attempts[2].ended, attempts.len()), (None, None, 3));
+    }
+}

@@ -1,0 +1,164 @@
+//! `reveille torture`: everything that can be broken, broken at random, and a ledger of what came of it.
+
+mod faults;
+mod fleet;
+mod journal;
+mod producers;
+mod report;
+mod schedule;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use reveille::Database;
+use reveille::dev::Server;
+use serde_json::Value;
+
+use crate::{Failure, Outcome, output};
+use faults::Torturer;
+use fleet::Fleet;
+use producers::Committed;
+use report::Figures;
+use schedule::Kind;
+pub use worker::TortureWorker;
+
+/// Breaks workers, connections, the network and the server of a throw-away Postgres at random while jobs are worked, and then
+/// counts: exits with 1 if a job was lost or had its effect twice, or a worker gave up.
+#[derive(Args)]
+pub struct Torture {
+    /// For how long.
+    #[arg(long, default_value = "10m", value_parser = crate::connection::duration)]
+    length: Duration,
+    /// Which schedule of faults; it is printed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only these kinds of fault.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Kind>,
+    /// Jobs enqueued a second.
+    #[arg(long, default_value_t = 250.0)]
+    rate: f64,
+    /// Worker processes.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=32))]
+    workers: u16,
+    /// Slots of each.
+    #[arg(long, default_value_t = 16)]
+    slots: usize,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+const PRODUCERS: u32 = 4;
+/// Few enough that all can be taken.
+const MAX_CONNECTIONS: &str = "120";
+/// How long the last jobs may take after the last fault: a worker may just have been frozen for good.
+const LAST_JOBS: Duration = Duration::from_secs(180);
+
+impl Torture {
+    pub async fn run(self) -> Outcome {
+        let seed = self.seed.unwrap_or_else(|| fastrand::u64(..) >> 32);
+        let kinds = if self.only.is_empty() { Kind::value_variants() } else { &self.only };
+        let faults = schedule::schedule(seed, self.length, kinds, self.workers.into());
+        eprintln!("{} faults within {:?}; --seed {seed} has them again", faults.len(), self.length);
+        if kinds.contains(&Kind::ShiftClock) && fleet::clock_shifter().is_none() {
+            eprintln!("no clock will be shifted: libfaketime is not installed");
+        }
+
+        let folder = Folder::new()?;
+        let server = Server::options().setting("max_connections", MAX_CONNECTIONS).start()?;
+        let (url, port) = (server.url("postgres"), server.port());
+        let database = Database::options(Some(url.clone())).max_connections(16).connect().await?;
+        database.migrate().await?;
+        database.client().await?.batch_execute(worker::LEDGER).await?;
+        let fleet = Fleet::start(port, login(&url)?, self.workers.into(), self.slots, folder.0.clone()).await?;
+        let torturer = Arc::new(Torturer {
+            server: Arc::new(Mutex::new(server)),
+            url,
+            fleet: Arc::new(fleet),
+            done: Mutex::default(),
+        });
+
+        let began = Instant::now();
+        let producing = (0..PRODUCERS).map(|number| {
+            let per_second = self.rate / f64::from(PRODUCERS);
+            tokio::spawn(producers::produce(database.clone(), number.into(), per_second, began + self.length))
+        });
+        let producing = futures::future::join_all(producing.collect::<Vec<_>>());
+        let (broken, produced) = tokio::join!(Arc::clone(&torturer).run(faults), producing);
+        broken?;
+        let mut committed: Vec<Committed> = Vec::new();
+        for producer in produced {
+            committed.extend(producer.map_err(|error| error.to_string())?);
+        }
+        until_worked(&database, &torturer.fleet).await;
+
+        let mut figures = Figures::new();
+        figures.insert("seed".into(), Value::from(seed));
+        figures.insert("seconds".into(), Value::from(began.elapsed().as_secs()));
+        let done = lock(&torturer.done).clone();
+        figures.insert("faults".into(), Value::from(done.values().sum::<u64>()));
+        let torturer = Arc::into_inner(torturer).ok_or_else(|| "a fault is still under way".to_owned())?;
+        let fleet = Arc::into_inner(torturer.fleet).ok_or_else(|| "a fault is still under way".to_owned())?;
+        let lives = fleet.end().await?;
+        report::database(&mut figures, &database.client().await?, &committed).await?;
+        report::journals(&mut figures, &lives, &committed);
+        figures.extend(done.into_iter().map(|(kind, count)| (format!("faults_{kind}"), Value::from(count))));
+        print(&figures, self.json)?;
+        if report::is_sound(&figures) { Ok(()) } else { Err(Failure::NotFound) }
+    }
+}
+
+/// Waits until no job is left, or too long.
+async fn until_worked(database: &Database, fleet: &Fleet) {
+    let deadline = Instant::now() + LAST_JOBS;
+    while Instant::now() < deadline {
+        let left = async {
+            fleet.mend().await?;
+            let row = database.client().await?.query_one("select exists (select from reveille.jobs)", &[]).await?;
+            Ok::<bool, Failure>(row.get(0))
+        };
+        if let Ok(Ok(false)) = tokio::time::timeout(Duration::from_secs(10), left).await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn login(url: &str) -> Result<String, Failure> {
+    let config: tokio_postgres::Config = url.parse()?;
+    let password = String::from_utf8_lossy(config.get_password().unwrap_or_default()).into_owned();
+    Ok(format!("user={} password={password} dbname=postgres", config.get_user().unwrap_or_default()))
+}
+
+fn print(figures: &Figures, json: bool) -> std::io::Result<()> {
+    if json {
+        return output::line(Value::Object(figures.clone()));
+    }
+    let width = figures.keys().map(String::len).max().unwrap_or(0);
+    figures.iter().try_for_each(|(name, value)| output::line(format!("{name:width$}  {value:>12}")))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A folder for the journals, gone at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Folder, Failure> {
+        let path = std::env::temp_dir().join(format!("reveille-torture-{:08x}", fastrand::u32(..)));
+        std::fs::create_dir(&path)?;
+        Ok(Folder(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

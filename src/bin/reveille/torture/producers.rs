@@ -1,0 +1,59 @@
+//! Producers that know what they have committed, and write it down in the same transaction.
+
+use std::time::{Duration, Instant};
+
+use reveille::job::{Due, Payload};
+use reveille::{Database, Job, NewJob, enqueue_all};
+
+use super::journal;
+use super::worker::Task;
+
+/// A job that its producer knows to be committed, and from when on it could start.
+pub struct Committed {
+    pub job: u64,
+    pub ready: Duration,
+}
+
+/// Commits jobs at about this rate, in transactions of random size, until the deadline; whatever fails is tried again, as
+/// another job.
+pub async fn produce(database: Database, number: u64, per_second: f64, until: Instant) -> Vec<Committed> {
+    let (mut next, mut committed) = (number << 40, Vec::new());
+    let began = Instant::now();
+    let mut sent = 0.0;
+    while Instant::now() < until {
+        let size = [1, 1, 1, 2, 5, 20][fastrand::usize(0..6)];
+        let jobs: Vec<u64> = (1..=size).map(|place| next + place).collect();
+        next += size;
+        let delay =
+            if fastrand::u8(0..10) == 0 { Duration::from_millis(fastrand::u64(0..3000)) } else { Duration::ZERO };
+        let attempt = tokio::time::timeout(Duration::from_secs(10), commit(&database, &jobs, delay)).await;
+        match attempt {
+            Ok(Ok(())) => {
+                let ready = journal::now() + delay;
+                committed.extend(jobs.into_iter().map(|job| Committed { job, ready }));
+                sent += size as f64;
+            }
+            // Whether it was committed the table tells.
+            Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+        let planned = Duration::from_secs_f64(sent / per_second);
+        // What could not be sent in bad times is made up for slowly.
+        sent = sent.max(began.elapsed().saturating_sub(Duration::from_secs(2)).as_secs_f64() * per_second);
+        tokio::time::sleep(planned.saturating_sub(began.elapsed())).await;
+    }
+    committed
+}
+
+async fn commit(
+    database: &Database,
+    jobs: &[u64],
+    delay: Duration,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut client = database.client().await?;
+    let transaction = client.transaction().await?;
+    let numbers: Vec<i64> = jobs.iter().map(|&job| job as i64).collect();
+    transaction.execute("insert into torture.enqueued select * from unnest($1::bigint[])", &[&numbers]).await?;
+    let new = |&job| Ok(NewJob { due: Due::In(delay), ..NewJob::new(Task::KIND, Payload::encode(&Task(job))?) });
+    enqueue_all(&transaction, &jobs.iter().map(new).collect::<reveille::Result<Vec<_>>>()?).await?;
+    Ok(transaction.commit().await?)
+}

@@ -1,0 +1,196 @@
+//! What came of it: the ledgers, compared.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use deadpool_postgres::Client;
+use serde_json::Value;
+
+use super::fleet::Life;
+use super::journal::Attempt;
+use super::producers::Committed;
+use crate::Failure;
+use crate::figures::{percentile, rounded};
+
+pub type Figures = serde_json::Map<String, Value>;
+
+/// What the database says: of jobs and of their effects.
+pub async fn database(figures: &mut Figures, client: &Client, committed: &[Committed]) -> Result<(), Failure> {
+    let numbers: Vec<i64> = committed.iter().map(|committed| committed.job as i64).collect();
+    // A number is in the payload of its job.
+    let sql = "with ended as (
+            select (payload #>> '{}')::bigint as job, 'finished' as how from reveille.finished_jobs
+            union all select (payload #>> '{}')::bigint, 'dead' from reveille.dead_jobs
+            union all select (payload #>> '{}')::bigint, 'live' from reveille.jobs
+        ), applied as (
+            select job, count(*) as times from torture.applied group by job
+        )
+        select
+            (select count(*) from torture.enqueued) as enqueued,
+            (select count(*) from ended where how = 'finished') as finished,
+            (select count(*) from ended where how = 'dead') as dead,
+            (select count(*) from ended where how = 'live') as unfinished,
+            (select count(*) from torture.enqueued where job not in (select job from ended))
+                + (select count(*) from unnest($1::bigint[]) as known (job) where job not in (select job from torture.enqueued)) as lost,
+            (select count(*) from (select from ended group by job having count(*) > 1) as twice) as ended_twice,
+            (select count(*) from applied where times > 1) as effects_twice,
+            (select count(*) from ended where how = 'finished' and job not in (select job from applied)) as effects_missing,
+            (select count(*) from applied where job not in (select job from ended where how = 'finished')) as effects_of_unfinished";
+    let row = client.query_one(sql, &[&numbers]).await?;
+    for column in row.columns() {
+        figures.insert(column.name().into(), Value::from(row.get::<_, i64>(column.name())));
+    }
+    Ok(())
+}
+
+/// What the workers' journals say.
+pub fn journals(figures: &mut Figures, lives: &[Life], committed: &[Committed]) {
+    let mut runs: HashMap<u64, Vec<Run>> = HashMap::new();
+    for (worker, life) in lives.iter().enumerate() {
+        for attempt in life.attempts() {
+            runs.entry(attempt.job).or_default().push(Run::of(attempt, worker, life));
+        }
+    }
+    runs.values_mut().for_each(|runs| runs.sort_by_key(|run| run.began));
+    figures.insert("attempts".into(), Value::from(runs.values().map(Vec::len).sum::<usize>()));
+
+    let overlaps: Vec<f64> = runs.values().flat_map(|runs| overlaps(runs)).map(milliseconds).collect();
+    figures.insert("overlaps".into(), Value::from(overlaps.len()));
+    figures.insert("longest_overlap_ms".into(), rounded(overlaps.into_iter().fold(0.0, f64::max)));
+
+    let rescues: Vec<f64> =
+        lives.iter().enumerate().filter_map(|(worker, life)| rescue(&runs, worker, life)).map(milliseconds).collect();
+    figures.insert("rescues".into(), Value::from(rescues.len()));
+    percentiles(figures, "rescue_", rescues);
+
+    let first = |committed: &Committed| Some(runs.get(&committed.job)?.first()?.began.saturating_sub(committed.ready));
+    percentiles(figures, "wait_", committed.iter().filter_map(first).map(milliseconds).collect());
+    figures.insert("workers_started".into(), Value::from(lives.len()));
+    figures.insert("workers_gave_up".into(), Value::from(lives.iter().filter(|life| life.gave_up).count()));
+}
+
+/// An attempt, and when it really ran: not while its worker stood still, and not beyond its end.
+struct Run {
+    began: Duration,
+    ran: Vec<(Duration, Duration)>,
+    worker: usize,
+    broken_off: bool,
+}
+
+impl Run {
+    fn of(attempt: Attempt, worker: usize, life: &Life) -> Run {
+        let end = attempt.ended.or(life.killed).unwrap_or(attempt.began);
+        let (mut ran, mut from) = (Vec::new(), attempt.began);
+        for &(frozen, thawed) in &life.frozen {
+            if frozen < end && thawed > from {
+                ran.push((from, frozen.max(from)));
+                from = thawed.min(end);
+            }
+        }
+        ran.push((from, end));
+        Run { began: attempt.began, ran, worker, broken_off: attempt.ended.is_none() }
+    }
+}
+
+/// For how long any two attempts at one job ran at the same time.
+fn overlaps(runs: &[Run]) -> Vec<Duration> {
+    let mut overlaps = Vec::new();
+    for (place, run) in runs.iter().enumerate() {
+        for other in &runs[..place] {
+            let both = run.ran.iter().flat_map(|a| other.ran.iter().map(move |b| (a.0.max(b.0), a.1.min(b.1))));
+            let sum: Duration = both.map(|(from, until)| until.saturating_sub(from)).sum();
+            if !sum.is_zero() {
+                overlaps.push(sum);
+            }
+        }
+    }
+    overlaps
+}
+
+/// From the kill of a worker to the moment when the last job that it broke off ran elsewhere; `None` if it had none.
+fn rescue(runs: &HashMap<u64, Vec<Run>>, worker: usize, life: &Life) -> Option<Duration> {
+    let killed = life.killed?;
+    let next = |runs: &Vec<Run>| {
+        let broken = runs.iter().any(|run| run.worker == worker && run.broken_off);
+        broken.then(|| runs.iter().find(|run| run.began > killed)).flatten().map(|run| run.began - killed)
+    };
+    runs.values().filter_map(next).max()
+}
+
+fn percentiles(figures: &mut Figures, prefix: &str, mut sorted: Vec<f64>) {
+    sorted.sort_by(f64::total_cmp);
+    for (name, percent) in [("p50_ms", 50), ("p99_ms", 99), ("max_ms", 100)] {
+        figures.insert(format!("{prefix}{name}"), rounded(percentile(&sorted, percent)));
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// Whether anything is wrong that must never be.
+pub fn is_sound(figures: &Figures) -> bool {
+    [
+        "lost",
+        "unfinished",
+        "ended_twice",
+        "effects_twice",
+        "effects_missing",
+        "effects_of_unfinished",
+        "workers_gave_up",
+    ]
+    .iter()
+    .all(|name| figures.get(*name).and_then(Value::as_i64) == Some(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn run(began: u64, ended: Option<u64>, worker: usize, life: &Life) -> Run {
+        Run::of(Attempt { job: 1, began: seconds(began), ended: ended.map(seconds) }, worker, life)
+    }
+
+    #[test]
+    fn two_attempts_overlap_only_while_both_run() {
+        let (live, frozen) = (Life::default(), Life { frozen: vec![(seconds(2), seconds(40))], ..Life::default() });
+        assert_eq!(overlaps(&[run(1, Some(3), 0, &live), run(2, Some(5), 1, &live)]), [seconds(1)]);
+        assert_eq!(overlaps(&[run(1, Some(41), 0, &frozen), run(32, Some(35), 1, &live)]), Vec::<Duration>::new());
+        assert_eq!(overlaps(&[run(1, Some(42), 0, &frozen), run(32, Some(41), 1, &live)]), [seconds(1)]);
+        let killed = Life { killed: Some(seconds(4)), ..Life::default() };
+        assert_eq!(overlaps(&[run(1, None, 0, &killed), run(7, Some(8), 1, &live)]), Vec::<Duration>::new());
+    }
+
+    #[test]
+    fn a_rescue_lasts_until_the_last_broken_job_runs_elsewhere() {
+        let (live, killed) = (Life::default(), Life { killed: Some(seconds(4)), ..Life::default() });
+        let runs = HashMap::from([
+            (1, vec![run(1, None, 0, &killed), run(7, Some(8), 1, &live)]),
+            (2, vec![run(2, Some(3), 0, &killed), run(30, Some(31), 1, &live)]),
+        ]);
+        assert_eq!(rescue(&runs, 0, &killed), Some(seconds(3)));
+        assert_eq!(rescue(&runs, 1, &live), None);
+    }
+
+    #[test]
+    fn only_what_must_never_be_is_unsound() {
+        let sound = [
+            "lost",
+            "unfinished",
+            "ended_twice",
+            "effects_twice",
+            "effects_missing",
+            "effects_of_unfinished",
+            "workers_gave_up",
+        ];
+        let mut figures: Figures = sound.iter().map(|name| ((*name).to_owned(), Value::from(0))).collect();
+        figures.insert("overlaps".into(), Value::from(3));
+        assert!(is_sound(&figures));
+        figures.insert("lost".into(), Value::from(1));
+        assert!(!is_sound(&figures));
+    }
+}

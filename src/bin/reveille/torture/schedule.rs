@@ -1,0 +1,120 @@
+//! What is broken when: made from a seed, so that it can be had again.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+/// A kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// A worker is killed with -9; another starts soon after.
+    Kill,
+    /// A worker is stopped with SIGSTOP for some seconds.
+    Freeze,
+    /// A worker is stopped for longer than it takes to be declared dead.
+    FreezeLong,
+    /// A worker starts whose clock is hours or days off.
+    ShiftClock,
+    /// The sessions of listeners are terminated.
+    CutListeners,
+    /// The sessions that claim and settle are terminated.
+    CutPools,
+    /// The sessions of heartbeats are terminated.
+    CutHeartbeats,
+    /// The sessions of producers are terminated.
+    CutProducers,
+    /// A worker's network delays each piece.
+    NetDelay,
+    /// A worker's network refuses connections, old and new.
+    NetRefuse,
+    /// A worker's connections are closed by half.
+    NetHalfClose,
+    /// A worker's network swallows everything.
+    NetBlackHole,
+    /// A worker's network swallows the answers on the connections that there are.
+    NetSwallowAnswers,
+    /// The server is stopped at once, as if it had crashed, and started again.
+    Crash,
+    /// All processes of the server stand still for some seconds.
+    Stall,
+    /// A transaction holds a snapshot, so that dead rows pile up.
+    Snapshot,
+    /// No connection is left.
+    Exhaust,
+}
+
+impl Kind {
+    /// How often it comes in ten minutes, and how long it lasts.
+    fn habit(self) -> (u32, Duration, Duration) {
+        let ms = Duration::from_millis;
+        match self {
+            Kind::Kill => (110, ms(0), ms(1500)),
+            Kind::Freeze => (40, ms(500), ms(10_000)),
+            Kind::FreezeLong => (11, ms(34_000), ms(40_000)),
+            Kind::ShiftClock => (14, ms(0), ms(500)),
+            Kind::CutListeners | Kind::CutPools | Kind::CutHeartbeats => (45, ms(0), ms(0)),
+            Kind::CutProducers => (30, ms(0), ms(0)),
+            Kind::NetDelay => (30, ms(1000), ms(8000)),
+            Kind::NetRefuse => (30, ms(100), ms(6000)),
+            Kind::NetHalfClose | Kind::NetSwallowAnswers => (25, ms(500), ms(3000)),
+            Kind::NetBlackHole => (20, ms(1000), ms(12_000)),
+            Kind::Crash => (12, ms(0), ms(0)),
+            Kind::Stall => (12, ms(1000), ms(5000)),
+            Kind::Snapshot => (11, ms(5000), ms(25_000)),
+            Kind::Exhaust => (11, ms(1000), ms(4000)),
+        }
+    }
+
+    /// Its name in figures.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().replace('-', "_")).unwrap_or_default()
+    }
+}
+
+/// One fault to come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fault {
+    /// When, from the beginning.
+    pub at: Duration,
+    pub kind: Kind,
+    /// To which of the workers, where it is one worker's.
+    pub worker: usize,
+    pub lasts: Duration,
+    /// What else is left to chance.
+    pub dice: u64,
+}
+
+/// The faults of a run, in order: those of these kinds, as often as they come in so long.
+pub fn schedule(seed: u64, length: Duration, kinds: &[Kind], workers: usize) -> Vec<Fault> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut faults = Vec::new();
+    for &kind in kinds {
+        let (often, shortest, longest) = kind.habit();
+        let count = (f64::from(often) * length.as_secs_f64() / 600.0).round().max(1.0) as usize;
+        for place in 0..count {
+            // One in each of as many equal parts, so that each kind comes throughout.
+            let at = length.mul_f64((place as f64 + random.f64()) / count as f64);
+            let lasts = shortest + (longest - shortest).mul_f64(random.f64());
+            faults.push(Fault { at, kind, worker: random.usize(0..workers), lasts, dice: random.u64(..) });
+        }
+    }
+    faults.sort_by_key(|fault| fault.at);
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_its_schedule_again() {
+        let ten_minutes = Duration::from_secs(600);
+        let run = |seed| schedule(seed, ten_minutes, Kind::value_variants(), 4);
+        assert_eq!(run(7), run(7));
+        assert_ne!(run(7), run(8));
+        assert!(run(7).len() >= 500);
+        for kind in Kind::value_variants() {
+            assert!(run(7).iter().filter(|fault| fault.kind == *kind).count() >= 10, "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! A worker process of the torture: random handlers, whose effects are in the database and in a journal.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use deadpool_postgres::Client;
+use reveille::{Cancellation, Context, Database, Job, RetryPolicy, State, Worker};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt;
+
+use super::journal::Journal;
+use crate::Outcome;
+use crate::connection::Connection;
+
+/// What was enqueued, and the effects of jobs.
+pub const LEDGER: &str = "create schema torture;
+    create table torture.enqueued (job bigint primary key);
+    create table torture.applied (job bigint not null, attempt int not null, worker bigint not null);";
+
+#[derive(Serialize, Deserialize)]
+pub struct Task(pub u64);
+
+impl Job for Task {
+    const KIND: &'static str = "torture";
+
+    fn retry_policy() -> RetryPolicy {
+        RetryPolicy::fixed(Duration::from_millis(200))
+    }
+}
+
+/// How long a handler waits for the database.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// Takes a random time, fails at random, and else writes its effect in the transaction that completes it.
+async fn work(
+    Task(job): Task,
+    State(journal): State<Arc<Journal>>,
+    State(database): State<Database>,
+    context: Context,
+    cancellation: Cancellation,
+) -> Result<(), Failed> {
+    let attempt = i32::try_from(context.attempt().number)?;
+    let _noted = journal.attempt(job, attempt);
+    tokio::select! {
+        outcome = attempt_it(job, attempt, &database, &context) => outcome,
+        // Others may run it soon.
+        () = cancellation.cancelled() => Err("told to stop".into()),
+    }
+}
+
+async fn attempt_it(job: u64, attempt: i32, database: &Database, context: &Context) -> Result<(), Failed> {
+    let milliseconds = match fastrand::u8(0..100) {
+        0 => fastrand::u64(1000..3000),
+        1..10 => fastrand::u64(50..300),
+        _ => fastrand::u64(0..30),
+    };
+    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+    match fastrand::u16(0..1000) {
+        0..20 => return Err("failed at random".into()),
+        20..25 => std::panic::resume_unwind(Box::new("panicked at random")),
+        _ => {}
+    }
+    let mut client = database.client().await?;
+    match tokio::time::timeout(ANSWER_WITHIN, apply(job, attempt, &mut client, context)).await {
+        Ok(applied) => applied,
+        Err(_) => {
+            // Nothing tells whether this connection will ever say anything again.
+            drop(deadpool_postgres::Object::take(client));
+            Err("the database does not answer".into())
+        }
+    }
+}
+
+/// The effect and the completion, in one transaction; one in a hundred is rolled back.
+async fn apply(job: u64, attempt: i32, client: &mut Client, context: &Context) -> Result<(), Failed> {
+    let transaction = client.transaction().await?;
+    let (number, worker) = (i64::try_from(job)?, context.job().reservation.worker);
+    transaction.execute("insert into torture.applied values ($1, $2, $3)", &[&number, &attempt, &worker]).await?;
+    context.complete_in(&transaction).await?;
+    if fastrand::u8(0..100) == 0 {
+        return Ok(transaction.rollback().await?);
+    }
+    Ok(transaction.commit().await?)
+}
+
+#[derive(Args)]
+pub struct TortureWorker {
+    #[arg(long)]
+    slots: usize,
+    #[arg(long)]
+    journal: PathBuf,
+}
+
+impl TortureWorker {
+    /// Works until its standard input ends.
+    pub async fn run(self, connection: &Connection) -> Outcome {
+        let journal = Arc::new(Journal::open(&self.journal)?);
+        let database = loop {
+            // It may be the wrong moment to start.
+            match connection.database().await {
+                Ok(database) => break database,
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        };
+        let worker = Worker::builder(database.clone()).queue("default", self.slots).state(database).state(journal);
+        let worker = worker.handle(work).build()?;
+        let parent_is_gone = async {
+            let mut end = Vec::new();
+            let _ = tokio::io::stdin().read_to_end(&mut end).await;
+        };
+        worker.run_until(parent_is_gone).await?;
+        // The read above blocks a thread that only the parent's end would free.
+        std::process::exit(0);
+    }
+}
