@@ -34,6 +34,7 @@ mod slots;
 mod upkeep;
 
 pub mod admin;
+pub mod doctor;
 pub mod worker;
 
 pub mod drain;

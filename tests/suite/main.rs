@@ -7,6 +7,7 @@ mod cli;
 mod complete;
 mod conformance;
 mod copy;
+mod doctor;
 mod enqueue;
 mod exec;
 mod fence;

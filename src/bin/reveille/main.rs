@@ -8,6 +8,7 @@ mod bench;
 mod connection;
 mod dead;
 mod demo;
+mod doctor;
 mod enqueue;
 mod exec;
 mod figures;
@@ -71,6 +72,8 @@ enum Command {
     Queue(queue::Queue),
     /// Do the upkeep that workers do each minute.
     Prune(queue::Prune),
+    /// Check the server, the schema and the workers, and say what to mend; exit with 1 if anything is bad.
+    Doctor(doctor::Doctor),
     /// Print each bell as it rings.
     Listen(listen::Listen),
     /// Measure speed on this machine, beside baselines.
@@ -155,6 +158,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Resume(command) => command.run(connection).await,
         Command::Queue(command) => command.run(connection).await,
         Command::Prune(command) => command.run(connection).await,
+        Command::Doctor(command) => command.run(connection).await,
         Command::Listen(command) => command.run(connection).await,
         Command::Bench(command) => command.run(connection).await,
         Command::BenchWorker(command) => command.run(connection).await,

@@ -54,6 +54,11 @@ pub fn line(text: impl std::fmt::Display) -> io::Result<()> {
     out.flush()
 }
 
+/// A text with nothing in it that a terminal would obey.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// A value as a person reads it; nothing that a terminal would obey.
 fn cell(value: Option<&Value>) -> String {
     const WIDEST: usize = 100;
@@ -65,7 +70,7 @@ fn cell(value: Option<&Value>) -> String {
         }
         Some(value) => value.to_string(),
     };
-    let mut shown: String = text.chars().take(WIDEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut shown: String = plain(&text).chars().take(WIDEST).collect();
     if text.chars().nth(WIDEST).is_some() {
         shown.push('…');
     }

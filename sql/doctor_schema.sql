@@ -1,0 +1,168 @@
+-- What the doctor asks of the catalogue about our tables: indexes, the trigger that rings, partitions, dead rows, and what
+-- the current user may do. Needs no privilege and reads no row of our tables.
+--
+-- A row a finding, as in sql/doctor_server.sql.
+with
+home as (select oid, nspname from pg_namespace where nspname || '.' = 'reveille.'),
+relations as (
+    select pg_class.oid, relname, relkind, relispartition, reloptions, pg_get_expr(relpartbound, pg_class.oid) as bound
+    from pg_class
+    join home on home.oid = relnamespace
+),
+-- Each index that the migrations make, and how to make it anew.
+expected (name, made_by) as (
+    values
+        ('jobs_pkey', 'alter table reveille.jobs add primary key (id)'),
+        ('jobs_claim', 'create index concurrently jobs_claim on reveille.jobs (queue, priority, available_at, id) where reserved_at is null'),
+        ('jobs_reserved', 'create index concurrently jobs_reserved on reveille.jobs (reserved_by) where reserved_at is not null'),
+        ('jobs_failing', 'create index concurrently jobs_failing on reveille.jobs (id) where failures > 0'),
+        ('jobs_unique', 'create unique index concurrently jobs_unique on reveille.jobs (kind, unique_key) where unique_key is not null'),
+        ('dead_jobs_pkey', 'alter table reveille.dead_jobs add primary key (id)'),
+        ('dead_jobs_by_kind', 'create index concurrently dead_jobs_by_kind on reveille.dead_jobs (queue, kind, reason, finished_at)'),
+        ('finished_jobs_id', 'create index finished_jobs_id on reveille.finished_jobs (id)'),
+        ('queues_pkey', 'alter table reveille.queues add primary key (name)'),
+        ('workers_pkey', 'alter table reveille.workers add primary key (id)'),
+        ('sleepers_pkey', 'alter table reveille.sleepers add primary key (queue, worker)'),
+        ('counters_pkey', 'alter table reveille.counters add primary key (queue, started_at, worker)'),
+        ('counters_started_at', 'create index concurrently counters_started_at on reveille.counters (started_at)')
+),
+indexes as (
+    select pg_index.*, relations.relname, pg_class.relam
+    from pg_index
+    join pg_class on pg_class.oid = indexrelid
+    join relations on relations.oid = indexrelid
+),
+bell as (
+    select tgenabled
+    from pg_trigger
+    join relations on relations.oid = tgrelid
+    where relations.relname = 'jobs' and tgname = 'ring' and not tgisinternal
+),
+partitions as (
+    select format('finished_jobs_%s', day) as name, day, relations.oid, attached.inhparent is not null as attached
+    from generate_series(0, 31) as day
+    left join relations on relations.relname = format('finished_jobs_%s', day)
+    left join (
+        select inhrelid, inhparent from pg_inherits
+        join relations on relations.oid = inhparent and relations.relname = 'finished_jobs'
+    ) as attached on attached.inhrelid = relations.oid and relations.bound = format('FOR VALUES IN (''%s'')', day)
+),
+rows as (
+    select coalesce(n_live_tup, 0) as live, coalesce(n_dead_tup, 0) as dead, last_autovacuum
+    from pg_stat_all_tables
+    join relations on relations.oid = relid
+    where relations.relname = 'jobs'
+),
+-- What it takes to enqueue, to work and to look.
+needs (place, ability, names, privileges) as (
+    values
+        (1, 'enqueue', array['jobs'], array['insert', 'select']),
+        (1, 'enqueue', array['sleepers', 'queues'], array['select']),
+        (2, 'work', array['jobs'], array['select', 'insert', 'update', 'delete']),
+        (2, 'work', array['workers', 'counters'], array['select', 'insert', 'update', 'delete']),
+        (2, 'work', array['sleepers'], array['select', 'insert', 'delete']),
+        (2, 'work', array['dead_jobs', 'finished_jobs'], array['select', 'insert']),
+        (2, 'work', array['queues', 'schema_history'], array['select']),
+        (2, 'work', (select array_agg(format('finished_jobs_%s', day)) from generate_series(0, 31) as day), array['truncate']),
+        (3, 'look', array['queue_stats', 'running_jobs', 'failing_jobs', 'dead_jobs_overview', 'worker_status', 'throughput'], array['select'])
+),
+lacks as (
+    select
+        place, ability,
+        case when not has_schema_privilege(home.oid, 'usage') then format('usage on schema %s', home.nspname) end as usage,
+        string_agg(
+            distinct format('%s on %s', privilege, regexp_replace(name, '_\d+$', '_*')), ', '
+        ) filter (where relations.oid is not null and not has_table_privilege(relations.oid, privilege)) as privileges
+    from home, needs
+    cross join unnest(names) as name
+    cross join unnest(privileges) as privilege
+    left join relations on relations.relname = name
+    group by place, ability, home.oid, home.nspname
+),
+abilities as (
+    select
+        string_agg(ability, ', ' order by place) filter (where usage is null and privileges is null) as may,
+        string_agg(
+            format('to %s lacks %s', ability, concat_ws(', ', usage, privileges)), '; ' order by place
+        ) filter (where usage is not null or privileges is not null) as lacking
+    from lacks
+),
+found (name, state, finding, advice) as (
+    select 'indexes', 'bad', format('the index %s is missing', expected.name), made_by
+    from expected
+    where not exists (select from indexes where indexes.relname = expected.name)
+    union all
+    select
+        'indexes', case when relname in (select expected.name from expected) then 'bad' else 'note' end,
+        format('the index %s is not valid: nothing uses it', relname),
+        format('reindex index concurrently reveille.%s, or drop it if it was left by a failed attempt', relname)
+    from indexes
+    where not (indisvalid and indisready)
+    union all
+    select
+        'indexes', 'note', format('the indexes %s are the same: each write pays for all', string_agg(relname, ', ' order by relname)),
+        format(
+            'drop index concurrently reveille.%s',
+            coalesce(min(relname) filter (where relname not in (select expected.name from expected)), min(relname))
+        )
+    from indexes
+    where indrelid in (select oid from relations where not relispartition)
+    group by
+        indrelid, relam, indnkeyatts, indkey::text, indclass::text, indcollation::text, indoption::text,
+        pg_get_expr(indexprs, indrelid), pg_get_expr(indpred, indrelid)
+    having count(*) > 1
+    union all
+    select
+        'trigger', 'bad', 'the trigger ring on reveille.jobs is missing: inserts wake nobody',
+        'create it anew as `reveille migrate --print` shows it'
+    where not exists (select from bell)
+    union all
+    select
+        'trigger', 'bad', 'the trigger ring on reveille.jobs is disabled: inserts wake nobody',
+        'alter table reveille.jobs enable trigger ring'
+    from bell
+    where tgenabled not in ('O', 'A')
+    union all
+    select
+        'partitions', 'bad', format('%s is not attached: no job can finish on its day', name),
+        case
+            when oid is null then format('create table reveille.%s partition of reveille.finished_jobs for values in (%s)', name, day)
+            else format('alter table reveille.finished_jobs attach partition reveille.%s for values in (%s)', name, day)
+        end
+    from partitions
+    where not attached
+    union all
+    select
+        'vacuum', 'bad', format('autovacuum is switched off for reveille.%s', relname),
+        format('alter table reveille.%s reset (autovacuum_enabled)', relname)
+    from relations
+    cross join pg_options_to_table(reloptions) as options
+    where relkind = 'r' and options.option_name = 'autovacuum_enabled' and not options.option_value::boolean
+    union all
+    select
+        'vacuum', 'note',
+        format(
+            'reveille.jobs has %s dead rows beside %s live ones; last autovacuum: %s', dead, live,
+            coalesce(date_trunc('second', last_autovacuum)::text, 'never')
+        ),
+        'see the check horizon for who holds it back; then vacuum reveille.jobs'
+    from rows
+    where dead > 1000000 or (dead > 100000 and dead > 10 * live)
+    union all
+    select
+        'roles', 'note', format('%s may do nothing here: %s', current_user, lacking),
+        'grant it what it lacks, or connect as another user'
+    from abilities
+    where may is null
+),
+well (name, finding) as (
+    select 'indexes', format('all %s are there and valid', count(*)) from expected
+    union all select 'trigger', 'inserts ring the bell'
+    union all select 'partitions', format('all %s are attached', count(*)) from partitions
+    union all select 'vacuum', format('reveille.jobs has %s dead rows beside %s live ones', dead, live) from rows
+    union all
+    select 'roles', concat_ws('; ', format('%s may %s', current_user, may), lacking) from abilities
+)
+select name as check, state, finding, advice from found
+union all
+select name, 'ok', finding, null from well where not exists (select from found where found.name = well.name)

@@ -1,0 +1,159 @@
+-- What the doctor asks of the server: its version and settings, how many sessions it has left, who holds back vacuum, how full
+-- the queue of notifications is. Needs none of our tables and no privilege; shows no statement of anybody's.
+--
+--   $1 double precision  from how many seconds on a transaction is long (300); twelve times as long is bad
+--
+-- A row a finding: the check, its state (ok, note, bad), what was found, and what to do (null where all is well).
+with
+patience as (select make_interval(secs => $1) as long, make_interval(secs => 12 * $1) as too_long),
+version as (select current_setting('server_version_num')::int / 10000 as major),
+sessions as (
+    select
+        pid, coalesce(usename, '-') as usename, coalesce(nullif(application_name, ''), '-') as application_name, state,
+        date_trunc('second', now() - xact_start) as age,
+        backend_xmin is not null or backend_xid is not null as holds_horizon,
+        -- Of others' sessions a plain user sees little.
+        query = '<insufficient privilege>' as hidden
+    from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid() and backend_type is distinct from 'autovacuum worker'
+),
+slots as (
+    select
+        slot_name, active, xmin, greatest(coalesce(age(xmin), 0), coalesce(age(catalog_xmin), 0)) as xids,
+        case
+            when not pg_is_in_recovery() then pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn))
+        end as wal
+    from pg_replication_slots
+    where not temporary
+),
+connections as (
+    select
+        (select count(*) from pg_stat_activity where backend_type = 'client backend') as used,
+        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+            - coalesce(current_setting('reserved_connections', true), '0')::int as usable
+),
+found (name, state, finding, advice) as (
+    select
+        'server', case when major < 14 then 'bad' else 'note' end,
+        format('PostgreSQL %s; Reveille is made for 14 to 18', current_setting('server_version')),
+        case
+            when major < 14 then 'move to a newer server'
+            else 'a newer version of Reveille may know this one; run its tests against it before relying on it'
+        end
+    from version
+    where major not between 14 and 18
+    union all
+    select
+        'server', 'bad', 'it is a standby: nothing can be written and nobody can listen',
+        'give the primary''s address, or several hosts and target_session_attrs=read-write'
+    where pg_is_in_recovery()
+    union all
+    select
+        'connections', case when used > 0.95 * usable then 'bad' else 'note' end,
+        format('%s of %s are in use', used, usable),
+        'raise max_connections, or have programs share sessions through a pool; a worker takes up to 6'
+    from connections
+    where used > 0.8 * usable
+    union all
+    select 'settings', rule.state, format('%s is %s', rule.name, rule.value), rule.advice
+    from (
+        values
+            ('fsync', 'off', 'bad', 'set it on: a crash of the machine may lose or corrupt everything'),
+            ('full_page_writes', 'off', 'note', 'set it on, unless the file system never tears a page (ZFS)'),
+            ('autovacuum', 'off', 'bad', 'set it on: every job leaves dead rows behind, and claims slow down with them'),
+            ('track_counts', 'off', 'bad', 'set it on: without it autovacuum does nothing'),
+            ('track_activities', 'off', 'note', 'set it on: without it nobody sees who holds back vacuum'),
+            ('synchronous_commit', 'off', 'note', 'a crash of the server may lose the jobs enqueued just before; set it on where that matters'),
+            ('default_transaction_read_only', 'on', 'bad', 'set it off for this database and user: no job can be enqueued or claimed'),
+            ('session_replication_role', 'replica', 'bad', 'set it to origin: inserts fire no trigger and wake nobody')
+    ) as rule (name, value, state, advice)
+    where current_setting(rule.name, true) = rule.value
+    union all
+    select
+        'settings', 'note', format('%s is %s (%s)', rule.name, current_setting(rule.name), settings.source), rule.advice
+    from (
+        values
+            ('statement_timeout', 'workers set their own; what enqueues must stay below it'),
+            ('idle_in_transaction_session_timeout', 'workers set their own; it ends transactions of handlers and producers that pause for longer'),
+            ('default_transaction_isolation', 'workers use read committed; what enqueues in another level rings the bell each time, whether anybody sleeps or not'),
+            ('transaction_timeout', 'workers do not set their own: keep it above 35 s, and above what handlers'' transactions take'),
+            ('idle_session_timeout', 'workers do not set their own: keep it above 1 min, or their sessions are ended while they sleep')
+    ) as rule (name, advice)
+    join pg_settings as settings on settings.name = rule.name
+    where settings.setting <> settings.boot_val and settings.source not in ('default', 'client', 'session')
+    union all
+    select
+        'notifications', case when usage > 0.5 then 'bad' else 'note' end,
+        format('the queue of notifications is %s %% full; once it is full, commits that notify fail', round((100 * usage)::numeric)),
+        'end the oldest transaction of a session that listens, in any database of this server: the queue is kept back to its start'
+    from pg_notification_queue_usage() as usage
+    where usage > 0.1
+    union all
+    select
+        'notifications', 'note', format('a worker''s listener (pid %s, %s) hangs in a transaction for %s', pid, usename, age),
+        format('select pg_terminate_backend(%s); its worker opens another', pid)
+    from sessions
+    where application_name = 'reveille listener' and state like 'idle in transaction%'
+    union all
+    (
+        select
+            'horizon', case when holds_horizon and age > too_long then 'bad' else 'note' end,
+            format(
+                'a transaction is %s old: pid %s, user %s, application %s, %s%s', age, pid, usename, application_name, state,
+                case when holds_horizon then '; dead rows younger than it cannot be vacuumed' end
+            ),
+            format('end it, or select pg_terminate_backend(%s)', pid)
+        from sessions, patience
+        where age > long
+        order by age desc
+        limit 10
+    )
+    union all
+    select
+        'horizon', 'note', format('the transactions of %s sessions of other users may not be read', count(*)),
+        format('grant pg_read_all_stats to %I', current_user)
+    from sessions
+    where hidden
+    having count(*) > 0
+    union all
+    select
+        'horizon', case when now() - prepared > too_long then 'bad' else 'note' end,
+        format('the prepared transaction %L of %s is %s old', gid, owner, date_trunc('second', now() - prepared)),
+        format('commit prepared %1$L, or rollback prepared %1$L', gid)
+    from pg_prepared_xacts, patience
+    where database = current_database() and now() - prepared > long
+    union all
+    select
+        'horizon', case when not active and xmin is not null and xids > 1000000 then 'bad' else 'note' end,
+        format(
+            'the replication slot %s is %s%s%s', slot_name, case when active then 'in use' else 'not in use' end,
+            case when xids > 0 then format(' and holds back vacuum by %s transactions', xids) end,
+            case when wal is not null then format(', keeping %s of WAL', wal) end
+        ),
+        case
+            when active then 'see to its consumer, which lags'
+            else format('start its consumer, or select pg_drop_replication_slot(%L)', slot_name)
+        end
+    from slots
+    where not active or xids > 1000000
+    union all
+    select
+        'horizon', 'note',
+        format('the standby %s holds back vacuum by %s transactions', coalesce(nullif(application_name, ''), pid::text), age(backend_xmin)),
+        'end the long query there, or set hot_standby_feedback off there'
+    from pg_stat_replication
+    where age(backend_xmin) > 1000000
+),
+well (name, finding) as (
+    select 'server', format('PostgreSQL %s', current_setting('server_version'))
+    union all select 'connections', format('%s of %s are in use', used, usable) from connections
+    union all select 'settings', 'they keep what is committed, and let vacuum work'
+    union all
+    select 'notifications', format('the queue is %s %% full', round((100 * pg_notification_queue_usage())::numeric))
+    union all
+    select 'horizon', format('no transaction is older than %s, and nothing else holds back vacuum', date_trunc('second', long))
+    from patience
+)
+select name as check, state, finding, advice from found
+union all
+select name, 'ok', finding, null from well where not exists (select from found where found.name = well.name)

@@ -1,0 +1,87 @@
+-- What the doctor asks of the views: who works, what waits for long, what is held by nobody. Needs select on the views alone.
+--
+-- A row a finding, as in sql/doctor_server.sql.
+with
+-- `reveille listen` has a row too, and no slots.
+workers as (
+    select *, now() - last_seen as silence from reveille.worker_status where slots > 0
+),
+ready as materialized (
+    select queue, paused, ready, estimated, oldest_ready_age as age from reveille.queue_stats where ready > 0
+),
+waiting as (
+    select
+        *,
+        exists (select from workers where alive and ready.queue = any (queues)) as served,
+        row_number() over (order by paused, age desc, queue) as place,
+        count(*) over () as queues
+    from ready
+    where age > interval '1 minute'
+),
+held as (
+    select id, worker, running_for
+    from reveille.running_jobs as running
+    where running_for > interval '1 minute'
+        and not exists (select from reveille.worker_status as status where status.worker = running.worker and status.last_seen > now() - interval '1 minute')
+),
+found (name, state, finding, advice) as (
+    select
+        'workers', 'bad', format('no worker is alive, and %s queues have jobs that could run', count(*)),
+        'start your program''s worker, or reveille work'
+    from ready
+    where not paused and not exists (select from workers where alive)
+    having count(*) > 0
+    union all
+    select 'workers', 'note', 'no worker is alive; nothing waits for one', 'start your program''s worker, or reveille work'
+    where not exists (select from workers where alive) and not exists (select from ready where not paused)
+    union all
+    (
+        select
+            'workers', 'note', format('worker %s (%s, pid %s) has been silent for %s', worker, host, pid, date_trunc('second', silence)),
+            'a living worker takes its jobs over and removes its row; until then they stay with it'
+        from workers
+        where not alive
+        order by silence
+        limit 10
+    )
+    union all
+    select
+        'waiting', case when age > interval '10 minutes' and not paused then 'bad' else 'note' end,
+        format(
+            'queue %s has %s%s ready, the oldest for %s%s', queue, case when estimated then 'about ' end, ready,
+            date_trunc('second', age),
+            case when paused then '; it is paused' when not served then '; no living worker works it' end
+        ),
+        case
+            when paused then format('reveille resume %s', to_json(queue))
+            when not served then format('start a worker for it: reveille work --queue %1$s, or .queue(%1$s, …) in your program', to_json(queue))
+            else 'give it more slots or workers; `reveille jobs --state running` shows what they are at'
+        end
+    from waiting
+    where place <= 10
+    union all
+    select
+        'waiting', case when bool_or(age > interval '10 minutes' and not paused) then 'bad' else 'note' end,
+        format('%s more queues have jobs that have been ready for more than a minute', count(*)), 'see `reveille status`'
+    from waiting
+    where place > 10
+    having count(*) > 0
+    union all
+    select
+        'reserved', 'bad',
+        format('%s jobs are held by workers that are gone, the first of them job %s, for %s', count(*), min(id), date_trunc('second', max(running_for))),
+        case
+            when exists (select from workers where alive) then 'the living workers should have put them back: see their logs for a failing rescue'
+            else 'start a worker: it puts them back'
+        end
+    from held
+    having count(*) > 0
+),
+well (name, finding) as (
+    select 'workers', format('%s alive with %s slots', count(*), sum(slots)) from workers where alive
+    union all select 'waiting', 'no job has been ready for more than a minute'
+    union all select 'reserved', 'every job that runs has a living worker'
+)
+select name as check, state, finding, advice from found
+union all
+select name, 'ok', finding, null from well where not exists (select from found where found.name = well.name)

@@ -1,0 +1,53 @@
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use reveille::doctor::{CHECKS, Finding, State};
+use serde_json::json;
+
+use crate::connection::{self, Connection};
+use crate::{Failure, Outcome, output};
+
+#[derive(Args)]
+pub struct Doctor {
+    /// Print a JSON object a line.
+    #[arg(long)]
+    json: bool,
+    /// Leave this check out; may be repeated.
+    #[arg(long = "ignore", value_name = "CHECK", value_parser = PossibleValuesParser::new(CHECKS))]
+    ignored: Vec<String>,
+    /// From what age on a transaction is worth a note; one twelve times as old is bad.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = connection::duration)]
+    patience: Duration,
+}
+
+impl Doctor {
+    pub async fn run(self, connection: &Connection) -> Outcome {
+        // Whatever the state of the schema: that is one of the questions.
+        let database = connection.open().await?;
+        let mut findings = database.doctor().patience(self.patience).examine().await?;
+        findings.retain(|found| !self.ignored.contains(&found.check));
+        if self.json {
+            for Finding { check, state, finding, advice } in &findings {
+                let state = state.to_string();
+                output::line(json!({"check": check, "state": state, "finding": finding, "advice": advice}))?;
+            }
+        } else {
+            print(&findings)?;
+        }
+        if findings.iter().any(|found| found.state == State::Bad) { Err(Failure::NotFound) } else { Ok(()) }
+    }
+}
+
+/// A line a finding, what to do about it below.
+fn print(findings: &[Finding]) -> std::io::Result<()> {
+    let width = findings.iter().map(|found| found.check.len()).max().unwrap_or(0);
+    output::line(format_args!("{:width$}  state  finding", "check"))?;
+    for Finding { check, state, finding, advice } in findings {
+        output::line(format_args!("{check:width$}  {state:5}  {}", output::plain(finding)))?;
+        if let Some(advice) = advice {
+            output::line(format_args!("{:width$}  {:5}  -> {}", "", "", output::plain(advice)))?;
+        }
+    }
+    Ok(())
+}
