@@ -10,7 +10,7 @@ version as (select current_setting('server_version_num')::int / 10000 as major),
 sessions as (
     select
         pid, coalesce(usename, '-') as usename, coalesce(nullif(application_name, ''), '-') as application_name, state,
-        date_trunc('second', now() - xact_start) as age,
+        clock_timestamp() - xact_start as age,
         backend_xmin is not null or backend_xid is not null as holds_horizon,
         -- Of others' sessions a plain user sees little.
         query = '<insufficient privilege>' as hidden
@@ -70,7 +70,7 @@ found (name, state, finding, advice) as (
     where current_setting(rule.name, true) = rule.value
     union all
     select
-        'settings', 'note', format('%s is %s (%s)', rule.name, current_setting(rule.name), settings.source), rule.advice
+        'settings', 'note', concat_ws(' ', rule.name, 'is', settings.reset_val, settings.unit), rule.advice
     from (
         values
             ('statement_timeout', 'workers set their own; what enqueues must stay below it'),
@@ -80,7 +80,8 @@ found (name, state, finding, advice) as (
             ('idle_session_timeout', 'workers do not set their own: keep it above 1 min, or their sessions are ended while they sleep')
     ) as rule (name, advice)
     join pg_settings as settings on settings.name = rule.name
-    where settings.setting <> settings.boot_val and settings.source not in ('default', 'client', 'session')
+    -- What a session begins with; the one that asks has set some of them for itself.
+    where settings.reset_val <> settings.boot_val
     union all
     select
         'notifications', case when usage > 0.5 then 'bad' else 'note' end,
@@ -90,7 +91,7 @@ found (name, state, finding, advice) as (
     where usage > 0.1
     union all
     select
-        'notifications', 'note', format('a worker''s listener (pid %s, %s) hangs in a transaction for %s', pid, usename, age),
+        'notifications', 'note', format('a worker''s listener (pid %s, %s) hangs in a transaction for %s', pid, usename, date_trunc('second', age)),
         format('select pg_terminate_backend(%s); its worker opens another', pid)
     from sessions
     where application_name = 'reveille listener' and state like 'idle in transaction%'
@@ -99,7 +100,8 @@ found (name, state, finding, advice) as (
         select
             'horizon', case when holds_horizon and age > too_long then 'bad' else 'note' end,
             format(
-                'a transaction is %s old: pid %s, user %s, application %s, %s%s', age, pid, usename, application_name, state,
+                'a transaction is %s old: pid %s, user %s, application %s, %s%s', date_trunc('second', age), pid, usename,
+                application_name, state,
                 case when holds_horizon then '; dead rows younger than it cannot be vacuumed' end
             ),
             format('end it, or select pg_terminate_backend(%s)', pid)
@@ -110,7 +112,7 @@ found (name, state, finding, advice) as (
     )
     union all
     select
-        'horizon', 'note', format('the transactions of %s sessions of other users may not be read', count(*)),
+        'horizon', 'note', format('sessions of other users whose transactions may not be read: %s', count(*)),
         format('grant pg_read_all_stats to %I', current_user)
     from sessions
     where hidden

@@ -28,14 +28,14 @@ found (name, state, finding, advice) as (
     )
     union all
     select
-        'history', 'note', format('%s holds jobs finished %s days ago, %s are to be kept: upkeep does not run', name, age, kept.days),
+        'history', 'note', format('%s holds jobs of %s days ago, and none is to be kept for more than %s: upkeep does not run', name, age, make_interval(days => kept.days)),
         '`reveille prune` does it once; workers do it each minute if they may truncate'
     from history, kept
     where pg_relation_size(to_regclass(name)) > 0
 ),
 well (name, finding) as (
     select 'locks', format('%s of %s workers hold theirs', count(*) filter (where holds_lock), count(*)) from workers
-    union all select 'history', format('finished jobs are kept for %s days', days) from kept
+    union all select 'history', format('no finished job is older than is asked for (%s)', make_interval(days => days)) from kept
 )
 select name as check, state, finding, advice from found
 union all

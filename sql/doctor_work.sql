@@ -26,7 +26,7 @@ held as (
 ),
 found (name, state, finding, advice) as (
     select
-        'workers', 'bad', format('no worker is alive, and %s queues have jobs that could run', count(*)),
+        'workers', 'bad', format('no worker is alive while jobs are ready (queues: %s)', count(*)),
         'start your program''s worker, or reveille work'
     from ready
     where not paused and not exists (select from workers where alive)
@@ -62,14 +62,14 @@ found (name, state, finding, advice) as (
     union all
     select
         'waiting', case when bool_or(age > interval '10 minutes' and not paused) then 'bad' else 'note' end,
-        format('%s more queues have jobs that have been ready for more than a minute', count(*)), 'see `reveille status`'
+        format('further queues with jobs that have been ready for more than a minute: %s', count(*)), 'see `reveille status`'
     from waiting
     where place > 10
     having count(*) > 0
     union all
     select
         'reserved', 'bad',
-        format('%s jobs are held by workers that are gone, the first of them job %s, for %s', count(*), min(id), date_trunc('second', max(running_for))),
+        format('jobs held by workers that are gone: %s, for up to %s, job %s among them', count(*), date_trunc('second', max(running_for)), min(id)),
         case
             when exists (select from workers where alive) then 'the living workers should have put them back: see their logs for a failing rescue'
             else 'start a worker: it puts them back'

@@ -1,1 +1,371 @@
+//! The doctor names what is wrong, and what it advises mends it.
 
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use reveille::dev::Server;
+use reveille::doctor::{CHECKS, Finding, State};
+use reveille::{Database, enqueue};
+use serde_json::{Value, json};
+
+use crate::harness::{TestDatabase, client, database, empty_database, eventually, note, start, teller, worker};
+
+async fn examine(database: &Database) -> Vec<Finding> {
+    database.doctor().examine().await.expect("the doctor can examine")
+}
+
+/// What one check found.
+async fn found(database: &Database, check: &str) -> Vec<Finding> {
+    let mut findings = examine(database).await;
+    findings.retain(|found| found.check == check);
+    findings
+}
+
+/// That a check found one thing, in this state and with these words; returns the advice.
+async fn only(database: &Database, check: &str, state: State, parts: &[&str]) -> String {
+    let findings = found(database, check).await;
+    let [one] = &findings[..] else { panic!("one finding of {check}: {findings:?}") };
+    assert!(one.state == state && parts.iter().all(|part| one.finding.contains(part)), "{parts:?} in {one:?}");
+    one.advice.clone().unwrap_or_default()
+}
+
+fn doctor(address: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+    command.arg("doctor").args(arguments).env("DATABASE_URL", address).output().unwrap()
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthy_database_with_a_worker_is_well() {
+    // The other tests' server does not care for the disk, and the doctor would say so.
+    let server = Server::options().fsync(true).setting("full_page_writes", "on").start().unwrap();
+    let database = Database::connect(server.url("postgres")).await.unwrap();
+    database.migrate().await.unwrap();
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder);
+    enqueue(&database, &note("a")).await.unwrap();
+    heard.next().await;
+    let findings = examine(&database).await;
+    assert!(findings.iter().all(|found| found.state == State::Ok && found.advice.is_none()), "{findings:#?}");
+    assert_eq!(findings.iter().map(|found| found.check.as_str()).collect::<Vec<_>>(), CHECKS);
+
+    let (shown, printed) = (doctor(&server.url("postgres"), &[]), doctor(&server.url("postgres"), &["--json"]));
+    assert_eq!((shown.status.code(), printed.status.code()), (Some(0), Some(0)), "{shown:?}");
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("a notification arrived"), "{shown:?}");
+    let line = json!({"check": "trigger", "state": "ok", "finding": "inserts ring the bell", "advice": null});
+    assert!(lines(&printed).contains(&line), "{printed:?}");
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_holds_back_vacuum_is_named_and_his_statement_is_not() {
+    let server = Server::options().setting("max_prepared_transactions", "2").start().unwrap();
+    let (address, database) = (server.url("postgres"), Database::connect(server.url("postgres")).await.unwrap());
+    let (report, idle) = (client(&address).await, client(&address).await);
+    let begin = "set application_name = 'report'; begin isolation level repeatable read; select 'secret' from pg_class";
+    report.batch_execute(begin).await.unwrap();
+    idle.batch_execute("set application_name = 'idler'; begin; select 'secret'").await.unwrap();
+    let left = "create table t (); begin; drop table t; prepare transaction 'left over'";
+    client(&address).await.batch_execute(left).await.unwrap();
+    client(&address).await.batch_execute("select pg_create_physical_replication_slot('standby', true)").await.unwrap();
+    let is = |found: &Finding, state: State, part: &str| found.state == state && found.finding.contains(part);
+    let doctor = database.doctor().patience(Duration::from_millis(10));
+    eventually("all of them are old enough", async || {
+        let findings = doctor.examine().await.unwrap();
+        assert!(!format!("{findings:?}").contains("secret"), "{findings:#?}");
+        let has = |state, part: &str| findings.iter().any(|found| found.check == "horizon" && is(found, state, part));
+        has(State::Bad, "application report")
+            && has(State::Note, "application idler")
+            && has(State::Bad, "'left over'")
+            && has(State::Note, "slot standby is not in use")
+    })
+    .await;
+    let waiting = found(&database, "horizon").await;
+    assert!(waiting.len() == 1 && is(&waiting[0], State::Note, "slot standby"), "the others are young: {waiting:?}");
+    drop(report);
+}
+
+#[tokio::test]
+async fn a_schema_that_is_missing_or_not_current_is_bad_and_the_rest_is_left_out() {
+    let empty = empty_database().await;
+    let printed = doctor(&empty.address, &["--json", "--ignore", "settings"]);
+    let of_schema: Vec<Value> = lines(&printed).into_iter().filter(|found| found["check"] == "schema").collect();
+    assert_eq!((printed.status.code(), of_schema.len()), (Some(1), 2), "{printed:?}");
+    assert_eq!((&of_schema[0]["state"], &of_schema[0]["advice"]), (&json!("bad"), &json!("run `reveille migrate`")));
+    assert!(of_schema[1]["finding"].as_str().unwrap().contains("indexes"), "{of_schema:?}");
+    assert!(!lines(&printed).iter().any(|found| found["check"] == "indexes"));
+
+    let older = database().await;
+    older.run("delete from reveille.schema_history where version > 1").await;
+    let findings = found(&older, "schema").await;
+    assert!(findings[0].state == State::Bad && findings[0].finding.contains("version 1"), "{findings:?}");
+}
+
+#[tokio::test]
+async fn each_index_of_the_migrations_is_missed_and_its_advice_restores_it() {
+    let database = database().await;
+    // A view of ours depends on jobs_claim, so that it cannot be dropped.
+    let indexes = "from pg_index join pg_class on pg_class.oid = indrelid
+        left join pg_constraint on conindid = indexrelid and contype = 'p'
+        where relnamespace = 'reveille'::regnamespace and not relispartition and relname <> 'schema_history'
+            and indexrelid <> 'reveille.jobs_claim'::regclass";
+    let list = &format!("select jsonb_agg(indexrelid::regclass::text order by indexrelid::regclass::text) {indexes}");
+    let before = database.value(list).await;
+    let drop_all = format!(
+        "do $$ declare i record; begin
+            for i in select indexrelid::regclass as name, indrelid::regclass as of, conname {indexes} loop
+                execute case when i.conname is null then format('drop index %s', i.name)
+                    else format('alter table %s drop constraint %I cascade', i.of, i.conname) end;
+            end loop;
+        end $$"
+    );
+    database.run(&drop_all).await;
+    assert_eq!(database.value(list).await, json!(null));
+    let missing = found(&database, "indexes").await;
+    assert_eq!(missing.len(), before.as_array().unwrap().len(), "{missing:#?}");
+    for index in missing {
+        assert_eq!(index.state, State::Bad);
+        database.run(&index.advice.unwrap()).await;
+    }
+    assert_eq!(database.value(list).await, before);
+    only(&database, "indexes", State::Ok, &["13"]).await;
+}
+
+#[tokio::test]
+async fn an_invalid_and_a_doubled_index_are_named() {
+    let database = database().await;
+    database.run("create index mine on reveille.jobs (reserved_by) where reserved_at is not null").await;
+    let advice = only(&database, "indexes", State::Note, &["jobs_reserved, mine"]).await;
+    database.run(&advice).await;
+    only(&database, "indexes", State::Ok, &[]).await;
+    database.run("update pg_index set indisvalid = false where indexrelid = 'reveille.jobs_claim'::regclass").await;
+    let advice = only(&database, "indexes", State::Bad, &["jobs_claim is not valid"]).await;
+    database.run(advice.split(',').next().unwrap()).await;
+    only(&database, "indexes", State::Ok, &[]).await;
+}
+
+#[tokio::test]
+async fn a_silent_trigger_is_bad() {
+    let database = database().await;
+    database.run("alter table reveille.jobs disable trigger ring").await;
+    let advice = only(&database, "trigger", State::Bad, &["disabled", "wake nobody"]).await;
+    database.run(&advice).await;
+    only(&database, "trigger", State::Ok, &[]).await;
+    database.run("drop trigger ring on reveille.jobs").await;
+    only(&database, "trigger", State::Bad, &["missing"]).await;
+}
+
+#[tokio::test]
+async fn a_partition_that_is_not_attached_is_bad_and_its_advice_restores_it() {
+    let database = database().await;
+    let detached = "alter table reveille.finished_jobs detach partition reveille.finished_jobs_7";
+    for breaking in [detached, "drop table reveille.finished_jobs_31"] {
+        database.run(breaking).await;
+        let name = &breaking[breaking.rfind("finished_jobs_").unwrap()..];
+        let advice = only(&database, "partitions", State::Bad, &[name]).await;
+        database.run(&advice).await;
+        only(&database, "partitions", State::Ok, &["32"]).await;
+    }
+    only(&database, "indexes", State::Ok, &[]).await;
+}
+
+#[tokio::test]
+async fn jobs_that_have_waited_for_long_are_named_with_the_reason() {
+    let database = database().await;
+    let insert =
+        "insert into reveille.jobs (kind, queue, available_at) values ('k', 'mail', now() - interval '1 hour'),
+            ('k', 'slow', now() - interval '2 minutes'), ('k', 'off', now() - interval '1 hour'), ('k', 'new', now());
+        insert into reveille.workers (id, host, pid, version, queues, slots) values (7, 'h', 1, '0', '{slow,off}', 1);
+        select reveille.pause('off')";
+    database.run(insert).await;
+    let waiting = found(&database, "waiting").await;
+    let [mail, slow, off] = &waiting[..] else { panic!("three queues: {waiting:#?}") };
+    let says = |found: &Finding, state, part: &str| found.state == state && found.finding.contains(part);
+    assert!(says(mail, State::Bad, "queue mail has 1 ready") && mail.finding.contains("no living worker works it"));
+    assert!(says(slow, State::Note, "queue slow") && slow.advice.as_ref().unwrap().contains("slots"), "{slow:?}");
+    assert!(says(off, State::Note, "paused") && off.advice.as_ref().unwrap().contains("resume \"off\""), "{off:?}");
+    assert_eq!(doctor(&database.address, &["--ignore", "settings"]).status.code(), Some(1));
+    assert_eq!(doctor(&database.address, &["--ignore", "settings", "--ignore", "waiting"]).status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn workers_that_are_missing_silent_or_without_a_lock_are_named() {
+    let database = database().await;
+    only(&database, "workers", State::Note, &["no worker is alive"]).await;
+    database.run("insert into reveille.jobs (kind) values ('k')").await;
+    only(&database, "workers", State::Bad, &["no worker is alive while jobs are ready"]).await;
+    let insert = "insert into reveille.workers (id, host, pid, version, queues, slots, started_at, last_seen_at) values
+            (7, 'gone', 1, '0', '{default}', 1, now() - interval '1 hour', now() - interval '2 minutes'),
+            (8, 'here', 2, '0', '{default}', 1, now() - interval '1 hour', now());
+        update reveille.jobs set reserved_at = now() - interval '2 minutes', reserved_by = 7, attempts = 1";
+    database.run(insert).await;
+    only(&database, "workers", State::Note, &["worker 7 (gone, pid 1)", "00:02:0"]).await;
+    only(&database, "reserved", State::Bad, &["gone: 1, for up to 00:02:0", "job 1"]).await;
+    only(&database, "locks", State::Note, &["worker 8 (here, pid 2) has no session lock"]).await;
+    database.run("update reveille.jobs set reserved_by = 8; delete from reveille.workers where id = 7").await;
+    only(&database, "reserved", State::Ok, &[]).await;
+    only(&database, "workers", State::Ok, &["1 alive with 1 slots"]).await;
+}
+
+#[tokio::test]
+async fn history_that_nobody_empties_is_noted_and_prune_empties_it() {
+    let database = database().await;
+    let finished = |days: u32| {
+        format!(
+            "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts,
+                available_at, created_at, outcome)
+            select (extract(epoch from now())::bigint / 86400 - {days}) % 32, 1, 'q', 'k', '{{}}', 2, 1, 0, 1, now(), now(), 'completed'"
+        )
+    };
+    database.run(&finished(2)).await;
+    only(&database, "history", State::Ok, &["1 day"]).await;
+    database.run(&finished(5)).await;
+    only(&database, "history", State::Note, &["5 days ago", "upkeep does not run"]).await;
+    database.run("insert into reveille.queues (name, retention) values ('q', '6 days')").await;
+    only(&database, "history", State::Ok, &["6 days"]).await;
+    database.run("delete from reveille.queues").await;
+    database.admin().prune().await.unwrap();
+    only(&database, "history", State::Ok, &["1 day"]).await;
+}
+
+#[tokio::test]
+async fn settings_that_lose_jobs_or_surprise_are_named() {
+    let database = database().await;
+    let name = database.value("select current_database()").await;
+    let name = name.as_str().unwrap();
+    let set = [
+        "default_transaction_read_only = on",
+        "statement_timeout = '7s'",
+        "default_transaction_isolation = serializable",
+    ]
+    .map(|setting| format!("alter database {name} set {setting}"));
+    database.run(&set.join("; ")).await;
+    let fresh = Database::connect(&*database.address).await.unwrap();
+    let settings = found(&fresh, "settings").await;
+    let has = |state, part: &str| settings.iter().any(|found| found.state == state && found.finding.contains(part));
+    assert!(has(State::Bad, "default_transaction_read_only is on"), "{settings:#?}");
+    assert!(has(State::Note, "statement_timeout is 7000 ms"), "{settings:#?}");
+    assert!(has(State::Note, "default_transaction_isolation is serializable"), "{settings:#?}");
+    database.run("set transaction_read_only = off; alter table reveille.jobs set (autovacuum_enabled = off)").await;
+    only(&fresh, "vacuum", State::Bad, &["switched off for reveille.jobs"]).await;
+}
+
+/// The database as a user sees it who has only these grants.
+async fn as_user(database: &TestDatabase, grants: &[&str]) -> (Database, String) {
+    let role = format!("reveille_role_{:08x}", fastrand::u32(..));
+    database.run(&format!("create role {role} login password 'p'")).await;
+    for grant in grants {
+        database.run(&format!("grant {grant} to {role}")).await;
+    }
+    let mut url = format!("{} ", database.address);
+    if let Some((start, rest)) = database.address.split_once("://") {
+        let (_, place) = rest.split_once('@').unwrap();
+        url = format!("{start}://{role}:p@{place}");
+    } else {
+        url.push_str(&format!("user={role} password=p"));
+    }
+    (Database::connect(url).await.unwrap(), role)
+}
+
+async fn drop_role(database: &TestDatabase, role: &str) {
+    database.run(&format!("drop owned by {role}; drop role {role}")).await;
+}
+
+#[tokio::test]
+async fn who_may_read_nothing_gets_notes_and_no_error() {
+    let database = database().await;
+    let (nobody, role) = as_user(&database, &[]).await;
+    let findings = examine(&nobody).await;
+    assert!(findings.iter().all(|found| found.state != State::Bad || found.check == "settings"), "{findings:#?}");
+    let noted = |check: &str, part: &str| {
+        findings.iter().any(|found| found.check == check && found.state == State::Note && found.finding.contains(part))
+    };
+    assert!(noted("roles", "may do nothing here") && noted("schema", "may not be read"), "{findings:#?}");
+    assert!(noted("workers", "not checked: workers, waiting, reserved"), "{findings:#?}");
+    assert!(noted("locks", "permission denied"), "{findings:#?}");
+    only(&nobody, "indexes", State::Ok, &[]).await;
+    drop(nobody);
+    drop_role(&database, &role).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_doctor_says_a_user_may_do_he_can_do() {
+    const ENQUEUE: [&str; 3] =
+        ["usage on schema reveille", "insert, select on reveille.jobs", "select on reveille.sleepers, reveille.queues"];
+    let database = database().await;
+    let views =
+        "select on reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,
+        reveille.worker_status, reveille.throughput";
+    let (looker, looks) = as_user(&database, &["usage on schema reveille", views]).await;
+    only(&looker, "roles", State::Ok, &["may look;", "to enqueue lacks", "insert on jobs"]).await;
+    only(&looker, "waiting", State::Ok, &[]).await;
+
+    let (producer, produces) = as_user(&database, &ENQUEUE).await;
+    only(&producer, "roles", State::Ok, &["may enqueue;", "truncate on finished_jobs_*"]).await;
+    enqueue(&producer, &note("a")).await.unwrap();
+
+    let (worker_user, works) = as_user(
+        &database,
+        &[
+            "usage on schema reveille",
+            "select, insert, update, delete on reveille.jobs, reveille.workers, reveille.counters",
+            "select, insert, delete on reveille.sleepers",
+            "select, insert on reveille.dead_jobs, reveille.finished_jobs",
+            "select on reveille.queues, reveille.schema_history",
+        ],
+    )
+    .await;
+    database.run(&format!(
+        "do $$ begin for day in 0..31 loop execute format('grant truncate on reveille.finished_jobs_%s to {works}', day); end loop; end $$"
+    )).await;
+    only(&worker_user, "roles", State::Ok, &["may enqueue, work;"]).await;
+    let (builder, mut heard) = teller(&worker_user);
+    let working = start(builder);
+    assert_eq!(heard.next().await, "a");
+    database.until("select count(*) = 1 from reveille.finished_jobs").await;
+    working.stop().await;
+    worker_user.admin().prune().await.unwrap();
+    drop((looker, producer, worker_user));
+    for role in [looks, produces, works] {
+        drop_role(&database, &role).await;
+    }
+}
+
+#[tokio::test]
+async fn notifications_that_do_not_arrive_are_bad() {
+    let (database, elsewhere) = (database().await, empty_database().await);
+    let deaf =
+        Database::options(Some(database.address.clone())).listen_url(&*elsewhere.address).connect().await.unwrap();
+    only(&deaf, "listening", State::Bad, &["not heard", "pooler"]).await;
+    let nowhere = Database::options(Some(database.address.clone())).listen_url("postgres://127.0.0.1:1/db");
+    only(&nowhere.connect().await.unwrap(), "listening", State::Bad, &["127.0.0.1:1"]).await;
+}
+
+#[tokio::test]
+async fn a_table_that_somebody_has_locked_keeps_the_doctor_only_for_a_moment() {
+    let database = database().await;
+    let holder = database.client().await;
+    holder.batch_execute("begin; lock table reveille.jobs in access exclusive mode").await.unwrap();
+    let findings = found(&database, "workers").await;
+    assert!(findings[0].state == State::Bad && findings[0].advice.as_ref().unwrap().contains("lock"), "{findings:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_of_another_name_is_examined_under_its_name() {
+    let database = database().await;
+    let other = Database::options(Some(database.address.clone())).schema("other").connect().await.unwrap();
+    other.migrate().await.unwrap();
+    database.run("drop index reveille.jobs_reserved; drop index other.jobs_failing").await;
+    let advice = only(&other, "indexes", State::Bad, &["jobs_failing"]).await;
+    assert!(advice.contains("on other.jobs"), "{advice}");
+    let working = start(worker(&other).handle(async |_: crate::harness::Note| {}));
+    other.doctor().examine().await.unwrap();
+    eventually("its worker is seen", async || {
+        found(&other, "workers").await.iter().all(|found| found.state == State::Ok)
+    })
+    .await;
+    working.stop().await;
+}
