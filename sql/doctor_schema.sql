@@ -68,24 +68,39 @@ needs (place, ability, names, privileges) as (
 ),
 lacks as (
     select
-        place, ability,
-        case when not has_schema_privilege(home.oid, 'usage') then format('usage on schema %s', home.nspname) end as usage,
-        string_agg(
-            distinct format('%s on %s', privilege, regexp_replace(name, '_\d+$', '_*')), ', '
-        ) filter (where relations.oid is not null and not has_table_privilege(relations.oid, privilege)) as privileges
-    from home, needs
+        place, ability, regexp_replace(name, '_\d+$', '_*') as name,
+        string_agg(distinct privilege, ', ' order by privilege) as privileges
+    from needs
     cross join unnest(names) as name
     cross join unnest(privileges) as privilege
-    left join relations on relations.relname = name
-    group by place, ability, home.oid, home.nspname
+    join relations on relations.relname = name
+    where not has_table_privilege(relations.oid, privilege)
+    group by place, ability, regexp_replace(name, '_\d+$', '_*')
+    union all
+    select place, ability, format('the function %s', name), 'execute'
+    from (values (1, 'enqueue', 'enqueue'), (2, 'work', 'ring'), (2, 'work', 'truncate_finished_jobs')) as needs (place, ability, name)
+    join pg_proc on proname = needs.name
+    join home on home.oid = pronamespace
+    where not has_function_privilege(pg_proc.oid, 'execute')
+),
+lacking as (
+    select
+        place, ability,
+        case
+            when not has_schema_privilege(home.oid, 'usage') then format('usage on schema %s', home.nspname)
+            else (
+                select string_agg(format('%s on %s', lacks.privileges, lacks.name), '; ' order by lacks.name)
+                from lacks
+                where lacks.place = needs.place
+            )
+        end as what
+    from home, (select distinct place, ability from needs) as needs
 ),
 abilities as (
     select
-        string_agg(ability, ', ' order by place) filter (where usage is null and privileges is null) as may,
-        string_agg(
-            format('to %s lacks %s', ability, concat_ws(', ', usage, privileges)), '; ' order by place
-        ) filter (where usage is not null or privileges is not null) as lacking
-    from lacks
+        string_agg(ability, ', ' order by place) filter (where what is null) as may,
+        string_agg(format('to %s it lacks %s', ability, what), '; ' order by place) filter (where what is not null) as lacking
+    from lacking
 ),
 found (name, state, finding, advice) as (
     select 'indexes', 'bad', format('the index %s is missing', expected.name), made_by

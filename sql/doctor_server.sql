@@ -28,7 +28,11 @@ slots as (
 ),
 connections as (
     select
-        (select count(*) from pg_stat_activity where backend_type = 'client backend') as used,
+        -- A plain user does not see of what type the others' are.
+        (
+            select count(*) from pg_stat_activity
+            where datname is not null and coalesce(backend_type, 'client backend') = 'client backend'
+        ) as used,
         current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
             - coalesce(current_setting('reserved_connections', true), '0')::int as usable
 ),

@@ -300,8 +300,12 @@ async fn what_the_doctor_says_a_user_may_do_he_can_do() {
         "select on reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,
         reveille.worker_status, reveille.throughput";
     let (looker, looks) = as_user(&database, &["usage on schema reveille", views]).await;
-    only(&looker, "roles", State::Ok, &["may look;", "to enqueue lacks", "insert on jobs"]).await;
+    only(&looker, "roles", State::Ok, &["may look;", "to enqueue it lacks insert, select on jobs; select on queues"])
+        .await;
     only(&looker, "waiting", State::Ok, &[]).await;
+    database.run("revoke execute on all functions in schema reveille from public").await;
+    only(&looker, "roles", State::Ok, &["execute on the function enqueue", "execute on the function ring"]).await;
+    database.run("grant execute on all functions in schema reveille to public").await;
 
     let (producer, produces) = as_user(&database, &ENQUEUE).await;
     only(&producer, "roles", State::Ok, &["may enqueue;", "truncate on finished_jobs_*"]).await;
