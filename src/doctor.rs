@@ -129,9 +129,9 @@ impl Doctor {
         let mut findings = self.ask(&SERVER).await?;
         findings.push(self.clock().await?);
         findings.push(self.listening().await);
-        let too_old = findings.iter().any(|found| found.check == "server" && found.state == State::Bad);
+        let unfit = findings.iter().any(|found| found.check == "server" && found.state == State::Bad);
         let schema = self.schema().await?;
-        if schema.state == State::Bad || too_old {
+        if schema.state == State::Bad || unfit {
             let skipped: Vec<&str> = TABLES.iter().flat_map(|question| question.checks).copied().collect();
             let finding = format!("not checked: {}", skipped.join(", "));
             findings.extend([schema, note("schema", finding, "mend the above first, then run the doctor again")]);
@@ -211,13 +211,7 @@ impl Doctor {
             }
         }
         let (under_way, ahead) = best.ok_or_else(|| Error::unavailable("read the clock: the server gave no answer"))?;
-        if ahead.abs() - under_way.as_secs_f64() / 2.0 <= CLOCKS_WITHIN.as_secs_f64() {
-            return Ok(ok("clock", format!("the server's is within {CLOCKS_WITHIN:?} of this machine's")));
-        }
-        let how = if ahead > 0.0 { "ahead of" } else { "behind" };
-        let finding = format!("the server's is {:.1} s {how} this machine's", ahead.abs());
-        let advice = "only the database's clock decides, but logs will look odd: have both set by NTP";
-        Ok(note("clock", finding, advice))
+        Ok(judge_clock(ahead, under_way))
     }
 
     /// Whether what another session sends is heard where workers listen.
@@ -276,6 +270,16 @@ impl Doctor {
     }
 }
 
+/// What to say of a server's clock that seemed so many seconds ahead in an answer that was so long under way.
+fn judge_clock(ahead: f64, under_way: Duration) -> Finding {
+    if ahead.abs() - under_way.as_secs_f64() / 2.0 <= CLOCKS_WITHIN.as_secs_f64() {
+        return ok("clock", format!("the server's is within {CLOCKS_WITHIN:?} of this machine's"));
+    }
+    let how = if ahead > 0.0 { "ahead of" } else { "behind" };
+    let finding = format!("the server's is {:.1} s {how} this machine's", ahead.abs());
+    note("clock", finding, "only the database's clock decides, but logs will look odd: have both set by NTP")
+}
+
 /// A row of one of the questions.
 fn read(row: &Row) -> Result<Finding> {
     let failed = |error| Error::database("read a finding", error);
@@ -316,5 +320,22 @@ impl fmt::Display for State {
             State::Note => "note",
             State::Bad => "bad",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_differ_by_more_than_the_answer_took_are_noted() {
+        let quick = Duration::from_millis(2);
+        assert_eq!(judge_clock(0.9, quick).state, State::Ok);
+        assert_eq!(judge_clock(2.0, Duration::from_secs(3)).state, State::Ok, "it may have been on its way");
+        assert!(judge_clock(90.0, quick).finding.contains("90.0 s ahead of"));
+        let epoch = SystemTime::UNIX_EPOCH;
+        let behind = seconds_between(epoch + Duration::from_secs(5), epoch);
+        let found = judge_clock(behind, quick);
+        assert!(found.state == State::Note && found.finding.contains("5.0 s behind"), "{found:?}");
     }
 }

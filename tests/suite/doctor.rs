@@ -89,6 +89,27 @@ async fn whoever_holds_back_vacuum_is_named_and_his_statement_is_not() {
 }
 
 #[tokio::test]
+async fn a_server_that_runs_out_of_sessions_is_named() {
+    let server = Server::options().setting("max_connections", "13").start().unwrap();
+    let (address, database) = (server.url("postgres"), Database::connect(server.url("postgres")).await.unwrap());
+    let few = futures::future::join_all((0..8).map(|_| client(&address))).await;
+    only(&database, "connections", State::Note, &["9 of 10"]).await;
+    let more = client(&address).await;
+    only(&database, "connections", State::Bad, &["10 of 10"]).await;
+    drop((few, more));
+}
+
+#[tokio::test]
+async fn a_listener_that_hangs_in_a_transaction_is_named() {
+    let database = database().await;
+    let listener = database.client().await;
+    listener.batch_execute("set application_name = 'reveille listener'; begin; select 1").await.unwrap();
+    let advice = only(&database, "notifications", State::Note, &["hangs in a transaction"]).await;
+    database.run(advice.split(';').next().unwrap()).await;
+    eventually("it is gone", async || found(&database, "notifications").await[0].state == State::Ok).await;
+}
+
+#[tokio::test]
 async fn a_schema_that_is_missing_or_not_current_is_bad_and_the_rest_is_left_out() {
     let empty = empty_database().await;
     let printed = doctor(&empty.address, &["--json", "--ignore", "settings"]);
