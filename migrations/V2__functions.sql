@@ -1,5 +1,8 @@
 -- The bell, and the functions for callers in any language.
 --
+-- A commit fails whose notifications find no room in the server's queue of them, which a listener that is stuck in a transaction,
+-- whoever's it is, lets grow to 8 GB. So none is sent into a queue that is nearly full: then the polls have to do.
+--
 -- Nothing here trusts `search_path`: what runs for every enqueue qualifies its names (a SET clause costs producers
 -- several percent), everything else pins the path.
 
@@ -7,7 +10,10 @@ create function reveille.ring(queues text[]) returns void
     language plpgsql volatile
 as $$
 begin
-    perform pg_catalog.pg_notify('reveille.bell', rung.queue)
+    perform case
+        when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
+        then pg_catalog.pg_notify('reveille.bell', rung.queue)
+    end
     from (select distinct q.queue from pg_catalog.unnest(queues) as q (queue)) as rung
     where (
             exists (select from reveille.sleepers where sleepers.queue operator(pg_catalog.=) rung.queue)
@@ -28,7 +34,10 @@ as $$
 begin
     -- Every enqueue pays for this question. Equal notifications of a transaction are folded into one.
     if pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.=) 'read committed' then
-        perform pg_catalog.pg_notify('reveille.bell', inserted.queue)
+        perform case
+            when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
+            then pg_catalog.pg_notify('reveille.bell', inserted.queue)
+        end
         from inserted
         where exists (select from reveille.sleepers where sleepers.queue operator(pg_catalog.=) inserted.queue)
             and pg_catalog.current_setting('reveille.bell', true) is distinct from 'off'
@@ -38,7 +47,10 @@ begin
             );
     else
         -- An older snapshot may not show who has gone to sleep meanwhile.
-        perform pg_catalog.pg_notify('reveille.bell', inserted.queue)
+        perform case
+            when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
+            then pg_catalog.pg_notify('reveille.bell', inserted.queue)
+        end
         from inserted
         where pg_catalog.current_setting('reveille.bell', true) is distinct from 'off'
             and not exists (
@@ -191,7 +203,10 @@ begin
     select * into job from reveille.jobs where jobs.id = cancel.id for update;
     if found and job.reserved_at is not null then
         update reveille.jobs set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()) where jobs.id = cancel.id;
-        perform pg_notify('reveille.cancel', cancel.id::text);
+        -- The worker's next heartbeat brings it as well.
+        if pg_notification_queue_usage() < 0.9 then
+            perform pg_notify('reveille.cancel', cancel.id::text);
+        end if;
         return 'requested';
     elsif found then
         delete from reveille.jobs where jobs.id = cancel.id;

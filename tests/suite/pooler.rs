@@ -74,7 +74,8 @@ impl Pooler {
         let left = "select (select count(*) from pg_settings where source = 'session' and name not in
                 ('client_encoding', 'application_name', 'DateStyle', 'TimeZone', 'standard_conforming_strings'))
             + (select count(*) from pg_listening_channels()) + (select count(*) from pg_prepared_statements)
-            + (select count(*) from pg_locks where locktype = 'advisory')";
+            + (select count(*) from pg_locks where locktype = 'advisory'
+                and database = (select oid from pg_database where datname = current_database()))";
         let mut sum = 0;
         for client in &clients {
             sum += client.query_typed_one(left, &[]).await.unwrap().get::<_, i64>(0);

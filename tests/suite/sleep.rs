@@ -225,3 +225,42 @@ async fn client_when_back(address: String) -> tokio_postgres::Client {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_databases_owner_has_set_for_others_does_not_disturb_a_worker() {
+    let database = database().await;
+    // A session that was there before.
+    let client = database.client().await;
+    let name = database.value("select current_database()").await;
+    let settings = [
+        "default_transaction_isolation = serializable",
+        "statement_timeout = '1ms'",
+        "lock_timeout = '1ms'",
+        "idle_in_transaction_session_timeout = '1ms'",
+        "idle_session_timeout = '100ms'",
+        "search_path = pg_temp",
+        "jit_above_cost = 0",
+    ];
+    let alter = settings.map(|setting| format!("alter database {} set {setting};", name.as_str().unwrap()));
+    client.batch_execute(&alter.concat()).await.unwrap();
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder);
+    eventually("its sessions have been idle for longer than they may be", async || {
+        let asleep = "select exists (select from reveille.sleepers)
+            and (select bool_and(last_seen_at > started_at + interval '2 seconds') from reveille.workers)";
+        client.query_one(asleep, &[]).await.unwrap().get::<_, Option<bool>>(0) == Some(true)
+    })
+    .await;
+    let listener = "select backend_start < now() - interval '1 second' from pg_stat_activity
+        where application_name = 'reveille listener' and datname = current_database()";
+    assert!(
+        client.query_one(listener, &[]).await.unwrap().get::<_, bool>(0),
+        "the listener's session is the first one"
+    );
+    client
+        .batch_execute("insert into reveille.jobs (kind, payload) values ('note', '{\"text\": \"x\"}')")
+        .await
+        .unwrap();
+    assert_eq!(heard.next().await, "x");
+    worker.stop().await;
+}

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_postgres::types::Type;
 use tokio_postgres::{AsyncMessage, Client};
 
-use super::session::{Params, Sessions};
+use super::session::{self, Params, Sessions};
 use crate::database::schema::Schema;
 use crate::database::{Database, connect};
 use crate::driver::Signal;
@@ -21,10 +21,10 @@ const PROBE_EVERY: Duration = Duration::from_secs(15);
 const PROBE_HEARD_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whether this session and another are seen to be one: lent for a transaction each, and no place to listen. Asked before
-/// anything is left behind there.
+/// anything is left behind there, and more than once, since others come between.
 async fn is_shared(client: &Client, sessions: &Sessions) -> Result<bool> {
     const ASK: &str = "select pg_catalog.pg_backend_pid()";
-    for _ in 0..3 {
+    for _ in 0..20 {
         let own: Option<i32> = in_time(client.query_typed(ASK, &[])).await?.first().map(|row| row.get(0));
         let other = sessions.query(PROBE_HEARD_WITHIN, "listen", ASK, &[]).await?;
         if own == other.first().map(|row| row.get(0)) {
@@ -63,6 +63,7 @@ pub(super) async fn listen(
     if database.is_pooled() && is_shared(&client, &sessions).await? {
         return Err(deaf());
     }
+    in_time(client.batch_execute(&session::of_listener(&database))).await?;
     let mut ear = Ear::new(client, inbox, sessions, database.schema()).await?;
     ear.make_sure(database.is_pooled()).await?;
     // It is a session of its own, and not one that a pooler lends.

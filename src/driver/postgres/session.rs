@@ -26,8 +26,8 @@ const SETTINGS: [&str; 8] = [
     "lock_timeout = 0",
     "idle_in_transaction_session_timeout = 0",
 ];
-/// Of a session that is its own; in one that is lent the transaction says it.
-const READ_COMMITTED: &str = "default_transaction_isolation = 'read committed'";
+/// Of a session that is its own; in one that is lent the transaction says the first, and the pooler sees to the second.
+const OWN: [&str; 2] = ["default_transaction_isolation = 'read committed'", "idle_session_timeout = 0"];
 
 /// A crash of the server may undo the last claims and settlements, so that some jobs run again; it can lose none.
 const ASYNCHRONOUS: &str = "synchronous_commit = off";
@@ -117,15 +117,25 @@ impl Heart {
     }
 }
 
+/// What the listener's session starts with.
+pub(super) fn of_listener(database: &Database) -> String {
+    settings(database, &[]).0
+}
+
 /// What a session starts with, and what each transaction begins with: all in the one, or all in the other.
 fn settings(database: &Database, particular: &[&str]) -> (String, Option<Arc<str>>) {
-    let all = |set: &str| -> String {
-        SETTINGS.iter().chain(particular).map(|setting| format!("{set} {setting};")).collect()
+    let all = |set: &str, is_local: bool| -> String {
+        let settings = SETTINGS.iter().chain(particular).map(|setting| format!("{set} {setting};"));
+        // Servers before 17 do not know it.
+        let known =
+            format!("select set_config(name, '0', {is_local}) from pg_settings where name = 'transaction_timeout'");
+        settings.chain([known]).collect()
     };
     if database.is_pooled() {
-        (String::new(), Some(format!("begin isolation level read committed; {}", all("set local")).into()))
+        (String::new(), Some(format!("begin isolation level read committed; {}", all("set local", true)).into()))
     } else {
-        (format!("set {READ_COMMITTED}; {}", all("set")), None)
+        let own: String = OWN.iter().map(|setting| format!("set {setting};")).collect();
+        (own + &all("set", false), None)
     }
 }
 
