@@ -9,8 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio_postgres::{Client, NoTls};
 
 use super::fleet::Fleet;
-use super::lock;
 use super::schedule::{Fault, Kind};
+use super::{journal, lock};
 use crate::Failure;
 
 /// How far off clocks are made.
@@ -22,6 +22,8 @@ pub struct Torturer {
     pub fleet: Arc<Fleet>,
     /// How often each kind of fault was done.
     pub done: Mutex<BTreeMap<String, u64>>,
+    /// When the server was back after a crash.
+    pub back: Mutex<Vec<Duration>>,
 }
 
 impl Torturer {
@@ -102,7 +104,9 @@ impl Torturer {
     async fn crash(&self) -> Result<bool, String> {
         let server = Arc::clone(&self.server);
         let restarted = tokio::task::spawn_blocking(move || lock(&server).restart(Stop::Immediate)).await;
-        restarted.map_err(|error| error.to_string())?.map(|()| true).map_err(|error| error.to_string())
+        restarted.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        lock(&self.back).push(journal::now());
+        Ok(true)
     }
 
     /// All of the server's processes, which are the children of one. Not while it is restarted.

@@ -1,5 +1,6 @@
 //! The worker processes: started, killed, frozen, watched, each behind a network of its own.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Mutex;
@@ -49,6 +50,12 @@ impl Life {
     pub fn attempts(&self) -> Vec<Attempt> {
         journal::read(&std::fs::read_to_string(&self.journal).unwrap_or_default())
     }
+
+    /// The last that it said.
+    pub fn last_words(&self) -> String {
+        let said = std::fs::read_to_string(self.journal.with_extension("stderr")).unwrap_or_default();
+        said.lines().last().unwrap_or_default().to_owned()
+    }
 }
 
 impl Fleet {
@@ -96,8 +103,8 @@ impl Fleet {
         if let (Some(clock), Some(library)) = (clock, clock_shifter()) {
             command.env("LD_PRELOAD", library).env("FAKETIME", clock).env("DONT_FAKE_MONOTONIC", "1");
         }
-        let child =
-            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
+        let stderr = File::create(lock(&self.lives)[life].journal.with_extension("stderr"))?;
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr).kill_on_drop(true).spawn()?;
         *now = Some((child, life));
         Ok(())
     }

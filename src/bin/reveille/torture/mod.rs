@@ -38,6 +38,9 @@ pub struct Torture {
     /// Only these kinds of fault.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Kind>,
+    /// How often each kind of fault comes, instead of the usual.
+    #[arg(long)]
+    each: Option<u32>,
     /// Jobs enqueued a second.
     #[arg(long, default_value_t = 250.0)]
     rate: f64,
@@ -62,7 +65,7 @@ impl Torture {
     pub async fn run(self) -> Outcome {
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..) >> 32);
         let kinds = if self.only.is_empty() { Kind::value_variants() } else { &self.only };
-        let faults = schedule::schedule(seed, self.length, kinds, self.workers.into());
+        let faults = schedule::schedule(seed, self.length, kinds, self.each, self.workers.into());
         eprintln!("{} faults within {:?}; --seed {seed} has them again", faults.len(), self.length);
         if kinds.contains(&Kind::ShiftClock) && fleet::clock_shifter().is_none() {
             eprintln!("no clock will be shifted: libfaketime is not installed");
@@ -80,6 +83,7 @@ impl Torture {
             url,
             fleet: Arc::new(fleet),
             done: Mutex::default(),
+            back: Mutex::default(),
         });
 
         let began = Instant::now();
@@ -99,13 +103,16 @@ impl Torture {
         let mut figures = Figures::new();
         figures.insert("seed".into(), Value::from(seed));
         figures.insert("seconds".into(), Value::from(began.elapsed().as_secs()));
-        let done = lock(&torturer.done).clone();
+        let (done, back) = (lock(&torturer.done).clone(), lock(&torturer.back).clone());
         figures.insert("faults".into(), Value::from(done.values().sum::<u64>()));
         let torturer = Arc::into_inner(torturer).ok_or_else(|| "a fault is still under way".to_owned())?;
         let fleet = Arc::into_inner(torturer.fleet).ok_or_else(|| "a fault is still under way".to_owned())?;
         let lives = fleet.end().await?;
         report::database(&mut figures, &database.client().await?, &committed).await?;
-        report::journals(&mut figures, &lives, &committed);
+        report::journals(&mut figures, &lives, &committed, &back);
+        for life in lives.iter().filter(|life| life.gave_up) {
+            eprintln!("a worker gave up: {}", life.last_words());
+        }
         figures.extend(done.into_iter().map(|(kind, count)| (format!("faults_{kind}"), Value::from(count))));
         print(&figures, self.json)?;
         if report::is_sound(&figures) { Ok(()) } else { Err(Failure::NotFound) }

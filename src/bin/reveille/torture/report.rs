@@ -43,8 +43,8 @@ pub async fn database(figures: &mut Figures, client: &Client, committed: &[Commi
     Ok(())
 }
 
-/// What the workers' journals say.
-pub fn journals(figures: &mut Figures, lives: &[Life], committed: &[Committed]) {
+/// What the workers' journals say. `back`: when the server was back after a crash.
+pub fn journals(figures: &mut Figures, lives: &[Life], committed: &[Committed], back: &[Duration]) {
     let mut runs: HashMap<u64, Vec<Run>> = HashMap::new();
     for (worker, life) in lives.iter().enumerate() {
         for attempt in life.attempts() {
@@ -62,6 +62,9 @@ pub fn journals(figures: &mut Figures, lives: &[Life], committed: &[Committed]) 
         lives.iter().enumerate().filter_map(|(worker, life)| rescue(&runs, worker, life)).map(milliseconds).collect();
     figures.insert("rescues".into(), Value::from(rescues.len()));
     percentiles(figures, "rescue_", rescues);
+
+    let resumed = |back: &Duration| runs.values().flatten().filter_map(|run| run.began.checked_sub(*back)).min();
+    percentiles(figures, "resumed_", back.iter().filter_map(resumed).map(milliseconds).collect());
 
     let first = |committed: &Committed| Some(runs.get(&committed.job)?.first()?.began.saturating_sub(committed.ready));
     percentiles(figures, "wait_", committed.iter().filter_map(first).map(milliseconds).collect());

@@ -84,16 +84,17 @@ pub struct Fault {
     pub dice: u64,
 }
 
-/// The faults of a run, in order: those of these kinds, as often as they come in so long.
-pub fn schedule(seed: u64, length: Duration, kinds: &[Kind], workers: usize) -> Vec<Fault> {
+/// The faults of a run, in order: those of these kinds, `each` times or as often as they come in so long.
+pub fn schedule(seed: u64, length: Duration, kinds: &[Kind], each: Option<u32>, workers: usize) -> Vec<Fault> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut faults = Vec::new();
     for &kind in kinds {
         let (often, shortest, longest) = kind.habit();
-        let count = (f64::from(often) * length.as_secs_f64() / 600.0).round().max(1.0) as usize;
+        let usual = (f64::from(often) * length.as_secs_f64() / 600.0).round().max(1.0);
+        let count = each.unwrap_or(usual as u32);
         for place in 0..count {
             // One in each of as many equal parts, so that each kind comes throughout.
-            let at = length.mul_f64((place as f64 + random.f64()) / count as f64);
+            let at = length.mul_f64((f64::from(place) + random.f64()) / f64::from(count));
             let lasts = shortest + (longest - shortest).mul_f64(random.f64());
             faults.push(Fault { at, kind, worker: random.usize(0..workers), lasts, dice: random.u64(..) });
         }
@@ -109,12 +110,13 @@ mod tests {
     #[test]
     fn a_seed_gives_its_schedule_again() {
         let ten_minutes = Duration::from_secs(600);
-        let run = |seed| schedule(seed, ten_minutes, Kind::value_variants(), 4);
+        let run = |seed| schedule(seed, ten_minutes, Kind::value_variants(), None, 4);
         assert_eq!(run(7), run(7));
         assert_ne!(run(7), run(8));
         assert!(run(7).len() >= 500);
         for kind in Kind::value_variants() {
             assert!(run(7).iter().filter(|fault| fault.kind == *kind).count() >= 10, "{kind:?}");
         }
+        assert_eq!(schedule(7, ten_minutes, &[Kind::Crash], Some(20), 4).len(), 20);
     }
 }

@@ -33,6 +33,9 @@ impl Job for Task {
 /// How long a handler waits for the database.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long after a start that failed the next is tried.
+const START_AGAIN: Duration = Duration::from_millis(200);
+
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 /// Takes a random time, fails at random, and else writes its effect in the transaction that completes it.
@@ -99,21 +102,26 @@ impl TortureWorker {
     /// Works until its standard input ends.
     pub async fn run(self, connection: &Connection) -> Outcome {
         let journal = Arc::new(Journal::open(&self.journal)?);
-        let database = loop {
-            // It may be the wrong moment to start.
-            match connection.database().await {
-                Ok(database) => break database,
-                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        loop {
+            match self.work(connection, &journal).await {
+                // It was the wrong moment to start.
+                Err(error) if !error.is_invalid() => tokio::time::sleep(START_AGAIN).await,
+                ended => {
+                    ended?;
+                    // The read of the standard input blocks a thread that only the parent's end would free.
+                    std::process::exit(0);
+                }
             }
-        };
-        let worker = Worker::builder(database.clone()).queue("default", self.slots).state(database).state(journal);
-        let worker = worker.handle(work).build()?;
+        }
+    }
+
+    async fn work(&self, connection: &Connection, journal: &Arc<Journal>) -> reveille::Result<()> {
+        let database = Database::options(connection.url().map(str::to_owned)).connect().await?;
+        let worker = Worker::builder(database.clone()).queue("default", self.slots).state(database);
         let parent_is_gone = async {
             let mut end = Vec::new();
             let _ = tokio::io::stdin().read_to_end(&mut end).await;
         };
-        worker.run_until(parent_is_gone).await?;
-        // The read above blocks a thread that only the parent's end would free.
-        std::process::exit(0);
+        worker.state(Arc::clone(journal)).handle(work).build()?.run_until(parent_is_gone).await
     }
 }
