@@ -69,8 +69,11 @@ impl Error {
                 format!("{what}: {reason}: the schema is not there or not current; run `reveille migrate`")
             }
             Kind::Denied if !is_tls(&error) => format!("{what}: {reason}; check the user, the password and the grants"),
+            Kind::Unavailable if takes_no_writes(&error) => {
+                format!("{what}: {reason}; is it a standby, or is a fail-over under way?")
+            }
             Kind::Unavailable => format!("{what}: {reason}; is the server running and reachable?"),
-            _ if is_tls(&error) => format!("{what}: {reason}; check sslmode and sslrootcert"),
+            _ if is_tls(&error) => format!("{what}: {}", of_tls(&reason)),
             _ => format!("{what}: {reason}"),
         };
         Error { kind, message, source: Some(Box::new(error)) }
@@ -117,8 +120,36 @@ impl Error {
     }
 }
 
+/// A server's word, and what tokio-postgres says where `target_session_attrs` is not met.
+fn takes_no_writes(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) || reason_of(error).contains("not allow writes")
+}
+
+/// The TLS itself failed, not the network below it.
 fn is_tls(error: &tokio_postgres::Error) -> bool {
-    error.to_string().contains("TLS handshake")
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    let cut_off = [BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof];
+    error.to_string().contains("TLS handshake") && !cause.is_some_and(|cause| cut_off.contains(&cause.kind()))
+}
+
+/// What failed in the TLS, and what to check.
+fn of_tls(reason: &str) -> String {
+    let is = |word: &str| reason.contains(word);
+    // The second is what an authority of the same name and another key comes to.
+    if is("UnknownIssuer") || is("BadSignature") {
+        return format!(
+            "{reason}: the server's certificate is of no authority that is trusted here; check sslrootcert"
+        );
+    }
+    let advice = if is("valid for name") {
+        "check the host's name, or settle for sslmode=verify-ca"
+    } else if is("not support TLS") {
+        "turn on ssl there, or settle for sslmode=prefer"
+    } else {
+        "check sslmode and sslrootcert"
+    };
+    format!("{reason}; {advice}")
 }
 
 fn kind_of(error: &tokio_postgres::Error) -> Kind {
@@ -127,16 +158,16 @@ fn kind_of(error: &tokio_postgres::Error) -> Kind {
     }
     let Some(code) = error.code() else {
         // Without a code the server said nothing: the connection failed, or a value could not be converted.
-        return if std::error::Error::source(error).is_some_and(|s| s.is::<std::io::Error>()) || error.is_closed() {
-            Kind::Unavailable
-        } else {
-            Kind::Database
-        };
+        let failed = std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>());
+        let is_away = failed || error.is_closed() || error.to_string().starts_with("timeout");
+        return if is_away { Kind::Unavailable } else { Kind::Database };
     };
     match code.code() {
         "3F000" | "42P01" | "42883" | "42703" => Kind::SchemaMissing,
         "28000" | "28P01" | "42501" => Kind::Denied,
-        code if code.starts_with("08") || code.starts_with("57P") || code == "53300" => Kind::Unavailable,
+        code if code.starts_with("08") || code.starts_with("57P") || matches!(code, "53300" | "25006") => {
+            Kind::Unavailable
+        }
         code if code.starts_with("22") || code.starts_with("23") => Kind::Invalid,
         _ => Kind::Database,
     }

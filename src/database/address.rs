@@ -1,13 +1,13 @@
 //! Where a server is and how to log in, as libpq understands it: URLs and key=value strings, `PG*` variables, `~/.pgpass`.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{Host, SslMode};
 
+use super::params::{Params, from_pairs, from_url};
 use super::pgpass;
 use super::tls::Security;
 use crate::error::{Error, Result};
@@ -74,7 +74,8 @@ const VARIABLES: [(&str, &str); 16] = [
 /// Where a server is and how to log in.
 #[derive(Clone)]
 pub(crate) struct Address {
-    config: Config,
+    /// One a host, in the order in which they are to be tried.
+    hosts: Vec<Config>,
     security: Security,
 }
 
@@ -86,7 +87,7 @@ impl Address {
 
     fn parse_in(text: Option<&str>, variable: &dyn Fn(&str) -> Option<String>) -> Result<Address> {
         let mut params = match text.map(str::trim) {
-            None | Some("") => BTreeMap::new(),
+            None | Some("") => Params::new(),
             Some(text) => match text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://")) {
                 Some(rest) => from_url(rest)?,
                 None => from_pairs(text)?,
@@ -107,38 +108,48 @@ impl Address {
         }
         let home = variable("HOME").map(PathBuf::from);
         complete(&mut params, variable("USER"));
-        if let (false, Some(password)) = (params.contains_key("password"), pgpass::password(&params, home.as_deref())) {
-            params.insert("password".into(), password);
-        }
         let security = Security::new(&params, home.as_deref())?;
-        let mut config = config(&params)?;
-        config.ssl_mode(security.ssl_mode());
-        Ok(Address { config, security })
+        let host = |mut params: Params| {
+            if !params.contains_key("password") {
+                params.extend(pgpass::password(&params, home.as_deref()).map(|found| ("password".into(), found)));
+            }
+            config(&params, &security)
+        };
+        let hosts: Result<Vec<Config>> = each_host(params)?.into_iter().map(host).collect();
+        Ok(Address { hosts: hosts?, security })
     }
 
     /// The same server's other database.
     pub(crate) fn with_database(mut self, name: &str) -> Address {
-        self.config.dbname(name);
+        for host in &mut self.hosts {
+            host.dbname(name);
+        }
         self
     }
 
     /// The same, its sessions named so in the server's lists.
     pub(crate) fn named(&self, name: &str) -> Address {
         let mut address = self.clone();
-        address.config.application_name(name);
+        for host in &mut address.hosts {
+            host.application_name(name);
+        }
         address
     }
 
     /// The same, with a further setting that its sessions start with.
     pub(crate) fn with_setting(&self, name: &str, value: &str) -> Address {
         let mut address = self.clone();
-        let options = self.config.get_options().unwrap_or_default();
-        address.config.options(format!("{options} -c {name}={value}"));
+        for host in &mut address.hosts {
+            let options = host.get_options().unwrap_or_default();
+            let options = format!("{options} -c {name}={value}");
+            host.options(options);
+        }
         address
     }
 
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
+    /// Where to try to connect, one a host.
+    pub(crate) fn hosts(&self) -> &[Config] {
+        &self.hosts
     }
 
     pub(crate) fn security(&self) -> &Security {
@@ -147,17 +158,18 @@ impl Address {
 
     /// For logs and errors: where it is and as whom, never a password.
     pub(crate) fn describe(&self) -> String {
-        let ports = self.config.get_ports();
-        let host = |(place, host): (usize, &Host)| {
-            let port = ports.get(place).or(ports.first()).copied().unwrap_or(5432);
-            match host {
-                Host::Tcp(host) => format!("{host}:{port}"),
-                Host::Unix(folder) => format!("{}:{port}", folder.display()),
+        let host = |host: &Config| {
+            let port = host.get_ports().first().copied().unwrap_or(5432);
+            match host.get_hosts().first() {
+                Some(Host::Tcp(name)) => format!("{name}:{port}"),
+                Some(Host::Unix(folder)) => format!("{}:{port}", folder.display()),
+                None => String::new(),
             }
         };
-        let hosts: Vec<String> = self.config.get_hosts().iter().enumerate().map(host).collect();
-        let database = self.config.get_dbname().map(|name| format!("/{name}")).unwrap_or_default();
-        let user = self.config.get_user().map(|user| format!(" as {user}")).unwrap_or_default();
+        let hosts: Vec<String> = self.hosts.iter().map(host).collect();
+        let first = self.hosts.first();
+        let database = first.and_then(Config::get_dbname).map(|name| format!("/{name}")).unwrap_or_default();
+        let user = first.and_then(Config::get_user).map(|user| format!(" as {user}")).unwrap_or_default();
         format!("{}{database}{user}", hosts.join(","))
     }
 }
@@ -169,21 +181,19 @@ impl fmt::Debug for Address {
 }
 
 /// libpq's defaults.
-fn complete(params: &mut BTreeMap<String, String>, user: Option<String>) {
+fn complete(params: &mut Params, user: Option<String>) {
     if let Some(name) = params.remove("fallback_application_name") {
         params.entry("application_name".into()).or_insert(name);
     }
     if let Some(count) = params.remove("keepalives_count") {
         params.entry("keepalives_retries".into()).or_insert(count);
     }
-    if !params.contains_key("host") && !params.contains_key("hostaddr") {
-        let port = params.get("port").map_or("5432", String::as_str);
-        let socket = |folder: &&str| Path::new(folder).join(format!(".s.PGSQL.{port}")).exists();
-        let host = ["/var/run/postgresql", "/tmp"].into_iter().find(socket).unwrap_or("localhost");
-        params.insert("host".into(), host.into());
-    }
     if let Some(user) = user {
         params.entry("user".into()).or_insert(user);
+    }
+    // What libpq calls a primary is what we call one that can write.
+    if params.get("target_session_attrs").is_some_and(|wanted| wanted == "primary") {
+        params.insert("target_session_attrs".into(), "read-write".into());
     }
     if let Some(user) = params.get("user").cloned() {
         params.entry("dbname".into()).or_insert(user);
@@ -192,7 +202,49 @@ fn complete(params: &mut BTreeMap<String, String>, user: Option<String>) {
     params.entry("connect_timeout".into()).or_insert_with(|| "10".into());
 }
 
-fn config(params: &BTreeMap<String, String>) -> Result<Config> {
+/// The same with one host, its port, and its address if that is given.
+fn each_host(params: Params) -> Result<Vec<Params>> {
+    let list = |key| params.get(key).map(|value| value.split(',').map(str::to_owned).collect::<Vec<_>>());
+    let lists = ["host", "hostaddr", "port"].map(list);
+    let [hosts, addresses, ports] = &lists;
+    let count = hosts.as_ref().or(addresses.as_ref()).map_or(1, Vec::len);
+    if addresses.as_ref().is_some_and(|addresses| addresses.len() != count) {
+        return Err(Error::invalid("the database's address makes no sense: host and hostaddr must be as many"));
+    }
+    if ports.as_ref().is_some_and(|ports| ports.len() != 1 && ports.len() != count) {
+        return Err(Error::invalid(format!(
+            "the database's address makes no sense: {count} hosts need one port, or one each"
+        )));
+    }
+    let at = |list: &Option<Vec<String>>, place: usize| {
+        let list = list.as_ref()?;
+        list.get(place).or(list.first()).filter(|value| !value.is_empty()).cloned()
+    };
+    let host = |place| {
+        let mut params = params.clone();
+        let port = at(ports, place).unwrap_or_else(|| "5432".into());
+        let address = at(addresses, place);
+        // A bare address is its own name, for its certificate to be checked against.
+        let host = at(hosts, place).or_else(|| address.clone()).unwrap_or_else(|| here(&port));
+        params.remove("hostaddr");
+        params.extend(address.map(|address| ("hostaddr".into(), address)));
+        params.extend([("host".into(), host), ("port".into(), port)]);
+        if count > 1 {
+            // Of several, the one that is wanted is the primary.
+            params.entry("target_session_attrs".into()).or_insert_with(|| "read-write".into());
+        }
+        params
+    };
+    Ok((0..count).map(host).collect())
+}
+
+/// Where a server on this machine would be.
+fn here(port: &str) -> String {
+    let socket = |folder: &&str| Path::new(folder).join(format!(".s.PGSQL.{port}")).exists();
+    ["/var/run/postgresql", "/tmp"].into_iter().find(socket).unwrap_or("localhost").into()
+}
+
+fn config(params: &Params, security: &Security) -> Result<Config> {
     let quoted = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
     let passed_on = params.iter().filter(|(key, _)| PASSED_ON.contains(&key.as_str()));
     let text: Vec<String> = passed_on.map(|(key, value)| format!("{key}='{}'", quoted(value))).collect();
@@ -200,6 +252,9 @@ fn config(params: &BTreeMap<String, String>) -> Result<Config> {
         let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
         Error::invalid(format!("the database's address makes no sense: {cause}"))
     })?;
+    // Encryption is for networks.
+    let is_socket = matches!(config.get_hosts().first(), Some(Host::Unix(_)));
+    config.ssl_mode(if is_socket { SslMode::Disable } else { security.ssl_mode() });
     // Sooner than most systems' defaults of two hours and fifteen minutes.
     if !params.contains_key("keepalives_idle") {
         config
@@ -213,98 +268,10 @@ fn config(params: &BTreeMap<String, String>) -> Result<Config> {
     Ok(config)
 }
 
-/// The parameters of `[user[:password]@][host[:port],…][/database][?key=value&…]`.
-fn from_url(rest: &str) -> Result<BTreeMap<String, String>> {
-    let mut params = BTreeMap::new();
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-    let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let (user, password) = login.split_once(':').unwrap_or((login, ""));
-    for (key, value) in [("user", user), ("password", password), ("dbname", database)] {
-        if !value.is_empty() {
-            params.insert(key.into(), decode(value)?);
-        }
-    }
-    let (mut names, mut ports) = (Vec::new(), Vec::new());
-    for host in hosts.split(',').filter(|_| !hosts.is_empty()) {
-        let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((name, port)) => (name, port.strip_prefix(':').unwrap_or("")),
-            None => host.split_once(':').unwrap_or((host, "")),
-        };
-        names.push(decode(name)?);
-        ports.push(decode(port)?);
-    }
-    if names.iter().any(|name| !name.is_empty()) {
-        params.insert("host".into(), names.join(","));
-    }
-    if ports.iter().any(|port| !port.is_empty()) {
-        let port = |port: &String| if port.is_empty() { "5432".into() } else { port.clone() };
-        params.insert("port".into(), ports.iter().map(port).collect::<Vec<_>>().join(","));
-    }
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').ok_or_else(|| {
-            Error::invalid("the database's address makes no sense: a parameter behind its ? has no value")
-        })?;
-        params.insert(decode(key)?, decode(value)?);
-    }
-    Ok(params)
-}
-
-fn decode(text: &str) -> Result<String> {
-    let nonsense =
-        || Error::invalid("the database's address makes no sense: % must be followed by two hex digits of UTF-8");
-    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
-    while let Some((&byte, behind)) = rest.split_first() {
-        rest = behind;
-        if byte == b'%' {
-            let digits = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).ok_or_else(nonsense)?;
-            bytes.push(u8::from_str_radix(digits, 16).map_err(|_| nonsense())?);
-            rest = &rest[2..];
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).map_err(|_| nonsense())
-}
-
-/// The parameters of `key=value key = 'value with \' and spaces'`.
-fn from_pairs(text: &str) -> Result<BTreeMap<String, String>> {
-    let mut params = BTreeMap::new();
-    let mut chars = text.chars().peekable();
-    loop {
-        while chars.next_if(|c| c.is_whitespace()).is_some() {}
-        if chars.peek().is_none() {
-            return Ok(params);
-        }
-        let key: String = std::iter::from_fn(|| chars.next_if(|c| !c.is_whitespace() && *c != '=')).collect();
-        while chars.next_if(|c| c.is_whitespace()).is_some() {}
-        if chars.next_if_eq(&'=').is_none() {
-            // Not the text itself: it may hold a password.
-            return Err(Error::invalid(
-                "the database's address makes no sense: it is neither a URL (postgres://…) nor key=value pairs",
-            ));
-        }
-        while chars.next_if(|c| c.is_whitespace()).is_some() {}
-        let is_quoted = chars.next_if_eq(&'\'').is_some();
-        let mut value = String::new();
-        loop {
-            match chars.next() {
-                Some('\\') => value.extend(chars.next()),
-                Some('\'') if is_quoted => break,
-                Some(c) if !is_quoted && c.is_whitespace() => break,
-                Some(c) => value.push(c),
-                None if is_quoted => {
-                    return Err(Error::invalid("the database's address makes no sense: a quote is not closed"));
-                }
-                None => break,
-            }
-        }
-        params.insert(key, value);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio_postgres::config::TargetSessionAttrs;
+
     use super::*;
 
     fn parse(text: &str) -> Result<Address> {
@@ -322,8 +289,8 @@ mod tests {
         let pairs =
             parse("host=db.example.com port = 6543 user='al@ice' password=p:w dbname=shop application_name=x").unwrap();
         assert_eq!(url.describe(), "db.example.com:6543/shop as al@ice");
-        assert_eq!(url.config, pairs.config);
-        assert_eq!(url.config.get_password(), Some(&b"p:w"[..]));
+        assert_eq!(url.hosts, pairs.hosts);
+        assert_eq!(url.hosts[0].get_password(), Some(&b"p:w"[..]));
     }
 
     #[test]
@@ -335,13 +302,28 @@ mod tests {
     }
 
     #[test]
+    fn each_of_several_hosts_is_a_place_of_its_own() {
+        let many = parse("host=a,b hostaddr=10.0.0.1,10.0.0.2 port=1,2").unwrap();
+        assert_eq!(many.hosts.iter().map(|host| host.get_ports()).collect::<Vec<_>>(), [&[1], &[2]]);
+        assert!(many.hosts.iter().all(|host| host.get_hostaddrs().len() == 1));
+        assert!(many.hosts.iter().all(|host| host.get_target_session_attrs() == TargetSessionAttrs::ReadWrite));
+        assert_eq!(parse("host=a").unwrap().hosts[0].get_target_session_attrs(), TargetSessionAttrs::Any);
+        let asked = parse("host=a,b target_session_attrs=any").unwrap();
+        assert_eq!(asked.hosts[0].get_target_session_attrs(), TargetSessionAttrs::Any);
+        assert_eq!(parse("host=a,b,c port=1").unwrap().describe(), "a:1,b:1,c:1");
+        for bad in ["host=a,b port=1,2,3", "host=a,b,c port=1,2", "host=a hostaddr=10.0.0.1,10.0.0.2"] {
+            assert!(parse(bad).unwrap_err().is_invalid(), "{bad}");
+        }
+    }
+
+    #[test]
     fn the_string_wins_over_the_environment() {
         let variables =
             [("PGHOST", "env"), ("PGUSER", "bob"), ("PGPASSWORD", "secret"), ("PGDATABASE", "envdb"), ("PGPORT", "7")];
         assert_eq!(with(Some("postgres://given/db"), &variables).describe(), "given:7/db as bob");
         let from_environment = with(None, &variables);
         assert_eq!(from_environment.describe(), "env:7/envdb as bob");
-        assert_eq!(from_environment.config.get_password(), Some(&b"secret"[..]));
+        assert_eq!(from_environment.hosts[0].get_password(), Some(&b"secret"[..]));
     }
 
     #[test]

@@ -1,19 +1,153 @@
-//! Opening one connection, for who drives it himself.
+//! Opening connections, each to the first of the address's hosts that will do.
 
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use deadpool_postgres::Connect;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::task::JoinHandle;
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Connection, Socket};
+use tokio_postgres::{Client, Config, Connection, Socket};
 
 use super::address::Address;
 use super::tls::Tls;
 use crate::error::{Error, Result};
 
 type Stream = <Tls as MakeTlsConnect<Socket>>::Stream;
+type Opened = (Client, Connection<Socket, Stream>);
 
-/// Opens a connection; the second part has to be polled for the first to be of use.
+/// How long a host has before the next one is tried beside it: after a fail-over the first may be dead and silent.
+const HEAD_START: Duration = Duration::from_secs(1);
+
+/// Opens a connection that can write; the second part has to be polled for the first to be of use.
 pub(crate) async fn open(address: &Address) -> Result<(Client, Connection<Socket, Stream>)> {
     let tls = address.security().connector()?;
     let failed = |error| Error::database(&format!("connect to {}", address.describe()), error);
-    address.config().connect(tls).await.map_err(failed)
+    first(&writing(address.hosts()), &tls).await.map_err(failed)
+}
+
+/// Opens the connections of a pool.
+pub(super) struct Opener {
+    hosts: Vec<Config>,
+    tls: Tls,
+    /// Whether sessions are of no use that cannot write.
+    writes: bool,
+}
+
+impl Opener {
+    pub(super) fn new(address: &Address, writes: bool) -> Result<Opener> {
+        let hosts = if writes { writing(address.hosts()) } else { address.hosts().to_vec() };
+        Ok(Opener { hosts, tls: address.security().connector()?, writes })
+    }
+}
+
+impl Connect for Opener {
+    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
+        async {
+            let (client, connection) = first(&self.hosts, &self.tls).await?;
+            Ok((client, tokio::spawn(drive(connection, self.writes))))
+        }
+        .boxed()
+    }
+}
+
+fn writing(hosts: &[Config]) -> Vec<Config> {
+    let mut hosts = hosts.to_vec();
+    for host in &mut hosts {
+        host.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
+    hosts
+}
+
+/// Until the connection ends; or, if it `writes`, until its server takes no more writes, whoever else may now.
+async fn drive(mut connection: Connection<Socket, Stream>, writes: bool) {
+    let ended = poll_fn(|cx| match connection.poll_unpin(cx) {
+        Poll::Pending if writes && connection.parameter("default_transaction_read_only") == Some("on") => {
+            Poll::Ready(Ok(()))
+        }
+        polled => polled,
+    });
+    if let Err(error) = ended.await {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// The first that answers, in the order given, each with a head start.
+async fn first(hosts: &[Config], tls: &Tls) -> Result<Opened, tokio_postgres::Error> {
+    let mut order: Vec<&Config> = hosts.iter().collect();
+    if order.first().is_some_and(|host| host.get_load_balance_hosts() == LoadBalanceHosts::Random) {
+        fastrand::shuffle(&mut order);
+    }
+    let mut order = order.into_iter().peekable();
+    let mut trying = FuturesUnordered::new();
+    let mut failed: Option<tokio_postgres::Error> = None;
+    loop {
+        trying.extend(order.next().map(|host| one(host, tls)));
+        tokio::select! {
+            tried = trying.next() => match tried {
+                Some(Ok(opened)) => return Ok(opened),
+                // What a server says is worth more than that there is none.
+                Some(Err(error)) if failed.as_ref().is_none_or(|f| f.as_db_error().is_none()) => failed = Some(error),
+                Some(Err(_)) => {}
+                None => return Err(failed.unwrap_or_else(tokio_postgres::Error::__private_api_timeout)),
+            },
+            () = tokio::time::sleep(HEAD_START), if order.peek().is_some() => {}
+        }
+    }
+}
+
+/// Tries each address that a host's name has.
+async fn one(host: &Config, tls: &Tls) -> Result<Opened, tokio_postgres::Error> {
+    let Some(Host::Tcp(name)) = host.get_hosts().first().filter(|_| host.get_hostaddrs().is_empty()) else {
+        return encrypted_or_not(host, tls).await;
+    };
+    let port = host.get_ports().first().copied().unwrap_or(5432);
+    let found = tokio::net::lookup_host((name.as_str(), port)).await;
+    let mut failed = None;
+    for place in found.into_iter().flatten() {
+        let mut at = host.clone();
+        match encrypted_or_not(at.hostaddr(place.ip()), tls).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) => failed = Some(error),
+        }
+    }
+    match failed {
+        Some(error) => Err(error),
+        // To hear from it why the name cannot be resolved.
+        None => encrypted_or_not(host, tls).await,
+    }
+}
+
+/// As libpq does for `sslmode=prefer`: without TLS, if the server refuses with it.
+async fn encrypted_or_not(place: &Config, tls: &Tls) -> Result<Opened, tokio_postgres::Error> {
+    match in_time(place, tls).await {
+        Err(error) if place.get_ssl_mode() == SslMode::Prefer && is_refusal(&error) => {
+            let mut plain = place.clone();
+            in_time(plain.ssl_mode(SslMode::Disable), tls).await.map_err(|_| error)
+        }
+        opened => opened,
+    }
+}
+
+/// The TLS failed, or the server lets nobody in that way.
+fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    error.to_string().contains("TLS handshake") || error.code().is_some_and(|code| code.code() == "28000")
+}
+
+/// `connect_timeout` for the whole of it, where tokio-postgres means the first packets only: a frozen server answers those.
+async fn in_time(place: &Config, tls: &Tls) -> Result<Opened, tokio_postgres::Error> {
+    let opening = place.connect(tls.clone());
+    match place.get_connect_timeout() {
+        Some(&patience) => match tokio::time::timeout(patience, opening).await {
+            Ok(opened) => opened,
+            Err(_) => Err(tokio_postgres::Error::__private_api_timeout()),
+        },
+        None => opening.await,
+    }
 }
 
 /// A setting that no server has by itself, and no pooler passes on.
@@ -29,12 +163,14 @@ const REFUSALS: [&str; 4] = ["08P01", "0A000", "22023", "42704"];
 /// If nobody answers there, or the login is refused.
 pub(crate) async fn is_pooled(address: &Address) -> Result<bool> {
     let (name, value) = MARK;
-    let (client, connection) = match open(&address.with_setting(name, value)).await {
+    let tls = address.security().connector()?;
+    let failed = |error| Error::database(&format!("connect to {}", address.describe()), error);
+    let (client, connection) = match first(address.with_setting(name, value).hosts(), &tls).await {
         Err(error) if error.code().is_some_and(|code| REFUSALS.contains(&code.code())) => {
-            drop(open(address).await?);
+            drop(first(address.hosts(), &tls).await.map_err(failed)?);
             return Ok(true);
         }
-        opened => opened?,
+        opened => opened.map_err(failed)?,
     };
     tokio::spawn(connection);
     let ask = client.query_typed_one("select current_setting('reveille.session', true)", &[]);

@@ -5,6 +5,7 @@ pub(crate) mod connect;
 pub(crate) mod copy;
 pub(crate) mod insert;
 pub(crate) mod migrate;
+mod params;
 mod pgpass;
 pub(crate) mod schema;
 mod tls;
@@ -120,7 +121,7 @@ impl Database {
 
     /// A pool of its own whose sessions have a name and start with `settings`.
     pub(crate) fn pool_with(&self, name: &str, settings: String, max_connections: usize) -> Result<Pool> {
-        pool(&self.inner.address.named(name), settings, max_connections)
+        pool(&self.inner.address.named(name), settings, max_connections, true)
     }
 }
 
@@ -163,7 +164,7 @@ impl DatabaseOptions {
         let address = parse(self.url.as_deref())?;
         let listen_address = self.listen_url.as_deref().map(|url| parse(Some(url))).transpose()?;
         let schema = Schema::new(&self.schema)?;
-        let pool = pool(&address, String::new(), self.max_connections)?;
+        let pool = pool(&address, String::new(), self.max_connections, false)?;
         let pooled = connect::is_pooled(&address).await?;
         Ok(Database { inner: Arc::new(Inner { address, listen_address, schema, pool, pooled }) })
     }
@@ -175,9 +176,11 @@ impl std::fmt::Debug for Database {
     }
 }
 
-fn pool(address: &Address, settings: String, max_connections: usize) -> Result<Pool> {
+/// `writes`: its sessions are of no use on a server that takes no writes.
+fn pool(address: &Address, settings: String, max_connections: usize, writes: bool) -> Result<Pool> {
     let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(address.config().clone(), address.security().connector()?, config);
+    let opener = connect::Opener::new(address, writes)?;
+    let manager = Manager::from_connect(tokio_postgres::Config::new(), opener, config);
     let mut builder = Pool::builder(manager)
         .max_size(max_connections)
         .runtime(Runtime::Tokio1)

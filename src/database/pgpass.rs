@@ -1,12 +1,13 @@
 //! Passwords from libpq's password file.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::params::Params;
+
 /// The password that `~/.pgpass`, or the file named by `passfile`, has for these parameters.
-pub(super) fn password(params: &BTreeMap<String, String>, home: Option<&Path>) -> Option<String> {
+pub(super) fn password(params: &Params, home: Option<&Path>) -> Option<String> {
     let file = params.get("passfile").map(PathBuf::from).or_else(|| Some(home?.join(".pgpass")))?;
     let metadata = fs::metadata(&file).ok()?;
     if metadata.mode() & 0o077 != 0 {

@@ -1,10 +1,10 @@
 //! How much a connection is protected: libpq's `sslmode`, by rustls.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tokio_postgres::config::SslMode;
 
+use super::params::Params;
 use crate::error::{Error, Result};
 
 /// What makes the TLS of a connection, where it has one.
@@ -35,7 +35,7 @@ enum Mode {
 }
 
 impl Security {
-    pub(super) fn new(params: &BTreeMap<String, String>, home: Option<&Path>) -> Result<Security> {
+    pub(super) fn new(params: &Params, home: Option<&Path>) -> Result<Security> {
         let param = |name: &str| params.get(name).map(String::as_str).filter(|value| !value.is_empty());
         if param("gssencmode") == Some("require") {
             return Err(Error::invalid("gssencmode=require is not supported; use sslmode=verify-full"));

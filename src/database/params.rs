@@ -1,0 +1,98 @@
+//! The two ways to write a database's address: URLs and key=value pairs.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+
+/// The parameters of an address by name.
+pub(super) type Params = BTreeMap<String, String>;
+
+/// The parameters of `[user[:password]@][host[:port],…][/database][?key=value&…]`.
+pub(super) fn from_url(rest: &str) -> Result<Params> {
+    let mut params = BTreeMap::new();
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    for (key, value) in [("user", user), ("password", password), ("dbname", database)] {
+        if !value.is_empty() {
+            params.insert(key.into(), decode(value)?);
+        }
+    }
+    let (mut names, mut ports) = (Vec::new(), Vec::new());
+    for host in hosts.split(',').filter(|_| !hosts.is_empty()) {
+        let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((name, port)) => (name, port.strip_prefix(':').unwrap_or("")),
+            None => host.split_once(':').unwrap_or((host, "")),
+        };
+        names.push(decode(name)?);
+        ports.push(decode(port)?);
+    }
+    if names.iter().any(|name| !name.is_empty()) {
+        params.insert("host".into(), names.join(","));
+    }
+    if ports.iter().any(|port| !port.is_empty()) {
+        let port = |port: &String| if port.is_empty() { "5432".into() } else { port.clone() };
+        params.insert("port".into(), ports.iter().map(port).collect::<Vec<_>>().join(","));
+    }
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').ok_or_else(|| {
+            Error::invalid("the database's address makes no sense: a parameter behind its ? has no value")
+        })?;
+        params.insert(decode(key)?, decode(value)?);
+    }
+    Ok(params)
+}
+
+fn decode(text: &str) -> Result<String> {
+    let nonsense =
+        || Error::invalid("the database's address makes no sense: % must be followed by two hex digits of UTF-8");
+    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = behind;
+        if byte == b'%' {
+            let digits = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).ok_or_else(nonsense)?;
+            bytes.push(u8::from_str_radix(digits, 16).map_err(|_| nonsense())?);
+            rest = &rest[2..];
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| nonsense())
+}
+
+/// The parameters of `key=value key = 'value with \' and spaces'`.
+pub(super) fn from_pairs(text: &str) -> Result<Params> {
+    let mut params = BTreeMap::new();
+    let mut chars = text.chars().peekable();
+    loop {
+        while chars.next_if(|c| c.is_whitespace()).is_some() {}
+        if chars.peek().is_none() {
+            return Ok(params);
+        }
+        let key: String = std::iter::from_fn(|| chars.next_if(|c| !c.is_whitespace() && *c != '=')).collect();
+        while chars.next_if(|c| c.is_whitespace()).is_some() {}
+        if chars.next_if_eq(&'=').is_none() {
+            // Not the text itself: it may hold a password.
+            return Err(Error::invalid(
+                "the database's address makes no sense: it is neither a URL (postgres://…) nor key=value pairs",
+            ));
+        }
+        while chars.next_if(|c| c.is_whitespace()).is_some() {}
+        let is_quoted = chars.next_if_eq(&'\'').is_some();
+        let mut value = String::new();
+        loop {
+            match chars.next() {
+                Some('\\') => value.extend(chars.next()),
+                Some('\'') if is_quoted => break,
+                Some(c) if !is_quoted && c.is_whitespace() => break,
+                Some(c) => value.push(c),
+                None if is_quoted => {
+                    return Err(Error::invalid("the database's address makes no sense: a quote is not closed"));
+                }
+                None => break,
+            }
+        }
+        params.insert(key, value);
+    }
+}
