@@ -23,6 +23,7 @@ mod shutdown;
 mod sleep;
 mod sql;
 mod throwaway;
+mod tls;
 mod views;
 mod wake;
 mod work;
