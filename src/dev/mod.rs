@@ -13,6 +13,7 @@ mod fetch;
 mod programs;
 mod proxy;
 mod server;
+mod standby;
 
 pub use proxy::{Network, Proxy};
 pub use server::{Kept, Server, ServerOptions, Stop};

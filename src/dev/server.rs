@@ -23,8 +23,10 @@ pub struct Server {
     commands: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
     folder: PathBuf,
-    password: String,
+    pub(super) password: String,
     port: u16,
+    pub(super) bin: PathBuf,
+    pub(super) options: ServerOptions,
 }
 
 /// How to start a [`Server`]; made by [`Server::options`].
@@ -109,15 +111,20 @@ impl Server {
         Ok(Kept { url, folder, stop_command })
     }
 
-    fn initialise(bin: &Path, options: &ServerOptions) -> Result<Server> {
+    /// `source`: the data to copy; none: a fresh database.
+    pub(super) fn initialise(
+        bin: &Path,
+        options: &ServerOptions,
+        password: String,
+        source: Option<&Path>,
+    ) -> Result<Server> {
         let user = programs::server_user()?;
         let folder = private_folder(user)?;
-        let password = format!("{:032x}", fastrand::u128(..));
         write_private(&folder.join("password"), &password, user)?;
         let mut command = Command::new("sh");
         command
             .args(["-c", include_str!("supervise.sh"), "reveille-supervisor"])
-            .args([&folder, bin])
+            .args([&folder, bin, source.unwrap_or(Path::new(""))])
             .args(options.arguments())
             .current_dir("/")
             .env("LC_ALL", "C")
@@ -133,11 +140,25 @@ impl Server {
         let commands = supervisor.stdin.take();
         let answers = supervisor.stdout.take().map(BufReader::new);
         let answers = answers.ok_or_else(|| Error::unavailable("the server's supervisor has no stdout"))?;
-        let mut server = Server { supervisor, commands, answers, folder, password, port: 0 };
+        let (bin, options) = (bin.to_owned(), options.clone());
+        let mut server = Server { supervisor, commands, answers, folder, password, port: 0, bin, options };
         match server.answer()?.as_str() {
             "initialised" => Ok(server),
             _ => Err(server.failed("could not be initialised")),
         }
+    }
+
+    /// Starts it for the first time.
+    pub(super) fn start_on_a_free_port(mut self) -> Result<Server> {
+        for _ in 0..5 {
+            self.port = free_port()?;
+            self.command(&format!("start {}", self.port))?;
+            if self.is_ready()? {
+                return Ok(self);
+            }
+            // Somebody else may have taken the port meanwhile.
+        }
+        Err(self.failed("did not start"))
     }
 
     fn command(&mut self, command: &str) -> Result<()> {
@@ -208,16 +229,8 @@ impl ServerOptions {
             Some(bin) => bin,
             None => fetch::private_copy()?,
         };
-        let mut server = Server::initialise(&bin, self)?;
-        for _ in 0..5 {
-            server.port = free_port()?;
-            server.command(&format!("start {}", server.port))?;
-            if server.is_ready()? {
-                return Ok(server);
-            }
-            // Somebody else may have taken the port meanwhile.
-        }
-        Err(server.failed("did not start"))
+        let password = format!("{:032x}", fastrand::u128(..));
+        Server::initialise(&bin, self, password, None)?.start_on_a_free_port()
     }
 
     fn arguments(&self) -> Vec<String> {
@@ -248,10 +261,11 @@ fn private_folder(user: Option<(u32, u32)>) -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn write_private(path: &Path, text: &str, user: Option<(u32, u32)>) -> Result<()> {
+/// A new file that only the server's user may read.
+pub(super) fn write_private(path: &Path, text: &str, user: Option<(u32, u32)>) -> Result<()> {
     let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|error| cannot("write a password file", &error))?;
+        .map_err(|error| cannot("write a file for the server", &error))?;
     give(path, user)
 }
 
@@ -265,6 +279,6 @@ fn free_port() -> Result<u16> {
     bound.map(|address| address.port()).map_err(|error| cannot("find a free port", &error))
 }
 
-fn cannot(what: &str, error: &std::io::Error) -> Error {
+pub(super) fn cannot(what: &str, error: &std::io::Error) -> Error {
     Error::unavailable(format!("throw-away server: cannot {what}: {error}"))
 }

@@ -1,12 +1,27 @@
 # Looks after one throw-away server: starts and stops it as told on stdin, and when stdin ends, because its parent has
 # ended in whatever way, stops it and removes its folder.
 #
-#   $1  folder, which this may use and remove    $2  folder of the server's programs    rest: arguments of the server
+#   $1  folder, which this may use and remove    $2  folder of the server's programs
+#   $3  data of a server to copy; empty: make a fresh database                          rest: arguments of the server
 trap '' PIPE # To speak to a parent that has ended is no reason to leave its server behind.
 folder=$1
 bin=$2
-shift 2
+source=$3
+shift 3
+umask 077
 cd "$folder" || exit 1
+
+make() {
+    if [ -z "$source" ]; then
+        "$bin/initdb" -D data -U reveille -A scram-sha-256 --pwfile=password --no-sync -E UTF8 --locale=C
+        return
+    fi
+    # Files of a running server come and go meanwhile; what is missing is made good from its log.
+    cp -R "$source" data
+    rm -rf data/postmaster.* data/pg_wal/* data/pg_replslot/*
+    mkdir -p data/pg_wal/archive_status
+    [ -f data/global/pg_control ]
+}
 
 stop() {
     [ -f pid ] || return 0
@@ -15,7 +30,7 @@ stop() {
     rm -f pid
 }
 
-if "$bin/initdb" -D data -U reveille -A scram-sha-256 --pwfile=password --no-sync -E UTF8 --locale=C >log 2>&1 </dev/null; then
+if make >log 2>&1 </dev/null; then
     rm -f password
     echo initialised
 else

@@ -10,6 +10,7 @@ mod copy;
 mod doctor;
 mod enqueue;
 mod exec;
+mod failover;
 mod fence;
 mod layers;
 mod liveness;

@@ -1,0 +1,76 @@
+use std::fs;
+use std::io::Write;
+
+use tokio_postgres::{Client, NoTls};
+
+use super::programs;
+use super::server::{Server, cannot, write_private};
+use crate::error::{Error, Result};
+
+impl Server {
+    /// Start a standby: a second server, with the options of this one, that follows it by streaming and takes reads alone.
+    ///
+    /// For tests of what a fail-over does to a program: drop the first server, which stops it as a crash would, and run
+    /// `select pg_promote()` on the standby. Replication is asynchronous, so wait for it where that matters.
+    ///
+    /// ```no_run
+    /// # async fn example() -> reveille::Result<()> {
+    /// let primary = reveille::dev::Server::start()?;
+    /// let standby = primary.standby().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Unavailable if this server does not run or the standby does not start.
+    pub async fn standby(&self) -> Result<Server> {
+        let failed = |error| Error::database("make a standby", error);
+        let (client, connection) = tokio_postgres::connect(&self.url("postgres"), NoTls).await.map_err(failed)?;
+        tokio::spawn(connection);
+        // What is written from here on is kept for it.
+        let slot = format!("standby_{:08x}", fastrand::u32(..));
+        let keep = format!("select pg_create_physical_replication_slot('{slot}', true)");
+        client.batch_execute(&keep).await.map_err(failed)?;
+        let backup = Backup::begin(&client).await.map_err(failed)?;
+        let standby = Server::initialise(&self.bin, &self.options, self.password.clone(), Some(&self.data_dir()));
+        let label = backup.end().await.map_err(failed)?;
+        let standby = standby?;
+        standby.follow(self, &slot, &label).map_err(|error| cannot("set up a standby", &error))?;
+        standby.start_on_a_free_port()
+    }
+
+    fn follow(&self, primary: &Server, slot: &str, label: &str) -> std::io::Result<()> {
+        let user = programs::server_user().map_err(std::io::Error::other)?;
+        for (name, text) in [("backup_label", label), ("standby.signal", "")] {
+            write_private(&self.data_dir().join(name), text, user).map_err(std::io::Error::other)?;
+        }
+        let mut settings = fs::OpenOptions::new().append(true).open(self.data_dir().join("postgresql.auto.conf"))?;
+        let (port, password) = (primary.port(), &primary.password);
+        writeln!(settings, "primary_conninfo = 'host=127.0.0.1 port={port} user=reveille password={password}'")?;
+        writeln!(settings, "primary_slot_name = '{slot}'")
+    }
+}
+
+/// A copy of the data being made; it ends with the session.
+struct Backup<'a> {
+    client: &'a Client,
+    end: &'static str,
+}
+
+impl Backup<'_> {
+    async fn begin(client: &Client) -> Result<Backup<'_>, tokio_postgres::Error> {
+        let version = client.query_one("select current_setting('server_version_num')::int", &[]).await?;
+        let (begin, end) = if version.get::<_, i32>(0) >= 150_000 {
+            ("select pg_backup_start('standby', true)", "select labelfile from pg_backup_stop(false)")
+        } else {
+            ("select pg_start_backup('standby', true, false)", "select labelfile from pg_stop_backup(false, false)")
+        };
+        client.batch_execute(begin).await?;
+        Ok(Backup { client, end })
+    }
+
+    /// Returns what has to stand beside the copy for it to be used.
+    async fn end(self) -> Result<String, tokio_postgres::Error> {
+        Ok(self.client.query_one(self.end, &[]).await?.get(0))
+    }
+}

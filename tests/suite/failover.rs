@@ -1,0 +1,216 @@
+//! The primary dies and a standby takes over.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reveille::dev::Server;
+use reveille::{Attempt, Database, State, enqueue};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_postgres::Client;
+
+use crate::harness::{
+    Heard, Note, Running, Told, client, eventually, note, soon, start, tell, teller, telling, worker,
+};
+
+/// A primary with Reveille's tables, and its standby.
+struct Pair {
+    primary: Option<Server>,
+    standby: Server,
+    at_standby: Client,
+}
+
+impl Pair {
+    async fn start() -> Pair {
+        let primary = Server::start().unwrap();
+        Database::connect(primary.url("postgres")).await.unwrap().migrate().await.unwrap();
+        let standby = primary.standby().await.unwrap();
+        let at_standby = client(&standby.url("postgres")).await;
+        Pair { primary: Some(primary), standby, at_standby }
+    }
+
+    fn primary(&self) -> &Server {
+        self.primary.as_ref().unwrap()
+    }
+
+    /// Both, without a word on which is to be written to.
+    fn address(&self) -> String {
+        let config: tokio_postgres::Config = self.primary().url("postgres").parse().unwrap();
+        let password = String::from_utf8(config.get_password().unwrap().to_vec()).unwrap();
+        let ports = format!("{},{}", self.primary().port(), self.standby.port());
+        format!("host=127.0.0.1,127.0.0.1 port={ports} user=reveille password={password} dbname=postgres")
+    }
+
+    async fn database(&self) -> Database {
+        Database::connect(self.address()).await.unwrap()
+    }
+
+    /// Waits until the standby knows all that has happened.
+    async fn replicated(&self) {
+        let primary = client(&self.primary().url("postgres")).await;
+        let lsn: String = primary.query_one("select pg_current_wal_insert_lsn()::text", &[]).await.unwrap().get(0);
+        let sql = format!("select pg_last_wal_replay_lsn() >= '{lsn}'::pg_lsn");
+        eventually("the standby has it all", async || self.is(&sql).await).await;
+    }
+
+    /// Has the standby hear no more.
+    async fn cut(&self) {
+        self.at_standby.batch_execute("alter system set primary_conninfo = ''").await.unwrap();
+        self.at_standby.batch_execute("select pg_reload_conf()").await.unwrap();
+        eventually("it follows nobody", async || self.is("select count(*) = 0 from pg_stat_wal_receiver").await).await;
+    }
+
+    /// The primary dies as in a crash; returns when the standby has taken its place.
+    async fn fail_over(&mut self) -> Instant {
+        drop(self.primary.take());
+        assert!(self.is("select pg_promote()").await);
+        Instant::now()
+    }
+
+    /// What the standby answers.
+    async fn is(&self, sql: &str) -> bool {
+        self.at_standby.query_one(sql, &[]).await.unwrap().get(0)
+    }
+
+    async fn until(&self, sql: &str) {
+        eventually(sql, async || self.is(sql).await).await;
+    }
+
+    async fn enqueue_at_standby(&self, text: &str) {
+        enqueue(&self.at_standby, &note(text)).await.unwrap();
+    }
+}
+
+/// Jobs that begin with "held" end when they may, whatever they are told.
+async fn held(note: Note, State(told): State<Told>, State(gate): State<Arc<Semaphore>>, attempt: Attempt) {
+    told.tell(format!("{} {}", note.text, attempt.number));
+    if note.text.starts_with("held") {
+        let _ = gate.acquire().await;
+    }
+}
+
+fn holding(database: &Database) -> (Running, Heard, Arc<Semaphore>) {
+    let ((told, heard), gate) = (telling(), Arc::new(Semaphore::new(0)));
+    (start(worker(database).state(told).state(Arc::clone(&gate)).handle(held)), heard, gate)
+}
+
+const WORKERS: &str = "select count(*) = 2 and bool_and(holds_lock) from reveille.workers";
+const LISTENERS: &str = "select count(*) = 2 from pg_stat_activity where application_name = 'reveille listener'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_go_on_by_themselves_and_nobody_is_held_for_dead() {
+    let mut pair = Pair::start().await;
+    let database = pair.database().await;
+    let (one, mut heard, gate) = holding(&database);
+    enqueue(&database, &note("held")).await.unwrap();
+    assert_eq!(heard.next().await, "held 1");
+    let (builder, mut other_heard) = teller(&database);
+    let other = start(builder.queue("other", 1));
+    let at_primary = client(&pair.primary().url("postgres")).await;
+    eventually("both are at work", async || at_primary.query_one(WORKERS, &[]).await.unwrap().get(0)).await;
+    pair.replicated().await;
+    let ids = "select string_agg(id::text, ' ' order by id) from reveille.workers";
+    let before: String = at_primary.query_one(ids, &[]).await.unwrap().get(0);
+
+    let promoted = pair.fail_over().await;
+    pair.enqueue_at_standby("after").await;
+    let started = soon("a job is started", async {
+        tokio::select! { text = heard.next() => text, text = other_heard.next() => text }
+    });
+    assert!(started.await.starts_with("after"));
+    println!("a job started {:?} after the promotion", promoted.elapsed());
+
+    // The bell, and not the quick polling of a worker that does not hear.
+    pair.until(LISTENERS).await;
+    pair.until(WORKERS).await;
+    pair.until("select count(*) >= 2 from reveille.sleepers").await;
+    println!("both listened again {:?} after the promotion", promoted.elapsed());
+    for _ in 0..3 {
+        let enqueued = Instant::now();
+        enqueue(&pair.at_standby, &note("bell")).queue("other").await.unwrap();
+        assert_eq!(other_heard.next().await, "bell");
+        println!("a job started {:?} after it was enqueued", enqueued.elapsed());
+    }
+
+    gate.add_permits(100);
+    pair.until("select count(*) = 5 and bool_and(attempts = 1 and failures = 0 and outcome = 'completed') from reveille.finished_jobs").await;
+    assert_eq!(pair.at_standby.query_one(ids, &[]).await.unwrap().get::<_, String>(0), before, "the same workers");
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_standby_had_not_heard_of_runs_again_and_is_settled_once() {
+    let mut pair = Pair::start().await;
+    let database = pair.database().await;
+    enqueue(&database, &note("held")).await.unwrap();
+    pair.replicated().await;
+    pair.cut().await;
+    // Neither the worker nor its reservation will be known.
+    let (running, mut heard, gate) = holding(&database);
+    assert_eq!(heard.next().await, "held 1");
+    pair.fail_over().await;
+    assert_eq!(heard.next().await, "held 1", "the promoted standby had never given it away");
+    gate.add_permits(100);
+    pair.until("select count(*) = 1 and bool_and(outcome = 'completed' and attempts = 1) from reveille.finished_jobs")
+        .await;
+    pair.until("select count(*) = 0 from reveille.jobs").await;
+    pair.until("select count(*) = 1 and bool_and(holds_lock) from reveille.workers").await;
+    pair.enqueue_at_standby("next").await;
+    assert_eq!(heard.next().await, "next 1");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_standby_alone_is_told_from_a_server_that_is_away() {
+    let pair = Pair::start().await;
+    let standby = Database::connect(pair.standby.url("postgres")).await.unwrap();
+    assert!(standby.check().await.is_ok(), "it can be looked at");
+    let error = enqueue(&standby, &note("x")).await.unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("standby"), "{error}");
+    let error = worker(&standby).handle(async |_: Note| {}).build().unwrap().run_until(std::future::pending::<()>());
+    let error = soon("the worker gives up", error).await.unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("standby"), "{error}");
+}
+
+#[tokio::test]
+async fn a_host_that_takes_connections_and_says_nothing_keeps_nobody_waiting() {
+    let server = Server::start().unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ports = format!("{},{}", silent.local_addr().unwrap().port(), server.port());
+    let url = server.url("postgres").replacen("127.0.0.1", "127.0.0.1,127.0.0.1", 1);
+    let url = url.replacen(&format!("127.0.0.1:{}", server.port()), "127.0.0.1", 1);
+    let began = Instant::now();
+    // Not by its timeout: it has none.
+    let database = Database::connect(format!("{url}?port={ports}&connect_timeout=0"));
+    soon("a connection", database).await.unwrap();
+    println!("connected in {:?}", began.elapsed());
+    let port = silent.local_addr().unwrap().port();
+    let alone = Database::connect(format!("host=127.0.0.1 port={port} user=x password=x connect_timeout=1"));
+    let error = soon("it is given up", alone).await.unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("timeout"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_on_a_server_that_takes_no_more_writes_are_given_up() {
+    let server = Server::start().unwrap();
+    let database = Database::connect(server.url("postgres")).await.unwrap();
+    database.migrate().await.unwrap();
+    let admin = client(&server.url("postgres")).await;
+    let (told, mut heard) = telling();
+    let running = start(worker(&database).poll_interval(Duration::from_millis(20)).state(told).handle(tell));
+    let sessions = |sql: &'static str| {
+        let admin = &admin;
+        eventually(sql, async move || admin.query_one(sql, &[]).await.unwrap().get(0))
+    };
+    sessions("select count(*) > 0 from pg_stat_activity where application_name = 'reveille worker'").await;
+    admin.batch_execute("alter system set default_transaction_read_only = on").await.unwrap();
+    admin.batch_execute("select pg_reload_conf()").await.unwrap();
+    sessions("select count(*) = 0 from pg_stat_activity where application_name = 'reveille worker'").await;
+    admin.batch_execute("alter system reset default_transaction_read_only").await.unwrap();
+    admin.batch_execute("select pg_reload_conf()").await.unwrap();
+    admin.batch_execute("set default_transaction_read_only = off").await.unwrap();
+    enqueue(&admin, &note("again")).await.unwrap();
+    assert_eq!(heard.next().await, "again");
+    running.stop().await;
+}
