@@ -40,7 +40,7 @@ pub(crate) struct Lease {
     pub(crate) bells: Arc<Bells>,
     /// Notified when the store is back: a crash may have undone what it had settled last.
     pub(crate) unsure: Arc<Notify>,
-    /// Notified when the worker begins anew: its listener has to vouch for its new id.
+    /// Notified when its listener has to begin anew: to vouch for a new id, or on a session that is sure to hear.
     pub(crate) anew: Arc<Notify>,
     /// How many others work the same queues, for those who claim.
     pub(crate) sharing: Arc<AtomicUsize>,
@@ -94,6 +94,8 @@ impl Lease {
                 Ok(()) => {
                     if backoff.worked() {
                         self.unsure.notify_one();
+                        // Its session may be cut off without a sign of it.
+                        self.anew.notify_one();
                     }
                     good.set(began);
                     self.interval

@@ -23,7 +23,7 @@ pub(crate) struct Listener {
     pub(crate) held: Arc<Held>,
     /// The worker that it vouches for.
     pub(crate) worker: Arc<AtomicI64>,
-    /// Notified when the worker has a new id.
+    /// Notified when to begin anew: the worker has a new id, or its store was away.
     pub(crate) anew: Arc<Notify>,
 }
 
@@ -47,7 +47,7 @@ impl Listener {
         }
     }
 
-    /// Listens until it fails or the worker begins anew.
+    /// Listens until it fails or is to begin anew.
     async fn listen(&self, backoff: &mut Backoff) -> Result<()> {
         let mut signals = self.driver.listen(self.worker.load(Ordering::Acquire)).await?;
         backoff.worked();

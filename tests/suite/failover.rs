@@ -139,6 +139,45 @@ async fn workers_go_on_by_themselves_and_nobody_is_held_for_dead() {
     other.stop().await;
 }
 
+/// Processes that are stopped, and go on when this is dropped.
+struct Frozen(Vec<String>);
+
+impl Frozen {
+    fn signal(&self, signal: &str) {
+        let _ = std::process::Command::new("kill").arg(signal).args(&self.0).status();
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.signal("-CONT");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_falls_silent_is_left() {
+    let pair = Pair::start().await;
+    let database = pair.database().await;
+    let (builder, mut heard) = teller(&database);
+    let running = start(builder);
+    enqueue(&database, &note("before")).await.unwrap();
+    assert_eq!(heard.next().await, "before");
+    pair.replicated().await;
+    let primary = client(&pair.primary().url("postgres")).await;
+    let sessions = "select pid::text from pg_stat_activity where backend_type = 'client backend'";
+    let mut pids: Vec<String> = primary.query(sessions, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    let postmaster = std::fs::read_to_string(pair.primary().data_dir().join("postmaster.pid")).unwrap();
+    pids.push(postmaster.lines().next().unwrap().to_owned());
+    let frozen = Frozen(pids);
+    frozen.signal("-STOP");
+    assert!(pair.is("select pg_promote()").await);
+    let promoted = Instant::now();
+    pair.enqueue_at_standby("after").await;
+    assert_eq!(heard.next().await, "after");
+    println!("a job started {:?} after the promotion, the primary being silent", promoted.elapsed());
+    running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_standby_had_not_heard_of_runs_again_and_is_settled_once() {
     let mut pair = Pair::start().await;

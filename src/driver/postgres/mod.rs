@@ -96,7 +96,11 @@ impl Postgres {
                 Ok(rows)
             }
             Ok(Err(error)) => Err(Error::database(what, error)),
-            Err(_) => Err(Error::unavailable(format!("{what}: the server does not answer"))),
+            Err(_) => {
+                // Nor will it on the sessions that rest: others have to be opened, elsewhere after a fail-over.
+                self.sessions.forget();
+                Err(Error::unavailable(format!("{what}: the server does not answer")))
+            }
         }
     }
 }

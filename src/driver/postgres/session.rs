@@ -60,6 +60,11 @@ impl Sessions {
         take(&self.pool, self.database.address()).await
     }
 
+    /// Closes the sessions that rest.
+    pub(super) fn forget(&self) {
+        self.pool.retain(|_, _| false);
+    }
+
     /// Runs a statement, and gives up on it and its connection if the answer takes longer than `patience`.
     pub(super) async fn query(
         &self,
