@@ -11,40 +11,40 @@ use serde_json::{Value, json};
 
 use crate::harness::{Note, TestDatabase, claim, database, eventually, note, soon, start, tell, telling};
 
-const QUEUE: &str = "default";
+pub const QUEUE: &str = "default";
 
 /// A driver under test, with what people can do beside it.
-enum Store {
+pub enum Store {
     Postgres(Box<TestDatabase>, Arc<Postgres>),
     Memory(Memory),
 }
 
 impl Store {
-    async fn postgres() -> Store {
+    pub async fn postgres() -> Store {
         let database = database().await;
         let driver = Postgres::new(database.database.clone()).unwrap();
         Store::Postgres(Box::new(database), Arc::new(driver))
     }
 
-    async fn memory() -> Store {
+    pub async fn memory() -> Store {
         Store::Memory(Memory::new())
     }
 
-    fn driver(&self) -> Arc<dyn Driver> {
+    pub fn driver(&self) -> Arc<dyn Driver> {
         match self {
             Store::Postgres(_, driver) => Arc::clone(driver) as _,
             Store::Memory(memory) => Arc::new(memory.clone()),
         }
     }
 
-    async fn cancel(&self, id: i64) -> String {
+    pub async fn cancel(&self, id: i64) -> String {
         match self {
             Store::Postgres(database, _) => database.database.admin().cancel(id).await.unwrap(),
             Store::Memory(memory) => memory.cancel(id).into(),
         }
     }
 
-    async fn retry(&self, id: i64) -> reveille::Result<String> {
+    pub async fn retry(&self, id: i64) -> reveille::Result<String> {
         match self {
             Store::Postgres(database, _) => database.database.admin().retry(id).await,
             Store::Memory(memory) => memory.retry(id).map(Into::into),
@@ -91,7 +91,7 @@ impl Store {
         }
     }
 
-    async fn register(&self, worker: i64) {
+    pub async fn register(&self, worker: i64) {
         let info = WorkerInfo { id: worker, host: "test".into(), pid: 1, queues: vec![QUEUE.into()], slots: 1 };
         self.driver().register(&info).await.unwrap();
     }
@@ -115,12 +115,12 @@ impl Store {
         self.claim(worker, 1).await.pop().expect("a job is due")
     }
 
-    async fn settle(&self, reservation: Reservation, ending: Ending) -> bool {
+    pub async fn settle(&self, reservation: Reservation, ending: Ending) -> bool {
         let settlement = Settlement { reservation, ending, waited: Duration::ZERO, ran: Duration::ZERO };
         self.driver().settle(&[settlement]).await.unwrap()[0]
     }
 
-    async fn lose_worker(&self, worker: i64, asker: i64) -> Vec<i64> {
+    pub async fn lose_worker(&self, worker: i64, asker: i64) -> Vec<i64> {
         let peers = self.driver().beat(asker, false).await.unwrap().peers;
         let dead: Vec<Peer> = peers.into_iter().filter(|peer| peer.id == worker).collect();
         self.driver().rescue(asker, &dead).await.unwrap().jobs

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod harness;
+mod proxy;
+mod steps;
 
 mod cli;
 mod complete;
@@ -18,6 +20,7 @@ mod looks;
 mod migrate;
 mod model;
 mod pooler;
+mod properties;
 mod rescue;
 mod roles;
 mod shutdown;
