@@ -350,6 +350,14 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn what_is_no_priority_is_refused(text in ".*") {
+            let known = ["urgent", "high", "normal", "low", "0", "1", "2", "3"].contains(&text.as_str());
+            proptest::prop_assert_eq!(text.parse::<Priority>().is_ok(), known);
+        }
+    }
+
     #[test]
     fn what_the_table_would_refuse_is_refused_before() {
         type Spoil = fn(&mut NewJob);

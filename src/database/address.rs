@@ -270,6 +270,7 @@ fn config(params: &Params, security: &Security) -> Result<Config> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use tokio_postgres::config::TargetSessionAttrs;
 
     use super::*;
@@ -356,19 +357,31 @@ mod tests {
         assert!(error.contains("verify-full"), "{error}");
     }
 
-    #[test]
-    fn whatever_comes_is_read_or_refused_and_never_panics() {
-        let mut random = fastrand::Rng::with_seed(7);
-        let odd: Vec<char> = "%'\\=@:/?&[], \u{e9}\0a1".chars().collect();
-        let seeds = ["postgres://u:p@[::1]:5/d?a=%41&b=c", "host='a\\'b' port=5 user = x", "postgresql://a,b/%"];
-        for seed in seeds {
-            for _ in 0..2000 {
-                let mut text: Vec<char> = seed.chars().collect();
-                for _ in 0..random.usize(1..4) {
-                    let place = random.usize(..text.len());
-                    text[place] = odd[random.usize(..odd.len())];
-                }
-                let _ = parse(&text.into_iter().collect::<String>());
+    /// Addresses with some characters replaced by ones that mean something.
+    fn spoilt() -> impl Strategy<Value = String> {
+        const SEEDS: [&str; 4] = [
+            "postgres://u:p@[::1]:5/d?a=%41&b=c",
+            "postgresql://a:1,b/%20?target_session_attrs=any",
+            "host='a\\'b' port=5 user = x sslmode=prefer",
+            "host=a,b hostaddr=10.0.0.1,10.0.0.2 port=1,2 connect_timeout=3",
+        ];
+        let odd = prop::sample::select("%'\\=@:/?&[], \u{e9}\0a1".chars().collect::<Vec<_>>());
+        let places = prop::collection::vec((any::<prop::sample::Index>(), odd), 1..4);
+        (prop::sample::select(&SEEDS[..]), places).prop_map(|(seed, places)| {
+            let mut text: Vec<char> = seed.chars().collect();
+            places.into_iter().for_each(|(place, odd)| text[place.index(seed.len())] = odd);
+            text.into_iter().collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn whatever_comes_is_read_or_refused_in_one_line(text in prop_oneof![spoilt(), any::<String>()]) {
+            match parse(&text) {
+                Ok(address) => prop_assert!(!address.hosts.is_empty() && !address.describe().is_empty()),
+                Err(error) => prop_assert!(error.is_invalid() && !error.to_string().contains('\n'), "{}", error),
             }
         }
     }

@@ -51,9 +51,10 @@ fn decode(text: &str) -> Result<String> {
     while let Some((&byte, behind)) = rest.split_first() {
         rest = behind;
         if byte == b'%' {
-            let digits = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).ok_or_else(nonsense)?;
-            bytes.push(u8::from_str_radix(digits, 16).map_err(|_| nonsense())?);
-            rest = &rest[2..];
+            let (&[high, low], behind) = rest.split_first_chunk().ok_or_else(nonsense)?;
+            let digit = |byte: u8| char::from(byte).to_digit(16).ok_or_else(nonsense);
+            bytes.push((digit(high)? * 16 + digit(low)?) as u8);
+            rest = behind;
         } else {
             bytes.push(byte);
         }
@@ -94,5 +95,61 @@ pub(super) fn from_pairs(text: &str) -> Result<Params> {
             }
         }
         params.insert(key, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// As little as possible of it as it is.
+    fn encode(text: &str) -> String {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric();
+        let encode = |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+        text.bytes().map(encode).collect()
+    }
+
+    fn quote(text: &str) -> String {
+        format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_as_pairs_is_read_again(params in prop::collection::btree_map(".*", ".*", 0..6)) {
+            let params: Params = params.into_iter().map(|(key, value)| (encode(&key), value)).collect();
+            let pairs = params.iter().filter(|(key, _)| !key.is_empty());
+            let text: Vec<String> = pairs.map(|(key, value)| format!("{} = {}", key, quote(value))).collect();
+            let mut expected = params.clone();
+            expected.remove("");
+            prop_assert_eq!(from_pairs(&text.join(" ")).unwrap(), expected);
+        }
+
+        #[test]
+        fn what_is_written_as_a_url_is_read_again(
+            user in ".+", password in ".+", hosts in prop::collection::vec(("[^,]+", 0u16..), 1..4),
+            dbname in ".+", more in "\\PC+"
+        ) {
+            let places = hosts.iter().map(|(host, port)| format!("{}:{port}", encode(host)));
+            let (user_, password_, dbname_, more_) = (encode(&user), encode(&password), encode(&dbname), encode(&more));
+            let places = places.collect::<Vec<_>>().join(",");
+            let read = from_url(&format!("{user_}:{password_}@{places}/{dbname_}?options={more_}")).unwrap();
+            let (names, ports): (Vec<String>, Vec<String>) =
+                hosts.into_iter().map(|(host, port)| (host, port.to_string())).unzip();
+            let expected = [
+                ("user", user), ("password", password), ("dbname", dbname), ("options", more),
+                ("host", names.join(",")), ("port", ports.join(",")),
+            ];
+            prop_assert_eq!(read, expected.into_iter().map(|(key, value)| (key.into(), value)).collect::<Params>());
+        }
+
+        #[test]
+        fn a_percent_sign_needs_two_digits_behind_it(text in ".*", behind in "[^0-9a-fA-F]?.?") {
+            prop_assert_eq!(decode(&encode(&text)).unwrap(), text);
+            let is_hex = behind.len() >= 2 && behind.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+            let read = decode(&format!("%{behind}"));
+            prop_assert!(is_hex || read.is_err());
+        }
     }
 }

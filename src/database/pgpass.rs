@@ -47,6 +47,8 @@ fn fields(line: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const FILE: &str = "# a comment:\nh:5432:db:alice:plain\n*:*:*:bob:with\\:colon\\\\\nh:*:*:*:rest\n";
@@ -57,5 +59,23 @@ mod tests {
         assert_eq!(find(FILE, ["x", "1", "y", "bob"]).as_deref(), Some("with:colon\\"));
         assert_eq!(find(FILE, ["h", "1", "y", "carol"]).as_deref(), Some("rest"));
         assert_eq!(find(FILE, ["x", "1", "y", "carol"]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_to_the_file_is_found(
+            wanted in prop::array::uniform4("[^\\r\\n*]+"), password in "[^\\r\\n]*", before in "[^\\r\\n:]*", wild in 0usize..5
+        ) {
+            let escape = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:").replace('#', "\\#");
+            let field = |(place, field): (usize, &String)| if place == wild { "*".into() } else { escape(field) };
+            let fields: Vec<String> = wanted.iter().enumerate().map(field).collect();
+            let file = format!("{before}\n{}:{}\n", fields.join(":"), escape(&password));
+            prop_assert_eq!(find(&file, wanted.each_ref().map(String::as_str)), Some(password));
+        }
+
+        #[test]
+        fn whatever_the_file_holds_is_looked_through(text: String, wanted in prop::array::uniform4(".*")) {
+            find(&text, wanted.each_ref().map(String::as_str));
+        }
     }
 }

@@ -61,3 +61,25 @@ pub fn duration(text: &str) -> Result<std::time::Duration, String> {
     }
     humantime::parse_duration(text.trim()).map_err(|error| format!("{error}; write it like 500ms, 30s, 5m or 2h30m"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_duration_is_read_as_it_is_printed(seconds in 0u64..1_000_000_000_000, nanos in 0u32..1_000_000_000) {
+            let printed = std::time::Duration::new(seconds, nanos);
+            prop_assert_eq!(duration(&format!(" {} ", humantime::format_duration(printed))), Ok(printed));
+        }
+
+        #[test]
+        fn what_is_no_duration_is_refused_in_one_line(text in prop_oneof![".*", "[0-9]{1,25}[a-zµ ]{0,3}"]) {
+            if let Err(error) = duration(&text) {
+                prop_assert!(error.contains("30s") && !error.contains('\n'), "{}", error);
+            }
+        }
+    }
+}

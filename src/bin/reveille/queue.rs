@@ -89,3 +89,28 @@ impl Prune {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn settings_are_read_as_they_are_written(hours in 0u64..720, paused: Option<bool>, bell: Option<bool>) {
+            let flag = |key, value: Option<bool>| value.map(|value| format!("{key}={value}"));
+            let all = [Some(format!("retention={hours}h")), flag("paused", paused), flag("bell", bell)];
+            let read = parse(&all.into_iter().flatten().collect::<Vec<_>>()).ok();
+            let read = read.map(|read| (read.retention, read.paused, read.bell));
+            let retention = std::time::Duration::from_secs(hours * 3600);
+            prop_assert_eq!(read, Some((Some(Some(retention)), paused, bell)));
+        }
+
+        #[test]
+        fn others_are_refused(setting in "(retention|paused|bell|[a-z]*)=?.*") {
+            let known = ["retention=", "paused=", "bell="].iter().any(|key| setting.starts_with(key));
+            prop_assert!(known || parse(&[setting]).is_err());
+        }
+    }
+}

@@ -60,10 +60,14 @@ impl Work {
 
 /// `mail=8`: split at the last `=`, and only if a number follows; else the whole is a name, with 4 slots.
 fn queue_and_slots(text: &str) -> Result<(&str, usize), Failure> {
-    match text.rsplit_once('=').map(|(name, slots)| (name, slots.parse())) {
-        Some((_, Ok(0))) => Err(format!("queue {text:?} needs at least one slot").into()),
-        Some((name, Ok(slots))) => Ok((name, slots)),
-        _ => Ok((text, 4)),
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let Some((name, slots)) = text.rsplit_once('=').filter(|(_, slots)| is_number(slots)) else {
+        return Ok((text, 4));
+    };
+    match slots.parse() {
+        Ok(0) => Err(format!("queue {text:?} needs at least one slot").into()),
+        Ok(slots) => Ok((name, slots)),
+        Err(_) => Err(format!("queue {text:?} cannot have that many slots").into()),
     }
 }
 
@@ -81,6 +85,8 @@ pub async fn told_to_stop() {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -91,5 +97,19 @@ mod tests {
         assert_eq!(split("a=b"), Some(("a=b", 4)));
         assert_eq!(split("mail"), Some(("mail", 4)));
         assert_eq!(split("mail=0"), None);
+        assert_eq!(split("mail=99999999999999999999"), None, "too many are no part of a name");
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_can_be_given_slots(name in ".*", slots in 1usize..) {
+            let text = format!("{name}={slots}");
+            prop_assert_eq!(queue_and_slots(&text).ok(), Some((name.as_str(), slots)));
+        }
+
+        #[test]
+        fn a_name_without_slots_is_itself(name in ".*[^0-9]") {
+            prop_assert_eq!(queue_and_slots(&name).ok(), Some((name.as_str(), 4)));
+        }
     }
 }
