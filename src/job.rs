@@ -213,8 +213,8 @@ impl NewJob {
         if self.max_attempts == 0 || self.max_attempts > i32::MAX as u32 {
             return Err(Error::invalid(format!("max_attempts must be 1 to {}", i32::MAX)));
         }
-        if self.timeout == Some(Duration::ZERO) {
-            return Err(Error::invalid("timeout must be longer than zero"));
+        if self.timeout.is_some_and(|timeout| timeout < Duration::from_micros(1)) {
+            return Err(Error::invalid("timeout must be a microsecond or longer"));
         }
         if self.tags.len() > 64 {
             return Err(Error::invalid(format!("a job has at most 64 tags, not {}", self.tags.len())));
@@ -368,7 +368,7 @@ mod tests {
             |job| job.unique_key = Some(String::new()),
             |job| job.key = Some("k".repeat(513)),
             |job| job.max_attempts = 0,
-            |job| job.timeout = Some(Duration::ZERO),
+            |job| job.timeout = Some(Duration::from_nanos(999)),
             |job| job.tags = vec![String::new(); 65],
             |job| job.tags = vec!["\0".into()],
         ];

@@ -226,8 +226,8 @@ impl WorkerBuilder {
         }
         for (place, (name, slots)) in self.queues.iter().enumerate() {
             check_name("queue", name)?;
-            if *slots == 0 || *slots > Semaphore::MAX_PERMITS {
-                return Err(Error::invalid(format!("queue {name:?} needs at least one slot")));
+            if !(1..=Semaphore::MAX_PERMITS).contains(slots) {
+                return Err(Error::invalid(format!("queue {name:?} cannot have {slots} slots")));
             }
             if self.queues[..place].iter().any(|(earlier, _)| earlier == name) {
                 return Err(Error::invalid(format!("queue {name:?} is given twice")));

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use serde_json::json;
+use reveille::NewJob;
+use serde_json::{Value, json};
 
-use crate::harness::{TestDatabase, database, eventually};
+use crate::harness::{TestDatabase, database, eventually, note};
 
 /// A worker process; killed with the test.
 struct Worker(Child);
@@ -61,6 +62,28 @@ async fn enqueue(database: &TestDatabase, call: &str) {
 
 async fn idle(database: &TestDatabase) {
     database.until("select count(*) = 0 from reveille.jobs").await;
+}
+
+#[tokio::test]
+async fn metadata_comes_through_as_it_is_or_kills_the_job() {
+    let (database, folder) = (database().await, Folder::new());
+    let exec = format!("printf '%s\\n' \"$REVEILLE_JOB_METADATA\" >>{}", folder.path("seen"));
+    let odd =
+        ["", "'\"`$(true)\\\\", "a\nb\tc", "-n", "%s%n", "\u{1f514}\u{202e}é", "\u{1}\u{7f}", &"x".repeat(100_000)];
+    for (place, odd) in odd.iter().chain([&"x".repeat(200_000).as_str()]).enumerate() {
+        let job = NewJob { metadata: json!({ *odd: place }).as_object().cloned(), ..NewJob::of(&note("x")).unwrap() };
+        reveille::enqueue(&database.database, &job).await.unwrap();
+    }
+    let _worker = work(&database, &exec, &[]);
+    idle(&database).await;
+    let seen = folder.read("seen");
+    let mut seen: Vec<Value> = seen.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    seen.sort_by_key(|metadata| metadata.as_object().unwrap().values().next().unwrap().as_u64());
+    let expected: Vec<Value> = odd.iter().enumerate().map(|(place, odd)| json!({ *odd: place })).collect();
+    assert_eq!(seen, expected);
+    let dead =
+        "select jsonb_build_array(reason, attempts, errors -> 0 ->> 'error' like '%metadata%') from reveille.dead_jobs";
+    assert_eq!(database.value(dead).await, json!(["permanent", 1, true]));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A handler that is a program.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,10 @@ impl Program {
     pub async fn run(self: Arc<Self>, context: Context) -> Outcome {
         match self.attempt(&context).await {
             Ok((status, error)) => self.judge(status, error),
+            // Nor will it be shorter at the next attempt.
+            Err(error) if error.kind() == ErrorKind::ArgumentListTooLong => {
+                Outcome::Dead("the job's metadata and tags are too long for a command's environment".into())
+            }
             Err(error) => Outcome::Fail(format!("cannot run the command: {error}")),
         }
     }
