@@ -55,7 +55,7 @@ pub struct DatabaseOptions {
 impl Database {
     /// Connect to a server and make sure that it answers.
     ///
-    /// `url` is a URL or a key-value string as libpq takes them (`sslmode` up to `verify-full`, several hosts, …). What it
+    /// `url` is a URL or a key-value string as libpq takes them (`sslmode` up to `verify-full`, several hosts of which the primary is used, …). What it
     /// leaves open comes from the `PG*` environment variables and `~/.pgpass`.
     ///
     /// # Errors

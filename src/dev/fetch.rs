@@ -118,8 +118,14 @@ fn client(program: &str) -> Command {
 }
 
 fn run(command: &mut Command, folder: &Path) -> Option<()> {
-    let status = command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    status.ok()?.success().then_some(())
+    let output = command.current_dir(folder).stdin(Stdio::null()).output().ok()?;
+    // 127: there is no such client.
+    if !output.status.success() && output.status.code() != Some(127) {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let error = said.lines().find(|line| line.to_ascii_lowercase().contains("error")).or(said.lines().last());
+        eprintln!("{}", error.unwrap_or("it could not be fetched"));
+    }
+    output.status.success().then_some(())
 }
 
 fn platform() -> Option<&'static str> {

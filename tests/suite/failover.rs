@@ -242,7 +242,8 @@ async fn sessions_on_a_server_that_takes_no_more_writes_are_given_up() {
         let admin = &admin;
         eventually(sql, async move || admin.query_one(sql, &[]).await.unwrap().get(0))
     };
-    sessions("select count(*) > 0 from pg_stat_activity where application_name = 'reveille worker'").await;
+    enqueue(&admin, &note("first")).await.unwrap();
+    assert_eq!(heard.next().await, "first");
     admin.batch_execute("alter system set default_transaction_read_only = on").await.unwrap();
     admin.batch_execute("select pg_reload_conf()").await.unwrap();
     sessions("select count(*) = 0 from pg_stat_activity where application_name = 'reveille worker'").await;

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod harness;
-mod proxy;
 mod steps;
 
 mod cli;
