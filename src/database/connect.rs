@@ -140,7 +140,7 @@ fn is_refusal(error: &tokio_postgres::Error) -> bool {
 
 /// `connect_timeout` for the whole of it, where tokio-postgres means the first packets only: a frozen server answers those.
 async fn in_time(place: &Config, tls: &Tls) -> Result<Opened, tokio_postgres::Error> {
-    let opening = place.connect(tls.clone());
+    let opening = place.connect(Tls::clone(tls));
     match place.get_connect_timeout() {
         Some(&patience) => match tokio::time::timeout(patience, opening).await {
             Ok(opened) => opened,

@@ -55,8 +55,8 @@ pub struct DatabaseOptions {
 impl Database {
     /// Connect to a server and make sure that it answers.
     ///
-    /// `url` is a URL or a key-value string as libpq takes them (`sslmode` up to `verify-full`, several hosts of which the primary is used, …). What it
-    /// leaves open comes from the `PG*` environment variables and `~/.pgpass`.
+    /// `url` is a URL or a key-value string as libpq takes them (`sslmode` up to `verify-full`, several hosts, of which
+    /// the one that takes writes is used, …). What it leaves open comes from the `PG*` environment variables and `~/.pgpass`.
     ///
     /// # Errors
     /// Invalid if the address makes no sense; unavailable if nobody answers there; denied if the login is refused.

@@ -435,7 +435,7 @@ fn holds(cases: u32, store: impl AsyncFn() -> Store) {
 
 #[test]
 fn memory_does_as_the_model_says() {
-    holds(64, Store::memory);
+    holds(256, Store::memory);
 }
 
 #[test]
