@@ -1,14 +1,15 @@
 //! Who is alive, who is dead, and who is only cut off.
 
+use std::collections::HashSet;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use reveille::dev::Network;
+use reveille::dev::{Network, Server};
 use reveille::driver::{Marks, WorkerInfo};
-use reveille::{Cancellation, Database, Driver, Postgres, State, enqueue};
+use reveille::{Cancellation, Database, Driver, Postgres, State, Worker, enqueue};
 use serde_json::json;
 
-use crate::harness::{Note, TestDatabase, Told, database, note, proxy, soon, start, teller, telling, worker};
+use crate::harness::{Note, TestDatabase, Told, client, database, note, proxy, soon, start, teller, telling, worker};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -123,4 +124,60 @@ async fn a_claim_that_is_never_answered_is_given_up_and_its_jobs_can_go_back() {
         database.value("select jsonb_build_array(reserved_by, attempts, failures) from reveille.jobs").await,
         json!([null, 1, 0])
     );
+}
+
+/// What all processes of a server are told.
+fn signal_server(server: &Server, signal: &str) {
+    let file = std::fs::read_to_string(server.data_dir().join("postmaster.pid")).unwrap();
+    let postmaster = file.lines().next().unwrap().to_owned();
+    let children = std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap();
+    let all: Vec<&str> = children.split_whitespace().chain([postmaster.as_str()]).collect();
+    assert!(Command::new("kill").arg(signal).args(all).status().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stands_still_is_nobodys_death() {
+    const DEAD_AFTER: Duration = Duration::from_secs(4);
+    async fn waits(note: Note, State(told): State<Told>, cancellation: Cancellation) -> Result<(), String> {
+        told.tell(note.text);
+        cancellation.cancelled().await;
+        told.tell("told to stop");
+        Err("told to stop".into())
+    }
+    let server = Server::start().unwrap();
+    let database = Database::connect(server.url("postgres")).await.unwrap();
+    database.migrate().await.unwrap();
+    let (told, mut heard) = telling();
+    let build = |queue: &str| {
+        let builder = Worker::builder(database.clone()).queue(queue, 1).heartbeat(Duration::from_millis(300));
+        builder.dead_after(DEAD_AFTER).state(told.clone()).handle(waits)
+    };
+    let workers = ["one", "two"].map(|queue| start(build(queue)));
+    let client = client(&server.url("postgres")).await;
+    for queue in ["one", "two"] {
+        enqueue(&client, &note(queue)).queue(queue).await.unwrap();
+        assert_eq!(heard.next().await, queue);
+    }
+    let ids = "select array_agg(id order by id)::text from reveille.workers";
+    let before: String = client.query_one(ids, &[]).await.unwrap().get(0);
+
+    signal_server(&server, "-STOP");
+    for _ in 0..2 {
+        assert_eq!(heard.next().await, "told to stop");
+    }
+    // How long the server stands still: for much longer than makes a worker dead.
+    tokio::time::sleep(DEAD_AFTER * 2).await;
+    signal_server(&server, "-CONT");
+    let mut again = HashSet::new();
+    while again.len() < 2 {
+        let told = heard.next().await;
+        again.extend((told != "told to stop").then_some(told));
+    }
+    assert_eq!(client.query_one(ids, &[]).await.unwrap().get::<_, String>(0), before);
+    let failed = "select count(*) from reveille.jobs where failures > 0 or errors is not null";
+    assert_eq!(client.query_one(failed, &[]).await.unwrap().get::<_, i64>(0), 0);
+    client.batch_execute("select reveille.cancel(id) from reveille.jobs").await.unwrap();
+    for worker in workers {
+        worker.stop().await;
+    }
 }
