@@ -203,7 +203,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// How often to say that this worker lives; default 3 s.
+    /// How often to say that this worker lives; default 1 s.
     pub fn heartbeat(mut self, interval: Duration) -> WorkerBuilder {
         self.options.heartbeat = interval;
         self

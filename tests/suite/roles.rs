@@ -72,6 +72,13 @@ impl Roles {
         }
     }
 
+    /// What the doctor says that one in this role may do.
+    async fn abilities(&self, role: &str) -> String {
+        let findings = self.database(role).await.doctor().examine().await.unwrap();
+        let found = findings.into_iter().find(|found| found.check == "roles").unwrap().finding;
+        found.split(';').next().unwrap().replace(&format!("{}_{role}_user may ", self.schema), "")
+    }
+
     async fn end(self) {
         for role in ["producer", "worker", "monitor", "admin"] {
             let schema = &self.schema;
@@ -152,6 +159,7 @@ async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
         )
         .await;
     roles.may_not("producer", &VIEWS).await;
+    assert_eq!(roles.abilities("producer").await, "enqueue");
     let driver = Postgres::new(producer).unwrap();
     let error = driver.claim(1, "default", 1, Marks::default()).await.unwrap_err();
     assert!(error.is_denied(), "{error}");
@@ -177,6 +185,7 @@ async fn a_worker_works_and_changes_no_settings() {
     worker.stop().await;
     let driver = Postgres::new(roles.database("worker").await).unwrap();
     driver.prune().await.unwrap();
+    assert_eq!(roles.abilities("worker").await, "enqueue, work");
     roles
         .may_not(
             "worker",
@@ -200,6 +209,7 @@ async fn a_monitor_reads_the_views_and_no_payload() {
     roles.may("monitor", &VIEWS).await;
     let stats = roles.database("monitor").await.admin().view("queue_stats").await.unwrap();
     assert_eq!(stats[0]["ready"], json!(1));
+    assert_eq!(roles.abilities("monitor").await, "look");
     roles
         .may_not(
             "monitor",

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use reveille::{Worker, enqueue};
+use reveille::dev::Server;
+use reveille::{Database, Worker, enqueue};
 
 use crate::harness::{client, database, eventually, note, start, teller};
 
@@ -168,4 +169,38 @@ async fn a_worker_needs_a_current_schema() {
     let worker = Worker::builder(database.database.clone()).state(told).handle(crate::harness::tell).build().unwrap();
     let error = worker.run_until(std::future::pending::<()>()).await.unwrap_err();
     assert!(error.is_schema_missing() && error.to_string().contains("reveille migrate"), "{error}");
+}
+
+/// Servers before 17 cannot be told to keep a small queue, and it takes 8 GB to fill theirs: there this only shows that commits notify.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_of_notifications_fails_no_enqueue() {
+    let version: i32 = {
+        let database = database().await;
+        database.value("select current_setting('server_version_num')::int").await.as_i64().unwrap() as i32
+    };
+    let mut options = Server::options();
+    if version >= 170_000 {
+        options = options.setting("max_notify_queue_pages", "64");
+    }
+    let server = options.start().unwrap();
+    let database = Database::connect(server.url("postgres")).await.unwrap();
+    database.migrate().await.unwrap();
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder.poll_interval(Duration::from_millis(100)));
+    let client = client(&server.url("postgres")).await;
+    eventually("the worker sleeps", async || {
+        client.query_one("select exists (select from reveille.sleepers)", &[]).await.unwrap().get(0)
+    })
+    .await;
+    // Somebody listens and is stuck in a transaction: the queue is kept back to its start.
+    let stuck = crate::harness::client(&server.url("postgres")).await;
+    stuck.batch_execute("listen anything; begin; select 1").await.unwrap();
+    let fill = "select count(pg_notify('other', repeat('x', 7000) || n)) from generate_series(1, 20) as n";
+    let mut refused = None;
+    while refused.is_none() && version >= 170_000 {
+        refused = client.batch_execute(fill).await.err();
+    }
+    enqueue(&database, &note("x")).await.unwrap();
+    assert_eq!(heard.next().await, "x");
+    worker.stop().await;
 }
