@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use tokio_postgres::GenericClient;
 
 use crate::database::Database;
+use crate::database::connect::has_met_pooler;
 use crate::database::copy::copy;
 use crate::database::insert::{Insert, enqueued};
 use crate::database::schema::Schema;
@@ -50,13 +51,16 @@ macro_rules! insert_unnamed {
     )+};
 }
 
-/// Clients of deadpool-postgres keep theirs prepared.
+/// Clients of deadpool-postgres keep theirs prepared, unless this process has met a pooler.
 macro_rules! insert_prepared {
     ($($client:ty),+) => {$(
         impl Executor for $client {
             fn insert<'a>(&'a self, schema: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
                 async move {
                     let Some(insert) = Insert::of(&Schema::new(schema)?, jobs) else { return Ok(Vec::new()) };
+                    if has_met_pooler() {
+                        return enqueued(self.query_typed(&insert.sql, &insert.typed()).await);
+                    }
                     let (types, params) = insert.prepared();
                     let rows = async { self.query(&self.prepare_typed_cached(&insert.sql, &types).await?, &params).await };
                     enqueued(rows.await)
@@ -76,15 +80,7 @@ insert_prepared!(deadpool_postgres::Client, deadpool_postgres::Transaction<'_>);
 
 impl Executor for Database {
     fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
-        async move {
-            let client = self.client().await?;
-            // A statement that is prepared in a session that is only lent may be gone at its next use.
-            match self.is_pooled() {
-                true => (**client).insert(self.schema().name(), jobs).await,
-                false => client.insert(self.schema().name(), jobs).await,
-            }
-        }
-        .boxed()
+        async move { self.client().await?.insert(self.schema().name(), jobs).await }.boxed()
     }
 
     fn copy<'a>(&'a self, _: &'a str, jobs: &'a mut Jobs<'_>) -> BoxFuture<'a, Result<u64>> {

@@ -36,7 +36,7 @@ impl Listener {
                 Ok(()) => {}
                 Err(error) if error.is_deaf() => {
                     self.bells.give_up_hearing();
-                    tracing::warn!(%error, "new jobs are found by polling only; give a listen URL that leads past the pooler");
+                    tracing::warn!(%error, "new jobs are found by polling only");
                     tokio::time::sleep(TRY_AGAIN).await;
                 }
                 Err(error) => {

@@ -1,6 +1,7 @@
 //! Opening connections, each to the first of the address's hosts that will do.
 
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -156,24 +157,38 @@ const MARK: (&str, &str) = ("reveille.session", "own");
 /// What poolers refuse such a setting with: protocol violation (PgBouncer), feature not supported, invalid or unknown parameter.
 const REFUSALS: [&str; 4] = ["08P01", "0A000", "22023", "42704"];
 
+/// Whether any address of this process has led through a pooler.
+static MET_POOLER: AtomicBool = AtomicBool::new(false);
+
+/// Whether what is prepared in a session may be gone at its next use: a client does not tell where it leads.
+pub(crate) fn has_met_pooler() -> bool {
+    MET_POOLER.load(Ordering::Relaxed)
+}
+
 /// Whether a pooler stands between, by whether a session starts with the settings that were asked for: poolers refuse or ignore
 /// those that they do not know, since they lend sessions that have started before.
 ///
 /// # Errors
 /// If nobody answers there, or the login is refused.
 pub(crate) async fn is_pooled(address: &Address) -> Result<bool> {
+    let pooled = !starts_with_settings(address).await?;
+    MET_POOLER.fetch_or(pooled, Ordering::Relaxed);
+    Ok(pooled)
+}
+
+async fn starts_with_settings(address: &Address) -> Result<bool> {
     let (name, value) = MARK;
     let tls = address.security().connector()?;
     let failed = |error| Error::database(&format!("connect to {}", address.describe()), error);
     let (client, connection) = match first(address.with_setting(name, value).hosts(), &tls).await {
         Err(error) if error.code().is_some_and(|code| REFUSALS.contains(&code.code())) => {
             drop(first(address.hosts(), &tls).await.map_err(failed)?);
-            return Ok(true);
+            return Ok(false);
         }
         opened => opened.map_err(failed)?,
     };
     tokio::spawn(connection);
     let ask = client.query_typed_one("select current_setting('reveille.session', true)", &[]);
     let marked: Option<String> = ask.await.map_err(|error| Error::database("connect", error))?.get(0);
-    Ok(marked.as_deref() != Some(value))
+    Ok(marked.as_deref() == Some(value))
 }

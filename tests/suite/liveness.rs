@@ -181,3 +181,19 @@ async fn a_server_that_stands_still_is_nobodys_death() {
         worker.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_lingers_does_not_keep_the_next_from_vouching() {
+    let database = database().await;
+    let driver = Postgres::new(database.database.clone()).unwrap();
+    let info = WorkerInfo { id: 7, host: "test".into(), pid: 1, queues: vec!["default".into()], slots: 1 };
+    driver.register(&info).await.unwrap();
+    let lingering = driver.listen(7).await.unwrap();
+    let next = driver.listen(7).await.unwrap();
+    drop(lingering);
+    let vouching = "select count(*) = 1 from pg_locks where locktype = 'advisory' and objid = 7
+        and database = (select oid from pg_database where datname = current_database())";
+    database.until(vouching).await;
+    drop(next);
+    database.until(&vouching.replace("= 1", "= 0")).await;
+}

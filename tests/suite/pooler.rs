@@ -134,17 +134,35 @@ async fn everything_works_through_a_transaction_pooler_and_nothing_of_it_stays_i
     enqueue(&database, &note("unique")).unique_key("k").await.unwrap();
     enqueue_all(&database, [&note("many"), &note("fails")]).await.unwrap();
     copy_all(&database, &[note("copied")]).await.unwrap();
+    let mut client_of_pool = database.client().await.unwrap();
+    for text in ["in a pool's transaction", "in a pool's next"] {
+        let tx = client_of_pool.transaction().await.unwrap();
+        enqueue(&tx, &note(text)).await.unwrap();
+        tx.commit().await.unwrap();
+    }
     let mut plain = client(&pooler.address()).await;
     let tx = plain.transaction().await.unwrap();
     enqueue(&tx, &note("in a transaction")).await.unwrap();
     tx.commit().await.unwrap();
     let mut told: Vec<String> = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..8 {
         told.push(heard.next().await);
     }
     told.sort();
-    assert_eq!(told, ["alone", "copied", "fails", "in a transaction", "many", "unique"]);
-    behind.until("select count(*) = 6 from reveille.finished_jobs").await;
+    assert_eq!(
+        told,
+        [
+            "alone",
+            "copied",
+            "fails",
+            "in a pool's next",
+            "in a pool's transaction",
+            "in a transaction",
+            "many",
+            "unique"
+        ]
+    );
+    behind.until("select count(*) = 8 from reveille.finished_jobs").await;
 
     let late = enqueue(&database, &note("late")).delay(Duration::from_secs(3600)).await.unwrap().id;
     let admin = database.admin();

@@ -383,9 +383,10 @@ async fn a_cancel_reaches_a_worker_that_does_not_listen_by_its_heartbeat() {
         Err("stopped".into())
     }
     let (told, mut heard) = telling();
+    // It is there when the worker first looks, which it does once an hour.
+    let id = enqueue(&database.database, &note("x")).await.unwrap().id;
     let deaf = worker(&database).listen(false).heartbeat(Duration::from_millis(50)).state(told).handle(waits);
     let worker = start(deaf);
-    let id = enqueue(&database.database, &note("x")).await.unwrap().id;
     assert_eq!(heard.next().await, "started");
     database.run(&format!("select reveille.cancel({id})")).await;
     ended(&database, id).await;

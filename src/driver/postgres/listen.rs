@@ -193,7 +193,7 @@ fn closed() -> Error {
 }
 
 fn deaf() -> Error {
-    Error::deaf("listen: the pooler does not pass notifications on")
+    Error::deaf("listen: the pooler does not pass notifications on; give a listen URL that leads past it")
 }
 
 fn unheard() -> Error {

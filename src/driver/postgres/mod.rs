@@ -121,10 +121,7 @@ impl Driver for Postgres {
         boxed(async {
             let schema = self.database.schema().name();
             let client = self.sessions.client().await?;
-            match self.database.is_pooled() {
-                true => (**client).insert(schema, jobs).await,
-                false => client.insert(schema, jobs).await,
-            }
+            client.insert(schema, jobs).await
         })
     }
 
