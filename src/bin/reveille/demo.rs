@@ -11,6 +11,7 @@ use reveille::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio_postgres::types::Type;
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::Connection;
@@ -207,19 +208,18 @@ impl Demo {
 async fn send(database: &Database, stage: &Stage) -> Result<Vec<i64>, Failure> {
     let mut ids = Vec::new();
     let mut client = database.client().await?;
-    let failed = |error: tokio_postgres::Error| Failure::Error(format!("demo: {error}"));
 
     // Beside the row that it is about, in one transaction; what is rolled back never runs.
     for (user_id, stays) in [(1, true), (2, true), (3, false)] {
-        let tx = client.transaction().await.map_err(failed)?;
-        tx.batch_execute("create temporary table users (id bigint) on commit drop").await.map_err(failed)?;
-        tx.execute("insert into users values ($1)", &[&user_id]).await.map_err(failed)?;
+        let tx = client.transaction().await?;
+        tx.batch_execute("create temporary table users (id bigint) on commit drop").await?;
+        tx.query_typed("insert into users values ($1)", &[(&user_id, Type::INT8)]).await?;
         let job = enqueue(&tx, &Welcome { user_id }).await?;
         if stays {
-            tx.commit().await.map_err(failed)?;
+            tx.commit().await?;
             ids.push(job.id);
         } else {
-            tx.rollback().await.map_err(failed)?;
+            tx.rollback().await?;
         }
     }
 
@@ -235,7 +235,7 @@ async fn send(database: &Database, stage: &Stage) -> Result<Vec<i64>, Failure> {
         union all select 'demo', 'report', '{\"month\": \"May\"}'
         returning id";
     let plain = plain.replace("reveille.", &format!("{}.", database.schema_name()));
-    ids.extend(client.query(&plain, &[]).await.map_err(failed)?.iter().map(|row| row.get::<_, i64>("id")));
+    ids.extend(client.query_typed(&plain, &[]).await?.iter().map(|row| row.get::<_, i64>("id")));
 
     for card in ["stolen", "expired"] {
         ids.push(enqueue(database, &Charge { card: card.into() }).await?.id);
@@ -245,7 +245,7 @@ async fn send(database: &Database, stage: &Stage) -> Result<Vec<i64>, Failure> {
     // One by one, as web requests come, when the rush is over: these show how soon a job starts.
     let rush = "select exists (select from reveille.jobs where kind = 'thumbnail')";
     let rush = rush.replace("reveille.", &format!("{}.", database.schema_name()));
-    while client.query_one(&rush, &[]).await.map_err(failed)?.get(0) && stage.began.elapsed() < DEADLINE {
+    while client.query_typed_one(&rush, &[]).await?.get(0) && stage.began.elapsed() < DEADLINE {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     for image in 0..200 {
@@ -271,7 +271,8 @@ impl Counts {
             from (select true as finished, failures from reveille.finished_jobs where id = any ($1)
                 union all select false, failures from reveille.dead_jobs where id = any ($1)) as ended";
         let sql = sql.replace("reveille.", &format!("{}.", database.schema_name()));
-        let row = database.client().await?.query_one(&sql, &[&ids]).await.map_err(|error| format!("demo: {error}"))?;
+        // Unnamed, as all statements of this command: it may be shown through a pooler.
+        let row = database.client().await?.query_typed_one(&sql, &[(&ids, Type::INT8_ARRAY)]).await?;
         let [finished, dead, failures] = [0, 1, 2].map(|column| row.get::<_, i64>(column) as u64);
         Ok(Counts { finished, dead, failures })
     }

@@ -102,6 +102,13 @@ impl From<reveille::Error> for Failure {
     }
 }
 
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Failure {
+        let told = error.as_db_error().map(|told| told.message().to_owned());
+        Failure::Error(told.unwrap_or_else(|| error.to_string()))
+    }
+}
+
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
         // Whoever read our output has had enough.

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 
 use crate::connection::Connection;
 use crate::figures::{percentile, rounded};
-use crate::{Failure, Outcome, output};
+use crate::{Outcome, output};
 
 pub use workers::BenchWorker;
 
@@ -102,12 +102,5 @@ fn percentiles(figures: &mut Figures, prefix: &str, mut milliseconds: Vec<f64>) 
     milliseconds.sort_by(f64::total_cmp);
     for (name, percent) in [("p50_ms", 50), ("p95_ms", 95), ("p99_ms", 99), ("max_ms", 100)] {
         figures.insert(format!("{prefix}{name}"), rounded(percentile(&milliseconds, percent)));
-    }
-}
-
-impl From<tokio_postgres::Error> for Failure {
-    fn from(error: tokio_postgres::Error) -> Failure {
-        let told = error.as_db_error().map(|told| told.message().to_owned());
-        Failure::Error(format!("bench: {}", told.unwrap_or_else(|| error.to_string())))
     }
 }
