@@ -107,7 +107,9 @@ impl Server {
         self.command("keep")?;
         let (url, folder) = (self.url("postgres"), self.folder.clone());
         let shown = folder.display();
-        let stop_command = format!("kill -QUIT $(head -n 1 {shown}/data/postmaster.pid); sleep 1; rm -rf {shown}");
+        let stop_command = format!(
+            "pid=$(head -n 1 {shown}/data/postmaster.pid); kill -QUIT $pid; while kill -0 $pid; do sleep 0.1; done 2>/dev/null; rm -rf {shown}"
+        );
         Ok(Kept { url, folder, stop_command })
     }
 

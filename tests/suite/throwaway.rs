@@ -52,7 +52,7 @@ fn a_setting_that_the_server_refuses_is_one_clear_error() {
     assert!(error.contains("no_such_setting") && !error.contains('\n'), "{error}");
 }
 
-/// Runs a command's demo until its server is up, and returns the server's folder.
+/// The folders of all servers that there are.
 fn server_folders() -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten().map(|entry| entry.path());
     entries
@@ -60,8 +60,8 @@ fn server_folders() -> Vec<std::path::PathBuf> {
         .collect()
 }
 
-#[tokio::test]
-async fn a_server_whose_parent_is_killed_leaves_nothing() {
+/// Starts a demo, does something to its server's main process, kills the demo, and waits until nothing is left.
+async fn kill_the_parent(then: impl Fn(&str)) {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_reveille"))
         .arg("demo")
         .env_remove("DATABASE_URL")
@@ -77,9 +77,20 @@ async fn a_server_whose_parent_is_killed_leaves_nothing() {
     })
     .await;
     let folder = folder().unwrap();
+    then(std::fs::read_to_string(folder.join("data/postmaster.pid")).unwrap().lines().next().unwrap());
     demo.kill().unwrap();
     demo.wait().unwrap();
     eventually("nothing is left of it", async || !folder.exists() && !somebody_uses(&folder)).await;
+}
+
+#[tokio::test]
+async fn a_server_whose_parent_is_killed_leaves_nothing() {
+    kill_the_parent(|_| {}).await;
+}
+
+#[tokio::test]
+async fn a_frozen_server_whose_parent_is_killed_leaves_nothing() {
+    kill_the_parent(|pid| assert!(Command::new("kill").args(["-STOP", pid]).status().unwrap().success())).await;
 }
 
 #[tokio::test]
