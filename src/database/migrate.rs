@@ -1,9 +1,10 @@
 //! Creating Reveille's tables and bringing them up to date.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use refinery::{Migration, Runner};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::address::Address;
 use super::connect;
@@ -11,18 +12,23 @@ use super::schema::Schema;
 use crate::error::{Error, Result};
 
 /// The files of `migrations/`, oldest first. A released one is never edited.
-pub(crate) const MIGRATIONS: [(&str, &str); 3] = [
+pub(crate) const MIGRATIONS: [(&str, &str); 4] = [
     ("V1__tables", include_str!("../../migrations/V1__tables.sql")),
     ("V2__functions", include_str!("../../migrations/V2__functions.sql")),
     ("V3__views", include_str!("../../migrations/V3__views.sql")),
+    ("V4__quiet_sleepers", include_str!("../../migrations/V4__quiet_sleepers.sql")),
 ];
 
 /// How long to wait for another process that migrates before looking again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// What each migration's transaction begins with: names that are not qualified are the server's own, and it takes the time that
-/// it takes.
-const BEGINNING: &str = "set local search_path = pg_catalog; set local statement_timeout = 0;\n";
+/// What each migration's transaction begins with: names that are not qualified are the server's own, it takes the time that it
+/// takes, and while it waits for a lock, the workers that wait behind it do so for a moment only.
+const BEGINNING: &str =
+    "set local search_path = pg_catalog; set local statement_timeout = 0; set local lock_timeout = '1s';\n";
+
+/// How long to try anew where the tables are in use, and the rest between two tries, in which workers get on.
+const IN_USE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_millis(200));
 
 /// The version of the schema that this program works with.
 pub(crate) const CURRENT: i32 = MIGRATIONS.len() as i32;
@@ -71,9 +77,41 @@ pub(crate) async fn migrate(address: &Address, schema: &Schema) -> Result<Vec<St
         let create = format!("create schema {}", schema.name());
         client.batch_execute(&create).await.map_err(|error| Error::database(&what(), error))?;
     }
-    let report = runner(schema)?.run_async(&mut client).await.map_err(|error| failed(&what(), error))?;
+    let applied = apply(&mut client, schema, &what()).await?;
     keeper.batch_execute("commit").await.map_err(|error| Error::database(&what(), error))?;
-    Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+    Ok(applied)
+}
+
+/// Runs what is missing, one transaction a migration. One that running workers are in the way of, or that is in theirs, is tried again.
+async fn apply(client: &mut Client, schema: &Schema, what: &str) -> Result<Vec<String>> {
+    let (patience, rest) = IN_USE;
+    let (runner, began, mut applied) = (runner(schema)?, Instant::now(), Vec::new());
+    loop {
+        match runner.run_async(client).await {
+            Ok(report) => {
+                applied.extend(report.applied_migrations().iter().map(ToString::to_string));
+                return Ok(applied);
+            }
+            Err(error) if is_in_use(&error) && began.elapsed() < patience => {
+                let done = error.report().into_iter().flat_map(|report| report.applied_migrations());
+                applied.extend(done.map(ToString::to_string));
+                tokio::time::sleep(rest).await;
+            }
+            Err(error) => return Err(failed(what, error)),
+        }
+    }
+}
+
+/// Whether a migration came to nothing because of locks that others hold or wait for.
+fn is_in_use(error: &refinery::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<tokio_postgres::Error>() {
+            return matches!(error.code(), Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::T_R_DEADLOCK_DETECTED));
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Tries to begin a transaction that holds the lock. Who waits for it lets go of his session, which may be one of few.

@@ -181,6 +181,16 @@ impl Drop for TestDatabase {
     }
 }
 
+/// The names of all migrations, oldest first.
+pub fn migrations() -> Vec<String> {
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap();
+    let mut names: Vec<_> =
+        files.map(|file| file.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    let version = |name: &String| name[1..name.find('_').unwrap()].parse::<u32>().unwrap();
+    names.sort_by_key(version);
+    names
+}
+
 /// Claims due jobs of the queue `default`.
 pub async fn claim(driver: &dyn Driver, worker: i64, limit: usize) -> Vec<ReservedJob> {
     driver.claim(worker, "default", limit, Marks::default()).await.expect("the claim is answered").jobs

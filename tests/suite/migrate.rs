@@ -8,7 +8,9 @@ use reveille::{Database, State, enqueue};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::harness::{Note, Told, database, empty_database, note, start, telling, worker};
+use crate::harness::{
+    Note, TestDatabase, Told, database, empty_database, migrations, note, soon, start, telling, worker,
+};
 
 #[tokio::test]
 async fn many_processes_can_migrate_at_once() {
@@ -19,7 +21,7 @@ async fn many_processes_can_migrate_at_once() {
     });
     let mut applied: Vec<usize> = futures::future::join_all(migrating).await.into_iter().map(|n| n.unwrap()).collect();
     applied.sort_unstable();
-    assert_eq!(applied, [0, 0, 0, 0, 0, 3], "one did it all, the others found it done");
+    assert_eq!(applied, [0, 0, 0, 0, 0, migrations().len()], "one did it all, the others found it done");
 }
 
 #[tokio::test]
@@ -34,7 +36,7 @@ async fn migrating_a_current_schema_takes_no_lock() {
 async fn the_history_of_migrations_is_our_own() {
     let database = database().await;
     let rows = database.value("select jsonb_agg(version order by version) from reveille.schema_history").await;
-    assert_eq!(rows, json!([1, 2, 3]));
+    assert_eq!(rows, json!((1..=migrations().len()).collect::<Vec<_>>()));
     assert_eq!(database.value("select to_regclass('public.refinery_schema_history')").await, json!(null));
 }
 
@@ -45,12 +47,15 @@ async fn a_missing_an_older_and_a_newer_schema_are_told_apart() {
 
     let database = database().await;
     assert!(database.check().await.is_ok());
-    database.run("delete from reveille.schema_history where version = 3").await;
+    let last = "(select max(version) from reveille.schema_history)";
+    database.run(&format!("create table last as select * from reveille.schema_history where version = {last}")).await;
+    database.run(&format!("delete from reveille.schema_history where version = {last}")).await;
     let older = database.check().await.unwrap_err();
     assert!(older.is_schema_mismatch() && older.to_string().contains("reveille migrate"), "{older}");
 
-    let newer = "insert into reveille.schema_history (version, name, applied_on, checksum)
-        values (3, 'views', '2026-01-01T00:00:00Z', '1'), (99, 'future', '2026-01-01T00:00:00Z', '1')";
+    let newer = "insert into reveille.schema_history select * from last;
+        insert into reveille.schema_history (version, name, applied_on, checksum)
+        values (99, 'future', '2026-01-01T00:00:00Z', '1')";
     database.run(newer).await;
     for newer in [database.check().await.unwrap_err(), database.migrate().await.unwrap_err()] {
         assert!(newer.is_schema_mismatch() && newer.to_string().contains("newer version of the program"), "{newer}");
@@ -61,13 +66,59 @@ async fn a_missing_an_older_and_a_newer_schema_are_told_apart() {
 async fn two_schemas_live_side_by_side() {
     let database = database().await;
     let other = Database::options(Some(database.address.clone())).schema("other").connect().await.unwrap();
-    assert_eq!(other.migrate().await.unwrap().len(), 3);
+    assert_eq!(other.migrate().await.unwrap(), migrations());
     database.run("select other.enqueue(kind => 'k')").await;
     let stats = "select jsonb_build_array((select count(*) from other.queue_stats), (select count(*) from reveille.queue_stats))";
     assert_eq!(database.value(stats).await, json!([1, 0]));
     let strangers =
         "select count(*) from pg_proc where pronamespace = 'other'::regnamespace and prosrc like '%reveille.%'";
     assert_eq!(database.value(strangers).await, 0);
+}
+
+/// A database as a program left it that knew only the first three migrations.
+async fn older_database() -> TestDatabase {
+    let (older, current) = (empty_database().await, database().await);
+    let sql = migrations_sql("reveille").unwrap();
+    older.run(sql.split(&format!("-- {}", migrations()[3])).next().unwrap()).await;
+    let history = "select jsonb_agg(schema_history) from reveille.schema_history where version <= 3";
+    let history = current.value(history).await;
+    older
+        .run(&format!(
+            "create table reveille.schema_history (version int primary key, name varchar, applied_on varchar, checksum varchar);
+            insert into reveille.schema_history select * from jsonb_populate_recordset(null::reveille.schema_history, '{history}')"
+        ))
+        .await;
+    older
+}
+
+#[tokio::test]
+async fn an_upgrade_waits_for_who_is_at_work_and_loses_no_job() {
+    let database = older_database().await;
+    let jobs = "insert into reveille.jobs (kind, payload) select 'note', jsonb_build_object('text', n::text) from generate_series(1, 3) as n;
+        insert into reveille.workers (id, host, pid, version, queues, slots) values (7, 'h', 1, '0.0.1', '{default}', 1);
+        update reveille.jobs set reserved_at = now(), reserved_by = 7, attempts = 1 where id = 2";
+    database.run(jobs).await;
+    assert!(database.check().await.unwrap_err().is_schema_mismatch());
+
+    let at_work = database.client().await;
+    at_work.batch_execute("begin; select from reveille.jobs; select from reveille.sleepers").await.unwrap();
+    let upgrading = tokio::spawn({
+        let database = database.database.clone();
+        async move { database.migrate().await.unwrap() }
+    });
+    let waits = "select exists (select from pg_locks where not granted and mode = 'AccessExclusiveLock')";
+    database.until(waits).await;
+    database.until(&format!("select not ({waits})")).await;
+    assert!(!upgrading.is_finished(), "it lets go for a moment, so that workers get on, and tries again");
+    at_work.batch_execute("commit").await.unwrap();
+    assert_eq!(soon("the upgrade is done", upgrading).await.unwrap(), migrations()[3..]);
+
+    // The old worker has died meanwhile.
+    database.run("delete from reveille.workers").await;
+    async fn done(_: Note) {}
+    let running = start(worker(&database).handle(done));
+    database.until("select count(*) = 3 from reveille.finished_jobs").await;
+    running.stop().await;
 }
 
 #[tokio::test]
@@ -107,12 +158,11 @@ async fn a_worker_goes_on_beside_a_newer_schema_and_none_of_its_version_starts()
         started.sort();
         assert_eq!(started, [round, "fails"]);
         if round == "before" {
-            // With both in flight.
-            let newer = "alter table reveille.jobs add column future text;
-                alter table reveille.dead_jobs add column future text;
-                alter table reveille.finished_jobs add column future text;
-                alter table reveille.workers add column future text;
-                insert into reveille.schema_history (version, name, applied_on, checksum)
+            // With both in flight. One table a transaction, so that no worker and it can wait for each other.
+            for table in ["jobs", "dead_jobs", "finished_jobs", "workers"] {
+                database.run(&format!("alter table reveille.{table} add column future text")).await;
+            }
+            let newer = "insert into reveille.schema_history (version, name, applied_on, checksum)
                 select max(version) + 1, 'future', '2026-01-01T00:00:00Z', '1' from reveille.schema_history";
             database.run(newer).await;
         }

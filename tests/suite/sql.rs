@@ -276,6 +276,19 @@ async fn bells_can_be_silenced_by_transaction_and_by_queue() {
 }
 
 #[tokio::test]
+async fn a_queues_bell_is_off_for_who_slept_before_and_who_goes_to_sleep_after() {
+    let database = database().await;
+    sleeper(&database, &["q"]).await;
+    let job = "insert into reveille.jobs (kind, queue) values ('k', 'q')";
+    let (off, on) = ("update reveille.queues set bell = false", "update reveille.queues set bell = true");
+    let asleep_anew = "delete from reveille.sleepers; insert into reveille.sleepers (queue, worker) values ('q', 1)";
+    assert_eq!(bells(&database, &["insert into reveille.queues (name) values ('q')", job]).await, ["q"]);
+    assert!(bells(&database, &[off, job, asleep_anew, job]).await.is_empty());
+    assert_eq!(bells(&database, &[on, job]).await, ["q"], "who went to sleep when it was off");
+    assert_eq!(bells(&database, &[off, "delete from reveille.queues", job]).await, ["q"], "without a row it is on");
+}
+
+#[tokio::test]
 async fn a_hostile_search_path_changes_nothing() {
     let database = database().await;
     let hostile = "create schema evil;
