@@ -37,10 +37,13 @@ pub mod admin;
 pub mod doctor;
 pub mod worker;
 
+mod crew;
 pub mod drain;
 
 #[cfg(feature = "dev")]
 pub mod dev;
+
+pub mod guide;
 
 pub use database::Database;
 pub use driver::{Driver, Memory, Postgres};

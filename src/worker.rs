@@ -1,40 +1,22 @@
-//! The worker: puts the parts together and runs them from start to shutdown.
+//! The worker: what it is built of.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, RwLock, Semaphore, mpsc};
-use tokio::task::JoinHandle;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::attempt::Attempts;
-use crate::backoff::Backoff;
-use crate::claim::{Claimer, UnderWay};
 use crate::driver::{Driver, IntoDriver, WorkerInfo};
 use crate::error::{Error, Result};
 use crate::extract::{Context, States};
 use crate::handler::{Handler, Handlers};
 use crate::held::Held;
 use crate::job::check_name;
-use crate::lease::{Lease, random_id};
-use crate::listener::Listener;
-use crate::look::Claims;
-use crate::marks::LowWater;
+use crate::lease::random_id;
 use crate::outcome::IntoOutcome;
 use crate::retry::RetryPolicy;
-use crate::settle::Settler;
-use crate::sleeper::{Sleeper, State};
-use crate::slots::Slots;
-use crate::upkeep;
-use crate::wake::Bells;
-
-/// How long handlers have to end after they were told to at the end of the grace period.
-const LAST_MOMENT: Duration = Duration::from_secs(1);
-/// How long a shutdown tries to record what has ended.
-const LAST_SETTLEMENTS: Duration = Duration::from_secs(10);
 
 /// A process's worker: claims due jobs of its queues and runs their handlers.
 ///
@@ -64,10 +46,10 @@ pub struct Worker {
 }
 
 pub(crate) struct Options {
-    poll_interval: Duration,
-    listen: bool,
+    pub(crate) poll_interval: Duration,
+    pub(crate) listen: bool,
     timeout: Option<Duration>,
-    grace: Duration,
+    pub(crate) grace: Duration,
     pub(crate) heartbeat: Duration,
     dead_after: Duration,
 }
@@ -105,21 +87,6 @@ impl Worker {
                 dead_after: Duration::from_secs(30),
             },
         }
-    }
-
-    /// Work until `shutdown` completes, then shut down gracefully: claim nothing more, let handlers finish for the grace
-    /// period, tell the rest to stop, record what has ended, and give back what has not, at no cost to it.
-    ///
-    /// Once it works, no failure of the database ends it: it tries again until the database is back.
-    ///
-    /// # Errors
-    /// If it cannot start: the database cannot be reached, or its schema is missing or not this program's.
-    pub async fn run_until(self, shutdown: impl Future) -> Result<()> {
-        self.driver.check().await?;
-        let crew = Crew::start(self).await?;
-        shutdown.await;
-        crew.shut_down().await;
-        Ok(())
     }
 
     /// What it says of itself, under a new id.
@@ -241,155 +208,6 @@ impl WorkerBuilder {
             states: Arc::new(self.states),
             options: self.options,
         })
-    }
-}
-
-/// A worker's parts at work.
-struct Crew {
-    driver: Arc<dyn Driver>,
-    id: Arc<AtomicI64>,
-    held: Arc<Held>,
-    attempts: Arc<Attempts>,
-    running: TaskTracker,
-    stopping: Arc<AtomicBool>,
-    stop_claiming: CancellationToken,
-    claimers: Vec<JoinHandle<()>>,
-    settler: JoinHandle<()>,
-    helpers: Vec<JoinHandle<()>>,
-    heartbeat: crate::lease::Heartbeat,
-    grace: Duration,
-}
-
-impl Crew {
-    async fn start(worker: Worker) -> Result<Crew> {
-        let info = worker.info();
-        let held = Arc::new(Held::default());
-        let attempts = Arc::new(worker.attempts(&held));
-        let Worker { driver, queues, options, .. } = worker;
-        driver.register(&info).await?;
-        tracing::info!(worker = info.id, queues = ?queues, "worker started");
-
-        let id = Arc::new(AtomicI64::new(info.id));
-        let stopping = Arc::new(AtomicBool::new(false));
-        let bells = Arc::new(Bells::new(queues.iter().map(|(name, _)| name.as_str())));
-        let sharing = Arc::new(AtomicUsize::new(0));
-        let (anew, unsure) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let heartbeat = Lease {
-            bells: Arc::clone(&bells),
-            driver: Arc::clone(&driver),
-            worker: info,
-            id: Arc::clone(&id),
-            held: Arc::clone(&held),
-            anew: Arc::clone(&anew),
-            unsure: Arc::clone(&unsure),
-            sharing: Arc::clone(&sharing),
-            stopping: Arc::clone(&stopping),
-            interval: options.heartbeat,
-            dead_after: options.dead_after(),
-        }
-        .keep()?;
-
-        // No slot is free before its ending is in here, so that what is not settled stays bounded.
-        let (endings, inbox) = mpsc::channel(1024);
-        let settler = Settler { driver: Arc::clone(&driver), held: Arc::clone(&held), inbox };
-        let running = TaskTracker::new();
-        let claims = Arc::new(Claims {
-            driver: Arc::clone(&driver),
-            worker: Arc::clone(&id),
-            under_way: Arc::new(RwLock::new(())),
-            unsure,
-        });
-
-        let mut helpers = vec![tokio::spawn(upkeep::run(Arc::clone(&claims), Arc::clone(&held)))];
-        if options.listen {
-            let listener = Listener {
-                driver: Arc::clone(&driver),
-                bells: Arc::clone(&bells),
-                held: Arc::clone(&held),
-                worker: Arc::clone(&id),
-                anew,
-            };
-            helpers.push(tokio::spawn(listener.run()));
-        }
-        let stop_claiming = CancellationToken::new();
-        let claimers = queues.into_iter().map(|(queue, slots)| {
-            let queue: Arc<str> = queue.into();
-            let sleeper = Sleeper {
-                driver: Arc::clone(&driver),
-                worker: Arc::clone(&id),
-                queue: Arc::clone(&queue),
-                sharing: Arc::clone(&sharing),
-                wake: bells.wake(&queue, options.poll_interval, options.listen),
-                state: State::new(),
-                backoff: Backoff::new("arm the bell"),
-            };
-            let claimer = Claimer {
-                claims: Arc::clone(&claims),
-                slots: Slots::new(slots, Arc::clone(&attempts), endings.clone(), running.clone(), Arc::clone(&sharing)),
-                low_water: LowWater::default(),
-                queue,
-                sleeper,
-                sharing: Arc::clone(&sharing),
-                stop: stop_claiming.clone(),
-                under_way: UnderWay::default(),
-            };
-            tokio::spawn(claimer.run())
-        });
-        Ok(Crew {
-            claimers: claimers.collect(),
-            settler: tokio::spawn(settler.run()),
-            grace: options.grace,
-            driver,
-            id,
-            held,
-            attempts,
-            running,
-            stopping,
-            stop_claiming,
-            helpers,
-            heartbeat,
-        })
-    }
-
-    async fn shut_down(self) {
-        tracing::info!(grace = ?self.grace, "shutting down");
-        self.stopping.store(true, Ordering::Relaxed);
-        self.stop_claiming.cancel();
-        futures::future::join_all(self.claimers).await;
-
-        let running = &self.running;
-        running.close();
-        if tokio::time::timeout(self.grace, running.wait()).await.is_err() {
-            tracing::warn!(jobs = running.len(), "the grace period is over; telling handlers to stop");
-            self.held.stop_all();
-            if tokio::time::timeout(LAST_MOMENT, running.wait()).await.is_err() {
-                tracing::warn!(jobs = running.len(), "giving back what does not stop");
-                self.attempts.give_up.cancel();
-                // A handler that never yields cannot be stopped; what it holds is given back without it.
-                let _ = tokio::time::timeout(LAST_MOMENT, running.wait()).await;
-            }
-        }
-        self.helpers.iter().for_each(JoinHandle::abort);
-        if tokio::time::timeout(LAST_SETTLEMENTS, self.settler).await.is_err() {
-            tracing::warn!("cannot record everything that has ended; other workers will run it again");
-        }
-        leave(&*self.driver, self.id.load(Ordering::Acquire)).await;
-        // Joining the heartbeat's thread blocks for no longer than it takes to notice.
-        drop(self.heartbeat);
-        tracing::info!("worker stopped");
-    }
-}
-
-/// Gives back what is still held, and takes leave.
-async fn leave(driver: &dyn Driver, id: i64) {
-    let leaving = async {
-        driver.release_strays(id, &[]).await?;
-        driver.leave(id).await
-    };
-    match tokio::time::timeout(LAST_SETTLEMENTS, leaving).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "cannot take leave; other workers will notice"),
-        Err(_) => tracing::warn!("cannot take leave in time; other workers will notice"),
     }
 }
 
