@@ -11,7 +11,8 @@
 --
 -- A row a job; one row with null for id if there is none. next_due_seconds, where fewer than the limit were claimed: in how
 -- many seconds the next job is due; not positive if one is due that somebody else has locked for the moment. looked_at: the
--- time by which all that is due was looked at; null if nothing was looked at.
+-- time by which all that is due was looked at; null if nothing was looked at. limited: what limits the queue has (see
+-- sql/claim_limited.sql and sql/claim_by_key.sql, which are for these); null if none.
 with due as materialized (
     select found.place
     from unnest('{0,1,2,3}'::smallint[], $4::timestamptz[], $5::bigint[]) as level (priority, available_at, id)
@@ -25,7 +26,7 @@ with due as materialized (
         for update skip locked
     ) as found
     where exists (select from reveille.workers where workers.id = $3)
-        and not exists (select from reveille.queues where queues.name = $1 and queues.paused_at is not null)
+        and not exists (select from reveille.queues where queues.name = $1 and (queues.paused_at is not null or queues.limited is not null))
     limit $2
 ), claimed as (
     update reveille.jobs
@@ -46,9 +47,10 @@ with due as materialized (
         min(extract(epoch from first.available_at - clock_timestamp()))::double precision as next_due_seconds,
         case
             when exists (select from reveille.workers where workers.id = $3)
-                and not exists (select from reveille.queues where queues.name = $1 and queues.paused_at is not null)
+                and not exists (select from reveille.queues where queues.name = $1 and (queues.paused_at is not null or queues.limited is not null))
             then now()
-        end as looked_at
+        end as looked_at,
+        (select queues.limited from reveille.queues where queues.name = $1) as limited
     from unnest('{0,1,2,3}'::smallint[], $4::timestamptz[], $5::bigint[]) as level (priority, available_at, id)
     cross join lateral (
         select jobs.available_at
@@ -60,7 +62,7 @@ with due as materialized (
         limit 1
     ) as first
     where (select count(*) from due) < $2
-        and not exists (select from reveille.queues where queues.name = $1 and queues.paused_at is not null)
+        and not exists (select from reveille.queues where queues.name = $1 and (queues.paused_at is not null or queues.limited is not null))
 )
-select claimed.*, waiting.next_due_seconds, waiting.looked_at
+select claimed.*, waiting.next_due_seconds, waiting.looked_at, waiting.limited
 from waiting left join claimed on true

@@ -22,4 +22,9 @@ with ended as (
     from ended
     where ended.queue <> all (array(select queues.name from reveille.queues where queues.retention = interval '0'))
 )
-select pg_current_xact_id()::text as transaction from ended
+select pg_current_xact_id()::text as transaction
+from ended
+cross join (
+    -- Where limits are kept, another one may start.
+    select case when bool_or(limited) then reveille.ring(array_agg(queue)) end from ended
+) as rung

@@ -15,6 +15,9 @@ expected (name, made_by) as (
         ('jobs_pkey', 'alter table reveille.jobs add primary key (id)'),
         ('jobs_claim', 'create index concurrently jobs_claim on reveille.jobs (queue, priority, available_at, id) where reserved_at is null'),
         ('jobs_reserved', 'create index concurrently jobs_reserved on reveille.jobs (reserved_by) where reserved_at is not null'),
+        ('jobs_limited', 'create index concurrently jobs_limited on reveille.jobs (queue, key) where limited and reserved_at is not null'),
+        ('jobs_turn', 'create index concurrently jobs_turn on reveille.jobs (queue, key, priority, available_at, id) where reserved_at is null and key is not null'),
+        ('jobs_order', 'create index concurrently jobs_order on reveille.jobs (queue, key, id) where key is not null'),
         ('jobs_failing', 'create index concurrently jobs_failing on reveille.jobs (id) where failures > 0'),
         ('jobs_unique', 'create unique index concurrently jobs_unique on reveille.jobs (kind, unique_key) where unique_key is not null'),
         ('dead_jobs_pkey', 'alter table reveille.dead_jobs add primary key (id)'),
@@ -22,6 +25,7 @@ expected (name, made_by) as (
         ('finished_jobs_id', 'create index finished_jobs_id on reveille.finished_jobs (id)'),
         ('queues_pkey', 'alter table reveille.queues add primary key (name)'),
         ('workers_pkey', 'alter table reveille.workers add primary key (id)'),
+        ('rates_pkey', 'alter table reveille.rates add primary key (queue, key)'),
         ('sleepers_pkey', 'alter table reveille.sleepers add primary key (queue, worker)'),
         ('counters_pkey', 'alter table reveille.counters add primary key (queue, started_at, worker)'),
         ('counters_started_at', 'create index concurrently counters_started_at on reveille.counters (started_at)')

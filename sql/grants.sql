@@ -37,14 +37,14 @@ grant select on reveille.sleepers to reveille_producer, reveille_admin;
 grant select (name, bell) on reveille.queues to reveille_producer;
 
 grant select, insert, update, delete
-    on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.workers, reveille.sleepers, reveille.counters
+    on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.workers, reveille.sleepers, reveille.counters, reveille.rates
     to reveille_worker;
 grant select on reveille.queues to reveille_worker;
 grant execute on function reveille.ring(text[]), reveille.truncate_finished_jobs() to reveille_worker, reveille_admin;
 
 grant select
     on reveille.known_queues, reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,
-        reveille.worker_status, reveille.throughput
+        reveille.worker_status, reveille.throughput, reveille.queue_limits
     to reveille_monitor, reveille_admin;
 -- For the estimates of queue_stats: the planner's statistics show only what one may read.
 grant select (queue, available_at) on reveille.jobs to reveille_monitor;

@@ -1,5 +1,5 @@
 -- Upkeep: empty the partitions of the history that are past every retention; fold the counters older than 5 minutes into
--- a row a queue and minute, and forget those older than 7 days. One worker at a time; nobody waits.
+-- a row a queue and minute, and forget those older than 7 days; forget rates that are paid for. One worker at a time; nobody waits.
 with mine as materialized (
     select pg_try_advisory_xact_lock(hashtextextended('reveille.prune', 0)) as granted
 ), old as (
@@ -11,6 +11,10 @@ with mine as materialized (
     delete from reveille.counters
     using mine
     where mine.granted and started_at < now() - interval '7 days' and worker = 0
+), paid as (
+    delete from reveille.rates
+    using mine
+    where mine.granted and next_at < now() - interval '1 minute'
 ), folded as (
     insert into reveille.counters as counters (
         queue, started_at, worker, completed, failed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds

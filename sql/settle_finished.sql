@@ -45,4 +45,9 @@ with ending as (
         run_seconds = counters.run_seconds + excluded.run_seconds,
         max_run_seconds = greatest(counters.max_run_seconds, excluded.max_run_seconds)
 )
-select id from ended
+select ended.id
+from ended
+cross join (
+    -- Where limits are kept, another one may start.
+    select case when bool_or(limited) then reveille.ring(array_agg(distinct queue) filter (where limited)) end from ended
+) as rung

@@ -31,15 +31,65 @@ pub struct Filter {
     pub state: Option<String>,
 }
 
-/// Settings of a queue to change.
+/// Settings of a queue to change: `None` leaves one as it is, `Some(None)` puts it back to its default, which for a limit is
+/// that there is none.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct QueueSettings {
-    /// How long its finished jobs are kept, at most 30 days; `Some(None)`: back to the default of one day.
+    /// How long its finished jobs are kept, at most 30 days; default one day.
     pub retention: Option<Option<Duration>>,
     /// Whether it starts no jobs.
     pub paused: Option<bool>,
     /// Whether enqueuing rings the bell.
     pub bell: Option<bool>,
+    /// At most so many of its jobs run at once, all workers together.
+    pub max_running: Option<Option<u32>>,
+    /// At most so many of its jobs with the same key run at once.
+    pub max_running_per_key: Option<Option<u32>>,
+    /// Whether its jobs with the same key run one at a time, in the order in which they were enqueued.
+    pub ordered: Option<bool>,
+    /// At most so many of its jobs start in each rate period.
+    pub rate_limit: Option<Option<u32>>,
+    /// What the rates are for, a millisecond to 30 days; default one second.
+    pub rate_period: Option<Option<Duration>>,
+    /// How many may start at once after a rest; default 1.
+    pub rate_burst: Option<Option<u32>>,
+    /// At most so many of its jobs with the same key start in each rate period.
+    pub rate_per_key: Option<Option<u32>>,
+}
+
+const MONTH: Duration = Duration::from_secs(30 * 86_400);
+
+impl QueueSettings {
+    /// Those to change, by the names of their columns; that it is paused is no column.
+    fn columns(&self) -> Result<Map<String, Value>> {
+        if self.retention.flatten().is_some_and(|retention| retention > MONTH) {
+            return Err(Error::invalid("retention must be 30 days at most"));
+        }
+        if self.rate_period.flatten().is_some_and(|period| !(Duration::from_millis(1)..=MONTH).contains(&period)) {
+            return Err(Error::invalid("rate_period must be a millisecond to 30 days"));
+        }
+        let mut columns = Map::new();
+        for (name, flag) in [("bell", self.bell), ("ordered", self.ordered)] {
+            columns.extend(flag.map(|flag| (name.into(), flag.into())));
+        }
+        for (name, time) in [("retention", self.retention), ("rate_period", self.rate_period)] {
+            columns.extend(time.map(|time| (name.into(), time.map(|time| time.as_secs_f64()).into())));
+        }
+        let limits = [
+            ("max_running", self.max_running),
+            ("max_running_per_key", self.max_running_per_key),
+            ("rate_limit", self.rate_limit),
+            ("rate_burst", self.rate_burst),
+            ("rate_per_key", self.rate_per_key),
+        ];
+        for (name, limit) in limits {
+            if limit.flatten().is_some_and(|limit| !(1..=i32::MAX as u32).contains(&limit)) {
+                return Err(Error::invalid(format!("{name} must be 1 to {}; to stop a queue, pause it", i32::MAX)));
+            }
+            columns.extend(limit.map(|limit| (name.into(), limit.into())));
+        }
+        Ok(columns)
+    }
 }
 
 /// What became of a batch of dead jobs.
@@ -64,7 +114,7 @@ impl Database {
 
 impl Admin {
     /// The rows of a view of Reveille's: `queue_stats`, `running_jobs`, `failing_jobs`, `dead_jobs_overview`,
-    /// `worker_status`, `throughput`.
+    /// `worker_status`, `throughput`, `queue_limits`.
     ///
     /// # Errors
     /// Invalid for any other name.
@@ -81,6 +131,7 @@ impl Admin {
             "worker_status" => {
                 "select to_jsonb(worker_status) as record from reveille.worker_status order by started_at"
             }
+            "queue_limits" => "select to_jsonb(queue_limits) as record from reveille.queue_limits order by queue",
             "throughput" => {
                 "select to_jsonb(throughput) as record from reveille.throughput order by minute desc, queue"
             }
@@ -147,19 +198,16 @@ impl Admin {
         self.query("resume a queue", "select reveille.resume($1)", &[(&queue, Type::TEXT)]).await.map(drop)
     }
 
-    /// Change settings of a queue.
+    /// Change settings of a queue; all workers go by them from their next claim on.
     ///
     /// # Errors
-    /// Invalid for a bad name or a retention of more than 30 days.
+    /// Invalid for a bad name or a setting that is out of its range.
     pub async fn set_queue(&self, queue: &str, settings: QueueSettings) -> Result<()> {
         check_name("queue", queue)?;
-        if settings.retention.flatten().is_some_and(|retention| retention > Duration::from_secs(30 * 86_400)) {
-            return Err(Error::invalid("retention must be 30 days at most"));
-        }
-        if settings.retention.is_some() || settings.bell.is_some() {
-            let retention = settings.retention.map(|retention| retention.map_or(-1.0, |kept| kept.as_secs_f64()));
-            let params: [(&(dyn ToSql + Sync), Type); 3] =
-                [(&queue, Type::TEXT), (&retention, Type::FLOAT8), (&settings.bell, Type::BOOL)];
+        let columns = settings.columns()?;
+        if !columns.is_empty() {
+            let columns = Value::from(columns);
+            let params: [(&(dyn ToSql + Sync), Type); 2] = [(&queue, Type::TEXT), (&columns, Type::JSONB)];
             self.query("set a queue", include_str!("../sql/set_queue.sql"), &params).await?;
         }
         match settings.paused {

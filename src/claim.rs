@@ -117,6 +117,7 @@ impl Claimer {
         let found = look.end().await?;
         self.low_water.learn(start, &found.claimed, wanted, found.took);
         let count = found.claimed.jobs.len();
+        self.slots.limited = found.claimed.limited;
         if count >= wanted {
             let room = self.slots.room_beside(count);
             self.under_way.next = (room > 0).then(|| self.look(room).in_background());

@@ -33,6 +33,8 @@ pub(crate) struct Slots {
     count: usize,
     free: Arc<Semaphore>,
     pace: Pace,
+    /// The queue has limits, for which what is claimed counts: nothing is claimed ahead.
+    pub(crate) limited: bool,
     /// How many other workers work the same queues.
     sharing: Arc<AtomicUsize>,
 }
@@ -54,7 +56,16 @@ impl Slots {
         sharing: Arc<AtomicUsize>,
     ) -> Slots {
         let ahead = Arc::new(Ahead { jobs: Mutex::default(), started: Notify::new(), endings });
-        Slots { attempts, running, ahead, count, free: Arc::new(Semaphore::new(count)), pace: Pace::new(), sharing }
+        Slots {
+            attempts,
+            running,
+            ahead,
+            count,
+            free: Arc::new(Semaphore::new(count)),
+            pace: Pace::new(),
+            limited: false,
+            sharing,
+        }
     }
 
     /// Waits until more jobs can be taken, and when many can soon, a moment longer; returns how many.
@@ -86,6 +97,9 @@ impl Slots {
 
     /// How many jobs to claim beyond the slots.
     fn most_ahead(&self) -> usize {
+        if self.limited {
+            return 0;
+        }
         let (time, longest) = AHEAD;
         let workers = u32::try_from(self.sharing.load(Ordering::Relaxed) + 1).unwrap_or(u32::MAX);
         self.pace.ahead(self.count, time.saturating_mul(workers).min(longest))

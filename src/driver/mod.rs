@@ -121,8 +121,11 @@ pub struct Claimed {
     /// How long until the next job is due that lies above the marks, if fewer came than were asked for: zero if one is due
     /// that somebody else has locked for the moment.
     pub due_in: Option<Duration>,
-    /// By the store's clock, when it looked; `None` if it did not look: the queue is paused, or the worker unknown.
+    /// By the store's clock, when it looked; `None` if it did not look at all that is due: the queue is paused or has limits, or the
+    /// worker is unknown.
     pub looked_at: Option<SystemTime>,
+    /// The queue has limits: what is claimed counts for them, so nothing is to be claimed ahead.
+    pub limited: bool,
 }
 
 /// Something under way, such as a transaction, that may make work possible without a signal.

@@ -255,7 +255,7 @@ async fn queue_set_changes_only_what_it_names() {
     assert_eq!(set(&["retention=0"]).code, 0);
     assert_eq!(database.value(row).await, json!(["00:00:00", false, false]));
     set(&["retention=31days"]).refused(&["30 days"]);
-    set(&["colour=red"]).refused(&["unknown setting", "retention, paused or bell"]);
+    set(&["colour=red"]).refused(&["unknown setting", "retention, paused, bell", "rate_limit"]);
     set(&["paused=perhaps"]).refused(&["true or false"]);
     set(&["paused"]).refused(&["KEY=VALUE"]);
 }

@@ -14,6 +14,7 @@ mod exec;
 mod failover;
 mod fence;
 mod layers;
+mod limits;
 mod liveness;
 mod looks;
 mod migrate;

@@ -206,8 +206,8 @@ async fn constraints_keep_bad_rows_out() {
 #[tokio::test]
 async fn a_setting_that_nobody_keeps_cannot_be_set() {
     let database = database().await;
-    let refusal = database.refusal("insert into reveille.queues (name, max_running) values ('q', 5)").await;
-    assert!(refusal.contains("limits_are_not_enforced_yet"), "{refusal}");
+    let refusal = database.refusal("insert into reveille.queues (name, max_running) values ('q', 0)").await;
+    assert!(refusal.contains("limits_are_positive"), "{refusal}");
     let refusal = database.refusal("insert into reveille.queues (name, retention) values ('q', '31 days')").await;
     assert!(refusal.contains("retention_is_0_to_30_days"), "{refusal}");
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use reveille::admin::QueueSettings;
 
@@ -30,14 +32,48 @@ impl Resume {
 
 #[derive(Subcommand)]
 pub enum Queue {
-    /// Change settings of a queue: retention=12h (0 to 30days, or default), paused=true|false, bell=true|false.
+    /// Change settings of a queue.
+    ///
+    /// retention=12h (0 to 30days), paused=true|false, bell=true|false; and its limits, kept by all workers together: max_running=5,
+    /// max_running_per_key=1, ordered=true|false (one at a time of a key, in order), rate_limit=100, rate_period=1s, rate_burst=10,
+    /// rate_per_key=5. Each can be put back by =default.
     Set(Set),
+    /// The queues that have limits, and how far these are used.
+    Limits(Limits),
+}
+
+#[derive(Args)]
+pub struct Limits {
+    /// Print one JSON object a queue.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Limits {
+    async fn run(self, connection: &Connection) -> Outcome {
+        let limits = connection.database().await?.admin().view("queue_limits").await?;
+        let columns = [
+            "queue",
+            "max_running",
+            "running",
+            "max_running_per_key",
+            "ordered",
+            "most_running_per_key",
+            "rate_limit",
+            "rate_period",
+            "rate_burst",
+            "rate_per_key",
+        ];
+        Ok(output::print(&limits, &columns, self.json)?)
+    }
 }
 
 impl Queue {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        let Queue::Set(set) = self;
-        set.run(connection).await
+        match self {
+            Queue::Set(set) => set.run(connection).await,
+            Queue::Limits(limits) => limits.run(connection).await,
+        }
     }
 }
 
@@ -56,26 +92,55 @@ impl Set {
     }
 }
 
-fn parse(settings: &[String]) -> Result<QueueSettings, Failure> {
+const SETTINGS: &str = "retention, paused, bell, max_running, max_running_per_key, ordered, rate_limit, rate_period, rate_burst or rate_per_key";
+
+/// Settings as they are written: `key=value`.
+pub fn parse(settings: &[String]) -> Result<QueueSettings, Failure> {
     let mut parsed = QueueSettings::default();
     for setting in settings {
         let (key, value) = setting.split_once('=').ok_or_else(|| format!("{setting:?} is not KEY=VALUE"))?;
         match key {
-            "retention" if value == "default" => parsed.retention = Some(None),
-            "retention" => {
-                parsed.retention = Some(Some(duration(value).map_err(|error| format!("retention: {error}"))?))
-            }
-            "paused" => parsed.paused = Some(yes_or_no(key, value)?),
-            "bell" => parsed.bell = Some(yes_or_no(key, value)?),
-            _ => return Err(format!("unknown setting {key:?}; use retention, paused or bell").into()),
+            "retention" => parsed.retention = Some(time(key, value)?),
+            "rate_period" => parsed.rate_period = Some(time(key, value)?),
+            "paused" => parsed.paused = Some(yes_or_no(key, value, false)?),
+            "bell" => parsed.bell = Some(yes_or_no(key, value, true)?),
+            "ordered" => parsed.ordered = Some(yes_or_no(key, value, false)?),
+            "max_running" => parsed.max_running = Some(count(key, value)?),
+            "max_running_per_key" => parsed.max_running_per_key = Some(count(key, value)?),
+            "rate_limit" => parsed.rate_limit = Some(count(key, value)?),
+            "rate_burst" => parsed.rate_burst = Some(count(key, value)?),
+            "rate_per_key" => parsed.rate_per_key = Some(count(key, value)?),
+            _ => return Err(format!("unknown setting {key:?}; use {SETTINGS}").into()),
         }
     }
     Ok(parsed)
 }
 
-fn yes_or_no(key: &str, value: &str) -> Result<bool, Failure> {
-    value.parse().map_err(|_| format!("{key} must be true or false, not {value:?}").into())
+fn time(key: &str, value: &str) -> Result<Option<Duration>, Failure> {
+    match value {
+        DEFAULT => Ok(None),
+        value => Ok(Some(duration(value).map_err(|error| format!("{key}: {error}"))?)),
+    }
 }
+
+fn count(key: &str, value: &str) -> Result<Option<u32>, Failure> {
+    match value {
+        DEFAULT => Ok(None),
+        value => {
+            value.parse().map(Some).map_err(|_| format!("{key} must be a number or default, not {value:?}").into())
+        }
+    }
+}
+
+fn yes_or_no(key: &str, value: &str, default: bool) -> Result<bool, Failure> {
+    match value {
+        DEFAULT => Ok(default),
+        value => value.parse().map_err(|_| format!("{key} must be true, false or default, not {value:?}").into()),
+    }
+}
+
+/// What puts a setting back.
+const DEFAULT: &str = "default";
 
 #[derive(Args)]
 pub struct Prune {}
@@ -108,9 +173,17 @@ mod tests {
         }
 
         #[test]
-        fn others_are_refused(setting in "(retention|paused|bell|[a-z]*)=?.*") {
-            let known = ["retention=", "paused=", "bell="].iter().any(|key| setting.starts_with(key));
+        fn others_are_refused(setting in "(retention|paused|bell|ordered|rate_limit|max_running|[a-z_]*)=?.*") {
+            let known = setting.split_once('=').is_some_and(|(key, _)| SETTINGS.split([',', ' ']).any(|known| known == key));
             prop_assert!(known || parse(&[setting]).is_err());
+        }
+
+        #[test]
+        fn limits_are_numbers_or_put_back(limit: u32, text in "[a-z]{1,6}") {
+            let read = |value: &str| parse(&[format!("max_running={value}")]).ok().map(|read| read.max_running);
+            prop_assert_eq!(read(&limit.to_string()), Some(Some(Some(limit))));
+            prop_assert_eq!(read("default"), Some(Some(None)));
+            prop_assert_eq!(read(&text), None);
         }
     }
 }

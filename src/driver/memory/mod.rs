@@ -165,7 +165,7 @@ impl Driver for Memory {
         let mut store = self.store();
         let jobs = store.claim(worker, queue, limit);
         let due_in = if jobs.len() < limit { store.due_in(queue) } else { None };
-        done(Claimed { jobs, due_in, looked_at: None })
+        done(Claimed { jobs, due_in, looked_at: None, limited: false })
     }
 
     /// Whoever listens is told of everything, and nothing is under way between two calls.

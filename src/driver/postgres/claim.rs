@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio_postgres::Row;
 use tokio_postgres::types::{Timestamp, Type};
 
+use super::limited::{self, Kind};
 use super::session::Params;
 use super::{Postgres, SLOW_ANSWER_WITHIN};
 use crate::driver::{Claimed, Mark, Marks};
@@ -31,6 +32,7 @@ mod column {
     pub const CANCEL_REQUESTED: usize = 14;
     pub const NEXT_DUE_SECONDS: usize = 15;
     pub const LOOKED_AT: usize = 16;
+    pub const LIMITED: usize = 17;
 }
 
 /// The marks as parameters: due times, and ids.
@@ -67,7 +69,40 @@ impl Patience {
 /// How long a claim may take at first.
 const CLAIM_WITHIN: Duration = Duration::from_secs(5);
 
+/// Claims in the way that the queue's limits ask for. Which they are is remembered from the last claim, and said by each.
 pub(super) async fn claim(driver: &Postgres, worker: i64, queue: &str, limit: usize, from: Marks) -> Result<Claimed> {
+    let mut known = driver.limits.kind(queue);
+    loop {
+        let (patience, began) = (driver.claim_within.get(), Instant::now());
+        let rows = match known {
+            None => claim_freely(driver, patience, worker, queue, limit, from).await,
+            Some(Kind::Queue) => limited::claim(driver, patience, worker, queue, limit).await,
+            Some(Kind::Key) => limited::claim_by_key(driver, patience, worker, queue, limit).await,
+        };
+        driver.claim_within.learn(patience, began.elapsed());
+        let rows = rows?;
+        let actual = rows.first().and_then(|row| Kind::named(row.get(column::LIMITED)));
+        if actual == known {
+            let mut claimed = claimed(&rows, queue, worker)?;
+            claimed.limited = known.is_some();
+            if known == Some(Kind::Key) {
+                driver.limits.learn(queue, &rows, &mut claimed, began.elapsed());
+            }
+            return Ok(claimed);
+        }
+        driver.limits.set(queue, actual);
+        known = actual;
+    }
+}
+
+async fn claim_freely(
+    driver: &Postgres,
+    patience: Duration,
+    worker: i64,
+    queue: &str,
+    limit: usize,
+    from: Marks,
+) -> Result<Vec<Row>> {
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
     let Places(times, ids) = Places::of(from);
     let (times, ids) = (times.as_slice(), ids.as_slice());
@@ -78,12 +113,12 @@ pub(super) async fn claim(driver: &Postgres, worker: i64, queue: &str, limit: us
         (&times, Type::TIMESTAMPTZ_ARRAY),
         (&ids, Type::INT8_ARRAY),
     ];
-    let (patience, began) = (driver.claim_within.get(), Instant::now());
-    let rows = driver.sessions.query(patience, "claim jobs", &driver.statements.claim, params).await;
-    driver.claim_within.learn(patience, began.elapsed());
-    let rows = rows?;
+    driver.sessions.query(patience, "claim jobs", &driver.statements.claim, params).await
+}
+
+fn claimed(rows: &[Row], queue: &str, worker: i64) -> Result<Claimed> {
     let mut claimed = Claimed::default();
-    for row in &rows {
+    for row in rows {
         let seconds: Option<f64> = row.get(column::NEXT_DUE_SECONDS);
         claimed.due_in = seconds.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX));
         claimed.looked_at = row.get(column::LOOKED_AT);

@@ -18,6 +18,7 @@ use crate::executor::{Executor, Jobs};
 use crate::job::{Enqueued, NewJob, Reservation};
 
 mod claim;
+mod limited;
 mod listen;
 mod session;
 mod settle;
@@ -40,6 +41,7 @@ pub struct Postgres {
     sessions: Sessions,
     /// How long a claim may take.
     claim_within: claim::Patience,
+    limits: limited::Limits,
     /// The heartbeat's connection, opened in the heartbeat's own runtime.
     heart: Mutex<Option<Heart>>,
 }
@@ -54,6 +56,7 @@ impl Postgres {
             statements: Statements::new(database.schema()),
             sessions: Sessions::new(&database, false)?,
             claim_within: claim::Patience::default(),
+            limits: limited::Limits::default(),
             heart: Mutex::new(None),
             database,
         })

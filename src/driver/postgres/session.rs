@@ -4,6 +4,7 @@
 //! transaction and belongs to others afterwards: there each statement goes unnamed, in a transaction with the settings, all in one
 //! round trip.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,20 +77,93 @@ impl Sessions {
         let client = self.client().await?;
         let answer = async {
             match &self.begin {
-                Some(begin) => in_transaction(&client, begin, sql, params).await,
+                Some(begin) => in_transaction(&client, begin, None, (sql, params)).await,
+                None => prepared(&client, (sql, params)).await?.query(&client).await,
+            }
+        };
+        patiently(patience, what, answer).await.map_err(|failed| failed.of(client))
+    }
+
+    /// Runs a statement in the transaction of another one, whose lock it needs; otherwise as [`Sessions::query`]. What the
+    /// statement reads was committed after the lock was had.
+    pub(super) async fn query_locked(
+        &self,
+        patience: Duration,
+        what: &str,
+        lock: Statement<'_>,
+        statement: Statement<'_>,
+    ) -> Result<Vec<Row>> {
+        let client = self.client().await?;
+        let answer = async {
+            match &self.begin {
+                Some(begin) => in_transaction(&client, begin, Some(lock), statement).await,
                 None => {
-                    let (values, types): (Vec<_>, Vec<_>) = params.iter().cloned().unzip();
-                    client.query(&client.prepare_typed_cached(sql, &types).await?, &values).await
+                    let (lock, statement) = (prepared(&client, lock).await?, prepared(&client, statement).await?);
+                    let (begun, locked, rows, committed) = futures::join!(
+                        client.batch_execute("begin"),
+                        lock.query(&client),
+                        statement.query(&client),
+                        client.batch_execute("commit")
+                    );
+                    (begun?, locked?);
+                    let rows = rows?;
+                    committed.map(|()| rows)
                 }
             }
         };
-        match tokio::time::timeout(patience, answer).await {
-            Ok(answer) => answer.map_err(|error| Error::database(what, error)),
-            Err(_) => {
-                // It may be cut off without a sign of it.
+        patiently(patience, what, answer).await.map_err(|failed| failed.of(client))
+    }
+}
+
+/// A statement with its parameters.
+pub(super) type Statement<'a> = (&'a str, &'a Params<'a>);
+
+/// A statement that the session knows, with its parameters.
+struct Prepared<'a> {
+    statement: tokio_postgres::Statement,
+    values: Vec<&'a (dyn ToSql + Sync)>,
+}
+
+impl Prepared<'_> {
+    async fn query(&self, client: &Object) -> Result<Vec<Row>, tokio_postgres::Error> {
+        client.query(&self.statement, &self.values).await
+    }
+}
+
+async fn prepared<'a>(client: &Object, (sql, params): Statement<'a>) -> Result<Prepared<'a>, tokio_postgres::Error> {
+    let (values, types): (Vec<_>, Vec<_>) = params.iter().cloned().unzip();
+    Ok(Prepared { statement: client.prepare_typed_cached(sql, &types).await?, values })
+}
+
+/// Why there is no answer.
+enum Failed {
+    Refused(Error),
+    Silent(Error),
+}
+
+impl Failed {
+    /// A session that is silent may be cut off without a sign of it, so it is given up.
+    fn of(self, client: Object) -> Error {
+        match self {
+            Failed::Refused(error) => error,
+            Failed::Silent(error) => {
                 drop(Object::take(client));
-                Err(Error::unavailable(format!("{what}: the server did not answer within {patience:?}")))
+                error
             }
+        }
+    }
+}
+
+async fn patiently(
+    patience: Duration,
+    what: &str,
+    answer: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>,
+) -> Result<Vec<Row>, Failed> {
+    match tokio::time::timeout(patience, answer).await {
+        Ok(answer) => answer.map_err(|error| Failed::Refused(Error::database(what, error))),
+        Err(_) => {
+            let error = format!("{what}: the server did not answer within {patience:?}");
+            Err(Failed::Silent(Error::unavailable(error)))
         }
     }
 }
@@ -116,7 +190,7 @@ impl Heart {
 
     pub(super) async fn query(&self, sql: &str, params: &Params<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
         match &self.begin {
-            Some(begin) => in_transaction(&self.client, begin, sql, params).await,
+            Some(begin) => in_transaction(&self.client, begin, None, (sql, params)).await,
             None => self.client.query_typed(sql, params).await,
         }
     }
@@ -144,17 +218,26 @@ fn settings(database: &Database, particular: &[&str]) -> (String, Option<Arc<str
     }
 }
 
-/// Three messages sent at once.
+/// All messages sent at once.
 async fn in_transaction(
     client: &Client,
     begin: &str,
-    sql: &str,
-    params: &Params<'_>,
+    lock: Option<Statement<'_>>,
+    (sql, params): Statement<'_>,
 ) -> Result<Vec<Row>, tokio_postgres::Error> {
-    let (begun, rows, committed) =
-        futures::join!(client.batch_execute(begin), client.query_typed(sql, params), client.batch_execute("commit"));
-    begun?;
+    let lock = async {
+        match lock {
+            Some((sql, params)) => client.query_typed(sql, params).await.map(drop),
+            None => Ok(()),
+        }
+    };
+    let (begun, locked, rows, committed) = futures::join!(
+        client.batch_execute(begin),
+        lock,
+        client.query_typed(sql, params),
+        client.batch_execute("commit")
+    );
+    (begun?, locked?);
     let rows = rows?;
-    committed?;
-    Ok(rows)
+    committed.map(|()| rows)
 }

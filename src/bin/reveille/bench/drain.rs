@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use reveille::admin::QueueSettings;
 use serde_json::Value;
 
 use super::stage::{QUEUE, Stage, Work};
@@ -25,6 +26,12 @@ pub struct Drain {
     /// Whether finished jobs are kept.
     #[arg(long, value_enum, default_value = "on")]
     history: Switch,
+    /// How many keys the jobs have in turn; 0: none.
+    #[arg(long, default_value_t = 0)]
+    keys: u32,
+    /// Limits of the queue, as of `reveille queue set`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -43,10 +50,11 @@ impl Drain {
         let naive = raw::naive(stage, (jobs / 20).clamp(1, 10_000)).await?;
         stage.empty().await?;
         if self.history == Switch::Off {
-            let sql = "insert into reveille.queues (name, retention) values ('bench', '0') on conflict do nothing";
-            stage.run(sql).await?;
+            let none = QueueSettings { retention: Some(Some(Duration::ZERO)), ..QueueSettings::default() };
+            stage.database.admin().set_queue(QUEUE, none).await?;
         }
-        stage.fill(QUEUE, jobs).await?;
+        stage.database.admin().set_queue(QUEUE, crate::queue::parse(&self.settings)?).await?;
+        stage.fill_with_keys(QUEUE, jobs, self.keys as usize).await?;
 
         let client = stage.client().await?;
         // All are at rest, with their connections made, before the first job may start.

@@ -71,18 +71,29 @@ impl Stage {
 
     /// Enqueues no-op jobs.
     pub async fn fill(&self, queue: &str, jobs: usize) -> Result<(), Failure> {
-        self.fill_quietly(queue, jobs).await?;
+        self.fill_with_keys(queue, jobs, 0).await
+    }
+
+    /// The same with so many keys in turn.
+    pub async fn fill_with_keys(&self, queue: &str, jobs: usize, keys: usize) -> Result<(), Failure> {
+        self.send(queue, jobs, keys).await?;
         self.run("vacuum analyze reveille.jobs").await
     }
 
-    /// The same, leaving the table as it is.
+    /// The same without keys, leaving the table as it is.
     pub async fn fill_quietly(&self, queue: &str, jobs: usize) -> Result<(), Failure> {
+        self.send(queue, jobs, 0).await
+    }
+
+    async fn send(&self, queue: &str, jobs: usize, keys: usize) -> Result<(), Failure> {
         let job = NewJob { queue: queue.into(), ..NewJob::new(KIND, Payload::encode(&())?) };
-        let mut left = jobs;
-        while left > 0 {
-            let batch = left.min(FILL);
-            enqueue_all(&self.database, &vec![job.clone(); batch]).await?;
-            left -= batch;
+        let mut sent = 0;
+        while sent < jobs {
+            let batch = sent..jobs.min(sent + FILL);
+            let key = |n: usize| n.checked_rem(keys).map(|key| format!("key {key}"));
+            let jobs: Vec<_> = batch.clone().map(|n| NewJob { key: key(n), ..job.clone() }).collect();
+            enqueue_all(&self.database, &jobs).await?;
+            sent = batch.end;
         }
         Ok(())
     }

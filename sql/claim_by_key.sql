@@ -1,0 +1,224 @@
+-- Reserve due jobs of one queue that has limits or order for each key. In a transaction that holds sql/limit_lock.sql, so that it
+-- counts what runs; sql/claim.sql and sql/claim_limited.sql are for other queues.
+--
+--   $1 text    queue
+--   $2 bigint  how many at most
+--   $3 bigint  worker; one without a row in reveille.workers gets nothing
+--   $4 text     the key after whose turn the next one is
+--   $5 bigint   how many keys to visit at most
+--   $6 boolean  whether to look for jobs without a key, too, which can mean to pass over all the others
+--
+-- Keys take turns: each that is visited gives as many jobs as its own limits allow, one that has none to give costs an index probe
+-- or five. Jobs without a key are under no key's limit. Rates as in sql/claim_limited.sql.
+--
+-- As sql/claim_limited.sql answers; also turn: the key whose turn it was last (null: nobody's), and whole: whether all keys were
+-- visited (null: there was no room for more).
+with recursive clock as materialized (
+    select clock_timestamp() as now
+), settings as materialized (
+    select
+        max_running, max_running_per_key, rate_per_key, ordered,
+        -- The rate is kept with a margin of a hundredth, since jobs start a little later than they are claimed, some more than others.
+        1.01 * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision / rate_limit as step,
+        1.01 * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision / rate_per_key as key_step,
+        coalesce(rate_burst, 1) - 1 as burst
+    from reveille.queues
+    where name = $1 and paused_at is null and limited = 'key' and exists (select from reveille.workers where workers.id = $3)
+), rate as materialized (
+    -- In seconds: how far ahead of an even pace the queue is, and how far it may be. A hundredth of a second is everybody's: waking up takes time.
+    select
+        greatest(0, least(extract(epoch from rates.next_at - clock.now)::double precision, greatest(burst * step, 0.01) + step)) as ahead,
+        greatest(burst * step, 0.01) as tolerance, step
+    from settings
+    cross join clock
+    left join reveille.rates on rates.queue = $1 and rates.key = ''
+    where step is not null
+), room as materialized (
+    select coalesce((
+        select greatest(0, least(
+            $2,
+            max_running - (select count(*) from reveille.jobs where jobs.queue = $1 and jobs.limited and jobs.reserved_at is not null),
+            (select floor((tolerance - ahead) / step + 1e-6) + 1 from rate)
+        ))::bigint
+        from settings
+    ), 0) as jobs
+), turn (key, visited, wrapped) as (
+    -- The order is that of the index that knows nothing but what waits.
+    select coalesce(above.key, first.key), 1, above.key is null
+    from room
+    left join lateral (
+        select jobs.key from reveille.jobs
+        where jobs.queue = $1 and jobs.reserved_at is null and jobs.key is not null and jobs.key > $4
+        order by jobs.key, jobs.priority, jobs.available_at, jobs.id
+        limit 1
+    ) as above on true
+    left join lateral (
+        select jobs.key from reveille.jobs
+        where above.key is null and jobs.queue = $1 and jobs.reserved_at is null and jobs.key is not null
+        order by jobs.key, jobs.priority, jobs.available_at, jobs.id
+        limit 1
+    ) as first on true
+    where room.jobs > 0 and coalesce(above.key, first.key) is not null
+    union all
+    select coalesce(above.key, first.key), turn.visited + 1, turn.wrapped or above.key is null
+    from turn
+    left join lateral (
+        select jobs.key from reveille.jobs
+        where jobs.queue = $1 and jobs.reserved_at is null and jobs.key is not null and jobs.key > turn.key
+        order by jobs.key, jobs.priority, jobs.available_at, jobs.id
+        limit 1
+    ) as above on true
+    left join lateral (
+        select jobs.key from reveille.jobs
+        where above.key is null and jobs.queue = $1 and jobs.reserved_at is null and jobs.key is not null
+        order by jobs.key, jobs.priority, jobs.available_at, jobs.id
+        limit 1
+    ) as first on true
+    where turn.visited < $5
+        and not (turn.wrapped and above.key is null)
+        and not ((turn.wrapped or above.key is null) and coalesce(above.key, first.key) > $4)
+), found as materialized (
+    -- In turn, until there are enough.
+    select keyless.place, null::text as key, 0 as visited
+    from unnest('{0,1,2,3}'::smallint[]) as level (priority)
+    cross join lateral (
+        select jobs.ctid as place
+        from reveille.jobs
+        where $6 and jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null and jobs.key is null
+            and jobs.available_at <= (select now from clock)
+        order by jobs.available_at, jobs.id
+        limit (select jobs from room)
+    ) as keyless
+    union all
+    select candidate.place, turn.key, turn.visited
+    from turn
+    cross join settings
+    left join lateral (
+        select least(extract(epoch from rates.next_at - clock.now)::double precision, greatest(burst * key_step, 0.01) + key_step) as ahead
+        from clock
+        cross join reveille.rates
+        where rates.queue = $1 and rates.key = turn.key and key_step is not null
+    ) as used on true
+    cross join lateral (
+        select greatest(0, least(
+            $2,
+            coalesce(case when ordered then 1 end, max_running_per_key) - case
+                when ordered or max_running_per_key is not null then (
+                    select count(*) from reveille.jobs
+                    where jobs.queue = $1 and jobs.key = turn.key and jobs.limited and jobs.reserved_at is not null
+                )
+            end,
+            floor((greatest(burst * key_step, 0.01) - greatest(0, used.ahead)) / key_step + 1e-6) + 1
+        ))::bigint as jobs
+    ) as allowed
+    cross join lateral (
+        select level.place
+        from (
+            select due.place
+            from unnest('{0,1,2,3}'::smallint[]) as level (priority)
+            cross join lateral (
+                select jobs.ctid as place
+                from reveille.jobs
+                where jobs.queue = $1 and jobs.key = turn.key and jobs.priority = level.priority and jobs.reserved_at is null
+                    and jobs.key is not null and jobs.available_at <= (select now from clock)
+                order by jobs.available_at, jobs.id
+                limit allowed.jobs
+            ) as due
+            where not ordered
+            limit allowed.jobs
+        ) as level
+        union all
+        select head.place
+        from (
+            select jobs.ctid as place, jobs.reserved_at, jobs.available_at
+            from reveille.jobs
+            where ordered and allowed.jobs > 0 and jobs.queue = $1 and jobs.key = turn.key and jobs.key is not null
+            order by jobs.id
+            limit 1
+        ) as head
+        where head.reserved_at is null and head.available_at <= (select now from clock)
+    ) as candidate
+    limit (select jobs from room)
+), due as materialized (
+    select jobs.ctid as place
+    from reveille.jobs
+    where jobs.ctid = any (array(select place from found)) and jobs.reserved_at is null
+    for update skip locked
+), claimed as (
+    update reveille.jobs
+    set reserved_at = (select now from clock),
+        reserved_by = $3,
+        attempts = jobs.attempts + 1,
+        limited = true,
+        unique_key = case when jobs.unique_until = 'started' then null else jobs.unique_key end,
+        unique_until = case when jobs.unique_until = 'started' then null else jobs.unique_until end
+    where jobs.ctid = any (array(select place from due))
+    returning
+        jobs.id, jobs.kind, jobs.payload, jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts,
+        jobs.reserved_at, jobs.available_at, jobs.created_at, jobs.key, jobs.tags, jobs.metadata,
+        extract(epoch from jobs.timeout)::double precision as timeout_seconds,
+        jobs.cancel_requested_at is not null as cancel_requested
+), spent as (
+    insert into reveille.rates as rates (queue, key, next_at)
+    select $1, '', clock.now + make_interval(secs => rate.ahead + (select count(*) from claimed) * rate.step)
+    from rate, clock
+    where exists (select from claimed)
+    on conflict (queue, key) do update set next_at = excluded.next_at
+), spent_by_key as (
+    insert into reveille.rates as rates (queue, key, next_at)
+    select
+        $1, claimed.key,
+        least(
+            greatest(coalesce(known.next_at, clock.now), clock.now),
+            clock.now + make_interval(secs => greatest(burst * key_step, 0.01) + key_step)
+        ) + make_interval(secs => count(*) * key_step)
+    from claimed
+    cross join settings
+    cross join clock
+    left join reveille.rates as known on known.queue = $1 and known.key = claimed.key
+    where key_step is not null and claimed.key is not null
+    group by claimed.key, known.next_at, clock.now, key_step, burst
+    on conflict (queue, key) do update set next_at = excluded.next_at
+), filled as materialized (
+    -- Then the keys after those that gave were not visited.
+    select (select count(*) from found) >= (select jobs from room) as room
+), answer as (
+    select least(
+        -- The next one whose time has not come.
+        (
+            select min(extract(epoch from first.available_at - clock.now))::double precision
+            from unnest('{0,1,2,3}'::smallint[]) as level (priority)
+            cross join lateral (
+                select jobs.available_at from reveille.jobs
+                where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null and jobs.available_at > clock.now
+                order by jobs.available_at
+                limit 1
+            ) as first
+        ),
+        -- The next one that the rate allows.
+        (
+            select paid.ahead - paid.tolerance
+            from (select rate.ahead + (select count(*) from claimed) * rate.step as ahead, rate.tolerance from rate) as paid
+            where paid.ahead > paid.tolerance
+        ),
+        -- The next one that its key's rate allows.
+        (
+            select min(extract(epoch from rates.next_at - clock.now)::double precision - greatest(burst * key_step, 0.01))
+            from turn
+            cross join settings
+            cross join reveille.rates
+            where not (select room from filled) and key_step is not null and rates.queue = $1 and rates.key = turn.key
+                and extract(epoch from rates.next_at - clock.now)::double precision > greatest(burst * key_step, 0.01)
+        ),
+        case when (select count(*) from claimed) < (select count(*) from found) then 0 end
+    ) as next_due_seconds
+    from clock
+)
+select
+    claimed.*, answer.next_due_seconds, null::timestamptz as looked_at, (select limited from reveille.queues where name = $1) as limited,
+    case
+        when filled.room then (select found.key from found where found.key is not null order by found.visited desc limit 1)
+        else (select turn.key from turn order by turn.visited desc limit 1)
+    end as turn,
+    case when not filled.room then (select count(*) from turn) < $5 end as whole
+from answer cross join filled left join claimed on true

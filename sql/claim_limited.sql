@@ -1,0 +1,98 @@
+-- Reserve due jobs of one queue that has limits for itself: so many at once, so many in a time. In a transaction that holds
+-- sql/limit_lock.sql, so that it counts what runs; sql/claim.sql and sql/claim_by_key.sql are for other queues.
+--
+--   $1 text    queue
+--   $2 bigint  how many at most
+--   $3 bigint  worker; one without a row in reveille.workers gets nothing
+--
+-- The rate is kept as a due time (the generic cell rate algorithm, ITU-T I.371): each start moves it by a step, and jobs start while
+-- it is no further ahead than the burst.
+--
+-- As sql/claim.sql answers. looked_at is null: the places of what was claimed say nothing of where the head is. limited: what the
+-- queue's limits are about, or null if it has none.
+with clock as materialized (
+    select clock_timestamp() as now
+), settings as materialized (
+    select
+        max_running, max_running_per_key, rate_per_key, ordered,
+        -- The rate is kept with a margin of a hundredth, since jobs start a little later than they are claimed, some more than others.
+        1.01 * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision / rate_limit as step,
+        1.01 * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision / rate_per_key as key_step,
+        coalesce(rate_burst, 1) - 1 as burst
+    from reveille.queues
+    where name = $1 and paused_at is null and limited = 'queue' and exists (select from reveille.workers where workers.id = $3)
+), rate as materialized (
+    -- In seconds: how far ahead of an even pace the queue is, and how far it may be. A hundredth of a second is everybody's: waking up takes time.
+    select
+        greatest(0, least(extract(epoch from rates.next_at - clock.now)::double precision, greatest(burst * step, 0.01) + step)) as ahead,
+        greatest(burst * step, 0.01) as tolerance, step
+    from settings
+    cross join clock
+    left join reveille.rates on rates.queue = $1 and rates.key = ''
+    where step is not null
+), room as materialized (
+    select coalesce((
+        select greatest(0, least(
+            $2,
+            max_running - (select count(*) from reveille.jobs where jobs.queue = $1 and jobs.limited and jobs.reserved_at is not null),
+            (select floor((tolerance - ahead) / step + 1e-6) + 1 from rate)
+        ))::bigint
+        from settings
+    ), 0) as jobs
+), due as materialized (
+    select found.place
+    from unnest('{0,1,2,3}'::smallint[]) as level (priority)
+    cross join lateral (
+        select jobs.ctid as place
+        from reveille.jobs
+        where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
+            and jobs.available_at <= (select now from clock)
+        order by jobs.available_at, jobs.id
+        limit (select jobs from room)
+        for update skip locked
+    ) as found
+    limit (select jobs from room)
+), claimed as (
+    update reveille.jobs
+    set reserved_at = (select now from clock),
+        reserved_by = $3,
+        attempts = jobs.attempts + 1,
+        limited = true,
+        unique_key = case when jobs.unique_until = 'started' then null else jobs.unique_key end,
+        unique_until = case when jobs.unique_until = 'started' then null else jobs.unique_until end
+    where jobs.ctid = any (array(select place from due))
+    returning
+        jobs.id, jobs.kind, jobs.payload, jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts,
+        jobs.reserved_at, jobs.available_at, jobs.created_at, jobs.key, jobs.tags, jobs.metadata,
+        extract(epoch from jobs.timeout)::double precision as timeout_seconds,
+        jobs.cancel_requested_at is not null as cancel_requested
+), spent as (
+    insert into reveille.rates as rates (queue, key, next_at)
+    select $1, '', clock.now + make_interval(secs => rate.ahead + (select count(*) from claimed) * rate.step)
+    from rate, clock
+    where exists (select from claimed)
+    on conflict (queue, key) do update set next_at = excluded.next_at
+), answer as (
+    select least(
+        -- The next one whose time has not come.
+        (
+            select min(extract(epoch from first.available_at - clock.now))::double precision
+            from unnest('{0,1,2,3}'::smallint[]) as level (priority)
+            cross join lateral (
+                select jobs.available_at from reveille.jobs
+                where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null and jobs.available_at > clock.now
+                order by jobs.available_at
+                limit 1
+            ) as first
+        ),
+        -- The next one that the rate allows.
+        (
+            select paid.ahead - paid.tolerance
+            from (select rate.ahead + (select count(*) from claimed) * rate.step as ahead, rate.tolerance from rate) as paid
+            where paid.ahead > paid.tolerance
+        )
+    ) as next_due_seconds
+    from clock
+)
+select claimed.*, answer.next_due_seconds, null::timestamptz as looked_at, (select limited from reveille.queues where name = $1) as limited
+from answer left join claimed on true

@@ -1,0 +1,134 @@
+//! Claiming from queues that have limits: one worker at a time, in a transaction that begins with the queue's lock.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::Postgres;
+use super::session::Params;
+use crate::driver::Claimed;
+use crate::error::Result;
+
+/// How many keys one claim visits at most.
+const KEYS: i64 = 500;
+/// The part of the time that looking for jobs without a key may take where others have one: a twentieth.
+const SHARE: u32 = 20;
+
+/// What a queue's limits are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The queue as a whole.
+    Queue,
+    /// Each key in it, and the queue.
+    Key,
+}
+
+impl Kind {
+    pub(super) fn named(name: Option<&str>) -> Option<Kind> {
+        match name {
+            Some("queue") => Some(Kind::Queue),
+            Some("key") => Some(Kind::Key),
+            _ => None,
+        }
+    }
+}
+
+/// What is remembered of the queues that have limits.
+#[derive(Default)]
+pub(super) struct Limits(Mutex<HashMap<String, Remembered>>);
+
+struct Remembered {
+    kind: Kind,
+    /// The key whose turn it was last.
+    turn: String,
+    /// When to look for jobs without a key again.
+    keyless_at: Instant,
+}
+
+impl Limits {
+    pub(super) fn kind(&self, queue: &str) -> Option<Kind> {
+        self.lock().get(queue).map(|remembered| remembered.kind)
+    }
+
+    pub(super) fn set(&self, queue: &str, kind: Option<Kind>) {
+        let mut queues = self.lock();
+        match kind {
+            Some(kind) => {
+                let remembered = Remembered { kind, turn: String::new(), keyless_at: Instant::now() };
+                queues.insert(queue.to_owned(), remembered);
+            }
+            None => drop(queues.remove(queue)),
+        }
+    }
+
+    /// Whose turn it was last, and whether it is time to look for jobs without a key.
+    fn turn(&self, queue: &str) -> (String, bool) {
+        let queues = self.lock();
+        let remembered = queues.get(queue);
+        let keyless = remembered.is_none_or(|remembered| remembered.keyless_at <= Instant::now());
+        (remembered.map(|remembered| remembered.turn.clone()).unwrap_or_default(), keyless)
+    }
+
+    /// What a claim by key has found, which took so long: where to go on, and how soon.
+    pub(super) fn learn(&self, queue: &str, rows: &[Row], claimed: &mut Claimed, took: Duration) {
+        let (Some(row), now) = (rows.first(), Instant::now()) else { return };
+        let mut queues = self.lock();
+        let Some(remembered) = queues.get_mut(queue) else { return };
+        if let Some(turn) = row.get("turn") {
+            remembered.turn = turn;
+        }
+        if remembered.keyless_at <= now && claimed.jobs.iter().all(|job| job.key.is_some()) {
+            remembered.keyless_at = now + took * SHARE;
+        }
+        let others = match row.get("whole") {
+            Some(true) => Some(remembered.keyless_at.saturating_duration_since(now)),
+            Some(false) => Some(Duration::ZERO),
+            None => None,
+        };
+        claimed.due_in = claimed.due_in.into_iter().chain(others).min();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) async fn claim(
+    driver: &Postgres,
+    patience: Duration,
+    worker: i64,
+    queue: &str,
+    limit: usize,
+) -> Result<Vec<Row>> {
+    let most = i64::try_from(limit).unwrap_or(i64::MAX);
+    let params: &Params<'_> = &[(&queue, Type::TEXT), (&most, Type::INT8), (&worker, Type::INT8)];
+    alone(driver, patience, queue, &driver.statements.claim_limited, params).await
+}
+
+pub(super) async fn claim_by_key(
+    driver: &Postgres,
+    patience: Duration,
+    worker: i64,
+    queue: &str,
+    limit: usize,
+) -> Result<Vec<Row>> {
+    let most = i64::try_from(limit).unwrap_or(i64::MAX);
+    let (turn, keyless) = driver.limits.turn(queue);
+    let params: &Params<'_> = &[
+        (&queue, Type::TEXT),
+        (&most, Type::INT8),
+        (&worker, Type::INT8),
+        (&turn, Type::TEXT),
+        (&KEYS, Type::INT8),
+        (&keyless, Type::BOOL),
+    ];
+    alone(driver, patience, queue, &driver.statements.claim_by_key, params).await
+}
+
+async fn alone(driver: &Postgres, patience: Duration, queue: &str, sql: &str, params: &Params<'_>) -> Result<Vec<Row>> {
+    let lock: &Params<'_> = &[(&queue, Type::TEXT)];
+    driver.sessions.query_locked(patience, "claim jobs", (&driver.statements.limit_lock, lock), (sql, params)).await
+}

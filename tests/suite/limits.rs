@@ -1,0 +1,317 @@
+//! Limits of queues and keys, and order per key: exact, whoever works and dies.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use reveille::admin::QueueSettings;
+use reveille::driver::WorkerInfo;
+use reveille::{Attempt, Context, Database, Driver, Postgres, State, Worker, enqueue, enqueue_all};
+use tokio::sync::Semaphore;
+
+use crate::harness::{Note, Running, TestDatabase, Told, claim, database, note, soon, start, tell, telling, worker};
+
+/// Counts who runs at once, in all and of each key.
+#[derive(Clone, Default)]
+struct Gauge(Arc<Mutex<HashMap<String, (usize, usize)>>>);
+
+impl Gauge {
+    fn enter(&self, key: &str) {
+        let mut all = self.0.lock().unwrap();
+        let (now, most) = all.entry(key.to_owned()).or_default();
+        *now += 1;
+        *most = (*most).max(*now);
+    }
+
+    fn leave(&self, key: &str) {
+        self.0.lock().unwrap().get_mut(key).unwrap().0 -= 1;
+    }
+
+    fn most(&self, key: &str) -> usize {
+        self.0.lock().unwrap().get(key).map_or(0, |(_, most)| *most)
+    }
+}
+
+/// A handler that is seen by the gauge while it runs.
+async fn measured(_: Note, State(gauge): State<Gauge>, context: Context) {
+    let key = context.job().key.clone().unwrap_or_default();
+    gauge.enter("all");
+    gauge.enter(&format!("key {key}"));
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    gauge.leave(&format!("key {key}"));
+    gauge.leave("all");
+}
+
+async fn set(database: &TestDatabase, settings: QueueSettings) {
+    database.admin().set_queue("default", settings).await.unwrap();
+}
+
+/// A driver on which that worker is known.
+async fn driver(database: &Database, worker: i64) -> Postgres {
+    let driver = Postgres::new(database.clone()).unwrap();
+    let info = WorkerInfo { id: worker, host: "h".into(), pid: 1, queues: vec!["default".into()], slots: 1 };
+    driver.register(&info).await.unwrap();
+    driver
+}
+
+/// `n` jobs of each of these keys, in turns.
+async fn fill(database: &TestDatabase, n: usize, keys: impl IntoIterator<Item = String> + Clone) {
+    let jobs: Vec<_> = (0..n)
+        .flat_map(|n| {
+            keys.clone().into_iter().map(move |key| {
+                let mut job = reveille::NewJob::of(&note(&format!("{key} {n}"))).unwrap();
+                job.key = Some(key).filter(|key| !key.is_empty());
+                job
+            })
+        })
+        .collect();
+    enqueue_all(&database.database, &jobs).await.unwrap();
+}
+
+fn workers(database: &TestDatabase, n: usize, gauge: &Gauge) -> Vec<Running> {
+    (0..n).map(|_| start(hourly(database, 10).state(gauge.clone()).handle(measured))).collect()
+}
+
+/// A worker that has to be woken.
+fn hourly(database: &TestDatabase, slots: usize) -> reveille::worker::WorkerBuilder {
+    Worker::builder(database.database.clone()).queue("default", slots).poll_interval(Duration::from_secs(3600))
+}
+
+async fn finished(database: &TestDatabase, n: usize) {
+    database.until(&format!("select count(*) = {n} from reveille.finished_jobs")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_of_a_queue_run_at_once_than_its_limit_and_no_fewer() {
+    let (database, gauge) = (database().await, Gauge::default());
+    set(&database, QueueSettings { max_running: Some(Some(5)), ..Default::default() }).await;
+    let working = workers(&database, 4, &gauge);
+    fill(&database, 400, [String::new()]).await;
+    finished(&database, 400).await;
+    assert_eq!(gauge.most("all"), 5);
+    for worker in working {
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_key_has_the_same_limit_and_those_without_a_key_have_none() {
+    let (database, gauge) = (database().await, Gauge::default());
+    set(&database, QueueSettings { max_running_per_key: Some(Some(2)), ..Default::default() }).await;
+    let keys: Vec<String> = (0..10).map(|key| format!("k{key}")).collect();
+    fill(&database, 20, keys.clone()).await;
+    fill(&database, 100, [String::new()]).await;
+    let working = workers(&database, 3, &gauge);
+    finished(&database, 300).await;
+    for key in keys {
+        assert_eq!(gauge.most(&format!("key {key}")), 2, "{key}");
+    }
+    assert!(gauge.most("key ") > 2);
+    for worker in working {
+        worker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn keys_take_turns_however_many_jobs_they_have() {
+    let (database, (told, mut heard)) = (database().await, telling());
+    let settings =
+        QueueSettings { max_running: Some(Some(1)), max_running_per_key: Some(Some(1)), ..Default::default() };
+    set(&database, settings).await;
+    fill(&database, 200, ["big".to_owned()]).await;
+    fill(&database, 3, ["a".to_owned(), "z".to_owned()]).await;
+    let running = start(hourly(&database, 8).state(told).handle(tell));
+    let mut first = Vec::new();
+    for _ in 0..9 {
+        first.push(heard.next().await);
+    }
+    assert_eq!(first, ["a 0", "big 0", "z 0", "a 1", "big 1", "z 1", "a 2", "big 2", "z 2"]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_a_key_run_in_order_and_a_retry_blocks_its_key_only() {
+    async fn flaky(note: Note, State(told): State<Told>, attempt: Attempt) -> Result<(), String> {
+        told.tell(&note.text);
+        if note.text == "b 1" && attempt.number < 3 { Err("not yet".into()) } else { Ok(()) }
+    }
+    let (database, (told, mut heard)) = (database().await, telling());
+    set(&database, QueueSettings { ordered: Some(true), ..Default::default() }).await;
+    fill(&database, 4, ["a".to_owned(), "b".to_owned(), "c".to_owned()]).await;
+    // Even one that is more urgent keeps its place.
+    database.run("update reveille.jobs set priority = 0 where payload ->> 'text' like '% 3'").await;
+    let working: Vec<_> = (0..3).map(|_| start(hourly(&database, 10).state(told.clone()).handle(flaky))).collect();
+    database.until("select count(*) = 8 from reveille.finished_jobs where key <> 'b'").await;
+    database.until("select bool_and(available_at > now()) from reveille.jobs where payload ->> 'text' = 'b 1'").await;
+    while database.value("select count(*) from reveille.jobs").await != 0 {
+        // Its retry is due at once.
+        database.run("select reveille.retry(id) from reveille.jobs where failures > 0 and reserved_at is null").await;
+    }
+    let told = heard.rest();
+    let of =
+        |key: &str| -> Vec<&str> { told.iter().filter(|text| text.starts_with(key)).map(|text| &text[2..]).collect() };
+    assert_eq!((of("a"), of("c")), (vec!["0", "1", "2", "3"], vec!["0", "1", "2", "3"]));
+    assert_eq!(of("b"), ["0", "1", "1", "1", "2", "3"]);
+    for worker in working {
+        worker.stop().await;
+    }
+}
+
+/// When jobs were reserved, in milliseconds after the first.
+async fn starts(database: &TestDatabase, of: &str) -> Vec<i64> {
+    let sql = format!(
+        "select jsonb_agg(extract(epoch from at - first) * 1000 order by at) from (
+            select available_at + wait_seconds * interval '1 second' as at,
+                min(available_at + wait_seconds * interval '1 second') over () as first
+            from reveille.finished_jobs where {of}
+        ) as started"
+    );
+    database.value(&sql).await.as_array().unwrap().iter().map(|at| at.as_f64().unwrap() as i64).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_start_in_a_time_than_the_rate_allows_and_hardly_fewer() {
+    let (database, gauge) = (database().await, Gauge::default());
+    let settings = QueueSettings { rate_limit: Some(Some(100)), rate_burst: Some(Some(10)), ..Default::default() };
+    set(&database, settings).await;
+    let working = workers(&database, 4, &gauge);
+    fill(&database, 210, [String::new()]).await;
+    finished(&database, 210).await;
+    let starts = starts(&database, "true").await;
+    for (place, start) in starts.iter().enumerate() {
+        let within = starts[place..].iter().take_while(|later| **later <= start + 1000).count();
+        assert!(within <= 110, "{within} in the second after {start} ms");
+    }
+    // 200 of them after the burst: two seconds at best.
+    assert!((2000..).contains(starts.last().unwrap()), "{starts:?}");
+    for worker in working {
+        worker.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_key_has_a_rate_of_its_own() {
+    let (database, gauge) = (database().await, Gauge::default());
+    let period = Some(Some(Duration::from_millis(400)));
+    let settings = QueueSettings {
+        rate_per_key: Some(Some(4)),
+        rate_period: period,
+        rate_burst: Some(Some(2)),
+        ..Default::default()
+    };
+    set(&database, settings).await;
+    fill(&database, 8, ["a".to_owned(), "b".to_owned()]).await;
+    let working = workers(&database, 2, &gauge);
+    finished(&database, 16).await;
+    for key in ["a", "b"] {
+        let starts = starts(&database, &format!("key = '{key}'")).await;
+        assert!(starts[1] < 100 && starts[2] >= 100, "two at once, then one each 100 ms: {starts:?}");
+        assert!(starts[7] >= 600, "{starts:?}");
+    }
+    for worker in working {
+        worker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_raised_limit_and_a_worker_that_leaves_let_others_start_at_once() {
+    async fn gated(note: Note, State(told): State<Told>, State(gate): State<Arc<Semaphore>>) {
+        told.tell(note.text);
+        gate.acquire().await.unwrap().forget();
+    }
+    let (database, (told, mut heard), gate) = (database().await, telling(), Arc::new(Semaphore::new(0)));
+    set(&database, QueueSettings { max_running: Some(Some(1)), ..Default::default() }).await;
+    let build = || hourly(&database, 8).state(told.clone()).state(Arc::clone(&gate)).handle(gated);
+    let first = start(build());
+    fill(&database, 4, [String::new()]).await;
+    assert_eq!(heard.next().await, " 0");
+    let second = start(build());
+    database.until("select count(*) = 2 from reveille.sleepers").await;
+    set(&database, QueueSettings { max_running: Some(Some(2)), ..Default::default() }).await;
+    assert_eq!(heard.next().await, " 1");
+
+    // Whoever has them, their end lets the other worker start another one, although the first takes no more.
+    first.begin_stop();
+    gate.add_permits(2);
+    assert_eq!([heard.next().await, heard.next().await], [" 2", " 3"]);
+    gate.add_permits(2);
+    finished(&database, 4).await;
+    first.ended().await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn what_runs_when_a_limit_is_set_counts_and_lifting_it_lets_all_run() {
+    let database = database().await;
+    let driver = driver(&database.database, 1).await;
+    fill(&database, 10, ["k".to_owned()]).await;
+    assert_eq!(claim(&driver, 1, 3).await.len(), 3);
+    set(&database, QueueSettings { max_running: Some(Some(4)), ..Default::default() }).await;
+    assert_eq!(claim(&driver, 1, 9).await.len(), 1);
+    let per_key = QueueSettings { max_running: Some(None), max_running_per_key: Some(Some(6)), ..Default::default() };
+    set(&database, per_key).await;
+    assert_eq!(claim(&driver, 1, 9).await.len(), 2);
+    database.admin().pause("default").await.unwrap();
+    set(&database, QueueSettings { max_running_per_key: Some(Some(7)), ..Default::default() }).await;
+    assert!(claim(&driver, 1, 9).await.is_empty(), "it is paused");
+    database.admin().resume("default").await.unwrap();
+    assert_eq!(claim(&driver, 1, 9).await.len(), 1);
+    set(&database, QueueSettings { max_running_per_key: Some(None), ..Default::default() }).await;
+    assert_eq!(claim(&driver, 1, 9).await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_of_many_sessions_at_once_keep_the_limits_exactly() {
+    let database = database().await;
+    let settings =
+        QueueSettings { max_running: Some(Some(7)), max_running_per_key: Some(Some(2)), ..Default::default() };
+    set(&database, settings).await;
+    fill(&database, 50, (0..5).map(|key| format!("k{key}"))).await;
+    let claimed = Arc::new(AtomicUsize::new(0));
+    let claiming = (1..=6).map(|id| {
+        let (database, claimed) = (database.database.clone(), Arc::clone(&claimed));
+        tokio::spawn(async move {
+            let driver = driver(&database, id).await;
+            for _ in 0..10 {
+                claimed.fetch_add(claim(&driver, id, 3).await.len(), Ordering::Relaxed);
+            }
+        })
+    });
+    for claiming in claiming.collect::<Vec<_>>() {
+        soon("claims are answered", claiming).await.unwrap();
+    }
+    assert_eq!(claimed.load(Ordering::Relaxed), 7);
+    let most = "select max(n) from (select count(*) as n from reveille.jobs where reserved_at is not null group by key) as by_key";
+    assert_eq!(database.value(most).await, 2);
+    let shown = "select jsonb_build_array(running, running_keys, most_running_per_key) from reveille.queue_limits";
+    assert_eq!(database.value(shown).await[0], 7);
+}
+
+#[tokio::test]
+async fn a_job_that_is_ahead_of_a_running_one_waits_for_its_end() {
+    let database = database().await;
+    let driver = driver(&database.database, 1).await;
+    set(&database, QueueSettings { ordered: Some(true), ..Default::default() }).await;
+    let late = database.client().await;
+    late.batch_execute("begin; insert into reveille.jobs (kind, key) values ('k', 'a')").await.unwrap();
+    enqueue(&database.database, &note("second")).key("a").await.unwrap();
+    let ids = |jobs: Vec<reveille::job::ReservedJob>| jobs.iter().map(|job| job.reservation.id).collect::<Vec<_>>();
+    assert_eq!(ids(claim(&driver, 1, 9).await), [2], "the first is not there yet");
+    late.batch_execute("commit").await.unwrap();
+    assert!(claim(&driver, 1, 9).await.is_empty());
+    database.run("delete from reveille.jobs where id = 2").await;
+    assert_eq!(ids(claim(&driver, 1, 9).await), [1]);
+}
+
+#[tokio::test]
+async fn limits_are_checked_before_they_are_stored() {
+    let database = database().await;
+    let refused = async |settings| database.admin().set_queue("q", settings).await.unwrap_err().to_string();
+    let none = refused(QueueSettings { max_running: Some(Some(0)), ..Default::default() }).await;
+    assert!(none.contains("max_running") && none.contains("pause"), "{none}");
+    let month = Some(Some(Duration::from_secs(31 * 86_400)));
+    let long = refused(QueueSettings { rate_period: month, ..Default::default() }).await;
+    assert!(long.contains("rate_period"), "{long}");
+    drop(worker(&database));
+}
