@@ -24,7 +24,7 @@ with clock as materialized (
 ), rate as materialized (
     -- In seconds: how far ahead of an even pace the queue is, and how far it may be. A hundredth of a second is everybody's: waking up takes time.
     select
-        greatest(0, least(extract(epoch from rates.next_at - clock.now)::double precision, greatest(burst * step, 0.01) + step)) as ahead,
+        greatest(0, least(coalesce(extract(epoch from rates.next_at - clock.now)::double precision, 0), greatest(burst * step, 0.01) + step)) as ahead,
         greatest(burst * step, 0.01) as tolerance, step
     from settings
     cross join clock
