@@ -53,13 +53,14 @@ create function reveille.limits_changed() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
 as $$
-declare
-    changed constant text := case when tg_op = 'DELETE' then old.name else new.name end;
 begin
     if tg_op <> 'DELETE' and new.limited is not null then
-        update reveille.jobs set limited = true where queue = changed and reserved_at is not null and limited is not true;
+        update reveille.jobs set limited = true where queue = new.name and reserved_at is not null and limited is not true;
     end if;
-    perform reveille.ring(array[changed]);
+    if tg_op = 'INSERT' and new.limited is null or tg_op = 'DELETE' and old.limited is null then
+        return null;
+    end if;
+    perform reveille.ring(array[case when tg_op = 'DELETE' then old.name else new.name end]);
     return null;
 end
 $$;

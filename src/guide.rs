@@ -1,1 +1,7 @@
 #![doc = include_str!("../docs/README.md")]
+
+#[doc = include_str!("../docs/limits.md")]
+pub mod limits {}
+
+#[doc = include_str!("../docs/order.md")]
+pub mod order {}

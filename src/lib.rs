@@ -7,6 +7,7 @@ mod retry;
 pub mod job;
 mod outcome;
 mod payload;
+pub mod queue;
 
 pub mod database;
 

@@ -6,12 +6,14 @@ use std::time::{Duration, SystemTime};
 use futures::StreamExt;
 use reveille::driver::{Ending, Failure, Marks, Peer, Reason, Settlement, Signal, WorkerInfo};
 use reveille::job::{Due, Payload, Reservation, ReservedJob, UniqueMode, UniqueUntil};
+use reveille::queue::QueueSettings;
 use reveille::{Driver, Memory, NewJob, Outcome, Postgres, Priority, Worker, enqueue};
 use serde_json::{Value, json};
 
 use crate::harness::{Note, TestDatabase, claim, database, eventually, note, soon, start, tell, telling};
 
 pub const QUEUE: &str = "default";
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// A driver under test, with what people can do beside it.
 pub enum Store {
@@ -63,6 +65,28 @@ impl Store {
             Store::Postgres(database, _) => database.database.admin().resume(queue).await.unwrap(),
             Store::Memory(memory) => memory.resume(queue),
         }
+    }
+
+    async fn set(&self, settings: QueueSettings) {
+        match self {
+            Store::Postgres(database, _) => database.database.admin().set_queue(QUEUE, settings).await.unwrap(),
+            Store::Memory(memory) => memory.set_queue(QUEUE, settings).unwrap(),
+        }
+    }
+
+    /// Enqueues jobs as they are named: by their key, a space, and something.
+    async fn enqueue_keyed(&self, names: &[&str]) {
+        for name in names {
+            let key = name.split(' ').next().filter(|key| !key.is_empty()).map(str::to_owned);
+            self.enqueue(NewJob { key, ..job(name) }).await;
+        }
+    }
+
+    /// What a claim brings, by name.
+    async fn claim_names(&self, limit: usize) -> Vec<String> {
+        let mut names: Vec<String> = self.claim(1, limit).await.iter().map(text).collect();
+        names.sort();
+        names
     }
 
     /// Where a job stands: `[state, attempts, failures]`.
@@ -212,6 +236,67 @@ conforms! {
         assert_eq!(store.due_in(1).await, None);
         store.resume(QUEUE).await;
         assert_eq!(store.claim(1, 1).await.len(), 1);
+    }
+
+    async fn a_limited_queue_gives_more_as_what_runs_ends(store: &Store) {
+        store.register(1).await;
+        store.set(QueueSettings { max_running: Some(Some(2)), ..Default::default() }).await;
+        store.enqueue_keyed(&["a 1", "a 2", "a 3", "a 4"]).await;
+        let running = store.claim(1, 9).await;
+        assert_eq!(running.len(), 2);
+        assert!(store.claim(1, 9).await.is_empty());
+        assert!(store.settle(running[0].reservation, Ending::Waiting { failure: None, delay: Duration::ZERO }).await);
+        assert!(store.settle(running[1].reservation, Ending::Completed(None)).await);
+        assert_eq!(store.claim(1, 9).await.len(), 2);
+        store.set(QueueSettings { max_running: Some(None), ..Default::default() }).await;
+        assert_eq!(store.claim(1, 9).await.len(), 1);
+    }
+
+    async fn keys_take_turns_within_their_limits(store: &Store) {
+        store.register(1).await;
+        store.set(QueueSettings { max_running_per_key: Some(Some(1)), ..Default::default() }).await;
+        store.enqueue_keyed(&["a 1", "a 2", "b 1", "b 2", "c 1", " 1", " 2"]).await;
+        assert_eq!(store.claim_names(3).await, [" 1", " 2", "a 1"]);
+        assert_eq!(store.claim_names(1).await, ["b 1"]);
+        store.enqueue_keyed(&["aa 1"]).await;
+        assert_eq!(store.claim_names(1).await, ["c 1"], "its turn comes before that of who comes in between");
+        assert_eq!(store.claim_names(9).await, ["aa 1"]);
+    }
+
+    async fn an_ordered_key_gives_its_first_job_only(store: &Store) {
+        store.register(1).await;
+        store.set(QueueSettings { ordered: Some(true), ..Default::default() }).await;
+        store.enqueue(NewJob { key: Some("a".into()), due: Due::In(HOUR), ..job("a 1") }).await;
+        store.enqueue_keyed(&["a 2", "b 1", "b 2"]).await;
+        let running = store.claim(1, 9).await;
+        assert_eq!(running.iter().map(text).collect::<Vec<_>>(), ["b 1"], "the first of the other waits for its time");
+        assert!(store.settle(running[0].reservation, Ending::Waiting { failure: Some(failure(Reason::Failed)), delay: HOUR }).await);
+        assert!(store.claim(1, 9).await.is_empty());
+        assert_eq!(store.retry(running[0].reservation.id).await.unwrap(), "due");
+        assert_eq!(store.claim_names(9).await, ["b 1"]);
+    }
+
+    async fn a_rate_lets_a_burst_start_and_says_when_the_next_may(store: &Store) {
+        store.register(1).await;
+        let settings = QueueSettings {
+            rate_limit: Some(Some(10)),
+            rate_period: Some(Some(HOUR)),
+            rate_burst: Some(Some(3)),
+            ..Default::default()
+        };
+        store.set(settings).await;
+        store.enqueue_keyed(&["a 1", "a 2", "b 3", "b 4", "b 5"]).await;
+        let minutes = |due_in: Option<Duration>| due_in.unwrap().as_secs_f64() / 60.0;
+        assert_eq!(store.claim(1, 2).await.len(), 2);
+        assert_eq!(store.claim(1, 2).await.len(), 1);
+        assert!((5.9..6.1).contains(&minutes(store.due_in(1).await)), "ten an hour");
+
+        let by_key = QueueSettings { rate_limit: Some(None), rate_per_key: Some(Some(20)), rate_burst: Some(None), ..Default::default() };
+        store.set(by_key).await;
+        assert_eq!(store.claim_names(9).await, ["b 4"], "each key at its own rate");
+// A look for jobs without a key may still be due.
+        let says = async || (2.9..3.1).contains(&minutes(store.due_in(1).await));
+        eventually("it says when: twenty an hour", says).await;
     }
 
     async fn every_ending_does_what_it_says(store: &Store) {

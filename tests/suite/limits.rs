@@ -10,7 +10,7 @@ use reveille::driver::WorkerInfo;
 use reveille::{Attempt, Context, Database, Driver, Postgres, State, Worker, enqueue, enqueue_all};
 use tokio::sync::Semaphore;
 
-use crate::harness::{Note, Running, TestDatabase, Told, claim, database, note, soon, start, tell, telling, worker};
+use crate::harness::{Note, Running, TestDatabase, Told, claim, database, note, soon, start, tell, telling};
 
 /// Counts who runs at once, in all and of each key.
 #[derive(Clone, Default)]
@@ -241,6 +241,42 @@ async fn a_raised_limit_and_a_worker_that_leaves_let_others_start_at_once() {
     second.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_worker_held_is_free_again_when_it_is_rescued() {
+    let (database, gauge) = (database().await, Gauge::default());
+    set(&database, QueueSettings { max_running: Some(Some(5)), ..Default::default() }).await;
+    fill(&database, 60, [String::new()]).await;
+    let dead = driver(&database.database, 7).await;
+    assert_eq!(claim(&dead, 7, 9).await.len(), 5);
+    let quick = || {
+        let quick = hourly(&database, 10).heartbeat(Duration::from_millis(50)).dead_after(Duration::from_millis(300));
+        quick.state(gauge.clone()).handle(measured)
+    };
+    let working = [start(quick()), start(quick())];
+    finished(&database, 60).await;
+    assert_eq!(gauge.most("all"), 5);
+    for worker in working {
+        worker.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_job_completed_in_its_handlers_transaction_lets_the_next_one_start() {
+    async fn completes(_: Note, State(database): State<Database>, context: Context) -> reveille::Result<()> {
+        let mut client = database.client().await?;
+        let transaction = client.transaction().await.unwrap();
+        context.complete_in(&transaction).await?;
+        transaction.commit().await.unwrap();
+        Ok(())
+    }
+    let database = database().await;
+    set(&database, QueueSettings { ordered: Some(true), ..Default::default() }).await;
+    fill(&database, 5, ["a".to_owned()]).await;
+    let running = start(hourly(&database, 10).state(database.database.clone()).handle(completes));
+    finished(&database, 5).await;
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn what_runs_when_a_limit_is_set_counts_and_lifting_it_lets_all_run() {
     let database = database().await;
@@ -313,5 +349,4 @@ async fn limits_are_checked_before_they_are_stored() {
     let month = Some(Some(Duration::from_secs(31 * 86_400)));
     let long = refused(QueueSettings { rate_period: month, ..Default::default() }).await;
     assert!(long.contains("rate_period"), "{long}");
-    drop(worker(&database));
 }

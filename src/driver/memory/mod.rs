@@ -15,8 +15,10 @@ use super::{
 use crate::error::Result;
 use crate::executor::Executor;
 use crate::job::{Enqueued, NewJob};
+use crate::queue::QueueSettings;
 
 mod kept;
+mod limits;
 mod store;
 
 use store::Store;
@@ -128,6 +130,17 @@ impl Memory {
         self.store().resume(queue);
     }
 
+    /// Change settings of a queue: what `Admin::set_queue` does, but for its retention, which is
+    /// always a day here, and its bell, which always rings.
+    ///
+    /// # Errors
+    /// Invalid for a setting that is out of its range.
+    pub fn set_queue(&self, queue: &str, settings: QueueSettings) -> Result<()> {
+        settings.columns()?;
+        self.store().set_queue(queue, &settings);
+        Ok(())
+    }
+
     /// Put the clock forward, by which jobs are due: what waits for an hour need not be waited for.
     pub fn advance(&self, by: Duration) {
         self.store().advance(by);
@@ -165,7 +178,7 @@ impl Driver for Memory {
         let mut store = self.store();
         let jobs = store.claim(worker, queue, limit);
         let due_in = if jobs.len() < limit { store.due_in(queue) } else { None };
-        done(Claimed { jobs, due_in, looked_at: None, limited: false })
+        done(Claimed { jobs, due_in, looked_at: None, limited: store.is_limited(queue) })
     }
 
     /// Whoever listens is told of everything, and nothing is under way between two calls.

@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::kept::{Clock, FAR, Kept, Place, later};
+use super::limits::Limits;
 use super::{JobState, StoredJob};
 use crate::driver::{Beat, Ending, Failure, Peer, Reason, Rescue, Settlement, Signal, WorkerInfo};
 use crate::error::{Error, Result};
 use crate::job::{Due, Enqueued, NewJob, Priority, Reservation, ReservedJob, UniqueMode, UniqueUntil};
+use crate::queue::QueueSettings;
 
 /// For how long completed and cancelled jobs are kept.
 const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
@@ -26,6 +28,7 @@ pub(super) struct Store {
     last_id: i64,
     workers: BTreeMap<i64, Known>,
     paused: HashSet<String>,
+    limits: HashMap<String, Limits>,
     listeners: Vec<UnboundedSender<Signal>>,
 }
 
@@ -104,6 +107,24 @@ impl Store {
         self.ring(queue);
     }
 
+    pub(super) fn set_queue(&mut self, queue: &str, settings: &QueueSettings) {
+        match settings.paused {
+            Some(true) => self.pause(queue),
+            Some(false) => self.resume(queue),
+            None => {}
+        }
+        self.limits.entry(queue.into()).or_default().set(settings);
+        self.ring(queue);
+    }
+
+    fn limits(&self, queue: &str) -> Option<&Limits> {
+        self.limits.get(queue).filter(|limits| limits.are_set())
+    }
+
+    pub(super) fn is_limited(&self, queue: &str) -> bool {
+        self.limits(queue).is_some()
+    }
+
     pub(super) fn advance(&mut self, by: Duration) {
         self.clock.advanced += by;
         let queues: BTreeSet<Arc<str>> = self.waiting.iter().map(|place| Arc::clone(&place.queue)).collect();
@@ -180,8 +201,15 @@ impl Store {
             return Vec::new();
         }
         let reserved_at = self.clock.now();
-        let due: Vec<Place> =
-            LEVELS.iter().flat_map(|&level| self.level(queue, level, reserved_at)).take(limit).cloned().collect();
+        let due = LEVELS.iter().flat_map(|&level| self.level(queue, level, reserved_at)).cloned();
+        let due: Vec<Place> = match self.is_limited(queue) {
+            false => due.take(limit).collect(),
+            true => {
+                let due = due.collect();
+                let live = self.jobs.values().filter(|kept| kept.ended_at.is_none() && kept.stored.job.queue == queue);
+                self.limits.get_mut(queue).map(|limits| limits.admit(due, live, limit, reserved_at)).unwrap_or_default()
+            }
+        };
         let reserve = |place: Place| {
             self.waiting.remove(&place);
             let kept = self.jobs.get_mut(&place.id)?;
@@ -214,8 +242,12 @@ impl Store {
             return None;
         }
         let now = self.clock.now();
-        let first = |&level| self.level(queue, level, later(now, FAR)).next();
-        let due = LEVELS.iter().filter_map(first).map(|place| place.available_at).min()?;
+        let limits = self.limits(queue);
+        // What is due and was not claimed, a limit has kept back: its end is another reason to look.
+        let counts = |place: &&Place| limits.is_none() || place.available_at > now;
+        let first = |&level| self.level(queue, level, later(now, FAR)).find(counts);
+        let due = LEVELS.iter().filter_map(first).map(|place| place.available_at);
+        let due = due.chain(limits.and_then(|limits| limits.next_start(now))).min()?;
         Some(due.duration_since(now).unwrap_or_default())
     }
 
@@ -347,6 +379,10 @@ impl Store {
         kept.reservation = None;
         kept.cancel_requested = false;
         kept.ended_at = Some(now);
+        let queue = kept.stored.job.queue.clone();
+        if self.is_limited(&queue) {
+            self.ring(&queue);
+        }
     }
 
     fn reserved(&self, which: impl Fn(&Reservation, &BTreeMap<i64, Known>) -> bool) -> Vec<i64> {

@@ -80,13 +80,14 @@ impl Limits {
         if let Some(turn) = row.get("turn") {
             remembered.turn = turn;
         }
-        if remembered.keyless_at <= now && claimed.jobs.iter().all(|job| job.key.is_some()) {
+        let looked_for_keyless = remembered.keyless_at + took <= now;
+        if looked_for_keyless && claimed.jobs.iter().all(|job| job.key.is_some()) {
             remembered.keyless_at = now + took * SHARE;
         }
         let others = match row.get("whole") {
-            Some(true) => Some(remembered.keyless_at.saturating_duration_since(now)),
             Some(false) => Some(Duration::ZERO),
-            None => None,
+            Some(true) if !looked_for_keyless => Some(remembered.keyless_at.saturating_duration_since(now)),
+            _ => None,
         };
         claimed.due_in = claimed.due_in.into_iter().chain(others).min();
     }
