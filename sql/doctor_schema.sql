@@ -63,11 +63,11 @@ needs (place, ability, names, privileges) as (
         (1, 'enqueue', array['jobs'], array['insert', 'select']),
         (1, 'enqueue', array['sleepers', 'queues'], array['select']),
         (2, 'work', array['jobs'], array['select', 'insert', 'update', 'delete']),
-        (2, 'work', array['workers', 'counters'], array['select', 'insert', 'update', 'delete']),
+        (2, 'work', array['workers', 'counters', 'rates'], array['select', 'insert', 'update', 'delete']),
         (2, 'work', array['sleepers'], array['select', 'insert', 'delete']),
         (2, 'work', array['dead_jobs', 'finished_jobs'], array['select', 'insert']),
         (2, 'work', array['queues', 'schema_history'], array['select']),
-        (3, 'look', array['queue_stats', 'running_jobs', 'failing_jobs', 'dead_jobs_overview', 'worker_status', 'throughput'], array['select'])
+        (3, 'look', array['queue_stats', 'running_jobs', 'failing_jobs', 'dead_jobs_overview', 'worker_status', 'throughput', 'queue_limits'], array['select'])
 ),
 lacks as (
     select place, ability, name, string_agg(distinct privilege, ', ' order by privilege) as privileges

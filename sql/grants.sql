@@ -49,7 +49,8 @@ grant select
 -- For the estimates of queue_stats: the planner's statistics show only what one may read.
 grant select (queue, available_at) on reveille.jobs to reveille_monitor;
 
-grant select, insert, update, delete on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.queues, reveille.counters to reveille_admin;
+grant select, insert, update, delete on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.queues, reveille.counters, reveille.rates
+    to reveille_admin;
 -- `reveille listen` introduces itself as a worker without slots.
 grant select, insert, update, delete on reveille.workers, reveille.sleepers to reveille_admin;
 grant execute on function reveille.cancel(bigint), reveille.retry(bigint), reveille.pause(text), reveille.resume(text) to reveille_admin;

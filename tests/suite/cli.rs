@@ -256,7 +256,8 @@ async fn queue_set_changes_only_what_it_names() {
     assert_eq!(database.value(row).await, json!(["00:00:00", false, false]));
     set(&["retention=31days"]).refused(&["30 days"]);
     set(&["colour=red"]).refused(&["unknown setting", "retention, paused, bell", "rate_limit"]);
-    set(&["paused=perhaps"]).refused(&["true or false"]);
+    set(&["paused=perhaps"]).refused(&["true, false"]);
+    set(&["max_running=0"]).refused(&["max_running", "pause"]);
     set(&["paused"]).refused(&["KEY=VALUE"]);
 }
 

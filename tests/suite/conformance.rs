@@ -294,7 +294,7 @@ conforms! {
         let by_key = QueueSettings { rate_limit: Some(None), rate_per_key: Some(Some(20)), rate_burst: Some(None), ..Default::default() };
         store.set(by_key).await;
         assert_eq!(store.claim_names(9).await, ["b 4"], "each key at its own rate");
-// A look for jobs without a key may still be due.
+        // A look for jobs without a key may still be due.
         let says = async || (2.9..3.1).contains(&minutes(store.due_in(1).await));
         eventually("it says when: twenty an hour", says).await;
     }

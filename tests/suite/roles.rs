@@ -91,7 +91,8 @@ impl Roles {
     }
 }
 
-const VIEWS: [&str; 6] = [
+const VIEWS: [&str; 7] = [
+    "select * from reveille.queue_limits",
     "select * from reveille.queue_stats",
     "select * from reveille.running_jobs",
     "select * from reveille.failing_jobs",
