@@ -105,7 +105,8 @@ impl Sessions {
                         statement.query(&client),
                         client.batch_execute("commit")
                     );
-                    (begun?, locked?);
+                    begun?;
+                    locked?;
                     let rows = rows?;
                     committed.map(|()| rows)
                 }
@@ -237,7 +238,8 @@ async fn in_transaction(
         client.query_typed(sql, params),
         client.batch_execute("commit")
     );
-    (begun?, locked?);
+    begun?;
+    locked?;
     let rows = rows?;
     committed.map(|()| rows)
 }
