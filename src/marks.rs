@@ -166,7 +166,7 @@ mod tests {
     }
 
     fn claimed(jobs: Vec<ReservedJob>) -> Claimed {
-        Claimed { jobs, due_in: None, looked_at: Some(at(100)) }
+        Claimed { jobs, due_in: None, looked_at: Some(at(100)), limited: false }
     }
 
     const QUICK: Duration = Duration::from_millis(1);

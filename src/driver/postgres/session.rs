@@ -4,7 +4,6 @@
 //! transaction and belongs to others afterwards: there each statement goes unnamed, in a transaction with the settings, all in one
 //! round trip.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,18 +73,11 @@ impl Sessions {
         sql: &str,
         params: &Params<'_>,
     ) -> Result<Vec<Row>> {
-        let client = self.client().await?;
-        let answer = async {
-            match &self.begin {
-                Some(begin) => in_transaction(&client, begin, None, (sql, params)).await,
-                None => prepared(&client, (sql, params)).await?.query(&client).await,
-            }
-        };
-        patiently(patience, what, answer).await.map_err(|failed| failed.of(client))
+        self.answer(patience, what, None, (sql, params)).await
     }
 
-    /// Runs a statement in the transaction of another one, whose lock it needs; otherwise as [`Sessions::query`]. What the
-    /// statement reads was committed after the lock was had.
+    /// The same in the transaction of another statement, whose lock it needs: it sees all that was committed before the lock was
+    /// had.
     pub(super) async fn query_locked(
         &self,
         patience: Duration,
@@ -93,11 +85,22 @@ impl Sessions {
         lock: Statement<'_>,
         statement: Statement<'_>,
     ) -> Result<Vec<Row>> {
+        self.answer(patience, what, Some(lock), statement).await
+    }
+
+    async fn answer(
+        &self,
+        patience: Duration,
+        what: &str,
+        lock: Option<Statement<'_>>,
+        statement: Statement<'_>,
+    ) -> Result<Vec<Row>> {
         let client = self.client().await?;
         let answer = async {
-            match &self.begin {
-                Some(begin) => in_transaction(&client, begin, Some(lock), statement).await,
-                None => {
+            match (&self.begin, lock) {
+                (Some(begin), lock) => in_transaction(&client, begin, lock, statement).await,
+                (None, None) => prepared(&client, statement).await?.query(&client).await,
+                (None, Some(lock)) => {
                     let (lock, statement) = (prepared(&client, lock).await?, prepared(&client, statement).await?);
                     let (begun, locked, rows, committed) = futures::join!(
                         client.batch_execute("begin"),
@@ -112,7 +115,14 @@ impl Sessions {
                 }
             }
         };
-        patiently(patience, what, answer).await.map_err(|failed| failed.of(client))
+        match tokio::time::timeout(patience, answer).await {
+            Ok(answer) => answer.map_err(|error| Error::database(what, error)),
+            Err(_) => {
+                // It may be cut off without a sign of it.
+                drop(Object::take(client));
+                Err(Error::unavailable(format!("{what}: the server did not answer within {patience:?}")))
+            }
+        }
     }
 }
 
@@ -134,39 +144,6 @@ impl Prepared<'_> {
 async fn prepared<'a>(client: &Object, (sql, params): Statement<'a>) -> Result<Prepared<'a>, tokio_postgres::Error> {
     let (values, types): (Vec<_>, Vec<_>) = params.iter().cloned().unzip();
     Ok(Prepared { statement: client.prepare_typed_cached(sql, &types).await?, values })
-}
-
-/// Why there is no answer.
-enum Failed {
-    Refused(Error),
-    Silent(Error),
-}
-
-impl Failed {
-    /// A session that is silent may be cut off without a sign of it, so it is given up.
-    fn of(self, client: Object) -> Error {
-        match self {
-            Failed::Refused(error) => error,
-            Failed::Silent(error) => {
-                drop(Object::take(client));
-                error
-            }
-        }
-    }
-}
-
-async fn patiently(
-    patience: Duration,
-    what: &str,
-    answer: impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>>,
-) -> Result<Vec<Row>, Failed> {
-    match tokio::time::timeout(patience, answer).await {
-        Ok(answer) => answer.map_err(|error| Failed::Refused(Error::database(what, error))),
-        Err(_) => {
-            let error = format!("{what}: the server did not answer within {patience:?}");
-            Err(Failed::Silent(Error::unavailable(error)))
-        }
-    }
 }
 
 /// The heartbeat's session, driven by the runtime that opens it.
