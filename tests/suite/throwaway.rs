@@ -72,12 +72,14 @@ async fn kill_the_parent(then: impl Fn(&str)) {
     let prefix = format!("reveille-pg-{}-", demo.id());
     let folder =
         || server_folders().into_iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&prefix));
-    eventually("the demo's server is there", async || {
-        folder().is_some_and(|folder| folder.join("data/postmaster.pid").exists())
-    })
-    .await;
-    let folder = folder().unwrap();
-    then(std::fs::read_to_string(folder.join("data/postmaster.pid")).unwrap().lines().next().unwrap());
+    // While it is being set up, the file names a process of another kind, by a number below zero: nothing to send signals to.
+    let postmaster = || {
+        let file = std::fs::read_to_string(folder()?.join("data/postmaster.pid")).ok()?;
+        file.lines().any(|line| line.trim() == "ready").then(|| file.lines().next()?.parse::<u32>().ok())?
+    };
+    eventually("the demo's server is there", async || postmaster().is_some()).await;
+    let (folder, postmaster) = (folder().unwrap(), postmaster().unwrap());
+    then(&postmaster.to_string());
     demo.kill().unwrap();
     demo.wait().unwrap();
     eventually("nothing is left of it", async || !folder.exists() && !somebody_uses(&folder)).await;
