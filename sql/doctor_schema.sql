@@ -28,7 +28,9 @@ expected (name, made_by) as (
         ('rates_pkey', 'alter table reveille.rates add primary key (queue, key)'),
         ('sleepers_pkey', 'alter table reveille.sleepers add primary key (queue, worker)'),
         ('counters_pkey', 'alter table reveille.counters add primary key (queue, started_at, worker)'),
-        ('counters_started_at', 'create index concurrently counters_started_at on reveille.counters (started_at)')
+        ('counters_started_at', 'create index concurrently counters_started_at on reveille.counters (started_at)'),
+        ('counters_by_workers', 'create index concurrently counters_by_workers on reveille.counters (started_at, queue) where worker <> 0'),
+        ('totals_pkey', 'alter table reveille.totals add primary key (queue)')
 ),
 indexes as (
     select pg_index.*, relations.relname, pg_class.relam
@@ -67,7 +69,7 @@ needs (place, ability, names, privileges) as (
         (2, 'work', array['sleepers'], array['select', 'insert', 'delete']),
         (2, 'work', array['dead_jobs', 'finished_jobs'], array['select', 'insert']),
         (2, 'work', array['queues', 'schema_history'], array['select']),
-        (3, 'look', array['queue_stats', 'running_jobs', 'failing_jobs', 'dead_jobs_overview', 'worker_status', 'throughput', 'queue_limits'], array['select'])
+        (3, 'look', array['queue_stats', 'running_jobs', 'failing_jobs', 'dead_jobs_overview', 'worker_status', 'throughput', 'queue_limits', 'queue_totals'], array['select'])
 ),
 lacks as (
     select place, ability, name, string_agg(distinct privilege, ', ' order by privilege) as privileges

@@ -44,7 +44,7 @@ grant execute on function reveille.ring(text[]), reveille.truncate_finished_jobs
 
 grant select
     on reveille.known_queues, reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,
-        reveille.worker_status, reveille.throughput, reveille.queue_limits
+        reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals
     to reveille_monitor, reveille_admin;
 -- For the estimates of queue_stats: the planner's statistics show only what one may read.
 grant select (queue, available_at) on reveille.jobs to reveille_monitor;

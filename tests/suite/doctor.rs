@@ -321,7 +321,7 @@ async fn what_the_doctor_says_a_user_may_do_he_can_do() {
     let database = database().await;
     let views =
         "select on reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,
-        reveille.worker_status, reveille.throughput, reveille.queue_limits";
+        reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals";
     let (looker, looks) = as_user(&database, &["usage on schema reveille", views]).await;
     only(&looker, "roles", State::Ok, &["may look;", "to enqueue it lacks insert, select on jobs; select on queues"])
         .await;

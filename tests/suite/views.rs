@@ -49,6 +49,38 @@ async fn queue_stats_estimates_large_queues_and_says_so() {
     assert_eq!(database.value("select ready from reveille.queue_stats where queue = 'small'").await, 500);
 }
 
+#[tokio::test]
+async fn queue_stats_counts_exactly_up_to_ten_thousand_over_all_priorities() {
+    let database = database().await;
+    let insert = "insert into reveille.jobs (kind, queue, priority, available_at)
+            select 'k', 'just', n % 4, now() + case when n % 2 = 0 then '1 hour' else '-1 hour' end::interval from generate_series(1, 20000) as n;
+        insert into reveille.jobs (kind, queue, priority) select 'k', 'more', n % 4 from generate_series(1, 10001) as n";
+    database.run(insert).await;
+    let rows = "select jsonb_agg(jsonb_build_array(queue, ready, delayed, estimated) order by queue) from reveille.queue_stats";
+    let rows = database.value(rows).await;
+    assert_eq!(rows[0], json!(["just", 10000, 10000, false]));
+    assert_eq!((&rows[1][2], &rows[1][3]), (&json!(0), &json!(true)));
+    assert!(rows[1][1].as_i64().unwrap() > 10_000, "{rows}");
+}
+
+#[tokio::test]
+async fn queue_stats_keeps_to_its_index_where_nothing_was_vacuumed_and_is_not_compiled() {
+    let database = database().await;
+    let fill = "alter table reveille.jobs set (autovacuum_enabled = off);
+        insert into reveille.jobs (kind, queue, priority, available_at)
+        select 'k', 'q', n % 4, now() - n * 7919 % 1000 * '1 s'::interval from generate_series(1, 60000) as n;
+        analyze reveille.jobs";
+    database.run(fill).await;
+    let plan = "explain (format json) select * from reveille.queue_stats";
+    let plan: serde_json::Value = database.client().await.query_one(plan, &[]).await.unwrap().get(0);
+    let cost = plan[0]["Plan"]["Total Cost"].as_f64().unwrap();
+    assert!(cost < 50_000.0, "jit_above_cost is 100,000 by default, and this {cost}");
+    let scans = plan.to_string();
+    let scans = scans.split("\"Node Type\":").filter(|node| node.contains("\"Relation Name\":\"jobs\""));
+    let others: Vec<_> = scans.filter(|node| !node.starts_with("\"Index ")).collect();
+    assert!(others.is_empty(), "{others:#?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_workers_do_is_counted() {
     let database = database().await;
@@ -85,6 +117,41 @@ async fn old_counters_are_folded_by_the_minute_and_lose_nothing() {
     let after = database.value("select jsonb_agg(to_jsonb(t) order by minute) from reveille.throughput as t").await;
     assert_eq!(after, before, "the view does not see it, but that ten days ago are forgotten");
     assert_eq!(database.value("select count(*) from reveille.counters").await, 2);
+}
+
+#[tokio::test]
+async fn totals_lose_nothing_and_never_fall_however_counters_are_folded_and_forgotten() {
+    let database = database().await;
+    let insert = "insert into reveille.counters (queue, started_at, worker, completed, failed, wait_seconds, run_seconds)
+        select 'q' || n % 2, date_bin('10 seconds', now(), 'epoch') - n * '10 seconds'::interval, 1 + n % 3, n, 1, n * 0.1, n / 3.0
+        from generate_series(0, 200) as n";
+    database.run(insert).await;
+    let totals = "select jsonb_agg(to_jsonb(t) order by queue) from reveille.queue_totals as t";
+    let before = database.value(totals).await;
+    assert_eq!(before[0]["completed"], json!(10100));
+    let admin = database.database.admin();
+    admin.prune().await.unwrap();
+    assert_eq!(database.value("select count(*) < 40 from reveille.counters where worker <> 0").await, true);
+    assert_eq!(database.value(totals).await, before, "folded");
+    database.run("update reveille.counters set started_at = started_at - '8 days'::interval where worker = 0").await;
+    admin.prune().await.unwrap();
+    assert_eq!(database.value("select count(*) from reveille.counters where worker = 0").await, 0);
+    assert_eq!(database.value(totals).await, before, "forgotten");
+}
+
+#[tokio::test]
+async fn throughput_shows_a_minute_alike_before_and_after_it_is_folded() {
+    let database = database().await;
+    let insert = "insert into reveille.counters (queue, started_at, worker, completed, failed, wait_seconds, max_wait_seconds)
+        select 'q', date_trunc('minute', now()) - '10 minutes'::interval + n * '10 seconds'::interval, 1 + n % 2, 1, 1, n, n
+        from generate_series(0, 5) as n";
+    database.run(insert).await;
+    let rows = "select jsonb_agg(jsonb_build_array(completed, failed, mean_wait_seconds, max_wait_seconds, mean_run_seconds)) from reveille.throughput
+        where minute > now() - '1 hour'::interval";
+    let expected = json!([[6, 6, 1.25, 5, 0]]);
+    assert_eq!(database.value(rows).await, expected);
+    database.database.admin().prune().await.unwrap();
+    assert_eq!(database.value(rows).await, expected);
 }
 
 #[tokio::test]

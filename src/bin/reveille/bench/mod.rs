@@ -12,6 +12,7 @@ mod raw;
 mod stage;
 mod steady;
 mod unruly;
+mod views;
 mod workers;
 
 use clap::{Args, Subcommand};
@@ -59,6 +60,8 @@ enum What {
     /// How late jobs start whose transactions stay open, come in bursts, and take savepoints back, with the fallback poll an
     /// hour away.
     Unruly(unruly::Unruly),
+    /// How soon the views answer in full tables, beside `select 1` and counting to a million.
+    Views(views::Views),
 }
 
 impl Bench {
@@ -74,6 +77,7 @@ impl Bench {
             What::Idle(command) => command.measure(&stage).await,
             What::Steady(command) => command.measure(&stage).await,
             What::Unruly(command) => command.measure(&stage).await,
+            What::Views(command) => command.measure(&stage).await,
         };
         stage.clear().await?;
         print(&figures?, self.json)?;
