@@ -54,7 +54,7 @@ impl Database {
 
 impl Admin {
     /// The rows of a view of Reveille's: `queue_stats`, `running_jobs`, `failing_jobs`, `dead_jobs_overview`,
-    /// `worker_status`, `throughput`, `queue_limits`.
+    /// `worker_status`, `throughput`, `queue_limits`, `queue_totals`.
     ///
     /// # Errors
     /// Invalid for any other name.
@@ -75,9 +75,20 @@ impl Admin {
             "throughput" => {
                 "select to_jsonb(throughput) as record from reveille.throughput order by minute desc, queue"
             }
+            "queue_totals" => "select to_jsonb(queue_totals) as record from reveille.queue_totals order by queue",
             _ => return Err(Error::invalid(format!("there is no view {name:?}"))),
         };
         records(self.query("read a view", sql, &[]).await?)
+    }
+
+    /// What `reveille top` shows, of one moment: `at`, and up to 200 rows each of `queues`, `workers`, `running`, `failing`, `dead`, from
+    /// the views, with times in seconds.
+    ///
+    /// # Errors
+    /// What the server says; it may take 20 s.
+    pub async fn overview(&self) -> Result<Record> {
+        let rows = self.database.read("read the overview", include_str!("../sql/overview.sql"), &[]).await?;
+        records(rows)?.pop().ok_or_else(|| Error::unavailable("read the overview: the server gave no answer"))
     }
 
     /// The names of all queues that have jobs, settings or a worker.

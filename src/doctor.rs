@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{AsyncMessage, IsolationLevel, Row};
+use tokio_postgres::{AsyncMessage, Row};
 
 use crate::database::{Database, connect};
 use crate::error::{Error, Result};
@@ -95,8 +95,6 @@ const TABLES: [Question; 3] = [
 
 /// From what age on a transaction is worth a note.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Whoever asks must not wait for somebody's lock, nor be in the way.
-const LIMITS: &str = "set local lock_timeout = '2s'; set local statement_timeout = '20s'; set local jit = off";
 /// How long a notification may be under way.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
 /// How long it may take to connect and to listen.
@@ -166,18 +164,10 @@ impl Doctor {
 
     /// In a transaction, so that what is set for it stays with nobody, even behind a pooler.
     async fn query(&self, question: &Question) -> Result<Vec<Row>> {
-        let failed = |error| Error::database("examine the server", error);
-        let sql = self.database.schema().apply(question.sql);
         let patience = self.patience.as_secs_f64();
         let params: [(&(dyn ToSql + Sync), Type); 1] = [(&patience, Type::FLOAT8)];
         let params = if question.checks == SERVER.checks { &params[..] } else { &[] };
-        let mut client = self.database.client().await?;
-        let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).read_only(true);
-        let transaction = transaction.start().await.map_err(failed)?;
-        transaction.batch_execute(LIMITS).await.map_err(failed)?;
-        let rows = transaction.query_typed(&sql, params).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        Ok(rows)
+        self.database.read("examine the server", question.sql, params).await
     }
 
     async fn schema(&self) -> Result<Finding> {

@@ -5,3 +5,6 @@ pub mod limits {}
 
 #[doc = include_str!("../docs/order.md")]
 pub mod order {}
+
+#[doc = include_str!("../docs/monitoring.md")]
+pub mod monitoring {}

@@ -36,6 +36,7 @@ mod upkeep;
 
 pub mod admin;
 pub mod doctor;
+pub mod metrics;
 pub mod worker;
 
 mod crew;

@@ -14,11 +14,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{IsolationLevel, Row};
 
 use crate::error::{Error, Result};
 use address::Address;
 pub use migrate::{grants_sql, migrations_sql};
 use schema::Schema;
+
+/// Whoever only reads must not wait for somebody's lock, nor be in the way.
+const READ_LIMITS: &str = "set local lock_timeout = '2s'; set local statement_timeout = '20s'; set local jit = off";
 
 /// A Postgres database that Reveille's tables are, or will be, in. Cheap to clone.
 ///
@@ -94,6 +99,24 @@ impl Database {
     /// Unavailable if none is free within 30 s or the server cannot be reached.
     pub async fn client(&self) -> Result<deadpool_postgres::Client> {
         take(&self.inner.pool, &self.inner.address).await
+    }
+
+    /// Reads what may take a while, as one snapshot that can neither wait for long nor be in anybody's way.
+    pub(crate) async fn read(
+        &self,
+        what: &str,
+        sql: &'static str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>> {
+        let failed = |error| Error::database(what, error);
+        let sql = self.schema().apply(sql);
+        let mut client = self.client().await?;
+        let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).read_only(true);
+        let transaction = transaction.start().await.map_err(failed)?;
+        transaction.batch_execute(READ_LIMITS).await.map_err(failed)?;
+        let rows = transaction.query_typed(&sql, params).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(rows)
     }
 
     /// The schema that Reveille's tables live in.

@@ -91,7 +91,7 @@ impl Roles {
     }
 }
 
-const VIEWS: [&str; 7] = [
+const VIEWS: [&str; 8] = [
     "select * from reveille.queue_limits",
     "select * from reveille.queue_stats",
     "select * from reveille.running_jobs",
@@ -99,6 +99,7 @@ const VIEWS: [&str; 7] = [
     "select * from reveille.dead_jobs_overview",
     "select * from reveille.worker_status",
     "select * from reveille.throughput",
+    "select * from reveille.queue_totals",
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,6 +211,10 @@ async fn a_monitor_reads_the_views_and_no_payload() {
     roles.may("monitor", &VIEWS).await;
     let stats = roles.database("monitor").await.admin().view("queue_stats").await.unwrap();
     assert_eq!(stats[0]["ready"], json!(1));
+    let metrics = reveille::metrics::text(&roles.database("monitor").await).await.unwrap();
+    assert!(metrics.contains("\nreveille_jobs{queue=\"default\",state=\"ready\"} 1\n"), "{metrics}");
+    let overview = roles.database("monitor").await.admin().overview().await.unwrap();
+    assert_eq!(overview["queues"][0]["ready"], json!(1));
     assert_eq!(roles.abilities("monitor").await, "look");
     roles
         .may_not(
@@ -218,6 +223,7 @@ async fn a_monitor_reads_the_views_and_no_payload() {
                 "select payload from reveille.jobs",
                 "select payload from reveille.dead_jobs",
                 "select payload from reveille.finished_jobs",
+                "select * from reveille.totals",
                 "select id from reveille.enqueue(kind => 'note')",
                 "insert into reveille.jobs (kind) values ('note')",
                 "update reveille.jobs set queue = 'other'",

@@ -2,10 +2,11 @@
 
 use clap::Args;
 use reveille::Database;
+use reveille::database::DatabaseOptions;
 
 use crate::Failure;
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Connection {
     /// Where the database is: a URL or key=value string; without it, the PG* variables say.
     #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
@@ -35,23 +36,36 @@ impl Connection {
 
     /// Connects elsewhere, with all else as given.
     pub async fn open_at(&self, url: Option<&str>) -> Result<Database, Failure> {
-        let mut options = Database::options(url.map(str::to_owned)).schema(&self.schema);
-        if let Some(listen_url) = self.listen_url.as_deref().filter(|url| !url.is_empty()) {
-            options = options.listen_url(listen_url);
-        }
-        Ok(options.connect().await?)
+        Ok(self.options(url).connect().await?)
     }
 
     /// Connects to a database whose schema this program knows.
     pub async fn database(&self) -> Result<Database, Failure> {
-        let database = self.open().await?;
-        match database.check().await {
-            // Who may only enqueue may not read the schema's history.
-            Err(error) if error.is_denied() => {}
-            checked => checked?,
-        }
-        Ok(database)
+        Ok(known(self.options(self.url())).await?)
     }
+
+    /// The same, on one connection at a time: for who looks on.
+    pub async fn lookout(&self) -> reveille::Result<Database> {
+        known(self.options(self.url()).max_connections(1)).await
+    }
+
+    fn options(&self, url: Option<&str>) -> DatabaseOptions {
+        let options = Database::options(url.map(str::to_owned)).schema(&self.schema);
+        match self.listen_url.as_deref().filter(|url| !url.is_empty()) {
+            Some(listen_url) => options.listen_url(listen_url),
+            None => options,
+        }
+    }
+}
+
+async fn known(options: DatabaseOptions) -> reveille::Result<Database> {
+    let database = options.connect().await?;
+    match database.check().await {
+        // Who may only enqueue may not read the schema's history.
+        Err(error) if error.is_denied() => {}
+        checked => checked?,
+    }
+    Ok(database)
 }
 
 /// A duration as people write it: `500ms`, `5m`, `1h 30m`, `7days`.

@@ -14,10 +14,12 @@ mod exec;
 mod figures;
 mod jobs;
 mod listen;
+mod metrics;
 mod migrate;
 mod output;
 mod queue;
 mod status;
+mod top;
 mod torture;
 mod watchdog;
 mod work;
@@ -57,6 +59,10 @@ enum Command {
     Job(jobs::JobById),
     /// List the workers.
     Workers(status::Workers),
+    /// Watch queues, workers and jobs live, and put them right.
+    Top(top::Top),
+    /// Serve metrics to Prometheus.
+    Metrics(metrics::Metrics),
     /// Make jobs due now: waiting ones, or dead ones, which are revived.
     Retry(jobs::Retry),
     /// Cancel jobs; the handler of one that runs is told.
@@ -158,6 +164,8 @@ async fn run(cli: Cli) -> Outcome {
         Command::Jobs(command) => command.run(connection).await,
         Command::Job(command) => command.run(connection).await,
         Command::Workers(command) => command.run(connection).await,
+        Command::Top(command) => command.run(connection).await,
+        Command::Metrics(command) => command.run(connection).await,
         Command::Retry(command) => command.run(connection).await,
         Command::Cancel(command) => command.run(connection).await,
         Command::Dead(command) => command.run(connection).await,
@@ -180,7 +188,9 @@ fn log_to_stderr(command: &Command) {
     use tracing_subscriber::EnvFilter;
     let default = match command {
         Command::Work(_) => "info,deadpool_postgres=error",
+        // These have the terminal to themselves.
         Command::Demo(_)
+        | Command::Top(_)
         | Command::Bench(_)
         | Command::BenchWorker(_)
         | Command::Torture(_)

@@ -1,0 +1,404 @@
+//! What `top` knows, and what keys do to it. Knows nothing of terminals or databases.
+
+use std::time::Instant;
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use serde::Deserialize;
+
+/// What the database said last; see `sql/overview.sql`.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Overview {
+    /// When it said it, by its own clock.
+    pub at: String,
+    pub sums: Sums,
+    pub queues: Vec<Queue>,
+    pub workers: Vec<Worker>,
+    pub running: Vec<Running>,
+    pub failing: Vec<Failing>,
+    pub dead: Vec<Dead>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Sums {
+    pub queues: u64,
+    pub ready: u64,
+    pub delayed: u64,
+    pub running: u64,
+    pub dead: u64,
+    pub estimated: bool,
+    pub completed_last_minute: u64,
+    pub failed_last_minute: u64,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Queue {
+    pub queue: String,
+    pub paused: bool,
+    pub ready: u64,
+    pub delayed: u64,
+    pub running: u64,
+    pub dead: u64,
+    pub estimated: bool,
+    pub oldest_ready_seconds: Option<f64>,
+    pub completed_last_minute: u64,
+    pub failed_last_minute: u64,
+    pub mean_wait_seconds: Option<f64>,
+    pub max_wait_seconds: Option<f64>,
+    pub mean_run_seconds: Option<f64>,
+    pub max_run_seconds: Option<f64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Worker {
+    pub worker: i64,
+    pub host: String,
+    pub pid: i64,
+    pub queues: Vec<String>,
+    pub running: u64,
+    pub slots: u64,
+    pub started_seconds: f64,
+    pub last_seen_seconds: f64,
+    pub alive: bool,
+    pub stopping: bool,
+    pub version: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Running {
+    pub id: i64,
+    pub queue: String,
+    pub kind: String,
+    pub attempt: u64,
+    pub worker: i64,
+    pub host: Option<String>,
+    pub running_seconds: f64,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Failing {
+    pub id: i64,
+    pub queue: String,
+    pub kind: String,
+    pub failures: u64,
+    pub max_attempts: u64,
+    pub running: bool,
+    pub next_try_seconds: f64,
+    pub last_error: Option<String>,
+}
+
+/// The dead jobs of a queue and kind that died for the same reason.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Dead {
+    pub queue: String,
+    pub kind: String,
+    pub reason: String,
+    pub jobs: u64,
+    pub last_died_seconds: f64,
+    pub last_id: Option<i64>,
+    pub last_error: Option<String>,
+}
+
+/// One of the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Pane {
+    Queues,
+    Workers,
+    Running,
+    Failing,
+    Dead,
+}
+
+impl Pane {
+    pub const ALL: [Pane; 5] = [Pane::Queues, Pane::Workers, Pane::Running, Pane::Failing, Pane::Dead];
+
+    pub fn title(self) -> &'static str {
+        ["queues", "workers", "running", "failing", "dead"][self as usize]
+    }
+
+    fn step(self, by: usize) -> Pane {
+        Pane::ALL[(self as usize + by) % Pane::ALL.len()]
+    }
+}
+
+impl Overview {
+    /// How many rows a pane has.
+    pub fn len(&self, pane: Pane) -> usize {
+        self.keys(pane).len()
+    }
+
+    /// What tells a pane's rows apart, in the order in which they are shown.
+    fn keys(&self, pane: Pane) -> Vec<String> {
+        let ids = |ids: &mut dyn Iterator<Item = i64>| ids.map(|id| id.to_string()).collect();
+        match pane {
+            Pane::Queues => self.queues.iter().map(|queue| queue.queue.clone()).collect(),
+            Pane::Workers => ids(&mut self.workers.iter().map(|worker| worker.worker)),
+            Pane::Running => ids(&mut self.running.iter().map(|job| job.id)),
+            Pane::Failing => ids(&mut self.failing.iter().map(|job| job.id)),
+            Pane::Dead => {
+                self.dead.iter().map(|dead| format!("{}\0{}\0{}", dead.queue, dead.kind, dead.reason)).collect()
+            }
+        }
+    }
+}
+
+/// What can be done to the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    Pause(String),
+    Resume(String),
+    Retry(i64),
+    Cancel(i64),
+    /// Revive all that died in a queue, of a kind, for a reason.
+    Revive {
+        queue: String,
+        kind: String,
+        reason: String,
+    },
+}
+
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Action::Pause(queue) => write!(f, "pause queue {queue}"),
+            Action::Resume(queue) => write!(f, "resume queue {queue}"),
+            Action::Retry(id) => write!(f, "retry job {id}"),
+            Action::Cancel(id) => write!(f, "cancel job {id}"),
+            Action::Revive { queue, kind, reason } => {
+                write!(f, "revive all dead jobs of queue {queue}, kind {kind}, reason {reason}")
+            }
+        }
+    }
+}
+
+/// What a key calls for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reaction {
+    Nothing,
+    Quit,
+    Act(Action),
+}
+
+/// Which row of a pane is marked: by what it is, else by its place, since rows come and go.
+#[derive(Debug, Clone, Default)]
+struct Cursor {
+    key: String,
+    place: usize,
+}
+
+#[derive(Debug)]
+pub struct Model {
+    pub overview: Option<Overview>,
+    /// Why nothing newer is known, if so.
+    pub lost: Option<String>,
+    /// When something was last heard.
+    pub heard_at: Instant,
+    pub pane: Pane,
+    pub asking: Option<Action>,
+    pub helping: bool,
+    /// What became of the last action.
+    pub message: Option<String>,
+    cursors: [Cursor; 5],
+}
+
+/// Rows that a page has, about.
+const PAGE: usize = 10;
+
+impl Model {
+    pub fn new(pane: Pane) -> Model {
+        Model {
+            overview: None,
+            lost: None,
+            heard_at: Instant::now(),
+            pane,
+            asking: None,
+            helping: false,
+            message: None,
+            cursors: Default::default(),
+        }
+    }
+
+    /// Takes in what the database said, or why it said nothing.
+    pub fn hear(&mut self, heard: Result<Overview, String>) {
+        match heard {
+            Ok(overview) => {
+                self.overview = Some(overview);
+                self.lost = None;
+                self.heard_at = Instant::now();
+            }
+            Err(why) => self.lost = Some(why),
+        }
+    }
+
+    /// The place of the marked row; `None` if the pane is empty.
+    pub fn marked(&self) -> Option<usize> {
+        let keys = self.overview.as_ref()?.keys(self.pane);
+        let cursor = &self.cursors[self.pane as usize];
+        let place = keys.iter().position(|key| *key == cursor.key).unwrap_or(cursor.place);
+        keys.len().checked_sub(1).map(|last| place.min(last))
+    }
+
+    fn mark(&mut self, place: usize) {
+        let keys = self.overview.as_ref().map(|overview| overview.keys(self.pane)).unwrap_or_default();
+        let place = place.min(keys.len().saturating_sub(1));
+        self.cursors[self.pane as usize] = Cursor { key: keys.get(place).cloned().unwrap_or_default(), place };
+    }
+
+    pub fn press(&mut self, key: KeyEvent) -> Reaction {
+        if key.kind == KeyEventKind::Release {
+            return Reaction::Nothing;
+        }
+        if key.modifiers.contains(KeyModifiers::CONTROL) {
+            return if key.code == KeyCode::Char('c') { Reaction::Quit } else { Reaction::Nothing };
+        }
+        if let Some(action) = self.asking.take() {
+            // Whatever is not yes is no.
+            return if matches!(key.code, KeyCode::Char('y' | 'Y')) {
+                Reaction::Act(action)
+            } else {
+                Reaction::Nothing
+            };
+        }
+        self.message = None;
+        if std::mem::take(&mut self.helping) {
+            return if key.code == KeyCode::Char('q') { Reaction::Quit } else { Reaction::Nothing };
+        }
+        let place = self.marked().unwrap_or_default();
+        match key.code {
+            KeyCode::Char('q') | KeyCode::Esc => return Reaction::Quit,
+            KeyCode::Char('?') => self.helping = true,
+            KeyCode::Tab | KeyCode::Right | KeyCode::Char('l') => self.pane = self.pane.step(1),
+            KeyCode::BackTab | KeyCode::Left | KeyCode::Char('h') => self.pane = self.pane.step(4),
+            KeyCode::Char(digit @ '1'..='5') => self.pane = Pane::ALL[digit as usize - '1' as usize],
+            KeyCode::Down | KeyCode::Char('j') => self.mark(place + 1),
+            KeyCode::Up | KeyCode::Char('k') => self.mark(place.saturating_sub(1)),
+            KeyCode::PageDown => self.mark(place + PAGE),
+            KeyCode::PageUp => self.mark(place.saturating_sub(PAGE)),
+            KeyCode::Home | KeyCode::Char('g') => self.mark(0),
+            KeyCode::End | KeyCode::Char('G') => self.mark(usize::MAX),
+            KeyCode::Char(letter) => {
+                self.asking = self.action(letter);
+                // What is asked about stays marked.
+                self.mark(place);
+            }
+            _ => {}
+        }
+        Reaction::Nothing
+    }
+
+    /// What a letter means for the marked row.
+    fn action(&self, letter: char) -> Option<Action> {
+        let (overview, place) = (self.overview.as_ref()?, self.marked()?);
+        match (self.pane, letter) {
+            (Pane::Queues, 'p') => {
+                let queue = overview.queues.get(place)?;
+                let name = queue.queue.clone();
+                Some(if queue.paused { Action::Resume(name) } else { Action::Pause(name) })
+            }
+            (Pane::Running, 'c') => Some(Action::Cancel(overview.running.get(place)?.id)),
+            (Pane::Failing, 'c') => Some(Action::Cancel(overview.failing.get(place)?.id)),
+            (Pane::Failing, 'r') => Some(Action::Retry(overview.failing.get(place)?.id)),
+            (Pane::Dead, 'r') => Some(Action::Retry(overview.dead.get(place)?.last_id?)),
+            (Pane::Dead, 'R') => {
+                let Dead { queue, kind, reason, .. } = overview.dead.get(place)?.clone();
+                Some(Action::Revive { queue, kind, reason })
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn queue(name: &str) -> Queue {
+        Queue { queue: name.into(), ..Queue::default() }
+    }
+
+    fn model(pane: Pane) -> Model {
+        let mut model = Model::new(pane);
+        model.hear(Ok(Overview {
+            queues: vec![queue("a"), Queue { paused: true, ..queue("b") }],
+            running: vec![Running { id: 7, ..Running::default() }],
+            failing: vec![Failing { id: 8, ..Failing::default() }],
+            dead: vec![Dead { last_id: Some(9), reason: "lost".into(), ..Dead::default() }],
+            ..Overview::default()
+        }));
+        model
+    }
+
+    fn press(model: &mut Model, keys: &str) -> Reaction {
+        let codes = keys.chars().map(KeyCode::Char);
+        codes.map(|code| model.press(KeyEvent::new(code, KeyModifiers::NONE))).last().unwrap()
+    }
+
+    #[test]
+    fn nothing_is_done_without_a_yes() {
+        for (pane, letters) in [(Pane::Queues, "p"), (Pane::Running, "c"), (Pane::Failing, "rc"), (Pane::Dead, "rR")] {
+            for letter in letters.chars() {
+                let mut model = model(pane);
+                assert_eq!(press(&mut model, &letter.to_string()), Reaction::Nothing);
+                let asked = model.asking.clone().unwrap();
+                assert_eq!(press(&mut model, "n"), Reaction::Nothing);
+                assert_eq!(model.asking, None);
+                assert_eq!(press(&mut model, &format!("{letter}y")), Reaction::Act(asked));
+            }
+        }
+    }
+
+    #[test]
+    fn a_paused_queue_is_resumed_and_the_other_paused() {
+        assert_eq!(press(&mut model(Pane::Queues), "py"), Reaction::Act(Action::Pause("a".into())));
+        assert_eq!(press(&mut model(Pane::Queues), "jpy"), Reaction::Act(Action::Resume("b".into())));
+    }
+
+    #[test]
+    fn a_letter_that_means_nothing_here_asks_nothing() {
+        for (pane, letters) in
+            [(Pane::Queues, "rcRxy"), (Pane::Workers, "prcR"), (Pane::Running, "pR"), (Pane::Dead, "pc")]
+        {
+            let mut model = model(pane);
+            press(&mut model, letters);
+            assert_eq!(model.asking, None, "{pane:?}");
+        }
+        let mut empty = Model::new(Pane::Queues);
+        assert_eq!(press(&mut empty, "pyjkGgrR"), Reaction::Nothing);
+    }
+
+    #[test]
+    fn the_mark_stays_on_its_row_when_others_come_and_go() {
+        let mut model = model(Pane::Queues);
+        press(&mut model, "j");
+        let heard =
+            |names: &[&str]| Overview { queues: names.iter().map(|name| queue(name)).collect(), ..Overview::default() };
+        model.hear(Ok(heard(&["0", "1", "a", "b"])));
+        assert_eq!(model.marked(), Some(3));
+        model.hear(Ok(heard(&["0"])));
+        assert_eq!(model.marked(), Some(0), "it is gone");
+        model.hear(Ok(heard(&[])));
+        assert_eq!(model.marked(), None);
+    }
+
+    #[test]
+    fn what_is_asked_about_stays_when_rows_move() {
+        let mut model = model(Pane::Running);
+        press(&mut model, "c");
+        model.hear(Ok(Overview { running: vec![Running { id: 1, ..Running::default() }], ..Overview::default() }));
+        assert_eq!(press(&mut model, "y"), Reaction::Act(Action::Cancel(7)));
+    }
+
+    #[test]
+    fn panes_go_round_and_help_goes_away_by_any_key() {
+        let mut model = model(Pane::Queues);
+        press(&mut model, "h");
+        assert_eq!(model.pane, Pane::Dead);
+        press(&mut model, "l3");
+        assert_eq!(model.pane, Pane::Running);
+        press(&mut model, "?");
+        assert!(model.helping);
+        assert_eq!(press(&mut model, "c"), Reaction::Nothing);
+        assert_eq!((model.helping, model.asking.is_none()), (false, true));
+        assert_eq!(press(&mut model, "q"), Reaction::Quit);
+    }
+}

@@ -1,0 +1,97 @@
+//! Asks the database, once a time, and does to it what is to be done; connects anew when it is lost.
+
+use std::time::Duration;
+
+use reveille::Database;
+use reveille::admin::Filter;
+use serde_json::Value;
+use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::model::{Action, Overview};
+use crate::connection::Connection;
+
+/// What is heard from the database.
+pub enum Heard {
+    Overview(Result<Overview, String>),
+    /// What became of an action.
+    Done(String),
+}
+
+/// How long an answer may take before the connection is given up; the server itself ends a look after 20 s.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+/// Until nobody listens any more.
+pub async fn run(
+    connection: Connection,
+    database: Database,
+    every: Duration,
+    mut actions: Receiver<Action>,
+    heard: Sender<Heard>,
+) {
+    let mut database = Some(database);
+    let mut looks = tokio::time::interval(every);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            action = actions.recv() => {
+                let Some(action) = action else { return };
+                let done = within(act(&connection, &mut database, &action)).await;
+                let done = done.unwrap_or_else(|error| error);
+                if heard.send(Heard::Done(format!("{action}: {done}"))).await.is_err() {
+                    return;
+                }
+                // What it has changed is to be seen at once.
+                looks.reset_at(Instant::now());
+            }
+            _ = looks.tick() => {
+                let overview = within(look(&connection, &mut database)).await;
+                if overview.is_err() {
+                    // Wherever the server may be by now.
+                    database = None;
+                }
+                if heard.send(Heard::Overview(overview)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn within<T>(asking: impl Future<Output = reveille::Result<T>>) -> Result<T, String> {
+    match tokio::time::timeout(PATIENCE, asking).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err("the database has not answered in time".into()),
+    }
+}
+
+async fn connected(connection: &Connection, database: &mut Option<Database>) -> reveille::Result<Database> {
+    match database {
+        Some(database) => Ok(database.clone()),
+        None => Ok(database.insert(connection.lookout().await?).clone()),
+    }
+}
+
+pub async fn look(connection: &Connection, database: &mut Option<Database>) -> reveille::Result<Overview> {
+    let record = connected(connection, database).await?.admin().overview().await?;
+    // Both come with the same program.
+    Ok(serde_json::from_value(Value::Object(record)).unwrap_or_default())
+}
+
+async fn act(connection: &Connection, database: &mut Option<Database>, action: &Action) -> reveille::Result<String> {
+    let admin = connected(connection, database).await?.admin();
+    match action {
+        Action::Pause(queue) => admin.pause(queue).await.map(|()| "done".into()),
+        Action::Resume(queue) => admin.resume(queue).await.map(|()| "done".into()),
+        Action::Retry(id) => admin.retry(*id).await,
+        Action::Cancel(id) => admin.cancel(*id).await,
+        Action::Revive { queue, kind, reason } => {
+            let filter = Filter { queue: Some(queue.clone()), kind: Some(kind.clone()), state: Some(reason.clone()) };
+            let batch = admin.revive_dead(&filter).await?;
+            Ok(match batch.left_over {
+                0 => format!("{} revived", batch.done),
+                left => format!("{} revived, {left} left dead: a live job has their unique key", batch.done),
+            })
+        }
+    }
+}

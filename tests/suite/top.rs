@@ -1,0 +1,201 @@
+//! `reveille top`, in a terminal and as text.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use reveille::dev::Network;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
+use serde_json::json;
+
+use crate::harness::{TestDatabase, database, eventually, proxy};
+
+/// Leaving the screen that was put over what the terminal showed before.
+const RESTORED: &str = "\x1b[?1049l";
+
+/// The command in a terminal of 80 by 24.
+struct Terminal {
+    process: Child,
+    keys: File,
+    shown: Arc<Mutex<String>>,
+}
+
+impl Terminal {
+    fn start(address: &str) -> Terminal {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        tcsetwinsize(&master, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let slave = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        let end = || File::options().read(true).write(true).open(&slave).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+        command
+            .args(["top", "--interval", "100ms"])
+            .env("DATABASE_URL", address)
+            .env("NO_COLOR", "1")
+            .env("TERM", "xterm")
+            .env("PGAPPNAME", "watched");
+        // Without a terminal of the test's own, so that this one is used in all that is done.
+        let process =
+            command.stdin(Stdio::from(end())).stdout(Stdio::from(end())).stderr(Stdio::null()).spawn().unwrap();
+        let keys = File::from(master);
+        let (mut screen, shown) = (keys.try_clone().unwrap(), Arc::new(Mutex::new(String::new())));
+        let showing = Arc::clone(&shown);
+        std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(length @ 1..) = screen.read(&mut piece) {
+                showing.lock().unwrap().push_str(&String::from_utf8_lossy(&piece[..length]));
+            }
+        });
+        Terminal { process, keys, shown }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until this was shown; what came before is forgotten. Only what differs from before is sent to a terminal.
+    async fn until(&self, part: &str) {
+        eventually(part, async || self.shown.lock().unwrap().contains(part)).await;
+        self.shown.lock().unwrap().clear();
+    }
+
+    fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.process.id().to_string()]).status().unwrap().success());
+    }
+
+    /// Waits for the end, which is a good one and leaves the terminal as it was.
+    async fn ended_well(&mut self) {
+        self.until(RESTORED).await;
+        assert!(self.process.wait().unwrap().success());
+        let local = tcgetattr(&self.keys).unwrap().local_modes;
+        assert!(local.contains(rustix::termios::LocalModes::ICANON | rustix::termios::LocalModes::ECHO), "{local:?}");
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+async fn filled() -> TestDatabase {
+    let database = database().await;
+    let rows = "insert into reveille.workers (id, host, pid, version, queues, slots) values (7, 'web-1', 42, '0', '{mail}', 16);
+        insert into reveille.jobs (kind, queue) select 'welcome', 'mail' from generate_series(1, 3);
+        insert into reveille.jobs (kind, queue, reserved_at, reserved_by, attempts) values
+            ('quick', 'mail', now() - '5 seconds'::interval, 7, 1), ('slow', 'mail', now() - '2 hours'::interval, 7, 3);
+        insert into reveille.jobs (kind, queue, attempts, failures, errors, available_at)
+            values ('unlucky', 'mail', 2, 2, '[{\"error\": \"no luck\"}]', now() + '1 hour');
+        insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, reason, errors)
+            select 100 + n, 'mail', 'card', '{}', 2, 1, 1, 1, now(), now(), 'failed', '[{\"error\": \"declined\"}]' from generate_series(1, 3) as n;
+        insert into reveille.counters (queue, started_at, worker, completed, wait_seconds, max_wait_seconds)
+            values ('mail', now(), 7, 10, 0.12, 0.5)";
+    database.run(rows).await;
+    database
+}
+
+fn once(address: &str, arguments: &[&str]) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+    command.args(["top", "--once"]).args(arguments).env("DATABASE_URL", address).env("COLUMNS", "120");
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    (output.status.success(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_as_text_shows_what_the_views_say() {
+    let database = filled().await;
+    for (table, parts) in [
+        ("queues", &["mail", "3", "10", "12ms", "500ms"][..]),
+        ("workers", &["web-1", "42", "working", "mail"]),
+        ("running", &["slow", "2h00m", "web-1"]),
+        ("failing", &["unlucky", "2/20", "59m", "no luck"]),
+        ("dead", &["card", "failed", "3", "declined"]),
+    ] {
+        let (success, shown) = once(&database.address, &["--table", table]);
+        let row = shown.lines().nth(4).unwrap_or_default();
+        assert!(success && parts.iter().all(|part| row.contains(part)), "{shown}");
+        assert!(shown.contains("3 ready  1 delayed  2 of 16 slots run  10 done/m  0 failed/m  3 dead"), "{shown}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_terminal_top_says_what_to_use() {
+    let database = filled().await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+    let output = command.arg("top").env("DATABASE_URL", &database.address).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("--once"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_do_what_they_say_after_a_yes() {
+    let database = filled().await;
+    let mut top = Terminal::start(&database.address);
+    top.until("mail").await;
+    top.press("p");
+    top.until("pause queue mail?").await;
+    top.press("n");
+    top.press("p");
+    top.press("y");
+    database.until("select paused from reveille.queue_stats").await;
+    top.press("3c");
+    top.until("cancel job 5?").await;
+    top.press("y");
+    database.until("select cancel_requested_at is not null from reveille.jobs where id = 5").await;
+    top.press("4r");
+    top.until("retry job 6?").await;
+    top.press("y");
+    database.until("select available_at <= now() from reveille.jobs where id = 6").await;
+    top.press("5R");
+    top.until("revive all dead").await;
+    top.press("y");
+    database.until("select count(*) = 3 from reveille.jobs where kind = 'card'").await;
+    top.press("q");
+    top.ended_well().await;
+    assert_eq!(
+        database.value("select count(*) from reveille.jobs where cancel_requested_at is not null").await,
+        json!(1)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_it_with_the_terminal_as_it_was() {
+    let database = filled().await;
+    for signal in ["-TERM", "-HUP", "-INT"] {
+        let mut top = Terminal::start(&database.address);
+        top.until("mail").await;
+        top.signal(signal);
+        top.ended_well().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_is_shown_and_found_again() {
+    let database = filled().await;
+    let (network, address) = proxy(&database.address).await;
+    let mut top = Terminal::start(&address);
+    top.until("mail").await;
+    network.set(Network::Refuse);
+    top.until("LOST").await;
+    database.run("select reveille.enqueue(kind => 'k', queue => 'zzz')").await;
+    network.set(Network::Pass);
+    top.until("zzz").await;
+    top.press("\x03");
+    top.ended_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_takes_one_connection() {
+    let database = filled().await;
+    let mut top = Terminal::start(&database.address);
+    top.until("mail").await;
+    database.run("insert into reveille.jobs (kind, queue) values ('k', 'zzz')").await;
+    top.until("zzz").await;
+    database.until("select count(*) = 1 from pg_stat_activity where application_name = 'watched' and datname = current_database()").await;
+    top.press("q");
+    top.ended_well().await;
+}
