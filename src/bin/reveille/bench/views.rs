@@ -42,7 +42,7 @@ pub struct Views {
 const ROUNDS: usize = 20;
 
 /// What is asked: the name of the figure, and the statement. The first two say how busy the machine is.
-const ASKED: [(&str, &str); 11] = [
+const ASKED: [(&str, &str); 12] = [
     ("select_1", "select 1"),
     ("million_counted", "select count(*) from generate_series(1, 1000000)"),
     ("queue_stats", "select * from reveille.queue_stats"),
@@ -53,6 +53,7 @@ const ASKED: [(&str, &str); 11] = [
     ("worker_status", "select * from reveille.worker_status"),
     ("throughput", "select * from reveille.throughput"),
     ("throughput_of_an_hour", "select * from reveille.throughput where minute > now() - interval '1 hour'"),
+    ("queue_limits", "select * from reveille.queue_limits"),
     ("queue_totals", "select * from reveille.queue_totals"),
 ];
 
