@@ -26,9 +26,15 @@ impl Backoff {
     pub(crate) fn failed(&mut self, error: &Error) -> Duration {
         if self.failing_since.is_none() {
             self.failing_since = Some(Instant::now());
-            tracing::warn!(%error, "cannot {}; trying again", self.what);
+            tracing::warn!(
+                name: "worker.failing", target: "reveille::worker", what = self.what, %error,
+                "cannot {}; trying again", self.what
+            );
         } else {
-            tracing::debug!(%error, "still cannot {}", self.what);
+            tracing::debug!(
+                name: "worker.still_failing", target: "reveille::worker", what = self.what, %error,
+                "still cannot {}", self.what
+            );
         }
         let delay = self.next;
         self.next = (delay * 2).min(LONGEST);
@@ -39,7 +45,10 @@ impl Backoff {
     pub(crate) fn worked(&mut self) -> bool {
         self.next = SHORTEST;
         let Some(since) = self.failing_since.take() else { return false };
-        tracing::info!(after = ?since.elapsed(), "can {} again", self.what);
+        tracing::info!(
+            name: "worker.recovered", target: "reveille::worker", what = self.what, after = ?since.elapsed(),
+            "can {} again", self.what
+        );
         true
     }
 }

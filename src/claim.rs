@@ -82,7 +82,7 @@ impl Claimer {
                 due_in
             };
             let reason = stop.run_until_cancelled(self.sleeper.rest(found, due_in)).await;
-            tracing::trace!(queue = &*self.queue, ?reason, "woken");
+            tracing::trace!(name: "worker.woken", target: "reveille::worker", queue = &*self.queue, ?reason, "woken");
             // With the bell armed, nothing appears that it does not ring for.
             if !(self.sleeper.is_asleep() && reason == Some(Reason::Due)) {
                 self.low_water.stir();
@@ -118,6 +118,10 @@ impl Claimer {
         self.low_water.learn(start, &found.claimed, wanted, found.took);
         let count = found.claimed.jobs.len();
         self.slots.limited = found.claimed.limited;
+        tracing::trace!(
+            name: "worker.claimed", target: "reveille::worker", queue = &*self.queue, jobs = count,
+            "claimed"
+        );
         if count >= wanted {
             let room = self.slots.room_beside(count);
             self.under_way.next = (room > 0).then(|| self.look(room).in_background());
@@ -166,7 +170,10 @@ impl Claimer {
             self.slots.hold(found.claimed.jobs);
         }
         if let Err(error) = self.sleeper.disarm().await {
-            tracing::debug!(%error, "the bell stays armed until this worker has taken its leave");
+            tracing::debug!(
+                name: "worker.disarm_failed", target: "reveille::worker", %error,
+                "the bell stays armed until this worker has taken its leave"
+            );
         }
         self.slots.give_back().await;
     }

@@ -14,7 +14,7 @@ use crate::attempt::Attempts;
 use crate::backoff::Backoff;
 use crate::claim::{Claimer, UnderWay};
 use crate::driver::Driver;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::held::Held;
 use crate::lease::Lease;
 use crate::listener::Listener;
@@ -72,7 +72,10 @@ impl Crew {
         let attempts = Arc::new(worker.attempts(&held));
         let Worker { driver, queues, options, .. } = worker;
         driver.register(&info).await?;
-        tracing::info!(worker = info.id, queues = ?queues, "worker started");
+        tracing::info!(
+            name: "worker.started", target: "reveille::worker", worker = info.id, queues = ?queues,
+            "worker started"
+        );
 
         let id = Arc::new(AtomicI64::new(info.id));
         let stopping = Arc::new(AtomicBool::new(false));
@@ -157,7 +160,10 @@ impl Crew {
     }
 
     async fn shut_down(self) {
-        tracing::info!(grace = ?self.grace, "shutting down");
+        tracing::info!(
+            name: "worker.stopping", target: "reveille::worker", worker = self.id.load(Ordering::Acquire), grace = ?self.grace,
+            "shutting down"
+        );
         self.stopping.store(true, Ordering::Relaxed);
         self.stop_claiming.cancel();
         futures::future::join_all(self.claimers).await;
@@ -165,10 +171,16 @@ impl Crew {
         let running = &self.running;
         running.close();
         if tokio::time::timeout(self.grace, running.wait()).await.is_err() {
-            tracing::warn!(jobs = running.len(), "the grace period is over; telling handlers to stop");
+            tracing::warn!(
+                name: "worker.grace_over", target: "reveille::worker", jobs = running.len(),
+                "the grace period is over; telling handlers to stop"
+            );
             self.held.stop_all();
             if tokio::time::timeout(LAST_MOMENT, running.wait()).await.is_err() {
-                tracing::warn!(jobs = running.len(), "giving back what does not stop");
+                tracing::warn!(
+                    name: "worker.giving_back", target: "reveille::worker", jobs = running.len(),
+                    "giving back what does not stop"
+                );
                 self.attempts.give_up.cancel();
                 // A handler that never yields cannot be stopped; what it holds is given back without it.
                 let _ = tokio::time::timeout(LAST_MOMENT, running.wait()).await;
@@ -176,12 +188,18 @@ impl Crew {
         }
         self.helpers.iter().for_each(JoinHandle::abort);
         if tokio::time::timeout(LAST_SETTLEMENTS, self.settler).await.is_err() {
-            tracing::warn!("cannot record everything that has ended; other workers will run it again");
+            tracing::warn!(
+                name: "worker.unsettled", target: "reveille::worker",
+                "cannot record everything that has ended; other workers will run it again"
+            );
         }
         leave(&*self.driver, self.id.load(Ordering::Acquire)).await;
         // Joining the heartbeat's thread blocks for no longer than it takes to notice.
         drop(self.heartbeat);
-        tracing::info!("worker stopped");
+        tracing::info!(
+            name: "worker.stopped", target: "reveille::worker", worker = self.id.load(Ordering::Acquire),
+            "worker stopped"
+        );
     }
 }
 
@@ -191,9 +209,13 @@ async fn leave(driver: &dyn Driver, id: i64) {
         driver.release_strays(id, &[]).await?;
         driver.leave(id).await
     };
-    match tokio::time::timeout(LAST_SETTLEMENTS, leaving).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "cannot take leave; other workers will notice"),
-        Err(_) => tracing::warn!("cannot take leave in time; other workers will notice"),
-    }
+    let error = match tokio::time::timeout(LAST_SETTLEMENTS, leaving).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error,
+        Err(_) => Error::unavailable("the store does not answer in time"),
+    };
+    tracing::warn!(
+        name: "worker.leave_failed", target: "reveille::worker", worker = id, %error,
+        "cannot take leave; other workers will notice"
+    );
 }

@@ -123,7 +123,10 @@ impl Lease {
             let rescue = self.driver.rescue(self.worker.id, &dead).await?;
             *looked_for_orphans = Some(now);
             if !rescue.workers.is_empty() || !rescue.jobs.is_empty() {
-                tracing::warn!(workers = ?rescue.workers, jobs = rescue.jobs.len(), "rescued the jobs of dead workers");
+                tracing::warn!(
+                    name: "worker.rescued", target: "reveille::worker", workers = ?rescue.workers, jobs = rescue.jobs.len(),
+                    "rescued the jobs of dead workers"
+                );
             }
         }
         Ok(())
@@ -132,7 +135,7 @@ impl Lease {
     /// Others have declared this worker dead: what it runs is no longer its own.
     async fn begin_anew(&mut self) -> Result<()> {
         tracing::warn!(
-            worker = self.worker.id,
+            name: "worker.declared_dead", target: "reveille::worker", worker = self.worker.id,
             "declared dead by another worker; stopping what runs and beginning anew"
         );
         self.held.stop_all();
@@ -185,7 +188,7 @@ impl CutOff {
             if silent >= self.patience() && told_after != Some(good.get()) {
                 told_after = Some(good.get());
                 tracing::warn!(
-                    ?silent,
+                    name: "worker.cut_off", target: "reveille::worker", ?silent,
                     "cut off from the store; telling handlers to stop, as others may run their jobs soon"
                 );
                 self.held.stop_all();

@@ -36,7 +36,10 @@ impl Listener {
                 Ok(()) => {}
                 Err(error) if error.is_deaf() => {
                     self.bells.give_up_hearing();
-                    tracing::warn!(%error, "new jobs are found by polling only");
+                    tracing::warn!(
+                        name: "worker.deaf", target: "reveille::worker", %error,
+                        "new jobs are found by polling only"
+                    );
                     tokio::time::sleep(TRY_AGAIN).await;
                 }
                 Err(error) => {

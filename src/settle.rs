@@ -52,12 +52,16 @@ impl Settler {
             match self.driver.settle(batch).await {
                 Ok(stood) => {
                     backoff.worked();
+                    tracing::trace!(name: "worker.settled", target: "reveille::worker", jobs = batch.len(), "settled");
                     for (settlement, stood) in batch.iter().zip(stood) {
                         self.held.let_go(&settlement.reservation);
                         // After an error it may be that an earlier try has settled it.
                         if !stood && !unsure {
                             let id = settlement.reservation.id;
-                            tracing::warn!(id, "the job was no longer this worker's; its ending does not count");
+                            tracing::warn!(
+                                name: "job.lost", target: "reveille::job", id,
+                                "the job was no longer this worker's; its ending does not count"
+                            );
                         }
                     }
                     return Ok(());
@@ -73,7 +77,11 @@ impl Settler {
 
     /// The store will not have this ending: record that instead, as a failed attempt.
     async fn settle_refused(&self, settlement: &Settlement, error: &Error) {
-        tracing::error!(id = settlement.reservation.id, %error, "the job's ending was refused");
+        let id = settlement.reservation.id;
+        tracing::error!(
+            name: "job.ending_refused", target: "reveille::job", id, %error,
+            "the job's ending was refused"
+        );
         let failure = Failure { reason: Reason::Failed, error: format!("its ending was refused: {error}") };
         let ending = Ending::Waiting { failure: Some(failure), delay: REFUSED_DELAY };
         if self.settle(&[Settlement { ending, ..settlement.clone() }]).await.is_err() {

@@ -182,7 +182,10 @@ impl Ahead {
 
     async fn ended(&self, settlement: Settlement) {
         if self.endings.send(settlement).await.is_err() {
-            tracing::error!("the settler is gone; the job will be rescued");
+            tracing::error!(
+                name: "job.unsettled", target: "reveille::job",
+                "the settler is gone; the job will be rescued"
+            );
         }
     }
 

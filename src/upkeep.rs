@@ -50,7 +50,10 @@ async fn release_strays(claims: &Claims, held: &Held) -> Result<()> {
     let _none_under_way = claims.under_way.write().await;
     let released = claims.driver.release_strays(claims.worker.load(Ordering::Acquire), &held.ids()).await?;
     if !released.is_empty() {
-        tracing::warn!(jobs = ?released, "put back jobs that this worker had reserved and did not know of");
+        tracing::warn!(
+            name: "worker.strays_released", target: "reveille::worker", jobs = ?released,
+            "put back jobs that this worker had reserved and did not know of"
+        );
     }
     Ok(())
 }

@@ -73,7 +73,7 @@ async fn drive(mut connection: Connection<Socket, Stream>, writes: bool) {
         polled => polled,
     });
     if let Err(error) = ended.await {
-        tracing::debug!(%error, "a connection ended");
+        tracing::debug!(name: "connection.ended", target: "reveille::database", %error, "a connection ended");
     }
 }
 

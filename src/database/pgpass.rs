@@ -11,7 +11,10 @@ pub(super) fn password(params: &Params, home: Option<&Path>) -> Option<String> {
     let file = params.get("passfile").map(PathBuf::from).or_else(|| Some(home?.join(".pgpass")))?;
     let metadata = fs::metadata(&file).ok()?;
     if metadata.mode() & 0o077 != 0 {
-        tracing::warn!(file = %file.display(), "others can read the password file, so it is ignored; chmod 600 it");
+        tracing::warn!(
+            name: "password_file.ignored", target: "reveille::database", file = %file.display(),
+            "others can read the password file, so it is ignored; chmod 600 it"
+        );
         return None;
     }
     let param = |name: &str| params.get(name).map_or("", String::as_str);
