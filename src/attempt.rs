@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
+use tracing::{Instrument, Span, field};
 
 use crate::backoff::Backoff;
 use crate::driver::{Driver, Ending, Failure, Reason, Settlement};
 use crate::extract::{Context, States};
 use crate::handler::{Handlers, Registered};
 use crate::held::{Held, Hold};
-use crate::job::ReservedJob;
+use crate::job::{Reservation, ReservedJob};
+use crate::middleware::Middlewares;
 use crate::outcome::Outcome;
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
@@ -32,6 +33,7 @@ const MAX_ERROR: usize = 8 * 1024;
 pub(crate) struct Attempts {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) handlers: Arc<Handlers>,
+    pub(crate) middlewares: Arc<Middlewares>,
     pub(crate) states: Arc<States>,
     pub(crate) held: Arc<Held>,
     /// For jobs of which neither they nor their kind say one.
@@ -49,13 +51,15 @@ impl Attempts {
     /// Makes one; returns how it is to be recorded.
     pub(crate) async fn make(&self, job: ReservedJob, hold: Hold) -> Settlement {
         let (reservation, waited) = (job.reservation, job.waited());
-        let span = tracing::info_span!("job", id = reservation.id, kind = %job.kind, attempt = reservation.attempt);
+        let span = span_of(&job);
+        let begun = std::panic::catch_unwind(AssertUnwindSafe(|| self.middlewares.span(&job, &span)));
         let started = Instant::now();
-        let ending = self.run(job, &hold).instrument(span).await;
+        let ending = self.run(job, begun, &hold).instrument(span).await;
         Settlement { reservation, ending, waited, ran: started.elapsed() }
     }
 
-    async fn run(&self, job: ReservedJob, hold: &Hold) -> Ending {
+    /// `begun`: whether all middlewares have taken notice without a panic.
+    async fn run(&self, job: ReservedJob, begun: std::thread::Result<()>, hold: &Hold) -> Ending {
         if hold.cancel_requested() {
             return Ending::Cancelled;
         }
@@ -64,16 +68,25 @@ impl Attempts {
             return released();
         }
         let Some(handler) = self.handlers.get(&job.kind) else {
-            tracing::warn!("no handler for this kind; putting the job back for {NO_HANDLER_DELAY:?}");
+            tracing::warn!(
+                name: "job.no_handler", target: "reveille::job", retry_in = ?NO_HANDLER_DELAY,
+                "no handler for this kind; putting the job back"
+            );
             return Ending::Waiting { failure: None, delay: NO_HANDLER_DELAY };
         };
         let timeout = job.timeout.or(handler.timeout).or(self.timeout);
         let context =
             Context::new(Arc::clone(&self.driver), job, timeout, hold.token.clone(), Arc::clone(&self.states));
-        let mut ended = self.call(handler, &context, hold).await;
+        tracing::debug!(name: "job.started", target: "reveille::job", "started");
+        let mut ended = match begun {
+            Ok(()) => self.call(handler, &context, hold).await,
+            Err(panic) => Ended::Panicked(panic),
+        };
         if let Some(transaction) = context.completed_in() {
             if self.is_recorded(transaction, hold).await {
-                return Ending::Recorded(context.job().queue.clone());
+                let ending = Ending::Recorded(context.job().queue.clone());
+                log(&ending);
+                return ending;
             }
             if let Ended::Returned(Outcome::Complete | Outcome::CompleteWith(_)) = ended {
                 ended = Ended::Returned(Outcome::Fail("the transaction that completed it was rolled back".into()));
@@ -99,7 +112,10 @@ impl Attempts {
                 Err(error) if error.is_unavailable() => tokio::time::sleep(backoff.failed(&error)).await,
                 // A server that does not know the transaction, as after a fail-over: the fence will tell.
                 Err(error) => {
-                    tracing::warn!(%error, "cannot learn whether the job's transaction was committed");
+                    tracing::warn!(
+                        name: "job.completion_unknown", target: "reveille::job", %error,
+                        "cannot learn whether the job's transaction was committed"
+                    );
                     return false;
                 }
             }
@@ -108,10 +124,9 @@ impl Attempts {
 
     async fn call(&self, handler: &Registered, context: &Context, hold: &Hold) -> Ended {
         let timeout = context.timeout();
-        let started = std::panic::catch_unwind(AssertUnwindSafe(|| handler.call(context)));
+        let started = std::panic::catch_unwind(AssertUnwindSafe(|| self.middlewares.work(handler, context)));
         let handling = match started {
-            Ok(Ok(handling)) => AssertUnwindSafe(handling).catch_unwind(),
-            Ok(Err(error)) => return Ended::Undecodable(error.to_string()),
+            Ok(handling) => AssertUnwindSafe(handling).catch_unwind(),
             Err(panic) => return Ended::Panicked(panic),
         };
         tokio::select! {
@@ -131,7 +146,6 @@ enum Ended {
     Returned(Outcome),
     Panicked(Box<dyn Any + Send>),
     TimedOut(Duration),
-    Undecodable(String),
     GivenUp,
 }
 
@@ -152,6 +166,7 @@ fn judge(ended: Ended, hold: &Hold, retry_policy: &RetryPolicy, failures: u32, m
         Ended::Returned(Outcome::CompleteWith(result)) => Ending::Completed(storable(result)),
         Ended::Returned(Outcome::Cancel) => Ending::Cancelled,
         Ended::Returned(Outcome::Dead(error)) => dead(Reason::Permanent, error),
+        Ended::Returned(Outcome::Undecodable(error)) => dead(Reason::Undecodable, error),
         // The handler was told to stop and did: not its fault.
         Ended::Returned(Outcome::Fail(_)) if hold.token.is_cancelled() && !hold.cancel_requested() => released(),
         Ended::Returned(Outcome::Fail(error)) => failed(Reason::Failed, error, None),
@@ -162,7 +177,6 @@ fn judge(ended: Ended, hold: &Hold, retry_policy: &RetryPolicy, failures: u32, m
         Ended::TimedOut(timeout) => {
             failed(Reason::TimedOut, format!("took longer than its timeout of {timeout:?}"), None)
         }
-        Ended::Undecodable(error) => dead(Reason::Undecodable, error),
         Ended::GivenUp => released(),
     }
 }
@@ -180,19 +194,46 @@ fn storable(result: serde_json::Value) -> Option<serde_json::Value> {
     match Payload::encode(&result) {
         Ok(_) => Some(result),
         Err(error) => {
-            tracing::warn!(%error, "the result cannot be kept");
+            tracing::warn!(name: "job.result_dropped", target: "reveille::job", %error, "the result cannot be kept");
             None
         }
     }
 }
 
+/// The span of an attempt. Costs nothing when nobody listens.
+fn span_of(job: &ReservedJob) -> Span {
+    let Reservation { id, worker, attempt, .. } = job.reservation;
+    let span = tracing::info_span!(
+        target: "reveille::job", "job",
+        id, kind = %job.kind, queue = %job.queue, attempt, worker, trace_id = field::Empty, parent_id = field::Empty
+    );
+    if !span.is_disabled()
+        && let Some(trace) = job.trace()
+    {
+        span.record("trace_id", trace.trace_id());
+        span.record("parent_id", trace.parent_id());
+    }
+    span
+}
+
+/// Results stay out of it, as payloads do.
 fn log(ending: &Ending) {
     match ending {
-        Ending::Waiting { failure: Some(failure), delay } => {
-            tracing::warn!(reason = failure.reason.name(), error = failure.error, retry_in = ?delay, "failed");
+        Ending::Waiting { failure: Some(Failure { reason, error }), delay } => {
+            tracing::warn!(
+                name: "job.failed", target: "reveille::job", reason = reason.name(), error, retry_in = ?delay, "failed"
+            );
         }
-        Ending::Dead(failure) => tracing::error!(reason = failure.reason.name(), error = failure.error, "dead"),
-        ending => tracing::debug!(?ending, "ended"),
+        Ending::Dead(Failure { reason, error }) => {
+            tracing::error!(name: "job.dead", target: "reveille::job", reason = reason.name(), error, "dead");
+        }
+        Ending::Waiting { failure: None, delay } => {
+            tracing::debug!(name: "job.put_back", target: "reveille::job", due_in = ?delay, "put back");
+        }
+        Ending::Cancelled => tracing::debug!(name: "job.cancelled", target: "reveille::job", "cancelled"),
+        Ending::Completed(_) | Ending::Recorded(_) => {
+            tracing::debug!(name: "job.completed", target: "reveille::job", "completed");
+        }
     }
 }
 
@@ -224,7 +265,6 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::job::Reservation;
 
     fn hold() -> Hold {
         Held::default().take(Reservation { id: 1, worker: 1, attempt: 1, reserved_at: SystemTime::UNIX_EPOCH }, false)

@@ -9,7 +9,9 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::executor::Executor;
+use crate::extract::{Context, Extract};
 use crate::job::{Due, Enqueueable, Enqueued, MAX_PAYLOAD, NewJob, Priority, UniqueMode, UniqueUntil};
+use crate::middleware::{Middleware, Middlewares};
 
 /// Enqueue a job; await it, after any options. A [`NewJob`] serves for kinds that have no type here.
 ///
@@ -33,7 +35,7 @@ use crate::job::{Due, Enqueueable, Enqueued, MAX_PAYLOAD, NewJob, Priority, Uniq
 /// Invalid, before anything is sent, if the job could not be stored (a name too long, a payload too large); else what the
 /// server says.
 pub fn enqueue<'a, E: Executor + ?Sized>(executor: &'a E, job: &impl Enqueueable) -> Enqueue<'a, E> {
-    Enqueue { executor, job: job.to_new_job(), schema: "reveille".into(), max_payload: MAX_PAYLOAD }
+    Enqueuer::new().enqueue(executor, job)
 }
 
 /// Enqueue many jobs, all or none, in one statement; ids in order. Errors as in [`enqueue`].
@@ -52,9 +54,7 @@ pub async fn enqueue_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
     executor: &E,
     jobs: impl IntoIterator<Item = &'a J>,
 ) -> Result<Vec<Enqueued>> {
-    let jobs = jobs.into_iter().map(Enqueueable::to_new_job).collect::<Result<Vec<NewJob>>>()?;
-    jobs.iter().try_for_each(|job| job.check(MAX_PAYLOAD))?;
-    executor.insert("reveille", &jobs).await
+    Enqueuer::new().enqueue_all(executor, jobs).await
 }
 
 /// Enqueue a great many jobs by COPY, all or none; returns how many.
@@ -81,15 +81,118 @@ pub async fn copy_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
     executor: &E,
     jobs: impl IntoIterator<Item = &'a J, IntoIter: Send>,
 ) -> Result<u64> {
-    let mut jobs = jobs.into_iter().map(|job| {
-        let job = job.to_new_job()?;
+    Enqueuer::new().copy_all(executor, jobs).await
+}
+
+/// Enqueues jobs through [middlewares](crate::middleware); cheap to clone.
+///
+/// Make one where the program starts, and share it. A handler gets its worker's by asking for it:
+///
+/// ```no_run
+/// # use reveille::enqueue::Enqueuer;
+/// # use reveille::{Database, Job, State, Worker};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)] struct SendWelcome { user_id: i64 }
+/// # impl Job for SendWelcome { const KIND: &'static str = "send_welcome"; }
+/// # #[derive(Serialize, Deserialize)] struct SendTips { user_id: i64 }
+/// # impl Job for SendTips { const KIND: &'static str = "send_tips"; }
+/// async fn send_welcome(job: SendWelcome, database: State<Database>, enqueuer: Enqueuer) -> reveille::Result<()> {
+///     enqueuer.enqueue(&*database, &SendTips { user_id: job.user_id }).await?;
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Default)]
+pub struct Enqueuer {
+    middlewares: Middlewares,
+}
+
+impl Enqueuer {
+    /// One that does what [`enqueue`] does.
+    pub fn new() -> Enqueuer {
+        Enqueuer::default()
+    }
+
+    pub(crate) fn with(middlewares: Middlewares) -> Enqueuer {
+        Enqueuer { middlewares }
+    }
+
+    /// Let jobs pass through this middleware, too. The first one added is the outermost, and has a job last.
+    #[must_use]
+    pub fn middleware(mut self, middleware: impl Middleware) -> Enqueuer {
+        self.middlewares.add(middleware);
+        self
+    }
+
+    /// As [`enqueue`] does, through the middlewares. Options chained come first.
+    ///
+    /// # Errors
+    /// Refused if a middleware refuses the job; else as in [`enqueue`].
+    pub fn enqueue<'a, E: Executor + ?Sized>(&self, executor: &'a E, job: &impl Enqueueable) -> Enqueue<'a, E> {
+        let middlewares = self.middlewares.clone();
+        Enqueue { executor, job: job.to_new_job(), middlewares, schema: "reveille".into(), max_payload: MAX_PAYLOAD }
+    }
+
+    /// As [`enqueue_all`] does, through the middlewares.
+    ///
+    /// # Errors
+    /// Refused if a middleware refuses one of the jobs; else as in [`enqueue`].
+    pub async fn enqueue_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
+        &self,
+        executor: &E,
+        jobs: impl IntoIterator<Item = &'a J>,
+    ) -> Result<Vec<Enqueued>> {
+        let jobs = jobs.into_iter().map(|job| self.prepare(job)).collect::<Result<Vec<NewJob>>>()?;
+        let enqueued = executor.insert("reveille", &jobs).await?;
+        tracing::debug!(name: "jobs.enqueued", target: "reveille::enqueue", jobs = enqueued.len(), "enqueued");
+        Ok(enqueued)
+    }
+
+    /// As [`copy_all`] does, through the middlewares.
+    ///
+    /// # Errors
+    /// Refused if a middleware refuses one of the jobs; else as in [`copy_all`].
+    pub async fn copy_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
+        &self,
+        executor: &E,
+        jobs: impl IntoIterator<Item = &'a J, IntoIter: Send>,
+    ) -> Result<u64> {
+        let mut jobs = jobs.into_iter().map(|job| {
+            let job = self.prepare(job)?;
+            match job.unique_key {
+                Some(_) => {
+                    Err(Error::invalid("COPY cannot enqueue a job with a unique key; use enqueue or enqueue_all"))
+                }
+                None => Ok(job),
+            }
+        });
+        let copied = executor.copy("reveille", &mut jobs).await?;
+        tracing::debug!(name: "jobs.enqueued", target: "reveille::enqueue", jobs = copied, "enqueued");
+        Ok(copied)
+    }
+
+    /// A job as it would be stored.
+    pub(crate) fn prepare(&self, job: &impl Enqueueable) -> Result<NewJob> {
+        let job = self.middlewares.enqueue(job.to_new_job()?)?;
         job.check(MAX_PAYLOAD)?;
-        match job.unique_key {
-            Some(_) => Err(Error::invalid("COPY cannot enqueue a job with a unique key; use enqueue or enqueue_all")),
-            None => Ok(job),
-        }
-    });
-    executor.copy("reveille", &mut jobs).await
+        Ok(job)
+    }
+}
+
+/// The worker's own among the values that its handlers share.
+#[derive(Clone, Default)]
+pub(crate) struct OfWorker(pub(crate) Enqueuer);
+
+impl Extract for Enqueuer {
+    fn extract(context: &Context) -> Enqueuer {
+        context.enqueuer()
+    }
+}
+
+impl Context {
+    /// Enqueues jobs through the middlewares of the worker.
+    pub fn enqueuer(&self) -> Enqueuer {
+        self.states().get::<OfWorker>().cloned().unwrap_or_default().0
+    }
 }
 
 /// A job about to be enqueued: chain options, then await.
@@ -97,6 +200,7 @@ pub async fn copy_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
 pub struct Enqueue<'a, E: ?Sized> {
     executor: &'a E,
     job: Result<NewJob>,
+    middlewares: Middlewares,
     schema: String,
     max_payload: usize,
 }
@@ -188,10 +292,15 @@ impl<'a, E: Executor + ?Sized> IntoFuture for Enqueue<'a, E> {
 
     fn into_future(self) -> Self::IntoFuture {
         async move {
-            let job = self.job?;
+            let job = self.middlewares.enqueue(self.job?)?;
             job.check(self.max_payload)?;
             let enqueued = self.executor.insert(&self.schema, std::slice::from_ref(&job)).await?;
-            enqueued.first().copied().ok_or_else(|| Error::unavailable("enqueue: the server gave no answer"))
+            let no_answer = || Error::unavailable("enqueue: the server gave no answer");
+            let Enqueued { id, existed } = enqueued.first().copied().ok_or_else(no_answer)?;
+            tracing::debug!(
+                name: "job.enqueued", target: "reveille::enqueue", id, kind = %job.kind, queue = %job.queue, existed, "enqueued"
+            );
+            Ok(Enqueued { id, existed })
         }
         .boxed()
     }

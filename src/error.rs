@@ -25,6 +25,7 @@ enum Kind {
     SchemaMismatch,
     Denied,
     Lost,
+    Refused,
     Deaf,
     Database,
 }
@@ -49,6 +50,17 @@ impl Error {
 
     pub(crate) fn lost(message: impl Into<String>) -> Error {
         Error { kind: Kind::Lost, message: message.into(), source: None }
+    }
+
+    /// A middleware will not have the job. An error of ours that it passes on stays what it is.
+    pub(crate) fn refused(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
+        match error.downcast::<Error>() {
+            Ok(ours) => *ours,
+            Err(error) => {
+                let message = format!("enqueue: a middleware refused the job: {error:#}");
+                Error { kind: Kind::Refused, message, source: Some(error) }
+            }
+        }
     }
 
     pub(crate) fn deaf(message: impl Into<String>) -> Error {
@@ -107,6 +119,11 @@ impl Error {
     /// The job is no longer this worker's to complete: others run it, or have.
     pub fn is_lost(&self) -> bool {
         self.kind == Kind::Lost
+    }
+
+    /// A middleware refused to let a job be enqueued; its own error is the source.
+    pub fn is_refused(&self) -> bool {
+        self.kind == Kind::Refused
     }
 
     /// Notifications do not come through: a transaction pooler is in the way.

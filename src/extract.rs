@@ -11,12 +11,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::driver::Driver;
 use crate::error::{Error, Result};
-use crate::job::ReservedJob;
+use crate::job::{Payload, ReservedJob};
+use crate::trace::TraceContext;
 
 /// Everything known about the attempt that a handler runs in; cheap to clone. Itself an argument that a handler may take.
 #[derive(Clone)]
 pub struct Context {
     inner: Arc<Inner>,
+    /// The job with another payload than it was stored with.
+    changed: Option<Arc<ReservedJob>>,
 }
 
 struct Inner {
@@ -39,7 +42,8 @@ impl Context {
         states: Arc<States>,
     ) -> Context {
         let (started, completed_in) = (Instant::now(), OnceLock::new());
-        Context { inner: Arc::new(Inner { driver, started, completed_in, job, timeout, cancellation, states }) }
+        let inner = Arc::new(Inner { driver, started, completed_in, job, timeout, cancellation, states });
+        Context { inner, changed: None }
     }
 
     /// The job's id.
@@ -47,9 +51,21 @@ impl Context {
         self.inner.job.reservation.id
     }
 
-    /// The job as it was reserved.
+    /// The job as it was reserved, with the payload that the middlewares have made of its own.
     pub fn job(&self) -> &ReservedJob {
-        &self.inner.job
+        self.changed.as_deref().unwrap_or(&self.inner.job)
+    }
+
+    /// The same attempt, the job having another payload: for a middleware to pass on. What is stored stays
+    /// as it is.
+    pub fn with_payload(mut self, payload: Payload) -> Context {
+        self.changed = Some(Arc::new(ReservedJob { payload, ..self.job().clone() }));
+        self
+    }
+
+    /// The trace that the job was enqueued in, if its metadata says one.
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.inner.job.trace()
     }
 
     /// Which attempt this is.
@@ -120,6 +136,11 @@ impl Context {
         self.inner.completed_in.get().map(String::as_str)
     }
 
+    /// The values that the worker's handlers share.
+    pub(crate) fn states(&self) -> &States {
+        &self.inner.states
+    }
+
     /// Tells when the handler had better stop.
     pub fn cancellation(&self) -> Cancellation {
         Cancellation(self.inner.cancellation.clone())
@@ -181,7 +202,7 @@ impl States {
         self.0.insert(TypeId::of::<T>(), Box::new(state));
     }
 
-    fn get<T: 'static>(&self) -> Option<&T> {
+    pub(crate) fn get<T: 'static>(&self) -> Option<&T> {
         self.0.get(&TypeId::of::<T>())?.downcast_ref()
     }
 }

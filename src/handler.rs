@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 
 use crate::error::{Error, Result};
 use crate::extract::{Context, Extract, States};
@@ -68,7 +68,7 @@ handler!(A, B, C, D, E, G);
 handler!(A, B, C, D, E, G, H);
 handler!(A, B, C, D, E, G, H, I);
 
-type Call = dyn Fn(&Context) -> serde_json::Result<BoxFuture<'static, Outcome>> + Send + Sync;
+type Call = dyn Fn(&Context) -> BoxFuture<'static, Outcome> + Send + Sync;
 
 /// A handler with its kind's settings, its type forgotten.
 pub(crate) struct Registered {
@@ -81,7 +81,10 @@ pub(crate) struct Registered {
 impl Registered {
     fn new<A, H: Handler<A>>(handler: H) -> Registered {
         Registered {
-            call: Box::new(move |context| Ok(handler.call(context.job().payload.decode()?, context))),
+            call: Box::new(move |context| match context.job().payload.decode() {
+                Ok(job) => handler.call(job, context),
+                Err(error) => ready(Outcome::Undecodable(error.to_string())).boxed(),
+            }),
             check: H::check,
             timeout: H::Job::TIMEOUT,
             retry_policy: H::Job::retry_policy(),
@@ -89,7 +92,7 @@ impl Registered {
     }
 
     /// Decode the job and start on it.
-    pub(crate) fn call(&self, context: &Context) -> serde_json::Result<BoxFuture<'static, Outcome>> {
+    pub(crate) fn call(&self, context: &Context) -> BoxFuture<'static, Outcome> {
         (self.call)(context)
     }
 }
@@ -117,7 +120,7 @@ impl Handlers {
     {
         let handler = Arc::new(handler);
         self.any = Some(Registered {
-            call: Box::new(move |context| Ok(handler(context.clone()).map(IntoOutcome::into_outcome).boxed())),
+            call: Box::new(move |context| handler(context.clone()).map(IntoOutcome::into_outcome).boxed()),
             check: |_| Ok(()),
             timeout: None,
             retry_policy,

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 pub use crate::payload::Payload;
 use crate::retry::RetryPolicy;
+use crate::trace::TraceContext;
 
 /// A kind of job: the type of its payload, with the settings that all jobs of the kind share.
 ///
@@ -329,6 +330,11 @@ impl ReservedJob {
     /// How long it waited, from being due to being reserved, by the database's clock.
     pub fn waited(&self) -> Duration {
         self.reservation.reserved_at.duration_since(self.available_at).unwrap_or_default()
+    }
+
+    /// The trace that it was enqueued in, if its metadata says one.
+    pub fn trace(&self) -> Option<TraceContext> {
+        TraceContext::of(&self.metadata.as_ref()?.decode().ok()?)
     }
 }
 

@@ -8,16 +8,19 @@ pub mod job;
 mod outcome;
 mod payload;
 pub mod queue;
+mod trace;
 
 pub mod database;
 
 pub mod driver;
 
-pub mod enqueue;
 mod executor;
 
 pub mod extract;
 pub mod handler;
+pub mod middleware;
+
+pub mod enqueue;
 
 mod backoff;
 mod held;

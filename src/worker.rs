@@ -9,12 +9,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempts;
 use crate::driver::{Driver, IntoDriver, WorkerInfo};
+use crate::enqueue::{Enqueuer, OfWorker};
 use crate::error::{Error, Result};
 use crate::extract::{Context, States};
 use crate::handler::{Handler, Handlers};
 use crate::held::Held;
 use crate::job::check_name;
 use crate::lease::random_id;
+use crate::middleware::{Middleware, Middlewares};
 use crate::outcome::IntoOutcome;
 use crate::retry::RetryPolicy;
 
@@ -40,7 +42,8 @@ use crate::retry::RetryPolicy;
 pub struct Worker {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) queues: Vec<(String, usize)>,
-    handlers: Arc<Handlers>,
+    pub(crate) handlers: Arc<Handlers>,
+    pub(crate) middlewares: Arc<Middlewares>,
     states: Arc<States>,
     pub(crate) options: Options,
 }
@@ -66,6 +69,7 @@ pub struct WorkerBuilder {
     driver: Result<Arc<dyn Driver>>,
     queues: Vec<(String, usize)>,
     handlers: Handlers,
+    middlewares: Middlewares,
     states: States,
     options: Options,
 }
@@ -77,6 +81,7 @@ impl Worker {
             driver: driver.into_driver(),
             queues: Vec::new(),
             handlers: Handlers::default(),
+            middlewares: Middlewares::default(),
             states: States::default(),
             options: Options {
                 poll_interval: Duration::from_secs(5),
@@ -87,6 +92,11 @@ impl Worker {
                 dead_after: Duration::from_secs(30),
             },
         }
+    }
+
+    /// Enqueues jobs through the middlewares of this worker.
+    pub fn enqueuer(&self) -> Enqueuer {
+        Enqueuer::with(Middlewares::clone(&self.middlewares))
     }
 
     /// What it says of itself, under a new id.
@@ -105,6 +115,7 @@ impl Worker {
         Attempts {
             driver: Arc::clone(&self.driver),
             handlers: Arc::clone(&self.handlers),
+            middlewares: Arc::clone(&self.middlewares),
             states: Arc::clone(&self.states),
             held: Arc::clone(held),
             timeout: self.options.timeout,
@@ -130,6 +141,13 @@ impl WorkerBuilder {
     /// Work jobs of the kind that the handler's first argument says; one handler a kind.
     pub fn handle<Arguments, H: Handler<Arguments>>(mut self, handler: H) -> WorkerBuilder {
         self.handlers.add(handler);
+        self
+    }
+
+    /// Let each attempt pass through this [middleware](crate::middleware), and what handlers enqueue with the worker's
+    /// [`Enqueuer`]. The first one added is the outermost.
+    pub fn middleware(mut self, middleware: impl Middleware) -> WorkerBuilder {
+        self.middlewares.add(middleware);
         self
     }
 
@@ -201,10 +219,12 @@ impl WorkerBuilder {
             }
         }
         self.handlers.check(&self.states)?;
+        self.states.insert(OfWorker(Enqueuer::with(self.middlewares.clone())));
         Ok(Worker {
             driver: self.driver?,
             queues: self.queues,
             handlers: Arc::new(self.handlers),
+            middlewares: Arc::new(self.middlewares),
             states: Arc::new(self.states),
             options: self.options,
         })
