@@ -1,5 +1,6 @@
 //! Working without waiting: everything that is due now, and in the caller's own task.
 
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 
@@ -7,12 +8,12 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::attempt::Attempts;
-use crate::driver::{Ending, Marks, Settlement};
+use crate::driver::{Ending, Marks};
 use crate::error::Result;
 use crate::executor::Executor;
 use crate::held::Held;
-use crate::job::{Enqueued, NewJob};
-use crate::lease::Lease;
+use crate::job::{Enqueued, NewJob, ReservedJob};
+use crate::lease::{Heartbeat, Lease};
 use crate::wake::Bells;
 use crate::worker::Worker;
 
@@ -48,13 +49,38 @@ impl Worker {
     /// # Errors
     /// If the store fails: what was being run is left to be rescued.
     pub async fn drain(&self) -> Result<Drained> {
-        self.driver.check().await?;
-        let info = self.info();
-        self.driver.register(&info).await?;
+        let visit = Visit::begin(self).await?;
+        let drained = visit.run_due().await;
+        let left = visit.end().await;
+        let drained = drained?;
+        left.map(|()| drained)
+    }
+
+    /// Run jobs at once, in the caller, when they are enqueued on what this returns. To enqueue through the worker's
+    /// middlewares, take its [`Enqueuer`](crate::enqueue::Enqueuer) before: [`Worker::enqueuer`].
+    pub fn inline(self) -> Inline {
+        Inline { worker: self }
+    }
+}
+
+/// A worker that has introduced itself to its store while it works in the caller's task.
+pub(crate) struct Visit<'a> {
+    worker: &'a Worker,
+    pub(crate) id: i64,
+    held: Arc<Held>,
+    attempts: Attempts,
+    heartbeat: Heartbeat,
+}
+
+impl Visit<'_> {
+    pub(crate) async fn begin(worker: &Worker) -> Result<Visit<'_>> {
+        worker.driver.check().await?;
+        let info = worker.info();
+        worker.driver.register(&info).await?;
         let id = info.id;
         let held = Arc::new(Held::default());
         let heartbeat = Lease {
-            driver: Arc::clone(&self.driver),
+            driver: Arc::clone(&worker.driver),
             worker: info,
             id: Arc::new(AtomicI64::new(id)),
             held: Arc::clone(&held),
@@ -63,35 +89,24 @@ impl Worker {
             unsure: Arc::default(),
             sharing: Arc::default(),
             stopping: Arc::new(AtomicBool::new(false)),
-            interval: self.options.heartbeat,
-            dead_after: self.options.dead_after(),
+            interval: worker.options.heartbeat,
+            dead_after: worker.options.dead_after(),
         }
         .keep()?;
-        let drained = self.run_due(id, &held).await;
-        drop(heartbeat);
-        let left = self.driver.leave(id).await;
-        let drained = drained?;
-        left.map(|()| drained)
+        Ok(Visit { worker, id, attempts: worker.attempts(&held), held, heartbeat })
     }
 
-    /// Run jobs at once, in the caller, when they are enqueued on what this returns.
-    pub fn inline(self) -> Inline {
-        Inline { worker: self }
-    }
-
-    async fn run_due(&self, id: i64, held: &Arc<Held>) -> Result<Drained> {
-        let attempts = self.attempts(held);
+    /// Runs what is due, and what becomes due meanwhile.
+    pub(crate) async fn run_due(&self) -> Result<Drained> {
         let mut drained = Drained::default();
         loop {
             let mut idle = true;
-            for (queue, slots) in &self.queues {
-                let settlements = self.run_batch(&attempts, id, queue, *slots).await?;
-                idle &= settlements.is_empty();
-                let stood = self.driver.settle(&settlements).await?;
-                for (settlement, stood) in settlements.iter().zip(stood) {
-                    held.let_go(&settlement.reservation);
+            for (queue, slots) in &self.worker.queues {
+                let claimed = self.worker.driver.claim(self.id, queue, *slots, Marks::default()).await?;
+                idle &= claimed.jobs.is_empty();
+                for (ending, stood) in self.run(claimed.jobs).await? {
                     if stood {
-                        drained.count(&settlement.ending);
+                        drained.count(&ending);
                     }
                 }
             }
@@ -101,17 +116,33 @@ impl Worker {
         }
     }
 
-    async fn run_batch(&self, attempts: &Attempts, id: i64, queue: &str, slots: usize) -> Result<Vec<Settlement>> {
-        let claimed = self.driver.claim(id, queue, slots, Marks::default()).await?;
-        let attempts = claimed.jobs.into_iter().map(|job| {
-            let hold = attempts.hold(&job);
-            attempts.make(job, hold)
+    /// Makes an attempt at each of these and settles them; returns how they ended, and whether that counts.
+    pub(crate) async fn run(&self, jobs: Vec<ReservedJob>) -> Result<Vec<(Ending, bool)>> {
+        let attempts = jobs.into_iter().map(|job| {
+            let hold = self.attempts.hold(&job);
+            self.attempts.make(job, hold)
         });
-        Ok(futures::future::join_all(attempts).await)
+        let settlements = futures::future::join_all(attempts).await;
+        let stood = self.worker.driver.settle(&settlements).await?;
+        let settled = settlements.into_iter().zip(stood).map(|(settlement, stood)| {
+            self.held.let_go(&settlement.reservation);
+            (settlement.ending, stood)
+        });
+        Ok(settled.collect())
+    }
+
+    pub(crate) async fn end(self) -> Result<()> {
+        drop(self.heartbeat);
+        self.worker.driver.leave(self.id).await
     }
 }
 
 impl Drained {
+    /// How many attempts were made.
+    pub fn attempts(&self) -> u64 {
+        self.completed + self.cancelled + self.failed + self.put_back + self.dead
+    }
+
     fn count(&mut self, ending: &Ending) {
         let count = match ending {
             Ending::Completed(_) | Ending::Recorded(_) => &mut self.completed,
@@ -121,6 +152,16 @@ impl Drained {
             Ending::Dead(_) => &mut self.dead,
         };
         *count += 1;
+    }
+}
+
+impl AddAssign for Drained {
+    fn add_assign(&mut self, more: Drained) {
+        self.completed += more.completed;
+        self.cancelled += more.cancelled;
+        self.failed += more.failed;
+        self.put_back += more.put_back;
+        self.dead += more.dead;
     }
 }
 

@@ -8,3 +8,12 @@ pub mod order {}
 
 #[doc = include_str!("../docs/monitoring.md")]
 pub mod monitoring {}
+
+#[doc = include_str!("../docs/middleware.md")]
+pub mod middleware {}
+
+#[doc = include_str!("../docs/testing.md")]
+pub mod testing {}
+
+#[doc = include_str!("../docs/tracing.md")]
+pub mod tracing {}

@@ -44,6 +44,7 @@ pub mod worker;
 
 mod crew;
 pub mod drain;
+pub mod testing;
 
 #[cfg(feature = "dev")]
 pub mod dev;

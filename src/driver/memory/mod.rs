@@ -14,7 +14,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::executor::Executor;
-use crate::job::{Enqueued, NewJob};
+use crate::job::{Enqueued, NewJob, ReservedJob};
 use crate::queue::QueueSettings;
 
 mod kept;
@@ -146,6 +146,11 @@ impl Memory {
         self.store().advance(by);
     }
 
+    /// In how long the next job of a queue is due that waits there; `None` if none does, or the queue is paused.
+    pub(crate) fn due_in(&self, queue: &str) -> Option<Duration> {
+        self.store().due_in(queue)
+    }
+
     fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -179,6 +184,15 @@ impl Driver for Memory {
         let jobs = store.claim(worker, queue, limit);
         let due_in = if jobs.len() < limit { store.due_in(queue) } else { None };
         done(Claimed { jobs, due_in, looked_at: None, limited: store.is_limited(queue) })
+    }
+
+    fn claim_kind<'a>(
+        &'a self,
+        worker: i64,
+        queues: &'a [String],
+        kind: &'a str,
+    ) -> BoxFuture<'a, Result<Option<ReservedJob>>> {
+        done(self.store().claim_kind(worker, queues, kind))
     }
 
     /// Whoever listens is told of everything, and nothing is under way between two calls.

@@ -15,7 +15,7 @@ use super::{Beat, Claimed, Driver, IntoDriver, Marks, Peer, Rescue, Settlement, 
 use crate::database::{Database, migrate};
 use crate::error::{Error, Result};
 use crate::executor::{Executor, Jobs};
-use crate::job::{Enqueued, NewJob, Reservation};
+use crate::job::{Enqueued, NewJob, Reservation, ReservedJob};
 
 mod claim;
 mod limited;
@@ -147,6 +147,15 @@ impl Driver for Postgres {
 
     fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize, from: Marks) -> BoxFuture<'a, Result<Claimed>> {
         boxed(claim::claim(self, worker, queue, limit, from))
+    }
+
+    fn claim_kind<'a>(
+        &'a self,
+        worker: i64,
+        queues: &'a [String],
+        kind: &'a str,
+    ) -> BoxFuture<'a, Result<Option<ReservedJob>>> {
+        boxed(claim::claim_kind(self, worker, queues, kind))
     }
 
     fn heads<'a>(&'a self, queue: &'a str, from: Marks) -> BoxFuture<'a, Result<Marks>> {

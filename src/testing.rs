@@ -1,0 +1,395 @@
+//! For tests of programs that enqueue and work jobs: what was enqueued, one job at a time, and work to the end.
+//!
+//! [`enqueued`] looks at what a transaction has enqueued, and [`Worker::attempt`] runs a handler on a job that is stored nowhere,
+//! so that both serve in a test whose transaction is rolled back. [`Worker::work_one`], [`Worker::drain`] and
+//! [`Worker::inline`] work what is stored; on [`Memory`], [`Worker::drain_all`] works delayed jobs, too. See the
+//! guide `testing`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Json;
+use tokio_postgres::{Client, GenericClient, Row};
+
+use crate::database::Database;
+use crate::database::schema::Schema;
+use crate::drain::{Drained, Visit};
+use crate::driver::{Driver, Ending, JobState, Marks, Memory, StoredJob};
+use crate::error::{Error, Result};
+use crate::held::Held;
+use crate::job::{Due, Enqueueable, Job, NewJob, Priority};
+use crate::worker::Worker;
+
+/// The jobs that were enqueued on something: by a transaction itself, or whatever there is in a [`Database`] or [`Memory`].
+///
+/// ```
+/// # use reveille::{Job, Memory, enqueue, testing};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Debug, PartialEq, Serialize, Deserialize)] struct SendWelcome { user_id: i64 }
+/// # impl Job for SendWelcome { const KIND: &'static str = "send_welcome"; }
+/// # #[derive(Serialize, Deserialize)] struct SendBill;
+/// # impl Job for SendBill { const KIND: &'static str = "send_bill"; }
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> reveille::Result<()> {
+/// # let memory = Memory::new();
+/// enqueue(&memory, &SendWelcome { user_id: 7 }).queue("mail").await?;
+///
+/// let jobs = testing::enqueued(&memory).await?;
+/// assert_eq!(jobs.one::<SendWelcome>().job.queue, "mail");
+/// jobs.assert_has(&SendWelcome { user_id: 7 });
+/// jobs.assert_none::<SendBill>();
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// Invalid on a client that is not in a transaction; else what the server says.
+pub async fn enqueued<S: Source + ?Sized>(source: &S) -> Result<Jobs> {
+    enqueued_in(source, "reveille").await
+}
+
+/// As [`enqueued`], looking in the tables of another schema; a [`Database`] knows its own. Errors as there.
+pub async fn enqueued_in<S: Source + ?Sized>(source: &S, schema: &str) -> Result<Jobs> {
+    Ok(Jobs(source.look(schema).await?))
+}
+
+/// Where a test can look for enqueued jobs.
+///
+/// - A transaction of tokio-postgres or deadpool-postgres: the waiting jobs that it has enqueued itself, or replaced or debounced, in
+///   savepoints as well.
+/// - A client of these: the same, of the transaction that it is in.
+/// - A [`Database`] or [`Memory`]: all jobs there that have not been purged, whatever their state; [`Jobs::since`] leaves
+///   earlier ones away.
+pub trait Source: Sync {
+    #[doc(hidden)]
+    fn look<'a>(&'a self, schema: &'a str) -> BoxFuture<'a, Result<Vec<Found>>>;
+}
+
+/// A job that was enqueued.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Its id.
+    pub id: i64,
+    /// What was enqueued. Its `due` is how long after it was enqueued the job is due; modes of uniqueness are not told.
+    pub job: NewJob,
+    /// When it is due.
+    pub available_at: SystemTime,
+    /// When it was enqueued.
+    pub created_at: SystemTime,
+}
+
+/// Jobs that were enqueued, in the order of their ids. What it asserts panics with a list of what was there instead.
+#[derive(Debug, Clone)]
+pub struct Jobs(Vec<Found>);
+
+impl Jobs {
+    /// All of them.
+    pub fn all(&self) -> &[Found] {
+        &self.0
+    }
+
+    /// Those that were not there before.
+    pub fn since(&self, before: &Jobs) -> Jobs {
+        let is_new = |found: &&Found| before.0.iter().all(|earlier| earlier.id != found.id);
+        Jobs(self.0.iter().filter(is_new).cloned().collect())
+    }
+
+    /// The jobs of a kind.
+    ///
+    /// # Panics
+    /// If the payload of one does not fit.
+    #[track_caller]
+    pub fn of<J: Job>(&self) -> Vec<J> {
+        let decode = |found: &Found| match found.job.payload.decode() {
+            Ok(job) => job,
+            Err(error) => panic!("job {} does not fit its kind: {error}; {self}", found.id),
+        };
+        self.kind(J::KIND).map(decode).collect()
+    }
+
+    /// The only job of a kind.
+    ///
+    /// # Panics
+    /// If there is none of it, or more than one.
+    #[track_caller]
+    pub fn one<J: Job>(&self) -> &Found {
+        let mut of_kind = self.kind(J::KIND);
+        match (of_kind.next(), of_kind.count()) {
+            (Some(found), 0) => found,
+            (None, _) => panic!("no job of the kind {:?} was enqueued; {self}", J::KIND),
+            (Some(_), more) => panic!("{} jobs of the kind {:?} were enqueued, not one; {self}", more + 1, J::KIND),
+        }
+    }
+
+    /// A job with this kind and payload is among them; returns the first.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[track_caller]
+    pub fn assert_has<J: Job>(&self, job: &J) -> &Found {
+        // By way of the type, so that defaults and the spelling of numbers make no difference.
+        let wanted = serde_json::to_value(job).ok();
+        let is_wanted = |found: &&Found| {
+            let decoded = found.job.payload.decode::<J>().ok();
+            decoded.and_then(|job| serde_json::to_value(job).ok()) == wanted
+        };
+        match self.kind(J::KIND).find(is_wanted) {
+            Some(found) => found,
+            None => {
+                let wanted = wanted.unwrap_or_default();
+                panic!("no job of the kind {:?} with the payload {wanted} was enqueued; {self}", J::KIND)
+            }
+        }
+    }
+
+    /// No job of this kind is among them.
+    ///
+    /// # Panics
+    /// If there is one.
+    #[track_caller]
+    pub fn assert_none<J: Job>(&self) {
+        assert!(self.kind(J::KIND).next().is_none(), "a job of the kind {:?} was enqueued; {self}", J::KIND);
+    }
+
+    /// There are none at all.
+    ///
+    /// # Panics
+    /// If there is one.
+    #[track_caller]
+    pub fn assert_empty(&self) {
+        assert!(self.0.is_empty(), "jobs were enqueued; {self}");
+    }
+
+    fn kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Found> {
+        self.0.iter().filter(move |found| found.job.kind == kind)
+    }
+}
+
+/// For the message of an assertion that failed.
+impl fmt::Display for Jobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("nothing was enqueued");
+        }
+        f.write_str("these were enqueued:")?;
+        self.0.iter().try_for_each(|found| write!(f, "\n  {found}"))
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST: usize = 200;
+        let Found { id, job, .. } = self;
+        let payload = String::from_utf8_lossy(job.payload.as_bytes());
+        let shown: String = payload.chars().take(MOST).collect();
+        let more = if shown.len() < payload.len() { "…" } else { "" };
+        write!(f, "job {id}: {} {shown}{more} in the queue {:?}", job.kind, job.queue)?;
+        match self.delay() {
+            Duration::ZERO => Ok(()),
+            delay => write!(f, ", due after {delay:?}"),
+        }
+    }
+}
+
+impl Found {
+    fn new(id: i64, job: NewJob, available_at: SystemTime, created_at: SystemTime) -> Found {
+        let due = Due::In(available_at.duration_since(created_at).unwrap_or_default());
+        Found { id, job: NewJob { due, ..job }, available_at, created_at }
+    }
+
+    fn delay(&self) -> Duration {
+        self.available_at.duration_since(self.created_at).unwrap_or_default()
+    }
+
+    fn read(row: &Row) -> Result<Found, tokio_postgres::Error> {
+        let timeout: Option<f64> = row.try_get("timeout_seconds")?;
+        let job = NewJob {
+            queue: row.try_get("queue")?,
+            priority: Priority::from_level(row.try_get("priority")?),
+            max_attempts: row.try_get::<_, i32>("max_attempts")?.max(0) as u32,
+            timeout: timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            unique_key: row.try_get("unique_key")?,
+            key: row.try_get("key")?,
+            tags: row.try_get::<_, Option<Vec<String>>>("tags")?.unwrap_or_default(),
+            metadata: row.try_get::<_, Option<Json<_>>>("metadata")?.map(|metadata| metadata.0),
+            ..NewJob::new(row.try_get::<_, String>("kind")?, row.try_get("payload")?)
+        };
+        Ok(Found::new(row.try_get("id")?, job, row.try_get("available_at")?, row.try_get("created_at")?))
+    }
+}
+
+async fn look(client: &Client, schema: &str, sql: &'static str) -> Result<Vec<Found>> {
+    let failed = |error| Error::database("look for enqueued jobs", error);
+    let rows = client.query_typed(&Schema::new(schema)?.apply(sql), &[]).await.map_err(failed)?;
+    rows.iter().map(Found::read).collect::<Result<_, _>>().map_err(failed)
+}
+
+async fn look_here(client: &Client, schema: &str) -> Result<Vec<Found>> {
+    look(client, schema, include_str!("../sql/enqueued_here.sql")).await
+}
+
+/// A savepoint is refused outside a transaction, and inside leaves no trace.
+async fn check_is_in_transaction(client: &Client) -> Result<()> {
+    let savepoint = async {
+        client.batch_execute("savepoint reveille_testing").await?;
+        client.batch_execute("release savepoint reveille_testing").await
+    };
+    savepoint.await.map_err(|error| match error.code() {
+        Some(&SqlState::NO_ACTIVE_SQL_TRANSACTION) => Error::invalid(
+            "look for enqueued jobs: the client is not in a transaction; pass the transaction, or a Database for all jobs",
+        ),
+        _ => Error::database("look for enqueued jobs", error),
+    })
+}
+
+macro_rules! look_in_transaction {
+    ($($transaction:ty),+) => {$(
+        impl Source for $transaction {
+            fn look<'a>(&'a self, schema: &'a str) -> BoxFuture<'a, Result<Vec<Found>>> {
+                look_here(self.client(), schema).boxed()
+            }
+        }
+    )+};
+}
+
+macro_rules! look_in_client {
+    ($($client:ty),+) => {$(
+        impl Source for $client {
+            fn look<'a>(&'a self, schema: &'a str) -> BoxFuture<'a, Result<Vec<Found>>> {
+                async move {
+                    check_is_in_transaction(self.client()).await?;
+                    look_here(self.client(), schema).await
+                }
+                .boxed()
+            }
+        }
+    )+};
+}
+
+look_in_transaction!(tokio_postgres::Transaction<'_>, deadpool_postgres::Transaction<'_>);
+look_in_client!(tokio_postgres::Client, deadpool_postgres::Client);
+
+impl Source for Database {
+    fn look<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<Found>>> {
+        async move {
+            let client = self.client().await?;
+            look(client.client(), self.schema().name(), include_str!("../sql/enqueued_all.sql")).await
+        }
+        .boxed()
+    }
+}
+
+impl Source for Memory {
+    fn look<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<Found>>> {
+        let found = |stored: StoredJob| Found::new(stored.id, stored.job, stored.available_at, stored.created_at);
+        async move { Ok(self.jobs().into_iter().map(found).collect()) }.boxed()
+    }
+}
+
+/// What became of the one job that was worked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Worked {
+    /// Which one it was.
+    pub id: i64,
+    /// What becomes of it.
+    pub ending: Ending,
+}
+
+/// More attempts than this are no test's purpose: jobs enqueue each other for ever.
+const MOST_ATTEMPTS: u64 = 100_000;
+/// And of one job: it snoozes for ever.
+const MOST_SNOOZES: u32 = 1000;
+
+/// For tests.
+impl Worker {
+    /// Make one attempt at a job that is stored nowhere; returns what would become of it.
+    ///
+    /// The whole of an attempt: the middlewares for enqueuing and for work, decoding, the handler, its timeout, panics. So it
+    /// needs no committed transaction. What the handler itself reads or writes is up to its state.
+    ///
+    /// # Errors
+    /// Invalid if the job could not be stored.
+    pub async fn attempt(&self, job: &impl Enqueueable) -> Result<Ending> {
+        let job = NewJob { due: Due::In(Duration::ZERO), ..self.enqueuer().prepare(job)? };
+        let queue = job.queue.clone();
+        let (desk, info) = (Memory::new(), self.info());
+        desk.register(&info).await?;
+        Driver::enqueue(&desk, &[job]).await?;
+        let job = desk.claim(info.id, &queue, 1, Marks::default()).await?.jobs.pop();
+        let job = job.ok_or_else(|| Error::invalid("make an attempt: the job could not be claimed"))?;
+        let attempts = self.attempts(&Arc::<Held>::default());
+        let hold = attempts.hold(&job);
+        Ok(attempts.make(job, hold).await.ending)
+    }
+
+    /// Work the due job of this kind that comes first in the worker's queues; `None` if there is none. Other jobs are left alone.
+    ///
+    /// # Errors
+    /// Lost if the job ended otherwise meanwhile; else if the store fails.
+    pub async fn work_one<J: Job>(&self) -> Result<Option<Worked>> {
+        let visit = Visit::begin(self).await?;
+        let worked = self.work_first(&visit, J::KIND).await;
+        let left = visit.end().await;
+        let worked = worked?;
+        left.map(|()| worked)
+    }
+
+    async fn work_first(&self, visit: &Visit<'_>, kind: &str) -> Result<Option<Worked>> {
+        let queues: Vec<String> = self.queues.iter().map(|(queue, _)| queue.clone()).collect();
+        let Some(job) = self.driver.claim_kind(visit.id, &queues, kind).await? else { return Ok(None) };
+        let id = job.reservation.id;
+        match visit.run(vec![job]).await?.pop() {
+            Some((ending, true)) => Ok(Some(Worked { id, ending })),
+            _ => Err(Error::lost(format!("job {id} was no longer this worker's when it had been worked"))),
+        }
+    }
+
+    /// Run everything in the worker's queues, delayed jobs and retries as well, by putting forward the clock of the [`Memory`]
+    /// that the worker was built on; return when nothing waits there any more.
+    ///
+    /// # Errors
+    /// Invalid if there is no end to it: a job has no handler here, or snoozes still at its 1,000th attempt, or the jobs go on
+    /// after 100,000 attempts.
+    pub async fn drain_all(&self, memory: &Memory) -> Result<Drained> {
+        let visit = Visit::begin(self).await?;
+        let drained = self.run_all(&visit, memory).await;
+        let left = visit.end().await;
+        let drained = drained?;
+        left.map(|()| drained)
+    }
+
+    async fn run_all(&self, visit: &Visit<'_>, memory: &Memory) -> Result<Drained> {
+        let mut drained = Drained::default();
+        loop {
+            let round = visit.run_due().await?;
+            drained += round;
+            let Some(delay) = self.queues.iter().filter_map(|(queue, _)| memory.due_in(queue)).min() else {
+                return Ok(drained);
+            };
+            let too_many = drained.attempts() > MOST_ATTEMPTS;
+            // What snoozes or has no handler was put back.
+            if (too_many || round.put_back > 0)
+                && let Some(StoredJob { id, job, attempts, .. }) = self.endless(memory, too_many)
+            {
+                return Err(Error::invalid(format!(
+                    "there is no end to it: job {id} of the kind {:?} still waits after {attempts} attempts of its own and {} in all",
+                    job.kind,
+                    drained.attempts()
+                )));
+            }
+            memory.advance(delay);
+        }
+    }
+
+    /// A waiting job that this worker will never be done with; or any one.
+    fn endless(&self, memory: &Memory, any: bool) -> Option<StoredJob> {
+        let here = |queue: &str| self.queues.iter().any(|(name, _)| name == queue);
+        memory.jobs().into_iter().find(|StoredJob { job, state, attempts, .. }| {
+            let endless = any || *attempts > MOST_SNOOZES || self.handlers.get(&job.kind).is_none();
+            *state == JobState::Waiting && here(&job.queue) && endless
+        })
+    }
+}
