@@ -97,10 +97,16 @@ impl Program {
             .env("REVEILLE_JOB_KEY", job.key.as_deref().unwrap_or_default())
             .env("REVEILLE_JOB_TAGS", job.tags.join(","))
             .env("REVEILLE_JOB_METADATA", String::from_utf8_lossy(metadata).as_ref())
+            // The worker's own surroundings are another trace.
+            .env_remove("TRACEPARENT")
+            .env_remove("TRACESTATE")
             .process_group(0)
             .kill_on_drop(true)
             .stdin(Stdio::piped())
             .stderr(Stdio::piped());
+        if let Some(trace) = context.trace() {
+            command.env("TRACEPARENT", trace.traceparent()).envs(trace.tracestate().map(|state| ("TRACESTATE", state)));
+        }
         command
     }
 
