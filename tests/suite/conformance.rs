@@ -209,6 +209,30 @@ conforms! {
         assert!(store.claim(1, 10).await.is_empty());
     }
 
+    async fn one_of_a_kind_is_claimed_and_the_others_left_alone(store: &Store) {
+        let other = |text| NewJob { kind: "other".into(), ..job(text) };
+        let claim = async |worker, queues: &[&str]| {
+            let queues: Vec<String> = queues.iter().map(|&queue| queue.into()).collect();
+            store.driver().claim_kind(worker, &queues, "other").await.unwrap()
+        };
+        let first = store.enqueue(job("first")).await;
+        store.enqueue(NewJob { due: Due::In(Duration::from_secs(60)), priority: Priority::Urgent, ..other("later") }).await;
+        store.enqueue(NewJob { priority: Priority::Low, ..other("low") }).await;
+        store.enqueue(NewJob { queue: "b".into(), unique_key: Some("k".into()), unique_until: UniqueUntil::Started, ..other("high") }).await;
+        assert!(claim(1, &[QUEUE, "b"]).await.is_none(), "it is not registered");
+        store.register(1).await;
+        assert!(claim(1, &["c"]).await.is_none(), "there is none in this queue");
+        store.pause("b").await;
+        let low = claim(1, &[QUEUE, "b"]).await.unwrap();
+        assert_eq!((text(&low).as_str(), low.queue.as_str(), low.reservation.attempt), ("low", QUEUE, 1));
+        store.resume("b").await;
+        let high = claim(1, &[QUEUE, "b"]).await.unwrap();
+        assert_eq!((text(&high).as_str(), high.queue.as_str(), high.reservation.worker), ("high", "b", 1));
+        assert!(claim(1, &[QUEUE, "b"]).await.is_none(), "the last one is not due");
+        assert!(store.settle(high.reservation, Ending::Completed(None)).await);
+        assert_eq!(store.fate(first).await, json!(["waiting", 0, 0]));
+    }
+
     async fn what_is_delayed_is_not_claimed_and_its_time_is_known(store: &Store) {
         store.register(1).await;
         assert_eq!(store.due_in(1).await, None);

@@ -27,6 +27,7 @@ impl Worker {
 fn work(database: &TestDatabase, exec: &str, more: &[&str]) -> Worker {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
     command.args(["work", "--queue", "default=2", "--exec", exec]).args(more).env("DATABASE_URL", &database.address);
+    command.env("TRACEPARENT", "the worker's own, and none of its jobs'").env("TRACESTATE", "likewise");
     Worker(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 
@@ -100,6 +101,19 @@ async fn a_command_gets_payload_and_environment() {
     idle(&database).await;
     assert_eq!(folder.read("seen"), "{\"a\": \"ü\"} 1 greet default 1 0 4 k x,y {\"m\": 1}\n");
     assert_eq!(database.value("select outcome from reveille.finished_jobs").await, "completed");
+}
+
+#[tokio::test]
+async fn a_command_goes_on_in_the_trace_of_its_job() {
+    let (database, folder) = (database().await, Folder::new());
+    let exec = format!("echo \"$TRACEPARENT ${{TRACESTATE-none}}\" >>{}", folder.path("seen"));
+    let _worker = work(&database, &exec, &[]);
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for metadata in [json!({"traceparent": parent, "tracestate": "a=1"}), json!({"traceparent": parent}), json!({})] {
+        enqueue(&database, &format!("kind => 'k', metadata => '{metadata}'")).await;
+        idle(&database).await;
+    }
+    assert_eq!(folder.read("seen"), format!("{parent} a=1\n{parent} none\n none\n"));
 }
 
 #[tokio::test]

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::Path;
 
 /// Top to bottom; files of one layer may not import each other unless they stand in order.
-const ORDER: [&str; 34] = [
-    "error", "retry", "payload", "job", "queue", "outcome", "database", "executor", "driver", "enqueue", "extract",
-    "handler", "backoff", "held", "wake", "listener", "sleeper", "look", "marks", "attempt", "slots", "settle",
-    "claim", "lease", "upkeep", "worker", "crew", "drain", "admin", "doctor", "metrics", "dev", "guide", "lib",
+const ORDER: &[&str] = &[
+    "error", "retry", "payload", "trace", "job", "queue", "outcome", "database", "executor", "driver", "extract",
+    "handler", "middleware", "enqueue", "backoff", "held", "wake", "listener", "sleeper", "look", "marks", "attempt",
+    "slots", "settle", "claim", "lease", "upkeep", "worker", "crew", "drain", "testing", "admin", "doctor", "metrics",
+    "dev", "guide", "lib",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<(String, String)>) {

@@ -1,0 +1,305 @@
+//! Middleware: around enqueuing, and around the work on a job.
+
+use std::error::Error as StdError;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use reveille::driver::{Ending, JobState, Reason};
+use reveille::enqueue::Enqueuer;
+use reveille::job::{Payload, ReservedJob};
+use reveille::middleware::{BoxFuture, Middleware, Next};
+use reveille::{Context, Memory, NewJob, Outcome, RetryPolicy, State, Worker, enqueue};
+use serde_json::{Value, json};
+
+use crate::harness::{Note, Told, database, note, start, tell, telling, worker};
+
+type Refusal = Box<dyn StdError + Send + Sync>;
+
+/// Hides payloads from whoever reads the database.
+struct Cipher(u8);
+
+impl Cipher {
+    fn turn(&self, bytes: &[u8]) -> Vec<u8> {
+        bytes.iter().map(|byte| byte ^ self.0).collect()
+    }
+
+    fn open(&self, payload: &Payload) -> Result<Payload, Refusal> {
+        let sealed: Vec<u8> = payload.decode()?;
+        Ok(Payload::parse(&String::from_utf8(self.turn(&sealed))?)?)
+    }
+}
+
+impl Middleware for Cipher {
+    fn enqueue(&self, job: &mut NewJob) -> Result<(), Refusal> {
+        job.payload = Payload::encode(&self.turn(job.payload.as_bytes()))?;
+        Ok(())
+    }
+
+    fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            match self.open(&context.job().payload) {
+                Ok(payload) => next.run(context.with_payload(payload)).await,
+                Err(error) => Outcome::Undecodable(format!("cannot be decrypted: {error}")),
+            }
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_is_encrypted_in_the_database_and_plain_in_the_handler() {
+    let database = database().await;
+    let cipher = Arc::new(Cipher(0x5a));
+    let enqueuer = Enqueuer::new().middleware(Arc::clone(&cipher));
+    let mut client = database.client().await;
+    let tx = client.transaction().await.unwrap();
+    enqueuer.enqueue(&tx, &note("secret one")).tag("t").await.unwrap();
+    enqueuer.enqueue_all(&tx, &[note("secret two"), note("secret three")]).await.unwrap();
+    assert_eq!(enqueuer.copy_all(&tx, &[note("secret four")]).await.unwrap(), 1);
+    tx.commit().await.unwrap();
+    let plain =
+        "select count(*) from reveille.jobs where payload::text like '%secret%' or jsonb_typeof(payload) <> 'array'";
+    assert_eq!(database.value(plain).await, 0);
+
+    let (told, mut heard) = telling();
+    let running = start(worker(&database).state(told).middleware(cipher).handle(tell));
+    let mut texts = [heard.next().await, heard.next().await, heard.next().await, heard.next().await];
+    texts.sort();
+    assert_eq!(texts, ["secret four", "secret one", "secret three", "secret two"]);
+    running.stop().await;
+    let kept = "select count(*) from reveille.finished_jobs where jsonb_typeof(payload) = 'array'";
+    assert_eq!(database.value(kept).await, 4, "the history keeps what was stored");
+}
+
+#[tokio::test]
+async fn a_payload_that_cannot_be_decrypted_is_buried_as_undecodable() {
+    let memory = Memory::new();
+    let builder = Worker::builder(memory.clone()).state(telling().0).middleware(Cipher(1));
+    let id = enqueue(&memory, &note("not encrypted")).await.unwrap().id;
+    builder.handle(tell).build().unwrap().drain().await.unwrap();
+    let job = memory.job(id).unwrap();
+    assert_eq!(job.state, JobState::Dead(Reason::Undecodable));
+    assert!(job.errors[0].error.starts_with("cannot be decrypted: invalid type: map"), "{:?}", job.errors);
+}
+
+/// Writes down that a job passes it, and wraps its payload on the way in.
+struct Mark(&'static str, Told);
+
+impl Middleware for Mark {
+    fn enqueue(&self, job: &mut NewJob) -> Result<(), Refusal> {
+        self.1.tell(format!("{} enqueue", self.0));
+        job.payload = Payload::encode(&json!({ self.0: job.payload.decode::<Value>()? }))?;
+        Ok(())
+    }
+
+    fn span(&self, job: &ReservedJob, _: &tracing::Span) {
+        self.1.tell(format!("{} span {}", self.0, job.kind));
+    }
+
+    fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            self.1.tell(format!("{} begins", self.0));
+            let wrapped: Value = context.job().payload.decode().unwrap();
+            let inner = Payload::encode(&wrapped[self.0]).unwrap();
+            let outcome = next.run(context.with_payload(inner)).await;
+            self.1.tell(format!("{} ends with {outcome:?}", self.0));
+            outcome
+        })
+    }
+}
+
+#[tokio::test]
+async fn the_first_added_is_the_outermost_and_nearest_to_the_database() {
+    let (told, mut heard) = telling();
+    let memory = Memory::new();
+    let builder = Worker::builder(memory.clone()).state(told.clone());
+    let builder = builder.middleware(Mark("first", told.clone())).middleware(Mark("last", told));
+    let worker = builder.handle(tell).build().unwrap();
+    let id = worker.enqueuer().enqueue(&memory, &note("handled")).await.unwrap().id;
+    let stored: Value = memory.job(id).unwrap().job.payload.decode().unwrap();
+    assert_eq!(stored, json!({"first": {"last": {"text": "handled"}}}));
+    assert_eq!(heard.rest(), ["last enqueue", "first enqueue"]);
+    assert_eq!(worker.drain().await.unwrap().completed, 1);
+    let passed = ["first span note", "last span note", "first begins", "last begins", "handled"];
+    let back = ["last ends with Complete", "first ends with Complete"];
+    assert_eq!(heard.rest(), [&passed[..], &back[..]].concat());
+}
+
+#[tokio::test]
+async fn inline_jobs_go_through_the_middlewares_too() {
+    let (told, mut heard) = telling();
+    let worker = Worker::builder(Memory::new()).state(told).middleware(Cipher(7)).handle(tell).build().unwrap();
+    let enqueuer = worker.enqueuer();
+    let inline = worker.inline();
+    enqueuer.enqueue(&inline, &note("at once")).await.unwrap();
+    assert_eq!(heard.rest(), ["at once"]);
+}
+
+/// Lets no job pass that is too long for it.
+struct Short;
+
+impl Middleware for Short {
+    fn enqueue(&self, job: &mut NewJob) -> Result<(), Refusal> {
+        if job.payload.as_bytes().len() > 20 { Err("too long for us".into()) } else { Ok(()) }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_job_is_not_stored_and_spoils_no_transaction() {
+    let database = database().await;
+    let enqueuer = Enqueuer::new().middleware(Short);
+    let mut client = database.client().await;
+    let tx = client.transaction().await.unwrap();
+    let long = note("this is longer than it may be");
+    let error = enqueuer.enqueue(&tx, &long).await.unwrap_err();
+    assert!(error.is_refused(), "{error:?}");
+    assert_eq!(error.to_string(), "enqueue: a middleware refused the job: too long for us");
+    assert_eq!(error.source().unwrap().to_string(), "too long for us");
+    assert!(enqueuer.enqueue_all(&tx, &[note("short"), long.clone()]).await.unwrap_err().is_refused());
+    enqueuer.enqueue(&tx, &note("short")).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(enqueuer.copy_all(&database.database, &[note("short"), long]).await.unwrap_err().is_refused());
+    assert_eq!(database.value("select count(*) from reveille.jobs").await, 1);
+}
+
+#[tokio::test]
+async fn what_a_middleware_makes_of_a_job_is_checked_like_any_job() {
+    struct Spoil;
+    impl Middleware for Spoil {
+        fn enqueue(&self, job: &mut NewJob) -> Result<(), Refusal> {
+            job.queue.clear();
+            Ok(())
+        }
+    }
+    struct Nul;
+    impl Middleware for Nul {
+        fn enqueue(&self, job: &mut NewJob) -> Result<(), Refusal> {
+            job.payload = Payload::encode("a\0b")?;
+            Ok(())
+        }
+    }
+    let memory = Memory::new();
+    let error = Enqueuer::new().middleware(Spoil).enqueue(&memory, &note("x")).await.unwrap_err();
+    assert!(error.is_invalid() && error.to_string().contains("queue"), "{error}");
+    let sealing = Enqueuer::new().middleware(Cipher(1));
+    let error = sealing.enqueue(&memory, &note("x")).max_payload(20).await.unwrap_err();
+    assert!(error.is_invalid(), "what is measured is what is stored: {error}");
+    let error = Enqueuer::new().middleware(Nul).enqueue(&memory, &note("x")).await.unwrap_err();
+    assert!(error.is_invalid(), "an error of ours stays what it is: {error:?}");
+    assert!(memory.jobs().is_empty());
+}
+
+#[tokio::test]
+async fn a_panic_in_a_middleware_is_a_failure_of_the_attempt() {
+    struct Panics(&'static str);
+    impl Middleware for Panics {
+        fn span(&self, _: &ReservedJob, _: &tracing::Span) {
+            assert!(self.0 != "span", "span");
+        }
+        fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
+            assert!(self.0 != "call", "call");
+            Box::pin(async move {
+                assert!(self.0 != "before", "before");
+                next.run(context).await;
+                panic!("after")
+            })
+        }
+    }
+    for place in ["span", "call", "before", "after"] {
+        let outermost = Worker::builder(Memory::new()).middleware(Panics(place)).state(telling().0);
+        let within = Worker::builder(Memory::new()).middleware(Short).middleware(Panics(place)).state(telling().0);
+        for builder in [outermost, within] {
+            let worker = builder.handle(tell).build().unwrap();
+            let Ending::Waiting { failure: Some(failure), .. } = worker.attempt(&note("x")).await.unwrap() else {
+                panic!("it has failed")
+            };
+            assert_eq!((failure.reason, failure.error), (Reason::Failed, format!("panicked: {place}")));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_middleware_sees_how_the_attempt_ends_and_has_the_last_word() {
+    struct Softens(Told);
+    impl Middleware for Softens {
+        fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
+            Box::pin(async move {
+                let outcome = next.run(context).await;
+                self.0.tell(format!("{outcome:?}"));
+                if let Outcome::Undecodable(_) = outcome { Outcome::Cancel } else { outcome }
+            })
+        }
+    }
+    async fn fails(_: Note) -> Result<(), String> {
+        Err("no".into())
+    }
+    let (told, mut heard) = telling();
+    let builder = Worker::builder(Memory::new()).middleware(Softens(told));
+    let builder = builder.handle(fails).handle_any(async |_| Outcome::Dead("any".into()), RetryPolicy::default());
+    let worker = builder.build().unwrap();
+    assert!(matches!(worker.attempt(&note("x")).await.unwrap(), Ending::Waiting { failure: Some(_), .. }));
+    let seven = Payload::encode(&7).unwrap();
+    assert_eq!(worker.attempt(&NewJob::new("note", seven.clone())).await.unwrap(), Ending::Cancelled);
+    assert!(matches!(worker.attempt(&NewJob::new("other", seven)).await.unwrap(), Ending::Dead(_)));
+    let seen = heard.rest();
+    assert_eq!(seen[0], "Fail(\"no\")");
+    assert!(seen[1].starts_with("Undecodable(\"invalid type: integer `7`"), "{seen:?}");
+    assert_eq!(seen[2], "Dead(\"any\")");
+}
+
+#[tokio::test]
+async fn a_handler_enqueues_through_its_workers_middlewares() {
+    async fn split(
+        note: Note,
+        State(memory): State<Memory>,
+        State(told): State<Told>,
+        enqueuer: Enqueuer,
+        context: Context,
+    ) -> reveille::Result<()> {
+        if note.text == "both" {
+            enqueuer.enqueue(&memory, &Note { text: "left".into() }).await?;
+            context.enqueuer().enqueue_all(&memory, &[Note { text: "right".into() }]).await?;
+        }
+        told.tell(note.text);
+        Ok(())
+    }
+    let (memory, (told, mut heard)) = (Memory::new(), telling());
+    let builder = Worker::builder(memory.clone()).state(memory.clone()).state(told).middleware(Cipher(9));
+    let worker = builder.handle(split).build().unwrap();
+    worker.enqueuer().enqueue(&memory, &note("both")).await.unwrap();
+    assert_eq!(worker.drain().await.unwrap().completed, 3);
+    assert_eq!(heard.rest(), ["both", "left", "right"]);
+    let stored = memory.jobs().iter().all(|job| job.job.payload.decode::<Vec<u8>>().is_ok());
+    assert!(stored, "all of them are encrypted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_drops_the_middleware_in_the_middle() {
+    struct OnDrop(Arc<Mutex<Vec<&'static str>>>);
+    impl Drop for OnDrop {
+        fn drop(&mut self) {
+            self.0.lock().unwrap().push("dropped");
+        }
+    }
+    struct Guards(Arc<Mutex<Vec<&'static str>>>);
+    impl Middleware for Guards {
+        fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
+            Box::pin(async move {
+                let _guard = OnDrop(Arc::clone(&self.0));
+                let outcome = next.run(context).await;
+                self.0.lock().unwrap().push("ended");
+                outcome
+            })
+        }
+    }
+    async fn hangs(_: Note) {
+        std::future::pending().await
+    }
+    let seen = Arc::default();
+    let builder = Worker::builder(Memory::new()).middleware(Guards(Arc::clone(&seen)));
+    let worker = builder.timeout(Duration::from_secs(3)).handle(hangs).build().unwrap();
+    let Ending::Waiting { failure: Some(failure), .. } = worker.attempt(&note("x")).await.unwrap() else {
+        panic!("it has failed")
+    };
+    assert_eq!(failure.reason, Reason::TimedOut);
+    assert_eq!(*seen.lock().unwrap(), ["dropped"]);
+}

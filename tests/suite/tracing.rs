@@ -1,0 +1,315 @@
+//! Trace context from enqueue to attempt, and the names of spans and events that `docs/tracing.md` promises.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use reveille::enqueue::Enqueuer;
+use reveille::middleware::{Propagation, TraceContext};
+use reveille::{Context, Memory, Outcome, State, Worker, enqueue, enqueue_all};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Dispatch, Event, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context as Layered, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::harness::{Note, Told, database, eventually, note, start, telling};
+
+const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// What was heard: a span or event with its fields, and for an event the span it happened in.
+#[derive(Debug, Clone)]
+struct Happened {
+    metadata: &'static Metadata<'static>,
+    fields: BTreeMap<String, String>,
+    span: Option<u64>,
+}
+
+/// Hears all of this crate's spans and events on this thread.
+#[derive(Clone, Default)]
+struct Ear(Arc<Mutex<Vec<Happened>>>);
+
+struct Fields<'a>(&'a mut BTreeMap<String, String>);
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name().into(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().into(), value.into());
+    }
+}
+
+/// While there is but one subscriber, what it wants to hear is asked of the thread that first comes by, which may be another
+/// test's and have none. So there is always a second one.
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+
+impl Ear {
+    fn listen() -> (Ear, DefaultGuard) {
+        LazyLock::force(&SECOND);
+        let ear = Ear::default();
+        let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(ear.clone()));
+        (ear, guard)
+    }
+
+    fn happened(&self) -> Vec<Happened> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn push(&self, happened: Happened) {
+        if happened.metadata.target().starts_with("reveille") {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(happened);
+        }
+    }
+
+    /// The first span or event of this name.
+    fn first(&self, name: &str) -> Happened {
+        let happened = self.happened();
+        let found = happened.iter().find(|happened| happened.metadata.name() == name);
+        found.unwrap_or_else(|| panic!("no {name} in {happened:#?}")).clone()
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Ear {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, _: Layered<'_, S>) {
+        let mut fields = BTreeMap::new();
+        attributes.record(&mut Fields(&mut fields));
+        self.push(Happened { metadata: attributes.metadata(), fields, span: Some(id.into_u64()) });
+    }
+
+    fn on_record(&self, id: &Id, record: &Record<'_>, _: Layered<'_, S>) {
+        let mut happened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let span = happened.iter_mut().rfind(|h| h.metadata.is_span() && h.span == Some(id.into_u64()));
+        record.record(&mut Fields(&mut span.expect("the span is known").fields));
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Layered<'_, S>) {
+        let mut fields = BTreeMap::new();
+        event.record(&mut Fields(&mut fields));
+        let span = context.event_span(event).map(|span| span.id().into_u64());
+        self.push(Happened { metadata: event.metadata(), fields, span });
+    }
+}
+
+async fn tell_trace(_: Note, context: Context, State(told): State<Told>) {
+    let trace = context.trace();
+    let state = trace.as_ref().and_then(TraceContext::tracestate);
+    told.tell(format!("{} {}", trace.as_ref().map_or("none", TraceContext::trace_id), state.unwrap_or("none")));
+}
+
+#[tokio::test]
+async fn a_job_carries_the_trace_that_it_was_enqueued_in() {
+    let (ear, _guard) = Ear::listen();
+    let database = database().await;
+    let (told, mut heard) = telling();
+    let followed = told.clone();
+    let propagation =
+        Propagation::new(|| TraceContext::parse(PARENT, Some("shop=7")).ok()).follow(move |span, trace| {
+            followed.tell(format!("{} under {}", span.metadata().unwrap().name(), trace.parent_id()))
+        });
+    let builder = Worker::builder(database.database.clone()).state(told).middleware(propagation);
+    let worker = builder.handle(tell_trace).build().unwrap();
+    let metadata = serde_json::json!({"mine": 1}).as_object().cloned().unwrap();
+    worker.enqueuer().enqueue(&database.database, &note("x")).metadata(metadata).await.unwrap();
+    enqueue(&database.database, &note("without")).await.unwrap();
+    worker.drain().await.unwrap();
+    let told = ["job under b7ad6b7169203331", "0af7651916cd43dd8448eb211c80319c shop=7", "none none"];
+    assert_eq!(heard.rest(), told);
+    let kept = database.value("select metadata from reveille.finished_jobs where metadata is not null").await;
+    assert_eq!(kept, serde_json::json!({"mine": 1, "traceparent": PARENT, "tracestate": "shop=7"}));
+    let span = ear.first("job");
+    assert_eq!(span.fields["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(span.fields["parent_id"], "b7ad6b7169203331");
+}
+
+#[tokio::test]
+async fn a_trace_given_in_metadata_is_the_jobs_whoever_enqueued_it() {
+    let database = database().await;
+    let (told, mut heard) = telling();
+    let builder = Worker::builder(database.database.clone()).queue("default", 1).state(told);
+    let worker = builder.handle(tell_trace).build().unwrap();
+    let enqueue = async |metadata: &str| {
+        let call = format!("select reveille.enqueue('note', '{{\"text\": \"\"}}', metadata => '{metadata}')");
+        database.run(&call).await;
+    };
+    enqueue(&format!("{{\"traceparent\": \"{PARENT}\", \"tracestate\": \"a=1\"}}")).await;
+    enqueue(&format!("{{\"traceparent\": \"{PARENT}\", \"tracestate\": \"not one\"}}")).await;
+    enqueue("{\"traceparent\": \"nonsense\"}").await;
+    enqueue("{\"traceparent\": 7}").await;
+    assert_eq!(worker.drain().await.unwrap().completed, 4);
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    assert_eq!(heard.rest(), [&format!("{trace} a=1"), &format!("{trace} none"), "none none", "none none"]);
+
+    let other = PARENT.replace("-01", "-00");
+    let enqueuer = Enqueuer::new().middleware(Propagation::new(move || TraceContext::parse(&other, None).ok()));
+    let memory = Memory::new();
+    let own = serde_json::json!({"traceparent": PARENT}).as_object().cloned().unwrap();
+    enqueuer.enqueue(&memory, &note("x")).metadata(own).await.unwrap();
+    let kept = memory.jobs()[0].job.metadata.clone().unwrap();
+    assert_eq!(kept["traceparent"], PARENT, "what the caller says comes first");
+}
+
+#[tokio::test]
+async fn the_span_of_an_attempt_says_which_and_its_events_happen_within() {
+    async fn ends(note: Note) -> Outcome {
+        match note.text.as_str() {
+            "fail" => Outcome::Fail("no".into()),
+            "die" => Outcome::Dead("never".into()),
+            "snooze" => Outcome::Snooze(Duration::from_secs(60)),
+            "cancel" => Outcome::Cancel,
+            _ => Outcome::CompleteWith("secret".into()),
+        }
+    }
+    let (ear, _guard) = Ear::listen();
+    let memory = Memory::new();
+    let running = start(Worker::builder(memory.clone()).queue("mail", 1).handle(ends));
+    let id = enqueue(&memory, &note("complete")).queue("mail").await.unwrap().id;
+    let others: Vec<_> = ["fail", "die", "snooze", "cancel"].iter().map(|text| in_mail(text)).collect();
+    enqueue_all(&memory, &others).await.unwrap();
+    enqueue(&memory, &reveille::NewJob { kind: "unknown".into(), ..in_mail("x") }).await.unwrap();
+    eventually("all have been attempted", async || memory.jobs().iter().all(|job| job.attempts > 0)).await;
+    running.stop().await;
+
+    let span = ear.first("job");
+    let worker = ear.first("worker.started").fields["worker"].clone();
+    let expected =
+        [("attempt", "1"), ("id", &id.to_string()), ("kind", "note"), ("queue", "mail"), ("worker", &worker)];
+    assert_eq!(span.fields, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    for name in ["job.started", "job.completed"] {
+        assert_eq!(ear.first(name).span, span.span, "{name} happens in its job's span");
+    }
+    let failed = ear.first("job.failed");
+    assert_eq!((failed.fields["reason"].as_str(), failed.fields["error"].as_str()), ("failed", "no"));
+    assert_eq!(ear.first("job.dead").fields["reason"], "permanent");
+    assert_eq!(ear.first("job.put_back").fields["due_in"], "60s");
+    assert_eq!(ear.first("jobs.enqueued").fields["jobs"], "4");
+    for name in [
+        "job.enqueued",
+        "job.cancelled",
+        "job.no_handler",
+        "worker.claimed",
+        "worker.settled",
+        "worker.woken",
+        "worker.stopping",
+        "worker.stopped",
+    ] {
+        ear.first(name);
+    }
+    assert!(!format!("{:?}", ear.happened()).contains("secret"), "results stay out of logs");
+
+    let documented = documented();
+    for Happened { metadata, .. } in ear.happened() {
+        let mut fields: Vec<String> = metadata.fields().iter().map(|field| field.name().to_owned()).collect();
+        fields.retain(|field| field != "message");
+        let heard = named(metadata.name(), metadata.level().as_str(), metadata.target(), &fields);
+        assert!(documented.contains(&heard), "docs/tracing.md has no line for {heard}");
+    }
+}
+
+fn in_mail(text: &str) -> reveille::NewJob {
+    reveille::NewJob { queue: "mail".into(), ..reveille::NewJob::of(&note(text)).unwrap() }
+}
+
+/// A span or event in one line, as docs and code are compared.
+fn named(name: &str, level: &str, target: &str, fields: &[String]) -> String {
+    let mut fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+    fields.sort_unstable();
+    format!("{name} {} {target}: {}", level.to_lowercase(), fields.join(" "))
+}
+
+/// The lines of the tables in `docs/tracing.md`: name, level, target, fields, what for.
+fn documented() -> BTreeSet<String> {
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/tracing.md")).unwrap();
+    let rows = docs.lines().filter(|line| line.starts_with("| `"));
+    let row = |line: &str| {
+        let cells: Vec<String> = line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', "")).collect();
+        let fields: Vec<String> = cells[3].split_whitespace().map(str::to_owned).collect();
+        named(&cells[0], &cells[1], &cells[2], &fields)
+    };
+    rows.map(row).collect()
+}
+
+/// What follows an opening parenthesis, up to its own closing one.
+fn within(text: &str) -> &str {
+    let (mut depth, mut quoted) = (1, false);
+    let end = text.char_indices().find(|&(at, c)| {
+        match c {
+            '"' if !text[..at].ends_with('\\') => quoted = !quoted,
+            '(' | '[' if !quoted => depth += 1,
+            ')' | ']' if !quoted => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    });
+    &text[..end.expect("the macro has an end").0]
+}
+
+/// The arguments of a macro, split at its own commas.
+fn arguments(text: &str) -> Vec<&str> {
+    let (mut parts, mut rest) = (Vec::new(), text);
+    let mut from = 0;
+    while let Some(comma) = rest[from..].find(',').map(|at| from + at) {
+        let part = &rest[..comma];
+        let open = part.matches(['(', '[']).count() > part.matches([')', ']']).count();
+        if open || part.matches('"').count() % 2 == 1 {
+            from = comma + 1;
+        } else {
+            parts.push(part.trim());
+            (rest, from) = (&rest[comma + 1..], 0);
+        }
+    }
+    parts.push(rest.trim());
+    parts
+}
+
+/// Each span and event of a source, as [`named`]; the command's own are not promised.
+fn emitted(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() && !entry.ends_with("bin") {
+            emitted(&entry, found);
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            let source = std::fs::read_to_string(&entry).unwrap();
+            for call in source.split("tracing::").skip(1) {
+                let Some((kind, rest)) = call.split_once("!(") else { continue };
+                let level = kind.trim_end_matches("_span");
+                if ["trace", "debug", "info", "warn", "error"].contains(&level) {
+                    found.insert(one(kind != level, level, within(rest), &entry));
+                }
+            }
+        }
+    }
+}
+
+fn one(is_span: bool, level: &str, arguments_: &str, file: &Path) -> String {
+    let arguments = arguments(arguments_);
+    let text = |text: &str| text.trim_matches('"').to_owned();
+    let option =
+        |key: &str| arguments.iter().find_map(|argument| argument.strip_prefix(key)).map(|value| text(value.trim()));
+    let first_text = arguments.iter().position(|argument| argument.starts_with('"'));
+    let (name, fields) = match (is_span, first_text) {
+        (true, Some(at)) => (Some(text(arguments[at])), &arguments[at + 1..]),
+        (_, at) => (option("name:"), &arguments[..at.unwrap_or(arguments.len())]),
+    };
+    let (Some(name), Some(target)) = (name, option("target:")) else {
+        panic!("{}: tracing::{level}!({arguments_}) has no name or no target; see docs/tracing.md", file.display())
+    };
+    let is_field =
+        |argument: &&&str| !argument.starts_with("name:") && !argument.starts_with("target:") && !argument.is_empty();
+    let field = |argument: &&str| argument.split('=').next().unwrap().trim().trim_start_matches(['%', '?']).to_owned();
+    named(&name, level, &target, &fields.iter().filter(is_field).map(field).collect::<Vec<_>>())
+}
+
+#[test]
+fn every_span_and_event_is_in_the_docs_and_nothing_else_is() {
+    let mut emitted_ = BTreeSet::new();
+    emitted(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut emitted_);
+    let documented = documented();
+    let missing: Vec<_> = emitted_.difference(&documented).collect();
+    let gone: Vec<_> = documented.difference(&emitted_).collect();
+    assert!(missing.is_empty() && gone.is_empty(), "docs/tracing.md lacks {missing:#?} and has for nothing {gone:#?}");
+    assert!(emitted_.len() > 20, "the sources are looked at");
+}
