@@ -1,4 +1,4 @@
--- Reserve for a worker the due job of one kind that comes first. For tests, which work one job at a time.
+-- Reserve for a worker the due job of one kind that comes first. For tests, which work one job at a time; limits are not asked.
 --
 --   $1 text    kind
 --   $2 text[]  queues to look in

@@ -326,6 +326,7 @@ impl Worker {
     }
 
     /// Work the due job of this kind that comes first in the worker's queues; `None` if there is none. Other jobs are left alone.
+    /// Limits of the queue are not asked.
     ///
     /// # Errors
     /// Lost if the job ended otherwise meanwhile; else if the store fails.
