@@ -9,6 +9,9 @@ mod outcome;
 mod payload;
 pub mod queue;
 
+#[cfg(feature = "schedules")]
+pub mod schedule;
+
 pub mod database;
 
 pub mod driver;
@@ -32,6 +35,8 @@ mod marks;
 mod settle;
 mod sleeper;
 mod slots;
+#[cfg(feature = "schedules")]
+mod ticker;
 mod upkeep;
 
 pub mod admin;
