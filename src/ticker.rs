@@ -101,9 +101,10 @@ impl Ticker {
         if moved == firings.len() {
             return Ok(Looked::Fired);
         }
-        let next = firings.iter().filter_map(|firing| firing.following.as_ref().ok()).min();
-        let next = next.map(|next| next.duration_since(due.looked_at).unwrap_or_default());
-        Ok(Looked::Beaten(next.into_iter().chain(due.due_in).min()))
+        let following = firings.iter().filter_map(|firing| firing.following.as_ref().ok());
+        let ahead =
+            following.filter_map(|next| next.duration_since(due.looked_at).ok()).filter(|ahead| !ahead.is_zero());
+        Ok(Looked::Beaten(ahead.chain(due.due_in).min()))
     }
 }
 

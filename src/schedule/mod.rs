@@ -11,8 +11,7 @@ mod ticks;
 
 pub(crate) use ticks::Ticks;
 
-/// A job that recurs; declared with a worker ([`WorkerBuilder::schedule`](crate::worker::WorkerBuilder::schedule)), or added
-/// by [`Admin::add_schedule`](crate::admin::Admin::add_schedule).
+/// A job that recurs; declared with a worker (`WorkerBuilder::schedule`), or added by `Admin::add_schedule`.
 ///
 /// ```
 /// use reveille::schedule::{CatchUp, Schedule};

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// The ticks of a timing.
 pub(crate) enum Ticks {
     /// By the clock on the wall.
-    Cron { cron: Cron, zone: TimeZone, text: String },
+    Cron { cron: Box<Cron>, zone: TimeZone, text: String },
     /// By elapsed time.
     Every { micros: u128, from: SystemTime },
 }
@@ -41,7 +41,7 @@ impl Ticks {
                 let zone = TimeZone::get(time_zone).map_err(|_| {
                     Error::invalid(format!("unknown time zone {time_zone:?}; use a name like UTC or Europe/Berlin"))
                 })?;
-                Ok(Ticks::Cron { cron: read(text)?, zone, text: text.clone() })
+                Ok(Ticks::Cron { cron: read(text)?.into(), zone, text: text.clone() })
             }
         }
     }

@@ -25,7 +25,7 @@ pub struct Schedules {
 
 /// The ticks that there should be, those that there are, and those of them that are there more than once.
 const COUNT: &str = "
-    select sum(extract(epoch from last_at - counted_from))::bigint, sum(jobs.ticks)::bigint, sum(jobs.ticks - jobs.kinds)::bigint
+    select sum(extract(epoch from last_at - date_trunc('second', counted_from)))::bigint, sum(jobs.ticks)::bigint, sum(jobs.ticks - jobs.kinds)::bigint
     from reveille.schedules
     cross join lateral (
         select count(*) as ticks, count(distinct ticks.at) as kinds
