@@ -30,7 +30,12 @@ expected (name, made_by) as (
         ('counters_pkey', 'alter table reveille.counters add primary key (queue, started_at, worker)'),
         ('counters_started_at', 'create index concurrently counters_started_at on reveille.counters (started_at)'),
         ('counters_by_workers', 'create index concurrently counters_by_workers on reveille.counters (started_at, queue) where worker <> 0'),
-        ('totals_pkey', 'alter table reveille.totals add primary key (queue)')
+        ('totals_pkey', 'alter table reveille.totals add primary key (queue)'),
+        ('schedules_pkey', 'alter table reveille.schedules add primary key (id)'),
+        ('schedules_name', 'create unique index concurrently schedules_name on reveille.schedules (name)'),
+        ('schedules_due', 'create index concurrently schedules_due on reveille.schedules ((coalesce(next_at, ''-infinity''::timestamptz))) where paused_at is null and error is null'),
+        ('schedule_declarations_pkey', 'alter table reveille.schedule_declarations add primary key (schedule_id, worker)'),
+        ('schedule_declarations_worker', 'create index concurrently schedule_declarations_worker on reveille.schedule_declarations (worker)')
 ),
 indexes as (
     select pg_index.*, relations.relname, pg_class.relam
@@ -69,7 +74,9 @@ needs (place, ability, names, privileges) as (
         (2, 'work', array['sleepers'], array['select', 'insert', 'delete']),
         (2, 'work', array['dead_jobs', 'finished_jobs'], array['select', 'insert']),
         (2, 'work', array['queues', 'schema_history'], array['select']),
-        (3, 'look', array['queue_stats', 'running_jobs', 'failing_jobs', 'dead_jobs_overview', 'worker_status', 'throughput', 'queue_limits', 'queue_totals'], array['select'])
+        (3, 'fire schedules', array['schedules'], array['select', 'insert', 'update']),
+        (3, 'fire schedules', array['schedule_declarations'], array['select', 'insert']),
+        (4, 'look', array['queue_stats', 'running_jobs', 'failing_jobs', 'dead_jobs_overview', 'worker_status', 'throughput', 'queue_limits', 'queue_totals', 'schedule_status'], array['select'])
 ),
 lacks as (
     select place, ability, name, string_agg(distinct privilege, ', ' order by privilege) as privileges
@@ -84,7 +91,7 @@ lacks as (
     group by place, ability, name
     union all
     select place, ability, format('the function %s', name), 'execute'
-    from (values (1, 'enqueue', 'enqueue'), (2, 'work', 'ring'), (2, 'work', 'truncate_finished_jobs')) as needs (place, ability, name)
+    from (values (1, 'enqueue', 'enqueue'), (2, 'work', 'ring'), (2, 'work', 'truncate_finished_jobs'), (3, 'fire schedules', 'schedule')) as needs (place, ability, name)
     join pg_proc on proname = needs.name
     join home on home.oid = pronamespace
     where not has_function_privilege(pg_proc.oid, 'execute')

@@ -1,4 +1,4 @@
--- What the doctor asks of the views: who works, what waits for long, what is held by nobody. Needs select on the views alone.
+-- What the doctor asks of the views: who works, what waits for long, what is held by nobody, which schedules do not fire. Needs select on the views alone.
 --
 -- A row a finding, as in sql/doctor_server.sql.
 with
@@ -23,6 +23,9 @@ held as (
     from reveille.running_jobs as running
     where running_for > interval '1 minute'
         and not exists (select from reveille.worker_status as status where status.worker = running.worker and status.last_seen > now() - interval '1 minute')
+),
+schedules as materialized (
+    select *, next_at < now() - interval '1 minute' as late from reveille.schedule_status where not paused
 ),
 found (name, state, finding, advice) as (
     select
@@ -76,11 +79,34 @@ found (name, state, finding, advice) as (
         end
     from held
     having count(*) > 0
+    union all
+    (
+        select 'schedules', 'bad', format('schedule %s: %s', to_json(name), error), 'mend it, or remove it: reveille schedule --help'
+        from schedules
+        where error is not null
+        order by name
+        limit 10
+    )
+    union all
+    select
+        'schedules', 'bad', format('schedules that should have fired more than a minute ago: %s, %s among them', count(*), to_json(min(name))),
+        'start a worker that was built with the feature schedules, such as reveille work, and see its log'
+    from schedules
+    where late
+    having count(*) > 0
+    union all
+    select
+        'schedules', 'note', format('schedules that no living worker declares any more: %s, %s among them', count(*), to_json(min(name))),
+        'they go on; remove those that are not wanted: reveille schedule remove'
+    from schedules
+    where stale
+    having count(*) > 0
 ),
 well (name, finding) as (
     select 'workers', format('%s alive with %s slots', count(*), sum(slots)) from workers where alive
     union all select 'waiting', 'no job has been ready for more than a minute'
     union all select 'reserved', 'every job that runs has a living worker'
+    union all select 'schedules', format('%s run as they should', count(*)) from schedules
 )
 select name as check, state, finding, advice from found
 union all

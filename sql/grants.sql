@@ -2,9 +2,9 @@
 -- create roles; again after each migration. Then, for example: grant reveille_producer to shop;
 --
 --   reveille_producer  enqueues: reveille.enqueue, plain inserts of what a job may be given, COPY. Reads no payload.
---   reveille_worker    works jobs, and may enqueue further ones. Changes no settings, no tables.
+--   reveille_worker    works jobs, fires and declares schedules, and may enqueue further jobs. Changes no settings, no tables.
 --   reveille_monitor   reads the views, which show no payload, but the last error of jobs that fail.
---   reveille_admin     looks at everything, cancels, retries, purges, pauses, and sets queues. Changes no tables.
+--   reveille_admin     looks at everything, cancels, retries, purges, pauses, sets queues, and schedules. Changes no tables.
 do $$
 declare
     role text;
@@ -40,11 +40,17 @@ grant select, insert, update, delete
     on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.workers, reveille.sleepers, reveille.counters, reveille.rates
     to reveille_worker;
 grant select on reveille.queues to reveille_worker;
+-- A worker fires schedules, and declares those of its code.
+grant select, insert, update on reveille.schedules to reveille_worker;
+grant select, insert, update, delete on reveille.schedule_declarations to reveille_worker;
+grant execute on function
+    reveille.schedule(text, text, text, interval, text, jsonb, text, smallint, int, interval, text, text[], jsonb, text, bigint)
+to reveille_worker, reveille_admin;
 grant execute on function reveille.ring(text[]), reveille.truncate_finished_jobs() to reveille_worker, reveille_admin;
 
 grant select
     on reveille.known_queues, reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,
-        reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals
+        reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals, reveille.schedule_status
     to reveille_monitor, reveille_admin;
 -- For the estimates of queue_stats: the planner's statistics show only what one may read.
 grant select (queue, available_at) on reveille.jobs to reveille_monitor;
@@ -54,3 +60,7 @@ grant select, insert, update, delete on reveille.jobs, reveille.dead_jobs, revei
 -- `reveille listen` introduces itself as a worker without slots.
 grant select, insert, update, delete on reveille.workers, reveille.sleepers to reveille_admin;
 grant execute on function reveille.cancel(bigint), reveille.retry(bigint), reveille.pause(text), reveille.resume(text) to reveille_admin;
+grant select, insert, update, delete on reveille.schedules, reveille.schedule_declarations to reveille_admin;
+grant execute on function
+    reveille.unschedule(text), reveille.pause_schedule(text), reveille.resume_schedule(text), reveille.trigger_schedule(text)
+to reveille_admin;

@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 use crate::job::check_name;
 pub use crate::queue::QueueSettings;
 
+#[cfg(feature = "schedules")]
+mod schedules;
+
 /// A row of one of the views or tables: its columns by name, times in ISO 8601, intervals as Postgres prints them.
 pub type Record = Map<String, Value>;
 

@@ -23,6 +23,8 @@ use crate::marks::LowWater;
 use crate::settle::Settler;
 use crate::sleeper::{Sleeper, State};
 use crate::slots::Slots;
+#[cfg(feature = "schedules")]
+use crate::ticker::{self, Ticker};
 use crate::upkeep;
 use crate::wake::Bells;
 use crate::worker::Worker;
@@ -70,13 +72,22 @@ impl Crew {
         let info = worker.info();
         let held = Arc::new(Held::default());
         let attempts = Arc::new(worker.attempts(&held));
+        #[cfg(feature = "schedules")]
+        let declared = worker.schedules;
         let Worker { driver, queues, options, .. } = worker;
         driver.register(&info).await?;
+        #[cfg(feature = "schedules")]
+        if let Err(error) = driver.declare(info.id, &declared).await {
+            leave(&*driver, info.id).await;
+            return Err(error);
+        }
         tracing::info!(
             name: "worker.started", target: "reveille::worker", worker = info.id, queues = ?queues,
             "worker started"
         );
 
+        #[cfg(feature = "schedules")]
+        let declared_by = info.id;
         let id = Arc::new(AtomicI64::new(info.id));
         let stopping = Arc::new(AtomicBool::new(false));
         let bells = Arc::new(Bells::new(queues.iter().map(|(name, _)| name.as_str())));
@@ -118,6 +129,18 @@ impl Crew {
                 anew,
             };
             helpers.push(tokio::spawn(listener.run()));
+        }
+        #[cfg(feature = "schedules")]
+        {
+            let ticker = Ticker {
+                driver: Arc::clone(&driver),
+                worker: Arc::clone(&id),
+                declared,
+                declared_by,
+                wake: bells.wake_for_schedules(ticker::POLL, options.listen),
+                poll_interval: options.poll_interval,
+            };
+            helpers.push(tokio::spawn(ticker.run()));
         }
         let stop_claiming = CancellationToken::new();
         let claimers = queues.into_iter().map(|(queue, slots)| {

@@ -17,3 +17,6 @@ pub mod testing {}
 
 #[doc = include_str!("../docs/tracing.md")]
 pub mod tracing {}
+#[cfg(feature = "schedules")]
+#[doc = include_str!("../docs/schedules.md")]
+pub mod schedules {}

@@ -10,6 +10,9 @@ mod payload;
 pub mod queue;
 mod trace;
 
+#[cfg(feature = "schedules")]
+pub mod schedule;
+
 pub mod database;
 
 pub mod driver;
@@ -35,6 +38,8 @@ mod marks;
 mod settle;
 mod sleeper;
 mod slots;
+#[cfg(feature = "schedules")]
+mod ticker;
 mod upkeep;
 
 pub mod admin;

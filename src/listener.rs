@@ -63,6 +63,7 @@ impl Listener {
             match signal {
                 Some(Ok(Signal::Bell(queue))) => self.bells.ring(&queue),
                 Some(Ok(Signal::Cancel(id))) => self.held.cancel(id),
+                Some(Ok(Signal::Schedules)) => self.bells.ring_for_schedules(),
                 Some(Err(error)) => return Err(error),
                 None => return Err(Error::unavailable("listen: the store sends no more signals")),
             }

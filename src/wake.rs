@@ -12,6 +12,8 @@ const POLL_WHILE_DEAF: Duration = Duration::from_millis(100);
 /// A bell for each queue that is worked here, and whether the listener hears.
 pub(crate) struct Bells {
     queues: HashMap<String, Arc<Notify>>,
+    /// For who fires the schedules.
+    schedules: Arc<Notify>,
     hearing: watch::Sender<Hearing>,
 }
 
@@ -27,7 +29,7 @@ pub(crate) struct Hearing {
 impl Bells {
     pub(crate) fn new<'a>(queues: impl IntoIterator<Item = &'a str>) -> Bells {
         let queues = queues.into_iter().map(|queue| (queue.to_owned(), Arc::default())).collect();
-        Bells { queues, hearing: watch::Sender::default() }
+        Bells { queues, schedules: Arc::default(), hearing: watch::Sender::default() }
     }
 
     /// There may be work in this queue. Rings before the claimer next sleeps count as one.
@@ -37,9 +39,14 @@ impl Bells {
         }
     }
 
+    /// A schedule may be due sooner than was known.
+    pub(crate) fn ring_for_schedules(&self) {
+        self.schedules.notify_one();
+    }
+
     /// There may be work in any queue, or the worker is a new one.
     pub(crate) fn ring_all(&self) {
-        self.queues.values().for_each(|bell| bell.notify_one());
+        self.queues.values().chain([&self.schedules]).for_each(|bell| bell.notify_one());
     }
 
     /// The listener hears from here on: everybody looks at once, for what was missed.
@@ -66,7 +73,16 @@ impl Bells {
 
     /// The wake-up of one queue's claimer. With `listen` off nobody listens, and it polls at its own interval.
     pub(crate) fn wake(&self, queue: &str, poll: Duration, listen: bool) -> Wake {
-        let bell = self.queues.get(queue).cloned().unwrap_or_default();
+        self.wake_by(self.queues.get(queue).cloned().unwrap_or_default(), poll, listen)
+    }
+
+    /// The wake-up of who fires the schedules.
+    #[cfg(feature = "schedules")]
+    pub(crate) fn wake_for_schedules(&self, poll: Duration, listen: bool) -> Wake {
+        self.wake_by(Arc::clone(&self.schedules), poll, listen)
+    }
+
+    fn wake_by(&self, bell: Arc<Notify>, poll: Duration, listen: bool) -> Wake {
         Wake { bell, nudge: Arc::default(), hearing: listen.then(|| self.hearing.subscribe()), poll }
     }
 }

@@ -19,6 +19,8 @@ use crate::lease::random_id;
 use crate::middleware::{Middleware, Middlewares};
 use crate::outcome::IntoOutcome;
 use crate::retry::RetryPolicy;
+#[cfg(feature = "schedules")]
+use crate::schedule::Schedule;
 
 /// A process's worker: claims due jobs of its queues and runs their handlers.
 ///
@@ -46,6 +48,8 @@ pub struct Worker {
     pub(crate) middlewares: Arc<Middlewares>,
     states: Arc<States>,
     pub(crate) options: Options,
+    #[cfg(feature = "schedules")]
+    pub(crate) schedules: Vec<Schedule>,
 }
 
 pub(crate) struct Options {
@@ -72,6 +76,8 @@ pub struct WorkerBuilder {
     middlewares: Middlewares,
     states: States,
     options: Options,
+    #[cfg(feature = "schedules")]
+    schedules: Vec<Schedule>,
 }
 
 impl Worker {
@@ -91,6 +97,8 @@ impl Worker {
                 heartbeat: Duration::from_secs(1),
                 dead_after: Duration::from_secs(30),
             },
+            #[cfg(feature = "schedules")]
+            schedules: Vec::new(),
         }
     }
 
@@ -162,6 +170,15 @@ impl WorkerBuilder {
         self
     }
 
+    /// Declare a schedule, one of a name. When the worker starts it is added, or changed where it differs; it goes on from where
+    /// it was unless its timing changes, and stays paused if it is. Where no worker declares it any more it is shown as stale,
+    /// and goes on until it is removed.
+    #[cfg(feature = "schedules")]
+    pub fn schedule(mut self, schedule: Schedule) -> WorkerBuilder {
+        self.schedules.push(schedule);
+        self
+    }
+
     /// How often to look for work without any reason to; default 5 s. Catches what else would be missed, so it costs
     /// little to make it long, and nothing is lost.
     pub fn poll_interval(mut self, interval: Duration) -> WorkerBuilder {
@@ -204,7 +221,7 @@ impl WorkerBuilder {
     ///
     /// # Errors
     /// Invalid if a queue is named badly or twice or has no slots, a kind has two handlers or there is none at all, or a
-    /// handler asks for a state that was not given.
+    /// handler asks for a state that was not given; or if a schedule makes no sense or is declared twice.
     pub fn build(mut self) -> Result<Worker> {
         if self.queues.is_empty() {
             self.queues.push(("default".into(), 32));
@@ -219,6 +236,13 @@ impl WorkerBuilder {
             }
         }
         self.handlers.check(&self.states)?;
+        #[cfg(feature = "schedules")]
+        for (place, schedule) in self.schedules.iter().enumerate() {
+            schedule.check()?;
+            if self.schedules[..place].iter().any(|earlier| earlier.name == schedule.name) {
+                return Err(Error::invalid(format!("schedule {:?} is declared twice", schedule.name)));
+            }
+        }
         self.states.insert(OfWorker(Enqueuer::with(self.middlewares.clone())));
         Ok(Worker {
             driver: self.driver?,
@@ -227,6 +251,8 @@ impl WorkerBuilder {
             middlewares: Arc::new(self.middlewares),
             states: Arc::new(self.states),
             options: self.options,
+            #[cfg(feature = "schedules")]
+            schedules: self.schedules,
         })
     }
 }

@@ -9,12 +9,18 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::job::{Enqueued, NewJob, Reservation, ReservedJob};
+#[cfg(feature = "schedules")]
+use crate::schedule::Schedule;
 
 mod memory;
 pub(crate) mod postgres;
+#[cfg(feature = "schedules")]
+mod schedules;
 
 pub use memory::{JobState, Memory, StoredJob};
 pub use postgres::Postgres;
+#[cfg(feature = "schedules")]
+pub use schedules::{DueSchedule, DueSchedules, Firing};
 
 /// A store of jobs.
 ///
@@ -110,6 +116,32 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Do the upkeep of the history, if no other worker is at it.
     fn prune(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// A worker declares the schedules of its code: they are added or changed, and go on as they did where the timing is the
+    /// same. A driver that keeps no schedules refuses.
+    #[cfg(feature = "schedules")]
+    fn declare<'a>(&'a self, worker: i64, schedules: &'a [Schedule]) -> BoxFuture<'a, Result<()>> {
+        let (_, refused) = (worker, !schedules.is_empty());
+        Box::pin(
+            async move { if refused { Err(Error::invalid("this store of jobs keeps no schedules")) } else { Ok(()) } },
+        )
+    }
+
+    /// Up to `limit` schedules that are due, or whose next tick has yet to be reckoned.
+    #[cfg(feature = "schedules")]
+    fn due_schedules(&self, limit: usize) -> BoxFuture<'_, Result<DueSchedules>> {
+        let _ = limit;
+        let none = DueSchedules { schedules: Vec::new(), due_in: None, looked_at: SystemTime::now() };
+        Box::pin(async { Ok(none) })
+    }
+
+    /// Move schedules on and enqueue their ticks, both or neither; one that is not as it was seen is left alone. Returns how
+    /// many were moved on.
+    #[cfg(feature = "schedules")]
+    fn fire<'a>(&'a self, firings: &'a [Firing]) -> BoxFuture<'a, Result<usize>> {
+        let _ = firings;
+        Box::pin(async { Ok(0) })
+    }
 }
 
 /// From where in the order of claims to look, for each priority level: a hint, with which a store need not pass over what it
@@ -217,6 +249,8 @@ pub enum Signal {
     Bell(String),
     /// This job is to be cancelled, if you run it.
     Cancel(i64),
+    /// A schedule may be due sooner than you know of.
+    Schedules,
 }
 
 /// How one attempt is to be recorded.

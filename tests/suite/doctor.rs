@@ -307,7 +307,7 @@ async fn who_may_read_nothing_gets_notes_and_no_error() {
         findings.iter().any(|found| found.check == check && found.state == State::Note && found.finding.contains(part))
     };
     assert!(noted("roles", "may do nothing here") && noted("schema", "may not be read"), "{findings:#?}");
-    assert!(noted("workers", "not checked: workers, waiting, reserved"), "{findings:#?}");
+    assert!(noted("workers", "not checked: workers, waiting, reserved, schedules"), "{findings:#?}");
     assert!(noted("locks", "permission denied"), "{findings:#?}");
     only(&nobody, "indexes", State::Ok, &[]).await;
     drop(nobody);
@@ -321,7 +321,7 @@ async fn what_the_doctor_says_a_user_may_do_he_can_do() {
     let database = database().await;
     let views =
         "select on reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,
-        reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals";
+        reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals, reveille.schedule_status";
     let (looker, looks) = as_user(&database, &["usage on schema reveille", views]).await;
     only(&looker, "roles", State::Ok, &["may look;", "to enqueue it lacks insert, select on jobs; select on queues"])
         .await;

@@ -25,6 +25,7 @@ mod pooler;
 mod properties;
 mod rescue;
 mod roles;
+mod schedules;
 mod shutdown;
 mod sleep;
 mod sql;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use reveille::database::grants_sql;
 use reveille::driver::Marks;
 use reveille::enqueue::copy_all;
+use reveille::schedule::Schedule;
 use reveille::{Attempt, Database, Driver, Outcome, Postgres, State, Worker, enqueue, enqueue_all};
 use serde_json::json;
 use tokio_postgres::Client;
@@ -91,7 +92,7 @@ impl Roles {
     }
 }
 
-const VIEWS: [&str; 8] = [
+const VIEWS: [&str; 9] = [
     "select * from reveille.queue_limits",
     "select * from reveille.queue_stats",
     "select * from reveille.running_jobs",
@@ -100,6 +101,7 @@ const VIEWS: [&str; 8] = [
     "select * from reveille.worker_status",
     "select * from reveille.throughput",
     "select * from reveille.queue_totals",
+    "select * from reveille.schedule_status",
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,6 +157,9 @@ async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
                 "insert into reveille.sleepers values ('default', 1)",
                 "insert into reveille.queues (name) values ('default')",
                 "select * from reveille.workers",
+                "select reveille.schedule('s', kind => 'note', every => '1 hour')",
+                "select reveille.trigger_schedule('s')",
+                "select payload from reveille.schedules",
                 "create table reveille.mine ()",
                 "drop function reveille.cancel(bigint)",
             ],
@@ -178,21 +183,25 @@ async fn a_worker_works_and_changes_no_settings() {
     let roles = Roles::new().await;
     let (told, mut heard) = telling();
     let builder = Worker::builder(roles.database("worker").await).poll_interval(Duration::from_secs(3600));
-    let worker = start(builder.state(told).handle(fail));
+    let often = Schedule::every("often", Duration::from_millis(50), &note("tick")).unwrap();
+    let worker = start(builder.state(told).handle(fail).schedule(often.queue("ticks")));
     let asleep = roles.sql("select count(*) = 1 from reveille.sleepers");
     roles.behind.until(&asleep).await;
     enqueue(&roles.database("producer").await, &note("woken")).await.unwrap();
     assert_eq!(heard.next().await, "woken 1");
     roles.behind.until(&roles.sql("select count(*) = 1 from reveille.dead_jobs")).await;
+    roles.behind.until(&roles.sql("select count(*) > 1 from reveille.jobs where queue = 'ticks'")).await;
     worker.stop().await;
     let driver = Postgres::new(roles.database("worker").await).unwrap();
     driver.prune().await.unwrap();
-    assert_eq!(roles.abilities("worker").await, "enqueue, work");
+    assert_eq!(roles.abilities("worker").await, "enqueue, work, fire schedules");
     roles
         .may_not(
             "worker",
             &[
                 "select reveille.pause('default')",
+                "select reveille.pause_schedule('often')",
+                "delete from reveille.schedules",
                 "insert into reveille.queues (name, paused_at) values ('default', now())",
                 "truncate reveille.jobs",
                 "truncate reveille.finished_jobs_1",
@@ -249,6 +258,13 @@ async fn an_administrator_puts_things_right_and_changes_no_tables() {
     admin.revive_dead(&reveille::admin::Filter::default()).await.unwrap();
     admin.prune().await.unwrap();
     roles.may("admin", &VIEWS).await;
+    let schedules = [
+        "select reveille.schedule('s', kind => 'note', every => '1 hour')",
+        "select reveille.pause_schedule('s'), reveille.resume_schedule('s')",
+        "select reveille.trigger_schedule('s')",
+        "select reveille.unschedule('s')",
+    ];
+    roles.may("admin", &schedules).await;
     roles
         .may_not(
             "admin",

@@ -137,6 +137,6 @@ impl Enqueue {
     }
 }
 
-fn object(text: &str) -> Result<Map<String, Value>, Failure> {
+pub fn object(text: &str) -> Result<Map<String, Value>, Failure> {
     serde_json::from_str(text).map_err(|error| format!("--metadata must be a JSON object: {error}").into())
 }

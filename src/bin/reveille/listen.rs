@@ -79,6 +79,8 @@ impl Listen {
                 Some(Ok(Signal::Bell(queue))) => output::line(format!("bell {queue}"))?,
                 Some(Ok(Signal::Cancel(id))) if self.json => output::line(json!({"cancel": id}))?,
                 Some(Ok(Signal::Cancel(id))) => output::line(format!("cancel {id}"))?,
+                Some(Ok(Signal::Schedules)) if self.json => output::line(json!({"schedules": true}))?,
+                Some(Ok(Signal::Schedules)) => output::line("schedules")?,
                 Some(Err(error)) => return Err(error.into()),
                 None => return Err("the connection was closed".to_owned().into()),
             }

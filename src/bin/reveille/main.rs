@@ -18,6 +18,7 @@ mod metrics;
 mod migrate;
 mod output;
 mod queue;
+mod schedule;
 mod status;
 mod top;
 mod torture;
@@ -76,6 +77,9 @@ enum Command {
     /// Settings of queues.
     #[command(subcommand)]
     Queue(queue::Queue),
+    /// Jobs that recur: add, list, pause, resume, trigger or remove schedules, or see when one is due.
+    #[command(subcommand)]
+    Schedule(schedule::Schedule),
     /// Do the upkeep that workers do each minute.
     Prune(queue::Prune),
     /// Check the server, the schema and the workers, and say what to mend; exit with 1 if anything is bad.
@@ -172,6 +176,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Pause(command) => command.run(connection).await,
         Command::Resume(command) => command.run(connection).await,
         Command::Queue(command) => command.run(connection).await,
+        Command::Schedule(command) => command.run(connection).await,
         Command::Prune(command) => command.run(connection).await,
         Command::Doctor(command) => command.run(connection).await,
         Command::Listen(command) => command.run(connection).await,

@@ -12,13 +12,19 @@ use tokio::sync::mpsc;
 use super::{
     Beat, Claimed, Driver, Failure, IntoDriver, Marks, Peer, Reason, Rescue, Settlement, Signal, Silent, WorkerInfo,
 };
+#[cfg(feature = "schedules")]
+use super::{DueSchedules, Firing};
 use crate::error::Result;
 use crate::executor::Executor;
 use crate::job::{Enqueued, NewJob, ReservedJob};
 use crate::queue::QueueSettings;
+#[cfg(feature = "schedules")]
+use crate::schedule::Schedule;
 
 mod kept;
 mod limits;
+#[cfg(feature = "schedules")]
+mod schedules;
 mod store;
 
 use store::Store;
@@ -240,6 +246,22 @@ impl Driver for Memory {
     fn prune(&self) -> BoxFuture<'_, Result<()>> {
         self.store().prune();
         done(())
+    }
+
+    #[cfg(feature = "schedules")]
+    fn declare<'a>(&'a self, _: i64, schedules: &'a [Schedule]) -> BoxFuture<'a, Result<()>> {
+        self.store().declare(schedules);
+        done(())
+    }
+
+    #[cfg(feature = "schedules")]
+    fn due_schedules(&self, limit: usize) -> BoxFuture<'_, Result<DueSchedules>> {
+        done(self.store().due_schedules(limit))
+    }
+
+    #[cfg(feature = "schedules")]
+    fn fire<'a>(&'a self, firings: &'a [Firing]) -> BoxFuture<'a, Result<usize>> {
+        done(self.store().fire(firings))
     }
 }
 

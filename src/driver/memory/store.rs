@@ -30,6 +30,8 @@ pub(super) struct Store {
     paused: HashSet<String>,
     limits: HashMap<String, Limits>,
     listeners: Vec<UnboundedSender<Signal>>,
+    #[cfg(feature = "schedules")]
+    pub(super) schedules: super::schedules::Schedules,
 }
 
 /// What a worker said of itself, and when it last did.
@@ -129,6 +131,7 @@ impl Store {
         self.clock.advanced += by;
         let queues: BTreeSet<Arc<str>> = self.waiting.iter().map(|place| Arc::clone(&place.queue)).collect();
         queues.iter().for_each(|queue| self.ring(queue));
+        self.signal(&Signal::Schedules);
     }
 
     pub(super) fn prune(&mut self) {
@@ -360,6 +363,11 @@ impl Store {
         self.workers.remove(&worker);
     }
 
+    #[cfg(feature = "schedules")]
+    pub(super) fn now(&self) -> SystemTime {
+        self.clock.now()
+    }
+
     pub(super) fn tell(&mut self, listener: UnboundedSender<Signal>) {
         self.listeners.push(listener);
     }
@@ -407,7 +415,7 @@ impl Store {
         self.signal(&Signal::Bell(queue.into()));
     }
 
-    fn signal(&mut self, signal: &Signal) {
+    pub(super) fn signal(&mut self, signal: &Signal) {
         self.listeners.retain(|listener| listener.send(signal.clone()).is_ok());
     }
 }

@@ -79,6 +79,7 @@ struct Ear {
     sessions: Sessions,
     bell: String,
     cancel: String,
+    schedules: String,
     probe: String,
     probes: tokio::time::Interval,
     /// Until when the probe under way has to be heard.
@@ -101,12 +102,13 @@ impl Ear {
     ) -> Result<Ear> {
         let schema = schema.name();
         let probe = format!("{schema}.probe.{:016x}", fastrand::u64(..));
-        let (bell, cancel) = (format!("{schema}.bell"), format!("{schema}.cancel"));
-        let listen = format!("listen \"{bell}\"; listen \"{cancel}\"; listen \"{probe}\"");
+        let [bell, cancel, schedules] = ["bell", "cancel", "schedules"].map(|channel| format!("{schema}.{channel}"));
+        let channels = [&bell, &cancel, &schedules, &probe];
+        let listen = channels.map(|channel| format!("listen \"{channel}\"")).join("; ");
         in_time(client.batch_execute(&listen)).await?;
         let mut probes = interval_at(Instant::now() + PROBE_EVERY, PROBE_EVERY);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Ear { client, inbox, sessions, bell, cancel, probe, probes, deadline: None, over: false })
+        Ok(Ear { client, inbox, sessions, bell, cancel, schedules, probe, probes, deadline: None, over: false })
     }
 
     /// Rings the probe and waits for it.
@@ -169,6 +171,8 @@ impl Ear {
             Some(Heard::Signal(Signal::Bell(payload.to_owned())))
         } else if channel == self.cancel {
             payload.parse().ok().map(Signal::Cancel).map(Heard::Signal)
+        } else if channel == self.schedules {
+            Some(Heard::Signal(Signal::Schedules))
         } else {
             (channel == self.probe).then_some(Heard::Probe)
         }

@@ -12,14 +12,20 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::{Beat, Claimed, Driver, IntoDriver, Marks, Peer, Rescue, Settlement, Signal, Silent, WorkerInfo};
+#[cfg(feature = "schedules")]
+use super::{DueSchedules, Firing};
 use crate::database::{Database, migrate};
 use crate::error::{Error, Result};
 use crate::executor::{Executor, Jobs};
 use crate::job::{Enqueued, NewJob, Reservation, ReservedJob};
+#[cfg(feature = "schedules")]
+use crate::schedule::Schedule;
 
 mod claim;
 mod limited;
 mod listen;
+#[cfg(feature = "schedules")]
+mod schedules;
 mod session;
 mod settle;
 pub(crate) mod statements;
@@ -281,6 +287,21 @@ impl Driver for Postgres {
 
     fn prune(&self) -> BoxFuture<'_, Result<()>> {
         boxed(async { self.sessions.query(SLOW_ANSWER_WITHIN, "prune", &self.statements.prune, &[]).await.map(drop) })
+    }
+
+    #[cfg(feature = "schedules")]
+    fn declare<'a>(&'a self, worker: i64, schedules: &'a [Schedule]) -> BoxFuture<'a, Result<()>> {
+        boxed(schedules::declare(self, worker, schedules))
+    }
+
+    #[cfg(feature = "schedules")]
+    fn due_schedules(&self, limit: usize) -> BoxFuture<'_, Result<DueSchedules>> {
+        boxed(schedules::due(self, limit))
+    }
+
+    #[cfg(feature = "schedules")]
+    fn fire<'a>(&'a self, firings: &'a [Firing]) -> BoxFuture<'a, Result<usize>> {
+        boxed(schedules::fire(self, firings))
     }
 }
 

@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use crate::database::schema::Schema;
 
 macro_rules! statements {
-    ($($name:ident),+ $(,)?) => {
+    ($($(#[$when:meta])? $name:ident),+ $(,)?) => {
         /// Each file of `sql/`, under its name.
-        pub(crate) struct Statements { $(pub(crate) $name: Cow<'static, str>,)+ }
+        pub(crate) struct Statements { $($(#[$when])? pub(crate) $name: Cow<'static, str>,)+ }
 
         impl Statements {
             pub(crate) fn new(schema: &Schema) -> Statements {
-                Statements { $($name: schema.apply(include_str!(concat!("../../../sql/", stringify!($name), ".sql"))),)+ }
+                Statements { $($(#[$when])? $name: schema.apply(include_str!(concat!("../../../sql/", stringify!($name), ".sql"))),)+ }
             }
         }
     };
@@ -20,4 +20,7 @@ macro_rules! statements {
 statements! {
     arm, beat, claim, claim_by_key, claim_kind, claim_limited, complete, disarm, heads, is_recorded, leave, limit_lock, prune, register,
     release_strays, rescue, settle_dead, settle_finished, settle_recorded, settle_waiting, silent_transactions, vouch,
+    #[cfg(feature = "schedules")] declare_schedules,
+    #[cfg(feature = "schedules")] due_schedules,
+    #[cfg(feature = "schedules")] fire_schedules,
 }

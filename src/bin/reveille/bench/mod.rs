@@ -9,6 +9,7 @@ mod horizon;
 mod idle;
 mod latency;
 mod raw;
+mod schedules;
 mod stage;
 mod steady;
 mod unruly;
@@ -55,6 +56,8 @@ enum What {
     Backlog(backlog::Backlog),
     /// What workers cost that have nothing to do.
     Idle(idle::Idle),
+    /// How late the jobs of schedules start that are all due each second, while a worker is killed.
+    Schedules(schedules::Schedules),
     /// Jobs at a fixed rate, whether or not the worker keeps up: how late they start, and what each costs.
     Steady(steady::Steady),
     /// How late jobs start whose transactions stay open, come in bursts, and take savepoints back, with the fallback poll an
@@ -75,6 +78,7 @@ impl Bench {
             What::Horizon(command) => command.measure(&stage).await,
             What::Backlog(command) => command.measure(&stage).await,
             What::Idle(command) => command.measure(&stage).await,
+            What::Schedules(command) => command.measure(&stage).await,
             What::Steady(command) => command.measure(&stage).await,
             What::Unruly(command) => command.measure(&stage).await,
             What::Views(command) => command.measure(&stage).await,

@@ -77,6 +77,16 @@ impl Workers {
         }
     }
 
+    /// Kills one of the processes.
+    pub async fn kill_one(&mut self) -> Outcome {
+        if let Workers::Processes(children) = self
+            && let Some(mut child) = children.pop()
+        {
+            child.kill().await?;
+        }
+        Ok(())
+    }
+
     /// Shuts them down and waits for their end.
     pub async fn stop(self) -> Outcome {
         match self {

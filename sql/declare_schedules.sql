@@ -1,0 +1,34 @@
+-- A worker declares the schedules of its code. Durable, so that a crash of the server does not lose them.
+--
+--   $1 bigint  worker
+--   $2 text[]  names        $3 text[]  cron texts or null   $4 double precision[]  or: every so many seconds
+--   $5 text[]  time zones   $6 text[]  catch_up             $7 text[]  kinds           $8 jsonb[]  payloads
+--   $9 text[]  queues       $10 smallint[]  priorities      $11 int[]  max_attempts
+--   $12 double precision[]  timeouts in seconds             $13 text[]  keys
+--   $14 jsonb[]  tags, as arrays of strings                 $15 jsonb[]  metadata
+select
+    set_config('synchronous_commit', 'on', true),
+    reveille.schedule(
+        name => declared.name,
+        cron => declared.cron,
+        every => make_interval(secs => declared.every_seconds),
+        time_zone => declared.time_zone,
+        catch_up => declared.catch_up,
+        kind => declared.kind,
+        payload => declared.payload,
+        queue => declared.queue,
+        priority => declared.priority,
+        max_attempts => declared.max_attempts,
+        timeout => make_interval(secs => declared.timeout_seconds),
+        key => declared.key,
+        tags => case when declared.tags is not null then array(select jsonb_array_elements_text(declared.tags)) end,
+        metadata => declared.metadata,
+        declared_by => $1
+    )
+from unnest(
+    $2::text[], $3::text[], $4::double precision[], $5::text[], $6::text[], $7::text[], $8::jsonb[], $9::text[],
+    $10::smallint[], $11::int[], $12::double precision[], $13::text[], $14::jsonb[], $15::jsonb[]
+) as declared (
+    name, cron, every_seconds, time_zone, catch_up, kind, payload, queue, priority, max_attempts, timeout_seconds, key, tags,
+    metadata
+)

@@ -1,0 +1,38 @@
+-- Move schedules on and enqueue a job for each of their ticks, due at its time: both or neither. One that was moved on, changed
+-- or paused meanwhile is left alone, and so is one that somebody else has locked.
+--
+--   $1 bigint[]       ids
+--   $2 timestamptz[]  counted_from as it was seen    $3 timestamptz[]  next_at as it was seen: the fence
+--   $4 timestamptz[]  the next tick, or null: $5 says why there is none                     $5 text[]
+--   $6 timestamptz[]  the last of the ticks, or null: there are none
+--   $7 bigint[]       for each tick the schedule's id                     $8 timestamptz[]  and its time
+--
+-- One row: how many were moved on.
+with mine as materialized (
+    select schedules.*, seen.following_at, seen.finding, seen.fired_at
+    from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::timestamptz[])
+        as seen (id, counted_from, next_at, following_at, finding, fired_at)
+    join reveille.schedules on schedules.id = seen.id
+    where schedules.paused_at is null and schedules.counted_from = seen.counted_from
+        and schedules.next_at is not distinct from seen.next_at
+    for update of schedules skip locked
+), moved as (
+    update reveille.schedules
+    set next_at = mine.following_at,
+        last_at = coalesce(mine.fired_at, schedules.last_at),
+        error = mine.finding
+    from mine
+    where schedules.id = mine.id
+    returning schedules.id
+), enqueued as (
+    insert into reveille.jobs (
+        queue, kind, payload, priority, max_attempts, available_at, timeout, key, tags, metadata, schedule_id
+    )
+    select
+        mine.queue, mine.kind, mine.payload, mine.priority, mine.max_attempts, tick.due_at, mine.timeout, mine.key, mine.tags,
+        coalesce(mine.metadata, '{}') || jsonb_build_object('schedule', mine.name, 'tick', tick.due_at), mine.id
+    from unnest($7::bigint[], $8::timestamptz[]) with ordinality as tick (schedule_id, due_at, place)
+    join mine on mine.id = tick.schedule_id
+    order by tick.place
+)
+select count(*) as moved from moved

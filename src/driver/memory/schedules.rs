@@ -1,0 +1,84 @@
+//! Schedules, beside the jobs.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use super::store::Store;
+use crate::driver::{DueSchedule, DueSchedules, Firing, Signal};
+use crate::job::{Due, NewJob};
+use crate::schedule::Schedule;
+
+/// The schedules by their names.
+#[derive(Default)]
+pub(super) struct Schedules {
+    kept: BTreeMap<String, Kept>,
+    last_id: i64,
+}
+
+struct Kept {
+    schedule: Schedule,
+    due: DueSchedule,
+    unreadable: bool,
+}
+
+impl Store {
+    pub(super) fn declare(&mut self, schedules: &[Schedule]) {
+        let now = self.now();
+        for schedule in schedules {
+            let (timing, time_zone) = (schedule.timing.clone(), schedule.time_zone.clone());
+            let kept = self.schedules.kept.get(&schedule.name);
+            let same = kept.filter(|kept| kept.due.timing == timing && kept.due.time_zone == time_zone);
+            let due = match same {
+                Some(kept) => DueSchedule { catch_up: schedule.catch_up, ..kept.due.clone() },
+                None => {
+                    let id = kept.map(|kept| kept.due.id).unwrap_or_else(|| {
+                        self.schedules.last_id += 1;
+                        self.schedules.last_id
+                    });
+                    DueSchedule { id, timing, time_zone, catch_up: schedule.catch_up, counted_from: now, next_at: None }
+                }
+            };
+            let kept = Kept { schedule: schedule.clone(), due, unreadable: false };
+            self.schedules.kept.insert(schedule.name.clone(), kept);
+        }
+        self.signal(&Signal::Schedules);
+    }
+
+    pub(super) fn due_schedules(&self, limit: usize) -> DueSchedules {
+        let now = self.now();
+        let readable = || self.schedules.kept.values().filter(|kept| !kept.unreadable).map(|kept| &kept.due);
+        let is_due = |due: &&DueSchedule| due.next_at.is_none_or(|at| at <= now);
+        let mut schedules: Vec<DueSchedule> = readable().filter(is_due).cloned().collect();
+        schedules.sort_by_key(|due| due.next_at);
+        schedules.truncate(limit);
+        let next = readable().filter_map(|due| due.next_at.filter(|at| *at > now)).min();
+        DueSchedules { schedules, due_in: next.and_then(|at| at.duration_since(now).ok()), looked_at: now }
+    }
+
+    pub(super) fn fire(&mut self, firings: &[Firing]) -> usize {
+        let (mut jobs, mut moved) = (Vec::new(), 0);
+        for firing in firings {
+            let stands = |due: &DueSchedule| {
+                (due.id, due.counted_from, due.next_at) == (firing.id, firing.counted_from, firing.next_at)
+            };
+            let Some(kept) = self.schedules.kept.values_mut().find(|kept| stands(&kept.due)) else { continue };
+            kept.due.next_at = firing.following.as_ref().ok().copied();
+            kept.unreadable = firing.following.is_err();
+            jobs.extend(firing.ticks.iter().map(|tick| job_of(&kept.schedule, *tick)));
+            moved += 1;
+        }
+        self.enqueue(&jobs);
+        moved
+    }
+}
+
+fn job_of(schedule: &Schedule, tick: SystemTime) -> NewJob {
+    let mut metadata = schedule.job.metadata.clone().unwrap_or_default();
+    metadata.insert("schedule".into(), Value::from(schedule.name.clone()));
+    if let Ok(tick) = jiff::Timestamp::try_from(tick) {
+        metadata.insert("tick".into(), Value::from(tick.to_string()));
+    }
+    NewJob { due: Due::At(tick), metadata: Some(metadata), ..schedule.job.clone() }
+}

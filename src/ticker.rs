@@ -1,0 +1,237 @@
+//! Fires the schedules: enqueues a job at each tick. Every worker does; who comes first moves the schedule on, and the fence on
+//! its next tick sees to it that nobody does so twice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use crate::backoff::Backoff;
+use crate::driver::{Driver, DueSchedule, DueSchedules, Firing};
+use crate::error::Result;
+use crate::schedule::{CatchUp, Schedule, Ticks};
+use crate::wake::Wake;
+
+/// How many schedules are looked at at once, how many ticks are enqueued in one transaction, and how many of one schedule.
+const SCHEDULES: usize = 256;
+const TICKS: usize = 1000;
+const TICKS_OF_ONE: usize = 100;
+/// Ticks that are no later than this were not missed: somebody was there, and had a moment's trouble.
+const HICCUP: Duration = Duration::from_secs(3);
+/// How often to look without any reason to: what was missed of the signals is caught by that.
+pub(crate) const POLL: Duration = Duration::from_secs(30);
+/// How long to wait, in milliseconds, for who came first: at first, and at most.
+const RIVALS: (u64, u64) = (2, 256);
+
+/// A worker's part in the firing of schedules.
+pub(crate) struct Ticker {
+    pub(crate) driver: Arc<dyn Driver>,
+    /// The worker's id, which changes if it is declared dead.
+    pub(crate) worker: Arc<AtomicI64>,
+    /// What its code declares, and under which id it did so.
+    pub(crate) declared: Vec<Schedule>,
+    pub(crate) declared_by: i64,
+    pub(crate) wake: Wake,
+    /// How often to look where no signals are heard.
+    pub(crate) poll_interval: Duration,
+}
+
+/// What a look came to.
+enum Looked {
+    /// Nothing is due for this long.
+    Early(Option<Duration>),
+    /// Something was due, and moved on by us alone; there may be more.
+    Fired,
+    /// Others are at it as well; nothing else is due for this long.
+    Beaten(Option<Duration>),
+}
+
+impl Ticker {
+    /// Fires until the task is dropped.
+    pub(crate) async fn run(mut self) {
+        let mut backoff = Backoff::new("fire the schedules");
+        let (first, longest) = RIVALS;
+        let mut rivals = 0;
+        loop {
+            match self.look().await {
+                Ok(looked) => {
+                    backoff.worked();
+                    match looked {
+                        Looked::Fired => rivals = 0,
+                        Looked::Beaten(due_in) => {
+                            rivals = (rivals * 2).clamp(first, longest);
+                            let rest = up_to(rivals);
+                            tokio::time::sleep(due_in.map_or(rest, |due_in| due_in.min(rest))).await;
+                        }
+                        Looked::Early(due_in) => {
+                            self.sleep(due_in).await;
+                            // Who was beaten the last time lets others go first, so that not all do the same work.
+                            rivals = rivals.min(first * 4);
+                            tokio::time::sleep(up_to(rivals)).await;
+                        }
+                    }
+                }
+                // It may work, and has not been allowed this.
+                Err(error) if error.is_denied() => {
+                    backoff.failed(&error);
+                    tokio::time::sleep(POLL).await;
+                }
+                Err(error) => tokio::time::sleep(backoff.failed(&error)).await,
+            }
+        }
+    }
+
+    async fn sleep(&mut self, due_in: Option<Duration>) {
+        let hears = self.wake.hearing().is_some_and(|hearing| !hearing.never);
+        let polled = (!hears).then_some(self.poll_interval);
+        self.wake.next(due_in.into_iter().chain(polled).min()).await;
+    }
+
+    async fn look(&mut self) -> Result<Looked> {
+        let worker = self.worker.load(Ordering::Acquire);
+        if worker != self.declared_by {
+            self.driver.declare(worker, &self.declared).await?;
+            self.declared_by = worker;
+        }
+        let due = self.driver.due_schedules(SCHEDULES).await?;
+        let firings = plan(&due);
+        if firings.is_empty() {
+            return Ok(Looked::Early(due.due_in));
+        }
+        let moved = self.driver.fire(&firings).await?;
+        if moved == firings.len() {
+            return Ok(Looked::Fired);
+        }
+        let following = firings.iter().filter_map(|firing| firing.following.as_ref().ok());
+        let ahead =
+            following.filter_map(|next| next.duration_since(due.looked_at).ok()).filter(|ahead| !ahead.is_zero());
+        Ok(Looked::Beaten(ahead.chain(due.due_in).min()))
+    }
+}
+
+/// Up to so many milliseconds, at random.
+fn up_to(milliseconds: u64) -> Duration {
+    Duration::from_micros(fastrand::u64(..=milliseconds * 1000))
+}
+
+/// What becomes of those that are due; what there is no room for is looked at again.
+fn plan(due: &DueSchedules) -> Vec<Firing> {
+    let mut room = TICKS;
+    let mut firings = Vec::new();
+    for schedule in &due.schedules {
+        if room == 0 {
+            break;
+        }
+        let firing = fire(schedule, due.looked_at, room.min(TICKS_OF_ONE));
+        if let Err(error) = &firing.following {
+            tracing::warn!(schedule = schedule.id, %error, "cannot read a schedule; leaving it alone until it is changed");
+        }
+        room -= firing.ticks.len();
+        firings.push(firing);
+    }
+    firings
+}
+
+fn fire(due: &DueSchedule, now: SystemTime, most: usize) -> Firing {
+    let (ticks, following) = match ticks(due, now, most) {
+        Ok((ticks, following)) => (ticks, Ok(following)),
+        Err(error) => (Vec::new(), Err(error.to_string())),
+    };
+    Firing { id: due.id, counted_from: due.counted_from, next_at: due.next_at, ticks, following }
+}
+
+/// The ticks to enqueue, and the one after them.
+fn ticks(due: &DueSchedule, now: SystemTime, most: usize) -> Result<(Vec<SystemTime>, SystemTime)> {
+    let timing = Ticks::new(&due.timing, &due.time_zone, due.counted_from)?;
+    let mut next = match due.next_at {
+        Some(next) => next,
+        None => timing.after(due.counted_from)?,
+    };
+    let mut ticks = Vec::new();
+    let missed = now.duration_since(next).is_ok_and(|late| late > HICCUP);
+    match due.catch_up {
+        CatchUp::Skip if missed => next = timing.after(now)?,
+        CatchUp::One if missed => {
+            let last = timing.last_until(next, now)?;
+            ticks.push(last);
+            next = timing.after(last)?;
+        }
+        _ => {}
+    }
+    while next <= now && ticks.len() < most {
+        ticks.push(next);
+        next = timing.after(next)?;
+    }
+    Ok((ticks, next))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::Timing;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + HOUR * 500_000
+    }
+
+    /// A schedule at each full hour whose next tick was to come so long ago.
+    fn hourly(catch_up: CatchUp, late: Duration) -> DueSchedule {
+        DueSchedule {
+            id: 1,
+            timing: Timing::Cron("@hourly".into()),
+            time_zone: "UTC".into(),
+            catch_up,
+            counted_from: SystemTime::UNIX_EPOCH,
+            next_at: Some(now() - late),
+        }
+    }
+
+    /// The ticks that are enqueued, and the next one, in hours from now.
+    fn fired(due: &DueSchedule, most: usize) -> (Vec<i64>, i64) {
+        let hours = |tick: SystemTime| match tick.duration_since(now()) {
+            Ok(ahead) => (ahead.as_secs() / 3600) as i64,
+            Err(behind) => -((behind.duration().as_secs() / 3600) as i64),
+        };
+        let (ticks, next) = ticks(due, now() + HICCUP / 2, most).unwrap();
+        (ticks.into_iter().map(hours).collect(), hours(next))
+    }
+
+    #[test]
+    fn missed_ticks_are_caught_up_with_as_is_asked_for() {
+        assert_eq!(fired(&hourly(CatchUp::Skip, HOUR * 5), 100), (vec![], 1));
+        assert_eq!(fired(&hourly(CatchUp::One, HOUR * 5), 100), (vec![0], 1));
+        assert_eq!(fired(&hourly(CatchUp::All, HOUR * 5), 100), (vec![-5, -4, -3, -2, -1, 0], 1));
+        assert_eq!(fired(&hourly(CatchUp::All, HOUR * 5), 2), (vec![-5, -4], -3), "the oldest first");
+        assert_eq!(fired(&hourly(CatchUp::One, HOUR * 100_000), 100), (vec![0], 1));
+    }
+
+    #[test]
+    fn a_tick_that_is_a_little_late_is_enqueued_whatever_the_policy() {
+        for catch_up in [CatchUp::Skip, CatchUp::One, CatchUp::All] {
+            assert_eq!(fired(&hourly(catch_up, Duration::ZERO), 100), (vec![0], 1));
+            let often = DueSchedule { timing: Timing::Every(HICCUP / 6), ..hourly(catch_up, HICCUP / 6) };
+            assert_eq!(ticks(&often, now() + HICCUP / 2, 100).unwrap().0.len(), 5, "each of them");
+        }
+    }
+
+    #[test]
+    fn the_first_tick_is_the_first_after_its_timing_was_set() {
+        let mut unreckoned = hourly(CatchUp::All, Duration::ZERO);
+        (unreckoned.next_at, unreckoned.counted_from) = (None, now());
+        assert_eq!(fired(&unreckoned, 100), (vec![], 1));
+        unreckoned.counted_from = now() - HOUR * 2;
+        assert_eq!(fired(&unreckoned, 100), (vec![-1, 0], 1));
+    }
+
+    #[test]
+    fn a_transaction_is_bounded_and_one_bad_text_stops_no_other() {
+        let late = hourly(CatchUp::All, HOUR * 1000);
+        let mut schedules = vec![late; 30];
+        schedules[0].timing = Timing::Cron("nonsense".into());
+        let firings = plan(&DueSchedules { schedules, due_in: None, looked_at: now() });
+        assert!(firings[0].following.as_ref().is_err_and(|error| error.contains("nonsense")));
+        assert_eq!(firings.iter().map(|firing| firing.ticks.len()).sum::<usize>(), TICKS);
+        assert_eq!(firings.len(), 11);
+    }
+}
