@@ -4,7 +4,8 @@
 --   reveille_producer  enqueues: reveille.enqueue, plain inserts of what a job may be given, COPY. Reads no payload.
 --   reveille_worker    works jobs, and may enqueue further ones. Changes no settings, no tables.
 --   reveille_monitor   reads the views, which show no payload, but the last error of jobs that fail.
---   reveille_admin     looks at everything, cancels, retries, purges, pauses, and sets queues. Changes no tables.
+--   reveille_admin     looks at everything, cancels, retries, purges, pauses, drains and sets queues, and stops
+--                      workers. Changes no tables.
 do $$
 declare
     role text;
@@ -53,4 +54,6 @@ grant select, insert, update, delete on reveille.jobs, reveille.dead_jobs, revei
     to reveille_admin;
 -- `reveille listen` introduces itself as a worker without slots.
 grant select, insert, update, delete on reveille.workers, reveille.sleepers to reveille_admin;
-grant execute on function reveille.cancel(bigint), reveille.retry(bigint), reveille.pause(text), reveille.resume(text) to reveille_admin;
+grant execute on function reveille.cancel(bigint), reveille.retry(bigint), reveille.pause(text), reveille.resume(text),
+    reveille.stop_worker(bigint)
+to reveille_admin;

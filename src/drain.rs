@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempts;
 use crate::driver::{Ending, Marks, Settlement};
@@ -40,7 +41,8 @@ pub struct Inline {
 }
 
 impl Worker {
-    /// Run everything in the worker's queues that is due, and what becomes due meanwhile; return when nothing is left.
+    /// Run everything in the worker's queues that is due, and what becomes due meanwhile; return when nothing is left, or
+    /// somebody asks for the worker to stop.
     ///
     /// For tests, and for programs that are started when there is work. Runs as many jobs at once as the queues have
     /// slots. Dropped in the middle, what it held is left to be rescued.
@@ -53,6 +55,7 @@ impl Worker {
         self.driver.register(&info).await?;
         let id = info.id;
         let held = Arc::new(Held::default());
+        let stop = CancellationToken::new();
         let heartbeat = Lease {
             driver: Arc::clone(&self.driver),
             worker: info,
@@ -63,11 +66,12 @@ impl Worker {
             unsure: Arc::default(),
             sharing: Arc::default(),
             stopping: Arc::new(AtomicBool::new(false)),
+            stop: stop.clone(),
             interval: self.options.heartbeat,
             dead_after: self.options.dead_after(),
         }
         .keep()?;
-        let drained = self.run_due(id, &held).await;
+        let drained = self.run_due(id, &held, &stop).await;
         drop(heartbeat);
         let left = self.driver.leave(id).await;
         let drained = drained?;
@@ -79,7 +83,7 @@ impl Worker {
         Inline { worker: self }
     }
 
-    async fn run_due(&self, id: i64, held: &Arc<Held>) -> Result<Drained> {
+    async fn run_due(&self, id: i64, held: &Arc<Held>, stop: &CancellationToken) -> Result<Drained> {
         let attempts = self.attempts(held);
         let mut drained = Drained::default();
         loop {
@@ -95,7 +99,7 @@ impl Worker {
                     }
                 }
             }
-            if idle {
+            if idle || stop.is_cancelled() {
                 return Ok(drained);
             }
         }
@@ -103,11 +107,11 @@ impl Worker {
 
     async fn run_batch(&self, attempts: &Attempts, id: i64, queue: &str, slots: usize) -> Result<Vec<Settlement>> {
         let claimed = self.driver.claim(id, queue, slots, Marks::default()).await?;
-        let attempts = claimed.jobs.into_iter().map(|job| {
+        let running = claimed.jobs.into_iter().map(|job| {
             let hold = attempts.hold(&job);
             attempts.make(job, hold)
         });
-        Ok(futures::future::join_all(attempts).await)
+        Ok(futures::future::join_all(running).await)
     }
 }
 

@@ -22,6 +22,7 @@ pub mod handler;
 mod backoff;
 mod held;
 mod listener;
+mod pauses;
 mod wake;
 
 mod attempt;

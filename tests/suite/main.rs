@@ -7,6 +7,7 @@ mod steps;
 mod cli;
 mod complete;
 mod conformance;
+mod control;
 mod copy;
 mod doctor;
 mod enqueue;

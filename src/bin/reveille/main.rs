@@ -9,6 +9,7 @@ mod connection;
 mod dead;
 mod demo;
 mod doctor;
+mod drain;
 mod enqueue;
 mod exec;
 mod figures;
@@ -21,6 +22,7 @@ mod status;
 mod torture;
 mod watchdog;
 mod work;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -55,8 +57,8 @@ enum Command {
     Jobs(jobs::Jobs),
     /// Show one job.
     Job(jobs::JobById),
-    /// List the workers.
-    Workers(status::Workers),
+    /// List the workers, or stop one.
+    Workers(workers::Workers),
     /// Make jobs due now: waiting ones, or dead ones, which are revived.
     Retry(jobs::Retry),
     /// Cancel jobs; the handler of one that runs is told.
@@ -67,6 +69,11 @@ enum Command {
     Pause(queue::Pause),
     /// Start jobs of a queue again.
     Resume(queue::Resume),
+    /// Wait until a queue has nothing ready or running; exit with 1 if the time is over before.
+    ///
+    /// What is enqueued meanwhile is waited for, too; what is delayed, retries among them, is not. Of a paused queue only what runs
+    /// is waited for.
+    Drain(drain::Drain),
     /// Settings of queues.
     #[command(subcommand)]
     Queue(queue::Queue),
@@ -74,7 +81,7 @@ enum Command {
     Prune(queue::Prune),
     /// Check the server, the schema and the workers, and say what to mend; exit with 1 if anything is bad.
     Doctor(doctor::Doctor),
-    /// Print each bell as it rings.
+    /// Print each bell as it rings, and what else workers are told.
     Listen(listen::Listen),
     /// Measure speed on this machine, beside baselines.
     Bench(bench::Bench),
@@ -163,6 +170,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Dead(command) => command.run(connection).await,
         Command::Pause(command) => command.run(connection).await,
         Command::Resume(command) => command.run(connection).await,
+        Command::Drain(command) => command.run(connection).await,
         Command::Queue(command) => command.run(connection).await,
         Command::Prune(command) => command.run(connection).await,
         Command::Doctor(command) => command.run(connection).await,

@@ -79,6 +79,8 @@ struct Ear {
     sessions: Sessions,
     bell: String,
     cancel: String,
+    pause: String,
+    stop: String,
     probe: String,
     probes: tokio::time::Interval,
     /// Until when the probe under way has to be heard.
@@ -101,12 +103,13 @@ impl Ear {
     ) -> Result<Ear> {
         let schema = schema.name();
         let probe = format!("{schema}.probe.{:016x}", fastrand::u64(..));
-        let (bell, cancel) = (format!("{schema}.bell"), format!("{schema}.cancel"));
-        let listen = format!("listen \"{bell}\"; listen \"{cancel}\"; listen \"{probe}\"");
+        let [bell, cancel, pause, stop] =
+            ["bell", "cancel", "pause", "stop"].map(|channel| format!("{schema}.{channel}"));
+        let listen = [&bell, &cancel, &pause, &stop, &probe].map(|channel| format!("listen \"{channel}\";")).concat();
         in_time(client.batch_execute(&listen)).await?;
         let mut probes = interval_at(Instant::now() + PROBE_EVERY, PROBE_EVERY);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Ear { client, inbox, sessions, bell, cancel, probe, probes, deadline: None, over: false })
+        Ok(Ear { client, inbox, sessions, bell, cancel, pause, stop, probe, probes, deadline: None, over: false })
     }
 
     /// Rings the probe and waits for it.
@@ -165,13 +168,18 @@ impl Ear {
     }
 
     fn understand(&self, channel: &str, payload: &str) -> Option<Heard> {
-        if channel == self.bell {
-            Some(Heard::Signal(Signal::Bell(payload.to_owned())))
+        let signal = if channel == self.bell {
+            Signal::Bell(payload.to_owned())
         } else if channel == self.cancel {
-            payload.parse().ok().map(Signal::Cancel).map(Heard::Signal)
+            Signal::Cancel(payload.parse().ok()?)
+        } else if channel == self.pause {
+            Signal::Pause(payload.to_owned())
+        } else if channel == self.stop {
+            Signal::Stop(payload.parse().ok()?)
         } else {
-            (channel == self.probe).then_some(Heard::Probe)
-        }
+            return (channel == self.probe).then_some(Heard::Probe);
+        };
+        Some(Heard::Signal(signal))
     }
 
     async fn ring_probe(&self) -> Result<()> {
