@@ -178,6 +178,8 @@ impl Crew {
         self.stop_claiming.cancel();
         futures::future::join_all(self.claimers).await;
 
+        // No further job will come to complete a batch.
+        self.attempts.handlers.run_gathered();
         let running = &self.running;
         running.close();
         if tokio::time::timeout(self.grace, running.wait()).await.is_err() {

@@ -107,11 +107,15 @@ impl Worker {
 
     async fn run_batch(&self, attempts: &Attempts, id: i64, queue: &str, slots: usize) -> Result<Vec<Settlement>> {
         let claimed = self.driver.claim(id, queue, slots, Marks::default()).await?;
+        let handlers = &attempts.handlers;
         let running = claimed.jobs.into_iter().map(|job| {
             let hold = attempts.hold(&job);
             attempts.make(job, hold)
         });
-        Ok(futures::future::join_all(running).await)
+        // All have begun when the second is polled: no further job will come to complete a batch.
+        let begun = async { handlers.run_gathered() };
+        let (settlements, ()) = futures::future::join(futures::future::join_all(running), begun).await;
+        Ok(settlements)
     }
 }
 

@@ -16,6 +16,7 @@ pub mod driver;
 pub mod enqueue;
 mod executor;
 
+pub mod batch;
 pub mod extract;
 pub mod handler;
 

@@ -8,12 +8,13 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempts;
+use crate::batch::{self, BatchHandler, Gather};
 use crate::driver::{Driver, IntoDriver, WorkerInfo};
 use crate::error::{Error, Result};
 use crate::extract::{Context, States};
 use crate::handler::{Handler, Handlers};
 use crate::held::Held;
-use crate::job::check_name;
+use crate::job::{Job, check_name};
 use crate::lease::random_id;
 use crate::outcome::IntoOutcome;
 use crate::retry::RetryPolicy;
@@ -133,6 +134,17 @@ impl WorkerBuilder {
         self
     }
 
+    /// Work jobs of the kind that the [`Batch`](batch::Batch) in the handler's first argument says, many at once: as many as can be
+    /// [gathered](Gather) from one queue. Each job takes a slot, so a batch has no more jobs than its queue has slots.
+    pub fn handle_batch<Arguments: 'static, H: BatchHandler<Arguments>>(
+        mut self,
+        gather: Gather,
+        handler: H,
+    ) -> WorkerBuilder {
+        self.handlers.insert(H::Job::KIND, batch::register(gather, handler));
+        self
+    }
+
     /// Work the jobs of all kinds that have no handler of their own, with a retry policy for them.
     pub fn handle_any<F, Fut>(mut self, handler: F, retry_policy: RetryPolicy) -> WorkerBuilder
     where
@@ -185,8 +197,8 @@ impl WorkerBuilder {
     /// The worker.
     ///
     /// # Errors
-    /// Invalid if a queue is named badly or twice or has no slots, a kind has two handlers or there is none at all, or a
-    /// handler asks for a state that was not given.
+    /// Invalid if a queue is named badly or twice or has no slots, a kind has two handlers or there is none at all, a
+    /// handler asks for a state that was not given, or for batches of more jobs than any queue has slots.
     pub fn build(mut self) -> Result<Worker> {
         if self.queues.is_empty() {
             self.queues.push(("default".into(), 32));
@@ -200,7 +212,7 @@ impl WorkerBuilder {
                 return Err(Error::invalid(format!("queue {name:?} is given twice")));
             }
         }
-        self.handlers.check(&self.states)?;
+        self.handlers.check(&self.states, &self.queues)?;
         Ok(Worker {
             driver: self.driver?,
             queues: self.queues,

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 
 /// Top to bottom; files of one layer may not import each other unless they stand in order.
-const ORDER: [&str; 34] = [
+const ORDER: [&str; 35] = [
     "error", "retry", "payload", "job", "queue", "outcome", "database", "executor", "driver", "enqueue", "extract",
-    "handler", "backoff", "held", "pauses", "wake", "listener", "sleeper", "look", "marks", "attempt", "slots",
-    "settle", "claim", "lease", "upkeep", "worker", "crew", "drain", "admin", "doctor", "dev", "guide", "lib",
+    "handler", "batch", "backoff", "held", "pauses", "wake", "listener", "sleeper", "look", "marks", "attempt",
+    "slots", "settle", "claim", "lease", "upkeep", "worker", "crew", "drain", "admin", "doctor", "dev", "guide", "lib",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
