@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::future::Future;
 use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -180,6 +180,7 @@ pub(crate) fn register<A: 'static, H: BatchHandler<A>>(gather: Gather, handler: 
         run: Box::new(move |batch, context| handler.call(batch, context)),
         most: OnceLock::new(),
         members: AtomicU64::new(0),
+        hurries: AtomicBool::new(false),
         gathering: Mutex::default(),
     });
     Registered {
@@ -201,6 +202,8 @@ struct Gatherer<J> {
     most: OnceLock<HashMap<String, usize>>,
     /// How many there have been.
     members: AtomicU64,
+    /// Set at a shutdown: what still comes need not wait for more.
+    hurries: AtomicBool,
     gathering: Mutex<HashMap<String, Gathering<J>>>,
 }
 
@@ -266,8 +269,9 @@ impl<J: Job> Gatherer<J> {
             self.start(members);
         } else if gathering.members.len() == 1 {
             let (gatherer, queue, number) = (Arc::clone(self), queue.to_owned(), gathering.number);
+            let within = if self.hurries.load(Ordering::Relaxed) { Duration::ZERO } else { self.gather.within };
             tokio::spawn(async move {
-                tokio::time::sleep(gatherer.gather.within).await;
+                tokio::time::sleep(within).await;
                 let mut all = gatherer.lock();
                 let members = all.get_mut(&queue).filter(|gathering| gathering.number == number).map(Gathering::take);
                 drop(all);
@@ -352,6 +356,11 @@ impl<J: Job> Gathers for Arc<Gatherer<J>> {
         let fitting = queues.iter().map(|(name, slots)| (name.clone(), most.min(*slots))).collect();
         let _ = self.most.set(fitting);
         Ok(())
+    }
+
+    fn hurry(&self) {
+        self.hurries.store(true, Ordering::Relaxed);
+        self.run_gathered();
     }
 
     fn run_gathered(&self) {

@@ -15,6 +15,7 @@ use crate::backoff::Backoff;
 use crate::claim::{Claimer, UnderWay};
 use crate::driver::Driver;
 use crate::error::Result;
+use crate::handler::Gathers;
 use crate::held::Held;
 use crate::lease::Lease;
 use crate::listener::Listener;
@@ -179,7 +180,7 @@ impl Crew {
         futures::future::join_all(self.claimers).await;
 
         // No further job will come to complete a batch.
-        self.attempts.handlers.run_gathered();
+        self.attempts.handlers.gather().for_each(Gathers::hurry);
         let running = &self.running;
         running.close();
         if tokio::time::timeout(self.grace, running.wait()).await.is_err() {

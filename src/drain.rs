@@ -11,6 +11,7 @@ use crate::attempt::Attempts;
 use crate::driver::{Ending, Marks, Settlement};
 use crate::error::Result;
 use crate::executor::Executor;
+use crate::handler::Gathers;
 use crate::held::Held;
 use crate::job::{Enqueued, NewJob};
 use crate::lease::Lease;
@@ -107,13 +108,12 @@ impl Worker {
 
     async fn run_batch(&self, attempts: &Attempts, id: i64, queue: &str, slots: usize) -> Result<Vec<Settlement>> {
         let claimed = self.driver.claim(id, queue, slots, Marks::default()).await?;
-        let handlers = &attempts.handlers;
         let running = claimed.jobs.into_iter().map(|job| {
             let hold = attempts.hold(&job);
             attempts.make(job, hold)
         });
         // All have begun when the second is polled: no further job will come to complete a batch.
-        let begun = async { handlers.run_gathered() };
+        let begun = async { attempts.handlers.gather().for_each(Gathers::run_gathered) };
         let (settlements, ()) = futures::future::join(futures::future::join_all(running), begun).await;
         Ok(settlements)
     }

@@ -90,6 +90,9 @@ pub(crate) trait Gathers: Send + Sync {
 
     /// Nothing more is to come for now: run what is there.
     fn run_gathered(&self);
+
+    /// The worker shuts down: from here on wait for nothing more.
+    fn hurry(&self);
 }
 
 impl Registered {
@@ -148,9 +151,9 @@ impl Handlers {
         self.by_kind.get(kind).or(self.any.as_ref())
     }
 
-    /// Nothing more is to come for now: run the batches that are not complete.
-    pub(crate) fn run_gathered(&self) {
-        self.by_kind.values().filter_map(|handler| handler.gathers.as_ref()).for_each(|gathers| gathers.run_gathered());
+    /// What gathers jobs for those that work batches.
+    pub(crate) fn gather(&self) -> impl Iterator<Item = &dyn Gathers> {
+        self.by_kind.values().filter_map(|handler| handler.gathers.as_deref())
     }
 
     /// Whether they can work in these queues, with these states.

@@ -201,8 +201,12 @@ impl Ahead {
     /// Gives them back. May be dropped in the middle: each job either waits still, or is on its way back.
     async fn give_back(&self, which: impl Fn(&Waiting) -> bool) {
         while let Ok(place) = self.endings.reserve().await {
-            let Some((job, _)) = self.take_first(&which) else { return };
-            let ending = Ending::Waiting { failure: None, delay: Duration::ZERO };
+            let Some((job, hold)) = self.take_first(&which) else { return };
+            let ending = if hold.cancel_requested() {
+                Ending::Cancelled
+            } else {
+                Ending::Waiting { failure: None, delay: Duration::ZERO }
+            };
             let (waited, ran) = (job.waited(), Duration::ZERO);
             place.send(Settlement { reservation: job.reservation, ending, waited, ran });
         }

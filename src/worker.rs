@@ -170,7 +170,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// How long one attempt may take if neither the job nor its kind says; default: as long as it likes.
+    /// How long one attempt may take if neither the job nor its kind says; default: as long as it likes. Then its handler is told to
+    /// stop, and dropped if it has not a moment later; see the guide on live control.
     pub fn timeout(mut self, timeout: Duration) -> WorkerBuilder {
         self.options.timeout = Some(timeout);
         self

@@ -72,7 +72,7 @@ async fn a_batch_begins_when_the_first_has_waited_long_enough() {
 async fn each_job_has_an_outcome_of_its_own() {
     async fn judge(batch: Batch<Note>) -> Vec<Outcome> {
         let judge = |text: &str| match text {
-            "fail" => Outcome::Fail("no".into()),
+            "fail" => Outcome::RetryIn(HOUR, "no".into()),
             "die" => Outcome::Dead("never".into()),
             "cancel" => Outcome::Cancel,
             "snooze" => Outcome::Snooze(HOUR),
@@ -106,9 +106,10 @@ async fn what_befalls_the_whole_batch_befalls_each_of_its_jobs() {
     async fn too_few(_: Batch<Note>) -> Vec<Outcome> {
         vec![Outcome::Complete]
     }
+    type Handle = fn(WorkerBuilder, Gather) -> WorkerBuilder;
     let wrong = "the handler of a batch of 2 jobs returned 1 outcomes";
     let gather = Gather::up_to(2).within(HOUR);
-    let failures: [(fn(WorkerBuilder, Gather) -> WorkerBuilder, &str); 3] = [
+    let failures: [(Handle, &str); 3] = [
         (|builder, gather| builder.handle_batch(gather, err), "the index is away"),
         (|builder, gather| builder.handle_batch(gather, panics), "panicked: there are 2"),
         (|builder, gather| builder.handle_batch(gather, too_few), wrong),
@@ -116,9 +117,11 @@ async fn what_befalls_the_whole_batch_befalls_each_of_its_jobs() {
     for (handle, error) in failures {
         let database = database().await;
         let worker = start(handle(worker(&database), gather));
-        enqueue_all(&database.database, &notes(&["a", "b"])).await.unwrap();
-        database.until("select count(*) = 2 from reveille.failing_jobs where not running").await;
-        assert_eq!(all(&database).await, json!([["a", "live", 1, error], ["b", "live", 1, error]]));
+        for text in ["a", "b"] {
+            enqueue(&database.database, &note(text)).max_attempts(1).await.unwrap();
+        }
+        database.until("select count(*) = 2 from reveille.dead_jobs").await;
+        assert_eq!(all(&database).await, json!([["a", "failed", 1, error], ["b", "failed", 1, error]]));
         worker.stop().await;
     }
 }
