@@ -1,16 +1,29 @@
 -- A worker's heartbeat, with all that it wants to know.
 --
---   $1 bigint   worker
---   $2 boolean  whether it is stopping
+--   $1 bigint              worker
+--   $2 boolean             whether it is stopping
+--   $3 bigint[]            its jobs whose handlers were told to stop and do not
+--   $4 double precision[]  how many seconds ago they were told, in the same order
 --
--- One row: whether its own row still stands; the other workers with their last heartbeat; those among them that have missed a
--- beat and whose session no longer vouches for them (sql/vouch.sql); how many of them work a queue of its own; and which of its
--- running jobs are to be cancelled.
+-- One row: whether its own row still stands; whether it has been asked to stop; the other workers with their last heartbeat;
+-- those among them that have missed a beat and whose session no longer vouches for them (sql/vouch.sql); how many of them work a
+-- queue of its own; which of its queues are paused; and which of its running jobs are to be cancelled.
 with beat as (
-    update reveille.workers set last_seen_at = clock_timestamp(), stopping = $2 where id = $1 returning id, queues
+    update reveille.workers
+    set last_seen_at = clock_timestamp(),
+        stopping = $2,
+        stuck_jobs = nullif($3::bigint[], '{}'),
+        stuck_since = nullif(array(
+            select clock_timestamp() - make_interval(secs => stuck.seconds)
+            from unnest($4::double precision[]) with ordinality as stuck (seconds, place)
+            order by stuck.place
+        ), '{}')
+    where id = $1
+    returning id, queues, stop_requested_at
 )
 select
     exists (select from beat) as alive,
+    exists (select from beat where stop_requested_at is not null) as stop,
     array(select id from reveille.workers where id <> $1 order by id) as peers,
     array(select last_seen_at from reveille.workers where id <> $1 order by id) as seen,
     array(
@@ -23,4 +36,5 @@ select
             )
     ) as gone,
     (select count(*) from reveille.workers, beat where workers.id <> $1 and workers.queues && beat.queues) as sharing,
+    array(select name from reveille.queues, beat where name = any (beat.queues) and paused_at is not null) as paused,
     array(select id from reveille.jobs where reserved_at is not null and reserved_by = $1 and cancel_requested_at is not null) as cancel

@@ -4,7 +4,8 @@
 --   reveille_producer  enqueues: reveille.enqueue, plain inserts of what a job may be given, COPY. Reads no payload.
 --   reveille_worker    works jobs, fires and declares schedules, and may enqueue further jobs. Changes no settings, no tables.
 --   reveille_monitor   reads the views, which show no payload, but the last error of jobs that fail.
---   reveille_admin     looks at everything, cancels, retries, purges, pauses, sets queues, and schedules. Changes no tables.
+--   reveille_admin     looks at everything, cancels, retries, purges, pauses, drains and sets queues, stops workers,
+--                      and schedules. Changes no tables.
 do $$
 declare
     role text;
@@ -59,7 +60,9 @@ grant select, insert, update, delete on reveille.jobs, reveille.dead_jobs, revei
     to reveille_admin;
 -- `reveille listen` introduces itself as a worker without slots.
 grant select, insert, update, delete on reveille.workers, reveille.sleepers to reveille_admin;
-grant execute on function reveille.cancel(bigint), reveille.retry(bigint), reveille.pause(text), reveille.resume(text) to reveille_admin;
+grant execute on function reveille.cancel(bigint), reveille.retry(bigint), reveille.pause(text), reveille.resume(text),
+    reveille.stop_worker(bigint)
+to reveille_admin;
 grant select, insert, update, delete on reveille.schedules, reveille.schedule_declarations to reveille_admin;
 grant execute on function
     reveille.unschedule(text), reveille.pause_schedule(text), reveille.resume_schedule(text), reveille.trigger_schedule(text)

@@ -1,9 +1,13 @@
 -- One job, wherever it is.
 --
 --   $1 bigint  id
-select to_jsonb(jobs) || jsonb_build_object('state',
-    case when reserved_at is not null then 'running' when available_at > now() then 'delayed' else 'ready' end) as record
-from reveille.jobs where id = $1
+select to_jsonb(jobs) || jsonb_build_object(
+    'state', case when reserved_at is not null then 'running' when available_at > now() then 'delayed' else 'ready' end,
+    'stuck_since', workers.stuck_since[array_position(workers.stuck_jobs, jobs.id)]
+) as record
+from reveille.jobs
+left join reveille.workers on workers.id = jobs.reserved_by
+where jobs.id = $1
 union all
 select to_jsonb(dead_jobs) || jsonb_build_object('state', 'dead') from reveille.dead_jobs where id = $1
 union all

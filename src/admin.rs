@@ -1,6 +1,6 @@
 //! Looking at jobs and putting them right: what the command does, for programs.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 use tokio_postgres::Row;
@@ -30,9 +30,31 @@ pub struct Filter {
     pub queue: Option<String>,
     /// Only of this kind.
     pub kind: Option<String>,
-    /// Only in this state: `ready`, `delayed`, `running`, `failing`; `dead`; `completed`, `cancelled`, `finished`. For
+    /// Only in this state: `ready`, `delayed`, `running`, `stuck`, `failing`; `dead`; `completed`, `cancelled`, `finished`. For
     /// dead jobs, a reason as well: `failed`, `permanent`, `timed_out`, `lost`, `undecodable`.
     pub state: Option<String>,
+}
+
+/// What is left to do in a queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Jobs that could start now, counted up to 10,000.
+    pub ready: u64,
+    /// Jobs that a worker holds.
+    pub running: u64,
+    /// Jobs whose time has not come, retries among them, counted up to 10,000.
+    pub delayed: u64,
+    /// Whether the queue is paused, so that what is ready does not start.
+    pub paused: bool,
+    /// How many living workers work it.
+    pub workers: u64,
+}
+
+impl Backlog {
+    /// Whether nothing runs, and nothing is going to: of a paused queue, what is ready does not count.
+    pub fn is_drained(&self) -> bool {
+        self.running == 0 && (self.ready == 0 || self.paused)
+    }
 }
 
 /// What became of a batch of dead jobs.
@@ -45,6 +67,8 @@ pub struct Batch {
 }
 
 const REASONS: [&str; 5] = ["failed", "permanent", "timed_out", "lost", "undecodable"];
+/// How often to look whether a queue is drained: at first, and at most.
+const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// How many dead jobs are revived or purged in one transaction.
 const BATCH: i64 = 1000;
 
@@ -107,14 +131,16 @@ impl Admin {
     pub async fn jobs(&self, filter: &Filter, limit: u32) -> Result<Vec<Record>> {
         let state = filter.state.as_deref();
         let (sql, state) = match state {
-            None | Some("ready" | "delayed" | "running" | "failing") => (include_str!("../sql/list_jobs.sql"), state),
+            None | Some("ready" | "delayed" | "running" | "stuck" | "failing") => {
+                (include_str!("../sql/list_jobs.sql"), state)
+            }
             Some("dead") => (include_str!("../sql/list_dead_jobs.sql"), None),
             Some(reason) if REASONS.contains(&reason) => (include_str!("../sql/list_dead_jobs.sql"), state),
             Some("completed" | "cancelled") => (include_str!("../sql/list_finished_jobs.sql"), state),
             Some("finished") => (include_str!("../sql/list_finished_jobs.sql"), None),
             Some(unknown) => {
                 return Err(Error::invalid(format!(
-                    "unknown state {unknown:?}; use ready, delayed, running, failing, dead, completed, cancelled or finished"
+                    "unknown state {unknown:?}; use ready, delayed, running, stuck, failing, dead, completed, cancelled or finished"
                 )));
             }
         };
@@ -140,7 +166,8 @@ impl Admin {
         self.text("cancel a job", "select reveille.cancel($1) as text", &[(&id, Type::INT8)]).await
     }
 
-    /// Start no more jobs of this queue, anywhere, until it is resumed.
+    /// Start no more jobs of this queue, anywhere, until it is resumed. What runs goes on; what is claimed and has not started goes
+    /// back.
     pub async fn pause(&self, queue: &str) -> Result<()> {
         check_name("queue", queue)?;
         self.query("pause a queue", "select reveille.pause($1)", &[(&queue, Type::TEXT)]).await.map(drop)
@@ -150,6 +177,53 @@ impl Admin {
     pub async fn resume(&self, queue: &str) -> Result<()> {
         check_name("queue", queue)?;
         self.query("resume a queue", "select reveille.resume($1)", &[(&queue, Type::TEXT)]).await.map(drop)
+    }
+
+    /// What is left to do in a queue.
+    ///
+    /// # Errors
+    /// Invalid for a bad name; else what the server says.
+    pub async fn backlog(&self, queue: &str) -> Result<Backlog> {
+        check_name("queue", queue)?;
+        let rows = self.query("count jobs", include_str!("../sql/backlog.sql"), &[(&queue, Type::TEXT)]).await?;
+        let row = rows.first().ok_or_else(|| Error::unavailable("count jobs: the server gave no answer"))?;
+        let count = |column| row.get::<_, i64>(column).max(0) as u64;
+        Ok(Backlog {
+            ready: count("ready"),
+            running: count("running"),
+            delayed: count("delayed"),
+            paused: row.get("paused"),
+            workers: count("workers"),
+        })
+    }
+
+    /// Wait until a queue [is drained](Backlog::is_drained): nothing in it is ready or running. `progress` is told at each look.
+    ///
+    /// What is enqueued meanwhile is waited for, too; what is delayed, retries among them, is not. Of a paused queue only what runs is
+    /// waited for. Put a `tokio::time::timeout` around it to wait for so long only. The work is done by the queue's workers: to do it
+    /// here, in a test, there is [`Worker::drain`](crate::Worker::drain).
+    ///
+    /// # Errors
+    /// As in [`Admin::backlog`].
+    pub async fn drain(&self, queue: &str, mut progress: impl FnMut(Backlog)) -> Result<Backlog> {
+        let (mut delay, longest) = LOOK;
+        loop {
+            let backlog = self.backlog(queue).await?;
+            progress(backlog);
+            if backlog.is_drained() {
+                return Ok(backlog);
+            }
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(longest);
+        }
+    }
+
+    /// Ask a worker to shut down as it does at a signal: its `run_until` finishes what runs, and returns. Whether there is such a
+    /// worker; ids are in the view `worker_status`.
+    pub async fn stop_worker(&self, id: i64) -> Result<bool> {
+        let sql = "select reveille.stop_worker($1) as stops";
+        let rows = self.query("stop a worker", sql, &[(&id, Type::INT8)]).await?;
+        Ok(rows.first().is_some_and(|row| row.get("stops")))
     }
 
     /// Change settings of a queue; all workers go by them from their next claim on.

@@ -16,7 +16,7 @@ use crate::handler::{Handlers, Registered};
 use crate::held::{Held, Hold};
 use crate::job::{Reservation, ReservedJob};
 use crate::middleware::Middlewares;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, panicked};
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 
@@ -25,6 +25,10 @@ const NO_HANDLER_DELAY: Duration = Duration::from_secs(10);
 
 /// How soon to ask again whether a transaction has ended: at first, and at most.
 const UNDER_WAY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(1));
+
+/// How long a handler that was told to stop at its timeout has to clean up before it is dropped: as long as its timeout, and at most
+/// this.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// No more of an error than this is kept, in bytes.
 const MAX_ERROR: usize = 8 * 1024;
@@ -78,10 +82,12 @@ impl Attempts {
         let context =
             Context::new(Arc::clone(&self.driver), job, timeout, hold.token.clone(), Arc::clone(&self.states));
         tracing::debug!(name: "job.started", target: "reveille::job", "started");
+        hold.begin(timeout);
         let mut ended = match begun {
             Ok(()) => self.call(handler, &context, hold).await,
             Err(panic) => Ended::Panicked(panic),
         };
+        hold.end();
         if let Some(transaction) = context.completed_in() {
             if self.is_recorded(transaction, hold).await {
                 let ending = Ending::Recorded(context.job().queue.clone());
@@ -125,18 +131,22 @@ impl Attempts {
     async fn call(&self, handler: &Registered, context: &Context, hold: &Hold) -> Ended {
         let timeout = context.timeout();
         let started = std::panic::catch_unwind(AssertUnwindSafe(|| self.middlewares.work(handler, context)));
-        let handling = match started {
+        let mut handling = match started {
             Ok(handling) => AssertUnwindSafe(handling).catch_unwind(),
             Err(panic) => return Ended::Panicked(panic),
         };
+        let timeout = tokio::select! {
+            biased;
+            returned = &mut handling => return returned.map_or_else(Ended::Panicked, Ended::Returned),
+            timeout = sleep(timeout) => timeout,
+            () = self.give_up.cancelled() => return Ended::GivenUp,
+        };
+        hold.time_out(timeout);
         tokio::select! {
             biased;
             returned = handling => returned.map_or_else(Ended::Panicked, Ended::Returned),
-            () = sleep(timeout) => {
-                hold.token.cancel();
-                Ended::TimedOut(timeout.unwrap_or_default())
-            }
-            () = self.give_up.cancelled() => Ended::GivenUp,
+            _ = sleep(Some(timeout.min(LAST_MOMENT))) => Ended::TimedOut(timeout),
+            () = self.give_up.cancelled() => Ended::TimedOut(timeout),
         }
     }
 }
@@ -161,22 +171,24 @@ fn judge(ended: Ended, hold: &Hold, retry_policy: &RetryPolicy, failures: u32, m
         }
         Ending::Waiting { delay: delay.unwrap_or_else(|| retry_policy.delay(failures + 1)), failure: Some(failure) }
     };
+    let too_long = |timeout: Duration| format!("took longer than its timeout of {timeout:?}");
     match ended {
         Ended::Returned(Outcome::Complete) => Ending::Completed(None),
         Ended::Returned(Outcome::CompleteWith(result)) => Ending::Completed(storable(result)),
         Ended::Returned(Outcome::Cancel) => Ending::Cancelled,
         Ended::Returned(Outcome::Dead(error)) => dead(Reason::Permanent, error),
         Ended::Returned(Outcome::Undecodable(error)) => dead(Reason::Undecodable, error),
-        // The handler was told to stop and did: not its fault.
-        Ended::Returned(Outcome::Fail(_)) if hold.token.is_cancelled() && !hold.cancel_requested() => released(),
-        Ended::Returned(Outcome::Fail(error)) => failed(Reason::Failed, error, None),
+        Ended::Returned(Outcome::Fail(error)) => match hold.timed_out() {
+            Some(timeout) => failed(Reason::TimedOut, format!("{}: {error}", too_long(timeout)), None),
+            // The handler was told to stop and did: not its fault.
+            None if hold.token.is_cancelled() && !hold.cancel_requested() => released(),
+            None => failed(Reason::Failed, error, None),
+        },
         Ended::Returned(Outcome::RetryIn(delay, error)) => failed(Reason::Failed, error, Some(delay)),
         Ended::Returned(Outcome::Snooze(_)) if hold.cancel_requested() => Ending::Cancelled,
         Ended::Returned(Outcome::Snooze(delay)) => Ending::Waiting { failure: None, delay },
-        Ended::Panicked(panic) => failed(Reason::Failed, format!("panicked: {}", panic_message(&*panic)), None),
-        Ended::TimedOut(timeout) => {
-            failed(Reason::TimedOut, format!("took longer than its timeout of {timeout:?}"), None)
-        }
+        Ended::Panicked(panic) => failed(Reason::Failed, panicked(&*panic), None),
+        Ended::TimedOut(timeout) => failed(Reason::TimedOut, too_long(timeout), None),
         Ended::GivenUp => released(),
     }
 }
@@ -237,11 +249,6 @@ fn log(ending: &Ending) {
     }
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "with something that is no text".into())
-}
-
 /// As Postgres can store it: without NULs, and of bounded length.
 fn shorten(error: String) -> String {
     let mut error = if error.contains('\0') { error.replace('\0', "\u{fffd}") } else { error };
@@ -253,9 +260,13 @@ fn shorten(error: String) -> String {
     error
 }
 
-async fn sleep(timeout: Option<Duration>) {
+/// Returns that timeout when it is over.
+async fn sleep(timeout: Option<Duration>) -> Duration {
     match timeout {
-        Some(timeout) => tokio::time::sleep(timeout).await,
+        Some(timeout) => {
+            tokio::time::sleep(timeout).await;
+            timeout
+        }
         None => std::future::pending().await,
     }
 }
@@ -303,9 +314,20 @@ mod tests {
     #[test]
     fn a_handler_that_stops_because_it_was_told_to_has_not_failed() {
         let hold = hold();
-        hold.token.cancel();
+        hold.stop();
         let fail = Ended::Returned(Outcome::Fail("stopped".into()));
         assert_eq!(judge(fail, &hold, &RetryPolicy::default(), 0, 1), released());
+    }
+
+    #[test]
+    fn a_handler_that_stops_at_its_timeout_has_failed_of_it_and_one_that_is_done_is_done() {
+        let hold = hold();
+        hold.time_out(Duration::from_secs(2));
+        let judged = |outcome| judge(Ended::Returned(outcome), &hold, &RetryPolicy::default(), 0, 1);
+        let error = "took longer than its timeout of 2s: stopped".into();
+        let failure = Failure { reason: Reason::TimedOut, error };
+        assert_eq!(judged(Outcome::Fail("stopped".into())), Ending::Dead(failure));
+        assert_eq!(judged(Outcome::Complete), Ending::Completed(None));
     }
 
     #[test]

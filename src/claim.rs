@@ -108,12 +108,12 @@ impl Claimer {
     }
 
     fn look(&self, room: usize) -> Look {
-        Look::new(&self.claims, &self.queue, room.min(LARGEST_CLAIM), self.low_water.start())
+        Look::new(&self.claims, &self.queue, room.min(LARGEST_CLAIM), self.low_water.start(), self.slots.pauses())
     }
 
     /// Takes the jobs of a look; where there may be more, and room for them, with the next look under way.
     async fn finish(&mut self, look: Look) -> Result<Looked> {
-        let (wanted, start) = (look.wanted, look.start);
+        let (wanted, start, pauses) = (look.wanted, look.start, look.pauses);
         let found = look.end().await?;
         self.low_water.learn(start, &found.claimed, wanted, found.took);
         let count = found.claimed.jobs.len();
@@ -126,7 +126,7 @@ impl Claimer {
             let room = self.slots.room_beside(count);
             self.under_way.next = (room > 0).then(|| self.look(room).in_background());
         }
-        self.slots.take(found.claimed.jobs);
+        self.slots.take(found.claimed.jobs, pauses);
         drop(found.under_way);
         if count >= wanted {
             self.low_water.stir();
@@ -164,10 +164,11 @@ impl Claimer {
 
     /// Gives back what has not started.
     async fn end(mut self) {
-        if let Some(next) = self.under_way.next.take()
-            && let Ok(found) = next.end().await
-        {
-            self.slots.hold(found.claimed.jobs);
+        if let Some(next) = self.under_way.next.take() {
+            let pauses = next.pauses;
+            if let Ok(found) = next.end().await {
+                self.slots.hold(found.claimed.jobs, pauses);
+            }
         }
         if let Err(error) = self.sleeper.disarm().await {
             tracing::debug!(

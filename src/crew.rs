@@ -15,6 +15,7 @@ use crate::backoff::Backoff;
 use crate::claim::{Claimer, UnderWay};
 use crate::driver::Driver;
 use crate::error::{Error, Result};
+use crate::handler::Gathers;
 use crate::held::Held;
 use crate::lease::Lease;
 use crate::listener::Listener;
@@ -35,7 +36,8 @@ const LAST_MOMENT: Duration = Duration::from_secs(1);
 const LAST_SETTLEMENTS: Duration = Duration::from_secs(10);
 
 impl Worker {
-    /// Work until `shutdown` completes, then shut down gracefully: claim nothing more, let handlers finish for the grace
+    /// Work until `shutdown` completes, or somebody asks for this worker to stop (`Admin::stop_worker`), then shut
+    /// down gracefully: claim nothing more, let handlers finish for the grace
     /// period, tell the rest to stop, record what has ended, and give back what has not, at no cost to it.
     ///
     /// Once it works, no failure of the database ends it: it tries again until the database is back.
@@ -45,7 +47,10 @@ impl Worker {
     pub async fn run_until(self, shutdown: impl Future) -> Result<()> {
         self.driver.check().await?;
         let crew = Crew::start(self).await?;
-        shutdown.await;
+        tokio::select! {
+            _ = shutdown => {}
+            () = crew.stop.cancelled() => tracing::info!("asked to stop"),
+        }
         crew.shut_down().await;
         Ok(())
     }
@@ -59,6 +64,8 @@ struct Crew {
     attempts: Arc<Attempts>,
     running: TaskTracker,
     stopping: Arc<AtomicBool>,
+    /// Tripped when somebody asks for the worker to shut down.
+    stop: CancellationToken,
     stop_claiming: CancellationToken,
     claimers: Vec<JoinHandle<()>>,
     settler: JoinHandle<()>,
@@ -89,7 +96,7 @@ impl Crew {
         #[cfg(feature = "schedules")]
         let declared_by = info.id;
         let id = Arc::new(AtomicI64::new(info.id));
-        let stopping = Arc::new(AtomicBool::new(false));
+        let (stopping, stop) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
         let bells = Arc::new(Bells::new(queues.iter().map(|(name, _)| name.as_str())));
         let sharing = Arc::new(AtomicUsize::new(0));
         let (anew, unsure) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -103,6 +110,7 @@ impl Crew {
             unsure: Arc::clone(&unsure),
             sharing: Arc::clone(&sharing),
             stopping: Arc::clone(&stopping),
+            stop: stop.clone(),
             interval: options.heartbeat,
             dead_after: options.dead_after(),
         }
@@ -127,6 +135,7 @@ impl Crew {
                 held: Arc::clone(&held),
                 worker: Arc::clone(&id),
                 anew,
+                stop: stop.clone(),
             };
             helpers.push(tokio::spawn(listener.run()));
         }
@@ -156,7 +165,14 @@ impl Crew {
             };
             let claimer = Claimer {
                 claims: Arc::clone(&claims),
-                slots: Slots::new(slots, Arc::clone(&attempts), endings.clone(), running.clone(), Arc::clone(&sharing)),
+                slots: Slots::new(
+                    slots,
+                    Arc::clone(&attempts),
+                    endings.clone(),
+                    running.clone(),
+                    Arc::clone(&sharing),
+                    bells.pauses(&queue),
+                ),
                 low_water: LowWater::default(),
                 queue,
                 sleeper,
@@ -176,6 +192,7 @@ impl Crew {
             attempts,
             running,
             stopping,
+            stop,
             stop_claiming,
             helpers,
             heartbeat,
@@ -191,6 +208,8 @@ impl Crew {
         self.stop_claiming.cancel();
         futures::future::join_all(self.claimers).await;
 
+        // No further job will come to complete a batch.
+        self.attempts.handlers.gather().for_each(Gathers::hurry);
         let running = &self.running;
         running.close();
         if tokio::time::timeout(self.grace, running.wait()).await.is_err() {

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempts;
 use crate::driver::{Ending, Marks};
 use crate::error::Result;
 use crate::executor::Executor;
+use crate::handler::Gathers;
 use crate::held::Held;
 use crate::job::{Enqueued, NewJob, ReservedJob};
 use crate::lease::{Heartbeat, Lease};
@@ -41,7 +43,8 @@ pub struct Inline {
 }
 
 impl Worker {
-    /// Run everything in the worker's queues that is due, and what becomes due meanwhile; return when nothing is left.
+    /// Run everything in the worker's queues that is due, and what becomes due meanwhile; return when nothing is left, or
+    /// somebody asks for the worker to stop.
     ///
     /// For tests, and for programs that are started when there is work. Runs as many jobs at once as the queues have
     /// slots. Dropped in the middle, what it held is left to be rescued.
@@ -70,6 +73,8 @@ pub(crate) struct Visit<'a> {
     held: Arc<Held>,
     attempts: Attempts,
     heartbeat: Heartbeat,
+    /// Tripped when somebody asks for the worker to stop.
+    stop: CancellationToken,
 }
 
 impl Visit<'_> {
@@ -79,6 +84,7 @@ impl Visit<'_> {
         worker.driver.register(&info).await?;
         let id = info.id;
         let held = Arc::new(Held::default());
+        let stop = CancellationToken::new();
         let heartbeat = Lease {
             driver: Arc::clone(&worker.driver),
             worker: info,
@@ -89,11 +95,12 @@ impl Visit<'_> {
             unsure: Arc::default(),
             sharing: Arc::default(),
             stopping: Arc::new(AtomicBool::new(false)),
+            stop: stop.clone(),
             interval: worker.options.heartbeat,
             dead_after: worker.options.dead_after(),
         }
         .keep()?;
-        Ok(Visit { worker, id, attempts: worker.attempts(&held), held, heartbeat })
+        Ok(Visit { worker, id, attempts: worker.attempts(&held), held, heartbeat, stop })
     }
 
     /// Runs what is due, and what becomes due meanwhile.
@@ -110,7 +117,7 @@ impl Visit<'_> {
                     }
                 }
             }
-            if idle {
+            if idle || self.stop.is_cancelled() {
                 return Ok(drained);
             }
         }
@@ -122,7 +129,9 @@ impl Visit<'_> {
             let hold = self.attempts.hold(&job);
             self.attempts.make(job, hold)
         });
-        let settlements = futures::future::join_all(attempts).await;
+        // All have begun when the second is polled: no further job will come to complete a batch.
+        let begun = async { self.attempts.handlers.gather().for_each(Gathers::run_gathered) };
+        let (settlements, ()) = futures::future::join(futures::future::join_all(attempts), begun).await;
         let stood = self.worker.driver.settle(&settlements).await?;
         let settled = settlements.into_iter().zip(stood).map(|(settlement, stood)| {
             self.held.let_go(&settlement.reservation);

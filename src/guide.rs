@@ -1,5 +1,11 @@
 #![doc = include_str!("../docs/README.md")]
 
+#[doc = include_str!("../docs/batches.md")]
+pub mod batches {}
+
+#[doc = include_str!("../docs/control.md")]
+pub mod control {}
+
 #[doc = include_str!("../docs/limits.md")]
 pub mod limits {}
 

@@ -68,14 +68,31 @@ handler!(A, B, C, D, E, G);
 handler!(A, B, C, D, E, G, H);
 handler!(A, B, C, D, E, G, H, I);
 
-type Call = dyn Fn(&Context) -> BoxFuture<'static, Outcome> + Send + Sync;
+pub(crate) type Call = dyn Fn(&Context) -> BoxFuture<'static, Outcome> + Send + Sync;
 
 /// A handler with its kind's settings, its type forgotten.
 pub(crate) struct Registered {
-    call: Box<Call>,
-    check: fn(&States) -> Result<()>,
+    pub(crate) call: Box<Call>,
+    pub(crate) check: fn(&States) -> Result<()>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) retry_policy: RetryPolicy,
+    /// What gathers the jobs, if they are worked in batches.
+    pub(crate) gathers: Option<Box<dyn Gathers>>,
+}
+
+/// What gathers jobs for a handler of batches.
+pub(crate) trait Gathers: Send + Sync {
+    /// Learns which queues are worked here, with how many slots each.
+    ///
+    /// # Errors
+    /// Invalid if its batches cannot be gathered there.
+    fn fit(&self, queues: &[(String, usize)]) -> Result<()>;
+
+    /// Nothing more is to come for now: run what is there.
+    fn run_gathered(&self);
+
+    /// The worker shuts down: from here on wait for nothing more.
+    fn hurry(&self);
 }
 
 impl Registered {
@@ -88,6 +105,7 @@ impl Registered {
             check: H::check,
             timeout: H::Job::TIMEOUT,
             retry_policy: H::Job::retry_policy(),
+            gathers: None,
         }
     }
 
@@ -107,8 +125,12 @@ pub(crate) struct Handlers {
 
 impl Handlers {
     pub(crate) fn add<A, H: Handler<A>>(&mut self, handler: H) {
-        if self.by_kind.insert(H::Job::KIND, Registered::new(handler)).is_some() {
-            self.twice = Some(H::Job::KIND);
+        self.insert(H::Job::KIND, Registered::new(handler));
+    }
+
+    pub(crate) fn insert(&mut self, kind: &'static str, handler: Registered) {
+        if self.by_kind.insert(kind, handler).is_some() {
+            self.twice = Some(kind);
         }
     }
 
@@ -124,6 +146,7 @@ impl Handlers {
             check: |_| Ok(()),
             timeout: None,
             retry_policy,
+            gathers: None,
         });
     }
 
@@ -131,13 +154,22 @@ impl Handlers {
         self.by_kind.get(kind).or(self.any.as_ref())
     }
 
-    pub(crate) fn check(&self, states: &States) -> Result<()> {
+    /// What gathers jobs for those that work batches.
+    pub(crate) fn gather(&self) -> impl Iterator<Item = &dyn Gathers> {
+        self.by_kind.values().filter_map(|handler| handler.gathers.as_deref())
+    }
+
+    /// Whether they can work in these queues, with these states.
+    pub(crate) fn check(&self, states: &States, queues: &[(String, usize)]) -> Result<()> {
         if let Some(kind) = self.twice {
             return Err(Error::invalid(format!("two handlers for the kind {kind:?}; a worker has one a kind")));
         }
         if self.by_kind.is_empty() && self.any.is_none() {
             return Err(Error::invalid("a worker needs a handler: give it one with .handle(…)"));
         }
-        self.by_kind.values().try_for_each(|handler| (handler.check)(states))
+        self.by_kind.values().try_for_each(|handler| {
+            (handler.check)(states)?;
+            handler.gathers.as_ref().map_or(Ok(()), |gathers| gathers.fit(queues))
+        })
     }
 }

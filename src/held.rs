@@ -2,11 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::driver::Stuck;
 use crate::job::Reservation;
+
+/// How long a handler may still run after it was told to stop before its job is called stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// One reservation of this process.
 #[derive(Clone)]
@@ -14,13 +19,81 @@ pub(crate) struct Hold {
     pub(crate) reservation: Reservation,
     /// Tells the handler to stop, for whatever reason.
     pub(crate) token: CancellationToken,
-    cancel_requested: Arc<AtomicBool>,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    cancel_requested: AtomicBool,
+    /// Whether its handler runs.
+    running: AtomicBool,
+    /// How long its handler may, and until when.
+    timeout: OnceLock<(Duration, Instant)>,
+    told: OnceLock<Told>,
+    /// Whether it was told of as stuck.
+    reported: AtomicBool,
+}
+
+/// Since when a handler has been told to stop, and whether because its time was over.
+#[derive(Clone, Copy)]
+struct Told {
+    at: Instant,
+    timeout: Option<Duration>,
 }
 
 impl Hold {
     /// Whether somebody asked for the job to be cancelled.
     pub(crate) fn cancel_requested(&self) -> bool {
-        self.cancel_requested.load(Ordering::Relaxed)
+        self.state.cancel_requested.load(Ordering::Relaxed)
+    }
+
+    /// The timeout because of which its handler was told to stop, if that was why.
+    pub(crate) fn timed_out(&self) -> Option<Duration> {
+        self.state.told.get().and_then(|told| told.timeout)
+    }
+
+    /// Its handler starts, and may take so long.
+    pub(crate) fn begin(&self, timeout: Option<Duration>) {
+        if let Some(timeout) = timeout
+            && let Some(over) = Instant::now().checked_add(timeout)
+        {
+            let _ = self.state.timeout.set((timeout, over));
+        }
+        self.state.running.store(true, Ordering::Relaxed);
+    }
+
+    /// Its handler has ended, or was dropped.
+    pub(crate) fn end(&self) {
+        self.state.running.store(false, Ordering::Relaxed);
+    }
+
+    /// Tells its handler to stop.
+    pub(crate) fn stop(&self) {
+        self.tell(None);
+    }
+
+    /// Tells its handler to stop, because it has taken so long.
+    pub(crate) fn time_out(&self, timeout: Duration) {
+        self.tell(Some(timeout));
+    }
+
+    fn tell(&self, timeout: Option<Duration>) {
+        let _ = self.state.told.set(Told { at: Instant::now(), timeout });
+        self.token.cancel();
+    }
+
+    /// For how long its handler has been told to stop, if it runs all the same. One that blocks its thread keeps its own timer
+    /// from telling it.
+    fn told_for(&self) -> Option<Duration> {
+        if !self.state.running.load(Ordering::Relaxed) {
+            return None;
+        }
+        if let Some(&(timeout, over)) = self.state.timeout.get()
+            && over < Instant::now()
+        {
+            self.time_out(timeout);
+        }
+        self.state.told.get().map(|told| told.at.elapsed())
     }
 }
 
@@ -33,8 +106,8 @@ pub(crate) struct Held {
 impl Held {
     /// From here on the job is known to be held.
     pub(crate) fn take(&self, reservation: Reservation, cancel_requested: bool) -> Hold {
-        let cancel_requested = Arc::new(AtomicBool::new(cancel_requested));
-        let hold = Hold { reservation, token: CancellationToken::new(), cancel_requested };
+        let hold = Hold { reservation, token: CancellationToken::new(), state: Arc::default() };
+        hold.state.cancel_requested.store(cancel_requested, Ordering::Relaxed);
         self.lock().insert(reservation.id, hold.clone());
         hold
     }
@@ -51,14 +124,30 @@ impl Held {
     /// Somebody asks for this job to be cancelled: tell its handler, if it runs here.
     pub(crate) fn cancel(&self, id: i64) {
         if let Some(hold) = self.lock().get(&id) {
-            hold.cancel_requested.store(true, Ordering::Relaxed);
-            hold.token.cancel();
+            hold.state.cancel_requested.store(true, Ordering::Relaxed);
+            hold.stop();
         }
     }
 
     /// Tell all handlers to stop: their worker is shutting down, or they are no longer its to run.
     pub(crate) fn stop_all(&self) {
-        self.lock().values().for_each(|hold| hold.token.cancel());
+        self.lock().values().for_each(Hold::stop);
+    }
+
+    /// The jobs whose handlers do not stop, the longest told first; and tells those to stop whose time is over.
+    pub(crate) fn stuck(&self) -> Vec<Stuck> {
+        let holds: Vec<Hold> = self.lock().values().cloned().collect();
+        let mut stuck = Vec::new();
+        for hold in holds {
+            let Some(told_for) = hold.told_for().filter(|told_for| *told_for >= STUCK_AFTER) else { continue };
+            let id = hold.reservation.id;
+            stuck.push(Stuck { id, told_for });
+            if !hold.state.reported.swap(true, Ordering::Relaxed) {
+                tracing::warn!(id, ?told_for, "stuck: its handler was told to stop and still runs");
+            }
+        }
+        stuck.sort_by_key(|stuck| std::cmp::Reverse(stuck.told_for));
+        stuck
     }
 
     pub(crate) fn ids(&self) -> Vec<i64> {

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::driver::{Driver, Peer, WorkerInfo};
+use crate::driver::{Driver, Peer, Report, WorkerInfo};
 use crate::error::{Error, Result};
 use crate::held::Held;
 use crate::wake::Bells;
@@ -46,6 +46,8 @@ pub(crate) struct Lease {
     pub(crate) sharing: Arc<AtomicUsize>,
     /// Whether it takes no more jobs.
     pub(crate) stopping: Arc<AtomicBool>,
+    /// Tripped when somebody asks for the worker to shut down.
+    pub(crate) stop: CancellationToken,
     pub(crate) interval: Duration,
     pub(crate) dead_after: Duration,
 }
@@ -82,6 +84,7 @@ impl Lease {
     /// `good`: when the last good beat began.
     async fn beat_forever(mut self, good: &Cell<Instant>) {
         let mut watch = Watch::default();
+        let mut paused = Vec::new();
         let mut looked_for_orphans: Option<Instant> = None;
         let mut backoff = Backoff::new("beat");
         loop {
@@ -90,7 +93,7 @@ impl Lease {
             if began - good.get() > (self.interval * MISSED_BEATS).max(SOONEST) {
                 watch = Watch::default();
             }
-            let delay = match self.beat(&mut watch, &mut looked_for_orphans).await {
+            let delay = match self.beat(&mut watch, &mut looked_for_orphans, &mut paused).await {
                 Ok(()) => {
                     if backoff.worked() {
                         self.unsure.notify_one();
@@ -109,14 +112,25 @@ impl Lease {
         }
     }
 
-    async fn beat(&mut self, watch: &mut Watch, looked_for_orphans: &mut Option<Instant>) -> Result<()> {
-        let beat = self.driver.beat(self.worker.id, self.stopping.load(Ordering::Relaxed)).await?;
+    async fn beat(
+        &mut self,
+        watch: &mut Watch,
+        looked_for_orphans: &mut Option<Instant>,
+        paused: &mut Vec<String>,
+    ) -> Result<()> {
+        let report = Report { stopping: self.stopping.load(Ordering::Relaxed), stuck: self.held.stuck() };
+        let beat = self.driver.beat(self.worker.id, &report).await?;
         if !beat.alive {
             *looked_for_orphans = None;
             return self.begin_anew().await;
         }
         self.sharing.store(beat.sharing, Ordering::Relaxed);
         beat.cancel.into_iter().for_each(|id| self.held.cancel(id));
+        if beat.stop {
+            self.stop.cancel();
+        }
+        beat.paused.iter().filter(|queue| !paused.contains(queue)).for_each(|queue| self.bells.pause(queue));
+        *paused = beat.paused;
         let now = Instant::now();
         let dead = watch.dead(&beat.peers, &beat.gone, now, self.dead_after, self.interval * MISSED_BEATS);
         if !dead.is_empty() || looked_for_orphans.is_none_or(|at| now - at >= LOOK_FOR_ORPHANS_EVERY) {

@@ -19,6 +19,7 @@ pub mod driver;
 
 mod executor;
 
+pub mod batch;
 pub mod extract;
 pub mod handler;
 pub mod middleware;
@@ -28,6 +29,7 @@ pub mod enqueue;
 mod backoff;
 mod held;
 mod listener;
+mod pauses;
 mod wake;
 
 mod attempt;

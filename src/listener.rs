@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::driver::{Driver, Signal};
@@ -25,6 +26,8 @@ pub(crate) struct Listener {
     pub(crate) worker: Arc<AtomicI64>,
     /// Notified when to begin anew: the worker has a new id, or its store was away.
     pub(crate) anew: Arc<Notify>,
+    /// Tripped when somebody asks for the worker to shut down.
+    pub(crate) stop: CancellationToken,
 }
 
 impl Listener {
@@ -64,6 +67,9 @@ impl Listener {
                 Some(Ok(Signal::Bell(queue))) => self.bells.ring(&queue),
                 Some(Ok(Signal::Cancel(id))) => self.held.cancel(id),
                 Some(Ok(Signal::Schedules)) => self.bells.ring_for_schedules(),
+                Some(Ok(Signal::Pause(queue))) => self.bells.pause(&queue),
+                Some(Ok(Signal::Stop(id))) if id == self.worker.load(Ordering::Acquire) => self.stop.cancel(),
+                Some(Ok(Signal::Stop(_))) => {}
                 Some(Err(error)) => return Err(error),
                 None => return Err(Error::unavailable("listen: the store sends no more signals")),
             }

@@ -27,6 +27,8 @@ pub(crate) struct Claims {
 pub(crate) struct Look {
     pub(crate) wanted: usize,
     pub(crate) start: Marks,
+    /// How often the queue had been paused when it began.
+    pub(crate) pauses: u64,
     answer: BoxFuture<'static, Result<Found>>,
 }
 
@@ -39,7 +41,7 @@ pub(crate) struct Found {
 }
 
 impl Look {
-    pub(crate) fn new(claims: &Arc<Claims>, queue: &Arc<str>, wanted: usize, start: Marks) -> Look {
+    pub(crate) fn new(claims: &Arc<Claims>, queue: &Arc<str>, wanted: usize, start: Marks, pauses: u64) -> Look {
         let (claims, queue) = (Arc::clone(claims), Arc::clone(queue));
         let answer = async move {
             let under_way = Arc::clone(&claims.under_way).read_owned().await;
@@ -53,7 +55,7 @@ impl Look {
                 }
             }
         };
-        Look { wanted, start, answer: answer.boxed() }
+        Look { wanted, start, pauses, answer: answer.boxed() }
     }
 
     /// Gets on by itself. Its end has to be awaited, or its jobs are reserved for nobody.

@@ -1,5 +1,6 @@
 //! How an attempt ends.
 
+use std::any::Any;
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -52,6 +53,13 @@ impl<T: IntoOutcome, E: Display> IntoOutcome for std::result::Result<T, E> {
             Err(error) => Outcome::Fail(format!("{error:#}")),
         }
     }
+}
+
+/// What is said of a panic.
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or("with something that is no text"))
 }
 
 #[cfg(test)]

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::attempt::Attempts;
 use crate::driver::{Ending, Settlement};
 use crate::held::Hold;
 use crate::job::ReservedJob;
+use crate::pauses::Pauses;
 
 /// How long a full worker gathers freed slots, so that it claims in batches and not one by one.
 const GATHER: Duration = Duration::from_millis(2);
@@ -25,6 +26,12 @@ const STUCK: Duration = Duration::from_millis(100);
 
 type Claimed = (ReservedJob, Hold);
 
+/// A job that waits for a slot, and how often its queue had been paused when its claim began.
+struct Waiting {
+    claimed: Claimed,
+    pauses: u64,
+}
+
 /// Runs the jobs of one queue.
 pub(crate) struct Slots {
     attempts: Arc<Attempts>,
@@ -37,14 +44,16 @@ pub(crate) struct Slots {
     pub(crate) limited: bool,
     /// How many other workers work the same queues.
     sharing: Arc<AtomicUsize>,
+    _pausing: AbortOnDropHandle<()>,
 }
 
 /// Jobs that wait for a slot.
 struct Ahead {
-    jobs: Mutex<VecDeque<Claimed>>,
-    /// One of them has started.
+    jobs: Mutex<VecDeque<Waiting>>,
+    /// One of them has started, or gone back.
     started: Notify,
     endings: mpsc::Sender<Settlement>,
+    pauses: Arc<Pauses>,
 }
 
 impl Slots {
@@ -54,18 +63,17 @@ impl Slots {
         endings: mpsc::Sender<Settlement>,
         running: TaskTracker,
         sharing: Arc<AtomicUsize>,
+        pauses: Arc<Pauses>,
     ) -> Slots {
-        let ahead = Arc::new(Ahead { jobs: Mutex::default(), started: Notify::new(), endings });
-        Slots {
-            attempts,
-            running,
-            ahead,
-            count,
-            free: Arc::new(Semaphore::new(count)),
-            pace: Pace::new(),
-            limited: false,
-            sharing,
-        }
+        let ahead = Arc::new(Ahead { jobs: Mutex::default(), started: Notify::new(), endings, pauses });
+        let pausing = AbortOnDropHandle::new(tokio::spawn(give_back_at_each_pause(Arc::clone(&ahead))));
+        let (free, pace) = (Arc::new(Semaphore::new(count)), Pace::new());
+        Slots { attempts, running, ahead, count, free, pace, limited: false, sharing, _pausing: pausing }
+    }
+
+    /// How often the queue has been paused: to be said of a claim that begins now.
+    pub(crate) fn pauses(&self) -> u64 {
+        self.ahead.pauses.count()
     }
 
     /// Waits until more jobs can be taken, and when many can soon, a moment longer; returns how many.
@@ -81,7 +89,7 @@ impl Slots {
             }
             if tokio::time::timeout(STUCK, self.ahead.started.notified()).await.is_err() {
                 self.pace = Pace::new();
-                self.ahead.give_back().await;
+                self.ahead.give_back(|_| true).await;
             }
         }
         if self.free.available_permits() == 0 {
@@ -112,10 +120,11 @@ impl Slots {
         if room >= taken / 2 { room } else { 0 }
     }
 
-    /// Holds these jobs, and starts as many as there are free slots; the others wait for theirs.
-    pub(crate) fn take(&mut self, jobs: Vec<ReservedJob>) {
+    /// Holds these jobs, and starts as many as there are free slots; the others wait for theirs. `pauses`: how often the queue had
+    /// been paused when their claim began; if it has been since, none starts, and they go back.
+    pub(crate) fn take(&mut self, jobs: Vec<ReservedJob>, pauses: u64) {
         self.pace.took(jobs.len());
-        self.hold(jobs);
+        self.hold(jobs, pauses);
         while let Ok(slot) = Arc::clone(&self.free).try_acquire_owned() {
             match self.ahead.next() {
                 Some(first) => self.start(first, slot),
@@ -125,12 +134,15 @@ impl Slots {
     }
 
     /// Holds these jobs, and starts none.
-    pub(crate) fn hold(&self, jobs: Vec<ReservedJob>) {
+    pub(crate) fn hold(&self, jobs: Vec<ReservedJob>, pauses: u64) {
         let jobs = jobs.into_iter().map(|job| {
             let hold = self.attempts.hold(&job);
-            (job, hold)
+            Waiting { claimed: (job, hold), pauses }
         });
         self.ahead.lock().extend(jobs);
+        if pauses != self.pauses() {
+            self.ahead.pauses.found_stale();
+        }
     }
 
     /// Runs one job after another in one slot, until none waits.
@@ -145,7 +157,7 @@ impl Slots {
                 }
                 drop(slot.take());
                 // Some may have come to wait since, and found no slot free.
-                if !ahead.lock().is_empty() {
+                if ahead.is_waiting() {
                     slot = Arc::clone(&free).try_acquire_owned().ok();
                     next = slot.as_ref().and_then(|_| ahead.next());
                 }
@@ -155,26 +167,46 @@ impl Slots {
 
     /// Gives back what has not started, at no cost.
     pub(crate) async fn give_back(&self) {
-        self.ahead.give_back().await;
+        self.ahead.give_back(|_| true).await;
+    }
+}
+
+/// What was claimed before a pause and has not started goes back, at no cost.
+async fn give_back_at_each_pause(ahead: Arc<Ahead>) {
+    loop {
+        ahead.pauses.stale().await;
+        ahead.give_back(|waiting| waiting.pauses != ahead.pauses.count()).await;
     }
 }
 
 impl Ahead {
+    /// The next one to start.
     fn next(&self) -> Option<Claimed> {
+        self.take_first(|waiting| waiting.pauses == self.pauses.count())
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.lock().iter().any(|waiting| waiting.pauses == self.pauses.count())
+    }
+
+    fn take_first(&self, which: impl Fn(&Waiting) -> bool) -> Option<Claimed> {
         let mut jobs = self.lock();
-        let next = jobs.pop_front();
+        let first = jobs.iter().position(which)?;
+        let first = jobs.remove(first);
         drop(jobs);
-        if next.is_some() {
-            self.started.notify_one();
-        }
-        next
+        self.started.notify_one();
+        first.map(|waiting| waiting.claimed)
     }
 
     /// Gives them back. May be dropped in the middle: each job either waits still, or is on its way back.
-    async fn give_back(&self) {
+    async fn give_back(&self, which: impl Fn(&Waiting) -> bool) {
         while let Ok(place) = self.endings.reserve().await {
-            let Some((job, _)) = self.next() else { return };
-            let ending = Ending::Waiting { failure: None, delay: Duration::ZERO };
+            let Some((job, hold)) = self.take_first(&which) else { return };
+            let ending = if hold.cancel_requested() {
+                Ending::Cancelled
+            } else {
+                Ending::Waiting { failure: None, delay: Duration::ZERO }
+            };
             let (waited, ran) = (job.waited(), Duration::ZERO);
             place.send(Settlement { reservation: job.reservation, ending, waited, ran });
         }
@@ -189,7 +221,7 @@ impl Ahead {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Claimed>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -226,7 +258,7 @@ mod tests {
     use crate::held::Held;
     use crate::job::{Payload, Priority, Reservation};
 
-    fn claimed(id: i64) -> Claimed {
+    fn waiting(id: i64, pauses: u64) -> Waiting {
         let now = SystemTime::now();
         let reservation = Reservation { id, worker: 1, attempt: 1, reserved_at: now };
         let job = ReservedJob {
@@ -245,16 +277,37 @@ mod tests {
             timeout: None,
             cancel_requested: false,
         };
-        (job, Held::default().take(reservation, false))
+        Waiting { claimed: (job, Held::default().take(reservation, false)), pauses }
+    }
+
+    fn ahead(jobs: impl IntoIterator<Item = Waiting>, endings: mpsc::Sender<Settlement>) -> Arc<Ahead> {
+        let (jobs, pauses) = (Mutex::new(jobs.into_iter().collect()), Arc::default());
+        Arc::new(Ahead { jobs, started: Notify::new(), endings, pauses })
+    }
+
+    #[tokio::test]
+    async fn what_was_claimed_before_a_pause_never_starts_and_goes_back() {
+        let (endings, mut inbox) = mpsc::channel(8);
+        let ahead = ahead([waiting(1, 0), waiting(2, 0)], endings);
+        let _pausing = AbortOnDropHandle::new(tokio::spawn(give_back_at_each_pause(Arc::clone(&ahead))));
+        assert_eq!(ahead.next().map(|(job, _)| job.reservation.id), Some(1));
+        ahead.pauses.add();
+        // Resumed at once, and claimed again.
+        ahead.lock().push_back(waiting(3, 1));
+        assert_eq!(ahead.next().map(|(job, _)| job.reservation.id), Some(3), "not behind what goes back");
+        assert!(ahead.next().is_none() && !ahead.is_waiting());
+        let back = inbox.recv().await.unwrap();
+        assert_eq!(back.reservation.id, 2);
+        assert_eq!(back.ending, Ending::Waiting { failure: None, delay: Duration::ZERO });
     }
 
     #[tokio::test(start_paused = true)]
     async fn giving_back_can_be_broken_off_and_loses_no_job() {
         let (endings, mut inbox) = mpsc::channel(2);
-        let ahead = Ahead { jobs: Mutex::new((0..10).map(claimed).collect()), started: Notify::new(), endings };
+        let ahead = ahead((0..10).map(|id| waiting(id, 0)), endings);
         let mut back = 0;
         while back < 10 {
-            let given = tokio::time::timeout(Duration::from_millis(1), ahead.give_back()).await;
+            let given = tokio::time::timeout(Duration::from_millis(1), ahead.give_back(|_| true)).await;
             assert!(given.is_err(), "there is no room for all of them");
             while inbox.try_recv().is_ok() {
                 back += 1;

@@ -6,15 +6,24 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use crate::pauses::Pauses;
+
 /// How often to look while the listener is away.
 const POLL_WHILE_DEAF: Duration = Duration::from_millis(100);
 
 /// A bell for each queue that is worked here, and whether the listener hears.
 pub(crate) struct Bells {
-    queues: HashMap<String, Arc<Notify>>,
+    queues: HashMap<String, Bell>,
     /// For who fires the schedules.
     schedules: Arc<Notify>,
     hearing: watch::Sender<Hearing>,
+}
+
+/// What is heard of one queue.
+#[derive(Clone, Default)]
+struct Bell {
+    rung: Arc<Notify>,
+    pauses: Arc<Pauses>,
 }
 
 /// Whether the listener hears, and the how manieth time.
@@ -28,14 +37,14 @@ pub(crate) struct Hearing {
 
 impl Bells {
     pub(crate) fn new<'a>(queues: impl IntoIterator<Item = &'a str>) -> Bells {
-        let queues = queues.into_iter().map(|queue| (queue.to_owned(), Arc::default())).collect();
+        let queues = queues.into_iter().map(|queue| (queue.to_owned(), Bell::default())).collect();
         Bells { queues, schedules: Arc::default(), hearing: watch::Sender::default() }
     }
 
     /// There may be work in this queue. Rings before the claimer next sleeps count as one.
     pub(crate) fn ring(&self, queue: &str) {
         if let Some(bell) = self.queues.get(queue) {
-            bell.notify_one();
+            bell.rung.notify_one();
         }
     }
 
@@ -44,9 +53,22 @@ impl Bells {
         self.schedules.notify_one();
     }
 
+    /// This queue is paused: nothing that was claimed before is to be started.
+    pub(crate) fn pause(&self, queue: &str) {
+        if let Some(bell) = self.queues.get(queue) {
+            bell.pauses.add();
+        }
+    }
+
+    /// The pauses of one queue.
+    pub(crate) fn pauses(&self, queue: &str) -> Arc<Pauses> {
+        self.queues.get(queue).cloned().unwrap_or_default().pauses
+    }
+
     /// There may be work in any queue, or the worker is a new one.
     pub(crate) fn ring_all(&self) {
-        self.queues.values().chain([&self.schedules]).for_each(|bell| bell.notify_one());
+        self.queues.values().for_each(|bell| bell.rung.notify_one());
+        self.schedules.notify_one();
     }
 
     /// The listener hears from here on: everybody looks at once, for what was missed.
@@ -73,7 +95,7 @@ impl Bells {
 
     /// The wake-up of one queue's claimer. With `listen` off nobody listens, and it polls at its own interval.
     pub(crate) fn wake(&self, queue: &str, poll: Duration, listen: bool) -> Wake {
-        self.wake_by(self.queues.get(queue).cloned().unwrap_or_default(), poll, listen)
+        self.wake_by(self.queues.get(queue).cloned().unwrap_or_default().rung, poll, listen)
     }
 
     /// The wake-up of who fires the schedules.

@@ -8,13 +8,14 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempts;
+use crate::batch::{self, BatchHandler, Gather};
 use crate::driver::{Driver, IntoDriver, WorkerInfo};
 use crate::enqueue::{Enqueuer, OfWorker};
 use crate::error::{Error, Result};
 use crate::extract::{Context, States};
 use crate::handler::{Handler, Handlers};
 use crate::held::Held;
-use crate::job::check_name;
+use crate::job::{Job, check_name};
 use crate::lease::random_id;
 use crate::middleware::{Middleware, Middlewares};
 use crate::outcome::IntoOutcome;
@@ -159,6 +160,17 @@ impl WorkerBuilder {
         self
     }
 
+    /// Work jobs of the kind that the [`Batch`](batch::Batch) in the handler's first argument says, many at once: as many as can be
+    /// [gathered](Gather) from one queue. Each job takes a slot, so a batch has no more jobs than its queue has slots.
+    pub fn handle_batch<Arguments: 'static, H: BatchHandler<Arguments>>(
+        mut self,
+        gather: Gather,
+        handler: H,
+    ) -> WorkerBuilder {
+        self.handlers.insert(H::Job::KIND, batch::register(gather, handler));
+        self
+    }
+
     /// Work the jobs of all kinds that have no handler of their own, with a retry policy for them.
     pub fn handle_any<F, Fut>(mut self, handler: F, retry_policy: RetryPolicy) -> WorkerBuilder
     where
@@ -193,7 +205,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// How long one attempt may take if neither the job nor its kind says; default: as long as it likes.
+    /// How long one attempt may take if neither the job nor its kind says; default: as long as it likes. Then its handler is told to
+    /// stop, and dropped if it has not a moment later; see the guide on live control.
     pub fn timeout(mut self, timeout: Duration) -> WorkerBuilder {
         self.options.timeout = Some(timeout);
         self
@@ -220,8 +233,9 @@ impl WorkerBuilder {
     /// The worker.
     ///
     /// # Errors
-    /// Invalid if a queue is named badly or twice or has no slots, a kind has two handlers or there is none at all, or a
-    /// handler asks for a state that was not given; or if a schedule makes no sense or is declared twice.
+    /// Invalid if a queue is named badly or twice or has no slots, a kind has two handlers or there is none at all, a
+    /// handler asks for a state that was not given, or for batches of more jobs than any queue has slots; or if a schedule
+    /// makes no sense or is declared twice.
     pub fn build(mut self) -> Result<Worker> {
         if self.queues.is_empty() {
             self.queues.push(("default".into(), 32));
@@ -235,7 +249,7 @@ impl WorkerBuilder {
                 return Err(Error::invalid(format!("queue {name:?} is given twice")));
             }
         }
-        self.handlers.check(&self.states)?;
+        self.handlers.check(&self.states, &self.queues)?;
         #[cfg(feature = "schedules")]
         for (place, schedule) in self.schedules.iter().enumerate() {
             schedule.check()?;

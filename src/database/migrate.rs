@@ -12,7 +12,7 @@ use super::schema::Schema;
 use crate::error::{Error, Result};
 
 /// The files of `migrations/`, oldest first. A released one is never edited.
-pub(crate) const MIGRATIONS: [(&str, &str); 7] = [
+pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V1__tables", include_str!("../../migrations/V1__tables.sql")),
     ("V2__functions", include_str!("../../migrations/V2__functions.sql")),
     ("V3__views", include_str!("../../migrations/V3__views.sql")),
@@ -20,6 +20,7 @@ pub(crate) const MIGRATIONS: [(&str, &str); 7] = [
     ("V5__limits", include_str!("../../migrations/V5__limits.sql")),
     ("V6__monitoring", include_str!("../../migrations/V6__monitoring.sql")),
     ("V7__schedules", include_str!("../../migrations/V7__schedules.sql")),
+    ("V8__control", include_str!("../../migrations/V8__control.sql")),
 ];
 
 /// How long to wait for another process that migrates before looking again.

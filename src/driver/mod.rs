@@ -97,7 +97,7 @@ pub trait Driver: Send + Sync + 'static {
     fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<bool>>>;
 
     /// Say that a worker lives, and hear what it has to know. Called from a runtime of its own.
-    fn beat(&self, worker: i64, stopping: bool) -> BoxFuture<'_, Result<Beat>>;
+    fn beat<'a>(&'a self, worker: i64, report: &'a Report) -> BoxFuture<'a, Result<Beat>>;
 
     /// Declare peers dead that have not beaten since they were watched, and put back what no live worker holds. `worker`
     /// is who asks.
@@ -209,17 +209,39 @@ pub struct WorkerInfo {
     pub slots: usize,
 }
 
+/// What a worker says of itself at a heartbeat.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// It finishes what it runs and starts nothing more.
+    pub stopping: bool,
+    /// Its jobs whose handlers were told to stop some time ago, and still run.
+    pub stuck: Vec<Stuck>,
+}
+
+/// A job whose handler does not stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stuck {
+    /// The job.
+    pub id: i64,
+    /// For how long it has been told to.
+    pub told_for: Duration,
+}
+
 /// What a heartbeat brings back.
 #[derive(Debug, Clone)]
 pub struct Beat {
     /// Whether the worker's own row still stands; if not, it has been declared dead and owns nothing any more.
     pub alive: bool,
+    /// Whether somebody has asked for the worker to shut down.
+    pub stop: bool,
     /// The other workers.
     pub peers: Vec<Peer>,
     /// Those of them that were vouched for by who listened for them, and no longer are.
     pub gone: Vec<i64>,
     /// How many of them work a queue that this worker works.
     pub sharing: usize,
+    /// Which of its queues are paused.
+    pub paused: Vec<String>,
     /// Which of its running jobs are to be cancelled.
     pub cancel: Vec<i64>,
 }
@@ -251,6 +273,10 @@ pub enum Signal {
     Cancel(i64),
     /// A schedule may be due sooner than you know of.
     Schedules,
+    /// This queue is paused: what you have claimed of it and not started goes back.
+    Pause(String),
+    /// This worker is to shut down, if it is you.
+    Stop(i64),
 }
 
 /// How one attempt is to be recorded.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
-use reveille::driver::{Ending, Failure, Marks, Peer, Reason, Settlement, Signal, WorkerInfo};
+use reveille::driver::{Ending, Failure, Marks, Peer, Reason, Report, Settlement, Signal, Stuck, WorkerInfo};
 use reveille::job::{Due, Payload, Reservation, ReservedJob, UniqueMode, UniqueUntil};
 use reveille::queue::QueueSettings;
 use reveille::{Driver, Memory, NewJob, Outcome, Postgres, Priority, Worker, enqueue};
@@ -57,6 +57,13 @@ impl Store {
         match self {
             Store::Postgres(database, _) => database.database.admin().pause(queue).await.unwrap(),
             Store::Memory(memory) => memory.pause(queue),
+        }
+    }
+
+    async fn stop_worker(&self, worker: i64) -> bool {
+        match self {
+            Store::Postgres(database, _) => database.database.admin().stop_worker(worker).await.unwrap(),
+            Store::Memory(memory) => memory.stop_worker(worker),
         }
     }
 
@@ -145,7 +152,7 @@ impl Store {
     }
 
     pub async fn lose_worker(&self, worker: i64, asker: i64) -> Vec<i64> {
-        let peers = self.driver().beat(asker, false).await.unwrap().peers;
+        let peers = self.driver().beat(asker, &Report::default()).await.unwrap().peers;
         let dead: Vec<Peer> = peers.into_iter().filter(|peer| peer.id == worker).collect();
         self.driver().rescue(asker, &dead).await.unwrap().jobs
     }
@@ -422,7 +429,7 @@ conforms! {
         let id = store.enqueue(job("y")).await;
         let reservation = store.claim_one(1).await.reservation;
         assert_eq!(store.cancel(id).await, "requested");
-        assert_eq!(store.driver().beat(1, false).await.unwrap().cancel, [id]);
+        assert_eq!(store.driver().beat(1, &Report::default()).await.unwrap().cancel, [id]);
         store.settle(reservation, Ending::Waiting { failure: None, delay: Duration::from_secs(600) }).await;
         let again = store.claim_one(1).await;
         assert!(again.cancel_requested, "due at once, to be ended");
@@ -463,7 +470,7 @@ conforms! {
         let reservation = store.claim_one(1).await.reservation;
         assert_eq!(store.lose_worker(1, 2).await, [id]);
         assert_eq!(store.fate(id).await, json!(["waiting", 1, 1]));
-        assert!(!store.driver().beat(1, false).await.unwrap().alive);
+        assert!(!store.driver().beat(1, &Report::default()).await.unwrap().alive);
         assert!(!store.settle(reservation, Ending::Completed(None)).await, "it is no longer that worker's");
         assert_eq!(store.claim_one(2).await.reservation.id, id, "due at once");
     }
@@ -488,9 +495,9 @@ conforms! {
         store.register(2).await;
         let other = WorkerInfo { id: 3, host: "test".into(), pid: 1, queues: vec!["other".into()], slots: 1 };
         store.driver().register(&other).await.unwrap();
-        let beat = store.driver().beat(1, false).await.unwrap();
+        let beat = store.driver().beat(1, &Report::default()).await.unwrap();
         assert_eq!((beat.peers.len(), beat.sharing), (2, 1));
-        assert_eq!(store.driver().beat(3, false).await.unwrap().sharing, 0);
+        assert_eq!(store.driver().beat(3, &Report::default()).await.unwrap().sharing, 0);
     }
 
     async fn a_worker_seen_since_it_was_watched_is_left_alone(store: &Store) {
@@ -498,8 +505,8 @@ conforms! {
         store.register(2).await;
         let id = store.enqueue(job("x")).await;
         store.claim_one(1).await;
-        let watched = store.driver().beat(2, false).await.unwrap().peers;
-        store.driver().beat(1, false).await.unwrap();
+        let watched = store.driver().beat(2, &Report::default()).await.unwrap().peers;
+        store.driver().beat(1, &Report::default()).await.unwrap();
         let rescue = store.driver().rescue(2, &watched).await.unwrap();
         assert_eq!((rescue.workers, rescue.jobs), (vec![], vec![]));
         assert_eq!(store.fate(id).await, json!(["running", 1, 0]));
@@ -529,8 +536,32 @@ conforms! {
         store.retry(id).await.unwrap();
         assert_eq!(soon("the bell", signals.next()).await.unwrap().unwrap(), bell, "retried");
         store.pause(QUEUE).await;
+        assert_eq!(soon("the pause", signals.next()).await.unwrap().unwrap(), Signal::Pause(QUEUE.into()));
         store.resume(QUEUE).await;
         assert_eq!(soon("the bell", signals.next()).await.unwrap().unwrap(), bell, "resumed");
+    }
+
+    async fn a_pause_is_signalled_and_every_beat_tells_of_it(store: &Store) {
+        store.register(1).await;
+        let mut signals = store.driver().listen(0).await.unwrap();
+        store.pause(QUEUE).await;
+        store.pause("other").await;
+        assert_eq!(soon("the pause", signals.next()).await.unwrap().unwrap(), Signal::Pause(QUEUE.into()));
+        let paused = async || store.driver().beat(1, &Report::default()).await.unwrap().paused;
+        assert_eq!(paused().await, [QUEUE], "of its own queues only");
+        store.resume(QUEUE).await;
+        assert!(paused().await.is_empty());
+    }
+
+    async fn a_worker_that_is_to_stop_is_signalled_and_every_beat_tells_of_it(store: &Store) {
+        store.register(1).await;
+        store.register(2).await;
+        let mut signals = store.driver().listen(0).await.unwrap();
+        assert!(store.stop_worker(1).await && !store.stop_worker(3).await);
+        assert_eq!(soon("the call", signals.next()).await.unwrap().unwrap(), Signal::Stop(1));
+        let stuck = vec![Stuck { id: 7, told_for: Duration::from_secs(9) }];
+        let stops = async |worker| store.driver().beat(worker, &Report { stopping: true, stuck: stuck.clone() }).await;
+        assert!(stops(1).await.unwrap().stop && !stops(2).await.unwrap().stop);
     }
 
     async fn two_claims_at_once_never_share_a_job(store: &Store) {
@@ -576,7 +607,7 @@ conforms! {
         assert_eq!((drained.completed, drained.failed, drained.dead), (3, 1, 1));
         assert_eq!((drained.put_back, drained.cancelled), (2, 1));
         assert_eq!(worker.drain().await.unwrap().completed, 0);
-        assert!(store.driver().beat(0, false).await.unwrap().peers.is_empty(), "it has taken its leave");
+        assert!(store.driver().beat(0, &Report::default()).await.unwrap().peers.is_empty(), "it has taken its leave");
     }
 
     async fn an_inline_job_has_run_when_the_enqueue_returns(store: &Store) {

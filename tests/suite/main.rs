@@ -4,9 +4,11 @@
 mod harness;
 mod steps;
 
+mod batch;
 mod cli;
 mod complete;
 mod conformance;
+mod control;
 mod copy;
 mod doctor;
 mod enqueue;

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
-use reveille::driver::{Ending, Failure, JobState, Marks, Reason};
+use reveille::driver::{Ending, Failure, JobState, Marks, Reason, Report};
 use reveille::job::{Due, Reservation, UniqueUntil};
 use reveille::{NewJob, Priority};
 
@@ -299,7 +299,7 @@ impl World<'_> {
         let (lost, asker) = (self.worker(worker).await, self.worker((worker + 1) % WORKERS).await);
         self.workers[worker] = None;
         let put_back = self.store.lose_worker(lost, asker).await;
-        prop_assert!(!self.store.driver().beat(lost, false).await.map_err(unexpected)?.alive);
+        prop_assert!(!self.store.driver().beat(lost, &Report::default()).await.map_err(unexpected)?.alive);
         self.orphans_go_back(put_back)?;
         self.arrive(worker).await;
         Ok(())
@@ -383,7 +383,7 @@ impl World<'_> {
             prop_assert!(job.failures <= job.attempts);
         }
         for worker in self.workers.into_iter().flatten() {
-            let beat = self.store.driver().beat(worker, false).await.map_err(unexpected)?;
+            let beat = self.store.driver().beat(worker, &Report::default()).await.map_err(unexpected)?;
             let asked = self.jobs.iter().filter(|(_, job)| {
                 job.cancel_requested && matches!(job.place, Place::Running(held) if held.worker == worker)
             });

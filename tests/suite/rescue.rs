@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reveille::driver::{Peer, WorkerInfo};
+use reveille::driver::{Peer, Report, WorkerInfo};
 use reveille::{Driver, Postgres, State, enqueue};
 use serde_json::json;
 
@@ -92,7 +92,7 @@ async fn lost(database: &TestDatabase, times: u32, max_attempts: u32) -> Postgre
         let info = WorkerInfo { id, host: "gone".into(), pid: 1, queues: vec![], slots: 1 };
         driver.register(&info).await.unwrap();
         assert_eq!(claim(&driver, id, 1).await.len(), 1);
-        let seen = driver.beat(99, false).await.unwrap().peers;
+        let seen = driver.beat(99, &Report::default()).await.unwrap().peers;
         let rescue = driver.rescue(99, &seen).await.unwrap();
         assert_eq!((rescue.workers, rescue.jobs.len()), (vec![id], 1));
     }
@@ -126,8 +126,8 @@ async fn a_worker_that_has_beaten_since_it_was_watched_is_left_alone() {
     let driver = Postgres::new(database.database.clone()).unwrap();
     let info = WorkerInfo { id: 7, host: "slow".into(), pid: 1, queues: vec![], slots: 1 };
     driver.register(&info).await.unwrap();
-    let watched: Vec<Peer> = driver.beat(99, false).await.unwrap().peers;
-    driver.beat(7, false).await.unwrap();
+    let watched: Vec<Peer> = driver.beat(99, &Report::default()).await.unwrap().peers;
+    driver.beat(7, &Report::default()).await.unwrap();
     assert_eq!(driver.rescue(99, &watched).await.unwrap(), Default::default());
 }
 

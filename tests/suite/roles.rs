@@ -148,6 +148,7 @@ async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
                 "select reveille.retry(1)",
                 "select reveille.pause('default')",
                 "select reveille.resume('default')",
+                "select reveille.stop_worker(1)",
                 "select reveille.ring('{default}')",
                 "select reveille.truncate_finished_jobs()",
                 "select payload from reveille.dead_jobs",
@@ -202,6 +203,7 @@ async fn a_worker_works_and_changes_no_settings() {
                 "select reveille.pause('default')",
                 "select reveille.pause_schedule('often')",
                 "delete from reveille.schedules",
+                "select reveille.stop_worker(1)",
                 "insert into reveille.queues (name, paused_at) values ('default', now())",
                 "truncate reveille.jobs",
                 "truncate reveille.finished_jobs_1",
@@ -237,6 +239,7 @@ async fn a_monitor_reads_the_views_and_no_payload() {
                 "insert into reveille.jobs (kind) values ('note')",
                 "update reveille.jobs set queue = 'other'",
                 "select reveille.pause('default')",
+                "select reveille.stop_worker(1)",
             ],
         )
         .await;
@@ -253,7 +256,11 @@ async fn an_administrator_puts_things_right_and_changes_no_tables() {
     admin.pause("default").await.unwrap();
     admin.resume("default").await.unwrap();
     assert!(admin.job(id).await.unwrap().is_some());
+    assert!(!admin.stop_worker(1).await.unwrap());
+    let stuck = reveille::admin::Filter { state: Some("stuck".into()), ..Default::default() };
+    assert!(admin.jobs(&stuck, 1).await.unwrap().is_empty());
     assert_eq!(admin.cancel(id).await.unwrap(), "cancelled");
+    admin.drain("default", |_| {}).await.unwrap();
     admin.purge_dead(&reveille::admin::Filter::default()).await.unwrap();
     admin.revive_dead(&reveille::admin::Filter::default()).await.unwrap();
     admin.prune().await.unwrap();

@@ -13,7 +13,7 @@ pub struct Jobs {
     /// Only of this kind.
     #[arg(long)]
     kind: Option<String>,
-    /// Only in this state: ready, delayed, running, failing, dead, completed, cancelled or finished. Without it, all live ones.
+    /// Only in this state: ready, delayed, running, stuck, failing, dead, completed, cancelled or finished. Without it, all live ones.
     #[arg(long)]
     state: Option<String>,
     /// How many at most, newest first.
@@ -27,9 +27,15 @@ pub struct Jobs {
 impl Jobs {
     pub async fn run(self, connection: &Connection) -> Outcome {
         const COLUMNS: [&str; 8] = ["id", "state", "queue", "kind", "priority", "attempts", "failures", "available_at"];
+        const OF_RUNNING: [&str; 8] =
+            ["id", "queue", "kind", "attempts", "reserved_by", "reserved_at", "cancel_requested_at", "stuck_since"];
+        let columns = match self.state.as_deref() {
+            Some("running" | "stuck") => &OF_RUNNING,
+            _ => &COLUMNS,
+        };
         let filter = Filter { queue: self.queue, kind: self.kind, state: self.state };
         let jobs = connection.database().await?.admin().jobs(&filter, self.limit).await?;
-        Ok(output::print(&jobs, &COLUMNS, self.json)?)
+        Ok(output::print(&jobs, columns, self.json)?)
     }
 }
 

@@ -1,11 +1,13 @@
+use std::fmt::Display;
 use std::time::Duration;
 
 use clap::Args;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use reveille::admin::Admin;
-use reveille::driver::{Signal, WorkerInfo};
+use reveille::driver::{Report, Signal, WorkerInfo};
 use reveille::{Driver, Postgres};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::connection::Connection;
@@ -75,16 +77,20 @@ impl Listen {
                 }
             };
             match signal {
-                Some(Ok(Signal::Bell(queue))) if self.json => output::line(json!({"bell": queue}))?,
-                Some(Ok(Signal::Bell(queue))) => output::line(format!("bell {queue}"))?,
-                Some(Ok(Signal::Cancel(id))) if self.json => output::line(json!({"cancel": id}))?,
-                Some(Ok(Signal::Cancel(id))) => output::line(format!("cancel {id}"))?,
-                Some(Ok(Signal::Schedules)) if self.json => output::line(json!({"schedules": true}))?,
-                Some(Ok(Signal::Schedules)) => output::line("schedules")?,
+                Some(Ok(Signal::Stop(id))) if ears.is_some_and(|ears| ears.id == id) => return Ok(()),
+                Some(Ok(Signal::Bell(queue))) => self.tell("bell", queue)?,
+                Some(Ok(Signal::Cancel(id))) => self.tell("cancel", id)?,
+                Some(Ok(Signal::Pause(queue))) => self.tell("pause", queue)?,
+                Some(Ok(Signal::Stop(id))) => self.tell("stop", id)?,
+                Some(Ok(Signal::Schedules)) => self.tell("schedules", true)?,
                 Some(Err(error)) => return Err(error.into()),
                 None => return Err("the connection was closed".to_owned().into()),
             }
         }
+    }
+
+    fn tell(&self, signal: &str, what: impl Display + Serialize) -> std::io::Result<()> {
+        if self.json { output::line(json!({signal: what})) } else { output::line(format!("{signal} {what}")) }
     }
 }
 
@@ -99,7 +105,7 @@ struct Ears<'a> {
 impl Ears<'_> {
     /// Says that it lives, and arms the bell of every queue that is known.
     async fn prick(&self) -> Outcome {
-        if !self.driver.beat(self.id, false).await?.alive {
+        if !self.driver.beat(self.id, &Report::default()).await?.alive {
             return Err("this listener was held for dead; start it again".to_owned().into());
         }
         let known = self.admin.queues().await?;

@@ -9,6 +9,7 @@ mod connection;
 mod dead;
 mod demo;
 mod doctor;
+mod drain;
 mod enqueue;
 mod exec;
 mod figures;
@@ -24,6 +25,7 @@ mod top;
 mod torture;
 mod watchdog;
 mod work;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -58,8 +60,8 @@ enum Command {
     Jobs(jobs::Jobs),
     /// Show one job.
     Job(jobs::JobById),
-    /// List the workers.
-    Workers(status::Workers),
+    /// List the workers, or stop one.
+    Workers(workers::Workers),
     /// Watch queues, workers and jobs live, and put them right.
     Top(top::Top),
     /// Serve metrics to Prometheus.
@@ -74,6 +76,11 @@ enum Command {
     Pause(queue::Pause),
     /// Start jobs of a queue again.
     Resume(queue::Resume),
+    /// Wait until a queue has nothing ready or running; exit with 1 if the time is over before.
+    ///
+    /// What is enqueued meanwhile is waited for, too; what is delayed, retries among them, is not. Of a paused queue only what runs
+    /// is waited for.
+    Drain(drain::Drain),
     /// Settings of queues.
     #[command(subcommand)]
     Queue(queue::Queue),
@@ -84,7 +91,7 @@ enum Command {
     Prune(queue::Prune),
     /// Check the server, the schema and the workers, and say what to mend; exit with 1 if anything is bad.
     Doctor(doctor::Doctor),
-    /// Print each bell as it rings.
+    /// Print each bell as it rings, and what else workers are told.
     Listen(listen::Listen),
     /// Measure speed on this machine, beside baselines.
     Bench(bench::Bench),
@@ -175,6 +182,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Dead(command) => command.run(connection).await,
         Command::Pause(command) => command.run(connection).await,
         Command::Resume(command) => command.run(connection).await,
+        Command::Drain(command) => command.run(connection).await,
         Command::Queue(command) => command.run(connection).await,
         Command::Schedule(command) => command.run(connection).await,
         Command::Prune(command) => command.run(connection).await,

@@ -27,19 +27,3 @@ impl Status {
         Ok(output::print(&queues, &COLUMNS, self.json)?)
     }
 }
-
-#[derive(Args)]
-pub struct Workers {
-    /// Print a JSON object a line.
-    #[arg(long)]
-    json: bool,
-}
-
-impl Workers {
-    pub async fn run(self, connection: &Connection) -> Outcome {
-        const COLUMNS: [&str; 9] =
-            ["worker", "host", "pid", "queues", "running", "slots", "started_at", "last_seen", "alive"];
-        let workers = connection.database().await?.admin().view("worker_status").await?;
-        Ok(output::print(&workers, &COLUMNS, self.json)?)
-    }
-}

@@ -10,7 +10,8 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::{
-    Beat, Claimed, Driver, Failure, IntoDriver, Marks, Peer, Reason, Rescue, Settlement, Signal, Silent, WorkerInfo,
+    Beat, Claimed, Driver, Failure, IntoDriver, Marks, Peer, Reason, Report, Rescue, Settlement, Signal, Silent,
+    WorkerInfo,
 };
 #[cfg(feature = "schedules")]
 use super::{DueSchedules, Firing};
@@ -147,6 +148,16 @@ impl Memory {
         Ok(())
     }
 
+    /// The ids of the workers that are here.
+    pub fn workers(&self) -> Vec<i64> {
+        self.store().workers()
+    }
+
+    /// Ask a worker to shut down as it does at a signal; whether there is such a one.
+    pub fn stop_worker(&self, id: i64) -> bool {
+        self.store().stop_worker(id)
+    }
+
     /// Put the clock forward, by which jobs are due: what waits for an hour need not be waited for.
     pub fn advance(&self, by: Duration) {
         self.store().advance(by);
@@ -219,7 +230,7 @@ impl Driver for Memory {
         done(settlements.iter().map(|settlement| store.settle(settlement)).collect())
     }
 
-    fn beat(&self, worker: i64, _stopping: bool) -> BoxFuture<'_, Result<Beat>> {
+    fn beat<'a>(&'a self, worker: i64, _report: &'a Report) -> BoxFuture<'a, Result<Beat>> {
         done(self.store().beat(worker))
     }
 

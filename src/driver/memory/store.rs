@@ -38,6 +38,7 @@ pub(super) struct Store {
 struct Known {
     queues: Vec<String>,
     last_seen_at: SystemTime,
+    stop_requested: bool,
 }
 
 /// Looking, and what people ask for.
@@ -102,6 +103,7 @@ impl Store {
 
     pub(super) fn pause(&mut self, queue: &str) {
         self.paused.insert(queue.into());
+        self.signal(&Signal::Pause(queue.into()));
     }
 
     pub(super) fn resume(&mut self, queue: &str) {
@@ -125,6 +127,17 @@ impl Store {
 
     pub(super) fn is_limited(&self, queue: &str) -> bool {
         self.limits(queue).is_some()
+    }
+
+    pub(super) fn workers(&self) -> Vec<i64> {
+        self.workers.keys().copied().collect()
+    }
+
+    pub(super) fn stop_worker(&mut self, id: i64) -> bool {
+        let Some(known) = self.workers.get_mut(&id) else { return false };
+        known.stop_requested = true;
+        self.signal(&Signal::Stop(id));
+        true
     }
 
     pub(super) fn advance(&mut self, by: Duration) {
@@ -294,7 +307,7 @@ impl Store {
     }
 
     pub(super) fn register(&mut self, worker: &WorkerInfo) {
-        let known = Known { queues: worker.queues.clone(), last_seen_at: self.clock.now() };
+        let known = Known { queues: worker.queues.clone(), last_seen_at: self.clock.now(), stop_requested: false };
         self.workers.insert(worker.id, known);
     }
 
@@ -302,17 +315,20 @@ impl Store {
         let now = self.clock.now();
         let own = self.workers.get_mut(&worker).map(|known| {
             known.last_seen_at = now;
-            known.queues.clone()
+            (known.queues.clone(), known.stop_requested)
         });
+        let (alive, (queues, stop)) = (own.is_some(), own.unwrap_or_default());
         let others = || self.workers.iter().filter(|(id, _)| **id != worker);
-        let shares = |known: &Known| own.iter().flatten().any(|queue| known.queues.contains(queue));
+        let shares = |known: &Known| queues.iter().any(|queue| known.queues.contains(queue));
         let holds = |kept: &&Kept| kept.reservation.is_some_and(|reservation| reservation.worker == worker);
         let asked = self.jobs.values().filter(|kept| kept.cancel_requested).filter(holds);
         Beat {
-            alive: own.is_some(),
+            alive,
+            stop,
             peers: others().map(|(&id, known)| Peer { id, last_seen_at: known.last_seen_at }).collect(),
             gone: Vec::new(),
             sharing: others().filter(|(_, known)| shares(known)).count(),
+            paused: queues.iter().filter(|queue| self.paused.contains(*queue)).cloned().collect(),
             cancel: asked.map(|kept| kept.stored.id).collect(),
         }
     }

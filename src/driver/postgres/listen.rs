@@ -80,6 +80,8 @@ struct Ear {
     bell: String,
     cancel: String,
     schedules: String,
+    pause: String,
+    stop: String,
     probe: String,
     probes: tokio::time::Interval,
     /// Until when the probe under way has to be heard.
@@ -102,13 +104,27 @@ impl Ear {
     ) -> Result<Ear> {
         let schema = schema.name();
         let probe = format!("{schema}.probe.{:016x}", fastrand::u64(..));
-        let [bell, cancel, schedules] = ["bell", "cancel", "schedules"].map(|channel| format!("{schema}.{channel}"));
-        let channels = [&bell, &cancel, &schedules, &probe];
+        let [bell, cancel, pause, stop, schedules] =
+            ["bell", "cancel", "pause", "stop", "schedules"].map(|channel| format!("{schema}.{channel}"));
+        let channels = [&bell, &cancel, &pause, &stop, &schedules, &probe];
         let listen = channels.map(|channel| format!("listen \"{channel}\"")).join("; ");
         in_time(client.batch_execute(&listen)).await?;
         let mut probes = interval_at(Instant::now() + PROBE_EVERY, PROBE_EVERY);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Ear { client, inbox, sessions, bell, cancel, schedules, probe, probes, deadline: None, over: false })
+        Ok(Ear {
+            client,
+            inbox,
+            sessions,
+            bell,
+            cancel,
+            pause,
+            stop,
+            schedules,
+            probe,
+            probes,
+            deadline: None,
+            over: false,
+        })
     }
 
     /// Rings the probe and waits for it.
@@ -167,15 +183,20 @@ impl Ear {
     }
 
     fn understand(&self, channel: &str, payload: &str) -> Option<Heard> {
-        if channel == self.bell {
-            Some(Heard::Signal(Signal::Bell(payload.to_owned())))
+        let signal = if channel == self.bell {
+            Signal::Bell(payload.to_owned())
         } else if channel == self.cancel {
-            payload.parse().ok().map(Signal::Cancel).map(Heard::Signal)
+            Signal::Cancel(payload.parse().ok()?)
+        } else if channel == self.pause {
+            Signal::Pause(payload.to_owned())
+        } else if channel == self.stop {
+            Signal::Stop(payload.parse().ok()?)
         } else if channel == self.schedules {
-            Some(Heard::Signal(Signal::Schedules))
+            Signal::Schedules
         } else {
-            (channel == self.probe).then_some(Heard::Probe)
-        }
+            return (channel == self.probe).then_some(Heard::Probe);
+        };
+        Some(Heard::Signal(signal))
     }
 
     async fn ring_probe(&self) -> Result<()> {

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::{Beat, Claimed, Driver, IntoDriver, Marks, Peer, Rescue, Settlement, Signal, Silent, WorkerInfo};
+use super::{Beat, Claimed, Driver, IntoDriver, Marks, Peer, Report, Rescue, Settlement, Signal, Silent, WorkerInfo};
 #[cfg(feature = "schedules")]
 use super::{DueSchedules, Firing};
 use crate::database::{Database, migrate};
@@ -238,16 +238,31 @@ impl Driver for Postgres {
         })
     }
 
-    fn beat(&self, worker: i64, stopping: bool) -> BoxFuture<'_, Result<Beat>> {
+    fn beat<'a>(&'a self, worker: i64, report: &'a Report) -> BoxFuture<'a, Result<Beat>> {
         boxed(async move {
-            let params: &Params<'_> = &[(&worker, Type::INT8), (&stopping, Type::BOOL)];
+            let stuck: Vec<i64> = report.stuck.iter().map(|stuck| stuck.id).collect();
+            let told_for: Vec<f64> = report.stuck.iter().map(|stuck| stuck.told_for.as_secs_f64()).collect();
+            let params: &Params<'_> = &[
+                (&worker, Type::INT8),
+                (&report.stopping, Type::BOOL),
+                (&stuck, Type::INT8_ARRAY),
+                (&told_for, Type::FLOAT8_ARRAY),
+            ];
             let rows = self.on_heart("beat", &self.statements.beat, params).await?;
             let row = rows.first().ok_or_else(|| Error::unavailable("beat: the server gave no answer"))?;
             let ids: Vec<i64> = row.get("peers");
             let seen: Vec<SystemTime> = row.get("seen");
             let peers = ids.into_iter().zip(seen).map(|(id, last_seen_at)| Peer { id, last_seen_at }).collect();
             let sharing = usize::try_from(row.get::<_, i64>("sharing")).unwrap_or_default();
-            Ok(Beat { alive: row.get("alive"), peers, gone: row.get("gone"), sharing, cancel: row.get("cancel") })
+            Ok(Beat {
+                alive: row.get("alive"),
+                stop: row.get("stop"),
+                peers,
+                gone: row.get("gone"),
+                sharing,
+                paused: row.get("paused"),
+                cancel: row.get("cancel"),
+            })
         })
     }
 
