@@ -71,6 +71,7 @@ impl Attempts {
         let context =
             Context::new(Arc::clone(&self.driver), job, timeout, hold.token.clone(), Arc::clone(&self.states));
         let mut ended = self.call(handler, &context, hold).await;
+        context.close_progress().await;
         if let Some(transaction) = context.completed_in() {
             if self.is_recorded(transaction, hold).await {
                 return Ending::Recorded(context.job().queue.clone());

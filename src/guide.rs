@@ -5,3 +5,9 @@ pub mod limits {}
 
 #[doc = include_str!("../docs/order.md")]
 pub mod order {}
+
+#[doc = include_str!("../docs/results.md")]
+pub mod results {}
+
+#[doc = include_str!("../docs/unique.md")]
+pub mod unique {}

@@ -8,13 +8,17 @@ pub mod job;
 mod outcome;
 mod payload;
 pub mod queue;
+mod unique;
 
 pub mod database;
 
 pub mod driver;
 
+pub mod finished;
+
 pub mod enqueue;
 mod executor;
+mod progress;
 
 pub mod extract;
 pub mod handler;

@@ -12,12 +12,14 @@ use super::schema::Schema;
 use crate::error::{Error, Result};
 
 /// The files of `migrations/`, oldest first. A released one is never edited.
-pub(crate) const MIGRATIONS: [(&str, &str); 5] = [
+pub(crate) const MIGRATIONS: [(&str, &str); 7] = [
     ("V1__tables", include_str!("../../migrations/V1__tables.sql")),
     ("V2__functions", include_str!("../../migrations/V2__functions.sql")),
     ("V3__views", include_str!("../../migrations/V3__views.sql")),
     ("V4__quiet_sleepers", include_str!("../../migrations/V4__quiet_sleepers.sql")),
     ("V5__limits", include_str!("../../migrations/V5__limits.sql")),
+    ("V6__unique_periods", include_str!("../../migrations/V6__unique_periods.sql")),
+    ("V7__awaited", include_str!("../../migrations/V7__awaited.sql")),
 ];
 
 /// How long to wait for another process that migrates before looking again.

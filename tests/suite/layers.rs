@@ -5,10 +5,11 @@ use std::fs;
 use std::path::Path;
 
 /// Top to bottom; files of one layer may not import each other unless they stand in order.
-const ORDER: [&str; 33] = [
-    "error", "retry", "payload", "job", "queue", "outcome", "database", "executor", "driver", "enqueue", "extract",
-    "handler", "backoff", "held", "wake", "listener", "sleeper", "look", "marks", "attempt", "slots", "settle",
-    "claim", "lease", "upkeep", "worker", "crew", "drain", "admin", "doctor", "dev", "guide", "lib",
+const ORDER: [&str; 36] = [
+    "error", "retry", "payload", "unique", "job", "queue", "outcome", "database", "executor", "driver", "finished",
+    "enqueue", "progress", "extract", "handler", "backoff", "held", "wake", "listener", "sleeper", "look", "marks",
+    "attempt", "slots", "settle", "claim", "lease", "upkeep", "worker", "crew", "drain", "admin", "doctor", "dev",
+    "guide", "lib",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<(String, String)>) {

@@ -7,14 +7,14 @@ use futures::future::{BoxFuture, ready};
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::{
     Beat, Claimed, Driver, Failure, IntoDriver, Marks, Peer, Reason, Rescue, Settlement, Signal, Silent, WorkerInfo,
 };
 use crate::error::Result;
 use crate::executor::Executor;
-use crate::job::{Enqueued, NewJob};
+use crate::job::{Enqueued, NewJob, Payload, Reservation};
 use crate::queue::QueueSettings;
 
 mod kept;
@@ -69,6 +69,8 @@ pub struct StoredJob {
     pub created_at: SystemTime,
     /// Why attempts failed, the last hundred, oldest first.
     pub errors: Vec<Failure>,
+    /// What its handler last said of its progress.
+    pub progress: Option<Payload>,
 }
 
 /// Where a job of [`Memory`] stands.
@@ -146,6 +148,11 @@ impl Memory {
         self.store().advance(by);
     }
 
+    /// Notified at each end of a job.
+    pub(crate) fn ends(&self) -> Arc<Notify> {
+        self.store().ends()
+    }
+
     fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -192,6 +199,10 @@ impl Driver for Memory {
 
     fn disarm<'a>(&'a self, _: i64, _: &'a str) -> BoxFuture<'a, Result<()>> {
         done(())
+    }
+
+    fn progress<'a>(&'a self, reservation: &'a Reservation, progress: &'a Payload) -> BoxFuture<'a, Result<bool>> {
+        done(self.store().progress(reservation, progress))
     }
 
     fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<bool>>> {

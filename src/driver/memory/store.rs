@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::kept::{Clock, FAR, Kept, Place, later};
@@ -11,7 +12,7 @@ use super::limits::Limits;
 use super::{JobState, StoredJob};
 use crate::driver::{Beat, Ending, Failure, Peer, Reason, Rescue, Settlement, Signal, WorkerInfo};
 use crate::error::{Error, Result};
-use crate::job::{Due, Enqueued, NewJob, Priority, Reservation, ReservedJob, UniqueMode, UniqueUntil};
+use crate::job::{Due, Enqueued, NewJob, Payload, Priority, Reservation, ReservedJob, UniqueMode, UniqueUntil};
 use crate::queue::QueueSettings;
 
 /// For how long completed and cancelled jobs are kept.
@@ -25,11 +26,14 @@ pub(super) struct Store {
     waiting: BTreeSet<Place>,
     /// The live job of a kind and unique key.
     unique: HashMap<(String, String), i64>,
+    /// The unique keys that are held for a period: by which job, and until when.
+    periods: HashMap<(String, String), (i64, SystemTime)>,
     last_id: i64,
     workers: BTreeMap<i64, Known>,
     paused: HashSet<String>,
     limits: HashMap<String, Limits>,
     listeners: Vec<UnboundedSender<Signal>>,
+    ends: Arc<Notify>,
 }
 
 /// What a worker said of itself, and when it last did.
@@ -133,6 +137,7 @@ impl Store {
 
     pub(super) fn prune(&mut self) {
         let now = self.clock.now();
+        self.periods.retain(|_, (_, ends_at)| *ends_at > now);
         self.jobs.retain(|_, kept| {
             let ended_at = kept.ended_at.filter(|_| !matches!(kept.stored.state, JobState::Dead(_)));
             ended_at.is_none_or(|at| now.duration_since(at).unwrap_or_default() < RETENTION)
@@ -157,9 +162,16 @@ impl Store {
             self.meet(id, job, due);
             return Enqueued { id, existed: true };
         }
+        let held = unique.as_ref().and_then(|unique| self.periods.get(unique));
+        if let Some(&(id, _)) = held.filter(|(_, ends_at)| *ends_at > now) {
+            return Enqueued { id, existed: true };
+        }
         self.last_id += 1;
         let id = self.last_id;
         if let Some(unique) = unique {
+            if let UniqueUntil::Period(period) = job.unique_until {
+                self.periods.insert(unique.clone(), (id, later(now, period)));
+            }
             self.unique.insert(unique, id);
         }
         let stored = StoredJob {
@@ -171,6 +183,7 @@ impl Store {
             available_at: due,
             created_at: now,
             errors: Vec::new(),
+            progress: None,
         };
         self.jobs.insert(id, Kept { stored, reservation: None, cancel_requested: false, ended_at: None });
         self.waits(id, due);
@@ -249,6 +262,11 @@ impl Store {
         let due = LEVELS.iter().filter_map(first).map(|place| place.available_at);
         let due = due.chain(limits.and_then(|limits| limits.next_start(now))).min()?;
         Some(due.duration_since(now).unwrap_or_default())
+    }
+
+    pub(super) fn progress(&mut self, reservation: &Reservation, progress: &Payload) -> bool {
+        let kept = self.jobs.get_mut(&reservation.id).filter(|kept| kept.reservation == Some(*reservation));
+        kept.map(|kept| kept.stored.progress = Some(progress.clone())).is_some()
     }
 
     pub(super) fn settle(&mut self, settlement: &Settlement) -> bool {
@@ -347,6 +365,10 @@ impl Store {
         self.workers.remove(&worker);
     }
 
+    pub(super) fn ends(&self) -> Arc<Notify> {
+        Arc::clone(&self.ends)
+    }
+
     pub(super) fn tell(&mut self, listener: UnboundedSender<Signal>) {
         self.listeners.push(listener);
     }
@@ -379,6 +401,7 @@ impl Store {
         kept.reservation = None;
         kept.cancel_requested = false;
         kept.ended_at = Some(now);
+        self.ends.notify_waiters();
         let queue = kept.stored.job.queue.clone();
         if self.is_limited(&queue) {
             self.ring(&queue);

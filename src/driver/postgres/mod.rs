@@ -15,7 +15,7 @@ use super::{Beat, Claimed, Driver, IntoDriver, Marks, Peer, Rescue, Settlement, 
 use crate::database::{Database, migrate};
 use crate::error::{Error, Result};
 use crate::executor::{Executor, Jobs};
-use crate::job::{Enqueued, NewJob, Reservation};
+use crate::job::{Enqueued, NewJob, Payload, Reservation};
 
 mod claim;
 mod limited;
@@ -73,6 +73,10 @@ impl Postgres {
     pub fn durable(mut self, durable: bool) -> Result<Postgres> {
         self.sessions = Sessions::new(&self.database, durable)?;
         Ok(self)
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
     }
 
     /// One of the short statements.
@@ -213,6 +217,20 @@ impl Driver for Postgres {
             ];
             let rows = self.query("look for a completion", &self.statements.is_recorded, params).await?;
             Ok(rows.first().and_then(|row| row.get("recorded")))
+        })
+    }
+
+    fn progress<'a>(&'a self, reservation: &'a Reservation, progress: &'a Payload) -> BoxFuture<'a, Result<bool>> {
+        boxed(async move {
+            let Reservation { id, worker, attempt, reserved_at } = reservation;
+            let params: &Params<'_> = &[
+                (id, Type::INT8),
+                (worker, Type::INT8),
+                (attempt, Type::INT4),
+                (reserved_at, Type::TIMESTAMPTZ),
+                (progress, Type::JSONB),
+            ];
+            Ok(!self.query("write the progress", &self.statements.progress, params).await?.is_empty())
         })
     }
 

@@ -18,6 +18,7 @@ macro_rules! statements {
 }
 
 statements! {
-    arm, beat, claim, claim_by_key, claim_limited, complete, disarm, heads, is_recorded, leave, limit_lock, prune, register, release_strays, rescue,
+    arm, beat, claim, claim_by_key, claim_limited, complete, disarm, heads, is_recorded, leave, limit_lock, progress, prune, register,
+    release_strays, rescue,
     settle_dead, settle_finished, settle_recorded, settle_waiting, silent_transactions, vouch,
 }
