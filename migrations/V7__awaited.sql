@@ -1,5 +1,4 @@
--- Waiting for the end of a job. Who waits marks it, and how a marked job ends is told on a channel; a job that nobody waits for costs
--- nothing.
+-- Waiting for the end of a job. Who waits marks it, and how a marked job ends is told on a channel, and of no other.
 
 alter table reveille.jobs add column awaited boolean not null default false;
 comment on column reveille.jobs.awaited is 'Somebody waits for its end: how it ends is notified on the channel reveille.finished.';
