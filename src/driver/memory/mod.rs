@@ -150,7 +150,7 @@ impl Memory {
 
     /// Notified at each end of a job.
     pub(crate) fn ends(&self) -> Arc<Notify> {
-        self.store().ends()
+        Arc::clone(&self.store().ends)
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::kept::{Clock, FAR, Kept, Place, later};
+use super::kept::{Clock, FAR, Kept, Periods, Place, later};
 use super::limits::Limits;
 use super::{JobState, StoredJob};
 use crate::driver::{Beat, Ending, Failure, Peer, Reason, Rescue, Settlement, Signal, WorkerInfo};
@@ -26,14 +26,14 @@ pub(super) struct Store {
     waiting: BTreeSet<Place>,
     /// The live job of a kind and unique key.
     unique: HashMap<(String, String), i64>,
-    /// The unique keys that are held for a period: by which job, and until when.
-    periods: HashMap<(String, String), (i64, SystemTime)>,
+    periods: Periods,
     last_id: i64,
     workers: BTreeMap<i64, Known>,
     paused: HashSet<String>,
     limits: HashMap<String, Limits>,
     listeners: Vec<UnboundedSender<Signal>>,
-    ends: Arc<Notify>,
+    /// Notified at each end of a job.
+    pub(super) ends: Arc<Notify>,
 }
 
 /// What a worker said of itself, and when it last did.
@@ -137,7 +137,7 @@ impl Store {
 
     pub(super) fn prune(&mut self) {
         let now = self.clock.now();
-        self.periods.retain(|_, (_, ends_at)| *ends_at > now);
+        self.periods.forget(now);
         self.jobs.retain(|_, kept| {
             let ended_at = kept.ended_at.filter(|_| !matches!(kept.stored.state, JobState::Dead(_)));
             ended_at.is_none_or(|at| now.duration_since(at).unwrap_or_default() < RETENTION)
@@ -162,15 +162,14 @@ impl Store {
             self.meet(id, job, due);
             return Enqueued { id, existed: true };
         }
-        let held = unique.as_ref().and_then(|unique| self.periods.get(unique));
-        if let Some(&(id, _)) = held.filter(|(_, ends_at)| *ends_at > now) {
+        if let Some(id) = unique.as_ref().and_then(|unique| self.periods.holder(unique, now)) {
             return Enqueued { id, existed: true };
         }
         self.last_id += 1;
         let id = self.last_id;
         if let Some(unique) = unique {
             if let UniqueUntil::Period(period) = job.unique_until {
-                self.periods.insert(unique.clone(), (id, later(now, period)));
+                self.periods.hold(unique.clone(), id, later(now, period));
             }
             self.unique.insert(unique, id);
         }
@@ -363,10 +362,6 @@ impl Store {
 
     pub(super) fn leave(&mut self, worker: i64) {
         self.workers.remove(&worker);
-    }
-
-    pub(super) fn ends(&self) -> Arc<Notify> {
-        Arc::clone(&self.ends)
     }
 
     pub(super) fn tell(&mut self, listener: UnboundedSender<Signal>) {
