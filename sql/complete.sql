@@ -4,8 +4,8 @@
 --   $3 int     attempts  $4 timestamptz  reserved_at
 --   $5 double precision  run seconds
 --
--- One row, with the transaction's id; none if the reservation no longer stands. Counters are not touched, which others would
--- have to wait for: the worker counts when the transaction is over.
+-- One row, with the transaction's id; none if the reservation no longer stands. The end of one that is awaited is notified. Counters
+-- are not touched, which others would have to wait for: the worker counts when the transaction is over.
 with ended as (
     delete from reveille.jobs
     where id = $1 and reserved_by is not distinct from $2 and attempts = $3 and reserved_at = $4
@@ -28,3 +28,5 @@ cross join (
     -- Where limits are kept, another one may start.
     select case when bool_or(limited) then reveille.ring(array_agg(queue)) end from ended
 ) as rung
+-- True for it; evaluated so that the last is reached only if it is awaited.
+where not awaited or pg_notification_queue_usage() >= 0.9 or pg_notify('reveille.finished', id || ' completed') is not null

@@ -20,6 +20,8 @@ expected (name, made_by) as (
         ('jobs_order', 'create index concurrently jobs_order on reveille.jobs (queue, key, id) where key is not null'),
         ('jobs_failing', 'create index concurrently jobs_failing on reveille.jobs (id) where failures > 0'),
         ('jobs_unique', 'create unique index concurrently jobs_unique on reveille.jobs (kind, unique_key) where unique_key is not null'),
+        ('unique_periods_pkey', 'alter table reveille.unique_periods add primary key (kind, unique_key)'),
+        ('unique_periods_ends_at', 'create index concurrently unique_periods_ends_at on reveille.unique_periods (ends_at)'),
         ('dead_jobs_pkey', 'alter table reveille.dead_jobs add primary key (id)'),
         ('dead_jobs_by_kind', 'create index concurrently dead_jobs_by_kind on reveille.dead_jobs (queue, kind, reason, finished_at)'),
         ('finished_jobs_id', 'create index finished_jobs_id on reveille.finished_jobs (id)'),
@@ -68,10 +70,11 @@ rows as (
 needs (place, ability, names, privileges) as (
     values
         (1, 'enqueue', array['jobs'], array['insert', 'select']),
-        (1, 'enqueue', array['sleepers', 'queues'], array['select']),
+        (1, 'enqueue', array['sleepers', 'queues', 'unique_periods'], array['select']),
         (2, 'work', array['jobs'], array['select', 'insert', 'update', 'delete']),
         (2, 'work', array['workers', 'counters', 'rates'], array['select', 'insert', 'update', 'delete']),
         (2, 'work', array['sleepers'], array['select', 'insert', 'delete']),
+        (2, 'work', array['unique_periods'], array['select', 'update', 'delete']),
         (2, 'work', array['dead_jobs', 'finished_jobs'], array['select', 'insert']),
         (2, 'work', array['queues', 'schema_history'], array['select']),
         (3, 'fire schedules', array['schedules'], array['select', 'insert', 'update']),

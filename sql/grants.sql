@@ -27,12 +27,13 @@ revoke execute on all functions in schema reveille from public;
 
 grant execute on function
     reveille.enqueue(text, jsonb, text, interval, timestamptz, smallint, int, interval, text, text, text, text, text[], jsonb),
-    reveille.replace_waiting(text, text, jsonb, text[], jsonb, timestamptz)
+    reveille.replace_waiting(text, text, jsonb, text[], jsonb, timestamptz), reveille.hold_unique_key(bigint, interval)
 to reveille_producer, reveille_worker, reveille_admin;
 grant insert (kind, payload, queue, priority, max_attempts, available_at, timeout, unique_key, unique_until, key, tags, metadata, parent_id)
     on reveille.jobs to reveille_producer;
 -- What an insert with a unique key asks for, and what it answers.
 grant select (id, kind, unique_key) on reveille.jobs to reveille_producer;
+grant select on reveille.unique_periods to reveille_producer;
 -- What the trigger asks for.
 grant select on reveille.sleepers to reveille_producer, reveille_admin;
 grant select (name, bell) on reveille.queues to reveille_producer;
@@ -47,6 +48,10 @@ grant select, insert, update, delete on reveille.schedule_declarations to reveil
 grant execute on function
     reveille.schedule(text, text, text, interval, text, jsonb, text, smallint, int, interval, text, text[], jsonb, text, bigint)
 to reveille_worker, reveille_admin;
+-- To give up the keys whose period is over is upkeep; `update` is what it takes to lock a row.
+grant select, update, delete on reveille.unique_periods to reveille_worker, reveille_admin;
+-- A producer that is to wait for its jobs' ends needs it too, and can ask for any job's result and errors then.
+grant execute on function reveille.await(bigint) to reveille_worker, reveille_admin;
 grant execute on function reveille.ring(text[]), reveille.truncate_finished_jobs() to reveille_worker, reveille_admin;
 
 grant select

@@ -1,5 +1,6 @@
 -- Upkeep: empty the partitions of the history that are past every retention; fold the counters older than 5 minutes into
--- a row a queue and minute, and forget those older than 7 days; forget rates that are paid for. One worker at a time; nobody waits.
+-- a row a queue and minute, and forget those older than 7 days; forget rates that are paid for; give up the unique keys whose
+-- period is over. One worker at a time; nobody waits.
 with mine as materialized (
     select pg_try_advisory_xact_lock(hashtextextended('reveille.prune', 0)) as granted
 ), old as (
@@ -31,5 +32,14 @@ with mine as materialized (
         max_wait_seconds = greatest(counters.max_wait_seconds, excluded.max_wait_seconds),
         run_seconds = counters.run_seconds + excluded.run_seconds,
         max_run_seconds = greatest(counters.max_run_seconds, excluded.max_run_seconds)
+), past as materialized (
+    select held.kind, held.unique_key
+    from reveille.unique_periods as held, mine
+    where mine.granted and held.ends_at <= now()
+    for update of held skip locked
+), given_up as (
+    delete from reveille.unique_periods as held
+    using past
+    where held.kind = past.kind and held.unique_key = past.unique_key
 )
 select case when granted then reveille.truncate_finished_jobs() end as truncated from mine

@@ -5,7 +5,8 @@
 --   $2 timestamptz[]  their last_seen_at as it was watched: one that has been seen since lives on
 --   $3 bigint         the worker that does this, for the counters
 --
--- Returns a row a worker declared dead (job null) and a row a job (worker: who had held it).
+-- The end of one that dies and is awaited is notified. Returns a row a worker declared dead (job null) and a row a job (worker: who
+-- had held it).
 with watched as (
     select * from unnest($1::bigint[], $2::timestamptz[]) as watched (id, last_seen_at)
 ), died as (
@@ -77,4 +78,9 @@ select put_back.holder, put_back.id from put_back
 union all
 select ended.holder, ended.id from ended
 union all
-select null, null from reveille.ring(array(select queue from put_back))
+select null, null from reveille.ring(array(select queue from put_back union all select queue from ended))
+union all
+select null, null
+from ended, lateral (
+    select pg_notify('reveille.finished', ended.id || ' dead') where ended.awaited and pg_notification_queue_usage() < 0.9
+) as told

@@ -20,6 +20,8 @@ with picked as materialized (
         id, queue, kind, payload, priority, attempts, max_attempts, created_at, unique_key, unique_until, key, timeout, tags,
         metadata, errors, progress, parent_id, schedule_id
     from picked
+    -- As in sql/enqueue_unique.sql.
+    order by kind collate "C", unique_key collate "C"
     on conflict (kind, unique_key) where unique_key is not null do nothing
     returning id
 ), gone as (

@@ -7,7 +7,7 @@
 --   $8 jsonb[]             results
 --
 -- Returns the ids that were settled; the others are no longer those workers' to settle. `is not distinct from` keeps the
--- planner on the primary key, since one worker can hold many jobs.
+-- planner on the primary key, since one worker can hold many jobs. The end of one that is awaited is notified.
 with ending as (
     select * from unnest($1::bigint[], $2::bigint[], $3::int[], $4::timestamptz[], $5::text[], $6::double precision[], $7::double precision[], $8::jsonb[])
         as ending (id, worker, attempts, reserved_at, outcome, run_seconds, wait_seconds, result)
@@ -51,3 +51,5 @@ cross join (
     -- Where limits are kept, another one may start.
     select case when bool_or(limited) then reveille.ring(array_agg(distinct queue) filter (where limited)) end from ended
 ) as rung
+-- True for all of them; evaluated so that the last is reached by those alone that are awaited.
+where not awaited or pg_notification_queue_usage() >= 0.9 or pg_notify('reveille.finished', id || ' ' || outcome) is not null

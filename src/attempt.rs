@@ -88,6 +88,7 @@ impl Attempts {
             Err(panic) => Ended::Panicked(panic),
         };
         hold.end();
+        context.close_progress().await;
         if let Some(transaction) = context.completed_in() {
             if self.is_recorded(transaction, hold).await {
                 let ending = Ending::Recorded(context.job().queue.clone());

@@ -40,6 +40,9 @@ pub fn enqueue<'a, E: Executor + ?Sized>(executor: &'a E, job: &impl Enqueueable
 
 /// Enqueue many jobs, all or none, in one statement; ids in order. Errors as in [`enqueue`].
 ///
+/// Jobs with a unique key are stored in the order of their keys, whoever enqueues them, so that two such statements never wait for
+/// each other in a circle; the answers are in the order of the jobs all the same.
+///
 /// ```no_run
 /// # use serde::{Deserialize, Serialize};
 /// # #[derive(Serialize, Deserialize)] struct SendWelcome { user_id: i64 }
@@ -243,19 +246,36 @@ impl<E: ?Sized> Enqueue<'_, E> {
         self.set(|job| job.timeout = Some(timeout))
     }
 
-    /// Only if no live job of its kind has this key; else none is added and [`Enqueued::existed`] is true.
+    /// Only if no other job of its kind holds this key; else none is added and [`Enqueued::existed`] is true.
     pub fn unique_key(self, key: impl Into<String>) -> Self {
         self.set(|job| job.unique_key = Some(key.into()))
     }
 
-    /// What happens to the job that has the unique key already; default: it is kept as it is.
+    /// Only if no other job of its kind has the same payload, by a unique key made of it.
+    pub fn unique_by_payload(mut self) -> Self {
+        self.job = self.job.and_then(NewJob::unique_by_payload);
+        self
+    }
+
+    /// Only if there is no other job of its kind that is unique in this way.
+    pub fn unique_by_kind(mut self) -> Self {
+        self.job = self.job.map(NewJob::unique_by_kind);
+        self
+    }
+
+    /// What happens to the job that holds the unique key; default: it is kept as it is.
     pub fn unique_mode(self, mode: UniqueMode) -> Self {
         self.set(|job| job.unique_mode = mode)
     }
 
-    /// Until when it keeps others with its unique key away; default: until it has ended.
+    /// Until when it holds its unique key; default: until it has ended.
     pub fn unique_until(self, until: UniqueUntil) -> Self {
         self.set(|job| job.unique_until = until)
+    }
+
+    /// Holds its unique key until it has ended and this long has passed since it was enqueued.
+    pub fn unique_for(self, period: Duration) -> Self {
+        self.unique_until(UniqueUntil::Period(period))
     }
 
     /// What it belongs to, such as a tenant or an account.

@@ -6,12 +6,14 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::job::{Payload, ReservedJob};
+use crate::progress::Progress;
 use crate::trace::TraceContext;
 
 /// Everything known about the attempt that a handler runs in; cheap to clone. Itself an argument that a handler may take.
@@ -31,6 +33,8 @@ struct Inner {
     timeout: Option<Duration>,
     cancellation: CancellationToken,
     states: Arc<States>,
+    /// Of a handler that says something of it.
+    progress: OnceLock<Arc<Progress>>,
 }
 
 impl Context {
@@ -42,7 +46,8 @@ impl Context {
         states: Arc<States>,
     ) -> Context {
         let (started, completed_in) = (Instant::now(), OnceLock::new());
-        let inner = Arc::new(Inner { driver, started, completed_in, job, timeout, cancellation, states });
+        let progress = OnceLock::new();
+        let inner = Arc::new(Inner { driver, started, completed_in, job, timeout, cancellation, states, progress });
         Context { inner, changed: None }
     }
 
@@ -88,10 +93,48 @@ impl Context {
         self.inner.job.metadata.as_ref().and_then(|metadata| metadata.decode().ok()).unwrap_or_default()
     }
 
+    /// Say how far the work is: any JSON of up to 8 KiB, shown with the job while it runs and after it has ended.
+    ///
+    /// Say it as often as you like: it is written at most twice a second, the latest in any case. A further attempt finds what the one
+    /// before said last only in the table, not here. While the database is away nothing is written, and that is no error.
+    ///
+    /// ```
+    /// # use reveille::{Context, Job};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize)] struct Import { rows: Vec<String> }
+    /// # impl Job for Import { const KIND: &'static str = "import"; }
+    /// async fn import(job: Import, context: Context) -> reveille::Result<()> {
+    ///     for (done, row) in job.rows.iter().enumerate() {
+    ///         context.progress(&serde_json::json!({ "done": done, "of": job.rows.len() })).await?;
+    ///         // …
+    /// #       let _ = row;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Invalid if it is too large or no JSON; lost if the job is no longer this worker's: stop.
+    pub async fn progress<T: Serialize + ?Sized>(&self, progress: &T) -> Result<()> {
+        self.said().say(Payload::encode(progress)?).await
+    }
+
+    /// Write what is still to be written of the progress.
+    pub(crate) async fn close_progress(&self) {
+        if let Some(progress) = self.inner.progress.get() {
+            progress.close().await;
+        }
+    }
+
+    fn said(&self) -> &Arc<Progress> {
+        let Inner { driver, job, .. } = &*self.inner;
+        self.inner.progress.get_or_init(|| Arc::new(Progress::new(Arc::clone(driver), job.reservation)))
+    }
+
     /// Complete the job in a transaction of the handler's own: what it writes there and the completion commit together, or
     /// neither does, so that they happen exactly once. Then commit, and return.
     ///
-    /// Whatever the handler returns, a committed job is done; a result to be kept is not. If the transaction is rolled back,
+    /// Whatever the handler returns, a committed job is done; a result to be kept is not, nor is progress said from here on. If the transaction is rolled back,
     /// the attempt has failed. The transaction holds the job's row until it ends, so end it soon.
     ///
     /// ```no_run
@@ -122,6 +165,8 @@ impl Context {
             return Err(Error::invalid("a job can be completed in one transaction only"));
         }
         let reservation = &inner.job.reservation;
+        // The row will be the transaction's.
+        self.said().close().await;
         match inner.driver.complete_in(transaction, reservation, inner.started.elapsed()).await? {
             Some(transaction) => {
                 let _ = inner.completed_in.set(transaction);

@@ -26,3 +26,8 @@ pub mod tracing {}
 #[cfg(feature = "schedules")]
 #[doc = include_str!("../docs/schedules.md")]
 pub mod schedules {}
+#[doc = include_str!("../docs/results.md")]
+pub mod results {}
+
+#[doc = include_str!("../docs/unique.md")]
+pub mod unique {}

@@ -11,6 +11,7 @@ use futures::future::{BoxFuture, ready};
 use crate::error::{Error, Result};
 use crate::extract::{Context, Extract, States};
 use crate::job::Job;
+pub use crate::outcome::Completed;
 use crate::outcome::{IntoOutcome, Outcome};
 use crate::retry::RetryPolicy;
 

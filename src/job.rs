@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 pub use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 use crate::trace::TraceContext;
+use crate::unique::{BY_KIND, by_payload};
+pub use crate::unique::{UniqueMode, UniqueUntil};
 
 /// A kind of job: the type of its payload, with the settings that all jobs of the kind share.
 ///
@@ -94,47 +96,6 @@ pub enum Due {
     At(SystemTime),
 }
 
-/// What happens when a job of the same kind and unique key is live already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum UniqueMode {
-    /// It is left as it is.
-    #[default]
-    Keep,
-    /// Unless it runs, it gets the new payload, tags and metadata.
-    Replace,
-    /// Unless it runs, it gets the new payload, tags, metadata and due time.
-    Debounce,
-}
-
-/// Until when a unique job keeps others of its kind and key away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum UniqueUntil {
-    /// Until it first starts.
-    Started,
-    /// Until it has ended: completed, cancelled or dead.
-    #[default]
-    Finished,
-}
-
-impl UniqueMode {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            UniqueMode::Keep => "keep",
-            UniqueMode::Replace => "replace",
-            UniqueMode::Debounce => "debounce",
-        }
-    }
-}
-
-impl UniqueUntil {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            UniqueUntil::Started => "started",
-            UniqueUntil::Finished => "finished",
-        }
-    }
-}
-
 /// A job about to be enqueued. Its fields are the columns of `reveille.jobs` that a caller may set.
 #[derive(Debug, Clone)]
 pub struct NewJob {
@@ -152,11 +113,11 @@ pub struct NewJob {
     pub max_attempts: u32,
     /// How long one attempt may take; `None`: as its kind says.
     pub timeout: Option<Duration>,
-    /// At most one live job of a kind has this key, 1 to 512 bytes.
+    /// At most one job of a kind holds this key, 1 to 512 bytes.
     pub unique_key: Option<String>,
-    /// What happens if one is there already.
+    /// What happens to the one that holds it.
     pub unique_mode: UniqueMode,
-    /// Until when it keeps others away.
+    /// Until when it holds it.
     pub unique_until: UniqueUntil,
     /// What it belongs to, for limits and order per key; 1 to 512 bytes.
     pub key: Option<String>,
@@ -199,6 +160,21 @@ impl NewJob {
         })
     }
 
+    /// With a unique key made of its payload: the only one of its kind with the same JSON, however it is written.
+    ///
+    /// # Errors
+    /// Invalid if the payload is nested more than 128 levels deep.
+    pub fn unique_by_payload(mut self) -> Result<NewJob> {
+        self.unique_key = Some(by_payload(&self.payload)?);
+        Ok(self)
+    }
+
+    /// With a unique key that is the same for all: the only one of its kind.
+    pub fn unique_by_kind(mut self) -> NewJob {
+        self.unique_key = Some(BY_KIND.into());
+        self
+    }
+
     /// Refuses what the table's constraints would refuse, before the caller's transaction is spoilt by it.
     pub(crate) fn check(&self, max_payload: usize) -> Result<()> {
         let size = self.payload.as_bytes().len();
@@ -211,6 +187,14 @@ impl NewJob {
         check_name("kind", &self.kind)?;
         check_key("unique_key", self.unique_key.as_deref())?;
         check_key("key", self.key.as_deref())?;
+        if let UniqueUntil::Period(period) = self.unique_until {
+            if self.unique_key.is_none() {
+                return Err(Error::invalid("a job is unique for a period only by something: give it a unique key"));
+            }
+            if period < Duration::from_micros(1) {
+                return Err(Error::invalid("the period in which a job is unique must be a microsecond or longer"));
+            }
+        }
         if self.max_attempts == 0 || self.max_attempts > i32::MAX as u32 {
             return Err(Error::invalid(format!("max_attempts must be 1 to {}", i32::MAX)));
         }
@@ -274,9 +258,9 @@ fn check_key(what: &str, key: Option<&str>) -> Result<()> {
 /// What became of an enqueue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Enqueued {
-    /// The job's id: the new one's, or that of the job which had the unique key already.
+    /// The job's id: the new one's, or that of the job which holds the unique key, live or ended.
     pub id: i64,
-    /// Whether a job with the unique key was there already, so that none was added.
+    /// Whether another job holds the unique key, so that none was added.
     pub existed: bool,
 }
 
@@ -367,11 +351,15 @@ mod tests {
     #[test]
     fn what_the_table_would_refuse_is_refused_before() {
         type Spoil = fn(&mut NewJob);
-        let spoils: [Spoil; 9] = [
+        let spoils: [Spoil; 11] = [
             |job| job.queue.clear(),
             |job| job.kind = "k".repeat(129),
             |job| job.kind = "a\0b".into(),
             |job| job.unique_key = Some(String::new()),
+            |job| job.unique_until = UniqueUntil::Period(Duration::from_secs(1)),
+            |job| {
+                (job.unique_key, job.unique_until) = (Some("k".into()), UniqueUntil::Period(Duration::from_nanos(999)))
+            },
             |job| job.key = Some("k".repeat(513)),
             |job| job.max_attempts = 0,
             |job| job.timeout = Some(Duration::from_nanos(999)),

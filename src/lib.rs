@@ -9,6 +9,7 @@ mod outcome;
 mod payload;
 pub mod queue;
 mod trace;
+mod unique;
 
 #[cfg(feature = "schedules")]
 pub mod schedule;
@@ -17,7 +18,10 @@ pub mod database;
 
 pub mod driver;
 
+pub mod finished;
+
 mod executor;
+mod progress;
 
 pub mod batch;
 pub mod extract;

@@ -4,6 +4,8 @@ use std::any::Any;
 use std::fmt::Display;
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// How a handler ends its attempt.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -27,7 +29,7 @@ pub enum Outcome {
     Undecodable(String),
 }
 
-/// What a handler may return: nothing, an [`Outcome`], or a `Result` of these with any error that displays.
+/// What a handler may return: nothing, an [`Outcome`], [`Completed`] with a value, or a `Result` of these with any error that displays.
 pub trait IntoOutcome {
     /// The outcome it stands for.
     fn into_outcome(self) -> Outcome;
@@ -62,15 +64,57 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
     format!("panicked: {}", text.unwrap_or("with something that is no text"))
 }
 
+/// Done, with a value that is kept as `result` with the finished job, for whoever asks or waits for it.
+///
+/// ```
+/// # use reveille::Job;
+/// # use serde::{Deserialize, Serialize};
+/// use reveille::handler::Completed;
+/// # #[derive(Serialize, Deserialize)] struct Count { text: String }
+/// # impl Job for Count { const KIND: &'static str = "count"; }
+/// #[derive(Serialize)]
+/// struct Counted { words: usize }
+///
+/// async fn count(job: Count) -> Result<Completed<Counted>, String> {
+///     Ok(Completed(Counted { words: job.text.split_whitespace().count() }))
+/// }
+/// ```
+///
+/// A value that is no JSON is not kept, which is logged: the work is done all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Completed<T>(pub T);
+
+impl<T: Serialize> IntoOutcome for Completed<T> {
+    fn into_outcome(self) -> Outcome {
+        match serde_json::to_value(self.0) {
+            Ok(result) => Outcome::CompleteWith(result),
+            Err(error) => {
+                tracing::warn!(%error, "the result cannot be kept");
+                Outcome::Complete
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_that_is_no_json_is_no_reason_to_fail() {
+        let no_json = std::collections::HashMap::from([((1, 2), 3)]);
+        assert_eq!(Completed(no_json).into_outcome(), Outcome::Complete);
+    }
 
     #[test]
     fn a_result_becomes_the_outcome_of_its_value_or_a_failure() {
         assert_eq!(().into_outcome(), Outcome::Complete);
         assert_eq!(Ok::<_, String>(()).into_outcome(), Outcome::Complete);
         assert_eq!(Ok::<_, String>(Outcome::Cancel).into_outcome(), Outcome::Cancel);
+        assert_eq!(
+            Ok::<_, String>(Completed((7, "a"))).into_outcome(),
+            Outcome::CompleteWith(serde_json::json!([7, "a"]))
+        );
         assert_eq!(Err::<(), _>("no such user").into_outcome(), Outcome::Fail("no such user".into()));
     }
 }

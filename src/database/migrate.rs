@@ -21,6 +21,8 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V6__monitoring", include_str!("../../migrations/V6__monitoring.sql")),
     ("V7__schedules", include_str!("../../migrations/V7__schedules.sql")),
     ("V8__control", include_str!("../../migrations/V8__control.sql")),
+    ("V9__unique_periods", include_str!("../../migrations/V9__unique_periods.sql")),
+    ("V10__awaited", include_str!("../../migrations/V10__awaited.sql")),
 ];
 
 /// How long to wait for another process that migrates before looking again.

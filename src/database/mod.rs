@@ -3,6 +3,7 @@
 pub(crate) mod address;
 pub(crate) mod connect;
 pub(crate) mod copy;
+pub(crate) mod ends;
 pub(crate) mod insert;
 pub(crate) mod migrate;
 mod params;
@@ -19,6 +20,7 @@ use tokio_postgres::{IsolationLevel, Row};
 
 use crate::error::{Error, Result};
 use address::Address;
+use ends::Ends;
 pub use migrate::{grants_sql, migrations_sql};
 use schema::Schema;
 
@@ -45,6 +47,7 @@ struct Inner {
     schema: Schema,
     pool: Pool,
     pooled: bool,
+    ends: Ends,
 }
 
 /// How to connect, beyond the address; made by [`Database::options`].
@@ -137,9 +140,18 @@ impl Database {
         self.inner.listen_address.as_ref().unwrap_or(&self.inner.address)
     }
 
+    /// Whether there is an address of its own for that.
+    pub(crate) fn listens_elsewhere(&self) -> bool {
+        self.inner.listen_address.is_some()
+    }
+
     /// Whether a pooler stands between, whose sessions are only lent: nothing set or prepared in one lasts.
     pub fn is_pooled(&self) -> bool {
         self.inner.pooled
+    }
+
+    pub(crate) fn ends(&self) -> &Ends {
+        &self.inner.ends
     }
 
     /// A pool of its own whose sessions have a name and start with `settings`.
@@ -189,7 +201,7 @@ impl DatabaseOptions {
         let schema = Schema::new(&self.schema)?;
         let pool = pool(&address, String::new(), self.max_connections, false)?;
         let pooled = connect::is_pooled(&address).await?;
-        Ok(Database { inner: Arc::new(Inner { address, listen_address, schema, pool, pooled }) })
+        Ok(Database { inner: Arc::new(Inner { address, listen_address, schema, pool, pooled, ends: Ends::default() }) })
     }
 }
 

@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::job::{Enqueued, NewJob, Reservation, ReservedJob};
+use crate::job::{Enqueued, NewJob, Payload, Reservation, ReservedJob};
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
 
@@ -91,6 +91,9 @@ pub trait Driver: Send + Sync + 'static {
         let _ = (transaction, reservation);
         Box::pin(async { Ok(Some(false)) })
     }
+
+    /// Keep what a handler says of its progress, if its reservation still stands; whether it does.
+    fn progress<'a>(&'a self, reservation: &'a Reservation, progress: &'a Payload) -> BoxFuture<'a, Result<bool>>;
 
     /// Record how attempts ended. Returns, for each, whether its reservation still stood; one that does not changes
     /// nothing.
@@ -337,6 +340,13 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The one of that name.
+    pub(crate) fn from_name(name: &str) -> Option<Reason> {
+        [Reason::Failed, Reason::Permanent, Reason::TimedOut, Reason::Lost, Reason::Undecodable]
+            .into_iter()
+            .find(|reason| reason.name() == name)
+    }
+
     /// Its name in the database.
     pub fn name(self) -> &'static str {
         match self {

@@ -97,7 +97,7 @@ impl Store {
     }
 
     /// Where a job stands: `[state, attempts, failures]`.
-    async fn fate(&self, id: i64) -> Value {
+    pub async fn fate(&self, id: i64) -> Value {
         match self {
             Store::Postgres(database, _) => {
                 let sql = format!(
@@ -127,11 +127,11 @@ impl Store {
         self.driver().register(&info).await.unwrap();
     }
 
-    async fn enqueue(&self, job: NewJob) -> i64 {
+    pub async fn enqueue(&self, job: NewJob) -> i64 {
         self.driver().enqueue(&[job]).await.unwrap()[0].id
     }
 
-    async fn claim(&self, worker: i64, limit: usize) -> Vec<ReservedJob> {
+    pub async fn claim(&self, worker: i64, limit: usize) -> Vec<ReservedJob> {
         claim(&*self.driver(), worker, limit).await
     }
 
@@ -142,7 +142,7 @@ impl Store {
         claimed.due_in
     }
 
-    async fn claim_one(&self, worker: i64) -> ReservedJob {
+    pub async fn claim_one(&self, worker: i64) -> ReservedJob {
         self.claim(worker, 1).await.pop().expect("a job is due")
     }
 
@@ -158,19 +158,19 @@ impl Store {
     }
 }
 
-fn job(text: &str) -> NewJob {
+pub fn job(text: &str) -> NewJob {
     NewJob::of(&note(text)).unwrap()
 }
 
-fn unique(text: &str, mode: UniqueMode) -> NewJob {
+pub fn unique(text: &str, mode: UniqueMode) -> NewJob {
     NewJob { unique_key: Some("u".into()), unique_mode: mode, ..job(text) }
 }
 
-fn text(job: &ReservedJob) -> String {
+pub fn text(job: &ReservedJob) -> String {
     job.payload.decode::<Note>().unwrap().text
 }
 
-fn failure(reason: Reason) -> Failure {
+pub fn failure(reason: Reason) -> Failure {
     Failure { reason, error: "no".into() }
 }
 
@@ -186,6 +186,8 @@ macro_rules! conforms {
         }
     };
 }
+
+pub(crate) use conforms;
 
 conforms! {
     async fn a_claimed_job_is_as_it_was_enqueued(store: &Store) {

@@ -316,8 +316,11 @@ async fn who_may_read_nothing_gets_notes_and_no_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_doctor_says_a_user_may_do_he_can_do() {
-    const ENQUEUE: [&str; 3] =
-        ["usage on schema reveille", "insert, select on reveille.jobs", "select on reveille.sleepers, reveille.queues"];
+    const ENQUEUE: [&str; 3] = [
+        "usage on schema reveille",
+        "insert, select on reveille.jobs",
+        "select on reveille.sleepers, reveille.queues, reveille.unique_periods",
+    ];
     let database = database().await;
     let views =
         "select on reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,
@@ -341,6 +344,7 @@ async fn what_the_doctor_says_a_user_may_do_he_can_do() {
             "select, insert, update, delete on reveille.jobs, reveille.workers, reveille.counters, reveille.rates",
             "select, insert, delete on reveille.sleepers",
             "select, insert on reveille.dead_jobs, reveille.finished_jobs",
+            "select, update, delete on reveille.unique_periods",
             "select on reveille.queues, reveille.schema_history",
         ],
     )

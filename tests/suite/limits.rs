@@ -341,6 +341,19 @@ async fn a_job_that_is_ahead_of_a_running_one_waits_for_its_end() {
 }
 
 #[tokio::test]
+async fn cancelling_the_first_of_a_key_lets_the_next_one_start() {
+    let (database, (told, mut heard)) = (database().await, telling());
+    set(&database, QueueSettings { ordered: Some(true), ..Default::default() }).await;
+    let first = enqueue(&database.database, &note("first")).key("a").delay(Duration::from_secs(3600)).await.unwrap();
+    enqueue(&database.database, &note("second")).key("a").await.unwrap();
+    let running = start(hourly(&database, 1).state(told).handle(tell));
+    database.until("select count(*) = 1 from reveille.sleepers").await;
+    assert_eq!(database.admin().cancel(first.id).await.unwrap(), "cancelled");
+    assert_eq!(heard.next().await, "second");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn limits_are_checked_before_they_are_stored() {
     let database = database().await;
     let refused = async |settings| database.admin().set_queue("q", settings).await.unwrap_err().to_string();

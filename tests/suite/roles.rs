@@ -122,12 +122,14 @@ async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
                 "select id from reveille.enqueue(kind => 'note', unique_key => 'k', unique_mode => 'replace')",
                 "select id from reveille.enqueue(kind => 'note', payload => '{\"text\": \"last\"}', unique_key => 'k', unique_mode => 'debounce', delay => '1 hour')",
                 "insert into reveille.jobs (kind, payload) values ('note', '{\"text\": \"six\"}')",
+                "select id from reveille.enqueue(kind => 'note', payload => '{\"text\": \"seven\"}', unique_key => 'p', unique_until => '1 hour')",
+                "select id from reveille.enqueue(kind => 'note', unique_key => 'p')",
             ],
         )
         .await;
     let last = format!("select payload ->> 'text' from {}.jobs where id = {id} and available_at > now()", roles.schema);
     assert_eq!(roles.behind.value(&last).await, "last");
-    assert_eq!(roles.behind.value(&roles.sql("select count(*) from reveille.jobs")).await, 7);
+    assert_eq!(roles.behind.value(&roles.sql("select count(*) from reveille.jobs")).await, 8);
 
     roles
         .may_not(
@@ -153,6 +155,9 @@ async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
                 "select reveille.truncate_finished_jobs()",
                 "select payload from reveille.dead_jobs",
                 "select result from reveille.finished_jobs",
+                "select result from reveille.await(1)",
+                "insert into reveille.unique_periods values ('note', 'k', 1, now())",
+                "delete from reveille.unique_periods",
                 "insert into reveille.dead_jobs (id) values (1)",
                 "insert into reveille.workers (id) values (1)",
                 "insert into reveille.sleepers values ('default', 1)",
@@ -195,6 +200,7 @@ async fn a_worker_works_and_changes_no_settings() {
     worker.stop().await;
     let driver = Postgres::new(roles.database("worker").await).unwrap();
     driver.prune().await.unwrap();
+    assert_eq!(roles.database("worker").await.finished(1).await.unwrap().unwrap().outcome.name(), "dead");
     assert_eq!(roles.abilities("worker").await, "enqueue, work, fire schedules");
     roles
         .may_not(
@@ -204,6 +210,7 @@ async fn a_worker_works_and_changes_no_settings() {
                 "select reveille.pause_schedule('often')",
                 "delete from reveille.schedules",
                 "select reveille.stop_worker(1)",
+                "insert into reveille.unique_periods values ('note', 'k', 1, now())",
                 "insert into reveille.queues (name, paused_at) values ('default', now())",
                 "truncate reveille.jobs",
                 "truncate reveille.finished_jobs_1",

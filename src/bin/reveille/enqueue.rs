@@ -2,8 +2,9 @@ use std::io::Read;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use reveille::job::{Payload, UniqueMode, UniqueUntil};
-use reveille::{NewJob, Priority, enqueue};
+use reveille::finished::Finished;
+use reveille::job::{Enqueued, Payload, UniqueMode, UniqueUntil};
+use reveille::{Database, NewJob, Priority, enqueue};
 use serde_json::{Map, Value, json};
 
 use crate::connection::{Connection, duration};
@@ -34,15 +35,24 @@ pub struct Enqueue {
     /// How long one attempt may take, like 30s.
     #[arg(long, value_parser = duration)]
     timeout: Option<Duration>,
-    /// Only if no live job of the kind has this key.
-    #[arg(long, value_name = "KEY")]
+    /// Only if no other job of the kind holds this key.
+    #[arg(long, value_name = "KEY", group = "unique")]
     unique_key: Option<String>,
-    /// What happens to the job that has it.
-    #[arg(long, value_enum, default_value_t = Mode::Keep, requires = "unique_key")]
+    /// Only if no other job of the kind has the same payload.
+    #[arg(long, group = "unique")]
+    unique_by_payload: bool,
+    /// Only if there is no other job of the kind.
+    #[arg(long, group = "unique")]
+    unique_by_kind: bool,
+    /// What happens to the job that is there.
+    #[arg(long, value_enum, default_value_t = Mode::Keep, requires = "unique")]
     unique_mode: Mode,
-    /// Until when it keeps others away.
-    #[arg(long, value_enum, default_value_t = Until::Finished, requires = "unique_key")]
+    /// Until when a job keeps others away.
+    #[arg(long, value_enum, default_value_t = Until::Finished, requires = "unique")]
     unique_until: Until,
+    /// Keep others away until it has ended and this long after it was enqueued, like 1h.
+    #[arg(long, value_parser = duration, value_name = "PERIOD", requires = "unique", conflicts_with = "unique_until")]
+    unique_for: Option<Duration>,
     /// What it belongs to, such as a tenant.
     #[arg(long)]
     key: Option<String>,
@@ -55,6 +65,12 @@ pub struct Enqueue {
     /// Refuse a payload of more than this many bytes.
     #[arg(long, default_value_t = 1024 * 1024, value_name = "BYTES")]
     max_payload: usize,
+    /// Wait for its end and print its result; exit with 0 if it is completed, else with 1.
+    #[arg(long)]
+    wait: bool,
+    /// Wait for so long at most, like 30s; then exit with 1.
+    #[arg(long, value_parser = duration, value_name = "PERIOD", requires = "wait")]
+    wait_timeout: Option<Duration>,
     /// Print a JSON object.
     #[arg(long)]
     json: bool,
@@ -92,9 +108,10 @@ impl Enqueue {
                 Mode::Replace => UniqueMode::Replace,
                 Mode::Debounce => UniqueMode::Debounce,
             },
-            unique_until: match self.unique_until {
-                Until::Started => UniqueUntil::Started,
-                Until::Finished => UniqueUntil::Finished,
+            unique_until: match (self.unique_for, self.unique_until) {
+                (Some(period), _) => UniqueUntil::Period(period),
+                (None, Until::Started) => UniqueUntil::Started,
+                (None, Until::Finished) => UniqueUntil::Finished,
             },
             key: self.key,
             tags: self.tags,
@@ -103,6 +120,12 @@ impl Enqueue {
         };
         let database = connection.database().await?;
         let mut enqueue = enqueue(&database, &job).max_payload(self.max_payload);
+        if self.unique_by_payload {
+            enqueue = enqueue.unique_by_payload();
+        }
+        if self.unique_by_kind {
+            enqueue = enqueue.unique_by_kind();
+        }
         if let Some(delay) = self.delay {
             enqueue = enqueue.delay(delay);
         }
@@ -110,6 +133,9 @@ impl Enqueue {
             enqueue = enqueue.at(database.admin().read_time(&at).await?);
         }
         let enqueued = enqueue.await?;
+        if self.wait {
+            return wait(&database, enqueued, self.wait_timeout, self.json).await;
+        }
         if self.json {
             output::line(json!({"id": enqueued.id, "existed": enqueued.existed}))?;
         } else if enqueued.existed {
@@ -135,6 +161,35 @@ impl Enqueue {
         }
         String::from_utf8(payload).map_err(|_| "the payload on stdin is not UTF-8".to_owned().into())
     }
+}
+
+/// Prints how the job ended: its result alone, or an object with all that is known; not found if it is not completed.
+async fn wait(database: &Database, enqueued: Enqueued, at_most: Option<Duration>, json: bool) -> Outcome {
+    let Enqueued { id, existed } = enqueued;
+    let ending = enqueued.finished(database);
+    let (finished, why_not) = match at_most {
+        Some(at_most) => match tokio::time::timeout(at_most, ending).await {
+            Ok(finished) => (finished?, String::new()),
+            Err(_) => (None, format!("job {id} has not ended within {}", humantime::format_duration(at_most))),
+        },
+        None => (ending.await?, String::new()),
+    };
+    let outcome = finished.as_ref().map(|finished| finished.outcome.name());
+    let error = finished.as_ref().and_then(Finished::last_error);
+    let result = finished.as_ref().and_then(|finished| finished.result.as_ref());
+    if json {
+        output::line(json!({"id": id, "existed": existed, "outcome": outcome, "result": result, "error": error}))?;
+    } else if let Some(result) = result {
+        output::line(result)?;
+    }
+    match (outcome, error) {
+        (Some("completed"), _) => return Ok(()),
+        (Some(outcome), Some(error)) => eprintln!("job {id} is {outcome}: {}", output::plain(error)),
+        (Some(outcome), None) => eprintln!("job {id} is {outcome}"),
+        (None, _) if why_not.is_empty() => eprintln!("how job {id} ended is not known: its queue keeps no history"),
+        (None, _) => eprintln!("{why_not}"),
+    }
+    Err(Failure::NotFound)
 }
 
 pub fn object(text: &str) -> Result<Map<String, Value>, Failure> {

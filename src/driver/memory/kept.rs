@@ -1,5 +1,6 @@
 //! One job as it is kept, and the clock that it goes by.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -48,6 +49,24 @@ impl Default for Clock {
 impl Clock {
     pub(super) fn now(&self) -> SystemTime {
         self.began_at + self.began.elapsed() + self.advanced
+    }
+}
+
+/// The unique keys that are held for a period: by which job, and until when.
+#[derive(Default)]
+pub(super) struct Periods(HashMap<(String, String), (i64, SystemTime)>);
+
+impl Periods {
+    pub(super) fn hold(&mut self, unique: (String, String), id: i64, ends_at: SystemTime) {
+        self.0.insert(unique, (id, ends_at));
+    }
+
+    pub(super) fn holder(&self, unique: &(String, String), now: SystemTime) -> Option<i64> {
+        self.0.get(unique).filter(|(_, ends_at)| *ends_at > now).map(|(id, _)| *id)
+    }
+
+    pub(super) fn forget(&mut self, now: SystemTime) {
+        self.0.retain(|_, (_, ends_at)| *ends_at > now);
     }
 }
 

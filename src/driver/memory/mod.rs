@@ -7,7 +7,7 @@ use futures::future::{BoxFuture, ready};
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::{
     Beat, Claimed, Driver, Failure, IntoDriver, Marks, Peer, Reason, Report, Rescue, Settlement, Signal, Silent,
@@ -17,7 +17,7 @@ use super::{
 use super::{DueSchedules, Firing};
 use crate::error::Result;
 use crate::executor::Executor;
-use crate::job::{Enqueued, NewJob, ReservedJob};
+use crate::job::{Enqueued, NewJob, Payload, Reservation, ReservedJob};
 use crate::queue::QueueSettings;
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
@@ -76,6 +76,8 @@ pub struct StoredJob {
     pub created_at: SystemTime,
     /// Why attempts failed, the last hundred, oldest first.
     pub errors: Vec<Failure>,
+    /// What its handler last said of its progress.
+    pub progress: Option<Payload>,
 }
 
 /// Where a job of [`Memory`] stands.
@@ -168,6 +170,11 @@ impl Memory {
         self.store().due_in(queue)
     }
 
+    /// Notified at each end of a job.
+    pub(crate) fn ends(&self) -> Arc<Notify> {
+        Arc::clone(&self.store().ends)
+    }
+
     fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -223,6 +230,10 @@ impl Driver for Memory {
 
     fn disarm<'a>(&'a self, _: i64, _: &'a str) -> BoxFuture<'a, Result<()>> {
         done(())
+    }
+
+    fn progress<'a>(&'a self, reservation: &'a Reservation, progress: &'a Payload) -> BoxFuture<'a, Result<bool>> {
+        done(self.store().progress(reservation, progress))
     }
 
     fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<bool>>> {

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::kept::{Clock, FAR, Kept, Place, later};
+use super::kept::{Clock, FAR, Kept, Periods, Place, later};
 use super::limits::Limits;
 use super::{JobState, StoredJob};
 use crate::driver::{Beat, Ending, Failure, Peer, Reason, Rescue, Settlement, Signal, WorkerInfo};
 use crate::error::{Error, Result};
-use crate::job::{Due, Enqueued, NewJob, Priority, Reservation, ReservedJob, UniqueMode, UniqueUntil};
+use crate::job::{Due, Enqueued, NewJob, Payload, Priority, Reservation, ReservedJob, UniqueMode, UniqueUntil};
 use crate::queue::QueueSettings;
 
 /// For how long completed and cancelled jobs are kept.
@@ -25,6 +26,7 @@ pub(super) struct Store {
     waiting: BTreeSet<Place>,
     /// The live job of a kind and unique key.
     unique: HashMap<(String, String), i64>,
+    periods: Periods,
     last_id: i64,
     workers: BTreeMap<i64, Known>,
     paused: HashSet<String>,
@@ -32,6 +34,8 @@ pub(super) struct Store {
     listeners: Vec<UnboundedSender<Signal>>,
     #[cfg(feature = "schedules")]
     pub(super) schedules: super::schedules::Schedules,
+    /// Notified at each end of a job.
+    pub(super) ends: Arc<Notify>,
 }
 
 /// What a worker said of itself, and when it last did.
@@ -149,6 +153,7 @@ impl Store {
 
     pub(super) fn prune(&mut self) {
         let now = self.clock.now();
+        self.periods.forget(now);
         self.jobs.retain(|_, kept| {
             let ended_at = kept.ended_at.filter(|_| !matches!(kept.stored.state, JobState::Dead(_)));
             ended_at.is_none_or(|at| now.duration_since(at).unwrap_or_default() < RETENTION)
@@ -173,9 +178,15 @@ impl Store {
             self.meet(id, job, due);
             return Enqueued { id, existed: true };
         }
+        if let Some(id) = unique.as_ref().and_then(|unique| self.periods.holder(unique, now)) {
+            return Enqueued { id, existed: true };
+        }
         self.last_id += 1;
         let id = self.last_id;
         if let Some(unique) = unique {
+            if let UniqueUntil::Period(period) = job.unique_until {
+                self.periods.hold(unique.clone(), id, later(now, period));
+            }
             self.unique.insert(unique, id);
         }
         let stored = StoredJob {
@@ -187,6 +198,7 @@ impl Store {
             available_at: due,
             created_at: now,
             errors: Vec::new(),
+            progress: None,
         };
         self.jobs.insert(id, Kept { stored, reservation: None, cancel_requested: false, ended_at: None });
         self.waits(id, due);
@@ -278,6 +290,11 @@ impl Store {
         let due = LEVELS.iter().filter_map(first).map(|place| place.available_at);
         let due = due.chain(limits.and_then(|limits| limits.next_start(now))).min()?;
         Some(due.duration_since(now).unwrap_or_default())
+    }
+
+    pub(super) fn progress(&mut self, reservation: &Reservation, progress: &Payload) -> bool {
+        let kept = self.jobs.get_mut(&reservation.id).filter(|kept| kept.reservation == Some(*reservation));
+        kept.map(|kept| kept.stored.progress = Some(progress.clone())).is_some()
     }
 
     pub(super) fn settle(&mut self, settlement: &Settlement) -> bool {
@@ -416,6 +433,7 @@ impl Store {
         kept.reservation = None;
         kept.cancel_requested = false;
         kept.ended_at = Some(now);
+        self.ends.notify_waiters();
         let queue = kept.stored.job.queue.clone();
         if self.is_limited(&queue) {
             self.ring(&queue);

@@ -17,7 +17,7 @@ use super::{DueSchedules, Firing};
 use crate::database::{Database, migrate};
 use crate::error::{Error, Result};
 use crate::executor::{Executor, Jobs};
-use crate::job::{Enqueued, NewJob, Reservation, ReservedJob};
+use crate::job::{Enqueued, NewJob, Payload, Reservation, ReservedJob};
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
 
@@ -79,6 +79,10 @@ impl Postgres {
     pub fn durable(mut self, durable: bool) -> Result<Postgres> {
         self.sessions = Sessions::new(&self.database, durable)?;
         Ok(self)
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
     }
 
     /// One of the short statements.
@@ -228,6 +232,20 @@ impl Driver for Postgres {
             ];
             let rows = self.query("look for a completion", &self.statements.is_recorded, params).await?;
             Ok(rows.first().and_then(|row| row.get("recorded")))
+        })
+    }
+
+    fn progress<'a>(&'a self, reservation: &'a Reservation, progress: &'a Payload) -> BoxFuture<'a, Result<bool>> {
+        boxed(async move {
+            let Reservation { id, worker, attempt, reserved_at } = reservation;
+            let params: &Params<'_> = &[
+                (id, Type::INT8),
+                (worker, Type::INT8),
+                (attempt, Type::INT4),
+                (reserved_at, Type::TIMESTAMPTZ),
+                (progress, Type::JSONB),
+            ];
+            Ok(!self.query("write the progress", &self.statements.progress, params).await?.is_empty())
         })
     }
 

@@ -1,0 +1,448 @@
+//! Unique jobs: by what, until when, and however many come at once.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use reveille::database::migrations_sql;
+use reveille::driver::{Ending, Reason};
+use reveille::job::{Enqueued, Payload, UniqueMode, UniqueUntil};
+use reveille::{NewJob, enqueue, enqueue_all};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::conformance::{Store, conforms, failure, job, text, unique};
+use crate::harness::{
+    Note, TestDatabase, client, database, empty_database, host_and_port, note, soon, start, teller, telling, worker,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Unique for an hour.
+fn hourly(text: &str, mode: UniqueMode) -> NewJob {
+    NewJob { unique_until: UniqueUntil::Period(HOUR), ..unique(text, mode) }
+}
+
+async fn send(store: &Store, job: NewJob) -> Enqueued {
+    store.driver().enqueue(&[job]).await.unwrap()[0]
+}
+
+/// An hour later, as far as periods are concerned.
+async fn pass(store: &Store) {
+    match store {
+        Store::Postgres(database, _) => {
+            database.run("update reveille.unique_periods set ends_at = ends_at - interval '1 hour'").await;
+        }
+        Store::Memory(memory) => memory.advance(HOUR),
+    }
+}
+
+conforms! {
+    async fn a_key_is_held_for_its_period_beyond_the_end_of_its_job(store: &Store) {
+        store.register(1).await;
+        let first = send(store, hourly("first", UniqueMode::Keep)).await;
+        let reservation = store.claim_one(1).await.reservation;
+        store.settle(reservation, Ending::Completed(None)).await;
+        for mode in [UniqueMode::Keep, UniqueMode::Replace, UniqueMode::Debounce] {
+            assert_eq!(send(store, hourly("second", mode)).await, Enqueued { id: first.id, existed: true });
+            assert!(send(store, unique("by other means", mode)).await.existed, "the key is held against all");
+        }
+        assert_eq!(store.fate(first.id).await, json!(["completed", 1, 0]));
+        pass(store).await;
+        let next = send(store, hourly("third", UniqueMode::Keep)).await;
+        assert!(!next.existed);
+        store.settle(store.claim_one(1).await.reservation, Ending::Cancelled).await;
+        assert_eq!(send(store, hourly("fourth", UniqueMode::Keep)).await, Enqueued { id: next.id, existed: true });
+    }
+
+    async fn a_live_job_holds_its_key_beyond_its_period(store: &Store) {
+        let first = send(store, hourly("first", UniqueMode::Keep)).await;
+        pass(store).await;
+        assert_eq!(send(store, hourly("second", UniqueMode::Replace)).await, Enqueued { id: first.id, existed: true });
+        store.register(1).await;
+        let claimed = store.claim_one(1).await;
+        assert_eq!(text(&claimed), "second", "and is replaced as ever");
+        store.settle(claimed.reservation, Ending::Completed(None)).await;
+        assert!(!send(store, hourly("third", UniqueMode::Keep)).await.existed, "its period is over");
+    }
+
+    async fn upkeep_leaves_the_periods_that_are_not_over(store: &Store) {
+        store.register(1).await;
+        let first = send(store, hourly("first", UniqueMode::Keep)).await;
+        store.settle(store.claim_one(1).await.reservation, Ending::Dead(failure(Reason::Failed))).await;
+        store.driver().prune().await.unwrap();
+        assert!(send(store, hourly("second", UniqueMode::Keep)).await.existed);
+        assert_eq!(store.retry(first.id).await.unwrap(), "revived", "its own period is not in its way");
+        assert!(send(store, hourly("third", UniqueMode::Keep)).await.existed);
+    }
+
+    async fn a_started_job_gets_its_key_never_again(store: &Store) {
+        store.register(1).await;
+        store.register(2).await;
+        let started = |text| NewJob { unique_until: UniqueUntil::Started, ..unique(text, UniqueMode::Debounce) };
+        let delay = Duration::ZERO;
+        let failed = Ending::Waiting { failure: Some(failure(Reason::Failed)), delay };
+        for (round, ending) in [failed, Ending::Waiting { failure: None, delay }].into_iter().enumerate() {
+            send(store, started("first")).await;
+            store.settle(store.claim_one(1).await.reservation, ending).await;
+            assert!(!send(store, started("second")).await.existed, "round {round}");
+            let both: Vec<String> = store.claim(1, 10).await.iter().map(text).collect();
+            assert_eq!(both, ["first", "second"], "one that waits again is not replaced");
+        }
+        store.lose_worker(1, 2).await;
+        assert!(!send(store, started("third")).await.existed);
+    }
+
+    async fn a_dead_job_has_its_key_back_when_it_is_revived(store: &Store) {
+        store.register(1).await;
+        let first = send(store, unique("first", UniqueMode::Keep)).await;
+        store.settle(store.claim_one(1).await.reservation, Ending::Dead(failure(Reason::Failed))).await;
+        assert_eq!(store.retry(first.id).await.unwrap(), "revived");
+        assert_eq!(send(store, unique("second", UniqueMode::Keep)).await, Enqueued { id: first.id, existed: true });
+    }
+
+    async fn of_a_thousand_debounced_in_bulk_the_last_remains(store: &Store) {
+        store.register(1).await;
+        let jobs: Vec<NewJob> = (1..=1000).map(|n| unique(&n.to_string(), UniqueMode::Debounce)).collect();
+        let enqueued = store.driver().enqueue(&jobs).await.unwrap();
+        assert_eq!(enqueued.iter().filter(|job| !job.existed).count(), 1);
+        assert!(!enqueued[0].existed && enqueued.iter().all(|job| job.id == enqueued[0].id));
+        assert_eq!(store.claim(1, 10).await.iter().map(text).collect::<Vec<_>>(), ["1000"]);
+    }
+
+    async fn answers_in_bulk_are_in_order_whatever_the_order_of_the_keys(store: &Store) {
+        let named = |key: Option<&str>, text: &str| NewJob { unique_key: key.map(Into::into), ..job(text) };
+        let jobs = [named(Some("z"), "z"), named(None, "plain"), named(Some("a"), "a"), named(Some("z"), "z again"), named(None, "more")];
+        let enqueued = store.driver().enqueue(&jobs).await.unwrap();
+        assert_eq!(enqueued.iter().map(|job| job.existed).collect::<Vec<_>>(), [false, false, false, true, false]);
+        assert_eq!(enqueued[3].id, enqueued[0].id);
+        store.register(1).await;
+        for job in store.claim(1, 10).await {
+            let place = enqueued.iter().position(|enqueued| enqueued.id == job.reservation.id).unwrap();
+            assert_eq!(jobs[place].payload.decode::<Note>().unwrap().text, text(&job));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_job_is_unique_by_its_payload_however_it_is_written() {
+    let database = database().await;
+    let one = NewJob::new("k", Payload::parse(r#"{"a": 1, "b": [true]}"#).unwrap());
+    let other = NewJob::new("k", Payload::parse(r#"{"b":[true],"a":1}"#).unwrap());
+    let different = NewJob::new("k", Payload::parse(r#"{"b":[true],"a":2}"#).unwrap());
+    let first = enqueue(&database.database, &one).unique_by_payload().await.unwrap();
+    assert_eq!(
+        enqueue(&database.database, &other).unique_by_payload().await.unwrap(),
+        Enqueued { existed: true, ..first }
+    );
+    let bulk = [one, other, different].map(|job| job.unique_by_payload().unwrap());
+    let existed: Vec<bool> =
+        enqueue_all(&database.database, &bulk).await.unwrap().iter().map(|job| job.existed).collect();
+    assert_eq!(existed, [true, true, false]);
+}
+
+#[tokio::test]
+async fn a_job_is_unique_by_its_kind_and_for_a_period() {
+    let database = database().await;
+    let first = enqueue(&database.database, &note("a")).unique_by_kind().unique_for(HOUR).await.unwrap();
+    let (told, mut heard) = telling();
+    let running = start(worker(&database).state(told).handle(crate::harness::tell));
+    assert_eq!(heard.next().await, "a");
+    database.until("select count(*) = 1 from reveille.finished_jobs").await;
+    let again = enqueue(&database.database, &note("b")).unique_by_kind().unique_for(HOUR).await.unwrap();
+    assert_eq!(again, Enqueued { id: first.id, existed: true });
+    let alone = enqueue(&database.database, &note("c")).unique_for(HOUR).await.unwrap_err();
+    assert!(alone.is_invalid() && alone.to_string().contains("give it a unique key"), "{alone}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_period_is_given_in_sql_as_an_interval() {
+    let database = database().await;
+    let call = |until: &str| {
+        format!(
+            "select to_jsonb(e) from reveille.enqueue(kind => 'k', unique_key => 'u', unique_until => '{until}') as e"
+        )
+    };
+    assert_eq!(database.value(&call("1 hour")).await, json!({"id": 1, "existed": false}));
+    assert_eq!(database.value(&call("90 s")).await, json!({"id": 1, "existed": true}));
+    let row = "select jsonb_build_array(kind, unique_key, job_id, ends_at - created_at, unique_until)
+        from reveille.unique_periods join reveille.jobs using (kind, unique_key)";
+    assert_eq!(database.value(row).await, json!(["k", "u", 1, "01:00:00", "finished"]));
+    for nonsense in ["never", "", "0 s", "-1 hour", "1 fortnight", "99999999999 years", "starte"] {
+        let refusal = database.refusal(&call(nonsense)).await;
+        assert!(refusal.contains("started, finished or a positive interval"), "{nonsense}: {refusal}");
+    }
+    let keyless = database.refusal("select reveille.enqueue(kind => 'k', unique_until => '1 hour')").await;
+    assert!(keyless.contains("only with a unique_key"), "{keyless}");
+    assert!(database.refusal("select reveille.hold_unique_key(1, null)").await.contains("in this transaction"));
+}
+
+#[tokio::test]
+async fn upkeep_gives_up_the_keys_whose_period_is_over_and_waits_for_nobody() {
+    let database = database().await;
+    let call = "select reveille.enqueue(kind => 'k', unique_key => n::text, unique_until => '1 hour') from generate_series(1, 3) as n";
+    database.run(call).await;
+    database.run("update reveille.unique_periods set ends_at = now() where unique_key <> '1'").await;
+    let holder = database.client().await;
+    holder.batch_execute("begin; select from reveille.unique_periods where unique_key = '2' for update").await.unwrap();
+    database.admin().prune().await.unwrap();
+    let left = "select jsonb_agg(unique_key order by unique_key) from reveille.unique_periods";
+    assert_eq!(database.value(left).await, json!(["1", "2"]));
+    holder.batch_execute("commit").await.unwrap();
+    database.admin().prune().await.unwrap();
+    assert_eq!(database.value(left).await, json!(["1"]));
+}
+
+/// What many producers got who enqueued on connections of their own, all at once.
+async fn produce(database: &TestDatabase, producers: usize, jobs: impl Fn(usize) -> Vec<NewJob>) -> Vec<Enqueued> {
+    let mut producing = JoinSet::new();
+    let barrier = std::sync::Arc::new(tokio::sync::Barrier::new(producers));
+    for n in 0..producers {
+        let (client, jobs, barrier) = (database.client().await, jobs(n), barrier.clone());
+        producing.spawn(async move {
+            barrier.wait().await;
+            enqueue_all(&client, &jobs).await.unwrap()
+        });
+    }
+    soon("all have enqueued", producing.join_all()).await.into_iter().flatten().collect()
+}
+
+fn new(enqueued: &[Enqueued]) -> usize {
+    enqueued.iter().filter(|job| !job.existed).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_producers_of_one_key_make_one_job() {
+    let database = database().await;
+    for mode in [UniqueMode::Keep, UniqueMode::Debounce] {
+        let one = produce(&database, 50, |n| vec![unique(&n.to_string(), mode)]).await;
+        assert_eq!(new(&one), if mode == UniqueMode::Keep { 1 } else { 0 });
+        assert!(one.iter().all(|job| job.id == one[0].id));
+    }
+    let keys = |n: usize| {
+        let mut keys: Vec<String> = (0..20).map(|key| key.to_string()).collect();
+        keys.rotate_left(n % 20);
+        keys.into_iter().map(|key| NewJob { unique_key: Some(key), ..job("bulk") }).collect()
+    };
+    let bulk = produce(&database, 50, keys).await;
+    assert_eq!((bulk.len(), new(&bulk)), (1000, 20));
+    assert_eq!(database.value("select count(*) from reveille.jobs").await, 21);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_processes_of_one_key_make_one_job() {
+    let database = database().await;
+    let command = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+        command.args(["enqueue", "k", "--unique-key", "u", "--unique-for", "1h", "--json"]);
+        command
+            .env("DATABASE_URL", &database.address)
+            .env("PGCONNECT_TIMEOUT", "60")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let processes: Vec<_> = (0..50).map(|_| command()).collect();
+    let mut existed = Vec::new();
+    for process in processes {
+        let output = process.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        existed.push(serde_json::from_slice::<Value>(&output.stdout).unwrap()["existed"].clone());
+    }
+    assert_eq!(existed.iter().filter(|existed| **existed == json!(false)).count(), 1);
+    assert_eq!(database.value("select count(*) from reveille.jobs").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn within_a_period_one_job_runs_while_producers_and_workers_race() {
+    let database = database().await;
+    let (builder, _heard) = teller(&database);
+    let running = start(builder);
+    // Jobs end as quickly as they are enqueued, so that most producers meet a key whose job has gone.
+    for round in 0..20 {
+        let key = |n: usize| NewJob {
+            unique_key: Some(format!("round {round}")),
+            // Some with other ideas of how long: the holder's counts.
+            unique_until: if n.is_multiple_of(3) { UniqueUntil::Finished } else { UniqueUntil::Period(HOUR) },
+            ..job("x")
+        };
+        let first = enqueue_all(&database.database, &[key(1)]).await.unwrap()[0];
+        let all = produce(&database, 20, |n| vec![key(n)]).await;
+        assert!(all.iter().all(|job| *job == Enqueued { id: first.id, existed: true }), "{all:?}");
+    }
+    database.until("select count(*) = 0 from reveille.jobs").await;
+    assert_eq!(database.value("select count(*) from reveille.finished_jobs").await, 20);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn producers_for_a_period_race_to_be_the_first() {
+    let database = database().await;
+    let (builder, _heard) = teller(&database);
+    let running = start(builder);
+    for round in 0..20 {
+        let key =
+            NewJob { unique_key: Some(format!("round {round}")), unique_until: UniqueUntil::Period(HOUR), ..job("x") };
+        let all = produce(&database, 20, |_| vec![key.clone()]).await;
+        assert_eq!(new(&all), 1, "{all:?}");
+        assert!(all.iter().all(|job| job.id == all[0].id), "{all:?}");
+    }
+    database.until("select count(*) = 0 from reveille.jobs").await;
+    assert_eq!(database.value("select count(*) from reveille.finished_jobs").await, 20);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn who_waited_for_a_job_that_has_ended_meanwhile_keeps_to_its_period() {
+    let database = database().await;
+    for (key, until) in [("a", "finished"), ("b", "2 hours")] {
+        let mut first = database.client().await;
+        let tx = first.transaction().await.unwrap();
+        let call = |until: &str| {
+            format!(
+                "select id, existed from reveille.enqueue(kind => 'k', unique_key => '{key}', unique_until => '{until}')"
+            )
+        };
+        let id: i64 = tx.query_one(&call("1 hour"), &[]).await.unwrap().get(0);
+        let (second, text) = (database.client().await, call(until));
+        let waiting = tokio::spawn(async move { second.query_one(&text, &[]).await.unwrap() });
+        database.until("select exists (select from pg_locks where not granted)").await;
+        // It ends within the transaction that enqueued it: no worker is quicker.
+        tx.execute("delete from reveille.jobs where id = $1", &[&id]).await.unwrap();
+        tx.commit().await.unwrap();
+        let row = soon("the second is answered", waiting).await.unwrap();
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, bool>(1)), (id, true), "{until}");
+        assert_eq!(database.value("select count(*) from reveille.jobs").await, 0, "{until}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_debounces_make_one_run_with_the_last_payload() {
+    let database = database().await;
+    let (told, mut heard) = telling();
+    let running = start(worker(&database).state(told).handle(crate::harness::tell));
+    let mut id = 0;
+    for n in 1..=1000 {
+        let debounced = enqueue(&database.database, &note(&n.to_string())).unique_key("u").delay(HOUR);
+        let enqueued = debounced.unique_mode(UniqueMode::Debounce).await.unwrap();
+        assert_eq!(enqueued.existed, n > 1);
+        id = enqueued.id;
+    }
+    assert_eq!(database.admin().retry(id).await.unwrap(), "due");
+    assert_eq!(heard.next().await, "1000");
+    database.until("select count(*) = 1 and min(attempts) = 1 from reveille.finished_jobs").await;
+    assert_eq!(database.value("select count(*) from reveille.jobs").await, 0);
+    assert!(heard.rest().is_empty());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bulks_with_the_same_keys_in_opposite_order_do_not_deadlock() {
+    let database = database().await;
+    let keys: Vec<NewJob> = (0..200).map(|key| NewJob { unique_key: Some(key.to_string()), ..job("x") }).collect();
+    let reversed: Vec<NewJob> = keys.iter().rev().cloned().collect();
+    for round in 0..10 {
+        database.run("delete from reveille.jobs").await;
+        let mode = [UniqueMode::Keep, UniqueMode::Replace][round % 2];
+        let jobs = |n: usize| {
+            let jobs = if n == 0 { &keys } else { &reversed };
+            jobs.iter().map(|job| NewJob { unique_mode: mode, ..job.clone() }).collect()
+        };
+        assert_eq!(new(&produce(&database, 2, jobs).await), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_revival_that_collides_is_told_and_left_over() {
+    let database = database().await;
+    let bury = "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
+            created_at, unique_key, reason)
+        overriding system value
+        select n, 'default', 'k', '{}', 2, 1, 1, 1, now(), now(), 'u', 'failed' from generate_series(1, 2) as n;
+        select setval('reveille.jobs_id_seq', 2)";
+    database.run(&bury.replace("        overriding system value\n", "")).await;
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+        let output = command.args(arguments).env("DATABASE_URL", &database.address).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, out, _) = command(&["dead", "revive", "--all", "--json"]);
+    assert_eq!((code, serde_json::from_str::<Value>(&out).unwrap()), (Some(1), json!({"revived": 1, "left_over": 1})));
+    let (code, _, err) = command(&["retry", "2"]);
+    assert_eq!(code, Some(2));
+    assert!(
+        err.contains("job 2 cannot be revived: a live job of its kind has its unique key") && err.lines().count() == 1,
+        "{err}"
+    );
+    assert_eq!(database.value("select count(*) from reveille.dead_jobs").await, 1);
+}
+
+#[tokio::test]
+async fn the_command_enqueues_unique_jobs_in_every_way() {
+    let database = database().await;
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+        let output = command.arg("enqueue").args(arguments).env("DATABASE_URL", &database.address).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr))
+    };
+    for (place, arguments) in [
+        &["a", "--unique-by-kind", "--unique-for", "1h"][..],
+        &["b", r#"{"x": 1, "y": 2}"#, "--unique-by-payload", "--unique-until", "started"],
+        &["c", "--unique-key", "u", "--unique-mode", "debounce", "--delay", "1h"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        let id = 2 * place + 1;
+        assert_eq!(command(arguments), (Some(0), format!("{id}\n")));
+        assert_eq!(command(arguments), (Some(0), format!("{id} (existed)\n")));
+        // What did not come about has used up an id.
+        database.run(&format!("select setval('reveille.jobs_id_seq', {})", id + 1)).await;
+    }
+    assert_eq!(command(&["b", r#"{"y":2,"x":1}"#, "--unique-by-payload"]).1, "3 (existed)\n");
+    for (arguments, said) in [
+        (&["k", "--unique-for", "1h"][..], "--unique-key"),
+        (&["k", "--unique-key", "u", "--unique-by-kind"], "cannot be used with"),
+        (&["k", "--unique-key", "u", "--unique-for", "1h", "--unique-until", "started"], "cannot be used with"),
+        (&["k", "--unique-key", "u", "--unique-for", "0"], "a microsecond or longer"),
+        (&["k", "--unique-key", "u", "--unique-for", "soon"], "500ms"),
+    ] {
+        let (code, text) = command(arguments);
+        assert!(code == Some(2) && text.contains(said), "{arguments:?}: {text}");
+    }
+}
+
+/// The address of another user of the same database.
+fn address_of(database: &TestDatabase, user: &str) -> String {
+    let config: tokio_postgres::Config = database.address.parse().unwrap();
+    let (host, port) = host_and_port(&config);
+    format!("host={host} port={port} user={user} password=secret dbname={}", config.get_dbname().unwrap())
+}
+
+#[tokio::test]
+async fn who_could_enqueue_before_the_upgrade_can_after_it() {
+    let database = empty_database().await;
+    let sql = migrations_sql("reveille").unwrap();
+    let (before, after) = sql.split_once("__unique_periods").unwrap();
+    database.run(before).await;
+    let user = format!("old \"producer\" {:08x}", fastrand::u32(..));
+    let quoted = format!("\"{}\"", user.replace('"', "\"\""));
+    database
+        .run(&format!(
+            "create role {quoted} login password 'secret'; grant usage on schema reveille to {quoted};
+            grant insert (kind, payload, queue, priority, max_attempts, available_at, timeout, unique_key, unique_until, key, tags, metadata)
+                on reveille.jobs to {quoted};
+            grant select (id, kind, unique_key) on reveille.jobs to {quoted}; grant select on reveille.sleepers to {quoted}"
+        ))
+        .await;
+    database.run(after).await;
+    let producer = client(&address_of(&database, &format!("'{user}'"))).await;
+    for until in ["finished", "1 hour"] {
+        let call =
+            format!("select id from reveille.enqueue(kind => 'k', unique_key => '{until}', unique_until => '{until}')");
+        producer.query_one(&call, &[]).await.unwrap();
+    }
+    assert!(producer.batch_execute("select * from reveille.await(1)").await.is_err(), "nobody is granted more");
+    database.run(&format!("drop owned by {quoted}; drop role {quoted}")).await;
+}
