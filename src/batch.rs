@@ -299,7 +299,7 @@ impl<J: Job> Gatherer<J> {
     /// Runs a batch, in a task of its own: none of its jobs' attempts can end it for the others.
     fn start(self: &Arc<Self>, members: Vec<Member<J>>) {
         if !members.is_empty() {
-            let span = tracing::info_span!("batch", kind = J::KIND, jobs = members.len());
+            let span = tracing::info_span!(target: "reveille::job", "batch", kind = J::KIND, jobs = members.len());
             tokio::spawn(Arc::clone(self).work(members).instrument(span));
         }
     }

@@ -49,7 +49,7 @@ impl Worker {
         let crew = Crew::start(self).await?;
         tokio::select! {
             _ = shutdown => {}
-            () = crew.stop.cancelled() => tracing::info!("asked to stop"),
+            () = crew.stop.cancelled() => tracing::info!(name: "worker.stop_requested", target: "reveille::worker", "asked to stop"),
         }
         crew.shut_down().await;
         Ok(())

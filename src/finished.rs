@@ -133,7 +133,7 @@ impl Database {
                 Ok(Look::Unknown) => return Ok(None),
                 Ok(Look::Live) => has_lived = true,
                 Err(error) if has_lived && error.is_unavailable() => {
-                    tracing::debug!(%error, "cannot look whether a job has ended; looking again");
+                    tracing::debug!(name: "ends.look_failed", target: "reveille::database", id, %error, "cannot look whether a job has ended; looking again");
                 }
                 Err(error) => return Err(error),
             }

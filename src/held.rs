@@ -143,7 +143,7 @@ impl Held {
             let id = hold.reservation.id;
             stuck.push(Stuck { id, told_for });
             if !hold.state.reported.swap(true, Ordering::Relaxed) {
-                tracing::warn!(id, ?told_for, "stuck: its handler was told to stop and still runs");
+                tracing::warn!(name: "job.stuck", target: "reveille::job", id, ?told_for, "stuck: its handler was told to stop and still runs");
             }
         }
         stuck.sort_by_key(|stuck| std::cmp::Reverse(stuck.told_for));

@@ -89,7 +89,7 @@ impl<T: Serialize> IntoOutcome for Completed<T> {
         match serde_json::to_value(self.0) {
             Ok(result) => Outcome::CompleteWith(result),
             Err(error) => {
-                tracing::warn!(%error, "the result cannot be kept");
+                tracing::warn!(name: "job.result_dropped", target: "reveille::job", %error, "the result cannot be kept");
                 Outcome::Complete
             }
         }

@@ -66,7 +66,7 @@ impl Progress {
                 tokio::spawn(async move {
                     tokio::time::sleep_until(next).await;
                     if let Err(error) = progress.write().await {
-                        tracing::debug!(%error, "the progress was not written");
+                        progress.dropped(&error);
                     }
                 });
                 Ok(())
@@ -78,9 +78,14 @@ impl Progress {
     /// Writes what is still to be written, and nothing more from here on.
     pub(crate) async fn close(&self) {
         if let Err(error) = self.write().await {
-            tracing::debug!(%error, "the last progress was not written");
+            self.dropped(&error);
         }
         self.said().closed = true;
+    }
+
+    fn dropped(&self, error: &Error) {
+        let id = self.reservation.id;
+        tracing::warn!(name: "job.progress_dropped", target: "reveille::job", id, %error, "the progress was not written");
     }
 
     async fn write(&self) -> Result<()> {
@@ -99,7 +104,7 @@ impl Progress {
             }
             // No reason to do the work again: the next one may reach it.
             Err(error) if error.is_unavailable() => {
-                tracing::warn!(%error, "the progress was not written");
+                self.dropped(&error);
                 Ok(())
             }
             Err(error) => Err(error),

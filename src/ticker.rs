@@ -123,7 +123,7 @@ fn plan(due: &DueSchedules) -> Vec<Firing> {
         }
         let firing = fire(schedule, due.looked_at, room.min(TICKS_OF_ONE));
         if let Err(error) = &firing.following {
-            tracing::warn!(schedule = schedule.id, %error, "cannot read a schedule; leaving it alone until it is changed");
+            tracing::warn!(name: "schedule.unreadable", target: "reveille::worker", schedule = schedule.id, %error, "cannot read a schedule; leaving it alone until it is changed");
         }
         room -= firing.ticks.len();
         firings.push(firing);

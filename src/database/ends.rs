@@ -86,10 +86,8 @@ struct Listen {
 impl Listen {
     async fn forever(self) {
         loop {
-            match self.hear().await {
-                Ok(()) => tracing::debug!("the connection that hears how jobs end was closed"),
-                Err(error) => tracing::debug!(%error, "cannot hear how jobs end; looking instead"),
-            }
+            let error = self.hear().await.err().unwrap_or_else(|| Error::unavailable("the connection was closed"));
+            tracing::debug!(name: "ends.deaf", target: "reveille::database", %error, "cannot hear how jobs end; looking instead");
             self.waiting.ear.send_replace(Ear::Deaf);
             tokio::time::sleep(TRY_AGAIN).await;
         }

@@ -22,6 +22,7 @@ use crate::queue::QueueSettings;
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
 
+mod asked;
 mod kept;
 mod limits;
 #[cfg(feature = "schedules")]

@@ -11,27 +11,22 @@ use super::kept::{Clock, FAR, Kept, Periods, Place, later};
 use super::limits::Limits;
 use super::{JobState, StoredJob};
 use crate::driver::{Beat, Ending, Failure, Peer, Reason, Rescue, Settlement, Signal, WorkerInfo};
-use crate::error::{Error, Result};
 use crate::job::{Due, Enqueued, NewJob, Payload, Priority, Reservation, ReservedJob, UniqueMode, UniqueUntil};
-use crate::queue::QueueSettings;
-
-/// For how long completed and cancelled jobs are kept.
-const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Default)]
 pub(super) struct Store {
-    clock: Clock,
-    jobs: BTreeMap<i64, Kept>,
+    pub(super) clock: Clock,
+    pub(super) jobs: BTreeMap<i64, Kept>,
     /// Those that wait, in the order in which they are claimed.
-    waiting: BTreeSet<Place>,
+    pub(super) waiting: BTreeSet<Place>,
     /// The live job of a kind and unique key.
-    unique: HashMap<(String, String), i64>,
-    periods: Periods,
-    last_id: i64,
-    workers: BTreeMap<i64, Known>,
-    paused: HashSet<String>,
-    limits: HashMap<String, Limits>,
-    listeners: Vec<UnboundedSender<Signal>>,
+    pub(super) unique: HashMap<(String, String), i64>,
+    pub(super) periods: Periods,
+    pub(super) last_id: i64,
+    pub(super) workers: BTreeMap<i64, Known>,
+    pub(super) paused: HashSet<String>,
+    pub(super) limits: HashMap<String, Limits>,
+    pub(super) listeners: Vec<UnboundedSender<Signal>>,
     #[cfg(feature = "schedules")]
     pub(super) schedules: super::schedules::Schedules,
     /// Notified at each end of a job.
@@ -39,126 +34,10 @@ pub(super) struct Store {
 }
 
 /// What a worker said of itself, and when it last did.
-struct Known {
+pub(super) struct Known {
     queues: Vec<String>,
     last_seen_at: SystemTime,
-    stop_requested: bool,
-}
-
-/// Looking, and what people ask for.
-impl Store {
-    pub(super) fn job(&self, id: i64) -> Option<StoredJob> {
-        self.jobs.get(&id).map(|kept| kept.stored.clone())
-    }
-
-    pub(super) fn jobs(&self) -> Vec<StoredJob> {
-        self.jobs.values().map(|kept| kept.stored.clone()).collect()
-    }
-
-    pub(super) fn cancel(&mut self, id: i64) -> &'static str {
-        let Some(kept) = self.jobs.get_mut(&id) else { return "unknown" };
-        match kept.stored.state {
-            JobState::Waiting => {
-                self.end(id, JobState::Cancelled);
-                "cancelled"
-            }
-            JobState::Running => {
-                kept.cancel_requested = true;
-                self.signal(&Signal::Cancel(id));
-                "requested"
-            }
-            JobState::Dead(_) => "dead",
-            JobState::Completed(_) | JobState::Cancelled => "finished",
-        }
-    }
-
-    pub(super) fn retry(&mut self, id: i64) -> Result<&'static str> {
-        let now = self.clock.now();
-        let Some(kept) = self.jobs.get_mut(&id) else { return Ok("unknown") };
-        match kept.stored.state {
-            JobState::Waiting => {
-                let due = kept.stored.available_at.min(now);
-                self.waits(id, due);
-                Ok("due")
-            }
-            JobState::Running => Ok("running"),
-            JobState::Dead(_) => {
-                if let Some(unique) = kept.unique() {
-                    if self.unique.contains_key(&unique) {
-                        return Err(Error::invalid(format!(
-                            "job {id} cannot be revived: a live job of its kind has its unique key"
-                        )));
-                    }
-                    self.unique.insert(unique, id);
-                }
-                kept.stored.failures = 0;
-                kept.ended_at = None;
-                self.waits(id, now);
-                Ok("revived")
-            }
-            JobState::Completed(_) | JobState::Cancelled => Ok("finished"),
-        }
-    }
-
-    pub(super) fn purge(&mut self, id: i64) -> bool {
-        let dead = self.jobs.get(&id).is_some_and(|kept| matches!(kept.stored.state, JobState::Dead(_)));
-        dead && self.jobs.remove(&id).is_some()
-    }
-
-    pub(super) fn pause(&mut self, queue: &str) {
-        self.paused.insert(queue.into());
-        self.signal(&Signal::Pause(queue.into()));
-    }
-
-    pub(super) fn resume(&mut self, queue: &str) {
-        self.paused.remove(queue);
-        self.ring(queue);
-    }
-
-    pub(super) fn set_queue(&mut self, queue: &str, settings: &QueueSettings) {
-        match settings.paused {
-            Some(true) => self.pause(queue),
-            Some(false) => self.resume(queue),
-            None => {}
-        }
-        self.limits.entry(queue.into()).or_default().set(settings);
-        self.ring(queue);
-    }
-
-    fn limits(&self, queue: &str) -> Option<&Limits> {
-        self.limits.get(queue).filter(|limits| limits.are_set())
-    }
-
-    pub(super) fn is_limited(&self, queue: &str) -> bool {
-        self.limits(queue).is_some()
-    }
-
-    pub(super) fn workers(&self) -> Vec<i64> {
-        self.workers.keys().copied().collect()
-    }
-
-    pub(super) fn stop_worker(&mut self, id: i64) -> bool {
-        let Some(known) = self.workers.get_mut(&id) else { return false };
-        known.stop_requested = true;
-        self.signal(&Signal::Stop(id));
-        true
-    }
-
-    pub(super) fn advance(&mut self, by: Duration) {
-        self.clock.advanced += by;
-        let queues: BTreeSet<Arc<str>> = self.waiting.iter().map(|place| Arc::clone(&place.queue)).collect();
-        queues.iter().for_each(|queue| self.ring(queue));
-        self.signal(&Signal::Schedules);
-    }
-
-    pub(super) fn prune(&mut self) {
-        let now = self.clock.now();
-        self.periods.forget(now);
-        self.jobs.retain(|_, kept| {
-            let ended_at = kept.ended_at.filter(|_| !matches!(kept.stored.state, JobState::Dead(_)));
-            ended_at.is_none_or(|at| now.duration_since(at).unwrap_or_default() < RETENTION)
-        });
-    }
+    pub(super) stop_requested: bool,
 }
 
 /// What the driver's trait asks for.
@@ -409,7 +288,7 @@ impl Store {
 /// The steps that all of it is made of.
 impl Store {
     /// The job waits until then; its queue's bell rings.
-    fn waits(&mut self, id: i64, due: SystemTime) {
+    pub(super) fn waits(&mut self, id: i64, due: SystemTime) {
         let Some(kept) = self.jobs.get_mut(&id) else { return };
         let before = kept.place();
         kept.stored.state = JobState::Waiting;
@@ -422,7 +301,7 @@ impl Store {
         self.ring(&queue);
     }
 
-    fn end(&mut self, id: i64, state: JobState) {
+    pub(super) fn end(&mut self, id: i64, state: JobState) {
         let now = self.clock.now();
         let Some(kept) = self.jobs.get_mut(&id) else { return };
         self.waiting.remove(&kept.place());
@@ -445,7 +324,7 @@ impl Store {
         reservations.filter(|reservation| which(reservation, &self.workers)).map(|reservation| reservation.id).collect()
     }
 
-    fn ring(&mut self, queue: &str) {
+    pub(super) fn ring(&mut self, queue: &str) {
         self.signal(&Signal::Bell(queue.into()));
     }
 

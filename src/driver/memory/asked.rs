@@ -1,0 +1,130 @@
+//! Looking, and what people ask for.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::limits::Limits;
+use super::store::Store;
+use super::{JobState, StoredJob};
+use crate::driver::Signal;
+use crate::error::{Error, Result};
+use crate::queue::QueueSettings;
+
+/// For how long completed and cancelled jobs are kept.
+const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Store {
+    pub(super) fn job(&self, id: i64) -> Option<StoredJob> {
+        self.jobs.get(&id).map(|kept| kept.stored.clone())
+    }
+
+    pub(super) fn jobs(&self) -> Vec<StoredJob> {
+        self.jobs.values().map(|kept| kept.stored.clone()).collect()
+    }
+
+    pub(super) fn cancel(&mut self, id: i64) -> &'static str {
+        let Some(kept) = self.jobs.get_mut(&id) else { return "unknown" };
+        match kept.stored.state {
+            JobState::Waiting => {
+                self.end(id, JobState::Cancelled);
+                "cancelled"
+            }
+            JobState::Running => {
+                kept.cancel_requested = true;
+                self.signal(&Signal::Cancel(id));
+                "requested"
+            }
+            JobState::Dead(_) => "dead",
+            JobState::Completed(_) | JobState::Cancelled => "finished",
+        }
+    }
+
+    pub(super) fn retry(&mut self, id: i64) -> Result<&'static str> {
+        let now = self.clock.now();
+        let Some(kept) = self.jobs.get_mut(&id) else { return Ok("unknown") };
+        match kept.stored.state {
+            JobState::Waiting => {
+                let due = kept.stored.available_at.min(now);
+                self.waits(id, due);
+                Ok("due")
+            }
+            JobState::Running => Ok("running"),
+            JobState::Dead(_) => {
+                if let Some(unique) = kept.unique() {
+                    if self.unique.contains_key(&unique) {
+                        return Err(Error::invalid(format!(
+                            "job {id} cannot be revived: a live job of its kind has its unique key"
+                        )));
+                    }
+                    self.unique.insert(unique, id);
+                }
+                kept.stored.failures = 0;
+                kept.ended_at = None;
+                self.waits(id, now);
+                Ok("revived")
+            }
+            JobState::Completed(_) | JobState::Cancelled => Ok("finished"),
+        }
+    }
+
+    pub(super) fn purge(&mut self, id: i64) -> bool {
+        let dead = self.jobs.get(&id).is_some_and(|kept| matches!(kept.stored.state, JobState::Dead(_)));
+        dead && self.jobs.remove(&id).is_some()
+    }
+
+    pub(super) fn pause(&mut self, queue: &str) {
+        self.paused.insert(queue.into());
+        self.signal(&Signal::Pause(queue.into()));
+    }
+
+    pub(super) fn resume(&mut self, queue: &str) {
+        self.paused.remove(queue);
+        self.ring(queue);
+    }
+
+    pub(super) fn set_queue(&mut self, queue: &str, settings: &QueueSettings) {
+        match settings.paused {
+            Some(true) => self.pause(queue),
+            Some(false) => self.resume(queue),
+            None => {}
+        }
+        self.limits.entry(queue.into()).or_default().set(settings);
+        self.ring(queue);
+    }
+
+    pub(super) fn limits(&self, queue: &str) -> Option<&Limits> {
+        self.limits.get(queue).filter(|limits| limits.are_set())
+    }
+
+    pub(super) fn is_limited(&self, queue: &str) -> bool {
+        self.limits(queue).is_some()
+    }
+
+    pub(super) fn workers(&self) -> Vec<i64> {
+        self.workers.keys().copied().collect()
+    }
+
+    pub(super) fn stop_worker(&mut self, id: i64) -> bool {
+        let Some(known) = self.workers.get_mut(&id) else { return false };
+        known.stop_requested = true;
+        self.signal(&Signal::Stop(id));
+        true
+    }
+
+    pub(super) fn advance(&mut self, by: Duration) {
+        self.clock.advanced += by;
+        let queues: BTreeSet<Arc<str>> = self.waiting.iter().map(|place| Arc::clone(&place.queue)).collect();
+        queues.iter().for_each(|queue| self.ring(queue));
+        self.signal(&Signal::Schedules);
+    }
+
+    pub(super) fn prune(&mut self) {
+        let now = self.clock.now();
+        self.periods.forget(now);
+        self.jobs.retain(|_, kept| {
+            let ended_at = kept.ended_at.filter(|_| !matches!(kept.stored.state, JobState::Dead(_)));
+            ended_at.is_none_or(|at| now.duration_since(at).unwrap_or_default() < RETENTION)
+        });
+    }
+}
