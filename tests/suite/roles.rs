@@ -193,14 +193,14 @@ async fn a_worker_works_and_changes_no_settings() {
     let worker = start(builder.state(told).handle(fail).schedule(often.queue("ticks")));
     let asleep = roles.sql("select count(*) = 1 from reveille.sleepers");
     roles.behind.until(&asleep).await;
-    enqueue(&roles.database("producer").await, &note("woken")).await.unwrap();
+    let woken = enqueue(&roles.database("producer").await, &note("woken")).await.unwrap();
     assert_eq!(heard.next().await, "woken 1");
     roles.behind.until(&roles.sql("select count(*) = 1 from reveille.dead_jobs")).await;
     roles.behind.until(&roles.sql("select count(*) > 1 from reveille.jobs where queue = 'ticks'")).await;
     worker.stop().await;
     let driver = Postgres::new(roles.database("worker").await).unwrap();
     driver.prune().await.unwrap();
-    assert_eq!(roles.database("worker").await.finished(1).await.unwrap().unwrap().outcome.name(), "dead");
+    assert_eq!(roles.database("worker").await.finished(woken.id).await.unwrap().unwrap().outcome.name(), "dead");
     assert_eq!(roles.abilities("worker").await, "enqueue, work, fire schedules");
     roles
         .may_not(
