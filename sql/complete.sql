@@ -21,12 +21,12 @@ with ended as (
         greatest(extract(epoch from reserved_at - available_at), 0), $5, clock_timestamp()
     from ended
     where ended.queue <> all (array(select queues.name from reveille.queues where queues.retention = interval '0'))
+), rung as materialized (
+    -- Where limits are kept, another one may start. Once, and not again for each row.
+    select case when bool_or(limited) then reveille.ring(array_agg(queue)) end from ended
 )
 select pg_current_xact_id()::text as transaction
 from ended
-cross join (
-    -- Where limits are kept, another one may start.
-    select case when bool_or(limited) then reveille.ring(array_agg(queue)) end from ended
-) as rung
+cross join rung
 -- True for it; evaluated so that the last is reached only if it is awaited.
 where not awaited or pg_notification_queue_usage() >= 0.9 or pg_notify('reveille.finished', id || ' completed') is not null

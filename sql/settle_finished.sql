@@ -44,12 +44,12 @@ with ending as (
         max_wait_seconds = greatest(counters.max_wait_seconds, excluded.max_wait_seconds),
         run_seconds = counters.run_seconds + excluded.run_seconds,
         max_run_seconds = greatest(counters.max_run_seconds, excluded.max_run_seconds)
+), rung as materialized (
+    -- Where limits are kept, another one may start. Once, and not again for each row.
+    select case when bool_or(limited) then reveille.ring(array_agg(distinct queue) filter (where limited)) end from ended
 )
 select ended.id
 from ended
-cross join (
-    -- Where limits are kept, another one may start.
-    select case when bool_or(limited) then reveille.ring(array_agg(distinct queue) filter (where limited)) end from ended
-) as rung
+cross join rung
 -- True for all of them; evaluated so that the last is reached by those alone that are awaited.
 where not awaited or pg_notification_queue_usage() >= 0.9 or pg_notify('reveille.finished', id || ' ' || outcome) is not null
