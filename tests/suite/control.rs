@@ -174,8 +174,8 @@ async fn jobs_that_wait_for_a_slot_go_back_when_their_queue_is_paused() {
         assert_eq!(heard.next().await, "slow");
         database.admin().pause("default").await.unwrap();
         database.until("select count(*) = 0 from reveille.jobs where reserved_at is not null").await;
-        let back = "select jsonb_build_array(min(attempts), max(attempts), sum(failures)) from reveille.jobs";
-        assert_eq!(database.value(back).await, json!([0, 1, 0]), "some had been claimed, and went back at no cost");
+        let back = "select jsonb_build_array(max(attempts), sum(failures)) from reveille.jobs";
+        assert_eq!(database.value(back).await, json!([1, 0]), "some had been claimed, and went back at no cost");
         worker.stop().await;
     }
 }
