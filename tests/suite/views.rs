@@ -225,3 +225,14 @@ async fn a_finished_job_of_each_day_of_the_ring_has_a_partition() {
         from generate_series(20000, 20400) as day_number";
     database.run(insert).await;
 }
+
+#[tokio::test]
+async fn every_view_can_be_read_by_its_name() {
+    let database = database().await;
+    // One that the others stand on.
+    let views = "select jsonb_agg(viewname) from pg_views where schemaname = 'reveille' and viewname <> 'known_queues'";
+    for view in database.value(views).await.as_array().unwrap() {
+        database.admin().view(view.as_str().unwrap()).await.unwrap();
+    }
+    assert!(database.admin().view("no_such").await.unwrap_err().is_invalid());
+}
