@@ -3,7 +3,9 @@
 #
 #   $1  folder, which this may use and remove    $2  folder of the server's programs
 #   $3  data of a server to copy; empty: make a fresh database                          rest: arguments of the server
-trap '' PIPE # To speak to a parent that has ended is no reason to leave its server behind.
+# Neither to speak to a parent that has ended, nor to be hung up on with it, is a reason to leave its server behind: where
+# the server is frozen, its group is sent both signals, HUP and CONT, when the parent ends.
+trap '' PIPE HUP
 folder=$1
 bin=$2
 source=$3
@@ -26,6 +28,7 @@ make() {
 stop() {
     [ -f pid ] || return 0
     kill -s "$1" "$(cat pid)" 2>/dev/null
+    kill -s CONT "$(cat pid)" 2>/dev/null # A frozen one hears nothing.
     wait
     rm -f pid
 }
