@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use reveille::batch::{Batch, Gather};
 use reveille::driver::{JobState, Reason};
+use reveille::middleware::{Middleware, Next};
 use reveille::worker::WorkerBuilder;
-use reveille::{Database, Memory, NewJob, Outcome, State, Worker, enqueue, enqueue_all};
+use reveille::{Context, Database, Memory, NewJob, Outcome, State, Worker, enqueue, enqueue_all};
 use serde_json::json;
 
 use crate::harness::{Note, TestDatabase, Told, database, eventually, note, start, telling};
@@ -197,11 +199,20 @@ async fn a_members_timeout_ends_its_attempt_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_shutdown_what_is_gathered_is_run() {
+    struct Gathered(Told);
+    impl Middleware for Gathered {
+        fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
+            let attempt = next.run(context);
+            self.0.tell("gathered");
+            attempt
+        }
+    }
     let database = database().await;
-    let (told, mut heard) = telling();
-    let worker = start(worker(&database).state(told).handle_batch(Gather::up_to(10).within(HOUR), tell_all));
+    let ((told, mut heard), (gathered, mut gathering)) = (telling(), telling());
+    let builder = worker(&database).state(told).middleware(Gathered(gathered));
+    let worker = start(builder.handle_batch(Gather::up_to(10).within(HOUR), tell_all));
     enqueue_all(&database.database, &notes(&["a", "b"])).await.unwrap();
-    database.until("select count(*) = 2 from reveille.jobs where reserved_at is not null").await;
+    assert_eq!((gathering.next().await, gathering.next().await), ("gathered".into(), "gathered".into()));
     worker.stop().await;
     assert_eq!(heard.next().await, "a b");
     assert_eq!(database.value("select count(*) from reveille.finished_jobs").await, 2);
