@@ -119,7 +119,9 @@ async fn keys_take_turns_however_many_jobs_they_have() {
     let settings =
         QueueSettings { max_running: Some(Some(1)), max_running_per_key: Some(Some(1)), ..Default::default() };
     set(&database, settings).await;
-    fill(&database, 200, ["big".to_owned()]).await;
+    let many = "insert into reveille.jobs (kind, payload, key)
+        select 'note', jsonb_build_object('text', 'big ' || n), 'big' from generate_series(0, 99999) as n";
+    database.run(many).await;
     fill(&database, 3, ["a".to_owned(), "z".to_owned()]).await;
     let running = start(hourly(&database, 8).state(told).handle(tell));
     let mut first = Vec::new();
