@@ -24,7 +24,8 @@ const SHIFTS_CLOCKS: [&str; 3] = [
 pub struct Fleet {
     places: Vec<Place>,
     login: String,
-    slots: usize,
+    /// What each is started with.
+    arguments: Vec<String>,
     folder: PathBuf,
     lives: Mutex<Vec<Life>>,
 }
@@ -59,19 +60,19 @@ impl Life {
 }
 
 impl Fleet {
-    /// Starts the first worker at each place. `login`: user, password and database, as key=value.
+    /// Starts the first worker at each place, with these arguments. `login`: user, password and database, as key=value.
     pub async fn start(
         port: u16,
         login: String,
         workers: usize,
-        slots: usize,
+        arguments: Vec<String>,
         folder: PathBuf,
     ) -> Result<Fleet, Failure> {
         let mut places = Vec::new();
         for _ in 0..workers {
             places.push(Place { proxy: Proxy::start("127.0.0.1", port).await?, now: tokio::sync::Mutex::new(None) });
         }
-        let fleet = Fleet { places, login, slots, folder, lives: Mutex::default() };
+        let fleet = Fleet { places, login, arguments, folder, lives: Mutex::default() };
         for place in 0..workers {
             fleet.replace(place, Duration::ZERO, None).await?;
         }
@@ -98,7 +99,7 @@ impl Fleet {
         let mut command = Command::new(std::env::current_exe()?);
         let address = format!("host=127.0.0.1 port={} {}", self.places[place].proxy.port(), self.login);
         command.env("DATABASE_URL", address).env_remove("REVEILLE_LISTEN_URL").env_remove("REVEILLE_SCHEMA");
-        command.arg("torture-worker").args(["--slots", &self.slots.to_string()]);
+        command.arg("torture-worker").args(&self.arguments);
         command.arg("--journal").arg(&lock(&self.lives)[life].journal);
         if let (Some(clock), Some(library)) = (clock, clock_shifter()) {
             command.env("LD_PRELOAD", library).env("FAKETIME", clock).env("DONT_FAKE_MONOTONIC", "1");

@@ -26,7 +26,7 @@ impl Journal {
     }
 
     /// Writes that an attempt begins, and, when the answer is dropped, that it has ended.
-    pub fn attempt(&self, job: u64, attempt: i32) -> impl Drop {
+    pub fn attempt(&self, job: u64, attempt: i32) -> Noted<'_> {
         self.write('b', job, attempt);
         Noted { journal: self, job, attempt }
     }
@@ -39,7 +39,8 @@ impl Journal {
     }
 }
 
-struct Noted<'a> {
+/// Writes, when dropped, that an attempt has ended.
+pub struct Noted<'a> {
     journal: &'a Journal,
     job: u64,
     attempt: i32,

@@ -3,7 +3,9 @@
 mod faults;
 mod fleet;
 mod journal;
+mod limits;
 mod producers;
+mod queues;
 mod report;
 mod schedule;
 mod worker;
@@ -20,9 +22,11 @@ use serde_json::Value;
 use crate::{Failure, Outcome, output};
 use faults::Torturer;
 use fleet::Fleet;
+use limits::Watch;
 use producers::Committed;
+use queues::Queue;
 use report::Figures;
-use schedule::Kind;
+use schedule::{Fault, Kind};
 pub use worker::TortureWorker;
 
 /// Breaks workers, connections, the network and the server of a throw-away Postgres at random while jobs are worked, and then
@@ -41,13 +45,16 @@ pub struct Torture {
     /// How often each kind of fault comes, instead of the usual.
     #[arg(long)]
     each: Option<u32>,
+    /// The queues that jobs are enqueued on; all, unless some are named.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    queues: Vec<Queue>,
     /// Jobs enqueued a second.
     #[arg(long, default_value_t = 250.0)]
     rate: f64,
     /// Worker processes.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=32))]
     workers: u16,
-    /// Slots of each.
+    /// Slots of each, for each queue.
     #[arg(long, default_value_t = 16)]
     slots: usize,
     /// Print one JSON object.
@@ -65,6 +72,7 @@ impl Torture {
     pub async fn run(self) -> Outcome {
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..) >> 32);
         let kinds = if self.only.is_empty() { Kind::value_variants() } else { &self.only };
+        let queues = if self.queues.is_empty() { Queue::value_variants() } else { &self.queues };
         let faults = schedule::schedule(seed, self.length, kinds, self.each, self.workers.into());
         eprintln!("{} faults within {:?}; --seed {seed} has them again", faults.len(), self.length);
         if kinds.contains(&Kind::ShiftClock) && fleet::clock_shifter().is_none() {
@@ -73,11 +81,8 @@ impl Torture {
 
         let folder = Folder::new()?;
         let server = Server::options().setting("max_connections", MAX_CONNECTIONS).start()?;
-        let (url, port) = (server.url("postgres"), server.port());
-        let database = Database::options(Some(url.clone())).max_connections(16).connect().await?;
-        database.migrate().await?;
-        database.client().await?.batch_execute(worker::LEDGER).await?;
-        let fleet = Fleet::start(port, login(&url)?, self.workers.into(), self.slots, folder.0.clone()).await?;
+        let url = server.url("postgres");
+        let (database, fleet) = self.set_up(&server, queues, folder.0.clone()).await?;
         let torturer = Arc::new(Torturer {
             server: Arc::new(Mutex::new(server)),
             url,
@@ -85,37 +90,69 @@ impl Torture {
             done: Mutex::default(),
             back: Mutex::default(),
         });
-
         let began = Instant::now();
-        let producing = (0..PRODUCERS).map(|number| {
-            let per_second = self.rate / f64::from(PRODUCERS);
-            tokio::spawn(producers::produce(database.clone(), number.into(), per_second, began + self.length))
-        });
-        let producing = futures::future::join_all(producing.collect::<Vec<_>>());
-        let (broken, produced) = tokio::join!(Arc::clone(&torturer).run(faults), producing);
-        broken?;
-        let mut committed: Vec<Committed> = Vec::new();
-        for producer in produced {
-            committed.extend(producer.map_err(|error| error.to_string())?);
-        }
-        until_worked(&database, &torturer.fleet).await;
+        let watch = Arc::new(Watch::default());
+        let watching = tokio::spawn(Arc::clone(&watch).look(database.clone()));
+        let committed = self.torment(&torturer, faults, queues, &database).await?;
+        watching.abort();
+
+        let torturer = Arc::into_inner(torturer).ok_or_else(|| "a fault is still under way".to_owned())?;
+        let fleet = Arc::into_inner(torturer.fleet).ok_or_else(|| "a fault is still under way".to_owned())?;
+        let lives = fleet.end().await?;
+        let done = torturer.done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let back = torturer.back.into_inner().unwrap_or_else(PoisonError::into_inner);
 
         let mut figures = Figures::new();
         figures.insert("seed".into(), Value::from(seed));
         figures.insert("seconds".into(), Value::from(began.elapsed().as_secs()));
-        let (done, back) = (lock(&torturer.done).clone(), lock(&torturer.back).clone());
         figures.insert("faults".into(), Value::from(done.values().sum::<u64>()));
-        let torturer = Arc::into_inner(torturer).ok_or_else(|| "a fault is still under way".to_owned())?;
-        let fleet = Arc::into_inner(torturer.fleet).ok_or_else(|| "a fault is still under way".to_owned())?;
-        let lives = fleet.end().await?;
         report::database(&mut figures, &database.client().await?, &committed).await?;
-        report::journals(&mut figures, &lives, &committed, &back);
+        let runs = report::runs(&lives);
+        report::journals(&mut figures, &runs, &lives, &committed, &back);
+        limits::report(&mut figures, (queues, kinds), &watch, &runs, &committed);
         for life in lives.iter().filter(|life| life.gave_up) {
             eprintln!("a worker gave up: {}", life.last_words());
         }
         figures.extend(done.into_iter().map(|(kind, count)| (format!("faults_{kind}"), Value::from(count))));
         print(&figures, self.json)?;
         if report::is_sound(&figures) { Ok(()) } else { Err(Failure::NotFound) }
+    }
+
+    /// A database with the queues, and the workers for them.
+    async fn set_up(&self, server: &Server, queues: &[Queue], folder: PathBuf) -> Result<(Database, Fleet), Failure> {
+        let url = server.url("postgres");
+        let database = Database::options(Some(url.clone())).max_connections(16).connect().await?;
+        database.migrate().await?;
+        database.client().await?.batch_execute(worker::LEDGER).await?;
+        for queue in queues {
+            queue.set_up(&database).await?;
+        }
+        let names: Vec<&str> = queues.iter().map(|queue| queue.name()).collect();
+        let arguments = ["--slots", &self.slots.to_string(), "--queues", &names.join(",")].map(str::to_owned);
+        let workers = self.workers.into();
+        let fleet = Fleet::start(server.port(), login(&url)?, workers, arguments.to_vec(), folder).await?;
+        Ok((database, fleet))
+    }
+
+    /// Produces and breaks for as long as asked, and waits until all is worked; says what was committed.
+    async fn torment(
+        &self,
+        torturer: &Arc<Torturer>,
+        faults: Vec<Fault>,
+        queues: &[Queue],
+        database: &Database,
+    ) -> Result<Vec<Committed>, Failure> {
+        let until = Instant::now() + self.length;
+        let producing = (0..PRODUCERS).map(|number| {
+            let per_second = self.rate / f64::from(PRODUCERS);
+            tokio::spawn(producers::produce(database.clone(), number.into(), queues.to_vec(), per_second, until))
+        });
+        let producing = futures::future::join_all(producing.collect::<Vec<_>>());
+        let (broken, produced) = tokio::join!(Arc::clone(torturer).run(faults), producing);
+        broken?;
+        until_worked(database, &torturer.fleet).await;
+        let committed: Result<Vec<_>, _> = produced.into_iter().collect();
+        Ok(committed.map_err(|error| error.to_string())?.into_iter().flatten().collect())
     }
 }
 

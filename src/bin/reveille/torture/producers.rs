@@ -6,6 +6,7 @@ use reveille::job::{Due, Payload};
 use reveille::{Database, Job, NewJob, enqueue_all};
 
 use super::journal;
+use super::queues::Queue;
 use super::worker::Task;
 
 /// A job that its producer knows to be committed, and from when on it could start.
@@ -16,17 +17,26 @@ pub struct Committed {
 
 /// Commits jobs at about this rate, in transactions of random size, until the deadline; whatever fails is tried again, as
 /// another job.
-pub async fn produce(database: Database, number: u64, per_second: f64, until: Instant) -> Vec<Committed> {
-    let (mut next, mut committed) = (number << 40, Vec::new());
+pub async fn produce(
+    database: Database,
+    number: u64,
+    queues: Vec<Queue>,
+    per_second: f64,
+    until: Instant,
+) -> Vec<Committed> {
+    let mut last: Vec<u64> = queues.iter().map(|queue| queue.first_number(number)).collect();
+    let mut committed = Vec::new();
     let began = Instant::now();
     let mut sent = 0.0;
     while Instant::now() < until {
         let size = [1, 1, 1, 2, 5, 20][fastrand::usize(0..6)];
-        let jobs: Vec<u64> = (1..=size).map(|place| next + place).collect();
-        next += size;
+        let place = fastrand::usize(0..queues.len());
+        let jobs: Vec<u64> = (1..=size).map(|more| last[place] + more).collect();
+        last[place] += size;
         let delay =
             if fastrand::u8(0..10) == 0 { Duration::from_millis(fastrand::u64(0..3000)) } else { Duration::ZERO };
-        let attempt = tokio::time::timeout(Duration::from_secs(10), commit(&database, &jobs, delay)).await;
+        let attempt =
+            tokio::time::timeout(Duration::from_secs(10), commit(&database, queues[place], &jobs, delay)).await;
         match attempt {
             Ok(Ok(())) => {
                 let ready = journal::now() + delay;
@@ -46,6 +56,7 @@ pub async fn produce(database: Database, number: u64, per_second: f64, until: In
 
 async fn commit(
     database: &Database,
+    queue: Queue,
     jobs: &[u64],
     delay: Duration,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -53,7 +64,10 @@ async fn commit(
     let transaction = client.transaction().await?;
     let numbers: Vec<i64> = jobs.iter().map(|&job| job as i64).collect();
     transaction.execute("insert into torture.enqueued select * from unnest($1::bigint[])", &[&numbers]).await?;
-    let new = |&job| Ok(NewJob { due: Due::In(delay), ..NewJob::new(Task::KIND, Payload::encode(&Task(job))?) });
+    let new = |&job| {
+        let job = NewJob { key: Queue::key(job), ..NewJob::new(Task::KIND, Payload::encode(&Task(job))?) };
+        Ok(NewJob { queue: queue.name().into(), due: Due::In(delay), ..job })
+    };
     enqueue_all(&transaction, &jobs.iter().map(new).collect::<reveille::Result<Vec<_>>>()?).await?;
     Ok(transaction.commit().await?)
 }

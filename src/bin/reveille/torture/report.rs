@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::fleet::Life;
 use super::journal::Attempt;
 use super::producers::Committed;
+use super::queues::Queue;
 use crate::Failure;
 use crate::figures::{percentile, rounded};
 
@@ -43,8 +44,8 @@ pub async fn database(figures: &mut Figures, client: &Client, committed: &[Commi
     Ok(())
 }
 
-/// What the workers' journals say. `back`: when the server was back after a crash.
-pub fn journals(figures: &mut Figures, lives: &[Life], committed: &[Committed], back: &[Duration]) {
+/// The attempts at each job, in the order in which they began.
+pub fn runs(lives: &[Life]) -> HashMap<u64, Vec<Run>> {
     let mut runs: HashMap<u64, Vec<Run>> = HashMap::new();
     for (worker, life) in lives.iter().enumerate() {
         for attempt in life.attempts() {
@@ -52,6 +53,17 @@ pub fn journals(figures: &mut Figures, lives: &[Life], committed: &[Committed], 
         }
     }
     runs.values_mut().for_each(|runs| runs.sort_by_key(|run| run.began));
+    runs
+}
+
+/// What the workers' journals say. `back`: when the server was back after a crash.
+pub fn journals(
+    figures: &mut Figures,
+    runs: &HashMap<u64, Vec<Run>>,
+    lives: &[Life],
+    committed: &[Committed],
+    back: &[Duration],
+) {
     figures.insert("attempts".into(), Value::from(runs.values().map(Vec::len).sum::<usize>()));
 
     let overlaps: Vec<f64> = runs.values().flat_map(|runs| overlaps(runs)).map(milliseconds).collect();
@@ -59,7 +71,7 @@ pub fn journals(figures: &mut Figures, lives: &[Life], committed: &[Committed], 
     figures.insert("longest_overlap_ms".into(), rounded(overlaps.into_iter().fold(0.0, f64::max)));
 
     let rescues: Vec<f64> =
-        lives.iter().enumerate().filter_map(|(worker, life)| rescue(&runs, worker, life)).map(milliseconds).collect();
+        lives.iter().enumerate().filter_map(|(worker, life)| rescue(runs, worker, life)).map(milliseconds).collect();
     figures.insert("rescues".into(), Value::from(rescues.len()));
     percentiles(figures, "rescue_", rescues);
 
@@ -67,17 +79,20 @@ pub fn journals(figures: &mut Figures, lives: &[Life], committed: &[Committed], 
     percentiles(figures, "resumed_", back.iter().filter_map(resumed).map(milliseconds).collect());
 
     let first = |committed: &Committed| Some(runs.get(&committed.job)?.first()?.began.saturating_sub(committed.ready));
-    percentiles(figures, "wait_", committed.iter().filter_map(first).map(milliseconds).collect());
+    // Jobs under limits wait for others.
+    let free = committed.iter().filter(|committed| Queue::of(committed.job) == Some(Queue::Plain));
+    percentiles(figures, "wait_", free.filter_map(first).map(milliseconds).collect());
     figures.insert("workers_started".into(), Value::from(lives.len()));
     figures.insert("workers_gave_up".into(), Value::from(lives.iter().filter(|life| life.gave_up).count()));
 }
 
 /// An attempt, and when it really ran: not while its worker stood still, and not beyond its end.
-struct Run {
-    began: Duration,
-    ran: Vec<(Duration, Duration)>,
-    worker: usize,
-    broken_off: bool,
+pub struct Run {
+    pub job: u64,
+    pub began: Duration,
+    pub ran: Vec<(Duration, Duration)>,
+    pub worker: usize,
+    pub broken_off: bool,
 }
 
 impl Run {
@@ -91,7 +106,7 @@ impl Run {
             }
         }
         ran.push((from, end));
-        Run { began: attempt.began, ran, worker, broken_off: attempt.ended.is_none() }
+        Run { job: attempt.job, began: attempt.began, ran, worker, broken_off: attempt.ended.is_none() }
     }
 }
 
@@ -127,18 +142,19 @@ fn percentiles(figures: &mut Figures, prefix: &str, mut sorted: Vec<f64>) {
     }
 }
 
-fn milliseconds(duration: Duration) -> f64 {
+pub fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
 /// What must never be.
-const NEVER: [&str; 7] = [
+const NEVER: [&str; 8] = [
     "lost",
     "unfinished",
     "ended_twice",
     "effects_twice",
     "effects_missing",
     "effects_of_unfinished",
+    "limits_broken",
     "workers_gave_up",
 ];
 

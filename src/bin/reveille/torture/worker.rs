@@ -10,7 +10,8 @@ use reveille::{Cancellation, Context, Database, Job, RetryPolicy, State, Worker}
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 
-use super::journal::Journal;
+use super::journal::{Journal, Noted};
+use super::queues::Queue;
 use crate::Outcome;
 use crate::connection::Connection;
 
@@ -47,15 +48,21 @@ async fn work(
     cancellation: Cancellation,
 ) -> Result<(), Failed> {
     let attempt = i32::try_from(context.attempt().number)?;
-    let _noted = journal.attempt(job, attempt);
+    let noted = journal.attempt(job, attempt);
     tokio::select! {
-        outcome = attempt_it(job, attempt, &database, &context) => outcome,
+        outcome = attempt_it(job, attempt, noted, &database, &context) => outcome,
         // Others may run it soon.
         () = cancellation.cancelled() => Err("told to stop".into()),
     }
 }
 
-async fn attempt_it(job: u64, attempt: i32, database: &Database, context: &Context) -> Result<(), Failed> {
+async fn attempt_it(
+    job: u64,
+    attempt: i32,
+    noted: Noted<'_>,
+    database: &Database,
+    context: &Context,
+) -> Result<(), Failed> {
     let milliseconds = match fastrand::u8(0..100) {
         0 => fastrand::u64(1000..3000),
         1..10 => fastrand::u64(50..300),
@@ -68,7 +75,7 @@ async fn attempt_it(job: u64, attempt: i32, database: &Database, context: &Conte
         _ => {}
     }
     let mut client = database.client().await?;
-    match tokio::time::timeout(ANSWER_WITHIN, apply(job, attempt, &mut client, context)).await {
+    match tokio::time::timeout(ANSWER_WITHIN, apply(job, attempt, noted, &mut client, context)).await {
         Ok(applied) => applied,
         Err(_) => {
             // Nothing tells whether this connection will ever say anything again.
@@ -79,11 +86,13 @@ async fn attempt_it(job: u64, attempt: i32, database: &Database, context: &Conte
 }
 
 /// The effect and the completion, in one transaction; one in a hundred is rolled back.
-async fn apply(job: u64, attempt: i32, client: &mut Client, context: &Context) -> Result<(), Failed> {
+async fn apply(job: u64, attempt: i32, noted: Noted<'_>, client: &mut Client, context: &Context) -> Result<(), Failed> {
     let transaction = client.transaction().await?;
     let (number, worker) = (i64::try_from(job)?, context.job().reservation.worker);
     transaction.execute("insert into torture.applied values ($1, $2, $3)", &[&number, &attempt, &worker]).await?;
     context.complete_in(&transaction).await?;
+    // From its commit on, others may start in its place.
+    drop(noted);
     if fastrand::u8(0..100) == 0 {
         return Ok(transaction.rollback().await?);
     }
@@ -96,6 +105,8 @@ pub struct TortureWorker {
     slots: usize,
     #[arg(long)]
     journal: PathBuf,
+    #[arg(long, value_enum, value_delimiter = ',')]
+    queues: Vec<Queue>,
 }
 
 impl TortureWorker {
@@ -117,7 +128,8 @@ impl TortureWorker {
 
     async fn work(&self, connection: &Connection, journal: &Arc<Journal>) -> reveille::Result<()> {
         let database = Database::options(connection.url().map(str::to_owned)).connect().await?;
-        let worker = Worker::builder(database.clone()).queue("default", self.slots).state(database);
+        let worker = Worker::builder(database.clone()).state(database);
+        let worker = self.queues.iter().fold(worker, |worker, queue| worker.queue(queue.name(), self.slots));
         let parent_is_gone = async {
             let mut end = Vec::new();
             let _ = tokio::io::stdin().read_to_end(&mut end).await;

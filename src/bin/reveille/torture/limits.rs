@@ -1,0 +1,204 @@
+//! Whether limits and orders were kept: by the journals, and by looks into the database.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use reveille::Database;
+use serde_json::Value;
+
+use super::lock;
+use super::producers::Committed;
+use super::queues::{MAX_RUNNING, MAX_RUNNING_PER_KEY, Queue, RATE};
+use super::report::{Figures, Run, milliseconds};
+use super::schedule::Kind;
+use crate::Failure;
+use crate::figures::rounded;
+
+/// How often the database is asked what is reserved.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+const RESERVED: &str = "with reserved as (
+        select queue, count(*) as jobs from reveille.jobs where reserved_by is not null group by queue, key
+    )
+    select
+        coalesce(max(jobs) filter (where queue = 'limited'), 0) as limited,
+        coalesce(max(jobs) filter (where queue = 'keyed'), 0) as keyed
+    from reserved";
+
+/// The most that was ever seen reserved.
+#[derive(Default)]
+pub struct Watch {
+    most: Mutex<(i64, i64)>,
+}
+
+impl Watch {
+    /// Looks until it is aborted.
+    pub async fn look(self: Arc<Self>, database: Database) {
+        loop {
+            let asked = async { Ok::<_, Failure>(database.client().await?.query_one(RESERVED, &[]).await?) };
+            // While the server is away, there is nothing to see.
+            if let Ok(Ok(row)) = tokio::time::timeout(Duration::from_secs(1), asked).await {
+                let mut most = lock(&self.most);
+                *most = (most.0.max(row.get("limited")), most.1.max(row.get("keyed")));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// Whether handlers keep limits too under these faults: a worker that stands still, or that is cut off, or whose claims a crash
+/// undoes, may go on for a moment with what others run already.
+fn handlers_are_exact(kinds: &[Kind]) -> bool {
+    kinds.iter().all(|kind| matches!(kind, Kind::Kill | Kind::ShiftClock | Kind::CutProducers | Kind::Snapshot))
+}
+
+/// Says what was seen in each queue that was used, and how many limits were broken.
+pub fn report(
+    figures: &mut Figures,
+    (queues, kinds): (&[Queue], &[Kind]),
+    watch: &Watch,
+    runs: &HashMap<u64, Vec<Run>>,
+    committed: &[Committed],
+) {
+    let (limited_reserved, keyed_reserved) = *lock(&watch.most);
+    let mut broken = 0;
+    let mut most = |name: &str, most: i64, limit: u32, counts: bool| {
+        broken += u64::from(counts && most > i64::from(limit));
+        figures.insert(name.into(), Value::from(most));
+    };
+    let exact = handlers_are_exact(kinds);
+    let of = |queue| runs_of(runs, queue);
+    if queues.contains(&Queue::Limited) {
+        most("limited_most_reserved", limited_reserved, MAX_RUNNING, true);
+        most("limited_most_running", most_at_once(of(Queue::Limited)), MAX_RUNNING, exact);
+    }
+    if queues.contains(&Queue::Keyed) {
+        most("keyed_most_reserved", keyed_reserved, MAX_RUNNING_PER_KEY, true);
+        let running = by_key(runs, Queue::Keyed).into_values().map(|runs| most_at_once(runs.into_iter())).max();
+        most("keyed_most_running", running.unwrap_or_default(), MAX_RUNNING_PER_KEY, exact);
+    }
+    if queues.contains(&Queue::Ordered) {
+        let disorders = by_key(runs, Queue::Ordered).into_values().map(disorders).sum::<usize>();
+        broken += if exact { disorders as u64 } else { 0 };
+        figures.insert("ordered_disorders".into(), Value::from(disorders));
+    }
+    if queues.contains(&Queue::Limited) {
+        figures.insert("limited_refill_max_ms".into(), rounded(milliseconds(longest_room(runs, committed))));
+    }
+    if queues.contains(&Queue::Rated) {
+        let mut starts: Vec<Duration> = of(Queue::Rated).map(|run| run.began).collect();
+        starts.sort();
+        let span = starts.last().zip(starts.first()).map(|(last, first)| (*last - *first).as_secs_f64());
+        let used = starts.len() as f64 / (f64::from(RATE) * span.unwrap_or(f64::INFINITY));
+        figures.insert("rated_most_in_10_s".into(), Value::from(most_within(&starts, Duration::from_secs(10))));
+        figures.insert("rated_used".into(), rounded(used));
+    }
+    figures.insert("limits_broken".into(), Value::from(broken));
+}
+
+fn runs_of(runs: &HashMap<u64, Vec<Run>>, queue: Queue) -> impl Iterator<Item = &Run> {
+    runs.iter().filter(move |(job, _)| Queue::of(**job) == Some(queue)).flat_map(|(_, runs)| runs)
+}
+
+fn by_key(runs: &HashMap<u64, Vec<Run>>, queue: Queue) -> HashMap<Option<String>, Vec<&Run>> {
+    let mut keys: HashMap<_, Vec<&Run>> = HashMap::new();
+    for run in runs_of(runs, queue) {
+        keys.entry(Queue::key(run.job)).or_default().push(run);
+    }
+    keys
+}
+
+/// How many ran at the same time.
+fn most_at_once<'a>(runs: impl Iterator<Item = &'a Run>) -> i64 {
+    let mut changes: Vec<(Duration, i64)> =
+        runs.flat_map(|run| &run.ran).flat_map(|(from, until)| [(*from, 1), (*until, -1)]).collect();
+    changes.sort(); // An end comes before a start at the same time.
+    let running = changes.iter().scan(0, |running, (_, change)| {
+        *running += change;
+        Some(*running)
+    });
+    running.max().unwrap_or_default()
+}
+
+/// How often, among the runs of one key, a job ran before or beside one that was enqueued before it.
+fn disorders(mut runs: Vec<&Run>) -> usize {
+    runs.sort_by_key(|run| run.began);
+    let ended = |run: &Run| run.ran.last().map_or(run.began, |(_, until)| *until);
+    let wrong =
+        |pair: &[&Run]| pair[1].job < pair[0].job || pair[1].job != pair[0].job && pair[1].began < ended(pair[0]);
+    runs.windows(2).filter(|pair| wrong(pair)).count()
+}
+
+/// How many of these times, which are sorted, lie within any such time.
+fn most_within(times: &[Duration], within: Duration) -> usize {
+    let counts = times.iter().enumerate().map(|(place, from)| times.partition_point(|at| *at < *from + within) - place);
+    counts.max().unwrap_or_default()
+}
+
+/// For how long at most fewer ran in the limited queue than might, while a job waited there that could have started.
+fn longest_room(runs: &HashMap<u64, Vec<Run>>, committed: &[Committed]) -> Duration {
+    let mut changes: Vec<(Duration, i64, i64)> = Vec::new();
+    for committed in committed.iter().filter(|committed| Queue::of(committed.job) == Some(Queue::Limited)) {
+        if let Some(first) = runs.get(&committed.job).and_then(|runs| runs.first()) {
+            changes.extend([(committed.ready.min(first.began), 0, 1), (first.began, 0, -1)]);
+        }
+    }
+    let ran = runs_of(runs, Queue::Limited).flat_map(|run| &run.ran);
+    changes.extend(ran.flat_map(|(from, until)| [(*from, 1, 0), (*until, -1, 0)]));
+    changes.sort();
+    let (mut running, mut waiting, mut since, mut longest) = (0, 0, None, Duration::ZERO);
+    for (at, ran, waited) in changes {
+        (running, waiting) = (running + ran, waiting + waited);
+        match (running < i64::from(MAX_RUNNING) && waiting > 0, since) {
+            (true, None) => since = Some(at),
+            (false, Some(from)) => {
+                longest = longest.max(at - from);
+                since = None;
+            }
+            _ => {}
+        }
+    }
+    longest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(job: u64, from: u64, until: u64) -> Run {
+        let (from, until) = (Duration::from_secs(from), Duration::from_secs(until));
+        Run { job, began: from, ran: vec![(from, until)], worker: 0, broken_off: false }
+    }
+
+    #[test]
+    fn what_ends_when_another_begins_does_not_run_beside_it() {
+        assert_eq!(most_at_once([run(1, 0, 2), run(2, 2, 3), run(3, 1, 3)].iter()), 2);
+        assert_eq!(most_at_once([].iter()), 0);
+    }
+
+    #[test]
+    fn an_order_is_broken_by_going_before_and_by_running_beside() {
+        let (first, again, second) = (run(1, 0, 2), run(1, 3, 4), run(2, 5, 6));
+        assert_eq!(disorders(vec![&second, &again, &first]), 0);
+        assert_eq!(disorders(vec![&first, &run(2, 1, 3)]), 1);
+        assert_eq!(disorders(vec![&first, &run(2, 2, 3), &again]), 1);
+    }
+
+    #[test]
+    fn the_most_within_a_time_is_found_wherever_it_begins() {
+        let times: Vec<Duration> = [0, 9, 10, 11, 18, 30].map(Duration::from_secs).to_vec();
+        assert_eq!(most_within(&times, Duration::from_secs(10)), 4);
+    }
+
+    #[test]
+    fn room_counts_while_a_job_waits() {
+        let job = |number| Queue::Limited.first_number(0) + number;
+        let mut runs: HashMap<u64, Vec<Run>> =
+            (0..5).map(|number| (job(number), vec![run(job(number), 0, 10)])).collect();
+        runs.insert(job(5), vec![run(job(5), 13, 20)]);
+        let committed = [Committed { job: job(5), ready: Duration::from_secs(5) }];
+        assert_eq!(longest_room(&runs, &committed), Duration::from_secs(3));
+        assert_eq!(longest_room(&runs, &[]), Duration::ZERO);
+    }
+}
