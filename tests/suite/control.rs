@@ -169,9 +169,15 @@ async fn jobs_that_wait_for_a_slot_go_back_when_their_queue_is_paused() {
         enqueue_all(&database.database, &vec![note("x"); 20_000]).await.unwrap();
         let builder = Worker::builder(database.database.clone()).queue("default", 1).poll_interval(HOUR);
         let worker = start(builder.listen(listen).heartbeat(heartbeat).state(Arc::clone(&slow)).handle(works));
-        // As quick as they are, some are claimed ahead at any time; now they wait.
-        database.until("select count(*) > 1000 from reveille.finished_jobs").await;
-        slow.store(true, Ordering::Relaxed);
+        // As quick as they are, some are mostly claimed ahead; when jobs get slow, these wait.
+        eventually("some wait for a slot", async || {
+            let before = database.value("select count(*) from reveille.finished_jobs").await;
+            slow.store(false, Ordering::Relaxed);
+            database.until(&format!("select count(*) > {before} + 100 from reveille.finished_jobs")).await;
+            slow.store(true, Ordering::Relaxed);
+            database.value("select count(*) > 1 from reveille.jobs where reserved_at is not null").await == true
+        })
+        .await;
         database.admin().pause("default").await.unwrap();
         database.until("select count(*) = 0 from reveille.jobs where reserved_at is not null").await;
         let back = "select jsonb_build_array(max(attempts), sum(failures)) from reveille.jobs";
