@@ -52,7 +52,8 @@ to reveille_worker, reveille_admin;
 grant select, update, delete on reveille.unique_periods to reveille_worker, reveille_admin;
 -- A producer that is to wait for its jobs' ends needs it too, and can ask for any job's result and errors then.
 grant execute on function reveille.await(bigint) to reveille_worker, reveille_admin;
-grant execute on function reveille.ring(text[]), reveille.truncate_finished_jobs() to reveille_worker, reveille_admin;
+grant execute on function reveille.ring(text[]), reveille.note_nobody_sleeps(), reveille.truncate_finished_jobs()
+to reveille_worker, reveille_admin;
 
 grant select
     on reveille.known_queues, reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,

@@ -23,6 +23,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V8__control", include_str!("../../migrations/V8__control.sql")),
     ("V9__unique_periods", include_str!("../../migrations/V9__unique_periods.sql")),
     ("V10__awaited", include_str!("../../migrations/V10__awaited.sql")),
+    ("V11__nobody_sleeps", include_str!("../../migrations/V11__nobody_sleeps.sql")),
 ];
 
 /// How long to wait for another process that migrates before looking again.

@@ -24,6 +24,12 @@ struct Rules {
     locked_rows_count: bool,
     /// A row stays locked by its producer's transaction until it can be seen.
     seen_before_unlocked: bool,
+    /// Say that somebody sleeps before asking for silent transactions, not after.
+    say_before_asking: bool,
+    /// Say that nobody sleeps only if that is so.
+    say_nobody_if_so: bool,
+    /// Nobody goes to sleep between that question and its answer: who does holds a lock until its row can be seen.
+    say_nobody_alone: bool,
 }
 
 const ALL: Rules = Rules {
@@ -34,6 +40,9 @@ const ALL: Rules = Rules {
     old_snapshots_ring: true,
     locked_rows_count: true,
     seen_before_unlocked: true,
+    say_before_asking: true,
+    say_nobody_if_so: true,
+    say_nobody_alone: true,
 };
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -60,13 +69,21 @@ enum Producer {
 enum Worker {
     /// About to look, with what follows an empty look.
     Looks(Next),
-    /// About to arm the bell; knowing already who may commit in silence, if that was asked too early.
+    /// About to say that somebody sleeps; knowing already who may commit in silence, if that was asked too early.
+    Says(Option<[bool; PRODUCERS]>),
+    /// Has said so, with its row not seen yet.
     Arms(Option<[bool; PRODUCERS]>),
     /// About to ask who may commit in silence.
     Asks,
     /// Waits for these to end.
     Waits([bool; PRODUCERS]),
     Sleeps,
+    /// Has disarmed, and is about to see whether anybody sleeps.
+    Checks,
+    /// Has seen that nobody does, and is about to say so.
+    SaysNobody,
+    /// Has left.
+    Gone,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -83,6 +100,8 @@ struct World {
     waiting: [bool; PRODUCERS],
     workers: [Worker; WORKERS],
     sleepers: [bool; WORKERS],
+    /// Whether anybody is said to sleep.
+    somebody_sleeps: bool,
     bells: [bool; WORKERS],
     /// Somebody else's `for update`, once, on this job; then it is over.
     locked: Option<usize>,
@@ -98,6 +117,7 @@ impl World {
             waiting: [false; PRODUCERS],
             workers: [Worker::Looks(Next::Arm); WORKERS],
             sleepers: [false; WORKERS],
+            somebody_sleeps: false,
             bells: [false; WORKERS],
             locked: None,
             may_lock: true,
@@ -117,12 +137,13 @@ impl World {
         std::array::from_fn(|producer| self.holds_lock(producer, rules))
     }
 
-    /// All have done what they can, everybody sleeps, and a job waits that nobody will be told of.
+    /// All have done what they can, everybody sleeps who has not left, and a job waits that nobody will be told of.
     fn is_lost(&self) -> bool {
         self.producers.iter().all(|producer| *producer == Producer::Ended)
             && self.locked.is_none()
-            && self.workers.iter().all(|worker| *worker == Worker::Sleeps)
-            && self.bells.iter().all(|bell| !bell)
+            && self.workers.iter().all(|worker| matches!(worker, Worker::Sleeps | Worker::Gone))
+            && self.workers.contains(&Worker::Sleeps)
+            && !self.bells.iter().zip(&self.workers).any(|(bell, worker)| *bell && *worker == Worker::Sleeps)
             && self.waiting.iter().any(|waits| *waits)
     }
 
@@ -148,6 +169,7 @@ impl World {
             Producer::Inserted { slept } => {
                 let seen = if old_snapshot { slept } else { self.sleepers };
                 let rings = seen.contains(&true) || (old_snapshot && rules.old_snapshots_ring);
+                let rings = rings && self.somebody_sleeps;
                 Producer::Triggered { rings }
             }
             Producer::Triggered { rings } => {
@@ -173,6 +195,12 @@ impl World {
         };
         match self.workers[worker] {
             Worker::Looks(next) => vec![self.look(worker, next, rules)],
+            Worker::Says(_) if rules.say_nobody_alone && self.workers.contains(&Worker::SaysNobody) => vec![],
+            Worker::Says(known) => {
+                let mut world = to(Worker::Arms(known));
+                world.somebody_sleeps |= rules.say_before_asking;
+                vec![world]
+            }
             Worker::Arms(known) => {
                 let mut world = to(known.map_or(Worker::Asks, |silent| Worker::Looks(Next::Wait(silent))));
                 world.sleepers[worker] = true;
@@ -183,7 +211,7 @@ impl World {
                 vec![to(match (rules.wait_for_silent, rules.ask_after_arming) {
                     (false, _) => Worker::Looks(Next::Sleep),
                     (true, true) => Worker::Looks(Next::Wait(silent)),
-                    (true, false) => Worker::Arms(Some(silent)),
+                    (true, false) => Worker::Says(Some(silent)),
                 })]
             }
             Worker::Waits(silent) => {
@@ -191,7 +219,9 @@ impl World {
                 if left.contains(&true) {
                     return vec![to(Worker::Looks(Next::Wait(left)))];
                 }
-                vec![to(if rules.look_at_last { Worker::Looks(Next::Sleep) } else { Worker::Sleeps })]
+                let mut world = to(if rules.look_at_last { Worker::Looks(Next::Sleep) } else { Worker::Sleeps });
+                world.somebody_sleeps |= !rules.say_before_asking;
+                vec![world]
             }
             Worker::Sleeps if self.bells[worker] => {
                 let mut wakes = to(Worker::Looks(Next::Sleep));
@@ -200,12 +230,23 @@ impl World {
                 if self.may_disarm > 0 {
                     wakes.may_disarm -= 1;
                     wakes.sleepers[worker] = false;
-                    wakes.workers[worker] = Worker::Looks(Next::Arm);
+                    wakes.workers[worker] = Worker::Checks;
                     worlds.push(wakes);
                 }
                 worlds
             }
-            Worker::Sleeps => vec![],
+            Worker::Checks => {
+                let arming = self.workers.iter().any(|worker| matches!(worker, Worker::Arms(_)));
+                let kept_out =
+                    (rules.say_nobody_alone && arming) || (rules.say_nobody_if_so && self.sleepers.contains(&true));
+                vec![to(if kept_out { Worker::Looks(Next::Arm) } else { Worker::SaysNobody })]
+            }
+            Worker::SaysNobody => {
+                let (mut goes_on, mut leaves) = (to(Worker::Looks(Next::Arm)), to(Worker::Gone));
+                (goes_on.somebody_sleeps, leaves.somebody_sleeps) = (false, false);
+                vec![goes_on, leaves]
+            }
+            Worker::Sleeps | Worker::Gone => vec![],
         }
     }
 
@@ -222,11 +263,11 @@ impl World {
             return world;
         }
         world.workers[worker] = match next {
-            Next::Arm if rules.arm_before_looking && rules.ask_after_arming => Worker::Arms(None),
+            Next::Arm if rules.arm_before_looking && rules.ask_after_arming => Worker::Says(None),
             Next::Arm if rules.arm_before_looking => Worker::Asks,
             Next::Arm => {
                 // Asleep as soon as nothing was found, and only then known to sleep.
-                world.sleepers[worker] = true;
+                (world.sleepers[worker], world.somebody_sleeps) = (true, true);
                 Worker::Sleeps
             }
             Next::Wait(silent) => Worker::Waits(silent),
@@ -281,6 +322,9 @@ fn every_rule_is_needed() {
         ("ringing from older snapshots", Rules { old_snapshots_ring: false, ..ALL }),
         ("counting locked rows", Rules { locked_rows_count: false, ..ALL }),
         ("being seen before the lock goes", Rules { seen_before_unlocked: false, ..ALL }),
+        ("saying that somebody sleeps before asking", Rules { say_before_asking: false, ..ALL }),
+        ("saying that nobody does only if so", Rules { say_nobody_if_so: false, ..ALL }),
+        ("saying that nobody does alone", Rules { say_nobody_alone: false, ..ALL }),
     ];
     for (rule, rules) in without {
         assert!(explore(rules).is_err(), "nothing is lost without {rule}: it is no rule, or the model is blind to it");

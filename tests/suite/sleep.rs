@@ -11,6 +11,8 @@ use crate::harness::{Note, Told, client, database, eventually, note, soon, start
 
 const ASLEEP: &str = "select count(*) = 1 from reveille.sleepers";
 const AWAKE: &str = "select count(*) = 0 from reveille.sleepers";
+/// Enqueuing does not even ask.
+const UNASKED: &str = "select last_value = 0 from reveille.somebody_sleeps";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_enqueued_before_the_bell_was_armed_starts_when_it_is_committed() {
@@ -75,13 +77,62 @@ async fn a_busy_worker_needs_no_bell_and_an_idle_one_has_it_armed_again() {
     };
     tokio::select! {
         () = busy => {}
-        () = database.until(AWAKE) => {}
+        () = async { tokio::join!(database.until(AWAKE), database.until(UNASKED)); } => {}
     }
     database.until(ASLEEP).await;
     enqueue(&database.database, &note("one more")).await.unwrap();
     while heard.next().await != "one more" {}
     worker.stop().await;
     assert_eq!(database.value("select count(*) from reveille.sleepers").await, 0, "nobody sleeps who has left");
+    assert_eq!(database.value(UNASKED).await, true);
+}
+
+/// From now on an insert is refused if it asks whom to ring for.
+const REFUSE_TO_ASK: &str = "create or replace function reveille.ring_after_insert() returns trigger
+    language plpgsql as $$ begin raise exception 'asked'; end $$";
+const INSERT: &str = "insert into reveille.jobs (kind) values ('k')";
+const NOTE: &str = "select reveille.note_nobody_sleeps()";
+const SLEEPER: &str =
+    "insert into reveille.workers (id, host, pid, version, queues, slots) values (1, 'h', 1, 'v', '{}', 1);
+    insert into reveille.sleepers (queue, worker) values ('any', 1)";
+
+#[tokio::test]
+async fn while_nobody_sleeps_an_enqueue_asks_nothing() {
+    let database = database().await;
+    database.run(REFUSE_TO_ASK).await;
+    assert!(database.refusal(INSERT).await.contains("asked"), "until it is known");
+    assert_eq!(database.value(NOTE).await, true);
+    database.run(INSERT).await;
+    database.run("begin isolation level serializable; insert into reveille.jobs (kind) values ('k'); commit").await;
+    database.run(SLEEPER).await;
+    assert!(database.refusal(INSERT).await.contains("asked"));
+    database.run("delete from reveille.workers").await;
+    assert_eq!(database.value(NOTE).await, true);
+    database.run(INSERT).await;
+}
+
+#[tokio::test]
+async fn that_nobody_sleeps_is_said_by_whom_it_cannot_be_undone_for_and_while_nobody_is_about_to() {
+    let database = database().await;
+    let client = database.client().await;
+    client.batch_execute(&format!("begin; {SLEEPER}")).await.unwrap();
+    assert_eq!(database.value(NOTE).await, false, "its row cannot be seen yet");
+    client.batch_execute("commit").await.unwrap();
+    assert_eq!(database.value(NOTE).await, false);
+    let said = async |begin: &str| {
+        client.batch_execute(begin).await.unwrap();
+        let said: bool = client.query_one(NOTE, &[]).await.unwrap().get(0);
+        client.batch_execute("rollback").await.unwrap();
+        said
+    };
+    assert!(!said("begin; delete from reveille.sleepers").await, "the deletion may be undone");
+    database.run("delete from reveille.workers").await;
+    assert!(!said("begin isolation level repeatable read").await, "its snapshot may be old");
+    assert!(said("begin").await);
+    assert_eq!(database.value(UNASKED).await, true, "to undo that changes nothing: it was so");
+    client.batch_execute(&format!("begin; {SLEEPER}; rollback")).await.unwrap();
+    assert_eq!(database.value(UNASKED).await, false, "in doubt they are asked");
+    assert_eq!(database.value(NOTE).await, true);
 }
 
 #[tokio::test(flavor = "multi_thread")]

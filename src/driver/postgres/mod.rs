@@ -96,6 +96,11 @@ impl Postgres {
         Ok(rows.iter().map(|row| Silent(row.get(0))).collect())
     }
 
+    /// Spares those who enqueue the question whom to ring for, if nobody sleeps.
+    async fn note_nobody_sleeps(&self) -> Result<()> {
+        self.query("note that nobody sleeps", &self.statements.note_nobody_sleeps, &[]).await.map(drop)
+    }
+
     /// Runs one statement on the heartbeat's connection, which is opened anew after any error.
     async fn on_heart(&self, what: &str, sql: &str, params: &Params<'_>) -> Result<Vec<Row>> {
         let mut heart = self.heart.lock().await;
@@ -190,7 +195,8 @@ impl Driver for Postgres {
     fn disarm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<()>> {
         boxed(async move {
             let params: &Params<'_> = &[(&worker, Type::INT8), (&queue, Type::TEXT)];
-            self.query("disarm the bell", &self.statements.disarm, params).await.map(drop)
+            self.query("disarm the bell", &self.statements.disarm, params).await?;
+            self.note_nobody_sleeps().await
         })
     }
 
@@ -311,7 +317,10 @@ impl Driver for Postgres {
     }
 
     fn leave(&self, worker: i64) -> BoxFuture<'_, Result<()>> {
-        boxed(async move { self.query("take leave", &self.statements.leave, &[(&worker, Type::INT8)]).await.map(drop) })
+        boxed(async move {
+            self.query("take leave", &self.statements.leave, &[(&worker, Type::INT8)]).await?;
+            self.note_nobody_sleeps().await
+        })
     }
 
     fn listen(&self, worker: i64) -> BoxFuture<'_, Result<BoxStream<'static, Result<Signal>>>> {
@@ -319,7 +328,11 @@ impl Driver for Postgres {
     }
 
     fn prune(&self) -> BoxFuture<'_, Result<()>> {
-        boxed(async { self.sessions.query(SLOW_ANSWER_WITHIN, "prune", &self.statements.prune, &[]).await.map(drop) })
+        boxed(async {
+            self.sessions.query(SLOW_ANSWER_WITHIN, "prune", &self.statements.prune, &[]).await?;
+            // Workers that died may have been the last asleep.
+            self.note_nobody_sleeps().await
+        })
     }
 
     #[cfg(feature = "schedules")]
