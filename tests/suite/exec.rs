@@ -229,6 +229,35 @@ async fn a_terminated_worker_gives_back_what_it_cannot_finish() {
 }
 
 #[tokio::test]
+async fn what_a_program_prints_is_kept_as_the_result_if_asked_for() {
+    let database = database().await;
+    let _worker = work(&database, "cat; sleep 1000 & echo shown >&2", &["--keep-output"]);
+    for payload in [r#"'{"rows": 7}'"#, "'\"a word\"'"] {
+        enqueue(&database, &format!("kind => 'k', payload => {payload}")).await;
+    }
+    database.until("select count(*) = 2 from reveille.finished_jobs").await;
+    let results = database.value("select jsonb_agg(result order by id) from reveille.finished_jobs").await;
+    assert_eq!(results, json!([{"rows": 7}, "a word"]));
+}
+
+#[tokio::test]
+async fn output_that_is_no_json_is_text_and_too_much_of_it_is_dropped() {
+    let database = database().await;
+    let program = r#"case "$REVEILLE_JOB_KIND" in
+        text) printf 'two\nlines\n';; silent) ;; much) head -c 2000000 /dev/zero;; fails) echo no; exit 1;;
+    esac"#;
+    let _worker = work(&database, program, &["--keep-output"]);
+    for kind in ["text", "silent", "much"] {
+        enqueue(&database, &format!("kind => '{kind}'")).await;
+    }
+    enqueue(&database, "kind => 'fails', max_attempts => 1").await;
+    database.until("select count(*) = 3 from reveille.finished_jobs").await;
+    let results = database.value("select jsonb_object_agg(kind, result) from reveille.finished_jobs").await;
+    assert_eq!(results, json!({"text": "two\nlines", "silent": null, "much": null}));
+    database.until("select count(*) = 1 from reveille.dead_jobs").await;
+}
+
+#[tokio::test]
 async fn queues_and_slots_are_as_asked() {
     let database = database().await;
     let _worker = work(&database, "true", &["--queue", "a=b=7", "--queue", "c=d"]);

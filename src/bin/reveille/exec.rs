@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use reveille::{Context, Outcome};
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{ChildStderr, Command};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{ChildStderr, ChildStdout, Command};
 
 use crate::watchdog::Watchdog;
 
@@ -21,19 +22,30 @@ const PERMANENT: i32 = 65;
 const LAST_LINES: usize = 20;
 /// How much of one of them, in bytes.
 const LONGEST_LINE: usize = 1000;
+/// How many bytes of stdout can be a result.
+const LONGEST_RESULT: usize = 1 << 20;
 
 /// A shell command that works jobs of any kind.
 pub struct Program {
     pub command: String,
     pub later: Duration,
+    /// Whether what it prints is the job's result; else it goes where the worker's own output goes.
+    pub keeps_output: bool,
     pub watchdog: Watchdog,
+}
+
+/// How a command ended, and what it said.
+struct Ended {
+    status: ExitStatus,
+    error: String,
+    output: Vec<u8>,
 }
 
 impl Program {
     /// One attempt. If it is dropped before its end, the command and all that it started are killed.
     pub async fn run(self: Arc<Self>, context: Context) -> Outcome {
         match self.attempt(&context).await {
-            Ok((status, error)) => self.judge(status, error),
+            Ok(ended) => self.judge(ended),
             // Nor will it be shorter at the next attempt.
             Err(error) if error.kind() == ErrorKind::ArgumentListTooLong => {
                 Outcome::Dead("the job's metadata and tags are too long for a command's environment".into())
@@ -42,7 +54,7 @@ impl Program {
         }
     }
 
-    async fn attempt(&self, context: &Context) -> std::io::Result<(ExitStatus, String)> {
+    async fn attempt(&self, context: &Context) -> std::io::Result<Ended> {
         let mut child = self.command(context).spawn()?;
         let group = child.id().and_then(|id| Group::watched(id, &self.watchdog));
         let payload = context.job().payload.as_bytes().to_vec();
@@ -53,31 +65,34 @@ impl Program {
                 let _ = stdin.write_all(&payload).await;
             }
         };
-        let stderr = child.stderr.take();
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let cancellation = context.cancellation();
         let ending = async {
             let (status, ()) = tokio::join!(child.wait(), feeding);
             // What it left running in the background is not waited for.
             status
         };
-        let listening = last_lines(stderr);
-        tokio::pin!(ending, listening);
-        let mut error = None;
-        let status = loop {
-            tokio::select! {
-                status = &mut ending => break status?,
-                lines = &mut listening, if error.is_none() => error = Some(lines),
-                () = cancellation.cancelled(), if group.as_ref().is_some_and(Group::untold) => {
-                    if let Some(group) = &group { group.terminate() }
+        let (mut error, mut output) = (VecDeque::new(), Vec::new());
+        let status = {
+            let listening = async { tokio::join!(last_lines(stderr, &mut error), result(stdout, &mut output)) };
+            tokio::pin!(ending, listening);
+            let mut has_said_all = false;
+            let status = loop {
+                tokio::select! {
+                    status = &mut ending => break status?,
+                    _ = &mut listening, if !has_said_all => has_said_all = true,
+                    () = cancellation.cancelled(), if group.as_ref().is_some_and(Group::untold) => {
+                        if let Some(group) = &group { group.terminate() }
+                    }
                 }
+            };
+            if !has_said_all {
+                // Something in the background may hold stdout or stderr open: take what comes at once.
+                let _ = tokio::time::timeout(Duration::from_millis(200), listening).await;
             }
+            status
         };
-        let error = match error {
-            Some(error) => error,
-            // Something in the background may hold stderr open: take what comes at once.
-            None => tokio::time::timeout(Duration::from_millis(200), listening).await.unwrap_or_default(),
-        };
-        Ok((status, error))
+        Ok(Ended { status, error: Vec::from(error).join("\n"), output })
     }
 
     fn command(&self, context: &Context) -> Command {
@@ -103,6 +118,7 @@ impl Program {
             .process_group(0)
             .kill_on_drop(true)
             .stdin(Stdio::piped())
+            .stdout(if self.keeps_output { Stdio::piped() } else { Stdio::inherit() })
             .stderr(Stdio::piped());
         if let Some(trace) = context.trace() {
             command.env("TRACEPARENT", trace.traceparent()).envs(trace.tracestate().map(|state| ("TRACESTATE", state)));
@@ -110,10 +126,15 @@ impl Program {
         command
     }
 
-    fn judge(&self, status: ExitStatus, error: String) -> Outcome {
+    fn judge(&self, Ended { status, error, output }: Ended) -> Outcome {
         let error = |what: String| if error.is_empty() { what } else { format!("{what}: {error}") };
         match status.code() {
-            Some(0) => Outcome::Complete,
+            Some(0) if output.len() > LONGEST_RESULT => {
+                tracing::warn!(name: "job.result_dropped", target: "reveille::job", error = "it is larger than 1 MiB", "the result cannot be kept");
+                Outcome::Complete
+            }
+            Some(0) if output.is_empty() => Outcome::Complete,
+            Some(0) => Outcome::CompleteWith(json_or_text(&output)),
             Some(TRY_LATER) => Outcome::Snooze(self.later),
             Some(PERMANENT) => Outcome::Dead(error("exit status 65".into())),
             _ => Outcome::Fail(error(status.to_string())),
@@ -155,9 +176,8 @@ impl Drop for Group<'_> {
 }
 
 /// The end of what it says on stderr, which is passed on as well.
-async fn last_lines(stderr: Option<ChildStderr>) -> String {
-    let Some(stderr) = stderr else { return String::new() };
-    let mut last = VecDeque::with_capacity(LAST_LINES);
+async fn last_lines(stderr: Option<ChildStderr>, last: &mut VecDeque<String>) {
+    let Some(stderr) = stderr else { return };
     let mut lines = BufReader::new(stderr).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
         let line = String::from_utf8_lossy(&line).into_owned();
@@ -167,5 +187,19 @@ async fn last_lines(stderr: Option<ChildStderr>) -> String {
         }
         last.push_back(line.chars().take(LONGEST_LINE).collect::<String>());
     }
-    Vec::from(last).join("\n")
+}
+
+/// What it prints on stdout, but no more than tells that it is too much.
+async fn result(stdout: Option<ChildStdout>, output: &mut Vec<u8>) {
+    let Some(mut stdout) = stdout else { return };
+    let most = LONGEST_RESULT as u64 + 1;
+    let _ = (&mut stdout).take(most).read_to_end(output).await;
+    // It is not to wait for somebody who reads.
+    let _ = tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await;
+}
+
+/// JSON, if that is what it is.
+fn json_or_text(output: &[u8]) -> Value {
+    serde_json::from_slice(output)
+        .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(output).trim_end_matches('\n')))
 }

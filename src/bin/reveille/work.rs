@@ -17,6 +17,9 @@ pub struct Work {
     /// done, 75: try again later, 65: failed for good, anything else: failed. The end of its stderr is kept as the error.
     #[arg(long, value_name = "COMMAND")]
     exec: String,
+    /// Keep what the command prints on stdout as the job's result: as JSON if it is that, else as text; 1 MiB at most.
+    #[arg(long)]
+    keep_output: bool,
     /// How long a job waits after exit status 75.
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     later: Duration,
@@ -36,7 +39,8 @@ pub struct Work {
 
 impl Work {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        let program = Program { command: self.exec, later: self.later, watchdog: Watchdog::start()? };
+        let (keeps_output, watchdog) = (self.keep_output, Watchdog::start()?);
+        let program = Program { command: self.exec, later: self.later, keeps_output, watchdog };
         let program = std::sync::Arc::new(program);
         let mut worker = Worker::builder(connection.database().await?)
             .poll_interval(self.poll_interval)
