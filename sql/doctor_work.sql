@@ -1,4 +1,4 @@
--- What the doctor asks of the views: who works, what waits for long, what is held by nobody, which schedules do not fire. Needs select on the views alone.
+-- What the doctor asks of the views: who works, what waits for long, what is held by nobody, what does not stop, which schedules do not fire. Needs select on the views alone.
 --
 -- A row a finding, as in sql/doctor_server.sql.
 with
@@ -80,6 +80,17 @@ found (name, state, finding, advice) as (
     from held
     having count(*) > 0
     union all
+    select
+        'stuck', case when max(now() - stuck_since) > interval '1 minute' then 'bad' else 'note' end,
+        format(
+            'jobs that do not stop though they were told to: %s, for up to %s, job %s among them', count(*),
+            date_trunc('second', max(now() - stuck_since)), min(id)
+        ),
+        'each keeps its slot: `reveille jobs --state stuck` shows them; have their handlers look at their cancellation and not block a thread'
+    from reveille.running_jobs
+    where stuck_since is not null
+    having count(*) > 0
+    union all
     (
         select 'schedules', 'bad', format('schedule %s: %s', to_json(name), error), 'mend it, or remove it: reveille schedule --help'
         from schedules
@@ -106,6 +117,7 @@ well (name, finding) as (
     select 'workers', format('%s alive with %s slots', count(*), sum(slots)) from workers where alive
     union all select 'waiting', 'no job has been ready for more than a minute'
     union all select 'reserved', 'every job that runs has a living worker'
+    union all select 'stuck', 'every job has stopped that was told to'
     union all select 'schedules', format('%s run as they should', count(*)) from schedules
 )
 select name as check, state, finding, advice from found

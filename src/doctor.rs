@@ -21,7 +21,7 @@ use crate::database::{Database, connect};
 use crate::error::{Error, Result};
 
 /// What is checked, in this order.
-pub const CHECKS: [&str; 19] = [
+pub const CHECKS: [&str; 20] = [
     "server",
     "connections",
     "settings",
@@ -38,6 +38,7 @@ pub const CHECKS: [&str; 19] = [
     "workers",
     "waiting",
     "reserved",
+    "stuck",
     "schedules",
     "locks",
     "history",
@@ -90,7 +91,10 @@ const TABLES: [Question; 3] = [
         checks: &["indexes", "trigger", "partitions", "vacuum", "roles"],
         sql: include_str!("../sql/doctor_schema.sql"),
     },
-    Question { checks: &["workers", "waiting", "reserved", "schedules"], sql: include_str!("../sql/doctor_work.sql") },
+    Question {
+        checks: &["workers", "waiting", "reserved", "stuck", "schedules"],
+        sql: include_str!("../sql/doctor_work.sql"),
+    },
     Question { checks: &["locks", "history"], sql: include_str!("../sql/doctor_upkeep.sql") },
 ];
 

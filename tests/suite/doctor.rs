@@ -231,6 +231,10 @@ async fn workers_that_are_missing_silent_or_without_a_lock_are_named() {
     database.run("update reveille.jobs set reserved_by = 8; delete from reveille.workers where id = 7").await;
     only(&database, "reserved", State::Ok, &[]).await;
     only(&database, "workers", State::Ok, &["1 alive with 1 slots"]).await;
+    only(&database, "stuck", State::Ok, &[]).await;
+    let stuck = "update reveille.workers set stuck_jobs = '{1}', stuck_since = array[now() - interval '2 minutes']";
+    database.run(stuck).await;
+    only(&database, "stuck", State::Bad, &["told to: 1, for up to 00:02:0", "job 1"]).await;
 }
 
 #[tokio::test]
@@ -307,7 +311,7 @@ async fn who_may_read_nothing_gets_notes_and_no_error() {
         findings.iter().any(|found| found.check == check && found.state == State::Note && found.finding.contains(part))
     };
     assert!(noted("roles", "may do nothing here") && noted("schema", "may not be read"), "{findings:#?}");
-    assert!(noted("workers", "not checked: workers, waiting, reserved, schedules"), "{findings:#?}");
+    assert!(noted("workers", "not checked: workers, waiting, reserved, stuck, schedules"), "{findings:#?}");
     assert!(noted("locks", "permission denied"), "{findings:#?}");
     only(&nobody, "indexes", State::Ok, &[]).await;
     drop(nobody);
