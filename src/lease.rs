@@ -195,9 +195,12 @@ impl CutOff {
     }
 
     async fn watch(&self, good: &Cell<Instant>) {
-        let mut told_after = None;
+        let (mut told_after, mut standstill) = (None, Standstill::new(Instant::now()));
         loop {
             tokio::time::sleep(self.interval / 8).await;
+            if standstill.is_excuse(Instant::now(), good.get(), self.interval) {
+                continue;
+            }
             let silent = good.get().elapsed();
             if silent >= self.patience() && told_after != Some(good.get()) {
                 told_after = Some(good.get());
@@ -218,6 +221,30 @@ impl CutOff {
         } else {
             late
         }
+    }
+}
+
+/// Notices that this very process stood still, as when it was stopped: then the silence says nothing, and whether the worker is
+/// cut off the next beat will tell.
+struct Standstill {
+    looked: Instant,
+    /// The last one: after which good beat, and when it was over.
+    last: Option<(Instant, Instant)>,
+}
+
+impl Standstill {
+    fn new(now: Instant) -> Standstill {
+        Standstill { looked: now, last: None }
+    }
+
+    /// To be asked several times an interval; excuses for one interval after a standstill, and once after each good beat.
+    fn is_excuse(&mut self, now: Instant, good: Instant, interval: Duration) -> bool {
+        self.last = self.last.filter(|(after, _)| *after == good);
+        if now - self.looked > interval {
+            self.last.get_or_insert((good, now));
+        }
+        self.looked = now;
+        self.last.is_some_and(|(_, over)| now - over < interval)
     }
 }
 
@@ -284,6 +311,19 @@ mod tests {
         dead(&mut watch, &[peer(1, 0)], start);
         dead(&mut watch, &[peer(1, 20)], start + 20 * SECOND);
         assert!(dead(&mut watch, &[peer(1, 20)], start + 40 * SECOND).is_empty());
+    }
+
+    #[test]
+    fn a_process_that_stood_still_waits_for_one_beat_before_it_holds_itself_for_cut_off() {
+        let start = Instant::now();
+        let at = |tenths| start + SECOND * tenths / 10;
+        let mut standstill = Standstill::new(start);
+        assert!(!standstill.is_excuse(at(10), start, SECOND), "it has looked in time");
+        assert!(standstill.is_excuse(at(60), start, SECOND), "it has been stopped for five seconds");
+        assert!(standstill.is_excuse(at(69), start, SECOND));
+        assert!(!standstill.is_excuse(at(70), start, SECOND), "no beat has come");
+        assert!(!standstill.is_excuse(at(90), start, SECOND), "and it is not excused for ever");
+        assert!(standstill.is_excuse(at(120), at(95), SECOND), "after a beat it is again");
     }
 
     #[test]
