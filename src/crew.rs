@@ -235,9 +235,9 @@ impl Crew {
                 "cannot record everything that has ended; other workers will run it again"
             );
         }
-        leave(&*self.driver, self.id.load(Ordering::Acquire)).await;
-        // Joining the heartbeat's thread blocks for no longer than it takes to notice.
+        // A beat that found its row gone would begin anew. Joining its thread blocks for no longer than it takes to notice.
         drop(self.heartbeat);
+        leave(&*self.driver, self.id.load(Ordering::Acquire)).await;
         tracing::info!(
             name: "worker.stopped", target: "reveille::worker", worker = self.id.load(Ordering::Acquire),
             "worker stopped"
