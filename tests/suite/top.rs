@@ -12,14 +12,11 @@ use serde_json::json;
 
 use crate::harness::{TestDatabase, database, eventually, proxy};
 
-/// Leaving the screen that was put over what the terminal showed before.
-const RESTORED: &str = "\x1b[?1049l";
-
 /// The command in a terminal of 80 by 24.
 struct Terminal {
     process: Child,
     keys: File,
-    shown: Arc<Mutex<String>>,
+    shown: Arc<Mutex<vt100::Parser>>,
 }
 
 impl Terminal {
@@ -41,12 +38,12 @@ impl Terminal {
         let process =
             command.stdin(Stdio::from(end())).stdout(Stdio::from(end())).stderr(Stdio::null()).spawn().unwrap();
         let keys = File::from(master);
-        let (mut screen, shown) = (keys.try_clone().unwrap(), Arc::new(Mutex::new(String::new())));
+        let (mut screen, shown) = (keys.try_clone().unwrap(), Arc::new(Mutex::new(vt100::Parser::new(24, 80, 0))));
         let showing = Arc::clone(&shown);
         std::thread::spawn(move || {
             let mut piece = [0; 4096];
             while let Ok(length @ 1..) = screen.read(&mut piece) {
-                showing.lock().unwrap().push_str(&String::from_utf8_lossy(&piece[..length]));
+                showing.lock().unwrap().process(&piece[..length]);
             }
         });
         Terminal { process, keys, shown }
@@ -56,10 +53,9 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until this was shown; what came before is forgotten. Only what differs from before is sent to a terminal.
+    /// Waits until this is shown.
     async fn until(&self, part: &str) {
-        eventually(part, async || self.shown.lock().unwrap().contains(part)).await;
-        self.shown.lock().unwrap().clear();
+        eventually(part, async || self.shown.lock().unwrap().screen().contents().contains(part)).await;
     }
 
     fn signal(&self, signal: &str) {
@@ -68,7 +64,8 @@ impl Terminal {
 
     /// Waits for the end, which is a good one and leaves the terminal as it was.
     async fn ended_well(&mut self) {
-        self.until(RESTORED).await;
+        let restored = async || !self.shown.lock().unwrap().screen().alternate_screen();
+        eventually("it shows again what it showed before", restored).await;
         assert!(self.process.wait().unwrap().success());
         let local = tcgetattr(&self.keys).unwrap().local_modes;
         assert!(local.contains(rustix::termios::LocalModes::ICANON | rustix::termios::LocalModes::ECHO), "{local:?}");
