@@ -156,7 +156,14 @@ impl Database {
 
     /// A pool of its own whose sessions have a name and start with `settings`.
     pub(crate) fn pool_with(&self, name: &str, settings: String, max_connections: usize) -> Result<Pool> {
-        pool(&self.inner.address.named(name), settings, max_connections, true)
+        pool(&self.for_worker(self.address(), name), settings, max_connections, true)
+    }
+
+    /// An address whose sessions have a name and a time limit from the start: one that the database's owner has set for others
+    /// could end the very statement that sets them up.
+    pub(crate) fn for_worker(&self, address: &Address, name: &str) -> Address {
+        let named = address.named(name);
+        if self.is_pooled() { named } else { named.with_setting("statement_timeout", "30s") }
     }
 }
 

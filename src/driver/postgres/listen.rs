@@ -42,7 +42,8 @@ pub(super) async fn listen(
     vouch: String,
     worker: i64,
 ) -> Result<BoxStream<'static, Result<Signal>>> {
-    let (client, mut connection) = connect::open(&database.listen_address().named("reveille listener")).await?;
+    let address = database.for_worker(database.listen_address(), "reveille listener");
+    let (client, mut connection) = connect::open(&address).await?;
     let (heard, inbox) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         loop {

@@ -154,7 +154,8 @@ pub(super) struct Heart {
 
 impl Heart {
     pub(super) async fn open(database: &Database) -> Result<Heart> {
-        let (client, connection) = connect::open(&database.address().named("reveille heartbeat")).await?;
+        let (client, connection) =
+            connect::open(&database.for_worker(database.address(), "reveille heartbeat")).await?;
         tokio::spawn(connection);
         // A heartbeat that a crash undoes is as good as one that came a moment earlier.
         let (set, begin) = settings(database, &[ASYNCHRONOUS, "statement_timeout = '5s'"]);

@@ -25,12 +25,14 @@ pub async fn produce(
     until: Instant,
 ) -> Vec<Committed> {
     let mut last: Vec<u64> = queues.iter().map(|queue| queue.first_number(number)).collect();
+    let shares: Vec<usize> =
+        queues.iter().enumerate().flat_map(|(place, queue)| std::iter::repeat_n(place, queue.share())).collect();
     let mut committed = Vec::new();
     let began = Instant::now();
     let mut sent = 0.0;
     while Instant::now() < until {
         let size = [1, 1, 1, 2, 5, 20][fastrand::usize(0..6)];
-        let place = fastrand::usize(0..queues.len());
+        let place = shares[fastrand::usize(0..shares.len())];
         let jobs: Vec<u64> = (1..=size).map(|more| last[place] + more).collect();
         last[place] += size;
         let delay =

@@ -61,6 +61,15 @@ impl Queue {
         }
     }
 
+    /// Its part of the jobs, so that none gets more than it can start in bad times.
+    pub fn share(self) -> usize {
+        match self {
+            Queue::Plain => 5,
+            Queue::Keyed | Queue::Ordered => 2,
+            Queue::Limited | Queue::Rated => 1,
+        }
+    }
+
     /// Gives the queue its limits.
     pub async fn set_up(self, database: &Database) -> reveille::Result<()> {
         let none = QueueSettings::default();
