@@ -1,6 +1,9 @@
 -- While nobody sleeps at all, an enqueue is not asked whom to ring for: a sequence says so, which the trigger's own condition
 -- reads without a query. It may say that somebody sleeps when nobody does, never the other way round.
 
+-- Until this is committed, nobody goes to sleep.
+lock table reveille.sleepers in share row exclusive mode;
+
 create sequence reveille.somebody_sleeps as smallint minvalue 0 maxvalue 1;
 comment on sequence reveille.somebody_sleeps is 'Its last value is 0 while nobody sleeps in reveille.sleepers: no enqueue needs to ring.';
 -- Where it can't be read, the trigger asks the table.
@@ -52,3 +55,5 @@ create or replace trigger ring after insert on reveille.jobs
     for each statement
     when (pg_catalog.pg_sequence_last_value('reveille.somebody_sleeps'::regclass) is distinct from 0::bigint)
     execute function reveille.ring_after_insert();
+
+select setval('reveille.somebody_sleeps', 0) where not exists (select from reveille.sleepers);

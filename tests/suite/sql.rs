@@ -236,6 +236,7 @@ async fn the_bell_rings_only_for_those_who_sleep() {
 #[tokio::test]
 async fn a_transaction_with_an_older_snapshot_always_rings() {
     let database = database().await;
+    sleeper(&database, &["elsewhere"]).await;
     for isolation in ["repeatable read", "serializable"] {
         let insert =
             format!("begin isolation level {isolation}; insert into reveille.jobs (kind) values ('k'); commit");
