@@ -50,7 +50,7 @@ impl Kind {
         match self {
             Kind::Kill => (110, ms(0), ms(1500)),
             Kind::Freeze => (40, ms(500), ms(10_000)),
-            Kind::FreezeLong => (11, ms(34_000), ms(40_000)),
+            Kind::FreezeLong => (12, ms(34_000), ms(40_000)),
             Kind::ShiftClock => (14, ms(0), ms(500)),
             Kind::CutListeners | Kind::CutPools | Kind::CutHeartbeats => (45, ms(0), ms(0)),
             Kind::CutProducers => (30, ms(0), ms(0)),
@@ -60,8 +60,8 @@ impl Kind {
             Kind::NetBlackHole => (20, ms(1000), ms(12_000)),
             Kind::Crash => (12, ms(0), ms(0)),
             Kind::Stall => (12, ms(1000), ms(5000)),
-            Kind::Snapshot => (11, ms(5000), ms(25_000)),
-            Kind::Exhaust => (11, ms(1000), ms(4000)),
+            Kind::Snapshot => (14, ms(5000), ms(25_000)),
+            Kind::Exhaust => (14, ms(1000), ms(4000)),
         }
     }
 
