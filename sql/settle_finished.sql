@@ -16,7 +16,11 @@ with ending as (
     using ending
     where jobs.id = ending.id and jobs.reserved_by is not distinct from ending.worker
         and jobs.attempts = ending.attempts and jobs.reserved_at = ending.reserved_at
-    returning jobs.*, ending.worker, ending.outcome, ending.run_seconds, ending.wait_seconds, ending.result
+    -- First what the queries below ask each row for: the further back a column stands, the more it costs to read.
+    returning
+        jobs.id, jobs.awaited, jobs.limited, jobs.queue, ending.worker, ending.outcome, ending.run_seconds, ending.wait_seconds,
+        jobs.kind, jobs.payload, jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts, jobs.available_at, jobs.created_at,
+        jobs.key, jobs.tags, jobs.metadata, jobs.errors, jobs.progress, jobs.parent_id, jobs.schedule_id, ending.result
 ), history as (
     insert into reveille.finished_jobs (
         day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at,
