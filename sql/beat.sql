@@ -4,10 +4,12 @@
 --   $2 boolean             whether it is stopping
 --   $3 bigint[]            its jobs whose handlers were told to stop and do not
 --   $4 double precision[]  how many seconds ago they were told, in the same order
+--   $5 bigint[]            all the jobs that it holds
 --
 -- One row: whether its own row still stands; whether it has been asked to stop; the other workers with their last heartbeat;
 -- those among them that have missed a beat and whose session no longer vouches for them (sql/vouch.sql); how many of them work a
--- queue of its own; which of its queues are paused; and which of its running jobs are to be cancelled.
+-- queue of its own; which of its queues are paused; and which of its jobs are to be cancelled.
+-- That is asked of each by its id: what the index has by worker is mostly dead, after a second of many short jobs.
 with beat as (
     update reveille.workers
     set last_seen_at = clock_timestamp(),
@@ -37,4 +39,4 @@ select
     ) as gone,
     (select count(*) from reveille.workers, beat where workers.id <> $1 and workers.queues && beat.queues) as sharing,
     array(select name from reveille.queues, beat where name = any (beat.queues) and paused_at is not null) as paused,
-    array(select id from reveille.jobs where reserved_at is not null and reserved_by = $1 and cancel_requested_at is not null) as cancel
+    array(select id from reveille.jobs where id = any ($5) and reserved_by is not distinct from $1 and cancel_requested_at is not null) as cancel

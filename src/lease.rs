@@ -118,7 +118,8 @@ impl Lease {
         looked_for_orphans: &mut Option<Instant>,
         paused: &mut Vec<String>,
     ) -> Result<()> {
-        let report = Report { stopping: self.stopping.load(Ordering::Relaxed), stuck: self.held.stuck() };
+        let stopping = self.stopping.load(Ordering::Relaxed);
+        let report = Report { stopping, held: self.held.ids(), stuck: self.held.stuck() };
         let beat = self.driver.beat(self.worker.id, &report).await?;
         if !beat.alive {
             *looked_for_orphans = None;

@@ -217,6 +217,8 @@ pub struct WorkerInfo {
 pub struct Report {
     /// It finishes what it runs and starts nothing more.
     pub stopping: bool,
+    /// The jobs that it holds, of which it wants to know whether they are to be cancelled.
+    pub held: Vec<i64>,
     /// Its jobs whose handlers were told to stop some time ago, and still run.
     pub stuck: Vec<Stuck>,
 }
@@ -245,7 +247,7 @@ pub struct Beat {
     pub sharing: usize,
     /// Which of its queues are paused.
     pub paused: Vec<String>,
-    /// Which of its running jobs are to be cancelled.
+    /// Which of the jobs that it holds are to be cancelled.
     pub cancel: Vec<i64>,
 }
 

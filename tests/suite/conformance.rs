@@ -431,7 +431,10 @@ conforms! {
         let id = store.enqueue(job("y")).await;
         let reservation = store.claim_one(1).await.reservation;
         assert_eq!(store.cancel(id).await, "requested");
-        assert_eq!(store.driver().beat(1, &Report::default()).await.unwrap().cancel, [id]);
+        let asks = Report { held: vec![id - 1, id], ..Report::default() };
+        assert_eq!(store.driver().beat(1, &asks).await.unwrap().cancel, [id]);
+        store.register(2).await;
+        assert!(store.driver().beat(2, &asks).await.unwrap().cancel.is_empty(), "another's");
         store.settle(reservation, Ending::Waiting { failure: None, delay: Duration::from_secs(600) }).await;
         let again = store.claim_one(1).await;
         assert!(again.cancel_requested, "due at once, to be ended");
@@ -562,7 +565,7 @@ conforms! {
         assert!(store.stop_worker(1).await && !store.stop_worker(3).await);
         assert_eq!(soon("the call", signals.next()).await.unwrap().unwrap(), Signal::Stop(1));
         let stuck = vec![Stuck { id: 7, told_for: Duration::from_secs(9) }];
-        let stops = async |worker| store.driver().beat(worker, &Report { stopping: true, stuck: stuck.clone() }).await;
+        let stops = async |worker| store.driver().beat(worker, &Report { stopping: true, stuck: stuck.clone(), ..Report::default() }).await;
         assert!(stops(1).await.unwrap().stop && !stops(2).await.unwrap().stop);
     }
 

@@ -383,7 +383,8 @@ impl World<'_> {
             prop_assert!(job.failures <= job.attempts);
         }
         for worker in self.workers.into_iter().flatten() {
-            let beat = self.store.driver().beat(worker, &Report::default()).await.map_err(unexpected)?;
+            let report = Report { held: self.jobs.keys().copied().collect(), ..Report::default() };
+            let beat = self.store.driver().beat(worker, &report).await.map_err(unexpected)?;
             let asked = self.jobs.iter().filter(|(_, job)| {
                 job.cancel_requested && matches!(job.place, Place::Running(held) if held.worker == worker)
             });

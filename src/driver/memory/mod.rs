@@ -242,8 +242,8 @@ impl Driver for Memory {
         done(settlements.iter().map(|settlement| store.settle(settlement)).collect())
     }
 
-    fn beat<'a>(&'a self, worker: i64, _report: &'a Report) -> BoxFuture<'a, Result<Beat>> {
-        done(self.store().beat(worker))
+    fn beat<'a>(&'a self, worker: i64, report: &'a Report) -> BoxFuture<'a, Result<Beat>> {
+        done(self.store().beat(worker, &report.held))
     }
 
     fn rescue<'a>(&'a self, _worker: i64, dead: &'a [Peer]) -> BoxFuture<'a, Result<Rescue>> {

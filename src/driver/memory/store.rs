@@ -207,7 +207,7 @@ impl Store {
         self.workers.insert(worker.id, known);
     }
 
-    pub(super) fn beat(&mut self, worker: i64) -> Beat {
+    pub(super) fn beat(&mut self, worker: i64, held: &[i64]) -> Beat {
         let now = self.clock.now();
         let own = self.workers.get_mut(&worker).map(|known| {
             known.last_seen_at = now;
@@ -217,7 +217,7 @@ impl Store {
         let others = || self.workers.iter().filter(|(id, _)| **id != worker);
         let shares = |known: &Known| queues.iter().any(|queue| known.queues.contains(queue));
         let holds = |kept: &&Kept| kept.reservation.is_some_and(|reservation| reservation.worker == worker);
-        let asked = self.jobs.values().filter(|kept| kept.cancel_requested).filter(holds);
+        let asked = held.iter().filter_map(|id| self.jobs.get(id)).filter(|kept| kept.cancel_requested).filter(holds);
         Beat {
             alive,
             stop,

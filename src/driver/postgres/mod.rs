@@ -271,6 +271,7 @@ impl Driver for Postgres {
                 (&report.stopping, Type::BOOL),
                 (&stuck, Type::INT8_ARRAY),
                 (&told_for, Type::FLOAT8_ARRAY),
+                (&report.held, Type::INT8_ARRAY),
             ];
             let rows = self.on_heart("beat", &self.statements.beat, params).await?;
             let row = rows.first().ok_or_else(|| Error::unavailable("beat: the server gave no answer"))?;
