@@ -48,12 +48,12 @@ pub(crate) struct Attempts {
 
 impl Attempts {
     /// From here on the job is known to be held.
-    pub(crate) fn hold(&self, job: &ReservedJob) -> Hold {
+    pub(crate) fn hold(&self, job: &ReservedJob) -> Arc<Hold> {
         self.held.take(job.reservation, job.cancel_requested)
     }
 
     /// Makes one; returns how it is to be recorded.
-    pub(crate) async fn make(&self, job: ReservedJob, hold: Hold) -> Settlement {
+    pub(crate) async fn make(&self, job: ReservedJob, hold: Arc<Hold>) -> Settlement {
         let (reservation, waited) = (job.reservation, job.waited());
         let span = span_of(&job);
         let begun = std::panic::catch_unwind(AssertUnwindSafe(|| self.middlewares.span(&job, &span)));
@@ -278,7 +278,7 @@ mod tests {
 
     use super::*;
 
-    fn hold() -> Hold {
+    fn hold() -> Arc<Hold> {
         Held::default().take(Reservation { id: 1, worker: 1, attempt: 1, reserved_at: SystemTime::UNIX_EPOCH }, false)
     }
 

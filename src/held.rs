@@ -14,16 +14,10 @@ use crate::job::Reservation;
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// One reservation of this process.
-#[derive(Clone)]
 pub(crate) struct Hold {
     pub(crate) reservation: Reservation,
     /// Tells the handler to stop, for whatever reason.
     pub(crate) token: CancellationToken,
-    state: Arc<State>,
-}
-
-#[derive(Default)]
-struct State {
     cancel_requested: AtomicBool,
     /// Whether its handler runs.
     running: AtomicBool,
@@ -44,12 +38,12 @@ struct Told {
 impl Hold {
     /// Whether somebody asked for the job to be cancelled.
     pub(crate) fn cancel_requested(&self) -> bool {
-        self.state.cancel_requested.load(Ordering::Relaxed)
+        self.cancel_requested.load(Ordering::Relaxed)
     }
 
     /// The timeout because of which its handler was told to stop, if that was why.
     pub(crate) fn timed_out(&self) -> Option<Duration> {
-        self.state.told.get().and_then(|told| told.timeout)
+        self.told.get().and_then(|told| told.timeout)
     }
 
     /// Its handler starts, and may take so long.
@@ -57,14 +51,14 @@ impl Hold {
         if let Some(timeout) = timeout
             && let Some(over) = Instant::now().checked_add(timeout)
         {
-            let _ = self.state.timeout.set((timeout, over));
+            let _ = self.timeout.set((timeout, over));
         }
-        self.state.running.store(true, Ordering::Relaxed);
+        self.running.store(true, Ordering::Relaxed);
     }
 
     /// Its handler has ended, or was dropped.
     pub(crate) fn end(&self) {
-        self.state.running.store(false, Ordering::Relaxed);
+        self.running.store(false, Ordering::Relaxed);
     }
 
     /// Tells its handler to stop.
@@ -78,37 +72,44 @@ impl Hold {
     }
 
     fn tell(&self, timeout: Option<Duration>) {
-        let _ = self.state.told.set(Told { at: Instant::now(), timeout });
+        let _ = self.told.set(Told { at: Instant::now(), timeout });
         self.token.cancel();
     }
 
     /// For how long its handler has been told to stop, if it runs all the same. One that blocks its thread keeps its own timer
     /// from telling it.
     fn told_for(&self) -> Option<Duration> {
-        if !self.state.running.load(Ordering::Relaxed) {
+        if !self.running.load(Ordering::Relaxed) {
             return None;
         }
-        if let Some(&(timeout, over)) = self.state.timeout.get()
+        if let Some(&(timeout, over)) = self.timeout.get()
             && over < Instant::now()
         {
             self.time_out(timeout);
         }
-        self.state.told.get().map(|told| told.at.elapsed())
+        self.told.get().map(|told| told.at.elapsed())
     }
 }
 
 /// The reservations of this process.
 #[derive(Default)]
 pub(crate) struct Held {
-    jobs: Mutex<HashMap<i64, Hold>>,
+    jobs: Mutex<HashMap<i64, Arc<Hold>>>,
 }
 
 impl Held {
     /// From here on the job is known to be held.
-    pub(crate) fn take(&self, reservation: Reservation, cancel_requested: bool) -> Hold {
-        let hold = Hold { reservation, token: CancellationToken::new(), state: Arc::default() };
-        hold.state.cancel_requested.store(cancel_requested, Ordering::Relaxed);
-        self.lock().insert(reservation.id, hold.clone());
+    pub(crate) fn take(&self, reservation: Reservation, cancel_requested: bool) -> Arc<Hold> {
+        let hold = Arc::new(Hold {
+            reservation,
+            token: CancellationToken::new(),
+            cancel_requested: AtomicBool::new(cancel_requested),
+            running: AtomicBool::new(false),
+            timeout: OnceLock::new(),
+            told: OnceLock::new(),
+            reported: AtomicBool::new(false),
+        });
+        self.lock().insert(reservation.id, Arc::clone(&hold));
         hold
     }
 
@@ -124,25 +125,25 @@ impl Held {
     /// Somebody asks for this job to be cancelled: tell its handler, if it runs here.
     pub(crate) fn cancel(&self, id: i64) {
         if let Some(hold) = self.lock().get(&id) {
-            hold.state.cancel_requested.store(true, Ordering::Relaxed);
+            hold.cancel_requested.store(true, Ordering::Relaxed);
             hold.stop();
         }
     }
 
     /// Tell all handlers to stop: their worker is shutting down, or they are no longer its to run.
     pub(crate) fn stop_all(&self) {
-        self.lock().values().for_each(Hold::stop);
+        self.lock().values().for_each(|hold| hold.stop());
     }
 
     /// The jobs whose handlers do not stop, the longest told first; and tells those to stop whose time is over.
     pub(crate) fn stuck(&self) -> Vec<Stuck> {
-        let holds: Vec<Hold> = self.lock().values().cloned().collect();
+        let holds: Vec<Arc<Hold>> = self.lock().values().cloned().collect();
         let mut stuck = Vec::new();
         for hold in holds {
             let Some(told_for) = hold.told_for().filter(|told_for| *told_for >= STUCK_AFTER) else { continue };
             let id = hold.reservation.id;
             stuck.push(Stuck { id, told_for });
-            if !hold.state.reported.swap(true, Ordering::Relaxed) {
+            if !hold.reported.swap(true, Ordering::Relaxed) {
                 tracing::warn!(name: "job.stuck", target: "reveille::job", id, ?told_for, "stuck: its handler was told to stop and still runs");
             }
         }
@@ -154,7 +155,7 @@ impl Held {
         self.lock().keys().copied().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<i64, Hold>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<i64, Arc<Hold>>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

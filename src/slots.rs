@@ -24,7 +24,7 @@ const MOST_AHEAD: usize = 1000;
 /// If for so long none of them starts, they go back: the jobs before them are not as quick as they were.
 const STUCK: Duration = Duration::from_millis(100);
 
-type Claimed = (ReservedJob, Hold);
+type Claimed = (ReservedJob, Arc<Hold>);
 
 /// A job that waits for a slot, and how often its queue had been paused when its claim began.
 struct Waiting {
