@@ -50,8 +50,8 @@ with ending as (
     -- Where limits are kept, another one may start. Once, and not again for each row.
     select case when bool_or(limited) then reveille.ring(array_agg(distinct queue) filter (where limited)) end from ended
 )
-select ended.id
+select id
 from ended
-cross join rung
 -- True for all of them; evaluated so that the last is reached by those alone that are awaited.
-where not awaited or pg_notification_queue_usage() >= 0.9 or pg_notify('reveille.finished', id || ' dead') is not null
+where (select count(*) from rung) = 1
+    and (not awaited or pg_notification_queue_usage() >= 0.9 or pg_notify('reveille.finished', id || ' dead') is not null)

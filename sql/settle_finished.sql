@@ -32,16 +32,20 @@ with ending as (
         wait_seconds, run_seconds
     from ended
     where ended.queue <> all (array(select queues.name from reveille.queues where queues.retention = interval '0'))
+), sums as materialized (
+    select
+        queue, worker, outcome, bool_or(limited) as limited, count(*) as jobs, sum(wait_seconds) as wait_seconds,
+        max(wait_seconds) as max_wait_seconds, sum(run_seconds) as run_seconds, max(run_seconds) as max_run_seconds
+    from ended
+    group by queue, worker, outcome
 ), counted as (
     insert into reveille.counters as counters (
         queue, started_at, worker, completed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
     )
     select
-        queue, date_bin('10 seconds', now(), 'epoch'), worker, count(*), sum(wait_seconds), max(wait_seconds),
-        sum(run_seconds), max(run_seconds)
-    from ended
+        queue, date_bin('10 seconds', now(), 'epoch'), worker, jobs, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
+    from sums
     where outcome = 'completed'
-    group by queue, worker
     on conflict (queue, started_at, worker) do update
     set completed = counters.completed + excluded.completed,
         wait_seconds = counters.wait_seconds + excluded.wait_seconds,
@@ -50,10 +54,10 @@ with ending as (
         max_run_seconds = greatest(counters.max_run_seconds, excluded.max_run_seconds)
 ), rung as materialized (
     -- Where limits are kept, another one may start. Once, and not again for each row.
-    select case when bool_or(limited) then reveille.ring(array_agg(distinct queue) filter (where limited)) end from ended
+    select case when bool_or(limited) then reveille.ring(array_agg(distinct queue) filter (where limited)) end from sums
 )
-select ended.id
+select id
 from ended
-cross join rung
 -- True for all of them; evaluated so that the last is reached by those alone that are awaited.
-where not awaited or pg_notification_queue_usage() >= 0.9 or pg_notify('reveille.finished', id || ' ' || outcome) is not null
+where (select count(*) from rung) = 1
+    and (not awaited or pg_notification_queue_usage() >= 0.9 or pg_notify('reveille.finished', id || ' ' || outcome) is not null)
