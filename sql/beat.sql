@@ -16,8 +16,9 @@ with beat as (
         stopping = $2,
         stuck_jobs = nullif($3::bigint[], '{}'),
         stuck_since = nullif(array(
-            select clock_timestamp() - make_interval(secs => stuck.seconds)
-            from unnest($4::double precision[]) with ordinality as stuck (seconds, place)
+            -- As it was said first: the same at each heartbeat.
+            select coalesce(stuck_since[array_position(stuck_jobs, stuck.id)], clock_timestamp() - make_interval(secs => stuck.seconds))
+            from unnest($3::bigint[], $4::double precision[]) with ordinality as stuck (id, seconds, place)
             order by stuck.place
         ), '{}')
     where id = $1
