@@ -125,12 +125,19 @@ impl LowWater {
             Some(last) if self.busy => last.priority.level() as usize,
             _ => self.marks.len(),
         };
-        self.marks[..exhausted].fill(Some(edge));
+        let mut reached = self.marks;
+        reached[..exhausted].fill(Some(edge));
         if let (true, Some(last)) = (self.busy, claimed.jobs.last()) {
             let age = now.duration_since(last.available_at).unwrap_or_default();
             let place = Mark { available_at: last.available_at, id: last.reservation.id };
             let slack = Mark { available_at: last.available_at - SLACK, id: 0 };
-            self.marks[exhausted] = Some(if age < RECENT { slack } else { place });
+            reached[exhausted] = Some(if age < RECENT { slack } else { place });
+        }
+        for ((mark, reached), start) in self.marks.iter_mut().zip(reached).zip(start) {
+            // What a look back has found since this one began is still to be looked at.
+            if *mark >= start {
+                *mark = reached;
+            }
         }
     }
 }
@@ -238,6 +245,21 @@ mod tests {
         assert_eq!(low.start(), [edge, Some(late), edge, edge]);
         low.looked_back(Marks::default(), [Some(Mark { available_at: at(101), id: 8 }); 4], DEAR);
         assert_eq!(low.start(), [edge, Some(late), edge, edge], "a mark never moves up by it");
+    }
+
+    #[test]
+    fn what_a_look_back_finds_while_a_claim_is_under_way_is_where_the_next_one_starts() {
+        let mut low = LowWater::default();
+        low.learn(Marks::default(), &claimed(vec![job(7, Priority::Normal, at(50))]), 1, DEAR);
+        let under_way = low.start();
+        let late = Some(Mark { available_at: at(42), id: 3 });
+        low.looked_back(Marks::default(), [late, None, None, None], DEAR);
+        let found = claimed(vec![job(8, Priority::Normal, at(51))]);
+        low.learn(under_way, &found, 1, QUICK);
+        let edge = Some(Mark { available_at: at(100) - SLACK, id: 0 });
+        assert_eq!(low.start(), [late, edge, Some(Mark { available_at: at(51), id: 8 }), None]);
+        low.learn(low.start(), &found, 1, QUICK);
+        assert_eq!(low.start()[0], edge, "that one has looked there");
     }
 
     #[test]

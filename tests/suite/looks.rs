@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use reveille::driver::{Mark, Marks};
-use reveille::{Driver, Postgres};
+use reveille::{Driver, Postgres, Worker};
 
-use crate::harness::{TestDatabase, database, start, teller};
+use crate::harness::{TestDatabase, database, start, tell, teller, telling};
 
 async fn heads(database: &TestDatabase, from: Marks) -> [Option<i64>; 4] {
     let driver = Postgres::new(database.database.clone()).unwrap();
@@ -55,5 +55,33 @@ async fn a_job_is_found_below_the_marks_of_a_queue_full_of_dead_rows() {
         database.run(&insert).await;
         assert_eq!(heard.next().await, text);
     }
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_below_the_marks_is_found_while_the_queue_is_full() {
+    const FULL: usize = 100_000;
+    let database = database().await;
+    database
+        .run(&format!(
+            "insert into reveille.jobs (kind, payload) select 'note', '{{\"text\": \"full\"}}' from generate_series(1, {FULL})"
+        ))
+        .await;
+    let (told, mut heard) = telling();
+    let worker = start(Worker::builder(database.database.clone()).queue("default", 64).state(told).handle(tell));
+    let mut before = 0;
+    while heard.next().await != "late" {
+        before += 1;
+        if before == 1000 {
+            // As from a transaction that was open for so long.
+            database
+                .run(
+                    "insert into reveille.jobs (kind, payload, priority, available_at)
+                    values ('note', '{\"text\": \"late\"}', 0, now() - interval '300 ms')",
+                )
+                .await;
+        }
+    }
+    assert!(before < FULL * 9 / 10, "it started after {before} of {FULL} others");
     worker.stop().await;
 }
