@@ -29,6 +29,8 @@ pub(crate) struct LowWater {
     near: Option<Turn>,
     /// The last claim left something.
     busy: bool,
+    /// The marks as they were when the last look back began.
+    when_looked_back: Marks,
 }
 
 /// A look at the whole queue, or back to a little below the marks.
@@ -85,6 +87,7 @@ impl LowWater {
         if self.start() == Marks::default() {
             return None;
         }
+        self.when_looked_back = self.marks;
         if let Some(whole) = self.whole.as_mut().filter(|whole| whole.is_due(sharing)) {
             whole.again = false;
             return Some(Marks::default());
@@ -97,9 +100,13 @@ impl LowWater {
     }
 
     /// A look back from there has found where the levels begin, if there is anything due: the next claim starts no later.
+    /// In a full queue, what lay above the marks when it began is where the claims have gone on since, and not left behind.
     pub(crate) fn looked_back(&mut self, from: Marks, heads: Marks, took: Duration) {
-        for (mark, head) in self.marks.iter_mut().zip(heads) {
-            *mark = head.map_or(*mark, |head| mark.map(|mark| mark.min(head)));
+        for ((mark, head), was) in self.marks.iter_mut().zip(heads).zip(self.when_looked_back) {
+            let left_behind = if self.busy { was.min(*mark) } else { *mark };
+            if head.is_some() && head < left_behind {
+                *mark = head;
+            }
         }
         let turn = if from == Marks::default() { &mut self.whole } else { &mut self.near };
         if let Some(turn) = turn {
@@ -173,7 +180,7 @@ mod tests {
     }
 
     fn claimed(jobs: Vec<ReservedJob>) -> Claimed {
-        Claimed { jobs, due_in: None, looked_at: Some(at(100)), limited: false }
+        Claimed { jobs, looked_at: Some(at(100)), ..Claimed::default() }
     }
 
     const QUICK: Duration = Duration::from_millis(1);
@@ -251,15 +258,28 @@ mod tests {
     fn what_a_look_back_finds_while_a_claim_is_under_way_is_where_the_next_one_starts() {
         let mut low = LowWater::default();
         low.learn(Marks::default(), &claimed(vec![job(7, Priority::Normal, at(50))]), 1, DEAR);
-        let under_way = low.start();
+        let (under_way, near) = (low.start(), low.look_back(0).unwrap());
         let late = Some(Mark { available_at: at(42), id: 3 });
-        low.looked_back(Marks::default(), [late, None, None, None], DEAR);
+        low.looked_back(near, [late, None, None, None], DEAR);
         let found = claimed(vec![job(8, Priority::Normal, at(51))]);
         low.learn(under_way, &found, 1, QUICK);
         let edge = Some(Mark { available_at: at(100) - SLACK, id: 0 });
         assert_eq!(low.start(), [late, edge, Some(Mark { available_at: at(51), id: 8 }), None]);
         low.learn(low.start(), &found, 1, QUICK);
         assert_eq!(low.start()[0], edge, "that one has looked there");
+    }
+
+    #[test]
+    fn where_claims_have_gone_on_while_a_look_back_was_under_way_is_not_gone_over_again() {
+        let mut low = LowWater::default();
+        low.learn(Marks::default(), &claimed(vec![job(7, Priority::Normal, at(50))]), 1, DEAR);
+        let near = low.look_back(0).unwrap();
+        let place = |id| Some(Mark { available_at: at(50), id });
+        low.learn(low.start(), &claimed(vec![job(9, Priority::Normal, at(50))]), 1, QUICK);
+        low.looked_back(near, [None, None, place(8), None], QUICK);
+        assert_eq!(low.start()[2], place(9), "the head as it was, which has been claimed since");
+        low.looked_back(near, [None, None, place(6), None], QUICK);
+        assert_eq!(low.start()[2], place(6), "that one was left behind");
     }
 
     #[test]
