@@ -24,6 +24,10 @@ grant usage on schema reveille to reveille_producer, reveille_worker, reveille_m
 grant select on reveille.schema_history to reveille_producer, reveille_worker, reveille_monitor, reveille_admin;
 -- Functions are everybody's unless this is said.
 revoke execute on all functions in schema reveille from public;
+-- What the table of jobs asks of each row, whoever writes it.
+grant execute on function reveille.check_job(
+    text, text, jsonb, smallint, int, int, int, timestamptz, bigint, timestamptz, timestamptz, text, text, text, interval, text[], jsonb, jsonb
+) to public;
 
 grant execute on function
     reveille.enqueue(text, jsonb, text, interval, timestamptz, smallint, int, interval, text, text, text, text, text[], jsonb),

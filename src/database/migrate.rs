@@ -24,6 +24,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V9__unique_periods", include_str!("../../migrations/V9__unique_periods.sql")),
     ("V10__awaited", include_str!("../../migrations/V10__awaited.sql")),
     ("V11__nobody_sleeps", include_str!("../../migrations/V11__nobody_sleeps.sql")),
+    ("V12__checks", include_str!("../../migrations/V12__checks.sql")),
 ];
 
 /// How long to wait for another process that migrates before looking again.

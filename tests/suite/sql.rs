@@ -204,6 +204,46 @@ async fn constraints_keep_bad_rows_out() {
 }
 
 #[tokio::test]
+async fn constraints_let_what_is_good_in_and_keep_it_good() {
+    let database = database().await;
+    let all = "insert into reveille.jobs (queue, kind, payload, priority, max_attempts, available_at, unique_key, unique_until, key, timeout, tags, metadata)
+        values (repeat('ü', 128), repeat('k', 128), '[]', 3, 1, 'epoch', repeat('u', 512), 'started', repeat('k', 512), '1 second', array['a'], '{}')";
+    database.run(all).await;
+    database.run("insert into reveille.jobs (kind, reserved_at, reserved_by, attempts, failures, errors) values ('k', now(), 1, 2, 2, '[]')").await;
+    let bad =
+        [("kind = ''", "kind_has"), ("available_at = 'infinity'", "times_are_finite"), ("priority = 4", "priority_is")];
+    for (change, constraint) in bad {
+        let refusal = database.refusal(&format!("update reveille.jobs set {change} where attempts = 0")).await;
+        assert!(refusal.contains(constraint), "{change}: {refusal}");
+    }
+    // Those that were claimed before: what would be in the way.
+    for (change, constraint) in &bad[1..] {
+        let refusal = database.refusal(&format!("update reveille.jobs set {change} where attempts > 0")).await;
+        assert!(refusal.contains(constraint), "{change}: {refusal}");
+    }
+}
+
+#[tokio::test]
+async fn no_search_path_slips_a_bad_job_in() {
+    let database = database().await;
+    let client = database.client().await;
+    let evil = "create schema evil;
+        create function evil.length(text) returns int language sql immutable as 'select 1';
+        create function evil.isfinite(timestamptz) returns boolean language sql immutable as 'select true';
+        create function evil.gt(int, int) returns boolean language sql immutable as 'select false';
+        create operator evil.> (leftarg = int, rightarg = int, function = evil.gt);
+        set search_path = evil, pg_catalog";
+    client.batch_execute(evil).await.unwrap();
+    for (columns, values) in
+        [("kind", "repeat('k', 129)"), ("kind, available_at", "'k', 'infinity'"), ("kind, failures", "'k', 1")]
+    {
+        let insert = format!("insert into reveille.jobs ({columns}) values ({values})");
+        let error = client.batch_execute(&insert).await.unwrap_err();
+        assert_eq!(error.code(), Some(&tokio_postgres::error::SqlState::CHECK_VIOLATION), "{insert}");
+    }
+}
+
+#[tokio::test]
 async fn a_setting_that_nobody_keeps_cannot_be_set() {
     let database = database().await;
     let refusal = database.refusal("insert into reveille.queues (name, max_running) values ('q', 0)").await;
