@@ -9,10 +9,8 @@
 -- One index scan a level, in index order, so that delayed rows and other levels cost nothing, and neither do the dead rows
 -- below the place. MATERIALIZED keeps the planner from reserving more rows than the limit.
 --
--- A row a job; one row with null for id if there is none. next_due_seconds, where fewer than the limit were claimed: in how
--- many seconds the next job is due; not positive if one is due that somebody else has locked for the moment. looked_at: the
--- time by which all that is due was looked at; null if nothing was looked at. limited: what limits the queue has (see
--- sql/claim_limited.sql and sql/claim_by_key.sql, which are for these); null if none.
+-- A row a job. Why there is none, sql/next_due.sql says; a job that has just become due waits for this statement, so it does no more
+-- than it must. A queue that has limits gives nothing here: sql/claim_limited.sql and sql/claim_by_key.sql are for these.
 with due as materialized (
     select found.place
     from unnest('{0,1,2,3}'::smallint[], $4::timestamptz[], $5::bigint[]) as level (priority, available_at, id)
@@ -28,41 +26,16 @@ with due as materialized (
     where exists (select from reveille.workers where workers.id = $3)
         and not exists (select from reveille.queues where queues.name = $1 and (queues.paused_at is not null or queues.limited is not null))
     limit $2
-), claimed as (
-    update reveille.jobs
-    set reserved_at = now(),
-        reserved_by = $3,
-        attempts = jobs.attempts + 1,
-        unique_key = case when jobs.unique_until = 'started' then null else jobs.unique_key end,
-        unique_until = case when jobs.unique_until = 'started' then null else jobs.unique_until end
-    where jobs.ctid = any (array(select place from due))
-    returning
-        jobs.id, jobs.kind, jobs.payload, jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts,
-        jobs.reserved_at, jobs.available_at, jobs.created_at, jobs.key, jobs.tags, jobs.metadata,
-        extract(epoch from jobs.timeout)::double precision as timeout_seconds,
-        jobs.cancel_requested_at is not null as cancel_requested
-), waiting as (
-    -- What this statement has reserved still looks unreserved to it.
-    select
-        min(extract(epoch from first.available_at - clock_timestamp()))::double precision as next_due_seconds,
-        case
-            when exists (select from reveille.workers where workers.id = $3)
-                and not exists (select from reveille.queues where queues.name = $1 and (queues.paused_at is not null or queues.limited is not null))
-            then now()
-        end as looked_at,
-        (select queues.limited from reveille.queues where queues.name = $1) as limited
-    from unnest('{0,1,2,3}'::smallint[], $4::timestamptz[], $5::bigint[]) as level (priority, available_at, id)
-    cross join lateral (
-        select jobs.available_at
-        from reveille.jobs
-        where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
-            and (jobs.available_at, jobs.id) >= (level.available_at, level.id)
-            and jobs.ctid <> all (array(select place from due))
-        order by jobs.available_at, jobs.id
-        limit 1
-    ) as first
-    where (select count(*) from due) < $2
-        and not exists (select from reveille.queues where queues.name = $1 and (queues.paused_at is not null or queues.limited is not null))
 )
-select claimed.*, waiting.next_due_seconds, waiting.looked_at, waiting.limited
-from waiting left join claimed on true
+update reveille.jobs
+set reserved_at = now(),
+    reserved_by = $3,
+    attempts = jobs.attempts + 1,
+    unique_key = case when jobs.unique_until = 'started' then null else jobs.unique_key end,
+    unique_until = case when jobs.unique_until = 'started' then null else jobs.unique_until end
+where jobs.ctid = any (array(select place from due))
+returning
+    jobs.id, jobs.kind, jobs.payload, jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts,
+    jobs.reserved_at, jobs.available_at, jobs.created_at, jobs.key, jobs.tags, jobs.metadata,
+    extract(epoch from jobs.timeout)::double precision as timeout_seconds,
+    jobs.cancel_requested_at is not null as cancel_requested

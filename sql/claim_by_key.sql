@@ -215,7 +215,7 @@ with recursive clock as materialized (
     from clock
 )
 select
-    claimed.*, answer.next_due_seconds, null::timestamptz as looked_at, (select limited from reveille.queues where name = $1) as limited,
+    claimed.*, answer.next_due_seconds, (select limited from reveille.queues where name = $1) as limited,
     case
         when filled.room then (select found.key from found where found.key is not null order by found.visited desc limit 1)
         else (select turn.key from turn order by turn.visited desc limit 1)

@@ -8,8 +8,8 @@
 -- The rate is kept as a due time (the generic cell rate algorithm, ITU-T I.371): each start moves it by a step, and jobs start while
 -- it is no further ahead than the burst.
 --
--- As sql/claim.sql answers. looked_at is null: the places of what was claimed say nothing of where the head is. limited: what the
--- queue's limits are about, or null if it has none.
+-- A row a job, as sql/claim.sql answers; one row with null for id if there is none. Also next_due_seconds: in how many seconds the
+-- next one is due, or allowed by the rate; and limited: what the queue's limits are about, or null if it has none.
 with clock as materialized (
     select clock_timestamp() as now
 ), settings as materialized (
@@ -94,5 +94,5 @@ with clock as materialized (
     ) as next_due_seconds
     from clock
 )
-select claimed.*, answer.next_due_seconds, null::timestamptz as looked_at, (select limited from reveille.queues where name = $1) as limited
+select claimed.*, answer.next_due_seconds, (select limited from reveille.queues where name = $1) as limited
 from answer left join claimed on true

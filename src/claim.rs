@@ -32,6 +32,8 @@ pub(crate) struct Claimer {
     pub(crate) sharing: Arc<AtomicUsize>,
     pub(crate) stop: CancellationToken,
     pub(crate) under_way: UnderWay,
+    /// Jobs were found since the last rest.
+    pub(crate) found: bool,
 }
 
 /// What a claimer has begun and will come back to.
@@ -43,8 +45,8 @@ pub(crate) struct UnderWay {
 
 /// What a look has found.
 enum Looked {
-    /// As many as there was room for: there may be more.
-    Full,
+    /// There may be more, or another look will tell when the next one is due.
+    Again,
     /// All that were due.
     Short { found: bool, due_in: Option<Duration> },
 }
@@ -61,7 +63,7 @@ impl Claimer {
                 Err(error) => Err(error),
             };
             let (found, due_in) = match looked {
-                Ok(Looked::Full) => continue,
+                Ok(Looked::Again) => continue,
                 Ok(Looked::Short { found, due_in }) => (found, due_in),
                 Err(error) => {
                     self.low_water.forget();
@@ -131,7 +133,15 @@ impl Claimer {
         if count >= wanted {
             self.low_water.stir();
             self.sleeper.look_was_full().await?;
-            return Ok(Looked::Full);
+            return Ok(Looked::Again);
+        }
+        if found.claimed.look_again && !self.sleeper.looks_by_itself() {
+            if std::mem::replace(&mut self.found, true) {
+                self.sleeper.goes_on().await?;
+            }
+            // These jobs begin first.
+            tokio::task::yield_now().await;
+            return Ok(Looked::Again);
         }
         // One that is under way wakes the claimer at its end.
         let until_look_back = match self.under_way.look_back {
@@ -139,7 +149,7 @@ impl Claimer {
             None => self.low_water.until_look_back(self.sharing()),
         };
         let due_in = found.claimed.due_in.into_iter().chain(until_look_back).min();
-        Ok(Looked::Short { found: count > 0, due_in })
+        Ok(Looked::Short { found: std::mem::take(&mut self.found) || count > 0, due_in })
     }
 
     /// Learns from a look below the marks that is over, and begins another one when it is time.

@@ -179,6 +179,7 @@ impl Crew {
                 sharing: Arc::clone(&sharing),
                 stop: stop_claiming.clone(),
                 under_way: UnderWay::default(),
+                found: false,
             };
             tokio::spawn(claimer.run())
         });

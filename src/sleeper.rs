@@ -166,6 +166,11 @@ impl Sleeper {
         if armed.rings >= many { self.disarm().await } else { Ok(()) }
     }
 
+    /// One look after another brings jobs, without a rest: as if it had been woken for each.
+    pub(crate) async fn goes_on(&mut self) -> Result<()> {
+        self.stir(1).await
+    }
+
     /// A look brought as many jobs as it asked for.
     pub(crate) async fn look_was_full(&mut self) -> Result<()> {
         if let State::Awake { looks, finds, .. } = &mut self.state {
@@ -181,6 +186,11 @@ impl Sleeper {
             self.state = State::Awake { since: Some(Instant::now()), looks: 0, finds: 0 };
         }
         Ok(())
+    }
+
+    /// Whether the next look comes soon in any case.
+    pub(crate) fn looks_by_itself(&self) -> bool {
+        matches!(self.state, State::Awake { .. }) && self.wake.hearing().is_some_and(|hearing| hearing.now)
     }
 
     /// Whether the bell rings for everything.

@@ -171,6 +171,9 @@ pub struct Claimed {
     /// By the store's clock, when it looked; `None` if it did not look at all that is due: the queue is paused or has limits, or the
     /// worker is unknown.
     pub looked_at: Option<SystemTime>,
+    /// `due_in` is not known yet: another claim, right after these jobs have begun, will tell. For stores where it costs a moment to
+    /// find out, for which no job should have to wait.
+    pub look_again: bool,
     /// The queue has limits: what is claimed counts for them, so nothing is to be claimed ahead.
     pub limited: bool,
 }

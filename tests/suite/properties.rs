@@ -241,7 +241,12 @@ impl World<'_> {
         let head = waiting.iter().filter(|job| job.available_at <= by).take(limit).map(|job| job.id);
         let ids: Vec<i64> = claimed.jobs.iter().map(|job| job.reservation.id).collect();
         prop_assert_eq!(&ids, &head.collect::<Vec<_>>());
-        prop_assert_eq!(claimed.due_in.is_some(), ids.len() < limit && waiting.len() > ids.len());
+        let (left, short) = (waiting.len() > ids.len(), ids.len() < limit);
+        if claimed.look_again {
+            prop_assert!(short && !ids.is_empty() && claimed.due_in.is_none(), "there is nothing to look again for");
+        } else {
+            prop_assert_eq!(claimed.due_in.is_some(), short && left);
+        }
         for job in claimed.jobs {
             let reservation = job.reservation;
             let model = self.jobs.get_mut(&reservation.id).unwrap();

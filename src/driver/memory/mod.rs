@@ -208,7 +208,7 @@ impl Driver for Memory {
         let mut store = self.store();
         let jobs = store.claim(worker, queue, limit);
         let due_in = if jobs.len() < limit { store.due_in(queue) } else { None };
-        done(Claimed { jobs, due_in, looked_at: None, limited: store.is_limited(queue) })
+        done(Claimed { jobs, due_in, limited: store.is_limited(queue), ..Claimed::default() })
     }
 
     fn claim_kind<'a>(

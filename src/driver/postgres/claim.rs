@@ -30,9 +30,6 @@ mod column {
     pub const METADATA: usize = 12;
     pub const TIMEOUT_SECONDS: usize = 13;
     pub const CANCEL_REQUESTED: usize = 14;
-    pub const NEXT_DUE_SECONDS: usize = 15;
-    pub const LOOKED_AT: usize = 16;
-    pub const LIMITED: usize = 17;
 }
 
 /// The marks as parameters: due times, and ids.
@@ -56,11 +53,11 @@ impl Default for Patience {
 }
 
 impl Patience {
-    fn get(&self) -> Duration {
+    pub(super) fn get(&self) -> Duration {
         Duration::from_millis(self.0.load(Ordering::Relaxed))
     }
 
-    fn learn(&self, had: Duration, took: Duration) {
+    pub(super) fn learn(&self, had: Duration, took: Duration) {
         let next = if took >= had { had * 2 } else { took * 4 };
         self.0.store(next.clamp(CLAIM_WITHIN, SLOW_ANSWER_WITHIN).as_millis() as u64, Ordering::Relaxed);
     }
@@ -69,40 +66,29 @@ impl Patience {
 /// How long a claim may take at first.
 const CLAIM_WITHIN: Duration = Duration::from_secs(5);
 
-/// Claims in the way that the queue's limits ask for. Which they are is remembered from the last claim, and said by each.
+/// Claims in the way that the queue's limits ask for. Which they are is remembered from the last claim.
 pub(super) async fn claim(driver: &Postgres, worker: i64, queue: &str, limit: usize, from: Marks) -> Result<Claimed> {
-    let mut known = driver.limits.kind(queue);
     loop {
-        let (patience, began) = (driver.claim_within.get(), Instant::now());
-        let rows = match known {
-            None => claim_freely(driver, patience, worker, queue, limit, from).await,
-            Some(Kind::Queue) => limited::claim(driver, patience, worker, queue, limit).await,
-            Some(Kind::Key) => limited::claim_by_key(driver, patience, worker, queue, limit).await,
+        let known = driver.limits.kind(queue);
+        let (claimed, actual) = match known {
+            None => claim_freely(driver, worker, queue, limit, from).await?,
+            Some(kind) => limited::claim(driver, kind, worker, queue, limit).await?,
         };
-        driver.claim_within.learn(patience, began.elapsed());
-        let rows = rows?;
-        let actual = rows.first().and_then(|row| Kind::named(row.get(column::LIMITED)));
         if actual == known {
-            let mut claimed = claimed(&rows, queue, worker)?;
-            claimed.limited = known.is_some();
-            if known == Some(Kind::Key) {
-                driver.limits.learn(queue, &rows, &mut claimed, began.elapsed());
-            }
             return Ok(claimed);
         }
         driver.limits.set(queue, actual);
-        known = actual;
     }
 }
 
 async fn claim_freely(
     driver: &Postgres,
-    patience: Duration,
     worker: i64,
     queue: &str,
     limit: usize,
     from: Marks,
-) -> Result<Vec<Row>> {
+) -> Result<(Claimed, Option<Kind>)> {
+    let (patience, began) = (driver.claim_within.get(), Instant::now());
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
     let Places(times, ids) = Places::of(from);
     let (times, ids) = (times.as_slice(), ids.as_slice());
@@ -113,21 +99,57 @@ async fn claim_freely(
         (&times, Type::TIMESTAMPTZ_ARRAY),
         (&ids, Type::INT8_ARRAY),
     ];
-    driver.sessions.query(patience, "claim jobs", &driver.statements.claim, params).await
+    let rows = driver.sessions.query(patience, "claim jobs", &driver.statements.claim, params).await;
+    driver.claim_within.learn(patience, began.elapsed());
+    let jobs = reserved_jobs(&rows?, queue, worker)?;
+    match jobs.first() {
+        Some(first) => {
+            let looked_at = Some(first.reservation.reserved_at);
+            Ok((Claimed { look_again: jobs.len() < limit, looked_at, jobs, ..Claimed::default() }, None))
+        }
+        None => none_claimed(driver, worker, queue, from, began).await,
+    }
 }
 
-fn claimed(rows: &[Row], queue: &str, worker: i64) -> Result<Claimed> {
-    let mut claimed = Claimed::default();
-    for row in rows {
-        let seconds: Option<f64> = row.get(column::NEXT_DUE_SECONDS);
-        claimed.due_in = seconds.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX));
-        claimed.looked_at = row.get(column::LOOKED_AT);
-        if let Some(id) = row.get(column::ID) {
-            claimed.jobs.push(reserved_job(row, id, queue, worker)?);
-        }
-    }
-    claimed.jobs.sort_by_key(|job| (job.priority, job.available_at, job.reservation.id));
-    Ok(claimed)
+/// Why a claim that began then found nothing: when there will be something, or that the queue has limits.
+async fn none_claimed(
+    driver: &Postgres,
+    worker: i64,
+    queue: &str,
+    from: Marks,
+    began: Instant,
+) -> Result<(Claimed, Option<Kind>)> {
+    let Places(times, ids) = Places::of(from);
+    let (times, ids) = (times.as_slice(), ids.as_slice());
+    let params: &Params<'_> = &[
+        (&queue, Type::TEXT),
+        (&worker, Type::INT8),
+        (&times, Type::TIMESTAMPTZ_ARRAY),
+        (&ids, Type::INT8_ARRAY),
+    ];
+    let patience = driver.claim_within.get();
+    let rows = driver.sessions.query(patience, "look for the next job", &driver.statements.next_due, params).await?;
+    let Some(row) = rows.first() else { return Ok((Claimed::default(), None)) };
+    let now: Option<SystemTime> = row.get("looked_at");
+    let claimed = Claimed {
+        due_in: seconds(row.get("next_due_seconds")),
+        // The claim has seen nothing of what came after it.
+        looked_at: now.and_then(|now| now.checked_sub(began.elapsed())),
+        ..Claimed::default()
+    };
+    Ok((claimed, Kind::named(row.get("limited"))))
+}
+
+pub(super) fn seconds(seconds: Option<f64>) -> Option<Duration> {
+    seconds.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX))
+}
+
+/// Those of the rows that are jobs, in the order in which they are to run.
+pub(super) fn reserved_jobs(rows: &[Row], queue: &str, worker: i64) -> Result<Vec<ReservedJob>> {
+    let jobs = rows.iter().filter_map(|row| Some(reserved_job(row, row.get::<_, Option<i64>>(column::ID)?, queue, worker)));
+    let mut jobs = jobs.collect::<Result<Vec<_>>>()?;
+    jobs.sort_by_key(|job| (job.priority, job.available_at, job.reservation.id));
+    Ok(jobs)
 }
 
 pub(super) async fn claim_kind(

@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::Postgres;
+use super::claim::{reserved_jobs, seconds};
 use super::session::Params;
 use crate::driver::Claimed;
 use crate::error::Result;
@@ -97,36 +98,45 @@ impl Limits {
     }
 }
 
+/// Claims from a queue with limits of this kind; returns of which kind they are now.
 pub(super) async fn claim(
     driver: &Postgres,
-    patience: Duration,
+    kind: Kind,
     worker: i64,
     queue: &str,
     limit: usize,
-) -> Result<Vec<Row>> {
+) -> Result<(Claimed, Option<Kind>)> {
+    let (patience, began) = (driver.claim_within.get(), Instant::now());
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
-    let params: &Params<'_> = &[(&queue, Type::TEXT), (&most, Type::INT8), (&worker, Type::INT8)];
-    alone(driver, patience, queue, &driver.statements.claim_limited, params).await
-}
-
-pub(super) async fn claim_by_key(
-    driver: &Postgres,
-    patience: Duration,
-    worker: i64,
-    queue: &str,
-    limit: usize,
-) -> Result<Vec<Row>> {
-    let most = i64::try_from(limit).unwrap_or(i64::MAX);
-    let (turn, keyless) = driver.limits.turn(queue);
-    let params: &Params<'_> = &[
-        (&queue, Type::TEXT),
-        (&most, Type::INT8),
-        (&worker, Type::INT8),
-        (&turn, Type::TEXT),
-        (&KEYS, Type::INT8),
-        (&keyless, Type::BOOL),
-    ];
-    alone(driver, patience, queue, &driver.statements.claim_by_key, params).await
+    let rows = match kind {
+        Kind::Queue => {
+            let params: &Params<'_> = &[(&queue, Type::TEXT), (&most, Type::INT8), (&worker, Type::INT8)];
+            alone(driver, patience, queue, &driver.statements.claim_limited, params).await
+        }
+        Kind::Key => {
+            let (turn, keyless) = driver.limits.turn(queue);
+            let params: &Params<'_> = &[
+                (&queue, Type::TEXT),
+                (&most, Type::INT8),
+                (&worker, Type::INT8),
+                (&turn, Type::TEXT),
+                (&KEYS, Type::INT8),
+                (&keyless, Type::BOOL),
+            ];
+            alone(driver, patience, queue, &driver.statements.claim_by_key, params).await
+        }
+    };
+    driver.claim_within.learn(patience, began.elapsed());
+    let rows = rows?;
+    let jobs = reserved_jobs(&rows, queue, worker)?;
+    let Some(row) = rows.first() else { return Ok((Claimed::default(), Some(kind))) };
+    let mut claimed =
+        Claimed { jobs, due_in: seconds(row.get("next_due_seconds")), limited: true, ..Claimed::default() };
+    let actual = Kind::named(row.get("limited"));
+    if (kind, actual) == (Kind::Key, Some(Kind::Key)) {
+        driver.limits.learn(queue, &rows, &mut claimed, began.elapsed());
+    }
+    Ok((claimed, actual))
 }
 
 async fn alone(driver: &Postgres, patience: Duration, queue: &str, sql: &str, params: &Params<'_>) -> Result<Vec<Row>> {
