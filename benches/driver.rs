@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use reveille::dev::Server;
-use reveille::driver::{Ending, Marks, Settlement, WorkerInfo};
+use reveille::driver::{Ending, Settlement, Start, WorkerInfo};
 use reveille::job::{Payload, ReservedJob};
 use reveille::{Database, Driver, NewJob, Postgres};
 use tokio::runtime::Runtime;
@@ -64,7 +64,7 @@ impl Bench {
     }
 
     async fn claim(&self, size: usize) -> Vec<ReservedJob> {
-        let claimed = self.driver.claim(WORKER, QUEUE, size, Marks::default()).await;
+        let claimed = self.driver.claim(WORKER, QUEUE, size, Start::default()).await;
         let jobs = claimed.expect("the jobs are claimed").jobs;
         assert_eq!(jobs.len(), size);
         jobs

@@ -110,14 +110,20 @@ impl Claimer {
     }
 
     fn look(&self, room: usize) -> Look {
-        Look::new(&self.claims, &self.queue, room.min(LARGEST_CLAIM), self.low_water.start(), self.slots.pauses())
+        Look::new(
+            &self.claims,
+            &self.queue,
+            room.min(LARGEST_CLAIM),
+            self.low_water.start(self.sharing()),
+            self.slots.pauses(),
+        )
     }
 
     /// Takes the jobs of a look; where there may be more, and room for them, with the next look under way.
     async fn finish(&mut self, look: Look) -> Result<Looked> {
         let (wanted, start, pauses) = (look.wanted, look.start, look.pauses);
         let found = look.end().await?;
-        self.low_water.learn(start, &found.claimed, wanted, found.took);
+        self.low_water.learn(start.marks, &found.claimed, wanted, found.took);
         let count = found.claimed.jobs.len();
         self.slots.limited = found.claimed.limited;
         tracing::trace!(

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempts;
-use crate::driver::{Ending, Marks};
+use crate::driver::{Ending, Start};
 use crate::error::Result;
 use crate::executor::Executor;
 use crate::handler::Gathers;
@@ -109,7 +109,7 @@ impl Visit<'_> {
         loop {
             let mut idle = true;
             for (queue, slots) in &self.worker.queues {
-                let claimed = self.worker.driver.claim(self.id, queue, *slots, Marks::default()).await?;
+                let claimed = self.worker.driver.claim(self.id, queue, *slots, Start::default()).await?;
                 idle &= claimed.jobs.is_empty();
                 for (ending, stood) in self.run(claimed.jobs).await? {
                     if stood {

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock};
 use tokio::task::JoinHandle;
 
-use crate::driver::{Claimed, Driver, Marks};
+use crate::driver::{Claimed, Driver, Marks, Start};
 use crate::error::{Error, Result};
 
 /// What the claimers of one worker share.
@@ -26,7 +26,7 @@ pub(crate) struct Claims {
 /// A claim under way.
 pub(crate) struct Look {
     pub(crate) wanted: usize,
-    pub(crate) start: Marks,
+    pub(crate) start: Start,
     /// How often the queue had been paused when it began.
     pub(crate) pauses: u64,
     answer: BoxFuture<'static, Result<Found>>,
@@ -41,7 +41,7 @@ pub(crate) struct Found {
 }
 
 impl Look {
-    pub(crate) fn new(claims: &Arc<Claims>, queue: &Arc<str>, wanted: usize, start: Marks, pauses: u64) -> Look {
+    pub(crate) fn new(claims: &Arc<Claims>, queue: &Arc<str>, wanted: usize, start: Start, pauses: u64) -> Look {
         let (claims, queue) = (Arc::clone(claims), Arc::clone(queue));
         let answer = async move {
             let under_way = Arc::clone(&claims.under_way).read_owned().await;

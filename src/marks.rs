@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::driver::{Claimed, Mark, Marks};
+use crate::driver::{Claimed, Mark, Marks, Start};
 
 /// How far below the last place a claim begins to look, where that place is recent: transactions commit a little out of the
 /// order of their beginnings.
@@ -31,6 +31,8 @@ pub(crate) struct LowWater {
     busy: bool,
     /// The marks as they were when the last look back began.
     when_looked_back: Marks,
+    /// The marks as they were before look backs lowered them.
+    lowered_from: Marks,
 }
 
 /// A look at the whole queue, or back to a little below the marks.
@@ -63,7 +65,14 @@ impl Turn {
 
 impl LowWater {
     /// From where the next claim starts: from nowhere in particular, which is a sweep, if that is cheap or was never made.
-    pub(crate) fn start(&self) -> Marks {
+    /// In a full queue that others work as well, no lower than where these have got, unless something was left behind.
+    pub(crate) fn start(&self, sharing: usize) -> Start {
+        let marks = self.marks();
+        let caught_up = marks.iter().zip(&self.lowered_from).all(|(mark, from)| mark >= from);
+        Start { marks, shared: sharing > 0 && self.busy && caught_up && marks != Marks::default() }
+    }
+
+    fn marks(&self) -> Marks {
         match &self.whole {
             Some(whole) if self.busy || whole.took > CHEAP => self.marks,
             _ => Marks::default(),
@@ -77,14 +86,14 @@ impl LowWater {
 
     /// How long until it is time to look back; `None`: no need to. `sharing`: how many other workers do the same.
     pub(crate) fn until_look_back(&self, sharing: usize) -> Option<Duration> {
-        let whole = self.whole.as_ref().filter(|_| self.start() != Marks::default())?;
+        let whole = self.whole.as_ref().filter(|_| self.marks() != Marks::default())?;
         let near = self.near.as_ref().map_or(Some(Duration::ZERO), |near| near.until_next(sharing));
         near.into_iter().chain(whole.until_next(sharing)).min()
     }
 
     /// From where to look back, if it is time to.
     pub(crate) fn look_back(&mut self, sharing: usize) -> Option<Marks> {
-        if self.start() == Marks::default() {
+        if self.marks() == Marks::default() {
             return None;
         }
         self.when_looked_back = self.marks;
@@ -100,11 +109,13 @@ impl LowWater {
     }
 
     /// A look back from there has found where the levels begin, if there is anything due: the next claim starts no later.
-    /// In a full queue, what lay above the marks when it began is where the claims have gone on since, and not left behind.
+    /// In a full queue, what lay above the marks when it began is where claims have gone on since, and not left behind.
     pub(crate) fn looked_back(&mut self, from: Marks, heads: Marks, took: Duration) {
-        for ((mark, head), was) in self.marks.iter_mut().zip(heads).zip(self.when_looked_back) {
+        let places = self.marks.iter_mut().zip(&mut self.lowered_from);
+        for (((mark, from), head), was) in places.zip(heads).zip(self.when_looked_back) {
             let left_behind = if self.busy { was.min(*mark) } else { *mark };
             if head.is_some() && head < left_behind {
+                *from = (*from).max(*mark);
                 *mark = head;
             }
         }
@@ -188,9 +199,9 @@ mod tests {
     #[test]
     fn the_first_look_is_a_sweep_and_so_is_any_that_is_cheap_and_not_in_a_hurry() {
         let mut low = LowWater::default();
-        assert_eq!(low.start(), Marks::default());
+        assert_eq!(low.marks(), Marks::default());
         low.learn(Marks::default(), &claimed(vec![]), 10, QUICK);
-        assert_eq!(low.start(), Marks::default());
+        assert_eq!(low.marks(), Marks::default());
     }
 
     #[test]
@@ -198,21 +209,21 @@ mod tests {
         let mut low = LowWater::default();
         low.learn(Marks::default(), &claimed(vec![job(7, Priority::Normal, at(50))]), 1, QUICK);
         let edge = Some(Mark { available_at: at(100) - SLACK, id: 0 });
-        assert_eq!(low.start(), [edge, edge, Some(Mark { available_at: at(50), id: 7 }), None]);
+        assert_eq!(low.marks(), [edge, edge, Some(Mark { available_at: at(50), id: 7 }), None]);
     }
 
     #[test]
     fn at_the_live_edge_it_leaves_some_slack() {
         let mut low = LowWater::default();
         low.learn(Marks::default(), &claimed(vec![job(7, Priority::Urgent, at(100))]), 1, QUICK);
-        assert_eq!(low.start()[0], Some(Mark { available_at: at(100) - SLACK, id: 0 }));
+        assert_eq!(low.marks()[0], Some(Mark { available_at: at(100) - SLACK, id: 0 }));
     }
 
     #[test]
     fn a_look_that_found_all_moves_every_mark_to_now() {
         let mut low = LowWater::default();
         low.learn(Marks::default(), &claimed(vec![job(7, Priority::Low, at(50))]), 2, Duration::from_secs(1));
-        assert_eq!(low.start(), [Some(Mark { available_at: at(100) - SLACK, id: 0 }); 4]);
+        assert_eq!(low.marks(), [Some(Mark { available_at: at(100) - SLACK, id: 0 }); 4]);
     }
 
     const DEAR: Duration = Duration::from_millis(500);
@@ -221,7 +232,7 @@ mod tests {
     fn a_dear_sweep_is_followed_by_looks_back_that_take_their_share_of_the_time() {
         let mut low = LowWater::default();
         low.learn(Marks::default(), &claimed(vec![]), 10, DEAR);
-        assert_ne!(low.start(), Marks::default());
+        assert_ne!(low.marks(), Marks::default());
         let near = low.look_back(0).unwrap();
         assert_eq!(
             near,
@@ -249,24 +260,24 @@ mod tests {
         let late = Mark { available_at: at(42), id: 7 };
         low.looked_back(Marks::default(), [None, Some(late), None, None], DEAR);
         let edge = Some(Mark { available_at: at(100) - SLACK, id: 0 });
-        assert_eq!(low.start(), [edge, Some(late), edge, edge]);
+        assert_eq!(low.marks(), [edge, Some(late), edge, edge]);
         low.looked_back(Marks::default(), [Some(Mark { available_at: at(101), id: 8 }); 4], DEAR);
-        assert_eq!(low.start(), [edge, Some(late), edge, edge], "a mark never moves up by it");
+        assert_eq!(low.marks(), [edge, Some(late), edge, edge], "a mark never moves up by it");
     }
 
     #[test]
     fn what_a_look_back_finds_while_a_claim_is_under_way_is_where_the_next_one_starts() {
         let mut low = LowWater::default();
         low.learn(Marks::default(), &claimed(vec![job(7, Priority::Normal, at(50))]), 1, DEAR);
-        let (under_way, near) = (low.start(), low.look_back(0).unwrap());
+        let (under_way, near) = (low.marks(), low.look_back(0).unwrap());
         let late = Some(Mark { available_at: at(42), id: 3 });
         low.looked_back(near, [late, None, None, None], DEAR);
         let found = claimed(vec![job(8, Priority::Normal, at(51))]);
         low.learn(under_way, &found, 1, QUICK);
         let edge = Some(Mark { available_at: at(100) - SLACK, id: 0 });
-        assert_eq!(low.start(), [late, edge, Some(Mark { available_at: at(51), id: 8 }), None]);
-        low.learn(low.start(), &found, 1, QUICK);
-        assert_eq!(low.start()[0], edge, "that one has looked there");
+        assert_eq!(low.marks(), [late, edge, Some(Mark { available_at: at(51), id: 8 }), None]);
+        low.learn(low.marks(), &found, 1, QUICK);
+        assert_eq!(low.marks()[0], edge, "that one has looked there");
     }
 
     #[test]
@@ -275,11 +286,31 @@ mod tests {
         low.learn(Marks::default(), &claimed(vec![job(7, Priority::Normal, at(50))]), 1, DEAR);
         let near = low.look_back(0).unwrap();
         let place = |id| Some(Mark { available_at: at(50), id });
-        low.learn(low.start(), &claimed(vec![job(9, Priority::Normal, at(50))]), 1, QUICK);
+        low.learn(low.marks(), &claimed(vec![job(9, Priority::Normal, at(50))]), 1, QUICK);
         low.looked_back(near, [None, None, place(8), None], QUICK);
-        assert_eq!(low.start()[2], place(9), "the head as it was, which has been claimed since");
+        assert_eq!(low.marks()[2], place(9), "the head as it was, which has been claimed since");
         low.looked_back(near, [None, None, place(6), None], QUICK);
-        assert_eq!(low.start()[2], place(6), "that one was left behind");
+        assert_eq!(low.marks()[2], place(6), "that one was left behind");
+    }
+
+    #[test]
+    fn a_full_queue_is_shared_with_those_who_work_it_too_unless_something_was_left_behind() {
+        let mut low = LowWater::default();
+        let next = |low: &mut LowWater, id, at| {
+            low.learn(low.marks(), &claimed(vec![job(id, Priority::Normal, at)]), 1, DEAR);
+        };
+        assert!(!low.start(3).shared, "a sweep looks at everything");
+        next(&mut low, 7, at(50));
+        assert!(low.start(3).shared && !low.start(0).shared);
+        let near = low.look_back(3).unwrap();
+        low.looked_back(near, [None, None, Some(Mark { available_at: at(42), id: 3 }), None], QUICK);
+        assert!(!low.start(3).shared, "others are above it");
+        next(&mut low, 3, at(42));
+        assert!(!low.start(3).shared, "there may be more of them");
+        next(&mut low, 9, at(51));
+        assert!(low.start(3).shared);
+        low.learn(low.marks(), &claimed(vec![]), 1, DEAR);
+        assert!(!low.start(3).shared, "it is not full any more");
     }
 
     #[test]
@@ -287,7 +318,7 @@ mod tests {
         let mut low = LowWater::default();
         low.learn(Marks::default(), &claimed(vec![]), 10, DEAR);
         low.forget();
-        assert_eq!(low.start(), Marks::default());
+        assert_eq!(low.marks(), Marks::default());
         assert_eq!((low.look_back(0), low.until_look_back(0)), (None, None));
     }
 

@@ -18,7 +18,7 @@ use tokio_postgres::{Client, GenericClient, Row};
 use crate::database::Database;
 use crate::database::schema::Schema;
 use crate::drain::{Drained, Visit};
-use crate::driver::{Driver, Ending, JobState, Marks, Memory, StoredJob};
+use crate::driver::{Driver, Ending, JobState, Memory, Start, StoredJob};
 use crate::error::{Error, Result};
 use crate::held::Held;
 use crate::job::{Due, Enqueueable, Job, NewJob, Priority};
@@ -318,7 +318,7 @@ impl Worker {
         let (desk, info) = (Memory::new(), self.info());
         desk.register(&info).await?;
         Driver::enqueue(&desk, &[job]).await?;
-        let job = desk.claim(info.id, &queue, 1, Marks::default()).await?.jobs.pop();
+        let job = desk.claim(info.id, &queue, 1, Start::default()).await?.jobs.pop();
         let job = job.ok_or_else(|| Error::invalid("make an attempt: the job could not be claimed"))?;
         let attempts = self.attempts(&Arc::<Held>::default());
         let hold = attempts.hold(&job);

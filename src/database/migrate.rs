@@ -25,6 +25,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V10__awaited", include_str!("../../migrations/V10__awaited.sql")),
     ("V11__nobody_sleeps", include_str!("../../migrations/V11__nobody_sleeps.sql")),
     ("V12__checks", include_str!("../../migrations/V12__checks.sql")),
+    ("V13__heads", include_str!("../../migrations/V13__heads.sql")),
 ];
 
 /// How long to wait for another process that migrates before looking again.

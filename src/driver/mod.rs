@@ -41,7 +41,7 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Reserve up to `limit` due jobs of a queue, most urgent first. Nothing for a worker that is not registered, or from
     /// a paused queue.
-    fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize, from: Marks) -> BoxFuture<'a, Result<Claimed>>;
+    fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize, from: Start) -> BoxFuture<'a, Result<Claimed>>;
 
     /// Reserve the due job of a kind that comes first in any of these queues: for tests, which work one job at a time. A driver
     /// need not be able to.
@@ -150,6 +150,16 @@ pub trait Driver: Send + Sync + 'static {
 /// From where in the order of claims to look, for each priority level: a hint, with which a store need not pass over what it
 /// has claimed before. `None`: from the very start.
 pub type Marks = [Option<Mark>; 4];
+
+/// Where a claim starts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Start {
+    /// The place in each level.
+    pub marks: Marks,
+    /// Whether others claim from the queue at the same time, which is full: a store may then start as far up as they have
+    /// got, and let them know how far this claim gets.
+    pub shared: bool,
+}
 
 /// A place in the order of claims within a queue and level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
-use reveille::driver::{Ending, Failure, Marks, Peer, Reason, Report, Settlement, Signal, Stuck, WorkerInfo};
+use reveille::driver::{Ending, Failure, Peer, Reason, Report, Settlement, Signal, Start, Stuck, WorkerInfo};
 use reveille::job::{Due, Payload, Reservation, ReservedJob, UniqueMode, UniqueUntil};
 use reveille::queue::QueueSettings;
 use reveille::{Driver, Memory, NewJob, Outcome, Postgres, Priority, Worker, enqueue};
@@ -137,7 +137,7 @@ impl Store {
 
     /// How long until the next job is due.
     async fn due_in(&self, worker: i64) -> Option<Duration> {
-        let claimed = self.driver().claim(worker, QUEUE, 1, Marks::default()).await.unwrap();
+        let claimed = self.driver().claim(worker, QUEUE, 1, Start::default()).await.unwrap();
         assert!(claimed.jobs.is_empty(), "nothing is due");
         claimed.due_in
     }

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use reveille::dev::{Proxy, Server};
-use reveille::driver::Marks;
+use reveille::driver::Start;
 use reveille::job::ReservedJob;
 use reveille::worker::WorkerBuilder;
 use reveille::{Database, Driver, Job, Worker};
@@ -193,7 +193,7 @@ pub fn migrations() -> Vec<String> {
 
 /// Claims due jobs of the queue `default`.
 pub async fn claim(driver: &dyn Driver, worker: i64, limit: usize) -> Vec<ReservedJob> {
-    driver.claim(worker, "default", limit, Marks::default()).await.expect("the claim is answered").jobs
+    driver.claim(worker, "default", limit, Start::default()).await.expect("the claim is answered").jobs
 }
 
 /// Waits until a condition holds.

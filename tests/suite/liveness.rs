@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use reveille::dev::{Network, Server};
-use reveille::driver::{Marks, WorkerInfo};
+use reveille::driver::{Start, WorkerInfo};
 use reveille::{Cancellation, Database, Driver, Postgres, State, Worker, enqueue};
 use serde_json::json;
 
@@ -112,11 +112,11 @@ async fn a_claim_that_is_never_answered_is_given_up_and_its_jobs_can_go_back() {
     let info = WorkerInfo { id: 7, host: "test".into(), pid: 1, queues: vec!["default".into()], slots: 1 };
     driver.register(&info).await.unwrap();
     // The statement is known to the server.
-    driver.claim(7, "default", 1, Marks::default()).await.unwrap();
+    driver.claim(7, "default", 1, Start::default()).await.unwrap();
     let id = enqueue(&database.database, &note("x")).await.unwrap().id;
     // What the server says on the connection that there is is heard no more.
     proxy.set(Network::SwallowAnswers);
-    let error = soon("the claim is given up", driver.claim(7, "default", 1, Marks::default())).await.unwrap_err();
+    let error = soon("the claim is given up", driver.claim(7, "default", 1, Start::default())).await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
     assert_eq!(database.value("select reserved_by from reveille.jobs").await, 7);
     assert_eq!(driver.release_strays(7, &[]).await.unwrap(), [id], "on a connection that is a new one");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reveille::driver::{Mark, Marks};
+use reveille::driver::{Mark, Marks, Start, WorkerInfo};
 use reveille::{Driver, Postgres, Worker};
 
 use crate::harness::{TestDatabase, database, start, tell, teller, telling};
@@ -30,6 +30,108 @@ async fn a_look_back_says_where_each_level_begins() {
     assert_eq!(heads(&database, Marks::default()).await, [None, Some(3), Some(5), None]);
     let mark = Mark { available_at: std::time::SystemTime::now() - Duration::from_secs(5400), id: 0 };
     assert_eq!(heads(&database, [Some(mark); 4]).await, [None, Some(3), Some(4), None]);
+}
+
+/// The ids of two jobs that a worker of the queue `q` claims, beside others that claim, or as if alone.
+async fn claim_two(driver: &Postgres, shared: bool) -> Vec<i64> {
+    let claimed = driver.claim(7, "q", 2, Start { marks: Marks::default(), shared }).await.unwrap();
+    claimed.jobs.iter().map(|job| job.reservation.id).collect()
+}
+
+/// A worker's driver, and ten jobs of the queue `q`, due for an hour.
+async fn ten_jobs(database: &TestDatabase) -> Postgres {
+    let driver = Postgres::new(database.database.clone()).unwrap();
+    let info = WorkerInfo { id: 7, host: "test".into(), pid: 1, queues: vec!["q".into()], slots: 1 };
+    driver.register(&info).await.unwrap();
+    database
+        .run(
+            "insert into reveille.jobs (id, queue, kind, available_at) overriding system value
+            select id, 'q', 'k', now() - interval '1 hour' from generate_series(1, 10) as id",
+        )
+        .await;
+    driver
+}
+
+#[tokio::test]
+async fn claims_beside_others_begin_where_these_have_got() {
+    let database = database().await;
+    let driver = ten_jobs(&database).await;
+    database.run("select reveille.tell_head('q', 2::smallint, available_at, id) from reveille.jobs where id = 5").await;
+    assert_eq!(claim_two(&driver, true).await, [5, 6]);
+    assert_eq!(claim_two(&driver, true).await, [7, 8]);
+    assert_eq!(claim_two(&driver, false).await, [1, 2], "one alone begins at its own marks");
+    assert_eq!(claim_two(&driver, true).await, [9, 10], "and does not tell");
+    assert_eq!(claim_two(&driver, true).await, [0; 0]);
+}
+
+#[tokio::test]
+async fn what_was_told_of_another_queue_or_level_or_of_the_future_or_in_parts_misleads_nobody() {
+    let database = database().await;
+    let driver = ten_jobs(&database).await;
+    let tell = "select reveille.tell_head('q', 2::smallint, now() - interval '1 minute', 9);";
+    let misleading = [
+        "select reveille.tell_head('q', 1::smallint, now() - interval '1 minute', 9)".to_owned(),
+        // All other queues, and so at least one that has the same place.
+        "select reveille.tell_head('q' || n, 2::smallint, now() - interval '1 minute', 9) from generate_series(1, 100) as n".to_owned(),
+        "select reveille.tell_head('q', 2::smallint, now() + interval '1 minute', 9)".to_owned(),
+        format!("{tell} select setval('reveille.head_' || slot || '_id', 8) from generate_series(0, 7) as slot"),
+        format!("{tell} select setval('reveille.head_' || slot || '_seal', 8) from generate_series(0, 7) as slot"),
+    ];
+    for (told, first) in misleading.iter().zip([1, 3, 5, 7, 9]) {
+        database.run(told).await;
+        assert_eq!(claim_two(&driver, true).await, [first, first + 1], "{told}");
+    }
+}
+
+#[tokio::test]
+async fn where_others_have_got_of_late_some_slack_is_left_for_what_commits_out_of_order() {
+    let database = database().await;
+    let client = database.client().await;
+    for (ago, slack, id) in
+        [("1 second", "0", 9), ("999 milliseconds", "50 milliseconds", 0), ("0", "50 milliseconds", 0)]
+    {
+        // All at the time of one transaction.
+        let tell = format!("begin; select reveille.tell_head('q', 2::smallint, now() - interval '{ago}', 9)");
+        client.batch_execute(&tell).await.unwrap();
+        let told = format!(
+            "select priority = 2 and available_at = now() - interval '{ago}' - interval '{slack}' and id = {id} from reveille.told_head('q')"
+        );
+        assert!(client.query_one(&told, &[]).await.unwrap().get::<_, bool>(0), "{ago}");
+        client.batch_execute("commit").await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_jobs_below_a_shared_head_are_not_left_for_the_end() {
+    const FULL: usize = 60_000;
+    let database = database().await;
+    let insert = |text: &str, count: usize, ago: &str| {
+        format!(
+            "insert into reveille.jobs (kind, payload, available_at)
+            select 'note', '{{\"text\": \"{text}\"}}', now() - interval '{ago}' from generate_series(1, {count})"
+        )
+    };
+    database.run(&insert("full", FULL, "1 minute")).await;
+    let (told, mut heard) = telling();
+    let workers = [0; 2].map(|_| {
+        let builder =
+            Worker::builder(database.database.clone()).queue("default", 64).heartbeat(Duration::from_millis(100));
+        start(builder.state(told.clone()).handle(tell))
+    });
+    let (mut before, mut late) = (0, 0);
+    while late < 3000 {
+        match heard.next().await.as_str() {
+            "late" => late += 1,
+            _ => before += 1,
+        }
+        if before + late == 10_000 {
+            database.run(&insert("late", 3000, "1 hour")).await;
+        }
+    }
+    assert!(before < FULL, "the last of them started after all {FULL} others");
+    for worker in workers {
+        worker.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
-use reveille::driver::{Ending, Failure, JobState, Marks, Reason, Report};
+use reveille::driver::{Ending, Failure, JobState, Reason, Report, Start};
 use reveille::job::{Due, Reservation, UniqueUntil};
 use reveille::{NewJob, Priority};
 
@@ -230,12 +230,12 @@ impl World<'_> {
         waiting.retain(|job| job.place == "waiting");
         waiting.sort_by_key(|job| (job.priority, job.available_at, job.id));
         let Some(worker) = self.workers[worker] else {
-            let claimed = self.store.driver().claim(0, QUEUE, limit, Marks::default()).await.map_err(unexpected)?;
+            let claimed = self.store.driver().claim(0, QUEUE, limit, Start::default()).await.map_err(unexpected)?;
             prop_assert!(claimed.jobs.is_empty() && claimed.looked_at.is_none(), "claimed by nobody");
             return Ok(());
         };
         let before = SystemTime::now();
-        let claimed = self.store.driver().claim(worker, QUEUE, limit, Marks::default()).await.map_err(unexpected)?;
+        let claimed = self.store.driver().claim(worker, QUEUE, limit, Start::default()).await.map_err(unexpected)?;
         let reserved_at = claimed.jobs.first().map(|job| job.reservation.reserved_at);
         let by = claimed.looked_at.or(reserved_at).unwrap_or(before);
         let head = waiting.iter().filter(|job| job.available_at <= by).take(limit).map(|job| job.id);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 
 use super::{
-    Beat, Claimed, Driver, Failure, IntoDriver, Marks, Peer, Reason, Report, Rescue, Settlement, Signal, Silent,
+    Beat, Claimed, Driver, Failure, IntoDriver, Marks, Peer, Reason, Report, Rescue, Settlement, Signal, Silent, Start,
     WorkerInfo,
 };
 #[cfg(feature = "schedules")]
@@ -204,7 +204,7 @@ impl Driver for Memory {
         done(Marks::default())
     }
 
-    fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize, _: Marks) -> BoxFuture<'a, Result<Claimed>> {
+    fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize, _: Start) -> BoxFuture<'a, Result<Claimed>> {
         let mut store = self.store();
         let jobs = store.claim(worker, queue, limit);
         let due_in = if jobs.len() < limit { store.due_in(queue) } else { None };

@@ -9,7 +9,7 @@ use tokio_postgres::types::{Timestamp, Type};
 use super::limited::{self, Kind};
 use super::session::Params;
 use super::{Postgres, SLOW_ANSWER_WITHIN};
-use crate::driver::{Claimed, Mark, Marks};
+use crate::driver::{Claimed, Mark, Marks, Start};
 use crate::error::{Error, Result};
 use crate::job::{Priority, Reservation, ReservedJob};
 
@@ -67,7 +67,7 @@ impl Patience {
 const CLAIM_WITHIN: Duration = Duration::from_secs(5);
 
 /// Claims in the way that the queue's limits ask for. Which they are is remembered from the last claim.
-pub(super) async fn claim(driver: &Postgres, worker: i64, queue: &str, limit: usize, from: Marks) -> Result<Claimed> {
+pub(super) async fn claim(driver: &Postgres, worker: i64, queue: &str, limit: usize, from: Start) -> Result<Claimed> {
     loop {
         let known = driver.limits.kind(queue);
         let (claimed, actual) = match known {
@@ -86,11 +86,11 @@ async fn claim_freely(
     worker: i64,
     queue: &str,
     limit: usize,
-    from: Marks,
+    from: Start,
 ) -> Result<(Claimed, Option<Kind>)> {
     let (patience, began) = (driver.claim_within.get(), Instant::now());
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
-    let Places(times, ids) = Places::of(from);
+    let Places(times, ids) = Places::of(from.marks);
     let (times, ids) = (times.as_slice(), ids.as_slice());
     let params: &Params<'_> = &[
         (&queue, Type::TEXT),
@@ -99,7 +99,8 @@ async fn claim_freely(
         (&times, Type::TIMESTAMPTZ_ARRAY),
         (&ids, Type::INT8_ARRAY),
     ];
-    let rows = driver.sessions.query(patience, "claim jobs", &driver.statements.claim, params).await;
+    let sql = if from.shared { &driver.statements.claim_shared } else { &driver.statements.claim };
+    let rows = driver.sessions.query(patience, "claim jobs", sql, params).await;
     driver.claim_within.learn(patience, began.elapsed());
     let jobs = reserved_jobs(&rows?, queue, worker)?;
     match jobs.first() {
@@ -107,7 +108,7 @@ async fn claim_freely(
             let looked_at = Some(first.reservation.reserved_at);
             Ok((Claimed { look_again: jobs.len() < limit, looked_at, jobs, ..Claimed::default() }, None))
         }
-        None => none_claimed(driver, worker, queue, from, began).await,
+        None => none_claimed(driver, worker, queue, from.marks, began).await,
     }
 }
 
@@ -121,12 +122,8 @@ async fn none_claimed(
 ) -> Result<(Claimed, Option<Kind>)> {
     let Places(times, ids) = Places::of(from);
     let (times, ids) = (times.as_slice(), ids.as_slice());
-    let params: &Params<'_> = &[
-        (&queue, Type::TEXT),
-        (&worker, Type::INT8),
-        (&times, Type::TIMESTAMPTZ_ARRAY),
-        (&ids, Type::INT8_ARRAY),
-    ];
+    let params: &Params<'_> =
+        &[(&queue, Type::TEXT), (&worker, Type::INT8), (&times, Type::TIMESTAMPTZ_ARRAY), (&ids, Type::INT8_ARRAY)];
     let patience = driver.claim_within.get();
     let rows = driver.sessions.query(patience, "look for the next job", &driver.statements.next_due, params).await?;
     let Some(row) = rows.first() else { return Ok((Claimed::default(), None)) };
@@ -146,7 +143,8 @@ pub(super) fn seconds(seconds: Option<f64>) -> Option<Duration> {
 
 /// Those of the rows that are jobs, in the order in which they are to run.
 pub(super) fn reserved_jobs(rows: &[Row], queue: &str, worker: i64) -> Result<Vec<ReservedJob>> {
-    let jobs = rows.iter().filter_map(|row| Some(reserved_job(row, row.get::<_, Option<i64>>(column::ID)?, queue, worker)));
+    let jobs =
+        rows.iter().filter_map(|row| Some(reserved_job(row, row.get::<_, Option<i64>>(column::ID)?, queue, worker)));
     let mut jobs = jobs.collect::<Result<Vec<_>>>()?;
     jobs.sort_by_key(|job| (job.priority, job.available_at, job.reservation.id));
     Ok(jobs)

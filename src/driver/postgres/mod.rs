@@ -11,7 +11,9 @@ use tokio::sync::Mutex;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::{Beat, Claimed, Driver, IntoDriver, Marks, Peer, Report, Rescue, Settlement, Signal, Silent, WorkerInfo};
+use super::{
+    Beat, Claimed, Driver, IntoDriver, Marks, Peer, Report, Rescue, Settlement, Signal, Silent, Start, WorkerInfo,
+};
 #[cfg(feature = "schedules")]
 use super::{DueSchedules, Firing};
 use crate::database::{Database, migrate};
@@ -160,7 +162,7 @@ impl Driver for Postgres {
         })
     }
 
-    fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize, from: Marks) -> BoxFuture<'a, Result<Claimed>> {
+    fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize, from: Start) -> BoxFuture<'a, Result<Claimed>> {
         boxed(claim::claim(self, worker, queue, limit, from))
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use reveille::driver::{Ending, Marks, Settlement, WorkerInfo};
+use reveille::driver::{Ending, Settlement, Start, WorkerInfo};
 use reveille::{Driver, Postgres};
 use serde_json::Value;
 
@@ -63,7 +63,7 @@ async fn claims(stage: &Stage, driver: &Postgres) -> Result<Vec<f64>, Failure> {
     for _ in 0..CLAIMS {
         stage.fill_quietly(QUEUE, BATCH).await?;
         let began = Instant::now();
-        let claimed = driver.claim(WORKER, QUEUE, BATCH, Marks::default()).await?;
+        let claimed = driver.claim(WORKER, QUEUE, BATCH, Start::default()).await?;
         took.push(began.elapsed().as_secs_f64() * 1000.0);
         let ended = |reservation| Settlement {
             reservation,

@@ -1,0 +1,69 @@
+-- Workers that claim from the same full queue tell each other how far they got, so that none passes over what the others have
+-- reserved. In sequences, since what is set there is seen at once, by every snapshot, and leaves nothing behind for vacuum.
+
+-- A queue has its place in one of eight; two in the same one take turns, and are as if they told nothing.
+do $$
+begin
+    for slot in 0..7 loop
+        execute format('create sequence reveille.head_%s_available_at', slot);
+        execute format('create sequence reveille.head_%s_id', slot);
+        execute format('create sequence reveille.head_%s_seal minvalue 0', slot);
+        execute format(
+            'comment on sequence reveille.head_%s_available_at is %L', slot,
+            'How far claims have got in a queue: due time in microseconds since 1970; _id: id; _seal: what makes sure that these belong together.');
+    end loop;
+end
+$$;
+
+create function reveille.head_seal(queue text, priority int, available_at bigint, id bigint) returns bigint
+    language sql immutable strict parallel safe
+return pg_catalog.hashtextextended(queue, available_at) # pg_catalog.hashint8extended(id, priority) & 9223372036854775807;
+comment on function reveille.head_seal(text, int, bigint, bigint) is 'What marks the parts of a head as belonging together.';
+
+create function reveille.tell_head(queue text, priority smallint, available_at timestamptz, id bigint) returns void
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    slot constant text := 'reveille.head_' || (hashtextextended(queue, 0) & 7);
+    since_1970 constant bigint := (extract(epoch from available_at) * 1000000)::bigint;
+begin
+    if since_1970 > 0 and id > 0 then
+        perform setval((slot || '_available_at')::regclass, since_1970), setval((slot || '_id')::regclass, id),
+            setval((slot || '_seal')::regclass, reveille.head_seal(queue, priority, since_1970, id));
+    end if;
+end
+$$;
+comment on function reveille.tell_head(text, smallint, timestamptz, bigint) is
+    'Tells the other workers of a queue how far its claims have got.';
+
+create function reveille.told_head(queue text, out priority smallint, out available_at timestamptz, out id bigint)
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    slot constant text := 'reveille.head_' || (hashtextextended(queue, 0) & 7);
+    since_1970 constant bigint := pg_sequence_last_value((slot || '_available_at')::regclass);
+    seal constant bigint := pg_sequence_last_value((slot || '_seal')::regclass);
+    place constant timestamptz := timestamptz 'epoch' + since_1970 * interval '1 microsecond';
+begin
+    id := pg_sequence_last_value((slot || '_id')::regclass);
+    -- One that is still to come was told by a server whose clock was ahead.
+    if place > now() then
+        return;
+    end if;
+    for level in 0..3 loop
+        if seal = reveille.head_seal(queue, level, since_1970, id) then
+            priority := level;
+        end if;
+    end loop;
+    available_at := place;
+    -- Transactions commit a little out of the order of their beginnings.
+    if place > now() - interval '1 second' then
+        available_at := place - interval '50 milliseconds';
+        id := 0;
+    end if;
+end
+$$;
+comment on function reveille.told_head(text) is
+    'How far the claims of a queue have got, as its workers told last; no priority if that is not known.';
