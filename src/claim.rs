@@ -163,7 +163,7 @@ impl Claimer {
         if let Some(over) = self.under_way.look_back.take_if(|look_back| look_back.is_over()) {
             let from = over.from;
             let (heads, took) = over.end().await?;
-            self.low_water.looked_back(from, heads, took);
+            self.low_water.looked_back(from, heads, took, self.sharing());
         }
         if self.under_way.look_back.is_none()
             && let Some(from) = self.low_water.look_back(self.sharing())

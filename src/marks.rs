@@ -109,11 +109,12 @@ impl LowWater {
     }
 
     /// A look back from there has found where the levels begin, if there is anything due: the next claim starts no later.
-    /// In a full queue, what lay above the marks when it began is where claims have gone on since, and not left behind.
-    pub(crate) fn looked_back(&mut self, from: Marks, heads: Marks, took: Duration) {
+    /// In a full queue that others work as well, what lay above the marks when it began is where claims have gone on since, and not left
+    /// behind.
+    pub(crate) fn looked_back(&mut self, from: Marks, heads: Marks, took: Duration, sharing: usize) {
         let places = self.marks.iter_mut().zip(&mut self.lowered_from);
         for (((mark, from), head), was) in places.zip(heads).zip(self.when_looked_back) {
-            let left_behind = if self.busy { was.min(*mark) } else { *mark };
+            let left_behind = if self.busy && sharing > 0 { was.min(*mark) } else { *mark };
             if head.is_some() && head < left_behind {
                 *from = (*from).max(*mark);
                 *mark = head;
@@ -239,7 +240,7 @@ mod tests {
             [Some(Mark { available_at: at(100) - SLACK - NEAR, id: 0 }); 4],
             "a little is affordable at once"
         );
-        low.looked_back(near, Marks::default(), QUICK);
+        low.looked_back(near, Marks::default(), QUICK, 3);
         assert_eq!(low.look_back(0), None);
         let until = low.until_look_back(0).unwrap();
         assert!(until > Duration::from_secs(9), "{until:?}");
@@ -258,10 +259,10 @@ mod tests {
         let mut low = LowWater::default();
         low.learn(Marks::default(), &claimed(vec![]), 10, DEAR);
         let late = Mark { available_at: at(42), id: 7 };
-        low.looked_back(Marks::default(), [None, Some(late), None, None], DEAR);
+        low.looked_back(Marks::default(), [None, Some(late), None, None], DEAR, 3);
         let edge = Some(Mark { available_at: at(100) - SLACK, id: 0 });
         assert_eq!(low.marks(), [edge, Some(late), edge, edge]);
-        low.looked_back(Marks::default(), [Some(Mark { available_at: at(101), id: 8 }); 4], DEAR);
+        low.looked_back(Marks::default(), [Some(Mark { available_at: at(101), id: 8 }); 4], DEAR, 3);
         assert_eq!(low.marks(), [edge, Some(late), edge, edge], "a mark never moves up by it");
     }
 
@@ -271,7 +272,7 @@ mod tests {
         low.learn(Marks::default(), &claimed(vec![job(7, Priority::Normal, at(50))]), 1, DEAR);
         let (under_way, near) = (low.marks(), low.look_back(0).unwrap());
         let late = Some(Mark { available_at: at(42), id: 3 });
-        low.looked_back(near, [late, None, None, None], DEAR);
+        low.looked_back(near, [late, None, None, None], DEAR, 3);
         let found = claimed(vec![job(8, Priority::Normal, at(51))]);
         low.learn(under_way, &found, 1, QUICK);
         let edge = Some(Mark { available_at: at(100) - SLACK, id: 0 });
@@ -287,10 +288,13 @@ mod tests {
         let near = low.look_back(0).unwrap();
         let place = |id| Some(Mark { available_at: at(50), id });
         low.learn(low.marks(), &claimed(vec![job(9, Priority::Normal, at(50))]), 1, QUICK);
-        low.looked_back(near, [None, None, place(8), None], QUICK);
+        low.looked_back(near, [None, None, place(8), None], QUICK, 3);
         assert_eq!(low.marks()[2], place(9), "the head as it was, which has been claimed since");
-        low.looked_back(near, [None, None, place(6), None], QUICK);
+        low.looked_back(near, [None, None, place(6), None], QUICK, 3);
         assert_eq!(low.marks()[2], place(6), "that one was left behind");
+        low.learn(low.marks(), &claimed(vec![job(9, Priority::Normal, at(50))]), 1, QUICK);
+        low.looked_back(near, [None, None, place(8), None], QUICK, 0);
+        assert_eq!(low.marks()[2], place(8), "alone it can afford to look at what came late among them at once");
     }
 
     #[test]
@@ -303,7 +307,7 @@ mod tests {
         next(&mut low, 7, at(50));
         assert!(low.start(3).shared && !low.start(0).shared);
         let near = low.look_back(3).unwrap();
-        low.looked_back(near, [None, None, Some(Mark { available_at: at(42), id: 3 }), None], QUICK);
+        low.looked_back(near, [None, None, Some(Mark { available_at: at(42), id: 3 }), None], QUICK, 3);
         assert!(!low.start(3).shared, "others are above it");
         next(&mut low, 3, at(42));
         assert!(!low.start(3).shared, "there may be more of them");
