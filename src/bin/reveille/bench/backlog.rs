@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use reveille::driver::{Ending, Settlement, Start, WorkerInfo};
+use reveille::driver::{Ending, Mark, Settlement, Start, WorkerInfo};
 use reveille::{Driver, Postgres};
 use serde_json::Value;
 
@@ -57,14 +57,19 @@ impl Backlog {
     }
 }
 
-/// The milliseconds that claims take, each of jobs that were just enqueued or have long been there.
+/// The milliseconds that claims take, each of jobs that were just enqueued or have long been there, from where the one before has
+/// got, as a busy worker's are.
 async fn claims(stage: &Stage, driver: &Postgres) -> Result<Vec<f64>, Failure> {
-    let mut took = Vec::new();
+    let (mut took, mut start) = (Vec::new(), Start::default());
     for _ in 0..CLAIMS {
         stage.fill_quietly(QUEUE, BATCH).await?;
         let began = Instant::now();
-        let claimed = driver.claim(WORKER, QUEUE, BATCH, Start::default()).await?;
+        let claimed = driver.claim(WORKER, QUEUE, BATCH, start).await?;
         took.push(began.elapsed().as_secs_f64() * 1000.0);
+        if let Some(last) = claimed.jobs.last() {
+            let place = Mark { available_at: last.available_at, id: last.reservation.id };
+            start.marks[last.priority as usize] = Some(place);
+        }
         let ended = |reservation| Settlement {
             reservation,
             ending: Ending::Completed(None),
