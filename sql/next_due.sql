@@ -1,4 +1,4 @@
--- When the next job of a queue is due, where a claim has found none.
+-- When the next job of a queue is due, where a claim has found none or is likely to.
 --
 --   $1 text           queue
 --   $2 bigint         worker

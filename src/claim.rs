@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
+use crate::driver::{Ask, Marks, Start};
 use crate::error::Result;
 use crate::look::{Claims, Look, LookBack};
 use crate::marks::LowWater;
@@ -18,6 +19,8 @@ use crate::wake::Reason;
 const LARGEST_CLAIM: usize = 500;
 /// After so long without a free slot the bell need not ring.
 const FULL_FOR_LONG: Duration = Duration::from_millis(50);
+/// A claimer that looks by itself every few milliseconds asks this often when the next job is due, and whether the queue has limits.
+const ASK_EVERY: Duration = Duration::from_millis(50);
 /// How soon to look again for a job that is due but locked by somebody else: at first, and at most.
 const LOCKED: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
@@ -34,6 +37,10 @@ pub(crate) struct Claimer {
     pub(crate) under_way: UnderWay,
     /// Jobs were found since the last rest.
     pub(crate) found: bool,
+    /// It looks only to be sure: nothing has woken it, or it has just taken all that there seemed to be.
+    pub(crate) in_doubt: bool,
+    /// When a look last told when the next job is due.
+    pub(crate) asked_at: Option<Instant>,
 }
 
 /// What a claimer has begun and will come back to.
@@ -85,6 +92,7 @@ impl Claimer {
             };
             let reason = stop.run_until_cancelled(self.sleeper.rest(found, due_in)).await;
             tracing::trace!(name: "worker.woken", target: "reveille::worker", queue = &*self.queue, ?reason, "woken");
+            self.in_doubt = self.sleeper.is_asleep() && reason == Some(Reason::Poll);
             // With the bell armed, nothing appears that it does not ring for.
             if !(self.sleeper.is_asleep() && reason == Some(Reason::Due)) {
                 self.low_water.stir();
@@ -110,19 +118,23 @@ impl Claimer {
     }
 
     fn look(&self, room: usize) -> Look {
-        Look::new(
-            &self.claims,
-            &self.queue,
-            room.min(LARGEST_CLAIM),
-            self.low_water.start(self.sharing()),
-            self.slots.pauses(),
-        )
+        let start = self.low_water.start(self.sharing());
+        let asked_lately = self.asked_at.is_some_and(|asked_at| asked_at.elapsed() < ASK_EVERY);
+        let ask = if self.in_doubt {
+            Ask::Before
+        } else if asked_lately && start.marks == Marks::default() && self.sleeper.looks_by_itself() {
+            Ask::Not
+        } else {
+            Ask::After
+        };
+        Look::new(&self.claims, &self.queue, room.min(LARGEST_CLAIM), Start { ask, ..start }, self.slots.pauses())
     }
 
     /// Takes the jobs of a look; where there may be more, and room for them, with the next look under way.
     async fn finish(&mut self, look: Look) -> Result<Looked> {
         let (wanted, start, pauses) = (look.wanted, look.start, look.pauses);
         let found = look.end().await?;
+        self.in_doubt = false;
         self.low_water.learn(start.marks, &found.claimed, wanted, found.took);
         let count = found.claimed.jobs.len();
         self.slots.limited = found.claimed.limited;
@@ -142,12 +154,18 @@ impl Claimer {
             return Ok(Looked::Again);
         }
         if found.claimed.look_again && !self.sleeper.looks_by_itself() {
-            if std::mem::replace(&mut self.found, true) {
+            if count > 0 && std::mem::replace(&mut self.found, true) {
                 self.sleeper.goes_on().await?;
+            } else {
+                // Most likely that was all.
+                self.in_doubt = true;
             }
             // These jobs begin first.
             tokio::task::yield_now().await;
             return Ok(Looked::Again);
+        }
+        if !found.claimed.look_again {
+            self.asked_at = Some(Instant::now());
         }
         // One that is under way wakes the claimer at its end.
         let until_look_back = match self.under_way.look_back {

@@ -180,6 +180,8 @@ impl Crew {
                 stop: stop_claiming.clone(),
                 under_way: UnderWay::default(),
                 found: false,
+                in_doubt: false,
+                asked_at: None,
             };
             tokio::spawn(claimer.run())
         });

@@ -159,6 +159,20 @@ pub struct Start {
     /// Whether others claim from the queue at the same time, which is full: a store may then start as far up as they have
     /// got, and let them know how far this claim gets.
     pub shared: bool,
+    /// When to find out when the next job is due.
+    pub ask: Ask,
+}
+
+/// When a store finds out when the next job is due, where that takes a question of its own. Where it does not, this means nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ask {
+    /// After a claim that found nothing.
+    #[default]
+    After,
+    /// Before the claim, since nothing is expected: it is made only if something is due.
+    Before,
+    /// Not now, since the next claim comes soon in any case.
+    Not,
 }
 
 /// A place in the order of claims within a queue and level.
@@ -181,8 +195,8 @@ pub struct Claimed {
     /// By the store's clock, when it looked; `None` if it did not look at all that is due: the queue is paused or has limits, or the
     /// worker is unknown.
     pub looked_at: Option<SystemTime>,
-    /// `due_in` is not known yet: another claim, right after these jobs have begun, will tell. For stores where it costs a moment to
-    /// find out, for which no job should have to wait.
+    /// `due_in` is not known yet: another claim, right after these jobs have begun, will tell if it is let ask. For stores where it
+    /// costs a moment to find out, for which no job should have to wait.
     pub look_again: bool,
     /// The queue has limits: what is claimed counts for them, so nothing is to be claimed ahead.
     pub limited: bool,

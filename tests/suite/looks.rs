@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reveille::driver::{Mark, Marks, Start, WorkerInfo};
+use reveille::driver::{Ask, Mark, Marks, Start, WorkerInfo};
 use reveille::{Driver, Postgres, Worker};
 
 use crate::harness::{TestDatabase, database, start, tell, teller, telling};
@@ -34,7 +34,7 @@ async fn a_look_back_says_where_each_level_begins() {
 
 /// The ids of two jobs that a worker of the queue `q` claims, beside others that claim, or as if alone.
 async fn claim_two(driver: &Postgres, shared: bool) -> Vec<i64> {
-    let claimed = driver.claim(7, "q", 2, Start { marks: Marks::default(), shared }).await.unwrap();
+    let claimed = driver.claim(7, "q", 2, Start { shared, ..Start::default() }).await.unwrap();
     claimed.jobs.iter().map(|job| job.reservation.id).collect()
 }
 
@@ -186,4 +186,26 @@ async fn a_job_below_the_marks_is_found_while_the_queue_is_full() {
     }
     assert!(before < FULL * 9 / 10, "it started after {before} of {FULL} others");
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_claim_in_doubt_takes_what_is_due_and_else_only_tells_when_something_will_be() {
+    let database = database().await;
+    let driver = ten_jobs(&database).await;
+    let in_doubt = Start { ask: Ask::Before, ..Start::default() };
+    assert_eq!(driver.claim(7, "q", 20, in_doubt).await.unwrap().jobs.len(), 10);
+    database
+        .run(
+            "update reveille.jobs set reserved_at = null, reserved_by = null, available_at = now() + interval '1 hour'",
+        )
+        .await;
+    let claimed = driver.claim(7, "q", 20, in_doubt).await.unwrap();
+    assert!(claimed.jobs.is_empty() && claimed.looked_at.is_some());
+    assert!(claimed.due_in.unwrap().abs_diff(Duration::from_secs(3600)) < Duration::from_secs(60));
+    database.run("insert into reveille.queues (name, max_running) values ('q', 1)").await;
+    database.run("update reveille.jobs set available_at = now()").await;
+    let not_asking = Start { ask: Ask::Not, ..Start::default() };
+    let claimed = driver.claim(7, "q", 20, not_asking).await.unwrap();
+    assert!(claimed.jobs.is_empty() && claimed.look_again, "it has not learned of the limits, and says so");
+    assert_eq!(driver.claim(7, "q", 20, in_doubt).await.unwrap().jobs.len(), 1, "within the limits");
 }

@@ -9,7 +9,7 @@ use tokio_postgres::types::{Timestamp, Type};
 use super::limited::{self, Kind};
 use super::session::Params;
 use super::{Postgres, SLOW_ANSWER_WITHIN};
-use crate::driver::{Claimed, Mark, Marks, Start};
+use crate::driver::{Ask, Claimed, Mark, Marks, Start};
 use crate::error::{Error, Result};
 use crate::job::{Priority, Reservation, ReservedJob};
 
@@ -88,6 +88,12 @@ async fn claim_freely(
     limit: usize,
     from: Start,
 ) -> Result<(Claimed, Option<Kind>)> {
+    if from.ask == Ask::Before {
+        let asked = next_due(driver, worker, queue, from.marks, Instant::now()).await?;
+        if asked.0.due_in != Some(Duration::ZERO) {
+            return Ok(asked);
+        }
+    }
     let (patience, began) = (driver.claim_within.get(), Instant::now());
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
     let Places(times, ids) = Places::of(from.marks);
@@ -108,12 +114,13 @@ async fn claim_freely(
             let looked_at = Some(first.reservation.reserved_at);
             Ok((Claimed { look_again: jobs.len() < limit, looked_at, jobs, ..Claimed::default() }, None))
         }
-        None => none_claimed(driver, worker, queue, from.marks, began).await,
+        None if from.ask == Ask::Not => Ok((Claimed { look_again: true, ..Claimed::default() }, None)),
+        None => next_due(driver, worker, queue, from.marks, began).await,
     }
 }
 
-/// Why a claim that began then found nothing: when there will be something, or that the queue has limits.
-async fn none_claimed(
+/// What there is to know where nothing was claimed since then: when there will be something, or that the queue has limits.
+async fn next_due(
     driver: &Postgres,
     worker: i64,
     queue: &str,
