@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -11,6 +11,7 @@ use crate::driver::{Ask, Marks, Start};
 use crate::error::Result;
 use crate::look::{Claims, Look, LookBack};
 use crate::marks::LowWater;
+use crate::next_due::NextDue;
 use crate::sleeper::Sleeper;
 use crate::slots::Slots;
 use crate::wake::Reason;
@@ -19,8 +20,6 @@ use crate::wake::Reason;
 const LARGEST_CLAIM: usize = 500;
 /// After so long without a free slot the bell need not ring.
 const FULL_FOR_LONG: Duration = Duration::from_millis(50);
-/// A claimer that looks by itself every few milliseconds asks this often when the next job is due, and whether the queue has limits.
-const ASK_EVERY: Duration = Duration::from_millis(50);
 /// How soon to look again for a job that is due but locked by somebody else: at first, and at most.
 const LOCKED: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
@@ -39,8 +38,7 @@ pub(crate) struct Claimer {
     pub(crate) found: bool,
     /// It looks only to be sure: nothing has woken it, or it has just taken all that there seemed to be.
     pub(crate) in_doubt: bool,
-    /// When a look last told when the next job is due.
-    pub(crate) asked_at: Option<Instant>,
+    pub(crate) next_due: NextDue,
 }
 
 /// What a claimer has begun and will come back to.
@@ -119,10 +117,9 @@ impl Claimer {
 
     fn look(&self, room: usize) -> Look {
         let start = self.low_water.start(self.sharing());
-        let asked_lately = self.asked_at.is_some_and(|asked_at| asked_at.elapsed() < ASK_EVERY);
         let ask = if self.in_doubt {
             Ask::Before
-        } else if asked_lately && start.marks == Marks::default() && self.sleeper.looks_by_itself() {
+        } else if start.marks == Marks::default() && self.need_not_know() {
             Ask::Not
         } else {
             Ask::After
@@ -153,7 +150,7 @@ impl Claimer {
             self.sleeper.look_was_full().await?;
             return Ok(Looked::Again);
         }
-        if found.claimed.look_again && !self.sleeper.looks_by_itself() {
+        if found.claimed.look_again && !self.need_not_know() {
             if count > 0 && std::mem::replace(&mut self.found, true) {
                 self.sleeper.goes_on().await?;
             } else {
@@ -164,15 +161,18 @@ impl Claimer {
             tokio::task::yield_now().await;
             return Ok(Looked::Again);
         }
-        if !found.claimed.look_again {
-            self.asked_at = Some(Instant::now());
-        }
+        let due_in = if found.claimed.look_again {
+            self.next_due.remaining()
+        } else {
+            self.next_due.learn(found.claimed.due_in);
+            found.claimed.due_in
+        };
         // One that is under way wakes the claimer at its end.
         let until_look_back = match self.under_way.look_back {
             Some(_) => None,
             None => self.low_water.until_look_back(self.sharing()),
         };
-        let due_in = found.claimed.due_in.into_iter().chain(until_look_back).min();
+        let due_in = due_in.into_iter().chain(until_look_back).min();
         Ok(Looked::Short { found: std::mem::take(&mut self.found) || count > 0, due_in })
     }
 
@@ -190,6 +190,11 @@ impl Claimer {
             self.under_way.look_back = Some(look_back);
         }
         Ok(())
+    }
+
+    /// Whether it looks again before anything that is delayed becomes due, as far as it knows.
+    fn need_not_know(&self) -> bool {
+        self.sleeper.looks_by_itself() && self.next_due.is_known()
     }
 
     fn sharing(&self) -> usize {

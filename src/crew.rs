@@ -21,6 +21,7 @@ use crate::lease::Lease;
 use crate::listener::Listener;
 use crate::look::Claims;
 use crate::marks::LowWater;
+use crate::next_due::NextDue;
 use crate::settle::Settler;
 use crate::sleeper::{Sleeper, State};
 use crate::slots::Slots;
@@ -181,7 +182,7 @@ impl Crew {
                 under_way: UnderWay::default(),
                 found: false,
                 in_doubt: false,
-                asked_at: None,
+                next_due: NextDue::default(),
             };
             tokio::spawn(claimer.run())
         });

@@ -41,6 +41,7 @@ mod claim;
 mod lease;
 mod look;
 mod marks;
+mod next_due;
 mod settle;
 mod sleeper;
 mod slots;

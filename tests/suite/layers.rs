@@ -33,6 +33,7 @@ const ORDER: &[&str] = &[
     "sleeper",
     "look",
     "marks",
+    "next_due",
     "attempt",
     "slots",
     "settle",
