@@ -33,6 +33,16 @@ pub(crate) struct LowWater {
     when_looked_back: Marks,
     /// The marks as they were before look backs lowered them.
     lowered_from: Marks,
+    doubt: Option<Doubt>,
+    /// How long the last claim took.
+    claim_took: Duration,
+}
+
+/// A look back has seen jobs which other workers may just be claiming.
+struct Doubt {
+    since: Instant,
+    /// Where to look whether they are still there.
+    from: Marks,
 }
 
 /// A look at the whole queue, or back to a little below the marks.
@@ -88,7 +98,13 @@ impl LowWater {
     pub(crate) fn until_look_back(&self, sharing: usize) -> Option<Duration> {
         let whole = self.whole.as_ref().filter(|_| self.marks() != Marks::default())?;
         let near = self.near.as_ref().map_or(Some(Duration::ZERO), |near| near.until_next(sharing));
-        near.into_iter().chain(whole.until_next(sharing)).min()
+        near.into_iter().chain(whole.until_next(sharing)).chain(self.until_sure()).min()
+    }
+
+    /// How long until the claims that were under way when something was seen are most likely over.
+    fn until_sure(&self) -> Option<Duration> {
+        let wait = if self.busy { EVERY.max(self.claim_took * 2) } else { Duration::ZERO };
+        self.doubt.as_ref().map(|doubt| wait.saturating_sub(doubt.since.elapsed()))
     }
 
     /// From where to look back, if it is time to.
@@ -96,7 +112,13 @@ impl LowWater {
         if self.marks() == Marks::default() {
             return None;
         }
+        if self.until_sure().is_some_and(|rest| !rest.is_zero()) {
+            return None;
+        }
         self.when_looked_back = self.marks;
+        if let Some(doubt) = &self.doubt {
+            return Some(doubt.from);
+        }
         if let Some(whole) = self.whole.as_mut().filter(|whole| whole.is_due(sharing)) {
             whole.again = false;
             return Some(Marks::default());
@@ -110,16 +132,24 @@ impl LowWater {
 
     /// A look back from there has found where the levels begin, if there is anything due: the next claim starts no later.
     /// In a full queue that others work as well, what lay above the marks when it began is where claims have gone on since, and not left
-    /// behind.
+    /// behind; what lay below may just be claimed, and counts when it is still there a little later.
     pub(crate) fn looked_back(&mut self, from: Marks, heads: Marks, took: Duration, sharing: usize) {
-        let places = self.marks.iter_mut().zip(&mut self.lowered_from);
-        for (((mark, from), head), was) in places.zip(heads).zip(self.when_looked_back) {
-            let left_behind = if self.busy && sharing > 0 { was.min(*mark) } else { *mark };
-            if head.is_some() && head < left_behind {
-                *from = (*from).max(*mark);
+        let shared = self.busy && sharing > 0;
+        let mut doubt = Doubt { since: Instant::now(), from: self.marks };
+        for (level, head) in heads.into_iter().enumerate() {
+            let mark = &mut self.marks[level];
+            let left_behind = if shared { self.when_looked_back[level].min(*mark) } else { *mark };
+            if head.is_none() || head >= left_behind {
+                continue;
+            }
+            doubt.from[level] = head;
+            if !shared || head == from[level] {
+                self.lowered_from[level] = self.lowered_from[level].max(*mark);
                 *mark = head;
             }
         }
+        let doubtful = shared && self.doubt.take().is_none() && doubt.from != self.marks;
+        self.doubt = doubtful.then_some(doubt);
         let turn = if from == Marks::default() { &mut self.whole } else { &mut self.near };
         if let Some(turn) = turn {
             *turn = Turn { again: turn.again, ..Turn::ended(took) };
@@ -128,7 +158,7 @@ impl LowWater {
 
     /// A reason to mistrust the marks: sweep next, whatever it costs.
     pub(crate) fn forget(&mut self) {
-        self.whole = None;
+        (self.whole, self.doubt) = (None, None);
     }
 
     /// What a look from `start` has found, which could have found `limit`.
@@ -136,7 +166,7 @@ impl LowWater {
         if start == Marks::default() {
             self.whole = Some(Turn::ended(took));
         }
-        self.busy = claimed.jobs.len() >= limit;
+        (self.busy, self.claim_took) = (claimed.jobs.len() >= limit, took);
         let Some(now) = claimed.looked_at else { return };
         let edge = Mark { available_at: now - SLACK, id: 0 };
         // Levels that were looked at to their end, which is now.
@@ -272,7 +302,7 @@ mod tests {
         low.learn(Marks::default(), &claimed(vec![job(7, Priority::Normal, at(50))]), 1, DEAR);
         let (under_way, near) = (low.marks(), low.look_back(0).unwrap());
         let late = Some(Mark { available_at: at(42), id: 3 });
-        low.looked_back(near, [late, None, None, None], DEAR, 3);
+        low.looked_back(near, [late, None, None, None], DEAR, 0);
         let found = claimed(vec![job(8, Priority::Normal, at(51))]);
         low.learn(under_way, &found, 1, QUICK);
         let edge = Some(Mark { available_at: at(100) - SLACK, id: 0 });
@@ -291,10 +321,42 @@ mod tests {
         low.looked_back(near, [None, None, place(8), None], QUICK, 3);
         assert_eq!(low.marks()[2], place(9), "the head as it was, which has been claimed since");
         low.looked_back(near, [None, None, place(6), None], QUICK, 3);
+        look_again(&mut low, [None, None, place(6), None]);
         assert_eq!(low.marks()[2], place(6), "that one was left behind");
         low.learn(low.marks(), &claimed(vec![job(9, Priority::Normal, at(50))]), 1, QUICK);
         low.looked_back(near, [None, None, place(8), None], QUICK, 0);
         assert_eq!(low.marks()[2], place(8), "alone it can afford to look at what came late among them at once");
+    }
+
+    /// Looks once more for what a look back has seen, which finds these.
+    fn look_again(low: &mut LowWater, heads: Marks) {
+        assert_eq!(low.look_back(3), None, "claims that are under way may not be over");
+        low.doubt.as_mut().unwrap().since -= 2 * DEAR;
+        let from = low.look_back(3).unwrap();
+        low.looked_back(from, heads, QUICK, 3);
+    }
+
+    #[test]
+    fn what_others_may_just_be_claiming_was_left_behind_if_it_is_still_there_a_little_later() {
+        let mut low = LowWater::default();
+        let place = |id| Some(Mark { available_at: at(50), id });
+        low.learn(Marks::default(), &claimed(vec![job(9, Priority::Normal, at(50))]), 1, DEAR);
+        let (marks, near) = (low.marks(), low.look_back(3).unwrap());
+        for (seen, later) in [(3, Some(5)), (4, None)] {
+            low.looked_back(near, [None, None, place(seen), None], QUICK, 3);
+            look_again(&mut low, [None, None, later.and_then(place), None]);
+            assert_eq!(
+                (low.marks(), low.doubt.is_none()),
+                (marks, true),
+                "it was claimed; the next one may be in its turn"
+            );
+        }
+        low.looked_back(near, [None, None, place(3), None], QUICK, 3);
+        low.learn(low.marks(), &claimed(vec![]), 1, DEAR);
+        let from = low.look_back(3).unwrap();
+        assert_eq!(from[2], place(3), "in a queue that is not full there is nothing to wait for");
+        low.looked_back(from, [None, None, place(3), None], QUICK, 3);
+        assert_eq!(low.marks()[2], place(3));
     }
 
     #[test]
@@ -307,7 +369,9 @@ mod tests {
         next(&mut low, 7, at(50));
         assert!(low.start(3).shared && !low.start(0).shared);
         let near = low.look_back(3).unwrap();
-        low.looked_back(near, [None, None, Some(Mark { available_at: at(42), id: 3 }), None], QUICK, 3);
+        let left = [None, None, Some(Mark { available_at: at(42), id: 3 }), None];
+        low.looked_back(near, left, QUICK, 3);
+        look_again(&mut low, left);
         assert!(!low.start(3).shared, "others are above it");
         next(&mut low, 3, at(42));
         assert!(!low.start(3).shared, "there may be more of them");
