@@ -109,6 +109,7 @@ impl Sleeper {
                     return Ok(self.wake.next(Some(sooner(due_in, self.nap()))).await);
                 }
                 let silent = self.driver.arm(worker, &self.queue).await?;
+                tokio::spawn(warm_up(Arc::clone(&self.driver)));
                 let armed = Armed { at: now, worker, hearing, rings: 0, counted_from: now };
                 self.state = State::Arming { armed, silent };
                 Ok(Reason::Armed)
@@ -203,6 +204,16 @@ impl Sleeper {
             State::Awake { .. } => None,
             State::Arming { armed, .. } | State::Asleep { armed, .. } => Some(armed),
         }
+    }
+}
+
+/// While there is nothing else to do.
+async fn warm_up(driver: Arc<dyn Driver>) {
+    if let Err(error) = driver.warm_up().await {
+        tracing::debug!(
+            name: "worker.warm_up_failed", target: "reveille::worker", %error,
+            "the next burst of jobs will wait for what is not ready"
+        );
     }
 }
 

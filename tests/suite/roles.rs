@@ -223,6 +223,25 @@ async fn a_worker_works_and_changes_no_settings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_may_not_open_all_its_connections_works_with_fewer() {
+    let roles = Roles::new().await;
+    roles.behind.run(&format!("alter role {}_worker_user connection limit 4", roles.schema)).await;
+    let (told, mut heard) = telling();
+    let builder = Worker::builder(roles.database("worker").await).poll_interval(Duration::from_secs(3600));
+    let worker = start(builder.state(told).handle(fail));
+    roles.behind.until(&roles.sql("select count(*) = 1 from reveille.sleepers")).await;
+    enqueue(&roles.database("producer").await, &note("woken")).await.unwrap();
+    assert_eq!(heard.next().await, "woken 1");
+    roles.behind.until(&roles.sql("select count(*) = 1 from reveille.dead_jobs")).await;
+    roles
+        .behind
+        .until(&roles.sql("select bool_and(last_seen_at > started_at + interval '1 second') from reveille.workers"))
+        .await;
+    worker.stop().await;
+    roles.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_monitor_reads_the_views_and_no_payload() {
     let roles = Roles::new().await;
     enqueue(&roles.database("producer").await, &note("secret")).await.unwrap();

@@ -15,6 +15,18 @@ const AWAKE: &str = "select count(*) = 0 from reveille.sleepers";
 const UNASKED: &str = "select last_value = 0 from reveille.somebody_sleeps";
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_goes_to_sleep_has_its_sessions_ready_for_a_burst() {
+    let database = database().await;
+    let (builder, _heard) = teller(&database);
+    let worker = start(builder);
+    database.until(ASLEEP).await;
+    let ready = "select count(*) >= 3 from pg_stat_activity
+        where application_name = 'reveille worker' and datname = current_database()";
+    database.until(ready).await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_enqueued_before_the_bell_was_armed_starts_when_it_is_committed() {
     let database = database().await;
     let mut client = database.client().await;

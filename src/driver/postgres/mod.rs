@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
@@ -31,6 +32,7 @@ mod schedules;
 mod session;
 mod settle;
 pub(crate) mod statements;
+mod warm;
 
 use session::{Heart, Params, Sessions};
 use statements::Statements;
@@ -50,6 +52,8 @@ pub struct Postgres {
     /// How long a claim may take.
     claim_within: claim::Patience,
     limits: limited::Limits,
+    /// The sessions have been got ready, or that was tried.
+    warm: AtomicBool,
     /// The heartbeat's connection, opened in the heartbeat's own runtime.
     heart: Mutex<Option<Heart>>,
 }
@@ -65,6 +69,7 @@ impl Postgres {
             sessions: Sessions::new(&database, false)?,
             claim_within: claim::Patience::default(),
             limits: limited::Limits::default(),
+            warm: AtomicBool::new(false),
             heart: Mutex::new(None),
             database,
         })
@@ -317,6 +322,10 @@ impl Driver for Postgres {
             let rows = self.query("release strays", &self.statements.release_strays, params).await?;
             Ok(rows.iter().map(|row| row.get("id")).collect())
         })
+    }
+
+    fn warm_up(&self) -> BoxFuture<'_, Result<()>> {
+        boxed(warm::warm_up(self))
     }
 
     fn leave(&self, worker: i64) -> BoxFuture<'_, Result<()>> {

@@ -36,6 +36,9 @@ const DURABLE: &str = "synchronous_commit = on";
 /// How many connections one worker uses to claim and to settle.
 const CONNECTIONS: usize = 4;
 
+/// How long it may take to get some of them ready.
+const WARM_WITHIN: Duration = Duration::from_secs(5);
+
 /// A statement's parameters and their types.
 pub(super) type Params<'a> = [(&'a (dyn ToSql + Sync), Type)];
 
@@ -63,6 +66,27 @@ impl Sessions {
     /// Closes the sessions that rest.
     pub(super) fn forget(&self) {
         self.pool.retain(|_, _| false);
+    }
+
+    /// Opens so many sessions, and runs these statements in each, at the same time. Nothing where sessions are lent, which keep nothing.
+    pub(super) async fn warm_up(&self, sessions: usize, statements: &[Statement<'_>]) -> Result<()> {
+        if self.begin.is_some() {
+            return Ok(());
+        }
+        let clients = futures::future::try_join_all((0..sessions).map(|_| self.client())).await?;
+        let all_in = async |client: &Object| {
+            for statement in statements {
+                prepared(client, *statement).await?.query(client).await?;
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(WARM_WITHIN, futures::future::try_join_all(clients.iter().map(all_in))).await {
+            Ok(warm) => warm.map(drop).map_err(|error| Error::database("get sessions ready", error)),
+            Err(_) => {
+                clients.into_iter().map(Object::take).for_each(drop);
+                Err(Error::unavailable(format!("get sessions ready: the server did not answer within {WARM_WITHIN:?}")))
+            }
+        }
     }
 
     /// Runs a statement, and gives up on it and its connection if the answer takes longer than `patience`.

@@ -57,7 +57,7 @@ impl Drain {
         stage.fill_with_keys(QUEUE, jobs, self.keys as usize).await?;
 
         let client = stage.client().await?;
-        // All are at rest, with their connections made, before the first job may start.
+        // All are at rest, with their connections made and warm, before the first job may start.
         client.execute("select reveille.pause($1)", &[&QUEUE]).await?;
         let workers = Workers::processes(stage, self.processes.into(), self.slots.into(), NEVER).await?;
         until_asleep(&client, self.processes).await?;
@@ -92,11 +92,16 @@ impl Drain {
     }
 }
 
-/// Waits until so many workers sleep.
+/// Waits until so many workers sleep, and have nothing more to get ready.
 pub async fn until_asleep(client: &deadpool_postgres::Client, workers: u16) -> Result<(), Failure> {
-    let sql = client.prepare("select count(*) from reveille.sleepers").await?;
+    let asleep = "select (select count(*) from reveille.sleepers) >= $1 and not exists (
+            select from pg_stat_activity
+            where datname = current_database() and application_name = 'reveille worker'
+                and greatest(backend_start, state_change) > clock_timestamp() - interval '100 milliseconds'
+        )";
+    let sql = client.prepare(asleep).await?;
     let began = Instant::now();
-    while client.query_one(&sql, &[]).await?.get::<_, i64>(0) < i64::from(workers) {
+    while !client.query_one(&sql, &[&i64::from(workers)]).await?.get::<_, bool>(0) {
         if began.elapsed() > STUCK {
             return Err(Failure::Error("bench: the workers do not come to rest".into()));
         }
