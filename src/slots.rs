@@ -21,6 +21,8 @@ const GATHER: Duration = Duration::from_millis(2);
 const AHEAD: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 /// At most so many.
 const MOST_AHEAD: usize = 1000;
+/// Claiming ahead grows by this factor at most from one claim to the next, since the jobs to come may be slower.
+const GROWTH: usize = 4;
 /// If for so long none of them starts, they go back: the jobs before them are not as quick as they were.
 const STUCK: Duration = Duration::from_millis(100);
 
@@ -52,6 +54,8 @@ struct Ahead {
     jobs: Mutex<VecDeque<Waiting>>,
     /// One of them has started, or gone back.
     started: Notify,
+    /// When all that had been taken were over.
+    ran_dry: Mutex<Option<Instant>>,
     endings: mpsc::Sender<Settlement>,
     pauses: Arc<Pauses>,
 }
@@ -65,7 +69,8 @@ impl Slots {
         sharing: Arc<AtomicUsize>,
         pauses: Arc<Pauses>,
     ) -> Slots {
-        let ahead = Arc::new(Ahead { jobs: Mutex::default(), started: Notify::new(), endings, pauses });
+        let (jobs, started, ran_dry) = Default::default();
+        let ahead = Arc::new(Ahead { jobs, started, ran_dry, endings, pauses });
         let pausing = AbortOnDropHandle::new(tokio::spawn(give_back_at_each_pause(Arc::clone(&ahead))));
         let (free, pace) = (Arc::new(Semaphore::new(count)), Pace::new());
         Slots { attempts, running, ahead, count, free, pace, limited: false, sharing, _pausing: pausing }
@@ -123,7 +128,7 @@ impl Slots {
     /// Holds these jobs, and starts as many as there are free slots; the others wait for theirs. `pauses`: how often the queue had
     /// been paused when their claim began; if it has been since, none starts, and they go back.
     pub(crate) fn take(&mut self, jobs: Vec<ReservedJob>, pauses: u64) {
-        self.pace.took(jobs.len());
+        self.pace.took(jobs.len(), self.count, self.ahead.ran_dry());
         self.hold(jobs, pauses);
         while let Ok(slot) = Arc::clone(&self.free).try_acquire_owned() {
             match self.ahead.next() {
@@ -148,6 +153,7 @@ impl Slots {
     /// Runs one job after another in one slot, until none waits.
     fn start(&self, first: Claimed, slot: OwnedSemaphorePermit) {
         let (attempts, ahead, free) = (Arc::clone(&self.attempts), Arc::clone(&self.ahead), Arc::clone(&self.free));
+        let count = self.count;
         self.running.spawn(async move {
             let (mut next, mut slot) = (Some(first), Some(slot));
             while slot.is_some() {
@@ -156,6 +162,9 @@ impl Slots {
                     next = ahead.next();
                 }
                 drop(slot.take());
+                if free.available_permits() == count {
+                    ahead.runs_dry();
+                }
                 // Some may have come to wait since, and found no slot free.
                 if ahead.is_waiting() {
                     slot = Arc::clone(&free).try_acquire_owned().ok();
@@ -224,29 +233,45 @@ impl Ahead {
     fn lock(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn runs_dry(&self) {
+        *self.ran_dry.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// When all that had been taken were over, if they are; until it is asked.
+    fn ran_dry(&self) -> Option<Instant> {
+        self.ran_dry.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
-/// How quickly jobs are taken.
+/// How quickly jobs are worked off.
 struct Pace {
+    /// When jobs were taken last, and how many.
     last: Instant,
+    taken: usize,
     per_second: f64,
 }
 
 impl Pace {
     fn new() -> Pace {
-        Pace { last: Instant::now(), per_second: 0.0 }
+        Pace { last: Instant::now(), taken: 0, per_second: 0.0 }
     }
 
-    fn took(&mut self, jobs: usize) {
-        let seconds = self.last.elapsed().as_secs_f64().max(1e-6);
-        self.per_second = jobs as f64 / seconds;
-        self.last = Instant::now();
+    /// So many are taken. If those before filled all slots and were over at some time, it is by them that the pace is known, and not by how long the claim
+    /// took that brought these.
+    fn took(&mut self, jobs: usize, slots: usize, ran_dry: Option<Instant>) {
+        let (worked, over) = match ran_dry {
+            Some(ran_dry) if self.taken >= slots => (self.taken, ran_dry.saturating_duration_since(self.last)),
+            _ => (jobs, self.last.elapsed()),
+        };
+        self.per_second = worked as f64 / over.as_secs_f64().max(1e-6);
+        (self.last, self.taken) = (Instant::now(), jobs);
     }
 
     /// How many jobs to claim beyond the slots: none, unless all the slots are expected to turn over within that time.
     fn ahead(&self, slots: usize, time: Duration) -> usize {
         let expected = (self.per_second * time.as_secs_f64()) as usize;
-        if expected > slots { expected.min(MOST_AHEAD) } else { 0 }
+        if expected > slots { expected.min(MOST_AHEAD).min(self.taken.max(slots) * GROWTH) } else { 0 }
     }
 }
 
@@ -282,7 +307,7 @@ mod tests {
 
     fn ahead(jobs: impl IntoIterator<Item = Waiting>, endings: mpsc::Sender<Settlement>) -> Arc<Ahead> {
         let (jobs, pauses) = (Mutex::new(jobs.into_iter().collect()), Arc::default());
-        Arc::new(Ahead { jobs, started: Notify::new(), endings, pauses })
+        Arc::new(Ahead { jobs, started: Notify::new(), ran_dry: Mutex::default(), endings, pauses })
     }
 
     #[tokio::test]
@@ -318,10 +343,29 @@ mod tests {
 
     #[test]
     fn only_quick_jobs_are_claimed_ahead() {
-        let ahead = |per_second, slots| Pace { last: Instant::now(), per_second }.ahead(slots, AHEAD.0);
+        let ahead = |per_second, slots| {
+            let pace = Pace { last: Instant::now(), taken: MOST_AHEAD, per_second };
+            pace.ahead(slots, AHEAD.0)
+        };
         assert_eq!(ahead(0.0, 1), 0);
         assert_eq!(ahead(1000.0, 64), 0, "ten of them start in the next moment, into free slots");
         assert_eq!(ahead(10_000.0, 64), 100);
         assert_eq!(ahead(1e9, 64), MOST_AHEAD);
+    }
+
+    #[test]
+    fn the_pace_is_that_of_the_jobs_if_they_filled_the_slots_and_else_that_of_the_claims() {
+        let (began, over) = (Instant::now(), Duration::from_millis(1));
+        let pace = |taken, ran_dry: bool| {
+            let last = began.checked_sub(Duration::from_secs(10)).unwrap();
+            let mut pace = Pace { last, taken, per_second: 0.0 };
+            pace.took(20, 64, ran_dry.then_some(last + over));
+            pace
+        };
+        assert_eq!(pace(64, true).per_second, 64_000.0);
+        assert_eq!(pace(64, true).ahead(64, AHEAD.0), 64 * GROWTH, "and no more, for now");
+        for slow in [pace(64, false), pace(63, true)] {
+            assert!(slow.per_second <= 2.0, "{}", slow.per_second);
+        }
     }
 }
