@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
@@ -16,8 +17,8 @@ use crate::sleeper::Sleeper;
 use crate::slots::Slots;
 use crate::wake::Reason;
 
-/// At most so many jobs in one claim.
-const LARGEST_CLAIM: usize = 500;
+/// At most so many jobs in one claim; and where others claim from the same full queue, where each claim costs more.
+const LARGEST_CLAIM: (usize, usize) = (500, 1000);
 /// After so long without a free slot the bell need not ring.
 const FULL_FOR_LONG: Duration = Duration::from_millis(50);
 /// How soon to look again for a job that is due but locked by somebody else: at first, and at most.
@@ -39,6 +40,8 @@ pub(crate) struct Claimer {
     /// It looks only to be sure: nothing has woken it, or it has just taken all that there seemed to be.
     pub(crate) in_doubt: bool,
     pub(crate) next_due: NextDue,
+    /// Until then the others claim from a full queue.
+    pub(crate) others_turn: Option<Instant>,
 }
 
 /// What a claimer has begun and will come back to.
@@ -105,6 +108,9 @@ impl Claimer {
         if let Some(next) = self.under_way.next.take() {
             return Ok(next);
         }
+        if let Some(until) = self.others_turn.take() {
+            tokio::time::sleep_until(until).await;
+        }
         let room = match tokio::time::timeout(FULL_FOR_LONG, self.slots.room()).await {
             Ok(room) => room,
             Err(_) => {
@@ -124,7 +130,8 @@ impl Claimer {
         } else {
             Ask::After
         };
-        Look::new(&self.claims, &self.queue, room.min(LARGEST_CLAIM), Start { ask, ..start }, self.slots.pauses())
+        let most = if start.shared { LARGEST_CLAIM.1 } else { LARGEST_CLAIM.0 };
+        Look::new(&self.claims, &self.queue, room.min(most), Start { ask, ..start }, self.slots.pauses())
     }
 
     /// Takes the jobs of a look; where there may be more, and room for them, with the next look under way.
@@ -140,8 +147,13 @@ impl Claimer {
             "claimed"
         );
         if count >= wanted {
+            let turn = if start.shared { self.slots.others_turn(found.took) } else { Duration::ZERO };
             let room = self.slots.room_beside(count);
-            self.under_way.next = (room > 0).then(|| self.look(room).in_background());
+            if !turn.is_zero() {
+                self.others_turn = Some(Instant::now() + turn);
+            } else if room > 0 {
+                self.under_way.next = Some(self.look(room).in_background());
+            }
         }
         self.slots.take(found.claimed.jobs, pauses);
         drop(found.under_way);

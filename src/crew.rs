@@ -183,6 +183,7 @@ impl Crew {
                 found: false,
                 in_doubt: false,
                 next_due: NextDue::default(),
+                others_turn: None,
             };
             tokio::spawn(claimer.run())
         });

@@ -23,6 +23,9 @@ const AHEAD: (Duration, Duration) = (Duration::from_millis(10), Duration::from_m
 const MOST_AHEAD: usize = 1000;
 /// Claiming ahead grows by this factor at most from one claim to the next, since the jobs to come may be slower.
 const GROWTH: usize = 4;
+/// Of the workers that share a full queue, about so many claim at a time. More would be in each other's way: a claim passes over the
+/// rows that others are about to reserve, and locks those that they have reserved since it began.
+const AT_A_TIME: f64 = 5.0;
 /// If for so long none of them starts, they go back: the jobs before them are not as quick as they were.
 const STUCK: Duration = Duration::from_millis(100);
 
@@ -125,6 +128,11 @@ impl Slots {
         if room >= taken / 2 { room } else { 0 }
     }
 
+    /// How long to leave a full queue to the other workers after a claim that took so long; not at all where nothing is claimed ahead.
+    pub(crate) fn others_turn(&self, took: Duration) -> Duration {
+        if self.most_ahead() == 0 { Duration::ZERO } else { others_turn(self.sharing.load(Ordering::Relaxed), took) }
+    }
+
     /// Holds these jobs, and starts as many as there are free slots; the others wait for theirs. `pauses`: how often the queue had
     /// been paused when their claim began; if it has been since, none starts, and they go back.
     pub(crate) fn take(&mut self, jobs: Vec<ReservedJob>, pauses: u64) {
@@ -178,6 +186,12 @@ impl Slots {
     pub(crate) async fn give_back(&self) {
         self.ahead.give_back(|_| true).await;
     }
+}
+
+/// As long as makes a worker, of so many others, one of the few that claim at a time; but no longer than what it has claimed ahead may last.
+fn others_turn(others: usize, took: Duration) -> Duration {
+    let share = ((others as f64 + 1.0) / AT_A_TIME - 1.0).max(0.0);
+    took.mul_f64(share * (0.5 + fastrand::f64())).min(AHEAD.1)
 }
 
 /// What was claimed before a pause and has not started goes back, at no cost.
@@ -339,6 +353,17 @@ mod tests {
             }
             assert_eq!(back + ahead.lock().len(), 10);
         }
+    }
+
+    #[test]
+    fn of_many_workers_a_few_claim_at_a_time() {
+        let took = Duration::from_millis(10);
+        assert_eq!(others_turn(4, took), Duration::ZERO);
+        for _ in 0..100 {
+            let turn = others_turn(15, took);
+            assert!((Duration::from_millis(11)..=Duration::from_millis(33)).contains(&turn), "{turn:?}");
+        }
+        assert_eq!(others_turn(1000, took), AHEAD.1);
     }
 
     #[test]
