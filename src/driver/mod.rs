@@ -110,8 +110,8 @@ pub trait Driver: Send + Sync + 'static {
     /// the jobs put back.
     fn release_strays<'a>(&'a self, worker: i64, held: &'a [i64]) -> BoxFuture<'a, Result<Vec<i64>>>;
 
-    /// Get ready what many jobs at once would otherwise wait for, such as connections, unless that was done. A worker asks for it whenever it
-    /// goes to sleep, and does without if it fails. A driver need not.
+    /// Get ready what many jobs at once would otherwise wait for, such as connections, unless that was done. A worker asks for it
+    /// whenever it goes to sleep, and does without if it fails. A driver need not.
     fn warm_up(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async { Ok(()) })
     }

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{Timestamp, Type};
 
 use super::limited::{self, Kind};
-use super::session::Params;
+use super::session::{Param, Params};
 use super::{Postgres, SLOW_ANSWER_WITHIN};
 use crate::driver::{Ask, Claimed, Mark, Marks, Start};
 use crate::error::{Error, Result};
@@ -32,13 +32,53 @@ mod column {
     pub const CANCEL_REQUESTED: usize = 14;
 }
 
+/// The parameters of a claim from a queue without limits.
+pub(super) struct Claim<'a> {
+    queue: &'a str,
+    most: i64,
+    worker: i64,
+    from: Places,
+}
+
+impl<'a> Claim<'a> {
+    pub(super) fn new(queue: &'a str, limit: usize, worker: i64, from: Marks) -> Claim<'a> {
+        Claim { queue, most: i64::try_from(limit).unwrap_or(i64::MAX), worker, from: Places::of(from) }
+    }
+
+    pub(super) fn params(&self) -> [Param<'_>; 5] {
+        let [times, ids] = self.from.params();
+        [(&self.queue, Type::TEXT), (&self.most, Type::INT8), (&self.worker, Type::INT8), times, ids]
+    }
+}
+
+/// The parameters of a look back.
+pub(super) struct Heads<'a> {
+    queue: &'a str,
+    from: Places,
+}
+
+impl<'a> Heads<'a> {
+    pub(super) fn new(queue: &'a str, from: Marks) -> Heads<'a> {
+        Heads { queue, from: Places::of(from) }
+    }
+
+    pub(super) fn params(&self) -> [Param<'_>; 3] {
+        let [times, ids] = self.from.params();
+        [(&self.queue, Type::TEXT), times, ids]
+    }
+}
+
 /// The marks as parameters: due times, and ids.
-struct Places([Timestamp<SystemTime>; 4], [i64; 4]);
+struct Places(Vec<Timestamp<SystemTime>>, Vec<i64>);
 
 impl Places {
     fn of(marks: Marks) -> Places {
         let times = marks.map(|mark| mark.map_or(Timestamp::NegInfinity, |mark| Timestamp::Value(mark.available_at)));
-        Places(times, marks.map(|mark| mark.map_or(0, |mark| mark.id)))
+        Places(times.into(), marks.map(|mark| mark.map_or(0, |mark| mark.id)).into())
+    }
+
+    fn params(&self) -> [Param<'_>; 2] {
+        [(&self.0, Type::TIMESTAMPTZ_ARRAY), (&self.1, Type::INT8_ARRAY)]
     }
 }
 
@@ -95,18 +135,9 @@ async fn claim_freely(
         }
     }
     let (patience, began) = (driver.claim_within.get(), Instant::now());
-    let most = i64::try_from(limit).unwrap_or(i64::MAX);
-    let Places(times, ids) = Places::of(from.marks);
-    let (times, ids) = (times.as_slice(), ids.as_slice());
-    let params: &Params<'_> = &[
-        (&queue, Type::TEXT),
-        (&most, Type::INT8),
-        (&worker, Type::INT8),
-        (&times, Type::TIMESTAMPTZ_ARRAY),
-        (&ids, Type::INT8_ARRAY),
-    ];
+    let claim = Claim::new(queue, limit, worker, from.marks);
     let sql = if from.shared { &driver.statements.claim_shared } else { &driver.statements.claim };
-    let rows = driver.sessions.query(patience, "claim jobs", sql, params).await;
+    let rows = driver.sessions.query(patience, "claim jobs", sql, &claim.params()).await;
     driver.claim_within.learn(patience, began.elapsed());
     let jobs = reserved_jobs(&rows?, queue, worker)?;
     match jobs.first() {
@@ -127,10 +158,9 @@ async fn next_due(
     from: Marks,
     began: Instant,
 ) -> Result<(Claimed, Option<Kind>)> {
-    let Places(times, ids) = Places::of(from);
-    let (times, ids) = (times.as_slice(), ids.as_slice());
-    let params: &Params<'_> =
-        &[(&queue, Type::TEXT), (&worker, Type::INT8), (&times, Type::TIMESTAMPTZ_ARRAY), (&ids, Type::INT8_ARRAY)];
+    let places = Places::of(from);
+    let [times, ids] = places.params();
+    let params: &Params<'_> = &[(&queue, Type::TEXT), (&worker, Type::INT8), times, ids];
     let patience = driver.claim_within.get();
     let rows = driver.sessions.query(patience, "look for the next job", &driver.statements.next_due, params).await?;
     let Some(row) = rows.first() else { return Ok((Claimed::default(), None)) };
@@ -170,11 +200,9 @@ pub(super) async fn claim_kind(
 }
 
 pub(super) async fn heads(driver: &Postgres, queue: &str, from: Marks) -> Result<Marks> {
-    let Places(times, ids) = Places::of(from);
-    let (times, ids) = (times.as_slice(), ids.as_slice());
-    let params: &Params<'_> = &[(&queue, Type::TEXT), (&times, Type::TIMESTAMPTZ_ARRAY), (&ids, Type::INT8_ARRAY)];
+    let look = Heads::new(queue, from);
     let mut heads = Marks::default();
-    for row in driver.sessions.query(SLOW_ANSWER_WITHIN, "look back", &driver.statements.heads, params).await? {
+    for row in driver.sessions.query(SLOW_ANSWER_WITHIN, "look back", &driver.statements.heads, &look.params()).await? {
         let level = usize::try_from(row.get::<_, i16>("priority")).unwrap_or_default();
         if let Some(head) = heads.get_mut(level) {
             *head = Some(Mark { available_at: row.get("available_at"), id: row.get("id") });

@@ -59,8 +59,8 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// A driver on a database, with connections of its own, opened when they are needed, or before that while there is nothing to do: up to four
-    /// to claim and to settle, and one for the heartbeat and one to listen for each worker.
+    /// A driver on a database, with connections of its own, opened when they are needed, or before that while there is nothing to
+    /// do: up to four to claim and to settle, and one for the heartbeat and one to listen for each worker.
     ///
     /// # Errors
     /// Invalid if the address asks for something that cannot be had.

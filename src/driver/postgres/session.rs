@@ -40,7 +40,8 @@ const CONNECTIONS: usize = 4;
 const WARM_WITHIN: Duration = Duration::from_secs(5);
 
 /// A statement's parameters and their types.
-pub(super) type Params<'a> = [(&'a (dyn ToSql + Sync), Type)];
+pub(super) type Params<'a> = [Param<'a>];
+pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// The sessions that claims, settlements and all else but the heartbeat and the listener share.
 #[derive(Clone)]
@@ -68,7 +69,8 @@ impl Sessions {
         self.pool.retain(|_, _| false);
     }
 
-    /// Opens so many sessions, and runs these statements in each, at the same time. Nothing where sessions are lent, which keep nothing.
+    /// Opens so many sessions, and runs these statements in each, at the same time. Nothing where sessions are lent, which keep
+    /// nothing.
     pub(super) async fn warm_up(&self, sessions: usize, statements: &[Statement<'_>]) -> Result<()> {
         if self.begin.is_some() {
             return Ok(());

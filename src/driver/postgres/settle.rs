@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio_postgres::types::{Json, Type};
 
 use super::Postgres;
-use super::session::Params;
+use super::session::{Param, Params};
 use crate::database::insert::seconds;
 use crate::driver::{Ending, Settlement};
 use crate::error::Result;
@@ -34,26 +34,41 @@ pub(super) async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Res
 }
 
 async fn finish(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>> {
-    let outcomes = column(settlements, |settlement| match settlement.ending {
-        Ending::Cancelled => "cancelled",
-        _ => "completed",
-    });
-    let results = column(settlements, |settlement| match &settlement.ending {
-        Ending::Completed(result) => result.as_ref().map(Json::<&Value>),
-        _ => None,
-    });
-    run(
-        driver,
-        &driver.statements.settle_finished,
-        settlements,
-        &[
-            (&outcomes, Type::TEXT_ARRAY),
-            (&ran(settlements), Type::FLOAT8_ARRAY),
-            (&waited(settlements), Type::FLOAT8_ARRAY),
-            (&results, Type::JSONB_ARRAY),
-        ],
-    )
-    .await
+    run(driver, &driver.statements.settle_finished, settlements, &Finishing::of(settlements).params()).await
+}
+
+/// What is particular to the endings of jobs that are done.
+pub(super) struct Finishing<'a> {
+    outcomes: Vec<&'static str>,
+    ran: Vec<f64>,
+    waited: Vec<f64>,
+    results: Vec<Option<Json<&'a Value>>>,
+}
+
+impl<'a> Finishing<'a> {
+    pub(super) fn of(settlements: &[&'a Settlement]) -> Finishing<'a> {
+        Finishing {
+            outcomes: column(settlements, |settlement| match settlement.ending {
+                Ending::Cancelled => "cancelled",
+                _ => "completed",
+            }),
+            ran: ran(settlements),
+            waited: waited(settlements),
+            results: column(settlements, |settlement| match &settlement.ending {
+                Ending::Completed(result) => result.as_ref().map(Json),
+                _ => None,
+            }),
+        }
+    }
+
+    pub(super) fn params(&self) -> [Param<'_>; 4] {
+        [
+            (&self.outcomes, Type::TEXT_ARRAY),
+            (&self.ran, Type::FLOAT8_ARRAY),
+            (&self.waited, Type::FLOAT8_ARRAY),
+            (&self.results, Type::JSONB_ARRAY),
+        ]
+    }
 }
 
 async fn put_back(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>> {
@@ -106,23 +121,42 @@ async fn count(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64
     Ok(column(settlements, |settlement| settlement.reservation.id))
 }
 
-/// Runs a settling statement: the fence first, in four arrays, then what is particular to it.
+/// Runs a settling statement.
 async fn run(driver: &Postgres, sql: &str, settlements: &[&Settlement], particular: &Params<'_>) -> Result<Vec<i64>> {
     if settlements.is_empty() {
         return Ok(Vec::new());
     }
-    let ids: Vec<i64> = column(settlements, |settlement| settlement.reservation.id);
-    let workers: Vec<i64> = column(settlements, |settlement| settlement.reservation.worker);
-    let attempts: Vec<i32> = column(settlements, |settlement| settlement.reservation.attempt);
-    let reserved_at: Vec<SystemTime> = column(settlements, |settlement| settlement.reservation.reserved_at);
-    let fence: &Params<'_> = &[
-        (&ids, Type::INT8_ARRAY),
-        (&workers, Type::INT8_ARRAY),
-        (&attempts, Type::INT4_ARRAY),
-        (&reserved_at, Type::TIMESTAMPTZ_ARRAY),
-    ];
-    let rows = driver.query("settle jobs", sql, &[fence, particular].concat()).await?;
+    let rows = driver.query("settle jobs", sql, &Fence::of(settlements).before(particular)).await?;
     Ok(rows.iter().map(|row| row.get("id")).collect())
+}
+
+/// By what a settlement counts only while its reservation stands: the first four parameters of all settling statements.
+pub(super) struct Fence {
+    ids: Vec<i64>,
+    workers: Vec<i64>,
+    attempts: Vec<i32>,
+    reserved_at: Vec<SystemTime>,
+}
+
+impl Fence {
+    pub(super) fn of(settlements: &[&Settlement]) -> Fence {
+        Fence {
+            ids: column(settlements, |settlement| settlement.reservation.id),
+            workers: column(settlements, |settlement| settlement.reservation.worker),
+            attempts: column(settlements, |settlement| settlement.reservation.attempt),
+            reserved_at: column(settlements, |settlement| settlement.reservation.reserved_at),
+        }
+    }
+
+    pub(super) fn before<'a>(&'a self, particular: &Params<'a>) -> Vec<Param<'a>> {
+        let fence: &Params<'_> = &[
+            (&self.ids, Type::INT8_ARRAY),
+            (&self.workers, Type::INT8_ARRAY),
+            (&self.attempts, Type::INT4_ARRAY),
+            (&self.reserved_at, Type::TIMESTAMPTZ_ARRAY),
+        ];
+        [fence, particular].concat()
+    }
 }
 
 fn ran(settlements: &[&Settlement]) -> Vec<f64> {
