@@ -143,13 +143,14 @@ impl LowWater {
                 continue;
             }
             doubt.from[level] = head;
+            // Right where this look began, so an earlier one has seen it.
             if !shared || head == from[level] {
                 self.lowered_from[level] = self.lowered_from[level].max(*mark);
                 *mark = head;
             }
         }
-        let doubtful = shared && self.doubt.take().is_none() && doubt.from != self.marks;
-        self.doubt = doubtful.then_some(doubt);
+        let was_second_look = self.doubt.is_some();
+        self.doubt = (shared && !was_second_look && doubt.from != self.marks).then_some(doubt);
         let turn = if from == Marks::default() { &mut self.whole } else { &mut self.near };
         if let Some(turn) = turn {
             *turn = Turn { again: turn.again, ..Turn::ended(took) };

@@ -128,9 +128,10 @@ impl Slots {
         if room >= taken / 2 { room } else { 0 }
     }
 
-    /// How long to leave a full queue to the other workers after a claim that took so long; not at all where nothing is claimed ahead.
+    /// How long to leave a full queue to the other workers after a claim that took so long; not at all where nothing is claimed
+    /// ahead.
     pub(crate) fn others_turn(&self, took: Duration) -> Duration {
-        if self.most_ahead() == 0 { Duration::ZERO } else { others_turn(self.sharing.load(Ordering::Relaxed), took) }
+        if self.most_ahead() == 0 { Duration::ZERO } else { turn_of(self.sharing.load(Ordering::Relaxed), took) }
     }
 
     /// Holds these jobs, and starts as many as there are free slots; the others wait for theirs. `pauses`: how often the queue had
@@ -188,8 +189,9 @@ impl Slots {
     }
 }
 
-/// As long as makes a worker, of so many others, one of the few that claim at a time; but no longer than what it has claimed ahead may last.
-fn others_turn(others: usize, took: Duration) -> Duration {
+/// The turn of so many others: as long as makes a worker one of the few that claim at a time, but no longer than what it has claimed
+/// ahead may last.
+fn turn_of(others: usize, took: Duration) -> Duration {
     let share = ((others as f64 + 1.0) / AT_A_TIME - 1.0).max(0.0);
     took.mul_f64(share * (0.5 + fastrand::f64())).min(AHEAD.1)
 }
@@ -271,8 +273,8 @@ impl Pace {
         Pace { last: Instant::now(), taken: 0, per_second: 0.0 }
     }
 
-    /// So many are taken. If those before filled all slots and were over at some time, it is by them that the pace is known, and not by how long the claim
-    /// took that brought these.
+    /// So many are taken. If those before filled all slots and were over at some time, it is by them that the pace is known, and
+    /// not by how long the claim took that brought these.
     fn took(&mut self, jobs: usize, slots: usize, ran_dry: Option<Instant>) {
         let (worked, over) = match ran_dry {
             Some(ran_dry) if self.taken >= slots => (self.taken, ran_dry.saturating_duration_since(self.last)),
@@ -358,12 +360,12 @@ mod tests {
     #[test]
     fn of_many_workers_a_few_claim_at_a_time() {
         let took = Duration::from_millis(10);
-        assert_eq!(others_turn(4, took), Duration::ZERO);
+        assert_eq!(turn_of(4, took), Duration::ZERO);
         for _ in 0..100 {
-            let turn = others_turn(15, took);
+            let turn = turn_of(15, took);
             assert!((Duration::from_millis(11)..=Duration::from_millis(33)).contains(&turn), "{turn:?}");
         }
-        assert_eq!(others_turn(1000, took), AHEAD.1);
+        assert_eq!(turn_of(1000, took), AHEAD.1);
     }
 
     #[test]
@@ -388,7 +390,7 @@ mod tests {
             pace
         };
         assert_eq!(pace(64, true).per_second, 64_000.0);
-        assert_eq!(pace(64, true).ahead(64, AHEAD.0), 64 * GROWTH, "and no more, for now");
+        assert_eq!(pace(64, true).ahead(64, AHEAD.0), 64 * GROWTH, "and grows by no more at once");
         for slow in [pace(64, false), pace(63, true)] {
             assert!(slow.per_second <= 2.0, "{}", slow.per_second);
         }
