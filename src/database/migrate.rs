@@ -26,6 +26,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V11__nobody_sleeps", include_str!("../../migrations/V11__nobody_sleeps.sql")),
     ("V12__checks", include_str!("../../migrations/V12__checks.sql")),
     ("V13__heads", include_str!("../../migrations/V13__heads.sql")),
+    ("V14__few_sleepers", include_str!("../../migrations/V14__few_sleepers.sql")),
 ];
 
 /// How long to wait for another process that migrates before looking again.
