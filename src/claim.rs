@@ -39,6 +39,8 @@ pub(crate) struct Claimer {
     pub(crate) found: bool,
     /// It looks only to be sure: nothing has woken it, or it has just taken all that there seemed to be.
     pub(crate) in_doubt: bool,
+    /// The bell has woken it, and it has not found more than it can take at once.
+    pub(crate) rung: bool,
     pub(crate) next_due: NextDue,
     /// Until then the others claim from a full queue.
     pub(crate) others_turn: Option<Instant>,
@@ -94,6 +96,7 @@ impl Claimer {
             let reason = stop.run_until_cancelled(self.sleeper.rest(found, due_in)).await;
             tracing::trace!(name: "worker.woken", target: "reveille::worker", queue = &*self.queue, ?reason, "woken");
             self.in_doubt = self.sleeper.is_asleep() && reason == Some(Reason::Poll);
+            self.rung = self.sleeper.is_asleep() && reason == Some(Reason::Bell);
             // With the bell armed, nothing appears that it does not ring for.
             if !(self.sleeper.is_asleep() && reason == Some(Reason::Due)) {
                 self.low_water.stir();
@@ -123,6 +126,7 @@ impl Claimer {
 
     fn look(&self, room: usize) -> Look {
         let start = self.low_water.start(self.sharing());
+        let (rung, none_delayed) = (self.rung, self.next_due.none_delayed());
         let ask = if self.in_doubt {
             Ask::Before
         } else if start.marks == Marks::default() && self.need_not_know() {
@@ -131,7 +135,13 @@ impl Claimer {
             Ask::After
         };
         let most = if start.shared { LARGEST_CLAIM.1 } else { LARGEST_CLAIM.0 };
-        Look::new(&self.claims, &self.queue, room.min(most), Start { ask, ..start }, self.slots.pauses())
+        Look::new(
+            &self.claims,
+            &self.queue,
+            room.min(most),
+            Start { ask, rung, none_delayed, ..start },
+            self.slots.pauses(),
+        )
     }
 
     /// Takes the jobs of a look; where there may be more, and room for them, with the next look under way.
@@ -147,6 +157,7 @@ impl Claimer {
             "claimed"
         );
         if count >= wanted {
+            self.rung = false;
             let turn = if start.shared { self.slots.others_turn(found.took) } else { Duration::ZERO };
             let room = self.slots.room_beside(count);
             if !turn.is_zero() {
@@ -176,7 +187,7 @@ impl Claimer {
         let due_in = if found.claimed.look_again {
             self.next_due.remaining()
         } else {
-            self.next_due.learn(found.claimed.due_in);
+            self.next_due.learn(found.claimed.due_in, found.claimed.looked_at.is_some());
             found.claimed.due_in
         };
         // One that is under way wakes the claimer at its end.

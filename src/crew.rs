@@ -182,6 +182,7 @@ impl Crew {
                 under_way: UnderWay::default(),
                 found: false,
                 in_doubt: false,
+                rung: false,
                 next_due: NextDue::default(),
                 others_turn: None,
             };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::driver::{Ask, Claimed, Mark, Marks, Start};
+use crate::driver::{Claimed, Mark, Marks, Start};
 
 /// How far below the last place a claim begins to look, where that place is recent: transactions commit a little out of the
 /// order of their beginnings.
@@ -79,7 +79,8 @@ impl LowWater {
     pub(crate) fn start(&self, sharing: usize) -> Start {
         let marks = self.marks();
         let caught_up = marks.iter().zip(&self.lowered_from).all(|(mark, from)| mark >= from);
-        Start { marks, shared: sharing > 0 && self.busy && caught_up && marks != Marks::default(), ask: Ask::After }
+        let shared = sharing > 0 && self.busy && caught_up && marks != Marks::default();
+        Start { marks, shared, ..Start::default() }
     }
 
     fn marks(&self) -> Marks {

@@ -11,12 +11,19 @@ const EVERY: Duration = Duration::from_millis(50);
 #[derive(Default)]
 pub(crate) struct NextDue {
     known_until: Option<Instant>,
+    none_delayed: bool,
 }
 
 impl NextDue {
-    /// A look has told when the next job is due, if there is one.
-    pub(crate) fn learn(&mut self, due_in: Option<Duration>) {
+    /// A look has told when the next job is due, if there is one. `looked`: at all there is.
+    pub(crate) fn learn(&mut self, due_in: Option<Duration>, looked: bool) {
         self.known_until = Some(Instant::now() + due_in.map_or(EVERY, |due_in| due_in.min(EVERY)));
+        self.none_delayed = looked && due_in.is_none();
+    }
+
+    /// Whether there was none to become due.
+    pub(crate) fn none_delayed(&self) -> bool {
+        self.none_delayed
     }
 
     /// Whether that is still to come.
@@ -41,7 +48,7 @@ mod tests {
     async fn a_delayed_job_is_looked_for_when_it_is_due_however_often_was_looked_before() {
         let mut next = NextDue::default();
         assert!(!next.is_known() && next.remaining().is_none());
-        next.learn(Some(MOMENT * 2));
+        next.learn(Some(MOMENT * 2), true);
         assert_eq!((next.is_known(), next.remaining()), (true, Some(MOMENT * 2)));
         tokio::time::advance(MOMENT).await;
         assert_eq!((next.is_known(), next.remaining()), (true, Some(MOMENT)));
@@ -53,7 +60,7 @@ mod tests {
     async fn where_none_is_delayed_it_is_asked_from_time_to_time() {
         let mut next = NextDue::default();
         for told in [None, Some(Duration::MAX)] {
-            next.learn(told);
+            next.learn(told, true);
             assert_eq!(next.remaining(), Some(EVERY));
             tokio::time::advance(EVERY).await;
             assert!(!next.is_known());
@@ -63,7 +70,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_job_that_is_due_and_locked_is_asked_for_again() {
         let mut next = NextDue::default();
-        next.learn(Some(Duration::ZERO));
+        next.learn(Some(Duration::ZERO), true);
         assert!(!next.is_known());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn none_is_known_to_be_delayed_only_where_a_look_at_all_of_them_has_found_none() {
+        let mut next = NextDue::default();
+        assert!(!next.none_delayed());
+        for (due_in, looked, none) in [(None, true, true), (Some(MOMENT), true, false), (None, false, false)] {
+            next.learn(due_in, looked);
+            assert_eq!(next.none_delayed(), none);
+        }
     }
 }

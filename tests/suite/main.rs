@@ -28,6 +28,7 @@ mod properties;
 mod rescue;
 mod results;
 mod roles;
+mod rung;
 mod schedules;
 mod shutdown;
 mod sleep;

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{Timestamp, Type};
 
 use super::limited::{self, Kind};
-use super::session::{Param, Params};
+use super::session::{Param, Params, Statement};
 use super::{Postgres, SLOW_ANSWER_WITHIN};
 use crate::driver::{Ask, Claimed, Mark, Marks, Start};
 use crate::error::{Error, Result};
@@ -129,24 +129,48 @@ async fn claim_freely(
     from: Start,
 ) -> Result<(Claimed, Option<Kind>)> {
     if from.ask == Ask::Before {
-        let asked = next_due(driver, worker, queue, from.marks, Instant::now()).await?;
+        let asked = next_due(driver, worker, queue, from, Instant::now()).await?;
         if asked.0.due_in != Some(Duration::ZERO) {
             return Ok(asked);
         }
     }
-    let (patience, began) = (driver.claim_within.get(), Instant::now());
-    let claim = Claim::new(queue, limit, worker, from.marks);
-    let sql = if from.shared { &driver.statements.claim_shared } else { &driver.statements.claim };
-    let rows = driver.sessions.query(patience, "claim jobs", sql, &claim.params()).await;
-    driver.claim_within.learn(patience, began.elapsed());
-    let jobs = reserved_jobs(&rows?, queue, worker)?;
+    let began = Instant::now();
+    let jobs = reserved_jobs(&look(driver, queue, limit, worker, from).await?, queue, worker)?;
     match jobs.first() {
         Some(first) => {
             let looked_at = Some(first.reservation.reserved_at);
             Ok((Claimed { look_again: jobs.len() < limit, looked_at, jobs, ..Claimed::default() }, None))
         }
         None if from.ask == Ask::Not => Ok((Claimed { look_again: true, ..Claimed::default() }, None)),
-        None => next_due(driver, worker, queue, from.marks, began).await,
+        None => next_due(driver, worker, queue, from, began).await,
+    }
+}
+
+/// Makes a claim; the one that a bell asks for, where the bell was heard.
+pub(super) async fn look(driver: &Postgres, queue: &str, limit: usize, worker: i64, from: Start) -> Result<Vec<Row>> {
+    let (patience, began) = (driver.claim_within.get(), Instant::now());
+    let claim = Claim::new(queue, limit, worker, from.marks);
+    let params = claim.params();
+    let statement: Statement<'_> = if from.shared {
+        (&driver.statements.claim_shared, &params)
+    } else if from.rung && from.none_delayed && from.marks == Marks::default() {
+        // It asks for no places.
+        (&driver.statements.claim_rung, &params[..3])
+    } else {
+        (&driver.statements.claim, &params)
+    };
+    let rows = query(driver, from.rung, "claim jobs", statement).await;
+    driver.claim_within.learn(patience, began.elapsed());
+    rows
+}
+
+/// Runs a statement that looks for jobs, and after a bell where that was heard.
+async fn query(driver: &Postgres, rung: bool, what: &str, statement: Statement<'_>) -> Result<Vec<Row>> {
+    let patience = driver.claim_within.get();
+    let heard = if rung { driver.line.query(patience, what, statement).await } else { None };
+    match heard {
+        Some(rows) => rows,
+        None => driver.sessions.query(patience, what, statement.0, statement.1).await,
     }
 }
 
@@ -155,14 +179,13 @@ async fn next_due(
     driver: &Postgres,
     worker: i64,
     queue: &str,
-    from: Marks,
+    from: Start,
     began: Instant,
 ) -> Result<(Claimed, Option<Kind>)> {
-    let places = Places::of(from);
+    let places = Places::of(from.marks);
     let [times, ids] = places.params();
     let params: &Params<'_> = &[(&queue, Type::TEXT), (&worker, Type::INT8), times, ids];
-    let patience = driver.claim_within.get();
-    let rows = driver.sessions.query(patience, "look for the next job", &driver.statements.next_due, params).await?;
+    let rows = query(driver, from.rung, "look for the next job", (&driver.statements.next_due, params)).await?;
     let Some(row) = rows.first() else { return Ok((Claimed::default(), None)) };
     let now: Option<SystemTime> = row.get("looked_at");
     let claimed = Claimed {

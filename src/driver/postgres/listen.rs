@@ -1,15 +1,18 @@
 //! The listener's connection: one of its own, since pooled ones drop notifications.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use deadpool_postgres::ClientWrapper;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_postgres::AsyncMessage;
 use tokio_postgres::types::Type;
-use tokio_postgres::{AsyncMessage, Client};
 
 use super::session::{self, Params, Sessions};
+use super::{Postgres, warm};
 use crate::database::schema::Schema;
 use crate::database::{Database, connect};
 use crate::driver::Signal;
@@ -22,7 +25,7 @@ const PROBE_HEARD_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whether this session and another are seen to be one: lent for a transaction each, and no place to listen. Asked before
 /// anything is left behind there, and more than once, since others come between.
-async fn is_shared(client: &Client, sessions: &Sessions) -> Result<bool> {
+async fn is_shared(client: &ClientWrapper, sessions: &Sessions) -> Result<bool> {
     const ASK: &str = "select pg_catalog.pg_backend_pid()";
     for _ in 0..20 {
         let own: Option<i32> = in_time(client.query_typed(ASK, &[])).await?.first().map(|row| row.get(0));
@@ -36,16 +39,31 @@ async fn is_shared(client: &Client, sessions: &Sessions) -> Result<bool> {
 
 /// Opens the connection, listens, and makes sure that it hears; the stream ends with an error when the connection does, or has
 /// gone deaf.
-pub(super) async fn listen(
-    database: Database,
-    sessions: Sessions,
-    vouch: String,
-    worker: i64,
-) -> Result<BoxStream<'static, Result<Signal>>> {
+pub(super) async fn listen(driver: &Postgres, worker: i64) -> Result<BoxStream<'static, Result<Signal>>> {
+    let (database, sessions) = (&driver.database, &driver.sessions);
+    let (client, inbox) = open(database).await?;
+    if database.is_pooled() && is_shared(&client, sessions).await? {
+        return Err(deaf());
+    }
+    in_time(client.batch_execute(&sessions.of_listener())).await?;
+    let mut ear = Ear::new(client, inbox, sessions.clone(), database.schema()).await?;
+    ear.make_sure(database.is_pooled()).await?;
+    // It is a session of its own, and not one that a pooler lends.
+    let params: &Params<'_> = &[(&worker, Type::INT8)];
+    in_time(ear.client.query_typed(&driver.statements.vouch, params)).await?;
+    if !database.is_pooled() && !database.listens_elsewhere() {
+        driver.line.open(&ear.client).await;
+        warm::warm_up_line(driver).await;
+    }
+    Ok(stream::unfold(ear, |mut ear| async move { Some((ear.next().await?, ear)) }).boxed())
+}
+
+/// A connection, and what the server says there.
+async fn open(database: &Database) -> Result<(ClientWrapper, Inbox)> {
     let address = database.for_worker(database.listen_address(), "reveille listener");
     let (client, mut connection) = connect::open(&address).await?;
     let (heard, inbox) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
+    let listening = tokio::spawn(async move {
         loop {
             match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
                 Some(Ok(message)) => {
@@ -61,21 +79,14 @@ pub(super) async fn listen(
             }
         }
     });
-    if database.is_pooled() && is_shared(&client, &sessions).await? {
-        return Err(deaf());
-    }
-    in_time(client.batch_execute(&session::of_listener(&database))).await?;
-    let mut ear = Ear::new(client, inbox, sessions, database.schema()).await?;
-    ear.make_sure(database.is_pooled()).await?;
-    // It is a session of its own, and not one that a pooler lends.
-    let params: &Params<'_> = &[(&worker, Type::INT8)];
-    in_time(ear.client.query_typed(&vouch, params)).await?;
-    Ok(stream::unfold(ear, |mut ear| async move { Some((ear.next().await?, ear)) }).boxed())
+    Ok((ClientWrapper::new(client, listening), inbox))
 }
 
+type Inbox = mpsc::UnboundedReceiver<Result<AsyncMessage>>;
+
 struct Ear {
-    client: Client,
-    inbox: mpsc::UnboundedReceiver<Result<AsyncMessage>>,
+    client: Arc<ClientWrapper>,
+    inbox: Inbox,
     /// What rings the probe: not this session, which would hear itself even through a transaction pooler.
     sessions: Sessions,
     bell: String,
@@ -97,12 +108,7 @@ enum Heard {
 }
 
 impl Ear {
-    async fn new(
-        client: Client,
-        inbox: mpsc::UnboundedReceiver<Result<AsyncMessage>>,
-        sessions: Sessions,
-        schema: &Schema,
-    ) -> Result<Ear> {
+    async fn new(client: ClientWrapper, inbox: Inbox, sessions: Sessions, schema: &Schema) -> Result<Ear> {
         let schema = schema.name();
         let probe = format!("{schema}.probe.{:016x}", fastrand::u64(..));
         let [bell, cancel, pause, stop, schedules] =
@@ -113,7 +119,7 @@ impl Ear {
         let mut probes = interval_at(Instant::now() + PROBE_EVERY, PROBE_EVERY);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Ear {
-            client,
+            client: Arc::new(client),
             inbox,
             sessions,
             bell,
@@ -208,10 +214,7 @@ impl Ear {
 }
 
 async fn in_time<T>(answer: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
-    match tokio::time::timeout(PROBE_HEARD_WITHIN, answer).await {
-        Ok(answer) => answer.map_err(|error| Error::database("listen", error)),
-        Err(_) => Err(Error::unavailable("listen: the server does not answer")),
-    }
+    session::in_time(PROBE_HEARD_WITHIN, "listen", answer).await
 }
 
 fn closed() -> Error {

@@ -26,6 +26,7 @@ use crate::schedule::Schedule;
 
 mod claim;
 mod limited;
+mod line;
 mod listen;
 #[cfg(feature = "schedules")]
 mod schedules;
@@ -49,6 +50,7 @@ pub struct Postgres {
     database: Database,
     statements: Statements,
     sessions: Sessions,
+    line: line::Line,
     /// How long a claim may take.
     claim_within: claim::Patience,
     limits: limited::Limits,
@@ -68,6 +70,7 @@ impl Postgres {
         Ok(Postgres {
             statements: Statements::new(database.schema()),
             sessions: Sessions::new(&database, false)?,
+            line: line::Line::default(),
             claim_within: claim::Patience::default(),
             limits: limited::Limits::default(),
             warm: AtomicBool::new(false),
@@ -337,7 +340,7 @@ impl Driver for Postgres {
     }
 
     fn listen(&self, worker: i64) -> BoxFuture<'_, Result<BoxStream<'static, Result<Signal>>>> {
-        boxed(listen::listen(self.database.clone(), self.sessions.clone(), self.statements.vouch.to_string(), worker))
+        boxed(listen::listen(self, worker))
     }
 
     fn prune(&self) -> BoxFuture<'_, Result<()>> {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool};
+use deadpool_postgres::{ClientWrapper, Object, Pool};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
@@ -48,6 +48,8 @@ pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 pub(super) struct Sessions {
     pool: Pool,
     database: Database,
+    /// Whether commits wait for the disk.
+    commits: &'static str,
     /// What begins a transaction in a session that is lent.
     begin: Option<Arc<str>>,
 }
@@ -57,7 +59,12 @@ impl Sessions {
         let commits = if durable { DURABLE } else { ASYNCHRONOUS };
         let (set, begin) = settings(database, &[commits]);
         let pool = database.pool_with("reveille worker", set, CONNECTIONS)?;
-        Ok(Sessions { pool, database: database.clone(), begin })
+        Ok(Sessions { pool, database: database.clone(), commits, begin })
+    }
+
+    /// What the listener's session starts with.
+    pub(super) fn of_listener(&self) -> String {
+        settings(&self.database, &[self.commits]).0
     }
 
     pub(super) async fn client(&self) -> Result<Object> {
@@ -78,17 +85,16 @@ impl Sessions {
         let clients = futures::future::try_join_all((0..sessions).map(|_| self.client())).await?;
         let all_in = async |client: &Object| {
             for statement in statements {
-                prepared(client, *statement).await?.query(client).await?;
+                run(client, *statement).await?;
             }
             Ok(())
         };
-        match tokio::time::timeout(WARM_WITHIN, futures::future::try_join_all(clients.iter().map(all_in))).await {
-            Ok(warm) => warm.map(drop).map_err(|error| Error::database("get sessions ready", error)),
-            Err(_) => {
-                clients.into_iter().map(Object::take).for_each(drop);
-                Err(Error::unavailable(format!("get sessions ready: the server did not answer within {WARM_WITHIN:?}")))
-            }
+        let all = futures::future::try_join_all(clients.iter().map(all_in));
+        let warm = in_time(WARM_WITHIN, "get sessions ready", all).await;
+        if warm.as_ref().is_err_and(Error::is_unavailable) {
+            clients.into_iter().map(Object::take).for_each(drop);
         }
+        warm.map(drop)
     }
 
     /// Runs a statement, and gives up on it and its connection if the answer takes longer than `patience`.
@@ -118,37 +124,47 @@ impl Sessions {
         &self,
         patience: Duration,
         what: &str,
-        lock: Option<Statement<'_>>,
+        first: Option<Statement<'_>>,
         statement: Statement<'_>,
     ) -> Result<Vec<Row>> {
         let client = self.client().await?;
         let answer = async {
-            match (&self.begin, lock) {
-                (Some(begin), lock) => in_transaction(&client, begin, lock, statement).await,
-                (None, None) => prepared(&client, statement).await?.query(&client).await,
-                (None, Some(lock)) => {
-                    let (lock, statement) = (prepared(&client, lock).await?, prepared(&client, statement).await?);
-                    let (begun, locked, rows, committed) = futures::join!(
+            match (&self.begin, first) {
+                (Some(begin), first) => in_transaction(&client, begin, first, statement).await,
+                (None, None) => run(&client, statement).await,
+                (None, Some(first)) => {
+                    let (first, statement) = (prepared(&client, first).await?, prepared(&client, statement).await?);
+                    let (begun, done, rows, committed) = futures::join!(
                         client.batch_execute("begin"),
-                        lock.query(&client),
+                        first.query(&client),
                         statement.query(&client),
                         client.batch_execute("commit")
                     );
                     begun?;
-                    locked?;
+                    done?;
                     let rows = rows?;
                     committed.map(|()| rows)
                 }
             }
         };
-        match tokio::time::timeout(patience, answer).await {
-            Ok(answer) => answer.map_err(|error| Error::database(what, error)),
-            Err(_) => {
-                // It may be cut off without a sign of it.
-                drop(Object::take(client));
-                Err(Error::unavailable(format!("{what}: the server did not answer within {patience:?}")))
-            }
+        let answer = in_time(patience, what, answer).await;
+        if answer.as_ref().is_err_and(Error::is_unavailable) {
+            // It may be cut off without a sign of it.
+            drop(Object::take(client));
         }
+        answer
+    }
+}
+
+/// What the server answers, unless it takes longer than `patience`.
+pub(super) async fn in_time<T>(
+    patience: Duration,
+    what: &str,
+    answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T> {
+    match tokio::time::timeout(patience, answer).await {
+        Ok(answer) => answer.map_err(|error| Error::database(what, error)),
+        Err(_) => Err(Error::unavailable(format!("{what}: the server did not answer within {patience:?}"))),
     }
 }
 
@@ -162,14 +178,22 @@ struct Prepared<'a> {
 }
 
 impl Prepared<'_> {
-    async fn query(&self, client: &Object) -> Result<Vec<Row>, tokio_postgres::Error> {
+    async fn query(&self, client: &ClientWrapper) -> Result<Vec<Row>, tokio_postgres::Error> {
         client.query(&self.statement, &self.values).await
     }
 }
 
-async fn prepared<'a>(client: &Object, (sql, params): Statement<'a>) -> Result<Prepared<'a>, tokio_postgres::Error> {
+async fn prepared<'a>(
+    client: &ClientWrapper,
+    (sql, params): Statement<'a>,
+) -> Result<Prepared<'a>, tokio_postgres::Error> {
     let (values, types): (Vec<_>, Vec<_>) = params.iter().cloned().unzip();
     Ok(Prepared { statement: client.prepare_typed_cached(sql, &types).await?, values })
+}
+
+/// Runs a statement in a session of its own, which knows it from then on.
+pub(super) async fn run(client: &ClientWrapper, statement: Statement<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
+    prepared(client, statement).await?.query(client).await
 }
 
 /// The heartbeat's session, driven by the runtime that opens it.
@@ -201,11 +225,6 @@ impl Heart {
     }
 }
 
-/// What the listener's session starts with.
-pub(super) fn of_listener(database: &Database) -> String {
-    settings(database, &[]).0
-}
-
 /// What a session starts with, and what each transaction begins with: all in the one, or all in the other.
 fn settings(database: &Database, particular: &[&str]) -> (String, Option<Arc<str>>) {
     let all = |set: &str, is_local: bool| -> String {
@@ -227,23 +246,23 @@ fn settings(database: &Database, particular: &[&str]) -> (String, Option<Arc<str
 async fn in_transaction(
     client: &Client,
     begin: &str,
-    lock: Option<Statement<'_>>,
+    first: Option<Statement<'_>>,
     (sql, params): Statement<'_>,
 ) -> Result<Vec<Row>, tokio_postgres::Error> {
-    let lock = async {
-        match lock {
+    let first = async {
+        match first {
             Some((sql, params)) => client.query_typed(sql, params).await.map(drop),
             None => Ok(()),
         }
     };
-    let (begun, locked, rows, committed) = futures::join!(
+    let (begun, done, rows, committed) = futures::join!(
         client.batch_execute(begin),
-        lock,
+        first,
         client.query_typed(sql, params),
         client.batch_execute("commit")
     );
     begun?;
-    locked?;
+    done?;
     let rows = rows?;
     committed.map(|()| rows)
 }

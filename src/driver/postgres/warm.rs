@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use super::Postgres;
-use super::claim::{Claim, Heads};
+use super::claim::{self, Claim, Heads};
 use super::session::Statement;
 use super::settle::{Fence, Finishing};
-use crate::driver::Marks;
+use crate::driver::{Marks, Start};
 use crate::error::Result;
 
 /// A queue of which there are no jobs: a queue's name is not empty.
@@ -34,4 +34,18 @@ pub(super) async fn warm_up(driver: &Postgres) -> Result<()> {
         (&statements.heads, &heads),
     ];
     driver.sessions.warm_up(SESSIONS, &all).await
+}
+
+/// Runs what claims in the listener's session, with nothing to do.
+pub(super) async fn warm_up_line(driver: &Postgres) {
+    for none_delayed in [true, false] {
+        let start = Start { rung: true, none_delayed, ..Start::default() };
+        if let Err(error) = claim::look(driver, NO_QUEUE, 1, NOBODY, start).await {
+            tracing::debug!(
+                name: "worker.warm_up_failed", target: "reveille::worker", %error,
+                "no claims will be made where the bell is heard"
+            );
+            return;
+        }
+    }
 }
