@@ -277,6 +277,28 @@ async fn a_crash_of_the_server_loses_no_job_and_leaves_none_reserved() {
     worker.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_lone_job_came_to_is_not_undone_by_a_crash_of_the_server() {
+    let mut server = Server::options().fsync(true).start().unwrap();
+    let database = Database::connect(server.url("postgres")).await.unwrap();
+    database.migrate().await.unwrap();
+    let (told, mut heard) = telling();
+    let worker = start(worker(&database).state(told).handle(tell));
+    let plain = client_when_back(server.url("postgres")).await;
+    enqueue(&database, &note("alone")).await.unwrap();
+    assert_eq!(heard.next().await, "alone");
+    let settled = "select attempts from reveille.finished_jobs";
+    let settled_there = async || {
+        while plain.query_opt(settled, &[]).await.unwrap().is_none() {}
+    };
+    soon("the job is settled", settled_there()).await;
+    server.restart(Stop::Immediate).unwrap();
+    let plain = soon("the server is back", client_when_back(server.url("postgres"))).await;
+    assert_eq!(plain.query_one(settled, &[]).await.unwrap().get::<_, i32>(0), 1);
+    worker.stop().await;
+    assert!(heard.rest().is_empty(), "it did not run again");
+}
+
 async fn client_when_back(address: String) -> tokio_postgres::Client {
     loop {
         if let Ok((client, connection)) = tokio_postgres::connect(&address, tokio_postgres::NoTls).await {

@@ -54,6 +54,7 @@ pub struct Postgres {
     /// How long a claim may take.
     claim_within: claim::Patience,
     limits: limited::Limits,
+    pause: settle::Pause,
     /// The sessions have been got ready, or that was tried.
     warm: AtomicBool,
     /// The heartbeat's connection, opened in the heartbeat's own runtime.
@@ -73,6 +74,7 @@ impl Postgres {
             line: line::Line::default(),
             claim_within: claim::Patience::default(),
             limits: limited::Limits::default(),
+            pause: settle::Pause::default(),
             warm: AtomicBool::new(false),
             heart: Mutex::new(None),
             database,

@@ -32,6 +32,7 @@ const OWN: [&str; 2] = ["default_transaction_isolation = 'read committed'", "idl
 /// A crash of the server may undo the last claims and settlements, so that some jobs run again; it can lose none.
 const ASYNCHRONOUS: &str = "synchronous_commit = off";
 const DURABLE: &str = "synchronous_commit = on";
+const DURABLE_ONCE: &str = "set local synchronous_commit = on";
 
 /// How many connections one worker uses to claim and to settle.
 const CONNECTIONS: usize = 4;
@@ -118,6 +119,18 @@ impl Sessions {
         statement: Statement<'_>,
     ) -> Result<Vec<Row>> {
         self.answer(patience, what, Some(lock), statement).await
+    }
+
+    /// The same, waiting for the disk in any case.
+    pub(super) async fn query_durably(
+        &self,
+        patience: Duration,
+        what: &str,
+        sql: &str,
+        params: &Params<'_>,
+    ) -> Result<Vec<Row>> {
+        let first = (self.commits != DURABLE).then_some((DURABLE_ONCE, [].as_slice()));
+        self.answer(patience, what, first, (sql, params)).await
     }
 
     async fn answer(

@@ -1,13 +1,14 @@
 //! Endings of attempts, sorted by what becomes of the job: one statement each for those that end, wait again, and die.
 
 use std::collections::HashSet;
-use std::time::SystemTime;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use tokio_postgres::types::{Json, Type};
 
-use super::Postgres;
 use super::session::{Param, Params};
+use super::{ANSWER_WITHIN, Postgres};
 use crate::database::insert::seconds;
 use crate::driver::{Ending, Settlement};
 use crate::error::Result;
@@ -126,8 +127,32 @@ async fn run(driver: &Postgres, sql: &str, settlements: &[&Settlement], particul
     if settlements.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = driver.query("settle jobs", sql, &Fence::of(settlements).before(particular)).await?;
+    let fence = Fence::of(settlements);
+    let (what, params) = ("settle jobs", fence.before(particular));
+    let rows = if driver.pause.is_over() && settlements.len() == 1 {
+        driver.sessions.query_durably(ANSWER_WITHIN, what, sql, &params).await?
+    } else {
+        driver.query(what, sql, &params).await?
+    };
     Ok(rows.iter().map(|row| row.get("id")).collect())
+}
+
+/// After so long without a settlement, one waits for the disk in any case.
+const QUIET: Duration = Duration::from_millis(5);
+
+/// How long nothing has been settled.
+///
+/// Who commits and waits for the disk also writes what was committed before without waiting. While there is little to do that would be the next
+/// to enqueue, whose job would start later for it. A settlement after a quiet moment can wait: nobody waits for it.
+#[derive(Default)]
+pub(super) struct Pause(Mutex<Option<Instant>>);
+
+impl Pause {
+    /// Whether it lasted; and another one begins.
+    fn is_over(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.replace(Instant::now()).is_none_or(|last| last.elapsed() >= QUIET)
+    }
 }
 
 /// By what a settlement counts only while its reservation stands: the first four parameters of all settling statements.
