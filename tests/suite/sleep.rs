@@ -277,6 +277,17 @@ async fn a_crash_of_the_server_loses_no_job_and_leaves_none_reserved() {
     worker.stop().await;
 }
 
+#[tokio::test]
+async fn a_new_database_finds_sleepers_by_reading_the_few_that_there_are() {
+    let database = database().await;
+    let client = database.client().await;
+    let plan = "explain select from (values ('q')) as inserted (queue)
+        where exists (select from reveille.sleepers where sleepers.queue = inserted.queue and not silent)";
+    let plan: String =
+        client.query(plan, &[]).await.unwrap().iter().map(|row| row.get::<_, String>(0) + "\n").collect();
+    assert!(plan.contains("Seq Scan on sleepers"), "{plan}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_lone_job_came_to_is_not_undone_by_a_crash_of_the_server() {
     let mut server = Server::options().fsync(true).start().unwrap();

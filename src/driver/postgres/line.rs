@@ -1,5 +1,5 @@
-//! The listener's session, lent for the claim that a bell asks for: its process at the server has just been woken to pass the bell on, and
-//! answers sooner than one that has slept since the job before.
+//! The listener's session, lent for the claim that a bell asks for: its process at the server has just been woken to pass the
+//! bell on, and answers sooner than one that has slept since the job before.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -12,8 +12,8 @@ use super::session::{self, Statement};
 use crate::error::Result;
 
 /// The session of whoever listens, if there is one to be lent.
-#[derive(Clone, Default)]
-pub(super) struct Line(Arc<Mutex<Weak<ClientWrapper>>>);
+#[derive(Default)]
+pub(super) struct Line(Mutex<Weak<ClientWrapper>>);
 
 impl Line {
     /// From here on it is this one, as long as its listener keeps it.
@@ -31,7 +31,7 @@ impl Line {
         statement: Statement<'_>,
     ) -> Option<Result<Vec<Row>>> {
         let mut line = self.0.try_lock().ok()?;
-        let client = line.upgrade()?;
+        let client = line.upgrade().filter(|client| !client.is_closed())?;
         let answer = session::in_time(patience, what, session::run(&client, statement)).await;
         if answer.is_err() {
             *line = Weak::new();

@@ -54,7 +54,7 @@ pub struct Postgres {
     /// How long a claim may take.
     claim_within: claim::Patience,
     limits: limited::Limits,
-    pause: settle::Pause,
+    lull: settle::Lull,
     /// The sessions have been got ready, or that was tried.
     warm: AtomicBool,
     /// The heartbeat's connection, opened in the heartbeat's own runtime.
@@ -74,7 +74,7 @@ impl Postgres {
             line: line::Line::default(),
             claim_within: claim::Patience::default(),
             limits: limited::Limits::default(),
-            pause: settle::Pause::default(),
+            lull: settle::Lull::default(),
             warm: AtomicBool::new(false),
             heart: Mutex::new(None),
             database,
@@ -84,7 +84,8 @@ impl Postgres {
     /// Wait for the disk at each claim and settlement; default no.
     ///
     /// Without it, a crash of the server (not of a worker) may undo those of its last half second or so: jobs that ran then
-    /// run again, as they may after any crash. With it, fewer do; each claim and settlement takes a write to disk longer.
+    /// run again, as they may after any crash. With it, fewer do; each claim and settlement takes a write to disk longer. The
+    /// ending of a job that ran alone, after a quiet moment, waits for the disk in any case.
     /// What is enqueued, armed or administered is always as durable as the server is set to be.
     ///
     /// # Errors

@@ -129,7 +129,7 @@ async fn run(driver: &Postgres, sql: &str, settlements: &[&Settlement], particul
     }
     let fence = Fence::of(settlements);
     let (what, params) = ("settle jobs", fence.before(particular));
-    let rows = if driver.pause.is_over() && settlements.len() == 1 {
+    let rows = if driver.lull.ends() && settlements.len() == 1 {
         driver.sessions.query_durably(ANSWER_WITHIN, what, sql, &params).await?
     } else {
         driver.query(what, sql, &params).await?
@@ -140,16 +140,17 @@ async fn run(driver: &Postgres, sql: &str, settlements: &[&Settlement], particul
 /// After so long without a settlement, one waits for the disk in any case.
 const QUIET: Duration = Duration::from_millis(5);
 
-/// How long nothing has been settled.
+/// For how long nothing has been settled.
 ///
-/// Who commits and waits for the disk also writes what was committed before without waiting. While there is little to do that would be the next
-/// to enqueue, whose job would start later for it. A settlement after a quiet moment can wait: nobody waits for it.
+/// Who commits and waits for the disk also writes what was committed before without waiting. While there is little to do that
+/// would be the next to enqueue, whose job would start later for it. A settlement after a quiet moment can wait for the disk:
+/// nobody waits for it.
 #[derive(Default)]
-pub(super) struct Pause(Mutex<Option<Instant>>);
+pub(super) struct Lull(Mutex<Option<Instant>>);
 
-impl Pause {
-    /// Whether it lasted; and another one begins.
-    fn is_over(&self) -> bool {
+impl Lull {
+    /// Whether it was long enough; and the next one begins.
+    fn ends(&self) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         last.replace(Instant::now()).is_none_or(|last| last.elapsed() >= QUIET)
     }
