@@ -65,6 +65,22 @@ async fn claims_beside_others_begin_where_these_have_got() {
 }
 
 #[tokio::test]
+async fn of_those_that_claim_beside_others_only_a_few_do_at_a_time() {
+    let database = database().await;
+    let driver = ten_jobs(&database).await;
+    let others = database.client().await;
+    let turns = "begin; select pg_advisory_xact_lock(hashtextextended('reveille.claims.q', turn)) from generate_series(0, 3) as turn";
+    others.batch_execute(turns).await.unwrap();
+    let claims = async {
+        database.until("select exists (select from pg_locks join pg_database on oid = database where datname = current_database() and not granted)").await;
+        assert_eq!(claim_two(&driver, false).await, [1, 2], "one alone needs no turn");
+        others.batch_execute("commit").await.unwrap();
+    };
+    let (waited, ()) = futures::join!(claim_two(&driver, true), claims);
+    assert_eq!(waited, [3, 4], "what was committed before its turn is seen");
+}
+
+#[tokio::test]
 async fn what_was_told_of_another_queue_or_level_or_of_the_future_or_in_parts_misleads_nobody() {
     let database = database().await;
     let driver = ten_jobs(&database).await;

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::Postgres;
-use super::claim::{self, Claim, Heads};
+use super::claim::{self, Claim, Heads, Turn};
 use super::session::Statement;
 use super::settle::{Fence, Finishing};
 use crate::driver::{Marks, Start};
@@ -24,12 +24,14 @@ pub(super) async fn warm_up(driver: &Postgres) -> Result<()> {
         return Ok(());
     }
     let (claim, heads) = (Claim::new(NO_QUEUE, 1, NOBODY, Marks::default()), Heads::new(NO_QUEUE, Marks::default()));
-    let (fence, finishing) = (Fence::of(&[]), Finishing::of(&[]));
-    let (claim, heads, settle) = (claim.params(), heads.params(), fence.before(&finishing.params()));
+    let (turn, fence, finishing) = (Turn { queue: NO_QUEUE, lot: 0 }, Fence::of(&[]), Finishing::of(&[]));
+    let (turn, claim, heads) = (turn.params(), claim.params(), heads.params());
+    let settle = fence.before(&finishing.params());
     let statements = &driver.statements;
-    let all: [Statement<'_>; 4] = [
+    let all: [Statement<'_>; 5] = [
         (&statements.settle_finished, &settle),
         (&statements.claim, &claim),
+        (&statements.claim_turn, &turn),
         (&statements.claim_shared, &claim),
         (&statements.heads, &heads),
     ];
