@@ -225,7 +225,7 @@ async fn a_queue_is_drained_when_nothing_is_ready_or_running() {
 async fn of_a_paused_queue_only_what_runs_is_waited_for() {
     let database = database().await;
     enqueue(&database.database, &note("ready")).await.unwrap();
-    let (code, out) = reveille(&database, &["drain", "default", "--timeout", "50ms"]).await;
+    let (code, out) = reveille(&database, &["drain", "default", "--timeout", "1ms"]).await;
     assert_eq!((code, &out[0]["drained"], &out[0]["ready"]), (1, &json!(false), &json!(1)));
     database.admin().pause("default").await.unwrap();
     let (code, out) = reveille(&database, &["drain", "default"]).await;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use reveille::admin::Backlog;
 use serde_json::json;
+use tokio::sync::Notify;
 
 use crate::connection::{Connection, duration};
 use crate::{Failure, Outcome, output};
@@ -26,13 +27,18 @@ impl Drain {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let admin = connection.database().await?.admin();
         let began = Instant::now();
-        let (mut left, mut said) = (Backlog::default(), None);
+        let (mut left, mut said, looked) = (Backlog::default(), None, Notify::new());
         let draining = admin.drain(&self.queue, |backlog| {
             left = backlog;
             self.say(backlog, &mut said);
+            looked.notify_one();
         });
         let drained = match self.timeout {
-            Some(timeout) => tokio::time::timeout(timeout, draining).await.ok().transpose()?.is_some(),
+            // However short: what is left can only be told after a look.
+            Some(timeout) => tokio::select! {
+                drained = draining => drained.map(|_| true)?,
+                () = async { looked.notified().await; tokio::time::sleep_until((began + timeout).into()).await } => false,
+            },
             None => draining.await.map(|_| true)?,
         };
         let (seconds, Backlog { ready, running, delayed, paused, workers }) = (began.elapsed().as_secs_f64(), left);
