@@ -1,7 +1,7 @@
 //! The settler: records how attempts ended, in batches as large as gather while the batch before is on its way.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -12,6 +12,8 @@ use crate::held::Held;
 
 /// At most so many endings in one batch.
 const LARGEST_BATCH: usize = 1000;
+/// For so long a batch may go on growing by what is ready to end, which handlers that keep their threads busy can draw out.
+const MOMENT: Duration = Duration::from_millis(1);
 /// How long a job waits whose ending the store refuses.
 const REFUSED_DELAY: Duration = Duration::from_secs(60);
 
@@ -27,7 +29,22 @@ impl Settler {
     pub(crate) async fn run(mut self) {
         let mut batch = Vec::new();
         while self.inbox.recv_many(&mut batch, LARGEST_BATCH).await > 0 {
+            self.gather(&mut batch).await;
             self.settle_all(std::mem::take(&mut batch)).await;
+        }
+    }
+
+    /// Adds what ends at this very moment: the first of many that do wakes the settler before the others have run.
+    async fn gather(&mut self, batch: &mut Vec<Settlement>) {
+        let (began, mut before) = (Instant::now(), 0);
+        while before < batch.len() && batch.len() < LARGEST_BATCH && began.elapsed() < MOMENT {
+            before = batch.len();
+            tokio::task::yield_now().await;
+            while batch.len() < LARGEST_BATCH
+                && let Ok(settlement) = self.inbox.try_recv()
+            {
+                batch.push(settlement);
+            }
         }
     }
 

@@ -1,13 +1,17 @@
-//! Nobody settles a job that is no longer theirs.
+//! Nobody settles a job that is no longer theirs; what can be settled together is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reveille::driver::{Ending, Failure, Reason, Settlement, WorkerInfo};
+use reveille::handler::Handler;
 use reveille::job::ReservedJob;
-use reveille::{Driver, Postgres, enqueue};
-use serde_json::json;
+use reveille::{Driver, Postgres, State, Worker, enqueue, enqueue_all};
+use serde_json::{Value, json};
+use tokio::runtime::Builder;
+use tokio::sync::Semaphore;
 
-use crate::harness::{TestDatabase, Told, claim, database, note, start, telling, worker};
+use crate::harness::{Note, TestDatabase, Told, claim, database, note, start, telling, worker};
 
 async fn driver(database: &TestDatabase, worker: i64) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
@@ -110,7 +114,7 @@ async fn a_job_with_started_uniqueness_gives_its_key_up_when_it_starts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_worker_does_after_its_job_was_taken_away_changes_nothing() {
     let database = database().await;
-    async fn holds(_: crate::harness::Note, reveille::State(told): reveille::State<Told>, gate: reveille::State<Gate>) {
+    async fn holds(_: Note, State(told): State<Told>, gate: State<Gate>) {
         told.tell("started");
         gate.0.notified().await;
     }
@@ -144,4 +148,46 @@ async fn a_cancelled_job_that_comes_back_is_cancelled_and_not_run() {
     driver.settle(&[settlement(&job, later)]).await.unwrap();
     let again = claim(&driver, 7, 1).await.pop().expect("it is due at once");
     assert!(again.cancel_requested);
+}
+
+/// Works twenty jobs, which begin their ends one after another, on one thread; returns by how many transactions they are settled.
+/// `interval`: after so many steps of what is ready to run comes what has let it go first.
+fn settlements_of_twenty<Arguments>(interval: u32, handler: impl Handler<Arguments, Job = Note>) -> Value {
+    let runtime = Builder::new_current_thread().enable_all().event_interval(interval).build().unwrap();
+    runtime.block_on(async {
+        let database = database().await;
+        let jobs: Vec<_> = (0..20).map(|n| note(&n.to_string())).collect();
+        enqueue_all(&database.database, &jobs).await.unwrap();
+        let ((told, mut heard), turn) = (telling(), Arc::new(Semaphore::new(0)));
+        let builder = Worker::builder(database.database.clone()).queue("default", 20).state(told);
+        let worker = start(builder.state(Arc::clone(&turn)).handle(handler));
+        for _ in 0..20 {
+            heard.next().await;
+        }
+        turn.add_permits(1);
+        database.until("select (select count(*) from reveille.finished_jobs) = 20").await;
+        worker.stop().await;
+        database.value("select to_jsonb(count(distinct xmin::text)) from reveille.finished_jobs").await
+    })
+}
+
+#[test]
+fn jobs_that_end_at_the_same_moment_are_settled_together() {
+    async fn wait(_: Note, State(told): State<Told>, State(turn): State<Arc<Semaphore>>) {
+        told.tell("waits");
+        drop(turn.acquire().await);
+    }
+    assert_eq!(settlements_of_twenty(10_000, wait), 1);
+}
+
+#[test]
+fn no_job_waits_to_be_settled_for_all_that_keep_the_thread_busy() {
+    async fn work(_: Note, State(told): State<Told>, State(turn): State<Arc<Semaphore>>) {
+        told.tell("waits");
+        let turn = turn.acquire().await;
+        std::thread::sleep(Duration::from_millis(2));
+        drop(turn);
+    }
+    let settlements = settlements_of_twenty(1, work);
+    assert!(settlements.as_u64() > Some(1), "{settlements}");
 }
