@@ -27,6 +27,9 @@ const CLAIM_ONE: &str = "update reveille.jobs set reserved_at = now(), reserved_
         order by available_at, id limit $2 for update skip locked
     ) returning id, kind, payload, attempts";
 
+const INSERT: &str = "insert into reveille.jobs (queue, kind, payload)
+    select $1, 'bench', to_jsonb(n) from generate_series(1, $2::bigint) as n";
+
 const DELETE: &str = "delete from reveille.jobs where id = any ($1)";
 
 /// How the worker's sessions are set up, for the sake of a fair race.
@@ -62,6 +65,27 @@ pub async fn naive_for(stage: &Stage, time: Duration) -> Result<f64, Failure> {
         client.batch_execute("reset all").await?;
     }
     Ok(done as f64 / seconds)
+}
+
+/// At each tick so many rows are inserted, claimed and deleted, at once if it is late. Only inserts wait for the disk.
+pub async fn ticks(stage: &Stage, tick: Duration, rows: impl Iterator<Item = u32>) -> Result<(), Failure> {
+    let [producer, worker] = &clients(stage, 2).await?[..] else { return Ok(()) };
+    worker.batch_execute("set synchronous_commit = off").await?;
+    let (insert, claim, delete) =
+        (producer.prepare(INSERT).await?, worker.prepare(CLAIM_BATCH).await?, worker.prepare(DELETE).await?);
+    let began = Instant::now();
+    for (n, rows) in (0..).zip(rows) {
+        tokio::time::sleep_until((began + tick * n).into()).await;
+        producer.execute(&insert, &[&QUEUE, &i64::from(rows)]).await?;
+        let done = claim_and_delete(worker, &claim, rows.into(), &delete).await?;
+        if done != rows as usize {
+            return Err(Failure::Error(format!("bench: bare statements did {done} of {rows} jobs")));
+        }
+    }
+    for client in [producer, worker] {
+        client.batch_execute("reset all; select pg_stat_force_next_flush()").await?;
+    }
+    Ok(())
 }
 
 async fn clients(stage: &Stage, count: usize) -> Result<Vec<Client>, Failure> {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cpu::Cpu;
 use super::drain::{Switch, until_asleep, until_done};
+use super::raw;
 use super::stage::{QUEUE, Stage, Work};
 use super::workers::NEVER;
 use super::{Figures, percentiles};
@@ -69,6 +70,7 @@ impl Steady {
             stage.run("insert into reveille.queues (name, retention) values ('bench', '0')").await?;
         }
         let client = stage.client().await?;
+        let floor = self.floor(stage).await?;
         let starts = Starts { began: Instant::now(), starts: Arc::default() };
         let worker = Worker::builder(stage.database.clone()).queue(QUEUE, self.slots.into()).poll_interval(NEVER);
         let stop = CancellationToken::new();
@@ -99,6 +101,9 @@ impl Steady {
         if let (Some(before), Some(now)) = (cpu.server, now.server) {
             figures.insert("server_cpu_us_per_job".into(), per_job((now - before) * 1e6));
         }
+        if let Some(floor) = floor {
+            figures.insert("floor_server_cpu_us_per_job".into(), rounded(floor));
+        }
         figures.insert("commits_per_job".into(), per_job(after.commits_since(&before)));
         figures.insert("wal_bytes_per_job".into(), per_job(after.wal_bytes_since(&before)));
         figures.insert("wal_images_per_job".into(), per_job(after.wal_images_since(&before)));
@@ -110,17 +115,35 @@ impl Steady {
         Ok(figures)
     }
 
+    /// What each job costs the server, in microseconds, where bare statements do as many at the same rate, for a quarter of the time.
+    async fn floor(&self, stage: &Stage) -> Result<Option<f64>, Failure> {
+        let ticks = self.ticks().div_ceil(4);
+        let before = Cpu::so_far(&[], stage);
+        raw::ticks(stage, TICK, (0..ticks).map(|tick| self.due(tick))).await?;
+        let now = Cpu::so_far(&[], stage);
+        stage.empty().await?;
+        let jobs: u32 = (0..ticks).map(|tick| self.due(tick)).sum();
+        Ok(before.server.zip(now.server).map(|(before, now)| (now - before) * 1e6 / f64::from(jobs)))
+    }
+
+    fn ticks(&self) -> u32 {
+        self.seconds * (1000 / TICK.as_millis() as u32)
+    }
+
+    /// How many to enqueue at a tick: as many as are to have been sent by its end, less those of the ticks before.
+    fn due(&self, tick: u32) -> u32 {
+        let by = |ticks: u32| u64::from(self.rate) * u64::from(ticks) * TICK.as_millis() as u64 / 1000;
+        (by(tick + 1) - by(tick)) as u32
+    }
+
     /// Enqueues its share at each tick, at once if it is late; returns how many.
     async fn produce(&self, stage: &Stage, began: Instant, from: Duration, n: u32) -> Result<u32, Failure> {
         let client = stage.client().await?;
-        let ticks = self.seconds * (1000 / TICK.as_millis() as u32);
         let mut sent = 0;
-        for tick in (0..ticks).filter(|tick| tick % PRODUCERS == n) {
+        for tick in (0..self.ticks()).filter(|tick| tick % PRODUCERS == n) {
             let scheduled = from + TICK * tick;
             tokio::time::sleep_until((began + scheduled).into()).await;
-            // As many as are to have been sent by the end of this tick, less those of the ticks before.
-            let due = |ticks: u32| u64::from(self.rate) * u64::from(ticks) * TICK.as_millis() as u64 / 1000;
-            let batch: Vec<Tick> = (due(tick)..due(tick + 1)).map(|_| Tick(scheduled.as_micros() as u64)).collect();
+            let batch: Vec<Tick> = (0..self.due(tick)).map(|_| Tick(scheduled.as_micros() as u64)).collect();
             sent += enqueue_all(&client, &batch).await?.len() as u32;
         }
         Ok(sent)
