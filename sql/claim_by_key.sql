@@ -11,6 +11,9 @@
 -- Keys take turns: each that is visited gives as many jobs as its own limits allow, one that has none to give costs an index probe
 -- or five. Jobs without a key are under no key's limit. Rates as in sql/claim_limited.sql.
 --
+-- Where queue and key are compared as a row, equality would let the planner take an index that has all of the key's jobs, or just all
+-- jobs, if it planned this when there were few.
+--
 -- As sql/claim_limited.sql answers; also turn: the key whose turn it was last (null: nobody's), and whole: whether all keys were
 -- visited (null: there was no room for more).
 with recursive clock as materialized (
@@ -105,7 +108,8 @@ with recursive clock as materialized (
             coalesce(case when ordered then 1 end, max_running_per_key) - case
                 when ordered or max_running_per_key is not null then (
                     select count(*) from reveille.jobs
-                    where jobs.queue = $1 and jobs.key = turn.key and jobs.limited and jobs.reserved_at is not null
+                    where (jobs.queue, jobs.key) >= ($1, turn.key) and (jobs.queue, jobs.key) <= ($1, turn.key)
+                        and jobs.limited and jobs.reserved_at is not null
                 )
             end,
             floor((greatest(burst * key_step, 0.01) - greatest(0, used.ahead)) / key_step + 1e-6) + 1
@@ -132,8 +136,9 @@ with recursive clock as materialized (
         from (
             select jobs.ctid as place, jobs.reserved_at, jobs.available_at
             from reveille.jobs
-            where ordered and allowed.jobs > 0 and jobs.queue = $1 and jobs.key = turn.key and jobs.key is not null
-            order by jobs.id
+            where ordered and allowed.jobs > 0
+                and (jobs.queue, jobs.key) >= ($1, turn.key) and (jobs.queue, jobs.key) <= ($1, turn.key) and jobs.key is not null
+            order by jobs.queue, jobs.key, jobs.id
             limit 1
         ) as head
         where head.reserved_at is null and head.available_at <= (select now from clock)
@@ -142,7 +147,7 @@ with recursive clock as materialized (
 ), due as materialized (
     select jobs.ctid as place
     from reveille.jobs
-    where jobs.ctid = any (array(select place from found)) and jobs.reserved_at is null
+    where jobs.ctid = any (array(select place from found)) and jobs.reserved_by is null
     for update skip locked
 ), claimed as (
     update reveille.jobs

@@ -8,7 +8,7 @@
 -- are not touched, which others would have to wait for: the worker counts when the transaction is over.
 with ended as (
     delete from reveille.jobs
-    where id = $1 and reserved_by is not distinct from $2 and attempts = $3 and reserved_at = $4
+    where id = $1 and reserved_by is not distinct from $2 and attempts = $3 and reserved_at is not distinct from $4
     returning *
 ), history as (
     insert into reveille.finished_jobs (

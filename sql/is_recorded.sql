@@ -8,6 +8,6 @@
 select case
     when pg_xact_status($1::text::xid8) is distinct from 'in progress' then not exists (
         select from reveille.jobs
-        where id = $2 and reserved_by is not distinct from $3 and attempts = $4 and reserved_at = $5
+        where id = $2 and reserved_by is not distinct from $3 and attempts = $4 and reserved_at is not distinct from $5
     )
 end as recorded

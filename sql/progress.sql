@@ -5,5 +5,5 @@
 --   $5 jsonb   progress
 update reveille.jobs
 set progress = $5
-where id = $1 and reserved_by is not distinct from $2 and attempts = $3 and reserved_at = $4
+where id = $1 and reserved_by is not distinct from $2 and attempts = $3 and reserved_at is not distinct from $4
 returning id

@@ -1,35 +1,39 @@
 -- Put reserved jobs back to wait: failed and to be retried, snoozed, or released without having run.
 --
---   $1 bigint[]            ids            $2 bigint[]  workers that reserved them
+--   $1 bigint[]            ids, ascending $2 bigint[]  workers that reserved them
 --   $3 int[]               attempts       $4 timestamptz[]  reserved_at: with the three before, the fence
 --   $5 text[]              reasons of failed attempts (null: no failure)
 --   $6 text[]              their errors   $7 double precision[]  seconds until they are due again
 --   $8 double precision[]  run seconds   $9 double precision[]  seconds from being due to the start
 --
 -- One whose cancelling has been asked for is due at once: the next worker to claim it ends it. Rings the bell. Returns
--- the ids that were settled; the others are no longer those workers' to settle. `is not distinct from` keeps the planner on
--- the primary key, since one worker can hold many jobs.
-with ending as (
-    select * from unnest($1::bigint[], $2::bigint[], $3::int[], $4::timestamptz[], $5::text[], $6::text[], $7::double precision[], $8::double precision[], $9::double precision[])
-        as ending (id, worker, attempts, reserved_at, reason, error, delay_seconds, run_seconds, wait_seconds)
-), put_back as (
+-- the ids that were settled; the others are no longer those workers' to settle. Each is looked up by its id as in
+-- sql/settle_finished.sql.
+with put_back as (
     update reveille.jobs
     set reserved_at = null,
         reserved_by = null,
         available_at = case
-            when jobs.cancel_requested_at is null then now() + make_interval(secs => ending.delay_seconds) else now()
+            when cancel_requested_at is null
+            then now() + make_interval(secs => ($7::double precision[])[width_bucket(id, $1::bigint[])])
+            else now()
         end,
-        failures = jobs.failures + (ending.reason is not null)::int,
-        errors = case when ending.reason is null then jobs.errors else
-            case when jsonb_array_length(jobs.errors) >= 100 then jobs.errors - 0 else coalesce(jobs.errors, '[]') end
-            || jsonb_build_object(
-                'at', now(), 'worker', ending.worker, 'attempt', ending.attempts, 'reason', ending.reason, 'error', ending.error)
-        end
-    from ending
-    where jobs.id = ending.id and jobs.reserved_by is not distinct from ending.worker
-        and jobs.attempts = ending.attempts and jobs.reserved_at = ending.reserved_at
-    returning
-        jobs.id, jobs.queue, ending.worker, ending.reason, ending.run_seconds, ending.wait_seconds
+        (failures, errors) = (
+            select
+                jobs.failures + (reason is not null)::int,
+                case when reason is null then jobs.errors else
+                    case when jsonb_array_length(jobs.errors) >= 100 then jobs.errors - 0 else coalesce(jobs.errors, '[]') end
+                    || jsonb_build_object(
+                        'at', now(), 'worker', jobs.reserved_by, 'attempt', jobs.attempts, 'reason', reason,
+                        'error', ($6::text[])[width_bucket(jobs.id, $1::bigint[])])
+                end
+            from (select ($5::text[])[width_bucket(jobs.id, $1::bigint[])]) as ending (reason)
+        )
+    where id = any ($1::bigint[])
+        and reserved_by is not distinct from ($2::bigint[])[width_bucket(id, $1::bigint[])]
+        and attempts = ($3::int[])[width_bucket(id, $1::bigint[])]
+        and reserved_at is not distinct from ($4::timestamptz[])[width_bucket(id, $1::bigint[])]
+    returning id, queue, width_bucket(id, $1::bigint[]) as place
 ), counted as (
     insert into reveille.counters as counters (
         queue, started_at, worker, failed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
@@ -38,7 +42,10 @@ with ending as (
         queue, date_bin('10 seconds', now(), 'epoch'), worker, count(*), sum(wait_seconds), max(wait_seconds),
         sum(run_seconds), max(run_seconds)
     from put_back
-    where reason is not null
+    cross join lateral (
+        select ($2::bigint[])[place], ($8::double precision[])[place], ($9::double precision[])[place]
+    ) as ending (worker, run_seconds, wait_seconds)
+    where ($5::text[])[place] is not null
     group by queue, worker
     on conflict (queue, started_at, worker) do update
     set failed = counters.failed + excluded.failed,

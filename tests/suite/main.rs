@@ -23,6 +23,7 @@ mod metrics;
 mod middleware;
 mod migrate;
 mod model;
+mod plans;
 mod pooler;
 mod properties;
 mod rescue;

@@ -15,8 +15,25 @@ use crate::error::Result;
 
 /// Settles all of them; returns the ids of those whose reservation still stood.
 pub(super) async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Result<HashSet<i64>> {
+    let mut left: Vec<&Settlement> = settlements.iter().collect();
+    left.sort_by_key(|settlement| settlement.reservation.id);
+    let mut settled = HashSet::new();
+    while !left.is_empty() {
+        // A job may be there twice, if its reservation was lost and it was claimed again.
+        let mut last = None;
+        let is_first =
+            |settlement: &&Settlement| last.replace(settlement.reservation.id) != Some(settlement.reservation.id);
+        let (batch, again) = left.into_iter().partition::<Vec<_>, _>(is_first);
+        settled.extend(settle_each(driver, &batch).await?);
+        left = again;
+    }
+    Ok(settled)
+}
+
+/// Settles these, of which each has an id of its own, in the order of their ids.
+async fn settle_each(driver: &Postgres, settlements: &[&Settlement]) -> Result<impl Iterator<Item = i64>> {
     let (mut finished, mut waiting, mut dead, mut recorded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for settlement in settlements {
+    for &settlement in settlements {
         match settlement.ending {
             Ending::Completed(_) | Ending::Cancelled => finished.push(settlement),
             Ending::Waiting { .. } => waiting.push(settlement),
@@ -31,7 +48,7 @@ pub(super) async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Res
         count(driver, &recorded),
     )
     .await?;
-    Ok(finished.into_iter().chain(waiting).chain(dead).chain(recorded).collect())
+    Ok(finished.into_iter().chain(waiting).chain(dead).chain(recorded))
 }
 
 async fn finish(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>> {
@@ -40,7 +57,7 @@ async fn finish(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i6
 
 /// What is particular to the endings of jobs that are done.
 pub(super) struct Finishing<'a> {
-    outcomes: Vec<&'static str>,
+    cancelled: Vec<bool>,
     ran: Vec<f64>,
     waited: Vec<f64>,
     results: Vec<Option<Json<&'a Value>>>,
@@ -49,26 +66,31 @@ pub(super) struct Finishing<'a> {
 impl<'a> Finishing<'a> {
     pub(super) fn of(settlements: &[&'a Settlement]) -> Finishing<'a> {
         Finishing {
-            outcomes: column(settlements, |settlement| match settlement.ending {
-                Ending::Cancelled => "cancelled",
-                _ => "completed",
-            }),
+            cancelled: column(settlements, |settlement| matches!(settlement.ending, Ending::Cancelled)),
             ran: ran(settlements),
             waited: waited(settlements),
-            results: column(settlements, |settlement| match &settlement.ending {
-                Ending::Completed(result) => result.as_ref().map(Json),
-                _ => None,
-            }),
+            results: if settlements.iter().any(|settlement| result(settlement).is_some()) {
+                column(settlements, |settlement| result(settlement).map(Json))
+            } else {
+                Vec::new()
+            },
         }
     }
 
     pub(super) fn params(&self) -> [Param<'_>; 4] {
         [
-            (&self.outcomes, Type::TEXT_ARRAY),
+            (&self.cancelled, Type::BOOL_ARRAY),
             (&self.ran, Type::FLOAT8_ARRAY),
             (&self.waited, Type::FLOAT8_ARRAY),
             (&self.results, Type::JSONB_ARRAY),
         ]
+    }
+}
+
+fn result(settlement: &Settlement) -> Option<&Value> {
+    match &settlement.ending {
+        Ending::Completed(result) => result.as_ref(),
+        _ => None,
     }
 }
 
@@ -156,7 +178,8 @@ impl Lull {
     }
 }
 
-/// By what a settlement counts only while its reservation stands: the first four parameters of all settling statements.
+/// By what a settlement counts only while its reservation stands: the first four parameters of all settling statements, which
+/// look up each row's place in them by its id.
 pub(super) struct Fence {
     ids: Vec<i64>,
     workers: Vec<i64>,

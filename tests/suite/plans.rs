@@ -1,0 +1,119 @@
+//! What a worker's session plans once it keeps: it has to serve whatever the table of jobs becomes.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::harness::{TestDatabase, database, note, teller};
+
+/// What the table of jobs may be like when a session plans, one after another.
+const STATES: [(&str, &str); 5] = [
+    ("never analyzed", "truncate reveille.jobs"),
+    ("vacuumed while empty", "vacuum analyze reveille.jobs"),
+    ("few", "insert into reveille.jobs (queue, kind) select 'q', 'k' from generate_series(1, 300)"),
+    (
+        "some of each",
+        "insert into reveille.jobs (queue, kind, key, reserved_at, reserved_by)
+        select 'q', 'k', n % 9, case when n % 9 = 0 then now() end, case when n % 9 = 0 then 1 end from generate_series(1, 1000) as n",
+    ),
+    ("many", "insert into reveille.jobs (queue, kind, key) select 'q', 'k', nullif(n % 900, 0) from generate_series(1, 50000) as n"),
+];
+/// These are planned each time.
+const PLANNED_EACH_TIME: [&str; 3] = ["beat", "rescue", "vouch"];
+
+fn source(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// The part of a source that begins after one text and ends before another.
+fn part<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    text.split_once(from).unwrap().1.split_once(to).unwrap().0
+}
+
+/// The statements of a worker, with their names.
+fn statements() -> Vec<(String, String)> {
+    let source_of_names = source("src/driver/postgres/statements.rs");
+    let names = part(&source_of_names, "\nstatements! {", "#[cfg").split(',').map(str::trim);
+    let kept = names.filter(|name| !name.is_empty() && !PLANNED_EACH_TIME.contains(name));
+    kept.map(|name| (name.to_owned(), source(&format!("sql/{name}.sql")))).collect()
+}
+
+/// What a worker sets in its sessions.
+fn settings() -> String {
+    let source = source("src/driver/postgres/session.rs");
+    let settings = part(&source, "const SETTINGS: [&str; 8] = [", "];");
+    settings.split('"').skip(1).step_by(2).map(|setting| format!("set {setting};")).collect()
+}
+
+/// How each statement comes by the jobs, in order: by which index, and with what condition on it.
+async fn plans(database: &TestDatabase) -> Vec<(String, Vec<String>)> {
+    let client = database.client().await;
+    client.batch_execute(&settings()).await.unwrap();
+    let mut plans = Vec::new();
+    for (name, sql) in statements() {
+        client.batch_execute(&format!("prepare {name} as {sql}")).await.unwrap();
+        let count = "select coalesce(cardinality(parameter_types), 0) from pg_prepared_statements where name = $1";
+        let count: i32 = client.query_one(count, &[&name]).await.unwrap().get(0);
+        let nulls = vec!["null"; count as usize].join(", ");
+        let nulls = if count > 0 { format!("({nulls})") } else { nulls };
+        let plan = client.query_one(&format!("explain (format json) execute {name}{nulls}"), &[]).await.unwrap();
+        let mut scans = Vec::new();
+        collect_scans(&plan.get::<_, Value>(0)[0]["Plan"], &mut scans);
+        plans.push((name, scans));
+    }
+    plans
+}
+
+fn collect_scans(node: &Value, scans: &mut Vec<String>) {
+    let kind = node["Node Type"].as_str().unwrap();
+    if node["Relation Name"] == "jobs" && kind != "ModifyTable" {
+        let condition = node["Index Cond"].as_str().or(node["TID Cond"].as_str()).unwrap_or("all of it");
+        scans.push(format!("{}: {condition}", node["Index Name"].as_str().unwrap_or(kind)));
+    }
+    node["Plans"].as_array().into_iter().flatten().for_each(|node| collect_scans(node, scans));
+}
+
+#[tokio::test]
+async fn no_statement_goes_through_all_jobs_whatever_was_known_of_them_when_it_was_planned() {
+    let database = database().await;
+    for (state, change) in STATES {
+        database.run(change).await;
+        if change.starts_with("insert") {
+            database.run("vacuum analyze reveille.jobs").await;
+        }
+        for (name, scans) in plans(&database).await {
+            let whole: Vec<_> = scans.iter().filter(|scan| scan.ends_with(": all of it")).collect();
+            assert!(whole.is_empty(), "{name}, {state}: {whole:#?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_planned_when_there_were_no_jobs_settles_among_many() {
+    let database = database().await;
+    database.run("vacuum analyze reveille.jobs").await;
+    database.run("alter table reveille.jobs set (autovacuum_enabled = false)").await;
+    let (builder, mut heard) = teller(&database);
+    let worker = crate::harness::start(builder);
+    database.until("select exists (select from reveille.sleepers where not silent)").await;
+    for text in ["first", "second"] {
+        reveille::enqueue(&database.database, &note(text)).await.unwrap();
+        assert_eq!(heard.next().await, text);
+        database.until("select not exists (select from reveille.jobs where queue = 'default' and kind = 'note')").await;
+        // After the first, its sessions have planned.
+        let many = "insert into reveille.jobs (kind, available_at) select 'later', now() + interval '1 day' from generate_series(1, 20000)";
+        database.run(many).await;
+    }
+    worker.stop().await;
+    // A session tells what it has read at its end at the latest.
+    database
+        .until(
+            "select not exists (select from pg_stat_activity
+                where datname = current_database() and application_name like 'reveille worker')",
+        )
+        .await;
+    let read = "select sum(idx_tup_read) from pg_stat_user_indexes where relname = 'jobs' and indexrelname in ('jobs_pkey', 'jobs_reserved')";
+    let read = database.value(read).await;
+    assert!(read.as_f64().unwrap() < 1000.0, "{read} rows were looked at");
+}
