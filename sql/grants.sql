@@ -31,7 +31,8 @@ grant execute on function reveille.check_job(
 
 grant execute on function
     reveille.enqueue(text, jsonb, text, interval, timestamptz, smallint, int, interval, text, text, text, text, text[], jsonb),
-    reveille.replace_waiting(text, text, jsonb, text[], jsonb, timestamptz), reveille.hold_unique_key(bigint, interval)
+    reveille.replace_waiting(text, text, jsonb, text[], jsonb, timestamptz), reveille.hold_unique_key(bigint, interval),
+    reveille.period_holder(text, text), reveille.live_holder(text, text)
 to reveille_producer, reveille_worker, reveille_admin;
 grant insert (kind, payload, queue, priority, max_attempts, available_at, timeout, unique_key, unique_until, key, tags, metadata, parent_id)
     on reveille.jobs to reveille_producer;

@@ -27,6 +27,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V12__checks", include_str!("../../migrations/V12__checks.sql")),
     ("V13__heads", include_str!("../../migrations/V13__heads.sql")),
     ("V14__few_sleepers", include_str!("../../migrations/V14__few_sleepers.sql")),
+    ("V15__kept_plans", include_str!("../../migrations/V15__kept_plans.sql")),
 ];
 
 /// How long to wait for another process that migrates before looking again.

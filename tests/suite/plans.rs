@@ -117,3 +117,45 @@ async fn a_session_that_planned_when_there_were_no_jobs_settles_among_many() {
     let read = database.value(read).await;
     assert!(read.as_f64().unwrap() < 1000.0, "{read} rows were looked at");
 }
+
+#[tokio::test]
+async fn what_a_session_has_planned_for_a_function_among_few_jobs_serves_among_many() {
+    let database = database().await;
+    let client = database.client().await;
+    for table in ["jobs", "unique_periods"] {
+        client.batch_execute(&format!("alter table reveille.{table} set (autovacuum_enabled = false)")).await.unwrap();
+        client.batch_execute(&format!("vacuum analyze reveille.{table}")).await.unwrap();
+    }
+    let calls = [
+        "select reveille.enqueue('k', unique_key => 'kept-{n}')",
+        "select reveille.enqueue('k', unique_key => 'kept-1')",
+        "select reveille.enqueue('k', unique_key => 'kept-1', unique_mode => 'debounce', delay => '1 day')",
+        "select reveille.enqueue('k', unique_key => 'period-{n}', unique_until => '1 hour')",
+        "select reveille.enqueue('k', unique_key => 'period-1', unique_until => '1 hour')",
+        "select * from reveille.await(1)",
+        "select reveille.retry(1)",
+        "select reveille.cancel(0)",
+    ];
+    // As often as it takes a session to settle for a plan.
+    for n in 1..=12 {
+        let calls: String = calls.map(|call| format!("{};", call.replace("{n}", &n.to_string()))).concat();
+        client.batch_execute(&calls).await.unwrap();
+    }
+    let many = "insert into reveille.jobs (kind, available_at) select 'later', now() + interval '1 day' from generate_series(1, 20000);
+        insert into reveille.unique_periods select 'later', n, n, now() + interval '1 day' from generate_series(1, 20000) as n;
+        select reveille.enqueue('k', unique_key => 'kept-last')";
+    client.batch_execute(many).await.unwrap();
+    for call in calls.map(|call| call.replace("{n}", "13").replace("kept-1'", "kept-last'")) {
+        let rows_read = async || {
+            let read = "select sum(coalesce(idx_tup_fetch, 0) + seq_tup_read)::bigint from pg_stat_xact_user_tables
+                where relname in ('jobs', 'unique_periods')";
+            client.query_one(read, &[]).await.unwrap().get::<_, i64>(0)
+        };
+        client.batch_execute("begin").await.unwrap();
+        let before = rows_read().await;
+        client.batch_execute(&call).await.unwrap();
+        let read = rows_read().await - before;
+        client.batch_execute("commit").await.unwrap();
+        assert!(read < 100, "{call}: {read} rows were read");
+    }
+}
