@@ -69,7 +69,7 @@ pub async fn naive_for(stage: &Stage, time: Duration) -> Result<f64, Failure> {
 
 /// At each tick so many rows are inserted, claimed and deleted, at once if it is late. Only inserts wait for the disk.
 pub async fn ticks(stage: &Stage, tick: Duration, rows: impl Iterator<Item = u32>) -> Result<(), Failure> {
-    let [producer, worker] = &clients(stage, 2).await?[..] else { return Ok(()) };
+    let (producer, worker) = (client(stage).await?, client(stage).await?);
     worker.batch_execute("set synchronous_commit = off").await?;
     let (insert, claim, delete) =
         (producer.prepare(INSERT).await?, worker.prepare(CLAIM_BATCH).await?, worker.prepare(DELETE).await?);
@@ -77,7 +77,7 @@ pub async fn ticks(stage: &Stage, tick: Duration, rows: impl Iterator<Item = u32
     for (n, rows) in (0..).zip(rows) {
         tokio::time::sleep_until((began + tick * n).into()).await;
         producer.execute(&insert, &[&QUEUE, &i64::from(rows)]).await?;
-        let done = claim_and_delete(worker, &claim, rows.into(), &delete).await?;
+        let done = claim_and_delete(&worker, &claim, rows.into(), &delete).await?;
         if done != rows as usize {
             return Err(Failure::Error(format!("bench: bare statements did {done} of {rows} jobs")));
         }
@@ -91,11 +91,15 @@ pub async fn ticks(stage: &Stage, tick: Duration, rows: impl Iterator<Item = u32
 async fn clients(stage: &Stage, count: usize) -> Result<Vec<Client>, Failure> {
     let mut clients = Vec::new();
     for _ in 0..count {
-        let client = stage.client().await?;
-        client.batch_execute(SETTINGS).await?;
-        clients.push(client);
+        clients.push(client(stage).await?);
     }
     Ok(clients)
+}
+
+async fn client(stage: &Stage) -> Result<Client, Failure> {
+    let client = stage.client().await?;
+    client.batch_execute(SETTINGS).await?;
+    Ok(client)
 }
 
 async fn claim_and_delete(
