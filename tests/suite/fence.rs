@@ -82,6 +82,24 @@ async fn a_mixed_batch_settles_what_stands_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn each_ending_of_a_batch_finds_its_own_job_in_whatever_order_and_beside_a_lost_one_of_the_same_job() {
+    let database = database().await;
+    let driver = driver(&database, 7).await;
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        jobs.push(reserved(&database, &driver, 7).await);
+    }
+    let done = |job: &ReservedJob| settlement(job, Ending::Completed(Some(json!(job.reservation.id))));
+    let mut lost = settlement(&jobs[0], Ending::Cancelled);
+    lost.reservation.attempt += 1;
+    let batch = [lost.clone(), done(&jobs[2]), done(&jobs[0]), settlement(&jobs[1], Ending::Cancelled), lost];
+    assert_eq!(driver.settle(&batch).await.unwrap(), [false, true, true, true, false]);
+    let ended =
+        "select jsonb_agg(jsonb_build_array(outcome, (result)::bigint = id) order by id) from reveille.finished_jobs";
+    assert_eq!(database.value(ended).await, json!([["completed", true], ["cancelled", null], ["completed", true]]));
+}
+
+#[tokio::test]
 async fn a_worker_without_its_row_claims_nothing() {
     let database = database().await;
     let driver = driver(&database, 7).await;

@@ -272,7 +272,7 @@ impl Driver for Postgres {
     fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<bool>>> {
         boxed(async {
             let settled = settle::settle(self, settlements).await?;
-            Ok(settlements.iter().map(|settlement| settled.contains(&settlement.reservation.id)).collect())
+            Ok(settlements.iter().map(|settlement| settled.contains(&settlement.reservation)).collect())
         })
     }
 

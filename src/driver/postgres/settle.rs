@@ -12,9 +12,10 @@ use super::{ANSWER_WITHIN, Postgres};
 use crate::database::insert::seconds;
 use crate::driver::{Ending, Settlement};
 use crate::error::Result;
+use crate::job::Reservation;
 
-/// Settles all of them; returns the ids of those whose reservation still stood.
-pub(super) async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Result<HashSet<i64>> {
+/// Settles all of them; returns the reservations that still stood.
+pub(super) async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Result<HashSet<Reservation>> {
     let mut left: Vec<&Settlement> = settlements.iter().collect();
     left.sort_by_key(|settlement| settlement.reservation.id);
     let mut settled = HashSet::new();
@@ -24,13 +25,16 @@ pub(super) async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Res
         let is_first =
             |settlement: &&Settlement| last.replace(settlement.reservation.id) != Some(settlement.reservation.id);
         let (batch, again) = left.into_iter().partition::<Vec<_>, _>(is_first);
-        settled.extend(settle_each(driver, &batch).await?);
+        let ids: HashSet<i64> = settle_each(driver, &batch).await?.collect();
+        settled.extend(
+            batch.iter().map(|settlement| settlement.reservation).filter(|reservation| ids.contains(&reservation.id)),
+        );
         left = again;
     }
     Ok(settled)
 }
 
-/// Settles these, of which each has an id of its own, in the order of their ids.
+/// Settles these, of which each has an id of its own, in the order of their ids; returns the ids of those that stood.
 async fn settle_each(driver: &Postgres, settlements: &[&Settlement]) -> Result<impl Iterator<Item = i64>> {
     let (mut finished, mut waiting, mut dead, mut recorded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for &settlement in settlements {
