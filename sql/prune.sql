@@ -11,7 +11,7 @@ with mine as materialized (
 ), forgotten as (
     delete from reveille.counters
     using mine
-    where mine.granted and started_at < now() - interval '7 days' and worker = 0
+    where mine.granted and started_at < now() - interval '7 days' and worker is not distinct from 0
 ), paid as (
     delete from reveille.rates
     using mine
@@ -33,13 +33,12 @@ with mine as materialized (
         run_seconds = counters.run_seconds + excluded.run_seconds,
         max_run_seconds = greatest(counters.max_run_seconds, excluded.max_run_seconds)
 ), past as materialized (
-    select held.kind, held.unique_key
+    select held.ctid as place
     from reveille.unique_periods as held, mine
     where mine.granted and held.ends_at <= now()
     for update of held skip locked
 ), given_up as (
-    delete from reveille.unique_periods as held
-    using past
-    where held.kind = past.kind and held.unique_key = past.unique_key
+    delete from reveille.unique_periods
+    where ctid = any (array(select place from past))
 )
 select case when granted then reveille.truncate_finished_jobs() end as truncated from mine
