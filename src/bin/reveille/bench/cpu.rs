@@ -53,3 +53,25 @@ pub fn peak_mib(pid: u32) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
 }
+
+/// What all processors of this machine have spent, in ticks since it started.
+pub struct Machine {
+    all: f64,
+    stolen: f64,
+}
+
+impl Machine {
+    /// Unknown where the kernel does not say.
+    pub fn so_far() -> Option<Machine> {
+        let stat = fs::read_to_string("/proc/stat").ok()?;
+        // User, nice, system, idle, iowait, irq, softirq, steal; what guests take is in the first two. See proc(5).
+        let ticks: Vec<f64> = stat.lines().next()?.split_whitespace().skip(1).take(8).flat_map(str::parse).collect();
+        Some(Machine { all: ticks.iter().sum(), stolen: *ticks.get(7)? })
+    }
+
+    /// How much of it the host gave to others than this machine since then, in percent: of a figure that was measured while it
+    /// was much, only the ratio to a baseline says something.
+    pub fn stolen_percent_since(&self, before: &Machine) -> f64 {
+        (self.stolen - before.stolen) * 100.0 / (self.all - before.all).max(1.0)
+    }
+}

@@ -19,6 +19,8 @@ mod workers;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
+use cpu::Machine;
+
 use crate::connection::Connection;
 use crate::figures::{percentile, rounded};
 use crate::{Outcome, output};
@@ -70,6 +72,7 @@ enum What {
 impl Bench {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let stage = stage::Stage::set(connection).await?;
+        let before = Machine::so_far();
         let figures = match self.what {
             What::Drain(command) => command.measure(&stage).await,
             What::Latency(command) => command.measure(&stage).await,
@@ -83,8 +86,11 @@ impl Bench {
             What::Unruly(command) => command.measure(&stage).await,
             What::Views(command) => command.measure(&stage).await,
         };
+        let stolen = Machine::so_far().zip(before).map(|(now, before)| now.stolen_percent_since(&before));
         stage.clear().await?;
-        print(&figures?, self.json)?;
+        let mut figures = figures?;
+        figures.extend(stolen.map(|percent| ("stolen_cpu_percent".to_owned(), rounded(percent))));
+        print(&figures, self.json)?;
         Ok(())
     }
 }
