@@ -9,6 +9,7 @@ with mine as materialized (
     where mine.granted and started_at < date_trunc('minute', now() - interval '5 minutes') and worker <> 0
     returning counters.*
 ), forgotten as (
+    -- Put so that no other index fits than the one by time.
     delete from reveille.counters
     using mine
     where mine.granted and started_at < now() - interval '7 days' and worker is not distinct from 0
