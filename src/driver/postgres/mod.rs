@@ -35,7 +35,7 @@ mod settle;
 pub(crate) mod statements;
 mod warm;
 
-use session::{Heart, Params, Sessions};
+use session::{Heart, Params, Plan, Sessions, Statement};
 use statements::Statements;
 
 /// How long it may take to answer a heartbeat.
@@ -116,13 +116,13 @@ impl Postgres {
     }
 
     /// Runs one statement on the heartbeat's connection, which is opened anew after any error.
-    async fn on_heart(&self, what: &str, sql: &str, params: &Params<'_>) -> Result<Vec<Row>> {
+    async fn on_heart(&self, what: &str, plan: Plan, statement: Statement<'_>) -> Result<Vec<Row>> {
         let mut heart = self.heart.lock().await;
         let session = match heart.take().filter(|session| !session.is_closed()) {
             Some(session) => session,
             None => Heart::open(&self.database).await?,
         };
-        match tokio::time::timeout(HEART_ANSWERS_WITHIN, session.query(sql, params)).await {
+        match tokio::time::timeout(HEART_ANSWERS_WITHIN, session.query(plan, statement)).await {
             Ok(Ok(rows)) => {
                 *heart = Some(session);
                 Ok(rows)
@@ -287,7 +287,7 @@ impl Driver for Postgres {
                 (&told_for, Type::FLOAT8_ARRAY),
                 (&report.held, Type::INT8_ARRAY),
             ];
-            let rows = self.on_heart("beat", &self.statements.beat, params).await?;
+            let rows = self.on_heart("beat", Plan::Kept, (&self.statements.beat, params)).await?;
             let row = rows.first().ok_or_else(|| Error::unavailable("beat: the server gave no answer"))?;
             let ids: Vec<i64> = row.get("peers");
             let seen: Vec<SystemTime> = row.get("seen");
@@ -312,7 +312,8 @@ impl Driver for Postgres {
             let params: &Params<'_> =
                 &[(&ids, Type::INT8_ARRAY), (&seen, Type::TIMESTAMPTZ_ARRAY), (&worker, Type::INT8)];
             let mut rescue = Rescue::default();
-            for row in self.on_heart("rescue jobs", &self.statements.rescue, params).await? {
+            let statement = (&*self.statements.rescue, params);
+            for row in self.on_heart("rescue jobs", Plan::Fresh, statement).await? {
                 match (row.get("worker"), row.get("job")) {
                     (_, Some(job)) => rescue.jobs.push(job),
                     (Some(worker), None) => rescue.workers.push(worker),

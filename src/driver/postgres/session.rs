@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Object, Pool};
+use futures::FutureExt;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
@@ -209,9 +210,18 @@ pub(super) async fn run(client: &ClientWrapper, statement: Statement<'_>) -> Res
     prepared(client, statement).await?.query(client).await
 }
 
+/// How the server is to come by its plan of a statement.
+#[derive(Clone, Copy)]
+pub(super) enum Plan {
+    /// Once in a session: for what is run again and again, and has one good plan.
+    Kept,
+    /// Anew, which may cost more than the statement: for what depends on how much there is.
+    Fresh,
+}
+
 /// The heartbeat's session, driven by the runtime that opens it.
 pub(super) struct Heart {
-    client: Client,
+    client: ClientWrapper,
     begin: Option<Arc<str>>,
 }
 
@@ -219,7 +229,8 @@ impl Heart {
     pub(super) async fn open(database: &Database) -> Result<Heart> {
         let (client, connection) =
             connect::open(&database.for_worker(database.address(), "reveille heartbeat")).await?;
-        tokio::spawn(connection);
+        let connection = tokio::spawn(connection.map(drop));
+        let client = ClientWrapper::new(client, connection);
         // A heartbeat that a crash undoes is as good as one that came a moment earlier.
         let (set, begin) = settings(database, &[ASYNCHRONOUS, "statement_timeout = '5s'"]);
         client.batch_execute(&set).await.map_err(|error| Error::database("set up a session", error))?;
@@ -230,10 +241,11 @@ impl Heart {
         self.client.is_closed()
     }
 
-    pub(super) async fn query(&self, sql: &str, params: &Params<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
-        match &self.begin {
-            Some(begin) => in_transaction(&self.client, begin, None, (sql, params)).await,
-            None => self.client.query_typed(sql, params).await,
+    pub(super) async fn query(&self, plan: Plan, statement: Statement<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
+        match (&self.begin, plan) {
+            (Some(begin), _) => in_transaction(&self.client, begin, None, statement).await,
+            (None, Plan::Kept) => run(&self.client, statement).await,
+            (None, Plan::Fresh) => self.client.query_typed(statement.0, statement.1).await,
         }
     }
 }
