@@ -59,7 +59,10 @@ grant select, update, delete on reveille.unique_periods to reveille_worker, reve
 grant execute on function reveille.await(bigint) to reveille_worker, reveille_admin;
 grant execute on function reveille.ring(text[]), reveille.note_nobody_sleeps(), reveille.truncate_finished_jobs()
 to reveille_worker, reveille_admin;
-grant execute on function reveille.tell_head(text, smallint, timestamptz, bigint), reveille.told_head(text) to reveille_worker;
+grant execute on function
+    reveille.tell_head(text, smallint, timestamptz, bigint), reveille.told_head(text),
+    reveille.complete_in(bigint, bigint, int, timestamptz, double precision)
+to reveille_worker;
 
 grant select
     on reveille.known_queues, reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,

@@ -147,6 +147,7 @@ async fn what_a_session_has_planned_for_a_function_among_few_jobs_serves_among_m
         "select * from reveille.await(1)",
         "select reveille.retry(1)",
         "select reveille.cancel(0)",
+        "select reveille.complete_in(1, 1, 1, now(), 0)",
     ];
     // As often as it takes a session to settle for a plan.
     for n in 1..=12 {

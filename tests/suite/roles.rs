@@ -137,6 +137,7 @@ async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
             &[
                 "select payload from reveille.jobs",
                 "select * from reveille.jobs",
+                "select reveille.complete_in(1, 1, 1, now(), 0)",
                 "update reveille.jobs set payload = '{}'",
                 "update reveille.jobs set reserved_at = now(), reserved_by = 1",
                 "delete from reveille.jobs",
@@ -202,6 +203,13 @@ async fn a_worker_works_and_changes_no_settings() {
     driver.prune().await.unwrap();
     assert_eq!(roles.database("worker").await.finished(woken.id).await.unwrap().unwrap().outcome.name(), "dead");
     assert_eq!(roles.abilities("worker").await, "enqueue, work, fire schedules");
+    let statements = [
+        "insert into reveille.jobs (kind, awaited, attempts, reserved_by, reserved_at) values ('held', true, 1, 7, 'epoch')",
+        "select reveille.complete_in(id, 7, 1, 'epoch', 0) from reveille.jobs where kind = 'held'",
+    ];
+    roles.may("worker", &statements).await;
+    let completed = "select jsonb_agg(outcome) from reveille.finished_jobs where kind = 'held'";
+    assert_eq!(roles.behind.value(&roles.sql(completed)).await, json!(["completed"]));
     roles
         .may_not(
             "worker",

@@ -232,7 +232,7 @@ impl Driver for Postgres {
             ];
             let rows = transaction.query_typed(&self.statements.complete, params).await;
             let rows = rows.map_err(|error| Error::database("complete the job", error))?;
-            Ok(rows.first().map(|row| row.get("transaction")))
+            Ok(rows.first().and_then(|row| row.get("transaction")))
         })
     }
 
