@@ -14,26 +14,35 @@ use crate::job::{Due, Enqueued, NewJob};
 /// A statement to run, with its parameters and their types.
 pub(crate) struct Insert<'a> {
     pub(crate) sql: Cow<'static, str>,
-    params: Vec<(Box<dyn ToSql + Sync + Send + 'a>, Type)>,
+    params: Vec<Param<'a>>,
 }
+
+type Param<'a> = (Box<dyn ToSql + Sync + Send + 'a>, Type);
 
 impl<'a> Insert<'a> {
     /// The cheapest statement that stores these jobs; `None` if there are none.
     pub(crate) fn of(schema: &Schema, jobs: &'a [NewJob]) -> Option<Insert<'a>> {
-        match jobs {
-            [] => None,
-            [job] if job.unique_key.is_none() => Some(one(schema, job)),
+        let (sql, params) = match jobs {
+            [] => return None,
+            [job] if job.unique_key.is_none() => {
+                (include_str!("../../sql/enqueue.sql"), params(job, (Box::new(&job.payload), Type::JSONB)))
+            }
+            [first, ..] if jobs.iter().all(|job| job.unique_key.is_none() && settings(job) == settings(first)) => {
+                let payloads = (column(jobs, |job| &job.payload), Type::JSONB_ARRAY);
+                (include_str!("../../sql/enqueue_alike.sql"), params(first, payloads))
+            }
             jobs if jobs.iter().all(|job| job.unique_key.is_none()) => {
-                Some(Insert { sql: schema.apply(include_str!("../../sql/enqueue_all.sql")), params: columns(jobs) })
+                (include_str!("../../sql/enqueue_all.sql"), columns(jobs))
             }
             jobs => {
                 let mut params = columns(jobs);
                 params.push((column(jobs, |job| job.unique_key.as_deref()), Type::TEXT_ARRAY));
                 params.push((column(jobs, |job| job.unique_mode.name()), Type::TEXT_ARRAY));
                 params.push((column(jobs, |job| job.unique_until.name()), Type::TEXT_ARRAY));
-                Some(Insert { sql: schema.apply(include_str!("../../sql/enqueue_unique.sql")), params })
+                (include_str!("../../sql/enqueue_unique.sql"), params)
             }
-        }
+        };
+        Some(Insert { sql: schema.apply(sql), params })
     }
 
     /// The parameters with their types, as `query_typed` takes them.
@@ -53,12 +62,34 @@ pub(crate) fn enqueued(rows: Result<Vec<Row>, tokio_postgres::Error>) -> Result<
     Ok(rows.iter().map(|row| Enqueued { id: row.get("id"), existed: row.get("existed") }).collect())
 }
 
-fn one<'a>(schema: &Schema, job: &'a NewJob) -> Insert<'a> {
+/// All that jobs that are not unique can have in common.
+fn settings(job: &NewJob) -> impl PartialEq {
+    // Named one by one, so that no field that is added can be forgotten.
+    let NewJob {
+        queue,
+        kind,
+        priority,
+        due,
+        max_attempts,
+        timeout,
+        key,
+        tags,
+        metadata,
+        payload: _,
+        unique_key: _,
+        unique_mode: _,
+        unique_until: _,
+    } = job;
+    (queue, kind, priority, due, max_attempts, timeout, key, tags, metadata)
+}
+
+/// Those of one job, or of many that are alike, with the payload or payloads.
+fn params<'a>(job: &'a NewJob, payload: Param<'a>) -> Vec<Param<'a>> {
     let (at, delay) = due(job);
-    let params: Vec<(Box<dyn ToSql + Sync + Send + 'a>, Type)> = vec![
+    vec![
         (Box::new(&job.queue), Type::TEXT),
         (Box::new(&job.kind), Type::TEXT),
-        (Box::new(&job.payload), Type::JSONB),
+        payload,
         (Box::new(job.priority.level()), Type::INT2),
         (Box::new(job.max_attempts as i32), Type::INT4),
         (Box::new(at), Type::TIMESTAMPTZ),
@@ -67,11 +98,11 @@ fn one<'a>(schema: &Schema, job: &'a NewJob) -> Insert<'a> {
         (Box::new(job.timeout.map(seconds)), Type::FLOAT8),
         (Box::new((!job.tags.is_empty()).then_some(&job.tags)), Type::TEXT_ARRAY),
         (Box::new(job.metadata.as_ref().map(Json)), Type::JSONB),
-    ];
-    Insert { sql: schema.apply(include_str!("../../sql/enqueue.sql")), params }
+    ]
 }
 
-fn columns<'a>(jobs: &'a [NewJob]) -> Vec<(Box<dyn ToSql + Sync + Send + 'a>, Type)> {
+/// Those of many jobs, an array each.
+fn columns<'a>(jobs: &'a [NewJob]) -> Vec<Param<'a>> {
     vec![
         (column(jobs, |job| job.queue.as_str()), Type::TEXT_ARRAY),
         (column(jobs, |job| job.kind.as_str()), Type::TEXT_ARRAY),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use reveille::job::{Enqueued, Payload, UniqueMode, UniqueUntil};
+use reveille::job::{Due, Enqueued, Payload, UniqueMode, UniqueUntil};
 use reveille::{Job, NewJob, Priority};
 use reveille::{enqueue, enqueue_all};
 use serde::{Deserialize, Serialize};
@@ -113,14 +113,19 @@ async fn a_job_can_be_due_at_a_time() {
 
 #[tokio::test]
 async fn many_jobs_go_in_one_statement_and_keep_their_order() {
-    let database = database().await;
-    let notes: Vec<Note> = (0..1000).map(|n| note(&n.to_string())).collect();
-    let enqueued = enqueue_all(&database.database, &notes).await.unwrap();
-    assert!(enqueued.windows(2).all(|pair| pair[0].id < pair[1].id), "ids follow the order");
-    let in_order = "select bool_and((payload ->> 'text')::int = place - 1)
-        from (select payload, row_number() over (order by id) as place from reveille.jobs) as jobs";
-    assert_eq!(database.value(in_order).await, true);
-    assert_eq!(database.value("select count(distinct xmin::text) from reveille.jobs").await, 1);
+    for queues in [&["alike"][..], &["one", "another"]] {
+        let database = database().await;
+        let job = |n: usize| NewJob {
+            queue: queues[n % queues.len()].into(),
+            ..NewJob::new("note", Payload::encode(&note(&n.to_string())).unwrap())
+        };
+        let enqueued = enqueue_all(&database.database, &(0..1000).map(job).collect::<Vec<_>>()).await.unwrap();
+        assert!(enqueued.windows(2).all(|pair| pair[0].id < pair[1].id), "ids follow the order");
+        let in_order = "select bool_and((payload ->> 'text')::int = place - 1)
+            from (select payload, row_number() over (order by id) as place from reveille.jobs) as jobs";
+        assert_eq!(database.value(in_order).await, true);
+        assert_eq!(database.value("select count(distinct xmin::text) from reveille.jobs").await, 1);
+    }
 }
 
 #[tokio::test]
@@ -139,6 +144,56 @@ async fn many_raw_jobs_keep_their_own_settings() {
     let rows =
         database.value("select jsonb_agg(jsonb_build_array(kind, queue, tags) order by id) from reveille.jobs").await;
     assert_eq!(rows, json!([["plain", "default", null], ["tagged", "q", ["x"]]]));
+}
+
+#[tokio::test]
+async fn many_jobs_are_stored_as_they_would_be_one_by_one() {
+    let database = database().await;
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+    let job = NewJob {
+        queue: "q".into(),
+        priority: Priority::High,
+        due: Due::At(at),
+        max_attempts: 7,
+        timeout: Some(Duration::from_millis(1500)),
+        key: Some("tenant".into()),
+        tags: vec!["a, b".into(), "{c}".into()],
+        metadata: json!({"trace": [null, "\"x\""]}).as_object().cloned(),
+        ..NewJob::new("k", Payload::encode(&json!({"n": 1})).unwrap())
+    };
+    let change = |change: fn(&mut NewJob)| {
+        let mut job = job.clone();
+        change(&mut job);
+        job
+    };
+    let others = [
+        change(|job| job.payload = Payload::encode(&json!(["other", 2.5])).unwrap()),
+        change(|job| job.queue = "other".into()),
+        change(|job| job.kind = "other".into()),
+        change(|job| job.priority = Priority::Low),
+        change(|job| job.due = Due::In(Duration::from_secs(60))),
+        change(|job| job.max_attempts = 1),
+        change(|job| job.timeout = None),
+        change(|job| job.key = None),
+        change(|job| job.tags.clear()),
+        change(|job| job.metadata = None),
+        NewJob::new("k", Payload::encode(&json!({})).unwrap()),
+    ];
+    for other in others {
+        let rows = "select jsonb_agg(to_jsonb(jobs) - 'id' - 'created_at' - 'available_at' || jsonb_build_object('due',
+            case when available_at > '2090-01-01' then available_at::text else (available_at - created_at)::text end) order by id)
+            from reveille.jobs";
+        for jobs in [[&job, &other, &job], [&other, &other, &other]].map(|jobs| jobs.map(NewJob::clone)) {
+            enqueue_all(&database.database, &jobs).await.unwrap();
+            let together = database.value(rows).await;
+            database.run("truncate reveille.jobs").await;
+            for job in &jobs {
+                enqueue(&database.database, job).await.unwrap();
+            }
+            assert_eq!(together, database.value(rows).await);
+            database.run("truncate reveille.jobs").await;
+        }
+    }
 }
 
 #[tokio::test]
