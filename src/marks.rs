@@ -48,7 +48,10 @@ struct Doubt {
 /// A look at the whole queue, or back to a little below the marks.
 struct Turn {
     at: Instant,
+    /// The shorter of this one and the one before: a machine that stood still for a moment says nothing of what the next will take.
     took: Duration,
+    /// This one alone.
+    took_itself: Duration,
     /// Jobs may have appeared there since.
     again: bool,
     /// By which the rest until the next one is made longer or shorter, so that workers that share a queue take turns.
@@ -56,8 +59,9 @@ struct Turn {
 }
 
 impl Turn {
-    fn ended(took: Duration) -> Turn {
-        Turn { at: Instant::now(), took, again: true, jitter: fastrand::f64() }
+    fn ended(took: Duration, before: Option<&Turn>) -> Turn {
+        let shorter = before.map_or(took, |before| took.min(before.took_itself));
+        Turn { at: Instant::now(), took: shorter, took_itself: took, again: true, jitter: fastrand::f64() }
     }
 
     /// How long until another one is affordable; `None` if there is no need for one.
@@ -127,7 +131,7 @@ impl LowWater {
         if self.near.as_ref().is_some_and(|near| !near.is_due(sharing)) {
             return None;
         }
-        self.near.get_or_insert(Turn::ended(Duration::ZERO)).again = false;
+        self.near.get_or_insert(Turn::ended(Duration::ZERO, None)).again = false;
         Some(self.marks.map(|mark| mark.map(|mark| Mark { available_at: mark.available_at - NEAR, id: 0 })))
     }
 
@@ -154,7 +158,7 @@ impl LowWater {
         self.doubt = (shared && !was_second_look && doubt.from != self.marks).then_some(doubt);
         let turn = if from == Marks::default() { &mut self.whole } else { &mut self.near };
         if let Some(turn) = turn {
-            *turn = Turn { again: turn.again, ..Turn::ended(took) };
+            *turn = Turn { again: turn.again, ..Turn::ended(took, Some(turn)) };
         }
     }
 
@@ -166,7 +170,7 @@ impl LowWater {
     /// What a look from `start` has found, which could have found `limit`.
     pub(crate) fn learn(&mut self, start: Marks, claimed: &Claimed, limit: usize, took: Duration) {
         if start == Marks::default() {
-            self.whole = Some(Turn::ended(took));
+            self.whole = Some(Turn::ended(took, self.whole.as_ref()));
         }
         (self.busy, self.claim_took) = (claimed.jobs.len() >= limit, took);
         let Some(now) = claimed.looked_at else { return };
@@ -278,12 +282,28 @@ mod tests {
         assert!(until > Duration::from_secs(9), "{until:?}");
         let (lots, shortest) = (1000, Duration::from_secs(10));
         let later = (0..lots).filter(|_| {
-            low.whole = Some(Turn::ended(DEAR));
+            low.whole = Some(Turn::ended(DEAR, None));
             low.until_look_back(3).unwrap() > shortest
         });
         assert!((600..900).contains(&later.count()), "of four workers, three look later than one alone would");
         low.stir();
         assert!(low.until_look_back(0).unwrap() <= EVERY);
+    }
+
+    #[test]
+    fn one_look_that_took_long_delays_no_other() {
+        let mut low = LowWater::default();
+        let sweep = |low: &mut LowWater, took| low.learn(Marks::default(), &claimed(vec![]), 10, took);
+        sweep(&mut low, QUICK);
+        sweep(&mut low, DEAR);
+        assert_eq!(low.marks(), Marks::default(), "sweeps are still cheap");
+        sweep(&mut low, DEAR);
+        assert_ne!(low.marks(), Marks::default());
+        for (took, at_once) in [(QUICK, true), (DEAR, true), (DEAR, false), (QUICK, true)] {
+            low.looked_back(low.marks(), Marks::default(), took, 0);
+            let near = low.near.get_or_insert_with(|| Turn::ended(QUICK, None));
+            assert_eq!(near.until_next(0).unwrap() <= EVERY, at_once, "{took:?}");
+        }
     }
 
     #[test]
