@@ -293,16 +293,14 @@ mod tests {
     #[test]
     fn one_look_that_took_long_delays_no_other() {
         let mut low = LowWater::default();
-        let sweep = |low: &mut LowWater, took| low.learn(Marks::default(), &claimed(vec![]), 10, took);
-        sweep(&mut low, QUICK);
-        sweep(&mut low, DEAR);
-        assert_eq!(low.marks(), Marks::default(), "sweeps are still cheap");
-        sweep(&mut low, DEAR);
-        assert_ne!(low.marks(), Marks::default());
-        for (took, at_once) in [(QUICK, true), (DEAR, true), (DEAR, false), (QUICK, true)] {
-            low.looked_back(low.marks(), Marks::default(), took, 0);
-            let near = low.near.get_or_insert_with(|| Turn::ended(QUICK, None));
-            assert_eq!(near.until_next(0).unwrap() <= EVERY, at_once, "{took:?}");
+        for (took, cheap) in [(QUICK, true), (DEAR, true), (DEAR, false)] {
+            low.learn(Marks::default(), &claimed(vec![]), 10, took);
+            assert_eq!(low.marks() == Marks::default(), cheap, "{took:?}");
+        }
+        let mut near = Turn::ended(QUICK, None);
+        for (took, soon) in [(DEAR, true), (DEAR, false), (QUICK, true)] {
+            near = Turn::ended(took, Some(&near));
+            assert_eq!(near.until_next(0).unwrap() <= EVERY, soon, "{took:?}");
         }
     }
 
