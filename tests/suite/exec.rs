@@ -25,7 +25,11 @@ impl Worker {
 }
 
 fn work(database: &TestDatabase, exec: &str, more: &[&str]) -> Worker {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+    work_by(env!("CARGO_BIN_EXE_reveille"), database, exec, more)
+}
+
+fn work_by(program: &str, database: &TestDatabase, exec: &str, more: &[&str]) -> Worker {
+    let mut command = Command::new(program);
     command.args(["work", "--queue", "default=2", "--exec", exec]).args(more).env("DATABASE_URL", &database.address);
     command.env("TRACEPARENT", "the worker's own, and none of its jobs'").env("TRACESTATE", "likewise");
     Worker(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
@@ -63,6 +67,17 @@ async fn enqueue(database: &TestDatabase, call: &str) {
 
 async fn idle(database: &TestDatabase) {
     database.until("select count(*) = 0 from reveille.jobs").await;
+}
+
+#[tokio::test]
+async fn a_program_whose_file_is_gone_since_it_was_started_works_on() {
+    let (database, folder) = (database().await, Folder::new());
+    enqueue(&database, "'x'").await;
+    let program = folder.path("reveille");
+    std::fs::copy(env!("CARGO_BIN_EXE_reveille"), &program).unwrap();
+    let _worker = work_by(&program, &database, "true", &[]);
+    std::fs::remove_file(&program).unwrap();
+    idle(&database).await;
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod listen;
 mod metrics;
 mod migrate;
 mod output;
+mod program;
 mod queue;
 mod schedule;
 mod status;

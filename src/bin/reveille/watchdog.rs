@@ -4,12 +4,12 @@
 use std::collections::HashSet;
 use std::io::{BufRead, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, program};
 
 /// The worker's end of the pipe.
 pub struct Watchdog(Mutex<ChildStdin>);
@@ -17,7 +17,7 @@ pub struct Watchdog(Mutex<ChildStdin>);
 impl Watchdog {
     /// Starts the process beside this one.
     pub fn start() -> Result<Watchdog, Failure> {
-        let mut child = Command::new(std::env::current_exe()?)
+        let mut child = program::again()?
             .arg("watchdog")
             .process_group(0)
             .stdin(Stdio::piped())

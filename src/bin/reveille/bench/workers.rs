@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::stage::{KIND, QUEUE, Stage};
 use crate::connection::Connection;
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, program};
 
 /// So long that it never comes.
 pub const NEVER: Duration = Duration::from_secs(3600);
@@ -50,7 +50,7 @@ impl Workers {
     ) -> Result<Workers, Failure> {
         let mut children = Vec::new();
         for _ in 0..count {
-            let mut command = Command::new(std::env::current_exe()?);
+            let mut command = Command::from(program::again()?);
             command.arg("bench-worker").args(["--database", &stage.name]).args(["--slots", &slots.to_string()]);
             command.arg("--poll-interval").arg(format!("{}ms", poll_interval.as_millis()));
             if let Some(url) = &stage.url {

@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 
 use super::journal::{self, Attempt};
 use super::lock;
-use crate::Failure;
+use crate::{Failure, program};
 
 /// Where a library that shifts a program's clock is usually found.
 const SHIFTS_CLOCKS: [&str; 3] = [
@@ -96,7 +96,7 @@ impl Fleet {
             lives.push(Life { journal, ..Life::default() });
             lives.len() - 1
         };
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::from(program::again()?);
         let address = format!("host=127.0.0.1 port={} {}", self.places[place].proxy.port(), self.login);
         command.env("DATABASE_URL", address).env_remove("REVEILLE_LISTEN_URL").env_remove("REVEILLE_SCHEMA");
         command.arg("torture-worker").args(&self.arguments);
@@ -137,11 +137,14 @@ impl Fleet {
     }
 
     /// The worker at a place that has ended by itself is replaced.
+    ///
+    /// # Errors
+    /// None can be started, there or where another was to come in a killed one's place.
     pub async fn mend(&self) -> Result<(), Failure> {
         for place in 0..self.places.len() {
             let ended = match &mut *self.places[place].now.lock().await {
                 Some((child, _)) => child.try_wait()?.is_some(),
-                None => false,
+                None => true,
             };
             if ended {
                 self.replace(place, Duration::ZERO, None).await?;

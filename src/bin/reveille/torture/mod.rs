@@ -150,26 +150,27 @@ impl Torture {
         let producing = futures::future::join_all(producing.collect::<Vec<_>>());
         let (broken, produced) = tokio::join!(Arc::clone(torturer).run(faults), producing);
         broken?;
-        until_worked(database, &torturer.fleet).await;
+        until_worked(database, &torturer.fleet).await?;
         let committed: Result<Vec<_>, _> = produced.into_iter().collect();
         Ok(committed.map_err(|error| error.to_string())?.into_iter().flatten().collect())
     }
 }
 
 /// Waits until no job is left, or too long.
-async fn until_worked(database: &Database, fleet: &Fleet) {
+async fn until_worked(database: &Database, fleet: &Fleet) -> Outcome {
     let deadline = Instant::now() + LAST_JOBS;
     while Instant::now() < deadline {
+        fleet.mend().await?;
         let left = async {
-            fleet.mend().await?;
             let row = database.client().await?.query_one("select exists (select from reveille.jobs)", &[]).await?;
             Ok::<bool, Failure>(row.get(0))
         };
         if let Ok(Ok(false)) = tokio::time::timeout(Duration::from_secs(10), left).await {
-            return;
+            break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    Ok(())
 }
 
 fn login(url: &str) -> Result<String, Failure> {
