@@ -23,7 +23,7 @@ use crate::look::Claims;
 use crate::marks::LowWater;
 use crate::next_due::NextDue;
 use crate::settle::Settler;
-use crate::sleeper::{Sleeper, State};
+use crate::sleeper::{AwakeFor, Sleeper, State};
 use crate::slots::Slots;
 #[cfg(feature = "schedules")]
 use crate::ticker::{self, Ticker};
@@ -162,6 +162,7 @@ impl Crew {
                 sharing: Arc::clone(&sharing),
                 wake: bells.wake(&queue, options.poll_interval, options.listen),
                 state: State::new(),
+                awake_for: AwakeFor::new(),
                 backoff: Backoff::new("arm the bell"),
             };
             let claimer = Claimer {

@@ -17,10 +17,14 @@ use crate::wake::{Hearing, Reason, Wake};
 const NAP: (Duration, Duration) = (Duration::from_millis(3), Duration::from_millis(50));
 /// It goes to sleep when of so many looks no more than one in so many found something: with the nap above, 80 times a second.
 const CALM: (u32, u32) = (32, 4);
-/// How long it stays awake at least, so that the bell is armed at most about once a second.
-const AWAKE: Duration = Duration::from_secs(1);
+/// How long it stays awake at least, so that the bell is armed at most about once a second; and how long this comes to where each
+/// time it slept others were held up.
+const AWAKE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
 /// This many wake-ups within this time, and it stays awake.
 const BUSY: (u32, Duration) = (32, Duration::from_millis(100));
+/// So many times in a row, at least this far apart, commits that signal were seen to wait for each other, and it stays awake: where
+/// a commit takes several milliseconds there are never so many wake-ups.
+const HELD_UP: (u32, Duration) = (2, Duration::from_millis(100));
 /// A look that brought as many jobs as it asked for stands for this many of them.
 const FULL_LOOK: u32 = 8;
 /// Where several workers hear the same bell: how much longer one waits before it looks, for each time in a row that others
@@ -38,20 +42,21 @@ pub(crate) struct Sleeper {
     /// How many other workers work the same queues.
     pub(crate) sharing: Arc<AtomicUsize>,
     pub(crate) state: State,
+    pub(crate) awake_for: AwakeFor,
     pub(crate) backoff: Backoff,
 }
 
 /// Where it stands between waking and sleeping.
 pub(crate) enum State {
-    /// It looks by itself; the bell does not ring. `since`: when it was disarmed, if it was.
-    Awake { since: Option<Instant>, looks: u32, finds: u32 },
+    /// It looks by itself; the bell does not ring. `until`: how long at least, if the bell has rung too often.
+    Awake { until: Option<Instant>, looks: u32, finds: u32 },
     /// The bell rings, but not for what these will commit.
     Arming { armed: Armed, silent: Vec<Silent> },
     /// The bell rings for everything.
     Asleep { armed: Armed, beaten: u32 },
 }
 
-/// For whom the bell was armed, and how often it has rung of late.
+/// For whom the bell was armed, how often it has rung of late, and whether that has held others up.
 #[derive(Clone, Copy)]
 pub(crate) struct Armed {
     at: Instant,
@@ -59,11 +64,35 @@ pub(crate) struct Armed {
     hearing: Hearing,
     rings: u32,
     counted_from: Instant,
+    held_up: u32,
+    ask_from: Instant,
 }
 
 impl State {
     pub(crate) fn new() -> State {
-        State::Awake { since: None, looks: 0, finds: 0 }
+        State::Awake { until: None, looks: 0, finds: 0 }
+    }
+}
+
+impl Armed {
+    fn new(worker: i64, hearing: Hearing) -> Armed {
+        let now = Instant::now();
+        Armed { at: now, worker, hearing, rings: 0, counted_from: now, held_up: 0, ask_from: now + HELD_UP.1 }
+    }
+}
+
+/// How long it stays awake at least: twice as long as the last time if it has slept for less than that, since it was no good.
+pub(crate) struct AwakeFor(Duration);
+
+impl AwakeFor {
+    pub(crate) fn new() -> AwakeFor {
+        AwakeFor(AWAKE.0)
+    }
+
+    fn after(&mut self, slept: Duration) -> Duration {
+        let (least, most) = AWAKE;
+        self.0 = if slept < self.0 { (self.0 * 2).min(most) } else { least };
+        self.0
     }
 }
 
@@ -89,29 +118,31 @@ impl Sleeper {
             self.state = State::new();
             return Ok(self.wake.next(due_in).await);
         };
-        let now = Instant::now();
         let worker = self.worker.load(Ordering::Acquire);
         if self.armed().is_some_and(|armed| (armed.worker, armed.hearing) != (worker, hearing)) {
             self.state = State::new();
         }
+        if found {
+            self.hold_nobody_up().await?;
+        }
+        let nap = self.nap();
         match &mut self.state {
-            State::Awake { since, looks, finds } => {
+            State::Awake { until, looks, finds } => {
                 (*looks, *finds) = (*looks + 1, *finds + u32::from(found));
                 let (enough, share) = CALM;
-                let calm = match since {
+                let calm = match until {
                     None => !found,
-                    Some(since) => *looks >= enough && *finds <= *looks / share && now - *since >= AWAKE,
+                    Some(until) => *looks >= enough && *finds <= *looks / share && Instant::now() >= *until,
                 };
                 if *looks >= enough {
                     (*looks, *finds) = (0, 0);
                 }
                 if !calm {
-                    return Ok(self.wake.next(Some(sooner(due_in, self.nap()))).await);
+                    return Ok(self.wake.next(Some(sooner(due_in, nap))).await);
                 }
                 let silent = self.driver.arm(worker, &self.queue).await?;
                 tokio::spawn(warm_up(Arc::clone(&self.driver)));
-                let armed = Armed { at: now, worker, hearing, rings: 0, counted_from: now };
-                self.state = State::Arming { armed, silent };
+                self.state = State::Arming { armed: Armed::new(worker, hearing), silent };
                 Ok(Reason::Armed)
             }
             // Looked since the last of them was gone: nothing can come in silence any more.
@@ -159,12 +190,30 @@ impl Sleeper {
     /// There was something to do: if that keeps happening, the bell is not needed.
     async fn stir(&mut self, wakeups: u32) -> Result<()> {
         let (many, within) = BUSY;
-        let (State::Arming { armed, .. } | State::Asleep { armed, .. }) = &mut self.state else { return Ok(()) };
+        let Some(armed) = self.armed() else { return Ok(()) };
         if armed.counted_from.elapsed() > within {
             (armed.rings, armed.counted_from) = (0, Instant::now());
         }
         armed.rings += wakeups;
         if armed.rings >= many { self.disarm().await } else { Ok(()) }
+    }
+
+    /// There was something to do: if commits that signal it wait for each other, and go on to, the bell does harm.
+    async fn hold_nobody_up(&mut self) -> Result<()> {
+        let (now, (enough, apart)) = (Instant::now(), HELD_UP);
+        if self.armed().is_none_or(|armed| now < armed.ask_from) {
+            return Ok(());
+        }
+        let wait = self.driver.signals_wait().await?;
+        let Some(armed) = self.armed() else { return Ok(()) };
+        armed.ask_from = Instant::now() + apart.max(now.elapsed() * LOOK_AGAIN.0);
+        armed.held_up = if wait { armed.held_up + 1 } else { 0 };
+        if armed.held_up < enough {
+            return Ok(());
+        }
+        let slept = armed.at.elapsed();
+        let awake_for = self.awake_for.after(slept);
+        self.disarm_for(awake_for).await
     }
 
     /// One look after another brings jobs, without a rest: as if it had been woken for each.
@@ -182,9 +231,13 @@ impl Sleeper {
 
     /// The bell need not ring any more, for the time being.
     pub(crate) async fn disarm(&mut self) -> Result<()> {
-        if let Some(Armed { worker, .. }) = self.armed() {
+        self.disarm_for(AWAKE.0).await
+    }
+
+    async fn disarm_for(&mut self, at_least: Duration) -> Result<()> {
+        if let Some(&mut Armed { worker, .. }) = self.armed() {
             self.driver.disarm(worker, &self.queue).await?;
-            self.state = State::Awake { since: Some(Instant::now()), looks: 0, finds: 0 };
+            self.state = State::Awake { until: Some(Instant::now() + at_least), looks: 0, finds: 0 };
         }
         Ok(())
     }
@@ -199,8 +252,8 @@ impl Sleeper {
         matches!(self.state, State::Asleep { .. })
     }
 
-    fn armed(&self) -> Option<Armed> {
-        match self.state {
+    fn armed(&mut self) -> Option<&mut Armed> {
+        match &mut self.state {
             State::Awake { .. } => None,
             State::Arming { armed, .. } | State::Asleep { armed, .. } => Some(armed),
         }
@@ -219,4 +272,18 @@ async fn warm_up(driver: Arc<dyn Driver>) {
 
 fn sooner(due_in: Option<Duration>, nap: Duration) -> Duration {
     due_in.map_or(nap, |due_in| due_in.min(nap))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_stays_awake_for_longer_each_time_it_was_no_good_to_sleep() {
+        let (mut awake_for, soon) = (AwakeFor::new(), Duration::from_millis(300));
+        let times: Vec<u64> = (0..6).map(|_| awake_for.after(soon).as_secs()).collect();
+        assert_eq!(times, [2, 4, 8, 16, 16, 16]);
+        assert_eq!(awake_for.after(Duration::from_secs(15)).as_secs(), 16);
+        assert_eq!(awake_for.after(Duration::from_secs(17)).as_secs(), 1, "it slept well");
+    }
 }

@@ -69,6 +69,12 @@ pub trait Driver: Send + Sync + 'static {
     /// A worker looks at a queue by itself and needs no signal.
     fn disarm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<()>>;
 
+    /// Whether those who signal wait for each other to do so. A worker asks now and then while signals bring it work, and stays awake
+    /// if they do; it looks by itself then, so that nobody need signal it. A store where nobody ever waits says no.
+    fn signals_wait(&self) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async { Ok(false) })
+    }
+
     /// Complete a job in the caller's transaction, if its reservation still stands. Returns the transaction's id; `None` if it
     /// does not. A driver that does not store jobs in Postgres cannot.
     fn complete_in<'a>(

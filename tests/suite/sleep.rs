@@ -99,6 +99,32 @@ async fn a_busy_worker_needs_no_bell_and_an_idle_one_has_it_armed_again() {
     assert_eq!(database.value(UNASKED).await, true);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_bell_holds_producers_up_stays_awake() {
+    // A commit waits for 20 ms, in which others could join it, were it not for the bell.
+    let slow = Server::options().fsync(true).setting("commit_delay", "20000").setting("commit_siblings", "0");
+    let server = slow.start().unwrap();
+    let database = Database::connect(server.url("postgres")).await.unwrap();
+    database.migrate().await.unwrap();
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder);
+    let plain = client(&server.url("postgres")).await;
+    let is = async |state: &str| plain.query_one(state, &[]).await.is_ok_and(|row| row.get(0));
+    eventually("it sleeps", async || is(ASLEEP).await).await;
+    let clients = futures::future::join_all((0..8).map(|_| async { client(&server.url("postgres")).await })).await;
+    let producers = clients.iter().map(|client| async move {
+        loop {
+            enqueue(client, &note("one")).await.unwrap();
+        }
+    });
+    tokio::select! {
+        _ = futures::future::join_all(producers) => {}
+        () = eventually("it stays awake", async || is(AWAKE).await) => {}
+    }
+    assert_eq!(heard.next().await, "one");
+    worker.stop().await;
+}
+
 /// From now on an insert is refused if it asks whom to ring for.
 const REFUSE_TO_ASK: &str = "create or replace function reveille.ring_after_insert() returns trigger
     language plpgsql as $$ begin raise exception 'asked'; end $$";

@@ -214,6 +214,13 @@ impl Driver for Postgres {
         })
     }
 
+    fn signals_wait(&self) -> BoxFuture<'_, Result<bool>> {
+        boxed(async {
+            let rows = self.query("see whether signals wait", &self.statements.signals_wait, &[]).await?;
+            Ok(rows.iter().any(|row| row.get("wait")))
+        })
+    }
+
     fn complete_in<'a>(
         &'a self,
         transaction: &'a tokio_postgres::Transaction<'_>,
