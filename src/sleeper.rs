@@ -15,8 +15,9 @@ use crate::wake::{Hearing, Reason, Wake};
 /// How long a claimer that looks by itself rests between two looks, times the number of workers that do so in turns; and the
 /// longest that this may come to.
 const NAP: (Duration, Duration) = (Duration::from_millis(3), Duration::from_millis(50));
-/// It goes to sleep when of so many looks no more than one in so many found something: with the nap above, 80 times a second.
-const CALM: (u32, u32) = (32, 4);
+/// It goes to sleep when of so many looks no more than one in so many found something, 125 times a second with the nap above; or one in
+/// so many where others hear the same bell, each of whom it would wake.
+const CALM: (u32, u32, u32) = (32, 2, 4);
 /// How long it stays awake at least, so that the bell is armed at most about once a second; and how long this comes to where each
 /// time it slept others were held up.
 const AWAKE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
@@ -125,16 +126,15 @@ impl Sleeper {
         if found {
             self.hold_nobody_up().await?;
         }
-        let nap = self.nap();
+        let (nap, shared) = (self.nap(), self.is_shared());
         match &mut self.state {
             State::Awake { until, looks, finds } => {
                 (*looks, *finds) = (*looks + 1, *finds + u32::from(found));
-                let (enough, share) = CALM;
                 let calm = match until {
                     None => !found,
-                    Some(until) => *looks >= enough && *finds <= *looks / share && Instant::now() >= *until,
+                    Some(until) => is_calm(*looks, *finds, shared) && Instant::now() >= *until,
                 };
-                if *looks >= enough {
+                if *looks >= CALM.0 {
                     (*looks, *finds) = (0, 0);
                 }
                 if !calm {
@@ -176,9 +176,15 @@ impl Sleeper {
         let State::Asleep { beaten, .. } = &mut self.state else { return };
         let (moment, most) = BEHIND;
         *beaten = if found { 0 } else { (*beaten + 1).min(most) };
-        if *beaten > 1 && self.sharing.load(Ordering::Relaxed) > 0 {
-            tokio::time::sleep(moment.mul_f64(fastrand::f64() * f64::from(*beaten))).await;
+        let beaten = *beaten;
+        if beaten > 1 && self.is_shared() {
+            tokio::time::sleep(moment.mul_f64(fastrand::f64() * f64::from(beaten))).await;
         }
+    }
+
+    /// Whether others work the same queues.
+    fn is_shared(&self) -> bool {
+        self.sharing.load(Ordering::Relaxed) > 0
     }
 
     fn nap(&self) -> Duration {
@@ -270,6 +276,12 @@ async fn warm_up(driver: Arc<dyn Driver>) {
     }
 }
 
+/// Whether so little was found by enough looks that the bell may ring for it.
+fn is_calm(looks: u32, finds: u32, shared: bool) -> bool {
+    let (enough, alone, with_others) = CALM;
+    looks >= enough && finds <= looks / if shared { with_others } else { alone }
+}
+
 fn sooner(due_in: Option<Duration>, nap: Duration) -> Duration {
     due_in.map_or(nap, |due_in| due_in.min(nap))
 }
@@ -277,6 +289,20 @@ fn sooner(due_in: Option<Duration>, nap: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_calm_when_few_of_many_looks_find_something() {
+        for (looks, finds, shared, calm) in [
+            (31, 0, false, false),
+            (32, 16, false, true),
+            (32, 17, false, false),
+            (40, 20, false, true),
+            (32, 8, true, true),
+            (32, 9, true, false),
+        ] {
+            assert_eq!(is_calm(looks, finds, shared), calm, "{looks} {finds} {shared}");
+        }
+    }
 
     #[test]
     fn it_stays_awake_for_longer_each_time_it_was_no_good_to_sleep() {
