@@ -111,6 +111,10 @@ async fn a_worker_whose_bell_holds_producers_up_stays_awake() {
     let plain = client(&server.url("postgres")).await;
     let is = async |state: &str| plain.query_one(state, &[]).await.is_ok_and(|row| row.get(0));
     eventually("it sleeps", async || is(ASLEEP).await).await;
+    for _ in 0..40 {
+        enqueue(&plain, &note("one")).await.unwrap();
+    }
+    assert!(is(ASLEEP).await, "a producer alone waits for nobody");
     let clients = futures::future::join_all((0..8).map(|_| async { client(&server.url("postgres")).await })).await;
     let producers = clients.iter().map(|client| async move {
         loop {
