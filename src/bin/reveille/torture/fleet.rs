@@ -105,7 +105,8 @@ impl Fleet {
             command.env("LD_PRELOAD", library).env("FAKETIME", clock).env("DONT_FAKE_MONOTONIC", "1");
         }
         let stderr = File::create(lock(&self.lives)[life].journal.with_extension("stderr"))?;
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr).kill_on_drop(true).spawn()?;
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr).kill_on_drop(true);
+        let child = command.spawn().map_err(|error| format!("cannot start a worker: {error}"))?;
         *now = Some((child, life));
         Ok(())
     }
