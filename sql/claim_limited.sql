@@ -65,7 +65,7 @@ with clock as materialized (
         jobs.id, jobs.kind, jobs.payload, jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts,
         jobs.reserved_at, jobs.available_at, jobs.created_at, jobs.key, jobs.tags, jobs.metadata,
         extract(epoch from jobs.timeout)::double precision as timeout_seconds,
-        jobs.cancel_requested_at is not null as cancel_requested
+        jobs.cancel_requested_at is not null as cancel_requested, null::tid as place
 ), spent as (
     insert into reveille.rates as rates (queue, key, next_at)
     select $1, '', clock.now + make_interval(secs => rate.ahead + (select count(*) from claimed) * rate.step)

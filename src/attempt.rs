@@ -279,7 +279,8 @@ mod tests {
     use super::*;
 
     fn hold() -> Arc<Hold> {
-        Held::default().take(Reservation { id: 1, worker: 1, attempt: 1, reserved_at: SystemTime::UNIX_EPOCH }, false)
+        Held::default()
+            .take(Reservation { id: 1, worker: 1, attempt: 1, reserved_at: SystemTime::UNIX_EPOCH, hint: 0 }, false)
     }
 
     fn judged(outcome: Outcome, failures: u32) -> Ending {

@@ -275,6 +275,8 @@ pub struct Reservation {
     pub attempt: i32,
     /// Since when, by the database's clock.
     pub reserved_at: SystemTime,
+    /// What helps the store that gave it to find the job again, and is nothing to anyone else: no part of the fence. Zero says nothing.
+    pub hint: u64,
 }
 
 /// A job that a worker has reserved.

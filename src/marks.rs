@@ -210,7 +210,7 @@ mod tests {
 
     fn job(id: i64, priority: Priority, available_at: SystemTime) -> ReservedJob {
         ReservedJob {
-            reservation: Reservation { id, worker: 1, attempt: 1, reserved_at: at(100) },
+            reservation: Reservation { id, worker: 1, attempt: 1, reserved_at: at(100), hint: 0 },
             queue: "q".into(),
             kind: "k".into(),
             payload: Payload::encode(&()).unwrap(),

@@ -301,7 +301,7 @@ mod tests {
 
     fn waiting(id: i64, pauses: u64) -> Waiting {
         let now = SystemTime::now();
-        let reservation = Reservation { id, worker: 1, attempt: 1, reserved_at: now };
+        let reservation = Reservation { id, worker: 1, attempt: 1, reserved_at: now, hint: 0 };
         let job = ReservedJob {
             reservation,
             queue: "q".into(),

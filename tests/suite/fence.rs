@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reveille::driver::{Ending, Failure, Reason, Settlement, WorkerInfo};
 use reveille::handler::Handler;
-use reveille::job::ReservedJob;
+use reveille::job::{Reservation, ReservedJob};
 use reveille::{Driver, Postgres, State, Worker, enqueue, enqueue_all};
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
@@ -97,6 +97,119 @@ async fn each_ending_of_a_batch_finds_its_own_job_in_whatever_order_and_beside_a
     let ended =
         "select jsonb_agg(jsonb_build_array(outcome, (result)::bigint = id) order by id) from reveille.finished_jobs";
     assert_eq!(database.value(ended).await, json!([["completed", true], ["cancelled", null], ["completed", true]]));
+}
+
+/// So many that they are settled together, by where their claim has put them.
+async fn reserved_together(database: &TestDatabase, driver: &Postgres, worker: i64) -> Vec<ReservedJob> {
+    database.run("insert into reveille.jobs (kind) select 'k' from generate_series(1, 20)").await;
+    let jobs = claim(driver, worker, 20).await;
+    assert_eq!(jobs.len(), 20);
+    jobs
+}
+
+fn completed(jobs: &[ReservedJob]) -> Vec<Settlement> {
+    let timed = |(n, job): (u64, &ReservedJob)| Settlement {
+        waited: Duration::from_secs(n),
+        ran: Duration::from_secs(2 * n),
+        ..settlement(job, Ending::Completed(None))
+    };
+    (1..).zip(jobs).map(timed).collect()
+}
+
+const COUNTED: &str = "select jsonb_agg(jsonb_build_array(
+        completed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds, worker)) from
+    (select queue, worker, sum(completed) as completed, sum(wait_seconds) as wait_seconds, max(max_wait_seconds) as max_wait_seconds,
+        sum(run_seconds) as run_seconds, max(max_run_seconds) as max_run_seconds from reveille.counters group by queue, worker) as counted";
+
+#[tokio::test]
+async fn jobs_of_one_claim_are_completed_together_and_each_counts_once() {
+    let database = database().await;
+    let driver = driver(&database, 7).await;
+    let batch = completed(&reserved_together(&database, &driver, 7).await);
+    assert_eq!(driver.settle(&batch).await.unwrap(), [true; 20]);
+    assert_eq!(driver.settle(&batch).await.unwrap(), [false; 20]);
+    assert_eq!(database.value(COUNTED).await, json!([[20, 210, 20, 420, 40, 7]]));
+    let kept = "select jsonb_build_array(count(*), sum(wait_seconds), sum(run_seconds), count(distinct xmin::text),
+        bool_and(id = wait_seconds and worker = 7 and outcome = 'completed' and attempts = 1)) from reveille.finished_jobs";
+    assert_eq!(database.value(kept).await, json!([20, 210, 420, 1, true]));
+    assert_eq!(database.value("select count(*) from reveille.jobs").await, 0);
+}
+
+#[tokio::test]
+async fn each_part_of_the_fence_holds_for_jobs_of_one_claim() {
+    let database = database().await;
+    let driver = driver(&database, 7).await;
+    let good = completed(&reserved_together(&database, &driver, 7).await);
+    let changes: [fn(&mut Reservation); 4] = [
+        |reservation| reservation.id += 100,
+        |reservation| reservation.worker += 1,
+        |reservation| reservation.attempt += 1,
+        |reservation| reservation.reserved_at += Duration::from_micros(1),
+    ];
+    for change in changes {
+        let mut wrong = good.clone();
+        wrong.iter_mut().for_each(|settlement| change(&mut settlement.reservation));
+        assert_eq!(driver.settle(&wrong).await.unwrap(), [false; 20]);
+    }
+    assert_eq!(database.value("select count(*) from reveille.jobs where reserved_by = 7 and attempts = 1").await, 20);
+    assert_eq!(database.value("select count(*) from reveille.counters").await, 0);
+}
+
+#[tokio::test]
+async fn jobs_that_are_not_where_their_claim_has_put_them_are_settled_all_the_same() {
+    let database = database().await;
+    let driver = driver(&database, 7).await;
+    let batch = completed(&reserved_together(&database, &driver, 7).await);
+    database
+        .run(
+            "update reveille.jobs set progress = '1' where id <= 3;
+            update reveille.jobs set reserved_by = 8 where id = 4;
+            update reveille.jobs set awaited = true where id = 5",
+        )
+        .await;
+    let stood = driver.settle(&batch).await.unwrap();
+    assert_eq!(stood, (1..=20).map(|id| id != 4).collect::<Vec<_>>());
+    assert_eq!(database.value("select jsonb_agg(id) from reveille.jobs").await, json!([4]));
+    assert_eq!(database.value("select count(*) from reveille.finished_jobs").await, 19);
+    assert_eq!(database.value("select sum(completed) from reveille.counters").await, 19);
+}
+
+#[tokio::test]
+async fn a_job_in_the_place_of_a_lost_one_of_the_same_claim_is_left_alone() {
+    let database = database().await;
+    let driver = driver(&database, 7).await;
+    let jobs = reserved_together(&database, &driver, 7).await;
+    let place = |id: i64| format!("select ctid::text from reveille.jobs where id = {id}");
+    let first = database.value(&place(1)).await;
+    database.run("delete from reveille.jobs where id = 1").await;
+    database.run("vacuum (index_cleanup on) reveille.jobs").await;
+    // In the places from which the claim had moved them.
+    database.run("insert into reveille.jobs (kind) select 'other' from generate_series(1, 20)").await;
+    database.run("update reveille.jobs set progress = '1' where id = 2").await;
+    assert_eq!(database.value(&place(2)).await, first);
+    assert_eq!(driver.settle(&completed(&jobs[..1])).await.unwrap(), [false]);
+    assert_eq!(database.value("select count(*) from reveille.jobs where reserved_by = 7").await, 19);
+}
+
+#[tokio::test]
+async fn whether_history_is_kept_is_seen_at_each_settlement_whatever_was_known_at_the_claim() {
+    let database = database().await;
+    let driver = driver(&database, 7).await;
+    let (none, some, mut kept) = ("0", "1 day", 0);
+    for (known, retention) in [(0, none), (1, none), (1, some), (0, some), (0, none), (1, none)] {
+        let batch = completed(&reserved_together(&database, &driver, 7).await);
+        assert_eq!(batch[0].reservation.hint >> 48, known, "what the settlement before has seen");
+        let set = format!(
+            "insert into reveille.queues (name, retention) values ('default', '{retention}')
+            on conflict (name) do update set retention = excluded.retention"
+        );
+        database.run(&set).await;
+        assert_eq!(driver.settle(&batch).await.unwrap(), [true; 20]);
+        kept += if retention == some { 20 } else { 0 };
+        assert_eq!(database.value("select count(*) from reveille.finished_jobs").await, kept);
+    }
+    assert_eq!(database.value("select sum(completed) from reveille.counters").await, 120);
+    assert_eq!(database.value("select count(*) from reveille.jobs").await, 0);
 }
 
 #[tokio::test]

@@ -269,7 +269,8 @@ impl World<'_> {
         let model = &self.jobs[&id];
         let standing = if let Place::Running(reservation) = model.place { Some(reservation) } else { None };
         let last = model.past.last().copied();
-        let other = last.unwrap_or(Reservation { id, worker: 1, attempt: 1, reserved_at: SystemTime::UNIX_EPOCH });
+        let other =
+            last.unwrap_or(Reservation { id, worker: 1, attempt: 1, reserved_at: SystemTime::UNIX_EPOCH, hint: 0 });
         let with = match fence {
             Fence::Standing => other,
             Fence::Past(nth) => model.past.get(nth).copied().unwrap_or(other),

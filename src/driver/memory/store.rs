@@ -138,7 +138,7 @@ impl Store {
         kept.stored.state = JobState::Running;
         kept.stored.attempts += 1;
         let attempt = i32::try_from(kept.stored.attempts).unwrap_or(i32::MAX);
-        let reservation = Reservation { id: place.id, worker, attempt, reserved_at };
+        let reservation = Reservation { id: place.id, worker, attempt, reserved_at, hint: 0 };
         kept.reservation = Some(reservation);
         if kept.stored.job.unique_until == UniqueUntil::Started
             && let Some(unique) = kept.unique()

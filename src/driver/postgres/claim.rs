@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{Timestamp, Type};
 
 use super::limited::{self, Kind};
+use super::place::{self, Place};
 use super::session::{Param, Params, Statement};
 use super::{Postgres, SLOW_ANSWER_WITHIN};
 use crate::driver::{Ask, Claimed, Mark, Marks, Start};
@@ -30,6 +31,7 @@ mod column {
     pub const METADATA: usize = 12;
     pub const TIMEOUT_SECONDS: usize = 13;
     pub const CANCEL_REQUESTED: usize = 14;
+    pub const PLACE: usize = 15;
 }
 
 /// The parameters of a claim from a queue without limits.
@@ -147,7 +149,10 @@ async fn claim_freely(
         }
     }
     let began = Instant::now();
-    let jobs = reserved_jobs(&look(driver, queue, limit, worker, from).await?, queue, worker)?;
+    let mut jobs = reserved_jobs(&look(driver, queue, limit, worker, from).await?, queue, worker)?;
+    if driver.unkept.contains(queue) {
+        jobs.iter_mut().for_each(|job| job.reservation.hint = place::unkept(job.reservation.hint));
+    }
     match jobs.first() {
         Some(first) => {
             let looked_at = Some(first.reservation.reserved_at);
@@ -251,6 +256,7 @@ fn reserved_job(row: &Row, id: i64, queue: &str, worker: i64) -> Result<Reserved
     let unreadable = |error| Error::database("read a claimed job", error);
     let time = |column| row.try_get::<_, SystemTime>(column).map_err(unreadable);
     let count = |column| row.try_get::<_, i32>(column).map(|count| count.max(0) as u32).map_err(unreadable);
+    let place: Option<Place> = row.try_get(column::PLACE).map_err(unreadable)?;
     let timeout: Option<f64> = row.try_get(column::TIMEOUT_SECONDS).map_err(unreadable)?;
     Ok(ReservedJob {
         reservation: Reservation {
@@ -258,6 +264,7 @@ fn reserved_job(row: &Row, id: i64, queue: &str, worker: i64) -> Result<Reserved
             worker,
             attempt: row.try_get(column::ATTEMPTS).map_err(unreadable)?,
             reserved_at: time(column::RESERVED_AT)?,
+            hint: place.map_or(0, Place::hint),
         },
         queue: queue.to_owned(),
         kind: row.try_get(column::KIND).map_err(unreadable)?,

@@ -24,10 +24,12 @@ use crate::job::{Enqueued, NewJob, Payload, Reservation, ReservedJob};
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
 
+mod alike;
 mod claim;
 mod limited;
 mod line;
 mod listen;
+mod place;
 #[cfg(feature = "schedules")]
 mod schedules;
 mod session;
@@ -55,6 +57,7 @@ pub struct Postgres {
     claim_within: claim::Patience,
     limits: limited::Limits,
     lull: settle::Lull,
+    unkept: alike::Unkept,
     /// The sessions have been got ready, or that was tried.
     warm: AtomicBool,
     /// The heartbeat's connection, opened in the heartbeat's own runtime.
@@ -75,6 +78,7 @@ impl Postgres {
             claim_within: claim::Patience::default(),
             limits: limited::Limits::default(),
             lull: settle::Lull::default(),
+            unkept: alike::Unkept::default(),
             warm: AtomicBool::new(false),
             heart: Mutex::new(None),
             database,
@@ -228,7 +232,7 @@ impl Driver for Postgres {
         ran: Duration,
     ) -> BoxFuture<'a, Result<Option<String>>> {
         boxed(async move {
-            let Reservation { id, worker, attempt, reserved_at } = reservation;
+            let Reservation { id, worker, attempt, reserved_at, .. } = reservation;
             let seconds = ran.as_secs_f64();
             let params: &Params<'_> = &[
                 (id, Type::INT8),
@@ -249,7 +253,7 @@ impl Driver for Postgres {
         reservation: &'a Reservation,
     ) -> BoxFuture<'a, Result<Option<bool>>> {
         boxed(async move {
-            let Reservation { id, worker, attempt, reserved_at } = reservation;
+            let Reservation { id, worker, attempt, reserved_at, .. } = reservation;
             let params: &Params<'_> = &[
                 (&transaction, Type::TEXT),
                 (id, Type::INT8),
@@ -264,7 +268,7 @@ impl Driver for Postgres {
 
     fn progress<'a>(&'a self, reservation: &'a Reservation, progress: &'a Payload) -> BoxFuture<'a, Result<bool>> {
         boxed(async move {
-            let Reservation { id, worker, attempt, reserved_at } = reservation;
+            let Reservation { id, worker, attempt, reserved_at, .. } = reservation;
             let params: &Params<'_> = &[
                 (id, Type::INT8),
                 (worker, Type::INT8),

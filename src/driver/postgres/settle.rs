@@ -5,10 +5,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
+use tokio_postgres::Row;
 use tokio_postgres::types::{Json, Type};
 
 use super::session::{Param, Params};
-use super::{ANSWER_WITHIN, Postgres};
+use super::{ANSWER_WITHIN, Postgres, alike};
 use crate::database::insert::seconds;
 use crate::driver::{Ending, Settlement};
 use crate::error::Result;
@@ -56,6 +57,21 @@ async fn settle_each(driver: &Postgres, settlements: &[&Settlement]) -> Result<i
 }
 
 async fn finish(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>> {
+    let (alike, others) = alike::part(settlements);
+    // First those that may be refused, while nothing is settled yet.
+    let mut settled = finish_each(driver, &others).await?;
+    let mut left = Vec::new();
+    for claim in alike {
+        let completed = alike::complete(driver, &claim).await?;
+        left.extend(claim.into_iter().filter(|settlement| !completed.contains(&settlement.reservation.id)));
+        settled.extend(completed);
+    }
+    left.sort_by_key(|settlement| settlement.reservation.id);
+    settled.extend(finish_each(driver, &left).await?);
+    Ok(settled)
+}
+
+async fn finish_each(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>> {
     run(driver, &driver.statements.settle_finished, settlements, &Finishing::of(settlements).params()).await
 }
 
@@ -154,13 +170,18 @@ async fn run(driver: &Postgres, sql: &str, settlements: &[&Settlement], particul
         return Ok(Vec::new());
     }
     let fence = Fence::of(settlements);
-    let (what, params) = ("settle jobs", fence.before(particular));
-    let rows = if driver.lull.ends() && settlements.len() == 1 {
-        driver.sessions.query_durably(ANSWER_WITHIN, what, sql, &params).await?
-    } else {
-        driver.query(what, sql, &params).await?
-    };
+    let rows = answer(driver, sql, &fence.before(particular), settlements.len()).await?;
     Ok(rows.iter().map(|row| row.get("id")).collect())
+}
+
+/// What the server answers to a statement that settles so many jobs.
+pub(super) async fn answer(driver: &Postgres, sql: &str, params: &Params<'_>, jobs: usize) -> Result<Vec<Row>> {
+    let what = "settle jobs";
+    if driver.lull.ends() && jobs == 1 {
+        driver.sessions.query_durably(ANSWER_WITHIN, what, sql, params).await
+    } else {
+        driver.query(what, sql, params).await
+    }
 }
 
 /// After so long without a settlement, one waits for the disk in any case.
@@ -212,14 +233,14 @@ impl Fence {
     }
 }
 
-fn ran(settlements: &[&Settlement]) -> Vec<f64> {
+pub(super) fn ran(settlements: &[&Settlement]) -> Vec<f64> {
     column(settlements, |settlement| settlement.ran.as_secs_f64())
 }
 
-fn waited(settlements: &[&Settlement]) -> Vec<f64> {
+pub(super) fn waited(settlements: &[&Settlement]) -> Vec<f64> {
     column(settlements, |settlement| settlement.waited.as_secs_f64())
 }
 
-fn column<'a, T>(settlements: &[&'a Settlement], field: impl Fn(&'a Settlement) -> T) -> Vec<T> {
+pub(super) fn column<'a, T>(settlements: &[&'a Settlement], field: impl Fn(&'a Settlement) -> T) -> Vec<T> {
     settlements.iter().map(|settlement| field(settlement)).collect()
 }

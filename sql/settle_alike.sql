@@ -1,0 +1,57 @@
+-- Complete jobs of one claim that have no results: into the history, unless their queue keeps none. It is sql/settle_finished.sql for
+-- what most settlements are, told once what is the same for all of its jobs, and finding each where its claim has put it.
+--
+--   $1 bigint[]       ids, ascending    $2 bigint            worker that reserved them
+--   $3 int            attempt           $4 timestamptz       reserved_at: with the three before, the fence
+--   $5 tid[]          where the claim has put them, in any order: a job that has been changed since is somewhere else
+--   $6 double precision    sum of the seconds from being due to the start      $7 double precision    the longest of them
+--   $8 double precision    sum of the run seconds                              $9 double precision    the longest of them
+--   $10 double precision[] seconds from being due to the start, a job          $11 double precision[] run seconds, a job
+--
+-- Returns a row if any was settled: `settled`, the ids of those that were, null if all; their queue; and `unkept`, whether that keeps no history. The
+-- others are no longer that worker's to settle, or are awaited, limited or somewhere else, which is for sql/settle_finished.sql. Where
+-- there are such, those settled are counted with their share of the sums.
+--
+-- Nothing in the fence can be looked up in an index, so that the places are all there is to begin with.
+with ended as (
+    delete from reveille.jobs
+    where ctid = any ($5::tid[])
+        and id = ($1::bigint[])[width_bucket(id, $1::bigint[])]
+        and attempts = $3::int
+        and reserved_by is not distinct from $2::bigint
+        and reserved_at is not distinct from $4::timestamptz
+        and not awaited
+        and limited is not true
+    returning
+        id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, key, tags, metadata, errors,
+        progress, parent_id, schedule_id
+), history as (
+    insert into reveille.finished_jobs (
+        day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at,
+        key, tags, metadata, errors, progress, parent_id, schedule_id, outcome, worker, wait_seconds, run_seconds
+    )
+    select
+        (select extract(epoch from now())::bigint / 86400 % 32), id, queue, kind, payload, priority, attempts, failures, max_attempts,
+        available_at, created_at, key, tags, metadata, errors, progress, parent_id, schedule_id,
+        'completed', $2::bigint, ($10::double precision[])[place], ($11::double precision[])[place]
+    from ended
+    cross join lateral width_bucket(id, $1::bigint[]) as place
+    where ended.queue <> all (array(select queues.name from reveille.queues where queues.retention = interval '0'))
+)
+insert into reveille.counters as counters (
+    queue, started_at, worker, completed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
+)
+select
+    queue, date_bin('10 seconds', now(), 'epoch'), $2::bigint, jobs, $6::double precision * jobs / cardinality($1::bigint[]),
+    $7::double precision, $8::double precision * jobs / cardinality($1::bigint[]), $9::double precision
+from (select (select queue from ended limit 1), (select count(*) from ended)) as sums (queue, jobs)
+where jobs > 0
+on conflict (queue, started_at, worker) do update
+set completed = counters.completed + excluded.completed,
+    wait_seconds = counters.wait_seconds + excluded.wait_seconds,
+    max_wait_seconds = greatest(counters.max_wait_seconds, excluded.max_wait_seconds),
+    run_seconds = counters.run_seconds + excluded.run_seconds,
+    max_run_seconds = greatest(counters.max_run_seconds, excluded.max_run_seconds)
+returning
+    case when (select count(*) from ended) < cardinality($1::bigint[]) then array(select id from ended) end as settled,
+    queue, exists (select from reveille.queues where queues.name = counters.queue and queues.retention = interval '0') as unkept

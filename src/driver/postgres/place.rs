@@ -1,0 +1,72 @@
+//! Where a claim has put a row: Postgres's `ctid`, as it crosses the wire and as a reservation keeps it.
+
+use std::error::Error;
+
+use tokio_postgres::types::private::BytesMut;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
+
+/// A row's block, above the 16 bits of its line there, which counts from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place(u64);
+
+/// Above a place in a hint: the job's queue keeps no history, as far as is known.
+const UNKEPT: u64 = 1 << 48;
+
+impl Place {
+    /// The place in a hint, if it says one.
+    pub(super) fn from_hint(hint: u64) -> Option<Place> {
+        let place = hint & (UNKEPT - 1);
+        (place != 0).then_some(Place(place))
+    }
+
+    /// Never zero, which is the hint that says nothing.
+    pub(super) fn hint(self) -> u64 {
+        self.0
+    }
+}
+
+/// The hint that says besides that the job's queue keeps no history.
+pub(super) fn unkept(hint: u64) -> u64 {
+    hint | UNKEPT
+}
+
+/// Whether the hint says so.
+pub(super) fn is_unkept(hint: u64) -> bool {
+    hint & UNKEPT != 0
+}
+
+/// Four bytes for the block and two for the line: `tidsend` in the server's source.
+impl<'a> FromSql<'a> for Place {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Place, Box<dyn Error + Sync + Send>> {
+        let &[a, b, c, d, e, f] = raw else { return Err("unknown tid format on the wire".into()) };
+        Ok(Place(u64::from_be_bytes([0, 0, a, b, c, d, e, f])))
+    }
+
+    accepts!(TID);
+}
+
+impl ToSql for Place {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        let [_, _, place @ ..] = self.0.to_be_bytes();
+        out.extend_from_slice(&place);
+        Ok(IsNull::No)
+    }
+
+    accepts!(TID);
+    to_sql_checked!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_goes_out_as_it_came_in() {
+        let sent = [0xff, 0xfe, 0, 1, 0x12, 0x34];
+        let place = Place::from_sql(&Type::TID, &sent).unwrap();
+        let mut out = BytesMut::new();
+        Place::from_hint(unkept(place.hint())).unwrap().to_sql(&Type::TID, &mut out).unwrap();
+        assert_eq!(out[..], sent);
+        assert!(Place::from_sql(&Type::TID, &sent[1..]).is_err());
+    }
+}
