@@ -1,9 +1,11 @@
-//! The settler: records how attempts ended, in batches as large as gather while the batch before is on its way.
+//! The settler: records how attempts ended, in batches as large as gather while the batch before is on its way; where there are
+//! many, within a few milliseconds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 use crate::backoff::Backoff;
 use crate::driver::{Driver, Ending, Failure, Reason, Settlement};
@@ -14,36 +16,70 @@ use crate::held::Held;
 const LARGEST_BATCH: usize = 1000;
 /// For so long a batch may go on growing by what is ready to end, which handlers that keep their threads busy can draw out.
 const MOMENT: Duration = Duration::from_millis(1);
+/// After a batch of so many the next one waits for others to end, so that more of them share what a statement costs by itself.
+const MANY: usize = 32;
+/// For so long.
+const FOR_OTHERS: Duration = Duration::from_millis(2);
 /// How long a job waits whose ending the store refuses.
 const REFUSED_DELAY: Duration = Duration::from_secs(60);
+
+/// How an attempt ended.
+pub(crate) struct Ended {
+    pub(crate) settlement: Settlement,
+    /// Its queue has limits: others may start as soon as it is settled.
+    pub(crate) limited: bool,
+}
 
 /// Settles what attempts hand over.
 pub(crate) struct Settler {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) held: Arc<Held>,
-    pub(crate) inbox: mpsc::Receiver<Settlement>,
+    pub(crate) inbox: mpsc::Receiver<Ended>,
+    /// The attempts that have not ended.
+    pub(crate) running: TaskTracker,
 }
 
 impl Settler {
     /// Settles until nobody can hand over any more and all is settled.
     pub(crate) async fn run(mut self) {
-        let mut batch = Vec::new();
+        let (mut batch, mut before) = (Vec::new(), 0);
         while self.inbox.recv_many(&mut batch, LARGEST_BATCH).await > 0 {
-            self.gather(&mut batch).await;
-            self.settle_all(std::mem::take(&mut batch)).await;
+            self.gather(&mut batch, before).await;
+            before = batch.len();
+            self.settle_all(batch.drain(..).map(|ended| ended.settlement).collect()).await;
         }
     }
 
-    /// Adds what ends at this very moment: the first of many that do wakes the settler before the others have run.
-    async fn gather(&mut self, batch: &mut Vec<Settlement>) {
+    /// Adds what ends now; and what ends soon, if the batch before was a large one and nobody waits for a limit.
+    async fn gather(&mut self, batch: &mut Vec<Ended>, before: usize) {
+        self.take_ready(batch).await;
+        if before >= MANY && !batch.iter().any(|ended| ended.limited) {
+            self.wait_for_others(batch).await;
+        }
+    }
+
+    /// The first of many that end at the same moment wakes the settler before the others have run.
+    async fn take_ready(&mut self, batch: &mut Vec<Ended>) {
         let (began, mut before) = (Instant::now(), 0);
         while before < batch.len() && batch.len() < LARGEST_BATCH && began.elapsed() < MOMENT {
             before = batch.len();
             tokio::task::yield_now().await;
             while batch.len() < LARGEST_BATCH
-                && let Ok(settlement) = self.inbox.try_recv()
+                && let Ok(ended) = self.inbox.try_recv()
             {
-                batch.push(settlement);
+                batch.push(ended);
+            }
+        }
+    }
+
+    async fn wait_for_others(&mut self, batch: &mut Vec<Ended>) {
+        let over = tokio::time::sleep(FOR_OTHERS);
+        tokio::pin!(over);
+        while batch.len() < LARGEST_BATCH && !self.running.is_empty() {
+            let room = LARGEST_BATCH - batch.len();
+            tokio::select! {
+                () = &mut over => return,
+                more = self.inbox.recv_many(batch, room) => if more == 0 { return },
             }
         }
     }
@@ -104,6 +140,55 @@ impl Settler {
         if self.settle(&[Settlement { ending, ..settlement.clone() }]).await.is_err() {
             // Not held any more, it is put back as a stray.
             self.held.let_go(&settlement.reservation);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::driver::Memory;
+    use crate::job::Reservation;
+
+    fn ended(id: i64, limited: bool) -> Ended {
+        let reservation = Reservation { id, worker: 1, attempt: 1, reserved_at: SystemTime::now(), hint: 0 };
+        let (waited, ran) = Default::default();
+        Ended { settlement: Settlement { reservation, ending: Ending::Completed(None), waited, ran }, limited }
+    }
+
+    /// How many are settled at once, of one that has ended and one that will in half the time that a batch waits for others; and how
+    /// long it takes to gather them. `before`: how many there were in the batch before.
+    async fn gathered(before: usize, limited: bool, others_run: bool) -> (usize, Duration) {
+        let (endings, inbox) = mpsc::channel(8);
+        let running = TaskTracker::new();
+        let mut settler = Settler { driver: Arc::new(Memory::new()), held: Arc::default(), inbox, running };
+        if others_run {
+            settler.running.spawn(async move {
+                tokio::time::sleep(FOR_OTHERS / 2).await;
+                endings.send(ended(2, false)).await.ok().unwrap();
+                std::future::pending::<()>().await;
+            });
+        }
+        let (mut batch, began) = (vec![ended(1, limited)], tokio::time::Instant::now());
+        settler.gather(&mut batch, before).await;
+        (batch.len(), began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_many_end_a_batch_waits_for_others_but_not_for_long() {
+        let (count, took) = gathered(MANY, false, true).await;
+        assert_eq!(count, 2);
+        // The clock of tests goes by whole milliseconds.
+        assert!(took >= FOR_OTHERS && took <= FOR_OTHERS + Duration::from_millis(1), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_batch_waits_where_few_end_or_none_is_left_or_a_limit_waits_for_it() {
+        for (before, limited, others_run) in [(MANY - 1, false, true), (MANY, false, false), (MANY, true, true)] {
+            let gathered = gathered(before, limited, others_run).await;
+            assert_eq!(gathered, (1, Duration::ZERO), "{before} {limited} {others_run}");
         }
     }
 }
