@@ -21,6 +21,9 @@ use crate::wake::Reason;
 const LARGEST_CLAIM: (usize, usize) = (500, 1000);
 /// After so long without a free slot the bell need not ring.
 const FULL_FOR_LONG: Duration = Duration::from_millis(50);
+/// After a claim of so many by who sleeps, the next one most likely follows soon. With fewer the question is best asked at once: it
+/// would be in the way of whoever comes next.
+const BURST: usize = 16;
 /// How soon to look again for a job that is due but locked by somebody else: at first, and at most.
 const LOCKED: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
@@ -95,7 +98,8 @@ impl Claimer {
             };
             let reason = stop.run_until_cancelled(self.sleeper.rest(found, due_in)).await;
             tracing::trace!(name: "worker.woken", target: "reveille::worker", queue = &*self.queue, ?reason, "woken");
-            self.in_doubt = self.sleeper.is_asleep() && reason == Some(Reason::Poll);
+            let only_to_ask = reason == Some(Reason::Due) && self.next_due.is_to_be_asked();
+            self.in_doubt = self.sleeper.is_asleep() && (reason == Some(Reason::Poll) || only_to_ask);
             self.rung = self.sleeper.is_asleep() && reason == Some(Reason::Bell);
             // With the bell armed, nothing appears that it does not ring for.
             if !(self.sleeper.is_asleep() && reason == Some(Reason::Due)) {
@@ -173,7 +177,9 @@ impl Claimer {
             self.sleeper.look_was_full().await?;
             return Ok(Looked::Again);
         }
-        if found.claimed.look_again && !self.need_not_know() {
+        // Asleep, it is rung for what has come since, and asks once for several bursts when the next one is due.
+        let asks_later = self.need_not_know() || count >= BURST && self.sleeper.is_asleep() && self.next_due.is_fresh();
+        if found.claimed.look_again && !asks_later {
             if count > 0 && std::mem::replace(&mut self.found, true) {
                 self.sleeper.goes_on().await?;
             } else {
@@ -185,7 +191,7 @@ impl Claimer {
             return Ok(Looked::Again);
         }
         let due_in = if found.claimed.look_again {
-            self.next_due.remaining()
+            self.next_due.remaining(self.sleeper.is_asleep())
         } else {
             self.next_due.learn(found.claimed.due_in, found.claimed.looked_at.is_some());
             found.claimed.due_in

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use reveille::dev::Server;
-use reveille::{Database, Worker, enqueue};
+use reveille::{Database, Worker, enqueue, enqueue_all};
 
-use crate::harness::{client, database, eventually, note, start, teller};
+use crate::harness::{client, database, eventually, note, start, tell, teller, telling};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_way_to_enqueue_wakes_a_sleeping_worker() {
@@ -58,6 +58,32 @@ async fn a_job_due_sooner_moves_the_alarm_forward() {
     assert_eq!(heard.next().await, "soon");
     database.run("select reveille.retry(1)").await;
     assert_eq!(heard.next().await, "in an hour");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_job_enqueued_beside_many_others_is_not_forgotten_for_them() {
+    let database = database().await;
+    let (told, mut heard) = telling();
+    let builder =
+        Worker::builder(database.database.clone()).queue("default", 64).poll_interval(Duration::from_secs(3600));
+    let worker = start(builder.state(told).handle(tell));
+    let mut client = database.client().await;
+    let many: Vec<_> = (0..20).map(|_| note("many")).collect();
+    for _ in 0..10 {
+        // After the first of these bursts the worker asks when the next job is due, and need not do so again after the second.
+        database.until("select exists (select from reveille.sleepers)").await;
+        enqueue_all(&client, &many).await.unwrap();
+        let tx = client.transaction().await.unwrap();
+        enqueue_all(&tx, &many).await.unwrap();
+        enqueue(&tx, &note("later")).delay(Duration::from_millis(30)).await.unwrap();
+        tx.commit().await.unwrap();
+        let mut told = Vec::new();
+        for _ in 0..=2 * many.len() {
+            told.push(heard.next().await);
+        }
+        assert_eq!(told.iter().filter(|told| *told == "later").count(), 1);
+    }
     worker.stop().await;
 }
 
