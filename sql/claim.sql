@@ -9,8 +9,9 @@
 -- One index scan a level, in index order, so that delayed rows and other levels cost nothing, and neither do the dead rows
 -- below the place. MATERIALIZED keeps the planner from reserving more rows than the limit.
 --
--- A row a job. Why there is none, sql/next_due.sql says; a job that has just become due waits for this statement, so it does no more
--- than it must. A queue that has limits gives nothing here: sql/claim_limited.sql and sql/claim_by_key.sql are for these.
+-- A row a job; `place` is where it is from now on, for sql/settle_alike.sql. Why there may be no row, sql/next_due.sql says; a job that
+-- has just become due waits for this statement, so it does no more than it must. A queue that has limits gives nothing here:
+-- sql/claim_limited.sql and sql/claim_by_key.sql are for these.
 with due as materialized (
     select found.place
     from unnest('{0,1,2,3}'::smallint[], $4::timestamptz[], $5::bigint[]) as level (priority, available_at, id)

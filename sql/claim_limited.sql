@@ -65,6 +65,7 @@ with clock as materialized (
         jobs.id, jobs.kind, jobs.payload, jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts,
         jobs.reserved_at, jobs.available_at, jobs.created_at, jobs.key, jobs.tags, jobs.metadata,
         extract(epoch from jobs.timeout)::double precision as timeout_seconds,
+        -- Of no use: a limited job is settled by its id.
         jobs.cancel_requested_at is not null as cancel_requested, null::tid as place
 ), spent as (
     insert into reveille.rates as rates (queue, key, next_at)

@@ -8,9 +8,9 @@
 --   $8 double precision    sum of the run seconds                              $9 double precision    the longest of them
 --   $10 double precision[] seconds from being due to the start, a job          $11 double precision[] run seconds, a job
 --
--- Returns a row if any was settled: `settled`, the ids of those that were, null if all; their queue; and `unkept`, whether that keeps no history. The
--- others are no longer that worker's to settle, or are awaited, limited or somewhere else, which is for sql/settle_finished.sql. Where
--- there are such, those settled are counted with their share of the sums.
+-- Returns a row if any was settled: `settled`, the ids of those that were, null if all; their queue; and `unkept`, whether that keeps
+-- no history. The others are no longer that worker's to settle, or are awaited, limited or somewhere else, which is for
+-- sql/settle_finished.sql. Where there are such, those settled are counted with their share of the sums.
 --
 -- Nothing in the fence can be looked up in an index, so that the places are all there is to begin with.
 with ended as (
