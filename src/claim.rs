@@ -1,5 +1,6 @@
 //! The claimer of one queue: looks for due jobs whenever there is a reason to, and starts as many as there are free slots.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::backoff::Backoff;
 use crate::driver::{Ask, Marks, Start};
 use crate::error::Result;
 use crate::look::{Claims, Look, LookBack};
-use crate::marks::LowWater;
+use crate::marks::{self, LowWater};
 use crate::next_due::NextDue;
 use crate::sleeper::Sleeper;
 use crate::slots::Slots;
@@ -52,8 +53,20 @@ pub(crate) struct Claimer {
 /// What a claimer has begun and will come back to.
 #[derive(Default)]
 pub(crate) struct UnderWay {
-    next: Option<Look>,
+    looks: VecDeque<Look>,
     look_back: Option<LookBack>,
+}
+
+impl UnderWay {
+    /// How many jobs the looks may bring.
+    fn wanted(&self) -> usize {
+        self.looks.iter().map(|look| look.wanted).sum()
+    }
+
+    /// Below this no look claims.
+    fn lowest(&self) -> Option<Marks> {
+        self.looks.iter().map(|look| look.start.marks).reduce(marks::lower)
+    }
 }
 
 /// What a look has found.
@@ -80,7 +93,11 @@ impl Claimer {
                 Ok(Looked::Short { found, due_in }) => (found, due_in),
                 Err(error) => {
                     self.low_water.forget();
-                    stop.run_until_cancelled(tokio::time::sleep(backoff.failed(&error))).await;
+                    let rest = backoff.failed(&error);
+                    // What another look may bring does not wait for that.
+                    if self.under_way.looks.is_empty() {
+                        stop.run_until_cancelled(tokio::time::sleep(rest)).await;
+                    }
                     continue;
                 }
             };
@@ -109,11 +126,11 @@ impl Claimer {
         self.end().await;
     }
 
-    /// The look that is under way, or a new one, as soon as there is room.
+    /// The first of the looks under way, or a new one, as soon as there is room.
     async fn next_look(&mut self) -> Result<Look> {
         self.look_back().await?;
-        if let Some(next) = self.under_way.next.take() {
-            return Ok(next);
+        if let Some(look) = self.under_way.looks.pop_front() {
+            return Ok(look);
         }
         if let Some(until) = self.others_turn.take() {
             tokio::time::sleep_until(until).await;
@@ -129,7 +146,7 @@ impl Claimer {
     }
 
     fn look(&self, room: usize) -> Look {
-        let start = self.low_water.start(self.sharing());
+        let start = self.low_water.start(self.beside());
         let (rung, none_delayed) = (self.rung, self.next_due.none_delayed());
         let ask = if self.in_doubt {
             Ask::Before
@@ -138,7 +155,7 @@ impl Claimer {
         } else {
             Ask::After
         };
-        let most = if start.shared { LARGEST_CLAIM.1 } else { LARGEST_CLAIM.0 };
+        let most = if start.shared && self.sharing() > 0 { LARGEST_CLAIM.1 } else { LARGEST_CLAIM.0 };
         Look::new(
             &self.claims,
             &self.queue,
@@ -148,7 +165,7 @@ impl Claimer {
         )
     }
 
-    /// Takes the jobs of a look; where there may be more, and room for them, with the next look under way.
+    /// Takes the jobs of a look; where there may be more, and room for them, with other looks under way.
     async fn finish(&mut self, look: Look) -> Result<Looked> {
         let (wanted, start, pauses) = (look.wanted, look.start, look.pauses);
         let found = look.end().await?;
@@ -163,11 +180,10 @@ impl Claimer {
         if count >= wanted {
             self.rung = false;
             let turn = if start.shared { self.slots.others_turn(found.took) } else { Duration::ZERO };
-            let room = self.slots.room_beside(count);
-            if !turn.is_zero() {
+            if turn.is_zero() {
+                self.go_on(count);
+            } else {
                 self.others_turn = Some(Instant::now() + turn);
-            } else if room > 0 {
-                self.under_way.next = Some(self.look(room).in_background());
             }
         }
         self.slots.take(found.claimed.jobs, pauses);
@@ -175,6 +191,8 @@ impl Claimer {
         if count >= wanted {
             self.low_water.stir();
             self.sleeper.look_was_full().await?;
+        }
+        if count >= wanted || !self.under_way.looks.is_empty() {
             return Ok(Looked::Again);
         }
         // Asleep, it is rung for what has come since, and asks once for several bursts when the next one is due.
@@ -205,6 +223,22 @@ impl Claimer {
         Ok(Looked::Short { found: std::mem::take(&mut self.found) || count > 0, due_in })
     }
 
+    /// Has looks under way while so many jobs are taken: one, and another beside it if one at a time does not keep up with the slots.
+    fn go_on(&mut self, taken: usize) {
+        while self.under_way.looks.len() <= self.twins() {
+            let look = match self.slots.room_beside(taken, self.under_way.wanted()) {
+                0 => return,
+                room => self.look(room),
+            };
+            // Two that do not tell each other how far they get would pass over each other's jobs.
+            let is_last = !look.start.shared;
+            self.under_way.looks.push_back(look.in_background());
+            if is_last {
+                return;
+            }
+        }
+    }
+
     /// Learns from a look below the marks that is over, and begins another one when it is time.
     async fn look_back(&mut self) -> Result<()> {
         if let Some(over) = self.under_way.look_back.take_if(|look_back| look_back.is_over()) {
@@ -213,7 +247,7 @@ impl Claimer {
             self.low_water.looked_back(from, heads, took, self.sharing());
         }
         if self.under_way.look_back.is_none()
-            && let Some(from) = self.low_water.look_back(self.sharing())
+            && let Some(from) = self.low_water.look_back(self.sharing(), self.under_way.lowest())
         {
             let look_back = LookBack::begin(&self.claims, &self.queue, from, self.sleeper.wake.nudge());
             self.under_way.look_back = Some(look_back);
@@ -230,11 +264,21 @@ impl Claimer {
         self.sharing.load(Ordering::Relaxed)
     }
 
+    /// How many looks it makes beside its own next one, of a full queue that nobody else works.
+    fn twins(&self) -> usize {
+        usize::from(self.sharing() == 0 && self.slots.are_starved())
+    }
+
+    /// How many claims are made of the queue beside its own next one.
+    fn beside(&self) -> usize {
+        self.sharing() + self.twins().max(self.under_way.looks.len())
+    }
+
     /// Gives back what has not started.
     async fn end(mut self) {
-        if let Some(next) = self.under_way.next.take() {
-            let pauses = next.pauses;
-            if let Ok(found) = next.end().await {
+        for look in std::mem::take(&mut self.under_way.looks) {
+            let pauses = look.pauses;
+            if let Ok(found) = look.end().await {
                 self.slots.hold(found.claimed.jobs, pauses);
             }
         }

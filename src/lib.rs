@@ -38,6 +38,7 @@ mod wake;
 
 mod attempt;
 mod claim;
+mod last_look;
 mod lease;
 mod look;
 mod marks;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::driver::{Claimed, Mark, Marks, Start};
+use crate::last_look::{EVERY, LastLook};
 
 /// How far below the last place a claim begins to look, where that place is recent: transactions commit a little out of the
 /// order of their beginnings.
@@ -11,10 +12,6 @@ const SLACK: Duration = Duration::from_millis(50);
 const RECENT: Duration = Duration::from_secs(1);
 /// How far below the marks to look for what came a little late.
 const NEAR: Duration = Duration::from_secs(2);
-/// How often to look below the marks, at most.
-const EVERY: Duration = Duration::from_millis(50);
-/// The part of the time that looking below the marks may take, of all workers of a queue together: a twentieth.
-const SHARE: u32 = 20;
 /// A sweep this quick is as good as any other look.
 const CHEAP: Duration = Duration::from_millis(3);
 
@@ -24,13 +21,13 @@ const CHEAP: Duration = Duration::from_millis(3);
 pub(crate) struct LowWater {
     marks: Marks,
     /// The last look from the very start.
-    whole: Option<Turn>,
+    whole: Option<LastLook>,
     /// The last look back to a little below the marks.
-    near: Option<Turn>,
+    near: Option<LastLook>,
     /// The last claim left something.
     busy: bool,
-    /// The marks as they were when the last look back began.
-    when_looked_back: Marks,
+    /// Where claims under way may have begun when the last look back did, if there could be any.
+    when_looked_back: Option<Marks>,
     /// The marks as they were before look backs lowered them.
     lowered_from: Marks,
     doubt: Option<Doubt>,
@@ -45,36 +42,10 @@ struct Doubt {
     from: Marks,
 }
 
-/// A look at the whole queue, or back to a little below the marks.
-struct Turn {
-    at: Instant,
-    /// The shorter of this one and the one before: a machine that stood still for a moment says nothing of what the next will take.
-    took: Duration,
-    /// This one alone.
-    took_itself: Duration,
-    /// Jobs may have appeared there since.
-    again: bool,
-    /// By which the rest until the next one is made longer or shorter, so that workers that share a queue take turns.
-    jitter: f64,
-}
-
-impl Turn {
-    fn ended(took: Duration, before: Option<&Turn>) -> Turn {
-        let shorter = before.map_or(took, |before| took.min(before.took_itself));
-        Turn { at: Instant::now(), took: shorter, took_itself: took, again: true, jitter: fastrand::f64() }
-    }
-
-    /// How long until another one is affordable; `None` if there is no need for one.
-    fn until_next(&self, sharing: usize) -> Option<Duration> {
-        let rest = EVERY.max(self.took.saturating_mul(SHARE));
-        // Of several that draw lots, the first comes about as soon as one alone would.
-        let rest = if sharing == 0 { rest } else { rest.mul_f64(self.jitter * (sharing + 1) as f64) };
-        self.again.then(|| rest.saturating_sub(self.at.elapsed()))
-    }
-
-    fn is_due(&self, sharing: usize) -> bool {
-        self.until_next(sharing).is_some_and(|rest| rest.is_zero())
-    }
+/// The lower mark of each level.
+pub(crate) fn lower(mut marks: Marks, others: Marks) -> Marks {
+    marks.iter_mut().zip(others).for_each(|(mark, other)| *mark = other.min(*mark));
+    marks
 }
 
 impl LowWater {
@@ -96,7 +67,7 @@ impl LowWater {
 
     /// Jobs may have appeared anywhere since the last look.
     pub(crate) fn stir(&mut self) {
-        self.whole.iter_mut().chain(&mut self.near).for_each(|turn| turn.again = true);
+        self.whole.iter_mut().chain(&mut self.near).for_each(|last| last.again = true);
     }
 
     /// How long until it is time to look back; `None`: no need to. `sharing`: how many other workers do the same.
@@ -112,15 +83,16 @@ impl LowWater {
         self.doubt.as_ref().map(|doubt| wait.saturating_sub(doubt.since.elapsed()))
     }
 
-    /// From where to look back, if it is time to.
-    pub(crate) fn look_back(&mut self, sharing: usize) -> Option<Marks> {
+    /// From where to look back, if it is time to. `under_way`: from where the claims look that are under way.
+    pub(crate) fn look_back(&mut self, sharing: usize, under_way: Option<Marks>) -> Option<Marks> {
         if self.marks() == Marks::default() {
             return None;
         }
         if self.until_sure().is_some_and(|rest| !rest.is_zero()) {
             return None;
         }
-        self.when_looked_back = self.marks;
+        let beside = (sharing > 0).then_some(self.marks);
+        self.when_looked_back = beside.into_iter().chain(under_way).reduce(lower);
         if let Some(doubt) = &self.doubt {
             return Some(doubt.from);
         }
@@ -131,19 +103,22 @@ impl LowWater {
         if self.near.as_ref().is_some_and(|near| !near.is_due(sharing)) {
             return None;
         }
-        self.near.get_or_insert(Turn::ended(Duration::ZERO, None)).again = false;
+        self.near.get_or_insert(LastLook::ended(Duration::ZERO, None)).again = false;
         Some(self.marks.map(|mark| mark.map(|mark| Mark { available_at: mark.available_at - NEAR, id: 0 })))
     }
 
     /// A look back from there has found where the levels begin, if there is anything due: the next claim starts no later.
-    /// In a full queue that others work as well, what lay above the marks when it began is where claims have gone on since, and not left
-    /// behind; what lay below may just be claimed, and counts when it is still there a little later.
+    /// In a full queue with other claims under way, what lay above these when it began is where they have gone on since, and not left
+    /// behind; what lay below may just be claimed by other workers, and counts when it is still there a little later.
     pub(crate) fn looked_back(&mut self, from: Marks, heads: Marks, took: Duration, sharing: usize) {
         let shared = self.busy && sharing > 0;
         let mut doubt = Doubt { since: Instant::now(), from: self.marks };
         for (level, head) in heads.into_iter().enumerate() {
             let mark = &mut self.marks[level];
-            let left_behind = if shared { self.when_looked_back[level].min(*mark) } else { *mark };
+            let left_behind = match self.when_looked_back {
+                Some(when) if self.busy => when[level].min(*mark),
+                _ => *mark,
+            };
             if head.is_none() || head >= left_behind {
                 continue;
             }
@@ -156,9 +131,9 @@ impl LowWater {
         }
         let was_second_look = self.doubt.is_some();
         self.doubt = (shared && !was_second_look && doubt.from != self.marks).then_some(doubt);
-        let turn = if from == Marks::default() { &mut self.whole } else { &mut self.near };
-        if let Some(turn) = turn {
-            *turn = Turn { again: turn.again, ..Turn::ended(took, Some(turn)) };
+        let last = if from == Marks::default() { &mut self.whole } else { &mut self.near };
+        if let Some(last) = last {
+            *last = last.followed_by(took);
         }
     }
 
@@ -170,7 +145,7 @@ impl LowWater {
     /// What a look from `start` has found, which could have found `limit`.
     pub(crate) fn learn(&mut self, start: Marks, claimed: &Claimed, limit: usize, took: Duration) {
         if start == Marks::default() {
-            self.whole = Some(Turn::ended(took, self.whole.as_ref()));
+            self.whole = Some(LastLook::ended(took, self.whole.as_ref()));
         }
         (self.busy, self.claim_took) = (claimed.jobs.len() >= limit, took);
         let Some(now) = claimed.looked_at else { return };
@@ -270,22 +245,16 @@ mod tests {
         let mut low = LowWater::default();
         low.learn(Marks::default(), &claimed(vec![]), 10, DEAR);
         assert_ne!(low.marks(), Marks::default());
-        let near = low.look_back(0).unwrap();
+        let near = low.look_back(0, None).unwrap();
         assert_eq!(
             near,
             [Some(Mark { available_at: at(100) - SLACK - NEAR, id: 0 }); 4],
             "a little is affordable at once"
         );
         low.looked_back(near, Marks::default(), QUICK, 3);
-        assert_eq!(low.look_back(0), None);
+        assert_eq!(low.look_back(0, None), None);
         let until = low.until_look_back(0).unwrap();
         assert!(until > Duration::from_secs(9), "{until:?}");
-        let (lots, shortest) = (1000, Duration::from_secs(10));
-        let later = (0..lots).filter(|_| {
-            low.whole = Some(Turn::ended(DEAR, None));
-            low.until_look_back(3).unwrap() > shortest
-        });
-        assert!((600..900).contains(&later.count()), "of four workers, three look later than one alone would");
         low.stir();
         assert!(low.until_look_back(0).unwrap() <= EVERY);
     }
@@ -296,11 +265,6 @@ mod tests {
         for (took, cheap) in [(QUICK, true), (DEAR, true), (DEAR, false)] {
             low.learn(Marks::default(), &claimed(vec![]), 10, took);
             assert_eq!(low.marks() == Marks::default(), cheap, "{took:?}");
-        }
-        let mut near = Turn::ended(QUICK, None);
-        for (took, soon) in [(DEAR, true), (DEAR, false), (QUICK, true)] {
-            near = Turn::ended(took, Some(&near));
-            assert_eq!(near.until_next(0).unwrap() <= EVERY, soon, "{took:?}");
         }
     }
 
@@ -320,7 +284,7 @@ mod tests {
     fn what_a_look_back_finds_while_a_claim_is_under_way_is_where_the_next_one_starts() {
         let mut low = LowWater::default();
         low.learn(Marks::default(), &claimed(vec![job(7, Priority::Normal, at(50))]), 1, DEAR);
-        let (under_way, near) = (low.marks(), low.look_back(0).unwrap());
+        let (under_way, near) = (low.marks(), low.look_back(0, None).unwrap());
         let late = Some(Mark { available_at: at(42), id: 3 });
         low.looked_back(near, [late, None, None, None], DEAR, 0);
         let found = claimed(vec![job(8, Priority::Normal, at(51))]);
@@ -335,7 +299,7 @@ mod tests {
     fn where_claims_have_gone_on_while_a_look_back_was_under_way_is_not_gone_over_again() {
         let mut low = LowWater::default();
         low.learn(Marks::default(), &claimed(vec![job(7, Priority::Normal, at(50))]), 1, DEAR);
-        let near = low.look_back(0).unwrap();
+        let near = low.look_back(3, None).unwrap();
         let place = |id| Some(Mark { available_at: at(50), id });
         low.learn(low.marks(), &claimed(vec![job(9, Priority::Normal, at(50))]), 1, QUICK);
         low.looked_back(near, [None, None, place(8), None], QUICK, 3);
@@ -343,16 +307,33 @@ mod tests {
         low.looked_back(near, [None, None, place(6), None], QUICK, 3);
         look_again(&mut low, [None, None, place(6), None]);
         assert_eq!(low.marks()[2], place(6), "that one was left behind");
+        low.near = None;
+        let near = low.look_back(0, None).unwrap();
         low.learn(low.marks(), &claimed(vec![job(9, Priority::Normal, at(50))]), 1, QUICK);
         low.looked_back(near, [None, None, place(8), None], QUICK, 0);
         assert_eq!(low.marks()[2], place(8), "alone it can afford to look at what came late among them at once");
     }
 
+    #[test]
+    fn what_claims_under_way_may_have_taken_was_not_left_behind() {
+        let mut low = LowWater::default();
+        let place = |id| Some(Mark { available_at: at(50), id });
+        let claimed = |id| claimed(vec![job(id, Priority::Normal, at(50))]);
+        low.learn(Marks::default(), &claimed(7), 1, DEAR);
+        let under_way = low.marks();
+        low.learn(low.marks(), &claimed(9), 1, QUICK);
+        let near = low.look_back(0, Some(under_way)).unwrap();
+        low.looked_back(near, [None, None, place(8), None], QUICK, 0);
+        assert_eq!(low.marks()[2], place(9), "it may be among what another claim takes");
+        low.looked_back(near, [None, None, place(6), None], QUICK, 0);
+        assert_eq!(low.marks()[2], place(6), "no claim has looked there");
+    }
+
     /// Looks once more for what a look back has seen, which finds these.
     fn look_again(low: &mut LowWater, heads: Marks) {
-        assert_eq!(low.look_back(3), None, "claims that are under way may not be over");
+        assert_eq!(low.look_back(3, None), None, "claims that are under way may not be over");
         low.doubt.as_mut().unwrap().since -= 2 * DEAR;
-        let from = low.look_back(3).unwrap();
+        let from = low.look_back(3, None).unwrap();
         low.looked_back(from, heads, QUICK, 3);
     }
 
@@ -361,7 +342,7 @@ mod tests {
         let mut low = LowWater::default();
         let place = |id| Some(Mark { available_at: at(50), id });
         low.learn(Marks::default(), &claimed(vec![job(9, Priority::Normal, at(50))]), 1, DEAR);
-        let (marks, near) = (low.marks(), low.look_back(3).unwrap());
+        let (marks, near) = (low.marks(), low.look_back(3, None).unwrap());
         for (seen, later) in [(3, Some(5)), (4, None)] {
             low.looked_back(near, [None, None, place(seen), None], QUICK, 3);
             look_again(&mut low, [None, None, later.and_then(place), None]);
@@ -373,7 +354,7 @@ mod tests {
         }
         low.looked_back(near, [None, None, place(3), None], QUICK, 3);
         low.learn(low.marks(), &claimed(vec![]), 1, DEAR);
-        let from = low.look_back(3).unwrap();
+        let from = low.look_back(3, None).unwrap();
         assert_eq!(from[2], place(3), "in a queue that is not full there is nothing to wait for");
         low.looked_back(from, [None, None, place(3), None], QUICK, 3);
         assert_eq!(low.marks()[2], place(3));
@@ -388,7 +369,7 @@ mod tests {
         assert!(!low.start(3).shared, "a sweep looks at everything");
         next(&mut low, 7, at(50));
         assert!(low.start(3).shared && !low.start(0).shared);
-        let near = low.look_back(3).unwrap();
+        let near = low.look_back(3, None).unwrap();
         let left = [None, None, Some(Mark { available_at: at(42), id: 3 }), None];
         low.looked_back(near, left, QUICK, 3);
         look_again(&mut low, left);
@@ -407,7 +388,7 @@ mod tests {
         low.learn(Marks::default(), &claimed(vec![]), 10, DEAR);
         low.forget();
         assert_eq!(low.marks(), Marks::default());
-        assert_eq!((low.look_back(0), low.until_look_back(0)), (None, None));
+        assert_eq!((low.look_back(0, None), low.until_look_back(0)), (None, None));
     }
 
     #[test]

@@ -17,11 +17,11 @@ use crate::settle::Ended;
 
 /// How long a full worker gathers freed slots, so that it claims in batches and not one by one.
 const GATHER: Duration = Duration::from_millis(2);
-/// Jobs that are expected to start within this time are claimed ahead, times the number of workers that do so in turns; and
-/// the longest that this may come to.
+/// Jobs that are expected to start within this time are claimed ahead, times the number of claims that are made of the queue in turns, of
+/// which one worker makes two; and the longest that this may come to.
 const AHEAD: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 /// At most so many.
-const MOST_AHEAD: usize = 1000;
+const MOST_AHEAD: usize = 2000;
 /// Claiming ahead grows by this factor at most from one claim to the next, since the jobs to come may be slower.
 const GROWTH: usize = 4;
 /// Of the workers that share a full queue, about so many claim at a time. More would be in each other's way: a claim passes over the
@@ -46,6 +46,8 @@ pub(crate) struct Slots {
     count: usize,
     free: Arc<Semaphore>,
     pace: Pace,
+    /// All that had been taken were over before the last ones came.
+    starved: bool,
     /// The queue has limits, for which what is claimed counts: nothing is claimed ahead.
     pub(crate) limited: bool,
     /// How many other workers work the same queues.
@@ -77,12 +79,18 @@ impl Slots {
         let ahead = Arc::new(Ahead { jobs, started, ran_dry, endings, pauses });
         let pausing = AbortOnDropHandle::new(tokio::spawn(give_back_at_each_pause(Arc::clone(&ahead))));
         let (free, pace) = (Arc::new(Semaphore::new(count)), Pace::new());
-        Slots { attempts, running, ahead, count, free, pace, limited: false, sharing, _pausing: pausing }
+        let (starved, limited) = (false, false);
+        Slots { attempts, running, ahead, count, free, pace, starved, limited, sharing, _pausing: pausing }
     }
 
     /// How often the queue has been paused: to be said of a claim that begins now.
     pub(crate) fn pauses(&self) -> u64 {
         self.ahead.pauses.count()
+    }
+
+    /// Whether jobs are worked off sooner than they come.
+    pub(crate) fn are_starved(&self) -> bool {
+        self.starved
     }
 
     /// Waits until more jobs can be taken, and when many can soon, a moment longer; returns how many.
@@ -93,6 +101,7 @@ impl Slots {
             if most_ahead > 0 && waiting <= most_ahead / 2 {
                 return self.free.available_permits() + most_ahead - waiting;
             }
+            self.starved = false;
             if waiting == 0 {
                 break;
             }
@@ -118,14 +127,15 @@ impl Slots {
             return 0;
         }
         let (time, longest) = AHEAD;
-        let workers = u32::try_from(self.sharing.load(Ordering::Relaxed) + 1).unwrap_or(u32::MAX);
-        self.pace.ahead(self.count, time.saturating_mul(workers).min(longest))
+        let claims = u32::try_from(self.sharing.load(Ordering::Relaxed) + 1).unwrap_or(u32::MAX).max(2);
+        self.pace.ahead(self.count, time.saturating_mul(claims).min(longest))
     }
 
-    /// How many more can be claimed while so many are about to be taken: none, if not enough for a claim to be worth it.
-    pub(crate) fn room_beside(&self, taken: usize) -> usize {
+    /// How many more can be claimed while so many are about to be taken, and so many to be claimed: none, if not enough for a claim to
+    /// be worth it.
+    pub(crate) fn room_beside(&self, taken: usize, claimed: usize) -> usize {
         let places = self.free.available_permits() + self.most_ahead();
-        let room = places.saturating_sub(self.ahead.lock().len() + taken);
+        let room = places.saturating_sub(self.ahead.lock().len() + taken + claimed);
         if room >= taken / 2 { room } else { 0 }
     }
 
@@ -138,7 +148,9 @@ impl Slots {
     /// Holds these jobs, and starts as many as there are free slots; the others wait for theirs. `pauses`: how often the queue had
     /// been paused when their claim began; if it has been since, none starts, and they go back.
     pub(crate) fn take(&mut self, jobs: Vec<ReservedJob>, pauses: u64) {
-        self.pace.took(jobs.len(), self.count, self.ahead.ran_dry());
+        let ran_dry = self.ahead.ran_dry();
+        self.starved |= ran_dry.is_some();
+        self.pace.took(jobs.len(), self.count, ran_dry);
         self.hold(jobs, pauses);
         while let Ok(slot) = Arc::clone(&self.free).try_acquire_owned() {
             match self.ahead.next() {

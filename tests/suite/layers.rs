@@ -32,6 +32,7 @@ const ORDER: &[&str] = &[
     "listener",
     "sleeper",
     "look",
+    "last_look",
     "marks",
     "next_due",
     "attempt",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reveille::driver::{Ask, Mark, Marks, Start, WorkerInfo};
 use reveille::{Driver, Postgres, Worker};
 
-use crate::harness::{TestDatabase, database, start, tell, teller, telling};
+use crate::harness::{Note, TestDatabase, database, start, tell, teller, telling};
 
 async fn heads(database: &TestDatabase, from: Marks) -> [Option<i64>; 4] {
     let driver = Postgres::new(database.database.clone()).unwrap();
@@ -224,4 +224,35 @@ async fn a_claim_in_doubt_takes_what_is_due_and_else_only_tells_when_something_w
     let claimed = driver.claim(7, "q", 20, not_asking).await.unwrap();
     assert!(claimed.jobs.is_empty() && claimed.look_again, "it has not learned of the limits, and says so");
     assert_eq!(driver.claim(7, "q", 20, in_doubt).await.unwrap().jobs.len(), 1, "within the limits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_jobs_are_quick_a_worker_alone_makes_two_claims_at_a_time() {
+    let database = database().await;
+    database
+        .run(
+            "insert into reveille.jobs (kind, payload, available_at)
+            select 'note', '{\"text\": \"\"}', now() - interval '1 hour' from generate_series(1, 100000)",
+        )
+        .await;
+    let worker = start(Worker::builder(database.database.clone()).queue("default", 64).handle(async |_: Note| ()));
+    let holder = database.client().await;
+    let turns = "select count(*)::int from pg_locks
+        where database = (select oid from pg_database where datname = current_database())
+            and (classid::bigint << 32 | objid::bigint) in (
+                select hashtextextended('reveille.claims.default', turn) from generate_series(0, 3) as turn
+            )";
+    let mut most = 0;
+    while most < 2 {
+        // Claims that have their turn stop here.
+        holder.batch_execute("begin; lock reveille.workers in access exclusive mode").await.unwrap();
+        for _ in 0..50 {
+            most = most.max(holder.query_one(turns, &[]).await.unwrap().get(0));
+        }
+        holder.batch_execute("commit").await.unwrap();
+        let left = holder.query_one("select exists (select from reveille.jobs)", &[]).await.unwrap();
+        assert!(left.get::<_, bool>(0), "at most {most} at a time, and now all are done");
+    }
+    assert_eq!(most, 2);
+    worker.stop().await;
 }

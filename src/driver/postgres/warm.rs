@@ -14,8 +14,8 @@ use crate::error::Result;
 const NO_QUEUE: &str = "";
 /// A worker that there is not.
 const NOBODY: i64 = 0;
-/// A worker may claim with one session while it settles with another, and looks back with a third.
-const SESSIONS: usize = 3;
+/// A worker may claim with two sessions while it settles with a third, and looks back with a fourth.
+const SESSIONS: usize = 4;
 
 /// Runs what claims, looks back and settles once in each of some sessions, with nothing to do, and once only: opening a session and
 /// planning these takes about as long as working some hundred jobs, and many workers that are woken for the same burst would all do
