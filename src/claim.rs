@@ -195,7 +195,7 @@ impl Claimer {
         if count >= wanted || !self.under_way.looks.is_empty() {
             return Ok(Looked::Again);
         }
-        // Asleep, it is rung for what has come since, and asks once for several bursts when the next one is due.
+        // Asleep, it is rung for what has come since, and asks when the next one is due after the last of several bursts.
         let asks_later = self.need_not_know() || count >= BURST && self.sleeper.is_asleep() && self.next_due.is_fresh();
         if found.claimed.look_again && !asks_later {
             if count > 0 && std::mem::replace(&mut self.found, true) {
@@ -209,6 +209,7 @@ impl Claimer {
             return Ok(Looked::Again);
         }
         let due_in = if found.claimed.look_again {
+            self.next_due.all_taken();
             self.next_due.remaining(self.sleeper.is_asleep())
         } else {
             self.next_due.learn(found.claimed.due_in, found.claimed.looked_at.is_some());

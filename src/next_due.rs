@@ -6,9 +6,11 @@ use tokio::time::Instant;
 
 /// How often to ask at least: the answer also tells of limits that were set.
 const EVERY: Duration = Duration::from_millis(50);
-/// The same while asleep, since what is enqueued then may be due sooner than this and is not looked for: one that is delayed by less, and
-/// enqueued beside others so soon after the last answer, may start late by as much.
-const EVERY_ASLEEP: Duration = Duration::from_millis(20);
+/// While asleep, how soon to ask after a burst: what was enqueued with it may be due sooner than this, and is late by as much at most, since
+/// another burst before that brings a claim, which takes all that is due.
+const AFTER_A_BURST: Duration = Duration::from_millis(20);
+/// How often to ask at least while one burst follows another: each claim passes over all that is delayed, if none was when it was asked last.
+const AMONG_BURSTS: Duration = Duration::from_millis(250);
 
 /// Until when none of the delayed jobs becomes due.
 #[derive(Default)]
@@ -17,20 +19,38 @@ pub(crate) struct NextDue {
     none_delayed: bool,
 }
 
-/// What was told last: when, and by when one becomes due or it is to be asked again.
+/// What was told last: when, and when the next one becomes due.
 struct Told {
     at: Instant,
-    known_until: Instant,
-    none_soon: bool,
+    due: Option<Instant>,
+    /// When all that was due had been taken.
+    taken: Instant,
+}
+
+impl Told {
+    fn known_until(&self) -> Instant {
+        self.due.unwrap_or(self.at + EVERY).min(self.at + EVERY)
+    }
+
+    /// The same for who sleeps.
+    fn to_ask_at(&self) -> Instant {
+        let at = (self.taken + AFTER_A_BURST).min(self.at + AMONG_BURSTS);
+        self.due.unwrap_or(at).min(at)
+    }
 }
 
 impl NextDue {
     /// A look has told when the next job is due, if there is one. `looked`: at all there is.
     pub(crate) fn learn(&mut self, due_in: Option<Duration>, looked: bool) {
-        let (now, none_soon) = (Instant::now(), due_in.is_none_or(|due_in| due_in > EVERY));
-        let known_until = now + due_in.map_or(EVERY, |due_in| due_in.min(EVERY));
-        self.told = Some(Told { at: now, known_until, none_soon });
+        let at = Instant::now();
+        let due = due_in.and_then(|due_in| at.checked_add(due_in));
+        self.told = Some(Told { at, due, taken: at });
         self.none_delayed = looked && due_in.is_none();
+    }
+
+    /// A claim has taken all that was due.
+    pub(crate) fn all_taken(&mut self) {
+        self.told.iter_mut().for_each(|told| told.taken = Instant::now());
     }
 
     /// Whether there was none to become due.
@@ -40,23 +60,23 @@ impl NextDue {
 
     /// Whether that is still to come.
     pub(crate) fn is_known(&self) -> bool {
-        self.told.as_ref().is_some_and(|told| told.known_until > Instant::now())
+        self.told.as_ref().is_some_and(|told| told.known_until() > Instant::now())
     }
 
-    /// Whether that is still to come, and was told so lately that who sleeps need not ask.
+    /// Whether that is still to come, and who sleeps need not ask after a burst.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.is_known() && self.told.as_ref().is_some_and(|told| told.at.elapsed() < EVERY_ASLEEP)
+        self.told.as_ref().is_some_and(|told| told.to_ask_at() > Instant::now())
     }
 
     /// Whether it is only time to ask again, while none is due as far as was told.
     pub(crate) fn is_to_be_asked(&self) -> bool {
-        self.told.as_ref().is_some_and(|told| told.none_soon) && !self.is_fresh()
+        self.told.as_ref().is_some_and(|told| told.due.is_none_or(|due| due > Instant::now())) && !self.is_fresh()
     }
 
     /// After how long to look or ask again; never zero, which would say that a job is due. `None`: nothing was told yet.
     pub(crate) fn remaining(&self, asleep: bool) -> Option<Duration> {
         let told = self.told.as_ref()?;
-        let until = if asleep { told.known_until.min(told.at + EVERY_ASLEEP) } else { told.known_until };
+        let until = if asleep { told.to_ask_at() } else { told.known_until() };
         Some(until.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1)))
     }
 }
@@ -92,14 +112,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_sleeps_asks_more_often() {
+    async fn who_sleeps_asks_when_no_burst_has_come_for_a_moment_and_among_bursts_from_time_to_time() {
         let mut next = NextDue::default();
-        assert!(!next.is_fresh() && !next.is_to_be_asked());
+        next.all_taken();
+        assert!(!next.is_fresh() && !next.is_to_be_asked(), "nothing was told");
         next.learn(None, true);
-        assert_eq!((next.is_fresh(), next.is_to_be_asked(), next.remaining(true)), (true, false, Some(EVERY_ASLEEP)));
-        tokio::time::advance(EVERY_ASLEEP).await;
+        let began = Instant::now();
+        while began.elapsed() < AMONG_BURSTS {
+            let until = AFTER_A_BURST.min(AMONG_BURSTS - began.elapsed());
+            assert_eq!((next.is_fresh(), next.is_to_be_asked(), next.remaining(true)), (true, false, Some(until)));
+            tokio::time::advance(MOMENT).await;
+            next.all_taken();
+        }
+        assert!(!next.is_fresh() && next.is_to_be_asked());
+        next.learn(None, true);
+        tokio::time::advance(AFTER_A_BURST).await;
         assert!(next.is_known() && !next.is_fresh() && next.is_to_be_asked());
         assert!(next.remaining(true) < Some(MOMENT) && next.remaining(false) > Some(MOMENT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delayed_job_of_which_is_known_is_looked_for_when_it_is_due_and_not_asked_about() {
+        let mut next = NextDue::default();
+        for due_in in [MOMENT, AMONG_BURSTS * 2] {
+            next.learn(Some(due_in), true);
+            tokio::time::advance(due_in - Duration::from_millis(1)).await;
+            next.all_taken();
+            assert_eq!(next.is_to_be_asked(), due_in > AMONG_BURSTS);
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert!(!next.is_fresh() && !next.is_to_be_asked());
+        }
     }
 
     #[tokio::test(start_paused = true)]
