@@ -191,8 +191,10 @@ impl Claimer {
         if count >= wanted {
             self.low_water.stir();
             self.sleeper.look_was_full().await?;
+            return Ok(Looked::Again);
         }
-        if count >= wanted || !self.under_way.looks.is_empty() {
+        if !self.under_way.looks.is_empty() {
+            self.found |= count > 0;
             return Ok(Looked::Again);
         }
         // Asleep, it is rung for what has come since, and asks when the next one is due after the last of several bursts.
