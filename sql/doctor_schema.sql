@@ -1,4 +1,4 @@
--- What the doctor asks of the catalogue about our tables: indexes, the trigger that rings, partitions, dead rows, and what
+-- What the doctor asks of the catalogue about our tables: indexes, triggers, partitions, dead rows, and what
 -- the current user may do. Needs no privilege and reads no row of our tables.
 --
 -- A row a finding, as in sql/doctor_server.sql.
@@ -45,11 +45,22 @@ indexes as (
     join pg_class on pg_class.oid = indexrelid
     join relations on relations.oid = indexrelid
 ),
-bell as (
-    select tgenabled
-    from pg_trigger
-    join relations on relations.oid = tgrelid
-    where relations.relname = 'jobs' and tgname = 'ring' and not tgisinternal
+-- Each trigger on the jobs, and what comes of its absence.
+expected_triggers (name, otherwise) as (
+    values
+        ('ring', 'inserts wake nobody'), ('check_inserted', 'nothing keeps bad jobs out'),
+        ('check_changed', 'nothing keeps jobs from being made bad'),
+        ('check_unclaimed', 'nothing keeps jobs that wait from being made bad')
+),
+triggers as (
+    select name, otherwise, tgenabled
+    from expected_triggers
+    left join (
+        select tgname, tgenabled
+        from pg_trigger
+        join relations on relations.oid = tgrelid
+        where relations.relname = 'jobs' and not tgisinternal
+    ) as there on tgname = name
 ),
 partitions as (
     select format('finished_jobs_%s', day) as name, day, relations.oid, attached.inhparent is not null as attached
@@ -145,14 +156,15 @@ found (name, state, finding, advice) as (
     having count(*) > 1
     union all
     select
-        'trigger', 'bad', 'the trigger ring on reveille.jobs is missing: inserts wake nobody',
+        'trigger', 'bad', format('the trigger %s on reveille.jobs is missing: %s', name, otherwise),
         'create it anew as `reveille migrate --print` shows it'
-    where not exists (select from bell)
+    from triggers
+    where tgenabled is null
     union all
     select
-        'trigger', 'bad', 'the trigger ring on reveille.jobs is disabled: inserts wake nobody',
-        'alter table reveille.jobs enable trigger ring'
-    from bell
+        'trigger', 'bad', format('the trigger %s on reveille.jobs is disabled: %s', name, otherwise),
+        format('alter table reveille.jobs enable trigger %s', name)
+    from triggers
     where tgenabled not in ('O', 'A')
     union all
     select
@@ -189,7 +201,7 @@ found (name, state, finding, advice) as (
 ),
 well (name, finding) as (
     select 'indexes', format('all %s are there and valid', count(*)) from expected
-    union all select 'trigger', 'inserts ring the bell'
+    union all select 'trigger', 'inserts are checked and ring the bell'
     union all select 'partitions', format('all %s are attached', count(*)) from partitions
     union all select 'vacuum', format('reveille.jobs has %s dead rows beside %s live ones', dead, live) from rows
     union all

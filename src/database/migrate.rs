@@ -29,6 +29,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V14__few_sleepers", include_str!("../../migrations/V14__few_sleepers.sql")),
     ("V15__kept_plans", include_str!("../../migrations/V15__kept_plans.sql")),
     ("V16__complete", include_str!("../../migrations/V16__complete.sql")),
+    ("V17__check_at_once", include_str!("../../migrations/V17__check_at_once.sql")),
 ];
 
 /// How long to wait for another process that migrates before looking again.

@@ -55,7 +55,8 @@ async fn a_healthy_database_with_a_worker_is_well() {
     let (shown, printed) = (doctor(&server.url("postgres"), &[]), doctor(&server.url("postgres"), &["--json"]));
     assert_eq!((shown.status.code(), printed.status.code()), (Some(0), Some(0)), "{shown:?}");
     assert!(String::from_utf8_lossy(&shown.stdout).contains("a notification arrived"), "{shown:?}");
-    let line = json!({"check": "trigger", "state": "ok", "finding": "inserts ring the bell", "advice": null});
+    let line =
+        json!({"check": "trigger", "state": "ok", "finding": "inserts are checked and ring the bell", "advice": null});
     assert!(lines(&printed).contains(&line), "{printed:?}");
     worker.stop().await;
 }
@@ -171,14 +172,22 @@ async fn an_invalid_and_a_doubled_index_are_named() {
 }
 
 #[tokio::test]
-async fn a_silent_trigger_is_bad() {
+async fn a_trigger_that_is_missing_or_disabled_is_bad() {
     let database = database().await;
-    database.run("alter table reveille.jobs disable trigger ring").await;
-    let advice = only(&database, "trigger", State::Bad, &["disabled", "wake nobody"]).await;
-    database.run(&advice).await;
-    only(&database, "trigger", State::Ok, &[]).await;
+    let triggers = [
+        ("ring", "wake nobody"),
+        ("check_inserted", "bad jobs out"),
+        ("check_changed", "made bad"),
+        ("check_unclaimed", "that wait"),
+    ];
+    for (trigger, what) in triggers {
+        database.run(&format!("alter table reveille.jobs disable trigger {trigger}")).await;
+        let advice = only(&database, "trigger", State::Bad, &[trigger, "disabled", what]).await;
+        database.run(&advice).await;
+        only(&database, "trigger", State::Ok, &[]).await;
+    }
     database.run("drop trigger ring on reveille.jobs").await;
-    only(&database, "trigger", State::Bad, &["missing"]).await;
+    only(&database, "trigger", State::Bad, &["ring", "missing"]).await;
 }
 
 #[tokio::test]
