@@ -113,7 +113,14 @@ impl Claimer {
             } else {
                 due_in
             };
-            let reason = stop.run_until_cancelled(self.sleeper.rest(found, due_in)).await;
+            let reason = match stop.run_until_cancelled(self.rest(found, due_in)).await.transpose() {
+                Ok(reason) => reason,
+                Err(error) => {
+                    self.low_water.forget();
+                    stop.run_until_cancelled(tokio::time::sleep(backoff.failed(&error))).await;
+                    continue;
+                }
+            };
             tracing::trace!(name: "worker.woken", target: "reveille::worker", queue = &*self.queue, ?reason, "woken");
             let only_to_ask = reason == Some(Reason::Due) && self.next_due.is_to_be_asked();
             self.in_doubt = self.sleeper.is_asleep() && (reason == Some(Reason::Poll) || only_to_ask);
@@ -217,13 +224,28 @@ impl Claimer {
             self.next_due.learn(found.claimed.due_in, found.claimed.looked_at.is_some());
             found.claimed.due_in
         };
-        // One that is under way wakes the claimer at its end.
-        let until_look_back = match self.under_way.look_back {
-            Some(_) => None,
-            None => self.low_water.until_look_back(self.sharing()),
-        };
-        let due_in = due_in.into_iter().chain(until_look_back).min();
         Ok(Looked::Short { found: std::mem::take(&mut self.found) || count > 0, due_in })
+    }
+
+    /// Rests until there is a reason to claim; asleep, looks back meanwhile, which is one if it finds what was left behind.
+    async fn rest(&mut self, found: bool, due_in: Option<Duration>) -> Result<Reason> {
+        let due = due_in.and_then(|due_in| Instant::now().checked_add(due_in));
+        loop {
+            // A look back that is under way ends the rest when it is over.
+            let until_look_back = match self.under_way.look_back {
+                Some(_) => None,
+                None => self.low_water.until_look_back(self.sharing()),
+            };
+            let until_due = due.map(|due| due.saturating_duration_since(Instant::now()));
+            let reason = self.sleeper.rest(found, until_due.into_iter().chain(until_look_back).min()).await;
+            let is_due = due.is_some_and(|due| due <= Instant::now());
+            if reason != Reason::Due || is_due || !self.sleeper.is_asleep() {
+                return Ok(reason);
+            }
+            if self.look_back().await? {
+                return Ok(reason);
+            }
+        }
     }
 
     /// Has looks under way while so many jobs are taken: one, and another beside it if one at a time does not keep up with the slots.
@@ -242,12 +264,13 @@ impl Claimer {
         }
     }
 
-    /// Learns from a look below the marks that is over, and begins another one when it is time.
-    async fn look_back(&mut self) -> Result<()> {
+    /// Learns from a look below the marks that is over, and begins another one when it is time. Whether that is a reason to claim.
+    async fn look_back(&mut self) -> Result<bool> {
+        let mut is_reason = false;
         if let Some(over) = self.under_way.look_back.take_if(|look_back| look_back.is_over()) {
             let from = over.from;
             let (heads, took) = over.end().await?;
-            self.low_water.looked_back(from, heads, took, self.sharing());
+            is_reason = self.low_water.looked_back(from, heads, took, self.sharing());
         }
         if self.under_way.look_back.is_none()
             && let Some(from) = self.low_water.look_back(self.sharing(), self.under_way.lowest())
@@ -255,7 +278,7 @@ impl Claimer {
             let look_back = LookBack::begin(&self.claims, &self.queue, from, self.sleeper.wake.nudge());
             self.under_way.look_back = Some(look_back);
         }
-        Ok(())
+        Ok(is_reason)
     }
 
     /// Whether it looks again before anything that is delayed becomes due, as far as it knows.

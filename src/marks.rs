@@ -109,8 +109,10 @@ impl LowWater {
 
     /// A look back from there has found where the levels begin, if there is anything due: the next claim starts no later.
     /// In a full queue with other claims under way, what lay above these when it began is where they have gone on since, and not left
-    /// behind; what lay below may just be claimed by other workers, and counts when it is still there a little later.
-    pub(crate) fn looked_back(&mut self, from: Marks, heads: Marks, took: Duration, sharing: usize) {
+    /// behind; what lay below may just be claimed by other workers, and counts when it is still there a little later. Whether the
+    /// next claim would look lower than it would have before.
+    pub(crate) fn looked_back(&mut self, from: Marks, heads: Marks, took: Duration, sharing: usize) -> bool {
+        let before = self.marks();
         let shared = self.busy && sharing > 0;
         let mut doubt = Doubt { since: Instant::now(), from: self.marks };
         for (level, head) in heads.into_iter().enumerate() {
@@ -135,6 +137,7 @@ impl LowWater {
         if let Some(last) = last {
             *last = last.followed_by(took);
         }
+        lower(before, self.marks()) != before
     }
 
     /// A reason to mistrust the marks: sweep next, whatever it costs.
@@ -278,6 +281,16 @@ mod tests {
         assert_eq!(low.marks(), [edge, Some(late), edge, edge]);
         low.looked_back(Marks::default(), [Some(Mark { available_at: at(101), id: 8 }); 4], DEAR, 3);
         assert_eq!(low.marks(), [edge, Some(late), edge, edge], "a mark never moves up by it");
+    }
+
+    #[test]
+    fn a_look_back_is_a_reason_to_claim_if_the_next_claim_looks_lower_for_it() {
+        let mut low = LowWater::default();
+        low.learn(Marks::default(), &claimed(vec![]), 10, DEAR);
+        let near = low.look_back(0, None).unwrap();
+        assert!(!low.looked_back(near, Marks::default(), QUICK, 0), "nothing is there");
+        assert!(low.looked_back(near, [None, None, None, Some(Mark { available_at: at(42), id: 7 })], QUICK, 0));
+        assert!(low.looked_back(Marks::default(), Marks::default(), QUICK, 0), "a sweep is cheap again");
     }
 
     #[test]

@@ -22,7 +22,7 @@ const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// What was heard: a span or event with its fields, and for an event the span it happened in.
 #[derive(Debug, Clone)]
-struct Happened {
+pub struct Happened {
     metadata: &'static Metadata<'static>,
     fields: BTreeMap<String, String>,
     span: Option<u64>,
@@ -30,7 +30,7 @@ struct Happened {
 
 /// Hears all of this crate's spans and events on this thread.
 #[derive(Clone, Default)]
-struct Ear(Arc<Mutex<Vec<Happened>>>);
+pub struct Ear(Arc<Mutex<Vec<Happened>>>);
 
 struct Fields<'a>(&'a mut BTreeMap<String, String>);
 
@@ -49,7 +49,7 @@ impl Visit for Fields<'_> {
 static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
 
 impl Ear {
-    fn listen() -> (Ear, DefaultGuard) {
+    pub fn listen() -> (Ear, DefaultGuard) {
         LazyLock::force(&SECOND);
         let ear = Ear::default();
         let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(ear.clone()));
@@ -64,6 +64,14 @@ impl Ear {
         if happened.metadata.target().starts_with("reveille") {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).push(happened);
         }
+    }
+
+    /// How often an event of this name had this in one of its fields.
+    pub fn count(&self, name: &str, field: &str, value: &str) -> usize {
+        let heard = |happened: &Happened| {
+            happened.metadata.name() == name && happened.fields.get(field).is_some_and(|had| had == value)
+        };
+        self.happened().iter().filter(|happened| heard(happened)).count()
     }
 
     /// The first span or event of this name.
