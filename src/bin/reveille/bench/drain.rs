@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use reveille::admin::QueueSettings;
 use serde_json::Value;
 
 use super::stage::{QUEUE, Stage, Work};
@@ -50,8 +49,7 @@ impl Drain {
         let naive = raw::naive(stage, (jobs / 20).clamp(1, 10_000)).await?;
         stage.empty().await?;
         if self.history == Switch::Off {
-            let none = QueueSettings { retention: Some(Some(Duration::ZERO)), ..QueueSettings::default() };
-            stage.database.admin().set_queue(QUEUE, none).await?;
+            stage.keep_no_history().await?;
         }
         stage.database.admin().set_queue(QUEUE, crate::queue::parse(&self.settings)?).await?;
         stage.fill_with_keys(QUEUE, jobs, self.keys as usize).await?;

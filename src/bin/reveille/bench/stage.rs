@@ -1,6 +1,9 @@
 //! The database that a bench runs in, and what is read off it.
 
+use std::time::Duration;
+
 use deadpool_postgres::Client;
+use reveille::admin::QueueSettings;
 use reveille::dev::Server;
 use reveille::{Database, NewJob, enqueue_all, job::Payload};
 
@@ -56,6 +59,12 @@ impl Stage {
 
     pub async fn run(&self, sql: &str) -> Result<(), Failure> {
         Ok(self.client().await?.batch_execute(sql).await?)
+    }
+
+    /// From here on finished jobs of the queue are not kept.
+    pub async fn keep_no_history(&self) -> Result<(), Failure> {
+        let none = QueueSettings { retention: Some(Some(Duration::ZERO)), ..QueueSettings::default() };
+        Ok(self.database.admin().set_queue(QUEUE, none).await?)
     }
 
     /// Removes all jobs, and what they leave behind.
