@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::driver::{Ask, Marks, Start};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::look::{Claims, Look, LookBack};
 use crate::marks::{self, LowWater};
 use crate::next_due::NextDue;
@@ -92,12 +92,7 @@ impl Claimer {
                 Ok(Looked::Again) => continue,
                 Ok(Looked::Short { found, due_in }) => (found, due_in),
                 Err(error) => {
-                    self.low_water.forget();
-                    let rest = backoff.failed(&error);
-                    // What another look may bring does not wait for that.
-                    if self.under_way.looks.is_empty() {
-                        stop.run_until_cancelled(tokio::time::sleep(rest)).await;
-                    }
+                    self.recover(&error, &mut backoff).await;
                     continue;
                 }
             };
@@ -116,8 +111,7 @@ impl Claimer {
             let reason = match stop.run_until_cancelled(self.rest(found, due_in)).await.transpose() {
                 Ok(reason) => reason,
                 Err(error) => {
-                    self.low_water.forget();
-                    stop.run_until_cancelled(tokio::time::sleep(backoff.failed(&error))).await;
+                    self.recover(&error, &mut backoff).await;
                     continue;
                 }
             };
@@ -131,6 +125,15 @@ impl Claimer {
             }
         }
         self.end().await;
+    }
+
+    /// After an error: mistrusts the marks, and rests unless another look is under way, which does not wait for that.
+    async fn recover(&mut self, error: &Error, backoff: &mut Backoff) {
+        self.low_water.forget();
+        let rest = backoff.failed(error);
+        if self.under_way.looks.is_empty() {
+            self.stop.run_until_cancelled(tokio::time::sleep(rest)).await;
+        }
     }
 
     /// The first of the looks under way, or a new one, as soon as there is room.
@@ -239,10 +242,8 @@ impl Claimer {
             let until_due = due.map(|due| due.saturating_duration_since(Instant::now()));
             let reason = self.sleeper.rest(found, until_due.into_iter().chain(until_look_back).min()).await;
             let is_due = due.is_some_and(|due| due <= Instant::now());
-            if reason != Reason::Due || is_due || !self.sleeper.is_asleep() {
-                return Ok(reason);
-            }
-            if self.look_back().await? {
+            let may_look_back = reason == Reason::Due && !is_due && self.sleeper.is_asleep();
+            if !may_look_back || self.look_back().await? {
                 return Ok(reason);
             }
         }
