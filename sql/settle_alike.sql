@@ -1,8 +1,9 @@
--- Complete jobs of one claim that have no results: into the history, unless their queue keeps none. It is sql/settle_finished.sql for
--- what most settlements are, told once what is the same for all of its jobs, and finding each where its claim has put it.
+-- Complete jobs at the same attempt of the same worker that have no results: into the history, unless their queue keeps none. It is
+-- sql/settle_finished.sql for what most settlements are, told once what is the same for all of its jobs, and finding each where its
+-- claim has put it.
 --
 --   $1 bigint[]       ids, ascending    $2 bigint            worker that reserved them
---   $3 int            attempt           $4 timestamptz       reserved_at: with the three before, the fence
+--   $3 int            attempt           $4 timestamptz[]     reserved_at, a job: with the three before, the fence
 --   $5 tid[]          where the claim has put them, in any order: a job that has been changed since is somewhere else
 --   $6 double precision    sum of the seconds from being due to the start      $7 double precision    the longest of them
 --   $8 double precision    sum of the run seconds                              $9 double precision    the longest of them
@@ -19,7 +20,7 @@ with ended as (
         and id = ($1::bigint[])[width_bucket(id, $1::bigint[])]
         and attempts = $3::int
         and reserved_by is not distinct from $2::bigint
-        and reserved_at is not distinct from $4::timestamptz
+        and reserved_at is not distinct from ($4::timestamptz[])[width_bucket(id, $1::bigint[])]
         and not awaited
         and limited is not true
     returning

@@ -1,5 +1,5 @@
--- Complete jobs of one claim that have no results and whose queue keeps no history. It is sql/settle_alike.sql for those, which reads no
--- more of a job than it needs.
+-- Complete jobs at the same attempt of the same worker that have no results and whose queue keeps no history. It is
+-- sql/settle_alike.sql for those, which reads no more of a job than it needs.
 --
 --   $1 to $9  as there
 --
@@ -10,7 +10,7 @@ with ended as (
         and id = ($1::bigint[])[width_bucket(id, $1::bigint[])]
         and attempts = $3::int
         and reserved_by is not distinct from $2::bigint
-        and reserved_at is not distinct from $4::timestamptz
+        and reserved_at is not distinct from ($4::timestamptz[])[width_bucket(id, $1::bigint[])]
         and not awaited
         and limited is not true
         and queue = any (array(select queues.name from reveille.queues where queues.retention = interval '0'))

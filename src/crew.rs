@@ -120,7 +120,7 @@ impl Crew {
         // No slot is free before its ending is in here, so that what is not settled stays bounded.
         let (endings, inbox) = mpsc::channel(1024);
         let running = TaskTracker::new();
-        let settler = Settler { driver: Arc::clone(&driver), held: Arc::clone(&held), inbox, running: running.clone() };
+        let settler = Settler { driver: Arc::clone(&driver), held: Arc::clone(&held), inbox };
         let claims = Arc::new(Claims {
             driver: Arc::clone(&driver),
             worker: Arc::clone(&id),

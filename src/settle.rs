@@ -1,11 +1,11 @@
 //! The settler: records how attempts ended, in batches as large as gather while the batch before is on its way; where there are
-//! many, within a few milliseconds.
+//! many, within milliseconds.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
+use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::driver::{Driver, Ending, Failure, Reason, Settlement};
@@ -16,10 +16,12 @@ use crate::held::Held;
 const LARGEST_BATCH: usize = 1000;
 /// For so long a batch may go on growing by what is ready to end, which handlers that keep their threads busy can draw out.
 const MOMENT: Duration = Duration::from_millis(1);
-/// After a batch of so many the next one waits for others to end, so that more of them share what a statement costs by itself.
+/// After a batch of so many, one that follows soon waits for others to end, so that what it costs to settle at all is shared by more.
 const MANY: usize = 32;
-/// For so long.
-const FOR_OTHERS: Duration = Duration::from_millis(2);
+/// So soon.
+const SOON: Duration = Duration::from_millis(40);
+/// For so long it waits: for as long, the worker would run its jobs once more if it were killed.
+const FOR_OTHERS: Duration = Duration::from_millis(20);
 /// How long a job waits whose ending the store refuses.
 const REFUSED_DELAY: Duration = Duration::from_secs(60);
 
@@ -35,25 +37,24 @@ pub(crate) struct Settler {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) held: Arc<Held>,
     pub(crate) inbox: mpsc::Receiver<Ended>,
-    /// The attempts that have not ended.
-    pub(crate) running: TaskTracker,
 }
 
 impl Settler {
     /// Settles until nobody can hand over any more and all is settled.
     pub(crate) async fn run(mut self) {
-        let (mut batch, mut before) = (Vec::new(), 0);
+        let (mut batch, mut many_at) = (Vec::new(), None);
         while self.inbox.recv_many(&mut batch, LARGEST_BATCH).await > 0 {
-            self.gather(&mut batch, before).await;
-            before = batch.len();
+            self.gather(&mut batch, many_at).await;
+            let many = batch.len() >= MANY;
             self.settle_all(batch.drain(..).map(|ended| ended.settlement).collect()).await;
+            many_at = many.then(Instant::now);
         }
     }
 
-    /// Adds what ends now; and what ends soon, if the batch before was a large one and nobody waits for a limit.
-    async fn gather(&mut self, batch: &mut Vec<Ended>, before: usize) {
+    /// Adds what ends now; and what ends soon, if the batch before was a large one, settled a moment ago.
+    async fn gather(&mut self, batch: &mut Vec<Ended>, many_at: Option<Instant>) {
         self.take_ready(batch).await;
-        if before >= MANY && !batch.iter().any(|ended| ended.limited) {
+        if many_at.is_some_and(|at| at.elapsed() < SOON) {
             self.wait_for_others(batch).await;
         }
     }
@@ -72,14 +73,16 @@ impl Settler {
         }
     }
 
+    /// Until somebody waits for a limit, at most.
     async fn wait_for_others(&mut self, batch: &mut Vec<Ended>) {
         let over = tokio::time::sleep(FOR_OTHERS);
         tokio::pin!(over);
-        while batch.len() < LARGEST_BATCH && !self.running.is_empty() {
-            let room = LARGEST_BATCH - batch.len();
+        let mut seen = 0;
+        while batch.len() < LARGEST_BATCH && !batch.iter().skip(seen).any(|ended| ended.limited) {
+            seen = batch.len();
             tokio::select! {
                 () = &mut over => return,
-                more = self.inbox.recv_many(batch, room) => if more == 0 { return },
+                more = self.inbox.recv_many(batch, LARGEST_BATCH - seen) => if more == 0 { return },
             }
         }
     }
@@ -158,37 +161,54 @@ mod tests {
         Ended { settlement: Settlement { reservation, ending: Ending::Completed(None), waited, ran }, limited }
     }
 
-    /// How many are settled at once, of one that has ended and one that will in half the time that a batch waits for others; and how
-    /// long it takes to gather them. `before`: how many there were in the batch before.
-    async fn gathered(before: usize, limited: bool, others_run: bool) -> (usize, Duration) {
+    /// Of three that end at once, half the time later that a batch waits for others, and after it: how many are settled at once, and
+    /// how long it takes to gather them. `many`: how long ago a batch of many was settled; `limited`: of the first and the second.
+    async fn gathered(many: Option<Duration>, limited: [bool; 2]) -> (usize, Duration) {
         let (endings, inbox) = mpsc::channel(8);
-        let running = TaskTracker::new();
-        let mut settler = Settler { driver: Arc::new(Memory::new()), held: Arc::default(), inbox, running };
-        if others_run {
-            settler.running.spawn(async move {
-                tokio::time::sleep(FOR_OTHERS / 2).await;
-                endings.send(ended(2, false)).await.ok().unwrap();
-                std::future::pending::<()>().await;
-            });
-        }
-        let (mut batch, began) = (vec![ended(1, limited)], tokio::time::Instant::now());
-        settler.gather(&mut batch, before).await;
+        let mut settler = Settler { driver: Arc::new(Memory::new()), held: Arc::default(), inbox };
+        let others = tokio::spawn(async move {
+            tokio::time::sleep(FOR_OTHERS / 2).await;
+            endings.send(ended(2, limited[1])).await.ok().unwrap();
+            tokio::time::sleep(FOR_OTHERS).await;
+            endings.send(ended(3, false)).await.ok().unwrap();
+        });
+        let (mut batch, began) = (vec![ended(1, limited[0])], Instant::now());
+        settler.gather(&mut batch, many.map(|ago| began - ago)).await;
+        others.abort();
         (batch.len(), began.elapsed())
+    }
+
+    /// The clock of tests goes by whole milliseconds.
+    fn about(took: Duration, expected: Duration) -> bool {
+        took >= expected && took <= expected + Duration::from_millis(1)
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_many_end_a_batch_waits_for_others_but_not_for_long() {
-        let (count, took) = gathered(MANY, false, true).await;
-        assert_eq!(count, 2);
-        // The clock of tests goes by whole milliseconds.
-        assert!(took >= FOR_OTHERS && took <= FOR_OTHERS + Duration::from_millis(1), "{took:?}");
+        let (count, took) = gathered(Some(SOON / 2), [false, false]).await;
+        assert!(count == 2 && about(took, FOR_OTHERS), "{count} {took:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_batch_waits_where_few_end_or_none_is_left_or_a_limit_waits_for_it() {
-        for (before, limited, others_run) in [(MANY - 1, false, true), (MANY, false, false), (MANY, true, true)] {
-            let gathered = gathered(before, limited, others_run).await;
-            assert_eq!(gathered, (1, Duration::ZERO), "{before} {limited} {others_run}");
+    async fn no_batch_waits_where_few_end_or_many_did_a_while_ago_or_a_limit_waits_for_it() {
+        for (many, limited) in [(None, false), (Some(SOON), false), (Some(SOON / 2), true)] {
+            let gathered = gathered(many, [limited, false]).await;
+            assert_eq!(gathered, (1, Duration::ZERO), "{many:?} {limited}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_waits_is_settled_as_soon_as_a_limit_waits_for_it() {
+        let (count, took) = gathered(Some(SOON / 2), [false, true]).await;
+        assert!(count == 2 && about(took, FOR_OTHERS / 2), "{count} {took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_waits_for_nobody_when_nobody_is_left() {
+        let (_, inbox) = mpsc::channel(8);
+        let mut settler = Settler { driver: Arc::new(Memory::new()), held: Arc::default(), inbox };
+        let (mut batch, began) = (vec![ended(1, false)], Instant::now());
+        settler.gather(&mut batch, Some(began)).await;
+        assert_eq!((batch.len(), began.elapsed()), (1, Duration::ZERO));
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reveille::driver::{Ending, Failure, Reason, Settlement, WorkerInfo};
+use reveille::driver::{Ending, Failure, Reason, Settlement, Start, WorkerInfo};
 use reveille::handler::Handler;
 use reveille::job::{Reservation, ReservedJob};
 use reveille::{Driver, Postgres, State, Worker, enqueue, enqueue_all};
@@ -156,6 +156,57 @@ async fn each_part_of_the_fence_holds_for_jobs_of_one_claim() {
 }
 
 #[tokio::test]
+async fn jobs_of_several_claims_are_completed_together_each_by_its_own_reservation() {
+    let database = database().await;
+    let driver = driver(&database, 7).await;
+    for (retention, kept) in [("1 day", 39), ("0", 0)] {
+        database
+            .run(&format!(
+                "insert into reveille.queues (name, retention) values ('default', '{retention}')
+                on conflict (name) do update set retention = excluded.retention"
+            ))
+            .await;
+        // What is seen here is known when the next are settled.
+        driver.settle(&completed(&reserved_together(&database, &driver, 7).await)).await.unwrap();
+        database
+            .run("delete from reveille.jobs; delete from reveille.finished_jobs; delete from reveille.counters")
+            .await;
+        let mut batch = completed(&reserved_together(&database, &driver, 7).await);
+        batch.extend(completed(&reserved_together(&database, &driver, 7).await));
+        // As if the claim of the first had been undone, and it had been claimed again with the others.
+        let (first, again) = (batch[0].reservation.id, batch[20].reservation.reserved_at);
+        batch[0].reservation.reserved_at = again;
+        let stood = driver.settle(&batch).await.unwrap();
+        assert_eq!(stood, (0..40).map(|n| n != 0).collect::<Vec<_>>());
+        let left = "select jsonb_agg(jsonb_build_array(id, reserved_by)) from reveille.jobs";
+        assert_eq!(database.value(left).await, json!([[first, 7]]));
+        let by = "select jsonb_build_array(count(*), count(distinct xmin::text)) from reveille.finished_jobs";
+        assert_eq!(database.value(by).await, json!([kept, kept.min(1)]));
+        let counters = "select jsonb_agg(completed) from reveille.counters";
+        assert_eq!(database.value(counters).await, json!([39]), "by one statement");
+        database.run("delete from reveille.jobs").await;
+    }
+}
+
+#[tokio::test]
+async fn jobs_of_several_queues_that_are_settled_at_once_count_for_their_own() {
+    let database = database().await;
+    let driver = driver(&database, 7).await;
+    let mut batch = Vec::new();
+    for queue in ["one", "another"] {
+        let count = if queue == "one" { 20 } else { 30 };
+        let jobs =
+            format!("insert into reveille.jobs (queue, kind) select '{queue}', 'k' from generate_series(1, {count})");
+        database.run(&jobs).await;
+        batch.extend(completed(&driver.claim(7, queue, count, Start::default()).await.unwrap().jobs));
+    }
+    assert_eq!(driver.settle(&batch).await.unwrap(), [true; 50]);
+    let counted = "select jsonb_agg(jsonb_build_array(queue, completed, wait_seconds) order by queue) from
+        (select queue, sum(completed) as completed, sum(wait_seconds) as wait_seconds from reveille.counters group by queue) as counted";
+    assert_eq!(database.value(counted).await, json!([["another", 30, 465], ["one", 20, 210]]));
+}
+
+#[tokio::test]
 async fn jobs_that_are_not_where_their_claim_has_put_them_are_settled_all_the_same() {
     let database = database().await;
     let driver = driver(&database, 7).await;
@@ -198,7 +249,7 @@ async fn whether_history_is_kept_is_seen_at_each_settlement_whatever_was_known_a
     let (none, some, mut kept) = ("0", "1 day", 0);
     for (known, retention) in [(0, none), (1, none), (1, some), (0, some), (0, none), (1, none)] {
         let batch = completed(&reserved_together(&database, &driver, 7).await);
-        assert_eq!(batch[0].reservation.hint >> 48, known, "what the settlement before has seen");
+        assert_eq!(batch[0].reservation.hint >> 63, known, "what the settlement before has seen");
         let set = format!(
             "insert into reveille.queues (name, retention) values ('default', '{retention}')
             on conflict (name) do update set retention = excluded.retention"

@@ -1,36 +1,36 @@
-//! Settling together what one claim has reserved and is completed, which is most of what there is to settle.
+//! Settling together what is completed at the same attempt, which is most of what there is to settle.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::Postgres;
-use super::place::{self, Place};
+use super::place::{Place, QueueHint};
 use super::session::Param;
 use super::settle::{answer, column, ran, waited};
 use crate::driver::{Ending, Settlement};
 use crate::error::Result;
 
-/// Of fewer alike, others being there too, none is settled by a statement of its own.
+/// Of fewer alike, with others there, none is settled by a statement of its own.
 const FEW: usize = 16;
 
 /// Parts these, in the order of their ids, into those alike and the others.
 pub(super) fn part<'a>(settlements: &[&'a Settlement]) -> (Vec<Vec<&'a Settlement>>, Vec<&'a Settlement>) {
-    let (mut claims, mut others) = (HashMap::<_, Vec<_>>::new(), Vec::new());
+    let (mut groups, mut others) = (HashMap::<_, Vec<_>>::new(), Vec::new());
     for &settlement in settlements {
         let reservation = settlement.reservation;
-        if settlement.ending == Ending::Completed(None) && Place::from_hint(reservation.hint).is_some() {
-            let claim = (reservation.worker, reservation.attempt, reservation.reserved_at);
-            claims.entry(claim).or_default().push(settlement);
+        let queue = QueueHint::of(reservation.hint).number;
+        if settlement.ending == Ending::Completed(None) && queue != 0 && Place::from_hint(reservation.hint).is_some() {
+            groups.entry((reservation.worker, reservation.attempt, queue)).or_default().push(settlement);
         } else {
             others.push(settlement);
         }
     }
-    let is_worth_it = |claim: &Vec<_>| claim.len() >= FEW || claim.len() == settlements.len();
-    let (alike, few): (Vec<_>, Vec<_>) = claims.into_values().partition(is_worth_it);
+    let is_worth_it = |group: &Vec<_>| group.len() >= FEW || group.len() == settlements.len();
+    let (alike, few): (Vec<_>, Vec<_>) = groups.into_values().partition(is_worth_it);
     others.extend(few.into_iter().flatten());
     others.sort_by_key(|settlement| settlement.reservation.id);
     (alike, others)
@@ -41,7 +41,7 @@ pub(super) struct Alike {
     ids: Vec<i64>,
     worker: i64,
     attempt: i32,
-    reserved_at: SystemTime,
+    reserved_at: Vec<SystemTime>,
     places: Vec<Place>,
     waited: Vec<f64>,
     ran: Vec<f64>,
@@ -49,7 +49,7 @@ pub(super) struct Alike {
 }
 
 impl Alike {
-    /// Of the settlements of one claim, in the order of their ids.
+    /// Of settlements of one worker, attempt and queue, in the order of their ids.
     pub(super) fn of(settlements: &[&Settlement]) -> Alike {
         let (waited, ran) = (waited(settlements), ran(settlements));
         let first = settlements.first().map(|settlement| settlement.reservation);
@@ -57,7 +57,7 @@ impl Alike {
             ids: column(settlements, |settlement| settlement.reservation.id),
             worker: first.map_or(0, |first| first.worker),
             attempt: first.map_or(0, |first| first.attempt),
-            reserved_at: first.map_or(SystemTime::UNIX_EPOCH, |first| first.reserved_at),
+            reserved_at: column(settlements, |settlement| settlement.reservation.reserved_at),
             places: settlements.iter().filter_map(|settlement| Place::from_hint(settlement.reservation.hint)).collect(),
             sums: [waited.iter().sum(), longest(&waited), ran.iter().sum(), longest(&ran)],
             waited,
@@ -72,7 +72,7 @@ impl Alike {
             (&self.ids, Type::INT8_ARRAY),
             (&self.worker, Type::INT8),
             (&self.attempt, Type::INT4),
-            (&self.reserved_at, Type::TIMESTAMPTZ),
+            (&self.reserved_at, Type::TIMESTAMPTZ_ARRAY),
             (&self.places, Type::TID_ARRAY),
             (waited, Type::FLOAT8),
             (longest_wait, Type::FLOAT8),
@@ -93,9 +93,9 @@ fn longest(seconds: &[f64]) -> f64 {
     seconds.iter().copied().fold(0.0, f64::max)
 }
 
-/// Completes these, of one claim and in the order of their ids; returns the ids of those that could be.
+/// Completes these, of one worker, attempt and queue and in the order of their ids; returns the ids of those that could be.
 pub(super) async fn complete(driver: &Postgres, settlements: &[&Settlement]) -> Result<HashSet<i64>> {
-    let unkept = settlements.first().is_some_and(|first| place::is_unkept(first.reservation.hint));
+    let unkept = settlements.first().is_some_and(|first| QueueHint::of(first.reservation.hint).unkept);
     let mut completed = HashSet::new();
     if unkept {
         let alike = Alike::of(settlements);
@@ -109,28 +109,39 @@ pub(super) async fn complete(driver: &Postgres, settlements: &[&Settlement]) -> 
         settlements.iter().copied().filter(|settlement| !completed.contains(&settlement.reservation.id)).collect();
     let alike = Alike::of(&left);
     for row in answer(driver, &driver.statements.settle_alike, &alike.params(), left.len()).await? {
-        driver.unkept.note(row.get("queue"), row.get("unkept"));
+        driver.queues.note(row.get("queue"), row.get("unkept"));
         completed.extend(alike.settled(&row));
     }
     Ok(completed)
 }
 
-/// The queues that were seen to keep no history when jobs of theirs were settled.
+/// The queues that were claimed from: a number for each, in place of its name, and whether it was seen to keep no history when jobs
+/// of its were settled.
 #[derive(Default)]
-pub(super) struct Unkept(Mutex<HashSet<String>>);
+pub(super) struct Queues(Mutex<HashMap<String, QueueHint>>);
 
-impl Unkept {
-    pub(super) fn contains(&self, queue: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(queue)
+impl Queues {
+    /// Without a number where there are more queues than numbers.
+    pub(super) fn hint(&self, queue: &str) -> QueueHint {
+        let mut queues = self.lock();
+        if let Some(&known) = queues.get(queue) {
+            return known;
+        }
+        let number = u16::try_from(queues.len() + 1).ok().filter(|&number| number <= QueueHint::LAST);
+        let Some(number) = number else { return QueueHint::default() };
+        let hint = QueueHint { number, unkept: false };
+        queues.insert(queue.to_owned(), hint);
+        hint
     }
 
     fn note(&self, queue: &str, unkept: bool) {
-        let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if unkept {
-            queues.insert(queue.to_owned());
-        } else {
-            queues.remove(queue);
+        if let Some(known) = self.lock().get_mut(queue) {
+            known.unkept = unkept;
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, QueueHint>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -143,10 +154,16 @@ mod tests {
     use super::*;
     use crate::job::Reservation;
 
+    /// Somewhere, in the queue of that number.
+    fn hint(queue: u16) -> u64 {
+        QueueHint { number: queue, unkept: false }.with(9)
+    }
+
     /// So many of a claim, from that id on.
     fn claim(worker: i64, from: i64, count: usize, result: Option<Value>, hint: u64) -> Vec<Settlement> {
+        let reserved_at = SystemTime::UNIX_EPOCH + Duration::from_secs(from as u64);
         let of = |id| Settlement {
-            reservation: Reservation { id, worker, attempt: 1, reserved_at: SystemTime::UNIX_EPOCH, hint },
+            reservation: Reservation { id, worker, attempt: 1, reserved_at, hint },
             ending: Ending::Completed(result.clone()),
             waited: Duration::ZERO,
             ran: Duration::ZERO,
@@ -165,22 +182,49 @@ mod tests {
     }
 
     #[test]
-    fn many_of_a_claim_are_alike_and_so_are_few_if_there_is_nothing_else() {
-        assert_eq!(parted(&[claim(1, 1, 2, None, 9)]), (vec![2], vec![]));
-        assert_eq!(parted(&[claim(1, 1, FEW, None, 9), claim(2, 100, FEW + 1, None, 9)]), (vec![FEW, FEW + 1], vec![]));
-        let few = [claim(1, 3, 2, None, 9), claim(2, 1, 2, None, 9), claim(3, 100, FEW, None, 9)];
-        assert_eq!(parted(&few), (vec![FEW], vec![1, 2, 3, 4]));
+    fn many_of_a_worker_and_queue_are_alike_and_so_are_few_if_there_is_nothing_else() {
+        let of = |worker, from, count, queue| claim(worker, from, count, None, hint(queue));
+        assert_eq!(parted(&[of(1, 1, 2, 1)]), (vec![2], vec![]));
+        assert_eq!(parted(&[of(1, 1, FEW, 1), of(2, 100, FEW + 1, 1)]), (vec![FEW, FEW + 1], vec![]));
+        assert_eq!(parted(&[of(1, 1, FEW, 1), of(1, 100, FEW + 1, 2)]), (vec![FEW, FEW + 1], vec![]));
+        assert_eq!(parted(&[of(1, 3, 2, 1), of(2, 1, 2, 1), of(3, 100, FEW, 1)]), (vec![FEW], vec![1, 2, 3, 4]));
     }
 
     #[test]
-    fn what_has_a_result_or_says_no_place_is_like_no_other() {
-        assert_eq!(parted(&[claim(1, 1, 2, Some(Value::Null), 9)]), (vec![], vec![1, 2]));
-        assert_eq!(parted(&[claim(1, 1, 2, None, 0)]), (vec![], vec![1, 2]));
+    fn what_several_claims_reserved_is_alike_each_job_with_its_own_reservation() {
+        let claims = [claim(1, 1, 2, None, hint(1)), claim(1, 100, FEW, None, hint(1))];
+        assert_eq!(parted(&claims), (vec![FEW + 2], vec![]));
+        let alike = Alike::of(&claims.iter().flatten().collect::<Vec<_>>());
+        let reserved = claims.iter().flatten().map(|settlement| settlement.reservation.reserved_at);
+        assert_eq!(alike.reserved_at, reserved.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_has_a_result_or_says_no_place_or_no_queue_is_like_no_other() {
+        assert_eq!(parted(&[claim(1, 1, 2, Some(Value::Null), hint(1))]), (vec![], vec![1, 2]));
+        for hint in [0, hint(0), QueueHint { number: 1, unkept: false }.with(0)] {
+            assert_eq!(parted(&[claim(1, 1, 2, None, hint)]), (vec![], vec![1, 2]), "{hint}");
+        }
+    }
+
+    #[test]
+    fn queues_have_numbers_of_their_own_while_there_are_any() {
+        let queues = Queues::default();
+        let first = queues.hint("first");
+        assert_eq!(first, QueueHint { number: 1, unkept: false });
+        for number in 2..=QueueHint::LAST {
+            assert_eq!(queues.hint(&format!("queue {number}")).number, number);
+        }
+        assert_eq!(queues.hint("one too many"), QueueHint::default());
+        queues.note("one too many", true);
+        queues.note("first", true);
+        assert_eq!(queues.hint("one too many"), QueueHint::default());
+        assert_eq!(queues.hint("first"), QueueHint { unkept: true, ..first });
     }
 
     #[test]
     fn sums_and_the_longest_are_those_of_all() {
-        let mut settlements = claim(1, 1, 3, None, 9);
+        let mut settlements = claim(1, 1, 3, None, hint(1));
         for (settlement, seconds) in settlements.iter_mut().zip([2, 3, 1]) {
             (settlement.waited, settlement.ran) = (Duration::from_secs(seconds), Duration::from_secs(10 * seconds));
         }

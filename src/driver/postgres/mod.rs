@@ -57,7 +57,7 @@ pub struct Postgres {
     claim_within: claim::Patience,
     limits: limited::Limits,
     lull: settle::Lull,
-    unkept: alike::Unkept,
+    queues: alike::Queues,
     /// The sessions have been got ready, or that was tried.
     warm: AtomicBool,
     /// The heartbeat's connection, opened in the heartbeat's own runtime.
@@ -78,7 +78,7 @@ impl Postgres {
             claim_within: claim::Patience::default(),
             limits: limited::Limits::default(),
             lull: settle::Lull::default(),
-            unkept: alike::Unkept::default(),
+            queues: alike::Queues::default(),
             warm: AtomicBool::new(false),
             heart: Mutex::new(None),
             database,

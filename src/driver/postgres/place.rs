@@ -1,4 +1,4 @@
-//! Where a claim has put a row: Postgres's `ctid`, as it crosses the wire and as a reservation keeps it.
+//! Where a claim has put a row: Postgres's `ctid`, as it crosses the wire and as a reservation keeps it, with what is known of its queue.
 
 use std::error::Error;
 
@@ -9,13 +9,14 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checke
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place(u64);
 
-/// Above a place in a hint: the job's queue keeps no history, as far as is known.
-const UNKEPT: u64 = 1 << 48;
+/// What a hint says above the place: the number of the job's queue in 15 bits, and whether that keeps no history.
+const NUMBER: u32 = 48;
+const UNKEPT: u64 = 1 << 63;
 
 impl Place {
     /// The place in a hint, if it says one.
     pub(super) fn from_hint(hint: u64) -> Option<Place> {
-        let place = hint & (UNKEPT - 1);
+        let place = hint & ((1 << NUMBER) - 1);
         (place != 0).then_some(Place(place))
     }
 
@@ -25,14 +26,27 @@ impl Place {
     }
 }
 
-/// The hint that says besides that the job's queue keeps no history.
-pub(super) fn unkept(hint: u64) -> u64 {
-    hint | UNKEPT
+/// What is known of a queue by those that settle its jobs, told in a hint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct QueueHint {
+    /// From 1; 0 for a queue without one.
+    pub(super) number: u16,
+    /// It keeps no history, as far as is known.
+    pub(super) unkept: bool,
 }
 
-/// Whether the hint says so.
-pub(super) fn is_unkept(hint: u64) -> bool {
-    hint & UNKEPT != 0
+impl QueueHint {
+    /// Numbers end here.
+    pub(super) const LAST: u16 = (1 << 15) - 1;
+
+    pub(super) fn of(hint: u64) -> QueueHint {
+        QueueHint { number: (hint >> NUMBER) as u16 & QueueHint::LAST, unkept: hint & UNKEPT != 0 }
+    }
+
+    /// This and a place.
+    pub(super) fn with(self, place: u64) -> u64 {
+        place | u64::from(self.number) << NUMBER | if self.unkept { UNKEPT } else { 0 }
+    }
 }
 
 /// Four bytes for the block and two for the line: `tidsend` in the server's source.
@@ -65,8 +79,12 @@ mod tests {
         let sent = [0xff, 0xfe, 0, 1, 0x12, 0x34];
         let place = Place::from_sql(&Type::TID, &sent).unwrap();
         let mut out = BytesMut::new();
-        Place::from_hint(unkept(place.hint())).unwrap().to_sql(&Type::TID, &mut out).unwrap();
+        let queue = QueueHint { number: QueueHint::LAST, unkept: true };
+        let hint = queue.with(place.hint());
+        assert_eq!(QueueHint::of(hint), queue);
+        Place::from_hint(hint).unwrap().to_sql(&Type::TID, &mut out).unwrap();
         assert_eq!(out[..], sent);
+        assert_eq!(QueueHint::of(QueueHint { number: 1, unkept: false }.with(place.hint())).number, 1);
         assert!(Place::from_sql(&Type::TID, &sent[1..]).is_err());
     }
 }
