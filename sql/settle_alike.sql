@@ -1,4 +1,4 @@
--- Complete jobs at the same attempt of the same worker that have no results: into the history, unless their queue keeps none. It is
+-- Complete jobs of one queue, at the same attempt of the same worker, that have no results: into the history, unless it keeps none. It is
 -- sql/settle_finished.sql for what most settlements are, told once what is the same for all of its jobs, and finding each where its
 -- claim has put it.
 --

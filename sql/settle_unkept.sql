@@ -1,4 +1,4 @@
--- Complete jobs at the same attempt of the same worker that have no results and whose queue keeps no history. It is
+-- Complete jobs of one queue that keeps no history, at the same attempt of the same worker, that have no results. It is
 -- sql/settle_alike.sql for those, which reads no more of a job than it needs.
 --
 --   $1 to $9  as there

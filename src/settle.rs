@@ -42,19 +42,19 @@ pub(crate) struct Settler {
 impl Settler {
     /// Settles until nobody can hand over any more and all is settled.
     pub(crate) async fn run(mut self) {
-        let (mut batch, mut many_at) = (Vec::new(), None);
+        let (mut batch, mut before) = (Vec::new(), None);
         while self.inbox.recv_many(&mut batch, LARGEST_BATCH).await > 0 {
-            self.gather(&mut batch, many_at).await;
-            let many = batch.len() >= MANY;
+            self.gather(&mut batch, before).await;
+            let count = batch.len();
             self.settle_all(batch.drain(..).map(|ended| ended.settlement).collect()).await;
-            many_at = many.then(Instant::now);
+            before = Some((count, Instant::now()));
         }
     }
 
-    /// Adds what ends now; and what ends soon, if the batch before was a large one, settled a moment ago.
-    async fn gather(&mut self, batch: &mut Vec<Ended>, many_at: Option<Instant>) {
+    /// Adds what ends now; and what ends soon, if the batch before was a large one, settled a moment ago. `before`: its size, and when.
+    async fn gather(&mut self, batch: &mut Vec<Ended>, before: Option<(usize, Instant)>) {
         self.take_ready(batch).await;
-        if many_at.is_some_and(|at| at.elapsed() < SOON) {
+        if before.is_some_and(|(count, at)| count >= MANY && at.elapsed() < SOON) {
             self.wait_for_others(batch).await;
         }
     }
@@ -162,8 +162,8 @@ mod tests {
     }
 
     /// Of three that end at once, half the time later that a batch waits for others, and after it: how many are settled at once, and
-    /// how long it takes to gather them. `many`: how long ago a batch of many was settled; `limited`: of the first and the second.
-    async fn gathered(many: Option<Duration>, limited: [bool; 2]) -> (usize, Duration) {
+    /// how long it takes to gather them. `before`: the size of the batch before, and how long ago that was settled; `limited`: of the first and the second.
+    async fn gathered(before: (usize, Duration), limited: [bool; 2]) -> (usize, Duration) {
         let (endings, inbox) = mpsc::channel(8);
         let mut settler = Settler { driver: Arc::new(Memory::new()), held: Arc::default(), inbox };
         let others = tokio::spawn(async move {
@@ -173,7 +173,7 @@ mod tests {
             endings.send(ended(3, false)).await.ok().unwrap();
         });
         let (mut batch, began) = (vec![ended(1, limited[0])], Instant::now());
-        settler.gather(&mut batch, many.map(|ago| began - ago)).await;
+        settler.gather(&mut batch, Some((before.0, began - before.1))).await;
         others.abort();
         (batch.len(), began.elapsed())
     }
@@ -185,21 +185,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_many_end_a_batch_waits_for_others_but_not_for_long() {
-        let (count, took) = gathered(Some(SOON / 2), [false, false]).await;
+        let (count, took) = gathered((MANY, SOON / 2), [false, false]).await;
         assert!(count == 2 && about(took, FOR_OTHERS), "{count} {took:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_batch_waits_where_few_end_or_many_did_a_while_ago_or_a_limit_waits_for_it() {
-        for (many, limited) in [(None, false), (Some(SOON), false), (Some(SOON / 2), true)] {
-            let gathered = gathered(many, [limited, false]).await;
-            assert_eq!(gathered, (1, Duration::ZERO), "{many:?} {limited}");
+        for (count, ago, limited) in [(MANY - 1, SOON / 2, false), (MANY, SOON, false), (MANY, SOON / 2, true)] {
+            let gathered = gathered((count, ago), [limited, false]).await;
+            assert_eq!(gathered, (1, Duration::ZERO), "{count} {ago:?} {limited}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_batch_that_waits_is_settled_as_soon_as_a_limit_waits_for_it() {
-        let (count, took) = gathered(Some(SOON / 2), [false, true]).await;
+        let (count, took) = gathered((MANY, SOON / 2), [false, true]).await;
         assert!(count == 2 && about(took, FOR_OTHERS / 2), "{count} {took:?}");
     }
 
@@ -208,7 +208,7 @@ mod tests {
         let (_, inbox) = mpsc::channel(8);
         let mut settler = Settler { driver: Arc::new(Memory::new()), held: Arc::default(), inbox };
         let (mut batch, began) = (vec![ended(1, false)], Instant::now());
-        settler.gather(&mut batch, Some(began)).await;
+        settler.gather(&mut batch, Some((MANY, began))).await;
         assert_eq!((batch.len(), began.elapsed()), (1, Duration::ZERO));
     }
 }

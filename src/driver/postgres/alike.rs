@@ -1,4 +1,4 @@
-//! Settling together what is completed at the same attempt, which is most of what there is to settle.
+//! Settling together what is completed of one queue at the same attempt, which is most of what there is to settle.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
