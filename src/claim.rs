@@ -157,7 +157,6 @@ impl Claimer {
 
     fn look(&self, room: usize) -> Look {
         let start = self.low_water.start(self.beside());
-        let (rung, none_delayed) = (self.rung, self.next_due.none_delayed());
         let ask = if self.in_doubt {
             Ask::Before
         } else if start.marks == Marks::default() && self.need_not_know() {
@@ -170,7 +169,7 @@ impl Claimer {
             &self.claims,
             &self.queue,
             room.min(most),
-            Start { ask, rung, none_delayed, ..start },
+            Start { ask, rung: self.rung, ..start },
             self.slots.pauses(),
         )
     }
@@ -224,7 +223,7 @@ impl Claimer {
             self.next_due.all_taken();
             self.next_due.remaining(self.sleeper.is_asleep())
         } else {
-            self.next_due.learn(found.claimed.due_in, found.claimed.looked_at.is_some());
+            self.next_due.learn(found.claimed.due_in);
             found.claimed.due_in
         };
         Ok(Looked::Short { found: std::mem::take(&mut self.found) || count > 0, due_in })

@@ -9,14 +9,13 @@ const EVERY: Duration = Duration::from_millis(50);
 /// While asleep, how soon to ask after a burst: what was enqueued with it may be due sooner than this, and is late by as much at most, since
 /// another burst before that brings a claim, which takes all that is due.
 const AFTER_A_BURST: Duration = Duration::from_millis(20);
-/// How often to ask at least while one burst follows another: each claim passes over all that is delayed, if none was when it was asked last.
+/// How often to ask at least while one burst follows another.
 const AMONG_BURSTS: Duration = Duration::from_millis(250);
 
 /// Until when none of the delayed jobs becomes due.
 #[derive(Default)]
 pub(crate) struct NextDue {
     told: Option<Told>,
-    none_delayed: bool,
 }
 
 /// What was told last: when, and when the next one becomes due.
@@ -40,22 +39,16 @@ impl Told {
 }
 
 impl NextDue {
-    /// A look has told when the next job is due, if there is one. `looked`: at all there is.
-    pub(crate) fn learn(&mut self, due_in: Option<Duration>, looked: bool) {
+    /// A look has told when the next job is due, if there is one.
+    pub(crate) fn learn(&mut self, due_in: Option<Duration>) {
         let at = Instant::now();
         let due = due_in.and_then(|due_in| at.checked_add(due_in));
         self.told = Some(Told { at, due, taken: at });
-        self.none_delayed = looked && due_in.is_none();
     }
 
     /// A claim has taken all that was due.
     pub(crate) fn all_taken(&mut self) {
         self.told.iter_mut().for_each(|told| told.taken = Instant::now());
-    }
-
-    /// Whether there was none to become due.
-    pub(crate) fn none_delayed(&self) -> bool {
-        self.none_delayed
     }
 
     /// Whether that is still to come.
@@ -91,7 +84,7 @@ mod tests {
     async fn a_delayed_job_is_looked_for_when_it_is_due_however_often_was_looked_before() {
         let mut next = NextDue::default();
         assert!(!next.is_known() && next.remaining(false).is_none());
-        next.learn(Some(MOMENT * 2), true);
+        next.learn(Some(MOMENT * 2));
         for left in [MOMENT * 2, MOMENT] {
             assert_eq!((next.is_known(), next.remaining(false), next.remaining(true)), (true, Some(left), Some(left)));
             tokio::time::advance(MOMENT).await;
@@ -104,7 +97,7 @@ mod tests {
     async fn where_none_is_delayed_it_is_asked_from_time_to_time() {
         let mut next = NextDue::default();
         for told in [None, Some(Duration::MAX)] {
-            next.learn(told, true);
+            next.learn(told);
             assert_eq!(next.remaining(false), Some(EVERY));
             tokio::time::advance(EVERY).await;
             assert!(!next.is_known());
@@ -116,7 +109,7 @@ mod tests {
         let mut next = NextDue::default();
         next.all_taken();
         assert!(!next.is_fresh() && !next.is_to_be_asked(), "nothing was told");
-        next.learn(None, true);
+        next.learn(None);
         let began = Instant::now();
         while began.elapsed() < AMONG_BURSTS {
             let until = AFTER_A_BURST.min(AMONG_BURSTS - began.elapsed());
@@ -125,7 +118,7 @@ mod tests {
             next.all_taken();
         }
         assert!(!next.is_fresh() && next.is_to_be_asked());
-        next.learn(None, true);
+        next.learn(None);
         tokio::time::advance(AFTER_A_BURST).await;
         assert!(next.is_known() && !next.is_fresh() && next.is_to_be_asked());
         assert!(next.remaining(true) < Some(MOMENT) && next.remaining(false) > Some(MOMENT));
@@ -135,7 +128,7 @@ mod tests {
     async fn a_delayed_job_of_which_is_known_is_looked_for_when_it_is_due_and_not_asked_about() {
         let mut next = NextDue::default();
         for due_in in [MOMENT, AMONG_BURSTS * 2] {
-            next.learn(Some(due_in), true);
+            next.learn(Some(due_in));
             tokio::time::advance(due_in - Duration::from_millis(1)).await;
             next.all_taken();
             assert_eq!(next.is_to_be_asked(), due_in > AMONG_BURSTS);
@@ -147,17 +140,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_job_that_is_due_and_locked_is_asked_for_again() {
         let mut next = NextDue::default();
-        next.learn(Some(Duration::ZERO), true);
+        next.learn(Some(Duration::ZERO));
         assert!(!next.is_known());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn none_is_known_to_be_delayed_only_where_a_look_at_all_of_them_has_found_none() {
-        let mut next = NextDue::default();
-        assert!(!next.none_delayed());
-        for (due_in, looked, none) in [(None, true, true), (Some(MOMENT), true, false), (None, false, false)] {
-            next.learn(due_in, looked);
-            assert_eq!(next.none_delayed(), none);
-        }
     }
 }

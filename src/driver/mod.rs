@@ -171,10 +171,8 @@ pub struct Start {
     /// Whether others claim from the queue at the same time, which is full: a store may then start as far up as they have
     /// got, and let them know how far this claim gets.
     pub shared: bool,
-    /// Whether the bell has just rung for it: most likely few jobs are there, and each moment counts.
+    /// Whether the bell has just rung for it, so that each moment counts.
     pub rung: bool,
-    /// Whether no job was delayed when the queue was last looked at to its end.
-    pub none_delayed: bool,
     /// When to find out when the next job is due.
     pub ask: Ask,
 }

@@ -171,9 +171,6 @@ pub(super) async fn look(driver: &Postgres, queue: &str, limit: usize, worker: i
         let turn = Turn { queue, lot: fastrand::u32(..).into() };
         let turn: Statement<'_> = (&driver.statements.claim_turn, &turn.params());
         driver.sessions.query_locked(patience, what, turn, (&driver.statements.claim_shared, &params)).await
-    } else if from.rung && from.none_delayed && from.marks == Marks::default() {
-        // It asks for no places.
-        query(driver, from.rung, what, (&driver.statements.claim_rung, &params[..3])).await
     } else {
         query(driver, from.rung, what, (&driver.statements.claim, &params)).await
     };

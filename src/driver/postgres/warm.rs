@@ -44,14 +44,11 @@ pub(super) async fn warm_up(driver: &Postgres) -> Result<()> {
 
 /// Runs what claims in the listener's session, with nothing to do.
 pub(super) async fn warm_up_line(driver: &Postgres) {
-    for none_delayed in [true, false] {
-        let start = Start { rung: true, none_delayed, ..Start::default() };
-        if let Err(error) = claim::look(driver, NO_QUEUE, 1, NOBODY, start).await {
-            tracing::debug!(
-                name: "worker.warm_up_failed", target: "reveille::worker", %error,
-                "no claims will be made where the bell is heard"
-            );
-            return;
-        }
+    let start = Start { rung: true, ..Start::default() };
+    if let Err(error) = claim::look(driver, NO_QUEUE, 1, NOBODY, start).await {
+        tracing::debug!(
+            name: "worker.warm_up_failed", target: "reveille::worker", %error,
+            "no claims will be made where the bell is heard"
+        );
     }
 }
