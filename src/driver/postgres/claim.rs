@@ -53,18 +53,6 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// The parameters of waiting for a turn to claim beside others.
-pub(super) struct Turn<'a> {
-    pub(super) queue: &'a str,
-    pub(super) lot: i64,
-}
-
-impl Turn<'_> {
-    pub(super) fn params(&self) -> [Param<'_>; 2] {
-        [(&self.queue, Type::TEXT), (&self.lot, Type::INT8)]
-    }
-}
-
 /// The parameters of a look back.
 pub(super) struct Heads<'a> {
     queue: &'a str,
@@ -162,18 +150,13 @@ async fn claim_freely(
     }
 }
 
-/// Makes a claim; the one that a bell asks for, where the bell was heard, and one beside others in its turn.
+/// Makes a claim; the one that a bell asks for, where the bell was heard.
 pub(super) async fn look(driver: &Postgres, queue: &str, limit: usize, worker: i64, from: Start) -> Result<Vec<Row>> {
     let (patience, began, what) = (driver.claim_within.get(), Instant::now(), "claim jobs");
     let claim = Claim::new(queue, limit, worker, from.marks);
-    let params = claim.params();
-    let rows = if from.shared {
-        let turn = Turn { queue, lot: fastrand::u32(..).into() };
-        let turn: Statement<'_> = (&driver.statements.claim_turn, &turn.params());
-        driver.sessions.query_locked(patience, what, turn, (&driver.statements.claim_shared, &params)).await
-    } else {
-        query(driver, from.rung, what, (&driver.statements.claim, &params)).await
-    };
+    let statements = &driver.statements;
+    let sql = if from.shared { &statements.claim_shared } else { &statements.claim };
+    let rows = query(driver, from.rung && !from.shared, what, (sql, &claim.params())).await;
     driver.claim_within.learn(patience, began.elapsed());
     rows
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::Postgres;
 use super::alike::Alike;
-use super::claim::{self, Claim, Heads, Turn};
+use super::claim::{self, Claim, Heads};
 use super::session::Statement;
 use super::settle::{Fence, Finishing};
 use crate::driver::{Marks, Start};
@@ -25,17 +25,16 @@ pub(super) async fn warm_up(driver: &Postgres) -> Result<()> {
         return Ok(());
     }
     let (claim, heads) = (Claim::new(NO_QUEUE, 1, NOBODY, Marks::default()), Heads::new(NO_QUEUE, Marks::default()));
-    let (turn, fence, finishing) = (Turn { queue: NO_QUEUE, lot: 0 }, Fence::of(&[]), Finishing::of(&[]));
-    let (turn, claim, heads) = (turn.params(), claim.params(), heads.params());
+    let (fence, finishing) = (Fence::of(&[]), Finishing::of(&[]));
+    let (claim, heads) = (claim.params(), heads.params());
     let (settle, alike) = (fence.before(&finishing.params()), Alike::of(&[]));
     let settle_alike = alike.params();
     let statements = &driver.statements;
-    let all: [Statement<'_>; 7] = [
+    let all: [Statement<'_>; 6] = [
         (&statements.settle_unkept, &settle_alike[..9]),
         (&statements.settle_alike, &settle_alike),
         (&statements.settle_finished, &settle),
         (&statements.claim, &claim),
-        (&statements.claim_turn, &turn),
         (&statements.claim_shared, &claim),
         (&statements.heads, &heads),
     ];
