@@ -21,7 +21,7 @@ use crate::drain::{Drained, Visit};
 use crate::driver::{Driver, Ending, JobState, Memory, Start, StoredJob};
 use crate::error::{Error, Result};
 use crate::held::Held;
-use crate::job::{Due, Enqueueable, Job, NewJob, Priority};
+use crate::job::{Due, Enqueueable, Job, NewJob, Priority, ReservedJob};
 use crate::worker::Worker;
 
 /// The jobs that were enqueued on something: by a transaction itself, or whatever there is in a [`Database`] or [`Memory`].
@@ -325,8 +325,10 @@ impl Worker {
         Ok(attempts.make(job, hold).await.ending)
     }
 
-    /// Work the due job of this kind that comes first in the worker's queues; `None` if there is none. Other jobs are left alone.
-    /// Limits of the queue are not asked.
+    /// Work the due job of this kind that comes first in the worker's queues; `None` if there is none.
+    ///
+    /// It is claimed as any worker claims. Jobs of other kinds that come before it are claimed too and put back, which counts as an
+    /// attempt and no failure. A queue's limits hold.
     ///
     /// # Errors
     /// Lost if the job ended otherwise meanwhile; else if the store fails.
@@ -339,13 +341,30 @@ impl Worker {
     }
 
     async fn work_first(&self, visit: &Visit<'_>, kind: &str) -> Result<Option<Worked>> {
-        let queues: Vec<String> = self.queues.iter().map(|(queue, _)| queue.clone()).collect();
-        let Some(job) = self.driver.claim_kind(visit.id, &queues, kind).await? else { return Ok(None) };
+        let first = self.claim_first(visit, kind).await;
+        let wanted: Vec<i64> = first.iter().flatten().map(|job| job.reservation.id).collect();
+        let put_back = self.driver.release_strays(visit.id, &wanted).await;
+        let Some(job) = first? else { return put_back.map(|_| None) };
+        put_back?;
         let id = job.reservation.id;
         match visit.run(vec![job]).await?.pop() {
             Some((ending, true)) => Ok(Some(Worked { id, ending })),
             _ => Err(Error::lost(format!("job {id} was no longer this worker's when it had been worked"))),
         }
+    }
+
+    /// Claims one job after another until one of this kind comes, in each queue; returns the first of these.
+    async fn claim_first(&self, visit: &Visit<'_>, kind: &str) -> Result<Option<ReservedJob>> {
+        let mut of_kind = Vec::new();
+        for (queue, _) in &self.queues {
+            while let Some(job) = self.driver.claim(visit.id, queue, 1, Start::default()).await?.jobs.pop() {
+                if job.kind == kind {
+                    of_kind.push(job);
+                    break;
+                }
+            }
+        }
+        Ok(of_kind.into_iter().min_by_key(|job| (job.priority, job.available_at, job.reservation.id)))
     }
 
     /// Run everything in the worker's queues, delayed jobs and retries as well, by putting forward the clock of the [`Memory`]

@@ -43,18 +43,6 @@ pub trait Driver: Send + Sync + 'static {
     /// a paused queue.
     fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize, from: Start) -> BoxFuture<'a, Result<Claimed>>;
 
-    /// Reserve the due job of a kind that comes first in any of these queues: for tests, which work one job at a time. A driver
-    /// need not be able to.
-    fn claim_kind<'a>(
-        &'a self,
-        worker: i64,
-        queues: &'a [String],
-        kind: &'a str,
-    ) -> BoxFuture<'a, Result<Option<ReservedJob>>> {
-        let _ = (worker, queues, kind);
-        Box::pin(async { Err(Error::invalid("this driver cannot claim the jobs of one kind")) })
-    }
-
     /// Where the jobs of a queue that are due and not reserved begin, at or above the marks; `None` for a level that has none.
     /// A driver that has no use for marks says `None` for all.
     fn heads<'a>(&'a self, queue: &'a str, from: Marks) -> BoxFuture<'a, Result<Marks>>;

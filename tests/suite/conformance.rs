@@ -218,28 +218,30 @@ conforms! {
         assert!(store.claim(1, 10).await.is_empty());
     }
 
-    async fn one_of_a_kind_is_claimed_and_the_others_left_alone(store: &Store) {
-        let other = |text| NewJob { kind: "other".into(), ..job(text) };
-        let claim = async |worker, queues: &[&str]| {
-            let queues: Vec<String> = queues.iter().map(|&queue| queue.into()).collect();
-            store.driver().claim_kind(worker, &queues, "other").await.unwrap()
-        };
-        let first = store.enqueue(job("first")).await;
-        store.enqueue(NewJob { due: Due::In(Duration::from_secs(60)), priority: Priority::Urgent, ..other("later") }).await;
-        store.enqueue(NewJob { priority: Priority::Low, ..other("low") }).await;
-        store.enqueue(NewJob { queue: "b".into(), unique_key: Some("k".into()), unique_until: UniqueUntil::Started, ..other("high") }).await;
-        assert!(claim(1, &[QUEUE, "b"]).await.is_none(), "it is not registered");
-        store.register(1).await;
-        assert!(claim(1, &["c"]).await.is_none(), "there is none in this queue");
+    async fn the_first_job_of_a_kind_is_worked_by_itself_and_what_came_before_waits_again(store: &Store) {
+        #[derive(serde::Serialize, serde::Deserialize)]
+        struct Other(String);
+        impl reveille::Job for Other {
+            const KIND: &'static str = "other";
+        }
+        let (told, mut heard) = telling();
+        let handler = async |Other(text): Other, reveille::State(told): reveille::State<crate::harness::Told>| told.tell(text);
+        let worker = Worker::builder(store.driver()).queue(QUEUE, 4).queue("b", 4).state(told).handle(handler).build().unwrap();
+        let other = |text: &str| NewJob::of(&Other(text.into())).unwrap();
+        let before = store.enqueue(job("before")).await;
+        store.enqueue(NewJob { due: Due::In(HOUR), priority: Priority::Urgent, ..other("later") }).await;
+        let low = store.enqueue(NewJob { priority: Priority::Low, ..other("low") }).await;
+        let after = store.enqueue(NewJob { priority: Priority::Low, ..job("after") }).await;
+        let high = store.enqueue(NewJob { queue: "b".into(), ..other("high") }).await;
         store.pause("b").await;
-        let low = claim(1, &[QUEUE, "b"]).await.unwrap();
-        assert_eq!((text(&low).as_str(), low.queue.as_str(), low.reservation.attempt), ("low", QUEUE, 1));
-        store.resume("b").await;
-        let high = claim(1, &[QUEUE, "b"]).await.unwrap();
-        assert_eq!((text(&high).as_str(), high.queue.as_str(), high.reservation.worker), ("high", "b", 1));
-        assert!(claim(1, &[QUEUE, "b"]).await.is_none(), "the last one is not due");
-        assert!(store.settle(high.reservation, Ending::Completed(None)).await);
-        assert_eq!(store.fate(first).await, json!(["waiting", 0, 0]));
+        for (id, text) in [(low, "low"), (high, "high")] {
+            let worked = worker.work_one::<Other>().await.unwrap().unwrap();
+            assert_eq!((worked.id, worked.ending, heard.next().await.as_str()), (id, Ending::Completed(None), text));
+            store.resume("b").await;
+        }
+        let fates = [store.fate(before).await, store.fate(after).await];
+        assert_eq!(fates, [json!(["waiting", 2, 0]), json!(["waiting", 1, 0])]);
+        assert_eq!(worker.work_one::<Other>().await.unwrap(), None, "the last one is not due");
     }
 
     async fn what_is_delayed_is_not_claimed_and_its_time_is_known(store: &Store) {

@@ -278,8 +278,8 @@ async fn one_job_of_a_kind_is_worked_and_told_how_it_ended() {
     assert!(matches!(worked.ending, Ending::Waiting { failure: Some(_), .. }));
     assert_eq!(worker.work_one::<Bill>().await.unwrap(), None, "the others are not due");
     assert_eq!(heard.rest(), ["2 cents", "-3 cents"]);
-    let untouched = "select count(*) from reveille.jobs where attempts = 0 and reserved_at is null";
-    assert_eq!(database.value(untouched).await, 2);
+    let left = "select count(*) from reveille.jobs where failures = 0 and reserved_at is null";
+    assert_eq!(database.value(left).await, 2);
     assert_eq!(database.value("select count(*) from reveille.workers").await, 0, "it has taken its leave");
 }
 

@@ -17,7 +17,7 @@ use super::{
 use super::{DueSchedules, Firing};
 use crate::error::Result;
 use crate::executor::Executor;
-use crate::job::{Enqueued, NewJob, Payload, Reservation, ReservedJob};
+use crate::job::{Enqueued, NewJob, Payload, Reservation};
 use crate::queue::QueueSettings;
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
@@ -209,15 +209,6 @@ impl Driver for Memory {
         let jobs = store.claim(worker, queue, limit);
         let due_in = if jobs.len() < limit { store.due_in(queue) } else { None };
         done(Claimed { jobs, due_in, limited: store.is_limited(queue), ..Claimed::default() })
-    }
-
-    fn claim_kind<'a>(
-        &'a self,
-        worker: i64,
-        queues: &'a [String],
-        kind: &'a str,
-    ) -> BoxFuture<'a, Result<Option<ReservedJob>>> {
-        done(self.store().claim_kind(worker, queues, kind))
     }
 
     /// Whoever listens is told of everything, and nothing is under way between two calls.

@@ -120,18 +120,6 @@ impl Store {
         due.into_iter().filter_map(|place| self.reserve(place, worker, reserved_at)).collect()
     }
 
-    pub(super) fn claim_kind(&mut self, worker: i64, queues: &[String], kind: &str) -> Option<ReservedJob> {
-        if !self.workers.contains_key(&worker) {
-            return None;
-        }
-        let reserved_at = self.clock.now();
-        let queues = queues.iter().filter(|queue| !self.paused.contains(*queue));
-        let due = queues.flat_map(|queue| LEVELS.iter().flat_map(|&level| self.level(queue, level, reserved_at)));
-        let of_kind = due.filter(|place| self.jobs.get(&place.id).is_some_and(|kept| kept.stored.job.kind == kind));
-        let first = of_kind.min_by_key(|place| (place.priority, place.available_at, place.id))?.clone();
-        self.reserve(first, worker, reserved_at)
-    }
-
     fn reserve(&mut self, place: Place, worker: i64, reserved_at: SystemTime) -> Option<ReservedJob> {
         self.waiting.remove(&place);
         let kept = self.jobs.get_mut(&place.id)?;

@@ -207,18 +207,6 @@ pub(super) fn reserved_jobs(rows: &[Row], queue: &str, worker: i64) -> Result<Ve
     Ok(jobs)
 }
 
-pub(super) async fn claim_kind(
-    driver: &Postgres,
-    worker: i64,
-    queues: &[String],
-    kind: &str,
-) -> Result<Option<ReservedJob>> {
-    let params: &Params<'_> = &[(&kind, Type::TEXT), (&queues, Type::TEXT_ARRAY), (&worker, Type::INT8)];
-    let rows = driver.query("claim a job", &driver.statements.claim_kind, params).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    reserved_job(row, row.get(column::ID), row.get("queue"), worker).map(Some)
-}
-
 pub(super) async fn heads(driver: &Postgres, queue: &str, from: Marks) -> Result<Marks> {
     let look = Heads::new(queue, from);
     let mut heads = Marks::default();

@@ -20,7 +20,7 @@ use super::{DueSchedules, Firing};
 use crate::database::{Database, migrate};
 use crate::error::{Error, Result};
 use crate::executor::{Executor, Jobs};
-use crate::job::{Enqueued, NewJob, Payload, Reservation, ReservedJob};
+use crate::job::{Enqueued, NewJob, Payload, Reservation};
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
 
@@ -180,15 +180,6 @@ impl Driver for Postgres {
 
     fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize, from: Start) -> BoxFuture<'a, Result<Claimed>> {
         boxed(claim::claim(self, worker, queue, limit, from))
-    }
-
-    fn claim_kind<'a>(
-        &'a self,
-        worker: i64,
-        queues: &'a [String],
-        kind: &'a str,
-    ) -> BoxFuture<'a, Result<Option<ReservedJob>>> {
-        boxed(claim::claim_kind(self, worker, queues, kind))
     }
 
     fn heads<'a>(&'a self, queue: &'a str, from: Marks) -> BoxFuture<'a, Result<Marks>> {
