@@ -27,6 +27,7 @@ expected (name, made_by) as (
         ('finished_jobs_id', 'create index finished_jobs_id on reveille.finished_jobs (id)'),
         ('queues_pkey', 'alter table reveille.queues add primary key (name)'),
         ('workers_pkey', 'alter table reveille.workers add primary key (id)'),
+        ('passed_over_pkey', 'alter table reveille.passed_over add primary key (id)'),
         ('rates_pkey', 'alter table reveille.rates add primary key (queue, key)'),
         ('sleepers_pkey', 'alter table reveille.sleepers add primary key (queue, worker)'),
         ('counters_pkey', 'alter table reveille.counters add primary key (queue, started_at, worker)'),

@@ -61,12 +61,17 @@ grant execute on function reveille.ring(text[]), reveille.note_nobody_sleeps(), 
 to reveille_worker, reveille_admin;
 grant execute on function
     reveille.tell_head(text, smallint, timestamptz, bigint), reveille.told_head(text),
-    reveille.complete_in(bigint, bigint, int, timestamptz, double precision)
+    reveille.complete_in(bigint, bigint, int, timestamptz, double precision),
+    reveille.isolate_job(bigint, boolean), reveille.bury_unclaimed(bigint, text, text, boolean)
 to reveille_worker;
+-- A dead job whose id another dead job has gets a fresh one.
+grant usage on sequence reveille.jobs_id_seq to reveille_worker;
+grant select, insert, update, delete on reveille.passed_over to reveille_worker;
 
 grant select
     on reveille.known_queues, reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,
-        reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals, reveille.schedule_status
+        reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals, reveille.schedule_status,
+        reveille.passed_over_jobs
     to reveille_monitor, reveille_admin;
 -- For the estimates of queue_stats: the planner's statistics show only what one may read.
 grant select (queue, available_at) on reveille.jobs to reveille_monitor;

@@ -15,7 +15,8 @@ with open as materialized (
             and not exists (select from reveille.queues where queues.name = $1 and (queues.paused_at is not null or queues.limited is not null)) as it_is
 )
 select
-    min(extract(epoch from first.available_at - clock_timestamp()))::double precision as next_due_seconds,
+    -- Not of the difference, which a row with an infinite time does not have.
+    (min(extract(epoch from first.available_at)) - extract(epoch from clock_timestamp()))::double precision as next_due_seconds,
     case when (select it_is from open) then now() end as looked_at,
     (select queues.limited from reveille.queues where queues.name = $1) as limited
 from unnest('{0,1,2,3}'::smallint[], $3::timestamptz[], $4::bigint[]) as level (priority, available_at, id)

@@ -81,7 +81,8 @@ impl Database {
 
 impl Admin {
     /// The rows of a view of Reveille's: `queue_stats`, `running_jobs`, `failing_jobs`, `dead_jobs_overview`,
-    /// `worker_status`, `throughput`, `queue_limits`, `queue_totals`, `schedule_status`.
+    /// `worker_status`, `throughput`, `queue_limits`, `queue_totals`, `schedule_status`,
+    /// `passed_over_jobs`.
     ///
     /// # Errors
     /// Invalid for any other name.
@@ -103,6 +104,9 @@ impl Admin {
                 "select to_jsonb(throughput) as record from reveille.throughput order by minute desc, queue"
             }
             "queue_totals" => "select to_jsonb(queue_totals) as record from reveille.queue_totals order by queue",
+            "passed_over_jobs" => {
+                "select to_jsonb(passed_over_jobs) as record from reveille.passed_over_jobs order by id"
+            }
             "schedule_status" => {
                 "select to_jsonb(schedule_status) as record from reveille.schedule_status order by name"
             }

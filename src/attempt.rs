@@ -71,6 +71,11 @@ impl Attempts {
         if hold.token.is_cancelled() {
             return released();
         }
+        if let Some(error) = job.undecodable {
+            let ending = dead(Reason::Undecodable, error);
+            log(&ending);
+            return ending;
+        }
         let Some(handler) = self.handlers.get(&job.kind) else {
             tracing::warn!(
                 name: "job.no_handler", target: "reveille::job", retry_in = ?NO_HANDLER_DELAY,

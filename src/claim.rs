@@ -181,12 +181,13 @@ impl Claimer {
         self.in_doubt = false;
         self.low_water.learn(start.marks, &found.claimed, wanted, found.took);
         let count = found.claimed.jobs.len();
+        let full = count >= wanted || found.claimed.more;
         self.slots.limited = found.claimed.limited;
         tracing::trace!(
             name: "worker.claimed", target: "reveille::worker", queue = &*self.queue, jobs = count,
             "claimed"
         );
-        if count >= wanted {
+        if full {
             self.rung = false;
             let turn = if start.shared { self.slots.others_turn(found.took) } else { Duration::ZERO };
             if turn.is_zero() {
@@ -197,7 +198,7 @@ impl Claimer {
         }
         self.slots.take(found.claimed.jobs, pauses);
         drop(found.under_way);
-        if count >= wanted {
+        if full {
             self.low_water.stir();
             self.sleeper.look_was_full().await?;
             return Ok(Looked::Again);

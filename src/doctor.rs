@@ -21,7 +21,7 @@ use crate::database::{Database, connect};
 use crate::error::{Error, Result};
 
 /// What is checked, in this order.
-pub const CHECKS: [&str; 20] = [
+pub const CHECKS: [&str; 21] = [
     "server",
     "connections",
     "settings",
@@ -39,6 +39,7 @@ pub const CHECKS: [&str; 20] = [
     "waiting",
     "reserved",
     "stuck",
+    "isolated",
     "schedules",
     "locks",
     "history",
@@ -86,7 +87,7 @@ const SERVER: Question = Question {
     sql: include_str!("../sql/doctor_server.sql"),
 };
 /// These need our tables; each asks for more privileges than the one before.
-const TABLES: [Question; 3] = [
+const TABLES: [Question; 4] = [
     Question {
         checks: &["indexes", "trigger", "partitions", "vacuum", "roles"],
         sql: include_str!("../sql/doctor_schema.sql"),
@@ -95,6 +96,7 @@ const TABLES: [Question; 3] = [
         checks: &["workers", "waiting", "reserved", "stuck", "schedules"],
         sql: include_str!("../sql/doctor_work.sql"),
     },
+    Question { checks: &["isolated"], sql: include_str!("../sql/doctor_isolated.sql") },
     Question { checks: &["locks", "history"], sql: include_str!("../sql/doctor_upkeep.sql") },
 ];
 

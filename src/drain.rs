@@ -110,7 +110,7 @@ impl Visit<'_> {
             let mut idle = true;
             for (queue, slots) in &self.worker.queues {
                 let claimed = self.worker.driver.claim(self.id, queue, *slots, Start::default()).await?;
-                idle &= claimed.jobs.is_empty();
+                idle &= claimed.jobs.is_empty() && !claimed.more;
                 for (ending, stood) in self.run(claimed.jobs).await? {
                     if stood {
                         drained.count(&ending);

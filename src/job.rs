@@ -310,6 +310,8 @@ pub struct ReservedJob {
     pub timeout: Option<Duration>,
     /// Its cancelling was asked for before it could be stopped: it must not run again.
     pub cancel_requested: bool,
+    /// What of it the store could not read, if anything: the job is dead then, and its handler does not see it.
+    pub undecodable: Option<String>,
 }
 
 impl ReservedJob {

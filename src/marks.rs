@@ -150,7 +150,7 @@ impl LowWater {
         if start == Marks::default() {
             self.whole = Some(LastLook::ended(took, self.whole.as_ref()));
         }
-        (self.busy, self.claim_took) = (claimed.jobs.len() >= limit, took);
+        (self.busy, self.claim_took) = (claimed.jobs.len() >= limit || claimed.more, took);
         let Some(now) = claimed.looked_at else { return };
         let edge = Mark { available_at: now - SLACK, id: 0 };
         // Levels that were looked at to their end, which is now.
@@ -202,6 +202,7 @@ mod tests {
             metadata: None,
             timeout: None,
             cancel_requested: false,
+            undecodable: None,
         }
     }
 

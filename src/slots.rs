@@ -331,6 +331,7 @@ mod tests {
             metadata: None,
             timeout: None,
             cancel_requested: false,
+            undecodable: None,
         };
         Waiting { claimed: (job, Held::default().take(reservation, false)), pauses }
     }

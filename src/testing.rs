@@ -357,10 +357,15 @@ impl Worker {
     async fn claim_first(&self, visit: &Visit<'_>, kind: &str) -> Result<Option<ReservedJob>> {
         let mut of_kind = Vec::new();
         for (queue, _) in &self.queues {
-            while let Some(job) = self.driver.claim(visit.id, queue, 1, Start::default()).await?.jobs.pop() {
-                if job.kind == kind {
-                    of_kind.push(job);
-                    break;
+            loop {
+                let mut claimed = self.driver.claim(visit.id, queue, 1, Start::default()).await?;
+                match claimed.jobs.pop() {
+                    Some(job) if job.kind == kind => {
+                        of_kind.push(job);
+                        break;
+                    }
+                    None if !claimed.more => break,
+                    _ => {}
                 }
             }
         }

@@ -122,6 +122,13 @@ pub async fn empty_database() -> TestDatabase {
     create("").await
 }
 
+/// A fresh database in an encoding of its own, with Reveille's tables.
+pub async fn encoded_database(encoding: &str) -> TestDatabase {
+    let database = create(&format!("encoding '{encoding}' template template0 lc_collate 'C' lc_ctype 'C'")).await;
+    database.database.migrate().await.expect("it migrates");
+    database
+}
+
 async fn create(from: &str) -> TestDatabase {
     let name = new_name("test");
     // A session of another test may still be leaving the template.

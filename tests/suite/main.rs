@@ -23,6 +23,7 @@ mod metrics;
 mod middleware;
 mod migrate;
 mod model;
+mod odd_claims;
 mod plans;
 mod pooler;
 mod properties;

@@ -92,7 +92,7 @@ impl Roles {
     }
 }
 
-const VIEWS: [&str; 9] = [
+const VIEWS: [&str; 10] = [
     "select * from reveille.queue_limits",
     "select * from reveille.queue_stats",
     "select * from reveille.running_jobs",
@@ -102,6 +102,7 @@ const VIEWS: [&str; 9] = [
     "select * from reveille.throughput",
     "select * from reveille.queue_totals",
     "select * from reveille.schedule_status",
+    "select * from reveille.passed_over_jobs",
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -109,6 +109,7 @@ impl Kept {
             metadata: job.metadata.and_then(|metadata| Payload::encode(&metadata).ok()),
             timeout: job.timeout,
             cancel_requested: self.cancel_requested,
+            undecodable: None,
         }
     }
 }

@@ -4,15 +4,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio_postgres::Row;
-use tokio_postgres::types::{Timestamp, Type};
+use tokio_postgres::types::{FromSql, Timestamp, Type};
 
 use super::limited::{self, Kind};
 use super::place::Place;
 use super::session::{Param, Params, Statement};
-use super::{Postgres, SLOW_ANSWER_WITHIN};
+use super::{Postgres, SLOW_ANSWER_WITHIN, odd};
 use crate::driver::{Ask, Claimed, Mark, Marks, Start};
 use crate::error::{Error, Result};
-use crate::job::{Priority, Reservation, ReservedJob};
+use crate::job::{Payload, Priority, Reservation, ReservedJob};
 
 /// Where each column of `sql/claim.sql` stands.
 mod column {
@@ -71,15 +71,15 @@ impl<'a> Heads<'a> {
 }
 
 /// The marks as parameters: due times, and ids.
-struct Places(Vec<Timestamp<SystemTime>>, Vec<i64>);
+pub(super) struct Places(Vec<Timestamp<SystemTime>>, Vec<i64>);
 
 impl Places {
-    fn of(marks: Marks) -> Places {
+    pub(super) fn of(marks: Marks) -> Places {
         let times = marks.map(|mark| mark.map_or(Timestamp::NegInfinity, |mark| Timestamp::Value(mark.available_at)));
         Places(times.into(), marks.map(|mark| mark.map_or(0, |mark| mark.id)).into())
     }
 
-    fn params(&self) -> [Param<'_>; 2] {
+    pub(super) fn params(&self) -> [Param<'_>; 2] {
         [(&self.0, Type::TIMESTAMPTZ_ARRAY), (&self.1, Type::INT8_ARRAY)]
     }
 }
@@ -108,8 +108,44 @@ impl Patience {
 /// How long a claim may take at first.
 const CLAIM_WITHIN: Duration = Duration::from_secs(5);
 
-/// Claims in the way that the queue's limits ask for. Which they are is remembered from the last claim.
+/// Claims, whatever single rows hold: after an error that may be one row's, half as many are asked for, and where a claim of one fails, its
+/// row is isolated.
 pub(super) async fn claim(driver: &Postgres, worker: i64, queue: &str, limit: usize, from: Start) -> Result<Claimed> {
+    let aside = odd::pass_over(driver, queue).await?;
+    let claimed = claim_in_parts(driver, worker, queue, limit, from).await;
+    let passed_over = aside.is_some();
+    if let Some((aside, _turn)) = aside {
+        aside.end().await;
+    }
+    match claimed {
+        Ok(claimed) => {
+            if passed_over && !claimed.jobs.is_empty() {
+                odd::others_pass(driver, queue).await;
+            }
+            Ok(claimed)
+        }
+        Err(error) if odd::is_of_a_row(&error) => odd::isolate(driver, queue, from.marks, error).await,
+        Err(error) => Err(error),
+    }
+}
+
+async fn claim_in_parts(driver: &Postgres, worker: i64, queue: &str, limit: usize, mut from: Start) -> Result<Claimed> {
+    let mut most = limit;
+    loop {
+        match claim_once(driver, worker, queue, most, from).await {
+            Err(error) if most > 1 && odd::is_of_a_row(&error) => {
+                most /= 2;
+                // A claim beside others tells how far it gets, even if it fails.
+                from.shared = false;
+            }
+            Ok(claimed) => return Ok(Claimed { more: most < limit && claimed.jobs.len() >= most, ..claimed }),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Claims in the way that the queue's limits ask for. Which they are is remembered from the last claim.
+async fn claim_once(driver: &Postgres, worker: i64, queue: &str, limit: usize, from: Start) -> Result<Claimed> {
     loop {
         let known = driver.limits.kind(queue);
         let (claimed, actual) = match known {
@@ -221,30 +257,54 @@ pub(super) async fn heads(driver: &Postgres, queue: &str, from: Marks) -> Result
 
 fn reserved_job(row: &Row, id: i64, queue: &str, worker: i64) -> Result<ReservedJob> {
     let unreadable = |error| Error::database("read a claimed job", error);
-    let time = |column| row.try_get::<_, SystemTime>(column).map_err(unreadable);
-    let count = |column| row.try_get::<_, i32>(column).map(|count| count.max(0) as u32).map_err(unreadable);
     let place: Option<Place> = row.try_get(column::PLACE).map_err(unreadable)?;
-    let timeout: Option<f64> = row.try_get(column::TIMEOUT_SECONDS).map_err(unreadable)?;
+    let reservation = Reservation {
+        id,
+        worker,
+        attempt: row.try_get(column::ATTEMPTS).map_err(unreadable)?,
+        reserved_at: row.try_get(column::RESERVED_AT).map_err(unreadable)?,
+        hint: place.map_or(0, Place::hint),
+    };
+    let mut read = Columns { row, undecodable: None };
+    let timeout: Option<f64> = read.get(column::TIMEOUT_SECONDS);
+    let mut count = |column| read.get::<i32>(column).map_or(0, |count| count.max(0) as u32);
+    let (failures, max_attempts) = (count(column::FAILURES), count(column::MAX_ATTEMPTS));
     Ok(ReservedJob {
-        reservation: Reservation {
-            id,
-            worker,
-            attempt: row.try_get(column::ATTEMPTS).map_err(unreadable)?,
-            reserved_at: time(column::RESERVED_AT)?,
-            hint: place.map_or(0, Place::hint),
-        },
         queue: queue.to_owned(),
-        kind: row.try_get(column::KIND).map_err(unreadable)?,
-        payload: row.try_get(column::PAYLOAD).map_err(unreadable)?,
-        priority: Priority::from_level(row.try_get(column::PRIORITY).map_err(unreadable)?),
-        failures: count(column::FAILURES)?,
-        max_attempts: count(column::MAX_ATTEMPTS)?,
-        available_at: time(column::AVAILABLE_AT)?,
-        created_at: time(column::CREATED_AT)?,
-        key: row.try_get(column::KEY).map_err(unreadable)?,
-        tags: row.try_get::<_, Option<Vec<String>>>(column::TAGS).map_err(unreadable)?.unwrap_or_default(),
-        metadata: row.try_get(column::METADATA).map_err(unreadable)?,
+        kind: read.get(column::KIND).unwrap_or_default(),
+        payload: match read.get(column::PAYLOAD) {
+            Some(payload) => payload,
+            None => Payload::encode(&())?,
+        },
+        priority: Priority::from_level(read.get(column::PRIORITY).unwrap_or_default()),
+        failures,
+        max_attempts,
+        available_at: read.get(column::AVAILABLE_AT).unwrap_or(reservation.reserved_at),
+        created_at: read.get(column::CREATED_AT).unwrap_or(reservation.reserved_at),
+        key: read.get(column::KEY),
+        tags: read.get(column::TAGS).unwrap_or_default(),
+        metadata: read.get(column::METADATA),
         timeout: timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
-        cancel_requested: row.try_get(column::CANCEL_REQUESTED).map_err(unreadable)?,
+        cancel_requested: read.get(column::CANCEL_REQUESTED).unwrap_or_default(),
+        undecodable: read.undecodable,
+        reservation,
     })
+}
+
+/// The columns of one row: where one cannot be read, that is noted, and the others are read all the same.
+struct Columns<'a> {
+    row: &'a Row,
+    undecodable: Option<String>,
+}
+
+impl<'a> Columns<'a> {
+    /// `None` for null, or what cannot be read.
+    fn get<T: FromSql<'a>>(&mut self, column: usize) -> Option<T> {
+        self.row.try_get(column).unwrap_or_else(|error| {
+            let name = self.row.columns().get(column).map_or("row", |column| column.name());
+            let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            self.undecodable.get_or_insert_with(|| format!("its {name} cannot be read: {cause}"));
+            None
+        })
+    }
 }

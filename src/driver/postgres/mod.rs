@@ -29,6 +29,7 @@ mod claim;
 mod limited;
 mod line;
 mod listen;
+mod odd;
 mod place;
 #[cfg(feature = "schedules")]
 mod schedules;
@@ -56,6 +57,7 @@ pub struct Postgres {
     /// How long a claim may take.
     claim_within: claim::Patience,
     limits: limited::Limits,
+    odd: odd::Odd,
     lull: settle::Lull,
     queues: alike::Queues,
     /// The sessions have been got ready, or that was tried.
@@ -77,6 +79,7 @@ impl Postgres {
             line: line::Line::default(),
             claim_within: claim::Patience::default(),
             limits: limited::Limits::default(),
+            odd: odd::Odd::default(),
             lull: settle::Lull::default(),
             queues: alike::Queues::default(),
             warm: AtomicBool::new(false),

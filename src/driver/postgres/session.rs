@@ -134,6 +134,25 @@ impl Sessions {
         self.answer(patience, what, first, (sql, params)).await
     }
 
+    /// Runs a statement in a transaction that is left open, so that what it locks stays locked while other sessions get on.
+    pub(super) async fn open_aside(
+        &self,
+        patience: Duration,
+        what: &str,
+        (sql, params): Statement<'_>,
+    ) -> Result<Aside> {
+        let client = self.client().await?;
+        let begin = self.begin.as_deref().unwrap_or("begin").to_owned();
+        let aside = Aside(Some(client));
+        let Some(client) = &aside.0 else { return Ok(aside) };
+        let locks = async {
+            let (begun, locked) = futures::join!(client.batch_execute(&begin), client.query_typed(sql, params));
+            begun.and(locked)
+        };
+        in_time(patience, what, locks).await?;
+        Ok(aside)
+    }
+
     async fn answer(
         &self,
         patience: Duration,
@@ -167,6 +186,26 @@ impl Sessions {
             drop(Object::take(client));
         }
         answer
+    }
+}
+
+/// A session with an open transaction; one that is not ended closes the session.
+pub(super) struct Aside(Option<Object>);
+
+impl Aside {
+    /// Ends the transaction, which has changed nothing.
+    pub(super) async fn end(mut self) {
+        if let Some(client) = &self.0
+            && client.batch_execute("rollback").await.is_ok()
+        {
+            self.0 = None;
+        }
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        self.0.take().map(Object::take).map(drop);
     }
 }
 

@@ -1,0 +1,57 @@
+-- Find the job that keeps a queue's others from being claimed, where a claim of a single one has failed, and make it a dead job.
+--
+--   $1 text           queue
+--   $2 timestamptz[]  per level, from which place in the order of claims the claim looked: due time
+--   $3 bigint[]       and id
+--   $4 bigint[]       jobs that are known to be odd and are passed over
+--
+-- A claim of one takes the first of a level, or of a key where the queue's limits are about keys; a few more stand behind those that
+-- others may just be claiming.
+--
+-- One row, or none if each of these can be claimed. id; code and error: what a claim of it fails with; buried: whether it is a dead job.
+with recursive turn (key, visited) as (
+    select (
+        select jobs.key from reveille.jobs
+        where jobs.queue = $1 and jobs.reserved_at is null and jobs.key is not null
+        order by jobs.key, jobs.priority, jobs.available_at, jobs.id
+        limit 1
+    ), 1
+    where exists (select from reveille.queues where queues.name = $1 and queues.limited = 'key')
+    union all
+    select (
+        select jobs.key from reveille.jobs
+        where jobs.queue = $1 and jobs.reserved_at is null and jobs.key is not null and jobs.key > turn.key
+        order by jobs.key, jobs.priority, jobs.available_at, jobs.id
+        limit 1
+    ), turn.visited + 1
+    from turn
+    where turn.key is not null and turn.visited < 10000
+), candidate as materialized (
+    select first.id
+    from unnest('{0,1,2,3}'::smallint[], $2::timestamptz[], $3::bigint[]) as level (priority, available_at, id)
+    cross join lateral (
+        select jobs.id
+        from reveille.jobs
+        where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
+            and (jobs.available_at, jobs.id) >= (level.available_at, level.id) and jobs.available_at <= now()
+        order by jobs.available_at, jobs.id
+        limit 16 + cardinality($4::bigint[])
+    ) as first
+    union all
+    select first.id
+    from turn
+    cross join unnest('{0,1,2,3}'::smallint[]) as level (priority)
+    cross join lateral (
+        select jobs.id
+        from reveille.jobs
+        where jobs.queue = $1 and jobs.reserved_at is null and jobs.key = turn.key and jobs.priority = level.priority
+            and jobs.available_at <= now()
+        order by jobs.available_at, jobs.id
+        limit 1 + cardinality($4::bigint[])
+    ) as first
+)
+select candidate.id, tried.code, tried.error, tried.buried
+from candidate
+cross join lateral reveille.isolate_job(candidate.id, false) as tried
+where candidate.id <> all ($4::bigint[]) and tried.code is not null
+limit 1

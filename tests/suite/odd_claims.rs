@@ -1,0 +1,219 @@
+//! Rows that cannot be claimed: the others of their queue are.
+
+use std::collections::BTreeSet;
+
+use reveille::{Database, Worker};
+use serde_json::json;
+
+use crate::harness::{TestDatabase, database, encoded_database, start, tell, teller, telling};
+
+/// What a trigger would refuse passes, as where rows were copied by a replication.
+async fn bypass(database: &TestDatabase, sql: &str) {
+    database.run(&format!("set session_replication_role = replica; {sql}")).await;
+}
+
+/// Works the queue `default` until these notes have run, in whatever order.
+async fn all_run(database: &Database, texts: &[&str]) {
+    let (builder, mut heard) = teller(database);
+    let worker = start(builder);
+    let mut left: BTreeSet<&str> = texts.iter().copied().collect();
+    while !left.is_empty() {
+        let text = heard.next().await;
+        assert!(left.remove(text.as_str()), "{text} has run, of {left:?}");
+    }
+    worker.stop().await;
+}
+
+const DEAD: &str = "select jsonb_agg(jsonb_build_array(id, reason, attempts, errors -> -1 ->> 'error') order by id) from reveille.dead_jobs";
+
+fn insert(text: &str, columns: &str, values: &str) -> String {
+    format!("insert into reveille.jobs (kind, payload{columns}) values ('note', '{{\"text\": \"{text}\"}}'{values});")
+}
+
+#[tokio::test]
+async fn a_number_of_attempts_that_no_claim_could_raise_is_refused() {
+    let database = database().await;
+    let name = "attempts_is_at_most_1000000000";
+    assert!(database.refusal(&insert("", ", attempts", ", 2147483647")).await.contains(name));
+    database.run(&insert("", ", attempts", ", 1000000000")).await;
+    assert!(database.refusal("update reveille.jobs set attempts = 1000000001").await.contains(name));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_attempts_overflow_dies_and_the_others_of_its_queue_run() {
+    let database = database().await;
+    let rows =
+        insert("old", ", attempts, available_at", ", 2147483647, now() - interval '1 hour'") + &insert("fine", "", "");
+    bypass(&database, &rows).await;
+    all_run(&database, &["fine"]).await;
+    let error = "cannot be claimed: integer out of range (SQLSTATE 22003)";
+    assert_eq!(database.value(DEAD).await, json!([[1, "undecodable", 2147483647, error]]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_hundred_jobs_those_that_an_index_cannot_take_die_and_the_others_run() {
+    let database = database().await;
+    database
+        .run("create index on reveille.jobs ((1 / case when cardinality(tags) = 1 then 1 - attempts else 1 end))")
+        .await;
+    let mut rows = String::new();
+    let texts: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    for text in &texts {
+        rows += &insert(text, ", tags", if text.ends_with('7') { ", '{odd}'" } else { ", null" });
+    }
+    database.run(&rows).await;
+    let fine: Vec<&str> = texts.iter().map(String::as_str).filter(|text| !text.ends_with('7')).collect();
+    all_run(&database, &fine).await;
+    assert_eq!(database.value("select count(*) from reveille.dead_jobs where reason = 'undecodable'").await, 10);
+    assert_eq!(database.value("select count(*) from reveille.jobs").await, 0);
+}
+
+/// A trigger of the user's that refuses jobs with the tag `odd` at these events.
+fn trigger(events: &str, condition: &str) -> String {
+    format!(
+        "create function public.refuse() returns trigger language plpgsql as $$ begin raise exception 'not on a sunday'; end $$;
+        create trigger refuse before {events} on reveille.jobs for each row when ({condition}) execute function public.refuse();"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_a_trigger_refuses_dies_once_another_has_shown_that_it_does_not_refuse_all() {
+    let database = database().await;
+    database.run(&trigger("update", "old.tags = '{odd}'")).await;
+    let odd = |text: &str| insert(text, ", tags, priority", ", '{odd}', 0");
+    database.run(&(odd("a") + &odd("b"))).await;
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder);
+    let named = "select count(*) = 2 from reveille.passed_over where queue = 'default' and code = 'P0001' and error = 'not on a sunday'";
+    database.until(named).await;
+    assert_eq!(database.value("select count(*) from reveille.dead_jobs").await, 0);
+    database.run(&insert("fine", "", "")).await;
+    assert_eq!(heard.next().await, "fine");
+    let error = "cannot be claimed: not on a sunday (SQLSTATE P0001)";
+    database.until("select count(*) = 2 from reveille.dead_jobs").await;
+    assert_eq!(database.value(DEAD).await, json!([[1, "undecodable", 0, error], [2, "undecodable", 0, error]]));
+    assert_eq!(database.value("select count(*) from reveille.passed_over").await, 0);
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_can_be_neither_claimed_nor_buried_is_passed_over_and_the_doctor_names_it() {
+    let database = database().await;
+    database.run(&trigger("update or delete", "old.tags = '{odd}'")).await;
+    database.run(&(insert("odd", ", tags", ", '{odd}'") + &insert("a", "", "") + &insert("b", "", ""))).await;
+    all_run(&database, &["a", "b"]).await;
+    assert_eq!(database.value("select jsonb_agg(id) from reveille.jobs").await, json!([1]));
+    let findings = database.doctor().examine().await.unwrap();
+    let said = findings.iter().find(|found| found.check == "isolated" && found.finding.contains("not on a sunday"));
+    assert!(said.is_some_and(|found| found.finding.contains("job 1")), "{findings:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_trigger_refuses_every_job_none_of_them_dies() {
+    let database = database().await;
+    database.run(&trigger("update", "true")).await;
+    database.run(&(0..5).map(|n| insert(&n.to_string(), "", "")).collect::<String>()).await;
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder);
+    database.until("select count(*) = 5 from reveille.passed_over").await;
+    assert_eq!(database.value("select count(*) from reveille.jobs").await, 5);
+    worker.stop().await;
+    assert_eq!(heard.rest(), [""; 0]);
+    database.run("drop trigger refuse on reveille.jobs").await;
+    all_run(&database, &["0", "1", "2", "3", "4"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limited_queues_have_their_odd_jobs_isolated_too() {
+    for limits in ["max_running_per_key = 1", "ordered = true", "max_running = 2"] {
+        let database = database().await;
+        database
+            .run(&format!("insert into reveille.queues (name) values ('default'); update reveille.queues set {limits}"))
+            .await;
+        let mut rows = String::new();
+        for (text, key, attempts) in
+            [("odd", "a", 2147483647), ("a", "a", 0), ("odd 2", "b", 2147483647), ("b", "b", 0), ("c", "c", 0)]
+        {
+            rows += &insert(text, ", key, attempts", &format!(", '{key}', {attempts}"));
+        }
+        bypass(&database, &rows).await;
+        all_run(&database, &["a", "b", "c"]).await;
+        assert_eq!(
+            database.value("select jsonb_agg(id order by id) from reveille.dead_jobs").await,
+            json!([1, 3]),
+            "{limits}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_odd_job_whose_id_a_dead_job_has_dies_under_another() {
+    let database = database().await;
+    bypass(&database, &insert("first", ", attempts", ", 2147483647")).await;
+    all_run(&database, &[]).await;
+    let worker = start(teller(&database).0);
+    database.until("select exists (select from reveille.dead_jobs)").await;
+    let again =
+        "select setval('reveille.jobs_id_seq', 1, false);".to_owned() + &insert("second", ", attempts", ", 2147483647");
+    bypass(&database, &again).await;
+    database.until("select count(*) = 2 from reveille.dead_jobs").await;
+    worker.stop().await;
+    let dead = database
+        .value("select jsonb_agg(jsonb_build_array(id, payload ->> 'text') order by id) from reveille.dead_jobs")
+        .await;
+    assert_eq!(dead, json!([[1, "first"], [2, "second"]]));
+    let error = database.value("select errors -> -1 ->> 'error' from reveille.dead_jobs where id = 2").await;
+    assert!(error.as_str().unwrap().contains("its id was 1, which another dead job has"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_that_are_no_plain_list_make_their_job_dead_and_no_other() {
+    let database = database().await;
+    assert!(database.refusal(&insert("", ", tags", ", '{{a},{b}}'")).await.contains("tags_have_one_dimension"));
+    bypass(
+        &database,
+        &(insert("square", ", tags", ", '{{a},{b}}'")
+            + &insert("hole", ", tags", ", '{null}'")
+            + &insert("fine", "", "")),
+    )
+    .await;
+    all_run(&database, &["fine"]).await;
+    database.until("select count(*) = 2 from reveille.dead_jobs where reason = 'undecodable'").await;
+    let dead = database.value(DEAD).await;
+    for job in [&dead[0], &dead[1]] {
+        assert!(job[3].as_str().unwrap().starts_with("its tags cannot be read: "), "{job}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_utf_8_make_their_job_dead_and_the_others_run() {
+    for (encoding, byte) in [("SQL_ASCII", "ff"), ("WIN1252", "81")] {
+        let database = encoded_database(encoding).await;
+        let odd = |columns: &str, values: &str| {
+            format!("insert into reveille.jobs (kind, payload{columns}) values {values};")
+                .replace("BYTE", &format!("E'x\\x{byte}'"))
+        };
+        let rows = odd("", "(BYTE, '{}')")
+            + &odd(", key", "('note', '{}', BYTE)")
+            + &odd(", tags", "('note', '{}', array[BYTE])")
+            + &odd(", metadata", "('note', '{}', jsonb_build_object('m', BYTE))")
+            + &odd("", "('note', to_jsonb(BYTE::text))")
+            + &insert("fine", "", "");
+        database.run(&format!("set client_encoding = '{encoding}'; {rows}")).await;
+        all_run(&database, &["fine"]).await;
+        let dead = "select jsonb_agg(id order by id) from reveille.dead_jobs where reason = 'undecodable'";
+        assert_eq!(database.value(dead).await, json!([1, 2, 3, 4, 5]), "{encoding}");
+        let error = database.value("select errors -> -1 ->> 'error' from reveille.dead_jobs where id = 1").await;
+        assert!(error.as_str().unwrap().contains("SQLSTATE 22"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_drain_goes_on_past_odd_jobs() {
+    let database = database().await;
+    bypass(&database, &(insert("odd", ", attempts", ", 2147483647") + &insert("fine", "", ""))).await;
+    let (told, mut heard) = telling();
+    let worker = Worker::builder(database.database.clone()).state(told).handle(tell).build().unwrap();
+    assert_eq!(worker.drain().await.unwrap().completed, 1);
+    assert_eq!(heard.next().await, "fine");
+}
