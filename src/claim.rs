@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::Backoff;
 use crate::driver::{Ask, Marks, Start};
 use crate::error::{Error, Result};
+use crate::how_many::HowMany;
 use crate::look::{Claims, Look, LookBack};
 use crate::marks::{self, LowWater};
 use crate::next_due::NextDue;
@@ -18,8 +19,6 @@ use crate::sleeper::Sleeper;
 use crate::slots::Slots;
 use crate::wake::Reason;
 
-/// At most so many jobs in one claim; and where others claim from the same full queue, where each claim costs more.
-const LARGEST_CLAIM: (usize, usize) = (500, 1000);
 /// After so long without a free slot the bell need not ring.
 const FULL_FOR_LONG: Duration = Duration::from_millis(50);
 /// After a claim of so many by who sleeps, the next one most likely follows soon. With fewer the question is best asked at once: it
@@ -48,6 +47,9 @@ pub(crate) struct Claimer {
     pub(crate) next_due: NextDue,
     /// Until then the others claim from a full queue.
     pub(crate) others_turn: Option<Instant>,
+    pub(crate) how_many: HowMany,
+    /// How often jobs had come back below the marks when this claimer last looked from the very start for that.
+    pub(crate) came_back: u64,
 }
 
 /// What a claimer has begun and will come back to.
@@ -138,6 +140,10 @@ impl Claimer {
 
     /// The first of the looks under way, or a new one, as soon as there is room.
     async fn next_look(&mut self) -> Result<Look> {
+        let came_back = self.claims.came_back.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.came_back, came_back) != came_back {
+            self.low_water.forget();
+        }
         self.look_back().await?;
         if let Some(look) = self.under_way.looks.pop_front() {
             return Ok(look);
@@ -164,11 +170,10 @@ impl Claimer {
         } else {
             Ask::After
         };
-        let most = if start.shared && self.sharing() > 0 { LARGEST_CLAIM.1 } else { LARGEST_CLAIM.0 };
         Look::new(
             &self.claims,
             &self.queue,
-            room.min(most),
+            self.how_many.of(room, start.shared && self.sharing() > 0),
             Start { ask, rung: self.rung, ..start },
             self.slots.pauses(),
         )
@@ -176,13 +181,14 @@ impl Claimer {
 
     /// Takes the jobs of a look; where there may be more, and room for them, with other looks under way.
     async fn finish(&mut self, look: Look) -> Result<Looked> {
-        let (wanted, start, pauses) = (look.wanted, look.start, look.pauses);
-        let found = look.end().await?;
+        let (wanted, start, pauses, began) = (look.wanted, look.start, look.pauses, look.began);
+        let found = look.end().await.inspect_err(|_| self.how_many.failed(wanted, began.elapsed()))?;
         self.in_doubt = false;
         self.low_water.learn(start.marks, &found.claimed, wanted, found.took);
         let count = found.claimed.jobs.len();
         let full = count >= wanted || found.claimed.more;
-        self.slots.limited = found.claimed.limited;
+        self.how_many.came(&found.claimed.jobs);
+        (self.slots.limited, self.slots.affordable) = (found.claimed.limited, self.how_many.affordable());
         tracing::trace!(
             name: "worker.claimed", target: "reveille::worker", queue = &*self.queue, jobs = count,
             "claimed"

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, RwLock, mpsc};
@@ -17,6 +17,7 @@ use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::handler::Gathers;
 use crate::held::Held;
+use crate::how_many::HowMany;
 use crate::lease::Lease;
 use crate::listener::Listener;
 use crate::look::Claims;
@@ -126,9 +127,10 @@ impl Crew {
             worker: Arc::clone(&id),
             under_way: Arc::new(RwLock::new(())),
             unsure,
+            came_back: AtomicU64::new(0),
         });
 
-        let mut helpers = vec![tokio::spawn(upkeep::run(Arc::clone(&claims), Arc::clone(&held)))];
+        let mut helpers = vec![tokio::spawn(upkeep::run(Arc::clone(&claims), Arc::clone(&held), Arc::clone(&bells)))];
         if options.listen {
             let listener = Listener {
                 driver: Arc::clone(&driver),
@@ -186,6 +188,8 @@ impl Crew {
                 rung: false,
                 next_due: NextDue::default(),
                 others_turn: None,
+                how_many: HowMany::default(),
+                came_back: 0,
             };
             tokio::spawn(claimer.run())
         });

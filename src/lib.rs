@@ -32,6 +32,7 @@ pub mod enqueue;
 
 mod backoff;
 mod held;
+mod how_many;
 mod listener;
 mod pauses;
 mod wake;

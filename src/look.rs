@@ -1,7 +1,7 @@
 //! Looks at a queue, which can get on while their claimer does something else.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -21,6 +21,8 @@ pub(crate) struct Claims {
     pub(crate) under_way: Arc<RwLock<()>>,
     /// Notified when this worker may have reserved jobs that it does not know of, which have to be put back.
     pub(crate) unsure: Arc<Notify>,
+    /// How often jobs may have come back that a lost claim had reserved: below the marks, and in silence.
+    pub(crate) came_back: AtomicU64,
 }
 
 /// A claim under way.
@@ -29,6 +31,7 @@ pub(crate) struct Look {
     pub(crate) start: Start,
     /// How often the queue had been paused when it began.
     pub(crate) pauses: u64,
+    pub(crate) began: Instant,
     answer: BoxFuture<'static, Result<Found>>,
 }
 
@@ -55,7 +58,7 @@ impl Look {
                 }
             }
         };
-        Look { wanted, start, pauses, answer: answer.boxed() }
+        Look { wanted, start, pauses, began: Instant::now(), answer: answer.boxed() }
     }
 
     /// Gets on by itself. Its end has to be awaited, or its jobs are reserved for nobody.

@@ -50,6 +50,8 @@ pub(crate) struct Slots {
     starved: bool,
     /// The queue has limits, for which what is claimed counts: nothing is claimed ahead.
     pub(crate) limited: bool,
+    /// No more than this are claimed ahead, whatever the pace: jobs may be large.
+    pub(crate) affordable: usize,
     /// How many other workers work the same queues.
     sharing: Arc<AtomicUsize>,
     _pausing: AbortOnDropHandle<()>,
@@ -79,8 +81,8 @@ impl Slots {
         let ahead = Arc::new(Ahead { jobs, started, ran_dry, endings, pauses });
         let pausing = AbortOnDropHandle::new(tokio::spawn(give_back_at_each_pause(Arc::clone(&ahead))));
         let (free, pace) = (Arc::new(Semaphore::new(count)), Pace::new());
-        let (starved, limited) = (false, false);
-        Slots { attempts, running, ahead, count, free, pace, starved, limited, sharing, _pausing: pausing }
+        let (starved, limited, affordable) = (false, false, MOST_AHEAD);
+        Slots { attempts, running, ahead, count, free, pace, starved, limited, affordable, sharing, _pausing: pausing }
     }
 
     /// How often the queue has been paused: to be said of a claim that begins now.
@@ -128,7 +130,7 @@ impl Slots {
         }
         let (time, longest) = AHEAD;
         let claims = u32::try_from(self.sharing.load(Ordering::Relaxed) + 1).unwrap_or(u32::MAX).max(2);
-        self.pace.ahead(self.count, time.saturating_mul(claims).min(longest))
+        self.pace.ahead(self.count, time.saturating_mul(claims).min(longest)).min(self.affordable)
     }
 
     /// How many more can be claimed while so many are about to be taken, and so many to be claimed: none, if not enough for a claim to

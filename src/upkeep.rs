@@ -8,6 +8,7 @@ use crate::backoff::Backoff;
 use crate::error::Result;
 use crate::held::Held;
 use crate::look::Claims;
+use crate::wake::Bells;
 
 /// How often both are done.
 const EVERY: Duration = Duration::from_secs(60);
@@ -15,7 +16,7 @@ const EVERY: Duration = Duration::from_secs(60);
 const UNSURE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(40));
 
 /// Does the upkeep until the task is dropped.
-pub(crate) async fn run(claims: Arc<Claims>, held: Arc<Held>) {
+pub(crate) async fn run(claims: Arc<Claims>, held: Arc<Held>, bells: Arc<Bells>) {
     let mut backoff = Backoff::new("do the upkeep");
     let mut unsure_until = Instant::now();
     loop {
@@ -29,10 +30,16 @@ pub(crate) async fn run(claims: Arc<Claims>, held: Arc<Held>) {
         if unsure {
             unsure_until = Instant::now() + for_long;
         }
-        while let Err(error) = once(&claims, &held, pause == soon || unsure).await {
+        let only_strays = pause == soon || unsure;
+        while let Err(error) = once(&claims, &held, only_strays).await {
             tokio::time::sleep(backoff.failed(&error)).await;
         }
         backoff.worked();
+        if only_strays {
+            // What a lost claim had reserved is due again, by the release or since the server has undone the claim by now.
+            claims.came_back.fetch_add(1, Ordering::Relaxed);
+            bells.ring_all();
+        }
     }
 }
 

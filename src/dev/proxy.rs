@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +19,9 @@ pub struct Proxy {
     accepting: AbortHandle,
 }
 
+/// When all will have passed that was sent through a slow network.
+type Passed = Arc<Mutex<Instant>>;
+
 /// What a [`Proxy`] does with what is sent through it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
@@ -25,6 +29,8 @@ pub enum Network {
     Pass,
     /// Everything passes, each piece so much later.
     Delay(Duration),
+    /// So many bytes of the server's answers pass in a second, on all connections together.
+    Rate(u32),
     /// Connections are cut, and new ones are not let through.
     Refuse,
     /// Nothing passes any more, in either direction, on connections old and new, without a sign of it.
@@ -46,10 +52,11 @@ impl Proxy {
         let own = listener.local_addr().map_err(unavailable)?;
         let network = watch::Sender::new((0, Network::Pass));
         let (server, watched) = ((host.into(), port), network.clone());
+        let passed = Passed::new(Mutex::new(Instant::now()));
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if watched.borrow().1 != Network::Refuse {
-                    tokio::spawn(carry(client, server.clone(), watched.subscribe()));
+                    tokio::spawn(carry(client, server.clone(), watched.subscribe(), Arc::clone(&passed)));
                 }
             }
         });
@@ -77,13 +84,13 @@ impl Drop for Proxy {
 /// The how manieth state of the network it is, and which.
 type State = (u64, Network);
 
-async fn carry(client: TcpStream, server: (String, u16), network: watch::Receiver<State>) {
+async fn carry(client: TcpStream, server: (String, u16), network: watch::Receiver<State>, passed: Passed) {
     let Ok(server) = TcpStream::connect(server).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let born = network.borrow().0;
-    let asking = Half { network: network.clone(), is_answers: false, born };
-    let answering = Half { network: network.clone(), is_answers: true, born };
+    let asking = Half { network: network.clone(), is_answers: false, born, passed: Arc::clone(&passed) };
+    let answering = Half { network: network.clone(), is_answers: true, born, passed };
     let mut network = network;
     tokio::select! {
         () = asking.copy(from_client, to_server) => {}
@@ -98,6 +105,7 @@ struct Half {
     is_answers: bool,
     /// The state in which the connection was made: what happens to older ones does not happen to it.
     born: u64,
+    passed: Passed,
 }
 
 impl Half {
@@ -123,6 +131,7 @@ impl Half {
                 Network::BlackHole => gap = true,
                 Network::SwallowAnswers if self.is_answers && epoch > self.born => gap = true,
                 Network::Delay(delay) => tokio::time::sleep(delay).await,
+                Network::Rate(rate) if self.is_answers => self.pass(read, rate).await,
                 _ => {}
             }
             // After a gap nothing makes sense any more.
@@ -130,6 +139,16 @@ impl Half {
                 return;
             }
         }
+    }
+
+    /// Waits until so many bytes have passed at this rate.
+    async fn pass(&self, bytes: usize, rate: u32) {
+        let passed = {
+            let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+            *passed = (*passed).max(Instant::now()) + Duration::from_secs_f64(bytes as f64 / f64::from(rate));
+            *passed
+        };
+        tokio::time::sleep_until(passed.into()).await;
     }
 
     async fn is_half_closed(&self) {

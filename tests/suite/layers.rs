@@ -35,6 +35,7 @@ const ORDER: &[&str] = &[
     "last_look",
     "marks",
     "next_due",
+    "how_many",
     "attempt",
     "settle",
     "slots",

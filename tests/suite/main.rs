@@ -15,6 +15,7 @@ mod enqueue;
 mod exec;
 mod failover;
 mod fence;
+mod large_jobs;
 mod layers;
 mod limits;
 mod liveness;

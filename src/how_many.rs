@@ -1,0 +1,125 @@
+//! How many jobs a claim asks for: as many as there is room for, unless jobs are large or the link to the store is slow.
+
+use std::time::Duration;
+
+use crate::job::ReservedJob;
+
+/// A claim of more jobs brings nothing more, but takes longer until the first of them starts.
+const LARGEST_CLAIM: usize = 500;
+/// The same where other workers claim from the same full queue, and each claim costs more.
+const LARGEST_BESIDE_OTHERS: usize = 1000;
+/// A claim is to bring no more than this, nor is more to be claimed ahead of free slots: 16 MiB. A link of 8 MB/s takes 2 s for it.
+const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
+/// An error that comes sooner says nothing of the size of the answer.
+const LONG: Duration = Duration::from_secs(1);
+
+/// What a claimer has learned of its claims' answers.
+#[derive(Debug)]
+pub(crate) struct HowMany {
+    most: usize,
+    /// How large jobs have been of late; falls by half with each claim of smaller ones.
+    bytes_per_job: usize,
+}
+
+impl Default for HowMany {
+    fn default() -> HowMany {
+        HowMany { most: LARGEST_BESIDE_OTHERS, bytes_per_job: 0 }
+    }
+}
+
+impl HowMany {
+    /// How many to ask for where there is room for so many.
+    pub(crate) fn of(&self, room: usize, beside_others: bool) -> usize {
+        let largest = if beside_others { LARGEST_BESIDE_OTHERS } else { LARGEST_CLAIM };
+        room.min(largest).min(self.most).min(self.affordable())
+    }
+
+    /// How many jobs of the size that they have had of late one answer may hold; at least one.
+    pub(crate) fn affordable(&self) -> usize {
+        (LARGEST_ANSWER / self.bytes_per_job.max(1)).max(1)
+    }
+
+    /// A claim has brought these.
+    pub(crate) fn came(&mut self, jobs: &[ReservedJob]) {
+        let size = |job: &ReservedJob| {
+            job.payload.as_bytes().len() + job.metadata.as_ref().map_or(0, |json| json.as_bytes().len())
+        };
+        if let Some(average) = jobs.iter().map(size).sum::<usize>().checked_div(jobs.len()) {
+            self.bytes_per_job = average.max(self.bytes_per_job / 2);
+            self.most = (self.most * 2).min(LARGEST_BESIDE_OTHERS);
+        }
+    }
+
+    /// A claim of so many has failed after this time.
+    pub(crate) fn failed(&mut self, wanted: usize, after: Duration) {
+        if after >= LONG {
+            self.most = (wanted / 2).max(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::job::{Payload, Priority, Reservation};
+
+    fn jobs(count: usize, bytes: usize) -> Vec<ReservedJob> {
+        let now = SystemTime::now();
+        let job = ReservedJob {
+            reservation: Reservation { id: 1, worker: 1, attempt: 1, reserved_at: now, hint: 0 },
+            queue: "q".into(),
+            kind: "k".into(),
+            payload: Payload::encode(&"x".repeat(bytes - 2)).unwrap(),
+            priority: Priority::Normal,
+            failures: 0,
+            max_attempts: 1,
+            available_at: now,
+            created_at: now,
+            key: None,
+            tags: vec![],
+            metadata: None,
+            timeout: None,
+            cancel_requested: false,
+            undecodable: None,
+        };
+        vec![job; count]
+    }
+
+    #[test]
+    fn a_claim_asks_for_all_there_is_room_for_up_to_five_hundred_and_beside_others_a_thousand() {
+        let how_many = HowMany::default();
+        assert_eq!((how_many.of(64, false), how_many.of(2000, false), how_many.of(2000, true)), (64, 500, 1000));
+    }
+
+    #[test]
+    fn after_a_claim_that_was_given_up_half_as_many_are_asked_for_and_twice_as_many_after_each_that_was_not() {
+        let mut how_many = HowMany::default();
+        how_many.failed(100, Duration::from_millis(50));
+        assert_eq!(how_many.of(100, false), 100, "the server was away");
+        for most in [50, 25, 12, 6, 3, 1, 1] {
+            how_many.failed(how_many.of(100, false), Duration::from_secs(5));
+            assert_eq!(how_many.of(100, false), most);
+        }
+        for most in [2, 4, 8] {
+            how_many.came(&jobs(1, 10));
+            assert_eq!(how_many.of(100, false), most);
+        }
+    }
+
+    #[test]
+    fn of_large_jobs_no_more_are_asked_for_than_sixteen_mebibytes_hold() {
+        let mut how_many = HowMany::default();
+        how_many.came(&jobs(2, 1024 * 1024));
+        assert_eq!((how_many.of(100, false), how_many.affordable()), (16, 16));
+        how_many.came(&jobs(2, 17 * 1024 * 1024));
+        assert_eq!(how_many.of(100, false), 1);
+        how_many.came(&[]);
+        assert_eq!(how_many.of(100, false), 1, "no jobs tell nothing of their size");
+        for _ in 0..10 {
+            how_many.came(&jobs(1, 10));
+        }
+        assert_eq!(how_many.of(100, false), 100);
+    }
+}
