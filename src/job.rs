@@ -121,14 +121,20 @@ pub struct NewJob {
     pub unique_until: UniqueUntil,
     /// What it belongs to, for limits and order per key; 1 to 512 bytes.
     pub key: Option<String>,
-    /// Free labels, at most 64.
+    /// Free labels, at most 64 of 16 KiB together.
     pub tags: Vec<String>,
-    /// Free facts about the job.
+    /// Free facts about the job, at most 64 KiB.
     pub metadata: Option<Map<String, Value>>,
 }
 
 /// Payloads above this many bytes are refused unless the caller raises the limit: 1 MiB.
 pub const MAX_PAYLOAD: usize = 1024 * 1024;
+/// However large the caller's limit is, no payload of more bytes is stored: 8 MiB.
+pub(crate) const LARGEST_PAYLOAD: usize = 8 * 1024 * 1024;
+/// Nor metadata of more: 64 KiB.
+const LARGEST_METADATA: usize = 64 * 1024;
+/// Nor tags of more bytes together: 16 KiB.
+const LARGEST_TAGS: usize = 16 * 1024;
 
 impl NewJob {
     /// A job of a kind with a payload and the defaults for everything else.
@@ -183,6 +189,12 @@ impl NewJob {
                 "payload of {size} bytes is larger than the limit of {max_payload}; keep large data elsewhere and pass a reference, or raise the limit"
             )));
         }
+        // As the database measures it, which takes a look at each byte.
+        if size > LARGEST_PAYLOAD / 2 && self.payload.written_len() > LARGEST_PAYLOAD {
+            return Err(Error::invalid(format!(
+                "payload of {size} bytes is larger than can be stored (payload_is_at_most_8_mib); keep large data elsewhere and pass a reference"
+            )));
+        }
         check_name("queue", &self.queue)?;
         check_name("kind", &self.kind)?;
         check_key("unique_key", self.unique_key.as_deref())?;
@@ -207,9 +219,15 @@ impl NewJob {
         if self.tags.iter().any(|tag| tag.contains('\0')) {
             return Err(Error::invalid("a tag holds a NUL character, which Postgres cannot store"));
         }
+        if self.tags.iter().map(String::len).sum::<usize>() > LARGEST_TAGS {
+            return Err(Error::invalid("the tags of a job have at most 16 KiB together (tags_are_at_most_16_kib)"));
+        }
         if let Some(metadata) = &self.metadata {
-            Payload::encode(metadata)
+            let metadata = Payload::encode(metadata)
                 .map_err(|_| Error::invalid("metadata holds a NUL character, which Postgres cannot store"))?;
+            if metadata.written_len() > LARGEST_METADATA {
+                return Err(Error::invalid("metadata is at most 64 KiB (metadata_is_at_most_64_kib)"));
+            }
         }
         Ok(())
     }
@@ -355,7 +373,7 @@ mod tests {
     #[test]
     fn what_the_table_would_refuse_is_refused_before() {
         type Spoil = fn(&mut NewJob);
-        let spoils: [Spoil; 11] = [
+        let spoils: [Spoil; 14] = [
             |job| job.queue.clear(),
             |job| job.kind = "k".repeat(129),
             |job| job.kind = "a\0b".into(),
@@ -369,6 +387,9 @@ mod tests {
             |job| job.timeout = Some(Duration::from_nanos(999)),
             |job| job.tags = vec![String::new(); 65],
             |job| job.tags = vec!["\0".into()],
+            |job| job.tags = vec!["t".repeat(257); 64],
+            |job| job.metadata = Some(Map::from_iter([("m".into(), "x".repeat(65_536).into())])),
+            |job| job.metadata = Some(Map::from_iter([("m".into(), vec![1; 22_000].into())])),
         ];
         assert!(job().check(MAX_PAYLOAD).is_ok());
         for spoil in spoils {

@@ -54,6 +54,22 @@ impl Payload {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// About how many bytes the database writes it out with: a space after each comma and colon, and no other.
+    pub(crate) fn written_len(&self) -> usize {
+        let (mut written, mut in_string, mut escaped) = (0, false, false);
+        for &byte in &self.0 {
+            written += match byte {
+                _ if in_string => 1,
+                b',' | b':' => 2,
+                b' ' | b'\n' | b'\r' | b'\t' => 0,
+                _ => 1,
+            };
+            in_string = if escaped { in_string } else { in_string != (byte == b'"') };
+            escaped = in_string && byte == b'\\' && !escaped;
+        }
+        written
+    }
 }
 
 /// Whether the JSON text has the escape `\u0000` (and not an escaped backslash before `u0000`).
@@ -115,6 +131,17 @@ mod tests {
         assert!(Payload::parse(r#""\u0000""#).unwrap_err().is_invalid());
         assert!(Payload::parse(r#""\\u0000""#).is_ok());
         assert!(Payload::parse(r#""\\\u0000""#).is_err());
+    }
+
+    #[test]
+    fn it_is_as_long_as_the_database_writes_it() {
+        for (json, written) in [
+            (r#"{"a":[1,2,{}],"b":null}"#, r#"{"a": [1, 2, {}], "b": null}"#),
+            ("[ 1 ,\n2 ]", "[1, 2]"),
+            (r#"{"a,:\" ,":"\\","c":" : "}"#, r#"{"a,:\" ,": "\\", "c": " : "}"#),
+        ] {
+            assert_eq!(Payload::parse(json).unwrap().written_len(), written.len(), "{json}");
+        }
     }
 
     #[test]

@@ -244,6 +244,27 @@ conforms! {
         assert_eq!(worker.work_one::<Other>().await.unwrap(), None, "the last one is not due");
     }
 
+    async fn a_job_that_is_too_large_for_a_worker_is_refused_and_none_beside_it_is_stored(store: &Store) {
+        let object = |value: Value| Some(serde_json::Map::from_iter([("m".to_owned(), value)]));
+        let large = [
+            NewJob { payload: Payload::encode(&"x".repeat(8 * 1024 * 1024)).unwrap(), ..job("") },
+            // Three bytes each, as it is written out.
+            NewJob { payload: Payload::encode(&vec![1; 2_900_000]).unwrap(), ..job("") },
+            NewJob { metadata: object("x".repeat(65_536).into()), ..job("") },
+            NewJob { metadata: object(vec![1; 22_000].into()), ..job("") },
+            NewJob { tags: vec!["x".repeat(257); 64], ..job("") },
+        ];
+        for large in large {
+            let error = store.driver().enqueue(&[job("beside"), large]).await.unwrap_err();
+            assert!(error.is_invalid(), "{error}");
+        }
+        let most = NewJob { tags: vec!["x".repeat(256); 64], metadata: object("x".repeat(65_000).into()), ..job("most") };
+        let id = store.enqueue(most).await;
+        store.register(1).await;
+        assert_eq!(store.claim_one(1).await.reservation.id, id);
+        assert!(store.claim(1, 10).await.is_empty());
+    }
+
     async fn what_is_delayed_is_not_claimed_and_its_time_is_known(store: &Store) {
         store.register(1).await;
         assert_eq!(store.due_in(1).await, None);

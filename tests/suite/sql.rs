@@ -87,6 +87,30 @@ async fn a_large_payload_is_refused_unless_the_limit_is_raised() {
 }
 
 #[tokio::test]
+async fn what_is_small_where_it_is_stored_and_large_where_it_is_read_is_refused() {
+    let database = database().await;
+    let bomb = "create table bomb as select jsonb_build_object('x', repeat('a', 10000000)) as p, array_fill('b'::text, array[64]) as t;
+        update bomb set t = array(select repeat(tag, 257) from unnest(t) as tag)";
+    database.run(bomb).await;
+    assert_eq!(database.value("select pg_column_size(p) < 200000 from bomb").await, true, "it is stored compressed");
+    for (columns, values, name) in [
+        ("kind, payload", "'k', p", "payload_is_at_most_8_mib"),
+        ("kind, metadata", "'k', p", "metadata_is_at_most_64_kib"),
+        ("kind, tags", "'k', t", "tags_are_at_most_16_kib"),
+    ] {
+        let insert = format!("insert into reveille.jobs ({columns}) select {values} from bomb");
+        assert!(database.refusal(&insert).await.contains(name), "{columns}");
+        let update = format!(
+            "insert into reveille.jobs (kind) values ('k'); update reveille.jobs set ({columns}) = (select {values} from bomb)"
+        );
+        assert!(database.refusal(&update).await.contains(name), "{columns}");
+        let schedule =
+            format!("insert into reveille.schedules (name, every, {columns}) select 's', '1 hour', {values} from bomb");
+        assert!(database.refusal(&schedule).await.contains(name), "{columns}");
+    }
+}
+
+#[tokio::test]
 async fn a_running_unique_job_is_left_as_it_is() {
     let database = database().await;
     database.run("select reveille.enqueue(kind => 'k', payload => '1', unique_key => 'u')").await;

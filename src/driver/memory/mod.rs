@@ -192,7 +192,9 @@ impl Driver for Memory {
     }
 
     fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
-        done(self.store().enqueue(jobs))
+        let checked = jobs.iter().try_for_each(|job| job.check(usize::MAX));
+        let enqueued = checked.map(|()| self.store().enqueue(jobs));
+        Box::pin(std::future::ready(enqueued))
     }
 
     fn register<'a>(&'a self, worker: &'a WorkerInfo) -> BoxFuture<'a, Result<()>> {
