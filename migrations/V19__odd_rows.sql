@@ -254,5 +254,8 @@ $$;
 comment on function reveille.bury_unclaimed(bigint, text, text, boolean) is
     'Moves a job that cannot be claimed to the dead jobs; whether it could. For reveille.isolate_job.';
 
+comment on column reveille.jobs.payload is 'What the handler gets: any JSON, at most 8 MiB of text.';
+comment on column reveille.jobs.tags is 'Free labels: at most 64, of 16 KiB together.';
+comment on column reveille.jobs.metadata is 'Free facts about the job, such as a trace context; an object, at most 64 KiB of text.';
 comment on column reveille.dead_jobs.reason is
     'failed: out of attempts; permanent: its handler said so; timed_out; lost: its workers died; undecodable: it could not be claimed, or its payload did not fit its kind.';

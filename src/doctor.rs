@@ -164,6 +164,9 @@ impl Doctor {
             Ok(vec![bad(first, finding, "restore what is missing as `reveille migrate --print` shows it")])
         } else if matches!(code, "55P03" | "57014") {
             Ok(vec![bad(first, finding, "see in pg_locks who holds a lock on our tables, and end that transaction")])
+        } else if code.starts_with("22") {
+            let advice = "a queue or kind is named in bytes that are no UTF-8: look with `set client_encoding = 'SQL_ASCII'`, and rename it";
+            Ok(vec![bad(first, finding, advice)])
         } else {
             Err(error)
         }

@@ -217,3 +217,17 @@ async fn a_drain_goes_on_past_odd_jobs() {
     assert_eq!(worker.drain().await.unwrap().completed, 1);
     assert_eq!(heard.next().await, "fine");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_whose_name_is_no_utf_8_stops_neither_workers_nor_the_doctor() {
+    let database = encoded_database("SQL_ASCII").await;
+    let odd = "insert into reveille.jobs (queue, kind, available_at) values (E'q\\xff', 'k', now() - interval '2 minutes');
+        insert into reveille.queues (name, paused_at) values (E'q\\xff', now());
+        insert into reveille.workers (id, host, pid, version, queues, slots) values (7, E'h\\xff', 1, '', array[E'q\\xff'], 1);";
+    database.run(&(odd.to_owned() + &insert("fine", "", ""))).await;
+    all_run(&database, &["fine"]).await;
+    let findings = database.doctor().examine().await.unwrap();
+    let said =
+        |found: &reveille::doctor::Finding| found.advice.as_ref().is_some_and(|advice| advice.contains("no UTF-8"));
+    assert!(findings.iter().any(said), "{findings:#?}");
+}
