@@ -1,8 +1,9 @@
--- What one row may hold, and what becomes of a row that holds something else all the same: no single row keeps the others of its
--- queue from being claimed. See docs/design/odd-rows.md.
+-- What one row may hold, and what becomes of a row that holds something else all the same: no single row keeps the
+-- others of its queue from being claimed. See docs/design/odd-rows.md.
 
--- Sizes are those of the text, which a worker will have to take: a payload of 100 MB of the same letter is stored as 1 MB. Text is
--- written out only where the stored form takes more than 512 bytes, so that an ordinary insert does not pay for it.
+-- Sizes are those of the text, which a worker will have to take: a payload of 100 MB of the same letter is stored as 1
+-- MB. Text is written out only where the stored form takes more than 512 bytes, so that an ordinary insert does not
+-- pay for it.
 create or replace function reveille.check_job(
     queue text, kind text, payload jsonb, priority smallint, attempts int, failures int, max_attempts int,
     reserved_at timestamptz, reserved_by bigint, available_at timestamptz, created_at timestamptz,
@@ -85,9 +86,9 @@ create or replace function reveille.check_inserted_jobs() returns trigger
     language plpgsql volatile
 as $$
 begin
-    -- Every name qualified, since it runs for whoever inserts. The function raises an error where there is anything to refuse, so that all
-    -- rows are gone through. The limit says that few are expected: a session keeps the plan, and planned for an insert of a million jobs it
-    -- would be worth compiling, which takes some 13 ms each time.
+    -- Every name qualified, since it runs for whoever inserts. The function raises an error where there is anything to
+    -- refuse, so that all rows are gone through. The limit says that few are expected: a session keeps the plan, and
+    -- planned for an insert of a million jobs it would be worth compiling, which takes some 13 ms each time.
     perform from inserted
     where (
             greatest(pg_catalog.octet_length(queue), pg_catalog.octet_length(kind)) operator(pg_catalog.<=) 128
@@ -146,9 +147,9 @@ where passed_over.seen_at > now() - interval '1 hour'
     and exists (select from reveille.jobs where jobs.id = passed_over.id and jobs.reserved_by is null);
 comment on view reveille.passed_over_jobs is 'Jobs that wait and cannot be claimed, as workers have found within an hour.';
 
--- Tries what a claim does with one job, and takes it back. Where that fails because of the row, the job becomes a dead one without an
--- attempt. An error that a trigger or a constraint raises may be raised for every job; so the job is only named in
--- reveille.passed_over, unless the caller says that others of the queue can be claimed (others_pass).
+-- Tries what a claim does with one job, and takes it back. Where that fails because of the row, the job becomes a dead
+-- one without an attempt. An error that a trigger or a constraint raises may be raised for every job; so the job is
+-- only named in reveille.passed_over, unless the caller says that others of the queue can be claimed (others_pass).
 create function reveille.isolate_job(id bigint, others_pass boolean, out code text, out error text, out buried boolean)
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -205,8 +206,8 @@ $$;
 comment on function reveille.isolate_job(bigint, boolean) is
     'Whether a job can be claimed: if not, the error, and whether it was made a dead job for it. For workers.';
 
--- Moves a job that cannot be claimed to the dead ones, with what it holds or, where that cannot be read, without. Returns whether it is
--- done.
+-- Moves a job that cannot be claimed to the dead ones, with what it holds or, where that cannot be read, without.
+-- Returns whether it is done.
 create function reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) returns boolean
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp

@@ -1,5 +1,5 @@
--- What the doctor asks about jobs that no worker could claim or read. They are named by their ids alone, since whatever else they hold may
--- be what cannot be read. Needs select on the two views.
+-- What the doctor asks about jobs that no worker could claim or read. They are named by their ids alone, since
+-- whatever else they hold may be what cannot be read. Needs select on the two views.
 --
 -- A row a finding, as in sql/doctor_server.sql.
 with

@@ -1,14 +1,16 @@
--- Find the job that keeps a queue's others from being claimed, where a claim of a single one has failed, and make it a dead job.
+-- Find the job that keeps a queue's others from being claimed, where a claim of a single one has failed, and make it a
+-- dead job.
 --
 --   $1 text           queue
 --   $2 timestamptz[]  per level, from which place in the order of claims the claim looked: due time
 --   $3 bigint[]       and id
 --   $4 bigint[]       jobs that are known to be odd and are passed over
 --
--- A claim of one takes the first of a level, or of a key where the queue's limits are about keys; a few more stand behind those that
--- others may just be claiming.
+-- A claim of one takes the first of a level, or of a key where the queue's limits are about keys; a few more stand
+-- behind those that others may just be claiming.
 --
--- One row, or none if each of these can be claimed. id; code and error: what a claim of it fails with; buried: whether it is a dead job.
+-- One row, or none if each of these can be claimed. id; code and error: what a claim of it fails with; buried: whether
+-- it is a dead job.
 with recursive turn (key, visited) as (
     select (
         select jobs.key from reveille.jobs

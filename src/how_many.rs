@@ -1,4 +1,5 @@
-//! How many jobs a claim asks for: as many as there is room for, unless jobs are large or the link to the store is slow.
+//! How many jobs a claim asks for: as many as there is room for, unless jobs are large or the link to the store is
+//! slow.
 
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use crate::job::ReservedJob;
 const LARGEST_CLAIM: usize = 500;
 /// The same where other workers claim from the same full queue, and each claim costs more.
 const LARGEST_BESIDE_OTHERS: usize = 1000;
-/// A claim is to bring no more than this, nor is more to be claimed ahead of free slots: 16 MiB. A link of 8 MB/s takes 2 s for it.
+/// A claim is to bring no more than this, nor is more to be claimed ahead of free slots: 16 MiB. A link of 8 MB/s
+/// takes 2 s for it.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 /// An error that comes sooner says nothing of the size of the answer.
 const LONG: Duration = Duration::from_secs(1);

@@ -192,7 +192,7 @@ impl NewJob {
         // As the database measures it, which takes a look at each byte.
         if size > LARGEST_PAYLOAD / 2 && self.payload.written_len() > LARGEST_PAYLOAD {
             return Err(Error::invalid(format!(
-                "payload of {size} bytes is larger than can be stored (payload_is_at_most_8_mib); keep large data elsewhere and pass a reference"
+                "payload of {size} bytes is larger than can be stored (payload_is_at_most_8_mib); pass a reference instead"
             )));
         }
         check_name("queue", &self.queue)?;

@@ -327,8 +327,8 @@ impl Worker {
 
     /// Work the due job of this kind that comes first in the worker's queues; `None` if there is none.
     ///
-    /// It is claimed as any worker claims. Jobs of other kinds that come before it are claimed too and put back, which counts as an
-    /// attempt and no failure. A queue's limits hold.
+    /// It is claimed as any worker claims. Jobs of other kinds that come before it are claimed too and put back,
+    /// which counts as an attempt and no failure. A queue's limits hold.
     ///
     /// # Errors
     /// Lost if the job ended otherwise meanwhile; else if the store fails.

@@ -202,7 +202,8 @@ pub struct Claimed {
     pub look_again: bool,
     /// The queue has limits: what is claimed counts for them, so nothing is to be claimed ahead.
     pub limited: bool,
-    /// There may be more that is due, although fewer jobs came than were asked for: the store found a job that cannot be claimed.
+    /// There may be more that is due, although fewer jobs came than were asked for: the store found a job that
+    /// cannot be claimed.
     pub more: bool,
 }
 

@@ -7,7 +7,8 @@ use reveille::{Database, Worker};
 
 use crate::harness::{database, proxy, soon, start, tell, telling};
 
-/// The longest that these jobs keep a worker with a hundred slots waiting between two of them, over a link of this many bytes a second.
+/// The longest that these jobs keep a worker with a hundred slots waiting between two of them, over a link of this
+/// many bytes a second.
 async fn longest_pause(insert: &str, count: usize, rate: Option<u32>) -> Duration {
     let database = database().await;
     database.run(insert).await;

@@ -108,8 +108,8 @@ impl Patience {
 /// How long a claim may take at first.
 const CLAIM_WITHIN: Duration = Duration::from_secs(5);
 
-/// Claims, whatever single rows hold: after an error that may be one row's, half as many are asked for, and where a claim of one fails, its
-/// row is isolated.
+/// Claims, whatever single rows hold. After an error that may be one row's, half as many are asked for; where a claim
+/// of one fails, its row is isolated.
 pub(super) async fn claim(driver: &Postgres, worker: i64, queue: &str, limit: usize, from: Start) -> Result<Claimed> {
     let aside = odd::pass_over(driver, queue).await?;
     let claimed = claim_in_parts(driver, worker, queue, limit, from).await;

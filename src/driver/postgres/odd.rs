@@ -1,4 +1,5 @@
-//! Jobs that cannot be claimed: they are found, made dead or passed over, so that the others of their queue are claimed.
+//! Jobs that cannot be claimed: they are found, made dead or passed over, so that the others of their queue are
+//! claimed.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,8 +34,8 @@ struct PassedOver {
     for_good: bool,
 }
 
-/// Whether an error of a claim may be one row's. Where the error is the server's, the connection's, the schema's or somebody's lock, a
-/// claim of fewer jobs would fail as well. `reveille.isolate_job` has the same list.
+/// Whether an error of a claim may be one row's. Where the error is the server's, the connection's, the schema's or
+/// somebody's lock, a claim of fewer jobs would fail as well. `reveille.isolate_job` has the same list.
 pub(super) fn is_of_a_row(error: &Error) -> bool {
     const NO_ROW: [&str; 13] = ["08", "25", "26", "28", "3D", "3F", "40", "42", "53", "55", "57", "58", "F0"];
     error.code().is_some_and(|code| NO_ROW.iter().all(|class| !code.code().starts_with(class)))
@@ -79,7 +80,8 @@ impl Odd {
     }
 }
 
-/// Keeps the claim that is made meanwhile from the queue's odd jobs, if it has any: a claim skips what another session has locked.
+/// Keeps the claim that is made meanwhile from the queue's odd jobs, if it has any: a claim skips what another session
+/// has locked.
 pub(super) async fn pass_over<'a>(
     driver: &'a Postgres,
     queue: &str,
@@ -95,8 +97,8 @@ pub(super) async fn pass_over<'a>(
     Ok(Some((aside, turn)))
 }
 
-/// A claim of a single job has failed because of a row: finds the row, and makes it a dead job or remembers to pass over it. There may
-/// be more to claim then. The error if there is no such row.
+/// A claim of a single job has failed because of a row: finds the row, and makes it a dead job or remembers to pass
+/// over it. There may be more to claim then. The error if there is no such row.
 pub(super) async fn isolate(driver: &Postgres, queue: &str, from: Marks, error: Error) -> Result<Claimed> {
     let limited = driver.limits.kind(queue).is_some();
     let places = Places::of(if limited { Marks::default() } else { from });
@@ -114,7 +116,8 @@ pub(super) async fn isolate(driver: &Postgres, queue: &str, from: Marks, error: 
     Ok(Claimed { more: true, limited, ..Claimed::default() })
 }
 
-/// Jobs of the queue have been claimed beside those that are passed over, so that it is these that are odd and not all: makes them dead.
+/// Jobs of the queue have been claimed beside those that are passed over, so that it is these that are odd and not
+/// all: makes them dead.
 pub(super) async fn others_pass(driver: &Postgres, queue: &str) {
     let ids = driver.odd.of(queue, |job| !job.for_good);
     if ids.is_empty() {
