@@ -17,7 +17,10 @@ begin
     -- Nearly all jobs are like this, and each operator here has to be looked up once a transaction.
     if queue operator(pg_catalog.<>) '' and kind operator(pg_catalog.<>) ''
         and greatest(pg_catalog.length(queue), pg_catalog.length(kind)) operator(pg_catalog.<=) 128
-        and pg_catalog.pg_column_size(payload) operator(pg_catalog.<=) 512
+        and (
+            pg_catalog.pg_column_size(payload) operator(pg_catalog.<=) 512
+            or pg_catalog.octet_length(payload::pg_catalog.text) operator(pg_catalog.<=) 8388608
+        )
         and priority operator(pg_catalog.>=) 0 and priority operator(pg_catalog.<=) 3
         and attempts operator(pg_catalog.=) 0 and failures operator(pg_catalog.=) 0 and max_attempts operator(pg_catalog.>) 0
         and reserved_at is null and reserved_by is null
@@ -93,7 +96,10 @@ begin
     where (
             greatest(pg_catalog.octet_length(queue), pg_catalog.octet_length(kind)) operator(pg_catalog.<=) 128
             and least(pg_catalog.octet_length(queue), pg_catalog.octet_length(kind)) operator(pg_catalog.>) 0
-            and pg_catalog.pg_column_size(payload) operator(pg_catalog.<=) 512
+            and (
+                pg_catalog.pg_column_size(payload) operator(pg_catalog.<=) 512
+                or pg_catalog.octet_length(payload::pg_catalog.text) operator(pg_catalog.<=) 8388608
+            )
             and priority operator(pg_catalog.>=) 0 and priority operator(pg_catalog.<=) 3
             and attempts operator(pg_catalog.=) 0 and failures operator(pg_catalog.=) 0 and max_attempts operator(pg_catalog.>) 0
             and pg_catalog.isfinite(available_at) and pg_catalog.isfinite(created_at)
