@@ -9,9 +9,9 @@
 --   $8 double precision    sum of the run seconds                              $9 double precision    the longest of them
 --   $10 double precision[] seconds from being due to the start, a job          $11 double precision[] run seconds, a job
 --
--- Returns a row if any was settled: `settled`, the ids of those that were, null if all; their queue; and `unkept`, whether that keeps
--- no history. The others are no longer that worker's to settle, or are awaited, limited or somewhere else, which is for
--- sql/settle_finished.sql. Where there are such, those settled are counted with their share of the sums.
+-- Returns a row if any was settled: `settled`, the ids of those that were, null if all. The others are no longer that worker's to settle,
+-- or are awaited, limited or somewhere else, which is for sql/settle_finished.sql. Where there are such, those settled are counted with
+-- their share of the sums.
 --
 -- Nothing in the fence can be looked up in an index, so that the places are all there is to begin with.
 with ended as (
@@ -54,5 +54,4 @@ set completed = counters.completed + excluded.completed,
     run_seconds = counters.run_seconds + excluded.run_seconds,
     max_run_seconds = greatest(counters.max_run_seconds, excluded.max_run_seconds)
 returning
-    case when (select count(*) from ended) < cardinality($1::bigint[]) then array(select id from ended) end as settled,
-    queue, exists (select from reveille.queues where queues.name = counters.queue and queues.retention = interval '0') as unkept
+    case when (select count(*) from ended) < cardinality($1::bigint[]) then array(select id from ended) end as settled

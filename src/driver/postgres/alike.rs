@@ -1,14 +1,14 @@
 //! Settling together what is completed of one queue at the same attempt, which is most of what there is to settle.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::Postgres;
-use super::place::{Place, QueueHint};
+use super::place::{Place, queue_number};
 use super::session::Param;
 use super::settle::{answer, column, ran, waited};
 use crate::driver::{Ending, Settlement};
@@ -22,7 +22,7 @@ pub(super) fn part<'a>(settlements: &[&'a Settlement]) -> (Vec<Vec<&'a Settlemen
     let (mut groups, mut others) = (HashMap::<_, Vec<_>>::new(), Vec::new());
     for &settlement in settlements {
         let reservation = settlement.reservation;
-        let queue = QueueHint::of(reservation.hint).number;
+        let queue = queue_number(reservation.hint);
         if settlement.ending == Ending::Completed(None) && queue != 0 && Place::from_hint(reservation.hint).is_some() {
             groups.entry((reservation.worker, reservation.attempt, queue)).or_default().push(settlement);
         } else {
@@ -65,7 +65,7 @@ impl Alike {
         }
     }
 
-    /// Those of `sql/settle_alike.sql`; the first nine are those of `sql/settle_unkept.sql`.
+    /// Those of `sql/settle_alike.sql`.
     pub(super) fn params(&self) -> [Param<'_>; 11] {
         let [waited, longest_wait, ran, longest_run] = &self.sums;
         [
@@ -95,53 +95,25 @@ fn longest(seconds: &[f64]) -> f64 {
 
 /// Completes these, of one worker, attempt and queue and in the order of their ids; returns the ids of those that could be.
 pub(super) async fn complete(driver: &Postgres, settlements: &[&Settlement]) -> Result<HashSet<i64>> {
-    let unkept = settlements.first().is_some_and(|first| QueueHint::of(first.reservation.hint).unkept);
-    let mut completed = HashSet::new();
-    if unkept {
-        let alike = Alike::of(settlements);
-        let rows = answer(driver, &driver.statements.settle_unkept, &alike.params()[..9], settlements.len()).await?;
-        completed.extend(rows.first().into_iter().flat_map(|row| alike.settled(row)));
-        if completed.len() == settlements.len() {
-            return Ok(completed);
-        }
-    }
-    let left: Vec<_> =
-        settlements.iter().copied().filter(|settlement| !completed.contains(&settlement.reservation.id)).collect();
-    let alike = Alike::of(&left);
-    for row in answer(driver, &driver.statements.settle_alike, &alike.params(), left.len()).await? {
-        driver.queues.note(row.get("queue"), row.get("unkept"));
-        completed.extend(alike.settled(&row));
-    }
-    Ok(completed)
+    let alike = Alike::of(settlements);
+    let rows = answer(driver, &driver.statements.settle_alike, &alike.params(), settlements.len()).await?;
+    Ok(rows.first().into_iter().flat_map(|row| alike.settled(row)).collect())
 }
 
-/// The queues that were claimed from: a number for each, in place of its name, and whether it was seen to keep no history when jobs
-/// of its were settled.
+/// A number for each queue that was claimed from, which a reservation's hint keeps in place of the queue's name.
 #[derive(Default)]
-pub(super) struct Queues(Mutex<HashMap<String, QueueHint>>);
+pub(super) struct Queues(Mutex<HashMap<String, u16>>);
 
 impl Queues {
-    /// Without a number where there are more queues than numbers.
-    pub(super) fn hint(&self, queue: &str) -> QueueHint {
-        let mut queues = self.lock();
-        if let Some(&known) = queues.get(queue) {
+    /// From 1; 0 where there are more queues than numbers.
+    pub(super) fn number(&self, queue: &str) -> u16 {
+        let mut numbers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&known) = numbers.get(queue) {
             return known;
         }
-        let number = u16::try_from(queues.len() + 1).ok().filter(|&number| number <= QueueHint::LAST);
-        let Some(number) = number else { return QueueHint::default() };
-        let hint = QueueHint { number, unkept: false };
-        queues.insert(queue.to_owned(), hint);
-        hint
-    }
-
-    fn note(&self, queue: &str, unkept: bool) {
-        if let Some(known) = self.lock().get_mut(queue) {
-            known.unkept = unkept;
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, QueueHint>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let Ok(number) = u16::try_from(numbers.len() + 1) else { return 0 };
+        numbers.insert(queue.to_owned(), number);
+        number
     }
 }
 
@@ -151,12 +123,13 @@ mod tests {
 
     use serde_json::Value;
 
+    use super::super::place::with_queue;
     use super::*;
     use crate::job::Reservation;
 
     /// Somewhere, in the queue of that number.
     fn hint(queue: u16) -> u64 {
-        QueueHint { number: queue, unkept: false }.with(9)
+        with_queue(queue, 9)
     }
 
     /// So many of a claim, from that id on.
@@ -202,7 +175,7 @@ mod tests {
     #[test]
     fn what_has_a_result_or_says_no_place_or_no_queue_is_like_no_other() {
         assert_eq!(parted(&[claim(1, 1, 2, Some(Value::Null), hint(1))]), (vec![], vec![1, 2]));
-        for hint in [0, hint(0), QueueHint { number: 1, unkept: false }.with(0)] {
+        for hint in [0, hint(0), with_queue(1, 0)] {
             assert_eq!(parted(&[claim(1, 1, 2, None, hint)]), (vec![], vec![1, 2]), "{hint}");
         }
     }
@@ -210,16 +183,12 @@ mod tests {
     #[test]
     fn queues_have_numbers_of_their_own_while_there_are_any() {
         let queues = Queues::default();
-        let first = queues.hint("first");
-        assert_eq!(first, QueueHint { number: 1, unkept: false });
-        for number in 2..=QueueHint::LAST {
-            assert_eq!(queues.hint(&format!("queue {number}")).number, number);
+        assert_eq!(queues.number("first"), 1);
+        for number in 2..=u16::MAX {
+            assert_eq!(queues.number(&format!("queue {number}")), number);
         }
-        assert_eq!(queues.hint("one too many"), QueueHint::default());
-        queues.note("one too many", true);
-        queues.note("first", true);
-        assert_eq!(queues.hint("one too many"), QueueHint::default());
-        assert_eq!(queues.hint("first"), QueueHint { unkept: true, ..first });
+        assert_eq!(queues.number("one too many"), 0);
+        assert_eq!(queues.number("first"), 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Timestamp, Type};
 
 use super::limited::{self, Kind};
-use super::place::Place;
+use super::place::{Place, with_queue};
 use super::session::{Param, Params, Statement};
 use super::{Postgres, SLOW_ANSWER_WITHIN, odd};
 use crate::driver::{Ask, Claimed, Mark, Marks, Start};
@@ -174,8 +174,8 @@ async fn claim_freely(
     }
     let began = Instant::now();
     let mut jobs = reserved_jobs(&look(driver, queue, limit, worker, from).await?, queue, worker)?;
-    let known = driver.queues.hint(queue);
-    jobs.iter_mut().for_each(|job| job.reservation.hint = known.with(job.reservation.hint));
+    let number = driver.queues.number(queue);
+    jobs.iter_mut().for_each(|job| job.reservation.hint = with_queue(number, job.reservation.hint));
     match jobs.first() {
         Some(first) => {
             let looked_at = Some(first.reservation.reserved_at);

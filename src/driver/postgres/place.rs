@@ -9,9 +9,8 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checke
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place(u64);
 
-/// What a hint says above the place: the number of the job's queue in 15 bits, and whether that keeps no history.
+/// Where a hint has the number of the job's queue: in the 16 bits above the place.
 const NUMBER: u32 = 48;
-const UNKEPT: u64 = 1 << 63;
 
 impl Place {
     /// The place in a hint, if it says one.
@@ -26,27 +25,14 @@ impl Place {
     }
 }
 
-/// What is known of a queue by those that settle its jobs, told in a hint.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub(super) struct QueueHint {
-    /// From 1; 0 for a queue without one.
-    pub(super) number: u16,
-    /// It keeps no history, as far as is known.
-    pub(super) unkept: bool,
+/// The number of the job's queue in a hint; 0 for a queue without one.
+pub(super) fn queue_number(hint: u64) -> u16 {
+    (hint >> NUMBER) as u16
 }
 
-impl QueueHint {
-    /// Numbers end here.
-    pub(super) const LAST: u16 = (1 << 15) - 1;
-
-    pub(super) fn of(hint: u64) -> QueueHint {
-        QueueHint { number: (hint >> NUMBER) as u16 & QueueHint::LAST, unkept: hint & UNKEPT != 0 }
-    }
-
-    /// This and a place.
-    pub(super) fn with(self, place: u64) -> u64 {
-        place | u64::from(self.number) << NUMBER | if self.unkept { UNKEPT } else { 0 }
-    }
+/// A hint of a queue's number and a place.
+pub(super) fn with_queue(number: u16, place: u64) -> u64 {
+    place | u64::from(number) << NUMBER
 }
 
 /// Four bytes for the block and two for the line: `tidsend` in the server's source.
@@ -79,12 +65,10 @@ mod tests {
         let sent = [0xff, 0xfe, 0, 1, 0x12, 0x34];
         let place = Place::from_sql(&Type::TID, &sent).unwrap();
         let mut out = BytesMut::new();
-        let queue = QueueHint { number: QueueHint::LAST, unkept: true };
-        let hint = queue.with(place.hint());
-        assert_eq!(QueueHint::of(hint), queue);
+        let hint = with_queue(u16::MAX, place.hint());
+        assert_eq!(queue_number(hint), u16::MAX);
         Place::from_hint(hint).unwrap().to_sql(&Type::TID, &mut out).unwrap();
         assert_eq!(out[..], sent);
-        assert_eq!(QueueHint::of(QueueHint { number: 1, unkept: false }.with(place.hint())).number, 1);
         assert!(Place::from_sql(&Type::TID, &sent[1..]).is_err());
     }
 }

@@ -21,7 +21,7 @@ statements! {
     arm, beat, claim, claim_by_key, claim_limited, claim_shared, complete, disarm, heads, is_recorded, isolate,
     isolate_known,
     leave, limit_lock, next_due, note_nobody_sleeps, pass_over, progress, prune, register, release_strays, rescue, settle_alike, settle_dead, settle_finished,
-    settle_recorded, settle_unkept, settle_waiting, signals_wait, silent_transactions, vouch,
+    settle_recorded, settle_waiting, signals_wait, silent_transactions, vouch,
     #[cfg(feature = "schedules")] declare_schedules,
     #[cfg(feature = "schedules")] due_schedules,
     #[cfg(feature = "schedules")] fire_schedules,

@@ -30,8 +30,7 @@ pub(super) async fn warm_up(driver: &Postgres) -> Result<()> {
     let (settle, alike) = (fence.before(&finishing.params()), Alike::of(&[]));
     let settle_alike = alike.params();
     let statements = &driver.statements;
-    let all: [Statement<'_>; 6] = [
-        (&statements.settle_unkept, &settle_alike[..9]),
+    let all: [Statement<'_>; 5] = [
         (&statements.settle_alike, &settle_alike),
         (&statements.settle_finished, &settle),
         (&statements.claim, &claim),
