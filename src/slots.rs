@@ -13,7 +13,6 @@ use crate::driver::{Ending, Settlement};
 use crate::held::Hold;
 use crate::job::ReservedJob;
 use crate::pauses::Pauses;
-use crate::settle::Ended;
 
 /// How long a full worker gathers freed slots, so that it claims in batches and not one by one.
 const GATHER: Duration = Duration::from_millis(2);
@@ -64,7 +63,7 @@ struct Ahead {
     started: Notify,
     /// When all that had been taken were over.
     ran_dry: Mutex<Option<Instant>>,
-    endings: mpsc::Sender<Ended>,
+    endings: mpsc::Sender<Settlement>,
     pauses: Arc<Pauses>,
 }
 
@@ -72,7 +71,7 @@ impl Slots {
     pub(crate) fn new(
         count: usize,
         attempts: Arc<Attempts>,
-        endings: mpsc::Sender<Ended>,
+        endings: mpsc::Sender<Settlement>,
         running: TaskTracker,
         sharing: Arc<AtomicUsize>,
         pauses: Arc<Pauses>,
@@ -177,12 +176,12 @@ impl Slots {
     /// Runs one job after another in one slot, until none waits.
     fn start(&self, first: Claimed, slot: OwnedSemaphorePermit) {
         let (attempts, ahead, free) = (Arc::clone(&self.attempts), Arc::clone(&self.ahead), Arc::clone(&self.free));
-        let (count, limited) = (self.count, self.limited);
+        let count = self.count;
         self.running.spawn(async move {
             let (mut next, mut slot) = (Some(first), Some(slot));
             while slot.is_some() {
                 while let Some((job, hold)) = next {
-                    ahead.ended(Ended { settlement: attempts.make(job, hold).await, limited }).await;
+                    ahead.ended(attempts.make(job, hold).await).await;
                     next = ahead.next();
                 }
                 drop(slot.take());
@@ -248,13 +247,12 @@ impl Ahead {
                 Ending::Waiting { failure: None, delay: Duration::ZERO }
             };
             let (waited, ran) = (job.waited(), Duration::ZERO);
-            let settlement = Settlement { reservation: job.reservation, ending, waited, ran };
-            place.send(Ended { settlement, limited: false });
+            place.send(Settlement { reservation: job.reservation, ending, waited, ran });
         }
     }
 
-    async fn ended(&self, ended: Ended) {
-        if self.endings.send(ended).await.is_err() {
+    async fn ended(&self, settlement: Settlement) {
+        if self.endings.send(settlement).await.is_err() {
             tracing::error!(
                 name: "job.unsettled", target: "reveille::job",
                 "the settler is gone; the job will be rescued"
@@ -338,7 +336,7 @@ mod tests {
         Waiting { claimed: (job, Held::default().take(reservation, false)), pauses }
     }
 
-    fn ahead(jobs: impl IntoIterator<Item = Waiting>, endings: mpsc::Sender<Ended>) -> Arc<Ahead> {
+    fn ahead(jobs: impl IntoIterator<Item = Waiting>, endings: mpsc::Sender<Settlement>) -> Arc<Ahead> {
         let (jobs, pauses) = (Mutex::new(jobs.into_iter().collect()), Arc::default());
         Arc::new(Ahead { jobs, started: Notify::new(), ran_dry: Mutex::default(), endings, pauses })
     }
@@ -354,7 +352,7 @@ mod tests {
         ahead.lock().push_back(waiting(3, 1));
         assert_eq!(ahead.next().map(|(job, _)| job.reservation.id), Some(3), "not behind what goes back");
         assert!(ahead.next().is_none() && !ahead.is_waiting());
-        let back = inbox.recv().await.unwrap().settlement;
+        let back = inbox.recv().await.unwrap();
         assert_eq!(back.reservation.id, 2);
         assert_eq!(back.ending, Ending::Waiting { failure: None, delay: Duration::ZERO });
     }
