@@ -1,11 +1,17 @@
--- Put back what is reserved by a worker that knows nothing of it: the answer to its claim was lost. No failure.
+-- Put back what is reserved by a worker that knows nothing of it: the answer to its claim was lost. No failure. Rows that other
+-- sessions have locked are passed over, for a later look.
 --
 --   $1 bigint    worker
 --   $2 bigint[]  the jobs that it knows to hold
-with released as (
+with strays as materialized (
+    select id
+    from reveille.jobs
+    where reserved_at is not null and reserved_by = $1 and id <> all ($2::bigint[])
+    for no key update skip locked
+), released as (
     update reveille.jobs
     set reserved_at = null, reserved_by = null
-    where jobs.reserved_at is not null and jobs.reserved_by = $1 and jobs.id <> all ($2::bigint[])
-    returning jobs.id, jobs.queue
+    where id = any (array(select strays.id from strays))
+    returning id, queue
 )
 select released.id from released, reveille.ring(array(select queue from released))

@@ -16,7 +16,8 @@
 -- Nothing in the fence can be looked up in an index, so that the places are all there is to begin with.
 with ended as (
     delete from reveille.jobs
-    where ctid = any ($5::tid[])
+    where (select set_config('lock_timeout', '200ms', true)) is not null
+        and ctid = any ($5::tid[])
         and id = ($1::bigint[])[width_bucket(id, $1::bigint[])]
         and attempts = $3::int
         and reserved_by is not distinct from $2::bigint

@@ -3,13 +3,15 @@
 --   $1 bigint[]            ids, ascending $2 bigint[]  workers that reserved them
 --   $3 int[]               attempts       $4 timestamptz[]  reserved_at: with the three before, the fence
 --   $5 text[]              reasons        $6 text[]  errors
---   $7 double precision[]  run seconds
+--   $7 double precision[]  run seconds    $8 double precision  by how many seconds to date the counters later, as in
+--                                         sql/settle_finished.sql
 --
 -- Returns the ids that were settled; the others are no longer those workers' to settle. Each is looked up by its id as in
 -- sql/settle_finished.sql. The end of one that is awaited is notified.
 with ended as (
     delete from reveille.jobs
-    where id = any ($1::bigint[])
+    where (select set_config('lock_timeout', '200ms', true)) is not null
+        and id = any ($1::bigint[])
         and reserved_by is not distinct from ($2::bigint[])[width_bucket(id, $1::bigint[])]
         and attempts = ($3::int[])[width_bucket(id, $1::bigint[])]
         and reserved_at is not distinct from ($4::timestamptz[])[width_bucket(id, $1::bigint[])]
@@ -35,7 +37,7 @@ with ended as (
         queue, started_at, worker, failed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
     )
     select
-        queue, date_bin('10 seconds', now(), 'epoch'), reserved_by, count(*), sum(wait_seconds), max(wait_seconds),
+        queue, date_bin('10 seconds', now(), 'epoch') + make_interval(secs => $8::double precision), reserved_by, count(*), sum(wait_seconds), max(wait_seconds),
         sum(run_seconds), max(run_seconds)
     from ended
     group by queue, reserved_by

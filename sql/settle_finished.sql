@@ -5,6 +5,7 @@
 --   $5 boolean[]  whether cancelled      $6 double precision[]  run seconds
 --   $7 double precision[]                seconds from being due to the start
 --   $8 jsonb[]    results; may be empty if there are none
+--   $9 double precision  by how many seconds to date the counters later: 0, or a few where the usual row may be locked
 --
 -- Returns the ids that were settled; the others are no longer those workers' to settle. The end of one that is awaited is notified.
 --
@@ -12,7 +13,8 @@
 -- was empty. So nothing is joined by id, and `is not distinct from` keeps it off the index of what a worker holds.
 with ended as (
     delete from reveille.jobs
-    where id = any ($1::bigint[])
+    where (select set_config('lock_timeout', '200ms', true)) is not null
+        and id = any ($1::bigint[])
         and reserved_by is not distinct from ($2::bigint[])[width_bucket(id, $1::bigint[])]
         and attempts = ($3::int[])[width_bucket(id, $1::bigint[])]
         and reserved_at is not distinct from ($4::timestamptz[])[width_bucket(id, $1::bigint[])]
@@ -46,7 +48,7 @@ with ended as (
         queue, started_at, worker, completed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
     )
     select
-        queue, date_bin('10 seconds', now(), 'epoch'), worker, jobs, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
+        queue, date_bin('10 seconds', now(), 'epoch') + make_interval(secs => $9::double precision), worker, jobs, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
     from sums
     where not cancelled
     on conflict (queue, started_at, worker) do update

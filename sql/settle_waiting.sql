@@ -5,6 +5,7 @@
 --   $5 text[]              reasons of failed attempts (null: no failure)
 --   $6 text[]              their errors   $7 double precision[]  seconds until they are due again
 --   $8 double precision[]  run seconds   $9 double precision[]  seconds from being due to the start
+--   $10 double precision   by how many seconds to date the counters later, as in sql/settle_finished.sql
 --
 -- One whose cancelling has been asked for is due at once: the next worker to claim it ends it. Rings the bell. Returns
 -- the ids that were settled; the others are no longer those workers' to settle. Each is looked up by its id as in
@@ -29,7 +30,8 @@ with put_back as (
                 end
             from (select ($5::text[])[width_bucket(jobs.id, $1::bigint[])]) as ending (reason)
         )
-    where id = any ($1::bigint[])
+    where (select set_config('lock_timeout', '200ms', true)) is not null
+        and id = any ($1::bigint[])
         and reserved_by is not distinct from ($2::bigint[])[width_bucket(id, $1::bigint[])]
         and attempts = ($3::int[])[width_bucket(id, $1::bigint[])]
         and reserved_at is not distinct from ($4::timestamptz[])[width_bucket(id, $1::bigint[])]
@@ -39,7 +41,7 @@ with put_back as (
         queue, started_at, worker, failed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
     )
     select
-        queue, date_bin('10 seconds', now(), 'epoch'), worker, count(*), sum(wait_seconds), max(wait_seconds),
+        queue, date_bin('10 seconds', now(), 'epoch') + make_interval(secs => $10::double precision), worker, count(*), sum(wait_seconds), max(wait_seconds),
         sum(run_seconds), max(run_seconds)
     from put_back
     cross join lateral (

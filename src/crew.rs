@@ -240,7 +240,9 @@ impl Crew {
             }
         }
         self.helpers.iter().for_each(JoinHandle::abort);
-        if tokio::time::timeout(LAST_SETTLEMENTS, self.settler).await.is_err() {
+        let mut settler = self.settler;
+        if tokio::time::timeout(LAST_SETTLEMENTS, &mut settler).await.is_err() {
+            settler.abort();
             tracing::warn!(
                 name: "worker.unsettled", target: "reveille::worker",
                 "cannot record everything that has ended; other workers will run it again"

@@ -3,6 +3,7 @@
 use std::ops::AddAssign;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -18,6 +19,9 @@ use crate::job::{Enqueued, NewJob, ReservedJob};
 use crate::lease::{Heartbeat, Lease};
 use crate::wake::Bells;
 use crate::worker::Worker;
+
+/// How soon to try again to settle a job that another session has locked.
+const LOCKED: Duration = Duration::from_millis(50);
 
 /// What became of the attempts that were made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -132,12 +136,22 @@ impl Visit<'_> {
         // All have begun when the second is polled: no further job will come to complete a batch.
         let begun = async { self.attempts.handlers.gather().for_each(Gathers::run_gathered) };
         let (settlements, ()) = futures::future::join(futures::future::join_all(attempts), begun).await;
-        let stood = self.worker.driver.settle(&settlements).await?;
-        let settled = settlements.into_iter().zip(stood).map(|(settlement, stood)| {
-            self.held.let_go(&settlement.reservation);
-            (settlement.ending, stood)
-        });
-        Ok(settled.collect())
+        let mut settled = Vec::new();
+        let mut left = settlements;
+        while !left.is_empty() {
+            let answers = self.worker.driver.settle(&left).await?;
+            let (locked, done): (Vec<_>, Vec<_>) =
+                left.into_iter().zip(answers).partition(|(_, answer)| answer.is_locked());
+            settled.extend(done.into_iter().map(|(settlement, answer)| {
+                self.held.let_go(&settlement.reservation);
+                (settlement.ending, answer.is_counted())
+            }));
+            left = locked.into_iter().map(|(settlement, _)| settlement).collect();
+            if !left.is_empty() {
+                tokio::time::sleep(LOCKED).await;
+            }
+        }
+        Ok(settled)
     }
 
     pub(crate) async fn end(self) -> Result<()> {

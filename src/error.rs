@@ -131,6 +131,20 @@ impl Error {
         self.kind == Kind::Deaf
     }
 
+    /// Another session holds a lock for which the statement did not wait longer.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
+    }
+
+    /// The server will not have this row, or cannot read it: not trying again helps, but leaving the row out. All that the server reports but
+    /// what is about the connection, the rights, the schema, its resources, or the moment.
+    pub(crate) fn is_about_data(&self) -> bool {
+        const OF_OTHER_THINGS: [&str; 13] =
+            ["08", "0A", "25", "26", "28", "34", "3D", "3F", "40", "42", "53", "55", "57"];
+        let is_other = |code: &SqlState| OF_OTHER_THINGS.iter().any(|class| code.code().starts_with(class));
+        self.is_invalid() || self.code().is_some_and(|code| !is_other(code))
+    }
+
     /// The server's error code (SQLSTATE), where the server reported one.
     pub fn code(&self) -> Option<&SqlState> {
         self.source.as_ref()?.downcast_ref::<tokio_postgres::Error>()?.code()

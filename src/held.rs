@@ -1,7 +1,7 @@
 //! What this worker holds: the jobs from their claim to their settlement.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -95,6 +95,8 @@ impl Hold {
 #[derive(Default)]
 pub(crate) struct Held {
     jobs: Mutex<HashMap<i64, Arc<Hold>>>,
+    /// How many have ended and cannot be settled, since other sessions have locked their rows.
+    locked: AtomicUsize,
 }
 
 impl Held {
@@ -149,6 +151,16 @@ impl Held {
         }
         stuck.sort_by_key(|stuck| std::cmp::Reverse(stuck.told_for));
         stuck
+    }
+
+    /// So many have ended and are locked by others now.
+    pub(crate) fn locked(&self, count: usize) {
+        self.locked.store(count, Ordering::Relaxed);
+    }
+
+    /// How many have ended and are locked by others.
+    pub(crate) fn count_locked(&self) -> usize {
+        self.locked.load(Ordering::Relaxed)
     }
 
     pub(crate) fn ids(&self) -> Vec<i64> {

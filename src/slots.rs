@@ -124,7 +124,8 @@ impl Slots {
 
     /// How many jobs to claim beyond the slots.
     fn most_ahead(&self) -> usize {
-        if self.limited {
+        // While many endings wait for the locks of others, what is claimed ahead would only wait behind these.
+        if self.limited || self.attempts.held.count_locked() > self.count {
             return 0;
         }
         let (time, longest) = AHEAD;

@@ -89,9 +89,9 @@ pub trait Driver: Send + Sync + 'static {
     /// Keep what a handler says of its progress, if its reservation still stands; whether it does.
     fn progress<'a>(&'a self, reservation: &'a Reservation, progress: &'a Payload) -> BoxFuture<'a, Result<bool>>;
 
-    /// Record how attempts ended. Returns, for each, whether its reservation still stood; one that does not changes
-    /// nothing.
-    fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<bool>>>;
+    /// Record how attempts ended. Returns what became of each, in order. One whose reservation no longer stands, or whose job
+    /// others have locked, changes nothing, and keeps none of the others waiting.
+    fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<Settled>>>;
 
     /// Say that a worker lives, and hear what it has to know. Called from a runtime of its own.
     fn beat<'a>(&'a self, worker: i64, report: &'a Report) -> BoxFuture<'a, Result<Beat>>;
@@ -327,6 +327,29 @@ pub struct Settlement {
     pub waited: Duration,
     /// How long it ran.
     pub ran: Duration,
+}
+
+/// What became of a settlement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// It is recorded.
+    Counted,
+    /// The reservation no longer stands: the ending does not count.
+    Lost,
+    /// Somebody else has locked the job, who is named as far as is known. The reservation stands: settle it again later.
+    Locked(String),
+}
+
+impl Settled {
+    /// Whether it is recorded.
+    pub fn is_counted(&self) -> bool {
+        *self == Settled::Counted
+    }
+
+    /// Whether it is to be tried again.
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Settled::Locked(_))
+    }
 }
 
 /// What becomes of a job after an attempt.

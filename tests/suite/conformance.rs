@@ -148,7 +148,7 @@ impl Store {
 
     pub async fn settle(&self, reservation: Reservation, ending: Ending) -> bool {
         let settlement = Settlement { reservation, ending, waited: Duration::ZERO, ran: Duration::ZERO };
-        self.driver().settle(&[settlement]).await.unwrap()[0]
+        self.driver().settle(&[settlement]).await.unwrap()[0].is_counted()
     }
 
     pub async fn lose_worker(&self, worker: i64, asker: i64) -> Vec<i64> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reveille::driver::{Ending, Failure, Reason, Settlement, Start, WorkerInfo};
+use reveille::driver::{Ending, Failure, Reason, Settled, Settlement, Start, WorkerInfo};
 use reveille::handler::Handler;
 use reveille::job::{Reservation, ReservedJob};
 use reveille::{Driver, Postgres, State, Worker, enqueue, enqueue_all};
@@ -29,6 +29,11 @@ fn settlement(job: &ReservedJob, ending: Ending) -> Settlement {
     Settlement { reservation: job.reservation, ending, waited: Duration::ZERO, ran: Duration::ZERO }
 }
 
+/// Which of them were recorded.
+async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Vec<bool> {
+    driver.settle(settlements).await.unwrap().iter().map(Settled::is_counted).collect()
+}
+
 fn every_ending() -> [Ending; 4] {
     let failure = Failure { reason: Reason::Failed, error: "no".into() };
     let waiting = Ending::Waiting { failure: None, delay: Duration::ZERO };
@@ -41,8 +46,8 @@ async fn an_ending_counts_once() {
     let driver = driver(&database, 7).await;
     let job = reserved(&database, &driver, 7).await;
     let settled = settlement(&job, Ending::Completed(None));
-    assert_eq!(driver.settle(std::slice::from_ref(&settled)).await.unwrap(), [true]);
-    assert_eq!(driver.settle(&[settled]).await.unwrap(), [false]);
+    assert_eq!(settle(&driver, std::slice::from_ref(&settled)).await, [true]);
+    assert_eq!(settle(&driver, &[settled]).await, [false]);
     assert_eq!(database.value("select count(*) from reveille.finished_jobs").await, 1);
 }
 
@@ -58,7 +63,7 @@ async fn each_part_of_the_fence_holds_for_each_ending() {
         wrong[1].reservation.worker += 1;
         wrong[2].reservation.attempt += 1;
         wrong[3].reservation.reserved_at += Duration::from_micros(1);
-        assert_eq!(driver.settle(&wrong).await.unwrap(), [false; 4], "{:?}", good.ending);
+        assert_eq!(settle(&driver, &wrong).await, [false; 4], "{:?}", good.ending);
     }
     let untouched = "select jsonb_build_array(reserved_by, attempts, failures) from reveille.jobs";
     assert_eq!(database.value(untouched).await, json!([7, 1, 0]));
@@ -74,7 +79,7 @@ async fn a_mixed_batch_settles_what_stands_and_nothing_else() {
         batch.push(settlement(&job, ending));
     }
     batch[1].reservation.attempt = 99;
-    assert_eq!(driver.settle(&batch).await.unwrap(), [true, false, true, true]);
+    assert_eq!(settle(&driver, &batch).await, [true, false, true, true]);
     let counts =
         "select jsonb_build_array((select count(*) from reveille.jobs), (select count(*) from reveille.finished_jobs),
         (select count(*) from reveille.dead_jobs))";
@@ -93,7 +98,7 @@ async fn each_ending_of_a_batch_finds_its_own_job_in_whatever_order_and_beside_a
     let mut lost = settlement(&jobs[0], Ending::Cancelled);
     lost.reservation.attempt += 1;
     let batch = [lost.clone(), done(&jobs[2]), done(&jobs[0]), settlement(&jobs[1], Ending::Cancelled), lost];
-    assert_eq!(driver.settle(&batch).await.unwrap(), [false, true, true, true, false]);
+    assert_eq!(settle(&driver, &batch).await, [false, true, true, true, false]);
     let ended =
         "select jsonb_agg(jsonb_build_array(outcome, (result)::bigint = id) order by id) from reveille.finished_jobs";
     assert_eq!(database.value(ended).await, json!([["completed", true], ["cancelled", null], ["completed", true]]));
@@ -126,8 +131,8 @@ async fn jobs_of_one_claim_are_completed_together_and_each_counts_once() {
     let database = database().await;
     let driver = driver(&database, 7).await;
     let batch = completed(&reserved_together(&database, &driver, 7).await);
-    assert_eq!(driver.settle(&batch).await.unwrap(), [true; 20]);
-    assert_eq!(driver.settle(&batch).await.unwrap(), [false; 20]);
+    assert_eq!(settle(&driver, &batch).await, [true; 20]);
+    assert_eq!(settle(&driver, &batch).await, [false; 20]);
     assert_eq!(database.value(COUNTED).await, json!([[20, 210, 20, 420, 40, 7]]));
     let kept = "select jsonb_build_array(count(*), sum(wait_seconds), sum(run_seconds), count(distinct xmin::text),
         bool_and(id = wait_seconds and worker = 7 and outcome = 'completed' and attempts = 1)) from reveille.finished_jobs";
@@ -149,7 +154,7 @@ async fn each_part_of_the_fence_holds_for_jobs_of_one_claim() {
     for change in changes {
         let mut wrong = good.clone();
         wrong.iter_mut().for_each(|settlement| change(&mut settlement.reservation));
-        assert_eq!(driver.settle(&wrong).await.unwrap(), [false; 20]);
+        assert_eq!(settle(&driver, &wrong).await, [false; 20]);
     }
     assert_eq!(database.value("select count(*) from reveille.jobs where reserved_by = 7 and attempts = 1").await, 20);
     assert_eq!(database.value("select count(*) from reveille.counters").await, 0);
@@ -172,7 +177,7 @@ async fn jobs_of_several_claims_are_completed_together_each_by_its_own_reservati
         // As if the claim of the first had been undone, and it had been claimed again with the others.
         let (first, again) = (batch[0].reservation.id, batch[20].reservation.reserved_at);
         batch[0].reservation.reserved_at = again;
-        let stood = driver.settle(&batch).await.unwrap();
+        let stood = settle(&driver, &batch).await;
         assert_eq!(stood, (0..40).map(|n| n != 0).collect::<Vec<_>>());
         let left = "select jsonb_agg(jsonb_build_array(id, reserved_by)) from reveille.jobs";
         assert_eq!(database.value(left).await, json!([[first, 7]]));
@@ -196,7 +201,7 @@ async fn jobs_of_several_queues_that_are_settled_at_once_count_for_their_own() {
         database.run(&jobs).await;
         batch.extend(completed(&driver.claim(7, queue, count, Start::default()).await.unwrap().jobs));
     }
-    assert_eq!(driver.settle(&batch).await.unwrap(), [true; 50]);
+    assert_eq!(settle(&driver, &batch).await, [true; 50]);
     let counted = "select jsonb_agg(jsonb_build_array(queue, completed, wait_seconds) order by queue) from
         (select queue, sum(completed) as completed, sum(wait_seconds) as wait_seconds from reveille.counters group by queue) as counted";
     assert_eq!(database.value(counted).await, json!([["another", 30, 465], ["one", 20, 210]]));
@@ -214,7 +219,7 @@ async fn jobs_that_are_not_where_their_claim_has_put_them_are_settled_all_the_sa
             update reveille.jobs set awaited = true where id = 5",
         )
         .await;
-    let stood = driver.settle(&batch).await.unwrap();
+    let stood = settle(&driver, &batch).await;
     assert_eq!(stood, (1..=20).map(|id| id != 4).collect::<Vec<_>>());
     assert_eq!(database.value("select jsonb_agg(id) from reveille.jobs").await, json!([4]));
     assert_eq!(database.value("select count(*) from reveille.finished_jobs").await, 19);
@@ -234,7 +239,7 @@ async fn a_job_in_the_place_of_a_lost_one_of_the_same_claim_is_left_alone() {
     database.run("insert into reveille.jobs (kind) select 'other' from generate_series(1, 20)").await;
     database.run("update reveille.jobs set progress = '1' where id = 2").await;
     assert_eq!(database.value(&place(2)).await, first);
-    assert_eq!(driver.settle(&completed(&jobs[..1])).await.unwrap(), [false]);
+    assert_eq!(settle(&driver, &completed(&jobs[..1])).await, [false]);
     assert_eq!(database.value("select count(*) from reveille.jobs where reserved_by = 7").await, 19);
 }
 
@@ -250,7 +255,7 @@ async fn a_settlement_goes_by_the_retention_of_now_not_of_the_claim() {
             on conflict (name) do update set retention = excluded.retention"
         );
         database.run(&set).await;
-        assert_eq!(driver.settle(&batch).await.unwrap(), [true; 20]);
+        assert_eq!(settle(&driver, &batch).await, [true; 20]);
         kept += if retention == some { 20 } else { 0 };
         assert_eq!(database.value("select count(*) from reveille.finished_jobs").await, kept);
     }
@@ -322,7 +327,7 @@ async fn a_cancelled_job_that_comes_back_is_cancelled_and_not_run() {
     let job = reserved(&database, &driver, 7).await;
     database.run("select reveille.cancel(1)").await;
     let later = Ending::Waiting { failure: None, delay: Duration::from_secs(3600) };
-    driver.settle(&[settlement(&job, later)]).await.unwrap();
+    settle(&driver, &[settlement(&job, later)]).await;
     let again = claim(&driver, 7, 1).await.pop().expect("it is due at once");
     assert!(again.cancel_requested);
 }

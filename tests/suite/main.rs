@@ -19,6 +19,7 @@ mod large_jobs;
 mod layers;
 mod limits;
 mod liveness;
+mod locked;
 mod looks;
 mod metrics;
 mod middleware;

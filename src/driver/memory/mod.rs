@@ -10,8 +10,8 @@ use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 
 use super::{
-    Beat, Claimed, Driver, Failure, IntoDriver, Marks, Peer, Reason, Report, Rescue, Settlement, Signal, Silent, Start,
-    WorkerInfo,
+    Beat, Claimed, Driver, Failure, IntoDriver, Marks, Peer, Reason, Report, Rescue, Settled, Settlement, Signal,
+    Silent, Start, WorkerInfo,
 };
 #[cfg(feature = "schedules")]
 use super::{DueSchedules, Firing};
@@ -230,9 +230,14 @@ impl Driver for Memory {
         done(self.store().progress(reservation, progress))
     }
 
-    fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<bool>>> {
+    fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<Settled>>> {
         let mut store = self.store();
-        done(settlements.iter().map(|settlement| store.settle(settlement)).collect())
+        done(
+            settlements
+                .iter()
+                .map(|settlement| if store.settle(settlement) { Settled::Counted } else { Settled::Lost })
+                .collect(),
+        )
     }
 
     fn beat<'a>(&'a self, worker: i64, report: &'a Report) -> BoxFuture<'a, Result<Beat>> {

@@ -115,7 +115,7 @@ pub(super) async fn claim(driver: &Postgres, worker: i64, queue: &str, limit: us
     let claimed = claim_in_parts(driver, worker, queue, limit, from).await;
     let passed_over = aside.is_some();
     if let Some((aside, _turn)) = aside {
-        aside.end().await;
+        aside.roll_back().await;
     }
     match claimed {
         Ok(claimed) => {

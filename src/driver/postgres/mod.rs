@@ -13,7 +13,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::{
-    Beat, Claimed, Driver, IntoDriver, Marks, Peer, Report, Rescue, Settlement, Signal, Silent, Start, WorkerInfo,
+    Beat, Claimed, Driver, IntoDriver, Marks, Peer, Report, Rescue, Settled, Settlement, Signal, Silent, Start,
+    WorkerInfo,
 };
 #[cfg(feature = "schedules")]
 use super::{DueSchedules, Firing};
@@ -29,6 +30,7 @@ mod claim;
 mod limited;
 mod line;
 mod listen;
+mod locked;
 mod odd;
 mod place;
 #[cfg(feature = "schedules")]
@@ -59,6 +61,7 @@ pub struct Postgres {
     limits: limited::Limits,
     odd: odd::Odd,
     lull: settle::Lull,
+    locks: locked::Locks,
     queues: alike::Queues,
     /// The sessions have been got ready, or that was tried.
     warm: AtomicBool,
@@ -81,6 +84,7 @@ impl Postgres {
             limits: limited::Limits::default(),
             odd: odd::Odd::default(),
             lull: settle::Lull::default(),
+            locks: locked::Locks::default(),
             queues: alike::Queues::default(),
             warm: AtomicBool::new(false),
             heart: Mutex::new(None),
@@ -270,14 +274,19 @@ impl Driver for Postgres {
                 (reserved_at, Type::TIMESTAMPTZ),
                 (progress, Type::JSONB),
             ];
-            Ok(!self.query("write the progress", &self.statements.progress, params).await?.is_empty())
+            let rows = self.query("write the progress", &self.statements.progress, params).await?;
+            match rows.first().map(|row| row.get("kept")) {
+                Some(false) => Err(Error::unavailable("write the progress: another session has locked the job's row")),
+                kept => Ok(kept.is_some()),
+            }
         })
     }
 
-    fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<bool>>> {
+    fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<Settled>>> {
         boxed(async {
             let settled = settle::settle(self, settlements).await?;
-            Ok(settlements.iter().map(|settlement| settled.contains(&settlement.reservation)).collect())
+            let of = |settlement: &Settlement| settled.get(&settlement.reservation).cloned().unwrap_or(Settled::Lost);
+            Ok(settlements.iter().map(of).collect())
         })
     }
 

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::claim::Places;
-use super::session::{Aside, Params};
+use super::session::{Params, Transaction};
 use super::{Postgres, SLOW_ANSWER_WITHIN};
 use crate::driver::{Claimed, Marks};
 use crate::error::{Error, Result};
@@ -85,7 +85,7 @@ impl Odd {
 pub(super) async fn pass_over<'a>(
     driver: &'a Postgres,
     queue: &str,
-) -> Result<Option<(Aside, tokio::sync::MutexGuard<'a, ()>)>> {
+) -> Result<Option<(Transaction, tokio::sync::MutexGuard<'a, ()>)>> {
     let ids = driver.odd.of(queue, |_| true);
     if ids.is_empty() {
         return Ok(None);
@@ -93,7 +93,9 @@ pub(super) async fn pass_over<'a>(
     let turn = driver.odd.turn.lock().await;
     let params: &Params<'_> = &[(&ids, Type::INT8_ARRAY)];
     let statement = (&*driver.statements.pass_over, params);
-    let aside = driver.sessions.open_aside(driver.claim_within.get(), "pass over odd jobs", statement).await?;
+    let (patience, what) = (driver.claim_within.get(), "pass over odd jobs");
+    let aside = driver.sessions.begin(patience, what).await?;
+    aside.query(patience, what, statement).await?;
     Ok(Some((aside, turn)))
 }
 

@@ -134,23 +134,12 @@ impl Sessions {
         self.answer(patience, what, first, (sql, params)).await
     }
 
-    /// Runs a statement in a transaction that is left open, so that what it locks stays locked while other sessions get on.
-    pub(super) async fn open_aside(
-        &self,
-        patience: Duration,
-        what: &str,
-        (sql, params): Statement<'_>,
-    ) -> Result<Aside> {
+    /// Begins a transaction of several statements, of which one depends on what another has answered.
+    pub(super) async fn begin(&self, patience: Duration, what: &str) -> Result<Transaction> {
         let client = self.client().await?;
-        let begin = self.begin.as_deref().unwrap_or("begin").to_owned();
-        let aside = Aside(Some(client));
-        let Some(client) = &aside.0 else { return Ok(aside) };
-        let locks = async {
-            let (begun, locked) = futures::join!(client.batch_execute(&begin), client.query_typed(sql, params));
-            begun.and(locked)
-        };
-        in_time(patience, what, locks).await?;
-        Ok(aside)
+        let transaction = Transaction { client: Some(client), is_lent: self.begin.is_some() };
+        transaction.run(patience, what, self.begin.as_deref().unwrap_or("begin")).await?;
+        Ok(transaction)
     }
 
     async fn answer(
@@ -189,23 +178,50 @@ impl Sessions {
     }
 }
 
-/// A session with an open transaction; one that is not ended closes the session.
-pub(super) struct Aside(Option<Object>);
+/// A transaction of several statements. One that is not committed ends with its session.
+pub(super) struct Transaction {
+    client: Option<Object>,
+    is_lent: bool,
+}
 
-impl Aside {
-    /// Ends the transaction, which has changed nothing.
-    pub(super) async fn end(mut self) {
-        if let Some(client) = &self.0
+impl Transaction {
+    pub(super) async fn query(&self, patience: Duration, what: &str, statement: Statement<'_>) -> Result<Vec<Row>> {
+        let client = self.client()?;
+        let answer = async {
+            if self.is_lent { client.query_typed(statement.0, statement.1).await } else { run(client, statement).await }
+        };
+        in_time(patience, what, answer).await
+    }
+
+    pub(super) async fn commit(mut self, patience: Duration, what: &str) -> Result<()> {
+        // Commits that notify wait for each other, which is no reason to give up.
+        self.run(patience, what, "set local lock_timeout = 0; commit").await?;
+        // It goes back to the others.
+        drop(self.client.take());
+        Ok(())
+    }
+
+    /// Ends it without having changed anything; with its session, if that does not answer.
+    pub(super) async fn roll_back(mut self) {
+        if let Some(client) = &self.client
             && client.batch_execute("rollback").await.is_ok()
         {
-            self.0 = None;
+            drop(self.client.take());
         }
+    }
+
+    async fn run(&self, patience: Duration, what: &str, command: &str) -> Result<()> {
+        in_time(patience, what, self.client()?.batch_execute(command)).await
+    }
+
+    fn client(&self) -> Result<&Object> {
+        self.client.as_ref().ok_or_else(|| Error::unavailable("the transaction is over"))
     }
 }
 
-impl Drop for Aside {
+impl Drop for Transaction {
     fn drop(&mut self) {
-        self.0.take().map(Object::take).map(drop);
+        self.client.take().map(Object::take).map(drop);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Endings of attempts, sorted by what becomes of the job: one statement each for those that end, wait again, and die.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -8,35 +8,43 @@ use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::types::{Json, Type};
 
-use super::session::{Param, Params};
+use super::locked;
+use super::session::{Param, Params, Transaction};
 use super::{ANSWER_WITHIN, Postgres, alike};
 use crate::database::insert::seconds;
-use crate::driver::{Ending, Settlement};
+use crate::driver::{Ending, Settled, Settlement};
 use crate::error::Result;
 use crate::job::Reservation;
 
-/// Settles all of them; returns the reservations that still stood.
-pub(super) async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Result<HashSet<Reservation>> {
+/// Settles all of them; returns what became of each that still stood.
+pub(super) async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Result<HashMap<Reservation, Settled>> {
     let mut left: Vec<&Settlement> = settlements.iter().collect();
     left.sort_by_key(|settlement| settlement.reservation.id);
-    let mut settled = HashSet::new();
+    let mut all = HashMap::new();
     while !left.is_empty() {
         // A job may be there twice, if its reservation was lost and it was claimed again.
         let mut last = None;
         let is_first =
             |settlement: &&Settlement| last.replace(settlement.reservation.id) != Some(settlement.reservation.id);
         let (batch, again) = left.into_iter().partition::<Vec<_>, _>(is_first);
-        let ids: HashSet<i64> = settle_each(driver, &batch).await?.collect();
-        settled.extend(
-            batch.iter().map(|settlement| settlement.reservation).filter(|reservation| ids.contains(&reservation.id)),
-        );
+        let settled = settle_each(driver, &batch).await?;
+        all.extend(batch.iter().filter_map(|settlement| {
+            let settled = settled.get(&settlement.reservation.id)?;
+            Some((settlement.reservation, settled.clone()))
+        }));
         left = again;
     }
-    Ok(settled)
+    Ok(all)
 }
 
-/// Settles these, of which each has an id of its own, in the order of their ids; returns the ids of those that stood.
-async fn settle_each(driver: &Postgres, settlements: &[&Settlement]) -> Result<impl Iterator<Item = i64>> {
+/// What is being done, for errors.
+pub(super) const SETTLE: &str = "settle jobs";
+
+/// What became of jobs that still stood, by their ids.
+pub(super) type Answers = HashMap<i64, Settled>;
+
+/// Settles these, of which each has an id of its own, in the order of their ids.
+async fn settle_each(driver: &Postgres, settlements: &[&Settlement]) -> Result<Answers> {
     let (mut finished, mut waiting, mut dead, mut recorded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for &settlement in settlements {
         match settlement.ending {
@@ -46,33 +54,105 @@ async fn settle_each(driver: &Postgres, settlements: &[&Settlement]) -> Result<i
             Ending::Recorded(_) => recorded.push(settlement),
         }
     }
-    let (finished, waiting, dead, recorded) = futures::future::try_join4(
+    // Each to its end: a statement that is given up in its middle would be in the way of the next try.
+    let (mut answers, waiting, dead, recorded) = futures::join!(
         finish(driver, &finished),
-        put_back(driver, &waiting),
-        bury(driver, &dead),
-        count(driver, &recorded),
-    )
-    .await?;
-    Ok(finished.into_iter().chain(waiting).chain(dead).chain(recorded))
+        by_id(driver, Kind::PutBack, &waiting),
+        by_id(driver, Kind::Bury, &dead),
+        by_id(driver, Kind::Count, &recorded),
+    );
+    for more in [waiting?, dead?, recorded?] {
+        answers.as_mut().map(|answers| answers.extend(more)).ok();
+    }
+    answers
 }
 
-async fn finish(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>> {
+async fn finish(driver: &Postgres, settlements: &[&Settlement]) -> Result<Answers> {
     let (alike, others) = alike::part(settlements);
     // First those that may be refused, while nothing is settled yet.
-    let mut settled = finish_each(driver, &others).await?;
+    let mut answers = by_id(driver, Kind::Finish, &others).await?;
     let mut left = Vec::new();
     for claim in alike {
-        let completed = alike::complete(driver, &claim).await?;
+        let completed = match driver.locks.are_about() {
+            true => HashSet::new(),
+            false => match alike::complete(driver, &claim).await {
+                Err(error) if error.is_locked() => {
+                    driver.locks.met();
+                    HashSet::new()
+                }
+                completed => completed?,
+            },
+        };
         left.extend(claim.into_iter().filter(|settlement| !completed.contains(&settlement.reservation.id)));
-        settled.extend(completed);
+        answers.extend(completed.into_iter().map(|id| (id, Settled::Counted)));
     }
     left.sort_by_key(|settlement| settlement.reservation.id);
-    settled.extend(finish_each(driver, &left).await?);
-    Ok(settled)
+    answers.extend(by_id(driver, Kind::Finish, &left).await?);
+    Ok(answers)
 }
 
-async fn finish_each(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>> {
-    run(driver, &driver.statements.settle_finished, settlements, &Finishing::of(settlements).params()).await
+/// Which statement settles a job by its id.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Finish,
+    PutBack,
+    Bury,
+    /// It touches no job: their handlers have completed them.
+    Count,
+}
+
+/// Settles these, and passes over those whose rows others have locked.
+async fn by_id(driver: &Postgres, kind: Kind, settlements: &[&Settlement]) -> Result<Answers> {
+    if settlements.is_empty() {
+        return Ok(Answers::new());
+    }
+    if !driver.locks.are_about() {
+        match run(driver, kind, settlements, On::Usual).await {
+            Err(error) if error.is_locked() => driver.locks.met(),
+            settled => return Ok(counted(settled?)),
+        }
+    }
+    if kind == Kind::Count {
+        return Ok(counted(run(driver, kind, settlements, On::Apart).await?));
+    }
+    locked::settle(driver, kind, settlements).await
+}
+
+pub(super) fn counted(ids: Vec<i64>) -> Answers {
+    ids.into_iter().map(|id| (id, Settled::Counted)).collect()
+}
+
+/// Where a settling statement is run.
+#[derive(Clone, Copy)]
+pub(super) enum On<'a> {
+    Usual,
+    /// The usual row of the counters may be locked: it counts in one of its own.
+    Apart,
+    /// The same, in the transaction that has locked the rows.
+    Transaction(&'a Transaction),
+}
+
+/// Runs a settling statement; returns the ids of those that were settled.
+pub(super) async fn run(driver: &Postgres, kind: Kind, settlements: &[&Settlement], on: On<'_>) -> Result<Vec<i64>> {
+    let statements = &driver.statements;
+    let seconds = match on {
+        On::Usual => 0.0,
+        On::Apart | On::Transaction(_) => locked::some_seconds(),
+    };
+    let apart: Param<'_> = (&seconds, Type::FLOAT8);
+    match kind {
+        Kind::Finish => {
+            let finishing = Finishing::of(settlements);
+            let particular = [&finishing.params()[..], &[apart]].concat();
+            fenced(driver, &statements.settle_finished, settlements, &particular, on).await
+        }
+        Kind::PutBack => put_back(driver, settlements, apart, on).await,
+        Kind::Bury => bury(driver, settlements, apart, on).await,
+        Kind::Count => {
+            count(driver, settlements, apart).await?;
+            Ok(column(settlements, |settlement| settlement.reservation.id))
+        }
+    }
 }
 
 /// What is particular to the endings of jobs that are done.
@@ -114,7 +194,7 @@ fn result(settlement: &Settlement) -> Option<&Value> {
     }
 }
 
-async fn put_back(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>> {
+async fn put_back(driver: &Postgres, settlements: &[&Settlement], apart: Param<'_>, on: On<'_>) -> Result<Vec<i64>> {
     let failure = |settlement: &&Settlement| match &settlement.ending {
         Ending::Waiting { failure: Some(failure), .. } => Some((failure.reason.name(), failure.error.clone())),
         _ => None,
@@ -130,25 +210,23 @@ async fn put_back(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<
         (&delays, Type::FLOAT8_ARRAY),
         (&ran(settlements), Type::FLOAT8_ARRAY),
         (&waited(settlements), Type::FLOAT8_ARRAY),
+        apart,
     ];
-    run(driver, &driver.statements.settle_waiting, settlements, params).await
+    fenced(driver, &driver.statements.settle_waiting, settlements, params, on).await
 }
 
-async fn bury(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>> {
+async fn bury(driver: &Postgres, settlements: &[&Settlement], apart: Param<'_>, on: On<'_>) -> Result<Vec<i64>> {
     let failure = |settlement: &&Settlement| match &settlement.ending {
         Ending::Dead(failure) => Some((failure.reason.name(), failure.error.clone())),
         _ => None,
     };
     let (reasons, errors): (Vec<_>, Vec<_>) = settlements.iter().map(failure).map(Option::unzip).unzip();
     let params: &Params<'_> =
-        &[(&reasons, Type::TEXT_ARRAY), (&errors, Type::TEXT_ARRAY), (&ran(settlements), Type::FLOAT8_ARRAY)];
-    run(driver, &driver.statements.settle_dead, settlements, params).await
+        &[(&reasons, Type::TEXT_ARRAY), (&errors, Type::TEXT_ARRAY), (&ran(settlements), Type::FLOAT8_ARRAY), apart];
+    fenced(driver, &driver.statements.settle_dead, settlements, params, on).await
 }
 
-async fn count(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64>> {
-    if settlements.is_empty() {
-        return Ok(Vec::new());
-    }
+async fn count(driver: &Postgres, settlements: &[&Settlement], apart: Param<'_>) -> Result<()> {
     let queues = column(settlements, |settlement| match &settlement.ending {
         Ending::Recorded(queue) => queue.as_str(),
         _ => "",
@@ -159,28 +237,34 @@ async fn count(driver: &Postgres, settlements: &[&Settlement]) -> Result<Vec<i64
         (&workers, Type::INT8_ARRAY),
         (&ran(settlements), Type::FLOAT8_ARRAY),
         (&waited(settlements), Type::FLOAT8_ARRAY),
+        apart,
     ];
-    driver.query("count jobs", &driver.statements.settle_recorded, params).await?;
-    Ok(column(settlements, |settlement| settlement.reservation.id))
+    driver.query("count jobs", &driver.statements.settle_recorded, params).await.map(drop)
 }
 
-/// Runs a settling statement.
-async fn run(driver: &Postgres, sql: &str, settlements: &[&Settlement], particular: &Params<'_>) -> Result<Vec<i64>> {
-    if settlements.is_empty() {
-        return Ok(Vec::new());
-    }
+/// Runs a settling statement that touches jobs.
+async fn fenced(
+    driver: &Postgres,
+    sql: &str,
+    settlements: &[&Settlement],
+    particular: &Params<'_>,
+    on: On<'_>,
+) -> Result<Vec<i64>> {
     let fence = Fence::of(settlements);
-    let rows = answer(driver, sql, &fence.before(particular), settlements.len()).await?;
+    let params = fence.before(particular);
+    let rows = match on {
+        On::Transaction(transaction) => transaction.query(ANSWER_WITHIN, SETTLE, (sql, &params)).await?,
+        On::Usual | On::Apart => answer(driver, sql, &params, settlements.len()).await?,
+    };
     Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 
 /// What the server answers to a statement that settles so many jobs.
 pub(super) async fn answer(driver: &Postgres, sql: &str, params: &Params<'_>, jobs: usize) -> Result<Vec<Row>> {
-    let what = "settle jobs";
     if driver.lull.ends() && jobs == 1 {
-        driver.sessions.query_durably(ANSWER_WITHIN, what, sql, params).await
+        driver.sessions.query_durably(ANSWER_WITHIN, SETTLE, sql, params).await
     } else {
-        driver.query(what, sql, params).await
+        driver.query(SETTLE, sql, params).await
     }
 }
 

@@ -1,0 +1,24 @@
+-- Lock the rows of jobs that are to be settled, and pass over those that other sessions have locked.
+--
+--   $1 bigint[]  ids, ascending         $2 bigint[]       workers that reserved them
+--   $3 int[]     attempts               $4 timestamptz[]  reserved_at: with the three before, the fence
+--
+-- Returns a row for each job whose reservation stands: whether this transaction has locked it. Each is looked up by its id as in
+-- sql/settle_finished.sql.
+with standing as materialized (
+    select id
+    from reveille.jobs
+    where id = any ($1::bigint[])
+        and reserved_by is not distinct from ($2::bigint[])[width_bucket(id, $1::bigint[])]
+        and attempts = ($3::int[])[width_bucket(id, $1::bigint[])]
+        and reserved_at is not distinct from ($4::timestamptz[])[width_bucket(id, $1::bigint[])]
+), taken as materialized (
+    select id
+    from reveille.jobs
+    where id = any ($1::bigint[])
+        and reserved_by is not distinct from ($2::bigint[])[width_bucket(id, $1::bigint[])]
+        and attempts = ($3::int[])[width_bucket(id, $1::bigint[])]
+        and reserved_at is not distinct from ($4::timestamptz[])[width_bucket(id, $1::bigint[])]
+    for update skip locked
+)
+select id, id = any (array(select taken.id from taken)) as taken from standing

@@ -1,0 +1,88 @@
+//! Settling around rows that other sessions have locked.
+//!
+//! A settling statement waits 200 ms at most for a lock: it sets `lock_timeout` itself. Once one had to give up, the jobs are settled in
+//! a transaction of two statements: `sql/lock_reserved.sql` locks what it can, and the usual statement settles that. The others are
+//! reported as locked, which is not the same as lost.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::session::Params;
+use super::settle::{Answers, Fence, Kind, On, SETTLE, counted, run};
+use super::{ANSWER_WITHIN, Postgres};
+use crate::driver::{Settled, Settlement};
+use crate::error::Result;
+
+/// How long locks are expected after one was met: longer than the pause between two tries at a locked job.
+const EXPECTED_FOR: Duration = Duration::from_secs(3);
+
+/// When a lock was met last. For 3 s after that, settlements lock their rows first, instead of each waiting 200 ms to find out.
+#[derive(Default)]
+pub(super) struct Locks(Mutex<Option<Instant>>);
+
+impl Locks {
+    pub(super) fn met(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    pub(super) fn are_about(&self) -> bool {
+        let met = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        met.is_some_and(|met| met.elapsed() < EXPECTED_FOR)
+    }
+}
+
+/// By how many seconds to date the counters of a settlement that met a lock, so that they are a row of their own: it may be the usual
+/// row that is locked.
+pub(super) fn some_seconds() -> f64 {
+    f64::from(fastrand::u32(1..10_000_000)) / 1e6
+}
+
+/// Settles those of these whose rows nobody else has locked.
+pub(super) async fn settle(driver: &Postgres, kind: Kind, settlements: &[&Settlement]) -> Result<Answers> {
+    let transaction = driver.sessions.begin(ANSWER_WITHIN, SETTLE).await?;
+    let fence = Fence::of(settlements);
+    let statement = (&*driver.statements.lock_reserved, &fence.before(&[])[..]);
+    let standing = transaction.query(ANSWER_WITHIN, SETTLE, statement).await?;
+    let standing: HashMap<i64, bool> = standing.iter().map(|row| (row.get("id"), row.get("taken"))).collect();
+    let taken: Vec<&Settlement> = settlements
+        .iter()
+        .copied()
+        .filter(|settlement| standing.get(&settlement.reservation.id) == Some(&true))
+        .collect();
+    let mut answers = Answers::new();
+    if !taken.is_empty() {
+        answers = counted(run(driver, kind, &taken, On::Transaction(&transaction)).await?);
+    }
+    transaction.commit(ANSWER_WITHIN, SETTLE).await?;
+    let locked: Vec<i64> = standing.into_iter().filter_map(|(id, taken)| (!taken).then_some(id)).collect();
+    if !locked.is_empty() {
+        driver.locks.met();
+        let holders = holders(driver, &locked).await;
+        answers.extend(locked.into_iter().map(|id| {
+            let by = holders.get(&id).cloned().unwrap_or_else(|| "another session".into());
+            (id, Settled::Locked(by))
+        }));
+    }
+    Ok(answers)
+}
+
+/// Who has locked these jobs, as far as it can be seen.
+async fn holders(driver: &Postgres, ids: &[i64]) -> HashMap<i64, String> {
+    let params: &Params<'_> = &[(&ids, Type::INT8_ARRAY)];
+    let rows = driver.query("see who has locked jobs", &driver.statements.lock_holders, params).await;
+    let holder = |row: &Row| {
+        let application: Option<String> = row.get("application_name");
+        let session = |pid: i32| {
+            format!("pid {pid} ({})", application.filter(|name| !name.is_empty()).as_deref().unwrap_or("no name"))
+        };
+        let prepared = |gid: String| format!("the prepared transaction {gid:?}");
+        let by =
+            row.get::<_, Option<i32>>("pid").map(session).or_else(|| row.get::<_, Option<String>>("gid").map(prepared));
+        by.map(|by| (row.get("id"), by))
+    };
+    rows.map(|rows| rows.iter().filter_map(holder).collect()).unwrap_or_default()
+}

@@ -1,0 +1,249 @@
+//! Another session has locked the row of a running job, and everything else goes on.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use reveille::driver::{Ending, Failure, Reason, Settled, Settlement, WorkerInfo};
+use reveille::job::ReservedJob;
+use reveille::{Context, Driver, Postgres, State, Worker, enqueue, enqueue_all};
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio_postgres::Client;
+
+use crate::harness::{Note, Running, TestDatabase, Told, claim, database, note, start, telling, worker};
+use crate::tracing::Ear;
+
+/// A session that begins a transaction with this statement, and lets it stand.
+async fn holding(database: &TestDatabase, sql: &str) -> Client {
+    let client = database.client().await;
+    client.batch_execute(&format!("set application_name = 'the holder'; begin; {sql}")).await.unwrap();
+    client
+}
+
+type Gate = Arc<Semaphore>;
+
+/// A handler that tells its note's text, and ends once it is let.
+async fn waits(note: Note, State(told): State<Told>, State(gate): State<Gate>) {
+    told.tell(note.text);
+    gate.acquire().await.unwrap().forget();
+}
+
+fn settlement(job: &ReservedJob, ending: Ending) -> Settlement {
+    Settlement { reservation: job.reservation, ending, waited: Duration::ZERO, ran: Duration::ZERO }
+}
+
+async fn driver(database: &TestDatabase) -> Postgres {
+    let driver = Postgres::new(database.database.clone()).unwrap();
+    let queues = vec!["default".into()];
+    driver.register(&WorkerInfo { id: 7, host: "test".into(), pid: 1, queues, slots: 1 }).await.unwrap();
+    driver
+}
+
+/// So many reserved jobs, by the order of their ids.
+async fn reserved(database: &TestDatabase, driver: &Postgres, count: usize) -> Vec<ReservedJob> {
+    database.run(&format!("insert into reveille.jobs (kind) select 'k' from generate_series(1, {count})")).await;
+    let jobs = claim(driver, 7, count).await;
+    assert_eq!(jobs.len(), count);
+    jobs
+}
+
+/// A worker of two queues, a job of which has begun and is to end once the gate lets it; its row is locked by a statement that
+/// begins a transaction, whose session is returned.
+async fn locked_while_it_runs(database: &TestDatabase, lock: &str) -> (Running, Gate, Client) {
+    let ((told, mut heard), gate) = (telling(), Gate::new(Semaphore::new(0)));
+    let builder = Worker::builder(database.database.clone()).queue("default", 2).queue("b", 2);
+    let worker = start(builder.state(told).state(Arc::clone(&gate)).handle(waits));
+    enqueue(&database.database, &note("locked")).await.unwrap();
+    assert_eq!(heard.next().await, "locked");
+    (worker, gate, holding(database, lock).await)
+}
+
+/// Enqueues a hundred in each queue, and lets all end.
+async fn work_two_hundred(database: &TestDatabase, gate: &Gate) {
+    for queue in ["default", "b"] {
+        let jobs = format!(
+            r#"insert into reveille.jobs (queue, kind, payload) select '{queue}', 'note', '{{"text": "x"}}' from generate_series(1, 100)"#
+        );
+        database.run(&jobs).await;
+    }
+    gate.add_permits(201);
+    database.until("select count(*) = 200 from reveille.finished_jobs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_job_that_somebody_locks_ends_late_and_no_other_does() {
+    let database = database().await;
+    let (worker, gate, holder) =
+        locked_while_it_runs(&database, "select from reveille.jobs where id = 1 for update").await;
+    work_two_hundred(&database, &gate).await;
+    let left = "select jsonb_agg(jsonb_build_array(id, attempts, reserved_by is not null)) from reveille.jobs";
+    assert_eq!(database.value(left).await, json!([[1, 1, true]]), "it is still this worker's");
+    holder.batch_execute("commit").await.unwrap();
+    database.until("select count(*) = 201 from reveille.finished_jobs where attempts = 1").await;
+    worker.stop().await;
+    assert_eq!(database.value("select sum(completed) from reveille.counters").await, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_refers_to_a_running_job_holds_up_that_job_alone() {
+    let database = database().await;
+    database.run("create table orders (job bigint references reveille.jobs on delete cascade)").await;
+    let (worker, gate, holder) = locked_while_it_runs(&database, "insert into orders values (1)").await;
+    work_two_hundred(&database, &gate).await;
+    holder.batch_execute("commit").await.unwrap();
+    database.until("select count(*) = 201 from reveille.finished_jobs where attempts = 1").await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_row_that_goes_with_a_job_holds_up_that_job_alone() {
+    let database = database().await;
+    database.run("create table orders (job bigint references reveille.jobs on delete cascade)").await;
+    let (told, mut heard) = telling();
+    let gate = Gate::new(Semaphore::new(0));
+    let worker = start(worker(&database).state(told).state(Arc::clone(&gate)).handle(waits));
+    enqueue(&database.database, &note("referred to")).await.unwrap();
+    assert_eq!(heard.next().await, "referred to");
+    database.run("insert into orders values (1)").await;
+    let holder = holding(&database, "select from orders for update").await;
+    let jobs: Vec<_> = (0..50).map(|n| note(&n.to_string())).collect();
+    enqueue_all(&database.database, &jobs).await.unwrap();
+    gate.add_permits(51);
+    database.until("select count(*) = 50 from reveille.finished_jobs").await;
+    holder.batch_execute("commit").await.unwrap();
+    database.until("select count(*) = 51 from reveille.finished_jobs where attempts = 1").await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_row_of_the_counters_holds_up_no_job() {
+    let database = database().await;
+    let driver = driver(&database).await;
+    let jobs = reserved(&database, &driver, 40).await;
+    let batch: Vec<_> = jobs.iter().map(|job| settlement(job, Ending::Completed(None))).collect();
+    // The row that these would be counted in, and the next.
+    let row = "insert into reveille.counters (queue, started_at, worker) select 'default', date_bin('10 seconds', now() + n, 'epoch'), 7
+        from unnest('{0 s, 10 s, 20 s, 30 s, 40 s, 50 s, 60 s}'::interval[]) as n";
+    database.run(row).await;
+    let holder = holding(&database, "select from reveille.counters for update").await;
+    for batch in [&batch[..20], &batch[20..30], &batch[30..31]] {
+        let settled = driver.settle(batch).await.unwrap();
+        assert!(settled.iter().all(Settled::is_counted), "{settled:?}");
+    }
+    let failure = || Failure { reason: Reason::Failed, error: "no".into() };
+    let recorded = settlement(&jobs[33], Ending::Recorded("default".into()));
+    let waiting = settlement(&jobs[31], Ending::Waiting { failure: Some(failure()), delay: Duration::ZERO });
+    let settled = driver.settle(&[waiting, settlement(&jobs[32], Ending::Dead(failure())), recorded]).await.unwrap();
+    assert!(settled.iter().all(Settled::is_counted), "{settled:?}");
+    holder.batch_execute("commit").await.unwrap();
+    let counted = "select jsonb_build_array(sum(completed), sum(failed)) from reveille.counters";
+    assert_eq!(database.value(counted).await, json!([32, 2]));
+}
+
+#[tokio::test]
+async fn of_a_batch_what_is_locked_is_told_from_what_is_lost() {
+    let database = database().await;
+    let driver = driver(&database).await;
+    let failure = || Failure { reason: Reason::Failed, error: "no".into() };
+    let endings = [
+        Ending::Completed(None),
+        Ending::Completed(Some(json!(1))),
+        Ending::Cancelled,
+        Ending::Waiting { failure: Some(failure()), delay: Duration::from_secs(60) },
+        Ending::Dead(failure()),
+    ];
+    for ending in endings {
+        let jobs = reserved(&database, &driver, 20).await;
+        let (locked, lost) = (jobs[3].reservation.id, jobs[5].reservation.id);
+        let holder = holding(&database, &format!("select from reveille.jobs where id = {locked} for update")).await;
+        let mut batch: Vec<_> = jobs.iter().map(|job| settlement(job, ending.clone())).collect();
+        batch[5].reservation.reserved_at = SystemTime::UNIX_EPOCH;
+        let settled = driver.settle(&batch).await.unwrap();
+        for (settlement, settled) in batch.iter().zip(settled) {
+            match settled {
+                Settled::Counted => {}
+                Settled::Lost => assert_eq!(settlement.reservation.id, lost, "{ending:?}"),
+                Settled::Locked(by) => {
+                    assert_eq!(settlement.reservation.id, locked, "{ending:?}");
+                    assert!(by.starts_with("pid ") && by.ends_with(" (the holder)"), "{by}");
+                }
+            }
+        }
+        let left =
+            format!("select jsonb_agg(id order by id) from reveille.jobs where reserved_by = 7 and id >= {locked} - 3");
+        assert_eq!(database.value(&left).await, json!([locked, lost]), "{ending:?}");
+        holder.batch_execute("commit").await.unwrap();
+        assert_eq!(driver.settle(&batch[3..4]).await.unwrap(), [Settled::Counted], "{ending:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_names_the_locked_job_and_the_session_that_locks_it() {
+    let (ear, _guard) = Ear::listen();
+    let database = database().await;
+    let (worker, gate, holder) =
+        locked_while_it_runs(&database, "select from reveille.jobs where id = 1 for update").await;
+    let pid = database.value("select pid from pg_stat_activity where application_name = 'the holder' and datname = current_database()").await;
+    gate.add_permits(1);
+    crate::harness::eventually("it is said", async || {
+        ear.count("job.locked", "by", &format!("pid {pid} (the holder)")) == 1
+            && ear.count("job.locked", "id", "1") == 1
+    })
+    .await;
+    holder.batch_execute("commit").await.unwrap();
+    crate::harness::eventually("its end is said", async || ear.count("job.unlocked", "id", "1") == 1).await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_of_a_locked_job_is_dropped_and_its_handler_goes_on() {
+    let database = database().await;
+    async fn says(
+        _: Note,
+        context: Context,
+        State(told): State<Told>,
+        State(gate): State<Gate>,
+    ) -> reveille::Result<()> {
+        told.tell("begun");
+        gate.acquire().await.unwrap().forget();
+        context.progress(&1).await?;
+        told.tell("said");
+        Ok(())
+    }
+    let ((told, mut heard), gate) = (telling(), Gate::new(Semaphore::new(0)));
+    let worker = start(worker(&database).state(told).state(Arc::clone(&gate)).handle(says));
+    enqueue(&database.database, &note("x")).await.unwrap();
+    assert_eq!(heard.next().await, "begun");
+    let holder = holding(&database, "select from reveille.jobs for update").await;
+    gate.add_permits(1);
+    assert_eq!(heard.next().await, "said");
+    holder.batch_execute("commit").await.unwrap();
+    database.until("select count(*) = 1 from reveille.finished_jobs").await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_locked_stray_is_left_and_the_others_go_back() {
+    let database = database().await;
+    let driver = driver(&database).await;
+    reserved(&database, &driver, 3).await;
+    let holder = holding(&database, "select from reveille.jobs where id = 2 for update").await;
+    let mut released = driver.release_strays(7, &[]).await.unwrap();
+    released.sort_unstable();
+    assert_eq!(released, [1, 3]);
+    holder.batch_execute("commit").await.unwrap();
+    assert_eq!(driver.release_strays(7, &[]).await.unwrap(), [2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_stops_though_a_job_of_its_is_locked_and_leaves_it_to_the_rescue() {
+    let database = database().await;
+    let (worker, gate, holder) =
+        locked_while_it_runs(&database, "select from reveille.jobs where id = 1 for update").await;
+    gate.add_permits(1);
+    worker.stop().await;
+    assert_eq!(database.value("select count(*) from reveille.workers").await, 0);
+    holder.batch_execute("commit").await.unwrap();
+    let rescuer = driver(&database).await;
+    assert_eq!(rescuer.rescue(7, &[]).await.unwrap().jobs, [1]);
+}
