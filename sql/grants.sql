@@ -57,7 +57,8 @@ to reveille_worker, reveille_admin;
 grant select, update, delete on reveille.unique_periods to reveille_worker, reveille_admin;
 -- A producer that is to wait for its jobs' ends needs it too, and can ask for any job's result and errors then.
 grant execute on function reveille.await(bigint) to reveille_worker, reveille_admin;
-grant execute on function reveille.ring(text[]), reveille.note_nobody_sleeps(), reveille.truncate_finished_jobs()
+grant execute on function reveille.ring(text[]), reveille.note_nobody_sleeps(), reveille.truncate_finished_jobs(),
+    reveille.pass_given_ids(), reveille.fresh_job_id()
 to reveille_worker, reveille_admin;
 grant execute on function
     reveille.tell_head(text, smallint, timestamptz, bigint), reveille.told_head(text),

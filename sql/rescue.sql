@@ -4,9 +4,14 @@
 --   $1 bigint[]       workers to declare dead
 --   $2 timestamptz[]  their last_seen_at as it was watched: one that has been seen since lives on
 --   $3 bigint         the worker that does this, for the counters
+--   $4 bigint[]       only these jobs; null: all
+--   $5 text           bury them, since they cannot be put back, with this error and no other; null: as above
 --
 -- The end of one that dies and is awaited is notified. Returns a row a worker declared dead (job null) and a row a job (worker: who
 -- had held it).
+--
+-- A row may hold what no job of ours does, such as failures that were set to zero by hand or are the largest number that there is:
+-- each column that is changed here is made sound. A dead job whose id another dead job has is buried under a fresh one.
 with watched as (
     select * from unnest($1::bigint[], $2::timestamptz[]) as watched (id, last_seen_at)
 ), died as (
@@ -16,9 +21,13 @@ with watched as (
     returning workers.id
 ), orphans as materialized (
     -- By the holders' ids, fixed before any row is locked: a row that another claims meanwhile does not match them.
-    select jobs.id, jobs.reserved_by as holder
+    select
+        jobs.id, jobs.reserved_by as holder,
+        least(greatest(jobs.failures, 0), 2147483646) + 1 as failures,
+        greatest(jobs.attempts, least(greatest(jobs.failures, 0), 2147483646) + 1) as attempts
     from reveille.jobs
     where jobs.reserved_at is not null
+        and ($4::bigint[] is null or jobs.id = any ($4::bigint[]))
         and jobs.reserved_by = any (array(
             select reserved.reserved_by
             from reveille.jobs as reserved
@@ -33,23 +42,29 @@ with watched as (
     update reveille.jobs
     set reserved_at = null,
         reserved_by = null,
-        failures = jobs.failures + 1,
+        failures = orphans.failures,
+        attempts = orphans.attempts,
         available_at = case
             when jobs.cancel_requested_at is null and jobs.errors -> -1 ->> 'reason' = 'lost' and jobs.errors -> -2 ->> 'reason' = 'lost'
             then now() + make_interval(secs => least(power(2, least(jobs.failures, 20)), 3600))
             else now()
         end,
-        errors = case when jsonb_array_length(jobs.errors) >= 100 then jobs.errors - 0 else coalesce(jobs.errors, '[]') end
-            || jsonb_build_object('at', now(), 'worker', orphans.holder, 'attempt', jobs.attempts, 'reason', 'lost',
-                'error', 'the worker that ran it died or was cut off')
+        errors = case
+            when jsonb_typeof(jobs.errors) <> 'array' then jsonb_build_array(jobs.errors)
+            when jsonb_array_length(jobs.errors) >= 100 then jobs.errors - 0
+            else coalesce(jobs.errors, '[]')
+        end || jsonb_build_object('at', now(), 'worker', orphans.holder, 'attempt', jobs.attempts, 'reason', 'lost',
+            'error', 'the worker that ran it died or was cut off')
     from orphans
-    where jobs.id = orphans.id and jobs.failures + 1 < jobs.max_attempts
+    where jobs.id = orphans.id and orphans.failures < jobs.max_attempts and $5::text is null
     returning jobs.id, jobs.queue, orphans.holder
 ), ended as (
     delete from reveille.jobs
     using orphans
-    where jobs.id = orphans.id and jobs.failures + 1 >= jobs.max_attempts
-    returning jobs.*, orphans.holder
+    where jobs.id = orphans.id and (orphans.failures >= jobs.max_attempts or $5::text is not null)
+    returning
+        jobs.*, orphans.holder, orphans.failures as all_failures, orphans.attempts as all_attempts,
+        (select dead_jobs.id from reveille.dead_jobs where dead_jobs.id = jobs.id) as taken_id
 ), buried as (
     insert into reveille.dead_jobs (
         id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, unique_key,
@@ -57,17 +72,24 @@ with watched as (
         run_seconds
     )
     select
-        id, queue, kind, payload, priority, attempts, failures + 1, max_attempts, available_at, created_at, unique_key,
-        unique_until, key, timeout, tags, metadata,
-        case when jsonb_array_length(errors) >= 100 then errors - 0 else coalesce(errors, '[]') end
-        || jsonb_build_object('at', now(), 'worker', holder, 'attempt', attempts, 'reason', 'lost',
-            'error', 'the worker that ran it died or was cut off'),
-        progress, parent_id, schedule_id, 'lost', holder, greatest(extract(epoch from reserved_at - available_at), 0),
-        extract(epoch from now() - reserved_at)
+        case when taken_id is null then id else reveille.fresh_job_id() end, queue, kind, payload, priority, all_attempts,
+        all_failures, max_attempts, available_at, created_at, unique_key, unique_until, key, timeout, tags, metadata,
+        case
+            when $5::text is not null then '[]'
+            when jsonb_typeof(errors) <> 'array' then jsonb_build_array(errors)
+            when jsonb_array_length(errors) >= 100 then errors - 0
+            else coalesce(errors, '[]')
+        end || jsonb_build_object('at', now(), 'worker', holder, 'attempt', attempts, 'reason', 'lost',
+            'error', coalesce($5::text, 'the worker that ran it died or was cut off')
+                || case when taken_id is null then '' else format(' (it was job %s, whose id another dead job has)', taken_id) end),
+        progress, parent_id, schedule_id, 'lost', holder,
+        greatest(extract(epoch from reserved_at) - extract(epoch from available_at), 0),
+        extract(epoch from now()) - extract(epoch from reserved_at)
     from ended
 ), counted as (
+    -- In rows of their own, since the usual ones may be locked.
     insert into reveille.counters as counters (queue, started_at, worker, failed)
-    select lost.queue, date_bin('10 seconds', now(), 'epoch'), $3::bigint, count(*)
+    select lost.queue, clock_timestamp(), $3::bigint, count(*)
     from (select queue from put_back union all select queue from ended) as lost
     group by lost.queue
     on conflict (queue, started_at, worker) do update set failed = counters.failed + excluded.failed

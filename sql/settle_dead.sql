@@ -7,7 +7,8 @@
 --                                         sql/settle_finished.sql
 --
 -- Returns the ids that were settled; the others are no longer those workers' to settle. Each is looked up by its id as in
--- sql/settle_finished.sql. The end of one that is awaited is notified.
+-- sql/settle_finished.sql. The end of one that is awaited is notified. What a row may hold is made sound, and an id that another dead
+-- job has is replaced, as in sql/rescue.sql.
 with ended as (
     delete from reveille.jobs
     where (select set_config('lock_timeout', '200ms', true)) is not null
@@ -18,7 +19,9 @@ with ended as (
     returning
         *, ($5::text[])[width_bucket(id, $1::bigint[])] as reason, ($6::text[])[width_bucket(id, $1::bigint[])] as error,
         ($7::double precision[])[width_bucket(id, $1::bigint[])] as run_seconds,
-        greatest(extract(epoch from reserved_at - available_at), 0)::double precision as wait_seconds
+        greatest(extract(epoch from reserved_at) - extract(epoch from available_at), 0)::double precision as wait_seconds,
+        least(greatest(failures, 0), 2147483646) + 1 as all_failures,
+        (select dead_jobs.id from reveille.dead_jobs where dead_jobs.id = jobs.id) as taken_id
 ), buried as (
     insert into reveille.dead_jobs (
         id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, unique_key,
@@ -26,10 +29,15 @@ with ended as (
         run_seconds
     )
     select
-        id, queue, kind, payload, priority, attempts, failures + 1, max_attempts, available_at, created_at, unique_key,
+        case when taken_id is null then id else reveille.fresh_job_id() end, queue, kind, payload, priority,
+        greatest(attempts, all_failures), all_failures, max_attempts, available_at, created_at, unique_key,
         unique_until, key, timeout, tags, metadata,
-        case when jsonb_array_length(errors) >= 100 then errors - 0 else coalesce(errors, '[]') end
-        || jsonb_build_object('at', now(), 'worker', reserved_by, 'attempt', attempts, 'reason', reason, 'error', error),
+        case
+            when jsonb_typeof(errors) <> 'array' then jsonb_build_array(errors)
+            when jsonb_array_length(errors) >= 100 then errors - 0
+            else coalesce(errors, '[]')
+        end || jsonb_build_object('at', now(), 'worker', reserved_by, 'attempt', attempts, 'reason', reason, 'error', error
+            || case when taken_id is null then '' else format(' (it was job %s, whose id another dead job has)', taken_id) end),
         progress, parent_id, schedule_id, reason, reserved_by, wait_seconds, run_seconds
     from ended
 ), counted as (

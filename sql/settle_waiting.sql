@@ -19,16 +19,24 @@ with put_back as (
             then now() + make_interval(secs => ($7::double precision[])[width_bucket(id, $1::bigint[])])
             else now()
         end,
-        (failures, errors) = (
+        (failures, attempts, errors) = (
             select
-                jobs.failures + (reason is not null)::int,
+                after.failures,
+                greatest(jobs.attempts, after.failures),
                 case when reason is null then jobs.errors else
-                    case when jsonb_array_length(jobs.errors) >= 100 then jobs.errors - 0 else coalesce(jobs.errors, '[]') end
-                    || jsonb_build_object(
+                    case
+                        when jsonb_typeof(jobs.errors) <> 'array' then jsonb_build_array(jobs.errors)
+                        when jsonb_array_length(jobs.errors) >= 100 then jobs.errors - 0
+                        else coalesce(jobs.errors, '[]')
+                    end || jsonb_build_object(
                         'at', now(), 'worker', jobs.reserved_by, 'attempt', jobs.attempts, 'reason', reason,
                         'error', ($6::text[])[width_bucket(jobs.id, $1::bigint[])])
                 end
             from (select ($5::text[])[width_bucket(jobs.id, $1::bigint[])]) as ending (reason)
+            -- Made sound, whatever the row says.
+            cross join lateral (
+                select least(greatest(jobs.failures, 0), 2147483646) + (reason is not null)::int
+            ) as after (failures)
         )
     where (select set_config('lock_timeout', '200ms', true)) is not null
         and id = any ($1::bigint[])

@@ -115,6 +115,7 @@ impl Crew {
             stop: stop.clone(),
             interval: options.heartbeat,
             dead_after: options.dead_after(),
+            rescuing: Backoff::new("rescue jobs"),
         }
         .keep()?;
 

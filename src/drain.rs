@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempts;
+use crate::backoff::Backoff;
 use crate::driver::{Ending, Start};
 use crate::error::Result;
 use crate::executor::Executor;
@@ -102,6 +103,7 @@ impl Visit<'_> {
             stop: stop.clone(),
             interval: worker.options.heartbeat,
             dead_after: worker.options.dead_after(),
+            rescuing: Backoff::new("rescue jobs"),
         }
         .keep()?;
         Ok(Visit { worker, id, attempts: worker.attempts(&held), held, heartbeat, stop })

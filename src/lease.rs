@@ -50,6 +50,7 @@ pub(crate) struct Lease {
     pub(crate) stop: CancellationToken,
     pub(crate) interval: Duration,
     pub(crate) dead_after: Duration,
+    pub(crate) rescuing: Backoff,
 }
 
 /// The running heartbeat.
@@ -135,7 +136,17 @@ impl Lease {
         let now = Instant::now();
         let dead = watch.dead(&beat.peers, &beat.gone, now, self.dead_after, self.interval * MISSED_BEATS);
         if !dead.is_empty() || looked_for_orphans.is_none_or(|at| now - at >= LOOK_FOR_ORPHANS_EVERY) {
-            let rescue = self.driver.rescue(self.worker.id, &dead).await?;
+            let rescue = match self.driver.rescue(self.worker.id, &dead).await {
+                Ok(rescue) => rescue,
+                Err(error) if error.is_unavailable() => return Err(error),
+                // That this worker cannot rescue says nothing of its being alive.
+                Err(error) => {
+                    self.rescuing.failed(&error);
+                    *looked_for_orphans = Some(now);
+                    return Ok(());
+                }
+            };
+            self.rescuing.worked();
             *looked_for_orphans = Some(now);
             if !rescue.workers.is_empty() || !rescue.jobs.is_empty() {
                 tracing::warn!(

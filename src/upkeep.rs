@@ -44,11 +44,12 @@ pub(crate) async fn run(claims: Arc<Claims>, held: Arc<Held>, bells: Arc<Bells>)
 }
 
 async fn once(claims: &Claims, held: &Held, only_strays: bool) -> Result<()> {
-    release_strays(claims, held).await?;
+    // One that fails does not keep the other from being done.
+    let released = release_strays(claims, held).await;
     if !only_strays {
         claims.driver.prune().await?;
     }
-    Ok(())
+    released
 }
 
 /// Jobs reserved by this worker which it knows nothing of: the answer to a claim was lost, or a crash undid a settlement. Not while a claim is under

@@ -30,6 +30,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V15__kept_plans", include_str!("../../migrations/V15__kept_plans.sql")),
     ("V16__complete", include_str!("../../migrations/V16__complete.sql")),
     ("V17__check_at_once", include_str!("../../migrations/V17__check_at_once.sql")),
+    ("V18__ids_anew", include_str!("../../migrations/V18__ids_anew.sql")),
     ("V19__odd_rows", include_str!("../../migrations/V19__odd_rows.sql")),
 ];
 

@@ -33,6 +33,7 @@ mod listen;
 mod locked;
 mod odd;
 mod place;
+mod rescue;
 #[cfg(feature = "schedules")]
 mod schedules;
 mod session;
@@ -320,30 +321,11 @@ impl Driver for Postgres {
     }
 
     fn rescue<'a>(&'a self, worker: i64, dead: &'a [Peer]) -> BoxFuture<'a, Result<Rescue>> {
-        boxed(async move {
-            let ids: Vec<i64> = dead.iter().map(|peer| peer.id).collect();
-            let seen: Vec<SystemTime> = dead.iter().map(|peer| peer.last_seen_at).collect();
-            let params: &Params<'_> =
-                &[(&ids, Type::INT8_ARRAY), (&seen, Type::TIMESTAMPTZ_ARRAY), (&worker, Type::INT8)];
-            let mut rescue = Rescue::default();
-            let statement = (&*self.statements.rescue, params);
-            for row in self.on_heart("rescue jobs", Plan::Fresh, statement).await? {
-                match (row.get("worker"), row.get("job")) {
-                    (_, Some(job)) => rescue.jobs.push(job),
-                    (Some(worker), None) => rescue.workers.push(worker),
-                    (None, None) => {}
-                }
-            }
-            Ok(rescue)
-        })
+        boxed(rescue::rescue(self, worker, dead))
     }
 
     fn release_strays<'a>(&'a self, worker: i64, held: &'a [i64]) -> BoxFuture<'a, Result<Vec<i64>>> {
-        boxed(async move {
-            let params: &Params<'_> = &[(&worker, Type::INT8), (&held, Type::INT8_ARRAY)];
-            let rows = self.query("release strays", &self.statements.release_strays, params).await?;
-            Ok(rows.iter().map(|row| row.get("id")).collect())
-        })
+        boxed(rescue::release_strays(self, worker, held))
     }
 
     fn warm_up(&self) -> BoxFuture<'_, Result<()>> {
@@ -363,7 +345,10 @@ impl Driver for Postgres {
 
     fn prune(&self) -> BoxFuture<'_, Result<()>> {
         boxed(async {
+            // First, since it is no matter of the history's, and whatever fails there must not keep it from being done.
+            let passed = self.query("pass the ids that were given out", &self.statements.pass_given_ids, &[]).await;
             self.sessions.query(SLOW_ANSWER_WITHIN, "prune", &self.statements.prune, &[]).await?;
+            passed?;
             // Workers that died may have been the last asleep.
             self.note_nobody_sleeps().await
         })
