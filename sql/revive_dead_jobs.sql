@@ -1,5 +1,5 @@
 -- Revive one batch of dead jobs: their id, attempts and errors stay, their failures start at zero. One whose unique key a
--- live job of its kind has stays dead.
+-- live job of its kind has stays dead. One whose id a live job has comes back under a fresh one, and an error of its says so.
 --
 --   $1 text  queue, or null: any    $2 text  kind, or null: any    $3 bigint  how many at most
 --   $4 text  reason, or null: any   $5 bigint  only ids above this, to go through them batch by batch
@@ -10,6 +10,14 @@ with picked as materialized (
     order by id
     limit $3
     for update skip locked
+), named as materialized (
+    select
+        picked.*,
+        case
+            when (select jobs.id from reveille.jobs where jobs.id = picked.id) is null then picked.id
+            else reveille.fresh_job_id()
+        end as new_id
+    from picked
 ), revived as (
     insert into reveille.jobs (
         id, queue, kind, payload, priority, attempts, max_attempts, created_at, unique_key, unique_until, key, timeout, tags,
@@ -17,15 +25,21 @@ with picked as materialized (
     )
     overriding system value
     select
-        id, queue, kind, payload, priority, attempts, max_attempts, created_at, unique_key, unique_until, key, timeout, tags,
-        metadata, errors, progress, parent_id, schedule_id
-    from picked
+        new_id, queue, kind, payload, priority, attempts, max_attempts, created_at, unique_key, unique_until, key, timeout, tags,
+        metadata,
+        case
+            when new_id = id then errors
+            else coalesce(case when jsonb_typeof(errors) = 'array' then errors end, '[]')
+                || jsonb_build_object('at', now(), 'error', format('it was dead job %s, whose id a live job has', id))
+        end,
+        progress, parent_id, schedule_id
+    from named
     -- As in sql/enqueue_unique.sql.
     order by kind collate "C", unique_key collate "C"
-    on conflict (kind, unique_key) where unique_key is not null do nothing
+    on conflict do nothing
     returning id
 ), gone as (
-    delete from reveille.dead_jobs using revived where dead_jobs.id = revived.id
+    delete from reveille.dead_jobs using named, revived where named.new_id = revived.id and dead_jobs.id = named.id
 )
 select
     (select count(*) from revived) as done,

@@ -183,7 +183,11 @@ async fn the_log_names_the_locked_job_and_the_session_that_locks_it() {
     let database = database().await;
     let (worker, gate, holder) =
         locked_while_it_runs(&database, "select from reveille.jobs where id = 1 for update").await;
-    let pid = database.value("select pid from pg_stat_activity where application_name = 'the holder' and datname = current_database()").await;
+    let pid = database
+        .value(
+            "select pid from pg_stat_activity where application_name = 'the holder' and datname = current_database()",
+        )
+        .await;
     gate.add_permits(1);
     crate::harness::eventually("it is said", async || {
         ear.count("job.locked", "by", &format!("pid {pid} (the holder)")) == 1

@@ -117,8 +117,10 @@ impl Chosen {
         }
         if batch.left_over > 0 {
             eprintln!("{} left dead: a live job has their unique key", batch.left_over);
-            return Err(Failure::NotFound);
         }
-        Ok(())
+        for refused in &batch.refused {
+            eprintln!("job {} left dead: {}", refused.id, refused.error);
+        }
+        if batch.left_over > 0 || !batch.refused.is_empty() { Err(Failure::NotFound) } else { Ok(()) }
     }
 }

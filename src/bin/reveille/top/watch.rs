@@ -88,9 +88,10 @@ async fn act(connection: &Connection, database: &mut Option<Database>, action: &
         Action::Revive { queue, kind, reason } => {
             let filter = Filter { queue: Some(queue.clone()), kind: Some(kind.clone()), state: Some(reason.clone()) };
             let batch = admin.revive_dead(&filter).await?;
-            Ok(match batch.left_over {
-                0 => format!("{} revived", batch.done),
-                left => format!("{} revived, {left} left dead: a live job has their unique key", batch.done),
+            Ok(match (batch.left_over, batch.refused.len()) {
+                (0, 0) => format!("{} revived", batch.done),
+                (0, refused) => format!("{} revived, {refused} left dead: the server refused them", batch.done),
+                (left, _) => format!("{} revived, {left} left dead: a live job has their unique key", batch.done),
             })
         }
     }

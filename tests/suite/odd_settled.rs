@@ -1,0 +1,367 @@
+//! A row that is odd, or that the server refuses to change, is settled, rescued, released, revived or purged apart from the others.
+
+use std::time::Duration;
+
+use reveille::admin::Filter;
+use reveille::doctor::State as Found;
+use reveille::driver::{Ending, Failure, Reason, Settled, Settlement, WorkerInfo};
+use reveille::job::ReservedJob;
+use reveille::{Driver, Postgres, State, enqueue_all};
+use serde_json::{Value, json};
+
+use crate::harness::{Note, TestDatabase, Told, claim, database, note, soon, start, telling, worker};
+use crate::tracing::Ear;
+
+async fn driver(database: &TestDatabase, worker: i64) -> Postgres {
+    let driver = Postgres::new(database.database.clone()).unwrap();
+    let queues = vec!["default".into()];
+    driver.register(&WorkerInfo { id: worker, host: "test".into(), pid: 1, queues, slots: 1 }).await.unwrap();
+    driver
+}
+
+/// Five reserved jobs.
+async fn reserved(database: &TestDatabase, driver: &Postgres) -> Vec<ReservedJob> {
+    database.run("insert into reveille.jobs (kind) select 'k' from generate_series(1, 5)").await;
+    let jobs = claim(driver, 7, 5).await;
+    assert_eq!(jobs.len(), 5);
+    jobs
+}
+
+/// Five jobs of a worker that is gone, changed by a statement that no trigger of ours sees; and who can rescue them.
+async fn orphans(database: &TestDatabase, change: &str) -> Postgres {
+    let driver = driver(database, 7).await;
+    reserved(database, &driver).await;
+    database.run("delete from reveille.workers where id = 7").await;
+    bypass(database, change).await;
+    driver
+}
+
+/// Changes rows as whoever replicates or restores them does.
+async fn bypass(database: &TestDatabase, change: &str) {
+    database.run(&format!("set session_replication_role = replica; {change}")).await;
+}
+
+/// A trigger of the database's owner that will not have this job changed so.
+async fn refuse(database: &TestDatabase, table: &str, what: &str, id: i64) {
+    let name = what.replace(' ', "_");
+    database
+        .run(&format!(
+            "create or replace function refuse() returns trigger language plpgsql as $$ begin raise exception 'not this one'; end $$;
+            create trigger {name} before {what} on reveille.{table} for each row when (old.id = {id}) execute function refuse()"
+        ))
+        .await;
+}
+
+async fn rescued(driver: &Postgres) -> Vec<i64> {
+    let mut jobs = driver.rescue(99, &[]).await.unwrap().jobs;
+    jobs.sort_unstable();
+    jobs
+}
+
+fn settlement(job: &ReservedJob, ending: Ending) -> Settlement {
+    Settlement { reservation: job.reservation, ending, waited: Duration::ZERO, ran: Duration::ZERO }
+}
+
+fn failure() -> Failure {
+    Failure { reason: Reason::Failed, error: "no".into() }
+}
+
+const COUNTS: &str = "select jsonb_build_array(attempts, failures) from reveille.jobs where id = 3";
+
+#[tokio::test]
+async fn a_running_job_that_was_reset_by_hand_is_rescued_with_all_others() {
+    let database = database().await;
+    let driver = driver(&database, 7).await;
+    reserved(&database, &driver).await;
+    database.run("update reveille.jobs set attempts = 0, failures = 0 where id = 3").await;
+    database.run("delete from reveille.workers where id = 7").await;
+    assert_eq!(rescued(&driver).await, [1, 2, 3, 4, 5]);
+    assert_eq!(database.value(COUNTS).await, json!([1, 1]));
+}
+
+#[tokio::test]
+async fn a_job_of_the_largest_numbers_is_rescued_with_all_others() {
+    let database = database().await;
+    for (change, counts) in [
+        ("attempts = 2147483647, failures = 2147483646, max_attempts = 2147483647", Value::Null),
+        ("attempts = 2147483647, failures = 2147483647, max_attempts = 2147483647", Value::Null),
+        ("attempts = -2147483648, failures = -2147483648", json!([1, 1])),
+        ("max_attempts = -1", Value::Null),
+        ("reserved_at = '-infinity'", json!([1, 1])),
+        ("available_at = 'infinity', max_attempts = 1", Value::Null),
+    ] {
+        let driver = orphans(&database, &format!("update reveille.jobs set {change} where id = 3")).await;
+        assert_eq!(rescued(&driver).await, [1, 2, 3, 4, 5], "{change}");
+        assert_eq!(database.value(COUNTS).await, counts, "{change}");
+        let dead = if counts.is_null() { 1 } else { 0 };
+        assert_eq!(database.value("select count(*) from reveille.dead_jobs where id = 3").await, dead, "{change}");
+        database.run("truncate reveille.jobs, reveille.dead_jobs; alter sequence reveille.jobs_id_seq restart").await;
+    }
+}
+
+#[tokio::test]
+async fn errors_that_are_no_list_are_kept_and_their_job_is_rescued() {
+    let database = database().await;
+    for odd in ["{\"old\": 1}", "7", "null", "[null, 7]"] {
+        let change = format!("update reveille.jobs set errors = '{odd}' where id = 3");
+        let driver = orphans(&database, &change).await;
+        assert_eq!(rescued(&driver).await, [1, 2, 3, 4, 5], "{odd}");
+        let reason = "select errors -> -1 ->> 'reason' from reveille.jobs where id = 3";
+        assert_eq!(database.value(reason).await, "lost", "{odd}");
+        let kept = format!("select errors @> '{odd}' or errors @> '[{odd}]' from reveille.jobs where id = 3");
+        assert_eq!(database.value(&kept).await, true, "{odd}");
+        database.run("truncate reveille.jobs; alter sequence reveille.jobs_id_seq restart").await;
+    }
+}
+
+#[tokio::test]
+async fn an_odd_job_that_fails_is_put_back_or_buried_as_others_are() {
+    let database = database().await;
+    let driver = driver(&database, 7).await;
+    let waiting = Ending::Waiting { failure: Some(failure()), delay: Duration::ZERO };
+    for ending in [waiting, Ending::Dead(failure())] {
+        for change in [
+            "errors = '{}'",
+            "errors = '7'",
+            "failures = 2147483647",
+            "failures = -3",
+            "failures = 9",
+            "available_at = '-infinity'",
+        ] {
+            let jobs = reserved(&database, &driver).await;
+            let odd = jobs[2].reservation.id;
+            bypass(&database, &format!("update reveille.jobs set {change} where id = {odd}")).await;
+            let batch: Vec<_> = jobs.iter().map(|job| settlement(job, ending.clone())).collect();
+            let settled = driver.settle(&batch).await.unwrap();
+            assert_eq!(settled, vec![Settled::Counted; 5], "{change} {ending:?}");
+            database.run("truncate reveille.jobs").await;
+        }
+    }
+    assert_eq!(database.value("select count(*) from reveille.dead_jobs").await, 30);
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_put_back_is_buried_and_the_others_are_rescued() {
+    let database = database().await;
+    let driver = orphans(&database, "select 1").await;
+    refuse(&database, "jobs", "update", 3).await;
+    assert_eq!(rescued(&driver).await, [1, 2, 3, 4, 5]);
+    let dead = "select jsonb_build_array(id, reason, failures, errors -> -1 ->> 'error') from reveille.dead_jobs";
+    let why = "the worker that ran it died, and it could not be put back: rescue jobs: not this one";
+    assert_eq!(database.value(dead).await, json!([3, "lost", 1, why]));
+    let waiting = "select count(*) from reveille.jobs where reserved_at is null and failures = 1";
+    assert_eq!(database.value(waiting).await, 4);
+}
+
+#[tokio::test]
+async fn a_job_that_can_neither_be_rescued_nor_buried_is_named_and_keeps_no_other() {
+    let (ear, _guard) = Ear::listen();
+    let database = database().await;
+    let driver = orphans(&database, "update reveille.jobs set reserved_at = now() - interval '2 minutes'").await;
+    refuse(&database, "jobs", "update or delete", 3).await;
+    assert_eq!(rescued(&driver).await, [1, 2, 4, 5]);
+    assert_eq!(ear.count("job.refused", "id", "3"), 1);
+    let findings = database.database.doctor().examine().await.unwrap();
+    let found = findings.iter().find(|found| found.check == "reserved").unwrap();
+    assert!(found.state == Found::Bad && found.finding.contains("job 3 among them"), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_dead_worker_is_declared_dead_though_its_job_cannot_be_rescued() {
+    let database = database().await;
+    let driver = driver(&database, 7).await;
+    reserved(&database, &driver).await;
+    refuse(&database, "jobs", "update or delete", 3).await;
+    let peers = driver.beat(99, &Default::default()).await.unwrap().peers;
+    let rescue = driver.rescue(99, &peers).await.unwrap();
+    assert_eq!((rescue.workers, rescue.jobs.len()), (vec![7], 4));
+}
+
+#[tokio::test]
+async fn odd_strays_go_back_or_are_buried_and_keep_no_other() {
+    let database = database().await;
+    let driver = driver(&database, 7).await;
+    reserved(&database, &driver).await;
+    bypass(&database, "update reveille.jobs set attempts = -5, failures = -9 where id = 2").await;
+    refuse(&database, "jobs", "update", 3).await;
+    let mut released = driver.release_strays(7, &[5]).await.unwrap();
+    released.sort_unstable();
+    assert_eq!(released, [1, 2, 3, 4]);
+    let dead = "select jsonb_build_array(id, reason, errors -> -1 ->> 'error') from reveille.dead_jobs";
+    let why = "it could not be put back: release strays: not this one";
+    assert_eq!(database.value(dead).await, json!([3, "failed", why]));
+    assert_eq!(database.value("select attempts from reveille.jobs where id = 2").await, 1);
+}
+
+#[derive(Clone)]
+struct Fails(bool);
+
+/// Works twenty jobs until none runs; their handler fails where it is told to.
+async fn work_twenty(database: &TestDatabase, fails: bool) {
+    async fn ends(note: Note, State(told): State<Told>, State(Fails(fails)): State<Fails>) -> Result<(), String> {
+        told.tell(note.text);
+        if fails { Err("no".into()) } else { Ok(()) }
+    }
+    let (told, mut heard) = telling();
+    let worker = start(worker(database).state(told).state(Fails(fails)).handle(ends));
+    let jobs: Vec<_> = (0..20).map(|n| note(&n.to_string())).collect();
+    enqueue_all(&database.database, &jobs).await.unwrap();
+    for _ in 0..20 {
+        heard.next().await;
+    }
+    database.until("select count(*) = 0 from reveille.jobs where reserved_at is not null").await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_end_a_trigger_refuses_has_failed_and_the_others_are_done() {
+    let database = database().await;
+    refuse(&database, "jobs", "delete", 7).await;
+    work_twenty(&database, false).await;
+    assert_eq!(database.value("select count(*) from reveille.finished_jobs where id <> 7").await, 19);
+    let error = "select jsonb_build_array(id, failures, errors -> 0 ->> 'error') from reveille.jobs";
+    assert_eq!(database.value(error).await, json!([7, 1, "its ending was refused: settle jobs: not this one"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_failure_a_trigger_refuses_is_dead_and_the_others_wait() {
+    let database = database().await;
+    // An error code of the trigger's own.
+    database
+        .run(
+            "create function refuse_failure() returns trigger language plpgsql as $$ begin
+                raise exception 'not this one' using errcode = 'REFUS';
+            end $$;
+            create trigger refuse_failure before update on reveille.jobs for each row
+            when (new.id = 7 and new.failures > 0) execute function refuse_failure()",
+        )
+        .await;
+    work_twenty(&database, true).await;
+    assert_eq!(database.value("select count(*) from reveille.jobs where failures = 1 and id <> 7").await, 19);
+    let dead = "select jsonb_build_array(id, reason, errors -> 0 ->> 'error') from reveille.dead_jobs";
+    assert_eq!(database.value(dead).await, json!([7, "failed", "its ending was refused: settle jobs: not this one"]));
+}
+
+/// Three old dead jobs, and the sequence begun anew, as after a restore.
+async fn with_ids_begun_anew() -> TestDatabase {
+    let database = database().await;
+    database
+        .run(
+            "insert into reveille.dead_jobs (
+                id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, reason
+            )
+            select n, 'default', 'old', '{}', 2, 1, 1, 1, now(), now(), 'failed' from generate_series(1, 3) as n;
+            select setval('reveille.jobs_id_seq', 1, false)",
+        )
+        .await;
+    database
+}
+
+#[tokio::test]
+async fn a_job_that_dies_beside_a_dead_one_of_its_id_is_buried_under_a_fresh_one() {
+    let database = with_ids_begun_anew().await;
+    let driver = driver(&database, 7).await;
+    let jobs = reserved(&database, &driver).await;
+    let batch: Vec<_> = jobs.iter().map(|job| settlement(job, Ending::Dead(failure()))).collect();
+    assert_eq!(driver.settle(&batch).await.unwrap(), vec![Settled::Counted; 5]);
+    let ids = "select jsonb_agg(id order by id) from reveille.dead_jobs where kind = 'k' and id <= 5";
+    assert_eq!(database.value(ids).await, json!([4, 5]));
+    let fresh =
+        "select jsonb_agg(errors -> -1 ->> 'error' order by id) from reveille.dead_jobs where kind = 'k' and id > 5";
+    let error = |id: i64| format!("no (it was job {id}, whose id another dead job has)");
+    assert_eq!(database.value(fresh).await, json!([error(1), error(2), error(3)]));
+    assert_eq!(database.value("select count(*) from reveille.dead_jobs where kind = 'old'").await, 3);
+}
+
+#[tokio::test]
+async fn a_lost_job_that_dies_beside_a_dead_one_of_its_id_is_buried_under_a_fresh_one() {
+    let database = with_ids_begun_anew().await;
+    let driver = orphans(&database, "update reveille.jobs set max_attempts = 1").await;
+    assert_eq!(rescued(&driver).await, [1, 2, 3, 4, 5]);
+    let dead = "select jsonb_agg(kind order by id) from reveille.dead_jobs";
+    assert_eq!(database.value(dead).await, json!(["old", "old", "old", "k", "k", "k", "k", "k"]));
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_job_that_is_buried_under_a_fresh_id_hears_of_the_old_one() {
+    let database = with_ids_begun_anew().await;
+    let driver = driver(&database, 7).await;
+    let jobs = reserved(&database, &driver).await;
+    database.run("update reveille.jobs set awaited = true").await;
+    let (client, mut connection) = tokio_postgres::connect(&database.address, tokio_postgres::NoTls).await.unwrap();
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            if let tokio_postgres::AsyncMessage::Notification(notification) = message {
+                let _ = told.send(notification.payload().to_owned());
+            }
+        }
+    });
+    client.batch_execute("listen \"reveille.finished\"").await.unwrap();
+    driver.settle(&[settlement(&jobs[1], Ending::Dead(failure()))]).await.unwrap();
+    assert_eq!(soon("it is told", heard.recv()).await.unwrap(), "2 dead");
+}
+
+#[tokio::test]
+async fn upkeep_moves_the_ids_past_all_that_were_given_out_and_no_further() {
+    let next = "select nextval('reveille.jobs_id_seq')";
+    for table in ["jobs", "dead_jobs", "finished_jobs"] {
+        let database = with_ids_begun_anew().await;
+        let driver = driver(&database, 7).await;
+        database.run("insert into reveille.jobs (kind) select 'k' from generate_series(1, 3)").await;
+        match table {
+            "jobs" => {
+                database.run("insert into reveille.jobs (id, kind) overriding system value values (70, 'k')").await
+            }
+            "dead_jobs" => database.run("update reveille.dead_jobs set id = 70 where id = 3").await,
+            _ => {
+                database
+                    .run(
+                        "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts,
+                            available_at, created_at, outcome)
+                        select 0, 70, queue, kind, payload, priority, 1, 0, 1, now(), now(), 'completed' from reveille.jobs limit 1",
+                    )
+                    .await;
+            }
+        }
+        driver.prune().await.unwrap();
+        let passed = database.value(next).await.as_i64().unwrap();
+        assert!(passed > 70, "{table}: {passed}");
+        driver.prune().await.unwrap();
+        assert_eq!(database.value(next).await, passed + 1, "{table}");
+        // Nothing is left to give out after the largest number.
+        database
+            .run("insert into reveille.jobs (id, kind) overriding system value values (9223372036854775807, 'k')")
+            .await;
+        driver.prune().await.unwrap();
+        assert_eq!(database.value(next).await, passed + 2, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_dead_job_whose_id_a_live_one_has_is_revived_under_a_fresh_one() {
+    let database = with_ids_begun_anew().await;
+    database.run("insert into reveille.jobs (kind) select 'k' from generate_series(1, 2)").await;
+    let batch = database.database.admin().revive_dead(&Filter::default()).await.unwrap();
+    assert_eq!((batch.done, batch.left_over, batch.refused.len()), (3, 0, 0));
+    let revived = "select jsonb_agg(jsonb_build_array(id > 3, errors -> -1 ->> 'error') order by id) from reveille.jobs where kind = 'old'";
+    let error = |id: i64| format!("it was dead job {id}, whose id a live job has");
+    assert_eq!(database.value(revived).await, json!([[false, null], [true, error(1)], [true, error(2)]]));
+    assert_eq!(database.value("select count(*) from reveille.dead_jobs").await, 0);
+}
+
+#[tokio::test]
+async fn dead_jobs_that_cannot_be_revived_or_purged_are_named_and_keep_no_other() {
+    let database = with_ids_begun_anew().await;
+    bypass(&database, "update reveille.dead_jobs set priority = 9 where id = 2").await;
+    let admin = database.database.admin();
+    let batch = admin.revive_dead(&Filter::default()).await.unwrap();
+    assert_eq!((batch.done, batch.left_over), (2, 0));
+    let refused: Vec<_> = batch.refused.iter().map(|refused| (refused.id, refused.error.to_string())).collect();
+    assert!(refused.len() == 1 && refused[0].0 == 2 && refused[0].1.contains("priority_is_0_to_3"), "{refused:?}");
+
+    let database = with_ids_begun_anew().await;
+    refuse(&database, "dead_jobs", "delete", 2).await;
+    let batch = database.database.admin().purge_dead(&Filter::default()).await.unwrap();
+    assert_eq!((batch.done, batch.refused.len(), batch.refused[0].id), (2, 1, 2));
+}
