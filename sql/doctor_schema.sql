@@ -107,7 +107,7 @@ lacks as (
     union all
     select place, ability, format('the function %s', name), 'execute'
     from (values (1, 'enqueue', 'enqueue'), (1, 'enqueue', 'check_job'), (2, 'work', 'note_nobody_sleeps'), (2, 'work', 'ring'), (2, 'work', 'tell_head'),
-        (2, 'work', 'told_head'), (2, 'work', 'truncate_finished_jobs'), (3, 'fire schedules', 'schedule')) as needs (place, ability, name)
+        (2, 'work', 'told_head'), (2, 'work', 'truncate_finished_jobs'), (2, 'work', 'fresh_job_id'), (2, 'work', 'pass_given_ids'), (3, 'fire schedules', 'schedule')) as needs (place, ability, name)
     join pg_proc on proname = needs.name
     join home on home.oid = pronamespace
     where not has_function_privilege(pg_proc.oid, 'execute')

@@ -251,3 +251,24 @@ async fn a_worker_stops_though_a_job_of_its_is_locked_and_leaves_it_to_the_rescu
     let rescuer = driver(&database).await;
     assert_eq!(rescuer.rescue(7, &[]).await.unwrap().jobs, [1]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_waits_for_a_job_that_somebody_locks_and_counts_it() {
+    let database = database().await;
+    let ((told, mut heard), gate) = (telling(), Gate::new(Semaphore::new(0)));
+    let worker = worker(&database).state(told).state(Arc::clone(&gate)).handle(waits).build().unwrap();
+    enqueue(&database.database, &note("x")).await.unwrap();
+    let draining = tokio::spawn(async move { worker.drain().await });
+    assert_eq!(heard.next().await, "x");
+    let holder = holding(&database, "select from reveille.jobs for update").await;
+    gate.add_permits(1);
+    // It has looked who holds the lock, and will look again.
+    database
+        .until(
+            "select count(*) > 0 from pg_stat_activity where datname = current_database() and query like '%lock_holders%'
+                or query like '-- Who has locked the rows%'",
+        )
+        .await;
+    holder.batch_execute("commit").await.unwrap();
+    assert_eq!(draining.await.unwrap().unwrap().completed, 1);
+}

@@ -6,7 +6,7 @@ use reveille::admin::Filter;
 use reveille::doctor::State as Found;
 use reveille::driver::{Ending, Failure, Reason, Settled, Settlement, WorkerInfo};
 use reveille::job::ReservedJob;
-use reveille::{Driver, Postgres, State, enqueue_all};
+use reveille::{Cancellation, Driver, Postgres, State, enqueue, enqueue_all};
 use serde_json::{Value, json};
 
 use crate::harness::{Note, TestDatabase, Told, claim, database, note, soon, start, telling, worker};
@@ -240,6 +240,36 @@ async fn a_job_whose_failure_a_trigger_refuses_is_dead_and_the_others_wait() {
     assert_eq!(database.value("select count(*) from reveille.jobs where failures = 1 and id <> 7").await, 19);
     let dead = "select jsonb_build_array(id, reason, errors -> 0 ->> 'error') from reveille.dead_jobs";
     assert_eq!(database.value(dead).await, json!([7, "failed", "its ending was refused: settle jobs: not this one"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_rescues_fail_goes_on_with_its_own_jobs() {
+    async fn waits(_: Note, cancellation: Cancellation, State(told): State<Told>) {
+        told.tell("begun");
+        cancellation.cancelled().await;
+        told.tell("stopped");
+    }
+    let database = database().await;
+    let (told, mut heard) = telling();
+    let beats = worker(&database).heartbeat(Duration::from_millis(50)).dead_after(Duration::from_millis(300));
+    let worker = start(beats.grace(Duration::ZERO).state(told).handle(waits));
+    enqueue(&database.database, &note("x")).await.unwrap();
+    assert_eq!(heard.next().await, "begun");
+    // Nothing that can be said of a row.
+    database
+        .run(
+            "create function break_down() returns trigger language plpgsql as $$ begin
+                raise exception 'down' using errcode = 'undefined_table';
+            end $$;
+            create trigger break_down before update on reveille.jobs for each row when (old.id = 2) execute function break_down();
+            insert into reveille.jobs (kind, attempts, reserved_at, reserved_by) values ('orphan', 1, now(), 12345);
+            insert into reveille.workers (id, host, pid, version, queues, slots) values (8, 'silent', 1, 'v', '{}', 1)",
+        )
+        .await;
+    // Each of its beats fails to rescue from here on.
+    database.until("select max(last_seen_at) - min(last_seen_at) > interval '3 seconds' from reveille.workers").await;
+    assert!(heard.rest().is_empty(), "its handler was not told to stop");
+    worker.stop().await;
 }
 
 /// Three old dead jobs, and the sequence begun anew, as after a restore.

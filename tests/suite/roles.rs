@@ -155,6 +155,8 @@ async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
                 "select reveille.stop_worker(1)",
                 "select reveille.ring('{default}')",
                 "select reveille.truncate_finished_jobs()",
+                "select reveille.fresh_job_id()",
+                "select reveille.pass_given_ids()",
                 "select payload from reveille.dead_jobs",
                 "select result from reveille.finished_jobs",
                 "select result from reveille.await(1)",
@@ -207,6 +209,7 @@ async fn a_worker_works_and_changes_no_settings() {
     let statements = [
         "insert into reveille.jobs (kind, awaited, attempts, reserved_by, reserved_at) values ('held', true, 1, 7, 'epoch')",
         "select reveille.complete_in(id, 7, 1, 'epoch', 0) from reveille.jobs where kind = 'held'",
+        "select reveille.fresh_job_id(), reveille.pass_given_ids()",
     ];
     roles.may("worker", &statements).await;
     let completed = "select jsonb_agg(outcome) from reveille.finished_jobs where kind = 'held'";

@@ -221,7 +221,7 @@ impl Transaction {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        self.client.take().map(Object::take).map(drop);
+        drop(self.client.take().map(Object::take));
     }
 }
 
