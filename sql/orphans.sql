@@ -8,4 +8,3 @@ where jobs.reserved_at is not null
         where reserved.reserved_at is not null
             and not exists (select from reveille.workers where workers.id = reserved.reserved_by)
     ))
-order by jobs.id

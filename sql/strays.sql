@@ -5,4 +5,3 @@
 select id, attempts, reserved_at
 from reveille.jobs
 where reserved_at is not null and reserved_by = $1 and id <> all ($2::bigint[])
-order by id

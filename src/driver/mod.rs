@@ -16,11 +16,13 @@ mod memory;
 pub(crate) mod postgres;
 #[cfg(feature = "schedules")]
 mod schedules;
+mod settled;
 
 pub use memory::{JobState, Memory, StoredJob};
 pub use postgres::Postgres;
 #[cfg(feature = "schedules")]
 pub use schedules::{DueSchedule, DueSchedules, Firing};
+pub use settled::Settled;
 
 /// A store of jobs.
 ///
@@ -327,29 +329,6 @@ pub struct Settlement {
     pub waited: Duration,
     /// How long it ran.
     pub ran: Duration,
-}
-
-/// What became of a settlement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settled {
-    /// It is recorded.
-    Counted,
-    /// The reservation no longer stands: the ending does not count.
-    Lost,
-    /// Somebody else has locked the job, who is named as far as is known. The reservation stands: settle it again later.
-    Locked(String),
-}
-
-impl Settled {
-    /// Whether it is recorded.
-    pub fn is_counted(&self) -> bool {
-        *self == Settled::Counted
-    }
-
-    /// Whether it is to be tried again.
-    pub fn is_locked(&self) -> bool {
-        matches!(self, Settled::Locked(_))
-    }
 }
 
 /// What becomes of a job after an attempt.

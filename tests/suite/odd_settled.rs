@@ -251,7 +251,7 @@ async fn a_worker_whose_rescues_fail_goes_on_with_its_own_jobs() {
     }
     let database = database().await;
     let (told, mut heard) = telling();
-    let beats = worker(&database).heartbeat(Duration::from_millis(50)).dead_after(Duration::from_millis(300));
+    let beats = worker(&database).heartbeat(Duration::from_millis(100)).dead_after(Duration::from_secs(4));
     let worker = start(beats.grace(Duration::ZERO).state(told).handle(waits));
     enqueue(&database.database, &note("x")).await.unwrap();
     assert_eq!(heard.next().await, "begun");
@@ -266,8 +266,8 @@ async fn a_worker_whose_rescues_fail_goes_on_with_its_own_jobs() {
             insert into reveille.workers (id, host, pid, version, queues, slots) values (8, 'silent', 1, 'v', '{}', 1)",
         )
         .await;
-    // Each of its beats fails to rescue from here on.
-    database.until("select max(last_seen_at) - min(last_seen_at) > interval '3 seconds' from reveille.workers").await;
+    // It declares the silent one dead after 4 s, and fails to rescue from the beginning: it would stop its handler after 3 s.
+    database.until("select max(last_seen_at) - min(last_seen_at) > interval '5 seconds' from reveille.workers").await;
     assert!(heard.rest().is_empty(), "its handler was not told to stop");
     worker.stop().await;
 }

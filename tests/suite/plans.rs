@@ -30,7 +30,7 @@ const STATES: [(&str, &str); 5] = [
     ),
 ];
 /// These are planned each time.
-const PLANNED_EACH_TIME: [&str; 2] = ["rescue", "vouch"];
+const PLANNED_EACH_TIME: [&str; 3] = ["orphans", "rescue", "vouch"];
 
 fn source(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
