@@ -1,5 +1,5 @@
--- Ids that were given out before, as after a restore in which the sequence began anew: a dead job keeps its id, and another one that
--- comes to lie beside it gets a fresh one.
+-- Ids that were given out before, as after a restore in which the sequence began anew: a dead job keeps its id, and
+-- another one that comes to lie beside it gets a fresh one.
 
 -- With its owner's rights: to move the sequence is nobody's who works or revives jobs.
 create function reveille.pass_given_ids() returns bigint
@@ -13,7 +13,8 @@ declare
     too_large constant bigint := 4611686018427387904;
     largest bigint;
 begin
-    -- One statement, so that no id can be seen that was given out after the sequence was read; usually each index ends below.
+    -- One statement, so that no id can be seen that was given out after the sequence was read; usually each index ends
+    -- below.
     perform from (select coalesce(pg_sequence_last_value(ids), 0)) as given (last)
     where exists (select from reveille.jobs where jobs.id > given.last and jobs.id < too_large)
         or exists (select from reveille.dead_jobs where dead_jobs.id > given.last and dead_jobs.id < too_large)

@@ -2,8 +2,8 @@
 --
 --   $1 bigint[]  ids
 --
--- Returns a row a job: pid and application of the session, or the name of the prepared transaction; all null where several
--- transactions share the lock, or where it is gone.
+-- Returns a row a job: pid and application of the session, or the name of the prepared transaction; all null where
+-- several transactions share the lock, or where it is gone.
 select jobs.id, session.pid, activity.application_name, prepared.gid
 from reveille.jobs
 left join pg_catalog.pg_locks as session

@@ -3,8 +3,8 @@
 --   $1 bigint[]  ids, ascending         $2 bigint[]       workers that reserved them
 --   $3 int[]     attempts               $4 timestamptz[]  reserved_at: with the three before, the fence
 --
--- Returns a row for each job whose reservation stands: whether this transaction has locked it. Each is looked up by its id as in
--- sql/settle_finished.sql.
+-- Returns a row for each job whose reservation stands: whether this transaction has locked it. Each is looked up by its
+-- id as in sql/settle_finished.sql.
 with standing as materialized (
     select id
     from reveille.jobs

@@ -1,4 +1,5 @@
--- The first of the dead jobs that sql/revive_dead_jobs.sql and sql/purge_dead_jobs.sql go through, to name one that is refused.
+-- The first of the dead jobs that sql/revive_dead_jobs.sql and sql/purge_dead_jobs.sql go through, to name one that is
+-- refused.
 --
 --   $1 text  queue, or null: any    $2 text    kind, or null: any
 --   $3 text  reason, or null: any   $4 bigint  only ids above this

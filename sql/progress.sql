@@ -1,4 +1,5 @@
--- Keep what a handler says of its progress, while its reservation stands; unless another session has locked the job's row.
+-- Keep what a handler says of its progress, while its reservation stands; unless another session has locked the job's
+-- row.
 --
 --   $1 bigint  id        $2 bigint       worker
 --   $3 int     attempts  $4 timestamptz  reserved_at

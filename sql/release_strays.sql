@@ -1,11 +1,12 @@
--- Put back what is reserved by a worker that knows nothing of it: the answer to its claim was lost. No failure. Rows that other
--- sessions have locked are passed over, for a later look.
+-- Put back what is reserved by a worker that knows nothing of it: the answer to its claim was lost. No failure. Rows
+-- that other sessions have locked are passed over, for a later look.
 --
 --   $1 bigint    worker
 --   $2 bigint[]  the jobs that it knows to hold
 --   $3 bigint[]  only these; null: all others
 --
--- An attempt was made, whatever the row says of it: with none, the whole row would be checked again (reveille.check_job).
+-- An attempt was made, whatever the row says of it: with none, the whole row would be checked again
+-- (reveille.check_job).
 with strays as materialized (
     select id
     from reveille.jobs

@@ -1,5 +1,6 @@
--- Declare workers dead, and put back every job that is reserved by no live worker. A loss counts as a failure: due again
--- at once for the first two in a row, then after 2^failures seconds, an hour at most; out of attempts, the job is dead.
+-- Declare workers dead, and put back every job that is reserved by no live worker. A loss counts as a failure: due
+-- again at once for the first two in a row, then after 2^failures seconds, an hour at most; out of attempts, the job is
+-- dead.
 --
 --   $1 bigint[]       workers to declare dead
 --   $2 timestamptz[]  their last_seen_at as it was watched: one that has been seen since lives on
@@ -7,11 +8,12 @@
 --   $4 bigint[]       only these jobs; null: all
 --   $5 text           bury them, since they cannot be put back, with this error and no other; null: as above
 --
--- The end of one that dies and is awaited is notified. Returns a row a worker declared dead (job null) and a row a job (worker: who
--- had held it).
+-- The end of one that dies and is awaited is notified. Returns a row a worker declared dead (job null) and a row a job
+-- (worker: who had held it).
 --
--- A row may hold what no job of ours does, such as failures that were set to zero by hand or are the largest number that there is:
--- each column that is changed here is made sound. A dead job whose id another dead job has is buried under a fresh one.
+-- A row may hold what no job of ours does, such as failures that were set to zero by hand or are the largest number
+-- that there is: each column that is changed here is made sound. A dead job whose id another dead job has is buried
+-- under a fresh one.
 with watched as (
     select * from unnest($1::bigint[], $2::timestamptz[]) as watched (id, last_seen_at)
 ), died as (

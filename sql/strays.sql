@@ -1,4 +1,5 @@
--- What is reserved by a worker that knows nothing of it, for a release that has to find out which of these it cannot put back.
+-- What is reserved by a worker that knows nothing of it, for a release that has to find out which of these it cannot
+-- put back.
 --
 --   $1 bigint    worker
 --   $2 bigint[]  the jobs that it knows to hold

@@ -136,8 +136,8 @@ impl Error {
         self.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
     }
 
-    /// The server will not have this row, or cannot read it: not trying again helps, but leaving the row out. All that the server reports but
-    /// what is about the connection, the rights, the schema, its resources, or the moment.
+    /// The server will not have this row, or cannot read it: not trying again helps, but leaving the row out. All that
+    /// the server reports but what is about the connection, the rights, the schema, its resources, or the moment.
     pub(crate) fn is_about_data(&self) -> bool {
         const OF_OTHER_THINGS: [&str; 13] =
             ["08", "0A", "25", "26", "28", "34", "3D", "3F", "40", "42", "53", "55", "57"];

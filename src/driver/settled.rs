@@ -7,7 +7,8 @@ pub enum Settled {
     Counted,
     /// The reservation no longer stands: the ending does not count.
     Lost,
-    /// Somebody else has locked the job, who is named as far as is known. The reservation stands: settle it again later.
+    /// Somebody else has locked the job, who is named as far as is known. The reservation stands: settle it again
+    /// later.
     Locked(String),
 }
 

@@ -75,7 +75,8 @@ impl Retries {
         for mut waiting in due {
             let id = waiting.settlement.reservation.id;
             let Some(locked) = still(&waiting.settlement.reservation) else {
-                tracing::info!(name: "job.unlocked", target: "reveille::job", id, after = ?waiting.since.elapsed(), "the job is no longer locked");
+                let after = waiting.since.elapsed();
+                tracing::info!(name: "job.unlocked", target: "reveille::job", id, ?after, "the job is no longer locked");
                 continue;
             };
             // What was refused is recorded as another ending.

@@ -18,10 +18,11 @@ use record::Recorder;
 
 /// At most so many endings in one batch.
 const LARGEST_BATCH: usize = 1000;
-/// For so long a batch may go on growing by what is ready to end, which handlers that keep their threads busy can draw out.
+/// For so long a batch may go on growing by what is ready to end, which handlers that keep their threads busy can draw
+/// out.
 const MOMENT: Duration = Duration::from_millis(1);
-/// While more endings than these wait for the locks of others, which then lock more than some rows, none is taken: the slots fill up,
-/// and the worker claims no more.
+/// While more endings than these wait for the locks of others, which then lock more than some rows, none is taken: the
+/// slots fill up, and the worker claims no more.
 const MOST_LOCKED: usize = 1000;
 /// How soon to look again.
 const LOCKED: Duration = Duration::from_millis(50);

@@ -1,4 +1,5 @@
-//! Recording a batch of endings: tried for as long as the store is away, and halved where the store refuses one of them.
+//! Recording a batch of endings: tried for as long as the store is away, and halved where the store refuses one of
+//! them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +27,8 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// Records these; returns those whose jobs are locked. A batch that the store refuses is halved until the endings that it
-    /// will not have are found: the others are recorded as they are.
+    /// Records these; returns those whose jobs are locked. A batch that the store refuses is halved until the endings
+    /// that it will not have are found: the others are recorded as they are.
     pub(super) async fn record(&self, batch: Vec<Settlement>) -> Vec<Locked> {
         let mut locked = Vec::new();
         let mut left = vec![(batch, false)];
@@ -36,7 +37,8 @@ impl Recorder {
                 Ok(more) => locked.extend(more),
                 Err(error) => match &batch[..] {
                     [settlement] if error.is_locked() => {
-                        // Not its own row, or it would have been passed over: one that goes with it, such as a row that refers to it.
+                        // Not its own row, or it would have been passed over: one that goes with it, such as a row that
+                        // refers to it.
                         locked.push(Locked { settlement: settlement.clone(), by: "another session".into() });
                     }
                     [refused] => locked.extend(self.refused(refused, error).await),
@@ -51,7 +53,8 @@ impl Recorder {
         locked
     }
 
-    /// Tries for as long as the store is away; an error is a refusal or a lock. `unsure`: an earlier try may have recorded some of them.
+    /// Tries for as long as the store is away; an error is a refusal or a lock. `unsure`: an earlier try may have
+    /// recorded some of them.
     async fn try_to_record(&self, batch: &[Settlement], mut unsure: bool) -> Result<Vec<Locked>, Error> {
         let mut backoff = Backoff::new("settle jobs");
         loop {

@@ -47,8 +47,8 @@ async fn reserved(database: &TestDatabase, driver: &Postgres, count: usize) -> V
     jobs
 }
 
-/// A worker of two queues, a job of which has begun and is to end once the gate lets it; its row is locked by a statement that
-/// begins a transaction, whose session is returned.
+/// A worker of two queues, a job of which has begun and is to end once the gate lets it; its row is locked by a
+/// statement that begins a transaction, whose session is returned.
 async fn locked_while_it_runs(database: &TestDatabase, lock: &str) -> (Running, Gate, Client) {
     let ((told, mut heard), gate) = (telling(), Gate::new(Semaphore::new(0)));
     let builder = Worker::builder(database.database.clone()).queue("default", 2).queue("b", 2);

@@ -1,4 +1,5 @@
-//! A row that is odd, or that the server refuses to change, is settled, rescued, released, revived or purged apart from the others.
+//! A row that is odd, or that the server refuses to change, is settled, rescued, released, revived or purged apart from
+//! the others.
 
 use std::time::Duration;
 
@@ -266,7 +267,8 @@ async fn a_worker_whose_rescues_fail_goes_on_with_its_own_jobs() {
             insert into reveille.workers (id, host, pid, version, queues, slots) values (8, 'silent', 1, 'v', '{}', 1)",
         )
         .await;
-    // It declares the silent one dead after 4 s, and fails to rescue from the beginning: it would stop its handler after 3 s.
+    // It declares the silent one dead after 4 s, and fails to rescue from the beginning: it would stop its handler
+    // after 3 s.
     database.until("select max(last_seen_at) - min(last_seen_at) > interval '5 seconds' from reveille.workers").await;
     assert!(heard.rest().is_empty(), "its handler was not told to stop");
     worker.stop().await;

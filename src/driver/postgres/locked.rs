@@ -1,8 +1,8 @@
 //! Settling around rows that other sessions have locked.
 //!
-//! A settling statement waits 200 ms at most for a lock: it sets `lock_timeout` itself. Once one had to give up, the jobs are settled in
-//! a transaction of two statements: `sql/lock_reserved.sql` locks what it can, and the usual statement settles that. The others are
-//! reported as locked, which is not the same as lost.
+//! A settling statement waits 200 ms at most for a lock: it sets `lock_timeout` itself. Once one had to give up, the
+//! jobs are settled in a transaction of two statements: `sql/lock_reserved.sql` locks what it can, and the usual
+//! statement settles that. The others are reported as locked, which is not the same as lost.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -20,7 +20,8 @@ use crate::error::Result;
 /// How long locks are expected after one was met: longer than the pause between two tries at a locked job.
 const EXPECTED_FOR: Duration = Duration::from_secs(3);
 
-/// When a lock was met last. For 3 s after that, settlements lock their rows first, instead of each waiting 200 ms to find out.
+/// When a lock was met last. For 3 s after that, settlements lock their rows first, instead of each waiting 200 ms to
+/// find out.
 #[derive(Default)]
 pub(super) struct Locks(Mutex<Option<Instant>>);
 
@@ -35,8 +36,8 @@ impl Locks {
     }
 }
 
-/// By how many seconds to date the counters of a settlement that met a lock, so that they are a row of their own: it may be the usual
-/// row that is locked.
+/// By how many seconds to date the counters of a settlement that met a lock, so that they are a row of their own: it
+/// may be the usual row that is locked.
 pub(super) fn some_seconds() -> f64 {
     f64::from(fastrand::u32(1..10_000_000)) / 1e6
 }

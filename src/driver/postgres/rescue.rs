@@ -1,5 +1,5 @@
-//! Putting back what dead workers held, and what a worker holds without knowing. A row that cannot be put back keeps no other one: the
-//! jobs are halved until it is found, and it is buried.
+//! Putting back what dead workers held, and what a worker holds without knowing. A row that cannot be put back keeps no
+//! other one: the jobs are halved until it is found, and it is buried.
 
 use tokio_postgres::types::Type;
 
