@@ -30,6 +30,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V15__kept_plans", include_str!("../../migrations/V15__kept_plans.sql")),
     ("V16__complete", include_str!("../../migrations/V16__complete.sql")),
     ("V17__check_at_once", include_str!("../../migrations/V17__check_at_once.sql")),
+    ("V20__limits_and_locks", include_str!("../../migrations/V20__limits_and_locks.sql")),
 ];
 
 /// How long to wait for another process that migrates before looking again.
@@ -43,8 +44,18 @@ const BEGINNING: &str =
 /// How long to try anew where the tables are in use, and the rest between two tries, in which workers get on.
 const IN_USE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_millis(200));
 
-/// The version of the schema that this program works with.
-pub(crate) const CURRENT: i32 = MIGRATIONS.len() as i32;
+/// The version of the schema that this program works with: that of the last migration.
+pub(crate) const CURRENT: i32 = version_of(MIGRATIONS[MIGRATIONS.len() - 1].0);
+
+/// The number in a migration's name, between its first letter and the underscores.
+const fn version_of(name: &str) -> i32 {
+    let (name, mut place, mut version) = (name.as_bytes(), 1, 0);
+    while name[place].is_ascii_digit() {
+        version = version * 10 + (name[place] - b'0') as i32;
+        place += 1;
+    }
+    version
+}
 
 /// The SQL of all migrations, for who wants to read or run it elsewhere.
 ///

@@ -12,6 +12,7 @@ mod control;
 mod copy;
 mod doctor;
 mod enqueue;
+mod exact_limits;
 mod exec;
 mod failover;
 mod fence;

@@ -26,6 +26,7 @@ use crate::schedule::Schedule;
 
 mod alike;
 mod claim;
+mod count_running;
 mod limited;
 mod line;
 mod listen;
@@ -56,6 +57,7 @@ pub struct Postgres {
     /// How long a claim may take.
     claim_within: claim::Patience,
     limits: limited::Limits,
+    waits: count_running::Waits,
     lull: settle::Lull,
     queues: alike::Queues,
     /// The sessions have been got ready, or that was tried.
@@ -77,6 +79,7 @@ impl Postgres {
             line: line::Line::default(),
             claim_within: claim::Patience::default(),
             limits: limited::Limits::default(),
+            waits: count_running::Waits::default(),
             lull: settle::Lull::default(),
             queues: alike::Queues::default(),
             warm: AtomicBool::new(false),
