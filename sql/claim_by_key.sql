@@ -86,7 +86,7 @@ with recursive clock as materialized (
         and not (turn.wrapped and above.key is null)
         and not ((turn.wrapped or above.key is null) and coalesce(above.key, first.key) > $4)
 ), found as materialized (
-    -- In turn, until there are enough.
+    -- In turn, until there are enough. A job that somebody else has locked is passed over, but for the first of an ordered key.
     select keyless.place, null::text as key, 0 as visited
     from unnest('{0,1,2,3}'::smallint[]) as level (priority)
     cross join lateral (
@@ -96,6 +96,7 @@ with recursive clock as materialized (
             and jobs.available_at <= (select now from clock)
         order by jobs.available_at, jobs.id
         limit (select jobs from room)
+        for update skip locked
     ) as keyless
     union all
     select candidate.place, turn.key, turn.visited
@@ -132,6 +133,7 @@ with recursive clock as materialized (
                     and jobs.key is not null and jobs.available_at <= (select now from clock)
                 order by jobs.available_at, jobs.id
                 limit allowed.jobs
+                for update skip locked
             ) as due
             where not ordered
             limit allowed.jobs

@@ -209,6 +209,33 @@ async fn no_strangers_and_no_operators_lock_holds_up_a_limited_queue() {
 }
 
 #[tokio::test]
+async fn a_locked_job_keeps_no_other_job_of_a_limited_queue_waiting() {
+    for (limits, key) in [
+        ("max_running = 1", "null"),
+        ("max_running = 1, max_running_per_key = 1", "null"),
+        ("max_running = 1, max_running_per_key = 1", "'k'"),
+        ("max_running = 1, ordered = true", "'k' || n"),
+    ] {
+        let database = database().await;
+        let driver = driver(&database).await;
+        let insert = "insert into reveille.jobs (kind, key) select 'note', {key} from generate_series(1, 3) as n";
+        database.run(&insert.replace("{key}", key)).await;
+        database.run(&set(limits)).await;
+        let locker = database.client().await;
+        locker.batch_execute("begin; select from reveille.jobs where id = 1 for update").await.unwrap();
+        let mut claimed = claim(&driver, 1, 9).await;
+        if limits.contains("ordered") {
+            // The turn of the key whose first job is locked.
+            assert!(claimed.is_empty());
+            claimed = claim(&driver, 1, 9).await;
+        }
+        let ids: Vec<_> = claimed.iter().map(|job| job.reservation.id).collect();
+        assert_eq!(ids, [2], "{limits}, key {key}");
+        locker.batch_execute("commit").await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn jobs_of_a_queue_limited_before_limits_were_counted_count_too() {
     let database = database().await;
     let driver = driver(&database).await;
