@@ -59,3 +59,70 @@ end
 $$;
 comment on function reveille.limits_changed() is
     'When the limits of a queue change, its workers look whether more may run.';
+
+-- Who goes to sleep waits for nobody: it takes the settings as they are, and whoever changes them waits for those who
+-- are going to sleep.
+create or replace function reveille.mark_sleeper() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select not bell into new.silent from reveille.queues where name = new.queue;
+    new.silent := coalesce(new.silent, false);
+    -- Whoever enqueues reads the sequence as it is, not as a snapshot shows it. The insert's own lock on the table
+    -- keeps reveille.note_nobody_sleeps() from undoing this before the row can be seen.
+    perform setval('reveille.somebody_sleeps', 1)
+    where pg_sequence_last_value('reveille.somebody_sleeps') is not distinct from 0;
+    return new;
+end
+$$;
+
+create or replace function reveille.note_nobody_sleeps() returns boolean
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- A transaction that has changed anything could be undone, and the sequence not with it; an older snapshot may not
+    -- show who sleeps.
+    if pg_current_xact_id_if_assigned() is not null or current_setting('transaction_isolation') <> 'read committed'
+    then
+        return false;
+    end if;
+    begin
+        -- While this is held, nobody goes to sleep; whoever is going to sleep holds a lock that is in its way.
+        lock table reveille.sleepers in share mode nowait;
+    exception when lock_not_available then
+        return false;
+    end;
+    if exists (select from reveille.sleepers) then
+        return false;
+    end if;
+    perform setval('reveille.somebody_sleeps', 0)
+    where pg_sequence_last_value('reveille.somebody_sleeps') is distinct from 0;
+    return true;
+end
+$$;
+
+create or replace function reveille.mark_sleepers() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    changed constant text := case when tg_op = 'DELETE' then old.name else new.name end;
+    is_silent constant boolean := tg_op <> 'DELETE' and not new.bell;
+begin
+    if is_silent = (tg_op <> 'INSERT' and not old.bell) then
+        return null;
+    end if;
+    -- Those who are going to sleep have read the settings as they were: their rows can be seen once this lock is had.
+    lock table reveille.sleepers in share row exclusive mode;
+    update reveille.sleepers set silent = is_silent where queue = changed and silent <> is_silent;
+    return null;
+end
+$$;
+
+-- At the commit, so that a transaction that stays open holds up no worker.
+drop trigger mark_sleepers on reveille.queues;
+create constraint trigger mark_sleepers after insert or delete or update of bell on reveille.queues
+    deferrable initially deferred
+    for each row execute function reveille.mark_sleepers();

@@ -4,6 +4,7 @@
 mod harness;
 mod steps;
 
+mod arming;
 mod batch;
 mod cli;
 mod complete;

@@ -201,7 +201,8 @@ impl Driver for Postgres {
     fn arm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<Vec<Silent>>> {
         boxed(async move {
             let params: &Params<'_> = &[(&worker, Type::INT8), (&queue, Type::TEXT)];
-            self.query("arm the bell", &self.statements.arm, params).await?;
+            let (before, arm) = (&self.statements.before_arming, (&*self.statements.arm, params));
+            self.sessions.query_set(ANSWER_WITHIN, "arm the bell", before, arm).await?;
             self.silent().await
         })
     }

@@ -18,7 +18,7 @@ macro_rules! statements {
 }
 
 statements! {
-    arm, beat, claim, claim_by_key, claim_kind, claim_limited, claim_rung, claim_shared,
+    arm, beat, before_arming, claim, claim_by_key, claim_kind, claim_limited, claim_rung, claim_shared,
     claim_turn, claims_under_way, complete, count_running, disarm, heads, is_recorded, leave, limit_lock,
     next_due, note_nobody_sleeps, progress, prune, register, release_strays, rescue, settle_alike, settle_dead,
     settle_finished, settle_recorded, settle_unkept, settle_waiting, signals_wait, silent_transactions, vouch,
