@@ -126,3 +126,9 @@ drop trigger mark_sleepers on reveille.queues;
 create constraint trigger mark_sleepers after insert or delete or update of bell on reveille.queues
     deferrable initially deferred
     for each row execute function reveille.mark_sleepers();
+
+alter table reveille.workers add column backend int;
+comment on column reveille.workers.backend is
+    'The server''s process of its listener, which holds the lock that vouches for it; null: not known, so anybody''s '
+    'lock counts.';
+comment on column reveille.workers.holds_lock is 'Whether an advisory lock of its listener''s session vouches for it.';

@@ -43,5 +43,6 @@ mod top;
 mod tracing;
 mod unique;
 mod views;
+mod vouching;
 mod wake;
 mod work;
