@@ -1,9 +1,6 @@
--- A worker is about to sleep on a queue: from now on its bell rings for it. Durable, so that a crash of the server does not
--- silence the bell.
+-- A worker is about to sleep on a queue: from now on its bell rings for it. In a transaction that begins with
+-- sql/before_arming.sql.
 --
 --   $1 bigint  worker
 --   $2 text    queue
-with armed as (
-    insert into reveille.sleepers (queue, worker) values ($2, $1) on conflict do nothing
-)
-select set_config('synchronous_commit', 'on', true)
+insert into reveille.sleepers (queue, worker) values ($2, $1) on conflict do nothing

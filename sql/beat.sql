@@ -10,7 +10,13 @@
 -- those among them that have missed a beat and whose session no longer vouches for them (sql/vouch.sql); how many of them work a
 -- queue of its own; which of its queues are paused; and which of its jobs are to be cancelled.
 -- That is asked of each by its id: what the index has by worker is mostly dead, after a second of many short jobs.
-with beat as (
+-- While somebody else has the worker's row locked, the beat is not written, and the worker hears what it has to know all the
+-- same. Nobody can declare it dead meanwhile (sql/rescue.sql).
+with own as (
+    select id, queues, stop_requested_at from reveille.workers where id = $1
+), free as materialized (
+    select id from reveille.workers where id = $1 for no key update skip locked
+), beat as (
     update reveille.workers
     set last_seen_at = clock_timestamp(),
         stopping = $2,
@@ -21,12 +27,11 @@ with beat as (
             from unnest($3::bigint[], $4::double precision[]) with ordinality as stuck (id, seconds, place)
             order by stuck.place
         ), '{}')
-    where id = $1
-    returning id, queues, stop_requested_at
+    where id = (select id from free)
 )
 select
-    exists (select from beat) as alive,
-    exists (select from beat where stop_requested_at is not null) as stop,
+    exists (select from own) as alive,
+    exists (select from own where stop_requested_at is not null) as stop,
     array(select id from reveille.workers where id <> $1 order by id) as peers,
     array(select last_seen_at from reveille.workers where id <> $1 order by id) as seen,
     array(
@@ -36,8 +41,9 @@ select
                 select from pg_locks
                 where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
                     and classid::bigint = id >> 32 and objid::bigint = id & 4294967295 and objsubid = 1 and granted
+                    and (workers.backend is null or pg_locks.pid = workers.backend)
             )
     ) as gone,
-    (select count(*) from reveille.workers, beat where workers.id <> $1 and workers.queues && beat.queues) as sharing,
-    array(select name from reveille.queues, beat where name = any (beat.queues) and paused_at is not null) as paused,
+    (select count(*) from reveille.workers, own where workers.id <> $1 and workers.queues && own.queues) as sharing,
+    array(select name from reveille.queues, own where name = any (own.queues) and paused_at is not null) as paused,
     array(select id from reveille.jobs where id = any ($5) and reserved_by is not distinct from $1 and cancel_requested_at is not null) as cancel

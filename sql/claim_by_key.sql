@@ -18,6 +18,10 @@
 -- visited (null: there was no room for more).
 with recursive clock as materialized (
     select clock_timestamp() as now
+), uncounted as materialized (
+    select limited_since
+    from reveille.queues
+    where name = $1 and limited_since is distinct from (select counted_for from reveille.limits where queue = $1)
 ), settings as materialized (
     select
         max_running, max_running_per_key, rate_per_key, ordered,
@@ -26,7 +30,8 @@ with recursive clock as materialized (
         1.01 * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision / rate_per_key as key_step,
         coalesce(rate_burst, 1) - 1 as burst
     from reveille.queues
-    where name = $1 and paused_at is null and limited = 'key' and exists (select from reveille.workers where workers.id = $3)
+    where name = $1 and paused_at is null and limited = 'key' and not exists (select from uncounted)
+        and exists (select from reveille.workers where workers.id = $3)
 ), rate as materialized (
     -- In seconds: how far ahead of an even pace the queue is, and how far it may be. A hundredth of a second is everybody's: waking up takes time.
     select
@@ -81,7 +86,7 @@ with recursive clock as materialized (
         and not (turn.wrapped and above.key is null)
         and not ((turn.wrapped or above.key is null) and coalesce(above.key, first.key) > $4)
 ), found as materialized (
-    -- In turn, until there are enough.
+    -- In turn, until there are enough. A job that somebody else has locked is passed over, but for the first of an ordered key.
     select keyless.place, null::text as key, 0 as visited
     from unnest('{0,1,2,3}'::smallint[]) as level (priority)
     cross join lateral (
@@ -91,6 +96,7 @@ with recursive clock as materialized (
             and jobs.available_at <= (select now from clock)
         order by jobs.available_at, jobs.id
         limit (select jobs from room)
+        for update skip locked
     ) as keyless
     union all
     select candidate.place, turn.key, turn.visited
@@ -127,6 +133,7 @@ with recursive clock as materialized (
                     and jobs.key is not null and jobs.available_at <= (select now from clock)
                 order by jobs.available_at, jobs.id
                 limit allowed.jobs
+                for update skip locked
             ) as due
             where not ordered
             limit allowed.jobs
@@ -222,6 +229,7 @@ with recursive clock as materialized (
 )
 select
     claimed.*, answer.next_due_seconds, (select limited from reveille.queues where name = $1) as limited,
+    (select limited_since from uncounted) as uncounted,
     case
         when filled.room then (select found.key from found where found.key is not null order by found.visited desc limit 1)
         else (select turn.key from turn order by turn.visited desc limit 1)

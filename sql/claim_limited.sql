@@ -9,9 +9,14 @@
 -- it is no further ahead than the burst.
 --
 -- A row a job, as sql/claim.sql answers; one row with null for id if there is none. Also next_due_seconds: in how many seconds the
--- next one is due, or allowed by the rate; and limited: what the queue's limits are about, or null if it has none.
+-- next one is due, or allowed by the rate; limited: what the queue's limits are about, or null if it has none; and uncounted: since
+-- when it has these, if what runs has not been counted for them. Then nothing is claimed (sql/count_running.sql).
 with clock as materialized (
     select clock_timestamp() as now
+), uncounted as materialized (
+    select limited_since
+    from reveille.queues
+    where name = $1 and limited_since is distinct from (select counted_for from reveille.limits where queue = $1)
 ), settings as materialized (
     select
         max_running, max_running_per_key, rate_per_key, ordered,
@@ -20,7 +25,8 @@ with clock as materialized (
         1.01 * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision / rate_per_key as key_step,
         coalesce(rate_burst, 1) - 1 as burst
     from reveille.queues
-    where name = $1 and paused_at is null and limited = 'queue' and exists (select from reveille.workers where workers.id = $3)
+    where name = $1 and paused_at is null and limited = 'queue' and not exists (select from uncounted)
+        and exists (select from reveille.workers where workers.id = $3)
 ), rate as materialized (
     -- In seconds: how far ahead of an even pace the queue is, and how far it may be. A hundredth of a second is everybody's: waking up takes time.
     select
@@ -95,5 +101,7 @@ with clock as materialized (
     ) as next_due_seconds
     from clock
 )
-select claimed.*, answer.next_due_seconds, (select limited from reveille.queues where name = $1) as limited
+select
+    claimed.*, answer.next_due_seconds, (select limited from reveille.queues where name = $1) as limited,
+    (select limited_since from uncounted) as uncounted
 from answer left join claimed on true

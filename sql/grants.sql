@@ -46,6 +46,8 @@ grant select (name, bell) on reveille.queues to reveille_producer;
 grant select, insert, update, delete
     on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.workers, reveille.sleepers, reveille.counters, reveille.rates
     to reveille_worker;
+-- Nobody else: whoever may lock these rows can hold up the claims of limited queues.
+grant select, insert, update on reveille.limits to reveille_worker;
 grant select on reveille.queues to reveille_worker;
 -- A worker fires schedules, and declares those of its code.
 grant select, insert, update on reveille.schedules to reveille_worker;

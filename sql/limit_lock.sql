@@ -1,4 +1,5 @@
 -- Who claims from a queue that has limits does so alone: what this statement's transaction then reads is what runs.
+-- There is no row as long as nothing may be claimed, since what runs has not been counted (sql/count_running.sql).
 --
 --   $1 text  queue
-select pg_advisory_xact_lock(hashtextextended('reveille.limits.' || $1, 0))
+select from reveille.limits where queue = $1 for update

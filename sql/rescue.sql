@@ -16,10 +16,16 @@
 -- under a fresh one.
 with watched as (
     select * from unnest($1::bigint[], $2::timestamptz[]) as watched (id, last_seen_at)
+), silent as materialized (
+    -- One whose row is locked may be held up by whoever has locked it.
+    select workers.id
+    from reveille.workers
+    join watched on watched.id = workers.id and watched.last_seen_at = workers.last_seen_at
+    for update of workers skip locked
 ), died as (
     delete from reveille.workers
-    using watched
-    where workers.id = watched.id and workers.last_seen_at = watched.last_seen_at
+    using silent
+    where workers.id = silent.id
     returning workers.id
 ), orphans as materialized (
     -- By the holders' ids, fixed before any row is locked: a row that another claims meanwhile does not match them.

@@ -148,6 +148,7 @@ impl Lease {
             };
             self.rescuing.worked();
             *looked_for_orphans = Some(now);
+            watch.begin_anew(&dead);
             if !rescue.workers.is_empty() || !rescue.jobs.is_empty() {
                 tracing::warn!(
                     name: "worker.rescued", target: "reveille::worker", workers = ?rescue.workers, jobs = rescue.jobs.len(),
@@ -281,6 +282,11 @@ impl Watch {
             silent >= dead_after || (silent >= gone_after && gone.contains(&peer.id))
         };
         peers.iter().copied().filter(is_dead).collect()
+    }
+
+    /// These were to be declared dead. One that lives on has beaten, or its row is locked, so that it cannot beat for the moment.
+    fn begin_anew(&mut self, peers: &[Peer]) {
+        self.0.retain(|peer, _| !peers.contains(peer));
     }
 }
 

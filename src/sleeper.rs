@@ -107,8 +107,8 @@ impl Sleeper {
             }
             Err(error) => {
                 self.state = State::new();
-                tokio::time::sleep(self.backoff.failed(&error)).await;
-                Reason::Poll
+                let try_again = self.backoff.failed(&error);
+                self.wake.next(Some(sooner(due_in, try_again))).await
             }
         }
     }

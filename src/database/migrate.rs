@@ -32,10 +32,21 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V17__check_at_once", include_str!("../../migrations/V17__check_at_once.sql")),
     ("V18__ids_anew", include_str!("../../migrations/V18__ids_anew.sql")),
     ("V19__odd_rows", include_str!("../../migrations/V19__odd_rows.sql")),
+    ("V20__limits_and_locks", include_str!("../../migrations/V20__limits_and_locks.sql")),
 ];
 
 /// How long to wait for another process that migrates before looking again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long to wait for it before saying so: any session of the database may take that lock, and keep it.
+const SAY_WHO: Duration = Duration::from_secs(1);
+/// Who holds the lock.
+const HOLDERS: &str = "select pg_locks.pid, pg_stat_activity.usename::text, pg_stat_activity.application_name
+    from pg_locks
+    left join pg_stat_activity on pg_stat_activity.pid = pg_locks.pid
+    cross join hashtextextended('reveille.migrate', 0) as name (hash)
+    where pg_locks.locktype = 'advisory' and pg_locks.granted and pg_locks.objsubid = 1
+        and pg_locks.database = (select oid from pg_database where datname = current_database())
+        and pg_locks.classid::bigint = (hash >> 32) & 4294967295 and pg_locks.objid::bigint = hash & 4294967295";
 
 /// What each migration's transaction begins with: names that are not qualified are the server's own, it takes the time that it
 /// takes, and while it waits for a lock, the workers that wait behind it do so for a moment only.
@@ -94,7 +105,12 @@ pub(crate) async fn migrate(address: &Address, schema: &Schema) -> Result<Vec<St
     }
     let (keeper, connection) = connect::open(address).await?;
     tokio::spawn(connection);
+    let (began, mut said) = (Instant::now(), false);
     while !lock(&keeper, schema).await.map_err(|error| Error::database(&what(), error))? {
+        if !said && began.elapsed() >= SAY_WHO {
+            say_who_migrates(&client, schema).await.map_err(|error| Error::database(&what(), error))?;
+            said = true;
+        }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
     check_not_newer(version(&client, schema).await?)?;
@@ -148,6 +164,18 @@ async fn lock(keeper: &Client, schema: &Schema) -> Result<bool, tokio_postgres::
         keeper.batch_execute("rollback").await?;
     }
     Ok(locked)
+}
+
+async fn say_who_migrates(client: &Client, schema: &Schema) -> Result<(), tokio_postgres::Error> {
+    for row in client.query_typed(&schema.apply(HOLDERS), &[]).await? {
+        let backend: Option<i32> = row.get(0);
+        let (role, application): (Option<String>, Option<String>) = (row.get(1), row.get(2));
+        tracing::warn!(
+            name: "migration.waiting", target: "reveille::database", backend, role, application,
+            "waiting for another session that migrates, or holds the lock for it; pg_terminate_backend would end it"
+        );
+    }
+    Ok(())
 }
 
 /// Checks that the schema is there and that this program knows it.

@@ -4,6 +4,7 @@
 mod harness;
 mod steps;
 
+mod arming;
 mod batch;
 mod cli;
 mod complete;
@@ -12,6 +13,7 @@ mod control;
 mod copy;
 mod doctor;
 mod enqueue;
+mod exact_limits;
 mod exec;
 mod failover;
 mod fence;
@@ -45,5 +47,6 @@ mod top;
 mod tracing;
 mod unique;
 mod views;
+mod vouching;
 mod wake;
 mod work;

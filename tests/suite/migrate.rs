@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::harness::{
-    Note, TestDatabase, Told, database, empty_database, migrations, note, soon, start, telling, worker,
+    Note, TestDatabase, Told, database, empty_database, eventually, migrations, note, soon, start, telling, worker,
 };
 
 #[tokio::test]
@@ -190,4 +190,42 @@ async fn a_worker_goes_on_beside_a_newer_schema_and_none_of_its_version_starts()
         says(&String::from_utf8(output.stderr).unwrap());
     }
     running.stop().await;
+}
+
+/// A log that a test can read.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(text)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_migration_that_has_to_wait_says_who_holds_the_lock() {
+    let (database, log) = (empty_database().await, Log::default());
+    let stranger = database.client().await;
+    let lock = "set application_name = 'stranger'; select pg_advisory_lock(hashtextextended('reveille.migrate', 0))";
+    stranger.batch_execute(lock).await.unwrap();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let migrating = database.database.migrate();
+    let saying = async {
+        eventually("it says who", async || log.text().contains("stranger")).await;
+        stranger.batch_execute("select pg_advisory_unlock_all()").await.unwrap();
+    };
+    let (applied, ()) = tokio::join!(migrating, saying);
+    assert_eq!(applied.unwrap(), migrations());
 }

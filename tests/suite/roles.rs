@@ -165,6 +165,7 @@ async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
                 "insert into reveille.dead_jobs (id) values (1)",
                 "insert into reveille.workers (id) values (1)",
                 "insert into reveille.sleepers values ('default', 1)",
+                "select from reveille.limits for update",
                 "insert into reveille.queues (name) values ('default')",
                 "select * from reveille.workers",
                 "select reveille.schedule('s', kind => 'note', every => '1 hour')",
@@ -278,6 +279,7 @@ async fn a_monitor_reads_the_views_and_no_payload() {
                 "update reveille.jobs set queue = 'other'",
                 "select reveille.pause('default')",
                 "select reveille.stop_worker(1)",
+                "select from reveille.limits for update",
             ],
         )
         .await;
@@ -313,7 +315,12 @@ async fn an_administrator_puts_things_right_and_changes_no_tables() {
     roles
         .may_not(
             "admin",
-            &["drop table reveille.jobs", "truncate reveille.jobs", "alter table reveille.jobs disable trigger ring"],
+            &[
+                "select from reveille.limits for update",
+                "drop table reveille.jobs",
+                "truncate reveille.jobs",
+                "alter table reveille.jobs disable trigger ring",
+            ],
         )
         .await;
     roles.end().await;

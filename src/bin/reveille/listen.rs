@@ -9,6 +9,7 @@ use reveille::driver::{Report, Signal, WorkerInfo};
 use reveille::{Driver, Postgres};
 use serde::Serialize;
 use serde_json::json;
+use tokio_postgres::error::SqlState;
 
 use crate::connection::Connection;
 use crate::work::told_to_stop;
@@ -110,7 +111,11 @@ impl Ears<'_> {
         }
         let known = self.admin.queues().await?;
         for queue in known.iter().chain(&self.queues).map(String::as_str).chain(["default"]) {
-            self.driver.arm(self.id, queue).await?;
+            match self.driver.arm(self.id, queue).await {
+                // Somebody else has locked what it takes: the next beat tries again.
+                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {}
+                armed => drop(armed?),
+            }
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use tokio_postgres::types::Type;
 
 use super::Postgres;
 use super::claim::{reserved_jobs, seconds};
+use super::count_running::count_running;
 use super::session::Params;
 use crate::driver::Claimed;
 use crate::error::Result;
@@ -106,6 +107,28 @@ pub(super) async fn claim(
     queue: &str,
     limit: usize,
 ) -> Result<(Claimed, Option<Kind>)> {
+    loop {
+        let began = Instant::now();
+        let rows = query(driver, kind, worker, queue, limit).await?;
+        let Some(row) = rows.first() else { return Ok((Claimed::default(), Some(kind))) };
+        if let Some(limits) = row.get("uncounted") {
+            if count_running(driver, queue, limits).await? {
+                continue;
+            }
+            // As if all that is due were locked: it can be claimed in a moment, and nothing will ring for that.
+            return Ok((Claimed { due_in: Some(Duration::ZERO), limited: true, ..Claimed::default() }, Some(kind)));
+        }
+        let (jobs, due_in) = (reserved_jobs(&rows, queue, worker)?, seconds(row.get("next_due_seconds")));
+        let mut claimed = Claimed { jobs, due_in, limited: true, ..Claimed::default() };
+        let actual = Kind::named(row.get("limited"));
+        if (kind, actual) == (Kind::Key, Some(Kind::Key)) {
+            driver.limits.learn(queue, &rows, &mut claimed, began.elapsed());
+        }
+        return Ok((claimed, actual));
+    }
+}
+
+async fn query(driver: &Postgres, kind: Kind, worker: i64, queue: &str, limit: usize) -> Result<Vec<Row>> {
     let (patience, began) = (driver.claim_within.get(), Instant::now());
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = match kind {
@@ -127,16 +150,7 @@ pub(super) async fn claim(
         }
     };
     driver.claim_within.learn(patience, began.elapsed());
-    let rows = rows?;
-    let jobs = reserved_jobs(&rows, queue, worker)?;
-    let Some(row) = rows.first() else { return Ok((Claimed::default(), Some(kind))) };
-    let mut claimed =
-        Claimed { jobs, due_in: seconds(row.get("next_due_seconds")), limited: true, ..Claimed::default() };
-    let actual = Kind::named(row.get("limited"));
-    if (kind, actual) == (Kind::Key, Some(Kind::Key)) {
-        driver.limits.learn(queue, &rows, &mut claimed, began.elapsed());
-    }
-    Ok((claimed, actual))
+    rows
 }
 
 async fn alone(driver: &Postgres, patience: Duration, queue: &str, sql: &str, params: &Params<'_>) -> Result<Vec<Row>> {

@@ -27,6 +27,7 @@ use crate::schedule::Schedule;
 
 mod alike;
 mod claim;
+mod count_running;
 mod limited;
 mod line;
 mod listen;
@@ -61,6 +62,7 @@ pub struct Postgres {
     claim_within: claim::Patience,
     limits: limited::Limits,
     odd: odd::Odd,
+    waits: count_running::Waits,
     lull: settle::Lull,
     locks: locked::Locks,
     queues: alike::Queues,
@@ -84,6 +86,7 @@ impl Postgres {
             claim_within: claim::Patience::default(),
             limits: limited::Limits::default(),
             odd: odd::Odd::default(),
+            waits: count_running::Waits::default(),
             lull: settle::Lull::default(),
             locks: locked::Locks::default(),
             queues: alike::Queues::default(),
@@ -197,7 +200,8 @@ impl Driver for Postgres {
     fn arm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<Vec<Silent>>> {
         boxed(async move {
             let params: &Params<'_> = &[(&worker, Type::INT8), (&queue, Type::TEXT)];
-            self.query("arm the bell", &self.statements.arm, params).await?;
+            let (before, arm) = (&self.statements.before_arming, (&*self.statements.arm, params));
+            self.sessions.query_set(ANSWER_WITHIN, "arm the bell", before, arm).await?;
             self.silent().await
         })
     }

@@ -122,6 +122,24 @@ impl Sessions {
         self.answer(patience, what, Some(lock), statement).await
     }
 
+    /// The same, without preparing the statement: its tables are locked then, before the settings that the first one makes.
+    pub(super) async fn query_set(
+        &self,
+        patience: Duration,
+        what: &str,
+        settings: &str,
+        statement: Statement<'_>,
+    ) -> Result<Vec<Row>> {
+        let client = self.client().await?;
+        let begin = self.begin.as_deref().unwrap_or("begin");
+        let answer = in_transaction(&client, begin, Some((settings, &[])), statement);
+        let answer = in_time(patience, what, answer).await;
+        if answer.as_ref().is_err_and(Error::is_unavailable) {
+            drop(Object::take(client));
+        }
+        answer
+    }
+
     /// The same, waiting for the disk in any case.
     pub(super) async fn query_durably(
         &self,

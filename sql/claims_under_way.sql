@@ -1,0 +1,17 @@
+-- The transactions under way that may be claims which have not seen that a queue has limits. A claim holds these two
+-- locks, which it takes before its snapshot, until its end can be seen; what only enqueues or settles does not read
+-- reveille.workers.
+--
+-- A row a transaction, with its backend (null: a prepared transaction).
+select pg_locks.virtualtransaction as transaction, max(pg_locks.pid) as backend
+from pg_locks
+where pg_locks.locktype = 'relation'
+    and pg_locks.database = (select pg_database.oid from pg_database where pg_database.datname = current_database())
+    and (
+        pg_locks.relation = 'reveille.jobs'::regclass and pg_locks.mode = 'RowExclusiveLock'
+        or pg_locks.relation = 'reveille.workers'::regclass and pg_locks.mode = 'AccessShareLock'
+    )
+    and pg_locks.granted
+    and pg_locks.pid is distinct from pg_backend_pid()
+group by pg_locks.virtualtransaction
+having count(distinct pg_locks.relation) = 2

@@ -1,0 +1,32 @@
+-- Count what runs in a queue for its limits, once all claims have ended that did not see these
+-- (sql/claims_under_way.sql): mark it as sql/claim_limited.sql marks what it claims.
+--
+--   $1 text         queue
+--   $2 timestamptz  limited_since of the limits that it is counted for
+--
+-- One row. counted: whether all that runs is marked; not if somebody else has locked a job, such as its settlement.
+-- is_current: whether these are still the queue's limits.
+with running as materialized (
+    select jobs.id
+    from reveille.jobs
+    where jobs.queue = $1 and jobs.reserved_at is not null and jobs.reserved_by is not null
+        and jobs.limited is not true
+), free as materialized (
+    select jobs.ctid as place
+    from reveille.jobs
+    where jobs.queue = $1 and jobs.reserved_at is not null and jobs.reserved_by is not null
+        and jobs.limited is not true
+    for no key update skip locked
+), marked as (
+    update reveille.jobs set limited = true where jobs.ctid = any (array(select place from free))
+), counted as (
+    insert into reveille.limits as limits (queue, counted_for)
+    select queues.name, queues.limited_since
+    from reveille.queues
+    where queues.name = $1 and queues.limited_since = $2 and (select count(*) from running) = (select count(*) from free)
+    on conflict (queue) do update set counted_for = excluded.counted_for
+    returning limits.queue
+)
+select
+    exists (select from counted) as counted,
+    exists (select from reveille.queues where name = $1 and limited_since = $2) as is_current

@@ -1,0 +1,125 @@
+//! Going to sleep waits for nobody else's transaction, and nobody without rights keeps a worker awake.
+
+use std::time::{Duration, Instant};
+
+use reveille::driver::WorkerInfo;
+use reveille::{Driver, Postgres, enqueue};
+
+use crate::harness::{TestDatabase, database, note, start, teller, worker};
+
+const ASLEEP: &str = "select count(*) = 1 from reveille.sleepers";
+
+/// A worker goes to sleep, and wakes by the bell alone, while another session has done this and stays open.
+async fn sleeps_beside(what: &str) {
+    let database = database().await;
+    database.run("insert into reveille.queues (name) values ('default')").await;
+    let stranger = database.client().await;
+    stranger.batch_execute(what).await.unwrap();
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder);
+    database.until(ASLEEP).await;
+    enqueue(&database.database, &note("x")).await.unwrap();
+    assert_eq!(heard.next().await, "x", "{what}");
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_goes_to_sleep_while_its_queues_settings_are_locked() {
+    sleeps_beside("begin; select * from reveille.queues for update").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_goes_to_sleep_while_its_queues_bell_is_being_switched() {
+    sleeps_beside("begin; update reveille.queues set bell = false").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_goes_to_sleep_while_a_stranger_holds_the_lock_of_old() {
+    sleeps_beside("select pg_advisory_lock(hashtextextended('reveille.somebody_sleeps', 0))").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_nobody_sleeps_is_noted_while_a_stranger_holds_the_lock_of_old() {
+    let database = database().await;
+    let (builder, _heard) = teller(&database);
+    let worker = start(builder);
+    database.until(ASLEEP).await;
+    let stranger = database.client().await;
+    let lock = "select pg_advisory_lock_shared(hashtextextended('reveille.somebody_sleeps', 0))";
+    stranger.batch_execute(lock).await.unwrap();
+    worker.stop().await;
+    assert_eq!(database.value("select last_value from reveille.somebody_sleeps").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_start_at_the_poll_at_the_latest_while_the_bell_cannot_be_armed() {
+    let database = database().await;
+    let owner = database.client().await;
+    owner.batch_execute("begin; lock table reveille.sleepers in share mode").await.unwrap();
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder.poll_interval(Duration::from_millis(500)));
+    let began = Instant::now();
+    for text in ["one", "two", "three"] {
+        database
+            .until(
+                "select exists (select from pg_locks where relation = 'reveille.sleepers'::regclass and not granted)",
+            )
+            .await;
+        enqueue(&database.database, &note(text)).await.unwrap();
+        assert_eq!(heard.next().await, text);
+    }
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    owner.batch_execute("commit").await.unwrap();
+    database.until(ASLEEP).await;
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bell_that_is_switched_off_stays_silent_for_who_went_to_sleep_meanwhile() {
+    let database = database().await;
+    database.run("insert into reveille.queues (name) values ('default')").await;
+    let operator = database.client().await;
+    operator.batch_execute("begin; update reveille.queues set bell = false").await.unwrap();
+    let (builder, _heard) = teller(&database);
+    let worker = start(builder);
+    database.until("select count(*) = 1 from reveille.sleepers where not silent").await;
+    operator.batch_execute("commit").await.unwrap();
+    assert_eq!(database.value("select jsonb_agg(silent) from reveille.sleepers").await, serde_json::json!([true]));
+    worker.stop().await;
+}
+
+/// A bell that is being switched, by an operator whose transaction stays open.
+async fn switching(database: &TestDatabase) -> tokio_postgres::Client {
+    let operator = database.client().await;
+    operator.batch_execute("begin; update reveille.queues set bell = not bell").await.unwrap();
+    operator
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_wakes_up_and_leaves_while_its_queues_bell_is_being_switched() {
+    let database = database().await;
+    database.run("insert into reveille.queues (name) values ('default')").await;
+    let (builder, _heard) = teller(&database);
+    let worker = start(builder);
+    database.until(ASLEEP).await;
+    let operator = switching(&database).await;
+    worker.stop().await;
+    assert_eq!(database.value("select count(*) from reveille.workers").await, 0);
+    operator.batch_execute("commit").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dead_are_rescued_while_the_bell_of_their_queue_is_being_switched() {
+    let database = database().await;
+    database.run("insert into reveille.queues (name) values ('default')").await;
+    let driver = Postgres::new(database.database.clone()).unwrap();
+    let dead = WorkerInfo { id: 7, host: "h".into(), pid: 1, queues: vec!["default".into()], slots: 1 };
+    driver.register(&dead).await.unwrap();
+    driver.arm(7, "default").await.unwrap();
+    let operator = switching(&database).await;
+    let quick = worker(&database).heartbeat(Duration::from_millis(50)).dead_after(Duration::from_millis(300));
+    let other = start(quick.handle(crate::harness::tell).state(crate::harness::telling().0));
+    database.until("select not exists (select from reveille.workers where id = 7)").await;
+    operator.batch_execute("commit").await.unwrap();
+    other.stop().await;
+}

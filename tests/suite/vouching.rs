@@ -1,0 +1,97 @@
+//! What vouches for a worker, and what does not: a stranger's lock, or a row that somebody keeps locked.
+
+use std::time::Duration;
+
+use reveille::driver::{Report, WorkerInfo};
+use reveille::{Cancellation, Driver, Postgres, State, enqueue};
+
+use crate::harness::{Note, TestDatabase, Told, claim, database, note, start, teller, telling, worker};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A driver on which these workers are known.
+async fn driver(database: &TestDatabase, workers: &[i64]) -> Postgres {
+    let driver = Postgres::new(database.database.clone()).unwrap();
+    for &id in workers {
+        let info = WorkerInfo { id, host: "h".into(), pid: 1, queues: vec!["default".into()], slots: 1 };
+        driver.register(&info).await.unwrap();
+    }
+    driver
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strangers_lock_does_not_keep_a_dead_worker_alive() {
+    let database = database().await;
+    let driver = driver(&database, &[7]).await;
+    let listening = driver.listen(7).await.unwrap();
+    enqueue(&database.database, &note("x")).await.unwrap();
+    assert_eq!(claim(&driver, 7, 1).await.len(), 1);
+    let stranger = database.client().await;
+    stranger.batch_execute("select pg_advisory_lock_shared(7)").await.unwrap();
+    drop(listening);
+    let (builder, mut heard) = teller(&database);
+    let other = start(builder.heartbeat(Duration::from_millis(50)).dead_after(HOUR));
+    assert_eq!(heard.next().await, "x");
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lock_of_a_worker_that_noted_no_backend_vouches_for_it() {
+    let database = database().await;
+    let driver = driver(&database, &[1, 7]).await;
+    let silent =
+        "update reveille.workers set holds_lock = true, last_seen_at = now() - interval '1 minute' where id = 7";
+    database.run(silent).await;
+    let vouching = database.client().await;
+    vouching.batch_execute("select pg_advisory_lock_shared(7)").await.unwrap();
+    let gone = async || driver.beat(1, &Report::default()).await.unwrap().gone;
+    assert_eq!(gone().await, [] as [i64; 0]);
+    vouching.batch_execute("select pg_advisory_unlock_all()").await.unwrap();
+    assert_eq!(gone().await, [7]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_row_an_operator_keeps_locked_works_on() {
+    async fn waits(note: Note, State(told): State<Told>, cancellation: Cancellation) {
+        told.tell(note.text);
+        cancellation.cancelled().await;
+        told.tell("told to stop");
+    }
+    let database = database().await;
+    let (told, mut heard) = telling();
+    let quick = worker(&database).heartbeat(Duration::from_millis(50)).dead_after(Duration::from_secs(1));
+    let held_up = start(quick.state(told).handle(waits));
+    enqueue(&database.database, &note("x")).await.unwrap();
+    assert_eq!(heard.next().await, "x");
+    let operator = database.client().await;
+    operator.batch_execute("begin; select reveille.stop_worker(id) from reveille.workers").await.unwrap();
+    let (builder, _heard) = teller(&database);
+    let other = start(builder.heartbeat(Duration::from_millis(50)).dead_after(HOUR));
+    // Three times as long as a worker may be silent.
+    let long = "select max(last_seen_at) - min(last_seen_at) > interval '3 seconds' from reveille.workers";
+    database.until(long).await;
+    assert!(heard.rest().is_empty());
+    operator.batch_execute("rollback").await.unwrap();
+    database.until("select bool_and(last_seen_at > now() - interval '1 second') from reveille.workers").await;
+    assert_eq!(database.value("select attempts from reveille.jobs where reserved_at is not null").await, 1);
+    database.run("select reveille.cancel(id) from reveille.jobs").await;
+    held_up.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_dead_worker_whose_row_is_locked_does_not_keep_others_from_rescue() {
+    let database = database().await;
+    let driver = driver(&database, &[7, 8]).await;
+    enqueue(&database.database, &note("x")).await.unwrap();
+    assert_eq!(claim(&driver, 8, 1).await.len(), 1);
+    let operator = database.client().await;
+    operator.batch_execute("begin; select reveille.stop_worker(7)").await.unwrap();
+    let (builder, mut heard) = teller(&database);
+    let other = start(builder.heartbeat(Duration::from_millis(50)).dead_after(Duration::from_secs(1)));
+    assert_eq!(heard.next().await, "x");
+    assert_eq!(database.value("select jsonb_agg(id) from reveille.workers where id < 9").await, serde_json::json!([7]));
+    operator.batch_execute("commit").await.unwrap();
+    database.until("select not exists (select from reveille.workers where id = 7)").await;
+    other.stop().await;
+}
