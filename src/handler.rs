@@ -101,7 +101,7 @@ impl Registered {
         Registered {
             call: Box::new(move |context| match context.job().payload.decode() {
                 Ok(job) => handler.call(job, context),
-                Err(error) => ready(Outcome::Undecodable(error.to_string())).boxed(),
+                Err(error) => ready(Outcome::Undecodable(does_not_fit(&error))).boxed(),
             }),
             check: H::check,
             timeout: H::Job::TIMEOUT,
@@ -114,6 +114,11 @@ impl Registered {
     pub(crate) fn call(&self, context: &Context) -> BoxFuture<'static, Outcome> {
         (self.call)(context)
     }
+}
+
+/// What is said of a payload that cannot be decoded.
+pub(crate) fn does_not_fit(error: &serde_json::Error) -> String {
+    format!("the payload does not fit the kind: {error}")
 }
 
 /// The handlers of a worker, by kind.

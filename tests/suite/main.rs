@@ -26,6 +26,7 @@ mod middleware;
 mod migrate;
 mod model;
 mod odd_claims;
+mod odd_json;
 mod odd_settled;
 mod plans;
 mod pooler;

@@ -6,9 +6,9 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use reveille::job::Payload;
 use reveille::{Context, Outcome};
 use rustix::process::{Pid, Signal, kill_process_group};
-use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
@@ -134,7 +134,13 @@ impl Program {
                 Outcome::Complete
             }
             Some(0) if output.is_empty() => Outcome::Complete,
-            Some(0) => Outcome::CompleteWith(json_or_text(&output)),
+            Some(0) => json_or_text(&output).map_or_else(
+                |error| {
+                    tracing::warn!(name: "job.result_dropped", target: "reveille::job", %error, "the result cannot be kept");
+                    Outcome::Complete
+                },
+                Outcome::CompleteWith,
+            ),
             Some(TRY_LATER) => Outcome::Snooze(self.later),
             Some(PERMANENT) => Outcome::Dead(error("exit status 65".into())),
             _ => Outcome::Fail(error(status.to_string())),
@@ -181,7 +187,7 @@ async fn last_lines(stderr: Option<ChildStderr>, last: &mut VecDeque<String>) {
     let mut lines = BufReader::new(stderr).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
         let line = String::from_utf8_lossy(&line).into_owned();
-        eprintln!("{line}");
+        say!("{line}");
         if last.len() == LAST_LINES {
             last.pop_front();
         }
@@ -198,8 +204,9 @@ async fn result(stdout: Option<ChildStdout>, output: &mut Vec<u8>) {
     let _ = tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await;
 }
 
-/// JSON, if that is what it is.
-fn json_or_text(output: &[u8]) -> Value {
-    serde_json::from_slice(output)
-        .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(output).trim_end_matches('\n')))
+/// JSON as it was printed, if it is some that Postgres can store; else text.
+fn json_or_text(output: &[u8]) -> reveille::Result<Payload> {
+    let text = String::from_utf8_lossy(output);
+    let json = std::str::from_utf8(output).ok().and_then(|json| Payload::parse(json).ok());
+    json.map_or_else(|| Payload::encode(text.trim_end_matches('\n')), Ok)
 }

@@ -4,6 +4,9 @@
 //! healthy, 2 error.
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod output;
+
 mod bench;
 mod connection;
 mod dead;
@@ -17,7 +20,6 @@ mod jobs;
 mod listen;
 mod metrics;
 mod migrate;
-mod output;
 mod program;
 mod queue;
 mod schedule;
@@ -158,7 +160,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::NotFound) => ExitCode::from(1),
         Err(Failure::Error(error)) => {
-            eprintln!("error: {}", one_line(&error));
+            say!("error: {}", one_line(&error));
             ExitCode::from(2)
         }
     }
@@ -200,6 +202,8 @@ async fn run(cli: Cli) -> Outcome {
 /// Only a worker has something to tell on its way; `RUST_LOG` says otherwise.
 fn log_to_stderr(command: &Command) {
     use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::field::MakeExt;
+    use tracing_subscriber::fmt::format;
     let default = match command {
         Command::Work(_) => "info,deadpool_postgres=error",
         // These have the terminal to themselves.
@@ -218,6 +222,7 @@ fn log_to_stderr(command: &Command) {
         .with_writer(std::io::stderr)
         .with_ansi(ansi)
         .with_target(false)
+        .fmt_fields(format::debug_fn(output::field).delimited(" "))
         .init();
 }
 
@@ -231,7 +236,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     let (what, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
     let usage = rest.lines().find_map(|line| line.strip_prefix("Usage: "));
     let usage = usage.map(|usage| format!("; usage: {usage}")).unwrap_or_default();
-    eprintln!("{}{usage} (see --help)", one_line(what));
+    say!("{}{usage} (see --help)", one_line(what));
     ExitCode::from(2)
 }
 
