@@ -211,7 +211,7 @@ fn span_of(job: &ReservedJob) -> Span {
     let Reservation { id, worker, attempt, .. } = job.reservation;
     let span = tracing::info_span!(
         target: "reveille::job", "job",
-        id, kind = %job.kind, queue = %job.queue, attempt, worker, trace_id = field::Empty, parent_id = field::Empty
+        id, kind = job.kind, queue = job.queue, attempt, worker, trace_id = field::Empty, parent_id = field::Empty
     );
     if !span.is_disabled()
         && let Some(trace) = job.trace()
