@@ -5,6 +5,7 @@ mod harness;
 mod steps;
 
 mod batch;
+mod clean;
 mod cli;
 mod complete;
 mod conformance;

@@ -16,12 +16,16 @@ mod drain;
 mod enqueue;
 mod exec;
 mod figures;
+mod init;
 mod jobs;
+mod keeper;
 mod listen;
 mod metrics;
 mod migrate;
+mod processes;
 mod program;
 mod queue;
+mod said;
 mod schedule;
 mod status;
 mod top;
@@ -106,6 +110,8 @@ enum Command {
     TortureWorker(torture::TortureWorker),
     #[command(hide = true)]
     Watchdog,
+    #[command(hide = true)]
+    Keep(keeper::Keeper),
 }
 
 /// How a command ends that did not succeed.
@@ -152,6 +158,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    if let Command::Keep(keeper) = cli.command {
+        return keeper.run();
+    }
     let failed = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(run(cli)),
         Err(error) => Err(error.into()),
@@ -196,6 +205,8 @@ async fn run(cli: Cli) -> Outcome {
         Command::Torture(command) => command.run().await,
         Command::TortureWorker(command) => command.run(connection).await,
         Command::Watchdog => watchdog::run(),
+        // `main` has run it.
+        Command::Keep(_) => Ok(()),
     }
 }
 
