@@ -14,7 +14,7 @@ use crate::payload::Payload;
 pub enum Outcome {
     /// Done. What `()` and `Ok(())` mean.
     Complete,
-    /// Done, and the value is kept as `result` with the finished job.
+    /// Done, and this JSON is kept as `result` with the finished job; [`Completed`] makes it of a value.
     CompleteWith(Payload),
     /// This attempt failed: recorded and tried again by the retry policy, or dead if it was the last. What `Err` means.
     Fail(String),

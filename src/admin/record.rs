@@ -12,9 +12,9 @@ use crate::error::{Error, Result};
 
 /// A row of one of the views or tables: its columns by name, times in ISO 8601, intervals as Postgres prints them.
 ///
-/// Each value is the JSON text that is stored, and is parsed when it is asked for. So a row is listed whatever it holds:
-/// nesting of any depth, numbers of any size. Text that is no UTF-8, which a SQL_ASCII database takes, has U+FFFD in the
-/// places of the bytes that are none.
+/// Each value is the JSON text that is stored, and is parsed when it is asked for. So a row is listed whatever it
+/// holds: nesting of any depth, numbers of any size. Text that is no UTF-8, which a SQL_ASCII database takes, has
+/// U+FFFD in the places of the bytes that are none.
 #[derive(Debug, Clone, Default)]
 pub struct Record(BTreeMap<String, Box<RawValue>>);
 
@@ -57,8 +57,8 @@ impl fmt::Display for Record {
 
 /// A statement whose one column `record` is of type `jsonb`, answering the bytes of its text instead.
 ///
-/// A SQL_ASCII server refuses to send text that is no UTF-8 to a client that wants UTF-8, and the whole statement fails.
-/// Bytes it sends as they are.
+/// A SQL_ASCII server refuses to send text that is no UTF-8 to a client that wants UTF-8, and the whole statement
+/// fails. Bytes it sends as they are.
 macro_rules! as_bytes {
     ($($sql:tt)*) => {
         concat!(

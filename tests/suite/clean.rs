@@ -1,4 +1,5 @@
-//! Text from jobs, notifications, servers and arguments: shown, and never obeyed by a terminal or taken for a line of a log.
+//! Text from jobs, notifications, servers and arguments: shown, and never obeyed by a terminal or taken for a line of
+//! a log.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -33,10 +34,11 @@ async fn evil_database() -> TestDatabase {
     database
         .run(&format!(
             "insert into reveille.jobs (kind, queue, key, tags, payload, metadata, attempts, failures, errors)
-                 values ({evil}, {evil}, {evil}, array[{evil}], to_jsonb({evil}::text), jsonb_build_object({evil}, {evil}),
-                     1, 1, jsonb_build_array(jsonb_build_object('error', {evil}, 'at', {evil}, 'attempt', 1, 'reason', {evil})));
-             insert into reveille.dead_jobs (id, queue, kind, payload, errors, priority, attempts, failures, max_attempts,
-                 available_at, created_at, reason)
+                 values ({evil}, {evil}, {evil}, array[{evil}], to_jsonb({evil}::text),
+                     jsonb_build_object({evil}, {evil}), 1, 1, jsonb_build_array(jsonb_build_object(
+                         'error', {evil}, 'at', {evil}, 'attempt', 1, 'reason', {evil})));
+             insert into reveille.dead_jobs (id, queue, kind, payload, errors, priority, attempts, failures,
+                 max_attempts, available_at, created_at, reason)
                  select id, queue, kind, payload, errors, priority, 1, 1, 1, now(), now(), 'failed' from reveille.jobs;
              insert into reveille.workers (id, host, pid, version, queues, slots)
                  values (7, {evil}, 1, {evil}, array[{evil}], 1);

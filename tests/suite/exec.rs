@@ -402,7 +402,7 @@ async fn a_watchdog_that_is_killed_is_started_again_and_that_is_said() {
     gone(&pids).await;
 }
 
-/// A command that leaves a child in a session of its own and a grandchild without a parent, and their process ids in a file.
+/// A command that leaves a child in a session of its own and a grandchild without a parent; their ids are in a file.
 fn leaving(folder: &Folder, then: &str) -> String {
     let deeper = "setsid sh -c 'sleep 1000 & echo $! >>$0' ";
     format!("setsid sleep 1000 & echo $! >{0}.new; ({deeper} {0}.new) ; mv {0}.new {0}; {then}", folder.path("pids"))
@@ -499,7 +499,8 @@ async fn process_1_buries_orphans_and_loses_no_exit_status() {
         if may.is_ok_and(|ended| ended.success()) { (&unshare[..], "auto") } else { (&[][..], "always") };
     // The shell's child becomes an orphan of the worker by `exec`, which keeps the process id.
     let start = format!(
-        "sleep 0.2 & exec {program} work --init {init} --queue default=8 --keep-output --exec 'read code; echo $code; exit $code'"
+        "sleep 0.2 & exec {program} work --init {init} --queue default=8 --keep-output \
+         --exec 'read code; echo $code; exit $code'"
     );
     let line: Vec<&str> = before.iter().copied().chain(["sh", "-c", &start]).collect();
     let mut command = Command::new(line[0]);

@@ -1,4 +1,5 @@
-//! JSON that few programs can parse, and text that is no UTF-8: shown as it is stored, and never in the way of other rows.
+//! JSON that few programs can parse, and text that is no UTF-8: shown as it is stored, and never in the way of other
+//! rows.
 
 use reveille::{Attempt, Context, Job, State};
 use serde::{Deserialize, Serialize};
@@ -11,10 +12,10 @@ use crate::harness::{Told, database, note, encoded_database, start, telling, wor
 const LONG: &str = "12345678901234567890123";
 
 /// A copy of each job among the dead.
-const BURY: &str = "insert into reveille.dead_jobs (id, queue, kind, payload, metadata, progress, errors, priority, attempts, \
-    failures, max_attempts, available_at, created_at, reason) \
-    select id, queue, kind, payload, metadata, progress, errors, priority, attempts, \
-    failures, max_attempts, available_at, created_at, 'failed' from reveille.jobs";
+const BURY: &str = "insert into reveille.dead_jobs (id, queue, kind, payload, metadata, progress, errors, priority, \
+    attempts, failures, max_attempts, available_at, created_at, reason) \
+    select id, queue, kind, payload, metadata, progress, errors, priority, \
+    attempts, failures, max_attempts, available_at, created_at, 'failed' from reveille.jobs";
 
 /// Nested 300 deep, as Postgres prints it.
 fn deep() -> String {
@@ -35,8 +36,8 @@ async fn jobs_with_any_json_are_listed_and_shown_as_they_are_stored() {
     database.run("insert into reveille.jobs (kind) values ('plain')").await;
     database.run(&format!("{BURY} where kind = 'odd'")).await;
     let finished = format!(
-        "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts, \
-             available_at, created_at, outcome, result) \
+        "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, \
+             max_attempts, available_at, created_at, outcome, result) \
          select 0, 1000 + id, queue, kind, payload, priority, 1, 0, 20, available_at, created_at, \
              'completed', '{odd}' from reveille.jobs"
     );
@@ -166,6 +167,8 @@ async fn rows_that_are_no_utf_8_are_shown_beside_the_others() {
         let shown = reveille(&database, &["top", "--once", "--table", table]);
         assert!(shown.code == 0 && shown.out.contains(lossy), "{table}: {}{}", shown.out, shown.err);
     }
+    let doctor = reveille(&database, &["doctor"]);
+    assert!(doctor.code < 2, "{}", doctor.err);
     let metrics = reveille(&database, &["metrics", "--once"]);
     let sample = format!("reveille_jobs{{queue=\"{lossy}\",state=\"ready\"}} 1\n");
     assert!(metrics.out.contains(&sample), "{}{}", metrics.out, metrics.err);

@@ -153,7 +153,9 @@ impl Program {
             Some(0) if output.is_empty() => Outcome::Complete,
             Some(0) => json_or_text(&output).map_or_else(
                 |error| {
-                    tracing::warn!(name: "job.result_dropped", target: "reveille::job", %error, "the result cannot be kept");
+                    tracing::warn!(
+                        name: "job.result_dropped", target: "reveille::job", %error, "the result cannot be kept"
+                    );
                     Outcome::Complete
                 },
                 Outcome::CompleteWith,

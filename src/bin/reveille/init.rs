@@ -1,7 +1,7 @@
 //! Process 1 of a container: runs the worker as a child, passes signals on to it, and buries orphans.
 //!
-//! The kernel gives orphans to process 1, which has to wait for them; else each stays as a zombie. A worker cannot do both:
-//! waiting for any child takes away the exit statuses of the programs that it runs.
+//! The kernel gives orphans to process 1, which has to wait for them; else each stays as a zombie. A worker cannot do
+//! both: waiting for any child takes away the exit statuses of the programs that it runs.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;

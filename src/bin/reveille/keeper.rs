@@ -1,8 +1,8 @@
 //! One attempt of a program, kept together: a process between the worker and the program.
 //!
-//! On Linux the keeper is a subreaper: whatever the program starts stays below the keeper, also what calls `setsid` or loses
-//! its parent. When the program ends, or the worker, the keeper kills all that is left and ends as the program did.
-//! Elsewhere the keeper kills the program's process group.
+//! On Linux the keeper is a subreaper: whatever the program starts stays below the keeper, also what calls `setsid`
+//! or loses its parent. When the program ends, or the worker, the keeper kills all that is left and ends as the
+//! program did. Elsewhere the keeper kills the program's process group.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -18,8 +18,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::processes::children_of;
 
-/// A process of a shell command's own: its payload comes on stdin, behind a line with its length, and then, if the command is
-/// to be asked to end, a `t`. Where stdin ends, the worker has no more use for the command.
+/// A process of a shell command's own: its payload comes on stdin, behind a line with its length, and then, if the
+/// command is to be asked to end, a `t`. Where stdin ends, the worker has no more use for the command.
 #[derive(Args)]
 pub struct Keeper {
     command: String,
@@ -32,8 +32,8 @@ const NOT_RUN: u8 = 127;
 /// To this exit status shells add a signal's number.
 const BY_SIGNAL: i32 = 128;
 
-/// The worker's side: gives the program its payload, and asks it to end when told to. Ends with an error only; the program
-/// is killed when this is dropped.
+/// The worker's side: gives the program its payload, and asks it to end when told to. Ends with an error only; the
+/// program is killed when this is dropped.
 pub async fn guide(pipe: &mut (impl AsyncWrite + Unpin), payload: &[u8], told: impl Future) -> io::Error {
     let guiding = async {
         pipe.write_all(format!("{}\n", payload.len()).as_bytes()).await?;
@@ -78,8 +78,8 @@ impl Keeper {
     }
 }
 
-/// Where its worker dies while this process is stopped, the kernel sends a hangup and lets it go on. It has still to kill what is
-/// below it.
+/// Where its worker dies while this process is stopped, the kernel sends a hangup and lets it go on. It has still to
+/// kill what is below it.
 fn outlive_hangups() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _inside = runtime.enter();

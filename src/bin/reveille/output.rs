@@ -1,5 +1,5 @@
-//! All that the command prints: tables for people, one JSON object a line for machines. Nothing else writes to stdout or
-//! stderr, so that text from jobs, servers and arguments comes out clean (see `docs/design/output.md`).
+//! All that the command prints: tables for people, one JSON object a line for machines. Nothing else writes to stdout
+//! or stderr, so that text from jobs, servers and arguments comes out clean (see `docs/design/output.md`).
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -59,7 +59,8 @@ pub fn lines(text: impl Display) -> io::Result<()> {
     to_stdout(&text.split('\n').map(plain).collect::<Vec<_>>().join("\n"))
 }
 
-/// Prints lines that another program may read, in a format that has escapes of its own: clean on a terminal, else as they are.
+/// Prints lines that another program may read, in a format that has escapes of its own: clean on a terminal, else as
+/// they are.
 pub fn page(text: &str) -> io::Result<()> {
     if io::stdout().is_terminal() { lines(text) } else { to_stdout(text) }
 }
@@ -94,9 +95,9 @@ pub fn field(log: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt
     if field.name() == "message" { log.write_str(&value) } else { write!(log, "{}={value}", field.name()) }
 }
 
-/// A text on one line, with nothing in it that a terminal would obey: neither control characters, C1 ones included, nor such
-/// as turn the direction of writing. White space becomes a blank, any other of these its escape in JSON, so that what was
-/// JSON is the same JSON afterwards.
+/// A text on one line, with nothing in it that a terminal would obey: neither control characters, C1 ones included,
+/// nor such as turn the direction of writing. White space becomes a blank, any other of these its escape in JSON, so
+/// that what was JSON is the same JSON afterwards.
 pub fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,5 +1,5 @@
-//! Programs end with their worker, however it dies: a process beside the worker knows the keepers of all attempts, and ends
-//! those that have not ended by themselves when the pipe from the worker closes.
+//! Programs end with their worker, however it dies: a process beside the worker knows the keepers of all attempts,
+//! and ends those that have not ended by themselves when the pipe from the worker closes.
 
 use std::collections::HashSet;
 use std::io::{BufRead, Write};
@@ -39,7 +39,10 @@ impl Watchdog {
         std::thread::spawn(move || {
             loop {
                 let ended = process.wait();
-                tracing::warn!(name: "watchdog.ended", target: "reveille::worker", ?ended, "the watchdog has ended; starting it again");
+                tracing::warn!(
+                    name: "watchdog.ended", target: "reveille::worker", ?ended,
+                    "the watchdog has ended; starting it again"
+                );
                 process = started.start_again();
             }
         });
@@ -58,7 +61,9 @@ impl Watchdog {
                     return process;
                 }
                 Err(error) => {
-                    tracing::error!(name: "watchdog.start_failed", target: "reveille::worker", %error, "cannot start the watchdog");
+                    tracing::error!(
+                        name: "watchdog.start_failed", target: "reveille::worker", %error, "cannot start the watchdog"
+                    );
                 }
             }
         }
