@@ -25,6 +25,10 @@ const PERMANENT: i32 = 65;
 /// What tells where the database is and how to log in there, beside `PG*`.
 const DATABASE: [&str; 2] = ["DATABASE_URL", "REVEILLE_LISTEN_URL"];
 
+/// How often to look for what a program has left, and how soon again. One look ends each generation of processes.
+const LOOKS: u32 = 100;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+
 /// A shell command that works jobs of any kind.
 pub struct Program {
     pub command: String,
@@ -85,7 +89,9 @@ impl Program {
             }
             status
         };
-        drop(watched);
+        if let Some(mut watched) = watched {
+            watched.has_ended = true;
+        }
         if status.signal().is_some() {
             // It may have been the keeper that was killed, and not the program.
             let strays = Arc::clone(&self.strays);
@@ -100,7 +106,7 @@ impl Program {
         let id = keeper.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let watched = id.map(|id| {
             self.strays.watchdog.watch(id);
-            Watched { keeper: id, watchdog: &self.strays.watchdog }
+            Watched { keeper: id, has_ended: false, watchdog: &self.strays.watchdog }
         });
         Ok((keeper, watched))
     }
@@ -170,13 +176,17 @@ impl Program {
 /// The keeper of one attempt, known to the watchdog.
 struct Watched<'a> {
     keeper: Pid,
+    /// Then its process id may be another's.
+    has_ended: bool,
     watchdog: &'a Watchdog,
 }
 
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
         // One that the program has stopped would not see that its pipe is closed.
-        let _ = kill_process(self.keeper, Signal::CONT);
+        if !self.has_ended {
+            let _ = kill_process(self.keeper, Signal::CONT);
+        }
         self.watchdog.unwatch(self.keeper);
     }
 }
@@ -196,10 +206,10 @@ impl Strays {
         Strays { watchdog, starting: RwLock::default() }
     }
 
-    /// Ends all children that this process has not started.
+    /// Ends all children that this process has not started, those of children that it ends among them.
     fn end_all(&self) {
         let _none_starts = self.starting.write().unwrap_or_else(PoisonError::into_inner);
-        loop {
+        for _ in 0..LOOKS {
             let children = children_of(&[getpid()]).into_iter();
             let strays: Vec<Pid> = children.filter(|&child| !self.watchdog.knows(child)).collect();
             if strays.is_empty() {
@@ -208,9 +218,14 @@ impl Strays {
             for stray in strays {
                 let _ = kill_process(stray, Signal::KILL);
                 // This one alone: to wait for any child would take away the exit statuses of keepers.
-                let _ = waitpid(Some(stray), WaitOptions::empty());
+                let _ = waitpid(Some(stray), WaitOptions::NOHANG);
             }
+            std::thread::sleep(BETWEEN_LOOKS);
         }
+        tracing::warn!(
+            name: "program.strays_left", target: "reveille::worker",
+            "cannot end all that a program has left behind"
+        );
     }
 }
 
