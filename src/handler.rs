@@ -118,7 +118,11 @@ impl Registered {
 
 /// What is said of a payload that cannot be decoded.
 pub(crate) fn does_not_fit(error: &serde_json::Error) -> String {
-    format!("the payload does not fit the kind: {error}")
+    if error.is_data() {
+        return error.to_string();
+    }
+    // What stands in the table is well-formed.
+    format!("the payload is JSON that only a handler of raw JSON can take: {error}")
 }
 
 /// The handlers of a worker, by kind.

@@ -49,7 +49,7 @@ async fn jobs_with_any_json_are_listed_and_shown_as_they_are_stored() {
         assert_eq!(shown.code, 0, "{arguments:?}: {}", shown.err);
         let json = reveille(&database, &[arguments, &["--json"]].concat());
         assert_eq!((json.code, json.out.lines().count()), (0, rows), "{arguments:?}: {}", json.err);
-        let large = format!("\"large\": 1{}", "0".repeat(400));
+        let large = format!("\"large\":1{}", "0".repeat(400));
         assert!(json.out.contains(LONG) && json.out.contains(&deep()) && json.out.contains(&large), "{}", json.out);
     }
     assert!(reveille(&database, &["job", "1"]).out.contains("odd"));
@@ -113,7 +113,8 @@ async fn odd_json_reaches_a_handler_that_takes_it_raw_and_buries_a_job_elsewhere
     assert_eq!(json!(heard.next().await), stored);
     database.until("select count(*) = 0 from reveille.jobs").await;
     let dead = "select jsonb_build_array(reason, errors -> 0 ->> 'error') from reveille.dead_jobs";
-    let error = "the payload does not fit the kind: recursion limit exceeded at line 1 column 136";
+    let error =
+        "the payload is JSON that only a handler of raw JSON can take: recursion limit exceeded at line 1 column 136";
     assert_eq!(database.value(dead).await, json!(["undecodable", error]));
     assert_eq!(database.value("select progress::text from reveille.finished_jobs").await, stored);
     running.stop().await;

@@ -193,9 +193,9 @@ async fn wait(database: &Database, enqueued: Enqueued, at_most: Option<Duration>
     let error = finished.as_ref().and_then(Finished::last_error);
     let result = finished.as_ref().and_then(|finished| finished.result.as_ref());
     if json {
-        output::line(as_json(&Ended { id, existed, outcome, result, error })?)?;
+        output::json_line(as_json(&Ended { id, existed, outcome, result, error })?)?;
     } else if let Some(result) = result {
-        output::line(as_json(result)?)?;
+        output::json_line(as_json(result)?)?;
     }
     match (outcome, error) {
         (Some("completed"), _) => return Ok(()),

@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::format::Writer;
 /// Prints records: a JSON object a line, or a table of the named columns.
 pub fn print(records: &[Record], columns: &[&str], json: bool) -> io::Result<()> {
     if json {
-        return records.iter().try_for_each(line);
+        return records.iter().try_for_each(json_line);
     }
     print_rows(columns, records.iter().map(|record| columns.iter().map(|column| cell(record.get(column))).collect()))
 }
@@ -33,7 +33,7 @@ pub fn print_rows(columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> 
 /// Prints one record, a field a line.
 pub fn print_one(record: &Record, json: bool) -> io::Result<()> {
     if json {
-        return line(record);
+        return json_line(record);
     }
     let width = record.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, value) in record.iter().filter(|(name, value)| *value != "null" && *name != "errors") {
@@ -51,6 +51,22 @@ pub fn print_one(record: &Record, json: bool) -> io::Result<()> {
 /// Prints one line of text or JSON on stdout.
 pub fn line(text: impl Display) -> io::Result<()> {
     to_stdout(&plain(&text.to_string()))
+}
+
+/// Prints JSON on one line of stdout: the very numbers and strings, without the blanks between.
+pub fn json_line(json: impl Display) -> io::Result<()> {
+    line(compact(&json.to_string()))
+}
+
+fn compact(json: &str) -> String {
+    let (mut is_string, mut is_escaped) = (false, false);
+    let is_kept = |c: &char| {
+        let is_blank = !is_string && matches!(c, ' ' | '\t' | '\n' | '\r');
+        is_string ^= *c == '"' && !is_escaped;
+        is_escaped = *c == '\\' && !is_escaped;
+        !is_blank
+    };
+    json.chars().filter(is_kept).collect()
 }
 
 /// Prints several lines on stdout. A part that is not the caller's own has been through [`plain`].
@@ -126,7 +142,7 @@ pub fn cell(json: Option<&str>) -> String {
         Some(b'[') => serde_json::from_str(json).ok().map(|items: Vec<String>| items.join(", ")),
         _ => None,
     };
-    let text = text.as_deref().unwrap_or(json);
+    let text = text.unwrap_or_else(|| compact(json));
     let mut shown = plain(&text.chars().take(WIDEST).collect::<String>());
     if text.chars().nth(WIDEST).is_some() {
         shown.push('…');
@@ -167,7 +183,7 @@ mod tests {
         assert_eq!(cell(None), "-");
         assert_eq!(cell(Some("12345678901234567890123")), "12345678901234567890123");
         assert_eq!(cell(Some(r#"["a", "b"]"#)), "a, b");
-        assert_eq!(cell(Some("[1, 2]")), "[1, 2]");
+        assert_eq!(cell(Some(r#"[1, {"a b": "c \"d\\"} ]"#)), r#"[1,{"a b":"c \"d\\"}]"#);
         assert_eq!(cell(Some(r#""2026-11-23T08:59:58.1+00:00""#)), "2026-11-23 08:59:58");
         assert_eq!(cell(Some(&"[".repeat(5000))).chars().count(), 101);
     }
