@@ -7,7 +7,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::cli::reveille;
-use crate::harness::{Told, database, note, encoded_database, start, telling, worker};
+use crate::harness::{Told, database, encoded_database, note, start, telling, worker};
 
 const LONG: &str = "12345678901234567890123";
 
