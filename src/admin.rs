@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -11,11 +11,12 @@ use crate::error::{Error, Result};
 use crate::job::check_name;
 pub use crate::queue::QueueSettings;
 
+mod record;
 #[cfg(feature = "schedules")]
 mod schedules;
 
-/// A row of one of the views or tables: its columns by name, times in ISO 8601, intervals as Postgres prints them.
-pub type Record = Map<String, Value>;
+pub use record::Record;
+pub(crate) use record::{as_bytes, records};
 
 /// The administrator's view of a [`Database`]; made by [`Database::admin`].
 #[derive(Debug, Clone)]
@@ -99,31 +100,33 @@ impl Admin {
     /// Invalid for any other name.
     pub async fn view(&self, name: &str) -> Result<Vec<Record>> {
         let sql = match name {
-            "queue_stats" => "select to_jsonb(queue_stats) as record from reveille.queue_stats order by queue",
+            "queue_stats" => as_bytes!("select to_jsonb(v) as record from reveille.queue_stats as v order by queue"),
             "running_jobs" => {
-                "select to_jsonb(running_jobs) as record from reveille.running_jobs order by running_for desc"
+                as_bytes!("select to_jsonb(v) as record from reveille.running_jobs as v order by running_for desc")
             }
-            "failing_jobs" => "select to_jsonb(failing_jobs) as record from reveille.failing_jobs order by id desc",
+            "failing_jobs" => {
+                as_bytes!("select to_jsonb(v) as record from reveille.failing_jobs as v order by id desc")
+            }
             "dead_jobs_overview" => {
-                "select to_jsonb(o) as record from reveille.dead_jobs_overview as o order by jobs desc"
+                as_bytes!("select to_jsonb(v) as record from reveille.dead_jobs_overview as v order by jobs desc")
             }
             "worker_status" => {
-                "select to_jsonb(worker_status) as record from reveille.worker_status order by started_at"
+                as_bytes!("select to_jsonb(v) as record from reveille.worker_status as v order by started_at")
             }
-            "queue_limits" => "select to_jsonb(queue_limits) as record from reveille.queue_limits order by queue",
+            "queue_limits" => as_bytes!("select to_jsonb(v) as record from reveille.queue_limits as v order by queue"),
             "throughput" => {
-                "select to_jsonb(throughput) as record from reveille.throughput order by minute desc, queue"
+                as_bytes!("select to_jsonb(v) as record from reveille.throughput as v order by minute desc, queue")
             }
-            "queue_totals" => "select to_jsonb(queue_totals) as record from reveille.queue_totals order by queue",
+            "queue_totals" => as_bytes!("select to_jsonb(v) as record from reveille.queue_totals as v order by queue"),
             "passed_over_jobs" => {
-                "select to_jsonb(passed_over_jobs) as record from reveille.passed_over_jobs order by id"
+                as_bytes!("select to_jsonb(v) as record from reveille.passed_over_jobs as v order by id")
             }
             "schedule_status" => {
-                "select to_jsonb(schedule_status) as record from reveille.schedule_status order by name"
+                as_bytes!("select to_jsonb(v) as record from reveille.schedule_status as v order by name")
             }
             _ => return Err(Error::invalid(format!("there is no view {name:?}"))),
         };
-        records(self.query("read a view", sql, &[]).await?)
+        records(&self.query("read a view", sql, &[]).await?)
     }
 
     /// What `reveille top` shows, of one moment: `at`, and up to 200 rows each of `queues`, `workers`, `running`, `failing`, `dead`, from
@@ -132,8 +135,10 @@ impl Admin {
     /// # Errors
     /// What the server says; it may take 20 s.
     pub async fn overview(&self) -> Result<Record> {
-        let rows = self.database.read("read the overview", include_str!("../sql/overview.sql"), &[]).await?;
-        records(rows)?.pop().ok_or_else(|| Error::unavailable("read the overview: the server gave no answer"))
+        let sql = as_bytes!(include_str!("../sql/overview.sql"));
+        records(&self.database.read("read the overview", sql, &[]).await?)?
+            .pop()
+            .ok_or_else(|| Error::unavailable("read the overview: the server gave no answer"))
     }
 
     /// The names of all queues that have jobs, settings or a worker.
@@ -141,8 +146,8 @@ impl Admin {
     /// # Errors
     /// What the server says.
     pub async fn queues(&self) -> Result<Vec<String>> {
-        let rows = self.query("list queues", "select queue from reveille.known_queues order by queue", &[]).await?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
+        let sql = as_bytes!("select to_jsonb(v) as record from reveille.known_queues as v order by queue");
+        records(&self.query("list queues", sql, &[]).await?)?.iter().map(|row| row.decode("queue")).collect()
     }
 
     /// Jobs in one state, newest first; without a state, all live ones.
@@ -150,12 +155,12 @@ impl Admin {
         let state = filter.state.as_deref();
         let (sql, state) = match state {
             None | Some("ready" | "delayed" | "running" | "stuck" | "failing") => {
-                (include_str!("../sql/list_jobs.sql"), state)
+                (as_bytes!(include_str!("../sql/list_jobs.sql")), state)
             }
-            Some("dead") => (include_str!("../sql/list_dead_jobs.sql"), None),
-            Some(reason) if REASONS.contains(&reason) => (include_str!("../sql/list_dead_jobs.sql"), state),
-            Some("completed" | "cancelled") => (include_str!("../sql/list_finished_jobs.sql"), state),
-            Some("finished") => (include_str!("../sql/list_finished_jobs.sql"), None),
+            Some("dead") => (as_bytes!(include_str!("../sql/list_dead_jobs.sql")), None),
+            Some(reason) if REASONS.contains(&reason) => (as_bytes!(include_str!("../sql/list_dead_jobs.sql")), state),
+            Some("completed" | "cancelled") => (as_bytes!(include_str!("../sql/list_finished_jobs.sql")), state),
+            Some("finished") => (as_bytes!(include_str!("../sql/list_finished_jobs.sql")), None),
             Some(unknown) => {
                 return Err(Error::invalid(format!(
                     "unknown state {unknown:?}; use ready, delayed, running, stuck, failing, dead, completed, cancelled or finished"
@@ -165,13 +170,13 @@ impl Admin {
         let limit = i64::from(limit);
         let params: [(&(dyn ToSql + Sync), Type); 4] =
             [(&filter.queue, Type::TEXT), (&filter.kind, Type::TEXT), (&limit, Type::INT8), (&state, Type::TEXT)];
-        records(self.query("list jobs", sql, &params).await?)
+        records(&self.query("list jobs", sql, &params).await?)
     }
 
     /// One job, wherever it is; `None` if nothing is known of it.
     pub async fn job(&self, id: i64) -> Result<Option<Record>> {
-        let rows = self.query("look up a job", include_str!("../sql/job.sql"), &[(&id, Type::INT8)]).await?;
-        Ok(records(rows)?.pop())
+        let rows = self.query("look up a job", as_bytes!(include_str!("../sql/job.sql")), &[(&id, Type::INT8)]).await?;
+        Ok(records(&rows)?.pop())
     }
 
     /// Make a job due now: `due`, `revived`, `running`, `finished` or `unknown`, as `reveille.retry` says.
@@ -366,13 +371,4 @@ impl Admin {
         let sql = self.database.schema().apply(sql);
         client.query_typed(&sql, params).await.map_err(|error| Error::database(what, error))
     }
-}
-
-fn records(rows: Vec<Row>) -> Result<Vec<Record>> {
-    let record = |row: &Row| match row.try_get("record") {
-        Ok(Value::Object(record)) => Ok(record),
-        Ok(_) => Err(Error::unavailable("the server's answer is no record")),
-        Err(error) => Err(Error::database("read a record", error)),
-    };
-    rows.iter().map(record).collect()
 }

@@ -17,7 +17,6 @@ use crate::held::{Held, Hold};
 use crate::job::{Reservation, ReservedJob};
 use crate::middleware::Middlewares;
 use crate::outcome::{Outcome, panicked};
-use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 
 /// How long a job waits that nobody here has a handler for: another worker may, or a deploy may be under way.
@@ -180,7 +179,7 @@ fn judge(ended: Ended, hold: &Hold, retry_policy: &RetryPolicy, failures: u32, m
     let too_long = |timeout: Duration| format!("took longer than its timeout of {timeout:?}");
     match ended {
         Ended::Returned(Outcome::Complete) => Ending::Completed(None),
-        Ended::Returned(Outcome::CompleteWith(result)) => Ending::Completed(storable(result)),
+        Ended::Returned(Outcome::CompleteWith(result)) => Ending::Completed(Some(result)),
         Ended::Returned(Outcome::Cancel) => Ending::Cancelled,
         Ended::Returned(Outcome::Dead(error)) => dead(Reason::Permanent, error),
         Ended::Returned(Outcome::Undecodable(error)) => dead(Reason::Undecodable, error),
@@ -207,23 +206,12 @@ fn released() -> Ending {
     Ending::Waiting { failure: None, delay: Duration::ZERO }
 }
 
-/// A result that the database cannot store is no reason to do the work again.
-fn storable(result: serde_json::Value) -> Option<serde_json::Value> {
-    match Payload::encode(&result) {
-        Ok(_) => Some(result),
-        Err(error) => {
-            tracing::warn!(name: "job.result_dropped", target: "reveille::job", %error, "the result cannot be kept");
-            None
-        }
-    }
-}
-
 /// The span of an attempt. Costs nothing when nobody listens.
 fn span_of(job: &ReservedJob) -> Span {
     let Reservation { id, worker, attempt, .. } = job.reservation;
     let span = tracing::info_span!(
         target: "reveille::job", "job",
-        id, kind = %job.kind, queue = %job.queue, attempt, worker, trace_id = field::Empty, parent_id = field::Empty
+        id, kind = job.kind, queue = job.queue, attempt, worker, trace_id = field::Empty, parent_id = field::Empty
     );
     if !span.is_disabled()
         && let Some(trace) = job.trace()
@@ -357,8 +345,8 @@ mod tests {
     }
 
     #[test]
-    fn a_result_that_cannot_be_stored_is_dropped_and_the_job_is_done() {
-        assert_eq!(judged(Outcome::CompleteWith("a\0b".into()), 0), Ending::Completed(None));
-        assert_eq!(judged(Outcome::CompleteWith(7.into()), 0), Ending::Completed(Some(7.into())));
+    fn a_result_is_kept_as_it_is() {
+        let result = crate::payload::Payload::encode(&7).unwrap();
+        assert_eq!(judged(Outcome::CompleteWith(result.clone()), 0), Ending::Completed(Some(result)));
     }
 }

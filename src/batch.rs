@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use crate::error::{Error, Result};
 use crate::extract::{Cancellation, Context, Extract, State, States};
-use crate::handler::{Gathers, Registered};
+use crate::handler::{Gathers, Registered, does_not_fit};
 use crate::job::Job;
 use crate::outcome::{IntoOutcome, Outcome, panicked};
 
@@ -187,7 +187,7 @@ pub(crate) fn register<A: 'static, H: BatchHandler<A>>(gather: Gather, handler: 
         gathers: Some(Box::new(Arc::clone(&gatherer))),
         call: Box::new(move |context| match context.job().payload.decode() {
             Ok(job) => gatherer.add(job, context.clone()),
-            Err(error) => ready(Outcome::Undecodable(error.to_string())).boxed(),
+            Err(error) => ready(Outcome::Undecodable(does_not_fit(&error))).boxed(),
         }),
         check: H::check,
         timeout: H::Job::TIMEOUT,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::future::{BoxFuture, Shared};
 use tokio::sync::{Notify, RwLock, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +75,7 @@ struct Crew {
     helpers: Vec<JoinHandle<()>>,
     heartbeat: crate::lease::Heartbeat,
     grace: Duration,
+    end_grace: Shared<BoxFuture<'static, ()>>,
 }
 
 impl Crew {
@@ -198,6 +200,7 @@ impl Crew {
             claimers: claimers.collect(),
             settler: tokio::spawn(settler.run()),
             grace: options.grace,
+            end_grace: options.end_grace,
             driver,
             id,
             held,
@@ -224,7 +227,12 @@ impl Crew {
         self.attempts.handlers.gather().for_each(Gathers::hurry);
         let running = &self.running;
         running.close();
-        if tokio::time::timeout(self.grace, running.wait()).await.is_err() {
+        let is_over = tokio::select! {
+            () = running.wait() => false,
+            () = tokio::time::sleep(self.grace) => true,
+            () = self.end_grace => true,
+        };
+        if is_over {
             tracing::warn!(
                 name: "worker.grace_over", target: "reveille::worker", jobs = running.len(),
                 "the grace period is over; telling handlers to stop"

@@ -318,7 +318,8 @@ impl<'a, E: Executor + ?Sized> IntoFuture for Enqueue<'a, E> {
             let no_answer = || Error::unavailable("enqueue: the server gave no answer");
             let Enqueued { id, existed } = enqueued.first().copied().ok_or_else(no_answer)?;
             tracing::debug!(
-                name: "job.enqueued", target: "reveille::enqueue", id, kind = %job.kind, queue = %job.queue, existed, "enqueued"
+                name: "job.enqueued", target: "reveille::enqueue", id, kind = job.kind, queue = job.queue, existed,
+                "enqueued"
             );
             Ok(Enqueued { id, existed })
         }

@@ -222,9 +222,30 @@ fn reason_of(error: &tokio_postgres::Error) -> String {
     cause.to_string()
 }
 
+/// A text on one line, with nothing in it that a terminal or a reader of logs would obey. The server quotes what it was
+/// given in its messages, and a middleware's error may say anything.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' | '\n' | '\r' => plain.push(' '),
+            c if is_obeyed(c) => plain.extend(c.escape_unicode()),
+            c => plain.push(c),
+        }
+    }
+    plain
+}
+
+/// A control character, or one that turns the direction of writing.
+fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        let message = &self.message;
+        if message.contains(is_obeyed) { f.write_str(&plain(message)) } else { f.write_str(message) }
     }
 }
 

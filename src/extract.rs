@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
@@ -89,8 +90,44 @@ impl Context {
     }
 
     /// The job's metadata; empty if it has none.
-    pub fn metadata(&self) -> Map<String, Value> {
-        self.inner.job.metadata.as_ref().and_then(|metadata| metadata.decode().ok()).unwrap_or_default()
+    ///
+    /// Where a member is what [`Value`] cannot hold, [`member`](Context::member) still reads the others.
+    ///
+    /// # Errors
+    /// Invalid if it is no JSON object, is nested more than 128 levels deep, or holds a number that is larger than any
+    /// `f64`: the table takes all of these.
+    pub fn metadata(&self) -> Result<Map<String, Value>> {
+        let Some(metadata) = &self.inner.job.metadata else { return Ok(Map::new()) };
+        metadata.decode().map_err(|error| self.unreadable("metadata", &error))
+    }
+
+    /// One member of the job's metadata, as the type that is asked for; `None` if there is none of that name.
+    ///
+    /// Only this member is parsed. As a [`RawValue`](serde_json::value::RawValue) it comes as it is stored, with all digits
+    /// of its numbers.
+    ///
+    /// ```
+    /// # use reveille::{Context, Job};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize)] struct Report;
+    /// # impl Job for Report { const KIND: &'static str = "report"; }
+    /// async fn report(_: Report, context: Context) -> reveille::Result<()> {
+    ///     let tick: Option<String> = context.member("tick")?;
+    ///     // …
+    /// #   let _ = tick;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Invalid if the metadata is no JSON object, or the member is no such value.
+    pub fn member<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        let Some(metadata) = &self.inner.job.metadata else { return Ok(None) };
+        metadata.member(name).map_err(|error| self.unreadable(&format!("member {name:?} of the metadata"), &error))
+    }
+
+    fn unreadable(&self, what: &str, error: &serde_json::Error) -> Error {
+        Error::invalid(format!("the {what} of job {} cannot be read: {error}", self.id()))
     }
 
     /// Say how far the work is: any JSON of up to 8 KiB, shown with the job while it runs and after it has ended.

@@ -3,7 +3,7 @@
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -11,6 +11,7 @@ use crate::database::Database;
 use crate::driver::{Failure, JobState, Memory, Postgres, Reason};
 use crate::error::{Error, Result};
 use crate::job::Enqueued;
+use crate::payload::Payload;
 
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +22,7 @@ pub struct Finished {
     /// How it ended, in a word.
     pub outcome: Ended,
     /// What its handler returned to be kept; `None` if nothing was, or the history of its queue is not kept.
-    pub result: Option<Value>,
+    pub result: Option<Payload>,
     /// Why attempts failed, the last hundred, oldest first.
     pub errors: Vec<Failure>,
 }
@@ -70,7 +71,7 @@ impl Finished {
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
         let (id, outcome) = (self.id, self.outcome.name());
         match (self.outcome, self.last_error()) {
-            (Ended::Completed, _) => serde_json::from_value(self.result.clone().unwrap_or_default())
+            (Ended::Completed, _) => serde_json::from_slice(self.result.as_ref().map_or(b"null", Payload::as_bytes))
                 .map_err(|error| Error::invalid(format!("the result of job {id} is not as expected: {error}"))),
             (Ended::Dead, Some(error)) => Err(Error::invalid(format!("job {id} is dead: {error}"))),
             _ => Err(Error::invalid(format!("job {id} is {outcome}, and has no result"))),
@@ -163,13 +164,20 @@ fn seen(id: i64, row: &Row) -> Result<Look> {
     let Some(outcome) = Ended::from_name(&state) else {
         return Ok(if state == "live" { Look::Live } else { Look::Unknown });
     };
-    let errors: Option<Value> = row.try_get("errors").map_err(unreadable)?;
-    let failure = |failed: &Value| Failure {
-        reason: failed["reason"].as_str().and_then(Reason::from_name).unwrap_or(Reason::Failed),
-        error: failed["error"].as_str().unwrap_or_default().to_owned(),
-    };
-    let errors = errors.iter().flat_map(|errors| errors.as_array()).flatten().map(failure).collect();
+    let errors: Option<Payload> = row.try_get("errors").map_err(unreadable)?;
+    let errors = errors.and_then(|errors| errors.decode::<Vec<Box<RawValue>>>().ok()).unwrap_or_default();
+    let errors = errors.iter().map(|error| failure(error)).collect();
     Ok(Look::Over(Finished { id, outcome, result: row.try_get("result").map_err(unreadable)?, errors }))
+}
+
+/// An attempt's failure; of what is none, as much as can be read.
+fn failure(error: &RawValue) -> Failure {
+    let error = Payload::parse(error.get()).ok();
+    let text = |name| error.as_ref().and_then(|error| error.member::<String>(name).ok().flatten());
+    Failure {
+        reason: text("reason").as_deref().and_then(Reason::from_name).unwrap_or(Reason::Failed),
+        error: text("error").unwrap_or_default(),
+    }
 }
 
 impl Memory {

@@ -15,6 +15,9 @@ pub mod order {}
 #[doc = include_str!("../docs/monitoring.md")]
 pub mod monitoring {}
 
+#[doc = include_str!("../docs/programs.md")]
+pub mod programs {}
+
 #[doc = include_str!("../docs/middleware.md")]
 pub mod middleware {}
 

@@ -101,7 +101,7 @@ impl Registered {
         Registered {
             call: Box::new(move |context| match context.job().payload.decode() {
                 Ok(job) => handler.call(job, context),
-                Err(error) => ready(Outcome::Undecodable(error.to_string())).boxed(),
+                Err(error) => ready(Outcome::Undecodable(does_not_fit(&error))).boxed(),
             }),
             check: H::check,
             timeout: H::Job::TIMEOUT,
@@ -114,6 +114,15 @@ impl Registered {
     pub(crate) fn call(&self, context: &Context) -> BoxFuture<'static, Outcome> {
         (self.call)(context)
     }
+}
+
+/// What is said of a payload that cannot be decoded.
+pub(crate) fn does_not_fit(error: &serde_json::Error) -> String {
+    if error.is_data() {
+        return error.to_string();
+    }
+    // What stands in the table is well-formed.
+    format!("the payload is JSON that only a handler of raw JSON can take: {error}")
 }
 
 /// The handlers of a worker, by kind.

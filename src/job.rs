@@ -340,7 +340,7 @@ impl ReservedJob {
 
     /// The trace that it was enqueued in, if its metadata says one.
     pub fn trace(&self) -> Option<TraceContext> {
-        TraceContext::of(&self.metadata.as_ref()?.decode().ok()?)
+        TraceContext::stored_in(self.metadata.as_ref()?)
     }
 }
 

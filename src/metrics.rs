@@ -12,8 +12,8 @@
 use std::fmt::Write;
 
 use serde_json::{Map, Value};
-use tokio_postgres::Row;
 
+use crate::admin::{Record, as_bytes, records};
 use crate::database::Database;
 use crate::error::{Error, Result};
 
@@ -72,7 +72,8 @@ struct Sample {
 /// # Errors
 /// What the server says: serve these as [`down`] with status 503.
 pub async fn text(database: &Database) -> Result<String> {
-    let rows = database.read("read metrics", include_str!("../sql/metrics.sql"), &[]).await?;
+    let sql = as_bytes!("select to_jsonb(s) as record from (\n", include_str!("../sql/metrics.sql"), "\n) as s");
+    let rows = records(&database.read("read metrics", sql, &[]).await?)?;
     let mut samples = rows.iter().map(sample).collect::<Result<Vec<Sample>>>()?;
     samples.push(Sample { name: "reveille_up".into(), labels: Map::new(), value: 1.0 });
     let version = Map::from_iter([("version".to_owned(), Value::from(env!("CARGO_PKG_VERSION")))]);
@@ -86,13 +87,11 @@ pub fn down(why: impl std::fmt::Display) -> String {
     format!("# {why}\n{}", page(&[Sample { name: "reveille_up".into(), labels: Map::new(), value: 0.0 }]))
 }
 
-fn sample(row: &Row) -> Result<Sample> {
-    let read = |error| Error::database("read a metric", error);
-    let labels = match row.try_get("labels").map_err(read)? {
-        Value::Object(labels) => labels,
-        _ => return Err(Error::unavailable("the server's answer is no metric")),
-    };
-    Ok(Sample { name: row.try_get("name").map_err(read)?, labels, value: row.try_get("value").map_err(read)? })
+fn sample(row: &Record) -> Result<Sample> {
+    // What is no finite number stands in JSON as a string: "NaN", "Infinity".
+    let value = row.get("value").unwrap_or_default().trim_matches('"').parse();
+    let value = value.map_err(|_| Error::unavailable("the server's answer is no metric"))?;
+    Ok(Sample { name: row.decode("name")?, labels: row.decode("labels")?, value })
 }
 
 /// Samples under the heads of their metrics.

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::payload::Payload;
+
 /// How a handler ends its attempt.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Outcome {
     /// Done. What `()` and `Ok(())` mean.
     Complete,
-    /// Done, and the value is kept as `result` with the finished job.
-    CompleteWith(serde_json::Value),
+    /// Done, and this JSON is kept as `result` with the finished job; [`Completed`] makes it of a value.
+    CompleteWith(Payload),
     /// This attempt failed: recorded and tried again by the retry policy, or dead if it was the last. What `Err` means.
     Fail(String),
     /// This attempt failed: recorded and tried again after the given delay, or dead if it was the last.
@@ -86,7 +88,7 @@ pub struct Completed<T>(pub T);
 
 impl<T: Serialize> IntoOutcome for Completed<T> {
     fn into_outcome(self) -> Outcome {
-        match serde_json::to_value(self.0) {
+        match Payload::encode(&self.0) {
             Ok(result) => Outcome::CompleteWith(result),
             Err(error) => {
                 tracing::warn!(name: "job.result_dropped", target: "reveille::job", %error, "the result cannot be kept");
@@ -104,6 +106,7 @@ mod tests {
     fn a_value_that_is_no_json_is_no_reason_to_fail() {
         let no_json = std::collections::HashMap::from([((1, 2), 3)]);
         assert_eq!(Completed(no_json).into_outcome(), Outcome::Complete);
+        assert_eq!(Completed("a\0b").into_outcome(), Outcome::Complete, "Postgres cannot store it");
     }
 
     #[test]
@@ -111,10 +114,8 @@ mod tests {
         assert_eq!(().into_outcome(), Outcome::Complete);
         assert_eq!(Ok::<_, String>(()).into_outcome(), Outcome::Complete);
         assert_eq!(Ok::<_, String>(Outcome::Cancel).into_outcome(), Outcome::Cancel);
-        assert_eq!(
-            Ok::<_, String>(Completed((7, "a"))).into_outcome(),
-            Outcome::CompleteWith(serde_json::json!([7, "a"]))
-        );
+        let result = Payload::parse(r#"[7,"a"]"#).unwrap();
+        assert_eq!(Ok::<_, String>(Completed((7, "a"))).into_outcome(), Outcome::CompleteWith(result));
         assert_eq!(Err::<(), _>("no such user").into_outcome(), Outcome::Fail("no such user".into()));
     }
 }

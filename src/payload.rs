@@ -1,13 +1,17 @@
 //! JSON as it crosses the wire, decoded by who needs it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use crate::error::{Error, Result};
+
+mod storable;
 
 /// A job's payload: JSON text, not decoded until its handler asks.
 ///
@@ -29,10 +33,14 @@ impl Payload {
     /// JSON text as it stands.
     ///
     /// # Errors
-    /// Invalid if it is not JSON, or holds a NUL character, which Postgres cannot store.
+    /// Invalid if it is not JSON, or is JSON that Postgres cannot store: with a NUL character, with half of a surrogate
+    /// pair, with a number of more than 131,072 digits, or nested more than 1,000 levels deep.
     pub fn parse(json: &str) -> Result<Payload> {
         serde_json::from_str::<serde::de::IgnoredAny>(json)
             .map_err(|error| Error::invalid(format!("payload is not JSON: {error}")))?;
+        if let Some(why) = storable::refusal(json.as_bytes()) {
+            return Err(Error::invalid(format!("payload {why}, which Postgres cannot store")));
+        }
         Payload::from_json(json.as_bytes().to_vec())
     }
 
@@ -48,6 +56,17 @@ impl Payload {
     /// The value that the JSON stands for.
     pub fn decode<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
         serde_json::from_slice(&self.0)
+    }
+
+    /// One member of the object that the JSON stands for; `None` if it has no member of that name.
+    ///
+    /// Only this member is parsed. Another one may be nested too deep or be too large a number for any type.
+    ///
+    /// # Errors
+    /// If the JSON is no object, or the member is no such value.
+    pub fn member<T: DeserializeOwned>(&self, name: &str) -> serde_json::Result<Option<T>> {
+        let members: BTreeMap<String, &RawValue> = serde_json::from_slice(&self.0)?;
+        members.get(name).map(|member| serde_json::from_str(member.get())).transpose()
     }
 
     /// The JSON text.
@@ -82,6 +101,14 @@ fn holds_nul(json: &[u8]) -> bool {
         rest = &rest[(at + 2).min(rest.len())..];
     }
     false
+}
+
+impl Serialize for Payload {
+    /// To `serde_json`'s writers as the text that it is.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_slice(&self.0).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
 }
 
 impl fmt::Debug for Payload {

@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::payload::Payload;
 
 /// The keys of a job's metadata, named as the W3C names the headers.
 const TRACEPARENT: &str = "traceparent";
@@ -51,6 +52,12 @@ impl TraceContext {
     pub fn of(metadata: &Map<String, Value>) -> Option<TraceContext> {
         let text = |key| metadata.get(key).and_then(Value::as_str);
         TraceContext::parse(text(TRACEPARENT)?, text(TRACESTATE)).ok()
+    }
+
+    /// What stored metadata holds of it. Only the two texts are parsed, whatever else stands beside them.
+    pub(crate) fn stored_in(metadata: &Payload) -> Option<TraceContext> {
+        let text = |key| metadata.member::<String>(key).ok().flatten();
+        TraceContext::parse(&text(TRACEPARENT)?, text(TRACESTATE).as_deref()).ok()
     }
 
     /// Put it into a job's metadata, instead of what is there of it.

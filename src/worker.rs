@@ -4,6 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +60,7 @@ pub(crate) struct Options {
     pub(crate) listen: bool,
     timeout: Option<Duration>,
     pub(crate) grace: Duration,
+    pub(crate) end_grace: Shared<BoxFuture<'static, ()>>,
     pub(crate) heartbeat: Duration,
     dead_after: Duration,
 }
@@ -95,6 +98,7 @@ impl Worker {
                 listen: true,
                 timeout: None,
                 grace: Duration::from_secs(30),
+                end_grace: std::future::pending().boxed().shared(),
                 heartbeat: Duration::from_secs(1),
                 dead_after: Duration::from_secs(30),
             },
@@ -215,6 +219,12 @@ impl WorkerBuilder {
     /// How long handlers may take to finish at shutdown; default 30 s.
     pub fn grace(mut self, grace: Duration) -> WorkerBuilder {
         self.options.grace = grace;
+        self
+    }
+
+    /// Ends the grace period of a shutdown early, when this completes: at a second Ctrl-C, say.
+    pub fn end_grace(mut self, when: impl Future<Output = ()> + Send + 'static) -> WorkerBuilder {
+        self.options.end_grace = when.boxed().shared();
         self
     }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tokio_postgres::types::{Json, ToSql, Type};
 
-use super::{Admin, Record, records};
+use super::{Admin, Record, as_bytes, records};
 use crate::database::insert::seconds;
 use crate::error::{Error, Result};
 use crate::schedule::{Schedule, Timing};
@@ -44,8 +44,8 @@ impl Admin {
 
     /// All schedules, as `reveille.schedule_status` shows them.
     pub async fn schedules(&self) -> Result<Vec<Record>> {
-        let sql = "select to_jsonb(schedule_status) as record from reveille.schedule_status order by name";
-        records(self.query("list schedules", sql, &[]).await?)
+        let sql = as_bytes!("select to_jsonb(v) as record from reveille.schedule_status as v order by name");
+        records(&self.query("list schedules", sql, &[]).await?)
     }
 
     /// Enqueue nothing by this schedule until it is resumed; whether there is one.

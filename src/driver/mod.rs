@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::job::{Enqueued, NewJob, Payload, Reservation, ReservedJob};
@@ -335,7 +334,7 @@ pub struct Settlement {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
     /// It is done, with what its handler returned to be kept.
-    Completed(Option<Value>),
+    Completed(Option<Payload>),
     /// It ended without being done.
     Cancelled,
     /// It waits again: after a failure, or without one (snoozed, released).

@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 use crate::harness::{TestDatabase, database, empty_database, migrations};
 
 /// How a command ended: exit code, stdout, stderr.
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
+pub struct Ended {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
 impl Ended {
     /// The JSON objects printed, a line each.
-    fn json(&self) -> Vec<Value> {
+    pub fn json(&self) -> Vec<Value> {
         self.out
             .lines()
             .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}: {}", self.err)))
@@ -57,7 +57,7 @@ fn run(mut command: Command, input: &str) -> Ended {
 }
 
 /// Runs the command on a test's database.
-fn reveille(database: &TestDatabase, arguments: &[&str]) -> Ended {
+pub fn reveille(database: &TestDatabase, arguments: &[&str]) -> Ended {
     let mut command = command(arguments);
     command.env("DATABASE_URL", &database.address);
     run(command, "")

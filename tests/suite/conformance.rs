@@ -358,7 +358,7 @@ conforms! {
     async fn every_ending_does_what_it_says(store: &Store) {
         store.register(1).await;
         let endings = [
-            (Ending::Completed(Some(json!(7))), json!(["completed", 1, 0])),
+            (Ending::Completed(Some(Payload::encode(&7).unwrap())), json!(["completed", 1, 0])),
             (Ending::Cancelled, json!(["cancelled", 1, 0])),
             (Ending::Waiting { failure: None, delay: Duration::ZERO }, json!(["waiting", 1, 0])),
             (Ending::Waiting { failure: Some(failure(Reason::Failed)), delay: Duration::ZERO }, json!(["waiting", 1, 1])),

@@ -280,3 +280,244 @@ async fn queues_and_slots_are_as_asked() {
     let row = database.value("select jsonb_build_array(queues, slots) from reveille.workers").await;
     assert_eq!(row, json!([["default", "a=b", "c=d"], 13]));
 }
+
+/// How much memory a process has had at most, in MB.
+fn most_memory(worker: &Worker) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", worker.0.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+#[tokio::test]
+async fn output_without_end_and_without_lines_costs_a_worker_no_memory() {
+    let database = database().await;
+    let program = "head -c 300000000 /dev/zero >&2; head -c 300000000 /dev/zero; exit 1";
+    let worker = work(&database, program, &["--keep-output"]);
+    for _ in 0..2 {
+        enqueue(&database, "kind => 'k', max_attempts => 1").await;
+    }
+    database.until("select count(*) = 2 from reveille.dead_jobs").await;
+    assert!(most_memory(&worker) < 150, "{} MB", most_memory(&worker));
+    let error = database.value("select min(length(errors -> 0 ->> 'error')) from reveille.dead_jobs").await;
+    assert!(error.as_u64().unwrap() < 9000, "{error}");
+}
+
+#[tokio::test]
+async fn a_number_of_many_digits_and_deep_json_are_kept_as_they_are_printed() {
+    let database = database().await;
+    let program = r#"case "$REVEILLE_JOB_KIND" in
+        long) echo '{"n": 12345678901234567890123}';; large) echo '[1e400]';; half) printf '"\\ud800"';;
+        deep) printf '%0300d' 0 | tr 0 '['; printf '%0300d' 0 | tr 0 ']';;
+    esac"#;
+    let _worker = work(&database, program, &["--keep-output"]);
+    for kind in ["long", "large", "half", "deep"] {
+        enqueue(&database, &format!("kind => '{kind}'")).await;
+    }
+    database.until("select count(*) = 4 from reveille.finished_jobs").await;
+    let result = async |kind: &str| {
+        database.value(&format!("select result::text from reveille.finished_jobs where kind = '{kind}'")).await
+    };
+    assert_eq!(result("long").await, "{\"n\": 12345678901234567890123}");
+    assert_eq!(result("large").await, format!("[1{}]", "0".repeat(400)));
+    assert_eq!(
+        result("half").await,
+        "\"\\\"\\\\ud800\\\"\"",
+        "it is no text either, so it is kept as what was printed"
+    );
+    assert_eq!(result("deep").await, format!("{}{}", "[".repeat(300), "]".repeat(300)));
+}
+
+#[tokio::test]
+async fn a_payload_reaches_a_program_as_it_is_stored() {
+    let (database, folder) = (database().await, Folder::new());
+    let payload = format!("{{\"n\": 12345678901234567890123, \"deep\": {}{}}}", "[".repeat(300), "]".repeat(300));
+    let _worker = work(&database, &format!("cat >{}", folder.path("seen")), &[]);
+    enqueue(&database, &format!("kind => 'k', payload => '{payload}'")).await;
+    idle(&database).await;
+    assert_eq!(json!(folder.read("seen")), database.value("select payload::text from reveille.finished_jobs").await);
+}
+
+#[tokio::test]
+async fn a_program_is_told_where_the_database_is_only_if_asked_for() {
+    let database = database().await;
+    let program = "env | grep -E '^(DATABASE_URL|REVEILLE_LISTEN_URL|PG[A-Z]*)=' | sed 's/=.*//' | sort | tr '\\n' ' '";
+    for (more, expected) in [
+        (&["--keep-output"][..], Value::Null),
+        (&["--keep-output", "--pass-database"], json!("DATABASE_URL PGAPPNAME PGPASSWORD REVEILLE_LISTEN_URL ")),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+        command.args(["work", "--exec", program]).args(more);
+        for name in ["DATABASE_URL", "REVEILLE_LISTEN_URL"] {
+            command.env(name, &database.address);
+        }
+        command.env("PGPASSWORD", "secret").env("PGAPPNAME", "x").stdin(Stdio::null()).stdout(Stdio::null());
+        let _worker = Worker(command.stderr(Stdio::null()).spawn().unwrap());
+        enqueue(&database, "kind => 'k'").await;
+        idle(&database).await;
+        assert_eq!(
+            database.value("select result from reveille.finished_jobs order by id desc limit 1").await,
+            expected
+        );
+    }
+}
+
+/// The processes whose parent is this one, with their command lines.
+fn children(parent: u32) -> Vec<(u32, String)> {
+    let pids =
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let of = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().unwrap().split_whitespace().nth(1) == Some(&*parent.to_string())
+    };
+    let with_line = |pid| (pid, std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default());
+    pids.filter(of).map(with_line).collect()
+}
+
+fn watchdog(worker: &Worker) -> Option<u32> {
+    children(worker.0.id()).into_iter().find(|(_, line)| line.ends_with("\0watchdog\0")).map(|(pid, _)| pid)
+}
+
+fn kill(signal: &str, pid: u32) {
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_watchdog_that_is_killed_is_started_again_and_that_is_said() {
+    let (database, folder) = (database().await, Folder::new());
+    // Its keeper stands still, so that only the watchdog is left to end it.
+    let program =
+        format!("setsid sleep 1000 & echo $$ $! >{0}.new; mv {0}.new {0}; kill -STOP $PPID; wait", folder.path("pids"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+    let log = std::fs::File::create(folder.path("log")).unwrap();
+    command.args(["work", "--exec", &program]).env("DATABASE_URL", &database.address).stderr(log);
+    let worker = Worker(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
+    enqueue(&database, "kind => 'k'").await;
+    let pids = pids(&folder).await;
+    let first = watchdog(&worker).unwrap();
+    kill("-KILL", first);
+    eventually("another watchdog", async || watchdog(&worker).is_some_and(|second| second != first)).await;
+    assert!(folder.read("log").contains("the watchdog has ended; starting it again"), "{}", folder.read("log"));
+    assert!(pids.iter().all(|pid| lives(pid)));
+    worker.signal("-KILL");
+    gone(&pids).await;
+}
+
+/// A command that leaves a child in a session of its own and a grandchild without a parent; their ids are in a file.
+fn leaving(folder: &Folder, then: &str) -> String {
+    let deeper = "setsid sh -c 'sleep 1000 & echo $! >>$0' ";
+    format!("setsid sleep 1000 & echo $! >{0}.new; ({deeper} {0}.new) ; mv {0}.new {0}; {then}", folder.path("pids"))
+}
+
+#[tokio::test]
+async fn a_child_that_leaves_its_session_ends_with_its_attempt() {
+    let database = database().await;
+    for (then, call) in [
+        ("exit 0", "kind => 'k'"),
+        ("exit 1", "kind => 'k', max_attempts => 1"),
+        ("kill -9 $$", "kind => 'k', max_attempts => 1"),
+        // Its keeper.
+        ("kill -9 $PPID", "kind => 'k', max_attempts => 1"),
+        ("wait", "kind => 'k', max_attempts => 1, timeout => '500 ms'"),
+        ("kill -STOP $PPID; wait", "kind => 'k', max_attempts => 1, timeout => '500 ms'"),
+    ] {
+        let folder = Folder::new();
+        let worker = work(&database, &leaving(&folder, then), &[]);
+        enqueue(&database, call).await;
+        let pids = pids(&folder).await;
+        assert_eq!(pids.len(), 2);
+        idle(&database).await;
+        gone(&pids).await;
+        drop(worker);
+    }
+    // One that has been asked to end at its timeout may say so as well.
+    let errors =
+        "select jsonb_agg(split_part(errors -> 0 ->> 'error', '500ms', 1) order by id) from reveille.dead_jobs";
+    let late = "took longer than its timeout of ";
+    assert_eq!(
+        database.value(errors).await,
+        json!(["exit status: 1", "signal: 9 (SIGKILL)", "signal: 9 (SIGKILL)", late, late])
+    );
+}
+
+#[tokio::test]
+async fn a_child_that_leaves_its_session_ends_with_its_worker() {
+    let (database, folder) = (database().await, Folder::new());
+    let worker = work(&database, &leaving(&folder, "wait"), &[]);
+    enqueue(&database, "kind => 'k'").await;
+    let pids = pids(&folder).await;
+    worker.signal("-KILL");
+    gone(&pids).await;
+}
+
+#[tokio::test]
+async fn what_an_attempt_leaves_ends_without_the_attempt_beside_it() {
+    let (database, folder) = (database().await, Folder::new());
+    let beside = Folder::new();
+    let program = format!(
+        "case $REVEILLE_JOB_KIND in beside) {};; *) {};; esac",
+        leaving(&beside, "wait"),
+        leaving(&folder, "kill -9 $PPID; wait")
+    );
+    let _worker = work(&database, &program, &[]);
+    enqueue(&database, "kind => 'beside'").await;
+    let stay = pids(&beside).await;
+    enqueue(&database, "kind => 'k', max_attempts => 1").await;
+    gone(&pids(&folder).await).await;
+    database.until("select count(*) = 1 from reveille.dead_jobs").await;
+    assert!(stay.iter().all(|pid| lives(pid)));
+    assert_eq!(database.value("select count(*) from reveille.jobs").await, 1);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_grace_period() {
+    let database = database().await;
+    for signal in ["-TERM", "-INT"] {
+        let folder = Folder::new();
+        let mut worker = work(&database, &hanging(&folder), &["--grace", "1h"]);
+        enqueue(&database, "kind => 'k'").await;
+        let pids = pids(&folder).await;
+        worker.signal(signal);
+        database.until("select stopping from reveille.workers").await;
+        assert!(pids.iter().all(|pid| lives(pid)));
+        worker.signal(signal);
+        assert!(worker.0.wait().unwrap().success());
+        gone(&pids).await;
+        let back = database.value("select jsonb_build_array(reserved_at, failures) from reveille.jobs").await;
+        assert_eq!(back, json!([null, 0]));
+        database.run("delete from reveille.jobs").await;
+    }
+}
+
+#[tokio::test]
+async fn process_1_buries_orphans_and_loses_no_exit_status() {
+    let (database, folder) = (database().await, Folder::new());
+    let program = env!("CARGO_BIN_EXE_reveille");
+    // Where a test may not make a process 1, the same is asked for by name.
+    let unshare = ["unshare", "--pid", "--fork", "--mount-proc"];
+    let may = Command::new(unshare[0]).args(&unshare[1..]).arg("true").stderr(Stdio::null()).status();
+    let (before, init) =
+        if may.is_ok_and(|ended| ended.success()) { (&unshare[..], "auto") } else { (&[][..], "always") };
+    // The shell's child becomes an orphan of the worker by `exec`, which keeps the process id.
+    let start = format!(
+        "sleep 0.2 & exec {program} work --init {init} --queue default=8 --keep-output \
+         --exec 'read code; echo $code; exit $code'"
+    );
+    let line: Vec<&str> = before.iter().copied().chain(["sh", "-c", &start]).collect();
+    let mut command = Command::new(line[0]);
+    command.args(&line[1..]).env("DATABASE_URL", &database.address);
+    let log = std::fs::File::create(folder.path("log")).unwrap();
+    let mut worker = Worker(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+    database.until("select count(*) = 1 from reveille.workers").await;
+    let first = if before.is_empty() { worker.0.id() } else { children(worker.0.id())[0].0 };
+    for code in [0, 3].repeat(20) {
+        enqueue(&database, &format!("kind => 'k', payload => '{code}', max_attempts => 1")).await;
+    }
+    idle(&database).await;
+    let counts = "select jsonb_build_array((select count(*) from reveille.finished_jobs where result = '0'),
+        (select count(*) from reveille.dead_jobs where errors -> 0 ->> 'error' = 'exit status: 3'))";
+    assert_eq!(database.value(counts).await, json!([20, 20]));
+    eventually("only the worker is left", async || children(first).len() == 1).await;
+    kill("-TERM", first);
+    assert!(worker.0.wait().unwrap().success(), "{}", folder.read("log"));
+    assert_eq!(database.value("select count(*) from reveille.workers").await, 0);
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reveille::driver::{Ending, Failure, Reason, Settled, Settlement, Start, WorkerInfo};
 use reveille::handler::Handler;
-use reveille::job::{Reservation, ReservedJob};
+use reveille::job::{Payload, Reservation, ReservedJob};
 use reveille::{Driver, Postgres, State, Worker, enqueue, enqueue_all};
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
@@ -94,7 +94,8 @@ async fn each_ending_of_a_batch_finds_its_own_job_in_whatever_order_and_beside_a
     for _ in 0..3 {
         jobs.push(reserved(&database, &driver, 7).await);
     }
-    let done = |job: &ReservedJob| settlement(job, Ending::Completed(Some(json!(job.reservation.id))));
+    let done =
+        |job: &ReservedJob| settlement(job, Ending::Completed(Some(Payload::encode(&job.reservation.id).unwrap())));
     let mut lost = settlement(&jobs[0], Ending::Cancelled);
     lost.reservation.attempt += 1;
     let batch = [lost.clone(), done(&jobs[2]), done(&jobs[0]), settlement(&jobs[1], Ending::Cancelled), lost];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use reveille::driver::{Ending, Failure, Reason, Settled, Settlement, WorkerInfo};
-use reveille::job::ReservedJob;
+use reveille::job::{Payload, ReservedJob};
 use reveille::{Context, Driver, Postgres, State, Worker, enqueue, enqueue_all};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -147,7 +147,7 @@ async fn of_a_batch_what_is_locked_is_told_from_what_is_lost() {
     let failure = || Failure { reason: Reason::Failed, error: "no".into() };
     let endings = [
         Ending::Completed(None),
-        Ending::Completed(Some(json!(1))),
+        Ending::Completed(Some(Payload::encode(&1).unwrap())),
         Ending::Cancelled,
         Ending::Waiting { failure: Some(failure()), delay: Duration::from_secs(60) },
         Ending::Dead(failure()),

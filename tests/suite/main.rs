@@ -6,6 +6,7 @@ mod steps;
 
 mod arming;
 mod batch;
+mod clean;
 mod cli;
 mod complete;
 mod conformance;
@@ -28,6 +29,7 @@ mod middleware;
 mod migrate;
 mod model;
 mod odd_claims;
+mod odd_json;
 mod odd_settled;
 mod plans;
 mod pooler;

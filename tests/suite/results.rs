@@ -49,7 +49,7 @@ impl Store {
         match self {
             Store::Postgres(database, _) => {
                 let job = database.database.admin().job(id).await.unwrap().unwrap();
-                job["progress"].clone()
+                job.decode("progress").unwrap()
             }
             Store::Memory(memory) => {
                 memory.job(id).unwrap().progress.map_or(Value::Null, |progress| progress.decode().unwrap())
@@ -67,7 +67,7 @@ conforms! {
         store.register(1).await;
         let no = Failure { reason: Reason::Permanent, error: "no".into() };
         let ends = [
-            (Ending::Completed(Some(json!({"n": 7}))), Ended::Completed, Some(json!({"n": 7})), vec![]),
+            (Ending::Completed(Some(payload(json!({"n": 7})))), Ended::Completed, Some(json!({"n": 7})), vec![]),
             (Ending::Completed(None), Ended::Completed, None, vec![]),
             (Ending::Cancelled, Ended::Cancelled, None, vec![]),
             (Ending::Dead(no.clone()), Ended::Dead, None, vec![no]),
@@ -77,7 +77,8 @@ conforms! {
             let waiting = store.awaits(id).await;
             store.settle(store.claim_one(1).await.reservation, ending).await;
             let finished = soon("its end", waiting).await.unwrap().unwrap();
-            assert_eq!((finished.id, finished.outcome, &finished.result, &finished.errors), (id, outcome, &result, &errors));
+            let kept = finished.result.as_ref().map(|result| result.decode().unwrap());
+            assert_eq!((finished.id, finished.outcome, kept, &finished.errors), (id, outcome, result, &errors));
             assert_eq!(store.finished(id).await.unwrap(), finished, "asked later, the same");
         }
     }
@@ -339,7 +340,7 @@ async fn progress_is_seen_while_the_job_runs() {
     database.until("select progress is not null from reveille.jobs").await;
     // Written after a while, without a further word of the handler.
     database.until("select progress = '2' from reveille.jobs").await;
-    assert_eq!(database.admin().job(id).await.unwrap().unwrap()["progress"], json!(2));
+    assert_eq!(database.admin().job(id).await.unwrap().unwrap().get("progress"), Some("2"));
     database.run("update reveille.jobs set attempts = attempts + 1").await;
     gate.add_permits(1);
     assert_eq!(heard.next().await, "lost: true");
@@ -363,7 +364,7 @@ async fn the_command_waits_for_the_result() {
             "die" => Outcome::Dead("no\tmore".into()),
             "cancel" => Outcome::Cancel,
             "nothing" => Outcome::Complete,
-            text => Outcome::CompleteWith(json!({"said": text})),
+            text => Outcome::CompleteWith(payload(json!({"said": text}))),
         }
     }
     let database = database().await;

@@ -7,7 +7,7 @@ use reveille::driver::Start;
 use reveille::enqueue::copy_all;
 use reveille::schedule::Schedule;
 use reveille::{Attempt, Database, Driver, Outcome, Postgres, State, Worker, enqueue, enqueue_all};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 use crate::harness::{Note, TestDatabase, Told, client, database, host_and_port, note, start, telling};
@@ -260,11 +260,11 @@ async fn a_monitor_reads_the_views_and_no_payload() {
     enqueue(&roles.database("producer").await, &note("secret")).await.unwrap();
     roles.may("monitor", &VIEWS).await;
     let stats = roles.database("monitor").await.admin().view("queue_stats").await.unwrap();
-    assert_eq!(stats[0]["ready"], json!(1));
+    assert_eq!(stats[0].get("ready"), Some("1"));
     let metrics = reveille::metrics::text(&roles.database("monitor").await).await.unwrap();
     assert!(metrics.contains("\nreveille_jobs{queue=\"default\",state=\"ready\"} 1\n"), "{metrics}");
     let overview = roles.database("monitor").await.admin().overview().await.unwrap();
-    assert_eq!(overview["queues"][0]["ready"], json!(1));
+    assert_eq!(overview.decode::<Value>("queues").unwrap()[0]["ready"], json!(1));
     assert_eq!(roles.abilities("monitor").await, "look");
     roles
         .may_not(

@@ -91,3 +91,26 @@ async fn stopping_in_the_middle_of_many_jobs_loses_none() {
         (select count(*) from reveille.jobs where reserved_at is not null))";
     assert_eq!(database.value(left).await, json!([2000, 0]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grace_period_ends_early_when_that_is_asked_for() {
+    async fn listens(_: Note, State(told): State<Told>, cancellation: Cancellation) -> Result<(), String> {
+        told.tell("started");
+        cancellation.cancelled().await;
+        Err("stopped half-way".into())
+    }
+    let database = database().await;
+    let (told, mut heard) = telling();
+    let gate = Gate::default();
+    let again = std::sync::Arc::clone(&gate);
+    let builder = worker(&database).grace(Duration::from_secs(3600)).end_grace(async move { again.notified().await });
+    let worker = start(builder.state(told).handle(listens));
+    enqueue(&database.database, &note("x")).await.unwrap();
+    heard.next().await;
+    worker.begin_stop();
+    database.until("select stopping from reveille.workers").await;
+    gate.notify_one();
+    worker.ended().await;
+    let back = "select jsonb_build_array(reserved_at, failures) from reveille.jobs";
+    assert_eq!(database.value(back).await, json!([null, 0]));
+}

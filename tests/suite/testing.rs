@@ -214,14 +214,14 @@ async fn an_attempt_at_a_job_that_is_stored_nowhere_ends_as_it_would_end() {
             "fail" => Err("no".into()),
             "panic" => panic!("dear"),
             "hang" => std::future::pending().await,
-            "keep" => Ok(Outcome::CompleteWith(json!(7))),
+            "keep" => Ok(Outcome::CompleteWith(Payload::encode(&7).unwrap())),
             _ => Ok(Outcome::Snooze(Duration::from_secs(5))),
         }
     }
     let memory = Memory::new();
     let worker = Worker::builder(memory.clone()).timeout(Duration::from_secs(9)).handle(ends).build().unwrap();
     let attempt = async |text| worker.attempt(&note(text)).await.unwrap();
-    assert_eq!(attempt("keep").await, Ending::Completed(Some(json!(7))));
+    assert_eq!(attempt("keep").await, Ending::Completed(Some(Payload::encode(&7).unwrap())));
     assert_eq!(attempt("x").await, Ending::Waiting { failure: None, delay: Duration::from_secs(5) });
     for (text, reason, error) in [
         ("fail", Reason::Failed, "no"),
@@ -234,7 +234,11 @@ async fn an_attempt_at_a_job_that_is_stored_nowhere_ends_as_it_would_end() {
     let last = NewJob { max_attempts: 1, ..NewJob::of(&note("fail")).unwrap() };
     assert!(matches!(worker.attempt(&last).await.unwrap(), Ending::Dead(_)), "it was the last");
     let later = NewJob { due: Due::In(Duration::from_secs(60)), ..NewJob::of(&note("keep")).unwrap() };
-    assert_eq!(worker.attempt(&later).await.unwrap(), Ending::Completed(Some(json!(7))), "it need not be due");
+    assert_eq!(
+        worker.attempt(&later).await.unwrap(),
+        Ending::Completed(Some(Payload::encode(&7).unwrap())),
+        "it need not be due"
+    );
     assert!(memory.jobs().is_empty());
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use reveille::enqueue::Enqueuer;
+use reveille::job::Payload;
 use reveille::middleware::{Propagation, TraceContext};
 use reveille::{Context, Memory, Outcome, State, Worker, enqueue, enqueue_all};
 use tracing::field::{Field, Visit};
@@ -169,7 +170,7 @@ async fn the_span_of_an_attempt_says_which_and_its_events_happen_within() {
             "die" => Outcome::Dead("never".into()),
             "snooze" => Outcome::Snooze(Duration::from_secs(60)),
             "cancel" => Outcome::Cancel,
-            _ => Outcome::CompleteWith("secret".into()),
+            _ => Outcome::CompleteWith(Payload::encode("secret").unwrap()),
         }
     }
     let (ear, _guard) = Ear::listen();

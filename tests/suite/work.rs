@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use reveille::job::Payload;
 use reveille::{
     Attempt, Cancellation, Context, Job, Outcome, Priority, RetryPolicy, State, Worker, enqueue, enqueue_all,
 };
@@ -183,7 +184,7 @@ async fn every_outcome_does_what_it_says() {
     async fn ends(note: Note, attempt: Attempt) -> Outcome {
         match (&*note.text, attempt.number) {
             ("complete", _) => Outcome::Complete,
-            ("result", _) => Outcome::CompleteWith(json!({"answer": 42})),
+            ("result", _) => Outcome::CompleteWith(Payload::encode(&json!({"answer": 42})).unwrap()),
             ("retry", 1) => Outcome::RetryIn(Duration::ZERO, "once more".into()),
             ("snooze", 1) => Outcome::Snooze(Duration::ZERO),
             ("cancel", _) => Outcome::Cancel,
@@ -305,7 +306,7 @@ async fn a_handler_gets_all_that_it_asks_for() {
             job.queue,
             job.key,
             job.tags,
-            context.metadata(),
+            context.metadata().unwrap(),
             context.id(),
             context.timeout().map(|timeout| timeout.as_secs())
         ]);

@@ -1,6 +1,9 @@
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
-use reveille::admin::Filter;
+use reveille::admin::{Filter, Record};
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use crate::connection::Connection;
 use crate::jobs::each;
@@ -81,15 +84,24 @@ impl List {
         const COLUMNS: [&str; 7] = ["id", "queue", "kind", "reason", "failures", "finished_at", "last_error"];
         let state = self.reason.unwrap_or_else(|| "dead".into());
         let filter = Filter { queue: self.queue, kind: self.kind, state: Some(state) };
-        let mut dead = connection.database().await?.admin().jobs(&filter, self.limit).await?;
-        if !self.json {
-            for job in &mut dead {
-                let last = job.get("errors").and_then(|errors| errors.as_array()?.last()?.get("error")).cloned();
-                job.insert("last_error".into(), last.unwrap_or_default());
-            }
+        let dead = connection.database().await?.admin().jobs(&filter, self.limit).await?;
+        if self.json {
+            return Ok(output::print(&dead, &COLUMNS, true)?);
         }
-        Ok(output::print(&dead, &COLUMNS, self.json)?)
+        let row = |job: &Record| {
+            let cell = |column: &&str| match *column {
+                "last_error" => output::cell(last_error(job).as_ref().map(|error| error.get())),
+                column => output::cell(job.get(column)),
+            };
+            COLUMNS.iter().map(cell).collect()
+        };
+        Ok(output::print_rows(&COLUMNS, dead.iter().map(row))?)
     }
+}
+
+fn last_error(job: &Record) -> Option<Box<RawValue>> {
+    let last = job.decode::<Vec<Box<RawValue>>>("errors").ok()?.pop()?;
+    serde_json::from_str::<BTreeMap<String, Box<RawValue>>>(last.get()).ok()?.remove("error")
 }
 
 impl Chosen {
@@ -116,10 +128,10 @@ impl Chosen {
             output::line(format!("{} {done}", batch.done))?;
         }
         if batch.left_over > 0 {
-            eprintln!("{} left dead: a live job has their unique key", batch.left_over);
+            say!("{} left dead: a live job has their unique key", batch.left_over);
         }
         for refused in &batch.refused {
-            eprintln!("job {} left dead: {}", refused.id, refused.error);
+            say!("job {} left dead: {}", refused.id, refused.error);
         }
         if batch.left_over > 0 || !batch.refused.is_empty() { Err(Failure::NotFound) } else { Ok(()) }
     }

@@ -1,6 +1,6 @@
 //! The whole thing in half a minute's reading: a mix of jobs as they come in real life, worked before one's eyes.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -146,7 +146,8 @@ impl Demo {
         match server {
             Some(server) if self.keep => {
                 let kept = server.keep()?;
-                eprintln!("the server goes on: {}\nstop it with: {}", kept.url, kept.stop_command);
+                say!("the server goes on: {}", kept.url);
+                say!("stop it with: {}", kept.stop_command);
             }
             server => drop(server),
         }
@@ -184,7 +185,7 @@ impl Demo {
         }
         let seconds = began.elapsed().as_secs_f64();
         if !self.json && std::io::stderr().is_terminal() {
-            eprintln!();
+            say!("");
         }
         stop.cancel();
         working.await.map_err(|error| error.to_string())??;
@@ -198,9 +199,7 @@ impl Demo {
             return;
         }
         let line = format!("{finished} of {enqueued} finished, {failures} attempts failed, {dead} dead");
-        let end = if std::io::stderr().is_terminal() { "\x1b[K\r" } else { "\n" };
-        eprint!("{line}{end}");
-        let _ = std::io::stderr().flush();
+        output::progress(&line);
     }
 }
 
@@ -298,7 +297,7 @@ impl Summary {
     async fn print(&self, database: &Database, throw_away: bool, kept: bool) -> Outcome {
         let [p50, p95, p99] = [50, 95, 99].map(|percent| percentile(&self.waits, percent));
         let whose = if throw_away { "a throw-away Postgres" } else { "your Postgres" };
-        output::line(format!(
+        output::lines(format!(
             "\n{} jobs on {whose}: from transactions, in bulk, by plain SQL, one by one\n\
              \n    {:>5} finished\n    {:>5} dead\n    {:>5} failed attempts; those that can succeed were retried until they did\n\
              \n    started after   p50 {p50:.1} ms   p95 {p95:.1} ms   p99 {p99:.1} ms   from the call to enqueue\n\
@@ -306,10 +305,10 @@ impl Summary {
             self.enqueued, self.counts.finished, self.counts.dead, self.counts.failures,
         ))?;
         for died in database.admin().view("dead_jobs_overview").await? {
-            let field = |name| died.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+            let field = |name| output::cell(died.get(name));
             output::line(format!("    {:<12} {:<12} {}", field("kind"), field("reason"), field("last_error")))?;
         }
-        output::line(
+        output::lines(
             "\nLook further, with psql or `reveille status`, `jobs`, `dead`, `workers`:\
              \n    select * from reveille.queue_stats;\
              \n    select * from reveille.dead_jobs_overview;\

@@ -44,9 +44,9 @@ fn print(findings: &[Finding]) -> std::io::Result<()> {
     let width = findings.iter().map(|found| found.check.len()).max().unwrap_or(0);
     output::line(format_args!("{:width$}  state  finding", "check"))?;
     for Finding { check, state, finding, advice } in findings {
-        output::line(format_args!("{check:width$}  {state:5}  {}", output::plain(finding)))?;
+        output::line(format_args!("{check:width$}  {state:5}  {}", finding))?;
         if let Some(advice) = advice {
-            output::line(format_args!("{:width$}  {:5}  -> {}", "", "", output::plain(advice)))?;
+            output::line(format_args!("{:width$}  {:5}  -> {}", "", "", advice))?;
         }
     }
     Ok(())

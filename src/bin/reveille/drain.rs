@@ -51,11 +51,11 @@ impl Drain {
             output::line(format!("drained {}", self.queue))?;
         }
         if !drained {
-            eprintln!("not drained in time: {}", describe(left));
+            say!("not drained in time: {}", describe(left));
             return Err(Failure::NotFound);
         }
         if delayed > 0 || ready > 0 {
-            eprintln!(
+            say!(
                 "not waited for: {delayed} delayed{}",
                 if paused { format!(", {ready} ready, as it is paused") } else { String::new() }
             );
@@ -68,7 +68,7 @@ impl Drain {
         let often = if std::io::stderr().is_terminal() { watched } else { logged };
         if !backlog.is_drained() && said.is_none_or(|said| said.elapsed() >= often) {
             *said = Some(Instant::now());
-            eprintln!("{}: {}", output::plain(&self.queue), describe(backlog));
+            say!("{}: {}", self.queue, describe(backlog));
         }
     }
 }

@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 use reveille::finished::Finished;
 use reveille::job::{Enqueued, Payload, UniqueMode, UniqueUntil};
 use reveille::{Database, NewJob, Priority, enqueue};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::connection::{Connection, duration};
@@ -163,6 +164,20 @@ impl Enqueue {
     }
 }
 
+/// What `--wait --json` prints; its result as it is stored.
+#[derive(Serialize)]
+struct Ended<'a> {
+    id: i64,
+    existed: bool,
+    outcome: Option<&'a str>,
+    result: Option<&'a Payload>,
+    error: Option<&'a str>,
+}
+
+fn as_json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| error.to_string().into())
+}
+
 /// Prints how the job ended: its result alone, or an object with all that is known; not found if it is not completed.
 async fn wait(database: &Database, enqueued: Enqueued, at_most: Option<Duration>, json: bool) -> Outcome {
     let Enqueued { id, existed } = enqueued;
@@ -178,16 +193,16 @@ async fn wait(database: &Database, enqueued: Enqueued, at_most: Option<Duration>
     let error = finished.as_ref().and_then(Finished::last_error);
     let result = finished.as_ref().and_then(|finished| finished.result.as_ref());
     if json {
-        output::line(json!({"id": id, "existed": existed, "outcome": outcome, "result": result, "error": error}))?;
+        output::json_line(as_json(&Ended { id, existed, outcome, result, error })?)?;
     } else if let Some(result) = result {
-        output::line(result)?;
+        output::json_line(as_json(result)?)?;
     }
     match (outcome, error) {
         (Some("completed"), _) => return Ok(()),
-        (Some(outcome), Some(error)) => eprintln!("job {id} is {outcome}: {}", output::plain(error)),
-        (Some(outcome), None) => eprintln!("job {id} is {outcome}"),
-        (None, _) if why_not.is_empty() => eprintln!("how job {id} ended is not known: its queue keeps no history"),
-        (None, _) => eprintln!("{why_not}"),
+        (Some(outcome), Some(error)) => say!("job {id} is {outcome}: {}", error),
+        (Some(outcome), None) => say!("job {id} is {outcome}"),
+        (None, _) if why_not.is_empty() => say!("how job {id} ended is not known: its queue keeps no history"),
+        (None, _) => say!("{why_not}"),
     }
     Err(Failure::NotFound)
 }

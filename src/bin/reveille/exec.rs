@@ -1,29 +1,33 @@
 //! A handler that is a program.
 
-use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use reveille::job::Payload;
 use reveille::{Context, Outcome};
-use rustix::process::{Pid, Signal, kill_process_group};
-use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{ChildStderr, ChildStdout, Command};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
+use tokio::process::{Child, Command};
 
+use crate::processes::children_of;
+use crate::said::{LONGEST_RESULT, LastLines, result};
 use crate::watchdog::Watchdog;
+use crate::{keeper, program};
 
 /// Exit status for "try again later": `EX_TEMPFAIL` of sysexits.h.
 const TRY_LATER: i32 = 75;
 /// Exit status for "the data is wrong, do not try again": `EX_DATAERR` of sysexits.h.
 const PERMANENT: i32 = 65;
-/// How many lines of stderr are kept as the error.
-const LAST_LINES: usize = 20;
-/// How much of one of them, in bytes.
-const LONGEST_LINE: usize = 1000;
-/// How many bytes of stdout can be a result.
-const LONGEST_RESULT: usize = 1 << 20;
+/// What tells where the database is and how to log in there, beside `PG*`.
+const DATABASE: [&str; 2] = ["DATABASE_URL", "REVEILLE_LISTEN_URL"];
+
+/// How often to look for what a program has left, and how soon again. One look ends each generation of processes.
+const LOOKS: u32 = 100;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// A shell command that works jobs of any kind.
 pub struct Program {
@@ -31,7 +35,9 @@ pub struct Program {
     pub later: Duration,
     /// Whether what it prints is the job's result; else it goes where the worker's own output goes.
     pub keeps_output: bool,
-    pub watchdog: Watchdog,
+    /// Whether it may know where the database is, and the password.
+    pub passes_database: bool,
+    pub strays: Arc<Strays>,
 }
 
 /// How a command ended, and what it said.
@@ -55,35 +61,26 @@ impl Program {
     }
 
     async fn attempt(&self, context: &Context) -> std::io::Result<Ended> {
-        let mut child = self.command(context).spawn()?;
-        let group = child.id().and_then(|id| Group::watched(id, &self.watchdog));
-        let payload = context.job().payload.as_bytes().to_vec();
-        let stdin = child.stdin.take();
-        let feeding = async {
-            if let Some(mut stdin) = stdin {
-                // A command need not read its payload.
-                let _ = stdin.write_all(&payload).await;
-            }
-        };
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (mut keeper, watched) = self.start(context)?;
+        let (pipe, stdout, stderr) = (keeper.stdin.take(), keeper.stdout.take(), keeper.stderr.take());
         let cancellation = context.cancellation();
-        let ending = async {
-            let (status, ()) = tokio::join!(child.wait(), feeding);
-            // What it left running in the background is not waited for.
-            status
+        // From the end of this on, so of the pipe, the keeper kills what is left.
+        let guiding = async {
+            if let Some(mut pipe) = pipe {
+                keeper::guide(&mut pipe, context.job().payload.as_bytes(), cancellation.cancelled()).await;
+            }
+            std::future::pending::<()>().await
         };
-        let (mut error, mut output) = (VecDeque::new(), Vec::new());
+        let (mut error, mut output) = (LastLines::default(), Vec::new());
         let status = {
-            let listening = async { tokio::join!(last_lines(stderr, &mut error), result(stdout, &mut output)) };
-            tokio::pin!(ending, listening);
+            let listening = async { tokio::join!(error.listen(stderr), result(stdout, &mut output)) };
+            tokio::pin!(guiding, listening);
             let mut has_said_all = false;
             let status = loop {
                 tokio::select! {
-                    status = &mut ending => break status?,
+                    status = keeper.wait() => break status?,
                     _ = &mut listening, if !has_said_all => has_said_all = true,
-                    () = cancellation.cancelled(), if group.as_ref().is_some_and(Group::untold) => {
-                        if let Some(group) = &group { group.terminate() }
-                    }
+                    () = &mut guiding => {}
                 }
             };
             if !has_said_all {
@@ -92,16 +89,36 @@ impl Program {
             }
             status
         };
-        Ok(Ended { status, error: Vec::from(error).join("\n"), output })
+        if let Some(mut watched) = watched {
+            watched.has_ended = true;
+        }
+        if status.signal().is_some() {
+            // It may have been the keeper that was killed, and not the program.
+            let strays = Arc::clone(&self.strays);
+            let _ = tokio::task::spawn_blocking(move || strays.end_all()).await;
+        }
+        Ok(Ended { status, error: error.into_text(), output })
     }
 
-    fn command(&self, context: &Context) -> Command {
+    fn start(&self, context: &Context) -> std::io::Result<(Child, Option<Watched<'_>>)> {
+        let _starting = self.strays.starting.read().unwrap_or_else(PoisonError::into_inner);
+        let keeper = self.command(context)?.spawn()?;
+        let id = keeper.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let watched = id.map(|id| {
+            self.strays.watchdog.watch(id);
+            Watched { keeper: id, has_ended: false, watchdog: &self.strays.watchdog }
+        });
+        Ok((keeper, watched))
+    }
+
+    fn command(&self, context: &Context) -> std::io::Result<Command> {
         let job = context.job();
         let attempt = context.attempt();
         let metadata = job.metadata.as_ref().map_or(&b"{}"[..], |metadata| metadata.as_bytes());
-        let mut command = Command::new("sh");
+        let mut command = Command::from(program::again()?);
         command
-            .arg("-c")
+            .arg("keep")
+            .arg("--")
             .arg(&self.command)
             .env("REVEILLE_JOB_ID", context.id().to_string())
             .env("REVEILLE_JOB_KIND", &job.kind)
@@ -116,14 +133,20 @@ impl Program {
             .env_remove("TRACEPARENT")
             .env_remove("TRACESTATE")
             .process_group(0)
-            .kill_on_drop(true)
             .stdin(Stdio::piped())
             .stdout(if self.keeps_output { Stdio::piped() } else { Stdio::inherit() })
             .stderr(Stdio::piped());
+        if !self.passes_database {
+            let is_secret =
+                |name: &OsString| name.as_bytes().starts_with(b"PG") || DATABASE.iter().any(|secret| name == secret);
+            std::env::vars_os().map(|(name, _)| name).filter(is_secret).for_each(|name| {
+                command.env_remove(name);
+            });
+        }
         if let Some(trace) = context.trace() {
             command.env("TRACEPARENT", trace.traceparent()).envs(trace.tracestate().map(|state| ("TRACESTATE", state)));
         }
-        command
+        Ok(command)
     }
 
     fn judge(&self, Ended { status, error, output }: Ended) -> Outcome {
@@ -134,7 +157,15 @@ impl Program {
                 Outcome::Complete
             }
             Some(0) if output.is_empty() => Outcome::Complete,
-            Some(0) => Outcome::CompleteWith(json_or_text(&output)),
+            Some(0) => json_or_text(&output).map_or_else(
+                |error| {
+                    tracing::warn!(
+                        name: "job.result_dropped", target: "reveille::job", %error, "the result cannot be kept"
+                    );
+                    Outcome::Complete
+                },
+                Outcome::CompleteWith,
+            ),
             Some(TRY_LATER) => Outcome::Snooze(self.later),
             Some(PERMANENT) => Outcome::Dead(error("exit status 65".into())),
             _ => Outcome::Fail(error(status.to_string())),
@@ -142,64 +173,65 @@ impl Program {
     }
 }
 
-/// The process group of one command.
-struct Group<'a> {
-    id: Pid,
-    told: std::cell::Cell<bool>,
+/// The keeper of one attempt, known to the watchdog.
+struct Watched<'a> {
+    keeper: Pid,
+    /// Then its process id may be another's.
+    has_ended: bool,
     watchdog: &'a Watchdog,
 }
 
-impl<'a> Group<'a> {
-    fn watched(id: u32, watchdog: &'a Watchdog) -> Option<Group<'a>> {
-        let id = Pid::from_raw(i32::try_from(id).ok()?)?;
-        watchdog.watch(id);
-        Some(Group { id, told: false.into(), watchdog })
-    }
-
-    /// Whether it has not been asked to end yet.
-    fn untold(&self) -> bool {
-        !self.told.get()
-    }
-
-    fn terminate(&self) {
-        self.told.set(true);
-        let _ = kill_process_group(self.id, Signal::TERM);
-    }
-}
-
-impl Drop for Group<'_> {
-    /// Nothing of an attempt outlives it.
+impl Drop for Watched<'_> {
     fn drop(&mut self) {
-        let _ = kill_process_group(self.id, Signal::KILL);
-        self.watchdog.unwatch(self.id);
-    }
-}
-
-/// The end of what it says on stderr, which is passed on as well.
-async fn last_lines(stderr: Option<ChildStderr>, last: &mut VecDeque<String>) {
-    let Some(stderr) = stderr else { return };
-    let mut lines = BufReader::new(stderr).split(b'\n');
-    while let Ok(Some(line)) = lines.next_segment().await {
-        let line = String::from_utf8_lossy(&line).into_owned();
-        eprintln!("{line}");
-        if last.len() == LAST_LINES {
-            last.pop_front();
+        // One that the program has stopped would not see that its pipe is closed.
+        if !self.has_ended {
+            let _ = kill_process(self.keeper, Signal::CONT);
         }
-        last.push_back(line.chars().take(LONGEST_LINE).collect::<String>());
+        self.watchdog.unwatch(self.keeper);
     }
 }
 
-/// What it prints on stdout, but no more than tells that it is too much.
-async fn result(stdout: Option<ChildStdout>, output: &mut Vec<u8>) {
-    let Some(mut stdout) = stdout else { return };
-    let most = LONGEST_RESULT as u64 + 1;
-    let _ = (&mut stdout).take(most).read_to_end(output).await;
-    // It is not to wait for somebody who reads.
-    let _ = tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await;
+/// What a keeper leaves that was killed: its children become the worker's, which is a subreaper as well.
+pub struct Strays {
+    watchdog: Watchdog,
+    /// Held for writing, there is no child that the watchdog is still to learn of.
+    starting: RwLock<()>,
 }
 
-/// JSON, if that is what it is.
-fn json_or_text(output: &[u8]) -> Value {
-    serde_json::from_slice(output)
-        .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(output).trim_end_matches('\n')))
+impl Strays {
+    /// From here on they come to this process, where the system knows subreapers.
+    pub fn new(watchdog: Watchdog) -> Strays {
+        #[cfg(target_os = "linux")]
+        let _ = rustix::process::set_child_subreaper(Some(getpid()));
+        Strays { watchdog, starting: RwLock::default() }
+    }
+
+    /// Ends all children that this process has not started, those of children that it ends among them.
+    fn end_all(&self) {
+        let _none_starts = self.starting.write().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..LOOKS {
+            let children = children_of(&[getpid()]).into_iter();
+            let strays: Vec<Pid> = children.filter(|&child| !self.watchdog.knows(child)).collect();
+            if strays.is_empty() {
+                return;
+            }
+            for stray in strays {
+                let _ = kill_process(stray, Signal::KILL);
+                // This one alone: to wait for any child would take away the exit statuses of keepers.
+                let _ = waitpid(Some(stray), WaitOptions::NOHANG);
+            }
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
+        tracing::warn!(
+            name: "program.strays_left", target: "reveille::worker",
+            "cannot end all that a program has left behind"
+        );
+    }
+}
+
+/// JSON as it was printed, if it is some that Postgres can store; else text.
+fn json_or_text(output: &[u8]) -> reveille::Result<Payload> {
+    let text = String::from_utf8_lossy(output);
+    let json = std::str::from_utf8(output).ok().and_then(|json| Payload::parse(json).ok());
+    json.map_or_else(|| Payload::encode(text.trim_end_matches('\n')), Ok)
 }

@@ -52,7 +52,7 @@ impl JobById {
         match connection.database().await?.admin().job(self.id).await? {
             Some(job) => Ok(output::print_one(&job, self.json)?),
             None => {
-                eprintln!("no job {}: it never was, or its history is over", self.id);
+                say!("no job {}: it never was, or its history is over", self.id);
                 Err(Failure::NotFound)
             }
         }

@@ -41,7 +41,7 @@ impl Listen {
         let known = match driver.register(&info).await {
             Ok(()) => true,
             Err(error) if error.is_denied() => {
-                eprintln!("this user may not register: only bells that ring for others will be heard");
+                say!("this user may not register: only bells that ring for others will be heard");
                 false
             }
             Err(error) => return Err(error.into()),
@@ -50,7 +50,7 @@ impl Listen {
         if let Some(ears) = &ears {
             ears.prick().await?;
         }
-        eprintln!("listening; Ctrl-C ends it");
+        say!("listening; Ctrl-C ends it");
         let ended = self.print(ears.as_ref(), &mut signals).await;
         if known {
             driver.leave(id).await?;

@@ -4,6 +4,9 @@
 //! healthy, 2 error.
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod output;
+
 mod bench;
 mod connection;
 mod dead;
@@ -13,13 +16,16 @@ mod drain;
 mod enqueue;
 mod exec;
 mod figures;
+mod init;
 mod jobs;
+mod keeper;
 mod listen;
 mod metrics;
 mod migrate;
-mod output;
+mod processes;
 mod program;
 mod queue;
+mod said;
 mod schedule;
 mod status;
 mod top;
@@ -104,6 +110,8 @@ enum Command {
     TortureWorker(torture::TortureWorker),
     #[command(hide = true)]
     Watchdog,
+    #[command(hide = true)]
+    Keep(keeper::Keeper),
 }
 
 /// How a command ends that did not succeed.
@@ -150,6 +158,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    if let Command::Keep(keeper) = cli.command {
+        return keeper.run();
+    }
     let failed = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(run(cli)),
         Err(error) => Err(error.into()),
@@ -158,7 +169,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::NotFound) => ExitCode::from(1),
         Err(Failure::Error(error)) => {
-            eprintln!("error: {}", one_line(&error));
+            say!("error: {}", one_line(&error));
             ExitCode::from(2)
         }
     }
@@ -194,12 +205,16 @@ async fn run(cli: Cli) -> Outcome {
         Command::Torture(command) => command.run().await,
         Command::TortureWorker(command) => command.run(connection).await,
         Command::Watchdog => watchdog::run(),
+        // `main` has run it.
+        Command::Keep(_) => Ok(()),
     }
 }
 
 /// Only a worker has something to tell on its way; `RUST_LOG` says otherwise.
 fn log_to_stderr(command: &Command) {
     use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::field::MakeExt;
+    use tracing_subscriber::fmt::format;
     let default = match command {
         Command::Work(_) => "info,deadpool_postgres=error",
         // These have the terminal to themselves.
@@ -218,6 +233,7 @@ fn log_to_stderr(command: &Command) {
         .with_writer(std::io::stderr)
         .with_ansi(ansi)
         .with_target(false)
+        .fmt_fields(format::debug_fn(output::field).delimited(" "))
         .init();
 }
 
@@ -231,7 +247,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     let (what, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
     let usage = rest.lines().find_map(|line| line.strip_prefix("Usage: "));
     let usage = usage.map(|usage| format!("; usage: {usage}")).unwrap_or_default();
-    eprintln!("{}{usage} (see --help)", one_line(what));
+    say!("{}{usage} (see --help)", one_line(what));
     ExitCode::from(2)
 }
 

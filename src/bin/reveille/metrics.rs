@@ -48,19 +48,19 @@ impl Metrics {
     pub async fn run(self, connection: &Connection) -> Outcome {
         if self.once {
             let page = metrics::text(&connection.lookout().await?).await?;
-            return Ok(output::line(page.trim_end())?);
+            return Ok(output::page(page.trim_end())?);
         }
         let database = match connection.lookout().await {
             Ok(database) => Some(database),
             Err(error) if error.is_invalid() => return Err(error.into()),
             Err(error) => {
-                eprintln!("{error}; until that is mended, the answer is status 503");
+                say!("{error}; until that is mended, the answer is status 503");
                 None
             }
         };
         let listener = TcpListener::bind(&self.listen);
         let listener = listener.await.map_err(|error| format!("cannot listen at {}: {error}", self.listen))?;
-        eprintln!("serving http://{}/metrics; Ctrl-C ends it", listener.local_addr()?);
+        say!("serving http://{}/metrics; Ctrl-C ends it", listener.local_addr()?);
         let kept = Kept { connection: connection.clone(), database, page: None };
         tokio::select! {
             () = serve(listener, Arc::new(Mutex::new(kept))) => Ok(()),

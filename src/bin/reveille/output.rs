@@ -1,76 +1,149 @@
-//! Tables for people, one JSON object a line for machines.
+//! All that the command prints: tables for people, one JSON object a line for machines. Nothing else writes to stdout
+//! or stderr, so that text from jobs, servers and arguments comes out clean (see `docs/design/output.md`).
 
-use std::io::{self, Write};
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
+use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
-use serde_json::Value;
-
 use reveille::admin::Record;
+use serde_json::value::RawValue;
+use tracing::field::Field;
+use tracing_subscriber::fmt::format::Writer;
 
-/// Prints records: a JSON object a line, or a table of the named columns (all, if none is named).
+/// Prints records: a JSON object a line, or a table of the named columns.
 pub fn print(records: &[Record], columns: &[&str], json: bool) -> io::Result<()> {
-    let mut out = io::stdout().lock();
     if json {
-        for record in records {
-            writeln!(out, "{}", Value::Object(record.clone()))?;
-        }
-        return out.flush();
+        return records.iter().try_for_each(json_line);
     }
+    print_rows(columns, records.iter().map(|record| columns.iter().map(|column| cell(record.get(column))).collect()))
+}
+
+/// Prints a table of cells.
+pub fn print_rows(columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> io::Result<()> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(columns.iter().map(|column| column.replace('_', " ")));
-    for record in records {
-        table.add_row(columns.iter().map(|column| cell(record.get(*column))));
+    for row in rows {
+        table.add_row(row);
     }
-    for line in table.lines() {
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    out.flush()
+    table.lines().try_for_each(|row| line(row.trim_end()))
 }
 
 /// Prints one record, a field a line.
 pub fn print_one(record: &Record, json: bool) -> io::Result<()> {
-    let mut out = io::stdout().lock();
     if json {
-        writeln!(out, "{}", Value::Object(record.clone()))?;
-        return out.flush();
+        return json_line(record);
     }
-    let width = record.keys().map(String::len).max().unwrap_or(0);
-    for (name, value) in record.iter().filter(|(name, value)| !value.is_null() && *name != "errors") {
-        writeln!(out, "{name:width$}  {}", cell(Some(value)))?;
+    let width = record.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, value) in record.iter().filter(|(name, value)| *value != "null" && *name != "errors") {
+        line(format_args!("{name:width$}  {}", cell(Some(value))))?;
     }
-    for error in record.get("errors").and_then(Value::as_array).into_iter().flatten() {
-        let field = |name| cell(error.get(name));
+    for error in record.decode::<Vec<Box<RawValue>>>("errors").unwrap_or_default() {
+        let error: BTreeMap<String, Box<RawValue>> = serde_json::from_str(error.get()).unwrap_or_default();
+        let field = |name| cell(error.get(name).map(|value| value.get()));
         let (at, attempt, reason) = (field("at"), field("attempt"), field("reason"));
-        writeln!(out, "{:width$}  {at} attempt {attempt}, {reason}: {}", "error", field("error"))?;
+        line(format_args!("{:width$}  {at} attempt {attempt}, {reason}: {}", "error", field("error")))?;
     }
-    out.flush()
+    Ok(())
 }
 
-/// Prints one line of text.
-pub fn line(text: impl std::fmt::Display) -> io::Result<()> {
+/// Prints one line of text or JSON on stdout.
+pub fn line(text: impl Display) -> io::Result<()> {
+    to_stdout(&plain(&text.to_string()))
+}
+
+/// Prints JSON on one line of stdout: the very numbers and strings, without the blanks between.
+pub fn json_line(json: impl Display) -> io::Result<()> {
+    line(compact(&json.to_string()))
+}
+
+fn compact(json: &str) -> String {
+    let (mut is_string, mut is_escaped) = (false, false);
+    let is_kept = |c: &char| {
+        let is_blank = !is_string && matches!(c, ' ' | '\t' | '\n' | '\r');
+        is_string ^= *c == '"' && !is_escaped;
+        is_escaped = *c == '\\' && !is_escaped;
+        !is_blank
+    };
+    json.chars().filter(is_kept).collect()
+}
+
+/// Prints several lines on stdout. A part that is not the caller's own has been through [`plain`].
+pub fn lines(text: impl Display) -> io::Result<()> {
+    let text = text.to_string();
+    to_stdout(&text.split('\n').map(plain).collect::<Vec<_>>().join("\n"))
+}
+
+/// Prints lines that another program may read, in a format that has escapes of its own: clean on a terminal, else as
+/// they are.
+pub fn page(text: &str) -> io::Result<()> {
+    if io::stdout().is_terminal() { lines(text) } else { to_stdout(text) }
+}
+
+fn to_stdout(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}")?;
     out.flush()
 }
 
-/// A text with nothing in it that a terminal would obey.
-pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+/// Says one line on stderr; written as `say!`.
+pub fn say(text: fmt::Arguments<'_>) {
+    // Where nobody reads stderr any more, there is nobody to tell that.
+    let _ = writeln!(io::stderr().lock(), "{}", plain(&text.to_string()));
 }
 
-/// A value as a person reads it; nothing that a terminal would obey.
-fn cell(value: Option<&Value>) -> String {
-    const WIDEST: usize = 100;
-    let text = match value {
-        None | Some(Value::Null) => return "-".into(),
-        Some(Value::String(text)) => short_time(text).unwrap_or_else(|| text.clone()),
-        Some(Value::Array(items)) if items.iter().all(Value::is_string) => {
-            items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+/// Says how far something is: on a terminal each line in the place of the one before.
+pub fn progress(text: &str) {
+    let mut err = io::stderr().lock();
+    let end = if err.is_terminal() { "\x1b[K\r" } else { "\n" };
+    let _ = write!(err, "{}{end}", plain(text)).and_then(|()| err.flush());
+}
+
+/// Says one line on stderr, formatted as by `eprintln!`.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::output::say(format_args!($($text)*)) };
+}
+
+/// Writes a field of a span or an event into a line of the log.
+pub fn field(log: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let value = plain(&format!("{value:?}"));
+    if field.name() == "message" { log.write_str(&value) } else { write!(log, "{}={value}", field.name()) }
+}
+
+/// A text on one line, with nothing in it that a terminal would obey: neither control characters, C1 ones included,
+/// nor such as turn the direction of writing. White space becomes a blank, any other of these its escape in JSON, so
+/// that what was JSON is the same JSON afterwards.
+pub fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' | '\n' | '\r' => plain.push(' '),
+            c if is_obeyed(c) => plain.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => plain.push(c),
         }
-        Some(value) => value.to_string(),
+    }
+    plain
+}
+
+/// Whether a terminal, or the reader of a log, may do something else with it than show it.
+fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A value's JSON as a person reads it.
+pub fn cell(json: Option<&str>) -> String {
+    const WIDEST: usize = 100;
+    let json = json.unwrap_or("null");
+    let text = match json.as_bytes().first() {
+        Some(b'n') => return "-".into(),
+        Some(b'"') => serde_json::from_str(json).ok().map(|text: String| short_time(&text).unwrap_or(text)),
+        Some(b'[') => serde_json::from_str(json).ok().map(|items: Vec<String>| items.join(", ")),
+        _ => None,
     };
-    let mut shown: String = plain(&text).chars().take(WIDEST).collect();
+    let text = text.unwrap_or_else(|| compact(json));
+    let mut shown = plain(&text.chars().take(WIDEST).collect::<String>());
     if text.chars().nth(WIDEST).is_some() {
         shown.push('…');
     }
@@ -84,4 +157,34 @@ fn short_time(text: &str) -> Option<String> {
         |range: std::ops::Range<usize>| bytes.get(range).is_some_and(|part| part.iter().all(u8::is_ascii_digit));
     let is_time = digits(0..4) && digits(5..7) && digits(8..10) && bytes.get(10) == Some(&b'T') && digits(11..13);
     (is_time && bytes.get(4) == Some(&b'-') && text.is_char_boundary(19)).then(|| text[..19].replacen('T', " ", 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_left_of_a_text() {
+        let odd = "a\x1b]0;x\x07b\u{9b}31m\u{202e}\u{2066}\u{200f}\u{61c}\u{2028}\u{7f}\r\n\tö🔔";
+        let shown = plain(odd);
+        assert!(!shown.contains(is_obeyed), "{shown:?}");
+        assert!(shown.starts_with("a\\u001b]0;x\\u0007b\\u009b31m\\u202e") && shown.ends_with("ö🔔"), "{shown}");
+    }
+
+    #[test]
+    fn what_was_json_is_the_same_json_afterwards() {
+        let json = "{\"a\":\"\u{9b}\u{202e}\u{7f}ü\\n\"}";
+        let read = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
+        assert_eq!(read(&plain(json)), read(json));
+    }
+
+    #[test]
+    fn a_cell_shows_any_json_and_not_more_than_a_hundred_characters() {
+        assert_eq!(cell(None), "-");
+        assert_eq!(cell(Some("12345678901234567890123")), "12345678901234567890123");
+        assert_eq!(cell(Some(r#"["a", "b"]"#)), "a, b");
+        assert_eq!(cell(Some(r#"[1, {"a b": "c \"d\\"} ]"#)), r#"[1,{"a b":"c \"d\\"}]"#);
+        assert_eq!(cell(Some(r#""2026-11-23T08:59:58.1+00:00""#)), "2026-11-23 08:59:58");
+        assert_eq!(cell(Some(&"[".repeat(5000))).chars().count(), 101);
+    }
 }

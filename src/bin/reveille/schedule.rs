@@ -137,7 +137,7 @@ fn answer(name: &str, done: Option<String>) -> Outcome {
     match done {
         Some(done) => Ok(output::line(done)?),
         None => {
-            eprintln!("no schedule {}", output::plain(name));
+            say!("no schedule {}", name);
             Err(Failure::NotFound)
         }
     }

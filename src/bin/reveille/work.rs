@@ -1,10 +1,14 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use reveille::{RetryPolicy, Worker};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::connection::{Connection, duration};
-use crate::exec::Program;
+use crate::exec::{Program, Strays};
+use crate::init::{self, Init};
 use crate::watchdog::Watchdog;
 use crate::{Failure, Outcome};
 
@@ -20,6 +24,10 @@ pub struct Work {
     /// Keep what the command prints on stdout as the job's result: as JSON if it is that, else as text; 1 MiB at most.
     #[arg(long)]
     keep_output: bool,
+    /// Pass DATABASE_URL, REVEILLE_LISTEN_URL and the PG* variables on to the command, which has no use for the database's
+    /// address and password otherwise.
+    #[arg(long)]
+    pass_database: bool,
     /// How long a job waits after exit status 75.
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     later: Duration,
@@ -29,9 +37,12 @@ pub struct Work {
     /// How often to look for work without being woken.
     #[arg(long, default_value = "5s", value_parser = duration, value_name = "DURATION")]
     poll_interval: Duration,
-    /// How long running jobs may take to finish at shutdown.
+    /// How long running jobs may take to finish at shutdown; a second Ctrl-C or SIGTERM ends this period.
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     grace: Duration,
+    /// Run the worker as a child, pass signals on to it and bury orphans, as process 1 of a container has to.
+    #[arg(long, value_enum, default_value_t = Init::Auto, overrides_with = "init", value_name = "WHEN")]
+    init: Init,
     /// Do not listen: find new jobs by polling alone, as behind a transaction pooler.
     #[arg(long)]
     no_listen: bool,
@@ -39,14 +50,28 @@ pub struct Work {
 
 impl Work {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        let (keeps_output, watchdog) = (self.keep_output, Watchdog::start()?);
-        let program = Program { command: self.exec, later: self.later, keeps_output, watchdog };
-        let program = std::sync::Arc::new(program);
+        if self.init.is_wanted() {
+            return init::run().await;
+        }
+        let (keeps_output, strays) = (self.keep_output, Arc::new(Strays::new(Watchdog::start()?)));
+        let (command, later, passes_database) = (self.exec, self.later, self.pass_database);
+        let program = Program { command, later, keeps_output, passes_database, strays };
+        let program = Arc::new(program);
+        let mut signals = Signals::new()?;
+        let (first, again) = (CancellationToken::new(), CancellationToken::new());
+        let (told, told_again) = (first.clone().cancelled_owned(), again.clone().cancelled_owned());
+        tokio::spawn(async move {
+            signals.next().await;
+            first.cancel();
+            signals.next().await;
+            again.cancel();
+        });
         let mut worker = Worker::builder(connection.database().await?)
             .poll_interval(self.poll_interval)
             .grace(self.grace)
             .listen(!self.no_listen)
-            .handle_any(move |context| std::sync::Arc::clone(&program).run(context), RetryPolicy::default());
+            .end_grace(told_again)
+            .handle_any(move |context| Arc::clone(&program).run(context), RetryPolicy::default());
         if let Some(timeout) = self.timeout {
             worker = worker.timeout(timeout);
         }
@@ -57,7 +82,7 @@ impl Work {
             let (name, slots) = queue_and_slots(queue)?;
             worker = worker.queue(name, slots);
         }
-        worker.build()?.run_until(told_to_stop()).await?;
+        worker.build()?.run_until(told).await?;
         Ok(())
     }
 }
@@ -75,14 +100,29 @@ fn queue_and_slots(text: &str) -> Result<(&str, usize), Failure> {
     }
 }
 
-/// Ctrl-C, or the signal that supervisors send.
+/// Ctrl-C, and the signal that supervisors send.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// The first of these signals.
 pub async fn told_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        },
+    match Signals::new() {
+        Ok(mut signals) => signals.next().await,
         Err(_) => drop(tokio::signal::ctrl_c().await),
     }
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 use futures::future::{BoxFuture, ready};
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
-use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 
 use super::{
@@ -89,7 +88,7 @@ pub enum JobState {
     /// A worker holds it.
     Running,
     /// It is done, with what its handler returned to be kept.
-    Completed(Option<Value>),
+    Completed(Option<Payload>),
     /// It ended without being done.
     Cancelled,
     /// It is dead, for this reason.

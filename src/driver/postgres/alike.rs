@@ -121,11 +121,10 @@ impl Queues {
 mod tests {
     use std::time::Duration;
 
-    use serde_json::Value;
-
     use super::super::place::with_queue;
     use super::*;
     use crate::job::Reservation;
+    use crate::payload::Payload;
 
     /// Somewhere, in the queue of that number.
     fn hint(queue: u16) -> u64 {
@@ -133,7 +132,7 @@ mod tests {
     }
 
     /// So many of a claim, from that id on.
-    fn claim(worker: i64, from: i64, count: usize, result: Option<Value>, hint: u64) -> Vec<Settlement> {
+    fn claim(worker: i64, from: i64, count: usize, result: Option<Payload>, hint: u64) -> Vec<Settlement> {
         let reserved_at = SystemTime::UNIX_EPOCH + Duration::from_secs(from as u64);
         let of = |id| Settlement {
             reservation: Reservation { id, worker, attempt: 1, reserved_at, hint },
@@ -174,7 +173,7 @@ mod tests {
 
     #[test]
     fn what_has_a_result_or_says_no_place_or_no_queue_is_like_no_other() {
-        assert_eq!(parted(&[claim(1, 1, 2, Some(Value::Null), hint(1))]), (vec![], vec![1, 2]));
+        assert_eq!(parted(&[claim(1, 1, 2, Some(Payload::encode(&()).unwrap()), hint(1))]), (vec![], vec![1, 2]));
         for hint in [0, hint(0), with_queue(1, 0)] {
             assert_eq!(parted(&[claim(1, 1, 2, None, hint)]), (vec![], vec![1, 2]), "{hint}");
         }

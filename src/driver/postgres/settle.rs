@@ -4,9 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::Value;
 use tokio_postgres::Row;
-use tokio_postgres::types::{Json, Type};
+use tokio_postgres::types::Type;
 
 use super::locked;
 use super::session::{Param, Params, Transaction};
@@ -15,6 +14,7 @@ use crate::database::insert::seconds;
 use crate::driver::{Ending, Settled, Settlement};
 use crate::error::Result;
 use crate::job::Reservation;
+use crate::payload::Payload;
 
 /// Settles all of them; returns what became of each that still stood.
 pub(super) async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Result<HashMap<Reservation, Settled>> {
@@ -160,7 +160,7 @@ pub(super) struct Finishing<'a> {
     cancelled: Vec<bool>,
     ran: Vec<f64>,
     waited: Vec<f64>,
-    results: Vec<Option<Json<&'a Value>>>,
+    results: Vec<Option<&'a Payload>>,
 }
 
 impl<'a> Finishing<'a> {
@@ -170,7 +170,7 @@ impl<'a> Finishing<'a> {
             ran: ran(settlements),
             waited: waited(settlements),
             results: if settlements.iter().any(|settlement| result(settlement).is_some()) {
-                column(settlements, |settlement| result(settlement).map(Json))
+                column(settlements, |settlement| result(settlement))
             } else {
                 Vec::new()
             },
@@ -187,7 +187,7 @@ impl<'a> Finishing<'a> {
     }
 }
 
-fn result(settlement: &Settlement) -> Option<&Value> {
+fn result(settlement: &Settlement) -> Option<&Payload> {
     match &settlement.ending {
         Ending::Completed(result) => result.as_ref(),
         _ => None,

@@ -48,7 +48,7 @@ impl Top {
         if self.once {
             let mut model = Model::new(self.table);
             model.hear(Ok(watch::look(connection, &mut Some(database)).await?));
-            return Ok(output::line(frame(&model, look)?.trim_end())?);
+            return Ok(output::lines(frame(&model, look)?.trim_end())?);
         }
         if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
             return Err("top needs a terminal; use `reveille top --once` for text".to_owned().into());

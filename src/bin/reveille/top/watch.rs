@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use reveille::Database;
-use reveille::admin::Filter;
-use serde_json::Value;
+use reveille::admin::{Filter, Record};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -74,8 +75,25 @@ async fn connected(connection: &Connection, database: &mut Option<Database>) -> 
 
 pub async fn look(connection: &Connection, database: &mut Option<Database>) -> reveille::Result<Overview> {
     let record = connected(connection, database).await?.admin().overview().await?;
-    // Both come with the same program.
-    Ok(serde_json::from_value(Value::Object(record)).unwrap_or_default())
+    Ok(overview(&record))
+}
+
+/// As much of it as can be read: a row with something odd in it takes away no other.
+fn overview(record: &Record) -> Overview {
+    Overview {
+        at: record.decode("at").unwrap_or_default(),
+        sums: record.decode("sums").unwrap_or_default(),
+        queues: rows(record, "queues"),
+        workers: rows(record, "workers"),
+        running: rows(record, "running"),
+        failing: rows(record, "failing"),
+        dead: rows(record, "dead"),
+    }
+}
+
+fn rows<T: DeserializeOwned>(record: &Record, name: &str) -> Vec<T> {
+    let rows: Vec<Box<RawValue>> = record.decode(name).unwrap_or_default();
+    rows.iter().filter_map(|row| serde_json::from_str(row.get()).ok()).collect()
 }
 
 async fn act(connection: &Connection, database: &mut Option<Database>, action: &Action) -> reveille::Result<String> {

@@ -74,9 +74,9 @@ impl Torture {
         let kinds = if self.only.is_empty() { Kind::value_variants() } else { &self.only };
         let queues = if self.queues.is_empty() { Queue::value_variants() } else { &self.queues };
         let faults = schedule::schedule(seed, self.length, kinds, self.each, self.workers.into());
-        eprintln!("{} faults within {:?}; --seed {seed} has them again", faults.len(), self.length);
+        say!("{} faults within {:?}; --seed {seed} has them again", faults.len(), self.length);
         if kinds.contains(&Kind::ShiftClock) && fleet::clock_shifter().is_none() {
-            eprintln!("no clock will be shifted: libfaketime is not installed");
+            say!("no clock will be shifted: libfaketime is not installed");
         }
 
         let folder = Folder::new()?;
@@ -111,7 +111,7 @@ impl Torture {
         report::journals(&mut figures, &runs, &lives, &committed, &back);
         limits::report(&mut figures, (queues, kinds), &watch, &runs, &committed);
         for life in lives.iter().filter(|life| life.gave_up) {
-            eprintln!("a worker gave up: {}", life.last_words());
+            say!("a worker gave up: {}", life.last_words());
         }
         figures.extend(done.into_iter().map(|(kind, count)| (format!("faults_{kind}"), Value::from(count))));
         print(&figures, self.json)?;

@@ -1,0 +1,31 @@
+//! Processes by whose children they are.
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The processes whose parent is one of these, as far as the system tells: nothing on one without `/proc`.
+pub fn children_of(parents: &[Pid]) -> Vec<Pid> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = processes.flatten().filter_map(|process| process.file_name().to_str()?.parse().ok());
+    let pids = pids.filter_map(Pid::from_raw);
+    pids.filter(|&pid| parent_of(pid).is_some_and(|parent| parents.contains(&parent))).collect()
+}
+
+/// The fourth field of `/proc/PID/stat`. The second is the program's name in brackets, and may have brackets in it.
+fn parent_of(pid: Pid) -> Option<Pid> {
+    let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let behind_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
+    let fields = std::str::from_utf8(stat.get(behind_name..)?).ok()?;
+    fields.split_whitespace().nth(1)?.parse().ok().and_then(Pid::from_raw)
+}
+
+/// Kills all that descends from a process, then that process.
+pub fn kill_tree(root: Pid) {
+    let (mut all, mut generation) = (vec![root], vec![root]);
+    while !generation.is_empty() {
+        generation = children_of(&generation).into_iter().filter(|child| !all.contains(child)).collect();
+        all.extend(&generation);
+    }
+    for pid in all.into_iter().rev() {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
