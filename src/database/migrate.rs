@@ -32,6 +32,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V17__check_at_once", include_str!("../../migrations/V17__check_at_once.sql")),
     ("V18__ids_anew", include_str!("../../migrations/V18__ids_anew.sql")),
     ("V19__odd_rows", include_str!("../../migrations/V19__odd_rows.sql")),
+    ("V25__words", include_str!("../../migrations/V25__words.sql")),
 ];
 
 /// How long to wait for another process that migrates before looking again.

@@ -4,6 +4,7 @@
 mod harness;
 mod steps;
 
+mod arguments;
 mod batch;
 mod cli;
 mod complete;
