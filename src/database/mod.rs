@@ -188,9 +188,9 @@ impl DatabaseOptions {
         self
     }
 
-    /// At most so many connections for the caller's own use; default 10. A worker opens up to 6 of its own.
+    /// At most so many connections for the caller's own use, 1 to 10,000; default 10. A worker opens up to 6 of its own.
     pub fn max_connections(mut self, max_connections: usize) -> DatabaseOptions {
-        self.max_connections = max_connections.max(1);
+        self.max_connections = max_connections.clamp(1, 10_000);
         self
     }
 
