@@ -173,7 +173,9 @@ fn of_tls(reason: &str) -> String {
             "{reason}: the server's certificate is of no authority that is trusted here; check sslrootcert"
         );
     }
-    let advice = if is("valid for name") {
+    let advice = if is("Revoked") || is("Revocation") {
+        "ask whoever runs the server for a new certificate, or for a newer list if sslcrl is out of date"
+    } else if is("valid for name") {
         "check the host's name, or settle for sslmode=verify-ca"
     } else if is("not support TLS") {
         "turn on ssl there, or settle for sslmode=prefer"

@@ -6,6 +6,7 @@ pub(crate) mod copy;
 pub(crate) mod ends;
 pub(crate) mod insert;
 pub(crate) mod migrate;
+mod parameters;
 mod params;
 mod pgpass;
 pub(crate) mod schema;
@@ -65,6 +66,7 @@ impl Database {
     ///
     /// `url` is a URL or a key-value string as libpq takes them (`sslmode` up to `verify-full`, several hosts, of which
     /// the one that takes writes is used, …). What it leaves open comes from the `PG*` environment variables and `~/.pgpass`.
+    /// A parameter that protects is kept or refused by name: `require_auth` is refused unless `channel_binding=require` makes sure of it.
     ///
     /// # Errors
     /// Invalid if the address makes no sense; unavailable if nobody answers there; denied if the login is refused.
