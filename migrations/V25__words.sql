@@ -203,7 +203,7 @@ begin
     if (schedule.cron is null) = (schedule.every is null) then
         raise exception 'a schedule takes either cron or every' using errcode = 'invalid_parameter_value';
     end if;
-    if schedule.cron like '@every%' then
+    if ltrim(schedule.cron) ilike '@every%' then
         raise exception 'a cron text cannot say @every: give the interval as every'
             using errcode = 'invalid_parameter_value', hint = 'For example every => ''5 minutes'', and no cron.';
     end if;
@@ -268,7 +268,7 @@ alter table reveille.schedules
         case when array_ndims(tags) = 1 then cardinality(tags) <= 64 and array_position(tags, null) is null end
     ) not valid,
     add constraint tags_are_one_list check (array_ndims(tags) = 1) not valid,
-    add constraint cron_is_not_every check (cron not like '@every%') not valid;
+    add constraint cron_is_not_every check (ltrim(cron) not ilike '@every%') not valid;
 
 -- The grants of the old functions go to the new ones, whoever gave them.
 do $$
