@@ -4,6 +4,7 @@
 mod harness;
 mod steps;
 
+mod answers;
 mod arguments;
 mod batch;
 mod cli;

@@ -1,5 +1,6 @@
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use reveille::admin::Filter;
+use reveille::admin::{Filter, REASONS};
 use serde_json::json;
 
 use crate::connection::Connection;
@@ -33,8 +34,8 @@ struct List {
     /// Only of this kind.
     #[arg(long)]
     kind: Option<String>,
-    /// Only that died of this: failed, permanent, timed_out, lost or undecodable.
-    #[arg(long)]
+    /// Only that died of this.
+    #[arg(long, value_parser = PossibleValuesParser::new(REASONS))]
     reason: Option<String>,
     /// How many at most, newest first.
     #[arg(long, default_value_t = 50)]
@@ -58,8 +59,8 @@ struct Chosen {
     /// All of this kind.
     #[arg(long)]
     kind: Option<String>,
-    /// All that died of this: failed, permanent, timed_out, lost or undecodable.
-    #[arg(long)]
+    /// All that died of this.
+    #[arg(long, value_parser = PossibleValuesParser::new(REASONS))]
     reason: Option<String>,
     /// Print JSON.
     #[arg(long)]

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use reveille::admin::Record;
@@ -77,11 +79,11 @@ fn cell(value: Option<&Value>) -> String {
     shown
 }
 
-/// `2026-11-23 08:59:58` of an ISO time; `None` if it is none.
+/// `2026-11-23 08:59:58+01:00`, in the reader's time zone, of an ISO time with a zone; `None` if it is none.
 fn short_time(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    let digits =
-        |range: std::ops::Range<usize>| bytes.get(range).is_some_and(|part| part.iter().all(u8::is_ascii_digit));
-    let is_time = digits(0..4) && digits(5..7) && digits(8..10) && bytes.get(10) == Some(&b'T') && digits(11..13);
-    (is_time && bytes.get(4) == Some(&b'-') && text.is_char_boundary(19)).then(|| text[..19].replacen('T', " ", 1))
+    // What only begins like a time is not worth a try.
+    let is_likely = text.len() >= 20 && text.as_bytes().get(10) == Some(&b'T');
+    let time: Timestamp = is_likely.then(|| text.parse().ok())??;
+    let here = time.to_zoned(TimeZone::system());
+    Some(here.strftime("%Y-%m-%d %H:%M:%S%:z").to_string())
 }
