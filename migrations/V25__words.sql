@@ -1,8 +1,9 @@
--- What callers of reveille.enqueue and reveille.schedule write is taken as it is meant, or refused in a sentence that says why:
--- numbers of any integer type, sizes of what a worker will have to take, tags as one list. And the bell rings for jobs that are
--- made due by an update.
+-- What callers of reveille.enqueue and reveille.schedule write is taken as it is meant, or refused in a sentence that
+-- says why: numbers of any integer type, sizes of what a worker will have to take, tags as one list. And the bell
+-- rings for jobs that are made due by an update.
 
--- Kept under another name until the new functions have the same grants. Old programs call the new ones: a smallint is a bigint, too.
+-- Kept under another name until the new functions have the same grants. Old programs call the new ones: a smallint is
+-- a bigint, too.
 alter function reveille.enqueue(
     text, jsonb, text, interval, timestamptz, smallint, int, interval, text, text, text, text, text[], jsonb
 ) rename to enqueue_before;
@@ -64,7 +65,8 @@ begin
         then pg_catalog.current_setting('reveille.max_payload')::pg_catalog.int4
         else 1048576
     end;
-    -- As text, since a worker will get it so. What is stored in a few bytes is not looked at, so that an ordinary job need not pay.
+    -- As text, since a worker will get it so. What is stored in a few bytes is not looked at, so that an ordinary job
+    -- need not pay.
     if (pg_catalog.pg_column_size(enqueue.payload) operator(pg_catalog.>) 512 or largest operator(pg_catalog.<) 512)
         and pg_catalog.octet_length(enqueue.payload::pg_catalog.text) operator(pg_catalog.>) largest
     then
@@ -93,7 +95,8 @@ begin
         enqueue.available_at,
         pg_catalog.now() operator(pg_catalog.+) coalesce(enqueue.delay, interval '0')
     );
-    -- What the table would refuse is refused here: from within the insert, the error would come with the text of each statement around it.
+    -- What the table would refuse is refused here: from within the insert, the error would come with the text of each
+    -- statement around it.
     if (
         pg_catalog.length(enqueue.kind) operator(pg_catalog.>) 0 and pg_catalog.length(enqueue.kind) operator(pg_catalog.<=) 128
         and pg_catalog.isfinite(due)
@@ -133,7 +136,8 @@ begin
             if enqueue.unique_key is null then
                 return;
             end if;
-            -- Asked once more: while the insert waited, another job of the key may have been enqueued for a period, and have ended.
+            -- Asked once more: while the insert waited, another job of the key may have been enqueued for a period,
+            -- and have ended.
             if period is null and reveille.period_holder(enqueue.kind, enqueue.unique_key) is null then
                 return;
             end if;
@@ -307,8 +311,8 @@ begin
 end
 $$;
 
--- A waiting job that is made due sooner, or moved to another queue, by an update of one's own or by `on conflict do update`. Claims do
--- not touch these columns; of a settlement the condition alone is asked.
+-- A waiting job that is made due sooner, or moved to another queue, by an update of one's own or by `on conflict do
+-- update`. Claims do not touch these columns; of a settlement the condition alone is asked.
 create function reveille.ring_after_update() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp

@@ -1,5 +1,5 @@
--- The tables of which row security may hide rows from this role: no policy says that it sees them all. Every name is qualified, since
--- the session may be anybody's.
+-- The tables of which row security may hide rows from this role: no policy says that it sees them all. Every name is
+-- qualified, since the session may be anybody's.
 --
 --   $1 text  schema
 select tables.relname::pg_catalog.text as name, current_user::pg_catalog.text as role

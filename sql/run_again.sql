@@ -1,5 +1,5 @@
--- Enqueue a new job that is like one that has finished: its kind, payload, queue, priority, number of attempts, key, tags and metadata. It
--- has no parent and no unique key, and its timeout is its kind's, since the history keeps none.
+-- Enqueue a new job that is like one that has finished: its kind, payload, queue, priority, number of attempts, key,
+-- tags and metadata. It has no parent and no unique key, and its timeout is its kind's, since the history keeps none.
 --
 --   $1 bigint  id of the finished job
 --

@@ -205,9 +205,9 @@ impl Admin {
         self.text("retry a job", "select reveille.retry($1) as text", &[(&id, Type::INT8)]).await
     }
 
-    /// Enqueue a new job that is like one that has finished or was cancelled: with its kind, payload, queue, priority, number of
-    /// attempts, key, tags and metadata. It has no parent and no unique key, and its timeout is its kind's. As its payload is copied as
-    /// it is stored, it passes no middleware.
+    /// Enqueue a new job that is like one that has finished or was cancelled: with its kind, payload, queue,
+    /// priority, number of attempts, key, tags and metadata. It has no parent and no unique key, and its timeout is
+    /// its kind's. As its payload is copied as it is stored, it passes no middleware.
     ///
     /// # Errors
     /// What the server says.

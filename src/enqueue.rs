@@ -17,8 +17,9 @@ use crate::middleware::{Middleware, Middlewares};
 ///
 /// On a transaction the job exists once it commits, and never if it does not: enqueue where you write what the job is about.
 ///
-/// In a handler, the new job's `parent_id` is the job that the handler works, whatever it is enqueued on. Tasks that the handler
-/// spawns and handlers of batches do not know that job: there the [`enqueuer`](Context::enqueuer) of its context does.
+/// In a handler, the new job's `parent_id` is the job that the handler works, whatever it is enqueued on. Tasks that
+/// the handler spawns and handlers of batches do not know that job: there the [`enqueuer`](Context::enqueuer) of its
+/// context does.
 ///
 /// ```no_run
 /// # use serde::{Deserialize, Serialize};
@@ -214,8 +215,8 @@ impl Extract for Enqueuer {
 }
 
 impl Context {
-    /// Enqueues jobs through the middlewares of the worker, as children of this job: also from a task that the handler spawns, and
-    /// from the handler of a batch.
+    /// Enqueues jobs through the middlewares of the worker, as children of this job: also from a task that the
+    /// handler spawns, and from the handler of a batch.
     pub fn enqueuer(&self) -> Enqueuer {
         Enqueuer { parent: self.stored_id(), ..self.states().get::<OfWorker>().cloned().unwrap_or_default().0 }
     }

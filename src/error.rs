@@ -214,7 +214,8 @@ fn kind_of(error: &tokio_postgres::Error) -> Kind {
 fn reason_of(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
         let mut reason = db.message().to_owned();
-        // That of bad data shows the row, and with it a payload. The context is of no use to who did not write the functions.
+        // That of bad data shows the row, and with it a payload. The context is of no use to who did not write the
+        // functions.
         if let Some(detail) = db.detail().filter(|_| !matches!(db.code().code().get(..2), Some("22" | "23"))) {
             reason.push_str(": ");
             reason.push_str(detail);

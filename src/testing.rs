@@ -309,9 +309,9 @@ const MOST_SNOOZES: u32 = 1000;
 impl Worker {
     /// Make one attempt at a job that is stored nowhere; returns what would become of it.
     ///
-    /// The whole of an attempt: the middlewares for enqueuing and for work, decoding, the handler, its timeout, panics, what it
-    /// says of its progress. So it needs no committed transaction. What the handler itself reads or writes is up to its state; what
-    /// it enqueues has no parent, and the job cannot be completed in a transaction.
+    /// The whole of an attempt: the middlewares for enqueuing and for work, decoding, the handler, its timeout,
+    /// panics, what it says of its progress. So it needs no committed transaction. What the handler itself reads or
+    /// writes is up to its state; what it enqueues has no parent, and the job cannot be completed in a transaction.
     ///
     /// # Errors
     /// Invalid if the job could not be stored.

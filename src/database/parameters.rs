@@ -1,5 +1,5 @@
-//! What becomes of each parameter and environment variable of libpq. One that protects is kept, or refused by name: nobody is to believe
-//! in a protection that is not there. `docs/design/addresses.md` has the whole list.
+//! What becomes of each parameter and environment variable of libpq. One that protects is kept, or refused by name:
+//! nobody is to believe in a protection that is not there. `docs/design/addresses.md` has the whole list.
 
 use std::collections::BTreeMap;
 
@@ -45,8 +45,8 @@ const KEPT: [&str; 12] = [
     "fallback_application_name",
 ];
 
-/// Harmless to ignore. The encoding is UTF-8 whatever is asked for, nothing is compressed, no keys of TLS are written down, GSSAPI is
-/// not spoken, the protocol is 3.0, and a service file is read for a service only, which is refused.
+/// Harmless to ignore. The encoding is UTF-8 whatever is asked for, nothing is compressed, no keys of TLS are written
+/// down, GSSAPI is not spoken, the protocol is 3.0, and a service file is read for a service only, which is refused.
 const HARMLESS: [&str; 8] = [
     "client_encoding",
     "sslcompression",
@@ -75,9 +75,10 @@ const REFUSED: [(&str, &str); 13] = [
     ("oauth_ca_file", "use a password or a certificate"),
 ];
 
-/// The environment's variables and the parameters that they stand for. Others of libpq are harmless to ignore: `PGCLIENTENCODING`,
-/// `PGSSLCOMPRESSION`, `PGKRBSRVNAME`, `PGGSSLIB`, `PGGSSDELEGATION`, `PGMAXPROTOCOLVERSION`, `PGSERVICEFILE`, `PGSYSCONFDIR` and
-/// `PGLOCALEDIR` for the reasons above; `PGDATESTYLE`, `PGTZ` and `PGGEQO` change what statements of one's own do.
+/// The environment's variables and the parameters that they stand for. Others of libpq are harmless to ignore:
+/// `PGCLIENTENCODING`, `PGSSLCOMPRESSION`, `PGKRBSRVNAME`, `PGGSSLIB`, `PGGSSDELEGATION`, `PGMAXPROTOCOLVERSION`,
+/// `PGSERVICEFILE`, `PGSYSCONFDIR` and `PGLOCALEDIR` for the reasons above; `PGDATESTYLE`, `PGTZ` and `PGGEQO` change
+/// what statements of one's own do.
 const VARIABLES: [(&str, &str); 28] = [
     ("PGHOST", "host"),
     ("PGHOSTADDR", "hostaddr"),

@@ -63,8 +63,9 @@ impl JobById {
 pub struct Retry {
     #[arg(required = true, value_name = "ID")]
     ids: Vec<i64>,
-    /// Run jobs that have finished or were cancelled once more, as new jobs of the same kind, payload, queue, priority, number of attempts,
-    /// key, tags and metadata. A new job has no parent and no unique key; its timeout is its kind's.
+    /// Run jobs that have finished or were cancelled once more, as new jobs of the same kind, payload, queue,
+    /// priority, number of attempts, key, tags and metadata. A new job has no parent and no unique key; its timeout
+    /// is its kind's.
     #[arg(long)]
     again: bool,
     /// Print a JSON object a line.
@@ -110,7 +111,8 @@ impl From<String> for Answer {
     }
 }
 
-/// Prints what became of each; not found if anything else than the good answers came. One that is refused does not stop the others.
+/// Prints what became of each; not found if anything else than the good answers came. One that is refused does not
+/// stop the others.
 pub async fn each<A: Into<Answer>>(
     ids: &[i64],
     json: bool,

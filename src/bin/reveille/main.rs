@@ -50,7 +50,8 @@ struct Cli {
 enum Command {
     /// Show the whole thing on a throw-away Postgres: enqueue, work, live progress, a summary.
     ///
-    /// What DATABASE_URL and the PG* variables say is left alone: to see it work on a database of yours, give --database-url.
+    /// What DATABASE_URL and the PG* variables say is left alone: to see it work on a database of yours, give
+    /// --database-url.
     Demo(demo::Demo),
     /// Create Reveille's tables or bring them up to date.
     Migrate(migrate::Migrate),

@@ -10,7 +10,8 @@ use crate::{Failure, Outcome};
 
 #[derive(Args)]
 pub struct Work {
-    /// A queue to work, and how many of its jobs at once: mail or mail=8, 1 to 10000; may be repeated. Default: default=4.
+    /// A queue to work, and how many of its jobs at once: mail or mail=8, 1 to 10000; may be repeated. Default:
+    /// default=4.
     #[arg(long = "queue", value_name = "QUEUE[=SLOTS]")]
     queues: Vec<String>,
     /// The shell command that works a job: payload on stdin, REVEILLE_JOB_ID and more in the environment. Exit status 0:
