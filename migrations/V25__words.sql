@@ -271,7 +271,7 @@ alter table reveille.schedules
         -- An array of several dimensions cannot be searched, and is refused by the next.
         case when array_ndims(tags) = 1 then cardinality(tags) <= 64 and array_position(tags, null) is null end
     ) not valid,
-    add constraint tags_are_one_list check (array_ndims(tags) = 1) not valid,
+    add constraint tags_have_one_dimension check (array_ndims(tags) = 1) not valid,
     add constraint cron_is_not_every check (ltrim(cron) not ilike '@every%') not valid;
 
 -- The grants of the old functions go to the new ones, whoever gave them.
@@ -307,6 +307,26 @@ begin
             );
         end loop;
         execute format('drop function %s', before);
+    end loop;
+end
+$$;
+
+-- Whoever may set a job's metadata may say which job it comes from, too: reveille.enqueue and the library set both.
+do $$
+declare
+    granted record;
+begin
+    for granted in
+        select acl.grantee, bool_or(acl.is_grantable) as is_grantable
+        from pg_attribute, aclexplode(attacl) as acl
+        where attrelid = 'reveille.jobs'::regclass and attname = 'metadata' and acl.privilege_type = 'INSERT'
+        group by acl.grantee
+    loop
+        execute format(
+            'grant insert (parent_id) on reveille.jobs to %s%s',
+            case granted.grantee when 0 then 'public' else granted.grantee::regrole::text end,
+            case when granted.is_grantable then ' with grant option' else '' end
+        );
     end loop;
 end
 $$;

@@ -75,7 +75,7 @@ async fn tags_of_several_dimensions_are_refused_as_such() {
         assert_eq!(error, "tags must be one list, not an array of 2 dimensions");
     }
     let insert = "insert into reveille.schedules (name, kind, every, tags) values ('s', 'k', '1 day', '{{a},{b}}')";
-    assert!(database.refusal(insert).await.contains("tags_are_one_list"));
+    assert!(database.refusal(insert).await.contains("tags_have_one_dimension"));
     database.run("select reveille.enqueue(kind => 'k', tags => array[]::text[])").await;
 }
 
