@@ -11,7 +11,7 @@ commit;
 -- Later, more urgent, at most one at a time.
 select * from reveille.enqueue(
     kind => 'refresh_report', payload => '{"month": "2026-11"}', queue => 'reports', delay => '5 minutes',
-    priority => 1::smallint, unique_key => '2026-11'
+    priority => 1, unique_key => '2026-11'
 );
 
 -- The same key again: no second job (existed), and the due time put back.

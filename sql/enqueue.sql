@@ -3,7 +3,7 @@
 --   $1 text  queue          $2 text  kind              $3 jsonb   payload            $4 smallint  priority
 --   $5 int   max_attempts   $6 timestamptz  due, or null: $7 seconds from now        $7 double precision
 --   $8 text  key            $9 double precision  timeout in seconds                  $10 text[]  tags
---   $11 jsonb  metadata
-insert into reveille.jobs (queue, kind, payload, priority, max_attempts, available_at, key, timeout, tags, metadata)
-values ($1, $2, $3, $4, $5, coalesce($6, now() + make_interval(secs => $7)), $8, make_interval(secs => $9), $10, $11)
+--   $11 jsonb  metadata    $12 bigint  parent_id
+insert into reveille.jobs (queue, kind, payload, priority, max_attempts, available_at, key, timeout, tags, metadata, parent_id)
+values ($1, $2, $3, $4, $5, coalesce($6, now() + make_interval(secs => $7)), $8, make_interval(secs => $9), $10, $11, $12)
 returning id, false as existed

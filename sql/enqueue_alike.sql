@@ -3,10 +3,11 @@
 --   $1 text  queue         $2 text         kind                              $3 jsonb[]  payloads   $4 smallint  priority
 --   $5 int   max_attempts  $6 timestamptz  due, or null: $7 seconds from now $7 double precision
 --   $8 text  key           $9 double precision  timeout in seconds           $10 text[]  tags       $11 jsonb  metadata
-insert into reveille.jobs (queue, kind, payload, priority, max_attempts, available_at, key, timeout, tags, metadata)
+--   $12 bigint  parent_id
+insert into reveille.jobs (queue, kind, payload, priority, max_attempts, available_at, key, timeout, tags, metadata, parent_id)
 select
     $1::text, $2::text, new.payload, $4::smallint, $5::int, coalesce($6::timestamptz, now() + make_interval(secs => $7::double precision)),
-    $8::text, make_interval(secs => $9::double precision), $10::text[], $11::jsonb
+    $8::text, make_interval(secs => $9::double precision), $10::text[], $11::jsonb, $12::bigint
 from unnest($3::jsonb[]) with ordinality as new (payload, place)
 order by new.place
 returning id, false as existed

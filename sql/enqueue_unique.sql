@@ -1,16 +1,16 @@
 -- Enqueue jobs of which some are unique, one after another, in one statement. Those without a key come first; the others in the order
 -- of their keys, so that two such statements wait for each other in one direction only. The answers are in the order of the arrays.
 --
---   $1 to $11 as in enqueue_all.sql
---   $12 text[]  unique keys   $13 text[]  unique modes   $14 text[]  unique until
+--   $1 to $12 as in enqueue_all.sql
+--   $13 text[]  unique keys   $14 text[]  unique modes   $15 text[]  unique until
 with new as materialized (
     select *
     from unnest(
         $1::text[], $2::text[], $3::jsonb[], $4::smallint[], $5::int[], $6::timestamptz[], $7::double precision[], $8::text[],
-        $9::double precision[], $10::jsonb[], $11::jsonb[], $12::text[], $13::text[], $14::text[]
+        $9::double precision[], $10::jsonb[], $11::jsonb[], $12::bigint[], $13::text[], $14::text[], $15::text[]
     ) with ordinality as given (
-        queue, kind, payload, priority, max_attempts, due, delay_seconds, key, timeout_seconds, tags, metadata, unique_key,
-        unique_mode, unique_until, place
+        queue, kind, payload, priority, max_attempts, due, delay_seconds, key, timeout_seconds, tags, metadata, parent_id,
+        unique_key, unique_mode, unique_until, place
     )
     order by case when unique_key is not null then kind end collate "C" nulls first, unique_key collate "C", place
 )
@@ -29,6 +29,7 @@ cross join lateral reveille.enqueue(
     unique_until => new.unique_until,
     key => new.key,
     tags => case when new.tags is not null then array(select jsonb_array_elements_text(new.tags)) end,
-    metadata => new.metadata
+    metadata => new.metadata,
+    parent_id => new.parent_id
 ) as enqueued
 order by new.place

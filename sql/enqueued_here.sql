@@ -5,7 +5,8 @@
 -- id; the whole one is that which lies nearest to the current transaction's.
 select
     jobs.id, jobs.queue, jobs.kind, jobs.payload, jobs.priority, jobs.max_attempts, jobs.available_at, jobs.created_at,
-    extract(epoch from jobs.timeout)::double precision as timeout_seconds, jobs.unique_key, jobs.key, jobs.tags, jobs.metadata
+    extract(epoch from jobs.timeout)::double precision as timeout_seconds, jobs.unique_key, jobs.key, jobs.tags, jobs.metadata,
+    jobs.parent_id
 from reveille.jobs
 cross join (select pg_current_xact_id()::text::bigint as id) as current
 cross join lateral (

@@ -30,7 +30,7 @@ grant execute on function reveille.check_job(
 ) to public;
 
 grant execute on function
-    reveille.enqueue(text, jsonb, text, interval, timestamptz, smallint, int, interval, text, text, text, text, text[], jsonb),
+    reveille.enqueue(text, jsonb, text, interval, timestamptz, bigint, bigint, interval, text, text, text, text, text[], jsonb, bigint),
     reveille.replace_waiting(text, text, jsonb, text[], jsonb, timestamptz), reveille.hold_unique_key(bigint, interval),
     reveille.period_holder(text, text), reveille.live_holder(text, text)
 to reveille_producer, reveille_worker, reveille_admin;
@@ -53,7 +53,7 @@ grant select on reveille.queues to reveille_worker;
 grant select, insert, update on reveille.schedules to reveille_worker;
 grant select, insert, update, delete on reveille.schedule_declarations to reveille_worker;
 grant execute on function
-    reveille.schedule(text, text, text, interval, text, jsonb, text, smallint, int, interval, text, text[], jsonb, text, bigint)
+    reveille.schedule(text, text, text, interval, text, jsonb, text, bigint, bigint, interval, text, text[], jsonb, text, bigint)
 to reveille_worker, reveille_admin;
 -- To give up the keys whose period is over is upkeep; `update` is what it takes to lock a row.
 grant select, update, delete on reveille.unique_periods to reveille_worker, reveille_admin;

@@ -58,6 +58,19 @@ impl Backlog {
     }
 }
 
+/// What became of running a finished job again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// A new job of this id was enqueued.
+    Enqueued(i64),
+    /// It has not ended.
+    Live,
+    /// It is dead: it is revived, not run again.
+    Dead,
+    /// Nothing is known of it; it never was, or its history is over.
+    Unknown,
+}
+
 /// What became of a batch of dead jobs.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -78,7 +91,8 @@ pub struct Refused {
     pub error: Error,
 }
 
-const REASONS: [&str; 5] = ["failed", "permanent", "timed_out", "lost", "undecodable"];
+/// What dead jobs may have died of.
+pub const REASONS: [&str; 5] = ["failed", "permanent", "timed_out", "lost", "undecodable"];
 /// How often to look whether a queue is drained: at first, and at most.
 const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// How many dead jobs are revived or purged in one transaction.
@@ -150,6 +164,18 @@ impl Admin {
         records(&self.query("list queues", sql, &[]).await?)?.iter().map(|row| row.decode("queue")).collect()
     }
 
+    /// Whether anything is known of a queue: it has settings, a job, a worker or a count.
+    ///
+    /// # Errors
+    /// Invalid for a bad name; else what the server says.
+    pub async fn is_known(&self, queue: &str) -> Result<bool> {
+        check_name("queue", queue)?;
+        let sql = "select exists (select from reveille.queue_totals where queue = $1)
+            or exists (select from reveille.known_queues where queue = $1) as known";
+        let rows = self.query("look for a queue", sql, &[(&queue, Type::TEXT)]).await?;
+        Ok(rows.first().is_some_and(|row| row.get("known")))
+    }
+
     /// Jobs in one state, newest first; without a state, all live ones.
     pub async fn jobs(&self, filter: &Filter, limit: u32) -> Result<Vec<Record>> {
         let state = filter.state.as_deref();
@@ -182,6 +208,23 @@ impl Admin {
     /// Make a job due now: `due`, `revived`, `running`, `finished` or `unknown`, as `reveille.retry` says.
     pub async fn retry(&self, id: i64) -> Result<String> {
         self.text("retry a job", "select reveille.retry($1) as text", &[(&id, Type::INT8)]).await
+    }
+
+    /// Enqueue a new job that is like one that has finished or was cancelled: with its kind, payload, queue,
+    /// priority, number of attempts, key, tags and metadata. It has no parent and no unique key, and its timeout is
+    /// its kind's. As its payload is copied as it is stored, it passes no middleware.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn run_again(&self, id: i64) -> Result<Again> {
+        let rows = self.query("run a job again", include_str!("../sql/run_again.sql"), &[(&id, Type::INT8)]).await?;
+        let row = rows.first().ok_or_else(|| Error::unavailable("run a job again: the server gave no answer"))?;
+        Ok(match (row.get("id"), row.get("state")) {
+            (Some(new), _) => Again::Enqueued(new),
+            (None, "live") => Again::Live,
+            (None, "dead") => Again::Dead,
+            (None, _) => Again::Unknown,
+        })
     }
 
     /// Cancel a job: `cancelled`, `requested`, `finished`, `dead` or `unknown`, as `reveille.cancel` says.

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use tracing::{Instrument, Span, field};
 
 use crate::backoff::Backoff;
 use crate::driver::{Driver, Ending, Failure, Reason, Settlement};
+use crate::enqueue::in_handler_of;
 use crate::extract::{Context, States};
 use crate::handler::{Handlers, Registered};
 use crate::held::{Held, Hold};
@@ -39,6 +41,8 @@ pub(crate) struct Attempts {
     pub(crate) middlewares: Arc<Middlewares>,
     pub(crate) states: Arc<States>,
     pub(crate) held: Arc<Held>,
+    /// Whether the jobs are stored anywhere: not in a test that makes one attempt at a job of its own.
+    pub(crate) is_stored: bool,
     /// For jobs of which neither they nor their kind say one.
     pub(crate) timeout: Option<Duration>,
     /// Tripped when what still runs is to be given up.
@@ -83,8 +87,14 @@ impl Attempts {
             return Ending::Waiting { failure: None, delay: NO_HANDLER_DELAY };
         };
         let timeout = job.timeout.or(handler.timeout).or(self.timeout);
-        let context =
-            Context::new(Arc::clone(&self.driver), job, timeout, hold.token.clone(), Arc::clone(&self.states));
+        let context = Context::new(
+            Arc::clone(&self.driver),
+            job,
+            self.is_stored,
+            timeout,
+            hold.token.clone(),
+            Arc::clone(&self.states),
+        );
         tracing::debug!(name: "job.started", target: "reveille::job", "started");
         hold.begin(timeout);
         let mut ended = match begun {
@@ -137,7 +147,7 @@ impl Attempts {
         let timeout = context.timeout();
         let started = std::panic::catch_unwind(AssertUnwindSafe(|| self.middlewares.work(handler, context)));
         let mut handling = match started {
-            Ok(handling) => AssertUnwindSafe(handling).catch_unwind(),
+            Ok(handling) => pin!(AssertUnwindSafe(in_handler_of(context.stored_id(), handling)).catch_unwind()),
             Err(panic) => return Ended::Panicked(panic),
         };
         let timeout = tokio::select! {

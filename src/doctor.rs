@@ -119,7 +119,8 @@ impl Database {
 impl Doctor {
     /// From what age on a transaction is worth a note; one twelve times as old is bad. Default 5 minutes.
     pub fn patience(mut self, patience: Duration) -> Doctor {
-        self.patience = patience;
+        const CENTURY: Duration = Duration::from_secs(3_155_760_000);
+        self.patience = patience.min(CENTURY);
         self
     }
 

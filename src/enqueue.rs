@@ -1,6 +1,6 @@
 //! Sending jobs.
 
-use std::future::IntoFuture;
+use std::future::{Future, IntoFuture};
 use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
@@ -16,6 +16,10 @@ use crate::middleware::{Middleware, Middlewares};
 /// Enqueue a job; await it, after any options. A [`NewJob`] serves for kinds that have no type here.
 ///
 /// On a transaction the job exists once it commits, and never if it does not: enqueue where you write what the job is about.
+///
+/// In a handler, the new job's `parent_id` is the job that the handler works, whatever it is enqueued on. Tasks that
+/// the handler spawns and handlers of batches do not know that job: there the [`enqueuer`](Context::enqueuer) of its
+/// context does.
 ///
 /// ```no_run
 /// # use serde::{Deserialize, Serialize};
@@ -107,6 +111,18 @@ pub async fn copy_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
 #[derive(Clone, Default)]
 pub struct Enqueuer {
     middlewares: Middlewares,
+    /// The job in whose handler it enqueues, where it was got from that job's context.
+    parent: Option<i64>,
+}
+
+tokio::task_local! {
+    /// The job whose handler this task runs, if it is stored anywhere.
+    static PARENT: Option<i64>;
+}
+
+/// Runs a handler: what its task enqueues is its job's child.
+pub(crate) fn in_handler_of<F: Future>(job: Option<i64>, handler: F) -> impl Future<Output = F::Output> {
+    PARENT.scope(job, handler)
 }
 
 impl Enqueuer {
@@ -116,7 +132,7 @@ impl Enqueuer {
     }
 
     pub(crate) fn with(middlewares: Middlewares) -> Enqueuer {
-        Enqueuer { middlewares }
+        Enqueuer { middlewares, parent: None }
     }
 
     /// Let jobs pass through this middleware, too. The first one added is the outermost, and has a job last.
@@ -132,7 +148,8 @@ impl Enqueuer {
     /// Refused if a middleware refuses the job; else as in [`enqueue`].
     pub fn enqueue<'a, E: Executor + ?Sized>(&self, executor: &'a E, job: &impl Enqueueable) -> Enqueue<'a, E> {
         let middlewares = self.middlewares.clone();
-        Enqueue { executor, job: job.to_new_job(), middlewares, schema: "reveille".into(), max_payload: MAX_PAYLOAD }
+        let job = job.to_new_job().map(|job| self.child(job));
+        Enqueue { executor, job, middlewares, schema: "reveille".into(), max_payload: MAX_PAYLOAD }
     }
 
     /// As [`enqueue_all`] does, through the middlewares.
@@ -175,9 +192,15 @@ impl Enqueuer {
 
     /// A job as it would be stored.
     pub(crate) fn prepare(&self, job: &impl Enqueueable) -> Result<NewJob> {
-        let job = self.middlewares.enqueue(job.to_new_job()?)?;
+        let job = self.middlewares.enqueue(self.child(job.to_new_job()?))?;
         job.check(MAX_PAYLOAD)?;
         Ok(job)
+    }
+
+    /// The job with the one in whose handler it is enqueued, if that is known and no other was given.
+    fn child(&self, job: NewJob) -> NewJob {
+        let here = || PARENT.try_with(|parent| *parent).ok().flatten();
+        NewJob { parent_id: job.parent_id.or(self.parent).or_else(here), ..job }
     }
 }
 
@@ -192,9 +215,10 @@ impl Extract for Enqueuer {
 }
 
 impl Context {
-    /// Enqueues jobs through the middlewares of the worker.
+    /// Enqueues jobs through the middlewares of the worker, as children of this job: also from a task that the
+    /// handler spawns, and from the handler of a batch.
     pub fn enqueuer(&self) -> Enqueuer {
-        self.states().get::<OfWorker>().cloned().unwrap_or_default().0
+        Enqueuer { parent: self.stored_id(), ..self.states().get::<OfWorker>().cloned().unwrap_or_default().0 }
     }
 }
 

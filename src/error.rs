@@ -48,6 +48,10 @@ impl Error {
         Error { kind: Kind::SchemaMismatch, message: message.into(), source: None }
     }
 
+    pub(crate) fn denied(message: impl Into<String>) -> Error {
+        Error { kind: Kind::Denied, message: message.into(), source: None }
+    }
+
     pub(crate) fn lost(message: impl Into<String>) -> Error {
         Error { kind: Kind::Lost, message: message.into(), source: None }
     }
@@ -173,7 +177,9 @@ fn of_tls(reason: &str) -> String {
             "{reason}: the server's certificate is of no authority that is trusted here; check sslrootcert"
         );
     }
-    let advice = if is("valid for name") {
+    let advice = if is("Revoked") || is("Revocation") {
+        "ask whoever runs the server for a new certificate, or for a newer list if sslcrl is out of date"
+    } else if is("valid for name") {
         "check the host's name, or settle for sslmode=verify-ca"
     } else if is("not support TLS") {
         "turn on ssl there, or settle for sslmode=prefer"
@@ -208,6 +214,12 @@ fn kind_of(error: &tokio_postgres::Error) -> Kind {
 fn reason_of(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
         let mut reason = db.message().to_owned();
+        // That of bad data shows the row, and with it a payload. The context is of no use to who did not write the
+        // functions.
+        if let Some(detail) = db.detail().filter(|_| !matches!(db.code().code().get(..2), Some("22" | "23"))) {
+            reason.push_str(": ");
+            reason.push_str(detail);
+        }
         if let Some(hint) = db.hint() {
             reason.push_str(" (");
             reason.push_str(hint);

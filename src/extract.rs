@@ -31,6 +31,8 @@ struct Inner {
     /// The transaction in which the handler has completed the job.
     completed_in: OnceLock<String>,
     job: ReservedJob,
+    /// Whether the job is stored anywhere: not in a test that makes one attempt at a job of its own.
+    is_stored: bool,
     timeout: Option<Duration>,
     cancellation: CancellationToken,
     states: Arc<States>,
@@ -42,19 +44,26 @@ impl Context {
     pub(crate) fn new(
         driver: Arc<dyn Driver>,
         job: ReservedJob,
+        is_stored: bool,
         timeout: Option<Duration>,
         cancellation: CancellationToken,
         states: Arc<States>,
     ) -> Context {
         let (started, completed_in) = (Instant::now(), OnceLock::new());
         let progress = OnceLock::new();
-        let inner = Arc::new(Inner { driver, started, completed_in, job, timeout, cancellation, states, progress });
+        let inner =
+            Arc::new(Inner { driver, started, completed_in, job, is_stored, timeout, cancellation, states, progress });
         Context { inner, changed: None }
     }
 
     /// The job's id.
     pub fn id(&self) -> i64 {
         self.inner.job.reservation.id
+    }
+
+    /// The job's id, if it is stored anywhere.
+    pub(crate) fn stored_id(&self) -> Option<i64> {
+        self.inner.is_stored.then(|| self.id())
     }
 
     /// The job as it was reserved, with the payload that the middlewares have made of its own.
@@ -153,7 +162,7 @@ impl Context {
     /// # Errors
     /// Invalid if it is too large or no JSON; lost if the job is no longer this worker's: stop.
     pub async fn progress<T: Serialize + ?Sized>(&self, progress: &T) -> Result<()> {
-        self.said().say(Payload::encode(progress)?).await
+        self.said().say(Payload::encode_as("progress", progress)?).await
     }
 
     /// Write what is still to be written of the progress.

@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, ready};
 
 use crate::error::{Error, Result};
 use crate::extract::{Context, Extract, States};
-use crate::job::Job;
+use crate::job::{Job, check_timeout};
 pub use crate::outcome::Completed;
 use crate::outcome::{IntoOutcome, Outcome};
 use crate::retry::RetryPolicy;
@@ -177,7 +177,9 @@ impl Handlers {
         if self.by_kind.is_empty() && self.any.is_none() {
             return Err(Error::invalid("a worker needs a handler: give it one with .handle(…)"));
         }
-        self.by_kind.values().try_for_each(|handler| {
+        self.by_kind.iter().try_for_each(|(kind, handler)| {
+            let of_it = |error| Error::invalid(format!("kind {kind:?}: {error}"));
+            handler.timeout.map_or(Ok(()), check_timeout).map_err(of_it)?;
             (handler.check)(states)?;
             handler.gathers.as_ref().map_or(Ok(()), |gathers| gathers.fit(queues))
         })

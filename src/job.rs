@@ -125,6 +125,8 @@ pub struct NewJob {
     pub tags: Vec<String>,
     /// Free facts about the job, at most 64 KiB.
     pub metadata: Option<Map<String, Value>>,
+    /// The job in whose handler it is enqueued. Left `None`, it is set where that is known, as `enqueue` says.
+    pub parent_id: Option<i64>,
 }
 
 /// Payloads above this many bytes are refused unless the caller raises the limit: 1 MiB.
@@ -153,6 +155,7 @@ impl NewJob {
             key: None,
             tags: Vec::new(),
             metadata: None,
+            parent_id: None,
         }
     }
 
@@ -210,8 +213,9 @@ impl NewJob {
         if self.max_attempts == 0 || self.max_attempts > i32::MAX as u32 {
             return Err(Error::invalid(format!("max_attempts must be 1 to {}", i32::MAX)));
         }
-        if self.timeout.is_some_and(|timeout| timeout < Duration::from_micros(1)) {
-            return Err(Error::invalid("timeout must be a microsecond or longer"));
+        self.timeout.map_or(Ok(()), check_timeout)?;
+        if let Due::At(time) = self.due {
+            check_time(time)?;
         }
         if self.tags.len() > 64 {
             return Err(Error::invalid(format!("a job has at most 64 tags, not {}", self.tags.len())));
@@ -223,8 +227,7 @@ impl NewJob {
             return Err(Error::invalid("the tags of a job have at most 16 KiB together (tags_are_at_most_16_kib)"));
         }
         if let Some(metadata) = &self.metadata {
-            let metadata = Payload::encode(metadata)
-                .map_err(|_| Error::invalid("metadata holds a NUL character, which Postgres cannot store"))?;
+            let metadata = Payload::encode_as("metadata", metadata)?;
             if metadata.written_len() > LARGEST_METADATA {
                 return Err(Error::invalid("metadata is at most 64 KiB (metadata_is_at_most_64_kib)"));
             }
@@ -260,6 +263,25 @@ pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
         return Err(Error::invalid(format!("{what} holds a NUL character, which Postgres cannot store")));
     }
     Ok(())
+}
+
+/// Refuses a timeout that is over before its attempt begins.
+pub(crate) fn check_timeout(timeout: Duration) -> Result<()> {
+    if timeout < Duration::from_micros(1) {
+        return Err(Error::invalid("timeout must be a microsecond or longer"));
+    }
+    Ok(())
+}
+
+/// Refuses a time that Postgres cannot store: it knows the years from 4713 BC to 294276.
+fn check_time(time: SystemTime) -> Result<()> {
+    const YEAR: u64 = 31_557_600;
+    let (earliest, latest) = (Duration::from_secs(6_600 * YEAR), Duration::from_secs(290_000 * YEAR));
+    let is_storable = match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => after <= latest,
+        Err(before) => before.duration() <= earliest,
+    };
+    if is_storable { Ok(()) } else { Err(Error::invalid("a job cannot be due at a time that Postgres cannot store")) }
 }
 
 fn check_key(what: &str, key: Option<&str>) -> Result<()> {
@@ -373,7 +395,7 @@ mod tests {
     #[test]
     fn what_the_table_would_refuse_is_refused_before() {
         type Spoil = fn(&mut NewJob);
-        let spoils: [Spoil; 14] = [
+        let spoils: [Spoil; 16] = [
             |job| job.queue.clear(),
             |job| job.kind = "k".repeat(129),
             |job| job.kind = "a\0b".into(),
@@ -385,6 +407,8 @@ mod tests {
             |job| job.key = Some("k".repeat(513)),
             |job| job.max_attempts = 0,
             |job| job.timeout = Some(Duration::from_nanos(999)),
+            |job| job.due = Due::At(SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 62)),
+            |job| job.due = Due::At(SystemTime::UNIX_EPOCH - Duration::from_secs(1 << 62)),
             |job| job.tags = vec![String::new(); 65],
             |job| job.tags = vec!["\0".into()],
             |job| job.tags = vec!["t".repeat(257); 64],

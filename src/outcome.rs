@@ -88,7 +88,7 @@ pub struct Completed<T>(pub T);
 
 impl<T: Serialize> IntoOutcome for Completed<T> {
     fn into_outcome(self) -> Outcome {
-        match Payload::encode(&self.0) {
+        match Payload::encode_as("result", &self.0) {
             Ok(result) => Outcome::CompleteWith(result),
             Err(error) => {
                 tracing::warn!(name: "job.result_dropped", target: "reveille::job", %error, "the result cannot be kept");

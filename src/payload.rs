@@ -25,9 +25,13 @@ impl Payload {
     /// # Errors
     /// Invalid if the value does not serialise to JSON, or holds a NUL character, which Postgres cannot store.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Payload> {
-        let json =
-            serde_json::to_vec(value).map_err(|error| Error::invalid(format!("payload is not JSON: {error}")))?;
-        Payload::from_json(json)
+        Payload::encode_as("payload", value)
+    }
+
+    /// The JSON of a value; errors call it by this name.
+    pub(crate) fn encode_as<T: Serialize + ?Sized>(name: &str, value: &T) -> Result<Payload> {
+        let json = serde_json::to_vec(value).map_err(|error| Error::invalid(format!("{name} is not JSON: {error}")))?;
+        Payload::from_json(name, json)
     }
 
     /// JSON text as it stands.
@@ -41,14 +45,14 @@ impl Payload {
         if let Some(why) = storable::refusal(json.as_bytes()) {
             return Err(Error::invalid(format!("payload {why}, which Postgres cannot store")));
         }
-        Payload::from_json(json.as_bytes().to_vec())
+        Payload::from_json("payload", json.as_bytes().to_vec())
     }
 
-    fn from_json(json: Vec<u8>) -> Result<Payload> {
+    fn from_json(name: &str, json: Vec<u8>) -> Result<Payload> {
         if holds_nul(&json) {
-            return Err(Error::invalid(
-                "payload holds a NUL character (\\u0000), which Postgres cannot store; remove it",
-            ));
+            return Err(Error::invalid(format!(
+                "{name} holds a NUL character (\\u0000), which Postgres cannot store; remove it"
+            )));
         }
         Ok(Payload(json.into()))
     }

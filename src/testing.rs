@@ -15,6 +15,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Json;
 use tokio_postgres::{Client, GenericClient, Row};
 
+use crate::attempt::Attempts;
 use crate::database::Database;
 use crate::database::schema::Schema;
 use crate::drain::{Drained, Visit};
@@ -215,6 +216,7 @@ impl Found {
             key: row.try_get("key")?,
             tags: row.try_get::<_, Option<Vec<String>>>("tags")?.unwrap_or_default(),
             metadata: row.try_get::<_, Option<Json<_>>>("metadata")?.map(|metadata| metadata.0),
+            parent_id: row.try_get("parent_id")?,
             ..NewJob::new(row.try_get::<_, String>("kind")?, row.try_get("payload")?)
         };
         Ok(Found::new(row.try_get("id")?, job, row.try_get("available_at")?, row.try_get("created_at")?))
@@ -307,20 +309,21 @@ const MOST_SNOOZES: u32 = 1000;
 impl Worker {
     /// Make one attempt at a job that is stored nowhere; returns what would become of it.
     ///
-    /// The whole of an attempt: the middlewares for enqueuing and for work, decoding, the handler, its timeout, panics. So it
-    /// needs no committed transaction. What the handler itself reads or writes is up to its state.
+    /// The whole of an attempt: the middlewares for enqueuing and for work, decoding, the handler, its timeout,
+    /// panics, what it says of its progress. So it needs no committed transaction. What the handler itself reads or
+    /// writes is up to its state; what it enqueues has no parent, and the job cannot be completed in a transaction.
     ///
     /// # Errors
     /// Invalid if the job could not be stored.
     pub async fn attempt(&self, job: &impl Enqueueable) -> Result<Ending> {
         let job = NewJob { due: Due::In(Duration::ZERO), ..self.enqueuer().prepare(job)? };
         let queue = job.queue.clone();
-        let (desk, info) = (Memory::new(), self.info());
+        let (desk, info) = (Arc::new(Memory::new()), self.info());
         desk.register(&info).await?;
-        Driver::enqueue(&desk, &[job]).await?;
+        Driver::enqueue(&*desk, &[job]).await?;
         let job = desk.claim(info.id, &queue, 1, Start::default()).await?.jobs.pop();
         let job = job.ok_or_else(|| Error::invalid("make an attempt: the job could not be claimed"))?;
-        let attempts = self.attempts(&Arc::<Held>::default());
+        let attempts = Attempts { driver: desk, is_stored: false, ..self.attempts(&Arc::<Held>::default()) };
         let hold = attempts.hold(&job);
         Ok(attempts.make(job, hold).await.ending)
     }

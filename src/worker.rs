@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::extract::{Context, States};
 use crate::handler::{Handler, Handlers};
 use crate::held::Held;
-use crate::job::{Job, check_name};
+use crate::job::{Job, check_name, check_timeout};
 use crate::lease::random_id;
 use crate::middleware::{Middleware, Middlewares};
 use crate::outcome::IntoOutcome;
@@ -65,7 +65,26 @@ pub(crate) struct Options {
     dead_after: Duration,
 }
 
+/// How often a worker may beat and poll: a beat that never comes, or one without a pause, serves nobody.
+const HEARTBEATS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(86_400));
+const SHORTEST_POLL: Duration = Duration::from_millis(1);
+
 impl Options {
+    /// Refuses what no worker can go by. Anything else, however long, is kept: the longest duration means never.
+    fn check(&self) -> Result<()> {
+        let (shortest, longest) = HEARTBEATS;
+        if !(shortest..=longest).contains(&self.heartbeat) {
+            return Err(Error::invalid(format!("heartbeat must be 1 ms to a day, not {:?}", self.heartbeat)));
+        }
+        if self.poll_interval < SHORTEST_POLL {
+            return Err(Error::invalid(format!("poll_interval must be 1 ms or longer, not {:?}", self.poll_interval)));
+        }
+        match self.timeout {
+            Some(timeout) => check_timeout(timeout),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn dead_after(&self) -> Duration {
         self.dead_after.max(self.heartbeat * 3)
     }
@@ -131,6 +150,7 @@ impl Worker {
             middlewares: Arc::clone(&self.middlewares),
             states: Arc::clone(&self.states),
             held: Arc::clone(held),
+            is_stored: true,
             timeout: self.options.timeout,
             give_up: CancellationToken::new(),
         }
@@ -195,8 +215,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// How often to look for work without any reason to; default 5 s. Catches what else would be missed, so it costs
-    /// little to make it long, and nothing is lost.
+    /// How often to look for work without any reason to, 1 ms or more; default 5 s. Catches what else would be
+    /// missed, so it costs little to make it long, and nothing is lost.
     pub fn poll_interval(mut self, interval: Duration) -> WorkerBuilder {
         self.options.poll_interval = interval;
         self
@@ -228,7 +248,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// How often to say that this worker lives; default 1 s.
+    /// How often to say that this worker lives, 1 ms to a day; default 1 s.
     pub fn heartbeat(mut self, interval: Duration) -> WorkerBuilder {
         self.options.heartbeat = interval;
         self
@@ -245,7 +265,7 @@ impl WorkerBuilder {
     /// # Errors
     /// Invalid if a queue is named badly or twice or has no slots, a kind has two handlers or there is none at all, a
     /// handler asks for a state that was not given, or for batches of more jobs than any queue has slots; or if a schedule
-    /// makes no sense or is declared twice.
+    /// makes no sense or is declared twice, or a duration is one that no worker can go by.
     pub fn build(mut self) -> Result<Worker> {
         if self.queues.is_empty() {
             self.queues.push(("default".into(), 32));
@@ -259,6 +279,7 @@ impl WorkerBuilder {
                 return Err(Error::invalid(format!("queue {name:?} is given twice")));
             }
         }
+        self.options.check()?;
         self.handlers.check(&self.states, &self.queues)?;
         #[cfg(feature = "schedules")]
         for (place, schedule) in self.schedules.iter().enumerate() {

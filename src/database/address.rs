@@ -7,69 +7,11 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
+use super::parameters::{self, PASSED_ON};
 use super::params::{Params, from_pairs, from_url};
 use super::pgpass;
 use super::tls::Security;
 use crate::error::{Error, Result};
-
-/// Parameters that tokio-postgres itself understands.
-const PASSED_ON: [&str; 19] = [
-    "user",
-    "password",
-    "dbname",
-    "options",
-    "application_name",
-    "sslnegotiation",
-    "host",
-    "hostaddr",
-    "port",
-    "connect_timeout",
-    "tcp_user_timeout",
-    "keepalives",
-    "keepalives_idle",
-    "keepalives_interval",
-    "keepalives_retries",
-    "target_session_attrs",
-    "channel_binding",
-    "load_balance_hosts",
-    "keepalives_count",
-];
-/// Parameters of libpq that are handled here or mean nothing here.
-const OURS: [&str; 14] = [
-    "sslmode",
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "passfile",
-    "fallback_application_name",
-    "client_encoding",
-    "sslcompression",
-    "sslsni",
-    "ssl_min_protocol_version",
-    "gssencmode",
-    "requirepeer",
-    "require_auth",
-    "connect_retries",
-];
-/// The environment's variables and the parameters that they stand for.
-const VARIABLES: [(&str, &str); 16] = [
-    ("PGHOST", "host"),
-    ("PGHOSTADDR", "hostaddr"),
-    ("PGPORT", "port"),
-    ("PGUSER", "user"),
-    ("PGPASSWORD", "password"),
-    ("PGDATABASE", "dbname"),
-    ("PGOPTIONS", "options"),
-    ("PGAPPNAME", "application_name"),
-    ("PGCONNECT_TIMEOUT", "connect_timeout"),
-    ("PGTARGETSESSIONATTRS", "target_session_attrs"),
-    ("PGCHANNELBINDING", "channel_binding"),
-    ("PGSSLMODE", "sslmode"),
-    ("PGSSLROOTCERT", "sslrootcert"),
-    ("PGSSLCERT", "sslcert"),
-    ("PGSSLKEY", "sslkey"),
-    ("PGPASSFILE", "passfile"),
-];
 
 /// Where a server is and how to log in.
 #[derive(Clone)]
@@ -85,7 +27,7 @@ impl Address {
         Address::parse_in(text, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
-    fn parse_in(text: Option<&str>, variable: &dyn Fn(&str) -> Option<String>) -> Result<Address> {
+    pub(super) fn parse_in(text: Option<&str>, variable: &dyn Fn(&str) -> Option<String>) -> Result<Address> {
         let mut params = match text.map(str::trim) {
             None | Some("") => Params::new(),
             Some(text) => match text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://")) {
@@ -93,19 +35,8 @@ impl Address {
                 None => from_pairs(text)?,
             },
         };
-        for (name, key) in VARIABLES {
-            // An address given by number stands for the host, and the other way round.
-            if matches!(key, "host" | "hostaddr") && (params.contains_key("host") || params.contains_key("hostaddr")) {
-                continue;
-            }
-            if let Some(value) = variable(name) {
-                params.entry(key.into()).or_insert(value);
-            }
-        }
-        if let Some(key) = params.keys().find(|key| !PASSED_ON.contains(&key.as_str()) && !OURS.contains(&key.as_str()))
-        {
-            return Err(Error::invalid(format!("unknown parameter {key:?} in the database's address")));
-        }
+        let sources = parameters::add_variables(&mut params, variable);
+        parameters::check(&params, &sources)?;
         let home = variable("HOME").map(PathBuf::from);
         complete(&mut params, variable("USER"));
         let security = Security::new(&params, home.as_deref())?;
@@ -336,7 +267,15 @@ mod tests {
     fn a_password_never_shows() {
         let address = parse("postgres://u:hunter2@h/db").unwrap();
         assert!(!format!("{address:?} {}", address.describe()).contains("hunter2"));
-        for bad in ["postgres://u:hunter2@h:x/db", "u hunter2", "password='hunter2", "postgres://u:hunter2@h/db?x"] {
+        for bad in [
+            "postgres://u:hunter2@h:x/db",
+            "u hunter2",
+            "password='hunter2",
+            "postgres://u:hunter2@h/db?x",
+            "postgres://u:12/hunter2@h/db",
+            "postgres://u:p?hunter2=x@h/db",
+            "postgres://u:p?x=hunter2@h/db",
+        ] {
             let error = format!("{:?}", parse(bad).unwrap_err());
             assert!(!error.contains("hunter2") && !error.contains('\n'), "{error}");
         }

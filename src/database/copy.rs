@@ -8,12 +8,13 @@ use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{IsNull, Json, ToSql, Type, accepts, to_sql_checked};
 
+use super::insert::MILLENNIUM;
 use super::schema::Schema;
 use crate::error::{Error, Result};
 use crate::job::{Due, NewJob};
 
 /// The types of the columns of `sql/enqueue_copy.sql`.
-const TYPES: [Type; 10] = [
+const TYPES: [Type; 11] = [
     Type::TEXT,
     Type::TEXT,
     Type::JSONB,
@@ -24,6 +25,7 @@ const TYPES: [Type; 10] = [
     Type::INTERVAL,
     Type::TEXT_ARRAY,
     Type::JSONB,
+    Type::INT8,
 ];
 
 /// Stores them all, or, at the first that is an error, none; returns how many.
@@ -42,7 +44,7 @@ pub(crate) async fn copy(
         let job = job?;
         let available_at = match job.due {
             Due::At(at) => at,
-            Due::In(delay) => now.checked_add(delay).ok_or_else(|| Error::invalid("delay is too long"))?,
+            Due::In(delay) => now + delay.min(MILLENNIUM),
         };
         let tags = (!job.tags.is_empty()).then_some(&job.tags);
         let row: [&(dyn ToSql + Sync); TYPES.len()] = [
@@ -53,9 +55,10 @@ pub(crate) async fn copy(
             &(job.max_attempts as i32),
             &available_at,
             &job.key,
-            &job.timeout.map(Interval),
+            &job.timeout.map(|timeout| Interval(timeout.min(MILLENNIUM))),
             &tags,
             &job.metadata.as_ref().map(Json),
+            &job.parent_id,
         ];
         rows.as_mut().write(&row).await.map_err(failed)?;
     }

@@ -75,12 +75,13 @@ fn settings(job: &NewJob) -> impl PartialEq {
         key,
         tags,
         metadata,
+        parent_id,
         payload: _,
         unique_key: _,
         unique_mode: _,
         unique_until: _,
     } = job;
-    (queue, kind, priority, due, max_attempts, timeout, key, tags, metadata)
+    (queue, kind, priority, due, max_attempts, timeout, key, tags, metadata, parent_id)
 }
 
 /// Those of one job, or of many that are alike, with the payload or payloads.
@@ -98,6 +99,7 @@ fn params<'a>(job: &'a NewJob, payload: Param<'a>) -> Vec<Param<'a>> {
         (Box::new(job.timeout.map(seconds)), Type::FLOAT8),
         (Box::new((!job.tags.is_empty()).then_some(&job.tags)), Type::TEXT_ARRAY),
         (Box::new(job.metadata.as_ref().map(Json)), Type::JSONB),
+        (Box::new(job.parent_id), Type::INT8),
     ]
 }
 
@@ -115,6 +117,7 @@ fn columns<'a>(jobs: &'a [NewJob]) -> Vec<Param<'a>> {
         (column(jobs, |job| job.timeout.map(seconds)), Type::FLOAT8_ARRAY),
         (column(jobs, |job| (!job.tags.is_empty()).then(|| Json(Value::from(job.tags.clone())))), Type::JSONB_ARRAY),
         (column(jobs, |job| job.metadata.as_ref().map(Json)), Type::JSONB_ARRAY),
+        (column(jobs, |job| job.parent_id), Type::INT8_ARRAY),
     ]
 }
 
@@ -134,6 +137,8 @@ fn due(job: &NewJob) -> (Option<std::time::SystemTime>, f64) {
 
 /// A duration as the server's `make_interval(secs => …)` takes it; beyond a thousand years it says a thousand years.
 pub(crate) fn seconds(duration: Duration) -> f64 {
-    const MILLENNIUM: f64 = 1000.0 * 365.25 * 86_400.0;
-    duration.as_secs_f64().min(MILLENNIUM)
+    duration.min(MILLENNIUM).as_secs_f64()
 }
+
+/// A thousand years: what is longer comes to no more.
+pub(crate) const MILLENNIUM: Duration = Duration::from_secs(31_557_600_000);

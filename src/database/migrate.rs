@@ -33,6 +33,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V18__ids_anew", include_str!("../../migrations/V18__ids_anew.sql")),
     ("V19__odd_rows", include_str!("../../migrations/V19__odd_rows.sql")),
     ("V20__limits_and_locks", include_str!("../../migrations/V20__limits_and_locks.sql")),
+    ("V25__words", include_str!("../../migrations/V25__words.sql")),
 ];
 
 /// How long to wait for another process that migrates before looking again.
@@ -209,11 +210,26 @@ async fn version(client: &Client, schema: &Schema) -> Result<i32> {
     if !exists(client, "select where to_regclass($1) is not null", &history).await? {
         return Ok(0);
     }
+    check_sees_all(client, schema).await?;
     let row = client
         .query_typed_one(&schema.apply("select coalesce(max(version), 0) as version from reveille.schema_history"), &[])
         .await
         .map_err(|error| Error::database("read the schema's version", error))?;
     Ok(row.get("version"))
+}
+
+/// Refuses a role from which row security hides rows: whatever it counts or looks for, it would be told a lie.
+async fn check_sees_all(client: &Client, schema: &Schema) -> Result<()> {
+    let sql = include_str!("../../sql/hidden_rows.sql");
+    let rows = client.query_typed(sql, &[(&schema.name(), tokio_postgres::types::Type::TEXT)]).await;
+    let rows = rows.map_err(|error| Error::database("read the catalogue", error))?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let (table, role): (&str, &str) = (row.get("name"), row.get("role"));
+    Err(Error::denied(format!(
+        "row security may hide rows of {}.{table} from the role {role:?}, and answers would be wrong; use a role with bypassrls, \
+         or a policy by which it sees all rows: using (true)",
+        schema.name()
+    )))
 }
 
 async fn exists(client: &Client, query: &str, name: &str) -> Result<bool> {

@@ -6,6 +6,7 @@ pub(crate) mod copy;
 pub(crate) mod ends;
 pub(crate) mod insert;
 pub(crate) mod migrate;
+mod parameters;
 mod params;
 mod pgpass;
 pub(crate) mod schema;
@@ -63,8 +64,10 @@ pub struct DatabaseOptions {
 impl Database {
     /// Connect to a server and make sure that it answers.
     ///
-    /// `url` is a URL or a key-value string as libpq takes them (`sslmode` up to `verify-full`, several hosts, of which
-    /// the one that takes writes is used, …). What it leaves open comes from the `PG*` environment variables and `~/.pgpass`.
+    /// `url` is a URL or a key-value string as libpq takes them (`sslmode` up to `verify-full`, several hosts, of
+    /// which the one that takes writes is used, …). What it leaves open comes from the `PG*` environment variables
+    /// and `~/.pgpass`. A parameter that protects is kept or refused by name: `require_auth` is refused unless
+    /// `channel_binding=require` makes sure of it.
     ///
     /// # Errors
     /// Invalid if the address makes no sense; unavailable if nobody answers there; denied if the login is refused.
@@ -188,9 +191,10 @@ impl DatabaseOptions {
         self
     }
 
-    /// At most so many connections for the caller's own use; default 10. A worker opens up to 6 of its own.
+    /// At most so many connections for the caller's own use, 1 to 10,000; default 10. A worker opens up to 6 of its
+    /// own.
     pub fn max_connections(mut self, max_connections: usize) -> DatabaseOptions {
-        self.max_connections = max_connections.max(1);
+        self.max_connections = max_connections.clamp(1, 10_000);
         self
     }
 

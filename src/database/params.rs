@@ -12,6 +12,12 @@ pub(super) fn from_url(rest: &str) -> Result<Params> {
     let mut params = BTreeMap::new();
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+    // Else part of a password would be taken for a name or a parameter, and shown.
+    if database.contains('@') || query.contains('@') {
+        return Err(Error::invalid(
+            "the database's address makes no sense: an @ stands behind a / or ?; in a password write %2F, %3F and %40",
+        ));
+    }
     let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
     for (key, value) in [("user", user), ("password", password), ("dbname", database)] {

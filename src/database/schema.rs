@@ -8,6 +8,28 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Schema(Cow<'static, str>);
 
+/// The words that Postgres 14 to 18 do not take as a schema's name without quotes.
+#[rustfmt::skip]
+const RESERVED: [&str; 164] = [
+    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization", "between",
+    "bigint", "binary", "bit", "boolean", "both", "case", "cast", "char", "character", "check", "coalesce", "collate",
+    "collation", "column", "concurrently", "constraint", "create", "cross", "current_catalog", "current_date",
+    "current_role", "current_schema", "current_time", "current_timestamp", "current_user", "dec", "decimal",
+    "default", "deferrable", "desc", "distinct", "do", "else", "end", "except", "exists", "extract", "false", "fetch",
+    "float", "for", "foreign", "freeze", "from", "full", "grant", "greatest", "group", "grouping", "having", "ilike",
+    "in", "initially", "inner", "inout", "int", "integer", "intersect", "interval", "into", "is", "isnull", "join",
+    "json", "json_array", "json_arrayagg", "json_exists", "json_object", "json_objectagg", "json_query",
+    "json_scalar", "json_serialize", "json_table", "json_value", "lateral", "leading", "least", "left", "like",
+    "limit", "localtime", "localtimestamp", "merge_action", "national", "natural", "nchar", "none", "normalize",
+    "not", "notnull", "null", "nullif", "numeric", "offset", "on", "only", "or", "order", "out", "outer", "overlaps",
+    "overlay", "placing", "position", "precision", "primary", "real", "references", "returning", "right", "row",
+    "select", "session_user", "setof", "similar", "smallint", "some", "substring", "symmetric", "system_user",
+    "table", "tablesample", "then", "time", "timestamp", "to", "trailing", "treat", "trim", "true", "union", "unique",
+    "user", "using", "values", "varchar", "variadic", "verbose", "when", "where", "window", "with", "xmlattributes",
+    "xmlconcat", "xmlelement", "xmlexists", "xmlforest", "xmlnamespaces", "xmlparse", "xmlpi", "xmlroot",
+    "xmlserialize", "xmltable",
+];
+
 impl Default for Schema {
     fn default() -> Schema {
         Schema(Cow::Borrowed("reveille"))
@@ -26,6 +48,14 @@ impl Schema {
             return Err(Error::invalid(format!(
                 "schema {name:?} must be 1 to 40 of a-z, 0-9 and _, and not start with a digit"
             )));
+        }
+        if RESERVED.contains(&name) {
+            return Err(Error::invalid(format!(
+                "schema {name:?} is a word of SQL, which would need quotes; use another"
+            )));
+        }
+        if name.starts_with("pg_") || name == "information_schema" {
+            return Err(Error::invalid(format!("schema {name:?} is the server's own; use another")));
         }
         Ok(Schema(Cow::Owned(name.to_owned())))
     }

@@ -18,7 +18,43 @@ pub(crate) type Tls = tokio_postgres::NoTls;
 pub(crate) struct Security {
     mode: Mode,
     root_cert: Option<PathBuf>,
+    /// Certificates that are no longer to be trusted.
+    revoked: Option<PathBuf>,
     client_cert: Option<(PathBuf, PathBuf)>,
+    versions: Versions,
+    /// Whether the host's name is sent in the clear, so that a proxy can tell where to.
+    sends_name: bool,
+}
+
+/// The versions of TLS that may be spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Versions {
+    Any,
+    Only12,
+    Only13,
+}
+
+impl Versions {
+    /// Those that are not below the least and not above the most; older ones than 1.2 are never spoken.
+    fn between(least: Option<&str>, most: Option<&str>) -> Result<Versions> {
+        let version = |name: &str, text: Option<&str>| match text.map(str::to_ascii_lowercase).as_deref() {
+            None => Ok(None),
+            Some("tlsv1" | "tlsv1.1") => Ok(Some(11)),
+            Some("tlsv1.2") => Ok(Some(12)),
+            Some("tlsv1.3") => Ok(Some(13)),
+            Some(other) => Err(Error::invalid(format!("unknown {name} {other:?}; use TLSv1.2 or TLSv1.3"))),
+        };
+        let least = version("ssl_min_protocol_version", least)?.unwrap_or(12).max(12);
+        let most = version("ssl_max_protocol_version", most)?.unwrap_or(13);
+        match (least, most) {
+            (12, 13) => Ok(Versions::Any),
+            (12, 12) => Ok(Versions::Only12),
+            (13, 13) => Ok(Versions::Only13),
+            _ => Err(Error::invalid(
+                "no version of TLS is left: ssl_max_protocol_version must be TLSv1.2 or TLSv1.3, and not below ssl_min_protocol_version",
+            )),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,16 +73,21 @@ enum Mode {
 impl Security {
     pub(super) fn new(params: &Params, home: Option<&Path>) -> Result<Security> {
         let param = |name: &str| params.get(name).map(String::as_str).filter(|value| !value.is_empty());
-        if param("gssencmode") == Some("require") {
-            return Err(Error::invalid("gssencmode=require is not supported; use sslmode=verify-full"));
-        }
         let own = |name: &str| home.map(|home| home.join(".postgresql").join(name)).filter(|file| file.exists());
+        let is_system = param("sslrootcert") == Some("system");
         let root_cert = match param("sslrootcert") {
             Some("system") => None,
             Some(file) => Some(PathBuf::from(file)),
             None => own("root.crt"),
         };
         let mode = match param("sslmode") {
+            // As libpq does: who trusts the system's authorities means the very host.
+            None if is_system => Mode::VerifyFull,
+            Some(weak) if is_system && weak != "verify-full" => {
+                return Err(Error::invalid(format!(
+                    "sslmode={weak} is too weak for sslrootcert=system; use sslmode=verify-full"
+                )));
+            }
             Some("disable") => Mode::Disable,
             None | Some("allow" | "prefer") => Mode::Prefer,
             // As libpq does: who names an authority wants it checked.
@@ -66,11 +107,15 @@ impl Security {
             ));
         }
         let client_cert = match (param("sslcert"), param("sslkey")) {
+            _ if param("sslcertmode") == Some("disable") => None,
             (Some(cert), Some(key)) => Some((cert.into(), key.into())),
             (None, None) => None,
             _ => return Err(Error::invalid("sslcert and sslkey go together")),
         };
-        Ok(Security { mode, root_cert, client_cert })
+        let revoked = param("sslcrl").map(PathBuf::from).or_else(|| own("root.crl"));
+        let versions = Versions::between(param("ssl_min_protocol_version"), param("ssl_max_protocol_version"))?;
+        let sends_name = param("sslsni") != Some("0");
+        Ok(Security { mode, root_cert, revoked, client_cert, versions, sends_name })
     }
 
     /// What tokio-postgres has to know of it.
@@ -89,7 +134,7 @@ impl Security {
     /// Invalid if a certificate or key cannot be read.
     #[cfg(not(feature = "tls"))]
     pub(crate) fn connector(&self) -> Result<Tls> {
-        let _ = (&self.root_cert, &self.client_cert);
+        let _ = (&self.root_cert, &self.revoked, &self.client_cert, self.versions, self.sends_name);
         Ok(tokio_postgres::NoTls)
     }
 
@@ -112,11 +157,14 @@ mod rustls_connector {
     use rustls::crypto::{
         CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
     };
-    use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+    use rustls::version::{TLS12, TLS13};
+    use rustls::{
+        CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion,
+    };
     use rustls_pki_types::pem::PemObject;
-    use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+    use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime};
 
-    use super::{Mode, Path, Security, Tls};
+    use super::{Mode, Path, Security, Tls, Versions};
     use crate::error::{Error, Result};
 
     pub(super) fn connector(security: &Security) -> Result<Tls> {
@@ -124,15 +172,21 @@ mod rustls_connector {
         let provider = Arc::new(ring::default_provider());
         let wrong = |error: rustls::Error| Error::invalid(format!("cannot set up TLS: {error}"));
         let config = ClientConfig::builder_with_provider(Arc::clone(&provider));
-        let config = config.with_safe_default_protocol_versions().map_err(wrong)?;
+        let versions: &[&SupportedProtocolVersion] = match security.versions {
+            Versions::Any => &[&TLS13, &TLS12],
+            Versions::Only12 => &[&TLS12],
+            Versions::Only13 => &[&TLS13],
+        };
+        let config = config.with_protocol_versions(versions).map_err(wrong)?;
         let config = config.dangerous().with_custom_certificate_verifier(verifier(security, &provider)?);
-        let config = match &security.client_cert {
+        let mut config = match &security.client_cert {
             None => config.with_no_client_auth(),
             Some((cert, key)) => {
                 let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, &error))?;
                 config.with_client_auth_cert(certificates(cert)?, key).map_err(wrong)?
             }
         };
+        config.enable_sni = security.sends_name;
         Ok(Tls::new(config))
     }
 
@@ -147,8 +201,9 @@ mod rustls_connector {
             None => rustls_native_certs::load_native_certs().certs,
         };
         roots.add_parsable_certificates(known);
-        let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
-        let chain = chain.map_err(|error| {
+        let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+        let revoked = security.revoked.as_deref().map(revocations).transpose()?.unwrap_or_default();
+        let chain = chain.with_crls(revoked).enforce_revocation_expiration().build().map_err(|error| {
             Error::invalid(format!("no certificate authority to verify with: {error}; set sslrootcert"))
         })?;
         Ok(if security.mode == Mode::VerifyFull { chain } else { Arc::new(Lenient { chain: Some(chain), algorithms }) })
@@ -159,6 +214,15 @@ mod rustls_connector {
         match read {
             Ok(certificates) if !certificates.is_empty() => Ok(certificates),
             Ok(_) => Err(Error::invalid(format!("{} holds no certificate", file.display()))),
+            Err(error) => Err(unreadable(file, &error)),
+        }
+    }
+
+    fn revocations(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>> {
+        let read = CertificateRevocationListDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        match read {
+            Ok(lists) if !lists.is_empty() => Ok(lists),
+            Ok(_) => Err(Error::invalid(format!("{} holds no list of revoked certificates", file.display()))),
             Err(error) => Err(unreadable(file, &error)),
         }
     }

@@ -96,6 +96,11 @@ fn never(what: &str) -> Error {
 }
 
 fn read(text: &str) -> Result<Cron> {
+    if text.trim_start().to_ascii_lowercase().starts_with("@every") {
+        return Err(Error::invalid(format!(
+            "cron text {text:?} is an interval; give it as such: --every 5m, Schedule::every, or in SQL every => '5 minutes'"
+        )));
+    }
     let known = if text.trim().eq_ignore_ascii_case("@midnight") { "@daily" } else { text };
     CronParser::builder().year(Year::Disallowed).build().parse(known).map_err(|error| {
         let reason = match error {

@@ -25,7 +25,7 @@ impl Ended {
 
     /// That it failed with exit code 2 and one line that says all of these.
     #[track_caller]
-    fn refused(&self, parts: &[&str]) {
+    pub fn refused(&self, parts: &[&str]) {
         assert_eq!(self.code, 2, "{}{}", self.out, self.err);
         assert!(self.err.starts_with("error: ") && self.err.trim_end().lines().count() == 1, "{}", self.err);
         assert!(parts.iter().all(|part| self.err.contains(part)), "{parts:?} in {}", self.err);
@@ -33,7 +33,7 @@ impl Ended {
     }
 }
 
-fn command(arguments: &[&str]) -> Command {
+pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
     command
         .args(arguments)
@@ -44,7 +44,7 @@ fn command(arguments: &[&str]) -> Command {
     command
 }
 
-fn run(mut command: Command, input: &str) -> Ended {
+pub fn run(mut command: Command, input: &str) -> Ended {
     command.stdin(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
@@ -350,9 +350,9 @@ fn help_and_version_go_to_stdout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_works_on_a_given_database_and_sums_up_in_json() {
+async fn the_demo_works_on_a_database_that_is_given_with_it_and_sums_up_in_json() {
     let database = empty_database().await;
-    let demo = reveille(&database, &["demo", "--json"]);
+    let demo = reveille(&database, &["demo", "--json", "--database-url", &database.address]);
     assert_eq!(demo.code, 0, "{}", demo.err);
     let [summary] = &demo.json()[..] else { panic!("one object: {}", demo.out) };
     assert_eq!(

@@ -275,10 +275,10 @@ async fn output_that_is_no_json_is_text_and_too_much_of_it_is_dropped() {
 #[tokio::test]
 async fn queues_and_slots_are_as_asked() {
     let database = database().await;
-    let _worker = work(&database, "true", &["--queue", "a=b=7", "--queue", "c=d"]);
+    let _worker = work(&database, "true", &["--queue", "a=b=7", "--queue", "c=d=2"]);
     database.until("select count(*) = 1 from reveille.workers").await;
     let row = database.value("select jsonb_build_array(queues, slots) from reveille.workers").await;
-    assert_eq!(row, json!([["default", "a=b", "c=d"], 13]));
+    assert_eq!(row, json!([["default", "a=b", "c=d"], 11]));
 }
 
 /// How much memory a process has had at most, in MB.

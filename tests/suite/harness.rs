@@ -198,6 +198,24 @@ pub fn migrations() -> Vec<String> {
     names
 }
 
+/// A database as a program left it that knew only the migrations before this version.
+pub async fn older_database(version: u32) -> TestDatabase {
+    let (older, current) = (empty_database().await, database().await);
+    let sql = reveille::database::migrations_sql("reveille").unwrap();
+    let of_it = format!("-- V{version}__");
+    let next = migrations().into_iter().find(|name| format!("-- {name}").starts_with(&of_it)).unwrap();
+    older.run(sql.split(&format!("-- {next}")).next().unwrap()).await;
+    let history = format!("select jsonb_agg(schema_history) from reveille.schema_history where version < {version}");
+    let history = current.value(&history).await;
+    older
+        .run(&format!(
+            "create table reveille.schema_history (version int primary key, name varchar, applied_on varchar, checksum varchar);
+            insert into reveille.schema_history select * from jsonb_populate_recordset(null::reveille.schema_history, '{history}')"
+        ))
+        .await;
+    older
+}
+
 /// Claims due jobs of the queue `default`.
 pub async fn claim(driver: &dyn Driver, worker: i64, limit: usize) -> Vec<ReservedJob> {
     driver.claim(worker, "default", limit, Start::default()).await.expect("the claim is answered").jobs

@@ -4,6 +4,8 @@
 mod harness;
 mod steps;
 
+mod answers;
+mod arguments;
 mod arming;
 mod batch;
 mod clean;
@@ -16,6 +18,7 @@ mod doctor;
 mod enqueue;
 mod exact_limits;
 mod exec;
+mod extremes;
 mod failover;
 mod fence;
 mod large_jobs;
@@ -31,6 +34,7 @@ mod model;
 mod odd_claims;
 mod odd_json;
 mod odd_settled;
+mod parents;
 mod plans;
 mod pooler;
 mod properties;

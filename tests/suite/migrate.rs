@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::harness::{
-    Note, TestDatabase, Told, database, empty_database, eventually, migrations, note, soon, start, telling, worker,
+    Note, Told, database, empty_database, eventually, migrations, note, older_database, soon, start, telling, worker,
 };
 
 #[tokio::test]
@@ -77,25 +77,9 @@ async fn two_schemas_live_side_by_side() {
     assert_eq!(database.value(strangers).await, 0);
 }
 
-/// A database as a program left it that knew only the first three migrations.
-async fn older_database() -> TestDatabase {
-    let (older, current) = (empty_database().await, database().await);
-    let sql = migrations_sql("reveille").unwrap();
-    older.run(sql.split(&format!("-- {}", migrations()[3])).next().unwrap()).await;
-    let history = "select jsonb_agg(schema_history) from reveille.schema_history where version <= 3";
-    let history = current.value(history).await;
-    older
-        .run(&format!(
-            "create table reveille.schema_history (version int primary key, name varchar, applied_on varchar, checksum varchar);
-            insert into reveille.schema_history select * from jsonb_populate_recordset(null::reveille.schema_history, '{history}')"
-        ))
-        .await;
-    older
-}
-
 #[tokio::test]
 async fn an_upgrade_waits_for_who_is_at_work_and_loses_no_job() {
-    let database = older_database().await;
+    let database = older_database(4).await;
     let jobs = "insert into reveille.jobs (kind, payload) select 'note', jsonb_build_object('text', n::text) from generate_series(1, 3) as n;
         insert into reveille.workers (id, host, pid, version, queues, slots) values (7, 'h', 1, '0.0.1', '{default}', 1);
         update reveille.jobs set reserved_at = now(), reserved_by = 7, attempts = 1 where id = 2";

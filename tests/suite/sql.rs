@@ -365,6 +365,51 @@ async fn whatever_makes_work_possible_rings() {
 }
 
 #[tokio::test]
+async fn an_update_by_hand_that_makes_a_job_due_sooner_or_moves_it_rings() {
+    let database = database().await;
+    let rows = "insert into reveille.jobs (kind, queue, available_at, unique_key) select 'k', 'a', now() + '1 hour'::interval, n::text
+        from generate_series(1, 3) as n";
+    database.run(rows).await;
+    sleeper(&database, &["a", "b"]).await;
+    let again = "insert into reveille.jobs (kind, queue, unique_key) values ('k', 'a', '3')
+        on conflict (kind, unique_key) where unique_key is not null do update set";
+    let statements = [
+        "update reveille.jobs set available_at = now()",
+        "update reveille.jobs set queue = 'b' where id = 1",
+        "update reveille.jobs set queue = 'nobody sleeps here' where id = 2",
+        &format!("{again} available_at = now() - interval '1 second'"),
+        &format!("{again} queue = 'b'"),
+    ];
+    // Once a statement and queue, however many rows; the insert itself rings for no row.
+    assert_eq!(bells(&database, &statements).await, ["a", "b", "a", "b"]);
+    let silent = [
+        "update reveille.jobs set available_at = now() + interval '1 hour'",
+        "update reveille.jobs set priority = 0, tags = array['t']",
+        "set reveille.bell = 'off'; update reveille.jobs set available_at = now()",
+        "update reveille.jobs set reserved_at = now(), reserved_by = 7, attempts = 1",
+        "update reveille.jobs set available_at = now() - interval '1 day'",
+        "update reveille.jobs set reserved_at = null, reserved_by = null, available_at = now() - interval '2 days'",
+    ];
+    assert_eq!(bells(&database, &silent).await, Vec::<String>::new(), "later, unrelated, switched off, or not waiting");
+}
+
+#[tokio::test]
+async fn one_who_may_only_update_jobs_rings_as_well() {
+    let database = database().await;
+    let role = format!("clerk_{:08x}", fastrand::u32(..));
+    let rows = format!(
+        "insert into reveille.jobs (kind, available_at) values ('k', now() + '1 hour'::interval);
+        create role {role}; grant usage on schema reveille to {role};
+        grant select, update on reveille.jobs to {role}; grant execute on all functions in schema reveille to {role}"
+    );
+    database.run(&rows).await;
+    sleeper(&database, &["default"]).await;
+    let update = format!("set role {role}; update reveille.jobs set available_at = now()");
+    assert_eq!(bells(&database, &[&update]).await, ["default"]);
+    database.run(&format!("drop owned by {role}; drop role {role}")).await;
+}
+
+#[tokio::test]
 async fn bells_can_be_silenced_by_transaction_and_by_queue() {
     let database = database().await;
     let silent = "begin; set local reveille.bell = 'off'; insert into reveille.jobs (kind) values ('k'); commit";

@@ -7,7 +7,7 @@ use reveille::driver::{Ending, JobState, Reason};
 use reveille::enqueue::copy_all;
 use reveille::job::{Due, Payload, UniqueMode};
 use reveille::testing::{self, Jobs};
-use reveille::{Job, Memory, NewJob, Outcome, Priority, RetryPolicy, State, Worker, enqueue, enqueue_all};
+use reveille::{Context, Job, Memory, NewJob, Outcome, Priority, RetryPolicy, State, Worker, enqueue, enqueue_all};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -240,6 +240,33 @@ async fn an_attempt_at_a_job_that_is_stored_nowhere_ends_as_it_would_end() {
         "it need not be due"
     );
     assert!(memory.jobs().is_empty());
+}
+
+#[tokio::test]
+async fn an_attempt_at_a_job_that_is_stored_nowhere_may_say_its_progress() {
+    async fn says(_: Note, context: Context) -> reveille::Result<()> {
+        for done in 0..3 {
+            context.progress(&json!({ "done": done })).await?;
+        }
+        Ok(())
+    }
+    let database = database().await;
+    let worker = Worker::builder(database.database.clone()).handle(says).build().unwrap();
+    assert_eq!(worker.attempt(&note("a")).await.unwrap(), Ending::Completed(None));
+    let worker = Worker::builder(std::sync::Arc::new(Memory::new())).handle(says).build().unwrap();
+    assert_eq!(worker.attempt(&note("a")).await.unwrap(), Ending::Completed(None));
+}
+
+#[tokio::test]
+async fn progress_and_results_that_cannot_be_stored_are_called_what_they_are() {
+    async fn says(_: Note, context: Context) -> reveille::Result<()> {
+        context.progress("\0").await
+    }
+    let worker = Worker::builder(std::sync::Arc::new(Memory::new())).handle(says).build().unwrap();
+    let Ending::Waiting { failure: Some(failure), .. } = worker.attempt(&note("a")).await.unwrap() else {
+        panic!("it has failed")
+    };
+    assert!(failure.error.starts_with("progress holds a NUL character"), "{}", failure.error);
 }
 
 #[tokio::test]

@@ -4,7 +4,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, RevokedCertParams, SerialNumber,
+};
 use reveille::dev::Server;
 use reveille::{Database, Worker, enqueue};
 use tokio::sync::OnceCell;
@@ -16,6 +19,9 @@ struct Secure {
     server: Server,
     right: PathBuf,
     wrong: PathBuf,
+    /// Lists of revoked certificates: one with the server's, one without.
+    revoking: PathBuf,
+    sparing: PathBuf,
 }
 
 static SECURE: OnceCell<Secure> = OnceCell::const_new();
@@ -24,9 +30,29 @@ fn authority(name: &str) -> (String, Issuer<'static, KeyPair>) {
     let mut params = CertificateParams::new(vec![]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate().unwrap();
     let pem = params.self_signed(&key).unwrap().pem();
     (pem, Issuer::new(params, key))
+}
+
+/// The authority's list of revoked certificates.
+fn revoked(issuer: &Issuer<'static, KeyPair>, serial: u64) -> String {
+    let now = rcgen::date_time_ymd(2026, 1, 1);
+    let list = CertificateRevocationListParams {
+        this_update: now,
+        next_update: rcgen::date_time_ymd(4000, 1, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: vec![RevokedCertParams {
+            serial_number: SerialNumber::from(serial),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        }],
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    list.signed_by(issuer).unwrap().pem().unwrap()
 }
 
 /// Writes what the server is to read, and nobody else.
@@ -45,7 +71,8 @@ async fn secure() -> &'static Secure {
             let folder = server.data_dir();
             let ((right, issuer), (wrong, _)) = (authority("right"), authority("wrong"));
             let key = KeyPair::generate().unwrap();
-            let params = CertificateParams::new(vec!["db.example".into()]).unwrap();
+            let mut params = CertificateParams::new(vec!["db.example".into()]).unwrap();
+            params.serial_number = Some(SerialNumber::from(77));
             hand_over(&folder, "server.crt", &params.signed_by(&key, &issuer).unwrap().pem());
             hand_over(&folder, "server.key", &key.serialize_pem());
             let rules = fs::read_to_string(folder.join("pg_hba.conf")).unwrap();
@@ -67,7 +94,9 @@ async fn secure() -> &'static Secure {
             .await;
             Database::connect(&url).await.unwrap().migrate().await.unwrap();
             let (right, wrong) = (hand_over(&folder, "right.crt", &right), hand_over(&folder, "wrong.crt", &wrong));
-            Secure { server, right, wrong }
+            let revoking = hand_over(&folder, "revoking.crl", &revoked(&issuer, 77));
+            let sparing = hand_over(&folder, "sparing.crl", &revoked(&issuer, 78));
+            Secure { server, right, wrong, revoking, sparing }
         })
         .await
 }
@@ -152,6 +181,50 @@ async fn without_an_authority_encryption_needs_no_proof() {
     assert!(!is_encrypted(secure.by_number("sslmode=disable")).await);
     let bare = format!("hostaddr=127.0.0.1 {}", secure.rest("sslmode=require"));
     assert!(is_encrypted(bare).await, "an address can do without a name");
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_is_refused() {
+    let secure = secure().await;
+    let by =
+        |list: &Path| secure.as_named(&format!("sslmode=verify-full {} sslcrl={}", secure.right(), list.display()));
+    assert!(is_encrypted(by(&secure.sparing)).await);
+    let error = refusal(by(&secure.revoking)).await;
+    assert!(error.contains("Revoked") && error.contains("new certificate"), "{error}");
+    let error = Database::connect(by(&secure.right)).await.unwrap_err();
+    assert!(error.is_invalid() && error.to_string().contains("no list of revoked certificates"), "{error}");
+}
+
+#[tokio::test]
+async fn the_versions_of_tls_are_kept_to() {
+    let secure = secure().await;
+    let version = async |limits: &str| {
+        let database = Database::connect(secure.by_number(&format!("sslmode=require {limits}"))).await.unwrap();
+        let sql = "select version from pg_stat_ssl where pid = pg_backend_pid()";
+        database.client().await.unwrap().query_one(sql, &[]).await.unwrap().get::<_, String>(0)
+    };
+    assert_eq!(version("ssl_max_protocol_version=tlsv1.2").await, "TLSv1.2");
+    assert_eq!(version("ssl_min_protocol_version=TLSv1.3").await, "TLSv1.3");
+    for limits in
+        ["ssl_min_protocol_version=TLSv1.3 ssl_max_protocol_version=TLSv1.2", "ssl_max_protocol_version=TLSv1.1"]
+    {
+        let error = Database::connect(secure.by_number(&format!("sslmode=require {limits}"))).await.unwrap_err();
+        assert!(error.is_invalid() && error.to_string().contains("no version of TLS is left"), "{error}");
+    }
+    let error = Database::connect(secure.by_number("ssl_min_protocol_version=SSLv3")).await.unwrap_err();
+    assert!(error.is_invalid() && error.to_string().contains("ssl_min_protocol_version"), "{error}");
+}
+
+#[tokio::test]
+async fn the_systems_authorities_are_trusted_for_the_very_host_only() {
+    let secure = secure().await;
+    for mode in ["disable", "prefer", "require", "verify-ca"] {
+        let error =
+            Database::connect(secure.as_named(&format!("sslrootcert=system sslmode={mode}"))).await.unwrap_err();
+        assert!(error.is_invalid() && error.to_string().contains(&format!("sslmode={mode} is too weak")), "{error}");
+    }
+    let error = refusal(secure.as_named("sslrootcert=system")).await;
+    assert!(error.contains("authority"), "without a mode it is verify-full: {error}");
 }
 
 #[tokio::test]

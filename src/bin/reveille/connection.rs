@@ -17,6 +17,9 @@ pub struct Connection {
     /// The schema of Reveille's tables.
     #[arg(long, global = true, env = "REVEILLE_SCHEMA", default_value = "reveille")]
     schema: String,
+    /// Whether the address was given with the command, and not by the environment.
+    #[arg(skip)]
+    pub url_is_on_line: bool,
 }
 
 impl Connection {
@@ -29,14 +32,19 @@ impl Connection {
         &self.schema
     }
 
-    /// Connects, whatever the state of the schema.
-    pub async fn open(&self) -> Result<Database, Failure> {
-        self.open_at(self.url()).await
+    /// The address, if it was given with the command.
+    pub fn url_on_line(&self) -> Option<&str> {
+        self.url().filter(|_| self.url_is_on_line)
     }
 
-    /// Connects elsewhere, with all else as given.
-    pub async fn open_at(&self, url: Option<&str>) -> Result<Database, Failure> {
-        Ok(self.options(url).connect().await?)
+    /// Connects, whatever the state of the schema.
+    pub async fn open(&self) -> Result<Database, Failure> {
+        Ok(self.options(self.url()).connect().await?)
+    }
+
+    /// Connects to a server of our own: what was given says where others are.
+    pub async fn open_own(&self, url: String) -> Result<Database, Failure> {
+        Ok(Database::options(Some(url)).schema(&self.schema).connect().await?)
     }
 
     /// Connects to a database whose schema this program knows.
@@ -62,7 +70,7 @@ async fn known(options: DatabaseOptions) -> reveille::Result<Database> {
     let database = options.connect().await?;
     match database.check().await {
         // Who may only enqueue may not read the schema's history.
-        Err(error) if error.is_denied() => {}
+        Err(error) if error.is_denied() && error.code().is_some() => {}
         checked => checked?,
     }
     Ok(database)

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use reveille::admin::{Filter, Record};
+use reveille::admin::{Filter, REASONS, Record};
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -36,8 +37,8 @@ struct List {
     /// Only of this kind.
     #[arg(long)]
     kind: Option<String>,
-    /// Only that died of this: failed, permanent, timed_out, lost or undecodable.
-    #[arg(long)]
+    /// Only that died of this.
+    #[arg(long, value_parser = PossibleValuesParser::new(REASONS))]
     reason: Option<String>,
     /// How many at most, newest first.
     #[arg(long, default_value_t = 50)]
@@ -61,8 +62,8 @@ struct Chosen {
     /// All of this kind.
     #[arg(long)]
     kind: Option<String>,
-    /// All that died of this: failed, permanent, timed_out, lost or undecodable.
-    #[arg(long)]
+    /// All that died of this.
+    #[arg(long, value_parser = PossibleValuesParser::new(REASONS))]
     reason: Option<String>,
     /// Print JSON.
     #[arg(long)]

@@ -129,12 +129,14 @@ async fn welcome(_: Welcome) {}
 
 impl Demo {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        let server = match connection.url() {
+        let server = match connection.url_on_line() {
             Some(_) => None,
             None => Some(Server::start()?),
         };
-        let url = server.as_ref().map(|server| server.url("postgres"));
-        let database = connection.open_at(url.as_deref().or(connection.url())).await?;
+        let database = match &server {
+            Some(server) => connection.open_own(server.url("postgres")).await?,
+            None => connection.open().await?,
+        };
         database.migrate().await?;
 
         let summary = self.play(&database).await?;

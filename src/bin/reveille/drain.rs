@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::connection::{Connection, duration};
+use crate::queue::is_known;
 use crate::{Failure, Outcome, output};
 
 #[derive(Args)]
@@ -26,6 +27,9 @@ const SAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(1
 impl Drain {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let admin = connection.database().await?.admin();
+        if !is_known(&admin, &self.queue, "").await? {
+            return Err(Failure::NotFound);
+        }
         let began = Instant::now();
         let (mut left, mut said, looked) = (Backlog::default(), None, Notify::new());
         let draining = admin.drain(&self.queue, |backlog| {

@@ -20,6 +20,22 @@ pub fn percentile(sorted: &[f64], percent: usize) -> f64 {
     sorted.get(rank - 1).copied().unwrap_or_default()
 }
 
+/// Counts are exact up to 10,000.
+pub fn about(n: u64, estimated: bool) -> String {
+    if estimated && n > 10_000 { format!("~{}", count(n)) } else { count(n) }
+}
+
+/// Up to five characters: `9999`, `12.3k`, `4.56M`.
+pub fn count(n: u64) -> String {
+    match n {
+        0..10_000 => n.to_string(),
+        10_000..100_000 => format!("{:.1}k", n as f64 / 1e3),
+        100_000..1_000_000 => format!("{}k", n / 1000),
+        1_000_000..100_000_000 => format!("{:.1}M", n as f64 / 1e6),
+        _ => format!("{:.1}G", n as f64 / 1e9),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

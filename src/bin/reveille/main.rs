@@ -37,7 +37,8 @@ mod workers;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use connection::Connection;
 
@@ -54,6 +55,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Show the whole thing on a throw-away Postgres: enqueue, work, live progress, a summary.
+    ///
+    /// What DATABASE_URL and the PG* variables say is left alone: to see it work on a database of yours, give
+    /// --database-url.
     Demo(demo::Demo),
     /// Create Reveille's tables or bring them up to date.
     Migrate(migrate::Migrate),
@@ -73,7 +77,7 @@ enum Command {
     Top(top::Top),
     /// Serve metrics to Prometheus.
     Metrics(metrics::Metrics),
-    /// Make jobs due now: waiting ones, or dead ones, which are revived.
+    /// Make jobs due now: waiting ones, or dead ones, which are revived; with --again, run finished ones once more.
     Retry(jobs::Retry),
     /// Cancel jobs; the handler of one that runs is told.
     Cancel(jobs::Cancel),
@@ -154,7 +158,7 @@ impl From<String> for Failure {
 type Outcome = Result<(), Failure>;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -173,6 +177,15 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn parse() -> Result<Cli, clap::Error> {
+    let matches = Cli::command().try_get_matches()?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    // Of a global argument the command's own matches have what was said last.
+    let source = matches.subcommand().and_then(|(_, command)| command.value_source("database_url"));
+    cli.connection.url_is_on_line = source == Some(ValueSource::CommandLine);
+    Ok(cli)
 }
 
 async fn run(cli: Cli) -> Outcome {

@@ -6,6 +6,8 @@ use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use reveille::admin::Record;
 use serde_json::value::RawValue;
 use tracing::field::Field;
@@ -150,13 +152,13 @@ pub fn cell(json: Option<&str>) -> String {
     shown
 }
 
-/// `2026-11-23 08:59:58` of an ISO time; `None` if it is none.
+/// `2026-11-23 08:59:58+01:00`, in the reader's time zone, of an ISO time with a zone; `None` if it is none.
 fn short_time(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    let digits =
-        |range: std::ops::Range<usize>| bytes.get(range).is_some_and(|part| part.iter().all(u8::is_ascii_digit));
-    let is_time = digits(0..4) && digits(5..7) && digits(8..10) && bytes.get(10) == Some(&b'T') && digits(11..13);
-    (is_time && bytes.get(4) == Some(&b'-') && text.is_char_boundary(19)).then(|| text[..19].replacen('T', " ", 1))
+    // What only begins like a time is not worth a try.
+    let is_likely = text.len() >= 20 && text.as_bytes().get(10) == Some(&b'T');
+    let time: Timestamp = is_likely.then(|| text.parse().ok())??;
+    let here = time.to_zoned(TimeZone::system());
+    Some(here.strftime("%Y-%m-%d %H:%M:%S%:z").to_string())
 }
 
 #[cfg(test)]
@@ -184,7 +186,8 @@ mod tests {
         assert_eq!(cell(Some("12345678901234567890123")), "12345678901234567890123");
         assert_eq!(cell(Some(r#"["a", "b"]"#)), "a, b");
         assert_eq!(cell(Some(r#"[1, {"a b": "c \"d\\"} ]"#)), r#"[1,{"a b":"c \"d\\"}]"#);
-        assert_eq!(cell(Some(r#""2026-11-23T08:59:58.1+00:00""#)), "2026-11-23 08:59:58");
+        let time: Timestamp = cell(Some(r#""2026-11-23T08:59:58.1+00:00""#)).parse().unwrap();
+        assert_eq!(time.to_string(), "2026-11-23T08:59:58Z", "in the reader's zone");
         assert_eq!(cell(Some(&"[".repeat(5000))).chars().count(), 101);
     }
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use reveille::admin::QueueSettings;
+use reveille::admin::{Admin, QueueSettings};
 
 use crate::connection::{Connection, duration};
 use crate::{Failure, Outcome, output};
@@ -9,11 +9,18 @@ use crate::{Failure, Outcome, output};
 #[derive(Args)]
 pub struct Pause {
     queue: String,
+    /// Also if nothing is known of the queue yet: before its first job.
+    #[arg(long)]
+    create: bool,
 }
 
 impl Pause {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        connection.database().await?.admin().pause(&self.queue).await?;
+        let admin = connection.database().await?.admin();
+        if !self.create && !is_known(&admin, &self.queue, "; --create pauses it before its first job").await? {
+            return Err(Failure::NotFound);
+        }
+        admin.pause(&self.queue).await?;
         Ok(output::line(format!("paused {}", self.queue))?)
     }
 }
@@ -25,9 +32,23 @@ pub struct Resume {
 
 impl Resume {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        connection.database().await?.admin().resume(&self.queue).await?;
+        let admin = connection.database().await?.admin();
+        if !is_known(&admin, &self.queue, "").await? {
+            return Err(Failure::NotFound);
+        }
+        admin.resume(&self.queue).await?;
         Ok(output::line(format!("resumed {}", self.queue))?)
     }
+}
+
+/// Whether anything is known of a queue; else that is said, with what to do.
+pub async fn is_known(admin: &Admin, queue: &str, advice: &str) -> Result<bool, Failure> {
+    let known = admin.is_known(queue).await?;
+    if !known {
+        let queue = output::plain(queue);
+        eprintln!("no queue {queue}: it has no settings, job, worker or count{advice}");
+    }
+    Ok(known)
 }
 
 #[derive(Subcommand)]

@@ -1,6 +1,8 @@
 use clap::Args;
+use reveille::admin::Record;
 
 use crate::connection::Connection;
+use crate::figures::about;
 use crate::{Outcome, output};
 
 #[derive(Args)]
@@ -24,6 +26,19 @@ impl Status {
             "failed_last_minute",
         ];
         let queues = connection.database().await?.admin().view("queue_stats").await?;
-        Ok(output::print(&queues, &COLUMNS, self.json)?)
+        if self.json {
+            return Ok(output::print(&queues, &COLUMNS, true)?);
+        }
+        let rows = queues.iter().map(|queue| COLUMNS.iter().map(|column| shown(queue, column)).collect());
+        Ok(output::print_rows(&COLUMNS, rows)?)
+    }
+}
+
+/// Counts beyond 10,000 are estimates, and read so: `~1.2M`.
+fn shown(queue: &Record, column: &str) -> String {
+    let is_estimate = queue.get("estimated") == Some("true") && ["ready", "delayed"].contains(&column);
+    match queue.get(column).and_then(|count| count.parse().ok()) {
+        Some(count) if is_estimate => about(count, true),
+        _ => output::cell(queue.get(column)),
     }
 }

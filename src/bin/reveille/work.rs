@@ -14,7 +14,8 @@ use crate::{Failure, Outcome};
 
 #[derive(Args)]
 pub struct Work {
-    /// A queue to work, and how many of its jobs at once: mail or mail=8; may be repeated. Default: default=4.
+    /// A queue to work, and how many of its jobs at once: mail or mail=8, 1 to 10000; may be repeated. Default:
+    /// default=4.
     #[arg(long = "queue", value_name = "QUEUE[=SLOTS]")]
     queues: Vec<String>,
     /// The shell command that works a job: payload on stdin, REVEILLE_JOB_ID and more in the environment. Exit status 0:
@@ -87,16 +88,16 @@ impl Work {
     }
 }
 
-/// `mail=8`: split at the last `=`, and only if a number follows; else the whole is a name, with 4 slots.
+/// `mail=8`: what follows the last `=` is how many; a name without it has 4 slots.
 fn queue_and_slots(text: &str) -> Result<(&str, usize), Failure> {
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let Some((name, slots)) = text.rsplit_once('=').filter(|(_, slots)| is_number(slots)) else {
-        return Ok((text, 4));
-    };
+    const MOST: usize = 10_000;
+    let Some((name, slots)) = text.rsplit_once('=') else { return Ok((text, 4)) };
     match slots.parse() {
-        Ok(0) => Err(format!("queue {text:?} needs at least one slot").into()),
-        Ok(slots) => Ok((name, slots)),
-        Err(_) => Err(format!("queue {text:?} cannot have that many slots").into()),
+        // A sign in front is no part of a number here.
+        Ok(number @ 1..=MOST) if !slots.starts_with('+') => Ok((name, number)),
+        _ => {
+            Err(format!("queue {text:?}: what follows the last = says how many slots, and must be 1 to {MOST}").into())
+        }
     }
 }
 
@@ -134,25 +135,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_queue_is_split_at_its_last_equals_sign_if_a_number_follows() {
+    fn what_follows_the_last_equals_sign_is_how_many() {
         let split = |text| queue_and_slots(text).ok();
         assert_eq!(split("mail=8"), Some(("mail", 8)));
         assert_eq!(split("a=b=2"), Some(("a=b", 2)));
-        assert_eq!(split("a=b"), Some(("a=b", 4)));
         assert_eq!(split("mail"), Some(("mail", 4)));
-        assert_eq!(split("mail=0"), None);
-        assert_eq!(split("mail=99999999999999999999"), None, "too many are no part of a name");
+        for bad in ["a=b", "mail=8x", "mail=", "mail=+8", "mail=0", "mail=10001", "mail=99999999999999999999"] {
+            assert_eq!(split(bad), None, "{bad}");
+        }
     }
 
     proptest! {
         #[test]
-        fn any_name_can_be_given_slots(name in ".*", slots in 1usize..) {
+        fn any_name_can_be_given_slots(name in ".*", slots in 1usize..=10_000) {
             let text = format!("{name}={slots}");
             prop_assert_eq!(queue_and_slots(&text).ok(), Some((name.as_str(), slots)));
         }
 
         #[test]
-        fn a_name_without_slots_is_itself(name in ".*[^0-9]") {
+        fn a_name_without_slots_is_itself(name in "[^=]*") {
             prop_assert_eq!(queue_and_slots(&name).ok(), Some((name.as_str(), 4)));
         }
     }

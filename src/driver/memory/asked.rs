@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::kept::FAR;
 use super::limits::Limits;
 use super::store::Store;
 use super::{JobState, StoredJob};
@@ -113,7 +114,9 @@ impl Store {
     }
 
     pub(super) fn advance(&mut self, by: Duration) {
-        self.clock.advanced += by;
+        let clock = &mut self.clock;
+        // Far, and not where the system's time ends.
+        clock.advanced = clock.advanced.saturating_add(by).min(FAR * 10_000);
         let queues: BTreeSet<Arc<str>> = self.waiting.iter().map(|place| Arc::clone(&place.queue)).collect();
         queues.iter().for_each(|queue| self.ring(queue));
         self.signal(&Signal::Schedules);

@@ -7,7 +7,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Row, Table, TableState, Tabs};
 
 use super::model::{Model, Overview, Pane};
-use super::table::{Column, about, columns, count, rows, seconds_as_text};
+use super::table::{Column, columns, rows, seconds_as_text};
+use crate::figures::{about, count};
 use crate::output::plain;
 
 /// Colours, or none where they are not wanted: nothing is said by colour alone.

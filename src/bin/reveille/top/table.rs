@@ -5,6 +5,7 @@ use ratatui::text::Text;
 use ratatui::widgets::Cell;
 
 use super::model::{Dead, Failing, Overview, Pane, Queue, Running, Worker};
+use crate::figures::{about, count};
 use crate::output::plain;
 
 /// A column of a table.
@@ -200,22 +201,6 @@ fn of_dead(dead: &Dead) -> Cells {
         dead.last_error.clone().unwrap_or_default(),
     ];
     (cells, false)
-}
-
-/// Counts are exact up to 10,000.
-pub fn about(n: u64, estimated: bool) -> String {
-    if estimated && n > 10_000 { format!("~{}", count(n)) } else { count(n) }
-}
-
-/// Up to five characters: `9999`, `12.3k`, `4.56M`.
-pub fn count(n: u64) -> String {
-    match n {
-        0..10_000 => n.to_string(),
-        10_000..100_000 => format!("{:.1}k", n as f64 / 1e3),
-        100_000..1_000_000 => format!("{}k", n / 1000),
-        1_000_000..100_000_000 => format!("{:.1}M", n as f64 / 1e6),
-        _ => format!("{:.1}G", n as f64 / 1e9),
-    }
 }
 
 /// Up to six characters: `0.2ms`, `12ms`, `1.2s`, `59s`, `3m05s`, `2h10m`, `4d03h`.

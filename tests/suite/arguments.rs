@@ -1,0 +1,130 @@
+//! What callers write to the SQL functions is taken as it is meant, or refused in a few lines that say why.
+
+use serde_json::json;
+
+use crate::harness::{database, empty_database, older_database};
+
+#[tokio::test]
+async fn any_integer_type_serves_as_priority_and_as_number_of_attempts() {
+    let database = database().await;
+    for ty in ["smallint", "int", "bigint"] {
+        let numbers = format!("priority => 0::{ty}, max_attempts => 7::{ty}");
+        database.run(&format!("select reveille.enqueue(kind => '{ty}', {numbers})")).await;
+        database.run(&format!("select reveille.schedule('{ty}', kind => 'k', every => '1 day', {numbers})")).await;
+    }
+    database.run("select reveille.enqueue(kind => 'plain', priority => 0, max_attempts => 7)").await;
+    let rows = "select jsonb_agg(distinct jsonb_build_array(priority, max_attempts))";
+    assert_eq!(database.value(&format!("{rows} from reveille.jobs")).await, json!([[0, 7]]));
+    assert_eq!(database.value(&format!("{rows} from reveille.schedules")).await, json!([[0, 7]]));
+    database.run("select reveille.enqueue(kind => 'nothing said', priority => null, max_attempts => null)").await;
+    let defaults = "select jsonb_build_array(priority, max_attempts) from reveille.jobs where kind = 'nothing said'";
+    assert_eq!(database.value(defaults).await, json!([2, 20]));
+}
+
+#[tokio::test]
+async fn a_number_out_of_its_range_is_refused_with_the_range() {
+    let database = database().await;
+    let calls = ["reveille.enqueue(kind => 'k', ", "reveille.schedule('s', kind => 'k', every => '1 day', "];
+    for call in calls {
+        let refusal = async |number: &str| database.refusal(&format!("select {call}{number})")).await;
+        for number in ["4", "-1", "65536", "9223372036854775807"] {
+            let error = refusal(&format!("priority => {number}")).await;
+            assert_eq!(error, format!("priority must be 0 (urgent), 1 (high), 2 (normal) or 3 (low), not {number}"));
+        }
+        for number in ["0", "2147483648"] {
+            let error = refusal(&format!("max_attempts => {number}")).await;
+            assert_eq!(error, format!("max_attempts must be 1 to 2147483647, not {number}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn grants_on_the_functions_survive_the_change_of_their_arguments() {
+    let database = older_database(25).await;
+    let role = format!("caller_{:08x}", fastrand::u32(..));
+    database
+        .run(&format!(
+            "create role {role}; grant usage on schema reveille to {role};
+            revoke execute on all functions in schema reveille from public;
+            grant execute on all functions in schema reveille to {role} with grant option"
+        ))
+        .await;
+    database.migrate().await.unwrap();
+    let granted = format!(
+        "select jsonb_object_agg(proname, jsonb_build_array(
+            has_function_privilege('{role}', oid, 'execute with grant option'), has_function_privilege('public', oid, 'execute')))
+        from pg_proc where pronamespace = 'reveille'::regnamespace and proname in ('enqueue', 'schedule')"
+    );
+    assert_eq!(database.value(&granted).await, json!({"enqueue": [true, false], "schedule": [true, false]}));
+    database.run(&format!("drop owned by {role}; drop role {role}")).await;
+    let left =
+        "select count(*) from pg_proc where pronamespace = 'reveille'::regnamespace and proname like '%\\_before'";
+    assert_eq!(database.value(left).await, 0);
+    let all = "select has_function_privilege('public', oid, 'execute') from pg_proc where proname = 'enqueue'";
+    let open = empty_database().await;
+    open.migrate().await.unwrap();
+    assert_eq!(open.value(all).await, true, "where nothing was revoked, everybody may still call it");
+}
+
+#[tokio::test]
+async fn tags_of_several_dimensions_are_refused_as_such() {
+    let database = database().await;
+    let calls = ["reveille.enqueue(kind => 'k', ", "reveille.schedule('s', kind => 'k', every => '1 day', "];
+    for call in calls {
+        let error = database.refusal(&format!("select {call}tags => array[array['a', 'b'], array['c', 'd']])")).await;
+        assert_eq!(error, "tags must be one list, not an array of 2 dimensions");
+    }
+    let insert = "insert into reveille.schedules (name, kind, every, tags) values ('s', 'k', '1 day', '{{a},{b}}')";
+    assert!(database.refusal(insert).await.contains("tags_have_one_dimension"));
+    database.run("select reveille.enqueue(kind => 'k', tags => array[]::text[])").await;
+}
+
+#[tokio::test]
+async fn a_payload_is_measured_as_the_text_that_a_worker_will_get() {
+    let database = database().await;
+    // Stored in some 12 kB, since what repeats is compressed.
+    let stored = "create temp table t as select jsonb_build_object('x', repeat('a', 1100000)) as p; alter table t alter p set storage main";
+    let call = "select reveille.enqueue(kind => 'bomb', payload => p) from t";
+    let refusal = database.refusal(&format!("{stored}; {call}")).await;
+    assert!(refusal.contains("larger than reveille.max_payload"), "{refusal}");
+    database.run(&format!("{stored}; set reveille.max_payload = 1200000; {call}")).await;
+    let small =
+        "set reveille.max_payload = 20; select reveille.enqueue(kind => 'k', payload => '[\"123456789012345678\"]')";
+    assert!(database.refusal(small).await.contains("larger than reveille.max_payload"));
+}
+
+#[tokio::test]
+async fn an_interval_in_place_of_a_cron_text_is_refused_with_what_to_write() {
+    let database = database().await;
+    let error = database.client().await;
+    let error =
+        error.batch_execute("select reveille.schedule('s', kind => 'k', cron => '@every 5m')").await.unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert!(error.message().contains("give the interval as every"), "{error}");
+    assert!(error.hint().unwrap().contains("every => '5 minutes'"), "{error}");
+    let insert = "insert into reveille.schedules (name, kind, cron) values ('s', 'k', '@every 1h')";
+    assert!(database.refusal(insert).await.contains("cron_is_not_every"));
+}
+
+#[tokio::test]
+async fn a_refused_enqueue_comes_without_pages_of_context() {
+    let database = database().await;
+    let client = database.client().await;
+    for (arguments, says) in [
+        ("kind => ''", "kind_has_1_to_128_characters"),
+        ("kind => null", "kind must not be null"),
+        ("kind => 'k', queue => ''", "queue_has_1_to_128_characters"),
+        ("kind => 'k', key => ''", "key_has_1_to_512_bytes"),
+        ("kind => 'k', unique_key => repeat('k', 513)", "unique_key_has_1_to_512_bytes"),
+        ("kind => 'k', timeout => '-1 s'", "timeout_is_positive"),
+        ("kind => 'k', tags => array[null]", "tags_are_at_most_64"),
+        ("kind => 'k', metadata => '[]'", "metadata_is_an_object"),
+        ("kind => 'k', available_at => 'infinity'", "times_are_finite"),
+        ("kind => 'k', priority => 9", "priority must be"),
+    ] {
+        let error = client.batch_execute(&format!("select reveille.enqueue({arguments})")).await.unwrap_err();
+        let error = error.as_db_error().unwrap();
+        assert!(error.message().contains(says), "{arguments}: {}", error.message());
+        assert!(error.where_().unwrap().lines().count() <= 2, "{arguments}: {}", error.where_().unwrap());
+    }
+}
