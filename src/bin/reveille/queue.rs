@@ -46,7 +46,7 @@ pub async fn is_known(admin: &Admin, queue: &str, advice: &str) -> Result<bool, 
     let known = admin.is_known(queue).await?;
     if !known {
         let queue = output::plain(queue);
-        eprintln!("no queue {queue}: it has no settings, job, worker or count{advice}");
+        say!("no queue {queue}: it has no settings, job, worker or count{advice}");
     }
     Ok(known)
 }
