@@ -71,8 +71,8 @@ begin
         when pg_catalog.jsonb_typeof(metadata) operator(pg_catalog.<>) 'object'
             then 'metadata_is_an_object'
         when pg_catalog.pg_column_size(metadata) operator(pg_catalog.>) 512
-            and pg_catalog.octet_length(metadata::pg_catalog.text) operator(pg_catalog.>) 65536
-            then 'metadata_is_at_most_64_kib'
+            and pg_catalog.octet_length(metadata::pg_catalog.text) operator(pg_catalog.>) 262144
+            then 'metadata_is_at_most_256_kib'
         when pg_catalog.jsonb_typeof(errors) operator(pg_catalog.<>) 'array'
             then 'errors_is_an_array'
     end;
@@ -128,8 +128,8 @@ alter table reveille.schedules
     drop constraint payload_is_at_most_8_mib,
     add constraint payload_is_at_most_8_mib
         check (pg_column_size(payload) <= 512 or octet_length(payload::text) <= 8388608) not valid,
-    add constraint metadata_is_at_most_64_kib
-        check (pg_column_size(metadata) <= 512 or octet_length(metadata::text) <= 65536) not valid,
+    add constraint metadata_is_at_most_256_kib
+        check (pg_column_size(metadata) <= 512 or octet_length(metadata::text) <= 262144) not valid,
     add constraint tags_are_at_most_16_kib check (octet_length(array_to_string(tags, '')) <= 16384) not valid;
 
 create table reveille.passed_over (
@@ -185,8 +185,11 @@ begin
     exception when others then
         get stacked diagnostics code = returned_sqlstate, error = message_text;
     end;
-    -- The job is well, or it is the server, the connection, the schema or somebody's lock that is not.
-    if code = 'RVOK0' or left(code, 2) in ('08', '25', '26', '28', '3D', '3F', '40', '42', '53', '55', '57', '58', 'F0') then
+    -- The job is well, or it is the server, the connection, the schema or somebody's lock that is not: the list is that of
+    -- Error::is_about_data.
+    if code = 'RVOK0'
+        or left(code, 2) in ('08', '0A', '25', '26', '28', '34', '3D', '3F', '40', '42', '53', '55', '57')
+    then
         code := null;
         error := null;
         return;
@@ -226,7 +229,7 @@ declare
     ended record;
 begin
     if exists (select from reveille.dead_jobs where dead_jobs.id = bury_unclaimed.id) then
-        fresh := greatest(nextval('reveille.jobs_id_seq'), (select max(dead_jobs.id) + 1 from reveille.dead_jobs));
+        fresh := reveille.fresh_job_id();
         said := said || format('; its id was %s, which another dead job has', bury_unclaimed.id);
     end if;
     if not whole then
@@ -263,6 +266,6 @@ comment on function reveille.bury_unclaimed(bigint, text, text, boolean) is
 
 comment on column reveille.jobs.payload is 'What the handler gets: any JSON, at most 8 MiB of text.';
 comment on column reveille.jobs.tags is 'Free labels: at most 64, of 16 KiB together.';
-comment on column reveille.jobs.metadata is 'Free facts about the job, such as a trace context; an object, at most 64 KiB of text.';
+comment on column reveille.jobs.metadata is 'Free facts about the job, such as a trace context; an object, at most 256 KiB of text.';
 comment on column reveille.dead_jobs.reason is
     'failed: out of attempts; permanent: its handler said so; timed_out; lost: its workers died; undecodable: it could not be claimed, or its payload did not fit its kind.';

@@ -67,8 +67,6 @@ grant execute on function
     reveille.complete_in(bigint, bigint, int, timestamptz, double precision),
     reveille.isolate_job(bigint, boolean), reveille.bury_unclaimed(bigint, text, text, boolean)
 to reveille_worker;
--- A dead job whose id another dead job has gets a fresh one.
-grant usage on sequence reveille.jobs_id_seq to reveille_worker;
 grant select, insert, update, delete on reveille.passed_over to reveille_worker;
 
 grant select

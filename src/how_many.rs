@@ -12,6 +12,8 @@ const LARGEST_BESIDE_OTHERS: usize = 1000;
 /// A claim is to bring no more than this, nor is more to be claimed ahead of free slots: 16 MiB. A link of 8 MB/s
 /// takes 2 s for it.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
+/// The first claim asks for no more, since nothing is known of the jobs and the link.
+const FIRST_CLAIM: usize = 16;
 /// An error that comes sooner says nothing of the size of the answer.
 const LONG: Duration = Duration::from_secs(1);
 
@@ -25,7 +27,7 @@ pub(crate) struct HowMany {
 
 impl Default for HowMany {
     fn default() -> HowMany {
-        HowMany { most: LARGEST_BESIDE_OTHERS, bytes_per_job: 0 }
+        HowMany { most: FIRST_CLAIM, bytes_per_job: 0 }
     }
 }
 
@@ -89,15 +91,31 @@ mod tests {
         vec![job; count]
     }
 
+    /// After claims that have brought small jobs.
+    fn at_work() -> HowMany {
+        let mut how_many = HowMany::default();
+        (0..7).for_each(|_| how_many.came(&jobs(1, 10)));
+        how_many
+    }
+
+    #[test]
+    fn the_first_claim_asks_for_few_and_each_for_twice_as_many_as_the_one_before() {
+        let mut how_many = HowMany::default();
+        for most in [16, 32, 64, 100] {
+            assert_eq!(how_many.of(100, false), most);
+            how_many.came(&jobs(1, 10));
+        }
+    }
+
     #[test]
     fn a_claim_asks_for_all_there_is_room_for_up_to_five_hundred_and_beside_others_a_thousand() {
-        let how_many = HowMany::default();
+        let how_many = at_work();
         assert_eq!((how_many.of(64, false), how_many.of(2000, false), how_many.of(2000, true)), (64, 500, 1000));
     }
 
     #[test]
     fn after_a_claim_that_was_given_up_half_as_many_are_asked_for_and_twice_as_many_after_each_that_was_not() {
-        let mut how_many = HowMany::default();
+        let mut how_many = at_work();
         how_many.failed(100, Duration::from_millis(50));
         assert_eq!(how_many.of(100, false), 100, "the server was away");
         for most in [50, 25, 12, 6, 3, 1, 1] {
@@ -112,7 +130,7 @@ mod tests {
 
     #[test]
     fn of_large_jobs_no_more_are_asked_for_than_sixteen_mebibytes_hold() {
-        let mut how_many = HowMany::default();
+        let mut how_many = at_work();
         how_many.came(&jobs(2, 1024 * 1024));
         assert_eq!((how_many.of(100, false), how_many.affordable()), (16, 16));
         how_many.came(&jobs(2, 17 * 1024 * 1024));

@@ -123,7 +123,7 @@ pub struct NewJob {
     pub key: Option<String>,
     /// Free labels, at most 64 of 16 KiB together.
     pub tags: Vec<String>,
-    /// Free facts about the job, at most 64 KiB.
+    /// Free facts about the job, at most 256 KiB.
     pub metadata: Option<Map<String, Value>>,
     /// The job in whose handler it is enqueued. Left `None`, it is set where that is known, as `enqueue` says.
     pub parent_id: Option<i64>,
@@ -133,8 +133,8 @@ pub struct NewJob {
 pub const MAX_PAYLOAD: usize = 1024 * 1024;
 /// However large the caller's limit is, no payload of more bytes is stored: 8 MiB.
 pub(crate) const LARGEST_PAYLOAD: usize = 8 * 1024 * 1024;
-/// Nor metadata of more: 64 KiB.
-const LARGEST_METADATA: usize = 64 * 1024;
+/// Nor metadata of more: 256 KiB.
+const LARGEST_METADATA: usize = 256 * 1024;
 /// Nor tags of more bytes together: 16 KiB.
 const LARGEST_TAGS: usize = 16 * 1024;
 
@@ -229,7 +229,7 @@ impl NewJob {
         if let Some(metadata) = &self.metadata {
             let metadata = Payload::encode_as("metadata", metadata)?;
             if metadata.written_len() > LARGEST_METADATA {
-                return Err(Error::invalid("metadata is at most 64 KiB (metadata_is_at_most_64_kib)"));
+                return Err(Error::invalid("metadata is at most 256 KiB (metadata_is_at_most_256_kib)"));
             }
         }
         Ok(())
@@ -412,8 +412,8 @@ mod tests {
             |job| job.tags = vec![String::new(); 65],
             |job| job.tags = vec!["\0".into()],
             |job| job.tags = vec!["t".repeat(257); 64],
-            |job| job.metadata = Some(Map::from_iter([("m".into(), "x".repeat(65_536).into())])),
-            |job| job.metadata = Some(Map::from_iter([("m".into(), vec![1; 22_000].into())])),
+            |job| job.metadata = Some(Map::from_iter([("m".into(), "x".repeat(262_144).into())])),
+            |job| job.metadata = Some(Map::from_iter([("m".into(), vec![1; 88_000].into())])),
         ];
         assert!(job().check(MAX_PAYLOAD).is_ok());
         for spoil in spoils {

@@ -250,15 +250,15 @@ conforms! {
             NewJob { payload: Payload::encode(&"x".repeat(8 * 1024 * 1024)).unwrap(), ..job("") },
             // Three bytes each, as it is written out.
             NewJob { payload: Payload::encode(&vec![1; 2_900_000]).unwrap(), ..job("") },
-            NewJob { metadata: object("x".repeat(65_536).into()), ..job("") },
-            NewJob { metadata: object(vec![1; 22_000].into()), ..job("") },
+            NewJob { metadata: object("x".repeat(262_144).into()), ..job("") },
+            NewJob { metadata: object(vec![1; 88_000].into()), ..job("") },
             NewJob { tags: vec!["x".repeat(257); 64], ..job("") },
         ];
         for large in large {
             let error = store.driver().enqueue(&[job("beside"), large]).await.unwrap_err();
             assert!(error.is_invalid(), "{error}");
         }
-        let most = NewJob { tags: vec!["x".repeat(256); 64], metadata: object("x".repeat(65_000).into()), ..job("most") };
+        let most = NewJob { tags: vec!["x".repeat(256); 64], metadata: object("x".repeat(262_000).into()), ..job("most") };
         let id = store.enqueue(most).await;
         store.register(1).await;
         assert_eq!(store.claim_one(1).await.reservation.id, id);

@@ -95,7 +95,7 @@ async fn what_is_small_where_it_is_stored_and_large_where_it_is_read_is_refused(
     assert_eq!(database.value("select pg_column_size(p) < 200000 from bomb").await, true, "it is stored compressed");
     for (columns, values, name) in [
         ("kind, payload", "'k', p", "payload_is_at_most_8_mib"),
-        ("kind, metadata", "'k', p", "metadata_is_at_most_64_kib"),
+        ("kind, metadata", "'k', p", "metadata_is_at_most_256_kib"),
         ("kind, tags", "'k', t", "tags_are_at_most_16_kib"),
     ] {
         let insert = format!("insert into reveille.jobs ({columns}) select {values} from bomb");

@@ -124,7 +124,7 @@ pub(super) async fn claim(driver: &Postgres, worker: i64, queue: &str, limit: us
             }
             Ok(claimed)
         }
-        Err(error) if odd::is_of_a_row(&error) => odd::isolate(driver, queue, from.marks, error).await,
+        Err(error) if error.is_about_data() => odd::isolate(driver, queue, from.marks, error).await,
         Err(error) => Err(error),
     }
 }
@@ -133,7 +133,7 @@ async fn claim_in_parts(driver: &Postgres, worker: i64, queue: &str, limit: usiz
     let mut most = limit;
     loop {
         match claim_once(driver, worker, queue, most, from).await {
-            Err(error) if most > 1 && odd::is_of_a_row(&error) => {
+            Err(error) if most > 1 && error.is_about_data() => {
                 most /= 2;
                 // A claim beside others tells how far it gets, even if it fails.
                 from.shared = false;

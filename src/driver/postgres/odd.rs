@@ -34,13 +34,6 @@ struct PassedOver {
     for_good: bool,
 }
 
-/// Whether an error of a claim may be one row's. Where the error is the server's, the connection's, the schema's or
-/// somebody's lock, a claim of fewer jobs would fail as well. `reveille.isolate_job` has the same list.
-pub(super) fn is_of_a_row(error: &Error) -> bool {
-    const NO_ROW: [&str; 13] = ["08", "25", "26", "28", "3D", "3F", "40", "42", "53", "55", "57", "58", "F0"];
-    error.code().is_some_and(|code| NO_ROW.iter().all(|class| !code.code().starts_with(class)))
-}
-
 impl Odd {
     /// The jobs of a queue that are passed over now.
     fn of(&self, queue: &str, which: impl Fn(&PassedOver) -> bool) -> Vec<i64> {
