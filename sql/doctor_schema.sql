@@ -33,6 +33,7 @@ expected (name, made_by) as (
         ('counters_pkey', 'alter table reveille.counters add primary key (queue, started_at, worker)'),
         ('counters_started_at', 'create index concurrently counters_started_at on reveille.counters (started_at)'),
         ('counters_by_workers', 'create index concurrently counters_by_workers on reveille.counters (started_at, queue) where worker <> 0'),
+        ('chores_pkey', 'alter table reveille.chores add primary key (name)'),
         ('totals_pkey', 'alter table reveille.totals add primary key (queue)'),
         ('schedules_pkey', 'alter table reveille.schedules add primary key (id)'),
         ('schedules_name', 'create unique index concurrently schedules_name on reveille.schedules (name)'),
@@ -87,7 +88,8 @@ needs (place, ability, names, privileges) as (
         (2, 'work', array['workers', 'counters', 'rates'], array['select', 'insert', 'update', 'delete']),
         (2, 'work', array['sleepers'], array['select', 'insert', 'delete']),
         (2, 'work', array['unique_periods'], array['select', 'update', 'delete']),
-        (2, 'work', array['dead_jobs', 'finished_jobs'], array['select', 'insert']),
+        (2, 'work', array['dead_jobs', 'finished_jobs'], array['select', 'insert', 'update', 'delete']),
+        (2, 'work', array['chores'], array['select', 'update']),
         (2, 'work', array['queues', 'schema_history'], array['select']),
         (3, 'fire schedules', array['schedules'], array['select', 'insert', 'update']),
         (3, 'fire schedules', array['schedule_declarations'], array['select', 'insert']),
@@ -107,7 +109,8 @@ lacks as (
     union all
     select place, ability, format('the function %s', name), 'execute'
     from (values (1, 'enqueue', 'enqueue'), (1, 'enqueue', 'check_job'), (2, 'work', 'note_nobody_sleeps'), (2, 'work', 'ring'), (2, 'work', 'tell_head'),
-        (2, 'work', 'told_head'), (2, 'work', 'truncate_finished_jobs'), (2, 'work', 'fresh_job_id'), (2, 'work', 'pass_given_ids'), (3, 'fire schedules', 'schedule')) as needs (place, ability, name)
+        (2, 'work', 'told_head'), (2, 'work', 'truncate_finished_jobs'), (2, 'work', 'fresh_job_id'), (2, 'work', 'pass_given_ids'),
+        (2, 'work', 'analyze_unknown_tables'), (3, 'fire schedules', 'schedule')) as needs (place, ability, name)
     join pg_proc on proname = needs.name
     join home on home.oid = pronamespace
     where not has_function_privilege(pg_proc.oid, 'execute')

@@ -60,8 +60,10 @@ grant select, update, delete on reveille.unique_periods to reveille_worker, reve
 -- A producer that is to wait for its jobs' ends needs it too, and can ask for any job's result and errors then.
 grant execute on function reveille.await(bigint) to reveille_worker, reveille_admin;
 grant execute on function reveille.ring(text[]), reveille.note_nobody_sleeps(), reveille.truncate_finished_jobs(),
-    reveille.pass_given_ids(), reveille.fresh_job_id()
+    reveille.pass_given_ids(), reveille.fresh_job_id(), reveille.analyze_unknown_tables()
 to reveille_worker, reveille_admin;
+-- Upkeep locks the row of what it is at; nobody else may, who could keep it from being done.
+grant select, update on reveille.chores to reveille_worker, reveille_admin;
 grant execute on function
     reveille.tell_head(text, smallint, timestamptz, bigint), reveille.told_head(text),
     reveille.complete_in(bigint, bigint, int, timestamptz, double precision),

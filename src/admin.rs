@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::database::Database;
+use crate::driver::Postgres;
 use crate::error::{Error, Result};
 use crate::job::check_name;
 pub use crate::queue::QueueSettings;
@@ -349,9 +350,9 @@ impl Admin {
     /// Do the upkeep that workers do each minute: returns how many daily partitions of the history were emptied, or
     /// `None` if a worker is at it.
     pub async fn prune(&self) -> Result<Option<u32>> {
-        let rows = self.query("prune", include_str!("../sql/prune.sql"), &[]).await?;
-        let truncated: Option<i32> = rows.first().and_then(|row| row.get("truncated"));
-        Ok(truncated.map(|count| count.max(0) as u32))
+        let rows = self.query("read the clock", "select clock_timestamp() as now", &[]).await?;
+        let now: Option<SystemTime> = rows.first().map(|row| row.get("now"));
+        Ok(Postgres::new(self.database.clone())?.do_chores(now).await?.emptied)
     }
 
     async fn in_batches(&self, what: &str, sql: &'static str, filter: &Filter) -> Result<Batch> {

@@ -10,8 +10,10 @@ use crate::error::{Error, Result};
 /// that there is none.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct QueueSettings {
-    /// How long its finished jobs are kept, at most 30 days; default one day.
+    /// How long its finished jobs are kept, at most 30 days; default one day. Upkeep deletes them within an hour after that.
     pub retention: Option<Option<Duration>>,
+    /// How long its dead jobs are kept, at most 36,500 days; default until they are revived or purged.
+    pub dead_retention: Option<Option<Duration>>,
     /// Whether it starts no jobs.
     pub paused: Option<bool>,
     /// Whether enqueuing rings the bell.
@@ -33,12 +35,16 @@ pub struct QueueSettings {
 }
 
 const MONTH: Duration = Duration::from_secs(30 * 86_400);
+const CENTURY: Duration = Duration::from_secs(36_500 * 86_400);
 
 impl QueueSettings {
     /// Those to change, by the names of their columns; that it is paused is no column.
     pub(crate) fn columns(&self) -> Result<Map<String, Value>> {
         if self.retention.flatten().is_some_and(|retention| retention > MONTH) {
             return Err(Error::invalid("retention must be 30 days at most"));
+        }
+        if self.dead_retention.flatten().is_some_and(|retention| retention > CENTURY) {
+            return Err(Error::invalid("dead_retention must be 36500 days at most"));
         }
         if self.rate_period.flatten().is_some_and(|period| !(Duration::from_millis(1)..=MONTH).contains(&period)) {
             return Err(Error::invalid("rate_period must be a millisecond to 30 days"));
@@ -47,7 +53,12 @@ impl QueueSettings {
         for (name, flag) in [("bell", self.bell), ("ordered", self.ordered)] {
             columns.extend(flag.map(|flag| (name.into(), flag.into())));
         }
-        for (name, time) in [("retention", self.retention), ("rate_period", self.rate_period)] {
+        let times = [
+            ("retention", self.retention),
+            ("dead_retention", self.dead_retention),
+            ("rate_period", self.rate_period),
+        ];
+        for (name, time) in times {
             columns.extend(time.map(|time| (name.into(), time.map(|time| time.as_secs_f64()).into())));
         }
         let limits = [

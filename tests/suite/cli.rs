@@ -255,6 +255,14 @@ async fn queue_set_changes_only_what_it_names() {
     assert_eq!(set(&["retention=0"]).code, 0);
     assert_eq!(database.value(row).await, json!(["00:00:00", false, false]));
     set(&["retention=31days"]).refused(&["30 days"]);
+    let dead = "select dead_retention from reveille.queues";
+    assert_eq!(set(&["dead_retention=90days"]).code, 0);
+    assert_eq!(database.value(dead).await, "2160:00:00");
+    assert_eq!(set(&["bell=true"]).code, 0);
+    assert_eq!(database.value(dead).await, "2160:00:00");
+    assert_eq!(set(&["dead_retention=default"]).code, 0);
+    assert_eq!(database.value(dead).await, json!(null));
+    set(&["dead_retention=40000days"]).refused(&["36500 days"]);
     set(&["colour=red"]).refused(&["unknown setting", "retention, paused, bell", "rate_limit"]);
     set(&["paused=perhaps"]).refused(&["true, false"]);
     set(&["max_running=0"]).refused(&["max_running", "pause"]);

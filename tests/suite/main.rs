@@ -52,6 +52,7 @@ mod tls;
 mod top;
 mod tracing;
 mod unique;
+mod upkeep;
 mod views;
 mod vouching;
 mod wake;

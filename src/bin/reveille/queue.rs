@@ -55,9 +55,10 @@ pub async fn is_known(admin: &Admin, queue: &str, advice: &str) -> Result<bool, 
 pub enum Queue {
     /// Change settings of a queue.
     ///
-    /// retention=12h (0 to 30days), paused=true|false, bell=true|false; and its limits, kept by all workers together: max_running=5,
-    /// max_running_per_key=1, ordered=true|false (one at a time of a key, in order), rate_limit=100, rate_period=1s, rate_burst=10,
-    /// rate_per_key=5. Each can be put back by =default.
+    /// retention=12h (of finished jobs: 0 to 30days, default 1day), dead_retention=90days (of dead jobs, default for ever),
+    /// paused=true|false, bell=true|false; and its limits, kept by all workers together: max_running=5, max_running_per_key=1,
+    /// ordered=true|false (one at a time of a key, in order), rate_limit=100, rate_period=1s, rate_burst=10, rate_per_key=5. Each can be
+    /// put back by =default.
     Set(Set),
     /// The queues that have limits, and how far these are used.
     Limits(Limits),
@@ -113,7 +114,8 @@ impl Set {
     }
 }
 
-const SETTINGS: &str = "retention, paused, bell, max_running, max_running_per_key, ordered, rate_limit, rate_period, rate_burst or rate_per_key";
+const SETTINGS: &str = "retention, paused, bell, dead_retention, max_running, max_running_per_key, ordered, rate_limit, rate_period, \
+    rate_burst or rate_per_key";
 
 /// Settings as they are written: `key=value`.
 pub fn parse(settings: &[String]) -> Result<QueueSettings, Failure> {
@@ -122,6 +124,7 @@ pub fn parse(settings: &[String]) -> Result<QueueSettings, Failure> {
         let (key, value) = setting.split_once('=').ok_or_else(|| format!("{setting:?} is not KEY=VALUE"))?;
         match key {
             "retention" => parsed.retention = Some(time(key, value)?),
+            "dead_retention" => parsed.dead_retention = Some(time(key, value)?),
             "rate_period" => parsed.rate_period = Some(time(key, value)?),
             "paused" => parsed.paused = Some(yes_or_no(key, value, false)?),
             "bell" => parsed.bell = Some(yes_or_no(key, value, true)?),

@@ -40,6 +40,7 @@ mod schedules;
 mod session;
 mod settle;
 pub(crate) mod statements;
+mod upkeep;
 mod warm;
 
 use session::{Heart, Params, Plan, Sessions, Statement};
@@ -351,7 +352,7 @@ impl Driver for Postgres {
         boxed(async {
             // First, since it is no matter of the history's, and whatever fails there must not keep it from being done.
             let passed = self.query("pass the ids that were given out", &self.statements.pass_given_ids, &[]).await;
-            self.sessions.query(SLOW_ANSWER_WITHIN, "prune", &self.statements.prune, &[]).await?;
+            self.do_chores(None).await?;
             passed?;
             // Workers that died may have been the last asleep.
             self.note_nobody_sleeps().await

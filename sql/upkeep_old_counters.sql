@@ -1,0 +1,20 @@
+-- Upkeep: forget the counters older than 7 days.
+--
+--   $1 bigint  how many at most
+--
+-- One row: whether this chore was free, and how many counters were forgotten.
+with mine as materialized (
+    select name from reveille.chores where name = 'old counters' for update skip locked
+), past as materialized (
+    select counters.ctid as place
+    from reveille.counters
+    -- Put so that no other index fits than the one by time.
+    where exists (select from mine) and started_at < now() - interval '7 days' and worker is not distinct from 0
+    order by started_at
+    limit $1
+), gone as (
+    delete from reveille.counters where ctid = any (array(select place from past)) returning 1
+), noted as (
+    update reveille.chores set done_at = now() where name = (select name from mine)
+)
+select exists (select from mine) as mine, (select count(*) from gone) as done

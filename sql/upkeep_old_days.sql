@@ -1,0 +1,11 @@
+-- Upkeep: empty a day of the history that is past every retention.
+--
+-- One row: whether this chore was free, and how many days were emptied: 1 or 0.
+with mine as materialized (
+    select name from reveille.chores where name = 'old days' for update skip locked
+), noted as (
+    update reveille.chores set done_at = now() where name = (select name from mine)
+)
+select
+    exists (select from mine) as mine,
+    coalesce((select reveille.truncate_finished_jobs() from mine), 0)::bigint as done

@@ -1,0 +1,9 @@
+-- Upkeep: have tables analyzed of which the planner knows nothing though they are large.
+--
+-- One row: whether this chore was free, and how many tables were analyzed.
+with mine as materialized (
+    select name from reveille.chores where name = 'statistics' for update skip locked
+), noted as (
+    update reveille.chores set done_at = now() where name = (select name from mine)
+)
+select exists (select from mine) as mine, coalesce((select reveille.analyze_unknown_tables() from mine), 0)::bigint as done

@@ -1,0 +1,144 @@
+//! What workers do beside their jobs: one chore at a time, each in slices, and never in anybody's way.
+
+use reveille::Driver;
+use reveille::driver::Postgres;
+use serde_json::json;
+
+use crate::harness::{TestDatabase, database};
+
+/// Inserts finished jobs of a queue that ended so many hours ago: one for each number, which is their id.
+async fn finish(database: &TestDatabase, queue: &str, hours: &str) {
+    let insert = format!(
+        "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
+            created_at, outcome, finished_at)
+        select extract(epoch from now() - age * '1 hour'::interval)::bigint / 86400 % 32, age, '{queue}', 'k', '{{}}', 2, 1, 0, 20,
+            now(), now(), 'completed', now() - age * '1 hour'::interval
+        from ({hours}) as ended (age)"
+    );
+    database.run(&insert).await;
+}
+
+async fn kept(database: &TestDatabase, table: &str, queue: &str) -> serde_json::Value {
+    database.value(&format!("select jsonb_agg(id order by id) from reveille.{table} where queue = '{queue}'")).await
+}
+
+#[tokio::test]
+async fn a_stranger_who_holds_the_advisory_lock_of_upkeep_stops_none_of_it() {
+    let database = database().await;
+    let stranger = database.client().await;
+    stranger.batch_execute("select pg_advisory_lock(hashtextextended('reveille.prune', 0))").await.unwrap();
+    database.run("insert into reveille.rates values ('q', '', now() - '1 hour'::interval)").await;
+    assert_eq!(database.admin().prune().await.unwrap(), Some(0));
+    assert_eq!(database.value("select count(*) from reveille.rates").await, 0);
+}
+
+#[tokio::test]
+async fn a_chore_that_another_worker_is_at_is_left_to_it_and_the_others_are_done() {
+    let database = database().await;
+    database.run("insert into reveille.rates values ('q', '', now() - '1 hour'::interval)").await;
+    database.run("insert into reveille.counters (queue, started_at, worker) values ('q', now() - '9 days'::interval, 0)").await;
+    let other = database.client().await;
+    other.batch_execute("begin; select from reveille.chores where name in ('rates', 'old days') for update").await.unwrap();
+    assert_eq!(database.admin().prune().await.unwrap(), None, "a worker is at the old days");
+    assert_eq!(database.value("select count(*) from reveille.rates").await, 1);
+    assert_eq!(database.value("select count(*) from reveille.counters").await, 0);
+    other.batch_execute("commit").await.unwrap();
+    assert_eq!(database.admin().prune().await.unwrap(), Some(0));
+    assert_eq!(database.value("select count(*) from reveille.rates").await, 0);
+}
+
+#[tokio::test]
+async fn upkeep_that_ends_within_a_chore_has_done_the_slices_before_for_good() {
+    let database = database().await;
+    let insert = "insert into reveille.unique_periods select 'k', n, n, now() - '1 day'::interval + n * '1 second'::interval
+        from generate_series(1, 2500) as n";
+    database.run(insert).await;
+    // The last slice meets what nobody can delete.
+    let refuse = "create function refuse() returns trigger language plpgsql as $$ begin raise 'no'; end $$;
+        create trigger refuse before delete on reveille.unique_periods for each row when (old.unique_key = '2500') execute function refuse()";
+    database.run(refuse).await;
+    database.run("insert into reveille.queues (name, dead_retention) values ('q', '0')").await;
+    database.admin().prune().await.unwrap_err();
+    assert_eq!(database.value("select count(*) from reveille.unique_periods").await, 500);
+    let since = "select done_at is not null from reveille.chores where name = 'dead jobs'";
+    assert_eq!(database.value(since).await, true, "the chores after it are done");
+}
+
+#[tokio::test]
+async fn finished_jobs_are_kept_as_long_as_their_own_queue_says() {
+    let database = database().await;
+    database.run("insert into reveille.queues (name, retention) values ('short', '1 hour'), ('long', '30 days')").await;
+    for queue in ["short", "usual", "long"] {
+        finish(&database, queue, "values (0), (2), (23), (25), (49), (700), (719)").await;
+    }
+    database.admin().prune().await.unwrap();
+    assert_eq!(kept(&database, "finished_jobs", "short").await, json!([0]));
+    assert_eq!(kept(&database, "finished_jobs", "usual").await, json!([0, 2, 23]));
+    assert_eq!(kept(&database, "finished_jobs", "long").await, json!([0, 2, 23, 25, 49, 700, 719]));
+}
+
+#[tokio::test]
+async fn a_retention_that_is_shortened_holds_for_what_has_finished_long_before() {
+    let database = database().await;
+    database.run("insert into reveille.queues (name, retention) values ('q', '30 days')").await;
+    finish(&database, "q", "values (1), (100), (500)").await;
+    let driver = Postgres::new(database.database.clone()).unwrap();
+    driver.prune().await.unwrap();
+    assert_eq!(kept(&database, "finished_jobs", "q").await, json!([1, 100, 500]));
+    database.run("update reveille.queues set retention = '3 hours'; insert into reveille.queues (name, retention) values ('r', '30 days')").await;
+    // A round of a day is made at most every 20 minutes.
+    database.run("update reveille.chores set began_at = began_at - '21 minutes'::interval").await;
+    driver.prune().await.unwrap();
+    assert_eq!(kept(&database, "finished_jobs", "q").await, json!([1]));
+}
+
+#[tokio::test]
+async fn what_workers_prune_is_gone_through_in_slices_and_at_most_every_twenty_minutes() {
+    let database = database().await;
+    database.run("insert into reveille.queues (name, retention) values ('q', '1 hour'), ('r', '30 days')").await;
+    let driver = Postgres::new(database.database.clone()).unwrap();
+    // More pages than a slice goes through.
+    finish(&database, "q", "select 2 from generate_series(1, 60000)").await;
+    let pages = "select max(pg_relation_size(oid)) / 8192 from pg_class where relname like 'finished_jobs_%'";
+    assert!(database.value(pages).await.as_i64().unwrap() > 512);
+    driver.prune().await.unwrap();
+    assert_eq!(database.value("select count(*) from reveille.finished_jobs").await, 0);
+    finish(&database, "q", "values (2)").await;
+    driver.prune().await.unwrap();
+    assert_eq!(kept(&database, "finished_jobs", "q").await, json!([2]));
+    database.admin().prune().await.unwrap();
+    assert_eq!(database.value("select count(*) from reveille.finished_jobs").await, 0, "it does all, whenever it is asked");
+}
+
+#[tokio::test]
+async fn a_finished_job_that_somebody_has_locked_holds_up_no_other_and_goes_later() {
+    let database = database().await;
+    database.run("insert into reveille.queues (name, retention) values ('q', '1 hour'), ('r', '30 days')").await;
+    finish(&database, "q", "values (50), (51), (52)").await;
+    let holder = database.client().await;
+    holder.batch_execute("begin; select from reveille.finished_jobs where id = 51 for update").await.unwrap();
+    database.admin().prune().await.unwrap();
+    assert_eq!(kept(&database, "finished_jobs", "q").await, json!([51]));
+    holder.batch_execute("commit").await.unwrap();
+    database.admin().prune().await.unwrap();
+    assert_eq!(database.value("select count(*) from reveille.finished_jobs").await, 0);
+}
+
+#[tokio::test]
+async fn dead_jobs_are_kept_as_long_as_their_queue_says_and_for_ever_if_it_does_not() {
+    let database = database().await;
+    database.run("insert into reveille.queues (name, dead_retention) values ('short', '2 days'), ('none', '0'), ('said', null)").await;
+    for queue in ["short", "none", "said", "unknown"] {
+        let insert = format!(
+            "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
+                created_at, reason, finished_at)
+            select nextval('reveille.jobs_id_seq'), '{queue}', 'k' || n % 3, '{{}}', 2, 1, 1, 1, now(), now(),
+                case when n % 2 = 0 then 'lost' else 'failed' end, now() - n * '1 hour'::interval - '1 minute'::interval
+            from generate_series(0, 2499) as n"
+        );
+        database.run(&insert).await;
+    }
+    database.admin().prune().await.unwrap();
+    let left = "select jsonb_object_agg(queue, jobs) from (select queue, count(*) as jobs from reveille.dead_jobs group by queue) as left_over";
+    assert_eq!(database.value(left).await, json!({"short": 48, "said": 2500, "unknown": 2500}));
+}
