@@ -2,21 +2,40 @@
 --
 --   $1 text  queue
 --
--- ready and delayed are counted up to 10,000. One statement, so that a job that is started meanwhile is counted once. workers: how
--- many living ones work it.
+-- ready and delayed are counted up to 10,000, level by level in the order of the claims' index, so that no other plan is thought of. One
+-- statement, so that a job that is started meanwhile is counted once. workers: how many living ones work it.
 select
     exists (select from reveille.queues where name = $1 and paused_at is not null) as paused,
     (
         select count(*)
         from (
-            select from reveille.jobs where queue = $1 and reserved_at is null and available_at <= now() limit 10000
+            select from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint)) as level (priority)
+            cross join lateral (
+                select from reveille.jobs
+                where queue = $1 and jobs.priority = level.priority and reserved_at is null and available_at <= now()
+                order by available_at
+                limit 10000
+            ) as due
+            limit 10000
         ) as ready
     ) as ready,
-    (select count(*) from reveille.jobs where reserved_at is not null and queue = $1) as running,
+    (select count(*) from reveille.held_jobs() as held where held.queue = $1) as running,
     (
         select count(*)
         from (
-            select from reveille.jobs where queue = $1 and reserved_at is null and available_at > now() limit 10000
+            select from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint)) as level (priority)
+            cross join lateral (
+                select from reveille.jobs
+                where queue = $1 and jobs.priority = level.priority and reserved_at is null and available_at > now()
+                order by available_at
+                limit 10000
+            ) as later
+            limit 10000
         ) as delayed
     ) as delayed,
-    (select count(*) from reveille.worker_status where alive and not stopping and $1 = any (queues)) as workers
+    (
+        select count(*)
+        from reveille.workers
+        where last_seen_at > clock_timestamp() - interval '30 seconds' and not stopping and stop_requested_at is null
+            and $1 = any (queues)
+    ) as workers

@@ -2,6 +2,34 @@
 --
 --   $1 text  queue, or null: any    $2 text  kind, or null: any    $3 bigint  how many at most
 --   $4 text  state: ready, delayed, running, stuck or failing, or null: any
+--
+-- Each state is looked for by its own index, newest first. $4 is known when the statement is planned, so that one of the parts remains.
+with chosen as (
+    (
+        select held.id from reveille.held_jobs() as held
+        left join reveille.workers on workers.id = held.worker
+        where ($4 = 'running' or $4 = 'stuck' and held.id = any (workers.stuck_jobs))
+            and ($1::text is null or held.queue = $1) and ($2::text is null or held.kind = $2)
+        order by held.id desc
+        limit $3
+    )
+    union all
+    (
+        select id from reveille.jobs
+        where $4 = 'failing' and failures > 0
+            and ($1::text is null or queue = $1) and ($2::text is null or kind = $2)
+        order by id desc
+        limit $3
+    )
+    union all
+    (
+        select id from reveille.jobs
+        where ($4::text is null or ($4 = 'delayed') = (available_at > now()) and reserved_at is null and $4 in ('ready', 'delayed'))
+            and ($1::text is null or queue = $1) and ($2::text is null or kind = $2)
+        order by id desc
+        limit $3
+    )
+)
 select to_jsonb(listed) as record
 from (
     select
@@ -10,15 +38,6 @@ from (
         workers.stuck_since[array_position(workers.stuck_jobs, jobs.id)] as stuck_since
     from reveille.jobs
     left join reveille.workers on workers.id = jobs.reserved_by
-    where ($1::text is null or queue = $1) and ($2::text is null or kind = $2)
-        and case $4::text
-            when 'running' then reserved_at is not null
-            when 'stuck' then jobs.id = any (workers.stuck_jobs)
-            when 'delayed' then reserved_at is null and available_at > now()
-            when 'ready' then reserved_at is null and available_at <= now()
-            when 'failing' then failures > 0
-            else true
-        end
+    where jobs.id = any (array(select id from chosen))
     order by jobs.id desc
-    limit $3
 ) as listed

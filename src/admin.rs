@@ -1,6 +1,6 @@
 //! Looking at jobs and putting them right: what the command does, for programs.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use tokio_postgres::Row;
@@ -94,8 +94,10 @@ pub struct Refused {
 
 /// What dead jobs may have died of.
 pub const REASONS: [&str; 5] = ["failed", "permanent", "timed_out", "lost", "undecodable"];
-/// How often to look whether a queue is drained: at first, and at most.
-const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// How long to wait between two looks whether a queue is drained: at first, and at most.
+const LOOK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// Looking takes at most a twentieth of the time: what takes long is asked less often.
+const RESTS: u32 = 20;
 /// How many dead jobs are revived or purged in one transaction.
 const BATCH: i64 = 1000;
 
@@ -141,7 +143,7 @@ impl Admin {
             }
             _ => return Err(Error::invalid(format!("there is no view {name:?}"))),
         };
-        records(&self.query("read a view", sql, &[]).await?)
+        records(&self.read("read a view", sql, &[]).await?)
     }
 
     /// What `reveille top` shows, of one moment: `at`, and up to 200 rows each of `queues`, `workers`, `running`, `failing`, `dead`, from
@@ -162,7 +164,7 @@ impl Admin {
     /// What the server says.
     pub async fn queues(&self) -> Result<Vec<String>> {
         let sql = as_bytes!("select to_jsonb(v) as record from reveille.known_queues as v order by queue");
-        records(&self.query("list queues", sql, &[]).await?)?.iter().map(|row| row.decode("queue")).collect()
+        records(&self.read("list queues", sql, &[]).await?)?.iter().map(|row| row.decode("queue")).collect()
     }
 
     /// Whether anything is known of a queue: it has settings, a job, a worker or a count.
@@ -173,7 +175,7 @@ impl Admin {
         check_name("queue", queue)?;
         let sql = "select exists (select from reveille.queue_totals where queue = $1)
             or exists (select from reveille.known_queues where queue = $1) as known";
-        let rows = self.query("look for a queue", sql, &[(&queue, Type::TEXT)]).await?;
+        let rows = self.read("look for a queue", sql, &[(&queue, Type::TEXT)]).await?;
         Ok(rows.first().is_some_and(|row| row.get("known")))
     }
 
@@ -197,12 +199,12 @@ impl Admin {
         let limit = i64::from(limit);
         let params: [(&(dyn ToSql + Sync), Type); 4] =
             [(&filter.queue, Type::TEXT), (&filter.kind, Type::TEXT), (&limit, Type::INT8), (&state, Type::TEXT)];
-        records(&self.query("list jobs", sql, &params).await?)
+        records(&self.read("list jobs", sql, &params).await?)
     }
 
     /// One job, wherever it is; `None` if nothing is known of it.
     pub async fn job(&self, id: i64) -> Result<Option<Record>> {
-        let rows = self.query("look up a job", as_bytes!(include_str!("../sql/job.sql")), &[(&id, Type::INT8)]).await?;
+        let rows = self.read("look up a job", as_bytes!(include_str!("../sql/job.sql")), &[(&id, Type::INT8)]).await?;
         Ok(records(&rows)?.pop())
     }
 
@@ -252,7 +254,7 @@ impl Admin {
     /// Invalid for a bad name; else what the server says.
     pub async fn backlog(&self, queue: &str) -> Result<Backlog> {
         check_name("queue", queue)?;
-        let rows = self.query("count jobs", include_str!("../sql/backlog.sql"), &[(&queue, Type::TEXT)]).await?;
+        let rows = self.read("count jobs", include_str!("../sql/backlog.sql"), &[(&queue, Type::TEXT)]).await?;
         let row = rows.first().ok_or_else(|| Error::unavailable("count jobs: the server gave no answer"))?;
         let count = |column| row.get::<_, i64>(column).max(0) as u64;
         Ok(Backlog {
@@ -275,12 +277,14 @@ impl Admin {
     pub async fn drain(&self, queue: &str, mut progress: impl FnMut(Backlog)) -> Result<Backlog> {
         let (mut delay, longest) = LOOK;
         loop {
+            let began = Instant::now();
             let backlog = self.backlog(queue).await?;
+            let rest = began.elapsed() * RESTS;
             progress(backlog);
             if backlog.is_drained() {
                 return Ok(backlog);
             }
-            tokio::time::sleep(delay).await;
+            tokio::time::sleep(delay.max(rest)).await;
             delay = (delay * 2).min(longest);
         }
     }
@@ -411,8 +415,10 @@ impl Admin {
     }
 
     async fn query(&self, what: &str, sql: &'static str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>> {
-        let client = self.database.client().await?;
-        let sql = self.database.schema().apply(sql);
-        client.query_typed(&sql, params).await.map_err(|error| Error::database(what, error))
+        self.database.run(what, sql, params).await
+    }
+
+    async fn read(&self, what: &str, sql: &'static str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>> {
+        self.database.read(what, sql, params).await
     }
 }

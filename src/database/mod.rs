@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime};
+use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{IsolationLevel, Row};
 
 use crate::error::{Error, Result};
 use address::Address;
@@ -25,8 +25,14 @@ use ends::Ends;
 pub use migrate::{grants_sql, migrations_sql};
 use schema::Schema;
 
+/// What a transaction of the program's own begins with. Its statements look rows up by index, whatever the planner knows of the tables:
+/// of one that was never analyzed, it would rather read all.
+const BY_INDEX: &str = "set local enable_seqscan = off; set local jit = off; set local max_parallel_workers_per_gather = 0";
 /// Whoever only reads must not wait for somebody's lock, nor be in the way.
-const READ_LIMITS: &str = "set local lock_timeout = '2s'; set local statement_timeout = '20s'; set local jit = off";
+const READ_LIMITS: &str = "set local lock_timeout = '2s'; set local statement_timeout = '20s'";
+
+/// A statement's parameter and its type.
+pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// A Postgres database that Reveille's tables are, or will be, in. Cheap to clone.
 ///
@@ -108,20 +114,27 @@ impl Database {
     }
 
     /// Reads what may take a while, as one snapshot that can neither wait for long nor be in anybody's way.
-    pub(crate) async fn read(
-        &self,
-        what: &str,
-        sql: &'static str,
-        params: &[(&(dyn ToSql + Sync), Type)],
-    ) -> Result<Vec<Row>> {
+    pub(crate) async fn read(&self, what: &str, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        let begin = format!("begin isolation level read committed read only; {BY_INDEX}; {READ_LIMITS}");
+        self.in_transaction(what, &begin, sql, params).await
+    }
+
+    /// Runs one of the program's own statements, for as long as it takes.
+    pub(crate) async fn run(&self, what: &str, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        let begin = format!("begin isolation level read committed read write; {BY_INDEX}");
+        self.in_transaction(what, &begin, sql, params).await
+    }
+
+    /// In a transaction, so that what is set for the statement stays with nobody, even behind a pooler; all messages are sent at once.
+    async fn in_transaction(&self, what: &str, begin: &str, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
         let failed = |error| Error::database(what, error);
         let sql = self.schema().apply(sql);
-        let mut client = self.client().await?;
-        let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).read_only(true);
-        let transaction = transaction.start().await.map_err(failed)?;
-        transaction.batch_execute(READ_LIMITS).await.map_err(failed)?;
-        let rows = transaction.query_typed(&sql, params).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
+        let client = self.client().await?;
+        let (begun, rows, committed) =
+            futures::join!(client.batch_execute(begin), client.query_typed(&sql, params), client.batch_execute("commit"));
+        begun.map_err(failed)?;
+        let rows = rows.map_err(failed)?;
+        committed.map_err(failed)?;
         Ok(rows)
     }
 

@@ -175,3 +175,64 @@ async fn what_a_session_has_planned_for_a_function_among_few_jobs_serves_among_m
         assert!(read < 100, "{call}: {read} rows were read");
     }
 }
+
+/// What the tables may be like when somebody looks: large in each case, whatever is known of them.
+const LARGE_STATES: [(&str, &str); 5] = [
+    (
+        "never analyzed, nearly all dead",
+        "delete from reveille.jobs where id % 1000 <> 0; delete from reveille.dead_jobs where id % 1000 <> 0",
+    ),
+    ("never analyzed, all alive", ""),
+    ("analyzed when all were alive, and nearly all dead", "analyze; delete from reveille.jobs where id % 1000 <> 0"),
+    (
+        "analyzed when nearly all were dead, and filled",
+        "delete from reveille.jobs where id % 1000 <> 0; analyze;
+        insert into reveille.jobs (queue, kind) select 'q', 'k' from generate_series(1, 40000)",
+    ),
+    ("analyzed", "analyze"),
+];
+
+/// Fills the tables with many jobs of which few run, fail and are dead.
+const FILL: &str = "alter table reveille.jobs set (autovacuum_enabled = false); alter table reveille.dead_jobs set (autovacuum_enabled = false);
+    insert into reveille.workers (id, host, pid, version, queues, slots, stuck_jobs, stuck_since)
+    values (7, 'here', 1, '0', '{q}', 1, '{1000}', '{now}');
+    insert into reveille.jobs (queue, kind, attempts, failures, reserved_at, reserved_by)
+    select 'q', 'k', (n % 1000 = 0)::int, (n % 2000 = 0)::int, case when n % 1000 = 0 then now() end, case when n % 1000 = 0 then 7 end
+    from generate_series(1, 60000) as n;
+    insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, reason)
+    select n, 'q', 'k', jsonb_build_object('text', repeat('x', 300)), 2, 1, 1, 1, now(), now(), 'failed' from generate_series(1, 30000) as n";
+
+/// What is asked of the tables by sessions whose settings are not a worker's.
+fn questions() -> Vec<String> {
+    let views = ["queue_stats", "running_jobs", "failing_jobs", "dead_jobs_overview", "worker_status", "queue_limits", "queue_totals"];
+    let views = views.map(|view| format!("select * from reveille.{view}"));
+    let told = |name: &str, params: &[(&str, &str)]| {
+        params.iter().fold(source(&format!("sql/{name}.sql")), |sql, (param, value)| sql.replace(param, value))
+    };
+    let listed = ["running", "stuck", "failing"]
+        .map(|state| told("list_jobs", &[("$1", "null"), ("$2", "null"), ("$3", "20"), ("$4", &format!("'{state}'::text"))]));
+    let others = [told("backlog", &[("$1", "'q'")]), told("metrics", &[]), told("overview", &[]), told("job", &[("$1", "77::bigint")])];
+    views.into_iter().chain(others).chain(listed).collect()
+}
+
+#[tokio::test]
+async fn nobody_who_looks_reads_all_of_a_large_table_whatever_is_known_of_it() {
+    for (state, change) in LARGE_STATES {
+        let database = database().await;
+        let client = database.client().await;
+        client.batch_execute(FILL).await.unwrap();
+        client.batch_execute(change).await.unwrap();
+        let scans = async || {
+            let scans = "select coalesce(sum(seq_scan), 0)::bigint from pg_stat_xact_user_tables
+                where relname in ('jobs', 'dead_jobs') or relname like 'finished_jobs%'";
+            client.query_one(scans, &[]).await.unwrap().get::<_, i64>(0)
+        };
+        for question in questions() {
+            client.batch_execute("begin").await.unwrap();
+            let before = scans().await;
+            client.batch_execute(&question).await.unwrap_or_else(|error| panic!("{question}: {error:?}"));
+            assert_eq!(scans().await - before, 0, "{state}: {question}");
+            client.batch_execute("commit").await.unwrap();
+        }
+    }
+}

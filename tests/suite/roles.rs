@@ -173,6 +173,9 @@ async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
                 "select payload from reveille.schedules",
                 "create table reveille.mine ()",
                 "drop function reveille.cancel(bigint)",
+                "select * from reveille.held_jobs()",
+                "select * from reveille.dead_groups()",
+                "select from reveille.chores for update",
             ],
         )
         .await;
@@ -274,6 +277,8 @@ async fn a_monitor_reads_the_views_and_no_payload() {
                 "select payload from reveille.dead_jobs",
                 "select payload from reveille.finished_jobs",
                 "select * from reveille.totals",
+                "select * from reveille.jobs",
+                "select from reveille.chores for update",
                 "select id from reveille.enqueue(kind => 'note')",
                 "insert into reveille.jobs (kind) values ('note')",
                 "update reveille.jobs set queue = 'other'",
