@@ -103,6 +103,21 @@ begin
 end
 $$;
 
+-- What is churned is vacuumed without a rest between its pages: at 25,000 jobs a second a vacuum that rests comes to no end.
+alter table reveille.jobs set (autovacuum_vacuum_cost_delay = 0, toast.autovacuum_vacuum_cost_delay = 0);
+-- A day of the history is only added to, and then truncated: to vacuum it for what was inserted is in vain, and keeps a worker of autovacuum
+-- from the jobs. What is deleted from it is vacuumed as ever, and so is a day whose rows become so old that they have to be frozen.
+do $$
+begin
+    for day in 0..31 loop
+        execute format(
+            'alter table reveille.finished_jobs_%s set (autovacuum_vacuum_insert_threshold = -1, toast.autovacuum_vacuum_insert_threshold = -1)',
+            day
+        );
+    end loop;
+end
+$$;
+
 -- What runs and what is dead, found by its index in whatever session, and whatever is known of the tables: where nothing is, the planner
 -- would read a table of millions of dead rows for the few that run. A view is read with the settings of who asks, so the views ask these
 -- functions. They have their owner's rights, since a view lends its own to tables alone. So anybody may call them, and they answer only

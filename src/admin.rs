@@ -356,7 +356,7 @@ impl Admin {
     pub async fn prune(&self) -> Result<Option<u32>> {
         let rows = self.query("read the clock", "select clock_timestamp() as now", &[]).await?;
         let now: Option<SystemTime> = rows.first().map(|row| row.get("now"));
-        Ok(Postgres::new(self.database.clone())?.do_chores(now).await?.emptied)
+        Ok(Postgres::new(self.database.clone())?.do_all_chores(now).await?.emptied)
     }
 
     async fn in_batches(&self, what: &str, sql: &'static str, filter: &Filter) -> Result<Batch> {

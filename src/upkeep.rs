@@ -1,4 +1,4 @@
-//! What a worker does beside its jobs: put back what it holds without knowing, and prune the history.
+//! What a worker does beside its jobs: put back what it holds without knowing, prune what is past its time, and reclaim what is dead.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,13 +10,31 @@ use crate::held::Held;
 use crate::look::Claims;
 use crate::wake::Bells;
 
-/// How often both are done.
+/// How often to put back and to prune.
 const EVERY: Duration = Duration::from_secs(60);
+/// How often to see whether there is much to reclaim.
+const VACUUM_EVERY: Duration = Duration::from_secs(5);
 /// How often to look for jobs to put back after an answer was lost, and for how long: the server may still be at it.
 const UNSURE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(40));
 
 /// Does the upkeep until the task is dropped.
 pub(crate) async fn run(claims: Arc<Claims>, held: Arc<Held>, bells: Arc<Bells>) {
+    tokio::join!(prune(&claims, &held, &bells), vacuum(&claims));
+}
+
+/// By itself, so that neither waits for the other.
+async fn vacuum(claims: &Claims) {
+    let mut backoff = Backoff::new("vacuum");
+    loop {
+        tokio::time::sleep(VACUUM_EVERY).await;
+        match claims.driver.vacuum().await {
+            Ok(()) => _ = backoff.worked(),
+            Err(error) => tokio::time::sleep(backoff.failed(&error)).await,
+        }
+    }
+}
+
+async fn prune(claims: &Claims, held: &Held, bells: &Bells) {
     let mut backoff = Backoff::new("do the upkeep");
     let mut unsure_until = Instant::now();
     loop {
@@ -31,7 +49,7 @@ pub(crate) async fn run(claims: Arc<Claims>, held: Arc<Held>, bells: Arc<Bells>)
             unsure_until = Instant::now() + for_long;
         }
         let only_strays = pause == soon || unsure;
-        while let Err(error) = once(&claims, &held, only_strays).await {
+        while let Err(error) = once(claims, held, only_strays).await {
             tokio::time::sleep(backoff.failed(&error)).await;
         }
         backoff.worked();

@@ -121,6 +121,12 @@ pub trait Driver: Send + Sync + 'static {
     /// Do the upkeep of the history, if no other worker is at it.
     fn prune(&self) -> BoxFuture<'_, Result<()>>;
 
+    /// Reclaim what many jobs have left behind, if that is due; a worker asks every few seconds. A store that has nothing to reclaim does
+    /// nothing.
+    fn vacuum(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// A worker declares the schedules of its code: they are added or changed, and go on as they did where the timing is the
     /// same. A driver that keeps no schedules refuses.
     #[cfg(feature = "schedules")]

@@ -18,6 +18,11 @@ async fn finish(database: &TestDatabase, queue: &str, hours: &str) {
     database.run(&insert).await;
 }
 
+/// A worker's driver, whose first round of upkeep does every chore.
+fn new_worker(database: &TestDatabase) -> Postgres {
+    Postgres::new(database.database.clone()).unwrap()
+}
+
 async fn kept(database: &TestDatabase, table: &str, queue: &str) -> serde_json::Value {
     database.value(&format!("select jsonb_agg(id order by id) from reveille.{table} where queue = '{queue}'")).await
 }
@@ -82,21 +87,73 @@ async fn a_retention_that_is_shortened_holds_for_what_has_finished_long_before()
     let database = database().await;
     database.run("insert into reveille.queues (name, retention) values ('q', '30 days')").await;
     finish(&database, "q", "values (1), (100), (500)").await;
-    let driver = Postgres::new(database.database.clone()).unwrap();
+    let driver = new_worker(&database);
     driver.prune().await.unwrap();
     assert_eq!(kept(&database, "finished_jobs", "q").await, json!([1, 100, 500]));
     database.run("update reveille.queues set retention = '3 hours'; insert into reveille.queues (name, retention) values ('r', '30 days')").await;
     // A round of a day is made at most every 20 minutes.
     database.run("update reveille.chores set began_at = began_at - '21 minutes'::interval").await;
-    driver.prune().await.unwrap();
+    new_worker(&database).prune().await.unwrap();
     assert_eq!(kept(&database, "finished_jobs", "q").await, json!([1]));
+}
+
+/// Leaves so many dead rows among the live jobs, where autovacuum does not come.
+async fn churn(database: &TestDatabase) {
+    let churn = "alter table reveille.jobs set (autovacuum_enabled = false);
+        insert into reveille.jobs (queue, kind) select 'q', 'k' from generate_series(1, 150000);
+        delete from reveille.jobs where id % 1000 <> 0";
+    database.run(churn).await;
+    database.until("select pg_stat_get_dead_tuples('reveille.jobs'::regclass) > 100000").await;
+}
+
+#[tokio::test]
+async fn jobs_are_vacuumed_and_analyzed_by_upkeep_where_autovacuum_does_not_come() {
+    let database = database().await;
+    churn(&database).await;
+    assert_eq!(database.value("select count(*) from pg_statistic where starelid = 'reveille.jobs'::regclass").await, 0);
+    let driver = new_worker(&database);
+    driver.prune().await.unwrap();
+    database.until("select pg_stat_get_dead_tuples('reveille.jobs'::regclass) < 1000").await;
+    let known = "select count(*) > 5 from pg_statistic where starelid = 'reveille.jobs'::regclass";
+    assert_eq!(database.value(known).await, true);
+}
+
+#[tokio::test]
+async fn a_vacuum_that_can_remove_nothing_is_not_made_again_at_once() {
+    let database = database().await;
+    let holder = database.client().await;
+    holder.batch_execute("begin isolation level repeatable read; select 1").await.unwrap();
+    churn(&database).await;
+    let driver = new_worker(&database);
+    let vacuums = "select pg_stat_get_vacuum_count('reveille.jobs'::regclass)";
+    driver.prune().await.unwrap();
+    database.until(&format!("{vacuums} = 1")).await;
+    driver.prune().await.unwrap();
+    let rests = "select began_at > now() - interval '1 minute' and done_at >= began_at from reveille.chores where name = 'vacuum'";
+    assert_eq!(database.value(rests).await, true);
+    holder.batch_execute("commit").await.unwrap();
+    database.run("update reveille.chores set began_at = began_at - interval '1 hour', done_at = done_at - interval '1 hour'").await;
+    driver.prune().await.unwrap();
+    database.until("select pg_stat_get_dead_tuples('reveille.jobs'::regclass) < 1000").await;
+    assert_eq!(database.value(vacuums).await, 2);
+}
+
+#[tokio::test]
+async fn a_day_of_the_history_is_not_vacuumed_for_what_is_only_added_to_it() {
+    let database = database().await;
+    let set = "select count(*) from pg_class where relname like 'finished_jobs_%' and relkind = 'r'
+        and reloptions @> '{autovacuum_vacuum_insert_threshold=-1}'
+        and not exists (select from unnest(reloptions) as option where option ~ 'enabled|freeze')";
+    assert_eq!(database.value(set).await, 32);
+    let jobs = "select reloptions @> '{autovacuum_vacuum_cost_delay=0}' from pg_class where oid = 'reveille.jobs'::regclass";
+    assert_eq!(database.value(jobs).await, true);
 }
 
 #[tokio::test]
 async fn what_workers_prune_is_gone_through_in_slices_and_at_most_every_twenty_minutes() {
     let database = database().await;
     database.run("insert into reveille.queues (name, retention) values ('q', '1 hour'), ('r', '30 days')").await;
-    let driver = Postgres::new(database.database.clone()).unwrap();
+    let driver = new_worker(&database);
     // More pages than a slice goes through.
     finish(&database, "q", "select 2 from generate_series(1, 60000)").await;
     let pages = "select max(pg_relation_size(oid)) / 8192 from pg_class where relname like 'finished_jobs_%'";
@@ -104,7 +161,7 @@ async fn what_workers_prune_is_gone_through_in_slices_and_at_most_every_twenty_m
     driver.prune().await.unwrap();
     assert_eq!(database.value("select count(*) from reveille.finished_jobs").await, 0);
     finish(&database, "q", "values (2)").await;
-    driver.prune().await.unwrap();
+    new_worker(&database).prune().await.unwrap();
     assert_eq!(kept(&database, "finished_jobs", "q").await, json!([2]));
     database.admin().prune().await.unwrap();
     assert_eq!(database.value("select count(*) from reveille.finished_jobs").await, 0, "it does all, whenever it is asked");

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
@@ -69,6 +69,10 @@ pub struct Postgres {
     queues: alike::Queues,
     /// The sessions have been got ready, or that was tried.
     warm: AtomicBool,
+    /// How many jobs were settled since it was last asked whether a vacuum is due.
+    settled: AtomicUsize,
+    /// How many rounds of upkeep it has made.
+    rounds: AtomicUsize,
     /// The heartbeat's connection, opened in the heartbeat's own runtime.
     heart: Mutex<Option<Heart>>,
 }
@@ -92,6 +96,8 @@ impl Postgres {
             locks: locked::Locks::default(),
             queues: alike::Queues::default(),
             warm: AtomicBool::new(false),
+            settled: AtomicUsize::new(0),
+            rounds: AtomicUsize::new(0),
             heart: Mutex::new(None),
             database,
         })
@@ -291,6 +297,7 @@ impl Driver for Postgres {
     fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<Settled>>> {
         boxed(async {
             let settled = settle::settle(self, settlements).await?;
+            self.settled.fetch_add(settlements.len(), Ordering::Relaxed);
             let of = |settlement: &Settlement| settled.get(&settlement.reservation).cloned().unwrap_or(Settled::Lost);
             Ok(settlements.iter().map(of).collect())
         })
@@ -352,10 +359,20 @@ impl Driver for Postgres {
         boxed(async {
             // First, since it is no matter of the history's, and whatever fails there must not keep it from being done.
             let passed = self.query("pass the ids that were given out", &self.statements.pass_given_ids, &[]).await;
-            self.do_chores(None).await?;
+            self.do_next_round().await?;
+            self.vacuum_what_is_due().await?;
             passed?;
             // Workers that died may have been the last asleep.
             self.note_nobody_sleeps().await
+        })
+    }
+
+    fn vacuum(&self) -> BoxFuture<'_, Result<()>> {
+        boxed(async {
+            if self.settled.load(Ordering::Relaxed) < upkeep::ASK_AFTER {
+                return Ok(());
+            }
+            self.vacuum_what_is_due().await
         })
     }
 

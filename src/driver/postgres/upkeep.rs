@@ -1,13 +1,17 @@
 //! Upkeep: one chore at a time, each in slices, each slice a short transaction under the lock of the chore's row.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
+use futures::FutureExt;
 use tokio_postgres::types::Type;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::session::Params;
 use super::statements::Statements;
 use super::{Postgres, SLOW_ANSWER_WITHIN};
-use crate::error::Result;
+use crate::database::connect;
+use crate::error::{Error, Result};
 
 /// How many rows a slice deletes at most.
 const ROWS: i64 = 1000;
@@ -15,6 +19,11 @@ const ROWS: i64 = 1000;
 const PAGES: i64 = 512;
 /// How long the rest after a slice is at most. It is as long as the slice took, so that upkeep takes at most half of a session's time.
 const REST: Duration = Duration::from_secs(1);
+
+/// After how many settled jobs to ask whether a vacuum is due.
+pub(super) const ASK_AFTER: usize = 10_000;
+/// How long a vacuum may take.
+const VACUUMED_WITHIN: Duration = Duration::from_secs(600);
 
 /// What a round of upkeep came to.
 #[derive(Debug, Default)]
@@ -36,16 +45,18 @@ enum Chore {
     Statistics,
 }
 
-const CHORES: [Chore; 8] = [
-    Chore::Counters,
+/// Those that cannot wait.
+const OFTEN: [Chore; 2] = [Chore::Counters, Chore::Statistics];
+/// Those that are done in every tenth round: nobody sees how late they are, and an idle worker is to ask for little.
+const SELDOM: [Chore; 6] = [
     Chore::OldCounters,
     Chore::Rates,
     Chore::UniqueKeys,
     Chore::OldDays,
     Chore::History,
     Chore::DeadJobs,
-    Chore::Statistics,
 ];
+const SELDOM_ROUNDS: usize = 10;
 
 impl Chore {
     fn statement(self, statements: &Statements) -> &str {
@@ -73,11 +84,26 @@ impl Chore {
 }
 
 impl Postgres {
-    /// Does every chore to its end, one after another. A chore that fails keeps none of the others from being done; the first error is
-    /// returned. `days_before`: a day of the history whose last round began before this is gone through anew; `None`: 20 minutes ago.
-    pub(crate) async fn do_chores(&self, days_before: Option<SystemTime>) -> Result<Pruned> {
+    /// Does the chores that are to be done in a worker's next round, which comes each minute.
+    pub(super) async fn do_next_round(&self) -> Result<()> {
+        let round = self.rounds.fetch_add(1, Ordering::Relaxed);
+        if round % SELDOM_ROUNDS == 0 {
+            self.do_all_chores(None).await.map(drop)
+        } else {
+            self.do_chores(OFTEN.iter(), None).await.map(drop)
+        }
+    }
+
+    /// Does every chore to its end, one after another. `days_before`: a day of the history whose last round began before this is gone
+    /// through anew; `None`: 20 minutes ago.
+    pub(crate) async fn do_all_chores(&self, days_before: Option<SystemTime>) -> Result<Pruned> {
+        self.do_chores(OFTEN.iter().chain(&SELDOM), days_before).await
+    }
+
+    /// A chore that fails keeps none of the others from being done; the first error is returned.
+    async fn do_chores(&self, chores: impl Iterator<Item = &Chore>, days_before: Option<SystemTime>) -> Result<Pruned> {
         let (mut pruned, mut failed) = (Pruned::default(), None);
-        for chore in CHORES {
+        for &chore in chores {
             match self.do_chore(chore, days_before).await {
                 Ok(done) if chore == Chore::OldDays => pruned.emptied = done.map(|days| days.max(0) as u32),
                 Ok(_) => {}
@@ -111,5 +137,37 @@ impl Postgres {
         let sql = chore.statement(&self.statements);
         let rows = self.sessions.query(SLOW_ANSWER_WITHIN, "do the upkeep", sql, params).await?;
         Ok(rows.first().filter(|row| row.get("mine")).and_then(|row| row.get("done")))
+    }
+
+    /// Vacuums the tables of which many rows are dead, one after another.
+    ///
+    /// Autovacuum comes once a minute at most, and one of its workers may be busy elsewhere for long: at 25,000 jobs a second a minute is
+    /// two gigabytes. In a session of its own, since it may take longer than claims and settlements can wait for theirs.
+    pub(super) async fn vacuum_what_is_due(&self) -> Result<()> {
+        self.settled.store(0, Ordering::Relaxed);
+        let due = self.query("see what to vacuum", &self.statements.upkeep_vacuum, &[]).await?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        let tables = due.iter().map(|row| row.get::<_, String>("name"));
+        let vacuumed = tokio::time::timeout(VACUUMED_WITHIN, self.vacuum_tables(tables)).await;
+        self.query("note what was vacuumed", &self.statements.upkeep_vacuumed, &[]).await?;
+        vacuumed.map_err(|_| Error::unavailable(format!("vacuum: the server did not answer within {VACUUMED_WITHIN:?}")))?
+    }
+
+    async fn vacuum_tables(&self, tables: impl Iterator<Item = String>) -> Result<()> {
+        let failed = |error| Error::database("vacuum", error);
+        let (client, connection) =
+            connect::open(&self.database.for_worker(self.database.address(), "reveille upkeep")).await?;
+        let _connection = AbortOnDropHandle::new(tokio::spawn(connection.map(drop)));
+        if !self.database.is_pooled() {
+            client.batch_execute("set statement_timeout = 0; set lock_timeout = 0").await.map_err(failed)?;
+        }
+        for table in tables {
+            // Where it would wait for a lock, it does without. To truncate the table would take one that claims wait for.
+            let vacuum = format!("vacuum (skip_locked, truncate false) {}.{table}", self.database.schema_name());
+            client.batch_execute(&vacuum).await.map_err(failed)?;
+        }
+        Ok(())
     }
 }
