@@ -14,6 +14,7 @@ mod stage;
 mod steady;
 mod unruly;
 mod views;
+mod watch;
 mod workers;
 
 use clap::{Args, Subcommand};
@@ -100,7 +101,8 @@ fn print(figures: &Figures, json: bool) -> std::io::Result<()> {
         return output::line(Value::Object(figures.clone()));
     }
     let width = figures.keys().map(String::len).max().unwrap_or(0);
-    for (name, value) in figures {
+    // What was said as it came is not said again.
+    for (name, value) in figures.iter().filter(|(_, value)| !value.is_array()) {
         let shown = match value.as_f64() {
             Some(number) if number.fract() != 0.0 || number.abs() >= 1e15 => format!("{number:>12.3}"),
             Some(number) => format!("{number:>8}"),

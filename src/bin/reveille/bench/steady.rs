@@ -14,6 +14,7 @@ use super::cpu::Cpu;
 use super::drain::{Switch, until_asleep, until_done};
 use super::raw;
 use super::stage::{QUEUE, Stage, Work};
+use super::watch::watch;
 use super::workers::NEVER;
 use super::{Figures, percentiles};
 use crate::Failure;
@@ -80,7 +81,12 @@ impl Steady {
 
         let (before, cpu) = (Work::so_far(&client).await?, Cpu::so_far(&[std::process::id()], stage));
         let sent_from = starts.began.elapsed();
-        let sent = try_join_all((0..PRODUCERS).map(|n| self.produce(stage, starts.began, sent_from, n))).await?;
+        let mut looks = Vec::new();
+        let started = || starts.starts.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let sent = tokio::select! {
+            sent = try_join_all((0..PRODUCERS).map(|n| self.produce(stage, starts.began, sent_from, n))) => sent?,
+            ended = watch(stage, started, |look| looks.push(look)) => return ended.map(|()| Figures::new()),
+        };
         let jobs: u32 = sent.into_iter().sum();
         until_done(&client, jobs).await?;
         let seconds = (starts.began.elapsed() - sent_from).as_secs_f64();
@@ -112,6 +118,7 @@ impl Steady {
         let row = client.query_one(sql, &[]).await?;
         figures.insert("dead_rows".into(), Value::from(row.get::<_, i64>(0)));
         figures.insert("table_bytes".into(), Value::from(row.get::<_, i64>(1)));
+        figures.insert("each_10_s".into(), Value::from(looks));
         Ok(figures)
     }
 

@@ -1,0 +1,48 @@
+//! What a bench that runs for long says each ten seconds: how large the table of jobs is, and how soon the views answer.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::stage::Stage;
+use crate::Failure;
+use crate::figures::rounded;
+
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Each view that counts jobs, and what asks most of them at once.
+const ASKED: [(&str, &str); 6] = [
+    ("queue_stats", "select * from reveille.queue_stats"),
+    ("running_jobs", "select * from reveille.running_jobs"),
+    ("worker_status", "select * from reveille.worker_status"),
+    ("throughput", "select * from reveille.throughput"),
+    ("queue_totals", "select * from reveille.queue_totals"),
+    ("metrics", include_str!("../../../../sql/metrics.sql")),
+];
+
+/// Looks each ten seconds, and says what it sees on standard error, until the task is dropped. `seen` is told each look; `started` says how
+/// many jobs have started so far.
+pub async fn watch(stage: &Stage, started: impl Fn() -> usize, mut seen: impl FnMut(Value)) -> Result<(), Failure> {
+    let client = stage.client().await?;
+    let (began, mut before) = (Instant::now(), 0);
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let now = started();
+        let size = "select pg_total_relation_size('reveille.jobs'), pg_stat_get_dead_tuples('reveille.jobs'::regclass)";
+        let row = client.query_one(size, &[]).await?;
+        let mut look = json!({
+            "seconds": rounded(began.elapsed().as_secs_f64()),
+            "per_second": rounded((now - before) as f64 / EVERY.as_secs_f64()),
+            "table_bytes": row.get::<_, i64>(0),
+            "dead_rows": row.get::<_, i64>(1),
+        });
+        before = now;
+        for (name, sql) in ASKED {
+            let asked = Instant::now();
+            client.query_typed(sql, &[]).await?;
+            look[format!("{name}_ms")] = rounded(asked.elapsed().as_secs_f64() * 1000.0);
+        }
+        eprintln!("{look}");
+        seen(look);
+    }
+}
