@@ -152,6 +152,7 @@ impl Crew {
                 worker: Arc::clone(&id),
                 declared,
                 declared_by,
+                left_to_others: std::collections::HashSet::new(),
                 wake: bells.wake_for_schedules(ticker::POLL, options.listen),
                 poll_interval: options.poll_interval,
             };

@@ -1,6 +1,7 @@
 //! Fires the schedules: enqueues a job at each tick. Every worker does; who comes first moves the schedule on, and the fence on
 //! its next tick sees to it that nobody does so twice.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -8,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use crate::backoff::Backoff;
 use crate::driver::{Driver, DueSchedule, DueSchedules, Firing};
 use crate::error::Result;
-use crate::schedule::{CatchUp, Schedule, Ticks};
+use crate::schedule::{CatchUp, Schedule, Ticks, lacks_zone};
 use crate::wake::Wake;
 
 /// How many schedules are looked at at once, how many ticks are enqueued in one transaction, and how many of one schedule.
@@ -33,6 +34,8 @@ pub(crate) struct Ticker {
     pub(crate) wake: Wake,
     /// How often to look where no signals are heard.
     pub(crate) poll_interval: Duration,
+    /// The schedules that are left to other hosts, since this one lacks their time zone: ids, and since when their timing stands.
+    pub(crate) left_to_others: HashSet<(i64, SystemTime)>,
 }
 
 /// What a look came to.
@@ -92,7 +95,8 @@ impl Ticker {
             self.driver.declare(worker, &self.declared).await?;
             self.declared_by = worker;
         }
-        let due = self.driver.due_schedules(SCHEDULES).await?;
+        let mut due = self.driver.due_schedules(SCHEDULES).await?;
+        self.leave_to_others(&mut due).await?;
         let firings = plan(&due);
         if firings.is_empty() {
             return Ok(Looked::Early(due.due_in));
@@ -105,6 +109,25 @@ impl Ticker {
         let ahead =
             following.filter_map(|next| next.duration_since(due.looked_at).ok()).filter(|ahead| !ahead.is_zero());
         Ok(Looked::Beaten(ahead.chain(due.due_in).min()))
+    }
+}
+
+impl Ticker {
+    /// Takes out the schedules whose time zone this host lacks and the store knows. One that nobody knows is no zone, and is recorded as such.
+    async fn leave_to_others(&mut self, due: &mut DueSchedules) -> Result<()> {
+        for schedule in due.schedules.iter().filter(|due| lacks_zone(&due.timing, &due.time_zone)) {
+            let which = (schedule.id, schedule.counted_from);
+            if !self.left_to_others.contains(&which) && self.driver.knows_zone(&schedule.time_zone).await? {
+                self.left_to_others.insert(which);
+                tracing::warn!(
+                    name: "schedule.zone_missing", target: "reveille::worker", schedule = schedule.id, time_zone = ?schedule.time_zone,
+                    "this host lacks the time zone of a schedule; leaving the schedule to other hosts: install the zones (tzdata) here"
+                );
+            }
+        }
+        let left = &self.left_to_others;
+        due.schedules.retain(|due| !(left.contains(&(due.id, due.counted_from)) && lacks_zone(&due.timing, &due.time_zone)));
+        Ok(())
     }
 }
 
@@ -147,11 +170,12 @@ fn ticks(due: &DueSchedule, now: SystemTime, most: usize) -> Result<(Vec<SystemT
         None => timing.after(due.counted_from)?,
     };
     let mut ticks = Vec::new();
-    let missed = now.duration_since(next).is_ok_and(|late| late > HICCUP);
-    match due.catch_up {
-        CatchUp::Skip if missed => next = timing.after(now)?,
-        CatchUp::One if missed => {
-            let last = timing.last_until(next, now)?;
+    // Ticks up to here were missed; those after it come under any policy.
+    let missed_until = now.checked_sub(HICCUP).filter(|until| next < *until);
+    match (due.catch_up, missed_until) {
+        (CatchUp::Skip, Some(until)) => next = timing.after(until)?,
+        (CatchUp::One, Some(until)) => {
+            let last = timing.last_until(next, until)?;
             ticks.push(last);
             next = timing.after(last)?;
         }
@@ -199,11 +223,24 @@ mod tests {
 
     #[test]
     fn missed_ticks_are_caught_up_with_as_is_asked_for() {
-        assert_eq!(fired(&hourly(CatchUp::Skip, HOUR * 5), 100), (vec![], 1));
-        assert_eq!(fired(&hourly(CatchUp::One, HOUR * 5), 100), (vec![0], 1));
+        // The tick of this hour is a moment late, and not missed.
+        assert_eq!(fired(&hourly(CatchUp::Skip, HOUR * 5), 100), (vec![0], 1));
+        assert_eq!(fired(&hourly(CatchUp::One, HOUR * 5), 100), (vec![-1, 0], 1));
         assert_eq!(fired(&hourly(CatchUp::All, HOUR * 5), 100), (vec![-5, -4, -3, -2, -1, 0], 1));
         assert_eq!(fired(&hourly(CatchUp::All, HOUR * 5), 2), (vec![-5, -4], -3), "the oldest first");
-        assert_eq!(fired(&hourly(CatchUp::One, HOUR * 100_000), 100), (vec![0], 1));
+        assert_eq!(fired(&hourly(CatchUp::One, HOUR * 100_000), 100), (vec![-1, 0], 1));
+    }
+
+    #[test]
+    fn after_an_outage_the_ticks_of_the_last_three_seconds_are_not_missed() {
+        let often = |catch_up| DueSchedule { timing: Timing::Every(HICCUP / 10), ..hourly(catch_up, HOUR) };
+        let recent = |catch_up| ticks(&often(catch_up), now(), 100).unwrap().0;
+        let late = |tick: &SystemTime| now().duration_since(*tick).unwrap();
+        assert_eq!(recent(CatchUp::Skip).len(), 10, "none of the hour, and each of the three seconds");
+        assert!(recent(CatchUp::Skip).iter().all(|tick| late(tick) < HICCUP));
+        let one = recent(CatchUp::One);
+        assert_eq!(one.len(), 11, "one for the hour besides");
+        assert_eq!(late(&one[0]), HICCUP);
     }
 
     #[test]

@@ -137,6 +137,13 @@ pub trait Driver: Send + Sync + 'static {
         )
     }
 
+    /// Whether the store knows a time zone of this name. A worker asks when its own host does not: the zone may be missing there alone.
+    #[cfg(feature = "schedules")]
+    fn knows_zone<'a>(&'a self, time_zone: &'a str) -> BoxFuture<'a, Result<bool>> {
+        let _ = time_zone;
+        Box::pin(async { Ok(false) })
+    }
+
     /// Up to `limit` schedules that are due, or whose next tick has yet to be reckoned.
     #[cfg(feature = "schedules")]
     fn due_schedules(&self, limit: usize) -> BoxFuture<'_, Result<DueSchedules>> {

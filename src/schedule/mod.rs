@@ -9,7 +9,7 @@ use crate::job::{Due, Enqueueable, MAX_PAYLOAD, NewJob, Priority, check_name};
 
 mod ticks;
 
-pub(crate) use ticks::Ticks;
+pub(crate) use ticks::{Ticks, lacks_zone};
 
 /// A job that recurs; declared with a worker (`WorkerBuilder::schedule`), or added by `Admin::add_schedule`.
 ///
@@ -53,7 +53,7 @@ pub enum Timing {
 
 /// What becomes of the ticks that were missed because no worker was there.
 ///
-/// A tick that is less than three seconds late is not missed: it is enqueued, whatever is said here.
+/// A tick that is at most three seconds late is not missed: it is enqueued, whatever is said here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CatchUp {
     /// None of them is made up for: it goes on with the next tick.

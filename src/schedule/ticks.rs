@@ -38,6 +38,11 @@ impl Ticks {
                 Err(Error::invalid(format!("the interval must be a millisecond to a hundred years, not {every:?}")))
             }
             Timing::Cron(text) => {
+                if differs_by_host(time_zone) {
+                    return Err(Error::invalid(format!(
+                        "{time_zone:?} is no time zone, since it means another on each host; use a name like UTC or Europe/Berlin"
+                    )));
+                }
                 let zone = TimeZone::get(time_zone).map_err(|_| {
                     Error::invalid(format!("unknown time zone {time_zone:?}; use a name like UTC or Europe/Berlin"))
                 })?;
@@ -89,6 +94,18 @@ impl Ticks {
             last = tick;
         }
     }
+}
+
+/// Whether this host does not know the time zone, which another may.
+pub(crate) fn lacks_zone(timing: &Timing, time_zone: &str) -> bool {
+    matches!(timing, Timing::Cron(_)) && !differs_by_host(time_zone) && TimeZone::get(time_zone).is_err()
+}
+
+/// Whether the name is that of a file beside the zones: `localtime` is the zone of the host, `posixrules` a pattern for others, and what is
+/// under `right` counts leap seconds, which neither the server nor other hosts do.
+fn differs_by_host(time_zone: &str) -> bool {
+    let name = time_zone.to_ascii_lowercase();
+    matches!(name.as_str(), "localtime" | "posixrules") || name.starts_with("right/")
 }
 
 fn never(what: &str) -> Error {

@@ -1,5 +1,6 @@
 //! Schedules: each tick is enqueued once, at its time, by whichever worker is there.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -390,4 +391,66 @@ async fn an_idle_driver_looks_by_the_index() {
     let plan = reading.query_one(&format!("explain (analyze, buffers, format json) {sql}"), &[]).await.unwrap();
     let read = plan.get::<_, Value>(0)[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap();
     assert!(read < 50, "{read} pages");
+}
+
+/// A worker process on a host that has the zone files of two zones alone; it ends with the test.
+struct PoorHost(Child, PathBuf);
+
+impl PoorHost {
+    fn start(database: &TestDatabase) -> PoorHost {
+        let folder = std::env::temp_dir().join(format!("reveille-zones-{}-{:08x}", std::process::id(), fastrand::u32(..)));
+        std::fs::create_dir_all(folder.join("Europe")).unwrap();
+        for zone in ["UTC", "Europe/Berlin"] {
+            std::fs::copy(format!("/usr/share/zoneinfo/{zone}"), folder.join(zone)).unwrap();
+        }
+        let log = std::fs::File::create(folder.join("log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+        command.args(["work", "--queue", "none=1", "--exec", "true"]).env("DATABASE_URL", &database.address);
+        command.env("TZDIR", &folder).env("RUST_LOG", "warn").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        PoorHost(command.spawn().unwrap(), folder)
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.1.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for PoorHost {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        let _ = std::fs::remove_dir_all(&self.1);
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_lacks_a_time_zone_leaves_its_schedules_to_others_and_says_so() {
+    let database = database().await;
+    let added = "insert into reveille.schedules (name, kind, cron, time_zone) values
+        ('far', 'k', '* * * * * *', 'Asia/Tokyo'), ('near', 'k', '* * * * * *', 'Europe/Berlin'), ('nowhere', 'k', '@daily', 'Mars/Olympus')";
+    database.run(added).await;
+    let poor = PoorHost::start(&database);
+    let fired = |name: &str| format!("select count(*) > 0 from reveille.jobs join reveille.schedules on schedules.id = schedule_id where name = '{name}'");
+    database.until(&fired("near")).await;
+    eventually("it says so", async || poor.log().contains("Asia/Tokyo")).await;
+    database.until("select error like '%unknown time zone%' from reveille.schedules where name = 'nowhere'").await;
+    assert_eq!(database.value("select error is null and next_at is null from reveille.schedules where name = 'far'").await, true);
+    assert_eq!(poor.log().matches("Asia/Tokyo").count(), 1, "once");
+    let rich = start(teller(&database).0);
+    database.until(&fired("far")).await;
+    rich.stop().await;
+}
+
+#[tokio::test]
+async fn a_name_that_means_another_zone_on_each_host_is_no_zone() {
+    let database = database().await;
+    for zone in ["localtime", "right/UTC"] {
+        let schedule = Schedule::cron("s", "@daily", &note("x")).unwrap().time_zone(zone);
+        let refused = database.admin().add_schedule(&schedule).await.unwrap_err();
+        assert!(refused.is_invalid() && refused.to_string().contains("another on each host"), "{refused}");
+    }
+    database.run("insert into reveille.schedules (name, kind, cron, time_zone) values ('s', 'k', '@daily', 'localtime')").await;
+    let running = start(teller(&database).0);
+    database.until("select error like '%another on each host%' from reveille.schedules").await;
+    running.stop().await;
 }

@@ -368,17 +368,17 @@ impl Driver for Postgres {
     }
 
     fn vacuum(&self) -> BoxFuture<'_, Result<()>> {
-        boxed(async {
-            if self.settled.load(Ordering::Relaxed) < upkeep::ASK_AFTER {
-                return Ok(());
-            }
-            self.vacuum_what_is_due().await
-        })
+        boxed(self.vacuum_after_many_jobs())
     }
 
     #[cfg(feature = "schedules")]
     fn declare<'a>(&'a self, worker: i64, schedules: &'a [Schedule]) -> BoxFuture<'a, Result<()>> {
         boxed(schedules::declare(self, worker, schedules))
+    }
+
+    #[cfg(feature = "schedules")]
+    fn knows_zone<'a>(&'a self, time_zone: &'a str) -> BoxFuture<'a, Result<bool>> {
+        boxed(schedules::knows_zone(self, time_zone))
     }
 
     #[cfg(feature = "schedules")]

@@ -52,6 +52,12 @@ pub(super) async fn declare(driver: &Postgres, worker: i64, schedules: &[Schedul
     driver.query("declare schedules", &driver.statements.declare_schedules, params).await.map(drop)
 }
 
+pub(super) async fn knows_zone(driver: &Postgres, time_zone: &str) -> Result<bool> {
+    let params: &Params<'_> = &[(&time_zone, Type::TEXT)];
+    let rows = driver.query("look up a time zone", &driver.statements.knows_zone, params).await?;
+    Ok(rows.iter().any(|row| row.get("known")))
+}
+
 pub(super) async fn due(driver: &Postgres, limit: usize) -> Result<DueSchedules> {
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = driver.query("look at schedules", &driver.statements.due_schedules, &[(&most, Type::INT8)]).await?;

@@ -28,4 +28,5 @@ statements! {
     #[cfg(feature = "schedules")] declare_schedules,
     #[cfg(feature = "schedules")] due_schedules,
     #[cfg(feature = "schedules")] fire_schedules,
+    #[cfg(feature = "schedules")] knows_zone,
 }

@@ -21,7 +21,7 @@ const PAGES: i64 = 512;
 const REST: Duration = Duration::from_secs(1);
 
 /// After how many settled jobs to ask whether a vacuum is due.
-pub(super) const ASK_AFTER: usize = 10_000;
+const ASK_AFTER: usize = 10_000;
 /// How long a vacuum may take.
 const VACUUMED_WITHIN: Duration = Duration::from_secs(600);
 
@@ -137,6 +137,10 @@ impl Postgres {
         let sql = chore.statement(&self.statements);
         let rows = self.sessions.query(SLOW_ANSWER_WITHIN, "do the upkeep", sql, params).await?;
         Ok(rows.first().filter(|row| row.get("mine")).and_then(|row| row.get("done")))
+    }
+
+    pub(super) async fn vacuum_after_many_jobs(&self) -> Result<()> {
+        if self.settled.load(Ordering::Relaxed) < ASK_AFTER { Ok(()) } else { self.vacuum_what_is_due().await }
     }
 
     /// Vacuums the tables of which many rows are dead, one after another.
