@@ -74,10 +74,27 @@ partitions as (
     ) as attached on attached.inhrelid = relations.oid and relations.bound = format('FOR VALUES IN (''%s'')', day)
 ),
 rows as (
-    select coalesce(n_live_tup, 0) as live, coalesce(n_dead_tup, 0) as dead, last_autovacuum
+    select
+        coalesce(n_live_tup, 0) as live, coalesce(n_dead_tup, 0) as dead, last_autovacuum, pg_total_relation_size(relid) as size
     from pg_stat_all_tables
     join relations on relations.oid = relid
     where relations.relname = 'jobs'
+),
+-- As whom workers are connected, and whether they may vacuum the jobs.
+keepers as (
+    select distinct
+        usename,
+        pg_has_role(usename, relowner, 'usage')
+            or exists (select from pg_database where datname = current_database() and pg_has_role(usename, datdba, 'usage'))
+            or case
+                when current_setting('server_version_num')::int >= 170000 then has_table_privilege(usename, pg_class.oid, 'MAINTAIN')
+                else false
+            end as may
+    from pg_stat_activity
+    cross join relations
+    join pg_class on pg_class.oid = relations.oid
+    where datname = current_database() and application_name = 'reveille heartbeat' and usename is not null
+        and relations.relname = 'jobs'
 ),
 -- What it takes to enqueue, to work and to look.
 needs (place, ability, names, privileges) as (
@@ -196,6 +213,20 @@ found (name, state, finding, advice) as (
         'see the check horizon for who holds it back; then vacuum reveille.jobs'
     from rows
     where dead > 1000000 or (dead > 100000 and dead > 10 * live)
+    union all
+    select
+        'vacuum', 'note',
+        format(
+            'reveille.jobs has %s dead rows in %s, and %s, as whom workers are connected, may not vacuum it: autovacuum alone does, each %s at most',
+            dead, pg_size_pretty(size), usename, current_setting('autovacuum_naptime')
+        ),
+        case
+            when current_setting('server_version_num')::int >= 170000
+            then format('grant maintain on all tables in schema %I to %I', home.nspname, usename)
+            else 'set autovacuum_naptime to 10 s, or let one worker connect as the owner of the tables'
+        end
+    from rows, home, keepers
+    where (dead > 100000 or size > 500000000) and not keepers.may
     union all
     select
         'roles', 'note', format('%s may do nothing here: %s', current_user, lacking),

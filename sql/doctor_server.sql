@@ -80,8 +80,7 @@ found (name, state, finding, advice) as (
             ('statement_timeout', 'workers set their own; what enqueues must stay below it'),
             ('idle_in_transaction_session_timeout', 'workers set their own; it ends transactions of handlers and producers that pause for longer'),
             ('default_transaction_isolation', 'workers use read committed; what enqueues in another level rings the bell each time, whether anybody sleeps or not'),
-            ('transaction_timeout', 'workers do not set their own: keep it above 35 s, and above what handlers'' transactions take'),
-            ('idle_session_timeout', 'workers do not set their own: keep it above 1 min, or their sessions are ended while they sleep')
+            ('transaction_timeout', 'workers set their own; keep it above what the transactions of handlers and producers take')
     ) as rule (name, advice)
     join pg_settings as settings on settings.name = rule.name
     -- What a session begins with; the one that asks has set some of them for itself.

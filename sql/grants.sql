@@ -92,3 +92,14 @@ grant select, insert, update, delete on reveille.schedules, reveille.schedule_de
 grant execute on function
     reveille.unschedule(text), reveille.pause_schedule(text), reveille.resume_schedule(text), reveille.trigger_schedule(text)
 to reveille_admin;
+-- Where the server knows this privilege, workers vacuum what they churn; else it is left to autovacuum, unless they are the tables' owner.
+do $$
+begin
+    if current_setting('server_version_num')::int >= 170000 then
+        grant maintain on
+            reveille.jobs, reveille.dead_jobs, reveille.workers, reveille.sleepers, reveille.counters, reveille.totals, reveille.rates,
+            reveille.chores, reveille.unique_periods, reveille.schedules
+        to reveille_worker;
+    end if;
+end
+$$;

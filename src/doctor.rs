@@ -17,11 +17,12 @@ use tokio::sync::mpsc;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Row};
 
+use crate::database::migrate::made;
 use crate::database::{Database, connect};
 use crate::error::{Error, Result};
 
 /// What is checked, in this order.
-pub const CHECKS: [&str; 21] = [
+pub const CHECKS: [&str; 23] = [
     "server",
     "connections",
     "settings",
@@ -32,9 +33,11 @@ pub const CHECKS: [&str; 21] = [
     "schema",
     "indexes",
     "trigger",
+    "functions",
     "partitions",
     "vacuum",
     "roles",
+    "grants",
     "workers",
     "waiting",
     "reserved",
@@ -87,7 +90,8 @@ const SERVER: Question = Question {
     sql: include_str!("../sql/doctor_server.sql"),
 };
 /// These need our tables; each asks for more privileges than the one before.
-const TABLES: [Question; 4] = [
+const TABLES: [Question; 5] = [
+    Question { checks: &["functions", "grants"], sql: include_str!("../sql/doctor_parts.sql") },
     Question {
         checks: &["indexes", "trigger", "partitions", "vacuum", "roles"],
         sql: include_str!("../sql/doctor_schema.sql"),
@@ -176,8 +180,12 @@ impl Doctor {
     /// In a transaction, so that what is set for it stays with nobody, even behind a pooler.
     async fn query(&self, question: &Question) -> Result<Vec<Row>> {
         let patience = self.patience.as_secs_f64();
-        let params: [(&(dyn ToSql + Sync), Type); 1] = [(&patience, Type::FLOAT8)];
-        let params = if question.checks == SERVER.checks { &params[..] } else { &[] };
+        let (functions, views) = (made("function"), made("view"));
+        let params: &[(&(dyn ToSql + Sync), Type)] = match question.checks[0] {
+            "server" => &[(&patience, Type::FLOAT8)],
+            "functions" => &[(&functions, Type::TEXT_ARRAY), (&views, Type::TEXT_ARRAY)],
+            _ => &[],
+        };
         self.database.read("examine the server", question.sql, params).await
     }
 

@@ -81,6 +81,26 @@ pub fn migrations_sql(schema: &str) -> Result<String> {
     Ok(format!("create schema if not exists {};\n\n{}", schema.name(), files.collect::<Vec<_>>().join("\n")))
 }
 
+/// The names of what all migrations together make of one kind: `function` or `view`.
+pub(crate) fn made(kind: &str) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    for line in MIGRATIONS.iter().flat_map(|(_, sql)| sql.lines()) {
+        let named = |verb: &str| {
+            let rest = line.strip_prefix(verb)?.strip_prefix(kind)?.strip_prefix(" ")?;
+            let rest = rest.strip_prefix("if exists ").unwrap_or(rest).strip_prefix("reveille.")?;
+            rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()
+        };
+        if let Some(name) = named("create ").or_else(|| named("create or replace ")) {
+            names.push(name);
+        } else if let Some(gone) = named("drop ") {
+            names.retain(|name| *name != gone);
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 /// The SQL that makes roles for producers, workers, monitors and administrators, each allowed what it needs and nothing more; they
 /// are named after the schema: `reveille_producer` and so on. To be run by the owner of the tables, and again after each
 /// migration.

@@ -412,3 +412,98 @@ async fn a_schema_of_another_name_is_examined_under_its_name() {
     .await;
     working.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_function_and_view_of_the_migrations_is_missed_when_it_is_dropped() {
+    let database = database().await;
+    only(&database, "functions", State::Ok, &["functions and", "views are there"]).await;
+    let there = "select count(*) from (
+        select distinct proname from pg_proc where pronamespace = 'reveille'::regnamespace
+        union all select relname from pg_class where relnamespace = 'reveille'::regnamespace and relkind = 'v') as made";
+    let there = database.value(there).await.as_i64().unwrap();
+    // All names first, since each one takes others along.
+    let drop_all = "do $$ declare gone text; begin
+        foreach gone in array array(
+            select 'view if exists ' || oid::regclass from pg_class where relnamespace = 'reveille'::regnamespace and relkind = 'v'
+            union all
+            select 'routine if exists ' || oid::regprocedure from pg_proc where pronamespace = 'reveille'::regnamespace
+        ) loop
+            execute format('drop %s cascade', gone);
+        end loop;
+    end $$";
+    database.run(drop_all).await;
+    let missed = found(&database, "functions").await;
+    assert_eq!(missed.len() as i64, there, "{missed:?}");
+    assert!(
+        missed.iter().all(|missed| missed.state == State::Bad && missed.finding.ends_with("is missing")),
+        "{missed:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_that_were_taken_from_the_shipped_roles_are_missed() {
+    let database = database().await;
+    let schema = format!("granted_{:08x}", fastrand::u32(..));
+    let other = Database::options(Some(database.address.clone())).schema(&schema).connect().await.unwrap();
+    other.migrate().await.unwrap();
+    only(&other, "grants", State::Ok, &["not in use"]).await;
+    database.run(&reveille::database::grants_sql(&schema).unwrap()).await;
+    only(&other, "grants", State::Ok, &[&format!("{schema}_admin, {schema}_monitor"), "may do what they are for"])
+        .await;
+    let takes = [
+        (
+            format!("revoke delete on {schema}.jobs from {schema}_worker"),
+            format!("{schema}_worker lacks delete on jobs"),
+        ),
+        (
+            format!("revoke execute on function {schema}.cancel(bigint) from {schema}_admin"),
+            "the function cancel".into(),
+        ),
+        (format!("revoke usage on schema {schema} from {schema}_producer"), format!("usage on schema {schema}")),
+        (format!("revoke select on {schema}.queue_stats from {schema}_monitor"), "select on queue_stats".into()),
+    ];
+    for (take, missed) in &takes {
+        database.run(take).await;
+        let all = found(&other, "grants").await;
+        assert!(all.iter().any(|found| found.state == State::Bad && found.finding.contains(missed)), "{take}: {all:?}");
+    }
+    database.run(&reveille::database::grants_sql(&schema).unwrap()).await;
+    only(&other, "grants", State::Ok, &[]).await;
+    for role in ["producer", "worker", "monitor", "admin"] {
+        database.run(&format!("drop owned by {schema}_{role}; drop role {schema}_{role}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_tells_nobody_to_set_what_workers_set_themselves() {
+    let database = database().await;
+    let name = database.value("select current_database()").await;
+    database.run(&format!("alter database {} set idle_session_timeout = '30s'", name.as_str().unwrap())).await;
+    let set = Database::connect(database.address.clone()).await.unwrap();
+    let settings = found(&set, "settings").await;
+    assert!(settings.iter().all(|found| !found.finding.contains("idle_session_timeout")), "{settings:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_may_not_vacuum_are_named_where_many_rows_are_dead() {
+    let database = database().await;
+    let (worker_user, role) = as_user(
+        &database,
+        &["usage on schema reveille", "select, insert, update, delete on all tables in schema reveille"],
+    )
+    .await;
+    let working = start(worker(&worker_user).handle(async |_: crate::harness::Note| {}));
+    database.until("select count(*) = 1 from reveille.workers").await;
+    let churn = "alter table reveille.jobs set (autovacuum_vacuum_threshold = 1000000000);
+        insert into reveille.jobs (queue, kind) select 'q', 'k' from generate_series(1, 150000);
+        delete from reveille.jobs where id % 10 <> 0";
+    database.run(churn).await;
+    database.until("select pg_stat_get_dead_tuples('reveille.jobs'::regclass) > 100000").await;
+    let of_it = |found: Vec<Finding>| found.into_iter().find(|found| found.finding.contains("may not vacuum"));
+    let noted = of_it(found(&database, "vacuum").await).expect("it is noted");
+    assert!(noted.state == State::Note && noted.finding.contains(&role), "{noted:?}");
+    reveille::Driver::vacuum(&reveille::Postgres::new(worker_user.clone()).unwrap()).await.unwrap();
+    working.stop().await;
+    drop(worker_user);
+    drop_role(&database, &role).await;
+}
