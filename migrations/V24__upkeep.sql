@@ -1,5 +1,5 @@
--- Upkeep: one chore at a time, each in slices, each slice a short transaction of one worker. What finished is kept as long as its queue
--- says, dead jobs too, and the tables of live jobs are vacuumed while they are churned.
+-- Upkeep: one chore at a time, each in slices, each slice a short transaction of one worker. What finished is kept as
+-- long as its queue says, dead jobs too, and the tables of live jobs are vacuumed while they are churned.
 
 create table reveille.chores (
     name                text primary key,
@@ -10,19 +10,23 @@ create table reveille.chores (
     done_at             timestamptz
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 comment on table reveille.chores is
-    'What upkeep does: a worker locks the row of a chore for one slice of it, so that no two workers are at the same chore.';
+    'What upkeep does: a worker locks the row of a chore for one slice of it, so that no two workers are at the same one.';
 comment on column reveille.chores.name is 'Which chore.';
-comment on column reveille.chores.day is 'The day of the history that it goes through, as in reveille.finished_jobs; null: it is no such chore.';
-comment on column reveille.chores.next_page is 'The page of that day where the next slice begins; null: no round is under way.';
+comment on column reveille.chores.day is
+    'The day of the history that it goes through, as in reveille.finished_jobs; null: it is no such chore.';
+comment on column reveille.chores.next_page is
+    'The page of that day where the next slice begins; null: no round is under way.';
 comment on column reveille.chores.settings is 'The retentions by which the last round went.';
 comment on column reveille.chores.began_at is 'When the last round began.';
 comment on column reveille.chores.done_at is 'When the last round ended.';
 
 insert into reveille.chores (name)
-values ('counters'), ('old counters'), ('rates'), ('unique keys'), ('old days'), ('dead jobs'), ('statistics'), ('vacuum');
+values
+    ('counters'), ('old counters'), ('rates'), ('unique keys'), ('old days'), ('dead jobs'), ('statistics'), ('vacuum');
 insert into reveille.chores (name, day) select 'day ' || day, day from generate_series(0, 31) as day;
 
--- One day a call, so that it holds the lock of no second one. With its owner's rights: to truncate a partition is not a worker's by itself.
+-- One day a call, so that it holds the lock of no second one. With its owner's rights: to truncate a partition is not a
+-- worker's by itself.
 create or replace function reveille.truncate_finished_jobs() returns int
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -55,8 +59,11 @@ comment on function reveille.truncate_finished_jobs() is
 
 alter table reveille.queues
     add column dead_retention interval,
-    add constraint dead_retention_is_0_to_100_years check (dead_retention between interval '0' and interval '36500 days');
-comment on column reveille.queues.dead_retention is 'How long its dead jobs are kept: 0 to 36500 days; null: until they are revived or purged.';
+    add constraint dead_retention_is_0_to_100_years check (
+        dead_retention between interval '0' and interval '36500 days'
+    );
+comment on column reveille.queues.dead_retention is
+    'How long its dead jobs are kept: 0 to 36500 days; null: until they are revived or purged.';
 comment on column reveille.queues.retention is
     'How long its finished jobs are kept, to the hour: 0 to 30 days; null: 1 day; 0: they are not written at all.';
 
@@ -84,7 +91,8 @@ begin
 end
 $$;
 comment on function reveille.analyze_unknown_tables() is
-    'Analyzes those of the tables of live and dead jobs that are large and of which the planner knows nothing; workers call it. Returns how many.';
+    'Analyzes those of the tables of live and dead jobs that are large and of which the planner knows nothing; '
+    'workers call it. Returns how many.';
 revoke execute on function reveille.analyze_unknown_tables() from public;
 
 -- Who does the upkeep so far may go on with it, without being granted it anew.
@@ -103,25 +111,29 @@ begin
 end
 $$;
 
--- What is churned is vacuumed without a rest between its pages: at 25,000 jobs a second a vacuum that rests comes to no end.
+-- What is churned is vacuumed without a rest between its pages: at 25,000 jobs a second a vacuum that rests comes to no
+-- end.
 alter table reveille.jobs set (autovacuum_vacuum_cost_delay = 0, toast.autovacuum_vacuum_cost_delay = 0);
--- A day of the history is only added to, and then truncated: to vacuum it for what was inserted is in vain, and keeps a worker of autovacuum
--- from the jobs. What is deleted from it is vacuumed as ever, and so is a day whose rows become so old that they have to be frozen.
+-- A day of the history is only added to, and then truncated: to vacuum it for what was inserted is in vain, and keeps a
+-- worker of autovacuum from the jobs. What is deleted from it is vacuumed as ever, and so is a day whose rows become so
+-- old that they have to be frozen.
 do $$
 begin
     for day in 0..31 loop
         execute format(
-            'alter table reveille.finished_jobs_%s set (autovacuum_vacuum_insert_threshold = -1, toast.autovacuum_vacuum_insert_threshold = -1)',
+            'alter table reveille.finished_jobs_%s
+            set (autovacuum_vacuum_insert_threshold = -1, toast.autovacuum_vacuum_insert_threshold = -1)',
             day
         );
     end loop;
 end
 $$;
 
--- What runs and what is dead, found by its index in whatever session, and whatever is known of the tables: where nothing is, the planner
--- would read a table of millions of dead rows for the few that run. A view is read with the settings of who asks, so the views ask these
--- functions. They have their owner's rights, since a view lends its own to tables alone. So anybody may call them, and they answer only
--- who may read what is made of them: the role that is set, else the session's user, since the current user is the owner here.
+-- What runs and what is dead, found by its index in whatever session, and whatever is known of the tables: where
+-- nothing is, the planner would read a table of millions of dead rows for the few that run. A view is read with the
+-- settings of who asks, so the views ask these functions. They have their owner's rights, since a view lends its own to
+-- tables alone. So anybody may call them, and they answer only who may read what is made of them: the role that is set,
+-- else the session's user, since the current user is the owner here.
 create function reveille.reads_any(variadic relations text[]) returns boolean
     language sql stable
     set search_path = pg_catalog, pg_temp
@@ -147,21 +159,26 @@ as $$
 #variable_conflict use_column
 begin
     if not reveille.reads_any(
-        'reveille.jobs', 'reveille.known_queues', 'reveille.queue_stats', 'reveille.running_jobs', 'reveille.worker_status'
+        'reveille.jobs', 'reveille.known_queues', 'reveille.queue_stats', 'reveille.running_jobs',
+        'reveille.worker_status'
     ) then
         raise exception 'permission denied for view running_jobs' using errcode = 'insufficient_privilege';
     end if;
     return query
-        select jobs.id, jobs.queue, jobs.kind, jobs.attempts, jobs.reserved_by, jobs.reserved_at, jobs.cancel_requested_at
+        select
+            jobs.id, jobs.queue, jobs.kind, jobs.attempts, jobs.reserved_by, jobs.reserved_at,
+            jobs.cancel_requested_at
         from reveille.jobs
         where jobs.reserved_at is not null
         order by jobs.reserved_by;
 end
 $$;
-comment on function reveille.held_jobs() is 'The jobs that workers hold: what the views ask. See reveille.running_jobs.';
+comment on function reveille.held_jobs() is
+    'The jobs that workers hold: what the views ask. See reveille.running_jobs.';
 
 create function reveille.dead_groups(
-    out queue text, out kind text, out reason text, out jobs bigint, out first_died_at timestamptz, out last_died_at timestamptz
+    out queue text, out kind text, out reason text, out jobs bigint, out first_died_at timestamptz,
+    out last_died_at timestamptz
 ) returns setof record
     language plpgsql stable security definer rows 100
     set search_path = pg_catalog, pg_temp
@@ -370,3 +387,7 @@ left join lateral (
     order by dead_jobs.queue desc, dead_jobs.kind desc, dead_jobs.reason desc, dead_jobs.finished_at desc
     limit 1
 ) as last on true;
+
+alter table reveille.schedules add column through_middleware boolean not null default false;
+comment on column reveille.schedules.through_middleware is
+    'Whether its jobs pass the middleware of a worker that declares it; other workers leave it alone.';

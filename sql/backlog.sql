@@ -2,8 +2,9 @@
 --
 --   $1 text  queue
 --
--- ready and delayed are counted up to 10,000, level by level in the order of the claims' index, so that no other plan is thought of. One
--- statement, so that a job that is started meanwhile is counted once. workers: how many living ones work it.
+-- ready and delayed are counted up to 10,000, level by level in the order of the claims' index, so that no other plan
+-- is thought of. One statement, so that a job that is started meanwhile is counted once. workers: how many living ones
+-- work it.
 select
     exists (select from reveille.queues where name = $1 and paused_at is not null) as paused,
     (

@@ -3,7 +3,8 @@
 --   $1 text  queue, or null: any    $2 text  kind, or null: any    $3 bigint  how many at most
 --   $4 text  state: ready, delayed, running, stuck or failing, or null: any
 --
--- Each state is looked for by its own index, newest first. $4 is known when the statement is planned, so that one of the parts remains.
+-- Each state is looked for by its own index, newest first. $4 is known when the statement is planned, so that one of
+-- the parts remains.
 with chosen as (
     (
         select held.id from reveille.held_jobs() as held
@@ -24,7 +25,10 @@ with chosen as (
     union all
     (
         select id from reveille.jobs
-        where ($4::text is null or ($4 = 'delayed') = (available_at > now()) and reserved_at is null and $4 in ('ready', 'delayed'))
+        where (
+                $4::text is null
+                or $4 in ('ready', 'delayed') and ($4 = 'delayed') = (available_at > now()) and reserved_at is null
+            )
             and ($1::text is null or queue = $1) and ($2::text is null or kind = $2)
         order by id desc
         limit $3

@@ -18,8 +18,8 @@ with mine as materialized (
         queue, started_at, worker, completed, failed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
     )
     select
-        queue, date_trunc('minute', started_at), 0, sum(completed), sum(failed), sum(wait_seconds), max(max_wait_seconds),
-        sum(run_seconds), max(max_run_seconds)
+        queue, date_trunc('minute', started_at), 0, sum(completed), sum(failed), sum(wait_seconds),
+        max(max_wait_seconds), sum(run_seconds), max(max_run_seconds)
     from old
     group by queue, date_trunc('minute', started_at)
     on conflict (queue, started_at, worker) do update

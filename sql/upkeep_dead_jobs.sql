@@ -2,12 +2,14 @@
 --
 --   $1 bigint  how many at most
 --
--- One row: whether this chore was free, and how many jobs were deleted. The queues, kinds and reasons that have dead jobs are found by
--- going from one to the next in the index, so that nothing is read but what is deleted.
+-- One row: whether this chore was free, and how many jobs were deleted. The queues, kinds and reasons that have dead
+-- jobs are found by going from one to the next in the index, so that nothing is read but what is deleted.
 with recursive mine as materialized (
     select name from reveille.chores where name = 'dead jobs' for update skip locked
 ), kept as materialized (
-    select name as queue, dead_retention from reveille.queues where exists (select from mine) and dead_retention is not null
+    select name as queue, dead_retention
+    from reveille.queues
+    where exists (select from mine) and dead_retention is not null
 ), groups (queue, kind, reason, dead_retention) as (
     select kept.queue, found.kind, found.reason, kept.dead_retention
     from kept

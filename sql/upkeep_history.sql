@@ -3,9 +3,10 @@
 --   $1 bigint            how many pages at most
 --   $2 double precision  how many seconds must have gone by since the last round of a day began
 --
--- One row: whether a day was to be gone through and free, and how many pages were gone through. There is no index by time, which each
--- settlement would have to keep: a round reads all of a day. A day is to be gone through if, since its last round, jobs of it have come to
--- be past some queue's retention, or the retentions have changed. A row that somebody has locked is left, and its day is gone through anew.
+-- One row: whether a day was to be gone through and free, and how many pages were gone through. There is no index by
+-- time, which each settlement would have to keep: a round reads all of a day. A day is to be gone through if, since its
+-- last round, jobs of it have come to be past some queue's retention, or the retentions have changed. A row that
+-- somebody has locked is left, and its day is gone through anew.
 with kept as materialized (
     select name as queue, retention from reveille.queues where retention is not null
 ), spans as materialized (
@@ -18,11 +19,14 @@ with kept as materialized (
     select
         chores.name, asked.settings,
         timestamptz 'epoch' + (today.day - (today.day - chores.day) % 32) * interval '1 day' as began,
-        pg_relation_size(to_regclass('reveille.finished_jobs_' || chores.day)) / current_setting('block_size')::bigint as pages
+        pg_relation_size(to_regclass('reveille.finished_jobs_' || chores.day))
+            / current_setting('block_size')::bigint as pages
     from reveille.chores, today, asked
     where chores.day is not null
 ), mine as materialized (
-    select chores.name, chores.day, coalesce(chores.next_page, 0) as page, days.pages, days.settings, chores.next_page is null as anew
+    select
+        chores.name, chores.day, coalesce(chores.next_page, 0) as page, days.pages, days.settings,
+        chores.next_page is null as anew
     from reveille.chores
     join days on days.name = chores.name
     where days.pages > 0
@@ -45,7 +49,8 @@ with kept as materialized (
     select ctid as place
     from reveille.finished_jobs
     where day = (select day from mine)
-        and ctid >= (select format('(%s,0)', page)::tid from mine) and ctid < (select format('(%s,0)', page + $1)::tid from mine)
+        and ctid >= (select format('(%s,0)', page)::tid from mine)
+        and ctid < (select format('(%s,0)', page + $1)::tid from mine)
         -- A minute more, so that what a reader has just listed is there to be looked at.
         and finished_at < now() - interval '1 minute'
             - coalesce((select kept.retention from kept where kept.queue = finished_jobs.queue), interval '1 day')

@@ -6,4 +6,6 @@ with mine as materialized (
 ), noted as (
     update reveille.chores set done_at = now() where name = (select name from mine)
 )
-select exists (select from mine) as mine, coalesce((select reveille.analyze_unknown_tables() from mine), 0)::bigint as done
+select
+    exists (select from mine) as mine,
+    coalesce((select reveille.analyze_unknown_tables() from mine), 0)::bigint as done

@@ -1,21 +1,25 @@
 -- Upkeep: which tables to vacuum now, by the worker that asks.
 --
--- A row a table of which many rows are dead, if the server lets this user vacuum it. Nothing while another worker is at it, nor until 5 s
--- after the last round began and four times as long as it took have gone by: where a snapshot holds dead rows back, it removes none.
--- The chore is taken by a time that is noted, not by a lock: the transaction that held one would itself hold dead rows back.
+-- A row a table of which many rows are dead, if the server lets this user vacuum it. Nothing while another worker is at
+-- it, nor until 5 s after the last round began and four times as long as it took have gone by: where a snapshot holds
+-- dead rows back, it removes none. The chore is taken by a time that is noted, not by a lock: the transaction that held
+-- one would itself hold dead rows back.
 with due as materialized (
     select churned.name
     from (values
-        ('jobs', 100000, 0.1), ('dead_jobs', 100000, 0.2), ('workers', 500, 1), ('sleepers', 500, 1), ('counters', 5000, 1),
-        ('totals', 500, 1), ('rates', 5000, 1), ('chores', 500, 1), ('unique_periods', 10000, 0.2), ('schedules', 500, 1)
+        ('jobs', 100000, 0.1), ('dead_jobs', 100000, 0.2), ('workers', 500, 1), ('sleepers', 500, 1),
+        ('counters', 5000, 1), ('totals', 500, 1), ('rates', 5000, 1), ('chores', 500, 1),
+        ('unique_periods', 10000, 0.2), ('schedules', 500, 1)
     ) as churned (name, dead, share)
     join pg_class on pg_class.oid = to_regclass('reveille.' || churned.name)
-    where pg_stat_get_dead_tuples(pg_class.oid) > greatest(churned.dead, churned.share * pg_stat_get_live_tuples(pg_class.oid))
+    where pg_stat_get_dead_tuples(pg_class.oid)
+            > greatest(churned.dead, churned.share * pg_stat_get_live_tuples(pg_class.oid))
         and (
             pg_has_role(pg_class.relowner, 'usage')
             or exists (select from pg_database where datname = current_database() and pg_has_role(datdba, 'usage'))
             or case
-                when current_setting('server_version_num')::int >= 170000 then has_table_privilege(pg_class.oid, 'MAINTAIN')
+                when current_setting('server_version_num')::int >= 170000
+                then has_table_privilege(pg_class.oid, 'MAINTAIN')
                 else false
             end
         )

@@ -84,7 +84,7 @@ impl Crew {
         let held = Arc::new(Held::default());
         let attempts = Arc::new(worker.attempts(&held));
         #[cfg(feature = "schedules")]
-        let declared = worker.schedules;
+        let (declared, middlewares) = (worker.schedules, Arc::clone(&worker.middlewares));
         let Worker { driver, queues, options, .. } = worker;
         driver.register(&info).await?;
         #[cfg(feature = "schedules")]
@@ -152,6 +152,7 @@ impl Crew {
                 worker: Arc::clone(&id),
                 declared,
                 declared_by,
+                middlewares,
                 left_to_others: std::collections::HashSet::new(),
                 wake: bells.wake_for_schedules(ticker::POLL, options.listen),
                 poll_interval: options.poll_interval,

@@ -108,6 +108,11 @@ impl Middlewares {
         self.0.push(Arc::new(middleware));
     }
 
+    #[cfg(feature = "schedules")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The job as they pass it on to the database.
     pub(crate) fn enqueue(&self, mut job: NewJob) -> Result<NewJob> {
         self.0.iter().rev().try_for_each(|middleware| middleware.enqueue(&mut job)).map_err(Error::refused)?;

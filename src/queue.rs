@@ -53,11 +53,8 @@ impl QueueSettings {
         for (name, flag) in [("bell", self.bell), ("ordered", self.ordered)] {
             columns.extend(flag.map(|flag| (name.into(), flag.into())));
         }
-        let times = [
-            ("retention", self.retention),
-            ("dead_retention", self.dead_retention),
-            ("rate_period", self.rate_period),
-        ];
+        let times =
+            [("retention", self.retention), ("dead_retention", self.dead_retention), ("rate_period", self.rate_period)];
         for (name, time) in times {
             columns.extend(time.map(|time| (name.into(), time.map(|time| time.as_secs_f64()).into())));
         }

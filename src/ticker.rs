@@ -1,5 +1,5 @@
-//! Fires the schedules: enqueues a job at each tick. Every worker does; who comes first moves the schedule on, and the fence on
-//! its next tick sees to it that nobody does so twice.
+//! Fires the schedules: enqueues a job at each tick. Every worker does; who comes first moves the schedule on, and the
+//! fence on its next tick sees to it that nobody does so twice.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,10 +9,13 @@ use std::time::{Duration, SystemTime};
 use crate::backoff::Backoff;
 use crate::driver::{Driver, DueSchedule, DueSchedules, Firing};
 use crate::error::Result;
+use crate::job::{MAX_PAYLOAD, NewJob};
+use crate::middleware::Middlewares;
 use crate::schedule::{CatchUp, Schedule, Ticks, lacks_zone};
 use crate::wake::Wake;
 
-/// How many schedules are looked at at once, how many ticks are enqueued in one transaction, and how many of one schedule.
+/// How many schedules are looked at at once, how many ticks are enqueued in one transaction, and how many of one
+/// schedule.
 const SCHEDULES: usize = 256;
 const TICKS: usize = 1000;
 const TICKS_OF_ONE: usize = 100;
@@ -32,9 +35,12 @@ pub(crate) struct Ticker {
     pub(crate) declared: Vec<Schedule>,
     pub(crate) declared_by: i64,
     pub(crate) wake: Wake,
+    /// What the jobs of its own schedules pass.
+    pub(crate) middlewares: Arc<Middlewares>,
     /// How often to look where no signals are heard.
     pub(crate) poll_interval: Duration,
-    /// The schedules that are left to other hosts, since this one lacks their time zone: ids, and since when their timing stands.
+    /// The schedules that are left to other hosts, since this one lacks their time zone: ids, and since when their
+    /// timing stands.
     pub(crate) left_to_others: HashSet<(i64, SystemTime)>,
 }
 
@@ -97,11 +103,12 @@ impl Ticker {
         }
         let mut due = self.driver.due_schedules(SCHEDULES).await?;
         self.leave_to_others(&mut due).await?;
+        due.schedules.retain(|due| !due.through_middleware || self.declares(due).is_some());
         let firings = plan(&due);
         if firings.is_empty() {
             return Ok(Looked::Early(due.due_in));
         }
-        let moved = self.driver.fire(&firings).await?;
+        let moved = self.fire(&due, &firings).await?;
         if moved == firings.len() {
             return Ok(Looked::Fired);
         }
@@ -113,20 +120,51 @@ impl Ticker {
 }
 
 impl Ticker {
-    /// Takes out the schedules whose time zone this host lacks and the store knows. One that nobody knows is no zone, and is recorded as such.
+    /// The schedule of the worker's code, if it is one.
+    fn declares(&self, due: &DueSchedule) -> Option<&Schedule> {
+        self.declared.iter().find(|schedule| schedule.name == due.name)
+    }
+
+    /// Moves schedules on; returns how many. The jobs of those that are the worker's own pass its middleware. Where
+    /// that refuses one, the others are fired all the same, and the schedule is tried again.
+    async fn fire(&self, due: &DueSchedules, firings: &[Firing]) -> Result<usize> {
+        let own = |firing: &Firing| {
+            let due = due.schedules.iter().find(|due| due.id == firing.id && due.through_middleware)?;
+            self.declares(due).filter(|_| !firing.ticks.is_empty())
+        };
+        let plain: Vec<Firing> = firings.iter().filter(|firing| own(firing).is_none()).cloned().collect();
+        let mut moved = if plain.is_empty() { 0 } else { self.driver.fire(&plain).await? };
+        let mut refused = None;
+        for (firing, schedule) in firings.iter().filter_map(|firing| Some((firing, own(firing)?))) {
+            let pass = |tick: &SystemTime| {
+                let job = self.middlewares.enqueue(schedule.job_at(*tick))?;
+                job.check(MAX_PAYLOAD).map(|()| job)
+            };
+            match firing.ticks.iter().map(pass).collect::<Result<Vec<NewJob>>>() {
+                Ok(jobs) => moved += usize::from(self.driver.fire_jobs(firing, &jobs).await?),
+                Err(error) => refused = Some(error),
+            }
+        }
+        refused.map_or(Ok(moved), Err)
+    }
+
+    /// Takes out the schedules whose time zone this host lacks and the store knows. One that nobody knows is no zone,
+    /// and is recorded as such.
     async fn leave_to_others(&mut self, due: &mut DueSchedules) -> Result<()> {
         for schedule in due.schedules.iter().filter(|due| lacks_zone(&due.timing, &due.time_zone)) {
             let which = (schedule.id, schedule.counted_from);
             if !self.left_to_others.contains(&which) && self.driver.knows_zone(&schedule.time_zone).await? {
                 self.left_to_others.insert(which);
                 tracing::warn!(
-                    name: "schedule.zone_missing", target: "reveille::worker", schedule = schedule.id, time_zone = ?schedule.time_zone,
-                    "this host lacks the time zone of a schedule; leaving the schedule to other hosts: install the zones (tzdata) here"
+                    name: "schedule.zone_missing", target: "reveille::worker",
+                    schedule = schedule.id, time_zone = ?schedule.time_zone,
+                    "this host lacks a schedule's time zone; leaving the schedule to other hosts: install the zones (tzdata)"
                 );
             }
         }
         let left = &self.left_to_others;
-        due.schedules.retain(|due| !(left.contains(&(due.id, due.counted_from)) && lacks_zone(&due.timing, &due.time_zone)));
+        due.schedules
+            .retain(|due| !(left.contains(&(due.id, due.counted_from)) && lacks_zone(&due.timing, &due.time_zone)));
         Ok(())
     }
 }
@@ -203,6 +241,8 @@ mod tests {
     fn hourly(catch_up: CatchUp, late: Duration) -> DueSchedule {
         DueSchedule {
             id: 1,
+            name: "hourly".into(),
+            through_middleware: false,
             timing: Timing::Cron("@hourly".into()),
             time_zone: "UTC".into(),
             catch_up,

@@ -1,4 +1,5 @@
-//! What a worker does beside its jobs: put back what it holds without knowing, prune what is past its time, and reclaim what is dead.
+//! What a worker does beside its jobs: put back what it holds without knowing, prune what is past its time, and reclaim
+//! what is dead.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -70,8 +71,8 @@ async fn once(claims: &Claims, held: &Held, only_strays: bool) -> Result<()> {
     released
 }
 
-/// Jobs reserved by this worker which it knows nothing of: the answer to a claim was lost, or a crash undid a settlement. Not while a claim is under
-/// way, whose jobs it does not know of yet.
+/// Jobs reserved by this worker which it knows nothing of: the answer to a claim was lost, or a crash undid a
+/// settlement. Not while a claim is under way, whose jobs it does not know of yet.
 async fn release_strays(claims: &Claims, held: &Held) -> Result<()> {
     let _none_under_way = claims.under_way.write().await;
     let released = claims.driver.release_strays(claims.worker.load(Ordering::Acquire), &held.ids()).await?;

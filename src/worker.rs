@@ -288,6 +288,10 @@ impl WorkerBuilder {
                 return Err(Error::invalid(format!("schedule {:?} is declared twice", schedule.name)));
             }
         }
+        #[cfg(feature = "schedules")]
+        for schedule in &mut self.schedules {
+            schedule.through_middleware |= !self.middlewares.is_empty();
+        }
         self.states.insert(OfWorker(Enqueuer::with(self.middlewares.clone())));
         Ok(Worker {
             driver: self.driver?,

@@ -15,7 +15,7 @@ impl Admin {
     /// Invalid, before anything is sent, if its cron text or time zone makes no sense or its job could not be stored.
     pub async fn add_schedule(&self, schedule: &Schedule) -> Result<i64> {
         schedule.check()?;
-        let Schedule { name, timing, time_zone, catch_up, job } = schedule;
+        let Schedule { name, timing, time_zone, catch_up, job, .. } = schedule;
         let (cron, every) = match timing {
             Timing::Cron(cron) => (Some(cron), None),
             Timing::Every(every) => (None, Some(seconds(*every))),

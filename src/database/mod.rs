@@ -27,7 +27,8 @@ use schema::Schema;
 
 /// What a transaction of the program's own begins with. Its statements look rows up by index, whatever the planner knows of the tables:
 /// of one that was never analyzed, it would rather read all.
-const BY_INDEX: &str = "set local enable_seqscan = off; set local jit = off; set local max_parallel_workers_per_gather = 0";
+const BY_INDEX: &str =
+    "set local enable_seqscan = off; set local jit = off; set local max_parallel_workers_per_gather = 0";
 /// Whoever only reads must not wait for somebody's lock, nor be in the way.
 const READ_LIMITS: &str = "set local lock_timeout = '2s'; set local statement_timeout = '20s'";
 
@@ -126,12 +127,21 @@ impl Database {
     }
 
     /// In a transaction, so that what is set for the statement stays with nobody, even behind a pooler; all messages are sent at once.
-    async fn in_transaction(&self, what: &str, begin: &str, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
+    async fn in_transaction(
+        &self,
+        what: &str,
+        begin: &str,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>> {
         let failed = |error| Error::database(what, error);
         let sql = self.schema().apply(sql);
         let client = self.client().await?;
-        let (begun, rows, committed) =
-            futures::join!(client.batch_execute(begin), client.query_typed(&sql, params), client.batch_execute("commit"));
+        let (begun, rows, committed) = futures::join!(
+            client.batch_execute(begin),
+            client.query_typed(&sql, params),
+            client.batch_execute("commit")
+        );
         begun.map_err(failed)?;
         let rows = rows.map_err(failed)?;
         committed.map_err(failed)?;

@@ -1,6 +1,5 @@
 //! The one seam between the worker and where jobs are stored.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
@@ -11,12 +10,14 @@ use crate::job::{Enqueued, NewJob, Payload, Reservation, ReservedJob};
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
 
+mod into_driver;
 mod memory;
 pub(crate) mod postgres;
 #[cfg(feature = "schedules")]
 mod schedules;
 mod settled;
 
+pub use into_driver::IntoDriver;
 pub use memory::{JobState, Memory, StoredJob};
 pub use postgres::Postgres;
 #[cfg(feature = "schedules")]
@@ -159,6 +160,13 @@ pub trait Driver: Send + Sync + 'static {
         let _ = firings;
         Box::pin(async { Ok(0) })
     }
+
+    /// Move one schedule on and enqueue these jobs, one for each of its ticks: both or neither. Whether it stood as it was seen.
+    #[cfg(feature = "schedules")]
+    fn fire_jobs<'a>(&'a self, firing: &'a Firing, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<bool>> {
+        let _ = (firing, jobs);
+        Box::pin(async { Err(Error::invalid("this store cannot enqueue a schedule's jobs through middleware")) })
+    }
 }
 
 /// From where in the order of claims to look, for each priority level: a hint, with which a store need not pass over what it
@@ -224,24 +232,6 @@ pub struct Claimed {
 /// Something under way, such as a transaction, that may make work possible without a signal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Silent(pub String);
-
-/// What a worker can be built on: a [`Database`](crate::Database), or any driver in an `Arc`.
-pub trait IntoDriver {
-    /// The driver to work with.
-    fn into_driver(self) -> Result<Arc<dyn Driver>>;
-}
-
-impl<D: Driver> IntoDriver for Arc<D> {
-    fn into_driver(self) -> Result<Arc<dyn Driver>> {
-        Ok(self)
-    }
-}
-
-impl IntoDriver for Arc<dyn Driver> {
-    fn into_driver(self) -> Result<Arc<dyn Driver>> {
-        Ok(self)
-    }
-}
 
 /// What a worker says of itself.
 #[derive(Debug, Clone)]

@@ -20,6 +20,10 @@ pub struct DueSchedules {
 pub struct DueSchedule {
     /// Which.
     pub id: i64,
+    /// What it is called.
+    pub name: String,
+    /// Whether its jobs pass the middleware of a worker that declares it, so that others leave it alone.
+    pub through_middleware: bool,
     /// When it is due.
     pub timing: Timing,
     /// The zone of its cron text.

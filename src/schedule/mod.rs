@@ -39,6 +39,9 @@ pub struct Schedule {
     pub catch_up: CatchUp,
     /// What is enqueued at each tick, at its time. It has no unique key.
     pub job: NewJob,
+    /// Whether its jobs pass the middleware of the worker that enqueues them, which then is one that declares the
+    /// schedule. A worker that has middleware sets this for what it declares.
+    pub through_middleware: bool,
 }
 
 /// When a schedule is due.
@@ -107,7 +110,8 @@ impl Schedule {
     /// A job at a fixed interval.
     ///
     /// # Errors
-    /// Invalid if the interval is shorter than a millisecond or longer than a hundred years, or the job does not serialise.
+    /// Invalid if the interval is shorter than a millisecond or longer than a hundred years, or the job does not
+    /// serialise.
     pub fn every(name: impl Into<String>, every: Duration, job: &impl Enqueueable) -> Result<Schedule> {
         let schedule = Schedule::new(name.into(), Timing::Every(every), job)?;
         schedule.ticks(SystemTime::now())?;
@@ -116,7 +120,8 @@ impl Schedule {
 
     fn new(name: String, timing: Timing, job: &impl Enqueueable) -> Result<Schedule> {
         let job = job.to_new_job()?;
-        Ok(Schedule { name, timing, time_zone: "UTC".into(), catch_up: CatchUp::One, job })
+        let (time_zone, catch_up) = ("UTC".into(), CatchUp::One);
+        Ok(Schedule { name, timing, time_zone, catch_up, job, through_middleware: false })
     }
 
     /// Read the cron text in this time zone, such as `Europe/Berlin`; default UTC.
@@ -173,17 +178,17 @@ impl Schedule {
         self
     }
 
-    /// Its ticks after a time, one after another, for as long as the calendar goes; an interval is counted from that time.
+    /// Its ticks after a time, one after another, for as long as the calendar goes; an interval is counted from that
+    /// time.
     ///
     /// ```
     /// # use std::time::{Duration, SystemTime};
     /// # use reveille::{NewJob, job::Payload, schedule::Schedule};
     /// # fn example() -> reveille::Result<()> {
-    /// let job = NewJob::new("report", Payload::parse("{}")?);
-    /// let daily = Schedule::cron("daily", "@daily", &job)?;
-    /// let day = Duration::from_secs(86_400);
-    /// let ticks: Vec<SystemTime> = daily.ticks_after(SystemTime::UNIX_EPOCH)?.take(2).collect();
-    /// assert_eq!(ticks, [SystemTime::UNIX_EPOCH + day, SystemTime::UNIX_EPOCH + day * 2]);
+    /// let job = NewJob::new("report", Payload::parse("{}")?); let daily = Schedule::cron("daily", "@daily", &job)?;
+    /// let day = Duration::from_secs(86_400); let ticks: Vec<SystemTime> =
+    /// daily.ticks_after(SystemTime::UNIX_EPOCH)?.take(2).collect(); assert_eq!(ticks, [SystemTime::UNIX_EPOCH + day,
+    /// SystemTime::UNIX_EPOCH + day * 2]);
     /// # Ok(())
     /// # }
     /// # example().unwrap();
@@ -201,6 +206,16 @@ impl Schedule {
         let ticks = Ticks::new(&self.timing, &self.time_zone, from)?;
         ticks.after(from)?;
         Ok(ticks)
+    }
+
+    /// The job of a tick.
+    pub(crate) fn job_at(&self, tick: SystemTime) -> NewJob {
+        let mut metadata = self.job.metadata.clone().unwrap_or_default();
+        metadata.insert("schedule".into(), Value::from(self.name.clone()));
+        if let Ok(tick) = jiff::Timestamp::try_from(tick) {
+            metadata.insert("tick".into(), Value::from(tick.to_string()));
+        }
+        NewJob { due: Due::At(tick), metadata: Some(metadata), ..self.job.clone() }
     }
 
     /// Refuses what workers could not read or the table's constraints would refuse.

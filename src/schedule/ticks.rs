@@ -101,8 +101,8 @@ pub(crate) fn lacks_zone(timing: &Timing, time_zone: &str) -> bool {
     matches!(timing, Timing::Cron(_)) && !differs_by_host(time_zone) && TimeZone::get(time_zone).is_err()
 }
 
-/// Whether the name is that of a file beside the zones: `localtime` is the zone of the host, `posixrules` a pattern for others, and what is
-/// under `right` counts leap seconds, which neither the server nor other hosts do.
+/// Whether the name is that of a file beside the zones: `localtime` is the zone of the host, `posixrules` a pattern for
+/// others, and what is under `right` counts leap seconds, which neither the server nor other hosts do.
 fn differs_by_host(time_zone: &str) -> bool {
     let name = time_zone.to_ascii_lowercase();
     matches!(name.as_str(), "localtime" | "posixrules") || name.starts_with("right/")
@@ -138,8 +138,8 @@ fn runs_by_the_clock(cron: &Cron) -> bool {
     [&pattern.seconds, &pattern.minutes, &pattern.hours].iter().all(|field| !field.from_wildcard)
 }
 
-/// A local time that does not exist comes at once after the gap, together with others in it; one that exists twice comes
-/// the first time.
+/// A local time that does not exist comes at once after the gap, together with others in it; one that exists twice
+/// comes the first time.
 fn at_local_time(cron: &Cron, zone: &TimeZone, time: Timestamp) -> Result<Timestamp, CronError> {
     let mut local = zone.to_datetime(time);
     loop {
@@ -220,7 +220,8 @@ mod tests {
 
     #[test]
     fn a_local_time_that_exists_twice_comes_the_first_time() {
-        // In Berlin 03:00 is 02:00 on 25 October 2026, at 01:00 UTC; in New York 02:00 is 01:00 on 1 November, at 06:00 UTC.
+        // In Berlin 03:00 is 02:00 on 25 October 2026, at 01:00 UTC; in New York 02:00 is 01:00 on 1 November, at 06:00
+        // UTC.
         let berlin = |cron| around(cron, BERLIN, "2026-10", [23, 26]);
         assert_eq!(berlin("30 2 * * *"), ["24T00:30", "25T00:30", "26T01:30"]);
         assert_eq!(berlin("0 2,3 * * *"), ["24T00:00", "24T01:00", "25T00:00", "25T02:00", "26T01:00", "26T02:00"]);

@@ -303,3 +303,74 @@ async fn a_timeout_drops_the_middleware_in_the_middle() {
     assert_eq!(failure.reason, Reason::TimedOut);
     assert_eq!(*seen.lock().unwrap(), ["dropped"]);
 }
+
+#[cfg(feature = "schedules")]
+mod schedules {
+    use reveille::schedule::Schedule;
+
+    use super::*;
+
+    fn often(name: &str) -> Schedule {
+        Schedule::every(name, Duration::from_millis(50), &note("scheduled secret")).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_jobs_of_a_workers_own_schedules_pass_its_middleware_at_each_tick() {
+        let database = database().await;
+        let (told, mut heard) = telling();
+        let running = start(worker(&database).state(told).middleware(Cipher(7)).schedule(often("own")).handle(tell));
+        for _ in 0..3 {
+            assert_eq!(heard.next().await, "scheduled secret");
+        }
+        database.until("select count(*) > 2 from reveille.finished_jobs").await;
+        running.stop().await;
+        let stored = "select bool_and(jsonb_typeof(payload) = 'array' and schedule_id is not null and metadata ->> 'schedule' = 'own'
+            and (metadata ->> 'tick')::timestamptz = available_at) from reveille.finished_jobs";
+        assert_eq!(database.value(stored).await, true);
+        assert_eq!(database.value("select count(*) from reveille.dead_jobs").await, 0);
+        let once = "select count(distinct available_at) = count(*) from reveille.finished_jobs";
+        assert_eq!(database.value(once).await, true);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_schedule_whose_jobs_pass_middleware_is_left_alone_by_workers_that_do_not_declare_it() {
+        let database = database().await;
+        let (told, mut heard) = telling();
+        let own =
+            start(worker(&database).state(told.clone()).middleware(Cipher(7)).schedule(often("own")).handle(tell));
+        heard.next().await;
+        own.stop().await;
+        let fired = "select max(last_at) from reveille.schedules where name = 'own'";
+        let last = database.value(fired).await;
+        let other =
+            start(worker(&database).state(told.clone()).queue("nothing", 1).schedule(often("other")).handle(tell));
+        database.until("select count(*) > 3 from reveille.jobs where metadata ->> 'schedule' = 'other'").await;
+        assert_eq!(database.value(fired).await, last);
+        other.stop().await;
+        // By code without middleware it is a schedule like any other again.
+        let plain = start(worker(&database).state(told).queue("nothing", 1).schedule(often("own")).handle(tell));
+        let plainly = "select count(*) > 0 from reveille.jobs where metadata ->> 'schedule' = 'own' and jsonb_typeof(payload) = 'object'";
+        database.until(plainly).await;
+        plain.stop().await;
+    }
+
+    struct Refuses;
+
+    impl Middleware for Refuses {
+        fn enqueue(&self, job: &mut NewJob) -> Result<(), Refusal> {
+            if job.queue == "refused" { Err("not this one".into()) } else { Ok(()) }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_tick_that_middleware_refuses_stops_no_other_schedule() {
+        let memory = Memory::new();
+        let (told, mut heard) = telling();
+        let builder = Worker::builder(memory).state(told).middleware(Refuses).handle(tell);
+        let running = start(builder.schedule(often("bad").queue("refused")).schedule(often("good")));
+        for _ in 0..3 {
+            assert_eq!(heard.next().await, "scheduled secret");
+        }
+        running.stop().await;
+    }
+}

@@ -204,14 +204,28 @@ const FILL: &str = "alter table reveille.jobs set (autovacuum_enabled = false); 
 
 /// What is asked of the tables by sessions whose settings are not a worker's.
 fn questions() -> Vec<String> {
-    let views = ["queue_stats", "running_jobs", "failing_jobs", "dead_jobs_overview", "worker_status", "queue_limits", "queue_totals"];
+    let views = [
+        "queue_stats",
+        "running_jobs",
+        "failing_jobs",
+        "dead_jobs_overview",
+        "worker_status",
+        "queue_limits",
+        "queue_totals",
+    ];
     let views = views.map(|view| format!("select * from reveille.{view}"));
     let told = |name: &str, params: &[(&str, &str)]| {
         params.iter().fold(source(&format!("sql/{name}.sql")), |sql, (param, value)| sql.replace(param, value))
     };
-    let listed = ["running", "stuck", "failing"]
-        .map(|state| told("list_jobs", &[("$1", "null"), ("$2", "null"), ("$3", "20"), ("$4", &format!("'{state}'::text"))]));
-    let others = [told("backlog", &[("$1", "'q'")]), told("metrics", &[]), told("overview", &[]), told("job", &[("$1", "77::bigint")])];
+    let listed = ["running", "stuck", "failing"].map(|state| {
+        told("list_jobs", &[("$1", "null"), ("$2", "null"), ("$3", "20"), ("$4", &format!("'{state}'::text"))])
+    });
+    let others = [
+        told("backlog", &[("$1", "'q'")]),
+        told("metrics", &[]),
+        told("overview", &[]),
+        told("job", &[("$1", "77::bigint")]),
+    ];
     views.into_iter().chain(others).chain(listed).collect()
 }
 

@@ -398,7 +398,8 @@ struct PoorHost(Child, PathBuf);
 
 impl PoorHost {
     fn start(database: &TestDatabase) -> PoorHost {
-        let folder = std::env::temp_dir().join(format!("reveille-zones-{}-{:08x}", std::process::id(), fastrand::u32(..)));
+        let folder =
+            std::env::temp_dir().join(format!("reveille-zones-{}-{:08x}", std::process::id(), fastrand::u32(..)));
         std::fs::create_dir_all(folder.join("Europe")).unwrap();
         for zone in ["UTC", "Europe/Berlin"] {
             std::fs::copy(format!("/usr/share/zoneinfo/{zone}"), folder.join(zone)).unwrap();
@@ -430,11 +431,18 @@ async fn a_host_that_lacks_a_time_zone_leaves_its_schedules_to_others_and_says_s
         ('far', 'k', '* * * * * *', 'Asia/Tokyo'), ('near', 'k', '* * * * * *', 'Europe/Berlin'), ('nowhere', 'k', '@daily', 'Mars/Olympus')";
     database.run(added).await;
     let poor = PoorHost::start(&database);
-    let fired = |name: &str| format!("select count(*) > 0 from reveille.jobs join reveille.schedules on schedules.id = schedule_id where name = '{name}'");
+    let fired = |name: &str| {
+        format!(
+            "select count(*) > 0 from reveille.jobs join reveille.schedules on schedules.id = schedule_id where name = '{name}'"
+        )
+    };
     database.until(&fired("near")).await;
     eventually("it says so", async || poor.log().contains("Asia/Tokyo")).await;
     database.until("select error like '%unknown time zone%' from reveille.schedules where name = 'nowhere'").await;
-    assert_eq!(database.value("select error is null and next_at is null from reveille.schedules where name = 'far'").await, true);
+    assert_eq!(
+        database.value("select error is null and next_at is null from reveille.schedules where name = 'far'").await,
+        true
+    );
     assert_eq!(poor.log().matches("Asia/Tokyo").count(), 1, "once");
     let rich = start(teller(&database).0);
     database.until(&fired("far")).await;
@@ -449,7 +457,9 @@ async fn a_name_that_means_another_zone_on_each_host_is_no_zone() {
         let refused = database.admin().add_schedule(&schedule).await.unwrap_err();
         assert!(refused.is_invalid() && refused.to_string().contains("another on each host"), "{refused}");
     }
-    database.run("insert into reveille.schedules (name, kind, cron, time_zone) values ('s', 'k', '@daily', 'localtime')").await;
+    database
+        .run("insert into reveille.schedules (name, kind, cron, time_zone) values ('s', 'k', '@daily', 'localtime')")
+        .await;
     let running = start(teller(&database).0);
     database.until("select error like '%another on each host%' from reveille.schedules").await;
     running.stop().await;

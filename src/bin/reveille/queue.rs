@@ -55,10 +55,10 @@ pub async fn is_known(admin: &Admin, queue: &str, advice: &str) -> Result<bool, 
 pub enum Queue {
     /// Change settings of a queue.
     ///
-    /// retention=12h (of finished jobs: 0 to 30days, default 1day), dead_retention=90days (of dead jobs, default for ever),
-    /// paused=true|false, bell=true|false; and its limits, kept by all workers together: max_running=5, max_running_per_key=1,
-    /// ordered=true|false (one at a time of a key, in order), rate_limit=100, rate_period=1s, rate_burst=10, rate_per_key=5. Each can be
-    /// put back by =default.
+    /// retention=12h (of finished jobs: 0 to 30days, default 1day), dead_retention=90days (of dead jobs, default for
+    /// ever), paused=true|false, bell=true|false; and its limits, kept by all workers together: max_running=5,
+    /// max_running_per_key=1, ordered=true|false (one at a time of a key, in order), rate_limit=100, rate_period=1s,
+    /// rate_burst=10, rate_per_key=5. Each can be put back by =default.
     Set(Set),
     /// The queues that have limits, and how far these are used.
     Limits(Limits),

@@ -283,6 +283,11 @@ impl Driver for Memory {
     fn fire<'a>(&'a self, firings: &'a [Firing]) -> BoxFuture<'a, Result<usize>> {
         done(self.store().fire(firings))
     }
+
+    #[cfg(feature = "schedules")]
+    fn fire_jobs<'a>(&'a self, firing: &'a Firing, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<bool>> {
+        done(self.store().fire_jobs(firing, jobs))
+    }
 }
 
 impl Executor for Memory {

@@ -1,13 +1,10 @@
 //! Schedules, beside the jobs.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
-
-use serde_json::Value;
 
 use super::store::Store;
 use crate::driver::{DueSchedule, DueSchedules, Firing, Signal};
-use crate::job::{Due, NewJob};
+use crate::job::NewJob;
 use crate::schedule::Schedule;
 
 /// The schedules by their names.
@@ -31,13 +28,28 @@ impl Store {
             let kept = self.schedules.kept.get(&schedule.name);
             let same = kept.filter(|kept| kept.due.timing == timing && kept.due.time_zone == time_zone);
             let due = match same {
-                Some(kept) => DueSchedule { catch_up: schedule.catch_up, ..kept.due.clone() },
+                Some(kept) => DueSchedule {
+                    catch_up: schedule.catch_up,
+                    through_middleware: schedule.through_middleware,
+                    ..kept.due.clone()
+                },
                 None => {
                     let id = kept.map(|kept| kept.due.id).unwrap_or_else(|| {
                         self.schedules.last_id += 1;
                         self.schedules.last_id
                     });
-                    DueSchedule { id, timing, time_zone, catch_up: schedule.catch_up, counted_from: now, next_at: None }
+                    let name = schedule.name.clone();
+                    let (catch_up, through_middleware) = (schedule.catch_up, schedule.through_middleware);
+                    DueSchedule {
+                        id,
+                        name,
+                        through_middleware,
+                        timing,
+                        time_zone,
+                        catch_up,
+                        counted_from: now,
+                        next_at: None,
+                    }
                 }
             };
             let kept = Kept { schedule: schedule.clone(), due, unreadable: false };
@@ -60,25 +72,30 @@ impl Store {
     pub(super) fn fire(&mut self, firings: &[Firing]) -> usize {
         let (mut jobs, mut moved) = (Vec::new(), 0);
         for firing in firings {
-            let stands = |due: &DueSchedule| {
-                (due.id, due.counted_from, due.next_at) == (firing.id, firing.counted_from, firing.next_at)
-            };
-            let Some(kept) = self.schedules.kept.values_mut().find(|kept| stands(&kept.due)) else { continue };
-            kept.due.next_at = firing.following.as_ref().ok().copied();
-            kept.unreadable = firing.following.is_err();
-            jobs.extend(firing.ticks.iter().map(|tick| job_of(&kept.schedule, *tick)));
+            let Some(schedule) = self.move_on(firing) else { continue };
+            jobs.extend(firing.ticks.iter().map(|tick| schedule.job_at(*tick)));
             moved += 1;
         }
         self.enqueue(&jobs);
         moved
     }
-}
 
-fn job_of(schedule: &Schedule, tick: SystemTime) -> NewJob {
-    let mut metadata = schedule.job.metadata.clone().unwrap_or_default();
-    metadata.insert("schedule".into(), Value::from(schedule.name.clone()));
-    if let Ok(tick) = jiff::Timestamp::try_from(tick) {
-        metadata.insert("tick".into(), Value::from(tick.to_string()));
+    pub(super) fn fire_jobs(&mut self, firing: &Firing, jobs: &[NewJob]) -> bool {
+        let moved = self.move_on(firing).is_some();
+        if moved {
+            self.enqueue(jobs);
+        }
+        moved
     }
-    NewJob { due: Due::At(tick), metadata: Some(metadata), ..schedule.job.clone() }
+
+    /// Moves a schedule on that stands as it was seen.
+    fn move_on(&mut self, firing: &Firing) -> Option<&Schedule> {
+        let stands = |due: &DueSchedule| {
+            (due.id, due.counted_from, due.next_at) == (firing.id, firing.counted_from, firing.next_at)
+        };
+        let kept = self.schedules.kept.values_mut().find(|kept| stands(&kept.due))?;
+        kept.due.next_at = firing.following.as_ref().ok().copied();
+        kept.unreadable = firing.following.is_err();
+        Some(&kept.schedule)
+    }
 }

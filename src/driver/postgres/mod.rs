@@ -356,15 +356,7 @@ impl Driver for Postgres {
     }
 
     fn prune(&self) -> BoxFuture<'_, Result<()>> {
-        boxed(async {
-            // First, since it is no matter of the history's, and whatever fails there must not keep it from being done.
-            let passed = self.query("pass the ids that were given out", &self.statements.pass_given_ids, &[]).await;
-            self.do_next_round().await?;
-            self.vacuum_what_is_due().await?;
-            passed?;
-            // Workers that died may have been the last asleep.
-            self.note_nobody_sleeps().await
-        })
+        boxed(self.do_upkeep())
     }
 
     fn vacuum(&self) -> BoxFuture<'_, Result<()>> {
@@ -389,6 +381,11 @@ impl Driver for Postgres {
     #[cfg(feature = "schedules")]
     fn fire<'a>(&'a self, firings: &'a [Firing]) -> BoxFuture<'a, Result<usize>> {
         boxed(schedules::fire(self, firings))
+    }
+
+    #[cfg(feature = "schedules")]
+    fn fire_jobs<'a>(&'a self, firing: &'a Firing, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<bool>> {
+        boxed(schedules::fire_jobs(self, firing, jobs))
     }
 }
 

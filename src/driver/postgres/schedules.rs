@@ -6,11 +6,13 @@ use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::types::{Json, Type};
 
-use super::Postgres;
-use super::session::Params;
+use super::session::{Param, Params};
+use super::{ANSWER_WITHIN, Postgres};
 use crate::database::insert::seconds;
 use crate::driver::{DueSchedule, DueSchedules, Firing};
 use crate::error::{Error, Result};
+use crate::executor::Executor;
+use crate::job::NewJob;
 use crate::schedule::{Schedule, Timing};
 
 pub(super) async fn declare(driver: &Postgres, worker: i64, schedules: &[Schedule]) -> Result<()> {
@@ -49,7 +51,13 @@ pub(super) async fn declare(driver: &Postgres, worker: i64, schedules: &[Schedul
         (&column(&schedules, tags), Type::JSONB_ARRAY),
         (&column(&schedules, |schedule| schedule.job.metadata.as_ref().map(Json)), Type::JSONB_ARRAY),
     ];
-    driver.query("declare schedules", &driver.statements.declare_schedules, params).await.map(drop)
+    let marks: &Params<'_> = &[
+        (&column(&schedules, |schedule| schedule.name.as_str()), Type::TEXT_ARRAY),
+        (&column(&schedules, |schedule| schedule.through_middleware), Type::BOOL_ARRAY),
+    ];
+    let statements = &driver.statements;
+    let (declare, mark) = ((&*statements.declare_schedules, params), (&*statements.mark_schedules, marks));
+    driver.sessions.query_locked(ANSWER_WITHIN, "declare schedules", declare, mark).await.map(drop)
 }
 
 pub(super) async fn knows_zone(driver: &Postgres, time_zone: &str) -> Result<bool> {
@@ -78,6 +86,8 @@ fn schedule(row: &Row) -> Option<Result<DueSchedule>> {
     };
     Some(row.get::<_, &str>("catch_up").parse().map(|catch_up| DueSchedule {
         id,
+        name: row.get("name"),
+        through_middleware: row.get("through_middleware"),
         timing,
         time_zone: row.get("time_zone"),
         catch_up,
@@ -88,26 +98,70 @@ fn schedule(row: &Row) -> Option<Result<DueSchedule>> {
 
 pub(super) async fn fire(driver: &Postgres, firings: &[Firing]) -> Result<usize> {
     let ticks = || firings.iter().flat_map(|firing| firing.ticks.iter().map(|tick| (firing.id, *tick)));
-    let (tick_ids, tick_times): (Vec<i64>, Vec<SystemTime>) = ticks().unzip();
-    let of = |firing: &Firing| firing.following.clone();
-    let ids: Vec<i64> = firings.iter().map(|firing| firing.id).collect();
-    let counted_from: Vec<SystemTime> = firings.iter().map(|firing| firing.counted_from).collect();
-    let next_at: Vec<Option<SystemTime>> = firings.iter().map(|firing| firing.next_at).collect();
-    let following: Vec<Option<SystemTime>> = firings.iter().map(|firing| of(firing).ok()).collect();
-    let errors: Vec<Option<String>> = firings.iter().map(|firing| of(firing).err()).collect();
-    let last: Vec<Option<SystemTime>> = firings.iter().map(|firing| firing.ticks.last().copied()).collect();
-    let params: &Params<'_> = &[
-        (&ids, Type::INT8_ARRAY),
-        (&counted_from, Type::TIMESTAMPTZ_ARRAY),
-        (&next_at, Type::TIMESTAMPTZ_ARRAY),
-        (&following, Type::TIMESTAMPTZ_ARRAY),
-        (&errors, Type::TEXT_ARRAY),
-        (&last, Type::TIMESTAMPTZ_ARRAY),
-        (&tick_ids, Type::INT8_ARRAY),
-        (&tick_times, Type::TIMESTAMPTZ_ARRAY),
-    ];
-    let rows = driver.query("fire schedules", &driver.statements.fire_schedules, params).await?;
-    Ok(rows.first().map_or(0, |row| row.get::<_, i64>("moved").max(0) as usize))
+    let (ids, times): (Vec<i64>, Vec<SystemTime>) = ticks().unzip();
+    let (moves, jobs) = (Moves::of(firings), [(&ids as _, Type::INT8_ARRAY), (&times as _, Type::TIMESTAMPTZ_ARRAY)]);
+    let params: Vec<Param<'_>> = moves.params().into_iter().chain(jobs).collect();
+    let rows = driver.query("fire schedules", &driver.statements.fire_schedules, &params).await?;
+    Ok(moved(&rows))
+}
+
+/// Moves the schedule on without enqueuing for it, and enqueues the jobs in the same transaction.
+pub(super) async fn fire_jobs(driver: &Postgres, firing: &Firing, jobs: &[NewJob]) -> Result<bool> {
+    let failed = |error| Error::database("fire a schedule", error);
+    let mut client = driver.sessions.client().await?;
+    let transaction = client.transaction().await.map_err(failed)?;
+    let moves = Moves::of(std::slice::from_ref(firing));
+    let none: (&[i64], &[SystemTime]) = (&[], &[]);
+    let ticks: [Param<'_>; 2] = [(&none.0, Type::INT8_ARRAY), (&none.1, Type::TIMESTAMPTZ_ARRAY)];
+    let params: Vec<Param<'_>> = moves.params().into_iter().chain(ticks).collect();
+    let rows = transaction.query_typed(&driver.statements.fire_schedules, &params).await.map_err(failed)?;
+    if moved(&rows) == 0 {
+        return Ok(false);
+    }
+    let enqueued = transaction.insert(driver.database.schema().name(), jobs).await?;
+    let ids: Vec<i64> = enqueued.iter().map(|job| job.id).collect();
+    let params: &Params<'_> = &[(&ids, Type::INT8_ARRAY), (&firing.id, Type::INT8)];
+    transaction.query_typed(&driver.statements.mark_scheduled_jobs, params).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    Ok(true)
+}
+
+fn moved(rows: &[Row]) -> usize {
+    rows.first().map_or(0, |row| row.get::<_, i64>("moved").max(0) as usize)
+}
+
+/// What moves schedules on: the first six parameters of `sql/fire_schedules.sql`.
+struct Moves {
+    ids: Vec<i64>,
+    counted_from: Vec<SystemTime>,
+    next_at: Vec<Option<SystemTime>>,
+    following: Vec<Option<SystemTime>>,
+    errors: Vec<Option<String>>,
+    last: Vec<Option<SystemTime>>,
+}
+
+impl Moves {
+    fn of(firings: &[Firing]) -> Moves {
+        Moves {
+            ids: firings.iter().map(|firing| firing.id).collect(),
+            counted_from: firings.iter().map(|firing| firing.counted_from).collect(),
+            next_at: firings.iter().map(|firing| firing.next_at).collect(),
+            following: firings.iter().map(|firing| firing.following.as_ref().ok().copied()).collect(),
+            errors: firings.iter().map(|firing| firing.following.as_ref().err().cloned()).collect(),
+            last: firings.iter().map(|firing| firing.ticks.last().copied()).collect(),
+        }
+    }
+
+    fn params(&self) -> [Param<'_>; 6] {
+        [
+            (&self.ids, Type::INT8_ARRAY),
+            (&self.counted_from, Type::TIMESTAMPTZ_ARRAY),
+            (&self.next_at, Type::TIMESTAMPTZ_ARRAY),
+            (&self.following, Type::TIMESTAMPTZ_ARRAY),
+            (&self.errors, Type::TEXT_ARRAY),
+            (&self.last, Type::TIMESTAMPTZ_ARRAY),
+        ]
+    }
 }
 
 fn column<'a, T>(schedules: &[&'a Schedule], field: impl Fn(&'a Schedule) -> T) -> Vec<T> {

@@ -29,4 +29,6 @@ statements! {
     #[cfg(feature = "schedules")] due_schedules,
     #[cfg(feature = "schedules")] fire_schedules,
     #[cfg(feature = "schedules")] knows_zone,
+    #[cfg(feature = "schedules")] mark_schedules,
+    #[cfg(feature = "schedules")] mark_scheduled_jobs,
 }

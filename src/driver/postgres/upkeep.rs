@@ -17,7 +17,8 @@ use crate::error::{Error, Result};
 const ROWS: i64 = 1000;
 /// How many pages of the history a slice goes through at most: 4 MB.
 const PAGES: i64 = 512;
-/// How long the rest after a slice is at most. It is as long as the slice took, so that upkeep takes at most half of a session's time.
+/// How long the rest after a slice is at most. It is as long as the slice took, so that upkeep takes at most half of a
+/// session's time.
 const REST: Duration = Duration::from_secs(1);
 
 /// After how many settled jobs to ask whether a vacuum is due.
@@ -48,14 +49,8 @@ enum Chore {
 /// Those that cannot wait.
 const OFTEN: [Chore; 2] = [Chore::Counters, Chore::Statistics];
 /// Those that are done in every tenth round: nobody sees how late they are, and an idle worker is to ask for little.
-const SELDOM: [Chore; 6] = [
-    Chore::OldCounters,
-    Chore::Rates,
-    Chore::UniqueKeys,
-    Chore::OldDays,
-    Chore::History,
-    Chore::DeadJobs,
-];
+const SELDOM: [Chore; 6] =
+    [Chore::OldCounters, Chore::Rates, Chore::UniqueKeys, Chore::OldDays, Chore::History, Chore::DeadJobs];
 const SELDOM_ROUNDS: usize = 10;
 
 impl Chore {
@@ -72,8 +67,8 @@ impl Chore {
         }
     }
 
-    /// Whether there may be more to do after a slice that did so much. A day of the history that was gone through to its end is followed
-    /// by another.
+    /// Whether there may be more to do after a slice that did so much. A day of the history that was gone through to
+    /// its end is followed by another.
     fn goes_on(self, done: i64) -> bool {
         match self {
             Chore::OldDays | Chore::History => done > 0,
@@ -84,8 +79,19 @@ impl Chore {
 }
 
 impl Postgres {
-    /// Does the chores that are to be done in a worker's next round, which comes each minute.
-    pub(super) async fn do_next_round(&self) -> Result<()> {
+    /// What a worker does each minute.
+    pub(super) async fn do_upkeep(&self) -> Result<()> {
+        // First, since it is no matter of the history's, and whatever fails there must not keep it from being done.
+        let passed = self.query("pass the ids that were given out", &self.statements.pass_given_ids, &[]).await;
+        self.do_next_round().await?;
+        self.vacuum_what_is_due().await?;
+        passed?;
+        // Workers that died may have been the last asleep.
+        self.note_nobody_sleeps().await
+    }
+
+    /// Does the chores that are to be done in a worker's next round.
+    async fn do_next_round(&self) -> Result<()> {
         let round = self.rounds.fetch_add(1, Ordering::Relaxed);
         if round % SELDOM_ROUNDS == 0 {
             self.do_all_chores(None).await.map(drop)
@@ -94,8 +100,8 @@ impl Postgres {
         }
     }
 
-    /// Does every chore to its end, one after another. `days_before`: a day of the history whose last round began before this is gone
-    /// through anew; `None`: 20 minutes ago.
+    /// Does every chore to its end, one after another. `days_before`: a day of the history whose last round began
+    /// before this is gone through anew; `None`: 20 minutes ago.
     pub(crate) async fn do_all_chores(&self, days_before: Option<SystemTime>) -> Result<Pruned> {
         self.do_chores(OFTEN.iter().chain(&SELDOM), days_before).await
     }
@@ -145,9 +151,10 @@ impl Postgres {
 
     /// Vacuums the tables of which many rows are dead, one after another.
     ///
-    /// Autovacuum comes once a minute at most, and one of its workers may be busy elsewhere for long: at 25,000 jobs a second a minute is
-    /// two gigabytes. In a session of its own, since it may take longer than claims and settlements can wait for theirs.
-    pub(super) async fn vacuum_what_is_due(&self) -> Result<()> {
+    /// Autovacuum comes once a minute at most, and one of its workers may be busy elsewhere for long: at 25,000 jobs a
+    /// second a minute is two gigabytes. In a session of its own, since it may take longer than claims and settlements
+    /// can wait for theirs.
+    async fn vacuum_what_is_due(&self) -> Result<()> {
         self.settled.store(0, Ordering::Relaxed);
         let due = self.query("see what to vacuum", &self.statements.upkeep_vacuum, &[]).await?;
         if due.is_empty() {
@@ -156,7 +163,8 @@ impl Postgres {
         let tables = due.iter().map(|row| row.get::<_, String>("name"));
         let vacuumed = tokio::time::timeout(VACUUMED_WITHIN, self.vacuum_tables(tables)).await;
         self.query("note what was vacuumed", &self.statements.upkeep_vacuumed, &[]).await?;
-        vacuumed.map_err(|_| Error::unavailable(format!("vacuum: the server did not answer within {VACUUMED_WITHIN:?}")))?
+        vacuumed
+            .map_err(|_| Error::unavailable(format!("vacuum: the server did not answer within {VACUUMED_WITHIN:?}")))?
     }
 
     async fn vacuum_tables(&self, tables: impl Iterator<Item = String>) -> Result<()> {
@@ -168,7 +176,8 @@ impl Postgres {
             client.batch_execute("set statement_timeout = 0; set lock_timeout = 0").await.map_err(failed)?;
         }
         for table in tables {
-            // Where it would wait for a lock, it does without. To truncate the table would take one that claims wait for.
+            // Where it would wait for a lock, it does without. To truncate the table would take one that claims wait
+            // for.
             let vacuum = format!("vacuum (skip_locked, truncate false) {}.{table}", self.database.schema_name());
             client.batch_execute(&vacuum).await.map_err(failed)?;
         }

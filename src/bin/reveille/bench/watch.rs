@@ -1,4 +1,5 @@
-//! What a bench that runs for long says each ten seconds: how large the table of jobs is, and how soon the views answer.
+//! What a bench that runs for long says each ten seconds: how large the table of jobs is, and how soon the views
+//! answer.
 
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,8 @@ const ASKED: [(&str, &str); 6] = [
     ("metrics", include_str!("../../../../sql/metrics.sql")),
 ];
 
-/// Looks each ten seconds, and says what it sees on standard error, until the task is dropped. `seen` is told each look; `started` says how
-/// many jobs have started so far.
+/// Looks each ten seconds, and says what it sees on standard error, until the task is dropped. `seen` is told each
+/// look; `started` says how many jobs have started so far.
 pub async fn watch(stage: &Stage, started: impl Fn() -> usize, mut seen: impl FnMut(Value)) -> Result<(), Failure> {
     let client = stage.client().await?;
     let (began, mut before) = (Instant::now(), 0);
