@@ -82,7 +82,6 @@ rows as (
 needs (place, ability, names, privileges) as (
     values
         (1, 'enqueue', array['jobs'], array['insert', 'select']),
-        (1, 'enqueue', array['sleepers', 'queues', 'unique_periods'], array['select']),
         (2, 'work', array['jobs'], array['select', 'insert', 'update', 'delete']),
         (2, 'work', array['workers', 'counters', 'rates'], array['select', 'insert', 'update', 'delete']),
         (2, 'work', array['sleepers'], array['select', 'insert', 'delete']),
@@ -106,8 +105,8 @@ lacks as (
     group by place, ability, name
     union all
     select place, ability, format('the function %s', name), 'execute'
-    from (values (1, 'enqueue', 'enqueue'), (1, 'enqueue', 'check_job'), (2, 'work', 'note_nobody_sleeps'), (2, 'work', 'ring'), (2, 'work', 'tell_head'),
-        (2, 'work', 'told_head'), (2, 'work', 'truncate_finished_jobs'), (2, 'work', 'fresh_job_id'), (2, 'work', 'pass_given_ids'), (3, 'fire schedules', 'schedule')) as needs (place, ability, name)
+    from (values (1, 'enqueue', 'enqueue'), (1, 'enqueue', 'check_job'), (1, 'enqueue', 'somebody_may_sleep'), (2, 'work', 'note_nobody_sleeps'), (2, 'work', 'ring'), (2, 'work', 'tell_head'),
+        (2, 'work', 'told_head'), (2, 'work', 'can_be_sent'), (2, 'work', 'truncate_finished_jobs'), (2, 'work', 'fresh_job_id'), (2, 'work', 'pass_given_ids'), (3, 'fire schedules', 'schedule')) as needs (place, ability, name)
     join pg_proc on proname = needs.name
     join home on home.oid = pronamespace
     where not has_function_privilege(pg_proc.oid, 'execute')

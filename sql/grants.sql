@@ -28,6 +28,8 @@ revoke execute on all functions in schema reveille from public;
 grant execute on function reveille.check_job(
     text, text, jsonb, smallint, int, int, int, timestamptz, bigint, timestamptz, timestamptz, text, text, text, interval, text[], jsonb, jsonb
 ) to public;
+-- What its trigger asks before it asks whom to ring for, whoever inserts.
+grant execute on function reveille.somebody_may_sleep() to public;
 
 grant execute on function
     reveille.enqueue(text, jsonb, text, interval, timestamptz, bigint, bigint, interval, text, text, text, text, text[], jsonb, bigint),
@@ -38,10 +40,6 @@ grant insert (kind, payload, queue, priority, max_attempts, available_at, timeou
     on reveille.jobs to reveille_producer;
 -- What an insert with a unique key asks for, and what it answers.
 grant select (id, kind, unique_key) on reveille.jobs to reveille_producer;
-grant select on reveille.unique_periods to reveille_producer;
--- What the trigger asks for.
-grant select on reveille.sleepers to reveille_producer, reveille_admin;
-grant select (name, bell) on reveille.queues to reveille_producer;
 
 grant select, insert, update, delete
     on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.workers, reveille.sleepers, reveille.counters, reveille.rates
@@ -59,7 +57,7 @@ to reveille_worker, reveille_admin;
 grant select, update, delete on reveille.unique_periods to reveille_worker, reveille_admin;
 -- A producer that is to wait for its jobs' ends needs it too, and can ask for any job's result and errors then.
 grant execute on function reveille.await(bigint) to reveille_worker, reveille_admin;
-grant execute on function reveille.ring(text[]), reveille.note_nobody_sleeps(), reveille.truncate_finished_jobs(),
+grant execute on function reveille.ring(text[]), reveille.can_be_sent(text), reveille.note_nobody_sleeps(), reveille.truncate_finished_jobs(),
     reveille.pass_given_ids(), reveille.fresh_job_id()
 to reveille_worker, reveille_admin;
 grant execute on function

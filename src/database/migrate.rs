@@ -33,6 +33,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V18__ids_anew", include_str!("../../migrations/V18__ids_anew.sql")),
     ("V19__odd_rows", include_str!("../../migrations/V19__odd_rows.sql")),
     ("V20__limits_and_locks", include_str!("../../migrations/V20__limits_and_locks.sql")),
+    ("V23__rights", include_str!("../../migrations/V23__rights.sql")),
     ("V25__words", include_str!("../../migrations/V25__words.sql")),
 ];
 

@@ -40,6 +40,7 @@ mod pooler;
 mod properties;
 mod rescue;
 mod results;
+mod rights;
 mod roles;
 mod rung;
 mod schedules;

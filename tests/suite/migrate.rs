@@ -133,7 +133,8 @@ async fn a_migration_stays_on_the_coordinator_of_a_cluster() {
     let database = empty_database().await;
     database.run(&note_each_change("citus.enable_ddl_propagation")).await;
     database.migrate().await.unwrap();
-    let tags = "select jsonb_build_array(count(*) filter (where tag = 'CREATE SCHEMA'), count(*) > 50) from public.seen";
+    let tags =
+        "select jsonb_build_array(count(*) filter (where tag = 'CREATE SCHEMA'), count(*) > 50) from public.seen";
     assert_eq!(database.value(tags).await, json!([1, true]));
     let passed_on = "select jsonb_agg(tag) from public.seen where value is distinct from 'off'";
     assert_eq!(database.value(passed_on).await, json!(null));
