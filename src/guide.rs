@@ -12,6 +12,9 @@ pub mod limits {}
 #[doc = include_str!("../docs/order.md")]
 pub mod order {}
 
+#[doc = include_str!("../docs/prepared.md")]
+pub mod prepared {}
+
 #[doc = include_str!("../docs/monitoring.md")]
 pub mod monitoring {}
 

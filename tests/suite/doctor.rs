@@ -90,6 +90,18 @@ async fn whoever_holds_back_vacuum_is_named_and_his_statement_is_not() {
 }
 
 #[tokio::test]
+async fn a_server_that_prepares_transactions_is_told_to_silence_the_bell() {
+    let server =
+        Server::options().fsync(true).setting("full_page_writes", "on").setting("max_prepared_transactions", "2");
+    let server = server.start().unwrap();
+    let (address, database) = (server.url("postgres"), Database::connect(server.url("postgres")).await.unwrap());
+    let advice = only(&database, "settings", State::Note, &["max_prepared_transactions is 2"]).await;
+    let advised = advice.split_once(": ").unwrap().1.split(';').next().unwrap().replace('…', "reveille");
+    client(&address).await.batch_execute(&advised).await.unwrap();
+    only(&database, "settings", State::Ok, &[]).await;
+}
+
+#[tokio::test]
 async fn a_server_that_runs_out_of_sessions_is_named() {
     let server = Server::options().setting("max_connections", "13").start().unwrap();
     let (address, database) = (server.url("postgres"), Database::connect(server.url("postgres")).await.unwrap());

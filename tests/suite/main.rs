@@ -37,6 +37,7 @@ mod odd_settled;
 mod parents;
 mod plans;
 mod pooler;
+mod prepared;
 mod properties;
 mod rescue;
 mod results;
