@@ -148,3 +148,40 @@ $$;
 comment on function reveille.period_holder(text, text) is
     'The job that holds a unique key of a kind for a period that is not over yet; null if there is none. Fails, to be tried again (40001), '
     'where the transaction''s snapshot is too old to tell, once the caller has enqueued a job of that key.';
+
+-- A dump of the data, restored into a database that is migrated, and the first copy of a subscription bring the history along: what is
+-- known is passed over. Under replication, too, which fires no other trigger.
+create function reveille.pass_over_known_migration() returns trigger
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    known record;
+begin
+    select name, checksum into known from reveille.schema_history where version = new.version;
+    if not found then
+        return new;
+    end if;
+    if known.name = new.name and known.checksum = new.checksum then
+        return null;
+    end if;
+    raise exception 'migration % is % here and % in the data', new.version, known.name, new.name
+        using errcode = 'unique_violation', hint = 'Restore into a schema that the same version of Reveille has made.';
+end
+$$;
+comment on function reveille.pass_over_known_migration() is
+    'Passes over the migrations that a restored dump of the data brings along and that are known already.';
+
+create trigger pass_over_known before insert on reveille.schema_history
+    for each row execute function reveille.pass_over_known_migration();
+alter table reveille.schema_history enable always trigger pass_over_known;
+
+-- A publication of all tables refuses to update or delete rows of a table that has no key.
+do $$
+begin
+    execute 'alter table reveille.finished_jobs replica identity full';
+    for day in 0..31 loop
+        execute format('alter table reveille.finished_jobs_%s replica identity full', day);
+    end loop;
+end
+$$;

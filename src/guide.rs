@@ -1,5 +1,8 @@
 #![doc = include_str!("../docs/README.md")]
 
+#[doc = include_str!("../docs/backup.md")]
+pub mod backup {}
+
 #[doc = include_str!("../docs/batches.md")]
 pub mod batches {}
 

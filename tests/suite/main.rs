@@ -7,6 +7,7 @@ mod steps;
 mod answers;
 mod arguments;
 mod arming;
+mod backup;
 mod batch;
 mod clean;
 mod cli;
