@@ -5,7 +5,7 @@
 with
 home as (select oid, nspname from pg_namespace where nspname || '.' = 'reveille.'),
 relations as (
-    select pg_class.oid, relname, relkind, relispartition, reloptions, pg_get_expr(relpartbound, pg_class.oid) as bound
+    select pg_class.oid, relname, relkind, relispartition, relrowsecurity, relforcerowsecurity, reloptions, pg_get_expr(relpartbound, pg_class.oid) as bound
     from pg_class
     join home on home.oid = relnamespace
 ),
@@ -198,6 +198,34 @@ found (name, state, finding, advice) as (
         'grant it one of the roles of `reveille migrate --print-grants`, or connect as another user'
     from abilities
     where may is null
+    union all
+    -- Policies may let through all or nothing: which, nobody can tell by reading them.
+    select
+        'roles', 'bad',
+        format(
+            'row security is on for %s: %s', string_agg('reveille.' || relname, ', ' order by relname),
+            case
+                when bool_or(relforcerowsecurity) then 'workers, and the triggers that wake them, see only what policies show them'
+                else 'roles that do not own a table see only what its policies show them, and jobs may never start'
+            end
+        ),
+        string_agg(format('alter table reveille.%s no force row level security, disable row level security', relname), '; ' order by relname)
+    from relations
+    where relkind in ('r', 'p') and relrowsecurity
+    having count(*) > 0
+    union all
+    select
+        'roles', 'bad',
+        format('everybody may run %s as the owner, by a trigger on a table of theirs', string_agg(proname, ', ' order by proname)),
+        string_agg(format('revoke execute on function reveille.%s() from public', proname), '; ' order by proname)
+    from pg_proc
+    join home on home.oid = pronamespace
+    where prosecdef and prorettype = 'trigger'::regtype
+        and exists (
+            select from aclexplode(coalesce(proacl, acldefault('f', proowner))) as granted
+            where granted.grantee = 0 and granted.privilege_type = 'EXECUTE'
+        )
+    having count(*) > 0
 ),
 well (name, finding) as (
     select 'indexes', format('all %s are there and valid', count(*)) from expected

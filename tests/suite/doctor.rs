@@ -90,6 +90,20 @@ async fn whoever_holds_back_vacuum_is_named_and_his_statement_is_not() {
 }
 
 #[tokio::test]
+async fn row_security_that_may_hide_jobs_from_workers_is_named() {
+    let database = database().await;
+    database.run("alter table reveille.queues enable row level security").await;
+    let alone = ["reveille.queues:", "roles that do not own a table"];
+    only(&database, "roles", State::Bad, &alone).await;
+    let forced = "alter table reveille.sleepers enable row level security, force row level security";
+    database.run(forced).await;
+    let both = ["reveille.queues, reveille.sleepers:", "the triggers that wake them"];
+    let advice = only(&database, "roles", State::Bad, &both).await;
+    database.run(&advice).await;
+    only(&database, "roles", State::Ok, &[]).await;
+}
+
+#[tokio::test]
 async fn a_server_that_prepares_transactions_is_told_to_silence_the_bell() {
     let server =
         Server::options().fsync(true).setting("full_page_writes", "on").setting("max_prepared_transactions", "2");
@@ -352,6 +366,8 @@ async fn what_the_doctor_says_a_user_may_do_he_can_do() {
     database.run("revoke execute on all functions in schema reveille from public").await;
     only(&looker, "roles", State::Ok, &["execute on the function enqueue", "execute on the function ring"]).await;
     database.run("grant execute on all functions in schema reveille to public").await;
+    let advice = only(&looker, "roles", State::Bad, &["everybody may run", "ring_after_insert", "as the owner"]).await;
+    database.run(&advice).await;
 
     let (producer, produces) = as_user(&database, &ENQUEUE).await;
     only(&producer, "roles", State::Ok, &["may enqueue; to work it lacks"]).await;
