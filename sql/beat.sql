@@ -8,7 +8,7 @@
 --
 -- One row: whether its own row still stands; whether it has been asked to stop; the other workers with their last heartbeat;
 -- those among them that have missed a beat and whose session no longer vouches for them (sql/vouch.sql); how many of them work a
--- queue of its own; which of its queues are paused; and which of its jobs are to be cancelled.
+-- queue of its own; which of its queues are paused; which of its jobs are to be cancelled; and which of its queues have no bell armed for it.
 -- That is asked of each by its id: what the index has by worker is mostly dead, after a second of many short jobs.
 -- While somebody else has the worker's row locked, the beat is not written, and the worker hears what it has to know all the
 -- same. Nobody can declare it dead meanwhile (sql/rescue.sql).
@@ -46,4 +46,9 @@ select
     ) as gone,
     (select count(*) from reveille.workers, own where workers.id <> $1 and workers.queues && own.queues) as sharing,
     array(select name from reveille.queues, own where name = any (own.queues) and paused_at is not null) as paused,
-    array(select id from reveille.jobs where id = any ($5) and reserved_by is not distinct from $1 and cancel_requested_at is not null) as cancel
+    array(select id from reveille.jobs where id = any ($5) and reserved_by is not distinct from $1 and cancel_requested_at is not null) as cancel,
+    array(
+        select worked.queue from own cross join unnest(own.queues) as worked (queue)
+        where not reveille.somebody_may_sleep()
+            or not exists (select from reveille.sleepers where sleepers.queue = worked.queue and sleepers.worker = own.id)
+    ) as unarmed

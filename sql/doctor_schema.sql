@@ -5,7 +5,7 @@
 with
 home as (select oid, nspname from pg_namespace where nspname || '.' = 'reveille.'),
 relations as (
-    select pg_class.oid, relname, relkind, relispartition, reloptions, pg_get_expr(relpartbound, pg_class.oid) as bound
+    select pg_class.oid, relname, relkind, relispartition, relrowsecurity, relforcerowsecurity, reloptions, pg_get_expr(relpartbound, pg_class.oid) as bound
     from pg_class
     join home on home.oid = relnamespace
 ),
@@ -100,7 +100,6 @@ keepers as (
 needs (place, ability, names, privileges) as (
     values
         (1, 'enqueue', array['jobs'], array['insert', 'select']),
-        (1, 'enqueue', array['sleepers', 'queues', 'unique_periods'], array['select']),
         (2, 'work', array['jobs'], array['select', 'insert', 'update', 'delete']),
         (2, 'work', array['workers', 'counters', 'rates'], array['select', 'insert', 'update', 'delete']),
         (2, 'work', array['sleepers'], array['select', 'insert', 'delete']),
@@ -125,9 +124,12 @@ lacks as (
     group by place, ability, name
     union all
     select place, ability, format('the function %s', name), 'execute'
-    from (values (1, 'enqueue', 'enqueue'), (1, 'enqueue', 'check_job'), (2, 'work', 'note_nobody_sleeps'), (2, 'work', 'ring'), (2, 'work', 'tell_head'),
-        (2, 'work', 'told_head'), (2, 'work', 'truncate_finished_jobs'), (2, 'work', 'fresh_job_id'), (2, 'work', 'pass_given_ids'),
-        (2, 'work', 'analyze_unknown_tables'), (3, 'fire schedules', 'schedule')) as needs (place, ability, name)
+    from (values
+        (1, 'enqueue', 'enqueue'), (1, 'enqueue', 'check_job'), (1, 'enqueue', 'somebody_may_sleep'),
+        (2, 'work', 'note_nobody_sleeps'), (2, 'work', 'ring'), (2, 'work', 'tell_head'), (2, 'work', 'told_head'),
+        (2, 'work', 'can_be_sent'), (2, 'work', 'truncate_finished_jobs'), (2, 'work', 'fresh_job_id'),
+        (2, 'work', 'pass_given_ids'), (2, 'work', 'analyze_unknown_tables'), (3, 'fire schedules', 'schedule')
+    ) as needs (place, ability, name)
     join pg_proc on proname = needs.name
     join home on home.oid = pronamespace
     where not has_function_privilege(pg_proc.oid, 'execute')
@@ -233,6 +235,34 @@ found (name, state, finding, advice) as (
         'grant it one of the roles of `reveille migrate --print-grants`, or connect as another user'
     from abilities
     where may is null
+    union all
+    -- Policies may let through all or nothing: which, nobody can tell by reading them.
+    select
+        'roles', 'bad',
+        format(
+            'row security is on for %s: %s', string_agg('reveille.' || relname, ', ' order by relname),
+            case
+                when bool_or(relforcerowsecurity) then 'workers, and the triggers that wake them, see only what policies show them'
+                else 'roles that do not own a table see only what its policies show them, and jobs may never start'
+            end
+        ),
+        string_agg(format('alter table reveille.%s no force row level security, disable row level security', relname), '; ' order by relname)
+    from relations
+    where relkind in ('r', 'p') and relrowsecurity
+    having count(*) > 0
+    union all
+    select
+        'roles', 'bad',
+        format('everybody may run %s as the owner, by a trigger on a table of theirs', string_agg(proname, ', ' order by proname)),
+        string_agg(format('revoke execute on function reveille.%s() from public', proname), '; ' order by proname)
+    from pg_proc
+    join home on home.oid = pronamespace
+    where prosecdef and prorettype = 'trigger'::regtype
+        and exists (
+            select from aclexplode(coalesce(proacl, acldefault('f', proowner))) as granted
+            where granted.grantee = 0 and granted.privilege_type = 'EXECUTE'
+        )
+    having count(*) > 0
 ),
 well (name, finding) as (
     select 'indexes', format('all %s are there and valid', count(*)) from expected

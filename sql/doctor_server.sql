@@ -87,6 +87,20 @@ found (name, state, finding, advice) as (
     where settings.reset_val <> settings.boot_val
     union all
     select
+        'settings', 'note',
+        format(
+            'max_prepared_transactions is %s: a transaction that enqueues cannot be prepared while a worker sleeps on its queue',
+            current_setting('max_prepared_transactions')
+        ),
+        format('where you prepare transactions: alter role … in database %I set reveille.bell = off; their jobs start at the next poll', current_database())
+    where current_setting('max_prepared_transactions') <> '0'
+        and not exists (
+            select from pg_db_role_setting
+            where setdatabase in (0, (select oid from pg_database where datname = current_database()))
+                and 'reveille.bell=off' = any (setconfig)
+        )
+    union all
+    select
         'notifications', case when usage > 0.5 then 'bad' else 'note' end,
         format('the queue of notifications is %s %% full; once it is full, commits that notify fail', round((100 * usage)::numeric)),
         'end the oldest transaction of a session that listens, in any database of this server: the queue is kept back to its start'

@@ -30,6 +30,8 @@ grant execute on function reveille.check_job(
 ) to public;
 -- What the views ask; who may read none of them is refused.
 grant execute on function reveille.reads_any(text[]), reveille.held_jobs(), reveille.dead_groups() to public;
+-- What its trigger asks before it asks whom to ring for, whoever inserts.
+grant execute on function reveille.somebody_may_sleep() to public;
 
 grant execute on function
     reveille.enqueue(text, jsonb, text, interval, timestamptz, bigint, bigint, interval, text, text, text, text, text[], jsonb, bigint),
@@ -40,10 +42,6 @@ grant insert (kind, payload, queue, priority, max_attempts, available_at, timeou
     on reveille.jobs to reveille_producer;
 -- What an insert with a unique key asks for, and what it answers.
 grant select (id, kind, unique_key) on reveille.jobs to reveille_producer;
-grant select on reveille.unique_periods to reveille_producer;
--- What the trigger asks for.
-grant select on reveille.sleepers to reveille_producer, reveille_admin;
-grant select (name, bell) on reveille.queues to reveille_producer;
 
 grant select, insert, update, delete
     on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.workers, reveille.sleepers, reveille.counters, reveille.rates
@@ -61,8 +59,8 @@ to reveille_worker, reveille_admin;
 grant select, update, delete on reveille.unique_periods to reveille_worker, reveille_admin;
 -- A producer that is to wait for its jobs' ends needs it too, and can ask for any job's result and errors then.
 grant execute on function reveille.await(bigint) to reveille_worker, reveille_admin;
-grant execute on function reveille.ring(text[]), reveille.note_nobody_sleeps(), reveille.truncate_finished_jobs(),
-    reveille.pass_given_ids(), reveille.fresh_job_id(), reveille.analyze_unknown_tables()
+grant execute on function reveille.ring(text[]), reveille.can_be_sent(text), reveille.note_nobody_sleeps(),
+    reveille.truncate_finished_jobs(), reveille.pass_given_ids(), reveille.fresh_job_id(), reveille.analyze_unknown_tables()
 to reveille_worker, reveille_admin;
 -- Upkeep locks the row of what it is at; nobody else may, who could keep it from being done.
 grant select, update on reveille.chores to reveille_worker, reveille_admin;

@@ -1,5 +1,8 @@
 #![doc = include_str!("../docs/README.md")]
 
+#[doc = include_str!("../docs/backup.md")]
+pub mod backup {}
+
 #[doc = include_str!("../docs/batches.md")]
 pub mod batches {}
 
@@ -11,6 +14,9 @@ pub mod limits {}
 
 #[doc = include_str!("../docs/order.md")]
 pub mod order {}
+
+#[doc = include_str!("../docs/prepared.md")]
+pub mod prepared {}
 
 #[doc = include_str!("../docs/monitoring.md")]
 pub mod monitoring {}

@@ -121,6 +121,7 @@ impl Lease {
     ) -> Result<()> {
         let stopping = self.stopping.load(Ordering::Relaxed);
         let report = Report { stopping, held: self.held.ids(), stuck: self.held.stuck() };
+        let armed = self.bells.armed();
         let beat = self.driver.beat(self.worker.id, &report).await?;
         if !beat.alive {
             *looked_for_orphans = None;
@@ -133,6 +134,13 @@ impl Lease {
         }
         beat.paused.iter().filter(|queue| !paused.contains(queue)).for_each(|queue| self.bells.pause(queue));
         *paused = beat.paused;
+        let silenced = |queue: &&String| armed.contains(*queue) && self.bells.silenced(queue);
+        for queue in beat.unarmed.iter().filter(silenced) {
+            tracing::warn!(
+                name: "worker.bell_silenced", target: "reveille::worker", worker = self.worker.id, queue,
+                "somebody has silenced the bell that was armed, as a restore does; arming it anew"
+            );
+        }
         let now = Instant::now();
         let dead = watch.dead(&beat.peers, &beat.gone, now, self.dead_after, self.interval * MISSED_BEATS);
         if !dead.is_empty() || looked_for_orphans.is_none_or(|at| now - at >= LOOK_FOR_ORPHANS_EVERY) {

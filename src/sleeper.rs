@@ -114,15 +114,19 @@ impl Sleeper {
     }
 
     async fn try_rest(&mut self, found: bool, due_in: Option<Duration>) -> Result<Reason> {
+        let silenced = self.wake.take_silenced();
         let Some(hearing) = self.wake.hearing().filter(|hearing| hearing.now) else {
             // Nobody listens: the polls will have to do.
             self.state = State::new();
+            self.wake.set_armed(false);
             return Ok(self.wake.next(due_in).await);
         };
         let worker = self.worker.load(Ordering::Acquire);
-        if self.armed().is_some_and(|armed| (armed.worker, armed.hearing) != (worker, hearing)) {
+        if self.armed().is_some_and(|armed| silenced || (armed.worker, armed.hearing) != (worker, hearing)) {
             self.state = State::new();
         }
+        let is_armed = self.armed().is_some();
+        self.wake.set_armed(is_armed);
         if found {
             self.hold_nobody_up().await?;
         }
@@ -242,6 +246,8 @@ impl Sleeper {
 
     async fn disarm_for(&mut self, at_least: Duration) -> Result<()> {
         if let Some(&mut Armed { worker, .. }) = self.armed() {
+            // Before the bell is silent, which is nobody else's doing then.
+            self.wake.set_armed(false);
             self.driver.disarm(worker, &self.queue).await?;
             self.state = State::Awake { until: Some(Instant::now() + at_least), looks: 0, finds: 0 };
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -24,6 +25,14 @@ pub(crate) struct Bells {
 struct Bell {
     rung: Arc<Notify>,
     pauses: Arc<Pauses>,
+    arming: Arc<Arming>,
+}
+
+/// Whether a claimer relies on its bell, and whether the store has been seen not to ring it.
+#[derive(Default)]
+struct Arming {
+    armed: AtomicBool,
+    silenced: AtomicBool,
 }
 
 /// Whether the listener hears, and the how manieth time.
@@ -65,6 +74,22 @@ impl Bells {
         self.queues.get(queue).cloned().unwrap_or_default().pauses
     }
 
+    /// The queues whose claimers rely on their bell.
+    pub(crate) fn armed(&self) -> Vec<String> {
+        let armed = self.queues.iter().filter(|(_, bell)| bell.arming.armed.load(Ordering::Acquire));
+        armed.map(|(queue, _)| queue.clone()).collect()
+    }
+
+    /// The store does not ring this bell: if its claimer relies on it, that one is to arm it anew. Whether it does.
+    pub(crate) fn silenced(&self, queue: &str) -> bool {
+        let Some(bell) = self.queues.get(queue).filter(|bell| bell.arming.armed.load(Ordering::Acquire)) else {
+            return false;
+        };
+        bell.arming.silenced.store(true, Ordering::Release);
+        bell.rung.notify_one();
+        true
+    }
+
     /// There may be work in any queue, or the worker is a new one.
     pub(crate) fn ring_all(&self) {
         self.queues.values().for_each(|bell| bell.rung.notify_one());
@@ -95,17 +120,18 @@ impl Bells {
 
     /// The wake-up of one queue's claimer. With `listen` off nobody listens, and it polls at its own interval.
     pub(crate) fn wake(&self, queue: &str, poll: Duration, listen: bool) -> Wake {
-        self.wake_by(self.queues.get(queue).cloned().unwrap_or_default().rung, poll, listen)
+        self.wake_by(self.queues.get(queue).cloned().unwrap_or_default(), poll, listen)
     }
 
     /// The wake-up of who fires the schedules.
     #[cfg(feature = "schedules")]
     pub(crate) fn wake_for_schedules(&self, poll: Duration, listen: bool) -> Wake {
-        self.wake_by(Arc::clone(&self.schedules), poll, listen)
+        self.wake_by(Bell { rung: Arc::clone(&self.schedules), ..Bell::default() }, poll, listen)
     }
 
-    fn wake_by(&self, bell: Arc<Notify>, poll: Duration, listen: bool) -> Wake {
-        Wake { bell, nudge: Arc::default(), hearing: listen.then(|| self.hearing.subscribe()), poll }
+    fn wake_by(&self, bell: Bell, poll: Duration, listen: bool) -> Wake {
+        let Bell { rung, arming, .. } = bell;
+        Wake { bell: rung, arming, nudge: Arc::default(), hearing: listen.then(|| self.hearing.subscribe()), poll }
     }
 }
 
@@ -125,6 +151,7 @@ pub(crate) enum Reason {
 /// Wakes one queue's claimer.
 pub(crate) struct Wake {
     bell: Arc<Notify>,
+    arming: Arc<Arming>,
     nudge: Arc<Notify>,
     hearing: Option<watch::Receiver<Hearing>>,
     poll: Duration,
@@ -139,6 +166,16 @@ impl Wake {
     /// Whether bells are heard; `None` if nobody is to listen.
     pub(crate) fn hearing(&self) -> Option<Hearing> {
         self.hearing.as_ref().map(|hearing| *hearing.borrow())
+    }
+
+    /// Says whether the claimer relies on its bell.
+    pub(crate) fn set_armed(&self, armed: bool) {
+        self.arming.armed.store(armed, Ordering::Release);
+    }
+
+    /// Whether the store was seen not to ring the bell since this was last asked.
+    pub(crate) fn take_silenced(&self) -> bool {
+        self.arming.silenced.swap(false, Ordering::AcqRel)
     }
 
     /// Sleeps until there is a reason to look again. `due_in`: when the next job that is known of is due.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use refinery::{Migration, Runner};
+use refinery::{AsyncMigrate, Migration, Runner};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -33,6 +33,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V18__ids_anew", include_str!("../../migrations/V18__ids_anew.sql")),
     ("V19__odd_rows", include_str!("../../migrations/V19__odd_rows.sql")),
     ("V20__limits_and_locks", include_str!("../../migrations/V20__limits_and_locks.sql")),
+    ("V23__rights", include_str!("../../migrations/V23__rights.sql")),
     ("V24__upkeep", include_str!("../../migrations/V24__upkeep.sql")),
     ("V25__words", include_str!("../../migrations/V25__words.sql")),
 ];
@@ -50,10 +51,11 @@ const HOLDERS: &str = "select pg_locks.pid, pg_stat_activity.usename::text, pg_s
         and pg_locks.database = (select oid from pg_database where datname = current_database())
         and pg_locks.classid::bigint = (hash >> 32) & 4294967295 and pg_locks.objid::bigint = hash & 4294967295";
 
-/// What each migration's transaction begins with: names that are not qualified are the server's own, it takes the time that it
-/// takes, and while it waits for a lock, the workers that wait behind it do so for a moment only.
-const BEGINNING: &str =
-    "set local search_path = pg_catalog; set local statement_timeout = 0; set local lock_timeout = '1s';\n";
+/// What each migration's transaction begins with. Names that are not qualified are the server's own. A migration takes the time that
+/// it takes, but workers wait only for a moment behind the lock that it waits for. Citus would pass on to the nodes of its cluster what
+/// is created here, and their own `migrate` would fail; other servers do not know the setting, and keep it without a meaning.
+const BEGINNING: &str = "set local search_path = pg_catalog, pg_temp; set local statement_timeout = 0; \
+    set local lock_timeout = '1s'; set local citus.enable_ddl_propagation = off;\n";
 
 /// How long to try anew where the tables are in use, and the rest between two tries, in which workers get on.
 const IN_USE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_millis(200));
@@ -78,7 +80,13 @@ const fn version_of(name: &str) -> i32 {
 pub fn migrations_sql(schema: &str) -> Result<String> {
     let schema = Schema::new(schema)?;
     let files = MIGRATIONS.iter().map(|(name, sql)| format!("-- {name}\n\n{}", schema.apply(sql)));
-    Ok(format!("create schema if not exists {};\n\n{}", schema.name(), files.collect::<Vec<_>>().join("\n")))
+    let foundation = format!("create schema if not exists {};\n{}", schema.name(), history(&schema));
+    Ok(format!("{foundation}\n\n{}", files.collect::<Vec<_>>().join("\n")))
+}
+
+/// What makes refinery's table of the migrations that were run.
+fn history(schema: &Schema) -> String {
+    <Client as AsyncMigrate>::assert_migrations_table_query(&history_table(schema))
 }
 
 /// The names of what all migrations together make of one kind: `function` or `view`.
@@ -136,8 +144,10 @@ pub(crate) async fn migrate(address: &Address, schema: &Schema) -> Result<Vec<St
         tokio::time::sleep(LOOK_AGAIN).await;
     }
     check_not_newer(version(&client, schema).await?)?;
-    if !exists(&client, "select from pg_namespace where nspname = $1", schema.name()).await? {
-        let create = format!("create schema {}", schema.name());
+    if version(&client, schema).await? == 0 {
+        let is_there = exists(&client, "select from pg_namespace where nspname = $1", schema.name()).await?;
+        let create = if is_there { String::new() } else { format!("create schema {};", schema.name()) };
+        let create = format!("begin; {BEGINNING} {create} {} commit", history(schema));
         client.batch_execute(&create).await.map_err(|error| Error::database(&what(), error))?;
     }
     let applied = apply(&mut client, schema, &what()).await?;

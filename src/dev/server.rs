@@ -1,7 +1,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -104,11 +104,15 @@ impl Server {
     /// # Errors
     /// Unavailable if the supervisor does not answer.
     pub fn keep(mut self) -> Result<Kept> {
+        // Whoever runs the stop command, root maybe, sends no signal to what the server's user writes there later.
+        let pid_file = fs::read_to_string(self.data_dir().join("postmaster.pid")).unwrap_or_default();
+        let pid = pid_file.lines().next().and_then(|line| line.parse::<u32>().ok()).filter(|pid| *pid > 1);
+        let pid = pid.ok_or_else(|| self.failed("does not run"))?;
         self.command("keep")?;
         let (url, folder) = (self.url("postgres"), self.folder.clone());
         let shown = folder.display();
         let stop_command = format!(
-            "pid=$(head -n 1 {shown}/data/postmaster.pid); kill -QUIT $pid; while kill -0 $pid; do sleep 0.1; done 2>/dev/null; rm -rf {shown}"
+            "if [ -e {shown}/data/postmaster.pid ]; then kill -QUIT {pid}; while kill -0 {pid}; do sleep 0.1; done; fi 2>/dev/null; rm -rf {shown}"
         );
         Ok(Kept { url, folder, stop_command })
     }
@@ -121,8 +125,7 @@ impl Server {
         source: Option<&Path>,
     ) -> Result<Server> {
         let user = programs::server_user()?;
-        let folder = private_folder(user)?;
-        write_private(&folder.join("password"), &password, user)?;
+        let folder = private_folder(&password, user)?;
         let mut command = Command::new("sh");
         command
             .args(["-c", include_str!("supervise.sh"), "reveille-supervisor"])
@@ -163,12 +166,24 @@ impl Server {
         Err(self.failed("did not start"))
     }
 
-    fn command(&mut self, command: &str) -> Result<()> {
+    fn command(&mut self, command: &str) -> Result<String> {
         let gone = |error: &std::io::Error| cannot("talk to the server's supervisor", error);
         if let Some(commands) = &mut self.commands {
             writeln!(commands, "{command}").map_err(|error| gone(&error))?;
         }
-        self.answer().map(drop)
+        self.answer()
+    }
+
+    /// Adds lines to a file in its folder, as the server's user.
+    pub(super) fn append(&mut self, file: &str, text: &str) -> Result<()> {
+        let lines: Vec<&str> = text.lines().collect();
+        let command: Vec<String> = std::iter::once(format!("append {file} {}", lines.len()))
+            .chain(lines.into_iter().map(str::to_owned))
+            .collect();
+        match self.command(&command.join("\n"))?.as_str() {
+            "appended" => Ok(()),
+            _ => Err(Error::unavailable(format!("throw-away server: cannot write {file}"))),
+        }
     }
 
     fn answer(&mut self) -> Result<String> {
@@ -231,7 +246,7 @@ impl ServerOptions {
             Some(bin) => bin,
             None => fetch::private_copy()?,
         };
-        let password = format!("{:032x}", fastrand::u128(..));
+        let password = secret()?;
         Server::initialise(&bin, self, password, None)?.start_on_a_free_port()
     }
 
@@ -250,30 +265,31 @@ impl ServerOptions {
     }
 }
 
-/// A new folder that only the server's user may enter.
-fn private_folder(user: Option<(u32, u32)>) -> Result<PathBuf> {
+/// A new folder that only the server's user may enter, with the password in it. Root writes nothing there once it is given away: its new
+/// owner may plant links that lead elsewhere.
+fn private_folder(password: &str, user: Option<(u32, u32)>) -> Result<PathBuf> {
     let name = format!("reveille-pg-{}-{:08x}", std::process::id(), fastrand::u32(..));
     // A TMPDIR below somebody's home may be closed to the server's user.
     let temporary = std::env::temp_dir();
     let open = fs::metadata(&temporary).is_ok_and(|metadata| metadata.mode() & 0o1001 == 0o1001);
     let parent = if user.is_some() && !open { PathBuf::from("/tmp") } else { temporary };
     let folder = parent.join(name);
-    fs::DirBuilder::new().mode(0o700).create(&folder).map_err(|error| cannot("make a temporary folder", &error))?;
-    give(&folder, user)?;
+    let made = fs::DirBuilder::new().mode(0o700).create(&folder).and_then(|()| {
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.join("password"))?;
+        file.write_all(password.as_bytes())?;
+        let Some((uid, gid)) = user else { return Ok(()) };
+        fchown(&file, Some(uid), Some(gid))?;
+        lchown(&folder, Some(uid), Some(gid))
+    });
+    made.map_err(|error| cannot("make a temporary folder", &error))?;
     Ok(folder)
 }
 
-/// A new file that only the server's user may read.
-pub(super) fn write_private(path: &Path, text: &str, user: Option<(u32, u32)>) -> Result<()> {
-    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|error| cannot("write a file for the server", &error))?;
-    give(path, user)
-}
-
-fn give(path: &Path, user: Option<(u32, u32)>) -> Result<()> {
-    let Some((uid, gid)) = user else { return Ok(()) };
-    chown(path, Some(uid), Some(gid)).map_err(|error| cannot("give a temporary folder to the server's user", &error))
+/// What nobody can guess.
+fn secret() -> Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| Error::unavailable(format!("no random numbers: {error}")))?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
 fn free_port() -> Result<u16> {

@@ -1,10 +1,6 @@
-use std::fs;
-use std::io::Write;
-
 use tokio_postgres::{Client, NoTls};
 
-use super::programs;
-use super::server::{Server, cannot, write_private};
+use super::server::Server;
 use crate::error::{Error, Result};
 
 impl Server {
@@ -34,20 +30,19 @@ impl Server {
         let backup = Backup::begin(&client).await.map_err(failed)?;
         let standby = Server::initialise(&self.bin, &self.options, self.password.clone(), Some(&self.data_dir()));
         let label = backup.end().await.map_err(failed)?;
-        let standby = standby?;
-        standby.follow(self, &slot, &label).map_err(|error| cannot("set up a standby", &error))?;
+        let mut standby = standby?;
+        standby.follow(self, &slot, &label)?;
         standby.start_on_a_free_port()
     }
 
-    fn follow(&self, primary: &Server, slot: &str, label: &str) -> std::io::Result<()> {
-        let user = programs::server_user().map_err(std::io::Error::other)?;
-        for (name, text) in [("backup_label", label), ("standby.signal", "")] {
-            write_private(&self.data_dir().join(name), text, user).map_err(std::io::Error::other)?;
-        }
-        let mut settings = fs::OpenOptions::new().append(true).open(self.data_dir().join("postgresql.auto.conf"))?;
+    fn follow(&mut self, primary: &Server, slot: &str, label: &str) -> Result<()> {
         let (port, password) = (primary.port(), &primary.password);
-        writeln!(settings, "primary_conninfo = 'host=127.0.0.1 port={port} user=reveille password={password}'")?;
-        writeln!(settings, "primary_slot_name = '{slot}'")
+        let settings = format!(
+            "primary_conninfo = 'host=127.0.0.1 port={port} user=reveille password={password}'\nprimary_slot_name = '{slot}'"
+        );
+        self.append("data/backup_label", label)?;
+        self.append("data/standby.signal", "")?;
+        self.append("data/postgresql.auto.conf", &settings)
     }
 }
 

@@ -56,6 +56,18 @@ while read -r command argument; do
         stop "$argument"
         echo stopped
         ;;
+    append)
+        # The file, and how many lines follow that go into it. By this user, whose folder may have links in it that lead elsewhere.
+        file=${argument%% *}
+        lines=${argument#* }
+        text=
+        while [ "$lines" -gt 0 ] && IFS= read -r line; do
+            text="$text$line
+"
+            lines=$((lines - 1))
+        done
+        if printf '%s' "$text" >>"$file"; then echo appended; else echo failed; fi
+        ;;
     keep)
         echo kept
         exit 0

@@ -90,6 +90,32 @@ async fn whoever_holds_back_vacuum_is_named_and_his_statement_is_not() {
 }
 
 #[tokio::test]
+async fn row_security_that_may_hide_jobs_from_workers_is_named() {
+    let database = database().await;
+    database.run("alter table reveille.queues enable row level security").await;
+    let alone = ["reveille.queues:", "roles that do not own a table"];
+    only(&database, "roles", State::Bad, &alone).await;
+    let forced = "alter table reveille.sleepers enable row level security, force row level security";
+    database.run(forced).await;
+    let both = ["reveille.queues, reveille.sleepers:", "the triggers that wake them"];
+    let advice = only(&database, "roles", State::Bad, &both).await;
+    database.run(&advice).await;
+    only(&database, "roles", State::Ok, &[]).await;
+}
+
+#[tokio::test]
+async fn a_server_that_prepares_transactions_is_told_to_silence_the_bell() {
+    let server =
+        Server::options().fsync(true).setting("full_page_writes", "on").setting("max_prepared_transactions", "2");
+    let server = server.start().unwrap();
+    let (address, database) = (server.url("postgres"), Database::connect(server.url("postgres")).await.unwrap());
+    let advice = only(&database, "settings", State::Note, &["max_prepared_transactions is 2"]).await;
+    let advised = advice.split_once(": ").unwrap().1.split(';').next().unwrap().replace('…', "reveille");
+    client(&address).await.batch_execute(&advised).await.unwrap();
+    only(&database, "settings", State::Ok, &[]).await;
+}
+
+#[tokio::test]
 async fn a_server_that_runs_out_of_sessions_is_named() {
     let server = Server::options().setting("max_connections", "13").start().unwrap();
     let (address, database) = (server.url("postgres"), Database::connect(server.url("postgres")).await.unwrap());
@@ -329,22 +355,19 @@ async fn who_may_read_nothing_gets_notes_and_no_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_doctor_says_a_user_may_do_he_can_do() {
-    const ENQUEUE: [&str; 3] = [
-        "usage on schema reveille",
-        "insert, select on reveille.jobs",
-        "select on reveille.sleepers, reveille.queues, reveille.unique_periods",
-    ];
+    const ENQUEUE: [&str; 2] = ["usage on schema reveille", "insert, select on reveille.jobs"];
     let database = database().await;
     let views =
         "select on reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,
         reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals, reveille.schedule_status";
     let (looker, looks) = as_user(&database, &["usage on schema reveille", views]).await;
-    only(&looker, "roles", State::Ok, &["may look;", "to enqueue it lacks insert, select on jobs; select on queues"])
-        .await;
+    only(&looker, "roles", State::Ok, &["may look;", "to enqueue it lacks insert, select on jobs; to work"]).await;
     only(&looker, "waiting", State::Ok, &[]).await;
     database.run("revoke execute on all functions in schema reveille from public").await;
     only(&looker, "roles", State::Ok, &["execute on the function enqueue", "execute on the function ring"]).await;
     database.run("grant execute on all functions in schema reveille to public").await;
+    let advice = only(&looker, "roles", State::Bad, &["everybody may run", "ring_after_insert", "as the owner"]).await;
+    database.run(&advice).await;
 
     let (producer, produces) = as_user(&database, &ENQUEUE).await;
     only(&producer, "roles", State::Ok, &["may enqueue; to work it lacks"]).await;

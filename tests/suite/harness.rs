@@ -209,8 +209,7 @@ pub async fn older_database(version: u32) -> TestDatabase {
     let history = current.value(&history).await;
     older
         .run(&format!(
-            "create table reveille.schema_history (version int primary key, name varchar, applied_on varchar, checksum varchar);
-            insert into reveille.schema_history select * from jsonb_populate_recordset(null::reveille.schema_history, '{history}')"
+            "insert into reveille.schema_history select * from jsonb_populate_recordset(null::reveille.schema_history, '{history}')"
         ))
         .await;
     older

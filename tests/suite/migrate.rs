@@ -116,6 +116,40 @@ async fn the_printed_sql_makes_the_same_schema() {
     assert_eq!(printed.value(shape).await, migrated.value(shape).await);
 }
 
+/// From here on, each statement that changes the schema is noted with what a setting is worth there.
+fn note_each_change(setting: &str) -> String {
+    format!(
+        "create table public.seen (tag text, value text);
+        create function public.note_change() returns event_trigger language plpgsql as $$ begin
+            -- None where what is to be created is there already.
+            insert into public.seen select command_tag, current_setting('{setting}', true) from pg_event_trigger_ddl_commands();
+        end $$;
+        create event trigger note_change on ddl_command_end execute function public.note_change()"
+    )
+}
+
+#[tokio::test]
+async fn a_migration_stays_on_the_coordinator_of_a_cluster() {
+    let database = empty_database().await;
+    database.run(&note_each_change("citus.enable_ddl_propagation")).await;
+    database.migrate().await.unwrap();
+    let tags =
+        "select jsonb_build_array(count(*) filter (where tag = 'CREATE SCHEMA'), count(*) > 50) from public.seen";
+    assert_eq!(database.value(tags).await, json!([1, true]));
+    let passed_on = "select jsonb_agg(tag) from public.seen where value is distinct from 'off'";
+    assert_eq!(database.value(passed_on).await, json!(null));
+}
+
+#[tokio::test]
+async fn a_migration_into_a_schema_made_by_hand_stays_there_too() {
+    let database = empty_database().await;
+    database.run("create schema reveille").await;
+    database.run(&note_each_change("citus.enable_ddl_propagation")).await;
+    database.migrate().await.unwrap();
+    let passed_on = "select jsonb_agg(tag) from public.seen where value is distinct from 'off'";
+    assert_eq!(database.value(passed_on).await, json!(null));
+}
+
 #[tokio::test]
 async fn a_schema_name_that_would_need_quotes_is_refused() {
     for name in ["a b", "x;drop", "Jobs", ""] {

@@ -1,6 +1,6 @@
 //! Through a real PgBouncer in transaction mode. `.ci/pooler` fetches one and runs these.
 
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -48,7 +48,7 @@ impl Pooler {
         let mut command = Command::new(std::env::var("REVEILLE_PGBOUNCER").unwrap_or_else(|_| "pgbouncer".into()));
         if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
             // It refuses root.
-            chown(&folder, Some(65534), Some(65534)).unwrap();
+            lchown(&folder, Some(65534), Some(65534)).unwrap();
             command.uid(65534).gid(65534);
         }
         command.arg("-q").arg(&file).stdin(Stdio::null()).stderr(Stdio::null());

@@ -176,6 +176,29 @@ async fn that_nobody_sleeps_is_said_by_whom_it_cannot_be_undone_for_and_while_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_bell_was_silenced_by_others_arms_it_anew() {
+    let database = database().await;
+    let (builder, mut heard) = teller(&database);
+    let worker = start(builder.heartbeat(Duration::from_millis(50)));
+    database.until(ASLEEP).await;
+    // A restore of the data says that nobody sleeps; or what was said of the sleepers is gone.
+    for silence in ["select setval('reveille.somebody_sleeps', 0)", "delete from reveille.sleepers"] {
+        let client = database.client().await;
+        client.batch_execute(silence).await.unwrap();
+        // Enqueued in silence, and committed when the bell is armed again.
+        client.batch_execute("begin").await.unwrap();
+        enqueue(&client, &note("silent")).await.unwrap();
+        database.until(&format!("select ({ASLEEP}) and not ({UNASKED})")).await;
+        client.batch_execute("commit").await.unwrap();
+        assert_eq!(heard.next().await, "silent", "{silence}, with the fallback poll an hour away");
+        enqueue(&database.database, &note("rung for")).await.unwrap();
+        assert_eq!(heard.next().await, "rung for", "{silence}");
+        database.until(ASLEEP).await;
+    }
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_without_a_free_slot_needs_no_bell() {
     async fn holds(note: Note, State(told): State<Told>, State(gate): State<std::sync::Arc<tokio::sync::Semaphore>>) {
         told.tell(note.text);

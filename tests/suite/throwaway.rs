@@ -1,5 +1,6 @@
 //! Throw-away servers leave nothing behind.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -93,6 +94,35 @@ async fn a_server_whose_parent_is_killed_leaves_nothing() {
 #[tokio::test]
 async fn a_frozen_server_whose_parent_is_killed_leaves_nothing() {
     kill_the_parent(|pid| assert!(Command::new("kill").args(["-STOP", pid]).status().unwrap().success())).await;
+}
+
+#[test]
+fn the_password_does_not_come_from_numbers_that_can_be_guessed() {
+    let password = || {
+        fastrand::seed(7);
+        Server::start().unwrap().url("postgres").split('@').next().unwrap().to_owned()
+    };
+    assert_ne!(password(), password());
+}
+
+#[tokio::test]
+async fn what_the_servers_user_links_to_is_not_written_by_root() {
+    let primary = Server::start().unwrap();
+    let owner = primary.data_dir().metadata().unwrap().uid();
+    let victim = std::env::temp_dir().join(format!("reveille-victim-{}", std::process::id()));
+    std::fs::write(&victim, "as it was").unwrap();
+    if owner == victim.metadata().unwrap().uid() {
+        return; // Not run by root: everything is one user's.
+    }
+    // A standby begins as a copy of this, links and all.
+    let settings = primary.data_dir().join("postgresql.auto.conf");
+    std::fs::remove_file(&settings).unwrap();
+    std::os::unix::fs::symlink(&victim, &settings).unwrap();
+    let refused = primary.standby().await.unwrap_err().to_string();
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "as it was");
+    assert_eq!(victim.metadata().unwrap().uid(), 0);
+    std::fs::remove_file(&victim).unwrap();
+    assert!(refused.contains("postgresql.auto.conf") && !refused.contains('\n'), "{refused}");
 }
 
 #[tokio::test]

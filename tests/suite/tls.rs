@@ -1,7 +1,7 @@
 //! Encrypted connections, to a server with a certificate of a private authority.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -60,7 +60,7 @@ fn hand_over(folder: &Path, name: &str, text: &str) -> PathBuf {
     let (path, owner) = (folder.join(name), fs::metadata(folder).unwrap());
     fs::write(&path, text).unwrap();
     fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
+    lchown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
     path
 }
 

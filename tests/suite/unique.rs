@@ -317,6 +317,56 @@ async fn who_waited_for_a_job_that_has_ended_meanwhile_keeps_to_its_period() {
     }
 }
 
+/// Whether a transaction of this isolation, begun before `change`, is told to try again when it enqueues; then, and in any case, what
+/// the next try says.
+async fn enqueued_after(database: &TestDatabase, isolation: &str, change: &str, call: &str) -> (bool, bool) {
+    let client = database.client().await;
+    client.batch_execute(&format!("begin isolation level {isolation}; select from reveille.jobs")).await.unwrap();
+    database.run(change).await;
+    let refused = client.query_one(call, &[]).await.err();
+    let again = refused.as_ref().map(|error| error.code().unwrap().code());
+    assert!(matches!(again, None | Some("40001")), "{refused:?}");
+    client.batch_execute("rollback").await.unwrap();
+    (again.is_some(), client.query_one(call, &[]).await.unwrap().get("existed"))
+}
+
+#[tokio::test]
+async fn a_transaction_older_than_a_period_enqueues_no_second_job() {
+    let database = database().await;
+    // Enqueued and done.
+    let holds = "select reveille.enqueue('k', unique_key => 'a', unique_until => '1 hour'); delete from reveille.jobs";
+    let is_over = "update reveille.unique_periods set ends_at = now()";
+    for isolation in ["repeatable read", "serializable"] {
+        for until in ["finished", "started", "2 hours"] {
+            for mode in ["keep", "debounce"] {
+                let call = format!(
+                    "select * from reveille.enqueue('k', unique_key => 'a', unique_until => '{until}', unique_mode => '{mode}')"
+                );
+                let first = enqueued_after(&database, isolation, holds, &call).await;
+                assert_eq!(first, (true, true), "{isolation}, {until}, {mode}");
+                database.run(is_over).await;
+                let anew = enqueued_after(&database, isolation, holds, &call).await;
+                assert_eq!(anew, (true, true), "{isolation}, {until}, {mode}: a period that was over has begun anew");
+                database.run("delete from reveille.unique_periods").await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_older_than_other_periods_enqueues_as_ever() {
+    let database = database().await;
+    let others = "select reveille.enqueue('k', unique_key => 'b', unique_until => '1 hour'),
+        reveille.enqueue('l', unique_key => 'a', unique_until => '1 hour'); delete from reveille.jobs";
+    let call = "select * from reveille.enqueue('k', unique_key => 'a')";
+    assert_eq!(enqueued_after(&database, "repeatable read", others, call).await, (false, false));
+    database.run("update reveille.unique_periods set ends_at = now(); delete from reveille.jobs").await;
+    let twice = "begin isolation level repeatable read; select reveille.enqueue('k', unique_key => 'a'); select reveille.enqueue('k', unique_key => 'a'); commit";
+    database.run(twice).await;
+    let held = "select jsonb_agg(kind || unique_key order by kind) from reveille.unique_periods";
+    assert_eq!(database.value(held).await, json!(["kb", "la"]), "to ask leaves nothing behind");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_debounces_make_one_run_with_the_last_payload() {
     let database = database().await;

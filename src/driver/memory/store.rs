@@ -214,6 +214,7 @@ impl Store {
             sharing: others().filter(|(_, known)| shares(known)).count(),
             paused: queues.iter().filter(|queue| self.paused.contains(*queue)).cloned().collect(),
             cancel: asked.map(|kept| kept.stored.id).collect(),
+            unarmed: Vec::new(),
         }
     }
 

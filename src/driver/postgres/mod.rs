@@ -328,6 +328,7 @@ impl Driver for Postgres {
                 sharing,
                 paused: row.get("paused"),
                 cancel: row.get("cancel"),
+                unarmed: row.get("unarmed"),
             })
         })
     }

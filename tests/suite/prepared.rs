@@ -1,0 +1,94 @@
+//! Enqueuing in transactions that are prepared for two-phase commit.
+
+use std::time::Duration;
+
+use reveille::dev::Server;
+use reveille::{Database, Worker};
+use tokio_postgres::Client;
+
+use crate::harness::{Heard, Running, client, eventually, start, tell, telling};
+
+/// What makes a job due at once.
+const MAKE_DUE: [&str; 3] = [
+    "insert into reveille.jobs (kind, payload) values ('note', '{\"text\": \"note\"}')",
+    "select reveille.enqueue('note', '{\"text\": \"note\"}', unique_key => 'u', unique_mode => 'debounce')",
+    "select reveille.retry(id) from reveille.jobs",
+];
+const SILENTLY: &str = "set local reveille.bell = 'off'";
+
+/// A server that prepares transactions, as few do.
+struct Prepares {
+    server: Server,
+    database: Database,
+    client: Client,
+}
+
+impl Prepares {
+    async fn new() -> Prepares {
+        let server = Server::options().setting("max_prepared_transactions", "5").start().unwrap();
+        let database = Database::connect(server.url("postgres")).await.unwrap();
+        database.migrate().await.unwrap();
+        let client = client(&server.url("postgres")).await;
+        Prepares { server, database, client }
+    }
+
+    /// A worker that sleeps until the bell rings or it is time for a poll.
+    async fn asleep(&self, poll: Duration) -> (Running, Heard) {
+        let (told, heard) = telling();
+        let builder = Worker::builder(self.database.clone()).queue("default", 4).poll_interval(poll);
+        let worker = start(builder.state(told).handle(tell));
+        self.until("select count(*) = 1 from reveille.sleepers").await;
+        (worker, heard)
+    }
+
+    /// A job that waits for tomorrow; the one before has ended.
+    async fn enqueue_for_tomorrow(&self) {
+        self.until("select count(*) = 0 from reveille.jobs where reserved_at is not null").await;
+        self.run("select reveille.enqueue('note', '{\"text\": \"note\"}', unique_key => 'u', delay => '1 day')").await;
+    }
+
+    async fn until(&self, condition: &str) {
+        eventually(condition, async || self.client.query_one(condition, &[]).await.is_ok_and(|row| row.get(0))).await;
+    }
+
+    /// Prepares a transaction; what the server says if it does not.
+    async fn prepare(&self, first: &str, make_due: &str) -> Result<(), String> {
+        let client = client(&self.server.url("postgres")).await;
+        let prepared = client.batch_execute(&format!("begin; {first}; {make_due}; prepare transaction 'p'")).await;
+        prepared.map_err(|error| error.as_db_error().unwrap().message().to_owned())
+    }
+
+    async fn run(&self, sql: &str) {
+        self.client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_bell_off_a_transaction_is_prepared_while_a_worker_sleeps() {
+    let prepares = Prepares::new().await;
+    let (worker, mut heard) = prepares.asleep(Duration::from_secs(3600)).await;
+    for make_due in MAKE_DUE {
+        prepares.enqueue_for_tomorrow().await;
+        let refused = prepares.prepare("select", make_due).await.expect_err(make_due);
+        assert!(refused.contains("NOTIFY"), "{make_due}: {refused}");
+        prepares.prepare(SILENTLY, make_due).await.unwrap_or_else(|error| panic!("{make_due}: {error}"));
+        prepares.run("commit prepared 'p'").await;
+        prepares.run("select pg_notify('reveille.bell', 'default')").await;
+        assert_eq!(heard.next().await, "note", "rung for by hand after: {make_due}");
+    }
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_prepared_transactions_start_at_the_next_poll() {
+    let prepares = Prepares::new().await;
+    let (worker, mut heard) = prepares.asleep(Duration::from_secs(1)).await;
+    prepares.run("alter role reveille in database postgres set reveille.bell = 'off'").await;
+    for make_due in MAKE_DUE {
+        prepares.enqueue_for_tomorrow().await;
+        prepares.prepare("select", make_due).await.unwrap_or_else(|error| panic!("{make_due}: {error}"));
+        prepares.run("commit prepared 'p'").await;
+        assert_eq!(heard.next().await, "note", "{make_due}");
+    }
+    worker.stop().await;
+}
