@@ -124,6 +124,11 @@ impl Held {
         }
     }
 
+    /// Whether the job is held, and was not asked to be cancelled so far.
+    pub(crate) fn may_be_cancelled(&self, id: i64) -> bool {
+        self.lock().get(&id).is_some_and(|hold| !hold.cancel_requested())
+    }
+
     /// Somebody asks for this job to be cancelled: tell its handler, if it runs here.
     pub(crate) fn cancel(&self, id: i64) {
         if let Some(hold) = self.lock().get(&id) {

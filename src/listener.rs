@@ -1,21 +1,26 @@
-//! The listener: hears the signals of the store and passes them on, and comes back whenever it is cut off.
+//! The listener: hears the signals of the store, and comes back whenever it is cut off.
+//!
+//! A signal is a hint, which any role can send. A bell leads to a look at the queue and to nothing else. What would end a job,
+//! give jobs back or stop the worker is first confirmed by the store: by one question for all such hints, at most every 50 ms.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::driver::{Driver, Signal};
-use crate::error::{Error, Result};
+use crate::driver::{Driver, Hear, Hints, Signal};
+use crate::error::Result;
 use crate::held::Held;
 use crate::wake::Bells;
 
 /// How long it leaves it at that where it cannot hear.
 const TRY_AGAIN: Duration = Duration::from_secs(300);
+/// The time from one question to the next whether what was heard is so. The first after a quiet time is asked at once.
+const CONFIRM_EVERY: Duration = Duration::from_millis(50);
 
 /// What a listener is for.
 pub(crate) struct Listener {
@@ -30,12 +35,35 @@ pub(crate) struct Listener {
     pub(crate) stop: CancellationToken,
 }
 
+/// What was heard and is still to be confirmed. It holds no more than the worker's own jobs and queues.
+#[derive(Default)]
+struct Doubts {
+    hints: Mutex<Hints>,
+    some: Notify,
+}
+
+impl Doubts {
+    fn add(&self, add: impl FnOnce(&mut Hints)) {
+        add(&mut self.hints.lock().unwrap_or_else(PoisonError::into_inner));
+        self.some.notify_one();
+    }
+
+    fn take(&self) -> Hints {
+        std::mem::take(&mut self.hints.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 impl Listener {
     /// Listens until the task is dropped.
     pub(crate) async fn run(self) {
+        let doubts = Arc::new(Doubts::default());
+        futures::future::join(self.hear(&doubts), self.confirm(&doubts)).await;
+    }
+
+    async fn hear(&self, doubts: &Arc<Doubts>) {
         let mut backoff = Backoff::new("listen for new jobs");
         loop {
-            match self.listen(&mut backoff).await {
+            match self.listen(doubts, &mut backoff).await {
                 Ok(()) => {}
                 Err(error) if error.is_deaf() => {
                     self.bells.give_up_hearing();
@@ -54,25 +82,55 @@ impl Listener {
     }
 
     /// Listens until it fails or is to begin anew.
-    async fn listen(&self, backoff: &mut Backoff) -> Result<()> {
-        let mut signals = self.driver.listen(self.worker.load(Ordering::Acquire)).await?;
+    async fn listen(&self, doubts: &Arc<Doubts>, backoff: &mut Backoff) -> Result<()> {
+        let worker = self.worker.load(Ordering::Acquire);
+        let deaf = self.driver.listen(worker, self.ears(worker, doubts)).await?;
         backoff.worked();
         self.bells.hear();
+        tokio::select! {
+            error = deaf => Err(error),
+            () = self.anew.notified() => Ok(()),
+        }
+    }
+
+    /// Takes what concerns this worker's queues, its jobs or itself, and drops the rest.
+    fn ears(&self, worker: i64, doubts: &Arc<Doubts>) -> Hear {
+        let (bells, held, doubts) = (Arc::clone(&self.bells), Arc::clone(&self.held), Arc::clone(doubts));
+        Arc::new(move |signal| match signal {
+            Signal::Bell(queue) => bells.ring(&queue),
+            Signal::Schedules => bells.ring_for_schedules(),
+            Signal::Cancel(id) if held.may_be_cancelled(id) => doubts.add(|hints| _ = hints.cancel.insert(id)),
+            Signal::Pause(queue) if bells.has(&queue) => doubts.add(|hints| _ = hints.paused.insert(queue)),
+            Signal::Stop(id) if id == worker => doubts.add(|hints| hints.stop = true),
+            Signal::Cancel(_) | Signal::Pause(_) | Signal::Stop(_) => {}
+        })
+    }
+
+    /// Asks the store about what was heard, and does what it confirms.
+    async fn confirm(&self, doubts: &Doubts) {
         loop {
-            let signal = tokio::select! {
-                signal = signals.next() => signal,
-                () = self.anew.notified() => return Ok(()),
-            };
-            match signal {
-                Some(Ok(Signal::Bell(queue))) => self.bells.ring(&queue),
-                Some(Ok(Signal::Cancel(id))) => self.held.cancel(id),
-                Some(Ok(Signal::Schedules)) => self.bells.ring_for_schedules(),
-                Some(Ok(Signal::Pause(queue))) => self.bells.pause(&queue),
-                Some(Ok(Signal::Stop(id))) if id == self.worker.load(Ordering::Acquire) => self.stop.cancel(),
-                Some(Ok(Signal::Stop(_))) => {}
-                Some(Err(error)) => return Err(error),
-                None => return Err(Error::unavailable("listen: the store sends no more signals")),
+            doubts.some.notified().await;
+            let hints = doubts.take();
+            if hints.is_empty() {
+                continue;
             }
+            let asked = Instant::now();
+            match self.driver.confirm(self.worker.load(Ordering::Acquire), &hints).await {
+                Ok(confirmed) => self.act(confirmed),
+                Err(error) => tracing::debug!(
+                    name: "worker.signal_unconfirmed", target: "reveille::worker", %error,
+                    "cannot confirm what was heard; the next heartbeat will tell"
+                ),
+            }
+            tokio::time::sleep_until(asked + CONFIRM_EVERY).await;
+        }
+    }
+
+    fn act(&self, confirmed: Hints) {
+        confirmed.cancel.into_iter().for_each(|id| self.held.cancel(id));
+        confirmed.paused.iter().for_each(|queue| self.bells.pause(queue));
+        if confirmed.stop {
+            self.stop.cancel();
         }
     }
 }

@@ -142,7 +142,7 @@ impl Sleeper {
                     (*looks, *finds) = (0, 0);
                 }
                 if !calm {
-                    return Ok(self.wake.next(Some(sooner(due_in, nap))).await);
+                    return Ok(self.wake.nap(sooner(due_in, nap)).await);
                 }
                 let silent = self.driver.arm(worker, &self.queue).await?;
                 tokio::spawn(warm_up(Arc::clone(&self.driver)));
@@ -160,7 +160,8 @@ impl Sleeper {
                     return Ok(Reason::Armed);
                 }
                 let (share, least) = LOOK_AGAIN;
-                Ok(self.wake.next(Some(sooner(due_in, (armed.at.elapsed() / share).max(least)))).await)
+                let again = (armed.at.elapsed() / share).max(least);
+                self.sleep(found, Some(sooner(due_in, again))).await
             }
             State::Asleep { .. } => self.sleep(found, due_in).await,
         }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+
 use crate::backoff::Backoff;
 use crate::driver::{Driver, DueSchedule, DueSchedules, Firing};
 use crate::error::Result;
 use crate::job::{MAX_PAYLOAD, NewJob};
 use crate::middleware::Middlewares;
 use crate::schedule::{CatchUp, Schedule, Ticks, lacks_zone};
-use crate::wake::Wake;
+use crate::wake::{Reason, Wake};
 
 /// How many schedules are looked at at once, how many ticks are enqueued in one transaction, and how many of one
 /// schedule.
@@ -23,6 +25,8 @@ const TICKS_OF_ONE: usize = 100;
 const HICCUP: Duration = Duration::from_secs(3);
 /// How often to look without any reason to: what was missed of the signals is caught by that.
 pub(crate) const POLL: Duration = Duration::from_secs(30);
+/// The time from one look to the next at least, however often somebody signals that a schedule may be due.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long to wait, in milliseconds, for who came first: at first, and at most.
 const RIVALS: (u64, u64) = (2, 256);
 
@@ -61,10 +65,11 @@ impl Ticker {
         let (first, longest) = RIVALS;
         let mut rivals = 0;
         loop {
+            let looked = Instant::now();
             match self.look().await {
-                Ok(looked) => {
+                Ok(found) => {
                     backoff.worked();
-                    match looked {
+                    match found {
                         Looked::Fired => rivals = 0,
                         Looked::Beaten(due_in) => {
                             rivals = (rivals * 2).clamp(first, longest);
@@ -72,7 +77,9 @@ impl Ticker {
                             tokio::time::sleep(due_in.map_or(rest, |due_in| due_in.min(rest))).await;
                         }
                         Looked::Early(due_in) => {
-                            self.sleep(due_in).await;
+                            if self.sleep(due_in).await == Reason::Bell {
+                                tokio::time::sleep_until(looked + LOOK_EVERY).await;
+                            }
                             // Who was beaten the last time lets others go first, so that not all do the same work.
                             rivals = rivals.min(first * 4);
                             tokio::time::sleep(up_to(rivals)).await;
@@ -89,10 +96,10 @@ impl Ticker {
         }
     }
 
-    async fn sleep(&mut self, due_in: Option<Duration>) {
+    async fn sleep(&mut self, due_in: Option<Duration>) -> Reason {
         let hears = self.wake.hearing().is_some_and(|hearing| !hearing.never);
         let polled = (!hears).then_some(self.poll_interval);
-        self.wake.next(due_in.into_iter().chain(polled).min()).await;
+        self.wake.next(due_in.into_iter().chain(polled).min()).await
     }
 
     async fn look(&mut self) -> Result<Looked> {

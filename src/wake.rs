@@ -57,6 +57,11 @@ impl Bells {
         }
     }
 
+    /// Whether this queue is worked here.
+    pub(crate) fn has(&self, queue: &str) -> bool {
+        self.queues.contains_key(queue)
+    }
+
     /// A schedule may be due sooner than was known.
     pub(crate) fn ring_for_schedules(&self) {
         self.schedules.notify_one();
@@ -176,6 +181,15 @@ impl Wake {
     /// Whether the store was seen not to ring the bell since this was last asked.
     pub(crate) fn take_silenced(&self) -> bool {
         self.arming.silenced.swap(false, Ordering::AcqRel)
+    }
+
+    /// Rests for this long, or until the claimer's own tasks wake it, whatever rings: the bell cannot be made to cost more looks.
+    pub(crate) async fn nap(&self, nap: Duration) -> Reason {
+        tokio::select! {
+            () = self.nudge.notified() => {}
+            () = tokio::time::sleep(nap) => {}
+        }
+        Reason::Due
     }
 
     /// Sleeps until there is a reason to look again. `due_in`: when the next job that is known of is due.

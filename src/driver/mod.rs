@@ -3,7 +3,6 @@
 use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
 
 use crate::error::{Error, Result};
 use crate::job::{Enqueued, NewJob, Payload, Reservation, ReservedJob};
@@ -16,6 +15,7 @@ pub(crate) mod postgres;
 #[cfg(feature = "schedules")]
 mod schedules;
 mod settled;
+mod signal;
 
 pub use into_driver::IntoDriver;
 pub use memory::{JobState, Memory, StoredJob};
@@ -23,6 +23,7 @@ pub use postgres::Postgres;
 #[cfg(feature = "schedules")]
 pub use schedules::{DueSchedule, DueSchedules, Firing};
 pub use settled::Settled;
+pub use signal::{Hear, Hints, Signal, signals};
 
 /// A store of jobs.
 ///
@@ -115,9 +116,14 @@ pub trait Driver: Send + Sync + 'static {
     /// Take a worker's leave. What it still holds is up for rescue.
     fn leave(&self, worker: i64) -> BoxFuture<'_, Result<()>>;
 
-    /// Listen for signals until the stream ends or yields an error; once this returns, no later signal is missed. As long as
-    /// the stream lives, it may vouch for that worker's being alive. The error is a deaf one where signals can never come.
-    fn listen(&self, worker: i64) -> BoxFuture<'_, Result<BoxStream<'static, Result<Signal>>>>;
+    /// Listen: `hear` is called with each signal. Once this returns, no later signal is missed, until the future that it returns
+    /// has an error or is dropped. As long as that lives, it may vouch for that worker's being alive. The error is a deaf one
+    /// where signals can never come.
+    fn listen(&self, worker: i64, hear: Hear) -> BoxFuture<'_, Result<BoxFuture<'static, Error>>>;
+
+    /// Which of these hints the store confirms for this worker: the jobs that it holds and that are to be cancelled, the queues
+    /// that are paused, and whether it is to shut down.
+    fn confirm<'a>(&'a self, worker: i64, hints: &'a Hints) -> BoxFuture<'a, Result<Hints>>;
 
     /// Do the upkeep of the history, if no other worker is at it.
     fn prune(&self) -> BoxFuture<'_, Result<()>>;
@@ -306,21 +312,6 @@ pub struct Rescue {
     pub workers: Vec<i64>,
     /// The jobs put back or, out of attempts, buried.
     pub jobs: Vec<i64>,
-}
-
-/// What a listening worker hears.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Signal {
-    /// There may be new work in this queue.
-    Bell(String),
-    /// This job is to be cancelled, if you run it.
-    Cancel(i64),
-    /// A schedule may be due sooner than you know of.
-    Schedules,
-    /// This queue is paused: what you have claimed of it and not started goes back.
-    Pause(String),
-    /// This worker is to shut down, if it is you.
-    Stop(i64),
 }
 
 /// How one attempt is to be recorded.

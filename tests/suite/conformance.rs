@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
-use reveille::driver::{Ending, Failure, Peer, Reason, Report, Settlement, Signal, Start, Stuck, WorkerInfo};
+use reveille::driver::{Ending, Failure, Peer, Reason, Report, Settlement, Signal, Start, Stuck, WorkerInfo, signals};
 use reveille::job::{Due, Payload, Reservation, ReservedJob, UniqueMode, UniqueUntil};
 use reveille::queue::QueueSettings;
 use reveille::{Driver, Memory, NewJob, Outcome, Postgres, Priority, Worker, enqueue};
@@ -551,7 +551,7 @@ conforms! {
 
     async fn whatever_makes_work_possible_rings(store: &Store) {
         store.register(1).await;
-        let mut signals = store.driver().listen(0).await.unwrap();
+        let mut signals = signals(&*store.driver(), 0).await.unwrap();
         assert_eq!(store.driver().arm(1, QUEUE).await.unwrap(), []);
         let id = store.enqueue(job("x")).await;
         let bell = Signal::Bell(QUEUE.into());
@@ -571,7 +571,7 @@ conforms! {
 
     async fn a_pause_is_signalled_and_every_beat_tells_of_it(store: &Store) {
         store.register(1).await;
-        let mut signals = store.driver().listen(0).await.unwrap();
+        let mut signals = signals(&*store.driver(), 0).await.unwrap();
         store.pause(QUEUE).await;
         store.pause("other").await;
         assert_eq!(soon("the pause", signals.next()).await.unwrap().unwrap(), Signal::Pause(QUEUE.into()));
@@ -584,7 +584,7 @@ conforms! {
     async fn a_worker_that_is_to_stop_is_signalled_and_every_beat_tells_of_it(store: &Store) {
         store.register(1).await;
         store.register(2).await;
-        let mut signals = store.driver().listen(0).await.unwrap();
+        let mut signals = signals(&*store.driver(), 0).await.unwrap();
         assert!(store.stop_worker(1).await && !store.stop_worker(3).await);
         assert_eq!(soon("the call", signals.next()).await.unwrap().unwrap(), Signal::Stop(1));
         let stuck = vec![Stuck { id: 7, told_for: Duration::from_secs(9) }];

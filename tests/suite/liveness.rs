@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use reveille::dev::{Network, Server};
-use reveille::driver::{Start, WorkerInfo};
+use reveille::driver::{Start, WorkerInfo, signals};
 use reveille::{Cancellation, Database, Driver, Postgres, State, Worker, enqueue};
 use serde_json::json;
 
@@ -188,8 +188,8 @@ async fn a_session_that_lingers_does_not_keep_the_next_from_vouching() {
     let driver = Postgres::new(database.database.clone()).unwrap();
     let info = WorkerInfo { id: 7, host: "test".into(), pid: 1, queues: vec!["default".into()], slots: 1 };
     driver.register(&info).await.unwrap();
-    let lingering = driver.listen(7).await.unwrap();
-    let next = driver.listen(7).await.unwrap();
+    let lingering = signals(&driver, 7).await.unwrap();
+    let next = signals(&driver, 7).await.unwrap();
     drop(lingering);
     let vouching = "select count(*) = 1 from pg_locks where locktype = 'advisory' and objid = 7
         and database = (select oid from pg_database where datname = current_database())";

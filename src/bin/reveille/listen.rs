@@ -5,7 +5,7 @@ use clap::Args;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use reveille::admin::Admin;
-use reveille::driver::{Report, Signal, WorkerInfo};
+use reveille::driver::{Hints, Report, Signal, WorkerInfo, signals};
 use reveille::{Driver, Postgres};
 use serde::Serialize;
 use serde_json::json;
@@ -33,7 +33,7 @@ impl Listen {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let database = connection.database().await?;
         let driver = Postgres::new(database.clone())?;
-        let mut signals = driver.listen(0).await?;
+        let mut signals = signals(&driver, 0).await?;
         // The bell rings only for those who are known to wait for it.
         let id = fastrand::i64(1..);
         let info =
@@ -78,11 +78,17 @@ impl Listen {
                 }
             };
             match signal {
-                Some(Ok(Signal::Stop(id))) if ears.is_some_and(|ears| ears.id == id) => return Ok(()),
                 Some(Ok(Signal::Bell(queue))) => self.tell("bell", queue)?,
                 Some(Ok(Signal::Cancel(id))) => self.tell("cancel", id)?,
                 Some(Ok(Signal::Pause(queue))) => self.tell("pause", queue)?,
-                Some(Ok(Signal::Stop(id))) => self.tell("stop", id)?,
+                Some(Ok(Signal::Stop(id))) => {
+                    self.tell("stop", id)?;
+                    if let Some(ears) = ears.filter(|ears| ears.id == id)
+                        && ears.are_to_stop().await?
+                    {
+                        return Ok(());
+                    }
+                }
                 Some(Ok(Signal::Schedules)) => self.tell("schedules", true)?,
                 Some(Err(error)) => return Err(error.into()),
                 None => return Err("the connection was closed".to_owned().into()),
@@ -104,6 +110,12 @@ struct Ears<'a> {
 }
 
 impl Ears<'_> {
+    /// Whether somebody has asked for it to end: anybody can send the notification.
+    async fn are_to_stop(&self) -> reveille::Result<bool> {
+        let hints = Hints { stop: true, ..Hints::default() };
+        Ok(self.driver.confirm(self.id, &hints).await?.stop)
+    }
+
     /// Says that it lives, and arms the bell of every queue that is known.
     async fn prick(&self) -> Outcome {
         if !self.driver.beat(self.id, &Report::default()).await?.alive {

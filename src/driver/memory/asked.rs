@@ -8,7 +8,7 @@ use super::kept::FAR;
 use super::limits::Limits;
 use super::store::Store;
 use super::{JobState, StoredJob};
-use crate::driver::Signal;
+use crate::driver::{Hints, Signal};
 use crate::error::{Error, Result};
 use crate::queue::QueueSettings;
 
@@ -111,6 +111,18 @@ impl Store {
         known.stop_requested = true;
         self.signal(&Signal::Stop(id));
         true
+    }
+
+    pub(super) fn confirm(&self, worker: i64, hints: &Hints) -> Hints {
+        let is_asked = |id: &i64| {
+            let kept = self.jobs.get(id).filter(|kept| kept.cancel_requested);
+            kept.and_then(|kept| kept.reservation).is_some_and(|reservation| reservation.worker == worker)
+        };
+        Hints {
+            cancel: hints.cancel.iter().copied().filter(is_asked).collect(),
+            paused: hints.paused.iter().filter(|queue| self.paused.contains(*queue)).cloned().collect(),
+            stop: hints.stop && self.workers.get(&worker).is_some_and(|known| known.stop_requested),
+        }
     }
 
     pub(super) fn advance(&mut self, by: Duration) {

@@ -4,17 +4,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures::future::{BoxFuture, ready};
-use futures::stream::{self, BoxStream};
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt;
 use tokio::sync::{Notify, mpsc};
 
 use super::{
-    Beat, Claimed, Driver, Failure, IntoDriver, Marks, Peer, Reason, Report, Rescue, Settled, Settlement, Signal,
+    Beat, Claimed, Driver, Failure, Hear, Hints, IntoDriver, Marks, Peer, Reason, Report, Rescue, Settled, Settlement,
     Silent, Start, WorkerInfo,
 };
 #[cfg(feature = "schedules")]
 use super::{DueSchedules, Firing};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::executor::Executor;
 use crate::job::{Enqueued, NewJob, Payload, Reservation};
 use crate::queue::QueueSettings;
@@ -256,11 +255,20 @@ impl Driver for Memory {
         done(())
     }
 
-    fn listen(&self, _: i64) -> BoxFuture<'_, Result<BoxStream<'static, Result<Signal>>>> {
-        let (teller, inbox) = mpsc::unbounded_channel();
+    fn listen(&self, _: i64, hear: Hear) -> BoxFuture<'_, Result<BoxFuture<'static, Error>>> {
+        let (teller, mut inbox) = mpsc::unbounded_channel();
         self.store().tell(teller);
-        let hear = async |mut inbox: mpsc::UnboundedReceiver<Signal>| Some((Ok(inbox.recv().await?), inbox));
-        done(stream::unfold(inbox, hear).boxed())
+        let hearing = async move {
+            while let Some(signal) = inbox.recv().await {
+                hear(signal);
+            }
+            Error::unavailable("listen: the store is gone")
+        };
+        done(hearing.boxed())
+    }
+
+    fn confirm<'a>(&'a self, worker: i64, hints: &'a Hints) -> BoxFuture<'a, Result<Hints>> {
+        done(self.store().confirm(worker, hints))
     }
 
     fn prune(&self) -> BoxFuture<'_, Result<()>> {

@@ -1,21 +1,24 @@
 //! The listener's connection: one of its own, since pooled ones drop notifications.
+//!
+//! Notifications are taken in the task that reads the connection, one by one as they arrive. None is kept: any role can send
+//! more of them than a worker has memory for.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
-use futures::StreamExt;
-use futures::stream::{self, BoxStream};
-use tokio::sync::mpsc;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_postgres::AsyncMessage;
 use tokio_postgres::types::Type;
 
 use super::session::{self, Params, Sessions};
-use super::{Postgres, warm};
+use super::{ANSWER_WITHIN, Postgres, warm};
 use crate::database::schema::Schema;
 use crate::database::{Database, connect};
-use crate::driver::Signal;
+use crate::driver::{Hear, Hints, Signal};
 use crate::error::{Error, Result};
 
 /// How often the listener rings a bell for itself, to know that it still hears.
@@ -37,16 +40,15 @@ async fn is_shared(client: &ClientWrapper, sessions: &Sessions) -> Result<bool> 
     Ok(false)
 }
 
-/// Opens the connection, listens, and makes sure that it hears; the stream ends with an error when the connection does, or has
-/// gone deaf.
-pub(super) async fn listen(driver: &Postgres, worker: i64) -> Result<BoxStream<'static, Result<Signal>>> {
+/// Opens the connection, listens, and makes sure that it hears. The future ends when the connection does, or has gone deaf.
+pub(super) async fn listen(driver: &Postgres, worker: i64, hear: Hear) -> Result<BoxFuture<'static, Error>> {
     let (database, sessions) = (&driver.database, &driver.sessions);
-    let (client, inbox) = open(database).await?;
-    if database.is_pooled() && is_shared(&client, sessions).await? {
+    let mut ear = Ear::open(database, sessions.clone(), hear).await?;
+    if database.is_pooled() && is_shared(&ear.client, sessions).await? {
         return Err(deaf());
     }
-    in_time(client.batch_execute(&sessions.of_listener())).await?;
-    let mut ear = Ear::new(client, inbox, sessions.clone(), database.schema()).await?;
+    in_time(ear.client.batch_execute(&sessions.of_listener())).await?;
+    in_time(ear.client.batch_execute(&ear.listen)).await?;
     ear.make_sure(database.is_pooled()).await?;
     // It is a session of its own, and not one that a pooler lends.
     let params: &Params<'_> = &[(&worker, Type::INT8)];
@@ -55,50 +57,32 @@ pub(super) async fn listen(driver: &Postgres, worker: i64) -> Result<BoxStream<'
         driver.line.open(&ear.client).await;
         warm::warm_up_line(driver).await;
     }
-    Ok(stream::unfold(ear, |mut ear| async move { Some((ear.next().await?, ear)) }).boxed())
+    Ok(ear.until_deaf().boxed())
 }
 
-/// A connection, and what the server says there.
-async fn open(database: &Database) -> Result<(ClientWrapper, Inbox)> {
-    let address = database.for_worker(database.listen_address(), "reveille listener");
-    let (client, mut connection) = connect::open(&address).await?;
-    let (heard, inbox) = mpsc::unbounded_channel();
-    let listening = tokio::spawn(async move {
-        loop {
-            match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
-                Some(Ok(message)) => {
-                    if heard.send(Ok(message)).is_err() {
-                        return;
-                    }
-                }
-                Some(Err(error)) => {
-                    let _ = heard.send(Err(Error::database("listen", error)));
-                    return;
-                }
-                None => return,
-            }
-        }
-    });
-    Ok((ClientWrapper::new(client, listening), inbox))
+/// Which of these hints the tables confirm.
+pub(super) async fn confirm(driver: &Postgres, worker: i64, hints: &Hints) -> Result<Hints> {
+    let cancel: Vec<i64> = hints.cancel.iter().copied().collect();
+    let paused: Vec<&str> = hints.paused.iter().map(String::as_str).collect();
+    let params: &Params<'_> = &[(&worker, Type::INT8), (&cancel, Type::INT8_ARRAY), (&paused, Type::TEXT_ARRAY)];
+    let rows = driver.sessions.query(ANSWER_WITHIN, "confirm a signal", &driver.statements.confirm, params).await?;
+    let row = rows.first().ok_or_else(|| Error::unavailable("confirm a signal: the server gave no answer"))?;
+    Ok(Hints {
+        cancel: row.get::<_, Vec<i64>>("cancel").into_iter().collect(),
+        paused: row.get::<_, Vec<String>>("paused").into_iter().collect(),
+        stop: hints.stop && row.get("stop"),
+    })
 }
 
-type Inbox = mpsc::UnboundedReceiver<Result<AsyncMessage>>;
-
-struct Ear {
-    client: Arc<ClientWrapper>,
-    inbox: Inbox,
-    /// What rings the probe: not this session, which would hear itself even through a transaction pooler.
-    sessions: Sessions,
+/// The names of the channels.
+struct Channels {
     bell: String,
     cancel: String,
     schedules: String,
     pause: String,
     stop: String,
+    /// This listener's own.
     probe: String,
-    probes: tokio::time::Interval,
-    /// Until when the probe under way has to be heard.
-    deadline: Option<Instant>,
-    over: bool,
 }
 
 /// What was heard.
@@ -107,86 +91,18 @@ enum Heard {
     Probe,
 }
 
-impl Ear {
-    async fn new(client: ClientWrapper, inbox: Inbox, sessions: Sessions, schema: &Schema) -> Result<Ear> {
+impl Channels {
+    fn new(schema: &Schema) -> Channels {
         let schema = schema.name();
-        let probe = format!("{schema}.probe.{:016x}", fastrand::u64(..));
-        let [bell, cancel, pause, stop, schedules] =
-            ["bell", "cancel", "pause", "stop", "schedules"].map(|channel| format!("{schema}.{channel}"));
-        let channels = [&bell, &cancel, &pause, &stop, &schedules, &probe];
-        let listen = channels.map(|channel| format!("listen \"{channel}\"")).join("; ");
-        in_time(client.batch_execute(&listen)).await?;
-        let mut probes = interval_at(Instant::now() + PROBE_EVERY, PROBE_EVERY);
-        probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Ear {
-            client: Arc::new(client),
-            inbox,
-            sessions,
-            bell,
-            cancel,
-            pause,
-            stop,
-            schedules,
-            probe,
-            probes,
-            deadline: None,
-            over: false,
-        })
+        let [bell, cancel, schedules, pause, stop] =
+            ["bell", "cancel", "schedules", "pause", "stop"].map(|channel| format!("{schema}.{channel}"));
+        Channels { bell, cancel, schedules, pause, stop, probe: format!("{schema}.probe.{:016x}", fastrand::u64(..)) }
     }
 
-    /// Rings the probe and waits for it.
-    async fn make_sure(&mut self, pooled: bool) -> Result<()> {
-        self.ring_probe().await?;
-        match tokio::time::timeout(PROBE_HEARD_WITHIN, self.probe_heard()).await {
-            Ok(heard) => heard,
-            Err(_) if pooled => {
-                // The session that was lent for it has others to serve.
-                let _ = in_time(self.client.batch_execute("unlisten *")).await;
-                Err(deaf())
-            }
-            Err(_) => Err(unheard()),
-        }
-    }
-
-    async fn probe_heard(&mut self) -> Result<()> {
-        loop {
-            let message = self.inbox.recv().await.unwrap_or_else(|| Err(closed()))?;
-            // A signal before the first probe is heard needs no answer: whoever listens anew looks at everything at once.
-            if let AsyncMessage::Notification(heard) = message
-                && heard.channel() == self.probe
-            {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn next(&mut self) -> Option<Result<Signal>> {
-        while !self.over {
-            let heard = tokio::select! {
-                message = self.inbox.recv() => message.unwrap_or_else(|| Err(closed())),
-                () = until(self.deadline) => Err(unheard()),
-                _ = self.probes.tick() => {
-                    // Whether a probe can be rung says nothing of whether it would be heard.
-                    if self.ring_probe().await.is_ok() {
-                        self.deadline.get_or_insert(Instant::now() + PROBE_HEARD_WITHIN);
-                    }
-                    continue;
-                }
-            };
-            match heard {
-                Ok(AsyncMessage::Notification(heard)) => match self.understand(heard.channel(), heard.payload()) {
-                    Some(Heard::Signal(signal)) => return Some(Ok(signal)),
-                    Some(Heard::Probe) => self.deadline = None,
-                    None => {}
-                },
-                Ok(_) => {}
-                Err(error) => {
-                    self.over = true;
-                    return Some(Err(error));
-                }
-            }
-        }
-        None
+    /// The statements that listen to all of them.
+    fn listen(&self) -> String {
+        let all = [&self.bell, &self.cancel, &self.pause, &self.stop, &self.schedules, &self.probe];
+        all.map(|channel| format!("listen \"{channel}\"")).join("; ")
     }
 
     fn understand(&self, channel: &str, payload: &str) -> Option<Heard> {
@@ -204,6 +120,86 @@ impl Ear {
             return (channel == self.probe).then_some(Heard::Probe);
         };
         Some(Heard::Signal(signal))
+    }
+}
+
+struct Ear {
+    client: Arc<ClientWrapper>,
+    /// Why the connection ended.
+    ended: oneshot::Receiver<Error>,
+    /// What rings the probe: not this session, which would hear itself even through a transaction pooler.
+    sessions: Sessions,
+    listen: String,
+    probe: String,
+    probe_heard: Arc<Notify>,
+}
+
+impl Ear {
+    /// A connection whose notifications are passed on; it does not listen yet.
+    async fn open(database: &Database, sessions: Sessions, hear: Hear) -> Result<Ear> {
+        let address = database.for_worker(database.listen_address(), "reveille listener");
+        let (client, mut connection) = connect::open(&address).await?;
+        let channels = Channels::new(database.schema());
+        let (listen, probe, probe_heard) = (channels.listen(), channels.probe.clone(), Arc::new(Notify::new()));
+        let (end, ended) = oneshot::channel();
+        let probed = Arc::clone(&probe_heard);
+        let reading = tokio::spawn(async move {
+            let error = loop {
+                match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+                    Some(Ok(AsyncMessage::Notification(heard))) => {
+                        match channels.understand(heard.channel(), heard.payload()) {
+                            Some(Heard::Signal(signal)) => hear(signal),
+                            Some(Heard::Probe) => probed.notify_one(),
+                            None => {}
+                        }
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => break Error::database("listen", error),
+                    None => break closed(),
+                }
+            };
+            let _ = end.send(error);
+        });
+        let client = Arc::new(ClientWrapper::new(client, reading));
+        Ok(Ear { client, ended, sessions, listen, probe, probe_heard })
+    }
+
+    /// Rings the probe and waits for it. Signals that come before it need no answer: whoever listens anew looks at everything.
+    async fn make_sure(&mut self, pooled: bool) -> Result<()> {
+        self.ring_probe().await?;
+        tokio::select! {
+            () = self.probe_heard.notified() => Ok(()),
+            error = &mut self.ended => Err(error.unwrap_or_else(|_| closed())),
+            () = tokio::time::sleep(PROBE_HEARD_WITHIN) => {
+                if !pooled {
+                    return Err(unheard());
+                }
+                // The session that was lent for it has others to serve.
+                let _ = in_time(self.client.batch_execute("unlisten *")).await;
+                Err(deaf())
+            }
+        }
+    }
+
+    /// Waits for the end of the connection, or for a probe that is not heard.
+    async fn until_deaf(mut self) -> Error {
+        let mut probes = interval_at(Instant::now() + PROBE_EVERY, PROBE_EVERY);
+        probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Until when the probe under way has to be heard.
+        let mut deadline: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                error = &mut self.ended => return error.unwrap_or_else(|_| closed()),
+                () = self.probe_heard.notified() => deadline = None,
+                () = until(deadline) => return unheard(),
+                _ = probes.tick() => {
+                    // Whether a probe can be rung says nothing of whether it would be heard.
+                    if self.ring_probe().await.is_ok() {
+                        deadline.get_or_insert(Instant::now() + PROBE_HEARD_WITHIN);
+                    }
+                }
+            }
+        }
     }
 
     async fn ring_probe(&self) -> Result<()> {

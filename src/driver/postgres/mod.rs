@@ -7,13 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
 use tokio::sync::Mutex;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::{
-    Beat, Claimed, Driver, IntoDriver, Marks, Peer, Report, Rescue, Settled, Settlement, Signal, Silent, Start,
+    Beat, Claimed, Driver, Hear, Hints, IntoDriver, Marks, Peer, Report, Rescue, Settled, Settlement, Silent, Start,
     WorkerInfo,
 };
 #[cfg(feature = "schedules")]
@@ -352,8 +351,12 @@ impl Driver for Postgres {
         })
     }
 
-    fn listen(&self, worker: i64) -> BoxFuture<'_, Result<BoxStream<'static, Result<Signal>>>> {
-        boxed(listen::listen(self, worker))
+    fn listen(&self, worker: i64, hear: Hear) -> BoxFuture<'_, Result<BoxFuture<'static, Error>>> {
+        boxed(listen::listen(self, worker, hear))
+    }
+
+    fn confirm<'a>(&'a self, worker: i64, hints: &'a Hints) -> BoxFuture<'a, Result<Hints>> {
+        boxed(listen::confirm(self, worker, hints))
     }
 
     fn prune(&self) -> BoxFuture<'_, Result<()>> {

@@ -18,7 +18,7 @@ macro_rules! statements {
 }
 
 statements! {
-    arm, beat, before_arming, claim, claim_by_key, claim_limited, claim_shared, claims_under_way, complete,
+    arm, beat, before_arming, claim, claim_by_key, claim_limited, claim_shared, claims_under_way, complete, confirm,
     count_running, disarm, heads, is_recorded, isolate, isolate_known, leave, limit_lock, lock_holders,
     lock_reserved, next_due, note_nobody_sleeps, orphans, pass_given_ids, pass_over, progress, register,
     release_strays, rescue, settle_alike, settle_dead, settle_finished, settle_recorded, settle_waiting,

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use futures::StreamExt;
-use reveille::driver::Signal;
-use reveille::{Driver, Job, Postgres, State, Worker, enqueue};
+use reveille::driver::{Signal, signals};
+use reveille::{Job, Postgres, State, Worker, enqueue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -115,7 +115,7 @@ const CLAIM: &str = "with due as materialized (
 async fn bare(stage: &Stage, jobs: u32) -> Result<Vec<f64>, Failure> {
     stage.empty().await?;
     stage.trigger(false).await?;
-    let mut bells = Postgres::new(stage.database.clone())?.listen(0).await?;
+    let mut bells = signals(&Postgres::new(stage.database.clone())?, 0).await?;
     let (producer, consumer) = (stage.client().await?, stage.client().await?);
     let (insert, claim) = (producer.prepare(INSERT).await?, consumer.prepare(CLAIM).await?);
     let sent = Arc::new(Mutex::new(Instant::now()));

@@ -7,8 +7,8 @@ use clap::Args;
 use deadpool_postgres::{Client, Transaction};
 use futures::StreamExt;
 use futures::future::try_join_all;
-use reveille::driver::Signal;
-use reveille::{Driver, Job, Postgres, State, Worker, enqueue, enqueue_all};
+use reveille::driver::{Signal, signals};
+use reveille::{Job, Postgres, State, Worker, enqueue, enqueue_all};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -113,7 +113,7 @@ fn slowest(controls: &[Wait], (from, until): &Wait) -> f64 {
 /// A plain notification from one connection to another, again and again.
 async fn control(database: reveille::Database, stop: CancellationToken) -> Result<Vec<Wait>, Failure> {
     let client = database.client().await?;
-    let mut heard = Postgres::new(database)?.listen(0).await?;
+    let mut heard = signals(&Postgres::new(database)?, 0).await?;
     let mut waits = Vec::new();
     while !stop.is_cancelled() {
         let sent = Instant::now();
