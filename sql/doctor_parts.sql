@@ -28,7 +28,7 @@ given (part, names, privileges) as (
     values
         ('producer', array['jobs'], array['insert', 'select']),
         ('producer', array['sleepers', 'queues', 'unique_periods', 'schema_history'], array['select']),
-        ('worker', array['jobs', 'dead_jobs', 'finished_jobs', 'workers', 'sleepers', 'counters', 'rates'],
+        ('worker', array['jobs', 'dead_jobs', 'finished_jobs', 'workers', 'sleepers', 'counters', 'rates', 'ends'],
             array['select', 'insert', 'update', 'delete']),
         ('worker', array['unique_periods'], array['select', 'update', 'delete']),
         ('worker', array['schedules', 'schedule_declarations'], array['select', 'insert']),
@@ -37,7 +37,7 @@ given (part, names, privileges) as (
         ('monitor', $2::text[], array['select']),
         ('monitor', array['schema_history'], array['select']),
         ('admin', $2::text[], array['select']),
-        ('admin', array['jobs', 'dead_jobs', 'finished_jobs', 'queues', 'workers', 'sleepers', 'schedules'],
+        ('admin', array['jobs', 'dead_jobs', 'finished_jobs', 'queues', 'workers', 'sleepers', 'schedules', 'ends'],
             array['select', 'insert', 'update', 'delete']),
         ('admin', array['unique_periods'], array['select', 'update', 'delete']),
         ('admin', array['chores'], array['select', 'update']),

@@ -49,6 +49,8 @@ grant select, insert, update, delete
 -- Nobody else: whoever may lock these rows can hold up the claims of limited queues.
 grant select, insert, update on reveille.limits to reveille_worker;
 grant select on reveille.queues to reveille_worker;
+-- To lock a row takes `update`.
+grant select, insert, update, delete on reveille.ends to reveille_worker, reveille_admin;
 -- A worker fires schedules, and declares those of its code.
 grant select, insert, update on reveille.schedules to reveille_worker;
 grant select, insert, update, delete on reveille.schedule_declarations to reveille_worker;

@@ -34,6 +34,12 @@ with ended as (
         ($7::double precision[])[place], ($6::double precision[])[place]
     from ended
     where ended.queue <> all (array(select queues.name from reveille.queues where queues.retention = interval '0'))
+), told as (
+    -- Where there is no history, whoever waits for the end reads it here.
+    insert into reveille.ends (id, outcome, result, errors)
+    select id, case when ($5::boolean[])[place] then 'cancelled' else 'completed' end, ($8::jsonb[])[place], errors
+    from ended
+    where awaited and queue = any (array(select queues.name from reveille.queues where queues.retention = interval '0'))
 ), sums as materialized (
     select
         queue, reserved_by as worker, cancelled, bool_or(limited) as limited, count(*) as jobs, sum(wait_seconds) as wait_seconds,

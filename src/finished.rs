@@ -21,7 +21,7 @@ pub struct Finished {
     pub id: i64,
     /// How it ended, in a word.
     pub outcome: Ended,
-    /// What its handler returned to be kept; `None` if nothing was, or the history of its queue is not kept.
+    /// What its handler returned to be kept; `None` if nothing was.
     pub result: Option<Payload>,
     /// Why attempts failed, the last hundred, oldest first.
     pub errors: Vec<Failure>,
@@ -98,8 +98,8 @@ impl Enqueued {
 impl Database {
     /// Wait for the end of a job: until it is completed, cancelled or dead, however many attempts that takes.
     ///
-    /// `None` if nothing is known of it, now or at its end: it never was, its history is over, or its queue keeps none and its end
-    /// could not be heard. The job must be committed. To wait for so long at most, put it into `tokio::time::timeout`; any number
+    /// `None` if nothing is known of it: it never was, or its history is over. Where its queue keeps no history, the end of a job
+    /// that is waited for is known for a minute all the same. The job must be committed. To wait for so long at most, put it into `tokio::time::timeout`; any number
     /// can wait at once, on one connection that listens.
     ///
     /// ```no_run
@@ -127,10 +127,6 @@ impl Database {
         loop {
             match self.look(id).await {
                 Ok(Look::Over(finished)) => return Ok(Some(finished)),
-                Ok(Look::Unknown) if has_lived => {
-                    let outcome = wait.outcome().await.and_then(|outcome| Ended::from_name(&outcome));
-                    return Ok(outcome.map(|outcome| Finished { id, outcome, result: None, errors: Vec::new() }));
-                }
                 Ok(Look::Unknown) => return Ok(None),
                 Ok(Look::Live) => has_lived = true,
                 Err(error) if has_lived && error.is_unavailable() => {

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
-use tokio_postgres::{AsyncMessage, Client, Notification};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_postgres::AsyncMessage;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Database;
@@ -19,8 +20,9 @@ const POLL: Duration = Duration::from_secs(5);
 const POLL_DEAF: Duration = Duration::from_millis(500);
 /// How long to leave it before trying to listen again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// By when what is committed has been heard.
-const HEARD_WITHIN: Duration = Duration::from_secs(1);
+/// From one look that a notification has led to until the next: at first, and at most. It doubles with each such look, since
+/// anybody can notify of an end that is none.
+const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(50), POLL_DEAF);
 
 /// Who waits for the ends of jobs of one database.
 #[derive(Default)]
@@ -31,7 +33,7 @@ pub(crate) struct Ends {
 }
 
 struct Waiting {
-    jobs: Mutex<HashMap<i64, watch::Sender<Option<String>>>>,
+    jobs: Mutex<HashMap<i64, watch::Sender<()>>>,
     ear: watch::Sender<Ear>,
 }
 
@@ -64,13 +66,24 @@ impl Ends {
             *listening = Some(AbortOnDropHandle::new(tokio::spawn(listen.forever())));
         }
         let heard = self.waiting.jobs().entry(id).or_default().subscribe();
-        Wait { id, heard, ear: self.waiting.ear.subscribe(), waiting: Arc::clone(&self.waiting) }
+        let (ear, waiting) = (self.waiting.ear.subscribe(), Arc::clone(&self.waiting));
+        Wait { id, heard, ear, waiting, next_look: Instant::now(), apart: LOOK_EVERY.0 }
     }
 }
 
 impl Waiting {
-    fn jobs(&self) -> MutexGuard<'_, HashMap<i64, watch::Sender<Option<String>>>> {
+    fn jobs(&self) -> MutexGuard<'_, HashMap<i64, watch::Sender<()>>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A job may have ended: who waits for it looks. Of other jobs nothing is kept.
+    fn hear(&self, payload: &str) {
+        let id = payload.split_once(' ').and_then(|(id, _)| id.parse().ok());
+        if let Some(id) = id
+            && let Some(job) = self.jobs().get(&id)
+        {
+            job.send_replace(());
+        }
     }
 }
 
@@ -103,41 +116,40 @@ impl Listen {
             self.waiting.ear.send_replace(Ear::Deaf);
             return std::future::pending().await;
         }
-        let (_client, mut heard) = open(&self.address, &self.channel).await?;
-        self.waiting.ear.send_replace(Ear::Hears);
-        while let Some(heard) = heard.recv().await {
-            let Some((id, outcome)) = heard.payload().split_once(' ') else { continue };
-            let Ok(id) = id.parse() else { continue };
-            if let Some(job) = self.waiting.jobs().get(&id) {
-                job.send_replace(Some(outcome.to_owned()));
+        let (client, mut connection) = connect::open(&self.address.named("reveille awaiting")).await?;
+        let waiting = Arc::clone(&self.waiting);
+        let reading = async move {
+            while let Some(message) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+                if let AsyncMessage::Notification(heard) = message? {
+                    waiting.hear(heard.payload());
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        let listening = async {
+            let listen = format!("set idle_session_timeout = 0; listen \"{}\"", self.channel);
+            client.batch_execute(&listen).await?;
+            self.waiting.ear.send_replace(Ear::Hears);
+            std::future::pending().await
+        };
+        let ended = tokio::select! {
+            ended = reading => ended,
+            ended = listening => ended,
+        };
+        ended.map_err(|error| Error::database("listen", error))
     }
-}
-
-/// A connection that has begun to listen; it lives as long as the client.
-async fn open(address: &Address, channel: &str) -> Result<(Client, mpsc::UnboundedReceiver<Notification>)> {
-    let (client, mut connection) = connect::open(&address.named("reveille awaiting")).await?;
-    let (teller, heard) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
-            if let AsyncMessage::Notification(notification) = message {
-                let _ = teller.send(notification);
-            }
-        }
-    });
-    let listen = format!("set idle_session_timeout = 0; listen \"{channel}\"");
-    client.batch_execute(&listen).await.map_err(|error| Error::database("listen", error))?;
-    Ok((client, heard))
 }
 
 /// Somebody's wait for the end of one job.
 pub(crate) struct Wait {
     id: i64,
-    heard: watch::Receiver<Option<String>>,
+    heard: watch::Receiver<()>,
     ear: watch::Receiver<Ear>,
     waiting: Arc<Waiting>,
+    /// A notification leads to a look no sooner than this.
+    next_look: Instant,
+    /// The time from that look to the next.
+    apart: Duration,
 }
 
 impl Wait {
@@ -150,16 +162,14 @@ impl Wait {
     pub(crate) async fn next(&mut self) {
         let poll = if *self.ear.borrow_and_update() == Ear::Hears { POLL } else { POLL_DEAF };
         tokio::select! {
-            _ = self.heard.changed() => {}
+            _ = self.heard.changed() => {
+                tokio::time::sleep_until(self.next_look).await;
+                self.next_look = Instant::now() + self.apart;
+                self.apart = (self.apart * 2).min(LOOK_EVERY.1);
+            }
             _ = self.ear.changed() => {}
             () = tokio::time::sleep(poll) => {}
         }
-    }
-
-    /// How it was heard to end, for a job that has left nothing to look at.
-    pub(crate) async fn outcome(&mut self) -> Option<String> {
-        let outcome = tokio::time::timeout(HEARD_WITHIN, self.heard.wait_for(Option::is_some)).await;
-        outcome.ok()?.ok()?.clone()
     }
 }
 
@@ -169,5 +179,32 @@ impl Drop for Wait {
         if jobs.get(&self.id).is_some_and(|job| job.receiver_count() == 1) {
             jobs.remove(&self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn false_ends_lead_to_looks_that_are_further_and_further_apart() {
+        let waiting = Arc::new(Waiting::default());
+        waiting.ear.send_replace(Ear::Hears);
+        let heard = waiting.jobs().entry(7).or_default().subscribe();
+        let (ear, next_look, apart) = (waiting.ear.subscribe(), Instant::now(), LOOK_EVERY.0);
+        let mut wait = Wait { id: 7, heard, ear, waiting: Arc::clone(&waiting), next_look, apart };
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            let began = Instant::now();
+            for payload in ["7 completed", "7 dead", "8 completed", "7", "x 7"] {
+                waiting.hear(payload);
+            }
+            wait.next().await;
+            waits.push(began.elapsed().as_millis());
+        }
+        assert_eq!(waits, [0, 50, 100, 200, 400, 500], "the first is looked into at once");
+        assert_eq!(waiting.jobs().len(), 1, "nothing is kept of other jobs");
+        drop(wait);
+        assert!(waiting.jobs().is_empty());
     }
 }

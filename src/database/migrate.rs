@@ -36,6 +36,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V23__rights", include_str!("../../migrations/V23__rights.sql")),
     ("V24__upkeep", include_str!("../../migrations/V24__upkeep.sql")),
     ("V25__words", include_str!("../../migrations/V25__words.sql")),
+    ("V26__ends", include_str!("../../migrations/V26__ends.sql")),
 ];
 
 /// How long to wait for another process that migrates before looking again.

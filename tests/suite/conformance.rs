@@ -53,21 +53,21 @@ impl Store {
         }
     }
 
-    async fn pause(&self, queue: &str) {
+    pub async fn pause(&self, queue: &str) {
         match self {
             Store::Postgres(database, _) => database.database.admin().pause(queue).await.unwrap(),
             Store::Memory(memory) => memory.pause(queue),
         }
     }
 
-    async fn stop_worker(&self, worker: i64) -> bool {
+    pub async fn stop_worker(&self, worker: i64) -> bool {
         match self {
             Store::Postgres(database, _) => database.database.admin().stop_worker(worker).await.unwrap(),
             Store::Memory(memory) => memory.stop_worker(worker),
         }
     }
 
-    async fn resume(&self, queue: &str) {
+    pub async fn resume(&self, queue: &str) {
         match self {
             Store::Postgres(database, _) => database.database.admin().resume(queue).await.unwrap(),
             Store::Memory(memory) => memory.resume(queue),

@@ -39,6 +39,7 @@ enum Chore {
     Counters,
     OldCounters,
     Rates,
+    Ends,
     UniqueKeys,
     OldDays,
     History,
@@ -49,8 +50,8 @@ enum Chore {
 /// Those that cannot wait.
 const OFTEN: [Chore; 2] = [Chore::Counters, Chore::Statistics];
 /// Those that are done in every tenth round: nobody sees how late they are, and an idle worker is to ask for little.
-const SELDOM: [Chore; 6] =
-    [Chore::OldCounters, Chore::Rates, Chore::UniqueKeys, Chore::OldDays, Chore::History, Chore::DeadJobs];
+const SELDOM: [Chore; 7] =
+    [Chore::OldCounters, Chore::Rates, Chore::Ends, Chore::UniqueKeys, Chore::OldDays, Chore::History, Chore::DeadJobs];
 const SELDOM_ROUNDS: usize = 10;
 
 impl Chore {
@@ -59,6 +60,7 @@ impl Chore {
             Chore::Counters => &statements.upkeep_counters,
             Chore::OldCounters => &statements.upkeep_old_counters,
             Chore::Rates => &statements.upkeep_rates,
+            Chore::Ends => &statements.upkeep_ends,
             Chore::UniqueKeys => &statements.upkeep_unique_keys,
             Chore::OldDays => &statements.upkeep_old_days,
             Chore::History => &statements.upkeep_history,

@@ -1,0 +1,20 @@
+-- Upkeep: forget how awaited jobs ended that left no history, a minute later.
+--
+--   $1 bigint  how many at most
+--
+-- One row: whether this chore was free, and how many ends were forgotten.
+with mine as materialized (
+    select name from reveille.chores where name = 'ends' for update skip locked
+), old as materialized (
+    select ends.ctid as place
+    from reveille.ends
+    where exists (select from mine) and ended_at < now() - interval '1 minute'
+    order by ended_at
+    limit $1
+    for update skip locked
+), gone as (
+    delete from reveille.ends where ctid = any (array(select place from old)) returning 1
+), noted as (
+    update reveille.chores set done_at = now() where name = (select name from mine)
+)
+select exists (select from mine) as mine, (select count(*) from gone) as done
