@@ -27,6 +27,7 @@ enum Kind {
     Lost,
     Refused,
     Deaf,
+    Broken,
     Database,
 }
 
@@ -71,6 +72,11 @@ impl Error {
         Error { kind: Kind::Deaf, message: message.into(), source: None }
     }
 
+    /// A part of a worker has broken down.
+    pub(crate) fn broken(message: impl Into<String>) -> Error {
+        Error { kind: Kind::Broken, message: message.into(), source: None }
+    }
+
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         self.source = Some(source.into());
         self
@@ -88,6 +94,11 @@ impl Error {
             Kind::Unavailable if takes_no_writes(&error) => {
                 format!("{what}: {reason}; is it a standby, or is a fail-over under way?")
             }
+            Kind::Unavailable if has_ended_the_session(&error) => {
+                format!("{what}: the server ended this connection: {reason}")
+            }
+            Kind::Unavailable if error.code().is_some() => format!("{what}: the server says: {reason}"),
+            Kind::Unavailable if was_connected(&error) => format!("{what}: the connection was lost: {reason}"),
             Kind::Unavailable => format!("{what}: {reason}; is the server running and reachable?"),
             _ if is_tls(&error) => format!("{what}: {}", of_tls(&reason)),
             _ => format!("{what}: {reason}"),
@@ -149,6 +160,11 @@ impl Error {
         self.is_invalid() || self.code().is_some_and(|code| !is_other(code))
     }
 
+    /// A part of a worker broke down, so that the worker has ended. This is a fault of the program, such as a panic.
+    pub fn is_broken(&self) -> bool {
+        self.kind == Kind::Broken
+    }
+
     /// The server's error code (SQLSTATE), where the server reported one.
     pub fn code(&self) -> Option<&SqlState> {
         self.source.as_ref()?.downcast_ref::<tokio_postgres::Error>()?.code()
@@ -158,6 +174,18 @@ impl Error {
 /// A server's word, and what tokio-postgres says where `target_session_attrs` is not met.
 fn takes_no_writes(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) || reason_of(error).contains("not allow writes")
+}
+
+/// The server's last word in a session, which may be the only one that it ends: on demand, after a crash, or for idling.
+fn has_ended_the_session(error: &tokio_postgres::Error) -> bool {
+    let ends = ["57P01", "57P02", "57P04", "57P05"];
+    error.code().is_some_and(|code| ends.contains(&code.code()))
+}
+
+/// It failed in a session, and not on the way to one.
+fn was_connected(error: &tokio_postgres::Error) -> bool {
+    let text = error.to_string();
+    !text.starts_with("error connecting to server") && !text.starts_with("timeout")
 }
 
 /// The TLS itself failed, not the network below it.
