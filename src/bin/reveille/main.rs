@@ -20,6 +20,7 @@ mod init;
 mod jobs;
 mod keeper;
 mod listen;
+mod log;
 mod metrics;
 mod migrate;
 mod processes;
@@ -243,7 +244,8 @@ fn log_to_stderr(command: &Command) {
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| log::Patient(std::io::stderr()))
+        .log_internal_errors(false)
         .with_ansi(ansi)
         .with_target(false)
         .fmt_fields(format::debug_fn(output::field).delimited(" "))
