@@ -102,15 +102,15 @@ with watched as (
     group by lost.queue
     on conflict (queue, started_at, worker) do update set failed = counters.failed + excluded.failed
 )
-select died.id as worker, null::bigint as job from died
+select died.id as worker, null::bigint as job, false as dead from died
 union all
-select put_back.holder, put_back.id from put_back
+select put_back.holder, put_back.id, false from put_back
 union all
-select ended.holder, ended.id from ended
+select ended.holder, ended.id, true from ended
 union all
-select null, null from reveille.ring(array(select queue from put_back union all select queue from ended))
+select null, null, false from reveille.ring(array(select queue from put_back union all select queue from ended))
 union all
-select null, null
+select null, null, false
 from ended, lateral (
     select pg_notify('reveille.finished', ended.id || ' dead') where ended.awaited and pg_notification_queue_usage() < 0.9
 ) as told
