@@ -1,16 +1,19 @@
 //! What all jobs have in common, written once: around enqueuing, and around the work on a job.
 
 use std::error::Error as StdError;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use futures::future::BoxFuture;
 use tracing::Span;
 
+use crate::driver::{Ending, Reason};
 use crate::error::{Error, Result};
 use crate::extract::Context;
 use crate::handler::Registered;
 use crate::job::{NewJob, ReservedJob};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, panicked};
 pub use crate::trace::TraceContext;
 
 /// Something around all jobs: tracing, metrics, encryption of payloads.
@@ -66,6 +69,102 @@ pub trait Middleware: Send + Sync + 'static {
     fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
         next.run(context)
     }
+
+    /// An attempt has ended, however it did: also by a timeout, by a panic, or because its worker died.
+    ///
+    /// Called once it is known what becomes of the job, and before that is recorded: keep it short. A lost attempt is told of by
+    /// the worker that rescues its job. Where the lost worker still lives, cut off, it tells of the same attempt as well, whose
+    /// ending does not count. A panic in here is logged, and changes nothing.
+    fn ended(&self, end: &AttemptEnd<'_>) {
+        let _ = end;
+    }
+}
+
+/// How an attempt ended: what [`Middleware::ended`] is told.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct AttemptEnd<'a> {
+    /// The job's id.
+    pub id: i64,
+    /// The job as it was reserved; `None` for a lost attempt, of which no more than the id is known.
+    pub job: Option<&'a ReservedJob>,
+    /// How it ended, in a word.
+    pub how: How,
+    /// What went wrong, as it is recorded with the job; `None` if nothing did.
+    pub error: Option<&'a str>,
+    /// Whether the job is dead: there will be no further attempt.
+    pub is_dead: bool,
+    /// How long it ran; `None` for a lost attempt.
+    pub ran: Option<Duration>,
+}
+
+impl<'a> AttemptEnd<'a> {
+    /// `how`: as its handler ended, where what becomes of the job does not say it.
+    pub(crate) fn of(job: &'a ReservedJob, ending: &'a Ending, how: How, ran: Duration) -> AttemptEnd<'a> {
+        let (how, failure) = match ending {
+            Ending::Completed(_) | Ending::Recorded(_) => (How::Completed, None),
+            Ending::Cancelled => (How::Cancelled, None),
+            Ending::Waiting { failure: None, .. } if how == How::Snoozed => (How::Snoozed, None),
+            Ending::Waiting { failure: None, .. } => (How::Released, None),
+            Ending::Waiting { failure: Some(failure), .. } | Ending::Dead(failure) => {
+                let how = match failure.reason {
+                    Reason::Failed if how == How::Panicked => How::Panicked,
+                    Reason::Failed => How::Failed,
+                    Reason::Permanent => How::Permanent,
+                    Reason::TimedOut => How::TimedOut,
+                    Reason::Lost => How::Lost,
+                    Reason::Undecodable => How::Undecodable,
+                };
+                (how, Some(failure))
+            }
+        };
+        let (error, is_dead) = (failure.map(|failure| &*failure.error), matches!(ending, Ending::Dead(_)));
+        AttemptEnd { id: job.reservation.id, job: Some(job), how, error, is_dead, ran: Some(ran) }
+    }
+}
+
+/// How an attempt ended, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum How {
+    /// The job is done.
+    Completed,
+    /// The job is cancelled.
+    Cancelled,
+    /// Its handler asked for the job to come again later.
+    Snoozed,
+    /// The job was given back without a failure: its worker shuts down or has no handler for its kind.
+    Released,
+    /// Its handler returned an error.
+    Failed,
+    /// Its handler said that no further attempt can help.
+    Permanent,
+    /// The payload does not fit the job's kind.
+    Undecodable,
+    /// It took longer than it may.
+    TimedOut,
+    /// Its handler, or a middleware, panicked.
+    Panicked,
+    /// Its worker died or was cut off.
+    Lost,
+}
+
+impl How {
+    /// Its name, as for a metric: `timed_out`.
+    pub fn name(self) -> &'static str {
+        match self {
+            How::Completed => "completed",
+            How::Cancelled => "cancelled",
+            How::Snoozed => "snoozed",
+            How::Released => "released",
+            How::Failed => "failed",
+            How::Permanent => "permanent",
+            How::Undecodable => "undecodable",
+            How::TimedOut => "timed_out",
+            How::Panicked => "panicked",
+            How::Lost => "lost",
+        }
+    }
 }
 
 /// So that one can be shared by a worker and those who enqueue.
@@ -80,6 +179,10 @@ impl<M: Middleware + ?Sized> Middleware for Arc<M> {
 
     fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
         (**self).work(context, next)
+    }
+
+    fn ended(&self, end: &AttemptEnd<'_>) {
+        (**self).ended(end);
     }
 }
 
@@ -121,6 +224,19 @@ impl Middlewares {
 
     pub(crate) fn span(&self, job: &ReservedJob, span: &Span) {
         self.0.iter().for_each(|middleware| middleware.span(job, span));
+    }
+
+    /// Tells each of them, also if one panics.
+    pub(crate) fn ended(&self, end: &AttemptEnd<'_>) {
+        for middleware in &self.0 {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| middleware.ended(end))) {
+                let (id, error) = (end.id, panicked(&*panic));
+                tracing::error!(
+                    name: "job.hook_panicked", target: "reveille::job", id, error,
+                    "a middleware panicked when it was told how an attempt ended"
+                );
+            }
+        }
     }
 
     /// Begins an attempt.
