@@ -10,15 +10,16 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, field};
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Comeback};
 use crate::driver::{Driver, Ending, Failure, Reason, Settlement};
 use crate::enqueue::in_handler_of;
 use crate::extract::{Context, States};
 use crate::handler::{Handlers, Registered};
 use crate::held::{Held, Hold};
 use crate::job::{Reservation, ReservedJob};
-use crate::middleware::Middlewares;
+use crate::middleware::{AttemptEnd, How, Middlewares};
 use crate::outcome::{Outcome, panicked};
+use crate::parts::{Parts, quietly};
 use crate::retry::RetryPolicy;
 
 /// How long a job waits that nobody here has a handler for: another worker may, or a deploy may be under way.
@@ -47,6 +48,8 @@ pub(crate) struct Attempts {
     pub(crate) timeout: Option<Duration>,
     /// Tripped when what still runs is to be given up.
     pub(crate) give_up: CancellationToken,
+    pub(crate) comeback: Comeback,
+    pub(crate) parts: Parts,
 }
 
 impl Attempts {
@@ -55,36 +58,32 @@ impl Attempts {
         self.held.take(job.reservation, job.cancel_requested)
     }
 
-    /// Makes one; returns how it is to be recorded.
+    /// Makes one; returns how it is to be recorded. A panic of anything but its handler and middlewares breaks the worker, and
+    /// the job goes back.
     pub(crate) async fn make(&self, job: ReservedJob, hold: Arc<Hold>) -> Settlement {
-        let (reservation, waited) = (job.reservation, job.waited());
-        let span = span_of(&job);
-        let begun = std::panic::catch_unwind(AssertUnwindSafe(|| self.middlewares.span(&job, &span)));
-        let started = Instant::now();
-        let ending = self.run(job, begun, &hold).instrument(span).await;
+        let (reservation, waited, started) = (job.reservation, job.waited(), Instant::now());
+        let making = async {
+            let span = span_of(&job);
+            let begun = std::panic::catch_unwind(AssertUnwindSafe(|| self.middlewares.span(&job, &span)));
+            self.run(job, begun, &hold).instrument(span).await
+        };
+        let ending = AssertUnwindSafe(making).catch_unwind().await.unwrap_or_else(|panic| {
+            hold.end();
+            self.parts.broke_by_panic("an attempt", &*panic);
+            released()
+        });
         Settlement { reservation, ending, waited, ran: started.elapsed() }
     }
 
     /// `begun`: whether all middlewares have taken notice without a panic.
     async fn run(&self, job: ReservedJob, begun: std::thread::Result<()>, hold: &Hold) -> Ending {
-        if hold.cancel_requested() {
-            return Ending::Cancelled;
-        }
-        // It is no longer this worker's, or is to be given back, and has not begun.
-        if hold.token.is_cancelled() {
-            return released();
-        }
-        if let Some(error) = job.undecodable {
-            let ending = dead(Reason::Undecodable, error);
-            log(&ending);
-            return ending;
-        }
-        let Some(handler) = self.handlers.get(&job.kind) else {
-            tracing::warn!(
-                name: "job.no_handler", target: "reveille::job", retry_in = ?NO_HANDLER_DELAY,
-                "no handler for this kind; putting the job back"
-            );
-            return Ending::Waiting { failure: None, delay: NO_HANDLER_DELAY };
+        let started = Instant::now();
+        let handler = match self.find_handler(&job, hold) {
+            Ok(handler) => handler,
+            Err(ending) => {
+                self.middlewares.ended(&AttemptEnd::of(&job, &ending, How::Released, Duration::ZERO));
+                return ending;
+            }
         };
         let timeout = job.timeout.or(handler.timeout).or(self.timeout);
         let context = Context::new(
@@ -95,7 +94,7 @@ impl Attempts {
             hold.token.clone(),
             Arc::clone(&self.states),
         );
-        tracing::debug!(name: "job.started", target: "reveille::job", "started");
+        quietly(|| tracing::debug!(name: "job.started", target: "reveille::job", "started"));
         hold.begin(timeout);
         let mut ended = match begun {
             Ok(()) => self.call(handler, &context, hold).await,
@@ -103,24 +102,51 @@ impl Attempts {
         };
         hold.end();
         context.close_progress().await;
+        let mut recorded = None;
         if let Some(transaction) = context.completed_in() {
-            if self.is_recorded(transaction, hold).await {
-                let ending = Ending::Recorded(context.job().queue.clone());
-                log(&ending);
-                return ending;
-            }
-            if let Ended::Returned(Outcome::Complete | Outcome::CompleteWith(_)) = ended {
+            if self.is_recorded(&transaction, hold).await {
+                recorded = Some(Ending::Recorded(context.job().queue.clone()));
+            } else if let Ended::Returned(Outcome::Complete | Outcome::CompleteWith(_)) = ended {
                 ended = Ended::Returned(Outcome::Fail("the transaction that completed it was rolled back".into()));
             }
         }
-        let ending = judge(ended, hold, &handler.retry_policy, context.job().failures, context.job().max_attempts);
-        log(&ending);
+        let how = ended.how();
+        let ending = recorded.unwrap_or_else(|| {
+            judge(ended, hold, &handler.retry_policy, context.job().failures, context.job().max_attempts)
+        });
+        quietly(|| log(&ending));
+        self.middlewares.ended(&AttemptEnd::of(context.job(), &ending, how, started.elapsed()));
         ending
+    }
+
+    /// The handler, or what becomes of a job that is not to begin.
+    fn find_handler(&self, job: &ReservedJob, hold: &Hold) -> Result<&Registered, Ending> {
+        if hold.cancel_requested() {
+            return Err(Ending::Cancelled);
+        }
+        // It is no longer this worker's, or is to be given back.
+        if hold.token.is_cancelled() {
+            return Err(released());
+        }
+        if let Some(error) = &job.undecodable {
+            let ending = dead(Reason::Undecodable, error.clone());
+            quietly(|| log(&ending));
+            return Err(ending);
+        }
+        self.handlers.get(&job.kind).ok_or_else(|| {
+            quietly(|| {
+                tracing::warn!(
+                    name: "job.no_handler", target: "reveille::job", retry_in = ?NO_HANDLER_DELAY,
+                    "no handler for this kind; putting the job back"
+                );
+            });
+            Ending::Waiting { failure: None, delay: NO_HANDLER_DELAY }
+        })
     }
 
     /// Waits for the end of a transaction in which the job was completed; whether it was committed.
     async fn is_recorded(&self, transaction: &str, hold: &Hold) -> bool {
-        let mut backoff = Backoff::new("learn whether a job's transaction was committed");
+        let mut backoff = Backoff::new("learn whether a job's transaction was committed", &self.comeback);
         let mut delay = UNDER_WAY.0;
         loop {
             match self.driver.is_recorded(transaction, &hold.reservation).await {
@@ -130,7 +156,7 @@ impl Attempts {
                     tokio::time::sleep(delay).await;
                     delay = (delay * 2).min(UNDER_WAY.1);
                 }
-                Err(error) if error.is_unavailable() => tokio::time::sleep(backoff.failed(&error)).await,
+                Err(error) if error.is_unavailable() => backoff.failed(&error).over().await,
                 // A server that does not know the transaction, as after a fail-over: the fence will tell.
                 Err(error) => {
                     tracing::warn!(
@@ -172,6 +198,16 @@ enum Ended {
     Panicked(Box<dyn Any + Send>),
     TimedOut(Duration),
     GivenUp,
+}
+
+impl Ended {
+    fn how(&self) -> How {
+        match self {
+            Ended::Panicked(_) => How::Panicked,
+            Ended::Returned(Outcome::Snooze(_)) => How::Snoozed,
+            _ => How::Released,
+        }
+    }
 }
 
 /// What becomes of the job.

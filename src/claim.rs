@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Comeback};
 use crate::driver::{Ask, Marks, Start};
 use crate::error::{Error, Result};
 use crate::how_many::HowMany;
@@ -36,6 +36,7 @@ pub(crate) struct Claimer {
     pub(crate) sleeper: Sleeper,
     /// How many other workers work the same queues.
     pub(crate) sharing: Arc<AtomicUsize>,
+    pub(crate) comeback: Comeback,
     pub(crate) stop: CancellationToken,
     pub(crate) under_way: UnderWay,
     /// Jobs were found since the last rest.
@@ -83,7 +84,7 @@ impl Claimer {
     /// Claims until told to stop; never stops in the middle of a claim, whose jobs would be reserved for nobody.
     pub(crate) async fn run(mut self) {
         let stop = self.stop.clone();
-        let mut backoff = Backoff::new("claim jobs");
+        let mut backoff = Backoff::new("claim jobs", &self.comeback);
         let mut locked = LOCKED.0;
         while let Some(look) = stop.run_until_cancelled(self.next_look()).await {
             let looked = match look {
@@ -134,7 +135,7 @@ impl Claimer {
         self.low_water.forget();
         let rest = backoff.failed(error);
         if self.under_way.looks.is_empty() {
-            self.stop.run_until_cancelled(tokio::time::sleep(rest)).await;
+            self.stop.run_until_cancelled(rest.over()).await;
         }
     }
 

@@ -5,25 +5,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures::future::{BoxFuture, Shared};
 use tokio::sync::{Notify, RwLock, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::attempt::Attempts;
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Comeback};
 use crate::claim::{Claimer, UnderWay};
-use crate::driver::Driver;
+use crate::driver::{Driver, Settlement, WorkerInfo};
 use crate::error::{Error, Result};
 use crate::handler::Gathers;
 use crate::held::Held;
 use crate::how_many::HowMany;
-use crate::lease::Lease;
+use crate::lease::{Heartbeat, Lease};
 use crate::listener::Listener;
 use crate::look::Claims;
 use crate::marks::LowWater;
 use crate::next_due::NextDue;
+use crate::parts::{Parts, quietly};
+#[cfg(feature = "schedules")]
+use crate::schedule::Schedule;
 use crate::settle::Settler;
 use crate::sleeper::{AwakeFor, Sleeper, State};
 use crate::slots::Slots;
@@ -31,7 +33,7 @@ use crate::slots::Slots;
 use crate::ticker::{self, Ticker};
 use crate::upkeep;
 use crate::wake::Bells;
-use crate::worker::Worker;
+use crate::worker::{Options, Worker};
 
 /// How long handlers have to end after they were told to at the end of the grace period.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
@@ -46,45 +48,64 @@ impl Worker {
     /// Once it works, no failure of the database ends it: it tries again until the database is back.
     ///
     /// # Errors
-    /// If it cannot start: the database cannot be reached, or its schema is missing or not this program's.
+    /// If it cannot start: the database cannot be reached, or its schema is missing or not this program's. And if a part of the
+    /// worker breaks down, by a panic in something that it calls, such as a `tracing` subscriber: the error says which, and
+    /// [is broken](Error::is_broken). The worker then tells its handlers to stop, gives back what it holds, and ends.
     pub async fn run_until(self, shutdown: impl Future) -> Result<()> {
         self.driver.check().await?;
         let crew = Crew::start(self).await?;
+        let parts = crew.shared.parts.clone();
         tokio::select! {
             _ = shutdown => {}
-            () = crew.stop.cancelled() => tracing::info!(name: "worker.stop_requested", target: "reveille::worker", "asked to stop"),
+            () = crew.shared.stop.cancelled() => quietly(|| {
+                tracing::info!(name: "worker.stop_requested", target: "reveille::worker", "asked to stop");
+            }),
+            () = parts.broken() => {}
         }
         crew.shut_down().await;
-        Ok(())
+        parts.error().map_or(Ok(()), Err)
     }
 }
 
 /// A worker's parts at work.
 struct Crew {
-    driver: Arc<dyn Driver>,
-    id: Arc<AtomicI64>,
-    held: Arc<Held>,
-    attempts: Arc<Attempts>,
+    shared: Shared,
     running: TaskTracker,
-    stopping: Arc<AtomicBool>,
-    /// Tripped when somebody asks for the worker to shut down.
-    stop: CancellationToken,
     stop_claiming: CancellationToken,
     claimers: Vec<JoinHandle<()>>,
     settler: JoinHandle<()>,
     helpers: Vec<JoinHandle<()>>,
-    heartbeat: crate::lease::Heartbeat,
-    grace: Duration,
-    end_grace: Shared<BoxFuture<'static, ()>>,
+    heartbeat: Heartbeat,
+}
+
+/// What the parts of a worker share.
+struct Shared {
+    driver: Arc<dyn Driver>,
+    /// The worker's current id.
+    id: Arc<AtomicI64>,
+    options: Options,
+    held: Arc<Held>,
+    attempts: Arc<Attempts>,
+    bells: Arc<Bells>,
+    claims: Arc<Claims>,
+    /// How many others work the same queues.
+    sharing: Arc<AtomicUsize>,
+    /// Notified when the listener has to begin anew.
+    anew: Arc<Notify>,
+    comeback: Comeback,
+    parts: Parts,
+    /// The shutdown has begun.
+    stopping: Arc<AtomicBool>,
+    /// Tripped when somebody asks for the worker to shut down.
+    stop: CancellationToken,
 }
 
 impl Crew {
     async fn start(worker: Worker) -> Result<Crew> {
-        let info = worker.info();
-        let held = Arc::new(Held::default());
+        let (info, held) = (worker.info(), Arc::default());
         let attempts = Arc::new(worker.attempts(&held));
         #[cfg(feature = "schedules")]
-        let (declared, middlewares) = (worker.schedules, Arc::clone(&worker.middlewares));
+        let declared = worker.schedules;
         let Worker { driver, queues, options, .. } = worker;
         driver.register(&info).await?;
         #[cfg(feature = "schedules")]
@@ -92,180 +113,238 @@ impl Crew {
             leave(&*driver, info.id).await;
             return Err(error);
         }
-        tracing::info!(
-            name: "worker.started", target: "reveille::worker", worker = info.id, queues = ?queues,
-            "worker started"
-        );
-
+        let id = info.id;
+        quietly(|| {
+            tracing::info!(
+                name: "worker.started", target: "reveille::worker", worker = id, queues = ?queues,
+                "worker started"
+            );
+        });
+        let shared = Shared::new(driver, options, held, attempts, &info);
+        let heartbeat = shared.lease(info).keep()?;
+        let helpers = shared.spawn_helpers();
         #[cfg(feature = "schedules")]
-        let declared_by = info.id;
-        let id = Arc::new(AtomicI64::new(info.id));
-        let (stopping, stop) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
-        let bells = Arc::new(Bells::new(queues.iter().map(|(name, _)| name.as_str())));
-        let sharing = Arc::new(AtomicUsize::new(0));
-        let (anew, unsure) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let heartbeat = Lease {
-            bells: Arc::clone(&bells),
-            driver: Arc::clone(&driver),
-            worker: info,
-            id: Arc::clone(&id),
-            held: Arc::clone(&held),
-            anew: Arc::clone(&anew),
-            unsure: Arc::clone(&unsure),
-            sharing: Arc::clone(&sharing),
-            stopping: Arc::clone(&stopping),
-            stop: stop.clone(),
-            interval: options.heartbeat,
-            dead_after: options.dead_after(),
-            rescuing: Backoff::new("rescue jobs"),
-        }
-        .keep()?;
+        let helpers = {
+            let ticker = shared.parts.spawn("what fires the schedules", shared.ticker(declared, id).run());
+            helpers.into_iter().chain([ticker]).collect()
+        };
 
         // No slot is free before its ending is in here, so that what is not settled stays bounded.
         let (endings, inbox) = mpsc::channel(1024);
-        let running = TaskTracker::new();
-        let settler = Settler { driver: Arc::clone(&driver), held: Arc::clone(&held), inbox };
-        let claims = Arc::new(Claims {
+        let (running, stop_claiming) = (TaskTracker::new(), CancellationToken::new());
+        let claimers = queues.into_iter().map(|(queue, slots)| {
+            let name = format!("the claimer of the queue {queue:?}");
+            let slots = shared.slots(&queue, slots, &endings, &running);
+            let claimer = shared.claimer(queue.into(), slots, &stop_claiming);
+            shared.parts.spawn(name, claimer.run())
+        });
+        let claimers = claimers.collect();
+        let settler = shared.parts.spawn("the settler", shared.settler(inbox).run());
+        Ok(Crew { shared, running, stop_claiming, claimers, settler, helpers, heartbeat })
+    }
+
+    /// Where a part has broken down, there is no grace.
+    async fn shut_down(self) {
+        let Crew { shared, running, stop_claiming, claimers, mut settler, helpers, heartbeat } = self;
+        let grace = if shared.parts.error().is_some() { Duration::ZERO } else { shared.options.grace };
+        let worker = || shared.id.load(Ordering::Acquire);
+        quietly(|| {
+            tracing::info!(
+                name: "worker.stopping", target: "reveille::worker", worker = worker(), ?grace,
+                "shutting down"
+            );
+        });
+        shared.parts.may_end();
+        shared.stopping.store(true, Ordering::Relaxed);
+        stop_claiming.cancel();
+        futures::future::join_all(claimers).await;
+
+        // No further job will come to complete a batch.
+        shared.attempts.handlers.gather().for_each(Gathers::hurry);
+        running.close();
+        shared.end_attempts(&running, grace).await;
+        helpers.iter().for_each(JoinHandle::abort);
+        if tokio::time::timeout(LAST_SETTLEMENTS, &mut settler).await.is_err() {
+            settler.abort();
+            quietly(|| {
+                tracing::warn!(
+                    name: "worker.unsettled", target: "reveille::worker",
+                    "cannot record everything that has ended; other workers will run it again"
+                );
+            });
+        }
+        // A beat that found its row gone would begin anew. Joining its thread blocks for no longer than it takes to notice.
+        drop(heartbeat);
+        leave(&*shared.driver, worker()).await;
+        quietly(|| {
+            tracing::info!(
+                name: "worker.stopped", target: "reveille::worker", worker = worker(),
+                "worker stopped"
+            );
+        });
+    }
+}
+
+impl Shared {
+    fn new(
+        driver: Arc<dyn Driver>,
+        options: Options,
+        held: Arc<Held>,
+        attempts: Arc<Attempts>,
+        info: &WorkerInfo,
+    ) -> Shared {
+        let id = Arc::new(AtomicI64::new(info.id));
+        let claims = Claims {
             driver: Arc::clone(&driver),
             worker: Arc::clone(&id),
             under_way: Arc::new(RwLock::new(())),
-            unsure,
+            unsure: Arc::new(Notify::new()),
             came_back: AtomicU64::new(0),
-        });
-
-        let mut helpers = vec![tokio::spawn(upkeep::run(Arc::clone(&claims), Arc::clone(&held), Arc::clone(&bells)))];
-        if options.listen {
-            let listener = Listener {
-                driver: Arc::clone(&driver),
-                bells: Arc::clone(&bells),
-                held: Arc::clone(&held),
-                worker: Arc::clone(&id),
-                anew,
-                stop: stop.clone(),
-            };
-            helpers.push(tokio::spawn(listener.run()));
-        }
-        #[cfg(feature = "schedules")]
-        {
-            let ticker = Ticker {
-                driver: Arc::clone(&driver),
-                worker: Arc::clone(&id),
-                declared,
-                declared_by,
-                middlewares,
-                left_to_others: std::collections::HashSet::new(),
-                wake: bells.wake_for_schedules(ticker::POLL, options.listen),
-                poll_interval: options.poll_interval,
-            };
-            helpers.push(tokio::spawn(ticker.run()));
-        }
-        let stop_claiming = CancellationToken::new();
-        let claimers = queues.into_iter().map(|(queue, slots)| {
-            let queue: Arc<str> = queue.into();
-            let sleeper = Sleeper {
-                driver: Arc::clone(&driver),
-                worker: Arc::clone(&id),
-                queue: Arc::clone(&queue),
-                sharing: Arc::clone(&sharing),
-                wake: bells.wake(&queue, options.poll_interval, options.listen),
-                state: State::new(),
-                awake_for: AwakeFor::new(),
-                backoff: Backoff::new("arm the bell"),
-            };
-            let claimer = Claimer {
-                claims: Arc::clone(&claims),
-                slots: Slots::new(
-                    slots,
-                    Arc::clone(&attempts),
-                    endings.clone(),
-                    running.clone(),
-                    Arc::clone(&sharing),
-                    bells.pauses(&queue),
-                ),
-                low_water: LowWater::default(),
-                queue,
-                sleeper,
-                sharing: Arc::clone(&sharing),
-                stop: stop_claiming.clone(),
-                under_way: UnderWay::default(),
-                found: false,
-                in_doubt: false,
-                rung: false,
-                next_due: NextDue::default(),
-                others_turn: None,
-                how_many: HowMany::default(),
-                came_back: 0,
-            };
-            tokio::spawn(claimer.run())
-        });
-        Ok(Crew {
-            claimers: claimers.collect(),
-            settler: tokio::spawn(settler.run()),
-            grace: options.grace,
-            end_grace: options.end_grace,
-            driver,
+        };
+        Shared {
             id,
+            claims: Arc::new(claims),
+            bells: Arc::new(Bells::new(info.queues.iter().map(String::as_str))),
+            comeback: attempts.comeback.clone(),
+            parts: attempts.parts.clone(),
+            sharing: Arc::default(),
+            anew: Arc::default(),
+            stopping: Arc::default(),
+            stop: CancellationToken::new(),
+            driver,
+            options,
             held,
             attempts,
-            running,
-            stopping,
-            stop,
-            stop_claiming,
-            helpers,
-            heartbeat,
-        })
+        }
     }
 
-    async fn shut_down(self) {
-        tracing::info!(
-            name: "worker.stopping", target: "reveille::worker", worker = self.id.load(Ordering::Acquire), grace = ?self.grace,
-            "shutting down"
-        );
-        self.stopping.store(true, Ordering::Relaxed);
-        self.stop_claiming.cancel();
-        futures::future::join_all(self.claimers).await;
+    fn lease(&self, worker: WorkerInfo) -> Lease {
+        Lease {
+            driver: Arc::clone(&self.driver),
+            worker,
+            id: Arc::clone(&self.id),
+            held: Arc::clone(&self.held),
+            bells: Arc::clone(&self.bells),
+            middlewares: Arc::clone(&self.attempts.middlewares),
+            anew: Arc::clone(&self.anew),
+            unsure: Arc::clone(&self.claims.unsure),
+            sharing: Arc::clone(&self.sharing),
+            stopping: Arc::clone(&self.stopping),
+            stop: self.stop.clone(),
+            comeback: self.comeback.clone(),
+            parts: self.parts.clone(),
+            interval: self.options.heartbeat,
+            dead_after: self.options.dead_after(),
+            rescuing: Backoff::new("rescue jobs", &self.comeback),
+        }
+    }
 
-        // No further job will come to complete a batch.
-        self.attempts.handlers.gather().for_each(Gathers::hurry);
-        let running = &self.running;
-        running.close();
-        let is_over = tokio::select! {
-            () = running.wait() => false,
-            () = tokio::time::sleep(self.grace) => true,
-            () = self.end_grace => true,
+    fn spawn_helpers(&self) -> Vec<JoinHandle<()>> {
+        let (claims, held, bells) = (Arc::clone(&self.claims), Arc::clone(&self.held), Arc::clone(&self.bells));
+        let upkeep = upkeep::run(claims, held, bells, self.comeback.clone());
+        let mut helpers = vec![self.parts.spawn("the upkeep", upkeep)];
+        if self.options.listen {
+            let listener = Listener {
+                driver: Arc::clone(&self.driver),
+                bells: Arc::clone(&self.bells),
+                held: Arc::clone(&self.held),
+                worker: Arc::clone(&self.id),
+                anew: Arc::clone(&self.anew),
+                comeback: self.comeback.clone(),
+                stop: self.stop.clone(),
+            };
+            helpers.push(self.parts.spawn("the listener", listener.run()));
+        }
+        helpers
+    }
+
+    #[cfg(feature = "schedules")]
+    fn ticker(&self, declared: Vec<Schedule>, declared_by: i64) -> Ticker {
+        Ticker {
+            driver: Arc::clone(&self.driver),
+            worker: Arc::clone(&self.id),
+            declared,
+            declared_by,
+            middlewares: Arc::clone(&self.attempts.middlewares),
+            left_to_others: std::collections::HashSet::new(),
+            wake: self.bells.wake_for_schedules(ticker::POLL, self.options.listen),
+            poll_interval: self.options.poll_interval,
+            comeback: self.comeback.clone(),
+        }
+    }
+
+    fn settler(&self, inbox: mpsc::Receiver<Settlement>) -> Settler {
+        let (driver, held) = (Arc::clone(&self.driver), Arc::clone(&self.held));
+        Settler { driver, held, inbox, comeback: self.comeback.clone(), parts: self.parts.clone() }
+    }
+
+    fn slots(&self, queue: &str, count: usize, endings: &mpsc::Sender<Settlement>, running: &TaskTracker) -> Slots {
+        Slots::new(
+            count,
+            Arc::clone(&self.attempts),
+            endings.clone(),
+            running.clone(),
+            Arc::clone(&self.sharing),
+            self.bells.pauses(queue),
+        )
+    }
+
+    fn claimer(&self, queue: Arc<str>, slots: Slots, stop: &CancellationToken) -> Claimer {
+        let sleeper = Sleeper {
+            driver: Arc::clone(&self.driver),
+            worker: Arc::clone(&self.id),
+            queue: Arc::clone(&queue),
+            sharing: Arc::clone(&self.sharing),
+            wake: self.bells.wake(&queue, self.options.poll_interval, self.options.listen),
+            state: State::new(),
+            awake_for: AwakeFor::new(),
+            backoff: Backoff::new("arm the bell", &self.comeback),
         };
-        if is_over {
+        Claimer {
+            claims: Arc::clone(&self.claims),
+            slots,
+            low_water: LowWater::default(),
+            queue,
+            sleeper,
+            sharing: Arc::clone(&self.sharing),
+            comeback: self.comeback.clone(),
+            stop: stop.clone(),
+            under_way: UnderWay::default(),
+            found: false,
+            in_doubt: false,
+            rung: false,
+            next_due: NextDue::default(),
+            others_turn: None,
+            how_many: HowMany::default(),
+            came_back: 0,
+        }
+    }
+
+    /// Lets attempts end for the grace period, then tells them to, and gives up what does not.
+    async fn end_attempts(&self, running: &TaskTracker, grace: Duration) {
+        tokio::select! {
+            () = running.wait() => return,
+            () = tokio::time::sleep(grace) => {}
+            () = self.options.end_grace.clone() => {}
+        }
+        quietly(|| {
             tracing::warn!(
                 name: "worker.grace_over", target: "reveille::worker", jobs = running.len(),
                 "the grace period is over; telling handlers to stop"
             );
-            self.held.stop_all();
-            if tokio::time::timeout(LAST_MOMENT, running.wait()).await.is_err() {
+        });
+        self.held.stop_all();
+        if tokio::time::timeout(LAST_MOMENT, running.wait()).await.is_err() {
+            quietly(|| {
                 tracing::warn!(
                     name: "worker.giving_back", target: "reveille::worker", jobs = running.len(),
                     "giving back what does not stop"
                 );
-                self.attempts.give_up.cancel();
-                // A handler that never yields cannot be stopped; what it holds is given back without it.
-                let _ = tokio::time::timeout(LAST_MOMENT, running.wait()).await;
-            }
+            });
+            self.attempts.give_up.cancel();
+            // A handler that never yields cannot be stopped; what it holds is given back without it.
+            let _ = tokio::time::timeout(LAST_MOMENT, running.wait()).await;
         }
-        self.helpers.iter().for_each(JoinHandle::abort);
-        let mut settler = self.settler;
-        if tokio::time::timeout(LAST_SETTLEMENTS, &mut settler).await.is_err() {
-            settler.abort();
-            tracing::warn!(
-                name: "worker.unsettled", target: "reveille::worker",
-                "cannot record everything that has ended; other workers will run it again"
-            );
-        }
-        // A beat that found its row gone would begin anew. Joining its thread blocks for no longer than it takes to notice.
-        drop(self.heartbeat);
-        leave(&*self.driver, self.id.load(Ordering::Acquire)).await;
-        tracing::info!(
-            name: "worker.stopped", target: "reveille::worker", worker = self.id.load(Ordering::Acquire),
-            "worker stopped"
-        );
     }
 }
 
@@ -280,8 +359,10 @@ async fn leave(driver: &dyn Driver, id: i64) {
         Ok(Err(error)) => error,
         Err(_) => Error::unavailable("the store does not answer in time"),
     };
-    tracing::warn!(
-        name: "worker.leave_failed", target: "reveille::worker", worker = id, %error,
-        "cannot take leave; other workers will notice"
-    );
+    quietly(|| {
+        tracing::warn!(
+            name: "worker.leave_failed", target: "reveille::worker", worker = id, %error,
+            "cannot take leave; other workers will notice"
+        );
+    });
 }

@@ -55,7 +55,8 @@ impl Worker {
     /// slots. Dropped in the middle, what it held is left to be rescued.
     ///
     /// # Errors
-    /// If the store fails: what was being run is left to be rescued.
+    /// If the store fails: what was being run is left to be rescued. If a part of the worker breaks down, as in
+    /// [`run_until`](Worker::run_until): what could not be tried was put back.
     pub async fn drain(&self) -> Result<Drained> {
         let visit = Visit::begin(self).await?;
         let drained = visit.run_due().await;
@@ -90,6 +91,7 @@ impl Visit<'_> {
         let id = info.id;
         let held = Arc::new(Held::default());
         let stop = CancellationToken::new();
+        let attempts = worker.attempts(&held);
         let heartbeat = Lease {
             driver: Arc::clone(&worker.driver),
             worker: info,
@@ -99,14 +101,17 @@ impl Visit<'_> {
             anew: Arc::default(),
             unsure: Arc::default(),
             sharing: Arc::default(),
+            middlewares: Arc::clone(&worker.middlewares),
+            comeback: attempts.comeback.clone(),
+            parts: attempts.parts.clone(),
             stopping: Arc::new(AtomicBool::new(false)),
             stop: stop.clone(),
             interval: worker.options.heartbeat,
             dead_after: worker.options.dead_after(),
-            rescuing: Backoff::new("rescue jobs"),
+            rescuing: Backoff::new("rescue jobs", &attempts.comeback),
         }
         .keep()?;
-        Ok(Visit { worker, id, attempts: worker.attempts(&held), held, heartbeat, stop })
+        Ok(Visit { worker, id, attempts, held, heartbeat, stop })
     }
 
     /// Runs what is due, and what becomes due meanwhile.
@@ -153,7 +158,7 @@ impl Visit<'_> {
                 tokio::time::sleep(LOCKED).await;
             }
         }
-        Ok(settled)
+        self.attempts.parts.error().map_or(Ok(settled), Err)
     }
 
     pub(crate) async fn end(self) -> Result<()> {

@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -12,10 +13,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
-use crate::driver::{Driver, Peer, Report, WorkerInfo};
+use crate::backoff::{Backoff, Comeback};
+use crate::driver::{Driver, Peer, Reason, Report, WorkerInfo};
 use crate::error::{Error, Result};
 use crate::held::Held;
+use crate::middleware::{AttemptEnd, How, Middlewares};
+use crate::parts::Parts;
 use crate::wake::Bells;
 
 /// How often to look for jobs that no live worker holds even if nobody has died: those of a claim that raced with a rescue.
@@ -38,6 +41,8 @@ pub(crate) struct Lease {
     pub(crate) held: Arc<Held>,
     /// Rung when the worker begins anew: under its new id it has no bell armed.
     pub(crate) bells: Arc<Bells>,
+    /// They hear of each attempt that was lost.
+    pub(crate) middlewares: Arc<Middlewares>,
     /// Notified when the store is back: a crash may have undone what it had settled last.
     pub(crate) unsure: Arc<Notify>,
     /// Notified when its listener has to begin anew: to vouch for a new id, or on a session that is sure to hear.
@@ -48,6 +53,8 @@ pub(crate) struct Lease {
     pub(crate) stopping: Arc<AtomicBool>,
     /// Tripped when somebody asks for the worker to shut down.
     pub(crate) stop: CancellationToken,
+    pub(crate) comeback: Comeback,
+    pub(crate) parts: Parts,
     pub(crate) interval: Duration,
     pub(crate) dead_after: Duration,
     pub(crate) rescuing: Backoff,
@@ -66,7 +73,8 @@ impl Lease {
         let stopped = stop.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Error::unavailable(format!("start the heartbeat: {error}")))?;
-        let beating = move || {
+        let parts = self.parts.clone();
+        let beat = move || {
             let good = Cell::new(Instant::now());
             let cut_off = CutOff::of(&self);
             runtime.block_on(async {
@@ -76,6 +84,11 @@ impl Lease {
                     () = cut_off.watch(&good) => {}
                 }
             });
+            stopped.is_cancelled()
+        };
+        let beating = move || match std::panic::catch_unwind(AssertUnwindSafe(beat)) {
+            Ok(true) => {}
+            ended => parts.ended("the heartbeat", ended.map(drop)),
         };
         let thread = std::thread::Builder::new().name("reveille-heartbeat".into()).spawn(beating);
         let thread = thread.map_err(|error| Error::unavailable(format!("start the heartbeat: {error}")))?;
@@ -87,14 +100,14 @@ impl Lease {
         let mut watch = Watch::default();
         let mut paused = Vec::new();
         let mut looked_for_orphans: Option<Instant> = None;
-        let mut backoff = Backoff::new("beat");
+        let mut backoff = Backoff::new("beat", &self.comeback);
         loop {
             let began = Instant::now();
             // While this worker's own beats falter, so may everybody's: what was watched meanwhile counts for nothing.
             if began - good.get() > (self.interval * MISSED_BEATS).max(SOONEST) {
                 watch = Watch::default();
             }
-            let delay = match self.beat(&mut watch, &mut looked_for_orphans, &mut paused).await {
+            match self.beat(&mut watch, &mut looked_for_orphans, &mut paused).await {
                 Ok(()) => {
                     if backoff.worked() {
                         self.unsure.notify_one();
@@ -102,14 +115,13 @@ impl Lease {
                         self.anew.notify_one();
                     }
                     good.set(began);
-                    self.interval
+                    tokio::time::sleep(self.interval).await;
                 }
                 Err(error) => {
                     watch = Watch::default();
-                    backoff.failed(&error).min(self.interval)
+                    backoff.failed(&error).at_most(self.interval).over().await;
                 }
-            };
-            tokio::time::sleep(delay).await;
+            }
         }
     }
 
@@ -149,7 +161,7 @@ impl Lease {
                 Err(error) if error.is_unavailable() => return Err(error),
                 // That this worker cannot rescue says nothing of its being alive.
                 Err(error) => {
-                    self.rescuing.failed(&error);
+                    let _ = self.rescuing.failed(&error);
                     *looked_for_orphans = Some(now);
                     return Ok(());
                 }
@@ -163,8 +175,20 @@ impl Lease {
                     "rescued the jobs of dead workers"
                 );
             }
+            rescue.jobs.iter().for_each(|&id| self.tell_of_lost(id, rescue.dead.contains(&id)));
         }
         Ok(())
+    }
+
+    /// What a worker says of its own attempts when they end, it says of those that another one has lost.
+    fn tell_of_lost(&self, id: i64, is_dead: bool) {
+        let error = "the worker that ran it died or was cut off";
+        if is_dead {
+            let reason = Reason::Lost.name();
+            tracing::error!(name: "job.dead", target: "reveille::job", id, reason, error, "dead");
+        }
+        let (job, how, error, ran) = (None, How::Lost, Some(error), None);
+        self.middlewares.ended(&AttemptEnd { id, job, how, error, is_dead, ran });
     }
 
     /// Others have declared this worker dead: what it runs is no longer its own.

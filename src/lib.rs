@@ -6,6 +6,7 @@ mod retry;
 
 pub mod job;
 mod outcome;
+mod parts;
 mod payload;
 pub mod queue;
 mod trace;

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Comeback};
 use crate::driver::{Driver, Hear, Hints, Signal};
 use crate::error::Result;
 use crate::held::Held;
@@ -31,6 +32,7 @@ pub(crate) struct Listener {
     pub(crate) worker: Arc<AtomicI64>,
     /// Notified when to begin anew: the worker has a new id, or its store was away.
     pub(crate) anew: Arc<Notify>,
+    pub(crate) comeback: Comeback,
     /// Tripped when somebody asks for the worker to shut down.
     pub(crate) stop: CancellationToken,
 }
@@ -61,7 +63,7 @@ impl Listener {
     }
 
     async fn hear(&self, doubts: &Arc<Doubts>) {
-        let mut backoff = Backoff::new("listen for new jobs");
+        let mut backoff = Backoff::new("listen for new jobs", &self.comeback);
         loop {
             match self.listen(doubts, &mut backoff).await {
                 Ok(()) => {}
@@ -75,7 +77,7 @@ impl Listener {
                 }
                 Err(error) => {
                     self.bells.go_deaf();
-                    tokio::time::sleep(backoff.failed(&error)).await;
+                    backoff.failed(&error).over().await;
                 }
             }
         }
@@ -83,6 +85,8 @@ impl Listener {
 
     /// Listens until it fails or is to begin anew.
     async fn listen(&self, doubts: &Arc<Doubts>, backoff: &mut Backoff) -> Result<()> {
+        // What has asked for it so far is answered by this.
+        let _ = self.anew.notified().now_or_never();
         let worker = self.worker.load(Ordering::Acquire);
         let deaf = self.driver.listen(worker, self.ears(worker, doubts)).await?;
         backoff.worked();
@@ -132,5 +136,73 @@ impl Listener {
         if confirmed.stop {
             self.stop.cancel();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::driver::Memory;
+    use crate::job::Reservation;
+
+    fn listener(memory: &Memory) -> Listener {
+        Listener {
+            driver: Arc::new(memory.clone()),
+            bells: Arc::new(Bells::new(["mail"])),
+            held: Arc::default(),
+            worker: Arc::new(AtomicI64::new(1)),
+            anew: Arc::default(),
+            comeback: Comeback::default(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn of_what_does_not_concern_this_worker_nothing_is_kept() {
+        let (listener, doubts) = (listener(&Memory::new()), Arc::new(Doubts::default()));
+        let reservation = Reservation { id: 7, worker: 1, attempt: 1, reserved_at: SystemTime::now(), hint: 0 };
+        listener.held.take(reservation, false);
+        listener.held.take(Reservation { id: 8, ..reservation }, true);
+        let hear = listener.ears(1, &doubts);
+        for id in 0..1000 {
+            hear(Signal::Cancel(id));
+            hear(Signal::Pause(format!("queue {id}")));
+            hear(Signal::Stop(id + 2));
+        }
+        let hints = doubts.take();
+        assert_eq!(hints, Hints { cancel: [7].into(), ..Hints::default() }, "8 is to be cancelled in any case");
+        for _ in 0..1000 {
+            hear(Signal::Pause("mail".into()));
+            hear(Signal::Stop(1));
+        }
+        assert_eq!(doubts.take(), Hints { paused: ["mail".to_owned()].into(), stop: true, ..Hints::default() });
+        assert!(
+            !listener.stop.is_cancelled() && listener.bells.pauses("mail").count() == 0,
+            "not before it is confirmed"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_hints_of_50_ms_are_one_question_and_the_first_is_asked_at_once() {
+        let memory = Memory::new();
+        let (listener, doubts) = (Arc::new(listener(&memory)), Arc::new(Doubts::default()));
+        let hear = listener.ears(1, &doubts);
+        let asking = (Arc::clone(&listener), Arc::clone(&doubts));
+        let confirming = tokio::spawn(async move { asking.0.confirm(&asking.1).await });
+        memory.pause("mail");
+        // Each question finds the queue paused.
+        let (began, pauses) = (Instant::now(), listener.bells.pauses("mail"));
+        hear(Signal::Pause("mail".into()));
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        assert_eq!((pauses.count(), began.elapsed()), (1, Duration::ZERO));
+        while began.elapsed() < CONFIRM_EVERY * 10 {
+            hear(Signal::Pause("mail".into()));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        confirming.abort();
+        assert!((9..=11).contains(&pauses.count()), "{}", pauses.count());
     }
 }

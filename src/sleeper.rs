@@ -107,8 +107,11 @@ impl Sleeper {
             }
             Err(error) => {
                 self.state = State::new();
-                let try_again = self.backoff.failed(&error);
-                self.wake.next(Some(sooner(due_in, try_again))).await
+                let rest = self.backoff.failed(&error);
+                tokio::select! {
+                    () = rest.over() => Reason::Poll,
+                    reason = self.wake.next(due_in) => reason,
+                }
             }
         }
     }
@@ -296,6 +299,32 @@ fn sooner(due_in: Option<Duration>, nap: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backoff::Comeback;
+    use crate::driver::Memory;
+    use crate::wake::Bells;
+
+    #[tokio::test(start_paused = true)]
+    async fn bells_that_anybody_rings_lead_to_a_look_each_3_ms_at_most() {
+        let bells = Bells::new(["mail"]);
+        let mut sleeper = Sleeper {
+            driver: Arc::new(Memory::new()),
+            worker: Arc::default(),
+            queue: "mail".into(),
+            wake: bells.wake("mail", Duration::from_secs(3600), true),
+            sharing: Arc::default(),
+            state: State::new(),
+            awake_for: AwakeFor::new(),
+            backoff: Backoff::new("arm the bell", &Comeback::default()),
+        };
+        bells.hear();
+        let began = tokio::time::Instant::now();
+        for look in 0..1000 {
+            bells.ring("mail");
+            sleeper.rest(look % 10 == 0, None).await;
+        }
+        // The first of them find it asleep.
+        assert!(began.elapsed() >= NAP.0 * 900, "{:?}", began.elapsed());
+    }
 
     #[test]
     fn it_is_calm_when_few_of_many_looks_find_something() {

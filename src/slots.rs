@@ -78,7 +78,9 @@ impl Slots {
     ) -> Slots {
         let (jobs, started, ran_dry) = Default::default();
         let ahead = Arc::new(Ahead { jobs, started, ran_dry, endings, pauses });
-        let pausing = AbortOnDropHandle::new(tokio::spawn(give_back_at_each_pause(Arc::clone(&ahead))));
+        let pausing = AbortOnDropHandle::new(
+            attempts.parts.spawn("what gives jobs back at a pause", give_back_at_each_pause(Arc::clone(&ahead))),
+        );
         let (free, pace) = (Arc::new(Semaphore::new(count)), Pace::new());
         let (starved, limited, affordable) = (false, false, MOST_AHEAD);
         Slots { attempts, running, ahead, count, free, pace, starved, limited, affordable, sharing, _pausing: pausing }

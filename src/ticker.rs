@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Comeback};
 use crate::driver::{Driver, DueSchedule, DueSchedules, Firing};
 use crate::error::Result;
 use crate::job::{MAX_PAYLOAD, NewJob};
@@ -46,6 +46,7 @@ pub(crate) struct Ticker {
     /// The schedules that are left to other hosts, since this one lacks their time zone: ids, and since when their
     /// timing stands.
     pub(crate) left_to_others: HashSet<(i64, SystemTime)>,
+    pub(crate) comeback: Comeback,
 }
 
 /// What a look came to.
@@ -61,7 +62,7 @@ enum Looked {
 impl Ticker {
     /// Fires until the task is dropped.
     pub(crate) async fn run(mut self) {
-        let mut backoff = Backoff::new("fire the schedules");
+        let mut backoff = Backoff::new("fire the schedules", &self.comeback);
         let (first, longest) = RIVALS;
         let mut rivals = 0;
         loop {
@@ -77,9 +78,7 @@ impl Ticker {
                             tokio::time::sleep(due_in.map_or(rest, |due_in| due_in.min(rest))).await;
                         }
                         Looked::Early(due_in) => {
-                            if self.sleep(due_in).await == Reason::Bell {
-                                tokio::time::sleep_until(looked + LOOK_EVERY).await;
-                            }
+                            self.sleep(looked, due_in).await;
                             // Who was beaten the last time lets others go first, so that not all do the same work.
                             rivals = rivals.min(first * 4);
                             tokio::time::sleep(up_to(rivals)).await;
@@ -88,18 +87,21 @@ impl Ticker {
                 }
                 // It may work, and has not been allowed this.
                 Err(error) if error.is_denied() => {
-                    backoff.failed(&error);
+                    let _ = backoff.failed(&error);
                     tokio::time::sleep(POLL).await;
                 }
-                Err(error) => tokio::time::sleep(backoff.failed(&error)).await,
+                Err(error) => backoff.failed(&error).over().await,
             }
         }
     }
 
-    async fn sleep(&mut self, due_in: Option<Duration>) -> Reason {
+    /// Until a schedule is due, or may be sooner than it was known. `looked`: when the last look began.
+    async fn sleep(&mut self, looked: Instant, due_in: Option<Duration>) {
         let hears = self.wake.hearing().is_some_and(|hearing| !hearing.never);
         let polled = (!hears).then_some(self.poll_interval);
-        self.wake.next(due_in.into_iter().chain(polled).min()).await
+        if self.wake.next(due_in.into_iter().chain(polled).min()).await == Reason::Bell {
+            tokio::time::sleep_until(looked + LOOK_EVERY).await;
+        }
     }
 
     async fn look(&mut self) -> Result<Looked> {
@@ -236,9 +238,37 @@ fn ticks(due: &DueSchedule, now: SystemTime, most: usize) -> Result<(Vec<SystemT
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::Memory;
     use crate::schedule::Timing;
+    use crate::wake::Bells;
 
     const HOUR: Duration = Duration::from_secs(3600);
+
+    #[tokio::test(start_paused = true)]
+    async fn signals_that_anybody_sends_lead_to_a_look_each_50_ms_at_most() {
+        let bells = Bells::new([]);
+        let mut ticker = Ticker {
+            driver: Arc::new(Memory::new()),
+            worker: Arc::default(),
+            declared: Vec::new(),
+            declared_by: 0,
+            wake: bells.wake_for_schedules(POLL, true),
+            middlewares: Arc::default(),
+            poll_interval: POLL,
+            left_to_others: HashSet::new(),
+            comeback: Comeback::default(),
+        };
+        let first = Instant::now();
+        tokio::time::sleep(HOUR).await;
+        bells.ring_for_schedules();
+        ticker.sleep(first, None).await;
+        assert_eq!(first.elapsed(), HOUR, "after a quiet time at once");
+        for _ in 0..100 {
+            bells.ring_for_schedules();
+            ticker.sleep(Instant::now(), None).await;
+        }
+        assert!(first.elapsed() >= HOUR + LOOK_EVERY * 100, "{:?}", first.elapsed() - HOUR);
+    }
 
     fn now() -> SystemTime {
         SystemTime::UNIX_EPOCH + HOUR * 500_000

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Comeback};
 use crate::error::Result;
 use crate::held::Held;
 use crate::look::Claims;
@@ -19,24 +19,24 @@ const VACUUM_EVERY: Duration = Duration::from_secs(5);
 const UNSURE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(40));
 
 /// Does the upkeep until the task is dropped.
-pub(crate) async fn run(claims: Arc<Claims>, held: Arc<Held>, bells: Arc<Bells>) {
-    tokio::join!(prune(&claims, &held, &bells), vacuum(&claims));
+pub(crate) async fn run(claims: Arc<Claims>, held: Arc<Held>, bells: Arc<Bells>, comeback: Comeback) {
+    tokio::join!(prune(&claims, &held, &bells, &comeback), vacuum(&claims, &comeback));
 }
 
 /// By itself, so that neither waits for the other.
-async fn vacuum(claims: &Claims) {
-    let mut backoff = Backoff::new("vacuum");
+async fn vacuum(claims: &Claims, comeback: &Comeback) {
+    let mut backoff = Backoff::new("vacuum", comeback);
     loop {
         tokio::time::sleep(VACUUM_EVERY).await;
         match claims.driver.vacuum().await {
             Ok(()) => _ = backoff.worked(),
-            Err(error) => tokio::time::sleep(backoff.failed(&error)).await,
+            Err(error) => backoff.failed(&error).over().await,
         }
     }
 }
 
-async fn prune(claims: &Claims, held: &Held, bells: &Bells) {
-    let mut backoff = Backoff::new("do the upkeep");
+async fn prune(claims: &Claims, held: &Held, bells: &Bells, comeback: &Comeback) {
+    let mut backoff = Backoff::new("do the upkeep", comeback);
     let mut unsure_until = Instant::now();
     loop {
         let (soon, for_long) = UNSURE;
@@ -51,7 +51,7 @@ async fn prune(claims: &Claims, held: &Held, bells: &Bells) {
         }
         let only_strays = pause == soon || unsure;
         while let Err(error) = once(claims, held, only_strays).await {
-            tokio::time::sleep(backoff.failed(&error)).await;
+            backoff.failed(&error).over().await;
         }
         backoff.worked();
         if only_strays {

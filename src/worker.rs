@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempts;
+use crate::backoff::Comeback;
 use crate::batch::{self, BatchHandler, Gather};
 use crate::driver::{Driver, IntoDriver, WorkerInfo};
 use crate::enqueue::{Enqueuer, OfWorker};
@@ -21,6 +22,7 @@ use crate::job::{Job, check_name, check_timeout};
 use crate::lease::random_id;
 use crate::middleware::{Middleware, Middlewares};
 use crate::outcome::IntoOutcome;
+use crate::parts::Parts;
 use crate::retry::RetryPolicy;
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
@@ -153,6 +155,8 @@ impl Worker {
             is_stored: true,
             timeout: self.options.timeout,
             give_up: CancellationToken::new(),
+            comeback: Comeback::default(),
+            parts: Parts::default(),
         }
     }
 }

@@ -312,6 +312,8 @@ pub struct Rescue {
     pub workers: Vec<i64>,
     /// The jobs put back or, out of attempts, buried.
     pub jobs: Vec<i64>,
+    /// Those of them that were buried.
+    pub dead: Vec<i64>,
 }
 
 /// How one attempt is to be recorded.

@@ -7,8 +7,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::backoff::Comeback;
 use crate::driver::{Driver, Settlement};
 use crate::held::Held;
+use crate::parts::Parts;
 
 mod locked;
 mod record;
@@ -32,15 +34,18 @@ pub(crate) struct Settler {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) held: Arc<Held>,
     pub(crate) inbox: mpsc::Receiver<Settlement>,
+    pub(crate) comeback: Comeback,
+    pub(crate) parts: Parts,
 }
 
 impl Settler {
     /// Settles until nobody can hand over any more and all is settled.
     pub(crate) async fn run(mut self) {
-        let recorder = Recorder { driver: Arc::clone(&self.driver), held: Arc::clone(&self.held) };
+        let (driver, held) = (Arc::clone(&self.driver), Arc::clone(&self.held));
+        let recorder = Recorder { driver, held, comeback: self.comeback.clone() };
         let (locked, inbox) = mpsc::unbounded_channel();
         let retries = Retries::new(recorder.clone(), inbox);
-        let retrying = AbortOnDropHandle::new(tokio::spawn(retries.run()));
+        let retrying = AbortOnDropHandle::new(self.parts.spawn("the settler of locked jobs", retries.run()));
         let mut batch = Vec::new();
         while self.inbox.recv_many(&mut batch, LARGEST_BATCH).await > 0 {
             self.take_ready(&mut batch).await;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Comeback};
 use crate::driver::{Driver, Ending, Failure, Reason, Settled, Settlement};
 use crate::error::Error;
 use crate::held::Held;
@@ -24,6 +24,7 @@ pub(super) struct Locked {
 pub(super) struct Recorder {
     pub(super) driver: Arc<dyn Driver>,
     pub(super) held: Arc<Held>,
+    pub(super) comeback: Comeback,
 }
 
 impl Recorder {
@@ -56,7 +57,7 @@ impl Recorder {
     /// Tries for as long as the store is away; an error is a refusal or a lock. `unsure`: an earlier try may have
     /// recorded some of them.
     async fn try_to_record(&self, batch: &[Settlement], mut unsure: bool) -> Result<Vec<Locked>, Error> {
-        let mut backoff = Backoff::new("settle jobs");
+        let mut backoff = Backoff::new("settle jobs", &self.comeback);
         loop {
             match self.driver.settle(batch).await {
                 Ok(settled) => {
@@ -67,7 +68,7 @@ impl Recorder {
                 Err(error) if error.is_about_data() || error.is_locked() => return Err(error),
                 Err(error) => {
                     unsure = true;
-                    tokio::time::sleep(backoff.failed(&error)).await;
+                    backoff.failed(&error).over().await;
                 }
             }
         }

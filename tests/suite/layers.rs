@@ -25,6 +25,7 @@ const ORDER: &[&str] = &[
     "middleware",
     "finished",
     "enqueue",
+    "parts",
     "backoff",
     "held",
     "pauses",

@@ -7,8 +7,8 @@ use std::time::Duration;
 use reveille::driver::{Ending, JobState, Reason};
 use reveille::enqueue::Enqueuer;
 use reveille::job::{Payload, ReservedJob};
-use reveille::middleware::{BoxFuture, Middleware, Next};
-use reveille::{Context, Memory, NewJob, Outcome, RetryPolicy, State, Worker, enqueue};
+use reveille::middleware::{AttemptEnd, BoxFuture, Middleware, Next};
+use reveille::{Cancellation, Context, Memory, NewJob, Outcome, RetryPolicy, State, Worker, enqueue};
 use serde_json::{Value, json};
 
 use crate::harness::{Note, Told, database, note, start, tell, telling, worker};
@@ -373,4 +373,69 @@ mod schedules {
         }
         running.stop().await;
     }
+}
+/// Tells how attempts end.
+struct Hook(Told);
+
+impl Middleware for Hook {
+    fn ended(&self, end: &AttemptEnd<'_>) {
+        let (queue, how) = (end.job.map_or("-", |job| &*job.queue), end.how.name());
+        let dead = if end.is_dead { " dead" } else { "" };
+        let error = end.error.unwrap_or("-");
+        self.0.tell(format!("{} {queue} {how}{dead}: {error} {}", end.id, end.ran.is_some()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_sees_each_end_of_an_attempt_whatever_ends_it() {
+    async fn ends(note: Note, cancellation: Cancellation) -> Outcome {
+        match note.text.as_str() {
+            "done" => Outcome::Complete,
+            "fails" => Outcome::Fail("no".into()),
+            "panics" => panic!("at once"),
+            "dies" => Outcome::Dead("never".into()),
+            "snoozes" => Outcome::Snooze(Duration::from_secs(3600)),
+            "cancels" => Outcome::Cancel,
+            "sleeps" => std::future::pending().await,
+            _ => {
+                cancellation.cancelled().await;
+                Outcome::Fail("told to stop".into())
+            }
+        }
+    }
+    let database = database().await;
+    let (told, mut heard) = telling();
+    // One that nobody has, of a worker that is gone.
+    database
+        .run("insert into reveille.jobs (kind, reserved_at, reserved_by, attempts) values ('k', now(), 7, 1)")
+        .await;
+    let builder = worker(&database).middleware(Hook(told)).queue("more", 1).grace(Duration::ZERO);
+    let running = start(builder.handle(ends));
+    assert_eq!(heard.next().await, "1 - lost: the worker that ran it died or was cut off false");
+    assert_eq!(heard.next().await, "1 default released: - true", "nobody here has a handler for it");
+    let took = "took longer than its timeout of 10ms";
+    for (id, text, end) in [
+        (2, "done", "completed: -"),
+        (3, "fails", "failed dead: no"),
+        (4, "panics", "panicked dead: panicked: at once"),
+        (5, "dies", "permanent dead: never"),
+        (6, "snoozes", "snoozed: -"),
+        (7, "cancels", "cancelled: -"),
+        (8, "sleeps", &format!("timed_out dead: {took}")),
+    ] {
+        let timeout = if text == "sleeps" { Duration::from_millis(10) } else { Duration::from_secs(3600) };
+        enqueue(&database.database, &note(text)).max_attempts(1).timeout(timeout).await.unwrap();
+        assert_eq!(heard.next().await, format!("{id} default {end} true"));
+    }
+    database.run("insert into reveille.jobs (kind, payload, queue) values ('note', '7', 'more')").await;
+    let undecodable = heard.next().await;
+    assert!(undecodable.starts_with("9 more undecodable dead: "), "{undecodable}");
+    enqueue(&database.database, &note("waits")).await.unwrap();
+    database.until("select reserved_at is not null from reveille.jobs where id = 10").await;
+    database.run("select reveille.cancel(10)").await;
+    assert_eq!(heard.next().await, "10 default cancelled: - true");
+    enqueue(&database.database, &note("waits")).await.unwrap();
+    database.until("select reserved_at is not null from reveille.jobs where id = 11").await;
+    running.stop().await;
+    assert_eq!(heard.next().await, "11 default released: - true");
 }

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use futures::future::{BoxFuture, ready};
 use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
 use tokio::sync::{Notify, mpsc};
 
 use super::{

@@ -228,6 +228,8 @@ impl Store {
         }
         rescue.jobs = self.reserved(|reservation, workers| !workers.contains_key(&reservation.worker));
         rescue.jobs.iter().for_each(|&id| self.lose(id));
+        let is_dead = |id: &&i64| self.jobs.get(id).is_some_and(|kept| matches!(kept.stored.state, JobState::Dead(_)));
+        rescue.dead = rescue.jobs.iter().filter(is_dead).copied().collect();
         rescue
     }
 

@@ -42,6 +42,9 @@ async fn once(driver: &Postgres, worker: i64, dead: &[Peer], which: Which<'_>) -
     ];
     let mut rescue = Rescue::default();
     for row in driver.on_heart("rescue jobs", Plan::Fresh, (&driver.statements.rescue, params)).await? {
+        if row.get("dead") {
+            rescue.dead.extend(row.get::<_, Option<i64>>("job"));
+        }
         match (row.get("worker"), row.get("job")) {
             (_, Some(job)) => rescue.jobs.push(job),
             (Some(worker), None) => rescue.workers.push(worker),
@@ -58,11 +61,16 @@ async fn one_by_one(driver: &Postgres, worker: i64, dead: &[Peer]) -> Result<Res
     let mut left = vec![orphans.iter().map(|row| row.get("id")).collect::<Vec<i64>>()];
     while let Some(mut jobs) = left.pop() {
         match (once(driver, worker, &[], Which::These(&jobs)).await, &jobs[..]) {
-            (Ok(more), _) => rescue.jobs.extend(more.jobs),
+            (Ok(more), _) => {
+                rescue.jobs.extend(more.jobs);
+                rescue.dead.extend(more.dead);
+            }
             (Err(error), &[job]) if error.is_about_data() => {
                 let reason = format!("the worker that ran it died, and it could not be put back: {error}");
                 let buried = once(driver, worker, &[], Which::Bury(job, reason)).await;
-                rescue.jobs.extend(told(job, &error, buried.map(|more| more.jobs))?);
+                let buried = told(job, &error, buried.map(|more| more.jobs))?;
+                rescue.jobs.extend(&buried);
+                rescue.dead.extend(buried);
             }
             (Err(error), _) if error.is_about_data() => {
                 let half = jobs.split_off(jobs.len() / 2);

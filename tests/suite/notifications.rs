@@ -1,0 +1,286 @@
+//! A notification is a hint, which any role can send: nothing is done because of one that the tables do not confirm.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reveille::driver::Hints;
+use reveille::finished::Ended;
+use reveille::{Cancellation, Context, State, Worker, enqueue, enqueue_all};
+use tokio::sync::Notify;
+use tokio_postgres::Client;
+
+use crate::conformance::{QUEUE, Store, conforms, job};
+use crate::harness::{Note, TestDatabase, Told, database, eventually, note, soon, start, telling, worker};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A session of a role that has been given no right at all.
+struct Nobody<'a> {
+    database: &'a TestDatabase,
+    client: Client,
+    role: String,
+}
+
+impl Nobody<'_> {
+    async fn of(database: &TestDatabase) -> Nobody<'_> {
+        let (client, role) = (database.client().await, format!("nobody_{:016x}", fastrand::u64(..)));
+        client.batch_execute(&format!("create role {role}; set session authorization {role}")).await.unwrap();
+        Nobody { database, client, role }
+    }
+
+    async fn notify(&self, channel: &str, payload: &str) {
+        self.client.execute("select pg_notify($1, $2)", &[&channel, &payload]).await.unwrap();
+    }
+
+    async fn leave(self) {
+        self.client.batch_execute("reset session authorization").await.unwrap();
+        self.database.run(&format!("drop role {}", self.role)).await;
+    }
+}
+
+/// Says that it has begun, and that it was told to stop.
+async fn told_to_stop(
+    _: Note,
+    context: Context,
+    cancellation: Cancellation,
+    State(told): State<Told>,
+) -> Result<(), String> {
+    told.tell(format!("{} begun", context.id()));
+    cancellation.cancelled().await;
+    told.tell(format!("{} stopped", context.id()));
+    Err("stopped".into())
+}
+
+conforms! {
+    async fn the_store_confirms_only_what_was_asked_for(store: &Store) {
+        store.register(1).await;
+        store.register(2).await;
+        let ids = [store.enqueue(job("a")).await, store.enqueue(job("b")).await, store.enqueue(job("c")).await];
+        store.claim(1, 2).await;
+        store.claim(2, 1).await;
+        let all = Hints { cancel: ids.into(), paused: [QUEUE.to_owned(), "other".into()].into(), stop: true };
+        assert_eq!(store.driver().confirm(1, &all).await.unwrap(), Hints::default(), "nobody has asked for anything");
+        store.cancel(ids[1]).await;
+        store.cancel(ids[2]).await;
+        store.pause("other").await;
+        store.stop_worker(1).await;
+        let confirmed = Hints { cancel: [ids[1]].into(), paused: ["other".to_owned()].into(), stop: true };
+        assert_eq!(store.driver().confirm(1, &all).await.unwrap(), confirmed);
+        let of_other = Hints { cancel: [ids[2]].into(), stop: false, ..confirmed };
+        assert_eq!(store.driver().confirm(2, &all).await.unwrap(), of_other, "each hears of its own");
+        store.resume("other").await;
+        assert_eq!(store.driver().confirm(2, &Hints { stop: false, ..all }).await.unwrap().paused, Hints::default().paused);
+        assert_eq!(store.driver().confirm(1, &Hints::default()).await.unwrap(), Hints::default(), "nothing that is not asked");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_without_rights_cancels_no_job_and_stops_no_worker() {
+    let database = database().await;
+    let (told, mut heard) = telling();
+    let working = start(worker(&database).heartbeat(HOUR).state(told).handle(told_to_stop));
+    enqueue_all(&database.database, &[note("a"), note("b")]).await.unwrap();
+    heard.next().await;
+    heard.next().await;
+    let nobody = Nobody::of(&database).await;
+    let id = database.value("select id from reveille.workers").await.to_string();
+    for (channel, payload) in [("cancel", "1"), ("cancel", "2"), ("stop", &id), ("cancel", "x"), ("pause", "default")] {
+        nobody.notify(&format!("reveille.{channel}"), payload).await;
+    }
+    // Heard after all of these, and confirmed no sooner.
+    assert_eq!(database.value("select reveille.cancel(2)").await, "requested");
+    assert_eq!(heard.next().await, "2 stopped");
+    database.until("select count(*) = 1 from reveille.finished_jobs where outcome = 'cancelled'").await;
+    enqueue(&database.database, &note("c")).await.unwrap();
+    assert_eq!(heard.next().await, "3 begun", "the queue goes on, and so does the worker");
+    assert!(working.is_working());
+    database.run("select reveille.cancel(1), reveille.cancel(3)").await;
+    let mut rest = [heard.next().await, heard.next().await];
+    rest.sort();
+    assert_eq!(rest, ["1 stopped", "3 stopped"]);
+    working.stop().await;
+    nobody.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rightful_cancel_reaches_its_handler_within_100_ms() {
+    let database = database().await;
+    let (told, mut heard) = telling();
+    let working = start(worker(&database).heartbeat(HOUR).state(told).handle(told_to_stop));
+    let client = database.client().await;
+    // A machine that does much else may have a bad moment, but not always.
+    eventually("the median of eleven cancels is below 100 ms", async || {
+        let mut took = Vec::new();
+        for _ in 0..11 {
+            let id = enqueue(&database.database, &note("x")).await.unwrap().id;
+            database.until(&format!("select reserved_at is not null from reveille.jobs where id = {id}")).await;
+            let asked = Instant::now();
+            client.execute("select reveille.cancel($1)", &[&id]).await.unwrap();
+            database.until(&format!("select count(*) = 0 from reveille.jobs where id = {id}")).await;
+            took.push(asked.elapsed());
+        }
+        took.sort();
+        took[5] < Duration::from_millis(100)
+    })
+    .await;
+    working.stop().await;
+    assert!(heard.rest().contains(&"1 stopped".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_that_is_resumed_at_once_costs_no_job_anything() {
+    let database = database().await;
+    let (told, mut heard) = telling();
+    let working = start(worker(&database).state(told).handle(crate::harness::tell));
+    for round in 0..20 {
+        enqueue_all(&database.database, &vec![note("x"); 50]).await.unwrap();
+        let separator = if round % 2 == 0 { ";" } else { "; commit; begin;" };
+        let sql =
+            format!("begin; select reveille.pause('default'){separator} select reveille.resume('default'); commit");
+        database.run(&sql).await;
+    }
+    for _ in 0..1000 {
+        heard.next().await;
+    }
+    database.until("select count(*) = 1000 from reveille.finished_jobs where failures = 0").await;
+    working.stop().await;
+    assert!(heard.rest().is_empty(), "none has run twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notification_alone_ends_no_wait() {
+    async fn waits(_: Note, State(gate): State<Arc<Notify>>) {
+        gate.notified().await;
+    }
+    for history in ["1 day", "0"] {
+        let (database, gate) = (database().await, Arc::new(Notify::new()));
+        database.run(&format!("insert into reveille.queues (name, retention) values ('default', '{history}')")).await;
+        let working = start(worker(&database).state(Arc::clone(&gate)).handle(waits));
+        let ids = enqueue_all(&database.database, &[note("ends"), note("vanishes")]).await.unwrap();
+        let waits = ids.iter().map(|job| {
+            let (database, id) = (database.database.clone(), job.id);
+            tokio::spawn(async move { database.finished(id).await.unwrap() })
+        });
+        let [ends, vanishes] = <[_; 2]>::try_from(waits.collect::<Vec<_>>()).unwrap();
+        database.until("select count(*) = 2 from reveille.jobs where awaited and reserved_at is not null").await;
+        let nobody = Nobody::of(&database).await;
+        nobody.notify("reveille.finished", "1 dead").await;
+        nobody.notify("reveille.finished", "2 completed").await;
+        database.run("delete from reveille.jobs where id = 2").await;
+        nobody.notify("reveille.finished", "2 completed").await;
+        assert_eq!(soon("the wait is over", vanishes).await.unwrap(), None, "nothing is known of it");
+        gate.notify_waiters();
+        let finished = soon("its end", ends).await.unwrap().unwrap();
+        assert_eq!(finished.outcome, Ended::Completed, "{history}");
+        working.stop().await;
+        nobody.leave().await;
+    }
+}
+
+/// `reveille listen` in a process of its own; killed with the test.
+struct Listening(Child);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_that_listens_ends_only_when_it_was_asked_to() {
+    let database = database().await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+    command.arg("listen").env("DATABASE_URL", &database.address).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut listening = Listening(command.spawn().unwrap());
+    database.until("select count(*) = 1 from reveille.sleepers").await;
+    let id = database.value("select id from reveille.workers").await.as_i64().unwrap();
+    let nobody = Nobody::of(&database).await;
+    nobody.notify("reveille.stop", &id.to_string()).await;
+    nobody.notify("reveille.cancel", "7").await;
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(listening.0.stdout.take().unwrap()));
+    let heard = tokio::task::spawn_blocking(move || {
+        let cancelled = lines.by_ref().map(Result::unwrap).any(|line| line == "cancel 7");
+        (cancelled, lines)
+    });
+    let (cancelled, _lines) = soon("it has heard both", heard).await.unwrap();
+    assert!(cancelled, "it goes on after the stop that nobody has asked for");
+    assert!(database.admin().stop_worker(id).await.unwrap());
+    eventually("it ends", async || listening_ended(&database).await).await;
+    let status = tokio::task::spawn_blocking(move || listening.0.wait().unwrap());
+    assert!(soon("it has ended", status).await.unwrap().success());
+    nobody.leave().await;
+}
+
+async fn listening_ended(database: &TestDatabase) -> bool {
+    database.value("select count(*) from reveille.workers").await == 0
+}
+
+/// The memory of a process that is its own, in MB.
+#[cfg(target_os = "linux")]
+fn megabytes(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_notifications_costs_a_worker_no_memory() {
+    let database = database().await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+    command.args(["work", "--exec", "true"]).env("DATABASE_URL", &database.address).stderr(Stdio::null());
+    let process = Listening(command.spawn().unwrap());
+    database.until("select count(*) = 1 from reveille.sleepers").await;
+    let before = megabytes(process.0.id());
+    let nobody = Nobody::of(&database).await;
+    for channel in ["bell", "cancel", "pause", "stop", "schedules"] {
+        let flood = format!(
+            "select count(pg_notify('reveille.{channel}', repeat('9', 10) || n::text || repeat(' ', 1000)))
+            from generate_series(1, 20000) as n"
+        );
+        nobody.client.batch_execute(&flood).await.unwrap();
+    }
+    enqueue(&database.database, &note("after")).await.unwrap();
+    database.until("select count(*) = 1 from reveille.finished_jobs").await;
+    let grown = megabytes(process.0.id()) - before;
+    assert!(grown < 20.0, "it has grown by {grown} MB");
+    nobody.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_a_cancelled_job_ended_is_known_for_a_minute_without_a_history() {
+    let database = database().await;
+    database.run("insert into reveille.queues (name, retention) values ('default', '0')").await;
+    let id = enqueue(&database.database, &note("x")).await.unwrap().id;
+    let waiting = tokio::spawn({
+        let database = database.database.clone();
+        async move { database.finished(id).await.unwrap() }
+    });
+    database.until("select awaited from reveille.jobs").await;
+    enqueue(&database.database, &note("nobody waits for this one")).await.unwrap();
+    database.run("select reveille.cancel(1), reveille.cancel(2)").await;
+    assert_eq!(soon("its end", waiting).await.unwrap().unwrap().outcome, Ended::Cancelled);
+    assert_eq!(database.database.finished(id).await.unwrap().unwrap().outcome, Ended::Cancelled, "asked later");
+    assert_eq!(database.value("select array_agg(id) from reveille.ends").await, serde_json::json!([1]));
+    database.admin().prune().await.unwrap();
+    assert_eq!(database.value("select count(*) from reveille.ends").await, 1);
+    database.run("update reveille.ends set ended_at = ended_at - interval '1 minute'").await;
+    database.admin().prune().await.unwrap();
+    assert_eq!(database.value("select count(*) from reveille.ends").await, 0);
+    assert_eq!(database.database.finished(id).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_only_its_heartbeat_reaches_is_cancelled_all_the_same() {
+    let database = database().await;
+    let (told, mut heard) = telling();
+    let builder = Worker::builder(database.database.clone()).listen(false).poll_interval(Duration::from_millis(50));
+    let working = start(builder.heartbeat(Duration::from_millis(50)).state(told).handle(told_to_stop));
+    enqueue(&database.database, &note("x")).await.unwrap();
+    assert_eq!(heard.next().await, "1 begun");
+    database.run("select reveille.cancel(1)").await;
+    assert_eq!(heard.next().await, "1 stopped");
+    working.stop().await;
+}

@@ -1,0 +1,153 @@
+//! A worker's parts do not die one by one: writing a log fails none of them, and one that breaks down ends the worker.
+
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, LazyLock};
+
+use reveille::{Worker, enqueue, enqueue_all};
+use serde_json::json;
+use tracing::span::{Attributes, Id};
+use tracing::{Dispatch, Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+use crate::harness::{Note, TestDatabase, database, note, soon, worker};
+
+/// A worker process whose log goes there; killed with the test.
+struct Process(Child);
+
+impl Process {
+    fn start(database: &TestDatabase, log: Stdio) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+        command.args(["work", "--exec", "echo said >&2; exit 65"]);
+        command.env("DATABASE_URL", &database.address).env("RUST_LOG", "trace");
+        Process(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    }
+
+    fn terminate(&self) {
+        let pid = rustix::process::Pid::from_raw(self.0.id() as i32).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A pipe that nobody reads.
+fn without_a_reader() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_log_cannot_be_written_works_on() {
+    let full = || File::options().write(true).open("/dev/full").unwrap().into();
+    let full = cfg!(target_os = "linux").then(|| ("a full disk", full()));
+    for (place, log) in full.into_iter().chain([("a pipe without a reader", without_a_reader())]) {
+        let database = database().await;
+        let mut process = Process::start(&database, log);
+        enqueue_all(&database.database, &vec![note("x"); 20]).await.unwrap();
+        database.until("select count(*) = 20 from reveille.dead_jobs where reason = 'permanent'").await;
+        database.until("select count(*) = 1 from reveille.sleepers").await;
+        enqueue(&database.database, &note("later")).await.unwrap();
+        database.until("select count(*) = 21 from reveille.dead_jobs").await;
+        process.terminate();
+        let status = tokio::task::spawn_blocking(move || process.0.wait().unwrap());
+        let status = soon("it ends", status).await.unwrap();
+        assert_eq!((status.code(), status.signal()), (Some(0), None), "{place}");
+        assert_eq!(database.value("select count(*) from reveille.workers").await, 0, "{place}: it has taken leave");
+    }
+}
+
+/// Panics at events and new spans of this name.
+struct PanicsAt(&'static str);
+
+impl<S: Subscriber> Layer<S> for PanicsAt {
+    fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+        assert!(attributes.metadata().name() != self.0, "{} cannot be written", self.0);
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        assert!(event.metadata().name() != self.0, "{} cannot be written", self.0);
+    }
+}
+
+/// See [`crate::tracing::Ear`].
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+
+#[tokio::test]
+async fn a_part_that_breaks_down_ends_the_worker_which_gives_back_what_it_holds() {
+    async fn endless(_: Note) {
+        std::future::pending().await
+    }
+    LazyLock::force(&SECOND);
+    for (event, part) in [
+        ("worker.claimed", "the claimer of the queue \"default\""),
+        ("worker.settled", "the settler"),
+        ("worker.woken", "the claimer of the queue \"default\""),
+        ("job", "an attempt"),
+    ] {
+        let database = database().await;
+        enqueue_all(&database.database, &[note("a"), note("b")]).await.unwrap();
+        // This one is settled at once.
+        database.run("insert into reveille.jobs (kind) values ('nobody has a handler for this')").await;
+        let log = tracing_subscriber::registry().with(PanicsAt(event));
+        let _log = tracing::subscriber::set_default(log);
+        let worker = worker(&database).handle(endless).build().unwrap();
+        let error = soon("the worker ends", worker.run_until(std::future::pending::<()>())).await.unwrap_err();
+        assert!(error.is_broken() && error.to_string().contains(part), "{event}: {error}");
+        let left = "select jsonb_build_array(count(reserved_at), sum(failures), count(*), (select count(*) from reveille.workers))
+            from reveille.jobs";
+        assert_eq!(database.value(left).await, json!([0, 0, 3, 0]), "{event}: all go back at no cost");
+    }
+}
+
+#[tokio::test]
+async fn a_drain_ends_with_an_error_where_no_attempt_can_be_made() {
+    LazyLock::force(&SECOND);
+    let memory = reveille::Memory::new();
+    let id = enqueue(&memory, &note("x")).await.unwrap().id;
+    let worker = Worker::builder(memory.clone()).handle(async |_: Note| {}).build().unwrap();
+    let _log = tracing::subscriber::set_default(tracing_subscriber::registry().with(PanicsAt("job")));
+    let error = soon("the drain ends", worker.drain()).await.unwrap_err();
+    assert!(error.is_broken(), "{error}");
+    assert_eq!(memory.job(id).unwrap().state, reveille::driver::JobState::Waiting);
+}
+
+#[tokio::test]
+async fn an_ending_counts_that_cannot_be_logged() {
+    async fn fails(note: Note) -> Result<(), String> {
+        if note.text == "fails" { Err("no".into()) } else { Ok(()) }
+    }
+    LazyLock::force(&SECOND);
+    for event in ["job.dead", "job.completed", "job.started", "worker.started", "worker.stopped"] {
+        let database = database().await;
+        enqueue(&database.database, &note("fails")).max_attempts(1).await.unwrap();
+        enqueue(&database.database, &note("is done")).await.unwrap();
+        let _log = tracing::subscriber::set_default(tracing_subscriber::registry().with(PanicsAt(event)));
+        let working = crate::harness::start(worker(&database).handle(fails));
+        database.until("select count(*) = 1 from reveille.dead_jobs where errors -> 0 ->> 'error' = 'no'").await;
+        database.until("select count(*) = 1 from reveille.finished_jobs").await;
+        working.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_hook_that_panics_changes_nothing() {
+    struct Panics;
+    impl reveille::middleware::Middleware for Panics {
+        fn ended(&self, _: &reveille::middleware::AttemptEnd<'_>) {
+            panic!("in a hook");
+        }
+    }
+    let memory = reveille::Memory::new();
+    let id = enqueue(&memory, &note("x")).await.unwrap().id;
+    let builder = Worker::builder(memory.clone()).middleware(Arc::new(Panics)).handle(async |_: Note| {});
+    builder.build().unwrap().drain().await.unwrap();
+    assert_eq!(memory.job(id).unwrap().state, reveille::driver::JobState::Completed(None));
+}
