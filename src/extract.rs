@@ -3,7 +3,7 @@
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -17,6 +17,9 @@ use crate::job::{Payload, ReservedJob};
 use crate::progress::Progress;
 use crate::trace::TraceContext;
 
+/// How long a transaction that was dropped may take to end.
+const STILL_OPEN: Duration = Duration::from_secs(1);
+
 /// Everything known about the attempt that a handler runs in; cheap to clone. Itself an argument that a handler may take.
 #[derive(Clone)]
 pub struct Context {
@@ -28,8 +31,8 @@ pub struct Context {
 struct Inner {
     driver: Arc<dyn Driver>,
     started: Instant,
-    /// The transaction in which the handler has completed the job.
-    completed_in: OnceLock<String>,
+    /// The last transaction in which the handler has completed the job.
+    completed_in: Mutex<Option<String>>,
     job: ReservedJob,
     /// Whether the job is stored anywhere: not in a test that makes one attempt at a job of its own.
     is_stored: bool,
@@ -49,7 +52,7 @@ impl Context {
         cancellation: CancellationToken,
         states: Arc<States>,
     ) -> Context {
-        let (started, completed_in) = (Instant::now(), OnceLock::new());
+        let (started, completed_in) = (Instant::now(), Mutex::default());
         let progress = OnceLock::new();
         let inner =
             Arc::new(Inner { driver, started, completed_in, job, is_stored, timeout, cancellation, states, progress });
@@ -181,7 +184,8 @@ impl Context {
     /// neither does, so that they happen exactly once. Then commit, and return.
     ///
     /// Whatever the handler returns, a committed job is done; a result to be kept is not, nor is progress said from here on. If the transaction is rolled back,
-    /// the attempt has failed. The transaction holds the job's row until it ends, so end it soon.
+    /// the attempt has failed, unless the job is completed in another one: after a serialization failure or a deadlock, roll back
+    /// and do the whole once more. The transaction holds the job's row until it ends, so end it soon.
     ///
     /// ```no_run
     /// # use reveille::{Context, Database, Job, State};
@@ -203,28 +207,57 @@ impl Context {
     /// ```
     ///
     /// # Errors
-    /// Lost if the job is no longer this worker's: roll back. Invalid if it was completed before in this attempt, or is not
-    /// stored in Postgres.
+    /// Lost if the job is no longer this worker's: roll back. Invalid if it is completed already, or in another transaction that
+    /// has not ended, or is not stored in Postgres.
     pub async fn complete_in(&self, transaction: &tokio_postgres::Transaction<'_>) -> Result<()> {
         let inner = &self.inner;
-        if inner.completed_in.get().is_some() {
-            return Err(Error::invalid("a job can be completed in one transaction only"));
+        let before = self.completed_in();
+        if let Some(before) = &before {
+            self.is_undone(before, transaction).await?;
         }
         let reservation = &inner.job.reservation;
         // The row will be the transaction's.
         self.said().close().await;
         match inner.driver.complete_in(transaction, reservation, inner.started.elapsed()).await? {
             Some(transaction) => {
-                let _ = inner.completed_in.set(transaction);
+                *self.last_completion() = Some(transaction);
                 Ok(())
             }
+            None if before.is_some() => Err(completed_already()),
             None => Err(Error::lost(format!("job {} is no longer this worker's; roll back", reservation.id))),
         }
     }
 
     /// The transaction in which the handler has completed the job, if it has.
-    pub(crate) fn completed_in(&self) -> Option<&str> {
-        self.inner.completed_in.get().map(String::as_str)
+    pub(crate) fn completed_in(&self) -> Option<String> {
+        self.last_completion().clone()
+    }
+
+    fn last_completion(&self) -> MutexGuard<'_, Option<String>> {
+        self.inner.completed_in.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits a moment for the end of a transaction in which the job was completed, unless it is this one. To complete the job
+    /// while another one is open would wait for it, and its handler with it.
+    async fn is_undone(&self, before: &str, transaction: &tokio_postgres::Transaction<'_>) -> Result<()> {
+        const OWN: &str = "select pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text";
+        let own = transaction.query_typed(OWN, &[]).await;
+        let own = own.map_err(|error| Error::database("complete the job", error))?;
+        if own.first().and_then(|row| row.get::<_, Option<&str>>(0)) == Some(before) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        loop {
+            match self.inner.driver.is_recorded(before, &self.inner.job.reservation).await? {
+                Some(false) => return Ok(()),
+                Some(true) => return Err(completed_already()),
+                None if began.elapsed() > STILL_OPEN => {
+                    return Err(Error::invalid("another transaction in which the job is completed has not ended"));
+                }
+                // Dropped a moment ago: the server has still to hear of it.
+                None => tokio::time::sleep(STILL_OPEN / 100).await,
+            }
+        }
     }
 
     /// The values that the worker's handlers share.
@@ -236,6 +269,10 @@ impl Context {
     pub fn cancellation(&self) -> Cancellation {
         Cancellation(self.inner.cancellation.clone())
     }
+}
+
+fn completed_already() -> Error {
+    Error::invalid("the job is completed already")
 }
 
 /// An argument of a handler behind its job: made from the attempt's [`Context`].

@@ -159,3 +159,83 @@ async fn a_job_that_is_no_longer_the_workers_cannot_be_completed() {
         0
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_completion_that_is_not_serializable_is_tried_again_in_the_same_attempt() {
+    async fn charge(charge: Charge, State(database): State<Database>, context: Context) -> Result<(), Failed> {
+        let mut client = database.client().await?;
+        for round in 0.. {
+            let serializable = tokio_postgres::IsolationLevel::Serializable;
+            let tx = client.build_transaction().isolation_level(serializable).start().await?;
+            let sum: i64 = tx.query_one("select coalesce(sum(cents), 0) from charges", &[]).await?.get(0);
+            tx.execute("insert into charges values ($1)", &[&charge.cents]).await?;
+            context.complete_in(&tx).await?;
+            if round == 0 {
+                // Another one that has read the same, and commits first.
+                let mut other = database.client().await?;
+                let rival = other.build_transaction().isolation_level(serializable).start().await?;
+                rival.query_one("select sum(cents) from charges", &[]).await?;
+                rival.execute("insert into charges values (100)", &[]).await?;
+                rival.commit().await?;
+            }
+            match tx.commit().await {
+                Ok(()) => {
+                    assert_eq!((round, sum), (1, 100));
+                    return Ok(());
+                }
+                Err(error) => assert_eq!(error.code().unwrap().code(), "40001"),
+            }
+        }
+        unreachable!()
+    }
+    let database = with_charges().await;
+    let worker = start(worker(&database).state(database.database.clone()).handle(charge));
+    enqueue(&database.database, &Charge { cents: 7 }).await.unwrap();
+    assert_eq!(outcome(&database).await, json!(["completed", 1, 0, null, 107, 0, true]));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_completion_can_be_made_again_after_its_savepoint_or_transaction_is_gone() {
+    async fn charge(charge: Charge, State(database): State<Database>, context: Context) -> Result<(), Failed> {
+        let (mut client, mut other) = (database.client().await?, database.client().await?);
+        let dropped = client.transaction().await?;
+        context.complete_in(&dropped).await?;
+        let second = other.transaction().await?;
+        let refused = context.complete_in(&second).await.unwrap_err();
+        assert!(refused.is_invalid() && refused.to_string().contains("has not ended"), "{refused}");
+        drop(dropped);
+        drop(second);
+        let mut tx = other.transaction().await?;
+        let savepoint = tx.savepoint("once").await?;
+        context.complete_in(&savepoint).await?;
+        savepoint.rollback().await?;
+        tx.execute("insert into charges values ($1)", &[&charge.cents]).await?;
+        context.complete_in(&tx).await?;
+        tx.commit().await?;
+        let third = client.transaction().await?;
+        assert!(context.complete_in(&third).await.unwrap_err().is_invalid(), "what is committed is done");
+        Ok(())
+    }
+    let database = with_charges().await;
+    let worker = start(worker(&database).state(database.database.clone()).handle(charge));
+    enqueue(&database.database, &Charge { cents: 7 }).await.unwrap();
+    assert_eq!(outcome(&database).await, json!(["completed", 1, 0, null, 7, 0, true]));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_completion_is_safe_from_what_the_callers_search_path_holds() {
+    let database = with_charges().await;
+    let traps = "create schema traps;
+        create function traps.pg_current_xact_id() returns xid8 language plpgsql
+            as $$ begin raise exception 'the trap was sprung'; end $$;
+        create function traps.clock_timestamp() returns timestamptz language plpgsql
+            as $$ begin raise exception 'the trap was sprung'; end $$;
+        insert into reveille.jobs (kind, awaited, attempts, reserved_by, reserved_at) values ('held', true, 1, 7, 'epoch')";
+    database.run(traps).await;
+    let complete =
+        "set search_path = traps, pg_catalog; select reveille.complete_in(id, 7, 1, 'epoch', 0) from reveille.jobs";
+    database.run(complete).await;
+    assert_eq!(database.value("select outcome from reveille.finished_jobs").await, "completed");
+}
