@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reveille::driver::{Report, WorkerInfo};
+use reveille::driver::{Report, WorkerInfo, signals};
 use reveille::{Cancellation, Driver, Postgres, State, enqueue};
 
 use crate::harness::{Note, TestDatabase, Told, claim, database, note, start, teller, telling, worker};
@@ -23,7 +23,7 @@ async fn driver(database: &TestDatabase, workers: &[i64]) -> Postgres {
 async fn a_strangers_lock_does_not_keep_a_dead_worker_alive() {
     let database = database().await;
     let driver = driver(&database, &[7]).await;
-    let listening = driver.listen(7).await.unwrap();
+    let listening = signals(&driver, 7).await.unwrap();
     enqueue(&database.database, &note("x")).await.unwrap();
     assert_eq!(claim(&driver, 7, 1).await.len(), 1);
     let stranger = database.client().await;
