@@ -211,7 +211,7 @@ impl Doctor {
         let mut best: Option<(Duration, f64)> = None;
         for _ in 0..3 {
             let (asked, started) = (SystemTime::now(), Instant::now());
-            let rows = client.query_typed("select clock_timestamp() as now", &[]).await;
+            let rows = client.query_typed("select pg_catalog.clock_timestamp() as now", &[]).await;
             let rows = rows.map_err(|error| Error::database("read the clock", error))?;
             let under_way = started.elapsed();
             let Some(theirs) = rows.first().map(|row| row.get::<_, SystemTime>("now")) else { continue };
@@ -261,7 +261,7 @@ impl Doctor {
         let (sender, word) = (self.database.client().await?, format!("{:016x}", fastrand::u64(..)));
         let sent = Instant::now();
         let params: [(&(dyn ToSql + Sync), Type); 2] = [(&channel, Type::TEXT), (&word, Type::TEXT)];
-        sender.query_typed("select pg_notify($1, $2)", &params).await.map_err(failed)?;
+        sender.query_typed("select pg_catalog.pg_notify($1, $2)", &params).await.map_err(failed)?;
         let hearing = async {
             while let Some(heard) = inbox.recv().await {
                 if heard == word {

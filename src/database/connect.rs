@@ -188,7 +188,7 @@ async fn starts_with_settings(address: &Address) -> Result<bool> {
         opened => opened.map_err(failed)?,
     };
     tokio::spawn(connection);
-    let ask = client.query_typed_one("select current_setting('reveille.session', true)", &[]);
+    let ask = client.query_typed_one("select pg_catalog.current_setting('reveille.session', true)", &[]);
     let marked: Option<String> = ask.await.map_err(|error| Error::database("connect", error))?.get(0);
     Ok(marked.as_deref() == Some(value))
 }

@@ -37,7 +37,7 @@ pub(crate) async fn copy(
     let failed = |error| Error::database("enqueue", error);
     let sql = Schema::new(schema)?.apply(include_str!("../../sql/enqueue_copy.sql"));
     // COPY takes no expressions, so what is due in a while is reckoned here, by the database's clock.
-    let now: SystemTime = client.query_typed_one("select now()", &[]).await.map_err(failed)?.get(0);
+    let now: SystemTime = client.query_typed_one("select pg_catalog.now()", &[]).await.map_err(failed)?.get(0);
     let sink = client.copy_in(&*sql).await.map_err(failed)?;
     let mut rows = pin!(BinaryCopyInWriter::new(sink, &TYPES));
     for job in jobs {
