@@ -8,9 +8,10 @@ use reveille::dev::{Network, Server, Stop};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_postgres::{Client, NoTls};
 
-use super::fleet::Fleet;
+use super::fleet::{Fleet, Start};
+use super::hostile::{self, Known};
 use super::schedule::{Fault, Kind};
-use super::{journal, lock};
+use super::{journal, lock, odd};
 use crate::Failure;
 
 /// How far off clocks are made.
@@ -58,11 +59,12 @@ impl Torturer {
             Ok(true)
         };
         match fault.kind {
-            Kind::Kill => self.replace(worker, lasts, None).await,
+            Kind::Kill => self.replace(worker, lasts, Start::Usual).await,
             Kind::ShiftClock => {
-                self.replace(worker, lasts, Some(CLOCKS[fault.dice as usize % CLOCKS.len()])).await?;
+                self.replace(worker, lasts, Start::Clock(CLOCKS[fault.dice as usize % CLOCKS.len()])).await?;
                 Ok(super::fleet::clock_shifter().is_some())
             }
+            Kind::CloseLog => self.replace(worker, Duration::ZERO, Start::LogReadFor(lasts)).await,
             Kind::Freeze | Kind::FreezeLong => {
                 self.fleet.freeze(worker, lasts).await;
                 Ok(true)
@@ -80,11 +82,27 @@ impl Torturer {
             Kind::Stall => self.stall(lasts).await,
             Kind::Snapshot => self.hold_snapshot(lasts).await,
             Kind::Exhaust => self.exhaust(lasts).await,
+            Kind::HostileNotifications | Kind::HostileLocks | Kind::HostileOperators => {
+                self.be_hostile(fault.kind, lasts).await.map(|()| true)
+            }
+            Kind::LockRows => odd::lock_running(&self.client().await?, lasts).await.map_err(described),
+            Kind::OddRow => odd::insert(&self.client().await?, fault.dice).await.map_err(described),
         }
     }
 
-    async fn replace(&self, worker: usize, after: Duration, clock: Option<&str>) -> Result<bool, String> {
-        let replaced = self.fleet.replace(worker, after, clock).await;
+    async fn be_hostile(&self, kind: Kind, lasts: Duration) -> Result<(), String> {
+        let client = self.client().await?;
+        let known = Known::look(&client).await.map_err(described)?;
+        let done = match kind {
+            Kind::HostileNotifications => hostile::notify(&client, &known, lasts).await,
+            Kind::HostileLocks => hostile::lock(&client, &known, lasts).await,
+            _ => hostile::set_traps(&client, lasts).await,
+        };
+        done.map_err(described)
+    }
+
+    async fn replace(&self, worker: usize, after: Duration, start: Start) -> Result<bool, String> {
+        let replaced = self.fleet.replace(worker, after, start).await;
         replaced.map(|()| true).map_err(|_| "cannot start a worker".into())
     }
 

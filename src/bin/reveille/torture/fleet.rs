@@ -47,6 +47,16 @@ pub struct Life {
     pub gave_up: bool,
 }
 
+/// How a worker is started.
+#[derive(Debug, Clone, Copy)]
+pub enum Start {
+    Usual,
+    /// With its clock shifted by so much, where that can be had.
+    Clock(&'static str),
+    /// With a log of which each detail is written, into a pipe that is read for so long and then closed.
+    LogReadFor(Duration),
+}
+
 impl Life {
     pub fn attempts(&self) -> Vec<Attempt> {
         journal::read(&std::fs::read_to_string(&self.journal).unwrap_or_default())
@@ -74,13 +84,13 @@ impl Fleet {
         }
         let fleet = Fleet { places, login, arguments, folder, lives: Mutex::default() };
         for place in 0..workers {
-            fleet.replace(place, Duration::ZERO, None).await?;
+            fleet.replace(place, Duration::ZERO, Start::Usual).await?;
         }
         Ok(fleet)
     }
 
     /// Kills the worker at a place, if there is one, and starts another after a while.
-    pub async fn replace(&self, place: usize, after: Duration, clock: Option<&str>) -> Result<(), Failure> {
+    pub async fn replace(&self, place: usize, after: Duration, start: Start) -> Result<(), Failure> {
         let mut now = self.places[place].now.lock().await;
         if let Some((mut child, life)) = now.take() {
             if child.try_wait()?.is_some() {
@@ -101,12 +111,25 @@ impl Fleet {
         command.env("DATABASE_URL", address).env_remove("REVEILLE_LISTEN_URL").env_remove("REVEILLE_SCHEMA");
         command.arg("torture-worker").args(&self.arguments);
         command.arg("--journal").arg(&lock(&self.lives)[life].journal);
-        if let (Some(clock), Some(library)) = (clock, clock_shifter()) {
+        if let (Start::Clock(clock), Some(library)) = (start, clock_shifter()) {
             command.env("LD_PRELOAD", library).env("FAKETIME", clock).env("DONT_FAKE_MONOTONIC", "1");
         }
-        let stderr = File::create(lock(&self.lives)[life].journal.with_extension("stderr"))?;
+        let stderr = match start {
+            Start::LogReadFor(_) => Stdio::piped(),
+            _ => File::create(lock(&self.lives)[life].journal.with_extension("stderr"))?.into(),
+        };
+        if let Start::LogReadFor(_) = start {
+            command.env("RUST_LOG", "debug");
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr).kill_on_drop(true);
-        let child = command.spawn().map_err(|error| format!("cannot start a worker: {error}"))?;
+        let mut child = command.spawn().map_err(|error| format!("cannot start a worker: {error}"))?;
+        if let (Start::LogReadFor(read_for), Some(mut log)) = (start, child.stderr.take()) {
+            tokio::spawn(async move {
+                let mut sink = tokio::io::sink();
+                let reading = tokio::io::copy(&mut log, &mut sink);
+                let _ = tokio::time::timeout(read_for, reading).await;
+            });
+        }
         *now = Some((child, life));
         Ok(())
     }
@@ -148,7 +171,7 @@ impl Fleet {
                 None => true,
             };
             if ended {
-                self.replace(place, Duration::ZERO, None).await?;
+                self.replace(place, Duration::ZERO, Start::Usual).await?;
             }
         }
         Ok(())

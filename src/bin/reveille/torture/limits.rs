@@ -50,7 +50,19 @@ impl Watch {
 /// Whether handlers keep limits too under these faults: a worker that stands still, or that is cut off, or whose claims a crash
 /// undoes, may go on for a moment with what others run already.
 fn handlers_are_exact(kinds: &[Kind]) -> bool {
-    kinds.iter().all(|kind| matches!(kind, Kind::Kill | Kind::ShiftClock | Kind::CutProducers | Kind::Snapshot))
+    let exact = [
+        Kind::Kill,
+        Kind::ShiftClock,
+        Kind::CutProducers,
+        Kind::Snapshot,
+        Kind::HostileNotifications,
+        Kind::HostileLocks,
+        Kind::HostileOperators,
+        Kind::LockRows,
+        Kind::OddRow,
+        Kind::CloseLog,
+    ];
+    kinds.iter().all(|kind| exact.contains(kind))
 }
 
 /// Says what was seen in each queue that was used, and how many limits were broken.

@@ -2,8 +2,10 @@
 
 mod faults;
 mod fleet;
+mod hostile;
 mod journal;
 mod limits;
+mod odd;
 mod producers;
 mod queues;
 mod report;
@@ -30,7 +32,7 @@ use schedule::{Fault, Kind};
 pub use worker::TortureWorker;
 
 /// Breaks workers, connections, the network and the server of a throw-away Postgres at random while jobs are worked, and then
-/// counts: exits with 1 if a job was lost or had its effect twice, or a worker gave up.
+/// counts: exits with 1 if a job was lost or had its effect twice, a worker gave up, or a hostile role had its way.
 #[derive(Args)]
 pub struct Torture {
     /// For how long.
@@ -123,7 +125,11 @@ impl Torture {
         let url = server.url("postgres");
         let database = Database::options(Some(url.clone())).max_connections(16).connect().await?;
         database.migrate().await?;
-        database.client().await?.batch_execute(worker::LEDGER).await?;
+        let client = database.client().await?;
+        for sql in [worker::LEDGER, hostile::SET_UP, odd::SET_UP] {
+            client.batch_execute(sql).await?;
+        }
+        drop(client);
         for queue in queues {
             queue.set_up(&database).await?;
         }

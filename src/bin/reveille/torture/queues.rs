@@ -18,6 +18,8 @@ pub enum Queue {
     Ordered,
     /// A hundred start a second, ten at once after a rest.
     Rated,
+    /// Without any settings, odd rows or locked rows: what is done to other queues must not be felt here.
+    Calm,
 }
 
 pub const MAX_RUNNING: u32 = 5;
@@ -38,7 +40,7 @@ impl Queue {
     /// Where a job is.
     pub fn of(job: u64) -> Option<Queue> {
         let place = (job >> QUEUE_SHIFT) as u8;
-        Queue::value_variants().iter().copied().find(|queue| *queue as u8 == place)
+        Queue::all().find(|queue| *queue as u8 == place)
     }
 
     /// A job's key. In the ordered queue each is one producer's, who knows in which order it enqueued.
@@ -47,8 +49,13 @@ impl Queue {
         match Queue::of(job)? {
             Queue::Keyed => Some((number % 100).to_string()),
             Queue::Ordered => Some(format!("{}-{}", job >> PRODUCER_SHIFT, number % 250)),
-            Queue::Plain | Queue::Limited | Queue::Rated => None,
+            Queue::Plain | Queue::Limited | Queue::Rated | Queue::Calm => None,
         }
+    }
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Queue> {
+        Queue::value_variants().iter().copied()
     }
 
     pub fn name(self) -> &'static str {
@@ -58,6 +65,7 @@ impl Queue {
             Queue::Keyed => "keyed",
             Queue::Ordered => "ordered",
             Queue::Rated => "rated",
+            Queue::Calm => "calm",
         }
     }
 
@@ -65,7 +73,7 @@ impl Queue {
     pub fn share(self) -> usize {
         match self {
             Queue::Plain => 5,
-            Queue::Keyed | Queue::Ordered => 2,
+            Queue::Keyed | Queue::Ordered | Queue::Calm => 2,
             Queue::Limited | Queue::Rated => 1,
         }
     }
@@ -74,7 +82,7 @@ impl Queue {
     pub async fn set_up(self, database: &Database) -> reveille::Result<()> {
         let none = QueueSettings::default();
         let settings = match self {
-            Queue::Plain => return Ok(()),
+            Queue::Plain | Queue::Calm => return Ok(()),
             Queue::Limited => QueueSettings { max_running: Some(Some(MAX_RUNNING)), ..none },
             Queue::Keyed => QueueSettings { max_running_per_key: Some(Some(MAX_RUNNING_PER_KEY)), ..none },
             Queue::Ordered => QueueSettings { ordered: Some(true), ..none },

@@ -20,11 +20,14 @@ pub async fn database(figures: &mut Figures, client: &Client, committed: &[Commi
     let numbers: Vec<i64> = committed.iter().map(|committed| committed.job as i64).collect();
     // A number is in the payload of its job.
     let sql = "with ended as (
-            select (payload #>> '{}')::bigint as job, 'finished' as how from reveille.finished_jobs
-            union all select (payload #>> '{}')::bigint, 'dead' from reveille.dead_jobs
-            union all select (payload #>> '{}')::bigint, 'live' from reveille.jobs
+            select (payload #>> '{}')::bigint as job, 'finished' as how from reveille.finished_jobs where kind = 'torture'
+            union all select (payload #>> '{}')::bigint, 'dead' from reveille.dead_jobs where kind = 'torture'
+            union all select (payload #>> '{}')::bigint, 'live' from reveille.jobs where kind = 'torture'
         ), applied as (
             select job, count(*) as times from torture.applied group by job
+        ), odd_ended as (
+            select tags[1] as tag from reveille.finished_jobs where kind = 'odd'
+            union all select tags[1] from reveille.dead_jobs where kind = 'odd'
         )
         select
             (select count(*) from torture.enqueued) as enqueued,
@@ -35,8 +38,14 @@ pub async fn database(figures: &mut Figures, client: &Client, committed: &[Commi
                 + (select count(*) from unnest($1::bigint[]) as known (job) where job not in (select job from torture.enqueued)) as lost,
             (select count(*) from (select from ended group by job having count(*) > 1) as twice) as ended_twice,
             (select count(*) from applied where times > 1) as effects_twice,
-            (select count(*) from ended where how = 'finished' and job not in (select job from applied)) as effects_missing,
-            (select count(*) from applied where job not in (select job from ended where how = 'finished')) as effects_of_unfinished";
+            (select count(*) from ended where how = 'finished'
+                and job not in (select job from applied union all select job from torture.applied_once)) as effects_missing,
+            (select count(*) from applied where job not in (select job from ended where how = 'finished')) as effects_of_unfinished,
+            -- Nobody with the right to do so has cancelled any.
+            (select count(*) from reveille.finished_jobs where outcome = 'cancelled') as cancelled,
+            (select count(*) from torture.odd) as odd,
+            (select count(*) from torture.odd where tag not in (select tag from odd_ended where tag is not null)) as odd_lost,
+            (select case when is_called then last_value else 0 end from torture.sprung) as traps_sprung";
     let row = client.query_one(sql, &[&numbers]).await?;
     for column in row.columns() {
         figures.insert(column.name().into(), Value::from(row.get::<_, i64>(column.name())));
@@ -80,8 +89,10 @@ pub fn journals(
 
     let first = |committed: &Committed| Some(runs.get(&committed.job)?.first()?.began.saturating_sub(committed.ready));
     // Jobs under limits wait for others.
-    let free = committed.iter().filter(|committed| Queue::of(committed.job) == Some(Queue::Plain));
-    percentiles(figures, "wait_", free.filter_map(first).map(milliseconds).collect());
+    for (prefix, queue) in [("wait_", Queue::Plain), ("calm_wait_", Queue::Calm)] {
+        let free = committed.iter().filter(|committed| Queue::of(committed.job) == Some(queue));
+        percentiles(figures, prefix, free.filter_map(first).map(milliseconds).collect());
+    }
     figures.insert("workers_started".into(), Value::from(lives.len()));
     figures.insert("workers_gave_up".into(), Value::from(lives.iter().filter(|life| life.gave_up).count()));
 }
@@ -147,7 +158,7 @@ pub fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// What must never be.
-const NEVER: [&str; 8] = [
+const NEVER: [&str; 11] = [
     "lost",
     "unfinished",
     "ended_twice",
@@ -156,6 +167,9 @@ const NEVER: [&str; 8] = [
     "effects_of_unfinished",
     "limits_broken",
     "workers_gave_up",
+    "cancelled",
+    "odd_lost",
+    "traps_sprung",
 ];
 
 /// Whether nothing is there that must never be.

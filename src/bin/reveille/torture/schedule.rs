@@ -41,6 +41,18 @@ pub enum Kind {
     Snapshot,
     /// No connection is left.
     Exhaust,
+    /// A role without rights floods the channels on which workers listen.
+    HostileNotifications,
+    /// A role without rights holds every advisory lock that the queue has a name for.
+    HostileLocks,
+    /// A role without rights puts operators and functions into `public` that would run as the worker.
+    HostileOperators,
+    /// A transaction of an application locks the rows of running jobs.
+    LockRows,
+    /// A row that nobody expects is inserted, or the counts of a running job are reset.
+    OddRow,
+    /// A worker starts whose log loses its reader.
+    CloseLog,
 }
 
 impl Kind {
@@ -62,6 +74,12 @@ impl Kind {
             Kind::Stall => (12, ms(1000), ms(5000)),
             Kind::Snapshot => (14, ms(5000), ms(25_000)),
             Kind::Exhaust => (14, ms(1000), ms(4000)),
+            Kind::HostileNotifications => (15, ms(500), ms(4000)),
+            Kind::HostileLocks => (15, ms(2000), ms(10_000)),
+            Kind::HostileOperators => (15, ms(2000), ms(10_000)),
+            Kind::LockRows => (25, ms(1000), ms(20_000)),
+            Kind::OddRow => (84, ms(0), ms(0)),
+            Kind::CloseLog => (12, ms(0), ms(3000)),
         }
     }
 

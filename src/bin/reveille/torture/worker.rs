@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 
 use super::journal::{Journal, Noted};
+use super::odd;
 use super::queues::Queue;
 use crate::Outcome;
 use crate::connection::Connection;
@@ -18,7 +19,8 @@ use crate::connection::Connection;
 /// What was enqueued, and the effects of jobs.
 pub const LEDGER: &str = "create schema torture;
     create table torture.enqueued (job bigint primary key);
-    create table torture.applied (job bigint not null, attempt int not null, worker bigint not null);";
+    create table torture.applied (job bigint not null, attempt int not null, worker bigint not null);
+    create table torture.applied_once (job bigint primary key);";
 
 #[derive(Serialize, Deserialize)]
 pub struct Task(pub u64);
@@ -39,7 +41,10 @@ const START_AGAIN: Duration = Duration::from_millis(200);
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-/// Takes a random time, fails at random, and else writes its effect in the transaction that completes it.
+/// Of this many jobs one has an effect that may be repeated, and is settled by its worker.
+const IDEMPOTENT: u64 = 4;
+
+/// Takes a random time, fails at random, and else writes its effect: most in the transaction that completes the job.
 async fn work(
     Task(job): Task,
     State(journal): State<Arc<Journal>>,
@@ -85,8 +90,13 @@ async fn attempt_it(
     }
 }
 
-/// The effect and the completion, in one transaction; one in a hundred is rolled back.
+/// The effect; unless it may be repeated, in one transaction with the completion. One in a hundred is rolled back.
 async fn apply(job: u64, attempt: i32, noted: Noted<'_>, client: &mut Client, context: &Context) -> Result<(), Failed> {
+    if job.is_multiple_of(IDEMPOTENT) {
+        let once = "insert into torture.applied_once values ($1) on conflict do nothing";
+        client.execute(once, &[&i64::try_from(job)?]).await?;
+        return Ok(());
+    }
     let transaction = client.transaction().await?;
     let (number, worker) = (i64::try_from(job)?, context.job().reservation.worker);
     transaction.execute("insert into torture.applied values ($1, $2, $3)", &[&number, &attempt, &worker]).await?;
@@ -134,6 +144,6 @@ impl TortureWorker {
             let mut end = Vec::new();
             let _ = tokio::io::stdin().read_to_end(&mut end).await;
         };
-        worker.state(Arc::clone(journal)).handle(work).build()?.run_until(parent_is_gone).await
+        worker.state(Arc::clone(journal)).handle(work).handle(odd::work).build()?.run_until(parent_is_gone).await
     }
 }

@@ -1,0 +1,123 @@
+//! What a role without any right on the queue may try: notifications, advisory locks, and operators in `public`.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Client;
+
+use super::queues::Queue;
+
+/// The role, and what counts the traps that were sprung: a sequence, since a rollback does not undo it.
+pub const SET_UP: &str = "create role torture_nobody;
+    grant create on schema public to torture_nobody;
+    create sequence torture.sprung;
+    grant usage on schema torture to public;
+    grant usage on sequence torture.sprung to public;";
+
+/// Makes a session one of the hostile role.
+const BECOME_NOBODY: &str = "set session authorization torture_nobody";
+
+/// How many ids one statement of a flood names.
+const IDS: i64 = 500;
+
+/// Operators and functions that Postgres prefers to its own where the types of its own do not match exactly.
+/// Each with the type that it returns.
+const TRAPS: [(&str, &str, &str); 8] = [
+    ("operator", "%(bigint, integer)", "bigint"),
+    ("operator", "*(interval, integer)", "interval"),
+    ("operator", "->>(jsonb, jsonb)", "text"),
+    ("operator", "=(text, character varying)", "boolean"),
+    ("function", "width_bucket(bigint, bigint[])", "integer"),
+    ("function", "array_position(bigint[], bigint)", "integer"),
+    ("function", "power(integer, integer)", "double precision"),
+    ("function", "cardinality(bigint[])", "integer"),
+];
+
+/// What a hostile role knows: ids and names that anybody could guess.
+pub struct Known {
+    pub workers: Vec<i64>,
+    pub last_job: i64,
+}
+
+impl Known {
+    pub async fn look(client: &Client) -> Result<Known, tokio_postgres::Error> {
+        let sql = "select array(select id from reveille.workers), coalesce((select max(id) from reveille.jobs), 0)";
+        let row = client.query_one(sql, &[]).await?;
+        Ok(Known { workers: row.get(0), last_job: row.get(1) })
+    }
+}
+
+/// Floods the channels on which workers listen, for so long: with ids of running jobs and of workers, and names of queues.
+pub async fn notify(client: &Client, known: &Known, lasts: Duration) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute(BECOME_NOBODY).await?;
+    let queues: Vec<&str> = Queue::all().map(Queue::name).collect();
+    let until = Instant::now() + lasts;
+    while Instant::now() < until {
+        let flood = "select pg_notify('reveille.cancel', id::text) from generate_series($1::bigint, $2::bigint) as id
+            union all select pg_notify('reveille.stop', id::text) from unnest($3::bigint[]) as id
+            union all
+            select pg_notify('reveille.' || channel, queue)
+            from unnest($4::text[]) as queue, unnest(array['bell', 'pause', 'schedules']) as channel";
+        let first = (known.last_job - IDS).max(1);
+        client.execute(flood, &[&first, &known.last_job.max(1), &known.workers, &queues]).await?;
+    }
+    Ok(())
+}
+
+/// Takes every advisory lock that the queue has ever named, also those that vouch for workers, and keeps them for so long.
+pub async fn lock(client: &Client, known: &Known, lasts: Duration) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute(BECOME_NOBODY).await?;
+    let queues: Vec<&str> = Queue::all().map(Queue::name).collect();
+    let named = "select pg_try_advisory_lock(hashtextextended(name, seed))
+        from unnest(array['reveille.somebody_sleeps', 'reveille.prune', 'reveille.schedules']
+            || array(select 'reveille.limits.' || queue from unnest($1::text[]) as queue)
+            || array(select 'reveille.claims.' || queue from unnest($1::text[]) as queue)) as name,
+            generate_series(0::bigint, 3::bigint) as seed";
+    client.execute(named, &[&queues]).await?;
+    client.execute("select pg_try_advisory_lock_shared(id) from unnest($1::bigint[]) as id", &[&known.workers]).await?;
+    tokio::time::sleep(lasts).await;
+    Ok(())
+}
+
+/// Puts traps where a search path may find them before what Postgres brings, for so long.
+pub async fn set_traps(client: &Client, lasts: Duration) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute(BECOME_NOBODY).await?;
+    for (number, (kind, signature, returns)) in TRAPS.into_iter().enumerate() {
+        client.batch_execute(&trap(number, kind, signature, returns)).await?;
+    }
+    tokio::time::sleep(lasts).await;
+    client.batch_execute("drop owned by torture_nobody; reset session authorization").await?;
+    // `drop owned` takes the right to create along.
+    client.batch_execute("grant create on schema public to torture_nobody").await
+}
+
+fn trap(number: usize, kind: &str, signature: &str, returns: &str) -> String {
+    let (name, types) = signature.split_once('(').unwrap_or((signature, ")"));
+    let types = types.trim_end_matches(')');
+    let function = if kind == "function" { format!("public.{name}") } else { format!("public.trap_{number}") };
+    let body = "begin perform pg_catalog.nextval('torture.sprung'); raise exception 'a trap was sprung'; end";
+    let made = format!(
+        "create or replace function {function}({types}) returns {returns} language plpgsql as $trap$ {body} $trap$;"
+    );
+    match (kind, types.split_once(", ")) {
+        ("operator", Some((left, right))) => format!(
+            "{made} create operator public.{name} (leftarg = {left}, rightarg = {right}, function = {function});"
+        ),
+        _ => made,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trap_is_a_function_and_for_an_operator_that_as_well() {
+        let function = trap(0, "function", "power(integer, integer)", "double precision");
+        assert!(function.starts_with("create or replace function public.power(integer, integer) returns double"));
+        assert!(!function.contains("create operator"));
+        let operator = trap(3, "operator", "%(bigint, integer)", "bigint");
+        assert!(operator.contains("function public.trap_3(bigint, integer) returns bigint"));
+        let made = "create operator public.% (leftarg = bigint, rightarg = integer, function = public.trap_3);";
+        assert!(operator.ends_with(made));
+    }
+}
