@@ -1,0 +1,68 @@
+//! A job as a worker has reserved it.
+
+use std::time::{Duration, SystemTime};
+
+use super::{Payload, Priority};
+use crate::trace::TraceContext;
+
+/// What makes a settlement count only while its reservation still stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Reservation {
+    /// The job.
+    pub id: i64,
+    /// The worker that reserved it.
+    pub worker: i64,
+    /// Which attempt this is, from 1.
+    pub attempt: i32,
+    /// Since when, by the database's clock.
+    pub reserved_at: SystemTime,
+    /// What helps the store that gave it to find the job again, and is nothing to anyone else: no part of the fence. Zero says nothing.
+    pub hint: u64,
+}
+
+/// A job that a worker has reserved.
+#[derive(Debug, Clone)]
+pub struct ReservedJob {
+    /// The reservation under which it runs and is settled.
+    pub reservation: Reservation,
+    /// The queue it came from.
+    pub queue: String,
+    /// Which handler runs it.
+    pub kind: String,
+    /// What the handler gets.
+    pub payload: Payload,
+    /// Its level of urgency.
+    pub priority: Priority,
+    /// How many attempts have failed so far.
+    pub failures: u32,
+    /// At how many failures it is dead.
+    pub max_attempts: u32,
+    /// When it was due.
+    pub available_at: SystemTime,
+    /// When it was enqueued.
+    pub created_at: SystemTime,
+    /// What it belongs to.
+    pub key: Option<String>,
+    /// Free labels.
+    pub tags: Vec<String>,
+    /// Free facts about the job, as JSON.
+    pub metadata: Option<Payload>,
+    /// How long this attempt may take; `None`: as its kind says.
+    pub timeout: Option<Duration>,
+    /// Its cancelling was asked for before it could be stopped: it must not run again.
+    pub cancel_requested: bool,
+    /// What of it the store could not read, if anything: the job is dead then, and its handler does not see it.
+    pub undecodable: Option<String>,
+}
+
+impl ReservedJob {
+    /// How long it waited, from being due to being reserved, by the database's clock.
+    pub fn waited(&self) -> Duration {
+        self.reservation.reserved_at.duration_since(self.available_at).unwrap_or_default()
+    }
+
+    /// The trace that it was enqueued in, if its metadata says one.
+    pub fn trace(&self) -> Option<TraceContext> {
+        TraceContext::stored_in(self.metadata.as_ref()?)
+    }
+}
