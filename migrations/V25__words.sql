@@ -338,13 +338,14 @@ create function reveille.ring_after_update() returns trigger
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if current_setting('reveille.bell', true) is distinct from 'off' then
-        perform reveille.ring(array[new.queue]);
-    end if;
+    perform reveille.ring(array[new.queue]);
     return null;
 end
 $$;
 comment on function reveille.ring_after_update() is 'Rings the bell for a waiting job that is made due sooner or moved to another queue.';
+
+-- Only who makes a trigger needs this right, and it is to be one on Reveille's own table.
+revoke execute on function reveille.ring_after_update() from public;
 
 create trigger ring_moved
     after update of available_at, queue on reveille.jobs
@@ -352,6 +353,6 @@ create trigger ring_moved
     when (
         new.reserved_at is null and old.reserved_at is null
         and (new.available_at < old.available_at or new.queue <> old.queue)
-        and pg_sequence_last_value('reveille.somebody_sleeps'::regclass) is distinct from 0::bigint
+        and reveille.somebody_may_sleep()
     )
     execute function reveille.ring_after_update();
