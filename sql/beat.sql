@@ -20,13 +20,15 @@ with own as (
     update reveille.workers
     set last_seen_at = clock_timestamp(),
         stopping = $2,
-        stuck_jobs = nullif($3::bigint[], '{}'),
-        stuck_since = nullif(array(
+        stuck_jobs = case when pg_catalog.cardinality($3::bigint[]) > 0 then $3::bigint[] end,
+        stuck_since = case when pg_catalog.cardinality($3::bigint[]) > 0 then array(
             -- As it was said first: the same at each heartbeat.
-            select coalesce(stuck_since[array_position(stuck_jobs, stuck.id)], clock_timestamp() - make_interval(secs => stuck.seconds))
+            select coalesce(
+                stuck_since[pg_catalog.array_position(stuck_jobs, stuck.id)], clock_timestamp() - make_interval(secs => stuck.seconds)
+            )
             from unnest($3::bigint[], $4::double precision[]) with ordinality as stuck (id, seconds, place)
             order by stuck.place
-        ), '{}')
+        ) end
     where id = (select id from free)
 )
 select
@@ -44,11 +46,14 @@ select
                     and (workers.backend is null or pg_locks.pid = workers.backend)
             )
     ) as gone,
-    (select count(*) from reveille.workers, own where workers.id <> $1 and workers.queues && own.queues) as sharing,
+    (
+        select count(*) from reveille.workers, own
+        where workers.id <> $1 and workers.queues operator(pg_catalog.&&) own.queues
+    ) as sharing,
     array(select name from reveille.queues, own where name = any (own.queues) and paused_at is not null) as paused,
     array(select id from reveille.jobs where id = any ($5) and reserved_by is not distinct from $1 and cancel_requested_at is not null) as cancel,
     array(
-        select worked.queue from own cross join unnest(own.queues) as worked (queue)
+        select worked.queue from own cross join pg_catalog.unnest(own.queues) as worked (queue)
         where not reveille.somebody_may_sleep()
             or not exists (select from reveille.sleepers where sleepers.queue = worked.queue and sleepers.worker = own.id)
     ) as unarmed

@@ -26,9 +26,11 @@ with recursive clock as materialized (
     select
         max_running, max_running_per_key, rate_per_key, ordered,
         -- The rate is kept with a margin of a hundredth, since jobs start a little later than they are claimed, some more than others.
-        1.01 * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision / rate_limit as step,
-        1.01 * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision / rate_per_key as key_step,
-        coalesce(rate_burst, 1) - 1 as burst
+        1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
+            / rate_limit::double precision as step,
+        1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
+            / rate_per_key::double precision as key_step,
+        (coalesce(rate_burst, 1) - 1)::double precision as burst
     from reveille.queues
     where name = $1 and paused_at is null and limited = 'key' and not exists (select from uncounted)
         and exists (select from reveille.workers where workers.id = $3)
@@ -46,7 +48,7 @@ with recursive clock as materialized (
         select greatest(0, least(
             $2,
             max_running - (select count(*) from reveille.jobs where jobs.queue = $1 and jobs.limited and jobs.reserved_at is not null),
-            (select floor((tolerance - ahead) / step + 1e-6) + 1 from rate)
+            (select floor((tolerance - ahead) / step + 1e-6::double precision) + 1::double precision from rate)
         ))::bigint
         from settings
     ), 0) as jobs
@@ -88,7 +90,7 @@ with recursive clock as materialized (
 ), found as materialized (
     -- In turn, until there are enough. A job that somebody else has locked is passed over, but for the first of an ordered key.
     select keyless.place, null::text as key, 0 as visited
-    from unnest('{0,1,2,3}'::smallint[]) as level (priority)
+    from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
     cross join lateral (
         select jobs.ctid as place
         from reveille.jobs
@@ -118,14 +120,15 @@ with recursive clock as materialized (
                         and jobs.limited and jobs.reserved_at is not null
                 )
             end,
-            floor((greatest(burst * key_step, 0.01) - greatest(0, used.ahead)) / key_step + 1e-6) + 1
+            floor((greatest(burst * key_step, 0.01) - greatest(0, used.ahead)) / key_step + 1e-6::double precision)
+                + 1::double precision
         ))::bigint as jobs
     ) as allowed
     cross join lateral (
         select level.place
         from (
             select due.place
-            from unnest('{0,1,2,3}'::smallint[]) as level (priority)
+            from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
             cross join lateral (
                 select jobs.ctid as place
                 from reveille.jobs
@@ -173,7 +176,9 @@ with recursive clock as materialized (
         jobs.cancel_requested_at is not null as cancel_requested, null::tid as place
 ), spent as (
     insert into reveille.rates as rates (queue, key, next_at)
-    select $1, '', clock.now + make_interval(secs => rate.ahead + (select count(*) from claimed) * rate.step)
+    select
+        $1, '',
+        clock.now + make_interval(secs => rate.ahead + (select count(*)::double precision from claimed) * rate.step)
     from rate, clock
     where exists (select from claimed)
     on conflict (queue, key) do update set next_at = excluded.next_at
@@ -184,7 +189,7 @@ with recursive clock as materialized (
         least(
             greatest(coalesce(known.next_at, clock.now), clock.now),
             clock.now + make_interval(secs => greatest(burst * key_step, 0.01) + key_step)
-        ) + make_interval(secs => count(*) * key_step)
+        ) + make_interval(secs => count(*)::double precision * key_step)
     from claimed
     cross join settings
     cross join clock
@@ -200,7 +205,7 @@ with recursive clock as materialized (
         -- The next one whose time has not come.
         (
             select min(extract(epoch from first.available_at - clock.now))::double precision
-            from unnest('{0,1,2,3}'::smallint[]) as level (priority)
+            from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
             cross join lateral (
                 select jobs.available_at from reveille.jobs
                 where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null and jobs.available_at > clock.now
@@ -211,7 +216,11 @@ with recursive clock as materialized (
         -- The next one that the rate allows.
         (
             select paid.ahead - paid.tolerance
-            from (select rate.ahead + (select count(*) from claimed) * rate.step as ahead, rate.tolerance from rate) as paid
+            from (
+                select
+                    rate.ahead + (select count(*)::double precision from claimed) * rate.step as ahead, rate.tolerance
+                from rate
+            ) as paid
             where paid.ahead > paid.tolerance
         ),
         -- The next one that its key's rate allows.

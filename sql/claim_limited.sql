@@ -21,9 +21,11 @@ with clock as materialized (
     select
         max_running, max_running_per_key, rate_per_key, ordered,
         -- The rate is kept with a margin of a hundredth, since jobs start a little later than they are claimed, some more than others.
-        1.01 * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision / rate_limit as step,
-        1.01 * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision / rate_per_key as key_step,
-        coalesce(rate_burst, 1) - 1 as burst
+        1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
+            / rate_limit::double precision as step,
+        1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
+            / rate_per_key::double precision as key_step,
+        (coalesce(rate_burst, 1) - 1)::double precision as burst
     from reveille.queues
     where name = $1 and paused_at is null and limited = 'queue' and not exists (select from uncounted)
         and exists (select from reveille.workers where workers.id = $3)
@@ -41,13 +43,13 @@ with clock as materialized (
         select greatest(0, least(
             $2,
             max_running - (select count(*) from reveille.jobs where jobs.queue = $1 and jobs.limited and jobs.reserved_at is not null),
-            (select floor((tolerance - ahead) / step + 1e-6) + 1 from rate)
+            (select floor((tolerance - ahead) / step + 1e-6::double precision) + 1::double precision from rate)
         ))::bigint
         from settings
     ), 0) as jobs
 ), due as materialized (
     select found.place
-    from unnest('{0,1,2,3}'::smallint[]) as level (priority)
+    from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
     cross join lateral (
         select jobs.ctid as place
         from reveille.jobs
@@ -75,7 +77,9 @@ with clock as materialized (
         jobs.cancel_requested_at is not null as cancel_requested, null::tid as place
 ), spent as (
     insert into reveille.rates as rates (queue, key, next_at)
-    select $1, '', clock.now + make_interval(secs => rate.ahead + (select count(*) from claimed) * rate.step)
+    select
+        $1, '',
+        clock.now + make_interval(secs => rate.ahead + (select count(*)::double precision from claimed) * rate.step)
     from rate, clock
     where exists (select from claimed)
     on conflict (queue, key) do update set next_at = excluded.next_at
@@ -84,7 +88,7 @@ with clock as materialized (
         -- The next one whose time has not come.
         (
             select min(extract(epoch from first.available_at - clock.now))::double precision
-            from unnest('{0,1,2,3}'::smallint[]) as level (priority)
+            from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
             cross join lateral (
                 select jobs.available_at from reveille.jobs
                 where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null and jobs.available_at > clock.now
@@ -95,7 +99,11 @@ with clock as materialized (
         -- The next one that the rate allows.
         (
             select paid.ahead - paid.tolerance
-            from (select rate.ahead + (select count(*) from claimed) * rate.step as ahead, rate.tolerance from rate) as paid
+            from (
+                select
+                    rate.ahead + (select count(*)::double precision from claimed) * rate.step as ahead, rate.tolerance
+                from rate
+            ) as paid
             where paid.ahead > paid.tolerance
         )
     ) as next_due_seconds

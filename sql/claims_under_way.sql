@@ -8,10 +8,10 @@ from pg_locks
 where pg_locks.locktype = 'relation'
     and pg_locks.database = (select pg_database.oid from pg_database where pg_database.datname = current_database())
     and (
-        pg_locks.relation = 'reveille.jobs'::regclass and pg_locks.mode = 'RowExclusiveLock'
-        or pg_locks.relation = 'reveille.workers'::regclass and pg_locks.mode = 'AccessShareLock'
+        pg_locks.relation = 'reveille.jobs'::regclass::oid and pg_locks.mode = 'RowExclusiveLock'
+        or pg_locks.relation = 'reveille.workers'::regclass::oid and pg_locks.mode = 'AccessShareLock'
     )
     and pg_locks.granted
     and pg_locks.pid is distinct from pg_backend_pid()
 group by pg_locks.virtualtransaction
-having count(distinct pg_locks.relation) = 2
+having pg_catalog.count(distinct pg_locks.relation) = 2

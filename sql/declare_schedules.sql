@@ -21,7 +21,7 @@ select
         max_attempts => declared.max_attempts,
         timeout => make_interval(secs => declared.timeout_seconds),
         key => declared.key,
-        tags => case when declared.tags is not null then array(select jsonb_array_elements_text(declared.tags)) end,
+        tags => case when declared.tags is not null then array(select pg_catalog.jsonb_array_elements_text(declared.tags)) end,
         metadata => declared.metadata,
         declared_by => $1
     )

@@ -5,5 +5,8 @@
 --   $8 text  key            $9 double precision  timeout in seconds                  $10 text[]  tags
 --   $11 jsonb  metadata    $12 bigint  parent_id
 insert into reveille.jobs (queue, kind, payload, priority, max_attempts, available_at, key, timeout, tags, metadata, parent_id)
-values ($1, $2, $3, $4, $5, coalesce($6, now() + make_interval(secs => $7)), $8, make_interval(secs => $9), $10, $11, $12)
+values (
+    $1, $2, $3, $4, $5, coalesce($6, pg_catalog.now() operator(pg_catalog.+) pg_catalog.make_interval(secs => $7)), $8,
+    pg_catalog.make_interval(secs => $9), $10, $11, $12
+)
 returning id, false as existed

@@ -6,8 +6,9 @@
 --   $12 bigint  parent_id
 insert into reveille.jobs (queue, kind, payload, priority, max_attempts, available_at, key, timeout, tags, metadata, parent_id)
 select
-    $1::text, $2::text, new.payload, $4::smallint, $5::int, coalesce($6::timestamptz, now() + make_interval(secs => $7::double precision)),
-    $8::text, make_interval(secs => $9::double precision), $10::text[], $11::jsonb, $12::bigint
-from unnest($3::jsonb[]) with ordinality as new (payload, place)
+    $1::text, $2::text, new.payload, $4::smallint, $5::int,
+    coalesce($6::timestamptz, pg_catalog.now() operator(pg_catalog.+) pg_catalog.make_interval(secs => $7::double precision)),
+    $8::text, pg_catalog.make_interval(secs => $9::double precision), $10::text[], $11::jsonb, $12::bigint
+from pg_catalog.unnest($3::jsonb[]) with ordinality as new (payload, place)
 order by new.place
 returning id, false as existed

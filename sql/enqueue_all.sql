@@ -7,8 +7,9 @@
 insert into reveille.jobs (queue, kind, payload, priority, max_attempts, available_at, key, timeout, tags, metadata, parent_id)
 select
     new.queue, new.kind, new.payload, new.priority, new.max_attempts,
-    coalesce(new.due, now() + make_interval(secs => new.delay_seconds)), new.key, make_interval(secs => new.timeout_seconds),
-    case when new.tags is not null then array(select jsonb_array_elements_text(new.tags)) end, new.metadata,
+    coalesce(new.due, pg_catalog.now() operator(pg_catalog.+) pg_catalog.make_interval(secs => new.delay_seconds)), new.key,
+    pg_catalog.make_interval(secs => new.timeout_seconds),
+    case when new.tags is not null then array(select pg_catalog.jsonb_array_elements_text(new.tags)) end, new.metadata,
     new.parent_id
 from unnest(
     $1::text[], $2::text[], $3::jsonb[], $4::smallint[], $5::int[], $6::timestamptz[], $7::double precision[], $8::text[],

@@ -12,7 +12,9 @@ with new as materialized (
         queue, kind, payload, priority, max_attempts, due, delay_seconds, key, timeout_seconds, tags, metadata, parent_id,
         unique_key, unique_mode, unique_until, place
     )
-    order by case when unique_key is not null then kind end collate "C" nulls first, unique_key collate "C", place
+    order by
+        case when unique_key is not null then kind end collate pg_catalog."C" nulls first,
+        unique_key collate pg_catalog."C", place
 )
 select enqueued.id, enqueued.existed
 from new
@@ -20,15 +22,15 @@ cross join lateral reveille.enqueue(
     kind => new.kind,
     payload => new.payload,
     queue => new.queue,
-    available_at => coalesce(new.due, now() + make_interval(secs => new.delay_seconds)),
+    available_at => coalesce(new.due, pg_catalog.now() operator(pg_catalog.+) pg_catalog.make_interval(secs => new.delay_seconds)),
     priority => new.priority,
     max_attempts => new.max_attempts,
-    timeout => make_interval(secs => new.timeout_seconds),
+    timeout => pg_catalog.make_interval(secs => new.timeout_seconds),
     unique_key => new.unique_key,
     unique_mode => new.unique_mode,
     unique_until => new.unique_until,
     key => new.key,
-    tags => case when new.tags is not null then array(select jsonb_array_elements_text(new.tags)) end,
+    tags => case when new.tags is not null then array(select pg_catalog.jsonb_array_elements_text(new.tags)) end,
     metadata => new.metadata,
     parent_id => new.parent_id
 ) as enqueued

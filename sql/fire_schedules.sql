@@ -30,7 +30,7 @@ with mine as materialized (
     )
     select
         mine.queue, mine.kind, mine.payload, mine.priority, mine.max_attempts, tick.due_at, mine.timeout, mine.key, mine.tags,
-        coalesce(mine.metadata, '{}') || jsonb_build_object('schedule', mine.name, 'tick', tick.due_at), mine.id
+        coalesce(mine.metadata, '{}') || pg_catalog.jsonb_build_object('schedule', mine.name, 'tick', tick.due_at), mine.id
     from unnest($7::bigint[], $8::timestamptz[]) with ordinality as tick (schedule_id, due_at, place)
     join mine on mine.id = tick.schedule_id
     order by tick.place

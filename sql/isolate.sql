@@ -37,19 +37,19 @@ with recursive turn (key, visited) as (
         where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
             and (jobs.available_at, jobs.id) >= (level.available_at, level.id) and jobs.available_at <= now()
         order by jobs.available_at, jobs.id
-        limit 16 + cardinality($4::bigint[])
+        limit 16 + pg_catalog.cardinality($4::bigint[])
     ) as first
     union all
     select first.id
     from turn
-    cross join unnest('{0,1,2,3}'::smallint[]) as level (priority)
+    cross join pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
     cross join lateral (
         select jobs.id
         from reveille.jobs
         where jobs.queue = $1 and jobs.reserved_at is null and jobs.key = turn.key and jobs.priority = level.priority
             and jobs.available_at <= now()
         order by jobs.available_at, jobs.id
-        limit 1 + cardinality($4::bigint[])
+        limit 1 + pg_catalog.cardinality($4::bigint[])
     ) as first
 )
 select candidate.id, tried.code, tried.error, tried.buried

@@ -9,16 +9,16 @@ with standing as materialized (
     select id
     from reveille.jobs
     where id = any ($1::bigint[])
-        and reserved_by is not distinct from ($2::bigint[])[width_bucket(id, $1::bigint[])]
-        and attempts = ($3::int[])[width_bucket(id, $1::bigint[])]
-        and reserved_at is not distinct from ($4::timestamptz[])[width_bucket(id, $1::bigint[])]
+        and reserved_by is not distinct from ($2::bigint[])[pg_catalog.width_bucket(id, $1::bigint[])]
+        and attempts = ($3::int[])[pg_catalog.width_bucket(id, $1::bigint[])]
+        and reserved_at is not distinct from ($4::timestamptz[])[pg_catalog.width_bucket(id, $1::bigint[])]
 ), taken as materialized (
     select id
     from reveille.jobs
     where id = any ($1::bigint[])
-        and reserved_by is not distinct from ($2::bigint[])[width_bucket(id, $1::bigint[])]
-        and attempts = ($3::int[])[width_bucket(id, $1::bigint[])]
-        and reserved_at is not distinct from ($4::timestamptz[])[width_bucket(id, $1::bigint[])]
+        and reserved_by is not distinct from ($2::bigint[])[pg_catalog.width_bucket(id, $1::bigint[])]
+        and attempts = ($3::int[])[pg_catalog.width_bucket(id, $1::bigint[])]
+        and reserved_at is not distinct from ($4::timestamptz[])[pg_catalog.width_bucket(id, $1::bigint[])]
     for update skip locked
 )
 select id, id = any (array(select taken.id from taken)) as taken from standing

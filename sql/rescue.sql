@@ -53,15 +53,15 @@ with watched as (
         failures = orphans.failures,
         attempts = orphans.attempts,
         available_at = case
-            when jobs.cancel_requested_at is null and jobs.errors -> -1 ->> 'reason' = 'lost' and jobs.errors -> -2 ->> 'reason' = 'lost'
-            then now() + make_interval(secs => least(power(2, least(jobs.failures, 20)), 3600))
+            when jobs.cancel_requested_at is null and jobs.errors -> -1 ->> 'reason'::text = 'lost' and jobs.errors -> -2 ->> 'reason'::text = 'lost'
+            then now() + make_interval(secs => least(pg_catalog.power(2, least(jobs.failures, 20)), 3600))
             else now()
         end,
         errors = case
-            when jsonb_typeof(jobs.errors) <> 'array' then jsonb_build_array(jobs.errors)
+            when jsonb_typeof(jobs.errors) <> 'array' then pg_catalog.jsonb_build_array(jobs.errors)
             when jsonb_array_length(jobs.errors) >= 100 then jobs.errors - 0
             else coalesce(jobs.errors, '[]')
-        end || jsonb_build_object('at', now(), 'worker', orphans.holder, 'attempt', jobs.attempts, 'reason', 'lost',
+        end || pg_catalog.jsonb_build_object('at', now(), 'worker', orphans.holder, 'attempt', jobs.attempts, 'reason', 'lost',
             'error', 'the worker that ran it died or was cut off')
     from orphans
     where jobs.id = orphans.id and orphans.failures < jobs.max_attempts and $5::text is null
@@ -84,12 +84,12 @@ with watched as (
         all_failures, max_attempts, available_at, created_at, unique_key, unique_until, key, timeout, tags, metadata,
         case
             when $5::text is not null then '[]'
-            when jsonb_typeof(errors) <> 'array' then jsonb_build_array(errors)
+            when jsonb_typeof(errors) <> 'array' then pg_catalog.jsonb_build_array(errors)
             when jsonb_array_length(errors) >= 100 then errors - 0
             else coalesce(errors, '[]')
-        end || jsonb_build_object('at', now(), 'worker', holder, 'attempt', attempts, 'reason', 'lost',
+        end || pg_catalog.jsonb_build_object('at', now(), 'worker', holder, 'attempt', attempts, 'reason', 'lost',
             'error', coalesce($5::text, 'the worker that ran it died or was cut off')
-                || case when taken_id is null then '' else format(' (it was job %s, whose id another dead job has)', taken_id) end),
+                || case when taken_id is null then '' else pg_catalog.format(' (it was job %s, whose id another dead job has)', taken_id) end),
         progress, parent_id, schedule_id, 'lost', holder,
         greatest(extract(epoch from reserved_at) - extract(epoch from available_at), 0),
         extract(epoch from now()) - extract(epoch from reserved_at)
@@ -112,5 +112,5 @@ select null, null from reveille.ring(array(select queue from put_back union all 
 union all
 select null, null
 from ended, lateral (
-    select pg_notify('reveille.finished', ended.id || ' dead') where ended.awaited and pg_notification_queue_usage() < 0.9
+    select pg_notify('reveille.finished', ended.id::text || ' dead') where ended.awaited and pg_notification_queue_usage() < 0.9::double precision
 ) as told

@@ -18,10 +18,10 @@ with ended as (
     delete from reveille.jobs
     where (select set_config('lock_timeout', '200ms', true)) is not null
         and ctid = any ($5::tid[])
-        and id = ($1::bigint[])[width_bucket(id, $1::bigint[])]
+        and id = ($1::bigint[])[pg_catalog.width_bucket(id, $1::bigint[])]
         and attempts = $3::int
         and reserved_by is not distinct from $2::bigint
-        and reserved_at is not distinct from ($4::timestamptz[])[width_bucket(id, $1::bigint[])]
+        and reserved_at is not distinct from ($4::timestamptz[])[pg_catalog.width_bucket(id, $1::bigint[])]
         and not awaited
         and limited is not true
     returning
@@ -33,20 +33,23 @@ with ended as (
         key, tags, metadata, errors, progress, parent_id, schedule_id, outcome, worker, wait_seconds, run_seconds
     )
     select
-        (select extract(epoch from now())::bigint / 86400 % 32), id, queue, kind, payload, priority, attempts, failures, max_attempts,
+        (select extract(epoch from now())::bigint / 86400 % 32::bigint), id, queue, kind, payload, priority, attempts, failures, max_attempts,
         available_at, created_at, key, tags, metadata, errors, progress, parent_id, schedule_id,
         'completed', $2::bigint, ($10::double precision[])[place], ($11::double precision[])[place]
     from ended
-    cross join lateral width_bucket(id, $1::bigint[]) as place
+    cross join lateral pg_catalog.width_bucket(id, $1::bigint[]) as place
     where ended.queue <> all (array(select queues.name from reveille.queues where queues.retention = interval '0'))
 )
 insert into reveille.counters as counters (
     queue, started_at, worker, completed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
 )
 select
-    queue, date_bin('10 seconds', now(), 'epoch'), $2::bigint, jobs, $6::double precision * jobs / cardinality($1::bigint[]),
-    $7::double precision, $8::double precision * jobs / cardinality($1::bigint[]), $9::double precision
+    queue, date_bin('10 seconds', now(), 'epoch'), $2::bigint, jobs, $6::double precision * share, $7::double precision,
+    $8::double precision * share, $9::double precision
 from (select (select queue from ended limit 1), (select count(*) from ended)) as sums (queue, jobs)
+cross join lateral (
+    select jobs::double precision / pg_catalog.cardinality($1::bigint[])::double precision
+) as settled (share)
 where jobs > 0
 on conflict (queue, started_at, worker) do update
 set completed = counters.completed + excluded.completed,
@@ -55,4 +58,4 @@ set completed = counters.completed + excluded.completed,
     run_seconds = counters.run_seconds + excluded.run_seconds,
     max_run_seconds = greatest(counters.max_run_seconds, excluded.max_run_seconds)
 returning
-    case when (select count(*) from ended) < cardinality($1::bigint[]) then array(select id from ended) end as settled
+    case when (select count(*) from ended) < pg_catalog.cardinality($1::bigint[]) then array(select id from ended) end as settled

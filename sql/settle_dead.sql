@@ -13,12 +13,13 @@ with ended as (
     delete from reveille.jobs
     where (select set_config('lock_timeout', '200ms', true)) is not null
         and id = any ($1::bigint[])
-        and reserved_by is not distinct from ($2::bigint[])[width_bucket(id, $1::bigint[])]
-        and attempts = ($3::int[])[width_bucket(id, $1::bigint[])]
-        and reserved_at is not distinct from ($4::timestamptz[])[width_bucket(id, $1::bigint[])]
+        and reserved_by is not distinct from ($2::bigint[])[pg_catalog.width_bucket(id, $1::bigint[])]
+        and attempts = ($3::int[])[pg_catalog.width_bucket(id, $1::bigint[])]
+        and reserved_at is not distinct from ($4::timestamptz[])[pg_catalog.width_bucket(id, $1::bigint[])]
     returning
-        *, ($5::text[])[width_bucket(id, $1::bigint[])] as reason, ($6::text[])[width_bucket(id, $1::bigint[])] as error,
-        ($7::double precision[])[width_bucket(id, $1::bigint[])] as run_seconds,
+        *, ($5::text[])[pg_catalog.width_bucket(id, $1::bigint[])] as reason,
+        ($6::text[])[pg_catalog.width_bucket(id, $1::bigint[])] as error,
+        ($7::double precision[])[pg_catalog.width_bucket(id, $1::bigint[])] as run_seconds,
         greatest(extract(epoch from reserved_at) - extract(epoch from available_at), 0)::double precision as wait_seconds,
         least(greatest(failures, 0), 2147483646) + 1 as all_failures,
         (select dead_jobs.id from reveille.dead_jobs where dead_jobs.id = jobs.id) as taken_id
@@ -33,11 +34,11 @@ with ended as (
         greatest(attempts, all_failures), all_failures, max_attempts, available_at, created_at, unique_key,
         unique_until, key, timeout, tags, metadata,
         case
-            when jsonb_typeof(errors) <> 'array' then jsonb_build_array(errors)
+            when jsonb_typeof(errors) <> 'array' then pg_catalog.jsonb_build_array(errors)
             when jsonb_array_length(errors) >= 100 then errors - 0
             else coalesce(errors, '[]')
-        end || jsonb_build_object('at', now(), 'worker', reserved_by, 'attempt', attempts, 'reason', reason, 'error', error
-            || case when taken_id is null then '' else format(' (it was job %s, whose id another dead job has)', taken_id) end),
+        end || pg_catalog.jsonb_build_object('at', now(), 'worker', reserved_by, 'attempt', attempts, 'reason', reason, 'error', error
+            || case when taken_id is null then '' else pg_catalog.format(' (it was job %s, whose id another dead job has)', taken_id) end),
         progress, parent_id, schedule_id, reason, reserved_by, wait_seconds, run_seconds
     from ended
 ), counted as (
@@ -57,10 +58,14 @@ with ended as (
         max_run_seconds = greatest(counters.max_run_seconds, excluded.max_run_seconds)
 ), rung as materialized (
     -- Where limits are kept, another one may start. Once, and not again for each row.
-    select case when bool_or(limited) then reveille.ring(array_agg(distinct queue) filter (where limited)) end from ended
+    select
+        case
+            when pg_catalog.bool_or(limited) then reveille.ring(pg_catalog.array_agg(distinct queue) filter (where limited))
+        end
+    from ended
 )
 select id
 from ended
 -- True for all of them; evaluated so that the last is reached by those alone that are awaited.
 where (select count(*) from rung) = 1
-    and (not awaited or pg_notification_queue_usage() >= 0.9 or pg_notify('reveille.finished', id || ' dead') is not null)
+    and (not awaited or pg_notification_queue_usage() >= 0.9::double precision or pg_notify('reveille.finished', id::text || ' dead') is not null)

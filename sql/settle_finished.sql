@@ -15,12 +15,12 @@ with ended as (
     delete from reveille.jobs
     where (select set_config('lock_timeout', '200ms', true)) is not null
         and id = any ($1::bigint[])
-        and reserved_by is not distinct from ($2::bigint[])[width_bucket(id, $1::bigint[])]
-        and attempts = ($3::int[])[width_bucket(id, $1::bigint[])]
-        and reserved_at is not distinct from ($4::timestamptz[])[width_bucket(id, $1::bigint[])]
+        and reserved_by is not distinct from ($2::bigint[])[pg_catalog.width_bucket(id, $1::bigint[])]
+        and attempts = ($3::int[])[pg_catalog.width_bucket(id, $1::bigint[])]
+        and reserved_at is not distinct from ($4::timestamptz[])[pg_catalog.width_bucket(id, $1::bigint[])]
     -- First what the queries below ask each row for: the further back a column stands, the more it costs to read.
     returning
-        id, awaited, limited, queue, reserved_by, width_bucket(id, $1::bigint[]) as place, kind, payload, priority, attempts, failures,
+        id, awaited, limited, queue, reserved_by, pg_catalog.width_bucket(id, $1::bigint[]) as place, kind, payload, priority, attempts, failures,
         max_attempts, available_at, created_at, key, tags, metadata, errors, progress, parent_id, schedule_id
 ), history as (
     insert into reveille.finished_jobs (
@@ -28,7 +28,7 @@ with ended as (
         key, tags, metadata, errors, progress, parent_id, schedule_id, outcome, result, worker, wait_seconds, run_seconds
     )
     select
-        (select extract(epoch from now())::bigint / 86400 % 32), id, queue, kind, payload, priority, attempts, failures, max_attempts,
+        (select extract(epoch from now())::bigint / 86400 % 32::bigint), id, queue, kind, payload, priority, attempts, failures, max_attempts,
         available_at, created_at, key, tags, metadata, errors, progress, parent_id, schedule_id,
         case when ($5::boolean[])[place] then 'cancelled' else 'completed' end, ($8::jsonb[])[place], reserved_by,
         ($7::double precision[])[place], ($6::double precision[])[place]
@@ -36,7 +36,7 @@ with ended as (
     where ended.queue <> all (array(select queues.name from reveille.queues where queues.retention = interval '0'))
 ), sums as materialized (
     select
-        queue, reserved_by as worker, cancelled, bool_or(limited) as limited, count(*) as jobs, sum(wait_seconds) as wait_seconds,
+        queue, reserved_by as worker, cancelled, pg_catalog.bool_or(limited) as limited, count(*) as jobs, sum(wait_seconds) as wait_seconds,
         max(wait_seconds) as max_wait_seconds, sum(run_seconds) as run_seconds, max(run_seconds) as max_run_seconds
     from ended
     cross join lateral (
@@ -59,12 +59,16 @@ with ended as (
         max_run_seconds = greatest(counters.max_run_seconds, excluded.max_run_seconds)
 ), rung as materialized (
     -- Where limits are kept, another one may start. Once, and not again for each row.
-    select case when bool_or(limited) then reveille.ring(array_agg(distinct queue) filter (where limited)) end from sums
+    select
+        case
+            when pg_catalog.bool_or(limited) then reveille.ring(pg_catalog.array_agg(distinct queue) filter (where limited))
+        end
+    from sums
 )
 select id
 from ended
 -- True for all of them; evaluated so that the last is reached by those alone that are awaited.
 where (select count(*) from rung) = 1
-    and (not awaited or pg_notification_queue_usage() >= 0.9 or pg_notify(
-        'reveille.finished', id || case when ($5::boolean[])[place] then ' cancelled' else ' completed' end
+    and (not awaited or pg_notification_queue_usage() >= 0.9::double precision or pg_notify(
+        'reveille.finished', id::text || case when ($5::boolean[])[place] then ' cancelled' else ' completed' end
     ) is not null)

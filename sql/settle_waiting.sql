@@ -16,7 +16,7 @@ with put_back as (
         reserved_by = null,
         available_at = case
             when cancel_requested_at is null
-            then now() + make_interval(secs => ($7::double precision[])[width_bucket(id, $1::bigint[])])
+            then now() + make_interval(secs => ($7::double precision[])[pg_catalog.width_bucket(id, $1::bigint[])])
             else now()
         end,
         (failures, attempts, errors) = (
@@ -25,14 +25,14 @@ with put_back as (
                 greatest(jobs.attempts, after.failures),
                 case when reason is null then jobs.errors else
                     case
-                        when jsonb_typeof(jobs.errors) <> 'array' then jsonb_build_array(jobs.errors)
+                        when jsonb_typeof(jobs.errors) <> 'array' then pg_catalog.jsonb_build_array(jobs.errors)
                         when jsonb_array_length(jobs.errors) >= 100 then jobs.errors - 0
                         else coalesce(jobs.errors, '[]')
-                    end || jsonb_build_object(
+                    end || pg_catalog.jsonb_build_object(
                         'at', now(), 'worker', jobs.reserved_by, 'attempt', jobs.attempts, 'reason', reason,
-                        'error', ($6::text[])[width_bucket(jobs.id, $1::bigint[])])
+                        'error', ($6::text[])[pg_catalog.width_bucket(jobs.id, $1::bigint[])])
                 end
-            from (select ($5::text[])[width_bucket(jobs.id, $1::bigint[])]) as ending (reason)
+            from (select ($5::text[])[pg_catalog.width_bucket(jobs.id, $1::bigint[])]) as ending (reason)
             -- Made sound, whatever the row says.
             cross join lateral (
                 select least(greatest(jobs.failures, 0), 2147483646) + (reason is not null)::int
@@ -40,10 +40,10 @@ with put_back as (
         )
     where (select set_config('lock_timeout', '200ms', true)) is not null
         and id = any ($1::bigint[])
-        and reserved_by is not distinct from ($2::bigint[])[width_bucket(id, $1::bigint[])]
-        and attempts = ($3::int[])[width_bucket(id, $1::bigint[])]
-        and reserved_at is not distinct from ($4::timestamptz[])[width_bucket(id, $1::bigint[])]
-    returning id, queue, width_bucket(id, $1::bigint[]) as place
+        and reserved_by is not distinct from ($2::bigint[])[pg_catalog.width_bucket(id, $1::bigint[])]
+        and attempts = ($3::int[])[pg_catalog.width_bucket(id, $1::bigint[])]
+        and reserved_at is not distinct from ($4::timestamptz[])[pg_catalog.width_bucket(id, $1::bigint[])]
+    returning id, queue, pg_catalog.width_bucket(id, $1::bigint[]) as place
 ), counted as (
     insert into reveille.counters as counters (
         queue, started_at, worker, failed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds

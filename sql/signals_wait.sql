@@ -4,7 +4,7 @@ select exists (
     select
     from pg_locks
     where pg_locks.locktype = 'object'
-        and pg_locks.classid = 'pg_database'::regclass
-        and pg_locks.objid = 0
+        and pg_locks.classid = 'pg_catalog.pg_database'::regclass::oid
+        and pg_locks.objid = 0::oid
         and not pg_locks.granted
 ) as wait

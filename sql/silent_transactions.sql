@@ -3,7 +3,7 @@
 select distinct pg_locks.virtualtransaction
 from pg_locks
 where pg_locks.locktype = 'relation'
-    and pg_locks.relation = 'reveille.jobs'::regclass
+    and pg_locks.relation = 'reveille.jobs'::regclass::oid
     and pg_locks.database = (select pg_database.oid from pg_database where pg_database.datname = current_database())
     and pg_locks.mode = 'RowExclusiveLock'
     and pg_locks.granted

@@ -12,14 +12,15 @@ with kept as materialized (
 ), spans as materialized (
     select retention from kept union select interval '1 day'
 ), asked as materialized (
-    select coalesce(md5(string_agg(queue || ' ' || retention, ', ' order by queue)), '') as settings from kept
+    select coalesce(md5(string_agg(queue || ' ' || retention::text, ', ' order by queue)), '') as settings from kept
 ), today as materialized (
     select (extract(epoch from now())::bigint / 86400)::int as day
 ), days as materialized (
     select
         chores.name, asked.settings,
-        timestamptz 'epoch' + (today.day - (today.day - chores.day) % 32) * interval '1 day' as began,
-        pg_relation_size(to_regclass('reveille.finished_jobs_' || chores.day))
+        timestamptz 'epoch'
+            + (today.day - (today.day - chores.day) % 32)::double precision * interval '1 day' as began,
+        pg_relation_size(to_regclass('reveille.finished_jobs_' || chores.day::text))
             / current_setting('block_size')::bigint as pages
     from reveille.chores, today, asked
     where chores.day is not null
@@ -49,8 +50,8 @@ with kept as materialized (
     select ctid as place
     from reveille.finished_jobs
     where day = (select day from mine)
-        and ctid >= (select format('(%s,0)', page)::tid from mine)
-        and ctid < (select format('(%s,0)', page + $1)::tid from mine)
+        and ctid >= (select pg_catalog.format('(%s,0)', page)::tid from mine)
+        and ctid < (select pg_catalog.format('(%s,0)', page + $1)::tid from mine)
         -- A minute more, so that what a reader has just listed is there to be looked at.
         and finished_at < now() - interval '1 minute'
             - coalesce((select kept.retention from kept where kept.queue = finished_jobs.queue), interval '1 day')

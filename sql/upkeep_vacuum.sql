@@ -11,9 +11,9 @@ with due as materialized (
         ('counters', 5000, 1), ('totals', 500, 1), ('rates', 5000, 1), ('chores', 500, 1),
         ('unique_periods', 10000, 0.2), ('schedules', 500, 1)
     ) as churned (name, dead, share)
-    join pg_class on pg_class.oid = to_regclass('reveille.' || churned.name)
-    where pg_stat_get_dead_tuples(pg_class.oid)
-            > greatest(churned.dead, churned.share * pg_stat_get_live_tuples(pg_class.oid))
+    join pg_class on pg_class.oid = to_regclass('reveille.' || churned.name)::oid
+    where pg_stat_get_dead_tuples(pg_class.oid)::numeric
+            > greatest(churned.dead, churned.share * pg_stat_get_live_tuples(pg_class.oid)::numeric)
         and (
             pg_has_role(pg_class.relowner, 'usage')
             or exists (select from pg_database where datname = current_database() and pg_has_role(datdba, 'usage'))
@@ -30,7 +30,7 @@ with due as materialized (
         and coalesce(
             case
                 when done_at >= began_at
-                then clock_timestamp() >= greatest(began_at + interval '5 seconds', done_at + 4 * (done_at - began_at))
+                then clock_timestamp() >= greatest(began_at + interval '5 seconds', done_at + 4::double precision * (done_at - began_at))
                 -- Another worker is at it, unless it has died.
                 else clock_timestamp() >= began_at + interval '2 minutes'
             end, true

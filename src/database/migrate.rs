@@ -6,6 +6,7 @@ use refinery::{AsyncMigrate, Migration, Runner};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+use super::OWN_PATH;
 use super::address::Address;
 use super::connect;
 use super::schema::Schema;
@@ -36,6 +37,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V23__rights", include_str!("../../migrations/V23__rights.sql")),
     ("V24__upkeep", include_str!("../../migrations/V24__upkeep.sql")),
     ("V25__words", include_str!("../../migrations/V25__words.sql")),
+    ("V26__names", include_str!("../../migrations/V26__names.sql")),
 ];
 
 /// How long to wait for another process that migrates before looking again.
@@ -145,7 +147,7 @@ pub(crate) async fn migrate(address: &Address, schema: &Schema) -> Result<Vec<St
     }
     check_not_newer(version(&client, schema).await?)?;
     if version(&client, schema).await? == 0 {
-        let is_there = exists(&client, "select from pg_namespace where nspname = $1", schema.name()).await?;
+        let is_there = exists(&client, "select from pg_catalog.pg_namespace where nspname = $1", schema.name()).await?;
         let create = if is_there { String::new() } else { format!("create schema {};", schema.name()) };
         let create = format!("begin; {BEGINNING} {create} {} commit", history(schema));
         client.batch_execute(&create).await.map_err(|error| Error::database(&what(), error))?;
@@ -190,7 +192,8 @@ fn is_in_use(error: &refinery::Error) -> bool {
 /// Tries to begin a transaction that holds the lock. Who waits for it lets go of his session, which may be one of few.
 async fn lock(keeper: &Client, schema: &Schema) -> Result<bool, tokio_postgres::Error> {
     let try_lock = schema.apply("select pg_try_advisory_xact_lock(hashtextextended('reveille.migrate', 0))");
-    keeper.batch_execute("begin; set local idle_in_transaction_session_timeout = 0").await?;
+    let begin = format!("begin; {OWN_PATH}; set local idle_in_transaction_session_timeout = 0");
+    keeper.batch_execute(&begin).await?;
     let locked: bool = keeper.query_typed_one(&try_lock, &[]).await?.get(0);
     if !locked {
         keeper.batch_execute("rollback").await?;
@@ -238,12 +241,15 @@ fn check_not_newer(version: i32) -> Result<()> {
 /// The schema's version; 0 where there is none.
 async fn version(client: &Client, schema: &Schema) -> Result<i32> {
     let history = history_table(schema);
-    if !exists(client, "select where to_regclass($1) is not null", &history).await? {
+    if !exists(client, "select where pg_catalog.to_regclass($1) is not null", &history).await? {
         return Ok(0);
     }
     check_sees_all(client, schema).await?;
     let row = client
-        .query_typed_one(&schema.apply("select coalesce(max(version), 0) as version from reveille.schema_history"), &[])
+        .query_typed_one(
+            &schema.apply("select coalesce(pg_catalog.max(version), 0) as version from reveille.schema_history"),
+            &[],
+        )
         .await
         .map_err(|error| Error::database("read the schema's version", error))?;
     Ok(row.get("version"))

@@ -25,6 +25,8 @@ use ends::Ends;
 pub use migrate::{grants_sql, migrations_sql};
 use schema::Schema;
 
+/// Nobody else's functions and operators are run, in whatever schema the user may have on the search path.
+pub(crate) const OWN_PATH: &str = "set local search_path = pg_catalog, pg_temp";
 /// What a transaction of the program's own begins with. Its statements look rows up by index, whatever the planner knows of the tables:
 /// of one that was never analyzed, it would rather read all.
 const BY_INDEX: &str =
@@ -116,13 +118,13 @@ impl Database {
 
     /// Reads what may take a while, as one snapshot that can neither wait for long nor be in anybody's way.
     pub(crate) async fn read(&self, what: &str, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
-        let begin = format!("begin isolation level read committed read only; {BY_INDEX}; {READ_LIMITS}");
+        let begin = format!("begin isolation level read committed read only; {OWN_PATH}; {BY_INDEX}; {READ_LIMITS}");
         self.in_transaction(what, &begin, sql, params).await
     }
 
     /// Runs one of the program's own statements, for as long as it takes.
     pub(crate) async fn run(&self, what: &str, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
-        let begin = format!("begin isolation level read committed read write; {BY_INDEX}");
+        let begin = format!("begin isolation level read committed read write; {OWN_PATH}; {BY_INDEX}");
         self.in_transaction(what, &begin, sql, params).await
     }
 

@@ -54,6 +54,7 @@ mod throwaway;
 mod tls;
 mod top;
 mod tracing;
+mod traps;
 mod unique;
 mod upkeep;
 mod views;

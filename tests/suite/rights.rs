@@ -2,10 +2,9 @@
 
 use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
-use reveille::Database;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
-use crate::harness::{TestDatabase, client, database, host_and_port, soon};
+use crate::harness::{TestDatabase, client, database, encoded_database, host_and_port, soon};
 
 /// A user of this server, with what a test grants it.
 struct User {
@@ -133,14 +132,10 @@ async fn no_stranger_makes_a_trigger_of_what_runs_as_the_owner() {
 
 #[tokio::test]
 async fn a_queue_whose_name_no_worker_can_be_told_disturbs_no_listener() {
-    let server = database().await;
-    let name = format!("reveille_bytes_{}_{:08x}", std::process::id(), fastrand::u32(..));
-    server.run(&format!("create database {name} encoding 'SQL_ASCII' locale 'C' template template0")).await;
-    let address = crate::harness::address(&name);
-    Database::connect(address.clone()).await.unwrap().migrate().await.unwrap();
-    let plain = client(&address).await;
+    let database = encoded_database("SQL_ASCII").await;
+    let plain = database.client().await;
     plain.batch_execute(&sleep_on(&["E'\\xff'", "E'caf\\xc3\\xa9'", "'plain'"])).await.unwrap();
-    let (listener, mut inbox) = listener(&address).await;
+    let (listener, mut inbox) = listener(&database.address).await;
     for begin in ["begin", "begin isolation level repeatable read"] {
         for queue in ["E'\\xff'", "E'caf\\xc3\\xa9'", "'plain'"] {
             let insert = format!("insert into reveille.jobs (queue, kind) values ({queue}, 'k') returning id");
@@ -153,6 +148,4 @@ async fn a_queue_whose_name_no_worker_can_be_told_disturbs_no_listener() {
         assert_eq!(heard, ["café", "café", "plain", "plain"], "{begin}");
     }
     listener.batch_execute("select 1").await.unwrap();
-    drop((plain, listener));
-    server.run(&format!("drop database {name} with (force)")).await;
 }

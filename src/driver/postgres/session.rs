@@ -17,7 +17,9 @@ use crate::error::{Error, Result};
 
 /// Whatever the database's owner has set for others: one row at a time by index, planned once. The tables are churned too
 /// fast for the planner's statistics to be of use.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 9] = [
+    // Nobody else's functions and operators, in whatever schema the user may have on his path.
+    "search_path = pg_catalog, pg_temp",
     "jit = off",
     "plan_cache_mode = force_generic_plan",
     "enable_seqscan = off",

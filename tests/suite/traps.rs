@@ -1,0 +1,349 @@
+//! Nobody else's functions and operators are run with the rights of a worker, an owner or whoever enqueues.
+//!
+//! Where a schema on the search path is writable, strangers plant operators and functions there that fit better than the server's own. So
+//! does this: for every name that Reveille's SQL uses, for each combination of types that it may meet.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use reveille::admin::{Filter, QueueSettings};
+use reveille::enqueue::copy_all;
+use reveille::job::{UniqueMode, UniqueUntil};
+use reveille::schedule::Schedule;
+use reveille::{Attempt, Context, Database, NewJob, Outcome, State, Worker, enqueue, enqueue_all};
+use serde_json::json;
+use tokio_postgres::Client;
+
+use crate::harness::{
+    Note, TestDatabase, Told, client, database, empty_database, eventually, host_and_port, note, start, telling,
+};
+
+const TYPES: &str = "{int2,int4,int8,float8,numeric,text,bool,interval,timestamptz,jsonb,name,oid,regclass,\
+    int8[],text[],timestamptz[],float8[],jsonb[]}";
+
+/// A function that says that it was run, whatever becomes of the transaction, and fails.
+const SPRUNG: &str = "returns %s language plpgsql as $f$ begin
+        perform pg_catalog.nextval(''strangers.sprung'');
+        raise exception ''the trap %% was sprung'', %L;
+    end $f$";
+
+/// Plants traps in a schema `strangers`: operators, and functions of the names that are used.
+async fn plant(database: &TestDatabase) {
+    let functions: Vec<String> = functions_used().into_iter().collect();
+    let operators = format!(
+        "set search_path = pg_catalog;
+        create schema strangers;
+        create sequence strangers.sprung;
+        do $do$
+        declare
+            l text; r text; o text; result text; fits text[];
+        begin
+            foreach result in array array['bool', 'left', 'text'] loop
+                fits := case result
+                    when 'bool' then '{{=,<>,<,<=,>,>=,&&,@>,<@,~,!~,~~}}'
+                    when 'left' then '{{+,-,*,/,%,||,#,&,|,<<,>>,->}}'
+                    else '{{->>}}'
+                end;
+                foreach l in array '{TYPES}'::text[] loop
+                    foreach r in array '{TYPES}'::text[] loop
+                        execute format(
+                            'create function strangers.sprung_%s(%s, %s) {SPRUNG}', result, l, r, case result when 'left' then l else result end,
+                            concat_ws(' ', l, result, r)
+                        );
+                        foreach o in array fits loop
+                            execute format(
+                                'create operator strangers.%s (leftarg = %s, rightarg = %s, function = strangers.sprung_%s)', o, l, r, result
+                            );
+                        end loop;
+                    end loop;
+                end loop;
+            end loop;
+        end
+        $do$;"
+    );
+    let functions = format!(
+        "do $do$
+        declare
+            f record; l text; r text;
+        begin
+            for f in
+                select distinct on (proname, n) proname, n, case when typtype <> 'p' then format_type(prorettype, null) end as result
+                from pg_proc
+                join pg_type on pg_type.oid = prorettype
+                cross join generate_series(
+                    greatest(pronargs - pronargdefaults, 1), least(pronargs + (provariadic <> 0)::int, 2)
+                ) as n
+                where pronamespace = 'pg_catalog'::regnamespace and proname = any ('{{{}}}'::text[])
+                order by proname, n, typtype = 'p'
+            loop
+                foreach l in array '{TYPES}'::text[] loop
+                    foreach r in array case f.n when 1 then array[''] else '{TYPES}'::text[] end loop
+                        execute format(
+                            'create function strangers.%I(%s%s) {SPRUNG}', f.proname,
+                            -- Called by the name of its argument.
+                            case when f.proname = 'make_interval' then 'secs ' end || l, ', ' || nullif(r, ''), coalesce(f.result, l), f.proname
+                        );
+                    end loop;
+                end loop;
+            end loop;
+        end
+        $do$",
+        functions.join(",")
+    );
+    database.run(&operators).await;
+    database.run(&functions).await;
+}
+
+fn folder(name: &str) -> Vec<(String, String)> {
+    let files = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let read = |path: std::path::PathBuf| {
+        (path.file_stem().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap())
+    };
+    files.map(|file| read(file.unwrap().path())).collect()
+}
+
+/// Whatever is followed by a parenthesis in our SQL.
+fn functions_used() -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    for (_, sql) in folder("sql").into_iter().chain(folder("migrations")) {
+        for (end, _) in sql.match_indices('(') {
+            let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            let name = sql[..end].rsplit(|c| !is_name(c)).next().unwrap();
+            used.insert(name.to_owned());
+        }
+    }
+    used
+}
+
+/// The address of a database for sessions that have this search path.
+fn on_path(database: &TestDatabase, path: &str) -> String {
+    let config: tokio_postgres::Config = database.address.parse().unwrap();
+    let ((host, port), user) = (host_and_port(&config), config.get_user().unwrap());
+    let password = String::from_utf8_lossy(config.get_password().unwrap_or_default()).into_owned();
+    let dbname = config.get_dbname().unwrap();
+    format!(
+        "host={host} port={port} user='{user}' password='{password}' dbname='{dbname}' options='-c search_path={path}'"
+    )
+}
+
+/// Before the server's own, so that even what fits exactly is not what it seems.
+const FIRST: &str = "strangers,pg_catalog";
+/// After the server's own, as `public` is on the path of most users.
+const LAST: &str = "strangers";
+
+async fn nothing_was_sprung(database: &TestDatabase) {
+    assert_eq!(database.value("select is_called from strangers.sprung").await, false, "a trap was sprung");
+}
+
+/// The statements that sessions run whose path may be a user's: those of enqueuing, and of workers, whose sessions fix theirs besides.
+fn statements() -> Vec<(String, String)> {
+    let source = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/driver/postgres/statements.rs")).unwrap();
+    let names = source.split_once("\nstatements! {").unwrap().1.split_once('}').unwrap().0;
+    let names: Vec<&str> = names
+        .split(',')
+        .map(|name| name.rsplit(char::is_whitespace).next().unwrap())
+        .filter(|name| !name.is_empty())
+        .collect();
+    assert!(names.contains(&"claim") && names.contains(&"fire_schedules"), "{names:?}");
+    let others =
+        ["await", "enqueue", "enqueue_alike", "enqueue_all", "enqueue_unique", "enqueued_all", "enqueued_here"];
+    let wanted = |name: &String| names.contains(&name.as_str()) || others.contains(&name.as_str());
+    folder("sql").into_iter().filter(|(name, _)| wanted(name)).collect()
+}
+
+/// What a statement finds of strangers', as the catalog has it once it is the body of a function.
+async fn found_by(
+    planted: &Client,
+    clean: &Client,
+    name: &str,
+    sql: &str,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let sql = sql.trim_end().trim_end_matches(';');
+    clean.batch_execute(&format!("prepare {name} as {sql}")).await?;
+    let types = "select array_to_string(parameter_types, ',') from pg_prepared_statements where name = $1";
+    let types: String = clean.query_one(types, &[&name]).await?.get(0);
+    let function = format!("create function strangers.bound_{name}({types}) returns void begin atomic {sql}\n; end");
+    planted.batch_execute(&function).await?;
+    let found = "select pg_describe_object(refclassid, refobjid, 0)
+        from pg_depend
+        join pg_proc on pg_proc.oid = objid and classid = 'pg_proc'::regclass
+        where proname = 'bound_' || $1 and pg_describe_object(refclassid, refobjid, 0) ~ ' strangers\\.'";
+    Ok(clean.query(found, &[&name]).await?.iter().map(|row| row.get(0)).collect())
+}
+
+#[tokio::test]
+async fn no_statement_finds_what_strangers_have_planted() {
+    let database = database().await;
+    plant(&database).await;
+    let (planted, clean) = (client(&on_path(&database, LAST)).await, client(&on_path(&database, "pg_catalog")).await);
+    let mut sprung = Vec::new();
+    for (name, sql) in statements() {
+        match found_by(&planted, &clean, &name, &sql).await {
+            Ok(found) if found.is_empty() => {}
+            // What was found does not fit where it stands.
+            Err(error) => sprung.push((name, vec![error.as_db_error().unwrap().message().to_owned()])),
+            Ok(found) => sprung.push((name, found)),
+        }
+    }
+    assert!(sprung.is_empty(), "{sprung:#?}");
+}
+
+#[tokio::test]
+async fn a_migration_binds_nothing_of_strangers() {
+    let database = empty_database().await;
+    plant(&database).await;
+    Database::connect(on_path(&database, LAST)).await.unwrap().migrate().await.unwrap();
+    let bound = "select jsonb_agg(pg_describe_object(classid, objid, 0)) from pg_depend
+        where pg_describe_object(refclassid, refobjid, 0) ~ ' strangers\\.' and deptype = 'n'
+            and pg_describe_object(classid, objid, 0) !~ ' strangers\\.'";
+    assert_eq!(database.value(bound).await, json!(null));
+    nothing_was_sprung(&database).await;
+}
+
+#[tokio::test]
+async fn enqueuing_runs_nothing_of_strangers() {
+    let database = database().await;
+    plant(&database).await;
+    database
+        .run(
+            "insert into reveille.workers (id, host, pid, version, queues, slots) values (1, 'h', 1, 'v', '{}', 1);
+            insert into reveille.sleepers (queue, worker) values ('default', 1)",
+        )
+        .await;
+    let ours = Database::connect(on_path(&database, FIRST)).await.unwrap();
+    let plain = NewJob::new("plain", &json!({"a": 1})).unwrap();
+    let full = NewJob {
+        timeout: Some(Duration::from_secs(1)),
+        key: Some("k".into()),
+        tags: vec!["t".into()],
+        metadata: json!({"m": 1}).as_object().cloned(),
+        ..plain.clone()
+    };
+    let unique =
+        |mode, until| NewJob { unique_key: Some("u".into()), unique_mode: mode, unique_until: until, ..full.clone() };
+    enqueue(&ours, &plain).await.unwrap();
+    enqueue(&ours, &full).delay(Duration::from_secs(1)).await.unwrap();
+    enqueue_all(&ours, [&plain, &plain]).await.unwrap();
+    enqueue_all(&ours, [&plain, &full]).await.unwrap();
+    copy_all(&ours, &[plain.clone(), full.clone()]).await.unwrap();
+    let hour = UniqueUntil::Period(Duration::from_secs(3600));
+    for mode in [UniqueMode::Keep, UniqueMode::Replace, UniqueMode::Debounce] {
+        enqueue_all(&ours, [&unique(mode, hour), &unique(mode, UniqueUntil::Finished)]).await.unwrap();
+    }
+
+    let user = client(&on_path(&database, FIRST)).await;
+    for isolation in ["read committed", "repeatable read"] {
+        user.batch_execute(&format!(
+            "begin isolation level {isolation};
+            select reveille.enqueue(kind => 'k', delay => '1 hour', timeout => '1 s', key => 'k', tags => '{{a}}', metadata => '{{}}');
+            select reveille.enqueue(kind => 'k', unique_key => 'v', unique_until => '1 hour', unique_mode => 'debounce');
+            select reveille.enqueue(kind => 'k', unique_key => 'v', unique_until => 'started', unique_mode => 'replace');
+            insert into reveille.jobs (kind, payload, priority, key, tags, metadata, unique_key, unique_until, timeout)
+            values ('k', '{{}}', 1, 'k', '{{a}}', '{{}}', 'w', 'finished', '1 s');
+            update reveille.jobs set payload = '{{\"b\": 1}}', priority = 3;
+            select reveille.ring('{{default}}');
+            rollback"
+        ))
+        .await
+        .unwrap_or_else(|error| panic!("{isolation}: {error:?}"));
+    }
+    // The checks that refuse are those of the table.
+    for bad in ["queue, kind) values ('', 'k'", "kind, priority) values ('k', 4", "kind, tags) values ('k', '{null}'"] {
+        let error = user.batch_execute(&format!("insert into reveille.jobs ({bad})")).await.unwrap_err();
+        assert_eq!(error.code().map(|code| code.code()), Some("23514"), "{bad}: {error:?}");
+    }
+    nothing_was_sprung(&database).await;
+}
+
+/// Ends as its text says.
+async fn ends(note: Note, State(told): State<Told>, attempt: Attempt, context: Context) -> Outcome {
+    told.tell(note.text.clone());
+    context.progress(&json!({"at": 1})).ok();
+    match note.text.as_str() {
+        "fails" if attempt.number == 1 => Outcome::Retry("once".into(), Some(Duration::from_millis(1))),
+        "dies" => Outcome::Dead("no more".into()),
+        "snoozes" if attempt.number == 1 => Outcome::Snooze(Duration::from_millis(1)),
+        "is cancelled" => Outcome::Cancel,
+        _ => Outcome::Complete,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_and_its_operators_run_nothing_of_strangers() {
+    let database = database().await;
+    plant(&database).await;
+    let ours = Database::connect(on_path(&database, FIRST)).await.unwrap();
+    let admin = ours.admin();
+    admin
+        .set_queue(
+            "limited",
+            QueueSettings { max_running: Some(Some(2)), rate_limit: Some(Some(1000)), ..Default::default() },
+        )
+        .await
+        .unwrap();
+    let ordered = QueueSettings { ordered: Some(true), rate_per_key: Some(Some(1000)), ..Default::default() };
+    admin.set_queue("ordered", ordered).await.unwrap();
+    // A worker that died holds a job.
+    database
+        .run(
+            "insert into reveille.workers (id, host, pid, version, queues, slots, holds_lock, last_seen_at)
+            values (7, 'h', 1, 'v', '{default}', 1, true, now() - interval '1 hour');
+            insert into reveille.jobs (kind, payload, attempts, reserved_at, reserved_by)
+            values ('note', '{\"text\": \"rescued\"}', 1, now() - interval '1 hour', 7)",
+        )
+        .await;
+    let (told, mut heard) = telling();
+    let often = Schedule::every("often", Duration::from_millis(100), &note("tick")).unwrap().queue("ticks");
+    let builder = Worker::builder(ours.clone()).heartbeat(Duration::from_millis(50)).schedule(often);
+    let builder = ["default", "limited", "ordered"].iter().fold(builder, |builder, queue| builder.queue(*queue, 4));
+    let worker = start(builder.poll_interval(Duration::from_secs(1)).state(told).handle(ends));
+    let texts = ["completes", "fails", "dies", "snoozes", "is cancelled"];
+    for queue in ["default", "limited", "ordered"] {
+        for text in texts {
+            enqueue(&ours, &note(text)).queue(queue).key("k").await.unwrap();
+        }
+    }
+    let over = "select count(*) = 0 from reveille.jobs where queue <> 'ticks'";
+    database.until("select count(*) = 3 from reveille.dead_jobs").await;
+    database.until("select count(*) > 1 from reveille.jobs where queue = 'ticks'").await;
+    database.until(over).await;
+    let mut told = heard.rest();
+    told.sort();
+    told.dedup();
+    assert_eq!(told, ["completes", "dies", "fails", "is cancelled", "rescued", "snoozes"]);
+
+    // Looking at it, and putting it right.
+    for view in [
+        "queue_stats",
+        "running_jobs",
+        "failing_jobs",
+        "dead_jobs_overview",
+        "worker_status",
+        "throughput",
+        "queue_limits",
+        "queue_totals",
+        "schedule_status",
+    ] {
+        admin.view(view).await.unwrap();
+    }
+    let dead: i64 = database.value("select min(id) from reveille.dead_jobs").await.as_i64().unwrap();
+    admin.overview().await.unwrap();
+    admin.jobs(&Filter::default(), 10).await.unwrap();
+    assert!(admin.job(dead).await.unwrap().is_some());
+    admin.pause("default").await.unwrap();
+    admin.resume("default").await.unwrap();
+    assert_eq!(admin.retry(dead).await.unwrap(), "revived");
+    database.until("select count(*) = 3 from reveille.dead_jobs").await;
+    admin.revive_dead(&Filter::default()).await.unwrap();
+    database.until("select count(*) = 3 from reveille.dead_jobs").await;
+    admin.purge_dead(&Filter::default()).await.unwrap();
+    admin.prune().await.unwrap();
+    reveille::metrics::text(&ours).await.unwrap();
+    let findings = ours.doctor().examine().await.unwrap();
+    assert!(!findings.iter().any(|found| found.finding.contains("sprung")), "{findings:#?}");
+    eventually("the worker lives", async || worker.is_working()).await;
+    worker.stop().await;
+    nothing_was_sprung(&database).await;
+}
