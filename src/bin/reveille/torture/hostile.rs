@@ -46,7 +46,7 @@ impl Known {
     }
 }
 
-/// Floods the channels on which workers listen, for so long: with ids of running jobs and of workers, and names of queues.
+/// Floods the channels on which workers listen, for so long: with ids of jobs and of workers, and names of queues.
 pub async fn notify(client: &Client, known: &Known, lasts: Duration) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(BECOME_NOBODY).await?;
     let queues: Vec<&str> = Queue::all().map(Queue::name).collect();
@@ -63,7 +63,7 @@ pub async fn notify(client: &Client, known: &Known, lasts: Duration) -> Result<(
     Ok(())
 }
 
-/// Takes every advisory lock that the queue has ever named, also those that vouch for workers, and keeps them for so long.
+/// Takes every advisory lock that the queue has ever named, also those that vouch for workers, for so long.
 pub async fn lock(client: &Client, known: &Known, lasts: Duration) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(BECOME_NOBODY).await?;
     let queues: Vec<&str> = Queue::all().map(Queue::name).collect();
