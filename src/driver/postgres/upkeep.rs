@@ -95,7 +95,7 @@ impl Postgres {
     /// Does the chores that are to be done in a worker's next round.
     async fn do_next_round(&self) -> Result<()> {
         let round = self.rounds.fetch_add(1, Ordering::Relaxed);
-        if round % SELDOM_ROUNDS == 0 {
+        if round.is_multiple_of(SELDOM_ROUNDS) {
             self.do_all_chores(None).await.map(drop)
         } else {
             self.do_chores(OFTEN.iter(), None).await.map(drop)
