@@ -21,7 +21,10 @@ with recursive clock as materialized (
 ), uncounted as materialized (
     select limited_since
     from reveille.queues
-    where name = $1 and limited_since is distinct from (select counted_for from reveille.limits where queue = $1)
+    where name = $1 and limited_since is distinct from (
+        -- Unless this transaction has locked the row, others may claim at the same time: it was not there to be locked.
+        select counted_for from reveille.limits where queue = $1 and xmax = pg_current_xact_id()::xid
+    )
 ), settings as materialized (
     select
         max_running, max_running_per_key, rate_per_key, ordered,

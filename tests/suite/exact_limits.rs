@@ -66,6 +66,31 @@ async fn a_claim_under_way_when_limits_are_set_counts_for_them() {
     }
 }
 
+/// A claim that found no row to lock, since nothing had been counted, and goes on once another claim has counted.
+#[tokio::test]
+async fn a_claim_that_began_before_the_first_count_claims_nothing_beside_others() {
+    for (limits, statement, more) in [
+        ("max_running = 3", include_str!("../../sql/claim_limited.sql"), ""),
+        ("max_running_per_key = 3", include_str!("../../sql/claim_by_key.sql"), ", '', 500, true"),
+    ] {
+        let database = database().await;
+        let driver = driver(&database).await;
+        fill(&database, 9).await;
+        database.run(&set(limits)).await;
+        let late = database.client().await;
+        let lock = include_str!("../../sql/limit_lock.sql");
+        late.batch_execute(&format!("prepare lock as {lock}; prepare claim as {statement}")).await.unwrap();
+        late.batch_execute("begin; execute lock('default')").await.unwrap();
+        assert_eq!(claim(&driver, 1, 1).await.len(), 1, "{limits}");
+        let early = database.client().await;
+        early.batch_execute(&format!("begin; prepare lock as {lock}; execute lock('default')")).await.unwrap();
+        late.batch_execute(&format!("execute claim('default', 9, 1{more}); commit")).await.unwrap();
+        early.batch_execute("rollback").await.unwrap();
+        let reserved = "select count(*) from reveille.jobs where reserved_at is not null";
+        assert_eq!(database.value(reserved).await, 1, "{limits}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_claimed_while_settings_wait_for_their_commit_counts_for_them() {
     for limits in LIMITS {
