@@ -237,7 +237,8 @@ impl Claimer {
         Ok(Looked::Short { found: std::mem::take(&mut self.found) || count > 0, due_in })
     }
 
-    /// Rests until there is a reason to claim; asleep, looks back meanwhile, which is one if it finds what was left behind.
+    /// Rests until there is a reason to claim; asleep, looks back meanwhile, which is one if it finds what was left behind. Jobs that
+    /// were claimed ahead and do not start go back meanwhile, so that another worker can run them.
     async fn rest(&mut self, found: bool, due_in: Option<Duration>) -> Result<Reason> {
         let due = due_in.and_then(|due_in| Instant::now().checked_add(due_in));
         loop {
@@ -247,7 +248,12 @@ impl Claimer {
                 None => self.low_water.until_look_back(self.sharing()),
             };
             let until_due = due.map(|due| due.saturating_duration_since(Instant::now()));
-            let reason = self.sleeper.rest(found, until_due.into_iter().chain(until_look_back).min()).await;
+            let until_stuck = self.slots.until_stuck();
+            let times = until_due.into_iter().chain(until_look_back).chain(until_stuck);
+            let reason = self.sleeper.rest(found, times.min()).await;
+            if self.slots.give_back_stuck().await {
+                return Ok(reason);
+            }
             let is_due = due.is_some_and(|due| due <= Instant::now());
             let may_look_back = reason == Reason::Due && !is_due && self.sleeper.is_asleep();
             if !may_look_back || self.look_back().await? {

@@ -14,6 +14,10 @@ use crate::held::Hold;
 use crate::job::ReservedJob;
 use crate::pauses::Pauses;
 
+mod pace;
+
+use pace::{Pace, turn_of};
+
 /// How long a full worker gathers freed slots, so that it claims in batches and not one by one.
 const GATHER: Duration = Duration::from_millis(2);
 /// Jobs that are expected to start within this time are claimed ahead, times the number of claims that are made of the queue in turns, of
@@ -21,11 +25,6 @@ const GATHER: Duration = Duration::from_millis(2);
 const AHEAD: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 /// At most so many.
 const MOST_AHEAD: usize = 2000;
-/// Claiming ahead grows by this factor at most from one claim to the next, since the jobs to come may be slower.
-const GROWTH: usize = 4;
-/// Of the workers that share a full queue, about so many claim at a time. More would be in each other's way: a claim passes over the
-/// rows that others are about to reserve, and locks those that they have reserved since it began.
-const AT_A_TIME: f64 = 5.0;
 /// If for so long none of them starts, they go back: the jobs before them are not as quick as they were.
 const STUCK: Duration = Duration::from_millis(100);
 
@@ -61,6 +60,8 @@ struct Ahead {
     jobs: Mutex<VecDeque<Waiting>>,
     /// One of them has started, or gone back.
     started: Notify,
+    /// When one of them started last, or the first of them came.
+    last_start: Mutex<Instant>,
     /// When all that had been taken were over.
     ran_dry: Mutex<Option<Instant>>,
     endings: mpsc::Sender<Settlement>,
@@ -77,7 +78,8 @@ impl Slots {
         pauses: Arc<Pauses>,
     ) -> Slots {
         let (jobs, started, ran_dry) = Default::default();
-        let ahead = Arc::new(Ahead { jobs, started, ran_dry, endings, pauses });
+        let ahead = Ahead { jobs, started, last_start: Mutex::new(Instant::now()), ran_dry, endings, pauses };
+        let ahead = Arc::new(ahead);
         let pausing = AbortOnDropHandle::new(
             attempts.parts.spawn("what gives jobs back at a pause", give_back_at_each_pause(Arc::clone(&ahead))),
         );
@@ -108,10 +110,9 @@ impl Slots {
             if waiting == 0 {
                 break;
             }
-            if tokio::time::timeout(STUCK, self.ahead.started.notified()).await.is_err() {
-                self.pace = Pace::new();
-                self.ahead.give_back(|_| true).await;
-            }
+            let until_stuck = self.until_stuck().unwrap_or_default();
+            let _ = tokio::time::timeout(until_stuck, self.ahead.started.notified()).await;
+            self.give_back_stuck().await;
         }
         if self.free.available_permits() == 0 {
             // Permits are only taken by the claimer, so those seen here stay.
@@ -122,6 +123,22 @@ impl Slots {
             }
         }
         self.free.available_permits()
+    }
+
+    /// In what time the jobs that wait for a slot go back, unless one of them starts; `None` if none waits.
+    pub(crate) fn until_stuck(&self) -> Option<Duration> {
+        let is_waiting = !self.ahead.lock().is_empty();
+        is_waiting.then(|| STUCK.saturating_sub(self.ahead.last_start().elapsed()))
+    }
+
+    /// Gives back the jobs that wait for a slot if none of them has started for 100 ms. Returns whether it did.
+    pub(crate) async fn give_back_stuck(&mut self) -> bool {
+        let is_stuck = self.until_stuck().is_some_and(|time| time.is_zero());
+        if is_stuck {
+            self.pace = Pace::new();
+            self.ahead.give_back(|_| true).await;
+        }
+        is_stuck
     }
 
     /// How many jobs to claim beyond the slots.
@@ -170,7 +187,12 @@ impl Slots {
             let hold = self.attempts.hold(&job);
             Waiting { claimed: (job, hold), pauses }
         });
-        self.ahead.lock().extend(jobs);
+        let mut ahead = self.ahead.lock();
+        if ahead.is_empty() {
+            *self.ahead.last_start() = Instant::now();
+        }
+        ahead.extend(jobs);
+        drop(ahead);
         if pauses != self.pauses() {
             self.ahead.pauses.found_stale();
         }
@@ -206,13 +228,6 @@ impl Slots {
     }
 }
 
-/// The turn of so many others: as long as makes a worker one of the few that claim at a time, but no longer than what it has claimed
-/// ahead may last.
-fn turn_of(others: usize, took: Duration) -> Duration {
-    let share = ((others as f64 + 1.0) / AT_A_TIME - 1.0).max(0.0);
-    took.mul_f64(share * (0.5 + fastrand::f64())).min(AHEAD.1)
-}
-
 /// What was claimed before a pause and has not started goes back, at no cost.
 async fn give_back_at_each_pause(ahead: Arc<Ahead>) {
     loop {
@@ -235,6 +250,7 @@ impl Ahead {
         let mut jobs = self.lock();
         let first = jobs.iter().position(which)?;
         let first = jobs.remove(first);
+        *self.last_start() = Instant::now();
         drop(jobs);
         self.started.notify_one();
         first.map(|waiting| waiting.claimed)
@@ -267,6 +283,10 @@ impl Ahead {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn last_start(&self) -> MutexGuard<'_, Instant> {
+        self.last_start.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn runs_dry(&self) {
         *self.ran_dry.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
@@ -274,37 +294,6 @@ impl Ahead {
     /// When all that had been taken were over, if they are; until it is asked.
     fn ran_dry(&self) -> Option<Instant> {
         self.ran_dry.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// How quickly jobs are worked off.
-struct Pace {
-    /// When jobs were taken last, and how many.
-    last: Instant,
-    taken: usize,
-    per_second: f64,
-}
-
-impl Pace {
-    fn new() -> Pace {
-        Pace { last: Instant::now(), taken: 0, per_second: 0.0 }
-    }
-
-    /// So many are taken. If those before filled all slots and were over at some time, it is by them that the pace is known, and
-    /// not by how long the claim took that brought these.
-    fn took(&mut self, jobs: usize, slots: usize, ran_dry: Option<Instant>) {
-        let (worked, over) = match ran_dry {
-            Some(ran_dry) if self.taken >= slots => (self.taken, ran_dry.saturating_duration_since(self.last)),
-            _ => (jobs, self.last.elapsed()),
-        };
-        self.per_second = worked as f64 / over.as_secs_f64().max(1e-6);
-        (self.last, self.taken) = (Instant::now(), jobs);
-    }
-
-    /// How many jobs to claim beyond the slots: none, unless all the slots are expected to turn over within that time.
-    fn ahead(&self, slots: usize, time: Duration) -> usize {
-        let expected = (self.per_second * time.as_secs_f64()) as usize;
-        if expected > slots { expected.min(MOST_AHEAD).min(self.taken.max(slots) * GROWTH) } else { 0 }
     }
 }
 
@@ -341,7 +330,8 @@ mod tests {
 
     fn ahead(jobs: impl IntoIterator<Item = Waiting>, endings: mpsc::Sender<Settlement>) -> Arc<Ahead> {
         let (jobs, pauses) = (Mutex::new(jobs.into_iter().collect()), Arc::default());
-        Arc::new(Ahead { jobs, started: Notify::new(), ran_dry: Mutex::default(), endings, pauses })
+        let (started, last_start, ran_dry) = (Notify::new(), Mutex::new(Instant::now()), Mutex::default());
+        Arc::new(Ahead { jobs, started, last_start, ran_dry, endings, pauses })
     }
 
     #[tokio::test]
@@ -372,45 +362,6 @@ mod tests {
                 back += 1;
             }
             assert_eq!(back + ahead.lock().len(), 10);
-        }
-    }
-
-    #[test]
-    fn of_many_workers_a_few_claim_at_a_time() {
-        let took = Duration::from_millis(10);
-        assert_eq!(turn_of(4, took), Duration::ZERO);
-        for _ in 0..100 {
-            let turn = turn_of(15, took);
-            assert!((Duration::from_millis(11)..=Duration::from_millis(33)).contains(&turn), "{turn:?}");
-        }
-        assert_eq!(turn_of(1000, took), AHEAD.1);
-    }
-
-    #[test]
-    fn only_quick_jobs_are_claimed_ahead() {
-        let ahead = |per_second, slots| {
-            let pace = Pace { last: Instant::now(), taken: MOST_AHEAD, per_second };
-            pace.ahead(slots, AHEAD.0)
-        };
-        assert_eq!(ahead(0.0, 1), 0);
-        assert_eq!(ahead(1000.0, 64), 0, "ten of them start in the next moment, into free slots");
-        assert_eq!(ahead(10_000.0, 64), 100);
-        assert_eq!(ahead(1e9, 64), MOST_AHEAD);
-    }
-
-    #[test]
-    fn the_pace_is_that_of_the_jobs_if_they_filled_the_slots_and_else_that_of_the_claims() {
-        let (began, over) = (Instant::now(), Duration::from_millis(1));
-        let pace = |taken, ran_dry: bool| {
-            let last = began.checked_sub(Duration::from_secs(10)).unwrap();
-            let mut pace = Pace { last, taken, per_second: 0.0 };
-            pace.took(20, 64, ran_dry.then_some(last + over));
-            pace
-        };
-        assert_eq!(pace(64, true).per_second, 64_000.0);
-        assert_eq!(pace(64, true).ahead(64, AHEAD.0), 64 * GROWTH, "and grows by no more at once");
-        for slow in [pace(64, false), pace(63, true)] {
-            assert!(slow.per_second <= 2.0, "{}", slow.per_second);
         }
     }
 }

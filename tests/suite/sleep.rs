@@ -219,6 +219,37 @@ async fn a_worker_without_a_free_slot_needs_no_bell() {
     worker.stop().await;
 }
 
+/// Quick jobs make the worker claim more than it has slots for, the last of them a long one and one behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_claimed_behind_a_long_one_goes_to_a_worker_that_is_free() {
+    async fn works(note: Note, State(told): State<Told>, State(gate): State<std::sync::Arc<tokio::sync::Semaphore>>) {
+        if note.text == "long" {
+            let _ = gate.acquire().await;
+        }
+        told.tell(note.text);
+    }
+    let database = database().await;
+    let (told, mut heard) = telling();
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    let one = || {
+        let builder = Worker::builder(database.database.clone()).queue("default", 1);
+        start(builder.poll_interval(Duration::from_secs(3600)).state(told.clone()).state(gate.clone()).handle(works))
+    };
+    let first = one();
+    database.until(ASLEEP).await;
+    let quick = (0..30).map(|_| note("quick")).chain([note("long"), note("behind")]);
+    enqueue_all(&database.database, &quick.collect::<Vec<_>>()).await.unwrap();
+    for _ in 0..30 {
+        assert_eq!(heard.next().await, "quick");
+    }
+    let second = one();
+    assert_eq!(heard.next().await, "behind");
+    gate.add_permits(1);
+    assert_eq!(heard.next().await, "long");
+    first.stop().await;
+    second.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_declared_dead_sleeps_again_under_its_new_name() {
     let database = database().await;
