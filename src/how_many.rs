@@ -12,7 +12,8 @@ const LARGEST_BESIDE_OTHERS: usize = 1000;
 /// A claim is to bring no more than this, nor is more to be claimed ahead of free slots: 16 MiB. A link of 8 MB/s
 /// takes 2 s for it.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
-/// The first claim asks for no more, since nothing is known of the jobs and the link.
+/// The first claim asks for no more, and so does one after a claim that was given up: nothing is known of the jobs to
+/// come, and of the link.
 const FIRST_CLAIM: usize = 16;
 /// An error that comes sooner says nothing of the size of the answer.
 const LONG: Duration = Duration::from_secs(1);
@@ -57,7 +58,7 @@ impl HowMany {
     /// A claim of so many has failed after this time.
     pub(crate) fn failed(&mut self, wanted: usize, after: Duration) {
         if after >= LONG {
-            self.most = (wanted / 2).max(1);
+            self.most = (wanted / 2).clamp(1, FIRST_CLAIM);
         }
     }
 }
@@ -114,11 +115,11 @@ mod tests {
     }
 
     #[test]
-    fn after_a_claim_that_was_given_up_half_as_many_are_asked_for_and_twice_as_many_after_each_that_was_not() {
+    fn after_a_claim_that_was_given_up_few_are_asked_for_and_twice_as_many_after_each_that_was_not() {
         let mut how_many = at_work();
         how_many.failed(100, Duration::from_millis(50));
         assert_eq!(how_many.of(100, false), 100, "the server was away");
-        for most in [50, 25, 12, 6, 3, 1, 1] {
+        for most in [16, 8, 4, 2, 1, 1] {
             how_many.failed(how_many.of(100, false), Duration::from_secs(5));
             assert_eq!(how_many.of(100, false), most);
         }
