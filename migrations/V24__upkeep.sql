@@ -25,6 +25,22 @@ values
     ('counters'), ('old counters'), ('rates'), ('unique keys'), ('old days'), ('dead jobs'), ('statistics'), ('vacuum');
 insert into reveille.chores (name, day) select 'day ' || day, day from generate_series(0, 31) as day;
 
+-- As of the known migrations: a restored dump of the data brings the chores along.
+create function reveille.pass_over_known_chore() returns trigger
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case when exists (select from reveille.chores where name = new.name) then null else new end;
+end
+$$;
+comment on function reveille.pass_over_known_chore() is
+    'Passes over the chores that a restored dump of the data brings along and that are known already.';
+
+create trigger pass_over_known before insert on reveille.chores
+    for each row execute function reveille.pass_over_known_chore();
+alter table reveille.chores enable always trigger pass_over_known;
+
 -- One day a call, so that it holds the lock of no second one. With its owner's rights: to truncate a partition is not a
 -- worker's by itself.
 create or replace function reveille.truncate_finished_jobs() returns int
