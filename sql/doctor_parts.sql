@@ -27,12 +27,13 @@ roles as (
 given (part, names, privileges) as (
     values
         ('producer', array['jobs'], array['insert', 'select']),
-        ('producer', array['sleepers', 'queues', 'unique_periods', 'schema_history'], array['select']),
+        ('producer', array['schema_history'], array['select']),
         ('worker', array['jobs', 'dead_jobs', 'finished_jobs', 'workers', 'sleepers', 'counters', 'rates', 'ends'],
             array['select', 'insert', 'update', 'delete']),
         ('worker', array['unique_periods'], array['select', 'update', 'delete']),
         ('worker', array['schedules', 'schedule_declarations'], array['select', 'insert']),
         ('worker', array['chores'], array['select', 'update']),
+        ('worker', array['limits'], array['select', 'insert', 'update']),
         ('worker', array['queues', 'schema_history'], array['select']),
         ('monitor', $2::text[], array['select']),
         ('monitor', array['schema_history'], array['select']),

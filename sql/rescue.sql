@@ -31,8 +31,8 @@ with watched as (
     -- By the holders' ids, fixed before any row is locked: a row that another claims meanwhile does not match them.
     select
         jobs.id, jobs.reserved_by as holder,
-        least(greatest(jobs.failures, 0), 2147483646) + 1 as failures,
-        greatest(jobs.attempts, least(greatest(jobs.failures, 0), 2147483646) + 1) as attempts
+        least(greatest(jobs.failures, 0), 999999999) + 1 as failures,
+        greatest(jobs.attempts, least(greatest(jobs.failures, 0), 999999999) + 1) as attempts
     from reveille.jobs
     where jobs.reserved_at is not null
         and ($4::bigint[] is null or jobs.id = any ($4::bigint[]))

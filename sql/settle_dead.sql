@@ -21,7 +21,7 @@ with ended as (
         ($6::text[])[pg_catalog.width_bucket(id, $1::bigint[])] as error,
         ($7::double precision[])[pg_catalog.width_bucket(id, $1::bigint[])] as run_seconds,
         greatest(extract(epoch from reserved_at) - extract(epoch from available_at), 0)::double precision as wait_seconds,
-        least(greatest(failures, 0), 2147483646) + 1 as all_failures,
+        least(greatest(failures, 0), 999999999) + 1 as all_failures,
         (select dead_jobs.id from reveille.dead_jobs where dead_jobs.id = jobs.id) as taken_id
 ), buried as (
     insert into reveille.dead_jobs (

@@ -35,7 +35,7 @@ with put_back as (
             from (select ($5::text[])[pg_catalog.width_bucket(jobs.id, $1::bigint[])]) as ending (reason)
             -- Made sound, whatever the row says.
             cross join lateral (
-                select least(greatest(jobs.failures, 0), 2147483646) + (reason is not null)::int
+                select least(greatest(jobs.failures, 0), 999999999) + (reason is not null)::int
             ) as after (failures)
         )
     where (select set_config('lock_timeout', '200ms', true)) is not null
