@@ -12,10 +12,12 @@ use crate::error::{Error, Result};
 use crate::job::check_name;
 pub use crate::queue::QueueSettings;
 
+mod batch;
 mod record;
 #[cfg(feature = "schedules")]
 mod schedules;
 
+pub use batch::{Batch, Refused};
 pub use record::Record;
 pub(crate) use record::{as_bytes, records};
 
@@ -70,26 +72,6 @@ pub enum Again {
     Dead,
     /// Nothing is known of it; it never was, or its history is over.
     Unknown,
-}
-
-/// What became of a batch of dead jobs.
-#[derive(Debug, Default)]
-pub struct Batch {
-    /// Revived or purged.
-    pub done: u64,
-    /// Left dead, because a live job has the unique key.
-    pub left_over: u64,
-    /// Left dead, because the server refused to revive or purge them, as a trigger or constraint of the database's owner may.
-    pub refused: Vec<Refused>,
-}
-
-/// A dead job that the server refused to revive or purge.
-#[derive(Debug)]
-pub struct Refused {
-    /// The job.
-    pub id: i64,
-    /// Why.
-    pub error: Error,
 }
 
 /// What dead jobs may have died of.

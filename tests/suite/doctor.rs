@@ -382,6 +382,7 @@ async fn what_the_doctor_says_a_user_may_do_he_can_do() {
             "select, insert, update, delete on reveille.dead_jobs, reveille.finished_jobs",
             "select, insert, update, delete on reveille.ends",
             "select, update on reveille.chores",
+            "select, insert, update on reveille.limits",
             "execute on function reveille.analyze_unknown_tables()",
             "select, update, delete on reveille.unique_periods",
             "select on reveille.queues, reveille.schema_history",

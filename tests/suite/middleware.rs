@@ -306,12 +306,19 @@ async fn a_timeout_drops_the_middleware_in_the_middle() {
 
 #[cfg(feature = "schedules")]
 mod schedules {
+    use reveille::Database;
     use reveille::schedule::Schedule;
+    use reveille::worker::WorkerBuilder;
 
     use super::*;
 
     fn often(name: &str) -> Schedule {
         Schedule::every(name, Duration::from_millis(50), &note("scheduled secret")).unwrap()
+    }
+
+    /// A worker of a queue without jobs.
+    fn idle(database: &Database) -> WorkerBuilder {
+        Worker::builder(database.clone()).queue("nothing", 1)
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -342,13 +349,12 @@ mod schedules {
         own.stop().await;
         let fired = "select max(last_at) from reveille.schedules where name = 'own'";
         let last = database.value(fired).await;
-        let other =
-            start(worker(&database).state(told.clone()).queue("nothing", 1).schedule(often("other")).handle(tell));
+        let other = start(idle(&database).state(told.clone()).schedule(often("other")).handle(tell));
         database.until("select count(*) > 3 from reveille.jobs where metadata ->> 'schedule' = 'other'").await;
         assert_eq!(database.value(fired).await, last);
         other.stop().await;
         // By code without middleware it is a schedule like any other again.
-        let plain = start(worker(&database).state(told).queue("nothing", 1).schedule(often("own")).handle(tell));
+        let plain = start(idle(&database).state(told).schedule(often("own")).handle(tell));
         let plainly = "select count(*) > 0 from reveille.jobs where metadata ->> 'schedule' = 'own' and jsonb_typeof(payload) = 'object'";
         database.until(plainly).await;
         plain.stop().await;

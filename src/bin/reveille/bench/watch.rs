@@ -43,7 +43,7 @@ pub async fn watch(stage: &Stage, started: impl Fn() -> usize, mut seen: impl Fn
             client.query_typed(sql, &[]).await?;
             look[format!("{name}_ms")] = rounded(asked.elapsed().as_secs_f64() * 1000.0);
         }
-        eprintln!("{look}");
+        say!("{look}");
         seen(look);
     }
 }
