@@ -96,7 +96,7 @@ keepers as (
     from pg_stat_activity
     cross join relations
     join pg_class on pg_class.oid = relations.oid
-    where datname = current_database() and application_name = 'reveille heartbeat' and usename is not null
+    where datname = current_database() and application_name in ('reveille worker', 'reveille listener', 'reveille heartbeat') and usename is not null
         and relations.relname = 'jobs'
 ),
 -- What it takes to enqueue, to work and to look.

@@ -518,8 +518,10 @@ async fn workers_that_may_not_vacuum_are_named_where_many_rows_are_dead() {
     )
     .await;
     let working = start(worker(&worker_user).handle(async |_: crate::harness::Note| {}));
-    database.until("select count(*) = 1 from reveille.workers").await;
-    let churn = "alter table reveille.jobs set (autovacuum_vacuum_threshold = 1000000000);
+    database.until("select exists (select from pg_stat_activity where application_name = 'reveille listener' and datname = current_database())").await;
+    let churn = "alter table reveille.jobs set (
+            autovacuum_vacuum_threshold = 1000000000, autovacuum_vacuum_insert_threshold = -1
+        );
         insert into reveille.jobs (queue, kind) select 'q', 'k' from generate_series(1, 150000);
         delete from reveille.jobs where id % 10 <> 0";
     database.run(churn).await;

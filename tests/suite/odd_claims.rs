@@ -156,6 +156,7 @@ async fn an_odd_job_whose_id_a_dead_job_has_dies_under_another() {
     let again =
         "select setval('reveille.jobs_id_seq', 1, false);".to_owned() + &insert("second", ", attempts", ", 2147483647");
     bypass(&database, &again).await;
+    database.run("select reveille.ring(array['default'])").await;
     database.until("select count(*) = 2 from reveille.dead_jobs").await;
     worker.stop().await;
     let dead = database
