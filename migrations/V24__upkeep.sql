@@ -351,7 +351,8 @@ left join lateral (
     where ready.counted > 10000 or delayed.counted > 10000
 ) as planned on true
 cross join lateral (
-    select now() - min(first.available_at) as ready_age
+    -- Of an infinite time there is no age.
+    select now() - nullif(min(first.available_at), '-infinity') as ready_age
     from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint)) as level (priority)
     cross join lateral (
         select jobs.available_at from reveille.jobs
@@ -369,7 +370,7 @@ cross join lateral (
 create or replace view reveille.running_jobs as
 select
     held.id, held.queue, held.kind, held.attempt, held.worker, workers.host,
-    now() - held.reserved_at as running_for,
+    now() - case when isfinite(held.reserved_at) then held.reserved_at end as running_for,
     held.cancel_requested_at,
     workers.stuck_since[array_position(workers.stuck_jobs, held.id)] as stuck_since
 from reveille.held_jobs() as held

@@ -207,7 +207,8 @@ with recursive clock as materialized (
     select least(
         -- The next one whose time has not come.
         (
-            select min(extract(epoch from first.available_at - clock.now))::double precision
+            -- Not of the difference, which a row with an infinite time does not have.
+            select (min(extract(epoch from first.available_at)) - extract(epoch from clock.now))::double precision
             from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
             cross join lateral (
                 select jobs.available_at from reveille.jobs

@@ -127,4 +127,11 @@ async fn a_refused_enqueue_comes_without_pages_of_context() {
         assert!(error.message().contains(says), "{arguments}: {}", error.message());
         assert!(error.where_().unwrap().lines().count() <= 2, "{arguments}: {}", error.where_().unwrap());
     }
+    client.batch_execute("insert into reveille.jobs (kind) values ('fine')").await.unwrap();
+    for plain in ["insert into reveille.jobs (kind) values ('k'), ('')", "update reveille.jobs set kind = ''"] {
+        let error = client.batch_execute(plain).await.unwrap_err();
+        let error = error.as_db_error().unwrap();
+        assert!(error.message().contains("kind_has_1_to_128_characters"), "{plain}: {}", error.message());
+        assert!(error.where_().unwrap().lines().count() <= 2, "{plain}: {}", error.where_().unwrap());
+    }
 }

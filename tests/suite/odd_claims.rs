@@ -124,6 +124,25 @@ async fn where_a_trigger_refuses_every_job_none_of_them_dies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn jobs_due_at_no_finite_time_keep_no_queue_and_no_view_from_the_others() {
+    for limits in ["paused_at = null", "max_running = 1", "max_running_per_key = 1"] {
+        let database = database().await;
+        database
+            .run(&format!("insert into reveille.queues (name) values ('default'); update reveille.queues set {limits}"))
+            .await;
+        let rows = insert("never", ", available_at", ", 'infinity'")
+            + &insert("ever", ", available_at", ", '-infinity'")
+            + "insert into reveille.jobs (kind, queue, attempts, reserved_by, reserved_at) values ('k', 'other', 1, 7, '-infinity');";
+        bypass(&database, &rows).await;
+        for view in ["queue_stats", "running_jobs", "failing_jobs", "queue_limits"] {
+            database.admin().view(view).await.unwrap();
+        }
+        bypass(&database, &insert("fine", "", "")).await;
+        all_run(&database, &["ever", "fine"]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn limited_queues_have_their_odd_jobs_isolated_too() {
     for limits in ["max_running_per_key = 1", "ordered = true", "max_running = 2"] {
         let database = database().await;
