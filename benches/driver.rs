@@ -10,7 +10,11 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use reveille::dev::Server;
 use reveille::driver::{Ending, Settlement, Start, WorkerInfo};
 use reveille::job::{Payload, ReservedJob};
-use reveille::{Database, Driver, NewJob, Postgres};
+use reveille::{
+    Database,
+    driver::{Driver, Postgres},
+    job::NewJob,
+};
 use tokio::runtime::Runtime;
 
 const WORKER: i64 = 1;

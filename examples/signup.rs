@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use reveille::{Attempt, Database, Job, RetryPolicy, State, Worker, enqueue};
+use reveille::{Attempt, Database, Job, State, Worker, enqueue, job::RetryPolicy};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]

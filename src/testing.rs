@@ -33,7 +33,7 @@ pub use work::Worked;
 /// The jobs that were enqueued on something: by a transaction itself, or whatever there is in a [`Database`] or [`Memory`].
 ///
 /// ```
-/// # use reveille::{Job, Memory, enqueue, testing};
+/// # use reveille::{driver::Memory, enqueue, testing, Job};
 /// # use serde::{Deserialize, Serialize};
 /// # #[derive(Debug, PartialEq, Serialize, Deserialize)] struct SendWelcome { user_id: i64 }
 /// # impl Job for SendWelcome { const KIND: &'static str = "send_welcome"; }

@@ -1,5 +1,7 @@
 //! Where the database is, and connections to it.
 
+pub(crate) mod enqueue_on;
+
 pub(crate) mod address;
 pub(crate) mod connect;
 pub(crate) mod copy;
@@ -22,6 +24,7 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::error::{Error, Result};
 use address::Address;
 use ends::Ends;
+pub use enqueue_on::{Executor, Jobs};
 pub use migrate::{grants_sql, migrations_sql};
 use schema::Schema;
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::{Payload, Priority};
-use crate::trace::TraceContext;
+use crate::job::trace_context::TraceContext;
 
 /// What makes a settlement count only while its reservation still stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

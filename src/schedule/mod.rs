@@ -183,7 +183,7 @@ impl Schedule {
     ///
     /// ```
     /// # use std::time::{Duration, SystemTime};
-    /// # use reveille::{NewJob, job::Payload, schedule::Schedule};
+    /// # use reveille::{job::{NewJob, Payload}, schedule::Schedule};
     /// # fn example() -> reveille::Result<()> {
     /// let job = NewJob::new("report", Payload::parse("{}")?); let daily = Schedule::cron("daily", "@daily", &job)?;
     /// let day = Duration::from_secs(86_400); let ticks: Vec<SystemTime> =

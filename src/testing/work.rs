@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::attempt::Attempts;
-use crate::drain::{Drained, Visit};
 use crate::driver::{Driver, Ending, JobState, Memory, Start, StoredJob};
 use crate::error::{Error, Result};
-use crate::held::Held;
 use crate::job::{Due, Enqueueable, Job, NewJob, ReservedJob};
 use crate::worker::Worker;
+use crate::worker::attempt::Attempts;
+use crate::worker::attempt::reservations::Held;
+use crate::worker::drain::{Drained, Visit};
 
 /// What became of the one job that was worked.
 #[derive(Debug, Clone, PartialEq)]

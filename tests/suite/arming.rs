@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use reveille::driver::WorkerInfo;
-use reveille::{Driver, Postgres, enqueue};
+use reveille::{
+    driver::{Driver, Postgres},
+    enqueue,
+};
 
 use crate::harness::{TestDatabase, database, note, start, teller, worker};
 

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use reveille::batch::{Batch, Gather};
 use reveille::driver::{JobState, Reason};
-use reveille::middleware::{Middleware, Next};
+use reveille::handler::{Batch, Gather};
+use reveille::handler::{Middleware, Next};
 use reveille::worker::WorkerBuilder;
-use reveille::{Context, Database, Memory, NewJob, Outcome, State, Worker, enqueue, enqueue_all};
+use reveille::{Context, Database, Outcome, State, Worker, driver::Memory, enqueue, enqueue::enqueue_all, job::NewJob};
 use serde_json::json;
 
 use crate::harness::{Note, TestDatabase, Told, database, eventually, note, start, telling};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reveille::{Context, Database, Job, RetryPolicy, State, enqueue};
+use reveille::{Context, Database, Job, State, enqueue, job::RetryPolicy};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 

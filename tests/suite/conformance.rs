@@ -4,10 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
+use reveille::admin::QueueSettings;
 use reveille::driver::{Ending, Failure, Peer, Reason, Report, Settlement, Signal, Start, Stuck, WorkerInfo, signals};
 use reveille::job::{Due, Payload, Reservation, ReservedJob, UniqueMode, UniqueUntil};
-use reveille::queue::QueueSettings;
-use reveille::{Driver, Memory, NewJob, Outcome, Postgres, Priority, Worker, enqueue};
+use reveille::{
+    Outcome, Worker,
+    driver::{Driver, Memory, Postgres},
+    enqueue,
+    job::{NewJob, Priority},
+};
 use serde_json::{Value, json};
 
 use crate::harness::{Note, TestDatabase, claim, database, eventually, note, soon, start, tell, telling};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use reveille::{Cancellation, Context, Memory, State, Worker, enqueue, enqueue_all};
+use reveille::{Context, State, Worker, driver::Memory, enqueue, enqueue::enqueue_all, handler::Cancellation};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 

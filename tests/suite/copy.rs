@@ -4,7 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use reveille::enqueue::copy_all;
 use reveille::job::{Due, Payload};
-use reveille::{Memory, NewJob, Priority};
+use reveille::{
+    driver::Memory,
+    job::{NewJob, Priority},
+};
 use serde_json::json;
 
 use crate::harness::{Note, database, note, start, teller};
@@ -27,7 +30,7 @@ async fn every_client_can_copy() {
     copy_all(&tx, &[note("deadpool transaction")]).await.unwrap();
     tx.commit().await.unwrap();
     copy_all(&database.database, &[note("database")]).await.unwrap();
-    copy_all(&reveille::Postgres::new(database.database.clone()).unwrap(), &[note("driver")]).await.unwrap();
+    copy_all(&reveille::driver::Postgres::new(database.database.clone()).unwrap(), &[note("driver")]).await.unwrap();
     assert_eq!(database.value("select count(distinct payload ->> 'text') from reveille.jobs").await, 6);
 }
 

@@ -3,8 +3,8 @@
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use reveille::admin::doctor::{CHECKS, Finding, State};
 use reveille::dev::Server;
-use reveille::doctor::{CHECKS, Finding, State};
 use reveille::{Database, enqueue};
 use serde_json::{Value, json};
 
@@ -529,7 +529,7 @@ async fn workers_that_may_not_vacuum_are_named_where_many_rows_are_dead() {
     let of_it = |found: Vec<Finding>| found.into_iter().find(|found| found.finding.contains("may not vacuum"));
     let noted = of_it(found(&database, "vacuum").await).expect("it is noted");
     assert!(noted.state == State::Note && noted.finding.contains(&role), "{noted:?}");
-    reveille::Driver::vacuum(&reveille::Postgres::new(worker_user.clone()).unwrap()).await.unwrap();
+    reveille::driver::Driver::vacuum(&reveille::driver::Postgres::new(worker_user.clone()).unwrap()).await.unwrap();
     working.stop().await;
     drop(worker_user);
     drop_role(&database, &role).await;

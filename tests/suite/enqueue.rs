@@ -3,8 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use reveille::job::{Due, Enqueued, Payload, UniqueMode, UniqueUntil};
-use reveille::{Job, NewJob, Priority};
-use reveille::{enqueue, enqueue_all};
+use reveille::{
+    Job,
+    job::{NewJob, Priority},
+};
+use reveille::{enqueue, enqueue::enqueue_all};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

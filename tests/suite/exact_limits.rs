@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use reveille::driver::{Start, WorkerInfo};
-use reveille::{Driver, Postgres, Worker};
+use reveille::{
+    Worker,
+    driver::{Driver, Postgres},
+};
 use serde_json::json;
 use tokio_postgres::Client;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use reveille::NewJob;
+use reveille::job::NewJob;
 use serde_json::{Value, json};
 
 use crate::harness::{TestDatabase, database, eventually, note};

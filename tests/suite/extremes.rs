@@ -2,9 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
-use reveille::batch::{Batch, Gather};
 use reveille::enqueue::copy_all;
-use reveille::{Context, Database, Driver, Job, Memory, NewJob, Outcome, RetryPolicy, Worker, enqueue, enqueue_all};
+use reveille::handler::{Batch, Gather};
+use reveille::{
+    Context, Database, Job, Outcome, Worker,
+    driver::{Driver, Memory},
+    enqueue,
+    enqueue::enqueue_all,
+    job::{NewJob, RetryPolicy},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 

@@ -6,7 +6,12 @@ use std::time::Duration;
 use reveille::driver::{Ending, Failure, Reason, Settled, Settlement, Start, WorkerInfo};
 use reveille::handler::Handler;
 use reveille::job::{Payload, Reservation, ReservedJob};
-use reveille::{Driver, Postgres, State, Worker, enqueue, enqueue_all};
+use reveille::{
+    State, Worker,
+    driver::{Driver, Postgres},
+    enqueue,
+    enqueue::enqueue_all,
+};
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
 use tokio::sync::Semaphore;

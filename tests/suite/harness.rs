@@ -7,7 +7,7 @@ use reveille::dev::{Proxy, Server};
 use reveille::driver::Start;
 use reveille::job::ReservedJob;
 use reveille::worker::WorkerBuilder;
-use reveille::{Database, Driver, Job, Worker};
+use reveille::{Database, Job, Worker, driver::Driver};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{OnceCell, mpsc};

@@ -7,7 +7,12 @@ use std::time::Duration;
 
 use reveille::admin::QueueSettings;
 use reveille::driver::WorkerInfo;
-use reveille::{Attempt, Context, Database, Driver, Postgres, State, Worker, enqueue, enqueue_all};
+use reveille::{
+    Attempt, Context, Database, State, Worker,
+    driver::{Driver, Postgres},
+    enqueue,
+    enqueue::enqueue_all,
+};
 use tokio::sync::Semaphore;
 
 use crate::harness::{Note, Running, TestDatabase, Told, claim, database, note, soon, start, tell, telling};
@@ -60,7 +65,7 @@ async fn fill(database: &TestDatabase, n: usize, keys: impl IntoIterator<Item = 
     let jobs: Vec<_> = (0..n)
         .flat_map(|n| {
             keys.clone().into_iter().map(move |key| {
-                let mut job = reveille::NewJob::of(&note(&format!("{key} {n}"))).unwrap();
+                let mut job = reveille::job::NewJob::of(&note(&format!("{key} {n}"))).unwrap();
                 job.key = Some(key).filter(|key| !key.is_empty());
                 job
             })

@@ -6,7 +6,12 @@ use std::time::Duration;
 
 use reveille::dev::{Network, Server};
 use reveille::driver::{Start, WorkerInfo, signals};
-use reveille::{Cancellation, Database, Driver, Postgres, State, Worker, enqueue};
+use reveille::{
+    Database, State, Worker,
+    driver::{Driver, Postgres},
+    enqueue,
+    handler::Cancellation,
+};
 use serde_json::json;
 
 use crate::harness::{Note, TestDatabase, Told, client, database, note, proxy, soon, start, teller, telling, worker};

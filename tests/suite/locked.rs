@@ -5,7 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use reveille::driver::{Ending, Failure, Reason, Settled, Settlement, WorkerInfo};
 use reveille::job::{Payload, ReservedJob};
-use reveille::{Context, Driver, Postgres, State, Worker, enqueue, enqueue_all};
+use reveille::{
+    Context, State, Worker,
+    driver::{Driver, Postgres},
+    enqueue,
+    enqueue::enqueue_all,
+};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio_postgres::Client;

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use reveille::driver::{Ask, Mark, Marks, Start, WorkerInfo};
-use reveille::{Driver, Postgres, Worker};
+use reveille::{
+    Worker,
+    driver::{Driver, Postgres},
+};
 
 use crate::harness::{Note, TestDatabase, database, start, tell, teller, telling};
 use crate::tracing::Ear;

@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use reveille::admin::metrics::{METRICS, text};
 use reveille::dev::Network;
-use reveille::metrics::{METRICS, text};
 use reveille::{Database, enqueue};
 
 use crate::harness::{DEADLINE, database, empty_database, eventually, note, proxy, start, teller};

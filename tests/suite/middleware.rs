@@ -6,9 +6,15 @@ use std::time::Duration;
 
 use reveille::driver::{Ending, JobState, Reason};
 use reveille::enqueue::Enqueuer;
+use reveille::handler::{AttemptEnd, BoxFuture, Middleware, Next};
 use reveille::job::{Payload, ReservedJob};
-use reveille::middleware::{AttemptEnd, BoxFuture, Middleware, Next};
-use reveille::{Cancellation, Context, Memory, NewJob, Outcome, RetryPolicy, State, Worker, enqueue};
+use reveille::{
+    Context, Outcome, State, Worker,
+    driver::Memory,
+    enqueue,
+    handler::Cancellation,
+    job::{NewJob, RetryPolicy},
+};
 use serde_json::{Value, json};
 
 use crate::harness::{Note, Told, database, note, start, tell, telling, worker};

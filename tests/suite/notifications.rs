@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reveille::driver::Hints;
-use reveille::finished::Ended;
-use reveille::{Cancellation, Context, State, Worker, enqueue, enqueue_all};
+use reveille::enqueue::Ended;
+use reveille::{Context, State, Worker, enqueue, enqueue::enqueue_all, handler::Cancellation};
 use tokio::sync::Notify;
 use tokio_postgres::Client;
 

@@ -123,8 +123,8 @@ async fn odd_json_reaches_a_handler_that_takes_it_raw_and_buries_a_job_elsewhere
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_is_kept_and_printed_with_all_its_digits() {
     let (database, (told, _heard)) = (database().await, telling());
-    async fn result(_: crate::harness::Note) -> reveille::handler::Completed<Box<RawValue>> {
-        reveille::handler::Completed(RawValue::from_string(odd()).unwrap())
+    async fn result(_: crate::harness::Note) -> reveille::job::Completed<Box<RawValue>> {
+        reveille::job::Completed(RawValue::from_string(odd()).unwrap())
     }
     let running = start(worker(&database).state(told).handle(result));
     let id = reveille::enqueue(&database.database, &note("")).await.unwrap().id;

@@ -4,10 +4,16 @@
 use std::time::Duration;
 
 use reveille::admin::Filter;
-use reveille::doctor::State as Found;
+use reveille::admin::doctor::State as Found;
 use reveille::driver::{Ending, Failure, Reason, Settled, Settlement, WorkerInfo};
 use reveille::job::ReservedJob;
-use reveille::{Cancellation, Driver, Postgres, State, enqueue, enqueue_all};
+use reveille::{
+    State,
+    driver::{Driver, Postgres},
+    enqueue,
+    enqueue::enqueue_all,
+    handler::Cancellation,
+};
 use serde_json::{Value, json};
 
 use crate::harness::{Note, TestDatabase, Told, claim, database, note, soon, start, telling, worker};

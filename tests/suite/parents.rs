@@ -2,10 +2,17 @@
 
 use std::sync::Arc;
 
-use reveille::batch::{Batch, Gather};
 use reveille::enqueue::{Enqueuer, copy_all};
+use reveille::handler::{Batch, Gather};
 use reveille::job::Payload;
-use reveille::{Context, Database, Driver, Job, Memory, NewJob, State, Worker, enqueue, enqueue_all, testing};
+use reveille::{
+    Context, Database, Job, State, Worker,
+    driver::{Driver, Memory},
+    enqueue,
+    enqueue::enqueue_all,
+    job::NewJob,
+    testing,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 

@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, LazyLock};
 
-use reveille::{Worker, enqueue, enqueue_all};
+use reveille::{Worker, enqueue, enqueue::enqueue_all};
 use serde_json::json;
 use tracing::span::{Attributes, Id};
 use tracing::{Dispatch, Event, Subscriber};
@@ -110,7 +110,7 @@ async fn a_part_that_breaks_down_ends_the_worker_which_gives_back_what_it_holds(
 #[tokio::test]
 async fn a_drain_ends_with_an_error_where_no_attempt_can_be_made() {
     LazyLock::force(&SECOND);
-    let memory = reveille::Memory::new();
+    let memory = reveille::driver::Memory::new();
     let id = enqueue(&memory, &note("x")).await.unwrap().id;
     let worker = Worker::builder(memory.clone()).handle(async |_: Note| {}).build().unwrap();
     let _log = tracing::subscriber::set_default(tracing_subscriber::registry().with(PanicsAt("job")));
@@ -140,12 +140,12 @@ async fn an_ending_counts_that_cannot_be_logged() {
 #[tokio::test]
 async fn a_hook_that_panics_changes_nothing() {
     struct Panics;
-    impl reveille::middleware::Middleware for Panics {
-        fn ended(&self, _: &reveille::middleware::AttemptEnd<'_>) {
+    impl reveille::handler::Middleware for Panics {
+        fn ended(&self, _: &reveille::handler::AttemptEnd<'_>) {
             panic!("in a hook");
         }
     }
-    let memory = reveille::Memory::new();
+    let memory = reveille::driver::Memory::new();
     let id = enqueue(&memory, &note("x")).await.unwrap().id;
     let builder = Worker::builder(memory.clone()).middleware(Arc::new(Panics)).handle(async |_: Note| {});
     builder.build().unwrap().drain().await.unwrap();

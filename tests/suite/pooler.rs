@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use reveille::enqueue::copy_all;
-use reveille::{Context, Database, State, enqueue, enqueue_all};
+use reveille::{Context, Database, State, enqueue, enqueue::enqueue_all};
 use serde_json::json;
 
 use crate::harness::{

@@ -9,7 +9,7 @@ use proptest::sample::Index;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 use reveille::driver::{Ending, Failure, JobState, Reason, Report, Start};
 use reveille::job::{Due, Reservation, UniqueUntil};
-use reveille::{NewJob, Priority};
+use reveille::job::{NewJob, Priority};
 
 use crate::conformance::{QUEUE, Store};
 use crate::harness::note;

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use reveille::driver::{Peer, Report, WorkerInfo};
-use reveille::{Driver, Postgres, State, enqueue};
+use reveille::{
+    State,
+    driver::{Driver, Postgres},
+    enqueue,
+};
 use serde_json::json;
 
 use crate::harness::{Note, TestDatabase, Told, claim, database, note, start, tell, telling, worker};
@@ -60,7 +64,11 @@ async fn a_worker_that_beats_keeps_its_job() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_declared_dead_stops_what_it_runs_and_begins_anew() {
     let database = database().await;
-    async fn waits(note: Note, State(told): State<Told>, cancellation: reveille::Cancellation) -> Result<(), String> {
+    async fn waits(
+        note: Note,
+        State(told): State<Told>,
+        cancellation: reveille::handler::Cancellation,
+    ) -> Result<(), String> {
         told.tell(note.text);
         cancellation.cancelled().await;
         told.tell("stopped");

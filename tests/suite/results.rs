@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reveille::driver::{Ending, Failure, Reason};
-use reveille::finished::{Ended, Finished};
-use reveille::handler::Completed;
+use reveille::enqueue::{Ended, Finished};
+use reveille::job::Completed;
 use reveille::job::Payload;
-use reveille::{Context, Database, NewJob, Outcome, State, Worker, enqueue, enqueue_all};
+use reveille::{Context, Database, Outcome, State, Worker, enqueue, enqueue::enqueue_all, job::NewJob};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};

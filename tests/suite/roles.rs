@@ -6,7 +6,12 @@ use reveille::database::grants_sql;
 use reveille::driver::Start;
 use reveille::enqueue::copy_all;
 use reveille::schedule::Schedule;
-use reveille::{Attempt, Database, Driver, Outcome, Postgres, State, Worker, enqueue, enqueue_all};
+use reveille::{
+    Attempt, Database, Outcome, State, Worker,
+    driver::{Driver, Postgres},
+    enqueue,
+    enqueue::enqueue_all,
+};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
@@ -264,7 +269,7 @@ async fn a_monitor_reads_the_views_and_no_payload() {
     roles.may("monitor", &VIEWS).await;
     let stats = roles.database("monitor").await.admin().view("queue_stats").await.unwrap();
     assert_eq!(stats[0].get("ready"), Some("1"));
-    let metrics = reveille::metrics::text(&roles.database("monitor").await).await.unwrap();
+    let metrics = reveille::admin::metrics::text(&roles.database("monitor").await).await.unwrap();
     assert!(metrics.contains("\nreveille_jobs{queue=\"default\",state=\"ready\"} 1\n"), "{metrics}");
     let overview = roles.database("monitor").await.admin().overview().await.unwrap();
     assert_eq!(overview.decode::<Value>("queues").unwrap()[0]["ready"], json!(1));

@@ -3,7 +3,10 @@
 use std::time::SystemTime;
 
 use reveille::driver::{Ask, Start, WorkerInfo};
-use reveille::{Driver, Postgres, enqueue};
+use reveille::{
+    driver::{Driver, Postgres},
+    enqueue,
+};
 
 use crate::harness::{Heard, TestDatabase, database, note, soon, start, teller};
 

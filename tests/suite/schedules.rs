@@ -4,11 +4,15 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use reveille::doctor::State as Health;
+use reveille::admin::doctor::State as Health;
 use reveille::driver::Firing;
 use reveille::job::Payload;
 use reveille::schedule::{CatchUp, Schedule};
-use reveille::{Context, Driver, Memory, NewJob, Postgres, State, Worker};
+use reveille::{
+    Context, State, Worker,
+    driver::{Driver, Memory, Postgres},
+    job::NewJob,
+};
 use serde_json::{Value, json};
 
 use crate::conformance::Store;
@@ -332,7 +336,7 @@ async fn an_administrator_adds_a_schedule_with_all_that_a_job_may_have() {
             .time_zone("America/New_York")
             .catch_up(CatchUp::All)
             .queue("q")
-            .priority(reveille::Priority::High)
+            .priority(reveille::job::Priority::High)
             .max_attempts(3)
             .timeout(Duration::from_secs(9))
             .key("k")

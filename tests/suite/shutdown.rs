@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reveille::{Cancellation, State, enqueue};
+use reveille::{State, enqueue, handler::Cancellation};
 use serde_json::json;
 
 use crate::harness::{Note, Told, database, note, start, telling, worker};
@@ -82,7 +82,7 @@ async fn stopping_in_the_middle_of_many_jobs_loses_none() {
     let database = database().await;
     let (builder, _heard) = crate::harness::teller(&database);
     let notes: Vec<Note> = (0..2000).map(|n| note(&n.to_string())).collect();
-    reveille::enqueue_all(&database.database, &notes).await.unwrap();
+    reveille::enqueue::enqueue_all(&database.database, &notes).await.unwrap();
     let worker = start(builder);
     database.until("select count(*) > 50 from reveille.finished_jobs").await;
     worker.stop().await;

@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use reveille::dev::{Server, Stop};
 use reveille::driver::Silent;
-use reveille::{Database, Driver, Postgres, State, Worker, enqueue, enqueue_all};
+use reveille::{
+    Database, State, Worker,
+    driver::{Driver, Postgres},
+    enqueue,
+    enqueue::enqueue_all,
+};
 use serde_json::json;
 
 use crate::harness::{Note, Told, client, database, eventually, note, soon, start, tell, teller, telling, worker};

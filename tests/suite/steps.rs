@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use reveille::Priority;
+use reveille::job::Priority;
 use reveille::job::{UniqueMode, UniqueUntil};
 
 /// How many workers there are at a time.

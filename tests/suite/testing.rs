@@ -6,8 +6,14 @@ use std::time::Duration;
 use reveille::driver::{Ending, JobState, Reason};
 use reveille::enqueue::copy_all;
 use reveille::job::{Due, Payload, UniqueMode};
-use reveille::testing::{self, Jobs};
-use reveille::{Context, Job, Memory, NewJob, Outcome, Priority, RetryPolicy, State, Worker, enqueue, enqueue_all};
+use reveille::{
+    Context, Job, Outcome, State, Worker,
+    driver::Memory,
+    enqueue,
+    enqueue::enqueue_all,
+    job::{NewJob, Priority, RetryPolicy},
+};
+use reveille::{testing, testing::Jobs};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use reveille::enqueue::Enqueuer;
 use reveille::job::Payload;
-use reveille::middleware::{Propagation, TraceContext};
-use reveille::{Context, Memory, Outcome, State, Worker, enqueue, enqueue_all};
+use reveille::{Context, Outcome, State, Worker, driver::Memory, enqueue, enqueue::enqueue_all};
+use reveille::{handler::Propagation, job::TraceContext};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
@@ -179,7 +179,7 @@ async fn the_span_of_an_attempt_says_which_and_its_events_happen_within() {
     let id = enqueue(&memory, &note("complete")).queue("mail").await.unwrap().id;
     let others: Vec<_> = ["fail", "die", "snooze", "cancel"].iter().map(|text| in_mail(text)).collect();
     enqueue_all(&memory, &others).await.unwrap();
-    enqueue(&memory, &reveille::NewJob { kind: "unknown".into(), ..in_mail("x") }).await.unwrap();
+    enqueue(&memory, &reveille::job::NewJob { kind: "unknown".into(), ..in_mail("x") }).await.unwrap();
     eventually("all have been attempted", async || memory.jobs().iter().all(|job| job.attempts > 0)).await;
     running.stop().await;
 
@@ -219,8 +219,8 @@ async fn the_span_of_an_attempt_says_which_and_its_events_happen_within() {
     }
 }
 
-fn in_mail(text: &str) -> reveille::NewJob {
-    reveille::NewJob { queue: "mail".into(), ..reveille::NewJob::of(&note(text)).unwrap() }
+fn in_mail(text: &str) -> reveille::job::NewJob {
+    reveille::job::NewJob { queue: "mail".into(), ..reveille::job::NewJob::of(&note(text)).unwrap() }
 }
 
 /// A span or event in one line, as docs and code are compared.

@@ -12,7 +12,7 @@ use reveille::admin::{Filter, QueueSettings};
 use reveille::enqueue::copy_all;
 use reveille::job::{Payload, UniqueMode, UniqueUntil};
 use reveille::schedule::Schedule;
-use reveille::{Attempt, Context, Database, NewJob, Outcome, State, Worker, enqueue, enqueue_all};
+use reveille::{Attempt, Context, Database, Outcome, State, Worker, enqueue, enqueue::enqueue_all, job::NewJob};
 use serde_json::json;
 use tokio_postgres::Client;
 
@@ -341,7 +341,7 @@ async fn a_worker_and_its_operators_run_nothing_of_strangers() {
     database.until("select count(*) = 3 from reveille.dead_jobs").await;
     admin.purge_dead(&Filter::default()).await.unwrap();
     admin.prune().await.unwrap();
-    reveille::metrics::text(&ours).await.unwrap();
+    reveille::admin::metrics::text(&ours).await.unwrap();
     let findings = ours.doctor().examine().await.unwrap();
     assert!(!findings.iter().any(|found| found.finding.contains("sprung")), "{findings:#?}");
     eventually("the worker lives", async || worker.is_working()).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reveille::database::migrations_sql;
 use reveille::driver::{Ending, Reason};
 use reveille::job::{Enqueued, Payload, UniqueMode, UniqueUntil};
-use reveille::{NewJob, enqueue, enqueue_all};
+use reveille::{enqueue, enqueue::enqueue_all, job::NewJob};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 

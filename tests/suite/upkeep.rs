@@ -1,6 +1,6 @@
 //! What workers do beside their jobs: one chore at a time, each in slices, and never in anybody's way.
 
-use reveille::Driver;
+use reveille::driver::Driver;
 use reveille::driver::Postgres;
 use serde_json::json;
 

@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use reveille::driver::{Report, WorkerInfo, signals};
-use reveille::{Cancellation, Driver, Postgres, State, enqueue};
+use reveille::{
+    State,
+    driver::{Driver, Postgres},
+    enqueue,
+    handler::Cancellation,
+};
 
 use crate::harness::{Note, TestDatabase, Told, claim, database, note, start, teller, telling, worker};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reveille::dev::Server;
-use reveille::{Database, Worker, enqueue, enqueue_all};
+use reveille::{Database, Worker, enqueue, enqueue::enqueue_all};
 
 use crate::harness::{client, database, eventually, note, start, tell, teller, telling};
 

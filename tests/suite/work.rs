@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use reveille::job::Payload;
 use reveille::{
-    Attempt, Cancellation, Context, Job, Outcome, Priority, RetryPolicy, State, Worker, enqueue, enqueue_all,
+    Attempt, Context, Job, Outcome, State, Worker, enqueue,
+    enqueue::enqueue_all,
+    handler::Cancellation,
+    job::{Priority, RetryPolicy},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

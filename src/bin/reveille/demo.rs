@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use reveille::dev::Server;
 use reveille::{
-    Attempt, Database, Job, Outcome as JobOutcome, Priority, RetryPolicy, State, Worker, enqueue, enqueue_all,
+    Attempt, Database, Job, Outcome as JobOutcome, State, Worker, enqueue,
+    enqueue::enqueue_all,
+    job::{Priority, RetryPolicy},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;

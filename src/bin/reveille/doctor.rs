@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use reveille::doctor::{CHECKS, Finding, State};
+use reveille::admin::doctor::{CHECKS, Finding, State};
 use serde_json::json;
 
 use crate::connection::{self, Connection};

@@ -2,9 +2,12 @@ use std::io::Read;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use reveille::finished::Finished;
+use reveille::enqueue::Finished;
 use reveille::job::{Enqueued, Payload, UniqueMode, UniqueUntil};
-use reveille::{Database, NewJob, Priority, enqueue};
+use reveille::{
+    Database, enqueue,
+    job::{NewJob, Priority},
+};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 

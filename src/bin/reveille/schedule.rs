@@ -5,8 +5,8 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use reveille::job::Payload;
+use reveille::job::{NewJob, Priority};
 use reveille::schedule::{CatchUp, Schedule as NewSchedule};
-use reveille::{NewJob, Priority};
 use serde_json::json;
 
 use crate::connection::{Connection, duration};

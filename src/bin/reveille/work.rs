@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use reveille::{RetryPolicy, Worker};
+use reveille::{Worker, job::RetryPolicy};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::StoredJob;
 use crate::driver::Failure;
+use crate::job::payload::Payload;
 use crate::job::{Priority, Reservation, ReservedJob};
-use crate::payload::Payload;
 
 /// How many errors a job keeps.
 const MAX_ERRORS: usize = 100;

@@ -13,8 +13,8 @@ use super::{
 };
 #[cfg(feature = "schedules")]
 use super::{DueSchedules, Firing};
+use crate::database::enqueue_on::Executor;
 use crate::error::{Error, Result};
-use crate::executor::Executor;
 use crate::job::{Enqueued, NewJob, Payload, Reservation};
 use crate::queue::QueueSettings;
 #[cfg(feature = "schedules")]
@@ -36,7 +36,7 @@ use store::Store;
 ///
 /// ```
 /// use reveille::driver::JobState;
-/// use reveille::{Job, Memory, Worker, enqueue};
+/// use reveille::{driver::Memory, enqueue, Job, Worker};
 /// # use serde::{Deserialize, Serialize};
 /// # #[derive(Serialize, Deserialize)] struct SendWelcome { user_id: i64 }
 /// # impl Job for SendWelcome { const KIND: &'static str = "send_welcome"; }

@@ -124,7 +124,7 @@ mod tests {
     use super::super::place::with_queue;
     use super::*;
     use crate::job::Reservation;
-    use crate::payload::Payload;
+    use crate::job::payload::Payload;
 
     /// Somewhere, in the queue of that number.
     fn hint(queue: u16) -> u64 {

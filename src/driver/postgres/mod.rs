@@ -17,9 +17,9 @@ use super::{
 };
 #[cfg(feature = "schedules")]
 use super::{DueSchedules, Firing};
+use crate::database::enqueue_on::{Executor, Jobs};
 use crate::database::{Database, migrate};
 use crate::error::{Error, Result};
-use crate::executor::{Executor, Jobs};
 use crate::job::{Enqueued, NewJob, Payload, Reservation};
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;

@@ -8,10 +8,10 @@ use tokio_postgres::types::{Json, Type};
 
 use super::session::{Param, Params};
 use super::{ANSWER_WITHIN, Postgres};
+use crate::database::enqueue_on::Executor;
 use crate::database::insert::seconds;
 use crate::driver::{DueSchedule, DueSchedules, Firing};
 use crate::error::{Error, Result};
-use crate::executor::Executor;
 use crate::job::NewJob;
 use crate::schedule::{Schedule, Timing};
 

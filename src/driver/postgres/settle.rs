@@ -14,7 +14,7 @@ use crate::database::insert::seconds;
 use crate::driver::{Ending, Settled, Settlement};
 use crate::error::Result;
 use crate::job::Reservation;
-use crate::payload::Payload;
+use crate::job::payload::Payload;
 
 /// Settles all of them; returns what became of each that still stood.
 pub(super) async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Result<HashMap<Reservation, Settled>> {

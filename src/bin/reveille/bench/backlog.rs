@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use reveille::driver::{Driver, Postgres};
 use reveille::driver::{Ending, Mark, Settlement, Start, WorkerInfo};
-use reveille::{Driver, Postgres};
 use serde_json::Value;
 
 use super::stage::{KIND, QUEUE, Stage};

@@ -11,7 +11,7 @@ use futures::SinkExt;
 use futures::future::try_join_all;
 use reveille::enqueue::copy_all;
 use reveille::job::Payload;
-use reveille::{NewJob, enqueue, enqueue_all};
+use reveille::{enqueue, enqueue::enqueue_all, job::NewJob};
 use serde_json::Value;
 
 use super::Figures;

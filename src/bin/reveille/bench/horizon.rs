@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use reveille::job::Payload;
-use reveille::{NewJob, enqueue};
+use reveille::{enqueue, job::NewJob};
 use serde_json::Value;
 
 use super::stage::{KIND, QUEUE, Stage};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use futures::StreamExt;
 use reveille::driver::{Signal, signals};
-use reveille::{Job, Postgres, State, Worker, enqueue};
+use reveille::{Job, State, Worker, driver::Postgres, enqueue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;

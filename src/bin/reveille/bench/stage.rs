@@ -5,7 +5,11 @@ use std::time::Duration;
 use deadpool_postgres::Client;
 use reveille::admin::QueueSettings;
 use reveille::dev::Server;
-use reveille::{Database, NewJob, enqueue_all, job::Payload};
+use reveille::{
+    Database,
+    enqueue::enqueue_all,
+    job::{NewJob, Payload},
+};
 
 use crate::Failure;
 use crate::connection::Connection;

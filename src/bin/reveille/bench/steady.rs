@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use futures::future::try_join_all;
-use reveille::{Job, State, Worker, enqueue_all};
+use reveille::{Job, State, Worker, enqueue::enqueue_all};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;

@@ -8,7 +8,7 @@ use deadpool_postgres::{Client, Transaction};
 use futures::StreamExt;
 use futures::future::try_join_all;
 use reveille::driver::{Signal, signals};
-use reveille::{Job, Postgres, State, Worker, enqueue, enqueue_all};
+use reveille::{Job, State, Worker, driver::Postgres, enqueue, enqueue::enqueue_all};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;

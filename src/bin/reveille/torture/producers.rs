@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use reveille::job::{Due, Payload};
-use reveille::{Database, Job, NewJob, enqueue_all};
+use reveille::{Database, Job, enqueue::enqueue_all, job::NewJob};
 
 use super::journal;
 use super::queues::Queue;

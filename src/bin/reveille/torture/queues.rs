@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use reveille::Database;
-use reveille::queue::QueueSettings;
+use reveille::admin::QueueSettings;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Queue {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use deadpool_postgres::Client;
-use reveille::{Cancellation, Context, Database, Job, RetryPolicy, State, Worker};
+use reveille::{Context, Database, Job, State, Worker, handler::Cancellation, job::RetryPolicy};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 

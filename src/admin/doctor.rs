@@ -1,0 +1,350 @@
+//! Checking the server: what would make a queue slow, deaf or unsafe, and what to do about it.
+//!
+//! ```no_run
+//! # async fn example() -> reveille::Result<()> {
+//! let database = reveille::Database::connect("postgres://localhost/shop").await?;
+//! for found in database.doctor().examine().await? {
+//!     println!("{} {}: {}", found.check, found.state, found.finding);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fmt;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::mpsc;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{AsyncMessage, Row};
+
+use crate::database::migrate::made;
+use crate::database::{Database, connect};
+use crate::error::{Error, Result};
+
+/// What is checked, in this order.
+pub const CHECKS: [&str; 23] = [
+    "server",
+    "connections",
+    "settings",
+    "clock",
+    "listening",
+    "notifications",
+    "horizon",
+    "schema",
+    "indexes",
+    "trigger",
+    "functions",
+    "partitions",
+    "vacuum",
+    "roles",
+    "grants",
+    "workers",
+    "waiting",
+    "reserved",
+    "stuck",
+    "isolated",
+    "schedules",
+    "locks",
+    "history",
+];
+
+/// What a check has found. Each check has one finding that is [`State::Ok`], or all that are not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Which check, one of [`CHECKS`].
+    pub check: String,
+    /// How bad it is.
+    pub state: State,
+    /// What was found; never a statement's text, a payload or a password.
+    pub finding: String,
+    /// What to do about it, unless all is well.
+    pub advice: Option<String>,
+}
+
+/// How bad a [`Finding`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// As it should be.
+    Ok,
+    /// Worth knowing; nothing need be done at once.
+    Note,
+    /// Jobs do not run as they should, or will not for long.
+    Bad,
+}
+
+/// Examines a [`Database`]; made by [`Database::doctor`].
+#[derive(Debug, Clone)]
+pub struct Doctor {
+    database: Database,
+    patience: Duration,
+}
+
+/// A statement that answers several checks at once.
+struct Question {
+    checks: &'static [&'static str],
+    sql: &'static str,
+}
+
+const SERVER: Question = Question {
+    checks: &["server", "connections", "settings", "notifications", "horizon"],
+    sql: include_str!("../../sql/doctor_server.sql"),
+};
+/// These need our tables; each asks for more privileges than the one before.
+const TABLES: [Question; 5] = [
+    Question { checks: &["functions", "grants"], sql: include_str!("../../sql/doctor_parts.sql") },
+    Question {
+        checks: &["indexes", "trigger", "partitions", "vacuum", "roles"],
+        sql: include_str!("../../sql/doctor_schema.sql"),
+    },
+    Question {
+        checks: &["workers", "waiting", "reserved", "stuck", "schedules"],
+        sql: include_str!("../../sql/doctor_work.sql"),
+    },
+    Question { checks: &["isolated"], sql: include_str!("../../sql/doctor_isolated.sql") },
+    Question { checks: &["locks", "history"], sql: include_str!("../../sql/doctor_upkeep.sql") },
+];
+
+/// From what age on a transaction is worth a note.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How long a notification may be under way.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
+/// How long it may take to connect and to listen.
+const LISTENS_WITHIN: Duration = Duration::from_secs(15);
+/// By how much the clocks may differ.
+const CLOCKS_WITHIN: Duration = Duration::from_secs(1);
+
+impl Database {
+    /// For checking the server: what would make a queue slow, deaf or unsafe, and what to do about it.
+    pub fn doctor(&self) -> Doctor {
+        Doctor { database: self.clone(), patience: PATIENCE }
+    }
+}
+
+impl Doctor {
+    /// From what age on a transaction is worth a note; one twelve times as old is bad. Default 5 minutes.
+    pub fn patience(mut self, patience: Duration) -> Doctor {
+        const CENTURY: Duration = Duration::from_secs(3_155_760_000);
+        self.patience = patience.min(CENTURY);
+        self
+    }
+
+    /// Makes all checks, in the order of [`CHECKS`]. Changes nothing, and is cheap on a busy server.
+    ///
+    /// Where the schema is missing or not current, the checks that need it are left out; what the user may not read
+    /// becomes a note.
+    ///
+    /// # Errors
+    /// Unavailable if the server cannot be reached.
+    pub async fn examine(&self) -> Result<Vec<Finding>> {
+        let mut findings = self.ask(&SERVER).await?;
+        findings.push(self.clock().await?);
+        findings.push(self.listening().await);
+        let unfit = findings.iter().any(|found| found.check == "server" && found.state == State::Bad);
+        let schema = self.schema().await?;
+        if schema.state == State::Bad || unfit {
+            let skipped: Vec<&str> = TABLES.iter().flat_map(|question| question.checks).copied().collect();
+            let finding = format!("not checked: {}", skipped.join(", "));
+            findings.extend([schema, note("schema", finding, "mend the above first, then run the doctor again")]);
+        } else {
+            findings.push(schema);
+            for question in &TABLES {
+                findings.extend(self.ask(question).await?);
+            }
+        }
+        findings.sort_by_key(|found| CHECKS.iter().position(|check| *check == found.check));
+        Ok(findings)
+    }
+
+    async fn ask(&self, question: &Question) -> Result<Vec<Finding>> {
+        let error = match self.query(question).await {
+            Ok(rows) => return rows.iter().map(read).collect(),
+            Err(error) => error,
+        };
+        let (first, checks) = (question.checks[0], question.checks.join(", "));
+        let finding = format!("not checked: {checks}: {error}");
+        let code = error.code().map_or("", |code| code.code());
+        if error.is_denied() {
+            Ok(vec![note(first, finding, "run the doctor as the schema's owner")])
+        } else if error.is_schema_missing() {
+            Ok(vec![bad(first, finding, "restore what is missing as `reveille migrate --print` shows it")])
+        } else if matches!(code, "55P03" | "57014") {
+            Ok(vec![bad(first, finding, "see in pg_locks who holds a lock on our tables, and end that transaction")])
+        } else if code.starts_with("22") {
+            let advice = "a queue or kind is named in bytes that are no UTF-8: look with `set client_encoding = 'SQL_ASCII'`, and rename it";
+            Ok(vec![bad(first, finding, advice)])
+        } else {
+            Err(error)
+        }
+    }
+
+    /// In a transaction, so that what is set for it stays with nobody, even behind a pooler.
+    async fn query(&self, question: &Question) -> Result<Vec<Row>> {
+        let patience = self.patience.as_secs_f64();
+        let (functions, views) = (made("function"), made("view"));
+        let params: &[(&(dyn ToSql + Sync), Type)] = match question.checks[0] {
+            "server" => &[(&patience, Type::FLOAT8)],
+            "functions" => &[(&functions, Type::TEXT_ARRAY), (&views, Type::TEXT_ARRAY)],
+            _ => &[],
+        };
+        self.database.read("examine the server", question.sql, params).await
+    }
+
+    async fn schema(&self) -> Result<Finding> {
+        match self.database.check().await {
+            Ok(()) => Ok(ok("schema", format!("{} is current", self.database.schema_name()))),
+            Err(error) if error.is_denied() => {
+                Ok(note("schema", format!("its version may not be read: {error}"), "run the doctor as its owner"))
+            }
+            Err(error) if error.is_schema_missing() || error.is_schema_mismatch() => {
+                // The message says what to do after its last semicolon.
+                let message = error.to_string();
+                let (finding, advice) = message.rsplit_once("; ").unwrap_or((&message, "run `reveille migrate`"));
+                Ok(bad("schema", finding, advice))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How far this program's clock is from the database's, as well as the quickest of a few answers can tell.
+    async fn clock(&self) -> Result<Finding> {
+        let client = self.database.client().await?;
+        let mut best: Option<(Duration, f64)> = None;
+        for _ in 0..3 {
+            let (asked, started) = (SystemTime::now(), Instant::now());
+            let rows = client.query_typed("select pg_catalog.clock_timestamp() as now", &[]).await;
+            let rows = rows.map_err(|error| Error::database("read the clock", error))?;
+            let under_way = started.elapsed();
+            let Some(theirs) = rows.first().map(|row| row.get::<_, SystemTime>("now")) else { continue };
+            if best.is_none_or(|(quickest, _)| under_way < quickest) {
+                best = Some((under_way, seconds_between(asked + under_way / 2, theirs)));
+            }
+        }
+        let (under_way, ahead) = best.ok_or_else(|| Error::unavailable("read the clock: the server gave no answer"))?;
+        Ok(judge_clock(ahead, under_way))
+    }
+
+    /// Whether what another session sends is heard where workers listen.
+    async fn listening(&self) -> Finding {
+        let heard = tokio::time::timeout(LISTENS_WITHIN, self.hears()).await;
+        match heard.unwrap_or_else(|_| Err(Error::unavailable("listen: the server does not answer"))) {
+            Ok(Some(after)) => {
+                ok("listening", format!("a notification arrived after {:.1} ms", after.as_secs_f64() * 1e3))
+            }
+            Ok(None) => bad(
+                "listening",
+                format!(
+                    "a notification was not heard within {HEARD_WITHIN:?}: a transaction pooler is in the way; workers poll, and a crash is noticed after 30 s"
+                ),
+                "give workers an address past the pooler to listen at: --listen-url, DatabaseOptions::listen_url",
+            ),
+            Err(error) => {
+                bad("listening", error.to_string(), "see to the address that workers listen at, and to its grants")
+            }
+        }
+    }
+
+    /// After what time a notification was heard; `None` if it was not.
+    async fn hears(&self) -> Result<Option<Duration>> {
+        let failed = |error| Error::database("listen", error);
+        let (listener, mut connection) = connect::open(self.database.listen_address()).await?;
+        let (heard, mut inbox) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+                if let AsyncMessage::Notification(notification) = message {
+                    let _ = heard.send(notification.payload().to_owned());
+                }
+            }
+        });
+        let channel = format!("{}.doctor", self.database.schema_name());
+        listener.batch_execute(&format!("listen \"{channel}\"")).await.map_err(failed)?;
+        // From another session: a pooler's own hears what it sends itself.
+        let (sender, word) = (self.database.client().await?, format!("{:016x}", fastrand::u64(..)));
+        let sent = Instant::now();
+        let params: [(&(dyn ToSql + Sync), Type); 2] = [(&channel, Type::TEXT), (&word, Type::TEXT)];
+        sender.query_typed("select pg_catalog.pg_notify($1, $2)", &params).await.map_err(failed)?;
+        let hearing = async {
+            while let Some(heard) = inbox.recv().await {
+                if heard == word {
+                    return true;
+                }
+            }
+            false
+        };
+        let heard = tokio::time::timeout(HEARD_WITHIN, hearing).await.unwrap_or(false);
+        if !heard {
+            // The session goes on, in the pooler's hands.
+            listener.batch_execute(&format!("unlisten \"{channel}\"")).await.map_err(failed)?;
+        }
+        Ok(heard.then(|| sent.elapsed()))
+    }
+}
+
+/// What to say of a server's clock that seemed so many seconds ahead in an answer that was so long under way.
+fn judge_clock(ahead: f64, under_way: Duration) -> Finding {
+    if ahead.abs() - under_way.as_secs_f64() / 2.0 <= CLOCKS_WITHIN.as_secs_f64() {
+        return ok("clock", format!("the server's is within {CLOCKS_WITHIN:?} of this machine's"));
+    }
+    let how = if ahead > 0.0 { "ahead of" } else { "behind" };
+    let finding = format!("the server's is {:.1} s {how} this machine's", ahead.abs());
+    note("clock", finding, "only the database's clock decides, but logs will look odd: have both set by NTP")
+}
+
+/// A row of one of the questions.
+fn read(row: &Row) -> Result<Finding> {
+    let failed = |error| Error::database("read a finding", error);
+    let state = match row.try_get("state").map_err(failed)? {
+        "ok" => State::Ok,
+        "note" => State::Note,
+        _ => State::Bad,
+    };
+    Ok(Finding {
+        check: row.try_get("check").map_err(failed)?,
+        state,
+        finding: row.try_get("finding").map_err(failed)?,
+        advice: row.try_get("advice").map_err(failed)?,
+    })
+}
+
+fn ok(check: &str, finding: impl Into<String>) -> Finding {
+    Finding { check: check.into(), state: State::Ok, finding: finding.into(), advice: None }
+}
+
+fn note(check: &str, finding: impl Into<String>, advice: &str) -> Finding {
+    Finding { check: check.into(), state: State::Note, finding: finding.into(), advice: Some(advice.into()) }
+}
+
+fn bad(check: &str, finding: impl Into<String>, advice: &str) -> Finding {
+    Finding { check: check.into(), state: State::Bad, finding: finding.into(), advice: Some(advice.into()) }
+}
+
+/// How many seconds the second is after the first; negative if it is before.
+fn seconds_between(first: SystemTime, second: SystemTime) -> f64 {
+    second.duration_since(first).map_or_else(|error| -error.duration().as_secs_f64(), |ahead| ahead.as_secs_f64())
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            State::Ok => "ok",
+            State::Note => "note",
+            State::Bad => "bad",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_differ_by_more_than_the_answer_took_are_noted() {
+        let quick = Duration::from_millis(2);
+        assert_eq!(judge_clock(0.9, quick).state, State::Ok);
+        assert_eq!(judge_clock(2.0, Duration::from_secs(3)).state, State::Ok, "it may have been on its way");
+        assert!(judge_clock(90.0, quick).finding.contains("90.0 s ahead of"));
+        let epoch = SystemTime::UNIX_EPOCH;
+        let behind = seconds_between(epoch + Duration::from_secs(5), epoch);
+        let found = judge_clock(behind, quick);
+        assert!(found.state == State::Note && found.finding.contains("5.0 s behind"), "{found:?}");
+    }
+}

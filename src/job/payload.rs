@@ -1,0 +1,186 @@
+//! JSON as it crosses the wire, decoded by who needs it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use tokio_postgres::types::private::BytesMut;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+
+use crate::error::{Error, Result};
+
+/// A job's payload: JSON text, not decoded until its handler asks.
+///
+/// So that one payload that cannot be decoded fails alone, and a job of an unknown kind costs nothing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Payload(Box<[u8]>);
+
+impl Payload {
+    /// The JSON of a value.
+    ///
+    /// # Errors
+    /// Invalid if the value does not serialise to JSON, or holds a NUL character, which Postgres cannot store.
+    pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Payload> {
+        Payload::encode_as("payload", value)
+    }
+
+    /// The JSON of a value; errors call it by this name.
+    pub(crate) fn encode_as<T: Serialize + ?Sized>(name: &str, value: &T) -> Result<Payload> {
+        let json = serde_json::to_vec(value).map_err(|error| Error::invalid(format!("{name} is not JSON: {error}")))?;
+        Payload::from_json(name, json)
+    }
+
+    /// JSON text as it stands.
+    ///
+    /// # Errors
+    /// Invalid if it is not JSON, or is JSON that Postgres cannot store: with a NUL character, with half of a surrogate
+    /// pair, with a number of more than 131,072 digits, or nested more than 1,000 levels deep.
+    pub fn parse(json: &str) -> Result<Payload> {
+        serde_json::from_str::<serde::de::IgnoredAny>(json)
+            .map_err(|error| Error::invalid(format!("payload is not JSON: {error}")))?;
+        if let Some(why) = crate::job::storable::refusal(json.as_bytes()) {
+            return Err(Error::invalid(format!("payload {why}, which Postgres cannot store")));
+        }
+        Payload::from_json("payload", json.as_bytes().to_vec())
+    }
+
+    fn from_json(name: &str, json: Vec<u8>) -> Result<Payload> {
+        if holds_nul(&json) {
+            return Err(Error::invalid(format!(
+                "{name} holds a NUL character (\\u0000), which Postgres cannot store; remove it"
+            )));
+        }
+        Ok(Payload(json.into()))
+    }
+
+    /// The value that the JSON stands for.
+    pub fn decode<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+        serde_json::from_slice(&self.0)
+    }
+
+    /// One member of the object that the JSON stands for; `None` if it has no member of that name.
+    ///
+    /// Only this member is parsed. Another one may be nested too deep or be too large a number for any type.
+    ///
+    /// # Errors
+    /// If the JSON is no object, or the member is no such value.
+    pub fn member<T: DeserializeOwned>(&self, name: &str) -> serde_json::Result<Option<T>> {
+        let members: BTreeMap<String, &RawValue> = serde_json::from_slice(&self.0)?;
+        members.get(name).map(|member| serde_json::from_str(member.get())).transpose()
+    }
+
+    /// The JSON text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// About how many bytes the database writes it out with: a space after each comma and colon, and no other.
+    pub(crate) fn written_len(&self) -> usize {
+        let (mut written, mut in_string, mut escaped) = (0, false, false);
+        for &byte in &self.0 {
+            written += match byte {
+                _ if in_string => 1,
+                b',' | b':' => 2,
+                b' ' | b'\n' | b'\r' | b'\t' => 0,
+                _ => 1,
+            };
+            in_string = if escaped { in_string } else { in_string != (byte == b'"') };
+            escaped = in_string && byte == b'\\' && !escaped;
+        }
+        written
+    }
+}
+
+/// Whether the JSON text has the escape `\u0000` (and not an escaped backslash before `u0000`).
+fn holds_nul(json: &[u8]) -> bool {
+    let mut rest = json;
+    while let Some(at) = rest.iter().position(|&byte| byte == b'\\') {
+        if rest[at..].starts_with(b"\\u0000") {
+            return true;
+        }
+        rest = &rest[(at + 2).min(rest.len())..];
+    }
+    false
+}
+
+impl Serialize for Payload {
+    /// To `serde_json`'s writers as the text that it is.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_slice(&self.0).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+impl fmt::Debug for Payload {
+    /// The length only: payloads stay out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({} bytes)", self.0.len())
+    }
+}
+
+/// The first byte of a `jsonb` on the wire: the version of the format, which is text behind it.
+const JSONB_VERSION: u8 = 1;
+
+impl<'a> FromSql<'a> for Payload {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Payload, Box<dyn std::error::Error + Sync + Send>> {
+        match raw.split_first() {
+            Some((&JSONB_VERSION, json)) => Ok(Payload(json.into())),
+            _ => Err("unknown jsonb format on the wire".into()),
+        }
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::JSONB
+    }
+}
+
+impl ToSql for Payload {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(&[JSONB_VERSION]);
+        out.extend_from_slice(&self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::JSONB
+    }
+
+    to_sql_checked!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nul_is_refused_and_an_escaped_backslash_is_not() {
+        assert!(Payload::encode("a\0b").unwrap_err().is_invalid());
+        assert!(Payload::parse(r#""\u0000""#).unwrap_err().is_invalid());
+        assert!(Payload::parse(r#""\\u0000""#).is_ok());
+        assert!(Payload::parse(r#""\\\u0000""#).is_err());
+    }
+
+    #[test]
+    fn it_is_as_long_as_the_database_writes_it() {
+        for (json, written) in [
+            (r#"{"a":[1,2,{}],"b":null}"#, r#"{"a": [1, 2, {}], "b": null}"#),
+            ("[ 1 ,\n2 ]", "[1, 2]"),
+            (r#"{"a,:\" ,":"\\","c":" : "}"#, r#"{"a,:\" ,": "\\", "c": " : "}"#),
+        ] {
+            assert_eq!(Payload::parse(json).unwrap().written_len(), written.len(), "{json}");
+        }
+    }
+
+    #[test]
+    fn malformed_json_is_refused_with_its_place() {
+        let error = Payload::parse(r#"{"a": }"#).unwrap_err();
+        assert!(error.to_string().contains("line 1 column 7"), "{error}");
+    }
+
+    #[test]
+    fn a_payload_stays_out_of_debug_output() {
+        assert_eq!(format!("{:?}", Payload::encode("secret").unwrap()), "Payload(8 bytes)");
+    }
+}

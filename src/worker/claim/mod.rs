@@ -1,0 +1,341 @@
+//! The claimer of one queue: looks for due jobs whenever there is a reason to, and starts as many as there are free slots.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::driver::{Ask, Marks, Start};
+use crate::error::{Error, Result};
+use crate::worker::backoff::{Backoff, Comeback};
+use crate::worker::claim::claim_size::HowMany;
+use crate::worker::claim::look::{Claims, Look, LookBack};
+use crate::worker::claim::low_water::LowWater;
+use crate::worker::claim::next_due::NextDue;
+use crate::worker::claim::slots::Slots;
+use crate::worker::wake::Reason;
+use crate::worker::wake::sleeper::Sleeper;
+
+pub(crate) mod claim_size;
+pub(crate) mod last_look;
+pub(crate) mod look;
+pub(crate) mod low_water;
+pub(crate) mod next_due;
+mod pace;
+pub(crate) mod slots;
+
+/// After so long without a free slot the bell need not ring.
+const FULL_FOR_LONG: Duration = Duration::from_millis(50);
+/// After a claim of so many by who sleeps, the next one most likely follows soon. With fewer the question is best asked at once: it
+/// would be in the way of whoever comes next.
+const BURST: usize = 16;
+/// How soon to look again for a job that is due but locked by somebody else: at first, and at most.
+const LOCKED: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+
+/// Claims the jobs of one queue.
+pub(crate) struct Claimer {
+    pub(crate) claims: Arc<Claims>,
+    pub(crate) queue: Arc<str>,
+    pub(crate) slots: Slots,
+    pub(crate) low_water: LowWater,
+    pub(crate) sleeper: Sleeper,
+    /// How many other workers work the same queues.
+    pub(crate) sharing: Arc<AtomicUsize>,
+    pub(crate) comeback: Comeback,
+    pub(crate) stop: CancellationToken,
+    pub(crate) under_way: UnderWay,
+    /// Jobs were found since the last rest.
+    pub(crate) found: bool,
+    /// It looks only to be sure: nothing has woken it, or it has just taken all that there seemed to be.
+    pub(crate) in_doubt: bool,
+    /// The bell has woken it, and it has not found more than it can take at once.
+    pub(crate) rung: bool,
+    pub(crate) next_due: NextDue,
+    /// Until then the others claim from a full queue.
+    pub(crate) others_turn: Option<Instant>,
+    pub(crate) how_many: HowMany,
+    /// How often jobs had come back below the marks when this claimer last looked from the very start for that.
+    pub(crate) came_back: u64,
+}
+
+/// What a claimer has begun and will come back to.
+#[derive(Default)]
+pub(crate) struct UnderWay {
+    looks: VecDeque<Look>,
+    look_back: Option<LookBack>,
+}
+
+impl UnderWay {
+    /// How many jobs the looks may bring.
+    fn wanted(&self) -> usize {
+        self.looks.iter().map(|look| look.wanted).sum()
+    }
+
+    /// Below this no look claims.
+    fn lowest(&self) -> Option<Marks> {
+        self.looks.iter().map(|look| look.start.marks).reduce(low_water::lower)
+    }
+}
+
+/// What a look has found.
+enum Looked {
+    /// There may be more, or another look will tell when the next one is due.
+    Again,
+    /// All that were due.
+    Short { found: bool, due_in: Option<Duration> },
+}
+
+impl Claimer {
+    /// Claims until told to stop; never stops in the middle of a claim, whose jobs would be reserved for nobody.
+    pub(crate) async fn run(mut self) {
+        let stop = self.stop.clone();
+        let mut backoff = Backoff::new("claim jobs", &self.comeback);
+        let mut locked = LOCKED.0;
+        while let Some(look) = stop.run_until_cancelled(self.next_look()).await {
+            let looked = match look {
+                Ok(look) => self.finish(look).await,
+                Err(error) => Err(error),
+            };
+            let (found, due_in) = match looked {
+                Ok(Looked::Again) => continue,
+                Ok(Looked::Short { found, due_in }) => (found, due_in),
+                Err(error) => {
+                    self.recover(&error, &mut backoff).await;
+                    continue;
+                }
+            };
+            backoff.worked();
+            if found || due_in != Some(Duration::ZERO) {
+                locked = LOCKED.0;
+            }
+            // Due and not claimed: somebody else has it locked, and may give it back in silence.
+            let due_in = if due_in == Some(Duration::ZERO) {
+                let delay = locked;
+                locked = (locked * 2).min(LOCKED.1);
+                Some(delay)
+            } else {
+                due_in
+            };
+            let reason = match stop.run_until_cancelled(self.rest(found, due_in)).await.transpose() {
+                Ok(reason) => reason,
+                Err(error) => {
+                    self.recover(&error, &mut backoff).await;
+                    continue;
+                }
+            };
+            tracing::trace!(name: "worker.woken", target: "reveille::worker", queue = &*self.queue, ?reason, "woken");
+            let only_to_ask = reason == Some(Reason::Due) && self.next_due.is_to_be_asked();
+            self.in_doubt = self.sleeper.is_asleep() && (reason == Some(Reason::Poll) || only_to_ask);
+            self.rung = self.sleeper.is_asleep() && reason == Some(Reason::Bell);
+            // With the bell armed, nothing appears that it does not ring for.
+            if !(self.sleeper.is_asleep() && reason == Some(Reason::Due)) {
+                self.low_water.stir();
+            }
+        }
+        self.end().await;
+    }
+
+    /// After an error: mistrusts the marks, and rests unless another look is under way, which does not wait for that.
+    async fn recover(&mut self, error: &Error, backoff: &mut Backoff) {
+        self.low_water.forget();
+        let rest = backoff.failed(error);
+        if self.under_way.looks.is_empty() {
+            self.stop.run_until_cancelled(rest.over()).await;
+        }
+    }
+
+    /// The first of the looks under way, or a new one, as soon as there is room.
+    async fn next_look(&mut self) -> Result<Look> {
+        let came_back = self.claims.came_back.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.came_back, came_back) != came_back {
+            self.low_water.forget();
+        }
+        self.look_back().await?;
+        if let Some(look) = self.under_way.looks.pop_front() {
+            return Ok(look);
+        }
+        if let Some(until) = self.others_turn.take() {
+            tokio::time::sleep_until(until).await;
+        }
+        let room = match tokio::time::timeout(FULL_FOR_LONG, self.slots.room()).await {
+            Ok(room) => room,
+            Err(_) => {
+                self.sleeper.disarm().await?;
+                self.slots.room().await
+            }
+        };
+        Ok(self.look(room))
+    }
+
+    fn look(&self, room: usize) -> Look {
+        let start = self.low_water.start(self.beside());
+        let ask = if self.in_doubt {
+            Ask::Before
+        } else if start.marks == Marks::default() && self.need_not_know() {
+            Ask::Not
+        } else {
+            Ask::After
+        };
+        Look::new(
+            &self.claims,
+            &self.queue,
+            self.how_many.of(room, start.shared && self.sharing() > 0),
+            Start { ask, rung: self.rung, ..start },
+            self.slots.pauses(),
+        )
+    }
+
+    /// Takes the jobs of a look; where there may be more, and room for them, with other looks under way.
+    async fn finish(&mut self, look: Look) -> Result<Looked> {
+        let (wanted, start, pauses, began) = (look.wanted, look.start, look.pauses, look.began);
+        let found = look.end().await.inspect_err(|_| self.how_many.failed(wanted, began.elapsed()))?;
+        self.in_doubt = false;
+        self.low_water.learn(start.marks, &found.claimed, wanted, found.took);
+        let count = found.claimed.jobs.len();
+        let full = count >= wanted || found.claimed.more;
+        self.how_many.came(&found.claimed.jobs);
+        (self.slots.limited, self.slots.affordable) = (found.claimed.limited, self.how_many.affordable());
+        tracing::trace!(
+            name: "worker.claimed", target: "reveille::worker", queue = &*self.queue, jobs = count,
+            "claimed"
+        );
+        if full {
+            self.rung = false;
+            let turn = if start.shared { self.slots.others_turn(found.took) } else { Duration::ZERO };
+            if turn.is_zero() {
+                self.go_on(count);
+            } else {
+                self.others_turn = Some(Instant::now() + turn);
+            }
+        }
+        self.slots.take(found.claimed.jobs, pauses);
+        drop(found.under_way);
+        if full {
+            self.low_water.stir();
+            self.sleeper.look_was_full().await?;
+            return Ok(Looked::Again);
+        }
+        if !self.under_way.looks.is_empty() {
+            self.found |= count > 0;
+            return Ok(Looked::Again);
+        }
+        // Asleep, it is rung for what has come since, and asks when the next one is due after the last of several bursts.
+        let asks_later = self.need_not_know() || count >= BURST && self.sleeper.is_asleep() && self.next_due.is_fresh();
+        if found.claimed.look_again && !asks_later {
+            if count > 0 && std::mem::replace(&mut self.found, true) {
+                self.sleeper.goes_on().await?;
+            } else {
+                // Most likely that was all.
+                self.in_doubt = true;
+            }
+            // These jobs begin first.
+            tokio::task::yield_now().await;
+            return Ok(Looked::Again);
+        }
+        let due_in = if found.claimed.look_again {
+            self.next_due.all_taken();
+            self.next_due.remaining(self.sleeper.is_asleep())
+        } else {
+            self.next_due.learn(found.claimed.due_in);
+            found.claimed.due_in
+        };
+        Ok(Looked::Short { found: std::mem::take(&mut self.found) || count > 0, due_in })
+    }
+
+    /// Rests until there is a reason to claim; asleep, looks back meanwhile, which is one if it finds what was left behind. Jobs that
+    /// were claimed ahead and do not start go back meanwhile, so that another worker can run them.
+    async fn rest(&mut self, found: bool, due_in: Option<Duration>) -> Result<Reason> {
+        let due = due_in.and_then(|due_in| Instant::now().checked_add(due_in));
+        loop {
+            // A look back that is under way ends the rest when it is over.
+            let until_look_back = match self.under_way.look_back {
+                Some(_) => None,
+                None => self.low_water.until_look_back(self.sharing()),
+            };
+            let until_due = due.map(|due| due.saturating_duration_since(Instant::now()));
+            let until_stuck = self.slots.until_stuck();
+            let times = until_due.into_iter().chain(until_look_back).chain(until_stuck);
+            let reason = self.sleeper.rest(found, times.min()).await;
+            if self.slots.give_back_stuck().await {
+                return Ok(reason);
+            }
+            let is_due = due.is_some_and(|due| due <= Instant::now());
+            let may_look_back = reason == Reason::Due && !is_due && self.sleeper.is_asleep();
+            if !may_look_back || self.look_back().await? {
+                return Ok(reason);
+            }
+        }
+    }
+
+    /// Has looks under way while so many jobs are taken: one, and another beside it if one at a time does not keep up with the slots.
+    fn go_on(&mut self, taken: usize) {
+        while self.under_way.looks.len() <= self.twins() {
+            let look = match self.slots.room_beside(taken, self.under_way.wanted()) {
+                0 => return,
+                room => self.look(room),
+            };
+            // Two that do not tell each other how far they get would pass over each other's jobs.
+            let is_last = !look.start.shared;
+            self.under_way.looks.push_back(look.in_background());
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    /// Learns from a look below the marks that is over, and begins another one when it is time. Whether that is a reason to claim.
+    async fn look_back(&mut self) -> Result<bool> {
+        let mut is_reason = false;
+        if let Some(over) = self.under_way.look_back.take_if(|look_back| look_back.is_over()) {
+            let from = over.from;
+            let (heads, took) = over.end().await?;
+            is_reason = self.low_water.looked_back(from, heads, took, self.sharing());
+        }
+        if self.under_way.look_back.is_none()
+            && let Some(from) = self.low_water.look_back(self.sharing(), self.under_way.lowest())
+        {
+            let look_back = LookBack::begin(&self.claims, &self.queue, from, self.sleeper.wake.nudge());
+            self.under_way.look_back = Some(look_back);
+        }
+        Ok(is_reason)
+    }
+
+    /// Whether it looks again before anything that is delayed becomes due, as far as it knows.
+    fn need_not_know(&self) -> bool {
+        self.sleeper.looks_by_itself() && self.next_due.is_known()
+    }
+
+    fn sharing(&self) -> usize {
+        self.sharing.load(Ordering::Relaxed)
+    }
+
+    /// How many looks it makes beside its own next one, of a full queue that nobody else works.
+    fn twins(&self) -> usize {
+        usize::from(self.sharing() == 0 && self.slots.are_starved())
+    }
+
+    /// How many claims are made of the queue beside its own next one.
+    fn beside(&self) -> usize {
+        self.sharing() + self.twins().max(self.under_way.looks.len())
+    }
+
+    /// Gives back what has not started.
+    async fn end(mut self) {
+        for look in std::mem::take(&mut self.under_way.looks) {
+            let pauses = look.pauses;
+            if let Ok(found) = look.end().await {
+                self.slots.hold(found.claimed.jobs, pauses);
+            }
+        }
+        if let Err(error) = self.sleeper.disarm().await {
+            tracing::debug!(
+                name: "worker.disarm_failed", target: "reveille::worker", %error,
+                "the bell stays armed until this worker has taken its leave"
+            );
+        }
+        self.slots.give_back().await;
+    }
+}

@@ -1,0 +1,365 @@
+//! The slots of one queue: so many of its jobs run at once, and where they are quick, some wait here for their turn.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use crate::driver::{Ending, Settlement};
+use crate::job::ReservedJob;
+use crate::worker::attempt::Attempts;
+use crate::worker::attempt::reservations::Hold;
+use crate::worker::wake::pauses::Pauses;
+
+use crate::worker::claim::pace::{Pace, turn_of};
+
+/// How long a full worker gathers freed slots, so that it claims in batches and not one by one.
+const GATHER: Duration = Duration::from_millis(2);
+/// Jobs that are expected to start within this time are claimed ahead, times the number of claims that are made of the queue in turns, of
+/// which one worker makes two; and the longest that this may come to.
+pub(super) const AHEAD: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
+/// At most so many.
+pub(super) const MOST_AHEAD: usize = 2000;
+/// If for so long none of them starts, they go back: the jobs before them are not as quick as they were.
+const STUCK: Duration = Duration::from_millis(100);
+
+type Claimed = (ReservedJob, Arc<Hold>);
+
+/// A job that waits for a slot, and how often its queue had been paused when its claim began.
+struct Waiting {
+    claimed: Claimed,
+    pauses: u64,
+}
+
+/// Runs the jobs of one queue.
+pub(crate) struct Slots {
+    attempts: Arc<Attempts>,
+    running: TaskTracker,
+    ahead: Arc<Ahead>,
+    count: usize,
+    free: Arc<Semaphore>,
+    pace: Pace,
+    /// All that had been taken were over before the last ones came.
+    starved: bool,
+    /// The queue has limits, for which what is claimed counts: nothing is claimed ahead.
+    pub(crate) limited: bool,
+    /// No more than this are claimed ahead, whatever the pace: jobs may be large.
+    pub(crate) affordable: usize,
+    /// How many other workers work the same queues.
+    sharing: Arc<AtomicUsize>,
+    _pausing: AbortOnDropHandle<()>,
+}
+
+/// Jobs that wait for a slot.
+struct Ahead {
+    jobs: Mutex<VecDeque<Waiting>>,
+    /// One of them has started, or gone back.
+    started: Notify,
+    /// When one of them started last, or the first of them came.
+    last_start: Mutex<Instant>,
+    /// When all that had been taken were over.
+    ran_dry: Mutex<Option<Instant>>,
+    endings: mpsc::Sender<Settlement>,
+    pauses: Arc<Pauses>,
+}
+
+impl Slots {
+    pub(crate) fn new(
+        count: usize,
+        attempts: Arc<Attempts>,
+        endings: mpsc::Sender<Settlement>,
+        running: TaskTracker,
+        sharing: Arc<AtomicUsize>,
+        pauses: Arc<Pauses>,
+    ) -> Slots {
+        let (jobs, started, ran_dry) = Default::default();
+        let ahead = Ahead { jobs, started, last_start: Mutex::new(Instant::now()), ran_dry, endings, pauses };
+        let ahead = Arc::new(ahead);
+        let pausing = AbortOnDropHandle::new(
+            attempts.parts.spawn("what gives jobs back at a pause", give_back_at_each_pause(Arc::clone(&ahead))),
+        );
+        let (free, pace) = (Arc::new(Semaphore::new(count)), Pace::new());
+        let (starved, limited, affordable) = (false, false, MOST_AHEAD);
+        Slots { attempts, running, ahead, count, free, pace, starved, limited, affordable, sharing, _pausing: pausing }
+    }
+
+    /// How often the queue has been paused: to be said of a claim that begins now.
+    pub(crate) fn pauses(&self) -> u64 {
+        self.ahead.pauses.count()
+    }
+
+    /// Whether jobs are worked off sooner than they come.
+    pub(crate) fn are_starved(&self) -> bool {
+        self.starved
+    }
+
+    /// Waits until more jobs can be taken, and when many can soon, a moment longer; returns how many.
+    pub(crate) async fn room(&mut self) -> usize {
+        loop {
+            let most_ahead = self.most_ahead();
+            let waiting = self.ahead.lock().len();
+            if most_ahead > 0 && waiting <= most_ahead / 2 {
+                return self.free.available_permits() + most_ahead - waiting;
+            }
+            self.starved = false;
+            if waiting == 0 {
+                break;
+            }
+            let until_stuck = self.until_stuck().unwrap_or_default();
+            let _ = tokio::time::timeout(until_stuck, self.ahead.started.notified()).await;
+            self.give_back_stuck().await;
+        }
+        if self.free.available_permits() == 0 {
+            // Permits are only taken by the claimer, so those seen here stay.
+            drop(self.free.acquire().await);
+            let enough = self.count.div_ceil(2);
+            if self.free.available_permits() < enough {
+                let _ = tokio::time::timeout(GATHER, self.free.acquire_many(enough as u32)).await;
+            }
+        }
+        self.free.available_permits()
+    }
+
+    /// In what time the jobs that wait for a slot go back, unless one of them starts; `None` if none waits.
+    pub(crate) fn until_stuck(&self) -> Option<Duration> {
+        let is_waiting = !self.ahead.lock().is_empty();
+        is_waiting.then(|| STUCK.saturating_sub(self.ahead.last_start().elapsed()))
+    }
+
+    /// Gives back the jobs that wait for a slot if none of them has started for 100 ms. Returns whether it did.
+    pub(crate) async fn give_back_stuck(&mut self) -> bool {
+        let is_stuck = self.until_stuck().is_some_and(|time| time.is_zero());
+        if is_stuck {
+            self.pace = Pace::new();
+            self.ahead.give_back(|_| true).await;
+        }
+        is_stuck
+    }
+
+    /// How many jobs to claim beyond the slots.
+    fn most_ahead(&self) -> usize {
+        // While many endings wait for the locks of others, what is claimed ahead would only wait behind these.
+        if self.limited || self.attempts.held.count_locked() > self.count {
+            return 0;
+        }
+        let (time, longest) = AHEAD;
+        let claims = u32::try_from(self.sharing.load(Ordering::Relaxed) + 1).unwrap_or(u32::MAX).max(2);
+        self.pace.ahead(self.count, time.saturating_mul(claims).min(longest)).min(self.affordable)
+    }
+
+    /// How many more can be claimed while so many are about to be taken, and so many to be claimed: none, if not enough for a claim to
+    /// be worth it.
+    pub(crate) fn room_beside(&self, taken: usize, claimed: usize) -> usize {
+        let places = self.free.available_permits() + self.most_ahead();
+        let room = places.saturating_sub(self.ahead.lock().len() + taken + claimed);
+        if room >= taken / 2 { room } else { 0 }
+    }
+
+    /// How long to leave a full queue to the other workers after a claim that took so long; not at all where nothing is claimed
+    /// ahead.
+    pub(crate) fn others_turn(&self, took: Duration) -> Duration {
+        if self.most_ahead() == 0 { Duration::ZERO } else { turn_of(self.sharing.load(Ordering::Relaxed), took) }
+    }
+
+    /// Holds these jobs, and starts as many as there are free slots; the others wait for theirs. `pauses`: how often the queue had
+    /// been paused when their claim began; if it has been since, none starts, and they go back.
+    pub(crate) fn take(&mut self, jobs: Vec<ReservedJob>, pauses: u64) {
+        let ran_dry = self.ahead.ran_dry();
+        self.starved |= ran_dry.is_some();
+        self.pace.took(jobs.len(), self.count, ran_dry);
+        self.hold(jobs, pauses);
+        while let Ok(slot) = Arc::clone(&self.free).try_acquire_owned() {
+            match self.ahead.next() {
+                Some(first) => self.start(first, slot),
+                None => break,
+            }
+        }
+    }
+
+    /// Holds these jobs, and starts none.
+    pub(crate) fn hold(&self, jobs: Vec<ReservedJob>, pauses: u64) {
+        let jobs = jobs.into_iter().map(|job| {
+            let hold = self.attempts.hold(&job);
+            Waiting { claimed: (job, hold), pauses }
+        });
+        let mut ahead = self.ahead.lock();
+        if ahead.is_empty() {
+            *self.ahead.last_start() = Instant::now();
+        }
+        ahead.extend(jobs);
+        drop(ahead);
+        if pauses != self.pauses() {
+            self.ahead.pauses.found_stale();
+        }
+    }
+
+    /// Runs one job after another in one slot, until none waits.
+    fn start(&self, first: Claimed, slot: OwnedSemaphorePermit) {
+        let (attempts, ahead, free) = (Arc::clone(&self.attempts), Arc::clone(&self.ahead), Arc::clone(&self.free));
+        let count = self.count;
+        self.running.spawn(async move {
+            let (mut next, mut slot) = (Some(first), Some(slot));
+            while slot.is_some() {
+                while let Some((job, hold)) = next {
+                    ahead.ended(attempts.make(job, hold).await).await;
+                    next = ahead.next();
+                }
+                drop(slot.take());
+                if free.available_permits() == count {
+                    ahead.runs_dry();
+                }
+                // Some may have come to wait since, and found no slot free.
+                if ahead.is_waiting() {
+                    slot = Arc::clone(&free).try_acquire_owned().ok();
+                    next = slot.as_ref().and_then(|_| ahead.next());
+                }
+            }
+        });
+    }
+
+    /// Gives back what has not started, at no cost.
+    pub(crate) async fn give_back(&self) {
+        self.ahead.give_back(|_| true).await;
+    }
+}
+
+/// What was claimed before a pause and has not started goes back, at no cost.
+async fn give_back_at_each_pause(ahead: Arc<Ahead>) {
+    loop {
+        ahead.pauses.stale().await;
+        ahead.give_back(|waiting| waiting.pauses != ahead.pauses.count()).await;
+    }
+}
+
+impl Ahead {
+    /// The next one to start.
+    fn next(&self) -> Option<Claimed> {
+        self.take_first(|waiting| waiting.pauses == self.pauses.count())
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.lock().iter().any(|waiting| waiting.pauses == self.pauses.count())
+    }
+
+    fn take_first(&self, which: impl Fn(&Waiting) -> bool) -> Option<Claimed> {
+        let mut jobs = self.lock();
+        let first = jobs.iter().position(which)?;
+        let first = jobs.remove(first);
+        *self.last_start() = Instant::now();
+        drop(jobs);
+        self.started.notify_one();
+        first.map(|waiting| waiting.claimed)
+    }
+
+    /// Gives them back. May be dropped in the middle: each job either waits still, or is on its way back.
+    async fn give_back(&self, which: impl Fn(&Waiting) -> bool) {
+        while let Ok(place) = self.endings.reserve().await {
+            let Some((job, hold)) = self.take_first(&which) else { return };
+            let ending = if hold.cancel_requested() {
+                Ending::Cancelled
+            } else {
+                Ending::Waiting { failure: None, delay: Duration::ZERO }
+            };
+            let (waited, ran) = (job.waited(), Duration::ZERO);
+            place.send(Settlement { reservation: job.reservation, ending, waited, ran });
+        }
+    }
+
+    async fn ended(&self, settlement: Settlement) {
+        if self.endings.send(settlement).await.is_err() {
+            tracing::error!(
+                name: "job.unsettled", target: "reveille::job",
+                "the settler is gone; the job will be rescued"
+            );
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last_start(&self) -> MutexGuard<'_, Instant> {
+        self.last_start.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn runs_dry(&self) {
+        *self.ran_dry.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// When all that had been taken were over, if they are; until it is asked.
+    fn ran_dry(&self) -> Option<Instant> {
+        self.ran_dry.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::job::{Payload, Priority, Reservation};
+    use crate::worker::attempt::reservations::Held;
+
+    fn waiting(id: i64, pauses: u64) -> Waiting {
+        let now = SystemTime::now();
+        let reservation = Reservation { id, worker: 1, attempt: 1, reserved_at: now, hint: 0 };
+        let job = ReservedJob {
+            reservation,
+            queue: "q".into(),
+            kind: "k".into(),
+            payload: Payload::encode(&()).unwrap(),
+            priority: Priority::Normal,
+            failures: 0,
+            max_attempts: 1,
+            available_at: now,
+            created_at: now,
+            key: None,
+            tags: vec![],
+            metadata: None,
+            timeout: None,
+            cancel_requested: false,
+            undecodable: None,
+        };
+        Waiting { claimed: (job, Held::default().take(reservation, false)), pauses }
+    }
+
+    fn ahead(jobs: impl IntoIterator<Item = Waiting>, endings: mpsc::Sender<Settlement>) -> Arc<Ahead> {
+        let (jobs, pauses) = (Mutex::new(jobs.into_iter().collect()), Arc::default());
+        let (started, last_start, ran_dry) = (Notify::new(), Mutex::new(Instant::now()), Mutex::default());
+        Arc::new(Ahead { jobs, started, last_start, ran_dry, endings, pauses })
+    }
+
+    #[tokio::test]
+    async fn what_was_claimed_before_a_pause_never_starts_and_goes_back() {
+        let (endings, mut inbox) = mpsc::channel(8);
+        let ahead = ahead([waiting(1, 0), waiting(2, 0)], endings);
+        let _pausing = AbortOnDropHandle::new(tokio::spawn(give_back_at_each_pause(Arc::clone(&ahead))));
+        assert_eq!(ahead.next().map(|(job, _)| job.reservation.id), Some(1));
+        ahead.pauses.add();
+        // Resumed at once, and claimed again.
+        ahead.lock().push_back(waiting(3, 1));
+        assert_eq!(ahead.next().map(|(job, _)| job.reservation.id), Some(3), "not behind what goes back");
+        assert!(ahead.next().is_none() && !ahead.is_waiting());
+        let back = inbox.recv().await.unwrap();
+        assert_eq!(back.reservation.id, 2);
+        assert_eq!(back.ending, Ending::Waiting { failure: None, delay: Duration::ZERO });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn giving_back_can_be_broken_off_and_loses_no_job() {
+        let (endings, mut inbox) = mpsc::channel(2);
+        let ahead = ahead((0..10).map(|id| waiting(id, 0)), endings);
+        let mut back = 0;
+        while back < 10 {
+            let given = tokio::time::timeout(Duration::from_millis(1), ahead.give_back(|_| true)).await;
+            assert!(given.is_err(), "there is no room for all of them");
+            while inbox.try_recv().is_ok() {
+                back += 1;
+            }
+            assert_eq!(back + ahead.lock().len(), 10);
+        }
+    }
+}

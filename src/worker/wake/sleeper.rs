@@ -1,0 +1,351 @@
+//! How a queue's claimer rests: asleep with the bell armed, or, while there is much to do, awake and looking by itself.
+//!
+//! A commit that notifies holds up all others, so the bell rings only for those who sleep. Before it sleeps, a claimer arms the
+//! bell, and then looks until no transaction is left that began before and so may commit in silence.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::driver::{Driver, Silent};
+use crate::error::Result;
+use crate::worker::backoff::Backoff;
+use crate::worker::wake::{Hearing, Reason, Wake};
+
+/// How long a claimer that looks by itself rests between two looks, times the number of workers that do so in turns; and the
+/// longest that this may come to.
+const NAP: (Duration, Duration) = (Duration::from_millis(3), Duration::from_millis(50));
+/// It goes to sleep when of so many looks no more than one in so many found something, 125 times a second with the nap above; or one in
+/// so many where others hear the same bell, each of whom it would wake.
+const CALM: (u32, u32, u32) = (32, 2, 4);
+/// How long it stays awake at least, so that the bell is armed at most about once a second; and how long this comes to where each
+/// time it slept others were held up.
+const AWAKE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
+/// This many wake-ups within this time, and it stays awake.
+const BUSY: (u32, Duration) = (32, Duration::from_millis(100));
+/// So many times in a row, at least this far apart, commits that signal were seen to wait for each other, and it stays awake: where
+/// a commit takes several milliseconds there are never so many wake-ups.
+const HELD_UP: (u32, Duration) = (2, Duration::from_millis(100));
+/// A look that brought as many jobs as it asked for stands for this many of them.
+const FULL_LOOK: u32 = 8;
+/// Where several workers hear the same bell: how much longer one waits before it looks, for each time in a row that others
+/// were quicker, and at most how many times that.
+const BEHIND: (Duration, u32) = (Duration::from_millis(1), 8);
+/// Between two looks for silent transactions: this part of the time waited so far, and at least this.
+const LOOK_AGAIN: (u32, Duration) = (20, Duration::from_millis(1));
+
+/// The rest of one queue's claimer.
+pub(crate) struct Sleeper {
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) worker: Arc<AtomicI64>,
+    pub(crate) queue: Arc<str>,
+    pub(crate) wake: Wake,
+    /// How many other workers work the same queues.
+    pub(crate) sharing: Arc<AtomicUsize>,
+    pub(crate) state: State,
+    pub(crate) awake_for: AwakeFor,
+    pub(crate) backoff: Backoff,
+}
+
+/// Where it stands between waking and sleeping.
+pub(crate) enum State {
+    /// It looks by itself; the bell does not ring. `until`: how long at least, if the bell has rung too often.
+    Awake { until: Option<Instant>, looks: u32, finds: u32 },
+    /// The bell rings, but not for what these will commit.
+    Arming { armed: Armed, silent: Vec<Silent> },
+    /// The bell rings for everything.
+    Asleep { armed: Armed, beaten: u32 },
+}
+
+/// For whom the bell was armed, how often it has rung of late, and whether that has held others up.
+#[derive(Clone, Copy)]
+pub(crate) struct Armed {
+    at: Instant,
+    worker: i64,
+    hearing: Hearing,
+    rings: u32,
+    counted_from: Instant,
+    held_up: u32,
+    ask_from: Instant,
+}
+
+impl State {
+    pub(crate) fn new() -> State {
+        State::Awake { until: None, looks: 0, finds: 0 }
+    }
+}
+
+impl Armed {
+    fn new(worker: i64, hearing: Hearing) -> Armed {
+        let now = Instant::now();
+        Armed { at: now, worker, hearing, rings: 0, counted_from: now, held_up: 0, ask_from: now + HELD_UP.1 }
+    }
+}
+
+/// How long it stays awake at least: twice as long as the last time if it has slept for less than that, since it was no good.
+pub(crate) struct AwakeFor(Duration);
+
+impl AwakeFor {
+    pub(crate) fn new() -> AwakeFor {
+        AwakeFor(AWAKE.0)
+    }
+
+    fn after(&mut self, slept: Duration) -> Duration {
+        let (least, most) = AWAKE;
+        self.0 = if slept < self.0 { (self.0 * 2).min(most) } else { least };
+        self.0
+    }
+}
+
+impl Sleeper {
+    /// After a look that left nothing to do: rests until there is a reason to look again. `found`: that look brought jobs.
+    pub(crate) async fn rest(&mut self, found: bool, due_in: Option<Duration>) -> Reason {
+        match self.try_rest(found, due_in).await {
+            Ok(reason) => {
+                self.backoff.worked();
+                reason
+            }
+            Err(error) => {
+                self.state = State::new();
+                let rest = self.backoff.failed(&error);
+                tokio::select! {
+                    () = rest.over() => Reason::Poll,
+                    reason = self.wake.next(due_in) => reason,
+                }
+            }
+        }
+    }
+
+    async fn try_rest(&mut self, found: bool, due_in: Option<Duration>) -> Result<Reason> {
+        let silenced = self.wake.take_silenced();
+        let Some(hearing) = self.wake.hearing().filter(|hearing| hearing.now) else {
+            // Nobody listens: the polls will have to do.
+            self.state = State::new();
+            self.wake.set_armed(false);
+            return Ok(self.wake.next(due_in).await);
+        };
+        let worker = self.worker.load(Ordering::Acquire);
+        if self.armed().is_some_and(|armed| silenced || (armed.worker, armed.hearing) != (worker, hearing)) {
+            self.state = State::new();
+        }
+        let is_armed = self.armed().is_some();
+        self.wake.set_armed(is_armed);
+        if found {
+            self.hold_nobody_up().await?;
+        }
+        let (nap, shared) = (self.nap(), self.is_shared());
+        match &mut self.state {
+            State::Awake { until, looks, finds } => {
+                (*looks, *finds) = (*looks + 1, *finds + u32::from(found));
+                let calm = match until {
+                    None => !found,
+                    Some(until) => is_calm(*looks, *finds, shared) && Instant::now() >= *until,
+                };
+                if *looks >= CALM.0 {
+                    (*looks, *finds) = (0, 0);
+                }
+                if !calm {
+                    return Ok(self.wake.nap(sooner(due_in, nap)).await);
+                }
+                let silent = self.driver.arm(worker, &self.queue).await?;
+                tokio::spawn(warm_up(Arc::clone(&self.driver)));
+                self.state = State::Arming { armed: Armed::new(worker, hearing), silent };
+                Ok(Reason::Armed)
+            }
+            // Looked since the last of them was gone: nothing can come in silence any more.
+            State::Arming { armed, silent } if silent.is_empty() => {
+                self.state = State::Asleep { armed: *armed, beaten: 0 };
+                self.sleep(found, due_in).await
+            }
+            State::Arming { armed, silent } => {
+                *silent = self.driver.still_silent(silent).await?;
+                if silent.is_empty() {
+                    return Ok(Reason::Armed);
+                }
+                let (share, least) = LOOK_AGAIN;
+                let again = (armed.at.elapsed() / share).max(least);
+                self.sleep(found, Some(sooner(due_in, again))).await
+            }
+            State::Asleep { .. } => self.sleep(found, due_in).await,
+        }
+    }
+
+    async fn sleep(&mut self, found: bool, due_in: Option<Duration>) -> Result<Reason> {
+        let reason = self.wake.next(due_in).await;
+        if reason == Reason::Bell {
+            self.let_others_go_first(found).await;
+            self.stir(1).await?;
+        }
+        Ok(reason)
+    }
+
+    /// If others have been quicker of late, they are given a moment, so that not all look at once.
+    async fn let_others_go_first(&mut self, found: bool) {
+        let State::Asleep { beaten, .. } = &mut self.state else { return };
+        let (moment, most) = BEHIND;
+        *beaten = if found { 0 } else { (*beaten + 1).min(most) };
+        let beaten = *beaten;
+        if beaten > 1 && self.is_shared() {
+            tokio::time::sleep(moment.mul_f64(fastrand::f64() * f64::from(beaten))).await;
+        }
+    }
+
+    /// Whether others work the same queues.
+    fn is_shared(&self) -> bool {
+        self.sharing.load(Ordering::Relaxed) > 0
+    }
+
+    fn nap(&self) -> Duration {
+        let (nap, longest) = NAP;
+        let workers = u32::try_from(self.sharing.load(Ordering::Relaxed) + 1).unwrap_or(u32::MAX);
+        nap.saturating_mul(workers).min(longest)
+    }
+
+    /// There was something to do: if that keeps happening, the bell is not needed.
+    async fn stir(&mut self, wakeups: u32) -> Result<()> {
+        let (many, within) = BUSY;
+        let Some(armed) = self.armed() else { return Ok(()) };
+        if armed.counted_from.elapsed() > within {
+            (armed.rings, armed.counted_from) = (0, Instant::now());
+        }
+        armed.rings += wakeups;
+        if armed.rings >= many { self.disarm().await } else { Ok(()) }
+    }
+
+    /// There was something to do: if commits that signal it wait for each other, and go on to, the bell does harm.
+    async fn hold_nobody_up(&mut self) -> Result<()> {
+        let (now, (enough, apart)) = (Instant::now(), HELD_UP);
+        if self.armed().is_none_or(|armed| now < armed.ask_from) {
+            return Ok(());
+        }
+        let wait = self.driver.signals_wait().await?;
+        let Some(armed) = self.armed() else { return Ok(()) };
+        armed.ask_from = Instant::now() + apart.max(now.elapsed() * LOOK_AGAIN.0);
+        armed.held_up = if wait { armed.held_up + 1 } else { 0 };
+        if armed.held_up < enough {
+            return Ok(());
+        }
+        let slept = armed.at.elapsed();
+        let awake_for = self.awake_for.after(slept);
+        self.disarm_for(awake_for).await
+    }
+
+    /// One look after another brings jobs, without a rest: as if it had been woken for each.
+    pub(crate) async fn goes_on(&mut self) -> Result<()> {
+        self.stir(1).await
+    }
+
+    /// A look brought as many jobs as it asked for.
+    pub(crate) async fn look_was_full(&mut self) -> Result<()> {
+        if let State::Awake { looks, finds, .. } = &mut self.state {
+            (*looks, *finds) = (*looks + FULL_LOOK, *finds + FULL_LOOK);
+        }
+        self.stir(FULL_LOOK).await
+    }
+
+    /// The bell need not ring any more, for the time being.
+    pub(crate) async fn disarm(&mut self) -> Result<()> {
+        self.disarm_for(AWAKE.0).await
+    }
+
+    async fn disarm_for(&mut self, at_least: Duration) -> Result<()> {
+        if let Some(&mut Armed { worker, .. }) = self.armed() {
+            // Before the bell is silent, which is nobody else's doing then.
+            self.wake.set_armed(false);
+            self.driver.disarm(worker, &self.queue).await?;
+            self.state = State::Awake { until: Some(Instant::now() + at_least), looks: 0, finds: 0 };
+        }
+        Ok(())
+    }
+
+    /// Whether the next look comes soon in any case.
+    pub(crate) fn looks_by_itself(&self) -> bool {
+        matches!(self.state, State::Awake { .. }) && self.wake.hearing().is_some_and(|hearing| hearing.now)
+    }
+
+    /// Whether the bell rings for everything.
+    pub(crate) fn is_asleep(&self) -> bool {
+        matches!(self.state, State::Asleep { .. })
+    }
+
+    fn armed(&mut self) -> Option<&mut Armed> {
+        match &mut self.state {
+            State::Awake { .. } => None,
+            State::Arming { armed, .. } | State::Asleep { armed, .. } => Some(armed),
+        }
+    }
+}
+
+/// While there is nothing else to do.
+async fn warm_up(driver: Arc<dyn Driver>) {
+    if let Err(error) = driver.warm_up().await {
+        tracing::debug!(
+            name: "worker.warm_up_failed", target: "reveille::worker", %error,
+            "the next burst of jobs will wait for what is not ready"
+        );
+    }
+}
+
+/// Whether so little was found by enough looks that the bell may ring for it.
+fn is_calm(looks: u32, finds: u32, shared: bool) -> bool {
+    let (enough, alone, with_others) = CALM;
+    looks >= enough && finds <= looks / if shared { with_others } else { alone }
+}
+
+fn sooner(due_in: Option<Duration>, nap: Duration) -> Duration {
+    due_in.map_or(nap, |due_in| due_in.min(nap))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::Memory;
+    use crate::worker::backoff::Comeback;
+    use crate::worker::wake::Bells;
+
+    #[tokio::test(start_paused = true)]
+    async fn bells_that_anybody_rings_lead_to_a_look_each_3_ms_at_most() {
+        let bells = Bells::new(["mail"]);
+        let mut sleeper = Sleeper {
+            driver: Arc::new(Memory::new()),
+            worker: Arc::default(),
+            queue: "mail".into(),
+            wake: bells.wake("mail", Duration::from_secs(3600), true),
+            sharing: Arc::default(),
+            state: State::new(),
+            awake_for: AwakeFor::new(),
+            backoff: Backoff::new("arm the bell", &Comeback::default()),
+        };
+        bells.hear();
+        let began = tokio::time::Instant::now();
+        for look in 0..1000 {
+            bells.ring("mail");
+            sleeper.rest(look % 10 == 0, None).await;
+        }
+        // The first of them find it asleep.
+        assert!(began.elapsed() >= NAP.0 * 900, "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn it_is_calm_when_few_of_many_looks_find_something() {
+        for (looks, finds, shared, calm) in [
+            (31, 0, false, false),
+            (32, 16, false, true),
+            (32, 17, false, false),
+            (40, 20, false, true),
+            (32, 8, true, true),
+            (32, 9, true, false),
+        ] {
+            assert_eq!(is_calm(looks, finds, shared), calm, "{looks} {finds} {shared}");
+        }
+    }
+
+    #[test]
+    fn it_stays_awake_for_longer_each_time_it_was_no_good_to_sleep() {
+        let (mut awake_for, soon) = (AwakeFor::new(), Duration::from_millis(300));
+        let times: Vec<u64> = (0..6).map(|_| awake_for.after(soon).as_secs()).collect();
+        assert_eq!(times, [2, 4, 8, 16, 16, 16]);
+        assert_eq!(awake_for.after(Duration::from_secs(15)).as_secs(), 16);
+        assert_eq!(awake_for.after(Duration::from_secs(17)).as_secs(), 1, "it slept well");
+    }
+}
