@@ -1,25 +1,25 @@
 //! Looking at jobs and putting them right: what the command does, for programs.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
-use serde_json::Value;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::database::Database;
 use crate::driver::Postgres;
 use crate::error::{Error, Result};
-use crate::job::check_name;
 pub use crate::queue::QueueSettings;
 
-mod batch;
+mod dead_jobs;
 pub mod doctor;
 pub mod metrics;
+mod queues;
 mod record;
 #[cfg(feature = "schedules")]
 mod schedules;
 
-pub use batch::{Batch, Refused};
+pub use dead_jobs::{Batch, REASONS, Refused};
+pub use queues::Backlog;
 pub use record::Record;
 pub(crate) use record::{as_bytes, records};
 
@@ -41,28 +41,6 @@ pub struct Filter {
     pub state: Option<String>,
 }
 
-/// What is left to do in a queue.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Backlog {
-    /// Jobs that could start now, counted up to 10,000.
-    pub ready: u64,
-    /// Jobs that a worker holds.
-    pub running: u64,
-    /// Jobs whose time has not come, retries among them, counted up to 10,000.
-    pub delayed: u64,
-    /// Whether the queue is paused, so that what is ready does not start.
-    pub paused: bool,
-    /// How many living workers work it.
-    pub workers: u64,
-}
-
-impl Backlog {
-    /// Whether nothing runs, and nothing is going to: of a paused queue, what is ready does not count.
-    pub fn is_drained(&self) -> bool {
-        self.running == 0 && (self.ready == 0 || self.paused)
-    }
-}
-
 /// What became of running a finished job again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
@@ -75,15 +53,6 @@ pub enum Again {
     /// Nothing is known of it; it never was, or its history is over.
     Unknown,
 }
-
-/// What dead jobs may have died of.
-pub const REASONS: [&str; 5] = ["failed", "permanent", "timed_out", "lost", "undecodable"];
-/// How long to wait between two looks whether a queue is drained: at first, and at most.
-const LOOK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// Looking takes at most a twentieth of the time: what takes long is asked less often.
-const RESTS: u32 = 20;
-/// How many dead jobs are revived or purged in one transaction.
-const BATCH: i64 = 1000;
 
 impl Database {
     /// For looking at jobs and putting them right.
@@ -151,18 +120,6 @@ impl Admin {
         records(&self.read("list queues", sql, &[]).await?)?.iter().map(|row| row.decode("queue")).collect()
     }
 
-    /// Whether anything is known of a queue: it has settings, a job, a worker or a count.
-    ///
-    /// # Errors
-    /// Invalid for a bad name; else what the server says.
-    pub async fn is_known(&self, queue: &str) -> Result<bool> {
-        check_name("queue", queue)?;
-        let sql = "select exists (select from reveille.queue_totals where queue = $1)
-            or exists (select from reveille.known_queues where queue = $1) as known";
-        let rows = self.read("look for a queue", sql, &[(&queue, Type::TEXT)]).await?;
-        Ok(rows.first().is_some_and(|row| row.get("known")))
-    }
-
     /// Jobs in one state, newest first; without a state, all live ones.
     pub async fn jobs(&self, filter: &Filter, limit: u32) -> Result<Vec<Record>> {
         let state = filter.state.as_deref();
@@ -222,101 +179,12 @@ impl Admin {
         self.text("cancel a job", "select reveille.cancel($1) as text", &[(&id, Type::INT8)]).await
     }
 
-    /// Start no more jobs of this queue, anywhere, until it is resumed. What runs goes on; what is claimed and has not started goes
-    /// back.
-    pub async fn pause(&self, queue: &str) -> Result<()> {
-        check_name("queue", queue)?;
-        self.query("pause a queue", "select reveille.pause($1)", &[(&queue, Type::TEXT)]).await.map(drop)
-    }
-
-    /// Start jobs of this queue again.
-    pub async fn resume(&self, queue: &str) -> Result<()> {
-        check_name("queue", queue)?;
-        self.query("resume a queue", "select reveille.resume($1)", &[(&queue, Type::TEXT)]).await.map(drop)
-    }
-
-    /// What is left to do in a queue.
-    ///
-    /// # Errors
-    /// Invalid for a bad name; else what the server says.
-    pub async fn backlog(&self, queue: &str) -> Result<Backlog> {
-        check_name("queue", queue)?;
-        let rows = self.read("count jobs", include_str!("../../sql/backlog.sql"), &[(&queue, Type::TEXT)]).await?;
-        let row = rows.first().ok_or_else(|| Error::unavailable("count jobs: the server gave no answer"))?;
-        let count = |column| row.get::<_, i64>(column).max(0) as u64;
-        Ok(Backlog {
-            ready: count("ready"),
-            running: count("running"),
-            delayed: count("delayed"),
-            paused: row.get("paused"),
-            workers: count("workers"),
-        })
-    }
-
-    /// Wait until a queue [is drained](Backlog::is_drained): nothing in it is ready or running. `progress` is told at each look.
-    ///
-    /// What is enqueued meanwhile is waited for, too; what is delayed, retries among them, is not. Of a paused queue only what runs is
-    /// waited for. Put a `tokio::time::timeout` around it to wait for so long only. The work is done by the queue's workers: to do it
-    /// here, in a test, there is [`Worker::drain`](crate::Worker::drain).
-    ///
-    /// # Errors
-    /// As in [`Admin::backlog`].
-    pub async fn drain(&self, queue: &str, mut progress: impl FnMut(Backlog)) -> Result<Backlog> {
-        let (mut delay, longest) = LOOK;
-        loop {
-            let began = Instant::now();
-            let backlog = self.backlog(queue).await?;
-            let rest = began.elapsed() * RESTS;
-            progress(backlog);
-            if backlog.is_drained() {
-                return Ok(backlog);
-            }
-            tokio::time::sleep(delay.max(rest)).await;
-            delay = (delay * 2).min(longest);
-        }
-    }
-
     /// Ask a worker to shut down as it does at a signal: its `run_until` finishes what runs, and returns. Whether there is such a
     /// worker; ids are in the view `worker_status`.
     pub async fn stop_worker(&self, id: i64) -> Result<bool> {
         let sql = "select reveille.stop_worker($1) as stops";
         let rows = self.query("stop a worker", sql, &[(&id, Type::INT8)]).await?;
         Ok(rows.first().is_some_and(|row| row.get("stops")))
-    }
-
-    /// Change settings of a queue; all workers go by them from their next claim on.
-    ///
-    /// # Errors
-    /// Invalid for a bad name or a setting that is out of its range.
-    pub async fn set_queue(&self, queue: &str, settings: QueueSettings) -> Result<()> {
-        check_name("queue", queue)?;
-        let columns = settings.columns()?;
-        if !columns.is_empty() {
-            let columns = Value::from(columns);
-            let params: [(&(dyn ToSql + Sync), Type); 2] = [(&queue, Type::TEXT), (&columns, Type::JSONB)];
-            self.query("set a queue", include_str!("../../sql/set_queue.sql"), &params).await?;
-        }
-        match settings.paused {
-            Some(true) => self.pause(queue).await,
-            Some(false) => self.resume(queue).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Revive the dead jobs that pass the filter, a thousand a transaction.
-    pub async fn revive_dead(&self, filter: &Filter) -> Result<Batch> {
-        self.in_batches("revive dead jobs", include_str!("../../sql/revive_dead_jobs.sql"), filter).await
-    }
-
-    /// Delete the dead jobs that pass the filter for good, a thousand a transaction.
-    pub async fn purge_dead(&self, filter: &Filter) -> Result<Batch> {
-        self.in_batches("purge dead jobs", include_str!("../../sql/purge_dead_jobs.sql"), filter).await
-    }
-
-    /// Delete one dead job for good; whether there was such a one.
-    pub async fn purge_dead_job(&self, id: i64) -> Result<bool> {
-        let sql = include_str!("../../sql/purge_dead_job.sql");
-        Ok(!self.query("purge a dead job", sql, &[(&id, Type::INT8)]).await?.is_empty())
     }
 
     /// A time as Postgres reads it: `2026-12-24 18:00+01`, `tomorrow`, …
@@ -344,55 +212,6 @@ impl Admin {
         let rows = self.query("read the clock", "select clock_timestamp() as now", &[]).await?;
         let now: Option<SystemTime> = rows.first().map(|row| row.get("now"));
         Ok(Postgres::new(self.database.clone())?.do_all_chores(now).await?.emptied)
-    }
-
-    async fn in_batches(&self, what: &str, sql: &'static str, filter: &Filter) -> Result<Batch> {
-        let reason = match filter.state.as_deref() {
-            None | Some("dead") => None,
-            Some(reason) if REASONS.contains(&reason) => Some(reason),
-            Some(unknown) => {
-                return Err(Error::invalid(format!("unknown reason {unknown:?}; use one of {}", REASONS.join(", "))));
-            }
-        };
-        let (mut batch, mut above, mut most) = (Batch::default(), i64::MIN, BATCH);
-        loop {
-            let params: [(&(dyn ToSql + Sync), Type); 5] = [
-                (&filter.queue, Type::TEXT),
-                (&filter.kind, Type::TEXT),
-                (&most, Type::INT8),
-                (&reason, Type::TEXT),
-                (&above, Type::INT8),
-            ];
-            let rows = match self.query(what, sql, &params).await {
-                // The server refuses one of them: the batch is halved until it is found, and left as it is.
-                Err(error) if error.is_about_data() && most > 1 => {
-                    most /= 2;
-                    continue;
-                }
-                Err(error) if error.is_about_data() => {
-                    let Some(id) = self.next_dead(filter, reason, above).await? else { return Ok(batch) };
-                    batch.refused.push(Refused { id, error });
-                    (above, most) = (id, BATCH);
-                    continue;
-                }
-                rows => rows?,
-            };
-            let Some(row) = rows.first() else { return Ok(batch) };
-            batch.done += row.get::<_, i64>("done").max(0) as u64;
-            batch.left_over += row.get::<_, i64>("left_over").max(0) as u64;
-            match row.get("last_id") {
-                Some(last) => (above, most) = (last, (most * 2).min(BATCH)),
-                None => return Ok(batch),
-            }
-        }
-    }
-
-    /// The first dead job that passes the filter, above this id.
-    async fn next_dead(&self, filter: &Filter, reason: Option<&str>, above: i64) -> Result<Option<i64>> {
-        let params: [(&(dyn ToSql + Sync), Type); 4] =
-            [(&filter.queue, Type::TEXT), (&filter.kind, Type::TEXT), (&reason, Type::TEXT), (&above, Type::INT8)];
-        let rows = self.query("look at dead jobs", include_str!("../../sql/next_dead_job.sql"), &params).await?;
-        Ok(rows.first().map(|row| row.get("id")))
     }
 
     async fn text(&self, what: &str, sql: &'static str, params: &[(&(dyn ToSql + Sync), Type)]) -> Result<String> {

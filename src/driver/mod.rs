@@ -1,29 +1,35 @@
 //! The one seam between the worker and where jobs are stored.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+#[cfg(feature = "schedules")]
+use std::time::SystemTime;
 
 use futures::future::BoxFuture;
 
 use crate::error::{Error, Result};
-use crate::job::{Enqueued, NewJob, Payload, Reservation, ReservedJob};
+use crate::job::{Enqueued, NewJob, Payload, Reservation};
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
 
+mod claimed;
 mod into_driver;
+mod liveness;
 mod memory;
 pub(crate) mod postgres;
 #[cfg(feature = "schedules")]
 mod schedules;
-mod settled;
+mod settlement;
 mod signal;
 
+pub use claimed::{Ask, Claimed, Mark, Marks, Start};
 pub use into_driver::IntoDriver;
+pub use liveness::{Beat, Peer, Report, Rescue, Stuck, WorkerInfo};
 pub use memory::{JobState, Memory, StoredJob};
 pub use postgres::Postgres;
 #[cfg(feature = "schedules")]
 pub use schedules::{DueSchedule, DueSchedules, Firing};
-pub use settled::Settled;
-pub use signal::{Hear, Hints, Signal, signals};
+pub use settlement::{Ending, Failure, Reason, Settled, Settlement};
+pub use signal::{Hear, Hints, Signal, Silent, signals};
 
 /// A store of jobs.
 ///
@@ -172,223 +178,5 @@ pub trait Driver: Send + Sync + 'static {
     fn fire_jobs<'a>(&'a self, firing: &'a Firing, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<bool>> {
         let _ = (firing, jobs);
         Box::pin(async { Err(Error::invalid("this store cannot enqueue a schedule's jobs through middleware")) })
-    }
-}
-
-/// From where in the order of claims to look, for each priority level: a hint, with which a store need not pass over what it
-/// has claimed before. `None`: from the very start.
-pub type Marks = [Option<Mark>; 4];
-
-/// Where a claim starts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Start {
-    /// The place in each level.
-    pub marks: Marks,
-    /// Whether others claim from the queue at the same time, which is full: a store may then start as far up as they have
-    /// got, and let them know how far this claim gets.
-    pub shared: bool,
-    /// Whether the bell has just rung for it, so that each moment counts.
-    pub rung: bool,
-    /// When to find out when the next job is due.
-    pub ask: Ask,
-}
-
-/// When a store finds out when the next job is due, where that takes a question of its own. Where it does not, this means nothing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Ask {
-    /// After a claim that found nothing.
-    #[default]
-    After,
-    /// Before the claim, since nothing is expected: it is made only if something is due.
-    Before,
-    /// Not now, since the next claim comes soon in any case.
-    Not,
-}
-
-/// A place in the order of claims within a queue and level.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mark {
-    /// The due time of the job there.
-    pub available_at: SystemTime,
-    /// Its id.
-    pub id: i64,
-}
-
-/// What a claim brought.
-#[derive(Debug, Clone, Default)]
-pub struct Claimed {
-    /// Now this worker's, in the order in which they are to run.
-    pub jobs: Vec<ReservedJob>,
-    /// How long until the next job is due that lies above the marks, if fewer came than were asked for: zero if one is due
-    /// that somebody else has locked for the moment.
-    pub due_in: Option<Duration>,
-    /// By the store's clock, when it looked; `None` if it did not look at all that is due: the queue is paused or has limits, or the
-    /// worker is unknown.
-    pub looked_at: Option<SystemTime>,
-    /// `due_in` is not known yet: another claim, right after these jobs have begun, will tell if it is let ask. For stores where it
-    /// costs a moment to find out, for which no job should have to wait.
-    pub look_again: bool,
-    /// The queue has limits: what is claimed counts for them, so nothing is to be claimed ahead.
-    pub limited: bool,
-    /// There may be more that is due, although fewer jobs came than were asked for: the store found a job that
-    /// cannot be claimed.
-    pub more: bool,
-}
-
-/// Something under way, such as a transaction, that may make work possible without a signal.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Silent(pub String);
-
-/// What a worker says of itself.
-#[derive(Debug, Clone)]
-pub struct WorkerInfo {
-    /// Random, new at each start.
-    pub id: i64,
-    /// Its host's name.
-    pub host: String,
-    /// Its process there.
-    pub pid: u32,
-    /// The queues it works.
-    pub queues: Vec<String>,
-    /// How many jobs it runs at once, all queues together.
-    pub slots: usize,
-}
-
-/// What a worker says of itself at a heartbeat.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
-    /// It finishes what it runs and starts nothing more.
-    pub stopping: bool,
-    /// The jobs that it holds, of which it wants to know whether they are to be cancelled.
-    pub held: Vec<i64>,
-    /// Its jobs whose handlers were told to stop some time ago, and still run.
-    pub stuck: Vec<Stuck>,
-}
-
-/// A job whose handler does not stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stuck {
-    /// The job.
-    pub id: i64,
-    /// For how long it has been told to.
-    pub told_for: Duration,
-}
-
-/// What a heartbeat brings back.
-#[derive(Debug, Clone)]
-pub struct Beat {
-    /// Whether the worker's own row still stands; if not, it has been declared dead and owns nothing any more.
-    pub alive: bool,
-    /// Whether somebody has asked for the worker to shut down.
-    pub stop: bool,
-    /// The other workers.
-    pub peers: Vec<Peer>,
-    /// Those of them that were vouched for by who listened for them, and no longer are.
-    pub gone: Vec<i64>,
-    /// How many of them work a queue that this worker works.
-    pub sharing: usize,
-    /// Which of its queues are paused.
-    pub paused: Vec<String>,
-    /// Which of the jobs that it holds are to be cancelled.
-    pub cancel: Vec<i64>,
-    /// Which of its queues it gets no signals for, whether or not it has asked for them: one that it has asked for was silenced by
-    /// somebody else, such as a restore, and it asks again.
-    pub unarmed: Vec<String>,
-}
-
-/// Another worker, as seen at a heartbeat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Peer {
-    /// Its id.
-    pub id: i64,
-    /// Its last heartbeat, by the store's clock.
-    pub last_seen_at: SystemTime,
-}
-
-/// What a rescue did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rescue {
-    /// The workers declared dead.
-    pub workers: Vec<i64>,
-    /// The jobs put back or, out of attempts, buried.
-    pub jobs: Vec<i64>,
-    /// Those of them that were buried.
-    pub dead: Vec<i64>,
-}
-
-/// How one attempt is to be recorded.
-#[derive(Debug, Clone)]
-pub struct Settlement {
-    /// Under which reservation it ran: the fence.
-    pub reservation: Reservation,
-    /// What becomes of the job.
-    pub ending: Ending,
-    /// How long it waited, from being due to being reserved.
-    pub waited: Duration,
-    /// How long it ran.
-    pub ran: Duration,
-}
-
-/// What becomes of a job after an attempt.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Ending {
-    /// It is done, with what its handler returned to be kept.
-    Completed(Option<Payload>),
-    /// It ended without being done.
-    Cancelled,
-    /// It waits again: after a failure, or without one (snoozed, released).
-    Waiting {
-        /// What failed; `None`: nothing did.
-        failure: Option<Failure>,
-        /// When it is due again.
-        delay: Duration,
-    },
-    /// It is dead.
-    Dead(Failure),
-    /// Its handler completed it in a transaction of its own: it is only to be counted, under this queue.
-    Recorded(String),
-}
-
-/// Why an attempt failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// In a word.
-    pub reason: Reason,
-    /// For a person.
-    pub error: String,
-}
-
-/// Why an attempt failed, in a word; kept with the error, and with the job if it dies of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// Its handler returned an error or panicked.
-    Failed,
-    /// Its handler said that no further attempt can help.
-    Permanent,
-    /// It took longer than it may.
-    TimedOut,
-    /// Its worker died.
-    Lost,
-    /// Its payload does not fit its kind.
-    Undecodable,
-}
-
-impl Reason {
-    /// The one of that name.
-    pub(crate) fn from_name(name: &str) -> Option<Reason> {
-        [Reason::Failed, Reason::Permanent, Reason::TimedOut, Reason::Lost, Reason::Undecodable]
-            .into_iter()
-            .find(|reason| reason.name() == name)
-    }
-
-    /// Its name in the database.
-    pub fn name(self) -> &'static str {
-        match self {
-            Reason::Failed => "failed",
-            Reason::Permanent => "permanent",
-            Reason::TimedOut => "timed_out",
-            Reason::Lost => "lost",
-            Reason::Undecodable => "undecodable",
-        }
     }
 }

@@ -31,6 +31,10 @@ pub enum Signal {
     Stop(i64),
 }
 
+/// Something under way, such as a transaction, that may make work possible without a signal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Silent(pub String);
+
 /// Takes each signal where it arrives. Anybody can send as many signals as he likes, so the call is short, waits for nothing,
 /// and keeps nothing of a signal that means nothing to the listener.
 pub type Hear = Arc<dyn Fn(Signal) + Send + Sync>;

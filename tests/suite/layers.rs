@@ -1,113 +1,239 @@
-//! The house stands on its layers: a file imports only from those above it.
+//! The house stands on its layers: a folder is a room, and a file imports only from rooms above its own.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// Top to bottom; files of one layer may not import each other unless they stand in order.
-const ORDER: &[&str] = &[
-    "error",
-    "retry",
-    "payload",
-    "trace",
-    "unique",
-    "job",
-    "queue",
-    "outcome",
-    "schedule",
-    "database",
-    "executor",
-    "driver",
-    "progress",
-    "extract",
-    "handler",
-    "batch",
-    "middleware",
-    "finished",
-    "enqueue",
-    "parts",
-    "backoff",
-    "held",
-    "pauses",
-    "wake",
-    "listener",
-    "sleeper",
-    "look",
-    "last_look",
-    "marks",
-    "next_due",
-    "how_many",
-    "attempt",
-    "settle",
-    "slots",
-    "claim",
-    "lease",
-    "upkeep",
-    "ticker",
-    "worker",
-    "crew",
-    "drain",
-    "testing",
-    "admin",
-    "doctor",
-    "metrics",
-    "dev",
-    "guide",
-    "lib",
+/// The rooms and files of each folder, top to bottom. One imports only from those before it; `mod` is the folder's own
+/// `mod.rs`.
+const ORDER: &[(&str, &str)] = &[
+    ("", "error job queue schedule database driver handler enqueue worker admin testing dev guide lib"),
+    ("job", "mod retry_policy storable payload outcome trace_context unique new_job reserved"),
+    ("schedule", "mod ticks"),
+    ("database", "mod params parameters pgpass tls address schema insert connect copy enqueue_on ends migrate"),
+    ("driver", "claimed settlement liveness schedules mod signal into_driver memory postgres"),
+    ("driver/memory", "mod kept limits store schedules asked"),
+    ("driver/postgres", "mod statements hint session claim settle rescue schedules upkeep warm listen driver"),
+    ("driver/postgres/session", "mod listener"),
+    ("driver/postgres/claim", "parameters rows count_running limited isolate mod"),
+    ("driver/postgres/settle", "durability fence by_id by_place locked mod"),
+    ("handler", "mod progress extract batch middleware"),
+    ("enqueue", "await_end mod"),
+    ("worker", "backoff parts attempt wake claim heartbeat upkeep fire_schedules mod drain run"),
+    ("worker/attempt", "reservations judge mod settle"),
+    ("worker/attempt/settle", "mod record locked"),
+    ("worker/wake", "pauses mod listener sleeper"),
+    ("worker/claim", "claim_size pace look_budget low_water look next_due ahead slots mod"),
+    ("worker/claim/low_water", "tests"),
+    ("worker/heartbeat", "mod watch cut_off"),
+    ("admin", "mod record dead_jobs queues schedules doctor metrics"),
+    ("testing", "work"),
+    ("dev", "mod programs proxy fetch server standby"),
 ];
 
-fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
+/// No file has more lines.
+const LONGEST_FILE: usize = 400;
+/// No function has more lines.
+const LONGEST_FUNCTION: usize = 60;
+/// No more files stand outside a room.
+const FILES_AT_THE_TOP: usize = 14;
+/// No more names stand at the crate's root.
+const NAMES_AT_THE_ROOT: usize = 20;
+
+/// A module by the names that lead to it; that of a folder's own file ends in `mod`.
+type Module = Vec<String>;
+
+fn source() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))
+}
+
+fn read(folder: &Path, found: &mut BTreeMap<Module, String>) {
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         if entry.is_dir() && !entry.ends_with("bin") {
-            sources(&entry, found);
+            read(&entry, found);
         } else if entry.extension().is_some_and(|extension| extension == "rs") {
-            let path = entry.strip_prefix(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap();
-            let room =
-                path.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
-            found.push((room, fs::read_to_string(&entry).unwrap()));
+            let path = entry.strip_prefix(source()).unwrap().with_extension("");
+            let module = path.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+            found.insert(module, fs::read_to_string(&entry).unwrap());
         }
     }
 }
 
-fn all() -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut found);
+fn all() -> BTreeMap<Module, String> {
+    let mut found = BTreeMap::new();
+    read(source(), &mut found);
+    assert!(found.len() > 80, "{}", found.len());
     found
 }
 
-#[test]
-fn a_file_imports_only_from_layers_above_it() {
-    let place: HashMap<&str, usize> = ORDER.iter().enumerate().map(|(place, room)| (*room, place)).collect();
-    let mut wrong = Vec::new();
-    for (room, text) in all().iter().filter(|(room, _)| room != "lib") {
-        let own = place.get(room.as_str()).unwrap_or_else(|| panic!("the room {room} has no place in the order"));
-        for import in text.split("crate::").skip(1) {
-            let imported: String = import.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
-            if place.get(imported.as_str()).is_some_and(|theirs| theirs > own) {
-                wrong.push(format!("{room} imports {imported}"));
+/// What of a file may import: not its comments and tests, and neither `mod` nor `pub use`, which only say what is there.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let lines = text.lines().map(|line| line.split("//").next().unwrap());
+    let mut code = String::new();
+    let mut is_export = false;
+    for line in lines {
+        is_export |= line.trim_start().starts_with("pub use ");
+        if !is_export {
+            code += line;
+            code.push('\n');
+        }
+        is_export &= !line.contains(';');
+    }
+    code
+}
+
+/// The paths that begin here, as `a::{b, c::d}` stands for `a::b` and `a::c::d`.
+fn paths(text: &str) -> Vec<Vec<&str>> {
+    let text = text.trim_start();
+    if let Some(inner) = text.strip_prefix('{') {
+        let mut depth = 0;
+        let parts = inner.split(|c: char| {
+            depth += i32::from(c == '{') - i32::from(c == '}');
+            depth < 0 || c == ',' && depth == 0
+        });
+        // What comes after the closing brace begins with it, and stands for nothing.
+        let end = inner.char_indices().scan(1, |depth, (place, c)| {
+            *depth += i32::from(c == '{') - i32::from(c == '}');
+            Some((place, *depth))
+        });
+        let end = end.into_iter().find(|(_, depth)| *depth == 0).map_or(inner.len(), |(place, _)| place);
+        return parts
+            .filter(|part| (part.as_ptr() as usize - inner.as_ptr() as usize) < end && !part.trim().is_empty())
+            .flat_map(paths)
+            .collect();
+    }
+    let length = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let (name, rest) = text.split_at(length);
+    match rest.strip_prefix("::") {
+        Some(rest) if rest.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '{') => {
+            paths(rest).into_iter().map(|path| [&[name], &path[..]].concat()).collect()
+        }
+        _ => vec![vec![name]],
+    }
+}
+
+/// The modules that a file imports from.
+fn imports(module: &Module, text: &str, all: &BTreeMap<Module, String>) -> BTreeSet<Module> {
+    let code = code(text);
+    let starts = ["crate::", "super::"].iter().flat_map(|start| code.match_indices(start).map(|(place, _)| place));
+    let is_word = |place: usize| !code[..place].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+    let mut found = BTreeSet::new();
+    for path in starts.filter(|place| is_word(*place)).flat_map(|place| paths(&code[place..])) {
+        let is_folder = module.last().is_some_and(|name| name == "mod");
+        let mut base = if is_folder { module[..module.len() - 1].to_vec() } else { module.clone() };
+        let mut path = &path[..];
+        if path[0] == "crate" {
+            (base, path) = (Vec::new(), &path[1..]);
+        }
+        while path.first() == Some(&"super") {
+            base.pop();
+            path = &path[1..];
+        }
+        base.extend(path.iter().map(|name| (*name).to_owned()));
+        // The longest part of it that is a file.
+        for length in (1..=base.len()).rev() {
+            let file = base[..length].to_vec();
+            let folder = [&base[..length], &["mod".to_owned()]].concat();
+            if let Some(imported) = [file, folder].into_iter().find(|module| all.contains_key(module)) {
+                found.insert(imported);
+                break;
             }
         }
     }
-    wrong.sort();
-    wrong.dedup();
-    assert!(wrong.is_empty(), "{wrong:?}");
+    found.remove(module);
+    found
+}
+
+/// Where in its folder a module stands; it must be in the list.
+fn place(folder: &[String], name: &str) -> usize {
+    let folder = folder.join("/");
+    let (_, order) = ORDER.iter().find(|(room, _)| *room == folder).unwrap_or_else(|| panic!("{folder} has no order"));
+    let place = order.split(' ').position(|member| member == name);
+    place.unwrap_or_else(|| panic!("{name} has no place in {folder:?}"))
 }
 
 #[test]
-fn no_file_outgrows_its_room() {
-    let lines: Vec<(String, usize)> = all().into_iter().map(|(room, text)| (room, text.lines().count())).collect();
-    let long: Vec<_> = lines.iter().filter(|(_, lines)| *lines > 420).collect();
-    assert!(long.is_empty(), "{long:?}");
+fn a_file_imports_only_from_rooms_above_its_own() {
+    let all = all();
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for (module, text) in &all {
+        for imported in imports(module, text, &all) {
+            // A file and the folder of its tests have one name, and are one part.
+            let most = module.len().min(imported.len()) - 1;
+            let common = module.iter().zip(&imported).take(most).take_while(|(own, theirs)| own == theirs).count();
+            let folder = &module[..common];
+            let (own, theirs) = (place(folder, &module[common]), place(folder, &imported[common]));
+            count += 1;
+            if theirs > own {
+                wrong.push(format!("{} imports {}", module.join("::"), imported.join("::")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(count > 200, "{count} imports were seen");
 }
 
 #[test]
-fn the_crates_root_has_few_names() {
-    let lib = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).unwrap();
-    let exported = lib.split("pub use ").skip(1).map(|export| export.split(';').next().unwrap());
-    let names: Vec<&str> = exported
-        .flat_map(|export| export.rsplit("::").next().unwrap().split(','))
-        .map(|name| name.trim_matches(|c: char| !c.is_alphanumeric() && c != '_'))
-        .filter(|name| !name.is_empty())
+fn every_file_has_its_place_in_the_order() {
+    let listed: BTreeSet<String> = ORDER
+        .iter()
+        .flat_map(|(room, order)| order.split(' ').map(move |name| format!("{room}/{name}")))
+        .map(|path| path.trim_start_matches('/').to_owned())
         .collect();
-    assert!((10..=20).contains(&names.len()), "{names:?}");
+    let mut there = BTreeSet::new();
+    for module in all().keys() {
+        for length in 1..=module.len() {
+            there.insert(module[..length].join("/"));
+        }
+    }
+    assert_eq!(listed, there);
+}
+
+/// The functions that are longer than they may be, with their lines: from `fn` to the brace that closes at its depth.
+fn long_functions(text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut long = Vec::new();
+    for (first, line) in lines.iter().enumerate() {
+        let indent = line.len() - line.trim_start().len();
+        let is_function = ["fn ", "async fn ", "pub fn ", "pub async fn "].iter().any(|start| {
+            let line = line.trim_start();
+            let line = line.strip_prefix("pub(crate) ").or(line.strip_prefix("pub(super) ")).unwrap_or(line);
+            line.starts_with(start) && !line.ends_with(';')
+        });
+        let end = format!("{:indent$}}}", "");
+        let last = lines[first..].iter().position(|line| *line == end);
+        if let Some(count) = last.filter(|count| is_function && *count + 1 > LONGEST_FUNCTION) {
+            long.push(format!("{} ({} lines)", line.trim(), count + 1));
+        }
+    }
+    long
+}
+
+#[test]
+fn no_file_outgrows_its_room_and_no_function_its_screen() {
+    let all = all();
+    let files = all.iter().filter(|(_, text)| text.lines().count() > LONGEST_FILE);
+    let files: Vec<_> = files.map(|(module, text)| (module.join("::"), text.lines().count())).collect();
+    assert!(files.is_empty(), "{files:?}");
+    let functions: Vec<_> = all.values().flat_map(|text| long_functions(text)).collect();
+    assert!(functions.is_empty(), "{functions:#?}");
+}
+
+#[test]
+fn few_names_stand_at_the_crates_root_and_few_files_outside_a_room() {
+    let lib = fs::read_to_string(source().join("lib.rs")).unwrap();
+    let mut names = BTreeSet::new();
+    for line in lib.lines() {
+        if let Some(name) = line.strip_prefix("pub mod ") {
+            names.insert(name.trim_end_matches(';'));
+        } else if let Some(path) = line.strip_prefix("pub use ") {
+            let exported = path.trim_end_matches(';').rsplit("::").next().unwrap();
+            names.extend(exported.trim_matches(['{', '}']).split(", "));
+        }
+    }
+    assert!((15..=NAMES_AT_THE_ROOT).contains(&names.len()), "{names:?}");
+    let files = all().keys().filter(|module| module.len() == 1).count();
+    assert!((2..=FILES_AT_THE_TOP).contains(&files), "{files}");
 }

@@ -1,5 +1,7 @@
 //! One job as it is kept, and the clock that it goes by.
 
+#[cfg(feature = "schedules")]
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -7,9 +9,13 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::StoredJob;
+#[cfg(feature = "schedules")]
+use crate::driver::DueSchedule;
 use crate::driver::Failure;
 use crate::job::payload::Payload;
 use crate::job::{Priority, Reservation, ReservedJob};
+#[cfg(feature = "schedules")]
+use crate::schedule::Schedule;
 
 /// How many errors a job keeps.
 const MAX_ERRORS: usize = 100;
@@ -112,4 +118,20 @@ impl Kept {
             undecodable: None,
         }
     }
+}
+
+/// The schedules by their names.
+#[cfg(feature = "schedules")]
+#[derive(Default)]
+pub(super) struct Schedules {
+    pub(super) kept: BTreeMap<String, KeptSchedule>,
+    pub(super) last_id: i64,
+}
+
+/// A schedule, with what is due of it.
+#[cfg(feature = "schedules")]
+pub(super) struct KeptSchedule {
+    pub(super) schedule: Schedule,
+    pub(super) due: DueSchedule,
+    pub(super) unreadable: bool,
 }

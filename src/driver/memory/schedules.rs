@@ -1,24 +1,10 @@
 //! Schedules, beside the jobs.
 
-use std::collections::BTreeMap;
-
+use super::kept::KeptSchedule;
 use super::store::Store;
 use crate::driver::{DueSchedule, DueSchedules, Firing, Signal};
 use crate::job::NewJob;
 use crate::schedule::Schedule;
-
-/// The schedules by their names.
-#[derive(Default)]
-pub(super) struct Schedules {
-    kept: BTreeMap<String, Kept>,
-    last_id: i64,
-}
-
-struct Kept {
-    schedule: Schedule,
-    due: DueSchedule,
-    unreadable: bool,
-}
 
 impl Store {
     pub(super) fn declare(&mut self, schedules: &[Schedule]) {
@@ -52,7 +38,7 @@ impl Store {
                     }
                 }
             };
-            let kept = Kept { schedule: schedule.clone(), due, unreadable: false };
+            let kept = KeptSchedule { schedule: schedule.clone(), due, unreadable: false };
             self.schedules.kept.insert(schedule.name.clone(), kept);
         }
         self.signal(&Signal::Schedules);

@@ -28,7 +28,7 @@ pub(super) struct Store {
     pub(super) limits: HashMap<String, Limits>,
     pub(super) listeners: Vec<UnboundedSender<Signal>>,
     #[cfg(feature = "schedules")]
-    pub(super) schedules: super::schedules::Schedules,
+    pub(super) schedules: super::kept::Schedules,
     /// Notified at each end of a job.
     pub(super) ends: Arc<Notify>,
 }

@@ -1,38 +1,19 @@
 //! Jobs in Postgres: the driver that Reveille is for.
 
-use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use tokio::sync::Mutex;
 use tokio_postgres::Row;
-use tokio_postgres::types::Type;
 
-use super::{
-    Beat, Claimed, Driver, Hear, Hints, IntoDriver, Marks, Peer, Report, Rescue, Settled, Settlement, Silent, Start,
-    WorkerInfo,
-};
-#[cfg(feature = "schedules")]
-use super::{DueSchedules, Firing};
-use crate::database::enqueue_on::{Executor, Jobs};
-use crate::database::{Database, migrate};
+use crate::database::Database;
+use crate::driver::Silent;
 use crate::error::{Error, Result};
-use crate::job::{Enqueued, NewJob, Payload, Reservation};
-#[cfg(feature = "schedules")]
-use crate::schedule::Schedule;
 
-mod alike;
 mod claim;
-mod count_running;
-mod limited;
-mod line;
+mod driver;
+mod hint;
 mod listen;
-mod locked;
-mod odd;
-mod place;
 mod rescue;
 #[cfg(feature = "schedules")]
 mod schedules;
@@ -57,15 +38,15 @@ pub struct Postgres {
     database: Database,
     statements: Statements,
     sessions: Sessions,
-    line: line::Line,
+    line: session::listener::Line,
     /// How long a claim may take.
     claim_within: claim::Patience,
-    limits: limited::Limits,
-    odd: odd::Odd,
-    waits: count_running::Waits,
-    lull: settle::Lull,
-    locks: locked::Locks,
-    queues: alike::Queues,
+    limits: claim::limited::Limits,
+    odd: claim::isolate::Odd,
+    waits: claim::count_running::Waits,
+    lull: settle::durability::Lull,
+    locks: settle::locked::Locks,
+    queues: settle::by_place::Queues,
     /// The sessions have been got ready, or that was tried.
     warm: AtomicBool,
     /// How many jobs were settled since it was last asked whether a vacuum is due.
@@ -86,14 +67,14 @@ impl Postgres {
         Ok(Postgres {
             statements: Statements::new(database.schema()),
             sessions: Sessions::new(&database, false)?,
-            line: line::Line::default(),
+            line: session::listener::Line::default(),
             claim_within: claim::Patience::default(),
-            limits: limited::Limits::default(),
-            odd: odd::Odd::default(),
-            waits: count_running::Waits::default(),
-            lull: settle::Lull::default(),
-            locks: locked::Locks::default(),
-            queues: alike::Queues::default(),
+            limits: claim::limited::Limits::default(),
+            odd: claim::isolate::Odd::default(),
+            waits: claim::count_running::Waits::default(),
+            lull: settle::durability::Lull::default(),
+            locks: settle::locked::Locks::default(),
+            queues: settle::by_place::Queues::default(),
             warm: AtomicBool::new(false),
             settled: AtomicUsize::new(0),
             rounds: AtomicUsize::new(0),
@@ -155,256 +136,5 @@ impl Postgres {
                 Err(Error::unavailable(format!("{what}: the server does not answer")))
             }
         }
-    }
-}
-
-fn boxed<'a, T>(future: impl Future<Output = Result<T>> + Send + 'a) -> BoxFuture<'a, Result<T>> {
-    future.boxed()
-}
-
-impl Driver for Postgres {
-    fn check(&self) -> BoxFuture<'_, Result<()>> {
-        boxed(async {
-            let client = self.sessions.client().await?;
-            migrate::check(&client, self.database.schema()).await
-        })
-    }
-
-    fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
-        boxed(async {
-            let schema = self.database.schema().name();
-            let client = self.sessions.client().await?;
-            client.insert(schema, jobs).await
-        })
-    }
-
-    fn register<'a>(&'a self, worker: &'a WorkerInfo) -> BoxFuture<'a, Result<()>> {
-        boxed(async {
-            let pid = i32::try_from(worker.pid).unwrap_or_default();
-            let slots = i32::try_from(worker.slots).unwrap_or(i32::MAX);
-            let version = env!("CARGO_PKG_VERSION");
-            let params: &Params<'_> = &[
-                (&worker.id, Type::INT8),
-                (&worker.host, Type::TEXT),
-                (&pid, Type::INT4),
-                (&version, Type::TEXT),
-                (&worker.queues, Type::TEXT_ARRAY),
-                (&slots, Type::INT4),
-            ];
-            self.query("register the worker", &self.statements.register, params).await.map(drop)
-        })
-    }
-
-    fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize, from: Start) -> BoxFuture<'a, Result<Claimed>> {
-        boxed(claim::claim(self, worker, queue, limit, from))
-    }
-
-    fn heads<'a>(&'a self, queue: &'a str, from: Marks) -> BoxFuture<'a, Result<Marks>> {
-        boxed(claim::heads(self, queue, from))
-    }
-
-    fn arm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<Vec<Silent>>> {
-        boxed(async move {
-            let params: &Params<'_> = &[(&worker, Type::INT8), (&queue, Type::TEXT)];
-            let (before, arm) = (&self.statements.before_arming, (&*self.statements.arm, params));
-            self.sessions.query_set(ANSWER_WITHIN, "arm the bell", before, arm).await?;
-            self.silent().await
-        })
-    }
-
-    fn still_silent<'a>(&'a self, silent: &'a [Silent]) -> BoxFuture<'a, Result<Vec<Silent>>> {
-        boxed(async move {
-            let now = self.silent().await?;
-            Ok(silent.iter().filter(|transaction| now.contains(transaction)).cloned().collect())
-        })
-    }
-
-    fn disarm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<()>> {
-        boxed(async move {
-            let params: &Params<'_> = &[(&worker, Type::INT8), (&queue, Type::TEXT)];
-            self.query("disarm the bell", &self.statements.disarm, params).await?;
-            self.note_nobody_sleeps().await
-        })
-    }
-
-    fn signals_wait(&self) -> BoxFuture<'_, Result<bool>> {
-        boxed(async {
-            let rows = self.query("see whether signals wait", &self.statements.signals_wait, &[]).await?;
-            Ok(rows.iter().any(|row| row.get("wait")))
-        })
-    }
-
-    fn complete_in<'a>(
-        &'a self,
-        transaction: &'a tokio_postgres::Transaction<'_>,
-        reservation: &'a Reservation,
-        ran: Duration,
-    ) -> BoxFuture<'a, Result<Option<String>>> {
-        boxed(async move {
-            let Reservation { id, worker, attempt, reserved_at, .. } = reservation;
-            let seconds = ran.as_secs_f64();
-            let params: &Params<'_> = &[
-                (id, Type::INT8),
-                (worker, Type::INT8),
-                (attempt, Type::INT4),
-                (reserved_at, Type::TIMESTAMPTZ),
-                (&seconds, Type::FLOAT8),
-            ];
-            let rows = transaction.query_typed(&self.statements.complete, params).await;
-            let rows = rows.map_err(|error| Error::database("complete the job", error))?;
-            Ok(rows.first().and_then(|row| row.get("transaction")))
-        })
-    }
-
-    fn is_recorded<'a>(
-        &'a self,
-        transaction: &'a str,
-        reservation: &'a Reservation,
-    ) -> BoxFuture<'a, Result<Option<bool>>> {
-        boxed(async move {
-            let Reservation { id, worker, attempt, reserved_at, .. } = reservation;
-            let params: &Params<'_> = &[
-                (&transaction, Type::TEXT),
-                (id, Type::INT8),
-                (worker, Type::INT8),
-                (attempt, Type::INT4),
-                (reserved_at, Type::TIMESTAMPTZ),
-            ];
-            let rows = self.query("look for a completion", &self.statements.is_recorded, params).await?;
-            Ok(rows.first().and_then(|row| row.get("recorded")))
-        })
-    }
-
-    fn progress<'a>(&'a self, reservation: &'a Reservation, progress: &'a Payload) -> BoxFuture<'a, Result<bool>> {
-        boxed(async move {
-            let Reservation { id, worker, attempt, reserved_at, .. } = reservation;
-            let params: &Params<'_> = &[
-                (id, Type::INT8),
-                (worker, Type::INT8),
-                (attempt, Type::INT4),
-                (reserved_at, Type::TIMESTAMPTZ),
-                (progress, Type::JSONB),
-            ];
-            let rows = self.query("write the progress", &self.statements.progress, params).await?;
-            match rows.first().map(|row| row.get("kept")) {
-                Some(false) => Err(Error::unavailable("write the progress: another session has locked the job's row")),
-                kept => Ok(kept.is_some()),
-            }
-        })
-    }
-
-    fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<Settled>>> {
-        boxed(async {
-            let settled = settle::settle(self, settlements).await?;
-            self.settled.fetch_add(settlements.len(), Ordering::Relaxed);
-            let of = |settlement: &Settlement| settled.get(&settlement.reservation).cloned().unwrap_or(Settled::Lost);
-            Ok(settlements.iter().map(of).collect())
-        })
-    }
-
-    fn beat<'a>(&'a self, worker: i64, report: &'a Report) -> BoxFuture<'a, Result<Beat>> {
-        boxed(async move {
-            let stuck: Vec<i64> = report.stuck.iter().map(|stuck| stuck.id).collect();
-            let told_for: Vec<f64> = report.stuck.iter().map(|stuck| stuck.told_for.as_secs_f64()).collect();
-            let params: &Params<'_> = &[
-                (&worker, Type::INT8),
-                (&report.stopping, Type::BOOL),
-                (&stuck, Type::INT8_ARRAY),
-                (&told_for, Type::FLOAT8_ARRAY),
-                (&report.held, Type::INT8_ARRAY),
-            ];
-            let rows = self.on_heart("beat", Plan::Kept, (&self.statements.beat, params)).await?;
-            let row = rows.first().ok_or_else(|| Error::unavailable("beat: the server gave no answer"))?;
-            let ids: Vec<i64> = row.get("peers");
-            let seen: Vec<SystemTime> = row.get("seen");
-            let peers = ids.into_iter().zip(seen).map(|(id, last_seen_at)| Peer { id, last_seen_at }).collect();
-            let sharing = usize::try_from(row.get::<_, i64>("sharing")).unwrap_or_default();
-            Ok(Beat {
-                alive: row.get("alive"),
-                stop: row.get("stop"),
-                peers,
-                gone: row.get("gone"),
-                sharing,
-                paused: row.get("paused"),
-                cancel: row.get("cancel"),
-                unarmed: row.get("unarmed"),
-            })
-        })
-    }
-
-    fn rescue<'a>(&'a self, worker: i64, dead: &'a [Peer]) -> BoxFuture<'a, Result<Rescue>> {
-        boxed(rescue::rescue(self, worker, dead))
-    }
-
-    fn release_strays<'a>(&'a self, worker: i64, held: &'a [i64]) -> BoxFuture<'a, Result<Vec<i64>>> {
-        boxed(rescue::release_strays(self, worker, held))
-    }
-
-    fn warm_up(&self) -> BoxFuture<'_, Result<()>> {
-        boxed(warm::warm_up(self))
-    }
-
-    fn leave(&self, worker: i64) -> BoxFuture<'_, Result<()>> {
-        boxed(async move {
-            self.query("take leave", &self.statements.leave, &[(&worker, Type::INT8)]).await?;
-            self.note_nobody_sleeps().await
-        })
-    }
-
-    fn listen(&self, worker: i64, hear: Hear) -> BoxFuture<'_, Result<BoxFuture<'static, Error>>> {
-        boxed(listen::listen(self, worker, hear))
-    }
-
-    fn confirm<'a>(&'a self, worker: i64, hints: &'a Hints) -> BoxFuture<'a, Result<Hints>> {
-        boxed(listen::confirm(self, worker, hints))
-    }
-
-    fn prune(&self) -> BoxFuture<'_, Result<()>> {
-        boxed(self.do_upkeep())
-    }
-
-    fn vacuum(&self) -> BoxFuture<'_, Result<()>> {
-        boxed(self.vacuum_after_many_jobs())
-    }
-
-    #[cfg(feature = "schedules")]
-    fn declare<'a>(&'a self, worker: i64, schedules: &'a [Schedule]) -> BoxFuture<'a, Result<()>> {
-        boxed(schedules::declare(self, worker, schedules))
-    }
-
-    #[cfg(feature = "schedules")]
-    fn knows_zone<'a>(&'a self, time_zone: &'a str) -> BoxFuture<'a, Result<bool>> {
-        boxed(schedules::knows_zone(self, time_zone))
-    }
-
-    #[cfg(feature = "schedules")]
-    fn due_schedules(&self, limit: usize) -> BoxFuture<'_, Result<DueSchedules>> {
-        boxed(schedules::due(self, limit))
-    }
-
-    #[cfg(feature = "schedules")]
-    fn fire<'a>(&'a self, firings: &'a [Firing]) -> BoxFuture<'a, Result<usize>> {
-        boxed(schedules::fire(self, firings))
-    }
-
-    #[cfg(feature = "schedules")]
-    fn fire_jobs<'a>(&'a self, firing: &'a Firing, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<bool>> {
-        boxed(schedules::fire_jobs(self, firing, jobs))
-    }
-}
-
-impl Executor for Postgres {
-    fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
-        Driver::enqueue(self, jobs)
-    }
-
-    fn copy<'a>(&'a self, schema: &'a str, jobs: &'a mut Jobs<'_>) -> BoxFuture<'a, Result<u64>> {
-        self.database.copy(schema, jobs)
-    }
-}
-
-impl IntoDriver for Database {
-    fn into_driver(self) -> Result<Arc<dyn Driver>> {
-        Ok(Arc::new(Postgres::new(self)?))
     }
 }

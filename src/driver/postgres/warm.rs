@@ -3,10 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use super::Postgres;
-use super::alike::Alike;
-use super::claim::{self, Claim, Heads};
+use super::claim;
+use super::claim::parameters::{Claim, Heads};
 use super::session::Statement;
-use super::settle::{Fence, Finishing};
+use super::settle::by_id::Finishing;
+use super::settle::by_place::Alike;
+use super::settle::fence::Fence;
 use crate::driver::{Marks, Start};
 use crate::error::Result;
 

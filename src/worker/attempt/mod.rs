@@ -1,6 +1,5 @@
 //! One attempt at one job: decode, run, and judge how it ended.
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,15 +14,16 @@ use crate::enqueue::in_handler_of;
 use crate::handler::extract::{Context, States};
 use crate::handler::middleware::{AttemptEnd, How, Middlewares};
 use crate::handler::{Handlers, Registered};
-use crate::job::outcome::{Outcome, panicked};
-use crate::job::retry_policy::RetryPolicy;
-use crate::job::{Reservation, ReservedJob};
+use crate::job::{Outcome, Reservation, ReservedJob};
 use crate::worker::attempt::reservations::{Held, Hold};
 use crate::worker::backoff::{Backoff, Comeback};
 use crate::worker::parts::{Parts, quietly};
 
+mod judge;
 pub(crate) mod reservations;
 pub(crate) mod settle;
+
+use judge::{Ended, dead, judge, released};
 
 /// How long a job waits that nobody here has a handler for: another worker may, or a deploy may be under way.
 const NO_HANDLER_DELAY: Duration = Duration::from_secs(10);
@@ -34,9 +34,6 @@ const UNDER_WAY: (Duration, Duration) = (Duration::from_millis(2), Duration::fro
 /// How long a handler that was told to stop at its timeout has to clean up before it is dropped: as long as its timeout, and at most
 /// this.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
-
-/// No more of an error than this is kept, in bytes.
-const MAX_ERROR: usize = 8 * 1024;
 
 /// Makes attempts.
 pub(crate) struct Attempts {
@@ -195,66 +192,6 @@ impl Attempts {
     }
 }
 
-/// How a handler came to its end.
-enum Ended {
-    Returned(Outcome),
-    Panicked(Box<dyn Any + Send>),
-    TimedOut(Duration),
-    GivenUp,
-}
-
-impl Ended {
-    fn how(&self) -> How {
-        match self {
-            Ended::Panicked(_) => How::Panicked,
-            Ended::Returned(Outcome::Snooze(_)) => How::Snoozed,
-            _ => How::Released,
-        }
-    }
-}
-
-/// What becomes of the job.
-fn judge(ended: Ended, hold: &Hold, retry_policy: &RetryPolicy, failures: u32, max_attempts: u32) -> Ending {
-    let failed = |reason, error: String, delay: Option<Duration>| {
-        if hold.cancel_requested() {
-            return Ending::Cancelled;
-        }
-        let failure = Failure { reason, error: shorten(error) };
-        if failures + 1 >= max_attempts {
-            return Ending::Dead(failure);
-        }
-        Ending::Waiting { delay: delay.unwrap_or_else(|| retry_policy.delay(failures + 1)), failure: Some(failure) }
-    };
-    let too_long = |timeout: Duration| format!("took longer than its timeout of {timeout:?}");
-    match ended {
-        Ended::Returned(Outcome::Complete) => Ending::Completed(None),
-        Ended::Returned(Outcome::CompleteWith(result)) => Ending::Completed(Some(result)),
-        Ended::Returned(Outcome::Cancel) => Ending::Cancelled,
-        Ended::Returned(Outcome::Dead(error)) => dead(Reason::Permanent, error),
-        Ended::Returned(Outcome::Undecodable(error)) => dead(Reason::Undecodable, error),
-        Ended::Returned(Outcome::Fail(error)) => match hold.timed_out() {
-            Some(timeout) => failed(Reason::TimedOut, format!("{}: {error}", too_long(timeout)), None),
-            // The handler was told to stop and did: not its fault.
-            None if hold.token.is_cancelled() && !hold.cancel_requested() => released(),
-            None => failed(Reason::Failed, error, None),
-        },
-        Ended::Returned(Outcome::RetryIn(delay, error)) => failed(Reason::Failed, error, Some(delay)),
-        Ended::Returned(Outcome::Snooze(_)) if hold.cancel_requested() => Ending::Cancelled,
-        Ended::Returned(Outcome::Snooze(delay)) => Ending::Waiting { failure: None, delay },
-        Ended::Panicked(panic) => failed(Reason::Failed, panicked(&*panic), None),
-        Ended::TimedOut(timeout) => failed(Reason::TimedOut, too_long(timeout), None),
-        Ended::GivenUp => released(),
-    }
-}
-
-fn dead(reason: Reason, error: String) -> Ending {
-    Ending::Dead(Failure { reason, error: shorten(error) })
-}
-
-fn released() -> Ending {
-    Ending::Waiting { failure: None, delay: Duration::ZERO }
-}
-
 /// The span of an attempt. Costs nothing when nobody listens.
 fn span_of(job: &ReservedJob) -> Span {
     let Reservation { id, worker, attempt, .. } = job.reservation;
@@ -292,17 +229,6 @@ fn log(ending: &Ending) {
     }
 }
 
-/// As Postgres can store it: without NULs, and of bounded length.
-fn shorten(error: String) -> String {
-    let mut error = if error.contains('\0') { error.replace('\0', "\u{fffd}") } else { error };
-    if error.len() > MAX_ERROR {
-        let end = (0..=MAX_ERROR).rev().find(|&end| error.is_char_boundary(end)).unwrap_or_default();
-        error.truncate(end);
-        error.push('…');
-    }
-    error
-}
-
 /// Returns that timeout when it is over.
 async fn sleep(timeout: Option<Duration>) -> Duration {
     match timeout {
@@ -311,91 +237,5 @@ async fn sleep(timeout: Option<Duration>) -> Duration {
             timeout
         }
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::SystemTime;
-
-    use super::*;
-
-    fn hold() -> Arc<Hold> {
-        Held::default()
-            .take(Reservation { id: 1, worker: 1, attempt: 1, reserved_at: SystemTime::UNIX_EPOCH, hint: 0 }, false)
-    }
-
-    fn judged(outcome: Outcome, failures: u32) -> Ending {
-        judge(Ended::Returned(outcome), &hold(), &RetryPolicy::fixed(Duration::from_secs(9)), failures, 3)
-    }
-
-    #[test]
-    fn a_failure_is_retried_by_the_policy_until_the_last_attempt() {
-        let failure = Failure { reason: Reason::Failed, error: "no".into() };
-        let waiting = Ending::Waiting { failure: Some(failure.clone()), delay: Duration::from_secs(9) };
-        assert_eq!(judged(Outcome::Fail("no".into()), 0), waiting);
-        assert_eq!(judged(Outcome::Fail("no".into()), 1), waiting);
-        assert_eq!(judged(Outcome::Fail("no".into()), 2), Ending::Dead(failure));
-    }
-
-    #[test]
-    fn a_retry_at_a_time_of_its_own_counts_as_a_failure_too() {
-        let Ending::Waiting { failure: Some(_), delay } =
-            judged(Outcome::RetryIn(Duration::from_secs(1), "x".into()), 0)
-        else {
-            panic!("it waits")
-        };
-        assert_eq!(delay, Duration::from_secs(1));
-        assert!(matches!(judged(Outcome::RetryIn(Duration::from_secs(1), "x".into()), 2), Ending::Dead(_)));
-    }
-
-    #[test]
-    fn a_snooze_is_no_failure_however_late() {
-        let delay = Duration::from_secs(60);
-        assert_eq!(judged(Outcome::Snooze(delay), 2), Ending::Waiting { failure: None, delay });
-    }
-
-    #[test]
-    fn a_handler_that_stops_because_it_was_told_to_has_not_failed() {
-        let hold = hold();
-        hold.stop();
-        let fail = Ended::Returned(Outcome::Fail("stopped".into()));
-        assert_eq!(judge(fail, &hold, &RetryPolicy::default(), 0, 1), released());
-    }
-
-    #[test]
-    fn a_handler_that_stops_at_its_timeout_has_failed_of_it_and_one_that_is_done_is_done() {
-        let hold = hold();
-        hold.time_out(Duration::from_secs(2));
-        let judged = |outcome| judge(Ended::Returned(outcome), &hold, &RetryPolicy::default(), 0, 1);
-        let error = "took longer than its timeout of 2s: stopped".into();
-        let failure = Failure { reason: Reason::TimedOut, error };
-        assert_eq!(judged(Outcome::Fail("stopped".into())), Ending::Dead(failure));
-        assert_eq!(judged(Outcome::Complete), Ending::Completed(None));
-    }
-
-    #[test]
-    fn a_job_that_fails_after_its_cancelling_was_asked_for_is_cancelled() {
-        let held = Held::default();
-        let hold = held.take(hold().reservation, false);
-        held.cancel(1);
-        for outcome in [Outcome::Fail("x".into()), Outcome::Snooze(Duration::ZERO), Outcome::Cancel] {
-            assert_eq!(judge(Ended::Returned(outcome), &hold, &RetryPolicy::default(), 0, 9), Ending::Cancelled);
-        }
-        let done = judge(Ended::Returned(Outcome::Complete), &hold, &RetryPolicy::default(), 0, 9);
-        assert_eq!(done, Ending::Completed(None), "what is done is done");
-    }
-
-    #[test]
-    fn an_error_is_made_storable() {
-        assert_eq!(shorten("a\0b".into()), "a\u{fffd}b");
-        let long = shorten("é".repeat(MAX_ERROR));
-        assert!(long.len() <= MAX_ERROR + '…'.len_utf8() && long.ends_with('…'));
-    }
-
-    #[test]
-    fn a_result_is_kept_as_it_is() {
-        let result = crate::job::payload::Payload::encode(&7).unwrap();
-        assert_eq!(judged(Outcome::CompleteWith(result.clone()), 0), Ending::Completed(Some(result)));
     }
 }

@@ -19,9 +19,10 @@ use crate::worker::claim::slots::Slots;
 use crate::worker::wake::Reason;
 use crate::worker::wake::sleeper::Sleeper;
 
+mod ahead;
 pub(crate) mod claim_size;
-pub(crate) mod last_look;
 pub(crate) mod look;
+pub(crate) mod look_budget;
 pub(crate) mod low_water;
 pub(crate) mod next_due;
 mod pace;

@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::worker::claim::slots::{AHEAD, MOST_AHEAD};
-
+/// Jobs that are expected to start within this time are claimed ahead, times the number of claims that are made of the queue in turns, of
+/// which one worker makes two; and the longest that this may come to.
+pub(super) const AHEAD: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
+/// No more jobs than this are claimed ahead.
+pub(super) const MOST_AHEAD: usize = 2000;
 /// Claiming ahead grows by this factor at most from one claim to the next, since the jobs to come may be slower.
 const GROWTH: usize = 4;
 /// Of the workers that share a full queue, about so many claim at a time. More would be in each other's way: a claim passes over the

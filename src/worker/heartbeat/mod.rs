@@ -3,7 +3,6 @@
 //! On a thread and a connection of its own, so that neither busy handlers nor an empty pool look like death.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::driver::{Driver, Peer, Reason, Report, WorkerInfo};
+use crate::driver::{Beat, Driver, Peer, Reason, Report, WorkerInfo};
 use crate::error::{Error, Result};
 use crate::handler::middleware::{AttemptEnd, How, Middlewares};
 use crate::worker::attempt::reservations::Held;
@@ -21,13 +20,17 @@ use crate::worker::backoff::{Backoff, Comeback};
 use crate::worker::parts::Parts;
 use crate::worker::wake::Bells;
 
+mod cut_off;
+mod watch;
+
+use cut_off::CutOff;
+use watch::Watch;
+
 /// How often to look for jobs that no live worker holds even if nobody has died: those of a claim that raced with a rescue.
 const LOOK_FOR_ORPHANS_EVERY: Duration = Duration::from_secs(30);
 
 /// A worker whose session is gone is dead when it has missed so many beats.
 const MISSED_BEATS: u32 = 3;
-/// How long before others may declare it dead a worker that cannot beat tells its handlers to stop, if its session is not gone.
-const MARGIN: Duration = Duration::from_secs(5);
 
 /// No worker is held for dead sooner than some time after this; see `sql/beat.sql`.
 const SOONEST: Duration = Duration::from_secs(1);
@@ -139,13 +142,25 @@ impl Lease {
             *looked_for_orphans = None;
             return self.begin_anew().await;
         }
+        self.take_notice(&beat, &armed, paused);
+        let now = Instant::now();
+        let dead = watch.dead(&beat.peers, &beat.gone, now, self.dead_after, self.interval * MISSED_BEATS);
+        if !dead.is_empty() || looked_for_orphans.is_none_or(|at| now - at >= LOOK_FOR_ORPHANS_EVERY) {
+            self.rescue(&dead, watch).await?;
+            *looked_for_orphans = Some(now);
+        }
+        Ok(())
+    }
+
+    /// Passes on what a heartbeat has brought: cancels, pauses, a stop, and bells that were silenced.
+    fn take_notice(&self, beat: &Beat, armed: &[String], paused: &mut Vec<String>) {
         self.sharing.store(beat.sharing, Ordering::Relaxed);
-        beat.cancel.into_iter().for_each(|id| self.held.cancel(id));
+        beat.cancel.iter().for_each(|id| self.held.cancel(*id));
         if beat.stop {
             self.stop.cancel();
         }
         beat.paused.iter().filter(|queue| !paused.contains(queue)).for_each(|queue| self.bells.pause(queue));
-        *paused = beat.paused;
+        paused.clone_from(&beat.paused);
         let silenced = |queue: &&String| armed.contains(*queue) && self.bells.silenced(queue);
         for queue in beat.unarmed.iter().filter(silenced) {
             tracing::warn!(
@@ -153,30 +168,28 @@ impl Lease {
                 "somebody has silenced the bell that was armed, as a restore does; arming it anew"
             );
         }
-        let now = Instant::now();
-        let dead = watch.dead(&beat.peers, &beat.gone, now, self.dead_after, self.interval * MISSED_BEATS);
-        if !dead.is_empty() || looked_for_orphans.is_none_or(|at| now - at >= LOOK_FOR_ORPHANS_EVERY) {
-            let rescue = match self.driver.rescue(self.worker.id, &dead).await {
-                Ok(rescue) => rescue,
-                Err(error) if error.is_unavailable() => return Err(error),
-                // That this worker cannot rescue says nothing of its being alive.
-                Err(error) => {
-                    let _ = self.rescuing.failed(&error);
-                    *looked_for_orphans = Some(now);
-                    return Ok(());
-                }
-            };
-            self.rescuing.worked();
-            *looked_for_orphans = Some(now);
-            watch.begin_anew(&dead);
-            if !rescue.workers.is_empty() || !rescue.jobs.is_empty() {
-                tracing::warn!(
-                    name: "worker.rescued", target: "reveille::worker", workers = ?rescue.workers, jobs = rescue.jobs.len(),
-                    "rescued the jobs of dead workers"
-                );
+    }
+
+    /// Rescues the jobs of these peers, and those that no live worker holds.
+    async fn rescue(&mut self, dead: &[Peer], watch: &mut Watch) -> Result<()> {
+        let rescue = match self.driver.rescue(self.worker.id, dead).await {
+            Ok(rescue) => rescue,
+            Err(error) if error.is_unavailable() => return Err(error),
+            // That this worker cannot rescue says nothing of its being alive.
+            Err(error) => {
+                let _ = self.rescuing.failed(&error);
+                return Ok(());
             }
-            rescue.jobs.iter().for_each(|&id| self.tell_of_lost(id, rescue.dead.contains(&id)));
+        };
+        self.rescuing.worked();
+        watch.begin_anew(dead);
+        if !rescue.workers.is_empty() || !rescue.jobs.is_empty() {
+            tracing::warn!(
+                name: "worker.rescued", target: "reveille::worker", workers = ?rescue.workers, jobs = rescue.jobs.len(),
+                "rescued the jobs of dead workers"
+            );
         }
+        rescue.jobs.iter().for_each(|&id| self.tell_of_lost(id, rescue.dead.contains(&id)));
         Ok(())
     }
 
@@ -218,169 +231,5 @@ impl Drop for Heartbeat {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-/// What a worker does that is cut off from the store: it tells its handlers to stop, before others may run their jobs.
-struct CutOff {
-    held: Arc<Held>,
-    bells: Arc<Bells>,
-    interval: Duration,
-    dead_after: Duration,
-}
-
-impl CutOff {
-    fn of(lease: &Lease) -> CutOff {
-        CutOff {
-            held: Arc::clone(&lease.held),
-            bells: Arc::clone(&lease.bells),
-            interval: lease.interval,
-            dead_after: lease.dead_after,
-        }
-    }
-
-    async fn watch(&self, good: &Cell<Instant>) {
-        let (mut told_after, mut standstill) = (None, Standstill::new(Instant::now()));
-        loop {
-            tokio::time::sleep(self.interval / 8).await;
-            if standstill.is_excuse(Instant::now(), good.get(), self.interval) {
-                continue;
-            }
-            let silent = good.get().elapsed();
-            if silent >= self.patience() && told_after != Some(good.get()) {
-                told_after = Some(good.get());
-                tracing::warn!(
-                    name: "worker.cut_off", target: "reveille::worker", ?silent,
-                    "cut off from the store; telling handlers to stop, as others may run their jobs soon"
-                );
-                self.held.stop_all();
-            }
-        }
-    }
-
-    /// How long it may be silent: not long once the session is gone that vouched for it.
-    fn patience(&self) -> Duration {
-        let late = self.dead_after.saturating_sub(MARGIN.min(self.dead_after / 4));
-        if self.bells.is_deaf() {
-            (self.interval * MISSED_BEATS - self.interval / 2).max(SOONEST).min(late)
-        } else {
-            late
-        }
-    }
-}
-
-/// Notices that this very process stood still, as when it was stopped: then the silence says nothing, and whether the worker is
-/// cut off the next beat will tell.
-struct Standstill {
-    looked: Instant,
-    /// The last one: after which good beat, and when it was over.
-    last: Option<(Instant, Instant)>,
-}
-
-impl Standstill {
-    fn new(now: Instant) -> Standstill {
-        Standstill { looked: now, last: None }
-    }
-
-    /// To be asked several times an interval; excuses for one interval after a standstill, and once after each good beat.
-    fn is_excuse(&mut self, now: Instant, good: Instant, interval: Duration) -> bool {
-        self.last = self.last.filter(|(after, _)| *after == good);
-        if now - self.looked > interval {
-            self.last.get_or_insert((good, now));
-        }
-        self.looked = now;
-        self.last.is_some_and(|(_, over)| now - over < interval)
-    }
-}
-
-/// For how long each peer has been seen with the same last heartbeat, by this process's own clock: a stalled server or a
-/// jump of its clock must not look like everybody's death.
-#[derive(Default)]
-struct Watch(HashMap<Peer, Instant>);
-
-impl Watch {
-    /// Those that have not beaten under this watch for `dead_after`; or, if their session is gone, for `gone_after`.
-    fn dead(
-        &mut self,
-        peers: &[Peer],
-        gone: &[i64],
-        now: Instant,
-        dead_after: Duration,
-        gone_after: Duration,
-    ) -> Vec<Peer> {
-        self.0.retain(|peer, _| peers.contains(peer));
-        let is_dead = |peer: &Peer| {
-            let silent = now - *self.0.entry(*peer).or_insert(now);
-            silent >= dead_after || (silent >= gone_after && gone.contains(&peer.id))
-        };
-        peers.iter().copied().filter(is_dead).collect()
-    }
-
-    /// These were to be declared dead. One that lives on has beaten, or its row is locked, so that it cannot beat for the moment.
-    fn begin_anew(&mut self, peers: &[Peer]) {
-        self.0.retain(|peer, _| !peers.contains(peer));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::SystemTime;
-
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn peer(id: i64, seen: u64) -> Peer {
-        Peer { id, last_seen_at: SystemTime::UNIX_EPOCH + Duration::from_secs(seen) }
-    }
-
-    fn dead(watch: &mut Watch, peers: &[Peer], now: Instant) -> Vec<Peer> {
-        watch.dead(peers, &[7], now, 30 * SECOND, 3 * SECOND)
-    }
-
-    #[test]
-    fn a_peer_whose_session_is_gone_is_dead_after_some_missed_beats() {
-        let (mut watch, start) = (Watch::default(), Instant::now());
-        let both = [peer(1, 0), peer(7, 0)];
-        assert!(dead(&mut watch, &both, start).is_empty());
-        assert!(dead(&mut watch, &both, start + 2 * SECOND).is_empty());
-        assert_eq!(dead(&mut watch, &both, start + 3 * SECOND), [peer(7, 0)]);
-    }
-
-    #[test]
-    fn a_peer_is_dead_only_after_its_silence_was_watched() {
-        let (mut watch, start) = (Watch::default(), Instant::now());
-        assert!(dead(&mut watch, &[peer(1, 0)], start).is_empty(), "however long ago it was seen");
-        assert!(dead(&mut watch, &[peer(1, 0)], start + 29 * SECOND).is_empty());
-        assert_eq!(dead(&mut watch, &[peer(1, 0)], start + 30 * SECOND), [peer(1, 0)]);
-    }
-
-    #[test]
-    fn a_beat_starts_the_watch_anew() {
-        let (mut watch, start) = (Watch::default(), Instant::now());
-        dead(&mut watch, &[peer(1, 0)], start);
-        dead(&mut watch, &[peer(1, 20)], start + 20 * SECOND);
-        assert!(dead(&mut watch, &[peer(1, 20)], start + 40 * SECOND).is_empty());
-    }
-
-    #[test]
-    fn a_process_that_stood_still_waits_for_one_beat_before_it_holds_itself_for_cut_off() {
-        let start = Instant::now();
-        let at = |tenths| start + SECOND * tenths / 10;
-        let mut standstill = Standstill::new(start);
-        assert!(!standstill.is_excuse(at(10), start, SECOND), "it has looked in time");
-        assert!(standstill.is_excuse(at(60), start, SECOND), "it has been stopped for five seconds");
-        assert!(standstill.is_excuse(at(69), start, SECOND));
-        assert!(!standstill.is_excuse(at(70), start, SECOND), "no beat has come");
-        assert!(!standstill.is_excuse(at(90), start, SECOND), "and it is not excused for ever");
-        assert!(standstill.is_excuse(at(120), at(95), SECOND), "after a beat it is again");
-    }
-
-    #[test]
-    fn one_silent_peer_does_not_drag_others_along() {
-        let (mut watch, start) = (Watch::default(), Instant::now());
-        dead(&mut watch, &[peer(1, 0), peer(2, 0)], start);
-        let dead = dead(&mut watch, &[peer(1, 0), peer(2, 29)], start + 31 * SECOND);
-        assert_eq!(dead, [peer(1, 0)]);
     }
 }

@@ -11,11 +11,21 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::session::Params;
-use super::settle::{Answers, Fence, Kind, On, SETTLE, counted, run};
-use super::{ANSWER_WITHIN, Postgres};
+use super::by_id::{Kind, On, run};
+use super::durability::SETTLE;
+use super::fence::Fence;
+use crate::driver::postgres::session::Params;
+use crate::driver::postgres::{ANSWER_WITHIN, Postgres};
 use crate::driver::{Settled, Settlement};
 use crate::error::Result;
+
+/// What became of jobs that still stood, by their ids.
+pub(crate) type Answers = HashMap<i64, Settled>;
+
+/// These were settled.
+pub(crate) fn counted(ids: Vec<i64>) -> Answers {
+    ids.into_iter().map(|id| (id, Settled::Counted)).collect()
+}
 
 /// How long locks are expected after one was met: longer than the pause between two tries at a locked job.
 const EXPECTED_FOR: Duration = Duration::from_secs(3);
@@ -23,27 +33,21 @@ const EXPECTED_FOR: Duration = Duration::from_secs(3);
 /// When a lock was met last. For 3 s after that, settlements lock their rows first, instead of each waiting 200 ms to
 /// find out.
 #[derive(Default)]
-pub(super) struct Locks(Mutex<Option<Instant>>);
+pub(crate) struct Locks(Mutex<Option<Instant>>);
 
 impl Locks {
-    pub(super) fn met(&self) {
+    pub(crate) fn met(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    pub(super) fn are_about(&self) -> bool {
+    pub(crate) fn are_about(&self) -> bool {
         let met = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         met.is_some_and(|met| met.elapsed() < EXPECTED_FOR)
     }
 }
 
-/// By how many seconds to date the counters of a settlement that met a lock, so that they are a row of their own: it
-/// may be the usual row that is locked.
-pub(super) fn some_seconds() -> f64 {
-    f64::from(fastrand::u32(1..10_000_000)) / 1e6
-}
-
 /// Settles those of these whose rows nobody else has locked.
-pub(super) async fn settle(driver: &Postgres, kind: Kind, settlements: &[&Settlement]) -> Result<Answers> {
+pub(crate) async fn settle(driver: &Postgres, kind: Kind, settlements: &[&Settlement]) -> Result<Answers> {
     let transaction = driver.sessions.begin(ANSWER_WITHIN, SETTLE).await?;
     let fence = Fence::of(settlements);
     let statement = (&*driver.statements.lock_reserved, &fence.before(&[])[..]);

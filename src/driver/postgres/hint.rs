@@ -7,31 +7,31 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checke
 
 /// A row's block, above the 16 bits of its line there, which counts from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place(u64);
+pub(crate) struct Place(u64);
 
 /// Where a hint has the number of the job's queue: in the 16 bits above the place.
 const NUMBER: u32 = 48;
 
 impl Place {
     /// The place in a hint, if it says one.
-    pub(super) fn from_hint(hint: u64) -> Option<Place> {
+    pub(crate) fn from_hint(hint: u64) -> Option<Place> {
         let place = hint & ((1 << NUMBER) - 1);
         (place != 0).then_some(Place(place))
     }
 
     /// Never zero, which is the hint that says nothing.
-    pub(super) fn hint(self) -> u64 {
+    pub(crate) fn hint(self) -> u64 {
         self.0
     }
 }
 
 /// The number of the job's queue in a hint; 0 for a queue without one.
-pub(super) fn queue_number(hint: u64) -> u16 {
+pub(crate) fn queue_number(hint: u64) -> u16 {
     (hint >> NUMBER) as u16
 }
 
 /// A hint of a queue's number and a place.
-pub(super) fn with_queue(number: u16, place: u64) -> u64 {
+pub(crate) fn with_queue(number: u16, place: u64) -> u64 {
     place | u64::from(number) << NUMBER
 }
 

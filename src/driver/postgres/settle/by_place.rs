@@ -7,10 +7,11 @@ use std::time::SystemTime;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::Postgres;
-use super::place::{Place, queue_number};
-use super::session::Param;
-use super::settle::{answer, column, ran, waited};
+use super::durability::answer;
+use super::fence::{column, ran, waited};
+use crate::driver::postgres::Postgres;
+use crate::driver::postgres::hint::{Place, queue_number};
+use crate::driver::postgres::session::Param;
 use crate::driver::{Ending, Settlement};
 use crate::error::Result;
 
@@ -18,7 +19,7 @@ use crate::error::Result;
 const FEW: usize = 16;
 
 /// Parts these, in the order of their ids, into those alike and the others.
-pub(super) fn part<'a>(settlements: &[&'a Settlement]) -> (Vec<Vec<&'a Settlement>>, Vec<&'a Settlement>) {
+pub(crate) fn part<'a>(settlements: &[&'a Settlement]) -> (Vec<Vec<&'a Settlement>>, Vec<&'a Settlement>) {
     let (mut groups, mut others) = (HashMap::<_, Vec<_>>::new(), Vec::new());
     for &settlement in settlements {
         let reservation = settlement.reservation;
@@ -37,7 +38,7 @@ pub(super) fn part<'a>(settlements: &[&'a Settlement]) -> (Vec<Vec<&'a Settlemen
 }
 
 /// The parameters of the statements.
-pub(super) struct Alike {
+pub(crate) struct Alike {
     ids: Vec<i64>,
     worker: i64,
     attempt: i32,
@@ -50,7 +51,7 @@ pub(super) struct Alike {
 
 impl Alike {
     /// Of settlements of one worker, attempt and queue, in the order of their ids.
-    pub(super) fn of(settlements: &[&Settlement]) -> Alike {
+    pub(crate) fn of(settlements: &[&Settlement]) -> Alike {
         let (waited, ran) = (waited(settlements), ran(settlements));
         let first = settlements.first().map(|settlement| settlement.reservation);
         Alike {
@@ -66,7 +67,7 @@ impl Alike {
     }
 
     /// Those of `sql/settle_alike.sql`.
-    pub(super) fn params(&self) -> [Param<'_>; 11] {
+    pub(crate) fn params(&self) -> [Param<'_>; 11] {
         let [waited, longest_wait, ran, longest_run] = &self.sums;
         [
             (&self.ids, Type::INT8_ARRAY),
@@ -94,7 +95,7 @@ fn longest(seconds: &[f64]) -> f64 {
 }
 
 /// Completes these, of one worker, attempt and queue and in the order of their ids; returns the ids of those that could be.
-pub(super) async fn complete(driver: &Postgres, settlements: &[&Settlement]) -> Result<HashSet<i64>> {
+pub(crate) async fn complete(driver: &Postgres, settlements: &[&Settlement]) -> Result<HashSet<i64>> {
     let alike = Alike::of(settlements);
     let rows = answer(driver, &driver.statements.settle_alike, &alike.params(), settlements.len()).await?;
     Ok(rows.first().into_iter().flat_map(|row| alike.settled(row)).collect())
@@ -102,11 +103,11 @@ pub(super) async fn complete(driver: &Postgres, settlements: &[&Settlement]) -> 
 
 /// A number for each queue that was claimed from, which a reservation's hint keeps in place of the queue's name.
 #[derive(Default)]
-pub(super) struct Queues(Mutex<HashMap<String, u16>>);
+pub(crate) struct Queues(Mutex<HashMap<String, u16>>);
 
 impl Queues {
     /// From 1; 0 where there are more queues than numbers.
-    pub(super) fn number(&self, queue: &str) -> u16 {
+    pub(crate) fn number(&self, queue: &str) -> u16 {
         let mut numbers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&known) = numbers.get(queue) {
             return known;
@@ -121,8 +122,8 @@ impl Queues {
 mod tests {
     use std::time::Duration;
 
-    use super::super::place::with_queue;
     use super::*;
+    use crate::driver::postgres::hint::with_queue;
     use crate::job::Reservation;
     use crate::job::payload::Payload;
 

@@ -8,7 +8,7 @@ pub(crate) const EVERY: Duration = Duration::from_millis(50);
 const SHARE: u32 = 20;
 
 /// A look at the whole queue, or back to a little below the marks.
-pub(crate) struct LastLook {
+pub(crate) struct LookBudget {
     at: Instant,
     /// The shorter of this one and the one before: a machine that stood still for a moment says nothing of what the next will take.
     pub(crate) took: Duration,
@@ -20,15 +20,15 @@ pub(crate) struct LastLook {
     jitter: f64,
 }
 
-impl LastLook {
-    pub(crate) fn ended(took: Duration, before: Option<&LastLook>) -> LastLook {
+impl LookBudget {
+    pub(crate) fn ended(took: Duration, before: Option<&LookBudget>) -> LookBudget {
         let shorter = before.map_or(took, |before| took.min(before.took_itself));
-        LastLook { at: Instant::now(), took: shorter, took_itself: took, again: true, jitter: fastrand::f64() }
+        LookBudget { at: Instant::now(), took: shorter, took_itself: took, again: true, jitter: fastrand::f64() }
     }
 
     /// The next one is over; what has appeared since it began is still to be looked at.
-    pub(crate) fn followed_by(&self, took: Duration) -> LastLook {
-        LastLook { again: self.again, ..LastLook::ended(took, Some(self)) }
+    pub(crate) fn followed_by(&self, took: Duration) -> LookBudget {
+        LookBudget { again: self.again, ..LookBudget::ended(took, Some(self)) }
     }
 
     /// How long until another one is affordable; `None` if there is no need for one.
@@ -53,9 +53,9 @@ mod tests {
 
     #[test]
     fn one_look_that_took_long_does_not_delay_the_next() {
-        let mut last = LastLook::ended(QUICK, None);
+        let mut last = LookBudget::ended(QUICK, None);
         for (took, soon) in [(DEAR, true), (DEAR, false), (QUICK, true)] {
-            last = LastLook::ended(took, Some(&last));
+            last = LookBudget::ended(took, Some(&last));
             assert_eq!(last.until_next(0).unwrap() <= EVERY, soon, "{took:?}");
         }
     }
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn of_several_workers_most_look_later_than_one_alone_would() {
         let alone = DEAR * SHARE;
-        let later = (0..1000).filter(|_| LastLook::ended(DEAR, None).until_next(3).unwrap() > alone).count();
+        let later = (0..1000).filter(|_| LookBudget::ended(DEAR, None).until_next(3).unwrap() > alone).count();
         assert!((600..900).contains(&later), "{later} of 1000, where three of four are expected");
     }
 }

@@ -15,6 +15,8 @@ use tokio_postgres::{Client, Row};
 use crate::database::{Database, connect, take};
 use crate::error::{Error, Result};
 
+pub(crate) mod listener;
+
 /// Whatever the database's owner has set for others: one row at a time by index, planned once. The tables are churned too
 /// fast for the planner's statistics to be of use.
 const SETTINGS: [&str; 9] = [
@@ -44,12 +46,12 @@ const CONNECTIONS: usize = 4;
 const WARM_WITHIN: Duration = Duration::from_secs(5);
 
 /// A statement's parameters and their types.
-pub(super) type Params<'a> = [Param<'a>];
-pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+pub(crate) type Params<'a> = [Param<'a>];
+pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// The sessions that claims, settlements and all else but the heartbeat and the listener share.
 #[derive(Clone)]
-pub(super) struct Sessions {
+pub(crate) struct Sessions {
     pool: Pool,
     database: Database,
     /// Whether commits wait for the disk.
@@ -59,7 +61,7 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    pub(super) fn new(database: &Database, durable: bool) -> Result<Sessions> {
+    pub(crate) fn new(database: &Database, durable: bool) -> Result<Sessions> {
         let commits = if durable { DURABLE } else { ASYNCHRONOUS };
         let (set, begin) = settings(database, &[commits]);
         let pool = database.pool_with("reveille worker", set, CONNECTIONS)?;
@@ -67,22 +69,22 @@ impl Sessions {
     }
 
     /// What the listener's session starts with.
-    pub(super) fn of_listener(&self) -> String {
+    pub(crate) fn of_listener(&self) -> String {
         settings(&self.database, &[self.commits]).0
     }
 
-    pub(super) async fn client(&self) -> Result<Object> {
+    pub(crate) async fn client(&self) -> Result<Object> {
         take(&self.pool, self.database.address()).await
     }
 
     /// Closes the sessions that rest.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.pool.retain(|_, _| false);
     }
 
     /// Opens so many sessions, and runs these statements in each, at the same time. Nothing where sessions are lent, which keep
     /// nothing.
-    pub(super) async fn warm_up(&self, sessions: usize, statements: &[Statement<'_>]) -> Result<()> {
+    pub(crate) async fn warm_up(&self, sessions: usize, statements: &[Statement<'_>]) -> Result<()> {
         if self.begin.is_some() {
             return Ok(());
         }
@@ -102,7 +104,7 @@ impl Sessions {
     }
 
     /// Runs a statement, and gives up on it and its connection if the answer takes longer than `patience`.
-    pub(super) async fn query(
+    pub(crate) async fn query(
         &self,
         patience: Duration,
         what: &str,
@@ -114,7 +116,7 @@ impl Sessions {
 
     /// The same in the transaction of another statement, whose lock it needs: it sees all that was committed before the lock was
     /// had.
-    pub(super) async fn query_locked(
+    pub(crate) async fn query_locked(
         &self,
         patience: Duration,
         what: &str,
@@ -125,7 +127,7 @@ impl Sessions {
     }
 
     /// The same, without preparing the statement: its tables are locked then, before the settings that the first one makes.
-    pub(super) async fn query_set(
+    pub(crate) async fn query_set(
         &self,
         patience: Duration,
         what: &str,
@@ -143,7 +145,7 @@ impl Sessions {
     }
 
     /// The same, waiting for the disk in any case.
-    pub(super) async fn query_durably(
+    pub(crate) async fn query_durably(
         &self,
         patience: Duration,
         what: &str,
@@ -155,7 +157,7 @@ impl Sessions {
     }
 
     /// Begins a transaction of several statements, of which one depends on what another has answered.
-    pub(super) async fn begin(&self, patience: Duration, what: &str) -> Result<Transaction> {
+    pub(crate) async fn begin(&self, patience: Duration, what: &str) -> Result<Transaction> {
         let client = self.client().await?;
         let transaction = Transaction { client: Some(client), is_lent: self.begin.is_some() };
         transaction.run(patience, what, self.begin.as_deref().unwrap_or("begin")).await?;
@@ -199,13 +201,13 @@ impl Sessions {
 }
 
 /// A transaction of several statements. One that is not committed ends with its session.
-pub(super) struct Transaction {
+pub(crate) struct Transaction {
     client: Option<Object>,
     is_lent: bool,
 }
 
 impl Transaction {
-    pub(super) async fn query(&self, patience: Duration, what: &str, statement: Statement<'_>) -> Result<Vec<Row>> {
+    pub(crate) async fn query(&self, patience: Duration, what: &str, statement: Statement<'_>) -> Result<Vec<Row>> {
         let client = self.client()?;
         let answer = async {
             if self.is_lent { client.query_typed(statement.0, statement.1).await } else { run(client, statement).await }
@@ -213,7 +215,7 @@ impl Transaction {
         in_time(patience, what, answer).await
     }
 
-    pub(super) async fn commit(mut self, patience: Duration, what: &str) -> Result<()> {
+    pub(crate) async fn commit(mut self, patience: Duration, what: &str) -> Result<()> {
         // Commits that notify wait for each other, which is no reason to give up.
         self.run(patience, what, "set local lock_timeout = 0; commit").await?;
         // It goes back to the others.
@@ -222,7 +224,7 @@ impl Transaction {
     }
 
     /// Ends it without having changed anything; with its session, if that does not answer.
-    pub(super) async fn roll_back(mut self) {
+    pub(crate) async fn roll_back(mut self) {
         if let Some(client) = &self.client
             && client.batch_execute("rollback").await.is_ok()
         {
@@ -246,7 +248,7 @@ impl Drop for Transaction {
 }
 
 /// What the server answers, unless it takes longer than `patience`.
-pub(super) async fn in_time<T>(
+pub(crate) async fn in_time<T>(
     patience: Duration,
     what: &str,
     answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
@@ -258,7 +260,7 @@ pub(super) async fn in_time<T>(
 }
 
 /// A statement with its parameters.
-pub(super) type Statement<'a> = (&'a str, &'a Params<'a>);
+pub(crate) type Statement<'a> = (&'a str, &'a Params<'a>);
 
 /// A statement that the session knows, with its parameters.
 struct Prepared<'a> {
@@ -281,13 +283,13 @@ async fn prepared<'a>(
 }
 
 /// Runs a statement in a session of its own, which knows it from then on.
-pub(super) async fn run(client: &ClientWrapper, statement: Statement<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
+pub(crate) async fn run(client: &ClientWrapper, statement: Statement<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
     prepared(client, statement).await?.query(client).await
 }
 
 /// How the server is to come by its plan of a statement.
 #[derive(Clone, Copy)]
-pub(super) enum Plan {
+pub(crate) enum Plan {
     /// Once in a session: for what is run again and again, and has one good plan.
     Kept,
     /// Anew, which may cost more than the statement: for what depends on how much there is.
@@ -295,13 +297,13 @@ pub(super) enum Plan {
 }
 
 /// The heartbeat's session, driven by the runtime that opens it.
-pub(super) struct Heart {
+pub(crate) struct Heart {
     client: ClientWrapper,
     begin: Option<Arc<str>>,
 }
 
 impl Heart {
-    pub(super) async fn open(database: &Database) -> Result<Heart> {
+    pub(crate) async fn open(database: &Database) -> Result<Heart> {
         let (client, connection) =
             connect::open(&database.for_worker(database.address(), "reveille heartbeat")).await?;
         let connection = tokio::spawn(connection.map(drop));
@@ -312,11 +314,11 @@ impl Heart {
         Ok(Heart { client, begin })
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
 
-    pub(super) async fn query(&self, plan: Plan, statement: Statement<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
+    pub(crate) async fn query(&self, plan: Plan, statement: Statement<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
         match (&self.begin, plan) {
             (Some(begin), _) => in_transaction(&self.client, begin, None, statement).await,
             (None, Plan::Kept) => run(&self.client, statement).await,

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::Postgres;
-use super::claim::{reserved_jobs, seconds};
 use super::count_running::count_running;
-use super::session::Params;
+use super::rows::{reserved_jobs, seconds};
 use crate::driver::Claimed;
+use crate::driver::postgres::Postgres;
+use crate::driver::postgres::session::Params;
 use crate::error::Result;
 
 /// How many keys one claim visits at most.
@@ -21,7 +21,7 @@ const SHARE: u32 = 20;
 
 /// What a queue's limits are about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// The queue as a whole.
     Queue,
     /// Each key in it, and the queue.
@@ -29,7 +29,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn named(name: Option<&str>) -> Option<Kind> {
+    pub(crate) fn named(name: Option<&str>) -> Option<Kind> {
         match name {
             Some("queue") => Some(Kind::Queue),
             Some("key") => Some(Kind::Key),
@@ -40,7 +40,7 @@ impl Kind {
 
 /// What is remembered of the queues that have limits.
 #[derive(Default)]
-pub(super) struct Limits(Mutex<HashMap<String, Remembered>>);
+pub(crate) struct Limits(Mutex<HashMap<String, Remembered>>);
 
 struct Remembered {
     kind: Kind,
@@ -51,11 +51,11 @@ struct Remembered {
 }
 
 impl Limits {
-    pub(super) fn kind(&self, queue: &str) -> Option<Kind> {
+    pub(crate) fn kind(&self, queue: &str) -> Option<Kind> {
         self.lock().get(queue).map(|remembered| remembered.kind)
     }
 
-    pub(super) fn set(&self, queue: &str, kind: Option<Kind>) {
+    pub(crate) fn set(&self, queue: &str, kind: Option<Kind>) {
         let mut queues = self.lock();
         match kind {
             Some(kind) => {
@@ -75,7 +75,7 @@ impl Limits {
     }
 
     /// What a claim by key has found, which took so long: where to go on, and how soon.
-    pub(super) fn learn(&self, queue: &str, rows: &[Row], claimed: &mut Claimed, took: Duration) {
+    pub(crate) fn learn(&self, queue: &str, rows: &[Row], claimed: &mut Claimed, took: Duration) {
         let (Some(row), now) = (rows.first(), Instant::now()) else { return };
         let mut queues = self.lock();
         let Some(remembered) = queues.get_mut(queue) else { return };
@@ -100,7 +100,7 @@ impl Limits {
 }
 
 /// Claims from a queue with limits of this kind; returns of which kind they are now.
-pub(super) async fn claim(
+pub(crate) async fn claim(
     driver: &Postgres,
     kind: Kind,
     worker: i64,

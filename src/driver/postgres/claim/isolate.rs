@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::claim::Places;
-use super::session::{Params, Transaction};
-use super::{Postgres, SLOW_ANSWER_WITHIN};
+use super::parameters::Places;
+use crate::driver::postgres::session::{Params, Transaction};
+use crate::driver::postgres::{Postgres, SLOW_ANSWER_WITHIN};
 use crate::driver::{Claimed, Marks};
 use crate::error::{Error, Result};
 
@@ -21,7 +21,7 @@ const MOST: usize = 100;
 
 /// The jobs that this worker passes over.
 #[derive(Default)]
-pub(super) struct Odd {
+pub(crate) struct Odd {
     queues: Mutex<HashMap<String, Vec<PassedOver>>>,
     /// Passing over takes a second session, so that one queue does it at a time.
     turn: tokio::sync::Mutex<()>,
@@ -75,7 +75,7 @@ impl Odd {
 
 /// Keeps the claim that is made meanwhile from the queue's odd jobs, if it has any: a claim skips what another session
 /// has locked.
-pub(super) async fn pass_over<'a>(
+pub(crate) async fn pass_over<'a>(
     driver: &'a Postgres,
     queue: &str,
 ) -> Result<Option<(Transaction, tokio::sync::MutexGuard<'a, ()>)>> {
@@ -94,7 +94,7 @@ pub(super) async fn pass_over<'a>(
 
 /// A claim of a single job has failed because of a row: finds the row, and makes it a dead job or remembers to pass
 /// over it. There may be more to claim then. The error if there is no such row.
-pub(super) async fn isolate(driver: &Postgres, queue: &str, from: Marks, error: Error) -> Result<Claimed> {
+pub(crate) async fn isolate(driver: &Postgres, queue: &str, from: Marks, error: Error) -> Result<Claimed> {
     let limited = driver.limits.kind(queue).is_some();
     let places = Places::of(if limited { Marks::default() } else { from });
     let [times, ids] = places.params();
@@ -113,7 +113,7 @@ pub(super) async fn isolate(driver: &Postgres, queue: &str, from: Marks, error: 
 
 /// Jobs of the queue have been claimed beside those that are passed over, so that it is these that are odd and not
 /// all: makes them dead.
-pub(super) async fn others_pass(driver: &Postgres, queue: &str) {
+pub(crate) async fn others_pass(driver: &Postgres, queue: &str) {
     let ids = driver.odd.of(queue, |job| !job.for_good);
     if ids.is_empty() {
         return;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio_postgres::types::Type;
 
-use super::Postgres;
-use super::session::Params;
+use crate::driver::postgres::Postgres;
+use crate::driver::postgres::session::Params;
 use crate::error::Result;
 
 /// How long one claim waits for the others. Then it answers that it has claimed nothing, and a later one goes on
@@ -25,7 +25,7 @@ const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(1), Duration::fr
 
 /// For which queues this driver waits for claims to end.
 #[derive(Default)]
-pub(super) struct Waits(Mutex<HashMap<String, Wait>>);
+pub(crate) struct Waits(Mutex<HashMap<String, Wait>>);
 
 /// Waiting for the claims that may not have seen the limits of a queue.
 struct Wait {
@@ -63,7 +63,7 @@ impl Waits {
 
 /// Counts what runs in a queue for the limits that it has since then. Returns whether a claim can go on: not if other
 /// claims may still be under way that do not see the limits, or if a running job is locked.
-pub(super) async fn count_running(driver: &Postgres, queue: &str, limits: SystemTime) -> Result<bool> {
+pub(crate) async fn count_running(driver: &Postgres, queue: &str, limits: SystemTime) -> Result<bool> {
     let mut wait = match driver.waits.take(queue, limits) {
         Some(wait) => wait,
         None => Wait { limits, claims: under_way(driver).await?, began: Instant::now() },

@@ -8,23 +8,23 @@ use deadpool_postgres::ClientWrapper;
 use tokio::sync::Mutex;
 use tokio_postgres::Row;
 
-use super::session::{self, Statement};
+use super::{Statement, in_time, run};
 use crate::error::Result;
 
 /// The session of whoever listens, if there is one to be lent.
 #[derive(Default)]
-pub(super) struct Line(Mutex<Weak<ClientWrapper>>);
+pub(crate) struct Line(Mutex<Weak<ClientWrapper>>);
 
 impl Line {
     /// From here on it is this one, as long as its listener keeps it.
-    pub(super) async fn open(&self, client: &Arc<ClientWrapper>) {
+    pub(crate) async fn open(&self, client: &Arc<ClientWrapper>) {
         *self.0.lock().await = Arc::downgrade(client);
     }
 
     /// Runs a statement in it; `None` if there is none, or if it is in use. Signals wait for the answer.
     ///
     /// After an error it is not lent again; whether it still hears, its listener finds out by itself.
-    pub(super) async fn query(
+    pub(crate) async fn query(
         &self,
         patience: Duration,
         what: &str,
@@ -32,7 +32,7 @@ impl Line {
     ) -> Option<Result<Vec<Row>>> {
         let mut line = self.0.try_lock().ok()?;
         let client = line.upgrade().filter(|client| !client.is_closed())?;
-        let answer = session::in_time(patience, what, session::run(&client, statement)).await;
+        let answer = in_time(patience, what, run(&client, statement)).await;
         if answer.is_err() {
             *line = Weak::new();
         }

@@ -1,0 +1,58 @@
+//! What a claim and a look back are given.
+
+use std::time::SystemTime;
+
+use tokio_postgres::types::{Timestamp, Type};
+
+use crate::driver::Marks;
+use crate::driver::postgres::session::Param;
+
+/// The parameters of a claim from a queue without limits.
+pub(crate) struct Claim<'a> {
+    queue: &'a str,
+    most: i64,
+    worker: i64,
+    from: Places,
+}
+
+impl<'a> Claim<'a> {
+    pub(crate) fn new(queue: &'a str, limit: usize, worker: i64, from: Marks) -> Claim<'a> {
+        Claim { queue, most: i64::try_from(limit).unwrap_or(i64::MAX), worker, from: Places::of(from) }
+    }
+
+    pub(crate) fn params(&self) -> [Param<'_>; 5] {
+        let [times, ids] = self.from.params();
+        [(&self.queue, Type::TEXT), (&self.most, Type::INT8), (&self.worker, Type::INT8), times, ids]
+    }
+}
+
+/// The parameters of a look back.
+pub(crate) struct Heads<'a> {
+    queue: &'a str,
+    from: Places,
+}
+
+impl<'a> Heads<'a> {
+    pub(crate) fn new(queue: &'a str, from: Marks) -> Heads<'a> {
+        Heads { queue, from: Places::of(from) }
+    }
+
+    pub(crate) fn params(&self) -> [Param<'_>; 3] {
+        let [times, ids] = self.from.params();
+        [(&self.queue, Type::TEXT), times, ids]
+    }
+}
+
+/// The marks as parameters: due times, and ids.
+pub(crate) struct Places(Vec<Timestamp<SystemTime>>, Vec<i64>);
+
+impl Places {
+    pub(crate) fn of(marks: Marks) -> Places {
+        let times = marks.map(|mark| mark.map_or(Timestamp::NegInfinity, |mark| Timestamp::Value(mark.available_at)));
+        Places(times.into(), marks.map(|mark| mark.map_or(0, |mark| mark.id)).into())
+    }
+
+    pub(crate) fn params(&self) -> [Param<'_>; 2] {
+        [(&self.0, Type::TIMESTAMPTZ_ARRAY), (&self.1, Type::INT8_ARRAY)]
+    }
+}

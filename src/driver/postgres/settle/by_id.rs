@@ -1,0 +1,165 @@
+//! Settling jobs by their ids: one statement each for those that end, wait again, and die.
+
+use tokio_postgres::types::Type;
+
+use super::durability::{SETTLE, answer};
+use super::fence::{Fence, column, ran, waited};
+use crate::database::insert::seconds;
+use crate::driver::postgres::session::{Param, Params, Transaction};
+use crate::driver::postgres::{ANSWER_WITHIN, Postgres};
+use crate::driver::{Ending, Settlement};
+use crate::error::Result;
+use crate::job::Payload;
+
+/// Which statement settles a job by its id.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Finish,
+    PutBack,
+    Bury,
+    /// It touches no job: their handlers have completed them.
+    Count,
+}
+
+/// Where a settling statement is run.
+#[derive(Clone, Copy)]
+pub(crate) enum On<'a> {
+    Usual,
+    /// The usual row of the counters may be locked: it counts in one of its own.
+    Apart,
+    /// The same, in the transaction that has locked the rows.
+    Transaction(&'a Transaction),
+}
+
+/// Runs a settling statement; returns the ids of those that were settled.
+pub(crate) async fn run(driver: &Postgres, kind: Kind, settlements: &[&Settlement], on: On<'_>) -> Result<Vec<i64>> {
+    let statements = &driver.statements;
+    let seconds = match on {
+        On::Usual => 0.0,
+        On::Apart | On::Transaction(_) => some_seconds(),
+    };
+    let apart: Param<'_> = (&seconds, Type::FLOAT8);
+    match kind {
+        Kind::Finish => {
+            let finishing = Finishing::of(settlements);
+            let particular = [&finishing.params()[..], &[apart]].concat();
+            fenced(driver, &statements.settle_finished, settlements, &particular, on).await
+        }
+        Kind::PutBack => put_back(driver, settlements, apart, on).await,
+        Kind::Bury => bury(driver, settlements, apart, on).await,
+        Kind::Count => {
+            count(driver, settlements, apart).await?;
+            Ok(column(settlements, |settlement| settlement.reservation.id))
+        }
+    }
+}
+
+/// What is particular to the endings of jobs that are done.
+pub(crate) struct Finishing<'a> {
+    cancelled: Vec<bool>,
+    ran: Vec<f64>,
+    waited: Vec<f64>,
+    results: Vec<Option<&'a Payload>>,
+}
+
+impl<'a> Finishing<'a> {
+    pub(crate) fn of(settlements: &[&'a Settlement]) -> Finishing<'a> {
+        Finishing {
+            cancelled: column(settlements, |settlement| matches!(settlement.ending, Ending::Cancelled)),
+            ran: ran(settlements),
+            waited: waited(settlements),
+            results: if settlements.iter().any(|settlement| result(settlement).is_some()) {
+                column(settlements, |settlement| result(settlement))
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    pub(crate) fn params(&self) -> [Param<'_>; 4] {
+        [
+            (&self.cancelled, Type::BOOL_ARRAY),
+            (&self.ran, Type::FLOAT8_ARRAY),
+            (&self.waited, Type::FLOAT8_ARRAY),
+            (&self.results, Type::JSONB_ARRAY),
+        ]
+    }
+}
+
+fn result(settlement: &Settlement) -> Option<&Payload> {
+    match &settlement.ending {
+        Ending::Completed(result) => result.as_ref(),
+        _ => None,
+    }
+}
+
+async fn put_back(driver: &Postgres, settlements: &[&Settlement], apart: Param<'_>, on: On<'_>) -> Result<Vec<i64>> {
+    let failure = |settlement: &&Settlement| match &settlement.ending {
+        Ending::Waiting { failure: Some(failure), .. } => Some((failure.reason.name(), failure.error.clone())),
+        _ => None,
+    };
+    let (reasons, errors): (Vec<_>, Vec<_>) = settlements.iter().map(failure).map(Option::unzip).unzip();
+    let delays = column(settlements, |settlement| match settlement.ending {
+        Ending::Waiting { delay, .. } => seconds(delay),
+        _ => 0.0,
+    });
+    let params: &Params<'_> = &[
+        (&reasons, Type::TEXT_ARRAY),
+        (&errors, Type::TEXT_ARRAY),
+        (&delays, Type::FLOAT8_ARRAY),
+        (&ran(settlements), Type::FLOAT8_ARRAY),
+        (&waited(settlements), Type::FLOAT8_ARRAY),
+        apart,
+    ];
+    fenced(driver, &driver.statements.settle_waiting, settlements, params, on).await
+}
+
+async fn bury(driver: &Postgres, settlements: &[&Settlement], apart: Param<'_>, on: On<'_>) -> Result<Vec<i64>> {
+    let failure = |settlement: &&Settlement| match &settlement.ending {
+        Ending::Dead(failure) => Some((failure.reason.name(), failure.error.clone())),
+        _ => None,
+    };
+    let (reasons, errors): (Vec<_>, Vec<_>) = settlements.iter().map(failure).map(Option::unzip).unzip();
+    let params: &Params<'_> =
+        &[(&reasons, Type::TEXT_ARRAY), (&errors, Type::TEXT_ARRAY), (&ran(settlements), Type::FLOAT8_ARRAY), apart];
+    fenced(driver, &driver.statements.settle_dead, settlements, params, on).await
+}
+
+async fn count(driver: &Postgres, settlements: &[&Settlement], apart: Param<'_>) -> Result<()> {
+    let queues = column(settlements, |settlement| match &settlement.ending {
+        Ending::Recorded(queue) => queue.as_str(),
+        _ => "",
+    });
+    let workers: Vec<i64> = column(settlements, |settlement| settlement.reservation.worker);
+    let params: &Params<'_> = &[
+        (&queues, Type::TEXT_ARRAY),
+        (&workers, Type::INT8_ARRAY),
+        (&ran(settlements), Type::FLOAT8_ARRAY),
+        (&waited(settlements), Type::FLOAT8_ARRAY),
+        apart,
+    ];
+    driver.query("count jobs", &driver.statements.settle_recorded, params).await.map(drop)
+}
+
+/// Runs a settling statement that touches jobs.
+async fn fenced(
+    driver: &Postgres,
+    sql: &str,
+    settlements: &[&Settlement],
+    particular: &Params<'_>,
+    on: On<'_>,
+) -> Result<Vec<i64>> {
+    let fence = Fence::of(settlements);
+    let params = fence.before(particular);
+    let rows = match on {
+        On::Transaction(transaction) => transaction.query(ANSWER_WITHIN, SETTLE, (sql, &params)).await?,
+        On::Usual | On::Apart => answer(driver, sql, &params, settlements.len()).await?,
+    };
+    Ok(rows.iter().map(|row| row.get("id")).collect())
+}
+
+/// By how many seconds to date the counters of a settlement that met a lock, so that they are a row of their own: it
+/// may be the usual row that is locked.
+fn some_seconds() -> f64 {
+    f64::from(fastrand::u32(1..10_000_000)) / 1e6
+}
