@@ -66,7 +66,7 @@ impl Worker {
     async fn work_first(&self, visit: &Visit<'_>, kind: &str) -> Result<Option<Worked>> {
         let first = self.claim_first(visit, kind).await;
         let wanted: Vec<i64> = first.iter().flatten().map(|job| job.reservation.id).collect();
-        let put_back = self.driver.release_strays(visit.id, &wanted).await;
+        let put_back = self.driver.release_strays(visit.shared.id(), &wanted).await;
         let Some(job) = first? else { return put_back.map(|_| None) };
         put_back?;
         let id = job.reservation.id;
@@ -81,7 +81,7 @@ impl Worker {
         let mut of_kind = Vec::new();
         for (queue, _) in &self.queues {
             loop {
-                let mut claimed = self.driver.claim(visit.id, queue, 1, Start::default()).await?;
+                let mut claimed = self.driver.claim(visit.shared.id(), queue, 1, Start::default()).await?;
                 match claimed.jobs.pop() {
                     Some(job) if job.kind == kind => {
                         of_kind.push(job);

@@ -2,12 +2,10 @@
 
 use std::ops::AddAssign;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio_util::sync::CancellationToken;
 
 use crate::database::enqueue_on::Executor;
 use crate::driver::{Ending, Start};
@@ -15,11 +13,8 @@ use crate::error::Result;
 use crate::handler::Gathers;
 use crate::job::{Enqueued, NewJob, ReservedJob};
 use crate::worker::Worker;
-use crate::worker::attempt::Attempts;
-use crate::worker::attempt::reservations::Held;
-use crate::worker::backoff::Backoff;
 use crate::worker::heartbeat::{Heartbeat, Lease};
-use crate::worker::wake::Bells;
+use crate::worker::shared::Shared;
 
 /// How soon to try again to settle a job that another session has locked.
 const LOCKED: Duration = Duration::from_millis(50);
@@ -75,12 +70,8 @@ impl Worker {
 /// A worker that has introduced itself to its store while it works in the caller's task.
 pub(crate) struct Visit<'a> {
     worker: &'a Worker,
-    pub(crate) id: i64,
-    held: Arc<Held>,
-    attempts: Attempts,
+    pub(crate) shared: Arc<Shared>,
     heartbeat: Heartbeat,
-    /// Tripped when somebody asks for the worker to stop.
-    stop: CancellationToken,
 }
 
 impl Visit<'_> {
@@ -88,30 +79,11 @@ impl Visit<'_> {
         worker.driver.check().await?;
         let info = worker.info();
         worker.driver.register(&info).await?;
-        let id = info.id;
-        let held = Arc::new(Held::default());
-        let stop = CancellationToken::new();
-        let attempts = worker.attempts(&held);
-        let heartbeat = Lease {
-            driver: Arc::clone(&worker.driver),
-            worker: info,
-            id: Arc::new(AtomicI64::new(id)),
-            held: Arc::clone(&held),
-            bells: Arc::new(Bells::new([])),
-            anew: Arc::default(),
-            unsure: Arc::default(),
-            sharing: Arc::default(),
-            middlewares: Arc::clone(&worker.middlewares),
-            comeback: attempts.comeback.clone(),
-            parts: attempts.parts.clone(),
-            stopping: Arc::new(AtomicBool::new(false)),
-            stop: stop.clone(),
-            interval: worker.options.heartbeat,
-            dead_after: worker.options.dead_after(),
-            rescuing: Backoff::new("rescue jobs", &attempts.comeback),
-        }
-        .keep()?;
-        Ok(Visit { worker, id, attempts, held, heartbeat, stop })
+        let attempts = Arc::new(worker.attempts(&Arc::default()));
+        // Nobody rings: it looks until nothing is left.
+        let shared = Shared::new(&info, &worker.options, attempts, []);
+        let heartbeat = Lease::new(&shared, info).keep()?;
+        Ok(Visit { worker, shared, heartbeat })
     }
 
     /// Runs what is due, and what becomes due meanwhile.
@@ -120,7 +92,7 @@ impl Visit<'_> {
         loop {
             let mut idle = true;
             for (queue, slots) in &self.worker.queues {
-                let claimed = self.worker.driver.claim(self.id, queue, *slots, Start::default()).await?;
+                let claimed = self.worker.driver.claim(self.shared.id(), queue, *slots, Start::default()).await?;
                 idle &= claimed.jobs.is_empty() && !claimed.more;
                 for (ending, stood) in self.run(claimed.jobs).await? {
                     if stood {
@@ -128,7 +100,7 @@ impl Visit<'_> {
                     }
                 }
             }
-            if idle || self.stop.is_cancelled() {
+            if idle || self.shared.stop.is_cancelled() {
                 return Ok(drained);
             }
         }
@@ -137,11 +109,11 @@ impl Visit<'_> {
     /// Makes an attempt at each of these and settles them; returns how they ended, and whether that counts.
     pub(crate) async fn run(&self, jobs: Vec<ReservedJob>) -> Result<Vec<(Ending, bool)>> {
         let attempts = jobs.into_iter().map(|job| {
-            let hold = self.attempts.hold(&job);
-            self.attempts.make(job, hold)
+            let hold = self.shared.attempts.hold(&job);
+            self.shared.attempts.make(job, hold)
         });
         // All have begun when the second is polled: no further job will come to complete a batch.
-        let begun = async { self.attempts.handlers.gather().for_each(Gathers::run_gathered) };
+        let begun = async { self.shared.attempts.handlers.gather().for_each(Gathers::run_gathered) };
         let (settlements, ()) = futures::future::join(futures::future::join_all(attempts), begun).await;
         let mut settled = Vec::new();
         let mut left = settlements;
@@ -150,7 +122,7 @@ impl Visit<'_> {
             let (locked, done): (Vec<_>, Vec<_>) =
                 left.into_iter().zip(answers).partition(|(_, answer)| answer.is_locked());
             settled.extend(done.into_iter().map(|(settlement, answer)| {
-                self.held.let_go(&settlement.reservation);
+                self.shared.held.let_go(&settlement.reservation);
                 (settlement.ending, answer.is_counted())
             }));
             left = locked.into_iter().map(|(settlement, _)| settlement).collect();
@@ -158,12 +130,12 @@ impl Visit<'_> {
                 tokio::time::sleep(LOCKED).await;
             }
         }
-        self.attempts.parts.error().map_or(Ok(settled), Err)
+        self.shared.attempts.parts.error().map_or(Ok(settled), Err)
     }
 
     pub(crate) async fn end(self) -> Result<()> {
         drop(self.heartbeat);
-        self.worker.driver.leave(self.id).await
+        self.worker.driver.leave(self.shared.id()).await
     }
 }
 

@@ -3,18 +3,16 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::driver::{Driver, DueSchedule, DueSchedules, Firing};
+use crate::driver::{DueSchedule, DueSchedules, Firing};
 use crate::error::Result;
-use crate::handler::middleware::Middlewares;
 use crate::job::{MAX_PAYLOAD, NewJob};
 use crate::schedule::{CatchUp, Schedule, Ticks, lacks_zone};
-use crate::worker::backoff::{Backoff, Comeback};
-use crate::worker::wake::{Reason, Wake};
+use crate::worker::bells::{Reason, Wake};
+use crate::worker::shared::Shared;
 
 /// How many schedules are looked at at once, how many ticks are enqueued in one transaction, and how many of one
 /// schedule.
@@ -32,21 +30,14 @@ const RIVALS: (u64, u64) = (2, 256);
 
 /// A worker's part in the firing of schedules.
 pub(crate) struct Ticker {
-    pub(crate) driver: Arc<dyn Driver>,
-    /// The worker's id, which changes if it is declared dead.
-    pub(crate) worker: Arc<AtomicI64>,
+    shared: Arc<Shared>,
     /// What its code declares, and under which id it did so.
-    pub(crate) declared: Vec<Schedule>,
-    pub(crate) declared_by: i64,
-    pub(crate) wake: Wake,
-    /// What the jobs of its own schedules pass.
-    pub(crate) middlewares: Arc<Middlewares>,
-    /// How often to look where no signals are heard.
-    pub(crate) poll_interval: Duration,
+    declared: Vec<Schedule>,
+    declared_by: i64,
+    wake: Wake,
     /// The schedules that are left to other hosts, since this one lacks their time zone: ids, and since when their
     /// timing stands.
-    pub(crate) left_to_others: HashSet<(i64, SystemTime)>,
-    pub(crate) comeback: Comeback,
+    left_to_others: HashSet<(i64, SystemTime)>,
 }
 
 /// What a look came to.
@@ -60,9 +51,20 @@ enum Looked {
 }
 
 impl Ticker {
+    /// For a worker that has declared the schedules of its code under the id that it has now.
+    pub(crate) fn new(shared: &Arc<Shared>, declared: Vec<Schedule>) -> Ticker {
+        Ticker {
+            shared: Arc::clone(shared),
+            declared,
+            declared_by: shared.id(),
+            wake: shared.bells.wake_for_schedules(POLL, shared.options.listen),
+            left_to_others: HashSet::new(),
+        }
+    }
+
     /// Fires until the task is dropped.
     pub(crate) async fn run(mut self) {
-        let mut backoff = Backoff::new("fire the schedules", &self.comeback);
+        let mut backoff = self.shared.backoff("fire the schedules");
         let (first, longest) = RIVALS;
         let mut rivals = 0;
         loop {
@@ -98,19 +100,19 @@ impl Ticker {
     /// Until a schedule is due, or may be sooner than it was known. `looked`: when the last look began.
     async fn sleep(&mut self, looked: Instant, due_in: Option<Duration>) {
         let hears = self.wake.hearing().is_some_and(|hearing| !hearing.never);
-        let polled = (!hears).then_some(self.poll_interval);
+        let polled = (!hears).then_some(self.shared.options.poll_interval);
         if self.wake.next(due_in.into_iter().chain(polled).min()).await == Reason::Bell {
             tokio::time::sleep_until(looked + LOOK_EVERY).await;
         }
     }
 
     async fn look(&mut self) -> Result<Looked> {
-        let worker = self.worker.load(Ordering::Acquire);
+        let worker = self.shared.id();
         if worker != self.declared_by {
-            self.driver.declare(worker, &self.declared).await?;
+            self.shared.driver.declare(worker, &self.declared).await?;
             self.declared_by = worker;
         }
-        let mut due = self.driver.due_schedules(SCHEDULES).await?;
+        let mut due = self.shared.driver.due_schedules(SCHEDULES).await?;
         self.leave_to_others(&mut due).await?;
         due.schedules.retain(|due| !due.through_middleware || self.declares(due).is_some());
         let firings = plan(&due);
@@ -142,15 +144,15 @@ impl Ticker {
             self.declares(due).filter(|_| !firing.ticks.is_empty())
         };
         let plain: Vec<Firing> = firings.iter().filter(|firing| own(firing).is_none()).cloned().collect();
-        let mut moved = if plain.is_empty() { 0 } else { self.driver.fire(&plain).await? };
+        let mut moved = if plain.is_empty() { 0 } else { self.shared.driver.fire(&plain).await? };
         let mut refused = None;
         for (firing, schedule) in firings.iter().filter_map(|firing| Some((firing, own(firing)?))) {
             let pass = |tick: &SystemTime| {
-                let job = self.middlewares.enqueue(schedule.job_at(*tick))?;
+                let job = self.shared.attempts.middlewares.enqueue(schedule.job_at(*tick))?;
                 job.check(MAX_PAYLOAD).map(|()| job)
             };
             match firing.ticks.iter().map(pass).collect::<Result<Vec<NewJob>>>() {
-                Ok(jobs) => moved += usize::from(self.driver.fire_jobs(firing, &jobs).await?),
+                Ok(jobs) => moved += usize::from(self.shared.driver.fire_jobs(firing, &jobs).await?),
                 Err(error) => refused = Some(error),
             }
         }
@@ -162,7 +164,7 @@ impl Ticker {
     async fn leave_to_others(&mut self, due: &mut DueSchedules) -> Result<()> {
         for schedule in due.schedules.iter().filter(|due| lacks_zone(&due.timing, &due.time_zone)) {
             let which = (schedule.id, schedule.counted_from);
-            if !self.left_to_others.contains(&which) && self.driver.knows_zone(&schedule.time_zone).await? {
+            if !self.left_to_others.contains(&which) && self.shared.driver.knows_zone(&schedule.time_zone).await? {
                 self.left_to_others.insert(which);
                 tracing::warn!(
                     name: "schedule.zone_missing", target: "reveille::worker",
@@ -240,24 +242,13 @@ mod tests {
     use super::*;
     use crate::driver::Memory;
     use crate::schedule::Timing;
-    use crate::worker::wake::Bells;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[tokio::test(start_paused = true)]
     async fn signals_that_anybody_sends_lead_to_a_look_each_50_ms_at_most() {
-        let bells = Bells::new([]);
-        let mut ticker = Ticker {
-            driver: Arc::new(Memory::new()),
-            worker: Arc::default(),
-            declared: Vec::new(),
-            declared_by: 0,
-            wake: bells.wake_for_schedules(POLL, true),
-            middlewares: Arc::default(),
-            poll_interval: POLL,
-            left_to_others: HashSet::new(),
-            comeback: Comeback::default(),
-        };
+        let shared = crate::worker::shared::tests::shared(&Memory::new(), &[]);
+        let (mut ticker, bells) = (Ticker::new(&shared, Vec::new()), &shared.bells);
         let first = Instant::now();
         tokio::time::sleep(HOUR).await;
         bells.ring_for_schedules();

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -18,24 +17,28 @@ use crate::handler::middleware::{Middleware, Middlewares};
 use crate::handler::{Handler, Handlers};
 use crate::job::outcome::IntoOutcome;
 use crate::job::retry_policy::RetryPolicy;
-use crate::job::{Job, check_name, check_timeout};
+use crate::job::{Job, check_name};
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
 use crate::worker::attempt::Attempts;
 use crate::worker::attempt::reservations::Held;
 use crate::worker::backoff::Comeback;
-use crate::worker::heartbeat::random_id;
+use crate::worker::options::Options;
 use crate::worker::parts::Parts;
 
 pub(crate) mod attempt;
 pub(crate) mod backoff;
+pub(crate) mod bells;
 pub(crate) mod claim;
 pub(crate) mod drain;
 #[cfg(feature = "schedules")]
 pub(crate) mod fire_schedules;
 pub(crate) mod heartbeat;
+pub(crate) mod options;
 pub(crate) mod parts;
+pub(crate) mod pauses;
 pub(crate) mod run;
+pub(crate) mod shared;
 pub(crate) mod upkeep;
 pub(crate) mod wake;
 
@@ -66,44 +69,9 @@ pub struct Worker {
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) middlewares: Arc<Middlewares>,
     states: Arc<States>,
-    pub(crate) options: Options,
+    pub(crate) options: Arc<Options>,
     #[cfg(feature = "schedules")]
     pub(crate) schedules: Vec<Schedule>,
-}
-
-pub(crate) struct Options {
-    pub(crate) poll_interval: Duration,
-    pub(crate) listen: bool,
-    timeout: Option<Duration>,
-    pub(crate) grace: Duration,
-    pub(crate) end_grace: Shared<BoxFuture<'static, ()>>,
-    pub(crate) heartbeat: Duration,
-    dead_after: Duration,
-}
-
-/// How often a worker may beat and poll: a beat that never comes, or one without a pause, serves nobody.
-const HEARTBEATS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(86_400));
-const SHORTEST_POLL: Duration = Duration::from_millis(1);
-
-impl Options {
-    /// Refuses what no worker can go by. Anything else, however long, is kept: the longest duration means never.
-    fn check(&self) -> Result<()> {
-        let (shortest, longest) = HEARTBEATS;
-        if !(shortest..=longest).contains(&self.heartbeat) {
-            return Err(Error::invalid(format!("heartbeat must be 1 ms to a day, not {:?}", self.heartbeat)));
-        }
-        if self.poll_interval < SHORTEST_POLL {
-            return Err(Error::invalid(format!("poll_interval must be 1 ms or longer, not {:?}", self.poll_interval)));
-        }
-        match self.timeout {
-            Some(timeout) => check_timeout(timeout),
-            None => Ok(()),
-        }
-    }
-
-    pub(crate) fn dead_after(&self) -> Duration {
-        self.dead_after.max(self.heartbeat * 3)
-    }
 }
 
 /// Builds a [`Worker`]: what it works on, which queues, which handlers.
@@ -128,15 +96,7 @@ impl Worker {
             handlers: Handlers::default(),
             middlewares: Middlewares::default(),
             states: States::default(),
-            options: Options {
-                poll_interval: Duration::from_secs(5),
-                listen: true,
-                timeout: None,
-                grace: Duration::from_secs(30),
-                end_grace: std::future::pending().boxed().shared(),
-                heartbeat: Duration::from_secs(1),
-                dead_after: Duration::from_secs(30),
-            },
+            options: Options::default(),
             #[cfg(feature = "schedules")]
             schedules: Vec::new(),
         }
@@ -317,7 +277,7 @@ impl WorkerBuilder {
             handlers: Arc::new(self.handlers),
             middlewares: Arc::new(self.middlewares),
             states: Arc::new(self.states),
-            options: self.options,
+            options: Arc::new(self.options),
             #[cfg(feature = "schedules")]
             schedules: self.schedules,
         })
@@ -329,4 +289,9 @@ fn host_name() -> String {
     let name = from_kernel.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "unknown".into() } else { name.into() }
+}
+
+/// An id that no other worker has or has had: a crash or fail-over must not make one repeat.
+fn random_id() -> i64 {
+    fastrand::i64(1..)
 }

@@ -2,38 +2,27 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{Notify, RwLock, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::driver::{Driver, Settlement, WorkerInfo};
+use crate::driver::Driver;
 use crate::error::{Error, Result};
 use crate::handler::Gathers;
-#[cfg(feature = "schedules")]
-use crate::schedule::Schedule;
-use crate::worker::attempt::Attempts;
-use crate::worker::attempt::reservations::Held;
 use crate::worker::attempt::settle::Settler;
-use crate::worker::backoff::{Backoff, Comeback};
-use crate::worker::claim::claim_size::HowMany;
-use crate::worker::claim::look::Claims;
-use crate::worker::claim::low_water::LowWater;
-use crate::worker::claim::next_due::NextDue;
+use crate::worker::claim::Claimer;
 use crate::worker::claim::slots::Slots;
-use crate::worker::claim::{Claimer, UnderWay};
 #[cfg(feature = "schedules")]
-use crate::worker::fire_schedules::{self, Ticker};
+use crate::worker::fire_schedules::Ticker;
 use crate::worker::heartbeat::{Heartbeat, Lease};
-use crate::worker::parts::{Parts, quietly};
-use crate::worker::upkeep;
-use crate::worker::wake::Bells;
+use crate::worker::parts::quietly;
+use crate::worker::shared::Shared;
 use crate::worker::wake::listener::Listener;
-use crate::worker::wake::sleeper::{AwakeFor, Sleeper, State};
-use crate::worker::{Options, Worker};
+use crate::worker::{Worker, upkeep};
 
 /// How long handlers have to end after they were told to at the end of the grace period.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
@@ -69,7 +58,7 @@ impl Worker {
 
 /// A worker's parts at work.
 struct Crew {
-    shared: Shared,
+    shared: Arc<Shared>,
     running: TaskTracker,
     stop_claiming: CancellationToken,
     claimers: Vec<JoinHandle<()>>,
@@ -78,32 +67,10 @@ struct Crew {
     heartbeat: Heartbeat,
 }
 
-/// What the parts of a worker share.
-struct Shared {
-    driver: Arc<dyn Driver>,
-    /// The worker's current id.
-    id: Arc<AtomicI64>,
-    options: Options,
-    held: Arc<Held>,
-    attempts: Arc<Attempts>,
-    bells: Arc<Bells>,
-    claims: Arc<Claims>,
-    /// How many others work the same queues.
-    sharing: Arc<AtomicUsize>,
-    /// Notified when the listener has to begin anew.
-    anew: Arc<Notify>,
-    comeback: Comeback,
-    parts: Parts,
-    /// The shutdown has begun.
-    stopping: Arc<AtomicBool>,
-    /// Tripped when somebody asks for the worker to shut down.
-    stop: CancellationToken,
-}
-
 impl Crew {
     async fn start(worker: Worker) -> Result<Crew> {
-        let (info, held) = (worker.info(), Arc::default());
-        let attempts = Arc::new(worker.attempts(&held));
+        let info = worker.info();
+        let attempts = Arc::new(worker.attempts(&Arc::default()));
         #[cfg(feature = "schedules")]
         let declared = worker.schedules;
         let Worker { driver, queues, options, .. } = worker;
@@ -120,26 +87,26 @@ impl Crew {
                 "worker started"
             );
         });
-        let shared = Shared::new(driver, options, held, attempts, &info);
-        let heartbeat = shared.lease(info).keep()?;
-        let helpers = shared.spawn_helpers();
+        let shared = Shared::new(&info, &options, attempts, info.queues.iter().map(String::as_str));
+        let heartbeat = Lease::new(&shared, info).keep()?;
+        let mut helpers = vec![shared.parts.spawn("the upkeep", upkeep::run(Arc::clone(&shared)))];
+        if options.listen {
+            helpers.push(shared.parts.spawn("the listener", Listener::new(&shared).run()));
+        }
         #[cfg(feature = "schedules")]
-        let helpers = {
-            let ticker = shared.parts.spawn("what fires the schedules", shared.ticker(declared, id).run());
-            helpers.into_iter().chain([ticker]).collect()
-        };
+        helpers.push(shared.parts.spawn("what fires the schedules", Ticker::new(&shared, declared).run()));
 
         // No slot is free before its ending is in here, so that what is not settled stays bounded.
         let (endings, inbox) = mpsc::channel(1024);
         let (running, stop_claiming) = (TaskTracker::new(), CancellationToken::new());
         let claimers = queues.into_iter().map(|(queue, slots)| {
             let name = format!("the claimer of the queue {queue:?}");
-            let slots = shared.slots(&queue, slots, &endings, &running);
-            let claimer = shared.claimer(queue.into(), slots, &stop_claiming);
+            let slots = Slots::new(&shared, &queue, slots, endings.clone(), running.clone());
+            let claimer = Claimer::new(&shared, queue.into(), slots, stop_claiming.clone());
             shared.parts.spawn(name, claimer.run())
         });
         let claimers = claimers.collect();
-        let settler = shared.parts.spawn("the settler", shared.settler(inbox).run());
+        let settler = shared.parts.spawn("the settler", Settler::new(&shared.attempts, inbox).run());
         Ok(Crew { shared, running, stop_claiming, claimers, settler, helpers, heartbeat })
     }
 
@@ -147,7 +114,7 @@ impl Crew {
     async fn shut_down(self) {
         let Crew { shared, running, stop_claiming, claimers, mut settler, helpers, heartbeat } = self;
         let grace = if shared.parts.error().is_some() { Duration::ZERO } else { shared.options.grace };
-        let worker = || shared.id.load(Ordering::Acquire);
+        let worker = || shared.id();
         quietly(|| {
             tracing::info!(
                 name: "worker.stopping", target: "reveille::worker", worker = worker(), ?grace,
@@ -186,140 +153,6 @@ impl Crew {
 }
 
 impl Shared {
-    fn new(
-        driver: Arc<dyn Driver>,
-        options: Options,
-        held: Arc<Held>,
-        attempts: Arc<Attempts>,
-        info: &WorkerInfo,
-    ) -> Shared {
-        let id = Arc::new(AtomicI64::new(info.id));
-        let claims = Claims {
-            driver: Arc::clone(&driver),
-            worker: Arc::clone(&id),
-            under_way: Arc::new(RwLock::new(())),
-            unsure: Arc::new(Notify::new()),
-            came_back: AtomicU64::new(0),
-        };
-        Shared {
-            id,
-            claims: Arc::new(claims),
-            bells: Arc::new(Bells::new(info.queues.iter().map(String::as_str))),
-            comeback: attempts.comeback.clone(),
-            parts: attempts.parts.clone(),
-            sharing: Arc::default(),
-            anew: Arc::default(),
-            stopping: Arc::default(),
-            stop: CancellationToken::new(),
-            driver,
-            options,
-            held,
-            attempts,
-        }
-    }
-
-    fn lease(&self, worker: WorkerInfo) -> Lease {
-        Lease {
-            driver: Arc::clone(&self.driver),
-            worker,
-            id: Arc::clone(&self.id),
-            held: Arc::clone(&self.held),
-            bells: Arc::clone(&self.bells),
-            middlewares: Arc::clone(&self.attempts.middlewares),
-            anew: Arc::clone(&self.anew),
-            unsure: Arc::clone(&self.claims.unsure),
-            sharing: Arc::clone(&self.sharing),
-            stopping: Arc::clone(&self.stopping),
-            stop: self.stop.clone(),
-            comeback: self.comeback.clone(),
-            parts: self.parts.clone(),
-            interval: self.options.heartbeat,
-            dead_after: self.options.dead_after(),
-            rescuing: Backoff::new("rescue jobs", &self.comeback),
-        }
-    }
-
-    fn spawn_helpers(&self) -> Vec<JoinHandle<()>> {
-        let (claims, held, bells) = (Arc::clone(&self.claims), Arc::clone(&self.held), Arc::clone(&self.bells));
-        let upkeep = upkeep::run(claims, held, bells, self.comeback.clone());
-        let mut helpers = vec![self.parts.spawn("the upkeep", upkeep)];
-        if self.options.listen {
-            let listener = Listener {
-                driver: Arc::clone(&self.driver),
-                bells: Arc::clone(&self.bells),
-                held: Arc::clone(&self.held),
-                worker: Arc::clone(&self.id),
-                anew: Arc::clone(&self.anew),
-                comeback: self.comeback.clone(),
-                stop: self.stop.clone(),
-            };
-            helpers.push(self.parts.spawn("the listener", listener.run()));
-        }
-        helpers
-    }
-
-    #[cfg(feature = "schedules")]
-    fn ticker(&self, declared: Vec<Schedule>, declared_by: i64) -> Ticker {
-        Ticker {
-            driver: Arc::clone(&self.driver),
-            worker: Arc::clone(&self.id),
-            declared,
-            declared_by,
-            middlewares: Arc::clone(&self.attempts.middlewares),
-            left_to_others: std::collections::HashSet::new(),
-            wake: self.bells.wake_for_schedules(fire_schedules::POLL, self.options.listen),
-            poll_interval: self.options.poll_interval,
-            comeback: self.comeback.clone(),
-        }
-    }
-
-    fn settler(&self, inbox: mpsc::Receiver<Settlement>) -> Settler {
-        let (driver, held) = (Arc::clone(&self.driver), Arc::clone(&self.held));
-        Settler { driver, held, inbox, comeback: self.comeback.clone(), parts: self.parts.clone() }
-    }
-
-    fn slots(&self, queue: &str, count: usize, endings: &mpsc::Sender<Settlement>, running: &TaskTracker) -> Slots {
-        Slots::new(
-            count,
-            Arc::clone(&self.attempts),
-            endings.clone(),
-            running.clone(),
-            Arc::clone(&self.sharing),
-            self.bells.pauses(queue),
-        )
-    }
-
-    fn claimer(&self, queue: Arc<str>, slots: Slots, stop: &CancellationToken) -> Claimer {
-        let sleeper = Sleeper {
-            driver: Arc::clone(&self.driver),
-            worker: Arc::clone(&self.id),
-            queue: Arc::clone(&queue),
-            sharing: Arc::clone(&self.sharing),
-            wake: self.bells.wake(&queue, self.options.poll_interval, self.options.listen),
-            state: State::new(),
-            awake_for: AwakeFor::new(),
-            backoff: Backoff::new("arm the bell", &self.comeback),
-        };
-        Claimer {
-            claims: Arc::clone(&self.claims),
-            slots,
-            low_water: LowWater::default(),
-            queue,
-            sleeper,
-            sharing: Arc::clone(&self.sharing),
-            comeback: self.comeback.clone(),
-            stop: stop.clone(),
-            under_way: UnderWay::default(),
-            found: false,
-            in_doubt: false,
-            rung: false,
-            next_due: NextDue::default(),
-            others_turn: None,
-            how_many: HowMany::default(),
-            came_back: 0,
-        }
-    }
-
     /// Lets attempts end for the grace period, then tells them to, and gives up what does not.
     async fn end_attempts(&self, running: &TaskTracker, grace: Duration) {
         tokio::select! {

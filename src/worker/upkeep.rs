@@ -6,10 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::worker::attempt::reservations::Held;
-use crate::worker::backoff::{Backoff, Comeback};
-use crate::worker::claim::look::Claims;
-use crate::worker::wake::Bells;
+use crate::worker::shared::Shared;
 
 /// How often to put back and to prune.
 const EVERY: Duration = Duration::from_secs(60);
@@ -19,63 +16,63 @@ const VACUUM_EVERY: Duration = Duration::from_secs(5);
 const UNSURE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(40));
 
 /// Does the upkeep until the task is dropped.
-pub(crate) async fn run(claims: Arc<Claims>, held: Arc<Held>, bells: Arc<Bells>, comeback: Comeback) {
-    tokio::join!(prune(&claims, &held, &bells, &comeback), vacuum(&claims, &comeback));
+pub(crate) async fn run(shared: Arc<Shared>) {
+    tokio::join!(prune(&shared), vacuum(&shared));
 }
 
 /// By itself, so that neither waits for the other.
-async fn vacuum(claims: &Claims, comeback: &Comeback) {
-    let mut backoff = Backoff::new("vacuum", comeback);
+async fn vacuum(shared: &Shared) {
+    let mut backoff = shared.backoff("vacuum");
     loop {
         tokio::time::sleep(VACUUM_EVERY).await;
-        match claims.driver.vacuum().await {
+        match shared.driver.vacuum().await {
             Ok(()) => _ = backoff.worked(),
             Err(error) => backoff.failed(&error).over().await,
         }
     }
 }
 
-async fn prune(claims: &Claims, held: &Held, bells: &Bells, comeback: &Comeback) {
-    let mut backoff = Backoff::new("do the upkeep", comeback);
+async fn prune(shared: &Shared) {
+    let mut backoff = shared.backoff("do the upkeep");
     let mut unsure_until = Instant::now();
     loop {
         let (soon, for_long) = UNSURE;
         // Workers that were started together do not prune together.
         let pause = if Instant::now() < unsure_until { soon } else { EVERY.mul_f64(0.75 + 0.5 * fastrand::f64()) };
         let unsure = tokio::select! {
-            () = claims.unsure.notified() => true,
+            () = shared.unsure.notified() => true,
             () = tokio::time::sleep(pause) => false,
         };
         if unsure {
             unsure_until = Instant::now() + for_long;
         }
         let only_strays = pause == soon || unsure;
-        while let Err(error) = once(claims, held, only_strays).await {
+        while let Err(error) = once(shared, only_strays).await {
             backoff.failed(&error).over().await;
         }
         backoff.worked();
         if only_strays {
             // What a lost claim had reserved is due again, by the release or since the server has undone the claim by now.
-            claims.came_back.fetch_add(1, Ordering::Relaxed);
-            bells.ring_all();
+            shared.came_back.fetch_add(1, Ordering::Relaxed);
+            shared.bells.ring_all();
         }
     }
 }
 
-async fn once(claims: &Claims, held: &Held, only_strays: bool) -> Result<()> {
+async fn once(shared: &Shared, only_strays: bool) -> Result<()> {
     // One that fails does not keep the other from being done.
-    let released = release_strays(claims, held).await;
+    let released = release_strays(shared).await;
     if !only_strays {
-        claims.driver.prune().await?;
+        shared.driver.prune().await?;
     }
     released
 }
 
 /// Jobs reserved by this worker which it knows nothing of: the answer to a claim was lost, or a crash undid a
 /// settlement. Not while a claim is under way, whose jobs it does not know of yet.
-async fn release_strays(claims: &Claims, held: &Held) -> Result<()> {
-    let _none_under_way = claims.under_way.write().await;
-    let released = claims.driver.release_strays(claims.worker.load(Ordering::Acquire), &held.ids()).await?;
+async fn release_strays(shared: &Shared) -> Result<()> {
+    let _none_under_way = shared.claiming.write().await;
+    let released = shared.driver.release_strays(shared.id(), &shared.held.ids()).await?;
     if !released.is_empty() {
         tracing::warn!(
             name: "worker.strays_released", target: "reveille::worker", jobs = ?released,

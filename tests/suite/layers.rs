@@ -19,10 +19,13 @@ const ORDER: &[(&str, &str)] = &[
     ("driver/postgres/settle", "durability fence by_id by_place locked mod"),
     ("handler", "mod progress extract batch middleware"),
     ("enqueue", "await_end mod"),
-    ("worker", "backoff parts attempt wake claim heartbeat upkeep fire_schedules mod drain run"),
+    (
+        "worker",
+        "options backoff parts pauses bells attempt mod shared wake claim heartbeat upkeep fire_schedules drain run",
+    ),
     ("worker/attempt", "reservations judge mod settle"),
     ("worker/attempt/settle", "mod record locked"),
-    ("worker/wake", "pauses mod listener sleeper"),
+    ("worker/wake", "mod listener sleeper"),
     ("worker/claim", "claim_size pace look_budget low_water look next_due ahead slots mod"),
     ("worker/claim/low_water", "tests"),
     ("worker/heartbeat", "mod watch cut_off"),
@@ -69,6 +72,7 @@ fn all() -> BTreeMap<Module, String> {
 /// What of a file may import: not its comments and tests, and neither `mod` nor `pub use`, which only say what is there.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let text = text.split("#[cfg(test)]\npub(crate) mod tests").next().unwrap();
     let lines = text.lines().map(|line| line.split("//").next().unwrap());
     let mut code = String::new();
     let mut is_export = false;

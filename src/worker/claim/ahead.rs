@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::driver::{Ending, Settlement};
 use crate::job::ReservedJob;
 use crate::worker::attempt::reservations::Hold;
-use crate::worker::wake::pauses::Pauses;
+use crate::worker::pauses::Pauses;
 
 pub(super) type Claimed = (ReservedJob, Arc<Hold>);
 
@@ -41,6 +41,11 @@ pub(super) async fn give_back_at_each_pause(ahead: Arc<Ahead>) {
 }
 
 impl Ahead {
+    pub(super) fn new(endings: mpsc::Sender<Settlement>, pauses: Arc<Pauses>) -> Ahead {
+        let (jobs, started, ran_dry) = Default::default();
+        Ahead { jobs, started, last_start: Mutex::new(Instant::now()), ran_dry, endings, pauses }
+    }
+
     /// The next one to start.
     pub(super) fn next(&self) -> Option<Claimed> {
         self.take_first(|waiting| waiting.pauses == self.pauses.count())

@@ -1,29 +1,16 @@
 //! Looks at a queue, which can get on while their claimer does something else.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock};
+use tokio::sync::{Notify, OwnedRwLockReadGuard};
 use tokio::task::JoinHandle;
 
-use crate::driver::{Claimed, Driver, Marks, Start};
+use crate::driver::{Claimed, Marks, Start};
 use crate::error::{Error, Result};
-
-/// What the claimers of one worker share.
-pub(crate) struct Claims {
-    pub(crate) driver: Arc<dyn Driver>,
-    /// The worker's id, which changes if it is declared dead.
-    pub(crate) worker: Arc<AtomicI64>,
-    /// Read from the beginning of a claim until what it reserved is known to be held.
-    pub(crate) under_way: Arc<RwLock<()>>,
-    /// Notified when this worker may have reserved jobs that it does not know of, which have to be put back.
-    pub(crate) unsure: Arc<Notify>,
-    /// How often jobs may have come back that a lost claim had reserved: below the marks, and in silence.
-    pub(crate) came_back: AtomicU64,
-}
+use crate::worker::shared::Shared;
 
 /// A claim under way.
 pub(crate) struct Look {
@@ -44,16 +31,15 @@ pub(crate) struct Found {
 }
 
 impl Look {
-    pub(crate) fn new(claims: &Arc<Claims>, queue: &Arc<str>, wanted: usize, start: Start, pauses: u64) -> Look {
-        let (claims, queue) = (Arc::clone(claims), Arc::clone(queue));
+    pub(crate) fn new(shared: &Arc<Shared>, queue: &Arc<str>, wanted: usize, start: Start, pauses: u64) -> Look {
+        let (shared, queue) = (Arc::clone(shared), Arc::clone(queue));
         let answer = async move {
-            let under_way = Arc::clone(&claims.under_way).read_owned().await;
+            let under_way = Arc::clone(&shared.claiming).read_owned().await;
             let began = Instant::now();
-            let worker = claims.worker.load(Ordering::Acquire);
-            match claims.driver.claim(worker, &queue, wanted, start).await {
+            match shared.driver.claim(shared.id(), &queue, wanted, start).await {
                 Ok(claimed) => Ok(Found { claimed, took: began.elapsed(), under_way }),
                 Err(error) => {
-                    claims.unsure.notify_one();
+                    shared.unsure.notify_one();
                     Err(error)
                 }
             }
@@ -80,8 +66,8 @@ pub(crate) struct LookBack {
 
 impl LookBack {
     /// `over` is notified at its end.
-    pub(crate) fn begin(claims: &Arc<Claims>, queue: &Arc<str>, from: Marks, over: Arc<Notify>) -> LookBack {
-        let (driver, queue) = (Arc::clone(&claims.driver), Arc::clone(queue));
+    pub(crate) fn begin(shared: &Arc<Shared>, queue: &Arc<str>, from: Marks, over: Arc<Notify>) -> LookBack {
+        let (driver, queue) = (Arc::clone(&shared.driver), Arc::clone(queue));
         let answer = tokio::spawn(async move {
             let began = Instant::now();
             let heads = driver.heads(&queue, from).await;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::driver::{Ask, Marks, Start};
 use crate::error::{Error, Result};
-use crate::worker::backoff::{Backoff, Comeback};
+use crate::worker::backoff::Backoff;
+use crate::worker::bells::Reason;
 use crate::worker::claim::claim_size::HowMany;
-use crate::worker::claim::look::{Claims, Look, LookBack};
+use crate::worker::claim::look::{Look, LookBack};
 use crate::worker::claim::low_water::LowWater;
 use crate::worker::claim::next_due::NextDue;
 use crate::worker::claim::slots::Slots;
-use crate::worker::wake::Reason;
+use crate::worker::shared::Shared;
 use crate::worker::wake::sleeper::Sleeper;
 
 mod ahead;
@@ -38,33 +39,30 @@ const LOCKED: (Duration, Duration) = (Duration::from_millis(1), Duration::from_m
 
 /// Claims the jobs of one queue.
 pub(crate) struct Claimer {
-    pub(crate) claims: Arc<Claims>,
-    pub(crate) queue: Arc<str>,
-    pub(crate) slots: Slots,
-    pub(crate) low_water: LowWater,
-    pub(crate) sleeper: Sleeper,
-    /// How many other workers work the same queues.
-    pub(crate) sharing: Arc<AtomicUsize>,
-    pub(crate) comeback: Comeback,
-    pub(crate) stop: CancellationToken,
-    pub(crate) under_way: UnderWay,
+    shared: Arc<Shared>,
+    queue: Arc<str>,
+    slots: Slots,
+    low_water: LowWater,
+    sleeper: Sleeper,
+    stop: CancellationToken,
+    under_way: UnderWay,
     /// Jobs were found since the last rest.
-    pub(crate) found: bool,
+    found: bool,
     /// It looks only to be sure: nothing has woken it, or it has just taken all that there seemed to be.
-    pub(crate) in_doubt: bool,
+    in_doubt: bool,
     /// The bell has woken it, and it has not found more than it can take at once.
-    pub(crate) rung: bool,
-    pub(crate) next_due: NextDue,
+    rung: bool,
+    next_due: NextDue,
     /// Until then the others claim from a full queue.
-    pub(crate) others_turn: Option<Instant>,
-    pub(crate) how_many: HowMany,
+    others_turn: Option<Instant>,
+    how_many: HowMany,
     /// How often jobs had come back below the marks when this claimer last looked from the very start for that.
-    pub(crate) came_back: u64,
+    came_back: u64,
 }
 
 /// What a claimer has begun and will come back to.
 #[derive(Default)]
-pub(crate) struct UnderWay {
+struct UnderWay {
     looks: VecDeque<Look>,
     look_back: Option<LookBack>,
 }
@@ -90,10 +88,30 @@ enum Looked {
 }
 
 impl Claimer {
+    /// `stop` ends it, not in the middle of a claim.
+    pub(crate) fn new(shared: &Arc<Shared>, queue: Arc<str>, slots: Slots, stop: CancellationToken) -> Claimer {
+        Claimer {
+            shared: Arc::clone(shared),
+            sleeper: Sleeper::new(shared, &queue),
+            queue,
+            slots,
+            stop,
+            low_water: LowWater::default(),
+            under_way: UnderWay::default(),
+            found: false,
+            in_doubt: false,
+            rung: false,
+            next_due: NextDue::default(),
+            others_turn: None,
+            how_many: HowMany::default(),
+            came_back: 0,
+        }
+    }
+
     /// Claims until told to stop; never stops in the middle of a claim, whose jobs would be reserved for nobody.
     pub(crate) async fn run(mut self) {
         let stop = self.stop.clone();
-        let mut backoff = Backoff::new("claim jobs", &self.comeback);
+        let mut backoff = self.shared.backoff("claim jobs");
         let mut locked = LOCKED.0;
         while let Some(look) = stop.run_until_cancelled(self.next_look()).await {
             let looked = match look {
@@ -150,7 +168,7 @@ impl Claimer {
 
     /// The first of the looks under way, or a new one, as soon as there is room.
     async fn next_look(&mut self) -> Result<Look> {
-        let came_back = self.claims.came_back.load(Ordering::Relaxed);
+        let came_back = self.shared.came_back.load(Ordering::Relaxed);
         if std::mem::replace(&mut self.came_back, came_back) != came_back {
             self.low_water.forget();
         }
@@ -181,7 +199,7 @@ impl Claimer {
             Ask::After
         };
         Look::new(
-            &self.claims,
+            &self.shared,
             &self.queue,
             self.how_many.of(room, start.shared && self.sharing() > 0),
             Start { ask, rung: self.rung, ..start },
@@ -298,7 +316,7 @@ impl Claimer {
         if self.under_way.look_back.is_none()
             && let Some(from) = self.low_water.look_back(self.sharing(), self.under_way.lowest())
         {
-            let look_back = LookBack::begin(&self.claims, &self.queue, from, self.sleeper.wake.nudge());
+            let look_back = LookBack::begin(&self.shared, &self.queue, from, self.sleeper.wake.nudge());
             self.under_way.look_back = Some(look_back);
         }
         Ok(is_reason)
@@ -310,7 +328,7 @@ impl Claimer {
     }
 
     fn sharing(&self) -> usize {
-        self.sharing.load(Ordering::Relaxed)
+        self.shared.sharing()
     }
 
     /// How many looks it makes beside its own next one, of a full queue that nobody else works.

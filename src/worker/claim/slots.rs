@@ -1,7 +1,6 @@
 //! The slots of one queue: so many of its jobs run at once, and where they are quick, some wait here for their turn.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -9,11 +8,10 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::driver::Settlement;
 use crate::job::ReservedJob;
-use crate::worker::attempt::Attempts;
-use crate::worker::wake::pauses::Pauses;
 
 use crate::worker::claim::ahead::{Ahead, Claimed, Waiting, give_back_at_each_pause};
 use crate::worker::claim::pace::{AHEAD, MOST_AHEAD, Pace, turn_of};
+use crate::worker::shared::Shared;
 
 /// How long a full worker gathers freed slots, so that it claims in batches and not one by one.
 const GATHER: Duration = Duration::from_millis(2);
@@ -22,7 +20,7 @@ const STUCK: Duration = Duration::from_millis(100);
 
 /// Runs the jobs of one queue.
 pub(crate) struct Slots {
-    attempts: Arc<Attempts>,
+    shared: Arc<Shared>,
     running: TaskTracker,
     ahead: Arc<Ahead>,
     count: usize,
@@ -34,29 +32,33 @@ pub(crate) struct Slots {
     pub(crate) limited: bool,
     /// No more than this are claimed ahead, whatever the pace: jobs may be large.
     pub(crate) affordable: usize,
-    /// How many other workers work the same queues.
-    sharing: Arc<AtomicUsize>,
     _pausing: AbortOnDropHandle<()>,
 }
 
 impl Slots {
     pub(crate) fn new(
+        shared: &Arc<Shared>,
+        queue: &str,
         count: usize,
-        attempts: Arc<Attempts>,
         endings: mpsc::Sender<Settlement>,
         running: TaskTracker,
-        sharing: Arc<AtomicUsize>,
-        pauses: Arc<Pauses>,
     ) -> Slots {
-        let (jobs, started, ran_dry) = Default::default();
-        let ahead = Ahead { jobs, started, last_start: Mutex::new(Instant::now()), ran_dry, endings, pauses };
-        let ahead = Arc::new(ahead);
+        let ahead = Arc::new(Ahead::new(endings, shared.bells.pauses(queue)));
         let pausing = AbortOnDropHandle::new(
-            attempts.parts.spawn("what gives jobs back at a pause", give_back_at_each_pause(Arc::clone(&ahead))),
+            shared.parts.spawn("what gives jobs back at a pause", give_back_at_each_pause(Arc::clone(&ahead))),
         );
-        let (free, pace) = (Arc::new(Semaphore::new(count)), Pace::new());
-        let (starved, limited, affordable) = (false, false, MOST_AHEAD);
-        Slots { attempts, running, ahead, count, free, pace, starved, limited, affordable, sharing, _pausing: pausing }
+        Slots {
+            shared: Arc::clone(shared),
+            running,
+            ahead,
+            count,
+            free: Arc::new(Semaphore::new(count)),
+            pace: Pace::new(),
+            starved: false,
+            limited: false,
+            affordable: MOST_AHEAD,
+            _pausing: pausing,
+        }
     }
 
     /// How often the queue has been paused: to be said of a claim that begins now.
@@ -115,11 +117,11 @@ impl Slots {
     /// How many jobs to claim beyond the slots.
     fn most_ahead(&self) -> usize {
         // While many endings wait for the locks of others, what is claimed ahead would only wait behind these.
-        if self.limited || self.attempts.held.count_locked() > self.count {
+        if self.limited || self.shared.held.count_locked() > self.count {
             return 0;
         }
         let (time, longest) = AHEAD;
-        let claims = u32::try_from(self.sharing.load(Ordering::Relaxed) + 1).unwrap_or(u32::MAX).max(2);
+        let claims = u32::try_from(self.shared.sharing() + 1).unwrap_or(u32::MAX).max(2);
         self.pace.ahead(self.count, time.saturating_mul(claims).min(longest)).min(self.affordable)
     }
 
@@ -134,7 +136,7 @@ impl Slots {
     /// How long to leave a full queue to the other workers after a claim that took so long; not at all where nothing is claimed
     /// ahead.
     pub(crate) fn others_turn(&self, took: Duration) -> Duration {
-        if self.most_ahead() == 0 { Duration::ZERO } else { turn_of(self.sharing.load(Ordering::Relaxed), took) }
+        if self.most_ahead() == 0 { Duration::ZERO } else { turn_of(self.shared.sharing(), took) }
     }
 
     /// Holds these jobs, and starts as many as there are free slots; the others wait for theirs. `pauses`: how often the queue had
@@ -155,7 +157,7 @@ impl Slots {
     /// Holds these jobs, and starts none.
     pub(crate) fn hold(&self, jobs: Vec<ReservedJob>, pauses: u64) {
         let jobs = jobs.into_iter().map(|job| {
-            let hold = self.attempts.hold(&job);
+            let hold = self.shared.attempts.hold(&job);
             Waiting { claimed: (job, hold), pauses }
         });
         let mut ahead = self.ahead.lock();
@@ -171,7 +173,8 @@ impl Slots {
 
     /// Runs one job after another in one slot, until none waits.
     fn start(&self, first: Claimed, slot: OwnedSemaphorePermit) {
-        let (attempts, ahead, free) = (Arc::clone(&self.attempts), Arc::clone(&self.ahead), Arc::clone(&self.free));
+        let (attempts, ahead, free) =
+            (Arc::clone(&self.shared.attempts), Arc::clone(&self.ahead), Arc::clone(&self.free));
         let count = self.count;
         self.running.spawn(async move {
             let (mut next, mut slot) = (Some(first), Some(slot));

@@ -4,36 +4,27 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Lease, MISSED_BEATS, SOONEST};
-use crate::worker::attempt::reservations::Held;
-use crate::worker::wake::Bells;
+use super::{MISSED_BEATS, SOONEST};
+use crate::worker::shared::Shared;
 
 /// How long before others may declare it dead a worker that cannot beat tells its handlers to stop, if its session is not gone.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// What a worker does that is cut off from the store: it tells its handlers to stop, before others may run their jobs.
 pub(super) struct CutOff {
-    held: Arc<Held>,
-    bells: Arc<Bells>,
-    interval: Duration,
-    dead_after: Duration,
+    shared: Arc<Shared>,
 }
 
 impl CutOff {
-    pub(super) fn of(lease: &Lease) -> CutOff {
-        CutOff {
-            held: Arc::clone(&lease.held),
-            bells: Arc::clone(&lease.bells),
-            interval: lease.interval,
-            dead_after: lease.dead_after,
-        }
+    pub(super) fn new(shared: &Arc<Shared>) -> CutOff {
+        CutOff { shared: Arc::clone(shared) }
     }
 
     pub(super) async fn watch(&self, good: &Cell<Instant>) {
         let (mut told_after, mut standstill) = (None, Standstill::new(Instant::now()));
         loop {
-            tokio::time::sleep(self.interval / 8).await;
-            if standstill.is_excuse(Instant::now(), good.get(), self.interval) {
+            tokio::time::sleep(self.shared.options.heartbeat / 8).await;
+            if standstill.is_excuse(Instant::now(), good.get(), self.shared.options.heartbeat) {
                 continue;
             }
             let silent = good.get().elapsed();
@@ -43,16 +34,16 @@ impl CutOff {
                     name: "worker.cut_off", target: "reveille::worker", ?silent,
                     "cut off from the store; telling handlers to stop, as others may run their jobs soon"
                 );
-                self.held.stop_all();
+                self.shared.held.stop_all();
             }
         }
     }
 
     /// How long it may be silent: not long once the session is gone that vouched for it.
     fn patience(&self) -> Duration {
-        let late = self.dead_after.saturating_sub(MARGIN.min(self.dead_after / 4));
-        if self.bells.is_deaf() {
-            (self.interval * MISSED_BEATS - self.interval / 2).max(SOONEST).min(late)
+        let late = self.shared.options.dead_after().saturating_sub(MARGIN.min(self.shared.options.dead_after() / 4));
+        if self.shared.bells.is_deaf() {
+            (self.shared.options.heartbeat * MISSED_BEATS - self.shared.options.heartbeat / 2).max(SOONEST).min(late)
         } else {
             late
         }

@@ -5,20 +5,18 @@
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::driver::{Beat, Driver, Peer, Reason, Report, WorkerInfo};
+use crate::driver::{Beat, Peer, Reason, Report, WorkerInfo};
 use crate::error::{Error, Result};
-use crate::handler::middleware::{AttemptEnd, How, Middlewares};
-use crate::worker::attempt::reservations::Held;
-use crate::worker::backoff::{Backoff, Comeback};
-use crate::worker::parts::Parts;
-use crate::worker::wake::Bells;
+use crate::handler::middleware::{AttemptEnd, How};
+use crate::worker::backoff::Backoff;
+use crate::worker::random_id;
+use crate::worker::shared::Shared;
 
 mod cut_off;
 mod watch;
@@ -37,30 +35,9 @@ const SOONEST: Duration = Duration::from_secs(1);
 
 /// A worker's claim to be alive.
 pub(crate) struct Lease {
-    pub(crate) driver: Arc<dyn Driver>,
-    pub(crate) worker: WorkerInfo,
-    /// The worker's current id, for those who claim.
-    pub(crate) id: Arc<AtomicI64>,
-    pub(crate) held: Arc<Held>,
-    /// Rung when the worker begins anew: under its new id it has no bell armed.
-    pub(crate) bells: Arc<Bells>,
-    /// They hear of each attempt that was lost.
-    pub(crate) middlewares: Arc<Middlewares>,
-    /// Notified when the store is back: a crash may have undone what it had settled last.
-    pub(crate) unsure: Arc<Notify>,
-    /// Notified when its listener has to begin anew: to vouch for a new id, or on a session that is sure to hear.
-    pub(crate) anew: Arc<Notify>,
-    /// How many others work the same queues, for those who claim.
-    pub(crate) sharing: Arc<AtomicUsize>,
-    /// Whether it takes no more jobs.
-    pub(crate) stopping: Arc<AtomicBool>,
-    /// Tripped when somebody asks for the worker to shut down.
-    pub(crate) stop: CancellationToken,
-    pub(crate) comeback: Comeback,
-    pub(crate) parts: Parts,
-    pub(crate) interval: Duration,
-    pub(crate) dead_after: Duration,
-    pub(crate) rescuing: Backoff,
+    shared: Arc<Shared>,
+    worker: WorkerInfo,
+    rescuing: Backoff,
 }
 
 /// The running heartbeat.
@@ -70,16 +47,20 @@ pub(crate) struct Heartbeat {
 }
 
 impl Lease {
+    pub(crate) fn new(shared: &Arc<Shared>, worker: WorkerInfo) -> Lease {
+        Lease { rescuing: shared.backoff("rescue jobs"), shared: Arc::clone(shared), worker }
+    }
+
     /// Starts the heartbeat.
     pub(crate) fn keep(self) -> Result<Heartbeat> {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Error::unavailable(format!("start the heartbeat: {error}")))?;
-        let parts = self.parts.clone();
+        let parts = self.shared.parts.clone();
         let beat = move || {
             let good = Cell::new(Instant::now());
-            let cut_off = CutOff::of(&self);
+            let cut_off = CutOff::new(&self.shared);
             runtime.block_on(async {
                 tokio::select! {
                     () = stopped.cancelled() => {}
@@ -103,26 +84,26 @@ impl Lease {
         let mut watch = Watch::default();
         let mut paused = Vec::new();
         let mut looked_for_orphans: Option<Instant> = None;
-        let mut backoff = Backoff::new("beat", &self.comeback);
+        let mut backoff = self.shared.backoff("beat");
         loop {
             let began = Instant::now();
             // While this worker's own beats falter, so may everybody's: what was watched meanwhile counts for nothing.
-            if began - good.get() > (self.interval * MISSED_BEATS).max(SOONEST) {
+            if began - good.get() > (self.shared.options.heartbeat * MISSED_BEATS).max(SOONEST) {
                 watch = Watch::default();
             }
             match self.beat(&mut watch, &mut looked_for_orphans, &mut paused).await {
                 Ok(()) => {
                     if backoff.worked() {
-                        self.unsure.notify_one();
+                        self.shared.unsure.notify_one();
                         // Its session may be cut off without a sign of it.
-                        self.anew.notify_one();
+                        self.shared.listen_anew.notify_one();
                     }
                     good.set(began);
-                    tokio::time::sleep(self.interval).await;
+                    tokio::time::sleep(self.shared.options.heartbeat).await;
                 }
                 Err(error) => {
                     watch = Watch::default();
-                    backoff.failed(&error).at_most(self.interval).over().await;
+                    backoff.failed(&error).at_most(self.shared.options.heartbeat).over().await;
                 }
             }
         }
@@ -134,17 +115,23 @@ impl Lease {
         looked_for_orphans: &mut Option<Instant>,
         paused: &mut Vec<String>,
     ) -> Result<()> {
-        let stopping = self.stopping.load(Ordering::Relaxed);
-        let report = Report { stopping, held: self.held.ids(), stuck: self.held.stuck() };
-        let armed = self.bells.armed();
-        let beat = self.driver.beat(self.worker.id, &report).await?;
+        let stopping = self.shared.stopping.load(Ordering::Relaxed);
+        let report = Report { stopping, held: self.shared.held.ids(), stuck: self.shared.held.stuck() };
+        let armed = self.shared.bells.armed();
+        let beat = self.shared.driver.beat(self.worker.id, &report).await?;
         if !beat.alive {
             *looked_for_orphans = None;
             return self.begin_anew().await;
         }
         self.take_notice(&beat, &armed, paused);
         let now = Instant::now();
-        let dead = watch.dead(&beat.peers, &beat.gone, now, self.dead_after, self.interval * MISSED_BEATS);
+        let dead = watch.dead(
+            &beat.peers,
+            &beat.gone,
+            now,
+            self.shared.options.dead_after(),
+            self.shared.options.heartbeat * MISSED_BEATS,
+        );
         if !dead.is_empty() || looked_for_orphans.is_none_or(|at| now - at >= LOOK_FOR_ORPHANS_EVERY) {
             self.rescue(&dead, watch).await?;
             *looked_for_orphans = Some(now);
@@ -154,14 +141,14 @@ impl Lease {
 
     /// Passes on what a heartbeat has brought: cancels, pauses, a stop, and bells that were silenced.
     fn take_notice(&self, beat: &Beat, armed: &[String], paused: &mut Vec<String>) {
-        self.sharing.store(beat.sharing, Ordering::Relaxed);
-        beat.cancel.iter().for_each(|id| self.held.cancel(*id));
+        self.shared.set_sharing(beat.sharing);
+        beat.cancel.iter().for_each(|id| self.shared.held.cancel(*id));
         if beat.stop {
-            self.stop.cancel();
+            self.shared.stop.cancel();
         }
-        beat.paused.iter().filter(|queue| !paused.contains(queue)).for_each(|queue| self.bells.pause(queue));
+        beat.paused.iter().filter(|queue| !paused.contains(queue)).for_each(|queue| self.shared.bells.pause(queue));
         paused.clone_from(&beat.paused);
-        let silenced = |queue: &&String| armed.contains(*queue) && self.bells.silenced(queue);
+        let silenced = |queue: &&String| armed.contains(*queue) && self.shared.bells.silenced(queue);
         for queue in beat.unarmed.iter().filter(silenced) {
             tracing::warn!(
                 name: "worker.bell_silenced", target: "reveille::worker", worker = self.worker.id, queue,
@@ -172,7 +159,7 @@ impl Lease {
 
     /// Rescues the jobs of these peers, and those that no live worker holds.
     async fn rescue(&mut self, dead: &[Peer], watch: &mut Watch) -> Result<()> {
-        let rescue = match self.driver.rescue(self.worker.id, dead).await {
+        let rescue = match self.shared.driver.rescue(self.worker.id, dead).await {
             Ok(rescue) => rescue,
             Err(error) if error.is_unavailable() => return Err(error),
             // That this worker cannot rescue says nothing of its being alive.
@@ -201,7 +188,7 @@ impl Lease {
             tracing::error!(name: "job.dead", target: "reveille::job", id, reason, error, "dead");
         }
         let (job, how, error, ran) = (None, How::Lost, Some(error), None);
-        self.middlewares.ended(&AttemptEnd { id, job, how, error, is_dead, ran });
+        self.shared.attempts.middlewares.ended(&AttemptEnd { id, job, how, error, is_dead, ran });
     }
 
     /// Others have declared this worker dead: what it runs is no longer its own.
@@ -210,19 +197,14 @@ impl Lease {
             name: "worker.declared_dead", target: "reveille::worker", worker = self.worker.id,
             "declared dead by another worker; stopping what runs and beginning anew"
         );
-        self.held.stop_all();
+        self.shared.held.stop_all();
         self.worker.id = random_id();
-        self.driver.register(&self.worker).await?;
-        self.id.store(self.worker.id, Ordering::Release);
-        self.anew.notify_one();
-        self.bells.ring_all();
+        self.shared.driver.register(&self.worker).await?;
+        self.shared.set_id(self.worker.id);
+        self.shared.listen_anew.notify_one();
+        self.shared.bells.ring_all();
         Ok(())
     }
-}
-
-/// An id that no other worker has or has had: a crash or fail-over must not make one repeat.
-pub(crate) fn random_id() -> i64 {
-    fastrand::i64(1..)
 }
 
 impl Drop for Heartbeat {

@@ -3,38 +3,26 @@
 //! A signal is a hint, which any role can send. A bell leads to a look at the queue and to nothing else. What would end a job,
 //! give jobs back or stop the worker is first confirmed by the store: by one question for all such hints, at most every 50 ms.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use crate::driver::{Driver, Hear, Hints, Signal};
+use crate::driver::{Hear, Hints, Signal};
 use crate::error::Result;
-use crate::worker::attempt::reservations::Held;
-use crate::worker::backoff::{Backoff, Comeback};
-use crate::worker::wake::Bells;
+use crate::worker::backoff::Backoff;
+use crate::worker::shared::Shared;
 
 /// How long it leaves it at that where it cannot hear.
 const TRY_AGAIN: Duration = Duration::from_secs(300);
 /// The time from one question to the next whether what was heard is so. The first after a quiet time is asked at once.
 const CONFIRM_EVERY: Duration = Duration::from_millis(50);
 
-/// What a listener is for.
+/// What listens for one worker.
 pub(crate) struct Listener {
-    pub(crate) driver: Arc<dyn Driver>,
-    pub(crate) bells: Arc<Bells>,
-    pub(crate) held: Arc<Held>,
-    /// The worker that it vouches for.
-    pub(crate) worker: Arc<AtomicI64>,
-    /// Notified when to begin anew: the worker has a new id, or its store was away.
-    pub(crate) anew: Arc<Notify>,
-    pub(crate) comeback: Comeback,
-    /// Tripped when somebody asks for the worker to shut down.
-    pub(crate) stop: CancellationToken,
+    shared: Arc<Shared>,
 }
 
 /// What was heard and is still to be confirmed. It holds no more than the worker's own jobs and queues.
@@ -56,6 +44,10 @@ impl Doubts {
 }
 
 impl Listener {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Listener {
+        Listener { shared: Arc::clone(shared) }
+    }
+
     /// Listens until the task is dropped.
     pub(crate) async fn run(self) {
         let doubts = Arc::new(Doubts::default());
@@ -63,12 +55,12 @@ impl Listener {
     }
 
     async fn hear(&self, doubts: &Arc<Doubts>) {
-        let mut backoff = Backoff::new("listen for new jobs", &self.comeback);
+        let mut backoff = self.shared.backoff("listen for new jobs");
         loop {
             match self.listen(doubts, &mut backoff).await {
                 Ok(()) => {}
                 Err(error) if error.is_deaf() => {
-                    self.bells.give_up_hearing();
+                    self.shared.bells.give_up_hearing();
                     tracing::warn!(
                         name: "worker.deaf", target: "reveille::worker", %error,
                         "new jobs are found by polling only"
@@ -76,7 +68,7 @@ impl Listener {
                     tokio::time::sleep(TRY_AGAIN).await;
                 }
                 Err(error) => {
-                    self.bells.go_deaf();
+                    self.shared.bells.go_deaf();
                     backoff.failed(&error).over().await;
                 }
             }
@@ -86,20 +78,20 @@ impl Listener {
     /// Listens until it fails or is to begin anew.
     async fn listen(&self, doubts: &Arc<Doubts>, backoff: &mut Backoff) -> Result<()> {
         // What has asked for it so far is answered by this.
-        let _ = self.anew.notified().now_or_never();
-        let worker = self.worker.load(Ordering::Acquire);
-        let deaf = self.driver.listen(worker, self.ears(worker, doubts)).await?;
+        let _ = self.shared.listen_anew.notified().now_or_never();
+        let worker = self.shared.id();
+        let deaf = self.shared.driver.listen(worker, self.ears(worker, doubts)).await?;
         backoff.worked();
-        self.bells.hear();
+        self.shared.bells.hear();
         tokio::select! {
             error = deaf => Err(error),
-            () = self.anew.notified() => Ok(()),
+            () = self.shared.listen_anew.notified() => Ok(()),
         }
     }
 
     /// Takes what concerns this worker's queues, its jobs or itself, and drops the rest.
     fn ears(&self, worker: i64, doubts: &Arc<Doubts>) -> Hear {
-        let (bells, held, doubts) = (Arc::clone(&self.bells), Arc::clone(&self.held), Arc::clone(doubts));
+        let (bells, held, doubts) = (Arc::clone(&self.shared.bells), Arc::clone(&self.shared.held), Arc::clone(doubts));
         Arc::new(move |signal| match signal {
             Signal::Bell(queue) => bells.ring(&queue),
             Signal::Schedules => bells.ring_for_schedules(),
@@ -119,7 +111,7 @@ impl Listener {
                 continue;
             }
             let asked = Instant::now();
-            match self.driver.confirm(self.worker.load(Ordering::Acquire), &hints).await {
+            match self.shared.driver.confirm(self.shared.id(), &hints).await {
                 Ok(confirmed) => self.act(confirmed),
                 Err(error) => tracing::debug!(
                     name: "worker.signal_unconfirmed", target: "reveille::worker", %error,
@@ -131,10 +123,10 @@ impl Listener {
     }
 
     fn act(&self, confirmed: Hints) {
-        confirmed.cancel.into_iter().for_each(|id| self.held.cancel(id));
-        confirmed.paused.iter().for_each(|queue| self.bells.pause(queue));
+        confirmed.cancel.into_iter().for_each(|id| self.shared.held.cancel(id));
+        confirmed.paused.iter().for_each(|queue| self.shared.bells.pause(queue));
         if confirmed.stop {
-            self.stop.cancel();
+            self.shared.stop.cancel();
         }
     }
 }
@@ -148,23 +140,15 @@ mod tests {
     use crate::job::Reservation;
 
     fn listener(memory: &Memory) -> Listener {
-        Listener {
-            driver: Arc::new(memory.clone()),
-            bells: Arc::new(Bells::new(["mail"])),
-            held: Arc::default(),
-            worker: Arc::new(AtomicI64::new(1)),
-            anew: Arc::default(),
-            comeback: Comeback::default(),
-            stop: CancellationToken::new(),
-        }
+        Listener::new(&crate::worker::shared::tests::shared(memory, &["mail"]))
     }
 
     #[tokio::test]
     async fn of_what_does_not_concern_this_worker_nothing_is_kept() {
         let (listener, doubts) = (listener(&Memory::new()), Arc::new(Doubts::default()));
         let reservation = Reservation { id: 7, worker: 1, attempt: 1, reserved_at: SystemTime::now(), hint: 0 };
-        listener.held.take(reservation, false);
-        listener.held.take(Reservation { id: 8, ..reservation }, true);
+        listener.shared.held.take(reservation, false);
+        listener.shared.held.take(Reservation { id: 8, ..reservation }, true);
         let hear = listener.ears(1, &doubts);
         for id in 0..1000 {
             hear(Signal::Cancel(id));
@@ -179,7 +163,7 @@ mod tests {
         }
         assert_eq!(doubts.take(), Hints { paused: ["mail".to_owned()].into(), stop: true, ..Hints::default() });
         assert!(
-            !listener.stop.is_cancelled() && listener.bells.pauses("mail").count() == 0,
+            !listener.shared.stop.is_cancelled() && listener.shared.bells.pauses("mail").count() == 0,
             "not before it is confirmed"
         );
     }
@@ -193,7 +177,7 @@ mod tests {
         let confirming = tokio::spawn(async move { asking.0.confirm(&asking.1).await });
         memory.pause("mail");
         // Each question finds the queue paused.
-        let (began, pauses) = (Instant::now(), listener.bells.pauses("mail"));
+        let (began, pauses) = (Instant::now(), listener.shared.bells.pauses("mail"));
         hear(Signal::Pause("mail".into()));
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;

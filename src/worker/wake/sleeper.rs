@@ -4,13 +4,13 @@
 //! bell, and then looks until no transaction is left that began before and so may commit in silence.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::driver::{Driver, Silent};
 use crate::error::Result;
 use crate::worker::backoff::Backoff;
-use crate::worker::wake::{Hearing, Reason, Wake};
+use crate::worker::bells::{Hearing, Reason, Wake};
+use crate::worker::shared::Shared;
 
 /// How long a claimer that looks by itself rests between two looks, times the number of workers that do so in turns; and the
 /// longest that this may come to.
@@ -36,19 +36,16 @@ const LOOK_AGAIN: (u32, Duration) = (20, Duration::from_millis(1));
 
 /// The rest of one queue's claimer.
 pub(crate) struct Sleeper {
-    pub(crate) driver: Arc<dyn Driver>,
-    pub(crate) worker: Arc<AtomicI64>,
-    pub(crate) queue: Arc<str>,
+    shared: Arc<Shared>,
+    queue: Arc<str>,
     pub(crate) wake: Wake,
-    /// How many other workers work the same queues.
-    pub(crate) sharing: Arc<AtomicUsize>,
-    pub(crate) state: State,
-    pub(crate) awake_for: AwakeFor,
-    pub(crate) backoff: Backoff,
+    state: State,
+    awake_for: AwakeFor,
+    backoff: Backoff,
 }
 
 /// Where it stands between waking and sleeping.
-pub(crate) enum State {
+enum State {
     /// It looks by itself; the bell does not ring. `until`: how long at least, if the bell has rung too often.
     Awake { until: Option<Instant>, looks: u32, finds: u32 },
     /// The bell rings, but not for what these will commit.
@@ -59,7 +56,7 @@ pub(crate) enum State {
 
 /// For whom the bell was armed, how often it has rung of late, and whether that has held others up.
 #[derive(Clone, Copy)]
-pub(crate) struct Armed {
+struct Armed {
     at: Instant,
     worker: i64,
     hearing: Hearing,
@@ -70,7 +67,7 @@ pub(crate) struct Armed {
 }
 
 impl State {
-    pub(crate) fn new() -> State {
+    fn new() -> State {
         State::Awake { until: None, looks: 0, finds: 0 }
     }
 }
@@ -83,10 +80,10 @@ impl Armed {
 }
 
 /// How long it stays awake at least: twice as long as the last time if it has slept for less than that, since it was no good.
-pub(crate) struct AwakeFor(Duration);
+struct AwakeFor(Duration);
 
 impl AwakeFor {
-    pub(crate) fn new() -> AwakeFor {
+    fn new() -> AwakeFor {
         AwakeFor(AWAKE.0)
     }
 
@@ -98,6 +95,17 @@ impl AwakeFor {
 }
 
 impl Sleeper {
+    pub(crate) fn new(shared: &Arc<Shared>, queue: &Arc<str>) -> Sleeper {
+        Sleeper {
+            shared: Arc::clone(shared),
+            queue: Arc::clone(queue),
+            wake: shared.bells.wake(queue, shared.options.poll_interval, shared.options.listen),
+            state: State::new(),
+            awake_for: AwakeFor::new(),
+            backoff: shared.backoff("arm the bell"),
+        }
+    }
+
     /// After a look that left nothing to do: rests until there is a reason to look again. `found`: that look brought jobs.
     pub(crate) async fn rest(&mut self, found: bool, due_in: Option<Duration>) -> Reason {
         match self.try_rest(found, due_in).await {
@@ -124,7 +132,7 @@ impl Sleeper {
             self.wake.set_armed(false);
             return Ok(self.wake.next(due_in).await);
         };
-        let worker = self.worker.load(Ordering::Acquire);
+        let worker = self.shared.id();
         if self.armed().is_some_and(|armed| silenced || (armed.worker, armed.hearing) != (worker, hearing)) {
             self.state = State::new();
         }
@@ -147,8 +155,8 @@ impl Sleeper {
                 if !calm {
                     return Ok(self.wake.nap(sooner(due_in, nap)).await);
                 }
-                let silent = self.driver.arm(worker, &self.queue).await?;
-                tokio::spawn(warm_up(Arc::clone(&self.driver)));
+                let silent = self.shared.driver.arm(worker, &self.queue).await?;
+                tokio::spawn(warm_up(Arc::clone(&self.shared.driver)));
                 self.state = State::Arming { armed: Armed::new(worker, hearing), silent };
                 Ok(Reason::Armed)
             }
@@ -158,7 +166,7 @@ impl Sleeper {
                 self.sleep(found, due_in).await
             }
             State::Arming { armed, silent } => {
-                *silent = self.driver.still_silent(silent).await?;
+                *silent = self.shared.driver.still_silent(silent).await?;
                 if silent.is_empty() {
                     return Ok(Reason::Armed);
                 }
@@ -192,12 +200,12 @@ impl Sleeper {
 
     /// Whether others work the same queues.
     fn is_shared(&self) -> bool {
-        self.sharing.load(Ordering::Relaxed) > 0
+        self.shared.sharing() > 0
     }
 
     fn nap(&self) -> Duration {
         let (nap, longest) = NAP;
-        let workers = u32::try_from(self.sharing.load(Ordering::Relaxed) + 1).unwrap_or(u32::MAX);
+        let workers = u32::try_from(self.shared.sharing() + 1).unwrap_or(u32::MAX);
         nap.saturating_mul(workers).min(longest)
     }
 
@@ -218,7 +226,7 @@ impl Sleeper {
         if self.armed().is_none_or(|armed| now < armed.ask_from) {
             return Ok(());
         }
-        let wait = self.driver.signals_wait().await?;
+        let wait = self.shared.driver.signals_wait().await?;
         let Some(armed) = self.armed() else { return Ok(()) };
         armed.ask_from = Instant::now() + apart.max(now.elapsed() * LOOK_AGAIN.0);
         armed.held_up = if wait { armed.held_up + 1 } else { 0 };
@@ -252,7 +260,7 @@ impl Sleeper {
         if let Some(&mut Armed { worker, .. }) = self.armed() {
             // Before the bell is silent, which is nobody else's doing then.
             self.wake.set_armed(false);
-            self.driver.disarm(worker, &self.queue).await?;
+            self.shared.driver.disarm(worker, &self.queue).await?;
             self.state = State::Awake { until: Some(Instant::now() + at_least), looks: 0, finds: 0 };
         }
         Ok(())
@@ -300,22 +308,11 @@ fn sooner(due_in: Option<Duration>, nap: Duration) -> Duration {
 mod tests {
     use super::*;
     use crate::driver::Memory;
-    use crate::worker::backoff::Comeback;
-    use crate::worker::wake::Bells;
 
     #[tokio::test(start_paused = true)]
     async fn bells_that_anybody_rings_lead_to_a_look_each_3_ms_at_most() {
-        let bells = Bells::new(["mail"]);
-        let mut sleeper = Sleeper {
-            driver: Arc::new(Memory::new()),
-            worker: Arc::default(),
-            queue: "mail".into(),
-            wake: bells.wake("mail", Duration::from_secs(3600), true),
-            sharing: Arc::default(),
-            state: State::new(),
-            awake_for: AwakeFor::new(),
-            backoff: Backoff::new("arm the bell", &Comeback::default()),
-        };
+        let shared = crate::worker::shared::tests::shared(&Memory::new(), &["mail"]);
+        let (mut sleeper, bells) = (Sleeper::new(&shared, &"mail".into()), &shared.bells);
         bells.hear();
         let began = tokio::time::Instant::now();
         for look in 0..1000 {

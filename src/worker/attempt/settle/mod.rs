@@ -7,10 +7,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::driver::{Driver, Settlement};
-use crate::worker::attempt::reservations::Held;
-use crate::worker::backoff::Comeback;
-use crate::worker::parts::Parts;
+use crate::driver::Settlement;
+use crate::worker::attempt::Attempts;
 
 mod locked;
 mod record;
@@ -31,25 +29,27 @@ const LOCKED: Duration = Duration::from_millis(50);
 
 /// Settles what attempts hand over.
 pub(crate) struct Settler {
-    pub(crate) driver: Arc<dyn Driver>,
-    pub(crate) held: Arc<Held>,
-    pub(crate) inbox: mpsc::Receiver<Settlement>,
-    pub(crate) comeback: Comeback,
-    pub(crate) parts: Parts,
+    attempts: Arc<Attempts>,
+    inbox: mpsc::Receiver<Settlement>,
 }
 
 impl Settler {
+    pub(crate) fn new(attempts: &Arc<Attempts>, inbox: mpsc::Receiver<Settlement>) -> Settler {
+        Settler { attempts: Arc::clone(attempts), inbox }
+    }
+
     /// Settles until nobody can hand over any more and all is settled.
     pub(crate) async fn run(mut self) {
-        let (driver, held) = (Arc::clone(&self.driver), Arc::clone(&self.held));
-        let recorder = Recorder { driver, held, comeback: self.comeback.clone() };
+        let Attempts { driver, held, comeback, parts, .. } = &*self.attempts;
+        let (driver, held) = (Arc::clone(driver), Arc::clone(held));
+        let recorder = Recorder { driver, held: Arc::clone(&held), comeback: comeback.clone() };
         let (locked, inbox) = mpsc::unbounded_channel();
         let retries = Retries::new(recorder.clone(), inbox);
-        let retrying = AbortOnDropHandle::new(self.parts.spawn("the settler of locked jobs", retries.run()));
+        let retrying = AbortOnDropHandle::new(parts.spawn("the settler of locked jobs", retries.run()));
         let mut batch = Vec::new();
         while self.inbox.recv_many(&mut batch, LARGEST_BATCH).await > 0 {
             self.take_ready(&mut batch).await;
-            while self.held.count_locked() > MOST_LOCKED {
+            while held.count_locked() > MOST_LOCKED {
                 tokio::time::sleep(LOCKED).await;
             }
             for job in recorder.record(std::mem::take(&mut batch)).await {

@@ -1,0 +1,59 @@
+//! What a worker can be set to.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+
+use crate::error::{Error, Result};
+use crate::job::check_timeout;
+
+/// The settings of a worker, as [`WorkerBuilder`](crate::worker::WorkerBuilder) names them.
+pub(crate) struct Options {
+    pub(crate) poll_interval: Duration,
+    pub(crate) listen: bool,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) grace: Duration,
+    pub(crate) end_grace: Shared<BoxFuture<'static, ()>>,
+    pub(crate) heartbeat: Duration,
+    pub(crate) dead_after: Duration,
+}
+
+/// How often a worker may beat and poll: a beat that never comes, or one without a pause, serves nobody.
+const HEARTBEATS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(86_400));
+const SHORTEST_POLL: Duration = Duration::from_millis(1);
+
+impl Options {
+    /// Refuses what no worker can go by. Anything else, however long, is kept: the longest duration means never.
+    pub(crate) fn check(&self) -> Result<()> {
+        let (shortest, longest) = HEARTBEATS;
+        if !(shortest..=longest).contains(&self.heartbeat) {
+            return Err(Error::invalid(format!("heartbeat must be 1 ms to a day, not {:?}", self.heartbeat)));
+        }
+        if self.poll_interval < SHORTEST_POLL {
+            return Err(Error::invalid(format!("poll_interval must be 1 ms or longer, not {:?}", self.poll_interval)));
+        }
+        match self.timeout {
+            Some(timeout) => check_timeout(timeout),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn dead_after(&self) -> Duration {
+        self.dead_after.max(self.heartbeat * 3)
+    }
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            poll_interval: Duration::from_secs(5),
+            listen: true,
+            timeout: None,
+            grace: Duration::from_secs(30),
+            end_grace: std::future::pending().boxed().shared(),
+            heartbeat: Duration::from_secs(1),
+            dead_after: Duration::from_secs(30),
+        }
+    }
+}
