@@ -18,20 +18,6 @@ pub struct Start {
     pub shared: bool,
     /// Whether the bell has just rung for it, so that each moment counts.
     pub rung: bool,
-    /// When to find out when the next job is due.
-    pub ask: Ask,
-}
-
-/// When a store finds out when the next job is due, where that takes a question of its own. Where it does not, this means nothing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Ask {
-    /// After a claim that found nothing.
-    #[default]
-    After,
-    /// Before the claim, since nothing is expected: it is made only if something is due.
-    Before,
-    /// Not now, since the next claim comes soon in any case.
-    Not,
 }
 
 /// A place in the order of claims within a queue and level.
@@ -48,15 +34,12 @@ pub struct Mark {
 pub struct Claimed {
     /// Now this worker's, in the order in which they are to run.
     pub jobs: Vec<ReservedJob>,
-    /// How long until the next job is due that lies above the marks, if fewer came than were asked for: zero if one is due
-    /// that somebody else has locked for the moment.
+    /// How long until the next job is due that lies above the marks: zero if one is due that somebody else has locked for the moment. A
+    /// claim that brings nothing says so; of others it is `None` where the store would have to ask, for which no job should wait.
     pub due_in: Option<Duration>,
     /// By the store's clock, when it looked; `None` if it did not look at all that is due: the queue is paused or has limits, or the
     /// worker is unknown.
     pub looked_at: Option<SystemTime>,
-    /// `due_in` is not known yet: another claim, right after these jobs have begun, will tell if it is let ask. For stores where it
-    /// costs a moment to find out, for which no job should have to wait.
-    pub look_again: bool,
     /// The queue has limits: what is claimed counts for them, so nothing is to be claimed ahead.
     pub limited: bool,
     /// There may be more that is due, although fewer jobs came than were asked for: the store found a job that

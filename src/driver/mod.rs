@@ -21,7 +21,7 @@ mod schedules;
 mod settlement;
 mod signal;
 
-pub use claimed::{Ask, Claimed, Mark, Marks, Start};
+pub use claimed::{Claimed, Mark, Marks, Start};
 pub use into_driver::IntoDriver;
 pub use liveness::{Beat, Peer, Report, Rescue, Stuck, WorkerInfo};
 pub use memory::{JobState, Memory, StoredJob};
@@ -49,7 +49,7 @@ pub trait Driver: Send + Sync + 'static {
     fn register<'a>(&'a self, worker: &'a WorkerInfo) -> BoxFuture<'a, Result<()>>;
 
     /// Reserve up to `limit` due jobs of a queue, most urgent first. Nothing for a worker that is not registered, or from
-    /// a paused queue.
+    /// a paused queue. A claim that brings nothing tells when the next job is due.
     fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize, from: Start) -> BoxFuture<'a, Result<Claimed>>;
 
     /// Where the jobs of a queue that are due and not reserved begin, at or above the marks; `None` for a level that has none.

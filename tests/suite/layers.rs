@@ -26,7 +26,7 @@ const ORDER: &[(&str, &str)] = &[
     ("worker/attempt", "reservations judge mod settle"),
     ("worker/attempt/settle", "mod record locked"),
     ("worker/wake", "mod listener sleeper"),
-    ("worker/claim", "claim_size pace look_budget low_water look next_due ahead slots mod"),
+    ("worker/claim", "claim_size pace look_budget low_water look ahead slots mod"),
     ("worker/claim/low_water", "tests"),
     ("worker/heartbeat", "mod watch cut_off"),
     ("admin", "mod record dead_jobs queues schedules doctor metrics"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reveille::driver::{Ask, Mark, Marks, Start, WorkerInfo};
+use reveille::driver::{Mark, Marks, Start, WorkerInfo};
 use reveille::{
     Worker,
     driver::{Driver, Postgres},
@@ -200,25 +200,22 @@ async fn a_job_below_the_marks_is_found_while_the_queue_is_full() {
 }
 
 #[tokio::test]
-async fn a_claim_in_doubt_takes_what_is_due_and_else_only_tells_when_something_will_be() {
+async fn a_claim_that_brings_nothing_tells_when_something_will_be_due_or_that_there_are_limits() {
     let database = database().await;
     let driver = ten_jobs(&database).await;
-    let in_doubt = Start { ask: Ask::Before, ..Start::default() };
-    assert_eq!(driver.claim(7, "q", 20, in_doubt).await.unwrap().jobs.len(), 10);
+    assert_eq!(driver.claim(7, "q", 20, Start::default()).await.unwrap().jobs.len(), 10);
     database
         .run(
             "update reveille.jobs set reserved_at = null, reserved_by = null, available_at = now() + interval '1 hour'",
         )
         .await;
-    let claimed = driver.claim(7, "q", 20, in_doubt).await.unwrap();
+    let claimed = driver.claim(7, "q", 20, Start::default()).await.unwrap();
     assert!(claimed.jobs.is_empty() && claimed.looked_at.is_some());
     assert!(claimed.due_in.unwrap().abs_diff(Duration::from_secs(3600)) < Duration::from_secs(60));
     database.run("insert into reveille.queues (name, max_running) values ('q', 1)").await;
     database.run("update reveille.jobs set available_at = now()").await;
-    let not_asking = Start { ask: Ask::Not, ..Start::default() };
-    let claimed = driver.claim(7, "q", 20, not_asking).await.unwrap();
-    assert!(claimed.jobs.is_empty() && claimed.look_again, "it has not learned of the limits, and says so");
-    assert_eq!(driver.claim(7, "q", 20, in_doubt).await.unwrap().jobs.len(), 1, "within the limits");
+    let claimed = driver.claim(7, "q", 20, Start::default()).await.unwrap();
+    assert_eq!((claimed.jobs.len(), claimed.limited), (1, true), "within the limits");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -242,10 +242,10 @@ impl World<'_> {
         let ids: Vec<i64> = claimed.jobs.iter().map(|job| job.reservation.id).collect();
         prop_assert_eq!(&ids, &head.collect::<Vec<_>>());
         let (left, short) = (waiting.len() > ids.len(), ids.len() < limit);
-        if claimed.look_again {
-            prop_assert!(short && !ids.is_empty() && claimed.due_in.is_none(), "there is nothing to look again for");
+        if ids.is_empty() {
+            prop_assert_eq!(claimed.due_in.is_some(), left);
         } else {
-            prop_assert_eq!(claimed.due_in.is_some(), short && left);
+            prop_assert!(claimed.due_in.is_none() || short && left, "there is nothing to wait for");
         }
         for job in claimed.jobs {
             let reservation = job.reservation;

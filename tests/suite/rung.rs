@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use reveille::driver::{Ask, Start, WorkerInfo};
+use reveille::driver::{Start, WorkerInfo};
 use reveille::{
     driver::{Driver, Postgres},
     enqueue,
@@ -10,7 +10,7 @@ use reveille::{
 
 use crate::harness::{Heard, TestDatabase, database, note, soon, start, teller};
 
-const RUNG: Start = Start { marks: [None; 4], shared: false, rung: true, ask: Ask::After };
+const RUNG: Start = Start { marks: [None; 4], shared: false, rung: true };
 
 async fn claim(driver: &Postgres, worker: i64, from: Start) -> Vec<i64> {
     let claimed = driver.claim(worker, "q", 3, from).await.unwrap();

@@ -8,14 +8,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::driver::{Ask, Marks, Start};
+use crate::driver::{Marks, Start};
 use crate::error::{Error, Result};
 use crate::worker::backoff::Backoff;
 use crate::worker::bells::Reason;
 use crate::worker::claim::claim_size::HowMany;
 use crate::worker::claim::look::{Look, LookBack};
 use crate::worker::claim::low_water::LowWater;
-use crate::worker::claim::next_due::NextDue;
 use crate::worker::claim::slots::Slots;
 use crate::worker::shared::Shared;
 use crate::worker::wake::sleeper::Sleeper;
@@ -25,15 +24,11 @@ pub(crate) mod claim_size;
 pub(crate) mod look;
 pub(crate) mod look_budget;
 pub(crate) mod low_water;
-pub(crate) mod next_due;
 mod pace;
 pub(crate) mod slots;
 
 /// After so long without a free slot the bell need not ring.
 const FULL_FOR_LONG: Duration = Duration::from_millis(50);
-/// After a claim of so many by who sleeps, the next one most likely follows soon. With fewer the question is best asked at once: it
-/// would be in the way of whoever comes next.
-const BURST: usize = 16;
 /// How soon to look again for a job that is due but locked by somebody else: at first, and at most.
 const LOCKED: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
@@ -48,11 +43,8 @@ pub(crate) struct Claimer {
     under_way: UnderWay,
     /// Jobs were found since the last rest.
     found: bool,
-    /// It looks only to be sure: nothing has woken it, or it has just taken all that there seemed to be.
-    in_doubt: bool,
     /// The bell has woken it, and it has not found more than it can take at once.
     rung: bool,
-    next_due: NextDue,
     /// Until then the others claim from a full queue.
     others_turn: Option<Instant>,
     how_many: HowMany,
@@ -81,7 +73,7 @@ impl UnderWay {
 
 /// What a look has found.
 enum Looked {
-    /// There may be more, or another look will tell when the next one is due.
+    /// There may be more, or the next look is to tell when something will be due.
     Again,
     /// All that were due.
     Short { found: bool, due_in: Option<Duration> },
@@ -99,9 +91,7 @@ impl Claimer {
             low_water: LowWater::default(),
             under_way: UnderWay::default(),
             found: false,
-            in_doubt: false,
             rung: false,
-            next_due: NextDue::default(),
             others_turn: None,
             how_many: HowMany::default(),
             came_back: 0,
@@ -146,8 +136,6 @@ impl Claimer {
                 }
             };
             tracing::trace!(name: "worker.woken", target: "reveille::worker", queue = &*self.queue, ?reason, "woken");
-            let only_to_ask = reason == Some(Reason::Due) && self.next_due.is_to_be_asked();
-            self.in_doubt = self.sleeper.is_asleep() && (reason == Some(Reason::Poll) || only_to_ask);
             self.rung = self.sleeper.is_asleep() && reason == Some(Reason::Bell);
             // With the bell armed, nothing appears that it does not ring for.
             if !(self.sleeper.is_asleep() && reason == Some(Reason::Due)) {
@@ -191,18 +179,11 @@ impl Claimer {
 
     fn look(&self, room: usize) -> Look {
         let start = self.low_water.start(self.beside());
-        let ask = if self.in_doubt {
-            Ask::Before
-        } else if start.marks == Marks::default() && self.need_not_know() {
-            Ask::Not
-        } else {
-            Ask::After
-        };
         Look::new(
             &self.shared,
             &self.queue,
             self.how_many.of(room, start.shared && self.sharing() > 0),
-            Start { ask, rung: self.rung, ..start },
+            Start { rung: self.rung, ..start },
             self.slots.pauses(),
         )
     }
@@ -211,7 +192,6 @@ impl Claimer {
     async fn finish(&mut self, look: Look) -> Result<Looked> {
         let (wanted, start, pauses, began) = (look.wanted, look.start, look.pauses, look.began);
         let found = look.end().await.inspect_err(|_| self.how_many.failed(wanted, began.elapsed()))?;
-        self.in_doubt = false;
         self.low_water.learn(start.marks, &found.claimed, wanted, found.took);
         let count = found.claimed.jobs.len();
         let full = count >= wanted || found.claimed.more;
@@ -241,26 +221,17 @@ impl Claimer {
             self.found |= count > 0;
             return Ok(Looked::Again);
         }
-        // Asleep, it is rung for what has come since, and asks when the next one is due after the last of several bursts.
-        let asks_later = self.need_not_know() || count >= BURST && self.sleeper.is_asleep() && self.next_due.is_fresh();
-        if found.claimed.look_again && !asks_later {
-            if count > 0 && std::mem::replace(&mut self.found, true) {
+        let due_in = found.claimed.due_in;
+        let is_told = count == 0 || due_in.is_some() || self.slots.limited;
+        if !is_told && !self.sleeper.looks_by_itself() {
+            // Before it rests for long it has to know when the next job is due, which a claim tells that brings nothing.
+            if std::mem::replace(&mut self.found, true) {
                 self.sleeper.goes_on().await?;
-            } else {
-                // Most likely that was all.
-                self.in_doubt = true;
             }
             // These jobs begin first.
             tokio::task::yield_now().await;
             return Ok(Looked::Again);
         }
-        let due_in = if found.claimed.look_again {
-            self.next_due.all_taken();
-            self.next_due.remaining(self.sleeper.is_asleep())
-        } else {
-            self.next_due.learn(found.claimed.due_in);
-            found.claimed.due_in
-        };
         Ok(Looked::Short { found: std::mem::take(&mut self.found) || count > 0, due_in })
     }
 
@@ -320,11 +291,6 @@ impl Claimer {
             self.under_way.look_back = Some(look_back);
         }
         Ok(is_reason)
-    }
-
-    /// Whether it looks again before anything that is delayed becomes due, as far as it knows.
-    fn need_not_know(&self) -> bool {
-        self.sleeper.looks_by_itself() && self.next_due.is_known()
     }
 
     fn sharing(&self) -> usize {

@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 use super::hint::with_queue;
 use super::session::{Params, Statement};
 use super::{Postgres, SLOW_ANSWER_WITHIN};
-use crate::driver::{Ask, Claimed, Mark, Marks, Start};
+use crate::driver::{Claimed, Mark, Marks, Start};
 use crate::error::Result;
 
 pub(crate) mod count_running;
@@ -104,12 +104,6 @@ async fn claim_freely(
     limit: usize,
     from: Start,
 ) -> Result<(Claimed, Option<Kind>)> {
-    if from.ask == Ask::Before {
-        let asked = next_due(driver, worker, queue, from, Instant::now()).await?;
-        if asked.0.due_in != Some(Duration::ZERO) {
-            return Ok(asked);
-        }
-    }
     let began = Instant::now();
     let mut jobs = reserved_jobs(&look(driver, queue, limit, worker, from).await?, queue, worker)?;
     let number = driver.queues.number(queue);
@@ -117,9 +111,8 @@ async fn claim_freely(
     match jobs.first() {
         Some(first) => {
             let looked_at = Some(first.reservation.reserved_at);
-            Ok((Claimed { look_again: jobs.len() < limit, looked_at, jobs, ..Claimed::default() }, None))
+            Ok((Claimed { looked_at, jobs, ..Claimed::default() }, None))
         }
-        None if from.ask == Ask::Not => Ok((Claimed { look_again: true, ..Claimed::default() }, None)),
         None => next_due(driver, worker, queue, from, began).await,
     }
 }
