@@ -16,8 +16,6 @@ pub struct Start {
     /// Whether others claim from the queue at the same time, which is full: a store may then start as far up as they have
     /// got, and let them know how far this claim gets.
     pub shared: bool,
-    /// Whether the bell has just rung for it, so that each moment counts.
-    pub rung: bool,
 }
 
 /// A place in the order of claims within a queue and level.

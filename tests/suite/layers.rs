@@ -14,7 +14,6 @@ const ORDER: &[(&str, &str)] = &[
     ("driver", "claimed settlement liveness schedules mod signal into_driver memory postgres"),
     ("driver/memory", "mod kept limits store schedules asked"),
     ("driver/postgres", "mod statements hint session claim settle rescue schedules upkeep warm listen driver"),
-    ("driver/postgres/session", "mod listener"),
     ("driver/postgres/claim", "parameters rows count_running limited isolate mod"),
     ("driver/postgres/settle", "durability fence by_id by_place locked mod"),
     ("handler", "mod progress extract batch middleware"),

@@ -47,7 +47,6 @@ mod rescue;
 mod results;
 mod rights;
 mod roles;
-mod rung;
 mod schedules;
 mod shutdown;
 mod sleep;

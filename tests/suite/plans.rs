@@ -51,7 +51,7 @@ fn statements() -> Vec<(String, String)> {
 
 /// What a worker sets in its sessions.
 fn settings() -> String {
-    let source = source("src/driver/postgres/session/mod.rs");
+    let source = source("src/driver/postgres/session.rs");
     let settings = part(&source, "const SETTINGS: [&str; 9] = [", "];");
     settings.split('"').skip(1).step_by(2).map(|setting| format!("set {setting};")).collect()
 }

@@ -15,7 +15,7 @@ use tokio_postgres::AsyncMessage;
 use tokio_postgres::types::Type;
 
 use super::session::{self, Params, Sessions};
-use super::{ANSWER_WITHIN, Postgres, warm};
+use super::{ANSWER_WITHIN, Postgres};
 use crate::database::schema::Schema;
 use crate::database::{Database, connect};
 use crate::driver::{Hear, Hints, Signal};
@@ -53,10 +53,6 @@ pub(super) async fn listen(driver: &Postgres, worker: i64, hear: Hear) -> Result
     // It is a session of its own, and not one that a pooler lends.
     let params: &Params<'_> = &[(&worker, Type::INT8)];
     in_time(ear.client.query_typed(&driver.statements.vouch, params)).await?;
-    if !database.is_pooled() && !database.listens_elsewhere() {
-        driver.line.open(&ear.client).await;
-        warm::warm_up_line(driver).await;
-    }
     Ok(ear.until_deaf().boxed())
 }
 

@@ -38,7 +38,6 @@ pub struct Postgres {
     database: Database,
     statements: Statements,
     sessions: Sessions,
-    line: session::listener::Line,
     /// How long a claim may take.
     claim_within: claim::Patience,
     limits: claim::limited::Limits,
@@ -67,7 +66,6 @@ impl Postgres {
         Ok(Postgres {
             statements: Statements::new(database.schema()),
             sessions: Sessions::new(&database, false)?,
-            line: session::listener::Line::default(),
             claim_within: claim::Patience::default(),
             limits: claim::limited::Limits::default(),
             odd: claim::isolate::Odd::default(),

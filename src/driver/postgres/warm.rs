@@ -3,13 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use super::Postgres;
-use super::claim;
 use super::claim::parameters::{Claim, Heads};
 use super::session::Statement;
 use super::settle::by_id::Finishing;
 use super::settle::by_place::Alike;
 use super::settle::fence::Fence;
-use crate::driver::{Marks, Start};
+use crate::driver::Marks;
 use crate::error::Result;
 
 /// A queue of which there are no jobs: a queue's name is not empty.
@@ -40,15 +39,4 @@ pub(super) async fn warm_up(driver: &Postgres) -> Result<()> {
         (&statements.heads, &heads),
     ];
     driver.sessions.warm_up(SESSIONS, &all).await
-}
-
-/// Runs what claims in the listener's session, with nothing to do.
-pub(super) async fn warm_up_line(driver: &Postgres) {
-    let start = Start { rung: true, ..Start::default() };
-    if let Err(error) = claim::look(driver, NO_QUEUE, 1, NOBODY, start).await {
-        tracing::debug!(
-            name: "worker.warm_up_failed", target: "reveille::worker", %error,
-            "no claims will be made where the bell is heard"
-        );
-    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::driver::{Marks, Start};
+use crate::driver::Marks;
 use crate::error::{Error, Result};
 use crate::worker::backoff::Backoff;
 use crate::worker::bells::Reason;
@@ -43,8 +43,6 @@ pub(crate) struct Claimer {
     under_way: UnderWay,
     /// Jobs were found since the last rest.
     found: bool,
-    /// The bell has woken it, and it has not found more than it can take at once.
-    rung: bool,
     /// Until then the others claim from a full queue.
     others_turn: Option<Instant>,
     how_many: HowMany,
@@ -91,7 +89,6 @@ impl Claimer {
             low_water: LowWater::default(),
             under_way: UnderWay::default(),
             found: false,
-            rung: false,
             others_turn: None,
             how_many: HowMany::default(),
             came_back: 0,
@@ -136,7 +133,6 @@ impl Claimer {
                 }
             };
             tracing::trace!(name: "worker.woken", target: "reveille::worker", queue = &*self.queue, ?reason, "woken");
-            self.rung = self.sleeper.is_asleep() && reason == Some(Reason::Bell);
             // With the bell armed, nothing appears that it does not ring for.
             if !(self.sleeper.is_asleep() && reason == Some(Reason::Due)) {
                 self.low_water.stir();
@@ -183,7 +179,7 @@ impl Claimer {
             &self.shared,
             &self.queue,
             self.how_many.of(room, start.shared && self.sharing() > 0),
-            Start { rung: self.rung, ..start },
+            start,
             self.slots.pauses(),
         )
     }
@@ -202,7 +198,6 @@ impl Claimer {
             "claimed"
         );
         if full {
-            self.rung = false;
             let turn = if start.shared { self.slots.others_turn(found.took) } else { Duration::ZERO };
             if turn.is_zero() {
                 self.go_on(count);

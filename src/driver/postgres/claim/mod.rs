@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::hint::with_queue;
-use super::session::{Params, Statement};
+use super::session::Params;
 use super::{Postgres, SLOW_ANSWER_WITHIN};
 use crate::driver::{Claimed, Mark, Marks, Start};
 use crate::error::Result;
@@ -117,25 +117,14 @@ async fn claim_freely(
     }
 }
 
-/// Makes a claim; the one that a bell asks for, where the bell was heard.
-pub(crate) async fn look(driver: &Postgres, queue: &str, limit: usize, worker: i64, from: Start) -> Result<Vec<Row>> {
+async fn look(driver: &Postgres, queue: &str, limit: usize, worker: i64, from: Start) -> Result<Vec<Row>> {
     let (patience, began, what) = (driver.claim_within.get(), Instant::now(), "claim jobs");
     let claim = Claim::new(queue, limit, worker, from.marks);
     let statements = &driver.statements;
     let sql = if from.shared { &statements.claim_shared } else { &statements.claim };
-    let rows = query(driver, from.rung && !from.shared, what, (sql, &claim.params())).await;
+    let rows = driver.sessions.query(patience, what, sql, &claim.params()).await;
     driver.claim_within.learn(patience, began.elapsed());
     rows
-}
-
-/// Runs a statement that looks for jobs, and after a bell where that was heard.
-async fn query(driver: &Postgres, rung: bool, what: &str, statement: Statement<'_>) -> Result<Vec<Row>> {
-    let patience = driver.claim_within.get();
-    let heard = if rung { driver.line.query(patience, what, statement).await } else { None };
-    match heard {
-        Some(rows) => rows,
-        None => driver.sessions.query(patience, what, statement.0, statement.1).await,
-    }
 }
 
 /// What there is to know where nothing was claimed since then: when there will be something, or that the queue has limits.
@@ -149,7 +138,8 @@ async fn next_due(
     let places = Places::of(from.marks);
     let [times, ids] = places.params();
     let params: &Params<'_> = &[(&queue, Type::TEXT), (&worker, Type::INT8), times, ids];
-    let rows = query(driver, from.rung, "look for the next job", (&driver.statements.next_due, params)).await?;
+    let (patience, what) = (driver.claim_within.get(), "look for the next job");
+    let rows = driver.sessions.query(patience, what, &driver.statements.next_due, params).await?;
     let Some(row) = rows.first() else { return Ok((Claimed::default(), None)) };
     let now: Option<SystemTime> = row.get("looked_at");
     let claimed = Claimed {

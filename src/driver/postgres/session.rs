@@ -15,8 +15,6 @@ use tokio_postgres::{Client, Row};
 use crate::database::{Database, connect, take};
 use crate::error::{Error, Result};
 
-pub(crate) mod listener;
-
 /// Whatever the database's owner has set for others: one row at a time by index, planned once. The tables are churned too
 /// fast for the planner's statistics to be of use.
 const SETTINGS: [&str; 9] = [
