@@ -28,9 +28,6 @@ const BUSY: (u32, Duration) = (32, Duration::from_millis(100));
 const HELD_UP: (u32, Duration) = (2, Duration::from_millis(100));
 /// A look that brought as many jobs as it asked for stands for this many of them.
 const FULL_LOOK: u32 = 8;
-/// Where several workers hear the same bell: how much longer one waits before it looks, for each time in a row that others
-/// were quicker, and at most how many times that.
-const BEHIND: (Duration, u32) = (Duration::from_millis(1), 8);
 /// Between two looks for silent transactions: this part of the time waited so far, and at least this.
 const LOOK_AGAIN: (u32, Duration) = (20, Duration::from_millis(1));
 
@@ -51,7 +48,7 @@ enum State {
     /// The bell rings, but not for what these will commit.
     Arming { armed: Armed, silent: Vec<Silent> },
     /// The bell rings for everything.
-    Asleep { armed: Armed, beaten: u32 },
+    Asleep { armed: Armed },
 }
 
 /// For whom the bell was armed, how often it has rung of late, and whether that has held others up.
@@ -162,8 +159,8 @@ impl Sleeper {
             }
             // Looked since the last of them was gone: nothing can come in silence any more.
             State::Arming { armed, silent } if silent.is_empty() => {
-                self.state = State::Asleep { armed: *armed, beaten: 0 };
-                self.sleep(found, due_in).await
+                self.state = State::Asleep { armed: *armed };
+                self.sleep(due_in).await
             }
             State::Arming { armed, silent } => {
                 *silent = self.shared.driver.still_silent(silent).await?;
@@ -172,30 +169,18 @@ impl Sleeper {
                 }
                 let (share, least) = LOOK_AGAIN;
                 let again = (armed.at.elapsed() / share).max(least);
-                self.sleep(found, Some(sooner(due_in, again))).await
+                self.sleep(Some(sooner(due_in, again))).await
             }
-            State::Asleep { .. } => self.sleep(found, due_in).await,
+            State::Asleep { .. } => self.sleep(due_in).await,
         }
     }
 
-    async fn sleep(&mut self, found: bool, due_in: Option<Duration>) -> Result<Reason> {
+    async fn sleep(&mut self, due_in: Option<Duration>) -> Result<Reason> {
         let reason = self.wake.next(due_in).await;
         if reason == Reason::Bell {
-            self.let_others_go_first(found).await;
             self.stir(1).await?;
         }
         Ok(reason)
-    }
-
-    /// If others have been quicker of late, they are given a moment, so that not all look at once.
-    async fn let_others_go_first(&mut self, found: bool) {
-        let State::Asleep { beaten, .. } = &mut self.state else { return };
-        let (moment, most) = BEHIND;
-        *beaten = if found { 0 } else { (*beaten + 1).min(most) };
-        let beaten = *beaten;
-        if beaten > 1 && self.is_shared() {
-            tokio::time::sleep(moment.mul_f64(fastrand::f64() * f64::from(beaten))).await;
-        }
     }
 
     /// Whether others work the same queues.
@@ -279,7 +264,7 @@ impl Sleeper {
     fn armed(&mut self) -> Option<&mut Armed> {
         match &mut self.state {
             State::Awake { .. } => None,
-            State::Arming { armed, .. } | State::Asleep { armed, .. } => Some(armed),
+            State::Arming { armed, .. } | State::Asleep { armed } => Some(armed),
         }
     }
 }
