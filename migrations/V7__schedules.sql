@@ -1,60 +1,72 @@
--- Schedules: jobs that recur. A row a schedule, fired by whichever worker is there when its time comes.
+-- Schedules: jobs by cron texts, or at fixed intervals.
 
 create table reveille.schedules (
-    id                  bigint generated always as identity primary key,
-    name                text        not null,
-    cron                text,
-    every               interval,
-    time_zone           text        not null default 'UTC',
-    catch_up            text        not null default 'one',
-    kind                text        not null,
-    payload             jsonb       not null default '{}',
-    queue               text        not null default 'default',
-    priority            smallint    not null default 2,
-    max_attempts        int         not null default 20,
-    timeout             interval,
-    key                 text,
-    tags                text[],
-    metadata            jsonb,
-    counted_from        timestamptz not null default now(),
-    next_at             timestamptz,
-    last_at             timestamptz,
-    paused_at           timestamptz,
-    declared_at         timestamptz,
-    error               text,
-    created_at          timestamptz not null default now(),
+    id                 bigint      generated always as identity primary key,
+    name               text        not null,
+    cron               text,
+    every              interval,
+    time_zone          text        not null default 'UTC',
+    catch_up           text        not null default 'one',
+    kind               text        not null,
+    payload            jsonb       not null default '{}',
+    queue              text        not null default 'default',
+    priority           smallint    not null default 2,
+    max_attempts       int         not null default 20,
+    timeout            interval,
+    key                text,
+    tags               text[],
+    metadata           jsonb,
+    counted_from       timestamptz not null default now(),
+    next_at            timestamptz,
+    last_at            timestamptz,
+    paused_at          timestamptz,
+    declared_at        timestamptz,
+    error              text,
+    created_at         timestamptz not null default now(),
+    through_middleware boolean     not null default false,
     constraint name_has_1_to_128_characters check (length(name) between 1 and 128),
     constraint cron_or_every_is_set check ((cron is null) <> (every is null)),
     constraint cron_has_1_to_256_characters check (length(cron) between 1 and 256),
     constraint every_is_a_millisecond_to_100_years check (every between interval '1 millisecond' and interval '36500 days'),
-    -- A month is no fixed time; a cron text can say it.
     constraint every_has_no_months check (extract(year from every) = 0 and extract(month from every) = 0),
     constraint time_zone_has_1_to_64_characters check (length(time_zone) between 1 and 64),
     constraint catch_up_is_skip_one_or_all check (catch_up in ('skip', 'one', 'all')),
     constraint kind_has_1_to_128_characters check (length(kind) between 1 and 128),
-    constraint payload_is_at_most_8_mib check (pg_column_size(payload) <= 8388608),
     constraint queue_has_1_to_128_characters check (length(queue) between 1 and 128),
     constraint priority_is_0_to_3 check (priority between 0 and 3),
     constraint max_attempts_is_positive check (max_attempts > 0),
     constraint timeout_is_positive check (timeout > interval '0'),
     constraint key_has_1_to_512_bytes check (octet_length(key) between 1 and 512),
-    constraint tags_are_at_most_64 check (cardinality(tags) <= 64 and array_position(tags, null) is null),
     constraint metadata_is_an_object check (jsonb_typeof(metadata) = 'object'),
-    constraint times_are_finite check (isfinite(counted_from) and isfinite(coalesce(next_at, counted_from)))
+    constraint times_are_finite check (isfinite(counted_from) and isfinite(coalesce(next_at, counted_from))),
+    constraint payload_is_at_most_8_mib
+        check (pg_column_size(payload) <= 512 or octet_length(payload::text) <= 8388608),
+    constraint metadata_is_at_most_256_kib
+        check (pg_column_size(metadata) <= 512 or octet_length(metadata::text) <= 262144),
+    constraint tags_are_at_most_16_kib check (octet_length(array_to_string(tags, '')) <= 16384),
+    constraint tags_are_at_most_64 check (
+        -- An array of several dimensions cannot be searched, and is refused by the next.
+        case when array_ndims(tags) = 1 then cardinality(tags) <= 64 and array_position(tags, null) is null end
+    ),
+    constraint tags_have_one_dimension check (array_ndims(tags) = 1),
+    constraint cron_is_not_every check (ltrim(cron) not ilike '@every%')
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
-
 create unique index schedules_name on reveille.schedules (name);
 -- In the order in which workers fire them; first those whose next tick has yet to be reckoned.
 create index schedules_due on reveille.schedules ((coalesce(next_at, '-infinity'::timestamptz)))
     where paused_at is null and error is null;
-
-comment on table reveille.schedules is 'Jobs that recur: each tick is enqueued once, at its time, by whichever worker is there. A plain insert or update is heard by them.';
+comment on table reveille.schedules is
+    'Jobs that recur: each tick is enqueued once, at its time, by whichever worker is there. A plain insert or update '
+    'is heard by them.';
 comment on column reveille.schedules.id is 'Identity; the schedule_id of its jobs.';
 comment on column reveille.schedules.name is 'What it is called, 1 to 128 characters.';
-comment on column reveille.schedules.cron is 'When: five fields, or six with seconds first, or @daily and the like; read by the workers.';
+comment on column reveille.schedules.cron is
+    'When: five fields, or six with seconds first, or @daily and the like; read by the workers.';
 comment on column reveille.schedules.every is 'Or at this interval, counted from counted_from.';
 comment on column reveille.schedules.time_zone is 'The zone of the cron text, such as Europe/Berlin.';
-comment on column reveille.schedules.catch_up is 'Ticks that were missed because no worker was there: skip (none of them), one (a single job for them all), all (a job for each).';
+comment on column reveille.schedules.catch_up is
+    'Ticks that were missed because no worker was there: skip (none of them), one (a single job for them all), all (a '
+    'job for each).';
 comment on column reveille.schedules.kind is 'The kind of its jobs.';
 comment on column reveille.schedules.payload is 'Their payload.';
 comment on column reveille.schedules.queue is 'Their queue.';
@@ -63,25 +75,31 @@ comment on column reveille.schedules.max_attempts is 'At how many failures such 
 comment on column reveille.schedules.timeout is 'How long one attempt may take; null: as its worker says.';
 comment on column reveille.schedules.key is 'What its jobs belong to, for limits and order per key.';
 comment on column reveille.schedules.tags is 'Their tags.';
-comment on column reveille.schedules.metadata is 'Their metadata, to which the schedule''s name and the tick are added.';
-comment on column reveille.schedules.counted_from is 'Only ticks after this count: when its timing was last set, or when it was resumed.';
+comment on column reveille.schedules.metadata is
+    'Their metadata, to which the schedule''s name and the tick are added.';
+comment on column reveille.schedules.counted_from is
+    'Only ticks after this count: when its timing was last set, or when it was resumed.';
 comment on column reveille.schedules.next_at is 'Its next tick; null while a worker has yet to reckon it.';
 comment on column reveille.schedules.last_at is 'The last tick that was enqueued.';
 comment on column reveille.schedules.paused_at is 'Since when it enqueues nothing; null: it runs.';
-comment on column reveille.schedules.declared_at is 'When a worker last declared it in its code; null: it is kept by hand.';
-comment on column reveille.schedules.error is 'Why no tick can be reckoned: the cron text or the time zone makes no sense.';
+comment on column reveille.schedules.declared_at is
+    'When a worker last declared it in its code; null: it is kept by hand.';
+comment on column reveille.schedules.error is
+    'Why no tick can be reckoned: the cron text or the time zone makes no sense.';
 comment on column reveille.schedules.created_at is 'When it was added.';
+comment on column reveille.schedules.through_middleware is
+    'Whether its jobs pass the middleware of a worker that declares it; other workers leave it alone.';
 
 create table reveille.schedule_declarations (
-    schedule_id         bigint      not null references reveille.schedules on delete cascade,
-    worker              bigint      not null references reveille.workers on delete cascade,
+    schedule_id bigint not null references reveille.schedules (id) on delete cascade,
+    worker      bigint not null references reveille.workers (id) on delete cascade,
     primary key (schedule_id, worker)
 );
 create index schedule_declarations_worker on reveille.schedule_declarations (worker);
-
 comment on table reveille.schedule_declarations is 'Which live workers declare which schedules in their code.';
 comment on column reveille.schedule_declarations.schedule_id is 'The schedule.';
-comment on column reveille.schedule_declarations.worker is 'Who declares it; its row here goes with its row in reveille.workers.';
+comment on column reveille.schedule_declarations.worker is
+    'Who declares it; its row here goes with its row in reveille.workers.';
 
 -- Whoever sets a timing, or resumes: the next tick is reckoned anew, by a worker, since the database reads no cron text.
 create function reveille.count_anew() returns trigger
@@ -95,7 +113,8 @@ begin
     return new;
 end
 $$;
-comment on function reveille.count_anew() is 'Counts ticks from now on when a schedule''s timing was set, or it is resumed.';
+comment on function reveille.count_anew() is
+    'Counts ticks from now on when a schedule''s timing was set, or it is resumed.';
 
 create trigger count_anew before update on reveille.schedules
     for each row
@@ -122,6 +141,7 @@ comment on function reveille.tell_of_schedules() is
 
 create trigger tell_of_new after insert on reveille.schedules
     for each row execute function reveille.tell_of_schedules();
+
 -- Not when it is fired: its next tick is later then.
 create trigger tell_of_change after update on reveille.schedules
     for each row
@@ -140,8 +160,8 @@ create function reveille.schedule(
     time_zone    text        default 'UTC',
     payload      jsonb       default '{}',
     queue        text        default 'default',
-    priority     smallint    default 2,
-    max_attempts int         default null,
+    priority     bigint      default 2,
+    max_attempts bigint      default null,
     timeout      interval    default null,
     key          text        default null,
     tags         text[]      default null,
@@ -159,6 +179,22 @@ begin
     if (schedule.cron is null) = (schedule.every is null) then
         raise exception 'a schedule takes either cron or every' using errcode = 'invalid_parameter_value';
     end if;
+    if ltrim(schedule.cron) ilike '@every%' then
+        raise exception 'a cron text cannot say @every: give the interval as every'
+            using errcode = 'invalid_parameter_value', hint = 'For example every => ''5 minutes'', and no cron.';
+    end if;
+    if schedule.priority not between 0 and 3 then
+        raise exception 'priority must be 0 (urgent), 1 (high), 2 (normal) or 3 (low), not %', schedule.priority
+            using errcode = 'invalid_parameter_value';
+    end if;
+    if schedule.max_attempts not between 1 and 2147483647 then
+        raise exception 'max_attempts must be 1 to 2147483647, not %', schedule.max_attempts
+            using errcode = 'invalid_parameter_value';
+    end if;
+    if array_ndims(schedule.tags) > 1 then
+        raise exception 'tags must be one list, not an array of % dimensions', array_ndims(schedule.tags)
+            using errcode = 'invalid_parameter_value', hint = 'Write it like array[''a'', ''b''].';
+    end if;
     -- The workers know their zones themselves; this is to tell of a slip at once.
     perform now() at time zone coalesce(schedule.time_zone, 'UTC');
     insert into reveille.schedules as schedules (
@@ -168,7 +204,7 @@ begin
     values (
         schedule.name, schedule.cron, schedule.every, coalesce(schedule.time_zone, 'UTC'), coalesce(schedule.catch_up, 'one'),
         schedule.kind, coalesce(schedule.payload, '{}'), coalesce(schedule.queue, 'default'),
-        coalesce(schedule.priority, 2::smallint), coalesce(schedule.max_attempts, 20), schedule.timeout, schedule.key,
+        coalesce(schedule.priority::smallint, 2::smallint), coalesce(schedule.max_attempts::int, 20), schedule.timeout, schedule.key,
         schedule.tags, schedule.metadata, case when schedule.declared_by is not null then now() end
     )
     on conflict (name) do update
@@ -195,10 +231,11 @@ begin
 end
 $$;
 comment on function reveille.schedule(
-    text, text, text, interval, text, jsonb, text, smallint, int, interval, text, text[], jsonb, text, bigint
-) is 'Add a schedule, or change the one of that name: select reveille.schedule(''nightly-report'', kind => ''report'', cron => ''0 3 * * *'', '
-    'time_zone => ''Europe/Berlin''). Its next tick stays unless the timing changes, and so does its being paused. Returns its id. '
-    'declared_by is for workers, which declare those in their code.';
+    text, text, text, interval, text, jsonb, text, bigint, bigint, interval, text, text[], jsonb, text, bigint
+) is
+    'Add a schedule, or change the one of that name: select reveille.schedule(''nightly-report'', kind => ''report'', '
+    'cron => ''0 3 * * *'', time_zone => ''Europe/Berlin''). Its next tick stays unless the timing changes, and so '
+    'does its being paused. Returns its id. declared_by is for workers, which declare those in their code.';
 
 create function reveille.unschedule(name text) returns boolean
     language plpgsql volatile
@@ -211,7 +248,8 @@ begin
 end
 $$;
 comment on function reveille.unschedule(text) is
-    'Remove a schedule; what it has enqueued stays. Whether there was one. One that is declared in code is back when such a worker starts.';
+    'Remove a schedule; what it has enqueued stays. Whether there was one. One that is declared in code is back when '
+    'such a worker starts.';
 
 create function reveille.pause_schedule(name text) returns boolean
     language plpgsql volatile
@@ -223,7 +261,8 @@ begin
     return found;
 end
 $$;
-comment on function reveille.pause_schedule(text) is 'Enqueue nothing by this schedule until it is resumed. Whether there is one.';
+comment on function reveille.pause_schedule(text) is
+    'Enqueue nothing by this schedule until it is resumed. Whether there is one.';
 
 create function reveille.resume_schedule(name text) returns boolean
     language plpgsql volatile
@@ -236,7 +275,8 @@ begin
 end
 $$;
 comment on function reveille.resume_schedule(text) is
-    'Go on with a schedule, from its next tick after now: none of those in between is made up for. Whether there is one.';
+    'Go on with a schedule, from its next tick after now: none of those in between is made up for. Whether there is '
+    'one.';
 
 create function reveille.trigger_schedule(name text) returns bigint
     language plpgsql volatile
@@ -257,32 +297,5 @@ begin
 end
 $$;
 comment on function reveille.trigger_schedule(text) is
-    'Enqueue one job of a schedule now, even if it is paused; its ticks go on as they do. The job''s id; null if there is no such schedule.';
-
-create view reveille.schedule_status as
-select
-    schedules.name,
-    coalesce(schedules.cron, 'every ' || schedules.every) as timing,
-    schedules.time_zone,
-    schedules.kind,
-    schedules.queue,
-    schedules.catch_up,
-    case when schedules.paused_at is null then schedules.next_at end as next_at,
-    schedules.last_at,
-    schedules.paused_at is not null as paused,
-    schedules.declared_at is not null and not exists (
-        select from reveille.schedule_declarations as declared
-        join reveille.workers on workers.id = declared.worker
-        where declared.schedule_id = schedules.id and workers.last_seen_at > now() - interval '30 seconds'
-    ) as stale,
-    schedules.error
-from reveille.schedules;
-comment on view reveille.schedule_status is 'A row a schedule.';
-comment on column reveille.schedule_status.name is 'What it is called.';
-comment on column reveille.schedule_status.timing is 'Its cron text, or every so often.';
-comment on column reveille.schedule_status.next_at is 'Its next tick; null if it is paused, cannot be read, or no worker has reckoned it yet.';
-comment on column reveille.schedule_status.last_at is 'The last tick that was enqueued.';
-comment on column reveille.schedule_status.paused is 'Whether it is paused.';
-comment on column reveille.schedule_status.stale is
-    'Whether it was declared in the code of a worker, and no living worker''s code declares it any more. It goes on until it is removed.';
-comment on column reveille.schedule_status.error is 'Why no tick can be reckoned.';
+    'Enqueue one job of a schedule now, even if it is paused; its ticks go on as they do. The job''s id; null if '
+    'there is no such schedule.';

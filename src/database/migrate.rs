@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use refinery::{AsyncMigrate, Migration, Runner};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
 
 use super::OWN_PATH;
 use super::address::Address;
@@ -15,29 +16,14 @@ use crate::error::{Error, Result};
 /// The files of `migrations/`, oldest first. A released one is never edited.
 pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V1__tables", include_str!("../../migrations/V1__tables.sql")),
-    ("V2__functions", include_str!("../../migrations/V2__functions.sql")),
-    ("V3__views", include_str!("../../migrations/V3__views.sql")),
-    ("V4__quiet_sleepers", include_str!("../../migrations/V4__quiet_sleepers.sql")),
-    ("V5__limits", include_str!("../../migrations/V5__limits.sql")),
-    ("V6__monitoring", include_str!("../../migrations/V6__monitoring.sql")),
+    ("V2__checks", include_str!("../../migrations/V2__checks.sql")),
+    ("V3__bell", include_str!("../../migrations/V3__bell.sql")),
+    ("V4__functions", include_str!("../../migrations/V4__functions.sql")),
+    ("V5__unique", include_str!("../../migrations/V5__unique.sql")),
+    ("V6__limits", include_str!("../../migrations/V6__limits.sql")),
     ("V7__schedules", include_str!("../../migrations/V7__schedules.sql")),
-    ("V8__control", include_str!("../../migrations/V8__control.sql")),
-    ("V9__unique_periods", include_str!("../../migrations/V9__unique_periods.sql")),
-    ("V10__awaited", include_str!("../../migrations/V10__awaited.sql")),
-    ("V11__nobody_sleeps", include_str!("../../migrations/V11__nobody_sleeps.sql")),
-    ("V12__checks", include_str!("../../migrations/V12__checks.sql")),
-    ("V13__heads", include_str!("../../migrations/V13__heads.sql")),
-    ("V14__few_sleepers", include_str!("../../migrations/V14__few_sleepers.sql")),
-    ("V15__kept_plans", include_str!("../../migrations/V15__kept_plans.sql")),
-    ("V16__complete", include_str!("../../migrations/V16__complete.sql")),
-    ("V17__check_at_once", include_str!("../../migrations/V17__check_at_once.sql")),
-    ("V18__ids_anew", include_str!("../../migrations/V18__ids_anew.sql")),
-    ("V19__odd_rows", include_str!("../../migrations/V19__odd_rows.sql")),
-    ("V20__limits_and_locks", include_str!("../../migrations/V20__limits_and_locks.sql")),
-    ("V23__rights", include_str!("../../migrations/V23__rights.sql")),
-    ("V24__upkeep", include_str!("../../migrations/V24__upkeep.sql")),
-    ("V25__words", include_str!("../../migrations/V25__words.sql")),
-    ("V26__ends", include_str!("../../migrations/V26__ends.sql")),
+    ("V8__heads", include_str!("../../migrations/V8__heads.sql")),
+    ("V9__views", include_str!("../../migrations/V9__views.sql")),
 ];
 
 /// How long to wait for another process that migrates before looking again.
@@ -245,20 +231,33 @@ async fn version(client: &Client, schema: &Schema) -> Result<i32> {
         return Ok(0);
     }
     check_sees_all(client, schema).await?;
+    let (versions, names): (Vec<i32>, Vec<&str>) =
+        MIGRATIONS.iter().filter_map(|(name, _)| Some((version_of(name), name.split_once("__")?.1))).unzip();
+    let sql = schema.apply(
+        "select
+            coalesce(pg_catalog.max(history.version), 0) as version,
+            coalesce(pg_catalog.bool_or(history.name::text <> known.name), false) as is_strange
+        from reveille.schema_history as history
+        left join unnest($1::int[], $2::text[]) as known (version, name) on known.version = history.version",
+    );
     let row = client
-        .query_typed_one(
-            &schema.apply("select coalesce(pg_catalog.max(version), 0) as version from reveille.schema_history"),
-            &[],
-        )
+        .query_typed_one(&sql, &[(&versions, Type::INT4_ARRAY), (&names, Type::TEXT_ARRAY)])
         .await
         .map_err(|error| Error::database("read the schema's version", error))?;
+    if row.get("is_strange") {
+        return Err(Error::schema_mismatch(format!(
+            "the schema {:?} was made before the first release, by migrations that this program does not know; \
+             save what you need of its data, drop the schema, and run `reveille migrate`",
+            schema.name()
+        )));
+    }
     Ok(row.get("version"))
 }
 
 /// Refuses a role from which row security hides rows: whatever it counts or looks for, it would be told a lie.
 async fn check_sees_all(client: &Client, schema: &Schema) -> Result<()> {
     let sql = include_str!("../../sql/hidden_rows.sql");
-    let rows = client.query_typed(sql, &[(&schema.name(), tokio_postgres::types::Type::TEXT)]).await;
+    let rows = client.query_typed(sql, &[(&schema.name(), Type::TEXT)]).await;
     let rows = rows.map_err(|error| Error::database("read the catalogue", error))?;
     let Some(row) = rows.first() else { return Ok(()) };
     let (table, role): (&str, &str) = (row.get("name"), row.get("role"));
@@ -271,7 +270,7 @@ async fn check_sees_all(client: &Client, schema: &Schema) -> Result<()> {
 
 async fn exists(client: &Client, query: &str, name: &str) -> Result<bool> {
     let rows = client
-        .query_typed(query, &[(&name, tokio_postgres::types::Type::TEXT)])
+        .query_typed(query, &[(&name, Type::TEXT)])
         .await
         .map_err(|error| Error::database("read the catalogue", error))?;
     Ok(!rows.is_empty())

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{database, empty_database, older_database};
+use crate::harness::database;
 
 #[tokio::test]
 async fn any_integer_type_serves_as_priority_and_as_number_of_attempts() {
@@ -36,34 +36,6 @@ async fn a_number_out_of_its_range_is_refused_with_the_range() {
             assert_eq!(error, format!("max_attempts must be 1 to 2147483647, not {number}"));
         }
     }
-}
-
-#[tokio::test]
-async fn grants_on_the_functions_survive_the_change_of_their_arguments() {
-    let database = older_database(25).await;
-    let role = format!("caller_{:08x}", fastrand::u32(..));
-    database
-        .run(&format!(
-            "create role {role}; grant usage on schema reveille to {role};
-            revoke execute on all functions in schema reveille from public;
-            grant execute on all functions in schema reveille to {role} with grant option"
-        ))
-        .await;
-    database.migrate().await.unwrap();
-    let granted = format!(
-        "select jsonb_object_agg(proname, jsonb_build_array(
-            has_function_privilege('{role}', oid, 'execute with grant option'), has_function_privilege('public', oid, 'execute')))
-        from pg_proc where pronamespace = 'reveille'::regnamespace and proname in ('enqueue', 'schedule')"
-    );
-    assert_eq!(database.value(&granted).await, json!({"enqueue": [true, false], "schedule": [true, false]}));
-    database.run(&format!("drop owned by {role}; drop role {role}")).await;
-    let left =
-        "select count(*) from pg_proc where pronamespace = 'reveille'::regnamespace and proname like '%\\_before'";
-    assert_eq!(database.value(left).await, 0);
-    let all = "select has_function_privilege('public', oid, 'execute') from pg_proc where proname = 'enqueue'";
-    let open = empty_database().await;
-    open.migrate().await.unwrap();
-    assert_eq!(open.value(all).await, true, "where nothing was revoked, everybody may still call it");
 }
 
 #[tokio::test]

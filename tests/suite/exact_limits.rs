@@ -7,7 +7,6 @@ use reveille::{
     Worker,
     driver::{Driver, Postgres},
 };
-use serde_json::json;
 use tokio_postgres::Client;
 
 use crate::harness::{Note, TestDatabase, claim, database, soon, start};
@@ -261,26 +260,4 @@ async fn a_locked_job_keeps_no_other_job_of_a_limited_queue_waiting() {
         assert_eq!(ids, [2], "{limits}, key {key}");
         locker.batch_execute("commit").await.unwrap();
     }
-}
-
-#[tokio::test]
-async fn jobs_of_a_queue_limited_before_limits_were_counted_count_too() {
-    let database = database().await;
-    let driver = driver(&database).await;
-    fill(&database, 9).await;
-    assert_eq!(claim(&driver, 1, 3).await.len(), 3);
-    database.run(&set("max_running = 3")).await;
-    // As the program before has left it: limits, and running jobs of which one was not marked.
-    database.run("update reveille.jobs set limited = true where reserved_at is not null and id > 1").await;
-    let sql = include_str!("../../migrations/V20__limits_and_locks.sql");
-    let upgrade = sql.lines().find(|line| line.starts_with("update reveille.queues ")).unwrap();
-    database
-        .run("alter table reveille.queues disable trigger note_limits; update reveille.queues set limited_since = null")
-        .await;
-    database.run(&format!("alter table reveille.queues enable trigger note_limits; {upgrade}")).await;
-    assert!(claim(&driver, 1, 9).await.is_empty());
-    assert_eq!(
-        database.value("select jsonb_agg(limited) from reveille.jobs where reserved_at is not null").await,
-        json!([true, true, true])
-    );
 }

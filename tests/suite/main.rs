@@ -48,6 +48,7 @@ mod results;
 mod rights;
 mod roles;
 mod schedules;
+mod schema;
 mod shutdown;
 mod sleep;
 mod sql;

@@ -65,6 +65,16 @@ async fn a_missing_an_older_and_a_newer_schema_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_schema_from_before_the_first_release_is_refused_in_one_line() {
+    let database = database().await;
+    database.run("update reveille.schema_history set name = 'functions' where version = 2").await;
+    for refused in [database.check().await.unwrap_err(), database.migrate().await.unwrap_err()] {
+        let text = refused.to_string();
+        assert!(refused.is_schema_mismatch() && text.contains("drop the schema") && !text.contains('\n'), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn two_schemas_live_side_by_side() {
     let database = database().await;
     let other = Database::options(Some(database.address.clone())).schema("other").connect().await.unwrap();
@@ -79,7 +89,7 @@ async fn two_schemas_live_side_by_side() {
 
 #[tokio::test]
 async fn an_upgrade_waits_for_who_is_at_work_and_loses_no_job() {
-    let database = older_database(4).await;
+    let database = older_database(6).await;
     let jobs = "insert into reveille.jobs (kind, payload) select 'note', jsonb_build_object('text', n::text) from generate_series(1, 3) as n;
         insert into reveille.workers (id, host, pid, version, queues, slots) values (7, 'h', 1, '0.0.1', '{default}', 1);
         update reveille.jobs set reserved_at = now(), reserved_by = 7, attempts = 1 where id = 2";
@@ -87,17 +97,17 @@ async fn an_upgrade_waits_for_who_is_at_work_and_loses_no_job() {
     assert!(database.check().await.unwrap_err().is_schema_mismatch());
 
     let at_work = database.client().await;
-    at_work.batch_execute("begin; select from reveille.jobs; select from reveille.sleepers").await.unwrap();
+    at_work.batch_execute("begin; update reveille.queues set retention = null").await.unwrap();
     let upgrading = tokio::spawn({
         let database = database.database.clone();
         async move { database.migrate().await.unwrap() }
     });
-    let waits = "select exists (select from pg_locks where not granted and mode = 'AccessExclusiveLock')";
+    let waits = "select exists (select from pg_locks where not granted and mode = 'ShareRowExclusiveLock')";
     database.until(waits).await;
     database.until(&format!("select not ({waits})")).await;
     assert!(!upgrading.is_finished(), "it lets go for a moment, so that workers get on, and tries again");
     at_work.batch_execute("commit").await.unwrap();
-    assert_eq!(soon("the upgrade is done", upgrading).await.unwrap(), migrations()[3..]);
+    assert_eq!(soon("the upgrade is done", upgrading).await.unwrap(), migrations()[5..]);
 
     // The old worker has died meanwhile.
     database.run("delete from reveille.workers").await;

@@ -1,7 +1,5 @@
--- Workers that claim from the same full queue tell each other how far they got, so that none passes over what the others have
--- reserved. In sequences, since what is set there is seen at once, by every snapshot, and leaves nothing behind for vacuum.
+-- Shared heads: how far workers that claim from the same full queue have got.
 
--- A queue has its place in one of eight; two in the same one take turns, and are as if they told nothing.
 do $$
 begin
     for slot in 0..7 loop
@@ -18,7 +16,8 @@ $$;
 create function reveille.head_seal(queue text, priority int, available_at bigint, id bigint) returns bigint
     language sql immutable strict parallel safe
 return pg_catalog.hashtextextended(queue, available_at) # pg_catalog.hashint8extended(id, priority) & 9223372036854775807;
-comment on function reveille.head_seal(text, int, bigint, bigint) is 'What marks the parts of a head as belonging together.';
+comment on function reveille.head_seal(text, int, bigint, bigint) is
+    'What marks the parts of a head as belonging together.';
 
 create function reveille.tell_head(queue text, priority smallint, available_at timestamptz, id bigint) returns void
     language plpgsql volatile security definer

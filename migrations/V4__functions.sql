@@ -1,0 +1,566 @@
+-- The functions for callers in any language, and for workers.
+
+create function reveille.enqueue(
+    kind         text,
+    payload      jsonb       default '{}',
+    queue        text        default 'default',
+    delay        interval    default null,
+    available_at timestamptz default null,
+    priority     bigint      default 2,
+    max_attempts bigint      default null,
+    timeout      interval    default null,
+    unique_key   text        default null,
+    unique_mode  text        default 'keep',
+    unique_until text        default 'finished',
+    key          text        default null,
+    tags         text[]      default null,
+    metadata     jsonb       default null,
+    parent_id    bigint      default null,
+    out id       bigint,
+    out existed  boolean
+)
+    language plpgsql volatile
+as $$
+#variable_conflict use_column
+declare
+    largest int;
+    due timestamptz;
+    period interval;
+    sound boolean;
+begin
+    if enqueue.delay is not null and enqueue.available_at is not null then
+        raise exception 'enqueue takes delay or available_at, not both' using errcode = 'invalid_parameter_value';
+    end if;
+    if enqueue.delay operator(pg_catalog.<) interval '0' then
+        raise exception 'delay must not be negative' using errcode = 'invalid_parameter_value';
+    end if;
+    if enqueue.priority operator(pg_catalog.<) 0 or enqueue.priority operator(pg_catalog.>) 3 then
+        raise exception 'priority must be 0 (urgent), 1 (high), 2 (normal) or 3 (low), not %', enqueue.priority
+            using errcode = 'invalid_parameter_value';
+    end if;
+    if enqueue.max_attempts operator(pg_catalog.<) 1 or enqueue.max_attempts operator(pg_catalog.>) 2147483647 then
+        raise exception 'max_attempts must be 1 to 2147483647, not %', enqueue.max_attempts
+            using errcode = 'invalid_parameter_value';
+    end if;
+    if enqueue.kind is null then
+        raise exception 'kind must not be null' using errcode = 'null_value_not_allowed';
+    end if;
+    if pg_catalog.array_ndims(enqueue.tags) operator(pg_catalog.>) 1 then
+        raise exception 'tags must be one list, not an array of % dimensions', pg_catalog.array_ndims(enqueue.tags)
+            using errcode = 'invalid_parameter_value', hint = 'Write it like array[''a'', ''b''].';
+    end if;
+    largest := case
+        when pg_catalog.length(pg_catalog.current_setting('reveille.max_payload', true)) operator(pg_catalog.>) 0
+        then pg_catalog.current_setting('reveille.max_payload')::pg_catalog.int4
+        else 1048576
+    end;
+    -- As text, since a worker will get it so. What is stored in a few bytes is not looked at, so that an ordinary job
+    -- need not pay.
+    if (pg_catalog.pg_column_size(enqueue.payload) operator(pg_catalog.>) 512 or largest operator(pg_catalog.<) 512)
+        and pg_catalog.octet_length(enqueue.payload::pg_catalog.text) operator(pg_catalog.>) largest
+    then
+        raise exception 'payload is larger than reveille.max_payload (1 MiB unless set)'
+            using errcode = 'program_limit_exceeded',
+                  hint = 'Keep large data elsewhere and pass a reference, or set reveille.max_payload (bytes, at most 8388608).';
+    end if;
+    if (enqueue.unique_mode operator(pg_catalog.=) any (array['keep', 'replace', 'debounce'])) is not true then
+        raise exception 'unique_mode must be keep, replace or debounce' using errcode = 'invalid_parameter_value';
+    end if;
+    if enqueue.unique_until operator(pg_catalog.<>) all (array['started', 'finished']) then
+        begin
+            period := enqueue.unique_until::pg_catalog.interval;
+        exception when invalid_datetime_format or datetime_field_overflow or interval_field_overflow then
+            null; -- The next question refuses it.
+        end;
+        if (period operator(pg_catalog.>) interval '0' and pg_catalog.isfinite(period)) is not true then
+            raise exception 'unique_until must be started, finished or a positive interval such as 1 hour, not %',
+                pg_catalog.quote_literal(enqueue.unique_until) using errcode = 'invalid_parameter_value';
+        end if;
+        if enqueue.unique_key is null then
+            raise exception 'unique_until takes an interval only with a unique_key' using errcode = 'invalid_parameter_value';
+        end if;
+    end if;
+    due := coalesce(
+        enqueue.available_at,
+        pg_catalog.now() operator(pg_catalog.+) coalesce(enqueue.delay, interval '0')
+    );
+    -- What the table would refuse is refused here: from within the insert, the error would come with the text of each
+    -- statement around it.
+    if (
+        pg_catalog.length(enqueue.kind) operator(pg_catalog.>) 0 and pg_catalog.length(enqueue.kind) operator(pg_catalog.<=) 128
+        and pg_catalog.isfinite(due)
+        and (enqueue.queue is null
+            or pg_catalog.length(enqueue.queue) operator(pg_catalog.>) 0
+            and pg_catalog.length(enqueue.queue) operator(pg_catalog.<=) 128)
+        and (enqueue.unique_key is null
+            or pg_catalog.octet_length(enqueue.unique_key) operator(pg_catalog.>) 0
+            and pg_catalog.octet_length(enqueue.unique_key) operator(pg_catalog.<=) 512)
+        and (enqueue.key is null
+            or pg_catalog.octet_length(enqueue.key) operator(pg_catalog.>) 0
+            and pg_catalog.octet_length(enqueue.key) operator(pg_catalog.<=) 512)
+        and enqueue.timeout is null and enqueue.tags is null and enqueue.metadata is null
+    ) is not true then
+        sound := reveille.check_job(
+            coalesce(enqueue.queue, 'default'), enqueue.kind, '{}', 2::smallint, 0, 0, 20, null, null, due, pg_catalog.now(),
+            enqueue.unique_key, null, enqueue.key, enqueue.timeout, enqueue.tags, enqueue.metadata, null
+        );
+    end if;
+
+    loop
+        insert into reveille.jobs (
+            kind, payload, queue, available_at, priority, max_attempts, timeout,
+            unique_key, unique_until, key, tags, metadata, parent_id
+        )
+        select
+            enqueue.kind, coalesce(enqueue.payload, '{}'), coalesce(enqueue.queue, 'default'), due,
+            coalesce(enqueue.priority::smallint, 2::smallint), coalesce(enqueue.max_attempts::int, 20), enqueue.timeout,
+            enqueue.unique_key,
+            case when enqueue.unique_key is not null then case when period is null then enqueue.unique_until else 'finished' end end,
+            enqueue.key, enqueue.tags, enqueue.metadata, enqueue.parent_id
+        where enqueue.unique_key is null or reveille.period_holder(enqueue.kind, enqueue.unique_key) is null
+        on conflict (kind, unique_key) where unique_key is not null do nothing
+        returning jobs.id into id;
+        if found then
+            existed := false;
+            if enqueue.unique_key is null then
+                return;
+            end if;
+            -- Asked once more: while the insert waited, another job of the key may have been enqueued for a period,
+            -- and have ended.
+            if period is null and reveille.period_holder(enqueue.kind, enqueue.unique_key) is null then
+                return;
+            end if;
+            if reveille.hold_unique_key(id, period) then
+                return;
+            end if;
+            continue;
+        end if;
+
+        if enqueue.unique_mode operator(pg_catalog.<>) 'keep' then
+            id := reveille.replace_waiting(
+                enqueue.kind, enqueue.unique_key, coalesce(enqueue.payload, '{}'), enqueue.tags, enqueue.metadata,
+                case when enqueue.unique_mode operator(pg_catalog.=) 'debounce' then due end
+            );
+            if id is not null then
+                existed := true;
+                return;
+            end if;
+        end if;
+
+        existed := true;
+        id := reveille.live_holder(enqueue.kind, enqueue.unique_key);
+        if id is null then
+            -- In a statement of its own, which sees what has been committed since.
+            id := reveille.period_holder(enqueue.kind, enqueue.unique_key);
+        end if;
+        if id is not null then
+            return;
+        end if;
+        -- The job that was in the way has ended meanwhile: try again.
+    end loop;
+end
+$$;
+comment on function reveille.enqueue(
+    text, jsonb, text, interval, timestamptz, bigint, bigint, interval, text, text, text, text, text[], jsonb, bigint
+) is
+    'Enqueue a job in this transaction: select id from reveille.enqueue(kind => ''hello''). With a unique_key that '
+    'another job of the kind holds, no job is added: existed is true, id is that job''s, and by unique_mode it is '
+    'left as it is (keep), gets the payload, tags and metadata (replace), or these and the due time (debounce); one '
+    'that runs or has ended is always left as it is. A key is held, by unique_until, until the job is first started '
+    '(started), until it has ended (finished), or, with an interval such as ''1 hour'', until it has ended and that '
+    'long has passed since it was enqueued. parent_id is the job in whose handler this one is enqueued.';
+
+create function reveille.cancel(id bigint) returns text
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+    job reveille.jobs;
+begin
+    select * into job from reveille.jobs where jobs.id = cancel.id for update;
+    if found and job.reserved_at is not null then
+        update reveille.jobs set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()) where jobs.id = cancel.id;
+        -- The worker asks whether it is so; its next heartbeat brings it as well.
+        if pg_notification_queue_usage() < 0.9 then
+            perform pg_notify('reveille.cancel', cancel.id::text);
+        end if;
+        return 'requested';
+    elsif found then
+        delete from reveille.jobs where jobs.id = cancel.id;
+        if not exists (select from reveille.queues where name = job.queue and retention = interval '0') then
+            insert into reveille.finished_jobs (
+                day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at,
+                key, tags, metadata, errors, progress, parent_id, schedule_id, outcome
+            )
+            values (
+                extract(epoch from now())::bigint / 86400 % 32, job.id, job.queue, job.kind, job.payload, job.priority,
+                job.attempts, job.failures, job.max_attempts, job.available_at, job.created_at,
+                job.key, job.tags, job.metadata, job.errors, job.progress, job.parent_id, job.schedule_id, 'cancelled'
+            );
+        elsif job.awaited then
+            insert into reveille.ends (id, outcome, errors) values (job.id, 'cancelled', job.errors);
+        end if;
+        if job.awaited and pg_notification_queue_usage() < 0.9 then
+            perform pg_notify('reveille.finished', cancel.id || ' cancelled');
+        end if;
+        -- Of its key the next one may start.
+        perform reveille.ring(array[job.queue]) from reveille.queues where name = job.queue and limited = 'key';
+        return 'cancelled';
+    end if;
+    return case
+        when exists (select from reveille.dead_jobs where dead_jobs.id = cancel.id) then 'dead'
+        when exists (select from reveille.finished_jobs where finished_jobs.id = cancel.id) then 'finished'
+        else 'unknown'
+    end;
+end
+$$;
+comment on function reveille.cancel(bigint) is
+    'Cancel a job: cancelled (it waited and is gone), requested (it runs; its handler is told), finished, dead or '
+    'unknown.';
+
+create function reveille.retry(id bigint) returns text
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+    job reveille.jobs;
+    dead reveille.dead_jobs;
+begin
+    select * into job from reveille.jobs where jobs.id = retry.id for update;
+    if found and job.reserved_at is not null then
+        return 'running';
+    elsif found then
+        update reveille.jobs set available_at = least(available_at, now()) where jobs.id = retry.id;
+        perform reveille.ring(array[job.queue]);
+        return 'due';
+    end if;
+
+    delete from reveille.dead_jobs where dead_jobs.id = retry.id returning * into dead;
+    if found then
+        insert into reveille.jobs (
+            id, queue, kind, payload, priority, attempts, max_attempts, created_at, unique_key, unique_until,
+            key, timeout, tags, metadata, errors, progress, parent_id, schedule_id
+        )
+        overriding system value
+        values (
+            dead.id, dead.queue, dead.kind, dead.payload, dead.priority, dead.attempts, dead.max_attempts, dead.created_at,
+            dead.unique_key, dead.unique_until, dead.key, dead.timeout, dead.tags, dead.metadata, dead.errors,
+            dead.progress, dead.parent_id, dead.schedule_id
+        )
+        on conflict do nothing;
+        if not found then
+            if exists (select from reveille.jobs where jobs.id = retry.id) then
+                raise exception 'job % cannot be revived: a live job has its id', retry.id
+                    using errcode = 'unique_violation', hint = 'Try again once that job has ended.';
+            end if;
+            raise exception 'job % cannot be revived: a live job of its kind has its unique key', retry.id
+                using errcode = 'unique_violation', hint = 'Cancel that job or wait for its end, then try again.';
+        end if;
+        return 'revived';
+    end if;
+
+    return case
+        when exists (select from reveille.finished_jobs where finished_jobs.id = retry.id) then 'finished'
+        else 'unknown'
+    end;
+end
+$$;
+comment on function reveille.retry(bigint) is
+    'Make a job due now: due (it waited), revived (it was dead; its failures are zeroed), running, finished or '
+    'unknown.';
+
+create function reveille.pause(queue text) returns void
+    language sql volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    insert into reveille.queues (name, paused_at) values (pause.queue, now())
+    on conflict (name) do update set paused_at = coalesce(queues.paused_at, excluded.paused_at);
+    -- What is claimed already and has not started: the workers' next heartbeat brings it as well.
+    select pg_notify('reveille.pause', pause.queue) where pg_notification_queue_usage() < 0.9
+$$;
+comment on function reveille.pause(text) is
+    'Start no more jobs of this queue, anywhere, until it is resumed; what runs goes on.';
+
+create function reveille.resume(queue text) returns void
+    language sql volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+    update reveille.queues set paused_at = null where name = resume.queue;
+    select reveille.ring(array[resume.queue])
+$$;
+comment on function reveille.resume(text) is 'Start jobs of this queue again.';
+
+create function reveille.stop_worker(id bigint) returns boolean
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    update reveille.workers set stop_requested_at = coalesce(stop_requested_at, clock_timestamp())
+    where workers.id = stop_worker.id;
+    if not found then
+        return false;
+    end if;
+    -- The worker's next heartbeat brings it as well.
+    if pg_notification_queue_usage() < 0.9 then
+        perform pg_notify('reveille.stop', stop_worker.id::text);
+    end if;
+    return true;
+end
+$$;
+comment on function reveille.stop_worker(bigint) is
+    'Ask a worker to shut down as it does at a signal: it claims nothing more and finishes what it runs. Whether '
+    'there is such a worker.';
+
+create function reveille.await(id bigint, out state text, out reason text, out result jsonb, out errors jsonb)
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+    update reveille.jobs set awaited = true where jobs.id = await.id and not jobs.awaited;
+    -- One statement after another, each of which sees what was committed until then: what is no longer live has ended.
+    select 'live', jobs.errors into state, errors from reveille.jobs where jobs.id = await.id;
+    if found then
+        return;
+    end if;
+    select 'dead', dead.reason, dead.errors into state, reason, errors from reveille.dead_jobs as dead where dead.id = await.id;
+    if found then
+        return;
+    end if;
+    select ended.outcome, ended.result, ended.errors into state, result, errors
+    from reveille.finished_jobs as ended where ended.id = await.id;
+    if found then
+        return;
+    end if;
+    select ended.outcome, ended.result, ended.errors into state, result, errors
+    from reveille.ends as ended where ended.id = await.id
+    order by ended.ended_at desc limit 1;
+    if found then
+        return;
+    end if;
+    -- It may have been revived between two of these.
+    state := case when exists (select from reveille.jobs where jobs.id = await.id) then 'live' else 'unknown' end;
+end
+$$;
+comment on function reveille.await(bigint) is
+    'How a job ended: completed (with its result), cancelled, dead (with the reason); unknown; or live, and then its '
+    'end will be notified on the channel reveille.finished, as its id and one of the first three: listen first, then '
+    'ask, and ask again when it is heard, since anybody can send such a notification.';
+
+create function reveille.complete_in(
+    id bigint, worker bigint, attempt int, reserved_at timestamptz, run_seconds double precision, out transaction text
+)
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+    ended record;
+begin
+    delete from reveille.jobs
+    where jobs.id = complete_in.id and jobs.reserved_by is not distinct from complete_in.worker
+        and jobs.attempts = complete_in.attempt and jobs.reserved_at is not distinct from complete_in.reserved_at
+    returning * into ended;
+    if not found then
+        return;
+    end if;
+    transaction := pg_current_xact_id()::text;
+    if not exists (select from reveille.queues where queues.name = ended.queue and queues.retention = interval '0') then
+        insert into reveille.finished_jobs (
+            day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at,
+            key, tags, metadata, errors, progress, parent_id, schedule_id, outcome, worker, wait_seconds, run_seconds,
+            finished_at
+        )
+        values (
+            extract(epoch from clock_timestamp())::bigint / 86400 % 32, ended.id, ended.queue, ended.kind, ended.payload,
+            ended.priority, ended.attempts, ended.failures, ended.max_attempts, ended.available_at, ended.created_at, ended.key,
+            ended.tags, ended.metadata, ended.errors, ended.progress, ended.parent_id, ended.schedule_id, 'completed',
+            ended.reserved_by, greatest(extract(epoch from ended.reserved_at - ended.available_at), 0), complete_in.run_seconds,
+            clock_timestamp()
+        );
+    elsif ended.awaited then
+        insert into reveille.ends (id, outcome, errors) values (ended.id, 'completed', ended.errors);
+    end if;
+    -- Where limits are kept, another one may start.
+    if ended.limited then
+        perform reveille.ring(array[ended.queue]);
+    end if;
+    if ended.awaited and pg_notification_queue_usage() < 0.9 then
+        perform pg_notify('reveille.finished', ended.id || ' completed');
+    end if;
+end
+$$;
+comment on function reveille.complete_in(bigint, bigint, int, timestamptz, double precision) is
+    'Completes a job in the caller''s transaction, fenced by its reservation; into the history, unless its queue '
+    'keeps none. Returns the transaction''s id; null if the reservation no longer stands. Counters are not touched, '
+    'which others would have to wait for: the worker counts when the transaction is over. For workers.';
+
+create function reveille.fresh_job_id() returns bigint
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+as $$
+begin
+    perform reveille.pass_given_ids();
+    return nextval('reveille.jobs_id_seq');
+end
+$$;
+comment on function reveille.fresh_job_id() is
+    'An id that no job has, for one that is buried or revived where another job has its id.';
+
+-- With its owner's rights: to move the sequence is nobody's who works or revives jobs.
+create function reveille.pass_given_ids() returns bigint
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+as $$
+declare
+    ids constant regclass := 'reveille.jobs_id_seq';
+    -- An id beyond is nobody's but who has written it by hand: after it there would be none left to give out.
+    too_large constant bigint := 4611686018427387904;
+    largest bigint;
+begin
+    -- One statement, so that no id can be seen that was given out after the sequence was read; usually each index ends
+    -- below.
+    perform from (select coalesce(pg_sequence_last_value(ids), 0)) as given (last)
+    where exists (select from reveille.jobs where jobs.id > given.last and jobs.id < too_large)
+        or exists (select from reveille.dead_jobs where dead_jobs.id > given.last and dead_jobs.id < too_large)
+        or exists (select from reveille.finished_jobs where finished_jobs.id > given.last and finished_jobs.id < too_large);
+    if not found then
+        return null;
+    end if;
+    select greatest(
+        (select max(jobs.id) from reveille.jobs where jobs.id < too_large),
+        (select max(dead_jobs.id) from reveille.dead_jobs where dead_jobs.id < too_large),
+        (select max(finished_jobs.id) from reveille.finished_jobs where finished_jobs.id < too_large)
+    ) into largest;
+    -- One at a time, or the second could move the sequence back below what it has given out since.
+    lock table reveille.dead_jobs in share update exclusive mode;
+    if largest <= pg_sequence_last_value(ids) then
+        return null;
+    end if;
+    -- A thousand more, which are not given out between this look and the next statement.
+    return setval(ids, largest + 1000);
+end
+$$;
+comment on function reveille.pass_given_ids() is
+    'Moves the sequence of job ids past all that were given out, where it is behind, as after a restore: to where; '
+    'null where it is not. Upkeep calls it.';
+
+-- Tries what a claim does with one job, and takes it back. Where that fails because of the row, the job becomes a dead
+-- one without an attempt. An error that a trigger or a constraint raises may be raised for every job; so the job is
+-- only named in reveille.passed_over, unless the caller says that others of the queue can be claimed (others_pass).
+create function reveille.isolate_job(id bigint, others_pass boolean, out code text, out error text, out buried boolean)
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+    tried record;
+begin
+    perform from reveille.jobs where jobs.id = isolate_job.id and jobs.reserved_by is null for update skip locked;
+    if not found then
+        return;
+    end if;
+    begin
+        update reveille.jobs
+        set reserved_at = now(), reserved_by = 0, attempts = jobs.attempts + 1,
+            unique_key = case when jobs.unique_until = 'started' then null else jobs.unique_key end,
+            unique_until = case when jobs.unique_until = 'started' then null else jobs.unique_until end
+        where jobs.id = isolate_job.id
+        -- As they are sent to a worker, which takes UTF-8.
+        returning
+            convert_to(jobs.kind, 'UTF8'), convert_to(jobs.payload::text, 'UTF8'), convert_to(jobs.key, 'UTF8'),
+            convert_to(jobs.tags::text, 'UTF8'), convert_to(jobs.metadata::text, 'UTF8'), extract(epoch from jobs.timeout)
+        into tried;
+        set constraints all immediate;
+        raise exception using errcode = 'RVOK0';
+    exception when others then
+        get stacked diagnostics code = returned_sqlstate, error = message_text;
+    end;
+    -- The job is well, or it is the server, the connection, the schema or somebody's lock that is not: the list is that of
+    -- Error::is_about_data.
+    if code = 'RVOK0'
+        or left(code, 2) in ('08', '0A', '25', '26', '28', '34', '3D', '3F', '40', '42', '53', '55', '57')
+    then
+        code := null;
+        error := null;
+        return;
+    end if;
+    if getdatabaseencoding() <> 'UTF8' then
+        -- It may quote the bytes that nobody can read.
+        error := regexp_replace(error, '[^ -~]', '?', 'g');
+    end if;
+    buried := (others_pass or left(code, 2) in ('22', '54') or code in ('XX001', 'XX002'))
+        and (reveille.bury_unclaimed(isolate_job.id, code, error, true) or reveille.bury_unclaimed(isolate_job.id, code, error, false));
+    begin
+        delete from reveille.passed_over
+        where passed_over.id = isolate_job.id or passed_over.seen_at < now() - interval '1 day';
+        if not buried then
+            insert into reveille.passed_over (id, queue, code, error)
+            select jobs.id, jobs.queue, isolate_job.code, isolate_job.error from reveille.jobs where jobs.id = isolate_job.id;
+        end if;
+    exception when insufficient_privilege or unique_violation then
+        null; -- The worker has the rights of an older version, or another has named the job just now.
+    end;
+end
+$$;
+comment on function reveille.isolate_job(bigint, boolean) is
+    'Whether a job can be claimed: if not, the error, and whether it was made a dead job for it. For workers.';
+
+-- Moves a job that cannot be claimed to the dead ones, with what it holds or, where that cannot be read, without.
+-- Returns whether it is done.
+create function reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) returns boolean
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+    fresh bigint;
+    said text := format('cannot be claimed: %s (SQLSTATE %s)', error, code);
+    ended record;
+begin
+    if exists (select from reveille.dead_jobs where dead_jobs.id = bury_unclaimed.id) then
+        fresh := reveille.fresh_job_id();
+        said := said || format('; its id was %s, which another dead job has', bury_unclaimed.id);
+    end if;
+    if not whole then
+        said := said || '; what it held cannot be read and is left out';
+    end if;
+    insert into reveille.dead_jobs (
+        id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, unique_key, unique_until,
+        key, timeout, tags, metadata, errors, progress, parent_id, schedule_id, reason, worker
+    )
+    select
+        coalesce(fresh, jobs.id), jobs.queue, jobs.kind, case when whole then jobs.payload else 'null' end, jobs.priority,
+        jobs.attempts, jobs.failures, jobs.max_attempts, jobs.available_at, jobs.created_at, jobs.unique_key, jobs.unique_until,
+        jobs.key, jobs.timeout, case when whole then jobs.tags end, case when whole then jobs.metadata end,
+        case when whole and jsonb_typeof(jobs.errors) = 'array' then jobs.errors else '[]' end
+        || jsonb_build_object('at', now(), 'attempt', jobs.attempts, 'reason', 'undecodable', 'error', said),
+        case when whole then jobs.progress end, jobs.parent_id, jobs.schedule_id, 'undecodable', null
+    from reveille.jobs
+    where jobs.id = bury_unclaimed.id;
+    delete from reveille.jobs where jobs.id = bury_unclaimed.id returning jobs.queue, jobs.awaited into ended;
+    if not found then
+        raise exception using errcode = 'RVNO0';
+    end if;
+    perform reveille.ring(array[ended.queue]);
+    if ended.awaited and pg_notification_queue_usage() < 0.9 then
+        perform pg_notify('reveille.finished', bury_unclaimed.id || ' dead');
+    end if;
+    return true;
+exception when others then
+    return false;
+end
+$$;
+comment on function reveille.bury_unclaimed(bigint, text, text, boolean) is
+    'Moves a job that cannot be claimed to the dead jobs; whether it could. For reveille.isolate_job.';

@@ -1,0 +1,70 @@
+-- Limits of queues: how many run, how many start in a time, and in which order.
+
+create table reveille.limits (
+    queue       text        primary key,
+    counted_for timestamptz not null
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+comment on table reveille.limits is
+    'Queues whose running jobs have been counted for their limits. A claim under limits locks its queue''s row, so '
+    'that one claims at a time.';
+comment on column reveille.limits.queue is 'The queue.';
+comment on column reveille.limits.counted_for is
+    'For which limits what runs has been counted: the queue''s limited_since then. While that is another one now, '
+    'nothing is claimed.';
+
+create table reveille.rates (
+    queue   text        not null,
+    key     text        not null,
+    next_at timestamptz not null,
+    primary key (queue, key)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+comment on table reveille.rates is
+    'How far queues and keys with a limited rate have used it up; whoever is not in here may start jobs.';
+comment on column reveille.rates.queue is 'The queue.';
+comment on column reveille.rates.key is 'The key; empty for the queue as a whole.';
+comment on column reveille.rates.next_at is
+    'When all that has started is paid for, at an even pace. Jobs may start up to the burst ahead of it.';
+
+create function reveille.note_limits() returns trigger
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- As `limited` says, which is made after this.
+    if not new.ordered
+        and coalesce(new.max_running, new.max_running_per_key, new.rate_limit, new.rate_per_key) is null
+    then
+        new.limited_since := null;
+    elsif tg_op = 'UPDATE' and old.name = new.name and old.limited_since is not null then
+        new.limited_since := old.limited_since;
+    else
+        new.limited_since := clock_timestamp();
+    end if;
+    return new;
+end
+$$;
+comment on function reveille.note_limits() is 'Notes since when a queue has had limits.';
+
+create trigger note_limits before insert or update on reveille.queues
+    for each row execute function reveille.note_limits();
+
+-- What runs is counted by the workers, before the first claim: they see what was claimed meanwhile by those who did not
+-- see the limits.
+create function reveille.limits_changed() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if tg_op = 'INSERT' and new.limited is null or tg_op = 'DELETE' and old.limited is null then
+        return null;
+    end if;
+    perform reveille.ring(array[case when tg_op = 'DELETE' then old.name else new.name end]);
+    return null;
+end
+$$;
+comment on function reveille.limits_changed() is
+    'When the limits of a queue change, its workers look whether more may run.';
+
+create trigger limits_changed
+    after insert or delete or update of max_running, max_running_per_key, rate_limit, rate_period, rate_burst, rate_per_key, ordered
+    on reveille.queues for each row execute function reveille.limits_changed();

@@ -1,0 +1,561 @@
+-- Counters and upkeep, and the views that people and monitors read.
+
+create table reveille.counters (
+    queue            text             not null,
+    started_at       timestamptz      not null,
+    worker           bigint           not null,
+    completed        bigint           not null default 0,
+    failed           bigint           not null default 0,
+    wait_seconds     double precision not null default 0,
+    max_wait_seconds double precision not null default 0,
+    run_seconds      double precision not null default 0,
+    max_run_seconds  double precision not null default 0,
+    primary key (queue, started_at, worker)
+) with (fillfactor = 50);
+create index counters_started_at on reveille.counters (started_at);
+-- For what is not folded yet, however many days are. A worker's updates of its row touch none of these columns.
+create index counters_by_workers on reveille.counters (started_at, queue) where worker <> 0;
+comment on table reveille.counters is
+    'Ended attempts, counted as they are settled: a row a queue, worker and 10 seconds, folded into a row a queue and '
+    'minute (worker 0) after 5 minutes.';
+comment on column reveille.counters.queue is 'The queue.';
+comment on column reveille.counters.started_at is 'The start of the 10 seconds, or of the minute where worker is 0.';
+comment on column reveille.counters.worker is
+    'The worker that settled them, which alone writes the row; 0: all of them.';
+comment on column reveille.counters.completed is 'Completed jobs.';
+comment on column reveille.counters.failed is 'Failed attempts.';
+comment on column reveille.counters.wait_seconds is 'Sum of the times from being due to being started.';
+comment on column reveille.counters.max_wait_seconds is 'The longest of them.';
+comment on column reveille.counters.run_seconds is 'Sum of the run times.';
+comment on column reveille.counters.max_run_seconds is 'The longest of them.';
+
+create table reveille.totals (
+    queue        text    primary key,
+    completed    bigint  not null default 0,
+    failed       bigint  not null default 0,
+    wait_seconds numeric not null default 0,
+    run_seconds  numeric not null default 0
+) with (fillfactor = 50);
+comment on table reveille.totals is
+    'Ended attempts of a queue since ever, but for those that reveille.counters has in rows of workers; see the view '
+    'reveille.queue_totals.';
+comment on column reveille.totals.queue is 'The queue.';
+comment on column reveille.totals.completed is 'Completed jobs.';
+comment on column reveille.totals.failed is 'Failed attempts.';
+comment on column reveille.totals.wait_seconds is
+    'Sum of the times from being due to being started. Numeric: a sum that comes out smaller in another order is a '
+    'counter that falls.';
+comment on column reveille.totals.run_seconds is 'Sum of the run times.';
+
+-- A trigger, so that upkeep of any version keeps them; with its owner's rights, so that no role need be granted the table.
+create function reveille.keep_totals() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into reveille.totals as totals (queue, completed, failed, wait_seconds, run_seconds)
+    select
+        queue, sum(completed), sum(failed), sum(round(wait_seconds::numeric, 6)), sum(round(run_seconds::numeric, 6))
+    from deleted
+    where worker <> 0
+    group by queue
+    order by queue
+    on conflict (queue) do update
+    set completed = totals.completed + excluded.completed,
+        failed = totals.failed + excluded.failed,
+        wait_seconds = totals.wait_seconds + excluded.wait_seconds,
+        run_seconds = totals.run_seconds + excluded.run_seconds;
+    return null;
+end
+$$;
+comment on function reveille.keep_totals() is
+    'Adds the rows of workers that are removed from reveille.counters to reveille.totals.';
+
+create trigger keep_totals after delete on reveille.counters
+    referencing old table as deleted
+    for each statement execute function reveille.keep_totals();
+
+-- With its owner's rights: to analyze a table is not a worker's by itself.
+create function reveille.analyze_unknown_tables() returns int
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+declare
+    unknown text;
+    analyzed int := 0;
+begin
+    for unknown in
+        select format('%I.%I', nspname, relname)
+        from pg_class
+        join pg_namespace on pg_namespace.oid = relnamespace
+        where pg_class.oid in ('reveille.jobs'::regclass, 'reveille.dead_jobs'::regclass)
+            and pg_relation_size(pg_class.oid) > 1000000
+            and not exists (select from pg_statistic where starelid = pg_class.oid)
+    loop
+        execute 'analyze (skip_locked) ' || unknown;
+        analyzed := analyzed + 1;
+    end loop;
+    return analyzed;
+end
+$$;
+comment on function reveille.analyze_unknown_tables() is
+    'Analyzes those of the tables of live and dead jobs that are large and of which the planner knows nothing; '
+    'workers call it. Returns how many.';
+
+-- One day a call, so that it holds the lock of no second one. With its owner's rights: to truncate a partition is not a
+-- worker's by itself.
+create function reveille.truncate_finished_jobs() returns int
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+    set lock_timeout = '100ms'
+as $$
+declare
+    today constant int := extract(epoch from now())::bigint / 86400;
+    longest interval;
+    kept_days int;
+begin
+    select greatest(max(coalesce(retention, interval '1 day')), interval '1 day') into longest from reveille.queues;
+    kept_days := ceil(extract(epoch from coalesce(longest, interval '1 day')) / 86400);
+    for age in kept_days + 1 .. 31 loop
+        declare
+            partition constant text := format('reveille.finished_jobs_%s', (today - age + 32) % 32);
+        begin
+            if pg_relation_size(partition) > 0 then
+                execute 'truncate ' || partition;
+                return 1;
+            end if;
+        exception when lock_not_available then
+            null; -- Somebody reads it: the next round will do it.
+        end;
+    end loop;
+    return 0;
+end
+$$;
+comment on function reveille.truncate_finished_jobs() is
+    'Empty a daily partition that is past the longest retention; workers call it. Returns how many: 1 or 0.';
+
+-- What runs and what is dead, found by its index in whatever session, and whatever is known of the tables: where
+-- nothing is, the planner would read a table of millions of dead rows for the few that run. A view is read with the
+-- settings of who asks, so the views ask these functions. They have their owner's rights, since a view lends its own to
+-- tables alone. So anybody may call them, and they answer only who may read what is made of them: the role that is set,
+-- else the session's user, since the current user is the owner here.
+create function reveille.reads_any(variadic relations text[]) returns boolean
+    language sql stable
+    set search_path = pg_catalog, pg_temp
+as $$
+    select bool_or(has_table_privilege(
+        coalesce(nullif(current_setting('role'), 'none'), session_user::text)::name, relation::regclass, 'select'
+    ))
+    from unnest(relations) as relation
+$$;
+comment on function reveille.reads_any(text[]) is 'Whether who asks may read one of these tables or views.';
+
+create function reveille.held_jobs(
+    out id bigint, out queue text, out kind text, out attempt int, out worker bigint, out reserved_at timestamptz,
+    out cancel_requested_at timestamptz
+) returns setof record
+    language plpgsql stable security definer rows 100
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set enable_bitmapscan = off
+    set enable_sort = off
+    set jit = off
+as $$
+#variable_conflict use_column
+begin
+    if not reveille.reads_any(
+        'reveille.jobs', 'reveille.known_queues', 'reveille.queue_stats', 'reveille.running_jobs',
+        'reveille.worker_status'
+    ) then
+        raise exception 'permission denied for view running_jobs' using errcode = 'insufficient_privilege';
+    end if;
+    return query
+        select
+            jobs.id, jobs.queue, jobs.kind, jobs.attempts, jobs.reserved_by, jobs.reserved_at,
+            jobs.cancel_requested_at
+        from reveille.jobs
+        where jobs.reserved_at is not null
+        order by jobs.reserved_by;
+end
+$$;
+comment on function reveille.held_jobs() is
+    'The jobs that workers hold: what the views ask. See reveille.running_jobs.';
+
+create function reveille.dead_groups(
+    out queue text, out kind text, out reason text, out jobs bigint, out first_died_at timestamptz,
+    out last_died_at timestamptz
+) returns setof record
+    language plpgsql stable security definer rows 100
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set enable_bitmapscan = off
+    set enable_sort = off
+    set enable_hashagg = off
+    set jit = off
+as $$
+#variable_conflict use_column
+begin
+    if not reveille.reads_any('reveille.dead_jobs', 'reveille.queue_stats', 'reveille.dead_jobs_overview') then
+        raise exception 'permission denied for view dead_jobs_overview' using errcode = 'insufficient_privilege';
+    end if;
+    return query
+        select dead.queue, dead.kind, dead.reason, count(*), min(dead.finished_at), max(dead.finished_at)
+        from reveille.dead_jobs as dead
+        group by dead.queue, dead.kind, dead.reason
+        order by dead.queue, dead.kind, dead.reason;
+end
+$$;
+comment on function reveille.dead_groups() is
+    'How many jobs are dead by queue, kind and reason: what the views ask. See reveille.dead_jobs_overview.';
+
+create view reveille.known_queues as
+with recursive waiting as (
+    (select queue from reveille.jobs where reserved_at is null order by queue limit 1)
+    union all
+    select (
+        select jobs.queue from reveille.jobs
+        where jobs.reserved_at is null and jobs.queue > waiting.queue order by jobs.queue limit 1
+    )
+    from waiting
+    where waiting.queue is not null
+),
+dead as (
+    (select queue from reveille.dead_jobs order by queue limit 1)
+    union all
+    select (select dead_jobs.queue from reveille.dead_jobs where dead_jobs.queue > dead.queue order by dead_jobs.queue limit 1)
+    from dead
+    where dead.queue is not null
+),
+counted as (
+    (select queue from reveille.counters order by queue limit 1)
+    union all
+    select (select counters.queue from reveille.counters where counters.queue > counted.queue order by counters.queue limit 1)
+    from counted
+    where counted.queue is not null
+)
+select queue from waiting where queue is not null
+union select queue from dead where queue is not null
+union select queue from reveille.held_jobs()
+union select name from reveille.queues
+union select unnest(queues) from reveille.workers
+union
+select queue from counted
+where exists (
+    select from reveille.counters where counters.queue = counted.queue and counters.started_at > now() - interval '1 day'
+);
+comment on view reveille.known_queues is
+    'Each queue that has jobs, dead jobs, settings, a worker, or had an ended attempt within a day.';
+
+create view reveille.queue_stats as
+with planner as materialized (
+    -- The planner's statistics: rows in the claim index, the shares of the commonest queues, the share that is due.
+    select
+        (select reltuples from pg_catalog.pg_class where oid = 'reveille.jobs_claim'::regclass) as waiting,
+        common.queues, common.shares,
+        coalesce((
+            select coalesce(common.due, 0) + (1 - coalesce(common.share, 0)) * coalesce(others.due, 0.5)
+            from pg_catalog.pg_stats as stats
+            cross join lateral (
+                select sum(freq) as share, sum(freq) filter (where val <= now()) as due
+                from unnest(stats.most_common_vals::text::timestamptz[], stats.most_common_freqs) as mcv (val, freq)
+            ) as common
+            cross join lateral (
+                select avg((bound <= now())::int) as due from unnest(stats.histogram_bounds::text::timestamptz[]) as bound
+            ) as others
+            where (stats.schemaname || '.' || stats.tablename) = 'reveille.jobs' and stats.attname = 'available_at'
+        ), 0.5) as due_share
+    from (values (true)) as always (one)
+    left join lateral (
+        select stats.most_common_vals::text::text[] as queues, stats.most_common_freqs as shares
+        from pg_catalog.pg_stats as stats
+        where (stats.schemaname || '.' || stats.tablename) = 'reveille.jobs' and stats.attname = 'queue'
+    ) as common on true
+)
+select
+    known.queue,
+    coalesce(settings.paused_at is not null, false) as paused,
+    case
+        when ready.counted <= 10000 then ready.counted
+        when delayed.counted <= 10000 then greatest(ready.counted, planned.waiting::bigint - delayed.counted)
+        else greatest(ready.counted, (planned.waiting * planned.due_share)::bigint)
+    end as ready,
+    case
+        when delayed.counted <= 10000 then delayed.counted
+        when ready.counted <= 10000 then greatest(delayed.counted, planned.waiting::bigint - ready.counted)
+        else greatest(delayed.counted, (planned.waiting * (1 - planned.due_share))::bigint)
+    end as delayed,
+    coalesce((counts.running ->> known.queue)::bigint, 0) as running,
+    coalesce((counts.dead ->> known.queue)::bigint, 0) as dead,
+    ready.counted > 10000 or delayed.counted > 10000 as estimated,
+    oldest.ready_age as oldest_ready_age,
+    recent.completed as completed_last_minute,
+    recent.failed as failed_last_minute
+-- That each name has 1 to 128 characters says a constraint; said here, it has the planner expect a single queue.
+from (
+    select queue from unnest(array(select queue from reveille.known_queues)) as listed (queue)
+    where length(queue) between 1 and 128
+) as known
+cross join (
+    select
+        (select jsonb_object_agg(queue, jobs) from (
+            select queue, count(*) as jobs from reveille.held_jobs() group by queue
+        ) as a_queue) as running,
+        (select jsonb_object_agg(queue, jobs) from (
+            select queue, sum(jobs) as jobs from reveille.dead_groups() group by queue
+        ) as a_queue) as dead
+) as counts
+left join reveille.queues as settings on settings.name = known.queue
+-- Level by level, so that nothing is passed over; in the order of the claims' index, so that no other is thought of.
+cross join lateral (
+    select count(*) as counted
+    from (
+        select from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint)) as level (priority)
+        cross join lateral (
+            select from reveille.jobs
+            where jobs.queue = known.queue and jobs.priority = level.priority
+                and jobs.reserved_at is null and jobs.available_at <= now()
+            order by jobs.available_at
+            limit 10001
+        ) as due
+        limit 10001
+    ) as bounded
+) as ready
+cross join lateral (
+    select count(*) as counted
+    from (
+        select from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint)) as level (priority)
+        cross join lateral (
+            select from reveille.jobs
+            where jobs.queue = known.queue and jobs.priority = level.priority
+                and jobs.reserved_at is null and jobs.available_at > now()
+            order by jobs.available_at
+            limit 10001
+        ) as later
+        limit 10001
+    ) as bounded
+) as delayed
+left join lateral (
+    select
+        planner.waiting * coalesce(planner.shares[array_position(planner.queues, known.queue)], 0) as waiting,
+        planner.due_share
+    from planner
+    where ready.counted > 10000 or delayed.counted > 10000
+) as planned on true
+cross join lateral (
+    -- Of an infinite time there is no age.
+    select now() - nullif(min(first.available_at), '-infinity') as ready_age
+    from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint)) as level (priority)
+    cross join lateral (
+        select jobs.available_at from reveille.jobs
+        where jobs.queue = known.queue and jobs.priority = level.priority
+            and jobs.reserved_at is null and jobs.available_at <= now()
+        order by jobs.available_at limit 1
+    ) as first
+) as oldest
+cross join lateral (
+    select coalesce(sum(completed), 0)::bigint as completed, coalesce(sum(failed), 0)::bigint as failed
+    from reveille.counters
+    where counters.queue = known.queue and counters.started_at > now() - interval '70 seconds' and counters.worker <> 0
+) as recent;
+comment on view reveille.queue_stats is
+    'A row a queue. ready and delayed are exact up to 10,000; above that they are estimates and estimated is true. '
+    'The counts of the last minute cover the last 60 to 70 seconds.';
+comment on column reveille.queue_stats.queue is 'The queue.';
+comment on column reveille.queue_stats.paused is 'Whether it is paused.';
+comment on column reveille.queue_stats.ready is 'Jobs that could start now.';
+comment on column reveille.queue_stats.delayed is 'Jobs whose time has not come, retries among them.';
+comment on column reveille.queue_stats.running is 'Jobs that a worker holds.';
+comment on column reveille.queue_stats.dead is 'Its dead jobs.';
+comment on column reveille.queue_stats.estimated is 'Whether ready or delayed is an estimate.';
+comment on column reveille.queue_stats.oldest_ready_age is 'How long the oldest ready job has been due.';
+comment on column reveille.queue_stats.completed_last_minute is 'Jobs completed in the last minute.';
+comment on column reveille.queue_stats.failed_last_minute is 'Attempts failed in the last minute.';
+
+create view reveille.running_jobs as
+select
+    held.id, held.queue, held.kind, held.attempt, held.worker, workers.host,
+    now() - case when isfinite(held.reserved_at) then held.reserved_at end as running_for,
+    held.cancel_requested_at,
+    workers.stuck_since[array_position(workers.stuck_jobs, held.id)] as stuck_since
+from reveille.held_jobs() as held
+left join reveille.workers on workers.id = held.worker;
+comment on view reveille.running_jobs is 'The jobs that workers hold right now.';
+comment on column reveille.running_jobs.host is 'Null if the worker is gone: the job will be put back.';
+comment on column reveille.running_jobs.cancel_requested_at is
+    'Since when its handler has been asked to stop by reveille.cancel.';
+comment on column reveille.running_jobs.stuck_since is
+    'Since when its handler has been told to stop, by a cancel, its timeout or its worker, if it still runs seconds '
+    'later.';
+
+create view reveille.failing_jobs as
+select
+    id, queue, kind, attempts, failures, max_attempts,
+    errors -> -1 ->> 'error' as last_error,
+    (errors -> -1 ->> 'at')::timestamptz as last_failed_at,
+    available_at as next_try_at,
+    reserved_at is not null as running
+from reveille.jobs
+where failures > 0;
+comment on view reveille.failing_jobs is 'Live jobs with at least one failure, their last error and next try.';
+comment on column reveille.failing_jobs.next_try_at is 'When it is tried again.';
+
+create view reveille.dead_jobs_overview as
+select
+    grouped.queue, grouped.kind, grouped.reason, grouped.jobs, grouped.first_died_at, grouped.last_died_at,
+    last.id as last_id, last.error as last_error
+from reveille.dead_groups() as grouped
+left join lateral (
+    select dead_jobs.id, dead_jobs.errors -> -1 ->> 'error' as error
+    from reveille.dead_jobs
+    where dead_jobs.queue = grouped.queue and dead_jobs.kind = grouped.kind and dead_jobs.reason = grouped.reason
+    -- By all columns of the index, so that no other is thought of.
+    order by dead_jobs.queue desc, dead_jobs.kind desc, dead_jobs.reason desc, dead_jobs.finished_at desc
+    limit 1
+) as last on true;
+comment on view reveille.dead_jobs_overview is 'Dead jobs by queue, kind and reason, with the latest of each.';
+
+create view reveille.worker_status as
+select
+    workers.id as worker, workers.host, workers.pid, workers.queues,
+    coalesce((
+        (select jsonb_object_agg(worker, jobs) from (
+            select worker, count(*) as jobs from reveille.held_jobs() group by worker
+        ) as a_worker) ->> workers.id::text
+    )::bigint, 0) as running,
+    workers.slots, workers.started_at, workers.last_seen_at as last_seen,
+    workers.last_seen_at > clock_timestamp() - interval '30 seconds' as alive,
+    workers.stopping or workers.stop_requested_at is not null as stopping,
+    workers.version,
+    coalesce(cardinality(workers.stuck_jobs), 0) as stuck
+from reveille.workers;
+comment on view reveille.worker_status is 'A row a worker process.';
+comment on column reveille.worker_status.alive is 'Whether it has been seen within 30 seconds.';
+comment on column reveille.worker_status.stopping is 'Whether it is shutting down, or has been asked to.';
+comment on column reveille.worker_status.stuck is
+    'How many of its jobs have handlers that do not stop when they are told to.';
+
+-- What is folded is read as it is, and a condition on the minute finds its way to an index.
+create view reveille.throughput as
+select
+    queue, started_at as minute, completed, failed,
+    wait_seconds / nullif(completed + failed, 0) as mean_wait_seconds,
+    max_wait_seconds,
+    run_seconds / nullif(completed + failed, 0) as mean_run_seconds,
+    max_run_seconds
+from reveille.counters
+where worker = 0
+union all
+select
+    queue,
+    date_trunc('minute', started_at) as minute,
+    sum(completed)::bigint as completed,
+    sum(failed)::bigint as failed,
+    sum(wait_seconds) / nullif(sum(completed + failed), 0) as mean_wait_seconds,
+    max(max_wait_seconds) as max_wait_seconds,
+    sum(run_seconds) / nullif(sum(completed + failed), 0) as mean_run_seconds,
+    max(max_run_seconds) as max_run_seconds
+from reveille.counters
+where worker <> 0
+group by queue, date_trunc('minute', started_at);
+comment on view reveille.throughput is
+    'A row a queue and minute of the last 7 days: attempts completed and failed, and how long they waited (from being '
+    'due) and ran.';
+
+create view reveille.queue_limits as
+select
+    queues.name as queue,
+    queues.max_running,
+    running.counted as running,
+    queues.max_running_per_key,
+    queues.ordered,
+    running.keys as running_keys,
+    running.most as most_running_per_key,
+    queues.rate_limit,
+    coalesce(queues.rate_period, interval '1 second') as rate_period,
+    coalesce(queues.rate_burst, 1) as rate_burst,
+    queues.rate_per_key,
+    rates.next_at as rate_used_until
+from reveille.queues
+cross join lateral (
+    select coalesce(sum(counted), 0)::bigint as counted, count(key) as keys, coalesce(max(counted) filter (where key is not null), 0) as most
+    from (
+        select key, count(*) as counted from reveille.jobs
+        where jobs.queue = queues.name and jobs.limited and jobs.reserved_at is not null
+        group by key
+    ) as by_key
+) as running
+left join reveille.rates on rates.queue = queues.name and rates.key = ''
+where queues.limited is not null;
+comment on view reveille.queue_limits is 'The queues that have limits, and how far these are used.';
+comment on column reveille.queue_limits.running is 'How many of its jobs workers hold.';
+comment on column reveille.queue_limits.running_keys is 'How many keys have jobs that workers hold.';
+comment on column reveille.queue_limits.most_running_per_key is 'The most that workers hold of one key.';
+comment on column reveille.queue_limits.rate_used_until is
+    'When all that has started is paid for at an even pace; null or past: the whole burst may start at once.';
+
+create view reveille.queue_totals as
+select
+    queue, sum(completed)::bigint as completed, sum(failed)::bigint as failed,
+    sum(wait_seconds) as wait_seconds, sum(run_seconds) as run_seconds
+from (
+    select queue, completed, failed, wait_seconds, run_seconds from reveille.totals
+    union all
+    select queue, completed, failed, round(wait_seconds::numeric, 6), round(run_seconds::numeric, 6)
+    from reveille.counters
+    where worker <> 0
+) as parts
+group by queue;
+comment on view reveille.queue_totals is
+    'A row a queue: attempts ended since ever. Only grows: what is folded and forgotten in reveille.counters stays in '
+    'it.';
+comment on column reveille.queue_totals.queue is 'The queue.';
+comment on column reveille.queue_totals.completed is 'Completed jobs.';
+comment on column reveille.queue_totals.failed is 'Failed attempts.';
+comment on column reveille.queue_totals.wait_seconds is 'Sum of the times from being due to being started.';
+comment on column reveille.queue_totals.run_seconds is 'Sum of the run times.';
+
+create view reveille.schedule_status as
+select
+    schedules.name,
+    coalesce(schedules.cron, 'every ' || schedules.every) as timing,
+    schedules.time_zone,
+    schedules.kind,
+    schedules.queue,
+    schedules.catch_up,
+    case when schedules.paused_at is null then schedules.next_at end as next_at,
+    schedules.last_at,
+    schedules.paused_at is not null as paused,
+    schedules.declared_at is not null and not exists (
+        select from reveille.schedule_declarations as declared
+        join reveille.workers on workers.id = declared.worker
+        where declared.schedule_id = schedules.id and workers.last_seen_at > now() - interval '30 seconds'
+    ) as stale,
+    schedules.error
+from reveille.schedules;
+comment on view reveille.schedule_status is 'A row a schedule.';
+comment on column reveille.schedule_status.name is 'What it is called.';
+comment on column reveille.schedule_status.timing is 'Its cron text, or every so often.';
+comment on column reveille.schedule_status.next_at is
+    'Its next tick; null if it is paused, cannot be read, or no worker has reckoned it yet.';
+comment on column reveille.schedule_status.last_at is 'The last tick that was enqueued.';
+comment on column reveille.schedule_status.paused is 'Whether it is paused.';
+comment on column reveille.schedule_status.stale is
+    'Whether it was declared in the code of a worker, and no living worker''s code declares it any more. It goes on '
+    'until it is removed.';
+comment on column reveille.schedule_status.error is 'Why no tick can be reckoned.';
+
+create view reveille.passed_over_jobs as
+select passed_over.id, passed_over.queue, passed_over.code, passed_over.error, passed_over.seen_at
+from reveille.passed_over
+where passed_over.seen_at > now() - interval '1 hour'
+    and exists (select from reveille.jobs where jobs.id = passed_over.id and jobs.reserved_by is null);
+comment on view reveille.passed_over_jobs is
+    'Jobs that wait and cannot be claimed, as workers have found within an hour.';
+
+-- With their owner's rights: a trigger on a table of one's own, with columns of a type of one's own, would run that
+-- type's casts with them. Only who makes a trigger needs the right to run its function.
+revoke execute on function
+    reveille.ring_after_insert(), reveille.ring_after_update(), reveille.mark_sleeper(), reveille.mark_sleepers(),
+    reveille.limits_changed(), reveille.keep_totals(), reveille.await(bigint), reveille.pass_given_ids(),
+    reveille.fresh_job_id(), reveille.analyze_unknown_tables()
+from public;

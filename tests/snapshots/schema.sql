@@ -1,0 +1,2570 @@
+CREATE SCHEMA reveille;
+
+CREATE FUNCTION reveille.analyze_unknown_tables() RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    unknown text;
+    analyzed int := 0;
+begin
+    for unknown in
+        select format('%I.%I', nspname, relname)
+        from pg_class
+        join pg_namespace on pg_namespace.oid = relnamespace
+        where pg_class.oid in ('reveille.jobs'::regclass, 'reveille.dead_jobs'::regclass)
+            and pg_relation_size(pg_class.oid) > 1000000
+            and not exists (select from pg_statistic where starelid = pg_class.oid)
+    loop
+        execute 'analyze (skip_locked) ' || unknown;
+        analyzed := analyzed + 1;
+    end loop;
+    return analyzed;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.analyze_unknown_tables() IS 'Analyzes those of the tables of live and dead jobs that are large and of which the planner knows nothing; workers call it. Returns how many.';
+
+CREATE FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT result jsonb, OUT errors jsonb) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+    update reveille.jobs set awaited = true where jobs.id = await.id and not jobs.awaited;
+    -- One statement after another, each of which sees what was committed until then: what is no longer live has ended.
+    select 'live', jobs.errors into state, errors from reveille.jobs where jobs.id = await.id;
+    if found then
+        return;
+    end if;
+    select 'dead', dead.reason, dead.errors into state, reason, errors from reveille.dead_jobs as dead where dead.id = await.id;
+    if found then
+        return;
+    end if;
+    select ended.outcome, ended.result, ended.errors into state, result, errors
+    from reveille.finished_jobs as ended where ended.id = await.id;
+    if found then
+        return;
+    end if;
+    select ended.outcome, ended.result, ended.errors into state, result, errors
+    from reveille.ends as ended where ended.id = await.id
+    order by ended.ended_at desc limit 1;
+    if found then
+        return;
+    end if;
+    -- It may have been revived between two of these.
+    state := case when exists (select from reveille.jobs where jobs.id = await.id) then 'live' else 'unknown' end;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT result jsonb, OUT errors jsonb) IS 'How a job ended: completed (with its result), cancelled, dead (with the reason); unknown; or live, and then its end will be notified on the channel reveille.finished, as its id and one of the first three: listen first, then ask, and ask again when it is heard, since anybody can send such a notification.';
+
+CREATE FUNCTION reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    fresh bigint;
+    said text := format('cannot be claimed: %s (SQLSTATE %s)', error, code);
+    ended record;
+begin
+    if exists (select from reveille.dead_jobs where dead_jobs.id = bury_unclaimed.id) then
+        fresh := reveille.fresh_job_id();
+        said := said || format('; its id was %s, which another dead job has', bury_unclaimed.id);
+    end if;
+    if not whole then
+        said := said || '; what it held cannot be read and is left out';
+    end if;
+    insert into reveille.dead_jobs (
+        id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, unique_key, unique_until,
+        key, timeout, tags, metadata, errors, progress, parent_id, schedule_id, reason, worker
+    )
+    select
+        coalesce(fresh, jobs.id), jobs.queue, jobs.kind, case when whole then jobs.payload else 'null' end, jobs.priority,
+        jobs.attempts, jobs.failures, jobs.max_attempts, jobs.available_at, jobs.created_at, jobs.unique_key, jobs.unique_until,
+        jobs.key, jobs.timeout, case when whole then jobs.tags end, case when whole then jobs.metadata end,
+        case when whole and jsonb_typeof(jobs.errors) = 'array' then jobs.errors else '[]' end
+        || jsonb_build_object('at', now(), 'attempt', jobs.attempts, 'reason', 'undecodable', 'error', said),
+        case when whole then jobs.progress end, jobs.parent_id, jobs.schedule_id, 'undecodable', null
+    from reveille.jobs
+    where jobs.id = bury_unclaimed.id;
+    delete from reveille.jobs where jobs.id = bury_unclaimed.id returning jobs.queue, jobs.awaited into ended;
+    if not found then
+        raise exception using errcode = 'RVNO0';
+    end if;
+    perform reveille.ring(array[ended.queue]);
+    if ended.awaited and pg_notification_queue_usage() < 0.9 then
+        perform pg_notify('reveille.finished', bury_unclaimed.id || ' dead');
+    end if;
+    return true;
+exception when others then
+    return false;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) IS 'Moves a job that cannot be claimed to the dead jobs; whether it could. For reveille.isolate_job.';
+
+CREATE FUNCTION reveille.can_be_sent(queue text) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    if queue operator(pg_catalog.!~) '[^\x01-\x7f]' then
+        return true;
+    end if;
+    perform pg_catalog.convert_to(queue, 'UTF8');
+    return true;
+exception when character_not_in_repertoire or untranslatable_character then
+    return false;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.can_be_sent(queue text) IS 'Whether a queue''s name can be told to a worker by NOTIFY. A session to which the server cannot send a notification in UTF-8 is broken.';
+
+CREATE FUNCTION reveille.cancel(id bigint) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    job reveille.jobs;
+begin
+    select * into job from reveille.jobs where jobs.id = cancel.id for update;
+    if found and job.reserved_at is not null then
+        update reveille.jobs set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()) where jobs.id = cancel.id;
+        -- The worker asks whether it is so; its next heartbeat brings it as well.
+        if pg_notification_queue_usage() < 0.9 then
+            perform pg_notify('reveille.cancel', cancel.id::text);
+        end if;
+        return 'requested';
+    elsif found then
+        delete from reveille.jobs where jobs.id = cancel.id;
+        if not exists (select from reveille.queues where name = job.queue and retention = interval '0') then
+            insert into reveille.finished_jobs (
+                day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at,
+                key, tags, metadata, errors, progress, parent_id, schedule_id, outcome
+            )
+            values (
+                extract(epoch from now())::bigint / 86400 % 32, job.id, job.queue, job.kind, job.payload, job.priority,
+                job.attempts, job.failures, job.max_attempts, job.available_at, job.created_at,
+                job.key, job.tags, job.metadata, job.errors, job.progress, job.parent_id, job.schedule_id, 'cancelled'
+            );
+        elsif job.awaited then
+            insert into reveille.ends (id, outcome, errors) values (job.id, 'cancelled', job.errors);
+        end if;
+        if job.awaited and pg_notification_queue_usage() < 0.9 then
+            perform pg_notify('reveille.finished', cancel.id || ' cancelled');
+        end if;
+        -- Of its key the next one may start.
+        perform reveille.ring(array[job.queue]) from reveille.queues where name = job.queue and limited = 'key';
+        return 'cancelled';
+    end if;
+    return case
+        when exists (select from reveille.dead_jobs where dead_jobs.id = cancel.id) then 'dead'
+        when exists (select from reveille.finished_jobs where finished_jobs.id = cancel.id) then 'finished'
+        else 'unknown'
+    end;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.cancel(id bigint) IS 'Cancel a job: cancelled (it waited and is gone), requested (it runs; its handler is told), finished, dead or unknown.';
+
+CREATE FUNCTION reveille.check_changed_job() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+declare
+    is_sound boolean;
+begin
+    is_sound := reveille.check_job(
+        new.queue, new.kind, new.payload, new.priority, new.attempts, new.failures, new.max_attempts, new.reserved_at, new.reserved_by,
+        new.available_at, new.created_at, new.unique_key, new.unique_until, new.key, new.timeout, new.tags, new.metadata, new.errors
+    );
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.check_changed_job() IS 'Refuses a change that makes a job bad (reveille.check_job).';
+
+CREATE FUNCTION reveille.check_inserted_jobs() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+declare
+    job record;
+    is_sound boolean;
+begin
+    -- Every name qualified, since it runs for whoever inserts. The limit says that few are expected: a session keeps the
+    -- plan, and planned for an insert of a million jobs it would be worth compiling, which takes some 13 ms each time.
+    perform from inserted
+    where (
+            greatest(pg_catalog.octet_length(queue), pg_catalog.octet_length(kind)) operator(pg_catalog.<=) 128
+            and least(pg_catalog.octet_length(queue), pg_catalog.octet_length(kind)) operator(pg_catalog.>) 0
+            and (
+                pg_catalog.pg_column_size(payload) operator(pg_catalog.<=) 512
+                or pg_catalog.octet_length(payload::pg_catalog.text) operator(pg_catalog.<=) 8388608
+            )
+            and priority operator(pg_catalog.>=) 0 and priority operator(pg_catalog.<=) 3
+            and attempts operator(pg_catalog.=) 0 and failures operator(pg_catalog.=) 0 and max_attempts operator(pg_catalog.>) 0
+            and pg_catalog.isfinite(available_at) and pg_catalog.isfinite(created_at)
+            and reserved_at is null and reserved_by is null and unique_key is null and unique_until is null and key is null
+            and timeout is null and tags is null and metadata is null and errors is null
+        ) is not true
+    limit 1;
+    if found then
+        -- By an assignment, not in a statement, whose text would stand behind each error.
+        for job in select * from inserted loop
+            is_sound := reveille.check_job(
+                job.queue, job.kind, job.payload, job.priority, job.attempts, job.failures, job.max_attempts,
+                job.reserved_at, job.reserved_by, job.available_at, job.created_at, job.unique_key, job.unique_until,
+                job.key, job.timeout, job.tags, job.metadata, job.errors
+            );
+        end loop;
+    end if;
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.check_inserted_jobs() IS 'Refuses an insert of which any job is bad (reveille.check_job).';
+
+CREATE FUNCTION reveille.check_job(queue text, kind text, payload jsonb, priority smallint, attempts integer, failures integer, max_attempts integer, reserved_at timestamp with time zone, reserved_by bigint, available_at timestamp with time zone, created_at timestamp with time zone, unique_key text, unique_until text, key text, timeout interval, tags text[], metadata jsonb, errors jsonb) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    AS $$
+declare
+    broken text;
+begin
+    -- Nearly all jobs are like this, and each operator here has to be looked up once a transaction.
+    if queue operator(pg_catalog.<>) '' and kind operator(pg_catalog.<>) ''
+        and greatest(pg_catalog.length(queue), pg_catalog.length(kind)) operator(pg_catalog.<=) 128
+        and (
+            pg_catalog.pg_column_size(payload) operator(pg_catalog.<=) 512
+            or pg_catalog.octet_length(payload::pg_catalog.text) operator(pg_catalog.<=) 8388608
+        )
+        and priority operator(pg_catalog.>=) 0 and priority operator(pg_catalog.<=) 3
+        and attempts operator(pg_catalog.=) 0 and failures operator(pg_catalog.=) 0 and max_attempts operator(pg_catalog.>) 0
+        and reserved_at is null and reserved_by is null
+        and pg_catalog.isfinite(available_at) and pg_catalog.isfinite(created_at)
+        and coalesce(unique_key, unique_until, key) is null
+        and timeout is null and tags is null and metadata is null and errors is null
+    then
+        return true;
+    end if;
+    broken := case
+        when pg_catalog.length(queue) operator(pg_catalog.<) 1 or pg_catalog.length(queue) operator(pg_catalog.>) 128
+            then 'queue_has_1_to_128_characters'
+        when pg_catalog.length(kind) operator(pg_catalog.<) 1 or pg_catalog.length(kind) operator(pg_catalog.>) 128
+            then 'kind_has_1_to_128_characters'
+        when pg_catalog.pg_column_size(payload) operator(pg_catalog.>) 512
+            and pg_catalog.octet_length(payload::pg_catalog.text) operator(pg_catalog.>) 8388608
+            then 'payload_is_at_most_8_mib'
+        when priority operator(pg_catalog.<) 0 or priority operator(pg_catalog.>) 3
+            then 'priority_is_0_to_3'
+        when attempts operator(pg_catalog.<) 0
+            then 'attempts_is_not_negative'
+        -- A claim adds one. There is room for two billion, and nobody needs half of that.
+        when attempts operator(pg_catalog.>) 1000000000
+            then 'attempts_is_at_most_1000000000'
+        when failures operator(pg_catalog.<) 0 or failures operator(pg_catalog.>) attempts
+            then 'failures_is_0_to_attempts'
+        when max_attempts operator(pg_catalog.<) 1
+            then 'max_attempts_is_positive'
+        when pg_catalog.num_nulls(reserved_at, reserved_by) operator(pg_catalog.=) 1
+            then 'reserved_at_and_by_go_together'
+        when not pg_catalog.isfinite(available_at) or not pg_catalog.isfinite(created_at) or not pg_catalog.isfinite(reserved_at)
+            then 'times_are_finite'
+        when pg_catalog.octet_length(unique_key) operator(pg_catalog.<) 1 or pg_catalog.octet_length(unique_key) operator(pg_catalog.>) 512
+            then 'unique_key_has_1_to_512_bytes'
+        when unique_until is not null and unique_key is null
+            or unique_until operator(pg_catalog.<>) 'started' and unique_until operator(pg_catalog.<>) 'finished'
+            then 'unique_until_is_started_or_finished'
+        when pg_catalog.octet_length(key) operator(pg_catalog.<) 1 or pg_catalog.octet_length(key) operator(pg_catalog.>) 512
+            then 'key_has_1_to_512_bytes'
+        when timeout operator(pg_catalog.<=) '0'::pg_catalog.interval
+            then 'timeout_is_positive'
+        when pg_catalog.array_ndims(tags) operator(pg_catalog.>) 1
+            then 'tags_have_one_dimension'
+        when pg_catalog.cardinality(tags) operator(pg_catalog.>) 64 or pg_catalog.array_position(tags, null) is not null
+            then 'tags_are_at_most_64'
+        when pg_catalog.octet_length(pg_catalog.array_to_string(tags, '')) operator(pg_catalog.>) 16384
+            then 'tags_are_at_most_16_kib'
+        when pg_catalog.jsonb_typeof(metadata) operator(pg_catalog.<>) 'object'
+            then 'metadata_is_an_object'
+        when pg_catalog.pg_column_size(metadata) operator(pg_catalog.>) 512
+            and pg_catalog.octet_length(metadata::pg_catalog.text) operator(pg_catalog.>) 262144
+            then 'metadata_is_at_most_256_kib'
+        when pg_catalog.jsonb_typeof(errors) operator(pg_catalog.<>) 'array'
+            then 'errors_is_an_array'
+    end;
+    if broken is null then
+        return true;
+    end if;
+    raise exception using
+        errcode = 'check_violation', table = 'jobs', constraint = broken,
+        message = pg_catalog.format('new row for relation "jobs" violates check constraint "%s"', broken);
+end
+$$;
+
+COMMENT ON FUNCTION reveille.check_job(queue text, kind text, payload jsonb, priority smallint, attempts integer, failures integer, max_attempts integer, reserved_at timestamp with time zone, reserved_by bigint, available_at timestamp with time zone, created_at timestamp with time zone, unique_key text, unique_until text, key text, timeout interval, tags text[], metadata jsonb, errors jsonb) IS 'Refuses a bad job: what its table''s constraint asks.';
+
+CREATE FUNCTION reveille.complete_in(id bigint, worker bigint, attempt integer, reserved_at timestamp with time zone, run_seconds double precision, OUT transaction text) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    ended record;
+begin
+    delete from reveille.jobs
+    where jobs.id = complete_in.id and jobs.reserved_by is not distinct from complete_in.worker
+        and jobs.attempts = complete_in.attempt and jobs.reserved_at is not distinct from complete_in.reserved_at
+    returning * into ended;
+    if not found then
+        return;
+    end if;
+    transaction := pg_current_xact_id()::text;
+    if not exists (select from reveille.queues where queues.name = ended.queue and queues.retention = interval '0') then
+        insert into reveille.finished_jobs (
+            day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at,
+            key, tags, metadata, errors, progress, parent_id, schedule_id, outcome, worker, wait_seconds, run_seconds,
+            finished_at
+        )
+        values (
+            extract(epoch from clock_timestamp())::bigint / 86400 % 32, ended.id, ended.queue, ended.kind, ended.payload,
+            ended.priority, ended.attempts, ended.failures, ended.max_attempts, ended.available_at, ended.created_at, ended.key,
+            ended.tags, ended.metadata, ended.errors, ended.progress, ended.parent_id, ended.schedule_id, 'completed',
+            ended.reserved_by, greatest(extract(epoch from ended.reserved_at - ended.available_at), 0), complete_in.run_seconds,
+            clock_timestamp()
+        );
+    elsif ended.awaited then
+        insert into reveille.ends (id, outcome, errors) values (ended.id, 'completed', ended.errors);
+    end if;
+    -- Where limits are kept, another one may start.
+    if ended.limited then
+        perform reveille.ring(array[ended.queue]);
+    end if;
+    if ended.awaited and pg_notification_queue_usage() < 0.9 then
+        perform pg_notify('reveille.finished', ended.id || ' completed');
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.complete_in(id bigint, worker bigint, attempt integer, reserved_at timestamp with time zone, run_seconds double precision, OUT transaction text) IS 'Completes a job in the caller''s transaction, fenced by its reservation; into the history, unless its queue keeps none. Returns the transaction''s id; null if the reservation no longer stands. Counters are not touched, which others would have to wait for: the worker counts when the transaction is over. For workers.';
+
+CREATE FUNCTION reveille.count_anew() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    new.counted_from := now();
+    new.next_at := null;
+    new.error := null;
+    return new;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.count_anew() IS 'Counts ticks from now on when a schedule''s timing was set, or it is resumed.';
+
+CREATE FUNCTION reveille.dead_groups(OUT queue text, OUT kind text, OUT reason text, OUT jobs bigint, OUT first_died_at timestamp with time zone, OUT last_died_at timestamp with time zone) RETURNS SETOF record
+    LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET enable_hashagg TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+    if not reveille.reads_any('reveille.dead_jobs', 'reveille.queue_stats', 'reveille.dead_jobs_overview') then
+        raise exception 'permission denied for view dead_jobs_overview' using errcode = 'insufficient_privilege';
+    end if;
+    return query
+        select dead.queue, dead.kind, dead.reason, count(*), min(dead.finished_at), max(dead.finished_at)
+        from reveille.dead_jobs as dead
+        group by dead.queue, dead.kind, dead.reason
+        order by dead.queue, dead.kind, dead.reason;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.dead_groups(OUT queue text, OUT kind text, OUT reason text, OUT jobs bigint, OUT first_died_at timestamp with time zone, OUT last_died_at timestamp with time zone) IS 'How many jobs are dead by queue, kind and reason: what the views ask. See reveille.dead_jobs_overview.';
+
+CREATE FUNCTION reveille.enqueue(kind text, payload jsonb DEFAULT '{}'::jsonb, queue text DEFAULT 'default'::text, delay interval DEFAULT NULL::interval, available_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority bigint DEFAULT 2, max_attempts bigint DEFAULT NULL::bigint, timeout interval DEFAULT NULL::interval, unique_key text DEFAULT NULL::text, unique_mode text DEFAULT 'keep'::text, unique_until text DEFAULT 'finished'::text, key text DEFAULT NULL::text, tags text[] DEFAULT NULL::text[], metadata jsonb DEFAULT NULL::jsonb, parent_id bigint DEFAULT NULL::bigint, OUT id bigint, OUT existed boolean) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+#variable_conflict use_column
+declare
+    largest int;
+    due timestamptz;
+    period interval;
+    sound boolean;
+begin
+    if enqueue.delay is not null and enqueue.available_at is not null then
+        raise exception 'enqueue takes delay or available_at, not both' using errcode = 'invalid_parameter_value';
+    end if;
+    if enqueue.delay operator(pg_catalog.<) interval '0' then
+        raise exception 'delay must not be negative' using errcode = 'invalid_parameter_value';
+    end if;
+    if enqueue.priority operator(pg_catalog.<) 0 or enqueue.priority operator(pg_catalog.>) 3 then
+        raise exception 'priority must be 0 (urgent), 1 (high), 2 (normal) or 3 (low), not %', enqueue.priority
+            using errcode = 'invalid_parameter_value';
+    end if;
+    if enqueue.max_attempts operator(pg_catalog.<) 1 or enqueue.max_attempts operator(pg_catalog.>) 2147483647 then
+        raise exception 'max_attempts must be 1 to 2147483647, not %', enqueue.max_attempts
+            using errcode = 'invalid_parameter_value';
+    end if;
+    if enqueue.kind is null then
+        raise exception 'kind must not be null' using errcode = 'null_value_not_allowed';
+    end if;
+    if pg_catalog.array_ndims(enqueue.tags) operator(pg_catalog.>) 1 then
+        raise exception 'tags must be one list, not an array of % dimensions', pg_catalog.array_ndims(enqueue.tags)
+            using errcode = 'invalid_parameter_value', hint = 'Write it like array[''a'', ''b''].';
+    end if;
+    largest := case
+        when pg_catalog.length(pg_catalog.current_setting('reveille.max_payload', true)) operator(pg_catalog.>) 0
+        then pg_catalog.current_setting('reveille.max_payload')::pg_catalog.int4
+        else 1048576
+    end;
+    -- As text, since a worker will get it so. What is stored in a few bytes is not looked at, so that an ordinary job
+    -- need not pay.
+    if (pg_catalog.pg_column_size(enqueue.payload) operator(pg_catalog.>) 512 or largest operator(pg_catalog.<) 512)
+        and pg_catalog.octet_length(enqueue.payload::pg_catalog.text) operator(pg_catalog.>) largest
+    then
+        raise exception 'payload is larger than reveille.max_payload (1 MiB unless set)'
+            using errcode = 'program_limit_exceeded',
+                  hint = 'Keep large data elsewhere and pass a reference, or set reveille.max_payload (bytes, at most 8388608).';
+    end if;
+    if (enqueue.unique_mode operator(pg_catalog.=) any (array['keep', 'replace', 'debounce'])) is not true then
+        raise exception 'unique_mode must be keep, replace or debounce' using errcode = 'invalid_parameter_value';
+    end if;
+    if enqueue.unique_until operator(pg_catalog.<>) all (array['started', 'finished']) then
+        begin
+            period := enqueue.unique_until::pg_catalog.interval;
+        exception when invalid_datetime_format or datetime_field_overflow or interval_field_overflow then
+            null; -- The next question refuses it.
+        end;
+        if (period operator(pg_catalog.>) interval '0' and pg_catalog.isfinite(period)) is not true then
+            raise exception 'unique_until must be started, finished or a positive interval such as 1 hour, not %',
+                pg_catalog.quote_literal(enqueue.unique_until) using errcode = 'invalid_parameter_value';
+        end if;
+        if enqueue.unique_key is null then
+            raise exception 'unique_until takes an interval only with a unique_key' using errcode = 'invalid_parameter_value';
+        end if;
+    end if;
+    due := coalesce(
+        enqueue.available_at,
+        pg_catalog.now() operator(pg_catalog.+) coalesce(enqueue.delay, interval '0')
+    );
+    -- What the table would refuse is refused here: from within the insert, the error would come with the text of each
+    -- statement around it.
+    if (
+        pg_catalog.length(enqueue.kind) operator(pg_catalog.>) 0 and pg_catalog.length(enqueue.kind) operator(pg_catalog.<=) 128
+        and pg_catalog.isfinite(due)
+        and (enqueue.queue is null
+            or pg_catalog.length(enqueue.queue) operator(pg_catalog.>) 0
+            and pg_catalog.length(enqueue.queue) operator(pg_catalog.<=) 128)
+        and (enqueue.unique_key is null
+            or pg_catalog.octet_length(enqueue.unique_key) operator(pg_catalog.>) 0
+            and pg_catalog.octet_length(enqueue.unique_key) operator(pg_catalog.<=) 512)
+        and (enqueue.key is null
+            or pg_catalog.octet_length(enqueue.key) operator(pg_catalog.>) 0
+            and pg_catalog.octet_length(enqueue.key) operator(pg_catalog.<=) 512)
+        and enqueue.timeout is null and enqueue.tags is null and enqueue.metadata is null
+    ) is not true then
+        sound := reveille.check_job(
+            coalesce(enqueue.queue, 'default'), enqueue.kind, '{}', 2::smallint, 0, 0, 20, null, null, due, pg_catalog.now(),
+            enqueue.unique_key, null, enqueue.key, enqueue.timeout, enqueue.tags, enqueue.metadata, null
+        );
+    end if;
+
+    loop
+        insert into reveille.jobs (
+            kind, payload, queue, available_at, priority, max_attempts, timeout,
+            unique_key, unique_until, key, tags, metadata, parent_id
+        )
+        select
+            enqueue.kind, coalesce(enqueue.payload, '{}'), coalesce(enqueue.queue, 'default'), due,
+            coalesce(enqueue.priority::smallint, 2::smallint), coalesce(enqueue.max_attempts::int, 20), enqueue.timeout,
+            enqueue.unique_key,
+            case when enqueue.unique_key is not null then case when period is null then enqueue.unique_until else 'finished' end end,
+            enqueue.key, enqueue.tags, enqueue.metadata, enqueue.parent_id
+        where enqueue.unique_key is null or reveille.period_holder(enqueue.kind, enqueue.unique_key) is null
+        on conflict (kind, unique_key) where unique_key is not null do nothing
+        returning jobs.id into id;
+        if found then
+            existed := false;
+            if enqueue.unique_key is null then
+                return;
+            end if;
+            -- Asked once more: while the insert waited, another job of the key may have been enqueued for a period,
+            -- and have ended.
+            if period is null and reveille.period_holder(enqueue.kind, enqueue.unique_key) is null then
+                return;
+            end if;
+            if reveille.hold_unique_key(id, period) then
+                return;
+            end if;
+            continue;
+        end if;
+
+        if enqueue.unique_mode operator(pg_catalog.<>) 'keep' then
+            id := reveille.replace_waiting(
+                enqueue.kind, enqueue.unique_key, coalesce(enqueue.payload, '{}'), enqueue.tags, enqueue.metadata,
+                case when enqueue.unique_mode operator(pg_catalog.=) 'debounce' then due end
+            );
+            if id is not null then
+                existed := true;
+                return;
+            end if;
+        end if;
+
+        existed := true;
+        id := reveille.live_holder(enqueue.kind, enqueue.unique_key);
+        if id is null then
+            -- In a statement of its own, which sees what has been committed since.
+            id := reveille.period_holder(enqueue.kind, enqueue.unique_key);
+        end if;
+        if id is not null then
+            return;
+        end if;
+        -- The job that was in the way has ended meanwhile: try again.
+    end loop;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.enqueue(kind text, payload jsonb, queue text, delay interval, available_at timestamp with time zone, priority bigint, max_attempts bigint, timeout interval, unique_key text, unique_mode text, unique_until text, key text, tags text[], metadata jsonb, parent_id bigint, OUT id bigint, OUT existed boolean) IS 'Enqueue a job in this transaction: select id from reveille.enqueue(kind => ''hello''). With a unique_key that another job of the kind holds, no job is added: existed is true, id is that job''s, and by unique_mode it is left as it is (keep), gets the payload, tags and metadata (replace), or these and the due time (debounce); one that runs or has ended is always left as it is. A key is held, by unique_until, until the job is first started (started), until it has ended (finished), or, with an interval such as ''1 hour'', until it has ended and that long has passed since it was enqueued. parent_id is the job in whose handler this one is enqueued.';
+
+CREATE FUNCTION reveille.fresh_job_id() RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    perform reveille.pass_given_ids();
+    return nextval('reveille.jobs_id_seq');
+end
+$$;
+
+COMMENT ON FUNCTION reveille.fresh_job_id() IS 'An id that no job has, for one that is buried or revived where another job has its id.';
+
+CREATE FUNCTION reveille.head_seal(queue text, priority integer, available_at bigint, id bigint) RETURNS bigint
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN ((hashtextextended(queue, available_at) # hashint8extended(id, (priority)::bigint)) & '9223372036854775807'::bigint);
+
+COMMENT ON FUNCTION reveille.head_seal(queue text, priority integer, available_at bigint, id bigint) IS 'What marks the parts of a head as belonging together.';
+
+CREATE FUNCTION reveille.held_jobs(OUT id bigint, OUT queue text, OUT kind text, OUT attempt integer, OUT worker bigint, OUT reserved_at timestamp with time zone, OUT cancel_requested_at timestamp with time zone) RETURNS SETOF record
+    LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
+    SET jit TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+    if not reveille.reads_any(
+        'reveille.jobs', 'reveille.known_queues', 'reveille.queue_stats', 'reveille.running_jobs',
+        'reveille.worker_status'
+    ) then
+        raise exception 'permission denied for view running_jobs' using errcode = 'insufficient_privilege';
+    end if;
+    return query
+        select
+            jobs.id, jobs.queue, jobs.kind, jobs.attempts, jobs.reserved_by, jobs.reserved_at,
+            jobs.cancel_requested_at
+        from reveille.jobs
+        where jobs.reserved_at is not null
+        order by jobs.reserved_by;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.held_jobs(OUT id bigint, OUT queue text, OUT kind text, OUT attempt integer, OUT worker bigint, OUT reserved_at timestamp with time zone, OUT cancel_requested_at timestamp with time zone) IS 'The jobs that workers hold: what the views ask. See reveille.running_jobs.';
+
+CREATE FUNCTION reveille.hold_unique_key(id bigint, period interval) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    job record;
+begin
+    select kind, unique_key, created_at into job
+    from reveille.jobs
+    where jobs.id = hold_unique_key.id and jobs.created_at = now() and jobs.reserved_by is null;
+    if job.unique_key is null then
+        raise exception 'job % has not been enqueued with a unique key in this transaction', hold_unique_key.id
+            using errcode = 'invalid_parameter_value';
+    end if;
+    if period is null then
+        perform from reveille.unique_periods as held
+        where held.kind = job.kind and held.unique_key = job.unique_key and held.ends_at > now();
+        if not found then
+            return true;
+        end if;
+    else
+        -- Waits for another transaction that is at it, and then goes by what that one has left.
+        insert into reveille.unique_periods as held (kind, unique_key, job_id, ends_at)
+        values (job.kind, job.unique_key, hold_unique_key.id, job.created_at + period)
+        on conflict (kind, unique_key) do update
+        set job_id = excluded.job_id, ends_at = excluded.ends_at
+        where held.ends_at <= now();
+        if found then
+            return true;
+        end if;
+    end if;
+    delete from reveille.jobs where jobs.id = hold_unique_key.id;
+    return false;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.hold_unique_key(id bigint, period interval) IS 'What reveille.enqueue does with a job that it has just inserted: true if it holds its key, for that long (null: as long as it is live); false if another job holds it for a period, and this one is gone again.';
+
+CREATE FUNCTION reveille.isolate_job(id bigint, others_pass boolean, OUT code text, OUT error text, OUT buried boolean) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    tried record;
+begin
+    perform from reveille.jobs where jobs.id = isolate_job.id and jobs.reserved_by is null for update skip locked;
+    if not found then
+        return;
+    end if;
+    begin
+        update reveille.jobs
+        set reserved_at = now(), reserved_by = 0, attempts = jobs.attempts + 1,
+            unique_key = case when jobs.unique_until = 'started' then null else jobs.unique_key end,
+            unique_until = case when jobs.unique_until = 'started' then null else jobs.unique_until end
+        where jobs.id = isolate_job.id
+        -- As they are sent to a worker, which takes UTF-8.
+        returning
+            convert_to(jobs.kind, 'UTF8'), convert_to(jobs.payload::text, 'UTF8'), convert_to(jobs.key, 'UTF8'),
+            convert_to(jobs.tags::text, 'UTF8'), convert_to(jobs.metadata::text, 'UTF8'), extract(epoch from jobs.timeout)
+        into tried;
+        set constraints all immediate;
+        raise exception using errcode = 'RVOK0';
+    exception when others then
+        get stacked diagnostics code = returned_sqlstate, error = message_text;
+    end;
+    -- The job is well, or it is the server, the connection, the schema or somebody's lock that is not: the list is that of
+    -- Error::is_about_data.
+    if code = 'RVOK0'
+        or left(code, 2) in ('08', '0A', '25', '26', '28', '34', '3D', '3F', '40', '42', '53', '55', '57')
+    then
+        code := null;
+        error := null;
+        return;
+    end if;
+    if getdatabaseencoding() <> 'UTF8' then
+        -- It may quote the bytes that nobody can read.
+        error := regexp_replace(error, '[^ -~]', '?', 'g');
+    end if;
+    buried := (others_pass or left(code, 2) in ('22', '54') or code in ('XX001', 'XX002'))
+        and (reveille.bury_unclaimed(isolate_job.id, code, error, true) or reveille.bury_unclaimed(isolate_job.id, code, error, false));
+    begin
+        delete from reveille.passed_over
+        where passed_over.id = isolate_job.id or passed_over.seen_at < now() - interval '1 day';
+        if not buried then
+            insert into reveille.passed_over (id, queue, code, error)
+            select jobs.id, jobs.queue, isolate_job.code, isolate_job.error from reveille.jobs where jobs.id = isolate_job.id;
+        end if;
+    exception when insufficient_privilege or unique_violation then
+        null; -- The worker has the rights of an older version, or another has named the job just now.
+    end;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.isolate_job(id bigint, others_pass boolean, OUT code text, OUT error text, OUT buried boolean) IS 'Whether a job can be claimed: if not, the error, and whether it was made a dead job for it. For workers.';
+
+CREATE FUNCTION reveille.keep_totals() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    insert into reveille.totals as totals (queue, completed, failed, wait_seconds, run_seconds)
+    select
+        queue, sum(completed), sum(failed), sum(round(wait_seconds::numeric, 6)), sum(round(run_seconds::numeric, 6))
+    from deleted
+    where worker <> 0
+    group by queue
+    order by queue
+    on conflict (queue) do update
+    set completed = totals.completed + excluded.completed,
+        failed = totals.failed + excluded.failed,
+        wait_seconds = totals.wait_seconds + excluded.wait_seconds,
+        run_seconds = totals.run_seconds + excluded.run_seconds;
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.keep_totals() IS 'Adds the rows of workers that are removed from reveille.counters to reveille.totals.';
+
+CREATE FUNCTION reveille.limits_changed() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if tg_op = 'INSERT' and new.limited is null or tg_op = 'DELETE' and old.limited is null then
+        return null;
+    end if;
+    perform reveille.ring(array[case when tg_op = 'DELETE' then old.name else new.name end]);
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.limits_changed() IS 'When the limits of a queue change, its workers look whether more may run.';
+
+CREATE FUNCTION reveille.live_holder(kind text, unique_key text) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+    return (
+        select jobs.id from reveille.jobs
+        where jobs.kind operator(pg_catalog.=) live_holder.kind and jobs.unique_key operator(pg_catalog.=) live_holder.unique_key
+    );
+end
+$$;
+
+COMMENT ON FUNCTION reveille.live_holder(kind text, unique_key text) IS 'The live job that holds a unique key of a kind; null if there is none.';
+
+CREATE FUNCTION reveille.mark_sleeper() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    select not bell into new.silent from reveille.queues where name = new.queue;
+    new.silent := coalesce(new.silent, false);
+    -- Whoever enqueues reads the sequence as it is, not as a snapshot shows it. The insert's own lock on the table
+    -- keeps reveille.note_nobody_sleeps() from undoing this before the row can be seen.
+    perform setval('reveille.somebody_sleeps', 1)
+    where pg_sequence_last_value('reveille.somebody_sleeps') is not distinct from 0;
+    return new;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.mark_sleeper() IS 'Says that somebody sleeps, and marks who goes to sleep on a queue whose bell is switched off.';
+
+CREATE FUNCTION reveille.mark_sleepers() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    changed constant text := case when tg_op = 'DELETE' then old.name else new.name end;
+    is_silent constant boolean := tg_op <> 'DELETE' and not new.bell;
+begin
+    if is_silent = (tg_op <> 'INSERT' and not old.bell) then
+        return null;
+    end if;
+    -- Those who are going to sleep have read the settings as they were: their rows can be seen once this lock is had.
+    lock table reveille.sleepers in share row exclusive mode;
+    update reveille.sleepers set silent = is_silent where queue = changed and silent <> is_silent;
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.mark_sleepers() IS 'Marks who sleeps on a queue whose bell is switched on or off.';
+
+CREATE FUNCTION reveille.note_limits() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    -- As `limited` says, which is made after this.
+    if not new.ordered
+        and coalesce(new.max_running, new.max_running_per_key, new.rate_limit, new.rate_per_key) is null
+    then
+        new.limited_since := null;
+    elsif tg_op = 'UPDATE' and old.name = new.name and old.limited_since is not null then
+        new.limited_since := old.limited_since;
+    else
+        new.limited_since := clock_timestamp();
+    end if;
+    return new;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.note_limits() IS 'Notes since when a queue has had limits.';
+
+CREATE FUNCTION reveille.note_nobody_sleeps() RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    -- A transaction that has changed anything could be undone, and the sequence not with it; an older snapshot may not
+    -- show who sleeps.
+    if pg_current_xact_id_if_assigned() is not null or current_setting('transaction_isolation') <> 'read committed'
+    then
+        return false;
+    end if;
+    begin
+        -- While this is held, nobody goes to sleep; whoever is going to sleep holds a lock that is in its way.
+        lock table reveille.sleepers in share mode nowait;
+    exception when lock_not_available then
+        return false;
+    end;
+    if exists (select from reveille.sleepers) then
+        return false;
+    end if;
+    perform setval('reveille.somebody_sleeps', 0)
+    where pg_sequence_last_value('reveille.somebody_sleeps') is distinct from 0;
+    return true;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.note_nobody_sleeps() IS 'Spares those who enqueue the question whom to ring for, if nobody sleeps; whether that is so. To be called in a transaction of its own, as workers do.';
+
+CREATE FUNCTION reveille.pass_given_ids() RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+    ids constant regclass := 'reveille.jobs_id_seq';
+    -- An id beyond is nobody's but who has written it by hand: after it there would be none left to give out.
+    too_large constant bigint := 4611686018427387904;
+    largest bigint;
+begin
+    -- One statement, so that no id can be seen that was given out after the sequence was read; usually each index ends
+    -- below.
+    perform from (select coalesce(pg_sequence_last_value(ids), 0)) as given (last)
+    where exists (select from reveille.jobs where jobs.id > given.last and jobs.id < too_large)
+        or exists (select from reveille.dead_jobs where dead_jobs.id > given.last and dead_jobs.id < too_large)
+        or exists (select from reveille.finished_jobs where finished_jobs.id > given.last and finished_jobs.id < too_large);
+    if not found then
+        return null;
+    end if;
+    select greatest(
+        (select max(jobs.id) from reveille.jobs where jobs.id < too_large),
+        (select max(dead_jobs.id) from reveille.dead_jobs where dead_jobs.id < too_large),
+        (select max(finished_jobs.id) from reveille.finished_jobs where finished_jobs.id < too_large)
+    ) into largest;
+    -- One at a time, or the second could move the sequence back below what it has given out since.
+    lock table reveille.dead_jobs in share update exclusive mode;
+    if largest <= pg_sequence_last_value(ids) then
+        return null;
+    end if;
+    -- A thousand more, which are not given out between this look and the next statement.
+    return setval(ids, largest + 1000);
+end
+$$;
+
+COMMENT ON FUNCTION reveille.pass_given_ids() IS 'Moves the sequence of job ids past all that were given out, where it is behind, as after a restore: to where; null where it is not. Upkeep calls it.';
+
+CREATE FUNCTION reveille.pass_over_known_chore() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return case when exists (select from reveille.chores where name = new.name) then null else new end;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.pass_over_known_chore() IS 'Passes over the chores that a restored dump of the data brings along and that are known already.';
+
+CREATE FUNCTION reveille.pass_over_known_migration() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    known record;
+begin
+    select name, checksum into known from reveille.schema_history where version = new.version;
+    if not found then
+        return new;
+    end if;
+    if known.name = new.name and known.checksum = new.checksum then
+        return null;
+    end if;
+    raise exception 'migration % is % here and % in the data', new.version, known.name, new.name
+        using errcode = 'unique_violation', hint = 'Restore into a schema that the same version of Reveille has made.';
+end
+$$;
+
+COMMENT ON FUNCTION reveille.pass_over_known_migration() IS 'Passes over the migrations that a restored dump of the data brings along and that are known already.';
+
+CREATE FUNCTION reveille.pause(queue text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    insert into reveille.queues (name, paused_at) values (pause.queue, now())
+    on conflict (name) do update set paused_at = coalesce(queues.paused_at, excluded.paused_at);
+    -- What is claimed already and has not started: the workers' next heartbeat brings it as well.
+    select pg_notify('reveille.pause', pause.queue) where pg_notification_queue_usage() < 0.9
+$$;
+
+COMMENT ON FUNCTION reveille.pause(queue text) IS 'Start no more jobs of this queue, anywhere, until it is resumed; what runs goes on.';
+
+CREATE FUNCTION reveille.pause_schedule(name text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+begin
+    update reveille.schedules set paused_at = coalesce(paused_at, now()) where schedules.name = pause_schedule.name;
+    return found;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.pause_schedule(name text) IS 'Enqueue nothing by this schedule until it is resumed. Whether there is one.';
+
+CREATE FUNCTION reveille.period_holder(kind text, unique_key text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+    holder pg_catalog.int8;
+begin
+    holder := (
+        select held.job_id from reveille.unique_periods as held
+        where held.kind operator(pg_catalog.=) period_holder.kind
+            and held.unique_key operator(pg_catalog.=) period_holder.unique_key
+            and held.ends_at operator(pg_catalog.>) pg_catalog.now()
+    );
+    -- The snapshot of such a transaction may be older than a period. Only the index of the key knows of it then: where a row is there
+    -- that the snapshot does not show, to insert another ends in a serialization failure (40001), and the transaction is tried again. Not
+    -- before the caller has inserted its job, so that all wait for each other in one order: first for the job's key, then for the period.
+    if holder is null and pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed' then
+        perform from reveille.jobs
+        where jobs.kind operator(pg_catalog.=) period_holder.kind
+            and jobs.unique_key operator(pg_catalog.=) period_holder.unique_key
+            and jobs.created_at operator(pg_catalog.=) pg_catalog.now() and jobs.reserved_by is null;
+        if found then
+            insert into reveille.unique_periods (kind, unique_key, job_id, ends_at)
+            values (period_holder.kind, period_holder.unique_key, 0, '-infinity')
+            on conflict do nothing;
+            delete from reveille.unique_periods as held
+            where held.kind operator(pg_catalog.=) period_holder.kind
+                and held.unique_key operator(pg_catalog.=) period_holder.unique_key
+                and held.job_id operator(pg_catalog.=) 0::pg_catalog.int8;
+        end if;
+    end if;
+    return holder;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.period_holder(kind text, unique_key text) IS 'The job that holds a unique key of a kind for a period that is not over yet; null if there is none. Fails, to be tried again (40001), where the transaction''s snapshot is too old to tell, once the caller has enqueued a job of that key.';
+
+CREATE FUNCTION reveille.reads_any(VARIADIC relations text[]) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select bool_or(has_table_privilege(
+        coalesce(nullif(current_setting('role'), 'none'), session_user::text)::name, relation::regclass, 'select'
+    ))
+    from unnest(relations) as relation
+$$;
+
+COMMENT ON FUNCTION reveille.reads_any(VARIADIC relations text[]) IS 'Whether who asks may read one of these tables or views.';
+
+CREATE FUNCTION reveille.replace_waiting(kind text, unique_key text, payload jsonb, tags text[], metadata jsonb, available_at timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    replaced record;
+begin
+    -- A job that runs keeps what it was started with.
+    update reveille.jobs
+    set payload = replace_waiting.payload,
+        tags = coalesce(replace_waiting.tags, jobs.tags),
+        metadata = coalesce(replace_waiting.metadata, jobs.metadata),
+        available_at = coalesce(replace_waiting.available_at, jobs.available_at)
+    where jobs.kind = replace_waiting.kind and jobs.unique_key = replace_waiting.unique_key and jobs.reserved_by is null
+    returning jobs.id, jobs.queue into replaced;
+    if found and replace_waiting.available_at is not null then
+        perform reveille.ring(array[replaced.queue]);
+    end if;
+    return replaced.id;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.replace_waiting(kind text, unique_key text, payload jsonb, tags text[], metadata jsonb, available_at timestamp with time zone) IS 'What reveille.enqueue does with unique_mode replace and debounce: the id of the waiting job of that key, which now has this; null if there is none.';
+
+CREATE FUNCTION reveille.resume(queue text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    update reveille.queues set paused_at = null where name = resume.queue;
+    select reveille.ring(array[resume.queue])
+$$;
+
+COMMENT ON FUNCTION reveille.resume(queue text) IS 'Start jobs of this queue again.';
+
+CREATE FUNCTION reveille.resume_schedule(name text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+begin
+    update reveille.schedules set paused_at = null where schedules.name = resume_schedule.name;
+    return found;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.resume_schedule(name text) IS 'Go on with a schedule, from its next tick after now: none of those in between is made up for. Whether there is one.';
+
+CREATE FUNCTION reveille.retry(id bigint) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+declare
+    job reveille.jobs;
+    dead reveille.dead_jobs;
+begin
+    select * into job from reveille.jobs where jobs.id = retry.id for update;
+    if found and job.reserved_at is not null then
+        return 'running';
+    elsif found then
+        update reveille.jobs set available_at = least(available_at, now()) where jobs.id = retry.id;
+        perform reveille.ring(array[job.queue]);
+        return 'due';
+    end if;
+
+    delete from reveille.dead_jobs where dead_jobs.id = retry.id returning * into dead;
+    if found then
+        insert into reveille.jobs (
+            id, queue, kind, payload, priority, attempts, max_attempts, created_at, unique_key, unique_until,
+            key, timeout, tags, metadata, errors, progress, parent_id, schedule_id
+        )
+        overriding system value
+        values (
+            dead.id, dead.queue, dead.kind, dead.payload, dead.priority, dead.attempts, dead.max_attempts, dead.created_at,
+            dead.unique_key, dead.unique_until, dead.key, dead.timeout, dead.tags, dead.metadata, dead.errors,
+            dead.progress, dead.parent_id, dead.schedule_id
+        )
+        on conflict do nothing;
+        if not found then
+            if exists (select from reveille.jobs where jobs.id = retry.id) then
+                raise exception 'job % cannot be revived: a live job has its id', retry.id
+                    using errcode = 'unique_violation', hint = 'Try again once that job has ended.';
+            end if;
+            raise exception 'job % cannot be revived: a live job of its kind has its unique key', retry.id
+                using errcode = 'unique_violation', hint = 'Cancel that job or wait for its end, then try again.';
+        end if;
+        return 'revived';
+    end if;
+
+    return case
+        when exists (select from reveille.finished_jobs where finished_jobs.id = retry.id) then 'finished'
+        else 'unknown'
+    end;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.retry(id bigint) IS 'Make a job due now: due (it waited), revived (it was dead; its failures are zeroed), running, finished or unknown.';
+
+CREATE FUNCTION reveille.ring(queues text[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    if pg_catalog.current_setting('reveille.bell', true) operator(pg_catalog.=) 'off' then
+        return;
+    end if;
+    perform case
+        when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
+        then pg_catalog.pg_notify('reveille.bell', rung.queue)
+    end
+    from (select distinct q.queue from pg_catalog.unnest(queues) as q (queue)) as rung
+    where (
+            exists (select from reveille.sleepers where sleepers.queue operator(pg_catalog.=) rung.queue and not sleepers.silent)
+            -- An older snapshot may not show who has gone to sleep meanwhile.
+            or (
+                pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
+                and not exists (
+                    select from reveille.queues as silent where silent.name operator(pg_catalog.=) rung.queue and not silent.bell
+                )
+            )
+        )
+        and (pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'UTF8' or reveille.can_be_sent(rung.queue));
+end
+$$;
+
+COMMENT ON FUNCTION reveille.ring(queues text[]) IS 'Ring the bell (NOTIFY) for those of these queues that somebody sleeps on, when the transaction commits: for every statement that makes work possible. `set local reveille.bell = ''off''` silences it.';
+
+CREATE FUNCTION reveille.ring_after_insert() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    AS $$
+begin
+    -- Every enqueue pays for this question while somebody sleeps. Equal notifications of a transaction are folded into one.
+    if pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.=) 'read committed' then
+        perform case
+            when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
+            then pg_catalog.pg_notify('reveille.bell', inserted.queue)
+        end
+        from inserted
+        where exists (
+                select from reveille.sleepers
+                where sleepers.queue operator(pg_catalog.=) inserted.queue and not sleepers.silent
+            )
+            and (pg_catalog.current_setting('reveille.bell', true) operator(pg_catalog.=) 'off') is not true
+            and (pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'UTF8' or reveille.can_be_sent(inserted.queue));
+    else
+        -- An older snapshot may not show who has gone to sleep meanwhile.
+        perform case
+            when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
+            then pg_catalog.pg_notify('reveille.bell', inserted.queue)
+        end
+        from inserted
+        where (pg_catalog.current_setting('reveille.bell', true) operator(pg_catalog.=) 'off') is not true
+            and not exists (
+                select from reveille.queues as silent
+                where silent.name operator(pg_catalog.=) inserted.queue and not silent.bell
+            )
+            and (pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'UTF8' or reveille.can_be_sent(inserted.queue));
+    end if;
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.ring_after_insert() IS 'Rings once for each queue among the new jobs, due or delayed, that somebody sleeps on. `set local reveille.bell = ''off''` silences it.';
+
+CREATE FUNCTION reveille.ring_after_update() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform reveille.ring(array[new.queue]);
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.ring_after_update() IS 'Rings the bell for a waiting job that is made due sooner or moved to another queue.';
+
+CREATE FUNCTION reveille.schedule(name text, kind text, cron text DEFAULT NULL::text, every interval DEFAULT NULL::interval, time_zone text DEFAULT 'UTC'::text, payload jsonb DEFAULT '{}'::jsonb, queue text DEFAULT 'default'::text, priority bigint DEFAULT 2, max_attempts bigint DEFAULT NULL::bigint, timeout interval DEFAULT NULL::interval, key text DEFAULT NULL::text, tags text[] DEFAULT NULL::text[], metadata jsonb DEFAULT NULL::jsonb, catch_up text DEFAULT 'one'::text, declared_by bigint DEFAULT NULL::bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+    id bigint;
+begin
+    if (schedule.cron is null) = (schedule.every is null) then
+        raise exception 'a schedule takes either cron or every' using errcode = 'invalid_parameter_value';
+    end if;
+    if ltrim(schedule.cron) ilike '@every%' then
+        raise exception 'a cron text cannot say @every: give the interval as every'
+            using errcode = 'invalid_parameter_value', hint = 'For example every => ''5 minutes'', and no cron.';
+    end if;
+    if schedule.priority not between 0 and 3 then
+        raise exception 'priority must be 0 (urgent), 1 (high), 2 (normal) or 3 (low), not %', schedule.priority
+            using errcode = 'invalid_parameter_value';
+    end if;
+    if schedule.max_attempts not between 1 and 2147483647 then
+        raise exception 'max_attempts must be 1 to 2147483647, not %', schedule.max_attempts
+            using errcode = 'invalid_parameter_value';
+    end if;
+    if array_ndims(schedule.tags) > 1 then
+        raise exception 'tags must be one list, not an array of % dimensions', array_ndims(schedule.tags)
+            using errcode = 'invalid_parameter_value', hint = 'Write it like array[''a'', ''b''].';
+    end if;
+    -- The workers know their zones themselves; this is to tell of a slip at once.
+    perform now() at time zone coalesce(schedule.time_zone, 'UTC');
+    insert into reveille.schedules as schedules (
+        name, cron, every, time_zone, catch_up, kind, payload, queue, priority, max_attempts, timeout, key, tags, metadata,
+        declared_at
+    )
+    values (
+        schedule.name, schedule.cron, schedule.every, coalesce(schedule.time_zone, 'UTC'), coalesce(schedule.catch_up, 'one'),
+        schedule.kind, coalesce(schedule.payload, '{}'), coalesce(schedule.queue, 'default'),
+        coalesce(schedule.priority::smallint, 2::smallint), coalesce(schedule.max_attempts::int, 20), schedule.timeout, schedule.key,
+        schedule.tags, schedule.metadata, case when schedule.declared_by is not null then now() end
+    )
+    on conflict (name) do update
+    set cron = excluded.cron,
+        every = excluded.every,
+        time_zone = excluded.time_zone,
+        catch_up = excluded.catch_up,
+        kind = excluded.kind,
+        payload = excluded.payload,
+        queue = excluded.queue,
+        priority = excluded.priority,
+        max_attempts = excluded.max_attempts,
+        timeout = excluded.timeout,
+        key = excluded.key,
+        tags = excluded.tags,
+        metadata = excluded.metadata,
+        declared_at = excluded.declared_at,
+        error = null
+    returning schedules.id into id;
+    if schedule.declared_by is not null then
+        insert into reveille.schedule_declarations (schedule_id, worker) values (id, schedule.declared_by) on conflict do nothing;
+    end if;
+    return id;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.schedule(name text, kind text, cron text, every interval, time_zone text, payload jsonb, queue text, priority bigint, max_attempts bigint, timeout interval, key text, tags text[], metadata jsonb, catch_up text, declared_by bigint) IS 'Add a schedule, or change the one of that name: select reveille.schedule(''nightly-report'', kind => ''report'', cron => ''0 3 * * *'', time_zone => ''Europe/Berlin''). Its next tick stays unless the timing changes, and so does its being paused. Returns its id. declared_by is for workers, which declare those in their code.';
+
+CREATE FUNCTION reveille.somebody_may_sleep() RETURNS boolean
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    AS $$
+begin
+    return (
+        pg_catalog.pg_sequence_last_value('reveille.somebody_sleeps'::pg_catalog.regclass) operator(pg_catalog.=) 0::pg_catalog.int8
+    ) is not true;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.somebody_may_sleep() IS 'Whether an insert has to ask whom to ring for: false while nobody sleeps. Whatever the statement''s snapshot shows.';
+
+CREATE FUNCTION reveille.stop_worker(id bigint) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+begin
+    update reveille.workers set stop_requested_at = coalesce(stop_requested_at, clock_timestamp())
+    where workers.id = stop_worker.id;
+    if not found then
+        return false;
+    end if;
+    -- The worker's next heartbeat brings it as well.
+    if pg_notification_queue_usage() < 0.9 then
+        perform pg_notify('reveille.stop', stop_worker.id::text);
+    end if;
+    return true;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.stop_worker(id bigint) IS 'Ask a worker to shut down as it does at a signal: it claims nothing more and finishes what it runs. Whether there is such a worker.';
+
+CREATE FUNCTION reveille.tell_head(queue text, priority smallint, available_at timestamp with time zone, id bigint) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    slot constant text := 'reveille.head_' || (hashtextextended(queue, 0) & 7);
+    since_1970 constant bigint := (extract(epoch from available_at) * 1000000)::bigint;
+begin
+    if since_1970 > 0 and id > 0 then
+        perform setval((slot || '_available_at')::regclass, since_1970), setval((slot || '_id')::regclass, id),
+            setval((slot || '_seal')::regclass, reveille.head_seal(queue, priority, since_1970, id));
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.tell_head(queue text, priority smallint, available_at timestamp with time zone, id bigint) IS 'Tells the other workers of a queue how far its claims have got.';
+
+CREATE FUNCTION reveille.tell_of_schedules() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    -- Into a queue that is nearly full nothing is sent: then the workers' polls have to do.
+    if pg_notification_queue_usage() < 0.9 then
+        perform pg_notify('reveille.schedules', '');
+    end if;
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.tell_of_schedules() IS 'Wakes those who fire schedules (NOTIFY) when one may be due sooner than they know of.';
+
+CREATE FUNCTION reveille.told_head(queue text, OUT priority smallint, OUT available_at timestamp with time zone, OUT id bigint) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    slot constant text := 'reveille.head_' || (hashtextextended(queue, 0) & 7);
+    since_1970 constant bigint := pg_sequence_last_value((slot || '_available_at')::regclass);
+    seal constant bigint := pg_sequence_last_value((slot || '_seal')::regclass);
+    place constant timestamptz := timestamptz 'epoch' + since_1970 * interval '1 microsecond';
+begin
+    id := pg_sequence_last_value((slot || '_id')::regclass);
+    -- One that is still to come was told by a server whose clock was ahead.
+    if place > now() then
+        return;
+    end if;
+    for level in 0..3 loop
+        if seal = reveille.head_seal(queue, level, since_1970, id) then
+            priority := level;
+        end if;
+    end loop;
+    available_at := place;
+    -- Transactions commit a little out of the order of their beginnings.
+    if place > now() - interval '1 second' then
+        available_at := place - interval '50 milliseconds';
+        id := 0;
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.told_head(queue text, OUT priority smallint, OUT available_at timestamp with time zone, OUT id bigint) IS 'How far the claims of a queue have got, as its workers told last; no priority if that is not known.';
+
+CREATE FUNCTION reveille.trigger_schedule(name text) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+    id bigint;
+begin
+    insert into reveille.jobs (kind, payload, queue, priority, max_attempts, timeout, key, tags, metadata, schedule_id)
+    select
+        kind, payload, queue, priority, max_attempts, timeout, key, tags,
+        coalesce(metadata, '{}') || jsonb_build_object('schedule', schedules.name), schedules.id
+    from reveille.schedules
+    where schedules.name = trigger_schedule.name
+    returning jobs.id into id;
+    return id;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.trigger_schedule(name text) IS 'Enqueue one job of a schedule now, even if it is paused; its ticks go on as they do. The job''s id; null if there is no such schedule.';
+
+CREATE FUNCTION reveille.truncate_finished_jobs() RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '100ms'
+    AS $$
+declare
+    today constant int := extract(epoch from now())::bigint / 86400;
+    longest interval;
+    kept_days int;
+begin
+    select greatest(max(coalesce(retention, interval '1 day')), interval '1 day') into longest from reveille.queues;
+    kept_days := ceil(extract(epoch from coalesce(longest, interval '1 day')) / 86400);
+    for age in kept_days + 1 .. 31 loop
+        declare
+            partition constant text := format('reveille.finished_jobs_%s', (today - age + 32) % 32);
+        begin
+            if pg_relation_size(partition) > 0 then
+                execute 'truncate ' || partition;
+                return 1;
+            end if;
+        exception when lock_not_available then
+            null; -- Somebody reads it: the next round will do it.
+        end;
+    end loop;
+    return 0;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.truncate_finished_jobs() IS 'Empty a daily partition that is past the longest retention; workers call it. Returns how many: 1 or 0.';
+
+CREATE FUNCTION reveille.unschedule(name text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+begin
+    delete from reveille.schedules where schedules.name = unschedule.name;
+    return found;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.unschedule(name text) IS 'Remove a schedule; what it has enqueued stays. Whether there was one. One that is declared in code is back when such a worker starts.';
+
+CREATE TABLE reveille.chores (
+    name text NOT NULL,
+    day smallint,
+    next_page bigint,
+    settings text,
+    began_at timestamp with time zone,
+    done_at timestamp with time zone
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
+
+COMMENT ON TABLE reveille.chores IS 'What upkeep does: a worker locks the row of a chore for one slice of it, so that no two workers are at the same one.';
+
+COMMENT ON COLUMN reveille.chores.name IS 'Which chore.';
+
+COMMENT ON COLUMN reveille.chores.day IS 'The day of the history that it goes through, as in reveille.finished_jobs; null: it is no such chore.';
+
+COMMENT ON COLUMN reveille.chores.next_page IS 'The page of that day where the next slice begins; null: no round is under way.';
+
+COMMENT ON COLUMN reveille.chores.settings IS 'The retentions by which the last round went.';
+
+COMMENT ON COLUMN reveille.chores.began_at IS 'When the last round began.';
+
+COMMENT ON COLUMN reveille.chores.done_at IS 'When the last round ended.';
+
+CREATE TABLE reveille.counters (
+    queue text NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    worker bigint NOT NULL,
+    completed bigint DEFAULT 0 NOT NULL,
+    failed bigint DEFAULT 0 NOT NULL,
+    wait_seconds double precision DEFAULT 0 NOT NULL,
+    max_wait_seconds double precision DEFAULT 0 NOT NULL,
+    run_seconds double precision DEFAULT 0 NOT NULL,
+    max_run_seconds double precision DEFAULT 0 NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE reveille.counters IS 'Ended attempts, counted as they are settled: a row a queue, worker and 10 seconds, folded into a row a queue and minute (worker 0) after 5 minutes.';
+
+COMMENT ON COLUMN reveille.counters.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.counters.started_at IS 'The start of the 10 seconds, or of the minute where worker is 0.';
+
+COMMENT ON COLUMN reveille.counters.worker IS 'The worker that settled them, which alone writes the row; 0: all of them.';
+
+COMMENT ON COLUMN reveille.counters.completed IS 'Completed jobs.';
+
+COMMENT ON COLUMN reveille.counters.failed IS 'Failed attempts.';
+
+COMMENT ON COLUMN reveille.counters.wait_seconds IS 'Sum of the times from being due to being started.';
+
+COMMENT ON COLUMN reveille.counters.max_wait_seconds IS 'The longest of them.';
+
+COMMENT ON COLUMN reveille.counters.run_seconds IS 'Sum of the run times.';
+
+COMMENT ON COLUMN reveille.counters.max_run_seconds IS 'The longest of them.';
+
+CREATE TABLE reveille.dead_jobs (
+    id bigint NOT NULL,
+    queue text NOT NULL,
+    kind text NOT NULL,
+    payload jsonb NOT NULL,
+    priority smallint NOT NULL,
+    attempts integer NOT NULL,
+    failures integer NOT NULL,
+    max_attempts integer NOT NULL,
+    available_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    unique_key text,
+    unique_until text,
+    key text,
+    timeout interval,
+    tags text[],
+    metadata jsonb,
+    errors jsonb,
+    progress jsonb,
+    parent_id bigint,
+    schedule_id bigint,
+    reason text NOT NULL,
+    worker bigint,
+    wait_seconds double precision,
+    run_seconds double precision,
+    finished_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT reason_is_known CHECK ((reason = ANY (ARRAY['failed'::text, 'permanent'::text, 'timed_out'::text, 'lost'::text, 'undecodable'::text])))
+)
+WITH (autovacuum_vacuum_insert_scale_factor='0.05');
+
+COMMENT ON TABLE reveille.dead_jobs IS 'Jobs out of attempts or permanently failed, kept until revived (reveille.retry) or purged.';
+
+COMMENT ON COLUMN reveille.dead_jobs.reason IS 'failed: out of attempts; permanent: its handler said so; timed_out; lost: its workers died; undecodable: it could not be claimed, or its payload did not fit its kind.';
+
+COMMENT ON COLUMN reveille.dead_jobs.worker IS 'The worker of its last attempt.';
+
+COMMENT ON COLUMN reveille.dead_jobs.wait_seconds IS 'From being due to the start of its last attempt.';
+
+COMMENT ON COLUMN reveille.dead_jobs.run_seconds IS 'How long its last attempt took.';
+
+COMMENT ON COLUMN reveille.dead_jobs.finished_at IS 'When it died.';
+
+CREATE VIEW reveille.dead_jobs_overview AS
+ SELECT grouped.queue,
+    grouped.kind,
+    grouped.reason,
+    grouped.jobs,
+    grouped.first_died_at,
+    grouped.last_died_at,
+    last.id AS last_id,
+    last.error AS last_error
+   FROM (reveille.dead_groups() grouped(queue, kind, reason, jobs, first_died_at, last_died_at)
+     LEFT JOIN LATERAL ( SELECT dead_jobs.id,
+            ((dead_jobs.errors -> '-1'::integer) ->> 'error'::text) AS error
+           FROM reveille.dead_jobs
+          WHERE ((dead_jobs.queue = grouped.queue) AND (dead_jobs.kind = grouped.kind) AND (dead_jobs.reason = grouped.reason))
+          ORDER BY dead_jobs.queue DESC, dead_jobs.kind DESC, dead_jobs.reason DESC, dead_jobs.finished_at DESC
+         LIMIT 1) last ON (true));
+
+COMMENT ON VIEW reveille.dead_jobs_overview IS 'Dead jobs by queue, kind and reason, with the latest of each.';
+
+CREATE TABLE reveille.ends (
+    id bigint NOT NULL,
+    outcome text NOT NULL,
+    result jsonb,
+    errors jsonb,
+    ended_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT outcome_is_known CHECK ((outcome = ANY (ARRAY['completed'::text, 'cancelled'::text])))
+);
+
+COMMENT ON TABLE reveille.ends IS 'How awaited jobs ended whose queue keeps no history; kept for a minute at least. reveille.await reads it.';
+
+COMMENT ON COLUMN reveille.ends.id IS 'The job''s id.';
+
+COMMENT ON COLUMN reveille.ends.outcome IS 'completed or cancelled; a dead job stands in reveille.dead_jobs.';
+
+COMMENT ON COLUMN reveille.ends.result IS 'What its handler returned to be kept.';
+
+COMMENT ON COLUMN reveille.ends.errors IS 'Why attempts failed, as in reveille.finished_jobs.';
+
+COMMENT ON COLUMN reveille.ends.ended_at IS 'When it ended; upkeep removes the row a minute later or more.';
+
+CREATE TABLE reveille.jobs (
+    id bigint NOT NULL,
+    queue text DEFAULT 'default'::text NOT NULL,
+    kind text NOT NULL,
+    payload jsonb DEFAULT '{}'::jsonb NOT NULL,
+    priority smallint DEFAULT 2 NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    max_attempts integer DEFAULT 20 NOT NULL,
+    reserved_at timestamp with time zone,
+    reserved_by bigint,
+    available_at timestamp with time zone DEFAULT now() NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    cancel_requested_at timestamp with time zone,
+    unique_key text,
+    unique_until text,
+    key text,
+    timeout interval,
+    tags text[],
+    metadata jsonb,
+    errors jsonb,
+    progress jsonb,
+    parent_id bigint,
+    schedule_id bigint,
+    limited boolean,
+    awaited boolean DEFAULT false NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='2000', autovacuum_vacuum_cost_delay='0', toast.autovacuum_vacuum_cost_delay='0');
+
+COMMENT ON TABLE reveille.jobs IS 'Live jobs: waiting, delayed (available_at in the future) or reserved by a worker. An insert wakes a worker.';
+
+COMMENT ON COLUMN reveille.jobs.id IS 'Identity; never reused, and kept when the job moves to dead_jobs or finished_jobs.';
+
+COMMENT ON COLUMN reveille.jobs.queue IS 'Which queue; a queue exists as soon as a job names it.';
+
+COMMENT ON COLUMN reveille.jobs.kind IS 'Which handler runs it.';
+
+COMMENT ON COLUMN reveille.jobs.payload IS 'What the handler gets: any JSON, at most 8 MiB of text.';
+
+COMMENT ON COLUMN reveille.jobs.priority IS '0 urgent, 1 high, 2 normal, 3 low; lower runs first.';
+
+COMMENT ON COLUMN reveille.jobs.attempts IS 'How often it has been reserved.';
+
+COMMENT ON COLUMN reveille.jobs.failures IS 'How many attempts have failed: error, timeout, panic, or a worker that died.';
+
+COMMENT ON COLUMN reveille.jobs.max_attempts IS 'At this many failures the job is dead.';
+
+COMMENT ON COLUMN reveille.jobs.reserved_at IS 'Since when a worker holds it; null while it waits.';
+
+COMMENT ON COLUMN reveille.jobs.reserved_by IS 'Which worker holds it (reveille.workers.id); null while it waits.';
+
+COMMENT ON COLUMN reveille.jobs.available_at IS 'Not before this time.';
+
+COMMENT ON COLUMN reveille.jobs.created_at IS 'When it was enqueued: the start of the enqueuing transaction.';
+
+COMMENT ON COLUMN reveille.jobs.cancel_requested_at IS 'Since when its running handler has been asked to stop.';
+
+COMMENT ON COLUMN reveille.jobs.unique_key IS 'At most one live job of a kind has this key.';
+
+COMMENT ON COLUMN reveille.jobs.unique_until IS 'started: the key is given up when the job first starts; finished (or null): when it ends.';
+
+COMMENT ON COLUMN reveille.jobs.key IS 'What it belongs to (a tenant, an account), for limits and order per key.';
+
+COMMENT ON COLUMN reveille.jobs.timeout IS 'How long one attempt may take; null: as its worker says.';
+
+COMMENT ON COLUMN reveille.jobs.tags IS 'Free labels: at most 64, of 16 KiB together.';
+
+COMMENT ON COLUMN reveille.jobs.metadata IS 'Free facts about the job, such as a trace context; an object, at most 256 KiB of text.';
+
+COMMENT ON COLUMN reveille.jobs.errors IS 'Its failed attempts, oldest first: at, worker, attempt, reason, error. The last 100.';
+
+COMMENT ON COLUMN reveille.jobs.progress IS 'What its handler last said of its progress.';
+
+COMMENT ON COLUMN reveille.jobs.parent_id IS 'The job that enqueued it.';
+
+COMMENT ON COLUMN reveille.jobs.schedule_id IS 'The schedule that enqueued it.';
+
+COMMENT ON COLUMN reveille.jobs.limited IS 'Whether its reservation counts for its queue''s limits: set when it is claimed from a queue that has some.';
+
+COMMENT ON COLUMN reveille.jobs.awaited IS 'Somebody waits for its end: how it ends is notified on the channel reveille.finished.';
+
+CREATE VIEW reveille.failing_jobs AS
+ SELECT jobs.id,
+    jobs.queue,
+    jobs.kind,
+    jobs.attempts,
+    jobs.failures,
+    jobs.max_attempts,
+    ((jobs.errors -> '-1'::integer) ->> 'error'::text) AS last_error,
+    (((jobs.errors -> '-1'::integer) ->> 'at'::text))::timestamp with time zone AS last_failed_at,
+    jobs.available_at AS next_try_at,
+    (jobs.reserved_at IS NOT NULL) AS running
+   FROM reveille.jobs
+  WHERE (jobs.failures > 0);
+
+COMMENT ON VIEW reveille.failing_jobs IS 'Live jobs with at least one failure, their last error and next try.';
+
+COMMENT ON COLUMN reveille.failing_jobs.next_try_at IS 'When it is tried again.';
+
+CREATE TABLE reveille.finished_jobs (
+    day smallint NOT NULL,
+    id bigint NOT NULL,
+    queue text NOT NULL,
+    kind text NOT NULL,
+    payload jsonb NOT NULL,
+    priority smallint NOT NULL,
+    attempts integer NOT NULL,
+    failures integer NOT NULL,
+    max_attempts integer NOT NULL,
+    available_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    key text,
+    tags text[],
+    metadata jsonb,
+    errors jsonb,
+    progress jsonb,
+    parent_id bigint,
+    schedule_id bigint,
+    outcome text NOT NULL,
+    result jsonb,
+    worker bigint,
+    wait_seconds double precision,
+    run_seconds double precision,
+    finished_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT outcome_is_known CHECK ((outcome = ANY (ARRAY['completed'::text, 'cancelled'::text])))
+)
+PARTITION BY LIST (day);
+
+ALTER TABLE ONLY reveille.finished_jobs REPLICA IDENTITY FULL;
+
+COMMENT ON TABLE reveille.finished_jobs IS 'Completed and cancelled jobs, kept for their queue''s retention (1 day unless reveille.queues says otherwise).';
+
+COMMENT ON COLUMN reveille.finished_jobs.day IS 'Which partition: the number of the UTC day since 1970, modulo 32.';
+
+COMMENT ON COLUMN reveille.finished_jobs.outcome IS 'completed or cancelled.';
+
+COMMENT ON COLUMN reveille.finished_jobs.result IS 'What its handler returned to be kept.';
+
+COMMENT ON COLUMN reveille.finished_jobs.worker IS 'The worker of its last attempt; null if it was cancelled while it waited.';
+
+COMMENT ON COLUMN reveille.finished_jobs.wait_seconds IS 'From being due to the start of its last attempt.';
+
+COMMENT ON COLUMN reveille.finished_jobs.run_seconds IS 'How long its last attempt took.';
+
+COMMENT ON COLUMN reveille.finished_jobs.finished_at IS 'When it ended.';
+
+CREATE TABLE reveille.finished_jobs_0 (
+    day smallint NOT NULL,
+    id bigint NOT NULL,
+    queue text NOT NULL,
+    kind text NOT NULL,
+    payload jsonb NOT NULL,
+    priority smallint NOT NULL,
+    attempts integer NOT NULL,
+    failures integer NOT NULL,
+    max_attempts integer NOT NULL,
+    available_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    key text,
+    tags text[],
+    metadata jsonb,
+    errors jsonb,
+    progress jsonb,
+    parent_id bigint,
+    schedule_id bigint,
+    outcome text NOT NULL,
+    result jsonb,
+    worker bigint,
+    wait_seconds double precision,
+    run_seconds double precision,
+    finished_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT outcome_is_known CHECK ((outcome = ANY (ARRAY['completed'::text, 'cancelled'::text])))
+)
+WITH (autovacuum_vacuum_insert_threshold='-1', toast.autovacuum_vacuum_insert_threshold='-1');
+
+ALTER TABLE ONLY reveille.finished_jobs_0 REPLICA IDENTITY FULL;
+
+CREATE SEQUENCE reveille.head_0_available_at
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+COMMENT ON SEQUENCE reveille.head_0_available_at IS 'How far claims have got in a queue: due time in microseconds since 1970; _id: id; _seal: what makes sure that these belong together.';
+
+CREATE SEQUENCE reveille.head_0_id
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+CREATE SEQUENCE reveille.head_0_seal
+    START WITH 0
+    INCREMENT BY 1
+    MINVALUE 0
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER TABLE reveille.jobs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME reveille.jobs_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE reveille.queues (
+    name text NOT NULL,
+    paused_at timestamp with time zone,
+    retention interval,
+    max_running integer,
+    max_running_per_key integer,
+    rate_limit integer,
+    rate_period interval,
+    rate_burst integer,
+    rate_per_key integer,
+    bell boolean DEFAULT true NOT NULL,
+    ordered boolean DEFAULT false NOT NULL,
+    limited text GENERATED ALWAYS AS (
+CASE
+    WHEN (ordered OR (max_running_per_key IS NOT NULL) OR (rate_per_key IS NOT NULL)) THEN 'key'::text
+    WHEN ((max_running IS NOT NULL) OR (rate_limit IS NOT NULL)) THEN 'queue'::text
+    ELSE NULL::text
+END) STORED,
+    limited_since timestamp with time zone,
+    dead_retention interval,
+    CONSTRAINT dead_retention_is_0_to_100_years CHECK (((dead_retention >= '00:00:00'::interval) AND (dead_retention <= '36500 days'::interval))),
+    CONSTRAINT limits_are_positive CHECK (((max_running > 0) AND (max_running_per_key > 0) AND (rate_limit > 0) AND (rate_burst > 0) AND (rate_per_key > 0))),
+    CONSTRAINT name_has_1_to_128_characters CHECK (((length(name) >= 1) AND (length(name) <= 128))),
+    CONSTRAINT rate_period_is_1_millisecond_to_30_days CHECK (((rate_period >= '00:00:00.001'::interval) AND (rate_period <= '30 days'::interval))),
+    CONSTRAINT retention_is_0_to_30_days CHECK (((retention >= '00:00:00'::interval) AND (retention <= '30 days'::interval)))
+);
+
+COMMENT ON TABLE reveille.queues IS 'Settings per queue; a queue without a row has the defaults.';
+
+COMMENT ON COLUMN reveille.queues.name IS 'The queue.';
+
+COMMENT ON COLUMN reveille.queues.paused_at IS 'Since when no job of it is started; null: it runs.';
+
+COMMENT ON COLUMN reveille.queues.retention IS 'How long its finished jobs are kept, to the hour: 0 to 30 days; null: 1 day; 0: they are not written at all.';
+
+COMMENT ON COLUMN reveille.queues.max_running IS 'At most so many of its jobs run at once, all workers together; null: no limit.';
+
+COMMENT ON COLUMN reveille.queues.max_running_per_key IS 'At most so many of its jobs with the same key run at once; null: no limit.';
+
+COMMENT ON COLUMN reveille.queues.rate_limit IS 'At most so many of its jobs start in each rate_period; null: no limit.';
+
+COMMENT ON COLUMN reveille.queues.rate_period IS 'The time that rate_limit and rate_per_key are for; null: 1 second.';
+
+COMMENT ON COLUMN reveille.queues.rate_burst IS 'How many may start at once after a rest, of the queue and of each key; null: 1.';
+
+COMMENT ON COLUMN reveille.queues.rate_per_key IS 'At most so many of its jobs with the same key start in each rate_period; null: no limit.';
+
+COMMENT ON COLUMN reveille.queues.bell IS 'false: enqueuing sends no NOTIFY; workers find the jobs at their next poll.';
+
+COMMENT ON COLUMN reveille.queues.ordered IS 'Whether its jobs with the same key run one at a time, in the order of their ids.';
+
+COMMENT ON COLUMN reveille.queues.limited IS 'What its limits are about: key, queue, or nothing (null).';
+
+COMMENT ON COLUMN reveille.queues.limited_since IS 'Since when it has had limits without a break, set by itself; null: it has none.';
+
+COMMENT ON COLUMN reveille.queues.dead_retention IS 'How long its dead jobs are kept: 0 to 36500 days; null: until they are revived or purged.';
+
+CREATE TABLE reveille.workers (
+    id bigint NOT NULL,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    version text NOT NULL,
+    queues text[] NOT NULL,
+    slots integer NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    holds_lock boolean DEFAULT false NOT NULL,
+    stopping boolean DEFAULT false NOT NULL,
+    stop_requested_at timestamp with time zone,
+    stuck_jobs bigint[],
+    stuck_since timestamp with time zone[],
+    backend integer
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE reveille.workers IS 'Live worker processes, a row each, touched by their heartbeat. A job reserved by a worker without a row is put back.';
+
+COMMENT ON COLUMN reveille.workers.id IS 'Random, new at each start.';
+
+COMMENT ON COLUMN reveille.workers.host IS 'Its host''s name.';
+
+COMMENT ON COLUMN reveille.workers.pid IS 'Its process there.';
+
+COMMENT ON COLUMN reveille.workers.version IS 'The version of its program.';
+
+COMMENT ON COLUMN reveille.workers.queues IS 'The queues it works.';
+
+COMMENT ON COLUMN reveille.workers.slots IS 'How many jobs it runs at once, all queues together.';
+
+COMMENT ON COLUMN reveille.workers.started_at IS 'When it started.';
+
+COMMENT ON COLUMN reveille.workers.last_seen_at IS 'Its last heartbeat.';
+
+COMMENT ON COLUMN reveille.workers.holds_lock IS 'Whether an advisory lock of its listener''s session vouches for it.';
+
+COMMENT ON COLUMN reveille.workers.stopping IS 'It finishes what it runs and starts nothing more.';
+
+COMMENT ON COLUMN reveille.workers.stop_requested_at IS 'Since when it has been asked to shut down (reveille.stop_worker).';
+
+COMMENT ON COLUMN reveille.workers.stuck_jobs IS 'Those of its jobs whose handlers were told to stop some seconds ago and still run; null: none. Written at each heartbeat.';
+
+COMMENT ON COLUMN reveille.workers.stuck_since IS 'Since when they have been told to, in the order of stuck_jobs.';
+
+COMMENT ON COLUMN reveille.workers.backend IS 'The server''s process of its listener, which holds the lock that vouches for it; null: not known, so anybody''s lock counts.';
+
+CREATE VIEW reveille.known_queues AS
+ WITH RECURSIVE waiting AS (
+        ( SELECT jobs.queue
+           FROM reveille.jobs
+          WHERE (jobs.reserved_at IS NULL)
+          ORDER BY jobs.queue
+         LIMIT 1)
+        UNION ALL
+         SELECT ( SELECT jobs.queue
+                   FROM reveille.jobs
+                  WHERE ((jobs.reserved_at IS NULL) AND (jobs.queue > waiting.queue))
+                  ORDER BY jobs.queue
+                 LIMIT 1) AS queue
+           FROM waiting
+          WHERE (waiting.queue IS NOT NULL)
+        ), dead AS (
+        ( SELECT dead_jobs.queue
+           FROM reveille.dead_jobs
+          ORDER BY dead_jobs.queue
+         LIMIT 1)
+        UNION ALL
+         SELECT ( SELECT dead_jobs.queue
+                   FROM reveille.dead_jobs
+                  WHERE (dead_jobs.queue > dead.queue)
+                  ORDER BY dead_jobs.queue
+                 LIMIT 1) AS queue
+           FROM dead
+          WHERE (dead.queue IS NOT NULL)
+        ), counted AS (
+        ( SELECT counters.queue
+           FROM reveille.counters
+          ORDER BY counters.queue
+         LIMIT 1)
+        UNION ALL
+         SELECT ( SELECT counters.queue
+                   FROM reveille.counters
+                  WHERE (counters.queue > counted.queue)
+                  ORDER BY counters.queue
+                 LIMIT 1) AS queue
+           FROM counted
+          WHERE (counted.queue IS NOT NULL)
+        )
+ SELECT waiting.queue
+   FROM waiting
+  WHERE (waiting.queue IS NOT NULL)
+UNION
+ SELECT dead.queue
+   FROM dead
+  WHERE (dead.queue IS NOT NULL)
+UNION
+ SELECT held_jobs.queue
+   FROM reveille.held_jobs() held_jobs(id, queue, kind, attempt, worker, reserved_at, cancel_requested_at)
+UNION
+ SELECT queues.name AS queue
+   FROM reveille.queues
+UNION
+ SELECT unnest(workers.queues) AS queue
+   FROM reveille.workers
+UNION
+ SELECT counted.queue
+   FROM counted
+  WHERE (EXISTS ( SELECT
+           FROM reveille.counters
+          WHERE ((counters.queue = counted.queue) AND (counters.started_at > (now() - '1 day'::interval)))));
+
+COMMENT ON VIEW reveille.known_queues IS 'Each queue that has jobs, dead jobs, settings, a worker, or had an ended attempt within a day.';
+
+CREATE TABLE reveille.limits (
+    queue text NOT NULL,
+    counted_for timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200');
+
+COMMENT ON TABLE reveille.limits IS 'Queues whose running jobs have been counted for their limits. A claim under limits locks its queue''s row, so that one claims at a time.';
+
+COMMENT ON COLUMN reveille.limits.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.limits.counted_for IS 'For which limits what runs has been counted: the queue''s limited_since then. While that is another one now, nothing is claimed.';
+
+CREATE TABLE reveille.passed_over (
+    id bigint NOT NULL,
+    queue text NOT NULL,
+    code text NOT NULL,
+    error text NOT NULL,
+    seen_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE reveille.passed_over IS 'Jobs that cannot be claimed and could not be made dead either: workers claim the others of the queue and name these here.';
+
+COMMENT ON COLUMN reveille.passed_over.id IS 'The job.';
+
+COMMENT ON COLUMN reveille.passed_over.queue IS 'Its queue.';
+
+COMMENT ON COLUMN reveille.passed_over.code IS 'What a claim of it fails with: the SQLSTATE.';
+
+COMMENT ON COLUMN reveille.passed_over.error IS 'And the message.';
+
+COMMENT ON COLUMN reveille.passed_over.seen_at IS 'When a worker last tried.';
+
+CREATE VIEW reveille.passed_over_jobs AS
+ SELECT passed_over.id,
+    passed_over.queue,
+    passed_over.code,
+    passed_over.error,
+    passed_over.seen_at
+   FROM reveille.passed_over
+  WHERE ((passed_over.seen_at > (now() - '01:00:00'::interval)) AND (EXISTS ( SELECT
+           FROM reveille.jobs
+          WHERE ((jobs.id = passed_over.id) AND (jobs.reserved_by IS NULL)))));
+
+COMMENT ON VIEW reveille.passed_over_jobs IS 'Jobs that wait and cannot be claimed, as workers have found within an hour.';
+
+CREATE TABLE reveille.rates (
+    queue text NOT NULL,
+    key text NOT NULL,
+    next_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000');
+
+COMMENT ON TABLE reveille.rates IS 'How far queues and keys with a limited rate have used it up; whoever is not in here may start jobs.';
+
+COMMENT ON COLUMN reveille.rates.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.rates.key IS 'The key; empty for the queue as a whole.';
+
+COMMENT ON COLUMN reveille.rates.next_at IS 'When all that has started is paid for, at an even pace. Jobs may start up to the burst ahead of it.';
+
+CREATE VIEW reveille.queue_limits AS
+ SELECT queues.name AS queue,
+    queues.max_running,
+    running.counted AS running,
+    queues.max_running_per_key,
+    queues.ordered,
+    running.keys AS running_keys,
+    running.most AS most_running_per_key,
+    queues.rate_limit,
+    COALESCE(queues.rate_period, '00:00:01'::interval) AS rate_period,
+    COALESCE(queues.rate_burst, 1) AS rate_burst,
+    queues.rate_per_key,
+    rates.next_at AS rate_used_until
+   FROM ((reveille.queues
+     CROSS JOIN LATERAL ( SELECT (COALESCE(sum(by_key.counted), (0)::numeric))::bigint AS counted,
+            count(by_key.key) AS keys,
+            COALESCE(max(by_key.counted) FILTER (WHERE (by_key.key IS NOT NULL)), (0)::bigint) AS most
+           FROM ( SELECT jobs.key,
+                    count(*) AS counted
+                   FROM reveille.jobs
+                  WHERE ((jobs.queue = queues.name) AND jobs.limited AND (jobs.reserved_at IS NOT NULL))
+                  GROUP BY jobs.key) by_key) running)
+     LEFT JOIN reveille.rates ON (((rates.queue = queues.name) AND (rates.key = ''::text))))
+  WHERE (queues.limited IS NOT NULL);
+
+COMMENT ON VIEW reveille.queue_limits IS 'The queues that have limits, and how far these are used.';
+
+COMMENT ON COLUMN reveille.queue_limits.running IS 'How many of its jobs workers hold.';
+
+COMMENT ON COLUMN reveille.queue_limits.running_keys IS 'How many keys have jobs that workers hold.';
+
+COMMENT ON COLUMN reveille.queue_limits.most_running_per_key IS 'The most that workers hold of one key.';
+
+COMMENT ON COLUMN reveille.queue_limits.rate_used_until IS 'When all that has started is paid for at an even pace; null or past: the whole burst may start at once.';
+
+CREATE VIEW reveille.queue_stats AS
+SELECT
+    NULL::text AS queue,
+    NULL::boolean AS paused,
+    NULL::bigint AS ready,
+    NULL::bigint AS delayed,
+    NULL::bigint AS running,
+    NULL::bigint AS dead,
+    NULL::boolean AS estimated,
+    NULL::interval AS oldest_ready_age,
+    NULL::bigint AS completed_last_minute,
+    NULL::bigint AS failed_last_minute;
+
+COMMENT ON VIEW reveille.queue_stats IS 'A row a queue. ready and delayed are exact up to 10,000; above that they are estimates and estimated is true. The counts of the last minute cover the last 60 to 70 seconds.';
+
+COMMENT ON COLUMN reveille.queue_stats.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.queue_stats.paused IS 'Whether it is paused.';
+
+COMMENT ON COLUMN reveille.queue_stats.ready IS 'Jobs that could start now.';
+
+COMMENT ON COLUMN reveille.queue_stats.delayed IS 'Jobs whose time has not come, retries among them.';
+
+COMMENT ON COLUMN reveille.queue_stats.running IS 'Jobs that a worker holds.';
+
+COMMENT ON COLUMN reveille.queue_stats.dead IS 'Its dead jobs.';
+
+COMMENT ON COLUMN reveille.queue_stats.estimated IS 'Whether ready or delayed is an estimate.';
+
+COMMENT ON COLUMN reveille.queue_stats.oldest_ready_age IS 'How long the oldest ready job has been due.';
+
+COMMENT ON COLUMN reveille.queue_stats.completed_last_minute IS 'Jobs completed in the last minute.';
+
+COMMENT ON COLUMN reveille.queue_stats.failed_last_minute IS 'Attempts failed in the last minute.';
+
+CREATE TABLE reveille.totals (
+    queue text NOT NULL,
+    completed bigint DEFAULT 0 NOT NULL,
+    failed bigint DEFAULT 0 NOT NULL,
+    wait_seconds numeric DEFAULT 0 NOT NULL,
+    run_seconds numeric DEFAULT 0 NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE reveille.totals IS 'Ended attempts of a queue since ever, but for those that reveille.counters has in rows of workers; see the view reveille.queue_totals.';
+
+COMMENT ON COLUMN reveille.totals.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.totals.completed IS 'Completed jobs.';
+
+COMMENT ON COLUMN reveille.totals.failed IS 'Failed attempts.';
+
+COMMENT ON COLUMN reveille.totals.wait_seconds IS 'Sum of the times from being due to being started. Numeric: a sum that comes out smaller in another order is a counter that falls.';
+
+COMMENT ON COLUMN reveille.totals.run_seconds IS 'Sum of the run times.';
+
+CREATE VIEW reveille.queue_totals AS
+ SELECT parts.queue,
+    (sum(parts.completed))::bigint AS completed,
+    (sum(parts.failed))::bigint AS failed,
+    sum(parts.wait_seconds) AS wait_seconds,
+    sum(parts.run_seconds) AS run_seconds
+   FROM ( SELECT totals.queue,
+            totals.completed,
+            totals.failed,
+            totals.wait_seconds,
+            totals.run_seconds
+           FROM reveille.totals
+        UNION ALL
+         SELECT counters.queue,
+            counters.completed,
+            counters.failed,
+            round((counters.wait_seconds)::numeric, 6) AS round,
+            round((counters.run_seconds)::numeric, 6) AS round
+           FROM reveille.counters
+          WHERE (counters.worker <> 0)) parts
+  GROUP BY parts.queue;
+
+COMMENT ON VIEW reveille.queue_totals IS 'A row a queue: attempts ended since ever. Only grows: what is folded and forgotten in reveille.counters stays in it.';
+
+COMMENT ON COLUMN reveille.queue_totals.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.queue_totals.completed IS 'Completed jobs.';
+
+COMMENT ON COLUMN reveille.queue_totals.failed IS 'Failed attempts.';
+
+COMMENT ON COLUMN reveille.queue_totals.wait_seconds IS 'Sum of the times from being due to being started.';
+
+COMMENT ON COLUMN reveille.queue_totals.run_seconds IS 'Sum of the run times.';
+
+CREATE VIEW reveille.running_jobs AS
+ SELECT held.id,
+    held.queue,
+    held.kind,
+    held.attempt,
+    held.worker,
+    workers.host,
+    (now() -
+        CASE
+            WHEN isfinite(held.reserved_at) THEN held.reserved_at
+            ELSE NULL::timestamp with time zone
+        END) AS running_for,
+    held.cancel_requested_at,
+    workers.stuck_since[array_position(workers.stuck_jobs, held.id)] AS stuck_since
+   FROM (reveille.held_jobs() held(id, queue, kind, attempt, worker, reserved_at, cancel_requested_at)
+     LEFT JOIN reveille.workers ON ((workers.id = held.worker)));
+
+COMMENT ON VIEW reveille.running_jobs IS 'The jobs that workers hold right now.';
+
+COMMENT ON COLUMN reveille.running_jobs.host IS 'Null if the worker is gone: the job will be put back.';
+
+COMMENT ON COLUMN reveille.running_jobs.cancel_requested_at IS 'Since when its handler has been asked to stop by reveille.cancel.';
+
+COMMENT ON COLUMN reveille.running_jobs.stuck_since IS 'Since when its handler has been told to stop, by a cancel, its timeout or its worker, if it still runs seconds later.';
+
+CREATE TABLE reveille.schedule_declarations (
+    schedule_id bigint NOT NULL,
+    worker bigint NOT NULL
+);
+
+COMMENT ON TABLE reveille.schedule_declarations IS 'Which live workers declare which schedules in their code.';
+
+COMMENT ON COLUMN reveille.schedule_declarations.schedule_id IS 'The schedule.';
+
+COMMENT ON COLUMN reveille.schedule_declarations.worker IS 'Who declares it; its row here goes with its row in reveille.workers.';
+
+CREATE TABLE reveille.schedules (
+    id bigint NOT NULL,
+    name text NOT NULL,
+    cron text,
+    every interval,
+    time_zone text DEFAULT 'UTC'::text NOT NULL,
+    catch_up text DEFAULT 'one'::text NOT NULL,
+    kind text NOT NULL,
+    payload jsonb DEFAULT '{}'::jsonb NOT NULL,
+    queue text DEFAULT 'default'::text NOT NULL,
+    priority smallint DEFAULT 2 NOT NULL,
+    max_attempts integer DEFAULT 20 NOT NULL,
+    timeout interval,
+    key text,
+    tags text[],
+    metadata jsonb,
+    counted_from timestamp with time zone DEFAULT now() NOT NULL,
+    next_at timestamp with time zone,
+    last_at timestamp with time zone,
+    paused_at timestamp with time zone,
+    declared_at timestamp with time zone,
+    error text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    through_middleware boolean DEFAULT false NOT NULL,
+    CONSTRAINT catch_up_is_skip_one_or_all CHECK ((catch_up = ANY (ARRAY['skip'::text, 'one'::text, 'all'::text]))),
+    CONSTRAINT cron_has_1_to_256_characters CHECK (((length(cron) >= 1) AND (length(cron) <= 256))),
+    CONSTRAINT cron_is_not_every CHECK ((ltrim(cron) !~~* '@every%'::text)),
+    CONSTRAINT cron_or_every_is_set CHECK (((cron IS NULL) <> (every IS NULL))),
+    CONSTRAINT every_has_no_months CHECK (((EXTRACT(year FROM every) = (0)::numeric) AND (EXTRACT(month FROM every) = (0)::numeric))),
+    CONSTRAINT every_is_a_millisecond_to_100_years CHECK (((every >= '00:00:00.001'::interval) AND (every <= '36500 days'::interval))),
+    CONSTRAINT key_has_1_to_512_bytes CHECK (((octet_length(key) >= 1) AND (octet_length(key) <= 512))),
+    CONSTRAINT kind_has_1_to_128_characters CHECK (((length(kind) >= 1) AND (length(kind) <= 128))),
+    CONSTRAINT max_attempts_is_positive CHECK ((max_attempts > 0)),
+    CONSTRAINT metadata_is_an_object CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT metadata_is_at_most_256_kib CHECK (((pg_column_size(metadata) <= 512) OR (octet_length((metadata)::text) <= 262144))),
+    CONSTRAINT name_has_1_to_128_characters CHECK (((length(name) >= 1) AND (length(name) <= 128))),
+    CONSTRAINT payload_is_at_most_8_mib CHECK (((pg_column_size(payload) <= 512) OR (octet_length((payload)::text) <= 8388608))),
+    CONSTRAINT priority_is_0_to_3 CHECK (((priority >= 0) AND (priority <= 3))),
+    CONSTRAINT queue_has_1_to_128_characters CHECK (((length(queue) >= 1) AND (length(queue) <= 128))),
+    CONSTRAINT tags_are_at_most_16_kib CHECK ((octet_length(array_to_string(tags, ''::text)) <= 16384)),
+    CONSTRAINT tags_are_at_most_64 CHECK (
+CASE
+    WHEN (array_ndims(tags) = 1) THEN ((cardinality(tags) <= 64) AND (array_position(tags, NULL::text) IS NULL))
+    ELSE NULL::boolean
+END),
+    CONSTRAINT tags_have_one_dimension CHECK ((array_ndims(tags) = 1)),
+    CONSTRAINT time_zone_has_1_to_64_characters CHECK (((length(time_zone) >= 1) AND (length(time_zone) <= 64))),
+    CONSTRAINT timeout_is_positive CHECK ((timeout > '00:00:00'::interval)),
+    CONSTRAINT times_are_finite CHECK ((isfinite(counted_from) AND isfinite(COALESCE(next_at, counted_from))))
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
+
+COMMENT ON TABLE reveille.schedules IS 'Jobs that recur: each tick is enqueued once, at its time, by whichever worker is there. A plain insert or update is heard by them.';
+
+COMMENT ON COLUMN reveille.schedules.id IS 'Identity; the schedule_id of its jobs.';
+
+COMMENT ON COLUMN reveille.schedules.name IS 'What it is called, 1 to 128 characters.';
+
+COMMENT ON COLUMN reveille.schedules.cron IS 'When: five fields, or six with seconds first, or @daily and the like; read by the workers.';
+
+COMMENT ON COLUMN reveille.schedules.every IS 'Or at this interval, counted from counted_from.';
+
+COMMENT ON COLUMN reveille.schedules.time_zone IS 'The zone of the cron text, such as Europe/Berlin.';
+
+COMMENT ON COLUMN reveille.schedules.catch_up IS 'Ticks that were missed because no worker was there: skip (none of them), one (a single job for them all), all (a job for each).';
+
+COMMENT ON COLUMN reveille.schedules.kind IS 'The kind of its jobs.';
+
+COMMENT ON COLUMN reveille.schedules.payload IS 'Their payload.';
+
+COMMENT ON COLUMN reveille.schedules.queue IS 'Their queue.';
+
+COMMENT ON COLUMN reveille.schedules.priority IS 'Their priority: 0 urgent, 1 high, 2 normal, 3 low.';
+
+COMMENT ON COLUMN reveille.schedules.max_attempts IS 'At how many failures such a job is dead.';
+
+COMMENT ON COLUMN reveille.schedules.timeout IS 'How long one attempt may take; null: as its worker says.';
+
+COMMENT ON COLUMN reveille.schedules.key IS 'What its jobs belong to, for limits and order per key.';
+
+COMMENT ON COLUMN reveille.schedules.tags IS 'Their tags.';
+
+COMMENT ON COLUMN reveille.schedules.metadata IS 'Their metadata, to which the schedule''s name and the tick are added.';
+
+COMMENT ON COLUMN reveille.schedules.counted_from IS 'Only ticks after this count: when its timing was last set, or when it was resumed.';
+
+COMMENT ON COLUMN reveille.schedules.next_at IS 'Its next tick; null while a worker has yet to reckon it.';
+
+COMMENT ON COLUMN reveille.schedules.last_at IS 'The last tick that was enqueued.';
+
+COMMENT ON COLUMN reveille.schedules.paused_at IS 'Since when it enqueues nothing; null: it runs.';
+
+COMMENT ON COLUMN reveille.schedules.declared_at IS 'When a worker last declared it in its code; null: it is kept by hand.';
+
+COMMENT ON COLUMN reveille.schedules.error IS 'Why no tick can be reckoned: the cron text or the time zone makes no sense.';
+
+COMMENT ON COLUMN reveille.schedules.created_at IS 'When it was added.';
+
+COMMENT ON COLUMN reveille.schedules.through_middleware IS 'Whether its jobs pass the middleware of a worker that declares it; other workers leave it alone.';
+
+CREATE VIEW reveille.schedule_status AS
+ SELECT schedules.name,
+    COALESCE(schedules.cron, ('every '::text || schedules.every)) AS timing,
+    schedules.time_zone,
+    schedules.kind,
+    schedules.queue,
+    schedules.catch_up,
+        CASE
+            WHEN (schedules.paused_at IS NULL) THEN schedules.next_at
+            ELSE NULL::timestamp with time zone
+        END AS next_at,
+    schedules.last_at,
+    (schedules.paused_at IS NOT NULL) AS paused,
+    ((schedules.declared_at IS NOT NULL) AND (NOT (EXISTS ( SELECT
+           FROM (reveille.schedule_declarations declared
+             JOIN reveille.workers ON ((workers.id = declared.worker)))
+          WHERE ((declared.schedule_id = schedules.id) AND (workers.last_seen_at > (now() - '00:00:30'::interval))))))) AS stale,
+    schedules.error
+   FROM reveille.schedules;
+
+COMMENT ON VIEW reveille.schedule_status IS 'A row a schedule.';
+
+COMMENT ON COLUMN reveille.schedule_status.name IS 'What it is called.';
+
+COMMENT ON COLUMN reveille.schedule_status.timing IS 'Its cron text, or every so often.';
+
+COMMENT ON COLUMN reveille.schedule_status.next_at IS 'Its next tick; null if it is paused, cannot be read, or no worker has reckoned it yet.';
+
+COMMENT ON COLUMN reveille.schedule_status.last_at IS 'The last tick that was enqueued.';
+
+COMMENT ON COLUMN reveille.schedule_status.paused IS 'Whether it is paused.';
+
+COMMENT ON COLUMN reveille.schedule_status.stale IS 'Whether it was declared in the code of a worker, and no living worker''s code declares it any more. It goes on until it is removed.';
+
+COMMENT ON COLUMN reveille.schedule_status.error IS 'Why no tick can be reckoned.';
+
+ALTER TABLE reveille.schedules ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME reveille.schedules_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE reveille.schema_history (
+    version integer NOT NULL,
+    name character varying(255),
+    applied_on character varying(255),
+    checksum character varying(255)
+);
+
+CREATE TABLE reveille.sleepers (
+    queue text NOT NULL,
+    worker bigint NOT NULL,
+    silent boolean DEFAULT false NOT NULL
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200');
+
+COMMENT ON TABLE reveille.sleepers IS 'Workers that sleep and wait for the bell: the only ones that it rings for.';
+
+COMMENT ON COLUMN reveille.sleepers.queue IS 'The queue that it waits for.';
+
+COMMENT ON COLUMN reveille.sleepers.worker IS 'Who sleeps; its row here goes with its row in reveille.workers.';
+
+COMMENT ON COLUMN reveille.sleepers.silent IS 'Its queue''s bell is switched off (reveille.queues.bell): enqueuing does not ring for it.';
+
+CREATE SEQUENCE reveille.somebody_sleeps
+    AS smallint
+    START WITH 0
+    INCREMENT BY 1
+    MINVALUE 0
+    MAXVALUE 1
+    CACHE 1;
+
+COMMENT ON SEQUENCE reveille.somebody_sleeps IS 'Its last value is 0 while nobody sleeps in reveille.sleepers: no enqueue needs to ring.';
+
+CREATE VIEW reveille.throughput AS
+ SELECT counters.queue,
+    counters.started_at AS minute,
+    counters.completed,
+    counters.failed,
+    (counters.wait_seconds / (NULLIF((counters.completed + counters.failed), 0))::double precision) AS mean_wait_seconds,
+    counters.max_wait_seconds,
+    (counters.run_seconds / (NULLIF((counters.completed + counters.failed), 0))::double precision) AS mean_run_seconds,
+    counters.max_run_seconds
+   FROM reveille.counters
+  WHERE (counters.worker = 0)
+UNION ALL
+ SELECT counters.queue,
+    date_trunc('minute'::text, counters.started_at) AS minute,
+    (sum(counters.completed))::bigint AS completed,
+    (sum(counters.failed))::bigint AS failed,
+    (sum(counters.wait_seconds) / (NULLIF(sum((counters.completed + counters.failed)), (0)::numeric))::double precision) AS mean_wait_seconds,
+    max(counters.max_wait_seconds) AS max_wait_seconds,
+    (sum(counters.run_seconds) / (NULLIF(sum((counters.completed + counters.failed)), (0)::numeric))::double precision) AS mean_run_seconds,
+    max(counters.max_run_seconds) AS max_run_seconds
+   FROM reveille.counters
+  WHERE (counters.worker <> 0)
+  GROUP BY counters.queue, (date_trunc('minute'::text, counters.started_at));
+
+COMMENT ON VIEW reveille.throughput IS 'A row a queue and minute of the last 7 days: attempts completed and failed, and how long they waited (from being due) and ran.';
+
+CREATE TABLE reveille.unique_periods (
+    kind text NOT NULL,
+    unique_key text NOT NULL,
+    job_id bigint NOT NULL,
+    ends_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE reveille.unique_periods IS 'Unique keys that are held for a period, beyond the end of their job; deleted by upkeep when it is over. Delete a row to give its key up early.';
+
+COMMENT ON COLUMN reveille.unique_periods.kind IS 'The kind within which the key is unique.';
+
+COMMENT ON COLUMN reveille.unique_periods.unique_key IS 'The key.';
+
+COMMENT ON COLUMN reveille.unique_periods.job_id IS 'The job that holds it, live or ended.';
+
+COMMENT ON COLUMN reveille.unique_periods.ends_at IS 'Until when: the period is counted from the job''s created_at.';
+
+CREATE VIEW reveille.worker_status AS
+ SELECT workers.id AS worker,
+    workers.host,
+    workers.pid,
+    workers.queues,
+    COALESCE(((( SELECT jsonb_object_agg(a_worker.worker, a_worker.jobs) AS jsonb_object_agg
+           FROM ( SELECT held_jobs.worker,
+                    count(*) AS jobs
+                   FROM reveille.held_jobs() held_jobs(id, queue, kind, attempt, worker, reserved_at, cancel_requested_at)
+                  GROUP BY held_jobs.worker) a_worker) ->> (workers.id)::text))::bigint, (0)::bigint) AS running,
+    workers.slots,
+    workers.started_at,
+    workers.last_seen_at AS last_seen,
+    (workers.last_seen_at > (clock_timestamp() - '00:00:30'::interval)) AS alive,
+    (workers.stopping OR (workers.stop_requested_at IS NOT NULL)) AS stopping,
+    workers.version,
+    COALESCE(cardinality(workers.stuck_jobs), 0) AS stuck
+   FROM reveille.workers;
+
+COMMENT ON VIEW reveille.worker_status IS 'A row a worker process.';
+
+COMMENT ON COLUMN reveille.worker_status.alive IS 'Whether it has been seen within 30 seconds.';
+
+COMMENT ON COLUMN reveille.worker_status.stopping IS 'Whether it is shutting down, or has been asked to.';
+
+COMMENT ON COLUMN reveille.worker_status.stuck IS 'How many of its jobs have handlers that do not stop when they are told to.';
+
+ALTER TABLE ONLY reveille.finished_jobs ATTACH PARTITION reveille.finished_jobs_0 FOR VALUES IN ('0');
+
+ALTER TABLE ONLY reveille.chores
+    ADD CONSTRAINT chores_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY reveille.counters
+    ADD CONSTRAINT counters_pkey PRIMARY KEY (queue, started_at, worker);
+
+ALTER TABLE ONLY reveille.dead_jobs
+    ADD CONSTRAINT dead_jobs_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY reveille.jobs
+    ADD CONSTRAINT jobs_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY reveille.limits
+    ADD CONSTRAINT limits_pkey PRIMARY KEY (queue);
+
+ALTER TABLE ONLY reveille.passed_over
+    ADD CONSTRAINT passed_over_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY reveille.queues
+    ADD CONSTRAINT queues_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY reveille.rates
+    ADD CONSTRAINT rates_pkey PRIMARY KEY (queue, key);
+
+ALTER TABLE ONLY reveille.schedule_declarations
+    ADD CONSTRAINT schedule_declarations_pkey PRIMARY KEY (schedule_id, worker);
+
+ALTER TABLE ONLY reveille.schedules
+    ADD CONSTRAINT schedules_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY reveille.schema_history
+    ADD CONSTRAINT schema_history_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY reveille.sleepers
+    ADD CONSTRAINT sleepers_pkey PRIMARY KEY (queue, worker);
+
+ALTER TABLE ONLY reveille.totals
+    ADD CONSTRAINT totals_pkey PRIMARY KEY (queue);
+
+ALTER TABLE ONLY reveille.unique_periods
+    ADD CONSTRAINT unique_periods_pkey PRIMARY KEY (kind, unique_key);
+
+ALTER TABLE ONLY reveille.workers
+    ADD CONSTRAINT workers_pkey PRIMARY KEY (id);
+
+CREATE INDEX counters_by_workers ON reveille.counters USING btree (started_at, queue) WHERE (worker <> 0);
+
+CREATE INDEX counters_started_at ON reveille.counters USING btree (started_at);
+
+CREATE INDEX dead_jobs_by_kind ON reveille.dead_jobs USING btree (queue, kind, reason, finished_at);
+
+CREATE INDEX ends_ended_at ON reveille.ends USING btree (ended_at);
+
+CREATE INDEX ends_id ON reveille.ends USING btree (id);
+
+CREATE INDEX finished_jobs_id ON ONLY reveille.finished_jobs USING btree (id);
+
+CREATE INDEX finished_jobs_0_id_idx ON reveille.finished_jobs_0 USING btree (id);
+
+CREATE INDEX jobs_claim ON reveille.jobs USING btree (queue, priority, available_at, id) WHERE (reserved_at IS NULL);
+
+CREATE INDEX jobs_failing ON reveille.jobs USING btree (id) WHERE (failures > 0);
+
+CREATE INDEX jobs_limited ON reveille.jobs USING btree (queue, key) WHERE (limited AND (reserved_at IS NOT NULL));
+
+CREATE INDEX jobs_order ON reveille.jobs USING btree (queue, key, id) WHERE (key IS NOT NULL);
+
+CREATE INDEX jobs_reserved ON reveille.jobs USING btree (reserved_by) WHERE (reserved_at IS NOT NULL);
+
+CREATE INDEX jobs_turn ON reveille.jobs USING btree (queue, key, priority, available_at, id) WHERE ((reserved_at IS NULL) AND (key IS NOT NULL));
+
+CREATE UNIQUE INDEX jobs_unique ON reveille.jobs USING btree (kind, unique_key) WHERE (unique_key IS NOT NULL);
+
+CREATE INDEX schedule_declarations_worker ON reveille.schedule_declarations USING btree (worker);
+
+CREATE INDEX schedules_due ON reveille.schedules USING btree (COALESCE(next_at, '-infinity'::timestamp with time zone)) WHERE ((paused_at IS NULL) AND (error IS NULL));
+
+CREATE UNIQUE INDEX schedules_name ON reveille.schedules USING btree (name);
+
+CREATE INDEX unique_periods_ends_at ON reveille.unique_periods USING btree (ends_at);
+
+ALTER INDEX reveille.finished_jobs_id ATTACH PARTITION reveille.finished_jobs_0_id_idx;
+
+CREATE OR REPLACE VIEW reveille.queue_stats AS
+ WITH planner AS MATERIALIZED (
+         SELECT ( SELECT pg_class.reltuples
+                   FROM pg_class
+                  WHERE (pg_class.oid = ('reveille.jobs_claim'::regclass)::oid)) AS waiting,
+            common.queues,
+            common.shares,
+            COALESCE(( SELECT (COALESCE(common_1.due, (0)::real) + (((1)::double precision - COALESCE(common_1.share, (0)::real)) * (COALESCE(others.due, 0.5))::double precision))
+                   FROM ((pg_stats stats
+                     CROSS JOIN LATERAL ( SELECT sum(mcv.freq) AS share,
+                            sum(mcv.freq) FILTER (WHERE (mcv.val <= now())) AS due
+                           FROM UNNEST(((stats.most_common_vals)::text)::timestamp with time zone[], stats.most_common_freqs) mcv(val, freq)) common_1)
+                     CROSS JOIN LATERAL ( SELECT avg(((bound.bound <= now()))::integer) AS due
+                           FROM unnest(((stats.histogram_bounds)::text)::timestamp with time zone[]) bound(bound)) others)
+                  WHERE (((((stats.schemaname)::text || '.'::text) || (stats.tablename)::text) = 'reveille.jobs'::text) AND (stats.attname = 'available_at'::name))), (0.5)::double precision) AS due_share
+           FROM (( VALUES (true)) always(one)
+             LEFT JOIN LATERAL ( SELECT ((stats.most_common_vals)::text)::text[] AS queues,
+                    stats.most_common_freqs AS shares
+                   FROM pg_stats stats
+                  WHERE (((((stats.schemaname)::text || '.'::text) || (stats.tablename)::text) = 'reveille.jobs'::text) AND (stats.attname = 'queue'::name))) common ON (true))
+        )
+ SELECT known.queue,
+    COALESCE((settings.paused_at IS NOT NULL), false) AS paused,
+        CASE
+            WHEN (ready.counted <= 10000) THEN ready.counted
+            WHEN (delayed.counted <= 10000) THEN GREATEST(ready.counted, ((planned.waiting)::bigint - delayed.counted))
+            ELSE GREATEST(ready.counted, ((planned.waiting * planned.due_share))::bigint)
+        END AS ready,
+        CASE
+            WHEN (delayed.counted <= 10000) THEN delayed.counted
+            WHEN (ready.counted <= 10000) THEN GREATEST(delayed.counted, ((planned.waiting)::bigint - ready.counted))
+            ELSE GREATEST(delayed.counted, ((planned.waiting * ((1)::double precision - planned.due_share)))::bigint)
+        END AS delayed,
+    COALESCE(((counts.running ->> known.queue))::bigint, (0)::bigint) AS running,
+    COALESCE(((counts.dead ->> known.queue))::bigint, (0)::bigint) AS dead,
+    ((ready.counted > 10000) OR (delayed.counted > 10000)) AS estimated,
+    oldest.ready_age AS oldest_ready_age,
+    recent.completed AS completed_last_minute,
+    recent.failed AS failed_last_minute
+   FROM (((((((( SELECT listed.queue
+           FROM unnest(ARRAY( SELECT known_queues.queue
+                   FROM reveille.known_queues)) listed(queue)
+          WHERE ((length(listed.queue) >= 1) AND (length(listed.queue) <= 128))) known
+     CROSS JOIN ( SELECT ( SELECT jsonb_object_agg(a_queue.queue, a_queue.jobs) AS jsonb_object_agg
+                   FROM ( SELECT held_jobs.queue,
+                            count(*) AS jobs
+                           FROM reveille.held_jobs() held_jobs(id, queue, kind, attempt, worker, reserved_at, cancel_requested_at)
+                          GROUP BY held_jobs.queue) a_queue) AS running,
+            ( SELECT jsonb_object_agg(a_queue.queue, a_queue.jobs) AS jsonb_object_agg
+                   FROM ( SELECT dead_groups.queue,
+                            sum(dead_groups.jobs) AS jobs
+                           FROM reveille.dead_groups() dead_groups(queue, kind, reason, jobs, first_died_at, last_died_at)
+                          GROUP BY dead_groups.queue) a_queue) AS dead) counts)
+     LEFT JOIN reveille.queues settings ON ((settings.name = known.queue)))
+     CROSS JOIN LATERAL ( SELECT count(*) AS counted
+           FROM ( SELECT
+                   FROM (( VALUES ((0)::smallint), ((1)::smallint), ((2)::smallint), ((3)::smallint)) level(priority)
+                     CROSS JOIN LATERAL ( SELECT
+                           FROM reveille.jobs
+                          WHERE ((jobs.queue = known.queue) AND (jobs.priority = level.priority) AND (jobs.reserved_at IS NULL) AND (jobs.available_at <= now()))
+                          ORDER BY jobs.available_at
+                         LIMIT 10001) due)
+                 LIMIT 10001) bounded) ready)
+     CROSS JOIN LATERAL ( SELECT count(*) AS counted
+           FROM ( SELECT
+                   FROM (( VALUES ((0)::smallint), ((1)::smallint), ((2)::smallint), ((3)::smallint)) level(priority)
+                     CROSS JOIN LATERAL ( SELECT
+                           FROM reveille.jobs
+                          WHERE ((jobs.queue = known.queue) AND (jobs.priority = level.priority) AND (jobs.reserved_at IS NULL) AND (jobs.available_at > now()))
+                          ORDER BY jobs.available_at
+                         LIMIT 10001) later)
+                 LIMIT 10001) bounded) delayed)
+     LEFT JOIN LATERAL ( SELECT (planner.waiting * COALESCE(planner.shares[array_position(planner.queues, known.queue)], (0)::real)) AS waiting,
+            planner.due_share
+           FROM planner
+          WHERE ((ready.counted > 10000) OR (delayed.counted > 10000))) planned ON (true))
+     CROSS JOIN LATERAL ( SELECT (now() - NULLIF(min(first.available_at), '-infinity'::timestamp with time zone)) AS ready_age
+           FROM (( VALUES ((0)::smallint), ((1)::smallint), ((2)::smallint), ((3)::smallint)) level(priority)
+             CROSS JOIN LATERAL ( SELECT jobs.available_at
+                   FROM reveille.jobs
+                  WHERE ((jobs.queue = known.queue) AND (jobs.priority = level.priority) AND (jobs.reserved_at IS NULL) AND (jobs.available_at <= now()))
+                  ORDER BY jobs.available_at
+                 LIMIT 1) first)) oldest)
+     CROSS JOIN LATERAL ( SELECT (COALESCE(sum(counters.completed), (0)::numeric))::bigint AS completed,
+            (COALESCE(sum(counters.failed), (0)::numeric))::bigint AS failed
+           FROM reveille.counters
+          WHERE ((counters.queue = known.queue) AND (counters.started_at > (now() - '00:01:10'::interval)) AND (counters.worker <> 0))) recent);
+
+CREATE TRIGGER check_changed AFTER UPDATE OF queue, kind, payload, priority, failures, max_attempts, available_at, created_at, key, timeout, tags, metadata, errors ON reveille.jobs FOR EACH ROW EXECUTE FUNCTION reveille.check_changed_job();
+
+CREATE TRIGGER check_inserted AFTER INSERT ON reveille.jobs REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION reveille.check_inserted_jobs();
+
+CREATE TRIGGER check_unclaimed AFTER UPDATE OF attempts, reserved_at, reserved_by, unique_key, unique_until ON reveille.jobs FOR EACH ROW WHEN (((new.attempts < 1) OR (new.attempts > 1000000000))) EXECUTE FUNCTION reveille.check_changed_job();
+
+CREATE TRIGGER count_anew BEFORE UPDATE ON reveille.schedules FOR EACH ROW WHEN (((((new.cron IS DISTINCT FROM old.cron) OR (new.every IS DISTINCT FROM old.every)) OR (new.time_zone IS DISTINCT FROM old.time_zone)) OR ((new.paused_at IS NULL) AND (old.paused_at IS NOT NULL)))) EXECUTE FUNCTION reveille.count_anew();
+
+CREATE TRIGGER keep_totals AFTER DELETE ON reveille.counters REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION reveille.keep_totals();
+
+CREATE TRIGGER limits_changed AFTER INSERT OR DELETE OR UPDATE OF max_running, max_running_per_key, rate_limit, rate_period, rate_burst, rate_per_key, ordered ON reveille.queues FOR EACH ROW EXECUTE FUNCTION reveille.limits_changed();
+
+CREATE TRIGGER mark BEFORE INSERT ON reveille.sleepers FOR EACH ROW EXECUTE FUNCTION reveille.mark_sleeper();
+
+CREATE CONSTRAINT TRIGGER mark_sleepers AFTER INSERT OR DELETE OR UPDATE OF bell ON reveille.queues DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION reveille.mark_sleepers();
+
+CREATE TRIGGER note_limits BEFORE INSERT OR UPDATE ON reveille.queues FOR EACH ROW EXECUTE FUNCTION reveille.note_limits();
+
+CREATE TRIGGER pass_over_known BEFORE INSERT ON reveille.chores FOR EACH ROW EXECUTE FUNCTION reveille.pass_over_known_chore();
+
+ALTER TABLE reveille.chores ENABLE ALWAYS TRIGGER pass_over_known;
+
+CREATE TRIGGER pass_over_known BEFORE INSERT ON reveille.schema_history FOR EACH ROW EXECUTE FUNCTION reveille.pass_over_known_migration();
+
+ALTER TABLE reveille.schema_history ENABLE ALWAYS TRIGGER pass_over_known;
+
+CREATE TRIGGER ring AFTER INSERT ON reveille.jobs REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT WHEN (reveille.somebody_may_sleep()) EXECUTE FUNCTION reveille.ring_after_insert();
+
+CREATE TRIGGER ring_moved AFTER UPDATE OF available_at, queue ON reveille.jobs FOR EACH ROW WHEN (((new.reserved_at IS NULL) AND (old.reserved_at IS NULL) AND ((new.available_at < old.available_at) OR (new.queue <> old.queue)) AND reveille.somebody_may_sleep())) EXECUTE FUNCTION reveille.ring_after_update();
+
+CREATE TRIGGER tell_of_change AFTER UPDATE ON reveille.schedules FOR EACH ROW WHEN (((COALESCE(new.next_at, '-infinity'::timestamp with time zone) < COALESCE(old.next_at, '-infinity'::timestamp with time zone)) OR (new.counted_from IS DISTINCT FROM old.counted_from) OR ((new.error IS NULL) AND (old.error IS NOT NULL)))) EXECUTE FUNCTION reveille.tell_of_schedules();
+
+CREATE TRIGGER tell_of_new AFTER INSERT ON reveille.schedules FOR EACH ROW EXECUTE FUNCTION reveille.tell_of_schedules();
+
+ALTER TABLE ONLY reveille.schedule_declarations
+    ADD CONSTRAINT schedule_declarations_schedule_id_fkey FOREIGN KEY (schedule_id) REFERENCES reveille.schedules(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY reveille.schedule_declarations
+    ADD CONSTRAINT schedule_declarations_worker_fkey FOREIGN KEY (worker) REFERENCES reveille.workers(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY reveille.sleepers
+    ADD CONSTRAINT sleepers_worker_fkey FOREIGN KEY (worker) REFERENCES reveille.workers(id) ON DELETE CASCADE;

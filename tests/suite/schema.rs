@@ -1,0 +1,106 @@
+//! What the migrations make, compared with what is checked in: a change of the schema is seen in a review.
+//!
+//! After a change that is meant, `REVEILLE_SNAPSHOT=write cargo test schema::` writes the files anew, on PostgreSQL 15.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::harness::{TestDatabase, database};
+
+/// Each relation, column, index, constraint, trigger and function, as its name, type and signature.
+const CATALOG: &str = "
+    select 'relation ' || relname || ' ' || relkind::text as line from pg_class
+    where relnamespace = 'reveille'::regnamespace and relkind in ('r', 'p', 'v', 'S', 'i', 'I')
+    union all
+    select format('column %s.%s %s%s', relname, attname, format_type(atttypid, atttypmod), case when attnotnull then ' not null' end)
+    from pg_attribute join pg_class on pg_class.oid = attrelid
+    where relnamespace = 'reveille'::regnamespace and relkind in ('r', 'p', 'v') and not relispartition
+        and attnum > 0 and not attisdropped
+    union all
+    select format('constraint %s on %s', conname, relname) from pg_constraint join pg_class on pg_class.oid = conrelid
+    where relnamespace = 'reveille'::regnamespace and not relispartition and contype in ('c', 'f', 'p', 'u')
+    union all
+    select format('trigger %s on %s %s', tgname, relname, tgenabled) from pg_trigger join pg_class on pg_class.oid = tgrelid
+    where relnamespace = 'reveille'::regnamespace and not tgisinternal
+    union all
+    select format(
+        'function %s(%s) returns %s%s', proname, pg_get_function_arguments(oid), pg_get_function_result(oid),
+        case when prosecdef then ' security definer' end
+    )
+    from pg_proc where pronamespace = 'reveille'::regnamespace";
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name)
+}
+
+/// Compares with what is checked in, or writes it.
+fn compare(name: &str, actual: &str) {
+    if std::env::var("REVEILLE_SNAPSHOT").is_ok_and(|what| what == "write") {
+        std::fs::write(path(name), actual).unwrap();
+    }
+    let expected = std::fs::read_to_string(path(name)).unwrap();
+    let first = expected.lines().zip(actual.lines()).position(|(expected, actual)| expected != actual);
+    let at = first.unwrap_or_else(|| expected.lines().count().min(actual.lines().count()));
+    let line = |text: &str| text.lines().nth(at).unwrap_or("(no line)").to_owned();
+    assert!(
+        expected == actual,
+        "tests/snapshots/{name}, line {}: {:?} there, and {:?} here",
+        at + 1,
+        line(&expected),
+        line(actual)
+    );
+}
+
+#[tokio::test]
+async fn the_catalog_of_a_new_schema_is_the_one_that_is_checked_in() {
+    let database = database().await;
+    let lines = format!("select string_agg(line, E'\\n' order by line collate \"C\") from ({CATALOG}) as catalog");
+    let lines = database.value(&format!("select to_jsonb(({lines}))")).await;
+    compare("catalog.txt", &format!("{}\n", lines.as_str().unwrap()));
+}
+
+/// The dump of the schema, without what is there 32 or 8 times alike, and without what differs from one minor release to the next.
+fn dump(pg_dump: &PathBuf, database: &TestDatabase) -> String {
+    let output = Command::new(pg_dump)
+        .args(["--schema-only", "--schema=reveille", "--no-owner", "--no-privileges", "-d", &database.address])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let is_one_of_many = |part: &str| {
+        let numbers =
+            (1..32).map(|day| format!("finished_jobs_{day}")).chain((1..8).map(|slot| format!("head_{slot}_")));
+        numbers.into_iter().any(|name| {
+            part.match_indices(&name).any(|(place, _)| {
+                !part[place + name.len()..].starts_with(|c: char| c.is_ascii_digit()) || name.ends_with('_')
+            })
+        })
+    };
+    // What a comment says, the statement itself says as well; the rest is about the session that reads the dump.
+    let is_noise = |line: &&str| {
+        ["--", "SET ", "SELECT pg_catalog.set_config", "\\restrict", "\\unrestrict"]
+            .iter()
+            .any(|start| line.starts_with(start))
+    };
+    let parts = text.split("\n\n\n").filter(|part| !is_one_of_many(part));
+    let parts = parts.map(|part| part.lines().filter(|line| !is_noise(line)).collect::<Vec<_>>().join("\n"));
+    parts
+        .map(|part| part.trim().to_owned())
+        .filter(|part| !part.is_empty())
+        .map(|part| part + "\n")
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[tokio::test]
+async fn the_dump_of_a_new_schema_is_the_one_that_is_checked_in() {
+    let database = database().await;
+    let about = "select jsonb_build_array(
+        current_setting('server_version_num')::int / 10000, (select setting from pg_config where name = 'BINDIR'))";
+    let about = database.value(about).await;
+    let pg_dump = PathBuf::from(about[1].as_str().unwrap()).join("pg_dump");
+    // Other versions write it otherwise, and a server may come without the program.
+    if about[0] == 15 && pg_dump.exists() {
+        compare("schema.sql", &dump(&pg_dump, &database));
+    }
+}
