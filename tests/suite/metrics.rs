@@ -1,16 +1,11 @@
 //! `reveille metrics`: true figures in Prometheus' format, over HTTP, whatever becomes of the database or is done by clients.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use reveille::admin::metrics::{METRICS, text};
-use reveille::dev::Network;
 use reveille::{Database, enqueue};
 
-use crate::harness::{DEADLINE, database, empty_database, eventually, note, proxy, start, teller};
+use crate::harness::{database, note, start, teller};
 
 /// Samples by name and labels.
 #[derive(Debug)]
@@ -213,127 +208,4 @@ fn the_page_names_each_metric_and_no_other() {
     for word in words.filter(|word| word.starts_with("reveille_") && !roles.contains(word)) {
         assert!(METRICS.iter().any(|metric| metric.name == word), "{word}");
     }
-}
-
-/// The command at work; ends with the test.
-struct Exporter {
-    process: Child,
-    at: SocketAddr,
-}
-
-impl Exporter {
-    fn start(address: &str) -> Exporter {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-        command
-            .args(["metrics", "--listen", "127.0.0.1:0"])
-            .env("DATABASE_URL", address)
-            .env("PGAPPNAME", "scraped")
-            .stderr(Stdio::piped());
-        let mut process = command.spawn().unwrap();
-        let mut said = BufReader::new(process.stderr.take().unwrap()).lines().map(Result::unwrap);
-        let serving = said.find_map(|line| line.strip_prefix("serving http://").map(str::to_owned)).unwrap();
-        Exporter { process, at: serving.split('/').next().unwrap().parse().unwrap() }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.at).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream
-    }
-
-    /// Sends this and reads all that comes: the status and the text; nothing if it was turned away.
-    fn send(&self, request: &[u8]) -> Option<(u16, String)> {
-        let (mut stream, mut answer) = (self.connect(), Vec::new());
-        let _ = stream.write_all(request);
-        let _ = stream.read_to_end(&mut answer);
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, text) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, text.to_owned()))
-    }
-
-    fn get(&self, path: &str) -> Option<(u16, String)> {
-        self.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
-    }
-}
-
-impl Drop for Exporter {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn metrics_are_served_and_all_else_is_refused_well() {
-    let database = database().await;
-    let exporter = Exporter::start(&database.address);
-    let (status, page) = exporter.get("/metrics?x=y").unwrap();
-    assert_eq!((status, parse(&page).of("reveille_up", &[])), (200, Some(1.0)));
-    assert_eq!(exporter.get("/healthz").unwrap(), (200, "ok\n".to_owned()));
-    assert_eq!(exporter.send(b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap(), (200, String::new()));
-    assert_eq!(exporter.get("/elsewhere").unwrap().0, 404);
-    assert_eq!(exporter.send(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}").unwrap().0, 405);
-    assert_eq!(exporter.send(b"\x16\x03\x01 nonsense\r\n\r\n").unwrap().0, 400);
-    let endless = [b"GET /metrics HTTP/1.1\r\nX: ".to_vec(), vec![b'x'; 100_000], b"\r\n\r\n".to_vec()].concat();
-    assert!(exporter.send(&endless).is_none_or(|(status, _)| status == 431), "a head without an end");
-    assert_eq!(exporter.get("/metrics").unwrap().0, 200);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn clients_that_say_nothing_keep_nobody_out_for_long() {
-    let database = database().await;
-    let exporter = Exporter::start(&database.address);
-    let silent: Vec<TcpStream> = (0..200).map(|_| exporter.connect()).collect();
-    // All places are taken until those are given up.
-    eventually("somebody who asks is answered", async || {
-        exporter.get("/metrics").is_some_and(|(status, _)| status == 200)
-    })
-    .await;
-    drop(silent);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn many_scrapes_are_one_look_a_second_on_one_connection() {
-    let database = database().await;
-    // Its age differs at each look.
-    database.run("insert into reveille.jobs (kind) values ('k')").await;
-    let exporter = Exporter::start(&database.address);
-    let began = Instant::now();
-    let scrape = || (0..20).map(|_| exporter.get("/metrics").unwrap()).collect::<Vec<_>>();
-    let pages: HashSet<(u16, String)> = std::thread::scope(|scope| {
-        let scrapers: Vec<_> = (0..16).map(|_| scope.spawn(scrape)).collect();
-        scrapers.into_iter().flat_map(|scraper| scraper.join().unwrap()).collect()
-    });
-    assert!(pages.iter().all(|(status, _)| *status == 200));
-    assert!(pages.len() as u64 <= began.elapsed().as_secs() + 2, "320 scrapes, {} looks", pages.len());
-    database.until("select count(*) = 1 from pg_stat_activity where application_name = 'scraped' and datname = current_database()").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_the_database_the_answer_is_503_until_it_is_back() {
-    let database = database().await;
-    let (network, address) = proxy(&database.address).await;
-    let exporter = Exporter::start(&address);
-    assert_eq!(exporter.get("/metrics").unwrap().0, 200);
-    network.set(Network::Refuse);
-    eventually("it is noticed", async || exporter.get("/metrics").unwrap().0 == 503).await;
-    let (status, page) = exporter.get("/metrics").unwrap();
-    assert_eq!((status, parse(&page).of("reveille_up", &[])), (503, Some(0.0)));
-    assert_eq!(exporter.get("/healthz").unwrap().0, 200, "the exporter itself is well");
-    network.set(Network::Pass);
-    eventually("it is back", async || exporter.get("/metrics").unwrap().0 == 200).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_exporter_started_too_early_waits_for_the_schema() {
-    let database = empty_database().await;
-    let exporter = Exporter::start(&database.address);
-    let (status, page) = exporter.get("/metrics").unwrap();
-    assert!(status == 503 && page.contains("reveille migrate"), "{page}");
-    database.migrate().await.unwrap();
-    eventually("it serves", async || {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        exporter.get("/metrics").unwrap().0 == 200
-    })
-    .await;
 }

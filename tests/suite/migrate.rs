@@ -1,16 +1,12 @@
 //! Creating the schema, and telling when it does not fit.
 
-use std::process::Command;
 use std::sync::Arc;
 
+use reveille::Database;
 use reveille::database::migrations_sql;
-use reveille::{Database, State, enqueue};
 use serde_json::json;
-use tokio::sync::Semaphore;
 
-use crate::harness::{
-    Note, Told, database, empty_database, eventually, migrations, note, older_database, soon, start, telling, worker,
-};
+use crate::harness::{Note, database, empty_database, eventually, migrations, older_database, soon, start, worker};
 
 #[tokio::test]
 async fn many_processes_can_migrate_at_once() {
@@ -166,58 +162,6 @@ async fn a_schema_name_that_would_need_quotes_is_refused() {
         let error = Database::options(None).schema(name).connect().await.unwrap_err();
         assert!(error.is_invalid(), "{name}: {error}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_goes_on_beside_a_newer_schema_and_none_of_its_version_starts() {
-    async fn held(note: Note, State(told): State<Told>, State(gate): State<Arc<Semaphore>>) -> Result<(), String> {
-        told.tell(&note.text);
-        gate.acquire().await.unwrap().forget();
-        if note.text == "fails" { Err("no".into()) } else { Ok(()) }
-    }
-    let database = database().await;
-    let ((told, mut heard), gate) = (telling(), Arc::new(Semaphore::new(0)));
-    let build = || worker(&database).state(told.clone()).state(Arc::clone(&gate));
-    let running = start(build().handle(held));
-    // Every statement of the worker's is known to the server by its old result.
-    for round in ["before", "after"] {
-        for text in [round, "fails"] {
-            enqueue(&database.database, &note(text)).max_attempts(1).await.unwrap();
-        }
-        let mut started = [heard.next().await, heard.next().await];
-        started.sort();
-        assert_eq!(started, [round, "fails"]);
-        if round == "before" {
-            // With both in flight. One table a transaction, so that no worker and it can wait for each other.
-            for table in ["jobs", "dead_jobs", "finished_jobs", "workers"] {
-                database.run(&format!("alter table reveille.{table} add column future text")).await;
-            }
-            let newer = "insert into reveille.schema_history (version, name, applied_on, checksum)
-                select max(version) + 1, 'future', '2026-01-01T00:00:00Z', '1' from reveille.schema_history";
-            database.run(newer).await;
-        }
-        gate.add_permits(2);
-        database.until("select count(*) = 0 from reveille.jobs").await;
-    }
-    let ends = "select jsonb_build_array((select count(*) from reveille.finished_jobs where attempts = 1),
-        (select count(*) from reveille.dead_jobs where attempts = 1 and reason = 'failed'), (select count(*) from reveille.workers))";
-    assert_eq!(database.value(ends).await, json!([2, 2, 1]));
-
-    let versions = database.value("select max(version) from reveille.schema_history").await.as_i64().unwrap();
-    let says = |error: &str| {
-        let named = [versions, versions - 1].iter().all(|version| error.contains(&format!(" {version} ")));
-        assert!(named && error.contains("newer version of the program"), "{error}");
-    };
-    let another = build().handle(held).build().unwrap().run_until(std::future::pending::<()>()).await.unwrap_err();
-    assert!(another.is_schema_mismatch());
-    says(&another.to_string());
-    for arguments in [&["status"][..], &["work", "--exec", "true"], &["enqueue", "k"], &["migrate"]] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-        let output = command.args(arguments).env("DATABASE_URL", &database.address).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        says(&String::from_utf8(output.stderr).unwrap());
-    }
-    running.stop().await;
 }
 
 /// A log that a test can read.

@@ -6,16 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::cli::reveille;
-use crate::harness::{Told, database, encoded_database, note, start, telling, worker};
+use crate::harness::{Told, database, start, telling, worker};
 
 const LONG: &str = "12345678901234567890123";
-
-/// A copy of each job among the dead.
-const BURY: &str = "insert into reveille.dead_jobs (id, queue, kind, payload, metadata, progress, errors, priority, \
-    attempts, failures, max_attempts, available_at, created_at, reason) \
-    select id, queue, kind, payload, metadata, progress, errors, priority, \
-    attempts, failures, max_attempts, available_at, created_at, 'failed' from reveille.jobs";
 
 /// Nested 300 deep, as Postgres prints it.
 fn deep() -> String {
@@ -25,38 +18,6 @@ fn deep() -> String {
 /// What neither a tree of values nor an `f64` holds.
 fn odd() -> String {
     format!(r#"{{"deep": {}, "long": {LONG}, "large": 1e400}}"#, deep())
-}
-
-#[tokio::test]
-async fn jobs_with_any_json_are_listed_and_shown_as_they_are_stored() {
-    let (database, odd) = (database().await, odd());
-    for column in ["payload", "metadata", "progress"] {
-        database.run(&format!("insert into reveille.jobs (kind, {column}) values ('odd', '{odd}')")).await;
-    }
-    database.run("insert into reveille.jobs (kind) values ('plain')").await;
-    database.run(&format!("{BURY} where kind = 'odd'")).await;
-    let finished = format!(
-        "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, \
-             max_attempts, available_at, created_at, outcome, result) \
-         select 0, 1000 + id, queue, kind, payload, priority, 1, 0, 20, available_at, created_at, \
-             'completed', '{odd}' from reveille.jobs"
-    );
-    database.run(&finished).await;
-    for (arguments, rows) in
-        [(&["jobs"][..], 4), (&["dead", "list"], 3), (&["jobs", "--state", "finished"], 4), (&["job", "1"], 1)]
-    {
-        let shown = reveille(&database, arguments);
-        assert_eq!(shown.code, 0, "{arguments:?}: {}", shown.err);
-        let json = reveille(&database, &[arguments, &["--json"]].concat());
-        assert_eq!((json.code, json.out.lines().count()), (0, rows), "{arguments:?}: {}", json.err);
-        let large = format!("\"large\":1{}", "0".repeat(400));
-        assert!(json.out.contains(LONG) && json.out.contains(&deep()) && json.out.contains(&large), "{}", json.out);
-    }
-    assert!(reveille(&database, &["job", "1"]).out.contains("odd"));
-    let record = database.admin().job(1).await.unwrap().unwrap();
-    let payload: std::collections::BTreeMap<String, Box<RawValue>> = record.decode("payload").unwrap();
-    assert_eq!(payload["long"].get(), LONG);
-    assert!(record.decode::<serde_json::Value>("payload").unwrap_err().is_invalid());
 }
 
 #[tokio::test]
@@ -118,61 +79,4 @@ async fn odd_json_reaches_a_handler_that_takes_it_raw_and_buries_a_job_elsewhere
     assert_eq!(database.value(dead).await, json!(["undecodable", error]));
     assert_eq!(database.value("select progress::text from reveille.finished_jobs").await, stored);
     running.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_result_is_kept_and_printed_with_all_its_digits() {
-    let (database, (told, _heard)) = (database().await, telling());
-    async fn result(_: crate::harness::Note) -> reveille::job::Completed<Box<RawValue>> {
-        reveille::job::Completed(RawValue::from_string(odd()).unwrap())
-    }
-    let running = start(worker(&database).state(told).handle(result));
-    let id = reveille::enqueue(&database.database, &note("")).await.unwrap().id;
-    let finished = database.finished(id).await.unwrap().unwrap();
-    assert_eq!(finished.result.as_ref().unwrap().member::<Box<RawValue>>("long").unwrap().unwrap().get(), LONG);
-    assert!(finished.decode::<serde_json::Value>().unwrap_err().is_invalid());
-    let mut waiting = reveille(&database, &["enqueue", "note", "{\"text\": \"\"}", "--wait"]);
-    assert_eq!(waiting.code, 0, "{}", waiting.err);
-    assert!(waiting.out.contains(LONG) && waiting.out.contains(&deep()), "{}", waiting.out);
-    waiting = reveille(&database, &["enqueue", "note", "{\"text\": \"\"}", "--wait", "--json"]);
-    assert!(waiting.out.contains(LONG) && waiting.out.contains("\"outcome\":\"completed\""), "{}", waiting.out);
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn rows_that_are_no_utf_8_are_shown_beside_the_others() {
-    let database = encoded_database("SQL_ASCII").await;
-    let bytes = r"convert_from('\x61ff62', 'SQL_ASCII')";
-    database
-        .run(&format!(
-            "insert into reveille.jobs (kind, queue, payload) values
-                 ('plain', 'default', '{{}}'), ({bytes}, 'default', '{{}}'), ('queue', {bytes}, '{{}}'),
-                 ('payload', 'default', to_jsonb({bytes}));
-             insert into reveille.jobs (kind, failures, attempts, errors)
-                 select {bytes}, 1, 1, jsonb_build_array(jsonb_build_object('error', {bytes}));
-             {BURY};
-             insert into reveille.workers (id, host, pid, version, queues, slots)
-                 values (7, {bytes}, 1, '1', array[{bytes}], 1)"
-        ))
-        .await;
-    let lossy = "a\u{fffd}b";
-    for (arguments, rows) in
-        [(&["jobs"][..], 5), (&["dead", "list"], 5), (&["job", "2"], 1), (&["status"], 2), (&["workers"], 1)]
-    {
-        let json = reveille(&database, &[arguments, &["--json"]].concat());
-        assert_eq!((json.code, json.json().len()), (0, rows), "{arguments:?}: {}", json.err);
-        assert!(json.out.contains(lossy), "{}", json.out);
-        assert!(reveille(&database, arguments).out.contains(lossy));
-    }
-    for table in ["queues", "workers", "failing", "dead"] {
-        let shown = reveille(&database, &["top", "--once", "--table", table]);
-        assert!(shown.code == 0 && shown.out.contains(lossy), "{table}: {}{}", shown.out, shown.err);
-    }
-    let doctor = reveille(&database, &["doctor"]);
-    assert!(doctor.code < 2, "{}", doctor.err);
-    let metrics = reveille(&database, &["metrics", "--once"]);
-    let sample = format!("reveille_jobs{{queue=\"{lossy}\",state=\"ready\"}} 1\n");
-    assert!(metrics.out.contains(&sample), "{}{}", metrics.out, metrics.err);
-    assert_eq!(database.admin().queues().await.unwrap(), [lossy, "default"]);
-    assert_eq!(database.admin().view("running_jobs").await.unwrap().len(), 0);
 }

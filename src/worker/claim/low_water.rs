@@ -55,7 +55,7 @@ impl LowWater {
         let marks = self.marks();
         let caught_up = marks.iter().zip(&self.lowered_from).all(|(mark, from)| mark >= from);
         let shared = sharing > 0 && self.busy && caught_up && marks != Marks::default();
-        Start { marks, shared, ..Start::default() }
+        Start { marks, shared }
     }
 
     fn marks(&self) -> Marks {

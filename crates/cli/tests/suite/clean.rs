@@ -163,7 +163,7 @@ fn nothing_but_the_module_for_output_prints() {
         }
     }
     let mut files = Vec::new();
-    sources(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/bin/reveille")), &mut files);
+    sources(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut files);
     assert!(files.len() > 30);
     for file in files.iter().filter(|file| !file.ends_with("output.rs")) {
         let text = std::fs::read_to_string(file).unwrap();

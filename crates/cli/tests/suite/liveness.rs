@@ -1,0 +1,76 @@
+//! Who is alive, who is dead, and who is only cut off.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use reveille::enqueue;
+use serde_json::json;
+
+use crate::harness::{TestDatabase, database, note, start, teller};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A worker process; killed with the test.
+struct Process(Child);
+
+impl Process {
+    /// With one slot, and a program that does not end.
+    fn start(database: &TestDatabase) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+        command.args(["work", "--queue", "default=1", "--exec", "sleep 1000"]).env("DATABASE_URL", &database.address);
+        Process(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap().success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The database has a job that such a process runs, which a session vouches for.
+async fn held_by_a_process() -> (TestDatabase, Process) {
+    let database = database().await;
+    let process = Process::start(&database);
+    enqueue(&database.database, &note("x")).await.unwrap();
+    let held = "select exists (select from reveille.jobs where reserved_at is not null)
+        and (select bool_and(holds_lock) from reveille.workers)";
+    database.until(held).await;
+    (database, process)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_workers_job_runs_elsewhere_long_before_its_silence_would_tell() {
+    let (database, process) = held_by_a_process().await;
+    let (builder, mut heard) = teller(&database);
+    let other = start(builder.dead_after(HOUR));
+    process.signal("-KILL");
+    assert_eq!(heard.next().await, "x");
+    database.until("select count(*) = 1 from reveille.finished_jobs").await;
+    let row = "select jsonb_build_array(attempts, failures, errors -> 0 -> 'reason') from reveille.finished_jobs";
+    assert_eq!(database.value(row).await, json!([2, 1, "lost"]));
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_worker_keeps_its_job_while_its_session_lives() {
+    let (database, process) = held_by_a_process().await;
+    let (builder, mut heard) = teller(&database);
+    let other = start(builder);
+    process.signal("-STOP");
+    // Long enough for the other to have rescued the job, were the session gone.
+    database
+        .until("select (select max(last_seen_at) from reveille.workers) - (select min(last_seen_at) from reveille.workers) > interval '6 seconds'")
+        .await;
+    assert_eq!(database.value("select attempts from reveille.jobs").await, 1);
+    process.signal("-CONT");
+    database.until("select count(*) = 2 from reveille.workers where last_seen_at > now() - interval '2 seconds'").await;
+    assert!(heard.rest().is_empty());
+    assert_eq!(database.value("select attempts from reveille.jobs where reserved_at is not null").await, 1);
+    other.stop().await;
+}

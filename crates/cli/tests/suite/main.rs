@@ -1,0 +1,28 @@
+//! The command as its users run it, on a real server.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../../../tests/suite/harness.rs"]
+#[allow(dead_code)]
+mod harness;
+
+mod answers;
+mod clean;
+mod cli;
+mod control;
+mod doctor;
+mod exec;
+mod liveness;
+mod metrics;
+mod migrate;
+mod notifications;
+mod odd_json;
+mod outage;
+mod parts;
+mod pooler;
+mod rescue;
+mod results;
+mod schedules;
+mod throwaway;
+mod top;
+mod unique;

@@ -1,0 +1,52 @@
+//! What becomes of a job, for who waits for it: results, progress, ends.
+
+use std::process::Command;
+
+use reveille::Outcome;
+use reveille::job::Payload;
+use serde_json::{Value, json};
+
+use crate::harness::{Note, TestDatabase, database, start, worker};
+
+fn payload(value: Value) -> Payload {
+    Payload::encode(&value).unwrap()
+}
+
+/// Runs the command beside what else the test does.
+async fn command(database: &TestDatabase, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
+    command.args(arguments).env("DATABASE_URL", &database.address);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_waits_for_the_result() {
+    async fn ends(note: Note) -> Outcome {
+        match note.text.as_str() {
+            "die" => Outcome::Dead("no\tmore".into()),
+            "cancel" => Outcome::Cancel,
+            "nothing" => Outcome::Complete,
+            text => Outcome::CompleteWith(payload(json!({"said": text}))),
+        }
+    }
+    let database = database().await;
+    let running = start(worker(&database).handle(ends));
+    let wait = async |text: &str, more: &[&str]| {
+        let payload = json!({"text": text}).to_string();
+        command(&database, &[&["enqueue", "note", &payload, "--wait"], more].concat()).await
+    };
+    assert_eq!(wait("hello", &[]).await, (Some(0), "{\"said\":\"hello\"}\n".into(), String::new()));
+    assert_eq!(wait("nothing", &["--wait-timeout", "1m"]).await, (Some(0), String::new(), String::new()));
+    let (code, out, err) = wait("die", &[]).await;
+    assert_eq!((code, &*out, &*err), (Some(1), "", "job 3 is dead: no more\n"));
+    let (code, out, _) = wait("cancel", &["--json"]).await;
+    let expected = json!({"id": 4, "existed": false, "outcome": "cancelled", "result": null, "error": null});
+    assert_eq!((code, serde_json::from_str::<Value>(&out).unwrap()), (Some(1), expected));
+    running.stop().await;
+    let (code, _, err) = wait("late", &["--wait-timeout", "50ms"]).await;
+    assert_eq!((code, &*err), (Some(1), "job 5 has not ended within 50ms\n"));
+    let (_, shown, _) = command(&database, &["job", "1"]).await;
+    assert!(shown.contains("result") && shown.contains("{\"said\":\"hello\"}"), "{shown}");
+}
