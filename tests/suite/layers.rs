@@ -49,12 +49,16 @@ fn source() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))
 }
 
-fn read(folder: &Path, found: &mut BTreeMap<Module, String>) {
+fn command() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/crates/cli/src"))
+}
+
+fn read(root: &Path, folder: &Path, found: &mut BTreeMap<Module, String>) {
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-        if entry.is_dir() && !entry.ends_with("bin") {
-            read(&entry, found);
+        if entry.is_dir() {
+            read(root, &entry, found);
         } else if entry.extension().is_some_and(|extension| extension == "rs") {
-            let path = entry.strip_prefix(source()).unwrap().with_extension("");
+            let path = entry.strip_prefix(root).unwrap().with_extension("");
             let module = path.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
             found.insert(module, fs::read_to_string(&entry).unwrap());
         }
@@ -63,7 +67,7 @@ fn read(folder: &Path, found: &mut BTreeMap<Module, String>) {
 
 fn all() -> BTreeMap<Module, String> {
     let mut found = BTreeMap::new();
-    read(source(), &mut found);
+    read(source(), source(), &mut found);
     assert!(found.len() > 80, "{}", found.len());
     found
 }
@@ -203,7 +207,7 @@ fn long_functions(text: &str) -> Vec<String> {
         let is_function = ["fn ", "async fn ", "pub fn ", "pub async fn "].iter().any(|start| {
             let line = line.trim_start();
             let line = line.strip_prefix("pub(crate) ").or(line.strip_prefix("pub(super) ")).unwrap_or(line);
-            line.starts_with(start) && !line.ends_with(';')
+            line.starts_with(start) && !line.ends_with([';', '}'])
         });
         let end = format!("{:indent$}}}", "");
         let last = lines[first..].iter().position(|line| *line == end);
@@ -216,7 +220,8 @@ fn long_functions(text: &str) -> Vec<String> {
 
 #[test]
 fn no_file_outgrows_its_room_and_no_function_its_screen() {
-    let all = all();
+    let mut all = all();
+    read(command(), command(), &mut all);
     let files = all.iter().filter(|(_, text)| text.lines().count() > LONGEST_FILE);
     let files: Vec<_> = files.map(|(module, text)| (module.join("::"), text.lines().count())).collect();
     assert!(files.is_empty(), "{files:?}");

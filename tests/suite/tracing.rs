@@ -315,9 +315,7 @@ fn one(is_span: bool, level: &str, arguments_: &str, file: &Path) -> String {
 #[test]
 fn every_span_and_event_is_in_the_docs_and_nothing_else_is() {
     let mut emitted_ = BTreeSet::new();
-    for folder in ["src", "crates/cli/src"] {
-        emitted(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut emitted_);
-    }
+    emitted(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut emitted_);
     let documented = documented();
     let missing: Vec<_> = emitted_.difference(&documented).collect();
     let gone: Vec<_> = documented.difference(&emitted_).collect();

@@ -127,6 +127,16 @@ enum Failure {
     Error(String),
 }
 
+/// Refuses what needs an optimized build, unless it is asked for all the same.
+fn check_optimized(command: &str, unoptimized: bool) -> Outcome {
+    if cfg!(debug_assertions) && !unoptimized {
+        return Err(Failure::Error(format!(
+            "this build is not optimized; run `cargo run --release -p reveille-cli -- {command}`, or add --unoptimized"
+        )));
+    }
+    Ok(())
+}
+
 impl From<reveille::Error> for Failure {
     fn from(error: reveille::Error) -> Failure {
         Failure::Error(error.to_string())

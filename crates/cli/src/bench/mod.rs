@@ -40,6 +40,9 @@ pub struct Bench {
     /// Print one JSON object.
     #[arg(long, global = true)]
     json: bool,
+    /// Measure although this build is not optimized, so that its figures say nothing.
+    #[arg(long, global = true)]
+    unoptimized: bool,
 }
 
 #[derive(Subcommand)]
@@ -72,6 +75,7 @@ enum What {
 
 impl Bench {
     pub async fn run(self, connection: &Connection) -> Outcome {
+        crate::check_optimized("bench", self.unoptimized)?;
         let stage = stage::Stage::set(connection).await?;
         let before = Machine::so_far();
         let figures = match self.what {

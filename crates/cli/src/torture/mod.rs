@@ -62,6 +62,9 @@ pub struct Torture {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// Go on although this build is not optimized, so that it works too little to be tried.
+    #[arg(long)]
+    unoptimized: bool,
 }
 
 const PRODUCERS: u32 = 4;
@@ -72,6 +75,7 @@ const LAST_JOBS: Duration = Duration::from_secs(180);
 
 impl Torture {
     pub async fn run(self) -> Outcome {
+        crate::check_optimized("torture", self.unoptimized)?;
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..) >> 32);
         let kinds = if self.only.is_empty() { Kind::value_variants() } else { &self.only };
         let queues = if self.queues.is_empty() { Queue::value_variants() } else { &self.queues };
