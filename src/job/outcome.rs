@@ -82,7 +82,7 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
 /// }
 /// ```
 ///
-/// A value that is no JSON is not kept, which is logged: the work is done all the same.
+/// A value that is no JSON, or more than 8 MiB of it, is not kept, which is logged: the work is done all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Completed<T>(pub T);
 

@@ -6,11 +6,16 @@ use std::time::Duration;
 use crate::driver::{Ending, Failure, Reason};
 use crate::handler::middleware::How;
 use crate::job::outcome::{Outcome, panicked};
+use crate::job::payload::Payload;
 use crate::job::retry_policy::RetryPolicy;
 use crate::worker::attempt::reservations::Hold;
+use crate::worker::parts::quietly;
 
 /// No more of an error than this is kept, in bytes.
 const MAX_ERROR: usize = 8 * 1024;
+
+/// No larger result is kept, in bytes: 8 MiB, as of payloads.
+const LARGEST_RESULT: usize = 8 * 1024 * 1024;
 
 /// How a handler came to its end.
 pub(super) enum Ended {
@@ -45,7 +50,7 @@ pub(super) fn judge(ended: Ended, hold: &Hold, retry_policy: &RetryPolicy, failu
     let too_long = |timeout: Duration| format!("took longer than its timeout of {timeout:?}");
     match ended {
         Ended::Returned(Outcome::Complete) => Ending::Completed(None),
-        Ended::Returned(Outcome::CompleteWith(result)) => Ending::Completed(Some(result)),
+        Ended::Returned(Outcome::CompleteWith(result)) => Ending::Completed(kept(result)),
         Ended::Returned(Outcome::Cancel) => Ending::Cancelled,
         Ended::Returned(Outcome::Dead(error)) => dead(Reason::Permanent, error),
         Ended::Returned(Outcome::Undecodable(error)) => dead(Reason::Undecodable, error),
@@ -62,6 +67,19 @@ pub(super) fn judge(ended: Ended, hold: &Hold, retry_policy: &RetryPolicy, failu
         Ended::TimedOut(timeout) => failed(Reason::TimedOut, too_long(timeout), None),
         Ended::GivenUp => released(),
     }
+}
+
+/// The result, unless it is so large that it would hold up all that is settled with it. The work is done all the same.
+fn kept(result: Payload) -> Option<Payload> {
+    let size = result.as_bytes().len();
+    if size <= LARGEST_RESULT {
+        return Some(result);
+    }
+    quietly(|| {
+        let error = format!("its {size} bytes are more than the limit of {LARGEST_RESULT}");
+        tracing::warn!(name: "job.result_dropped", target: "reveille::job", error, "the result cannot be kept");
+    });
+    None
 }
 
 pub(super) fn dead(reason: Reason, error: String) -> Ending {
@@ -163,6 +181,13 @@ mod tests {
         assert_eq!(shorten("a\0b".into()), "a\u{fffd}b");
         let long = shorten("é".repeat(MAX_ERROR));
         assert!(long.len() <= MAX_ERROR + '…'.len_utf8() && long.ends_with('…'));
+    }
+
+    #[test]
+    fn a_result_that_is_too_large_is_not_kept_and_the_job_is_done() {
+        let of = |bytes: usize| Outcome::CompleteWith(Payload::encode(&"x".repeat(bytes - 2)).unwrap());
+        assert!(matches!(judged(of(LARGEST_RESULT), 0), Ending::Completed(Some(_))));
+        assert_eq!(judged(of(LARGEST_RESULT + 1), 0), Ending::Completed(None));
     }
 
     #[test]
