@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod harness;
+mod pgbouncer;
+mod prometheus;
 mod steps;
 
 mod arguments;

@@ -5,6 +5,12 @@
 #[path = "../../../../tests/suite/harness.rs"]
 #[allow(dead_code)]
 mod harness;
+#[path = "../../../../tests/suite/pgbouncer.rs"]
+#[allow(dead_code)]
+mod pgbouncer;
+#[path = "../../../../tests/suite/prometheus.rs"]
+#[allow(dead_code)]
+mod prometheus;
 
 mod answers;
 mod clean;

@@ -1,6 +1,6 @@
 //! `reveille metrics`: true figures in Prometheus' format, over HTTP, whatever becomes of the database or is done by clients.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -9,85 +9,7 @@ use std::time::{Duration, Instant};
 use reveille::dev::Network;
 
 use crate::harness::{DEADLINE, database, empty_database, eventually, proxy};
-
-/// Samples by name and labels.
-#[derive(Debug)]
-struct Samples(HashMap<(String, BTreeMap<String, String>), f64>);
-
-impl Samples {
-    fn of(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        self.0.get(&(name.to_owned(), labels)).copied()
-    }
-}
-
-/// Reads the text format, and takes nothing that its description does not allow.
-fn parse(page: &str) -> Samples {
-    assert!(page.ends_with('\n'), "the last line has an end");
-    let (mut samples, mut heads, mut metric) = (HashMap::new(), HashSet::new(), None);
-    let mut lines = page.lines();
-    while let Some(line) = lines.next() {
-        if let Some(help) = line.strip_prefix("# HELP ") {
-            let name = help.split(' ').next().unwrap();
-            assert!(heads.insert(name.to_owned()), "one head a metric: {line}");
-            let kind = lines.next().unwrap().strip_prefix(&format!("# TYPE {name} ")).expect("help, then the type");
-            assert!(kind == "gauge" || kind == "counter" && name.ends_with("_total"), "{name} {kind}");
-            metric = Some(name.to_owned());
-        } else if !line.starts_with("# ") {
-            let (name, labels, value) = sample(line);
-            assert_eq!(Some(&name), metric.as_ref(), "samples stand under their head: {line}");
-            assert!(samples.insert((name, labels), value).is_none(), "twice: {line}");
-        }
-    }
-    Samples(samples)
-}
-
-fn is_name(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
-/// `name{label="value",…} 1.5`
-fn sample(line: &str) -> (String, BTreeMap<String, String>, f64) {
-    let end = line.find(['{', ' ']).unwrap();
-    let (name, mut rest) = (&line[..end], &line[end..]);
-    let mut labels = BTreeMap::new();
-    if let Some(inner) = rest.strip_prefix('{') {
-        rest = inner;
-        loop {
-            let (label, value) = rest.split_once("=\"").unwrap();
-            let (value, after) = quoted(value);
-            assert!(is_name(label) && labels.insert(label.to_owned(), value).is_none(), "{line}");
-            match after.strip_prefix(',') {
-                Some(more) => rest = more,
-                None => {
-                    rest = after.strip_prefix('}').unwrap();
-                    break;
-                }
-            }
-        }
-    }
-    let value = rest.strip_prefix(' ').unwrap();
-    assert!(is_name(name) && !value.contains(' '), "{line}");
-    (name.to_owned(), labels, value.parse().unwrap())
-}
-
-/// What stands before the quote that ends it, and what comes after.
-fn quoted(text: &str) -> (String, &str) {
-    let (mut value, mut chars) = (String::new(), text.char_indices());
-    while let Some((place, c)) = chars.next() {
-        match c {
-            '"' => return (value, &text[place + 1..]),
-            '\\' => value.push(match chars.next().unwrap().1 {
-                'n' => '\n',
-                c @ ('\\' | '"') => c,
-                c => panic!("\\{c} is no escape"),
-            }),
-            c => value.push(c),
-        }
-    }
-    panic!("no end: {text}")
-}
+use crate::prometheus::parse;
 
 /// The command at work; ends with the test.
 struct Exporter {
