@@ -291,6 +291,9 @@ comment on column reveille.sleepers.queue is 'The queue that it waits for.';
 comment on column reveille.sleepers.worker is 'Who sleeps; its row here goes with its row in reveille.workers.';
 comment on column reveille.sleepers.silent is
     'Its queue''s bell is switched off (reveille.queues.bell): enqueuing does not ring for it.';
+-- Of a table that nothing is known of, the planner takes for granted that it has ten pages, and looks up the sleepers of
+-- a queue by way of a bitmap, which takes each enqueue longer than reading the few rows that there are.
+analyze reveille.sleepers;
 
 create table reveille.ends (
     id       bigint      not null,

@@ -236,9 +236,10 @@ async fn version(client: &Client, schema: &Schema) -> Result<i32> {
     let sql = schema.apply(
         "select
             coalesce(pg_catalog.max(history.version), 0) as version,
-            coalesce(pg_catalog.bool_or(history.name::text <> known.name), false) as is_strange
+            coalesce(pg_catalog.bool_or(history.name::text operator(pg_catalog.<>) known.name), false) as is_strange
         from reveille.schema_history as history
-        left join unnest($1::int[], $2::text[]) as known (version, name) on known.version = history.version",
+        left join unnest($1::int[], $2::text[]) as known (version, name)
+            on known.version operator(pg_catalog.=) history.version",
     );
     let row = client
         .query_typed_one(&sql, &[(&versions, Type::INT4_ARRAY), (&names, Type::TEXT_ARRAY)])

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use reveille::database::migrations_sql;
 use reveille::driver::{Ending, Reason};
 use reveille::job::{Enqueued, Payload, UniqueMode, UniqueUntil};
 use reveille::{enqueue, enqueue::enqueue_all, job::NewJob};
@@ -10,9 +9,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::conformance::{Store, conforms, failure, job, text, unique};
-use crate::harness::{
-    Note, TestDatabase, client, database, empty_database, host_and_port, note, soon, start, teller, telling, worker,
-};
+use crate::harness::{Note, TestDatabase, database, note, soon, start, teller, telling, worker};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -375,38 +372,4 @@ async fn bulks_with_the_same_keys_in_opposite_order_do_not_deadlock() {
         };
         assert_eq!(new(&produce(&database, 2, jobs).await), 200);
     }
-}
-
-/// The address of another user of the same database.
-fn address_of(database: &TestDatabase, user: &str) -> String {
-    let config: tokio_postgres::Config = database.address.parse().unwrap();
-    let (host, port) = host_and_port(&config);
-    format!("host={host} port={port} user={user} password=secret dbname={}", config.get_dbname().unwrap())
-}
-
-#[tokio::test]
-async fn who_could_enqueue_before_the_upgrade_can_after_it() {
-    let database = empty_database().await;
-    let sql = migrations_sql("reveille").unwrap();
-    let (before, after) = sql.split_once("__unique_periods").unwrap();
-    database.run(before).await;
-    let user = format!("old \"producer\" {:08x}", fastrand::u32(..));
-    let quoted = format!("\"{}\"", user.replace('"', "\"\""));
-    database
-        .run(&format!(
-            "create role {quoted} login password 'secret'; grant usage on schema reveille to {quoted};
-            grant insert (kind, payload, queue, priority, max_attempts, available_at, timeout, unique_key, unique_until, key, tags, metadata)
-                on reveille.jobs to {quoted};
-            grant select (id, kind, unique_key) on reveille.jobs to {quoted}; grant select on reveille.sleepers to {quoted}"
-        ))
-        .await;
-    database.run(after).await;
-    let producer = client(&address_of(&database, &format!("'{user}'"))).await;
-    for until in ["finished", "1 hour"] {
-        let call =
-            format!("select id from reveille.enqueue(kind => 'k', unique_key => '{until}', unique_until => '{until}')");
-        producer.query_one(&call, &[]).await.unwrap();
-    }
-    assert!(producer.batch_execute("select * from reveille.await(1)").await.is_err(), "nobody is granted more");
-    database.run(&format!("drop owned by {quoted}; drop role {quoted}")).await;
 }
