@@ -15,6 +15,8 @@ const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 /// The first claim asks for no more, and so does one after a claim that was given up: nothing is known of the jobs to
 /// come, and of the link.
 const FIRST_CLAIM: usize = 16;
+/// Each claim that has brought jobs lets the next one ask for this many times as many.
+const GROWTH: usize = 4;
 /// An error that comes sooner says nothing of the size of the answer.
 const LONG: Duration = Duration::from_secs(1);
 
@@ -51,7 +53,7 @@ impl HowMany {
         };
         if let Some(average) = jobs.iter().map(size).sum::<usize>().checked_div(jobs.len()) {
             self.bytes_per_job = average.max(self.bytes_per_job / 2);
-            self.most = (self.most * 2).min(LARGEST_BESIDE_OTHERS);
+            self.most = (self.most * GROWTH).min(LARGEST_BESIDE_OTHERS);
         }
     }
 
@@ -100,9 +102,9 @@ mod tests {
     }
 
     #[test]
-    fn the_first_claim_asks_for_few_and_each_for_twice_as_many_as_the_one_before() {
+    fn the_first_claim_asks_for_few_and_each_for_four_times_as_many_as_the_one_before() {
         let mut how_many = HowMany::default();
-        for most in [16, 32, 64, 100] {
+        for most in [16, 64, 100] {
             assert_eq!(how_many.of(100, false), most);
             how_many.came(&jobs(1, 10));
         }
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_claim_that_was_given_up_few_are_asked_for_and_twice_as_many_after_each_that_was_not() {
+    fn after_a_claim_that_was_given_up_few_are_asked_for_and_four_times_as_many_after_each_that_was_not() {
         let mut how_many = at_work();
         how_many.failed(100, Duration::from_millis(50));
         assert_eq!(how_many.of(100, false), 100, "the server was away");
@@ -123,7 +125,7 @@ mod tests {
             how_many.failed(how_many.of(100, false), Duration::from_secs(5));
             assert_eq!(how_many.of(100, false), most);
         }
-        for most in [2, 4, 8] {
+        for most in [4, 16, 64] {
             how_many.came(&jobs(1, 10));
             assert_eq!(how_many.of(100, false), most);
         }
