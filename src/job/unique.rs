@@ -53,7 +53,9 @@ impl UniqueUntil {
             UniqueUntil::Finished => "finished".into(),
             UniqueUntil::Period(period) => {
                 let period = period.min(MILLENNIUM);
-                format!("{}.{:06} seconds", period.as_secs(), period.subsec_micros()).into()
+                // Before version 15 an interval has no more seconds than an int holds.
+                let (hours, seconds) = (period.as_secs() / 3600, period.as_secs() % 3600);
+                format!("{hours} hours {seconds}.{:06} seconds", period.subsec_micros()).into()
             }
         }
     }
@@ -186,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_period_is_written_as_the_server_reads_it() {
-        assert_eq!(UniqueUntil::Period(Duration::from_millis(90_500)).name(), "90.500000 seconds");
-        assert_eq!(UniqueUntil::Period(Duration::MAX).name(), "31536000000.000000 seconds");
+        assert_eq!(UniqueUntil::Period(Duration::from_millis(90_500)).name(), "0 hours 90.500000 seconds");
+        assert_eq!(UniqueUntil::Period(Duration::MAX).name(), "8760000 hours 0.000000 seconds");
     }
 }
