@@ -95,7 +95,7 @@ pub async fn copy_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
     Enqueuer::new().copy_all(executor, jobs).await
 }
 
-/// Enqueues jobs through [middlewares](crate::handler::middleware); cheap to clone.
+/// Enqueues jobs through [middlewares](crate::handler::Middleware); cheap to clone.
 ///
 /// Make one where the program starts, and share it. A handler gets its worker's by asking for it:
 ///

@@ -155,7 +155,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// Let each attempt pass through this [middleware](crate::handler::middleware), and what handlers enqueue with the worker's
+    /// Let each attempt pass through this [middleware](crate::handler::Middleware), and what handlers enqueue with the worker's
     /// [`Enqueuer`]. The first one added is the outermost.
     pub fn middleware(mut self, middleware: impl Middleware) -> WorkerBuilder {
         self.middlewares.add(middleware);
