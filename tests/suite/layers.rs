@@ -50,7 +50,7 @@ fn source() -> &'static Path {
 }
 
 fn command() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/crates/cli/src"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/crates/cli"))
 }
 
 fn read(root: &Path, folder: &Path, found: &mut BTreeMap<Module, String>) {
@@ -72,7 +72,8 @@ fn all() -> BTreeMap<Module, String> {
     found
 }
 
-/// What of a file may import: not its comments and tests, and neither `mod` nor `pub use`, which only say what is there.
+/// What of a file may import: not its comments and tests, and neither `mod` nor `pub use`, which only say what is
+/// there.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
     let text = text.split("#[cfg(test)]\npub(crate) mod tests").next().unwrap();

@@ -6,10 +6,10 @@ use std::process::{Child, Command, Stdio};
 use reveille::job::NewJob;
 use serde_json::{Value, json};
 
-use crate::harness::{TestDatabase, database, eventually, note};
+use crate::harness::{TestDatabase, database, note};
 
 /// A worker process; killed with the test.
-struct Worker(Child);
+pub struct Worker(pub Child);
 
 impl Drop for Worker {
     fn drop(&mut self) {
@@ -19,16 +19,16 @@ impl Drop for Worker {
 }
 
 impl Worker {
-    fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         assert!(Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap().success());
     }
 }
 
-fn work(database: &TestDatabase, exec: &str, more: &[&str]) -> Worker {
+pub fn work(database: &TestDatabase, exec: &str, more: &[&str]) -> Worker {
     work_by(env!("CARGO_BIN_EXE_reveille"), database, exec, more)
 }
 
-fn work_by(program: &str, database: &TestDatabase, exec: &str, more: &[&str]) -> Worker {
+pub fn work_by(program: &str, database: &TestDatabase, exec: &str, more: &[&str]) -> Worker {
     let mut command = Command::new(program);
     command.args(["work", "--queue", "default=2", "--exec", exec]).args(more).env("DATABASE_URL", &database.address);
     command.env("TRACEPARENT", "the worker's own, and none of its jobs'").env("TRACESTATE", "likewise");
@@ -36,21 +36,21 @@ fn work_by(program: &str, database: &TestDatabase, exec: &str, more: &[&str]) ->
 }
 
 /// A folder for a test's commands to write to, gone with it.
-struct Folder(PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
-    fn new() -> Folder {
+    pub fn new() -> Folder {
         let folder =
             std::env::temp_dir().join(format!("reveille-test-{}-{:08x}", std::process::id(), fastrand::u32(..)));
         std::fs::create_dir(&folder).unwrap();
         Folder(folder)
     }
 
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         self.0.join(name).display().to_string()
     }
 
-    fn read(&self, name: &str) -> String {
+    pub fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.0.join(name)).unwrap_or_default()
     }
 }
@@ -61,11 +61,11 @@ impl Drop for Folder {
     }
 }
 
-async fn enqueue(database: &TestDatabase, call: &str) {
+pub async fn enqueue(database: &TestDatabase, call: &str) {
     database.run(&format!("select reveille.enqueue({call})")).await;
 }
 
-async fn idle(database: &TestDatabase) {
+pub async fn idle(database: &TestDatabase) {
     database.until("select count(*) = 0 from reveille.jobs").await;
 }
 
@@ -173,74 +173,6 @@ async fn a_command_that_reads_nothing_or_is_killed_ends_like_any() {
     let error = database.value("select errors -> 0 ->> 'error' from reveille.dead_jobs").await;
     assert!(error.as_str().unwrap().contains("signal: 9"), "{error}");
     assert_eq!(database.value("select kind from reveille.finished_jobs").await, "ignores");
-}
-
-/// Whether a process is there and not just waiting to be buried.
-fn lives(pid: &str) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-    !status.is_empty() && !status.contains(") Z ")
-}
-
-/// A command that leaves its own and a grandchild's process id in a file, and hangs.
-fn hanging(folder: &Folder) -> String {
-    format!("sleep 1000 & echo $$ $! >{0}.new; mv {0}.new {0}; wait", folder.path("pids"))
-}
-
-async fn pids(folder: &Folder) -> Vec<String> {
-    eventually("the command runs", async || folder.read("pids").ends_with('\n')).await;
-    folder.read("pids").split_whitespace().map(str::to_owned).collect()
-}
-
-async fn gone(pids: &[String]) {
-    eventually("the command and its children are gone", async || !pids.iter().any(|pid| lives(pid))).await;
-}
-
-#[tokio::test]
-async fn a_timeout_ends_the_whole_process_group() {
-    let (database, folder) = (database().await, Folder::new());
-    let _worker = work(&database, &hanging(&folder), &[]);
-    enqueue(&database, "kind => 'k', timeout => '500 ms', max_attempts => 1").await;
-    let pids = pids(&folder).await;
-    idle(&database).await;
-    assert_eq!(database.value("select reason from reveille.dead_jobs").await, "timed_out");
-    gone(&pids).await;
-}
-
-#[tokio::test]
-async fn a_cancel_ends_the_command() {
-    let (database, folder) = (database().await, Folder::new());
-    let _worker = work(&database, &hanging(&folder), &[]);
-    enqueue(&database, "kind => 'k'").await;
-    let pids = pids(&folder).await;
-    assert_eq!(database.value("select reveille.cancel(1)").await, "requested");
-    idle(&database).await;
-    assert_eq!(database.value("select outcome from reveille.finished_jobs").await, "cancelled");
-    gone(&pids).await;
-}
-
-#[tokio::test]
-async fn children_end_with_a_worker_that_is_killed() {
-    let (database, folder) = (database().await, Folder::new());
-    let worker = work(&database, &hanging(&folder), &[]);
-    enqueue(&database, "kind => 'k'").await;
-    let pids = pids(&folder).await;
-    assert!(pids.iter().all(|pid| lives(pid)));
-    worker.signal("-KILL");
-    gone(&pids).await;
-}
-
-#[tokio::test]
-async fn a_terminated_worker_gives_back_what_it_cannot_finish() {
-    let (database, folder) = (database().await, Folder::new());
-    let mut worker = work(&database, &hanging(&folder), &["--grace", "100ms"]);
-    enqueue(&database, "kind => 'k'").await;
-    let pids = pids(&folder).await;
-    worker.signal("-TERM");
-    assert!(worker.0.wait().unwrap().success());
-    gone(&pids).await;
-    let back = database.value("select jsonb_build_array(reserved_at, failures) from reveille.jobs").await;
-    assert_eq!(back, json!([null, 0]));
-    assert_eq!(database.value("select count(*) from reveille.workers").await, 0);
 }
 
 #[tokio::test]
@@ -359,165 +291,4 @@ async fn a_program_is_told_where_the_database_is_only_if_asked_for() {
             expected
         );
     }
-}
-
-/// The processes whose parent is this one, with their command lines.
-fn children(parent: u32) -> Vec<(u32, String)> {
-    let pids =
-        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-    let of = |pid: &u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.rsplit(')').next().unwrap().split_whitespace().nth(1) == Some(&*parent.to_string())
-    };
-    let with_line = |pid| (pid, std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default());
-    pids.filter(of).map(with_line).collect()
-}
-
-fn watchdog(worker: &Worker) -> Option<u32> {
-    children(worker.0.id()).into_iter().find(|(_, line)| line.ends_with("\0watchdog\0")).map(|(pid, _)| pid)
-}
-
-fn kill(signal: &str, pid: u32) {
-    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
-}
-
-#[tokio::test]
-async fn a_watchdog_that_is_killed_is_started_again_and_that_is_said() {
-    let (database, folder) = (database().await, Folder::new());
-    // Its keeper stands still, so that only the watchdog is left to end it.
-    let program =
-        format!("setsid sleep 1000 & echo $$ $! >{0}.new; mv {0}.new {0}; kill -STOP $PPID; wait", folder.path("pids"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-    let log = std::fs::File::create(folder.path("log")).unwrap();
-    command.args(["work", "--exec", &program]).env("DATABASE_URL", &database.address).stderr(log);
-    let worker = Worker(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
-    enqueue(&database, "kind => 'k'").await;
-    let pids = pids(&folder).await;
-    let first = watchdog(&worker).unwrap();
-    kill("-KILL", first);
-    eventually("another watchdog", async || watchdog(&worker).is_some_and(|second| second != first)).await;
-    assert!(folder.read("log").contains("the watchdog has ended; starting it again"), "{}", folder.read("log"));
-    assert!(pids.iter().all(|pid| lives(pid)));
-    worker.signal("-KILL");
-    gone(&pids).await;
-}
-
-/// A command that leaves a child in a session of its own and a grandchild without a parent; their ids are in a file.
-fn leaving(folder: &Folder, then: &str) -> String {
-    let deeper = "setsid sh -c 'sleep 1000 & echo $! >>$0' ";
-    format!("setsid sleep 1000 & echo $! >{0}.new; ({deeper} {0}.new) ; mv {0}.new {0}; {then}", folder.path("pids"))
-}
-
-#[tokio::test]
-async fn a_child_that_leaves_its_session_ends_with_its_attempt() {
-    let database = database().await;
-    for (then, call) in [
-        ("exit 0", "kind => 'k'"),
-        ("exit 1", "kind => 'k', max_attempts => 1"),
-        ("kill -9 $$", "kind => 'k', max_attempts => 1"),
-        // Its keeper.
-        ("kill -9 $PPID", "kind => 'k', max_attempts => 1"),
-        ("wait", "kind => 'k', max_attempts => 1, timeout => '500 ms'"),
-        ("kill -STOP $PPID; wait", "kind => 'k', max_attempts => 1, timeout => '500 ms'"),
-    ] {
-        let folder = Folder::new();
-        let worker = work(&database, &leaving(&folder, then), &[]);
-        enqueue(&database, call).await;
-        let pids = pids(&folder).await;
-        assert_eq!(pids.len(), 2);
-        idle(&database).await;
-        gone(&pids).await;
-        drop(worker);
-    }
-    // One that has been asked to end at its timeout may say so as well.
-    let errors =
-        "select jsonb_agg(split_part(errors -> 0 ->> 'error', '500ms', 1) order by id) from reveille.dead_jobs";
-    let late = "took longer than its timeout of ";
-    assert_eq!(
-        database.value(errors).await,
-        json!(["exit status: 1", "signal: 9 (SIGKILL)", "signal: 9 (SIGKILL)", late, late])
-    );
-}
-
-#[tokio::test]
-async fn a_child_that_leaves_its_session_ends_with_its_worker() {
-    let (database, folder) = (database().await, Folder::new());
-    let worker = work(&database, &leaving(&folder, "wait"), &[]);
-    enqueue(&database, "kind => 'k'").await;
-    let pids = pids(&folder).await;
-    worker.signal("-KILL");
-    gone(&pids).await;
-}
-
-#[tokio::test]
-async fn what_an_attempt_leaves_ends_without_the_attempt_beside_it() {
-    let (database, folder) = (database().await, Folder::new());
-    let beside = Folder::new();
-    let program = format!(
-        "case $REVEILLE_JOB_KIND in beside) {};; *) {};; esac",
-        leaving(&beside, "wait"),
-        leaving(&folder, "kill -9 $PPID; wait")
-    );
-    let _worker = work(&database, &program, &[]);
-    enqueue(&database, "kind => 'beside'").await;
-    let stay = pids(&beside).await;
-    enqueue(&database, "kind => 'k', max_attempts => 1").await;
-    gone(&pids(&folder).await).await;
-    database.until("select count(*) = 1 from reveille.dead_jobs").await;
-    assert!(stay.iter().all(|pid| lives(pid)));
-    assert_eq!(database.value("select count(*) from reveille.jobs").await, 1);
-}
-
-#[tokio::test]
-async fn a_second_signal_ends_the_grace_period() {
-    let database = database().await;
-    for signal in ["-TERM", "-INT"] {
-        let folder = Folder::new();
-        let mut worker = work(&database, &hanging(&folder), &["--grace", "1h"]);
-        enqueue(&database, "kind => 'k'").await;
-        let pids = pids(&folder).await;
-        worker.signal(signal);
-        database.until("select stopping from reveille.workers").await;
-        assert!(pids.iter().all(|pid| lives(pid)));
-        worker.signal(signal);
-        assert!(worker.0.wait().unwrap().success());
-        gone(&pids).await;
-        let back = database.value("select jsonb_build_array(reserved_at, failures) from reveille.jobs").await;
-        assert_eq!(back, json!([null, 0]));
-        database.run("delete from reveille.jobs").await;
-    }
-}
-
-#[tokio::test]
-async fn process_1_buries_orphans_and_loses_no_exit_status() {
-    let (database, folder) = (database().await, Folder::new());
-    let program = env!("CARGO_BIN_EXE_reveille");
-    // Where a test may not make a process 1, the same is asked for by name.
-    let unshare = ["unshare", "--pid", "--fork", "--mount-proc"];
-    let may = Command::new(unshare[0]).args(&unshare[1..]).arg("true").stderr(Stdio::null()).status();
-    let (before, init) =
-        if may.is_ok_and(|ended| ended.success()) { (&unshare[..], "auto") } else { (&[][..], "always") };
-    // The shell's child becomes an orphan of the worker by `exec`, which keeps the process id.
-    let start = format!(
-        "sleep 0.2 & exec {program} work --init {init} --queue default=8 --keep-output \
-         --exec 'read code; echo $code; exit $code'"
-    );
-    let line: Vec<&str> = before.iter().copied().chain(["sh", "-c", &start]).collect();
-    let mut command = Command::new(line[0]);
-    command.args(&line[1..]).env("DATABASE_URL", &database.address);
-    let log = std::fs::File::create(folder.path("log")).unwrap();
-    let mut worker = Worker(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
-    database.until("select count(*) = 1 from reveille.workers").await;
-    let first = if before.is_empty() { worker.0.id() } else { children(worker.0.id())[0].0 };
-    for code in [0, 3].repeat(20) {
-        enqueue(&database, &format!("kind => 'k', payload => '{code}', max_attempts => 1")).await;
-    }
-    idle(&database).await;
-    let counts = "select jsonb_build_array((select count(*) from reveille.finished_jobs where result = '0'),
-        (select count(*) from reveille.dead_jobs where errors -> 0 ->> 'error' = 'exit status: 3'))";
-    assert_eq!(database.value(counts).await, json!([20, 20]));
-    eventually("only the worker is left", async || children(first).len() == 1).await;
-    kill("-TERM", first);
-    assert!(worker.0.wait().unwrap().success(), "{}", folder.read("log"));
-    assert_eq!(database.value("select count(*) from reveille.workers").await, 0);
 }

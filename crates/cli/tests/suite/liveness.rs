@@ -33,7 +33,7 @@ impl Drop for Process {
     }
 }
 
-/// The database has a job that such a process runs, which a session vouches for.
+/// A database with one job, and a worker process that runs it and whose listener holds the lock that vouches for it.
 async fn held_by_a_process() -> (TestDatabase, Process) {
     let database = database().await;
     let process = Process::start(&database);

@@ -1,4 +1,5 @@
-//! `reveille metrics`: true figures in Prometheus' format, over HTTP, whatever becomes of the database or is done by clients.
+//! `reveille metrics`: true figures in Prometheus' format, over HTTP, whatever becomes of the database or is done by
+//! clients.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -81,10 +82,8 @@ async fn clients_that_say_nothing_keep_nobody_out_for_long() {
     let exporter = Exporter::start(&database.address);
     let silent: Vec<TcpStream> = (0..200).map(|_| exporter.connect()).collect();
     // All places are taken until those are given up.
-    eventually("somebody who asks is answered", async || {
-        exporter.get("/metrics").is_some_and(|(status, _)| status == 200)
-    })
-    .await;
+    eventually("a scrape is answered", async || exporter.get("/metrics").is_some_and(|(status, _)| status == 200))
+        .await;
     drop(silent);
 }
 

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
+use crate::cli::{command, reveille, run};
 use crate::harness::{TestDatabase, database, eventually, start, teller};
 
 /// A worker process that fires schedules and runs nothing; killed with the test.
@@ -102,4 +103,84 @@ async fn a_host_that_lacks_a_time_zone_leaves_its_schedules_to_others_and_says_s
     let rich = start(teller(&database).0);
     database.until(&fired("far")).await;
     rich.stop().await;
+}
+
+#[tokio::test]
+async fn schedules_are_added_listed_paused_triggered_and_removed() {
+    let database = database().await;
+    let schedule = |arguments: &[&str]| reveille(&database, &[&["schedule"], arguments].concat());
+    let nightly =
+        ["add", "nightly", "report", "[1]", "--cron", "0 3 * * *", "--time-zone", "Europe/Berlin", "--queue", "q"];
+    assert_eq!(schedule(&nightly).out, "scheduled nightly\n");
+    let often = [
+        "add",
+        "often",
+        "ping",
+        "--every",
+        "5m",
+        "--catch-up",
+        "skip",
+        "--priority",
+        "high",
+        "--tag",
+        "t",
+        "--key",
+        "k",
+    ];
+    assert_eq!(schedule(&often).code, 0);
+    let listed = schedule(&["list", "--json"]).json();
+    let fields = |name: &str| listed.iter().map(|schedule| schedule[name].clone()).collect::<Vec<_>>();
+    assert_eq!(fields("timing"), ["0 3 * * *", "every 00:05:00"]);
+    assert_eq!(
+        (fields("time_zone"), fields("catch_up")),
+        (vec![json!("Europe/Berlin"), json!("UTC")], vec![json!("one"), json!("skip")])
+    );
+    assert!(schedule(&["list"]).out.contains("nightly"));
+    assert_eq!(schedule(&["pause", "nightly"]).out, "paused nightly\n");
+    assert_eq!(schedule(&["list", "--json"]).json()[0]["paused"], true);
+    assert_eq!(schedule(&["resume", "nightly"]).out, "resumed nightly\n");
+    assert_eq!(schedule(&["trigger", "nightly"]).out, "1\n");
+    let job = "select jsonb_build_array(kind, payload, queue) from reveille.jobs";
+    assert_eq!(database.value(job).await, json!(["report", [1], "q"]));
+    assert_eq!(schedule(&["remove", "nightly"]).out, "removed nightly\n");
+    for action in ["pause", "resume", "trigger", "remove"] {
+        let unknown = schedule(&[action, "nightly"]);
+        assert_eq!((unknown.code, unknown.err.contains("no schedule nightly")), (1, true), "{action}");
+    }
+}
+
+#[test]
+fn a_bad_schedule_is_refused_before_anything_is_sent() {
+    let schedule = |arguments: &[&str]| {
+        let mut command = command(&[&["schedule"], arguments].concat());
+        command.env("DATABASE_URL", "postgres://127.0.0.1:1/nowhere");
+        run(command, "")
+    };
+    schedule(&["add", "s", "k", "--cron", "61 * * * *"]).refused(&["61 * * * *", "cannot be read"]);
+    schedule(&["add", "s", "k", "--cron", "0 0 30 2 *"]).refused(&["never comes"]);
+    schedule(&["add", "s", "k", "--cron", "@daily", "--time-zone", "Mars/Olympus"])
+        .refused(&["Mars/Olympus", "Europe/Berlin"]);
+    schedule(&["add", "s", "k", "--every", "0"]).refused(&["a millisecond"]);
+    schedule(&["add", "s", "k", "--every", "1h", "--catch-up", "some"]).refused(&["skip, one or all"]);
+    schedule(&["add", "s", "k", "--every", "1h", "--cron", "@daily"]).refused(&["cannot be used with"]);
+    schedule(&["add", "s", "k"]).refused(&["--cron"]);
+    schedule(&["add", "s", "k", "{oops", "--every", "1h"]).refused(&["payload is not JSON"]);
+    schedule(&["next", "* * *"]).refused(&["cannot be read"]);
+    schedule(&["next", "@daily", "--time-zone", "Mars/Olympus"]).refused(&["Mars/Olympus"]);
+}
+
+#[test]
+fn the_next_ticks_are_shown_in_their_zone_without_a_database() {
+    let next = |arguments: &[&str]| {
+        let ended = run(command(&[&["schedule", "next"], arguments].concat()), "");
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        ended
+    };
+    let berlin = ["30 2 * * *", "--time-zone", "Europe/Berlin", "--after", "2026-03-28", "--count", "3"];
+    let shown = next(&berlin).out;
+    let expected = "Sat 2026-03-28 02:30:00 +01:00 CET\nSun 2026-03-29 03:00:00 +02:00 CEST\nMon 2026-03-30 02:30:00 +02:00 CEST\n";
+    assert_eq!(shown, expected);
+    let json = next(&["@yearly", "--after", "2026-03-28T12:00", "--count", "1", "--json"]).json();
+    assert_eq!(json, [json!({"at": "2027-01-01T00:00:00Z", "local": "2027-01-01T00:00:00+00:00"})]);
+    assert_eq!(next(&["* * * * *"]).out.lines().count(), 5);
 }

@@ -35,7 +35,8 @@ async fn kill_the_parent(then: impl Fn(&str)) {
     let prefix = format!("reveille-pg-{}-", demo.id());
     let folder =
         || server_folders().into_iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&prefix));
-    // While it is being set up, the file names a process of another kind, by a number below zero: nothing to send signals to.
+    // While it is being set up, the file names a process of another kind, by a number below zero: nothing to send
+    // signals to.
     let postmaster = || {
         let file = std::fs::read_to_string(folder()?.join("data/postmaster.pid")).ok()?;
         file.lines().any(|line| line.trim() == "ready").then(|| file.lines().next()?.parse::<u32>().ok())?

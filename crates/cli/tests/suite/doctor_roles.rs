@@ -1,0 +1,167 @@
+//! What the doctor says of roles and their rights.
+
+use crate::doctor::{examine, found, only};
+use crate::harness::{TestDatabase, database, note, start, teller, worker};
+use reveille::admin::doctor::{Finding, State};
+use reveille::{Database, enqueue};
+
+#[tokio::test]
+async fn row_security_that_may_hide_jobs_from_workers_is_named() {
+    let database = database().await;
+    database.run("alter table reveille.queues enable row level security").await;
+    let alone = ["reveille.queues:", "roles that do not own a table"];
+    only(&database, "roles", State::Bad, &alone).await;
+    let forced = "alter table reveille.sleepers enable row level security, force row level security";
+    database.run(forced).await;
+    let both = ["reveille.queues, reveille.sleepers:", "the triggers that wake them"];
+    let advice = only(&database, "roles", State::Bad, &both).await;
+    database.run(&advice).await;
+    only(&database, "roles", State::Ok, &[]).await;
+}
+
+/// The database as a user sees it who has only these grants.
+async fn as_user(database: &TestDatabase, grants: &[&str]) -> (Database, String) {
+    let role = format!("reveille_role_{:08x}", fastrand::u32(..));
+    database.run(&format!("create role {role} login password 'p'")).await;
+    for grant in grants {
+        database.run(&format!("grant {grant} to {role}")).await;
+    }
+    let mut url = format!("{} ", database.address);
+    if let Some((start, rest)) = database.address.split_once("://") {
+        let (_, place) = rest.split_once('@').unwrap();
+        url = format!("{start}://{role}:p@{place}");
+    } else {
+        url.push_str(&format!("user={role} password=p"));
+    }
+    (Database::connect(url).await.unwrap(), role)
+}
+
+async fn drop_role(database: &TestDatabase, role: &str) {
+    database.run(&format!("drop owned by {role}; drop role {role}")).await;
+}
+
+#[tokio::test]
+async fn who_may_read_nothing_gets_notes_and_no_error() {
+    let database = database().await;
+    let (nobody, role) = as_user(&database, &[]).await;
+    let findings = examine(&nobody).await;
+    assert!(findings.iter().all(|found| found.state != State::Bad || found.check == "settings"), "{findings:#?}");
+    let noted = |check: &str, part: &str| {
+        findings.iter().any(|found| found.check == check && found.state == State::Note && found.finding.contains(part))
+    };
+    assert!(noted("roles", "may do nothing here") && noted("schema", "may not be read"), "{findings:#?}");
+    assert!(noted("workers", "not checked: workers, waiting, reserved, stuck, schedules"), "{findings:#?}");
+    assert!(noted("locks", "permission denied"), "{findings:#?}");
+    only(&nobody, "indexes", State::Ok, &[]).await;
+    drop(nobody);
+    drop_role(&database, &role).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_doctor_says_a_user_may_do_he_can_do() {
+    const ENQUEUE: [&str; 2] = ["usage on schema reveille", "insert, select on reveille.jobs"];
+    let database = database().await;
+    let views =
+        "select on reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,
+        reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals, reveille.schedule_status";
+    let (looker, looks) = as_user(&database, &["usage on schema reveille", views]).await;
+    only(&looker, "roles", State::Ok, &["may look;", "to enqueue it lacks insert, select on jobs; to work"]).await;
+    only(&looker, "waiting", State::Ok, &[]).await;
+    database.run("revoke execute on all functions in schema reveille from public").await;
+    only(&looker, "roles", State::Ok, &["execute on the function enqueue", "execute on the function ring"]).await;
+    database.run("grant execute on all functions in schema reveille to public").await;
+    let advice = only(&looker, "roles", State::Bad, &["everybody may run", "ring_after_insert", "as the owner"]).await;
+    database.run(&advice).await;
+
+    let (producer, produces) = as_user(&database, &ENQUEUE).await;
+    only(&producer, "roles", State::Ok, &["may enqueue; to work it lacks"]).await;
+    enqueue(&producer, &note("a")).await.unwrap();
+
+    let (worker_user, works) = as_user(
+        &database,
+        &[
+            "usage on schema reveille",
+            "select, insert, update, delete on reveille.jobs, reveille.workers, reveille.counters, reveille.rates",
+            "select, insert, delete on reveille.sleepers",
+            "select, insert, update, delete on reveille.dead_jobs, reveille.finished_jobs",
+            "select, insert, update, delete on reveille.ends",
+            "select, update on reveille.chores",
+            "select, insert, update on reveille.limits",
+            "execute on function reveille.analyze_unknown_tables()",
+            "select, update, delete on reveille.unique_periods",
+            "select on reveille.queues, reveille.schema_history",
+        ],
+    )
+    .await;
+    only(&worker_user, "roles", State::Ok, &["may enqueue, work;"]).await;
+    let (builder, mut heard) = teller(&worker_user);
+    let working = start(builder);
+    assert_eq!(heard.next().await, "a");
+    database.until("select count(*) = 1 from reveille.finished_jobs").await;
+    working.stop().await;
+    worker_user.admin().prune().await.unwrap();
+    drop((looker, producer, worker_user));
+    for role in [looks, produces, works] {
+        drop_role(&database, &role).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_that_were_taken_from_the_shipped_roles_are_missed() {
+    let database = database().await;
+    let schema = format!("granted_{:08x}", fastrand::u32(..));
+    let other = Database::options(Some(database.address.clone())).schema(&schema).connect().await.unwrap();
+    other.migrate().await.unwrap();
+    only(&other, "grants", State::Ok, &["not in use"]).await;
+    database.run(&reveille::database::grants_sql(&schema).unwrap()).await;
+    only(&other, "grants", State::Ok, &[&format!("{schema}_admin, {schema}_monitor"), "may do what they are for"])
+        .await;
+    let takes = [
+        (
+            format!("revoke delete on {schema}.jobs from {schema}_worker"),
+            format!("{schema}_worker lacks delete on jobs"),
+        ),
+        (
+            format!("revoke execute on function {schema}.cancel(bigint) from {schema}_admin"),
+            "the function cancel".into(),
+        ),
+        (format!("revoke usage on schema {schema} from {schema}_producer"), format!("usage on schema {schema}")),
+        (format!("revoke select on {schema}.queue_stats from {schema}_monitor"), "select on queue_stats".into()),
+    ];
+    for (take, missed) in &takes {
+        database.run(take).await;
+        let all = found(&other, "grants").await;
+        assert!(all.iter().any(|found| found.state == State::Bad && found.finding.contains(missed)), "{take}: {all:?}");
+    }
+    database.run(&reveille::database::grants_sql(&schema).unwrap()).await;
+    only(&other, "grants", State::Ok, &[]).await;
+    for role in ["producer", "worker", "monitor", "admin"] {
+        database.run(&format!("drop owned by {schema}_{role}; drop role {schema}_{role}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_may_not_vacuum_are_named_where_many_rows_are_dead() {
+    let database = database().await;
+    let (worker_user, role) = as_user(
+        &database,
+        &["usage on schema reveille", "select, insert, update, delete on all tables in schema reveille"],
+    )
+    .await;
+    let working = start(worker(&worker_user).handle(async |_: crate::harness::Note| {}));
+    database.until("select exists (select from pg_stat_activity where application_name = 'reveille listener' and datname = current_database())").await;
+    let churn = "alter table reveille.jobs set (
+            autovacuum_vacuum_threshold = 1000000000, autovacuum_vacuum_insert_threshold = -1
+        );
+        insert into reveille.jobs (queue, kind) select 'q', 'k' from generate_series(1, 150000);
+        delete from reveille.jobs where id % 10 <> 0";
+    database.run(churn).await;
+    database.until("select pg_stat_get_dead_tuples('reveille.jobs'::regclass) > 100000").await;
+    let of_it = |found: Vec<Finding>| found.into_iter().find(|found| found.finding.contains("may not vacuum"));
+    let noted = of_it(found(&database, "vacuum").await).expect("it is noted");
+    assert!(noted.state == State::Note && noted.finding.contains(&role), "{noted:?}");
+    reveille::driver::Driver::vacuum(&reveille::driver::Postgres::new(worker_user.clone()).unwrap()).await.unwrap();
+    working.stop().await;
+    drop(worker_user);
+    drop_role(&database, &role).await;
+}
