@@ -1,7 +1,8 @@
-//! The driver's three hot statements, at several batch sizes, on an empty table, beside many finished and beside many delayed jobs.
+//! The driver's three hot statements, at several batch sizes, on an empty table, beside many finished and beside many
+//! delayed jobs.
 //!
-//! `cargo bench` measures on a throw-away server with its default settings (fsync on); `cargo test --benches` runs each once.
-//! `REVEILLE_BENCH_ROWS` says how many is many: default 1,000,000.
+//! `cargo bench` measures on a throw-away server with its default settings (fsync on); `cargo test --benches` runs each
+//! once. `REVEILLE_BENCH_ROWS` says how many is many: default 1,000,000.
 
 use std::future::Future;
 use std::time::{Duration, Instant};

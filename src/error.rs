@@ -176,7 +176,8 @@ fn takes_no_writes(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) || reason_of(error).contains("not allow writes")
 }
 
-/// The server's last word in a session, which may be the only one that it ends: on demand, after a crash, or for idling.
+/// The server's last word in a session, which may be the only one that it ends: on demand, after a crash, or for
+/// idling.
 fn has_ended_the_session(error: &tokio_postgres::Error) -> bool {
     let ends = ["57P01", "57P02", "57P04", "57P05"];
     error.code().is_some_and(|code| ends.contains(&code.code()))

@@ -6,11 +6,12 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-/// Settings of a queue to change: `None` leaves one as it is, `Some(None)` puts it back to its default, which for a limit is
-/// that there is none.
+/// Settings of a queue to change: `None` leaves one as it is, `Some(None)` puts it back to its default, which for a
+/// limit is that there is none.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct QueueSettings {
-    /// How long its finished jobs are kept, at most 30 days; default one day. Upkeep deletes them within an hour after that.
+    /// How long its finished jobs are kept, at most 30 days; default one day. Upkeep deletes them within an hour after
+    /// that.
     pub retention: Option<Option<Duration>>,
     /// How long its dead jobs are kept, at most 36,500 days; default until they are revived or purged.
     pub dead_retention: Option<Option<Duration>>,

@@ -1,9 +1,9 @@
 //! For tests of programs that enqueue and work jobs: what was enqueued, one job at a time, and work to the end.
 //!
-//! [`enqueued`] looks at what a transaction has enqueued, and [`Worker::attempt`] runs a handler on a job that is stored nowhere,
-//! so that both serve in a test whose transaction is rolled back. [`Worker::work_one`], [`Worker::drain`] and
-//! [`Worker::inline`] work what is stored; on [`Memory`], [`Worker::drain_all`] works delayed jobs, too. See the
-//! guide `testing`.
+//! [`enqueued`] looks at what a transaction has enqueued, and [`Worker::attempt`] runs a handler on a job that is
+//! stored nowhere, so that both serve in a test whose transaction is rolled back. [`Worker::work_one`],
+//! [`Worker::drain`] and [`Worker::inline`] work what is stored; on [`Memory`], [`Worker::drain_all`] works delayed
+//! jobs, too. See the guide `testing`.
 //!
 //! [`Worker::attempt`]: crate::Worker::attempt
 //! [`Worker::work_one`]: crate::Worker::work_one
@@ -30,7 +30,8 @@ mod work;
 
 pub use work::Worked;
 
-/// The jobs that were enqueued on something: by a transaction itself, or whatever there is in a [`Database`] or [`Memory`].
+/// The jobs that were enqueued on something: by a transaction itself, or whatever there is in a [`Database`] or
+/// [`Memory`].
 ///
 /// ```
 /// # use reveille::{driver::Memory, enqueue, testing, Job};
@@ -64,11 +65,11 @@ pub async fn enqueued_in<S: Source + ?Sized>(source: &S, schema: &str) -> Result
 
 /// Where a test can look for enqueued jobs.
 ///
-/// - A transaction of tokio-postgres or deadpool-postgres: the waiting jobs that it has enqueued itself, or replaced or debounced, in
-///   savepoints as well.
+/// - A transaction of tokio-postgres or deadpool-postgres: the waiting jobs that it has enqueued itself, or replaced or
+///   debounced, in savepoints as well.
 /// - A client of these: the same, of the transaction that it is in.
-/// - A [`Database`] or [`Memory`]: all jobs there that have not been purged, whatever their state; [`Jobs::since`] leaves
-///   earlier ones away.
+/// - A [`Database`] or [`Memory`]: all jobs there that have not been purged, whatever their state; [`Jobs::since`]
+///   leaves earlier ones away.
 pub trait Source: Sync {
     #[doc(hidden)]
     fn look<'a>(&'a self, schema: &'a str) -> BoxFuture<'a, Result<Vec<Found>>>;

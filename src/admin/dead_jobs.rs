@@ -12,7 +12,8 @@ pub struct Batch {
     pub done: u64,
     /// Left dead, because a live job has the unique key.
     pub left_over: u64,
-    /// Left dead, because the server refused to revive or purge them, as a trigger or constraint of the database's owner may.
+    /// Left dead, because the server refused to revive or purge them, as a trigger or constraint of the database's
+    /// owner may.
     pub refused: Vec<Refused>,
 }
 

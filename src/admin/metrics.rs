@@ -67,7 +67,8 @@ struct Sample {
     value: f64,
 }
 
-/// All metrics as Prometheus reads them, of one moment; asks the database, for the views alone, so the role `reveille_monitor` will do.
+/// All metrics as Prometheus reads them, of one moment; asks the database, for the views alone, so the role
+/// `reveille_monitor` will do.
 ///
 /// # Errors
 /// What the server says: serve these as [`down`] with status 503.

@@ -36,8 +36,8 @@ pub struct Filter {
     pub queue: Option<String>,
     /// Only of this kind.
     pub kind: Option<String>,
-    /// Only in this state: `ready`, `delayed`, `running`, `stuck`, `failing`; `dead`; `completed`, `cancelled`, `finished`. For
-    /// dead jobs, a reason as well: `failed`, `permanent`, `timed_out`, `lost`, `undecodable`.
+    /// Only in this state: `ready`, `delayed`, `running`, `stuck`, `failing`; `dead`; `completed`, `cancelled`,
+    /// `finished`. For dead jobs, a reason as well: `failed`, `permanent`, `timed_out`, `lost`, `undecodable`.
     pub state: Option<String>,
 }
 
@@ -99,8 +99,8 @@ impl Admin {
         records(&self.read("read a view", sql, &[]).await?)
     }
 
-    /// What `reveille top` shows, of one moment: `at`, and up to 200 rows each of `queues`, `workers`, `running`, `failing`, `dead`, from
-    /// the views, with times in seconds.
+    /// What `reveille top` shows, of one moment: `at`, and up to 200 rows each of `queues`, `workers`, `running`,
+    /// `failing`, `dead`, from the views, with times in seconds.
     ///
     /// # Errors
     /// What the server says; it may take 20 s.
@@ -179,8 +179,8 @@ impl Admin {
         self.text("cancel a job", "select reveille.cancel($1) as text", &[(&id, Type::INT8)]).await
     }
 
-    /// Ask a worker to shut down as it does at a signal: its `run_until` finishes what runs, and returns. Whether there is such a
-    /// worker; ids are in the view `worker_status`.
+    /// Ask a worker to shut down as it does at a signal: its `run_until` finishes what runs, and returns. Whether there
+    /// is such a worker; ids are in the view `worker_status`.
     pub async fn stop_worker(&self, id: i64) -> Result<bool> {
         let sql = "select reveille.stop_worker($1) as stops";
         let rows = self.query("stop a worker", sql, &[(&id, Type::INT8)]).await?;

@@ -50,8 +50,8 @@ impl Admin {
         Ok(rows.first().is_some_and(|row| row.get("known")))
     }
 
-    /// Start no more jobs of this queue, anywhere, until it is resumed. What runs goes on; what is claimed and has not started goes
-    /// back.
+    /// Start no more jobs of this queue, anywhere, until it is resumed. What runs goes on; what is claimed and has not
+    /// started goes back.
     pub async fn pause(&self, queue: &str) -> Result<()> {
         check_name("queue", queue)?;
         self.query("pause a queue", "select reveille.pause($1)", &[(&queue, Type::TEXT)]).await.map(drop)
@@ -81,11 +81,12 @@ impl Admin {
         })
     }
 
-    /// Wait until a queue [is drained](Backlog::is_drained): nothing in it is ready or running. `progress` is told at each look.
+    /// Wait until a queue [is drained](Backlog::is_drained): nothing in it is ready or running. `progress` is told at
+    /// each look.
     ///
-    /// What is enqueued meanwhile is waited for, too; what is delayed, retries among them, is not. Of a paused queue only what runs is
-    /// waited for. Put a `tokio::time::timeout` around it to wait for so long only. The work is done by the queue's workers: to do it
-    /// here, in a test, there is [`Worker::drain`](crate::Worker::drain).
+    /// What is enqueued meanwhile is waited for, too; what is delayed, retries among them, is not. Of a paused queue
+    /// only what runs is waited for. Put a `tokio::time::timeout` around it to wait for so long only. The work is done
+    /// by the queue's workers: to do it here, in a test, there is [`Worker::drain`](crate::Worker::drain).
     ///
     /// # Errors
     /// As in [`Admin::backlog`].

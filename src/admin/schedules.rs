@@ -58,14 +58,14 @@ impl Admin {
         self.on_schedule("resume a schedule", "select reveille.resume_schedule($1) as found", name).await
     }
 
-    /// Remove a schedule, but not what it has enqueued; whether there was one. One that a worker declares in its code is back
-    /// when such a worker starts.
+    /// Remove a schedule, but not what it has enqueued; whether there was one. One that a worker declares in its code
+    /// is back when such a worker starts.
     pub async fn remove_schedule(&self, name: &str) -> Result<bool> {
         self.on_schedule("remove a schedule", "select reveille.unschedule($1) as found", name).await
     }
 
-    /// Enqueue one job of a schedule now, beside its ticks and even if it is paused; its id, or `None` if there is no such
-    /// schedule.
+    /// Enqueue one job of a schedule now, beside its ticks and even if it is paused; its id, or `None` if there is no
+    /// such schedule.
     pub async fn trigger_schedule(&self, name: &str) -> Result<Option<i64>> {
         let sql = "select reveille.trigger_schedule($1) as id";
         let rows = self.query("trigger a schedule", sql, &[(&name, Type::TEXT)]).await?;

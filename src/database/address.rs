@@ -1,4 +1,5 @@
-//! Where a server is and how to log in, as libpq understands it: URLs and key=value strings, `PG*` variables, `~/.pgpass`.
+//! Where a server is and how to log in, as libpq understands it: URLs and key=value strings, `PG*` variables,
+//! `~/.pgpass`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

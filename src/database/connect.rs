@@ -139,7 +139,8 @@ fn is_refusal(error: &tokio_postgres::Error) -> bool {
     error.to_string().contains("TLS handshake") || error.code().is_some_and(|code| code.code() == "28000")
 }
 
-/// `connect_timeout` for the whole of it, where tokio-postgres means the first packets only: a frozen server answers those.
+/// `connect_timeout` for the whole of it, where tokio-postgres means the first packets only: a frozen server answers
+/// those.
 async fn in_time(place: &Config, tls: &Tls) -> Result<Opened, tokio_postgres::Error> {
     let opening = place.connect(Tls::clone(tls));
     match place.get_connect_timeout() {
@@ -154,7 +155,8 @@ async fn in_time(place: &Config, tls: &Tls) -> Result<Opened, tokio_postgres::Er
 /// A setting that no server has by itself, and no pooler passes on.
 const MARK: (&str, &str) = ("reveille.session", "own");
 
-/// What poolers refuse such a setting with: protocol violation (PgBouncer), feature not supported, invalid or unknown parameter.
+/// What poolers refuse such a setting with: protocol violation (PgBouncer), feature not supported, invalid or unknown
+/// parameter.
 const REFUSALS: [&str; 4] = ["08P01", "0A000", "22023", "42704"];
 
 /// Whether any address of this process has led through a pooler.
@@ -165,8 +167,8 @@ pub(crate) fn has_met_pooler() -> bool {
     MET_POOLER.load(Ordering::Relaxed)
 }
 
-/// Whether a pooler stands between, by whether a session starts with the settings that were asked for: poolers refuse or ignore
-/// those that they do not know, since they lend sessions that have started before.
+/// Whether a pooler stands between, by whether a session starts with the settings that were asked for: poolers refuse
+/// or ignore those that they do not know, since they lend sessions that have started before.
 ///
 /// # Errors
 /// If nobody answers there, or the login is refused.

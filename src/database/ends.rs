@@ -20,8 +20,8 @@ const POLL: Duration = Duration::from_secs(5);
 const POLL_DEAF: Duration = Duration::from_millis(500);
 /// How long to leave it before trying to listen again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// From one look that a notification has led to until the next: at first, and at most. It doubles with each such look, since
-/// anybody can notify of an end that is none.
+/// From one look that a notification has led to until the next: at first, and at most. It doubles with each such look,
+/// since anybody can notify of an end that is none.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(50), POLL_DEAF);
 
 /// Who waits for the ends of jobs of one database.

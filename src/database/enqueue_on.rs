@@ -13,7 +13,8 @@ use crate::database::schema::Schema;
 use crate::error::{Error, Result};
 use crate::job::{Enqueued, NewJob};
 
-/// Something to enqueue on: a client or a transaction of tokio-postgres or deadpool-postgres, a [`Database`], or a driver.
+/// Something to enqueue on: a client or a transaction of tokio-postgres or deadpool-postgres, a [`Database`], or a
+/// driver.
 ///
 /// On a transaction the jobs exist once it commits, and never if it does not.
 pub trait Executor: Sync {

@@ -39,9 +39,10 @@ const HOLDERS: &str = "select pg_locks.pid, pg_stat_activity.usename::text, pg_s
         and pg_locks.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
         and pg_locks.classid::bigint = (hash >> 32) & 4294967295 and pg_locks.objid::bigint = hash & 4294967295";
 
-/// What each migration's transaction begins with. Names that are not qualified are the server's own. A migration takes the time that
-/// it takes, but workers wait only for a moment behind the lock that it waits for. Citus would pass on to the nodes of its cluster what
-/// is created here, and their own `migrate` would fail; other servers do not know the setting, and keep it without a meaning.
+/// What each migration's transaction begins with. Names that are not qualified are the server's own. A migration takes
+/// the time that it takes, but workers wait only for a moment behind the lock that it waits for. Citus would pass on to
+/// the nodes of its cluster what is created here, and their own `migrate` would fail; other servers do not know the
+/// setting, and keep it without a meaning.
 const BEGINNING: &str = "set local search_path = pg_catalog, pg_temp; set local statement_timeout = 0; \
     set local lock_timeout = '1s'; set local citus.enable_ddl_propagation = off;\n";
 
@@ -97,9 +98,9 @@ pub(crate) fn made(kind: &str) -> Vec<&'static str> {
     names
 }
 
-/// The SQL that makes roles for producers, workers, monitors and administrators, each allowed what it needs and nothing more; they
-/// are named after the schema: `reveille_producer` and so on. To be run by the owner of the tables, and again after each
-/// migration.
+/// The SQL that makes roles for producers, workers, monitors and administrators, each allowed what it needs and nothing
+/// more; they are named after the schema: `reveille_producer` and so on. To be run by the owner of the tables, and
+/// again after each migration.
 ///
 /// # Errors
 /// Invalid if the schema's name is not a plain one.
@@ -110,8 +111,8 @@ pub fn grants_sql(schema: &str) -> Result<String> {
     Ok(sql.replace("reveille_", &format!("{}_", schema.name())))
 }
 
-/// Runs what is missing, under an advisory lock: refinery takes none, and processes that start together would collide. The lock
-/// is a transaction's, on a connection of its own, so that it holds through a transaction pooler as well.
+/// Runs what is missing, under an advisory lock: refinery takes none, and processes that start together would collide.
+/// The lock is a transaction's, on a connection of its own, so that it holds through a transaction pooler as well.
 pub(crate) async fn migrate(address: &Address, schema: &Schema) -> Result<Vec<String>> {
     let what = || format!("migrate {}", address.describe());
     let (mut client, connection) = connect::open(address).await?;
@@ -143,7 +144,8 @@ pub(crate) async fn migrate(address: &Address, schema: &Schema) -> Result<Vec<St
     Ok(applied)
 }
 
-/// Runs what is missing, one transaction a migration. One that running workers are in the way of, or that is in theirs, is tried again.
+/// Runs what is missing, one transaction a migration. One that running workers are in the way of, or that is in theirs,
+/// is tried again.
 async fn apply(client: &mut Client, schema: &Schema, what: &str) -> Result<Vec<String>> {
     let (patience, rest) = IN_USE;
     let (runner, began, mut applied) = (runner(schema)?, Instant::now(), Vec::new());

@@ -30,8 +30,8 @@ use schema::Schema;
 
 /// Nobody else's functions and operators are run, in whatever schema the user may have on the search path.
 pub(crate) const OWN_PATH: &str = "set local search_path = pg_catalog, pg_temp";
-/// What a transaction of the program's own begins with. Its statements look rows up by index, whatever the planner knows of the tables:
-/// of one that was never analyzed, it would rather read all.
+/// What a transaction of the program's own begins with. Its statements look rows up by index, whatever the planner
+/// knows of the tables: of one that was never analyzed, it would rather read all.
 const BY_INDEX: &str =
     "set local enable_seqscan = off; set local jit = off; set local max_parallel_workers_per_gather = 0";
 /// Whoever only reads must not wait for somebody's lock, nor be in the way.
@@ -131,7 +131,8 @@ impl Database {
         self.in_transaction(what, &begin, sql, params).await
     }
 
-    /// In a transaction, so that what is set for the statement stays with nobody, even behind a pooler; all messages are sent at once.
+    /// In a transaction, so that what is set for the statement stays with nobody, even behind a pooler; all messages
+    /// are sent at once.
     async fn in_transaction(
         &self,
         what: &str,
@@ -190,8 +191,8 @@ impl Database {
         pool(&self.for_worker(self.address(), name), settings, max_connections, true)
     }
 
-    /// An address whose sessions have a name and a time limit from the start: one that the database's owner has set for others
-    /// could end the very statement that sets them up.
+    /// An address whose sessions have a name and a time limit from the start: one that the database's owner has set for
+    /// others could end the very statement that sets them up.
     pub(crate) fn for_worker(&self, address: &Address, name: &str) -> Address {
         let named = address.named(name);
         if self.is_pooled() { named } else { named.with_setting("statement_timeout", "30s") }
@@ -205,8 +206,8 @@ impl DatabaseOptions {
         self
     }
 
-    /// The schema that Reveille's tables live in, instead of `reveille`: 1 to 40 of a-z, 0-9 and `_`. Channels and settings
-    /// are named after it too.
+    /// The schema that Reveille's tables live in, instead of `reveille`: 1 to 40 of a-z, 0-9 and `_`. Channels and
+    /// settings are named after it too.
     pub fn schema(mut self, name: impl Into<String>) -> DatabaseOptions {
         self.schema = name.into();
         self

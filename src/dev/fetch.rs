@@ -99,8 +99,8 @@ fn find_bin(folder: &Path) -> Option<PathBuf> {
     None
 }
 
-/// In one step, so that an interrupted fetch leaves nothing half done; somebody else may have been quicker. What does not run
-/// on this machine is left where it is.
+/// In one step, so that an interrupted fetch leaves nothing half done; somebody else may have been quicker. What does
+/// not run on this machine is left where it is.
 fn move_into_place(fetched: &Path, target: &Path) -> Option<PathBuf> {
     let bin = find_bin(fetched)?;
     for program in ["initdb", "postgres"] {

@@ -17,8 +17,8 @@ const USUAL: [&str; 6] = [
     "/Applications/Postgres.app/Contents/Versions/*/bin",
 ];
 
-/// The folder of `initdb` and `postgres`: `REVEILLE_PG_BIN` if set, else what `pg_config` says, PATH, the usual folders;
-/// `None` if they are in none of these.
+/// The folder of `initdb` and `postgres`: `REVEILLE_PG_BIN` if set, else what `pg_config` says, PATH, the usual
+/// folders; `None` if they are in none of these.
 pub(super) fn installed() -> Result<Option<PathBuf>> {
     if let Some(folder) = std::env::var_os("REVEILLE_PG_BIN").filter(|folder| !folder.is_empty()) {
         let folder = PathBuf::from(folder);
@@ -65,7 +65,8 @@ fn versions(pattern: &str) -> Vec<PathBuf> {
     found.into_iter().map(|(_, folder)| folder).collect()
 }
 
-/// Whom the server has to run as: `postgres` or else `nobody` where we are root, which servers refuse; `None`: ourselves.
+/// Whom the server has to run as: `postgres` or else `nobody` where we are root, which servers refuse; `None`:
+/// ourselves.
 pub(super) fn server_user() -> Result<Option<(u32, u32)>> {
     if effective_uid()? != 0 {
         return Ok(None);

@@ -37,7 +37,8 @@ pub enum Network {
     BlackHole,
     /// What the server says on the connections that there are disappears; new ones pass.
     SwallowAnswers,
-    /// On the connections that there are, the server's half is closed, and what the client says still passes; new ones pass.
+    /// On the connections that there are, the server's half is closed, and what the client says still passes; new ones
+    /// pass.
     HalfClose,
 }
 

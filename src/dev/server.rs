@@ -265,8 +265,8 @@ impl ServerOptions {
     }
 }
 
-/// A new folder that only the server's user may enter, with the password in it. Root writes nothing there once it is given away: its new
-/// owner may plant links that lead elsewhere.
+/// A new folder that only the server's user may enter, with the password in it. Root writes nothing there once it is
+/// given away: its new owner may plant links that lead elsewhere.
 fn private_folder(password: &str, user: Option<(u32, u32)>) -> Result<PathBuf> {
     let name = format!("reveille-pg-{}-{:08x}", std::process::id(), fastrand::u32(..));
     // A TMPDIR below somebody's home may be closed to the server's user.

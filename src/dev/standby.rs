@@ -4,7 +4,8 @@ use super::server::Server;
 use crate::error::{Error, Result};
 
 impl Server {
-    /// Start a standby: a second server, with the options of this one, that follows it by streaming and takes reads alone.
+    /// Start a standby: a second server, with the options of this one, that follows it by streaming and takes reads
+    /// alone.
     ///
     /// For tests of what a fail-over does to a program: drop the first server, which stops it as a crash would, and run
     /// `select pg_promote()` on the standby. Replication is asynchronous, so wait for it where that matters.

@@ -54,8 +54,8 @@ pub struct Beat {
     pub paused: Vec<String>,
     /// Which of the jobs that it holds are to be cancelled.
     pub cancel: Vec<i64>,
-    /// Which of its queues it gets no signals for, whether or not it has asked for them: one that it has asked for was silenced by
-    /// somebody else, such as a restore, and it asks again.
+    /// Which of its queues it gets no signals for, whether or not it has asked for them: one that it has asked for was
+    /// silenced by somebody else, such as a restore, and it asks again.
     pub unarmed: Vec<String>,
 }
 

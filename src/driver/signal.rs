@@ -1,5 +1,5 @@
-//! What a listening worker hears. A signal is a hint: any role can send one, so a worker does nothing because of it that the
-//! store has not confirmed.
+//! What a listening worker hears. A signal is a hint: any role can send one, so a worker does nothing because of it
+//! that the store has not confirmed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,8 +35,8 @@ pub enum Signal {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Silent(pub String);
 
-/// Takes each signal where it arrives. Anybody can send as many signals as he likes, so the call is short, waits for nothing,
-/// and keeps nothing of a signal that means nothing to the listener.
+/// Takes each signal where it arrives. Anybody can send as many signals as he likes, so the call is short, waits for
+/// nothing, and keeps nothing of a signal that means nothing to the listener.
 pub type Hear = Arc<dyn Fn(Signal) + Send + Sync>;
 
 /// What was heard and is still to be confirmed, or has been.
@@ -57,8 +57,8 @@ impl Hints {
     }
 }
 
-/// Listens, and yields what is heard, until an error ends it. Of signals that come faster than they are read, 1,024 wait and
-/// the others are dropped.
+/// Listens, and yields what is heard, until an error ends it. Of signals that come faster than they are read, 1,024
+/// wait and the others are dropped.
 ///
 /// # Errors
 /// As in [`Driver::listen`].

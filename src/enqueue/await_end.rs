@@ -98,9 +98,9 @@ impl Enqueued {
 impl Database {
     /// Wait for the end of a job: until it is completed, cancelled or dead, however many attempts that takes.
     ///
-    /// `None` if nothing is known of it: it never was, or its history is over. Where its queue keeps no history, the end of a job
-    /// that is waited for is known for a minute all the same. The job must be committed. To wait for so long at most, put it into `tokio::time::timeout`; any number
-    /// can wait at once, on one connection that listens.
+    /// `None` if nothing is known of it: it never was, or its history is over. Where its queue keeps no history, the
+    /// end of a job that is waited for is known for a minute all the same. The job must be committed. To wait for so
+    /// long at most, put it into `tokio::time::timeout`; any number can wait at once, on one connection that listens.
     ///
     /// ```no_run
     /// # use reveille::{enqueue, Database, Job};

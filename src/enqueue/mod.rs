@@ -19,7 +19,8 @@ pub use await_end::{Awaiter, Ended, Finished};
 
 /// Enqueue a job; await it, after any options. A [`NewJob`] serves for kinds that have no type here.
 ///
-/// On a transaction the job exists once it commits, and never if it does not: enqueue where you write what the job is about.
+/// On a transaction the job exists once it commits, and never if it does not: enqueue where you write what the job is
+/// about.
 ///
 /// In a handler, the new job's `parent_id` is the job that the handler works, whatever it is enqueued on. Tasks that
 /// the handler spawns and handlers of batches do not know that job: there the [`enqueuer`](Context::enqueuer) of its
@@ -40,16 +41,16 @@ pub use await_end::{Awaiter, Ended, Finished};
 /// ```
 ///
 /// # Errors
-/// Invalid, before anything is sent, if the job could not be stored (a name too long, a payload too large); else what the
-/// server says.
+/// Invalid, before anything is sent, if the job could not be stored (a name too long, a payload too large); else what
+/// the server says.
 pub fn enqueue<'a, E: Executor + ?Sized>(executor: &'a E, job: &impl Enqueueable) -> Enqueue<'a, E> {
     Enqueuer::new().enqueue(executor, job)
 }
 
 /// Enqueue many jobs, all or none, in one statement; ids in order. Errors as in [`enqueue`].
 ///
-/// Jobs with a unique key are stored in the order of their keys, whoever enqueues them, so that two such statements never wait for
-/// each other in a circle; the answers are in the order of the jobs all the same.
+/// Jobs with a unique key are stored in the order of their keys, whoever enqueues them, so that two such statements
+/// never wait for each other in a circle; the answers are in the order of the jobs all the same.
 ///
 /// ```no_run
 /// # use serde::{Deserialize, Serialize};
@@ -70,9 +71,9 @@ pub async fn enqueue_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
 
 /// Enqueue a great many jobs by COPY, all or none; returns how many.
 ///
-/// The quickest way in, and it holds no more than a few of them in memory at a time: for an import, or a fan-out to every
-/// customer. In return there are no ids and no unique keys: where these are wanted, or the jobs are a few thousand at most,
-/// [`enqueue_all`] is simpler. A driver other than for Postgres enqueues them as `enqueue_all` does.
+/// The quickest way in, and it holds no more than a few of them in memory at a time: for an import, or a fan-out to
+/// every customer. In return there are no ids and no unique keys: where these are wanted, or the jobs are a few
+/// thousand at most, [`enqueue_all`] is simpler. A driver other than for Postgres enqueues them as `enqueue_all` does.
 ///
 /// ```no_run
 /// # use serde::{Deserialize, Serialize};
@@ -86,8 +87,8 @@ pub async fn enqueue_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
 /// ```
 ///
 /// # Errors
-/// Invalid if a job could not be stored, or has a unique key. Jobs are looked at as they are sent, so that a transaction
-/// in which this fails can only be rolled back.
+/// Invalid if a job could not be stored, or has a unique key. Jobs are looked at as they are sent, so that a
+/// transaction in which this fails can only be rolled back.
 pub async fn copy_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
     executor: &E,
     jobs: impl IntoIterator<Item = &'a J, IntoIter: Send>,

@@ -58,7 +58,8 @@ pub struct BatchItem<J> {
 }
 
 impl<J> Batch<J> {
-    /// Tells when the handler had better stop: all jobs of the batch are to stop. That one of them is, its own context tells.
+    /// Tells when the handler had better stop: all jobs of the batch are to stop. That one of them is, its own context
+    /// tells.
     pub fn cancellation(&self) -> Cancellation {
         Cancellation(self.stop.clone())
     }
@@ -90,8 +91,8 @@ impl<'a, J> IntoIterator for &'a Batch<J> {
     }
 }
 
-/// What a batch handler may return: anything that is [`IntoOutcome`], for all jobs alike; or a `Vec` of such, one for each job in the
-/// batch's order; or a `Result` of such a `Vec`, whose error is every job's failure.
+/// What a batch handler may return: anything that is [`IntoOutcome`], for all jobs alike; or a `Vec` of such, one for
+/// each job in the batch's order; or a `Result` of such a `Vec`, whose error is every job's failure.
 pub trait IntoOutcomes {
     /// The outcomes of so many jobs.
     fn into_outcomes(self, jobs: usize) -> Vec<Outcome>;

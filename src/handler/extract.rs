@@ -20,7 +20,8 @@ use crate::job::{Payload, ReservedJob};
 /// How long a transaction that was dropped may take to end.
 const STILL_OPEN: Duration = Duration::from_secs(1);
 
-/// Everything known about the attempt that a handler runs in; cheap to clone. Itself an argument that a handler may take.
+/// Everything known about the attempt that a handler runs in; cheap to clone. Itself an argument that a handler may
+/// take.
 #[derive(Clone)]
 pub struct Context {
     inner: Arc<Inner>,
@@ -115,8 +116,8 @@ impl Context {
 
     /// One member of the job's metadata, as the type that is asked for; `None` if there is none of that name.
     ///
-    /// Only this member is parsed. As a [`RawValue`](serde_json::value::RawValue) it comes as it is stored, with all digits
-    /// of its numbers.
+    /// Only this member is parsed. As a [`RawValue`](serde_json::value::RawValue) it comes as it is stored, with all
+    /// digits of its numbers.
     ///
     /// ```
     /// # use reveille::{Context, Job};
@@ -144,8 +145,9 @@ impl Context {
 
     /// Say how far the work is: any JSON of up to 8 KiB, shown with the job while it runs and after it has ended.
     ///
-    /// Say it as often as you like: it is written at most twice a second, the latest in any case. A further attempt finds what the one
-    /// before said last only in the table, not here. While the database is away nothing is written, and that is no error.
+    /// Say it as often as you like: it is written at most twice a second, the latest in any case. A further attempt
+    /// finds what the one before said last only in the table, not here. While the database is away nothing is written,
+    /// and that is no error.
     ///
     /// ```
     /// # use reveille::{Context, Job};
@@ -180,12 +182,13 @@ impl Context {
         self.inner.progress.get_or_init(|| Arc::new(Progress::new(Arc::clone(driver), job.reservation)))
     }
 
-    /// Complete the job in a transaction of the handler's own: what it writes there and the completion commit together, or
-    /// neither does, so that they happen exactly once. Then commit, and return.
+    /// Complete the job in a transaction of the handler's own: what it writes there and the completion commit together,
+    /// or neither does, so that they happen exactly once. Then commit, and return.
     ///
-    /// Whatever the handler returns, a committed job is done; a result to be kept is not, nor is progress said from here on. If the transaction is rolled back,
-    /// the attempt has failed, unless the job is completed in another one: after a serialization failure or a deadlock, roll back
-    /// and do the whole once more. The transaction holds the job's row until it ends, so end it soon.
+    /// Whatever the handler returns, a committed job is done; a result to be kept is not, nor is progress said from
+    /// here on. If the transaction is rolled back, the attempt has failed, unless the job is completed in another one:
+    /// after a serialization failure or a deadlock, roll back and do the whole once more. The transaction holds the
+    /// job's row until it ends, so end it soon.
     ///
     /// ```no_run
     /// # use reveille::{Context, Database, Job, State};
@@ -207,8 +210,8 @@ impl Context {
     /// ```
     ///
     /// # Errors
-    /// Lost if the job is no longer this worker's: roll back. Invalid if it is completed already, or in another transaction that
-    /// has not ended, or is not stored in Postgres.
+    /// Lost if the job is no longer this worker's: roll back. Invalid if it is completed already, or in another
+    /// transaction that has not ended, or is not stored in Postgres.
     pub async fn complete_in(&self, transaction: &tokio_postgres::Transaction<'_>) -> Result<()> {
         let inner = &self.inner;
         let before = self.completed_in();
@@ -237,8 +240,8 @@ impl Context {
         self.inner.completed_in.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits a moment for the end of a transaction in which the job was completed, unless it is this one. To complete the job
-    /// while another one is open would wait for it, and its handler with it.
+    /// Waits a moment for the end of a transaction in which the job was completed, unless it is this one. To complete
+    /// the job while another one is open would wait for it, and its handler with it.
     async fn is_undone(&self, before: &str, transaction: &tokio_postgres::Transaction<'_>) -> Result<()> {
         const OWN: &str = "select pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text";
         let own = transaction.query_typed(OWN, &[]).await;

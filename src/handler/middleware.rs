@@ -18,12 +18,12 @@ use crate::job::{NewJob, ReservedJob};
 
 /// Something around all jobs: tracing, metrics, encryption of payloads.
 ///
-/// Given to a worker with `Worker::builder(…).middleware(…)`, and to those who enqueue with an `Enqueuer`. Each method has a
-/// default that changes nothing.
+/// Given to a worker with `Worker::builder(…).middleware(…)`, and to those who enqueue with an `Enqueuer`. Each method
+/// has a default that changes nothing.
 ///
-/// The first one added is the outermost: nearest to the database. A job on its way to the database passes them from the last
-/// to the first, and on its way to its handler from the first to the last, so that what one has done to a payload it undoes
-/// before the next sees it.
+/// The first one added is the outermost: nearest to the database. A job on its way to the database passes them from the
+/// last to the first, and on its way to its handler from the first to the last, so that what one has done to a payload
+/// it undoes before the next sees it.
 ///
 /// ```
 /// use reveille::handler::{BoxFuture, Middleware, Next};
@@ -49,8 +49,8 @@ pub trait Middleware: Send + Sync + 'static {
     /// What it makes of the job is checked afterwards, as any job is.
     ///
     /// # Errors
-    /// Whatever it likes; the enqueue then fails with an error that [is refused](crate::Error::is_refused), and nothing is
-    /// stored.
+    /// Whatever it likes; the enqueue then fails with an error that [is refused](crate::Error::is_refused), and nothing
+    /// is stored.
     fn enqueue(&self, job: &mut NewJob) -> Result<(), Box<dyn StdError + Send + Sync>> {
         let _ = job;
         Ok(())
@@ -63,18 +63,18 @@ pub trait Middleware: Send + Sync + 'static {
 
     /// An attempt is about to be made: pass it on with [`Next::run`], or end it with an outcome of one's own.
     ///
-    /// The job's payload has not been decoded yet, and [`Context::with_payload`] replaces it. A panic in here is a failure of the
-    /// attempt, and so is one in the handler, which passes through. At a timeout the whole is dropped, so what must happen in
-    /// the end belongs into a `Drop`.
+    /// The job's payload has not been decoded yet, and [`Context::with_payload`] replaces it. A panic in here is a
+    /// failure of the attempt, and so is one in the handler, which passes through. At a timeout the whole is dropped,
+    /// so what must happen in the end belongs into a `Drop`.
     fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
         next.run(context)
     }
 
     /// An attempt has ended, however it did: also by a timeout, by a panic, or because its worker died.
     ///
-    /// Called once it is known what becomes of the job, and before that is recorded: keep it short. A lost attempt is told of by
-    /// the worker that rescues its job. Where the lost worker still lives, cut off, it tells of the same attempt as well, whose
-    /// ending does not count. A panic in here is logged, and changes nothing.
+    /// Called once it is known what becomes of the job, and before that is recorded: keep it short. A lost attempt is
+    /// told of by the worker that rescues its job. Where the lost worker still lives, cut off, it tells of the same
+    /// attempt as well, whose ending does not count. A panic in here is logged, and changes nothing.
     fn ended(&self, end: &AttemptEnd<'_>) {
         let _ = end;
     }
@@ -193,7 +193,8 @@ pub struct Next<'a> {
 }
 
 impl<'a> Next<'a> {
-    /// Go on with it. How it ends is the handler's outcome, or [`Outcome::Undecodable`] if the payload does not fit its kind.
+    /// Go on with it. How it ends is the handler's outcome, or [`Outcome::Undecodable`] if the payload does not fit its
+    /// kind.
     pub fn run(self, context: Context) -> BoxFuture<'a, Outcome> {
         match self.within.split_first() {
             Some((first, within)) => first.work(context, Next { within, handler: self.handler }),
@@ -276,7 +277,8 @@ impl Propagation {
         Propagation { current: Box::new(current), follow: None }
     }
 
-    /// What to do with the span of each attempt at a job that has a trace context, before it is entered: give it that parent.
+    /// What to do with the span of each attempt at a job that has a trace context, before it is entered: give it that
+    /// parent.
     pub fn follow(mut self, follow: impl Fn(&Span, &TraceContext) + Send + Sync + 'static) -> Propagation {
         self.follow = Some(Box::new(follow));
         self

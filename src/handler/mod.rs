@@ -24,8 +24,8 @@ pub use middleware::{AttemptEnd, BoxFuture, How, Middleware, Next, Propagation};
 
 /// An async function that works jobs of one kind.
 ///
-/// Its first argument is the job, and says the kind; up to eight more are [extracted](Extract); it returns anything that is
-/// [`IntoOutcome`]. Implemented for such functions and closures, never by hand.
+/// Its first argument is the job, and says the kind; up to eight more are [extracted](Extract); it returns anything
+/// that is [`IntoOutcome`]. Implemented for such functions and closures, never by hand.
 pub trait Handler<Arguments>: Send + Sync + 'static {
     /// What it works.
     type Job: Job;

@@ -1,4 +1,5 @@
-//! What a job is: its kind, its settings, the two shapes it has in Rust (about to be enqueued, and reserved), and how it ends.
+//! What a job is: its kind, its settings, the two shapes it has in Rust (about to be enqueued, and reserved), and how
+//! it ends.
 
 use std::time::Duration;
 
@@ -38,7 +39,8 @@ pub use unique::{UniqueMode, UniqueUntil};
 /// }
 /// ```
 pub trait Job: Serialize + DeserializeOwned + Send + 'static {
-    /// The kind's name in the database, 1 to 128 characters. Renaming the type leaves jobs alone; changing this orphans them.
+    /// The kind's name in the database, 1 to 128 characters. Renaming the type leaves jobs alone; changing this orphans
+    /// them.
     const KIND: &'static str;
     /// The queue that jobs of this kind go to unless told otherwise.
     const QUEUE: &'static str = "default";

@@ -26,12 +26,13 @@ pub enum Outcome {
     Cancel,
     /// Failed for good: dead at once, whatever attempts are left.
     Dead(String),
-    /// The payload does not fit the kind: dead at once, as `undecodable`. What comes of a payload that the handler's type cannot
-    /// be decoded from; for a middleware that cannot decrypt one, too.
+    /// The payload does not fit the kind: dead at once, as `undecodable`. What comes of a payload that the handler's
+    /// type cannot be decoded from; for a middleware that cannot decrypt one, too.
     Undecodable(String),
 }
 
-/// What a handler may return: nothing, an [`Outcome`], [`Completed`] with a value, or a `Result` of these with any error that displays.
+/// What a handler may return: nothing, an [`Outcome`], [`Completed`] with a value, or a `Result` of these with any
+/// error that displays.
 pub trait IntoOutcome {
     /// The outcome it stands for.
     fn into_outcome(self) -> Outcome;

@@ -16,7 +16,8 @@ pub struct Reservation {
     pub attempt: i32,
     /// Since when, by the database's clock.
     pub reserved_at: SystemTime,
-    /// What helps the store that gave it to find the job again, and is nothing to anyone else: no part of the fence. Zero says nothing.
+    /// What helps the store that gave it to find the job again, and is nothing to anyone else: no part of the fence.
+    /// Zero says nothing.
     pub hint: u64,
 }
 

@@ -11,11 +11,12 @@ use crate::job::payload::Payload;
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 
-/// A place in a distributed trace, as the [W3C](https://www.w3.org/TR/trace-context/) writes it: `traceparent`, and what
-/// tracing systems add in `tracestate`.
+/// A place in a distributed trace, as the [W3C](https://www.w3.org/TR/trace-context/) writes it: `traceparent`, and
+/// what tracing systems add in `tracestate`.
 ///
-/// Kept in a job's metadata under these two names, so a caller in any language can give it: `select reveille.enqueue(kind =>
-/// 'hello', metadata => '{"traceparent": "00-…"}')`. [`Context::trace`](crate::Context::trace) reads it in a handler.
+/// Kept in a job's metadata under these two names, so a caller in any language can give it: `select
+/// reveille.enqueue(kind => 'hello', metadata => '{"traceparent": "00-…"}')`. [`Context::trace`](crate::Context::trace)
+/// reads it in a handler.
 ///
 /// ```
 /// use reveille::job::TraceContext;

@@ -70,7 +70,8 @@ pub(crate) const BY_KIND: &str = "kind";
 /// How deep it may be.
 const DEEPEST: usize = 128;
 
-/// The unique key of a job that is to be the only one of its kind with its payload: the same for all ways to write the same JSON.
+/// The unique key of a job that is to be the only one of its kind with its payload: the same for all ways to write the
+/// same JSON.
 pub(crate) fn by_payload(payload: &Payload) -> Result<String> {
     let mut hash = Sha256::new();
     let json = serde_json::from_slice(payload.as_bytes()).map_err(unreadable)?;

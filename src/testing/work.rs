@@ -95,12 +95,12 @@ impl Worker {
         Ok(of_kind.into_iter().min_by_key(|job| (job.priority, job.available_at, job.reservation.id)))
     }
 
-    /// Run everything in the worker's queues, delayed jobs and retries as well, by putting forward the clock of the [`Memory`]
-    /// that the worker was built on; return when nothing waits there any more.
+    /// Run everything in the worker's queues, delayed jobs and retries as well, by putting forward the clock of the
+    /// [`Memory`] that the worker was built on; return when nothing waits there any more.
     ///
     /// # Errors
-    /// Invalid if there is no end to it: a job has no handler here, or snoozes still at its 1,000th attempt, or the jobs go on
-    /// after 100,000 attempts.
+    /// Invalid if there is no end to it: a job has no handler here, or snoozes still at its 1,000th attempt, or the
+    /// jobs go on after 100,000 attempts.
     pub async fn drain_all(&self, memory: &Memory) -> Result<Drained> {
         let visit = Visit::begin(self).await?;
         let drained = self.run_all(&visit, memory).await;

@@ -15,8 +15,8 @@ const LONGEST: Duration = Duration::from_secs(1);
 #[derive(Clone, Default)]
 pub(crate) struct Comeback(Arc<watch::Sender<()>>);
 
-/// Waits longer after each failure in a row, but no longer than until the store has answered another part of the worker. Says
-/// so once when the failures begin and once when they end.
+/// Waits longer after each failure in a row, but no longer than until the store has answered another part of the
+/// worker. Says so once when the failures begin and once when they end.
 pub(crate) struct Backoff {
     what: &'static str,
     comeback: Comeback,

@@ -35,12 +35,12 @@ struct Arming {
     silenced: AtomicBool,
 }
 
-/// Whether the listener hears, and the how manieth time.
+/// Whether the listener is connected, and how many times it has connected so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Hearing {
     pub(crate) now: bool,
     pub(crate) times: u64,
-    /// There is no hope for it to hear: polls come as they do without a listener.
+    /// The listener can never hear, as behind a transaction pooler: claimers poll as they do without a listener.
     pub(crate) never: bool,
 }
 
@@ -183,7 +183,8 @@ impl Wake {
         self.arming.silenced.swap(false, Ordering::AcqRel)
     }
 
-    /// Rests for this long, or until the claimer's own tasks wake it, whatever rings: the bell cannot be made to cost more looks.
+    /// Rests for this long, or until the claimer's own tasks wake it, whatever rings: the bell cannot be made to cost
+    /// more looks.
     pub(crate) async fn nap(&self, nap: Duration) -> Reason {
         tokio::select! {
             () = self.nudge.notified() => {}

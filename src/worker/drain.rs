@@ -43,8 +43,8 @@ pub struct Inline {
 }
 
 impl Worker {
-    /// Run everything in the worker's queues that is due, and what becomes due meanwhile; return when nothing is left, or
-    /// somebody asks for the worker to stop.
+    /// Run everything in the worker's queues that is due, and what becomes due meanwhile; return when nothing is left,
+    /// or somebody asks for the worker to stop.
     ///
     /// For tests, and for programs that are started when there is work. Runs as many jobs at once as the queues have
     /// slots. Dropped in the middle, what it held is left to be rescued.

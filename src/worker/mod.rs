@@ -155,15 +155,16 @@ impl WorkerBuilder {
         self
     }
 
-    /// Let each attempt pass through this [middleware](crate::handler::Middleware), and what handlers enqueue with the worker's
-    /// [`Enqueuer`]. The first one added is the outermost.
+    /// Let each attempt pass through this [middleware](crate::handler::Middleware), and what handlers enqueue with the
+    /// worker's [`Enqueuer`]. The first one added is the outermost.
     pub fn middleware(mut self, middleware: impl Middleware) -> WorkerBuilder {
         self.middlewares.add(middleware);
         self
     }
 
-    /// Work jobs of the kind that the [`Batch`](batch::Batch) in the handler's first argument says, many at once: as many as can be
-    /// [gathered](Gather) from one queue. Each job takes a slot, so a batch has no more jobs than its queue has slots.
+    /// Work jobs of the kind that the [`Batch`](batch::Batch) in the handler's first argument says, many at once: as
+    /// many as can be [gathered](Gather) from one queue. Each job takes a slot, so a batch has no more jobs than its
+    /// queue has slots.
     pub fn handle_batch<Arguments: 'static, H: BatchHandler<Arguments>>(
         mut self,
         gather: Gather,
@@ -184,9 +185,9 @@ impl WorkerBuilder {
         self
     }
 
-    /// Declare a schedule, one of a name. When the worker starts it is added, or changed where it differs; it goes on from where
-    /// it was unless its timing changes, and stays paused if it is. Where no worker declares it any more it is shown as stale,
-    /// and goes on until it is removed.
+    /// Declare a schedule, one of a name. When the worker starts it is added, or changed where it differs; it goes on
+    /// from where it was unless its timing changes, and stays paused if it is. Where no worker declares it any more it
+    /// is shown as stale, and goes on until it is removed.
     #[cfg(feature = "schedules")]
     pub fn schedule(mut self, schedule: Schedule) -> WorkerBuilder {
         self.schedules.push(schedule);
@@ -207,8 +208,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// How long one attempt may take if neither the job nor its kind says; default: as long as it likes. Then its handler is told to
-    /// stop, and dropped if it has not a moment later; see the guide on live control.
+    /// How long one attempt may take if neither the job nor its kind says; default: as long as it likes. Then its
+    /// handler is told to stop, and dropped if it has not a moment later; see the guide on live control.
     pub fn timeout(mut self, timeout: Duration) -> WorkerBuilder {
         self.options.timeout = Some(timeout);
         self
@@ -242,8 +243,8 @@ impl WorkerBuilder {
     ///
     /// # Errors
     /// Invalid if a queue is named badly or twice or has no slots, a kind has two handlers or there is none at all, a
-    /// handler asks for a state that was not given, or for batches of more jobs than any queue has slots; or if a schedule
-    /// makes no sense or is declared twice, or a duration is one that no worker can go by.
+    /// handler asks for a state that was not given, or for batches of more jobs than any queue has slots; or if a
+    /// schedule makes no sense or is declared twice, or a duration is one that no worker can go by.
     pub fn build(mut self) -> Result<Worker> {
         if self.queues.is_empty() {
             self.queues.push(("default".into(), 32));

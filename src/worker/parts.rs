@@ -1,5 +1,5 @@
-//! The parts of a worker, each a task of its own. A part that panics, or ends before the worker does, ends the worker: one that
-//! went on without it would hold jobs that nobody works, or claim none, and look well from outside.
+//! The parts of a worker, each a task of its own. A part that panics, or ends before the worker does, ends the worker:
+//! one that went on without it would hold jobs that nobody works, or claim none, and look well from outside.
 
 use std::any::Any;
 use std::future::Future;

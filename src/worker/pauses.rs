@@ -6,7 +6,8 @@ use tokio::sync::Notify;
 
 /// The pauses of one queue that this worker has heard of.
 ///
-/// Nothing else need be known: a claim that begins after a pause was heard of sees for itself whether the queue is still paused.
+/// Nothing else need be known: a claim that begins after a pause was heard of sees for itself whether the queue is
+/// still paused.
 #[derive(Default)]
 pub(crate) struct Pauses {
     count: AtomicU64,

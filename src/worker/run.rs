@@ -37,9 +37,10 @@ impl Worker {
     /// Once it works, no failure of the database ends it: it tries again until the database is back.
     ///
     /// # Errors
-    /// If it cannot start: the database cannot be reached, or its schema is missing or not this program's. And if a part of the
-    /// worker breaks down, by a panic in something that it calls, such as a `tracing` subscriber: the error says which, and
-    /// [is broken](Error::is_broken). The worker then tells its handlers to stop, gives back what it holds, and ends.
+    /// If it cannot start: the database cannot be reached, or its schema is missing or not this program's. And if a
+    /// part of the worker breaks down, by a panic in something that it calls, such as a `tracing` subscriber: the error
+    /// says which, and [is broken](Error::is_broken). The worker then tells its handlers to stop, gives back what it
+    /// holds, and ends.
     pub async fn run_until(self, shutdown: impl Future) -> Result<()> {
         self.driver.check().await?;
         let crew = Crew::start(self).await?;
@@ -140,7 +141,8 @@ impl Crew {
                 );
             });
         }
-        // A beat that found its row gone would begin anew. Joining its thread blocks for no longer than it takes to notice.
+        // A beat that found its row gone would begin anew. Joining its thread blocks for no longer than it takes to
+        // notice.
         drop(heartbeat);
         leave(&*shared.driver, worker()).await;
         quietly(|| {

@@ -52,7 +52,8 @@ async fn prune(shared: &Shared) {
         }
         backoff.worked();
         if only_strays {
-            // What a lost claim had reserved is due again, by the release or since the server has undone the claim by now.
+            // What a lost claim had reserved is due again, by the release or since the server has undone the claim by
+            // now.
             shared.came_back.fetch_add(1, Ordering::Relaxed);
             shared.bells.ring_all();
         }

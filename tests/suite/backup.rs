@@ -1,4 +1,5 @@
-//! What the page on backup and restore says, done: with the programs of the server where they are at hand, else by COPY.
+//! What the page on backup and restore says, done: with the programs of the server where they are at hand, else by
+//! COPY.
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -80,7 +81,8 @@ fn run(program: &PathBuf, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     output.stdout
 }
 
-/// All of the data, as `pg_dump --data-only` and `psql` bring it from one database to another; by COPY where they are not at hand.
+/// All of the data, as `pg_dump --data-only` and `psql` bring it from one database to another; by COPY where they are
+/// not at hand.
 async fn copy_data(from: &TestDatabase, to: &TestDatabase) {
     let programs = (program(from, "pg_dump").await, program(from, "psql").await);
     let (Some(pg_dump), Some(psql)) = programs else { return copy_data_by_hand(from, to).await };

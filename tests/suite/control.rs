@@ -74,8 +74,8 @@ async fn jobs_that_wait_for_a_slot_go_back_when_their_queue_is_paused() {
         enqueue_all(&database.database, &vec![note("x"); 20_000]).await.unwrap();
         let builder = Worker::builder(database.database.clone()).queue("default", 1).poll_interval(HOUR);
         let worker = start(builder.listen(listen).heartbeat(heartbeat).state(Arc::clone(&pace)).handle(works));
-        // As quick as they are, some are mostly claimed ahead; when jobs get slow, these wait. Those that have run may be reserved
-        // still, until that is recorded.
+        // As quick as they are, some are mostly claimed ahead; when jobs get slow, these wait. Those that have run may
+        // be reserved still, until that is recorded.
         eventually("some wait for a slot", async || {
             let before = database.value("select count(*) from reveille.finished_jobs").await;
             pace.slow.store(false, Ordering::Relaxed);

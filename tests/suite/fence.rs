@@ -338,8 +338,8 @@ async fn a_cancelled_job_that_comes_back_is_cancelled_and_not_run() {
     assert!(again.cancel_requested);
 }
 
-/// Works twenty jobs, which begin their ends one after another, on one thread; returns by how many transactions they are settled.
-/// `interval`: after so many steps of what is ready to run comes what has let it go first.
+/// Works twenty jobs, which begin their ends one after another, on one thread; returns by how many transactions they
+/// are settled. `interval`: after so many steps of what is ready to run comes what has let it go first.
 fn settlements_of_twenty<Arguments>(interval: u32, handler: impl Handler<Arguments, Job = Note>) -> Value {
     let runtime = Builder::new_current_thread().enable_all().event_interval(interval).build().unwrap();
     runtime.block_on(async {

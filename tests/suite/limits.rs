@@ -238,8 +238,8 @@ async fn a_raised_limit_and_a_worker_that_leaves_let_others_start_at_once() {
     set(&database, QueueSettings { max_running: Some(Some(2)), ..Default::default() }).await;
     assert_eq!(heard.next().await, " 1");
 
-    // Whoever has them, their end lets the other worker start another one, although the first takes no more. It may have been about to
-    // take one, and give it back: then they change places.
+    // Whoever has them, their end lets the other worker start another one, although the first takes no more. It may
+    // have been about to take one, and give it back: then they change places.
     first.begin_stop();
     gate.add_permits(2);
     let mut next = [heard.next().await, heard.next().await];

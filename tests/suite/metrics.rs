@@ -1,4 +1,5 @@
-//! `reveille metrics`: true figures in Prometheus' format, over HTTP, whatever becomes of the database or is done by clients.
+//! `reveille metrics`: true figures in Prometheus' format, over HTTP, whatever becomes of the database or is done by
+//! clients.
 
 use std::collections::HashSet;
 

@@ -17,7 +17,8 @@ use tokio_postgres::Client;
 
 use crate::harness::{Note, TestDatabase, Told, client, database, host_and_port, note, start, telling};
 
-/// A database with the roles, and one user in each. Roles are the whole server's, so they are named after a schema of this test's.
+/// A database with the roles, and one user in each. Roles are the whole server's, so they are named after a schema of
+/// this test's.
 struct Roles {
     behind: TestDatabase,
     schema: String,

@@ -59,7 +59,8 @@ async fn the_catalog_of_a_new_schema_is_the_one_that_is_checked_in() {
     compare("catalog.txt", &format!("{}\n", lines.as_str().unwrap()));
 }
 
-/// The dump of the schema, without what is there 32 or 8 times alike, and without what differs from one minor release to the next.
+/// The dump of the schema, without what is there 32 or 8 times alike, and without what differs from one minor release
+/// to the next.
 fn dump(pg_dump: &PathBuf, database: &TestDatabase) -> String {
     let output = Command::new(pg_dump)
         .args(["--schema-only", "--schema=reveille", "--no-owner", "--no-privileges", "-d", &database.address])

@@ -45,8 +45,8 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// While there is but one subscriber, what it wants to hear is asked of the thread that first comes by, which may be another
-/// test's and have none. So there is always a second one.
+/// While there is but one subscriber, what it wants to hear is asked of the thread that first comes by, which may be
+/// another test's and have none. So there is always a second one.
 static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
 
 impl Ear {

@@ -1,7 +1,8 @@
 //! Nobody else's functions and operators are run with the rights of a worker, an owner or whoever enqueues.
 //!
-//! Where a schema on the search path is writable, strangers plant operators and functions there that fit better than the server's own. So
-//! does this: for every name that Reveille's SQL uses, for each combination of types that it may meet.
+//! Where a schema on the search path is writable, strangers plant operators and functions there that fit better than
+//! the server's own. So does this: for every name that Reveille's SQL uses, for each combination of types that it may
+//! meet.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -138,7 +139,8 @@ async fn nothing_was_sprung(database: &TestDatabase) {
     assert_eq!(database.value("select is_called from strangers.sprung").await, false, "a trap was sprung");
 }
 
-/// The statements that sessions run whose path may be a user's: those of enqueuing, and of workers, whose sessions fix theirs besides.
+/// The statements that sessions run whose path may be a user's: those of enqueuing, and of workers, whose sessions fix
+/// theirs besides.
 fn statements() -> Vec<(String, String)> {
     let source = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/driver/postgres/statements.rs")).unwrap();
     let names = source.split_once("\nstatements! {").unwrap().1.split_once('}').unwrap().0;

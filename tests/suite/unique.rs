@@ -288,8 +288,8 @@ async fn who_waited_for_a_job_that_has_ended_meanwhile_keeps_to_its_period() {
     }
 }
 
-/// Whether a transaction of this isolation, begun before `change`, is told to try again when it enqueues; then, and in any case, what
-/// the next try says.
+/// Whether a transaction of this isolation, begun before `change`, is told to try again when it enqueues; then, and in
+/// any case, what the next try says.
 async fn enqueued_after(database: &TestDatabase, isolation: &str, change: &str, call: &str) -> (bool, bool) {
     let client = database.client().await;
     client.batch_execute(&format!("begin isolation level {isolation}; select from reveille.jobs")).await.unwrap();

@@ -71,7 +71,8 @@ async fn a_delayed_job_enqueued_beside_many_others_is_not_forgotten_for_them() {
     let mut client = database.client().await;
     let many: Vec<_> = (0..20).map(|_| note("many")).collect();
     for _ in 0..10 {
-        // After the first of these bursts the worker asks when the next job is due, and need not do so again after the second.
+        // After the first of these bursts the worker asks when the next job is due, and need not do so again after the
+        // second.
         database.until("select exists (select from reveille.sleepers)").await;
         enqueue_all(&client, &many).await.unwrap();
         let tx = client.transaction().await.unwrap();
@@ -197,7 +198,8 @@ async fn a_worker_needs_a_current_schema() {
     assert!(error.is_schema_missing() && error.to_string().contains("reveille migrate"), "{error}");
 }
 
-/// Servers before 17 cannot be told to keep a small queue, and it takes 8 GB to fill theirs: there this only shows that commits notify.
+/// Servers before 17 cannot be told to keep a small queue, and it takes 8 GB to fill theirs: there this only shows that
+/// commits notify.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_of_notifications_fails_no_enqueue() {
     let version: i32 = {

@@ -13,7 +13,8 @@ pub struct Jobs {
     /// Only of this kind.
     #[arg(long)]
     kind: Option<String>,
-    /// Only in this state: ready, delayed, running, stuck, failing, dead, completed, cancelled or finished. Without it, all live ones.
+    /// Only in this state: ready, delayed, running, stuck, failing, dead, completed, cancelled or finished. Without it,
+    /// all live ones.
     #[arg(long)]
     state: Option<String>,
     /// How many at most, newest first.

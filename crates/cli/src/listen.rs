@@ -20,7 +20,8 @@ pub struct Listen {
     /// Print a JSON object a line.
     #[arg(long)]
     json: bool,
-    /// Listen to this queue, even if nothing is known of it yet; may be repeated. Always: default, and all that are known.
+    /// Listen to this queue, even if nothing is known of it yet; may be repeated. Always: default, and all that are
+    /// known.
     #[arg(long = "queue", value_name = "QUEUE")]
     queues: Vec<String>,
 }

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-/// Takes everything, also what cannot be written: no job fails because nobody reads the log, or because the disk is full.
+/// Takes everything, also what cannot be written: no job fails because nobody reads the log, or because the disk is
+/// full.
 pub struct Patient<W>(pub W);
 
 impl<W: Write> Write for Patient<W> {

@@ -90,8 +90,8 @@ enum Command {
     Resume(queue::Resume),
     /// Wait until a queue has nothing ready or running; exit with 1 if the time is over before.
     ///
-    /// What is enqueued meanwhile is waited for, too; what is delayed, retries among them, is not. Of a paused queue only what runs
-    /// is waited for.
+    /// What is enqueued meanwhile is waited for, too; what is delayed, retries among them, is not. Of a paused queue
+    /// only what runs is waited for.
     Drain(drain::Drain),
     /// Settings of queues.
     #[command(subcommand)]

@@ -1,6 +1,7 @@
 //! `metrics`: Prometheus' text over HTTP.
 //!
-//! Scrapes cannot hurt: the database is asked by one at a time, at most once a second; connections are few, and each is over soon.
+//! Scrapes cannot hurt: the database is asked by one at a time, at most once a second; connections are few, and each is
+//! over soon.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,8 +21,9 @@ use crate::connection::Connection;
 use crate::work::told_to_stop;
 use crate::{Outcome, output};
 
-/// GET /metrics answers with the metrics, or with status 503 and `reveille_up 0` while the database is away; GET /healthz with ok for as
-/// long as this process lives. The role reveille_monitor will do (see `reveille migrate --print-grants`).
+/// GET /metrics answers with the metrics, or with status 503 and `reveille_up 0` while the database is away; GET
+/// /healthz with ok for as long as this process lives. The role reveille_monitor will do (see `reveille migrate
+/// --print-grants`).
 #[derive(Args)]
 pub struct Metrics {
     /// Where to serve.

@@ -11,7 +11,8 @@ pub struct Migrate {
     /// Change nothing; print the SQL of all migrations.
     #[arg(long, conflicts_with = "check")]
     print: bool,
-    /// Change nothing; print the SQL of roles for producers, workers, monitors and administrators, with the least that each needs.
+    /// Change nothing; print the SQL of roles for producers, workers, monitors and administrators, with the least that
+    /// each needs.
     #[arg(long, conflicts_with_all = ["check", "print"])]
     print_grants: bool,
 }

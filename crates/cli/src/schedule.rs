@@ -40,8 +40,8 @@ pub struct Add {
     /// What the handler gets: JSON.
     #[arg(default_value = "{}")]
     payload: String,
-    /// When: minute, hour, day of the month, month and day of the week, like '0 3 * * *'; with seconds first if there are six
-    /// fields; or @hourly, @daily, @weekly, @monthly, @yearly.
+    /// When: minute, hour, day of the month, month and day of the week, like '0 3 * * *'; with seconds first if there
+    /// are six fields; or @hourly, @daily, @weekly, @monthly, @yearly.
     #[arg(long, required_unless_present = "every", conflicts_with = "every")]
     cron: Option<String>,
     /// Or at this interval, like 5m.
@@ -50,7 +50,8 @@ pub struct Add {
     /// The zone of the cron text, like Europe/Berlin.
     #[arg(long, default_value = "UTC", value_name = "ZONE")]
     time_zone: String,
-    /// Ticks that are missed because no worker is there: skip (none of them), one (a single job for all), all (a job for each).
+    /// Ticks that are missed because no worker is there: skip (none of them), one (a single job for all), all (a job
+    /// for each).
     #[arg(long, default_value = "one", value_name = "POLICY")]
     catch_up: CatchUp,
     /// The queue that its jobs go to.

@@ -18,15 +18,16 @@ pub struct Work {
     /// default=4.
     #[arg(long = "queue", value_name = "QUEUE[=SLOTS]")]
     queues: Vec<String>,
-    /// The shell command that works a job: payload on stdin, REVEILLE_JOB_ID and more in the environment. Exit status 0:
-    /// done, 75: try again later, 65: failed for good, anything else: failed. The end of its stderr is kept as the error.
+    /// The shell command that works a job: payload on stdin, REVEILLE_JOB_ID and more in the environment. Exit status
+    /// 0: done, 75: try again later, 65: failed for good, anything else: failed. The end of its stderr is kept as the
+    /// error.
     #[arg(long, value_name = "COMMAND")]
     exec: String,
     /// Keep what the command prints on stdout as the job's result: as JSON if it is that, else as text; 1 MiB at most.
     #[arg(long)]
     keep_output: bool,
-    /// Pass DATABASE_URL, REVEILLE_LISTEN_URL and the PG* variables on to the command, which has no use for the database's
-    /// address and password otherwise.
+    /// Pass DATABASE_URL, REVEILLE_LISTEN_URL and the PG* variables on to the command, which has no use for the
+    /// database's address and password otherwise.
     #[arg(long)]
     pass_database: bool,
     /// How long a job waits after exit status 75.

@@ -17,8 +17,8 @@ pub struct Workers {
 enum Action {
     /// List the workers: what to do without an action.
     List(List),
-    /// Ask workers to shut down as they do at a signal: they claim nothing more and finish what they run. A supervisor may start
-    /// them again.
+    /// Ask workers to shut down as they do at a signal: they claim nothing more and finish what they run. A supervisor
+    /// may start them again.
     Stop(Stop),
 }
 

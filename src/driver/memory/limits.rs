@@ -45,7 +45,8 @@ impl Limits {
         self.set.ordered.unwrap_or_default()
     }
 
-    /// Which of those that are due, in the order of claims, may start now; they count from here on. `live`: all that wait or run.
+    /// Which of those that are due, in the order of claims, may start now; they count from here on. `live`: all that
+    /// wait or run.
     pub(super) fn admit<'a>(
         &mut self,
         due: Vec<Place>,

@@ -31,8 +31,9 @@ use store::Store;
 
 /// A driver that keeps jobs in this process's memory, and loses them with it.
 ///
-/// Behaves as [`Postgres`](super::Postgres) does: one suite of tests runs against both. Clones share their jobs. Completed
-/// and cancelled jobs are kept for a day, dead ones until they are [retried](Memory::retry) or [purged](Memory::purge).
+/// Behaves as [`Postgres`](super::Postgres) does: one suite of tests runs against both. Clones share their jobs.
+/// Completed and cancelled jobs are kept for a day, dead ones until they are [retried](Memory::retry) or
+/// [purged](Memory::purge).
 ///
 /// ```
 /// use reveille::driver::JobState;

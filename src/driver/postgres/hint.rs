@@ -1,4 +1,5 @@
-//! Where a claim has put a row: Postgres's `ctid`, as it crosses the wire and as a reservation keeps it, with what is known of its queue.
+//! Where a claim has put a row: Postgres's `ctid`, as it crosses the wire and as a reservation keeps it, with what is
+//! known of its queue.
 
 use std::error::Error;
 

@@ -1,7 +1,7 @@
 //! The listener's connection: one of its own, since pooled ones drop notifications.
 //!
-//! Notifications are taken in the task that reads the connection, one by one as they arrive. None is kept: any role can send
-//! more of them than a worker has memory for.
+//! Notifications are taken in the task that reads the connection, one by one as they arrive. None is kept: any role can
+//! send more of them than a worker has memory for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +26,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(15);
 /// How long it may take to hear it.
 const PROBE_HEARD_WITHIN: Duration = Duration::from_secs(5);
 
-/// Whether this session and another are seen to be one: lent for a transaction each, and no place to listen. Asked before
-/// anything is left behind there, and more than once, since others come between.
+/// Whether this session and another are seen to be one: lent for a transaction each, and no place to listen. Asked
+/// before anything is left behind there, and more than once, since others come between.
 async fn is_shared(client: &ClientWrapper, sessions: &Sessions) -> Result<bool> {
     const ASK: &str = "select pg_catalog.pg_backend_pid()";
     for _ in 0..20 {
@@ -40,7 +40,8 @@ async fn is_shared(client: &ClientWrapper, sessions: &Sessions) -> Result<bool> 
     Ok(false)
 }
 
-/// Opens the connection, listens, and makes sure that it hears. The future ends when the connection does, or has gone deaf.
+/// Opens the connection, listens, and makes sure that it hears. The future ends when the connection does, or has gone
+/// deaf.
 pub(super) async fn listen(driver: &Postgres, worker: i64, hear: Hear) -> Result<BoxFuture<'static, Error>> {
     let (database, sessions) = (&driver.database, &driver.sessions);
     let mut ear = Ear::open(database, sessions.clone(), hear).await?;
@@ -160,7 +161,8 @@ impl Ear {
         Ok(Ear { client, ended, sessions, listen, probe, probe_heard })
     }
 
-    /// Rings the probe and waits for it. Signals that come before it need no answer: whoever listens anew looks at everything.
+    /// Rings the probe and waits for it. Signals that come before it need no answer: whoever listens anew looks at
+    /// everything.
     async fn make_sure(&mut self, pooled: bool) -> Result<()> {
         self.ring_probe().await?;
         tokio::select! {

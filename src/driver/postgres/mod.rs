@@ -57,8 +57,8 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// A driver on a database, with connections of its own, opened when they are needed, or before that while there is nothing to
-    /// do: up to four to claim and to settle, and one for the heartbeat and one to listen for each worker.
+    /// A driver on a database, with connections of its own, opened when they are needed, or before that while there is
+    /// nothing to do: up to four to claim and to settle, and one for the heartbeat and one to listen for each worker.
     ///
     /// # Errors
     /// Invalid if the address asks for something that cannot be had.
@@ -83,10 +83,10 @@ impl Postgres {
 
     /// Wait for the disk at each claim and settlement; default no.
     ///
-    /// Without it, a crash of the server (not of a worker) may undo those of its last half second or so: jobs that ran then
-    /// run again, as they may after any crash. With it, fewer do; each claim and settlement takes a write to disk longer. The
-    /// ending of a job that ran alone, after a quiet moment, waits for the disk in any case.
-    /// What is enqueued, armed or administered is always as durable as the server is set to be.
+    /// Without it, a crash of the server (not of a worker) may undo those of its last half second or so: jobs that ran
+    /// then run again, as they may after any crash. With it, fewer do; each claim and settlement takes a write to disk
+    /// longer. The ending of a job that ran alone, after a quiet moment, waits for the disk in any case. What is
+    /// enqueued, armed or administered is always as durable as the server is set to be.
     ///
     /// # Errors
     /// As in [`Postgres::new`].

@@ -1,8 +1,8 @@
 //! The worker's sessions: what they are set to, and how a statement is run in one.
 //!
-//! A session of its own is set up once and keeps its statements prepared. One that a transaction pooler lends is another at each
-//! transaction and belongs to others afterwards: there each statement goes unnamed, in a transaction with the settings, all in one
-//! round trip.
+//! A session of its own is set up once and keeps its statements prepared. One that a transaction pooler lends is
+//! another at each transaction and belongs to others afterwards: there each statement goes unnamed, in a transaction
+//! with the settings, all in one round trip.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use tokio_postgres::{Client, Row};
 use crate::database::{Database, connect, take};
 use crate::error::{Error, Result};
 
-/// Whatever the database's owner has set for others: one row at a time by index, planned once. The tables are churned too
-/// fast for the planner's statistics to be of use.
+/// Whatever the database's owner has set for others: one row at a time by index, planned once. The tables are churned
+/// too fast for the planner's statistics to be of use.
 const SETTINGS: [&str; 9] = [
     // Nobody else's functions and operators, in whatever schema the user may have on his path.
     "search_path = pg_catalog, pg_temp",
@@ -80,8 +80,8 @@ impl Sessions {
         self.pool.retain(|_, _| false);
     }
 
-    /// Opens so many sessions, and runs these statements in each, at the same time. Nothing where sessions are lent, which keep
-    /// nothing.
+    /// Opens so many sessions, and runs these statements in each, at the same time. Nothing where sessions are lent,
+    /// which keep nothing.
     pub(crate) async fn warm_up(&self, sessions: usize, statements: &[Statement<'_>]) -> Result<()> {
         if self.begin.is_some() {
             return Ok(());
@@ -112,8 +112,8 @@ impl Sessions {
         self.answer(patience, what, None, (sql, params)).await
     }
 
-    /// The same in the transaction of another statement, whose lock it needs: it sees all that was committed before the lock was
-    /// had.
+    /// The same in the transaction of another statement, whose lock it needs: it sees all that was committed before the
+    /// lock was had.
     pub(crate) async fn query_locked(
         &self,
         patience: Duration,
@@ -124,7 +124,8 @@ impl Sessions {
         self.answer(patience, what, Some(lock), statement).await
     }
 
-    /// The same, without preparing the statement: its tables are locked then, before the settings that the first one makes.
+    /// The same, without preparing the statement: its tables are locked then, before the settings that the first one
+    /// makes.
     pub(crate) async fn query_set(
         &self,
         patience: Duration,

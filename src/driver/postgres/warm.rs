@@ -18,9 +18,9 @@ const NOBODY: i64 = 0;
 /// A worker may claim with two sessions while it settles with a third, and looks back with a fourth.
 const SESSIONS: usize = 4;
 
-/// Runs what claims, looks back and settles once in each of some sessions, with nothing to do, and once only: opening a session and
-/// planning these takes about as long as working some hundred jobs, and many workers that are woken for the same burst would all do
-/// it at once.
+/// Runs what claims, looks back and settles once in each of some sessions, with nothing to do, and once only: opening a
+/// session and planning these takes about as long as working some hundred jobs, and many workers that are woken for the
+/// same burst would all do it at once.
 pub(super) async fn warm_up(driver: &Postgres) -> Result<()> {
     if driver.warm.swap(true, Ordering::Relaxed) {
         return Ok(());

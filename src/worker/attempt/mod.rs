@@ -31,8 +31,8 @@ const NO_HANDLER_DELAY: Duration = Duration::from_secs(10);
 /// How soon to ask again whether a transaction has ended: at first, and at most.
 const UNDER_WAY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(1));
 
-/// How long a handler that was told to stop at its timeout has to clean up before it is dropped: as long as its timeout, and at most
-/// this.
+/// How long a handler that was told to stop at its timeout has to clean up before it is dropped: as long as its
+/// timeout, and at most this.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// Makes attempts.
@@ -58,8 +58,8 @@ impl Attempts {
         self.held.take(job.reservation, job.cancel_requested)
     }
 
-    /// Makes one; returns how it is to be recorded. A panic of anything but its handler and middlewares breaks the worker, and
-    /// the job goes back.
+    /// Makes one; returns how it is to be recorded. A panic of anything but its handler and middlewares breaks the
+    /// worker, and the job goes back.
     pub(crate) async fn make(&self, job: ReservedJob, hold: Arc<Hold>) -> Settlement {
         let (reservation, waited, started) = (job.reservation, job.waited(), Instant::now());
         let making = async {

@@ -76,8 +76,8 @@ impl Hold {
         self.token.cancel();
     }
 
-    /// For how long its handler has been told to stop, if it runs all the same. One that blocks its thread keeps its own timer
-    /// from telling it.
+    /// For how long its handler has been told to stop, if it runs all the same. One that blocks its thread keeps its
+    /// own timer from telling it.
     fn told_for(&self) -> Option<Duration> {
         if !self.running.load(Ordering::Relaxed) {
             return None;

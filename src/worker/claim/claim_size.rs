@@ -22,19 +22,19 @@ const LONG: Duration = Duration::from_secs(1);
 
 /// What a claimer has learned of its claims' answers.
 #[derive(Debug)]
-pub(crate) struct HowMany {
+pub(crate) struct ClaimSize {
     most: usize,
     /// How large jobs have been of late; falls by half with each claim of smaller ones.
     bytes_per_job: usize,
 }
 
-impl Default for HowMany {
-    fn default() -> HowMany {
-        HowMany { most: FIRST_CLAIM, bytes_per_job: 0 }
+impl Default for ClaimSize {
+    fn default() -> ClaimSize {
+        ClaimSize { most: FIRST_CLAIM, bytes_per_job: 0 }
     }
 }
 
-impl HowMany {
+impl ClaimSize {
     /// How many to ask for where there is room for so many.
     pub(crate) fn of(&self, room: usize, beside_others: bool) -> usize {
         let largest = if beside_others { LARGEST_BESIDE_OTHERS } else { LARGEST_CLAIM };
@@ -95,54 +95,54 @@ mod tests {
     }
 
     /// After claims that have brought small jobs.
-    fn at_work() -> HowMany {
-        let mut how_many = HowMany::default();
-        (0..7).for_each(|_| how_many.came(&jobs(1, 10)));
-        how_many
+    fn at_work() -> ClaimSize {
+        let mut claim_size = ClaimSize::default();
+        (0..7).for_each(|_| claim_size.came(&jobs(1, 10)));
+        claim_size
     }
 
     #[test]
     fn the_first_claim_asks_for_few_and_each_for_four_times_as_many_as_the_one_before() {
-        let mut how_many = HowMany::default();
+        let mut claim_size = ClaimSize::default();
         for most in [16, 64, 100] {
-            assert_eq!(how_many.of(100, false), most);
-            how_many.came(&jobs(1, 10));
+            assert_eq!(claim_size.of(100, false), most);
+            claim_size.came(&jobs(1, 10));
         }
     }
 
     #[test]
     fn a_claim_asks_for_all_there_is_room_for_up_to_five_hundred_and_beside_others_a_thousand() {
-        let how_many = at_work();
-        assert_eq!((how_many.of(64, false), how_many.of(2000, false), how_many.of(2000, true)), (64, 500, 1000));
+        let claim_size = at_work();
+        assert_eq!((claim_size.of(64, false), claim_size.of(2000, false), claim_size.of(2000, true)), (64, 500, 1000));
     }
 
     #[test]
     fn after_a_claim_that_was_given_up_few_are_asked_for_and_four_times_as_many_after_each_that_was_not() {
-        let mut how_many = at_work();
-        how_many.failed(100, Duration::from_millis(50));
-        assert_eq!(how_many.of(100, false), 100, "the server was away");
+        let mut claim_size = at_work();
+        claim_size.failed(100, Duration::from_millis(50));
+        assert_eq!(claim_size.of(100, false), 100, "the server was away");
         for most in [16, 8, 4, 2, 1, 1] {
-            how_many.failed(how_many.of(100, false), Duration::from_secs(5));
-            assert_eq!(how_many.of(100, false), most);
+            claim_size.failed(claim_size.of(100, false), Duration::from_secs(5));
+            assert_eq!(claim_size.of(100, false), most);
         }
         for most in [4, 16, 64] {
-            how_many.came(&jobs(1, 10));
-            assert_eq!(how_many.of(100, false), most);
+            claim_size.came(&jobs(1, 10));
+            assert_eq!(claim_size.of(100, false), most);
         }
     }
 
     #[test]
     fn of_large_jobs_no_more_are_asked_for_than_sixteen_mebibytes_hold() {
-        let mut how_many = at_work();
-        how_many.came(&jobs(2, 1024 * 1024));
-        assert_eq!((how_many.of(100, false), how_many.affordable()), (16, 16));
-        how_many.came(&jobs(2, 17 * 1024 * 1024));
-        assert_eq!(how_many.of(100, false), 1);
-        how_many.came(&[]);
-        assert_eq!(how_many.of(100, false), 1, "no jobs tell nothing of their size");
+        let mut claim_size = at_work();
+        claim_size.came(&jobs(2, 1024 * 1024));
+        assert_eq!((claim_size.of(100, false), claim_size.affordable()), (16, 16));
+        claim_size.came(&jobs(2, 17 * 1024 * 1024));
+        assert_eq!(claim_size.of(100, false), 1);
+        claim_size.came(&[]);
+        assert_eq!(claim_size.of(100, false), 1, "no jobs tell nothing of their size");
         for _ in 0..10 {
-            how_many.came(&jobs(1, 10));
+            claim_size.came(&jobs(1, 10));
         }
-        assert_eq!(how_many.of(100, false), 100);
+        assert_eq!(claim_size.of(100, false), 100);
     }
 }

@@ -10,7 +10,8 @@ const SHARE: u32 = 20;
 /// A look at the whole queue, or back to a little below the marks.
 pub(crate) struct LookBudget {
     at: Instant,
-    /// The shorter of this one and the one before: a machine that stood still for a moment says nothing of what the next will take.
+    /// The shorter of this one and the one before: a machine that stood still for a moment says nothing of what the
+    /// next will take.
     pub(crate) took: Duration,
     /// This one alone.
     took_itself: Duration,

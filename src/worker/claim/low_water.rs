@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use crate::driver::{Claimed, Mark, Marks, Start};
 use crate::worker::claim::look_budget::{EVERY, LookBudget};
 
-/// How far below the last place a claim begins to look, where that place is recent: transactions commit a little out of the
-/// order of their beginnings.
+/// How far below the last place a claim begins to look, where that place is recent: transactions commit a little out of
+/// the order of their beginnings.
 const SLACK: Duration = Duration::from_millis(50);
 /// What counts as recent. Further back only a sweep looks for what a long transaction left.
 const RECENT: Duration = Duration::from_secs(1);
@@ -15,8 +15,8 @@ const NEAR: Duration = Duration::from_secs(2);
 /// A sweep this quick is as good as any other look.
 const CHEAP: Duration = Duration::from_millis(3);
 
-/// A claimer's low-water marks. They are a hint: what lies below them is found by looks back, or by a sweep, which is a claim
-/// that looks from the very start.
+/// A claimer's low-water marks. They are a hint: what lies below them is found by looks back, or by a sweep, which is a
+/// claim that looks from the very start.
 #[derive(Default)]
 pub(crate) struct LowWater {
     marks: Marks,
@@ -49,8 +49,9 @@ pub(crate) fn lower(mut marks: Marks, others: Marks) -> Marks {
 }
 
 impl LowWater {
-    /// From where the next claim starts: from nowhere in particular, which is a sweep, if that is cheap or was never made.
-    /// In a full queue that others work as well, no lower than where these have got, unless something was left behind.
+    /// From where the next claim starts: from nowhere in particular, which is a sweep, if that is cheap or was never
+    /// made. In a full queue that others work as well, no lower than where these have got, unless something was left
+    /// behind.
     pub(crate) fn start(&self, sharing: usize) -> Start {
         let marks = self.marks();
         let caught_up = marks.iter().zip(&self.lowered_from).all(|(mark, from)| mark >= from);
@@ -107,10 +108,10 @@ impl LowWater {
         Some(self.marks.map(|mark| mark.map(|mark| Mark { available_at: mark.available_at - NEAR, id: 0 })))
     }
 
-    /// A look back from there has found where the levels begin, if there is anything due: the next claim starts no later.
-    /// In a full queue with other claims under way, what lay above these when it began is where they have gone on since, and not left
-    /// behind; what lay below may just be claimed by other workers, and counts when it is still there a little later. Whether the
-    /// next claim would look lower than it would have before.
+    /// A look back from there has found where the levels begin, if there is anything due: the next claim starts no
+    /// later. In a full queue with other claims under way, what lay above these when it began is where they have gone
+    /// on since, and not left behind; what lay below may just be claimed by other workers, and counts when it is still
+    /// there a little later. Whether the next claim would look lower than it would have before.
     pub(crate) fn looked_back(&mut self, from: Marks, heads: Marks, took: Duration, sharing: usize) -> bool {
         let before = self.marks();
         let shared = self.busy && sharing > 0;

@@ -1,4 +1,5 @@
-//! The claimer of one queue: looks for due jobs whenever there is a reason to, and starts as many as there are free slots.
+//! The claimer of one queue: looks for due jobs whenever there is a reason to, and starts as many as there are free
+//! slots.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::driver::Marks;
 use crate::error::{Error, Result};
 use crate::worker::backoff::Backoff;
 use crate::worker::bells::Reason;
-use crate::worker::claim::claim_size::HowMany;
+use crate::worker::claim::claim_size::ClaimSize;
 use crate::worker::claim::look::{Look, LookBack};
 use crate::worker::claim::low_water::LowWater;
 use crate::worker::claim::slots::Slots;
@@ -45,7 +46,7 @@ pub(crate) struct Claimer {
     found: bool,
     /// Until then the others claim from a full queue.
     others_turn: Option<Instant>,
-    how_many: HowMany,
+    claim_size: ClaimSize,
     /// How often jobs had come back below the marks when this claimer last looked from the very start for that.
     came_back: u64,
 }
@@ -90,7 +91,7 @@ impl Claimer {
             under_way: UnderWay::default(),
             found: false,
             others_turn: None,
-            how_many: HowMany::default(),
+            claim_size: ClaimSize::default(),
             came_back: 0,
         }
     }
@@ -178,7 +179,7 @@ impl Claimer {
         Look::new(
             &self.shared,
             &self.queue,
-            self.how_many.of(room, start.shared && self.sharing() > 0),
+            self.claim_size.of(room, start.shared && self.sharing() > 0),
             start,
             self.slots.pauses(),
         )
@@ -187,12 +188,12 @@ impl Claimer {
     /// Takes the jobs of a look; where there may be more, and room for them, with other looks under way.
     async fn finish(&mut self, look: Look) -> Result<Looked> {
         let (wanted, start, pauses, began) = (look.wanted, look.start, look.pauses, look.began);
-        let found = look.end().await.inspect_err(|_| self.how_many.failed(wanted, began.elapsed()))?;
+        let found = look.end().await.inspect_err(|_| self.claim_size.failed(wanted, began.elapsed()))?;
         self.low_water.learn(start.marks, &found.claimed, wanted, found.took);
         let count = found.claimed.jobs.len();
         let full = count >= wanted || found.claimed.more;
-        self.how_many.came(&found.claimed.jobs);
-        (self.slots.limited, self.slots.affordable) = (found.claimed.limited, self.how_many.affordable());
+        self.claim_size.came(&found.claimed.jobs);
+        (self.slots.limited, self.slots.affordable) = (found.claimed.limited, self.claim_size.affordable());
         tracing::trace!(
             name: "worker.claimed", target: "reveille::worker", queue = &*self.queue, jobs = count,
             "claimed"
@@ -219,7 +220,8 @@ impl Claimer {
         let due_in = found.claimed.due_in;
         let is_told = count == 0 || due_in.is_some() || self.slots.limited;
         if !is_told && !self.sleeper.looks_by_itself() {
-            // Before it rests for long it has to know when the next job is due, which a claim tells that brings nothing.
+            // Before it rests for long it has to know when the next job is due, which a claim tells that brings
+            // nothing.
             if std::mem::replace(&mut self.found, true) {
                 self.sleeper.goes_on().await?;
             }
@@ -230,8 +232,8 @@ impl Claimer {
         Ok(Looked::Short { found: std::mem::take(&mut self.found) || count > 0, due_in })
     }
 
-    /// Rests until there is a reason to claim; asleep, looks back meanwhile, which is one if it finds what was left behind. Jobs that
-    /// were claimed ahead and do not start go back meanwhile, so that another worker can run them.
+    /// Rests until there is a reason to claim; asleep, looks back meanwhile, which is one if it finds what was left
+    /// behind. Jobs that were claimed ahead and do not start go back meanwhile, so that another worker can run them.
     async fn rest(&mut self, found: bool, due_in: Option<Duration>) -> Result<Reason> {
         let due = due_in.and_then(|due_in| Instant::now().checked_add(due_in));
         loop {
@@ -255,7 +257,8 @@ impl Claimer {
         }
     }
 
-    /// Has looks under way while so many jobs are taken: one, and another beside it if one at a time does not keep up with the slots.
+    /// Has looks under way while so many jobs are taken: one, and another beside it if one at a time does not keep up
+    /// with the slots.
     fn go_on(&mut self, taken: usize) {
         while self.under_way.looks.len() <= self.twins() {
             let look = match self.slots.room_beside(taken, self.under_way.wanted()) {
@@ -271,7 +274,8 @@ impl Claimer {
         }
     }
 
-    /// Learns from a look below the marks that is over, and begins another one when it is time. Whether that is a reason to claim.
+    /// Learns from a look below the marks that is over, and begins another one when it is time. Whether that is a
+    /// reason to claim.
     async fn look_back(&mut self) -> Result<bool> {
         let mut is_reason = false;
         if let Some(over) = self.under_way.look_back.take_if(|look_back| look_back.is_over()) {

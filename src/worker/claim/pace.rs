@@ -2,19 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-/// Jobs that are expected to start within this time are claimed ahead, times the number of claims that are made of the queue in turns, of
-/// which one worker makes two; and the longest that this may come to.
+/// How much work to claim ahead of free slots: 10 ms' worth for each worker on the queue, 100 ms' worth at most. A
+/// worker alone counts twice, since it makes two claims at a time.
 pub(super) const AHEAD: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 /// No more jobs than this are claimed ahead.
 pub(super) const MOST_AHEAD: usize = 2000;
 /// Claiming ahead grows by this factor at most from one claim to the next, since the jobs to come may be slower.
 const GROWTH: usize = 4;
-/// Of the workers that share a full queue, about so many claim at a time. More would be in each other's way: a claim passes over the
-/// rows that others are about to reserve, and locks those that they have reserved since it began.
+/// Of the workers that share a full queue, about so many claim at a time. More would be in each other's way: a claim
+/// passes over the rows that others are about to reserve, and locks those that they have reserved since it began.
 const AT_A_TIME: f64 = 5.0;
 
-/// The turn of so many others: as long as makes a worker one of the few that claim at a time, but no longer than what it has claimed
-/// ahead may last.
+/// The turn of so many others: as long as makes a worker one of the few that claim at a time, but no longer than what
+/// it has claimed ahead may last.
 pub(super) fn turn_of(others: usize, took: Duration) -> Duration {
     let share = ((others as f64 + 1.0) / AT_A_TIME - 1.0).max(0.0);
     took.mul_f64(share * (0.5 + fastrand::f64())).min(AHEAD.1)
@@ -33,8 +33,8 @@ impl Pace {
         Pace { last: Instant::now(), taken: 0, per_second: 0.0 }
     }
 
-    /// So many are taken. If those before filled all slots and were over at some time, it is by them that the pace is known, and
-    /// not by how long the claim took that brought these.
+    /// So many are taken. If those before filled all slots and were over at some time, it is by them that the pace is
+    /// known, and not by how long the claim took that brought these.
     pub(super) fn took(&mut self, jobs: usize, slots: usize, ran_dry: Option<Instant>) {
         let (worked, over) = match ran_dry {
             Some(ran_dry) if self.taken >= slots => (self.taken, ran_dry.saturating_duration_since(self.last)),

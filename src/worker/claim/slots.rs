@@ -125,22 +125,22 @@ impl Slots {
         self.pace.ahead(self.count, time.saturating_mul(claims).min(longest)).min(self.affordable)
     }
 
-    /// How many more can be claimed while so many are about to be taken, and so many to be claimed: none, if not enough for a claim to
-    /// be worth it.
+    /// How many more can be claimed while so many are about to be taken, and so many to be claimed: none, if not enough
+    /// for a claim to be worth it.
     pub(crate) fn room_beside(&self, taken: usize, claimed: usize) -> usize {
         let places = self.free.available_permits() + self.most_ahead();
         let room = places.saturating_sub(self.ahead.lock().len() + taken + claimed);
         if room >= taken / 2 { room } else { 0 }
     }
 
-    /// How long to leave a full queue to the other workers after a claim that took so long; not at all where nothing is claimed
-    /// ahead.
+    /// How long to leave a full queue to the other workers after a claim that took so long; not at all where nothing is
+    /// claimed ahead.
     pub(crate) fn others_turn(&self, took: Duration) -> Duration {
         if self.most_ahead() == 0 { Duration::ZERO } else { turn_of(self.shared.sharing(), took) }
     }
 
-    /// Holds these jobs, and starts as many as there are free slots; the others wait for theirs. `pauses`: how often the queue had
-    /// been paused when their claim began; if it has been since, none starts, and they go back.
+    /// Holds these jobs, and starts as many as there are free slots; the others wait for theirs. `pauses`: how often
+    /// the queue had been paused when their claim began; if it has been since, none starts, and they go back.
     pub(crate) fn take(&mut self, jobs: Vec<ReservedJob>, pauses: u64) {
         let ran_dry = self.ahead.ran_dry();
         self.starved |= ran_dry.is_some();

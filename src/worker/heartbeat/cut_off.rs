@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use super::{MISSED_BEATS, SOONEST};
 use crate::worker::shared::Shared;
 
-/// How long before others may declare it dead a worker that cannot beat tells its handlers to stop, if its session is not gone.
+/// How long before others may declare it dead a worker that cannot beat tells its handlers to stop, if its session is
+/// not gone.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// What a worker does that is cut off from the store: it tells its handlers to stop, before others may run their jobs.
@@ -50,8 +51,8 @@ impl CutOff {
     }
 }
 
-/// Notices that this very process stood still, as when it was stopped: then the silence says nothing, and whether the worker is
-/// cut off the next beat will tell.
+/// Notices that this very process stood still, as when it was stopped: then the silence says nothing, and whether the
+/// worker is cut off the next beat will tell.
 struct Standstill {
     looked: Instant,
     /// The last one: after which good beat, and when it was over.
@@ -63,7 +64,8 @@ impl Standstill {
         Standstill { looked: now, last: None }
     }
 
-    /// To be asked several times an interval; excuses for one interval after a standstill, and once after each good beat.
+    /// To be asked several times an interval; excuses for one interval after a standstill, and once after each good
+    /// beat.
     fn is_excuse(&mut self, now: Instant, good: Instant, interval: Duration) -> bool {
         self.last = self.last.filter(|(after, _)| *after == good);
         if now - self.looked > interval {

@@ -24,7 +24,8 @@ mod watch;
 use cut_off::CutOff;
 use watch::Watch;
 
-/// How often to look for jobs that no live worker holds even if nobody has died: those of a claim that raced with a rescue.
+/// How often to look for jobs that no live worker holds even if nobody has died: those of a claim that raced with a
+/// rescue.
 const LOOK_FOR_ORPHANS_EVERY: Duration = Duration::from_secs(30);
 
 /// A worker whose session is gone is dead when it has missed so many beats.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::driver::Peer;
 
-/// For how long each peer has been seen with the same last heartbeat, by this process's own clock: a stalled server or a
-/// jump of its clock must not look like everybody's death.
+/// For how long each peer has been seen with the same last heartbeat, by this process's own clock: a stalled server or
+/// a jump of its clock must not look like everybody's death.
 #[derive(Default)]
 pub(super) struct Watch(HashMap<Peer, Instant>);
 
@@ -28,7 +28,8 @@ impl Watch {
         peers.iter().copied().filter(is_dead).collect()
     }
 
-    /// These were to be declared dead. One that lives on has beaten, or its row is locked, so that it cannot beat for the moment.
+    /// These were to be declared dead. One that lives on has beaten, or its row is locked, so that it cannot beat for
+    /// the moment.
     pub(super) fn begin_anew(&mut self, peers: &[Peer]) {
         self.0.retain(|peer, _| !peers.contains(peer));
     }

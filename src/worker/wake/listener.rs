@@ -1,7 +1,8 @@
 //! The listener: hears the signals of the store, and comes back whenever it is cut off.
 //!
-//! A signal is a hint, which any role can send. A bell leads to a look at the queue and to nothing else. What would end a job,
-//! give jobs back or stop the worker is first confirmed by the store: by one question for all such hints, at most every 50 ms.
+//! A signal is a hint, which any role can send. A bell leads to a look at the queue and to nothing else. What would end
+//! a job, give jobs back or stop the worker is first confirmed by the store: by one question for all such hints, at
+//! most every 50 ms.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

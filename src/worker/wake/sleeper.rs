@@ -1,7 +1,7 @@
 //! How a queue's claimer rests: asleep with the bell armed, or, while there is much to do, awake and looking by itself.
 //!
-//! A commit that notifies holds up all others, so the bell rings only for those who sleep. Before it sleeps, a claimer arms the
-//! bell, and then looks until no transaction is left that began before and so may commit in silence.
+//! A commit that notifies holds up all others, so the bell rings only for those who sleep. Before it sleeps, a claimer
+//! arms the bell, and then looks until no transaction is left that began before and so may commit in silence.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,23 +12,22 @@ use crate::worker::backoff::Backoff;
 use crate::worker::bells::{Hearing, Reason, Wake};
 use crate::worker::shared::Shared;
 
-/// How long a claimer that looks by itself rests between two looks, times the number of workers that do so in turns; and the
-/// longest that this may come to.
+/// How long an awake claimer rests between two looks: 3 ms for each worker of the queue, 50 ms at most.
 const NAP: (Duration, Duration) = (Duration::from_millis(3), Duration::from_millis(50));
-/// It goes to sleep when of so many looks no more than one in so many found something, 125 times a second with the nap above; or one in
-/// so many where others hear the same bell, each of whom it would wake.
+/// An awake claimer goes to sleep once at most half of its last 32 looks found a job. Where other workers share the
+/// queue it is a quarter, since every bell wakes them all.
 const CALM: (u32, u32, u32) = (32, 2, 4);
-/// How long it stays awake at least, so that the bell is armed at most about once a second; and how long this comes to where each
-/// time it slept others were held up.
+/// How long an awake claimer stays awake: 1 s at least, so that it arms the bell about once a second at most. This
+/// grows to 16 s where its sleep has held producers up each time.
 const AWAKE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
-/// This many wake-ups within this time, and it stays awake.
+/// A claimer that was woken 32 times within 100 ms stays awake.
 const BUSY: (u32, Duration) = (32, Duration::from_millis(100));
-/// So many times in a row, at least this far apart, commits that signal were seen to wait for each other, and it stays awake: where
-/// a commit takes several milliseconds there are never so many wake-ups.
+/// A claimer stays awake once it has seen twice in a row, 100 ms apart, that commits which notify wait for each other.
+/// Where a commit takes several milliseconds, 32 wake-ups never come within 100 ms.
 const HELD_UP: (u32, Duration) = (2, Duration::from_millis(100));
-/// A look that brought as many jobs as it asked for stands for this many of them.
+/// A look that brought as many jobs as it asked for counts as 8 looks that found something, and as 8 wake-ups.
 const FULL_LOOK: u32 = 8;
-/// Between two looks for silent transactions: this part of the time waited so far, and at least this.
+/// The rest between two looks for silent transactions: a twentieth of the time waited so far, 1 ms at least.
 const LOOK_AGAIN: (u32, Duration) = (20, Duration::from_millis(1));
 
 /// The rest of one queue's claimer.
@@ -41,17 +40,19 @@ pub(crate) struct Sleeper {
     backoff: Backoff,
 }
 
-/// Where it stands between waking and sleeping.
+/// Whether the claimer is awake, about to sleep, or asleep.
 enum State {
-    /// It looks by itself; the bell does not ring. `until`: how long at least, if the bell has rung too often.
+    /// The claimer looks by itself, and the bell is not armed. `until`: it stays awake until then, if the bell had rung
+    /// too often. `looks` and `finds`: its looks of late, and how many of them found a job.
     Awake { until: Option<Instant>, looks: u32, finds: u32 },
-    /// The bell rings, but not for what these will commit.
+    /// The bell is armed, but the transactions in `silent` may still commit jobs without ringing it.
     Arming { armed: Armed, silent: Vec<Silent> },
-    /// The bell rings for everything.
+    /// The bell is armed, and rings for every job.
     Asleep { armed: Armed },
 }
 
-/// For whom the bell was armed, how often it has rung of late, and whether that has held others up.
+/// An armed bell: for which worker id and connection of the listener, how often it has rung of late, and whether the
+/// notifications have held producers up.
 #[derive(Clone, Copy)]
 struct Armed {
     at: Instant,
@@ -76,7 +77,7 @@ impl Armed {
     }
 }
 
-/// How long it stays awake at least: twice as long as the last time if it has slept for less than that, since it was no good.
+/// How long the claimer stays awake at least. The time doubles when its last sleep was shorter than this time.
 struct AwakeFor(Duration);
 
 impl AwakeFor {
@@ -103,7 +104,8 @@ impl Sleeper {
         }
     }
 
-    /// After a look that left nothing to do: rests until there is a reason to look again. `found`: that look brought jobs.
+    /// After a look that left nothing to do: rests until there is a reason to look again. `found`: that look brought
+    /// jobs.
     pub(crate) async fn rest(&mut self, found: bool, due_in: Option<Duration>) -> Reason {
         match self.try_rest(found, due_in).await {
             Ok(reason) => {

@@ -57,8 +57,8 @@ impl Backlog {
     }
 }
 
-/// The milliseconds that claims take, each of jobs that were just enqueued or have long been there, from where the one before has
-/// got, as a busy worker's are.
+/// The milliseconds that claims take, each of jobs that were just enqueued or have long been there, from where the one
+/// before has got, as a busy worker's are.
 async fn claims(stage: &Stage, driver: &Postgres) -> Result<Vec<f64>, Failure> {
     let (mut took, mut start) = (Vec::new(), Start::default());
     for _ in 0..CLAIMS {

@@ -69,8 +69,8 @@ impl Machine {
         Some(Machine { all: ticks.iter().sum(), stolen: *ticks.get(7)? })
     }
 
-    /// How much of it the host gave to others than this machine since then, in percent: of a figure that was measured while it
-    /// was much, only the ratio to a baseline says something.
+    /// How much of it the host gave to others than this machine since then, in percent: of a figure that was measured
+    /// while it was much, only the ratio to a baseline says something.
     pub fn stolen_percent_since(&self, before: &Machine) -> f64 {
         (self.stolen - before.stolen) * 100.0 / (self.all - before.all).max(1.0)
     }

@@ -31,8 +31,8 @@ pub use workers::BenchWorker;
 /// What a bench found: figures by name.
 type Figures = Map<String, Value>;
 
-/// Measures on a throw-away Postgres with its default settings (fsync on); with --database-url, in a new database there,
-/// which is dropped afterwards.
+/// Measures on a throw-away Postgres with its default settings (fsync on); with --database-url, in a new database
+/// there, which is dropped afterwards.
 #[derive(Args)]
 pub struct Bench {
     #[command(subcommand)]
@@ -49,8 +49,8 @@ pub struct Bench {
 enum What {
     /// Jobs worked a second, beside a raw loop of the same claims and deletes, and one that claims a row at a time.
     Drain(drain::Drain),
-    /// From just before the enqueue to the start of the handler, on an idle queue, beside a bare INSERT with NOTIFY, heard
-    /// and claimed.
+    /// From just before the enqueue to the start of the handler, on an idle queue, beside a bare INSERT with NOTIFY,
+    /// heard and claimed.
     Latency(latency::Latency),
     /// Jobs enqueued a second, beside the same inserts without the trigger.
     Enqueue(enqueue::Enqueue),
@@ -66,8 +66,8 @@ enum What {
     Schedules(schedules::Schedules),
     /// Jobs at a fixed rate, whether or not the worker keeps up: how late they start, and what each costs.
     Steady(steady::Steady),
-    /// How late jobs start whose transactions stay open, come in bursts, and take savepoints back, with the fallback poll an
-    /// hour away.
+    /// How late jobs start whose transactions stay open, come in bursts, and take savepoints back, with the fallback
+    /// poll an hour away.
     Unruly(unruly::Unruly),
     /// How soon the views answer in full tables, beside `select 1` and counting to a million.
     Views(views::Views),

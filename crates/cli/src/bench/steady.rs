@@ -122,7 +122,8 @@ impl Steady {
         Ok(figures)
     }
 
-    /// What each job costs the server, in microseconds, where bare statements do as many at the same rate, for a quarter of the time.
+    /// What each job costs the server, in microseconds, where bare statements do as many at the same rate, for a
+    /// quarter of the time.
     async fn floor(&self, stage: &Stage) -> Result<Option<f64>, Failure> {
         let ticks = self.ticks().div_ceil(4);
         let before = Cpu::so_far(&[], stage);

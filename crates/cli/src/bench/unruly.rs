@@ -169,8 +169,8 @@ impl Producer {
         self.next
     }
 
-    /// One transaction, open for so long: of any isolation level, with jobs in the beginning, in a savepoint that may be taken
-    /// back, and in the end; one in ten is rolled back.
+    /// One transaction, open for so long: of any isolation level, with jobs in the beginning, in a savepoint that may
+    /// be taken back, and in the end; one in ten is rolled back.
     async fn transaction(&mut self, client: &mut Client, open: Duration) -> Result<(), Failure> {
         use tokio_postgres::IsolationLevel::{ReadCommitted, RepeatableRead, Serializable};
         let level = [ReadCommitted, ReadCommitted, RepeatableRead, Serializable][fastrand::usize(0..4)];

@@ -21,8 +21,8 @@ use draw::Look;
 use model::{Model, Pane, Reaction};
 use watch::Heard;
 
-/// Looks at the views once a second, on one connection; the role reveille_monitor will do to look, reveille_admin to act. NO_COLOR is
-/// honoured.
+/// Looks at the views once a second, on one connection; the role reveille_monitor will do to look, reveille_admin to
+/// act. NO_COLOR is honoured.
 #[derive(Args)]
 pub struct Top {
     /// How often to look.

@@ -51,9 +51,9 @@ pub struct Life {
 #[derive(Debug, Clone, Copy)]
 pub enum Start {
     Usual,
-    /// With its clock shifted by so much, where that can be had.
+    /// With its clock shifted by this offset, where libfaketime is installed.
     Clock(&'static str),
-    /// With a log of which each detail is written, into a pipe that is read for so long and then closed.
+    /// With a log at the level `debug`, into a pipe whose reader closes it after this time.
     LogReadFor(Duration),
 }
 
@@ -134,7 +134,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Stops the worker at a place, for so long.
+    /// The worker at this place is stopped (SIGSTOP) until `lasts` has passed.
     pub async fn freeze(&self, place: usize, lasts: Duration) {
         let Some((pid, life)) = self.who(place).await else { return };
         let since = journal::now();
@@ -153,7 +153,7 @@ impl Fleet {
         Some((Pid::from_raw(child.id()?.try_into().ok()?)?, *life))
     }
 
-    /// Makes the network of a place like this, for so long.
+    /// The network of this place behaves like `network` until `lasts` has passed.
     pub async fn network(&self, place: usize, network: Network, lasts: Duration) {
         self.places[place].proxy.set(network);
         tokio::time::sleep(lasts).await;

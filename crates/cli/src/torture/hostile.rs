@@ -46,7 +46,8 @@ impl Known {
     }
 }
 
-/// Floods the channels on which workers listen, for so long: with ids of jobs and of workers, and names of queues.
+/// The hostile role floods the channels on which workers listen, until `lasts` has passed. It sends ids of jobs and of
+/// workers, and names of queues.
 pub async fn notify(client: &Client, known: &Known, lasts: Duration) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(BECOME_NOBODY).await?;
     let queues: Vec<&str> = Queue::all().map(Queue::name).collect();
@@ -63,7 +64,8 @@ pub async fn notify(client: &Client, known: &Known, lasts: Duration) -> Result<(
     Ok(())
 }
 
-/// Takes every advisory lock that the queue has ever named, also those that vouch for workers, for so long.
+/// The hostile role holds every advisory lock that any version of the program has taken, until `lasts` has passed. The
+/// locks that vouch for workers are among them.
 pub async fn lock(client: &Client, known: &Known, lasts: Duration) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(BECOME_NOBODY).await?;
     let queues: Vec<&str> = Queue::all().map(Queue::name).collect();
@@ -78,7 +80,8 @@ pub async fn lock(client: &Client, known: &Known, lasts: Duration) -> Result<(),
     Ok(())
 }
 
-/// Puts traps where a search path may find them before what Postgres brings, for so long.
+/// The hostile role makes operators and functions in the schema `public` that a search path may find before those of
+/// Postgres. They stay until `lasts` has passed, and note each call.
 pub async fn set_traps(client: &Client, lasts: Duration) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(BECOME_NOBODY).await?;
     for (number, (kind, signature, returns)) in TRAPS.into_iter().enumerate() {

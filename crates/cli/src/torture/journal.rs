@@ -1,5 +1,5 @@
-//! What workers write down outside of any database: when each attempt began and ended, by the machine's monotonic clock, which
-//! all processes share and which nobody shifts.
+//! What workers write down outside of any database: when each attempt began and ended, by the machine's monotonic
+//! clock, which all processes share and which nobody shifts.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};

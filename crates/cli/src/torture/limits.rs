@@ -47,8 +47,8 @@ impl Watch {
     }
 }
 
-/// Whether handlers keep limits too under these faults: a worker that stands still, or that is cut off, or whose claims a crash
-/// undoes, may go on for a moment with what others run already.
+/// Whether handlers keep limits too under these faults: a worker that stands still, or that is cut off, or whose claims
+/// a crash undoes, may go on for a moment with what others run already.
 fn handlers_are_exact(kinds: &[Kind]) -> bool {
     let exact = [
         Kind::Kill,

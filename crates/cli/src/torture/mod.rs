@@ -31,8 +31,9 @@ use report::Figures;
 use schedule::{Fault, Kind};
 pub use worker::TortureWorker;
 
-/// Breaks workers, connections, the network and the server of a throw-away Postgres at random while jobs are worked, and then
-/// counts: exits with 1 if a job was lost or had its effect twice, a worker gave up, or a hostile role had its way.
+/// Breaks workers, connections, the network and the server of a throw-away Postgres at random while jobs are worked,
+/// and then counts: exits with 1 if a job was lost or had its effect twice, a worker gave up, or a hostile role had its
+/// way.
 #[derive(Args)]
 pub struct Torture {
     /// For how long.

@@ -69,7 +69,8 @@ async fn reset_running(client: &Client) -> Result<bool, tokio_postgres::Error> {
     Ok(client.execute(reset, &[]).await? > 0)
 }
 
-/// Locks the rows of some running jobs, for so long, as a transaction of an application may; false if none ran.
+/// A transaction, as of an application, locks the rows of at most 10 running jobs until `lasts` has passed. Returns
+/// whether any job ran.
 pub async fn lock_running(client: &Client, lasts: Duration) -> Result<bool, tokio_postgres::Error> {
     let lock = "select id from reveille.jobs where reserved_at is not null and queue <> 'calm'
         order by random() limit 10 for update skip locked";

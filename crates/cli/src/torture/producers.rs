@@ -15,8 +15,8 @@ pub struct Committed {
     pub ready: Duration,
 }
 
-/// Commits jobs at about this rate, in transactions of random size, until the deadline; whatever fails is tried again, as
-/// another job.
+/// Commits jobs at about this rate, in transactions of random size, until the deadline; whatever fails is tried again,
+/// as another job.
 pub async fn produce(
     database: Database,
     number: u64,

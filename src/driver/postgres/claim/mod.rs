@@ -22,8 +22,8 @@ use limited::Kind;
 use parameters::{Claim, Heads, Places};
 use rows::{reserved_jobs, seconds};
 
-/// How long a claim may take until its answer is held for lost: not long, since what it reserved waits for its end; but longer
-/// where claims do take long, as in a queue with many millions of dead rows.
+/// How long a claim may take until its answer is held for lost: not long, since what it reserved waits for its end; but
+/// longer where claims do take long, as in a queue with many millions of dead rows.
 pub(crate) struct Patience(AtomicU64);
 
 impl Default for Patience {
@@ -127,7 +127,8 @@ async fn look(driver: &Postgres, queue: &str, limit: usize, worker: i64, from: S
     rows
 }
 
-/// What there is to know where nothing was claimed since then: when there will be something, or that the queue has limits.
+/// What there is to know where nothing was claimed since then: when there will be something, or that the queue has
+/// limits.
 async fn next_due(
     driver: &Postgres,
     worker: i64,

@@ -94,7 +94,8 @@ fn longest(seconds: &[f64]) -> f64 {
     seconds.iter().copied().fold(0.0, f64::max)
 }
 
-/// Completes these, of one worker, attempt and queue and in the order of their ids; returns the ids of those that could be.
+/// Completes these, of one worker, attempt and queue and in the order of their ids; returns the ids of those that could
+/// be.
 pub(crate) async fn complete(driver: &Postgres, settlements: &[&Settlement]) -> Result<HashSet<i64>> {
     let alike = Alike::of(settlements);
     let rows = answer(driver, &driver.statements.settle_alike, &alike.params(), settlements.len()).await?;

@@ -26,9 +26,9 @@ const QUIET: Duration = Duration::from_millis(5);
 
 /// For how long nothing has been settled.
 ///
-/// Who commits and waits for the disk also writes what was committed before without waiting. While there is little to do that
-/// would be the next to enqueue, whose job would start later for it. A settlement after a quiet moment can wait for the disk:
-/// nobody waits for it.
+/// Who commits and waits for the disk also writes what was committed before without waiting. While there is little to
+/// do that would be the next to enqueue, whose job would start later for it. A settlement after a quiet moment can wait
+/// for the disk: nobody waits for it.
 #[derive(Default)]
 pub(crate) struct Lull(Mutex<Option<Instant>>);
 

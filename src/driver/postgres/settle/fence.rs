@@ -7,8 +7,8 @@ use tokio_postgres::types::Type;
 use crate::driver::Settlement;
 use crate::driver::postgres::session::{Param, Params};
 
-/// By what a settlement counts only while its reservation stands: the first four parameters of all settling statements, which
-/// look up each row's place in them by its id.
+/// By what a settlement counts only while its reservation stands: the first four parameters of all settling statements,
+/// which look up each row's place in them by its id.
 pub(crate) struct Fence {
     ids: Vec<i64>,
     workers: Vec<i64>,
