@@ -223,11 +223,16 @@ async fn a_subscriber_that_was_migrated_takes_the_first_copy_and_what_follows() 
     let published: Value = publisher.query_one(all, &[]).await.unwrap().get(0);
     let copied = async || subscriber.query_one(all, &[]).await.is_ok_and(|row| row.get::<_, Value>(0) == published);
     crate::harness::eventually("all has arrived", copied).await;
+    // A first copy that is still under way would wait for the end of the subscription, and the subscription for it.
+    let first_copies = "select count(*) from pg_subscription_rel where srsubstate <> 'r'";
+    let are_over = async || subscriber.query_one(first_copies, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) == 0);
+    crate::harness::eventually("the first copies are over", are_over).await;
 
     // The subscriber takes over.
     let take_over = "alter subscription s disable; alter subscription s set (slot_name = none)";
     subscriber.batch_execute(take_over).await.unwrap();
-    subscriber.batch_execute("drop subscription s").await.unwrap();
+    let dropping = subscriber.batch_execute("drop subscription s");
+    crate::harness::soon("the subscription is dropped", dropping).await.unwrap();
     let sequences = "select setval('reveille.jobs_id_seq', greatest(max(id), 1)) from (
             select id from reveille.jobs union all select id from reveille.dead_jobs union all select id from reveille.finished_jobs
         ) as ids;
