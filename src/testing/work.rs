@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::job::{Due, Enqueueable, Job, NewJob, ReservedJob};
 use crate::worker::Worker;
 use crate::worker::attempt::Attempts;
-use crate::worker::attempt::reservations::Held;
-use crate::worker::drain::{Drained, Visit};
+use crate::worker::attempt::reservations::HeldJobs;
+use crate::worker::drain::{Drained, InlineRun};
 
 /// What became of the one job that was worked.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,9 +43,9 @@ impl Worker {
         Driver::enqueue(&*desk, &[job]).await?;
         let job = desk.claim(info.id, &queue, 1, Start::default()).await?.jobs.pop();
         let job = job.ok_or_else(|| Error::invalid("make an attempt: the job could not be claimed"))?;
-        let attempts = Attempts { driver: desk, is_stored: false, ..self.attempts(&Arc::<Held>::default()) };
-        let hold = attempts.hold(&job);
-        Ok(attempts.make(job, hold).await.ending)
+        let attempts = Attempts { driver: desk, is_stored: false, ..self.attempts(&Arc::<HeldJobs>::default()) };
+        let held = attempts.hold(&job);
+        Ok(attempts.make(job, held).await.ending)
     }
 
     /// Work the due job of this kind that comes first in the worker's queues; `None` if there is none.
@@ -56,32 +56,32 @@ impl Worker {
     /// # Errors
     /// Lost if the job ended otherwise meanwhile; else if the store fails.
     pub async fn work_one<J: Job>(&self) -> Result<Option<Worked>> {
-        let visit = Visit::begin(self).await?;
-        let worked = self.work_first(&visit, J::KIND).await;
-        let left = visit.end().await;
+        let run = InlineRun::begin(self).await?;
+        let worked = self.work_first(&run, J::KIND).await;
+        let left = run.end().await;
         let worked = worked?;
         left.map(|()| worked)
     }
 
-    async fn work_first(&self, visit: &Visit<'_>, kind: &str) -> Result<Option<Worked>> {
-        let first = self.claim_first(visit, kind).await;
+    async fn work_first(&self, run: &InlineRun<'_>, kind: &str) -> Result<Option<Worked>> {
+        let first = self.claim_first(run, kind).await;
         let wanted: Vec<i64> = first.iter().flatten().map(|job| job.reservation.id).collect();
-        let put_back = self.driver.release_strays(visit.shared.id(), &wanted).await;
+        let put_back = self.driver.release_strays(run.shared.id(), &wanted).await;
         let Some(job) = first? else { return put_back.map(|_| None) };
         put_back?;
         let id = job.reservation.id;
-        match visit.run(vec![job]).await?.pop() {
+        match run.attempt_all(vec![job]).await?.pop() {
             Some((ending, true)) => Ok(Some(Worked { id, ending })),
             _ => Err(Error::lost(format!("job {id} was no longer this worker's when it had been worked"))),
         }
     }
 
     /// Claims one job after another until one of this kind comes, in each queue; returns the first of these.
-    async fn claim_first(&self, visit: &Visit<'_>, kind: &str) -> Result<Option<ReservedJob>> {
+    async fn claim_first(&self, run: &InlineRun<'_>, kind: &str) -> Result<Option<ReservedJob>> {
         let mut of_kind = Vec::new();
         for (queue, _) in &self.queues {
             loop {
-                let mut claimed = self.driver.claim(visit.shared.id(), queue, 1, Start::default()).await?;
+                let mut claimed = self.driver.claim(run.shared.id(), queue, 1, Start::default()).await?;
                 match claimed.jobs.pop() {
                     Some(job) if job.kind == kind => {
                         of_kind.push(job);
@@ -102,17 +102,17 @@ impl Worker {
     /// Invalid if there is no end to it: a job has no handler here, or snoozes still at its 1,000th attempt, or the
     /// jobs go on after 100,000 attempts.
     pub async fn drain_all(&self, memory: &Memory) -> Result<Drained> {
-        let visit = Visit::begin(self).await?;
-        let drained = self.run_all(&visit, memory).await;
-        let left = visit.end().await;
+        let run = InlineRun::begin(self).await?;
+        let drained = self.run_all(&run, memory).await;
+        let left = run.end().await;
         let drained = drained?;
         left.map(|()| drained)
     }
 
-    async fn run_all(&self, visit: &Visit<'_>, memory: &Memory) -> Result<Drained> {
+    async fn run_all(&self, run: &InlineRun<'_>, memory: &Memory) -> Result<Drained> {
         let mut drained = Drained::default();
         loop {
-            let round = visit.run_due().await?;
+            let round = run.run_due().await?;
             drained += round;
             let Some(delay) = self.queues.iter().filter_map(|(queue, _)| memory.due_in(queue)).min() else {
                 return Ok(drained);
