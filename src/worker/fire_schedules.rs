@@ -1,5 +1,7 @@
-//! Fires the schedules: enqueues a job at each tick. Every worker does so. The first worker to fire a tick moves the
-//! schedule on to the next one, and a fence on the next tick keeps other workers from firing the same tick again.
+//! Fires the schedules: enqueues a job at each tick. Every worker does so.
+//!
+//! The first worker to fire a tick moves the schedule on to its next tick. A fence on the next tick keeps all other
+//! workers from firing the same tick again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,7 +30,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long to rest after another worker was first: a random time of up to 2 ms, doubled each time up to 256 ms.
 const FIRST_REST: Duration = Duration::from_millis(2);
 const LONGEST_REST: Duration = Duration::from_millis(256);
-/// A worker that had to rest waits up to 8 ms after the next tick is due, so that not all workers fire it at once.
+/// A worker that had to rest fires the next tick up to 8 ms late, so that not all workers fire it at once.
 const LONGEST_TICK_DELAY: Duration = Duration::from_millis(8);
 
 /// Fires schedules for one worker.

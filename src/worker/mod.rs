@@ -218,8 +218,8 @@ impl WorkerBuilder {
 
     /// The timeout of attempts at jobs that set none and whose kind sets none; unlimited by default.
     ///
-    /// At its timeout the handler is asked to stop. It is dropped if it still runs after the same time again, or after
-    /// 1 s if that is sooner; see the guide on live control.
+    /// At its timeout the handler is asked to stop. It is dropped if it still runs after the same time again, 1 s at
+    /// most. See the guide on live control.
     pub fn timeout(mut self, timeout: Duration) -> WorkerBuilder {
         self.options.timeout = Some(timeout);
         self

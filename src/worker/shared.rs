@@ -28,8 +28,8 @@ pub(crate) struct Shared {
     /// Locked for reading from the beginning of a claim until its jobs are held. With the lock for writing, every job
     /// that this worker has reserved and does not hold is a stray.
     pub(crate) claiming: Arc<RwLock<()>>,
-    /// Notified when there may be strays, which have to be released: jobs that this worker has reserved without knowing
-    /// it, since the answer to a claim was lost.
+    /// Notified when the answer to a claim was lost. The upkeep then looks for strays: jobs that this worker has
+    /// reserved without knowing it.
     pub(crate) check_for_strays: Notify,
     /// How often strays may have been released. They are due again below the low-water marks, and no bell has rung for
     /// them.

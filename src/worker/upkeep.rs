@@ -69,8 +69,8 @@ async fn once(shared: &Shared, only_strays: bool) -> Result<()> {
     released
 }
 
-/// Releases strays: jobs that this worker has reserved and does not hold, since the answer to a claim was lost or a
-/// crash of the server undid a settlement.
+/// Releases strays: jobs that this worker has reserved and does not hold. They are left by a claim whose answer was
+/// lost, and by a crash of the server that undid a settlement.
 async fn release_strays(shared: &Shared) -> Result<()> {
     // The jobs of a claim under way are not held yet.
     let _no_claim_under_way = shared.claiming.write().await;

@@ -52,8 +52,8 @@ pub(crate) fn lower(mut marks: Marks, others: Marks) -> Marks {
 impl LowWater {
     /// Where the next claim starts. `sharing`: how many other claims are made of the queue at the same time.
     ///
-    /// The claim may start where these other claims have got if the queue is full and this claimer has caught up with
-    /// the jobs that were left behind.
+    /// In a full queue, the claim may start where these other claims have got. It may not while this claimer still
+    /// claims jobs that were left behind.
     pub(crate) fn start(&self, sharing: usize) -> Start {
         let marks = self.marks();
         let caught_up = marks.iter().zip(&self.lowered_from).all(|(mark, from)| mark >= from);
@@ -116,8 +116,8 @@ impl LowWater {
     /// Learns from a look back, which has found these heads of the levels. A head that was left behind lowers its mark.
     /// Returns whether the next claim starts lower than it would have before.
     ///
-    /// In a full queue, a head that claims under way may take is not left behind. If other workers claim too, a head
-    /// below all claims may still be one that they are taking; it counts only if a second look finds it again.
+    /// In a full queue, a head that claims under way may take is not left behind. If other workers claim too, they may
+    /// be taking a head below all known claims. Such a head counts only if a second look finds it again.
     pub(crate) fn learn_heads(&mut self, from: Marks, heads: Marks, took: Duration, sharing: usize) -> bool {
         let before = self.marks();
         let shared = self.busy && sharing > 0;

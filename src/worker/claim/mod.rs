@@ -301,8 +301,8 @@ impl Claimer {
         self.shared.sharing()
     }
 
-    /// How many looks this claimer makes in parallel to its next one: one, if it alone works the queue and one look at
-    /// a time leaves slots empty.
+    /// How many looks this claimer makes in parallel to its next one. It makes one if it alone works the queue and one
+    /// look at a time leaves slots empty.
     fn parallel_looks(&self) -> usize {
         usize::from(self.sharing() == 0 && self.slots.are_starved())
     }

@@ -10,8 +10,8 @@ pub(super) const LONGEST_AHEAD: Duration = Duration::from_millis(100);
 pub(super) const MOST_AHEAD: usize = 2000;
 /// Claiming ahead grows fourfold at most from one claim to the next, since the next jobs may be slower.
 const AHEAD_GROWTH: usize = 4;
-/// About five of the workers that share a full queue claim at the same time. More would slow each other down: a claim
-/// passes over the rows that other claims are about to reserve, and locks rows that they have reserved since it began.
+/// About five of the workers that share a full queue claim at the same time. More claims would slow each other down.
+/// Each passes over rows that others are about to reserve, and locks rows that others have reserved since it began.
 const CLAIMS_AT_A_TIME: f64 = 5.0;
 
 /// How long to rest after a claim that took this time, so that about five workers claim at a time. The rest is at most

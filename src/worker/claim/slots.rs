@@ -126,8 +126,8 @@ impl Slots {
         self.pace.ahead(self.count, time).min(self.affordable)
     }
 
-    /// How many jobs a further claim may return, beside `taken` jobs to be taken now and `claimed` jobs of claims under
-    /// way; zero if the room is less than half of `taken`, which is not worth a claim.
+    /// How many jobs another claim may ask for. `taken` jobs are about to be taken, and claims under way have asked for
+    /// `claimed` jobs. Returns zero for a room of less than half of `taken`, which is not worth a claim.
     pub(crate) fn room_beside(&self, taken: usize, claimed: usize) -> usize {
         let places = self.free.available_permits() + self.most_ahead();
         let room = places.saturating_sub(self.ahead.lock().len() + taken + claimed);

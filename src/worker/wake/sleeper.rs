@@ -21,8 +21,8 @@ const LONGEST_NAP: Duration = Duration::from_millis(50);
 const COUNTED_LOOKS: u32 = 32;
 const CALM_SHARE_ALONE: u32 = 2;
 const CALM_SHARE_WITH_OTHERS: u32 = 4;
-/// How long a claimer stays awake after it has disarmed its bell: 1 s at least, so that it arms the bell about once a
-/// second at most. The time doubles up to 16 s while each sleep holds producers up.
+/// A claimer stays awake for 1 s at least after it has disarmed its bell, so that it arms the bell about once a second.
+/// The time doubles up to 16 s while each sleep holds producers up.
 const SHORTEST_AWAKE: Duration = Duration::from_secs(1);
 const LONGEST_AWAKE: Duration = Duration::from_secs(16);
 /// A claimer that was woken 32 times within 100 ms stays awake.
