@@ -57,7 +57,7 @@ impl Parts {
         quietly(|| {
             tracing::error!(
                 name: "worker.broken", target: "reveille::worker", part = name, error = why,
-                "a part of the worker broke down; the worker gives back what it holds and ends"
+                "a part of the worker broke down; the worker releases its jobs and ends"
             );
         });
         let _ = self.0.error.set(format!("the worker ended because {name} broke down: {why}"));

@@ -31,7 +31,7 @@ impl Pauses {
         self.stale.notify_one();
     }
 
-    /// Waits until jobs may have to go back that were claimed before the last pause.
+    /// Waits until jobs that were claimed before the last pause may have to be released.
     pub(crate) async fn wait_for_stale(&self) {
         self.stale.notified().await;
     }

@@ -26,7 +26,7 @@ use crate::worker::{Worker, upkeep};
 
 /// How long handlers may go on after the grace period is over and they were asked to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
-/// How long a shutdown waits for the database: to settle the last attempts, and to release what has not ended.
+/// How long a shutdown waits for the database: to settle the last attempts, and to release the other jobs.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 
 impl Worker {

@@ -22,7 +22,7 @@ pub(super) struct WaitingJob {
 /// The jobs of one queue that wait for a slot.
 pub(super) struct Ahead {
     jobs: Mutex<VecDeque<WaitingJob>>,
-    /// Notified when a job has started, or gone back.
+    /// Notified when a job has started, or was released.
     pub(super) started: Notify,
     /// When the last job started, or the first job came to wait.
     last_start: Mutex<Instant>,
