@@ -26,34 +26,39 @@ enum Kind {
     Denied,
     Lost,
     Refused,
-    Deaf,
+    ListenUnsupported,
     Broken,
     Database,
 }
 
 impl Error {
     /// An error for input that can never work: a bad name, option, payload or address.
-    pub(crate) fn invalid(message: impl Into<String>) -> Error {
+    pub fn invalid(message: impl Into<String>) -> Error {
         Error { kind: Kind::Invalid, message: message.into(), source: None }
     }
 
-    pub(crate) fn unavailable(message: impl Into<String>) -> Error {
+    /// The store cannot be reached, or cannot answer now; trying again may help.
+    pub fn unavailable(message: impl Into<String>) -> Error {
         Error { kind: Kind::Unavailable, message: message.into(), source: None }
     }
 
-    pub(crate) fn schema_missing(message: impl Into<String>) -> Error {
+    /// The store lacks Reveille's schema.
+    pub fn schema_missing(message: impl Into<String>) -> Error {
         Error { kind: Kind::SchemaMissing, message: message.into(), source: None }
     }
 
-    pub(crate) fn schema_mismatch(message: impl Into<String>) -> Error {
+    /// The store's schema is older or newer than this program can work with.
+    pub fn schema_mismatch(message: impl Into<String>) -> Error {
         Error { kind: Kind::SchemaMismatch, message: message.into(), source: None }
     }
 
-    pub(crate) fn denied(message: impl Into<String>) -> Error {
+    /// The store refuses the user, the password or the access.
+    pub fn denied(message: impl Into<String>) -> Error {
         Error { kind: Kind::Denied, message: message.into(), source: None }
     }
 
-    pub(crate) fn lost(message: impl Into<String>) -> Error {
+    /// The job is no longer the worker's: its reservation does not stand.
+    pub fn lost(message: impl Into<String>) -> Error {
         Error { kind: Kind::Lost, message: message.into(), source: None }
     }
 
@@ -68,8 +73,9 @@ impl Error {
         }
     }
 
-    pub(crate) fn deaf(message: impl Into<String>) -> Error {
-        Error { kind: Kind::Deaf, message: message.into(), source: None }
+    /// The store sends no notifications, so that workers have to poll.
+    pub fn listen_unsupported(message: impl Into<String>) -> Error {
+        Error { kind: Kind::ListenUnsupported, message: message.into(), source: None }
     }
 
     /// A part of a worker has broken down.
@@ -77,7 +83,9 @@ impl Error {
         Error { kind: Kind::Broken, message: message.into(), source: None }
     }
 
-    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    /// The same error, caused by another one.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         self.source = Some(source.into());
         self
     }
@@ -141,9 +149,9 @@ impl Error {
         self.kind == Kind::Refused
     }
 
-    /// Notifications do not come through: a transaction pooler is in the way.
-    pub fn is_deaf(&self) -> bool {
-        self.kind == Kind::Deaf
+    /// The store sends no notifications, or a transaction pooler does not pass them on.
+    pub fn is_listen_unsupported(&self) -> bool {
+        self.kind == Kind::ListenUnsupported
     }
 
     /// Another session holds a lock for which the statement did not wait longer.

@@ -8,9 +8,9 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::database::Database;
-use crate::driver::{Failure, JobState, Memory, Postgres, Reason};
+use crate::driver::{Failure, FailureReason, Memory, Postgres};
 use crate::error::{Error, Result};
-use crate::job::Enqueued;
+use crate::job::{Enqueued, JobState};
 use crate::job::payload::Payload;
 
 /// How a job ended.
@@ -171,7 +171,7 @@ fn failure(error: &RawValue) -> Failure {
     let error = Payload::parse(error.get()).ok();
     let text = |name| error.as_ref().and_then(|error| error.member::<String>(name).ok().flatten());
     Failure {
-        reason: text("reason").as_deref().and_then(Reason::from_name).unwrap_or(Reason::Failed),
+        reason: text("reason").as_deref().and_then(FailureReason::from_name).unwrap_or(FailureReason::Failed),
         error: text("error").unwrap_or_default(),
     }
 }
@@ -184,16 +184,16 @@ impl Memory {
             // From here on no end is missed.
             let next = ends.notified();
             let job = self.job(id)?;
-            let (outcome, result) = match job.state {
-                JobState::Completed(result) => (Ended::Completed, result),
-                JobState::Cancelled => (Ended::Cancelled, None),
-                JobState::Dead(_) => (Ended::Dead, None),
-                JobState::Waiting | JobState::Running => {
+            let outcome = match job.state {
+                JobState::Completed => Ended::Completed,
+                JobState::Cancelled => Ended::Cancelled,
+                JobState::Dead => Ended::Dead,
+                JobState::Ready | JobState::Delayed | JobState::Running => {
                     next.await;
                     continue;
                 }
             };
-            return Some(Finished { id, outcome, result, errors: job.errors });
+            return Some(Finished { id, outcome, result: job.result, errors: job.errors });
         }
     }
 }

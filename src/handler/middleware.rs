@@ -8,7 +8,7 @@ use std::time::Duration;
 pub use futures::future::BoxFuture;
 use tracing::Span;
 
-use crate::driver::{Ending, Reason};
+use crate::driver::{Ending, FailureReason};
 use crate::error::{Error, Result};
 use crate::handler::Registered;
 use crate::handler::extract::Context;
@@ -108,12 +108,12 @@ impl<'a> AttemptEnd<'a> {
             Ending::Waiting { failure: None, .. } => (How::Released, None),
             Ending::Waiting { failure: Some(failure), .. } | Ending::Dead(failure) => {
                 let how = match failure.reason {
-                    Reason::Failed if how == How::Panicked => How::Panicked,
-                    Reason::Failed => How::Failed,
-                    Reason::Permanent => How::Permanent,
-                    Reason::TimedOut => How::TimedOut,
-                    Reason::Lost => How::Lost,
-                    Reason::Undecodable => How::Undecodable,
+                    FailureReason::Failed if how == How::Panicked => How::Panicked,
+                    FailureReason::Failed => How::Failed,
+                    FailureReason::Permanent => How::Permanent,
+                    FailureReason::TimedOut => How::TimedOut,
+                    FailureReason::Lost => How::Lost,
+                    FailureReason::Undecodable => How::Undecodable,
                 };
                 (how, Some(failure))
             }

@@ -106,8 +106,11 @@ impl NewJob {
         self
     }
 
-    /// Refuses what the table's constraints would refuse, before the caller's transaction is spoilt by it.
-    pub(crate) fn check(&self, max_payload: usize) -> Result<()> {
+    /// Checks that a store can keep the job, and that its payload has at most `max_payload` bytes.
+    ///
+    /// # Errors
+    /// Invalid, with the reason.
+    pub fn check(&self, max_payload: usize) -> Result<()> {
         let size = self.payload.as_bytes().len();
         if size > max_payload {
             return Err(Error::invalid(format!(

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Payload, Priority};
+use super::{NewJob, Payload, Priority};
 use crate::job::trace_context::TraceContext;
 
-/// What makes a settlement count only while its reservation still stands.
+/// A worker's hold on a job, since a time and for an attempt. A settlement counts only while its reservation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Reservation {
     /// The job.
     pub id: i64,
@@ -16,13 +17,20 @@ pub struct Reservation {
     pub attempt: i32,
     /// Since when, by the database's clock.
     pub reserved_at: SystemTime,
-    /// What helps the store that gave it to find the job again, and is nothing to anyone else: no part of the fence.
-    /// Zero says nothing.
-    pub hint: u64,
+    /// Helps Postgres to find the row again; 0 for no hint. It is no part of the fence.
+    pub(crate) hint: u64,
+}
+
+impl Reservation {
+    /// A worker's reservation of a job for an attempt, counted from 1, since a time by the store's clock.
+    pub fn new(id: i64, worker: i64, attempt: i32, reserved_at: SystemTime) -> Reservation {
+        Reservation { id, worker, attempt, reserved_at, hint: 0 }
+    }
 }
 
 /// A job that a worker has reserved.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ReservedJob {
     /// The reservation under which it runs and is settled.
     pub reservation: Reservation,
@@ -57,6 +65,28 @@ pub struct ReservedJob {
 }
 
 impl ReservedJob {
+    /// A job as it was enqueued, under this reservation. It has not failed, and was due and enqueued when it was
+    /// reserved; set the fields that differ.
+    pub fn new(reservation: Reservation, job: NewJob) -> ReservedJob {
+        ReservedJob {
+            reservation,
+            queue: job.queue,
+            kind: job.kind,
+            payload: job.payload,
+            priority: job.priority,
+            failures: 0,
+            max_attempts: job.max_attempts,
+            available_at: reservation.reserved_at,
+            created_at: reservation.reserved_at,
+            key: job.key,
+            tags: job.tags,
+            metadata: job.metadata.and_then(|metadata| Payload::encode(&metadata).ok()),
+            timeout: job.timeout,
+            cancel_requested: false,
+            undecodable: None,
+        }
+    }
+
     /// How long it waited, from being due to being reserved, by the database's clock.
     pub fn waited(&self) -> Duration {
         self.reservation.reserved_at.duration_since(self.available_at).unwrap_or_default()

@@ -208,8 +208,8 @@ impl Schedule {
         Ok(ticks)
     }
 
-    /// The job of a tick.
-    pub(crate) fn job_at(&self, tick: SystemTime) -> NewJob {
+    /// Returns the job of a tick.
+    pub fn job_at(&self, tick: SystemTime) -> NewJob {
         let mut metadata = self.job.metadata.clone().unwrap_or_default();
         metadata.insert("schedule".into(), Value::from(self.name.clone()));
         if let Ok(tick) = jiff::Timestamp::try_from(tick) {

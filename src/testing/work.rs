@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::driver::{Driver, Ending, JobState, Memory, Start, StoredJob};
+use crate::driver::{ClaimRequest, Driver, Ending, Memory, StoredJob};
 use crate::error::{Error, Result};
-use crate::job::{Due, Enqueueable, Job, NewJob, ReservedJob};
+use crate::job::{Due, Enqueueable, Job, JobState, NewJob, ReservedJob};
 use crate::worker::Worker;
 use crate::worker::attempt::Attempts;
 use crate::worker::attempt::reservations::Held;
@@ -41,7 +41,7 @@ impl Worker {
         let (desk, info) = (Arc::new(Memory::new()), self.info());
         desk.register(&info).await?;
         Driver::enqueue(&*desk, &[job]).await?;
-        let job = desk.claim(info.id, &queue, 1, Start::default()).await?.jobs.pop();
+        let job = desk.claim(&ClaimRequest::new(info.id, &queue, 1)).await?.jobs.pop();
         let job = job.ok_or_else(|| Error::invalid("make an attempt: the job could not be claimed"))?;
         let attempts = Attempts { driver: desk, is_stored: false, ..self.attempts(&Arc::<Held>::default()) };
         let hold = attempts.hold(&job);
@@ -81,7 +81,8 @@ impl Worker {
         let mut of_kind = Vec::new();
         for (queue, _) in &self.queues {
             loop {
-                let mut claimed = self.driver.claim(visit.shared.id(), queue, 1, Start::default()).await?;
+                let claim = ClaimRequest::new(visit.shared.id(), queue, 1);
+                let mut claimed = self.driver.claim(&claim).await?;
                 match claimed.jobs.pop() {
                     Some(job) if job.kind == kind => {
                         of_kind.push(job);
@@ -137,7 +138,7 @@ impl Worker {
         let here = |queue: &str| self.queues.iter().any(|(name, _)| name == queue);
         memory.jobs().into_iter().find(|StoredJob { job, state, attempts, .. }| {
             let endless = any || *attempts > MOST_SNOOZES || self.handlers.get(&job.kind).is_none();
-            *state == JobState::Waiting && here(&job.queue) && endless
+            matches!(state, JobState::Ready | JobState::Delayed) && here(&job.queue) && endless
         })
     }
 }

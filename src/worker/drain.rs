@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::database::enqueue_on::Executor;
-use crate::driver::{Ending, Start};
+use crate::driver::{ClaimRequest, Ending};
 use crate::error::Result;
 use crate::handler::Gathers;
 use crate::job::{Enqueued, NewJob, ReservedJob};
@@ -92,7 +92,8 @@ impl Visit<'_> {
         loop {
             let mut idle = true;
             for (queue, slots) in &self.worker.queues {
-                let claimed = self.worker.driver.claim(self.shared.id(), queue, *slots, Start::default()).await?;
+                let claim = ClaimRequest::new(self.shared.id(), queue, *slots);
+                let claimed = self.worker.driver.claim(&claim).await?;
                 idle &= claimed.jobs.is_empty() && !claimed.more;
                 for (ending, stood) in self.run(claimed.jobs).await? {
                     if stood {

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::time::Duration;
 
-use crate::driver::{Ending, Failure, Reason};
+use crate::driver::{Ending, Failure, FailureReason};
 use crate::handler::middleware::How;
 use crate::job::outcome::{Outcome, panicked};
 use crate::job::payload::Payload;
@@ -52,19 +52,19 @@ pub(super) fn judge(ended: Ended, hold: &Hold, retry_policy: &RetryPolicy, failu
         Ended::Returned(Outcome::Complete) => Ending::Completed(None),
         Ended::Returned(Outcome::CompleteWith(result)) => Ending::Completed(kept(result)),
         Ended::Returned(Outcome::Cancel) => Ending::Cancelled,
-        Ended::Returned(Outcome::Dead(error)) => dead(Reason::Permanent, error),
-        Ended::Returned(Outcome::Undecodable(error)) => dead(Reason::Undecodable, error),
+        Ended::Returned(Outcome::Dead(error)) => dead(FailureReason::Permanent, error),
+        Ended::Returned(Outcome::Undecodable(error)) => dead(FailureReason::Undecodable, error),
         Ended::Returned(Outcome::Fail(error)) => match hold.timed_out() {
-            Some(timeout) => failed(Reason::TimedOut, format!("{}: {error}", too_long(timeout)), None),
+            Some(timeout) => failed(FailureReason::TimedOut, format!("{}: {error}", too_long(timeout)), None),
             // The handler was told to stop and did: not its fault.
             None if hold.token.is_cancelled() && !hold.cancel_requested() => released(),
-            None => failed(Reason::Failed, error, None),
+            None => failed(FailureReason::Failed, error, None),
         },
-        Ended::Returned(Outcome::RetryIn(delay, error)) => failed(Reason::Failed, error, Some(delay)),
+        Ended::Returned(Outcome::RetryIn(delay, error)) => failed(FailureReason::Failed, error, Some(delay)),
         Ended::Returned(Outcome::Snooze(_)) if hold.cancel_requested() => Ending::Cancelled,
         Ended::Returned(Outcome::Snooze(delay)) => Ending::Waiting { failure: None, delay },
-        Ended::Panicked(panic) => failed(Reason::Failed, panicked(&*panic), None),
-        Ended::TimedOut(timeout) => failed(Reason::TimedOut, too_long(timeout), None),
+        Ended::Panicked(panic) => failed(FailureReason::Failed, panicked(&*panic), None),
+        Ended::TimedOut(timeout) => failed(FailureReason::TimedOut, too_long(timeout), None),
         Ended::GivenUp => released(),
     }
 }
@@ -82,7 +82,7 @@ fn kept(result: Payload) -> Option<Payload> {
     None
 }
 
-pub(super) fn dead(reason: Reason, error: String) -> Ending {
+pub(super) fn dead(reason: FailureReason, error: String) -> Ending {
     Ending::Dead(Failure { reason, error: shorten(error) })
 }
 
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_retried_by_the_policy_until_the_last_attempt() {
-        let failure = Failure { reason: Reason::Failed, error: "no".into() };
+        let failure = Failure { reason: FailureReason::Failed, error: "no".into() };
         let waiting = Ending::Waiting { failure: Some(failure.clone()), delay: Duration::from_secs(9) };
         assert_eq!(judged(Outcome::Fail("no".into()), 0), waiting);
         assert_eq!(judged(Outcome::Fail("no".into()), 1), waiting);
@@ -159,7 +159,7 @@ mod tests {
         hold.time_out(Duration::from_secs(2));
         let judged = |outcome| judge(Ended::Returned(outcome), &hold, &RetryPolicy::default(), 0, 1);
         let error = "took longer than its timeout of 2s: stopped".into();
-        let failure = Failure { reason: Reason::TimedOut, error };
+        let failure = Failure { reason: FailureReason::TimedOut, error };
         assert_eq!(judged(Outcome::Fail("stopped".into())), Ending::Dead(failure));
         assert_eq!(judged(Outcome::Complete), Ending::Completed(None));
     }

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, field};
 
-use crate::driver::{Driver, Ending, Failure, Reason, Settlement};
+use crate::driver::{Driver, Ending, Failure, FailureReason, Settlement};
 use crate::enqueue::in_handler_of;
 use crate::handler::extract::{Context, States};
 use crate::handler::middleware::{AttemptEnd, How, Middlewares};
@@ -129,7 +129,7 @@ impl Attempts {
             return Err(released());
         }
         if let Some(error) = &job.undecodable {
-            let ending = dead(Reason::Undecodable, error.clone());
+            let ending = dead(FailureReason::Undecodable, error.clone());
             quietly(|| log(&ending));
             return Err(ending);
         }

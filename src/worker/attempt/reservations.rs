@@ -149,12 +149,12 @@ impl Held {
         for hold in holds {
             let Some(told_for) = hold.told_for().filter(|told_for| *told_for >= STUCK_AFTER) else { continue };
             let id = hold.reservation.id;
-            stuck.push(Stuck { id, told_for });
+            stuck.push(Stuck::new(id, told_for));
             if !hold.reported.swap(true, Ordering::Relaxed) {
                 tracing::warn!(name: "job.stuck", target: "reveille::job", id, ?told_for, "stuck: its handler was told to stop and still runs");
             }
         }
-        stuck.sort_by_key(|stuck| std::cmp::Reverse(stuck.told_for));
+        stuck.sort_by_key(|stuck| std::cmp::Reverse(stuck.asked_ago));
         stuck
     }
 

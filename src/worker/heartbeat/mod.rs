@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::driver::{Beat, Peer, Reason, Report, WorkerInfo};
+use crate::driver::{Beat, Peer, FailureReason, Report, WorkerInfo};
 use crate::error::{Error, Result};
 use crate::handler::middleware::{AttemptEnd, How};
 use crate::worker::backoff::Backoff;
@@ -185,7 +185,7 @@ impl Lease {
     fn tell_of_lost(&self, id: i64, is_dead: bool) {
         let error = "the worker that ran it died or was cut off";
         if is_dead {
-            let reason = Reason::Lost.name();
+            let reason = FailureReason::Lost.name();
             tracing::error!(name: "job.dead", target: "reveille::job", id, reason, error, "dead");
         }
         let (job, how, error, ran) = (None, How::Lost, Some(error), None);

@@ -11,7 +11,7 @@ use futures::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::driver::{Hear, Hints, Signal};
+use crate::driver::{Hints, OnSignal, Signal};
 use crate::error::Result;
 use crate::worker::backoff::Backoff;
 use crate::worker::shared::Shared;
@@ -60,7 +60,7 @@ impl Listener {
         loop {
             match self.listen(doubts, &mut backoff).await {
                 Ok(()) => {}
-                Err(error) if error.is_deaf() => {
+                Err(error) if error.is_listen_unsupported() => {
                     self.shared.bells.give_up_hearing();
                     tracing::warn!(
                         name: "worker.deaf", target: "reveille::worker", %error,
@@ -91,7 +91,7 @@ impl Listener {
     }
 
     /// Takes what concerns this worker's queues, its jobs or itself, and drops the rest.
-    fn ears(&self, worker: i64, doubts: &Arc<Doubts>) -> Hear {
+    fn ears(&self, worker: i64, doubts: &Arc<Doubts>) -> OnSignal {
         let (bells, held, doubts) = (Arc::clone(&self.shared.bells), Arc::clone(&self.shared.held), Arc::clone(doubts));
         Arc::new(move |signal| match signal {
             Signal::Bell(queue) => bells.ring(&queue),
@@ -147,7 +147,7 @@ mod tests {
     #[tokio::test]
     async fn of_what_does_not_concern_this_worker_nothing_is_kept() {
         let (listener, doubts) = (listener(&Memory::new()), Arc::new(Doubts::default()));
-        let reservation = Reservation { id: 7, worker: 1, attempt: 1, reserved_at: SystemTime::now(), hint: 0 };
+        let reservation = Reservation::new(7, 1, 1, SystemTime::now());
         listener.shared.held.take(reservation, false);
         listener.shared.held.take(Reservation { id: 8, ..reservation }, true);
         let hear = listener.ears(1, &doubts);

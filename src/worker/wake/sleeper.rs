@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::driver::{Driver, Silent};
+use crate::driver::{Driver, OpenTransaction};
 use crate::error::Result;
 use crate::worker::backoff::Backoff;
 use crate::worker::bells::{Hearing, Reason, Wake};
@@ -46,7 +46,7 @@ enum State {
     /// too often. `looks` and `finds`: its looks of late, and how many of them found a job.
     Awake { until: Option<Instant>, looks: u32, finds: u32 },
     /// The bell is armed, but the transactions in `silent` may still commit jobs without ringing it.
-    Arming { armed: Armed, silent: Vec<Silent> },
+    Arming { armed: Armed, silent: Vec<OpenTransaction> },
     /// The bell is armed, and rings for every job.
     Asleep { armed: Armed },
 }
@@ -165,7 +165,7 @@ impl Sleeper {
                 self.sleep(due_in).await
             }
             State::Arming { armed, silent } => {
-                *silent = self.shared.driver.still_silent(silent).await?;
+                *silent = self.shared.driver.still_open(silent).await?;
                 if silent.is_empty() {
                     return Ok(Reason::Armed);
                 }
