@@ -13,7 +13,7 @@ use super::{
 };
 #[cfg(feature = "schedules")]
 use super::{DueSchedules, Firing};
-use crate::database::enqueue_on::Executor;
+use crate::database::enqueue_on::EnqueueOn;
 use crate::error::{Error, Result};
 use crate::job::{Enqueued, NewJob, Payload, Reservation};
 use crate::queue::QueueSettings;
@@ -299,8 +299,11 @@ impl Driver for Memory {
     }
 }
 
-impl Executor for Memory {
-    fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
+impl EnqueueOn for &Memory {
+    fn insert<'a>(self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>
+    where
+        Self: 'a,
+    {
         Driver::enqueue(self, jobs)
     }
 }

@@ -13,7 +13,7 @@ use tokio_postgres::types::Type;
 use super::schedules;
 use super::session::{Params, Plan};
 use super::{ANSWER_WITHIN, Postgres, claim, listen, rescue, settle, warm};
-use crate::database::enqueue_on::{Executor, Jobs};
+use crate::database::enqueue_on::{EnqueueOn, Jobs};
 use crate::database::{Database, migrate};
 use crate::driver::{
     Beat, Claimed, Driver, Hear, Hints, IntoDriver, Marks, Peer, Report, Rescue, Settled, Settlement, Silent, Start,
@@ -261,12 +261,18 @@ impl Driver for Postgres {
     }
 }
 
-impl Executor for Postgres {
-    fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
+impl EnqueueOn for &Postgres {
+    fn insert<'a>(self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>
+    where
+        Self: 'a,
+    {
         Driver::enqueue(self, jobs)
     }
 
-    fn copy<'a>(&'a self, schema: &'a str, jobs: &'a mut Jobs<'_>) -> BoxFuture<'a, Result<u64>> {
+    fn copy<'a>(self, schema: &'a str, jobs: &'a mut Jobs<'a>) -> BoxFuture<'a, Result<u64>>
+    where
+        Self: 'a,
+    {
         self.database.copy(schema, jobs)
     }
 }
