@@ -24,7 +24,7 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::error::{Error, Result};
 use address::Address;
 use ends::Ends;
-pub use enqueue_on::{Executor, Jobs};
+pub use enqueue_on::{EnqueueOn, Jobs};
 pub use migrate::{grants_sql, migrations_sql};
 use schema::Schema;
 

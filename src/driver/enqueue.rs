@@ -4,21 +4,28 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::Driver;
-use crate::database::enqueue_on::{Executor, Jobs};
+use crate::database::enqueue_on::{EnqueueOn, Jobs};
 use crate::error::Result;
 use crate::job::{Enqueued, NewJob};
 
-impl<D: Driver + ?Sized> Executor for D {
-    fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
+impl<D: Driver + ?Sized> EnqueueOn for &D {
+    fn insert<'a>(self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>
+    where
+        Self: 'a,
+    {
         Driver::enqueue(self, jobs)
     }
 
-    fn copy<'a>(&'a self, schema: &'a str, jobs: &'a mut Jobs<'_>) -> BoxFuture<'a, Result<u64>> {
+    fn copy<'a>(self, schema: &'a str, jobs: &'a mut Jobs<'a>) -> BoxFuture<'a, Result<u64>>
+    where
+        Self: 'a,
+    {
+        if let Some(postgres) = self.postgres() {
+            return postgres.database().copy(schema, jobs);
+        }
         async move {
-            match self.postgres() {
-                Some(postgres) => postgres.database().copy(schema, jobs).await,
-                None => Ok(Driver::enqueue(self, &jobs.collect::<Result<Vec<_>>>()?).await?.len() as u64),
-            }
+            let jobs = jobs.collect::<Result<Vec<_>>>()?;
+            Ok(Driver::enqueue(self, &jobs).await?.len() as u64)
         }
         .boxed()
     }

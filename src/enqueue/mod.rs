@@ -1,13 +1,14 @@
 //! Sending jobs.
 
 use std::future::{Future, IntoFuture};
+use std::marker::PhantomData;
 use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 
-use crate::database::enqueue_on::Executor;
+use crate::database::enqueue_on::EnqueueOn;
 use crate::error::{Error, Result};
 use crate::handler::extract::{Context, Extract};
 use crate::handler::middleware::{Middleware, Middlewares};
@@ -43,8 +44,8 @@ pub use await_end::{Awaiter, Ended, Finished};
 /// # Errors
 /// Invalid, before anything is sent, if the job could not be stored (a name too long, a payload too large); else what
 /// the server says.
-pub fn enqueue<'a, E: Executor + ?Sized>(executor: &'a E, job: &impl Enqueueable) -> Enqueue<'a, E> {
-    Enqueuer::new().enqueue(executor, job)
+pub fn enqueue<'a, E: EnqueueOn + 'a>(on: E, job: &impl Enqueueable) -> Enqueue<'a, E> {
+    Enqueuer::new().enqueue(on, job)
 }
 
 /// Enqueue many jobs, all or none, in one statement; ids in order. Errors as in [`enqueue`].
@@ -62,11 +63,11 @@ pub fn enqueue<'a, E: Executor + ?Sized>(executor: &'a E, job: &impl Enqueueable
 /// # Ok(())
 /// # }
 /// ```
-pub async fn enqueue_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
-    executor: &E,
+pub async fn enqueue_all<'a, J: Enqueueable + 'a>(
+    on: impl EnqueueOn,
     jobs: impl IntoIterator<Item = &'a J>,
 ) -> Result<Vec<Enqueued>> {
-    Enqueuer::new().enqueue_all(executor, jobs).await
+    Enqueuer::new().enqueue_all(on, jobs).await
 }
 
 /// Enqueue a great many jobs by COPY, all or none; returns how many.
@@ -89,11 +90,11 @@ pub async fn enqueue_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
 /// # Errors
 /// Invalid if a job could not be stored, or has a unique key. Jobs are looked at as they are sent, so that a
 /// transaction in which this fails can only be rolled back.
-pub async fn copy_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
-    executor: &E,
+pub async fn copy_all<'a, J: Enqueueable + 'a>(
+    on: impl EnqueueOn,
     jobs: impl IntoIterator<Item = &'a J, IntoIter: Send>,
 ) -> Result<u64> {
-    Enqueuer::new().copy_all(executor, jobs).await
+    Enqueuer::new().copy_all(on, jobs).await
 }
 
 /// Enqueues jobs through [middlewares](crate::handler::Middleware); cheap to clone.
@@ -151,23 +152,28 @@ impl Enqueuer {
     ///
     /// # Errors
     /// Refused if a middleware refuses the job; else as in [`enqueue`].
-    pub fn enqueue<'a, E: Executor + ?Sized>(&self, executor: &'a E, job: &impl Enqueueable) -> Enqueue<'a, E> {
-        let middlewares = self.middlewares.clone();
-        let job = job.to_new_job().map(|job| self.child(job));
-        Enqueue { executor, job, middlewares, schema: "reveille".into(), max_payload: MAX_PAYLOAD }
+    pub fn enqueue<'a, E: EnqueueOn + 'a>(&self, on: E, job: &impl Enqueueable) -> Enqueue<'a, E> {
+        Enqueue {
+            on,
+            job: job.to_new_job().map(|job| self.child(job)),
+            middlewares: self.middlewares.clone(),
+            schema: "reveille".into(),
+            max_payload: MAX_PAYLOAD,
+            lives_for: PhantomData,
+        }
     }
 
     /// As [`enqueue_all`] does, through the middlewares.
     ///
     /// # Errors
     /// Refused if a middleware refuses one of the jobs; else as in [`enqueue`].
-    pub async fn enqueue_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
+    pub async fn enqueue_all<'a, J: Enqueueable + 'a>(
         &self,
-        executor: &E,
+        on: impl EnqueueOn,
         jobs: impl IntoIterator<Item = &'a J>,
     ) -> Result<Vec<Enqueued>> {
         let jobs = jobs.into_iter().map(|job| self.prepare(job)).collect::<Result<Vec<NewJob>>>()?;
-        let enqueued = executor.insert("reveille", &jobs).await?;
+        let enqueued = on.insert("reveille", &jobs).await?;
         tracing::debug!(name: "jobs.enqueued", target: "reveille::enqueue", jobs = enqueued.len(), "enqueued");
         Ok(enqueued)
     }
@@ -176,9 +182,9 @@ impl Enqueuer {
     ///
     /// # Errors
     /// Refused if a middleware refuses one of the jobs; else as in [`copy_all`].
-    pub async fn copy_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
+    pub async fn copy_all<'a, J: Enqueueable + 'a>(
         &self,
-        executor: &E,
+        on: impl EnqueueOn,
         jobs: impl IntoIterator<Item = &'a J, IntoIter: Send>,
     ) -> Result<u64> {
         let mut jobs = jobs.into_iter().map(|job| {
@@ -190,7 +196,7 @@ impl Enqueuer {
                 None => Ok(job),
             }
         });
-        let copied = executor.copy("reveille", &mut jobs).await?;
+        let copied = on.copy("reveille", &mut jobs).await?;
         tracing::debug!(name: "jobs.enqueued", target: "reveille::enqueue", jobs = copied, "enqueued");
         Ok(copied)
     }
@@ -229,15 +235,17 @@ impl Context {
 
 /// A job about to be enqueued: chain options, then await.
 #[must_use = "a job is enqueued only when this is awaited"]
-pub struct Enqueue<'a, E: ?Sized> {
-    executor: &'a E,
+pub struct Enqueue<'a, E> {
+    on: E,
     job: Result<NewJob>,
     middlewares: Middlewares,
     schema: String,
     max_payload: usize,
+    /// The future that this becomes holds `on`, and must say for how long.
+    lives_for: PhantomData<&'a ()>,
 }
 
-impl<E: ?Sized> Enqueue<'_, E> {
+impl<E> Enqueue<'_, E> {
     fn set(mut self, set: impl FnOnce(&mut NewJob)) -> Self {
         if let Ok(job) = &mut self.job {
             set(job);
@@ -335,7 +343,7 @@ impl<E: ?Sized> Enqueue<'_, E> {
     }
 }
 
-impl<'a, E: Executor + ?Sized> IntoFuture for Enqueue<'a, E> {
+impl<'a, E: EnqueueOn + 'a> IntoFuture for Enqueue<'a, E> {
     type Output = Result<Enqueued>;
     type IntoFuture = BoxFuture<'a, Result<Enqueued>>;
 
@@ -343,7 +351,7 @@ impl<'a, E: Executor + ?Sized> IntoFuture for Enqueue<'a, E> {
         async move {
             let job = self.middlewares.enqueue(self.job?)?;
             job.check(self.max_payload)?;
-            let enqueued = self.executor.insert(&self.schema, std::slice::from_ref(&job)).await?;
+            let enqueued = self.on.insert(&self.schema, std::slice::from_ref(&job)).await?;
             let no_answer = || Error::unavailable("enqueue: the server gave no answer");
             let Enqueued { id, existed } = enqueued.first().copied().ok_or_else(no_answer)?;
             tracing::debug!(

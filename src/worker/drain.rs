@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::database::enqueue_on::Executor;
+use crate::database::enqueue_on::EnqueueOn;
 use crate::driver::{ClaimRequest, Ending};
 use crate::error::Result;
 use crate::handler::Gathers;
@@ -168,8 +168,11 @@ impl AddAssign for Drained {
     }
 }
 
-impl Executor for Inline {
-    fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
+impl EnqueueOn for &Inline {
+    fn insert<'a>(self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>
+    where
+        Self: 'a,
+    {
         async move {
             let enqueued = self.worker.driver.enqueue(jobs).await?;
             self.worker.drain().await?;

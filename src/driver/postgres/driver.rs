@@ -13,7 +13,7 @@ use tokio_postgres::types::Type;
 use super::schedules;
 use super::session::{Params, Plan};
 use super::{ANSWER_WITHIN, Postgres, claim, listen, rescue, settle};
-use crate::database::enqueue_on::Executor;
+use crate::database::enqueue_on::EnqueueOn;
 use crate::database::{Database, migrate};
 use crate::driver::{
     Beat, ClaimRequest, Claimed, Driver, Hints, IntoDriver, OnSignal, OpenTransaction, Peer, Report, Rescue, Settled,

@@ -8,7 +8,7 @@ use tokio_postgres::types::{Json, Type};
 
 use super::session::{Param, Params};
 use super::{ANSWER_WITHIN, Postgres};
-use crate::database::enqueue_on::Executor;
+use crate::database::enqueue_on::EnqueueOn;
 use crate::database::insert::seconds;
 use crate::driver::{DueSchedule, DueSchedules, Firing};
 use crate::error::{Error, Result};
