@@ -26,6 +26,8 @@ use crate::driver::{Memory, StoredJob};
 use crate::error::{Error, Result};
 use crate::job::{Due, Job, NewJob, Priority};
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod work;
 
 pub use work::Worked;

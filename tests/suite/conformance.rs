@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
 use reveille::admin::QueueSettings;
-use reveille::driver::{Ending, Failure, Peer, Reason, Report, Settlement, Signal, Start, Stuck, WorkerInfo, signals};
+use reveille::driver::{Ending, Failure, Peer, FailureReason, Report, Settlement, Signal, ClaimRequest, Stuck, WorkerInfo, signals};
 use reveille::job::{Due, Payload, Reservation, ReservedJob, UniqueMode, UniqueUntil};
 use reveille::{
     Outcome, Worker,
@@ -128,7 +128,7 @@ impl Store {
     }
 
     pub async fn register(&self, worker: i64) {
-        let info = WorkerInfo { id: worker, host: "test".into(), pid: 1, queues: vec![QUEUE.into()], slots: 1 };
+        let info = WorkerInfo::new(worker).host("test").queues([QUEUE.into()]);
         self.driver().register(&info).await.unwrap();
     }
 
@@ -142,7 +142,7 @@ impl Store {
 
     /// How long until the next job is due.
     async fn due_in(&self, worker: i64) -> Option<Duration> {
-        let claimed = self.driver().claim(worker, QUEUE, 1, Start::default()).await.unwrap();
+        let claimed = self.driver().claim(&ClaimRequest::new(worker, QUEUE, 1)).await.unwrap();
         assert!(claimed.jobs.is_empty(), "nothing is due");
         claimed.due_in
     }
@@ -152,7 +152,7 @@ impl Store {
     }
 
     pub async fn settle(&self, reservation: Reservation, ending: Ending) -> bool {
-        let settlement = Settlement { reservation, ending, waited: Duration::ZERO, ran: Duration::ZERO };
+        let settlement = Settlement::new(reservation, ending);
         self.driver().settle(&[settlement]).await.unwrap()[0].is_counted()
     }
 
@@ -175,8 +175,8 @@ pub fn text(job: &ReservedJob) -> String {
     job.payload.decode::<Note>().unwrap().text
 }
 
-pub fn failure(reason: Reason) -> Failure {
-    Failure { reason, error: "no".into() }
+pub fn failure(reason: FailureReason) -> Failure {
+    Failure::new(reason, "no")
 }
 
 /// Each test once a driver.
@@ -331,7 +331,7 @@ conforms! {
         store.enqueue_keyed(&["a 2", "b 1", "b 2"]).await;
         let running = store.claim(1, 9).await;
         assert_eq!(running.iter().map(text).collect::<Vec<_>>(), ["b 1"], "the first of the other waits for its time");
-        assert!(store.settle(running[0].reservation, Ending::Waiting { failure: Some(failure(Reason::Failed)), delay: HOUR }).await);
+        assert!(store.settle(running[0].reservation, Ending::Waiting { failure: Some(failure(FailureReason::Failed)), delay: HOUR }).await);
         assert!(store.claim(1, 9).await.is_empty());
         assert_eq!(store.retry(running[0].reservation.id).await.unwrap(), "due");
         assert_eq!(store.claim_names(9).await, ["b 1"]);
@@ -366,8 +366,8 @@ conforms! {
             (Ending::Completed(Some(Payload::encode(&7).unwrap())), json!(["completed", 1, 0])),
             (Ending::Cancelled, json!(["cancelled", 1, 0])),
             (Ending::Waiting { failure: None, delay: Duration::ZERO }, json!(["waiting", 1, 0])),
-            (Ending::Waiting { failure: Some(failure(Reason::Failed)), delay: Duration::ZERO }, json!(["waiting", 1, 1])),
-            (Ending::Dead(failure(Reason::Permanent)), json!(["permanent", 1, 1])),
+            (Ending::Waiting { failure: Some(failure(FailureReason::Failed)), delay: Duration::ZERO }, json!(["waiting", 1, 1])),
+            (Ending::Dead(failure(FailureReason::Permanent)), json!(["permanent", 1, 1])),
         ];
         for (ending, _) in &endings {
             store.enqueue(job(&format!("{ending:?}"))).await;
@@ -397,7 +397,7 @@ conforms! {
         }
         assert_eq!(store.fate(id).await, json!(["running", 1, 0]));
         assert!(store.settle(good, Ending::Completed(None)).await);
-        assert!(!store.settle(good, Ending::Dead(failure(Reason::Failed))).await, "an ending counts once");
+        assert!(!store.settle(good, Ending::Dead(failure(FailureReason::Failed))).await, "an ending counts once");
         assert_eq!(store.fate(id).await, json!(["completed", 1, 0]));
     }
 
@@ -408,7 +408,7 @@ conforms! {
             let job = store.claim_one(1).await;
             assert_eq!((job.reservation.attempt, job.failures), (attempt, attempt as u32 - 1));
             let delay = Duration::from_secs(if attempt == 1 { 0 } else { 600 });
-            store.settle(job.reservation, Ending::Waiting { failure: Some(failure(Reason::TimedOut)), delay }).await;
+            store.settle(job.reservation, Ending::Waiting { failure: Some(failure(FailureReason::TimedOut)), delay }).await;
         }
         let due_in = store.due_in(1).await.unwrap();
         assert!((590..=600).contains(&due_in.as_secs()), "{due_in:?}");
@@ -466,7 +466,7 @@ conforms! {
         store.settle(reservation, Ending::Waiting { failure: None, delay: Duration::from_secs(600) }).await;
         let again = store.claim_one(1).await;
         assert!(again.cancel_requested, "due at once, to be ended");
-        store.settle(again.reservation, Ending::Dead(failure(Reason::Failed))).await;
+        store.settle(again.reservation, Ending::Dead(failure(FailureReason::Failed))).await;
         assert_eq!(store.cancel(id).await, "dead");
     }
 
@@ -476,7 +476,7 @@ conforms! {
         assert_eq!(store.retry(id).await.unwrap(), "due");
         let reservation = store.claim_one(1).await.reservation;
         assert_eq!(store.retry(id).await.unwrap(), "running");
-        store.settle(reservation, Ending::Dead(failure(Reason::Failed))).await;
+        store.settle(reservation, Ending::Dead(failure(FailureReason::Failed))).await;
         assert_eq!(store.retry(id).await.unwrap(), "revived");
         assert_eq!(store.fate(id).await, json!(["waiting", 1, 0]), "attempts stay, failures begin anew");
         let reservation = store.claim_one(1).await.reservation;
@@ -489,7 +489,7 @@ conforms! {
         store.register(1).await;
         let id = store.enqueue(unique("first", UniqueMode::Keep)).await;
         let reservation = store.claim_one(1).await.reservation;
-        store.settle(reservation, Ending::Dead(failure(Reason::Failed))).await;
+        store.settle(reservation, Ending::Dead(failure(FailureReason::Failed))).await;
         store.enqueue(unique("second", UniqueMode::Keep)).await;
         let error = store.retry(id).await.unwrap_err();
         assert!(error.is_invalid() && error.to_string().contains("unique key"), "{error}");
@@ -526,7 +526,7 @@ conforms! {
     async fn a_worker_hears_how_many_others_work_its_queues(store: &Store) {
         store.register(1).await;
         store.register(2).await;
-        let other = WorkerInfo { id: 3, host: "test".into(), pid: 1, queues: vec!["other".into()], slots: 1 };
+        let other = WorkerInfo::new(3).host("test").queues(["other"]);
         store.driver().register(&other).await.unwrap();
         let beat = store.driver().beat(1, &Report::default()).await.unwrap();
         assert_eq!((beat.peers.len(), beat.sharing), (2, 1));

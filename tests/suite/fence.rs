@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reveille::driver::{Ending, Failure, Reason, Settled, Settlement, Start, WorkerInfo};
+use reveille::driver::{Ending, Failure, FailureReason, Settled, Settlement, ClaimRequest, WorkerInfo};
 use reveille::handler::Handler;
 use reveille::job::{Payload, Reservation, ReservedJob};
 use reveille::{
@@ -21,7 +21,7 @@ use crate::harness::{Note, TestDatabase, Told, claim, database, note, start, tel
 async fn driver(database: &TestDatabase, worker: i64) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
     let queues = vec!["default".into()];
-    driver.register(&WorkerInfo { id: worker, host: "test".into(), pid: 1, queues, slots: 1 }).await.unwrap();
+    driver.register(&WorkerInfo::new(worker).host("test").queues(queues)).await.unwrap();
     driver
 }
 
@@ -31,7 +31,7 @@ async fn reserved(database: &TestDatabase, driver: &Postgres, worker: i64) -> Re
 }
 
 fn settlement(job: &ReservedJob, ending: Ending) -> Settlement {
-    Settlement { reservation: job.reservation, ending, waited: Duration::ZERO, ran: Duration::ZERO }
+    Settlement::new(job.reservation, ending)
 }
 
 /// Which of them were recorded.
@@ -40,7 +40,7 @@ async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Vec<bool> {
 }
 
 fn every_ending() -> [Ending; 4] {
-    let failure = Failure { reason: Reason::Failed, error: "no".into() };
+    let failure = Failure::new(FailureReason::Failed, "no");
     let waiting = Ending::Waiting { failure: None, delay: Duration::ZERO };
     [Ending::Completed(None), Ending::Cancelled, waiting, Ending::Dead(failure)]
 }
@@ -205,7 +205,7 @@ async fn jobs_of_several_queues_that_are_settled_at_once_count_for_their_own() {
         let jobs =
             format!("insert into reveille.jobs (queue, kind) select '{queue}', 'k' from generate_series(1, {count})");
         database.run(&jobs).await;
-        batch.extend(completed(&driver.claim(7, queue, count, Start::default()).await.unwrap().jobs));
+        batch.extend(completed(&driver.claim(&ClaimRequest::new(7, queue, count)).await.unwrap().jobs));
     }
     assert_eq!(settle(&driver, &batch).await, [true; 50]);
     let counted = "select jsonb_agg(jsonb_build_array(queue, completed, wait_seconds) order by queue) from

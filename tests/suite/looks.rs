@@ -45,7 +45,7 @@ async fn claim_two(driver: &Postgres, shared: bool) -> Vec<i64> {
 /// A worker's driver, and ten jobs of the queue `q`, due for an hour.
 async fn ten_jobs(database: &TestDatabase) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
-    let info = WorkerInfo { id: 7, host: "test".into(), pid: 1, queues: vec!["q".into()], slots: 1 };
+    let info = WorkerInfo::new(7).host("test").queues(["q"]);
     driver.register(&info).await.unwrap();
     database
         .run(
@@ -203,18 +203,18 @@ async fn a_job_below_the_marks_is_found_while_the_queue_is_full() {
 async fn a_claim_that_brings_nothing_tells_when_something_will_be_due_or_that_there_are_limits() {
     let database = database().await;
     let driver = ten_jobs(&database).await;
-    assert_eq!(driver.claim(7, "q", 20, Start::default()).await.unwrap().jobs.len(), 10);
+    assert_eq!(driver.claim(&ClaimRequest::new(7, "q", 20)).await.unwrap().jobs.len(), 10);
     database
         .run(
             "update reveille.jobs set reserved_at = null, reserved_by = null, available_at = now() + interval '1 hour'",
         )
         .await;
-    let claimed = driver.claim(7, "q", 20, Start::default()).await.unwrap();
+    let claimed = driver.claim(&ClaimRequest::new(7, "q", 20)).await.unwrap();
     assert!(claimed.jobs.is_empty() && claimed.looked_at.is_some());
     assert!(claimed.due_in.unwrap().abs_diff(Duration::from_secs(3600)) < Duration::from_secs(60));
     database.run("insert into reveille.queues (name, max_running) values ('q', 1)").await;
     database.run("update reveille.jobs set available_at = now()").await;
-    let claimed = driver.claim(7, "q", 20, Start::default()).await.unwrap();
+    let claimed = driver.claim(&ClaimRequest::new(7, "q", 20)).await.unwrap();
     assert_eq!((claimed.jobs.len(), claimed.limited), (1, true), "within the limits");
 }
 

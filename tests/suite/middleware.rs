@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use reveille::driver::{Ending, JobState, Reason};
+use reveille::driver::{Ending, JobState, FailureReason};
 use reveille::enqueue::Enqueuer;
 use reveille::handler::{AttemptEnd, BoxFuture, Middleware, Next};
 use reveille::job::{Payload, ReservedJob};
@@ -83,7 +83,7 @@ async fn a_payload_that_cannot_be_decrypted_is_buried_as_undecodable() {
     let id = enqueue(&memory, &note("not encrypted")).await.unwrap().id;
     builder.handle(tell).build().unwrap().drain().await.unwrap();
     let job = memory.job(id).unwrap();
-    assert_eq!(job.state, JobState::Dead(Reason::Undecodable));
+    assert_eq!(job.state, JobState::Dead(FailureReason::Undecodable));
     assert!(job.errors[0].error.starts_with("cannot be decrypted: invalid type: map"), "{:?}", job.errors);
 }
 
@@ -218,7 +218,7 @@ async fn a_panic_in_a_middleware_is_a_failure_of_the_attempt() {
             let Ending::Waiting { failure: Some(failure), .. } = worker.attempt(&note("x")).await.unwrap() else {
                 panic!("it has failed")
             };
-            assert_eq!((failure.reason, failure.error), (Reason::Failed, format!("panicked: {place}")));
+            assert_eq!((failure.reason, failure.error), (FailureReason::Failed, format!("panicked: {place}")));
         }
     }
 }
@@ -306,7 +306,7 @@ async fn a_timeout_drops_the_middleware_in_the_middle() {
     let Ending::Waiting { failure: Some(failure), .. } = worker.attempt(&note("x")).await.unwrap() else {
         panic!("it has failed")
     };
-    assert_eq!(failure.reason, Reason::TimedOut);
+    assert_eq!(failure.reason, FailureReason::TimedOut);
     assert_eq!(*seen.lock().unwrap(), ["dropped"]);
 }
 

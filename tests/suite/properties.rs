@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
-use reveille::driver::{Ending, Failure, JobState, Reason, Report, Start};
+use reveille::driver::{Ending, Failure, JobState, FailureReason, Report, ClaimRequest};
 use reveille::job::{Due, Reservation, UniqueUntil};
 use reveille::job::{NewJob, Priority};
 
@@ -26,7 +26,7 @@ enum Place {
     Running(Reservation),
     Completed,
     Cancelled,
-    Dead(Reason),
+    Dead(FailureReason),
 }
 
 impl Place {
@@ -60,7 +60,7 @@ struct Model {
 }
 
 impl Model {
-    fn fail(&mut self, is_last: bool, reason: Reason) {
+    fn fail(&mut self, is_last: bool, reason: FailureReason) {
         self.failures += 1;
         self.place = if is_last { Place::Dead(reason) } else { Place::Waiting };
         self.cancel_requested &= !is_last;
@@ -230,12 +230,12 @@ impl World<'_> {
         waiting.retain(|job| job.place == "waiting");
         waiting.sort_by_key(|job| (job.priority, job.available_at, job.id));
         let Some(worker) = self.workers[worker] else {
-            let claimed = self.store.driver().claim(0, QUEUE, limit, Start::default()).await.map_err(unexpected)?;
+            let claimed = self.store.driver().claim(&ClaimRequest::new(0, QUEUE, limit)).await.map_err(unexpected)?;
             prop_assert!(claimed.jobs.is_empty() && claimed.looked_at.is_none(), "claimed by nobody");
             return Ok(());
         };
         let before = SystemTime::now();
-        let claimed = self.store.driver().claim(worker, QUEUE, limit, Start::default()).await.map_err(unexpected)?;
+        let claimed = self.store.driver().claim(&ClaimRequest::new(worker, QUEUE, limit)).await.map_err(unexpected)?;
         let reserved_at = claimed.jobs.first().map(|job| job.reservation.reserved_at);
         let by = claimed.looked_at.or(reserved_at).unwrap_or(before);
         let head = waiting.iter().filter(|job| job.available_at <= by).take(limit).map(|job| job.id);
@@ -278,7 +278,7 @@ impl World<'_> {
             Fence::OtherAttempt => Reservation { attempt: other.attempt + 1, ..other },
             Fence::OtherTime => Reservation { reserved_at: other.reserved_at + Duration::from_micros(1), ..other },
         };
-        let failure = || Failure { reason: Reason::Failed, error: "no".into() };
+        let failure = || Failure::new(FailureReason::Failed, "no");
         let delay = |is_delayed| if is_delayed { HOUR } else { Duration::ZERO };
         let ending = match how {
             How::Complete => Ending::Completed(None),
@@ -294,9 +294,9 @@ impl World<'_> {
             _ if !counted => {}
             How::Complete => model.place = Place::Completed,
             How::Cancel => model.place = Place::Cancelled,
-            How::Fail { .. } => model.fail(false, Reason::Failed),
+            How::Fail { .. } => model.fail(false, FailureReason::Failed),
             How::Snooze { .. } => model.place = Place::Waiting,
-            How::Die => model.fail(true, Reason::Failed),
+            How::Die => model.fail(true, FailureReason::Failed),
         }
         Ok(())
     }
@@ -317,7 +317,7 @@ impl World<'_> {
             |job: &Model| matches!(job.place, Place::Running(held) if !workers.contains(&Some(held.worker)));
         let mut orphans = Vec::new();
         for (id, job) in self.jobs.iter_mut().filter(|(_, job)| is_orphan(job)) {
-            job.fail(job.failures + 1 >= job.max_attempts, Reason::Lost);
+            job.fail(job.failures + 1 >= job.max_attempts, FailureReason::Lost);
             orphans.push(*id);
         }
         same(put_back, orphans)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reveille::driver::{Ending, Failure, Reason};
+use reveille::driver::{Ending, Failure, FailureReason};
 use reveille::enqueue::{Ended, Finished};
 use reveille::job::Completed;
 use reveille::job::Payload;
@@ -64,7 +64,7 @@ fn payload(value: Value) -> Payload {
 conforms! {
     async fn who_waits_hears_each_kind_of_end(store: &Store) {
         store.register(1).await;
-        let no = Failure { reason: Reason::Permanent, error: "no".into() };
+        let no = Failure::new(FailureReason::Permanent, "no");
         let ends = [
             (Ending::Completed(Some(payload(json!({"n": 7})))), Ended::Completed, Some(json!({"n": 7})), vec![]),
             (Ending::Completed(None), Ended::Completed, None, vec![]),
@@ -94,14 +94,14 @@ conforms! {
         store.claim_one(1).await;
         store.lose_worker(1, 2).await;
         let finished = soon("its end", waiting).await.unwrap().unwrap();
-        assert_eq!((finished.outcome, finished.errors[0].reason), (Ended::Dead, Reason::Lost));
+        assert_eq!((finished.outcome, finished.errors[0].reason), (Ended::Dead, FailureReason::Lost));
     }
 
     async fn a_wait_outlasts_attempts_that_fail(store: &Store) {
         store.register(1).await;
         let id = store.enqueue(job("x")).await;
         let waiting = store.awaits(id).await;
-        let again = Ending::Waiting { failure: Some(failure(Reason::Failed)), delay: Duration::ZERO };
+        let again = Ending::Waiting { failure: Some(failure(FailureReason::Failed)), delay: Duration::ZERO };
         store.settle(store.claim_one(1).await.reservation, again).await;
         let reservation = store.claim_one(1).await.reservation;
         assert!(!waiting.is_finished());

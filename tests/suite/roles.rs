@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reveille::database::grants_sql;
-use reveille::driver::Start;
+use reveille::driver::ClaimRequest;
 use reveille::enqueue::copy_all;
 use reveille::schedule::Schedule;
 use reveille::{
@@ -188,7 +188,7 @@ async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
     roles.may_not("producer", &VIEWS).await;
     assert_eq!(roles.abilities("producer").await, "enqueue");
     let driver = Postgres::new(producer).unwrap();
-    let error = driver.claim(1, "default", 1, Start::default()).await.unwrap_err();
+    let error = driver.claim(&ClaimRequest::new(1, "default", 1)).await.unwrap_err();
     assert!(error.is_denied(), "{error}");
     roles.end().await;
 }

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use reveille::driver::{Ending, JobState, Reason};
+use reveille::driver::{Ending, JobState, FailureReason};
 use reveille::enqueue::copy_all;
 use reveille::job::{Due, Payload, UniqueMode};
 use reveille::{
@@ -230,9 +230,9 @@ async fn an_attempt_at_a_job_that_is_stored_nowhere_ends_as_it_would_end() {
     assert_eq!(attempt("keep").await, Ending::Completed(Some(Payload::encode(&7).unwrap())));
     assert_eq!(attempt("x").await, Ending::Waiting { failure: None, delay: Duration::from_secs(5) });
     for (text, reason, error) in [
-        ("fail", Reason::Failed, "no"),
-        ("panic", Reason::Failed, "panicked: dear"),
-        ("hang", Reason::TimedOut, "took longer than its timeout of 9s"),
+        ("fail", FailureReason::Failed, "no"),
+        ("panic", FailureReason::Failed, "panicked: dear"),
+        ("hang", FailureReason::TimedOut, "took longer than its timeout of 9s"),
     ] {
         let Ending::Waiting { failure: Some(failure), .. } = attempt(text).await else { panic!("{text} has failed") };
         assert_eq!((failure.reason, failure.error.as_str()), (reason, error));
@@ -344,7 +344,7 @@ async fn draining_all_works_delayed_jobs_and_retries_by_moving_the_clock() {
     let drained = worker.drain_all(&memory).await.unwrap();
     assert_eq!((drained.completed, drained.failed, drained.dead, drained.attempts()), (2, 3, 1, 6));
     assert_eq!(heard.rest(), ["tomorrow", "next year"]);
-    assert_eq!(memory.job(stubborn).unwrap().state, JobState::Dead(Reason::Failed));
+    assert_eq!(memory.job(stubborn).unwrap().state, JobState::Dead(FailureReason::Failed));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reveille::driver::{Ending, Reason};
+use reveille::driver::{Ending, FailureReason};
 use reveille::job::{Enqueued, Payload, UniqueMode, UniqueUntil};
 use reveille::{enqueue, enqueue::enqueue_all, job::NewJob};
 use serde_json::json;
@@ -64,7 +64,7 @@ conforms! {
     async fn upkeep_leaves_the_periods_that_are_not_over(store: &Store) {
         store.register(1).await;
         let first = send(store, hourly("first", UniqueMode::Keep)).await;
-        store.settle(store.claim_one(1).await.reservation, Ending::Dead(failure(Reason::Failed))).await;
+        store.settle(store.claim_one(1).await.reservation, Ending::Dead(failure(FailureReason::Failed))).await;
         store.driver().prune().await.unwrap();
         assert!(send(store, hourly("second", UniqueMode::Keep)).await.existed);
         assert_eq!(store.retry(first.id).await.unwrap(), "revived", "its own period is not in its way");
@@ -76,7 +76,7 @@ conforms! {
         store.register(2).await;
         let started = |text| NewJob { unique_until: UniqueUntil::Started, ..unique(text, UniqueMode::Debounce) };
         let delay = Duration::ZERO;
-        let failed = Ending::Waiting { failure: Some(failure(Reason::Failed)), delay };
+        let failed = Ending::Waiting { failure: Some(failure(FailureReason::Failed)), delay };
         for (round, ending) in [failed, Ending::Waiting { failure: None, delay }].into_iter().enumerate() {
             send(store, started("first")).await;
             store.settle(store.claim_one(1).await.reservation, ending).await;
@@ -91,7 +91,7 @@ conforms! {
     async fn a_dead_job_has_its_key_back_when_it_is_revived(store: &Store) {
         store.register(1).await;
         let first = send(store, unique("first", UniqueMode::Keep)).await;
-        store.settle(store.claim_one(1).await.reservation, Ending::Dead(failure(Reason::Failed))).await;
+        store.settle(store.claim_one(1).await.reservation, Ending::Dead(failure(FailureReason::Failed))).await;
         assert_eq!(store.retry(first.id).await.unwrap(), "revived");
         assert_eq!(send(store, unique("second", UniqueMode::Keep)).await, Enqueued { id: first.id, existed: true });
     }

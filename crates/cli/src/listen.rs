@@ -38,7 +38,7 @@ impl Listen {
         // The bell rings only for those who are known to wait for it.
         let id = fastrand::i64(1..);
         let info =
-            WorkerInfo { id, host: "reveille listen".into(), pid: std::process::id(), queues: Vec::new(), slots: 0 };
+            WorkerInfo::new(id).host("reveille listen").slots(0);
         let known = match driver.register(&info).await {
             Ok(()) => true,
             Err(error) if error.is_denied() => {

@@ -30,7 +30,7 @@ const CLAIMS: usize = 300;
 impl Backlog {
     pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
         let driver = Postgres::new(stage.database.clone())?;
-        let info = WorkerInfo { id: WORKER, host: "bench".into(), pid: 1, queues: vec![QUEUE.into()], slots: 1 };
+        let info = WorkerInfo::new(WORKER).host("bench").queues([QUEUE.into()]);
         driver.register(&info).await?;
         let few = claims(stage, &driver).await?;
         stage
@@ -70,12 +70,7 @@ async fn claims(stage: &Stage, driver: &Postgres) -> Result<Vec<f64>, Failure> {
             let place = Mark { available_at: last.available_at, id: last.reservation.id };
             start.marks[last.priority as usize] = Some(place);
         }
-        let ended = |reservation| Settlement {
-            reservation,
-            ending: Ending::Completed(None),
-            waited: Duration::ZERO,
-            ran: Duration::ZERO,
-        };
+        let ended = |reservation| Settlement::new(reservation, Ending::Completed(None));
         let settlements: Vec<Settlement> = claimed.jobs.iter().map(|job| ended(job.reservation)).collect();
         driver.settle(&settlements).await?;
     }
