@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio_postgres::Client;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::private::BytesMut;
-use tokio_postgres::types::{IsNull, Json, ToSql, Type, accepts, to_sql_checked};
+use tokio_postgres::types::{IsNull, ToSql, Type, accepts, to_sql_checked};
 
 use super::insert::MILLENNIUM;
 use super::schema::Schema;
@@ -57,7 +57,7 @@ pub(crate) async fn copy(
             &job.key,
             &job.timeout.map(|timeout| Interval(timeout.min(MILLENNIUM))),
             &tags,
-            &job.metadata.as_ref().map(Json),
+            &job.metadata,
             &job.parent_id,
         ];
         rows.as_mut().write(&row).await.map_err(failed)?;

@@ -98,7 +98,7 @@ fn params<'a>(job: &'a NewJob, payload: Param<'a>) -> Vec<Param<'a>> {
         (Box::new(&job.key), Type::TEXT),
         (Box::new(job.timeout.map(seconds)), Type::FLOAT8),
         (Box::new((!job.tags.is_empty()).then_some(&job.tags)), Type::TEXT_ARRAY),
-        (Box::new(job.metadata.as_ref().map(Json)), Type::JSONB),
+        (Box::new(job.metadata.as_ref()), Type::JSONB),
         (Box::new(job.parent_id), Type::INT8),
     ]
 }
@@ -116,7 +116,7 @@ fn columns<'a>(jobs: &'a [NewJob]) -> Vec<Param<'a>> {
         (column(jobs, |job| job.key.as_deref()), Type::TEXT_ARRAY),
         (column(jobs, |job| job.timeout.map(seconds)), Type::FLOAT8_ARRAY),
         (column(jobs, |job| (!job.tags.is_empty()).then(|| Json(Value::from(job.tags.clone())))), Type::JSONB_ARRAY),
-        (column(jobs, |job| job.metadata.as_ref().map(Json)), Type::JSONB_ARRAY),
+        (column(jobs, |job| job.metadata.as_ref()), Type::JSONB_ARRAY),
         (column(jobs, |job| job.parent_id), Type::INT8_ARRAY),
     ]
 }

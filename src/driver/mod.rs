@@ -24,7 +24,7 @@ mod signal;
 pub use claimed::{Claimed, Mark, Marks, Start};
 pub use into_driver::IntoDriver;
 pub use liveness::{Beat, Peer, Report, Rescue, Stuck, WorkerInfo};
-pub use memory::{JobState, Memory, StoredJob};
+pub use memory::{Memory, StoredJob};
 pub use postgres::Postgres;
 #[cfg(feature = "schedules")]
 pub use schedules::{DueSchedule, DueSchedules, Firing};
@@ -44,6 +44,11 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Store jobs, all or none, and wake who waits for them. Returns one answer a job, in order.
     fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>;
+
+    /// The schema that the store's tables are in. A handler enqueues there on a client of its own; default `reveille`.
+    fn schema(&self) -> &str {
+        "reveille"
+    }
 
     /// Introduce a worker. It can claim from here on, and is held for dead when its beats stop.
     fn register<'a>(&'a self, worker: &'a WorkerInfo) -> BoxFuture<'a, Result<()>>;

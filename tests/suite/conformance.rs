@@ -90,7 +90,7 @@ impl Store {
     async fn enqueue_keyed(&self, names: &[&str]) {
         for name in names {
             let key = name.split(' ').next().filter(|key| !key.is_empty()).map(str::to_owned);
-            self.enqueue(NewJob { key, ..job(name) }).await;
+            self.enqueue(with(job(name), |job| job.key = key)).await;
         }
     }
 
@@ -113,15 +113,9 @@ impl Store {
                 database.value(&sql).await
             }
             Store::Memory(memory) => {
-                use reveille::driver::JobState::{Cancelled, Completed, Dead, Running, Waiting};
                 let Some(job) = memory.job(id) else { return Value::Null };
-                let state = match job.state {
-                    Waiting => "waiting",
-                    Running => "running",
-                    Completed(_) => "completed",
-                    Cancelled => "cancelled",
-                    Dead(reason) => reason.name(),
-                };
+                let state = if job.state.is_waiting() { "waiting" } else { job.state.name() };
+                let state = job.reason.map_or(state, |reason| reason.name());
                 json!([state, job.attempts, job.failures])
             }
         }
@@ -163,12 +157,18 @@ impl Store {
     }
 }
 
+/// Changes a job in a way that no method of its builder does.
+pub fn with(mut job: NewJob, change: impl FnOnce(&mut NewJob)) -> NewJob {
+    change(&mut job);
+    job
+}
+
 pub fn job(text: &str) -> NewJob {
     NewJob::of(&note(text)).unwrap()
 }
 
 pub fn unique(text: &str, mode: UniqueMode) -> NewJob {
-    NewJob { unique_key: Some("u".into()), unique_mode: mode, ..job(text) }
+    job(text).unique_key("u").unique_mode(mode)
 }
 
 pub fn text(job: &ReservedJob) -> String {
@@ -197,11 +197,9 @@ pub(crate) use conforms;
 conforms! {
     async fn a_claimed_job_is_as_it_was_enqueued(store: &Store) {
         store.register(1).await;
-        let metadata = json!({"trace": 7}).as_object().cloned();
-        let sent = NewJob {
-            priority: Priority::High, max_attempts: 3, timeout: Some(Duration::from_secs(5)), key: Some("k".into()),
-            tags: vec!["a".into(), "b".into()], metadata: metadata.clone(), ..job("x")
-        };
+        let metadata = json!({"trace": 7});
+        let sent = job("x").priority(Priority::High).max_attempts(3).timeout(Duration::from_secs(5)).key("k").tag("a").tag("b");
+        let sent = sent.metadata(&metadata).unwrap();
         let id = store.enqueue(sent).await;
         let got = store.claim_one(1).await;
         assert_eq!((got.reservation.id, got.reservation.worker, got.reservation.attempt), (id, 1, 1));
@@ -209,13 +207,13 @@ conforms! {
         assert_eq!((got.priority, got.max_attempts, got.failures), (Priority::High, 3, 0));
         assert_eq!((got.timeout, got.key.as_deref()), (Some(Duration::from_secs(5)), Some("k")));
         assert_eq!((got.tags, got.cancel_requested), (vec!["a".to_owned(), "b".into()], false));
-        assert_eq!(got.metadata.map(|metadata| metadata.decode().unwrap()), metadata);
+        assert_eq!(got.metadata.unwrap().decode::<Value>().unwrap(), metadata);
     }
 
     async fn the_most_urgent_comes_first_and_equals_in_order(store: &Store) {
         store.register(1).await;
         for (priority, name) in [(Priority::Low, "low"), (Priority::Normal, "a"), (Priority::Urgent, "now"), (Priority::Normal, "b")] {
-            store.enqueue(NewJob { priority, ..job(name) }).await;
+            store.enqueue(job(name).priority(priority)).await;
         }
         let order: Vec<String> = store.claim(1, 3).await.iter().map(text).collect();
         assert_eq!(order, ["now", "a", "b"]);
@@ -234,10 +232,10 @@ conforms! {
         let worker = Worker::builder(store.driver()).queue(QUEUE, 4).queue("b", 4).state(told).handle(handler).build().unwrap();
         let other = |text: &str| NewJob::of(&Other(text.into())).unwrap();
         let before = store.enqueue(job("before")).await;
-        store.enqueue(NewJob { due: Due::In(HOUR), priority: Priority::Urgent, ..other("later") }).await;
-        let low = store.enqueue(NewJob { priority: Priority::Low, ..other("low") }).await;
-        let after = store.enqueue(NewJob { priority: Priority::Low, ..job("after") }).await;
-        let high = store.enqueue(NewJob { queue: "b".into(), ..other("high") }).await;
+        store.enqueue(other("later").delay(HOUR).priority(Priority::Urgent)).await;
+        let low = store.enqueue(other("low").priority(Priority::Low)).await;
+        let after = store.enqueue(job("after").priority(Priority::Low)).await;
+        let high = store.enqueue(other("high").queue("b")).await;
         store.pause("b").await;
         for (id, text) in [(low, "low"), (high, "high")] {
             let worked = worker.work_one::<Other>().await.unwrap().unwrap();
@@ -250,20 +248,23 @@ conforms! {
     }
 
     async fn a_job_that_is_too_large_for_a_worker_is_refused_and_none_beside_it_is_stored(store: &Store) {
-        let object = |value: Value| Some(serde_json::Map::from_iter([("m".to_owned(), value)]));
+        let object = |value: Value| Some(Payload::encode(&json!({ "m": value })).unwrap());
         let large = [
-            NewJob { payload: Payload::encode(&"x".repeat(8 * 1024 * 1024)).unwrap(), ..job("") },
+            with(job(""), |job| job.payload = Payload::encode(&"x".repeat(8 * 1024 * 1024)).unwrap()),
             // Three bytes each, as it is written out.
-            NewJob { payload: Payload::encode(&vec![1; 2_900_000]).unwrap(), ..job("") },
-            NewJob { metadata: object("x".repeat(262_144).into()), ..job("") },
-            NewJob { metadata: object(vec![1; 88_000].into()), ..job("") },
-            NewJob { tags: vec!["x".repeat(257); 64], ..job("") },
+            with(job(""), |job| job.payload = Payload::encode(&vec![1; 2_900_000]).unwrap()),
+            with(job(""), |job| job.metadata = object("x".repeat(262_144).into())),
+            with(job(""), |job| job.metadata = object(vec![1; 88_000].into())),
+            with(job(""), |job| job.tags = vec!["x".repeat(257); 64]),
         ];
         for large in large {
             let error = store.driver().enqueue(&[job("beside"), large]).await.unwrap_err();
             assert!(error.is_invalid(), "{error}");
         }
-        let most = NewJob { tags: vec!["x".repeat(256); 64], metadata: object("x".repeat(262_000).into()), ..job("most") };
+        let most = with(job("most"), |job| {
+            job.tags = vec!["x".repeat(256); 64];
+            job.metadata = object("x".repeat(262_000).into());
+        });
         let id = store.enqueue(most).await;
         store.register(1).await;
         assert_eq!(store.claim_one(1).await.reservation.id, id);
@@ -273,10 +274,10 @@ conforms! {
     async fn what_is_delayed_is_not_claimed_and_its_time_is_known(store: &Store) {
         store.register(1).await;
         assert_eq!(store.due_in(1).await, None);
-        store.enqueue(NewJob { due: Due::In(Duration::from_secs(3600)), ..job("later") }).await;
+        store.enqueue(job("later").delay(Duration::from_secs(3600))).await;
         let due_in = store.due_in(1).await.expect("a job waits");
         assert!((3500..=3600).contains(&due_in.as_secs()), "{due_in:?}");
-        store.enqueue(NewJob { due: Due::At(SystemTime::UNIX_EPOCH), ..job("long due") }).await;
+        store.enqueue(job("long due").at(SystemTime::UNIX_EPOCH)).await;
         assert_eq!(text(&store.claim_one(1).await), "long due");
     }
 
@@ -327,7 +328,7 @@ conforms! {
     async fn an_ordered_key_gives_its_first_job_only(store: &Store) {
         store.register(1).await;
         store.set(QueueSettings { ordered: Some(true), ..Default::default() }).await;
-        store.enqueue(NewJob { key: Some("a".into()), due: Due::In(HOUR), ..job("a 1") }).await;
+        store.enqueue(job("a 1").key("a").delay(HOUR)).await;
         store.enqueue_keyed(&["a 2", "b 1", "b 2"]).await;
         let running = store.claim(1, 9).await;
         assert_eq!(running.iter().map(text).collect::<Vec<_>>(), ["b 1"], "the first of the other waits for its time");
@@ -433,7 +434,7 @@ conforms! {
         store.enqueue(unique("first", UniqueMode::Keep)).await;
         store.enqueue(unique("second", UniqueMode::Replace)).await;
         let hour = Due::In(Duration::from_secs(3600));
-        store.enqueue(NewJob { due: hour, ..unique("third", UniqueMode::Debounce) }).await;
+        store.enqueue(with(unique("third", UniqueMode::Debounce), |job| job.due = hour)).await;
         assert!(store.claim(1, 1).await.is_empty(), "put off by the debounce");
         store.enqueue(unique("fourth", UniqueMode::Debounce)).await;
         assert_eq!(text(&store.claim_one(1).await), "fourth");
@@ -442,7 +443,7 @@ conforms! {
 
     async fn uniqueness_until_started_ends_with_the_claim(store: &Store) {
         store.register(1).await;
-        let started = |name| NewJob { unique_until: UniqueUntil::Started, ..unique(name, UniqueMode::Keep) };
+        let started = |name| unique(name, UniqueMode::Keep).unique_until(UniqueUntil::Started);
         let driver = store.driver();
         store.enqueue(started("first")).await;
         assert!(driver.enqueue(&[started("second")]).await.unwrap()[0].existed);
@@ -472,7 +473,7 @@ conforms! {
 
     async fn retrying_says_what_it_did(store: &Store) {
         store.register(1).await;
-        let id = store.enqueue(NewJob { due: Due::In(Duration::from_secs(600)), ..job("x") }).await;
+        let id = store.enqueue(job("x").delay(Duration::from_secs(600))).await;
         assert_eq!(store.retry(id).await.unwrap(), "due");
         let reservation = store.claim_one(1).await.reservation;
         assert_eq!(store.retry(id).await.unwrap(), "running");
@@ -510,7 +511,7 @@ conforms! {
 
     async fn a_job_that_is_lost_again_and_again_waits_longer_and_dies(store: &Store) {
         store.register(2).await;
-        let id = store.enqueue(NewJob { max_attempts: 4, ..job("x") }).await;
+        let id = store.enqueue(job("x").max_attempts(4)).await;
         for losses in 1..=4 {
             if losses == 4 {
                 assert!(store.claim(2, 1).await.is_empty(), "the third loss in a row has it wait");
@@ -634,12 +635,12 @@ conforms! {
         for text in ["a", "b", "c", "fail", "die", "snooze", "cancel"] {
             store.enqueue(job(text)).await;
         }
-        store.enqueue(NewJob { due: Due::In(Duration::from_secs(60)), ..job("later") }).await;
-        store.enqueue(NewJob { kind: "unknown".into(), ..job("x") }).await;
-        let drained = worker.drain().await.unwrap();
+        store.enqueue(job("later").delay(Duration::from_secs(60))).await;
+        store.enqueue(with(job("x"), |job| job.kind = "unknown".into())).await;
+        let drained = worker.run_until_drained().await.unwrap();
         assert_eq!((drained.completed, drained.failed, drained.dead), (3, 1, 1));
         assert_eq!((drained.put_back, drained.cancelled), (2, 1));
-        assert_eq!(worker.drain().await.unwrap().completed, 0);
+        assert_eq!(worker.run_until_drained().await.unwrap().completed, 0);
         assert!(store.driver().beat(0, &Report::default()).await.unwrap().peers.is_empty(), "it has taken its leave");
     }
 
@@ -680,7 +681,7 @@ async fn memory_forgets_what_has_ended_but_not_what_is_dead() {
     let worker = Worker::builder(memory.clone()).handle(ends).build().unwrap();
     let dead = enqueue(&memory, &note("die")).await.unwrap().id;
     enqueue(&memory, &note("end")).await.unwrap();
-    worker.drain().await.unwrap();
+    worker.run_until_drained().await.unwrap();
     memory.prune().await.unwrap();
     assert_eq!(memory.jobs().len(), 2);
     memory.advance(Duration::from_secs(25 * 3600));

@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::kept::FAR;
 use super::limits::Limits;
 use super::store::Store;
-use super::{JobState, StoredJob};
+use super::StoredJob;
 use crate::driver::{Hints, Signal};
 use crate::error::{Error, Result};
+use crate::job::JobState;
 use crate::queue::QueueSettings;
 
 /// For how long completed and cancelled jobs are kept.
@@ -17,17 +18,18 @@ const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Store {
     pub(super) fn job(&self, id: i64) -> Option<StoredJob> {
-        self.jobs.get(&id).map(|kept| kept.stored.clone())
+        self.jobs.get(&id).map(|kept| kept.shown(self.clock.now()))
     }
 
     pub(super) fn jobs(&self) -> Vec<StoredJob> {
-        self.jobs.values().map(|kept| kept.stored.clone()).collect()
+        let now = self.clock.now();
+        self.jobs.values().map(|kept| kept.shown(now)).collect()
     }
 
     pub(super) fn cancel(&mut self, id: i64) -> &'static str {
         let Some(kept) = self.jobs.get_mut(&id) else { return "unknown" };
         match kept.stored.state {
-            JobState::Waiting => {
+            JobState::Ready | JobState::Delayed => {
                 self.end(id, JobState::Cancelled);
                 "cancelled"
             }
@@ -36,8 +38,8 @@ impl Store {
                 self.signal(&Signal::Cancel(id));
                 "requested"
             }
-            JobState::Dead(_) => "dead",
-            JobState::Completed(_) | JobState::Cancelled => "finished",
+            JobState::Dead => "dead",
+            JobState::Completed | JobState::Cancelled => "finished",
         }
     }
 
@@ -45,13 +47,13 @@ impl Store {
         let now = self.clock.now();
         let Some(kept) = self.jobs.get_mut(&id) else { return Ok("unknown") };
         match kept.stored.state {
-            JobState::Waiting => {
+            JobState::Ready | JobState::Delayed => {
                 let due = kept.stored.available_at.min(now);
                 self.waits(id, due);
                 Ok("due")
             }
             JobState::Running => Ok("running"),
-            JobState::Dead(_) => {
+            JobState::Dead => {
                 if let Some(unique) = kept.unique() {
                     if self.unique.contains_key(&unique) {
                         return Err(Error::invalid(format!(
@@ -61,16 +63,17 @@ impl Store {
                     self.unique.insert(unique, id);
                 }
                 kept.stored.failures = 0;
+                kept.stored.reason = None;
                 kept.ended_at = None;
                 self.waits(id, now);
                 Ok("revived")
             }
-            JobState::Completed(_) | JobState::Cancelled => Ok("finished"),
+            JobState::Completed | JobState::Cancelled => Ok("finished"),
         }
     }
 
     pub(super) fn purge(&mut self, id: i64) -> bool {
-        let dead = self.jobs.get(&id).is_some_and(|kept| matches!(kept.stored.state, JobState::Dead(_)));
+        let dead = self.jobs.get(&id).is_some_and(|kept| kept.stored.state == JobState::Dead);
         dead && self.jobs.remove(&id).is_some()
     }
 
@@ -138,7 +141,7 @@ impl Store {
         let now = self.clock.now();
         self.periods.forget(now);
         self.jobs.retain(|_, kept| {
-            let ended_at = kept.ended_at.filter(|_| !matches!(kept.stored.state, JobState::Dead(_)));
+            let ended_at = kept.ended_at.filter(|_| !kept.stored.state == JobState::Dead);
             ended_at.is_none_or(|at| now.duration_since(at).unwrap_or_default() < RETENTION)
         });
     }

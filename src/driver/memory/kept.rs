@@ -12,8 +12,7 @@ use super::StoredJob;
 #[cfg(feature = "schedules")]
 use crate::driver::DueSchedule;
 use crate::driver::Failure;
-use crate::job::payload::Payload;
-use crate::job::{Priority, Reservation, ReservedJob};
+use crate::job::{JobState, Priority, Reservation, ReservedJob};
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
 
@@ -81,6 +80,15 @@ pub(super) fn later(now: SystemTime, delay: Duration) -> SystemTime {
 }
 
 impl Kept {
+    /// The job as it is shown: a waiting one is ready or delayed, by the clock.
+    pub(super) fn shown(&self, now: SystemTime) -> StoredJob {
+        let mut stored = self.stored.clone();
+        if stored.state.is_waiting() {
+            stored.state = if stored.available_at > now { JobState::Delayed } else { JobState::Ready };
+        }
+        stored
+    }
+
     pub(super) fn place(&self) -> Place {
         let StoredJob { id, job, available_at, .. } = &self.stored;
         Place { queue: job.queue.as_str().into(), priority: job.priority, available_at: *available_at, id: *id }
@@ -112,7 +120,7 @@ impl Kept {
             created_at,
             key: job.key,
             tags: job.tags,
-            metadata: job.metadata.and_then(|metadata| Payload::encode(&metadata).ok()),
+            metadata: job.metadata,
             timeout: job.timeout,
             cancel_requested: self.cancel_requested,
             undecodable: None,

@@ -15,7 +15,7 @@ use super::{
 use super::{DueSchedules, Firing};
 use crate::database::enqueue_on::EnqueueOn;
 use crate::error::{Error, Result};
-use crate::job::{Enqueued, NewJob, Payload, Reservation};
+use crate::job::{Enqueued, JobState, NewJob, Payload, Reservation};
 use crate::queue::QueueSettings;
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
@@ -36,7 +36,7 @@ use store::Store;
 /// [purged](Memory::purge).
 ///
 /// ```
-/// use reveille::driver::JobState;
+/// use reveille::job::JobState;
 /// use reveille::{driver::Memory, enqueue, Job, Worker};
 /// # use serde::{Deserialize, Serialize};
 /// # #[derive(Serialize, Deserialize)] struct SendWelcome { user_id: i64 }
@@ -47,8 +47,8 @@ use store::Store;
 /// let memory = Memory::new();
 /// let worker = Worker::builder(memory.clone()).handle(send_welcome).build()?;
 /// let job = enqueue(&memory, &SendWelcome { user_id: 7 }).await?;
-/// worker.drain().await?;
-/// assert_eq!(memory.job(job.id).unwrap().state, JobState::Completed(None));
+/// worker.run_until_drained().await?;
+/// assert_eq!(memory.job(job.id).unwrap().state, JobState::Completed);
 /// # Ok(())
 /// # }
 /// ```
@@ -59,6 +59,7 @@ pub struct Memory {
 
 /// A job as [`Memory`] keeps it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct StoredJob {
     /// Its id, from 1.
     pub id: i64,
@@ -66,6 +67,10 @@ pub struct StoredJob {
     pub job: NewJob,
     /// Where it stands.
     pub state: JobState,
+    /// The result that its handler returned, if it is completed and there is one.
+    pub result: Option<Payload>,
+    /// Why it is dead, if it is.
+    pub reason: Option<Reason>,
     /// How often it has been reserved.
     pub attempts: u32,
     /// How many attempts have failed.
@@ -78,21 +83,6 @@ pub struct StoredJob {
     pub errors: Vec<Failure>,
     /// What its handler last said of its progress.
     pub progress: Option<Payload>,
-}
-
-/// Where a job of [`Memory`] stands.
-#[derive(Debug, Clone, PartialEq)]
-pub enum JobState {
-    /// It is due, or will be.
-    Waiting,
-    /// A worker holds it.
-    Running,
-    /// It is done, with what its handler returned to be kept.
-    Completed(Option<Payload>),
-    /// It ended without being done.
-    Cancelled,
-    /// It is dead, for this reason.
-    Dead(Reason),
 }
 
 impl Memory {

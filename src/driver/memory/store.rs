@@ -9,9 +9,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::kept::{Clock, FAR, Kept, Periods, Place, later};
 use super::limits::Limits;
-use super::{JobState, StoredJob};
+use super::StoredJob;
 use crate::driver::{Beat, Ending, Failure, Peer, Reason, Rescue, Settlement, Signal, WorkerInfo};
-use crate::job::{Due, Enqueued, NewJob, Payload, Priority, Reservation, ReservedJob, UniqueMode, UniqueUntil};
+use crate::job::{Due, Enqueued, JobState, NewJob, Payload, Priority, Reservation, ReservedJob, UniqueMode, UniqueUntil};
 
 #[derive(Default)]
 pub(super) struct Store {
@@ -71,7 +71,9 @@ impl Store {
         let stored = StoredJob {
             id,
             job: job.clone(),
-            state: JobState::Waiting,
+            state: JobState::Ready,
+            result: None,
+            reason: None,
             attempts: 0,
             failures: 0,
             available_at: due,
@@ -171,13 +173,16 @@ impl Store {
             return false;
         }
         match settlement.ending.clone() {
-            Ending::Completed(result) => self.end(id, JobState::Completed(result)),
+            Ending::Completed(result) => {
+                kept.stored.result = result;
+                self.end(id, JobState::Completed);
+            }
             Ending::Cancelled => self.end(id, JobState::Cancelled),
             Ending::Recorded(_) => {}
             Ending::Dead(failure) => {
-                let reason = failure.reason;
+                kept.stored.reason = Some(failure.reason);
                 kept.failed(failure);
-                self.end(id, JobState::Dead(reason));
+                self.end(id, JobState::Dead);
             }
             Ending::Waiting { failure, delay } => {
                 let due = if kept.cancel_requested { now } else { later(now, delay) };
@@ -228,7 +233,7 @@ impl Store {
         }
         rescue.jobs = self.reserved(|reservation, workers| !workers.contains_key(&reservation.worker));
         rescue.jobs.iter().for_each(|&id| self.lose(id));
-        let is_dead = |id: &&i64| self.jobs.get(id).is_some_and(|kept| matches!(kept.stored.state, JobState::Dead(_)));
+        let is_dead = |id: &&i64| self.jobs.get(id).is_some_and(|kept| kept.stored.state == JobState::Dead);
         rescue.dead = rescue.jobs.iter().filter(is_dead).copied().collect();
         rescue
     }
@@ -242,7 +247,8 @@ impl Store {
         let error = "the worker that ran it died or was cut off".into();
         kept.failed(Failure { reason: Reason::Lost, error });
         if kept.stored.failures >= kept.stored.job.max_attempts {
-            return self.end(id, JobState::Dead(Reason::Lost));
+            kept.stored.reason = Some(Reason::Lost);
+            return self.end(id, JobState::Dead);
         }
         let delay = if kept.cancel_requested || lost_in_a_row < 2 {
             Duration::ZERO
@@ -282,7 +288,7 @@ impl Store {
     pub(super) fn waits(&mut self, id: i64, due: SystemTime) {
         let Some(kept) = self.jobs.get_mut(&id) else { return };
         let before = kept.place();
-        kept.stored.state = JobState::Waiting;
+        kept.stored.state = JobState::Ready;
         kept.stored.available_at = due;
         kept.reservation = None;
         let place = kept.place();

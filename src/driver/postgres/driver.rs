@@ -31,6 +31,10 @@ fn boxed<'a, T>(future: impl Future<Output = Result<T>> + Send + 'a) -> BoxFutur
 }
 
 impl Driver for Postgres {
+    fn schema(&self) -> &str {
+        self.database.schema_name()
+    }
+
     fn check(&self) -> BoxFuture<'_, Result<()>> {
         boxed(async {
             let client = self.sessions.client().await?;

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::time::Duration;
 
 use crate::driver::{Ending, Failure, Reason};
-use crate::handler::middleware::How;
+use crate::handler::middleware::EndKind;
 use crate::job::outcome::{Outcome, panicked};
 use crate::job::payload::Payload;
 use crate::job::retry_policy::RetryPolicy;
@@ -26,11 +26,11 @@ pub(super) enum Ended {
 }
 
 impl Ended {
-    pub(super) fn how(&self) -> How {
+    pub(super) fn how(&self) -> EndKind {
         match self {
-            Ended::Panicked(_) => How::Panicked,
-            Ended::Returned(Outcome::Snooze(_)) => How::Snoozed,
-            _ => How::Released,
+            Ended::Panicked(_) => EndKind::Panicked,
+            Ended::Returned(Outcome::Snooze(_)) => EndKind::Snoozed,
+            _ => EndKind::Released,
         }
     }
 }
