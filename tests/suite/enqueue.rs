@@ -2,12 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use reveille::job::{Due, Enqueued, Payload, UniqueMode, UniqueUntil};
-use reveille::{
-    Job,
-    job::{NewJob, Priority},
-};
-use reveille::{enqueue, enqueue::enqueue_all};
+use reveille::database::EnqueueOn;
+use reveille::driver::{Driver, Memory};
+use reveille::enqueue::{Enqueuer, copy_all, enqueue_all};
+use reveille::handler::BoxFuture;
+use reveille::job::{Due, Enqueued, JobState, NewJob, Payload, Priority, UniqueMode, UniqueUntil};
+use reveille::{Database, Job, State, Worker, enqueue};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -267,6 +267,69 @@ async fn another_schema_is_reached_by_any_client() {
     enqueue(&other, &note("y")).await.unwrap();
     assert_eq!(database.value("select count(*) from other.jobs").await, 2);
     assert_eq!(database.value("select count(*) from reveille.jobs").await, 0);
+}
+
+#[tokio::test]
+async fn one_many_and_copied_jobs_reach_the_enqueuers_schema() {
+    async fn enqueues_more(_: Note, State(behind): State<Database>, enqueuer: Enqueuer) -> reveille::Result<()> {
+        // A client does not know a schema, so the enqueuer's counts: that of the worker's database.
+        let client = behind.client().await?;
+        enqueuer.enqueue(&client, &NewJob::new("child", Payload::parse("1")?)).await.map(drop)
+    }
+    let database = database().await;
+    let other = Database::options(Some(database.address.clone())).schema("two").connect().await.unwrap();
+    other.migrate().await.unwrap();
+    let client = database.client().await;
+    for enqueuer in [Enqueuer::new().schema("two"), other.enqueuer()] {
+        enqueuer.enqueue(&client, &note("one")).await.unwrap();
+        enqueuer.enqueue_all(&client, &[note("many"), note("more")]).await.unwrap();
+        assert_eq!(enqueuer.copy_all(&client, &[note("copied")]).await.unwrap(), 1);
+    }
+    assert_eq!(database.value("select count(*) from two.jobs").await, 8);
+
+    let builder = Worker::builder(other).state(database.database.clone());
+    let worker = builder.handle(enqueues_more).build().unwrap();
+    worker.enqueuer().enqueue_all(&client, &[note("by the worker's")]).await.unwrap();
+    assert_eq!(worker.run_until_drained().await.unwrap().completed, 9);
+    assert_eq!(database.value("select count(*) from two.jobs where kind = 'child'").await, 9);
+    assert_eq!(database.value("select count(*) from reveille.jobs").await, 0);
+}
+
+/// A store that is not of this crate.
+struct Elsewhere(Memory);
+
+impl EnqueueOn for &Elsewhere {
+    fn insert<'a>(self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, reveille::Result<Vec<Enqueued>>>
+    where
+        Self: 'a,
+    {
+        Driver::enqueue(&self.0, jobs)
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_another_crate_can_be_enqueued_on() {
+    let store = Elsewhere(Memory::new());
+    enqueue(&store, &note("one")).delay(Duration::from_secs(60)).await.unwrap();
+    enqueue_all(&store, &[note("two"), note("three")]).await.unwrap();
+    assert_eq!(copy_all(&store, &[note("four")]).await.unwrap(), 1);
+    let shared = std::sync::Arc::new(store);
+    enqueue(&shared, &note("five")).await.unwrap();
+    assert_eq!(shared.0.jobs().len(), 5);
+    assert_eq!(shared.0.job(1).unwrap().state, JobState::Delayed);
+}
+
+#[tokio::test]
+async fn metadata_keeps_long_numbers_and_must_be_an_object() {
+    let database = database().await;
+    let long = r#"{"long": 12345678901234567890.12345678901234567890}"#;
+    enqueue(&database.database, &note("x")).metadata(Payload::parse(long).unwrap()).await.unwrap();
+    let stored = database.value("select metadata::text from reveille.jobs").await;
+    assert_eq!(stored, long);
+    for other in [json!([1]), json!("text"), json!(7), json!(null)] {
+        let error = enqueue(&database.database, &note("x")).metadata(&other).await.unwrap_err();
+        assert!(error.is_invalid() && error.to_string().contains("must be a JSON object"), "{other}: {error}");
+    }
 }
 
 #[tokio::test]

@@ -216,7 +216,7 @@ fn closed() -> Error {
 }
 
 fn deaf() -> Error {
-    Error::deaf("listen: the pooler does not pass notifications on; give a listen URL that leads past it")
+    Error::listen_unsupported("listen: the pooler does not pass notifications on; give a listen URL that leads past it")
 }
 
 fn unheard() -> Error {

@@ -60,7 +60,7 @@ impl Listener {
         loop {
             match self.listen(doubts, &mut backoff).await {
                 Ok(()) => {}
-                Err(error) if error.is_deaf() => {
+                Err(error) if error.is_listen_unsupported() => {
                     self.shared.bells.give_up_hearing();
                     tracing::warn!(
                         name: "worker.deaf", target: "reveille::worker", %error,
