@@ -64,7 +64,7 @@ impl Bench {
     }
 
     async fn enqueue(&self, size: usize) {
-        let job = NewJob { queue: QUEUE.into(), ..NewJob::new("bench", Payload::encode(&()).expect("JSON")) };
+        let job = NewJob::new("bench", Payload::encode(&()).expect("JSON")).queue(QUEUE);
         Driver::enqueue(&self.driver, &vec![job; size]).await.expect("the jobs are enqueued");
     }
 

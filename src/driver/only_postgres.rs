@@ -7,6 +7,11 @@ use crate::error::{Error, Result};
 use crate::job::Reservation;
 
 impl dyn Driver {
+    /// Returns the schema in which a handler enqueues on a client of its own.
+    pub(crate) fn schema(&self) -> &str {
+        self.postgres().map_or("reveille", |postgres| postgres.database().schema_name())
+    }
+
     /// Returns where the due and unreserved jobs of a queue begin at or above the marks; `None` for a level without
     /// such a job.
     pub(crate) async fn heads(&self, queue: &str, from: Marks) -> Result<Marks> {

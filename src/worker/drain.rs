@@ -21,7 +21,8 @@ const LOCKED: Duration = Duration::from_millis(50);
 
 /// What became of the attempts that were made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Drained {
+#[non_exhaustive]
+pub struct JobsRun {
     /// Done.
     pub completed: u64,
     /// Cancelled.
@@ -52,7 +53,7 @@ impl Worker {
     /// # Errors
     /// If the store fails: what was being run is left to be rescued. If a part of the worker breaks down, as in
     /// [`run_until`](Worker::run_until): what could not be tried was put back.
-    pub async fn drain(&self) -> Result<Drained> {
+    pub async fn run_until_drained(&self) -> Result<JobsRun> {
         let visit = Visit::begin(self).await?;
         let drained = visit.run_due().await;
         let left = visit.end().await;
@@ -87,8 +88,8 @@ impl Visit<'_> {
     }
 
     /// Runs what is due, and what becomes due meanwhile.
-    pub(crate) async fn run_due(&self) -> Result<Drained> {
-        let mut drained = Drained::default();
+    pub(crate) async fn run_due(&self) -> Result<JobsRun> {
+        let mut drained = JobsRun::default();
         loop {
             let mut idle = true;
             for (queue, slots) in &self.worker.queues {
@@ -114,7 +115,7 @@ impl Visit<'_> {
             self.shared.attempts.make(job, hold)
         });
         // All have begun when the second is polled: no further job will come to complete a batch.
-        let begun = async { self.shared.attempts.handlers.gather().for_each(Gathers::run_gathered) };
+        let begun = async { self.shared.attempts.handlers.gatherers().for_each(Gathers::run_gathered) };
         let (settlements, ()) = futures::future::join(futures::future::join_all(attempts), begun).await;
         let mut settled = Vec::new();
         let mut left = settlements;
@@ -140,7 +141,7 @@ impl Visit<'_> {
     }
 }
 
-impl Drained {
+impl JobsRun {
     /// How many attempts were made.
     pub fn attempts(&self) -> u64 {
         self.completed + self.cancelled + self.failed + self.put_back + self.dead
@@ -158,8 +159,8 @@ impl Drained {
     }
 }
 
-impl AddAssign for Drained {
-    fn add_assign(&mut self, more: Drained) {
+impl AddAssign for JobsRun {
+    fn add_assign(&mut self, more: JobsRun) {
         self.completed += more.completed;
         self.cancelled += more.cancelled;
         self.failed += more.failed;
@@ -175,7 +176,7 @@ impl EnqueueOn for &Inline {
     {
         async move {
             let enqueued = self.worker.driver.enqueue(jobs).await?;
-            self.worker.drain().await?;
+            self.worker.run_until_drained().await?;
             Ok(enqueued)
         }
         .boxed()

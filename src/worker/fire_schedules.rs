@@ -148,7 +148,7 @@ impl Ticker {
         let mut refused = None;
         for (firing, schedule) in firings.iter().filter_map(|firing| Some((firing, own(firing)?))) {
             let pass = |tick: &SystemTime| {
-                let job = self.shared.attempts.middlewares.enqueue(schedule.job_at(*tick))?;
+                let job = self.shared.attempts.middlewares.enqueue(schedule.job_at(*tick)?)?;
                 job.check(MAX_PAYLOAD).map(|()| job)
             };
             match firing.ticks.iter().map(pass).collect::<Result<Vec<NewJob>>>() {

@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 use crate::driver::{Driver, IntoDriver, WorkerInfo};
 use crate::enqueue::{Enqueuer, OfWorker};
 use crate::error::{Error, Result};
-use crate::handler::batch::{self, BatchHandler, Gather};
+use crate::handler::batch::{BatchArguments, BatchHandler, IntoOutcomes};
 use crate::handler::extract::{Context, States};
+use crate::handler::gather::{self, Gather};
 use crate::handler::middleware::{Middleware, Middlewares};
-use crate::handler::{Handler, Handlers};
+use crate::handler::{Arguments, Handler, Handlers};
 use crate::job::outcome::IntoOutcome;
 use crate::job::retry_policy::RetryPolicy;
 use crate::job::{Job, check_name};
@@ -42,7 +43,7 @@ pub(crate) mod shared;
 pub(crate) mod upkeep;
 pub(crate) mod wake;
 
-pub use drain::{Drained, Inline};
+pub use drain::{Inline, JobsRun};
 
 /// A process's worker: claims due jobs of its queues and runs their handlers.
 ///
@@ -102,9 +103,9 @@ impl Worker {
         }
     }
 
-    /// Enqueues jobs through the middlewares of this worker.
+    /// Enqueues jobs through the middleware of this worker, into the schema of its database.
     pub fn enqueuer(&self) -> Enqueuer {
-        Enqueuer::with(Middlewares::clone(&self.middlewares))
+        Enqueuer::with(Middlewares::clone(&self.middlewares), self.driver.schema())
     }
 
     /// What it says of itself, under a new id.
@@ -150,7 +151,14 @@ impl WorkerBuilder {
     }
 
     /// Work jobs of the kind that the handler's first argument says; one handler a kind.
-    pub fn handle<Arguments, H: Handler<Arguments>>(mut self, handler: H) -> WorkerBuilder {
+    ///
+    /// `H` is an async function, and `A` are its arguments: see [`Handler`] and [`Arguments`].
+    pub fn handle<A, H>(mut self, handler: H) -> WorkerBuilder
+    where
+        A: Arguments,
+        H: Handler<A>,
+        H::Future: Future<Output: IntoOutcome> + Send + 'static,
+    {
         self.handlers.add(handler);
         self
     }
@@ -162,15 +170,16 @@ impl WorkerBuilder {
         self
     }
 
-    /// Work jobs of the kind that the [`Batch`](batch::Batch) in the handler's first argument says, many at once: as
+    /// Work jobs of the kind that the [`Batch`](crate::handler::Batch) in the handler's first argument says, many at once: as
     /// many as can be [gathered](Gather) from one queue. Each job takes a slot, so a batch has no more jobs than its
     /// queue has slots.
-    pub fn handle_batch<Arguments: 'static, H: BatchHandler<Arguments>>(
-        mut self,
-        gather: Gather,
-        handler: H,
-    ) -> WorkerBuilder {
-        self.handlers.insert(H::Job::KIND, batch::register(gather, handler));
+    pub fn handle_batch<A, H>(mut self, gather: Gather, handler: H) -> WorkerBuilder
+    where
+        A: BatchArguments,
+        H: BatchHandler<A>,
+        H::Future: Future<Output: IntoOutcomes> + Send + 'static,
+    {
+        self.handlers.insert(A::Job::KIND, gather::register(gather, handler));
         self
     }
 
@@ -271,9 +280,10 @@ impl WorkerBuilder {
         for schedule in &mut self.schedules {
             schedule.through_middleware |= !self.middlewares.is_empty();
         }
-        self.states.insert(OfWorker(Enqueuer::with(self.middlewares.clone())));
+        let driver = self.driver?;
+        self.states.insert(OfWorker(Enqueuer::with(self.middlewares.clone(), driver.schema())));
         Ok(Worker {
-            driver: self.driver?,
+            driver,
             queues: self.queues,
             handlers: Arc::new(self.handlers),
             middlewares: Arc::new(self.middlewares),

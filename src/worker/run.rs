@@ -128,7 +128,7 @@ impl Crew {
         futures::future::join_all(claimers).await;
 
         // No further job will come to complete a batch.
-        shared.attempts.handlers.gather().for_each(Gathers::hurry);
+        shared.attempts.handlers.gatherers().for_each(Gathers::hurry);
         running.close();
         shared.end_attempts(&running, grace).await;
         helpers.iter().for_each(JoinHandle::abort);

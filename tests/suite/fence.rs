@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reveille::driver::{Ending, Failure, FailureReason, Settled, Settlement, ClaimRequest, WorkerInfo};
-use reveille::handler::Handler;
-use reveille::job::{Payload, Reservation, ReservedJob};
+use reveille::handler::{Arguments, Handler};
+use reveille::job::{IntoOutcome, Payload, Reservation, ReservedJob};
 use reveille::{
     State, Worker,
     driver::{Driver, Postgres},
@@ -340,7 +340,12 @@ async fn a_cancelled_job_that_comes_back_is_cancelled_and_not_run() {
 
 /// Works twenty jobs, which begin their ends one after another, on one thread; returns by how many transactions they
 /// are settled. `interval`: after so many steps of what is ready to run comes what has let it go first.
-fn settlements_of_twenty<Arguments>(interval: u32, handler: impl Handler<Arguments, Job = Note>) -> Value {
+fn settlements_of_twenty<A, H>(interval: u32, handler: H) -> Value
+where
+    A: Arguments,
+    H: Handler<A>,
+    H::Future: Future<Output: IntoOutcome> + Send + 'static,
+{
     let runtime = Builder::new_current_thread().enable_all().event_interval(interval).build().unwrap();
     runtime.block_on(async {
         let database = database().await;

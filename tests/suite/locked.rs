@@ -263,7 +263,7 @@ async fn a_drain_waits_for_a_job_that_somebody_locks_and_counts_it() {
     let ((told, mut heard), gate) = (telling(), Gate::new(Semaphore::new(0)));
     let worker = worker(&database).state(told).state(Arc::clone(&gate)).handle(waits).build().unwrap();
     enqueue(&database.database, &note("x")).await.unwrap();
-    let draining = tokio::spawn(async move { worker.drain().await });
+    let draining = tokio::spawn(async move { worker.run_until_drained().await });
     assert_eq!(heard.next().await, "x");
     let holder = holding(&database, "select from reveille.jobs for update").await;
     gate.add_permits(1);

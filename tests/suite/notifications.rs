@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reveille::driver::Hints;
-use reveille::enqueue::Ended;
+use reveille::job::JobState;
 use reveille::{Context, State, Worker, enqueue, enqueue::enqueue_all, handler::Cancellation};
 use tokio::sync::Notify;
 use tokio_postgres::Client;
@@ -171,7 +171,7 @@ async fn a_notification_alone_ends_no_wait() {
         assert_eq!(soon("the wait is over", vanishes).await.unwrap(), None, "nothing is known of it");
         gate.notify_waiters();
         let finished = soon("its end", ends).await.unwrap().unwrap();
-        assert_eq!(finished.outcome, Ended::Completed, "{history}");
+        assert_eq!(finished.state, JobState::Completed, "{history}");
         working.stop().await;
         nobody.leave().await;
     }
@@ -189,8 +189,8 @@ async fn how_a_cancelled_job_ended_is_known_for_a_minute_without_a_history() {
     database.until("select awaited from reveille.jobs").await;
     enqueue(&database.database, &note("nobody waits for this one")).await.unwrap();
     database.run("select reveille.cancel(1), reveille.cancel(2)").await;
-    assert_eq!(soon("its end", waiting).await.unwrap().unwrap().outcome, Ended::Cancelled);
-    assert_eq!(database.database.finished(id).await.unwrap().unwrap().outcome, Ended::Cancelled, "asked later");
+    assert_eq!(soon("its end", waiting).await.unwrap().unwrap().state, JobState::Cancelled);
+    assert_eq!(database.database.finished(id).await.unwrap().unwrap().state, JobState::Cancelled, "asked later");
     assert_eq!(database.value("select array_agg(id) from reveille.ends").await, serde_json::json!([1]));
     database.admin().prune().await.unwrap();
     assert_eq!(database.value("select count(*) from reveille.ends").await, 1);

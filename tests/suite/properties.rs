@@ -7,11 +7,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
-use reveille::driver::{Ending, Failure, JobState, FailureReason, Report, ClaimRequest};
-use reveille::job::{Due, Reservation, UniqueUntil};
-use reveille::job::{NewJob, Priority};
+use reveille::driver::{Ending, Failure, FailureReason, Report, ClaimRequest};
+use reveille::job::{JobState, NewJob, Priority, Reservation, UniqueUntil};
 
-use crate::conformance::{QUEUE, Store};
+use crate::conformance::{QUEUE, Store, with};
 use crate::harness::note;
 use crate::steps::{Fence, How, New, Step, WORKERS, step};
 
@@ -103,11 +102,8 @@ async fn snapshot(store: &Store) -> Vec<Snapshot> {
 
 fn of_memory(stored: reveille::driver::StoredJob) -> Snapshot {
     let place = match stored.state {
-        JobState::Waiting => "waiting",
-        JobState::Running => "running",
-        JobState::Completed(_) => "completed",
-        JobState::Cancelled => "cancelled",
-        JobState::Dead(reason) => reason.name(),
+        JobState::Ready | JobState::Delayed => "waiting",
+        state => stored.reason.map_or(state.name(), |reason| reason.name()),
     };
     Snapshot {
         id: stored.id,
@@ -189,15 +185,7 @@ impl World<'_> {
     }
 
     async fn enqueue(&mut self, new: &[New]) -> Checked {
-        let job = |new: &New| NewJob {
-            priority: new.priority,
-            due: Due::In(if new.is_delayed { HOUR } else { Duration::ZERO }),
-            max_attempts: new.max_attempts,
-            unique_key: new.unique_key.clone(),
-            unique_mode: new.mode,
-            unique_until: new.until,
-            ..NewJob::of(&note("x")).unwrap()
-        };
+        let job = |new: &New| with(NewJob::of(&note("x")).unwrap().priority(new.priority).delay(if new.is_delayed { HOUR } else { Duration::ZERO }).max_attempts(new.max_attempts).unique_mode(new.mode).unique_until(new.until), |job| job.unique_key = new.unique_key.clone());
         let jobs: Vec<NewJob> = new.iter().map(job).collect();
         let answers = self.store.driver().enqueue(&jobs).await.map_err(unexpected)?;
         prop_assert_eq!(answers.len(), new.len());

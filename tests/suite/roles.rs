@@ -214,7 +214,7 @@ async fn a_worker_works_and_changes_no_settings() {
     worker.stop().await;
     let driver = Postgres::new(roles.database("worker").await).unwrap();
     driver.prune().await.unwrap();
-    assert_eq!(roles.database("worker").await.finished(woken.id).await.unwrap().unwrap().outcome.name(), "dead");
+    assert_eq!(roles.database("worker").await.finished(woken.id).await.unwrap().unwrap().state.name(), "dead");
     assert_eq!(roles.abilities("worker").await, "enqueue, work, fire schedules");
     let statements = [
         "insert into reveille.jobs (kind, awaited, attempts, reserved_by, reserved_at) values ('held', true, 1, 7, 'epoch')",

@@ -296,7 +296,8 @@ async fn an_administrator_adds_a_schedule_with_all_that_a_job_may_have() {
             .timeout(Duration::from_secs(9))
             .key("k")
             .tag("t")
-            .metadata(json!({"m": 1}).as_object().unwrap().clone());
+            .metadata(&json!({"m": 1}))
+            .unwrap();
     assert_eq!(admin.add_schedule(&schedule).await.unwrap(), 1);
     assert_eq!(admin.add_schedule(&schedule).await.unwrap(), 1);
     let row = "select jsonb_build_array(cron, time_zone, catch_up, kind, payload, queue, priority, max_attempts, timeout, key, tags,

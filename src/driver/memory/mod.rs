@@ -46,7 +46,7 @@ use store::Store;
 /// let memory = Memory::new();
 /// let worker = Worker::builder(memory.clone()).handle(send_welcome).build()?;
 /// let job = enqueue(&memory, &SendWelcome { user_id: 7 }).await?;
-/// worker.drain().await?;
+/// worker.run_until_drained().await?;
 /// assert_eq!(memory.job(job.id).unwrap().state, JobState::Completed);
 /// # Ok(())
 /// # }

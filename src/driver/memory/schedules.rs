@@ -40,7 +40,7 @@ impl Store {
         let (mut jobs, mut moved) = (Vec::new(), 0);
         for firing in firings {
             let Some(schedule) = self.move_on(firing) else { continue };
-            jobs.extend(firing.ticks.iter().map(|tick| schedule.job_at(*tick)));
+            jobs.extend(firing.ticks.iter().filter_map(|tick| schedule.job_at(*tick).ok()));
             moved += 1;
         }
         self.enqueue(&jobs);

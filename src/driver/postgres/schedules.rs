@@ -49,7 +49,7 @@ pub(super) async fn declare(driver: &Postgres, worker: i64, schedules: &[Schedul
         (&column(&schedules, |schedule| schedule.job.timeout.map(seconds)), Type::FLOAT8_ARRAY),
         (&column(&schedules, |schedule| schedule.job.key.as_deref()), Type::TEXT_ARRAY),
         (&column(&schedules, tags), Type::JSONB_ARRAY),
-        (&column(&schedules, |schedule| schedule.job.metadata.as_ref().map(Json)), Type::JSONB_ARRAY),
+        (&column(&schedules, |schedule| schedule.job.metadata.as_ref()), Type::JSONB_ARRAY),
     ];
     let marks: &Params<'_> = &[
         (&column(&schedules, |schedule| schedule.name.as_str()), Type::TEXT_ARRAY),

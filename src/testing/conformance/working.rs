@@ -59,10 +59,10 @@ async fn draining_runs_all_due_jobs_and_counts_them(subject: &Subject) {
     }
     subject.enqueue(NewJob { due: Due::In(HOUR), ..job("later") }).await;
     subject.enqueue(NewJob { kind: "unknown".into(), ..job("x") }).await;
-    let run = worker.drain().await.unwrap();
+    let run = worker.run_until_drained().await.unwrap();
     assert_eq!((run.completed, run.failed, run.dead), (3, 1, 1));
     assert_eq!((run.put_back, run.cancelled), (2, 1));
-    assert_eq!(worker.drain().await.unwrap().completed, 0);
+    assert_eq!(worker.run_until_drained().await.unwrap().completed, 0);
     subject.register(1).await;
     let peers = subject.driver.beat(1, &Report::default()).await.unwrap().peers;
     assert!(peers.is_empty(), "the worker has left");

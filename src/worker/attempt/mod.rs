@@ -12,7 +12,7 @@ use tracing::{Instrument, Span, field};
 use crate::driver::{Driver, Ending, Failure, FailureReason, Settlement};
 use crate::enqueue::in_handler_of;
 use crate::handler::extract::{Context, States};
-use crate::handler::middleware::{AttemptEnd, How, Middlewares};
+use crate::handler::middleware::{AttemptEnd, EndKind, Middlewares};
 use crate::handler::{Handlers, Registered};
 use crate::job::{Outcome, Reservation, ReservedJob};
 use crate::worker::attempt::reservations::{Held, Hold};
@@ -81,7 +81,7 @@ impl Attempts {
         let handler = match self.find_handler(&job, hold) {
             Ok(handler) => handler,
             Err(ending) => {
-                self.middlewares.ended(&AttemptEnd::of(&job, &ending, How::Released, Duration::ZERO));
+                self.middlewares.ended(&AttemptEnd::of(&job, &ending, EndKind::Released, Duration::ZERO));
                 return ending;
             }
         };

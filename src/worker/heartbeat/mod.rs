@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::driver::{Beat, Peer, FailureReason, Report, WorkerInfo};
 use crate::error::{Error, Result};
-use crate::handler::middleware::{AttemptEnd, How};
+use crate::handler::middleware::{AttemptEnd, EndKind};
 use crate::worker::backoff::Backoff;
 use crate::worker::random_id;
 use crate::worker::shared::Shared;
@@ -188,8 +188,8 @@ impl Lease {
             let reason = FailureReason::Lost.name();
             tracing::error!(name: "job.dead", target: "reveille::job", id, reason, error, "dead");
         }
-        let (job, how, error, ran) = (None, How::Lost, Some(error), None);
-        self.shared.attempts.middlewares.ended(&AttemptEnd { id, job, how, error, is_dead, ran });
+        let (job, kind, error, ran) = (None, EndKind::Lost, Some(error), None);
+        self.shared.attempts.middlewares.ended(&AttemptEnd { id, job, kind, error, is_dead, ran });
     }
 
     /// Others have declared this worker dead: what it runs is no longer its own.
