@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use reveille::dev::Server;
-use reveille::driver::{Ending, Settlement, ClaimRequest, WorkerInfo};
+use reveille::driver::{ClaimRequest, Ending, Settlement, WorkerInfo};
 use reveille::job::{Payload, ReservedJob};
 use reveille::{
     Database,

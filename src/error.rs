@@ -211,9 +211,7 @@ fn tls_advice(reason: &str) -> String {
     let is = |word: &str| reason.contains(word);
     // An authority of the same name but with another key yields BadSignature.
     if is("UnknownIssuer") || is("BadSignature") {
-        return format!(
-            "{reason}: no trusted authority has issued the server's certificate; check sslrootcert"
-        );
+        return format!("{reason}: no trusted authority has issued the server's certificate; check sslrootcert");
     }
     let advice = if is("Revoked") || is("Revocation") {
         "get a new certificate for the server, or a newer list of revoked ones if sslcrl is out of date"

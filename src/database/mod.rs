@@ -283,7 +283,10 @@ pub(crate) async fn take(pool: &Pool, address: &Address) -> Result<deadpool_post
         PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
             Error::database(&what(), error)
         }
-        PoolError::Timeout(_) => Error::unavailable(format!("{}: no connection of the pool became free within 30 s; allow more connections, or hold them for less time", what())),
+        PoolError::Timeout(_) => Error::unavailable(format!(
+            "{}: no connection of the pool became free within 30 s; allow more connections, or hold them for less time",
+            what()
+        )),
         error => Error::unavailable(format!("{}: {error}", what())),
     })
 }

@@ -149,10 +149,16 @@ pub(super) fn check(params: &Params, sources: &BTreeMap<&'static str, &'static s
             }
             ("sslcertmode", "require") => return refused("leave it out"),
             ("gssencmode", "require") => return refused("use sslmode=verify-full"),
-            ("min_protocol_version", version) if version != "3.0" => return refused("the protocol is 3.0; leave it out"),
+            ("min_protocol_version", version) if version != "3.0" => {
+                return refused("the protocol is 3.0; leave it out");
+            }
             ("require_auth" | "min_protocol_version", _) => {}
             _ if PASSED_ON.contains(&key) || HONOURED.contains(&key) || HARMLESS.contains(&key) => {}
-            _ => return Err(Error::invalid(format!("unknown parameter {key:?} in the database's address; check its spelling"))),
+            _ => {
+                return Err(Error::invalid(format!(
+                    "unknown parameter {key:?} in the database's address; check its spelling"
+                )));
+            }
         }
     }
     Ok(())

@@ -89,7 +89,8 @@ impl<T: IntoOutcome> IntoOutcomes for Vec<T> {
         if self.len() == jobs {
             return self.into_iter().map(IntoOutcome::into_outcome).collect();
         }
-        let error = format!("the handler of a batch of {jobs} jobs returned {} outcomes; return one per job", self.len());
+        let error =
+            format!("the handler of a batch of {jobs} jobs returned {} outcomes; return one per job", self.len());
         vec![Outcome::Fail(error); jobs]
     }
 }

@@ -225,7 +225,10 @@ impl Context {
                 Ok(())
             }
             None if before.is_some() => Err(already_completed()),
-            None => Err(Error::lost(format!("job {} is no longer this worker's; roll back the transaction", reservation.id))),
+            None => Err(Error::lost(format!(
+                "job {} is no longer this worker's; roll back the transaction",
+                reservation.id
+            ))),
         }
     }
 

@@ -132,7 +132,9 @@ impl<J: Job> Gatherer<J> {
                     outcome.await
                 }
             };
-            answered.unwrap_or_else(|_| Outcome::Fail("the batch that this job was in was dropped before it was done".into()))
+            answered.unwrap_or_else(|_| {
+                Outcome::Fail("the batch that this job was in was dropped before it was done".into())
+            })
         }
         .boxed()
     }

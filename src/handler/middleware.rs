@@ -1,0 +1,307 @@
+//! Middleware: code around the enqueue of every job, and around every attempt.
+
+use std::error::Error as StdError;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use futures::future::BoxFuture;
+use tracing::Span;
+
+use crate::driver::{Ending, FailureReason};
+use crate::error::{Error, Result};
+use crate::handler::Registered;
+use crate::handler::extract::Context;
+use crate::job::outcome::{Outcome, panicked};
+pub use crate::job::trace_context::TraceContext;
+use crate::job::{NewJob, ReservedJob};
+
+/// Code around all jobs: for tracing, metrics, or encryption of payloads.
+///
+/// A worker gets it by `Worker::builder(…).middleware(…)`, and a program that enqueues by an
+/// [`Enqueuer`](crate::enqueue::Enqueuer). Each method has a default that changes nothing.
+///
+/// The first middleware added is the outermost: nearest to the database. A job on its way to the database passes them
+/// from the last to the first, and a job on its way to its handler from the first to the last. So each middleware
+/// undoes its own change of a payload before the next one sees the payload.
+///
+/// ```
+/// use reveille::handler::{BoxFuture, Middleware, Next};
+/// use reveille::{Context, Outcome};
+///
+/// /// Prints how long each attempt took.
+/// struct Timed;
+///
+/// impl Middleware for Timed {
+///     fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
+///         Box::pin(async move {
+///             let (kind, started) = (context.job().kind.clone(), std::time::Instant::now());
+///             let outcome = next.run(context).await;
+///             println!("{kind}: {outcome:?} after {:?}", started.elapsed());
+///             outcome
+///         })
+///     }
+/// }
+/// ```
+pub trait Middleware: Send + Sync + 'static {
+    /// Changes a job that is about to be enqueued, or refuses it with any error.
+    ///
+    /// The changed job is checked afterwards, like any job. [`NewJob::set_metadata_member`] changes one member of its
+    /// metadata.
+    ///
+    /// # Errors
+    /// Any error refuses the job. The enqueue then fails with an error that [is refused](crate::Error::is_refused), and
+    /// nothing is stored.
+    fn enqueue(&self, job: &mut NewJob) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        let _ = job;
+        Ok(())
+    }
+
+    /// Changes the span of an attempt before it is entered: the place to give it a parent in a trace.
+    fn span(&self, job: &ReservedJob, span: &Span) {
+        let _ = (job, span);
+    }
+
+    /// Makes an attempt: passes it on with [`Next::run`], or ends it with another outcome.
+    ///
+    /// The payload is not decoded yet, and [`Context::with_payload`] replaces it. A panic here fails the attempt, as a
+    /// panic in the handler does. At a timeout this future is dropped, so put code that must run in any case into a
+    /// `Drop`.
+    fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
+        next.run(context)
+    }
+
+    /// Takes note that an attempt has ended, even by a timeout, by a panic, or because its worker died.
+    ///
+    /// It is called once it is known what becomes of the job, and before that is recorded, so keep it short. For a lost
+    /// attempt, the worker that rescues the job calls it. If the lost worker is alive but cut off, that worker calls it
+    /// for the same attempt too, although its ending does not count. A panic here is logged and changes nothing.
+    fn ended(&self, end: &AttemptEnd<'_>) {
+        let _ = end;
+    }
+}
+
+/// How an attempt ended, for [`Middleware::ended`].
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct AttemptEnd<'a> {
+    /// The id of the job.
+    pub id: i64,
+    /// The job as it was reserved; `None` for a lost attempt, of whose job only the id is known.
+    pub job: Option<&'a ReservedJob>,
+    /// How the attempt ended.
+    pub kind: EndKind,
+    /// The failure's error, as it is recorded with the job; `None` if the attempt did not fail.
+    pub error: Option<&'a str>,
+    /// Whether the job is dead, so that no further attempt is made.
+    pub is_dead: bool,
+    /// How long the attempt ran; `None` for a lost attempt.
+    pub ran: Option<Duration>,
+}
+
+impl<'a> AttemptEnd<'a> {
+    /// `kind` counts where the ending leaves it open: whether the job was snoozed or released, and whether its handler
+    /// panicked.
+    pub(crate) fn of(job: &'a ReservedJob, ending: &'a Ending, kind: EndKind, ran: Duration) -> AttemptEnd<'a> {
+        let (kind, failure) = match ending {
+            Ending::Completed(_) | Ending::Recorded(_) => (EndKind::Completed, None),
+            Ending::Cancelled => (EndKind::Cancelled, None),
+            Ending::Waiting { failure: None, .. } if kind == EndKind::Snoozed => (EndKind::Snoozed, None),
+            Ending::Waiting { failure: None, .. } => (EndKind::Released, None),
+            Ending::Waiting { failure: Some(failure), .. } | Ending::Dead(failure) => {
+                let kind = match failure.reason {
+                    FailureReason::Failed if kind == EndKind::Panicked => EndKind::Panicked,
+                    FailureReason::Failed => EndKind::Failed,
+                    FailureReason::Permanent => EndKind::Permanent,
+                    FailureReason::TimedOut => EndKind::TimedOut,
+                    FailureReason::Lost => EndKind::Lost,
+                    FailureReason::Undecodable => EndKind::Undecodable,
+                };
+                (kind, Some(failure))
+            }
+        };
+        let (error, is_dead) = (failure.map(|failure| &*failure.error), matches!(ending, Ending::Dead(_)));
+        AttemptEnd { id: job.reservation.id, job: Some(job), kind, error, is_dead, ran: Some(ran) }
+    }
+}
+
+/// The ways in which an attempt can end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EndKind {
+    /// The job is completed.
+    Completed,
+    /// The job is cancelled.
+    Cancelled,
+    /// The handler snoozed the job: it is due again later, without a failure.
+    Snoozed,
+    /// The job was given back without a failure: its worker shuts down, or has no handler for its kind.
+    Released,
+    /// The handler returned an error.
+    Failed,
+    /// The handler returned [`Outcome::Dead`].
+    Permanent,
+    /// The payload does not fit the job's kind.
+    Undecodable,
+    /// The attempt exceeded its timeout.
+    TimedOut,
+    /// The handler or a middleware panicked.
+    Panicked,
+    /// The worker died or was cut off.
+    Lost,
+}
+
+impl EndKind {
+    /// Its name, such as `timed_out`: for a metric, say.
+    pub fn name(self) -> &'static str {
+        match self {
+            EndKind::Completed => "completed",
+            EndKind::Cancelled => "cancelled",
+            EndKind::Snoozed => "snoozed",
+            EndKind::Released => "released",
+            EndKind::Failed => "failed",
+            EndKind::Permanent => "permanent",
+            EndKind::Undecodable => "undecodable",
+            EndKind::TimedOut => "timed_out",
+            EndKind::Panicked => "panicked",
+            EndKind::Lost => "lost",
+        }
+    }
+}
+
+/// Lets a worker and an `Enqueuer` share a middleware.
+impl<M: Middleware + ?Sized> Middleware for Arc<M> {
+    fn enqueue(&self, job: &mut NewJob) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        (**self).enqueue(job)
+    }
+
+    fn span(&self, job: &ReservedJob, span: &Span) {
+        (**self).span(job, span);
+    }
+
+    fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
+        (**self).work(context, next)
+    }
+
+    fn ended(&self, end: &AttemptEnd<'_>) {
+        (**self).ended(end);
+    }
+}
+
+/// The rest of an attempt: the inner middleware, and the handler.
+pub struct Next<'a> {
+    within: &'a [Arc<dyn Middleware>],
+    handler: &'a Registered,
+}
+
+impl<'a> Next<'a> {
+    /// Runs the rest of the attempt. It yields the handler's outcome, or [`Outcome::Undecodable`] if the payload does
+    /// not fit its kind.
+    pub fn run(self, context: Context) -> BoxFuture<'a, Outcome> {
+        match self.within.split_first() {
+            Some((first, within)) => first.work(context, Next { within, handler: self.handler }),
+            None => self.handler.call(&context),
+        }
+    }
+}
+
+/// Middlewares in the order in which they were added.
+#[derive(Clone, Default)]
+pub(crate) struct Middlewares(Vec<Arc<dyn Middleware>>);
+
+impl Middlewares {
+    pub(crate) fn add(&mut self, middleware: impl Middleware) {
+        self.0.push(Arc::new(middleware));
+    }
+
+    #[cfg(feature = "schedules")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The job as all of them together change it on its way to the database.
+    pub(crate) fn enqueue(&self, mut job: NewJob) -> Result<NewJob> {
+        self.0.iter().rev().try_for_each(|middleware| middleware.enqueue(&mut job)).map_err(Error::refused)?;
+        Ok(job)
+    }
+
+    pub(crate) fn span(&self, job: &ReservedJob, span: &Span) {
+        self.0.iter().for_each(|middleware| middleware.span(job, span));
+    }
+
+    /// Calls each of them, even if one panics.
+    pub(crate) fn ended(&self, end: &AttemptEnd<'_>) {
+        for middleware in &self.0 {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| middleware.ended(end))) {
+                let (id, error) = (end.id, panicked(&*panic));
+                tracing::error!(
+                    name: "job.hook_panicked", target: "reveille::job", id, error,
+                    "a middleware panicked in `ended`; the job is not affected"
+                );
+            }
+        }
+    }
+
+    /// Makes an attempt through all of them.
+    pub(crate) fn work<'a>(&'a self, handler: &'a Registered, context: &Context) -> BoxFuture<'a, Outcome> {
+        if self.0.is_empty() {
+            return handler.call(context);
+        }
+        Next { within: &self.0, handler }.run(context.clone())
+    }
+}
+
+/// Carries a trace context from the place where a job is enqueued to the spans of its attempts.
+///
+/// `current` returns the caller's trace, by the tracing system of your choice. A job whose metadata already has a
+/// `traceparent` keeps it. The guide `tracing` connects this to OpenTelemetry.
+///
+/// ```
+/// use reveille::{handler::Propagation, job::TraceContext};
+///
+/// # fn in_my_tracing_system() -> Option<(String, Option<String>)> { None }
+/// let propagation = Propagation::new(|| {
+///     let (traceparent, tracestate) = in_my_tracing_system()?;
+///     TraceContext::parse(&traceparent, tracestate.as_deref()).ok()
+/// })
+/// .follow(|span, trace| println!("{span:?} belongs to {}", trace.trace_id()));
+/// ```
+pub struct Propagation {
+    current: Box<dyn Fn() -> Option<TraceContext> + Send + Sync>,
+    follow: Option<Box<Follow>>,
+}
+
+type Follow = dyn Fn(&Span, &TraceContext) + Send + Sync;
+
+impl Propagation {
+    /// `current` returns the trace context of a job that is enqueued now, or `None` if there is no trace.
+    pub fn new(current: impl Fn() -> Option<TraceContext> + Send + Sync + 'static) -> Propagation {
+        Propagation { current: Box::new(current), follow: None }
+    }
+
+    /// Sets what to do with the span of an attempt at a job that has a trace context, before the span is entered: give
+    /// it that parent.
+    pub fn follow(mut self, follow: impl Fn(&Span, &TraceContext) + Send + Sync + 'static) -> Propagation {
+        self.follow = Some(Box::new(follow));
+        self
+    }
+}
+
+impl Middleware for Propagation {
+    fn enqueue(&self, job: &mut NewJob) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        if job.trace().is_none()
+            && let Some(trace) = (self.current)()
+        {
+            job.set_trace(&trace)?;
+        }
+        Ok(())
+    }
+
+    fn span(&self, job: &ReservedJob, span: &Span) {
+        if let Some(follow) = &self.follow
+            && let Some(trace) = job.trace()
+        {
+            follow(span, &trace);
+        }
+    }
+}

@@ -219,7 +219,9 @@ impl Handlers {
     /// Checks whether all handlers can work in these queues, with these states.
     pub(crate) fn check(&self, states: &States, queues: &[(String, usize)]) -> Result<()> {
         if let Some(kind) = self.twice {
-            return Err(Error::invalid(format!("the kind {kind:?} has two handlers; give the worker one handler for each kind")));
+            return Err(Error::invalid(format!(
+                "the kind {kind:?} has two handlers; give the worker one handler for each kind"
+            )));
         }
         if self.by_kind.is_empty() && self.any.is_none() {
             return Err(Error::invalid("a worker needs a handler; give it one with .handle(…)"));

@@ -44,7 +44,9 @@ impl Progress {
     pub(crate) async fn report(self: &Arc<Self>, progress: Payload) -> Result<()> {
         let size = progress.as_bytes().len();
         if size > LARGEST {
-            return Err(Error::invalid(format!("progress of {size} bytes is larger than the limit of {LARGEST}; report less")));
+            return Err(Error::invalid(format!(
+                "progress of {size} bytes is larger than the limit of {LARGEST}; report less"
+            )));
         }
         let next = {
             let mut reports = self.reports();

@@ -118,7 +118,9 @@ fn canonical(json: &RawValue, deepest: usize, out: &mut impl FnMut(&str)) -> Res
 }
 
 fn unreadable(error: serde_json::Error) -> Error {
-    Error::invalid(format!("a job cannot be unique by its payload, which cannot be read: {error}; give it a unique key"))
+    Error::invalid(format!(
+        "a job cannot be unique by its payload, which cannot be read: {error}; give it a unique key"
+    ))
 }
 
 fn too_deep() -> Error {

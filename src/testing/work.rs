@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::driver::{ClaimRequest, Driver, Ending, Memory, StoredJob};
 use crate::error::{Error, Result};
-use crate::job::{Due, Enqueueable, Job, JobState, NewJob, ReservedJob};
+use crate::job::{Due, Enqueueable, Job, NewJob, ReservedJob};
 use crate::worker::Worker;
 use crate::worker::attempt::Attempts;
 use crate::worker::attempt::reservations::Held;
@@ -43,7 +43,9 @@ impl Worker {
         desk.register(&info).await?;
         Driver::enqueue(&*desk, &[job]).await?;
         let job = desk.claim(&ClaimRequest::new(info.id, &queue, 1)).await?.jobs.pop();
-        let job = job.ok_or_else(|| Error::invalid("make an attempt: the job could not be claimed; is it of a queue with a limit?"))?;
+        let job = job.ok_or_else(|| {
+            Error::invalid("make an attempt: the job could not be claimed; is it of a queue with a limit?")
+        })?;
         let attempts = Attempts { driver: desk, is_stored: false, ..self.attempts(&Arc::<Held>::default()) };
         let hold = attempts.hold(&job);
         Ok(attempts.make(job, hold).await.ending)
@@ -73,7 +75,9 @@ impl Worker {
         let id = job.reservation.id;
         match visit.run(vec![job]).await?.pop() {
             Some((ending, true)) => Ok(Some(Worked { id, ending })),
-            _ => Err(Error::lost(format!("job {id} was no longer this worker's when its attempt ended; it ends elsewhere"))),
+            _ => Err(Error::lost(format!(
+                "job {id} was no longer this worker's when its attempt ended; it ends elsewhere"
+            ))),
         }
     }
 

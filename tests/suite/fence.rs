@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reveille::driver::{Ending, Failure, FailureReason, Settled, Settlement, ClaimRequest, WorkerInfo};
+use reveille::driver::{ClaimRequest, Ending, Failure, FailureReason, Settled, Settlement, WorkerInfo};
 use reveille::handler::{Arguments, Handler};
 use reveille::job::{IntoOutcome, Payload, Reservation, ReservedJob};
 use reveille::{
@@ -119,10 +119,9 @@ async fn reserved_together(database: &TestDatabase, driver: &Postgres, worker: i
 }
 
 fn completed(jobs: &[ReservedJob]) -> Vec<Settlement> {
-    let timed = |(n, job): (u64, &ReservedJob)| Settlement {
-        waited: Duration::from_secs(n),
-        ran: Duration::from_secs(2 * n),
-        ..settlement(job, Ending::Completed(None))
+    let timed = |(n, job): (u64, &ReservedJob)| {
+        let settlement = settlement(job, Ending::Completed(None));
+        settlement.waited(Duration::from_secs(n)).ran(Duration::from_secs(2 * n))
     };
     (1..).zip(jobs).map(timed).collect()
 }

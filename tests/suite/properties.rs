@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
-use reveille::driver::{Ending, Failure, FailureReason, Report, ClaimRequest};
+use reveille::driver::{ClaimRequest, Ending, Failure, FailureReason, Report};
 use reveille::job::{JobState, NewJob, Priority, Reservation, UniqueUntil};
 
 use crate::conformance::{QUEUE, Store, with};
@@ -185,7 +185,18 @@ impl World<'_> {
     }
 
     async fn enqueue(&mut self, new: &[New]) -> Checked {
-        let job = |new: &New| with(NewJob::of(&note("x")).unwrap().priority(new.priority).delay(if new.is_delayed { HOUR } else { Duration::ZERO }).max_attempts(new.max_attempts).unique_mode(new.mode).unique_until(new.until), |job| job.unique_key = new.unique_key.clone());
+        let job = |new: &New| {
+            with(
+                NewJob::of(&note("x"))
+                    .unwrap()
+                    .priority(new.priority)
+                    .delay(if new.is_delayed { HOUR } else { Duration::ZERO })
+                    .max_attempts(new.max_attempts)
+                    .unique_mode(new.mode)
+                    .unique_until(new.until),
+                |job| job.unique_key = new.unique_key.clone(),
+            )
+        };
         let jobs: Vec<NewJob> = new.iter().map(job).collect();
         let answers = self.store.driver().enqueue(&jobs).await.map_err(unexpected)?;
         prop_assert_eq!(answers.len(), new.len());
@@ -219,13 +230,13 @@ impl World<'_> {
         waiting.sort_by_key(|job| (job.priority, job.available_at, job.id));
         let Some(worker) = self.workers[worker] else {
             let claimed = self.store.driver().claim(&ClaimRequest::new(0, QUEUE, limit)).await.map_err(unexpected)?;
-            prop_assert!(claimed.jobs.is_empty() && claimed.looked_at.is_none(), "claimed by nobody");
+            prop_assert!(claimed.jobs.is_empty(), "claimed by an unregistered worker");
             return Ok(());
         };
         let before = SystemTime::now();
         let claimed = self.store.driver().claim(&ClaimRequest::new(worker, QUEUE, limit)).await.map_err(unexpected)?;
         let reserved_at = claimed.jobs.first().map(|job| job.reservation.reserved_at);
-        let by = claimed.looked_at.or(reserved_at).unwrap_or(before);
+        let by = reserved_at.unwrap_or(before);
         let head = waiting.iter().filter(|job| job.available_at <= by).take(limit).map(|job| job.id);
         let ids: Vec<i64> = claimed.jobs.iter().map(|job| job.reservation.id).collect();
         prop_assert_eq!(&ids, &head.collect::<Vec<_>>());
@@ -257,14 +268,16 @@ impl World<'_> {
         let model = &self.jobs[&id];
         let standing = if let Place::Running(reservation) = model.place { Some(reservation) } else { None };
         let last = model.past.last().copied();
-        let other =
-            last.unwrap_or(Reservation { id, worker: 1, attempt: 1, reserved_at: SystemTime::UNIX_EPOCH, hint: 0 });
+        let other = last.unwrap_or(Reservation::new(id, 1, 1, SystemTime::UNIX_EPOCH));
         let with = match fence {
             Fence::Standing => other,
             Fence::Past(nth) => model.past.get(nth).copied().unwrap_or(other),
-            Fence::OtherWorker => Reservation { worker: other.worker + 1, ..other },
-            Fence::OtherAttempt => Reservation { attempt: other.attempt + 1, ..other },
-            Fence::OtherTime => Reservation { reserved_at: other.reserved_at + Duration::from_micros(1), ..other },
+            Fence::OtherWorker => Reservation::new(other.id, other.worker + 1, other.attempt, other.reserved_at),
+            Fence::OtherAttempt => Reservation::new(other.id, other.worker, other.attempt + 1, other.reserved_at),
+            Fence::OtherTime => {
+                let later = other.reserved_at + Duration::from_micros(1);
+                Reservation::new(other.id, other.worker, other.attempt, later)
+            }
         };
         let failure = || Failure::new(FailureReason::Failed, "no");
         let delay = |is_delayed| if is_delayed { HOUR } else { Duration::ZERO };
@@ -377,7 +390,7 @@ impl World<'_> {
             prop_assert!(job.failures <= job.attempts);
         }
         for worker in self.workers.into_iter().flatten() {
-            let report = Report { held: self.jobs.keys().copied().collect(), ..Report::default() };
+            let report = Report::holding(self.jobs.keys().copied().collect());
             let beat = self.store.driver().beat(worker, &report).await.map_err(unexpected)?;
             let asked = self.jobs.iter().filter(|(_, job)| {
                 job.cancel_requested && matches!(job.place, Place::Running(held) if held.worker == worker)

@@ -29,7 +29,7 @@ async fn tell(Note(text): Note, State(ran): State<Ran>) {
 }
 
 async fn a_worker_runs_a_job_that_is_enqueued_while_it_waits(subject: &Subject) {
-    let (ran, mut runs) = mpsc::unbounded_channel();
+    let (ran, mut runs) = mpsc::unbounded_channel::<String>();
     let poll_interval = if subject.sends_notifications { HOUR } else { Duration::from_millis(50) };
     let builder = Worker::builder(subject.driver.clone()).poll_interval(poll_interval).state(ran).handle(tell);
     let (worker, stop) = (builder.build().unwrap(), CancellationToken::new());
@@ -69,7 +69,7 @@ async fn draining_runs_all_due_jobs_and_counts_them(subject: &Subject) {
 }
 
 async fn an_inline_job_has_run_when_the_enqueue_returns(subject: &Subject) {
-    let (ran, mut runs) = mpsc::unbounded_channel();
+    let (ran, mut runs) = mpsc::unbounded_channel::<String>();
     let inline = Worker::builder(subject.driver.clone()).state(ran).handle(tell).build().unwrap().inline();
     let id = enqueue(&inline, &Note("now".into())).await.unwrap().id;
     assert_eq!(runs.try_recv().unwrap(), "now");
@@ -88,7 +88,7 @@ async fn work_one_runs_the_first_job_of_its_kind_alone(subject: &Subject) {
     impl Job for Other {
         const KIND: &'static str = "other";
     }
-    let (ran, mut runs) = mpsc::unbounded_channel();
+    let (ran, mut runs) = mpsc::unbounded_channel::<String>();
     let tell_other = async |Other(text): Other, State(ran): State<Ran>| _ = ran.send(text);
     let builder = Worker::builder(subject.driver.clone()).queue(QUEUE, 4).queue("b", 4);
     let worker = builder.state(ran).handle(tell_other).build().unwrap();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::driver::{Beat, Peer, FailureReason, Report, WorkerInfo};
+use crate::driver::{Beat, FailureReason, Peer, Report, WorkerInfo};
 use crate::error::{Error, Result};
 use crate::handler::middleware::{AttemptEnd, EndKind};
 use crate::worker::backoff::Backoff;

@@ -157,9 +157,9 @@ impl Postgres {
     /// such a job.
     pub(crate) async fn heads(&self, queue: &str, from: Marks) -> Result<Marks> {
         let look = Heads::new(queue, from);
-        let rows = self.sessions.query(SLOW_ANSWER_WITHIN, "look back", &self.statements.heads, &look.params());
+        let (statement, params) = (&self.statements.heads, look.params());
         let mut heads = Marks::default();
-        for row in rows.await? {
+        for row in self.sessions.query(SLOW_ANSWER_WITHIN, "look back", statement, &params).await? {
             let level = usize::try_from(row.get::<_, i16>("priority")).unwrap_or_default();
             if let Some(head) = heads.get_mut(level) {
                 *head = Some(Mark { available_at: row.get("available_at"), id: row.get("id") });
