@@ -55,8 +55,7 @@ impl Bench {
             client.batch_execute(&beside.replace("$ROWS", &rows)).await.expect("the table is filled");
             client.batch_execute("vacuum analyze").await.expect("the table is vacuumed");
             let driver = Postgres::new(database).expect("a driver");
-            let queues = vec![QUEUE.into()];
-            let info = WorkerInfo::new(WORKER).host("bench").queues(queues);
+            let info = WorkerInfo::new(WORKER).host("bench").queues([QUEUE]);
             driver.register(&info).await.expect("the worker is registered");
             driver
         });

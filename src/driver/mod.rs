@@ -75,7 +75,7 @@ pub trait Driver: Send + Sync + 'static {
     /// does not delay the others.
     fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<Settled>>>;
 
-    /// Takes a worker's heartbeat, and answers with what the worker has to know. It is called from a runtime of its own.
+    /// Takes a worker's heartbeat, and answers with what the worker has to know. It is called from a separate runtime.
     fn beat<'a>(&'a self, worker: i64, report: &'a Report) -> BoxFuture<'a, Result<Beat>>;
 
     /// Declares those of these peers dead that have not beaten since they were seen, and takes back the jobs that no

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::job::Reservation;
 
 impl dyn Driver {
-    /// Returns the schema in which a handler enqueues on a client of its own.
+    /// Returns the schema in which a handler enqueues on any client.
     pub(crate) fn schema(&self) -> &str {
         self.postgres().map_or("reveille", |postgres| postgres.database().schema_name())
     }

@@ -223,18 +223,6 @@ impl Store {
         StoreUnderTest::retry(self, id).await
     }
 
-    pub async fn pause(&self, queue: &str) {
-        StoreUnderTest::pause(self, queue).await;
-    }
-
-    pub async fn resume(&self, queue: &str) {
-        StoreUnderTest::resume(self, queue).await;
-    }
-
-    pub async fn stop_worker(&self, worker: i64) -> bool {
-        StoreUnderTest::stop_worker(self, worker).await
-    }
-
     /// Where a job stands: `[state, attempts, failures]`; of a dead job the reason, and `waiting` of a live one.
     pub async fn fate(&self, id: i64) -> Value {
         let Some(standing) = self.standing(id).await else { return Value::Null };

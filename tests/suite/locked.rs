@@ -39,8 +39,7 @@ fn settlement(job: &ReservedJob, ending: Ending) -> Settlement {
 
 async fn driver(database: &TestDatabase) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
-    let queues = vec!["default".into()];
-    driver.register(&WorkerInfo::new(7).host("test").queues(queues)).await.unwrap();
+    driver.register(&WorkerInfo::new(7).host("test").queues(["default"])).await.unwrap();
     driver
 }
 

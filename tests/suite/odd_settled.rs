@@ -21,8 +21,7 @@ use crate::tracing::Ear;
 
 async fn driver(database: &TestDatabase, worker: i64) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
-    let queues = vec!["default".into()];
-    driver.register(&WorkerInfo::new(worker).host("test").queues(queues)).await.unwrap();
+    driver.register(&WorkerInfo::new(worker).host("test").queues(["default"])).await.unwrap();
     driver
 }
 

@@ -1,9 +1,8 @@
 //! Schedules: each tick is enqueued once, at its time, by whichever worker is there.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use reveille::admin::doctor::State as Health;
-use reveille::driver::Firing;
 use reveille::job::Payload;
 use reveille::schedule::{CatchUp, Schedule};
 use reveille::{

@@ -173,8 +173,8 @@ impl ListenerSession {
         Ok(ListenerSession { client, ended, sessions, listen, probe, probe_arrived })
     }
 
-    /// Sends a probe and waits until it arrives. Signals that were sent before do not matter: a worker that has begun to
-    /// listen looks at everything.
+    /// Sends a probe and waits until it arrives. Signals that were sent before do not matter: a worker that has begun
+    /// to listen looks at everything.
     async fn check_arrival(&mut self, pooled: bool) -> Result<()> {
         self.send_probe().await?;
         tokio::select! {

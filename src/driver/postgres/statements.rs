@@ -11,7 +11,10 @@ macro_rules! statements {
 
         impl Statements {
             pub(crate) fn new(schema: &Schema) -> Statements {
-                Statements { $($(#[$when])? $name: schema.apply(include_str!(concat!("../../../sql/", stringify!($name), ".sql"))),)+ }
+                Statements {$(
+                    $(#[$when])?
+                    $name: schema.apply(include_str!(concat!("../../../sql/", stringify!($name), ".sql"))),
+                )+}
             }
         }
     };

@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 const ROWS: i64 = 1000;
 /// How many pages of the history a slice reads at most: 4 MB.
 const PAGES: i64 = 512;
-/// The longest rest after a slice. A rest is as long as the slice took, so that upkeep takes at most half of a session's
-/// time.
+/// The longest rest after a slice. A rest is as long as the slice took, so that upkeep takes at most half of a
+/// session's time.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// A worker asks whether a vacuum is due after this many settled jobs.
@@ -103,8 +103,8 @@ impl Postgres {
         }
     }
 
-    /// Does every chore to its end, one after another. A day of the history is read again if its last round began before
-    /// `days_before`; `None` stands for 20 minutes ago.
+    /// Does every chore to its end, one after another. A day of the history is read again if its last round began
+    /// before `days_before`; `None` stands for 20 minutes ago.
     pub(crate) async fn do_all_chores(&self, days_before: Option<SystemTime>) -> Result<Pruned> {
         self.do_chores(OFTEN.iter().chain(&SELDOM), days_before).await
     }

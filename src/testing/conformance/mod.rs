@@ -91,7 +91,7 @@ pub trait StoreUnderTest: Send + Sync + 'static {
 }
 
 fn unsupported<T>(method: &str, of: impl std::fmt::Display) -> T {
-    panic!("{method} of {of}: implement StoreUnderTest::{method}, or say what the store lacks (Conformance::without_…)")
+    panic!("{method} {of}: implement StoreUnderTest::{method}, or tell Conformance that the store lacks it")
 }
 
 /// Where a job stands.

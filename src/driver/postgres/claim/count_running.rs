@@ -1,8 +1,8 @@
 //! Counting the running jobs of a queue when it gets limits, before any job is claimed under these.
 //!
-//! Claims that began before the limits were committed do not see them, so that their jobs are not marked as counting for
-//! the limits. The first claim that sees the limits waits until no such claim is left, and then marks the reserved jobs.
-//! Claims that begin later see the limits themselves.
+//! Claims that began before the limits were committed do not see them, so that their jobs are not marked as counting
+//! for the limits. The first claim that sees the limits waits until no such claim is left, and then marks the reserved
+//! jobs. Claims that begin later see the limits themselves.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,8 +14,8 @@ use crate::driver::postgres::Postgres;
 use crate::driver::postgres::session::Params;
 use crate::error::Result;
 
-/// How long one claim waits for the others. Then it answers that it has reserved no job, and a later claim continues the
-/// wait.
+/// How long one claim waits for the others. Then it answers that it has reserved no job, and a later claim continues
+/// the wait.
 const WAIT: Duration = Duration::from_secs(5);
 /// An older transaction is no claim, whatever locks it holds: a worker's sessions have a `statement_timeout` of 30 s,
 /// and a claim is one statement, or two.
@@ -66,8 +66,8 @@ impl ClaimWaits {
     }
 }
 
-/// Counts the running jobs of a queue for the limits that it has had since then. Returns whether the claim can go on: it
-/// cannot while other claims may be under way that do not see the limits, or while a running job is locked.
+/// Counts the running jobs of a queue for the limits that it has had since then. Returns whether the claim can go on:
+/// it cannot while other claims may be under way that do not see the limits, or while a running job is locked.
 pub(crate) async fn count_running(driver: &Postgres, queue: &str, limits_since: SystemTime) -> Result<bool> {
     let mut wait = match driver.claim_waits.take(queue, limits_since) {
         Some(wait) => wait,

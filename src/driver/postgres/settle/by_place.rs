@@ -112,7 +112,8 @@ pub(crate) async fn complete(driver: &Postgres, settlements: &[&Settlement]) -> 
     Ok(rows.first().into_iter().flat_map(|row| group.settled(row)).collect())
 }
 
-/// A number for each queue that was claimed from. The hint of a reservation has this number instead of the queue's name.
+/// A number for each queue that was claimed from. The hint of a reservation has this number instead of the queue's
+/// name.
 #[derive(Default)]
 pub(crate) struct Queues(Mutex<HashMap<String, u16>>);
 

@@ -1,8 +1,8 @@
 //! Settling around rows that other sessions have locked.
 //!
-//! A settling statement sets `lock_timeout` itself, and waits for a lock for 200 ms at most. Once a statement had to give
-//! up, the jobs are settled in a transaction of two statements: `sql/lock_reserved.sql` locks the rows that it can, and
-//! the usual statement settles these. The other jobs are reported as locked, which is not the same as lost.
+//! A settling statement sets `lock_timeout` itself, and waits for a lock for 200 ms at most. Once a statement had to
+//! give up, the jobs are settled in a transaction of two statements: `sql/lock_reserved.sql` locks the rows that it
+//! can, and the usual statement settles these. The other jobs are reported as locked, which is not the same as lost.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -30,8 +30,8 @@ pub(crate) fn counted(ids: Vec<i64>) -> Answers {
 /// How long further locks are expected after one was met: longer than the pause between two tries at a locked job.
 const EXPECTED_FOR: Duration = Duration::from_secs(3);
 
-/// The time when a lock was last met. For 3 s after that, settlements lock their rows first, instead of each waiting 200
-/// ms to find out.
+/// The time when a lock was last met. For 3 s after that, settlements lock their rows first, instead of each waiting
+/// 200 ms to find out.
 #[derive(Default)]
 pub(crate) struct Locks(Mutex<Option<Instant>>);
 
