@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::database::enqueue_on::Executor;
-use crate::driver::{Ending, Start};
+use crate::database::enqueue_on::EnqueueOn;
+use crate::driver::{ClaimRequest, Ending};
 use crate::error::Result;
 use crate::handler::Gathers;
 use crate::job::{Enqueued, NewJob, ReservedJob};
@@ -21,7 +21,8 @@ const RETRY_LOCKED_AFTER: Duration = Duration::from_millis(50);
 
 /// Counts the attempts that were made, by what became of their jobs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Drained {
+#[non_exhaustive]
+pub struct JobsRun {
     /// The job is completed.
     pub completed: u64,
     /// The job is cancelled.
@@ -54,7 +55,7 @@ impl Worker {
     ///
     /// If a part of the worker breaks down, as in [`run_until`](Worker::run_until). Jobs without an attempt are
     /// released.
-    pub async fn drain(&self) -> Result<Drained> {
+    pub async fn run_until_drained(&self) -> Result<JobsRun> {
         let run = InlineRun::begin(self).await?;
         let drained = run.run_due().await;
         let ended = run.end().await;
@@ -91,12 +92,13 @@ impl InlineRun<'_> {
     }
 
     /// Runs all due jobs, and the jobs that become due meanwhile.
-    pub(crate) async fn run_due(&self) -> Result<Drained> {
-        let mut drained = Drained::default();
+    pub(crate) async fn run_due(&self) -> Result<JobsRun> {
+        let mut drained = JobsRun::default();
         loop {
             let mut idle = true;
             for (queue, slots) in &self.worker.queues {
-                let claimed = self.worker.driver.claim(self.shared.id(), queue, *slots, Start::default()).await?;
+                let claim = ClaimRequest::new(self.shared.id(), queue, *slots);
+                let claimed = self.worker.driver.claim(&claim).await?;
                 idle &= claimed.jobs.is_empty() && !claimed.more;
                 for (ending, counts) in self.attempt_all(claimed.jobs).await? {
                     if counts {
@@ -118,7 +120,7 @@ impl InlineRun<'_> {
             self.shared.attempts.make(job, held)
         });
         // `join` polls the attempts first, so they have all begun when this runs, and no batch will get another job.
-        let run_batches = async { self.shared.attempts.handlers.gather().for_each(Gathers::run_gathered) };
+        let run_batches = async { self.shared.attempts.handlers.gatherers().for_each(Gathers::run_gathered) };
         let (settlements, ()) = futures::future::join(futures::future::join_all(attempts), run_batches).await;
         let mut settled = Vec::new();
         let mut unsettled = settlements;
@@ -144,7 +146,7 @@ impl InlineRun<'_> {
     }
 }
 
-impl Drained {
+impl JobsRun {
     /// The number of attempts in all.
     pub fn attempts(&self) -> u64 {
         self.completed + self.cancelled + self.failed + self.put_back + self.dead
@@ -162,8 +164,8 @@ impl Drained {
     }
 }
 
-impl AddAssign for Drained {
-    fn add_assign(&mut self, more: Drained) {
+impl AddAssign for JobsRun {
+    fn add_assign(&mut self, more: JobsRun) {
         self.completed += more.completed;
         self.cancelled += more.cancelled;
         self.failed += more.failed;
@@ -172,11 +174,14 @@ impl AddAssign for Drained {
     }
 }
 
-impl Executor for Inline {
-    fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
+impl EnqueueOn for &Inline {
+    fn insert<'a>(self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>
+    where
+        Self: 'a,
+    {
         async move {
             let enqueued = self.worker.driver.enqueue(jobs).await?;
-            self.worker.drain().await?;
+            self.worker.run_until_drained().await?;
             Ok(enqueued)
         }
         .boxed()

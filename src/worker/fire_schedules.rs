@@ -168,7 +168,7 @@ impl FireSchedules {
         let mut refused = None;
         for (firing, schedule) in firings.iter().filter_map(|firing| Some((firing, through_middleware(firing)?))) {
             let job_at = |tick: &SystemTime| {
-                let job = self.shared.attempts.middlewares.enqueue(schedule.job_at(*tick))?;
+                let job = self.shared.attempts.middlewares.enqueue(schedule.job_at(*tick)?)?;
                 job.check(MAX_PAYLOAD).map(|()| job)
             };
             match firing.ticks.iter().map(job_at).collect::<Result<Vec<NewJob>>>() {

@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use crate::driver::{Driver, IntoDriver, WorkerInfo};
 use crate::enqueue::{Enqueuer, OfWorker};
 use crate::error::{Error, Result};
-use crate::handler::batch::{self, BatchHandler, Gather};
+use crate::handler::batch::{BatchArguments, BatchHandler, IntoOutcomes};
 use crate::handler::extract::{Context, States};
+use crate::handler::gather::{self, Gather};
 use crate::handler::middleware::{Middleware, Middlewares};
-use crate::handler::{Handler, Handlers};
+use crate::handler::{Arguments, Handler, Handlers};
 use crate::job::outcome::IntoOutcome;
 use crate::job::retry_policy::RetryPolicy;
 use crate::job::{Job, check_name};
@@ -44,7 +45,7 @@ pub(crate) mod shared;
 pub(crate) mod upkeep;
 pub(crate) mod wake;
 
-pub use drain::{Drained, Inline};
+pub use drain::{Inline, JobsRun};
 
 /// A process's worker: claims due jobs of its queues and runs their handlers.
 ///
@@ -104,9 +105,9 @@ impl Worker {
         }
     }
 
-    /// Returns an [`Enqueuer`] whose jobs pass through the middlewares of this worker.
+    /// Returns an [`Enqueuer`] for the schema of this worker's database. Its jobs pass through the worker's middlewares.
     pub fn enqueuer(&self) -> Enqueuer {
-        Enqueuer::with(Middlewares::clone(&self.middlewares))
+        Enqueuer::with(Middlewares::clone(&self.middlewares), self.driver.schema())
     }
 
     /// Describes this worker under a new id.
@@ -152,7 +153,14 @@ impl WorkerBuilder {
     }
 
     /// Adds a handler. The type of its first argument sets the kind of jobs that it runs. Each kind has one handler.
-    pub fn handle<Arguments, H: Handler<Arguments>>(mut self, handler: H) -> WorkerBuilder {
+    ///
+    /// `H` is an async function, and `A` are its arguments: see [`Handler`] and [`Arguments`].
+    pub fn handle<A, H>(mut self, handler: H) -> WorkerBuilder
+    where
+        A: Arguments,
+        H: Handler<A>,
+        H::Future: Future<Output: IntoOutcome> + Send + 'static,
+    {
         self.handlers.add(handler);
         self
     }
@@ -164,16 +172,18 @@ impl WorkerBuilder {
         self
     }
 
-    /// Adds a handler that runs many jobs of one kind at once. Its first argument is a [`Batch`](batch::Batch) of jobs.
+    /// Adds a handler that runs many jobs of one kind at once. Its first argument is a [`Batch`](crate::handler::Batch)
+    /// of jobs.
     ///
     /// `gather` sets how large a batch may become, and how long it waits for more jobs; see [`Gather`]. All jobs of a
     /// batch come from one queue. Each job takes a slot, so a batch has no more jobs than its queue has slots.
-    pub fn handle_batch<Arguments: 'static, H: BatchHandler<Arguments>>(
-        mut self,
-        gather: Gather,
-        handler: H,
-    ) -> WorkerBuilder {
-        self.handlers.insert(H::Job::KIND, batch::register(gather, handler));
+    pub fn handle_batch<A, H>(mut self, gather: Gather, handler: H) -> WorkerBuilder
+    where
+        A: BatchArguments,
+        H: BatchHandler<A>,
+        H::Future: Future<Output: IntoOutcomes> + Send + 'static,
+    {
+        self.handlers.insert(A::Job::KIND, gather::register(gather, handler));
         self
     }
 
@@ -296,9 +306,10 @@ impl WorkerBuilder {
         for schedule in &mut self.schedules {
             schedule.through_middleware |= !self.middlewares.is_empty();
         }
-        self.states.insert(OfWorker(Enqueuer::with(self.middlewares.clone())));
+        let driver = self.driver?;
+        self.states.insert(OfWorker(Enqueuer::with(self.middlewares.clone(), driver.schema())));
         Ok(Worker {
-            driver: self.driver?,
+            driver,
             queues: self.queues,
             handlers: Arc::new(self.handlers),
             middlewares: Arc::new(self.middlewares),

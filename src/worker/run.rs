@@ -130,7 +130,7 @@ impl RunningWorker {
         futures::future::join_all(claimers).await;
 
         // A batch that still gathers jobs gets no more.
-        shared.attempts.handlers.gather().for_each(Gathers::hurry);
+        shared.attempts.handlers.gatherers().for_each(Gathers::hurry);
         running.close();
         shared.end_attempts(&running, grace).await;
         helpers.iter().for_each(JoinHandle::abort);

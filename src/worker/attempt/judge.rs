@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::time::Duration;
 
-use crate::driver::{Ending, Failure, Reason};
-use crate::handler::middleware::How;
+use crate::driver::{Ending, Failure, FailureReason};
+use crate::handler::middleware::EndKind;
 use crate::job::outcome::{Outcome, panicked};
 use crate::job::payload::Payload;
 use crate::job::retry_policy::RetryPolicy;
@@ -28,11 +28,11 @@ pub(super) enum HandlerEnd {
 }
 
 impl HandlerEnd {
-    pub(super) fn how(&self) -> How {
+    pub(super) fn end_kind(&self) -> EndKind {
         match self {
-            HandlerEnd::Panicked(_) => How::Panicked,
-            HandlerEnd::Returned(Outcome::Snooze(_)) => How::Snoozed,
-            _ => How::Released,
+            HandlerEnd::Panicked(_) => EndKind::Panicked,
+            HandlerEnd::Returned(Outcome::Snooze(_)) => EndKind::Snoozed,
+            _ => EndKind::Released,
         }
     }
 }
@@ -60,19 +60,19 @@ pub(super) fn judge(
         HandlerEnd::Returned(Outcome::Complete) => Ending::Completed(None),
         HandlerEnd::Returned(Outcome::CompleteWith(result)) => Ending::Completed(within_limit(result)),
         HandlerEnd::Returned(Outcome::Cancel) => Ending::Cancelled,
-        HandlerEnd::Returned(Outcome::Dead(error)) => dead(Reason::Permanent, error),
-        HandlerEnd::Returned(Outcome::Undecodable(error)) => dead(Reason::Undecodable, error),
+        HandlerEnd::Returned(Outcome::Dead(error)) => dead(FailureReason::Permanent, error),
+        HandlerEnd::Returned(Outcome::Undecodable(error)) => dead(FailureReason::Undecodable, error),
         HandlerEnd::Returned(Outcome::Fail(error)) => match held.timed_out() {
-            Some(timeout) => failed(Reason::TimedOut, format!("{}: {error}", too_long(timeout)), None),
+            Some(timeout) => failed(FailureReason::TimedOut, format!("{}: {error}", too_long(timeout)), None),
             // The worker asked the handler to stop, so its error counts as no failure.
             None if held.token.is_cancelled() && !held.cancel_requested() => released(),
-            None => failed(Reason::Failed, error, None),
+            None => failed(FailureReason::Failed, error, None),
         },
-        HandlerEnd::Returned(Outcome::RetryIn(delay, error)) => failed(Reason::Failed, error, Some(delay)),
+        HandlerEnd::Returned(Outcome::RetryIn(delay, error)) => failed(FailureReason::Failed, error, Some(delay)),
         HandlerEnd::Returned(Outcome::Snooze(_)) if held.cancel_requested() => Ending::Cancelled,
         HandlerEnd::Returned(Outcome::Snooze(delay)) => Ending::Waiting { failure: None, delay },
-        HandlerEnd::Panicked(panic) => failed(Reason::Failed, panicked(&*panic), None),
-        HandlerEnd::TimedOut(timeout) => failed(Reason::TimedOut, too_long(timeout), None),
+        HandlerEnd::Panicked(panic) => failed(FailureReason::Failed, panicked(&*panic), None),
+        HandlerEnd::TimedOut(timeout) => failed(FailureReason::TimedOut, too_long(timeout), None),
         HandlerEnd::GivenUp => released(),
     }
 }
@@ -94,7 +94,7 @@ fn within_limit(result: Payload) -> Option<Payload> {
     None
 }
 
-pub(super) fn dead(reason: Reason, error: String) -> Ending {
+pub(super) fn dead(reason: FailureReason, error: String) -> Ending {
     Ending::Dead(Failure { reason, error: shorten(error) })
 }
 
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_retried_by_the_policy_until_the_last_attempt() {
-        let failure = Failure { reason: Reason::Failed, error: "no".into() };
+        let failure = Failure { reason: FailureReason::Failed, error: "no".into() };
         let waiting = Ending::Waiting { failure: Some(failure.clone()), delay: Duration::from_secs(9) };
         assert_eq!(judged(Outcome::Fail("no".into()), 0), waiting);
         assert_eq!(judged(Outcome::Fail("no".into()), 1), waiting);
@@ -171,7 +171,7 @@ mod tests {
         held.time_out(Duration::from_secs(2));
         let judged = |outcome| judge(HandlerEnd::Returned(outcome), &held, &RetryPolicy::default(), 0, 1);
         let error = "took longer than its timeout of 2s: stopped".into();
-        let failure = Failure { reason: Reason::TimedOut, error };
+        let failure = Failure { reason: FailureReason::TimedOut, error };
         assert_eq!(judged(Outcome::Fail("stopped".into())), Ending::Dead(failure));
         assert_eq!(judged(Outcome::Complete), Ending::Completed(None));
     }

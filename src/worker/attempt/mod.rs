@@ -9,10 +9,10 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, field};
 
-use crate::driver::{Driver, Ending, Failure, Reason, Settlement};
+use crate::driver::{Driver, Ending, Failure, FailureReason, Settlement};
 use crate::enqueue::in_handler_of;
 use crate::handler::extract::{Context, States};
-use crate::handler::middleware::{AttemptEnd, How, Middlewares};
+use crate::handler::middleware::{AttemptEnd, EndKind, Middlewares};
 use crate::handler::{Handlers, Registered};
 use crate::job::{Outcome, Reservation, ReservedJob};
 use crate::worker::attempt::reservations::{HeldJob, HeldJobs};
@@ -80,7 +80,7 @@ impl Attempts {
         let handler = match self.find_handler(&job, held) {
             Ok(handler) => handler,
             Err(ending) => {
-                self.middlewares.ended(&AttemptEnd::of(&job, &ending, How::Released, Duration::ZERO));
+                self.middlewares.ended(&AttemptEnd::of(&job, &ending, EndKind::Released, Duration::ZERO));
                 return ending;
             }
         };
@@ -109,12 +109,12 @@ impl Attempts {
                 ended = HandlerEnd::Returned(Outcome::Fail("the transaction that completed it was rolled back".into()));
             }
         }
-        let how = ended.how();
+        let kind = ended.end_kind();
         let ending = recorded.unwrap_or_else(|| {
             judge(ended, held, &handler.retry_policy, context.job().failures, context.job().max_attempts)
         });
         quietly(|| log(&ending));
-        self.middlewares.ended(&AttemptEnd::of(context.job(), &ending, how, started.elapsed()));
+        self.middlewares.ended(&AttemptEnd::of(context.job(), &ending, kind, started.elapsed()));
         ending
     }
 
@@ -128,7 +128,7 @@ impl Attempts {
             return Err(released());
         }
         if let Some(error) = &job.undecodable {
-            let ending = dead(Reason::Undecodable, error.clone());
+            let ending = dead(FailureReason::Undecodable, error.clone());
             quietly(|| log(&ending));
             return Err(ending);
         }

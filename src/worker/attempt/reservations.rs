@@ -152,7 +152,7 @@ impl HeldJobs {
         for held in jobs {
             let Some(stopping_for) = held.stopping_for().filter(|time| *time >= STUCK_AFTER) else { continue };
             let id = held.reservation.id;
-            stuck.push(Stuck { id, told_for: stopping_for });
+            stuck.push(Stuck::new(id, stopping_for));
             if !held.reported_stuck.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     name: "job.stuck", target: "reveille::job", id, told_for = ?stopping_for,
@@ -160,7 +160,7 @@ impl HeldJobs {
                 );
             }
         }
-        stuck.sort_by_key(|stuck| std::cmp::Reverse(stuck.told_for));
+        stuck.sort_by_key(|stuck| std::cmp::Reverse(stuck.asked_ago));
         stuck
     }
 

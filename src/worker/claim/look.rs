@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{Notify, OwnedRwLockReadGuard};
 use tokio::task::JoinHandle;
 
-use crate::driver::{Claimed, Marks, Start};
+use crate::driver::{ClaimRequest, Claimed, Marks, Start};
 use crate::error::{Error, Result};
 use crate::worker::shared::Shared;
 
@@ -36,7 +36,8 @@ impl Look {
         let answer = async move {
             let claiming = Arc::clone(&shared.claiming).read_owned().await;
             let began = Instant::now();
-            match shared.driver.claim(shared.id(), &queue, wanted, start).await {
+            let claim = ClaimRequest::new(shared.id(), &queue, wanted).starting_at(start);
+            match shared.driver.claim(&claim).await {
                 Ok(claimed) => Ok(LookAnswer { claimed, took: began.elapsed(), claiming }),
                 Err(error) => {
                     shared.check_for_strays.notify_one();

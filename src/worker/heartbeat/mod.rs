@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::driver::{Beat, Peer, Reason, Report, WorkerInfo};
+use crate::driver::{Beat, FailureReason, Peer, Report, WorkerInfo};
 use crate::error::{Error, Result};
-use crate::handler::middleware::{AttemptEnd, How};
+use crate::handler::middleware::{AttemptEnd, EndKind};
 use crate::worker::backoff::Backoff;
 use crate::worker::random_id;
 use crate::worker::shared::Shared;
@@ -194,11 +194,11 @@ impl HeartbeatLoop {
     fn report_lost(&self, id: i64, is_dead: bool) {
         let error = "the worker that ran it died or was cut off";
         if is_dead {
-            let reason = Reason::Lost.name();
+            let reason = FailureReason::Lost.name();
             tracing::error!(name: "job.dead", target: "reveille::job", id, reason, error, "dead");
         }
-        let (job, how, error, ran) = (None, How::Lost, Some(error), None);
-        self.shared.attempts.middlewares.ended(&AttemptEnd { id, job, how, error, is_dead, ran });
+        let (job, kind, error, ran) = (None, EndKind::Lost, Some(error), None);
+        self.shared.attempts.middlewares.ended(&AttemptEnd { id, job, kind, error, is_dead, ran });
     }
 
     /// Registers this worker under a new id after another worker has declared it dead and rescued its jobs.

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::driver::{Hear, Hints, Signal};
+use crate::driver::{Hints, OnSignal, Signal};
 use crate::error::Result;
 use crate::worker::backoff::Backoff;
 use crate::worker::shared::Shared;
@@ -60,7 +60,7 @@ impl Listener {
         loop {
             match self.listen(unconfirmed, &mut backoff).await {
                 Ok(()) => {}
-                Err(error) if error.is_deaf() => {
+                Err(error) if error.is_listen_unsupported() => {
                     self.shared.bells.listener_unsupported();
                     tracing::warn!(
                         name: "worker.deaf", target: "reveille::worker", %error,
@@ -91,7 +91,7 @@ impl Listener {
     }
 
     /// Takes the signals that concern this worker, its jobs or its queues, and drops all others.
-    fn signal_handler(&self, worker: i64, unconfirmed: &Arc<Unconfirmed>) -> Hear {
+    fn signal_handler(&self, worker: i64, unconfirmed: &Arc<Unconfirmed>) -> OnSignal {
         let (bells, held_jobs) = (Arc::clone(&self.shared.bells), Arc::clone(&self.shared.held_jobs));
         let unconfirmed = Arc::clone(unconfirmed);
         Arc::new(move |signal| match signal {
@@ -150,7 +150,7 @@ mod tests {
     #[tokio::test]
     async fn signals_that_do_not_concern_the_worker_are_dropped() {
         let (listener, unconfirmed) = (listener(&Memory::new()), Arc::new(Unconfirmed::default()));
-        let reservation = Reservation { id: 7, worker: 1, attempt: 1, reserved_at: SystemTime::now(), hint: 0 };
+        let reservation = Reservation::new(7, 1, 1, SystemTime::now());
         listener.shared.held_jobs.take(reservation, false);
         listener.shared.held_jobs.take(Reservation { id: 8, ..reservation }, true);
         let receive = listener.signal_handler(1, &unconfirmed);

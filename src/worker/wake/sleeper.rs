@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::driver::{Driver, Silent};
+use crate::driver::{Driver, OpenTransaction};
 use crate::error::Result;
 use crate::worker::backoff::Backoff;
 use crate::worker::bells::{ListenerState, Wake, WakeReason};
@@ -55,7 +55,7 @@ enum SleepState {
     /// often. `looks` counts its last looks, and `finds` those that found a job.
     Awake { until: Option<Instant>, looks: u32, finds: u32 },
     /// The bell is armed, but the transactions in `silent` may still commit jobs without ringing it.
-    Arming { armed: ArmedBell, silent: Vec<Silent> },
+    Arming { armed: ArmedBell, silent: Vec<OpenTransaction> },
     /// The bell is armed, and rings for every job.
     Asleep { armed: ArmedBell },
 }
@@ -184,7 +184,7 @@ impl Sleeper {
                 self.sleep(due_in).await
             }
             SleepState::Arming { armed, silent } => {
-                *silent = self.shared.driver.still_silent(silent).await?;
+                *silent = self.shared.driver.still_open(silent).await?;
                 if silent.is_empty() {
                     return Ok(WakeReason::Armed);
                 }

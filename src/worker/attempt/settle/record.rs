@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::driver::{Driver, Ending, Failure, Reason, Settled, Settlement};
+use crate::driver::{Driver, Ending, Failure, FailureReason, Settled, Settlement};
 use crate::error::Error;
 use crate::worker::attempt::reservations::HeldJobs;
 use crate::worker::backoff::{Backoff, Reconnected};
@@ -103,7 +103,7 @@ impl Recorder {
             name: "job.ending_refused", target: "reveille::job", id, %error,
             "the store refuses the job's ending; recording a failed attempt instead"
         );
-        let failure = || Failure { reason: Reason::Failed, error: format!("its ending was refused: {error}") };
+        let failure = || Failure { reason: FailureReason::Failed, error: format!("its ending was refused: {error}") };
         let again = Ending::Waiting { failure: Some(failure()), delay: REFUSED_DELAY };
         for ending in [again, Ending::Dead(failure())] {
             match self.try_to_record(&[Settlement { ending, ..settlement.clone() }], true).await {
