@@ -105,7 +105,8 @@ impl Worker {
         }
     }
 
-    /// Returns an [`Enqueuer`] for the schema of this worker's database. Its jobs pass through the worker's middlewares.
+    /// Returns an [`Enqueuer`] for the schema of this worker's database. Its jobs pass through this worker's
+    /// middlewares.
     pub fn enqueuer(&self) -> Enqueuer {
         Enqueuer::with(Middlewares::clone(&self.middlewares), self.driver.schema())
     }
