@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use reveille::dev::Server;
-use reveille::driver::{Ending, Settlement, Start, WorkerInfo};
+use reveille::driver::{ClaimRequest, Ending, Settlement, WorkerInfo};
 use reveille::job::{Payload, ReservedJob};
 use reveille::{
     Database,
@@ -55,8 +55,7 @@ impl Bench {
             client.batch_execute(&beside.replace("$ROWS", &rows)).await.expect("the table is filled");
             client.batch_execute("vacuum analyze").await.expect("the table is vacuumed");
             let driver = Postgres::new(database).expect("a driver");
-            let queues = vec![QUEUE.into()];
-            let info = WorkerInfo { id: WORKER, host: "bench".into(), pid: 1, queues, slots: 1 };
+            let info = WorkerInfo::new(WORKER).host("bench").queues([QUEUE]);
             driver.register(&info).await.expect("the worker is registered");
             driver
         });
@@ -64,24 +63,19 @@ impl Bench {
     }
 
     async fn enqueue(&self, size: usize) {
-        let job = NewJob { queue: QUEUE.into(), ..NewJob::new("bench", Payload::encode(&()).expect("JSON")) };
+        let job = NewJob::new("bench", Payload::encode(&()).expect("JSON")).queue(QUEUE);
         Driver::enqueue(&self.driver, &vec![job; size]).await.expect("the jobs are enqueued");
     }
 
     async fn claim(&self, size: usize) -> Vec<ReservedJob> {
-        let claimed = self.driver.claim(WORKER, QUEUE, size, Start::default()).await;
+        let claimed = self.driver.claim(&ClaimRequest::new(WORKER, QUEUE, size)).await;
         let jobs = claimed.expect("the jobs are claimed").jobs;
         assert_eq!(jobs.len(), size);
         jobs
     }
 
     async fn settle(&self, jobs: &[ReservedJob]) {
-        let ended = |job: &ReservedJob| Settlement {
-            reservation: job.reservation,
-            ending: Ending::Completed(None),
-            waited: Duration::ZERO,
-            ran: Duration::ZERO,
-        };
+        let ended = |job: &ReservedJob| Settlement::new(job.reservation, Ending::Completed(None));
         let settlements: Vec<Settlement> = jobs.iter().map(ended).collect();
         assert!(
             self.driver

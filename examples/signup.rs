@@ -72,6 +72,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let worker =
         Worker::builder(database).state(Mailer { from: "shop" }).queue("mail", 4).handle(send_welcome).build()?;
-    println!("{:?}", worker.drain().await?);
+    println!("{:?}", worker.run_until_drained().await?);
     Ok(())
 }

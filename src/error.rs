@@ -1,16 +1,16 @@
-//! What can go wrong, as one type with predicates.
+//! One type for all errors, with predicates.
 
 use std::fmt;
 
 use tokio_postgres::error::SqlState;
 
-/// The result of everything in this crate that can fail.
+/// The result of a call into this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong: with which thing, and what to do about it.
+/// Says what failed, for which thing, and what to do.
 ///
-/// Ask it with the predicates ([`is_invalid`](Error::is_invalid), [`is_unavailable`](Error::is_unavailable), …);
-/// its text is one line for a person and holds no password and no payload.
+/// Match on it by its predicates ([`is_invalid`](Error::is_invalid), [`is_unavailable`](Error::is_unavailable), …). Its
+/// text is one line for a person, and holds no password and no payload.
 pub struct Error {
     kind: Kind,
     message: String,
@@ -26,41 +26,46 @@ enum Kind {
     Denied,
     Lost,
     Refused,
-    Deaf,
+    ListenUnsupported,
     Broken,
     Database,
 }
 
 impl Error {
-    /// An error for input that can never work: a bad name, option, payload or address.
-    pub(crate) fn invalid(message: impl Into<String>) -> Error {
+    /// The input can never work: a bad name, option, payload or address.
+    pub fn invalid(message: impl Into<String>) -> Error {
         Error { kind: Kind::Invalid, message: message.into(), source: None }
     }
 
-    pub(crate) fn unavailable(message: impl Into<String>) -> Error {
+    /// The store cannot be reached, or cannot answer now; trying again may help.
+    pub fn unavailable(message: impl Into<String>) -> Error {
         Error { kind: Kind::Unavailable, message: message.into(), source: None }
     }
 
-    pub(crate) fn schema_missing(message: impl Into<String>) -> Error {
+    /// The store lacks Reveille's schema.
+    pub fn schema_missing(message: impl Into<String>) -> Error {
         Error { kind: Kind::SchemaMissing, message: message.into(), source: None }
     }
 
-    pub(crate) fn schema_mismatch(message: impl Into<String>) -> Error {
+    /// The store's schema is older or newer than this program can work with.
+    pub fn schema_mismatch(message: impl Into<String>) -> Error {
         Error { kind: Kind::SchemaMismatch, message: message.into(), source: None }
     }
 
-    pub(crate) fn denied(message: impl Into<String>) -> Error {
+    /// The store refuses the user, the password or the access.
+    pub fn denied(message: impl Into<String>) -> Error {
         Error { kind: Kind::Denied, message: message.into(), source: None }
     }
 
-    pub(crate) fn lost(message: impl Into<String>) -> Error {
+    /// The job is no longer the worker's: its reservation does not stand.
+    pub fn lost(message: impl Into<String>) -> Error {
         Error { kind: Kind::Lost, message: message.into(), source: None }
     }
 
-    /// A middleware will not have the job. An error of ours that it passes on stays what it is.
+    /// A middleware has refused a job. An [`Error`] of this crate that it passes on keeps its kind.
     pub(crate) fn refused(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
         match error.downcast::<Error>() {
-            Ok(ours) => *ours,
+            Ok(error) => *error,
             Err(error) => {
                 let message = format!("enqueue: a middleware refused the job: {error:#}");
                 Error { kind: Kind::Refused, message, source: Some(error) }
@@ -68,31 +73,34 @@ impl Error {
         }
     }
 
-    pub(crate) fn deaf(message: impl Into<String>) -> Error {
-        Error { kind: Kind::Deaf, message: message.into(), source: None }
+    /// The store sends no notifications, so that workers have to poll.
+    pub fn listen_unsupported(message: impl Into<String>) -> Error {
+        Error { kind: Kind::ListenUnsupported, message: message.into(), source: None }
     }
 
-    /// A part of a worker has broken down.
+    /// A part of a worker has panicked or ended by itself.
     pub(crate) fn broken(message: impl Into<String>) -> Error {
         Error { kind: Kind::Broken, message: message.into(), source: None }
     }
 
-    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    /// The same error, caused by another one.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         self.source = Some(source.into());
         self
     }
 
-    /// An error of the server or of the connection to it, while doing `what`.
+    /// The server or the connection to it has failed during `what`.
     pub(crate) fn database(what: &str, error: tokio_postgres::Error) -> Error {
         let kind = kind_of(&error);
         let reason = reason_of(&error);
         let message = match kind {
             Kind::SchemaMissing => {
-                format!("{what}: {reason}: the schema is not there or not current; run `reveille migrate`")
+                format!("{what}: {reason}: the schema is missing or not current; run `reveille migrate`")
             }
             Kind::Denied if !is_tls(&error) => format!("{what}: {reason}; check the user, the password and the grants"),
-            Kind::Unavailable if takes_no_writes(&error) => {
-                format!("{what}: {reason}; is it a standby, or is a fail-over under way?")
+            Kind::Unavailable if refuses_writes(&error) => {
+                format!("{what}: {reason}; connect to the primary, or try again after a fail-over")
             }
             Kind::Unavailable if has_ended_the_session(&error) => {
                 format!("{what}: the server ended this connection: {reason}")
@@ -100,28 +108,28 @@ impl Error {
             Kind::Unavailable if error.code().is_some() => format!("{what}: the server says: {reason}"),
             Kind::Unavailable if was_connected(&error) => format!("{what}: the connection was lost: {reason}"),
             Kind::Unavailable => format!("{what}: {reason}; is the server running and reachable?"),
-            _ if is_tls(&error) => format!("{what}: {}", of_tls(&reason)),
+            _ if is_tls(&error) => format!("{what}: {}", tls_advice(&reason)),
             _ => format!("{what}: {reason}"),
         };
         Error { kind, message, source: Some(Box::new(error)) }
     }
 
-    /// The caller's input can never work; trying again will not help.
+    /// The caller's input can never work, so trying again does not help.
     pub fn is_invalid(&self) -> bool {
         self.kind == Kind::Invalid
     }
 
-    /// The server cannot be reached, is starting or stopping, or has no connection free; trying again may help.
+    /// The server cannot be reached, starts or stops, or has no connection free. Trying again may help.
     pub fn is_unavailable(&self) -> bool {
         self.kind == Kind::Unavailable
     }
 
-    /// The database lacks Reveille's schema: migrate it first.
+    /// The database lacks Reveille's schema. Migrate it first.
     pub fn is_schema_missing(&self) -> bool {
         self.kind == Kind::SchemaMissing
     }
 
-    /// The database's schema is older or newer than this program can work with.
+    /// The database's schema is older or newer than this program supports.
     pub fn is_schema_mismatch(&self) -> bool {
         self.kind == Kind::SchemaMismatch
     }
@@ -131,65 +139,66 @@ impl Error {
         self.kind == Kind::Denied
     }
 
-    /// The job is no longer this worker's to complete: others run it, or have.
+    /// The job is no longer this worker's: another worker runs it, or it has ended.
     pub fn is_lost(&self) -> bool {
         self.kind == Kind::Lost
     }
 
-    /// A middleware refused to let a job be enqueued; its own error is the source.
+    /// A middleware has refused to enqueue a job. The middleware's error is the source.
     pub fn is_refused(&self) -> bool {
         self.kind == Kind::Refused
     }
 
-    /// Notifications do not come through: a transaction pooler is in the way.
-    pub fn is_deaf(&self) -> bool {
-        self.kind == Kind::Deaf
+    /// The store sends no notifications, or a transaction pooler does not pass them on.
+    pub fn is_listen_unsupported(&self) -> bool {
+        self.kind == Kind::ListenUnsupported
     }
 
-    /// Another session holds a lock for which the statement did not wait longer.
+    /// Another session holds a lock, and the statement's wait for it timed out.
     pub(crate) fn is_locked(&self) -> bool {
         self.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
     }
 
-    /// The server will not have this row, or cannot read it: not trying again helps, but leaving the row out. All that
-    /// the server reports but what is about the connection, the rights, the schema, its resources, or the moment.
+    /// The server refuses a row, or cannot read it. Trying again does not help, but leaving out the row does.
+    ///
+    /// These are all errors of the server that are not about the connection, rights, the schema, resources, or concurrent
+    /// sessions.
     pub(crate) fn is_about_data(&self) -> bool {
-        const OF_OTHER_THINGS: [&str; 13] =
+        const OTHER_CLASSES: [&str; 13] =
             ["08", "0A", "25", "26", "28", "34", "3D", "3F", "40", "42", "53", "55", "57"];
-        let is_other = |code: &SqlState| OF_OTHER_THINGS.iter().any(|class| code.code().starts_with(class));
+        let is_other = |code: &SqlState| OTHER_CLASSES.iter().any(|class| code.code().starts_with(class));
         self.is_invalid() || self.code().is_some_and(|code| !is_other(code))
     }
 
-    /// A part of a worker broke down, so that the worker has ended. This is a fault of the program, such as a panic.
+    /// A part of a worker panicked or ended by itself, so that the worker has ended. This is a fault of the program.
     pub fn is_broken(&self) -> bool {
         self.kind == Kind::Broken
     }
 
-    /// The server's error code (SQLSTATE), where the server reported one.
+    /// The server's error code (SQLSTATE), if the server reported one.
     pub fn code(&self) -> Option<&SqlState> {
         self.source.as_ref()?.downcast_ref::<tokio_postgres::Error>()?.code()
     }
 }
 
-/// A server's word, and what tokio-postgres says where `target_session_attrs` is not met.
-fn takes_no_writes(error: &tokio_postgres::Error) -> bool {
+/// Whether the server is read-only, by its code, or by tokio-postgres' message for an unmet `target_session_attrs`.
+fn refuses_writes(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) || reason_of(error).contains("not allow writes")
 }
 
-/// The server's last word in a session, which may be the only one that it ends: on demand, after a crash, or for
-/// idling.
+/// Whether the server has ended this session, maybe this one only: on demand, after a crash, or because it idled.
 fn has_ended_the_session(error: &tokio_postgres::Error) -> bool {
     let ends = ["57P01", "57P02", "57P04", "57P05"];
     error.code().is_some_and(|code| ends.contains(&code.code()))
 }
 
-/// It failed in a session, and not on the way to one.
+/// Whether it failed in a session, and not while connecting.
 fn was_connected(error: &tokio_postgres::Error) -> bool {
     let text = error.to_string();
     !text.starts_with("error connecting to server") && !text.starts_with("timeout")
 }
 
-/// The TLS itself failed, not the network below it.
+/// Whether TLS itself failed, and not the network below it.
 fn is_tls(error: &tokio_postgres::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
@@ -197,21 +206,19 @@ fn is_tls(error: &tokio_postgres::Error) -> bool {
     error.to_string().contains("TLS handshake") && !cause.is_some_and(|cause| cut_off.contains(&cause.kind()))
 }
 
-/// What failed in the TLS, and what to check.
-fn of_tls(reason: &str) -> String {
+/// The reason why TLS failed, and what to check.
+fn tls_advice(reason: &str) -> String {
     let is = |word: &str| reason.contains(word);
-    // The second is what an authority of the same name and another key comes to.
+    // An authority of the same name but with another key yields BadSignature.
     if is("UnknownIssuer") || is("BadSignature") {
-        return format!(
-            "{reason}: the server's certificate is of no authority that is trusted here; check sslrootcert"
-        );
+        return format!("{reason}: no trusted authority has issued the server's certificate; check sslrootcert");
     }
     let advice = if is("Revoked") || is("Revocation") {
-        "ask whoever runs the server for a new certificate, or for a newer list if sslcrl is out of date"
+        "get a new certificate for the server, or a newer list of revoked ones if sslcrl is out of date"
     } else if is("valid for name") {
-        "check the host's name, or settle for sslmode=verify-ca"
+        "check the host's name, or use sslmode=verify-ca"
     } else if is("not support TLS") {
-        "turn on ssl there, or settle for sslmode=prefer"
+        "turn on ssl on the server, or use sslmode=prefer"
     } else {
         "check sslmode and sslrootcert"
     };
@@ -223,7 +230,7 @@ fn kind_of(error: &tokio_postgres::Error) -> Kind {
         return Kind::Denied;
     }
     let Some(code) = error.code() else {
-        // Without a code the server said nothing: the connection failed, or a value could not be converted.
+        // An error without a code is not the server's: the connection failed, or a value could not be converted.
         let failed = std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>());
         let is_away = failed || error.is_closed() || error.to_string().starts_with("timeout");
         return if is_away { Kind::Unavailable } else { Kind::Database };
@@ -239,12 +246,11 @@ fn kind_of(error: &tokio_postgres::Error) -> Kind {
     }
 }
 
-/// The server's own words where it has any, else the innermost cause.
+/// The server's message, detail and hint, or the innermost cause of another error.
 fn reason_of(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
         let mut reason = db.message().to_owned();
-        // That of bad data shows the row, and with it a payload. The context is of no use to who did not write the
-        // functions.
+        // The detail of bad data shows the row, and with it a payload.
         if let Some(detail) = db.detail().filter(|_| !matches!(db.code().code().get(..2), Some("22" | "23"))) {
             reason.push_str(": ");
             reason.push_str(detail);
@@ -263,30 +269,30 @@ fn reason_of(error: &tokio_postgres::Error) -> String {
     cause.to_string()
 }
 
-/// A text on one line, with nothing in it that a terminal or a reader of logs would obey. The server quotes what it was
-/// given in its messages, and a middleware's error may say anything.
+/// The text on one line, without control characters that a terminal would obey. The server's messages quote input, and a
+/// middleware's error may hold any text.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '\t' | '\n' | '\r' => plain.push(' '),
-            c if is_obeyed(c) => plain.extend(c.escape_unicode()),
+            c if is_unprintable(c) => plain.extend(c.escape_unicode()),
             c => plain.push(c),
         }
     }
     plain
 }
 
-/// A control character, or one that turns the direction of writing.
-fn is_obeyed(c: char) -> bool {
-    c.is_control()
+/// Whether it is a control character, or one that changes the direction of writing.
+fn is_unprintable(c: char) -> bool {
+    char::is_control(c)
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = &self.message;
-        if message.contains(is_obeyed) { f.write_str(&plain(message)) } else { f.write_str(message) }
+        if message.contains(is_unprintable) { f.write_str(&plain(message)) } else { f.write_str(message) }
     }
 }
 

@@ -1,15 +1,15 @@
-//! For tests of programs that enqueue and work jobs: what was enqueued, one job at a time, and work to the end.
+//! A test kit for programs that enqueue and work jobs.
 //!
-//! [`enqueued`] looks at what a transaction has enqueued, and [`Worker::attempt`] runs a handler on a job that is
-//! stored nowhere, so that both serve in a test whose transaction is rolled back. [`Worker::work_one`],
-//! [`Worker::drain`] and [`Worker::inline`] work what is stored; on [`Memory`], [`Worker::drain_all`] works delayed
-//! jobs, too. See the guide `testing`.
+//! [`enqueued`] lists the jobs that a transaction has enqueued. [`Worker::attempt`] runs a handler on a job that is stored
+//! nowhere. So both serve in a test whose transaction is rolled back. [`Worker::work_one`], [`Worker::run_until_drained`]
+//! and [`Worker::inline`] run stored jobs. On [`Memory`], [`Worker::run_until_empty`] runs delayed jobs too. See the guide
+//! `testing`.
 //!
 //! [`Worker::attempt`]: crate::Worker::attempt
 //! [`Worker::work_one`]: crate::Worker::work_one
-//! [`Worker::drain`]: crate::Worker::drain
+//! [`Worker::run_until_drained`]: crate::Worker::run_until_drained
 //! [`Worker::inline`]: crate::Worker::inline
-//! [`Worker::drain_all`]: crate::Worker::drain_all
+//! [`Worker::run_until_empty`]: crate::Worker::run_until_empty
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -17,7 +17,6 @@ use std::time::{Duration, SystemTime};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::Json;
 use tokio_postgres::{Client, GenericClient, Row};
 
 use crate::database::Database;
@@ -26,12 +25,13 @@ use crate::driver::{Memory, StoredJob};
 use crate::error::{Error, Result};
 use crate::job::{Due, Job, NewJob, Priority};
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod work;
 
 pub use work::Worked;
 
-/// The jobs that were enqueued on something: by a transaction itself, or whatever there is in a [`Database`] or
-/// [`Memory`].
+/// Lists enqueued jobs: those that a transaction has enqueued, or all jobs of a [`Database`] or a [`Memory`].
 ///
 /// ```
 /// # use reveille::{driver::Memory, enqueue, testing, Job};
@@ -53,23 +53,31 @@ pub use work::Worked;
 /// ```
 ///
 /// # Errors
-/// Invalid on a client that is not in a transaction; else what the server says.
+/// Invalid on a client that is not in a transaction; else the server's error.
 pub async fn enqueued<S: Source + ?Sized>(source: &S) -> Result<Jobs> {
     enqueued_in(source, "reveille").await
 }
 
-/// As [`enqueued`], looking in the tables of another schema; a [`Database`] knows its own. Errors as there.
+/// Lists enqueued jobs as [`enqueued`] does, in the tables of another schema. A [`Database`] knows its own schema.
+///
+/// # Errors
+/// As in [`enqueued`].
 pub async fn enqueued_in<S: Source + ?Sized>(source: &S, schema: &str) -> Result<Jobs> {
     Ok(Jobs(source.look(schema).await?))
 }
 
-/// Where a test can look for enqueued jobs.
+/// Something in which a test can look for enqueued jobs.
 ///
-/// - A transaction of tokio-postgres or deadpool-postgres: the waiting jobs that it has enqueued itself, or replaced or
-///   debounced, in savepoints as well.
-/// - A client of these: the same, of the transaction that it is in.
-/// - A [`Database`] or [`Memory`]: all jobs there that have not been purged, whatever their state; [`Jobs::since`]
-///   leaves earlier ones away.
+/// - A transaction of tokio-postgres or deadpool-postgres: the waiting jobs that it has enqueued, replaced or debounced
+///   itself, in savepoints as well.
+/// - A client of these: the same jobs of the transaction that it is in.
+/// - A [`Database`] or a [`Memory`]: all its jobs that have not been purged, whatever their state. [`Jobs::since`] leaves
+///   out earlier ones.
+#[diagnostic::on_unimplemented(
+    message = "a test cannot look for enqueued jobs in `{Self}`",
+    note = "pass a reference to a transaction or a client of tokio-postgres or deadpool-postgres, a `Database`, or a \
+            `Memory`"
+)]
 pub trait Source: Sync {
     #[doc(hidden)]
     fn look<'a>(&'a self, schema: &'a str) -> BoxFuture<'a, Result<Vec<Found>>>;
@@ -77,42 +85,44 @@ pub trait Source: Sync {
 
 /// A job that was enqueued.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Found {
-    /// Its id.
+    /// The id of the job.
     pub id: i64,
-    /// What was enqueued. Its `due` is how long after it was enqueued the job is due; modes of uniqueness are not told.
+    /// The job as it was enqueued, with the time from its enqueue to its due time as `due`. Its `unique_mode` and
+    /// `unique_until` are defaults, since they are not stored.
     pub job: NewJob,
-    /// When it is due.
+    /// When the job is due.
     pub available_at: SystemTime,
-    /// When it was enqueued.
+    /// When the job was enqueued.
     pub created_at: SystemTime,
 }
 
-/// Jobs that were enqueued, in the order of their ids. What it asserts panics with a list of what was there instead.
+/// Jobs that were enqueued, in the order of their ids. A failed assertion panics with a list of them.
 #[derive(Debug, Clone)]
 pub struct Jobs(Vec<Found>);
 
 impl Jobs {
-    /// All of them.
+    /// All the jobs.
     pub fn all(&self) -> &[Found] {
         &self.0
     }
 
-    /// Those that were not there before.
+    /// The jobs that were enqueued since an earlier list.
     pub fn since(&self, before: &Jobs) -> Jobs {
         let is_new = |found: &&Found| before.0.iter().all(|earlier| earlier.id != found.id);
         Jobs(self.0.iter().filter(is_new).cloned().collect())
     }
 
-    /// The jobs of a kind.
+    /// The payloads of the jobs of a kind.
     ///
     /// # Panics
-    /// If the payload of one does not fit.
+    /// If one of the payloads does not decode.
     #[track_caller]
     pub fn of<J: Job>(&self) -> Vec<J> {
         let decode = |found: &Found| match found.job.payload.decode() {
             Ok(job) => job,
-            Err(error) => panic!("job {} does not fit its kind: {error}; {self}", found.id),
+            Err(error) => panic!("the payload of job {} does not decode to its kind: {error}; {self}", found.id),
         };
         self.kind(J::KIND).map(decode).collect()
     }
@@ -120,7 +130,7 @@ impl Jobs {
     /// The only job of a kind.
     ///
     /// # Panics
-    /// If there is none of it, or more than one.
+    /// If there is no job of the kind, or more than one.
     #[track_caller]
     pub fn one<J: Job>(&self) -> &Found {
         let mut of_kind = self.kind(J::KIND);
@@ -131,13 +141,13 @@ impl Jobs {
         }
     }
 
-    /// A job with this kind and payload is among them; returns the first.
+    /// Asserts that there is a job with this kind and payload, and returns the first one.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no such job.
     #[track_caller]
     pub fn assert_has<J: Job>(&self, job: &J) -> &Found {
-        // By way of the type, so that defaults and the spelling of numbers make no difference.
+        // Decoded and encoded again, so that defaults and the spelling of numbers make no difference.
         let wanted = serde_json::to_value(job).ok();
         let is_wanted = |found: &&Found| {
             let decoded = found.job.payload.decode::<J>().ok();
@@ -152,7 +162,7 @@ impl Jobs {
         }
     }
 
-    /// No job of this kind is among them.
+    /// Asserts that there is no job of this kind.
     ///
     /// # Panics
     /// If there is one.
@@ -161,7 +171,7 @@ impl Jobs {
         assert!(self.kind(J::KIND).next().is_none(), "a job of the kind {:?} was enqueued; {self}", J::KIND);
     }
 
-    /// There are none at all.
+    /// Asserts that there is no job at all.
     ///
     /// # Panics
     /// If there is one.
@@ -175,7 +185,7 @@ impl Jobs {
     }
 }
 
-/// For the message of an assertion that failed.
+/// Lists the jobs, one a line, for the message of a failed assertion.
 impl fmt::Display for Jobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
@@ -221,7 +231,7 @@ impl Found {
             unique_key: row.try_get("unique_key")?,
             key: row.try_get("key")?,
             tags: row.try_get::<_, Option<Vec<String>>>("tags")?.unwrap_or_default(),
-            metadata: row.try_get::<_, Option<Json<_>>>("metadata")?.map(|metadata| metadata.0),
+            metadata: row.try_get("metadata")?,
             parent_id: row.try_get("parent_id")?,
             ..NewJob::new(row.try_get::<_, String>("kind")?, row.try_get("payload")?)
         };
@@ -239,7 +249,7 @@ async fn look_here(client: &Client, schema: &str) -> Result<Vec<Found>> {
     look(client, schema, include_str!("../sql/enqueued_here.sql")).await
 }
 
-/// A savepoint is refused outside a transaction, and inside leaves no trace.
+/// Checks that a client is in a transaction, by a savepoint: outside a transaction the server refuses it.
 async fn check_is_in_transaction(client: &Client) -> Result<()> {
     let savepoint = async {
         client.batch_execute("savepoint reveille_testing").await?;
@@ -247,7 +257,7 @@ async fn check_is_in_transaction(client: &Client) -> Result<()> {
     };
     savepoint.await.map_err(|error| match error.code() {
         Some(&SqlState::NO_ACTIVE_SQL_TRANSACTION) => Error::invalid(
-            "look for enqueued jobs: the client is not in a transaction; pass the transaction, or a Database for all jobs",
+            "look for enqueued jobs: the client is not in a transaction; pass the transaction, or a Database to see all jobs",
         ),
         _ => Error::database("look for enqueued jobs", error),
     })

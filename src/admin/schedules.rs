@@ -1,7 +1,6 @@
 //! Schedules, for who administers them.
 
-use serde_json::Value;
-use tokio_postgres::types::{Json, ToSql, Type};
+use tokio_postgres::types::{ToSql, Type};
 
 use super::{Admin, Record, as_bytes, records};
 use crate::database::insert::seconds;
@@ -35,7 +34,7 @@ impl Admin {
             (&job.timeout.map(seconds), Type::FLOAT8),
             (&job.key, Type::TEXT),
             (&tags, Type::TEXT_ARRAY),
-            (&job.metadata.clone().map(|metadata| Json(Value::Object(metadata))), Type::JSONB),
+            (&job.metadata, Type::JSONB),
         ];
         let rows = self.query("add a schedule", include_str!("../../sql/add_schedule.sql"), &params).await?;
         let row = rows.first().ok_or_else(|| Error::unavailable("add a schedule: the server gave no answer"))?;

@@ -1,5 +1,4 @@
-//! Where a server is and how to log in, as libpq understands it: URLs and key=value strings, `PG*` variables,
-//! `~/.pgpass`.
+//! Where a server is and how to log in, by libpq's rules: URLs, key=value strings, `PG*` variables and `~/.pgpass`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,13 +16,13 @@ use crate::error::{Error, Result};
 /// Where a server is and how to log in.
 #[derive(Clone)]
 pub(crate) struct Address {
-    /// One a host, in the order in which they are to be tried.
+    /// One configuration per host, in the order in which to try them.
     hosts: Vec<Config>,
     security: Security,
 }
 
 impl Address {
-    /// Reads a URL or key=value string; what it leaves open comes from the environment. `None`: from that alone.
+    /// Reads a URL or a key=value string. Parameters that it lacks come from the environment; with `None` all do.
     pub(crate) fn parse(text: Option<&str>) -> Result<Address> {
         Address::parse_in(text, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
@@ -51,7 +50,7 @@ impl Address {
         Ok(Address { hosts: hosts?, security })
     }
 
-    /// The same server's other database.
+    /// The same address, for another database of the server.
     pub(crate) fn with_database(mut self, name: &str) -> Address {
         for host in &mut self.hosts {
             host.dbname(name);
@@ -59,7 +58,7 @@ impl Address {
         self
     }
 
-    /// The same, its sessions named so in the server's lists.
+    /// The same address, whose sessions have this `application_name`.
     pub(crate) fn named(&self, name: &str) -> Address {
         let mut address = self.clone();
         for host in &mut address.hosts {
@@ -68,7 +67,7 @@ impl Address {
         address
     }
 
-    /// The same, with a further setting that its sessions start with.
+    /// The same address, whose sessions start with a further setting.
     pub(crate) fn with_setting(&self, name: &str, value: &str) -> Address {
         let mut address = self.clone();
         for host in &mut address.hosts {
@@ -79,7 +78,7 @@ impl Address {
         address
     }
 
-    /// Where to try to connect, one a host.
+    /// One configuration per host, in the order in which to try them.
     pub(crate) fn hosts(&self) -> &[Config] {
         &self.hosts
     }
@@ -88,7 +87,7 @@ impl Address {
         &self.security
     }
 
-    /// For logs and errors: where it is and as whom, never a password.
+    /// The hosts, database and user, for logs and errors; never a password.
     pub(crate) fn describe(&self) -> String {
         let host = |host: &Config| {
             let port = host.get_ports().first().copied().unwrap_or(5432);
@@ -112,7 +111,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// libpq's defaults.
+/// Adds libpq's defaults.
 fn complete(params: &mut Params, user: Option<String>) {
     if let Some(name) = params.remove("fallback_application_name") {
         params.entry("application_name".into()).or_insert(name);
@@ -123,7 +122,7 @@ fn complete(params: &mut Params, user: Option<String>) {
     if let Some(user) = user {
         params.entry("user".into()).or_insert(user);
     }
-    // What libpq calls a primary is what we call one that can write.
+    // A primary is a server that accepts writes.
     if params.get("target_session_attrs").is_some_and(|wanted| wanted == "primary") {
         params.insert("target_session_attrs".into(), "read-write".into());
     }
@@ -134,18 +133,20 @@ fn complete(params: &mut Params, user: Option<String>) {
     params.entry("connect_timeout".into()).or_insert_with(|| "10".into());
 }
 
-/// The same with one host, its port, and its address if that is given.
+/// Splits the parameters into one set per host, each with its port, and its numeric address if there is one.
 fn each_host(params: Params) -> Result<Vec<Params>> {
     let list = |key| params.get(key).map(|value| value.split(',').map(str::to_owned).collect::<Vec<_>>());
     let lists = ["host", "hostaddr", "port"].map(list);
     let [hosts, addresses, ports] = &lists;
     let count = hosts.as_ref().or(addresses.as_ref()).map_or(1, Vec::len);
     if addresses.as_ref().is_some_and(|addresses| addresses.len() != count) {
-        return Err(Error::invalid("the database's address makes no sense: host and hostaddr must be as many"));
+        return Err(Error::invalid(
+            "the database's address makes no sense: host and hostaddr must list as many entries",
+        ));
     }
     if ports.as_ref().is_some_and(|ports| ports.len() != 1 && ports.len() != count) {
         return Err(Error::invalid(format!(
-            "the database's address makes no sense: {count} hosts need one port, or one each"
+            "the database's address makes no sense: {count} hosts need one port for all, or one port each"
         )));
     }
     let at = |list: &Option<Vec<String>>, place: usize| {
@@ -156,13 +157,13 @@ fn each_host(params: Params) -> Result<Vec<Params>> {
         let mut params = params.clone();
         let port = at(ports, place).unwrap_or_else(|| "5432".into());
         let address = at(addresses, place);
-        // A bare address is its own name, for its certificate to be checked against.
-        let host = at(hosts, place).or_else(|| address.clone()).unwrap_or_else(|| here(&port));
+        // Without a name, the certificate is checked against the numeric address.
+        let host = at(hosts, place).or_else(|| address.clone()).unwrap_or_else(|| local_host(&port));
         params.remove("hostaddr");
         params.extend(address.map(|address| ("hostaddr".into(), address)));
         params.extend([("host".into(), host), ("port".into(), port)]);
         if count > 1 {
-            // Of several, the one that is wanted is the primary.
+            // Of several hosts, the primary is wanted.
             params.entry("target_session_attrs".into()).or_insert_with(|| "read-write".into());
         }
         params
@@ -170,8 +171,8 @@ fn each_host(params: Params) -> Result<Vec<Params>> {
     Ok((0..count).map(host).collect())
 }
 
-/// Where a server on this machine would be.
-fn here(port: &str) -> String {
+/// The folder of the local server's socket, or `localhost` if there is none.
+fn local_host(port: &str) -> String {
     let socket = |folder: &&str| Path::new(folder).join(format!(".s.PGSQL.{port}")).exists();
     ["/var/run/postgresql", "/tmp"].into_iter().find(socket).unwrap_or("localhost").into()
 }
@@ -184,10 +185,10 @@ fn config(params: &Params, security: &Security) -> Result<Config> {
         let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
         Error::invalid(format!("the database's address makes no sense: {cause}"))
     })?;
-    // Encryption is for networks.
+    // A socket is local, so it needs no encryption.
     let is_socket = matches!(config.get_hosts().first(), Some(Host::Unix(_)));
     config.ssl_mode(if is_socket { SslMode::Disable } else { security.ssl_mode() });
-    // Sooner than most systems' defaults of two hours and fifteen minutes.
+    // Most systems' default would notice a dead peer after two hours and a quarter.
     if !params.contains_key("keepalives_idle") {
         config
             .keepalives_idle(Duration::from_secs(10))
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_and_its_pairs_mean_the_same() {
+    fn a_url_and_pairs_of_the_same_parameters_are_equal() {
         let url = parse("postgres://al%40ice:p%3Aw@db.example.com:6543/shop?application_name=x").unwrap();
         let pairs =
             parse("host=db.example.com port = 6543 user='al@ice' password=p:w dbname=shop application_name=x").unwrap();
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn each_of_several_hosts_is_a_place_of_its_own() {
+    fn each_of_several_hosts_has_its_own_port_and_address() {
         let many = parse("host=a,b hostaddr=10.0.0.1,10.0.0.2 port=1,2").unwrap();
         assert_eq!(many.hosts.iter().map(|host| host.get_ports()).collect::<Vec<_>>(), [&[1], &[2]]);
         assert!(many.hosts.iter().all(|host| host.get_hostaddrs().len() == 1));
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_is_the_default_for_the_database() {
+    fn the_database_defaults_to_the_user() {
         assert_eq!(with(Some("host=h"), &[("USER", "carol")]).describe(), "h:5432/carol as carol");
     }
 
@@ -297,8 +298,8 @@ mod tests {
         assert!(error.contains("verify-full"), "{error}");
     }
 
-    /// Addresses with some characters replaced by ones that mean something.
-    fn spoilt() -> impl Strategy<Value = String> {
+    /// Addresses in which some characters are replaced by ones with a meaning.
+    fn damaged() -> impl Strategy<Value = String> {
         const SEEDS: [&str; 4] = [
             "postgres://u:p@[::1]:5/d?a=%41&b=c",
             "postgresql://a:1,b/%20?target_session_attrs=any",
@@ -318,7 +319,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(1000))]
 
         #[test]
-        fn whatever_comes_is_read_or_refused_in_one_line(text in prop_oneof![spoilt(), any::<String>()]) {
+        fn any_text_is_read_or_refused_in_one_line(text in prop_oneof![damaged(), any::<String>()]) {
             match parse(&text) {
                 Ok(address) => prop_assert!(!address.hosts.is_empty() && !address.describe().is_empty()),
                 Err(error) => prop_assert!(error.is_invalid() && !error.to_string().contains('\n'), "{}", error),

@@ -1,4 +1,4 @@
-//! Opening connections, each to the first of the address's hosts that will do.
+//! Opening a connection to the first of an address's hosts that accepts it.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,10 +21,10 @@ use crate::error::{Error, Result};
 type Stream = <Tls as MakeTlsConnect<Socket>>::Stream;
 type Opened = (Client, Connection<Socket, Stream>);
 
-/// How long a host has before the next one is tried beside it: after a fail-over the first may be dead and silent.
+/// How long to wait for a host before trying the next one as well. After a fail-over, the first may be dead and silent.
 const HEAD_START: Duration = Duration::from_secs(1);
 
-/// Opens a connection that can write; the second part has to be polled for the first to be of use.
+/// Opens a connection that can write. The client works only while its connection is polled.
 pub(crate) async fn open(address: &Address) -> Result<(Client, Connection<Socket, Stream>)> {
     let tls = address.security().connector()?;
     let failed = |error| Error::database(&format!("connect to {}", address.describe()), error);
@@ -35,7 +35,7 @@ pub(crate) async fn open(address: &Address) -> Result<(Client, Connection<Socket
 pub(super) struct Opener {
     hosts: Vec<Config>,
     tls: Tls,
-    /// Whether sessions are of no use that cannot write.
+    /// Whether a session must be able to write.
     writes: bool,
 }
 
@@ -64,7 +64,7 @@ fn writing(hosts: &[Config]) -> Vec<Config> {
     hosts
 }
 
-/// Until the connection ends; or, if it `writes`, until its server takes no more writes, whoever else may now.
+/// Polls a connection until it ends. If it `writes`, this ends once its server refuses writes, as after a fail-over.
 async fn drive(mut connection: Connection<Socket, Stream>, writes: bool) {
     let ended = poll_fn(|cx| match connection.poll_unpin(cx) {
         Poll::Pending if writes && connection.parameter("default_transaction_read_only") == Some("on") => {
@@ -73,11 +73,11 @@ async fn drive(mut connection: Connection<Socket, Stream>, writes: bool) {
         polled => polled,
     });
     if let Err(error) = ended.await {
-        tracing::debug!(name: "connection.ended", target: "reveille::database", %error, "a connection ended");
+        tracing::debug!(name: "connection.ended", target: "reveille::database", %error, "a connection to the database ended");
     }
 }
 
-/// The first that answers, in the order given, each with a head start.
+/// Connects to the first host that accepts, in the given order. Each host has a head start before the next.
 async fn first(hosts: &[Config], tls: &Tls) -> Result<Opened, tokio_postgres::Error> {
     let mut order: Vec<&Config> = hosts.iter().collect();
     if order.first().is_some_and(|host| host.get_load_balance_hosts() == LoadBalanceHosts::Random) {
@@ -91,7 +91,7 @@ async fn first(hosts: &[Config], tls: &Tls) -> Result<Opened, tokio_postgres::Er
         tokio::select! {
             tried = trying.next() => match tried {
                 Some(Ok(opened)) => return Ok(opened),
-                // What a server says is worth more than that there is none.
+                // A server's error says more than one about an unreachable server.
                 Some(Err(error)) if failed.as_ref().is_none_or(|f| f.as_db_error().is_none()) => failed = Some(error),
                 Some(Err(_)) => {}
                 None => return Err(failed.unwrap_or_else(tokio_postgres::Error::__private_api_timeout)),
@@ -101,7 +101,7 @@ async fn first(hosts: &[Config], tls: &Tls) -> Result<Opened, tokio_postgres::Er
     }
 }
 
-/// Tries each address that a host's name has.
+/// Tries each numeric address of a host's name.
 async fn one(host: &Config, tls: &Tls) -> Result<Opened, tokio_postgres::Error> {
     let Some(Host::Tcp(name)) = host.get_hosts().first().filter(|_| host.get_hostaddrs().is_empty()) else {
         return encrypted_or_not(host, tls).await;
@@ -118,12 +118,12 @@ async fn one(host: &Config, tls: &Tls) -> Result<Opened, tokio_postgres::Error> 
     }
     match failed {
         Some(error) => Err(error),
-        // To hear from it why the name cannot be resolved.
+        // tokio-postgres resolves the name again, and its error says why it cannot.
         None => encrypted_or_not(host, tls).await,
     }
 }
 
-/// As libpq does for `sslmode=prefer`: without TLS, if the server refuses with it.
+/// Connects by libpq's rule for `sslmode=prefer`: without TLS, if the server refuses a connection with TLS.
 async fn encrypted_or_not(place: &Config, tls: &Tls) -> Result<Opened, tokio_postgres::Error> {
     match in_time(place, tls).await {
         Err(error) if place.get_ssl_mode() == SslMode::Prefer && is_refusal(&error) => {
@@ -134,13 +134,13 @@ async fn encrypted_or_not(place: &Config, tls: &Tls) -> Result<Opened, tokio_pos
     }
 }
 
-/// The TLS failed, or the server lets nobody in that way.
+/// Whether TLS failed, or the server refuses this user with TLS.
 fn is_refusal(error: &tokio_postgres::Error) -> bool {
     error.to_string().contains("TLS handshake") || error.code().is_some_and(|code| code.code() == "28000")
 }
 
-/// `connect_timeout` for the whole of it, where tokio-postgres means the first packets only: a frozen server answers
-/// those.
+/// Applies `connect_timeout` to the whole of connecting. tokio-postgres applies it to the TCP handshake only, which even a
+/// frozen server answers.
 async fn in_time(place: &Config, tls: &Tls) -> Result<Opened, tokio_postgres::Error> {
     let opening = place.connect(Tls::clone(tls));
     match place.get_connect_timeout() {
@@ -152,26 +152,27 @@ async fn in_time(place: &Config, tls: &Tls) -> Result<Opened, tokio_postgres::Er
     }
 }
 
-/// A setting that no server has by itself, and no pooler passes on.
+/// A setting that no server has by default, and no pooler passes on.
 const MARK: (&str, &str) = ("reveille.session", "own");
 
-/// What poolers refuse such a setting with: protocol violation (PgBouncer), feature not supported, invalid or unknown
-/// parameter.
+/// The codes with which poolers refuse such a setting: protocol violation (PgBouncer), feature not supported, invalid or
+/// unknown parameter.
 const REFUSALS: [&str; 4] = ["08P01", "0A000", "22023", "42704"];
 
-/// Whether any address of this process has led through a pooler.
+/// Whether any address in this process has led to a pooler.
 static MET_POOLER: AtomicBool = AtomicBool::new(false);
 
-/// Whether what is prepared in a session may be gone at its next use: a client does not tell where it leads.
+/// Whether a prepared statement may be gone at its next use. A client does not say whether it leads to a pooler, so one
+/// pooler in this process counts for all.
 pub(crate) fn has_met_pooler() -> bool {
     MET_POOLER.load(Ordering::Relaxed)
 }
 
-/// Whether a pooler stands between, by whether a session starts with the settings that were asked for: poolers refuse
-/// or ignore those that they do not know, since they lend sessions that have started before.
+/// Whether the address leads to a pooler. A pooler lends sessions that have started before, so it refuses or ignores a
+/// setting that it does not know.
 ///
 /// # Errors
-/// If nobody answers there, or the login is refused.
+/// If no server answers, or the login is refused.
 pub(crate) async fn is_pooled(address: &Address) -> Result<bool> {
     let pooled = !starts_with_settings(address).await?;
     MET_POOLER.fetch_or(pooled, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Enqueuing a great many jobs by COPY, row by row as the caller hands them over.
+//! Enqueuing a great many jobs by COPY, row by row.
 
 use std::pin::pin;
 use std::time::{Duration, SystemTime};
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio_postgres::Client;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::private::BytesMut;
-use tokio_postgres::types::{IsNull, Json, ToSql, Type, accepts, to_sql_checked};
+use tokio_postgres::types::{IsNull, ToSql, Type, accepts, to_sql_checked};
 
 use super::insert::MILLENNIUM;
 use super::schema::Schema;
@@ -28,7 +28,7 @@ const TYPES: [Type; 11] = [
     Type::INT8,
 ];
 
-/// Stores them all, or, at the first that is an error, none; returns how many.
+/// Stores all jobs, or none if one is an error. Returns how many.
 pub(crate) async fn copy(
     client: &Client,
     schema: &str,
@@ -36,7 +36,7 @@ pub(crate) async fn copy(
 ) -> Result<u64> {
     let failed = |error| Error::database("enqueue", error);
     let sql = Schema::new(schema)?.apply(include_str!("../../sql/enqueue_copy.sql"));
-    // COPY takes no expressions, so what is due in a while is reckoned here, by the database's clock.
+    // COPY takes no expressions, so due times are computed here, from the database's clock.
     let now: SystemTime = client.query_typed_one("select pg_catalog.now()", &[]).await.map_err(failed)?.get(0);
     let sink = client.copy_in(&*sql).await.map_err(failed)?;
     let mut rows = pin!(BinaryCopyInWriter::new(sink, &TYPES));
@@ -57,7 +57,7 @@ pub(crate) async fn copy(
             &job.key,
             &job.timeout.map(|timeout| Interval(timeout.min(MILLENNIUM))),
             &tags,
-            &job.metadata.as_ref().map(Json),
+            &job.metadata,
             &job.parent_id,
         ];
         rows.as_mut().write(&row).await.map_err(failed)?;
@@ -65,12 +65,12 @@ pub(crate) async fn copy(
     rows.finish().await.map_err(failed)
 }
 
-/// A duration as Postgres's `interval`.
+/// A duration as Postgres' `interval`.
 #[derive(Debug)]
 struct Interval(Duration);
 
 impl ToSql for Interval {
-    /// Microseconds, then days and months, which have no fixed length: `interval_send` in the server's source.
+    /// Writes microseconds, then zero days and months, as the server's `interval_send` does.
     fn to_sql(
         &self,
         _: &Type,

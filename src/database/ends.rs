@@ -1,4 +1,4 @@
-//! Hearing how jobs end: one listening connection for all who wait for that, opened when the first one does.
+//! Notifications of the ends of jobs: one listening connection serves all waits, opened by the first one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,49 +14,51 @@ use super::address::Address;
 use super::connect;
 use crate::error::{Error, Result};
 
-/// How often to look at a job of which nothing is heard.
+/// How often to look at a job while its end would be notified.
 const POLL: Duration = Duration::from_secs(5);
-/// The same while nothing can be heard.
-const POLL_DEAF: Duration = Duration::from_millis(500);
-/// How long to leave it before trying to listen again.
+/// How often to look at a job while notifications cannot be received.
+const POLL_WITHOUT_LISTENING: Duration = Duration::from_millis(500);
+/// The pause before the next try to listen.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// From one look that a notification has led to until the next: at first, and at most. It doubles with each such look,
-/// since anybody can notify of an end that is none.
-const LOOK_EVERY: (Duration, Duration) = (Duration::from_millis(50), POLL_DEAF);
+/// The pause after the first look that a notification causes. It doubles with each such look, since any role can notify of
+/// an end that did not happen.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Who waits for the ends of jobs of one database.
+/// The waits for the ends of jobs of one database.
 #[derive(Default)]
 pub(crate) struct Ends {
     waiting: Arc<Waiting>,
-    /// Listens, for as long as the database is in use.
+    /// The task that listens, while the database is in use.
     listening: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 struct Waiting {
     jobs: Mutex<HashMap<i64, watch::Sender<()>>>,
-    ear: watch::Sender<Ear>,
+    listening: watch::Sender<Listening>,
 }
 
+/// Whether notifications are received.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Ear {
+enum Listening {
     Opening,
-    Hears,
-    Deaf,
+    Yes,
+    No,
 }
 
 impl Default for Waiting {
     fn default() -> Waiting {
-        Waiting { jobs: Mutex::default(), ear: watch::Sender::new(Ear::Opening) }
+        Waiting { jobs: Mutex::default(), listening: watch::Sender::new(Listening::Opening) }
     }
 }
 
 impl Ends {
-    /// Waits for the end of a job from here on.
+    /// Begins to wait for the end of a job.
     pub(crate) fn of(&self, database: &Database, id: i64) -> Wait {
         let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
-        // It ends with the runtime that it was begun in.
+        // The task ends with the runtime in which it was spawned.
         if listening.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
-            self.waiting.ear.send_replace(Ear::Opening);
+            self.waiting.listening.send_replace(Listening::Opening);
             let listen = Listen {
                 waiting: Arc::clone(&self.waiting),
                 address: database.listen_address().clone(),
@@ -65,9 +67,9 @@ impl Ends {
             };
             *listening = Some(AbortOnDropHandle::new(tokio::spawn(listen.forever())));
         }
-        let heard = self.waiting.jobs().entry(id).or_default().subscribe();
-        let (ear, waiting) = (self.waiting.ear.subscribe(), Arc::clone(&self.waiting));
-        Wait { id, heard, ear, waiting, next_look: Instant::now(), apart: LOOK_EVERY.0 }
+        let notified = self.waiting.jobs().entry(id).or_default().subscribe();
+        let (listening, waiting) = (self.waiting.listening.subscribe(), Arc::clone(&self.waiting));
+        Wait { id, notified, listening, waiting, next_look: Instant::now(), pause: FIRST_PAUSE }
     }
 }
 
@@ -76,8 +78,8 @@ impl Waiting {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A job may have ended: who waits for it looks. Of other jobs nothing is kept.
-    fn hear(&self, payload: &str) {
+    /// Wakes the waits for the job that a notification names. Other jobs are ignored.
+    fn receive(&self, payload: &str) {
         let id = payload.split_once(' ').and_then(|(id, _)| id.parse().ok());
         if let Some(id) = id
             && let Some(job) = self.jobs().get(&id)
@@ -91,7 +93,7 @@ impl Waiting {
 struct Listen {
     waiting: Arc<Waiting>,
     address: Address,
-    /// Whether a pooler is in the way there, if that is known.
+    /// Whether the address leads to a pooler, if that is known.
     pooled: Option<bool>,
     channel: String,
 }
@@ -99,29 +101,29 @@ struct Listen {
 impl Listen {
     async fn forever(self) {
         loop {
-            let error = self.hear().await.err().unwrap_or_else(|| Error::unavailable("the connection was closed"));
-            tracing::debug!(name: "ends.deaf", target: "reveille::database", %error, "cannot hear how jobs end; looking instead");
-            self.waiting.ear.send_replace(Ear::Deaf);
+            let error = self.listen().await.err().unwrap_or_else(|| Error::unavailable("the connection was closed"));
+            tracing::debug!(name: "ends.deaf", target: "reveille::database", %error, "cannot receive notifications of the ends of jobs; polling instead");
+            self.waiting.listening.send_replace(Listening::No);
             tokio::time::sleep(TRY_AGAIN).await;
         }
     }
 
-    /// Until the connection ends. Through a pooler nothing is ever heard.
-    async fn hear(&self) -> Result<()> {
+    /// Listens until the connection ends. Behind a pooler, notifications never arrive.
+    async fn listen(&self) -> Result<()> {
         let pooled = match self.pooled {
             Some(pooled) => pooled,
             None => connect::is_pooled(&self.address).await?,
         };
         if pooled {
-            self.waiting.ear.send_replace(Ear::Deaf);
+            self.waiting.listening.send_replace(Listening::No);
             return std::future::pending().await;
         }
         let (client, mut connection) = connect::open(&self.address.named("reveille awaiting")).await?;
         let waiting = Arc::clone(&self.waiting);
         let reading = async move {
             while let Some(message) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
-                if let AsyncMessage::Notification(heard) = message? {
-                    waiting.hear(heard.payload());
+                if let AsyncMessage::Notification(notification) = message? {
+                    waiting.receive(notification.payload());
                 }
             }
             Ok(())
@@ -129,7 +131,7 @@ impl Listen {
         let listening = async {
             let listen = format!("set idle_session_timeout = 0; listen \"{}\"", self.channel);
             client.batch_execute(&listen).await?;
-            self.waiting.ear.send_replace(Ear::Hears);
+            self.waiting.listening.send_replace(Listening::Yes);
             std::future::pending().await
         };
         let ended = tokio::select! {
@@ -140,34 +142,35 @@ impl Listen {
     }
 }
 
-/// Somebody's wait for the end of one job.
+/// One wait for the end of one job.
 pub(crate) struct Wait {
     id: i64,
-    heard: watch::Receiver<()>,
-    ear: watch::Receiver<Ear>,
+    notified: watch::Receiver<()>,
+    listening: watch::Receiver<Listening>,
     waiting: Arc<Waiting>,
-    /// A notification leads to a look no sooner than this.
+    /// When a notification may cause the next look.
     next_look: Instant,
-    /// The time from that look to the next.
-    apart: Duration,
+    /// The pause after that look.
+    pause: Duration,
 }
 
 impl Wait {
-    /// Until it is known whether anything can be heard: a look before that could miss what is notified after it.
+    /// Waits until it is known whether notifications arrive. A look before that could miss an end right after it.
     pub(crate) async fn begin(&mut self) {
-        let _ = self.ear.wait_for(|ear| *ear != Ear::Opening).await;
+        let _ = self.listening.wait_for(|listening| *listening != Listening::Opening).await;
     }
 
-    /// Until there is a reason to look: its end was heard, nothing was for a while, or it may have been missed.
+    /// Waits for a reason to look: a notification, a change between listening and not, or the time to poll.
     pub(crate) async fn next(&mut self) {
-        let poll = if *self.ear.borrow_and_update() == Ear::Hears { POLL } else { POLL_DEAF };
+        let is_listening = *self.listening.borrow_and_update() == Listening::Yes;
+        let poll = if is_listening { POLL } else { POLL_WITHOUT_LISTENING };
         tokio::select! {
-            _ = self.heard.changed() => {
+            _ = self.notified.changed() => {
                 tokio::time::sleep_until(self.next_look).await;
-                self.next_look = Instant::now() + self.apart;
-                self.apart = (self.apart * 2).min(LOOK_EVERY.1);
+                self.next_look = Instant::now() + self.pause;
+                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
             }
-            _ = self.ear.changed() => {}
+            _ = self.listening.changed() => {}
             () = tokio::time::sleep(poll) => {}
         }
     }
@@ -187,22 +190,22 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn false_ends_lead_to_looks_that_are_further_and_further_apart() {
+    async fn false_notifications_cause_ever_fewer_looks() {
         let waiting = Arc::new(Waiting::default());
-        waiting.ear.send_replace(Ear::Hears);
-        let heard = waiting.jobs().entry(7).or_default().subscribe();
-        let (ear, next_look, apart) = (waiting.ear.subscribe(), Instant::now(), LOOK_EVERY.0);
-        let mut wait = Wait { id: 7, heard, ear, waiting: Arc::clone(&waiting), next_look, apart };
+        waiting.listening.send_replace(Listening::Yes);
+        let notified = waiting.jobs().entry(7).or_default().subscribe();
+        let (listening, next_look, pause) = (waiting.listening.subscribe(), Instant::now(), FIRST_PAUSE);
+        let mut wait = Wait { id: 7, notified, listening, waiting: Arc::clone(&waiting), next_look, pause };
         let mut waits = Vec::new();
         for _ in 0..6 {
             let began = Instant::now();
             for payload in ["7 completed", "7 dead", "8 completed", "7", "x 7"] {
-                waiting.hear(payload);
+                waiting.receive(payload);
             }
             wait.next().await;
             waits.push(began.elapsed().as_millis());
         }
-        assert_eq!(waits, [0, 50, 100, 200, 400, 500], "the first is looked into at once");
+        assert_eq!(waits, [0, 50, 100, 200, 400, 500], "the first one causes a look at once");
         assert_eq!(waiting.jobs().len(), 1, "nothing is kept of other jobs");
         drop(wait);
         assert!(waiting.jobs().is_empty());

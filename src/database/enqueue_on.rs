@@ -1,8 +1,9 @@
 //! What a job can be enqueued on.
 
+use std::sync::Arc;
+
 use futures::FutureExt;
 use futures::future::BoxFuture;
-
 use tokio_postgres::GenericClient;
 
 use crate::database::Database;
@@ -13,31 +14,80 @@ use crate::database::schema::Schema;
 use crate::error::{Error, Result};
 use crate::job::{Enqueued, NewJob};
 
-/// Something to enqueue on: a client or a transaction of tokio-postgres or deadpool-postgres, a [`Database`], or a
-/// driver.
+/// Something to enqueue on: a reference to a client or a transaction of tokio-postgres or deadpool-postgres, to a
+/// [`Database`], or to a driver.
 ///
 /// On a transaction the jobs exist once it commits, and never if it does not.
-pub trait Executor: Sync {
-    /// Store jobs, all or none; one answer a job, in order. The schema is for clients, which do not know it: others do.
-    #[doc(hidden)]
-    fn insert<'a>(&'a self, schema: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>;
+///
+/// The trait is implemented for references and takes `self` by value. So it can be implemented for `&mut Client` too,
+/// where a client needs that. A store of jobs outside this crate can be enqueued on like this:
+///
+/// ```
+/// use reveille::database::EnqueueOn;
+/// use reveille::handler::BoxFuture;
+/// use reveille::job::{Enqueued, NewJob};
+/// # use reveille::driver::Memory;
+/// use reveille::driver::Driver;
+///
+/// struct Store {
+/// #   memory: Memory,
+///     // …
+/// }
+/// # impl Store {
+/// #   fn driver(&self) -> &impl Driver { &self.memory }
+/// # }
+///
+/// impl EnqueueOn for &Store {
+///     fn insert<'a>(self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, reveille::Result<Vec<Enqueued>>>
+///     where
+///         Self: 'a,
+///     {
+///         self.driver().enqueue(jobs)
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "a job cannot be enqueued on `{Self}`",
+    label = "not a client, a transaction, a `Database` or a driver",
+    note = "pass a reference: `&client`, `&transaction`, `&database` or `&driver`",
+    note = "clients and transactions are those of tokio-postgres or deadpool-postgres, in the versions that Reveille uses"
+)]
+pub trait EnqueueOn: Send + Sized {
+    /// Stores jobs, all or none. Returns one answer a job, in the order of the jobs.
+    ///
+    /// The jobs have passed their middleware and were checked. `schema` is where a client finds Reveille's tables. A
+    /// [`Database`] or a driver knows its own schema and ignores this one.
+    fn insert<'a>(self, schema: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>
+    where
+        Self: 'a;
 
-    /// Store a great many jobs, all or none; returns how many.
-    #[doc(hidden)]
-    fn copy<'a>(&'a self, schema: &'a str, jobs: &'a mut Jobs<'_>) -> BoxFuture<'a, Result<u64>> {
-        async move { Ok(self.insert(schema, &jobs.collect::<Result<Vec<_>>>()?).await?.len() as u64) }.boxed()
+    /// Stores a great many jobs, all or none, in the quickest way that there is. Returns how many there were.
+    ///
+    /// The jobs have no unique keys. The first error among them ends the copy, and nothing is stored. Unless this is
+    /// overridden, it collects the jobs and [inserts](EnqueueOn::insert) them.
+    fn copy<'a>(self, schema: &'a str, jobs: &'a mut Jobs<'a>) -> BoxFuture<'a, Result<u64>>
+    where
+        Self: 'a,
+    {
+        async move {
+            let jobs = jobs.collect::<Result<Vec<_>>>()?;
+            Ok(self.insert(schema, &jobs).await?.len() as u64)
+        }
+        .boxed()
     }
 }
 
-/// Jobs, one after another.
-#[doc(hidden)]
+/// Jobs to copy, one after another; an error where a job cannot be enqueued.
 pub type Jobs<'a> = dyn Iterator<Item = Result<NewJob>> + Send + 'a;
 
 /// Clients of tokio-postgres keep no statements, so the statement goes in one round trip, unnamed.
 macro_rules! insert_unnamed {
     ($($client:ty),+) => {$(
-        impl Executor for $client {
-            fn insert<'a>(&'a self, schema: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
+        impl EnqueueOn for &$client {
+            fn insert<'a>(self, schema: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>
+            where
+                Self: 'a,
+            {
                 async move {
                     let Some(insert) = Insert::of(&Schema::new(schema)?, jobs) else { return Ok(Vec::new()) };
                     enqueued(self.query_typed(&insert.sql, &insert.typed()).await)
@@ -45,7 +95,10 @@ macro_rules! insert_unnamed {
                 .boxed()
             }
 
-            fn copy<'a>(&'a self, schema: &'a str, jobs: &'a mut Jobs<'_>) -> BoxFuture<'a, Result<u64>> {
+            fn copy<'a>(self, schema: &'a str, jobs: &'a mut Jobs<'a>) -> BoxFuture<'a, Result<u64>>
+            where
+                Self: 'a,
+            {
                 copy(self.client(), schema, jobs).boxed()
             }
         }
@@ -55,8 +108,11 @@ macro_rules! insert_unnamed {
 /// Clients of deadpool-postgres keep theirs prepared, unless this process has met a pooler.
 macro_rules! insert_prepared {
     ($($client:ty),+) => {$(
-        impl Executor for $client {
-            fn insert<'a>(&'a self, schema: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
+        impl EnqueueOn for &$client {
+            fn insert<'a>(self, schema: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>
+            where
+                Self: 'a,
+            {
                 async move {
                     let Some(insert) = Insert::of(&Schema::new(schema)?, jobs) else { return Ok(Vec::new()) };
                     if has_met_pooler() {
@@ -69,7 +125,10 @@ macro_rules! insert_prepared {
                 .boxed()
             }
 
-            fn copy<'a>(&'a self, schema: &'a str, jobs: &'a mut Jobs<'_>) -> BoxFuture<'a, Result<u64>> {
+            fn copy<'a>(self, schema: &'a str, jobs: &'a mut Jobs<'a>) -> BoxFuture<'a, Result<u64>>
+            where
+                Self: 'a,
+            {
                 copy(self.client(), schema, jobs).boxed()
             }
         }
@@ -79,21 +138,52 @@ macro_rules! insert_prepared {
 insert_unnamed!(tokio_postgres::Client, tokio_postgres::Transaction<'_>);
 insert_prepared!(deadpool_postgres::Client, deadpool_postgres::Transaction<'_>);
 
-impl Executor for Database {
-    fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
-        async move { self.client().await?.insert(self.schema().name(), jobs).await }.boxed()
+impl EnqueueOn for &Database {
+    fn insert<'a>(self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>
+    where
+        Self: 'a,
+    {
+        async move {
+            let client = self.client().await?;
+            client.insert(self.schema().name(), jobs).await
+        }
+        .boxed()
     }
 
-    fn copy<'a>(&'a self, _: &'a str, jobs: &'a mut Jobs<'_>) -> BoxFuture<'a, Result<u64>> {
+    fn copy<'a>(self, _: &'a str, jobs: &'a mut Jobs<'a>) -> BoxFuture<'a, Result<u64>>
+    where
+        Self: 'a,
+    {
         async move {
             let mut client = self.client().await?;
-            // One transaction, one session.
+            // COPY takes two statements, and both must run in one session.
             let failed = |error| Error::database("enqueue", error);
             let transaction = client.transaction().await.map_err(failed)?;
-            let copied = transaction.copy(self.schema().name(), jobs).await?;
+            let copied = copy(transaction.client(), self.schema().name(), jobs).await?;
             transaction.commit().await.map_err(failed)?;
             Ok(copied)
         }
         .boxed()
+    }
+}
+
+impl<'c, T: ?Sized + Send + Sync> EnqueueOn for &'c Arc<T>
+where
+    &'c T: EnqueueOn,
+{
+    fn insert<'a>(self, schema: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>
+    where
+        Self: 'a,
+    {
+        let inner: &'c T = self;
+        inner.insert(schema, jobs)
+    }
+
+    fn copy<'a>(self, schema: &'a str, jobs: &'a mut Jobs<'a>) -> BoxFuture<'a, Result<u64>>
+    where
+        Self: 'a,
+    {
+        let inner: &'c T = self;
+        inner.copy(schema, jobs)
     }
 }

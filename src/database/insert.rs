@@ -1,4 +1,4 @@
-//! Enqueuing through whatever client the caller has.
+//! The statement that enqueues jobs on any client.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::schema::Schema;
 use crate::error::{Error, Result};
 use crate::job::{Due, Enqueued, NewJob};
 
-/// A statement to run, with its parameters and their types.
+/// A statement with its parameters and their types.
 pub(crate) struct Insert<'a> {
     pub(crate) sql: Cow<'static, str>,
     params: Vec<Param<'a>>,
@@ -20,7 +20,7 @@ pub(crate) struct Insert<'a> {
 type Param<'a> = (Box<dyn ToSql + Sync + Send + 'a>, Type);
 
 impl<'a> Insert<'a> {
-    /// The cheapest statement that stores these jobs; `None` if there are none.
+    /// The cheapest statement that stores these jobs; `None` for no jobs.
     pub(crate) fn of(schema: &Schema, jobs: &'a [NewJob]) -> Option<Insert<'a>> {
         let (sql, params) = match jobs {
             [] => return None,
@@ -45,26 +45,26 @@ impl<'a> Insert<'a> {
         Some(Insert { sql: schema.apply(sql), params })
     }
 
-    /// The parameters with their types, as `query_typed` takes them.
+    /// The parameters and their types, for `query_typed`.
     pub(crate) fn typed(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
         self.params.iter().map(|(value, ty)| (&**value as &(dyn ToSql + Sync), ty.clone())).collect()
     }
 
-    /// The parameters' types, and the parameters, as a prepared statement takes them.
+    /// The types and the parameters, for a prepared statement.
     pub(crate) fn prepared(&self) -> (Vec<Type>, Vec<&(dyn ToSql + Sync)>) {
         self.typed().into_iter().map(|(value, ty)| (ty, value)).unzip()
     }
 }
 
-/// What the server answered, a row a job.
+/// Reads the server's answer: one row per job.
 pub(crate) fn enqueued(rows: Result<Vec<Row>, tokio_postgres::Error>) -> Result<Vec<Enqueued>> {
     let rows = rows.map_err(|error| Error::database("enqueue", error))?;
     Ok(rows.iter().map(|row| Enqueued { id: row.get("id"), existed: row.get("existed") }).collect())
 }
 
-/// All that jobs that are not unique can have in common.
+/// The settings in which jobs without unique keys may differ, besides their payloads.
 fn settings(job: &NewJob) -> impl PartialEq {
-    // Named one by one, so that no field that is added can be forgotten.
+    // Without `..`, so that the compiler asks for a field that is added.
     let NewJob {
         queue,
         kind,
@@ -84,7 +84,7 @@ fn settings(job: &NewJob) -> impl PartialEq {
     (queue, kind, priority, due, max_attempts, timeout, key, tags, metadata, parent_id)
 }
 
-/// Those of one job, or of many that are alike, with the payload or payloads.
+/// The parameters for one job, or for many that share their settings, with the payload or payloads.
 fn params<'a>(job: &'a NewJob, payload: Param<'a>) -> Vec<Param<'a>> {
     let (at, delay) = due(job);
     vec![
@@ -98,12 +98,12 @@ fn params<'a>(job: &'a NewJob, payload: Param<'a>) -> Vec<Param<'a>> {
         (Box::new(&job.key), Type::TEXT),
         (Box::new(job.timeout.map(seconds)), Type::FLOAT8),
         (Box::new((!job.tags.is_empty()).then_some(&job.tags)), Type::TEXT_ARRAY),
-        (Box::new(job.metadata.as_ref().map(Json)), Type::JSONB),
+        (Box::new(job.metadata.as_ref()), Type::JSONB),
         (Box::new(job.parent_id), Type::INT8),
     ]
 }
 
-/// Those of many jobs, an array each.
+/// The parameters for many jobs: an array per column.
 fn columns<'a>(jobs: &'a [NewJob]) -> Vec<Param<'a>> {
     vec![
         (column(jobs, |job| job.queue.as_str()), Type::TEXT_ARRAY),
@@ -116,7 +116,7 @@ fn columns<'a>(jobs: &'a [NewJob]) -> Vec<Param<'a>> {
         (column(jobs, |job| job.key.as_deref()), Type::TEXT_ARRAY),
         (column(jobs, |job| job.timeout.map(seconds)), Type::FLOAT8_ARRAY),
         (column(jobs, |job| (!job.tags.is_empty()).then(|| Json(Value::from(job.tags.clone())))), Type::JSONB_ARRAY),
-        (column(jobs, |job| job.metadata.as_ref().map(Json)), Type::JSONB_ARRAY),
+        (column(jobs, |job| job.metadata.as_ref()), Type::JSONB_ARRAY),
         (column(jobs, |job| job.parent_id), Type::INT8_ARRAY),
     ]
 }
@@ -135,10 +135,10 @@ fn due(job: &NewJob) -> (Option<std::time::SystemTime>, f64) {
     }
 }
 
-/// A duration as the server's `make_interval(secs => …)` takes it; beyond a thousand years it says a thousand years.
+/// A duration for the server's `make_interval(secs => …)`, at most a thousand years.
 pub(crate) fn seconds(duration: Duration) -> f64 {
     duration.min(MILLENNIUM).as_secs_f64()
 }
 
-/// A thousand years: what is longer comes to no more.
+/// A thousand years: the longest delay or timeout that is stored.
 pub(crate) const MILLENNIUM: Duration = Duration::from_secs(31_557_600_000);

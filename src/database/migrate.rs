@@ -26,11 +26,11 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V9__views", include_str!("../../migrations/V9__views.sql")),
 ];
 
-/// How long to wait for another process that migrates before looking again.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// How long to wait for it before saying so: any session of the database may take that lock, and keep it.
-const SAY_WHO: Duration = Duration::from_secs(1);
-/// Who holds the lock.
+/// The pause between two tries to take the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+/// How long to wait for the lock before naming its holder in the log. Any session may take the lock, and keep it.
+const WARN_AFTER: Duration = Duration::from_secs(1);
+/// The sessions that hold the lock.
 const HOLDERS: &str = "select pg_locks.pid, pg_stat_activity.usename::text, pg_stat_activity.application_name
     from pg_catalog.pg_locks
     left join pg_catalog.pg_stat_activity on pg_stat_activity.pid = pg_locks.pid
@@ -39,17 +39,20 @@ const HOLDERS: &str = "select pg_locks.pid, pg_stat_activity.usename::text, pg_s
         and pg_locks.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
         and pg_locks.classid::bigint = (hash >> 32) & 4294967295 and pg_locks.objid::bigint = hash & 4294967295";
 
-/// What each migration's transaction begins with. Names that are not qualified are the server's own. A migration takes
-/// the time that it takes, but workers wait only for a moment behind the lock that it waits for. Citus would pass on to
-/// the nodes of its cluster what is created here, and their own `migrate` would fail; other servers do not know the
-/// setting, and keep it without a meaning.
+/// The settings that each migration's transaction begins with.
+///
+/// Unqualified names are the server's. A migration may run for any time, but waits at most a second for a lock, since
+/// workers wait behind it. Citus would create the objects on the other nodes of its cluster too, whose own `migrate` would
+/// then fail. Other servers ignore that setting.
 const BEGINNING: &str = "set local search_path = pg_catalog, pg_temp; set local statement_timeout = 0; \
     set local lock_timeout = '1s'; set local citus.enable_ddl_propagation = off;\n";
 
-/// How long to try anew where the tables are in use, and the rest between two tries, in which workers get on.
-const IN_USE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_millis(200));
+/// How long to retry a migration while other sessions lock the tables.
+const RETRY_FOR: Duration = Duration::from_secs(60);
+/// The pause between two tries, in which workers proceed.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// The version of the schema that this program works with: that of the last migration.
+/// The version of the schema that this program supports: that of the last migration.
 pub(crate) const CURRENT: i32 = version_of(MIGRATIONS[MIGRATIONS.len() - 1].0);
 
 /// The number in a migration's name, between its first letter and the underscores.
@@ -62,10 +65,10 @@ const fn version_of(name: &str) -> i32 {
     version
 }
 
-/// The SQL of all migrations, for who wants to read or run it elsewhere.
+/// The SQL of all migrations, to read it or to run it by another tool.
 ///
 /// # Errors
-/// Invalid if the schema's name is not a plain one.
+/// Invalid if the schema's name would need quotes.
 pub fn migrations_sql(schema: &str) -> Result<String> {
     let schema = Schema::new(schema)?;
     let files = MIGRATIONS.iter().map(|(name, sql)| format!("-- {name}\n\n{}", schema.apply(sql)));
@@ -73,12 +76,12 @@ pub fn migrations_sql(schema: &str) -> Result<String> {
     Ok(format!("{foundation}\n\n{}", files.collect::<Vec<_>>().join("\n")))
 }
 
-/// What makes refinery's table of the migrations that were run.
+/// The SQL that creates refinery's table of the migrations that were run.
 fn history(schema: &Schema) -> String {
     <Client as AsyncMigrate>::assert_migrations_table_query(&history_table(schema))
 }
 
-/// The names of what all migrations together make of one kind: `function` or `view`.
+/// The names of all objects of one kind, `function` or `view`, that the migrations create and do not drop.
 pub(crate) fn made(kind: &str) -> Vec<&'static str> {
     let mut names = Vec::new();
     for line in MIGRATIONS.iter().flat_map(|(_, sql)| sql.lines()) {
@@ -98,12 +101,12 @@ pub(crate) fn made(kind: &str) -> Vec<&'static str> {
     names
 }
 
-/// The SQL that makes roles for producers, workers, monitors and administrators, each allowed what it needs and nothing
-/// more; they are named after the schema: `reveille_producer` and so on. To be run by the owner of the tables, and
-/// again after each migration.
+/// The SQL that creates roles for producers, workers, monitors and administrators, each with the rights that it needs and
+/// no others. They are named after the schema: `reveille_producer` and so on. The owner of the tables runs it, and again
+/// after each migration.
 ///
 /// # Errors
-/// Invalid if the schema's name is not a plain one.
+/// Invalid if the schema's name would need quotes.
 pub fn grants_sql(schema: &str) -> Result<String> {
     let schema = Schema::new(schema)?;
     let sql = schema.apply(include_str!("../../sql/grants.sql"));
@@ -111,26 +114,26 @@ pub fn grants_sql(schema: &str) -> Result<String> {
     Ok(sql.replace("reveille_", &format!("{}_", schema.name())))
 }
 
-/// Runs what is missing, under an advisory lock: refinery takes none, and processes that start together would collide.
-/// The lock is a transaction's, on a connection of its own, so that it holds through a transaction pooler as well.
+/// Runs the missing migrations under an advisory lock. Refinery takes no lock, so processes that start together would
+/// collide. A transaction on a separate connection holds the lock, so that it works through a transaction pooler too.
 pub(crate) async fn migrate(address: &Address, schema: &Schema) -> Result<Vec<String>> {
     let what = || format!("migrate {}", address.describe());
     let (mut client, connection) = connect::open(address).await?;
     tokio::spawn(connection);
 
-    // A current schema takes no lock at all, so that starting disturbs nobody.
+    // A current schema needs no lock, so the start of a program disturbs no other session.
     if version(&client, schema).await? == CURRENT {
         return Ok(Vec::new());
     }
     let (keeper, connection) = connect::open(address).await?;
     tokio::spawn(connection);
-    let (began, mut said) = (Instant::now(), false);
+    let (began, mut has_warned) = (Instant::now(), false);
     while !lock(&keeper, schema).await.map_err(|error| Error::database(&what(), error))? {
-        if !said && began.elapsed() >= SAY_WHO {
-            say_who_migrates(&client, schema).await.map_err(|error| Error::database(&what(), error))?;
-            said = true;
+        if !has_warned && began.elapsed() >= WARN_AFTER {
+            warn_of_holders(&client, schema).await.map_err(|error| Error::database(&what(), error))?;
+            has_warned = true;
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(LOCK_PAUSE).await;
     }
     check_not_newer(version(&client, schema).await?)?;
     if version(&client, schema).await? == 0 {
@@ -144,10 +147,9 @@ pub(crate) async fn migrate(address: &Address, schema: &Schema) -> Result<Vec<St
     Ok(applied)
 }
 
-/// Runs what is missing, one transaction a migration. One that running workers are in the way of, or that is in theirs,
-/// is tried again.
+/// Runs the missing migrations, one transaction each. A migration that meets a lock of running workers, or deadlocks with
+/// them, is tried again.
 async fn apply(client: &mut Client, schema: &Schema, what: &str) -> Result<Vec<String>> {
-    let (patience, rest) = IN_USE;
     let (runner, began, mut applied) = (runner(schema)?, Instant::now(), Vec::new());
     loop {
         match runner.run_async(client).await {
@@ -155,17 +157,17 @@ async fn apply(client: &mut Client, schema: &Schema, what: &str) -> Result<Vec<S
                 applied.extend(report.applied_migrations().iter().map(ToString::to_string));
                 return Ok(applied);
             }
-            Err(error) if is_in_use(&error) && began.elapsed() < patience => {
+            Err(error) if is_in_use(&error) && began.elapsed() < RETRY_FOR => {
                 let done = error.report().into_iter().flat_map(|report| report.applied_migrations());
                 applied.extend(done.map(ToString::to_string));
-                tokio::time::sleep(rest).await;
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
             Err(error) => return Err(failed(what, error)),
         }
     }
 }
 
-/// Whether a migration came to nothing because of locks that others hold or wait for.
+/// Whether a migration failed because of other sessions' locks.
 fn is_in_use(error: &refinery::Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
@@ -177,7 +179,7 @@ fn is_in_use(error: &refinery::Error) -> bool {
     false
 }
 
-/// Tries to begin a transaction that holds the lock. Who waits for it lets go of his session, which may be one of few.
+/// Tries to begin a transaction that holds the lock. If it fails, the session is free again, which may be one of few.
 async fn lock(keeper: &Client, schema: &Schema) -> Result<bool, tokio_postgres::Error> {
     let try_lock = schema.apply("select pg_try_advisory_xact_lock(hashtextextended('reveille.migrate', 0))");
     let begin = format!("begin; {OWN_PATH}; set local idle_in_transaction_session_timeout = 0");
@@ -189,19 +191,19 @@ async fn lock(keeper: &Client, schema: &Schema) -> Result<bool, tokio_postgres::
     Ok(locked)
 }
 
-async fn say_who_migrates(client: &Client, schema: &Schema) -> Result<(), tokio_postgres::Error> {
+async fn warn_of_holders(client: &Client, schema: &Schema) -> Result<(), tokio_postgres::Error> {
     for row in client.query_typed(&schema.apply(HOLDERS), &[]).await? {
         let backend: Option<i32> = row.get(0);
         let (role, application): (Option<String>, Option<String>) = (row.get(1), row.get(2));
         tracing::warn!(
             name: "migration.waiting", target: "reveille::database", backend, role, application,
-            "waiting for another session that migrates, or holds the lock for it; pg_terminate_backend would end it"
+            "waiting for another session that migrates or holds the migration lock; end it by pg_terminate_backend if it hangs"
         );
     }
     Ok(())
 }
 
-/// Checks that the schema is there and that this program knows it.
+/// Checks that the schema exists and has the version that this program supports.
 pub(crate) async fn check(client: &Client, schema: &Schema) -> Result<()> {
     let version = version(client, schema).await?;
     check_not_newer(version)?;
@@ -212,7 +214,7 @@ pub(crate) async fn check(client: &Client, schema: &Schema) -> Result<()> {
         ))),
         CURRENT => Ok(()),
         older => Err(Error::schema_mismatch(format!(
-            "the schema is at version {older} and this program needs {CURRENT}; run `reveille migrate`"
+            "the schema is at version {older}, but this program needs {CURRENT}; run `reveille migrate`"
         ))),
     }
 }
@@ -220,13 +222,13 @@ pub(crate) async fn check(client: &Client, schema: &Schema) -> Result<()> {
 fn check_not_newer(version: i32) -> Result<()> {
     if version > CURRENT {
         return Err(Error::schema_mismatch(format!(
-            "the schema is at version {version} and this program knows {CURRENT} at most; use a newer version of the program"
+            "the schema is at version {version}, but this program supports at most {CURRENT}; use a newer version of the program"
         )));
     }
     Ok(())
 }
 
-/// The schema's version; 0 where there is none.
+/// The version of the schema; 0 if there is none.
 async fn version(client: &Client, schema: &Schema) -> Result<i32> {
     let history = history_table(schema);
     if !exists(client, "select where pg_catalog.to_regclass($1) is not null", &history).await? {
@@ -257,7 +259,7 @@ async fn version(client: &Client, schema: &Schema) -> Result<i32> {
     Ok(row.get("version"))
 }
 
-/// Refuses a role from which row security hides rows: whatever it counts or looks for, it would be told a lie.
+/// Refuses a role from which row security hides rows, since every count and search would be wrong.
 async fn check_sees_all(client: &Client, schema: &Schema) -> Result<()> {
     let sql = include_str!("../../sql/hidden_rows.sql");
     let rows = client.query_typed(sql, &[(&schema.name(), Type::TEXT)]).await;
@@ -265,8 +267,8 @@ async fn check_sees_all(client: &Client, schema: &Schema) -> Result<()> {
     let Some(row) = rows.first() else { return Ok(()) };
     let (table, role): (&str, &str) = (row.get("name"), row.get("role"));
     Err(Error::denied(format!(
-        "row security may hide rows of {}.{table} from the role {role:?}, and answers would be wrong; use a role with bypassrls, \
-         or a policy by which it sees all rows: using (true)",
+        "row security may hide rows of {}.{table} from the role {role:?}, so that answers would be wrong; use a role with \
+         bypassrls, or add a policy by which it sees all rows: using (true)",
         schema.name()
     )))
 }
@@ -294,7 +296,7 @@ fn runner(schema: &Schema) -> Result<Runner> {
 }
 
 fn failed(what: &str, error: refinery::Error) -> Error {
-    // The server's own words are innermost; refinery's wrapping repeats the statement.
+    // The innermost cause is the server's message. Refinery's own repeats the statement.
     let mut cause: &(dyn std::error::Error + 'static) = &error;
     while let Some(next) = cause.source() {
         cause = next;

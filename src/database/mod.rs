@@ -1,4 +1,4 @@
-//! Where the database is, and connections to it.
+//! The database: its address, connections to it, and its schema.
 
 pub(crate) mod enqueue_on;
 
@@ -24,23 +24,23 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::error::{Error, Result};
 use address::Address;
 use ends::Ends;
-pub use enqueue_on::{Executor, Jobs};
+pub use enqueue_on::{EnqueueOn, Jobs};
 pub use migrate::{grants_sql, migrations_sql};
 use schema::Schema;
 
-/// Nobody else's functions and operators are run, in whatever schema the user may have on the search path.
+/// Resolves names to the server's own functions and operators, whatever schemas are on the user's search path.
 pub(crate) const OWN_PATH: &str = "set local search_path = pg_catalog, pg_temp";
-/// What a transaction of the program's own begins with. Its statements look rows up by index, whatever the planner
-/// knows of the tables: of one that was never analyzed, it would rather read all.
+/// Makes the program's statements find rows by index. The planner would rather read all of a table that was never
+/// analyzed.
 const BY_INDEX: &str =
     "set local enable_seqscan = off; set local jit = off; set local max_parallel_workers_per_gather = 0";
-/// Whoever only reads must not wait for somebody's lock, nor be in the way.
+/// Keeps a read from waiting long for a lock, and from running long.
 const READ_LIMITS: &str = "set local lock_timeout = '2s'; set local statement_timeout = '20s'";
 
-/// A statement's parameter and its type.
+/// A parameter of a statement, with its type.
 pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// A Postgres database that Reveille's tables are, or will be, in. Cheap to clone.
+/// A Postgres database with Reveille's tables, or for them. Cheap to clone.
 ///
 /// ```no_run
 /// # async fn example() -> reveille::Result<()> {
@@ -63,8 +63,10 @@ struct Inner {
     ends: Ends,
 }
 
-/// How to connect, beyond the address; made by [`Database::options`].
+/// Options of a connection; made by [`Database::options`].
 #[derive(Debug, Clone)]
+#[must_use]
+#[non_exhaustive]
 pub struct DatabaseOptions {
     url: Option<String>,
     listen_url: Option<String>,
@@ -74,27 +76,27 @@ pub struct DatabaseOptions {
 }
 
 impl Database {
-    /// Connect to a server and make sure that it answers.
+    /// Connects to a server, and checks that it answers.
     ///
-    /// `url` is a URL or a key-value string as libpq takes them (`sslmode` up to `verify-full`, several hosts, of
-    /// which the one that takes writes is used, …). What it leaves open comes from the `PG*` environment variables
-    /// and `~/.pgpass`. A parameter that protects is kept or refused by name: `require_auth` is refused unless
-    /// `channel_binding=require` makes sure of it.
+    /// `url` is a URL or a key=value string, as libpq takes them. Parameters that it lacks come from the `PG*` environment
+    /// variables and from `~/.pgpass`. `sslmode` may be anything up to `verify-full`. Of several hosts, one that accepts
+    /// writes is used. A parameter for security is honoured, or refused by name. So `require_auth` is refused unless
+    /// `channel_binding=require` enforces it.
     ///
     /// # Errors
-    /// Invalid if the address makes no sense; unavailable if nobody answers there; denied if the login is refused.
+    /// Invalid if the address cannot be read; unavailable if no server answers; denied if the login is refused.
     pub async fn connect(url: impl Into<String>) -> Result<Database> {
         Database::options(Some(url.into())).connect().await
     }
 
-    /// Connect with more to say than the address; `None` takes it from the `PG*` environment variables alone.
+    /// Begins to set options of a connection. With `None`, the address comes from the `PG*` environment variables alone.
     pub fn options(url: Option<String>) -> DatabaseOptions {
         DatabaseOptions { url, listen_url: None, database: None, schema: "reveille".into(), max_connections: 10 }
     }
 
-    /// Create Reveille's tables, or bring them up to date; returns the names of the migrations that it ran.
+    /// Creates Reveille's tables, or brings them up to date. Returns the names of the migrations that it ran.
     ///
-    /// Several processes may do this at once: one does it, the others wait for it.
+    /// Several processes may call this at once. One runs the migrations, and the others wait for it.
     ///
     /// # Errors
     /// Denied if the user may not create a schema; mismatch if the schema is newer than this program.
@@ -102,37 +104,37 @@ impl Database {
         migrate::migrate(&self.inner.address, &self.inner.schema).await
     }
 
-    /// Check that Reveille's tables are there and that this program knows them.
+    /// Checks that Reveille's tables exist, in the version that this program supports.
     ///
     /// # Errors
-    /// Schema missing or mismatch, saying what to do.
+    /// Schema missing or mismatch.
     pub async fn check(&self) -> Result<()> {
         let client = self.client().await?;
         migrate::check(&client, &self.inner.schema).await
     }
 
-    /// A connection from this database's pool, for the caller's own statements and transactions.
+    /// Takes a connection from this database's pool, for the caller's statements and transactions.
     ///
     /// # Errors
-    /// Unavailable if none is free within 30 s or the server cannot be reached.
+    /// Unavailable if no connection becomes free within 30 s, or the server cannot be reached.
     pub async fn client(&self) -> Result<deadpool_postgres::Client> {
         take(&self.inner.pool, &self.inner.address).await
     }
 
-    /// Reads what may take a while, as one snapshot that can neither wait for long nor be in anybody's way.
+    /// Runs a read that may take long, in one snapshot. It neither waits nor runs for more than 20 s.
     pub(crate) async fn read(&self, what: &str, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
         let begin = format!("begin isolation level read committed read only; {OWN_PATH}; {BY_INDEX}; {READ_LIMITS}");
         self.in_transaction(what, &begin, sql, params).await
     }
 
-    /// Runs one of the program's own statements, for as long as it takes.
+    /// Runs one of the program's statements, without a time limit.
     pub(crate) async fn run(&self, what: &str, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
         let begin = format!("begin isolation level read committed read write; {OWN_PATH}; {BY_INDEX}");
         self.in_transaction(what, &begin, sql, params).await
     }
 
-    /// In a transaction, so that what is set for the statement stays with nobody, even behind a pooler; all messages
-    /// are sent at once.
+    /// Runs a statement in a transaction, so that its settings do not outlast it, even behind a pooler. All messages are
+    /// sent at once.
     async fn in_transaction(
         &self,
         what: &str,
@@ -154,7 +156,7 @@ impl Database {
         Ok(rows)
     }
 
-    /// The schema that Reveille's tables live in.
+    /// The name of the schema of Reveille's tables.
     pub fn schema_name(&self) -> &str {
         self.inner.schema.name()
     }
@@ -167,17 +169,17 @@ impl Database {
         &self.inner.address
     }
 
-    /// Where to listen: past the pooler, if the main address goes through one.
+    /// The address at which to listen.
     pub(crate) fn listen_address(&self) -> &Address {
         self.inner.listen_address.as_ref().unwrap_or(&self.inner.address)
     }
 
-    /// Whether there is an address of its own for that.
+    /// Whether there is a separate address for listening.
     pub(crate) fn listens_elsewhere(&self) -> bool {
         self.inner.listen_address.is_some()
     }
 
-    /// Whether a pooler stands between, whose sessions are only lent: nothing set or prepared in one lasts.
+    /// Whether the address leads to a pooler. It lends sessions, so settings and prepared statements do not last.
     pub fn is_pooled(&self) -> bool {
         self.inner.pooled
     }
@@ -186,13 +188,13 @@ impl Database {
         &self.inner.ends
     }
 
-    /// A pool of its own whose sessions have a name and start with `settings`.
+    /// Makes a separate pool, whose sessions have a name and start with `settings`.
     pub(crate) fn pool_with(&self, name: &str, settings: String, max_connections: usize) -> Result<Pool> {
         pool(&self.for_worker(self.address(), name), settings, max_connections, true)
     }
 
-    /// An address whose sessions have a name and a time limit from the start: one that the database's owner has set for
-    /// others could end the very statement that sets them up.
+    /// An address whose sessions start with a name and a `statement_timeout`. A shorter one, set for the whole database,
+    /// could end the statement that sets up the session.
     pub(crate) fn for_worker(&self, address: &Address, name: &str) -> Address {
         let named = address.named(name);
         if self.is_pooled() { named } else { named.with_setting("statement_timeout", "30s") }
@@ -200,34 +202,36 @@ impl Database {
 }
 
 impl DatabaseOptions {
-    /// This database of the server, instead of the address's.
+    /// Uses this database of the server, instead of the address's.
     pub fn database(mut self, name: impl Into<String>) -> DatabaseOptions {
         self.database = Some(name.into());
         self
     }
 
-    /// The schema that Reveille's tables live in, instead of `reveille`: 1 to 40 of a-z, 0-9 and `_`. Channels and
-    /// settings are named after it too.
+    /// Uses tables in this schema; default `reveille`. The name has 1 to 40 of a-z, 0-9 and `_`. Channels and settings are
+    /// named after it too.
     pub fn schema(mut self, name: impl Into<String>) -> DatabaseOptions {
         self.schema = name.into();
         self
     }
 
-    /// Listen at another address: needed where the main one leads through a transaction pooler, which does not pass
-    /// notifications on.
+    /// Listens at another address. Set it if the main address leads to a transaction pooler, which does not pass on
+    /// notifications.
     pub fn listen_url(mut self, url: impl Into<String>) -> DatabaseOptions {
         self.listen_url = Some(url.into());
         self
     }
 
-    /// At most so many connections for the caller's own use, 1 to 10,000; default 10. A worker opens up to 6 of its
-    /// own.
+    /// Limits the pool to this many connections, 1 to 10,000; default 10. A worker opens up to 6 further connections.
     pub fn max_connections(mut self, max_connections: usize) -> DatabaseOptions {
         self.max_connections = max_connections.clamp(1, 10_000);
         self
     }
 
-    /// Connect and make sure that the server answers. Errors as in [`Database::connect`].
+    /// Connects to the server, and checks that it answers.
+    ///
+    /// # Errors
+    /// As in [`Database::connect`].
     pub async fn connect(self) -> Result<Database> {
         let parse = |url| -> Result<Address> {
             let address = Address::parse(url)?;
@@ -251,7 +255,7 @@ impl std::fmt::Debug for Database {
     }
 }
 
-/// `writes`: its sessions are of no use on a server that takes no writes.
+/// Makes a pool. If it `writes`, its sessions must be able to write.
 fn pool(address: &Address, settings: String, max_connections: usize, writes: bool) -> Result<Pool> {
     let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let opener = connect::Opener::new(address, writes)?;
@@ -259,7 +263,7 @@ fn pool(address: &Address, settings: String, max_connections: usize, writes: boo
     let mut builder = Pool::builder(manager)
         .max_size(max_connections)
         .runtime(Runtime::Tokio1)
-        // The session that was used last has all it needs at hand.
+        // The session that was used last has the warmest caches.
         .queue_mode(QueueMode::Lifo)
         .wait_timeout(Some(Duration::from_secs(30)));
     if !settings.is_empty() {
@@ -268,10 +272,10 @@ fn pool(address: &Address, settings: String, max_connections: usize, writes: boo
             Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
         }));
     }
-    builder.build().map_err(|error| Error::invalid(format!("connection pool: {error}")))
+    builder.build().map_err(|error| Error::invalid(format!("cannot make a connection pool: {error}")))
 }
 
-/// A connection of a pool, its errors told as ours.
+/// Takes a connection from a pool.
 pub(crate) async fn take(pool: &Pool, address: &Address) -> Result<deadpool_postgres::Client> {
     use deadpool_postgres::PoolError;
     let what = || format!("connect to {}", address.describe());
@@ -279,7 +283,10 @@ pub(crate) async fn take(pool: &Pool, address: &Address) -> Result<deadpool_post
         PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
             Error::database(&what(), error)
         }
-        PoolError::Timeout(_) => Error::unavailable(format!("{}: no connection became free within 30 s", what())),
+        PoolError::Timeout(_) => Error::unavailable(format!(
+            "{}: no connection of the pool became free within 30 s; allow more connections, or hold them for less time",
+            what()
+        )),
         error => Error::unavailable(format!("{}: {error}", what())),
     })
 }

@@ -1,12 +1,12 @@
-//! What becomes of each parameter and environment variable of libpq. One that protects is kept, or refused by name:
-//! nobody is to believe in a protection that is not there. `docs/design/addresses.md` has the whole list.
+//! libpq's parameters and environment variables: which are honoured, ignored or refused. A parameter for security is never
+//! ignored, since its user relies on it. `docs/design/addresses.md` has the whole list.
 
 use std::collections::BTreeMap;
 
 use super::params::Params;
 use crate::error::{Error, Result};
 
-/// Kept by tokio-postgres.
+/// Honoured by tokio-postgres.
 pub(super) const PASSED_ON: [&str; 19] = [
     "user",
     "password",
@@ -29,8 +29,8 @@ pub(super) const PASSED_ON: [&str; 19] = [
     "keepalives_count",
 ];
 
-/// Kept by this crate.
-const KEPT: [&str; 12] = [
+/// Honoured by this crate.
+const HONOURED: [&str; 12] = [
     "sslmode",
     "sslrootcert",
     "sslcert",
@@ -45,8 +45,8 @@ const KEPT: [&str; 12] = [
     "fallback_application_name",
 ];
 
-/// Harmless to ignore. The encoding is UTF-8 whatever is asked for, nothing is compressed, no keys of TLS are written
-/// down, GSSAPI is not spoken, the protocol is 3.0, and a service file is read for a service only, which is refused.
+/// Ignored without harm. The encoding is always UTF-8, nothing is compressed, no TLS keys are logged, GSSAPI is not used,
+/// the protocol is 3.0, and a service file matters only for a service, which is refused.
 const HARMLESS: [&str; 8] = [
     "client_encoding",
     "sslcompression",
@@ -58,13 +58,13 @@ const HARMLESS: [&str; 8] = [
     "servicefile",
 ];
 
-/// Known, and not kept: with what to do instead.
+/// Refused, with what to do instead.
 const REFUSED: [(&str, &str); 13] = [
     ("requirepeer", "connect by TCP with sslmode=verify-full"),
     ("sslcrldir", "name a single file of revoked certificates as sslcrl"),
     ("sslpassword", "use a key without a password"),
     ("service", "write the parameters of the service into the address"),
-    ("replication", "leave it away"),
+    ("replication", "leave it out"),
     ("requiressl", "use sslmode=require"),
     ("scram_client_key", "use a password"),
     ("scram_server_key", "use a password"),
@@ -75,10 +75,11 @@ const REFUSED: [(&str, &str); 13] = [
     ("oauth_ca_file", "use a password or a certificate"),
 ];
 
-/// The environment's variables and the parameters that they stand for. Others of libpq are harmless to ignore:
-/// `PGCLIENTENCODING`, `PGSSLCOMPRESSION`, `PGKRBSRVNAME`, `PGGSSLIB`, `PGGSSDELEGATION`, `PGMAXPROTOCOLVERSION`,
-/// `PGSERVICEFILE`, `PGSYSCONFDIR` and `PGLOCALEDIR` for the reasons above; `PGDATESTYLE`, `PGTZ` and `PGGEQO` change
-/// what statements of one's own do.
+/// The environment variables, and the parameters that they set.
+///
+/// libpq's other variables are ignored without harm. For `PGCLIENTENCODING`, `PGSSLCOMPRESSION`, `PGKRBSRVNAME`, `PGGSSLIB`,
+/// `PGGSSDELEGATION`, `PGMAXPROTOCOLVERSION`, `PGSERVICEFILE`, `PGSYSCONFDIR` and `PGLOCALEDIR`, the reasons are those of
+/// `HARMLESS`. `PGDATESTYLE`, `PGTZ` and `PGGEQO` change statements that Reveille does not make.
 const VARIABLES: [(&str, &str); 28] = [
     ("PGHOST", "host"),
     ("PGHOSTADDR", "hostaddr"),
@@ -110,14 +111,14 @@ const VARIABLES: [(&str, &str); 28] = [
     ("PGPASSFILE", "passfile"),
 ];
 
-/// Adds what the environment says and the address does not; returns which parameters come from which variables.
+/// Adds the environment's parameters that the address lacks. Returns which parameters come from which variables.
 pub(super) fn add_variables(
     params: &mut Params,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> BTreeMap<&'static str, &'static str> {
     let mut sources = BTreeMap::new();
     for (name, key) in VARIABLES.into_iter().chain([("PGSERVICE", "service")]) {
-        // An address given by number stands for the host, and the other way round.
+        // A numeric address replaces a host, and the reverse.
         if matches!(key, "host" | "hostaddr") && (params.contains_key("host") || params.contains_key("hostaddr")) {
             continue;
         }
@@ -126,14 +127,14 @@ pub(super) fn add_variables(
             sources.insert(key, name);
         }
     }
-    // As libpq still understands it.
+    // libpq still honours this old variable.
     if variable("PGREQUIRESSL").is_some_and(|value| value.starts_with('1')) {
         params.entry("sslmode".into()).or_insert_with(|| "require".into());
     }
     sources
 }
 
-/// Refuses what is not kept and not harmless, and what nobody knows. An empty value asks for nothing.
+/// Refuses parameters that are neither honoured nor harmless, and unknown ones. An empty value counts as absent.
 pub(super) fn check(params: &Params, sources: &BTreeMap<&'static str, &'static str>) -> Result<()> {
     for (key, value) in params.iter().filter(|(_, value)| !value.is_empty()) {
         let key = key.as_str();
@@ -144,20 +145,26 @@ pub(super) fn check(params: &Params, sources: &BTreeMap<&'static str, &'static s
         }
         match (key, value.as_str()) {
             ("require_auth", methods) if !only_scram(params, methods) => {
-                return refused("set channel_binding=require and sslmode=verify-full, by which only SCRAM is answered");
+                return refused("set channel_binding=require and sslmode=verify-full, which allow only SCRAM");
             }
-            ("sslcertmode", "require") => return refused("leave it away"),
+            ("sslcertmode", "require") => return refused("leave it out"),
             ("gssencmode", "require") => return refused("use sslmode=verify-full"),
-            ("min_protocol_version", version) if version != "3.0" => return refused("version 3.0 is spoken"),
+            ("min_protocol_version", version) if version != "3.0" => {
+                return refused("the protocol is 3.0; leave it out");
+            }
             ("require_auth" | "min_protocol_version", _) => {}
-            _ if PASSED_ON.contains(&key) || KEPT.contains(&key) || HARMLESS.contains(&key) => {}
-            _ => return Err(Error::invalid(format!("unknown parameter {key:?} in the database's address"))),
+            _ if PASSED_ON.contains(&key) || HONOURED.contains(&key) || HARMLESS.contains(&key) => {}
+            _ => {
+                return Err(Error::invalid(format!(
+                    "unknown parameter {key:?} in the database's address; check its spelling"
+                )));
+            }
         }
     }
     Ok(())
 }
 
-/// Whether these methods are kept to: with channel binding required, tokio-postgres answers SCRAM and nothing else.
+/// Whether only these methods are used. If channel binding is required, tokio-postgres uses SCRAM alone.
 fn only_scram(params: &Params, methods: &str) -> bool {
     const SCRAM: &str = "scram-sha-256";
     let allowed = match methods.starts_with('!') {
@@ -180,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_that_protects_and_is_not_kept_is_refused_by_name() {
+    fn an_unsupported_security_parameter_is_refused_by_name() {
         for (parameter, value) in [
             ("require_auth", "scram-sha-256"),
             ("require_auth", "!password"),
@@ -200,12 +207,12 @@ mod tests {
                 assert!(error.starts_with(&format!("{parameter} is not supported")), "{error}");
                 assert!(!error.contains("hunter2"), "{error}");
             }
-            assert_eq!(refusal(&format!("host=h {parameter}=''"), &[]), None, "nothing is asked for");
+            assert_eq!(refusal(&format!("host=h {parameter}=''"), &[]), None, "an empty value counts as absent");
         }
     }
 
     #[test]
-    fn a_variable_that_protects_and_is_not_kept_is_refused_by_name() {
+    fn an_unsupported_security_variable_is_refused_by_name() {
         for (variable, value) in [
             ("PGREQUIREAUTH", "scram-sha-256"),
             ("PGREQUIREPEER", "postgres"),
@@ -221,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn methods_are_kept_to_where_channel_binding_leaves_no_other() {
+    fn required_methods_are_accepted_with_channel_binding() {
         for methods in ["scram-sha-256", "md5,scram-sha-256", "!password,!md5"] {
             assert_eq!(refusal(&format!("host=h channel_binding=require require_auth={methods}"), &[]), None);
         }
@@ -231,8 +238,8 @@ mod tests {
     }
 
     #[test]
-    fn each_parameter_of_libpq_is_known_in_one_way() {
-        // PQconndefaults of version 18, with the debugging ones left away.
+    fn each_parameter_of_libpq_is_in_exactly_one_list() {
+        // PQconndefaults of version 18, without the parameters for debugging.
         let libpq = "service servicefile user password passfile channel_binding connect_timeout dbname host hostaddr port \
             client_encoding options application_name fallback_application_name keepalives keepalives_idle keepalives_interval \
             keepalives_count tcp_user_timeout sslmode sslnegotiation sslcompression sslcert sslkey sslcertmode sslpassword \
@@ -242,7 +249,7 @@ mod tests {
             oauth_client_id oauth_client_secret oauth_scope";
         for parameter in libpq.split_whitespace() {
             let refused = REFUSED.iter().filter(|(name, _)| *name == parameter).count();
-            let lists = [&PASSED_ON[..], &KEPT, &HARMLESS, &["require_auth", "min_protocol_version"]];
+            let lists = [&PASSED_ON[..], &HONOURED, &HARMLESS, &["require_auth", "min_protocol_version"]];
             let listed = lists.iter().filter(|list| list.contains(&parameter)).count();
             assert_eq!(refused + listed, 1, "{parameter}");
         }

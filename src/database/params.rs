@@ -12,10 +12,10 @@ pub(super) fn from_url(rest: &str) -> Result<Params> {
     let mut params = BTreeMap::new();
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-    // Else part of a password would be taken for a name or a parameter, and shown.
+    // Part of a password could be taken for a name or a parameter, and shown in an error.
     if database.contains('@') || query.contains('@') {
         return Err(Error::invalid(
-            "the database's address makes no sense: an @ stands behind a / or ?; in a password write %2F, %3F and %40",
+            "the database's address makes no sense: an @ follows a / or ?; in a password write %2F, %3F and %40",
         ));
     }
     let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -43,7 +43,9 @@ pub(super) fn from_url(rest: &str) -> Result<Params> {
     }
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').ok_or_else(|| {
-            Error::invalid("the database's address makes no sense: a parameter behind its ? has no value")
+            Error::invalid(
+                "the database's address makes no sense: a parameter after its ? has no value; write key=value",
+            )
         })?;
         params.insert(decode(key)?, decode(value)?);
     }
@@ -51,21 +53,21 @@ pub(super) fn from_url(rest: &str) -> Result<Params> {
 }
 
 fn decode(text: &str) -> Result<String> {
-    let nonsense =
+    let malformed =
         || Error::invalid("the database's address makes no sense: % must be followed by two hex digits of UTF-8");
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
     while let Some((&byte, behind)) = rest.split_first() {
         rest = behind;
         if byte == b'%' {
-            let (&[high, low], behind) = rest.split_first_chunk().ok_or_else(nonsense)?;
-            let digit = |byte: u8| char::from(byte).to_digit(16).ok_or_else(nonsense);
+            let (&[high, low], behind) = rest.split_first_chunk().ok_or_else(malformed)?;
+            let digit = |byte: u8| char::from(byte).to_digit(16).ok_or_else(malformed);
             bytes.push((digit(high)? * 16 + digit(low)?) as u8);
             rest = behind;
         } else {
             bytes.push(byte);
         }
     }
-    String::from_utf8(bytes).map_err(|_| nonsense())
+    String::from_utf8(bytes).map_err(|_| malformed())
 }
 
 /// The parameters of `key=value key = 'value with \' and spaces'`.
@@ -80,7 +82,7 @@ pub(super) fn from_pairs(text: &str) -> Result<Params> {
         let key: String = std::iter::from_fn(|| chars.next_if(|c| !c.is_whitespace() && *c != '=')).collect();
         while chars.next_if(|c| c.is_whitespace()).is_some() {}
         if chars.next_if_eq(&'=').is_none() {
-            // Not the text itself: it may hold a password.
+            // The text may hold a password, so the error does not quote it.
             return Err(Error::invalid(
                 "the database's address makes no sense: it is neither a URL (postgres://…) nor key=value pairs",
             ));
@@ -95,7 +97,9 @@ pub(super) fn from_pairs(text: &str) -> Result<Params> {
                 Some(c) if !is_quoted && c.is_whitespace() => break,
                 Some(c) => value.push(c),
                 None if is_quoted => {
-                    return Err(Error::invalid("the database's address makes no sense: a quote is not closed"));
+                    return Err(Error::invalid(
+                        "the database's address makes no sense: a quote is not closed; close it, or write \\'",
+                    ));
                 }
                 None => break,
             }
@@ -110,7 +114,7 @@ mod tests {
 
     use super::*;
 
-    /// As little as possible of it as it is.
+    /// Percent-encodes all but letters and digits.
     fn encode(text: &str) -> String {
         let plain = |byte: u8| byte.is_ascii_alphanumeric();
         let encode = |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
@@ -123,7 +127,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_as_pairs_is_read_again(params in prop::collection::btree_map(".*", ".*", 0..6)) {
+        fn pairs_are_read_as_they_were_written(params in prop::collection::btree_map(".*", ".*", 0..6)) {
             let params: Params = params.into_iter().map(|(key, value)| (encode(&key), value)).collect();
             let pairs = params.iter().filter(|(key, _)| !key.is_empty());
             let text: Vec<String> = pairs.map(|(key, value)| format!("{} = {}", key, quote(value))).collect();
@@ -133,7 +137,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_as_a_url_is_read_again(
+        fn a_url_is_read_as_it_was_written(
             user in ".+", password in ".+", hosts in prop::collection::vec(("[^,]+", 0u16..), 1..4),
             dbname in ".+", more in "\\PC+"
         ) {

@@ -6,25 +6,25 @@ use std::path::{Path, PathBuf};
 
 use super::params::Params;
 
-/// The password that `~/.pgpass`, or the file named by `passfile`, has for these parameters.
+/// The password for these parameters in `~/.pgpass`, or in the file that `passfile` names.
 pub(super) fn password(params: &Params, home: Option<&Path>) -> Option<String> {
     let file = params.get("passfile").map(PathBuf::from).or_else(|| Some(home?.join(".pgpass")))?;
     let metadata = fs::metadata(&file).ok()?;
     if metadata.mode() & 0o077 != 0 {
         tracing::warn!(
             name: "password_file.ignored", target: "reveille::database", file = %file.display(),
-            "others can read the password file, so it is ignored; chmod 600 it"
+            "the password file is ignored, since other users can access it; run chmod 600 on it"
         );
         return None;
     }
     let param = |name: &str| params.get(name).map_or("", String::as_str);
-    // A socket is matched as localhost.
+    // A line for localhost matches a socket.
     let host = Some(param("host")).filter(|host| !host.is_empty() && !host.starts_with('/')).unwrap_or("localhost");
     let port = Some(param("port")).filter(|port| !port.is_empty()).unwrap_or("5432");
     find(&fs::read_to_string(&file).ok()?, [host, port, param("dbname"), param("user")])
 }
 
-/// The last field of the first line whose first four match.
+/// The last field of the first line whose first four fields match.
 fn find(text: &str, wanted: [&str; 4]) -> Option<String> {
     text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
         let mut found = fields(line);
@@ -33,7 +33,7 @@ fn find(text: &str, wanted: [&str; 4]) -> Option<String> {
     })
 }
 
-/// Fields between colons; a backslash makes the next character an ordinary one.
+/// The fields of a line, separated by colons. A backslash escapes the next character.
 fn fields(line: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut chars = line.chars();
@@ -57,7 +57,7 @@ mod tests {
     const FILE: &str = "# a comment:\nh:5432:db:alice:plain\n*:*:*:bob:with\\:colon\\\\\nh:*:*:*:rest\n";
 
     #[test]
-    fn the_first_line_that_matches_counts() {
+    fn the_first_matching_line_counts() {
         assert_eq!(find(FILE, ["h", "5432", "db", "alice"]).as_deref(), Some("plain"));
         assert_eq!(find(FILE, ["x", "1", "y", "bob"]).as_deref(), Some("with:colon\\"));
         assert_eq!(find(FILE, ["h", "1", "y", "carol"]).as_deref(), Some("rest"));
@@ -66,7 +66,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_to_the_file_is_found(
+        fn a_password_is_found_as_it_was_written(
             wanted in prop::array::uniform4("[^\\r\\n*]+"), password in "[^\\r\\n]*", before in "[^\\r\\n:]*", wild in 0usize..5
         ) {
             let escape = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:").replace('#', "\\#");
@@ -77,7 +77,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_the_file_holds_is_looked_through(text: String, wanted in prop::array::uniform4(".*")) {
+        fn any_file_is_searched_without_a_panic(text: String, wanted in prop::array::uniform4(".*")) {
             find(&text, wanted.each_ref().map(String::as_str));
         }
     }

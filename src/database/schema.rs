@@ -1,14 +1,14 @@
-//! The schema that is in use.
+//! The name of the schema of Reveille's tables.
 
 use std::borrow::Cow;
 
 use crate::error::{Error, Result};
 
-/// The schema that Reveille's tables live in.
+/// The name of the schema of Reveille's tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Schema(Cow<'static, str>);
 
-/// The words that Postgres 14 to 18 do not take as a schema's name without quotes.
+/// The words that need quotes as a schema's name in Postgres 14 to 18.
 #[rustfmt::skip]
 const RESERVED: [&str; 164] = [
     "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization", "between",
@@ -37,7 +37,7 @@ impl Default for Schema {
 }
 
 impl Schema {
-    /// A plain lower-case identifier, so that it never needs quoting, neither in a statement nor in a channel's name.
+    /// Checks a name: a lower-case identifier that needs no quotes, in a statement or in a channel's name.
     pub(crate) fn new(name: &str) -> Result<Schema> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if name.is_empty()
@@ -46,16 +46,16 @@ impl Schema {
             || name.starts_with(|c: char| c.is_ascii_digit())
         {
             return Err(Error::invalid(format!(
-                "schema {name:?} must be 1 to 40 of a-z, 0-9 and _, and not start with a digit"
+                "the schema name {name:?} must have 1 to 40 of a-z, 0-9 and _, and not start with a digit"
             )));
         }
         if RESERVED.contains(&name) {
             return Err(Error::invalid(format!(
-                "schema {name:?} is a word of SQL, which would need quotes; use another"
+                "the schema name {name:?} is a word of SQL, which would need quotes; use another"
             )));
         }
         if name.starts_with("pg_") || name == "information_schema" {
-            return Err(Error::invalid(format!("schema {name:?} is the server's own; use another")));
+            return Err(Error::invalid(format!("the schema name {name:?} is reserved by Postgres; use another")));
         }
         Ok(Schema(Cow::Owned(name.to_owned())))
     }
@@ -64,7 +64,7 @@ impl Schema {
         &self.0
     }
 
-    /// The SQL with every `reveille.` meaning this schema: tables, functions, channels and settings alike.
+    /// Replaces each `reveille.` in the SQL by this schema: for tables, functions, channels and settings alike.
     pub(crate) fn apply(&self, sql: &'static str) -> Cow<'static, str> {
         if self.0 == "reveille" {
             Cow::Borrowed(sql)
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_schema_name_is_plain_or_refused() {
+    fn a_schema_name_that_needs_quotes_is_refused() {
         assert!(Schema::new("jobs_2").is_ok());
         for name in ["", "Jobs", "a b", "a;b", "2jobs", "a\"b", &"x".repeat(41)] {
             assert!(Schema::new(name).unwrap_err().is_invalid(), "{name}");
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn another_schema_replaces_every_prefix() {
+    fn another_schema_replaces_each_prefix() {
         let sql = Schema::new("other").unwrap().apply("select reveille.ring() from reveille.jobs");
         assert_eq!(sql, "select other.ring() from other.jobs");
     }

@@ -1,4 +1,4 @@
-//! How much a connection is protected: libpq's `sslmode`, by rustls.
+//! The security of a connection: libpq's `sslmode`, by rustls.
 
 use std::path::{Path, PathBuf};
 
@@ -7,26 +7,26 @@ use tokio_postgres::config::SslMode;
 use super::params::Params;
 use crate::error::{Error, Result};
 
-/// What makes the TLS of a connection, where it has one.
+/// Makes the TLS of a connection.
 #[cfg(feature = "tls")]
 pub(crate) type Tls = tokio_postgres_rustls::MakeRustlsConnect;
 #[cfg(not(feature = "tls"))]
 pub(crate) type Tls = tokio_postgres::NoTls;
 
-/// What `sslmode` and its companions ask for.
+/// The settings of `sslmode` and of the other `ssl…` parameters.
 #[derive(Clone, Debug)]
 pub(crate) struct Security {
     mode: Mode,
     root_cert: Option<PathBuf>,
-    /// Certificates that are no longer to be trusted.
+    /// The list of revoked certificates.
     revoked: Option<PathBuf>,
     client_cert: Option<(PathBuf, PathBuf)>,
     versions: Versions,
-    /// Whether the host's name is sent in the clear, so that a proxy can tell where to.
+    /// Whether the host's name is sent in the clear (SNI), for a proxy to route by.
     sends_name: bool,
 }
 
-/// The versions of TLS that may be spoken.
+/// The versions of TLS that are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Versions {
     Any,
@@ -35,7 +35,7 @@ enum Versions {
 }
 
 impl Versions {
-    /// Those that are not below the least and not above the most; older ones than 1.2 are never spoken.
+    /// The versions between the least and the most. Versions before 1.2 are never used.
     fn between(least: Option<&str>, most: Option<&str>) -> Result<Versions> {
         let version = |name: &str, text: Option<&str>| match text.map(str::to_ascii_lowercase).as_deref() {
             None => Ok(None),
@@ -51,7 +51,8 @@ impl Versions {
             (12, 12) => Ok(Versions::Only12),
             (13, 13) => Ok(Versions::Only13),
             _ => Err(Error::invalid(
-                "no version of TLS is left: ssl_max_protocol_version must be TLSv1.2 or TLSv1.3, and not below ssl_min_protocol_version",
+                "no version of TLS is left: ssl_max_protocol_version must be TLSv1.2 or TLSv1.3, and not below \
+                 ssl_min_protocol_version",
             )),
         }
     }
@@ -60,13 +61,13 @@ impl Versions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Disable,
-    /// TLS if the server has it, unverified: `prefer`, and `allow`, which differs only in what is tried first.
+    /// TLS if the server supports it, unverified. `prefer` and `allow` differ only in what is tried first.
     Prefer,
     /// TLS, unverified.
     Require,
-    /// TLS with a certificate of a known authority, whatever its name.
+    /// TLS with a certificate of a trusted authority, for any host name.
     VerifyCa,
-    /// TLS with a certificate of a known authority for this host.
+    /// TLS with a certificate of a trusted authority, for this host name.
     VerifyFull,
 }
 
@@ -81,7 +82,7 @@ impl Security {
             None => own("root.crt"),
         };
         let mode = match param("sslmode") {
-            // As libpq does: who trusts the system's authorities means the very host.
+            // libpq's rule: with the system's authorities, the host's name must be checked.
             None if is_system => Mode::VerifyFull,
             Some(weak) if is_system && weak != "verify-full" => {
                 return Err(Error::invalid(format!(
@@ -90,7 +91,7 @@ impl Security {
             }
             Some("disable") => Mode::Disable,
             None | Some("allow" | "prefer") => Mode::Prefer,
-            // As libpq does: who names an authority wants it checked.
+            // libpq's rule: if an authority is named, it is checked.
             Some("require") if root_cert.is_some() => Mode::VerifyCa,
             Some("require") => Mode::Require,
             Some("verify-ca") => Mode::VerifyCa,
@@ -110,7 +111,7 @@ impl Security {
             _ if param("sslcertmode") == Some("disable") => None,
             (Some(cert), Some(key)) => Some((cert.into(), key.into())),
             (None, None) => None,
-            _ => return Err(Error::invalid("sslcert and sslkey go together")),
+            _ => return Err(Error::invalid("sslcert and sslkey go together; set both or neither")),
         };
         let revoked = param("sslcrl").map(PathBuf::from).or_else(|| own("root.crl"));
         let versions = Versions::between(param("ssl_min_protocol_version"), param("ssl_max_protocol_version"))?;
@@ -118,7 +119,7 @@ impl Security {
         Ok(Security { mode, root_cert, revoked, client_cert, versions, sends_name })
     }
 
-    /// What tokio-postgres has to know of it.
+    /// The mode for tokio-postgres, which does not verify certificates.
     pub(super) fn ssl_mode(&self) -> SslMode {
         match self.mode {
             Mode::Disable => SslMode::Disable,
@@ -128,7 +129,7 @@ impl Security {
         }
     }
 
-    /// What makes the TLS.
+    /// Makes the TLS connector.
     ///
     /// # Errors
     /// Invalid if a certificate or key cannot be read.
@@ -138,7 +139,7 @@ impl Security {
         Ok(tokio_postgres::NoTls)
     }
 
-    /// What makes the TLS.
+    /// Makes the TLS connector.
     ///
     /// # Errors
     /// Invalid if a certificate or key cannot be read.
@@ -168,7 +169,7 @@ mod rustls_connector {
     use crate::error::{Error, Result};
 
     pub(super) fn connector(security: &Security) -> Result<Tls> {
-        // Named, so that whatever else the program links cannot change it.
+        // Explicit, so that another crate's choice of a process-wide provider does not matter.
         let provider = Arc::new(ring::default_provider());
         let wrong = |error: rustls::Error| Error::invalid(format!("cannot set up TLS: {error}"));
         let config = ClientConfig::builder_with_provider(Arc::clone(&provider));
@@ -204,7 +205,7 @@ mod rustls_connector {
         let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
         let revoked = security.revoked.as_deref().map(revocations).transpose()?.unwrap_or_default();
         let chain = chain.with_crls(revoked).enforce_revocation_expiration().build().map_err(|error| {
-            Error::invalid(format!("no certificate authority to verify with: {error}; set sslrootcert"))
+            Error::invalid(format!("no certificate authority to verify the server with: {error}; set sslrootcert"))
         })?;
         Ok(if security.mode == Mode::VerifyFull { chain } else { Arc::new(Lenient { chain: Some(chain), algorithms }) })
     }
@@ -231,7 +232,7 @@ mod rustls_connector {
         Error::invalid(format!("cannot read {}: {error}", file.display()))
     }
 
-    /// Asks less of a certificate than rustls would by itself: its chain only, or nothing.
+    /// Verifies less of a certificate than rustls does: its chain only, or nothing.
     #[derive(Debug)]
     struct Lenient {
         chain: Option<Arc<WebPkiServerVerifier>>,
@@ -250,7 +251,7 @@ mod rustls_connector {
             use rustls::Error::InvalidCertificate;
             let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
             match chain.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
-                // The name is looked at last: the chain is good.
+                // rustls checks the name last, so the chain is valid.
                 Err(InvalidCertificate(
                     CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
                 )) => Ok(ServerCertVerified::assertion()),

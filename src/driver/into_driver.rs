@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::Driver;
 use crate::error::Result;
 
-/// What a worker can be built on: a [`Database`](crate::Database), or any driver in an `Arc`.
+/// What a worker can be built on: a [`Database`](crate::Database), a [`Memory`](super::Memory), or any driver in an
+/// `Arc`.
 pub trait IntoDriver {
-    /// The driver to work with.
+    /// Returns the driver that the worker uses.
     fn into_driver(self) -> Result<Arc<dyn Driver>>;
 }
 

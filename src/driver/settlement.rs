@@ -1,82 +1,109 @@
-//! How an attempt ended, and what the store answers to that.
+//! How an attempt ended, and how the store answers that.
 
 use std::time::Duration;
 
 use crate::job::{Payload, Reservation};
 
-/// How one attempt is to be recorded.
+/// How one attempt ended, for the store to record.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Settlement {
-    /// Under which reservation it ran: the fence.
+    /// The reservation under which the attempt ran. The ending counts only while this reservation stands.
     pub reservation: Reservation,
     /// What becomes of the job.
     pub ending: Ending,
-    /// How long it waited, from being due to being reserved.
+    /// How long the job waited, from being due to being reserved.
     pub waited: Duration,
-    /// How long it ran.
+    /// How long the attempt ran.
     pub ran: Duration,
+}
+
+impl Settlement {
+    /// Settles a reservation with an ending; the job waited no time and ran no time.
+    pub fn new(reservation: Reservation, ending: Ending) -> Settlement {
+        Settlement { reservation, ending, waited: Duration::ZERO, ran: Duration::ZERO }
+    }
+
+    /// Sets how long the job waited.
+    #[must_use]
+    pub fn waited(self, waited: Duration) -> Settlement {
+        Settlement { waited, ..self }
+    }
+
+    /// Sets how long the attempt ran.
+    #[must_use]
+    pub fn ran(self, ran: Duration) -> Settlement {
+        Settlement { ran, ..self }
+    }
 }
 
 /// What becomes of a job after an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
-    /// It is done, with what its handler returned to be kept.
+    /// The job is done. If its handler returned a result to keep, this is the result.
     Completed(Option<Payload>),
-    /// It ended without being done.
+    /// The job ended without being done.
     Cancelled,
-    /// It waits again: after a failure, or without one (snoozed, released).
+    /// The job waits again: after a failure, or without one because it was snoozed or released.
     Waiting {
-        /// What failed; `None`: nothing did.
+        /// The failure; `None` if the attempt did not fail.
         failure: Option<Failure>,
-        /// When it is due again.
+        /// How long until the job is due again.
         delay: Duration,
     },
-    /// It is dead.
+    /// The job is dead.
     Dead(Failure),
-    /// Its handler completed it in a transaction of its own: it is only to be counted, under this queue.
+    /// The handler has completed the job in a transaction of Postgres. The store only counts it, under this queue.
     Recorded(String),
 }
 
 /// Why an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Failure {
-    /// In a word.
-    pub reason: Reason,
-    /// For a person.
+    /// The reason that a program can act on.
+    pub reason: FailureReason,
+    /// The error text for a person.
     pub error: String,
 }
 
-/// Why an attempt failed, in a word; kept with the error, and with the job if it dies of it.
+impl Failure {
+    /// Describes a failure.
+    pub fn new(reason: FailureReason, error: impl Into<String>) -> Failure {
+        Failure { reason, error: error.into() }
+    }
+}
+
+/// The reason why an attempt failed. A store keeps it with the error text, and with the job if that dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// Its handler returned an error or panicked.
+pub enum FailureReason {
+    /// The handler returned an error or panicked.
     Failed,
-    /// Its handler said that no further attempt can help.
+    /// The handler said that no further attempt can help.
     Permanent,
-    /// It took longer than it may.
+    /// The attempt took longer than its timeout.
     TimedOut,
-    /// Its worker died.
+    /// The worker died.
     Lost,
-    /// Its payload does not fit its kind.
+    /// The payload does not fit the kind.
     Undecodable,
 }
 
-impl Reason {
-    /// The one of that name.
-    pub(crate) fn from_name(name: &str) -> Option<Reason> {
-        [Reason::Failed, Reason::Permanent, Reason::TimedOut, Reason::Lost, Reason::Undecodable]
-            .into_iter()
-            .find(|reason| reason.name() == name)
+impl FailureReason {
+    /// Returns the reason that has this name in the database.
+    pub(crate) fn from_name(name: &str) -> Option<FailureReason> {
+        use FailureReason::{Failed, Lost, Permanent, TimedOut, Undecodable};
+        [Failed, Permanent, TimedOut, Lost, Undecodable].into_iter().find(|reason| reason.name() == name)
     }
 
-    /// Its name in the database.
+    /// Returns its name in the database.
     pub fn name(self) -> &'static str {
         match self {
-            Reason::Failed => "failed",
-            Reason::Permanent => "permanent",
-            Reason::TimedOut => "timed_out",
-            Reason::Lost => "lost",
-            Reason::Undecodable => "undecodable",
+            FailureReason::Failed => "failed",
+            FailureReason::Permanent => "permanent",
+            FailureReason::TimedOut => "timed_out",
+            FailureReason::Lost => "lost",
+            FailureReason::Undecodable => "undecodable",
         }
     }
 }
@@ -84,22 +111,22 @@ impl Reason {
 /// What became of a settlement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
-    /// It is recorded.
+    /// The ending is recorded.
     Counted,
-    /// The reservation no longer stands: the ending does not count.
+    /// The reservation no longer stands, so the ending does not count.
     Lost,
-    /// Somebody else has locked the job, who is named as far as is known. The reservation stands: settle it again
-    /// later.
+    /// Another session has locked the job; the text names that session as far as the store can see it. The reservation
+    /// stands: settle it again later.
     Locked(String),
 }
 
 impl Settled {
-    /// Whether it is recorded.
+    /// Tells whether the ending is recorded.
     pub fn is_counted(&self) -> bool {
         *self == Settled::Counted
     }
 
-    /// Whether it is to be tried again.
+    /// Tells whether to settle it again later.
     pub fn is_locked(&self) -> bool {
         matches!(self, Settled::Locked(_))
     }

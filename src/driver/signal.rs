@@ -1,5 +1,5 @@
-//! What a listening worker hears. A signal is a hint: any role can send one, so a worker does nothing because of it
-//! that the store has not confirmed.
+//! The signals that a listening worker receives. A signal is a hint, which any role can send: a worker does only what
+//! the store confirms.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,73 +13,79 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::Driver;
 use crate::error::{Error, Result};
 
-/// How many signals of a stream may wait to be read.
-const WAITING: usize = 1024;
+/// How many unread signals a stream keeps.
+const UNREAD: usize = 1024;
 
-/// What a listening worker hears.
+/// A notification between the store and a listening worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signal {
-    /// There may be new work in this queue.
+    /// This queue may have new work.
     Bell(String),
-    /// Somebody may have asked for this job to be cancelled.
+    /// This job may be asked to be cancelled.
     Cancel(i64),
-    /// A schedule may be due sooner than you know of.
+    /// A schedule may be due sooner than the worker knows.
     Schedules,
-    /// This queue may be paused: what you have claimed of it and not started then goes back.
+    /// This queue may be paused. If it is, claimed jobs that have not started go back.
     Pause(String),
-    /// Somebody may have asked for this worker to shut down.
+    /// This worker may be asked to shut down.
     Stop(i64),
 }
 
-/// Something under way, such as a transaction, that may make work possible without a signal.
+/// A transaction under way, by any name that is unique in the store. It may make jobs due without a signal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Silent(pub String);
+pub struct OpenTransaction(pub String);
 
-/// Takes each signal where it arrives. Anybody can send as many signals as he likes, so the call is short, waits for
-/// nothing, and keeps nothing of a signal that means nothing to the listener.
-pub type Hear = Arc<dyn Fn(Signal) + Send + Sync>;
+/// The function that is called with each signal as it arrives.
+///
+/// Any role can send any number of signals. So the function returns at once, and keeps nothing of a signal that does
+/// not concern the listener.
+pub type OnSignal = Arc<dyn Fn(Signal) + Send + Sync>;
 
-/// What was heard and is still to be confirmed, or has been.
+/// Signals that the store has still to confirm, or has confirmed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Hints {
-    /// These jobs of the worker are to be cancelled.
+    /// The worker's jobs that are to be cancelled.
     pub cancel: BTreeSet<i64>,
-    /// These queues are paused.
+    /// The queues that are paused.
     pub paused: BTreeSet<String>,
-    /// The worker is to shut down.
+    /// Whether the worker is to shut down.
     pub stop: bool,
 }
 
 impl Hints {
-    /// Whether there is nothing to confirm.
+    /// Tells whether there is nothing to confirm.
     pub fn is_empty(&self) -> bool {
         self.cancel.is_empty() && self.paused.is_empty() && !self.stop
     }
 }
 
-/// Listens, and yields what is heard, until an error ends it. Of signals that come faster than they are read, 1,024
-/// wait and the others are dropped.
+/// Listens, and yields each signal until an error ends the stream. At most 1,024 unread signals are kept; further ones
+/// are dropped.
 ///
 /// # Errors
 /// As in [`Driver::listen`].
 pub async fn signals(driver: &dyn Driver, worker: i64) -> Result<BoxStream<'static, Result<Signal>>> {
-    let (teller, inbox) = mpsc::channel(WAITING);
-    let hear = move |signal| {
-        if let Err(TrySendError::Full(_)) = teller.try_send(signal) {
-            tracing::debug!(name: "signal.dropped", target: "reveille::worker", "signals come faster than they are read");
+    let (sender, receiver) = mpsc::channel(UNREAD);
+    let on_signal = move |signal| {
+        if let Err(TrySendError::Full(_)) = sender.try_send(signal) {
+            tracing::debug!(
+                name: "signal.dropped", target: "reveille::worker",
+                "dropped a signal: they come faster than they are read"
+            );
         }
     };
-    let deaf = driver.listen(worker, Arc::new(hear)).await?;
-    Ok(stream::unfold(Some((inbox, deaf)), next).boxed())
+    let listening = driver.listen(worker, Arc::new(on_signal)).await?;
+    Ok(stream::unfold(Some((receiver, listening)), next).boxed())
 }
 
 type Listening = (mpsc::Receiver<Signal>, BoxFuture<'static, Error>);
 
-async fn next(listening: Option<Listening>) -> Option<(Result<Signal>, Option<Listening>)> {
-    let (mut inbox, mut deaf) = listening?;
+async fn next(state: Option<Listening>) -> Option<(Result<Signal>, Option<Listening>)> {
+    let (mut receiver, mut listening) = state?;
     tokio::select! {
         biased;
-        Some(signal) = inbox.recv() => Some((Ok(signal), Some((inbox, deaf)))),
-        error = &mut deaf => Some((Err(error), None)),
+        Some(signal) = receiver.recv() => Some((Ok(signal), Some((receiver, listening)))),
+        error = &mut listening => Some((Err(error), None)),
     }
 }

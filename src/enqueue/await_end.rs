@@ -1,4 +1,4 @@
-//! Waiting for the end of a job, wherever it is worked.
+//! Waiting for the end of a job, whichever worker runs it.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -8,99 +8,91 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::database::Database;
-use crate::driver::{Failure, JobState, Memory, Postgres, Reason};
+use crate::driver::{Failure, FailureReason, Memory, Postgres};
 use crate::error::{Error, Result};
-use crate::job::Enqueued;
 use crate::job::payload::Payload;
+use crate::job::{Enqueued, JobState};
 
-/// How a job ended.
+/// A job that has ended, and how.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Finished {
-    /// The job.
+pub struct FinishedJob {
+    /// The id of the job.
     pub id: i64,
-    /// How it ended, in a word.
-    pub outcome: Ended,
-    /// What its handler returned to be kept; `None` if nothing was.
+    /// How the job ended: completed, cancelled or dead.
+    pub state: JobState,
+    /// The result that the handler returned; `None` if there is none.
     pub result: Option<Payload>,
-    /// Why attempts failed, the last hundred, oldest first.
+    /// Why attempts failed: the last 100 failures, oldest first.
     pub errors: Vec<Failure>,
 }
 
-/// How a job ended, in a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// It is done.
-    Completed,
-    /// It was ended without being done.
-    Cancelled,
-    /// It is dead, and can be revived.
-    Dead,
-}
-
-impl Ended {
-    /// As it is called in the database.
-    pub fn name(self) -> &'static str {
-        match self {
-            Ended::Completed => "completed",
-            Ended::Cancelled => "cancelled",
-            Ended::Dead => "dead",
-        }
-    }
-
-    fn from_name(name: &str) -> Option<Ended> {
-        [Ended::Completed, Ended::Cancelled, Ended::Dead].into_iter().find(|ending| ending.name() == name)
-    }
-}
-
-impl Finished {
-    /// Whether it is done.
+impl FinishedJob {
+    /// Whether the job is completed.
     pub fn is_completed(&self) -> bool {
-        self.outcome == Ended::Completed
+        self.state == JobState::Completed
     }
 
-    /// The error of its last attempt that failed, also if a later one succeeded.
+    /// Whether the job was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.state == JobState::Cancelled
+    }
+
+    /// Whether the job is dead.
+    pub fn is_dead(&self) -> bool {
+        self.state == JobState::Dead
+    }
+
+    /// The error of the last attempt that failed, even if a later one succeeded.
     pub fn last_error(&self) -> Option<&str> {
         Some(&self.errors.last()?.error)
     }
 
-    /// What its handler returned, as a value; for one that returned nothing to be kept, the value of `null`.
+    /// Decodes the result that the handler returned. A completed job without a result decodes as `null`.
     ///
     /// # Errors
-    /// Invalid if the job was cancelled or is dead, saying of what, or if its result is no such value.
+    /// Invalid if the job was cancelled or is dead, or if its result does not decode to the type. The error of a dead job
+    /// is part of the message.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
-        let (id, outcome) = (self.id, self.outcome.name());
-        match (self.outcome, self.last_error()) {
-            (Ended::Completed, _) => serde_json::from_slice(self.result.as_ref().map_or(b"null", Payload::as_bytes))
-                .map_err(|error| Error::invalid(format!("the result of job {id} is not as expected: {error}"))),
-            (Ended::Dead, Some(error)) => Err(Error::invalid(format!("job {id} is dead: {error}"))),
-            _ => Err(Error::invalid(format!("job {id} is {outcome}, and has no result"))),
+        let (id, state) = (self.id, self.state);
+        match (state, self.last_error()) {
+            (JobState::Completed, _) => serde_json::from_slice(self.result.as_ref().map_or(b"null", Payload::as_bytes))
+                .map_err(|error| {
+                    Error::invalid(format!("the result of job {id} does not decode to the expected type: {error}"))
+                }),
+            (JobState::Dead, Some(error)) => Err(Error::invalid(format!("job {id} is dead: {error}"))),
+            _ => Err(Error::invalid(format!("job {id} is {state} and has no result"))),
         }
     }
 }
 
-/// Where the end of a job can be waited for: a [`Database`], or a driver.
+/// Something by which the end of a job can be awaited: a [`Database`], or a driver.
 pub trait Awaiter: Sync {
-    #[doc(hidden)]
-    fn finished(&self, id: i64) -> BoxFuture<'_, Result<Option<Finished>>>;
+    /// Waits for the end of the job `id`. Returns `None` if nothing is known of the job.
+    ///
+    /// # Errors
+    /// The store's error, unless it is unavailable for a while once the wait has begun.
+    fn finished(&self, id: i64) -> BoxFuture<'_, Result<Option<FinishedJob>>>;
 }
 
 impl Enqueued {
-    /// Wait for the job's end, as [`Database::finished`] does. If another job held the unique key, it is that one's.
+    /// Waits for the end of the job, as [`Database::finished`] does. If another job held the unique key, this waits for
+    /// that job.
     ///
     /// # Errors
     /// As there.
-    pub async fn finished(&self, at: &impl Awaiter) -> Result<Option<Finished>> {
+    pub async fn finished(&self, at: &impl Awaiter) -> Result<Option<FinishedJob>> {
         at.finished(self.id).await
     }
 }
 
 impl Database {
-    /// Wait for the end of a job: until it is completed, cancelled or dead, however many attempts that takes.
+    /// Waits for the end of a job: until it is completed, cancelled or dead, however many attempts that takes.
     ///
-    /// `None` if nothing is known of it: it never was, or its history is over. Where its queue keeps no history, the
-    /// end of a job that is waited for is known for a minute all the same. The job must be committed. To wait for so
-    /// long at most, put it into `tokio::time::timeout`; any number can wait at once, on one connection that listens.
+    /// Returns `None` if nothing is known of the job: there never was one of this id, or its history was deleted. If the
+    /// queue keeps no history, the end of a job that is awaited is still known for a minute. The enqueue must be
+    /// committed. To limit the wait, put it into `tokio::time::timeout`. Any number of waits share one connection that
+    /// listens.
     ///
     /// ```no_run
     /// # use reveille::{enqueue, Database, Job};
@@ -119,18 +111,18 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// What the server says. Once the wait has begun, one that is away is waited for as well.
-    pub async fn finished(&self, id: i64) -> Result<Option<Finished>> {
+    /// The server's error. Once the wait has begun, it outlasts a server that is unavailable.
+    pub async fn finished(&self, id: i64) -> Result<Option<FinishedJob>> {
         let mut wait = self.ends().of(self, id);
         let mut has_lived = false;
         wait.begin().await;
         loop {
             match self.look(id).await {
-                Ok(Look::Over(finished)) => return Ok(Some(finished)),
+                Ok(Look::Ended(finished)) => return Ok(Some(finished)),
                 Ok(Look::Unknown) => return Ok(None),
                 Ok(Look::Live) => has_lived = true,
                 Err(error) if has_lived && error.is_unavailable() => {
-                    tracing::debug!(name: "ends.look_failed", target: "reveille::database", id, %error, "cannot look whether a job has ended; looking again");
+                    tracing::debug!(name: "ends.look_failed", target: "reveille::database", id, %error, "cannot check whether a job has ended; trying again");
                 }
                 Err(error) => return Err(error),
             }
@@ -147,71 +139,65 @@ impl Database {
     }
 }
 
-/// What there is to see of a job.
+/// What one look at the tables finds of a job.
 enum Look {
     Live,
-    Over(Finished),
+    Ended(FinishedJob),
     Unknown,
 }
 
 fn seen(id: i64, row: &Row) -> Result<Look> {
     let unreadable = |error| Error::database("read how a job ended", error);
     let state: String = row.try_get("state").map_err(unreadable)?;
-    let Some(outcome) = Ended::from_name(&state) else {
+    let Some(state) = state.parse().ok().filter(|state: &JobState| state.is_ended()) else {
         return Ok(if state == "live" { Look::Live } else { Look::Unknown });
     };
     let errors: Option<Payload> = row.try_get("errors").map_err(unreadable)?;
     let errors = errors.and_then(|errors| errors.decode::<Vec<Box<RawValue>>>().ok()).unwrap_or_default();
     let errors = errors.iter().map(|error| failure(error)).collect();
-    Ok(Look::Over(Finished { id, outcome, result: row.try_get("result").map_err(unreadable)?, errors }))
+    Ok(Look::Ended(FinishedJob { id, state, result: row.try_get("result").map_err(unreadable)?, errors }))
 }
 
-/// An attempt's failure; of what is none, as much as can be read.
+/// The failure of an attempt. A member that cannot be read gets a default.
 fn failure(error: &RawValue) -> Failure {
     let error = Payload::parse(error.get()).ok();
     let text = |name| error.as_ref().and_then(|error| error.member::<String>(name).ok().flatten());
     Failure {
-        reason: text("reason").as_deref().and_then(Reason::from_name).unwrap_or(Reason::Failed),
+        reason: text("reason").as_deref().and_then(FailureReason::from_name).unwrap_or(FailureReason::Failed),
         error: text("error").unwrap_or_default(),
     }
 }
 
 impl Memory {
-    /// Wait for the end of a job, as [`Database::finished`] does; `None` if nothing is known of it.
-    pub async fn finished(&self, id: i64) -> Option<Finished> {
+    /// Waits for the end of a job, as [`Database::finished`] does. Returns `None` if nothing is known of the job.
+    pub async fn finished(&self, id: i64) -> Option<FinishedJob> {
         loop {
             let ends = self.ends();
-            // From here on no end is missed.
+            // Made before the look, so that an end after the look is not missed.
             let next = ends.notified();
             let job = self.job(id)?;
-            let (outcome, result) = match job.state {
-                JobState::Completed(result) => (Ended::Completed, result),
-                JobState::Cancelled => (Ended::Cancelled, None),
-                JobState::Dead(_) => (Ended::Dead, None),
-                JobState::Waiting | JobState::Running => {
-                    next.await;
-                    continue;
-                }
-            };
-            return Some(Finished { id, outcome, result, errors: job.errors });
+            if job.state.is_ended() {
+                return Some(FinishedJob { id, state: job.state, result: job.result, errors: job.errors });
+            }
+            next.await;
         }
     }
 }
 
 impl Awaiter for Database {
-    fn finished(&self, id: i64) -> BoxFuture<'_, Result<Option<Finished>>> {
+    fn finished(&self, id: i64) -> BoxFuture<'_, Result<Option<FinishedJob>>> {
         self.finished(id).boxed()
     }
 }
 
 impl Awaiter for Postgres {
-    fn finished(&self, id: i64) -> BoxFuture<'_, Result<Option<Finished>>> {
+    fn finished(&self, id: i64) -> BoxFuture<'_, Result<Option<FinishedJob>>> {
         self.database().finished(id).boxed()
     }
 }
 
 impl Awaiter for Memory {
-    fn finished(&self, id: i64) -> BoxFuture<'_, Result<Option<Finished>>> {
+    fn finished(&self, id: i64) -> BoxFuture<'_, Result<Option<FinishedJob>>> {
         self.finished(id).map(Ok).boxed()
     }
 }

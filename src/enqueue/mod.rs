@@ -1,30 +1,29 @@
-//! Sending jobs.
+//! Enqueuing jobs, and waiting for their ends.
 
-use std::future::{Future, IntoFuture};
-use std::time::{Duration, SystemTime};
+use std::borrow::Cow;
+use std::future::Future;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use serde_json::{Map, Value};
-
-use crate::database::enqueue_on::Executor;
+use crate::database::Database;
+use crate::database::enqueue_on::EnqueueOn;
 use crate::error::{Error, Result};
 use crate::handler::extract::{Context, Extract};
 use crate::handler::middleware::{Middleware, Middlewares};
-use crate::job::{Due, Enqueueable, Enqueued, MAX_PAYLOAD, NewJob, Priority, UniqueMode, UniqueUntil};
+use crate::job::{Enqueueable, Enqueued, MAX_PAYLOAD, NewJob};
 
 pub(crate) mod await_end;
+mod builder;
 
-pub use await_end::{Awaiter, Ended, Finished};
+pub use await_end::{Awaiter, FinishedJob};
+pub use builder::Enqueue;
 
-/// Enqueue a job; await it, after any options. A [`NewJob`] serves for kinds that have no type here.
+/// Enqueues a job. Await what this returns, after any options.
 ///
-/// On a transaction the job exists once it commits, and never if it does not: enqueue where you write what the job is
-/// about.
+/// On a transaction, the job exists once the transaction commits, and never if it does not. So enqueue in the
+/// transaction that writes the rows which the job is about. A [`NewJob`] can be enqueued too, for a kind that has no
+/// type here.
 ///
-/// In a handler, the new job's `parent_id` is the job that the handler works, whatever it is enqueued on. Tasks that
-/// the handler spawns and handlers of batches do not know that job: there the [`enqueuer`](Context::enqueuer) of its
-/// context does.
+/// In a handler, the new job's `parent_id` is the job that the handler works. A task that the handler spawns does not
+/// know that job, nor does a handler of batches: use the [`enqueuer`](Context::enqueuer) of the job's context there.
 ///
 /// ```no_run
 /// # use serde::{Deserialize, Serialize};
@@ -41,16 +40,15 @@ pub use await_end::{Awaiter, Ended, Finished};
 /// ```
 ///
 /// # Errors
-/// Invalid, before anything is sent, if the job could not be stored (a name too long, a payload too large); else what
-/// the server says.
-pub fn enqueue<'a, E: Executor + ?Sized>(executor: &'a E, job: &impl Enqueueable) -> Enqueue<'a, E> {
-    Enqueuer::new().enqueue(executor, job)
+/// Invalid, before anything is sent, if the job could not be stored: a name too long, a payload too large. Else the
+/// server's error.
+pub fn enqueue<'a, E: EnqueueOn + 'a>(on: E, job: &impl Enqueueable) -> Enqueue<'a, E> {
+    Enqueuer::new().enqueue(on, job)
 }
 
-/// Enqueue many jobs, all or none, in one statement; ids in order. Errors as in [`enqueue`].
+/// Enqueues many jobs in one statement, all or none. Returns one answer a job, in the order of the jobs.
 ///
-/// Jobs with a unique key are stored in the order of their keys, whoever enqueues them, so that two such statements
-/// never wait for each other in a circle; the answers are in the order of the jobs all the same.
+/// Jobs with unique keys are stored in the order of their keys, so that two such statements never deadlock.
 ///
 /// ```no_run
 /// # use serde::{Deserialize, Serialize};
@@ -62,18 +60,21 @@ pub fn enqueue<'a, E: Executor + ?Sized>(executor: &'a E, job: &impl Enqueueable
 /// # Ok(())
 /// # }
 /// ```
-pub async fn enqueue_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
-    executor: &E,
+///
+/// # Errors
+/// As in [`enqueue`].
+pub async fn enqueue_all<'a, E: EnqueueOn, J: Enqueueable + 'a>(
+    on: E,
     jobs: impl IntoIterator<Item = &'a J>,
 ) -> Result<Vec<Enqueued>> {
-    Enqueuer::new().enqueue_all(executor, jobs).await
+    Enqueuer::new().enqueue_all(on, jobs).await
 }
 
-/// Enqueue a great many jobs by COPY, all or none; returns how many.
+/// Enqueues a great many jobs by COPY, all or none. Returns how many there were.
 ///
-/// The quickest way in, and it holds no more than a few of them in memory at a time: for an import, or a fan-out to
-/// every customer. In return there are no ids and no unique keys: where these are wanted, or the jobs are a few
-/// thousand at most, [`enqueue_all`] is simpler. A driver other than for Postgres enqueues them as `enqueue_all` does.
+/// This is the quickest way to enqueue, and it holds only a few jobs in memory at a time: for an import, or for a job
+/// per customer. In return it yields no ids, and the jobs can have no unique keys. For up to a few thousand jobs,
+/// [`enqueue_all`] is simpler. A driver other than Postgres's enqueues them as `enqueue_all` does.
 ///
 /// ```no_run
 /// # use serde::{Deserialize, Serialize};
@@ -87,18 +88,19 @@ pub async fn enqueue_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
 /// ```
 ///
 /// # Errors
-/// Invalid if a job could not be stored, or has a unique key. Jobs are looked at as they are sent, so that a
-/// transaction in which this fails can only be rolled back.
-pub async fn copy_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
-    executor: &E,
+/// Invalid if a job could not be stored, or has a unique key. Each job is checked as it is sent, so a transaction in
+/// which this fails can only be rolled back.
+pub async fn copy_all<'a, E: EnqueueOn, J: Enqueueable + 'a>(
+    on: E,
     jobs: impl IntoIterator<Item = &'a J, IntoIter: Send>,
 ) -> Result<u64> {
-    Enqueuer::new().copy_all(executor, jobs).await
+    Enqueuer::new().copy_all(on, jobs).await
 }
 
-/// Enqueues jobs through [middlewares](crate::handler::Middleware); cheap to clone.
+/// Enqueues jobs through [middleware](crate::handler::Middleware), into the tables of any schema. Cheap to clone.
 ///
-/// Make one where the program starts, and share it. A handler gets its worker's by asking for it:
+/// Make one where the program starts, and share it: by [`Enqueuer::new`], or by [`Database::enqueuer`] for the schema of
+/// a database. A handler gets its worker's enqueuer as an argument:
 ///
 /// ```no_run
 /// # use reveille::enqueue::Enqueuer;
@@ -113,72 +115,82 @@ pub async fn copy_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
 ///     Ok(())
 /// }
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Enqueuer {
     middlewares: Middlewares,
-    /// The job in whose handler it enqueues, where it was got from that job's context.
+    schema: Cow<'static, str>,
+    /// The job in whose handler this enqueues, if it comes from that job's context.
     parent: Option<i64>,
 }
 
 tokio::task_local! {
-    /// The job whose handler this task runs, if it is stored anywhere.
+    /// The job whose handler this task runs, if the job is stored anywhere.
     static PARENT: Option<i64>;
 }
 
-/// Runs a handler: what its task enqueues is its job's child.
+/// Runs a handler. The jobs that its task enqueues are children of its job.
 pub(crate) fn in_handler_of<F: Future>(job: Option<i64>, handler: F) -> impl Future<Output = F::Output> {
     PARENT.scope(job, handler)
 }
 
 impl Enqueuer {
-    /// One that does what [`enqueue`] does.
+    /// An enqueuer without middleware, for the schema `reveille`: it does what [`enqueue`] does.
     pub fn new() -> Enqueuer {
-        Enqueuer::default()
+        Enqueuer { middlewares: Middlewares::default(), schema: Cow::Borrowed("reveille"), parent: None }
     }
 
-    pub(crate) fn with(middlewares: Middlewares) -> Enqueuer {
-        Enqueuer { middlewares, parent: None }
+    pub(crate) fn with(middlewares: Middlewares, schema: &str) -> Enqueuer {
+        Enqueuer { middlewares, ..Enqueuer::new() }.schema(schema)
     }
 
-    /// Let jobs pass through this middleware, too. The first one added is the outermost, and has a job last.
+    /// Lets jobs pass through this middleware too. The first one added is the outermost, and changes a job last.
     #[must_use]
     pub fn middleware(mut self, middleware: impl Middleware) -> Enqueuer {
         self.middlewares.add(middleware);
         self
     }
 
-    /// As [`enqueue`] does, through the middlewares. Options chained come first.
+    /// Enqueues into the tables of this schema, whether one job, many, or by COPY; default `reveille`.
+    ///
+    /// This is for clients and transactions. A [`Database`] or a driver knows its own schema and ignores this one.
+    #[must_use]
+    pub fn schema(mut self, name: impl Into<String>) -> Enqueuer {
+        let name = name.into();
+        self.schema = if name == "reveille" { Cow::Borrowed("reveille") } else { Cow::Owned(name) };
+        self
+    }
+
+    /// Enqueues a job as [`enqueue`] does, through the middleware. It sees the job with the options that are chained.
     ///
     /// # Errors
     /// Refused if a middleware refuses the job; else as in [`enqueue`].
-    pub fn enqueue<'a, E: Executor + ?Sized>(&self, executor: &'a E, job: &impl Enqueueable) -> Enqueue<'a, E> {
-        let middlewares = self.middlewares.clone();
+    pub fn enqueue<'a, E: EnqueueOn + 'a>(&self, on: E, job: &impl Enqueueable) -> Enqueue<'a, E> {
         let job = job.to_new_job().map(|job| self.child(job));
-        Enqueue { executor, job, middlewares, schema: "reveille".into(), max_payload: MAX_PAYLOAD }
+        Enqueue::new(on, job, self.middlewares.clone(), self.schema.clone())
     }
 
-    /// As [`enqueue_all`] does, through the middlewares.
+    /// Enqueues many jobs as [`enqueue_all`] does, through the middleware.
     ///
     /// # Errors
     /// Refused if a middleware refuses one of the jobs; else as in [`enqueue`].
-    pub async fn enqueue_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
+    pub async fn enqueue_all<'a, E: EnqueueOn, J: Enqueueable + 'a>(
         &self,
-        executor: &E,
+        on: E,
         jobs: impl IntoIterator<Item = &'a J>,
     ) -> Result<Vec<Enqueued>> {
         let jobs = jobs.into_iter().map(|job| self.prepare(job)).collect::<Result<Vec<NewJob>>>()?;
-        let enqueued = executor.insert("reveille", &jobs).await?;
+        let enqueued = on.insert(&self.schema, &jobs).await?;
         tracing::debug!(name: "jobs.enqueued", target: "reveille::enqueue", jobs = enqueued.len(), "enqueued");
         Ok(enqueued)
     }
 
-    /// As [`copy_all`] does, through the middlewares.
+    /// Enqueues a great many jobs as [`copy_all`] does, through the middleware.
     ///
     /// # Errors
     /// Refused if a middleware refuses one of the jobs; else as in [`copy_all`].
-    pub async fn copy_all<'a, E: Executor + ?Sized, J: Enqueueable + 'a>(
+    pub async fn copy_all<'a, E: EnqueueOn, J: Enqueueable + 'a>(
         &self,
-        executor: &E,
+        on: E,
         jobs: impl IntoIterator<Item = &'a J, IntoIter: Send>,
     ) -> Result<u64> {
         let mut jobs = jobs.into_iter().map(|job| {
@@ -190,27 +202,54 @@ impl Enqueuer {
                 None => Ok(job),
             }
         });
-        let copied = executor.copy("reveille", &mut jobs).await?;
+        let copied = on.copy(&self.schema, &mut jobs).await?;
         tracing::debug!(name: "jobs.enqueued", target: "reveille::enqueue", jobs = copied, "enqueued");
         Ok(copied)
     }
 
-    /// A job as it would be stored.
+    /// The job as it is stored: changed by the middleware, and checked.
     pub(crate) fn prepare(&self, job: &impl Enqueueable) -> Result<NewJob> {
         let job = self.middlewares.enqueue(self.child(job.to_new_job()?))?;
         job.check(MAX_PAYLOAD)?;
         Ok(job)
     }
 
-    /// The job with the one in whose handler it is enqueued, if that is known and no other was given.
+    /// Sets the job's parent, unless it has one: the job in whose handler it is enqueued.
     fn child(&self, job: NewJob) -> NewJob {
         let here = || PARENT.try_with(|parent| *parent).ok().flatten();
         NewJob { parent_id: job.parent_id.or(self.parent).or_else(here), ..job }
     }
 }
 
-/// The worker's own among the values that its handlers share.
-#[derive(Clone, Default)]
+impl Default for Enqueuer {
+    fn default() -> Enqueuer {
+        Enqueuer::new()
+    }
+}
+
+impl Database {
+    /// An enqueuer for the schema of this database: also on its clients, and on transactions of other pools.
+    ///
+    /// ```no_run
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize)] struct SendWelcome { user_id: i64 }
+    /// # impl reveille::Job for SendWelcome { const KIND: &'static str = "send_welcome"; }
+    /// # async fn example(database: reveille::Database) -> Result<(), Box<dyn std::error::Error>> {
+    /// let enqueuer = database.enqueuer();
+    /// let mut client = database.client().await?;
+    /// let tx = client.transaction().await?;
+    /// enqueuer.enqueue_all(&tx, &[SendWelcome { user_id: 7 }, SendWelcome { user_id: 8 }]).await?;
+    /// tx.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn enqueuer(&self) -> Enqueuer {
+        Enqueuer::new().schema(self.schema_name())
+    }
+}
+
+/// The worker's enqueuer, among the values that its handlers share.
+#[derive(Clone)]
 pub(crate) struct OfWorker(pub(crate) Enqueuer);
 
 impl Extract for Enqueuer {
@@ -220,138 +259,11 @@ impl Extract for Enqueuer {
 }
 
 impl Context {
-    /// Enqueues jobs through the middlewares of the worker, as children of this job: also from a task that the
-    /// handler spawns, and from the handler of a batch.
+    /// Enqueues jobs through the worker's middleware, into the schema of the worker's database, as children of this job.
+    ///
+    /// Use it in a task that the handler spawns, and in a handler of batches.
     pub fn enqueuer(&self) -> Enqueuer {
-        Enqueuer { parent: self.stored_id(), ..self.states().get::<OfWorker>().cloned().unwrap_or_default().0 }
-    }
-}
-
-/// A job about to be enqueued: chain options, then await.
-#[must_use = "a job is enqueued only when this is awaited"]
-pub struct Enqueue<'a, E: ?Sized> {
-    executor: &'a E,
-    job: Result<NewJob>,
-    middlewares: Middlewares,
-    schema: String,
-    max_payload: usize,
-}
-
-impl<E: ?Sized> Enqueue<'_, E> {
-    fn set(mut self, set: impl FnOnce(&mut NewJob)) -> Self {
-        if let Ok(job) = &mut self.job {
-            set(job);
-        }
-        self
-    }
-
-    /// Into this queue, instead of its kind's.
-    pub fn queue(self, queue: impl Into<String>) -> Self {
-        self.set(|job| job.queue = queue.into())
-    }
-
-    /// Not before this long after now.
-    pub fn delay(self, delay: Duration) -> Self {
-        self.set(|job| job.due = Due::In(delay))
-    }
-
-    /// Not before this time, by the database's clock.
-    pub fn at(self, time: SystemTime) -> Self {
-        self.set(|job| job.due = Due::At(time))
-    }
-
-    /// Before or after others of its queue.
-    pub fn priority(self, priority: Priority) -> Self {
-        self.set(|job| job.priority = priority)
-    }
-
-    /// Dead after this many failures, at least 1.
-    pub fn max_attempts(self, max_attempts: u32) -> Self {
-        self.set(|job| job.max_attempts = max_attempts)
-    }
-
-    /// One attempt may take this long.
-    pub fn timeout(self, timeout: Duration) -> Self {
-        self.set(|job| job.timeout = Some(timeout))
-    }
-
-    /// Only if no other job of its kind holds this key; else none is added and [`Enqueued::existed`] is true.
-    pub fn unique_key(self, key: impl Into<String>) -> Self {
-        self.set(|job| job.unique_key = Some(key.into()))
-    }
-
-    /// Only if no other job of its kind has the same payload, by a unique key made of it.
-    pub fn unique_by_payload(mut self) -> Self {
-        self.job = self.job.and_then(NewJob::unique_by_payload);
-        self
-    }
-
-    /// Only if there is no other job of its kind that is unique in this way.
-    pub fn unique_by_kind(mut self) -> Self {
-        self.job = self.job.map(NewJob::unique_by_kind);
-        self
-    }
-
-    /// What happens to the job that holds the unique key; default: it is kept as it is.
-    pub fn unique_mode(self, mode: UniqueMode) -> Self {
-        self.set(|job| job.unique_mode = mode)
-    }
-
-    /// Until when it holds its unique key; default: until it has ended.
-    pub fn unique_until(self, until: UniqueUntil) -> Self {
-        self.set(|job| job.unique_until = until)
-    }
-
-    /// Holds its unique key until it has ended and this long has passed since it was enqueued.
-    pub fn unique_for(self, period: Duration) -> Self {
-        self.unique_until(UniqueUntil::Period(period))
-    }
-
-    /// What it belongs to, such as a tenant or an account.
-    pub fn key(self, key: impl Into<String>) -> Self {
-        self.set(|job| job.key = Some(key.into()))
-    }
-
-    /// A free label; may be called up to 64 times.
-    pub fn tag(self, tag: impl Into<String>) -> Self {
-        self.set(|job| job.tags.push(tag.into()))
-    }
-
-    /// Free facts about the job, such as a trace context.
-    pub fn metadata(self, metadata: Map<String, Value>) -> Self {
-        self.set(|job| job.metadata = Some(metadata))
-    }
-
-    /// Refuse a payload above this many bytes; default 1 MiB. The table takes 8 MiB at most.
-    pub fn max_payload(mut self, bytes: usize) -> Self {
-        self.max_payload = bytes;
-        self
-    }
-
-    /// Into the tables of this schema, instead of `reveille`. A [`Database`](crate::Database) or driver knows its own.
-    pub fn schema(mut self, schema: impl Into<String>) -> Self {
-        self.schema = schema.into();
-        self
-    }
-}
-
-impl<'a, E: Executor + ?Sized> IntoFuture for Enqueue<'a, E> {
-    type Output = Result<Enqueued>;
-    type IntoFuture = BoxFuture<'a, Result<Enqueued>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        async move {
-            let job = self.middlewares.enqueue(self.job?)?;
-            job.check(self.max_payload)?;
-            let enqueued = self.executor.insert(&self.schema, std::slice::from_ref(&job)).await?;
-            let no_answer = || Error::unavailable("enqueue: the server gave no answer");
-            let Enqueued { id, existed } = enqueued.first().copied().ok_or_else(no_answer)?;
-            tracing::debug!(
-                name: "job.enqueued", target: "reveille::enqueue", id, kind = job.kind, queue = job.queue, existed,
-                "enqueued"
-            );
-            Ok(Enqueued { id, existed })
-        }
-        .boxed()
+        let enqueuer = self.states().get::<OfWorker>().map(|of_worker| of_worker.0.clone()).unwrap_or_default();
+        Enqueuer { parent: self.stored_id(), ..enqueuer }
     }
 }

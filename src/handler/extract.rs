@@ -1,4 +1,4 @@
-//! What a handler can ask for besides its job.
+//! The arguments of a handler besides its job.
 
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
@@ -17,15 +17,14 @@ use crate::handler::progress::Progress;
 use crate::job::trace_context::TraceContext;
 use crate::job::{Payload, ReservedJob};
 
-/// How long a transaction that was dropped may take to end.
+/// How long to wait until a dropped transaction has ended.
 const STILL_OPEN: Duration = Duration::from_secs(1);
 
-/// Everything known about the attempt that a handler runs in; cheap to clone. Itself an argument that a handler may
-/// take.
+/// Everything known about the attempt in which a handler runs. Cheap to clone. A handler may take it as an argument.
 #[derive(Clone)]
 pub struct Context {
     inner: Arc<Inner>,
-    /// The job with another payload than it was stored with.
+    /// The job with another payload than the stored one, if a middleware has replaced it.
     changed: Option<Arc<ReservedJob>>,
 }
 
@@ -35,12 +34,12 @@ struct Inner {
     /// The last transaction in which the handler has completed the job.
     completed_in: Mutex<Option<String>>,
     job: ReservedJob,
-    /// Whether the job is stored anywhere: not in a test that makes one attempt at a job of its own.
+    /// Whether the job is stored anywhere. In [`Worker::attempt`](crate::Worker::attempt) it is not.
     is_stored: bool,
     timeout: Option<Duration>,
     cancellation: CancellationToken,
     states: Arc<States>,
-    /// Of a handler that says something of it.
+    /// The handler's progress, once it reports any.
     progress: OnceLock<Arc<Progress>>,
 }
 
@@ -60,29 +59,28 @@ impl Context {
         Context { inner, changed: None }
     }
 
-    /// The job's id.
+    /// The id of the job.
     pub fn id(&self) -> i64 {
         self.inner.job.reservation.id
     }
 
-    /// The job's id, if it is stored anywhere.
+    /// The id of the job, if it is stored anywhere.
     pub(crate) fn stored_id(&self) -> Option<i64> {
         self.inner.is_stored.then(|| self.id())
     }
 
-    /// The job as it was reserved, with the payload that the middlewares have made of its own.
+    /// The job as it was reserved, with the payload as the middleware has changed it.
     pub fn job(&self) -> &ReservedJob {
         self.changed.as_deref().unwrap_or(&self.inner.job)
     }
 
-    /// The same attempt, the job having another payload: for a middleware to pass on. What is stored stays
-    /// as it is.
+    /// The same attempt with another payload of its job, for a middleware to pass on. The stored payload stays unchanged.
     pub fn with_payload(mut self, payload: Payload) -> Context {
         self.changed = Some(Arc::new(ReservedJob { payload, ..self.job().clone() }));
         self
     }
 
-    /// The trace that the job was enqueued in, if its metadata says one.
+    /// The trace in which the job was enqueued, if its metadata holds one.
     pub fn trace(&self) -> Option<TraceContext> {
         self.inner.job.trace()
     }
@@ -97,27 +95,27 @@ impl Context {
         }
     }
 
-    /// How long this attempt may take; `None`: as long as it likes.
+    /// How long this attempt may take; `None` if it has no timeout.
     pub fn timeout(&self) -> Option<Duration> {
         self.inner.timeout
     }
 
     /// The job's metadata; empty if it has none.
     ///
-    /// Where a member is what [`Value`] cannot hold, [`member`](Context::member) still reads the others.
+    /// If one member does not fit a [`Value`], [`member`](Context::member) still reads the others.
     ///
     /// # Errors
-    /// Invalid if it is no JSON object, is nested more than 128 levels deep, or holds a number that is larger than any
-    /// `f64`: the table takes all of these.
+    /// Invalid if the metadata is not a JSON object, is nested more than 128 levels deep, or holds a number that exceeds
+    /// any `f64`. The table accepts the last two.
     pub fn metadata(&self) -> Result<Map<String, Value>> {
         let Some(metadata) = &self.inner.job.metadata else { return Ok(Map::new()) };
         metadata.decode().map_err(|error| self.unreadable("metadata", &error))
     }
 
-    /// One member of the job's metadata, as the type that is asked for; `None` if there is none of that name.
+    /// Decodes one member of the job's metadata; `None` if it has no member of this name.
     ///
-    /// Only this member is parsed. As a [`RawValue`](serde_json::value::RawValue) it comes as it is stored, with all
-    /// digits of its numbers.
+    /// Only this member is decoded. A [`RawValue`](serde_json::value::RawValue) holds it as it is stored, with all digits
+    /// of its numbers.
     ///
     /// ```
     /// # use reveille::{Context, Job};
@@ -133,7 +131,7 @@ impl Context {
     /// ```
     ///
     /// # Errors
-    /// Invalid if the metadata is no JSON object, or the member is no such value.
+    /// Invalid if the metadata is not a JSON object, or the member does not decode to the type.
     pub fn member<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         let Some(metadata) = &self.inner.job.metadata else { return Ok(None) };
         metadata.member(name).map_err(|error| self.unreadable(&format!("member {name:?} of the metadata"), &error))
@@ -143,11 +141,11 @@ impl Context {
         Error::invalid(format!("the {what} of job {} cannot be read: {error}", self.id()))
     }
 
-    /// Say how far the work is: any JSON of up to 8 KiB, shown with the job while it runs and after it has ended.
+    /// Reports how far the work is: any JSON of up to 8 KiB, shown with the job while it runs and after it has ended.
     ///
-    /// Say it as often as you like: it is written at most twice a second, the latest in any case. A further attempt
-    /// finds what the one before said last only in the table, not here. While the database is away nothing is written,
-    /// and that is no error.
+    /// Report as often as you like: at most two reports a second are written, and the latest one always is. A further
+    /// attempt finds the report of the one before only in the table. While the database is unavailable, reports are
+    /// dropped without an error.
     ///
     /// ```
     /// # use reveille::{Context, Job};
@@ -165,30 +163,30 @@ impl Context {
     /// ```
     ///
     /// # Errors
-    /// Invalid if it is too large or no JSON; lost if the job is no longer this worker's: stop.
+    /// Invalid if the report is too large or does not serialize to JSON. Lost if the job is no longer this worker's: stop.
     pub async fn progress<T: Serialize + ?Sized>(&self, progress: &T) -> Result<()> {
-        self.said().say(Payload::encode_as("progress", progress)?).await
+        self.reports().report(Payload::encode_as("progress", progress)?).await
     }
 
-    /// Write what is still to be written of the progress.
+    /// Writes the latest report, if it is not written yet.
     pub(crate) async fn close_progress(&self) {
         if let Some(progress) = self.inner.progress.get() {
             progress.close().await;
         }
     }
 
-    fn said(&self) -> &Arc<Progress> {
+    fn reports(&self) -> &Arc<Progress> {
         let Inner { driver, job, .. } = &*self.inner;
         self.inner.progress.get_or_init(|| Arc::new(Progress::new(Arc::clone(driver), job.reservation)))
     }
 
-    /// Complete the job in a transaction of the handler's own: what it writes there and the completion commit together,
-    /// or neither does, so that they happen exactly once. Then commit, and return.
+    /// Completes the job in a transaction of the handler. The handler's writes there and the completion commit together, or
+    /// neither does, so that they happen exactly once. Then commit, and return.
     ///
-    /// Whatever the handler returns, a committed job is done; a result to be kept is not, nor is progress said from
-    /// here on. If the transaction is rolled back, the attempt has failed, unless the job is completed in another one:
-    /// after a serialization failure or a deadlock, roll back and do the whole once more. The transaction holds the
-    /// job's row until it ends, so end it soon.
+    /// Once the transaction is committed, the job is completed, whatever the handler returns. A result is not kept, and
+    /// later progress is dropped. If the transaction is rolled back, the attempt fails, unless the handler completes the
+    /// job in another one: after a serialization failure or a deadlock, roll back and repeat the transaction. The
+    /// transaction locks the job's row until it ends, so end it soon.
     ///
     /// ```no_run
     /// # use reveille::{Context, Database, Job, State};
@@ -210,24 +208,27 @@ impl Context {
     /// ```
     ///
     /// # Errors
-    /// Lost if the job is no longer this worker's: roll back. Invalid if it is completed already, or in another
-    /// transaction that has not ended, or is not stored in Postgres.
+    /// Lost if the job is no longer this worker's: roll back. Invalid if the job is already completed, or completed in
+    /// another transaction that has not ended, or not stored in Postgres.
     pub async fn complete_in(&self, transaction: &tokio_postgres::Transaction<'_>) -> Result<()> {
         let inner = &self.inner;
         let before = self.completed_in();
         if let Some(before) = &before {
-            self.is_undone(before, transaction).await?;
+            self.wait_until_undone(before, transaction).await?;
         }
         let reservation = &inner.job.reservation;
-        // The row will be the transaction's.
-        self.said().close().await;
+        // A later write of progress would wait for the transaction's lock on the row.
+        self.reports().close().await;
         match inner.driver.complete_in(transaction, reservation, inner.started.elapsed()).await? {
             Some(transaction) => {
                 *self.last_completion() = Some(transaction);
                 Ok(())
             }
-            None if before.is_some() => Err(completed_already()),
-            None => Err(Error::lost(format!("job {} is no longer this worker's; roll back", reservation.id))),
+            None if before.is_some() => Err(already_completed()),
+            None => Err(Error::lost(format!(
+                "job {} is no longer this worker's; roll back the transaction",
+                reservation.id
+            ))),
         }
     }
 
@@ -240,9 +241,9 @@ impl Context {
         self.inner.completed_in.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits a moment for the end of a transaction in which the job was completed, unless it is this one. To complete
-    /// the job while another one is open would wait for it, and its handler with it.
-    async fn is_undone(&self, before: &str, transaction: &tokio_postgres::Transaction<'_>) -> Result<()> {
+    /// Waits up to a second for the rollback of an earlier transaction in which the job was completed, unless that is this
+    /// transaction. To complete the job while the earlier one is open would block on its lock.
+    async fn wait_until_undone(&self, before: &str, transaction: &tokio_postgres::Transaction<'_>) -> Result<()> {
         const OWN: &str = "select pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text";
         let own = transaction.query_typed(OWN, &[]).await;
         let own = own.map_err(|error| Error::database("complete the job", error))?;
@@ -253,11 +254,13 @@ impl Context {
         loop {
             match self.inner.driver.is_recorded(before, &self.inner.job.reservation).await? {
                 Some(false) => return Ok(()),
-                Some(true) => return Err(completed_already()),
+                Some(true) => return Err(already_completed()),
                 None if began.elapsed() > STILL_OPEN => {
-                    return Err(Error::invalid("another transaction in which the job is completed has not ended"));
+                    return Err(Error::invalid(
+                        "the job is completed in another transaction, which has not ended; commit it or roll it back",
+                    ));
                 }
-                // Dropped a moment ago: the server has still to hear of it.
+                // It may have been dropped just now, and the rollback has yet to reach the server.
                 None => tokio::time::sleep(STILL_OPEN / 100).await,
             }
         }
@@ -268,34 +271,41 @@ impl Context {
         &self.inner.states
     }
 
-    /// Tells when the handler had better stop.
+    /// Says when the handler should stop.
     pub fn cancellation(&self) -> Cancellation {
         Cancellation(self.inner.cancellation.clone())
     }
 }
 
-fn completed_already() -> Error {
-    Error::invalid("the job is completed already")
+fn already_completed() -> Error {
+    Error::invalid("the job is already completed; return from the handler")
 }
 
-/// An argument of a handler behind its job: made from the attempt's [`Context`].
+/// A further argument of a handler, made from the attempt's [`Context`].
 ///
-/// Built in: [`State`], [`Attempt`], [`Cancellation`] and [`Context`] itself.
+/// Built in are [`State`], [`Attempt`], [`Cancellation`], [`Enqueuer`](crate::enqueue::Enqueuer) and [`Context`] itself.
+#[diagnostic::on_unimplemented(
+    message = "a handler cannot take an argument of type `{Self}`",
+    label = "this type does not implement `Extract`",
+    note = "the job comes first; further arguments are `State<T>`, `Context`, `Attempt`, `Cancellation`, `Enqueuer`, or a \
+            type of yours that implements `Extract`",
+    note = "to share a value with handlers, give it to the worker with `.state(value)` and take it as `State<T>`"
+)]
 pub trait Extract: Sized + Send {
-    /// Make it.
+    /// Makes the argument for an attempt.
     fn extract(context: &Context) -> Self;
 
-    /// Whether it can be made on this worker; asked once, when the worker is built.
+    /// Checks, once, when a worker is built, whether a worker with these states can make the argument.
     ///
     /// # Errors
-    /// Invalid, saying what is missing.
+    /// Invalid, and says what is missing.
     fn check(states: &States) -> Result<()> {
         let _ = states;
         Ok(())
     }
 }
 
-/// A value shared by the worker's handlers, by its type: what the builder's `state` was given.
+/// A value that the worker's handlers share, found by its type. `Worker::builder(…).state(value)` sets it.
 #[derive(Debug, Clone)]
 pub struct State<T>(pub T);
 
@@ -311,7 +321,7 @@ impl<T: Clone + Send + Sync + 'static> Extract for State<T> {
     fn extract(context: &Context) -> State<T> {
         match context.inner.states.get::<T>() {
             Some(state) => State(state.clone()),
-            // `check` has refused to build such a worker.
+            // A worker without this state was not built, by `check`.
             None => unreachable!("no state of type {}", type_name::<T>()),
         }
     }
@@ -319,12 +329,12 @@ impl<T: Clone + Send + Sync + 'static> Extract for State<T> {
     fn check(states: &States) -> Result<()> {
         states.get::<T>().map(drop).ok_or_else(|| {
             let name = type_name::<T>();
-            Error::invalid(format!("a handler wants State<{name}>, which the worker has not: give it with .state(…)"))
+            Error::invalid(format!("a handler takes State<{name}>, which the worker lacks; add it with .state(…)"))
         })
     }
 }
 
-/// The values shared by a worker's handlers, one of each type.
+/// The values that a worker's handlers share, one of each type.
 #[derive(Default)]
 pub struct States(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
 
@@ -340,12 +350,13 @@ impl States {
 
 /// Which attempt at a job this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Attempt {
-    /// Counts from 1, over all the times that the job was reserved.
+    /// The number of the attempt, from 1. Each reservation of the job counts.
     pub number: u32,
-    /// How many attempts have failed before this one.
+    /// How many earlier attempts have failed.
     pub failures: u32,
-    /// At how many failures the job is dead.
+    /// The number of failures at which the job is dead.
     pub max_attempts: u32,
 }
 
@@ -362,18 +373,18 @@ impl Extract for Attempt {
     }
 }
 
-/// Tells a handler when it had better stop: its job is to be cancelled, its time is up, its worker shuts down, or its
-/// reservation is lost. A handler that does not look at it is not stopped by a cancel.
+/// Says when a handler should stop: its job is being cancelled, its timeout is over, its worker shuts down, or its
+/// reservation is lost. A handler that does not use this is not stopped by a cancel.
 #[derive(Debug, Clone)]
 pub struct Cancellation(pub(crate) CancellationToken);
 
 impl Cancellation {
-    /// Waits until the handler had better stop; for `tokio::select!`.
+    /// Waits until the handler should stop, for `tokio::select!`.
     pub async fn cancelled(&self) {
         self.0.cancelled().await;
     }
 
-    /// Whether it had better stop now.
+    /// Whether the handler should stop now.
     pub fn is_cancelled(&self) -> bool {
         self.0.is_cancelled()
     }

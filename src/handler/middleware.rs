@@ -1,4 +1,4 @@
-//! What all jobs have in common, written once: around enqueuing, and around the work on a job.
+//! Middleware: code around the enqueue of every job, and around every attempt.
 
 use std::error::Error as StdError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +8,7 @@ use std::time::Duration;
 pub use futures::future::BoxFuture;
 use tracing::Span;
 
-use crate::driver::{Ending, Reason};
+use crate::driver::{Ending, FailureReason};
 use crate::error::{Error, Result};
 use crate::handler::Registered;
 use crate::handler::extract::Context;
@@ -16,20 +16,20 @@ use crate::job::outcome::{Outcome, panicked};
 pub use crate::job::trace_context::TraceContext;
 use crate::job::{NewJob, ReservedJob};
 
-/// Something around all jobs: tracing, metrics, encryption of payloads.
+/// Code around all jobs: for tracing, metrics, or encryption of payloads.
 ///
-/// Given to a worker with `Worker::builder(…).middleware(…)`, and to those who enqueue with an `Enqueuer`. Each method
-/// has a default that changes nothing.
+/// A worker gets it by `Worker::builder(…).middleware(…)`, and a program that enqueues by an
+/// [`Enqueuer`](crate::enqueue::Enqueuer). Each method has a default that changes nothing.
 ///
-/// The first one added is the outermost: nearest to the database. A job on its way to the database passes them from the
-/// last to the first, and on its way to its handler from the first to the last, so that what one has done to a payload
-/// it undoes before the next sees it.
+/// The first middleware added is the outermost: nearest to the database. A job on its way to the database passes them
+/// from the last to the first, and a job on its way to its handler from the first to the last. So each middleware
+/// undoes its own change of a payload before the next one sees the payload.
 ///
 /// ```
 /// use reveille::handler::{BoxFuture, Middleware, Next};
 /// use reveille::{Context, Outcome};
 ///
-/// /// Says how long each attempt took.
+/// /// Prints how long each attempt took.
 /// struct Timed;
 ///
 /// impl Middleware for Timed {
@@ -44,130 +44,132 @@ use crate::job::{NewJob, ReservedJob};
 /// }
 /// ```
 pub trait Middleware: Send + Sync + 'static {
-    /// A job is about to be enqueued: change it, or refuse it with any error.
+    /// Changes a job that is about to be enqueued, or refuses it with any error.
     ///
-    /// What it makes of the job is checked afterwards, as any job is.
+    /// The changed job is checked afterwards, like any job. [`NewJob::set_metadata_member`] changes one member of its
+    /// metadata.
     ///
     /// # Errors
-    /// Whatever it likes; the enqueue then fails with an error that [is refused](crate::Error::is_refused), and nothing
-    /// is stored.
+    /// Any error refuses the job. The enqueue then fails with an error that [is refused](crate::Error::is_refused), and
+    /// nothing is stored.
     fn enqueue(&self, job: &mut NewJob) -> Result<(), Box<dyn StdError + Send + Sync>> {
         let _ = job;
         Ok(())
     }
 
-    /// The span of an attempt was made and not yet entered: the place to give it a parent in a trace.
+    /// Changes the span of an attempt before it is entered: the place to give it a parent in a trace.
     fn span(&self, job: &ReservedJob, span: &Span) {
         let _ = (job, span);
     }
 
-    /// An attempt is about to be made: pass it on with [`Next::run`], or end it with an outcome of one's own.
+    /// Makes an attempt: passes it on with [`Next::run`], or ends it with another outcome.
     ///
-    /// The job's payload has not been decoded yet, and [`Context::with_payload`] replaces it. A panic in here is a
-    /// failure of the attempt, and so is one in the handler, which passes through. At a timeout the whole is dropped,
-    /// so what must happen in the end belongs into a `Drop`.
+    /// The payload is not decoded yet, and [`Context::with_payload`] replaces it. A panic here fails the attempt, as a
+    /// panic in the handler does. At a timeout this future is dropped, so put code that must run in any case into a
+    /// `Drop`.
     fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
         next.run(context)
     }
 
-    /// An attempt has ended, however it did: also by a timeout, by a panic, or because its worker died.
+    /// Takes note that an attempt has ended, even by a timeout, by a panic, or because its worker died.
     ///
-    /// Called once it is known what becomes of the job, and before that is recorded: keep it short. A lost attempt is
-    /// told of by the worker that rescues its job. Where the lost worker still lives, cut off, it tells of the same
-    /// attempt as well, whose ending does not count. A panic in here is logged, and changes nothing.
+    /// It is called once it is known what becomes of the job, and before that is recorded, so keep it short. For a lost
+    /// attempt, the worker that rescues the job calls it. If the lost worker is alive but cut off, that worker calls it
+    /// for the same attempt too, although its ending does not count. A panic here is logged and changes nothing.
     fn ended(&self, end: &AttemptEnd<'_>) {
         let _ = end;
     }
 }
 
-/// How an attempt ended: what [`Middleware::ended`] is told.
+/// How an attempt ended, for [`Middleware::ended`].
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct AttemptEnd<'a> {
-    /// The job's id.
+    /// The id of the job.
     pub id: i64,
-    /// The job as it was reserved; `None` for a lost attempt, of which no more than the id is known.
+    /// The job as it was reserved; `None` for a lost attempt, of whose job only the id is known.
     pub job: Option<&'a ReservedJob>,
-    /// How it ended, in a word.
-    pub how: How,
-    /// What went wrong, as it is recorded with the job; `None` if nothing did.
+    /// How the attempt ended.
+    pub kind: EndKind,
+    /// The failure's error, as it is recorded with the job; `None` if the attempt did not fail.
     pub error: Option<&'a str>,
-    /// Whether the job is dead: there will be no further attempt.
+    /// Whether the job is dead, so that no further attempt is made.
     pub is_dead: bool,
-    /// How long it ran; `None` for a lost attempt.
+    /// How long the attempt ran; `None` for a lost attempt.
     pub ran: Option<Duration>,
 }
 
 impl<'a> AttemptEnd<'a> {
-    /// `how`: as its handler ended, where what becomes of the job does not say it.
-    pub(crate) fn of(job: &'a ReservedJob, ending: &'a Ending, how: How, ran: Duration) -> AttemptEnd<'a> {
-        let (how, failure) = match ending {
-            Ending::Completed(_) | Ending::Recorded(_) => (How::Completed, None),
-            Ending::Cancelled => (How::Cancelled, None),
-            Ending::Waiting { failure: None, .. } if how == How::Snoozed => (How::Snoozed, None),
-            Ending::Waiting { failure: None, .. } => (How::Released, None),
+    /// `kind` counts where the ending leaves it open: whether the job was snoozed or released, and whether its handler
+    /// panicked.
+    pub(crate) fn of(job: &'a ReservedJob, ending: &'a Ending, kind: EndKind, ran: Duration) -> AttemptEnd<'a> {
+        let (kind, failure) = match ending {
+            Ending::Completed(_) | Ending::Recorded(_) => (EndKind::Completed, None),
+            Ending::Cancelled => (EndKind::Cancelled, None),
+            Ending::Waiting { failure: None, .. } if kind == EndKind::Snoozed => (EndKind::Snoozed, None),
+            Ending::Waiting { failure: None, .. } => (EndKind::Released, None),
             Ending::Waiting { failure: Some(failure), .. } | Ending::Dead(failure) => {
-                let how = match failure.reason {
-                    Reason::Failed if how == How::Panicked => How::Panicked,
-                    Reason::Failed => How::Failed,
-                    Reason::Permanent => How::Permanent,
-                    Reason::TimedOut => How::TimedOut,
-                    Reason::Lost => How::Lost,
-                    Reason::Undecodable => How::Undecodable,
+                let kind = match failure.reason {
+                    FailureReason::Failed if kind == EndKind::Panicked => EndKind::Panicked,
+                    FailureReason::Failed => EndKind::Failed,
+                    FailureReason::Permanent => EndKind::Permanent,
+                    FailureReason::TimedOut => EndKind::TimedOut,
+                    FailureReason::Lost => EndKind::Lost,
+                    FailureReason::Undecodable => EndKind::Undecodable,
                 };
-                (how, Some(failure))
+                (kind, Some(failure))
             }
         };
         let (error, is_dead) = (failure.map(|failure| &*failure.error), matches!(ending, Ending::Dead(_)));
-        AttemptEnd { id: job.reservation.id, job: Some(job), how, error, is_dead, ran: Some(ran) }
+        AttemptEnd { id: job.reservation.id, job: Some(job), kind, error, is_dead, ran: Some(ran) }
     }
 }
 
-/// How an attempt ended, in a word.
+/// The ways in which an attempt can end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum How {
-    /// The job is done.
+pub enum EndKind {
+    /// The job is completed.
     Completed,
     /// The job is cancelled.
     Cancelled,
-    /// Its handler asked for the job to come again later.
+    /// The handler snoozed the job: it is due again later, without a failure.
     Snoozed,
-    /// The job was given back without a failure: its worker shuts down or has no handler for its kind.
+    /// The job was given back without a failure: its worker shuts down, or has no handler for its kind.
     Released,
-    /// Its handler returned an error.
+    /// The handler returned an error.
     Failed,
-    /// Its handler said that no further attempt can help.
+    /// The handler returned [`Outcome::Dead`].
     Permanent,
     /// The payload does not fit the job's kind.
     Undecodable,
-    /// It took longer than it may.
+    /// The attempt exceeded its timeout.
     TimedOut,
-    /// Its handler, or a middleware, panicked.
+    /// The handler or a middleware panicked.
     Panicked,
-    /// Its worker died or was cut off.
+    /// The worker died or was cut off.
     Lost,
 }
 
-impl How {
-    /// Its name, as for a metric: `timed_out`.
+impl EndKind {
+    /// Its name, such as `timed_out`: for a metric, say.
     pub fn name(self) -> &'static str {
         match self {
-            How::Completed => "completed",
-            How::Cancelled => "cancelled",
-            How::Snoozed => "snoozed",
-            How::Released => "released",
-            How::Failed => "failed",
-            How::Permanent => "permanent",
-            How::Undecodable => "undecodable",
-            How::TimedOut => "timed_out",
-            How::Panicked => "panicked",
-            How::Lost => "lost",
+            EndKind::Completed => "completed",
+            EndKind::Cancelled => "cancelled",
+            EndKind::Snoozed => "snoozed",
+            EndKind::Released => "released",
+            EndKind::Failed => "failed",
+            EndKind::Permanent => "permanent",
+            EndKind::Undecodable => "undecodable",
+            EndKind::TimedOut => "timed_out",
+            EndKind::Panicked => "panicked",
+            EndKind::Lost => "lost",
         }
     }
 }
 
-/// So that one can be shared by a worker and those who enqueue.
+/// Lets a worker and an `Enqueuer` share a middleware.
 impl<M: Middleware + ?Sized> Middleware for Arc<M> {
     fn enqueue(&self, job: &mut NewJob) -> Result<(), Box<dyn StdError + Send + Sync>> {
         (**self).enqueue(job)
@@ -186,15 +188,15 @@ impl<M: Middleware + ?Sized> Middleware for Arc<M> {
     }
 }
 
-/// The rest of an attempt: the middlewares within, and the handler.
+/// The rest of an attempt: the inner middleware, and the handler.
 pub struct Next<'a> {
     within: &'a [Arc<dyn Middleware>],
     handler: &'a Registered,
 }
 
 impl<'a> Next<'a> {
-    /// Go on with it. How it ends is the handler's outcome, or [`Outcome::Undecodable`] if the payload does not fit its
-    /// kind.
+    /// Runs the rest of the attempt. It yields the handler's outcome, or [`Outcome::Undecodable`] if the payload does
+    /// not fit its kind.
     pub fn run(self, context: Context) -> BoxFuture<'a, Outcome> {
         match self.within.split_first() {
             Some((first, within)) => first.work(context, Next { within, handler: self.handler }),
@@ -217,7 +219,7 @@ impl Middlewares {
         self.0.is_empty()
     }
 
-    /// The job as they pass it on to the database.
+    /// The job as all of them together change it on its way to the database.
     pub(crate) fn enqueue(&self, mut job: NewJob) -> Result<NewJob> {
         self.0.iter().rev().try_for_each(|middleware| middleware.enqueue(&mut job)).map_err(Error::refused)?;
         Ok(job)
@@ -227,20 +229,20 @@ impl Middlewares {
         self.0.iter().for_each(|middleware| middleware.span(job, span));
     }
 
-    /// Tells each of them, also if one panics.
+    /// Calls each of them, even if one panics.
     pub(crate) fn ended(&self, end: &AttemptEnd<'_>) {
         for middleware in &self.0 {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| middleware.ended(end))) {
                 let (id, error) = (end.id, panicked(&*panic));
                 tracing::error!(
                     name: "job.hook_panicked", target: "reveille::job", id, error,
-                    "a middleware panicked when it was told how an attempt ended"
+                    "a middleware panicked in `ended`; the job is not affected"
                 );
             }
         }
     }
 
-    /// Begins an attempt.
+    /// Makes an attempt through all of them.
     pub(crate) fn work<'a>(&'a self, handler: &'a Registered, context: &Context) -> BoxFuture<'a, Outcome> {
         if self.0.is_empty() {
             return handler.call(context);
@@ -249,10 +251,10 @@ impl Middlewares {
     }
 }
 
-/// Carries the trace context from where a job is enqueued to the span of the attempt at it.
+/// Carries a trace context from the place where a job is enqueued to the spans of its attempts.
 ///
-/// `current` says in which trace the caller is; ask the tracing system of your choice. A job whose metadata has a
-/// `traceparent` already keeps it. The guide `tracing` connects it to OpenTelemetry.
+/// `current` returns the caller's trace, by the tracing system of your choice. A job whose metadata already has a
+/// `traceparent` keeps it. The guide `tracing` connects this to OpenTelemetry.
 ///
 /// ```
 /// use reveille::{handler::Propagation, job::TraceContext};
@@ -272,13 +274,13 @@ pub struct Propagation {
 type Follow = dyn Fn(&Span, &TraceContext) + Send + Sync;
 
 impl Propagation {
-    /// `current`: the trace context that a job enqueued now belongs to; `None` if to none.
+    /// `current` returns the trace context of a job that is enqueued now, or `None` if there is no trace.
     pub fn new(current: impl Fn() -> Option<TraceContext> + Send + Sync + 'static) -> Propagation {
         Propagation { current: Box::new(current), follow: None }
     }
 
-    /// What to do with the span of each attempt at a job that has a trace context, before it is entered: give it that
-    /// parent.
+    /// Sets what to do with the span of an attempt at a job that has a trace context, before the span is entered: give
+    /// it that parent.
     pub fn follow(mut self, follow: impl Fn(&Span, &TraceContext) + Send + Sync + 'static) -> Propagation {
         self.follow = Some(Box::new(follow));
         self
@@ -287,9 +289,10 @@ impl Propagation {
 
 impl Middleware for Propagation {
     fn enqueue(&self, job: &mut NewJob) -> Result<(), Box<dyn StdError + Send + Sync>> {
-        let has_one = job.metadata.as_ref().is_some_and(|metadata| TraceContext::of(metadata).is_some());
-        if !has_one && let Some(trace) = (self.current)() {
-            trace.write(job.metadata.get_or_insert_default());
+        if job.trace().is_none()
+            && let Some(trace) = (self.current)()
+        {
+            job.set_trace(&trace)?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Handlers: async functions of a job and whatever else they ask for.
+//! Handlers: async functions of a job and of further arguments.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -15,28 +15,53 @@ use crate::job::{Job, check_timeout};
 
 pub(crate) mod batch;
 pub(crate) mod extract;
+pub(crate) mod gather;
 pub(crate) mod middleware;
 pub(crate) mod progress;
 
-pub use batch::{Batch, BatchHandler, BatchItem, Gather, IntoOutcomes};
+pub use batch::{Batch, BatchArguments, BatchHandler, BatchItem, ExtractShared, IntoOutcomes};
 pub use extract::{Attempt, Cancellation, Context, Extract, State, States};
-pub use middleware::{AttemptEnd, BoxFuture, How, Middleware, Next, Propagation};
+pub use gather::Gather;
+pub use middleware::{AttemptEnd, BoxFuture, EndKind, Middleware, Next, Propagation};
 
 /// An async function that works jobs of one kind.
 ///
-/// Its first argument is the job, and says the kind; up to eight more are [extracted](Extract); it returns anything
-/// that is [`IntoOutcome`]. Implemented for such functions and closures, never by hand.
-pub trait Handler<Arguments>: Send + Sync + 'static {
-    /// What it works.
+/// Its first argument is the job, and names the kind. Up to eight more are [extracted](Extract). It returns anything that
+/// is [`IntoOutcome`]. This trait is implemented for all functions and closures of one to nine arguments, never by hand.
+/// What the arguments must be is up to [`Arguments`], so that the compiler can name a wrong one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a handler",
+    label = "not an async function of a job and up to eight further arguments",
+    note = "the first argument is the job, by value: a type that implements `Job`",
+    note = "further arguments implement `Extract`: `State<T>`, `Context`, `Attempt`, `Cancellation`, `Enqueuer`",
+    note = "the return type implements `IntoOutcome`: `()`, `Outcome`, `Completed<T>`, or a `Result` of one of these"
+)]
+pub trait Handler<A>: Send + Sync + 'static {
+    /// The future that the function returns.
+    type Future;
+
+    /// Calls the function.
+    fn call(&self, arguments: A) -> Self::Future;
+}
+
+/// The arguments of a [`Handler`]: a [`Job`], and up to eight that are [extracted](Extract).
+///
+/// Implemented for tuples of these, never by hand.
+#[diagnostic::on_unimplemented(
+    message = "a handler cannot take the arguments `{Self}`",
+    note = "a handler takes a job and up to eight further arguments"
+)]
+pub trait Arguments: Sized {
+    /// The job, which is the first argument.
     type Job: Job;
 
-    /// Run it once.
-    fn call(&self, job: Self::Job, context: &Context) -> BoxFuture<'static, Outcome>;
+    /// Makes the arguments for an attempt at a job.
+    fn extract(job: Self::Job, context: &Context) -> Self;
 
-    /// Whether all its arguments can be made.
+    /// Checks whether a worker with these states can make all arguments.
     ///
     /// # Errors
-    /// Invalid, saying what is missing.
+    /// Invalid, and says what is missing.
     fn check(states: &States) -> Result<()>;
 }
 
@@ -45,16 +70,21 @@ macro_rules! handler {
         impl<F, Fut, J, $($argument,)*> Handler<(J, $($argument,)*)> for F
         where
             F: Fn(J, $($argument,)*) -> Fut + Send + Sync + 'static,
-            Fut: Future + Send + 'static,
-            Fut::Output: IntoOutcome,
-            J: Job,
-            $($argument: Extract,)*
         {
+            type Future = Fut;
+
+            #[allow(non_snake_case)]
+            fn call(&self, (job, $($argument,)*): (J, $($argument,)*)) -> Fut {
+                self(job, $($argument,)*)
+            }
+        }
+
+        impl<J: Job, $($argument: Extract,)*> Arguments for (J, $($argument,)*) {
             type Job = J;
 
-            fn call(&self, job: J, context: &Context) -> BoxFuture<'static, Outcome> {
+            fn extract(job: J, context: &Context) -> Self {
                 let _ = context;
-                self(job, $($argument::extract(context),)*).map(IntoOutcome::into_outcome).boxed()
+                (job, $($argument::extract(context),)*)
             }
 
             fn check(states: &States) -> Result<()> {
@@ -78,57 +108,62 @@ handler!(A, B, C, D, E, G, H, I);
 
 pub(crate) type Call = dyn Fn(&Context) -> BoxFuture<'static, Outcome> + Send + Sync;
 
-/// A handler with its kind's settings, its type forgotten.
+/// A handler with the settings of its kind, its type erased.
 pub(crate) struct Registered {
     pub(crate) call: Box<Call>,
     pub(crate) check: fn(&States) -> Result<()>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) retry_policy: RetryPolicy,
-    /// What gathers the jobs, if they are worked in batches.
+    /// Gathers the jobs, if the handler works them in batches.
     pub(crate) gathers: Option<Box<dyn Gathers>>,
 }
 
-/// What gathers jobs for a handler of batches.
+/// Gathers jobs for a handler of batches.
 pub(crate) trait Gathers: Send + Sync {
-    /// Learns which queues are worked here, with how many slots each.
+    /// Limits batches to the slots of the queues that the worker works.
     ///
     /// # Errors
-    /// Invalid if its batches cannot be gathered there.
+    /// Invalid if no queue has slots enough for a batch.
     fn fit(&self, queues: &[(String, usize)]) -> Result<()>;
 
-    /// Nothing more is to come for now: run what is there.
+    /// Runs the gathered jobs now, since no more are coming.
     fn run_gathered(&self);
 
-    /// The worker shuts down: from here on wait for nothing more.
+    /// Waits for no further jobs from here on, since the worker shuts down.
     fn hurry(&self);
 }
 
 impl Registered {
-    fn new<A, H: Handler<A>>(handler: H) -> Registered {
+    fn new<A, H>(handler: H) -> Registered
+    where
+        A: Arguments,
+        H: Handler<A>,
+        H::Future: Future<Output: IntoOutcome> + Send + 'static,
+    {
         Registered {
             call: Box::new(move |context| match context.job().payload.decode() {
-                Ok(job) => handler.call(job, context),
+                Ok(job) => handler.call(A::extract(job, context)).map(IntoOutcome::into_outcome).boxed(),
                 Err(error) => ready(Outcome::Undecodable(does_not_fit(&error))).boxed(),
             }),
-            check: H::check,
-            timeout: H::Job::TIMEOUT,
-            retry_policy: H::Job::retry_policy(),
+            check: A::check,
+            timeout: A::Job::TIMEOUT,
+            retry_policy: A::Job::retry_policy(),
             gathers: None,
         }
     }
 
-    /// Decode the job and start on it.
+    /// Decodes the job and calls the handler.
     pub(crate) fn call(&self, context: &Context) -> BoxFuture<'static, Outcome> {
         (self.call)(context)
     }
 }
 
-/// What is said of a payload that cannot be decoded.
+/// The error of a payload that cannot be decoded to the handler's type.
 pub(crate) fn does_not_fit(error: &serde_json::Error) -> String {
     if error.is_data() {
         return error.to_string();
     }
-    // What stands in the table is well-formed.
+    // Stored JSON is well-formed, so its nesting or a number exceeds a limit of the parser.
     format!("the payload is JSON that only a handler of raw JSON can take: {error}")
 }
 
@@ -141,8 +176,13 @@ pub(crate) struct Handlers {
 }
 
 impl Handlers {
-    pub(crate) fn add<A, H: Handler<A>>(&mut self, handler: H) {
-        self.insert(H::Job::KIND, Registered::new(handler));
+    pub(crate) fn add<A, H>(&mut self, handler: H)
+    where
+        A: Arguments,
+        H: Handler<A>,
+        H::Future: Future<Output: IntoOutcome> + Send + 'static,
+    {
+        self.insert(A::Job::KIND, Registered::new(handler));
     }
 
     pub(crate) fn insert(&mut self, kind: &'static str, handler: Registered) {
@@ -171,18 +211,20 @@ impl Handlers {
         self.by_kind.get(kind).or(self.any.as_ref())
     }
 
-    /// What gathers jobs for those that work batches.
-    pub(crate) fn gather(&self) -> impl Iterator<Item = &dyn Gathers> {
+    /// What gathers jobs for the handlers of batches.
+    pub(crate) fn gatherers(&self) -> impl Iterator<Item = &dyn Gathers> {
         self.by_kind.values().filter_map(|handler| handler.gathers.as_deref())
     }
 
-    /// Whether they can work in these queues, with these states.
+    /// Checks whether all handlers can work in these queues, with these states.
     pub(crate) fn check(&self, states: &States, queues: &[(String, usize)]) -> Result<()> {
         if let Some(kind) = self.twice {
-            return Err(Error::invalid(format!("two handlers for the kind {kind:?}; a worker has one a kind")));
+            return Err(Error::invalid(format!(
+                "the kind {kind:?} has two handlers; give the worker one handler for each kind"
+            )));
         }
         if self.by_kind.is_empty() && self.any.is_none() {
-            return Err(Error::invalid("a worker needs a handler: give it one with .handle(…)"));
+            return Err(Error::invalid("a worker needs a handler; give it one with .handle(…)"));
         }
         self.by_kind.iter().try_for_each(|(kind, handler)| {
             let of_it = |error| Error::invalid(format!("kind {kind:?}: {error}"));

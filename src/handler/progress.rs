@@ -1,4 +1,4 @@
-//! What a handler says of its progress: written at once, or, if it says more than that, twice a second.
+//! A handler's progress: the first report is written at once, further ones at most twice a second.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,52 +10,54 @@ use crate::error::{Error, Result};
 use crate::job::Reservation;
 use crate::job::payload::Payload;
 
-/// How often it is written at most.
+/// The shortest time between two writes.
 const EVERY: Duration = Duration::from_millis(500);
-/// How large it may be, in bytes.
+/// The largest report, in bytes.
 const LARGEST: usize = 8 * 1024;
 
 /// The progress of one attempt.
 pub(crate) struct Progress {
     driver: Arc<dyn Driver>,
     reservation: Reservation,
-    /// So that what was said first is written first.
+    /// Held while a report is written, so that reports are written in their order.
     writing: tokio::sync::Mutex<()>,
-    said: Mutex<Said>,
+    reports: Mutex<Reports>,
 }
 
 #[derive(Default)]
-struct Said {
-    /// What is still to be written; a task sees to it.
+struct Reports {
+    /// The report that a task will write at `next`.
     latest: Option<Payload>,
-    /// No sooner than this.
+    /// When the next report may be written.
     next: Option<Instant>,
-    /// It is too late to say anything.
+    /// Whether later reports are dropped.
     closed: bool,
-    /// The job was seen to be no longer this worker's.
+    /// Whether a write has found that the job is no longer this worker's.
     lost: bool,
 }
 
 impl Progress {
     pub(crate) fn new(driver: Arc<dyn Driver>, reservation: Reservation) -> Progress {
-        Progress { driver, reservation, writing: tokio::sync::Mutex::default(), said: Mutex::default() }
+        Progress { driver, reservation, writing: tokio::sync::Mutex::default(), reports: Mutex::default() }
     }
 
-    pub(crate) async fn say(self: &Arc<Self>, progress: Payload) -> Result<()> {
+    pub(crate) async fn report(self: &Arc<Self>, progress: Payload) -> Result<()> {
         let size = progress.as_bytes().len();
         if size > LARGEST {
-            return Err(Error::invalid(format!("progress of {size} bytes is larger than the limit of {LARGEST}")));
+            return Err(Error::invalid(format!(
+                "progress of {size} bytes is larger than the limit of {LARGEST}; report less"
+            )));
         }
         let next = {
-            let mut said = self.said();
-            if said.lost {
+            let mut reports = self.reports();
+            if reports.lost {
                 return Err(self.lost());
             }
-            if said.closed {
+            if reports.closed {
                 return Ok(());
             }
-            let is_waiting = said.latest.replace(progress).is_some();
-            match said.next.filter(|next| *next > Instant::now()) {
+            let is_waiting = reports.latest.replace(progress).is_some();
+            match reports.next.filter(|next| *next > Instant::now()) {
                 Some(_) if is_waiting => return Ok(()),
                 next => next,
             }
@@ -75,34 +77,34 @@ impl Progress {
         }
     }
 
-    /// Writes what is still to be written, and nothing more from here on.
+    /// Writes the latest report, and drops all later ones.
     pub(crate) async fn close(&self) {
         if let Err(error) = self.write().await {
             self.dropped(&error);
         }
-        self.said().closed = true;
+        self.reports().closed = true;
     }
 
     fn dropped(&self, error: &Error) {
         let id = self.reservation.id;
-        tracing::warn!(name: "job.progress_dropped", target: "reveille::job", id, %error, "the progress was not written");
+        tracing::warn!(name: "job.progress_dropped", target: "reveille::job", id, %error, "a report of progress was dropped; the job goes on");
     }
 
     async fn write(&self) -> Result<()> {
         let _turn = self.writing.lock().await;
         let latest = {
-            let mut said = self.said();
-            said.next = Some(Instant::now() + EVERY);
-            said.latest.take().filter(|_| !said.closed)
+            let mut reports = self.reports();
+            reports.next = Some(Instant::now() + EVERY);
+            reports.latest.take().filter(|_| !reports.closed)
         };
         let Some(latest) = latest else { return Ok(()) };
         match self.driver.progress(&self.reservation, &latest).await {
             Ok(true) => Ok(()),
             Ok(false) => {
-                self.said().lost = true;
+                self.reports().lost = true;
                 Err(self.lost())
             }
-            // No reason to do the work again: the next one may reach it.
+            // No reason to fail the attempt: the next report may be written.
             Err(error) if error.is_unavailable() => {
                 self.dropped(&error);
                 Ok(())
@@ -112,10 +114,10 @@ impl Progress {
     }
 
     fn lost(&self) -> Error {
-        Error::lost(format!("job {} is no longer this worker's", self.reservation.id))
+        Error::lost(format!("job {} is no longer this worker's; stop working on it", self.reservation.id))
     }
 
-    fn said(&self) -> MutexGuard<'_, Said> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reports(&self) -> MutexGuard<'_, Reports> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

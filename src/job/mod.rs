@@ -1,5 +1,4 @@
-//! What a job is: its kind, its settings, the two shapes it has in Rust (about to be enqueued, and reserved), and how
-//! it ends.
+//! What a job is: its kind, its settings, its two shapes in Rust (about to be enqueued, and reserved), and how it ends.
 
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ pub(crate) mod outcome;
 pub(crate) mod payload;
 mod reserved;
 pub(crate) mod retry_policy;
+mod state;
 mod storable;
 pub(crate) mod trace_context;
 pub(crate) mod unique;
@@ -23,6 +23,7 @@ pub use outcome::{Completed, IntoOutcome, Outcome};
 pub use payload::Payload;
 pub use reserved::{Reservation, ReservedJob};
 pub use retry_policy::RetryPolicy;
+pub use state::JobState;
 pub use trace_context::TraceContext;
 pub use unique::{UniqueMode, UniqueUntil};
 
@@ -38,17 +39,24 @@ pub use unique::{UniqueMode, UniqueUntil};
 ///     const KIND: &'static str = "send_welcome";
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a job",
+    label = "this type does not implement `Job`",
+    note = "derive `Serialize` and `Deserialize` for it, and name its kind: \
+            `impl reveille::Job for {Self} {{ const KIND: &'static str = \"…\"; }}`"
+)]
 pub trait Job: Serialize + DeserializeOwned + Send + 'static {
-    /// The kind's name in the database, 1 to 128 characters. Renaming the type leaves jobs alone; changing this orphans
-    /// them.
+    /// The kind's name in the database, 1 to 128 characters.
+    ///
+    /// Renaming the type changes nothing. After a change of this name, jobs enqueued before it find no handler.
     const KIND: &'static str;
-    /// The queue that jobs of this kind go to unless told otherwise.
+    /// The queue of jobs of this kind, unless a job names another.
     const QUEUE: &'static str = "default";
-    /// Their priority unless told otherwise.
+    /// The priority of jobs of this kind, unless a job has another.
     const PRIORITY: Priority = Priority::Normal;
-    /// At how many failures such a job is dead unless told otherwise.
+    /// The number of failures at which a job of this kind is dead, unless the job has another.
     const MAX_ATTEMPTS: u32 = 20;
-    /// How long one attempt may take unless the job says otherwise; `None`: as long as it likes.
+    /// How long one attempt may take, unless the job has a timeout. With `None`, the worker's timeout counts.
     const TIMEOUT: Option<Duration> = None;
 
     /// When a failed job of this kind is tried again.
@@ -57,7 +65,7 @@ pub trait Job: Serialize + DeserializeOwned + Send + 'static {
     }
 }
 
-/// What runs first within a queue; lower numbers are more urgent.
+/// What runs first within a queue. Lower numbers are more urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Priority {
     /// 0: before all others.
@@ -89,7 +97,7 @@ impl Priority {
 impl std::str::FromStr for Priority {
     type Err = Error;
 
-    /// By name (`urgent`, `high`, `normal`, `low`) or number (0 to 3).
+    /// Reads a name (`urgent`, `high`, `normal`, `low`) or a number (0 to 3).
     fn from_str(text: &str) -> Result<Priority> {
         match text {
             "urgent" | "0" => Ok(Priority::Urgent),
@@ -101,13 +109,21 @@ impl std::str::FromStr for Priority {
     }
 }
 
-/// What became of an enqueue.
+/// The answer to an enqueue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Enqueued {
-    /// The job's id: the new one's, or that of the job which holds the unique key, live or ended.
+    /// The id of the new job, or of the live or ended job that holds the unique key.
     pub id: i64,
-    /// Whether another job holds the unique key, so that none was added.
+    /// Whether another job holds the unique key, so that no job was added.
     pub existed: bool,
+}
+
+impl Enqueued {
+    /// The answer of a store that has added the job `id`, or has found that it holds the unique key.
+    pub fn new(id: i64, existed: bool) -> Enqueued {
+        Enqueued { id, existed }
+    }
 }
 
 #[cfg(test)]
@@ -126,7 +142,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_no_priority_is_refused(text in ".*") {
+        fn other_text_is_refused_as_a_priority(text in ".*") {
             let known = ["urgent", "high", "normal", "low", "0", "1", "2", "3"].contains(&text.as_str());
             proptest::prop_assert_eq!(text.parse::<Priority>().is_ok(), known);
         }

@@ -8,33 +8,40 @@ use serde::Serialize;
 
 use crate::job::payload::Payload;
 
-/// How a handler ends its attempt.
+/// How a handler ends its attempt, and what becomes of the job.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Done. What `()` and `Ok(())` mean.
+    /// The job is done. A handler that returns `()` or `Ok(())` means this.
     Complete,
-    /// Done, and this JSON is kept as `result` with the finished job; [`Completed`] makes it of a value.
+    /// The job is done, and this JSON is kept as its `result`; [`Completed`] makes it of a value.
     CompleteWith(Payload),
-    /// This attempt failed: recorded and tried again by the retry policy, or dead if it was the last. What `Err` means.
+    /// This attempt failed. The job is tried again by its retry policy, or is dead if this was the last attempt. A
+    /// handler that returns `Err` means this.
     Fail(String),
-    /// This attempt failed: recorded and tried again after the given delay, or dead if it was the last.
+    /// This attempt failed. The job is tried again after this delay, or is dead if this was the last attempt.
     RetryIn(Duration, String),
-    /// Not now: due again after the given delay; no failure.
+    /// The job is due again after this delay, without a failure.
     Snooze(Duration),
-    /// Ended without being done; kept as `cancelled`.
+    /// The job is cancelled: it ends without being done.
     Cancel,
-    /// Failed for good: dead at once, whatever attempts are left.
+    /// The job failed permanently: it is dead at once, whatever attempts are left.
     Dead(String),
-    /// The payload does not fit the kind: dead at once, as `undecodable`. What comes of a payload that the handler's
-    /// type cannot be decoded from; for a middleware that cannot decrypt one, too.
+    /// The payload does not fit the kind: the job is dead at once, as `undecodable`. A payload that does not decode to
+    /// the handler's type ends like this. A middleware that cannot decrypt a payload returns it too.
     Undecodable(String),
 }
 
-/// What a handler may return: nothing, an [`Outcome`], [`Completed`] with a value, or a `Result` of these with any
-/// error that displays.
+/// Something that a handler may return: `()`, an [`Outcome`], [`Completed`] with a value, or a `Result` of one of these
+/// with any error that implements `Display`.
+#[diagnostic::on_unimplemented(
+    message = "a handler cannot return `{Self}`",
+    label = "this type says nothing about how the attempt ended",
+    note = "return `()`, `Outcome`, `Completed(value)` to keep a result, or a `Result` of one of these with an error that \
+            implements `Display`"
+)]
 pub trait IntoOutcome {
-    /// The outcome it stands for.
+    /// The outcome that this value stands for.
     fn into_outcome(self) -> Outcome;
 }
 
@@ -54,20 +61,20 @@ impl<T: IntoOutcome, E: Display> IntoOutcome for std::result::Result<T, E> {
     fn into_outcome(self) -> Outcome {
         match self {
             Ok(value) => value.into_outcome(),
-            // `{:#}` makes error types that know a chain of causes (anyhow, eyre) print all of it.
+            // `{:#}` makes errors that hold a chain of causes (anyhow, eyre) print all of it.
             Err(error) => Outcome::Fail(format!("{error:#}")),
         }
     }
 }
 
-/// What is said of a panic.
+/// The error of an attempt that panicked.
 pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("with something that is no text"))
+    format!("panicked: {}", text.unwrap_or("with a value that is not text"))
 }
 
-/// Done, with a value that is kept as `result` with the finished job, for whoever asks or waits for it.
+/// The outcome of a job that is done, with a value that is kept as the finished job's `result`.
 ///
 /// ```
 /// # use reveille::Job;
@@ -83,7 +90,8 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
 /// }
 /// ```
 ///
-/// A value that is no JSON, or more than 8 MiB of it, is not kept, which is logged: the work is done all the same.
+/// A value that does not serialize to JSON, or to more than 8 MiB of it, is dropped with a warning: the job is done all
+/// the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Completed<T>(pub T);
 
@@ -92,7 +100,7 @@ impl<T: Serialize> IntoOutcome for Completed<T> {
         match Payload::encode_as("result", &self.0) {
             Ok(result) => Outcome::CompleteWith(result),
             Err(error) => {
-                tracing::warn!(name: "job.result_dropped", target: "reveille::job", %error, "the result cannot be kept");
+                tracing::warn!(name: "job.result_dropped", target: "reveille::job", %error, "a job's result was dropped; the job is completed without it");
                 Outcome::Complete
             }
         }
@@ -104,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_that_is_no_json_is_no_reason_to_fail() {
+    fn a_result_that_cannot_be_stored_does_not_fail_the_job() {
         let no_json = std::collections::HashMap::from([((1, 2), 3)]);
         assert_eq!(Completed(no_json).into_outcome(), Outcome::Complete);
         assert_eq!(Completed("a\0b").into_outcome(), Outcome::Complete, "Postgres cannot store it");

@@ -1,4 +1,4 @@
-//! JSON as it crosses the wire, decoded by who needs it.
+//! JSON as it crosses the wire, decoded only where it is needed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,9 +11,9 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use crate::error::{Error, Result};
 
-/// A job's payload: JSON text, not decoded until its handler asks.
+/// A job's payload: JSON text, decoded when its handler runs.
 ///
-/// So that one payload that cannot be decoded fails alone, and a job of an unknown kind costs nothing.
+/// So a payload that cannot be decoded fails alone, and a job of an unknown kind costs nothing.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Payload(Box<[u8]>);
 
@@ -21,27 +21,27 @@ impl Payload {
     /// The JSON of a value.
     ///
     /// # Errors
-    /// Invalid if the value does not serialise to JSON, or holds a NUL character, which Postgres cannot store.
+    /// Invalid if the value does not serialize to JSON, or holds a NUL character, which Postgres cannot store.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Payload> {
         Payload::encode_as("payload", value)
     }
 
-    /// The JSON of a value; errors call it by this name.
+    /// The JSON of a value, called `name` in errors.
     pub(crate) fn encode_as<T: Serialize + ?Sized>(name: &str, value: &T) -> Result<Payload> {
         let json = serde_json::to_vec(value).map_err(|error| Error::invalid(format!("{name} is not JSON: {error}")))?;
         Payload::from_json(name, json)
     }
 
-    /// JSON text as it stands.
+    /// JSON text, kept byte for byte.
     ///
     /// # Errors
-    /// Invalid if it is not JSON, or is JSON that Postgres cannot store: with a NUL character, with half of a surrogate
-    /// pair, with a number of more than 131,072 digits, or nested more than 1,000 levels deep.
+    /// Invalid if the text is not JSON, or is JSON that Postgres cannot store: with a NUL character, with half of a
+    /// surrogate pair, with a number of more than 131,072 digits, or nested more than 1,000 levels deep.
     pub fn parse(json: &str) -> Result<Payload> {
         serde_json::from_str::<serde::de::IgnoredAny>(json)
             .map_err(|error| Error::invalid(format!("payload is not JSON: {error}")))?;
         if let Some(why) = crate::job::storable::refusal(json.as_bytes()) {
-            return Err(Error::invalid(format!("payload {why}, which Postgres cannot store")));
+            return Err(Error::invalid(format!("payload {why}, which Postgres cannot store; change it")));
         }
         Payload::from_json("payload", json.as_bytes().to_vec())
     }
@@ -55,17 +55,17 @@ impl Payload {
         Ok(Payload(json.into()))
     }
 
-    /// The value that the JSON stands for.
+    /// Decodes the JSON to a value.
     pub fn decode<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
         serde_json::from_slice(&self.0)
     }
 
-    /// One member of the object that the JSON stands for; `None` if it has no member of that name.
+    /// Decodes one member of a JSON object; `None` if the object has no member of this name.
     ///
-    /// Only this member is parsed. Another one may be nested too deep or be too large a number for any type.
+    /// Only this member is decoded. Another one may be nested too deep, or be a number too large, for any type.
     ///
     /// # Errors
-    /// If the JSON is no object, or the member is no such value.
+    /// If the JSON is not an object, or the member does not decode to the type.
     pub fn member<T: DeserializeOwned>(&self, name: &str) -> serde_json::Result<Option<T>> {
         let members: BTreeMap<String, &RawValue> = serde_json::from_slice(&self.0)?;
         members.get(name).map(|member| serde_json::from_str(member.get())).transpose()
@@ -76,7 +76,39 @@ impl Payload {
         &self.0
     }
 
-    /// About how many bytes the database writes it out with: a space after each comma and colon, and no other.
+    /// The object with these members set, or removed where the value is `None`; the others keep their text.
+    ///
+    /// # Errors
+    /// Invalid if the JSON, called `what` in the error, is not an object.
+    pub(crate) fn with_members(&self, what: &str, changes: &[(&str, Option<&Payload>)]) -> Result<Payload> {
+        let unreadable =
+            |error| Error::invalid(format!("{what} is not a JSON object, so no member can be set: {error}"));
+        let mut members: BTreeMap<String, &RawValue> = serde_json::from_slice(&self.0).map_err(unreadable)?;
+        for (name, value) in changes {
+            match value {
+                Some(value) => {
+                    let value = serde_json::from_slice(&value.0).map_err(unreadable)?;
+                    members.insert((*name).to_owned(), value);
+                }
+                None => drop(members.remove(*name)),
+            }
+        }
+        Payload::encode_as(what, &members)
+    }
+
+    /// What kind of JSON value it is, for an error: `an object`.
+    pub(crate) fn shape(&self) -> &'static str {
+        match self.0.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            Some(b'{') => "an object",
+            Some(b'[') => "an array",
+            Some(b'"') => "a string",
+            Some(b't' | b'f') => "a boolean",
+            Some(b'n') => "null",
+            _ => "a number",
+        }
+    }
+
+    /// About how many bytes the text has as Postgres writes it: with a space after each comma and colon, and no other.
     pub(crate) fn written_len(&self) -> usize {
         let (mut written, mut in_string, mut escaped) = (0, false, false);
         for &byte in &self.0 {
@@ -93,7 +125,7 @@ impl Payload {
     }
 }
 
-/// Whether the JSON text has the escape `\u0000` (and not an escaped backslash before `u0000`).
+/// Whether the JSON text has the escape `\u0000`. An escaped backslash before `u0000` is none.
 fn holds_nul(json: &[u8]) -> bool {
     let mut rest = json;
     while let Some(at) = rest.iter().position(|&byte| byte == b'\\') {
@@ -106,7 +138,7 @@ fn holds_nul(json: &[u8]) -> bool {
 }
 
 impl Serialize for Payload {
-    /// To `serde_json`'s writers as the text that it is.
+    /// Writes the text itself, as a `serde_json` serializer takes it.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let raw: &RawValue = serde_json::from_slice(&self.0).map_err(serde::ser::Error::custom)?;
         raw.serialize(serializer)
@@ -114,20 +146,20 @@ impl Serialize for Payload {
 }
 
 impl fmt::Debug for Payload {
-    /// The length only: payloads stay out of logs.
+    /// Shows the length only, since payloads stay out of logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Payload({} bytes)", self.0.len())
     }
 }
 
-/// The first byte of a `jsonb` on the wire: the version of the format, which is text behind it.
+/// The first byte of a `jsonb` on the wire: the version of its format. In version 1 the rest is text.
 const JSONB_VERSION: u8 = 1;
 
 impl<'a> FromSql<'a> for Payload {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Payload, Box<dyn std::error::Error + Sync + Send>> {
         match raw.split_first() {
             Some((&JSONB_VERSION, json)) => Ok(Payload(json.into())),
-            _ => Err("unknown jsonb format on the wire".into()),
+            _ => Err("the server sent jsonb in an unknown format; only version 1 can be read".into()),
         }
     }
 
@@ -163,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_as_long_as_the_database_writes_it() {
+    fn the_written_length_is_that_of_the_databases_text() {
         for (json, written) in [
             (r#"{"a":[1,2,{}],"b":null}"#, r#"{"a": [1, 2, {}], "b": null}"#),
             ("[ 1 ,\n2 ]", "[1, 2]"),
@@ -174,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_json_is_refused_with_its_place() {
+    fn malformed_json_is_refused_with_its_line_and_column() {
         let error = Payload::parse(r#"{"a": }"#).unwrap_err();
         assert!(error.to_string().contains("line 1 column 7"), "{error}");
     }

@@ -1,13 +1,13 @@
-//! JSON that Postgres refuses as `jsonb`, although it is well-formed.
+//! Well-formed JSON that Postgres refuses as `jsonb`.
 
-/// No deeper than this. Postgres gives up where its stack ends, by default after several thousand levels.
+/// The levels of nesting that are allowed. Postgres gives up where its stack ends, by default after several thousand.
 const DEEPEST: usize = 1000;
-/// As many digits a `numeric` has before its decimal point, at most.
+/// The most digits of a `numeric` before its decimal point.
 const DIGITS: i64 = 131_072;
-/// As many digits it has behind it.
+/// The most digits of a `numeric` behind its decimal point.
 const DECIMALS: i64 = 16_383;
 
-/// Why Postgres would refuse this JSON text; `None` if it would not. The text is known to be well-formed.
+/// Why Postgres would refuse this well-formed JSON text; `None` if Postgres would store it.
 pub(super) fn refusal(json: &[u8]) -> Option<&'static str> {
     let (mut rest, mut depth) = (json, 0usize);
     while let Some((&first, after)) = rest.split_first() {
@@ -23,20 +23,20 @@ pub(super) fn refusal(json: &[u8]) -> Option<&'static str> {
                 let is_part = |byte: &u8| byte.is_ascii_digit() || b".eE+-".contains(byte);
                 let length = after.iter().take_while(|byte| is_part(byte)).count();
                 if !is_numeric(first, &after[..length]) {
-                    return Some("holds a number of too many digits");
+                    return Some("holds a number of more than 131,072 digits");
                 }
                 rest = &after[length..];
             }
             _ => {}
         }
         if depth > DEEPEST {
-            return Some("is nested too deep");
+            return Some("is nested more than 1,000 levels deep");
         }
     }
     None
 }
 
-/// What stands behind a string that begins here.
+/// Skips a string and returns the text behind its closing quote.
 fn string(json: &[u8]) -> Result<&[u8], &'static str> {
     let mut rest = json;
     loop {
@@ -56,13 +56,13 @@ fn string(json: &[u8]) -> Result<&[u8], &'static str> {
     }
 }
 
-/// The UTF-16 unit of an escape `\uXXXX` that stands here.
+/// The UTF-16 unit of the escape `\uXXXX` that the text begins with.
 fn unit(json: &[u8]) -> Option<u16> {
     let digits = json.strip_prefix(b"\\u")?.get(..4)?;
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// Whether Postgres' `numeric` holds a number that begins with this digit.
+/// Whether Postgres' `numeric` can hold the number that begins with this digit.
 fn is_numeric(first: u8, behind: &[u8]) -> bool {
     let (mut digits, mut decimals, mut exponent, mut negative) = (i64::from(first.is_ascii_digit()), 0i64, 0i64, false);
     let (mut has_point, mut has_exponent) = (false, false);
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_postgres_stores_is_not_refused() {
+    fn json_that_postgres_stores_is_accepted() {
         let deep = format!("{}1{}", "[".repeat(300), "]".repeat(300));
         for json in [
             r#"{"a": 1e400, "b": -1.5E-400, "c": 12345678901234567890123}"#,
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_postgres_cannot_store_is_refused() {
+    fn json_that_postgres_cannot_store_is_refused() {
         let (deep, long) = ("[".repeat(1001), "1".repeat(131_073));
         for json in [
             r#""\u0000""#,

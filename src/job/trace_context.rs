@@ -1,22 +1,20 @@
-//! Where in a distributed trace something belongs: the W3C's trace context.
+//! A place in a distributed trace: the W3C's trace context.
 
 use std::fmt;
-
-use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::job::payload::Payload;
 
-/// The keys of a job's metadata, named as the W3C names the headers.
+/// The members of a job's metadata, named like the W3C's headers.
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 
 /// A place in a distributed trace, as the [W3C](https://www.w3.org/TR/trace-context/) writes it: `traceparent`, and
 /// what tracing systems add in `tracestate`.
 ///
-/// Kept in a job's metadata under these two names, so a caller in any language can give it: `select
-/// reveille.enqueue(kind => 'hello', metadata => '{"traceparent": "00-…"}')`. [`Context::trace`](crate::Context::trace)
-/// reads it in a handler.
+/// A job's metadata holds it under these two names, so a caller in any language can set it: `select
+/// reveille.enqueue(kind => 'hello', metadata => '{"traceparent": "00-…"}')`. In a handler,
+/// [`Context::trace`](crate::Context::trace) reads it.
 ///
 /// ```
 /// use reveille::job::TraceContext;
@@ -28,20 +26,21 @@ const TRACESTATE: &str = "tracestate";
 /// # Ok::<(), reveille::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TraceContext {
     traceparent: String,
     tracestate: Option<String>,
 }
 
 impl TraceContext {
-    /// From the text of the two headers. A `tracestate` that is malformed is left away, as the W3C wants it.
+    /// Reads the two headers. A malformed `tracestate` is left out, as the W3C demands.
     ///
     /// # Errors
-    /// Invalid if `traceparent` is malformed, or stands for no trace: an id of zeros.
+    /// Invalid if `traceparent` is malformed, or has an id of zeros, which names no trace.
     pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Result<TraceContext> {
         if !is_traceparent(traceparent.as_bytes()) {
             return Err(Error::invalid(format!(
-                "traceparent {:?} is not of the form 00-<32 hex digits>-<16 hex digits>-<2 hex digits>",
+                "traceparent {:?} must be of the form 00-<32 hex digits>-<16 hex digits>-<2 hex digits>, with no id of zeros",
                 traceparent.chars().take(80).collect::<String>()
             )));
         }
@@ -49,38 +48,31 @@ impl TraceContext {
         Ok(TraceContext { traceparent: traceparent.to_owned(), tracestate })
     }
 
-    /// What a job's metadata holds of it; `None` if that is nothing, or malformed.
-    pub fn of(metadata: &Map<String, Value>) -> Option<TraceContext> {
-        let text = |key| metadata.get(key).and_then(Value::as_str);
-        TraceContext::parse(text(TRACEPARENT)?, text(TRACESTATE)).ok()
-    }
-
-    /// What stored metadata holds of it. Only the two texts are parsed, whatever else stands beside them.
-    pub(crate) fn stored_in(metadata: &Payload) -> Option<TraceContext> {
+    /// The trace context in a job's metadata; `None` if there is none, or it is malformed.
+    ///
+    /// Only its two members are decoded, so the others may be any JSON.
+    pub fn of(metadata: &Payload) -> Option<TraceContext> {
         let text = |key| metadata.member::<String>(key).ok().flatten();
         TraceContext::parse(&text(TRACEPARENT)?, text(TRACESTATE).as_deref()).ok()
     }
 
-    /// Put it into a job's metadata, instead of what is there of it.
-    pub fn write(&self, metadata: &mut Map<String, Value>) {
-        metadata.insert(TRACEPARENT.into(), self.traceparent.clone().into());
-        match &self.tracestate {
-            Some(state) => metadata.insert(TRACESTATE.into(), state.clone().into()),
-            None => metadata.remove(TRACESTATE),
-        };
+    /// The members of a job's metadata that hold it.
+    pub(super) fn members(&self) -> Result<[(&'static str, Option<Payload>); 2]> {
+        let state = self.tracestate.as_ref().map(Payload::encode).transpose()?;
+        Ok([(TRACEPARENT, Some(Payload::encode(&self.traceparent)?)), (TRACESTATE, state)])
     }
 
-    /// The trace: 32 hex digits.
+    /// The id of the trace: 32 hex digits.
     pub fn trace_id(&self) -> &str {
         self.traceparent.get(3..35).unwrap_or_default()
     }
 
-    /// The span that the work belongs under: 16 hex digits.
+    /// The id of the span that is the parent of the work: 16 hex digits.
     pub fn parent_id(&self) -> &str {
         self.traceparent.get(36..52).unwrap_or_default()
     }
 
-    /// Whether whoever began the trace records it.
+    /// Whether the program that began the trace records it.
     pub fn is_sampled(&self) -> bool {
         let flags = self.traceparent.get(53..55).and_then(|flags| u8::from_str_radix(flags, 16).ok());
         flags.is_some_and(|flags| flags & 1 == 1)
@@ -103,7 +95,7 @@ impl fmt::Display for TraceContext {
     }
 }
 
-/// `version-traceid-parentid-flags`, in lower-case hex. A version above ours may have more behind another dash.
+/// Whether it is `version-traceid-parentid-flags` in lower-case hex. Versions after 00 may have more behind another dash.
 fn is_traceparent(text: &[u8]) -> bool {
     let hex = |range: std::ops::Range<usize>| {
         text.get(range).is_some_and(|digits| digits.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')))
@@ -115,7 +107,7 @@ fn is_traceparent(text: &[u8]) -> bool {
     long_enough && fields && !text.starts_with(b"ff") && !zero(3..35) && !zero(36..52)
 }
 
-/// Up to 32 members `key=value`, none twice, with commas between.
+/// Whether it is 1 to 32 members `key=value` with commas between, and no key twice.
 fn is_tracestate(text: &str) -> bool {
     let members: Vec<&str> = text.split(',').map(|member| member.trim_matches([' ', '\t'])).collect();
     let keys: Option<Vec<&str>> =
@@ -159,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_traceparent_is_judged_as_the_w3c_says() {
+    fn a_traceparent_is_accepted_as_the_w3c_defines_it() {
         assert!(is_accepted(PARENT));
         assert!(is_accepted(&PARENT.replace("-01", "-00")));
         assert!(is_accepted(&PARENT.replace("00-", "cc-")), "a later version of the same length");
@@ -182,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_tracestate_is_left_away_and_the_parent_stays() {
+    fn a_malformed_tracestate_is_left_out_and_the_parent_stays() {
         let state = |text: &str| TraceContext::parse(PARENT, Some(text)).unwrap().tracestate().map(str::to_owned);
         for good in ["a=1", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", "a=1,, b=2 , ", "7t@v=x y", "a_-*/9=!"] {
             assert_eq!(state(good).as_deref(), Some(good));
@@ -192,21 +184,6 @@ mod tests {
         for bad in ["", ",", "a", "A=1", "=1", "a=", "a=1,a=2", "a=b=c", "9a=1", "t@9=1", "a=é", &many, &long] {
             assert_eq!(state(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn what_is_written_to_metadata_is_read_again() {
-        let mut metadata = Map::new();
-        metadata.insert("mine".into(), 1.into());
-        let trace = TraceContext::parse(PARENT, Some("a=1")).unwrap();
-        trace.write(&mut metadata);
-        assert_eq!(TraceContext::of(&metadata), Some(trace));
-        let other = TraceContext::parse(&PARENT.replace("-01", "-00"), None).unwrap();
-        other.write(&mut metadata);
-        assert_eq!(TraceContext::of(&metadata), Some(other), "nothing stays of the one before");
-        assert_eq!(metadata["mine"], 1);
-        metadata.insert("traceparent".into(), 7.into());
-        assert_eq!(TraceContext::of(&metadata), None);
     }
 
     proptest! {

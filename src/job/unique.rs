@@ -1,4 +1,4 @@
-//! What keeps a second job of a kind away: a key, until when it is held, and what happens to the job that holds it.
+//! Unique keys: how long a job holds one, and what a second enqueue does to the job that holds it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,27 +11,27 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::job::payload::Payload;
 
-/// What happens when another job of the same kind holds the unique key.
+/// What an enqueue does to the job of the same kind that holds the unique key already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UniqueMode {
-    /// It is left as it is.
+    /// The job stays unchanged.
     #[default]
     Keep,
-    /// If it waits, it gets the new payload, tags and metadata.
+    /// If the job waits, it gets the new payload, tags and metadata.
     Replace,
-    /// If it waits, it gets the new payload, tags, metadata and due time.
+    /// If the job waits, it gets the new payload, tags, metadata and due time.
     Debounce,
 }
 
 /// Until when a job holds its unique key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UniqueUntil {
-    /// Until it is first started.
+    /// Until the job first starts.
     Started,
-    /// Until it has ended: completed, cancelled or dead.
+    /// Until the job has ended: completed, cancelled or dead.
     #[default]
     Finished,
-    /// Until it has ended and this long has passed since it was enqueued.
+    /// Until the job has ended and this long has passed since its enqueue.
     Period(Duration),
 }
 
@@ -46,14 +46,14 @@ impl UniqueMode {
 }
 
 impl UniqueUntil {
-    /// As `reveille.enqueue` takes it.
+    /// The name or interval that `reveille.enqueue` takes.
     pub(crate) fn name(self) -> Cow<'static, str> {
         match self {
             UniqueUntil::Started => "started".into(),
             UniqueUntil::Finished => "finished".into(),
             UniqueUntil::Period(period) => {
                 let period = period.min(MILLENNIUM);
-                // Before version 15 an interval has no more seconds than an int holds.
+                // Before version 15 an interval's seconds must fit an int.
                 let (hours, seconds) = (period.as_secs() / 3600, period.as_secs() % 3600);
                 format!("{hours} hours {seconds}.{:06} seconds", period.subsec_micros()).into()
             }
@@ -61,30 +61,30 @@ impl UniqueUntil {
     }
 }
 
-/// A longer period is as good as this one.
+/// A thousand years. A longer period is cut to this.
 const MILLENNIUM: Duration = Duration::from_secs(1000 * 365 * 86_400);
 
-/// The unique key of a job that is to be the only one of its kind.
+/// The unique key of a job that is the only one of its kind.
 pub(crate) const BY_KIND: &str = "kind";
 
-/// How deep it may be.
+/// The levels of a payload that a job can be unique by.
 const DEEPEST: usize = 128;
 
-/// The unique key of a job that is to be the only one of its kind with its payload: the same for all ways to write the
-/// same JSON.
+/// The unique key of a job that is the only one of its kind with its payload. All layouts of the same JSON have one key.
 pub(crate) fn by_payload(payload: &Payload) -> Result<String> {
     let mut hash = Sha256::new();
     let json = serde_json::from_slice(payload.as_bytes()).map_err(unreadable)?;
     canonical(json, DEEPEST, &mut |text| hash.update(text))?;
     let mut key = "payload:".to_owned();
     for byte in hash.finalize() {
-        // Into a string nothing fails.
+        // Writing to a string cannot fail.
         let _ = write!(key, "{byte:02x}");
     }
     Ok(key)
 }
 
-/// Objects in the order of their names, strings with the least escapes, nothing between; numbers as they are written.
+/// Writes JSON in one layout: members in the order of their names, strings with the fewest escapes, no spaces. Numbers keep
+/// their text.
 fn canonical(json: &RawValue, deepest: usize, out: &mut impl FnMut(&str)) -> Result<()> {
     let (text, deepest) = (json.get(), deepest.checked_sub(1).ok_or_else(too_deep)?);
     match text.as_bytes().first() {
@@ -118,11 +118,15 @@ fn canonical(json: &RawValue, deepest: usize, out: &mut impl FnMut(&str)) -> Res
 }
 
 fn unreadable(error: serde_json::Error) -> Error {
-    Error::invalid(format!("a job cannot be unique by a payload that cannot be read: {error}"))
+    Error::invalid(format!(
+        "a job cannot be unique by its payload, which cannot be read: {error}; give it a unique key"
+    ))
 }
 
 fn too_deep() -> Error {
-    Error::invalid(format!("a job cannot be unique by a payload of more than {DEEPEST} levels; give it a unique key"))
+    Error::invalid(format!(
+        "a job cannot be unique by a payload that is nested more than {DEEPEST} levels deep; give it a unique key"
+    ))
 }
 
 #[cfg(test)]
@@ -140,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_json_has_one_key_however_it_is_written() {
+    fn the_same_json_has_one_key_whatever_its_layout() {
         let plain = r#"{"a":[1,"é",null,{"c":true,"d":{}}],"b":1.50}"#;
         let other = " {\"b\": 1.50, \"a\" : [1, \"\\u00e9\", null,\n{\"d\":{ },\"c\":true}] }";
         assert_eq!(written(other), plain);
@@ -149,8 +153,8 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_a_payload_stays_what_it_is() {
-        // Another one would let a second job in beside each that is there when a program is updated.
+    fn the_key_of_a_payload_never_changes() {
+        // If the key changed with a program's update, a second job could be enqueued beside each that is stored.
         let key = key(r#"{"user_id":7}"#);
         assert_eq!(key, "payload:2820d74979efad7d71d9e6fb6c5d53c7f5c8eeed822a63f19a6b01081d2d6837");
     }
@@ -178,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_without_end_is_refused() {
+    fn a_payload_nested_too_deep_is_refused() {
         let nested = |levels| Payload::parse(&format!("{}{}", "[".repeat(levels), "]".repeat(levels)));
         assert!(by_payload(&nested(128).unwrap()).is_ok());
         for levels in [129, 1000] {
@@ -188,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_period_is_written_as_the_server_reads_it() {
+    fn a_period_is_written_as_an_interval() {
         assert_eq!(UniqueUntil::Period(Duration::from_millis(90_500)).name(), "0 hours 90.500000 seconds");
         assert_eq!(UniqueUntil::Period(Duration::MAX).name(), "8760000 hours 0.000000 seconds");
     }

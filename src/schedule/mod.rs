@@ -1,8 +1,8 @@
-//! Schedules: jobs that recur, by a cron text in a time zone or at a fixed interval.
+//! Schedules: jobs that recur, by a cron text in a time zone, or at a fixed interval.
 
 use std::time::{Duration, SystemTime};
 
-use serde_json::{Map, Value};
+use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::job::{Due, Enqueueable, MAX_PAYLOAD, NewJob, Priority, check_name};
@@ -11,7 +11,7 @@ mod ticks;
 
 pub(crate) use ticks::{Ticks, lacks_zone};
 
-/// A job that recurs; declared with a worker (`WorkerBuilder::schedule`), or added by `Admin::add_schedule`.
+/// A job that recurs. A worker declares it (`WorkerBuilder::schedule`), or `Admin::add_schedule` adds it.
 ///
 /// ```
 /// use reveille::schedule::{CatchUp, Schedule};
@@ -28,24 +28,26 @@ pub(crate) use ticks::{Ticks, lacks_zone};
 /// # example().unwrap();
 /// ```
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Schedule {
-    /// What it is called, 1 to 128 characters.
+    /// The name of the schedule, 1 to 128 characters.
     pub name: String,
-    /// When it is due.
+    /// When its jobs are due.
     pub timing: Timing,
-    /// The zone of a cron text, by its name in the IANA database.
+    /// The time zone of the cron text, by its name in the IANA database.
     pub time_zone: String,
-    /// What becomes of ticks that were missed.
+    /// What becomes of missed ticks.
     pub catch_up: CatchUp,
-    /// What is enqueued at each tick, at its time. It has no unique key.
+    /// The job that is enqueued for each tick, due at the tick's time. It has no unique key.
     pub job: NewJob,
-    /// Whether its jobs pass the middleware of the worker that enqueues them, which then is one that declares the
-    /// schedule. A worker that has middleware sets this for what it declares.
+    /// Whether its jobs pass the middleware of the worker that enqueues them. Then only workers that declare the schedule
+    /// enqueue for it. A worker with middleware sets this for the schedules that it declares.
     pub through_middleware: bool,
 }
 
 /// When a schedule is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Timing {
     /// Five fields (minute, hour, day of the month, month, day of the week), or six with seconds first; or `@hourly`,
     /// `@daily`, `@weekly`, `@monthly`, `@yearly`.
@@ -54,17 +56,17 @@ pub enum Timing {
     Every(Duration),
 }
 
-/// What becomes of the ticks that were missed because no worker was there.
+/// What becomes of ticks that were missed because no worker ran.
 ///
-/// A tick that is at most three seconds late is not missed: it is enqueued, whatever is said here.
+/// A tick that is at most three seconds late is not missed: its job is enqueued in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CatchUp {
-    /// None of them is made up for: it goes on with the next tick.
+    /// Missed ticks are dropped. The schedule goes on with the next tick.
     Skip,
-    /// A single job for all of them, due at the last one's time.
+    /// One job is enqueued for all missed ticks, due at the time of the last one.
     #[default]
     One,
-    /// A job for each of them, oldest first.
+    /// One job is enqueued for each missed tick, oldest first.
     All,
 }
 
@@ -81,7 +83,7 @@ impl CatchUp {
 impl std::str::FromStr for CatchUp {
     type Err = Error;
 
-    /// By its name: `skip`, `one`, `all`.
+    /// Reads a name: `skip`, `one` or `all`.
     fn from_str(text: &str) -> Result<CatchUp> {
         match text {
             "skip" => Ok(CatchUp::Skip),
@@ -92,26 +94,26 @@ impl std::str::FromStr for CatchUp {
     }
 }
 
-/// Limits of an interval, as the table has them.
+/// The shortest interval that the table accepts.
 const SHORTEST: Duration = Duration::from_millis(1);
+/// The longest interval that the table accepts: a hundred years.
 const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
 
 impl Schedule {
-    /// A job at each time that a cron text says, in UTC unless [told otherwise](Schedule::time_zone).
+    /// A schedule by a cron text, in UTC unless another [time zone](Schedule::time_zone) is set.
     ///
     /// # Errors
-    /// Invalid if the text makes no sense, says a time that never comes, or the job does not serialise.
+    /// Invalid if the text cannot be read or names a time that never comes, or if the job does not serialize.
     pub fn cron(name: impl Into<String>, cron: impl Into<String>, job: &impl Enqueueable) -> Result<Schedule> {
         let schedule = Schedule::new(name.into(), Timing::Cron(cron.into()), job)?;
         schedule.ticks(SystemTime::now())?;
         Ok(schedule)
     }
 
-    /// A job at a fixed interval.
+    /// A schedule at a fixed interval, a millisecond to a hundred years.
     ///
     /// # Errors
-    /// Invalid if the interval is shorter than a millisecond or longer than a hundred years, or the job does not
-    /// serialise.
+    /// Invalid if the interval is out of these limits, or if the job does not serialize.
     pub fn every(name: impl Into<String>, every: Duration, job: &impl Enqueueable) -> Result<Schedule> {
         let schedule = Schedule::new(name.into(), Timing::Every(every), job)?;
         schedule.ticks(SystemTime::now())?;
@@ -124,78 +126,82 @@ impl Schedule {
         Ok(Schedule { name, timing, time_zone, catch_up, job, through_middleware: false })
     }
 
-    /// Read the cron text in this time zone, such as `Europe/Berlin`; default UTC.
+    /// Reads the cron text in this time zone, such as `Europe/Berlin`; default UTC.
     pub fn time_zone(mut self, name: impl Into<String>) -> Schedule {
         self.time_zone = name.into();
         self
     }
 
-    /// What becomes of missed ticks; default: a single job for all of them.
+    /// Says what becomes of missed ticks; default [`CatchUp::One`].
     pub fn catch_up(mut self, catch_up: CatchUp) -> Schedule {
         self.catch_up = catch_up;
         self
     }
 
-    /// Its jobs go to this queue, instead of their kind's.
+    /// Sends its jobs to this queue, instead of their kind's.
     pub fn queue(mut self, queue: impl Into<String>) -> Schedule {
         self.job.queue = queue.into();
         self
     }
 
-    /// Its jobs run before or after others of their queue.
+    /// Starts its jobs before or after others of their queue.
     pub fn priority(mut self, priority: Priority) -> Schedule {
         self.job.priority = priority;
         self
     }
 
-    /// Its jobs are dead after this many failures, at least 1.
+    /// Makes its jobs dead after this many failures, at least 1.
     pub fn max_attempts(mut self, max_attempts: u32) -> Schedule {
         self.job.max_attempts = max_attempts;
         self
     }
 
-    /// One attempt at a job of it may take this long.
+    /// Gives each attempt at its jobs at most this long, at least a microsecond.
     pub fn timeout(mut self, timeout: Duration) -> Schedule {
         self.job.timeout = Some(timeout);
         self
     }
 
-    /// What its jobs belong to, such as a tenant or an account.
+    /// Says what its jobs belong to, such as a tenant.
     pub fn key(mut self, key: impl Into<String>) -> Schedule {
         self.job.key = Some(key.into());
         self
     }
 
-    /// A free label of its jobs; may be called up to 64 times.
+    /// Adds a label to its jobs, which have at most 64.
     pub fn tag(mut self, tag: impl Into<String>) -> Schedule {
         self.job.tags.push(tag.into());
         self
     }
 
-    /// Free facts about its jobs, to which the schedule's name and the tick are added.
-    pub fn metadata(mut self, metadata: Map<String, Value>) -> Schedule {
-        self.job.metadata = Some(metadata);
-        self
+    /// Adds further facts about its jobs: anything that serializes to a JSON object. Each job's metadata has the schedule's
+    /// name and the tick besides.
+    ///
+    /// # Errors
+    /// Invalid if it serializes to something else, or to JSON that Postgres cannot store.
+    pub fn metadata(self, metadata: &(impl Serialize + ?Sized)) -> Result<Schedule> {
+        Ok(Schedule { job: self.job.metadata(metadata)?, ..self })
     }
 
-    /// Its ticks after a time, one after another, for as long as the calendar goes; an interval is counted from that
-    /// time.
+    /// The ticks after a time, one after another, until the calendar ends. An interval is counted from that time.
     ///
     /// ```
     /// # use std::time::{Duration, SystemTime};
     /// # use reveille::{job::{NewJob, Payload}, schedule::Schedule};
     /// # fn example() -> reveille::Result<()> {
-    /// let job = NewJob::new("report", Payload::parse("{}")?); let daily = Schedule::cron("daily", "@daily", &job)?;
-    /// let day = Duration::from_secs(86_400); let ticks: Vec<SystemTime> =
-    /// daily.ticks_after(SystemTime::UNIX_EPOCH)?.take(2).collect(); assert_eq!(ticks, [SystemTime::UNIX_EPOCH + day,
-    /// SystemTime::UNIX_EPOCH + day * 2]);
+    /// let job = NewJob::new("report", Payload::parse("{}")?);
+    /// let daily = Schedule::cron("daily", "@daily", &job)?;
+    ///
+    /// let day = Duration::from_secs(86_400);
+    /// let ticks: Vec<SystemTime> = daily.ticks_after(SystemTime::UNIX_EPOCH)?.take(2).collect();
+    /// assert_eq!(ticks, [SystemTime::UNIX_EPOCH + day, SystemTime::UNIX_EPOCH + day * 2]);
     /// # Ok(())
     /// # }
     /// # example().unwrap();
     /// ```
     ///
     /// # Errors
-    /// Invalid if the cron text or the time zone makes no sense.
+    /// Invalid if the cron text cannot be read or its time never comes, or if the time zone is unknown.
     pub fn ticks_after(&self, time: SystemTime) -> Result<impl Iterator<Item = SystemTime> + use<>> {
         let ticks = self.ticks(time)?;
         let first = ticks.after(time).ok();
@@ -209,26 +215,29 @@ impl Schedule {
     }
 
     /// The job of a tick.
-    pub(crate) fn job_at(&self, tick: SystemTime) -> NewJob {
-        let mut metadata = self.job.metadata.clone().unwrap_or_default();
-        metadata.insert("schedule".into(), Value::from(self.name.clone()));
+    ///
+    /// # Errors
+    /// Invalid if the job's metadata is not a JSON object, which [`check`](Schedule::check) refuses.
+    pub fn job_at(&self, tick: SystemTime) -> Result<NewJob> {
+        let mut job = NewJob { due: Due::At(tick), ..self.job.clone() };
+        job.set_metadata_member("schedule", &self.name)?;
         if let Ok(tick) = jiff::Timestamp::try_from(tick) {
-            metadata.insert("tick".into(), Value::from(tick.to_string()));
+            job.set_metadata_member("tick", &tick.to_string())?;
         }
-        NewJob { due: Due::At(tick), metadata: Some(metadata), ..self.job.clone() }
+        Ok(job)
     }
 
-    /// Refuses what workers could not read or the table's constraints would refuse.
+    /// Refuses a schedule that workers could not read, or that the table's constraints would refuse.
     pub(crate) fn check(&self) -> Result<()> {
         let of_it = |error: Error| Error::invalid(format!("schedule {:?}: {error}", self.name));
         check_name("name", &self.name).map_err(of_it)?;
         self.ticks(SystemTime::now()).map_err(of_it)?;
         self.job.check(MAX_PAYLOAD).map_err(of_it)?;
         if self.job.unique_key.is_some() {
-            return Err(of_it(Error::invalid("its job cannot have a unique key")));
+            return Err(of_it(Error::invalid("its job cannot have a unique key; remove the key")));
         }
         if self.job.due != Due::In(Duration::ZERO) {
-            return Err(of_it(Error::invalid("its job is due at each tick, and not at a time of its own")));
+            return Err(of_it(Error::invalid("its job is due at each tick; remove its delay or due time")));
         }
         Ok(())
     }
@@ -244,9 +253,9 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_the_schedules_name() {
-        type Spoil = fn(Schedule) -> Schedule;
-        let spoils: [(Spoil, &str); 6] = [
+    fn an_invalid_schedule_is_refused_by_name() {
+        type Break = fn(Schedule) -> Schedule;
+        let breaks: [(Break, &str); 6] = [
             (|schedule| schedule.time_zone("Mars/Olympus"), "Mars/Olympus"),
             (|schedule| schedule.queue(""), "queue"),
             (|schedule| schedule.max_attempts(0), "max_attempts"),
@@ -268,9 +277,10 @@ mod tests {
         ];
         let good = Schedule::cron("nightly", "0 3 * * *", &job()).unwrap();
         good.check().unwrap();
-        for (spoil, part) in spoils {
-            let error = spoil(good.clone()).check().unwrap_err();
-            assert!(error.is_invalid() && error.to_string().contains(part), "{part}: {error}");
+        for (break_it, part) in breaks {
+            let error = break_it(good.clone()).check().unwrap_err();
+            let text = error.to_string();
+            assert!(error.is_invalid() && text.contains(part) && text.starts_with("schedule "), "{part}: {error}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! When a schedule is due: cron texts read in a time zone, and fixed intervals.
+//! The ticks of a schedule: by a cron text in a time zone, or at a fixed interval.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,13 +13,14 @@ use crate::error::{Error, Result};
 
 /// The ticks of a timing.
 pub(crate) enum Ticks {
-    /// By the clock on the wall.
+    /// By local time.
     Cron { cron: Box<Cron>, zone: TimeZone, text: String },
     /// By elapsed time.
     Every { micros: u128, from: SystemTime },
 }
 
-/// How far back the last of many ticks is looked for, before they are counted from the first.
+/// How far before a limit to look for the last tick, one window after the other. If none holds a tick, ticks are counted
+/// from the first one.
 const WINDOWS: [Duration; 4] = [
     Duration::from_secs(60),
     Duration::from_secs(3600),
@@ -28,7 +29,7 @@ const WINDOWS: [Duration; 4] = [
 ];
 
 impl Ticks {
-    /// `from`: since when an interval is counted.
+    /// `from` is the time from which an interval is counted.
     pub(crate) fn new(timing: &Timing, time_zone: &str, from: SystemTime) -> Result<Ticks> {
         match timing {
             Timing::Every(every) if (SHORTEST..=LONGEST).contains(every) => {
@@ -40,7 +41,7 @@ impl Ticks {
             Timing::Cron(text) => {
                 if differs_by_host(time_zone) {
                     return Err(Error::invalid(format!(
-                        "{time_zone:?} is no time zone, since it means another on each host; use a name like UTC or Europe/Berlin"
+                        "the time zone {time_zone:?} differs from host to host; use a name like UTC or Europe/Berlin"
                     )));
                 }
                 let zone = TimeZone::get(time_zone).map_err(|_| {
@@ -54,7 +55,7 @@ impl Ticks {
     /// The first tick after a time.
     ///
     /// # Errors
-    /// Invalid if it never comes.
+    /// Invalid if there is none.
     pub(crate) fn after(&self, time: SystemTime) -> Result<SystemTime> {
         match self {
             Ticks::Every { micros, from } => {
@@ -75,7 +76,7 @@ impl Ticks {
         }
     }
 
-    /// The last tick that is no later than `limit`; `first` is one.
+    /// The last tick until `limit`. `first` is a tick.
     pub(crate) fn last_until(&self, first: SystemTime, limit: SystemTime) -> Result<SystemTime> {
         let mut last = first;
         for window in WINDOWS {
@@ -96,26 +97,26 @@ impl Ticks {
     }
 }
 
-/// Whether this host does not know the time zone, which another may.
+/// Whether this host lacks the time zone, which another host may know.
 pub(crate) fn lacks_zone(timing: &Timing, time_zone: &str) -> bool {
     matches!(timing, Timing::Cron(_)) && !differs_by_host(time_zone) && TimeZone::get(time_zone).is_err()
 }
 
-/// Whether the name is that of a file beside the zones: `localtime` is the zone of the host, `posixrules` a pattern for
-/// others, and what is under `right` counts leap seconds, which neither the server nor other hosts do.
+/// Whether the name is that of a file which is no zone of the IANA database. `localtime` is the zone of the host, and
+/// `posixrules` a pattern for others. The zones under `right` count leap seconds, which the server does not.
 fn differs_by_host(time_zone: &str) -> bool {
     let name = time_zone.to_ascii_lowercase();
     matches!(name.as_str(), "localtime" | "posixrules") || name.starts_with("right/")
 }
 
 fn never(what: &str) -> Error {
-    Error::invalid(format!("{what} says a time that never comes"))
+    Error::invalid(format!("{what} names a time that never comes; change it"))
 }
 
 fn read(text: &str) -> Result<Cron> {
     if text.trim_start().to_ascii_lowercase().starts_with("@every") {
         return Err(Error::invalid(format!(
-            "cron text {text:?} is an interval; give it as such: --every 5m, Schedule::every, or in SQL every => '5 minutes'"
+            "cron text {text:?} is an interval; use --every 5m, Schedule::every, or in SQL every => '5 minutes'"
         )));
     }
     let known = if text.trim().eq_ignore_ascii_case("@midnight") { "@daily" } else { text };
@@ -131,15 +132,15 @@ fn read(text: &str) -> Result<Cron> {
     })
 }
 
-/// Whether it means times of day, as cron has always told: no field of its time begins with a star. What has one runs
-/// at every instant whose local time fits, as the time goes on.
+/// Whether a cron text means times of day: no field of its time begins with a star. This is cron's traditional rule. Other
+/// texts run at each instant whose local time fits.
 fn runs_by_the_clock(cron: &Cron) -> bool {
     let pattern = &cron.pattern;
     [&pattern.seconds, &pattern.minutes, &pattern.hours].iter().all(|field| !field.from_wildcard)
 }
 
-/// A local time that does not exist comes at once after the gap, together with others in it; one that exists twice
-/// comes the first time.
+/// The next tick at a local time. All local times in a gap of the clock give one tick right after the gap. A local time
+/// that exists twice gives one tick, the first time.
 fn at_local_time(cron: &Cron, zone: &TimeZone, time: Timestamp) -> Result<Timestamp, CronError> {
     let mut local = zone.to_datetime(time);
     loop {
@@ -149,12 +150,12 @@ fn at_local_time(cron: &Cron, zone: &TimeZone, time: Timestamp) -> Result<Timest
             AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(local).map_err(out_of_range)?,
             AmbiguousOffset::Fold { before, .. } => before.to_timestamp(local).map_err(out_of_range)?,
             AmbiguousOffset::Gap { after, .. } => {
-                // By the clock as it will be put, it is before the gap.
+                // With the offset after the gap, this local time lies before the gap's transition.
                 let before = after.to_timestamp(local).map_err(out_of_range)?;
                 zone.following(before).next().map_or(before, |transition| transition.timestamp())
             }
         };
-        // In a repeated hour, or just behind a gap, it may have been.
+        // In a repeated hour, or right after a gap, the tick may be in the past.
         if tick > time {
             return Ok(tick);
         }
@@ -194,14 +195,14 @@ mod tests {
         }
     }
 
-    /// What comes on the days around a change of the clock.
+    /// The ticks on the days around a change of the clock.
     fn around(cron: &str, zone: &str, month: &str, days: [u32; 2]) -> Vec<String> {
         let [from, until] = days.map(|day| format!("{month}-{day:02}T12:00:00Z"));
         between(&ticks(cron, zone), &from, &until)
     }
 
     #[test]
-    fn a_local_time_that_does_not_exist_comes_right_after_the_gap() {
+    fn a_local_time_in_a_gap_ticks_right_after_the_gap() {
         // In Berlin 02:00 is 03:00 on 29 March 2026, at 01:00 UTC; in New York on 8 March, at 07:00 UTC.
         let berlin = |cron| around(cron, BERLIN, "2026-03", [27, 30]);
         assert_eq!(berlin("30 2 * * *"), ["28T01:30", "29T01:00", "30T00:30"]);
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn several_local_times_in_a_gap_come_once_and_with_the_one_behind_it() {
+    fn several_local_times_in_a_gap_give_one_tick() {
         let berlin = |cron| around(cron, BERLIN, "2026-03", [28, 29]);
         assert_eq!(berlin("15,45 2 * * *"), ["29T01:00"]);
         assert_eq!(berlin("15 1,2,3 * * *"), ["29T00:15", "29T01:00", "29T01:15"]);
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_local_time_that_exists_twice_comes_the_first_time() {
+    fn a_local_time_that_exists_twice_ticks_the_first_time() {
         // In Berlin 03:00 is 02:00 on 25 October 2026, at 01:00 UTC; in New York 02:00 is 01:00 on 1 November, at 06:00
         // UTC.
         let berlin = |cron| around(cron, BERLIN, "2026-10", [23, 26]);
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_each_hour_or_minute_goes_by_elapsed_time() {
+    fn hourly_and_minutely_ticks_go_by_elapsed_time() {
         let hourly = |month, days| around("30 * * * *", BERLIN, month, days).len();
         assert_eq!((hourly("2026-03", [28, 29]), hourly("2026-10", [24, 25])), (24, 24));
         let in_gap = between(&ticks("*/30 * * * *", BERLIN), "2026-03-29T00:20:00Z", "2026-03-29T01:40:00Z");
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_or_never_comes_is_refused_in_one_line() {
+    fn an_unreadable_or_impossible_time_is_refused_in_one_line() {
         for text in ["", "* * * *", "61 * * * *", "* * * * * * *", "0 25 * * *", "whenever", "@never", "0 0 * * XYZ"] {
             let error = Ticks::new(&Timing::Cron(text.into()), "UTC", SystemTime::UNIX_EPOCH).err().unwrap();
             assert!(error.is_invalid() && error.to_string().contains("cannot be read"), "{text}: {error}");
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_is_counted_from_where_it_began() {
+    fn an_interval_is_counted_from_its_beginning() {
         let from = time("2026-01-01T00:00:00.25Z");
         let every = Ticks::new(&Timing::Every(Duration::from_millis(1500)), "", from).unwrap();
         assert_eq!(every.after(from - Duration::from_secs(9)).unwrap(), from + Duration::from_millis(1500));

@@ -1,37 +1,38 @@
-//! One attempt, one job, or all of them, worked by a test.
+//! A test that makes one attempt, or works one job, or all jobs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::driver::{Driver, Ending, JobState, Memory, Start, StoredJob};
+use crate::driver::{ClaimRequest, Driver, Ending, Memory, StoredJob};
 use crate::error::{Error, Result};
 use crate::job::{Due, Enqueueable, Job, NewJob, ReservedJob};
 use crate::worker::Worker;
 use crate::worker::attempt::Attempts;
-use crate::worker::attempt::reservations::Held;
-use crate::worker::drain::{Drained, Visit};
+use crate::worker::attempt::reservations::HeldJobs;
+use crate::worker::drain::{InlineRun, JobsRun};
 
-/// What became of the one job that was worked.
+/// The job that [`Worker::work_one`] worked, and what became of it.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Worked {
-    /// Which one it was.
+    /// The id of the job.
     pub id: i64,
-    /// What becomes of it.
+    /// What becomes of the job.
     pub ending: Ending,
 }
 
-/// More attempts than this are no test's purpose: jobs enqueue each other for ever.
+/// After more attempts than this, jobs are taken to enqueue each other without end.
 const MOST_ATTEMPTS: u64 = 100_000;
-/// And of one job: it snoozes for ever.
+/// After more attempts than this, a job is taken to snooze without end.
 const MOST_SNOOZES: u32 = 1000;
 
 /// For tests.
 impl Worker {
-    /// Make one attempt at a job that is stored nowhere; returns what would become of it.
+    /// Makes one attempt at a job that is stored nowhere. Returns what would become of the job.
     ///
-    /// The whole of an attempt: the middlewares for enqueuing and for work, decoding, the handler, its timeout,
-    /// panics, what it says of its progress. So it needs no committed transaction. What the handler itself reads or
-    /// writes is up to its state; what it enqueues has no parent, and the job cannot be completed in a transaction.
+    /// The attempt is a whole one: with the middleware for enqueuing and for work, decoding, the handler, its timeout, its
+    /// panics and its progress. It needs no committed transaction. The handler reads and writes by its states as always.
+    /// The jobs that it enqueues have no parent, and the job cannot be completed in a transaction.
     ///
     /// # Errors
     /// Invalid if the job could not be stored.
@@ -41,47 +42,52 @@ impl Worker {
         let (desk, info) = (Arc::new(Memory::new()), self.info());
         desk.register(&info).await?;
         Driver::enqueue(&*desk, &[job]).await?;
-        let job = desk.claim(info.id, &queue, 1, Start::default()).await?.jobs.pop();
-        let job = job.ok_or_else(|| Error::invalid("make an attempt: the job could not be claimed"))?;
-        let attempts = Attempts { driver: desk, is_stored: false, ..self.attempts(&Arc::<Held>::default()) };
-        let hold = attempts.hold(&job);
-        Ok(attempts.make(job, hold).await.ending)
+        let job = desk.claim(&ClaimRequest::new(info.id, &queue, 1)).await?.jobs.pop();
+        let job = job.ok_or_else(|| {
+            Error::invalid("make an attempt: the job could not be claimed; is it of a queue with a limit?")
+        })?;
+        let attempts = Attempts { driver: desk, is_stored: false, ..self.attempts(&Arc::<HeldJobs>::default()) };
+        let held = attempts.hold(&job);
+        Ok(attempts.make(job, held).await.ending)
     }
 
-    /// Work the due job of this kind that comes first in the worker's queues; `None` if there is none.
+    /// Works the first due job of this kind in the worker's queues. Returns `None` if there is no such job.
     ///
-    /// It is claimed as any worker claims. Jobs of other kinds that come before it are claimed too and put back,
-    /// which counts as an attempt and no failure. A queue's limits hold.
+    /// The job is claimed as by any worker, within the queue's limits. Jobs of other kinds before it are claimed and put
+    /// back, which counts as an attempt, but not as a failure.
     ///
     /// # Errors
-    /// Lost if the job ended otherwise meanwhile; else if the store fails.
+    /// Lost if the job was rescued or settled elsewhere meanwhile; else the store's error.
     pub async fn work_one<J: Job>(&self) -> Result<Option<Worked>> {
-        let visit = Visit::begin(self).await?;
-        let worked = self.work_first(&visit, J::KIND).await;
-        let left = visit.end().await;
+        let run = InlineRun::begin(self).await?;
+        let worked = self.work_first(&run, J::KIND).await;
+        let left = run.end().await;
         let worked = worked?;
         left.map(|()| worked)
     }
 
-    async fn work_first(&self, visit: &Visit<'_>, kind: &str) -> Result<Option<Worked>> {
-        let first = self.claim_first(visit, kind).await;
+    async fn work_first(&self, run: &InlineRun<'_>, kind: &str) -> Result<Option<Worked>> {
+        let first = self.claim_first(run, kind).await;
         let wanted: Vec<i64> = first.iter().flatten().map(|job| job.reservation.id).collect();
-        let put_back = self.driver.release_strays(visit.shared.id(), &wanted).await;
+        let put_back = self.driver.release_strays(run.shared.id(), &wanted).await;
         let Some(job) = first? else { return put_back.map(|_| None) };
         put_back?;
         let id = job.reservation.id;
-        match visit.run(vec![job]).await?.pop() {
+        match run.attempt_all(vec![job]).await?.pop() {
             Some((ending, true)) => Ok(Some(Worked { id, ending })),
-            _ => Err(Error::lost(format!("job {id} was no longer this worker's when it had been worked"))),
+            _ => Err(Error::lost(format!(
+                "job {id} was no longer this worker's when its attempt ended; it ends elsewhere"
+            ))),
         }
     }
 
-    /// Claims one job after another until one of this kind comes, in each queue; returns the first of these.
-    async fn claim_first(&self, visit: &Visit<'_>, kind: &str) -> Result<Option<ReservedJob>> {
+    /// Claims one job after another in each queue, until one is of this kind. Returns the first of these jobs.
+    async fn claim_first(&self, inline: &InlineRun<'_>, kind: &str) -> Result<Option<ReservedJob>> {
         let mut of_kind = Vec::new();
         for (queue, _) in &self.queues {
             loop {
-                let mut claimed = self.driver.claim(visit.shared.id(), queue, 1, Start::default()).await?;
+                let claim = ClaimRequest::new(inline.shared.id(), queue, 1);
+                let mut claimed = self.driver.claim(&claim).await?;
                 match claimed.jobs.pop() {
                     Some(job) if job.kind == kind => {
                         of_kind.push(job);
@@ -95,49 +101,50 @@ impl Worker {
         Ok(of_kind.into_iter().min_by_key(|job| (job.priority, job.available_at, job.reservation.id)))
     }
 
-    /// Run everything in the worker's queues, delayed jobs and retries as well, by putting forward the clock of the
-    /// [`Memory`] that the worker was built on; return when nothing waits there any more.
+    /// Runs all jobs in the worker's queues until none waits there, even delayed jobs and retries. For that it puts forward
+    /// the clock of the [`Memory`] that the worker was built on.
     ///
     /// # Errors
-    /// Invalid if there is no end to it: a job has no handler here, or snoozes still at its 1,000th attempt, or the
-    /// jobs go on after 100,000 attempts.
-    pub async fn drain_all(&self, memory: &Memory) -> Result<Drained> {
-        let visit = Visit::begin(self).await?;
-        let drained = self.run_all(&visit, memory).await;
-        let left = visit.end().await;
+    /// Invalid if the jobs have no end: one has no handler here, or is snoozed at its 1,000th attempt still, or there were
+    /// 100,000 attempts.
+    pub async fn run_until_empty(&self, memory: &Memory) -> Result<JobsRun> {
+        let inline = InlineRun::begin(self).await?;
+        let drained = self.run_all(&inline, memory).await;
+        let left = inline.end().await;
         let drained = drained?;
         left.map(|()| drained)
     }
 
-    async fn run_all(&self, visit: &Visit<'_>, memory: &Memory) -> Result<Drained> {
-        let mut drained = Drained::default();
+    async fn run_all(&self, inline: &InlineRun<'_>, memory: &Memory) -> Result<JobsRun> {
+        let mut run = JobsRun::default();
         loop {
-            let round = visit.run_due().await?;
-            drained += round;
+            let round = inline.run_due().await?;
+            run += round;
             let Some(delay) = self.queues.iter().filter_map(|(queue, _)| memory.due_in(queue)).min() else {
-                return Ok(drained);
+                return Ok(run);
             };
-            let too_many = drained.attempts() > MOST_ATTEMPTS;
-            // What snoozes or has no handler was put back.
+            let too_many = run.attempts() > MOST_ATTEMPTS;
+            // A job that is snoozed or has no handler was put back.
             if (too_many || round.put_back > 0)
                 && let Some(StoredJob { id, job, attempts, .. }) = self.endless(memory, too_many)
             {
                 return Err(Error::invalid(format!(
-                    "there is no end to it: job {id} of the kind {:?} still waits after {attempts} attempts of its own and {} in all",
+                    "the jobs have no end: job {id} of the kind {:?} still waits after {attempts} attempts, and all jobs had {}; \
+                     give its kind a handler, or make the jobs end",
                     job.kind,
-                    drained.attempts()
+                    run.attempts()
                 )));
             }
             memory.advance(delay);
         }
     }
 
-    /// A waiting job that this worker will never be done with; or any one.
+    /// A waiting job that this worker will never finish; with `any`, any waiting job.
     fn endless(&self, memory: &Memory, any: bool) -> Option<StoredJob> {
         let here = |queue: &str| self.queues.iter().any(|(name, _)| name == queue);
         memory.jobs().into_iter().find(|StoredJob { job, state, attempts, .. }| {
             let endless = any || *attempts > MOST_SNOOZES || self.handlers.get(&job.kind).is_none();
-            *state == JobState::Waiting && here(&job.queue) && endless
+            state.is_waiting() && here(&job.queue) && endless
         })
     }
 }

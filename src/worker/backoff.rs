@@ -1,4 +1,4 @@
-//! Patience with a database that is away.
+//! Growing delays between tries while the database cannot be reached.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,33 +11,34 @@ use crate::error::Error;
 const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Tells all parts of a worker that wait out an outage when the store has answered one of them again.
+/// Wakes the parts of a worker that wait out an outage, as soon as the store answers one of them again.
 #[derive(Clone, Default)]
-pub(crate) struct Comeback(Arc<watch::Sender<()>>);
+pub(crate) struct Reconnected(Arc<watch::Sender<()>>);
 
-/// Waits longer after each failure in a row, but no longer than until the store has answered another part of the
-/// worker. Says so once when the failures begin and once when they end.
+/// The delays of one part of a worker: 50 ms after the first failure, then twice as long each time, up to 1 s. A delay
+/// ends early when the store answers another part. The log gets one warning when the failures begin, and one line when
+/// they end.
 pub(crate) struct Backoff {
     what: &'static str,
-    comeback: Comeback,
+    reconnected: Reconnected,
     failing_since: Option<Instant>,
     next: Duration,
 }
 
-/// The wait after a failure.
-#[must_use = "it has to be waited for"]
+/// The delay after a failure.
+#[must_use = "the delay has to be awaited"]
 pub(crate) struct Rest {
     delay: Duration,
-    back: watch::Receiver<()>,
+    reconnected: watch::Receiver<()>,
 }
 
 impl Backoff {
-    /// For doing `what`, as it should stand in the log.
-    pub(crate) fn new(what: &'static str, comeback: &Comeback) -> Backoff {
-        Backoff { what, comeback: comeback.clone(), failing_since: None, next: SHORTEST }
+    /// `what` stands in the log: "cannot {what}; trying again".
+    pub(crate) fn new(what: &'static str, reconnected: &Reconnected) -> Backoff {
+        Backoff { what, reconnected: reconnected.clone(), failing_since: None, next: SHORTEST }
     }
 
-    /// It failed: returns the wait before the next try.
+    /// Logs a failure and returns the delay before the next try.
     pub(crate) fn failed(&mut self, error: &Error) -> Rest {
         if self.failing_since.is_none() {
             self.failing_since = Some(Instant::now());
@@ -53,14 +54,14 @@ impl Backoff {
         }
         let delay = self.next;
         self.next = (delay * 2).min(LONGEST);
-        Rest { delay: delay.mul_f64(0.75 + 0.5 * fastrand::f64()), back: self.comeback.0.subscribe() }
+        Rest { delay: delay.mul_f64(0.75 + 0.5 * fastrand::f64()), reconnected: self.reconnected.0.subscribe() }
     }
 
-    /// It worked; whether it had failed before. If so, the other parts need not wait any longer.
+    /// Notes a success. Returns whether the previous try had failed; if so, wakes the other parts.
     pub(crate) fn worked(&mut self) -> bool {
         self.next = SHORTEST;
         let Some(since) = self.failing_since.take() else { return false };
-        self.comeback.0.send_replace(());
+        self.reconnected.0.send_replace(());
         tracing::info!(
             name: "worker.recovered", target: "reveille::worker", what = self.what, after = ?since.elapsed(),
             "can {} again", self.what
@@ -70,16 +71,15 @@ impl Backoff {
 }
 
 impl Rest {
-    /// No longer than this.
     pub(crate) fn at_most(self, longest: Duration) -> Rest {
         Rest { delay: self.delay.min(longest), ..self }
     }
 
-    /// Until it is over, or another part of the worker has had an answer.
+    /// Waits until the delay is over, or the store has answered another part of the worker.
     pub(crate) async fn over(mut self) {
         tokio::select! {
             () = tokio::time::sleep(self.delay) => {}
-            Ok(()) = self.back.changed() => {}
+            Ok(()) = self.reconnected.changed() => {}
         }
     }
 }
@@ -95,9 +95,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_part_that_is_answered_wakes_the_others() {
-        let comeback = Comeback::default();
-        let (mut one, mut other) = (Backoff::new("one", &comeback), Backoff::new("other", &comeback));
+    async fn the_first_part_that_succeeds_again_wakes_the_others() {
+        let reconnected = Reconnected::default();
+        let (mut one, mut other) = (Backoff::new("one", &reconnected), Backoff::new("other", &reconnected));
         while rested(&mut other).await < LONGEST / 2 {}
         let _ = one.failed(&Error::unavailable("away"));
         let waking = async {
@@ -109,9 +109,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_had_no_trouble_wakes_nobody() {
-        let comeback = Comeback::default();
-        let (mut one, mut other) = (Backoff::new("one", &comeback), Backoff::new("other", &comeback));
+    async fn a_part_that_did_not_fail_wakes_no_other() {
+        let reconnected = Reconnected::default();
+        let (mut one, mut other) = (Backoff::new("one", &reconnected), Backoff::new("other", &reconnected));
         let working = async {
             for _ in 0..100 {
                 tokio::time::sleep(Duration::from_millis(1)).await;

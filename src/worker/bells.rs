@@ -1,4 +1,4 @@
-//! What a sleeping claimer waits for, as one awaited answer.
+//! The bells of a worker's queues, and what ends the sleep of a claimer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,72 +9,69 @@ use tokio::sync::{Notify, watch};
 
 use crate::worker::pauses::Pauses;
 
-/// How often to look while the listener is away.
-const POLL_WHILE_DEAF: Duration = Duration::from_millis(100);
+/// How often to look while the listener is disconnected.
+const POLL_WHILE_DISCONNECTED: Duration = Duration::from_millis(100);
 
-/// A bell for each queue that is worked here, and whether the listener hears.
+/// One bell for each queue of the worker, one for its schedules, and the state of its listener.
 pub(crate) struct Bells {
     queues: HashMap<String, Bell>,
-    /// For who fires the schedules.
     schedules: Arc<Notify>,
-    hearing: watch::Sender<Hearing>,
+    listener: watch::Sender<ListenerState>,
 }
 
-/// What is heard of one queue.
 #[derive(Clone, Default)]
 struct Bell {
     rung: Arc<Notify>,
     pauses: Arc<Pauses>,
-    arming: Arc<Arming>,
+    arming: Arc<ArmState>,
 }
 
-/// Whether a claimer relies on its bell, and whether the store has been seen not to ring it.
+/// Whether a claimer relies on its bell, and whether a heartbeat has found that the store does not ring it.
 #[derive(Default)]
-struct Arming {
+struct ArmState {
     armed: AtomicBool,
     silenced: AtomicBool,
 }
 
 /// Whether the listener is connected, and how many times it has connected so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Hearing {
-    pub(crate) now: bool,
-    pub(crate) times: u64,
-    /// The listener can never hear, as behind a transaction pooler: claimers poll as they do without a listener.
-    pub(crate) never: bool,
+pub(crate) struct ListenerState {
+    pub(crate) connected: bool,
+    pub(crate) connections: u64,
+    /// Notifications cannot arrive, as behind a transaction pooler. Claimers then poll as they do without a listener.
+    pub(crate) unsupported: bool,
 }
 
 impl Bells {
     pub(crate) fn new<'a>(queues: impl IntoIterator<Item = &'a str>) -> Bells {
         let queues = queues.into_iter().map(|queue| (queue.to_owned(), Bell::default())).collect();
-        Bells { queues, schedules: Arc::default(), hearing: watch::Sender::default() }
+        Bells { queues, schedules: Arc::default(), listener: watch::Sender::default() }
     }
 
-    /// There may be work in this queue. Rings before the claimer next sleeps count as one.
+    /// Wakes the claimer of this queue. Several rings before it next sleeps count as one.
     pub(crate) fn ring(&self, queue: &str) {
         if let Some(bell) = self.queues.get(queue) {
             bell.rung.notify_one();
         }
     }
 
-    /// Whether this queue is worked here.
+    /// Whether this worker works the queue.
     pub(crate) fn has(&self, queue: &str) -> bool {
         self.queues.contains_key(queue)
     }
 
-    /// A schedule may be due sooner than was known.
+    /// Wakes the task that fires schedules: one may be due sooner than it expects.
     pub(crate) fn ring_for_schedules(&self) {
         self.schedules.notify_one();
     }
 
-    /// This queue is paused: nothing that was claimed before is to be started.
+    /// Notes that this queue was paused: no job that was claimed before may start.
     pub(crate) fn pause(&self, queue: &str) {
         if let Some(bell) = self.queues.get(queue) {
             bell.pauses.add();
         }
     }
 
-    /// The pauses of one queue.
     pub(crate) fn pauses(&self, queue: &str) -> Arc<Pauses> {
         self.queues.get(queue).cloned().unwrap_or_default().pauses
     }
@@ -85,8 +82,9 @@ impl Bells {
         armed.map(|(queue, _)| queue.clone()).collect()
     }
 
-    /// The store does not ring this bell: if its claimer relies on it, that one is to arm it anew. Whether it does.
-    pub(crate) fn silenced(&self, queue: &str) -> bool {
+    /// Makes the claimer of this queue arm its bell anew, since the store does not ring it. Returns whether the claimer
+    /// relies on the bell; otherwise nothing happens.
+    pub(crate) fn arm_anew(&self, queue: &str) -> bool {
         let Some(bell) = self.queues.get(queue).filter(|bell| bell.arming.armed.load(Ordering::Acquire)) else {
             return false;
         };
@@ -95,40 +93,42 @@ impl Bells {
         true
     }
 
-    /// There may be work in any queue, or the worker is a new one.
+    /// Wakes all claimers and the task that fires schedules.
     pub(crate) fn ring_all(&self) {
         self.queues.values().for_each(|bell| bell.rung.notify_one());
         self.schedules.notify_one();
     }
 
-    /// The listener hears from here on: everybody looks at once, for what was missed.
-    pub(crate) fn hear(&self) {
-        self.hearing.send_modify(|hearing| *hearing = Hearing { now: true, times: hearing.times + 1, never: false });
+    /// Notes that the listener is connected. All claimers look at once, since they may have missed notifications.
+    pub(crate) fn listener_connected(&self) {
+        self.listener.send_modify(|listener| {
+            *listener = ListenerState { connected: true, connections: listener.connections + 1, unsupported: false };
+        });
         self.ring_all();
     }
 
-    /// Whether the listener has heard and no longer does.
-    pub(crate) fn is_deaf(&self) -> bool {
-        let hearing = self.hearing.borrow();
-        !hearing.now && hearing.times > 0
+    /// Notes that the listener is disconnected. All claimers poll every 100 ms until it is connected again.
+    pub(crate) fn listener_disconnected(&self) {
+        self.listener.send_modify(|listener| (listener.connected, listener.unsupported) = (false, false));
     }
 
-    /// The listener is away: everybody polls quickly until it hears again.
-    pub(crate) fn go_deaf(&self) {
-        self.hearing.send_modify(|hearing| (hearing.now, hearing.never) = (false, false));
+    /// Notes that notifications cannot arrive on this connection. All claimers poll at the worker's poll interval.
+    pub(crate) fn listener_unsupported(&self) {
+        self.listener.send_modify(|listener| (listener.connected, listener.unsupported) = (false, true));
     }
 
-    /// The listener cannot hear where it is: the polls will have to do.
-    pub(crate) fn give_up_hearing(&self) {
-        self.hearing.send_modify(|hearing| (hearing.now, hearing.never) = (false, true));
+    /// Whether the listener was connected once, and is not now.
+    pub(crate) fn has_lost_listener(&self) -> bool {
+        let listener = self.listener.borrow();
+        !listener.connected && listener.connections > 0
     }
 
-    /// The wake-up of one queue's claimer. With `listen` off nobody listens, and it polls at its own interval.
+    /// What wakes the claimer of a queue. Without `listen`, the claimer polls at the interval `poll` only.
     pub(crate) fn wake(&self, queue: &str, poll: Duration, listen: bool) -> Wake {
         self.wake_by(self.queues.get(queue).cloned().unwrap_or_default(), poll, listen)
     }
 
-    /// The wake-up of who fires the schedules.
+    /// What wakes the task that fires schedules.
     #[cfg(feature = "schedules")]
     pub(crate) fn wake_for_schedules(&self, poll: Duration, listen: bool) -> Wake {
         self.wake_by(Bell { rung: Arc::clone(&self.schedules), ..Bell::default() }, poll, listen)
@@ -136,94 +136,93 @@ impl Bells {
 
     fn wake_by(&self, bell: Bell, poll: Duration, listen: bool) -> Wake {
         let Bell { rung, arming, .. } = bell;
-        Wake { bell: rung, arming, nudge: Arc::default(), hearing: listen.then(|| self.hearing.subscribe()), poll }
+        Wake { bell: rung, arming, nudge: Arc::default(), listener: listen.then(|| self.listener.subscribe()), poll }
     }
 }
 
-/// What ended a sleep.
+/// Why a sleep ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reason {
-    /// The bell rang, or the listener is back.
+pub(crate) enum WakeReason {
+    /// The bell rang, or the listener is connected again.
     Bell,
-    /// The next delayed job is due, or it is time to look for another reason of the claimer's own.
+    /// The next delayed job is due, or one of the claimer's own timers has expired.
     Due,
-    /// It is time for the fallback poll.
+    /// The poll interval is over.
     Poll,
-    /// The bell is armed, and what was not going to ring it is there.
+    /// The claimer has just armed its bell, or the last transaction has ended that could commit jobs without ringing
+    /// it. Either way the claimer looks for jobs that came before.
     Armed,
 }
 
-/// Wakes one queue's claimer.
+/// What wakes one claimer.
 pub(crate) struct Wake {
     bell: Arc<Notify>,
-    arming: Arc<Arming>,
+    arming: Arc<ArmState>,
     nudge: Arc<Notify>,
-    hearing: Option<watch::Receiver<Hearing>>,
+    listener: Option<watch::Receiver<ListenerState>>,
     poll: Duration,
 }
 
 impl Wake {
-    /// For the claimer's own tasks: wakes it as if something were due.
+    /// Wakes the claimer when one of its own tasks is done, with [`WakeReason::Due`].
     pub(crate) fn nudge(&self) -> Arc<Notify> {
         Arc::clone(&self.nudge)
     }
 
-    /// Whether bells are heard; `None` if nobody is to listen.
-    pub(crate) fn hearing(&self) -> Option<Hearing> {
-        self.hearing.as_ref().map(|hearing| *hearing.borrow())
+    /// The state of the listener; `None` if the worker is not to listen.
+    pub(crate) fn listener(&self) -> Option<ListenerState> {
+        self.listener.as_ref().map(|listener| *listener.borrow())
     }
 
-    /// Says whether the claimer relies on its bell.
+    /// Notes whether the claimer relies on its bell.
     pub(crate) fn set_armed(&self, armed: bool) {
         self.arming.armed.store(armed, Ordering::Release);
     }
 
-    /// Whether the store was seen not to ring the bell since this was last asked.
+    /// Whether the bell has to be armed anew. The next call returns false unless that is noted again.
     pub(crate) fn take_silenced(&self) -> bool {
         self.arming.silenced.swap(false, Ordering::AcqRel)
     }
 
-    /// Rests for this long, or until the claimer's own tasks wake it, whatever rings: the bell cannot be made to cost
-    /// more looks.
-    pub(crate) async fn nap(&self, nap: Duration) -> Reason {
+    /// Rests for this long, or until one of the claimer's own tasks is done. The bell does not end this rest, so
+    /// ringing it often costs no looks.
+    pub(crate) async fn nap(&self, nap: Duration) -> WakeReason {
         tokio::select! {
             () = self.nudge.notified() => {}
             () = tokio::time::sleep(nap) => {}
         }
-        Reason::Due
+        WakeReason::Due
     }
 
-    /// Sleeps until there is a reason to look again. `due_in`: when the next job that is known of is due.
-    pub(crate) async fn next(&mut self, due_in: Option<Duration>) -> Reason {
+    /// Sleeps until there is a reason to look. `due_in`: when the next known job is due.
+    pub(crate) async fn next(&mut self, due_in: Option<Duration>) -> WakeReason {
         tokio::select! {
-            () = self.bell.notified() => Reason::Bell,
-            () = self.nudge.notified() => Reason::Due,
-            () = sleep(due_in) => Reason::Due,
-            () = poll(self.poll, self.hearing.as_mut()) => Reason::Poll,
+            () = self.bell.notified() => WakeReason::Bell,
+            () = self.nudge.notified() => WakeReason::Due,
+            () = sleep(due_in) => WakeReason::Due,
+            () = poll(self.poll, self.listener.as_mut()) => WakeReason::Poll,
         }
     }
 }
 
-/// Waits for the next poll, which comes sooner while the listener is away.
-async fn poll(interval: Duration, hearing: Option<&mut watch::Receiver<Hearing>>) {
-    let Some(hearing) = hearing else { return tokio::time::sleep(interval).await };
-    let deaf = async {
+/// Waits for the next poll. It comes after 100 ms while the listener is disconnected.
+async fn poll(interval: Duration, listener: Option<&mut watch::Receiver<ListenerState>>) {
+    let Some(listener) = listener else { return tokio::time::sleep(interval).await };
+    let disconnected = async {
         loop {
-            // Being deaf has to last: a listener that comes back within the short interval rings anyway.
-            if hearing.wait_for(|hearing| !hearing.now && !hearing.never).await.is_err() {
+            if listener.wait_for(|listener| !listener.connected && !listener.unsupported).await.is_err() {
                 return std::future::pending().await;
             }
-            if tokio::time::timeout(POLL_WHILE_DEAF, hearing.wait_for(|hearing| hearing.now || hearing.never))
-                .await
-                .is_err()
-            {
+            // A listener that is connected again within the 100 ms rings the bell anyway.
+            let connected = listener.wait_for(|listener| listener.connected || listener.unsupported);
+            if tokio::time::timeout(POLL_WHILE_DISCONNECTED, connected).await.is_err() {
                 return;
             }
         }
     };
     tokio::select! {
         () = tokio::time::sleep(interval) => {}
-        () = deaf => {}
+        () = disconnected => {}
     }
 }
 
@@ -242,60 +241,60 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[tokio::test(start_paused = true)]
-    async fn rings_before_a_sleep_are_one_and_are_not_lost() {
+    async fn several_rings_before_a_sleep_end_it_once() {
         let bells = Bells::new(["mail"]);
-        bells.hear();
+        bells.listener_connected();
         let mut wake = bells.wake("mail", HOUR, true);
         bells.ring("mail");
         bells.ring("mail");
-        assert_eq!(wake.next(None).await, Reason::Bell);
-        assert_eq!(wake.next(Some(Duration::from_millis(1))).await, Reason::Due);
+        assert_eq!(wake.next(None).await, WakeReason::Bell);
+        assert_eq!(wake.next(Some(Duration::from_millis(1))).await, WakeReason::Due);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_earliest_reason_wins() {
         let bells = Bells::new(["mail"]);
         let mut wake = bells.wake("mail", Duration::from_secs(5), false);
-        assert_eq!(wake.next(Some(Duration::from_secs(4))).await, Reason::Due);
-        assert_eq!(wake.next(Some(Duration::from_secs(6))).await, Reason::Poll);
+        assert_eq!(wake.next(Some(Duration::from_secs(4))).await, WakeReason::Due);
+        assert_eq!(wake.next(Some(Duration::from_secs(6))).await, WakeReason::Poll);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn polls_come_quickly_only_while_the_listener_is_away() {
+    async fn a_claimer_polls_quickly_only_without_its_listener() {
         let bells = Bells::new(["mail"]);
         let mut wake = bells.wake("mail", HOUR, true);
         let start = Instant::now();
-        assert_eq!(wake.next(None).await, Reason::Poll);
-        assert_eq!(start.elapsed(), POLL_WHILE_DEAF);
+        assert_eq!(wake.next(None).await, WakeReason::Poll);
+        assert_eq!(start.elapsed(), POLL_WHILE_DISCONNECTED);
 
-        bells.hear();
-        assert_eq!(wake.next(None).await, Reason::Bell, "what was missed is looked for at once");
+        bells.listener_connected();
+        assert_eq!(wake.next(None).await, WakeReason::Bell, "the claimer looks at once for what it missed");
         let start = Instant::now();
-        assert_eq!(wake.next(None).await, Reason::Poll);
+        assert_eq!(wake.next(None).await, WakeReason::Poll);
         assert_eq!(start.elapsed(), HOUR);
 
-        bells.go_deaf();
+        bells.listener_disconnected();
         let start = Instant::now();
-        assert_eq!(wake.next(None).await, Reason::Poll);
-        assert_eq!(start.elapsed(), POLL_WHILE_DEAF);
+        assert_eq!(wake.next(None).await, WakeReason::Poll);
+        assert_eq!(start.elapsed(), POLL_WHILE_DISCONNECTED);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_can_never_hear_polls_at_the_workers_own_interval() {
+    async fn without_notifications_a_claimer_polls_at_its_own_interval() {
         let bells = Bells::new(["mail"]);
         let mut wake = bells.wake("mail", HOUR, true);
-        bells.give_up_hearing();
+        bells.listener_unsupported();
         let start = Instant::now();
-        assert_eq!(wake.next(None).await, Reason::Poll);
+        assert_eq!(wake.next(None).await, WakeReason::Poll);
         assert_eq!(start.elapsed(), HOUR);
-        assert!(!bells.is_deaf(), "no session has vouched for it");
+        assert!(!bells.has_lost_listener(), "no session of the listener vouches for this worker");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_ring_for_another_queue_wakes_nobody() {
+    async fn a_ring_for_another_queue_wakes_no_claimer() {
         let bells = Bells::new(["mail"]);
         let mut wake = bells.wake("mail", Duration::from_secs(5), false);
         bells.ring("other");
-        assert_eq!(wake.next(None).await, Reason::Poll);
+        assert_eq!(wake.next(None).await, WakeReason::Poll);
     }
 }

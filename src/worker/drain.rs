@@ -1,4 +1,4 @@
-//! Working without waiting: everything that is due now, and in the caller's own task.
+//! Runs jobs in the caller's task: all due jobs, until none is left.
 
 use std::ops::AddAssign;
 use std::sync::Arc;
@@ -7,95 +7,101 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::database::enqueue_on::Executor;
-use crate::driver::{Ending, Start};
+use crate::database::enqueue_on::EnqueueOn;
+use crate::driver::{ClaimRequest, Ending};
 use crate::error::Result;
 use crate::handler::Gathers;
 use crate::job::{Enqueued, NewJob, ReservedJob};
 use crate::worker::Worker;
-use crate::worker::heartbeat::{Heartbeat, Lease};
+use crate::worker::heartbeat::Heartbeat;
 use crate::worker::shared::Shared;
 
 /// How soon to try again to settle a job that another session has locked.
-const LOCKED: Duration = Duration::from_millis(50);
+const RETRY_LOCKED_AFTER: Duration = Duration::from_millis(50);
 
-/// What became of the attempts that were made.
+/// Counts the attempts that were made, by what became of their jobs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Drained {
-    /// Done.
+#[non_exhaustive]
+pub struct JobsRun {
+    /// The job is completed.
     pub completed: u64,
-    /// Cancelled.
+    /// The job is cancelled.
     pub cancelled: u64,
-    /// Failed, and due again later.
+    /// The attempt failed, and the job will be retried.
     pub failed: u64,
-    /// Put back without a failure: snoozed, or of a kind without a handler.
+    /// The job was put back without a failure: it was snoozed, or its kind has no handler.
     pub put_back: u64,
-    /// Dead.
+    /// The job is dead.
     pub dead: u64,
 }
 
-/// A worker that runs jobs while they are enqueued, in the caller's task; made by [`Worker::inline`].
+/// A worker that runs jobs in the caller's task as they are enqueued; made by [`Worker::inline`].
 ///
-/// Enqueue on it as on a database. When the enqueue returns, the job has run, and whatever else was due; one that is
-/// delayed, or failed and has to wait for its retry, has not.
+/// Enqueue on it as on a database. When the enqueue returns, the new job and all other due jobs have run. Delayed jobs
+/// have not run, nor have failed jobs that wait for their retry.
 pub struct Inline {
     worker: Worker,
 }
 
 impl Worker {
-    /// Run everything in the worker's queues that is due, and what becomes due meanwhile; return when nothing is left,
-    /// or somebody asks for the worker to stop.
+    /// Runs all due jobs of the worker's queues, and the jobs that become due meanwhile. Returns once no job is due, or
+    /// once `Admin::stop_worker` has stopped this worker.
     ///
-    /// For tests, and for programs that are started when there is work. Runs as many jobs at once as the queues have
-    /// slots. Dropped in the middle, what it held is left to be rescued.
+    /// This is for tests, and for programs that are started when there is work. It runs one job per slot at once. If
+    /// the future is dropped, the jobs that it holds wait for a rescue.
     ///
     /// # Errors
-    /// If the store fails: what was being run is left to be rescued. If a part of the worker breaks down, as in
-    /// [`run_until`](Worker::run_until): what could not be tried was put back.
-    pub async fn drain(&self) -> Result<Drained> {
-        let visit = Visit::begin(self).await?;
-        let drained = visit.run_due().await;
-        let left = visit.end().await;
+    /// If the database fails. The jobs that were running wait for a rescue.
+    ///
+    /// If a part of the worker breaks down, as in [`run_until`](Worker::run_until). Jobs without an attempt are
+    /// released.
+    pub async fn run_until_drained(&self) -> Result<JobsRun> {
+        let run = InlineRun::begin(self).await?;
+        let drained = run.run_due().await;
+        let ended = run.end().await;
         let drained = drained?;
-        left.map(|()| drained)
+        ended.map(|()| drained)
     }
 
-    /// Run jobs at once, in the caller, when they are enqueued on what this returns. To enqueue through the worker's
-    /// middlewares, take its [`Enqueuer`](crate::enqueue::Enqueuer) before: [`Worker::enqueuer`].
+    /// Turns the worker into an [`Inline`], on which jobs run as soon as they are enqueued, in the caller's task.
+    ///
+    /// Jobs pass through the worker's middlewares only if its [`Enqueuer`](crate::enqueue::Enqueuer) enqueues them. Get
+    /// it before, with [`Worker::enqueuer`].
     pub fn inline(self) -> Inline {
         Inline { worker: self }
     }
 }
 
-/// A worker that has introduced itself to its store while it works in the caller's task.
-pub(crate) struct Visit<'a> {
+/// A worker that is registered while it runs jobs in the caller's task.
+pub(crate) struct InlineRun<'a> {
     worker: &'a Worker,
     pub(crate) shared: Arc<Shared>,
     heartbeat: Heartbeat,
 }
 
-impl Visit<'_> {
-    pub(crate) async fn begin(worker: &Worker) -> Result<Visit<'_>> {
+impl InlineRun<'_> {
+    pub(crate) async fn begin(worker: &Worker) -> Result<InlineRun<'_>> {
         worker.driver.check().await?;
         let info = worker.info();
         worker.driver.register(&info).await?;
         let attempts = Arc::new(worker.attempts(&Arc::default()));
-        // Nobody rings: it looks until nothing is left.
+        // No bell is needed, since the run claims until no job is due.
         let shared = Shared::new(&info, &worker.options, attempts, []);
-        let heartbeat = Lease::new(&shared, info).keep()?;
-        Ok(Visit { worker, shared, heartbeat })
+        let heartbeat = Heartbeat::start(&shared, info)?;
+        Ok(InlineRun { worker, shared, heartbeat })
     }
 
-    /// Runs what is due, and what becomes due meanwhile.
-    pub(crate) async fn run_due(&self) -> Result<Drained> {
-        let mut drained = Drained::default();
+    /// Runs all due jobs, and the jobs that become due meanwhile.
+    pub(crate) async fn run_due(&self) -> Result<JobsRun> {
+        let mut drained = JobsRun::default();
         loop {
             let mut idle = true;
             for (queue, slots) in &self.worker.queues {
-                let claimed = self.worker.driver.claim(self.shared.id(), queue, *slots, Start::default()).await?;
+                let claim = ClaimRequest::new(self.shared.id(), queue, *slots);
+                let claimed = self.worker.driver.claim(&claim).await?;
                 idle &= claimed.jobs.is_empty() && !claimed.more;
-                for (ending, stood) in self.run(claimed.jobs).await? {
-                    if stood {
+                for (ending, counts) in self.attempt_all(claimed.jobs).await? {
+                    if counts {
                         drained.count(&ending);
                     }
                 }
@@ -106,28 +112,29 @@ impl Visit<'_> {
         }
     }
 
-    /// Makes an attempt at each of these and settles them; returns how they ended, and whether that counts.
-    pub(crate) async fn run(&self, jobs: Vec<ReservedJob>) -> Result<Vec<(Ending, bool)>> {
+    /// Makes an attempt at each of these jobs and settles it. Returns each ending, and whether it counts: the worker
+    /// may have lost the job meanwhile.
+    pub(crate) async fn attempt_all(&self, jobs: Vec<ReservedJob>) -> Result<Vec<(Ending, bool)>> {
         let attempts = jobs.into_iter().map(|job| {
-            let hold = self.shared.attempts.hold(&job);
-            self.shared.attempts.make(job, hold)
+            let held = self.shared.attempts.hold(&job);
+            self.shared.attempts.make(job, held)
         });
-        // All have begun when the second is polled: no further job will come to complete a batch.
-        let begun = async { self.shared.attempts.handlers.gather().for_each(Gathers::run_gathered) };
-        let (settlements, ()) = futures::future::join(futures::future::join_all(attempts), begun).await;
+        // `join` polls the attempts first, so they have all begun when this runs, and no batch will get another job.
+        let run_batches = async { self.shared.attempts.handlers.gatherers().for_each(Gathers::run_gathered) };
+        let (settlements, ()) = futures::future::join(futures::future::join_all(attempts), run_batches).await;
         let mut settled = Vec::new();
-        let mut left = settlements;
-        while !left.is_empty() {
-            let answers = self.worker.driver.settle(&left).await?;
+        let mut unsettled = settlements;
+        while !unsettled.is_empty() {
+            let answers = self.worker.driver.settle(&unsettled).await?;
             let (locked, done): (Vec<_>, Vec<_>) =
-                left.into_iter().zip(answers).partition(|(_, answer)| answer.is_locked());
+                unsettled.into_iter().zip(answers).partition(|(_, answer)| answer.is_locked());
             settled.extend(done.into_iter().map(|(settlement, answer)| {
-                self.shared.held.let_go(&settlement.reservation);
+                self.shared.held_jobs.remove(&settlement.reservation);
                 (settlement.ending, answer.is_counted())
             }));
-            left = locked.into_iter().map(|(settlement, _)| settlement).collect();
-            if !left.is_empty() {
-                tokio::time::sleep(LOCKED).await;
+            unsettled = locked.into_iter().map(|(settlement, _)| settlement).collect();
+            if !unsettled.is_empty() {
+                tokio::time::sleep(RETRY_LOCKED_AFTER).await;
             }
         }
         self.shared.attempts.parts.error().map_or(Ok(settled), Err)
@@ -139,8 +146,8 @@ impl Visit<'_> {
     }
 }
 
-impl Drained {
-    /// How many attempts were made.
+impl JobsRun {
+    /// The number of attempts in all.
     pub fn attempts(&self) -> u64 {
         self.completed + self.cancelled + self.failed + self.put_back + self.dead
     }
@@ -157,8 +164,8 @@ impl Drained {
     }
 }
 
-impl AddAssign for Drained {
-    fn add_assign(&mut self, more: Drained) {
+impl AddAssign for JobsRun {
+    fn add_assign(&mut self, more: JobsRun) {
         self.completed += more.completed;
         self.cancelled += more.cancelled;
         self.failed += more.failed;
@@ -167,11 +174,14 @@ impl AddAssign for Drained {
     }
 }
 
-impl Executor for Inline {
-    fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
+impl EnqueueOn for &Inline {
+    fn insert<'a>(self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>
+    where
+        Self: 'a,
+    {
         async move {
             let enqueued = self.worker.driver.enqueue(jobs).await?;
-            self.worker.drain().await?;
+            self.worker.run_until_drained().await?;
             Ok(enqueued)
         }
         .boxed()

@@ -1,5 +1,7 @@
-//! Fires the schedules: enqueues a job at each tick. Every worker does; who comes first moves the schedule on, and the
-//! fence on its next tick sees to it that nobody does so twice.
+//! Fires the schedules: enqueues a job at each tick. Every worker does so.
+//!
+//! The first worker to fire a tick moves the schedule on to its next tick. A fence on the next tick keeps all other
+//! workers from firing the same tick again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,49 +13,65 @@ use crate::driver::{DueSchedule, DueSchedules, Firing};
 use crate::error::Result;
 use crate::job::{MAX_PAYLOAD, NewJob};
 use crate::schedule::{CatchUp, Schedule, Ticks, lacks_zone};
-use crate::worker::bells::{Reason, Wake};
+use crate::worker::bells::{Wake, WakeReason};
 use crate::worker::shared::Shared;
 
-/// How many schedules are looked at at once, how many ticks are enqueued in one transaction, and how many of one
-/// schedule.
-const SCHEDULES: usize = 256;
-const TICKS: usize = 1000;
-const TICKS_OF_ONE: usize = 100;
-/// Ticks that are no later than this were not missed: somebody was there, and had a moment's trouble.
-const HICCUP: Duration = Duration::from_secs(3);
-/// How often to look without any reason to: what was missed of the signals is caught by that.
+/// One look reads at most 256 due schedules.
+const MOST_SCHEDULES: usize = 256;
+/// One transaction enqueues at most 1000 ticks, and at most 100 of one schedule.
+const MOST_TICKS: usize = 1000;
+const MOST_TICKS_OF_ONE: usize = 100;
+/// A tick that is at most 3 s late was not missed, so the schedule's catch-up policy does not apply to it.
+const MISSED_AFTER: Duration = Duration::from_secs(3);
+/// How often to look although no signal came, since a signal may have been missed.
 pub(crate) const POLL: Duration = Duration::from_secs(30);
-/// The time from one look to the next at least, however often somebody signals that a schedule may be due.
+/// Looks are 50 ms apart at least, however many signals say that a schedule may be due.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long to wait, in milliseconds, for who came first: at first, and at most.
-const RIVALS: (u64, u64) = (2, 256);
+/// How long to rest after another worker was first: a random time of up to 2 ms, doubled each time up to 256 ms.
+const FIRST_REST: Duration = Duration::from_millis(2);
+const LONGEST_REST: Duration = Duration::from_millis(256);
+/// A worker that had to rest fires the next tick up to 8 ms late, so that not all workers fire it at once.
+const LONGEST_TICK_DELAY: Duration = Duration::from_millis(8);
 
-/// A worker's part in the firing of schedules.
-pub(crate) struct Ticker {
+/// Fires schedules for one worker.
+pub(crate) struct FireSchedules {
     shared: Arc<Shared>,
-    /// What its code declares, and under which id it did so.
+    /// The schedules that the worker's code declares.
     declared: Vec<Schedule>,
+    /// The worker id under which they were declared last.
     declared_by: i64,
     wake: Wake,
-    /// The schedules that are left to other hosts, since this one lacks their time zone: ids, and since when their
-    /// timing stands.
-    left_to_others: HashSet<(i64, SystemTime)>,
+    /// The schedules that other hosts have to fire, since this host lacks their time zone.
+    left_to_others: HashSet<ScheduleVersion>,
 }
 
-/// What a look came to.
-enum Looked {
-    /// Nothing is due for this long.
-    Early(Option<Duration>),
-    /// Something was due, and moved on by us alone; there may be more.
+/// A schedule, as long as its timing is not changed.
+#[derive(PartialEq, Eq, Hash)]
+struct ScheduleVersion {
+    id: i64,
+    counted_from: SystemTime,
+}
+
+/// What came of a look for due schedules.
+enum FireResult {
+    /// No schedule was due. The next one is due in this time.
+    NothingDue(Option<Duration>),
+    /// This worker alone fired all that it had found due. There may be more.
     Fired,
-    /// Others are at it as well; nothing else is due for this long.
-    Beaten(Option<Duration>),
+    /// Another worker fired some of them first. The next schedule is due in this time.
+    Outpaced(Option<Duration>),
 }
 
-impl Ticker {
-    /// For a worker that has declared the schedules of its code under the id that it has now.
-    pub(crate) fn new(shared: &Arc<Shared>, declared: Vec<Schedule>) -> Ticker {
-        Ticker {
+impl ScheduleVersion {
+    fn of(due: &DueSchedule) -> ScheduleVersion {
+        ScheduleVersion { id: due.id, counted_from: due.counted_from }
+    }
+}
+
+impl FireSchedules {
+    /// For a worker that has declared the schedules of its code under its present id.
+    pub(crate) fn new(shared: &Arc<Shared>, declared: Vec<Schedule>) -> FireSchedules {
+        FireSchedules {
             shared: Arc::clone(shared),
             declared,
             declared_by: shared.id(),
@@ -65,29 +83,27 @@ impl Ticker {
     /// Fires until the task is dropped.
     pub(crate) async fn run(mut self) {
         let mut backoff = self.shared.backoff("fire the schedules");
-        let (first, longest) = RIVALS;
-        let mut rivals = 0;
+        let mut longest_rest = Duration::ZERO;
         loop {
-            let looked = Instant::now();
+            let looked_at = Instant::now();
             match self.look().await {
-                Ok(found) => {
+                Ok(result) => {
                     backoff.worked();
-                    match found {
-                        Looked::Fired => rivals = 0,
-                        Looked::Beaten(due_in) => {
-                            rivals = (rivals * 2).clamp(first, longest);
-                            let rest = up_to(rivals);
+                    match result {
+                        FireResult::Fired => longest_rest = Duration::ZERO,
+                        FireResult::Outpaced(due_in) => {
+                            longest_rest = (longest_rest * 2).clamp(FIRST_REST, LONGEST_REST);
+                            let rest = up_to(longest_rest);
                             tokio::time::sleep(due_in.map_or(rest, |due_in| due_in.min(rest))).await;
                         }
-                        Looked::Early(due_in) => {
-                            self.sleep(looked, due_in).await;
-                            // Who was beaten the last time lets others go first, so that not all do the same work.
-                            rivals = rivals.min(first * 4);
-                            tokio::time::sleep(up_to(rivals)).await;
+                        FireResult::NothingDue(due_in) => {
+                            self.sleep(looked_at, due_in).await;
+                            longest_rest = longest_rest.min(LONGEST_TICK_DELAY);
+                            tokio::time::sleep(up_to(longest_rest)).await;
                         }
                     }
                 }
-                // It may work, and has not been allowed this.
+                // The worker's role may run jobs without the right to fire schedules.
                 Err(error) if error.is_denied() => {
                     let _ = backoff.failed(&error);
                     tokio::time::sleep(POLL).await;
@@ -97,61 +113,65 @@ impl Ticker {
         }
     }
 
-    /// Until a schedule is due, or may be sooner than it was known. `looked`: when the last look began.
-    async fn sleep(&mut self, looked: Instant, due_in: Option<Duration>) {
-        let hears = self.wake.hearing().is_some_and(|hearing| !hearing.never);
-        let polled = (!hears).then_some(self.shared.options.poll_interval);
-        if self.wake.next(due_in.into_iter().chain(polled).min()).await == Reason::Bell {
-            tokio::time::sleep_until(looked + LOOK_EVERY).await;
+    /// Sleeps until a schedule is due, or until a signal says that one may be due sooner. `looked_at`: when the last
+    /// look began.
+    async fn sleep(&mut self, looked_at: Instant, due_in: Option<Duration>) {
+        let can_listen = self.wake.listener().is_some_and(|listener| !listener.unsupported);
+        let poll_in = (!can_listen).then_some(self.shared.options.poll_interval);
+        if self.wake.next(due_in.into_iter().chain(poll_in).min()).await == WakeReason::Bell {
+            tokio::time::sleep_until(looked_at + LOOK_EVERY).await;
         }
     }
 
-    async fn look(&mut self) -> Result<Looked> {
+    async fn look(&mut self) -> Result<FireResult> {
         let worker = self.shared.id();
         if worker != self.declared_by {
             self.shared.driver.declare(worker, &self.declared).await?;
             self.declared_by = worker;
         }
-        let mut due = self.shared.driver.due_schedules(SCHEDULES).await?;
+        let mut due = self.shared.driver.due_schedules(MOST_SCHEDULES).await?;
         self.leave_to_others(&mut due).await?;
-        due.schedules.retain(|due| !due.through_middleware || self.declares(due).is_some());
+        due.schedules.retain(|due| !due.through_middleware || self.declaration_of(due).is_some());
         let firings = plan(&due);
         if firings.is_empty() {
-            return Ok(Looked::Early(due.due_in));
+            return Ok(FireResult::NothingDue(due.due_in));
         }
         let moved = self.fire(&due, &firings).await?;
         if moved == firings.len() {
-            return Ok(Looked::Fired);
+            return Ok(FireResult::Fired);
         }
         let following = firings.iter().filter_map(|firing| firing.following.as_ref().ok());
         let ahead =
             following.filter_map(|next| next.duration_since(due.looked_at).ok()).filter(|ahead| !ahead.is_zero());
-        Ok(Looked::Beaten(ahead.chain(due.due_in).min()))
+        Ok(FireResult::Outpaced(ahead.chain(due.due_in).min()))
     }
 }
 
-impl Ticker {
-    /// The schedule of the worker's code, if it is one.
-    fn declares(&self, due: &DueSchedule) -> Option<&Schedule> {
+impl FireSchedules {
+    /// The worker's declaration of this schedule, if it has one.
+    fn declaration_of(&self, due: &DueSchedule) -> Option<&Schedule> {
         self.declared.iter().find(|schedule| schedule.name == due.name)
     }
 
-    /// Moves schedules on; returns how many. The jobs of those that are the worker's own pass its middleware. Where
-    /// that refuses one, the others are fired all the same, and the schedule is tried again.
+    /// Enqueues the jobs of these firings and moves their schedules on; returns how many schedules it moved.
+    ///
+    /// The jobs of schedules that the worker declares pass through its middlewares. If a middleware refuses a job, the
+    /// error is returned and that schedule is tried again later; all other schedules are fired.
     async fn fire(&self, due: &DueSchedules, firings: &[Firing]) -> Result<usize> {
-        let own = |firing: &Firing| {
+        let through_middleware = |firing: &Firing| {
             let due = due.schedules.iter().find(|due| due.id == firing.id && due.through_middleware)?;
-            self.declares(due).filter(|_| !firing.ticks.is_empty())
+            self.declaration_of(due).filter(|_| !firing.ticks.is_empty())
         };
-        let plain: Vec<Firing> = firings.iter().filter(|firing| own(firing).is_none()).cloned().collect();
+        let plain: Vec<Firing> =
+            firings.iter().filter(|firing| through_middleware(firing).is_none()).cloned().collect();
         let mut moved = if plain.is_empty() { 0 } else { self.shared.driver.fire(&plain).await? };
         let mut refused = None;
-        for (firing, schedule) in firings.iter().filter_map(|firing| Some((firing, own(firing)?))) {
-            let pass = |tick: &SystemTime| {
-                let job = self.shared.attempts.middlewares.enqueue(schedule.job_at(*tick))?;
+        for (firing, schedule) in firings.iter().filter_map(|firing| Some((firing, through_middleware(firing)?))) {
+            let job_at = |tick: &SystemTime| {
+                let job = self.shared.attempts.middlewares.enqueue(schedule.job_at(*tick)?)?;
                 job.check(MAX_PAYLOAD).map(|()| job)
             };
-            match firing.ticks.iter().map(pass).collect::<Result<Vec<NewJob>>>() {
+            match firing.ticks.iter().map(job_at).collect::<Result<Vec<NewJob>>>() {
                 Ok(jobs) => moved += usize::from(self.shared.driver.fire_jobs(firing, &jobs).await?),
                 Err(error) => refused = Some(error),
             }
@@ -159,43 +179,47 @@ impl Ticker {
         refused.map_or(Ok(moved), Err)
     }
 
-    /// Takes out the schedules whose time zone this host lacks and the store knows. One that nobody knows is no zone,
-    /// and is recorded as such.
+    /// Removes the due schedules whose time zone this host lacks, if the store knows the zone. A zone that the store
+    /// does not know either is an error in the schedule, which is recorded as one.
     async fn leave_to_others(&mut self, due: &mut DueSchedules) -> Result<()> {
         for schedule in due.schedules.iter().filter(|due| lacks_zone(&due.timing, &due.time_zone)) {
-            let which = (schedule.id, schedule.counted_from);
-            if !self.left_to_others.contains(&which) && self.shared.driver.knows_zone(&schedule.time_zone).await? {
-                self.left_to_others.insert(which);
+            let version = ScheduleVersion::of(schedule);
+            if !self.left_to_others.contains(&version) && self.shared.driver.knows_zone(&schedule.time_zone).await? {
+                self.left_to_others.insert(version);
                 tracing::warn!(
                     name: "schedule.zone_missing", target: "reveille::worker",
                     schedule = schedule.id, time_zone = ?schedule.time_zone,
-                    "this host lacks a schedule's time zone; leaving the schedule to other hosts: install the zones (tzdata)"
+                    "this host lacks a schedule's time zone; leaving the schedule to other hosts: \
+                    install the time zones (package tzdata)"
                 );
             }
         }
         let left = &self.left_to_others;
         due.schedules
-            .retain(|due| !(left.contains(&(due.id, due.counted_from)) && lacks_zone(&due.timing, &due.time_zone)));
+            .retain(|due| !(left.contains(&ScheduleVersion::of(due)) && lacks_zone(&due.timing, &due.time_zone)));
         Ok(())
     }
 }
 
-/// Up to so many milliseconds, at random.
-fn up_to(milliseconds: u64) -> Duration {
-    Duration::from_micros(fastrand::u64(..=milliseconds * 1000))
+/// A random time of up to `longest`.
+fn up_to(longest: Duration) -> Duration {
+    longest.mul_f64(fastrand::f64())
 }
 
-/// What becomes of those that are due; what there is no room for is looked at again.
+/// Returns what to do with the due schedules. Those beyond 1000 ticks are left for the next look.
 fn plan(due: &DueSchedules) -> Vec<Firing> {
-    let mut room = TICKS;
+    let mut room = MOST_TICKS;
     let mut firings = Vec::new();
     for schedule in &due.schedules {
         if room == 0 {
             break;
         }
-        let firing = fire(schedule, due.looked_at, room.min(TICKS_OF_ONE));
+        let firing = fire(schedule, due.looked_at, room.min(MOST_TICKS_OF_ONE));
         if let Err(error) = &firing.following {
-            tracing::warn!(name: "schedule.unreadable", target: "reveille::worker", schedule = schedule.id, %error, "cannot read a schedule; leaving it alone until it is changed");
+            tracing::warn!(
+                name: "schedule.unreadable", target: "reveille::worker", schedule = schedule.id, %error,
+                "cannot read a schedule; it does not fire until it is changed"
+            );
         }
         room -= firing.ticks.len();
         firings.push(firing);
@@ -211,7 +235,7 @@ fn fire(due: &DueSchedule, now: SystemTime, most: usize) -> Firing {
     Firing { id: due.id, counted_from: due.counted_from, next_at: due.next_at, ticks, following }
 }
 
-/// The ticks to enqueue, and the one after them.
+/// Returns the ticks to enqueue, and the next tick after them.
 fn ticks(due: &DueSchedule, now: SystemTime, most: usize) -> Result<(Vec<SystemTime>, SystemTime)> {
     let timing = Ticks::new(&due.timing, &due.time_zone, due.counted_from)?;
     let mut next = match due.next_at {
@@ -219,8 +243,8 @@ fn ticks(due: &DueSchedule, now: SystemTime, most: usize) -> Result<(Vec<SystemT
         None => timing.after(due.counted_from)?,
     };
     let mut ticks = Vec::new();
-    // Ticks up to here were missed; those after it come under any policy.
-    let missed_until = now.checked_sub(HICCUP).filter(|until| next < *until);
+    // Ticks up to this time were missed. Later ticks are enqueued under any policy.
+    let missed_until = now.checked_sub(MISSED_AFTER).filter(|until| next < *until);
     match (due.catch_up, missed_until) {
         (CatchUp::Skip, Some(until)) => next = timing.after(until)?,
         (CatchUp::One, Some(until)) => {
@@ -246,17 +270,17 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[tokio::test(start_paused = true)]
-    async fn signals_that_anybody_sends_lead_to_a_look_each_50_ms_at_most() {
+    async fn signals_lead_to_one_look_in_50_ms_at_most() {
         let shared = crate::worker::shared::tests::shared(&Memory::new(), &[]);
-        let (mut ticker, bells) = (Ticker::new(&shared, Vec::new()), &shared.bells);
+        let (mut firing, bells) = (FireSchedules::new(&shared, Vec::new()), &shared.bells);
         let first = Instant::now();
         tokio::time::sleep(HOUR).await;
         bells.ring_for_schedules();
-        ticker.sleep(first, None).await;
-        assert_eq!(first.elapsed(), HOUR, "after a quiet time at once");
+        firing.sleep(first, None).await;
+        assert_eq!(first.elapsed(), HOUR, "after a quiet time it looks at once");
         for _ in 0..100 {
             bells.ring_for_schedules();
-            ticker.sleep(Instant::now(), None).await;
+            firing.sleep(Instant::now(), None).await;
         }
         assert!(first.elapsed() >= HOUR + LOOK_EVERY * 100, "{:?}", first.elapsed() - HOUR);
     }
@@ -265,7 +289,7 @@ mod tests {
         SystemTime::UNIX_EPOCH + HOUR * 500_000
     }
 
-    /// A schedule at each full hour whose next tick was to come so long ago.
+    /// A schedule at each full hour whose next tick is late by this time.
     fn hourly(catch_up: CatchUp, late: Duration) -> DueSchedule {
         DueSchedule {
             id: 1,
@@ -285,13 +309,13 @@ mod tests {
             Ok(ahead) => (ahead.as_secs() / 3600) as i64,
             Err(behind) => -((behind.duration().as_secs() / 3600) as i64),
         };
-        let (ticks, next) = ticks(due, now() + HICCUP / 2, most).unwrap();
+        let (ticks, next) = ticks(due, now() + MISSED_AFTER / 2, most).unwrap();
         (ticks.into_iter().map(hours).collect(), hours(next))
     }
 
     #[test]
-    fn missed_ticks_are_caught_up_with_as_is_asked_for() {
-        // The tick of this hour is a moment late, and not missed.
+    fn missed_ticks_are_enqueued_by_the_catch_up_policy() {
+        // The tick of this hour is 1.5 s late, and not missed.
         assert_eq!(fired(&hourly(CatchUp::Skip, HOUR * 5), 100), (vec![0], 1));
         assert_eq!(fired(&hourly(CatchUp::One, HOUR * 5), 100), (vec![-1, 0], 1));
         assert_eq!(fired(&hourly(CatchUp::All, HOUR * 5), 100), (vec![-5, -4, -3, -2, -1, 0], 1));
@@ -300,43 +324,44 @@ mod tests {
     }
 
     #[test]
-    fn after_an_outage_the_ticks_of_the_last_three_seconds_are_not_missed() {
-        let often = |catch_up| DueSchedule { timing: Timing::Every(HICCUP / 10), ..hourly(catch_up, HOUR) };
+    fn after_an_outage_the_ticks_of_the_last_3_seconds_are_not_missed() {
+        let often = |catch_up| DueSchedule { timing: Timing::Every(MISSED_AFTER / 10), ..hourly(catch_up, HOUR) };
         let recent = |catch_up| ticks(&often(catch_up), now(), 100).unwrap().0;
         let late = |tick: &SystemTime| now().duration_since(*tick).unwrap();
-        assert_eq!(recent(CatchUp::Skip).len(), 10, "none of the hour, and each of the three seconds");
-        assert!(recent(CatchUp::Skip).iter().all(|tick| late(tick) < HICCUP));
+        assert_eq!(recent(CatchUp::Skip).len(), 10, "each tick of the three seconds, and no earlier one");
+        assert!(recent(CatchUp::Skip).iter().all(|tick| late(tick) < MISSED_AFTER));
         let one = recent(CatchUp::One);
-        assert_eq!(one.len(), 11, "one for the hour besides");
-        assert_eq!(late(&one[0]), HICCUP);
+        assert_eq!(one.len(), 11, "and one missed tick");
+        assert_eq!(late(&one[0]), MISSED_AFTER);
     }
 
     #[test]
-    fn a_tick_that_is_a_little_late_is_enqueued_whatever_the_policy() {
+    fn a_tick_up_to_3_seconds_late_is_enqueued_under_any_policy() {
         for catch_up in [CatchUp::Skip, CatchUp::One, CatchUp::All] {
             assert_eq!(fired(&hourly(catch_up, Duration::ZERO), 100), (vec![0], 1));
-            let often = DueSchedule { timing: Timing::Every(HICCUP / 6), ..hourly(catch_up, HICCUP / 6) };
-            assert_eq!(ticks(&often, now() + HICCUP / 2, 100).unwrap().0.len(), 5, "each of them");
+            let often = DueSchedule { timing: Timing::Every(MISSED_AFTER / 6), ..hourly(catch_up, MISSED_AFTER / 6) };
+            assert_eq!(ticks(&often, now() + MISSED_AFTER / 2, 100).unwrap().0.len(), 5, "each of the five ticks");
         }
     }
 
     #[test]
-    fn the_first_tick_is_the_first_after_its_timing_was_set() {
-        let mut unreckoned = hourly(CatchUp::All, Duration::ZERO);
-        (unreckoned.next_at, unreckoned.counted_from) = (None, now());
-        assert_eq!(fired(&unreckoned, 100), (vec![], 1));
-        unreckoned.counted_from = now() - HOUR * 2;
-        assert_eq!(fired(&unreckoned, 100), (vec![-1, 0], 1));
+    fn a_new_schedule_starts_at_the_first_tick_after_it_was_set() {
+        let mut new = hourly(CatchUp::All, Duration::ZERO);
+        (new.next_at, new.counted_from) = (None, now());
+        assert_eq!(fired(&new, 100), (vec![], 1));
+        new.counted_from = now() - HOUR * 2;
+        assert_eq!(fired(&new, 100), (vec![-1, 0], 1));
     }
 
     #[test]
-    fn a_transaction_is_bounded_and_one_bad_text_stops_no_other() {
+    fn a_transaction_fires_1000_ticks_at_most() {
+        // One of the schedules cannot be read, which stops no other.
         let late = hourly(CatchUp::All, HOUR * 1000);
         let mut schedules = vec![late; 30];
         schedules[0].timing = Timing::Cron("nonsense".into());
         let firings = plan(&DueSchedules { schedules, due_in: None, looked_at: now() });
         assert!(firings[0].following.as_ref().is_err_and(|error| error.contains("nonsense")));
-        assert_eq!(firings.iter().map(|firing| firing.ticks.len()).sum::<usize>(), TICKS);
+        assert_eq!(firings.iter().map(|firing| firing.ticks.len()).sum::<usize>(), MOST_TICKS);
         assert_eq!(firings.len(), 11);
     }
 }

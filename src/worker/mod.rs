@@ -1,4 +1,6 @@
-//! The worker: what it is built of.
+//! The worker: claims due jobs, runs their handlers and settles how the attempts ended.
+//!
+//! This file contains its builder; `run.rs` starts and stops its parts.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,18 +13,19 @@ use tokio_util::sync::CancellationToken;
 use crate::driver::{Driver, IntoDriver, WorkerInfo};
 use crate::enqueue::{Enqueuer, OfWorker};
 use crate::error::{Error, Result};
-use crate::handler::batch::{self, BatchHandler, Gather};
+use crate::handler::batch::{BatchArguments, BatchHandler, IntoOutcomes};
 use crate::handler::extract::{Context, States};
+use crate::handler::gather::{self, Gather};
 use crate::handler::middleware::{Middleware, Middlewares};
-use crate::handler::{Handler, Handlers};
+use crate::handler::{Arguments, Handler, Handlers};
 use crate::job::outcome::IntoOutcome;
 use crate::job::retry_policy::RetryPolicy;
 use crate::job::{Job, check_name};
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
 use crate::worker::attempt::Attempts;
-use crate::worker::attempt::reservations::Held;
-use crate::worker::backoff::Comeback;
+use crate::worker::attempt::reservations::HeldJobs;
+use crate::worker::backoff::Reconnected;
 use crate::worker::options::Options;
 use crate::worker::parts::Parts;
 
@@ -42,7 +45,7 @@ pub(crate) mod shared;
 pub(crate) mod upkeep;
 pub(crate) mod wake;
 
-pub use drain::{Drained, Inline};
+pub use drain::{Inline, JobsRun};
 
 /// A process's worker: claims due jobs of its queues and runs their handlers.
 ///
@@ -74,7 +77,7 @@ pub struct Worker {
     pub(crate) schedules: Vec<Schedule>,
 }
 
-/// Builds a [`Worker`]: what it works on, which queues, which handlers.
+/// Builds a [`Worker`] from its queues, handlers and settings.
 #[must_use]
 pub struct WorkerBuilder {
     driver: Result<Arc<dyn Driver>>,
@@ -88,7 +91,7 @@ pub struct WorkerBuilder {
 }
 
 impl Worker {
-    /// Begin to build a worker on a [`Database`](crate::Database), or on any driver in an `Arc`.
+    /// Begins to build a worker on a [`Database`](crate::Database), or on any driver in an `Arc`.
     pub fn builder(driver: impl IntoDriver) -> WorkerBuilder {
         WorkerBuilder {
             driver: driver.into_driver(),
@@ -102,12 +105,13 @@ impl Worker {
         }
     }
 
-    /// Enqueues jobs through the middlewares of this worker.
+    /// Returns an [`Enqueuer`] for the schema of this worker's database. Its jobs pass through this worker's
+    /// middlewares.
     pub fn enqueuer(&self) -> Enqueuer {
-        Enqueuer::with(Middlewares::clone(&self.middlewares))
+        Enqueuer::with(Middlewares::clone(&self.middlewares), self.driver.schema())
     }
 
-    /// What it says of itself, under a new id.
+    /// Describes this worker under a new id.
     pub(crate) fn info(&self) -> WorkerInfo {
         WorkerInfo {
             id: random_id(),
@@ -118,63 +122,73 @@ impl Worker {
         }
     }
 
-    /// Its handlers, ready for attempts at what it holds.
-    pub(crate) fn attempts(&self, held: &Arc<Held>) -> Attempts {
+    pub(crate) fn attempts(&self, held_jobs: &Arc<HeldJobs>) -> Attempts {
         Attempts {
             driver: Arc::clone(&self.driver),
             handlers: Arc::clone(&self.handlers),
             middlewares: Arc::clone(&self.middlewares),
             states: Arc::clone(&self.states),
-            held: Arc::clone(held),
+            held_jobs: Arc::clone(held_jobs),
             is_stored: true,
             timeout: self.options.timeout,
             give_up: CancellationToken::new(),
-            comeback: Comeback::default(),
+            reconnected: Reconnected::default(),
             parts: Parts::default(),
         }
     }
 }
 
 impl WorkerBuilder {
-    /// Work this queue, running up to `slots` of its jobs at once; at least 1. Without any, a worker works the queue
-    /// `default` with 32 slots.
+    /// Adds a queue. The worker runs up to `slots` jobs of the queue at once; at least 1.
+    ///
+    /// Without a call of this method, the worker works the queue `default` with 32 slots.
     pub fn queue(mut self, name: impl Into<String>, slots: usize) -> WorkerBuilder {
         self.queues.push((name.into(), slots));
         self
     }
 
-    /// Share a value with the handlers that ask for [`State<T>`](crate::State); one of each type.
+    /// Shares a value with the handlers that take [`State<T>`](crate::State); one value of each type.
     pub fn state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> WorkerBuilder {
         self.states.insert(state);
         self
     }
 
-    /// Work jobs of the kind that the handler's first argument says; one handler a kind.
-    pub fn handle<Arguments, H: Handler<Arguments>>(mut self, handler: H) -> WorkerBuilder {
+    /// Adds a handler. The type of its first argument sets the kind of jobs that it runs. Each kind has one handler.
+    ///
+    /// `H` is an async function, and `A` are its arguments: see [`Handler`] and [`Arguments`].
+    pub fn handle<A, H>(mut self, handler: H) -> WorkerBuilder
+    where
+        A: Arguments,
+        H: Handler<A>,
+        H::Future: Future<Output: IntoOutcome> + Send + 'static,
+    {
         self.handlers.add(handler);
         self
     }
 
-    /// Let each attempt pass through this [middleware](crate::handler::Middleware), and what handlers enqueue with the
-    /// worker's [`Enqueuer`]. The first one added is the outermost.
+    /// Adds a [middleware](crate::handler::Middleware). Each attempt passes through it, and each job that a handler
+    /// enqueues with the worker's [`Enqueuer`]. The first middleware added is the outermost.
     pub fn middleware(mut self, middleware: impl Middleware) -> WorkerBuilder {
         self.middlewares.add(middleware);
         self
     }
 
-    /// Work jobs of the kind that the [`Batch`](batch::Batch) in the handler's first argument says, many at once: as
-    /// many as can be [gathered](Gather) from one queue. Each job takes a slot, so a batch has no more jobs than its
-    /// queue has slots.
-    pub fn handle_batch<Arguments: 'static, H: BatchHandler<Arguments>>(
-        mut self,
-        gather: Gather,
-        handler: H,
-    ) -> WorkerBuilder {
-        self.handlers.insert(H::Job::KIND, batch::register(gather, handler));
+    /// Adds a handler that runs many jobs of one kind at once. Its first argument is a [`Batch`](crate::handler::Batch)
+    /// of jobs.
+    ///
+    /// `gather` sets how large a batch may become, and how long it waits for more jobs; see [`Gather`]. All jobs of a
+    /// batch come from one queue. Each job takes a slot, so a batch has no more jobs than its queue has slots.
+    pub fn handle_batch<A, H>(mut self, gather: Gather, handler: H) -> WorkerBuilder
+    where
+        A: BatchArguments,
+        H: BatchHandler<A>,
+        H::Future: Future<Output: IntoOutcomes> + Send + 'static,
+    {
+        self.handlers.insert(A::Job::KIND, gather::register(gather, handler));
         self
     }
 
-    /// Work the jobs of all kinds that have no handler of their own, with a retry policy for them.
+    /// Adds a handler for the jobs of all kinds that have no other handler, and the retry policy of these jobs.
     pub fn handle_any<F, Fut>(mut self, handler: F, retry_policy: RetryPolicy) -> WorkerBuilder
     where
         F: Fn(Context) -> Fut + Send + Sync + 'static,
@@ -185,66 +199,82 @@ impl WorkerBuilder {
         self
     }
 
-    /// Declare a schedule, one of a name. When the worker starts it is added, or changed where it differs; it goes on
-    /// from where it was unless its timing changes, and stays paused if it is. Where no worker declares it any more it
-    /// is shown as stale, and goes on until it is removed.
+    /// Declares a schedule. Two schedules of a worker cannot have the same name.
+    ///
+    /// When the worker starts, the schedule is added, or changed to what is declared here. It keeps its next tick
+    /// unless its timing has changed, and stays paused if it is paused. A schedule that no worker declares any more is
+    /// shown as stale, and goes on until it is removed.
     #[cfg(feature = "schedules")]
     pub fn schedule(mut self, schedule: Schedule) -> WorkerBuilder {
         self.schedules.push(schedule);
         self
     }
 
-    /// How often to look for work without any reason to, 1 ms or more; default 5 s. Catches what else would be
-    /// missed, so it costs little to make it long, and nothing is lost.
+    /// How often to look for due jobs although no bell has rung; 1 ms or more, 5 s by default.
+    ///
+    /// The poll finds jobs whose notification was missed. A longer interval loses no job: such a job only starts later.
     pub fn poll_interval(mut self, interval: Duration) -> WorkerBuilder {
         self.options.poll_interval = interval;
         self
     }
 
-    /// Whether to listen for the bell; default yes. Without it the worker finds new jobs by polling alone, as it must
-    /// behind a transaction pooler.
+    /// Whether to listen for notifications; true by default.
+    ///
+    /// Without them, the worker finds new jobs by polling alone. Behind a transaction pooler it has to, since
+    /// notifications do not arrive there.
     pub fn listen(mut self, listen: bool) -> WorkerBuilder {
         self.options.listen = listen;
         self
     }
 
-    /// How long one attempt may take if neither the job nor its kind says; default: as long as it likes. Then its
-    /// handler is told to stop, and dropped if it has not a moment later; see the guide on live control.
+    /// The timeout of attempts at jobs that set none and whose kind sets none; unlimited by default.
+    ///
+    /// At its timeout the handler is asked to stop. It is dropped if it still runs after the same time again, 1 s at
+    /// most. See the guide on live control.
     pub fn timeout(mut self, timeout: Duration) -> WorkerBuilder {
         self.options.timeout = Some(timeout);
         self
     }
 
-    /// How long handlers may take to finish at shutdown; default 30 s.
+    /// How long handlers may go on once a shutdown has begun; 30 s by default.
     pub fn grace(mut self, grace: Duration) -> WorkerBuilder {
         self.options.grace = grace;
         self
     }
 
-    /// Ends the grace period of a shutdown early, when this completes: at a second Ctrl-C, say.
+    /// Ends the grace period of a shutdown early, once `when` completes: for example at a second Ctrl-C.
     pub fn end_grace(mut self, when: impl Future<Output = ()> + Send + 'static) -> WorkerBuilder {
         self.options.end_grace = when.boxed().shared();
         self
     }
 
-    /// How often to say that this worker lives, 1 ms to a day; default 1 s.
+    /// How often this worker sends a heartbeat; 1 ms to a day, 1 s by default.
     pub fn heartbeat(mut self, interval: Duration) -> WorkerBuilder {
         self.options.heartbeat = interval;
         self
     }
 
-    /// After what silence to declare another worker dead; default 30 s, and many heartbeats in any case.
+    /// How long another worker may go without a heartbeat before this one declares it dead; 30 s by default, and at
+    /// least three [heartbeats](WorkerBuilder::heartbeat).
+    ///
+    /// A worker whose listener has lost its session is declared dead after three missed heartbeats.
     pub fn dead_after(mut self, silence: Duration) -> WorkerBuilder {
         self.options.dead_after = silence;
         self
     }
 
-    /// The worker.
+    /// Checks the settings and returns the worker.
     ///
     /// # Errors
-    /// Invalid if a queue is named badly or twice or has no slots, a kind has two handlers or there is none at all, a
-    /// handler asks for a state that was not given, or for batches of more jobs than any queue has slots; or if a
-    /// schedule makes no sense or is declared twice, or a duration is one that no worker can go by.
+    /// If the driver given to [`Worker::builder`] could not be made.
+    ///
+    /// Invalid if:
+    /// - a queue has an invalid name, no slots, or was added twice;
+    /// - a kind has two handlers, or the worker has no handler at all;
+    /// - a handler takes a [`State`](crate::State) that was not given;
+    /// - a batch handler asks for more jobs than any queue has slots;
+    /// - a schedule is invalid or was declared twice;
+    /// - a duration is out of its range.
     pub fn build(mut self) -> Result<Worker> {
         if self.queues.is_empty() {
             self.queues.push(("default".into(), 32));
@@ -252,10 +282,13 @@ impl WorkerBuilder {
         for (place, (name, slots)) in self.queues.iter().enumerate() {
             check_name("queue", name)?;
             if !(1..=Semaphore::MAX_PERMITS).contains(slots) {
-                return Err(Error::invalid(format!("queue {name:?} cannot have {slots} slots")));
+                return Err(Error::invalid(format!(
+                    "queue {name:?} cannot have {slots} slots: give it 1 to {}",
+                    Semaphore::MAX_PERMITS
+                )));
             }
             if self.queues[..place].iter().any(|(earlier, _)| earlier == name) {
-                return Err(Error::invalid(format!("queue {name:?} is given twice")));
+                return Err(Error::invalid(format!("queue {name:?} was added twice: remove one of the two calls")));
             }
         }
         self.options.check()?;
@@ -264,16 +297,20 @@ impl WorkerBuilder {
         for (place, schedule) in self.schedules.iter().enumerate() {
             schedule.check()?;
             if self.schedules[..place].iter().any(|earlier| earlier.name == schedule.name) {
-                return Err(Error::invalid(format!("schedule {:?} is declared twice", schedule.name)));
+                return Err(Error::invalid(format!(
+                    "schedule {:?} is declared twice: remove one of the two calls",
+                    schedule.name
+                )));
             }
         }
         #[cfg(feature = "schedules")]
         for schedule in &mut self.schedules {
             schedule.through_middleware |= !self.middlewares.is_empty();
         }
-        self.states.insert(OfWorker(Enqueuer::with(self.middlewares.clone())));
+        let driver = self.driver?;
+        self.states.insert(OfWorker(Enqueuer::with(self.middlewares.clone(), driver.schema())));
         Ok(Worker {
-            driver: self.driver?,
+            driver,
             queues: self.queues,
             handlers: Arc::new(self.handlers),
             middlewares: Arc::new(self.middlewares),
@@ -292,7 +329,7 @@ fn host_name() -> String {
     if name.is_empty() { "unknown".into() } else { name.into() }
 }
 
-/// An id that no other worker has or has had: a crash or fail-over must not make one repeat.
+/// A new worker id. It is random, since ids from a counter in the database could repeat after a crash or a fail-over.
 fn random_id() -> i64 {
     fastrand::i64(1..)
 }

@@ -1,4 +1,4 @@
-//! What a worker can be set to.
+//! The settings of a worker.
 
 use std::time::Duration;
 
@@ -19,15 +19,14 @@ pub(crate) struct Options {
     pub(crate) dead_after: Duration,
 }
 
-/// How often a worker may beat and poll: a beat that never comes, or one without a pause, serves nobody.
-const HEARTBEATS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(86_400));
+const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(1);
+const LONGEST_HEARTBEAT: Duration = Duration::from_secs(86_400);
 const SHORTEST_POLL: Duration = Duration::from_millis(1);
 
 impl Options {
-    /// Refuses what no worker can go by. Anything else, however long, is kept: the longest duration means never.
+    /// Refuses settings under which no worker can run. All other durations are valid; `Duration::MAX` means never.
     pub(crate) fn check(&self) -> Result<()> {
-        let (shortest, longest) = HEARTBEATS;
-        if !(shortest..=longest).contains(&self.heartbeat) {
+        if !(SHORTEST_HEARTBEAT..=LONGEST_HEARTBEAT).contains(&self.heartbeat) {
             return Err(Error::invalid(format!("heartbeat must be 1 ms to a day, not {:?}", self.heartbeat)));
         }
         if self.poll_interval < SHORTEST_POLL {
@@ -39,6 +38,7 @@ impl Options {
         }
     }
 
+    /// After how long a silence other workers are declared dead: as set, and three heartbeats at least.
     pub(crate) fn dead_after(&self) -> Duration {
         self.dead_after.max(self.heartbeat * 3)
     }

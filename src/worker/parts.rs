@@ -1,5 +1,5 @@
-//! The parts of a worker, each a task of its own. A part that panics, or ends before the worker does, ends the worker:
-//! one that went on without it would hold jobs that nobody works, or claim none, and look well from outside.
+//! The parts of a worker, each a separate task. A part that panics, or ends before the worker does, ends the worker.
+//! Without that part, the worker would look healthy from outside and yet run no jobs.
 
 use std::any::Any;
 use std::future::Future;
@@ -13,21 +13,21 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::job::outcome::panicked;
 
-/// Watches over the parts of one worker.
+/// Starts the parts of one worker and notices when one breaks down.
 #[derive(Clone, Default)]
-pub(crate) struct Parts(Arc<Watched>);
+pub(crate) struct Parts(Arc<PartsState>);
 
 #[derive(Default)]
-struct Watched {
-    /// The shutdown has begun, in which parts end.
-    ending: CancellationToken,
-    is_broken: CancellationToken,
-    /// The first part that broke down, and why.
-    first: OnceLock<String>,
+struct PartsState {
+    /// Cancelled when the shutdown begins, in which parts end.
+    shutdown: CancellationToken,
+    broken: CancellationToken,
+    /// The error of the first part that broke down.
+    error: OnceLock<String>,
 }
 
 impl Parts {
-    /// Runs a part. `name` is what it is called in an error: "the listener".
+    /// Starts a part. `name` stands in its error, as in "the listener broke down".
     pub(crate) fn spawn(
         &self,
         name: impl Into<String>,
@@ -40,10 +40,10 @@ impl Parts {
         })
     }
 
-    /// This part has ended, or panicked.
+    /// Notes that a part has ended, or panicked.
     pub(crate) fn ended(&self, name: &str, ended: std::thread::Result<()>) {
         match ended {
-            Ok(()) if self.0.ending.is_cancelled() => {}
+            Ok(()) if self.0.shutdown.is_cancelled() => {}
             Ok(()) => self.broke(name, "it ended by itself"),
             Err(panic) => self.broke_by_panic(name, &*panic),
         }
@@ -57,30 +57,30 @@ impl Parts {
         quietly(|| {
             tracing::error!(
                 name: "worker.broken", target: "reveille::worker", part = name, error = why,
-                "a part of the worker broke down; the worker gives back what it holds and ends"
+                "a part of the worker broke down; the worker releases its jobs and ends"
             );
         });
-        let _ = self.0.first.set(format!("the worker ended because {name} broke down: {why}"));
-        self.0.is_broken.cancel();
+        let _ = self.0.error.set(format!("the worker ended because {name} broke down: {why}"));
+        self.0.broken.cancel();
     }
 
-    /// From here on parts may end.
-    pub(crate) fn may_end(&self) {
-        self.0.ending.cancel();
+    /// Lets parts end, since the worker shuts down.
+    pub(crate) fn begin_shutdown(&self) {
+        self.0.shutdown.cancel();
     }
 
     /// Waits until a part breaks down.
     pub(crate) async fn broken(&self) {
-        self.0.is_broken.cancelled().await;
+        self.0.broken.cancelled().await;
     }
 
-    /// The first part that broke down, if one has.
+    /// The error of the first part that broke down, if one has.
     pub(crate) fn error(&self) -> Option<Error> {
-        self.0.first.get().map(Error::broken)
+        self.0.error.get().map(Error::broken)
     }
 }
 
-/// Logs something. What collects the log may panic, and whoever logs goes on.
+/// Logs, and catches a panic of the `tracing` subscriber: a log that fails must fail nothing else.
 pub(crate) fn quietly(log: impl FnOnce()) {
     let _ = catch_unwind(AssertUnwindSafe(log));
 }
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_that_ends_or_panics_names_itself_and_the_first_one_counts() {
+    async fn the_error_names_the_first_part_that_ended_or_panicked() {
         let parts = Parts::default();
         let error = error_of(&parts, async { panic!("no more") }).await.unwrap();
         assert_eq!(error, "the worker ended because the listener broke down: panicked: no more");
@@ -106,9 +106,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn in_a_shutdown_parts_may_end_but_not_panic() {
+    async fn parts_may_end_in_a_shutdown_but_not_panic() {
         let parts = Parts::default();
-        parts.may_end();
+        parts.begin_shutdown();
         assert_eq!(error_of(&parts, async {}).await, None);
         assert!(error_of(&parts, async { panic!("no more") }).await.is_some());
     }

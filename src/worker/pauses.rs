@@ -1,13 +1,13 @@
-//! How often a queue has been paused: what was claimed before the last time is not started after it.
+//! How often a queue has been paused. A job that was claimed before the last pause must not start after it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-/// The pauses of one queue that this worker has heard of.
+/// Counts the pauses of one queue that this worker knows of.
 ///
-/// Nothing else need be known: a claim that begins after a pause was heard of sees for itself whether the queue is
-/// still paused.
+/// The count is enough: a claim that begins after a pause finds out from the database whether the queue is still
+/// paused.
 #[derive(Default)]
 pub(crate) struct Pauses {
     count: AtomicU64,
@@ -15,24 +15,24 @@ pub(crate) struct Pauses {
 }
 
 impl Pauses {
-    /// It was paused just now.
+    /// Notes that the queue was paused just now.
     pub(crate) fn add(&self) {
         self.count.fetch_add(1, Ordering::AcqRel);
         self.stale.notify_one();
     }
 
-    /// How many there were. To be asked before a claim begins.
+    /// The number of pauses so far. Read it before a claim begins.
     pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Something is here that was claimed before the last of them.
-    pub(crate) fn found_stale(&self) {
+    /// Notes that a claim which began before the last pause has returned jobs.
+    pub(crate) fn notify_stale(&self) {
         self.stale.notify_one();
     }
 
-    /// Waits until something may have to go back.
-    pub(crate) async fn stale(&self) {
+    /// Waits until jobs that were claimed before the last pause may have to be released.
+    pub(crate) async fn wait_for_stale(&self) {
         self.stale.notified().await;
     }
 }

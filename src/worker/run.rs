@@ -1,4 +1,4 @@
-//! A worker's parts at work, from start to shutdown.
+//! Running a worker: it starts its parts, waits for the shutdown, and ends them in order.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,48 +17,50 @@ use crate::worker::attempt::settle::Settler;
 use crate::worker::claim::Claimer;
 use crate::worker::claim::slots::Slots;
 #[cfg(feature = "schedules")]
-use crate::worker::fire_schedules::Ticker;
-use crate::worker::heartbeat::{Heartbeat, Lease};
+use crate::worker::fire_schedules::FireSchedules;
+use crate::worker::heartbeat::Heartbeat;
 use crate::worker::parts::quietly;
 use crate::worker::shared::Shared;
 use crate::worker::wake::listener::Listener;
 use crate::worker::{Worker, upkeep};
 
-/// How long handlers have to end after they were told to at the end of the grace period.
-const LAST_MOMENT: Duration = Duration::from_secs(1);
-/// How long a shutdown tries to record what has ended.
-const LAST_SETTLEMENTS: Duration = Duration::from_secs(10);
+/// How long handlers may go on after the grace period is over and they were asked to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
+/// How long a shutdown waits for the database: to settle the last attempts, and to release the other jobs.
+const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 
 impl Worker {
-    /// Work until `shutdown` completes, or somebody asks for this worker to stop (`Admin::stop_worker`), then shut
-    /// down gracefully: claim nothing more, let handlers finish for the grace
-    /// period, tell the rest to stop, record what has ended, and give back what has not, at no cost to it.
+    /// Works until `shutdown` completes, or until `Admin::stop_worker` stops this worker, and then shuts down.
     ///
-    /// Once it works, no failure of the database ends it: it tries again until the database is back.
+    /// A shutdown is graceful. The worker claims nothing more and lets handlers finish for the [grace
+    /// period](crate::worker::WorkerBuilder::grace). It then asks the other handlers to stop, settles the attempts that
+    /// have ended, and releases the other jobs, which counts as no failure.
+    ///
+    /// Once the worker has started, no failure of the database ends it: it tries again until the database is back.
     ///
     /// # Errors
-    /// If it cannot start: the database cannot be reached, or its schema is missing or not this program's. And if a
-    /// part of the worker breaks down, by a panic in something that it calls, such as a `tracing` subscriber: the error
-    /// says which, and [is broken](Error::is_broken). The worker then tells its handlers to stop, gives back what it
-    /// holds, and ends.
+    /// If the worker cannot start: the database cannot be reached, or its schema is missing or has another version.
+    ///
+    /// If a part of the worker breaks down, for example by a panic in a `tracing` subscriber. The error names the part,
+    /// and [is broken](Error::is_broken). The worker then asks its handlers to stop, releases its jobs, and ends.
     pub async fn run_until(self, shutdown: impl Future) -> Result<()> {
         self.driver.check().await?;
-        let crew = Crew::start(self).await?;
-        let parts = crew.shared.parts.clone();
+        let worker = RunningWorker::start(self).await?;
+        let parts = worker.shared.parts.clone();
         tokio::select! {
             _ = shutdown => {}
-            () = crew.shared.stop.cancelled() => quietly(|| {
+            () = worker.shared.stop.cancelled() => quietly(|| {
                 tracing::info!(name: "worker.stop_requested", target: "reveille::worker", "asked to stop");
             }),
             () = parts.broken() => {}
         }
-        crew.shut_down().await;
+        worker.shut_down().await;
         parts.error().map_or(Ok(()), Err)
     }
 }
 
-/// A worker's parts at work.
-struct Crew {
+/// A worker whose parts have been started.
+struct RunningWorker {
     shared: Arc<Shared>,
     running: TaskTracker,
     stop_claiming: CancellationToken,
@@ -68,8 +70,8 @@ struct Crew {
     heartbeat: Heartbeat,
 }
 
-impl Crew {
-    async fn start(worker: Worker) -> Result<Crew> {
+impl RunningWorker {
+    async fn start(worker: Worker) -> Result<RunningWorker> {
         let info = worker.info();
         let attempts = Arc::new(worker.attempts(&Arc::default()));
         #[cfg(feature = "schedules")]
@@ -89,15 +91,15 @@ impl Crew {
             );
         });
         let shared = Shared::new(&info, &options, attempts, info.queues.iter().map(String::as_str));
-        let heartbeat = Lease::new(&shared, info).keep()?;
+        let heartbeat = Heartbeat::start(&shared, info)?;
         let mut helpers = vec![shared.parts.spawn("the upkeep", upkeep::run(Arc::clone(&shared)))];
         if options.listen {
             helpers.push(shared.parts.spawn("the listener", Listener::new(&shared).run()));
         }
         #[cfg(feature = "schedules")]
-        helpers.push(shared.parts.spawn("what fires the schedules", Ticker::new(&shared, declared).run()));
+        helpers.push(shared.parts.spawn("the firing of schedules", FireSchedules::new(&shared, declared).run()));
 
-        // No slot is free before its ending is in here, so that what is not settled stays bounded.
+        // A slot becomes free only once its ending is in this channel. That bounds the number of unsettled attempts.
         let (endings, inbox) = mpsc::channel(1024);
         let (running, stop_claiming) = (TaskTracker::new(), CancellationToken::new());
         let claimers = queues.into_iter().map(|(queue, slots)| {
@@ -108,12 +110,12 @@ impl Crew {
         });
         let claimers = claimers.collect();
         let settler = shared.parts.spawn("the settler", Settler::new(&shared.attempts, inbox).run());
-        Ok(Crew { shared, running, stop_claiming, claimers, settler, helpers, heartbeat })
+        Ok(RunningWorker { shared, running, stop_claiming, claimers, settler, helpers, heartbeat })
     }
 
-    /// Where a part has broken down, there is no grace.
+    /// Shuts down gracefully; without a grace period if a part has broken down.
     async fn shut_down(self) {
-        let Crew { shared, running, stop_claiming, claimers, mut settler, helpers, heartbeat } = self;
+        let RunningWorker { shared, running, stop_claiming, claimers, mut settler, helpers, heartbeat } = self;
         let grace = if shared.parts.error().is_some() { Duration::ZERO } else { shared.options.grace };
         let worker = || shared.id();
         quietly(|| {
@@ -122,27 +124,27 @@ impl Crew {
                 "shutting down"
             );
         });
-        shared.parts.may_end();
+        shared.parts.begin_shutdown();
         shared.stopping.store(true, Ordering::Relaxed);
         stop_claiming.cancel();
         futures::future::join_all(claimers).await;
 
-        // No further job will come to complete a batch.
-        shared.attempts.handlers.gather().for_each(Gathers::hurry);
+        // A batch that still gathers jobs gets no more.
+        shared.attempts.handlers.gatherers().for_each(Gathers::hurry);
         running.close();
         shared.end_attempts(&running, grace).await;
         helpers.iter().for_each(JoinHandle::abort);
-        if tokio::time::timeout(LAST_SETTLEMENTS, &mut settler).await.is_err() {
+        if tokio::time::timeout(SETTLE_WITHIN, &mut settler).await.is_err() {
             settler.abort();
             quietly(|| {
                 tracing::warn!(
                     name: "worker.unsettled", target: "reveille::worker",
-                    "cannot record everything that has ended; other workers will run it again"
+                    "cannot record how some attempts ended; other workers will run their jobs again"
                 );
             });
         }
-        // A beat that found its row gone would begin anew. Joining its thread blocks for no longer than it takes to
-        // notice.
+        // The heartbeat ends before `leave` deletes the worker's row: without its row, it would register the worker
+        // anew. The drop joins the heartbeat's thread, which ends at once.
         drop(heartbeat);
         leave(&*shared.driver, worker()).await;
         quietly(|| {
@@ -155,7 +157,7 @@ impl Crew {
 }
 
 impl Shared {
-    /// Lets attempts end for the grace period, then tells them to, and gives up what does not.
+    /// Lets attempts end for the grace period, then asks their handlers to stop, and gives up those that do not.
     async fn end_attempts(&self, running: &TaskTracker, grace: Duration) {
         tokio::select! {
             () = running.wait() => return,
@@ -165,39 +167,39 @@ impl Shared {
         quietly(|| {
             tracing::warn!(
                 name: "worker.grace_over", target: "reveille::worker", jobs = running.len(),
-                "the grace period is over; telling handlers to stop"
+                "the grace period is over; asking the running handlers to stop"
             );
         });
-        self.held.stop_all();
-        if tokio::time::timeout(LAST_MOMENT, running.wait()).await.is_err() {
+        self.held_jobs.stop_all();
+        if tokio::time::timeout(STOP_WITHIN, running.wait()).await.is_err() {
             quietly(|| {
                 tracing::warn!(
                     name: "worker.giving_back", target: "reveille::worker", jobs = running.len(),
-                    "giving back what does not stop"
+                    "some handlers do not stop; releasing their jobs"
                 );
             });
             self.attempts.give_up.cancel();
-            // A handler that never yields cannot be stopped; what it holds is given back without it.
-            let _ = tokio::time::timeout(LAST_MOMENT, running.wait()).await;
+            // A handler that never yields cannot be dropped. `leave` releases its job while it runs.
+            let _ = tokio::time::timeout(STOP_WITHIN, running.wait()).await;
         }
     }
 }
 
-/// Gives back what is still held, and takes leave.
+/// Releases the jobs that are still reserved under this id, and deletes the worker's row.
 async fn leave(driver: &dyn Driver, id: i64) {
     let leaving = async {
         driver.release_strays(id, &[]).await?;
         driver.leave(id).await
     };
-    let error = match tokio::time::timeout(LAST_SETTLEMENTS, leaving).await {
+    let error = match tokio::time::timeout(SETTLE_WITHIN, leaving).await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error,
-        Err(_) => Error::unavailable("the store does not answer in time"),
+        Err(_) => Error::unavailable(format!("the store did not answer within {SETTLE_WITHIN:?}")),
     };
     quietly(|| {
         tracing::warn!(
             name: "worker.leave_failed", target: "reveille::worker", worker = id, %error,
-            "cannot take leave; other workers will notice"
+            "cannot delete this worker's row; other workers will declare it dead and rescue its jobs"
         );
     });
 }

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::driver::{Driver, WorkerInfo};
 use crate::worker::attempt::Attempts;
-use crate::worker::attempt::reservations::Held;
-use crate::worker::backoff::{Backoff, Comeback};
+use crate::worker::attempt::reservations::HeldJobs;
+use crate::worker::backoff::{Backoff, Reconnected};
 use crate::worker::bells::Bells;
 use crate::worker::options::Options;
 use crate::worker::parts::Parts;
@@ -19,50 +19,54 @@ pub(crate) struct Shared {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) options: Arc<Options>,
     pub(crate) attempts: Arc<Attempts>,
-    pub(crate) held: Arc<Held>,
+    pub(crate) held_jobs: Arc<HeldJobs>,
     pub(crate) bells: Arc<Bells>,
-    /// The worker's id, which changes if it is declared dead.
+    /// The worker's id. A worker that was declared dead goes on under a new one.
     id: AtomicI64,
     /// How many other workers work the same queues.
     sharing: AtomicUsize,
-    /// Read from the beginning of a claim until what it reserved is known to be held.
+    /// Locked for reading from the beginning of a claim until its jobs are held. With the lock for writing, every job
+    /// that this worker has reserved and does not hold is a stray.
     pub(crate) claiming: Arc<RwLock<()>>,
-    /// Notified when this worker may have reserved jobs that it does not know of, which have to be put back.
-    pub(crate) unsure: Notify,
-    /// How often jobs may have come back that a lost claim had reserved: below the marks, and in silence.
-    pub(crate) came_back: AtomicU64,
-    /// Notified when the listener has to begin anew: to vouch for a new id, or on a session that is sure to hear.
+    /// Notified when the answer to a claim was lost. The upkeep then looks for strays: jobs that this worker has
+    /// reserved without knowing it.
+    pub(crate) check_for_strays: Notify,
+    /// How often strays may have been released. They are due again below the low-water marks, and no bell has rung for
+    /// them.
+    pub(crate) stray_releases: AtomicU64,
+    /// Notified when the listener has to open a new session: to vouch for a new id, or since the old session may be cut
+    /// off.
     pub(crate) listen_anew: Notify,
-    /// Whether the shutdown has begun, so that no more jobs are claimed.
+    /// Set once the shutdown has begun, after which no more jobs are claimed.
     pub(crate) stopping: AtomicBool,
-    /// Tripped when somebody asks for the worker to shut down.
+    /// Cancelled when `Admin::stop_worker` asks this worker to shut down.
     pub(crate) stop: CancellationToken,
-    pub(crate) comeback: Comeback,
+    pub(crate) reconnected: Reconnected,
     pub(crate) parts: Parts,
 }
 
 impl Shared {
-    /// For a worker that has introduced itself; `rung` are the queues that it is to be woken for.
+    /// For a registered worker. `queues`: the queues whose bells wake it.
     pub(crate) fn new<'a>(
         info: &WorkerInfo,
         options: &Arc<Options>,
         attempts: Arc<Attempts>,
-        rung: impl IntoIterator<Item = &'a str>,
+        queues: impl IntoIterator<Item = &'a str>,
     ) -> Arc<Shared> {
         Arc::new(Shared {
             driver: Arc::clone(&attempts.driver),
             options: Arc::clone(options),
-            held: Arc::clone(&attempts.held),
-            bells: Arc::new(Bells::new(rung)),
+            held_jobs: Arc::clone(&attempts.held_jobs),
+            bells: Arc::new(Bells::new(queues)),
             id: AtomicI64::new(info.id),
             sharing: AtomicUsize::new(0),
             claiming: Arc::default(),
-            unsure: Notify::new(),
-            came_back: AtomicU64::new(0),
+            check_for_strays: Notify::new(),
+            stray_releases: AtomicU64::new(0),
             listen_anew: Notify::new(),
             stopping: AtomicBool::new(false),
             stop: CancellationToken::new(),
-            comeback: attempts.comeback.clone(),
+            reconnected: attempts.reconnected.clone(),
             parts: attempts.parts.clone(),
             attempts,
         })
@@ -72,11 +76,11 @@ impl Shared {
         self.id.load(Ordering::Acquire)
     }
 
-    /// The worker goes on under another id.
     pub(crate) fn set_id(&self, id: i64) {
         self.id.store(id, Ordering::Release);
     }
 
+    /// How many other workers work the same queues, as of the last heartbeat.
     pub(crate) fn sharing(&self) -> usize {
         self.sharing.load(Ordering::Relaxed)
     }
@@ -85,9 +89,9 @@ impl Shared {
         self.sharing.store(others, Ordering::Relaxed);
     }
 
-    /// The patience of one of the parts, for doing `what`.
+    /// The delays between the tries of one part to do `what`.
     pub(crate) fn backoff(&self, what: &'static str) -> Backoff {
-        Backoff::new(what, &self.comeback)
+        Backoff::new(what, &self.reconnected)
     }
 }
 
@@ -97,7 +101,7 @@ pub(crate) mod tests {
     use crate::driver::Memory;
     use crate::worker::Worker;
 
-    /// What the parts of a worker without handlers share, of these queues.
+    /// What the parts of a worker on these queues share, whose only handler takes no job.
     pub(crate) fn shared(memory: &Memory, queues: &[&str]) -> Arc<Shared> {
         let builder = Worker::builder(Arc::new(memory.clone())).handle(async |_: NoJob| {});
         let worker = queues.iter().fold(builder, |builder, queue| builder.queue(*queue, 1)).build().unwrap();

@@ -1,5 +1,4 @@
-//! What a worker does beside its jobs: put back what it holds without knowing, prune what is past its time, and reclaim
-//! what is dead.
+//! The upkeep of a worker: release strays, prune what is past its retention, and vacuum tables with many dead rows.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,19 +7,20 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::worker::shared::Shared;
 
-/// How often to put back and to prune.
-const EVERY: Duration = Duration::from_secs(60);
-/// How often to see whether there is much to reclaim.
+/// How often to release strays and to prune.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// How often to check whether a table needs a vacuum.
 const VACUUM_EVERY: Duration = Duration::from_secs(5);
-/// How often to look for jobs to put back after an answer was lost, and for how long: the server may still be at it.
-const UNSURE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(40));
+/// How often to look for strays after the answer to a claim was lost, and for how long. The server may go on with the
+/// lost claim and reserve jobs meanwhile.
+const STRAYS_EVERY: Duration = Duration::from_secs(3);
+const STRAYS_FOR: Duration = Duration::from_secs(40);
 
 /// Does the upkeep until the task is dropped.
 pub(crate) async fn run(shared: Arc<Shared>) {
     tokio::join!(prune(&shared), vacuum(&shared));
 }
 
-/// By itself, so that neither waits for the other.
 async fn vacuum(shared: &Shared) {
     let mut backoff = shared.backoff("vacuum");
     loop {
@@ -34,34 +34,34 @@ async fn vacuum(shared: &Shared) {
 
 async fn prune(shared: &Shared) {
     let mut backoff = shared.backoff("do the upkeep");
-    let mut unsure_until = Instant::now();
+    let mut strays_until = Instant::now();
     loop {
-        let (soon, for_long) = UNSURE;
-        // Workers that were started together do not prune together.
-        let pause = if Instant::now() < unsure_until { soon } else { EVERY.mul_f64(0.75 + 0.5 * fastrand::f64()) };
-        let unsure = tokio::select! {
-            () = shared.unsure.notified() => true,
+        let strays_expected = Instant::now() < strays_until;
+        // The pause is random, so that workers that were started together do not prune together.
+        let pause = if strays_expected { STRAYS_EVERY } else { PRUNE_EVERY.mul_f64(0.75 + 0.5 * fastrand::f64()) };
+        let claim_lost = tokio::select! {
+            () = shared.check_for_strays.notified() => true,
             () = tokio::time::sleep(pause) => false,
         };
-        if unsure {
-            unsure_until = Instant::now() + for_long;
+        if claim_lost {
+            strays_until = Instant::now() + STRAYS_FOR;
         }
-        let only_strays = pause == soon || unsure;
+        let only_strays = strays_expected || claim_lost;
         while let Err(error) = once(shared, only_strays).await {
             backoff.failed(&error).over().await;
         }
         backoff.worked();
         if only_strays {
-            // What a lost claim had reserved is due again, by the release or since the server has undone the claim by
-            // now.
-            shared.came_back.fetch_add(1, Ordering::Relaxed);
+            // The jobs of a lost claim are due again, since they were released or since the server has rolled the claim
+            // back by now.
+            shared.stray_releases.fetch_add(1, Ordering::Relaxed);
             shared.bells.ring_all();
         }
     }
 }
 
 async fn once(shared: &Shared, only_strays: bool) -> Result<()> {
-    // One that fails does not keep the other from being done.
+    // Prunes even if the release has failed.
     let released = release_strays(shared).await;
     if !only_strays {
         shared.driver.prune().await?;
@@ -69,15 +69,16 @@ async fn once(shared: &Shared, only_strays: bool) -> Result<()> {
     released
 }
 
-/// Jobs reserved by this worker which it knows nothing of: the answer to a claim was lost, or a crash undid a
-/// settlement. Not while a claim is under way, whose jobs it does not know of yet.
+/// Releases strays: jobs that this worker has reserved and does not hold. They are left by a claim whose answer was
+/// lost, and by a crash of the server that undid a settlement.
 async fn release_strays(shared: &Shared) -> Result<()> {
-    let _none_under_way = shared.claiming.write().await;
-    let released = shared.driver.release_strays(shared.id(), &shared.held.ids()).await?;
+    // The jobs of a claim under way are not held yet.
+    let _no_claim_under_way = shared.claiming.write().await;
+    let released = shared.driver.release_strays(shared.id(), &shared.held_jobs.ids()).await?;
     if !released.is_empty() {
         tracing::warn!(
             name: "worker.strays_released", target: "reveille::worker", jobs = ?released,
-            "put back jobs that this worker had reserved and did not know of"
+            "released jobs that this worker had reserved without knowing it"
         );
     }
     Ok(())

@@ -116,7 +116,7 @@ async fn the_dead_are_rescued_while_the_bell_of_their_queue_is_being_switched() 
     let database = database().await;
     database.run("insert into reveille.queues (name) values ('default')").await;
     let driver = Postgres::new(database.database.clone()).unwrap();
-    let dead = WorkerInfo { id: 7, host: "h".into(), pid: 1, queues: vec!["default".into()], slots: 1 };
+    let dead = WorkerInfo::new(7).host("h").queues(["default"]);
     driver.register(&dead).await.unwrap();
     driver.arm(7, "default").await.unwrap();
     let operator = switching(&database).await;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use reveille::driver::{JobState, Reason};
+use reveille::driver::FailureReason;
 use reveille::handler::{Batch, Gather};
 use reveille::handler::{Middleware, Next};
 use reveille::worker::WorkerBuilder;
@@ -307,9 +307,9 @@ async fn draining_and_working_inline_wait_for_nobody() {
     enqueue_all(&memory, &notes(&["a", "b", "c", "d", "e"])).await.unwrap();
     let undecodable = NewJob::new("note", reveille::job::Payload::encode(&1).unwrap());
     let bad = enqueue(&memory, &undecodable).await.unwrap();
-    let drained = worker.drain().await.unwrap();
+    let drained = worker.run_until_drained().await.unwrap();
     assert_eq!((drained.completed, drained.dead), (5, 1));
-    assert_eq!(memory.job(bad.id).unwrap().state, JobState::Dead(Reason::Undecodable));
+    assert_eq!(memory.job(bad.id).unwrap().reason, Some(FailureReason::Undecodable));
     assert_eq!([heard.next().await, heard.next().await], ["a b c d", "e"]);
     enqueue(&worker.inline(), &note("inline")).await.unwrap();
     assert_eq!(heard.rest(), ["inline"]);

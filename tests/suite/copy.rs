@@ -48,20 +48,20 @@ async fn copied_jobs_keep_their_order_and_number() {
 #[tokio::test]
 async fn every_option_of_a_copied_job_reaches_its_column() {
     let database = database().await;
-    let metadata = json!({"trace": "00-ab"}).as_object().unwrap().clone();
-    let full = NewJob {
-        queue: "mail\t\\N; drop table \"jobs\" 🐘".into(),
-        priority: Priority::Urgent,
-        max_attempts: 3,
-        due: Due::In(Duration::from_secs(3600)),
-        timeout: Some(Duration::from_millis(1500)),
-        key: Some("tenant 7".into()),
-        tags: vec!["a, b".into(), "{c}".into()],
-        metadata: Some(metadata),
-        ..raw("full")
-    };
+    let metadata = json!({"trace": "00-ab"});
+    let full = raw("full")
+        .queue("mail\t\\N; drop table \"jobs\" 🐘")
+        .priority(Priority::Urgent)
+        .max_attempts(3)
+        .delay(Duration::from_secs(3600))
+        .timeout(Duration::from_millis(1500))
+        .key("tenant 7")
+        .tag("a, b")
+        .tag("{c}")
+        .metadata(&metadata)
+        .unwrap();
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
-    copy_all(&database.client().await, &[full, NewJob { due: Due::At(at), ..raw("at") }, raw("plain")]).await.unwrap();
+    copy_all(&database.client().await, &[full, raw("at").at(at), raw("plain")]).await.unwrap();
     let row = "select to_jsonb(array[queue, priority::text, max_attempts::text, timeout::text, key, tags::text, metadata::text])
         from reveille.jobs where kind = 'full'";
     let expected = json!([
@@ -88,7 +88,7 @@ async fn every_option_of_a_copied_job_reaches_its_column() {
 async fn one_bad_job_and_none_is_copied() {
     let database = database().await;
     let client = database.client().await;
-    let unique = NewJob { unique_key: Some("k".into()), ..raw("unique") };
+    let unique = raw("unique").unique_key("k");
     let error = copy_all(&client, &[raw("good"), unique]).await.unwrap_err();
     assert!(error.is_invalid() && error.to_string().contains("unique key"), "{error}");
     let error = copy_all(&client, &[raw("good"), raw("")]).await.unwrap_err();

@@ -2,15 +2,16 @@
 
 use std::time::{Duration, SystemTime};
 
-use reveille::job::{Due, Enqueued, Payload, UniqueMode, UniqueUntil};
-use reveille::{
-    Job,
-    job::{NewJob, Priority},
-};
-use reveille::{enqueue, enqueue::enqueue_all};
+use reveille::database::EnqueueOn;
+use reveille::driver::{Driver, Memory};
+use reveille::enqueue::{Enqueuer, copy_all, enqueue_all};
+use reveille::handler::BoxFuture;
+use reveille::job::{Due, Enqueued, JobState, NewJob, Payload, Priority, UniqueMode, UniqueUntil};
+use reveille::{Database, Job, State, Worker, enqueue};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::conformance::with;
 use crate::harness::{Note, TestDatabase, database, note};
 
 async fn kinds(database: &TestDatabase) -> Value {
@@ -59,7 +60,6 @@ async fn every_client_can_enqueue() {
 #[tokio::test]
 async fn every_option_reaches_its_column() {
     let database = database().await;
-    let metadata = json!({"trace": "00-ab"}).as_object().unwrap().clone();
     enqueue(&database.database, &note("x"))
         .queue("mail; drop table \"jobs\" 🐘")
         .delay(Duration::from_secs(3600))
@@ -69,7 +69,7 @@ async fn every_option_reaches_its_column() {
         .key("tenant 7")
         .tag("a, b")
         .tag("{c}")
-        .metadata(metadata)
+        .metadata(json!({"trace": "00-ab"}))
         .await
         .unwrap();
     let row = "select to_jsonb(array[queue, priority::text, max_attempts::text, timeout::text, key, tags::text, metadata::text,
@@ -118,9 +118,8 @@ async fn a_job_can_be_due_at_a_time() {
 async fn many_jobs_go_in_one_statement_and_keep_their_order() {
     for queues in [&["alike"][..], &["one", "another"]] {
         let database = database().await;
-        let job = |n: usize| NewJob {
-            queue: queues[n % queues.len()].into(),
-            ..NewJob::new("note", Payload::encode(&note(&n.to_string())).unwrap())
+        let job = |n: usize| {
+            NewJob::new("note", Payload::encode(&note(&n.to_string())).unwrap()).queue(queues[n % queues.len()])
         };
         let enqueued = enqueue_all(&database.database, &(0..1000).map(job).collect::<Vec<_>>()).await.unwrap();
         assert!(enqueued.windows(2).all(|pair| pair[0].id < pair[1].id), "ids follow the order");
@@ -142,7 +141,7 @@ async fn many_raw_jobs_keep_their_own_settings() {
     let database = database().await;
     let payload = Payload::encode(&json!({})).unwrap();
     let plain = NewJob::new("plain", payload.clone());
-    let tagged = NewJob { tags: vec!["x".into()], queue: "q".into(), ..NewJob::new("tagged", payload) };
+    let tagged = NewJob::new("tagged", payload).tag("x").queue("q");
     enqueue_all(&database.database, &[plain, tagged]).await.unwrap();
     let rows =
         database.value("select jsonb_agg(jsonb_build_array(kind, queue, tags) order by id) from reveille.jobs").await;
@@ -153,17 +152,17 @@ async fn many_raw_jobs_keep_their_own_settings() {
 async fn many_jobs_are_stored_as_they_would_be_one_by_one() {
     let database = database().await;
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
-    let job = NewJob {
-        queue: "q".into(),
-        priority: Priority::High,
-        due: Due::At(at),
-        max_attempts: 7,
-        timeout: Some(Duration::from_millis(1500)),
-        key: Some("tenant".into()),
-        tags: vec!["a, b".into(), "{c}".into()],
-        metadata: json!({"trace": [null, "\"x\""]}).as_object().cloned(),
-        ..NewJob::new("k", Payload::encode(&json!({"n": 1})).unwrap())
-    };
+    let job = NewJob::new("k", Payload::encode(&json!({"n": 1})).unwrap())
+        .queue("q")
+        .priority(Priority::High)
+        .at(at)
+        .max_attempts(7)
+        .timeout(Duration::from_millis(1500))
+        .key("tenant")
+        .tag("a, b")
+        .tag("{c}")
+        .metadata(&json!({"trace": [null, "\"x\""]}))
+        .unwrap();
     let change = |change: fn(&mut NewJob)| {
         let mut job = job.clone();
         change(&mut job);
@@ -227,7 +226,7 @@ async fn a_unique_key_admits_one_live_job_of_a_kind() {
     let database = database().await;
     let first = enqueue(&database.database, &note("first")).unique_key("k").await.unwrap();
     let second = enqueue(&database.database, &note("second")).unique_key("k").await.unwrap();
-    assert_eq!(second, Enqueued { id: first.id, existed: true });
+    assert_eq!(second, Enqueued::new(first.id, true));
     let other = enqueue(&database.database, &NewJob::new("other", Payload::encode(&1).unwrap())).unique_key("k").await;
     assert!(!other.unwrap().existed, "another kind has its own keys");
     assert_eq!(database.value("select payload ->> 'text' from reveille.jobs where kind = 'note'").await, "first");
@@ -249,10 +248,10 @@ async fn a_unique_job_can_be_replaced_or_debounced() {
 #[tokio::test]
 async fn unique_jobs_in_bulk_are_told_apart() {
     let database = database().await;
-    let job = |key: Option<&str>| NewJob {
-        unique_key: key.map(Into::into),
-        unique_until: UniqueUntil::Finished,
-        ..NewJob::new("bulk", Payload::encode(&key).unwrap())
+    let job = |key: Option<&str>| {
+        with(NewJob::new("bulk", Payload::encode(&key).unwrap()).unique_until(UniqueUntil::Finished), |job| {
+            job.unique_key = key.map(Into::into)
+        })
     };
     let jobs = [job(Some("a")), job(None), job(Some("a")), job(Some("b")), job(None)];
     let enqueued = enqueue_all(&database.database, &jobs).await.unwrap();
@@ -284,6 +283,69 @@ async fn another_schema_is_reached_by_any_client() {
     enqueue(&other, &note("y")).await.unwrap();
     assert_eq!(database.value("select count(*) from other.jobs").await, 2);
     assert_eq!(database.value("select count(*) from reveille.jobs").await, 0);
+}
+
+#[tokio::test]
+async fn one_many_and_copied_jobs_reach_the_enqueuers_schema() {
+    async fn enqueues_more(_: Note, State(behind): State<Database>, enqueuer: Enqueuer) -> reveille::Result<()> {
+        // A client does not know a schema, so the enqueuer's counts: that of the worker's database.
+        let client = behind.client().await?;
+        enqueuer.enqueue(&client, &NewJob::new("child", Payload::parse("1")?)).await.map(drop)
+    }
+    let database = database().await;
+    let other = Database::options(Some(database.address.clone())).schema("two").connect().await.unwrap();
+    other.migrate().await.unwrap();
+    let client = database.client().await;
+    for enqueuer in [Enqueuer::new().schema("two"), other.enqueuer()] {
+        enqueuer.enqueue(&client, &note("one")).await.unwrap();
+        enqueuer.enqueue_all(&client, &[note("many"), note("more")]).await.unwrap();
+        assert_eq!(enqueuer.copy_all(&client, &[note("copied")]).await.unwrap(), 1);
+    }
+    assert_eq!(database.value("select count(*) from two.jobs").await, 8);
+
+    let builder = Worker::builder(other).state(database.database.clone());
+    let worker = builder.handle(enqueues_more).build().unwrap();
+    worker.enqueuer().enqueue_all(&client, &[note("by the worker's")]).await.unwrap();
+    assert_eq!(worker.run_until_drained().await.unwrap().completed, 9);
+    assert_eq!(database.value("select count(*) from two.jobs where kind = 'child'").await, 9);
+    assert_eq!(database.value("select count(*) from reveille.jobs").await, 0);
+}
+
+/// A store that is not of this crate.
+struct Elsewhere(Memory);
+
+impl EnqueueOn for &Elsewhere {
+    fn insert<'a>(self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, reveille::Result<Vec<Enqueued>>>
+    where
+        Self: 'a,
+    {
+        Driver::enqueue(&self.0, jobs)
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_another_crate_can_be_enqueued_on() {
+    let store = Elsewhere(Memory::new());
+    enqueue(&store, &note("one")).delay(Duration::from_secs(60)).await.unwrap();
+    enqueue_all(&store, &[note("two"), note("three")]).await.unwrap();
+    assert_eq!(copy_all(&store, &[note("four")]).await.unwrap(), 1);
+    let shared = std::sync::Arc::new(store);
+    enqueue(&shared, &note("five")).await.unwrap();
+    assert_eq!(shared.0.jobs().len(), 5);
+    assert_eq!(shared.0.job(1).unwrap().state, JobState::Delayed);
+}
+
+#[tokio::test]
+async fn metadata_keeps_long_numbers_and_must_be_an_object() {
+    let database = database().await;
+    let long = r#"{"long": 12345678901234567890.12345678901234567890}"#;
+    enqueue(&database.database, &note("x")).metadata(Payload::parse(long).unwrap()).await.unwrap();
+    let stored = database.value("select metadata::text from reveille.jobs").await;
+    assert_eq!(stored, long);
+    for other in [json!([1]), json!("text"), json!(7), json!(null)] {
+        let error = enqueue(&database.database, &note("x")).metadata(&other).await.unwrap_err();
+        assert!(error.is_invalid() && error.to_string().contains("must be a JSON object"), "{other}: {error}");
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reveille::driver::{Start, WorkerInfo};
+use reveille::driver::{ClaimRequest, WorkerInfo};
 use reveille::{
     Worker,
     driver::{Driver, Postgres},
@@ -29,7 +29,7 @@ const WAITING: &str = "select exists (
 /// A driver on which worker 1 is known.
 async fn driver(database: &TestDatabase) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
-    let info = WorkerInfo { id: 1, host: "h".into(), pid: 1, queues: vec!["default".into()], slots: 1 };
+    let info = WorkerInfo::new(1).host("h").queues(["default"]);
     driver.register(&info).await.unwrap();
     driver
 }
@@ -207,7 +207,7 @@ async fn a_running_job_whose_row_is_locked_counts_once_the_lock_is_gone() {
     let locker = database.client().await;
     locker.batch_execute("begin; select from reveille.jobs where id = 1 for update").await.unwrap();
     database.run(&set("max_running = 4")).await;
-    let claimed = driver.claim(1, "default", 9, Start::default()).await.unwrap();
+    let claimed = driver.claim(&ClaimRequest::new(1, "default", 9)).await.unwrap();
     assert_eq!((claimed.jobs.len(), claimed.due_in, claimed.limited), (0, Some(Duration::ZERO), true));
     locker.batch_execute("commit").await.unwrap();
     assert_eq!(claim(&driver, 1, 9).await.len(), 1);
@@ -229,7 +229,7 @@ async fn no_strangers_and_no_operators_lock_holds_up_a_limited_queue() {
         database.run(&format!("update reveille.queues set max_running = {most}")).await;
         let stranger = database.client().await;
         stranger.batch_execute(lock).await.unwrap();
-        let claimed = soon("the claim is answered", driver.claim(1, "default", 9, Start::default())).await;
+        let claimed = soon("the claim is answered", driver.claim(&ClaimRequest::new(1, "default", 9))).await;
         assert_eq!(claimed.unwrap_or_else(|error| panic!("{lock}: {error}")).jobs.len(), 1, "{lock}");
         stranger.batch_execute("rollback; select pg_advisory_unlock_all()").await.unwrap();
     }

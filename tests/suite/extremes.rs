@@ -83,7 +83,7 @@ async fn the_longest_delay_timeout_and_period_are_taken_as_a_thousand_years() {
     let database = database().await;
     enqueue(&database.database, &note("one")).delay(AGES).timeout(AGES).await.unwrap();
     enqueue(&database.database, &note("unique")).delay(AGES).unique_key("k").unique_for(AGES).await.unwrap();
-    let job = NewJob { timeout: Some(AGES), due: reveille::job::Due::In(AGES), ..NewJob::of(&note("copied")).unwrap() };
+    let job = NewJob::of(&note("copied")).unwrap().timeout(AGES).delay(AGES);
     copy_all(&database.database, [&job]).await.unwrap();
     enqueue_all(&database.database, [&job, &job]).await.unwrap();
     let ages = "select jsonb_agg(available_at - created_at = interval '365250 days') from reveille.jobs";
@@ -99,7 +99,7 @@ async fn a_time_that_postgres_cannot_store_is_refused_before_it_is_sent() {
     for time in [SystemTime::UNIX_EPOCH + far, SystemTime::UNIX_EPOCH - far] {
         let error = enqueue(&database.database, &note("x")).at(time).await.unwrap_err();
         assert!(error.is_invalid() && error.to_string().contains("Postgres cannot store"), "{error}");
-        let job = NewJob { due: reveille::job::Due::At(time), ..NewJob::of(&note("x")).unwrap() };
+        let job = NewJob::of(&note("x")).unwrap().at(time);
         assert!(copy_all(&database.database, [&job]).await.unwrap_err().is_invalid());
     }
     let ages_ago = SystemTime::UNIX_EPOCH - Duration::from_secs(6_000 * 31_557_600);

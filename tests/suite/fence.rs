@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reveille::driver::{Ending, Failure, Reason, Settled, Settlement, Start, WorkerInfo};
-use reveille::handler::Handler;
-use reveille::job::{Payload, Reservation, ReservedJob};
+use reveille::driver::{ClaimRequest, Ending, Failure, FailureReason, Settled, Settlement, WorkerInfo};
+use reveille::handler::{Arguments, Handler};
+use reveille::job::{IntoOutcome, Payload, Reservation, ReservedJob};
 use reveille::{
     State, Worker,
     driver::{Driver, Postgres},
@@ -20,8 +20,7 @@ use crate::harness::{Note, TestDatabase, Told, claim, database, note, start, tel
 
 async fn driver(database: &TestDatabase, worker: i64) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
-    let queues = vec!["default".into()];
-    driver.register(&WorkerInfo { id: worker, host: "test".into(), pid: 1, queues, slots: 1 }).await.unwrap();
+    driver.register(&WorkerInfo::new(worker).host("test").queues(["default"])).await.unwrap();
     driver
 }
 
@@ -31,7 +30,7 @@ async fn reserved(database: &TestDatabase, driver: &Postgres, worker: i64) -> Re
 }
 
 fn settlement(job: &ReservedJob, ending: Ending) -> Settlement {
-    Settlement { reservation: job.reservation, ending, waited: Duration::ZERO, ran: Duration::ZERO }
+    Settlement::new(job.reservation, ending)
 }
 
 /// Which of them were recorded.
@@ -40,7 +39,7 @@ async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Vec<bool> {
 }
 
 fn every_ending() -> [Ending; 4] {
-    let failure = Failure { reason: Reason::Failed, error: "no".into() };
+    let failure = Failure::new(FailureReason::Failed, "no");
     let waiting = Ending::Waiting { failure: None, delay: Duration::ZERO };
     [Ending::Completed(None), Ending::Cancelled, waiting, Ending::Dead(failure)]
 }
@@ -119,10 +118,9 @@ async fn reserved_together(database: &TestDatabase, driver: &Postgres, worker: i
 }
 
 fn completed(jobs: &[ReservedJob]) -> Vec<Settlement> {
-    let timed = |(n, job): (u64, &ReservedJob)| Settlement {
-        waited: Duration::from_secs(n),
-        ran: Duration::from_secs(2 * n),
-        ..settlement(job, Ending::Completed(None))
+    let timed = |(n, job): (u64, &ReservedJob)| {
+        let settlement = settlement(job, Ending::Completed(None));
+        settlement.waited(Duration::from_secs(n)).ran(Duration::from_secs(2 * n))
     };
     (1..).zip(jobs).map(timed).collect()
 }
@@ -205,7 +203,7 @@ async fn jobs_of_several_queues_that_are_settled_at_once_count_for_their_own() {
         let jobs =
             format!("insert into reveille.jobs (queue, kind) select '{queue}', 'k' from generate_series(1, {count})");
         database.run(&jobs).await;
-        batch.extend(completed(&driver.claim(7, queue, count, Start::default()).await.unwrap().jobs));
+        batch.extend(completed(&driver.claim(&ClaimRequest::new(7, queue, count)).await.unwrap().jobs));
     }
     assert_eq!(settle(&driver, &batch).await, [true; 50]);
     let counted = "select jsonb_agg(jsonb_build_array(queue, completed, wait_seconds) order by queue) from
@@ -340,7 +338,12 @@ async fn a_cancelled_job_that_comes_back_is_cancelled_and_not_run() {
 
 /// Works twenty jobs, which begin their ends one after another, on one thread; returns by how many transactions they
 /// are settled. `interval`: after so many steps of what is ready to run comes what has let it go first.
-fn settlements_of_twenty<Arguments>(interval: u32, handler: impl Handler<Arguments, Job = Note>) -> Value {
+fn settlements_of_twenty<A, H>(interval: u32, handler: H) -> Value
+where
+    A: Arguments,
+    H: Handler<A>,
+    H::Future: Future<Output: IntoOutcome> + Send + 'static,
+{
     let runtime = Builder::new_current_thread().enable_all().event_interval(interval).build().unwrap();
     runtime.block_on(async {
         let database = database().await;

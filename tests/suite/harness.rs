@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use reveille::dev::{Proxy, Server};
-use reveille::driver::Start;
+use reveille::driver::ClaimRequest;
 use reveille::job::ReservedJob;
 use reveille::worker::WorkerBuilder;
 use reveille::{Database, Job, Worker, driver::Driver};
@@ -219,7 +219,7 @@ pub async fn older_database(version: u32) -> TestDatabase {
 
 /// Claims due jobs of the queue `default`.
 pub async fn claim(driver: &dyn Driver, worker: i64, limit: usize) -> Vec<ReservedJob> {
-    driver.claim(worker, "default", limit, Start::default()).await.expect("the claim is answered").jobs
+    driver.claim(&ClaimRequest::new(worker, "default", limit)).await.expect("the claim is answered").jobs
 }
 
 /// Waits until a condition holds.

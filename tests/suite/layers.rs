@@ -8,16 +8,16 @@ use std::path::Path;
 /// `mod.rs`.
 const ORDER: &[(&str, &str)] = &[
     ("", "error job queue schedule database driver handler enqueue worker admin testing dev guide lib"),
-    ("job", "mod retry_policy storable payload outcome trace_context unique new_job reserved"),
+    ("job", "mod state retry_policy storable payload outcome trace_context unique new_job reserved"),
     ("schedule", "mod ticks"),
     ("database", "mod params parameters pgpass tls address schema insert connect copy enqueue_on ends migrate"),
-    ("driver", "claimed settlement liveness schedules mod signal into_driver memory postgres"),
-    ("driver/memory", "mod kept limits store schedules asked"),
-    ("driver/postgres", "mod statements hint session claim settle rescue schedules upkeep warm listen driver"),
+    ("driver", "claimed settlement liveness schedules mod signal into_driver enqueue memory postgres only_postgres"),
+    ("driver/memory", "mod entries limits store schedules admin"),
+    ("driver/postgres", "mod statements hint session claim settle rescue schedules upkeep warm listen complete driver"),
     ("driver/postgres/claim", "parameters rows count_running limited isolate mod"),
     ("driver/postgres/settle", "durability fence by_id by_place locked mod"),
-    ("handler", "mod progress extract batch middleware"),
-    ("enqueue", "await_end mod"),
+    ("handler", "mod progress extract batch gather middleware"),
+    ("enqueue", "await_end builder mod"),
     (
         "worker",
         "options backoff parts pauses bells attempt mod shared wake claim heartbeat upkeep fire_schedules drain run",
@@ -29,7 +29,11 @@ const ORDER: &[(&str, &str)] = &[
     ("worker/claim/low_water", "tests"),
     ("worker/heartbeat", "mod watch cut_off"),
     ("admin", "mod record dead_jobs queues schedules doctor metrics"),
-    ("testing", "work"),
+    ("testing", "work conformance"),
+    (
+        "testing/conformance",
+        "mod subject claiming settling uniqueness limits control liveness signals schedules working",
+    ),
     ("dev", "mod programs proxy fetch server standby"),
 ];
 

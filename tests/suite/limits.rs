@@ -55,7 +55,7 @@ async fn set(database: &TestDatabase, settings: QueueSettings) {
 /// A driver on which that worker is known.
 async fn driver(database: &Database, worker: i64) -> Postgres {
     let driver = Postgres::new(database.clone()).unwrap();
-    let info = WorkerInfo { id: worker, host: "h".into(), pid: 1, queues: vec!["default".into()], slots: 1 };
+    let info = WorkerInfo::new(worker).host("h").queues(["default"]);
     driver.register(&info).await.unwrap();
     driver
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use reveille::dev::{Network, Server};
-use reveille::driver::{Start, WorkerInfo, signals};
+use reveille::driver::{ClaimRequest, WorkerInfo, signals};
 use reveille::{
     Database, State, Worker,
     driver::{Driver, Postgres},
@@ -47,14 +47,14 @@ async fn a_claim_that_is_never_answered_is_given_up_and_its_jobs_can_go_back() {
     let database = database().await;
     let (proxy, address) = proxy(&database.address).await;
     let driver = Postgres::new(Database::connect(address).await.unwrap()).unwrap();
-    let info = WorkerInfo { id: 7, host: "test".into(), pid: 1, queues: vec!["default".into()], slots: 1 };
+    let info = WorkerInfo::new(7).host("test").queues(["default"]);
     driver.register(&info).await.unwrap();
     // The statement is known to the server.
-    driver.claim(7, "default", 1, Start::default()).await.unwrap();
+    driver.claim(&ClaimRequest::new(7, "default", 1)).await.unwrap();
     let id = enqueue(&database.database, &note("x")).await.unwrap().id;
     // What the server says on the connection that there is is heard no more.
     proxy.set(Network::SwallowAnswers);
-    let error = soon("the claim is given up", driver.claim(7, "default", 1, Start::default())).await.unwrap_err();
+    let error = soon("the claim is given up", driver.claim(&ClaimRequest::new(7, "default", 1))).await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
     assert_eq!(database.value("select reserved_by from reveille.jobs").await, 7);
     assert_eq!(driver.release_strays(7, &[]).await.unwrap(), [id], "on a connection that is a new one");
@@ -124,7 +124,7 @@ async fn a_server_that_stands_still_is_nobodys_death() {
 async fn a_session_that_lingers_does_not_keep_the_next_from_vouching() {
     let database = database().await;
     let driver = Postgres::new(database.database.clone()).unwrap();
-    let info = WorkerInfo { id: 7, host: "test".into(), pid: 1, queues: vec!["default".into()], slots: 1 };
+    let info = WorkerInfo::new(7).host("test").queues(["default"]);
     driver.register(&info).await.unwrap();
     let lingering = signals(&driver, 7).await.unwrap();
     let next = signals(&driver, 7).await.unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use reveille::driver::{Ending, Failure, Reason, Settled, Settlement, WorkerInfo};
+use reveille::driver::{Ending, Failure, FailureReason, Settled, Settlement, WorkerInfo};
 use reveille::job::{Payload, ReservedJob};
 use reveille::{
     Context, State, Worker,
@@ -34,13 +34,12 @@ async fn waits(note: Note, State(told): State<Told>, State(gate): State<Gate>) {
 }
 
 fn settlement(job: &ReservedJob, ending: Ending) -> Settlement {
-    Settlement { reservation: job.reservation, ending, waited: Duration::ZERO, ran: Duration::ZERO }
+    Settlement::new(job.reservation, ending)
 }
 
 async fn driver(database: &TestDatabase) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
-    let queues = vec!["default".into()];
-    driver.register(&WorkerInfo { id: 7, host: "test".into(), pid: 1, queues, slots: 1 }).await.unwrap();
+    driver.register(&WorkerInfo::new(7).host("test").queues(["default"])).await.unwrap();
     driver
 }
 
@@ -135,7 +134,7 @@ async fn a_locked_row_of_the_counters_holds_up_no_job() {
         let settled = driver.settle(batch).await.unwrap();
         assert!(settled.iter().all(Settled::is_counted), "{settled:?}");
     }
-    let failure = || Failure { reason: Reason::Failed, error: "no".into() };
+    let failure = || Failure::new(FailureReason::Failed, "no");
     let recorded = settlement(&jobs[33], Ending::Recorded("default".into()));
     let waiting = settlement(&jobs[31], Ending::Waiting { failure: Some(failure()), delay: Duration::ZERO });
     let settled = driver.settle(&[waiting, settlement(&jobs[32], Ending::Dead(failure())), recorded]).await.unwrap();
@@ -149,7 +148,7 @@ async fn a_locked_row_of_the_counters_holds_up_no_job() {
 async fn of_a_batch_what_is_locked_is_told_from_what_is_lost() {
     let database = database().await;
     let driver = driver(&database).await;
-    let failure = || Failure { reason: Reason::Failed, error: "no".into() };
+    let failure = || Failure::new(FailureReason::Failed, "no");
     let endings = [
         Ending::Completed(None),
         Ending::Completed(Some(Payload::encode(&1).unwrap())),
@@ -263,7 +262,7 @@ async fn a_drain_waits_for_a_job_that_somebody_locks_and_counts_it() {
     let ((told, mut heard), gate) = (telling(), Gate::new(Semaphore::new(0)));
     let worker = worker(&database).state(told).state(Arc::clone(&gate)).handle(waits).build().unwrap();
     enqueue(&database.database, &note("x")).await.unwrap();
-    let draining = tokio::spawn(async move { worker.drain().await });
+    let draining = tokio::spawn(async move { worker.run_until_drained().await });
     assert_eq!(heard.next().await, "x");
     let holder = holding(&database, "select from reveille.jobs for update").await;
     gate.add_permits(1);

@@ -2,18 +2,44 @@
 
 use std::time::Duration;
 
-use reveille::driver::{Mark, Marks, Start, WorkerInfo};
+use reveille::driver::{ClaimRequest, WorkerInfo};
 use reveille::{
     Worker,
     driver::{Driver, Postgres},
 };
+use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use crate::harness::{Note, TestDatabase, database, start, tell, teller, telling};
 use crate::tracing::Ear;
 
-async fn heads(database: &TestDatabase, from: Marks) -> [Option<i64>; 4] {
-    let driver = Postgres::new(database.database.clone()).unwrap();
-    driver.heads("q", from).await.unwrap().map(|head| head.map(|head| head.id))
+/// A worker's statement.
+fn statement(name: &str) -> String {
+    let path = format!("{}/sql/{name}.sql", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// Low-water marks, the same for each level: due times, as an interval before now, and ids.
+fn marks(ago: &str) -> String {
+    format!("array_fill({ago}, array[4]), array_fill(0::bigint, array[4])")
+}
+
+/// The first due job of each level at or above the marks, as a look back finds it.
+async fn heads(database: &TestDatabase, marks: &str) -> serde_json::Value {
+    let heads = format!("prepare heads as {}; execute heads('q', {marks})", statement("heads"));
+    let found = rows(&database.client().await, &heads).await;
+    let head =
+        |level: i64| found.iter().find(|row| row[0] == level.to_string()).map(|row| row[2].parse::<i64>().unwrap());
+    serde_json::json!((0..4).map(head).collect::<Vec<_>>())
+}
+
+/// The rows that statements without parameters return, as texts.
+async fn rows(client: &tokio_postgres::Client, sql: &str) -> Vec<Vec<String>> {
+    let text = |row: &SimpleQueryRow| (0..row.len()).map(|n| row.get(n).unwrap_or_default().to_owned()).collect();
+    let messages = client.simple_query(sql).await.unwrap();
+    messages
+        .iter()
+        .filter_map(|message| if let SimpleQueryMessage::Row(row) = message { Some(text(row)) } else { None })
+        .collect()
 }
 
 #[tokio::test]
@@ -31,21 +57,27 @@ async fn a_look_back_says_where_each_level_begins() {
             (6, 'other', 'k', 3, now(), null, null, 0)",
         )
         .await;
-    assert_eq!(heads(&database, Marks::default()).await, [None, Some(3), Some(5), None]);
-    let mark = Mark { available_at: std::time::SystemTime::now() - Duration::from_secs(5400), id: 0 };
-    assert_eq!(heads(&database, [Some(mark); 4]).await, [None, Some(3), Some(4), None]);
+    let everything = marks("'-infinity'::timestamptz");
+    assert_eq!(heads(&database, &everything).await, serde_json::json!([null, 3, 5, null]));
+    let later = marks("now() - interval '90 minutes'");
+    assert_eq!(heads(&database, &later).await, serde_json::json!([null, 3, 4, null]));
 }
 
 /// The ids of two jobs that a worker of the queue `q` claims, beside others that claim, or as if alone.
-async fn claim_two(driver: &Postgres, shared: bool) -> Vec<i64> {
-    let claimed = driver.claim(7, "q", 2, Start { shared, ..Start::default() }).await.unwrap();
-    claimed.jobs.iter().map(|job| job.reservation.id).collect()
+async fn claim_two(database: &TestDatabase, shared: bool) -> Vec<i64> {
+    let claim = statement(if shared { "claim_shared" } else { "claim" });
+    let everything = marks("'-infinity'::timestamptz");
+    let claim = format!("prepare claim as {claim}; execute claim('q', 2, 7, {everything})");
+    let mut ids: Vec<i64> =
+        rows(&database.client().await, &claim).await.iter().map(|row| row[0].parse().unwrap()).collect();
+    ids.sort_unstable();
+    ids
 }
 
 /// A worker's driver, and ten jobs of the queue `q`, due for an hour.
 async fn ten_jobs(database: &TestDatabase) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
-    let info = WorkerInfo { id: 7, host: "test".into(), pid: 1, queues: vec!["q".into()], slots: 1 };
+    let info = WorkerInfo::new(7).host("test").queues(["q"]);
     driver.register(&info).await.unwrap();
     database
         .run(
@@ -59,19 +91,19 @@ async fn ten_jobs(database: &TestDatabase) -> Postgres {
 #[tokio::test]
 async fn claims_beside_others_begin_where_these_have_got() {
     let database = database().await;
-    let driver = ten_jobs(&database).await;
+    ten_jobs(&database).await;
     database.run("select reveille.tell_head('q', 2::smallint, available_at, id) from reveille.jobs where id = 5").await;
-    assert_eq!(claim_two(&driver, true).await, [5, 6]);
-    assert_eq!(claim_two(&driver, true).await, [7, 8]);
-    assert_eq!(claim_two(&driver, false).await, [1, 2], "one alone begins at its own marks");
-    assert_eq!(claim_two(&driver, true).await, [9, 10], "and does not tell");
-    assert_eq!(claim_two(&driver, true).await, [0; 0]);
+    assert_eq!(claim_two(&database, true).await, [5, 6]);
+    assert_eq!(claim_two(&database, true).await, [7, 8]);
+    assert_eq!(claim_two(&database, false).await, [1, 2], "one alone begins at its own marks");
+    assert_eq!(claim_two(&database, true).await, [9, 10], "and does not tell");
+    assert_eq!(claim_two(&database, true).await, [0; 0]);
 }
 
 #[tokio::test]
 async fn what_was_told_of_another_queue_or_level_or_of_the_future_or_in_parts_misleads_nobody() {
     let database = database().await;
-    let driver = ten_jobs(&database).await;
+    ten_jobs(&database).await;
     let tell = "select reveille.tell_head('q', 2::smallint, now() - interval '1 minute', 9);";
     let misleading = [
         "select reveille.tell_head('q', 1::smallint, now() - interval '1 minute', 9)".to_owned(),
@@ -83,7 +115,7 @@ async fn what_was_told_of_another_queue_or_level_or_of_the_future_or_in_parts_mi
     ];
     for (told, first) in misleading.iter().zip([1, 3, 5, 7, 9]) {
         database.run(told).await;
-        assert_eq!(claim_two(&driver, true).await, [first, first + 1], "{told}");
+        assert_eq!(claim_two(&database, true).await, [first, first + 1], "{told}");
     }
 }
 
@@ -203,18 +235,18 @@ async fn a_job_below_the_marks_is_found_while_the_queue_is_full() {
 async fn a_claim_that_brings_nothing_tells_when_something_will_be_due_or_that_there_are_limits() {
     let database = database().await;
     let driver = ten_jobs(&database).await;
-    assert_eq!(driver.claim(7, "q", 20, Start::default()).await.unwrap().jobs.len(), 10);
+    assert_eq!(driver.claim(&ClaimRequest::new(7, "q", 20)).await.unwrap().jobs.len(), 10);
     database
         .run(
             "update reveille.jobs set reserved_at = null, reserved_by = null, available_at = now() + interval '1 hour'",
         )
         .await;
-    let claimed = driver.claim(7, "q", 20, Start::default()).await.unwrap();
-    assert!(claimed.jobs.is_empty() && claimed.looked_at.is_some());
+    let claimed = driver.claim(&ClaimRequest::new(7, "q", 20)).await.unwrap();
+    assert!(claimed.jobs.is_empty());
     assert!(claimed.due_in.unwrap().abs_diff(Duration::from_secs(3600)) < Duration::from_secs(60));
     database.run("insert into reveille.queues (name, max_running) values ('q', 1)").await;
     database.run("update reveille.jobs set available_at = now()").await;
-    let claimed = driver.claim(7, "q", 20, Start::default()).await.unwrap();
+    let claimed = driver.claim(&ClaimRequest::new(7, "q", 20)).await.unwrap();
     assert_eq!((claimed.jobs.len(), claimed.limited), (1, true), "within the limits");
 }
 

@@ -25,6 +25,7 @@ mod limits;
 mod liveness;
 mod locked;
 mod looks;
+mod messages;
 mod metrics;
 mod middleware;
 mod migrate;

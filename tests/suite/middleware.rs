@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use reveille::driver::{Ending, JobState, Reason};
+use reveille::driver::{Ending, FailureReason};
 use reveille::enqueue::Enqueuer;
 use reveille::handler::{AttemptEnd, BoxFuture, Middleware, Next};
 use reveille::job::{Payload, ReservedJob};
@@ -81,9 +81,9 @@ async fn a_payload_that_cannot_be_decrypted_is_buried_as_undecodable() {
     let memory = Memory::new();
     let builder = Worker::builder(memory.clone()).state(telling().0).middleware(Cipher(1));
     let id = enqueue(&memory, &note("not encrypted")).await.unwrap().id;
-    builder.handle(tell).build().unwrap().drain().await.unwrap();
+    builder.handle(tell).build().unwrap().run_until_drained().await.unwrap();
     let job = memory.job(id).unwrap();
-    assert_eq!(job.state, JobState::Dead(Reason::Undecodable));
+    assert_eq!(job.reason, Some(FailureReason::Undecodable));
     assert!(job.errors[0].error.starts_with("cannot be decrypted: invalid type: map"), "{:?}", job.errors);
 }
 
@@ -124,7 +124,7 @@ async fn the_first_added_is_the_outermost_and_nearest_to_the_database() {
     let stored: Value = memory.job(id).unwrap().job.payload.decode().unwrap();
     assert_eq!(stored, json!({"first": {"last": {"text": "handled"}}}));
     assert_eq!(heard.rest(), ["last enqueue", "first enqueue"]);
-    assert_eq!(worker.drain().await.unwrap().completed, 1);
+    assert_eq!(worker.run_until_drained().await.unwrap().completed, 1);
     let passed = ["first span note", "last span note", "first begins", "last begins", "handled"];
     let back = ["last ends with Complete", "first ends with Complete"];
     assert_eq!(heard.rest(), [&passed[..], &back[..]].concat());
@@ -218,7 +218,7 @@ async fn a_panic_in_a_middleware_is_a_failure_of_the_attempt() {
             let Ending::Waiting { failure: Some(failure), .. } = worker.attempt(&note("x")).await.unwrap() else {
                 panic!("it has failed")
             };
-            assert_eq!((failure.reason, failure.error), (Reason::Failed, format!("panicked: {place}")));
+            assert_eq!((failure.reason, failure.error), (FailureReason::Failed, format!("panicked: {place}")));
         }
     }
 }
@@ -272,7 +272,7 @@ async fn a_handler_enqueues_through_its_workers_middlewares() {
     let builder = Worker::builder(memory.clone()).state(memory.clone()).state(told).middleware(Cipher(9));
     let worker = builder.handle(split).build().unwrap();
     worker.enqueuer().enqueue(&memory, &note("both")).await.unwrap();
-    assert_eq!(worker.drain().await.unwrap().completed, 3);
+    assert_eq!(worker.run_until_drained().await.unwrap().completed, 3);
     assert_eq!(heard.rest(), ["both", "left", "right"]);
     let stored = memory.jobs().iter().all(|job| job.job.payload.decode::<Vec<u8>>().is_ok());
     assert!(stored, "all of them are encrypted");
@@ -306,7 +306,7 @@ async fn a_timeout_drops_the_middleware_in_the_middle() {
     let Ending::Waiting { failure: Some(failure), .. } = worker.attempt(&note("x")).await.unwrap() else {
         panic!("it has failed")
     };
-    assert_eq!(failure.reason, Reason::TimedOut);
+    assert_eq!(failure.reason, FailureReason::TimedOut);
     assert_eq!(*seen.lock().unwrap(), ["dropped"]);
 }
 
@@ -391,7 +391,7 @@ struct Hook(Told);
 
 impl Middleware for Hook {
     fn ended(&self, end: &AttemptEnd<'_>) {
-        let (queue, how) = (end.job.map_or("-", |job| &*job.queue), end.how.name());
+        let (queue, how) = (end.job.map_or("-", |job| &*job.queue), end.kind.name());
         let dead = if end.is_dead { " dead" } else { "" };
         let error = end.error.unwrap_or("-");
         self.0.tell(format!("{} {queue} {how}{dead}: {error} {}", end.id, end.ran.is_some()));

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reveille::driver::Hints;
-use reveille::enqueue::Ended;
+use reveille::job::JobState;
 use reveille::{Context, State, Worker, enqueue, enqueue::enqueue_all, handler::Cancellation};
 use tokio::sync::Notify;
 use tokio_postgres::Client;
 
-use crate::conformance::{QUEUE, Store, conforms, job};
 use crate::harness::{Note, TestDatabase, Told, database, eventually, note, soon, start, telling, worker};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -49,29 +47,6 @@ async fn told_to_stop(
     cancellation.cancelled().await;
     told.tell(format!("{} stopped", context.id()));
     Err("stopped".into())
-}
-
-conforms! {
-    async fn the_store_confirms_only_what_was_asked_for(store: &Store) {
-        store.register(1).await;
-        store.register(2).await;
-        let ids = [store.enqueue(job("a")).await, store.enqueue(job("b")).await, store.enqueue(job("c")).await];
-        store.claim(1, 2).await;
-        store.claim(2, 1).await;
-        let all = Hints { cancel: ids.into(), paused: [QUEUE.to_owned(), "other".into()].into(), stop: true };
-        assert_eq!(store.driver().confirm(1, &all).await.unwrap(), Hints::default(), "nobody has asked for anything");
-        store.cancel(ids[1]).await;
-        store.cancel(ids[2]).await;
-        store.pause("other").await;
-        store.stop_worker(1).await;
-        let confirmed = Hints { cancel: [ids[1]].into(), paused: ["other".to_owned()].into(), stop: true };
-        assert_eq!(store.driver().confirm(1, &all).await.unwrap(), confirmed);
-        let of_other = Hints { cancel: [ids[2]].into(), stop: false, ..confirmed };
-        assert_eq!(store.driver().confirm(2, &all).await.unwrap(), of_other, "each hears of its own");
-        store.resume("other").await;
-        assert_eq!(store.driver().confirm(2, &Hints { stop: false, ..all }).await.unwrap().paused, Hints::default().paused);
-        assert_eq!(store.driver().confirm(1, &Hints::default()).await.unwrap(), Hints::default(), "nothing that is not asked");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +146,7 @@ async fn a_notification_alone_ends_no_wait() {
         assert_eq!(soon("the wait is over", vanishes).await.unwrap(), None, "nothing is known of it");
         gate.notify_waiters();
         let finished = soon("its end", ends).await.unwrap().unwrap();
-        assert_eq!(finished.outcome, Ended::Completed, "{history}");
+        assert_eq!(finished.state, JobState::Completed, "{history}");
         working.stop().await;
         nobody.leave().await;
     }
@@ -189,8 +164,8 @@ async fn how_a_cancelled_job_ended_is_known_for_a_minute_without_a_history() {
     database.until("select awaited from reveille.jobs").await;
     enqueue(&database.database, &note("nobody waits for this one")).await.unwrap();
     database.run("select reveille.cancel(1), reveille.cancel(2)").await;
-    assert_eq!(soon("its end", waiting).await.unwrap().unwrap().outcome, Ended::Cancelled);
-    assert_eq!(database.database.finished(id).await.unwrap().unwrap().outcome, Ended::Cancelled, "asked later");
+    assert_eq!(soon("its end", waiting).await.unwrap().unwrap().state, JobState::Cancelled);
+    assert_eq!(database.database.finished(id).await.unwrap().unwrap().state, JobState::Cancelled, "asked later");
     assert_eq!(database.value("select array_agg(id) from reveille.ends").await, serde_json::json!([1]));
     database.admin().prune().await.unwrap();
     assert_eq!(database.value("select count(*) from reveille.ends").await, 1);

@@ -234,7 +234,7 @@ async fn a_drain_goes_on_past_odd_jobs() {
     bypass(&database, &(insert("odd", ", attempts", ", 2147483647") + &insert("fine", "", ""))).await;
     let (told, mut heard) = telling();
     let worker = Worker::builder(database.database.clone()).state(told).handle(tell).build().unwrap();
-    assert_eq!(worker.drain().await.unwrap().completed, 1);
+    assert_eq!(worker.run_until_drained().await.unwrap().completed, 1);
     assert_eq!(heard.next().await, "fine");
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reveille::admin::Filter;
 use reveille::admin::doctor::State as Found;
-use reveille::driver::{Ending, Failure, Reason, Settled, Settlement, WorkerInfo};
+use reveille::driver::{Ending, Failure, FailureReason, Settled, Settlement, WorkerInfo};
 use reveille::job::ReservedJob;
 use reveille::{
     State,
@@ -21,8 +21,7 @@ use crate::tracing::Ear;
 
 async fn driver(database: &TestDatabase, worker: i64) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
-    let queues = vec!["default".into()];
-    driver.register(&WorkerInfo { id: worker, host: "test".into(), pid: 1, queues, slots: 1 }).await.unwrap();
+    driver.register(&WorkerInfo::new(worker).host("test").queues(["default"])).await.unwrap();
     driver
 }
 
@@ -66,11 +65,11 @@ async fn rescued(driver: &Postgres) -> Vec<i64> {
 }
 
 fn settlement(job: &ReservedJob, ending: Ending) -> Settlement {
-    Settlement { reservation: job.reservation, ending, waited: Duration::ZERO, ran: Duration::ZERO }
+    Settlement::new(job.reservation, ending)
 }
 
 fn failure() -> Failure {
-    Failure { reason: Reason::Failed, error: "no".into() }
+    Failure::new(FailureReason::Failed, "no")
 }
 
 const COUNTS: &str = "select jsonb_build_array(attempts, failures) from reveille.jobs where id = 3";

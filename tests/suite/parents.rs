@@ -26,7 +26,7 @@ impl Job for Parent {
 }
 
 fn child(kind: &str) -> NewJob {
-    NewJob { queue: "children".into(), ..NewJob::new(kind, Payload::encode(&()).unwrap()) }
+    NewJob::new(kind, Payload::encode(&()).unwrap()).queue("children")
 }
 
 /// Enqueues in each way that there is.
@@ -54,7 +54,7 @@ async fn enqueues(
     })
     .await
     .unwrap();
-    let other = NewJob { parent_id: Some(77), ..child("of a given parent") };
+    let other = child("of a given parent").parent(77);
     enqueue(&database, &other).await?;
     Ok(())
 }

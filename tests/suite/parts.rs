@@ -60,9 +60,9 @@ async fn a_drain_ends_with_an_error_where_no_attempt_can_be_made() {
     let id = enqueue(&memory, &note("x")).await.unwrap().id;
     let worker = Worker::builder(memory.clone()).handle(async |_: Note| {}).build().unwrap();
     let _log = tracing::subscriber::set_default(tracing_subscriber::registry().with(PanicsAt("job")));
-    let error = soon("the drain ends", worker.drain()).await.unwrap_err();
+    let error = soon("the drain ends", worker.run_until_drained()).await.unwrap_err();
     assert!(error.is_broken(), "{error}");
-    assert_eq!(memory.job(id).unwrap().state, reveille::driver::JobState::Waiting);
+    assert_eq!(memory.job(id).unwrap().state, reveille::job::JobState::Ready);
 }
 
 #[tokio::test]
@@ -94,6 +94,6 @@ async fn a_hook_that_panics_changes_nothing() {
     let memory = reveille::driver::Memory::new();
     let id = enqueue(&memory, &note("x")).await.unwrap().id;
     let builder = Worker::builder(memory.clone()).middleware(Arc::new(Panics)).handle(async |_: Note| {});
-    builder.build().unwrap().drain().await.unwrap();
-    assert_eq!(memory.job(id).unwrap().state, reveille::driver::JobState::Completed(None));
+    builder.build().unwrap().run_until_drained().await.unwrap();
+    assert_eq!(memory.job(id).unwrap().state, reveille::job::JobState::Completed);
 }

@@ -7,11 +7,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
-use reveille::driver::{Ending, Failure, JobState, Reason, Report, Start};
-use reveille::job::{Due, Reservation, UniqueUntil};
-use reveille::job::{NewJob, Priority};
+use reveille::driver::{ClaimRequest, Ending, Failure, FailureReason, Report};
+use reveille::job::{JobState, NewJob, Priority, Reservation, UniqueUntil};
 
-use crate::conformance::{QUEUE, Store};
+use crate::conformance::{QUEUE, Store, with};
 use crate::harness::note;
 use crate::steps::{Fence, How, New, Step, WORKERS, step};
 
@@ -26,7 +25,7 @@ enum Place {
     Running(Reservation),
     Completed,
     Cancelled,
-    Dead(Reason),
+    Dead(FailureReason),
 }
 
 impl Place {
@@ -60,7 +59,7 @@ struct Model {
 }
 
 impl Model {
-    fn fail(&mut self, is_last: bool, reason: Reason) {
+    fn fail(&mut self, is_last: bool, reason: FailureReason) {
         self.failures += 1;
         self.place = if is_last { Place::Dead(reason) } else { Place::Waiting };
         self.cancel_requested &= !is_last;
@@ -103,11 +102,8 @@ async fn snapshot(store: &Store) -> Vec<Snapshot> {
 
 fn of_memory(stored: reveille::driver::StoredJob) -> Snapshot {
     let place = match stored.state {
-        JobState::Waiting => "waiting",
-        JobState::Running => "running",
-        JobState::Completed(_) => "completed",
-        JobState::Cancelled => "cancelled",
-        JobState::Dead(reason) => reason.name(),
+        JobState::Ready | JobState::Delayed => "waiting",
+        state => stored.reason.map_or(state.name(), |reason| reason.name()),
     };
     Snapshot {
         id: stored.id,
@@ -189,14 +185,17 @@ impl World<'_> {
     }
 
     async fn enqueue(&mut self, new: &[New]) -> Checked {
-        let job = |new: &New| NewJob {
-            priority: new.priority,
-            due: Due::In(if new.is_delayed { HOUR } else { Duration::ZERO }),
-            max_attempts: new.max_attempts,
-            unique_key: new.unique_key.clone(),
-            unique_mode: new.mode,
-            unique_until: new.until,
-            ..NewJob::of(&note("x")).unwrap()
+        let job = |new: &New| {
+            with(
+                NewJob::of(&note("x"))
+                    .unwrap()
+                    .priority(new.priority)
+                    .delay(if new.is_delayed { HOUR } else { Duration::ZERO })
+                    .max_attempts(new.max_attempts)
+                    .unique_mode(new.mode)
+                    .unique_until(new.until),
+                |job| job.unique_key = new.unique_key.clone(),
+            )
         };
         let jobs: Vec<NewJob> = new.iter().map(job).collect();
         let answers = self.store.driver().enqueue(&jobs).await.map_err(unexpected)?;
@@ -230,14 +229,14 @@ impl World<'_> {
         waiting.retain(|job| job.place == "waiting");
         waiting.sort_by_key(|job| (job.priority, job.available_at, job.id));
         let Some(worker) = self.workers[worker] else {
-            let claimed = self.store.driver().claim(0, QUEUE, limit, Start::default()).await.map_err(unexpected)?;
-            prop_assert!(claimed.jobs.is_empty() && claimed.looked_at.is_none(), "claimed by nobody");
+            let claimed = self.store.driver().claim(&ClaimRequest::new(0, QUEUE, limit)).await.map_err(unexpected)?;
+            prop_assert!(claimed.jobs.is_empty(), "claimed by an unregistered worker");
             return Ok(());
         };
         let before = SystemTime::now();
-        let claimed = self.store.driver().claim(worker, QUEUE, limit, Start::default()).await.map_err(unexpected)?;
+        let claimed = self.store.driver().claim(&ClaimRequest::new(worker, QUEUE, limit)).await.map_err(unexpected)?;
         let reserved_at = claimed.jobs.first().map(|job| job.reservation.reserved_at);
-        let by = claimed.looked_at.or(reserved_at).unwrap_or(before);
+        let by = reserved_at.unwrap_or(before);
         let head = waiting.iter().filter(|job| job.available_at <= by).take(limit).map(|job| job.id);
         let ids: Vec<i64> = claimed.jobs.iter().map(|job| job.reservation.id).collect();
         prop_assert_eq!(&ids, &head.collect::<Vec<_>>());
@@ -269,16 +268,18 @@ impl World<'_> {
         let model = &self.jobs[&id];
         let standing = if let Place::Running(reservation) = model.place { Some(reservation) } else { None };
         let last = model.past.last().copied();
-        let other =
-            last.unwrap_or(Reservation { id, worker: 1, attempt: 1, reserved_at: SystemTime::UNIX_EPOCH, hint: 0 });
+        let other = last.unwrap_or(Reservation::new(id, 1, 1, SystemTime::UNIX_EPOCH));
         let with = match fence {
             Fence::Standing => other,
             Fence::Past(nth) => model.past.get(nth).copied().unwrap_or(other),
-            Fence::OtherWorker => Reservation { worker: other.worker + 1, ..other },
-            Fence::OtherAttempt => Reservation { attempt: other.attempt + 1, ..other },
-            Fence::OtherTime => Reservation { reserved_at: other.reserved_at + Duration::from_micros(1), ..other },
+            Fence::OtherWorker => Reservation::new(other.id, other.worker + 1, other.attempt, other.reserved_at),
+            Fence::OtherAttempt => Reservation::new(other.id, other.worker, other.attempt + 1, other.reserved_at),
+            Fence::OtherTime => {
+                let later = other.reserved_at + Duration::from_micros(1);
+                Reservation::new(other.id, other.worker, other.attempt, later)
+            }
         };
-        let failure = || Failure { reason: Reason::Failed, error: "no".into() };
+        let failure = || Failure::new(FailureReason::Failed, "no");
         let delay = |is_delayed| if is_delayed { HOUR } else { Duration::ZERO };
         let ending = match how {
             How::Complete => Ending::Completed(None),
@@ -294,9 +295,9 @@ impl World<'_> {
             _ if !counted => {}
             How::Complete => model.place = Place::Completed,
             How::Cancel => model.place = Place::Cancelled,
-            How::Fail { .. } => model.fail(false, Reason::Failed),
+            How::Fail { .. } => model.fail(false, FailureReason::Failed),
             How::Snooze { .. } => model.place = Place::Waiting,
-            How::Die => model.fail(true, Reason::Failed),
+            How::Die => model.fail(true, FailureReason::Failed),
         }
         Ok(())
     }
@@ -317,7 +318,7 @@ impl World<'_> {
             |job: &Model| matches!(job.place, Place::Running(held) if !workers.contains(&Some(held.worker)));
         let mut orphans = Vec::new();
         for (id, job) in self.jobs.iter_mut().filter(|(_, job)| is_orphan(job)) {
-            job.fail(job.failures + 1 >= job.max_attempts, Reason::Lost);
+            job.fail(job.failures + 1 >= job.max_attempts, FailureReason::Lost);
             orphans.push(*id);
         }
         same(put_back, orphans)
@@ -389,7 +390,7 @@ impl World<'_> {
             prop_assert!(job.failures <= job.attempts);
         }
         for worker in self.workers.into_iter().flatten() {
-            let report = Report { held: self.jobs.keys().copied().collect(), ..Report::default() };
+            let report = Report::holding(self.jobs.keys().copied().collect());
             let beat = self.store.driver().beat(worker, &report).await.map_err(unexpected)?;
             let asked = self.jobs.iter().filter(|(_, job)| {
                 job.cancel_requested && matches!(job.place, Place::Running(held) if held.worker == worker)

@@ -22,7 +22,7 @@ async fn a_dead_workers_job_runs_elsewhere_and_counts_as_a_failure() {
     let database = database().await;
     // A worker that has reserved a job and beats no more.
     let driver = Postgres::new(database.database.clone()).unwrap();
-    let info = WorkerInfo { id: 7, host: "gone".into(), pid: 1, queues: vec!["default".into()], slots: 1 };
+    let info = WorkerInfo::new(7).host("gone").queues(["default"]);
     driver.register(&info).await.unwrap();
     enqueue(&database.database, &note("x")).await.unwrap();
     claim(&driver, 7, 1).await;
@@ -97,7 +97,7 @@ async fn lost(database: &TestDatabase, times: u32, max_attempts: u32) -> Postgre
     for round in 0..times {
         database.run("update reveille.jobs set available_at = now()").await;
         let id = i64::from(round) + 7;
-        let info = WorkerInfo { id, host: "gone".into(), pid: 1, queues: vec![], slots: 1 };
+        let info = WorkerInfo::new(id).host("gone");
         driver.register(&info).await.unwrap();
         assert_eq!(claim(&driver, id, 1).await.len(), 1);
         let seen = driver.beat(99, &Report::default()).await.unwrap().peers;
@@ -133,7 +133,7 @@ async fn a_job_that_kills_its_workers_dies_in_the_end() {
 async fn a_worker_that_has_beaten_since_it_was_watched_is_left_alone() {
     let database = database().await;
     let driver = Postgres::new(database.database.clone()).unwrap();
-    let info = WorkerInfo { id: 7, host: "slow".into(), pid: 1, queues: vec![], slots: 1 };
+    let info = WorkerInfo::new(7).host("slow");
     driver.register(&info).await.unwrap();
     let watched: Vec<Peer> = driver.beat(99, &Report::default()).await.unwrap().peers;
     driver.beat(7, &Report::default()).await.unwrap();

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reveille::driver::{Ending, Failure, Reason};
-use reveille::enqueue::{Ended, Finished};
-use reveille::job::Completed;
-use reveille::job::Payload;
+use reveille::driver::{Ending, Failure, FailureReason};
+use reveille::enqueue::FinishedJob;
+use reveille::job::{Completed, JobState, Payload};
 use reveille::{Context, Database, Outcome, State, Worker, enqueue, enqueue::enqueue_all, job::NewJob};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -17,7 +16,7 @@ use crate::harness::{Note, TestDatabase, Told, database, note, soon, start, tell
 
 impl Store {
     /// Begins to wait for a job's end, from a task of its own.
-    async fn awaits(&self, id: i64) -> JoinHandle<Option<Finished>> {
+    async fn awaits(&self, id: i64) -> JoinHandle<Option<FinishedJob>> {
         match self {
             Store::Postgres(database, _) => {
                 let marked = format!("select awaited from reveille.jobs where id = {id}");
@@ -33,7 +32,7 @@ impl Store {
         }
     }
 
-    async fn finished(&self, id: i64) -> Option<Finished> {
+    async fn finished(&self, id: i64) -> Option<FinishedJob> {
         let finishing = async {
             match self {
                 Store::Postgres(database, _) => database.database.finished(id).await.unwrap(),
@@ -64,20 +63,20 @@ fn payload(value: Value) -> Payload {
 conforms! {
     async fn who_waits_hears_each_kind_of_end(store: &Store) {
         store.register(1).await;
-        let no = Failure { reason: Reason::Permanent, error: "no".into() };
+        let no = Failure::new(FailureReason::Permanent, "no");
         let ends = [
-            (Ending::Completed(Some(payload(json!({"n": 7})))), Ended::Completed, Some(json!({"n": 7})), vec![]),
-            (Ending::Completed(None), Ended::Completed, None, vec![]),
-            (Ending::Cancelled, Ended::Cancelled, None, vec![]),
-            (Ending::Dead(no.clone()), Ended::Dead, None, vec![no]),
+            (Ending::Completed(Some(payload(json!({"n": 7})))), JobState::Completed, Some(json!({"n": 7})), vec![]),
+            (Ending::Completed(None), JobState::Completed, None, vec![]),
+            (Ending::Cancelled, JobState::Cancelled, None, vec![]),
+            (Ending::Dead(no.clone()), JobState::Dead, None, vec![no]),
         ];
-        for (ending, outcome, result, errors) in ends {
+        for (ending, state, result, errors) in ends {
             let id = store.enqueue(job("x")).await;
             let waiting = store.awaits(id).await;
             store.settle(store.claim_one(1).await.reservation, ending).await;
             let finished = soon("its end", waiting).await.unwrap().unwrap();
             let kept = finished.result.as_ref().map(|result| result.decode().unwrap());
-            assert_eq!((finished.id, finished.outcome, kept, &finished.errors), (id, outcome, result, &errors));
+            assert_eq!((finished.id, finished.state, kept, &finished.errors), (id, state, result, &errors));
             assert_eq!(store.finished(id).await.unwrap(), finished, "asked later, the same");
         }
     }
@@ -86,22 +85,22 @@ conforms! {
         let id = store.enqueue(job("x")).await;
         let waiting = store.awaits(id).await;
         store.cancel(id).await;
-        assert_eq!(soon("its end", waiting).await.unwrap().unwrap().outcome, Ended::Cancelled);
+        assert_eq!(soon("its end", waiting).await.unwrap().unwrap().state, JobState::Cancelled);
         store.register(1).await;
         store.register(2).await;
-        let id = store.enqueue(NewJob { max_attempts: 1, ..job("x") }).await;
+        let id = store.enqueue(job("x").max_attempts(1)).await;
         let waiting = store.awaits(id).await;
         store.claim_one(1).await;
         store.lose_worker(1, 2).await;
         let finished = soon("its end", waiting).await.unwrap().unwrap();
-        assert_eq!((finished.outcome, finished.errors[0].reason), (Ended::Dead, Reason::Lost));
+        assert_eq!((finished.state, finished.errors[0].reason), (JobState::Dead, FailureReason::Lost));
     }
 
     async fn a_wait_outlasts_attempts_that_fail(store: &Store) {
         store.register(1).await;
         let id = store.enqueue(job("x")).await;
         let waiting = store.awaits(id).await;
-        let again = Ending::Waiting { failure: Some(failure(Reason::Failed)), delay: Duration::ZERO };
+        let again = Ending::Waiting { failure: Some(failure(FailureReason::Failed)), delay: Duration::ZERO };
         store.settle(store.claim_one(1).await.reservation, again).await;
         let reservation = store.claim_one(1).await.reservation;
         assert!(!waiting.is_finished());
@@ -138,7 +137,7 @@ conforms! {
         let id = store.enqueue(job("to be or not")).await;
         assert_eq!(store.finished(id).await.unwrap().decode::<usize>().unwrap(), 4);
         assert!(store.finished(id).await.unwrap().decode::<String>().unwrap_err().is_invalid());
-        let id = store.enqueue(NewJob { max_attempts: 1, ..job("") }).await;
+        let id = store.enqueue(job("").max_attempts(1)).await;
         let error = store.finished(id).await.unwrap().decode::<usize>().unwrap_err();
         assert_eq!(error.to_string(), format!("job {id} is dead: nothing to count"));
         running.stop().await;
@@ -230,7 +229,7 @@ async fn the_outcome_reaches_who_waits_where_no_history_is_kept() {
     database.until("select awaited from reveille.jobs").await;
     gate.add_permits(1);
     let finished = soon("its end", waiting).await.unwrap().unwrap();
-    assert_eq!((finished.outcome, finished.decode::<i32>().unwrap()), (Ended::Completed, 7));
+    assert_eq!((finished.state, finished.decode::<i32>().unwrap()), (JobState::Completed, 7));
     assert_eq!(database.database.finished(id).await.unwrap(), Some(finished), "asked within a minute, the same");
     running.stop().await;
 }
@@ -277,7 +276,7 @@ async fn all_who_wait_share_one_connection_and_outlast_it() {
     database.run("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'reveille awaiting' and datname = current_database()").await;
     let running = start(worker(&database).handle(async |_: Note| {}));
     let ends = soon("all have ended", waiting.join_all()).await;
-    assert!(ends.len() == 100 && ends.iter().all(Finished::is_completed));
+    assert!(ends.len() == 100 && ends.iter().all(FinishedJob::is_completed));
     running.stop().await;
     let gone = enqueue(&database.database, &note("nobody runs this")).await.unwrap();
     let given_up = tokio::time::timeout(Duration::from_millis(50), gone.finished(&database.database)).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reveille::database::grants_sql;
-use reveille::driver::Start;
+use reveille::driver::ClaimRequest;
 use reveille::enqueue::copy_all;
 use reveille::schedule::Schedule;
 use reveille::{
@@ -188,7 +188,7 @@ async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
     roles.may_not("producer", &VIEWS).await;
     assert_eq!(roles.abilities("producer").await, "enqueue");
     let driver = Postgres::new(producer).unwrap();
-    let error = driver.claim(1, "default", 1, Start::default()).await.unwrap_err();
+    let error = driver.claim(&ClaimRequest::new(1, "default", 1)).await.unwrap_err();
     assert!(error.is_denied(), "{error}");
     roles.end().await;
 }
@@ -214,7 +214,7 @@ async fn a_worker_works_and_changes_no_settings() {
     worker.stop().await;
     let driver = Postgres::new(roles.database("worker").await).unwrap();
     driver.prune().await.unwrap();
-    assert_eq!(roles.database("worker").await.finished(woken.id).await.unwrap().unwrap().outcome.name(), "dead");
+    assert_eq!(roles.database("worker").await.finished(woken.id).await.unwrap().unwrap().state.name(), "dead");
     assert_eq!(roles.abilities("worker").await, "enqueue, work, fire schedules");
     let statements = [
         "insert into reveille.jobs (kind, awaited, attempts, reserved_by, reserved_at) values ('held', true, 1, 7, 'epoch')",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reveille::dev::{Server, Stop};
-use reveille::driver::Silent;
+use reveille::driver::OpenTransaction;
 use reveille::{
     Database, State, Worker,
     driver::{Driver, Postgres},
@@ -67,16 +67,16 @@ async fn a_prepared_transaction_is_waited_for_like_any_other() {
 async fn arming_tells_who_may_still_commit_in_silence() {
     let database = database().await;
     let driver = Postgres::new(database.database.clone()).unwrap();
-    let info = reveille::driver::WorkerInfo { id: 7, host: "t".into(), pid: 1, queues: vec![], slots: 1 };
+    let info = reveille::driver::WorkerInfo::new(7).host("t");
     driver.register(&info).await.unwrap();
     let mut client = database.client().await;
     let tx = client.transaction().await.unwrap();
     tx.execute("insert into reveille.jobs (kind) values ('k')", &[]).await.unwrap();
     let silent = driver.arm(7, "default").await.unwrap();
     assert_eq!(silent.len(), 1, "{silent:?}");
-    assert_eq!(driver.still_silent(&silent).await.unwrap(), silent);
+    assert_eq!(driver.still_open(&silent).await.unwrap(), silent);
     tx.commit().await.unwrap();
-    assert_eq!(driver.still_silent(&silent).await.unwrap(), [] as [Silent; 0]);
+    assert_eq!(driver.still_open(&silent).await.unwrap(), [] as [OpenTransaction; 0]);
     assert!(driver.arm(8, "default").await.is_err(), "a worker without its row has no bell");
 }
 

@@ -3,8 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use reveille::driver::{Ending, JobState, Reason};
+use reveille::driver::{Ending, FailureReason};
 use reveille::enqueue::copy_all;
+use reveille::job::JobState;
 use reveille::job::{Due, Payload, UniqueMode};
 use reveille::{
     Context, Job, Outcome, State, Worker,
@@ -116,18 +117,17 @@ async fn what_was_chained_is_found_again() {
     let (database, memory) = (database().await, Memory::new());
     let mut client = database.client().await;
     let tx = client.transaction().await.unwrap();
-    let full = NewJob {
-        queue: "mail".into(),
-        priority: Priority::High,
-        due: Due::In(Duration::from_secs(3600)),
-        max_attempts: 3,
-        timeout: Some(Duration::from_millis(1500)),
-        unique_key: Some("u".into()),
-        key: Some("k".into()),
-        tags: vec!["t".into()],
-        metadata: json!({"m": 1}).as_object().cloned(),
-        ..NewJob::new("note", Payload::encode(&note("x")).unwrap())
-    };
+    let full = NewJob::new("note", Payload::encode(&note("x")).unwrap())
+        .queue("mail")
+        .priority(Priority::High)
+        .delay(Duration::from_secs(3600))
+        .max_attempts(3)
+        .timeout(Duration::from_millis(1500))
+        .unique_key("u")
+        .key("k")
+        .tag("t")
+        .metadata(&json!({"m": 1}))
+        .unwrap();
     enqueue(&tx, &full).await.unwrap();
     enqueue(&memory, &full).await.unwrap();
     for jobs in [testing::enqueued(&tx).await.unwrap(), testing::enqueued(&memory).await.unwrap()] {
@@ -145,11 +145,11 @@ async fn a_database_shows_all_jobs_and_those_since() {
     let worker = Worker::builder(database.database.clone()).state(told).handle(tell).build().unwrap();
     enqueue(&database.database, &note("finished before")).await.unwrap();
     enqueue(&database.database, &NewJob::new("note", Payload::encode(&7).unwrap())).await.unwrap();
-    worker.drain().await.unwrap();
+    worker.run_until_drained().await.unwrap();
     let before = testing::enqueued(&database.database).await.unwrap();
     assert_eq!(before.all().len(), 2, "one has finished, one is dead");
     enqueue(&database.database, &note("finished since")).await.unwrap();
-    worker.drain().await.unwrap();
+    worker.run_until_drained().await.unwrap();
     enqueue(&database.database, &note("waits")).await.unwrap();
     let since = testing::enqueued(&database.database).await.unwrap().since(&before);
     assert_eq!(texts(&since), ["finished since", "waits"]);
@@ -210,7 +210,10 @@ async fn payloads_are_compared_as_their_type_reads_them() {
     tx.execute("insert into reveille.jobs (kind, payload) values ('bill', '{}')", &[]).await.unwrap();
     let jobs = testing::enqueued(&tx).await.unwrap();
     jobs.assert_has(&bill);
-    assert!(said(|| drop(jobs.of::<Bill>())).starts_with("job 2 does not fit its kind: missing field `cents`"));
+    assert!(
+        said(|| drop(jobs.of::<Bill>()))
+            .starts_with("the payload of job 2 does not decode to its kind: missing field `cents`")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -230,16 +233,16 @@ async fn an_attempt_at_a_job_that_is_stored_nowhere_ends_as_it_would_end() {
     assert_eq!(attempt("keep").await, Ending::Completed(Some(Payload::encode(&7).unwrap())));
     assert_eq!(attempt("x").await, Ending::Waiting { failure: None, delay: Duration::from_secs(5) });
     for (text, reason, error) in [
-        ("fail", Reason::Failed, "no"),
-        ("panic", Reason::Failed, "panicked: dear"),
-        ("hang", Reason::TimedOut, "took longer than its timeout of 9s"),
+        ("fail", FailureReason::Failed, "no"),
+        ("panic", FailureReason::Failed, "panicked: dear"),
+        ("hang", FailureReason::TimedOut, "took longer than its timeout of 9s"),
     ] {
         let Ending::Waiting { failure: Some(failure), .. } = attempt(text).await else { panic!("{text} has failed") };
         assert_eq!((failure.reason, failure.error.as_str()), (reason, error));
     }
-    let last = NewJob { max_attempts: 1, ..NewJob::of(&note("fail")).unwrap() };
+    let last = NewJob::of(&note("fail")).unwrap().max_attempts(1);
     assert!(matches!(worker.attempt(&last).await.unwrap(), Ending::Dead(_)), "it was the last");
-    let later = NewJob { due: Due::In(Duration::from_secs(60)), ..NewJob::of(&note("keep")).unwrap() };
+    let later = NewJob::of(&note("keep")).unwrap().delay(Duration::from_secs(60));
     assert_eq!(
         worker.attempt(&later).await.unwrap(),
         Ending::Completed(Some(Payload::encode(&7).unwrap())),
@@ -341,10 +344,10 @@ async fn draining_all_works_delayed_jobs_and_retries_by_moving_the_clock() {
     enqueue(&memory, &note("tomorrow")).delay(Duration::from_secs(86_400)).await.unwrap();
     enqueue(&memory, &note("elsewhere")).queue("not worked here").await.unwrap();
     let stubborn = enqueue(&memory, &Stubborn).await.unwrap().id;
-    let drained = worker.drain_all(&memory).await.unwrap();
+    let drained = worker.run_until_empty(&memory).await.unwrap();
     assert_eq!((drained.completed, drained.failed, drained.dead, drained.attempts()), (2, 3, 1, 6));
     assert_eq!(heard.rest(), ["tomorrow", "next year"]);
-    assert_eq!(memory.job(stubborn).unwrap().state, JobState::Dead(Reason::Failed));
+    assert_eq!(memory.job(stubborn).unwrap().state, JobState::Dead);
 }
 
 #[tokio::test]
@@ -355,10 +358,10 @@ async fn draining_all_gives_up_on_what_never_ends() {
     let memory = Memory::new();
     let worker = Worker::builder(memory.clone()).handle(snoozes).build().unwrap();
     let unknown = enqueue(&memory, &Bill { cents: 1.0, currency: String::new() }).await.unwrap().id;
-    let error = worker.drain_all(&memory).await.unwrap_err();
+    let error = worker.run_until_empty(&memory).await.unwrap_err();
     assert!(error.is_invalid() && error.to_string().contains("job 1 of the kind \"bill\" still waits"), "{error}");
     memory.cancel(unknown);
     enqueue(&memory, &note("for ever")).await.unwrap();
-    let error = worker.drain_all(&memory).await.unwrap_err();
+    let error = worker.run_until_empty(&memory).await.unwrap_err();
     assert!(error.is_invalid() && error.to_string().contains("job 2 of the kind \"note\" still waits"), "{error}");
 }

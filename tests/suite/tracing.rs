@@ -17,6 +17,7 @@ use tracing::{Dispatch, Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context as Layered, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::conformance::with;
 use crate::harness::{Note, Told, database, eventually, note, start, telling};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -122,10 +123,10 @@ async fn a_job_carries_the_trace_that_it_was_enqueued_in() {
         });
     let builder = Worker::builder(database.database.clone()).state(told).middleware(propagation);
     let worker = builder.handle(tell_trace).build().unwrap();
-    let metadata = serde_json::json!({"mine": 1}).as_object().cloned().unwrap();
+    let metadata = serde_json::json!({"mine": 1});
     worker.enqueuer().enqueue(&database.database, &note("x")).metadata(metadata).await.unwrap();
     enqueue(&database.database, &note("without")).await.unwrap();
-    worker.drain().await.unwrap();
+    worker.run_until_drained().await.unwrap();
     let told = ["job under b7ad6b7169203331", "0af7651916cd43dd8448eb211c80319c shop=7", "none none"];
     assert_eq!(heard.rest(), told);
     let kept = database.value("select metadata from reveille.finished_jobs where metadata is not null").await;
@@ -149,17 +150,21 @@ async fn a_trace_given_in_metadata_is_the_jobs_whoever_enqueued_it() {
     enqueue(&format!("{{\"traceparent\": \"{PARENT}\", \"tracestate\": \"not one\"}}")).await;
     enqueue("{\"traceparent\": \"nonsense\"}").await;
     enqueue("{\"traceparent\": 7}").await;
-    assert_eq!(worker.drain().await.unwrap().completed, 4);
+    assert_eq!(worker.run_until_drained().await.unwrap().completed, 4);
     let trace = "0af7651916cd43dd8448eb211c80319c";
     assert_eq!(heard.rest(), [&format!("{trace} a=1"), &format!("{trace} none"), "none none", "none none"]);
 
     let other = PARENT.replace("-01", "-00");
     let enqueuer = Enqueuer::new().middleware(Propagation::new(move || TraceContext::parse(&other, None).ok()));
     let memory = Memory::new();
-    let own = serde_json::json!({"traceparent": PARENT}).as_object().cloned().unwrap();
+    let own = serde_json::json!({"traceparent": PARENT});
     enqueuer.enqueue(&memory, &note("x")).metadata(own).await.unwrap();
     let kept = memory.jobs()[0].job.metadata.clone().unwrap();
-    assert_eq!(kept["traceparent"], PARENT, "what the caller says comes first");
+    assert_eq!(
+        kept.member::<String>("traceparent").unwrap().as_deref(),
+        Some(PARENT),
+        "what the caller says comes first"
+    );
 }
 
 #[tokio::test]
@@ -179,7 +184,7 @@ async fn the_span_of_an_attempt_says_which_and_its_events_happen_within() {
     let id = enqueue(&memory, &note("complete")).queue("mail").await.unwrap().id;
     let others: Vec<_> = ["fail", "die", "snooze", "cancel"].iter().map(|text| in_mail(text)).collect();
     enqueue_all(&memory, &others).await.unwrap();
-    enqueue(&memory, &reveille::job::NewJob { kind: "unknown".into(), ..in_mail("x") }).await.unwrap();
+    enqueue(&memory, &with(in_mail("x"), |job| job.kind = "unknown".into())).await.unwrap();
     eventually("all have been attempted", async || memory.jobs().iter().all(|job| job.attempts > 0)).await;
     running.stop().await;
 
@@ -220,7 +225,7 @@ async fn the_span_of_an_attempt_says_which_and_its_events_happen_within() {
 }
 
 fn in_mail(text: &str) -> reveille::job::NewJob {
-    reveille::job::NewJob { queue: "mail".into(), ..reveille::job::NewJob::of(&note(text)).unwrap() }
+    reveille::job::NewJob::of(&note(text)).unwrap().queue("mail")
 }
 
 /// A span or event in one line, as docs and code are compared.

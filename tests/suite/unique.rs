@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use reveille::driver::{Ending, Reason};
+use reveille::driver::{Ending, FailureReason};
 use reveille::job::{Enqueued, Payload, UniqueMode, UniqueUntil};
 use reveille::{enqueue, enqueue::enqueue_all, job::NewJob};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::conformance::{Store, conforms, failure, job, text, unique};
+use crate::conformance::{Store, conforms, failure, job, text, unique, with};
 use crate::harness::{Note, TestDatabase, database, note, soon, start, teller, telling, worker};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Unique for an hour.
 fn hourly(text: &str, mode: UniqueMode) -> NewJob {
-    NewJob { unique_until: UniqueUntil::Period(HOUR), ..unique(text, mode) }
+    unique(text, mode).unique_until(UniqueUntil::Period(HOUR))
 }
 
 async fn send(store: &Store, job: NewJob) -> Enqueued {
@@ -39,7 +39,7 @@ conforms! {
         let reservation = store.claim_one(1).await.reservation;
         store.settle(reservation, Ending::Completed(None)).await;
         for mode in [UniqueMode::Keep, UniqueMode::Replace, UniqueMode::Debounce] {
-            assert_eq!(send(store, hourly("second", mode)).await, Enqueued { id: first.id, existed: true });
+            assert_eq!(send(store, hourly("second", mode)).await, Enqueued::new(first.id, true));
             assert!(send(store, unique("by other means", mode)).await.existed, "the key is held against all");
         }
         assert_eq!(store.fate(first.id).await, json!(["completed", 1, 0]));
@@ -47,13 +47,13 @@ conforms! {
         let next = send(store, hourly("third", UniqueMode::Keep)).await;
         assert!(!next.existed);
         store.settle(store.claim_one(1).await.reservation, Ending::Cancelled).await;
-        assert_eq!(send(store, hourly("fourth", UniqueMode::Keep)).await, Enqueued { id: next.id, existed: true });
+        assert_eq!(send(store, hourly("fourth", UniqueMode::Keep)).await, Enqueued::new(next.id, true));
     }
 
     async fn a_live_job_holds_its_key_beyond_its_period(store: &Store) {
         let first = send(store, hourly("first", UniqueMode::Keep)).await;
         pass(store).await;
-        assert_eq!(send(store, hourly("second", UniqueMode::Replace)).await, Enqueued { id: first.id, existed: true });
+        assert_eq!(send(store, hourly("second", UniqueMode::Replace)).await, Enqueued::new(first.id, true));
         store.register(1).await;
         let claimed = store.claim_one(1).await;
         assert_eq!(text(&claimed), "second", "and is replaced as ever");
@@ -64,7 +64,7 @@ conforms! {
     async fn upkeep_leaves_the_periods_that_are_not_over(store: &Store) {
         store.register(1).await;
         let first = send(store, hourly("first", UniqueMode::Keep)).await;
-        store.settle(store.claim_one(1).await.reservation, Ending::Dead(failure(Reason::Failed))).await;
+        store.settle(store.claim_one(1).await.reservation, Ending::Dead(failure(FailureReason::Failed))).await;
         store.driver().prune().await.unwrap();
         assert!(send(store, hourly("second", UniqueMode::Keep)).await.existed);
         assert_eq!(store.retry(first.id).await.unwrap(), "revived", "its own period is not in its way");
@@ -74,9 +74,9 @@ conforms! {
     async fn a_started_job_gets_its_key_never_again(store: &Store) {
         store.register(1).await;
         store.register(2).await;
-        let started = |text| NewJob { unique_until: UniqueUntil::Started, ..unique(text, UniqueMode::Debounce) };
+        let started = |text| unique(text, UniqueMode::Debounce).unique_until(UniqueUntil::Started);
         let delay = Duration::ZERO;
-        let failed = Ending::Waiting { failure: Some(failure(Reason::Failed)), delay };
+        let failed = Ending::Waiting { failure: Some(failure(FailureReason::Failed)), delay };
         for (round, ending) in [failed, Ending::Waiting { failure: None, delay }].into_iter().enumerate() {
             send(store, started("first")).await;
             store.settle(store.claim_one(1).await.reservation, ending).await;
@@ -91,9 +91,9 @@ conforms! {
     async fn a_dead_job_has_its_key_back_when_it_is_revived(store: &Store) {
         store.register(1).await;
         let first = send(store, unique("first", UniqueMode::Keep)).await;
-        store.settle(store.claim_one(1).await.reservation, Ending::Dead(failure(Reason::Failed))).await;
+        store.settle(store.claim_one(1).await.reservation, Ending::Dead(failure(FailureReason::Failed))).await;
         assert_eq!(store.retry(first.id).await.unwrap(), "revived");
-        assert_eq!(send(store, unique("second", UniqueMode::Keep)).await, Enqueued { id: first.id, existed: true });
+        assert_eq!(send(store, unique("second", UniqueMode::Keep)).await, Enqueued::new(first.id, true));
     }
 
     async fn of_a_thousand_debounced_in_bulk_the_last_remains(store: &Store) {
@@ -106,7 +106,7 @@ conforms! {
     }
 
     async fn answers_in_bulk_are_in_order_whatever_the_order_of_the_keys(store: &Store) {
-        let named = |key: Option<&str>, text: &str| NewJob { unique_key: key.map(Into::into), ..job(text) };
+        let named = |key: Option<&str>, text: &str| with(job(text), |job| job.unique_key = key.map(Into::into));
         let jobs = [named(Some("z"), "z"), named(None, "plain"), named(Some("a"), "a"), named(Some("z"), "z again"), named(None, "more")];
         let enqueued = store.driver().enqueue(&jobs).await.unwrap();
         assert_eq!(enqueued.iter().map(|job| job.existed).collect::<Vec<_>>(), [false, false, false, true, false]);
@@ -126,10 +126,7 @@ async fn a_job_is_unique_by_its_payload_however_it_is_written() {
     let other = NewJob::new("k", Payload::parse(r#"{"b":[true],"a":1}"#).unwrap());
     let different = NewJob::new("k", Payload::parse(r#"{"b":[true],"a":2}"#).unwrap());
     let first = enqueue(&database.database, &one).unique_by_payload().await.unwrap();
-    assert_eq!(
-        enqueue(&database.database, &other).unique_by_payload().await.unwrap(),
-        Enqueued { existed: true, ..first }
-    );
+    assert_eq!(enqueue(&database.database, &other).unique_by_payload().await.unwrap(), Enqueued::new(first.id, true));
     let bulk = [one, other, different].map(|job| job.unique_by_payload().unwrap());
     let existed: Vec<bool> =
         enqueue_all(&database.database, &bulk).await.unwrap().iter().map(|job| job.existed).collect();
@@ -145,7 +142,7 @@ async fn a_job_is_unique_by_its_kind_and_for_a_period() {
     assert_eq!(heard.next().await, "a");
     database.until("select count(*) = 1 from reveille.finished_jobs").await;
     let again = enqueue(&database.database, &note("b")).unique_by_kind().unique_for(HOUR).await.unwrap();
-    assert_eq!(again, Enqueued { id: first.id, existed: true });
+    assert_eq!(again, Enqueued::new(first.id, true));
     let alone = enqueue(&database.database, &note("c")).unique_for(HOUR).await.unwrap_err();
     assert!(alone.is_invalid() && alone.to_string().contains("give it a unique key"), "{alone}");
     running.stop().await;
@@ -218,7 +215,7 @@ async fn fifty_producers_of_one_key_make_one_job() {
     let keys = |n: usize| {
         let mut keys: Vec<String> = (0..20).map(|key| key.to_string()).collect();
         keys.rotate_left(n % 20);
-        keys.into_iter().map(|key| NewJob { unique_key: Some(key), ..job("bulk") }).collect()
+        keys.into_iter().map(|key| job("bulk").unique_key(key)).collect()
     };
     let bulk = produce(&database, 50, keys).await;
     assert_eq!((bulk.len(), new(&bulk)), (1000, 20));
@@ -232,15 +229,16 @@ async fn within_a_period_one_job_runs_while_producers_and_workers_race() {
     let running = start(builder);
     // Jobs end as quickly as they are enqueued, so that most producers meet a key whose job has gone.
     for round in 0..20 {
-        let key = |n: usize| NewJob {
-            unique_key: Some(format!("round {round}")),
-            // Some with other ideas of how long: the holder's counts.
-            unique_until: if n.is_multiple_of(3) { UniqueUntil::Finished } else { UniqueUntil::Period(HOUR) },
-            ..job("x")
+        let key = |n: usize| {
+            job("x").unique_key(format!("round {round}")).unique_until(if n.is_multiple_of(3) {
+                UniqueUntil::Finished
+            } else {
+                UniqueUntil::Period(HOUR)
+            })
         };
         let first = enqueue_all(&database.database, &[key(1)]).await.unwrap()[0];
         let all = produce(&database, 20, |n| vec![key(n)]).await;
-        assert!(all.iter().all(|job| *job == Enqueued { id: first.id, existed: true }), "{all:?}");
+        assert!(all.iter().all(|job| *job == Enqueued::new(first.id, true)), "{all:?}");
     }
     database.until("select count(*) = 0 from reveille.jobs").await;
     assert_eq!(database.value("select count(*) from reveille.finished_jobs").await, 20);
@@ -253,8 +251,7 @@ async fn producers_for_a_period_race_to_be_the_first() {
     let (builder, _heard) = teller(&database);
     let running = start(builder);
     for round in 0..20 {
-        let key =
-            NewJob { unique_key: Some(format!("round {round}")), unique_until: UniqueUntil::Period(HOUR), ..job("x") };
+        let key = job("x").unique_key(format!("round {round}")).unique_until(UniqueUntil::Period(HOUR));
         let all = produce(&database, 20, |_| vec![key.clone()]).await;
         assert_eq!(new(&all), 1, "{all:?}");
         assert!(all.iter().all(|job| job.id == all[0].id), "{all:?}");
@@ -361,14 +358,14 @@ async fn a_thousand_debounces_make_one_run_with_the_last_payload() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bulks_with_the_same_keys_in_opposite_order_do_not_deadlock() {
     let database = database().await;
-    let keys: Vec<NewJob> = (0..200).map(|key| NewJob { unique_key: Some(key.to_string()), ..job("x") }).collect();
+    let keys: Vec<NewJob> = (0..200).map(|key| job("x").unique_key(key.to_string())).collect();
     let reversed: Vec<NewJob> = keys.iter().rev().cloned().collect();
     for round in 0..10 {
         database.run("delete from reveille.jobs").await;
         let mode = [UniqueMode::Keep, UniqueMode::Replace][round % 2];
         let jobs = |n: usize| {
             let jobs = if n == 0 { &keys } else { &reversed };
-            jobs.iter().map(|job| NewJob { unique_mode: mode, ..job.clone() }).collect()
+            jobs.iter().map(|job| job.clone().unique_mode(mode)).collect()
         };
         assert_eq!(new(&produce(&database, 2, jobs).await), 200);
     }

@@ -18,7 +18,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 async fn driver(database: &TestDatabase, workers: &[i64]) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
     for &id in workers {
-        let info = WorkerInfo { id, host: "h".into(), pid: 1, queues: vec!["default".into()], slots: 1 };
+        let info = WorkerInfo::new(id).host("h").queues(["default"]);
         driver.register(&info).await.unwrap();
     }
     driver

@@ -318,8 +318,7 @@ async fn a_handler_gets_all_that_it_asks_for() {
     let database = database().await;
     let (told, mut heard) = telling();
     let worker = start(worker(&database).state(told).state(7u64).handle(asks));
-    let metadata = json!({"m": 1}).as_object().unwrap().clone();
-    let enqueue = enqueue(&database.database, &note("x")).key("k").tag("t").metadata(metadata).max_attempts(1);
+    let enqueue = enqueue(&database.database, &note("x")).key("k").tag("t").metadata(json!({"m": 1})).max_attempts(1);
     let id = enqueue.timeout(Duration::from_secs(9)).await.unwrap().id;
     let seen: Value = serde_json::from_str(&heard.next().await).unwrap();
     assert_eq!(seen, json!(["x", 7, 1, 1, true, "default", "k", ["t"], {"m": 1}, id, 9]));
@@ -335,7 +334,7 @@ async fn a_worker_that_cannot_work_is_not_built() {
     assert!(refused(builder().handle(tell)).contains("State<"), "a state is missing");
     let (told, _heard) = telling();
     let good = || builder().state(told.clone()).handle(tell);
-    assert!(refused(good().handle(tell)).contains("two handlers for the kind \"note\""));
+    assert!(refused(good().handle(tell)).contains("the kind \"note\" has two handlers"));
     assert!(refused(good().queue("a", 1).queue("a", 2)).contains("twice"));
     assert!(refused(good().queue("a", 0)).contains("slot"));
     assert!(refused(good().queue("", 1)).contains("1 to 128"));

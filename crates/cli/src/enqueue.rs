@@ -1,15 +1,17 @@
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use reveille::enqueue::Finished;
+use reveille::enqueue::FinishedJob;
 use reveille::job::{Enqueued, Payload, UniqueMode, UniqueUntil};
 use reveille::{
     Database, enqueue,
     job::{NewJob, Priority},
 };
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde::de::IgnoredAny;
+use serde_json::json;
 
 use crate::connection::{Connection, duration};
 use crate::{Failure, Outcome, output};
@@ -101,27 +103,27 @@ enum Until {
 impl Enqueue {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let payload = Payload::parse(&self.read_payload()?)?;
-        let job = NewJob {
-            queue: self.queue,
-            priority: self.priority,
-            max_attempts: self.max_attempts,
-            timeout: self.timeout,
-            unique_key: self.unique_key,
-            unique_mode: match self.unique_mode {
-                Mode::Keep => UniqueMode::Keep,
-                Mode::Replace => UniqueMode::Replace,
-                Mode::Debounce => UniqueMode::Debounce,
-            },
-            unique_until: match (self.unique_for, self.unique_until) {
-                (Some(period), _) => UniqueUntil::Period(period),
-                (None, Until::Started) => UniqueUntil::Started,
-                (None, Until::Finished) => UniqueUntil::Finished,
-            },
-            key: self.key,
-            tags: self.tags,
-            metadata: self.metadata.as_deref().map(object).transpose()?,
-            ..NewJob::new(self.kind, payload)
+        let mode = match self.unique_mode {
+            Mode::Keep => UniqueMode::Keep,
+            Mode::Replace => UniqueMode::Replace,
+            Mode::Debounce => UniqueMode::Debounce,
         };
+        let until = match (self.unique_for, self.unique_until) {
+            (Some(period), _) => UniqueUntil::Period(period),
+            (None, Until::Started) => UniqueUntil::Started,
+            (None, Until::Finished) => UniqueUntil::Finished,
+        };
+        let mut job = NewJob::new(self.kind, payload)
+            .queue(self.queue)
+            .priority(self.priority)
+            .max_attempts(self.max_attempts)
+            .unique_mode(mode)
+            .unique_until(until);
+        job.timeout = self.timeout;
+        job.unique_key = self.unique_key;
+        job.key = self.key;
+        job.tags = self.tags;
+        job.metadata = self.metadata.as_deref().map(object).transpose()?;
         let database = connection.database().await?;
         let mut enqueue = enqueue(&database, &job).max_payload(self.max_payload);
         if self.unique_by_payload {
@@ -183,7 +185,7 @@ fn as_json(value: &impl Serialize) -> Result<String, Failure> {
 
 /// Prints how the job ended: its result alone, or an object with all that is known; not found if it is not completed.
 async fn wait(database: &Database, enqueued: Enqueued, at_most: Option<Duration>, json: bool) -> Outcome {
-    let Enqueued { id, existed } = enqueued;
+    let Enqueued { id, existed, .. } = enqueued;
     let ending = enqueued.finished(database);
     let (finished, why_not) = match at_most {
         Some(at_most) => match tokio::time::timeout(at_most, ending).await {
@@ -192,8 +194,8 @@ async fn wait(database: &Database, enqueued: Enqueued, at_most: Option<Duration>
         },
         None => (ending.await?, String::new()),
     };
-    let outcome = finished.as_ref().map(|finished| finished.outcome.name());
-    let error = finished.as_ref().and_then(Finished::last_error);
+    let outcome = finished.as_ref().map(|finished| finished.state.name());
+    let error = finished.as_ref().and_then(FinishedJob::last_error);
     let result = finished.as_ref().and_then(|finished| finished.result.as_ref());
     if json {
         output::json_line(as_json(&Ended { id, existed, outcome, result, error })?)?;
@@ -210,6 +212,9 @@ async fn wait(database: &Database, enqueued: Enqueued, at_most: Option<Duration>
     Err(Failure::NotFound)
 }
 
-pub fn object(text: &str) -> Result<Map<String, Value>, Failure> {
-    serde_json::from_str(text).map_err(|error| format!("--metadata must be a JSON object: {error}").into())
+/// Reads the value of `--metadata`, and keeps its text, so that no number is rounded.
+pub fn object(text: &str) -> Result<Payload, Failure> {
+    serde_json::from_str::<BTreeMap<String, IgnoredAny>>(text)
+        .map_err(|error| format!("--metadata must be a JSON object: {error}"))?;
+    Ok(Payload::parse(text)?)
 }

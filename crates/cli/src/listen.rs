@@ -37,8 +37,7 @@ impl Listen {
         let mut signals = signals(&driver, 0).await?;
         // The bell rings only for those who are known to wait for it.
         let id = fastrand::i64(1..);
-        let info =
-            WorkerInfo { id, host: "reveille listen".into(), pid: std::process::id(), queues: Vec::new(), slots: 0 };
+        let info = WorkerInfo::new(id).host("reveille listen").slots(0);
         let known = match driver.register(&info).await {
             Ok(()) => true,
             Err(error) if error.is_denied() => {
@@ -113,7 +112,8 @@ struct Ears<'a> {
 impl Ears<'_> {
     /// Whether somebody has asked for it to end: anybody can send the notification.
     async fn are_to_stop(&self) -> reveille::Result<bool> {
-        let hints = Hints { stop: true, ..Hints::default() };
+        let mut hints = Hints::default();
+        hints.stop = true;
         Ok(self.driver.confirm(self.id, &hints).await?.stop)
     }
 

@@ -146,16 +146,14 @@ fn answer(name: &str, done: Option<String>) -> Outcome {
 
 impl Add {
     async fn run(self, connection: &Connection) -> Outcome {
-        let job = NewJob {
-            queue: self.queue,
-            priority: self.priority,
-            max_attempts: self.max_attempts,
-            timeout: self.timeout,
-            key: self.key,
-            tags: self.tags,
-            metadata: self.metadata.as_deref().map(object).transpose()?,
-            ..NewJob::new(self.kind, Payload::parse(&self.payload)?)
-        };
+        let mut job = NewJob::new(self.kind, Payload::parse(&self.payload)?)
+            .queue(self.queue)
+            .priority(self.priority)
+            .max_attempts(self.max_attempts);
+        job.timeout = self.timeout;
+        job.key = self.key;
+        job.tags = self.tags;
+        job.metadata = self.metadata.as_deref().map(object).transpose()?;
         let schedule = match (self.cron, self.every) {
             (Some(cron), _) => NewSchedule::cron(&self.name, cron, &job)?,
             (None, every) => NewSchedule::every(&self.name, every.unwrap_or_default(), &job)?,

@@ -75,7 +75,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     async { enqueuer.enqueue(&database, &SendWelcome { user_id: 7 }).await }
         .instrument(tracing::info_span!("sign_up"))
         .await?;
-    worker.drain().await?;
+    worker.run_until_drained().await?;
 
     let spans = exporter.get_finished_spans()?;
     for span in &spans {

@@ -1,26 +1,35 @@
-//! The limits of one queue: who of those that are due may start.
+//! The limits of one queue: which of its due jobs may start.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
-use super::kept::{Kept, Place};
+use super::entries::{ClaimPosition, JobEntry};
 use crate::queue::QueueSettings;
 
-/// As in `sql/claim_limited.sql`: the margin of a rate, and what is everybody's, in seconds.
+/// Starts are spaced by this factor more than the rate says, as in `sql/claim_limited.sql`.
 const MARGIN: f64 = 1.01;
+/// Every rate allows starts this many seconds ahead of an even pace, as in `sql/claim_limited.sql`.
 const LEAST_TOLERANCE: f64 = 0.01;
 
-/// What a queue is set to, and how far its rates are used up.
+/// The settings of a queue, and how far its rates are used up.
 #[derive(Default)]
-pub(super) struct Limits {
+pub(super) struct QueueLimits {
     set: QueueSettings,
-    /// When all that has started is paid for; of a key, or of the queue.
+    /// When an even pace has caught up with all starts: for the queue (`None`) and for each key.
     next_at: HashMap<Option<String>, SystemTime>,
-    /// The key whose turn it was last.
+    /// The key that had the last turn.
     turn: String,
 }
 
-impl Limits {
+/// The pace of starts that a rate allows.
+struct StartPace {
+    /// The seconds from one start to the next.
+    step: f64,
+    /// How many seconds starts may be ahead of an even pace.
+    tolerance: f64,
+}
+
+impl QueueLimits {
     pub(super) fn set(&mut self, new: &QueueSettings) {
         let set = &mut self.set;
         set.max_running = new.max_running.or(set.max_running);
@@ -45,44 +54,46 @@ impl Limits {
         self.set.ordered.unwrap_or_default()
     }
 
-    /// Which of those that are due, in the order of claims, may start now; they count from here on. `live`: all that
-    /// wait or run.
+    /// Returns which of the due jobs may start now, given these in the order of claims. The returned jobs count from
+    /// here on. `live` are all jobs of the queue that wait or run.
     pub(super) fn admit<'a>(
         &mut self,
-        due: Vec<Place>,
-        live: impl Iterator<Item = &'a Kept>,
+        due: Vec<ClaimPosition>,
+        live: impl Iterator<Item = &'a JobEntry>,
         most: usize,
         now: SystemTime,
-    ) -> Vec<Place> {
+    ) -> Vec<ClaimPosition> {
         let mut keys: HashMap<i64, &str> = HashMap::new();
         let mut running: HashMap<Option<&str>, usize> = HashMap::new();
         let mut heads: HashMap<&str, i64> = HashMap::new();
-        for kept in live {
-            let key = kept.stored.job.key.as_deref();
-            keys.extend(key.map(|key| (kept.stored.id, key)));
-            *running.entry(key).or_default() += usize::from(kept.reservation.is_some());
-            heads.extend(key.filter(|key| !heads.contains_key(key)).map(|key| (key, kept.stored.id)));
+        for entry in live {
+            let key = entry.stored.job.key.as_deref();
+            keys.extend(key.map(|key| (entry.stored.id, key)));
+            *running.entry(key).or_default() += usize::from(entry.reservation.is_some());
+            heads.extend(key.filter(|key| !heads.contains_key(key)).map(|key| (key, entry.stored.id)));
         }
         let runs = running.values().sum::<usize>();
         let free = self.set.max_running.flatten().map_or(most, |limit| (limit as usize).saturating_sub(runs));
         let room = most.min(free).min(self.tokens(None, now));
         if !self.is_by_key() {
-            let admitted: Vec<Place> = due.into_iter().take(room).collect();
+            let admitted: Vec<ClaimPosition> = due.into_iter().take(room).collect();
             self.spend(None, admitted.len(), now);
             return admitted;
         }
-        // Keys take turns; what has none is under no key's limit and goes first.
-        let mut turns: BTreeMap<(bool, Option<&str>), Vec<Place>> = BTreeMap::new();
-        for place in due {
-            let key = keys.get(&place.id).copied();
-            turns.entry((key.is_some_and(|key| key <= self.turn.as_str()), key)).or_default().push(place);
+        // Keys take turns. Jobs without a key have no limit of a key, and go first.
+        let mut turns: BTreeMap<(bool, Option<&str>), Vec<ClaimPosition>> = BTreeMap::new();
+        for position in due {
+            let key = keys.get(&position.id).copied();
+            turns.entry((key.is_some_and(|key| key <= self.turn.as_str()), key)).or_default().push(position);
         }
         let (mut admitted, mut served) = (Vec::new(), None);
-        for ((_, key), places) in turns {
+        for ((_, key), positions) in turns {
             let runs = running.get(&key).copied().unwrap_or_default();
             let allowed = key.map_or(usize::MAX, |key| self.allowed(key, runs, now));
-            let may = |place: &Place| !self.is_ordered() || key.is_none_or(|key| heads.get(key) == Some(&place.id));
-            let taken: Vec<Place> = places.into_iter().filter(may).take(allowed.min(room - admitted.len())).collect();
+            let may =
+                |next: &ClaimPosition| !self.is_ordered() || key.is_none_or(|key| heads.get(key) == Some(&next.id));
+            let room = allowed.min(room - admitted.len());
+            let taken: Vec<ClaimPosition> = positions.into_iter().filter(may).take(room).collect();
             if let Some(key) = key.filter(|_| !taken.is_empty()) {
                 self.spend(Some(key), taken.len(), now);
                 served = Some(key.to_owned());
@@ -95,48 +106,48 @@ impl Limits {
         admitted
     }
 
-    /// How many more of a key may start.
+    /// Returns how many more jobs of a key may start.
     fn allowed(&self, key: &str, running: usize, now: SystemTime) -> usize {
         let most = if self.is_ordered() { Some(1) } else { self.set.max_running_per_key.flatten() };
         let free = most.map_or(usize::MAX, |most| (most as usize).saturating_sub(running));
         free.min(self.tokens(Some(key), now))
     }
 
-    /// The seconds that one start takes of the rate, and how far ahead of an even pace starts may be.
-    fn pace(&self, key: Option<&str>) -> Option<(f64, f64)> {
+    /// Returns the pace that the rate of a key or of the queue sets; `None` without a rate.
+    fn pace(&self, key: Option<&str>) -> Option<StartPace> {
         let rate = if key.is_some() { self.set.rate_per_key } else { self.set.rate_limit };
         let period = self.set.rate_period.flatten().unwrap_or(Duration::from_secs(1));
         let step = MARGIN * period.as_secs_f64() / f64::from(rate.flatten()?);
         let burst = self.set.rate_burst.flatten().unwrap_or(1);
-        Some((step, (f64::from(burst.saturating_sub(1)) * step).max(LEAST_TOLERANCE)))
+        Some(StartPace { step, tolerance: (f64::from(burst.saturating_sub(1)) * step).max(LEAST_TOLERANCE) })
     }
 
-    /// In seconds, how far ahead it is.
-    fn ahead(&self, key: Option<&str>, now: SystemTime, (step, tolerance): (f64, f64)) -> f64 {
+    /// Returns how many seconds the starts of a key or of the queue are ahead of an even pace.
+    fn ahead(&self, key: Option<&str>, now: SystemTime, pace: &StartPace) -> f64 {
         let next_at = self.next_at.get(&key.map(str::to_owned));
         let ahead = next_at.and_then(|at| at.duration_since(now).ok()).unwrap_or_default();
-        ahead.as_secs_f64().min(tolerance + step)
+        ahead.as_secs_f64().min(pace.tolerance + pace.step)
     }
 
-    /// How many may start by the rate.
+    /// Returns how many jobs the rate allows to start.
     fn tokens(&self, key: Option<&str>, now: SystemTime) -> usize {
-        let Some((step, tolerance)) = self.pace(key) else { return usize::MAX };
-        let left = (tolerance - self.ahead(key, now, (step, tolerance))) / step + 1e-6;
+        let Some(pace) = self.pace(key) else { return usize::MAX };
+        let left = (pace.tolerance - self.ahead(key, now, &pace)) / pace.step + 1e-6;
         if left < 0.0 { 0 } else { left as usize + 1 }
     }
 
     fn spend(&mut self, key: Option<&str>, starts: usize, now: SystemTime) {
-        let Some((step, tolerance)) = self.pace(key).filter(|_| starts > 0) else { return };
-        let ahead = self.ahead(key, now, (step, tolerance)) + starts as f64 * step;
+        let Some(pace) = self.pace(key).filter(|_| starts > 0) else { return };
+        let ahead = self.ahead(key, now, &pace) + starts as f64 * pace.step;
         self.next_at.retain(|_, next_at| *next_at > now);
         self.next_at.insert(key.map(str::to_owned), now + Duration::from_secs_f64(ahead));
     }
 
-    /// When a rate next allows a start that it does not allow now.
+    /// Returns when a rate next allows a start that it does not allow now.
     pub(super) fn next_start(&self, now: SystemTime) -> Option<SystemTime> {
         let starts = self.next_at.iter().filter_map(|(key, next_at)| {
-            let (_, tolerance) = self.pace(key.as_deref())?;
-            next_at.checked_sub(Duration::from_secs_f64(tolerance))
+            let pace = self.pace(key.as_deref())?;
+            next_at.checked_sub(Duration::from_secs_f64(pace.tolerance))
         });
         starts.filter(|at| *at > now).min()
     }

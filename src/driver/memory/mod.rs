@@ -1,4 +1,4 @@
-//! Jobs in this process's memory: for tests, and for programs that have no database.
+//! Jobs in this process's memory: for tests, and for programs without a database.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -8,20 +8,19 @@ use futures::future::{BoxFuture, ready};
 use tokio::sync::{Notify, mpsc};
 
 use super::{
-    Beat, Claimed, Driver, Failure, Hear, Hints, IntoDriver, Marks, Peer, Reason, Report, Rescue, Settled, Settlement,
-    Silent, Start, WorkerInfo,
+    Beat, ClaimRequest, Claimed, Driver, Failure, FailureReason, Hints, IntoDriver, OnSignal, Peer, Report, Rescue,
+    Settled, Settlement, WorkerInfo,
 };
 #[cfg(feature = "schedules")]
 use super::{DueSchedules, Firing};
-use crate::database::enqueue_on::Executor;
 use crate::error::{Error, Result};
-use crate::job::{Enqueued, NewJob, Payload, Reservation};
+use crate::job::{Enqueued, JobState, NewJob, Payload, Reservation};
 use crate::queue::QueueSettings;
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
 
-mod asked;
-mod kept;
+mod admin;
+mod entries;
 mod limits;
 #[cfg(feature = "schedules")]
 mod schedules;
@@ -29,14 +28,14 @@ mod store;
 
 use store::Store;
 
-/// A driver that keeps jobs in this process's memory, and loses them with it.
+/// A driver that keeps jobs in this process's memory, and loses them when the process ends.
 ///
-/// Behaves as [`Postgres`](super::Postgres) does: one suite of tests runs against both. Clones share their jobs.
-/// Completed and cancelled jobs are kept for a day, dead ones until they are [retried](Memory::retry) or
+/// It behaves as [`Postgres`](super::Postgres) does: both pass the same conformance suite. Clones share their jobs.
+/// Completed and cancelled jobs are kept for a day, dead jobs until they are [retried](Memory::retry) or
 /// [purged](Memory::purge).
 ///
 /// ```
-/// use reveille::driver::JobState;
+/// use reveille::job::JobState;
 /// use reveille::{driver::Memory, enqueue, Job, Worker};
 /// # use serde::{Deserialize, Serialize};
 /// # #[derive(Serialize, Deserialize)] struct SendWelcome { user_id: i64 }
@@ -47,8 +46,8 @@ use store::Store;
 /// let memory = Memory::new();
 /// let worker = Worker::builder(memory.clone()).handle(send_welcome).build()?;
 /// let job = enqueue(&memory, &SendWelcome { user_id: 7 }).await?;
-/// worker.drain().await?;
-/// assert_eq!(memory.job(job.id).unwrap().state, JobState::Completed(None));
+/// worker.run_until_drained().await?;
+/// assert_eq!(memory.job(job.id).unwrap().state, JobState::Completed);
 /// # Ok(())
 /// # }
 /// ```
@@ -59,118 +58,108 @@ pub struct Memory {
 
 /// A job as [`Memory`] keeps it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct StoredJob {
-    /// Its id, from 1.
+    /// The id of the job, counted from 1.
     pub id: i64,
-    /// As it was enqueued.
+    /// The job as it was enqueued.
     pub job: NewJob,
-    /// Where it stands.
+    /// The state of the job.
     pub state: JobState,
-    /// How often it has been reserved.
+    /// How often the job was reserved.
     pub attempts: u32,
-    /// How many attempts have failed.
+    /// How many attempts have failed since the job was enqueued or revived.
     pub failures: u32,
-    /// When it is, or was, due.
+    /// When the job is, or was, due.
     pub available_at: SystemTime,
-    /// When it was enqueued.
+    /// When the job was enqueued.
     pub created_at: SystemTime,
-    /// Why attempts failed, the last hundred, oldest first.
+    /// The result that the handler of a completed job returned to be kept.
+    pub result: Option<Payload>,
+    /// The reason why a dead job died.
+    pub reason: Option<FailureReason>,
+    /// Why attempts failed: the last 100 failures, oldest first.
     pub errors: Vec<Failure>,
-    /// What its handler last said of its progress.
+    /// The progress that the handler set last.
     pub progress: Option<Payload>,
 }
 
-/// Where a job of [`Memory`] stands.
-#[derive(Debug, Clone, PartialEq)]
-pub enum JobState {
-    /// It is due, or will be.
-    Waiting,
-    /// A worker holds it.
-    Running,
-    /// It is done, with what its handler returned to be kept.
-    Completed(Option<Payload>),
-    /// It ended without being done.
-    Cancelled,
-    /// It is dead, for this reason.
-    Dead(Reason),
-}
-
 impl Memory {
-    /// An empty one.
+    /// Returns a store without jobs.
     pub fn new() -> Memory {
         Memory::default()
     }
 
-    /// What is known of a job; `None` if nothing is.
+    /// Returns a job; `None` if no job has this id.
     pub fn job(&self, id: i64) -> Option<StoredJob> {
         self.store().job(id)
     }
 
-    /// All jobs, whatever their state, in the order of their ids.
+    /// Returns all jobs, whatever their state, in the order of their ids.
     pub fn jobs(&self) -> Vec<StoredJob> {
         self.store().jobs()
     }
 
-    /// Cancel a job: `cancelled`, `requested`, `finished`, `dead` or `unknown`, as `reveille.cancel` says.
+    /// Cancels a job. Returns `cancelled`, `requested`, `finished`, `dead` or `unknown`, as `reveille.cancel` does.
     pub fn cancel(&self, id: i64) -> &'static str {
         self.store().cancel(id)
     }
 
-    /// Make a job due now: `due`, `revived`, `running`, `finished` or `unknown`, as `reveille.retry` says.
+    /// Makes a job due now. Returns `due`, `revived`, `running`, `finished` or `unknown`, as `reveille.retry` does.
     ///
     /// # Errors
-    /// Invalid if it is dead and a live job of its kind has its unique key.
+    /// Invalid if the job is dead and a live job of its kind has its unique key.
     pub fn retry(&self, id: i64) -> Result<&'static str> {
         self.store().retry(id)
     }
 
-    /// Forget a dead job; whether there was such a one.
+    /// Removes a dead job. Returns whether there was a dead job of this id.
     pub fn purge(&self, id: i64) -> bool {
         self.store().purge(id)
     }
 
-    /// Start no more jobs of this queue until it is resumed.
+    /// Pauses a queue: starts no more of its jobs until it is resumed.
     pub fn pause(&self, queue: &str) {
         self.store().pause(queue);
     }
 
-    /// Start jobs of this queue again.
+    /// Resumes a queue that was paused.
     pub fn resume(&self, queue: &str) {
         self.store().resume(queue);
     }
 
-    /// Change settings of a queue: what `Admin::set_queue` does, but for its retention, which is
-    /// always a day here, and its bell, which always rings.
+    /// Changes settings of a queue, as `Admin::set_queue` does. Two settings have no effect here: the retention is a
+    /// day, and the bell always rings.
     ///
     /// # Errors
-    /// Invalid for a setting that is out of its range.
+    /// Invalid if a setting is out of its range.
     pub fn set_queue(&self, queue: &str, settings: QueueSettings) -> Result<()> {
         settings.columns()?;
         self.store().set_queue(queue, &settings);
         Ok(())
     }
 
-    /// The ids of the workers that are here.
+    /// Returns the ids of the registered workers.
     pub fn workers(&self) -> Vec<i64> {
         self.store().workers()
     }
 
-    /// Ask a worker to shut down as it does at a signal; whether there is such a one.
+    /// Asks a worker to shut down. Returns whether such a worker is registered.
     pub fn stop_worker(&self, id: i64) -> bool {
         self.store().stop_worker(id)
     }
 
-    /// Put the clock forward, by which jobs are due: what waits for an hour need not be waited for.
+    /// Puts the store's clock forward, so that a test need not wait until delayed jobs are due.
     pub fn advance(&self, by: Duration) {
         self.store().advance(by);
     }
 
-    /// In how long the next job of a queue is due that waits there; `None` if none does, or the queue is paused.
+    /// Returns how long until the next waiting job of a queue is due; `None` if no job waits or the queue is paused.
     pub(crate) fn due_in(&self, queue: &str) -> Option<Duration> {
         self.store().due_in(queue)
     }
 
-    /// Notified at each end of a job.
+    /// Returns what is notified at each end of a job.
     pub(crate) fn ends(&self) -> Arc<Notify> {
         Arc::clone(&self.store().ends)
     }
@@ -180,7 +169,7 @@ impl Memory {
     }
 }
 
-/// Everything is done before the future is made: nothing here waits.
+/// Returns a future that is ready: nothing in this store waits.
 fn done<'a, T: Send + 'a>(answer: T) -> BoxFuture<'a, Result<T>> {
     ready(Ok(answer)).boxed()
 }
@@ -192,8 +181,7 @@ impl Driver for Memory {
 
     fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
         let checked = jobs.iter().try_for_each(|job| job.check(usize::MAX));
-        let enqueued = checked.map(|()| self.store().enqueue(jobs));
-        Box::pin(std::future::ready(enqueued))
+        ready(checked.map(|()| self.store().enqueue(jobs))).boxed()
     }
 
     fn register<'a>(&'a self, worker: &'a WorkerInfo) -> BoxFuture<'a, Result<()>> {
@@ -201,42 +189,17 @@ impl Driver for Memory {
         done(())
     }
 
-    fn heads<'a>(&'a self, _: &'a str, _: Marks) -> BoxFuture<'a, Result<Marks>> {
-        done(Marks::default())
-    }
-
-    fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize, _: Start) -> BoxFuture<'a, Result<Claimed>> {
+    fn claim<'a>(&'a self, request: &'a ClaimRequest<'a>) -> BoxFuture<'a, Result<Claimed>> {
         let mut store = self.store();
-        let jobs = store.claim(worker, queue, limit);
-        let due_in = if jobs.len() < limit { store.due_in(queue) } else { None };
-        done(Claimed { jobs, due_in, limited: store.is_limited(queue), ..Claimed::default() })
-    }
-
-    /// Whoever listens is told of everything, and nothing is under way between two calls.
-    fn arm<'a>(&'a self, _: i64, _: &'a str) -> BoxFuture<'a, Result<Vec<Silent>>> {
-        done(Vec::new())
-    }
-
-    fn still_silent<'a>(&'a self, _: &'a [Silent]) -> BoxFuture<'a, Result<Vec<Silent>>> {
-        done(Vec::new())
-    }
-
-    fn disarm<'a>(&'a self, _: i64, _: &'a str) -> BoxFuture<'a, Result<()>> {
-        done(())
-    }
-
-    fn progress<'a>(&'a self, reservation: &'a Reservation, progress: &'a Payload) -> BoxFuture<'a, Result<bool>> {
-        done(self.store().progress(reservation, progress))
+        let jobs = store.claim(request);
+        let due_in = if jobs.len() < request.limit { store.due_in(request.queue) } else { None };
+        done(Claimed::new(jobs).due_in(due_in).limited(store.is_limited(request.queue)))
     }
 
     fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<Settled>>> {
         let mut store = self.store();
-        done(
-            settlements
-                .iter()
-                .map(|settlement| if store.settle(settlement) { Settled::Counted } else { Settled::Lost })
-                .collect(),
-        )
+        let settle = |settlement| if store.settle(settlement) { Settled::Counted } else { Settled::Lost };
+        done(settlements.iter().map(settle).collect())
     }
 
     fn beat<'a>(&'a self, worker: i64, report: &'a Report) -> BoxFuture<'a, Result<Beat>> {
@@ -256,16 +219,20 @@ impl Driver for Memory {
         done(())
     }
 
-    fn listen(&self, _: i64, hear: Hear) -> BoxFuture<'_, Result<BoxFuture<'static, Error>>> {
-        let (teller, mut inbox) = mpsc::unbounded_channel();
-        self.store().tell(teller);
-        let hearing = async move {
-            while let Some(signal) = inbox.recv().await {
-                hear(signal);
+    fn progress<'a>(&'a self, reservation: &'a Reservation, progress: &'a Payload) -> BoxFuture<'a, Result<bool>> {
+        done(self.store().progress(reservation, progress))
+    }
+
+    fn listen(&self, _: i64, on_signal: OnSignal) -> BoxFuture<'_, Result<BoxFuture<'static, Error>>> {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        self.store().add_listener(sender);
+        let listening = async move {
+            while let Some(signal) = receiver.recv().await {
+                on_signal(signal);
             }
             Error::unavailable("listen: the store is gone")
         };
-        done(hearing.boxed())
+        done(listening.boxed())
     }
 
     fn confirm<'a>(&'a self, worker: i64, hints: &'a Hints) -> BoxFuture<'a, Result<Hints>> {
@@ -296,12 +263,6 @@ impl Driver for Memory {
     #[cfg(feature = "schedules")]
     fn fire_jobs<'a>(&'a self, firing: &'a Firing, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<bool>> {
         done(self.store().fire_jobs(firing, jobs))
-    }
-}
-
-impl Executor for Memory {
-    fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
-        Driver::enqueue(self, jobs)
     }
 }
 

@@ -1,9 +1,9 @@
-//! What a worker asks of the store, each by its statement.
+//! The driver's trait on Postgres: each method by its statement.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -12,12 +12,12 @@ use tokio_postgres::types::Type;
 #[cfg(feature = "schedules")]
 use super::schedules;
 use super::session::{Params, Plan};
-use super::{ANSWER_WITHIN, Postgres, claim, listen, rescue, settle, warm};
-use crate::database::enqueue_on::{Executor, Jobs};
+use super::{ANSWER_WITHIN, Postgres, claim, listen, rescue, settle};
+use crate::database::enqueue_on::EnqueueOn;
 use crate::database::{Database, migrate};
 use crate::driver::{
-    Beat, Claimed, Driver, Hear, Hints, IntoDriver, Marks, Peer, Report, Rescue, Settled, Settlement, Silent, Start,
-    WorkerInfo,
+    Beat, ClaimRequest, Claimed, Driver, Hints, IntoDriver, OnSignal, OpenTransaction, Peer, Report, Rescue, Settled,
+    Settlement, WorkerInfo,
 };
 #[cfg(feature = "schedules")]
 use crate::driver::{DueSchedules, Firing};
@@ -63,102 +63,8 @@ impl Driver for Postgres {
         })
     }
 
-    fn claim<'a>(&'a self, worker: i64, queue: &'a str, limit: usize, from: Start) -> BoxFuture<'a, Result<Claimed>> {
-        boxed(claim::claim(self, worker, queue, limit, from))
-    }
-
-    fn heads<'a>(&'a self, queue: &'a str, from: Marks) -> BoxFuture<'a, Result<Marks>> {
-        boxed(claim::heads(self, queue, from))
-    }
-
-    fn arm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<Vec<Silent>>> {
-        boxed(async move {
-            let params: &Params<'_> = &[(&worker, Type::INT8), (&queue, Type::TEXT)];
-            let (before, arm) = (&self.statements.before_arming, (&*self.statements.arm, params));
-            self.sessions.query_set(ANSWER_WITHIN, "arm the bell", before, arm).await?;
-            self.silent().await
-        })
-    }
-
-    fn still_silent<'a>(&'a self, silent: &'a [Silent]) -> BoxFuture<'a, Result<Vec<Silent>>> {
-        boxed(async move {
-            let now = self.silent().await?;
-            Ok(silent.iter().filter(|transaction| now.contains(transaction)).cloned().collect())
-        })
-    }
-
-    fn disarm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<()>> {
-        boxed(async move {
-            let params: &Params<'_> = &[(&worker, Type::INT8), (&queue, Type::TEXT)];
-            self.query("disarm the bell", &self.statements.disarm, params).await?;
-            self.note_nobody_sleeps().await
-        })
-    }
-
-    fn signals_wait(&self) -> BoxFuture<'_, Result<bool>> {
-        boxed(async {
-            let rows = self.query("see whether signals wait", &self.statements.signals_wait, &[]).await?;
-            Ok(rows.iter().any(|row| row.get("wait")))
-        })
-    }
-
-    fn complete_in<'a>(
-        &'a self,
-        transaction: &'a tokio_postgres::Transaction<'_>,
-        reservation: &'a Reservation,
-        ran: Duration,
-    ) -> BoxFuture<'a, Result<Option<String>>> {
-        boxed(async move {
-            let Reservation { id, worker, attempt, reserved_at, .. } = reservation;
-            let seconds = ran.as_secs_f64();
-            let params: &Params<'_> = &[
-                (id, Type::INT8),
-                (worker, Type::INT8),
-                (attempt, Type::INT4),
-                (reserved_at, Type::TIMESTAMPTZ),
-                (&seconds, Type::FLOAT8),
-            ];
-            let rows = transaction.query_typed(&self.statements.complete, params).await;
-            let rows = rows.map_err(|error| Error::database("complete the job", error))?;
-            Ok(rows.first().and_then(|row| row.get("transaction")))
-        })
-    }
-
-    fn is_recorded<'a>(
-        &'a self,
-        transaction: &'a str,
-        reservation: &'a Reservation,
-    ) -> BoxFuture<'a, Result<Option<bool>>> {
-        boxed(async move {
-            let Reservation { id, worker, attempt, reserved_at, .. } = reservation;
-            let params: &Params<'_> = &[
-                (&transaction, Type::TEXT),
-                (id, Type::INT8),
-                (worker, Type::INT8),
-                (attempt, Type::INT4),
-                (reserved_at, Type::TIMESTAMPTZ),
-            ];
-            let rows = self.query("look for a completion", &self.statements.is_recorded, params).await?;
-            Ok(rows.first().and_then(|row| row.get("recorded")))
-        })
-    }
-
-    fn progress<'a>(&'a self, reservation: &'a Reservation, progress: &'a Payload) -> BoxFuture<'a, Result<bool>> {
-        boxed(async move {
-            let Reservation { id, worker, attempt, reserved_at, .. } = reservation;
-            let params: &Params<'_> = &[
-                (id, Type::INT8),
-                (worker, Type::INT8),
-                (attempt, Type::INT4),
-                (reserved_at, Type::TIMESTAMPTZ),
-                (progress, Type::JSONB),
-            ];
-            let rows = self.query("write the progress", &self.statements.progress, params).await?;
-            match rows.first().map(|row| row.get("kept")) {
-                Some(false) => Err(Error::unavailable("write the progress: another session has locked the job's row")),
-                kept => Ok(kept.is_some()),
-            }
-        })
+    fn claim<'a>(&'a self, request: &'a ClaimRequest<'a>) -> BoxFuture<'a, Result<Claimed>> {
+        boxed(claim::claim(self, request))
     }
 
     fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<Settled>>> {
@@ -173,16 +79,16 @@ impl Driver for Postgres {
     fn beat<'a>(&'a self, worker: i64, report: &'a Report) -> BoxFuture<'a, Result<Beat>> {
         boxed(async move {
             let stuck: Vec<i64> = report.stuck.iter().map(|stuck| stuck.id).collect();
-            let told_for: Vec<f64> = report.stuck.iter().map(|stuck| stuck.told_for.as_secs_f64()).collect();
+            let asked_ago: Vec<f64> = report.stuck.iter().map(|stuck| stuck.asked_ago.as_secs_f64()).collect();
             let params: &Params<'_> = &[
                 (&worker, Type::INT8),
                 (&report.stopping, Type::BOOL),
                 (&stuck, Type::INT8_ARRAY),
-                (&told_for, Type::FLOAT8_ARRAY),
+                (&asked_ago, Type::FLOAT8_ARRAY),
                 (&report.held, Type::INT8_ARRAY),
             ];
-            let rows = self.on_heart("beat", Plan::Kept, (&self.statements.beat, params)).await?;
-            let row = rows.first().ok_or_else(|| Error::unavailable("beat: the server gave no answer"))?;
+            let rows = self.on_heartbeat_session("beat", Plan::Kept, (&self.statements.beat, params)).await?;
+            let row = rows.first().ok_or_else(|| Error::unavailable("beat: the server returned no row"))?;
             let ids: Vec<i64> = row.get("peers");
             let seen: Vec<SystemTime> = row.get("seen");
             let peers = ids.into_iter().zip(seen).map(|(id, last_seen_at)| Peer { id, last_seen_at }).collect();
@@ -208,19 +114,57 @@ impl Driver for Postgres {
         boxed(rescue::release_strays(self, worker, held))
     }
 
-    fn warm_up(&self) -> BoxFuture<'_, Result<()>> {
-        boxed(warm::warm_up(self))
-    }
-
     fn leave(&self, worker: i64) -> BoxFuture<'_, Result<()>> {
         boxed(async move {
-            self.query("take leave", &self.statements.leave, &[(&worker, Type::INT8)]).await?;
+            self.query("remove the worker", &self.statements.leave, &[(&worker, Type::INT8)]).await?;
             self.note_nobody_sleeps().await
         })
     }
 
-    fn listen(&self, worker: i64, hear: Hear) -> BoxFuture<'_, Result<BoxFuture<'static, Error>>> {
-        boxed(listen::listen(self, worker, hear))
+    fn progress<'a>(&'a self, reservation: &'a Reservation, progress: &'a Payload) -> BoxFuture<'a, Result<bool>> {
+        boxed(async move {
+            let Reservation { id, worker, attempt, reserved_at, .. } = reservation;
+            let params: &Params<'_> = &[
+                (id, Type::INT8),
+                (worker, Type::INT8),
+                (attempt, Type::INT4),
+                (reserved_at, Type::TIMESTAMPTZ),
+                (progress, Type::JSONB),
+            ];
+            let rows = self.query("write the progress", &self.statements.progress, params).await?;
+            match rows.first().map(|row| row.get("kept")) {
+                Some(false) => Err(Error::unavailable("write the progress: another session has locked the job's row")),
+                kept => Ok(kept.is_some()),
+            }
+        })
+    }
+
+    fn listen(&self, worker: i64, on_signal: OnSignal) -> BoxFuture<'_, Result<BoxFuture<'static, Error>>> {
+        boxed(listen::listen(self, worker, on_signal))
+    }
+
+    fn arm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<Vec<OpenTransaction>>> {
+        boxed(async move {
+            let params: &Params<'_> = &[(&worker, Type::INT8), (&queue, Type::TEXT)];
+            let (before, arm) = (&self.statements.before_arming, (&*self.statements.arm, params));
+            self.sessions.query_set(ANSWER_WITHIN, "arm the bell", before, arm).await?;
+            self.open_transactions().await
+        })
+    }
+
+    fn still_open<'a>(&'a self, before: &'a [OpenTransaction]) -> BoxFuture<'a, Result<Vec<OpenTransaction>>> {
+        boxed(async move {
+            let now = self.open_transactions().await?;
+            Ok(before.iter().filter(|transaction| now.contains(transaction)).cloned().collect())
+        })
+    }
+
+    fn disarm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<()>> {
+        boxed(async move {
+            let params: &Params<'_> = &[(&worker, Type::INT8), (&queue, Type::TEXT)];
+            self.query("disarm the bell", &self.statements.disarm, params).await?;
+            self.note_nobody_sleeps().await
+        })
     }
 
     fn confirm<'a>(&'a self, worker: i64, hints: &'a Hints) -> BoxFuture<'a, Result<Hints>> {
@@ -231,8 +175,8 @@ impl Driver for Postgres {
         boxed(self.do_upkeep())
     }
 
-    fn vacuum(&self) -> BoxFuture<'_, Result<()>> {
-        boxed(self.vacuum_after_many_jobs())
+    fn postgres(&self) -> Option<&Postgres> {
+        Some(self)
     }
 
     #[cfg(feature = "schedules")]
@@ -258,16 +202,6 @@ impl Driver for Postgres {
     #[cfg(feature = "schedules")]
     fn fire_jobs<'a>(&'a self, firing: &'a Firing, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<bool>> {
         boxed(schedules::fire_jobs(self, firing, jobs))
-    }
-}
-
-impl Executor for Postgres {
-    fn insert<'a>(&'a self, _: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>> {
-        Driver::enqueue(self, jobs)
-    }
-
-    fn copy<'a>(&'a self, schema: &'a str, jobs: &'a mut Jobs<'_>) -> BoxFuture<'a, Result<u64>> {
-        self.database.copy(schema, jobs)
     }
 }
 

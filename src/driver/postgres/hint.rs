@@ -1,42 +1,41 @@
-//! Where a claim has put a row: Postgres's `ctid`, as it crosses the wire and as a reservation keeps it, with what is
-//! known of its queue.
+//! The hint in a reservation: the row's place (Postgres's `ctid`) and the number of its queue.
 
 use std::error::Error;
 
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
-/// A row's block, above the 16 bits of its line there, which counts from 1.
+/// A row's `ctid`: the block, above 16 bits for the line in the block, which counts from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place(u64);
 
-/// Where a hint has the number of the job's queue: in the 16 bits above the place.
-const NUMBER: u32 = 48;
+/// A hint has the number of the job's queue in the 16 bits above the place.
+const QUEUE_SHIFT: u32 = 48;
 
 impl Place {
-    /// The place in a hint, if it says one.
+    /// Returns the place in a hint; `None` if the hint has none.
     pub(crate) fn from_hint(hint: u64) -> Option<Place> {
-        let place = hint & ((1 << NUMBER) - 1);
+        let place = hint & ((1 << QUEUE_SHIFT) - 1);
         (place != 0).then_some(Place(place))
     }
 
-    /// Never zero, which is the hint that says nothing.
+    /// Returns the hint of this place, which is never zero.
     pub(crate) fn hint(self) -> u64 {
         self.0
     }
 }
 
-/// The number of the job's queue in a hint; 0 for a queue without one.
+/// Returns the number of the job's queue in a hint; 0 for a queue without a number.
 pub(crate) fn queue_number(hint: u64) -> u16 {
-    (hint >> NUMBER) as u16
+    (hint >> QUEUE_SHIFT) as u16
 }
 
-/// A hint of a queue's number and a place.
+/// Returns the hint of a place in the queue of this number.
 pub(crate) fn with_queue(number: u16, place: u64) -> u64 {
-    place | u64::from(number) << NUMBER
+    place | u64::from(number) << QUEUE_SHIFT
 }
 
-/// Four bytes for the block and two for the line: `tidsend` in the server's source.
+/// On the wire: four bytes for the block and two for the line (`tidsend` in the server's source).
 impl<'a> FromSql<'a> for Place {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Place, Box<dyn Error + Sync + Send>> {
         let &[a, b, c, d, e, f] = raw else { return Err("unknown tid format on the wire".into()) };
@@ -62,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_goes_out_as_it_came_in() {
+    fn a_place_is_sent_as_it_was_received() {
         let sent = [0xff, 0xfe, 0, 1, 0x12, 0x34];
         let place = Place::from_sql(&Type::TID, &sent).unwrap();
         let mut out = BytesMut::new();

@@ -1,6 +1,6 @@
-//! The listener's connection: one of its own, since pooled ones drop notifications.
+//! The listener's connection. It is separate, since a pooled connection drops notifications.
 //!
-//! Notifications are taken in the task that reads the connection, one by one as they arrive. None is kept: any role can
+//! The task that reads the connection passes on each notification as it arrives and keeps none, because any role can
 //! send more of them than a worker has memory for.
 
 use std::sync::Arc;
@@ -18,21 +18,31 @@ use super::session::{self, Params, Sessions};
 use super::{ANSWER_WITHIN, Postgres};
 use crate::database::schema::Schema;
 use crate::database::{Database, connect};
-use crate::driver::{Hear, Hints, Signal};
+use crate::driver::{Hints, OnSignal, Signal};
 use crate::error::{Error, Result};
 
-/// How often the listener rings a bell for itself, to know that it still hears.
+/// How often the listener notifies itself, to check that notifications still arrive.
 const PROBE_EVERY: Duration = Duration::from_secs(15);
-/// How long it may take to hear it.
-const PROBE_HEARD_WITHIN: Duration = Duration::from_secs(5);
+/// How long such a notification may take to arrive, and how long each step of listening may take.
+const PROBE_WITHIN: Duration = Duration::from_secs(5);
 
-/// Whether this session and another are seen to be one: lent for a transaction each, and no place to listen. Asked
-/// before anything is left behind there, and more than once, since others come between.
+impl Postgres {
+    /// Tells whether commits that notify wait for each other.
+    pub(crate) async fn signals_wait(&self) -> Result<bool> {
+        let rows = self.query("see whether signals wait", &self.statements.signals_wait, &[]).await?;
+        Ok(rows.iter().any(|row| row.get("wait")))
+    }
+}
+
+/// Tells whether this session and a pooled one turn out to be the same session of the server. A pooler then lends it
+/// for a transaction at a time, so it cannot listen.
+///
+/// This asks before anything is set in the session, and 20 times, since other clients may get the session in between.
 async fn is_shared(client: &ClientWrapper, sessions: &Sessions) -> Result<bool> {
     const ASK: &str = "select pg_catalog.pg_backend_pid()";
     for _ in 0..20 {
         let own: Option<i32> = in_time(client.query_typed(ASK, &[])).await?.first().map(|row| row.get(0));
-        let other = sessions.query(PROBE_HEARD_WITHIN, "listen", ASK, &[]).await?;
+        let other = sessions.query(PROBE_WITHIN, "listen", ASK, &[]).await?;
         if own == other.first().map(|row| row.get(0)) {
             return Ok(true);
         }
@@ -40,30 +50,30 @@ async fn is_shared(client: &ClientWrapper, sessions: &Sessions) -> Result<bool> 
     Ok(false)
 }
 
-/// Opens the connection, listens, and makes sure that it hears. The future ends when the connection does, or has gone
-/// deaf.
-pub(super) async fn listen(driver: &Postgres, worker: i64, hear: Hear) -> Result<BoxFuture<'static, Error>> {
+/// Opens the connection, listens, and checks that notifications arrive. The returned future ends when the connection
+/// ends or notifications no longer arrive.
+pub(super) async fn listen(driver: &Postgres, worker: i64, on_signal: OnSignal) -> Result<BoxFuture<'static, Error>> {
     let (database, sessions) = (&driver.database, &driver.sessions);
-    let mut ear = Ear::open(database, sessions.clone(), hear).await?;
-    if database.is_pooled() && is_shared(&ear.client, sessions).await? {
-        return Err(deaf());
+    let mut session = ListenerSession::open(database, sessions.clone(), on_signal).await?;
+    if database.is_pooled() && is_shared(&session.client, sessions).await? {
+        return Err(not_passed_on());
     }
-    in_time(ear.client.batch_execute(&sessions.of_listener())).await?;
-    in_time(ear.client.batch_execute(&ear.listen)).await?;
-    ear.make_sure(database.is_pooled()).await?;
-    // It is a session of its own, and not one that a pooler lends.
+    in_time(session.client.batch_execute(&sessions.of_listener())).await?;
+    in_time(session.client.batch_execute(&session.listen)).await?;
+    session.check_arrival(database.is_pooled()).await?;
+    // Only now is this known to be no session that a pooler lends.
     let params: &Params<'_> = &[(&worker, Type::INT8)];
-    in_time(ear.client.query_typed(&driver.statements.vouch, params)).await?;
-    Ok(ear.until_deaf().boxed())
+    in_time(session.client.query_typed(&driver.statements.vouch, params)).await?;
+    Ok(session.until_it_fails().boxed())
 }
 
-/// Which of these hints the tables confirm.
+/// Returns which of these hints the tables confirm.
 pub(super) async fn confirm(driver: &Postgres, worker: i64, hints: &Hints) -> Result<Hints> {
     let cancel: Vec<i64> = hints.cancel.iter().copied().collect();
     let paused: Vec<&str> = hints.paused.iter().map(String::as_str).collect();
     let params: &Params<'_> = &[(&worker, Type::INT8), (&cancel, Type::INT8_ARRAY), (&paused, Type::TEXT_ARRAY)];
     let rows = driver.sessions.query(ANSWER_WITHIN, "confirm a signal", &driver.statements.confirm, params).await?;
-    let row = rows.first().ok_or_else(|| Error::unavailable("confirm a signal: the server gave no answer"))?;
+    let row = rows.first().ok_or_else(|| Error::unavailable("confirm a signal: the server returned no row"))?;
     Ok(Hints {
         cancel: row.get::<_, Vec<i64>>("cancel").into_iter().collect(),
         paused: row.get::<_, Vec<String>>("paused").into_iter().collect(),
@@ -78,12 +88,12 @@ struct Channels {
     schedules: String,
     pause: String,
     stop: String,
-    /// This listener's own.
+    /// For the notifications that this listener sends itself.
     probe: String,
 }
 
-/// What was heard.
-enum Heard {
+/// A notification that concerns a listener.
+enum Received {
     Signal(Signal),
     Probe,
 }
@@ -96,13 +106,13 @@ impl Channels {
         Channels { bell, cancel, schedules, pause, stop, probe: format!("{schema}.probe.{:016x}", fastrand::u64(..)) }
     }
 
-    /// The statements that listen to all of them.
+    /// Returns the statements that listen to all channels.
     fn listen(&self) -> String {
         let all = [&self.bell, &self.cancel, &self.pause, &self.stop, &self.schedules, &self.probe];
         all.map(|channel| format!("listen \"{channel}\"")).join("; ")
     }
 
-    fn understand(&self, channel: &str, payload: &str) -> Option<Heard> {
+    fn parse(&self, channel: &str, payload: &str) -> Option<Received> {
         let signal = if channel == self.bell {
             Signal::Bell(payload.to_owned())
         } else if channel == self.cancel {
@@ -114,39 +124,41 @@ impl Channels {
         } else if channel == self.schedules {
             Signal::Schedules
         } else {
-            return (channel == self.probe).then_some(Heard::Probe);
+            return (channel == self.probe).then_some(Received::Probe);
         };
-        Some(Heard::Signal(signal))
+        Some(Received::Signal(signal))
     }
 }
 
-struct Ear {
+/// The session that listens.
+struct ListenerSession {
     client: Arc<ClientWrapper>,
-    /// Why the connection ended.
+    /// Receives the reason when the connection ends.
     ended: oneshot::Receiver<Error>,
-    /// What rings the probe: not this session, which would hear itself even through a transaction pooler.
+    /// These send the probe. The listening session could receive its own notification even through a transaction
+    /// pooler.
     sessions: Sessions,
     listen: String,
     probe: String,
-    probe_heard: Arc<Notify>,
+    probe_arrived: Arc<Notify>,
 }
 
-impl Ear {
-    /// A connection whose notifications are passed on; it does not listen yet.
-    async fn open(database: &Database, sessions: Sessions, hear: Hear) -> Result<Ear> {
+impl ListenerSession {
+    /// Opens a connection whose notifications are passed on. It does not listen yet.
+    async fn open(database: &Database, sessions: Sessions, on_signal: OnSignal) -> Result<ListenerSession> {
         let address = database.for_worker(database.listen_address(), "reveille listener");
         let (client, mut connection) = connect::open(&address).await?;
         let channels = Channels::new(database.schema());
-        let (listen, probe, probe_heard) = (channels.listen(), channels.probe.clone(), Arc::new(Notify::new()));
+        let (listen, probe, probe_arrived) = (channels.listen(), channels.probe.clone(), Arc::new(Notify::new()));
         let (end, ended) = oneshot::channel();
-        let probed = Arc::clone(&probe_heard);
+        let probed = Arc::clone(&probe_arrived);
         let reading = tokio::spawn(async move {
             let error = loop {
                 match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
-                    Some(Ok(AsyncMessage::Notification(heard))) => {
-                        match channels.understand(heard.channel(), heard.payload()) {
-                            Some(Heard::Signal(signal)) => hear(signal),
-                            Some(Heard::Probe) => probed.notify_one(),
+                    Some(Ok(AsyncMessage::Notification(notification))) => {
+                        match channels.parse(notification.channel(), notification.payload()) {
+                            Some(Received::Signal(signal)) => on_signal(signal),
+                            Some(Received::Probe) => probed.notify_one(),
                             None => {}
                         }
                     }
@@ -158,68 +170,70 @@ impl Ear {
             let _ = end.send(error);
         });
         let client = Arc::new(ClientWrapper::new(client, reading));
-        Ok(Ear { client, ended, sessions, listen, probe, probe_heard })
+        Ok(ListenerSession { client, ended, sessions, listen, probe, probe_arrived })
     }
 
-    /// Rings the probe and waits for it. Signals that come before it need no answer: whoever listens anew looks at
-    /// everything.
-    async fn make_sure(&mut self, pooled: bool) -> Result<()> {
-        self.ring_probe().await?;
+    /// Sends a probe and waits until it arrives. Signals that were sent before do not matter: a worker that has begun
+    /// to listen looks at everything.
+    async fn check_arrival(&mut self, pooled: bool) -> Result<()> {
+        self.send_probe().await?;
         tokio::select! {
-            () = self.probe_heard.notified() => Ok(()),
+            () = self.probe_arrived.notified() => Ok(()),
             error = &mut self.ended => Err(error.unwrap_or_else(|_| closed())),
-            () = tokio::time::sleep(PROBE_HEARD_WITHIN) => {
+            () = tokio::time::sleep(PROBE_WITHIN) => {
                 if !pooled {
-                    return Err(unheard());
+                    return Err(no_longer_passed_on());
                 }
-                // The session that was lent for it has others to serve.
+                // A pooler may have lent this session; it will serve other clients.
                 let _ = in_time(self.client.batch_execute("unlisten *")).await;
-                Err(deaf())
+                Err(not_passed_on())
             }
         }
     }
 
-    /// Waits for the end of the connection, or for a probe that is not heard.
-    async fn until_deaf(mut self) -> Error {
+    /// Waits until the connection ends or a probe does not arrive.
+    async fn until_it_fails(mut self) -> Error {
         let mut probes = interval_at(Instant::now() + PROBE_EVERY, PROBE_EVERY);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Until when the probe under way has to be heard.
+        // The time by which the probe under way has to arrive.
         let mut deadline: Option<Instant> = None;
         loop {
             tokio::select! {
                 error = &mut self.ended => return error.unwrap_or_else(|_| closed()),
-                () = self.probe_heard.notified() => deadline = None,
-                () = until(deadline) => return unheard(),
+                () = self.probe_arrived.notified() => deadline = None,
+                () = until(deadline) => return no_longer_passed_on(),
                 _ = probes.tick() => {
-                    // Whether a probe can be rung says nothing of whether it would be heard.
-                    if self.ring_probe().await.is_ok() {
-                        deadline.get_or_insert(Instant::now() + PROBE_HEARD_WITHIN);
+                    // If a probe cannot be sent, that says nothing about the listening session.
+                    if self.send_probe().await.is_ok() {
+                        deadline.get_or_insert(Instant::now() + PROBE_WITHIN);
                     }
                 }
             }
         }
     }
 
-    async fn ring_probe(&self) -> Result<()> {
+    async fn send_probe(&self) -> Result<()> {
         let params: &Params<'_> = &[(&self.probe, Type::TEXT)];
-        let rung = self.sessions.query(PROBE_HEARD_WITHIN, "listen", "select pg_catalog.pg_notify($1, '')", params);
-        rung.await.map(drop)
+        let sent = self.sessions.query(PROBE_WITHIN, "listen", "select pg_catalog.pg_notify($1, '')", params);
+        sent.await.map(drop)
     }
 }
 
 async fn in_time<T>(answer: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
-    session::in_time(PROBE_HEARD_WITHIN, "listen", answer).await
+    session::in_time(PROBE_WITHIN, "listen", answer).await
 }
 
 fn closed() -> Error {
     Error::unavailable("listen: the connection was closed")
 }
 
-fn deaf() -> Error {
-    Error::deaf("listen: the pooler does not pass notifications on; give a listen URL that leads past it")
+fn not_passed_on() -> Error {
+    Error::listen_unsupported(
+        "listen: the pooler does not pass notifications on; give a listen URL that leads past the pooler",
+    )
 }
 
-fn unheard() -> Error {
+fn no_longer_passed_on() -> Error {
     Error::unavailable("listen: the server no longer passes notifications on")
 }
 

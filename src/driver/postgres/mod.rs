@@ -1,4 +1,4 @@
-//! Jobs in Postgres: the driver that Reveille is for.
+//! Jobs in Postgres: the driver that Reveille is made for.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
@@ -7,10 +7,11 @@ use tokio::sync::Mutex;
 use tokio_postgres::Row;
 
 use crate::database::Database;
-use crate::driver::Silent;
+use crate::driver::OpenTransaction;
 use crate::error::{Error, Result};
 
 mod claim;
+mod complete;
 mod driver;
 mod hint;
 mod listen;
@@ -23,14 +24,15 @@ pub(crate) mod statements;
 mod upkeep;
 mod warm;
 
-use session::{Heart, Params, Plan, Sessions, Statement};
+use session::{HeartbeatSession, Params, Plan, Sessions, Statement};
 use statements::Statements;
 
-/// How long it may take to answer a heartbeat.
-const HEART_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
-/// How long the server may take to answer one of the short statements.
+/// How long the server may take to answer a heartbeat.
+const HEARTBEAT_ANSWERED_WITHIN: Duration = Duration::from_secs(5);
+/// How long the server may take to answer a short statement.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// And one of those whose length depends on what there is; longer than the sessions' `statement_timeout`.
+/// How long the server may take to answer a statement whose length depends on how many rows there are. Longer than the
+/// `statement_timeout` of the sessions.
 const SLOW_ANSWER_WITHIN: Duration = Duration::from_secs(35);
 
 /// The driver for Postgres.
@@ -38,55 +40,55 @@ pub struct Postgres {
     database: Database,
     statements: Statements,
     sessions: Sessions,
-    /// How long a claim may take.
-    claim_within: claim::Patience,
-    limits: claim::limited::Limits,
-    odd: claim::isolate::Odd,
-    waits: claim::count_running::Waits,
-    lull: settle::durability::Lull,
+    claim_timeout: claim::ClaimTimeout,
+    limits: claim::limited::KnownLimits,
+    odd_jobs: claim::isolate::OddJobs,
+    claim_waits: claim::count_running::ClaimWaits,
+    quiet_time: settle::durability::QuietTime,
     locks: settle::locked::Locks,
     queues: settle::by_place::Queues,
-    /// The sessions have been got ready, or that was tried.
+    /// Whether the sessions were warmed up, or that was tried.
     warm: AtomicBool,
-    /// How many jobs were settled since it was last asked whether a vacuum is due.
+    /// How many jobs were settled since the driver last asked whether a vacuum is due.
     settled: AtomicUsize,
-    /// How many rounds of upkeep it has made.
+    /// How many rounds of upkeep this driver has begun.
     rounds: AtomicUsize,
-    /// The heartbeat's connection, opened in the heartbeat's own runtime.
-    heart: Mutex<Option<Heart>>,
+    /// Opened in the heartbeat's own runtime.
+    heartbeat_session: Mutex<Option<HeartbeatSession>>,
 }
 
 impl Postgres {
-    /// A driver on a database, with connections of its own, opened when they are needed, or before that while there is
-    /// nothing to do: up to four to claim and to settle, and one for the heartbeat and one to listen for each worker.
+    /// Returns a driver on a database. It opens connections when it needs them, or earlier while there is nothing to
+    /// do: at most four to claim and settle, and for each worker one for the heartbeat and one to listen.
     ///
     /// # Errors
-    /// Invalid if the address asks for something that cannot be had.
+    /// Invalid if the address asks for an option that is not supported.
     pub fn new(database: Database) -> Result<Postgres> {
         Ok(Postgres {
             statements: Statements::new(database.schema()),
             sessions: Sessions::new(&database, false)?,
-            claim_within: claim::Patience::default(),
-            limits: claim::limited::Limits::default(),
-            odd: claim::isolate::Odd::default(),
-            waits: claim::count_running::Waits::default(),
-            lull: settle::durability::Lull::default(),
+            claim_timeout: claim::ClaimTimeout::default(),
+            limits: claim::limited::KnownLimits::default(),
+            odd_jobs: claim::isolate::OddJobs::default(),
+            claim_waits: claim::count_running::ClaimWaits::default(),
+            quiet_time: settle::durability::QuietTime::default(),
             locks: settle::locked::Locks::default(),
             queues: settle::by_place::Queues::default(),
             warm: AtomicBool::new(false),
             settled: AtomicUsize::new(0),
             rounds: AtomicUsize::new(0),
-            heart: Mutex::new(None),
+            heartbeat_session: Mutex::new(None),
             database,
         })
     }
 
-    /// Wait for the disk at each claim and settlement; default no.
+    /// Sets whether each claim and settlement waits for the disk; default no.
     ///
-    /// Without it, a crash of the server (not of a worker) may undo those of its last half second or so: jobs that ran
-    /// then run again, as they may after any crash. With it, fewer do; each claim and settlement takes a write to disk
-    /// longer. The ending of a job that ran alone, after a quiet moment, waits for the disk in any case. What is
-    /// enqueued, armed or administered is always as durable as the server is set to be.
+    /// If they do not wait, a crash of the server (not of a worker) may undo the claims and settlements of about the
+    /// last half second. The jobs that ran then run again, as jobs may after any crash. If they wait, fewer jobs run
+    /// again, but each claim and settlement takes a write to disk longer. The settlement of a single job waits for the
+    /// disk in any case if no job was settled in the 5 ms before it. Enqueuing, arming and administration are always as
+    /// durable as the server is set to be.
     ///
     /// # Errors
     /// As in [`Postgres::new`].
@@ -99,39 +101,42 @@ impl Postgres {
         &self.database
     }
 
-    /// One of the short statements.
+    /// Runs a short statement.
     async fn query(&self, what: &str, sql: &str, params: &Params<'_>) -> Result<Vec<Row>> {
         self.sessions.query(ANSWER_WITHIN, what, sql, params).await
     }
 
-    /// The transactions that may have enqueued already and not committed yet.
-    async fn silent(&self) -> Result<Vec<Silent>> {
-        let rows = self.query("look for silent transactions", &self.statements.silent_transactions, &[]).await?;
-        Ok(rows.iter().map(|row| Silent(row.get(0))).collect())
+    /// Returns the transactions that may have enqueued jobs already and have not committed yet.
+    async fn open_transactions(&self) -> Result<Vec<OpenTransaction>> {
+        let rows = self.query("look for open transactions", &self.statements.silent_transactions, &[]).await?;
+        Ok(rows.iter().map(|row| OpenTransaction(row.get(0))).collect())
     }
 
-    /// Spares those who enqueue the question whom to ring for, if nobody sleeps.
+    /// Tells the insert trigger that no worker sleeps, if none does. Enqueuing then skips the search for sleeping
+    /// workers.
     async fn note_nobody_sleeps(&self) -> Result<()> {
-        self.query("note that nobody sleeps", &self.statements.note_nobody_sleeps, &[]).await.map(drop)
+        self.query("note that no worker sleeps", &self.statements.note_nobody_sleeps, &[]).await.map(drop)
     }
 
-    /// Runs one statement on the heartbeat's connection, which is opened anew after any error.
-    async fn on_heart(&self, what: &str, plan: Plan, statement: Statement<'_>) -> Result<Vec<Row>> {
-        let mut heart = self.heart.lock().await;
-        let session = match heart.take().filter(|session| !session.is_closed()) {
+    /// Runs a statement on the heartbeat's connection, which is opened again after any error.
+    async fn on_heartbeat_session(&self, what: &str, plan: Plan, statement: Statement<'_>) -> Result<Vec<Row>> {
+        let mut kept = self.heartbeat_session.lock().await;
+        let session = match kept.take().filter(|session| !session.is_closed()) {
             Some(session) => session,
-            None => Heart::open(&self.database).await?,
+            None => HeartbeatSession::open(&self.database).await?,
         };
-        match tokio::time::timeout(HEART_ANSWERS_WITHIN, session.query(plan, statement)).await {
+        match tokio::time::timeout(HEARTBEAT_ANSWERED_WITHIN, session.query(plan, statement)).await {
             Ok(Ok(rows)) => {
-                *heart = Some(session);
+                *kept = Some(session);
                 Ok(rows)
             }
             Ok(Err(error)) => Err(Error::database(what, error)),
             Err(_) => {
-                // Nor will it on the sessions that rest: others have to be opened, elsewhere after a fail-over.
+                // The pooled sessions lead to the same server. New ones reach another server after a fail-over.
                 self.sessions.forget();
-                Err(Error::unavailable(format!("{what}: the server does not answer")))
+                Err(Error::unavailable(format!(
+                    "{what}: the server did not answer within {HEARTBEAT_ANSWERED_WITHIN:?}"
+                )))
             }
         }
     }

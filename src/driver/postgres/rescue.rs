@@ -1,37 +1,39 @@
-//! Putting back what dead workers held, and what a worker holds without knowing. A row that cannot be put back keeps no
-//! other one: the jobs are halved until it is found, and it is buried.
+//! Putting back the jobs that dead workers held, and the jobs that a worker holds without knowing.
+//!
+//! An odd row that cannot be put back does not keep back the others: the jobs are halved until that row is found, and
+//! its job is made a dead job.
 
 use tokio_postgres::types::Type;
 
 use super::Postgres;
 use super::session::{Params, Plan};
-use crate::driver::{Ending, Failure, Peer, Reason, Rescue, Settled, Settlement};
+use crate::driver::{Ending, Failure, FailureReason, Peer, Rescue, Settled, Settlement};
 use crate::error::{Error, Result};
 use crate::job::Reservation;
 
-/// Declares workers dead, and puts back what no live worker holds.
+/// Declares workers dead, and puts back the jobs that no live worker holds.
 pub(super) async fn rescue(driver: &Postgres, worker: i64, dead: &[Peer]) -> Result<Rescue> {
-    match once(driver, worker, dead, Which::All).await {
+    match once(driver, worker, dead, RescuedJobs::All).await {
         Err(error) if error.is_about_data() => one_by_one(driver, worker, dead).await,
         rescue => rescue,
     }
 }
 
-/// Which jobs of dead workers.
-enum Which<'a> {
+/// The jobs that one statement rescues.
+enum RescuedJobs<'a> {
     All,
     These(&'a [i64]),
-    /// This one is buried, with this error.
+    /// Makes one job dead, with this error.
     Bury(i64, String),
 }
 
-async fn once(driver: &Postgres, worker: i64, dead: &[Peer], which: Which<'_>) -> Result<Rescue> {
+async fn once(driver: &Postgres, worker: i64, dead: &[Peer], jobs: RescuedJobs<'_>) -> Result<Rescue> {
     let ids: Vec<i64> = dead.iter().map(|peer| peer.id).collect();
     let seen: Vec<_> = dead.iter().map(|peer| peer.last_seen_at).collect();
-    let (jobs, error): (Option<Vec<i64>>, _) = match which {
-        Which::All => (None, None),
-        Which::These(jobs) => (Some(jobs.to_vec()), None),
-        Which::Bury(job, error) => (Some(vec![job]), Some(error)),
+    let (jobs, error): (Option<Vec<i64>>, _) = match jobs {
+        RescuedJobs::All => (None, None),
+        RescuedJobs::These(jobs) => (Some(jobs.to_vec()), None),
+        RescuedJobs::Bury(job, error) => (Some(vec![job]), Some(error)),
     };
     let params: &Params<'_> = &[
         (&ids, Type::INT8_ARRAY),
@@ -41,7 +43,7 @@ async fn once(driver: &Postgres, worker: i64, dead: &[Peer], which: Which<'_>) -
         (&error, Type::TEXT),
     ];
     let mut rescue = Rescue::default();
-    for row in driver.on_heart("rescue jobs", Plan::Fresh, (&driver.statements.rescue, params)).await? {
+    for row in driver.on_heartbeat_session("rescue jobs", Plan::Fresh, (&driver.statements.rescue, params)).await? {
         if row.get("dead") {
             rescue.dead.extend(row.get::<_, Option<i64>>("job"));
         }
@@ -54,21 +56,22 @@ async fn once(driver: &Postgres, worker: i64, dead: &[Peer], which: Which<'_>) -
     Ok(rescue)
 }
 
-/// Of these jobs some row is refused: declares the workers dead first, then finds it.
+/// Rescues after the server has refused a row: declares the workers dead first, then halves their jobs.
 async fn one_by_one(driver: &Postgres, worker: i64, dead: &[Peer]) -> Result<Rescue> {
-    let mut rescue = once(driver, worker, dead, Which::These(&[])).await?;
-    let orphans = driver.on_heart("look for orphans", Plan::Fresh, (&driver.statements.orphans, &[])).await?;
+    let mut rescue = once(driver, worker, dead, RescuedJobs::These(&[])).await?;
+    let orphans = (&*driver.statements.orphans, [].as_slice());
+    let orphans = driver.on_heartbeat_session("look for orphans", Plan::Fresh, orphans).await?;
     let mut left = vec![orphans.iter().map(|row| row.get("id")).collect::<Vec<i64>>()];
     while let Some(mut jobs) = left.pop() {
-        match (once(driver, worker, &[], Which::These(&jobs)).await, &jobs[..]) {
+        match (once(driver, worker, &[], RescuedJobs::These(&jobs)).await, &jobs[..]) {
             (Ok(more), _) => {
                 rescue.jobs.extend(more.jobs);
                 rescue.dead.extend(more.dead);
             }
             (Err(error), &[job]) if error.is_about_data() => {
                 let reason = format!("the worker that ran it died, and it could not be put back: {error}");
-                let buried = once(driver, worker, &[], Which::Bury(job, reason)).await;
-                let buried = told(job, &error, buried.map(|more| more.jobs))?;
+                let buried = once(driver, worker, &[], RescuedJobs::Bury(job, reason)).await;
+                let buried = log_burial(job, &error, buried.map(|more| more.jobs))?;
                 rescue.jobs.extend(&buried);
                 rescue.dead.extend(buried);
             }
@@ -82,20 +85,20 @@ async fn one_by_one(driver: &Postgres, worker: i64, dead: &[Peer]) -> Result<Res
     Ok(rescue)
 }
 
-/// Says what became of a job that could not be put back; returns it if it was buried.
-fn told(id: i64, error: &Error, buried: Result<Vec<i64>>) -> Result<Vec<i64>> {
+/// Logs what became of a job that could not be put back; returns its id if it is dead now.
+fn log_burial(id: i64, error: &Error, buried: Result<Vec<i64>>) -> Result<Vec<i64>> {
     match buried {
         Ok(buried) => {
             tracing::error!(
                 name: "job.not_put_back", target: "reveille::job", id, %error,
-                "the job could not be put back; it is a dead letter now"
+                "the job could not be put back; it is a dead job now"
             );
             Ok(buried)
         }
         Err(refusal) if refusal.is_about_data() => {
             tracing::error!(
                 name: "job.refused", target: "reveille::job", id, error = %refusal,
-                "the job can neither be put back nor buried; it stays reserved until its row is mended"
+                "the job can neither be put back nor made dead; it stays reserved until its row is repaired"
             );
             Ok(Vec::new())
         }
@@ -103,7 +106,7 @@ fn told(id: i64, error: &Error, buried: Result<Vec<i64>>) -> Result<Vec<i64>> {
     }
 }
 
-/// Puts back what a worker holds and does not know of.
+/// Puts back the jobs that a worker holds and does not know of.
 pub(super) async fn release_strays(driver: &Postgres, worker: i64, held: &[i64]) -> Result<Vec<i64>> {
     match release(driver, worker, held, None).await {
         Err(error) if error.is_about_data() => {}
@@ -111,12 +114,8 @@ pub(super) async fn release_strays(driver: &Postgres, worker: i64, held: &[i64])
     }
     let params: &Params<'_> = &[(&worker, Type::INT8), (&held, Type::INT8_ARRAY)];
     let strays = driver.query("look for strays", &driver.statements.strays, params).await?;
-    let reservation = |row: &tokio_postgres::Row| Reservation {
-        id: row.get("id"),
-        worker,
-        attempt: row.get("attempts"),
-        reserved_at: row.get("reserved_at"),
-        hint: 0,
+    let reservation = |row: &tokio_postgres::Row| {
+        Reservation::new(row.get("id"), worker, row.get("attempts"), row.get("reserved_at"))
     };
     let mut left = vec![strays.iter().map(reservation).collect::<Vec<_>>()];
     let mut released = Vec::new();
@@ -125,7 +124,7 @@ pub(super) async fn release_strays(driver: &Postgres, worker: i64, held: &[i64])
         match (release(driver, worker, held, Some(&ids)).await, &jobs[..]) {
             (Ok(more), _) => released.extend(more),
             (Err(error), &[job]) if error.is_about_data() => {
-                released.extend(told(job.id, &error, bury(driver, job, &error).await)?);
+                released.extend(log_burial(job.id, &error, bury(driver, job, &error).await)?);
             }
             (Err(error), _) if error.is_about_data() => {
                 let half = jobs.split_off(jobs.len() / 2);
@@ -144,10 +143,8 @@ async fn release(driver: &Postgres, worker: i64, held: &[i64], only: Option<&[i6
 }
 
 async fn bury(driver: &Postgres, reservation: Reservation, error: &Error) -> Result<Vec<i64>> {
-    let failure = Failure { reason: Reason::Failed, error: format!("it could not be put back: {error}") };
-    let ending = Ending::Dead(failure);
-    let (waited, ran) = Default::default();
-    let settlement = Settlement { reservation, ending, waited, ran };
+    let failure = Failure::new(FailureReason::Failed, format!("it could not be put back: {error}"));
+    let settlement = Settlement::new(reservation, Ending::Dead(failure));
     let settled = super::settle::settle(driver, &[settlement]).await?;
     Ok(settled.into_iter().filter(|(_, settled)| *settled == Settled::Counted).map(|(job, _)| job.id).collect())
 }

@@ -1,4 +1,4 @@
-//! Schedules, out of rows and into parameters.
+//! Schedules: how they are declared, read from rows, and fired.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use tokio_postgres::types::{Json, Type};
 
 use super::session::{Param, Params};
 use super::{ANSWER_WITHIN, Postgres};
-use crate::database::enqueue_on::Executor;
+use crate::database::enqueue_on::EnqueueOn;
 use crate::database::insert::seconds;
 use crate::driver::{DueSchedule, DueSchedules, Firing};
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ pub(super) async fn declare(driver: &Postgres, worker: i64, schedules: &[Schedul
     if schedules.is_empty() {
         return Ok(());
     }
-    // Workers that start together lock the rows in the same order.
+    // Workers that start together then lock the rows in the same order.
     let mut schedules: Vec<&Schedule> = schedules.iter().collect();
     schedules.sort_by_key(|schedule| &schedule.name);
     let crons = column(&schedules, |schedule| match &schedule.timing {
@@ -49,7 +49,7 @@ pub(super) async fn declare(driver: &Postgres, worker: i64, schedules: &[Schedul
         (&column(&schedules, |schedule| schedule.job.timeout.map(seconds)), Type::FLOAT8_ARRAY),
         (&column(&schedules, |schedule| schedule.job.key.as_deref()), Type::TEXT_ARRAY),
         (&column(&schedules, tags), Type::JSONB_ARRAY),
-        (&column(&schedules, |schedule| schedule.job.metadata.as_ref().map(Json)), Type::JSONB_ARRAY),
+        (&column(&schedules, |schedule| schedule.job.metadata.as_ref()), Type::JSONB_ARRAY),
     ];
     let marks: &Params<'_> = &[
         (&column(&schedules, |schedule| schedule.name.as_str()), Type::TEXT_ARRAY),
@@ -69,7 +69,7 @@ pub(super) async fn knows_zone(driver: &Postgres, time_zone: &str) -> Result<boo
 pub(super) async fn due(driver: &Postgres, limit: usize) -> Result<DueSchedules> {
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = driver.query("look at schedules", &driver.statements.due_schedules, &[(&most, Type::INT8)]).await?;
-    let first = rows.first().ok_or_else(|| Error::unavailable("look at schedules: the server gave no answer"))?;
+    let first = rows.first().ok_or_else(|| Error::unavailable("look at schedules: the server returned no row"))?;
     let seconds: Option<f64> = first.get("due_seconds");
     Ok(DueSchedules {
         schedules: rows.iter().filter_map(schedule).collect::<Result<_>>()?,
@@ -105,7 +105,7 @@ pub(super) async fn fire(driver: &Postgres, firings: &[Firing]) -> Result<usize>
     Ok(moved(&rows))
 }
 
-/// Moves the schedule on without enqueuing for it, and enqueues the jobs in the same transaction.
+/// Moves the schedule on without its ticks, and enqueues the jobs in the same transaction.
 pub(super) async fn fire_jobs(driver: &Postgres, firing: &Firing, jobs: &[NewJob]) -> Result<bool> {
     let failed = |error| Error::database("fire a schedule", error);
     let mut client = driver.sessions.client().await?;
@@ -130,7 +130,7 @@ fn moved(rows: &[Row]) -> usize {
     rows.first().map_or(0, |row| row.get::<_, i64>("moved").max(0) as usize)
 }
 
-/// What moves schedules on: the first six parameters of `sql/fire_schedules.sql`.
+/// The first six parameters of `sql/fire_schedules.sql`, which move schedules on.
 struct Moves {
     ids: Vec<i64>,
     counted_from: Vec<SystemTime>,

@@ -1,8 +1,8 @@
-//! The worker's sessions: what they are set to, and how a statement is run in one.
+//! The worker's sessions: their settings, and how a statement is run in one.
 //!
-//! A session of its own is set up once and keeps its statements prepared. One that a transaction pooler lends is
-//! another at each transaction and belongs to others afterwards: there each statement goes unnamed, in a transaction
-//! with the settings, all in one round trip.
+//! A session that belongs to the worker is set up once and keeps its statements prepared. A transaction pooler lends
+//! another session for each transaction, and lends it to other clients afterwards. There, a statement is sent unnamed
+//! in a transaction that begins with the settings, all in one round trip.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use tokio_postgres::{Client, Row};
 use crate::database::{Database, connect, take};
 use crate::error::{Error, Result};
 
-/// Whatever the database's owner has set for others: one row at a time by index, planned once. The tables are churned
-/// too fast for the planner's statistics to be of use.
+/// Settings that hold whatever the database's owner has set for other programs. Statements read one row at a time by an
+/// index and are planned once, since the tables change too fast for the planner's statistics to be of use.
 const SETTINGS: [&str; 9] = [
-    // Nobody else's functions and operators, in whatever schema the user may have on his path.
+    // No functions and operators from other schemas on the user's path.
     "search_path = pg_catalog, pg_temp",
     "jit = off",
     "plan_cache_mode = force_generic_plan",
@@ -29,32 +29,33 @@ const SETTINGS: [&str; 9] = [
     "lock_timeout = 0",
     "idle_in_transaction_session_timeout = 0",
 ];
-/// Of a session that is its own; in one that is lent the transaction says the first, and the pooler sees to the second.
-const OWN: [&str; 2] = ["default_transaction_isolation = 'read committed'", "idle_session_timeout = 0"];
+/// Further settings of a session that belongs to the worker. In a lent session, the transaction sets the isolation, and
+/// the pooler decides how long the session may idle.
+const OWN_SESSION: [&str; 2] = ["default_transaction_isolation = 'read committed'", "idle_session_timeout = 0"];
 
-/// A crash of the server may undo the last claims and settlements, so that some jobs run again; it can lose none.
+/// A crash of the server may undo the last claims and settlements, so that some jobs run again. It cannot lose a job.
 const ASYNCHRONOUS: &str = "synchronous_commit = off";
 const DURABLE: &str = "synchronous_commit = on";
 const DURABLE_ONCE: &str = "set local synchronous_commit = on";
 
-/// How many connections one worker uses to claim and to settle.
+/// How many connections the driver uses to claim and to settle.
 const CONNECTIONS: usize = 4;
 
-/// How long it may take to get some of them ready.
+/// How long it may take to warm sessions up.
 const WARM_WITHIN: Duration = Duration::from_secs(5);
 
 /// A statement's parameters and their types.
 pub(crate) type Params<'a> = [Param<'a>];
 pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// The sessions that claims, settlements and all else but the heartbeat and the listener share.
+/// The pooled sessions. Everything but the heartbeat and the listener shares them.
 #[derive(Clone)]
 pub(crate) struct Sessions {
     pool: Pool,
     database: Database,
-    /// Whether commits wait for the disk.
+    /// The setting that says whether commits wait for the disk.
     commits: &'static str,
-    /// What begins a transaction in a session that is lent.
+    /// The command that begins a transaction in a lent session; `None` if sessions belong to the worker.
     begin: Option<Arc<str>>,
 }
 
@@ -66,7 +67,7 @@ impl Sessions {
         Ok(Sessions { pool, database: database.clone(), commits, begin })
     }
 
-    /// What the listener's session starts with.
+    /// Returns the settings of the listener's session.
     pub(crate) fn of_listener(&self) -> String {
         settings(&self.database, &[self.commits]).0
     }
@@ -75,13 +76,13 @@ impl Sessions {
         take(&self.pool, self.database.address()).await
     }
 
-    /// Closes the sessions that rest.
+    /// Closes the idle sessions.
     pub(crate) fn forget(&self) {
         self.pool.retain(|_, _| false);
     }
 
-    /// Opens so many sessions, and runs these statements in each, at the same time. Nothing where sessions are lent,
-    /// which keep nothing.
+    /// Opens this many sessions and runs the statements in each, all at the same time. Does nothing if sessions are
+    /// lent, since these keep no prepared statements.
     pub(crate) async fn warm_up(&self, sessions: usize, statements: &[Statement<'_>]) -> Result<()> {
         if self.begin.is_some() {
             return Ok(());
@@ -94,14 +95,14 @@ impl Sessions {
             Ok(())
         };
         let all = futures::future::try_join_all(clients.iter().map(all_in));
-        let warm = in_time(WARM_WITHIN, "get sessions ready", all).await;
+        let warm = in_time(WARM_WITHIN, "warm sessions up", all).await;
         if warm.as_ref().is_err_and(Error::is_unavailable) {
             clients.into_iter().map(Object::take).for_each(drop);
         }
         warm.map(drop)
     }
 
-    /// Runs a statement, and gives up on it and its connection if the answer takes longer than `patience`.
+    /// Runs a statement. If the answer takes longer than `patience`, gives up on the statement and its connection.
     pub(crate) async fn query(
         &self,
         patience: Duration,
@@ -112,8 +113,8 @@ impl Sessions {
         self.answer(patience, what, None, (sql, params)).await
     }
 
-    /// The same in the transaction of another statement, whose lock it needs: it sees all that was committed before the
-    /// lock was had.
+    /// Runs `statement` after `lock`, in one transaction. The statement sees everything that was committed before the
+    /// lock was acquired.
     pub(crate) async fn query_locked(
         &self,
         patience: Duration,
@@ -124,8 +125,8 @@ impl Sessions {
         self.answer(patience, what, Some(lock), statement).await
     }
 
-    /// The same, without preparing the statement: its tables are locked then, before the settings that the first one
-    /// makes.
+    /// Runs `statement` after `settings`, in one transaction. The statement is not prepared: preparing would lock its
+    /// tables before the settings are made.
     pub(crate) async fn query_set(
         &self,
         patience: Duration,
@@ -143,7 +144,7 @@ impl Sessions {
         answer
     }
 
-    /// The same, waiting for the disk in any case.
+    /// Runs a statement whose commit waits for the disk, whatever the driver is set to.
     pub(crate) async fn query_durably(
         &self,
         patience: Duration,
@@ -155,7 +156,7 @@ impl Sessions {
         self.answer(patience, what, first, (sql, params)).await
     }
 
-    /// Begins a transaction of several statements, of which one depends on what another has answered.
+    /// Begins a transaction of several statements, where one depends on the answer to another.
     pub(crate) async fn begin(&self, patience: Duration, what: &str) -> Result<Transaction> {
         let client = self.client().await?;
         let transaction = Transaction { client: Some(client), is_lent: self.begin.is_some() };
@@ -192,14 +193,14 @@ impl Sessions {
         };
         let answer = in_time(patience, what, answer).await;
         if answer.as_ref().is_err_and(Error::is_unavailable) {
-            // It may be cut off without a sign of it.
+            // The connection may be cut off without a sign of it.
             drop(Object::take(client));
         }
         answer
     }
 }
 
-/// A transaction of several statements. One that is not committed ends with its session.
+/// A transaction of several statements. If it is neither committed nor rolled back, it ends with its session.
 pub(crate) struct Transaction {
     client: Option<Object>,
     is_lent: bool,
@@ -217,12 +218,12 @@ impl Transaction {
     pub(crate) async fn commit(mut self, patience: Duration, what: &str) -> Result<()> {
         // Commits that notify wait for each other, which is no reason to give up.
         self.run(patience, what, "set local lock_timeout = 0; commit").await?;
-        // It goes back to the others.
+        // The session goes back to the pool.
         drop(self.client.take());
         Ok(())
     }
 
-    /// Ends it without having changed anything; with its session, if that does not answer.
+    /// Rolls the transaction back. If the session does not answer, ends the session.
     pub(crate) async fn roll_back(mut self) {
         if let Some(client) = &self.client
             && client.batch_execute("rollback").await.is_ok()
@@ -236,7 +237,7 @@ impl Transaction {
     }
 
     fn client(&self) -> Result<&Object> {
-        self.client.as_ref().ok_or_else(|| Error::unavailable("the transaction is over"))
+        self.client.as_ref().ok_or_else(|| Error::unavailable("the transaction has ended"))
     }
 }
 
@@ -246,7 +247,7 @@ impl Drop for Transaction {
     }
 }
 
-/// What the server answers, unless it takes longer than `patience`.
+/// Waits for an answer of the server, for `patience` at most.
 pub(crate) async fn in_time<T>(
     patience: Duration,
     what: &str,
@@ -261,7 +262,7 @@ pub(crate) async fn in_time<T>(
 /// A statement with its parameters.
 pub(crate) type Statement<'a> = (&'a str, &'a Params<'a>);
 
-/// A statement that the session knows, with its parameters.
+/// A statement that the session has prepared, with its parameters.
 struct Prepared<'a> {
     statement: tokio_postgres::Statement,
     values: Vec<&'a (dyn ToSql + Sync)>,
@@ -281,36 +282,37 @@ async fn prepared<'a>(
     Ok(Prepared { statement: client.prepare_typed_cached(sql, &types).await?, values })
 }
 
-/// Runs a statement in a session of its own, which knows it from then on.
+/// Runs a statement in a session that belongs to the worker and keeps the statement prepared.
 pub(crate) async fn run(client: &ClientWrapper, statement: Statement<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
     prepared(client, statement).await?.query(client).await
 }
 
-/// How the server is to come by its plan of a statement.
+/// When the server plans a statement.
 #[derive(Clone, Copy)]
 pub(crate) enum Plan {
-    /// Once in a session: for what is run again and again, and has one good plan.
+    /// Once in a session: for a statement that is run often and has one good plan.
     Kept,
-    /// Anew, which may cost more than the statement: for what depends on how much there is.
+    /// At each run, which may cost more than the statement: for a statement whose plan depends on how many rows there
+    /// are.
     Fresh,
 }
 
 /// The heartbeat's session, driven by the runtime that opens it.
-pub(crate) struct Heart {
+pub(crate) struct HeartbeatSession {
     client: ClientWrapper,
     begin: Option<Arc<str>>,
 }
 
-impl Heart {
-    pub(crate) async fn open(database: &Database) -> Result<Heart> {
+impl HeartbeatSession {
+    pub(crate) async fn open(database: &Database) -> Result<HeartbeatSession> {
         let (client, connection) =
             connect::open(&database.for_worker(database.address(), "reveille heartbeat")).await?;
         let connection = tokio::spawn(connection.map(drop));
         let client = ClientWrapper::new(client, connection);
-        // A heartbeat that a crash undoes is as good as one that came a moment earlier.
+        // If a crash undoes a heartbeat, the one before it is as good.
         let (set, begin) = settings(database, &[ASYNCHRONOUS, "statement_timeout = '5s'"]);
         client.batch_execute(&set).await.map_err(|error| Error::database("set up a session", error))?;
-        Ok(Heart { client, begin })
+        Ok(HeartbeatSession { client, begin })
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -326,11 +328,12 @@ impl Heart {
     }
 }
 
-/// What a session starts with, and what each transaction begins with: all in the one, or all in the other.
+/// Returns the commands that a session starts with, and the commands that each transaction begins with in a lent
+/// session. One of the two holds all settings.
 fn settings(database: &Database, particular: &[&str]) -> (String, Option<Arc<str>>) {
     let all = |set: &str, is_local: bool| -> String {
         let settings = SETTINGS.iter().chain(particular).map(|setting| format!("{set} {setting};"));
-        // Servers before 17 do not know it.
+        // Servers before 17 do not know this setting.
         let known =
             format!("select set_config(name, '0', {is_local}) from pg_settings where name = 'transaction_timeout'");
         settings.chain([known]).collect()
@@ -338,12 +341,12 @@ fn settings(database: &Database, particular: &[&str]) -> (String, Option<Arc<str
     if database.is_pooled() {
         (String::new(), Some(format!("begin isolation level read committed; {}", all("set local", true)).into()))
     } else {
-        let own: String = OWN.iter().map(|setting| format!("set {setting};")).collect();
+        let own: String = OWN_SESSION.iter().map(|setting| format!("set {setting};")).collect();
         (own + &all("set", false), None)
     }
 }
 
-/// All messages sent at once.
+/// Runs statements in one transaction and sends all messages at once.
 async fn in_transaction(
     client: &Client,
     begin: &str,

@@ -1,4 +1,4 @@
-//! The statements of `sql/`, in the schema that is in use.
+//! The statements of `sql/`, for the schema of this database.
 
 use std::borrow::Cow;
 
@@ -6,12 +6,15 @@ use crate::database::schema::Schema;
 
 macro_rules! statements {
     ($($(#[$when:meta])? $name:ident),+ $(,)?) => {
-        /// Each file of `sql/`, under its name.
+        /// The text of each file in `sql/`, under the name of the file.
         pub(crate) struct Statements { $($(#[$when])? pub(crate) $name: Cow<'static, str>,)+ }
 
         impl Statements {
             pub(crate) fn new(schema: &Schema) -> Statements {
-                Statements { $($(#[$when])? $name: schema.apply(include_str!(concat!("../../../sql/", stringify!($name), ".sql"))),)+ }
+                Statements {$(
+                    $(#[$when])?
+                    $name: schema.apply(include_str!(concat!("../../../sql/", stringify!($name), ".sql"))),
+                )+}
             }
         }
     };

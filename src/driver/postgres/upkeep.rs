@@ -1,4 +1,4 @@
-//! Upkeep: one chore at a time, each in slices, each slice a short transaction under the lock of the chore's row.
+//! Upkeep: one chore at a time. A chore is done in slices, each a short transaction that locks the chore's row.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,25 +15,25 @@ use crate::error::{Error, Result};
 
 /// How many rows a slice deletes at most.
 const ROWS: i64 = 1000;
-/// How many pages of the history a slice goes through at most: 4 MB.
+/// How many pages of the history a slice reads at most: 4 MB.
 const PAGES: i64 = 512;
-/// How long the rest after a slice is at most. It is as long as the slice took, so that upkeep takes at most half of a
+/// The longest rest after a slice. A rest is as long as the slice took, so that upkeep takes at most half of a
 /// session's time.
-const REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
-/// After how many settled jobs to ask whether a vacuum is due.
+/// A worker asks whether a vacuum is due after this many settled jobs.
 const ASK_AFTER: usize = 10_000;
-/// How long a vacuum may take.
+/// How long all vacuums of one round may take.
 const VACUUMED_WITHIN: Duration = Duration::from_secs(600);
 
-/// What a round of upkeep came to.
+/// The result of a round of upkeep.
 #[derive(Debug, Default)]
 pub(crate) struct Pruned {
-    /// How many days of the history were emptied; `None` if another worker was at it.
+    /// How many days of the history were emptied; `None` if another worker was already doing it.
     pub(crate) emptied: Option<u32>,
 }
 
-/// The chores that are statements, in the order in which they are done.
+/// A chore that is one statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Chore {
     Counters,
@@ -47,9 +47,10 @@ enum Chore {
     Statistics,
 }
 
-/// Those that cannot wait.
+/// The chores of every round.
 const OFTEN: [Chore; 2] = [Chore::Counters, Chore::Statistics];
-/// Those that are done in every tenth round: nobody sees how late they are, and an idle worker is to ask for little.
+/// The chores of every tenth round. It does not matter if they are late, and an idle worker should ask the server for
+/// little.
 const SELDOM: [Chore; 7] =
     [Chore::OldCounters, Chore::Rates, Chore::Ends, Chore::UniqueKeys, Chore::OldDays, Chore::History, Chore::DeadJobs];
 const SELDOM_ROUNDS: usize = 10;
@@ -69,9 +70,9 @@ impl Chore {
         }
     }
 
-    /// Whether there may be more to do after a slice that did so much. A day of the history that was gone through to
-    /// its end is followed by another.
-    fn goes_on(self, done: i64) -> bool {
+    /// Tells whether more may be left after a slice that did this much. A day of the history that is done is followed
+    /// by another day.
+    fn has_more_after(self, done: i64) -> bool {
         match self {
             Chore::OldDays | Chore::History => done > 0,
             Chore::Statistics => false,
@@ -81,18 +82,18 @@ impl Chore {
 }
 
 impl Postgres {
-    /// What a worker does each minute.
+    /// Does the upkeep that a worker does each minute.
     pub(super) async fn do_upkeep(&self) -> Result<()> {
-        // First, since it is no matter of the history's, and whatever fails there must not keep it from being done.
+        // This comes first, so that a failing chore does not prevent it.
         let passed = self.query("pass the ids that were given out", &self.statements.pass_given_ids, &[]).await;
         self.do_next_round().await?;
-        self.vacuum_what_is_due().await?;
+        self.vacuum_due_tables().await?;
         passed?;
-        // Workers that died may have been the last asleep.
+        // The last sleeping workers may have died.
         self.note_nobody_sleeps().await
     }
 
-    /// Does the chores that are to be done in a worker's next round.
+    /// Does the chores of this driver's next round.
     async fn do_next_round(&self) -> Result<()> {
         let round = self.rounds.fetch_add(1, Ordering::Relaxed);
         if round.is_multiple_of(SELDOM_ROUNDS) {
@@ -102,13 +103,13 @@ impl Postgres {
         }
     }
 
-    /// Does every chore to its end, one after another. `days_before`: a day of the history whose last round began
-    /// before this is gone through anew; `None`: 20 minutes ago.
+    /// Does every chore to its end, one after another. A day of the history is read again if its last round began
+    /// before `days_before`; `None` stands for 20 minutes ago.
     pub(crate) async fn do_all_chores(&self, days_before: Option<SystemTime>) -> Result<Pruned> {
         self.do_chores(OFTEN.iter().chain(&SELDOM), days_before).await
     }
 
-    /// A chore that fails keeps none of the others from being done; the first error is returned.
+    /// Does all of these chores, even if one fails, and returns the first error.
     async fn do_chores(&self, chores: impl Iterator<Item = &Chore>, days_before: Option<SystemTime>) -> Result<Pruned> {
         let (mut pruned, mut failed) = (Pruned::default(), None);
         for &chore in chores {
@@ -121,21 +122,21 @@ impl Postgres {
         failed.map_or(Ok(pruned), Err)
     }
 
-    /// How much was done; `None` if another worker was at it from the beginning.
+    /// Returns how much was done; `None` if another worker was already doing the chore.
     async fn do_chore(&self, chore: Chore, days_before: Option<SystemTime>) -> Result<Option<i64>> {
         let mut all = None;
         loop {
             let began = Instant::now();
             let Some(done) = self.do_slice(chore, days_before).await? else { return Ok(all) };
             all = Some(all.unwrap_or(0) + done);
-            if !chore.goes_on(done) {
+            if !chore.has_more_after(done) {
                 return Ok(all);
             }
-            tokio::time::sleep(began.elapsed().min(REST)).await;
+            tokio::time::sleep(began.elapsed().min(LONGEST_REST)).await;
         }
     }
 
-    /// How much was done; `None` if another worker is at it, or there is nothing to be at.
+    /// Returns how much was done; `None` if another worker is already doing the chore, or there is nothing to do.
     async fn do_slice(&self, chore: Chore, days_before: Option<SystemTime>) -> Result<Option<i64>> {
         let params: &Params<'_> = match chore {
             Chore::OldDays | Chore::Statistics => &[],
@@ -147,16 +148,17 @@ impl Postgres {
         Ok(rows.first().filter(|row| row.get("mine")).and_then(|row| row.get("done")))
     }
 
-    pub(super) async fn vacuum_after_many_jobs(&self) -> Result<()> {
-        if self.settled.load(Ordering::Relaxed) < ASK_AFTER { Ok(()) } else { self.vacuum_what_is_due().await }
+    /// Vacuums the tables with many dead rows, if this driver has settled 10,000 jobs since it last asked for them.
+    pub(crate) async fn vacuum(&self) -> Result<()> {
+        if self.settled.load(Ordering::Relaxed) < ASK_AFTER { Ok(()) } else { self.vacuum_due_tables().await }
     }
 
-    /// Vacuums the tables of which many rows are dead, one after another.
+    /// Vacuums the tables with many dead rows, one after another.
     ///
-    /// Autovacuum comes once a minute at most, and one of its workers may be busy elsewhere for long: at 25,000 jobs a
-    /// second a minute is two gigabytes. In a session of its own, since it may take longer than claims and settlements
-    /// can wait for theirs.
-    async fn vacuum_what_is_due(&self) -> Result<()> {
+    /// Autovacuum looks at the tables once a minute at most, and its workers may be busy with other tables. At 25,000
+    /// jobs a second, a minute leaves two gigabytes of dead rows. The vacuum has a separate session, because claims and
+    /// settlements cannot wait for it.
+    async fn vacuum_due_tables(&self) -> Result<()> {
         self.settled.store(0, Ordering::Relaxed);
         let due = self.query("see what to vacuum", &self.statements.upkeep_vacuum, &[]).await?;
         if due.is_empty() {
@@ -178,8 +180,7 @@ impl Postgres {
             client.batch_execute("set statement_timeout = 0; set lock_timeout = 0").await.map_err(failed)?;
         }
         for table in tables {
-            // Where it would wait for a lock, it does without. To truncate the table would take one that claims wait
-            // for.
+            // A table that is locked is skipped. To truncate a table takes a lock that claims would wait for.
             let vacuum = format!("vacuum (skip_locked, truncate false) {}.{table}", self.database.schema_name());
             client.batch_execute(&vacuum).await.map_err(failed)?;
         }

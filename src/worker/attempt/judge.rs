@@ -1,44 +1,52 @@
-//! How an attempt ended, and what becomes of its job.
+//! Decides what becomes of a job after an attempt.
 
 use std::any::Any;
 use std::time::Duration;
 
-use crate::driver::{Ending, Failure, Reason};
-use crate::handler::middleware::How;
+use crate::driver::{Ending, Failure, FailureReason};
+use crate::handler::middleware::EndKind;
 use crate::job::outcome::{Outcome, panicked};
 use crate::job::payload::Payload;
 use crate::job::retry_policy::RetryPolicy;
-use crate::worker::attempt::reservations::Hold;
+use crate::worker::attempt::reservations::HeldJob;
 use crate::worker::parts::quietly;
 
-/// No more of an error than this is kept, in bytes.
+/// The first 8 KiB of an error are kept.
 const MAX_ERROR: usize = 8 * 1024;
 
-/// No larger result is kept, in bytes: 8 MiB, as of payloads.
+/// Results of up to 8 MiB are kept; payloads have the same limit.
 const LARGEST_RESULT: usize = 8 * 1024 * 1024;
 
-/// How a handler came to its end.
-pub(super) enum Ended {
+/// How the call of a handler ended.
+pub(super) enum HandlerEnd {
     Returned(Outcome),
     Panicked(Box<dyn Any + Send>),
+    /// The handler exceeded this timeout and did not stop when asked to.
     TimedOut(Duration),
+    /// The handler did not stop before the worker ended.
     GivenUp,
 }
 
-impl Ended {
-    pub(super) fn how(&self) -> How {
+impl HandlerEnd {
+    pub(super) fn end_kind(&self) -> EndKind {
         match self {
-            Ended::Panicked(_) => How::Panicked,
-            Ended::Returned(Outcome::Snooze(_)) => How::Snoozed,
-            _ => How::Released,
+            HandlerEnd::Panicked(_) => EndKind::Panicked,
+            HandlerEnd::Returned(Outcome::Snooze(_)) => EndKind::Snoozed,
+            _ => EndKind::Released,
         }
     }
 }
 
-/// What becomes of the job.
-pub(super) fn judge(ended: Ended, hold: &Hold, retry_policy: &RetryPolicy, failures: u32, max_attempts: u32) -> Ending {
+/// Returns what becomes of the job. `failures` counts the failures before this attempt.
+pub(super) fn judge(
+    ended: HandlerEnd,
+    held: &HeldJob,
+    retry_policy: &RetryPolicy,
+    failures: u32,
+    max_attempts: u32,
+) -> Ending {
     let failed = |reason, error: String, delay: Option<Duration>| {
-        if hold.cancel_requested() {
+        if held.cancel_requested() {
             return Ending::Cancelled;
         }
         let failure = Failure { reason, error: shorten(error) };
@@ -49,40 +57,44 @@ pub(super) fn judge(ended: Ended, hold: &Hold, retry_policy: &RetryPolicy, failu
     };
     let too_long = |timeout: Duration| format!("took longer than its timeout of {timeout:?}");
     match ended {
-        Ended::Returned(Outcome::Complete) => Ending::Completed(None),
-        Ended::Returned(Outcome::CompleteWith(result)) => Ending::Completed(kept(result)),
-        Ended::Returned(Outcome::Cancel) => Ending::Cancelled,
-        Ended::Returned(Outcome::Dead(error)) => dead(Reason::Permanent, error),
-        Ended::Returned(Outcome::Undecodable(error)) => dead(Reason::Undecodable, error),
-        Ended::Returned(Outcome::Fail(error)) => match hold.timed_out() {
-            Some(timeout) => failed(Reason::TimedOut, format!("{}: {error}", too_long(timeout)), None),
-            // The handler was told to stop and did: not its fault.
-            None if hold.token.is_cancelled() && !hold.cancel_requested() => released(),
-            None => failed(Reason::Failed, error, None),
+        HandlerEnd::Returned(Outcome::Complete) => Ending::Completed(None),
+        HandlerEnd::Returned(Outcome::CompleteWith(result)) => Ending::Completed(within_limit(result)),
+        HandlerEnd::Returned(Outcome::Cancel) => Ending::Cancelled,
+        HandlerEnd::Returned(Outcome::Dead(error)) => dead(FailureReason::Permanent, error),
+        HandlerEnd::Returned(Outcome::Undecodable(error)) => dead(FailureReason::Undecodable, error),
+        HandlerEnd::Returned(Outcome::Fail(error)) => match held.timed_out() {
+            Some(timeout) => failed(FailureReason::TimedOut, format!("{}: {error}", too_long(timeout)), None),
+            // The worker asked the handler to stop, so its error counts as no failure.
+            None if held.token.is_cancelled() && !held.cancel_requested() => released(),
+            None => failed(FailureReason::Failed, error, None),
         },
-        Ended::Returned(Outcome::RetryIn(delay, error)) => failed(Reason::Failed, error, Some(delay)),
-        Ended::Returned(Outcome::Snooze(_)) if hold.cancel_requested() => Ending::Cancelled,
-        Ended::Returned(Outcome::Snooze(delay)) => Ending::Waiting { failure: None, delay },
-        Ended::Panicked(panic) => failed(Reason::Failed, panicked(&*panic), None),
-        Ended::TimedOut(timeout) => failed(Reason::TimedOut, too_long(timeout), None),
-        Ended::GivenUp => released(),
+        HandlerEnd::Returned(Outcome::RetryIn(delay, error)) => failed(FailureReason::Failed, error, Some(delay)),
+        HandlerEnd::Returned(Outcome::Snooze(_)) if held.cancel_requested() => Ending::Cancelled,
+        HandlerEnd::Returned(Outcome::Snooze(delay)) => Ending::Waiting { failure: None, delay },
+        HandlerEnd::Panicked(panic) => failed(FailureReason::Failed, panicked(&*panic), None),
+        HandlerEnd::TimedOut(timeout) => failed(FailureReason::TimedOut, too_long(timeout), None),
+        HandlerEnd::GivenUp => released(),
     }
 }
 
-/// The result, unless it is so large that it would hold up all that is settled with it. The work is done all the same.
-fn kept(result: Payload) -> Option<Payload> {
+/// Returns the result, unless it is larger than 8 MiB: that would delay all jobs that are settled with this one. The
+/// job is completed either way.
+fn within_limit(result: Payload) -> Option<Payload> {
     let size = result.as_bytes().len();
     if size <= LARGEST_RESULT {
         return Some(result);
     }
     quietly(|| {
-        let error = format!("its {size} bytes are more than the limit of {LARGEST_RESULT}");
-        tracing::warn!(name: "job.result_dropped", target: "reveille::job", error, "the result cannot be kept");
+        let error = format!("the result has {size} bytes, and the limit is {LARGEST_RESULT}");
+        tracing::warn!(
+            name: "job.result_dropped", target: "reveille::job", error,
+            "completing the job without its result, which is too large to keep"
+        );
     });
     None
 }
 
-pub(super) fn dead(reason: Reason, error: String) -> Ending {
+pub(super) fn dead(reason: FailureReason, error: String) -> Ending {
     Ending::Dead(Failure { reason, error: shorten(error) })
 }
 
@@ -90,7 +102,7 @@ pub(super) fn released() -> Ending {
     Ending::Waiting { failure: None, delay: Duration::ZERO }
 }
 
-/// As Postgres can store it: without NULs, and of bounded length.
+/// Makes an error fit to store: replaces NUL characters, which Postgres refuses, and bounds the length.
 fn shorten(error: String) -> String {
     let mut error = if error.contains('\0') { error.replace('\0', "\u{fffd}") } else { error };
     if error.len() > MAX_ERROR {
@@ -108,20 +120,20 @@ mod tests {
 
     use super::*;
     use crate::job::Reservation;
-    use crate::worker::attempt::reservations::Held;
+    use crate::worker::attempt::reservations::HeldJobs;
 
-    fn hold() -> Arc<Hold> {
-        Held::default()
+    fn held_job() -> Arc<HeldJob> {
+        HeldJobs::default()
             .take(Reservation { id: 1, worker: 1, attempt: 1, reserved_at: SystemTime::UNIX_EPOCH, hint: 0 }, false)
     }
 
     fn judged(outcome: Outcome, failures: u32) -> Ending {
-        judge(Ended::Returned(outcome), &hold(), &RetryPolicy::fixed(Duration::from_secs(9)), failures, 3)
+        judge(HandlerEnd::Returned(outcome), &held_job(), &RetryPolicy::fixed(Duration::from_secs(9)), failures, 3)
     }
 
     #[test]
     fn a_failure_is_retried_by_the_policy_until_the_last_attempt() {
-        let failure = Failure { reason: Reason::Failed, error: "no".into() };
+        let failure = Failure { reason: FailureReason::Failed, error: "no".into() };
         let waiting = Ending::Waiting { failure: Some(failure.clone()), delay: Duration::from_secs(9) };
         assert_eq!(judged(Outcome::Fail("no".into()), 0), waiting);
         assert_eq!(judged(Outcome::Fail("no".into()), 1), waiting);
@@ -129,51 +141,51 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_at_a_time_of_its_own_counts_as_a_failure_too() {
+    fn a_retry_with_its_own_delay_counts_as_a_failure() {
         let Ending::Waiting { failure: Some(_), delay } =
             judged(Outcome::RetryIn(Duration::from_secs(1), "x".into()), 0)
         else {
-            panic!("it waits")
+            panic!("the job does not wait for its retry")
         };
         assert_eq!(delay, Duration::from_secs(1));
         assert!(matches!(judged(Outcome::RetryIn(Duration::from_secs(1), "x".into()), 2), Ending::Dead(_)));
     }
 
     #[test]
-    fn a_snooze_is_no_failure_however_late() {
+    fn a_snooze_at_the_last_attempt_is_no_failure() {
         let delay = Duration::from_secs(60);
         assert_eq!(judged(Outcome::Snooze(delay), 2), Ending::Waiting { failure: None, delay });
     }
 
     #[test]
-    fn a_handler_that_stops_because_it_was_told_to_has_not_failed() {
-        let hold = hold();
-        hold.stop();
-        let fail = Ended::Returned(Outcome::Fail("stopped".into()));
-        assert_eq!(judge(fail, &hold, &RetryPolicy::default(), 0, 1), released());
+    fn a_handler_that_stops_when_asked_to_has_not_failed() {
+        let held = held_job();
+        held.stop();
+        let fail = HandlerEnd::Returned(Outcome::Fail("stopped".into()));
+        assert_eq!(judge(fail, &held, &RetryPolicy::default(), 0, 1), released());
     }
 
     #[test]
-    fn a_handler_that_stops_at_its_timeout_has_failed_of_it_and_one_that_is_done_is_done() {
-        let hold = hold();
-        hold.time_out(Duration::from_secs(2));
-        let judged = |outcome| judge(Ended::Returned(outcome), &hold, &RetryPolicy::default(), 0, 1);
+    fn a_handler_that_stops_at_its_timeout_fails_unless_it_completes() {
+        let held = held_job();
+        held.time_out(Duration::from_secs(2));
+        let judged = |outcome| judge(HandlerEnd::Returned(outcome), &held, &RetryPolicy::default(), 0, 1);
         let error = "took longer than its timeout of 2s: stopped".into();
-        let failure = Failure { reason: Reason::TimedOut, error };
+        let failure = Failure { reason: FailureReason::TimedOut, error };
         assert_eq!(judged(Outcome::Fail("stopped".into())), Ending::Dead(failure));
         assert_eq!(judged(Outcome::Complete), Ending::Completed(None));
     }
 
     #[test]
-    fn a_job_that_fails_after_its_cancelling_was_asked_for_is_cancelled() {
-        let held = Held::default();
-        let hold = held.take(hold().reservation, false);
-        held.cancel(1);
+    fn a_job_that_fails_after_a_cancel_request_is_cancelled() {
+        let held_jobs = HeldJobs::default();
+        let held = held_jobs.take(held_job().reservation, false);
+        held_jobs.cancel(1);
         for outcome in [Outcome::Fail("x".into()), Outcome::Snooze(Duration::ZERO), Outcome::Cancel] {
-            assert_eq!(judge(Ended::Returned(outcome), &hold, &RetryPolicy::default(), 0, 9), Ending::Cancelled);
+            assert_eq!(judge(HandlerEnd::Returned(outcome), &held, &RetryPolicy::default(), 0, 9), Ending::Cancelled);
         }
-        let done = judge(Ended::Returned(Outcome::Complete), &hold, &RetryPolicy::default(), 0, 9);
-        assert_eq!(done, Ending::Completed(None), "what is done is done");
+        let done = judge(HandlerEnd::Returned(Outcome::Complete), &held, &RetryPolicy::default(), 0, 9);
+        assert_eq!(done, Ending::Completed(None), "a completed job stays completed");
     }
 
     #[test]
@@ -184,15 +196,15 @@ mod tests {
     }
 
     #[test]
-    fn a_result_that_is_too_large_is_not_kept_and_the_job_is_done() {
+    fn a_job_completes_without_a_result_that_is_too_large() {
         let of = |bytes: usize| Outcome::CompleteWith(Payload::encode(&"x".repeat(bytes - 2)).unwrap());
         assert!(matches!(judged(of(LARGEST_RESULT), 0), Ending::Completed(Some(_))));
         assert_eq!(judged(of(LARGEST_RESULT + 1), 0), Ending::Completed(None));
     }
 
     #[test]
-    fn a_result_is_kept_as_it_is() {
-        let result = crate::job::payload::Payload::encode(&7).unwrap();
+    fn a_result_is_kept_unchanged() {
+        let result = Payload::encode(&7).unwrap();
         assert_eq!(judged(Outcome::CompleteWith(result.clone()), 0), Ending::Completed(Some(result)));
     }
 }

@@ -1,4 +1,4 @@
-//! One attempt at one job: decode, run, and judge how it ended.
+//! One attempt at one job: find the handler, run it, and decide what becomes of the job.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -9,79 +9,78 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, field};
 
-use crate::driver::{Driver, Ending, Failure, Reason, Settlement};
+use crate::driver::{Driver, Ending, Failure, FailureReason, Settlement};
 use crate::enqueue::in_handler_of;
 use crate::handler::extract::{Context, States};
-use crate::handler::middleware::{AttemptEnd, How, Middlewares};
+use crate::handler::middleware::{AttemptEnd, EndKind, Middlewares};
 use crate::handler::{Handlers, Registered};
 use crate::job::{Outcome, Reservation, ReservedJob};
-use crate::worker::attempt::reservations::{Held, Hold};
-use crate::worker::backoff::{Backoff, Comeback};
+use crate::worker::attempt::reservations::{HeldJob, HeldJobs};
+use crate::worker::backoff::{Backoff, Reconnected};
 use crate::worker::parts::{Parts, quietly};
 
 mod judge;
 pub(crate) mod reservations;
 pub(crate) mod settle;
 
-use judge::{Ended, dead, judge, released};
+use judge::{HandlerEnd, dead, judge, released};
 
-/// How long a job waits that nobody here has a handler for: another worker may, or a deploy may be under way.
+/// A job whose kind has no handler here is put back for 10 s: another worker may have one, or a deploy may add one.
 const NO_HANDLER_DELAY: Duration = Duration::from_secs(10);
 
-/// How soon to ask again whether a transaction has ended: at first, and at most.
-const UNDER_WAY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(1));
+/// How soon to ask again whether a transaction has ended. The delay doubles from the first to the longest.
+const FIRST_ASK_AGAIN: Duration = Duration::from_millis(2);
+const LONGEST_ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long a handler that was told to stop at its timeout has to clean up before it is dropped: as long as its
-/// timeout, and at most this.
-const LAST_MOMENT: Duration = Duration::from_secs(1);
+/// How long a handler may clean up after its timeout before it is dropped: as long as its timeout, 1 s at most.
+const LONGEST_CLEANUP: Duration = Duration::from_secs(1);
 
-/// Makes attempts.
+/// Makes attempts at jobs.
 pub(crate) struct Attempts {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) middlewares: Arc<Middlewares>,
     pub(crate) states: Arc<States>,
-    pub(crate) held: Arc<Held>,
-    /// Whether the jobs are stored anywhere: not in a test that makes one attempt at a job of its own.
+    pub(crate) held_jobs: Arc<HeldJobs>,
+    /// Whether the jobs are stored; false only in a test that makes one attempt at a job that it does not enqueue.
     pub(crate) is_stored: bool,
-    /// For jobs of which neither they nor their kind say one.
+    /// The timeout of jobs that set none and whose kind sets none.
     pub(crate) timeout: Option<Duration>,
-    /// Tripped when what still runs is to be given up.
+    /// Cancelled when the worker gives up the handlers that still run.
     pub(crate) give_up: CancellationToken,
-    pub(crate) comeback: Comeback,
+    pub(crate) reconnected: Reconnected,
     pub(crate) parts: Parts,
 }
 
 impl Attempts {
-    /// From here on the job is known to be held.
-    pub(crate) fn hold(&self, job: &ReservedJob) -> Arc<Hold> {
-        self.held.take(job.reservation, job.cancel_requested)
+    pub(crate) fn hold(&self, job: &ReservedJob) -> Arc<HeldJob> {
+        self.held_jobs.take(job.reservation, job.cancel_requested)
     }
 
-    /// Makes one; returns how it is to be recorded. A panic of anything but its handler and middlewares breaks the
-    /// worker, and the job goes back.
-    pub(crate) async fn make(&self, job: ReservedJob, hold: Arc<Hold>) -> Settlement {
+    /// Makes one attempt and returns how to record it. A panic outside the handler and the middlewares ends the worker,
+    /// and the job is released.
+    pub(crate) async fn make(&self, job: ReservedJob, held: Arc<HeldJob>) -> Settlement {
         let (reservation, waited, started) = (job.reservation, job.waited(), Instant::now());
         let making = async {
             let span = span_of(&job);
             let begun = std::panic::catch_unwind(AssertUnwindSafe(|| self.middlewares.span(&job, &span)));
-            self.run(job, begun, &hold).instrument(span).await
+            self.run(job, begun, &held).instrument(span).await
         };
         let ending = AssertUnwindSafe(making).catch_unwind().await.unwrap_or_else(|panic| {
-            hold.end();
+            held.end();
             self.parts.broke_by_panic("an attempt", &*panic);
             released()
         });
         Settlement { reservation, ending, waited, ran: started.elapsed() }
     }
 
-    /// `begun`: whether all middlewares have taken notice without a panic.
-    async fn run(&self, job: ReservedJob, begun: std::thread::Result<()>, hold: &Hold) -> Ending {
+    /// `begun`: the panic of a middleware when it was notified of the attempt, if one panicked.
+    async fn run(&self, job: ReservedJob, begun: std::thread::Result<()>, held: &HeldJob) -> Ending {
         let started = Instant::now();
-        let handler = match self.find_handler(&job, hold) {
+        let handler = match self.find_handler(&job, held) {
             Ok(handler) => handler,
             Err(ending) => {
-                self.middlewares.ended(&AttemptEnd::of(&job, &ending, How::Released, Duration::ZERO));
+                self.middlewares.ended(&AttemptEnd::of(&job, &ending, EndKind::Released, Duration::ZERO));
                 return ending;
             }
         };
@@ -91,45 +90,45 @@ impl Attempts {
             job,
             self.is_stored,
             timeout,
-            hold.token.clone(),
+            held.token.clone(),
             Arc::clone(&self.states),
         );
         quietly(|| tracing::debug!(name: "job.started", target: "reveille::job", "started"));
-        hold.begin(timeout);
+        held.begin(timeout);
         let mut ended = match begun {
-            Ok(()) => self.call(handler, &context, hold).await,
-            Err(panic) => Ended::Panicked(panic),
+            Ok(()) => self.call(handler, &context, held).await,
+            Err(panic) => HandlerEnd::Panicked(panic),
         };
-        hold.end();
+        held.end();
         context.close_progress().await;
         let mut recorded = None;
         if let Some(transaction) = context.completed_in() {
-            if self.is_recorded(&transaction, hold).await {
+            if self.is_recorded(&transaction, held).await {
                 recorded = Some(Ending::Recorded(context.job().queue.clone()));
-            } else if let Ended::Returned(Outcome::Complete | Outcome::CompleteWith(_)) = ended {
-                ended = Ended::Returned(Outcome::Fail("the transaction that completed it was rolled back".into()));
+            } else if let HandlerEnd::Returned(Outcome::Complete | Outcome::CompleteWith(_)) = ended {
+                ended = HandlerEnd::Returned(Outcome::Fail("the transaction that completed it was rolled back".into()));
             }
         }
-        let how = ended.how();
+        let kind = ended.end_kind();
         let ending = recorded.unwrap_or_else(|| {
-            judge(ended, hold, &handler.retry_policy, context.job().failures, context.job().max_attempts)
+            judge(ended, held, &handler.retry_policy, context.job().failures, context.job().max_attempts)
         });
         quietly(|| log(&ending));
-        self.middlewares.ended(&AttemptEnd::of(context.job(), &ending, how, started.elapsed()));
+        self.middlewares.ended(&AttemptEnd::of(context.job(), &ending, kind, started.elapsed()));
         ending
     }
 
-    /// The handler, or what becomes of a job that is not to begin.
-    fn find_handler(&self, job: &ReservedJob, hold: &Hold) -> Result<&Registered, Ending> {
-        if hold.cancel_requested() {
+    /// Returns the handler, or what becomes of a job that must not start.
+    fn find_handler(&self, job: &ReservedJob, held: &HeldJob) -> Result<&Registered, Ending> {
+        if held.cancel_requested() {
             return Err(Ending::Cancelled);
         }
-        // It is no longer this worker's, or is to be given back.
-        if hold.token.is_cancelled() {
+        // This worker has lost the job, or is shutting down.
+        if held.token.is_cancelled() {
             return Err(released());
         }
         if let Some(error) = &job.undecodable {
-            let ending = dead(Reason::Undecodable, error.clone());
+            let ending = dead(FailureReason::Undecodable, error.clone());
             quietly(|| log(&ending));
             return Err(ending);
         }
@@ -144,20 +143,21 @@ impl Attempts {
         })
     }
 
-    /// Waits for the end of a transaction in which the job was completed; whether it was committed.
-    async fn is_recorded(&self, transaction: &str, hold: &Hold) -> bool {
-        let mut backoff = Backoff::new("learn whether a job's transaction was committed", &self.comeback);
-        let mut delay = UNDER_WAY.0;
+    /// Waits for the end of a transaction in which the job was completed. Returns whether it was committed.
+    async fn is_recorded(&self, transaction: &str, held: &HeldJob) -> bool {
+        let mut backoff = Backoff::new("learn whether a job's transaction was committed", &self.reconnected);
+        let mut delay = FIRST_ASK_AGAIN;
         loop {
-            match self.driver.is_recorded(transaction, &hold.reservation).await {
+            match self.driver.is_recorded(transaction, &held.reservation).await {
                 Ok(Some(recorded)) => return recorded,
                 Ok(None) => {
-                    // Dropped a moment ago, or handed on to somebody who has still to end it.
+                    // The handler has dropped the transaction, or passed it to a task that will end it.
                     tokio::time::sleep(delay).await;
-                    delay = (delay * 2).min(UNDER_WAY.1);
+                    delay = (delay * 2).min(LONGEST_ASK_AGAIN);
                 }
                 Err(error) if error.is_unavailable() => backoff.failed(&error).over().await,
-                // A server that does not know the transaction, as after a fail-over: the fence will tell.
+                // The server does not know the transaction, for example after a fail-over. If it was committed, the
+                // fence refuses the ending that is settled now.
                 Err(error) => {
                     tracing::warn!(
                         name: "job.completion_unknown", target: "reveille::job", %error,
@@ -169,30 +169,30 @@ impl Attempts {
         }
     }
 
-    async fn call(&self, handler: &Registered, context: &Context, hold: &Hold) -> Ended {
+    async fn call(&self, handler: &Registered, context: &Context, held: &HeldJob) -> HandlerEnd {
         let timeout = context.timeout();
         let started = std::panic::catch_unwind(AssertUnwindSafe(|| self.middlewares.work(handler, context)));
         let mut handling = match started {
             Ok(handling) => pin!(AssertUnwindSafe(in_handler_of(context.stored_id(), handling)).catch_unwind()),
-            Err(panic) => return Ended::Panicked(panic),
+            Err(panic) => return HandlerEnd::Panicked(panic),
         };
         let timeout = tokio::select! {
             biased;
-            returned = &mut handling => return returned.map_or_else(Ended::Panicked, Ended::Returned),
+            returned = &mut handling => return returned.map_or_else(HandlerEnd::Panicked, HandlerEnd::Returned),
             timeout = sleep(timeout) => timeout,
-            () = self.give_up.cancelled() => return Ended::GivenUp,
+            () = self.give_up.cancelled() => return HandlerEnd::GivenUp,
         };
-        hold.time_out(timeout);
+        held.time_out(timeout);
         tokio::select! {
             biased;
-            returned = handling => returned.map_or_else(Ended::Panicked, Ended::Returned),
-            _ = sleep(Some(timeout.min(LAST_MOMENT))) => Ended::TimedOut(timeout),
-            () = self.give_up.cancelled() => Ended::TimedOut(timeout),
+            returned = handling => returned.map_or_else(HandlerEnd::Panicked, HandlerEnd::Returned),
+            _ = sleep(Some(timeout.min(LONGEST_CLEANUP))) => HandlerEnd::TimedOut(timeout),
+            () = self.give_up.cancelled() => HandlerEnd::TimedOut(timeout),
         }
     }
 }
 
-/// The span of an attempt. Costs nothing when nobody listens.
+/// The span of an attempt. It costs nothing if no subscriber takes it.
 fn span_of(job: &ReservedJob) -> Span {
     let Reservation { id, worker, attempt, .. } = job.reservation;
     let span = tracing::info_span!(
@@ -208,7 +208,7 @@ fn span_of(job: &ReservedJob) -> Span {
     span
 }
 
-/// Results stay out of it, as payloads do.
+/// Logs an ending. Results are left out of the log, as payloads are.
 fn log(ending: &Ending) {
     match ending {
         Ending::Waiting { failure: Some(Failure { reason, error }), delay } => {
@@ -229,7 +229,7 @@ fn log(ending: &Ending) {
     }
 }
 
-/// Returns that timeout when it is over.
+/// Waits for `timeout` and returns it; without one, waits for ever.
 async fn sleep(timeout: Option<Duration>) -> Duration {
     match timeout {
         Some(timeout) => {

@@ -1,4 +1,4 @@
-//! What this worker holds: the jobs from their claim to their settlement.
+//! The jobs that this worker holds, from their claim to their settlement.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,160 +10,165 @@ use tokio_util::sync::CancellationToken;
 use crate::driver::Stuck;
 use crate::job::Reservation;
 
-/// How long a handler may still run after it was told to stop before its job is called stuck.
+/// A handler that still runs 5 s after its stop request is reported as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 
-/// One reservation of this process.
-pub(crate) struct Hold {
+/// One job that this worker holds.
+pub(crate) struct HeldJob {
     pub(crate) reservation: Reservation,
-    /// Tells the handler to stop, for whatever reason.
+    /// Asks the handler to stop, for whatever reason.
     pub(crate) token: CancellationToken,
     cancel_requested: AtomicBool,
-    /// Whether its handler runs.
-    running: AtomicBool,
-    /// How long its handler may, and until when.
-    timeout: OnceLock<(Duration, Instant)>,
-    told: OnceLock<Told>,
-    /// Whether it was told of as stuck.
-    reported: AtomicBool,
+    handler_runs: AtomicBool,
+    /// Set when the handler starts, if it has a timeout.
+    deadline: OnceLock<Deadline>,
+    stop_request: OnceLock<StopRequest>,
+    reported_stuck: AtomicBool,
 }
 
-/// Since when a handler has been told to stop, and whether because its time was over.
 #[derive(Clone, Copy)]
-struct Told {
+struct Deadline {
+    timeout: Duration,
+    at: Instant,
+}
+
+/// When the handler was asked to stop, and the timeout that it exceeded, if that was the reason.
+#[derive(Clone, Copy)]
+struct StopRequest {
     at: Instant,
     timeout: Option<Duration>,
 }
 
-impl Hold {
-    /// Whether somebody asked for the job to be cancelled.
+impl HeldJob {
     pub(crate) fn cancel_requested(&self) -> bool {
         self.cancel_requested.load(Ordering::Relaxed)
     }
 
-    /// The timeout because of which its handler was told to stop, if that was why.
+    /// The timeout that the handler exceeded, if it was asked to stop because of that.
     pub(crate) fn timed_out(&self) -> Option<Duration> {
-        self.told.get().and_then(|told| told.timeout)
+        self.stop_request.get().and_then(|request| request.timeout)
     }
 
-    /// Its handler starts, and may take so long.
+    /// Notes that the handler starts, and that it has to end within `timeout`.
     pub(crate) fn begin(&self, timeout: Option<Duration>) {
         if let Some(timeout) = timeout
-            && let Some(over) = Instant::now().checked_add(timeout)
+            && let Some(at) = Instant::now().checked_add(timeout)
         {
-            let _ = self.timeout.set((timeout, over));
+            let _ = self.deadline.set(Deadline { timeout, at });
         }
-        self.running.store(true, Ordering::Relaxed);
+        self.handler_runs.store(true, Ordering::Relaxed);
     }
 
-    /// Its handler has ended, or was dropped.
+    /// Notes that the handler has ended, or was dropped.
     pub(crate) fn end(&self) {
-        self.running.store(false, Ordering::Relaxed);
+        self.handler_runs.store(false, Ordering::Relaxed);
     }
 
-    /// Tells its handler to stop.
+    /// Asks the handler to stop.
     pub(crate) fn stop(&self) {
-        self.tell(None);
+        self.request_stop(None);
     }
 
-    /// Tells its handler to stop, because it has taken so long.
+    /// Asks the handler to stop, because it has exceeded its timeout.
     pub(crate) fn time_out(&self, timeout: Duration) {
-        self.tell(Some(timeout));
+        self.request_stop(Some(timeout));
     }
 
-    fn tell(&self, timeout: Option<Duration>) {
-        let _ = self.told.set(Told { at: Instant::now(), timeout });
+    fn request_stop(&self, timeout: Option<Duration>) {
+        let _ = self.stop_request.set(StopRequest { at: Instant::now(), timeout });
         self.token.cancel();
     }
 
-    /// For how long its handler has been told to stop, if it runs all the same. One that blocks its thread keeps its
-    /// own timer from telling it.
-    fn told_for(&self) -> Option<Duration> {
-        if !self.running.load(Ordering::Relaxed) {
+    /// How long ago the handler was asked to stop; `None` if it was not, or has ended.
+    fn stopping_for(&self) -> Option<Duration> {
+        if !self.handler_runs.load(Ordering::Relaxed) {
             return None;
         }
-        if let Some(&(timeout, over)) = self.timeout.get()
-            && over < Instant::now()
+        // A handler that blocks its thread keeps the timer of its own attempt from firing.
+        if let Some(deadline) = self.deadline.get()
+            && deadline.at < Instant::now()
         {
-            self.time_out(timeout);
+            self.time_out(deadline.timeout);
         }
-        self.told.get().map(|told| told.at.elapsed())
+        self.stop_request.get().map(|request| request.at.elapsed())
     }
 }
 
-/// The reservations of this process.
+/// All jobs that this worker holds.
 #[derive(Default)]
-pub(crate) struct Held {
-    jobs: Mutex<HashMap<i64, Arc<Hold>>>,
-    /// How many have ended and cannot be settled, since other sessions have locked their rows.
+pub(crate) struct HeldJobs {
+    jobs: Mutex<HashMap<i64, Arc<HeldJob>>>,
+    /// How many attempts have ended whose jobs other sessions have locked, so that they cannot be settled yet.
     locked: AtomicUsize,
 }
 
-impl Held {
-    /// From here on the job is known to be held.
-    pub(crate) fn take(&self, reservation: Reservation, cancel_requested: bool) -> Arc<Hold> {
-        let hold = Arc::new(Hold {
+impl HeldJobs {
+    /// Adds a job that this worker has just claimed.
+    pub(crate) fn take(&self, reservation: Reservation, cancel_requested: bool) -> Arc<HeldJob> {
+        let held = Arc::new(HeldJob {
             reservation,
             token: CancellationToken::new(),
             cancel_requested: AtomicBool::new(cancel_requested),
-            running: AtomicBool::new(false),
-            timeout: OnceLock::new(),
-            told: OnceLock::new(),
-            reported: AtomicBool::new(false),
+            handler_runs: AtomicBool::new(false),
+            deadline: OnceLock::new(),
+            stop_request: OnceLock::new(),
+            reported_stuck: AtomicBool::new(false),
         });
-        self.lock().insert(reservation.id, Arc::clone(&hold));
-        hold
+        self.lock().insert(reservation.id, Arc::clone(&held));
+        held
     }
 
-    /// The reservation is settled, lost or given up.
-    pub(crate) fn let_go(&self, reservation: &Reservation) {
+    /// Removes a job whose reservation is settled, lost or given up.
+    pub(crate) fn remove(&self, reservation: &Reservation) {
         let mut jobs = self.lock();
-        // The same job may have been claimed again meanwhile.
-        if jobs.get(&reservation.id).is_some_and(|hold| hold.reservation == *reservation) {
+        // This worker may have claimed the same job again meanwhile.
+        if jobs.get(&reservation.id).is_some_and(|held| held.reservation == *reservation) {
             jobs.remove(&reservation.id);
         }
     }
 
-    /// Whether the job is held, and was not asked to be cancelled so far.
+    /// Whether the job is held and its cancellation was not requested yet.
     pub(crate) fn may_be_cancelled(&self, id: i64) -> bool {
-        self.lock().get(&id).is_some_and(|hold| !hold.cancel_requested())
+        self.lock().get(&id).is_some_and(|held| !held.cancel_requested())
     }
 
-    /// Somebody asks for this job to be cancelled: tell its handler, if it runs here.
+    /// Cancels the job if it is held, and asks its handler to stop.
     pub(crate) fn cancel(&self, id: i64) {
-        if let Some(hold) = self.lock().get(&id) {
-            hold.cancel_requested.store(true, Ordering::Relaxed);
-            hold.stop();
+        if let Some(held) = self.lock().get(&id) {
+            held.cancel_requested.store(true, Ordering::Relaxed);
+            held.stop();
         }
     }
 
-    /// Tell all handlers to stop: their worker is shutting down, or they are no longer its to run.
+    /// Asks all handlers to stop.
     pub(crate) fn stop_all(&self) {
-        self.lock().values().for_each(|hold| hold.stop());
+        self.lock().values().for_each(|held| held.stop());
     }
 
-    /// The jobs whose handlers do not stop, the longest told first; and tells those to stop whose time is over.
+    /// The jobs whose handlers do not stop, the earliest stop request first.
     pub(crate) fn stuck(&self) -> Vec<Stuck> {
-        let holds: Vec<Arc<Hold>> = self.lock().values().cloned().collect();
+        let jobs: Vec<Arc<HeldJob>> = self.lock().values().cloned().collect();
         let mut stuck = Vec::new();
-        for hold in holds {
-            let Some(told_for) = hold.told_for().filter(|told_for| *told_for >= STUCK_AFTER) else { continue };
-            let id = hold.reservation.id;
-            stuck.push(Stuck { id, told_for });
-            if !hold.reported.swap(true, Ordering::Relaxed) {
-                tracing::warn!(name: "job.stuck", target: "reveille::job", id, ?told_for, "stuck: its handler was told to stop and still runs");
+        for held in jobs {
+            let Some(stopping_for) = held.stopping_for().filter(|time| *time >= STUCK_AFTER) else { continue };
+            let id = held.reservation.id;
+            stuck.push(Stuck::new(id, stopping_for));
+            if !held.reported_stuck.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    name: "job.stuck", target: "reveille::job", id, told_for = ?stopping_for,
+                    "stuck: the handler was asked to stop and still runs"
+                );
             }
         }
-        stuck.sort_by_key(|stuck| std::cmp::Reverse(stuck.told_for));
+        stuck.sort_by_key(|stuck| std::cmp::Reverse(stuck.asked_ago));
         stuck
     }
 
-    /// So many have ended and are locked by others now.
-    pub(crate) fn locked(&self, count: usize) {
+    pub(crate) fn set_locked(&self, count: usize) {
         self.locked.store(count, Ordering::Relaxed);
     }
 
-    /// How many have ended and are locked by others.
+    /// How many attempts have ended and cannot be settled yet, since other sessions have locked their jobs.
     pub(crate) fn count_locked(&self) -> usize {
         self.locked.load(Ordering::Relaxed)
     }
@@ -172,7 +177,7 @@ impl Held {
         self.lock().keys().copied().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<i64, Arc<Hold>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<i64, Arc<HeldJob>>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Jobs that were claimed before a slot was free for them.
+//! Jobs that were claimed ahead, before a slot was free for them.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,35 +8,35 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::driver::{Ending, Settlement};
 use crate::job::ReservedJob;
-use crate::worker::attempt::reservations::Hold;
+use crate::worker::attempt::reservations::HeldJob;
 use crate::worker::pauses::Pauses;
 
-pub(super) type Claimed = (ReservedJob, Arc<Hold>);
-
-/// A job that waits for a slot, and how often its queue had been paused when its claim began.
-pub(super) struct Waiting {
-    pub(super) claimed: Claimed,
+/// A job that waits for a slot.
+pub(super) struct WaitingJob {
+    pub(super) job: ReservedJob,
+    pub(super) held: Arc<HeldJob>,
+    /// How often its queue had been paused when its claim began.
     pub(super) pauses: u64,
 }
 
-/// Jobs that wait for a slot.
+/// The jobs of one queue that wait for a slot.
 pub(super) struct Ahead {
-    pub(super) jobs: Mutex<VecDeque<Waiting>>,
-    /// One of them has started, or gone back.
+    jobs: Mutex<VecDeque<WaitingJob>>,
+    /// Notified when a job has started, or was released.
     pub(super) started: Notify,
-    /// When one of them started last, or the first of them came.
-    pub(super) last_start: Mutex<Instant>,
-    /// When all that had been taken were over.
-    pub(super) ran_dry: Mutex<Option<Instant>>,
-    pub(super) endings: mpsc::Sender<Settlement>,
+    /// When the last job started, or the first job came to wait.
+    last_start: Mutex<Instant>,
+    /// When every job was over that the slots had taken.
+    ran_dry: Mutex<Option<Instant>>,
+    endings: mpsc::Sender<Settlement>,
     pub(super) pauses: Arc<Pauses>,
 }
 
-/// What was claimed before a pause and has not started goes back, at no cost.
-pub(super) async fn give_back_at_each_pause(ahead: Arc<Ahead>) {
+/// Releases the waiting jobs at each pause of their queue.
+pub(super) async fn release_at_each_pause(ahead: Arc<Ahead>) {
     loop {
-        ahead.pauses.stale().await;
-        ahead.give_back(|waiting| waiting.pauses != ahead.pauses.count()).await;
+        ahead.pauses.wait_for_stale().await;
+        ahead.release(|waiting| waiting.pauses != ahead.pauses.count()).await;
     }
 }
 
@@ -46,30 +46,31 @@ impl Ahead {
         Ahead { jobs, started, last_start: Mutex::new(Instant::now()), ran_dry, endings, pauses }
     }
 
-    /// The next one to start.
-    pub(super) fn next(&self) -> Option<Claimed> {
+    /// Takes the next job to start.
+    pub(super) fn next(&self) -> Option<WaitingJob> {
         self.take_first(|waiting| waiting.pauses == self.pauses.count())
     }
 
-    pub(super) fn is_waiting(&self) -> bool {
+    /// Whether a job waits that may start.
+    pub(super) fn has_next(&self) -> bool {
         self.lock().iter().any(|waiting| waiting.pauses == self.pauses.count())
     }
 
-    pub(super) fn take_first(&self, which: impl Fn(&Waiting) -> bool) -> Option<Claimed> {
+    fn take_first(&self, which: impl Fn(&WaitingJob) -> bool) -> Option<WaitingJob> {
         let mut jobs = self.lock();
         let first = jobs.iter().position(which)?;
         let first = jobs.remove(first);
         *self.last_start() = Instant::now();
         drop(jobs);
         self.started.notify_one();
-        first.map(|waiting| waiting.claimed)
+        first
     }
 
-    /// Gives them back. May be dropped in the middle: each job either waits still, or is on its way back.
-    pub(super) async fn give_back(&self, which: impl Fn(&Waiting) -> bool) {
+    /// Releases these jobs. The future may be dropped before it is done: each job then waits still, or is released.
+    pub(super) async fn release(&self, which: impl Fn(&WaitingJob) -> bool) {
         while let Ok(place) = self.endings.reserve().await {
-            let Some((job, hold)) = self.take_first(&which) else { return };
-            let ending = if hold.cancel_requested() {
+            let Some(WaitingJob { job, held, .. }) = self.take_first(&which) else { return };
+            let ending = if held.cancel_requested() {
                 Ending::Cancelled
             } else {
                 Ending::Waiting { failure: None, delay: Duration::ZERO }
@@ -79,16 +80,17 @@ impl Ahead {
         }
     }
 
-    pub(super) async fn ended(&self, settlement: Settlement) {
+    /// Sends an ending to the settler.
+    pub(super) async fn settle(&self, settlement: Settlement) {
         if self.endings.send(settlement).await.is_err() {
             tracing::error!(
                 name: "job.unsettled", target: "reveille::job",
-                "the settler is gone; the job will be rescued"
+                "the settler has ended, so that the job's ending is not recorded; another worker will rescue the job"
             );
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, VecDeque<WaitingJob>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -96,12 +98,13 @@ impl Ahead {
         self.last_start.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn runs_dry(&self) {
+    /// Notes that every job is over that the slots had taken.
+    pub(super) fn note_ran_dry(&self) {
         *self.ran_dry.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// When all that had been taken were over, if they are; until it is asked.
-    pub(super) fn ran_dry(&self) -> Option<Instant> {
+    /// Returns when every job was over, if that was noted since the last call.
+    pub(super) fn take_ran_dry(&self) -> Option<Instant> {
         self.ran_dry.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -114,9 +117,9 @@ mod tests {
 
     use super::*;
     use crate::job::{Payload, Priority, Reservation};
-    use crate::worker::attempt::reservations::Held;
+    use crate::worker::attempt::reservations::HeldJobs;
 
-    fn waiting(id: i64, pauses: u64) -> Waiting {
+    fn waiting(id: i64, pauses: u64) -> WaitingJob {
         let now = SystemTime::now();
         let reservation = Reservation { id, worker: 1, attempt: 1, reserved_at: now, hint: 0 };
         let job = ReservedJob {
@@ -136,39 +139,40 @@ mod tests {
             cancel_requested: false,
             undecodable: None,
         };
-        Waiting { claimed: (job, Held::default().take(reservation, false)), pauses }
+        WaitingJob { job, held: HeldJobs::default().take(reservation, false), pauses }
     }
 
-    fn ahead(jobs: impl IntoIterator<Item = Waiting>, endings: mpsc::Sender<Settlement>) -> Arc<Ahead> {
-        let (jobs, pauses) = (Mutex::new(jobs.into_iter().collect()), Arc::default());
-        let (started, last_start, ran_dry) = (Notify::new(), Mutex::new(Instant::now()), Mutex::default());
-        Arc::new(Ahead { jobs, started, last_start, ran_dry, endings, pauses })
+    fn ahead(jobs: impl IntoIterator<Item = WaitingJob>, endings: mpsc::Sender<Settlement>) -> Arc<Ahead> {
+        let ahead = Ahead::new(endings, Arc::default());
+        ahead.lock().extend(jobs);
+        Arc::new(ahead)
     }
 
     #[tokio::test]
-    async fn what_was_claimed_before_a_pause_never_starts_and_goes_back() {
+    async fn a_job_claimed_before_a_pause_is_released_and_never_starts() {
         let (endings, mut inbox) = mpsc::channel(8);
         let ahead = ahead([waiting(1, 0), waiting(2, 0)], endings);
-        let _pausing = AbortOnDropHandle::new(tokio::spawn(give_back_at_each_pause(Arc::clone(&ahead))));
-        assert_eq!(ahead.next().map(|(job, _)| job.reservation.id), Some(1));
+        let _pausing = AbortOnDropHandle::new(tokio::spawn(release_at_each_pause(Arc::clone(&ahead))));
+        let next_id = || ahead.next().map(|waiting| waiting.job.reservation.id);
+        assert_eq!(next_id(), Some(1));
         ahead.pauses.add();
-        // Resumed at once, and claimed again.
+        // The queue was resumed at once, and another job was claimed.
         ahead.lock().push_back(waiting(3, 1));
-        assert_eq!(ahead.next().map(|(job, _)| job.reservation.id), Some(3), "not behind what goes back");
-        assert!(ahead.next().is_none() && !ahead.is_waiting());
+        assert_eq!(next_id(), Some(3), "it does not wait for the release of job 2");
+        assert!(next_id().is_none() && !ahead.has_next());
         let back = inbox.recv().await.unwrap();
         assert_eq!(back.reservation.id, 2);
         assert_eq!(back.ending, Ending::Waiting { failure: None, delay: Duration::ZERO });
     }
 
     #[tokio::test(start_paused = true)]
-    async fn giving_back_can_be_broken_off_and_loses_no_job() {
+    async fn a_release_that_is_dropped_loses_no_job() {
         let (endings, mut inbox) = mpsc::channel(2);
         let ahead = ahead((0..10).map(|id| waiting(id, 0)), endings);
         let mut back = 0;
         while back < 10 {
-            let given = tokio::time::timeout(Duration::from_millis(1), ahead.give_back(|_| true)).await;
-            assert!(given.is_err(), "there is no room for all of them");
+            let released = tokio::time::timeout(Duration::from_millis(1), ahead.release(|_| true)).await;
+            assert!(released.is_err(), "the channel has no room for all of them");
             while inbox.try_recv().is_ok() {
                 back += 1;
             }

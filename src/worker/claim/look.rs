@@ -1,4 +1,4 @@
-//! Looks at a queue, which can get on while their claimer does something else.
+//! Looks at a queue, which can run in the background while their claimer does something else.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,38 +8,39 @@ use futures::future::BoxFuture;
 use tokio::sync::{Notify, OwnedRwLockReadGuard};
 use tokio::task::JoinHandle;
 
-use crate::driver::{Claimed, Marks, Start};
+use crate::driver::{ClaimRequest, Claimed, Marks, Start};
 use crate::error::{Error, Result};
 use crate::worker::shared::Shared;
 
 /// A claim under way.
 pub(crate) struct Look {
+    /// How many jobs it asks for.
     pub(crate) wanted: usize,
     pub(crate) start: Start,
-    /// How often the queue had been paused when it began.
+    /// How often the queue had been paused when the claim began.
     pub(crate) pauses: u64,
     pub(crate) began: Instant,
-    answer: BoxFuture<'static, Result<Found>>,
+    answer: BoxFuture<'static, Result<LookAnswer>>,
 }
 
-/// What a claim brought.
-pub(crate) struct Found {
+pub(crate) struct LookAnswer {
     pub(crate) claimed: Claimed,
     pub(crate) took: Duration,
-    /// To be dropped when the jobs are held.
-    pub(crate) under_way: OwnedRwLockReadGuard<()>,
+    /// Drop this once the jobs are held; see `Shared::claiming`.
+    pub(crate) claiming: OwnedRwLockReadGuard<()>,
 }
 
 impl Look {
     pub(crate) fn new(shared: &Arc<Shared>, queue: &Arc<str>, wanted: usize, start: Start, pauses: u64) -> Look {
         let (shared, queue) = (Arc::clone(shared), Arc::clone(queue));
         let answer = async move {
-            let under_way = Arc::clone(&shared.claiming).read_owned().await;
+            let claiming = Arc::clone(&shared.claiming).read_owned().await;
             let began = Instant::now();
-            match shared.driver.claim(shared.id(), &queue, wanted, start).await {
-                Ok(claimed) => Ok(Found { claimed, took: began.elapsed(), under_way }),
+            let claim = ClaimRequest::new(shared.id(), &queue, wanted).starting_at(start);
+            match shared.driver.claim(&claim).await {
+                Ok(claimed) => Ok(LookAnswer { claimed, took: began.elapsed(), claiming }),
                 Err(error) => {
-                    shared.unsure.notify_one();
+                    shared.check_for_strays.notify_one();
                     Err(error)
                 }
             }
@@ -47,32 +48,38 @@ impl Look {
         Look { wanted, start, pauses, began: Instant::now(), answer: answer.boxed() }
     }
 
-    /// Gets on by itself. Its end has to be awaited, or its jobs are reserved for nobody.
+    /// Runs this look in the background. Its answer has to be awaited, or its jobs stay reserved without being held.
     pub(crate) fn in_background(self) -> Look {
         let task = tokio::spawn(self.answer);
-        Look { answer: async { task.await.unwrap_or_else(|error| Err(broke_off(&error))) }.boxed(), ..self }
+        Look { answer: async { task.await.unwrap_or_else(|error| Err(task_failed(&error))) }.boxed(), ..self }
     }
 
-    pub(crate) async fn end(self) -> Result<Found> {
+    pub(crate) async fn answer(self) -> Result<LookAnswer> {
         self.answer.await
     }
 }
 
-/// A look below the marks, under way beside the claims.
+/// A look below the low-water marks, which runs in the background beside the claims. It reserves no job.
 pub(crate) struct LookBack {
     pub(crate) from: Marks,
-    answer: JoinHandle<Result<(Marks, Duration)>>,
+    answer: JoinHandle<Result<LookBackAnswer>>,
+}
+
+pub(crate) struct LookBackAnswer {
+    /// The first due job of each level, at or above the place where the look began.
+    pub(crate) heads: Marks,
+    pub(crate) took: Duration,
 }
 
 impl LookBack {
-    /// `over` is notified at its end.
+    /// Begins to look. `over` is notified when the answer is there.
     pub(crate) fn begin(shared: &Arc<Shared>, queue: &Arc<str>, from: Marks, over: Arc<Notify>) -> LookBack {
         let (driver, queue) = (Arc::clone(&shared.driver), Arc::clone(queue));
         let answer = tokio::spawn(async move {
             let began = Instant::now();
             let heads = driver.heads(&queue, from).await;
             over.notify_one();
-            Ok((heads?, began.elapsed()))
+            Ok(LookBackAnswer { heads: heads?, took: began.elapsed() })
         });
         LookBack { from, answer }
     }
@@ -81,12 +88,11 @@ impl LookBack {
         self.answer.is_finished()
     }
 
-    /// Where the levels begin, and how long it took to find out.
-    pub(crate) async fn end(self) -> Result<(Marks, Duration)> {
-        self.answer.await.unwrap_or_else(|error| Err(broke_off(&error)))
+    pub(crate) async fn answer(self) -> Result<LookBackAnswer> {
+        self.answer.await.unwrap_or_else(|error| Err(task_failed(&error)))
     }
 }
 
-fn broke_off(error: &tokio::task::JoinError) -> Error {
+fn task_failed(error: &tokio::task::JoinError) -> Error {
     Error::unavailable(format!("look for jobs: {error}"))
 }

@@ -1,43 +1,50 @@
-//! When something was looked at last, and when another look is affordable.
+//! When the last look below the low-water marks was, and when another one is affordable.
 
 use std::time::{Duration, Instant};
 
-/// How often to look below the marks, at most.
-pub(crate) const EVERY: Duration = Duration::from_millis(50);
-/// The part of the time that looking below the marks may take, of all workers of a queue together: a twentieth.
-const SHARE: u32 = 20;
+/// Looks below the marks are at least 50 ms apart.
+pub(crate) const LOOK_BACK_EVERY: Duration = Duration::from_millis(50);
+/// A rest is 20 times as long as the look before it. So the looks of all workers of a queue together take about a
+/// twentieth of the time.
+const REST_FACTOR: u32 = 20;
 
-/// A look at the whole queue, or back to a little below the marks.
+/// The last look of one kind: a sweep of the whole queue, or a look a little below the marks.
 pub(crate) struct LookBudget {
-    at: Instant,
-    /// The shorter of this one and the one before: a machine that stood still for a moment says nothing of what the
-    /// next will take.
+    ended_at: Instant,
+    /// The time of this look or of the one before, whichever is shorter. A single slow look may be due to a machine
+    /// that stood still.
     pub(crate) took: Duration,
-    /// This one alone.
     took_itself: Duration,
-    /// Jobs may have appeared there since.
-    pub(crate) again: bool,
-    /// By which the rest until the next one is made longer or shorter, so that workers that share a queue take turns.
+    /// Jobs may have appeared below the marks since, so that another look is needed.
+    pub(crate) needs_another: bool,
+    /// A random factor of the rest until the next look, so that the workers of a queue take turns.
     jitter: f64,
 }
 
 impl LookBudget {
-    pub(crate) fn ended(took: Duration, before: Option<&LookBudget>) -> LookBudget {
+    /// The budget after a look that took this time. `before`: the look before it.
+    pub(crate) fn after(took: Duration, before: Option<&LookBudget>) -> LookBudget {
         let shorter = before.map_or(took, |before| took.min(before.took_itself));
-        LookBudget { at: Instant::now(), took: shorter, took_itself: took, again: true, jitter: fastrand::f64() }
+        LookBudget {
+            ended_at: Instant::now(),
+            took: shorter,
+            took_itself: took,
+            needs_another: true,
+            jitter: fastrand::f64(),
+        }
     }
 
-    /// The next one is over; what has appeared since it began is still to be looked at.
+    /// The budget after the next look. It has not found the jobs that appeared since it began.
     pub(crate) fn followed_by(&self, took: Duration) -> LookBudget {
-        LookBudget { again: self.again, ..LookBudget::ended(took, Some(self)) }
+        LookBudget { needs_another: self.needs_another, ..LookBudget::after(took, Some(self)) }
     }
 
-    /// How long until another one is affordable; `None` if there is no need for one.
+    /// How long until another look is affordable; `None` if none is needed. `sharing`: how many other workers look.
     pub(crate) fn until_next(&self, sharing: usize) -> Option<Duration> {
-        let rest = EVERY.max(self.took.saturating_mul(SHARE));
-        // Of several that draw lots, the first comes about as soon as one alone would.
+        let rest = LOOK_BACK_EVERY.max(self.took.saturating_mul(REST_FACTOR));
+        // Several workers rest for random times, of which the shortest is about as long as the rest of a single worker.
         let rest = if sharing == 0 { rest } else { rest.mul_f64(self.jitter * (sharing + 1) as f64) };
-        self.again.then(|| rest.saturating_sub(self.at.elapsed()))
+        self.needs_another.then(|| rest.saturating_sub(self.ended_at.elapsed()))
     }
 
     pub(crate) fn is_due(&self, sharing: usize) -> bool {
@@ -50,21 +57,21 @@ mod tests {
     use super::*;
 
     const QUICK: Duration = Duration::from_micros(100);
-    const DEAR: Duration = Duration::from_millis(500);
+    const SLOW: Duration = Duration::from_millis(500);
 
     #[test]
-    fn one_look_that_took_long_does_not_delay_the_next() {
-        let mut last = LookBudget::ended(QUICK, None);
-        for (took, soon) in [(DEAR, true), (DEAR, false), (QUICK, true)] {
-            last = LookBudget::ended(took, Some(&last));
-            assert_eq!(last.until_next(0).unwrap() <= EVERY, soon, "{took:?}");
+    fn a_single_slow_look_does_not_delay_the_next() {
+        let mut last = LookBudget::after(QUICK, None);
+        for (took, soon) in [(SLOW, true), (SLOW, false), (QUICK, true)] {
+            last = LookBudget::after(took, Some(&last));
+            assert_eq!(last.until_next(0).unwrap() <= LOOK_BACK_EVERY, soon, "{took:?}");
         }
     }
 
     #[test]
-    fn of_several_workers_most_look_later_than_one_alone_would() {
-        let alone = DEAR * SHARE;
-        let later = (0..1000).filter(|_| LookBudget::ended(DEAR, None).until_next(3).unwrap() > alone).count();
+    fn three_of_four_workers_look_later_than_a_single_worker() {
+        let alone = SLOW * REST_FACTOR;
+        let later = (0..1000).filter(|_| LookBudget::after(SLOW, None).until_next(3).unwrap() > alone).count();
         assert!((600..900).contains(&later), "{later} of 1000, where three of four are expected");
     }
 }

@@ -1,44 +1,45 @@
-//! Where the head of a queue is, so that a claim need not pass over the dead rows of what was claimed before.
+//! The low-water marks of a claimer: where the head of its queue is. A claim starts there, so that it need not pass
+//! over the dead rows of earlier jobs.
 
 use std::time::{Duration, Instant};
 
 use crate::driver::{Claimed, Mark, Marks, Start};
-use crate::worker::claim::look_budget::{EVERY, LookBudget};
+use crate::worker::claim::look_budget::{LOOK_BACK_EVERY, LookBudget};
 
-/// How far below the last place a claim begins to look, where that place is recent: transactions commit a little out of
-/// the order of their beginnings.
+/// A claim starts 50 ms below the last place if that place is recent, since transactions commit a little out of order.
 const SLACK: Duration = Duration::from_millis(50);
-/// What counts as recent. Further back only a sweep looks for what a long transaction left.
+/// A place is recent if its due time is less than 1 s ago. Below older places, only looks back find late commits.
 const RECENT: Duration = Duration::from_secs(1);
-/// How far below the marks to look for what came a little late.
+/// A look back starts 2 s below the marks, unless it starts at the very start of the queue.
 const NEAR: Duration = Duration::from_secs(2);
-/// A sweep this quick is as good as any other look.
+/// A sweep that takes at most 3 ms costs no more than a look from the marks.
 const CHEAP: Duration = Duration::from_millis(3);
 
-/// A claimer's low-water marks. They are a hint: what lies below them is found by looks back, or by a sweep, which is a
-/// claim that looks from the very start.
+/// A claimer's low-water marks.
+///
+/// They are a hint. A job below them is found by a look back, or by a sweep, which is a claim from the very start of
+/// the queue.
 #[derive(Default)]
 pub(crate) struct LowWater {
     marks: Marks,
-    /// The last look from the very start.
-    whole: Option<LookBudget>,
-    /// The last look back to a little below the marks.
-    near: Option<LookBudget>,
-    /// The last claim left something.
+    last_sweep: Option<LookBudget>,
+    /// The last look back that started 2 s below the marks.
+    last_near_look: Option<LookBudget>,
+    /// Whether the last claim left due jobs behind.
     busy: bool,
-    /// Where claims under way may have begun when the last look back did, if there could be any.
-    when_looked_back: Option<Marks>,
-    /// The marks as they were before look backs lowered them.
+    /// When the last look back began, the lowest place from which a claim under way might take jobs; `None` if no claim
+    /// could be under way.
+    claimed_from: Option<Marks>,
+    /// The marks before look backs lowered them.
     lowered_from: Marks,
-    doubt: Option<Doubt>,
-    /// How long the last claim took.
-    claim_took: Duration,
+    second_look: Option<SecondLook>,
+    last_claim_took: Duration,
 }
 
-/// A look back has seen jobs which other workers may just be claiming.
-struct Doubt {
-    since: Instant,
-    /// Where to look whether they are still there.
+/// A look back has seen jobs below the marks that other workers may be claiming just now. A second look back finds out
+/// whether they were left behind.
+struct SecondLook {
+    seen_at: Instant,
     from: Marks,
 }
 
@@ -49,9 +50,10 @@ pub(crate) fn lower(mut marks: Marks, others: Marks) -> Marks {
 }
 
 impl LowWater {
-    /// From where the next claim starts: from nowhere in particular, which is a sweep, if that is cheap or was never
-    /// made. In a full queue that others work as well, no lower than where these have got, unless something was left
-    /// behind.
+    /// Where the next claim starts. `sharing`: how many other claims are made of the queue at the same time.
+    ///
+    /// In a full queue, the claim may start where these other claims have got. It may not while this claimer still
+    /// claims jobs that were left behind.
     pub(crate) fn start(&self, sharing: usize) -> Start {
         let marks = self.marks();
         let caught_up = marks.iter().zip(&self.lowered_from).all(|(mark, from)| mark >= from);
@@ -59,102 +61,106 @@ impl LowWater {
         Start { marks, shared }
     }
 
+    /// The marks of the next claim. They are empty, which makes it a sweep, if the last sweep was cheap or if there was
+    /// none.
     fn marks(&self) -> Marks {
-        match &self.whole {
-            Some(whole) if self.busy || whole.took > CHEAP => self.marks,
+        match &self.last_sweep {
+            Some(sweep) if self.busy || sweep.took > CHEAP => self.marks,
             _ => Marks::default(),
         }
     }
 
-    /// Jobs may have appeared anywhere since the last look.
-    pub(crate) fn stir(&mut self) {
-        self.whole.iter_mut().chain(&mut self.near).for_each(|last| last.again = true);
+    /// Notes that jobs may have appeared anywhere since the last look, so that looks back are needed.
+    pub(crate) fn jobs_may_have_appeared(&mut self) {
+        self.last_sweep.iter_mut().chain(&mut self.last_near_look).for_each(|look| look.needs_another = true);
     }
 
-    /// How long until it is time to look back; `None`: no need to. `sharing`: how many other workers do the same.
+    /// How long until the next look back; `None` if none is needed. `sharing`: how many other workers look back.
     pub(crate) fn until_look_back(&self, sharing: usize) -> Option<Duration> {
-        let whole = self.whole.as_ref().filter(|_| self.marks() != Marks::default())?;
-        let near = self.near.as_ref().map_or(Some(Duration::ZERO), |near| near.until_next(sharing));
-        near.into_iter().chain(whole.until_next(sharing)).chain(self.until_sure()).min()
+        let sweep = self.last_sweep.as_ref().filter(|_| self.marks() != Marks::default())?;
+        let near = self.last_near_look.as_ref().map_or(Some(Duration::ZERO), |near| near.until_next(sharing));
+        near.into_iter().chain(sweep.until_next(sharing)).chain(self.until_second_look()).min()
     }
 
-    /// How long until the claims that were under way when something was seen are most likely over.
-    fn until_sure(&self) -> Option<Duration> {
-        let wait = if self.busy { EVERY.max(self.claim_took * 2) } else { Duration::ZERO };
-        self.doubt.as_ref().map(|doubt| wait.saturating_sub(doubt.since.elapsed()))
+    /// How long until the claims that were under way at the first look are most likely over.
+    fn until_second_look(&self) -> Option<Duration> {
+        let wait = if self.busy { LOOK_BACK_EVERY.max(self.last_claim_took * 2) } else { Duration::ZERO };
+        self.second_look.as_ref().map(|second_look| wait.saturating_sub(second_look.seen_at.elapsed()))
     }
 
-    /// From where to look back, if it is time to. `under_way`: from where the claims look that are under way.
-    pub(crate) fn look_back(&mut self, sharing: usize, under_way: Option<Marks>) -> Option<Marks> {
+    /// Where a look back has to start, if it is time for one. `under_way`: the lowest place from which this claimer's
+    /// own claims under way may take jobs.
+    pub(crate) fn next_look_back(&mut self, sharing: usize, under_way: Option<Marks>) -> Option<Marks> {
         if self.marks() == Marks::default() {
             return None;
         }
-        if self.until_sure().is_some_and(|rest| !rest.is_zero()) {
+        if self.until_second_look().is_some_and(|rest| !rest.is_zero()) {
             return None;
         }
-        let beside = (sharing > 0).then_some(self.marks);
-        self.when_looked_back = beside.into_iter().chain(under_way).reduce(lower);
-        if let Some(doubt) = &self.doubt {
-            return Some(doubt.from);
+        let by_others = (sharing > 0).then_some(self.marks);
+        self.claimed_from = by_others.into_iter().chain(under_way).reduce(lower);
+        if let Some(second_look) = &self.second_look {
+            return Some(second_look.from);
         }
-        if let Some(whole) = self.whole.as_mut().filter(|whole| whole.is_due(sharing)) {
-            whole.again = false;
+        if let Some(sweep) = self.last_sweep.as_mut().filter(|sweep| sweep.is_due(sharing)) {
+            sweep.needs_another = false;
             return Some(Marks::default());
         }
-        if self.near.as_ref().is_some_and(|near| !near.is_due(sharing)) {
+        if self.last_near_look.as_ref().is_some_and(|near| !near.is_due(sharing)) {
             return None;
         }
-        self.near.get_or_insert(LookBudget::ended(Duration::ZERO, None)).again = false;
+        self.last_near_look.get_or_insert(LookBudget::after(Duration::ZERO, None)).needs_another = false;
         Some(self.marks.map(|mark| mark.map(|mark| Mark { available_at: mark.available_at - NEAR, id: 0 })))
     }
 
-    /// A look back from there has found where the levels begin, if there is anything due: the next claim starts no
-    /// later. In a full queue with other claims under way, what lay above these when it began is where they have gone
-    /// on since, and not left behind; what lay below may just be claimed by other workers, and counts when it is still
-    /// there a little later. Whether the next claim would look lower than it would have before.
-    pub(crate) fn looked_back(&mut self, from: Marks, heads: Marks, took: Duration, sharing: usize) -> bool {
+    /// Learns from a look back, which has found these heads of the levels. A head that was left behind lowers its mark.
+    /// Returns whether the next claim starts lower than it would have before.
+    ///
+    /// In a full queue, a head that claims under way may take is not left behind. If other workers claim too, they may
+    /// be taking a head below all known claims. Such a head counts only if a second look finds it again.
+    pub(crate) fn learn_heads(&mut self, from: Marks, heads: Marks, took: Duration, sharing: usize) -> bool {
         let before = self.marks();
         let shared = self.busy && sharing > 0;
-        let mut doubt = Doubt { since: Instant::now(), from: self.marks };
+        let mut second_look = SecondLook { seen_at: Instant::now(), from: self.marks };
         for (level, head) in heads.into_iter().enumerate() {
             let mark = &mut self.marks[level];
-            let left_behind = match self.when_looked_back {
-                Some(when) if self.busy => when[level].min(*mark),
+            let left_behind_below = match self.claimed_from {
+                Some(claimed_from) if self.busy => claimed_from[level].min(*mark),
                 _ => *mark,
             };
-            if head.is_none() || head >= left_behind {
+            if head.is_none() || head >= left_behind_below {
                 continue;
             }
-            doubt.from[level] = head;
-            // Right where this look began, so an earlier one has seen it.
+            second_look.from[level] = head;
+            // A head right where this look began was seen by an earlier look.
             if !shared || head == from[level] {
                 self.lowered_from[level] = self.lowered_from[level].max(*mark);
                 *mark = head;
             }
         }
-        let was_second_look = self.doubt.is_some();
-        self.doubt = (shared && !was_second_look && doubt.from != self.marks).then_some(doubt);
-        let last = if from == Marks::default() { &mut self.whole } else { &mut self.near };
+        let was_second_look = self.second_look.is_some();
+        self.second_look = (shared && !was_second_look && second_look.from != self.marks).then_some(second_look);
+        let last = if from == Marks::default() { &mut self.last_sweep } else { &mut self.last_near_look };
         if let Some(last) = last {
             *last = last.followed_by(took);
         }
         lower(before, self.marks()) != before
     }
 
-    /// A reason to mistrust the marks: sweep next, whatever it costs.
+    /// Forgets the marks, since jobs may be due below them. The next claim is a sweep, whatever it costs.
     pub(crate) fn forget(&mut self) {
-        (self.whole, self.doubt) = (None, None);
+        (self.last_sweep, self.second_look) = (None, None);
     }
 
-    /// What a look from `start` has found, which could have found `limit`.
+    /// Learns from a claim that started at `start` and asked for `limit` jobs.
     pub(crate) fn learn(&mut self, start: Marks, claimed: &Claimed, limit: usize, took: Duration) {
         if start == Marks::default() {
-            self.whole = Some(LookBudget::ended(took, self.whole.as_ref()));
+            self.last_sweep = Some(LookBudget::after(took, self.last_sweep.as_ref()));
         }
-        (self.busy, self.claim_took) = (claimed.jobs.len() >= limit || claimed.more, took);
+        (self.busy, self.last_claim_took) = (claimed.jobs.len() >= limit || claimed.more, took);
         let Some(now) = claimed.looked_at else { return };
         let edge = Mark { available_at: now - SLACK, id: 0 };
-        // Levels that were looked at to their end, which is now.
+        // The claim has looked at these levels up to the present.
         let exhausted = match claimed.jobs.last() {
             Some(last) if self.busy => last.priority.level() as usize,
             _ => self.marks.len(),
@@ -168,7 +174,7 @@ impl LowWater {
             reached[exhausted] = Some(if age < RECENT { slack } else { place });
         }
         for ((mark, reached), start) in self.marks.iter_mut().zip(reached).zip(start) {
-            // What a look back has found since this one began is still to be looked at.
+            // A mark below the start was lowered by a look back since this claim began, and stays.
             if *mark >= start {
                 *mark = reached;
             }

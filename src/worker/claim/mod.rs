@@ -1,5 +1,4 @@
-//! The claimer of one queue: looks for due jobs whenever there is a reason to, and starts as many as there are free
-//! slots.
+//! The claimer of one queue: looks for due jobs whenever there is a reason to, and starts one per free slot.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 use crate::driver::Marks;
 use crate::error::{Error, Result};
 use crate::worker::backoff::Backoff;
-use crate::worker::bells::Reason;
+use crate::worker::bells::WakeReason;
 use crate::worker::claim::claim_size::ClaimSize;
-use crate::worker::claim::look::{Look, LookBack};
+use crate::worker::claim::look::{Look, LookBack, LookBackAnswer};
 use crate::worker::claim::low_water::LowWater;
 use crate::worker::claim::slots::Slots;
 use crate::worker::shared::Shared;
@@ -28,10 +27,12 @@ pub(crate) mod low_water;
 mod pace;
 pub(crate) mod slots;
 
-/// After so long without a free slot the bell need not ring.
-const FULL_FOR_LONG: Duration = Duration::from_millis(50);
-/// How soon to look again for a job that is due but locked by somebody else: at first, and at most.
-const LOCKED: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+/// A claimer without a free slot for 50 ms disarms its bell.
+const DISARM_WHEN_FULL_FOR: Duration = Duration::from_millis(50);
+/// How soon to look again for a due job that another session has locked. The delay doubles from the first to the
+/// longest.
+const FIRST_LOCKED_DELAY: Duration = Duration::from_millis(1);
+const LONGEST_LOCKED_DELAY: Duration = Duration::from_millis(50);
 
 /// Claims the jobs of one queue.
 pub(crate) struct Claimer {
@@ -42,16 +43,16 @@ pub(crate) struct Claimer {
     sleeper: Sleeper,
     stop: CancellationToken,
     under_way: UnderWay,
-    /// Jobs were found since the last rest.
+    /// Whether a look has found jobs since the last rest.
     found: bool,
-    /// Until then the others claim from a full queue.
-    others_turn: Option<Instant>,
+    /// Until then the other workers of a full queue claim.
+    rests_until: Option<Instant>,
     claim_size: ClaimSize,
-    /// How often jobs had come back below the marks when this claimer last looked from the very start for that.
-    came_back: u64,
+    /// The `Shared::stray_releases` that this claimer has swept the queue for.
+    stray_releases: u64,
 }
 
-/// What a claimer has begun and will come back to.
+/// The looks that run in the background.
 #[derive(Default)]
 struct UnderWay {
     looks: VecDeque<Look>,
@@ -59,27 +60,27 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    /// How many jobs the looks may bring.
+    /// How many jobs these looks may return.
     fn wanted(&self) -> usize {
         self.looks.iter().map(|look| look.wanted).sum()
     }
 
-    /// Below this no look claims.
-    fn lowest(&self) -> Option<Marks> {
+    /// The lowest place from which these looks may take jobs.
+    fn lowest_start(&self) -> Option<Marks> {
         self.looks.iter().map(|look| look.start.marks).reduce(low_water::lower)
     }
 }
 
-/// What a look has found.
-enum Looked {
-    /// There may be more, or the next look is to tell when something will be due.
-    Again,
-    /// All that were due.
-    Short { found: bool, due_in: Option<Duration> },
+/// What to do after a look.
+enum LookResult {
+    /// Look again: there may be more due jobs, or it is unknown when the next job will be due.
+    LookAgain,
+    /// Rest: no due job is left, except for locked ones. `found`: jobs were found since the last rest.
+    Rest { found: bool, due_in: Option<Duration> },
 }
 
 impl Claimer {
-    /// `stop` ends it, not in the middle of a claim.
+    /// `stop`, when cancelled, ends the claimer after the claim under way.
     pub(crate) fn new(shared: &Arc<Shared>, queue: Arc<str>, slots: Slots, stop: CancellationToken) -> Claimer {
         Claimer {
             shared: Arc::clone(shared),
@@ -90,25 +91,26 @@ impl Claimer {
             low_water: LowWater::default(),
             under_way: UnderWay::default(),
             found: false,
-            others_turn: None,
+            rests_until: None,
             claim_size: ClaimSize::default(),
-            came_back: 0,
+            stray_releases: 0,
         }
     }
 
-    /// Claims until told to stop; never stops in the middle of a claim, whose jobs would be reserved for nobody.
+    /// Claims until `stop` is cancelled. It awaits the claims under way before it ends, since their jobs would stay
+    /// reserved without being held.
     pub(crate) async fn run(mut self) {
         let stop = self.stop.clone();
         let mut backoff = self.shared.backoff("claim jobs");
-        let mut locked = LOCKED.0;
+        let mut locked_delay = FIRST_LOCKED_DELAY;
         while let Some(look) = stop.run_until_cancelled(self.next_look()).await {
-            let looked = match look {
+            let result = match look {
                 Ok(look) => self.finish(look).await,
                 Err(error) => Err(error),
             };
-            let (found, due_in) = match looked {
-                Ok(Looked::Again) => continue,
-                Ok(Looked::Short { found, due_in }) => (found, due_in),
+            let (found, due_in) = match result {
+                Ok(LookResult::LookAgain) => continue,
+                Ok(LookResult::Rest { found, due_in }) => (found, due_in),
                 Err(error) => {
                     self.recover(&error, &mut backoff).await;
                     continue;
@@ -116,12 +118,12 @@ impl Claimer {
             };
             backoff.worked();
             if found || due_in != Some(Duration::ZERO) {
-                locked = LOCKED.0;
+                locked_delay = FIRST_LOCKED_DELAY;
             }
-            // Due and not claimed: somebody else has it locked, and may give it back in silence.
+            // A job that is due and was not claimed is locked by another session. No bell rings when it is unlocked.
             let due_in = if due_in == Some(Duration::ZERO) {
-                let delay = locked;
-                locked = (locked * 2).min(LOCKED.1);
+                let delay = locked_delay;
+                locked_delay = (locked_delay * 2).min(LONGEST_LOCKED_DELAY);
                 Some(delay)
             } else {
                 due_in
@@ -134,15 +136,16 @@ impl Claimer {
                 }
             };
             tracing::trace!(name: "worker.woken", target: "reveille::worker", queue = &*self.queue, ?reason, "woken");
-            // With the bell armed, nothing appears that it does not ring for.
-            if !(self.sleeper.is_asleep() && reason == Some(Reason::Due)) {
-                self.low_water.stir();
+            // An armed bell rings for every new job. So no job has appeared if the claimer slept until the next job was
+            // due.
+            if !(self.sleeper.is_asleep() && reason == Some(WakeReason::Due)) {
+                self.low_water.jobs_may_have_appeared();
             }
         }
         self.end().await;
     }
 
-    /// After an error: mistrusts the marks, and rests unless another look is under way, which does not wait for that.
+    /// Forgets the marks after an error, and rests unless another look is under way.
     async fn recover(&mut self, error: &Error, backoff: &mut Backoff) {
         self.low_water.forget();
         let rest = backoff.failed(error);
@@ -151,20 +154,20 @@ impl Claimer {
         }
     }
 
-    /// The first of the looks under way, or a new one, as soon as there is room.
+    /// Returns the first look under way, or begins one as soon as there is room for jobs.
     async fn next_look(&mut self) -> Result<Look> {
-        let came_back = self.shared.came_back.load(Ordering::Relaxed);
-        if std::mem::replace(&mut self.came_back, came_back) != came_back {
+        let stray_releases = self.shared.stray_releases.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.stray_releases, stray_releases) != stray_releases {
             self.low_water.forget();
         }
         self.look_back().await?;
         if let Some(look) = self.under_way.looks.pop_front() {
             return Ok(look);
         }
-        if let Some(until) = self.others_turn.take() {
+        if let Some(until) = self.rests_until.take() {
             tokio::time::sleep_until(until).await;
         }
-        let room = match tokio::time::timeout(FULL_FOR_LONG, self.slots.room()).await {
+        let room = match tokio::time::timeout(DISARM_WHEN_FULL_FOR, self.slots.room()).await {
             Ok(room) => room,
             Err(_) => {
                 self.sleeper.disarm().await?;
@@ -175,7 +178,7 @@ impl Claimer {
     }
 
     fn look(&self, room: usize) -> Look {
-        let start = self.low_water.start(self.beside());
+        let start = self.low_water.start(self.other_claims());
         Look::new(
             &self.shared,
             &self.queue,
@@ -185,87 +188,89 @@ impl Claimer {
         )
     }
 
-    /// Takes the jobs of a look; where there may be more, and room for them, with other looks under way.
-    async fn finish(&mut self, look: Look) -> Result<Looked> {
-        let (wanted, start, pauses, began) = (look.wanted, look.start, look.pauses, look.began);
-        let found = look.end().await.inspect_err(|_| self.claim_size.failed(wanted, began.elapsed()))?;
-        self.low_water.learn(start.marks, &found.claimed, wanted, found.took);
-        let count = found.claimed.jobs.len();
-        let full = count >= wanted || found.claimed.more;
-        self.claim_size.came(&found.claimed.jobs);
-        (self.slots.limited, self.slots.affordable) = (found.claimed.limited, self.claim_size.affordable());
+    /// Awaits a look and takes its jobs. If the look was full and there is more room, first begins another look, which
+    /// runs meanwhile.
+    async fn finish(&mut self, look: Look) -> Result<LookResult> {
+        let Look { wanted, start, pauses, began, .. } = look;
+        let answer = look.answer().await.inspect_err(|_| self.claim_size.learn_failure(wanted, began.elapsed()))?;
+        let claimed = answer.claimed;
+        self.low_water.learn(start.marks, &claimed, wanted, answer.took);
+        let count = claimed.jobs.len();
+        let full = count >= wanted || claimed.more;
+        self.claim_size.learn(&claimed.jobs);
+        (self.slots.limited, self.slots.affordable) = (claimed.limited, self.claim_size.affordable());
         tracing::trace!(
             name: "worker.claimed", target: "reveille::worker", queue = &*self.queue, jobs = count,
             "claimed"
         );
         if full {
-            let turn = if start.shared { self.slots.others_turn(found.took) } else { Duration::ZERO };
-            if turn.is_zero() {
-                self.go_on(count);
+            let rest = if start.shared { self.slots.rest_between_claims(answer.took) } else { Duration::ZERO };
+            if rest.is_zero() {
+                self.begin_looks(count);
             } else {
-                self.others_turn = Some(Instant::now() + turn);
+                self.rests_until = Some(Instant::now() + rest);
             }
         }
-        self.slots.take(found.claimed.jobs, pauses);
-        drop(found.under_way);
+        self.slots.take(claimed.jobs, pauses);
+        drop(answer.claiming);
         if full {
-            self.low_water.stir();
+            self.low_water.jobs_may_have_appeared();
             self.sleeper.look_was_full().await?;
-            return Ok(Looked::Again);
+            return Ok(LookResult::LookAgain);
         }
         if !self.under_way.looks.is_empty() {
             self.found |= count > 0;
-            return Ok(Looked::Again);
+            return Ok(LookResult::LookAgain);
         }
-        let due_in = found.claimed.due_in;
-        let is_told = count == 0 || due_in.is_some() || self.slots.limited;
-        if !is_told && !self.sleeper.looks_by_itself() {
-            // Before it rests for long it has to know when the next job is due, which a claim tells that brings
-            // nothing.
+        let knows_next_due = count == 0 || claimed.due_in.is_some() || self.slots.limited;
+        if !knows_next_due && !self.sleeper.is_awake() {
+            // Only a claim without jobs tells when the next one is due. The claimer has to know that before it sleeps.
             if std::mem::replace(&mut self.found, true) {
-                self.sleeper.goes_on().await?;
+                self.sleeper.found_again().await?;
             }
-            // These jobs begin first.
+            // The jobs that this look returned start first.
             tokio::task::yield_now().await;
-            return Ok(Looked::Again);
+            return Ok(LookResult::LookAgain);
         }
-        Ok(Looked::Short { found: std::mem::take(&mut self.found) || count > 0, due_in })
+        Ok(LookResult::Rest { found: std::mem::take(&mut self.found) || count > 0, due_in: claimed.due_in })
     }
 
-    /// Rests until there is a reason to claim; asleep, looks back meanwhile, which is one if it finds what was left
-    /// behind. Jobs that were claimed ahead and do not start go back meanwhile, so that another worker can run them.
-    async fn rest(&mut self, found: bool, due_in: Option<Duration>) -> Result<Reason> {
+    /// Rests until there is a reason to claim.
+    ///
+    /// While it sleeps, it looks back when it is time, and claims if that finds jobs that were left behind. It also
+    /// releases jobs that were claimed ahead and do not start, so that another worker can run them.
+    async fn rest(&mut self, found: bool, due_in: Option<Duration>) -> Result<WakeReason> {
         let due = due_in.and_then(|due_in| Instant::now().checked_add(due_in));
         loop {
-            // A look back that is under way ends the rest when it is over.
+            // A look back under way ends the rest by a nudge.
             let until_look_back = match self.under_way.look_back {
                 Some(_) => None,
                 None => self.low_water.until_look_back(self.sharing()),
             };
             let until_due = due.map(|due| due.saturating_duration_since(Instant::now()));
-            let until_stuck = self.slots.until_stuck();
-            let times = until_due.into_iter().chain(until_look_back).chain(until_stuck);
+            let until_stalled = self.slots.until_stalled();
+            let times = until_due.into_iter().chain(until_look_back).chain(until_stalled);
             let reason = self.sleeper.rest(found, times.min()).await;
-            if self.slots.give_back_stuck().await {
+            if self.slots.release_if_stalled().await {
                 return Ok(reason);
             }
             let is_due = due.is_some_and(|due| due <= Instant::now());
-            let may_look_back = reason == Reason::Due && !is_due && self.sleeper.is_asleep();
+            let may_look_back = reason == WakeReason::Due && !is_due && self.sleeper.is_asleep();
             if !may_look_back || self.look_back().await? {
                 return Ok(reason);
             }
         }
     }
 
-    /// Has looks under way while so many jobs are taken: one, and another beside it if one at a time does not keep up
-    /// with the slots.
-    fn go_on(&mut self, taken: usize) {
-        while self.under_way.looks.len() <= self.twins() {
+    /// Begins a look in the background if there is room beside `taken` jobs that are to be taken first. Begins a second
+    /// one if one look at a time leaves slots empty.
+    fn begin_looks(&mut self, taken: usize) {
+        while self.under_way.looks.len() <= self.parallel_looks() {
             let look = match self.slots.room_beside(taken, self.under_way.wanted()) {
                 0 => return,
                 room => self.look(room),
             };
-            // Two that do not tell each other how far they get would pass over each other's jobs.
+            // Two looks that do not share how far they have got would pass over each other's jobs.
             let is_last = !look.start.shared;
             self.under_way.looks.push_back(look.in_background());
             if is_last {
@@ -274,17 +279,17 @@ impl Claimer {
         }
     }
 
-    /// Learns from a look below the marks that is over, and begins another one when it is time. Whether that is a
+    /// Learns from the look back that is over, and begins another one when it is time. Returns whether there is a
     /// reason to claim.
     async fn look_back(&mut self) -> Result<bool> {
         let mut is_reason = false;
         if let Some(over) = self.under_way.look_back.take_if(|look_back| look_back.is_over()) {
             let from = over.from;
-            let (heads, took) = over.end().await?;
-            is_reason = self.low_water.looked_back(from, heads, took, self.sharing());
+            let LookBackAnswer { heads, took } = over.answer().await?;
+            is_reason = self.low_water.learn_heads(from, heads, took, self.sharing());
         }
         if self.under_way.look_back.is_none()
-            && let Some(from) = self.low_water.look_back(self.sharing(), self.under_way.lowest())
+            && let Some(from) = self.low_water.next_look_back(self.sharing(), self.under_way.lowest_start())
         {
             let look_back = LookBack::begin(&self.shared, &self.queue, from, self.sleeper.wake.nudge());
             self.under_way.look_back = Some(look_back);
@@ -296,30 +301,31 @@ impl Claimer {
         self.shared.sharing()
     }
 
-    /// How many looks it makes beside its own next one, of a full queue that nobody else works.
-    fn twins(&self) -> usize {
+    /// How many looks this claimer makes in parallel to its next one. It makes one if it alone works the queue and one
+    /// look at a time leaves slots empty.
+    fn parallel_looks(&self) -> usize {
         usize::from(self.sharing() == 0 && self.slots.are_starved())
     }
 
-    /// How many claims are made of the queue beside its own next one.
-    fn beside(&self) -> usize {
-        self.sharing() + self.twins().max(self.under_way.looks.len())
+    /// How many claims are made of the queue beside this claimer's next one.
+    fn other_claims(&self) -> usize {
+        self.sharing() + self.parallel_looks().max(self.under_way.looks.len())
     }
 
-    /// Gives back what has not started.
+    /// Awaits the looks under way, disarms the bell, and releases all jobs that have not started.
     async fn end(mut self) {
         for look in std::mem::take(&mut self.under_way.looks) {
             let pauses = look.pauses;
-            if let Ok(found) = look.end().await {
-                self.slots.hold(found.claimed.jobs, pauses);
+            if let Ok(answer) = look.answer().await {
+                self.slots.hold(answer.claimed.jobs, pauses);
             }
         }
         if let Err(error) = self.sleeper.disarm().await {
             tracing::debug!(
                 name: "worker.disarm_failed", target: "reveille::worker", %error,
-                "the bell stays armed until this worker has taken its leave"
+                "the bell stays armed until this worker's row is deleted"
             );
         }
-        self.slots.give_back().await;
+        self.slots.release().await;
     }
 }

@@ -1,53 +1,57 @@
-//! How quickly jobs are worked off, and what that says of the next claim.
+//! How quickly the jobs of a queue run, and what follows from that for the next claim.
 
 use std::time::{Duration, Instant};
 
 /// How much work to claim ahead of free slots: 10 ms' worth for each worker on the queue, 100 ms' worth at most. A
 /// worker alone counts twice, since it makes two claims at a time.
-pub(super) const AHEAD: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
-/// No more jobs than this are claimed ahead.
+pub(super) const AHEAD_PER_WORKER: Duration = Duration::from_millis(10);
+pub(super) const LONGEST_AHEAD: Duration = Duration::from_millis(100);
+/// At most 2000 jobs are claimed ahead.
 pub(super) const MOST_AHEAD: usize = 2000;
-/// Claiming ahead grows by this factor at most from one claim to the next, since the jobs to come may be slower.
-const GROWTH: usize = 4;
-/// Of the workers that share a full queue, about so many claim at a time. More would be in each other's way: a claim
-/// passes over the rows that others are about to reserve, and locks those that they have reserved since it began.
-const AT_A_TIME: f64 = 5.0;
+/// Claiming ahead grows fourfold at most from one claim to the next, since the next jobs may be slower.
+const AHEAD_GROWTH: usize = 4;
+/// About five of the workers that share a full queue claim at the same time. More claims would slow each other down.
+/// Each passes over rows that others are about to reserve, and locks rows that others have reserved since it began.
+const CLAIMS_AT_A_TIME: f64 = 5.0;
 
-/// The turn of so many others: as long as makes a worker one of the few that claim at a time, but no longer than what
-/// it has claimed ahead may last.
-pub(super) fn turn_of(others: usize, took: Duration) -> Duration {
-    let share = ((others as f64 + 1.0) / AT_A_TIME - 1.0).max(0.0);
-    took.mul_f64(share * (0.5 + fastrand::f64())).min(AHEAD.1)
+/// How long to rest after a claim that took this time, so that about five workers claim at a time. The rest is at most
+/// 100 ms, which the jobs claimed ahead may last.
+pub(super) fn rest_between_claims(other_workers: usize, took: Duration) -> Duration {
+    let share = ((other_workers as f64 + 1.0) / CLAIMS_AT_A_TIME - 1.0).max(0.0);
+    took.mul_f64(share * (0.5 + fastrand::f64())).min(LONGEST_AHEAD)
 }
 
-/// How quickly jobs are worked off.
+/// How many jobs run per second.
 pub(super) struct Pace {
-    /// When jobs were taken last, and how many.
-    last: Instant,
+    /// When the last jobs were taken.
+    taken_at: Instant,
+    /// How many these were.
     taken: usize,
     per_second: f64,
 }
 
 impl Pace {
     pub(super) fn new() -> Pace {
-        Pace { last: Instant::now(), taken: 0, per_second: 0.0 }
+        Pace { taken_at: Instant::now(), taken: 0, per_second: 0.0 }
     }
 
-    /// So many are taken. If those before filled all slots and were over at some time, it is by them that the pace is
-    /// known, and not by how long the claim took that brought these.
-    pub(super) fn took(&mut self, jobs: usize, slots: usize, ran_dry: Option<Instant>) {
-        let (worked, over) = match ran_dry {
-            Some(ran_dry) if self.taken >= slots => (self.taken, ran_dry.saturating_duration_since(self.last)),
-            _ => (jobs, self.last.elapsed()),
+    /// Learns from a claim that returned `jobs` jobs. `ran_dry`: when all earlier jobs were over, if they are.
+    ///
+    /// If the earlier jobs filled all slots and are over, the time they ran tells the pace. Otherwise it is the time
+    /// between the claims.
+    pub(super) fn learn(&mut self, jobs: usize, slots: usize, ran_dry: Option<Instant>) {
+        let (ended, within) = match ran_dry {
+            Some(ran_dry) if self.taken >= slots => (self.taken, ran_dry.saturating_duration_since(self.taken_at)),
+            _ => (jobs, self.taken_at.elapsed()),
         };
-        self.per_second = worked as f64 / over.as_secs_f64().max(1e-6);
-        (self.last, self.taken) = (Instant::now(), jobs);
+        self.per_second = ended as f64 / within.as_secs_f64().max(1e-6);
+        (self.taken_at, self.taken) = (Instant::now(), jobs);
     }
 
-    /// How many jobs to claim beyond the slots: none, unless all the slots are expected to turn over within that time.
+    /// How many jobs to claim ahead; none unless more jobs than there are slots are expected to start within `time`.
     pub(super) fn ahead(&self, slots: usize, time: Duration) -> usize {
         let expected = (self.per_second * time.as_secs_f64()) as usize;
-        if expected > slots { expected.min(MOST_AHEAD).min(self.taken.max(slots) * GROWTH) } else { 0 }
+        if expected > slots { expected.min(MOST_AHEAD).min(self.taken.max(slots) * AHEAD_GROWTH) } else { 0 }
     }
 }
 
@@ -56,39 +60,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_many_workers_a_few_claim_at_a_time() {
+    fn about_five_of_many_workers_claim_at_a_time() {
         let took = Duration::from_millis(10);
-        assert_eq!(turn_of(4, took), Duration::ZERO);
+        assert_eq!(rest_between_claims(4, took), Duration::ZERO);
         for _ in 0..100 {
-            let turn = turn_of(15, took);
-            assert!((Duration::from_millis(11)..=Duration::from_millis(33)).contains(&turn), "{turn:?}");
+            let rest = rest_between_claims(15, took);
+            assert!((Duration::from_millis(11)..=Duration::from_millis(33)).contains(&rest), "{rest:?}");
         }
-        assert_eq!(turn_of(1000, took), AHEAD.1);
+        assert_eq!(rest_between_claims(1000, took), LONGEST_AHEAD);
     }
 
     #[test]
     fn only_quick_jobs_are_claimed_ahead() {
         let ahead = |per_second, slots| {
-            let pace = Pace { last: Instant::now(), taken: MOST_AHEAD, per_second };
-            pace.ahead(slots, AHEAD.0)
+            let pace = Pace { taken_at: Instant::now(), taken: MOST_AHEAD, per_second };
+            pace.ahead(slots, AHEAD_PER_WORKER)
         };
         assert_eq!(ahead(0.0, 1), 0);
-        assert_eq!(ahead(1000.0, 64), 0, "ten of them start in the next moment, into free slots");
+        assert_eq!(ahead(1000.0, 64), 0, "ten jobs start within 10 ms, in free slots");
         assert_eq!(ahead(10_000.0, 64), 100);
         assert_eq!(ahead(1e9, 64), MOST_AHEAD);
     }
 
     #[test]
-    fn the_pace_is_that_of_the_jobs_if_they_filled_the_slots_and_else_that_of_the_claims() {
-        let (began, over) = (Instant::now(), Duration::from_millis(1));
+    fn the_pace_is_that_of_the_jobs_if_they_filled_all_slots() {
+        let (began, ran_for) = (Instant::now(), Duration::from_millis(1));
         let pace = |taken, ran_dry: bool| {
-            let last = began.checked_sub(Duration::from_secs(10)).unwrap();
-            let mut pace = Pace { last, taken, per_second: 0.0 };
-            pace.took(20, 64, ran_dry.then_some(last + over));
+            let taken_at = began.checked_sub(Duration::from_secs(10)).unwrap();
+            let mut pace = Pace { taken_at, taken, per_second: 0.0 };
+            pace.learn(20, 64, ran_dry.then_some(taken_at + ran_for));
             pace
         };
         assert_eq!(pace(64, true).per_second, 64_000.0);
-        assert_eq!(pace(64, true).ahead(64, AHEAD.0), 64 * GROWTH, "and grows by no more at once");
+        assert_eq!(pace(64, true).ahead(64, AHEAD_PER_WORKER), 64 * AHEAD_GROWTH, "it grows fourfold at most");
         for slow in [pace(64, false), pace(63, true)] {
             assert!(slow.per_second <= 2.0, "{}", slow.per_second);
         }

@@ -1,4 +1,4 @@
-//! The slots of one queue: so many of its jobs run at once, and where they are quick, some wait here for their turn.
+//! The slots of one queue: each runs one job at a time. If jobs are quick, more of them wait here for a free slot.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,14 +9,14 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::driver::Settlement;
 use crate::job::ReservedJob;
 
-use crate::worker::claim::ahead::{Ahead, Claimed, Waiting, give_back_at_each_pause};
-use crate::worker::claim::pace::{AHEAD, MOST_AHEAD, Pace, turn_of};
+use crate::worker::claim::ahead::{Ahead, WaitingJob, release_at_each_pause};
+use crate::worker::claim::pace::{AHEAD_PER_WORKER, LONGEST_AHEAD, MOST_AHEAD, Pace, rest_between_claims};
 use crate::worker::shared::Shared;
 
-/// How long a full worker gathers freed slots, so that it claims in batches and not one by one.
+/// Once a slot is free, a full worker waits up to 2 ms for more free slots, so that it claims several jobs at once.
 const GATHER: Duration = Duration::from_millis(2);
-/// If for so long none of them starts, they go back: the jobs before them are not as quick as they were.
-const STUCK: Duration = Duration::from_millis(100);
+/// If no waiting job starts for 100 ms, they are all released: the running jobs are slower than the jobs before.
+const STALLED_AFTER: Duration = Duration::from_millis(100);
 
 /// Runs the jobs of one queue.
 pub(crate) struct Slots {
@@ -26,11 +26,11 @@ pub(crate) struct Slots {
     count: usize,
     free: Arc<Semaphore>,
     pace: Pace,
-    /// All that had been taken were over before the last ones came.
+    /// Whether all jobs were over before the last claim returned more.
     starved: bool,
-    /// The queue has limits, for which what is claimed counts: nothing is claimed ahead.
+    /// Whether the queue has limits. Claimed jobs count for them, so nothing is claimed ahead.
     pub(crate) limited: bool,
-    /// No more than this are claimed ahead, whatever the pace: jobs may be large.
+    /// At most this many jobs are claimed ahead, since they may be large.
     pub(crate) affordable: usize,
     _pausing: AbortOnDropHandle<()>,
 }
@@ -45,7 +45,7 @@ impl Slots {
     ) -> Slots {
         let ahead = Arc::new(Ahead::new(endings, shared.bells.pauses(queue)));
         let pausing = AbortOnDropHandle::new(
-            shared.parts.spawn("what gives jobs back at a pause", give_back_at_each_pause(Arc::clone(&ahead))),
+            shared.parts.spawn("the release of jobs at a pause", release_at_each_pause(Arc::clone(&ahead))),
         );
         Slots {
             shared: Arc::clone(shared),
@@ -61,17 +61,18 @@ impl Slots {
         }
     }
 
-    /// How often the queue has been paused: to be said of a claim that begins now.
+    /// How often the queue has been paused. Read it when a claim begins.
     pub(crate) fn pauses(&self) -> u64 {
         self.ahead.pauses.count()
     }
 
-    /// Whether jobs are worked off sooner than they come.
+    /// Whether the slots were empty before the last claim returned jobs.
     pub(crate) fn are_starved(&self) -> bool {
         self.starved
     }
 
-    /// Waits until more jobs can be taken, and when many can soon, a moment longer; returns how many.
+    /// Waits until more jobs can be taken, and returns how many. If all slots are full, it waits up to 2 ms longer for
+    /// half of them to become free.
     pub(crate) async fn room(&mut self) -> usize {
         loop {
             let most_ahead = self.most_ahead();
@@ -83,12 +84,12 @@ impl Slots {
             if waiting == 0 {
                 break;
             }
-            let until_stuck = self.until_stuck().unwrap_or_default();
-            let _ = tokio::time::timeout(until_stuck, self.ahead.started.notified()).await;
-            self.give_back_stuck().await;
+            let until_stalled = self.until_stalled().unwrap_or_default();
+            let _ = tokio::time::timeout(until_stalled, self.ahead.started.notified()).await;
+            self.release_if_stalled().await;
         }
         if self.free.available_permits() == 0 {
-            // Permits are only taken by the claimer, so those seen here stay.
+            // Only the claimer takes permits, so the permits seen here stay.
             drop(self.free.acquire().await);
             let enough = self.count.div_ceil(2);
             if self.free.available_permits() < enough {
@@ -98,53 +99,55 @@ impl Slots {
         self.free.available_permits()
     }
 
-    /// In what time the jobs that wait for a slot go back, unless one of them starts; `None` if none waits.
-    pub(crate) fn until_stuck(&self) -> Option<Duration> {
+    /// How long until the waiting jobs are released, unless one of them starts; `None` if no job waits.
+    pub(crate) fn until_stalled(&self) -> Option<Duration> {
         let is_waiting = !self.ahead.lock().is_empty();
-        is_waiting.then(|| STUCK.saturating_sub(self.ahead.last_start().elapsed()))
+        is_waiting.then(|| STALLED_AFTER.saturating_sub(self.ahead.last_start().elapsed()))
     }
 
-    /// Gives back the jobs that wait for a slot if none of them has started for 100 ms. Returns whether it did.
-    pub(crate) async fn give_back_stuck(&mut self) -> bool {
-        let is_stuck = self.until_stuck().is_some_and(|time| time.is_zero());
-        if is_stuck {
+    /// Releases the waiting jobs if none of them has started for 100 ms. Returns whether it did.
+    pub(crate) async fn release_if_stalled(&mut self) -> bool {
+        let is_stalled = self.until_stalled().is_some_and(|time| time.is_zero());
+        if is_stalled {
             self.pace = Pace::new();
-            self.ahead.give_back(|_| true).await;
+            self.ahead.release(|_| true).await;
         }
-        is_stuck
+        is_stalled
     }
 
-    /// How many jobs to claim beyond the slots.
+    /// How many jobs to claim ahead.
     fn most_ahead(&self) -> usize {
-        // While many endings wait for the locks of others, what is claimed ahead would only wait behind these.
-        if self.limited || self.shared.held.count_locked() > self.count {
+        // While many endings wait for locks of other sessions, the endings of more jobs would wait behind them.
+        if self.limited || self.shared.held_jobs.count_locked() > self.count {
             return 0;
         }
-        let (time, longest) = AHEAD;
         let claims = u32::try_from(self.shared.sharing() + 1).unwrap_or(u32::MAX).max(2);
-        self.pace.ahead(self.count, time.saturating_mul(claims).min(longest)).min(self.affordable)
+        let time = AHEAD_PER_WORKER.saturating_mul(claims).min(LONGEST_AHEAD);
+        self.pace.ahead(self.count, time).min(self.affordable)
     }
 
-    /// How many more can be claimed while so many are about to be taken, and so many to be claimed: none, if not enough
-    /// for a claim to be worth it.
+    /// How many jobs another claim may ask for. `taken` jobs are about to be taken, and claims under way have asked for
+    /// `claimed` jobs. Returns zero for a room of less than half of `taken`, which is not worth a claim.
     pub(crate) fn room_beside(&self, taken: usize, claimed: usize) -> usize {
         let places = self.free.available_permits() + self.most_ahead();
         let room = places.saturating_sub(self.ahead.lock().len() + taken + claimed);
         if room >= taken / 2 { room } else { 0 }
     }
 
-    /// How long to leave a full queue to the other workers after a claim that took so long; not at all where nothing is
+    /// How long to leave a full queue to the other workers after a claim that took this time; zero if nothing is
     /// claimed ahead.
-    pub(crate) fn others_turn(&self, took: Duration) -> Duration {
-        if self.most_ahead() == 0 { Duration::ZERO } else { turn_of(self.shared.sharing(), took) }
+    pub(crate) fn rest_between_claims(&self, took: Duration) -> Duration {
+        if self.most_ahead() == 0 { Duration::ZERO } else { rest_between_claims(self.shared.sharing(), took) }
     }
 
-    /// Holds these jobs, and starts as many as there are free slots; the others wait for theirs. `pauses`: how often
-    /// the queue had been paused when their claim began; if it has been since, none starts, and they go back.
+    /// Holds these jobs and starts one per free slot; the other jobs wait.
+    ///
+    /// `pauses`: how often the queue had been paused when their claim began. If it has been paused since, no job
+    /// starts, and all are released.
     pub(crate) fn take(&mut self, jobs: Vec<ReservedJob>, pauses: u64) {
-        let ran_dry = self.ahead.ran_dry();
+        let ran_dry = self.ahead.take_ran_dry();
         self.starved |= ran_dry.is_some();
-        self.pace.took(jobs.len(), self.count, ran_dry);
+        self.pace.learn(jobs.len(), self.count, ran_dry);
         self.hold(jobs, pauses);
         while let Ok(slot) = Arc::clone(&self.free).try_acquire_owned() {
             match self.ahead.next() {
@@ -154,11 +157,11 @@ impl Slots {
         }
     }
 
-    /// Holds these jobs, and starts none.
+    /// Holds these jobs and starts none.
     pub(crate) fn hold(&self, jobs: Vec<ReservedJob>, pauses: u64) {
         let jobs = jobs.into_iter().map(|job| {
-            let hold = self.shared.attempts.hold(&job);
-            Waiting { claimed: (job, hold), pauses }
+            let held = self.shared.attempts.hold(&job);
+            WaitingJob { job, held, pauses }
         });
         let mut ahead = self.ahead.lock();
         if ahead.is_empty() {
@@ -167,28 +170,27 @@ impl Slots {
         ahead.extend(jobs);
         drop(ahead);
         if pauses != self.pauses() {
-            self.ahead.pauses.found_stale();
+            self.ahead.pauses.notify_stale();
         }
     }
 
     /// Runs one job after another in one slot, until none waits.
-    fn start(&self, first: Claimed, slot: OwnedSemaphorePermit) {
-        let (attempts, ahead, free) =
-            (Arc::clone(&self.shared.attempts), Arc::clone(&self.ahead), Arc::clone(&self.free));
-        let count = self.count;
+    fn start(&self, first: WaitingJob, slot: OwnedSemaphorePermit) {
+        let (attempts, ahead) = (Arc::clone(&self.shared.attempts), Arc::clone(&self.ahead));
+        let (free, count) = (Arc::clone(&self.free), self.count);
         self.running.spawn(async move {
             let (mut next, mut slot) = (Some(first), Some(slot));
             while slot.is_some() {
-                while let Some((job, hold)) = next {
-                    ahead.ended(attempts.make(job, hold).await).await;
+                while let Some(WaitingJob { job, held, .. }) = next {
+                    ahead.settle(attempts.make(job, held).await).await;
                     next = ahead.next();
                 }
                 drop(slot.take());
                 if free.available_permits() == count {
-                    ahead.runs_dry();
+                    ahead.note_ran_dry();
                 }
-                // Some may have come to wait since, and found no slot free.
-                if ahead.is_waiting() {
+                // The claimer may have added jobs since, while no slot was free.
+                if ahead.has_next() {
                     slot = Arc::clone(&free).try_acquire_owned().ok();
                     next = slot.as_ref().and_then(|_| ahead.next());
                 }
@@ -196,8 +198,8 @@ impl Slots {
         });
     }
 
-    /// Gives back what has not started, at no cost.
-    pub(crate) async fn give_back(&self) {
-        self.ahead.give_back(|_| true).await;
+    /// Releases the jobs that wait for a slot.
+    pub(crate) async fn release(&self) {
+        self.ahead.release(|_| true).await;
     }
 }

@@ -1,17 +1,16 @@
-//! What a worker does that cannot reach the store: it tells its handlers to stop, before others may run their jobs.
+//! A worker that cannot reach the store asks its handlers to stop, before other workers may run their jobs.
 
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{MISSED_BEATS, SOONEST};
+use super::{MISSED_BEATS, SHORTEST_SILENCE};
 use crate::worker::shared::Shared;
 
-/// How long before others may declare it dead a worker that cannot beat tells its handlers to stop, if its session is
-/// not gone.
+/// A worker whose session is not lost asks its handlers to stop 5 s before other workers may declare it dead.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// What a worker does that is cut off from the store: it tells its handlers to stop, before others may run their jobs.
+/// Asks all handlers to stop when this worker has had no good heartbeat for too long.
 pub(super) struct CutOff {
     shared: Arc<Shared>,
 }
@@ -21,58 +20,69 @@ impl CutOff {
         CutOff { shared: Arc::clone(shared) }
     }
 
+    /// Watches until the task is dropped. `good`: when the last good heartbeat began.
     pub(super) async fn watch(&self, good: &Cell<Instant>) {
-        let (mut told_after, mut standstill) = (None, Standstill::new(Instant::now()));
+        let (mut stopped_after, mut standstill) = (None, StandstillDetector::new(Instant::now()));
         loop {
             tokio::time::sleep(self.shared.options.heartbeat / 8).await;
-            if standstill.is_excuse(Instant::now(), good.get(), self.shared.options.heartbeat) {
+            if standstill.excuses(Instant::now(), good.get(), self.shared.options.heartbeat) {
                 continue;
             }
             let silent = good.get().elapsed();
-            if silent >= self.patience() && told_after != Some(good.get()) {
-                told_after = Some(good.get());
+            if silent >= self.longest_silence() && stopped_after != Some(good.get()) {
+                stopped_after = Some(good.get());
                 tracing::warn!(
                     name: "worker.cut_off", target: "reveille::worker", ?silent,
-                    "cut off from the store; telling handlers to stop, as others may run their jobs soon"
+                    "cut off from the store; asking handlers to stop, since other workers may run their jobs soon"
                 );
-                self.shared.held.stop_all();
+                self.shared.held_jobs.stop_all();
             }
         }
     }
 
-    /// How long it may be silent: not long once the session is gone that vouched for it.
-    fn patience(&self) -> Duration {
+    /// How long this worker may be silent before it asks its handlers to stop. Once the listener's session is lost, no
+    /// session vouches for the worker, and others declare it dead sooner.
+    fn longest_silence(&self) -> Duration {
         let late = self.shared.options.dead_after().saturating_sub(MARGIN.min(self.shared.options.dead_after() / 4));
-        if self.shared.bells.is_deaf() {
-            (self.shared.options.heartbeat * MISSED_BEATS - self.shared.options.heartbeat / 2).max(SOONEST).min(late)
+        if self.shared.bells.has_lost_listener() {
+            let heartbeat = self.shared.options.heartbeat;
+            (heartbeat * MISSED_BEATS - heartbeat / 2).max(SHORTEST_SILENCE).min(late)
         } else {
             late
         }
     }
 }
 
-/// Notices that this very process stood still, as when it was stopped: then the silence says nothing, and whether the
-/// worker is cut off the next beat will tell.
-struct Standstill {
-    looked: Instant,
-    /// The last one: after which good beat, and when it was over.
-    last: Option<(Instant, Instant)>,
+/// Notices that this process itself stood still, as after a stop signal. Its silence then tells nothing of the store,
+/// and the next heartbeat decides whether the worker is cut off.
+struct StandstillDetector {
+    checked_at: Instant,
+    last: Option<Standstill>,
 }
 
-impl Standstill {
-    fn new(now: Instant) -> Standstill {
-        Standstill { looked: now, last: None }
+#[derive(Clone, Copy)]
+struct Standstill {
+    /// The last good heartbeat before the standstill.
+    after_beat: Instant,
+    over_at: Instant,
+}
+
+impl StandstillDetector {
+    fn new(now: Instant) -> StandstillDetector {
+        StandstillDetector { checked_at: now, last: None }
     }
 
-    /// To be asked several times an interval; excuses for one interval after a standstill, and once after each good
-    /// beat.
-    fn is_excuse(&mut self, now: Instant, good: Instant, interval: Duration) -> bool {
-        self.last = self.last.filter(|(after, _)| *after == good);
-        if now - self.looked > interval {
-            self.last.get_or_insert((good, now));
+    /// Whether a standstill excuses the silence since the heartbeat `good`. Call this several times an interval.
+    ///
+    /// A standstill excuses the silence for one interval after it is over. Only the first one after a good heartbeat
+    /// counts.
+    fn excuses(&mut self, now: Instant, good: Instant, interval: Duration) -> bool {
+        self.last = self.last.filter(|standstill| standstill.after_beat == good);
+        if now - self.checked_at > interval {
+            self.last.get_or_insert(Standstill { after_beat: good, over_at: now });
         }
-        self.looked = now;
-        self.last.is_some_and(|(_, over)| now - over < interval)
+        self.checked_at = now;
+        self.last.is_some_and(|standstill| now - standstill.over_at < interval)
     }
 }
 
@@ -83,15 +93,15 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_process_that_stood_still_waits_for_one_beat_before_it_holds_itself_for_cut_off() {
+    fn a_process_that_stood_still_waits_for_one_heartbeat() {
         let start = Instant::now();
         let at = |tenths| start + SECOND * tenths / 10;
-        let mut standstill = Standstill::new(start);
-        assert!(!standstill.is_excuse(at(10), start, SECOND), "it has looked in time");
-        assert!(standstill.is_excuse(at(60), start, SECOND), "it has been stopped for five seconds");
-        assert!(standstill.is_excuse(at(69), start, SECOND));
-        assert!(!standstill.is_excuse(at(70), start, SECOND), "no beat has come");
-        assert!(!standstill.is_excuse(at(90), start, SECOND), "and it is not excused for ever");
-        assert!(standstill.is_excuse(at(120), at(95), SECOND), "after a beat it is again");
+        let mut standstill = StandstillDetector::new(start);
+        assert!(!standstill.excuses(at(10), start, SECOND), "it has checked in time");
+        assert!(standstill.excuses(at(60), start, SECOND), "it stood still for five seconds");
+        assert!(standstill.excuses(at(69), start, SECOND));
+        assert!(!standstill.excuses(at(70), start, SECOND), "no heartbeat has come within the interval");
+        assert!(!standstill.excuses(at(90), start, SECOND), "a second standstill is no excuse");
+        assert!(standstill.excuses(at(120), at(95), SECOND), "after a good heartbeat it is one again");
     }
 }

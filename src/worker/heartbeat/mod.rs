@@ -1,6 +1,7 @@
-//! The heartbeat: says that this worker lives, watches the others, and rescues the jobs of those that died.
+//! The heartbeat: reports that this worker lives, watches the other workers, and rescues the jobs of those that died.
 //!
-//! On a thread and a connection of its own, so that neither busy handlers nor an empty pool look like death.
+//! It has its own thread and its own connection, so that neither busy handlers nor an empty pool make this worker look
+//! dead.
 
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
@@ -11,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::driver::{Beat, Peer, Reason, Report, WorkerInfo};
+use crate::driver::{Beat, FailureReason, Peer, Report, WorkerInfo};
 use crate::error::{Error, Result};
-use crate::handler::middleware::{AttemptEnd, How};
+use crate::handler::middleware::{AttemptEnd, EndKind};
 use crate::worker::backoff::Backoff;
 use crate::worker::random_id;
 use crate::worker::shared::Shared;
@@ -22,50 +23,50 @@ mod cut_off;
 mod watch;
 
 use cut_off::CutOff;
-use watch::Watch;
+use watch::PeerWatch;
 
-/// How often to look for jobs that no live worker holds even if nobody has died: those of a claim that raced with a
-/// rescue.
+/// How often to look for jobs without a live worker although no worker has died. A claim that ran during a rescue can
+/// leave such jobs.
 const LOOK_FOR_ORPHANS_EVERY: Duration = Duration::from_secs(30);
 
-/// A worker whose session is gone is dead when it has missed so many beats.
+/// A worker whose session is lost is dead after three missed heartbeats.
 const MISSED_BEATS: u32 = 3;
 
-/// No worker is held for dead sooner than some time after this; see `sql/beat.sql`.
-const SOONEST: Duration = Duration::from_secs(1);
+/// No worker is declared dead within 1 s of its last heartbeat: `sql/beat.sql` reports a session as lost later.
+const SHORTEST_SILENCE: Duration = Duration::from_secs(1);
 
-/// A worker's claim to be alive.
-pub(crate) struct Lease {
-    shared: Arc<Shared>,
-    worker: WorkerInfo,
-    rescuing: Backoff,
-}
-
-/// The running heartbeat.
+/// The running heartbeat of a worker. It ends when this is dropped.
 pub(crate) struct Heartbeat {
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Lease {
-    pub(crate) fn new(shared: &Arc<Shared>, worker: WorkerInfo) -> Lease {
-        Lease { rescuing: shared.backoff("rescue jobs"), shared: Arc::clone(shared), worker }
-    }
+/// What the heartbeat's thread runs.
+struct HeartbeatLoop {
+    shared: Arc<Shared>,
+    worker: WorkerInfo,
+    watch: PeerWatch,
+    orphans_looked_for_at: Option<Instant>,
+    /// The paused queues, as of the last heartbeat.
+    paused: Vec<String>,
+    rescuing: Backoff,
+}
 
-    /// Starts the heartbeat.
-    pub(crate) fn keep(self) -> Result<Heartbeat> {
+impl Heartbeat {
+    /// Starts the heartbeat of a registered worker.
+    pub(crate) fn start(shared: &Arc<Shared>, worker: WorkerInfo) -> Result<Heartbeat> {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Error::unavailable(format!("start the heartbeat: {error}")))?;
-        let parts = self.shared.parts.clone();
+        let (beats, parts) = (HeartbeatLoop::new(shared, worker), shared.parts.clone());
         let beat = move || {
             let good = Cell::new(Instant::now());
-            let cut_off = CutOff::new(&self.shared);
+            let cut_off = CutOff::new(&beats.shared);
             runtime.block_on(async {
                 tokio::select! {
                     () = stopped.cancelled() => {}
-                    () = self.beat_forever(&good) => {}
+                    () = beats.run(&good) => {}
                     () = cut_off.watch(&good) => {}
                 }
             });
@@ -79,126 +80,134 @@ impl Lease {
         let thread = thread.map_err(|error| Error::unavailable(format!("start the heartbeat: {error}")))?;
         Ok(Heartbeat { stop, thread: Some(thread) })
     }
+}
 
-    /// `good`: when the last good beat began.
-    async fn beat_forever(mut self, good: &Cell<Instant>) {
-        let mut watch = Watch::default();
-        let mut paused = Vec::new();
-        let mut looked_for_orphans: Option<Instant> = None;
-        let mut backoff = self.shared.backoff("beat");
+impl HeartbeatLoop {
+    fn new(shared: &Arc<Shared>, worker: WorkerInfo) -> HeartbeatLoop {
+        HeartbeatLoop {
+            rescuing: shared.backoff("rescue jobs"),
+            shared: Arc::clone(shared),
+            worker,
+            watch: PeerWatch::default(),
+            orphans_looked_for_at: None,
+            paused: Vec::new(),
+        }
+    }
+
+    /// Sends heartbeats until the task is dropped. `good`: when the last good heartbeat began.
+    async fn run(mut self, good: &Cell<Instant>) {
+        let mut backoff = self.shared.backoff("send a heartbeat");
         loop {
             let began = Instant::now();
-            // While this worker's own beats falter, so may everybody's: what was watched meanwhile counts for nothing.
-            if began - good.get() > (self.shared.options.heartbeat * MISSED_BEATS).max(SOONEST) {
-                watch = Watch::default();
+            // While this worker's own heartbeats fail, those of all workers may fail. The watch then starts anew, so
+            // that the time of the failure makes no worker dead.
+            if began - good.get() > (self.shared.options.heartbeat * MISSED_BEATS).max(SHORTEST_SILENCE) {
+                self.watch = PeerWatch::default();
             }
-            match self.beat(&mut watch, &mut looked_for_orphans, &mut paused).await {
+            match self.beat().await {
                 Ok(()) => {
                     if backoff.worked() {
-                        self.shared.unsure.notify_one();
-                        // Its session may be cut off without a sign of it.
+                        self.shared.check_for_strays.notify_one();
+                        // The outage may have cut off the listener's session unnoticed.
                         self.shared.listen_anew.notify_one();
                     }
                     good.set(began);
                     tokio::time::sleep(self.shared.options.heartbeat).await;
                 }
                 Err(error) => {
-                    watch = Watch::default();
+                    self.watch = PeerWatch::default();
                     backoff.failed(&error).at_most(self.shared.options.heartbeat).over().await;
                 }
             }
         }
     }
 
-    async fn beat(
-        &mut self,
-        watch: &mut Watch,
-        looked_for_orphans: &mut Option<Instant>,
-        paused: &mut Vec<String>,
-    ) -> Result<()> {
+    async fn beat(&mut self) -> Result<()> {
         let stopping = self.shared.stopping.load(Ordering::Relaxed);
-        let report = Report { stopping, held: self.shared.held.ids(), stuck: self.shared.held.stuck() };
+        let report = Report { stopping, held: self.shared.held_jobs.ids(), stuck: self.shared.held_jobs.stuck() };
         let armed = self.shared.bells.armed();
         let beat = self.shared.driver.beat(self.worker.id, &report).await?;
         if !beat.alive {
-            *looked_for_orphans = None;
+            self.orphans_looked_for_at = None;
             return self.begin_anew().await;
         }
-        self.take_notice(&beat, &armed, paused);
+        self.act_on(&beat, &armed);
         let now = Instant::now();
-        let dead = watch.dead(
+        let dead = self.watch.dead(
             &beat.peers,
             &beat.gone,
             now,
             self.shared.options.dead_after(),
             self.shared.options.heartbeat * MISSED_BEATS,
         );
-        if !dead.is_empty() || looked_for_orphans.is_none_or(|at| now - at >= LOOK_FOR_ORPHANS_EVERY) {
-            self.rescue(&dead, watch).await?;
-            *looked_for_orphans = Some(now);
+        if !dead.is_empty() || self.orphans_looked_for_at.is_none_or(|at| now - at >= LOOK_FOR_ORPHANS_EVERY) {
+            self.rescue(&dead).await?;
+            self.orphans_looked_for_at = Some(now);
         }
         Ok(())
     }
 
-    /// Passes on what a heartbeat has brought: cancels, pauses, a stop, and bells that were silenced.
-    fn take_notice(&self, beat: &Beat, armed: &[String], paused: &mut Vec<String>) {
+    /// Does what a heartbeat asks for: cancels jobs, pauses queues, stops the worker, and arms bells anew. `armed`: the
+    /// queues whose bells were armed when the heartbeat began.
+    fn act_on(&mut self, beat: &Beat, armed: &[String]) {
         self.shared.set_sharing(beat.sharing);
-        beat.cancel.iter().for_each(|id| self.shared.held.cancel(*id));
+        beat.cancel.iter().for_each(|id| self.shared.held_jobs.cancel(*id));
         if beat.stop {
             self.shared.stop.cancel();
         }
-        beat.paused.iter().filter(|queue| !paused.contains(queue)).for_each(|queue| self.shared.bells.pause(queue));
-        paused.clone_from(&beat.paused);
-        let silenced = |queue: &&String| armed.contains(*queue) && self.shared.bells.silenced(queue);
+        let newly_paused = beat.paused.iter().filter(|queue| !self.paused.contains(queue));
+        newly_paused.for_each(|queue| self.shared.bells.pause(queue));
+        self.paused.clone_from(&beat.paused);
+        let silenced = |queue: &&String| armed.contains(*queue) && self.shared.bells.arm_anew(queue);
         for queue in beat.unarmed.iter().filter(silenced) {
             tracing::warn!(
                 name: "worker.bell_silenced", target: "reveille::worker", worker = self.worker.id, queue,
-                "somebody has silenced the bell that was armed, as a restore does; arming it anew"
+                "the queue's bell is no longer armed for this worker, as after a restore; arming it anew"
             );
         }
     }
 
-    /// Rescues the jobs of these peers, and those that no live worker holds.
-    async fn rescue(&mut self, dead: &[Peer], watch: &mut Watch) -> Result<()> {
+    /// Rescues the jobs of these peers, and the jobs that no live worker holds.
+    async fn rescue(&mut self, dead: &[Peer]) -> Result<()> {
         let rescue = match self.shared.driver.rescue(self.worker.id, dead).await {
             Ok(rescue) => rescue,
             Err(error) if error.is_unavailable() => return Err(error),
-            // That this worker cannot rescue says nothing of its being alive.
+            // A rescue that fails does not make this worker's own heartbeat a bad one.
             Err(error) => {
                 let _ = self.rescuing.failed(&error);
                 return Ok(());
             }
         };
         self.rescuing.worked();
-        watch.begin_anew(dead);
+        self.watch.begin_anew(dead);
         if !rescue.workers.is_empty() || !rescue.jobs.is_empty() {
             tracing::warn!(
                 name: "worker.rescued", target: "reveille::worker", workers = ?rescue.workers, jobs = rescue.jobs.len(),
                 "rescued the jobs of dead workers"
             );
         }
-        rescue.jobs.iter().for_each(|&id| self.tell_of_lost(id, rescue.dead.contains(&id)));
+        rescue.jobs.iter().for_each(|&id| self.report_lost(id, rescue.dead.contains(&id)));
         Ok(())
     }
 
-    /// What a worker says of its own attempts when they end, it says of those that another one has lost.
-    fn tell_of_lost(&self, id: i64, is_dead: bool) {
+    /// Logs the end of an attempt that a dead worker has lost, and notifies the middlewares, in place of that worker.
+    fn report_lost(&self, id: i64, is_dead: bool) {
         let error = "the worker that ran it died or was cut off";
         if is_dead {
-            let reason = Reason::Lost.name();
+            let reason = FailureReason::Lost.name();
             tracing::error!(name: "job.dead", target: "reveille::job", id, reason, error, "dead");
         }
-        let (job, how, error, ran) = (None, How::Lost, Some(error), None);
-        self.shared.attempts.middlewares.ended(&AttemptEnd { id, job, how, error, is_dead, ran });
+        let (job, kind, error, ran) = (None, EndKind::Lost, Some(error), None);
+        self.shared.attempts.middlewares.ended(&AttemptEnd { id, job, kind, error, is_dead, ran });
     }
 
-    /// Others have declared this worker dead: what it runs is no longer its own.
+    /// Registers this worker under a new id after another worker has declared it dead and rescued its jobs.
     async fn begin_anew(&mut self) -> Result<()> {
         tracing::warn!(
             name: "worker.declared_dead", target: "reveille::worker", worker = self.worker.id,
-            "declared dead by another worker; stopping what runs and beginning anew"
+            "another worker has declared this one dead; asking its handlers to stop, and going on under a new id"
         );
-        self.shared.held.stop_all();
+        self.shared.held_jobs.stop_all();
         self.worker.id = random_id();
         self.shared.driver.register(&self.worker).await?;
         self.shared.set_id(self.worker.id);

@@ -1,8 +1,7 @@
-//! The listener: hears the signals of the store, and comes back whenever it is cut off.
+//! The listener: receives the signals of the store, and connects again when its session is lost.
 //!
-//! A signal is a hint, which any role can send. A bell leads to a look at the queue and to nothing else. What would end
-//! a job, give jobs back or stop the worker is first confirmed by the store: by one question for all such hints, at
-//! most every 50 ms.
+//! A signal is a hint, which any role can send. A bell leads to a look at the queue and to nothing else. A cancel, a
+//! pause or a stop is first confirmed by the store. One question confirms all such hints, every 50 ms at most.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,32 +10,33 @@ use futures::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::driver::{Hear, Hints, Signal};
+use crate::driver::{Hints, OnSignal, Signal};
 use crate::error::Result;
 use crate::worker::backoff::Backoff;
 use crate::worker::shared::Shared;
 
-/// How long it leaves it at that where it cannot hear.
-const TRY_AGAIN: Duration = Duration::from_secs(300);
-/// The time from one question to the next whether what was heard is so. The first after a quiet time is asked at once.
+/// Where notifications cannot arrive, as behind a transaction pooler, the listener tries again after 5 minutes.
+const RETRY_UNSUPPORTED_AFTER: Duration = Duration::from_secs(300);
+/// The time from one question to the next. The first question after a quiet time is asked at once.
 const CONFIRM_EVERY: Duration = Duration::from_millis(50);
 
-/// What listens for one worker.
+/// Listens for one worker.
 pub(crate) struct Listener {
     shared: Arc<Shared>,
 }
 
-/// What was heard and is still to be confirmed. It holds no more than the worker's own jobs and queues.
+/// The hints that are not confirmed yet. They concern only the worker's own jobs and queues, so their number is
+/// bounded.
 #[derive(Default)]
-struct Doubts {
+struct Unconfirmed {
     hints: Mutex<Hints>,
-    some: Notify,
+    added: Notify,
 }
 
-impl Doubts {
+impl Unconfirmed {
     fn add(&self, add: impl FnOnce(&mut Hints)) {
         add(&mut self.hints.lock().unwrap_or_else(PoisonError::into_inner));
-        self.some.notify_one();
+        self.added.notify_one();
     }
 
     fn take(&self) -> Hints {
@@ -51,63 +51,66 @@ impl Listener {
 
     /// Listens until the task is dropped.
     pub(crate) async fn run(self) {
-        let doubts = Arc::new(Doubts::default());
-        futures::future::join(self.hear(&doubts), self.confirm(&doubts)).await;
+        let unconfirmed = Arc::new(Unconfirmed::default());
+        futures::future::join(self.keep_listening(&unconfirmed), self.confirm(&unconfirmed)).await;
     }
 
-    async fn hear(&self, doubts: &Arc<Doubts>) {
+    async fn keep_listening(&self, unconfirmed: &Arc<Unconfirmed>) {
         let mut backoff = self.shared.backoff("listen for new jobs");
         loop {
-            match self.listen(doubts, &mut backoff).await {
+            match self.listen(unconfirmed, &mut backoff).await {
                 Ok(()) => {}
-                Err(error) if error.is_deaf() => {
-                    self.shared.bells.give_up_hearing();
+                Err(error) if error.is_listen_unsupported() => {
+                    self.shared.bells.listener_unsupported();
                     tracing::warn!(
                         name: "worker.deaf", target: "reveille::worker", %error,
-                        "new jobs are found by polling only"
+                        "this connection cannot receive notifications; finding new jobs by polling only"
                     );
-                    tokio::time::sleep(TRY_AGAIN).await;
+                    tokio::time::sleep(RETRY_UNSUPPORTED_AFTER).await;
                 }
                 Err(error) => {
-                    self.shared.bells.go_deaf();
+                    self.shared.bells.listener_disconnected();
                     backoff.failed(&error).over().await;
                 }
             }
         }
     }
 
-    /// Listens until it fails or is to begin anew.
-    async fn listen(&self, doubts: &Arc<Doubts>, backoff: &mut Backoff) -> Result<()> {
-        // What has asked for it so far is answered by this.
+    /// Listens until the session fails, or until the worker needs a new session.
+    async fn listen(&self, unconfirmed: &Arc<Unconfirmed>, backoff: &mut Backoff) -> Result<()> {
+        // The session that opens now answers all earlier requests for a new one.
         let _ = self.shared.listen_anew.notified().now_or_never();
         let worker = self.shared.id();
-        let deaf = self.shared.driver.listen(worker, self.ears(worker, doubts)).await?;
+        let failure = self.shared.driver.listen(worker, self.signal_handler(worker, unconfirmed)).await?;
         backoff.worked();
-        self.shared.bells.hear();
+        self.shared.bells.listener_connected();
         tokio::select! {
-            error = deaf => Err(error),
+            error = failure => Err(error),
             () = self.shared.listen_anew.notified() => Ok(()),
         }
     }
 
-    /// Takes what concerns this worker's queues, its jobs or itself, and drops the rest.
-    fn ears(&self, worker: i64, doubts: &Arc<Doubts>) -> Hear {
-        let (bells, held, doubts) = (Arc::clone(&self.shared.bells), Arc::clone(&self.shared.held), Arc::clone(doubts));
+    /// Takes the signals that concern this worker, its jobs or its queues, and drops all others.
+    fn signal_handler(&self, worker: i64, unconfirmed: &Arc<Unconfirmed>) -> OnSignal {
+        let (bells, held_jobs) = (Arc::clone(&self.shared.bells), Arc::clone(&self.shared.held_jobs));
+        let unconfirmed = Arc::clone(unconfirmed);
         Arc::new(move |signal| match signal {
             Signal::Bell(queue) => bells.ring(&queue),
             Signal::Schedules => bells.ring_for_schedules(),
-            Signal::Cancel(id) if held.may_be_cancelled(id) => doubts.add(|hints| _ = hints.cancel.insert(id)),
-            Signal::Pause(queue) if bells.has(&queue) => doubts.add(|hints| _ = hints.paused.insert(queue)),
-            Signal::Stop(id) if id == worker => doubts.add(|hints| hints.stop = true),
+            Signal::Cancel(id) if held_jobs.may_be_cancelled(id) => {
+                unconfirmed.add(|hints| _ = hints.cancel.insert(id));
+            }
+            Signal::Pause(queue) if bells.has(&queue) => unconfirmed.add(|hints| _ = hints.paused.insert(queue)),
+            Signal::Stop(id) if id == worker => unconfirmed.add(|hints| hints.stop = true),
             Signal::Cancel(_) | Signal::Pause(_) | Signal::Stop(_) => {}
         })
     }
 
-    /// Asks the store about what was heard, and does what it confirms.
-    async fn confirm(&self, doubts: &Doubts) {
+    /// Asks the store which hints are true, and acts on those.
+    async fn confirm(&self, unconfirmed: &Unconfirmed) {
         loop {
-            doubts.some.notified().await;
-            let hints = doubts.take();
+            unconfirmed.added.notified().await;
+            let hints = unconfirmed.take();
             if hints.is_empty() {
                 continue;
             }
@@ -116,7 +119,7 @@ impl Listener {
                 Ok(confirmed) => self.act(confirmed),
                 Err(error) => tracing::debug!(
                     name: "worker.signal_unconfirmed", target: "reveille::worker", %error,
-                    "cannot confirm what was heard; the next heartbeat will tell"
+                    "cannot confirm a cancel, a pause or a stop; the next heartbeat will ask for it"
                 ),
             }
             tokio::time::sleep_until(asked + CONFIRM_EVERY).await;
@@ -124,7 +127,7 @@ impl Listener {
     }
 
     fn act(&self, confirmed: Hints) {
-        confirmed.cancel.into_iter().for_each(|id| self.shared.held.cancel(id));
+        confirmed.cancel.into_iter().for_each(|id| self.shared.held_jobs.cancel(id));
         confirmed.paused.iter().for_each(|queue| self.shared.bells.pause(queue));
         if confirmed.stop {
             self.shared.stop.cancel();
@@ -145,46 +148,46 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_what_does_not_concern_this_worker_nothing_is_kept() {
-        let (listener, doubts) = (listener(&Memory::new()), Arc::new(Doubts::default()));
-        let reservation = Reservation { id: 7, worker: 1, attempt: 1, reserved_at: SystemTime::now(), hint: 0 };
-        listener.shared.held.take(reservation, false);
-        listener.shared.held.take(Reservation { id: 8, ..reservation }, true);
-        let hear = listener.ears(1, &doubts);
+    async fn signals_that_do_not_concern_the_worker_are_dropped() {
+        let (listener, unconfirmed) = (listener(&Memory::new()), Arc::new(Unconfirmed::default()));
+        let reservation = Reservation::new(7, 1, 1, SystemTime::now());
+        listener.shared.held_jobs.take(reservation, false);
+        listener.shared.held_jobs.take(Reservation { id: 8, ..reservation }, true);
+        let receive = listener.signal_handler(1, &unconfirmed);
         for id in 0..1000 {
-            hear(Signal::Cancel(id));
-            hear(Signal::Pause(format!("queue {id}")));
-            hear(Signal::Stop(id + 2));
+            receive(Signal::Cancel(id));
+            receive(Signal::Pause(format!("queue {id}")));
+            receive(Signal::Stop(id + 2));
         }
-        let hints = doubts.take();
-        assert_eq!(hints, Hints { cancel: [7].into(), ..Hints::default() }, "8 is to be cancelled in any case");
+        let hints = unconfirmed.take();
+        assert_eq!(hints, Hints { cancel: [7].into(), ..Hints::default() }, "job 8 is being cancelled already");
         for _ in 0..1000 {
-            hear(Signal::Pause("mail".into()));
-            hear(Signal::Stop(1));
+            receive(Signal::Pause("mail".into()));
+            receive(Signal::Stop(1));
         }
-        assert_eq!(doubts.take(), Hints { paused: ["mail".to_owned()].into(), stop: true, ..Hints::default() });
+        assert_eq!(unconfirmed.take(), Hints { paused: ["mail".to_owned()].into(), stop: true, ..Hints::default() });
         assert!(
             !listener.shared.stop.is_cancelled() && listener.shared.bells.pauses("mail").count() == 0,
-            "not before it is confirmed"
+            "nothing happens before the store confirms it"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_hints_of_50_ms_are_one_question_and_the_first_is_asked_at_once() {
+    async fn the_hints_of_50_ms_are_confirmed_by_one_question() {
         let memory = Memory::new();
-        let (listener, doubts) = (Arc::new(listener(&memory)), Arc::new(Doubts::default()));
-        let hear = listener.ears(1, &doubts);
-        let asking = (Arc::clone(&listener), Arc::clone(&doubts));
-        let confirming = tokio::spawn(async move { asking.0.confirm(&asking.1).await });
+        let (listener, unconfirmed) = (Arc::new(listener(&memory)), Arc::new(Unconfirmed::default()));
+        let receive = listener.signal_handler(1, &unconfirmed);
+        let (asking, asked) = (Arc::clone(&listener), Arc::clone(&unconfirmed));
+        let confirming = tokio::spawn(async move { asking.confirm(&asked).await });
         memory.pause("mail");
-        // Each question finds the queue paused.
+        // Each question finds the queue paused, so the pauses count the questions. The first is asked at once.
         let (began, pauses) = (Instant::now(), listener.shared.bells.pauses("mail"));
-        hear(Signal::Pause("mail".into()));
+        receive(Signal::Pause("mail".into()));
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
         assert_eq!((pauses.count(), began.elapsed()), (1, Duration::ZERO));
         while began.elapsed() < CONFIRM_EVERY * 10 {
-            hear(Signal::Pause("mail".into()));
+            receive(Signal::Pause("mail".into()));
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         confirming.abort();

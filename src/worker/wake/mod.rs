@@ -1,4 +1,4 @@
-//! Waking up: the listener hears the store's bell, and the sleeper is how a claimer rests until then.
+//! Waking up: the listener receives the notifications of the store, and the sleeper is how a claimer rests until then.
 
 pub(crate) mod listener;
 pub(crate) mod sleeper;

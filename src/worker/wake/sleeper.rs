@@ -1,93 +1,112 @@
-//! How a queue's claimer rests: asleep with the bell armed, or, while there is much to do, awake and looking by itself.
+//! How the claimer of a queue rests: asleep with the bell armed, or awake, looking by itself while there is much to do.
 //!
-//! A commit that notifies holds up all others, so the bell rings only for those who sleep. Before it sleeps, a claimer
-//! arms the bell, and then looks until no transaction is left that began before and so may commit in silence.
+//! Commits that notify wait for each other, so the bell rings only for sleeping claimers. Before it sleeps, a claimer
+//! arms the bell. It then looks on until every transaction has ended that began before, since such a transaction may
+//! commit jobs without ringing the bell.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::driver::{Driver, Silent};
+use crate::driver::{Driver, OpenTransaction};
 use crate::error::Result;
 use crate::worker::backoff::Backoff;
-use crate::worker::bells::{Hearing, Reason, Wake};
+use crate::worker::bells::{ListenerState, Wake, WakeReason};
 use crate::worker::shared::Shared;
 
 /// How long an awake claimer rests between two looks: 3 ms for each worker of the queue, 50 ms at most.
-const NAP: (Duration, Duration) = (Duration::from_millis(3), Duration::from_millis(50));
-/// An awake claimer goes to sleep once at most half of its last 32 looks found a job. Where other workers share the
+const NAP_PER_WORKER: Duration = Duration::from_millis(3);
+const LONGEST_NAP: Duration = Duration::from_millis(50);
+/// An awake claimer goes to sleep once at most a half of its last 32 looks found a job. Where other workers share the
 /// queue it is a quarter, since every bell wakes them all.
-const CALM: (u32, u32, u32) = (32, 2, 4);
-/// How long an awake claimer stays awake: 1 s at least, so that it arms the bell about once a second at most. This
-/// grows to 16 s where its sleep has held producers up each time.
-const AWAKE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
+const COUNTED_LOOKS: u32 = 32;
+const CALM_SHARE_ALONE: u32 = 2;
+const CALM_SHARE_WITH_OTHERS: u32 = 4;
+/// A claimer stays awake for 1 s at least after it has disarmed its bell, so that it arms the bell about once a second.
+/// The time doubles up to 16 s while each sleep holds producers up.
+const SHORTEST_AWAKE: Duration = Duration::from_secs(1);
+const LONGEST_AWAKE: Duration = Duration::from_secs(16);
 /// A claimer that was woken 32 times within 100 ms stays awake.
-const BUSY: (u32, Duration) = (32, Duration::from_millis(100));
+const BUSY_WAKEUPS: u32 = 32;
+const BUSY_WITHIN: Duration = Duration::from_millis(100);
 /// A claimer stays awake once it has seen twice in a row, 100 ms apart, that commits which notify wait for each other.
 /// Where a commit takes several milliseconds, 32 wake-ups never come within 100 ms.
-const HELD_UP: (u32, Duration) = (2, Duration::from_millis(100));
-/// A look that brought as many jobs as it asked for counts as 8 looks that found something, and as 8 wake-ups.
+const HELD_UP_TIMES: u32 = 2;
+const ASK_WHETHER_HELD_UP_EVERY: Duration = Duration::from_millis(100);
+/// A look that returned as many jobs as it asked for counts as 8 looks that found something, and as 8 wake-ups.
 const FULL_LOOK: u32 = 8;
-/// The rest between two looks for silent transactions: a twentieth of the time waited so far, 1 ms at least.
-const LOOK_AGAIN: (u32, Duration) = (20, Duration::from_millis(1));
+/// The pause between two checks whether transactions have ended: a twentieth of the time waited so far, at least 1 ms.
+/// So all checks together take little of the database's time.
+const CHECKS_PER_WAIT: u32 = 20;
+const SHORTEST_CHECK_PAUSE: Duration = Duration::from_millis(1);
 
-/// The rest of one queue's claimer.
+/// Decides how one claimer rests, and arms and disarms its bell.
 pub(crate) struct Sleeper {
     shared: Arc<Shared>,
     queue: Arc<str>,
     pub(crate) wake: Wake,
-    state: State,
+    state: SleepState,
     awake_for: AwakeFor,
     backoff: Backoff,
 }
 
 /// Whether the claimer is awake, about to sleep, or asleep.
-enum State {
-    /// The claimer looks by itself, and the bell is not armed. `until`: it stays awake until then, if the bell had rung
-    /// too often. `looks` and `finds`: its looks of late, and how many of them found a job.
+enum SleepState {
+    /// The claimer looks by itself, and the bell is not armed. It stays awake until `until`, if the bell had rung too
+    /// often. `looks` counts its last looks, and `finds` those that found a job.
     Awake { until: Option<Instant>, looks: u32, finds: u32 },
     /// The bell is armed, but the transactions in `silent` may still commit jobs without ringing it.
-    Arming { armed: Armed, silent: Vec<Silent> },
+    Arming { armed: ArmedBell, silent: Vec<OpenTransaction> },
     /// The bell is armed, and rings for every job.
-    Asleep { armed: Armed },
+    Asleep { armed: ArmedBell },
 }
 
-/// An armed bell: for which worker id and connection of the listener, how often it has rung of late, and whether the
-/// notifications have held producers up.
+/// An armed bell, and what it has cost since.
 #[derive(Clone, Copy)]
-struct Armed {
-    at: Instant,
+struct ArmedBell {
+    armed_at: Instant,
+    /// The worker id for which the bell is armed. It is useless under another id.
     worker: i64,
-    hearing: Hearing,
-    rings: u32,
-    counted_from: Instant,
+    /// The listener's connection when the bell was armed. A new connection may have missed rings.
+    listener: ListenerState,
+    wakeups: u32,
+    wakeups_counted_from: Instant,
+    /// How many times in a row commits that notify waited for each other.
     held_up: u32,
-    ask_from: Instant,
+    ask_whether_held_up_at: Instant,
 }
 
-impl State {
-    fn new() -> State {
-        State::Awake { until: None, looks: 0, finds: 0 }
+impl SleepState {
+    fn new() -> SleepState {
+        SleepState::Awake { until: None, looks: 0, finds: 0 }
     }
 }
 
-impl Armed {
-    fn new(worker: i64, hearing: Hearing) -> Armed {
+impl ArmedBell {
+    fn new(worker: i64, listener: ListenerState) -> ArmedBell {
         let now = Instant::now();
-        Armed { at: now, worker, hearing, rings: 0, counted_from: now, held_up: 0, ask_from: now + HELD_UP.1 }
+        ArmedBell {
+            armed_at: now,
+            worker,
+            listener,
+            wakeups: 0,
+            wakeups_counted_from: now,
+            held_up: 0,
+            ask_whether_held_up_at: now + ASK_WHETHER_HELD_UP_EVERY,
+        }
     }
 }
 
-/// How long the claimer stays awake at least. The time doubles when its last sleep was shorter than this time.
+/// How long the claimer stays awake when its bell holds producers up. The time doubles if the sleep before was shorter
+/// than this time, and else starts again at 1 s.
 struct AwakeFor(Duration);
 
 impl AwakeFor {
     fn new() -> AwakeFor {
-        AwakeFor(AWAKE.0)
+        AwakeFor(SHORTEST_AWAKE)
     }
 
     fn after(&mut self, slept: Duration) -> Duration {
-        let (least, most) = AWAKE;
-        self.0 = if slept < self.0 { (self.0 * 2).min(most) } else { least };
+        self.0 = if slept < self.0 { (self.0 * 2).min(LONGEST_AWAKE) } else { SHORTEST_AWAKE };
         self.0
     }
 }
@@ -98,196 +117,195 @@ impl Sleeper {
             shared: Arc::clone(shared),
             queue: Arc::clone(queue),
             wake: shared.bells.wake(queue, shared.options.poll_interval, shared.options.listen),
-            state: State::new(),
+            state: SleepState::new(),
             awake_for: AwakeFor::new(),
             backoff: shared.backoff("arm the bell"),
         }
     }
 
-    /// After a look that left nothing to do: rests until there is a reason to look again. `found`: that look brought
-    /// jobs.
-    pub(crate) async fn rest(&mut self, found: bool, due_in: Option<Duration>) -> Reason {
+    /// Rests until there is a reason to look again. Call this after a look that left no due job behind. `found`: that
+    /// look returned jobs. `due_in`: when the next known job is due.
+    pub(crate) async fn rest(&mut self, found: bool, due_in: Option<Duration>) -> WakeReason {
         match self.try_rest(found, due_in).await {
             Ok(reason) => {
                 self.backoff.worked();
                 reason
             }
             Err(error) => {
-                self.state = State::new();
+                self.state = SleepState::new();
                 let rest = self.backoff.failed(&error);
                 tokio::select! {
-                    () = rest.over() => Reason::Poll,
+                    () = rest.over() => WakeReason::Poll,
                     reason = self.wake.next(due_in) => reason,
                 }
             }
         }
     }
 
-    async fn try_rest(&mut self, found: bool, due_in: Option<Duration>) -> Result<Reason> {
+    async fn try_rest(&mut self, found: bool, due_in: Option<Duration>) -> Result<WakeReason> {
         let silenced = self.wake.take_silenced();
-        let Some(hearing) = self.wake.hearing().filter(|hearing| hearing.now) else {
-            // Nobody listens: the polls will have to do.
-            self.state = State::new();
+        let Some(listener) = self.wake.listener().filter(|listener| listener.connected) else {
+            // No bell can arrive, so the claimer polls.
+            self.state = SleepState::new();
             self.wake.set_armed(false);
             return Ok(self.wake.next(due_in).await);
         };
         let worker = self.shared.id();
-        if self.armed().is_some_and(|armed| silenced || (armed.worker, armed.hearing) != (worker, hearing)) {
-            self.state = State::new();
+        if self.armed().is_some_and(|armed| silenced || (armed.worker, armed.listener) != (worker, listener)) {
+            self.state = SleepState::new();
         }
         let is_armed = self.armed().is_some();
         self.wake.set_armed(is_armed);
         if found {
-            self.hold_nobody_up().await?;
+            self.disarm_if_commits_wait().await?;
         }
         let (nap, shared) = (self.nap(), self.is_shared());
         match &mut self.state {
-            State::Awake { until, looks, finds } => {
+            SleepState::Awake { until, looks, finds } => {
                 (*looks, *finds) = (*looks + 1, *finds + u32::from(found));
                 let calm = match until {
                     None => !found,
                     Some(until) => is_calm(*looks, *finds, shared) && Instant::now() >= *until,
                 };
-                if *looks >= CALM.0 {
+                if *looks >= COUNTED_LOOKS {
                     (*looks, *finds) = (0, 0);
                 }
                 if !calm {
-                    return Ok(self.wake.nap(sooner(due_in, nap)).await);
+                    return Ok(self.wake.nap(sooner_of(due_in, nap)).await);
                 }
                 let silent = self.shared.driver.arm(worker, &self.queue).await?;
                 tokio::spawn(warm_up(Arc::clone(&self.shared.driver)));
-                self.state = State::Arming { armed: Armed::new(worker, hearing), silent };
-                Ok(Reason::Armed)
+                self.state = SleepState::Arming { armed: ArmedBell::new(worker, listener), silent };
+                Ok(WakeReason::Armed)
             }
-            // Looked since the last of them was gone: nothing can come in silence any more.
-            State::Arming { armed, silent } if silent.is_empty() => {
-                self.state = State::Asleep { armed: *armed };
+            // The claimer has looked since the last of these transactions ended, so every further job rings the bell.
+            SleepState::Arming { armed, silent } if silent.is_empty() => {
+                self.state = SleepState::Asleep { armed: *armed };
                 self.sleep(due_in).await
             }
-            State::Arming { armed, silent } => {
-                *silent = self.shared.driver.still_silent(silent).await?;
+            SleepState::Arming { armed, silent } => {
+                *silent = self.shared.driver.still_open(silent).await?;
                 if silent.is_empty() {
-                    return Ok(Reason::Armed);
+                    return Ok(WakeReason::Armed);
                 }
-                let (share, least) = LOOK_AGAIN;
-                let again = (armed.at.elapsed() / share).max(least);
-                self.sleep(Some(sooner(due_in, again))).await
+                let pause = (armed.armed_at.elapsed() / CHECKS_PER_WAIT).max(SHORTEST_CHECK_PAUSE);
+                self.sleep(Some(sooner_of(due_in, pause))).await
             }
-            State::Asleep { .. } => self.sleep(due_in).await,
+            SleepState::Asleep { .. } => self.sleep(due_in).await,
         }
     }
 
-    async fn sleep(&mut self, due_in: Option<Duration>) -> Result<Reason> {
+    async fn sleep(&mut self, due_in: Option<Duration>) -> Result<WakeReason> {
         let reason = self.wake.next(due_in).await;
-        if reason == Reason::Bell {
-            self.stir(1).await?;
+        if reason == WakeReason::Bell {
+            self.count_wakeups(1).await?;
         }
         Ok(reason)
     }
 
-    /// Whether others work the same queues.
+    /// Whether other workers work the same queues.
     fn is_shared(&self) -> bool {
         self.shared.sharing() > 0
     }
 
     fn nap(&self) -> Duration {
-        let (nap, longest) = NAP;
         let workers = u32::try_from(self.shared.sharing() + 1).unwrap_or(u32::MAX);
-        nap.saturating_mul(workers).min(longest)
+        NAP_PER_WORKER.saturating_mul(workers).min(LONGEST_NAP)
     }
 
-    /// There was something to do: if that keeps happening, the bell is not needed.
-    async fn stir(&mut self, wakeups: u32) -> Result<()> {
-        let (many, within) = BUSY;
+    /// Counts wake-ups that led to work. After 32 within 100 ms, disarms the bell, since the claimer hardly sleeps.
+    async fn count_wakeups(&mut self, wakeups: u32) -> Result<()> {
         let Some(armed) = self.armed() else { return Ok(()) };
-        if armed.counted_from.elapsed() > within {
-            (armed.rings, armed.counted_from) = (0, Instant::now());
+        if armed.wakeups_counted_from.elapsed() > BUSY_WITHIN {
+            (armed.wakeups, armed.wakeups_counted_from) = (0, Instant::now());
         }
-        armed.rings += wakeups;
-        if armed.rings >= many { self.disarm().await } else { Ok(()) }
+        armed.wakeups += wakeups;
+        if armed.wakeups >= BUSY_WAKEUPS { self.disarm().await } else { Ok(()) }
     }
 
-    /// There was something to do: if commits that signal it wait for each other, and go on to, the bell does harm.
-    async fn hold_nobody_up(&mut self) -> Result<()> {
-        let (now, (enough, apart)) = (Instant::now(), HELD_UP);
-        if self.armed().is_none_or(|armed| now < armed.ask_from) {
+    /// Disarms the bell once commits that ring it have waited for each other twice in a row: it then slows producers.
+    async fn disarm_if_commits_wait(&mut self) -> Result<()> {
+        let now = Instant::now();
+        if self.armed().is_none_or(|armed| now < armed.ask_whether_held_up_at) {
             return Ok(());
         }
         let wait = self.shared.driver.signals_wait().await?;
         let Some(armed) = self.armed() else { return Ok(()) };
-        armed.ask_from = Instant::now() + apart.max(now.elapsed() * LOOK_AGAIN.0);
+        // A slow answer makes for a longer pause, so that the questions take little of the database's time.
+        let pause = ASK_WHETHER_HELD_UP_EVERY.max(now.elapsed() * CHECKS_PER_WAIT);
+        armed.ask_whether_held_up_at = Instant::now() + pause;
         armed.held_up = if wait { armed.held_up + 1 } else { 0 };
-        if armed.held_up < enough {
+        if armed.held_up < HELD_UP_TIMES {
             return Ok(());
         }
-        let slept = armed.at.elapsed();
+        let slept = armed.armed_at.elapsed();
         let awake_for = self.awake_for.after(slept);
         self.disarm_for(awake_for).await
     }
 
-    /// One look after another brings jobs, without a rest: as if it had been woken for each.
-    pub(crate) async fn goes_on(&mut self) -> Result<()> {
-        self.stir(1).await
+    /// Notes that two looks in a row returned jobs without a rest between them: that counts as a wake-up.
+    pub(crate) async fn found_again(&mut self) -> Result<()> {
+        self.count_wakeups(1).await
     }
 
-    /// A look brought as many jobs as it asked for.
+    /// Notes that a look returned as many jobs as it asked for.
     pub(crate) async fn look_was_full(&mut self) -> Result<()> {
-        if let State::Awake { looks, finds, .. } = &mut self.state {
+        if let SleepState::Awake { looks, finds, .. } = &mut self.state {
             (*looks, *finds) = (*looks + FULL_LOOK, *finds + FULL_LOOK);
         }
-        self.stir(FULL_LOOK).await
+        self.count_wakeups(FULL_LOOK).await
     }
 
-    /// The bell need not ring any more, for the time being.
+    /// Disarms the bell for 1 s at least.
     pub(crate) async fn disarm(&mut self) -> Result<()> {
-        self.disarm_for(AWAKE.0).await
+        self.disarm_for(SHORTEST_AWAKE).await
     }
 
     async fn disarm_for(&mut self, at_least: Duration) -> Result<()> {
-        if let Some(&mut Armed { worker, .. }) = self.armed() {
-            // Before the bell is silent, which is nobody else's doing then.
+        if let Some(&mut ArmedBell { worker, .. }) = self.armed() {
+            // This comes first. Otherwise a heartbeat could report that another session has silenced the bell.
             self.wake.set_armed(false);
             self.shared.driver.disarm(worker, &self.queue).await?;
-            self.state = State::Awake { until: Some(Instant::now() + at_least), looks: 0, finds: 0 };
+            self.state = SleepState::Awake { until: Some(Instant::now() + at_least), looks: 0, finds: 0 };
         }
         Ok(())
     }
 
-    /// Whether the next look comes soon in any case.
-    pub(crate) fn looks_by_itself(&self) -> bool {
-        matches!(self.state, State::Awake { .. }) && self.wake.hearing().is_some_and(|hearing| hearing.now)
+    /// Whether the claimer is awake, so that its next look comes within 50 ms.
+    pub(crate) fn is_awake(&self) -> bool {
+        matches!(self.state, SleepState::Awake { .. })
+            && self.wake.listener().is_some_and(|listener| listener.connected)
     }
 
-    /// Whether the bell rings for everything.
+    /// Whether the bell rings for every job.
     pub(crate) fn is_asleep(&self) -> bool {
-        matches!(self.state, State::Asleep { .. })
+        matches!(self.state, SleepState::Asleep { .. })
     }
 
-    fn armed(&mut self) -> Option<&mut Armed> {
+    fn armed(&mut self) -> Option<&mut ArmedBell> {
         match &mut self.state {
-            State::Awake { .. } => None,
-            State::Arming { armed, .. } | State::Asleep { armed } => Some(armed),
+            SleepState::Awake { .. } => None,
+            SleepState::Arming { armed, .. } | SleepState::Asleep { armed } => Some(armed),
         }
     }
 }
 
-/// While there is nothing else to do.
+/// Prepares connections for the next burst of jobs, while this worker has nothing to do.
 async fn warm_up(driver: Arc<dyn Driver>) {
     if let Err(error) = driver.warm_up().await {
         tracing::debug!(
             name: "worker.warm_up_failed", target: "reveille::worker", %error,
-            "the next burst of jobs will wait for what is not ready"
+            "cannot open connections in advance; the next burst of jobs will wait for them"
         );
     }
 }
 
-/// Whether so little was found by enough looks that the bell may ring for it.
+/// Whether the last looks found so few jobs that the claimer may go to sleep.
 fn is_calm(looks: u32, finds: u32, shared: bool) -> bool {
-    let (enough, alone, with_others) = CALM;
-    looks >= enough && finds <= looks / if shared { with_others } else { alone }
+    looks >= COUNTED_LOOKS && finds <= looks / if shared { CALM_SHARE_WITH_OTHERS } else { CALM_SHARE_ALONE }
 }
 
-fn sooner(due_in: Option<Duration>, nap: Duration) -> Duration {
+fn sooner_of(due_in: Option<Duration>, nap: Duration) -> Duration {
     due_in.map_or(nap, |due_in| due_in.min(nap))
 }
 
@@ -297,21 +315,21 @@ mod tests {
     use crate::driver::Memory;
 
     #[tokio::test(start_paused = true)]
-    async fn bells_that_anybody_rings_lead_to_a_look_each_3_ms_at_most() {
+    async fn bells_lead_to_one_look_in_3_ms_at_most() {
         let shared = crate::worker::shared::tests::shared(&Memory::new(), &["mail"]);
         let (mut sleeper, bells) = (Sleeper::new(&shared, &"mail".into()), &shared.bells);
-        bells.hear();
+        bells.listener_connected();
         let began = tokio::time::Instant::now();
         for look in 0..1000 {
             bells.ring("mail");
             sleeper.rest(look % 10 == 0, None).await;
         }
-        // The first of them find it asleep.
-        assert!(began.elapsed() >= NAP.0 * 900, "{:?}", began.elapsed());
+        // The first bells find the claimer asleep.
+        assert!(began.elapsed() >= NAP_PER_WORKER * 900, "{:?}", began.elapsed());
     }
 
     #[test]
-    fn it_is_calm_when_few_of_many_looks_find_something() {
+    fn a_claimer_is_calm_when_few_of_32_looks_find_a_job() {
         for (looks, finds, shared, calm) in [
             (31, 0, false, false),
             (32, 16, false, true),
@@ -325,11 +343,11 @@ mod tests {
     }
 
     #[test]
-    fn it_stays_awake_for_longer_each_time_it_was_no_good_to_sleep() {
-        let (mut awake_for, soon) = (AwakeFor::new(), Duration::from_millis(300));
-        let times: Vec<u64> = (0..6).map(|_| awake_for.after(soon).as_secs()).collect();
+    fn a_claimer_stays_awake_twice_as_long_after_each_short_sleep() {
+        let (mut awake_for, short) = (AwakeFor::new(), Duration::from_millis(300));
+        let times: Vec<u64> = (0..6).map(|_| awake_for.after(short).as_secs()).collect();
         assert_eq!(times, [2, 4, 8, 16, 16, 16]);
         assert_eq!(awake_for.after(Duration::from_secs(15)).as_secs(), 16);
-        assert_eq!(awake_for.after(Duration::from_secs(17)).as_secs(), 1, "it slept well");
+        assert_eq!(awake_for.after(Duration::from_secs(17)).as_secs(), 1, "it slept long enough");
     }
 }

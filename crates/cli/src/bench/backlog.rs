@@ -1,11 +1,13 @@
 //! `bench backlog`: what a claim costs in a full table.
 
-use std::time::{Duration, Instant};
+use std::time::{Instant, SystemTime};
 
 use clap::Args;
 use reveille::driver::{Driver, Postgres};
-use reveille::driver::{Ending, Mark, Settlement, Start, WorkerInfo};
+use reveille::driver::{Ending, Settlement, WorkerInfo};
+use reveille::job::Reservation;
 use serde_json::Value;
+use tokio_postgres::types::Timestamp;
 
 use super::stage::{KIND, QUEUE, Stage};
 use super::{Figures, percentiles};
@@ -30,7 +32,7 @@ const CLAIMS: usize = 300;
 impl Backlog {
     pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
         let driver = Postgres::new(stage.database.clone())?;
-        let info = WorkerInfo { id: WORKER, host: "bench".into(), pid: 1, queues: vec![QUEUE.into()], slots: 1 };
+        let info = WorkerInfo::new(WORKER).host("bench").queues([QUEUE]);
         driver.register(&info).await?;
         let few = claims(stage, &driver).await?;
         stage
@@ -57,27 +59,36 @@ impl Backlog {
     }
 }
 
-/// The milliseconds that claims take, each of jobs that were just enqueued or have long been there, from where the one
-/// before has got, as a busy worker's are.
+/// Claims start where the one before has got, as a busy worker's do.
+const CLAIM: &str = include_str!("../../../../sql/claim.sql");
+/// A worker's sessions plan a claim once, by these settings, and do not wait for the disk.
+const SETTINGS: &str = "set synchronous_commit = off; set plan_cache_mode = force_generic_plan; set jit = off;
+    set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off";
+
+/// Returns how many milliseconds each claim takes, of jobs that were just enqueued or have long been there.
 async fn claims(stage: &Stage, driver: &Postgres) -> Result<Vec<f64>, Failure> {
-    let (mut took, mut start) = (Vec::new(), Start::default());
+    let client = stage.client().await?;
+    client.batch_execute(SETTINGS).await?;
+    let claim = client.prepare(CLAIM).await?;
+    let (mut took, mut marks) = (Vec::new(), [(None, 0); 4]);
     for _ in 0..CLAIMS {
         stage.fill_quietly(QUEUE, BATCH).await?;
+        let since = |(at, _): (Option<SystemTime>, i64)| at.map_or(Timestamp::NegInfinity, Timestamp::Value);
+        let (times, ids) = (marks.map(since).to_vec(), marks.map(|(_, id)| id).to_vec());
         let began = Instant::now();
-        let claimed = driver.claim(WORKER, QUEUE, BATCH, start).await?;
+        let rows = client.query(&claim, &[&QUEUE, &(BATCH as i64), &WORKER, &times, &ids]).await?;
         took.push(began.elapsed().as_secs_f64() * 1000.0);
-        if let Some(last) = claimed.jobs.last() {
-            let place = Mark { available_at: last.available_at, id: last.reservation.id };
-            start.marks[last.priority as usize] = Some(place);
+        let mut settlements = Vec::new();
+        for row in &rows {
+            let (id, available_at): (i64, SystemTime) = (row.get("id"), row.get("available_at"));
+            let mark = &mut marks[row.get::<_, i16>("priority") as usize];
+            *mark = (*mark).max((Some(available_at), id));
+            let reservation = Reservation::new(id, WORKER, row.get("attempts"), row.get("reserved_at"));
+            settlements.push(Settlement::new(reservation, Ending::Completed(None)));
         }
-        let ended = |reservation| Settlement {
-            reservation,
-            ending: Ending::Completed(None),
-            waited: Duration::ZERO,
-            ran: Duration::ZERO,
-        };
-        let settlements: Vec<Settlement> = claimed.jobs.iter().map(|job| ended(job.reservation)).collect();
         driver.settle(&settlements).await?;
     }
+    // Other claims of this bench get sessions with the server's own settings.
+    client.batch_execute("discard all").await?;
     Ok(took)
 }

@@ -113,7 +113,7 @@ impl Enqueue {
     }
 
     async fn produce(&self, client: &Client, until: Instant, trigger: bool) -> Result<u64, Failure> {
-        let job = NewJob { queue: QUEUE.into(), ..NewJob::new(KIND, Payload::encode(&())?) };
+        let job = NewJob::new(KIND, Payload::encode(&())?).queue(QUEUE);
         let batch = vec![job; self.mode.batch()];
         let rows: Arc<[u8]> = format!("{QUEUE}\t{KIND}\tnull\n").repeat(batch.len()).into_bytes().into();
         let mut sent = 0;

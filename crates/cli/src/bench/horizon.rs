@@ -83,7 +83,7 @@ impl Horizon {
 /// Single-row enqueues a second on one connection.
 async fn single(stage: &Stage) -> Result<f64, Failure> {
     let client = stage.client().await?;
-    let job = NewJob { queue: QUEUE.into(), ..NewJob::new(KIND, Payload::encode(&())?) };
+    let job = NewJob::new(KIND, Payload::encode(&())?).queue(QUEUE);
     let (began, mut sent) = (Instant::now(), 0.0);
     while began.elapsed() < SOME_TIME {
         enqueue(&client, &job).await?;

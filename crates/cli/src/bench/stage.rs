@@ -99,12 +99,17 @@ impl Stage {
     }
 
     async fn send(&self, queue: &str, jobs: usize, keys: usize) -> Result<(), Failure> {
-        let job = NewJob { queue: queue.into(), ..NewJob::new(KIND, Payload::encode(&())?) };
+        let job = NewJob::new(KIND, Payload::encode(&())?).queue(queue);
         let mut sent = 0;
         while sent < jobs {
             let batch = sent..jobs.min(sent + FILL);
             let key = |n: usize| n.checked_rem(keys).map(|key| format!("key {key}"));
-            let jobs: Vec<_> = batch.clone().map(|n| NewJob { key: key(n), ..job.clone() }).collect();
+            let keyed = |n| {
+                let mut job = job.clone();
+                job.key = key(n);
+                job
+            };
+            let jobs: Vec<_> = batch.clone().map(keyed).collect();
             enqueue_all(&self.database, &jobs).await?;
             sent = batch.end;
         }

@@ -67,8 +67,10 @@ async fn commit(
     let numbers: Vec<i64> = jobs.iter().map(|&job| job as i64).collect();
     transaction.execute("insert into torture.enqueued select * from unnest($1::bigint[])", &[&numbers]).await?;
     let new = |&job| {
-        let job = NewJob { key: Queue::key(job), ..NewJob::new(Task::KIND, Payload::encode(&Task(job))?) };
-        Ok(NewJob { queue: queue.name().into(), due: Due::In(delay), ..job })
+        let key = Queue::key(job);
+        let mut job = NewJob::new(Task::KIND, Payload::encode(&Task(job))?).queue(queue.name()).delay(delay);
+        job.key = key;
+        Ok(job)
     };
     enqueue_all(&transaction, &jobs.iter().map(new).collect::<reveille::Result<Vec<_>>>()?).await?;
     Ok(transaction.commit().await?)

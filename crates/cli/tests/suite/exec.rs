@@ -87,7 +87,7 @@ async fn metadata_comes_through_as_it_is_or_kills_the_job() {
     let odd =
         ["", "'\"`$(true)\\\\", "a\nb\tc", "-n", "%s%n", "\u{1f514}\u{202e}é", "\u{1}\u{7f}", &"x".repeat(100_000)];
     for (place, odd) in odd.iter().chain([&"x".repeat(200_000).as_str()]).enumerate() {
-        let job = NewJob { metadata: json!({ *odd: place }).as_object().cloned(), ..NewJob::of(&note("x")).unwrap() };
+        let job = NewJob::of(&note("x")).unwrap().metadata(&json!({ *odd: place })).unwrap();
         reveille::enqueue(&database.database, &job).await.unwrap();
     }
     let _worker = work(&database, &exec, &[]);

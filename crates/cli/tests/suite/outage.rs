@@ -44,7 +44,7 @@ impl Drop for Process {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_says_that_the_server_has_ended_one_connection() {
-    for (session, part) in [("reveille listener", "listen for new jobs"), ("reveille heartbeat", "beat")] {
+    for (session, part) in [("reveille listener", "listen for new jobs"), ("reveille heartbeat", "send a heartbeat")] {
         let database = database().await;
         let mut process = Process::start(&database);
         database.until("select count(*) = 1 from reveille.sleepers").await;

@@ -1,5 +1,5 @@
-//! Jobs that cannot be claimed: they are found, made dead or passed over, so that the others of their queue are
-//! claimed.
+//! Isolating: a job with an odd row, which cannot be claimed, is found and made dead or passed over, so that the other
+//! jobs of its queue are claimed.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,28 +14,28 @@ use crate::driver::postgres::{Postgres, SLOW_ANSWER_WITHIN};
 use crate::driver::{Claimed, Marks};
 use crate::error::{Error, Result};
 
-/// How long a worker passes over a job before it tries the job again: somebody may have mended it.
+/// How long a worker passes over a job before it tries the job again, whose row may have been repaired.
 const PASSED_OVER_FOR: Duration = Duration::from_secs(600);
-/// With so many odd jobs in a queue and none that can be claimed, it is not the jobs.
-const MOST: usize = 100;
+/// If a queue has 100 odd jobs and no other job can be claimed, the jobs are not the reason.
+const MOST_ODD_JOBS: usize = 100;
 
-/// The jobs that this worker passes over.
+/// The odd jobs that this worker passes over.
 #[derive(Default)]
-pub(crate) struct Odd {
+pub(crate) struct OddJobs {
     queues: Mutex<HashMap<String, Vec<PassedOver>>>,
-    /// Passing over takes a second session, so that one queue does it at a time.
+    /// Held by the one queue that passes over jobs now, since that takes a second session.
     turn: tokio::sync::Mutex<()>,
 }
 
 struct PassedOver {
     id: i64,
     since: Instant,
-    /// It could not be made dead although others of its queue could be claimed.
-    for_good: bool,
+    /// Whether it could not be made dead although other jobs of its queue could be claimed.
+    stays: bool,
 }
 
-impl Odd {
-    /// The jobs of a queue that are passed over now.
+impl OddJobs {
+    /// Returns the ids of those jobs of a queue that are passed over now.
     fn of(&self, queue: &str, which: impl Fn(&PassedOver) -> bool) -> Vec<i64> {
         let mut queues = self.lock();
         let Some(jobs) = queues.get_mut(queue) else { return Vec::new() };
@@ -47,22 +47,22 @@ impl Odd {
         ids
     }
 
-    /// Whether there is room for it.
+    /// Passes over this job from now on, unless the queue has 100 such jobs already. Returns whether it does.
     fn remember(&self, queue: &str, id: i64) -> bool {
         let mut queues = self.lock();
         let jobs = queues.entry(queue.to_owned()).or_default();
-        let there_is_room = jobs.len() < MOST;
-        if there_is_room {
-            jobs.push(PassedOver { id, since: Instant::now(), for_good: false });
+        let has_room = jobs.len() < MOST_ODD_JOBS;
+        if has_room {
+            jobs.push(PassedOver { id, since: Instant::now(), stays: false });
         }
-        there_is_room
+        has_room
     }
 
     fn learn(&self, queue: &str, id: i64, is_still_odd: bool) {
         let mut queues = self.lock();
         let Some(jobs) = queues.get_mut(queue) else { return };
         if is_still_odd {
-            jobs.iter_mut().filter(|job| job.id == id).for_each(|job| job.for_good = true);
+            jobs.iter_mut().filter(|job| job.id == id).for_each(|job| job.stays = true);
         } else {
             jobs.retain(|job| job.id != id);
         }
@@ -73,48 +73,48 @@ impl Odd {
     }
 }
 
-/// Keeps the claim that is made meanwhile from the queue's odd jobs, if it has any: a claim skips what another session
-/// has locked.
-pub(crate) async fn pass_over<'a>(
+/// Locks the odd jobs of the queue, if it has any, so that a claim skips them. Returns the transaction that holds the
+/// locks, and this queue's turn to do so.
+pub(crate) async fn lock_odd_jobs<'a>(
     driver: &'a Postgres,
     queue: &str,
 ) -> Result<Option<(Transaction, tokio::sync::MutexGuard<'a, ()>)>> {
-    let ids = driver.odd.of(queue, |_| true);
+    let ids = driver.odd_jobs.of(queue, |_| true);
     if ids.is_empty() {
         return Ok(None);
     }
-    let turn = driver.odd.turn.lock().await;
+    let turn = driver.odd_jobs.turn.lock().await;
     let params: &Params<'_> = &[(&ids, Type::INT8_ARRAY)];
     let statement = (&*driver.statements.pass_over, params);
-    let (patience, what) = (driver.claim_within.get(), "pass over odd jobs");
-    let aside = driver.sessions.begin(patience, what).await?;
-    aside.query(patience, what, statement).await?;
-    Ok(Some((aside, turn)))
+    let (patience, what) = (driver.claim_timeout.get(), "pass over odd jobs");
+    let transaction = driver.sessions.begin(patience, what).await?;
+    transaction.query(patience, what, statement).await?;
+    Ok(Some((transaction, turn)))
 }
 
-/// A claim of a single job has failed because of a row: finds the row, and makes it a dead job or remembers to pass
-/// over it. There may be more to claim then. The error if there is no such row.
+/// Finds the odd row because of which a claim of a single job has failed. Makes its job dead, or remembers to pass over
+/// the job; the next claim may then find more. Returns the error if there is no such row.
 pub(crate) async fn isolate(driver: &Postgres, queue: &str, from: Marks, error: Error) -> Result<Claimed> {
     let limited = driver.limits.kind(queue).is_some();
     let places = Places::of(if limited { Marks::default() } else { from });
     let [times, ids] = places.params();
-    let known = driver.odd.of(queue, |_| true);
+    let known = driver.odd_jobs.of(queue, |_| true);
     let params: &Params<'_> = &[(&queue, Type::TEXT), times, ids, (&known, Type::INT8_ARRAY)];
     let what = "find the job that cannot be claimed";
     let rows = driver.sessions.query(SLOW_ANSWER_WITHIN, what, &driver.statements.isolate, params).await?;
     let Some(row) = rows.first() else { return Err(error) };
     let found = Isolated::read(row);
-    if !found.buried && !driver.odd.remember(queue, found.id) {
+    if !found.buried && !driver.odd_jobs.remember(queue, found.id) {
         return Err(error);
     }
     found.log(queue);
     Ok(Claimed { more: true, limited, ..Claimed::default() })
 }
 
-/// Jobs of the queue have been claimed beside those that are passed over, so that it is these that are odd and not
-/// all: makes them dead.
-pub(crate) async fn others_pass(driver: &Postgres, queue: &str) {
-    let ids = driver.odd.of(queue, |job| !job.for_good);
+/// Makes the jobs of the queue that were passed over dead, after other jobs of the queue could be claimed: so only the
+/// passed-over jobs are odd.
+pub(crate) async fn bury_odd_jobs(driver: &Postgres, queue: &str) {
+    let ids = driver.odd_jobs.of(queue, |job| !job.stays);
     if ids.is_empty() {
         return;
     }
@@ -123,18 +123,18 @@ pub(crate) async fn others_pass(driver: &Postgres, queue: &str) {
     match driver.sessions.query(SLOW_ANSWER_WITHIN, what, &driver.statements.isolate_known, params).await {
         Ok(rows) => {
             for found in rows.iter().map(Isolated::read) {
-                driver.odd.learn(queue, found.id, !found.buried && found.code.is_some());
+                driver.odd_jobs.learn(queue, found.id, !found.buried && found.code.is_some());
                 found.log(queue);
             }
         }
         Err(error) => tracing::debug!(
             name: "job.isolating_failed", target: "reveille::job", queue, %error,
-            "jobs that cannot be claimed are passed over still"
+            "the jobs that cannot be claimed are passed over as before"
         ),
     }
 }
 
-/// What came of trying one job.
+/// The result of trying to claim one job.
 struct Isolated<'a> {
     id: i64,
     code: Option<&'a str>,
@@ -153,7 +153,7 @@ impl Isolated<'_> {
         let fate = if *buried { "dead" } else { "passed over" };
         tracing::error!(
             name: "job.isolated", target: "reveille::job", id, queue, code, error, fate,
-            "a job cannot be claimed; the others of its queue are"
+            "a job cannot be claimed; the other jobs of its queue are claimed"
         );
     }
 }
@@ -163,15 +163,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_is_passed_over_for_a_while_and_no_more_than_a_hundred_of_a_queue() {
-        let odd = Odd::default();
-        assert!((0..MOST as i64).all(|id| odd.remember("q", id)));
+    fn at_most_100_jobs_of_a_queue_are_passed_over_for_10_minutes() {
+        let odd = OddJobs::default();
+        assert!((0..MOST_ODD_JOBS as i64).all(|id| odd.remember("q", id)));
         assert!(!odd.remember("q", 100) && odd.remember("other", 100));
         odd.lock().get_mut("q").unwrap()[7].since -= PASSED_OVER_FOR;
         assert!(!odd.of("q", |_| true).contains(&7));
         odd.learn("q", 8, true);
         odd.learn("q", 9, false);
         assert!(odd.of("q", |_| true).contains(&8) && !odd.of("q", |_| true).contains(&9));
-        assert!(!odd.of("q", |job| !job.for_good).contains(&8), "it was tried");
+        assert!(!odd.of("q", |job| !job.stays).contains(&8), "it was tried");
     }
 }

@@ -1,4 +1,4 @@
-//! What a claim and a look back are given.
+//! The parameters of a claim and of a look back.
 
 use std::time::SystemTime;
 
@@ -7,26 +7,26 @@ use tokio_postgres::types::{Timestamp, Type};
 use crate::driver::Marks;
 use crate::driver::postgres::session::Param;
 
-/// The parameters of a claim from a queue without limits.
+/// The parameters of `sql/claim.sql` and `sql/claim_shared.sql`.
 pub(crate) struct Claim<'a> {
     queue: &'a str,
-    most: i64,
+    limit: i64,
     worker: i64,
     from: Places,
 }
 
 impl<'a> Claim<'a> {
     pub(crate) fn new(queue: &'a str, limit: usize, worker: i64, from: Marks) -> Claim<'a> {
-        Claim { queue, most: i64::try_from(limit).unwrap_or(i64::MAX), worker, from: Places::of(from) }
+        Claim { queue, limit: i64::try_from(limit).unwrap_or(i64::MAX), worker, from: Places::of(from) }
     }
 
     pub(crate) fn params(&self) -> [Param<'_>; 5] {
         let [times, ids] = self.from.params();
-        [(&self.queue, Type::TEXT), (&self.most, Type::INT8), (&self.worker, Type::INT8), times, ids]
+        [(&self.queue, Type::TEXT), (&self.limit, Type::INT8), (&self.worker, Type::INT8), times, ids]
     }
 }
 
-/// The parameters of a look back.
+/// The parameters of `sql/heads.sql`.
 pub(crate) struct Heads<'a> {
     queue: &'a str,
     from: Places,
@@ -43,16 +43,19 @@ impl<'a> Heads<'a> {
     }
 }
 
-/// The marks as parameters: due times, and ids.
-pub(crate) struct Places(Vec<Timestamp<SystemTime>>, Vec<i64>);
+/// The marks as two parameters, with one element a level.
+pub(crate) struct Places {
+    times: Vec<Timestamp<SystemTime>>,
+    ids: Vec<i64>,
+}
 
 impl Places {
     pub(crate) fn of(marks: Marks) -> Places {
         let times = marks.map(|mark| mark.map_or(Timestamp::NegInfinity, |mark| Timestamp::Value(mark.available_at)));
-        Places(times.into(), marks.map(|mark| mark.map_or(0, |mark| mark.id)).into())
+        Places { times: times.into(), ids: marks.map(|mark| mark.map_or(0, |mark| mark.id)).into() }
     }
 
     pub(crate) fn params(&self) -> [Param<'_>; 2] {
-        [(&self.0, Type::TIMESTAMPTZ_ARRAY), (&self.1, Type::INT8_ARRAY)]
+        [(&self.times, Type::TIMESTAMPTZ_ARRAY), (&self.ids, Type::INT8_ARRAY)]
     }
 }

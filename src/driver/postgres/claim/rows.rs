@@ -1,15 +1,16 @@
-//! What a claim answers: rows, as they are on the wire, into jobs.
+//! The rows that a claim returns, read as jobs.
 
 use std::time::Duration;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
+use crate::driver::ClaimRequest;
 use crate::driver::postgres::hint::Place;
 use crate::error::{Error, Result};
 use crate::job::{Payload, Priority, Reservation, ReservedJob};
 
-/// Where each column of `sql/claim.sql` stands.
+/// The columns of `sql/claim.sql`, by their position.
 mod column {
     pub const ID: usize = 0;
     pub const KIND: usize = 1;
@@ -29,21 +30,20 @@ mod column {
     pub const PLACE: usize = 15;
 }
 
-/// Those of the rows that are jobs, in the order in which they are to run.
-pub(crate) fn reserved_jobs(rows: &[Row], queue: &str, worker: i64) -> Result<Vec<ReservedJob>> {
-    let jobs =
-        rows.iter().filter_map(|row| Some(reserved_job(row, row.get::<_, Option<i64>>(column::ID)?, queue, worker)));
+/// Returns the rows that are jobs, in the order in which these are to run.
+pub(crate) fn reserved_jobs(rows: &[Row], request: &ClaimRequest<'_>) -> Result<Vec<ReservedJob>> {
+    let jobs = rows.iter().filter_map(|row| Some(reserved_job(row, row.get::<_, Option<i64>>(column::ID)?, request)));
     let mut jobs = jobs.collect::<Result<Vec<_>>>()?;
     jobs.sort_by_key(|job| (job.priority, job.available_at, job.reservation.id));
     Ok(jobs)
 }
 
-fn reserved_job(row: &Row, id: i64, queue: &str, worker: i64) -> Result<ReservedJob> {
+fn reserved_job(row: &Row, id: i64, request: &ClaimRequest<'_>) -> Result<ReservedJob> {
     let unreadable = |error| Error::database("read a claimed job", error);
     let place: Option<Place> = row.try_get(column::PLACE).map_err(unreadable)?;
     let reservation = Reservation {
         id,
-        worker,
+        worker: request.worker,
         attempt: row.try_get(column::ATTEMPTS).map_err(unreadable)?,
         reserved_at: row.try_get(column::RESERVED_AT).map_err(unreadable)?,
         hint: place.map_or(0, Place::hint),
@@ -53,7 +53,7 @@ fn reserved_job(row: &Row, id: i64, queue: &str, worker: i64) -> Result<Reserved
     let mut count = |column| read.get::<i32>(column).map_or(0, |count| count.max(0) as u32);
     let (failures, max_attempts) = (count(column::FAILURES), count(column::MAX_ATTEMPTS));
     Ok(ReservedJob {
-        queue: queue.to_owned(),
+        queue: request.queue.to_owned(),
         kind: read.get(column::KIND).unwrap_or_default(),
         payload: match read.get(column::PAYLOAD) {
             Some(payload) => payload,
@@ -74,14 +74,14 @@ fn reserved_job(row: &Row, id: i64, queue: &str, worker: i64) -> Result<Reserved
     })
 }
 
-/// The columns of one row: where one cannot be read, that is noted, and the others are read all the same.
+/// The columns of one row. If one cannot be read, this is noted, and the others are read all the same.
 struct Columns<'a> {
     row: &'a Row,
     undecodable: Option<String>,
 }
 
 impl<'a> Columns<'a> {
-    /// `None` for null, or what cannot be read.
+    /// Returns the value of a column; `None` if it is null or cannot be read.
     fn get<T: FromSql<'a>>(&mut self, column: usize) -> Option<T> {
         self.row.try_get(column).unwrap_or_else(|error| {
             let name = self.row.columns().get(column).map_or("row", |column| column.name());
@@ -92,7 +92,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// What is so many seconds away; at once if they are over.
+/// Returns this number of seconds as a duration, which is zero for a negative number.
 pub(crate) fn seconds(seconds: Option<f64>) -> Option<Duration> {
     seconds.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX))
 }

@@ -1,4 +1,5 @@
-//! Settling jobs by their ids: one statement each for those that end, wait again, and die.
+//! Settling jobs by their ids: one statement for the jobs that are done, one for the jobs that wait again, and one for
+//! dead jobs.
 
 use tokio_postgres::types::Type;
 
@@ -11,50 +12,56 @@ use crate::driver::{Ending, Settlement};
 use crate::error::Result;
 use crate::job::Payload;
 
-/// Which statement settles a job by its id.
+/// The statement that settles jobs by their ids.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum SettleStatement {
     Finish,
     PutBack,
     Bury,
-    /// It touches no job: their handlers have completed them.
+    /// Changes no job, since the handlers have completed these jobs.
     Count,
 }
 
-/// Where a settling statement is run.
+/// How a settling statement counts the jobs, and where it runs.
 #[derive(Clone, Copy)]
-pub(crate) enum On<'a> {
+pub(crate) enum Counting<'a> {
+    /// In the usual row of the counters.
     Usual,
-    /// The usual row of the counters may be locked: it counts in one of its own.
+    /// In a separate row, since another session may have locked the usual one.
     Apart,
-    /// The same, in the transaction that has locked the rows.
-    Transaction(&'a Transaction),
+    /// In a separate row, within the transaction that has locked the jobs.
+    InTransaction(&'a Transaction),
 }
 
-/// Runs a settling statement; returns the ids of those that were settled.
-pub(crate) async fn run(driver: &Postgres, kind: Kind, settlements: &[&Settlement], on: On<'_>) -> Result<Vec<i64>> {
+/// Runs a settling statement; returns the ids of the jobs that it has settled.
+pub(crate) async fn run(
+    driver: &Postgres,
+    statement: SettleStatement,
+    settlements: &[&Settlement],
+    counting: Counting<'_>,
+) -> Result<Vec<i64>> {
     let statements = &driver.statements;
-    let seconds = match on {
-        On::Usual => 0.0,
-        On::Apart | On::Transaction(_) => some_seconds(),
+    let seconds = match counting {
+        Counting::Usual => 0.0,
+        Counting::Apart | Counting::InTransaction(_) => some_seconds(),
     };
     let apart: Param<'_> = (&seconds, Type::FLOAT8);
-    match kind {
-        Kind::Finish => {
+    match statement {
+        SettleStatement::Finish => {
             let finishing = Finishing::of(settlements);
             let particular = [&finishing.params()[..], &[apart]].concat();
-            fenced(driver, &statements.settle_finished, settlements, &particular, on).await
+            fenced(driver, &statements.settle_finished, settlements, &particular, counting).await
         }
-        Kind::PutBack => put_back(driver, settlements, apart, on).await,
-        Kind::Bury => bury(driver, settlements, apart, on).await,
-        Kind::Count => {
+        SettleStatement::PutBack => put_back(driver, settlements, apart, counting).await,
+        SettleStatement::Bury => bury(driver, settlements, apart, counting).await,
+        SettleStatement::Count => {
             count(driver, settlements, apart).await?;
             Ok(column(settlements, |settlement| settlement.reservation.id))
         }
     }
 }
 
-/// What is particular to the endings of jobs that are done.
+/// The parameters of `sql/settle_finished.sql` after the fence.
 pub(crate) struct Finishing<'a> {
     cancelled: Vec<bool>,
     ran: Vec<f64>,
@@ -93,7 +100,12 @@ fn result(settlement: &Settlement) -> Option<&Payload> {
     }
 }
 
-async fn put_back(driver: &Postgres, settlements: &[&Settlement], apart: Param<'_>, on: On<'_>) -> Result<Vec<i64>> {
+async fn put_back(
+    driver: &Postgres,
+    settlements: &[&Settlement],
+    apart: Param<'_>,
+    counting: Counting<'_>,
+) -> Result<Vec<i64>> {
     let failure = |settlement: &&Settlement| match &settlement.ending {
         Ending::Waiting { failure: Some(failure), .. } => Some((failure.reason.name(), failure.error.clone())),
         _ => None,
@@ -111,10 +123,15 @@ async fn put_back(driver: &Postgres, settlements: &[&Settlement], apart: Param<'
         (&waited(settlements), Type::FLOAT8_ARRAY),
         apart,
     ];
-    fenced(driver, &driver.statements.settle_waiting, settlements, params, on).await
+    fenced(driver, &driver.statements.settle_waiting, settlements, params, counting).await
 }
 
-async fn bury(driver: &Postgres, settlements: &[&Settlement], apart: Param<'_>, on: On<'_>) -> Result<Vec<i64>> {
+async fn bury(
+    driver: &Postgres,
+    settlements: &[&Settlement],
+    apart: Param<'_>,
+    counting: Counting<'_>,
+) -> Result<Vec<i64>> {
     let failure = |settlement: &&Settlement| match &settlement.ending {
         Ending::Dead(failure) => Some((failure.reason.name(), failure.error.clone())),
         _ => None,
@@ -122,7 +139,7 @@ async fn bury(driver: &Postgres, settlements: &[&Settlement], apart: Param<'_>, 
     let (reasons, errors): (Vec<_>, Vec<_>) = settlements.iter().map(failure).map(Option::unzip).unzip();
     let params: &Params<'_> =
         &[(&reasons, Type::TEXT_ARRAY), (&errors, Type::TEXT_ARRAY), (&ran(settlements), Type::FLOAT8_ARRAY), apart];
-    fenced(driver, &driver.statements.settle_dead, settlements, params, on).await
+    fenced(driver, &driver.statements.settle_dead, settlements, params, counting).await
 }
 
 async fn count(driver: &Postgres, settlements: &[&Settlement], apart: Param<'_>) -> Result<()> {
@@ -141,25 +158,25 @@ async fn count(driver: &Postgres, settlements: &[&Settlement], apart: Param<'_>)
     driver.query("count jobs", &driver.statements.settle_recorded, params).await.map(drop)
 }
 
-/// Runs a settling statement that touches jobs.
+/// Runs a settling statement that changes jobs.
 async fn fenced(
     driver: &Postgres,
     sql: &str,
     settlements: &[&Settlement],
     particular: &Params<'_>,
-    on: On<'_>,
+    counting: Counting<'_>,
 ) -> Result<Vec<i64>> {
     let fence = Fence::of(settlements);
     let params = fence.before(particular);
-    let rows = match on {
-        On::Transaction(transaction) => transaction.query(ANSWER_WITHIN, SETTLE, (sql, &params)).await?,
-        On::Usual | On::Apart => answer(driver, sql, &params, settlements.len()).await?,
+    let rows = match counting {
+        Counting::InTransaction(transaction) => transaction.query(ANSWER_WITHIN, SETTLE, (sql, &params)).await?,
+        Counting::Usual | Counting::Apart => answer(driver, sql, &params, settlements.len()).await?,
     };
     Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 
-/// By how many seconds to date the counters of a settlement that met a lock, so that they are a row of their own: it
-/// may be the usual row that is locked.
+/// Returns a random part of a second. A settlement that has met a lock dates its counters by it, so that they are a
+/// separate row: the locked row may be the usual row of the counters.
 fn some_seconds() -> f64 {
     f64::from(fastrand::u32(1..10_000_000)) / 1e6
 }

@@ -1,4 +1,4 @@
-//! Settling together what is completed of one queue at the same attempt, which is most of what there is to settle.
+//! Settling jobs of one queue together that were completed at the same attempt, as most jobs are.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -15,10 +15,11 @@ use crate::driver::postgres::session::Param;
 use crate::driver::{Ending, Settlement};
 use crate::error::Result;
 
-/// Of fewer alike, with others there, none is settled by a statement of its own.
+/// A smaller group gets a separate statement only if there are no other settlements.
 const FEW: usize = 16;
 
-/// Parts these, in the order of their ids, into those alike and the others.
+/// Parts settlements, which are in the order of their ids, into groups that one statement can settle and the others. A
+/// group has the same worker, queue and attempt, and its jobs were completed without a result.
 pub(crate) fn part<'a>(settlements: &[&'a Settlement]) -> (Vec<Vec<&'a Settlement>>, Vec<&'a Settlement>) {
     let (mut groups, mut others) = (HashMap::<_, Vec<_>>::new(), Vec::new());
     for &settlement in settlements {
@@ -31,14 +32,14 @@ pub(crate) fn part<'a>(settlements: &[&'a Settlement]) -> (Vec<Vec<&'a Settlemen
         }
     }
     let is_worth_it = |group: &Vec<_>| group.len() >= FEW || group.len() == settlements.len();
-    let (alike, few): (Vec<_>, Vec<_>) = groups.into_values().partition(is_worth_it);
+    let (groups, few): (Vec<_>, Vec<_>) = groups.into_values().partition(is_worth_it);
     others.extend(few.into_iter().flatten());
     others.sort_by_key(|settlement| settlement.reservation.id);
-    (alike, others)
+    (groups, others)
 }
 
-/// The parameters of the statements.
-pub(crate) struct Alike {
+/// The parameters of `sql/settle_alike.sql`.
+pub(crate) struct SameQueue {
     ids: Vec<i64>,
     worker: i64,
     attempt: i32,
@@ -46,68 +47,78 @@ pub(crate) struct Alike {
     places: Vec<Place>,
     waited: Vec<f64>,
     ran: Vec<f64>,
-    sums: [f64; 4],
+    waits: Times,
+    runs: Times,
 }
 
-impl Alike {
-    /// Of settlements of one worker, attempt and queue, in the order of their ids.
-    pub(crate) fn of(settlements: &[&Settlement]) -> Alike {
+/// The sum and the longest of some times, in seconds.
+#[derive(Debug, PartialEq)]
+struct Times {
+    sum: f64,
+    longest: f64,
+}
+
+impl Times {
+    fn of(seconds: &[f64]) -> Times {
+        Times { sum: seconds.iter().sum(), longest: seconds.iter().copied().fold(0.0, f64::max) }
+    }
+}
+
+impl SameQueue {
+    /// Takes settlements of one worker, attempt and queue, in the order of their ids.
+    pub(crate) fn of(settlements: &[&Settlement]) -> SameQueue {
         let (waited, ran) = (waited(settlements), ran(settlements));
         let first = settlements.first().map(|settlement| settlement.reservation);
-        Alike {
+        SameQueue {
             ids: column(settlements, |settlement| settlement.reservation.id),
             worker: first.map_or(0, |first| first.worker),
             attempt: first.map_or(0, |first| first.attempt),
             reserved_at: column(settlements, |settlement| settlement.reservation.reserved_at),
             places: settlements.iter().filter_map(|settlement| Place::from_hint(settlement.reservation.hint)).collect(),
-            sums: [waited.iter().sum(), longest(&waited), ran.iter().sum(), longest(&ran)],
+            waits: Times::of(&waited),
+            runs: Times::of(&ran),
             waited,
             ran,
         }
     }
 
-    /// Those of `sql/settle_alike.sql`.
     pub(crate) fn params(&self) -> [Param<'_>; 11] {
-        let [waited, longest_wait, ran, longest_run] = &self.sums;
         [
             (&self.ids, Type::INT8_ARRAY),
             (&self.worker, Type::INT8),
             (&self.attempt, Type::INT4),
             (&self.reserved_at, Type::TIMESTAMPTZ_ARRAY),
             (&self.places, Type::TID_ARRAY),
-            (waited, Type::FLOAT8),
-            (longest_wait, Type::FLOAT8),
-            (ran, Type::FLOAT8),
-            (longest_run, Type::FLOAT8),
+            (&self.waits.sum, Type::FLOAT8),
+            (&self.waits.longest, Type::FLOAT8),
+            (&self.runs.sum, Type::FLOAT8),
+            (&self.runs.longest, Type::FLOAT8),
             (&self.waited, Type::FLOAT8_ARRAY),
             (&self.ran, Type::FLOAT8_ARRAY),
         ]
     }
 
-    /// Of these, the ids of those that the statement has settled.
+    /// Returns the ids of the jobs that the statement has settled; null in its answer stands for all.
     fn settled(&self, row: &Row) -> Vec<i64> {
         row.get::<_, Option<Vec<i64>>>("settled").unwrap_or_else(|| self.ids.clone())
     }
 }
 
-fn longest(seconds: &[f64]) -> f64 {
-    seconds.iter().copied().fold(0.0, f64::max)
-}
-
-/// Completes these, of one worker, attempt and queue and in the order of their ids; returns the ids of those that could
-/// be.
+/// Completes jobs of one worker, attempt and queue, in the order of their ids. Returns the ids of the jobs that were
+/// completed.
 pub(crate) async fn complete(driver: &Postgres, settlements: &[&Settlement]) -> Result<HashSet<i64>> {
-    let alike = Alike::of(settlements);
-    let rows = answer(driver, &driver.statements.settle_alike, &alike.params(), settlements.len()).await?;
-    Ok(rows.first().into_iter().flat_map(|row| alike.settled(row)).collect())
+    let group = SameQueue::of(settlements);
+    let rows = answer(driver, &driver.statements.settle_alike, &group.params(), settlements.len()).await?;
+    Ok(rows.first().into_iter().flat_map(|row| group.settled(row)).collect())
 }
 
-/// A number for each queue that was claimed from, which a reservation's hint keeps in place of the queue's name.
+/// A number for each queue that was claimed from. The hint of a reservation has this number instead of the queue's
+/// name.
 #[derive(Default)]
 pub(crate) struct Queues(Mutex<HashMap<String, u16>>);
 
 impl Queues {
-    /// From 1; 0 where there are more queues than numbers.
+    /// Returns the number of a queue, from 1; 0 once 65,535 queues have numbers.
     pub(crate) fn number(&self, queue: &str) -> u16 {
         let mut numbers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&known) = numbers.get(queue) {
@@ -128,53 +139,49 @@ mod tests {
     use crate::job::Reservation;
     use crate::job::payload::Payload;
 
-    /// Somewhere, in the queue of that number.
+    /// The hint of any place, in the queue of this number.
     fn hint(queue: u16) -> u64 {
         with_queue(queue, 9)
     }
 
-    /// So many of a claim, from that id on.
+    /// The settlements of one claim: `count` jobs from the id `from` on.
     fn claim(worker: i64, from: i64, count: usize, result: Option<Payload>, hint: u64) -> Vec<Settlement> {
         let reserved_at = SystemTime::UNIX_EPOCH + Duration::from_secs(from as u64);
-        let of = |id| Settlement {
-            reservation: Reservation { id, worker, attempt: 1, reserved_at, hint },
-            ending: Ending::Completed(result.clone()),
-            waited: Duration::ZERO,
-            ran: Duration::ZERO,
-        };
+        let reservation = |id| Reservation { hint, ..Reservation::new(id, worker, 1, reserved_at) };
+        let of = |id| Settlement::new(reservation(id), Ending::Completed(result.clone()));
         (from..).take(count).map(of).collect()
     }
 
-    /// The sizes of those alike, and the ids of the others.
+    /// Parts these; returns the sizes of the groups and the ids of the others.
     fn parted(claims: &[Vec<Settlement>]) -> (Vec<usize>, Vec<i64>) {
         let mut all: Vec<_> = claims.iter().flatten().collect();
         all.sort_by_key(|settlement| settlement.reservation.id);
-        let (alike, others) = part(&all);
-        let mut sizes: Vec<_> = alike.iter().map(Vec::len).collect();
+        let (groups, others) = part(&all);
+        let mut sizes: Vec<_> = groups.iter().map(Vec::len).collect();
         sizes.sort_unstable();
         (sizes, column(&others, |settlement| settlement.reservation.id))
     }
 
     #[test]
-    fn many_of_a_worker_and_queue_are_alike_and_so_are_few_if_there_is_nothing_else() {
+    fn many_jobs_of_a_worker_and_queue_settle_together() {
         let of = |worker, from, count, queue| claim(worker, from, count, None, hint(queue));
-        assert_eq!(parted(&[of(1, 1, 2, 1)]), (vec![2], vec![]));
+        assert_eq!(parted(&[of(1, 1, 2, 1)]), (vec![2], vec![]), "and so do few if there are no others");
         assert_eq!(parted(&[of(1, 1, FEW, 1), of(2, 100, FEW + 1, 1)]), (vec![FEW, FEW + 1], vec![]));
         assert_eq!(parted(&[of(1, 1, FEW, 1), of(1, 100, FEW + 1, 2)]), (vec![FEW, FEW + 1], vec![]));
         assert_eq!(parted(&[of(1, 3, 2, 1), of(2, 1, 2, 1), of(3, 100, FEW, 1)]), (vec![FEW], vec![1, 2, 3, 4]));
     }
 
     #[test]
-    fn what_several_claims_reserved_is_alike_each_job_with_its_own_reservation() {
+    fn jobs_of_several_claims_keep_their_own_reservations() {
         let claims = [claim(1, 1, 2, None, hint(1)), claim(1, 100, FEW, None, hint(1))];
         assert_eq!(parted(&claims), (vec![FEW + 2], vec![]));
-        let alike = Alike::of(&claims.iter().flatten().collect::<Vec<_>>());
+        let group = SameQueue::of(&claims.iter().flatten().collect::<Vec<_>>());
         let reserved = claims.iter().flatten().map(|settlement| settlement.reservation.reserved_at);
-        assert_eq!(alike.reserved_at, reserved.collect::<Vec<_>>());
+        assert_eq!(group.reserved_at, reserved.collect::<Vec<_>>());
     }
 
     #[test]
-    fn what_has_a_result_or_says_no_place_or_no_queue_is_like_no_other() {
+    fn a_job_with_a_result_or_an_unknown_place_settles_by_its_id() {
         assert_eq!(parted(&[claim(1, 1, 2, Some(Payload::encode(&()).unwrap()), hint(1))]), (vec![], vec![1, 2]));
         for hint in [0, hint(0), with_queue(1, 0)] {
             assert_eq!(parted(&[claim(1, 1, 2, None, hint)]), (vec![], vec![1, 2]), "{hint}");
@@ -182,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn queues_have_numbers_of_their_own_while_there_are_any() {
+    fn each_of_the_first_65535_queues_has_its_own_number() {
         let queues = Queues::default();
         assert_eq!(queues.number("first"), 1);
         for number in 2..=u16::MAX {
@@ -193,12 +200,12 @@ mod tests {
     }
 
     #[test]
-    fn sums_and_the_longest_are_those_of_all() {
+    fn a_group_has_the_sum_and_the_longest_of_its_times() {
         let mut settlements = claim(1, 1, 3, None, hint(1));
         for (settlement, seconds) in settlements.iter_mut().zip([2, 3, 1]) {
             (settlement.waited, settlement.ran) = (Duration::from_secs(seconds), Duration::from_secs(10 * seconds));
         }
-        let alike = Alike::of(&settlements.iter().collect::<Vec<_>>());
-        assert_eq!(alike.sums, [6.0, 3.0, 60.0, 30.0]);
+        let group = SameQueue::of(&settlements.iter().collect::<Vec<_>>());
+        assert_eq!((group.waits, group.runs), (Times { sum: 6.0, longest: 3.0 }, Times { sum: 60.0, longest: 30.0 }));
     }
 }

@@ -9,31 +9,31 @@ use crate::driver::postgres::session::Params;
 use crate::driver::postgres::{ANSWER_WITHIN, Postgres};
 use crate::error::Result;
 
-/// What is being done, for errors.
+/// Names the work in errors.
 pub(crate) const SETTLE: &str = "settle jobs";
 
-/// What the server answers to a statement that settles so many jobs.
+/// Runs a statement that settles this many jobs. Waits for the disk if it settles a single job after a quiet time.
 pub(crate) async fn answer(driver: &Postgres, sql: &str, params: &Params<'_>, jobs: usize) -> Result<Vec<Row>> {
-    if driver.lull.ends() && jobs == 1 {
+    if driver.quiet_time.ends() && jobs == 1 {
         driver.sessions.query_durably(ANSWER_WITHIN, SETTLE, sql, params).await
     } else {
         driver.query(SETTLE, sql, params).await
     }
 }
 
-/// After so long without a settlement, one waits for the disk in any case.
+/// How long a quiet time is at least.
 const QUIET: Duration = Duration::from_millis(5);
 
-/// For how long nothing has been settled.
+/// The time since the last settlement.
 ///
-/// Who commits and waits for the disk also writes what was committed before without waiting. While there is little to
-/// do that would be the next to enqueue, whose job would start later for it. A settlement after a quiet moment can wait
-/// for the disk: nobody waits for it.
+/// A commit that waits for the disk also writes the earlier commits that did not wait. While there is little to do, the
+/// next enqueue would have to write them, and its job would start later. A settlement after a quiet time can write them
+/// instead, since no program waits for it.
 #[derive(Default)]
-pub(crate) struct Lull(Mutex<Option<Instant>>);
+pub(crate) struct QuietTime(Mutex<Option<Instant>>);
 
-impl Lull {
-    /// Whether it was long enough; and the next one begins.
+impl QuietTime {
+    /// Returns whether no job was settled for 5 ms, and starts the next quiet time.
     fn ends(&self) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         last.replace(Instant::now()).is_none_or(|last| last.elapsed() >= QUIET)

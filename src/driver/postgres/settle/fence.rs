@@ -7,8 +7,7 @@ use tokio_postgres::types::Type;
 use crate::driver::Settlement;
 use crate::driver::postgres::session::{Param, Params};
 
-/// By what a settlement counts only while its reservation stands: the first four parameters of all settling statements,
-/// which look up each row's place in them by its id.
+/// The first four parameters of every settling statement: the reservations, with one element a job.
 pub(crate) struct Fence {
     ids: Vec<i64>,
     workers: Vec<i64>,
@@ -26,6 +25,7 @@ impl Fence {
         }
     }
 
+    /// Returns all parameters of a statement: the fence, and then these.
     pub(crate) fn before<'a>(&'a self, particular: &Params<'a>) -> Vec<Param<'a>> {
         let fence: &Params<'_> = &[
             (&self.ids, Type::INT8_ARRAY),

@@ -1,8 +1,8 @@
 //! Settling around rows that other sessions have locked.
 //!
-//! A settling statement waits 200 ms at most for a lock: it sets `lock_timeout` itself. Once one had to give up, the
-//! jobs are settled in a transaction of two statements: `sql/lock_reserved.sql` locks what it can, and the usual
-//! statement settles that. The others are reported as locked, which is not the same as lost.
+//! A settling statement sets `lock_timeout` itself, and waits for a lock for 200 ms at most. Once a statement had to
+//! give up, the jobs are settled in a transaction of two statements: `sql/lock_reserved.sql` locks the rows that it
+//! can, and the usual statement settles these. The other jobs are reported as locked, which is not the same as lost.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::by_id::{Kind, On, run};
+use super::by_id::{Counting, SettleStatement, run};
 use super::durability::SETTLE;
 use super::fence::Fence;
 use crate::driver::postgres::session::Params;
@@ -19,19 +19,19 @@ use crate::driver::postgres::{ANSWER_WITHIN, Postgres};
 use crate::driver::{Settled, Settlement};
 use crate::error::Result;
 
-/// What became of jobs that still stood, by their ids.
+/// What became of the jobs whose reservations still stood, by their ids.
 pub(crate) type Answers = HashMap<i64, Settled>;
 
-/// These were settled.
+/// Answers that these jobs were settled.
 pub(crate) fn counted(ids: Vec<i64>) -> Answers {
     ids.into_iter().map(|id| (id, Settled::Counted)).collect()
 }
 
-/// How long locks are expected after one was met: longer than the pause between two tries at a locked job.
+/// How long further locks are expected after one was met: longer than the pause between two tries at a locked job.
 const EXPECTED_FOR: Duration = Duration::from_secs(3);
 
-/// When a lock was met last. For 3 s after that, settlements lock their rows first, instead of each waiting 200 ms to
-/// find out.
+/// The time when a lock was last met. For 3 s after that, settlements lock their rows first, instead of each waiting
+/// 200 ms to find out.
 #[derive(Default)]
 pub(crate) struct Locks(Mutex<Option<Instant>>);
 
@@ -40,18 +40,22 @@ impl Locks {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    pub(crate) fn are_about(&self) -> bool {
+    pub(crate) fn are_expected(&self) -> bool {
         let met = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         met.is_some_and(|met| met.elapsed() < EXPECTED_FOR)
     }
 }
 
-/// Settles those of these whose rows nobody else has locked.
-pub(crate) async fn settle(driver: &Postgres, kind: Kind, settlements: &[&Settlement]) -> Result<Answers> {
+/// Settles the jobs whose rows no other session has locked.
+pub(crate) async fn settle(
+    driver: &Postgres,
+    statement: SettleStatement,
+    settlements: &[&Settlement],
+) -> Result<Answers> {
     let transaction = driver.sessions.begin(ANSWER_WITHIN, SETTLE).await?;
     let fence = Fence::of(settlements);
-    let statement = (&*driver.statements.lock_reserved, &fence.before(&[])[..]);
-    let standing = transaction.query(ANSWER_WITHIN, SETTLE, statement).await?;
+    let lock = (&*driver.statements.lock_reserved, &fence.before(&[])[..]);
+    let standing = transaction.query(ANSWER_WITHIN, SETTLE, lock).await?;
     let standing: HashMap<i64, bool> = standing.iter().map(|row| (row.get("id"), row.get("taken"))).collect();
     let taken: Vec<&Settlement> = settlements
         .iter()
@@ -60,7 +64,7 @@ pub(crate) async fn settle(driver: &Postgres, kind: Kind, settlements: &[&Settle
         .collect();
     let mut answers = Answers::new();
     if !taken.is_empty() {
-        answers = counted(run(driver, kind, &taken, On::Transaction(&transaction)).await?);
+        answers = counted(run(driver, statement, &taken, Counting::InTransaction(&transaction)).await?);
     }
     transaction.commit(ANSWER_WITHIN, SETTLE).await?;
     let locked: Vec<i64> = standing.into_iter().filter_map(|(id, taken)| (!taken).then_some(id)).collect();
@@ -75,10 +79,10 @@ pub(crate) async fn settle(driver: &Postgres, kind: Kind, settlements: &[&Settle
     Ok(answers)
 }
 
-/// Who has locked these jobs, as far as it can be seen.
+/// Returns descriptions of the sessions that have locked these jobs, as far as they can be seen.
 async fn holders(driver: &Postgres, ids: &[i64]) -> HashMap<i64, String> {
     let params: &Params<'_> = &[(&ids, Type::INT8_ARRAY)];
-    let rows = driver.query("see who has locked jobs", &driver.statements.lock_holders, params).await;
+    let rows = driver.query("see which sessions have locked jobs", &driver.statements.lock_holders, params).await;
     let holder = |row: &Row| {
         let application: Option<String> = row.get("application_name");
         let session = |pid: i32| {

@@ -1,4 +1,4 @@
-//! Endings of attempts, sorted by what becomes of the job, and settled by the quickest statement that fits.
+//! Settling: endings are sorted by what becomes of the job, and recorded by the quickest statement that fits.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,16 +13,16 @@ pub(crate) mod durability;
 pub(crate) mod fence;
 pub(crate) mod locked;
 
-use by_id::{Kind, On, run};
+use by_id::{Counting, SettleStatement, run};
 use locked::{Answers, counted};
 
-/// Settles all of them; returns what became of each that still stood.
+/// Settles all of these; returns what became of the reservations that still stood.
 pub(crate) async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Result<HashMap<Reservation, Settled>> {
     let mut left: Vec<&Settlement> = settlements.iter().collect();
     left.sort_by_key(|settlement| settlement.reservation.id);
     let mut all = HashMap::new();
     while !left.is_empty() {
-        // A job may be there twice, if its reservation was lost and it was claimed again.
+        // A job may occur twice, if its first reservation was lost and the job was claimed again.
         let mut last = None;
         let is_first =
             |settlement: &&Settlement| last.replace(settlement.reservation.id) != Some(settlement.reservation.id);
@@ -37,7 +37,7 @@ pub(crate) async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Res
     Ok(all)
 }
 
-/// Settles these, of which each has an id of its own, in the order of their ids.
+/// Settles jobs with different ids, in the order of their ids.
 async fn settle_each(driver: &Postgres, settlements: &[&Settlement]) -> Result<Answers> {
     let (mut finished, mut waiting, mut dead, mut recorded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for &settlement in settlements {
@@ -48,12 +48,12 @@ async fn settle_each(driver: &Postgres, settlements: &[&Settlement]) -> Result<A
             Ending::Recorded(_) => recorded.push(settlement),
         }
     }
-    // Each to its end: a statement that is given up in its middle would be in the way of the next try.
+    // All of these run to their end: a statement that was given up would block the next try.
     let (mut answers, waiting, dead, recorded) = futures::join!(
         finish(driver, &finished),
-        by_id(driver, Kind::PutBack, &waiting),
-        by_id(driver, Kind::Bury, &dead),
-        by_id(driver, Kind::Count, &recorded),
+        by_id(driver, SettleStatement::PutBack, &waiting),
+        by_id(driver, SettleStatement::Bury, &dead),
+        by_id(driver, SettleStatement::Count, &recorded),
     );
     for more in [waiting?, dead?, recorded?] {
         answers.as_mut().map(|answers| answers.extend(more)).ok();
@@ -62,14 +62,14 @@ async fn settle_each(driver: &Postgres, settlements: &[&Settlement]) -> Result<A
 }
 
 async fn finish(driver: &Postgres, settlements: &[&Settlement]) -> Result<Answers> {
-    let (alike, others) = by_place::part(settlements);
-    // First those that may be refused, while nothing is settled yet.
-    let mut answers = by_id(driver, Kind::Finish, &others).await?;
+    let (groups, others) = by_place::part(settlements);
+    // The server may refuse these. So they come first, while nothing is settled yet.
+    let mut answers = by_id(driver, SettleStatement::Finish, &others).await?;
     let mut left = Vec::new();
-    for claim in alike {
-        let completed = match driver.locks.are_about() {
+    for group in groups {
+        let completed = match driver.locks.are_expected() {
             true => HashSet::new(),
-            false => match by_place::complete(driver, &claim).await {
+            false => match by_place::complete(driver, &group).await {
                 Err(error) if error.is_locked() => {
                     driver.locks.met();
                     HashSet::new()
@@ -77,27 +77,27 @@ async fn finish(driver: &Postgres, settlements: &[&Settlement]) -> Result<Answer
                 completed => completed?,
             },
         };
-        left.extend(claim.into_iter().filter(|settlement| !completed.contains(&settlement.reservation.id)));
+        left.extend(group.into_iter().filter(|settlement| !completed.contains(&settlement.reservation.id)));
         answers.extend(completed.into_iter().map(|id| (id, Settled::Counted)));
     }
     left.sort_by_key(|settlement| settlement.reservation.id);
-    answers.extend(by_id(driver, Kind::Finish, &left).await?);
+    answers.extend(by_id(driver, SettleStatement::Finish, &left).await?);
     Ok(answers)
 }
 
-/// Settles these, and passes over those whose rows others have locked.
-async fn by_id(driver: &Postgres, kind: Kind, settlements: &[&Settlement]) -> Result<Answers> {
+/// Settles these by their ids, and passes over the jobs whose rows other sessions have locked.
+async fn by_id(driver: &Postgres, statement: SettleStatement, settlements: &[&Settlement]) -> Result<Answers> {
     if settlements.is_empty() {
         return Ok(Answers::new());
     }
-    if !driver.locks.are_about() {
-        match run(driver, kind, settlements, On::Usual).await {
+    if !driver.locks.are_expected() {
+        match run(driver, statement, settlements, Counting::Usual).await {
             Err(error) if error.is_locked() => driver.locks.met(),
             settled => return Ok(counted(settled?)),
         }
     }
-    if kind == Kind::Count {
-        return Ok(counted(run(driver, kind, settlements, On::Apart).await?));
+    if statement == SettleStatement::Count {
+        return Ok(counted(run(driver, statement, settlements, Counting::Apart).await?));
     }
-    locked::settle(driver, kind, settlements).await
+    locked::settle(driver, statement, settlements).await
 }

@@ -1,4 +1,5 @@
-//! Endings of jobs that another session has locked: tried again apart from all others, whom they do not delay.
+//! Endings of jobs that another session has locked. They are retried apart from all other endings, which they must not
+//! delay.
 
 use std::time::Duration;
 
@@ -6,91 +7,94 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::LARGEST_BATCH;
-use super::record::{Locked, Recorder};
+use super::record::{LockedEnding, Recorder};
 use crate::driver::Settlement;
 use crate::job::Reservation;
 
-/// How soon to try again: at first, and at most.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// How soon to try again. The delay doubles from the first to the longest.
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
-/// An ending that waits for the lock to go.
-struct Waiting {
+/// An ending to settle once the other session no longer locks its job.
+struct Postponed {
     settlement: Settlement,
     since: Instant,
-    next: Instant,
+    next_try: Instant,
     delay: Duration,
 }
 
-/// Tries again what is locked.
-pub(super) struct Retries {
+/// Settles the endings of locked jobs.
+pub(super) struct LockedSettler {
     recorder: Recorder,
-    inbox: mpsc::UnboundedReceiver<Locked>,
-    waiting: Vec<Waiting>,
+    inbox: mpsc::UnboundedReceiver<LockedEnding>,
+    postponed: Vec<Postponed>,
 }
 
-impl Retries {
-    pub(super) fn new(recorder: Recorder, inbox: mpsc::UnboundedReceiver<Locked>) -> Retries {
-        Retries { recorder, inbox, waiting: Vec::new() }
+impl LockedSettler {
+    pub(super) fn new(recorder: Recorder, inbox: mpsc::UnboundedReceiver<LockedEnding>) -> LockedSettler {
+        LockedSettler { recorder, inbox, postponed: Vec::new() }
     }
 
-    /// Until nobody hands over any more and nothing waits.
+    /// Runs until the inbox is closed and every ending is settled.
     pub(super) async fn run(mut self) {
         let mut is_open = true;
-        while is_open || !self.waiting.is_empty() {
-            let next = self.waiting.iter().map(|waiting| waiting.next).min();
+        while is_open || !self.postponed.is_empty() {
+            let next_try = self.postponed.iter().map(|ending| ending.next_try).min();
             tokio::select! {
-                locked = self.inbox.recv(), if is_open => match locked {
-                    Some(locked) => self.wait_for(locked),
+                received = self.inbox.recv(), if is_open => match received {
+                    Some(ending) => self.postpone(ending),
                     None => is_open = false,
                 },
-                () = sleep_until(next) => self.try_again().await,
+                () = sleep_until(next_try) => self.try_again().await,
             }
-            self.recorder.held.locked(self.waiting.len());
+            self.recorder.held_jobs.set_locked(self.postponed.len());
         }
     }
 
-    fn wait_for(&mut self, Locked { settlement, by }: Locked) {
+    fn postpone(&mut self, LockedEnding { settlement, locked_by }: LockedEnding) {
         let id = settlement.reservation.id;
         tracing::warn!(
-            name: "job.locked", target: "reveille::job", id, by,
-            "another session has locked the job's row; its ending is recorded once that lets go"
+            name: "job.locked", target: "reveille::job", id, by = locked_by,
+            "another session has locked the job's row; its ending is recorded once that session ends its transaction"
         );
         let now = Instant::now();
-        self.waiting.push(Waiting { settlement, since: now, next: now + AGAIN.0, delay: AGAIN.0 });
+        self.postponed.push(Postponed { settlement, since: now, next_try: now + FIRST_DELAY, delay: FIRST_DELAY });
     }
 
-    /// Tries those whose time has come.
     async fn try_again(&mut self) {
         let now = Instant::now();
         let (mut due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|waiting| waiting.next <= now);
-        self.waiting = later;
+            std::mem::take(&mut self.postponed).into_iter().partition(|ending| ending.next_try <= now);
+        self.postponed = later;
         if due.len() > LARGEST_BATCH {
-            self.waiting.extend(due.split_off(LARGEST_BATCH));
+            self.postponed.extend(due.split_off(LARGEST_BATCH));
         }
-        let batch = due.iter().map(|waiting| waiting.settlement.clone()).collect();
+        let batch = due.iter().map(|ending| ending.settlement.clone()).collect();
         let locked = self.recorder.record(batch).await;
-        let still =
-            |reservation: &Reservation| locked.iter().find(|locked| locked.settlement.reservation == *reservation);
-        for mut waiting in due {
-            let id = waiting.settlement.reservation.id;
-            let Some(locked) = still(&waiting.settlement.reservation) else {
-                let after = waiting.since.elapsed();
-                tracing::info!(name: "job.unlocked", target: "reveille::job", id, ?after, "the job is no longer locked");
+        let still_locked =
+            |reservation: &Reservation| locked.iter().find(|ending| ending.settlement.reservation == *reservation);
+        for mut postponed in due {
+            let id = postponed.settlement.reservation.id;
+            let Some(ending) = still_locked(&postponed.settlement.reservation) else {
+                let after = postponed.since.elapsed();
+                tracing::info!(
+                    name: "job.unlocked", target: "reveille::job", id, ?after,
+                    "the job is no longer locked; its ending is recorded"
+                );
                 continue;
             };
-            // What was refused is recorded as another ending.
-            waiting.settlement = locked.settlement.clone();
-            waiting.delay = (waiting.delay * 2).min(AGAIN.1);
-            waiting.next = Instant::now() + waiting.delay;
-            self.waiting.push(waiting);
+            // The recorder may have replaced an ending that the store refused.
+            postponed.settlement = ending.settlement.clone();
+            postponed.delay = (postponed.delay * 2).min(LONGEST_DELAY);
+            postponed.next_try = Instant::now() + postponed.delay;
+            self.postponed.push(postponed);
         }
     }
 }
 
-async fn sleep_until(next: Option<Instant>) {
-    match next {
-        Some(next) => tokio::time::sleep_until(next).await,
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
 }

@@ -1,4 +1,5 @@
-//! The settler: records how attempts ended, in batches of what has ended while the batch before was on its way.
+//! The settler: records how attempts ended. A batch holds the attempts that ended while the previous batch was being
+//! recorded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,21 +14,21 @@ use crate::worker::attempt::Attempts;
 mod locked;
 mod record;
 
-use locked::Retries;
+use locked::LockedSettler;
 use record::Recorder;
 
-/// At most so many endings in one batch.
+/// A batch holds at most 1000 endings.
 const LARGEST_BATCH: usize = 1000;
-/// For so long a batch may go on growing by what is ready to end, which handlers that keep their threads busy can draw
-/// out.
-const MOMENT: Duration = Duration::from_millis(1);
-/// While more endings than these wait for the locks of others, which then lock more than some rows, none is taken: the
-/// slots fill up, and the worker claims no more.
+/// A batch is recorded after 1 ms even if more attempts go on to end. Handlers that keep their threads busy could draw
+/// the wait out.
+const LONGEST_COLLECTING: Duration = Duration::from_millis(1);
+/// While more than 1000 endings wait for locks of other sessions, the settler takes no further ending. The slots then
+/// fill up, and the worker claims nothing more.
 const MOST_LOCKED: usize = 1000;
-/// How soon to look again.
-const LOCKED: Duration = Duration::from_millis(50);
+/// How soon to count the locked endings again.
+const COUNT_LOCKED_EVERY: Duration = Duration::from_millis(50);
 
-/// Settles what attempts hand over.
+/// Settles the endings that attempts send.
 pub(crate) struct Settler {
     attempts: Arc<Attempts>,
     inbox: mpsc::Receiver<Settlement>,
@@ -38,32 +39,33 @@ impl Settler {
         Settler { attempts: Arc::clone(attempts), inbox }
     }
 
-    /// Settles until nobody can hand over any more and all is settled.
+    /// Runs until the inbox is closed and every ending is settled.
     pub(crate) async fn run(mut self) {
-        let Attempts { driver, held, comeback, parts, .. } = &*self.attempts;
-        let (driver, held) = (Arc::clone(driver), Arc::clone(held));
-        let recorder = Recorder { driver, held: Arc::clone(&held), comeback: comeback.clone() };
-        let (locked, inbox) = mpsc::unbounded_channel();
-        let retries = Retries::new(recorder.clone(), inbox);
-        let retrying = AbortOnDropHandle::new(parts.spawn("the settler of locked jobs", retries.run()));
+        let Attempts { driver, held_jobs, reconnected, parts, .. } = &*self.attempts;
+        let (driver, held_jobs) = (Arc::clone(driver), Arc::clone(held_jobs));
+        let recorder = Recorder { driver, held_jobs: Arc::clone(&held_jobs), reconnected: reconnected.clone() };
+        let (locked, locked_inbox) = mpsc::unbounded_channel();
+        let locked_settler = LockedSettler::new(recorder.clone(), locked_inbox);
+        let locked_settler = AbortOnDropHandle::new(parts.spawn("the settler of locked jobs", locked_settler.run()));
         let mut batch = Vec::new();
         while self.inbox.recv_many(&mut batch, LARGEST_BATCH).await > 0 {
             self.take_ready(&mut batch).await;
-            while held.count_locked() > MOST_LOCKED {
-                tokio::time::sleep(LOCKED).await;
+            while held_jobs.count_locked() > MOST_LOCKED {
+                tokio::time::sleep(COUNT_LOCKED_EVERY).await;
             }
-            for job in recorder.record(std::mem::take(&mut batch)).await {
-                let _ = locked.send(job);
+            for ending in recorder.record(std::mem::take(&mut batch)).await {
+                let _ = locked.send(ending);
             }
         }
         drop(locked);
-        let _ = retrying.await;
+        let _ = locked_settler.await;
     }
 
-    /// The first of many that end at the same moment wakes the settler before the others have run.
+    /// Lets attempts end that are ready to. Otherwise the first of many that end at the same time would be settled
+    /// alone, since it wakes the settler before the others run.
     async fn take_ready(&mut self, batch: &mut Vec<Settlement>) {
         let (began, mut before) = (Instant::now(), 0);
-        while before < batch.len() && batch.len() < LARGEST_BATCH && began.elapsed() < MOMENT {
+        while before < batch.len() && batch.len() < LARGEST_BATCH && began.elapsed() < LONGEST_COLLECTING {
             before = batch.len();
             tokio::task::yield_now().await;
             while batch.len() < LARGEST_BATCH

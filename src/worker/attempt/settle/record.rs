@@ -1,50 +1,51 @@
-//! Recording a batch of endings: tried for as long as the store is away, and halved where the store refuses one of
-//! them.
+//! Records a batch of endings. It tries until the store answers, and splits a batch in which the store refuses an
+//! ending.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::driver::{Driver, Ending, Failure, Reason, Settled, Settlement};
+use crate::driver::{Driver, Ending, Failure, FailureReason, Settled, Settlement};
 use crate::error::Error;
-use crate::worker::attempt::reservations::Held;
-use crate::worker::backoff::{Backoff, Comeback};
+use crate::worker::attempt::reservations::HeldJobs;
+use crate::worker::backoff::{Backoff, Reconnected};
 
-/// How long a job waits whose ending the store refuses.
+/// A job whose ending the store refuses is retried after 60 s.
 const REFUSED_DELAY: Duration = Duration::from_secs(60);
 
 /// An ending that is not recorded yet, since another session has locked the job.
-pub(super) struct Locked {
+pub(super) struct LockedEnding {
     pub(super) settlement: Settlement,
-    /// Who has, as far as is known.
-    pub(super) by: String,
+    /// The session that has locked the job, as far as is known.
+    pub(super) locked_by: String,
 }
 
 /// Records endings.
 #[derive(Clone)]
 pub(super) struct Recorder {
     pub(super) driver: Arc<dyn Driver>,
-    pub(super) held: Arc<Held>,
-    pub(super) comeback: Comeback,
+    pub(super) held_jobs: Arc<HeldJobs>,
+    pub(super) reconnected: Reconnected,
 }
 
 impl Recorder {
-    /// Records these; returns those whose jobs are locked. A batch that the store refuses is halved until the endings
-    /// that it will not have are found: the others are recorded as they are.
-    pub(super) async fn record(&self, batch: Vec<Settlement>) -> Vec<Locked> {
+    /// Records the endings of a batch and returns those of locked jobs. If the store refuses the batch, it is halved
+    /// until the refused endings are found; all others are recorded unchanged.
+    pub(super) async fn record(&self, batch: Vec<Settlement>) -> Vec<LockedEnding> {
         let mut locked = Vec::new();
         let mut left = vec![(batch, false)];
-        while let Some((mut batch, unsure)) = left.pop() {
-            match self.try_to_record(&batch, unsure).await {
+        while let Some((mut batch, may_be_recorded)) = left.pop() {
+            match self.try_to_record(&batch, may_be_recorded).await {
                 Ok(more) => locked.extend(more),
                 Err(error) => match &batch[..] {
                     [settlement] if error.is_locked() => {
-                        // Not its own row, or it would have been passed over: one that goes with it, such as a row that
-                        // refers to it.
-                        locked.push(Locked { settlement: settlement.clone(), by: "another session".into() });
+                        // A lock on the job's own row is no error. Another row is locked that changes with it, such as
+                        // a row that refers to it.
+                        let locked_by = "another session".into();
+                        locked.push(LockedEnding { settlement: settlement.clone(), locked_by });
                     }
-                    [refused] => locked.extend(self.refused(refused, error).await),
+                    [refused] => locked.extend(self.replace_refused(refused, error).await),
                     _ => {
-                        // Parts of it may have been recorded before the error.
+                        // Some endings may have been recorded before the error.
                         let half = batch.split_off(batch.len() / 2);
                         left.extend([(half, true), (batch, true)]);
                     }
@@ -54,36 +55,36 @@ impl Recorder {
         locked
     }
 
-    /// Tries for as long as the store is away; an error is a refusal or a lock. `unsure`: an earlier try may have
-    /// recorded some of them.
-    async fn try_to_record(&self, batch: &[Settlement], mut unsure: bool) -> Result<Vec<Locked>, Error> {
-        let mut backoff = Backoff::new("settle jobs", &self.comeback);
+    /// Tries until the store answers; an error is a refusal or a lock. `may_be_recorded`: an earlier try may have
+    /// recorded some of these endings.
+    async fn try_to_record(&self, batch: &[Settlement], mut may_be_recorded: bool) -> Result<Vec<LockedEnding>, Error> {
+        let mut backoff = Backoff::new("settle jobs", &self.reconnected);
         loop {
             match self.driver.settle(batch).await {
                 Ok(settled) => {
                     backoff.worked();
                     tracing::trace!(name: "worker.settled", target: "reveille::worker", jobs = batch.len(), "settled");
-                    return Ok(self.settled(batch, settled, unsure));
+                    return Ok(self.remove_settled(batch, settled, may_be_recorded));
                 }
                 Err(error) if error.is_about_data() || error.is_locked() => return Err(error),
                 Err(error) => {
-                    unsure = true;
+                    may_be_recorded = true;
                     backoff.failed(&error).over().await;
                 }
             }
         }
     }
 
-    /// Lets go of what is settled; returns what is not, since it is locked.
-    fn settled(&self, batch: &[Settlement], settled: Vec<Settled>, unsure: bool) -> Vec<Locked> {
+    /// Removes the settled jobs from the held ones; returns the endings of the locked jobs.
+    fn remove_settled(&self, batch: &[Settlement], settled: Vec<Settled>, may_be_recorded: bool) -> Vec<LockedEnding> {
         let mut locked = Vec::new();
         for (settlement, settled) in batch.iter().zip(settled) {
-            if let Settled::Locked(by) = settled {
-                locked.push(Locked { settlement: settlement.clone(), by });
+            if let Settled::Locked(locked_by) = settled {
+                locked.push(LockedEnding { settlement: settlement.clone(), locked_by });
                 continue;
             }
-            self.held.let_go(&settlement.reservation);
-            if settled == Settled::Lost && !unsure {
+            self.held_jobs.remove(&settlement.reservation);
+            if settled == Settled::Lost && !may_be_recorded {
                 let id = settlement.reservation.id;
                 tracing::warn!(
                     name: "job.lost", target: "reveille::job", id,
@@ -94,11 +95,15 @@ impl Recorder {
         locked
     }
 
-    /// The store will not have this ending: records a failed attempt instead, or buries the job, or lets go of it.
-    async fn refused(&self, settlement: &Settlement, mut error: Error) -> Vec<Locked> {
+    /// Records a failed attempt instead of an ending that the store refuses. If the store refuses that too, makes the
+    /// job a dead job; at last, gives it up.
+    async fn replace_refused(&self, settlement: &Settlement, mut error: Error) -> Vec<LockedEnding> {
         let id = settlement.reservation.id;
-        tracing::error!(name: "job.ending_refused", target: "reveille::job", id, %error, "the job's ending was refused");
-        let failure = || Failure { reason: Reason::Failed, error: format!("its ending was refused: {error}") };
+        tracing::error!(
+            name: "job.ending_refused", target: "reveille::job", id, %error,
+            "the store refuses the job's ending; recording a failed attempt instead"
+        );
+        let failure = || Failure { reason: FailureReason::Failed, error: format!("its ending was refused: {error}") };
         let again = Ending::Waiting { failure: Some(failure()), delay: REFUSED_DELAY };
         for ending in [again, Ending::Dead(failure())] {
             match self.try_to_record(&[Settlement { ending, ..settlement.clone() }], true).await {
@@ -108,10 +113,10 @@ impl Recorder {
         }
         tracing::error!(
             name: "job.refused", target: "reveille::job", id, %error,
-            "the job can neither be put back nor buried; it stays reserved until its row is mended"
+            "the job can neither be put back nor become a dead job; it stays reserved until its row is repaired"
         );
-        // Not held any more, it is put back as a stray once its row lets it.
-        self.held.let_go(&settlement.reservation);
+        // The upkeep releases the job as a stray once its row can be written.
+        self.held_jobs.remove(&settlement.reservation);
         Vec::new()
     }
 }

@@ -1,58 +1,60 @@
-//! Looking, and what people ask for.
+//! What a program asks of the store beside the driver's trait: to see jobs, and to change them, queues and workers.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::kept::FAR;
-use super::limits::Limits;
+use super::StoredJob;
+use super::entries::FAR;
+use super::limits::QueueLimits;
 use super::store::Store;
-use super::{JobState, StoredJob};
 use crate::driver::{Hints, Signal};
 use crate::error::{Error, Result};
+use crate::job::JobState;
 use crate::queue::QueueSettings;
 
-/// For how long completed and cancelled jobs are kept.
+/// How long completed and cancelled jobs are kept.
 const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Store {
     pub(super) fn job(&self, id: i64) -> Option<StoredJob> {
-        self.jobs.get(&id).map(|kept| kept.stored.clone())
+        self.jobs.get(&id).map(|entry| entry.seen_at(self.now()))
     }
 
     pub(super) fn jobs(&self) -> Vec<StoredJob> {
-        self.jobs.values().map(|kept| kept.stored.clone()).collect()
+        let now = self.now();
+        self.jobs.values().map(|entry| entry.seen_at(now)).collect()
     }
 
     pub(super) fn cancel(&mut self, id: i64) -> &'static str {
-        let Some(kept) = self.jobs.get_mut(&id) else { return "unknown" };
-        match kept.stored.state {
-            JobState::Waiting => {
+        let Some(entry) = self.jobs.get_mut(&id) else { return "unknown" };
+        match entry.stored.state {
+            JobState::Ready | JobState::Delayed => {
                 self.end(id, JobState::Cancelled);
                 "cancelled"
             }
             JobState::Running => {
-                kept.cancel_requested = true;
+                entry.cancel_requested = true;
                 self.signal(&Signal::Cancel(id));
                 "requested"
             }
-            JobState::Dead(_) => "dead",
-            JobState::Completed(_) | JobState::Cancelled => "finished",
+            JobState::Dead => "dead",
+            JobState::Completed | JobState::Cancelled => "finished",
         }
     }
 
     pub(super) fn retry(&mut self, id: i64) -> Result<&'static str> {
-        let now = self.clock.now();
-        let Some(kept) = self.jobs.get_mut(&id) else { return Ok("unknown") };
-        match kept.stored.state {
-            JobState::Waiting => {
-                let due = kept.stored.available_at.min(now);
-                self.waits(id, due);
+        let now = self.now();
+        let Some(entry) = self.jobs.get_mut(&id) else { return Ok("unknown") };
+        match entry.stored.state {
+            JobState::Ready | JobState::Delayed => {
+                let due = entry.stored.available_at.min(now);
+                self.put_back(id, due);
                 Ok("due")
             }
             JobState::Running => Ok("running"),
-            JobState::Dead(_) => {
-                if let Some(unique) = kept.unique() {
+            JobState::Dead => {
+                if let Some(unique) = entry.unique() {
                     if self.unique.contains_key(&unique) {
                         return Err(Error::invalid(format!(
                             "job {id} cannot be revived: a live job of its kind has its unique key"
@@ -60,18 +62,18 @@ impl Store {
                     }
                     self.unique.insert(unique, id);
                 }
-                kept.stored.failures = 0;
-                kept.ended_at = None;
-                self.waits(id, now);
+                (entry.stored.failures, entry.stored.reason) = (0, None);
+                entry.ended_at = None;
+                self.put_back(id, now);
                 Ok("revived")
             }
-            JobState::Completed(_) | JobState::Cancelled => Ok("finished"),
+            JobState::Completed | JobState::Cancelled => Ok("finished"),
         }
     }
 
     pub(super) fn purge(&mut self, id: i64) -> bool {
-        let dead = self.jobs.get(&id).is_some_and(|kept| matches!(kept.stored.state, JobState::Dead(_)));
-        dead && self.jobs.remove(&id).is_some()
+        let is_dead = self.jobs.get(&id).is_some_and(|entry| entry.is_dead());
+        is_dead && self.jobs.remove(&id).is_some()
     }
 
     pub(super) fn pause(&mut self, queue: &str) {
@@ -94,7 +96,7 @@ impl Store {
         self.ring(queue);
     }
 
-    pub(super) fn limits(&self, queue: &str) -> Option<&Limits> {
+    pub(super) fn limits(&self, queue: &str) -> Option<&QueueLimits> {
         self.limits.get(queue).filter(|limits| limits.are_set())
     }
 
@@ -107,38 +109,38 @@ impl Store {
     }
 
     pub(super) fn stop_worker(&mut self, id: i64) -> bool {
-        let Some(known) = self.workers.get_mut(&id) else { return false };
-        known.stop_requested = true;
+        let Some(worker) = self.workers.get_mut(&id) else { return false };
+        worker.stop_requested = true;
         self.signal(&Signal::Stop(id));
         true
     }
 
     pub(super) fn confirm(&self, worker: i64, hints: &Hints) -> Hints {
-        let is_asked = |id: &i64| {
-            let kept = self.jobs.get(id).filter(|kept| kept.cancel_requested);
-            kept.and_then(|kept| kept.reservation).is_some_and(|reservation| reservation.worker == worker)
+        let is_to_be_cancelled = |id: &i64| {
+            let entry = self.jobs.get(id).filter(|entry| entry.cancel_requested);
+            entry.and_then(|entry| entry.reservation).is_some_and(|reservation| reservation.worker == worker)
         };
         Hints {
-            cancel: hints.cancel.iter().copied().filter(is_asked).collect(),
+            cancel: hints.cancel.iter().copied().filter(is_to_be_cancelled).collect(),
             paused: hints.paused.iter().filter(|queue| self.paused.contains(*queue)).cloned().collect(),
-            stop: hints.stop && self.workers.get(&worker).is_some_and(|known| known.stop_requested),
+            stop: hints.stop && self.workers.get(&worker).is_some_and(|worker| worker.stop_requested),
         }
     }
 
     pub(super) fn advance(&mut self, by: Duration) {
         let clock = &mut self.clock;
-        // Far, and not where the system's time ends.
+        // The sum stays below the end of the system's time.
         clock.advanced = clock.advanced.saturating_add(by).min(FAR * 10_000);
-        let queues: BTreeSet<Arc<str>> = self.waiting.iter().map(|place| Arc::clone(&place.queue)).collect();
+        let queues: BTreeSet<Arc<str>> = self.waiting.iter().map(|position| Arc::clone(&position.queue)).collect();
         queues.iter().for_each(|queue| self.ring(queue));
         self.signal(&Signal::Schedules);
     }
 
     pub(super) fn prune(&mut self) {
-        let now = self.clock.now();
+        let now = self.now();
         self.periods.forget(now);
-        self.jobs.retain(|_, kept| {
-            let ended_at = kept.ended_at.filter(|_| !matches!(kept.stored.state, JobState::Dead(_)));
+        self.jobs.retain(|_, entry| {
+            let ended_at = entry.ended_at.filter(|_| !entry.is_dead());
             ended_at.is_none_or(|at| now.duration_since(at).unwrap_or_default() < RETENTION)
         });
     }

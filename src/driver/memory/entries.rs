@@ -1,0 +1,152 @@
+//! What the store keeps of each job, worker and schedule, and its clock.
+
+#[cfg(feature = "schedules")]
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::StoredJob;
+#[cfg(feature = "schedules")]
+use crate::driver::DueSchedule;
+use crate::driver::Failure;
+use crate::job::{JobState, Priority, Reservation, ReservedJob};
+#[cfg(feature = "schedules")]
+use crate::schedule::Schedule;
+
+/// How many failures a job keeps.
+const MOST_ERRORS: usize = 100;
+/// A thousand years: longer delays are cut to this.
+pub(super) const FAR: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
+
+/// A job, live or ended.
+pub(super) struct JobEntry {
+    /// The state of a waiting job is `Ready` here, whether it is due or delayed.
+    pub(super) stored: StoredJob,
+    pub(super) reservation: Option<Reservation>,
+    pub(super) cancel_requested: bool,
+    pub(super) ended_at: Option<SystemTime>,
+}
+
+/// The position of a waiting job in the order of claims.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ClaimPosition {
+    pub(super) queue: Arc<str>,
+    pub(super) priority: Priority,
+    pub(super) available_at: SystemTime,
+    pub(super) id: i64,
+}
+
+/// A registered worker.
+pub(super) struct WorkerEntry {
+    pub(super) queues: Vec<String>,
+    pub(super) last_seen_at: SystemTime,
+    pub(super) stop_requested: bool,
+}
+
+/// Tokio's clock, so that a test that pauses it pauses the store too, put forward by `advanced`.
+pub(super) struct Clock {
+    began: Instant,
+    began_at: SystemTime,
+    pub(super) advanced: Duration,
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock { began: Instant::now(), began_at: SystemTime::now(), advanced: Duration::ZERO }
+    }
+}
+
+impl Clock {
+    pub(super) fn now(&self) -> SystemTime {
+        self.began_at + self.began.elapsed() + self.advanced
+    }
+}
+
+/// The kind and unique key of a job.
+pub(super) type Unique = (String, String);
+
+/// The unique keys that are held for a period.
+#[derive(Default)]
+pub(super) struct Periods(HashMap<Unique, Period>);
+
+/// Which job holds a unique key, and until when.
+struct Period {
+    id: i64,
+    ends_at: SystemTime,
+}
+
+impl Periods {
+    pub(super) fn hold(&mut self, unique: Unique, id: i64, ends_at: SystemTime) {
+        self.0.insert(unique, Period { id, ends_at });
+    }
+
+    pub(super) fn holder(&self, unique: &Unique, now: SystemTime) -> Option<i64> {
+        self.0.get(unique).filter(|period| period.ends_at > now).map(|period| period.id)
+    }
+
+    pub(super) fn forget(&mut self, now: SystemTime) {
+        self.0.retain(|_, period| period.ends_at > now);
+    }
+}
+
+pub(super) fn later(now: SystemTime, delay: Duration) -> SystemTime {
+    now + delay.min(FAR)
+}
+
+impl JobEntry {
+    pub(super) fn is_dead(&self) -> bool {
+        self.stored.state == JobState::Dead
+    }
+
+    /// Returns the job with its state at this time.
+    pub(super) fn seen_at(&self, now: SystemTime) -> StoredJob {
+        let mut stored = self.stored.clone();
+        if stored.state == JobState::Ready && stored.available_at > now {
+            stored.state = JobState::Delayed;
+        }
+        stored
+    }
+
+    pub(super) fn position(&self) -> ClaimPosition {
+        let StoredJob { id, job, available_at, .. } = &self.stored;
+        ClaimPosition { queue: job.queue.as_str().into(), priority: job.priority, available_at: *available_at, id: *id }
+    }
+
+    pub(super) fn unique(&self) -> Option<Unique> {
+        Some((self.stored.job.kind.clone(), self.stored.job.unique_key.clone()?))
+    }
+
+    pub(super) fn failed(&mut self, failure: Failure) {
+        self.stored.failures += 1;
+        if self.stored.errors.len() >= MOST_ERRORS {
+            self.stored.errors.remove(0);
+        }
+        self.stored.errors.push(failure);
+    }
+
+    pub(super) fn reserved(&self, reservation: Reservation) -> ReservedJob {
+        let StoredJob { job, failures, available_at, created_at, .. } = self.stored.clone();
+        let cancel_requested = self.cancel_requested;
+        ReservedJob { failures, available_at, created_at, cancel_requested, ..ReservedJob::new(reservation, job) }
+    }
+}
+
+/// The schedules by their names.
+#[cfg(feature = "schedules")]
+#[derive(Default)]
+pub(super) struct Schedules {
+    pub(super) entries: BTreeMap<String, ScheduleEntry>,
+    pub(super) last_id: i64,
+}
+
+/// A schedule that was declared.
+#[cfg(feature = "schedules")]
+pub(super) struct ScheduleEntry {
+    pub(super) schedule: Schedule,
+    pub(super) due: DueSchedule,
+    /// Whether its next tick could not be computed.
+    pub(super) unreadable: bool,
+}

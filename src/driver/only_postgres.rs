@@ -1,0 +1,72 @@
+//! What a worker asks of a store in Postgres only. On any other store each of these does nothing.
+
+use std::time::Duration;
+
+use super::{Driver, Marks};
+use crate::error::{Error, Result};
+use crate::job::Reservation;
+
+impl dyn Driver {
+    /// Returns the schema in which a handler enqueues on any client.
+    pub(crate) fn schema(&self) -> &str {
+        self.postgres().map_or("reveille", |postgres| postgres.database().schema_name())
+    }
+
+    /// Returns where the due and unreserved jobs of a queue begin at or above the marks; `None` for a level without
+    /// such a job.
+    pub(crate) async fn heads(&self, queue: &str, from: Marks) -> Result<Marks> {
+        match self.postgres() {
+            Some(postgres) => postgres.heads(queue, from).await,
+            None => Ok(Marks::default()),
+        }
+    }
+
+    /// Tells whether commits that notify wait for each other. If they do, a worker that finds jobs stays awake, so that
+    /// producers need not notify it.
+    pub(crate) async fn signals_wait(&self) -> Result<bool> {
+        match self.postgres() {
+            Some(postgres) => postgres.signals_wait().await,
+            None => Ok(false),
+        }
+    }
+
+    /// Completes a job in the caller's transaction, if its reservation still stands. Returns the id of the transaction;
+    /// `None` if the reservation does not stand.
+    pub(crate) async fn complete_in(
+        &self,
+        transaction: &tokio_postgres::Transaction<'_>,
+        reservation: &Reservation,
+        ran: Duration,
+    ) -> Result<Option<String>> {
+        match self.postgres() {
+            Some(postgres) => postgres.complete_in(transaction, reservation, ran).await,
+            None => Err(Error::invalid(
+                "a job can only be completed in a transaction of the Postgres database that it is stored in",
+            )),
+        }
+    }
+
+    /// Tells whether that transaction has completed the job: `None` while it is open, false if it was rolled back.
+    pub(crate) async fn is_recorded(&self, transaction: &str, reservation: &Reservation) -> Result<Option<bool>> {
+        match self.postgres() {
+            Some(postgres) => postgres.is_recorded(transaction, reservation).await,
+            None => Ok(Some(false)),
+        }
+    }
+
+    /// Opens and prepares the sessions that a burst of jobs would otherwise wait for, unless that was done.
+    pub(crate) async fn warm_up(&self) -> Result<()> {
+        match self.postgres() {
+            Some(postgres) => postgres.warm_up().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Vacuums the tables if many jobs have left dead rows behind.
+    pub(crate) async fn vacuum(&self) -> Result<()> {
+        match self.postgres() {
+            Some(postgres) => postgres.vacuum().await,
+            None => Ok(()),
+        }
+    }
+}

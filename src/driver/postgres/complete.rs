@@ -1,0 +1,48 @@
+//! Jobs that a handler completes in its own transaction.
+
+use std::time::Duration;
+
+use tokio_postgres::types::Type;
+
+use super::Postgres;
+use super::session::Params;
+use crate::error::{Error, Result};
+use crate::job::Reservation;
+
+impl Postgres {
+    /// Completes a job in the caller's transaction, if its reservation still stands. Returns the id of the transaction;
+    /// `None` if the reservation does not stand.
+    pub(crate) async fn complete_in(
+        &self,
+        transaction: &tokio_postgres::Transaction<'_>,
+        reservation: &Reservation,
+        ran: Duration,
+    ) -> Result<Option<String>> {
+        let Reservation { id, worker, attempt, reserved_at, .. } = reservation;
+        let seconds = ran.as_secs_f64();
+        let params: &Params<'_> = &[
+            (id, Type::INT8),
+            (worker, Type::INT8),
+            (attempt, Type::INT4),
+            (reserved_at, Type::TIMESTAMPTZ),
+            (&seconds, Type::FLOAT8),
+        ];
+        let rows = transaction.query_typed(&self.statements.complete, params).await;
+        let rows = rows.map_err(|error| Error::database("complete the job", error))?;
+        Ok(rows.first().and_then(|row| row.get("transaction")))
+    }
+
+    /// Tells whether that transaction has completed the job: `None` while it is open, false if it was rolled back.
+    pub(crate) async fn is_recorded(&self, transaction: &str, reservation: &Reservation) -> Result<Option<bool>> {
+        let Reservation { id, worker, attempt, reserved_at, .. } = reservation;
+        let params: &Params<'_> = &[
+            (&transaction, Type::TEXT),
+            (id, Type::INT8),
+            (worker, Type::INT8),
+            (attempt, Type::INT4),
+            (reserved_at, Type::TIMESTAMPTZ),
+        ];
+        let rows = self.query("look for a completion", &self.statements.is_recorded, params).await?;
+        Ok(rows.first().and_then(|row| row.get("recorded")))
+    }
+}

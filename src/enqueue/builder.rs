@@ -1,0 +1,155 @@
+//! One job on its way to be enqueued, with its options.
+
+use std::borrow::Cow;
+use std::future::IntoFuture;
+use std::marker::PhantomData;
+use std::time::{Duration, SystemTime};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde::Serialize;
+
+use crate::database::enqueue_on::EnqueueOn;
+use crate::error::{Error, Result};
+use crate::handler::middleware::Middlewares;
+use crate::job::{Enqueued, MAX_PAYLOAD, NewJob, Priority, UniqueMode, UniqueUntil};
+
+/// A job about to be enqueued: chain options, then await it.
+#[must_use = "a job is enqueued only when this is awaited"]
+pub struct Enqueue<'a, E> {
+    on: E,
+    job: Result<NewJob>,
+    middlewares: Middlewares,
+    schema: Cow<'static, str>,
+    max_payload: usize,
+    /// The future that this becomes holds `on`, and its type must name a lifetime.
+    lifetime: PhantomData<&'a ()>,
+}
+
+impl<E> Enqueue<'_, E> {
+    pub(super) fn new(on: E, job: Result<NewJob>, middlewares: Middlewares, schema: Cow<'static, str>) -> Self {
+        Enqueue { on, job, middlewares, schema, max_payload: MAX_PAYLOAD, lifetime: PhantomData }
+    }
+
+    fn change(self, change: impl FnOnce(NewJob) -> NewJob) -> Self {
+        self.try_change(|job| Ok(change(job)))
+    }
+
+    fn try_change(self, change: impl FnOnce(NewJob) -> Result<NewJob>) -> Self {
+        Enqueue { job: self.job.and_then(change), ..self }
+    }
+
+    /// Sends the job to this queue, instead of its kind's.
+    pub fn queue(self, queue: impl Into<String>) -> Self {
+        self.change(|job| job.queue(queue))
+    }
+
+    /// Makes the job due this long after now.
+    pub fn delay(self, delay: Duration) -> Self {
+        self.change(|job| job.delay(delay))
+    }
+
+    /// Makes the job due at this time, by the database's clock.
+    pub fn at(self, time: SystemTime) -> Self {
+        self.change(|job| job.at(time))
+    }
+
+    /// Starts the job before or after others of its queue.
+    pub fn priority(self, priority: Priority) -> Self {
+        self.change(|job| job.priority(priority))
+    }
+
+    /// Makes the job dead after this many failures, at least 1.
+    pub fn max_attempts(self, max_attempts: u32) -> Self {
+        self.change(|job| job.max_attempts(max_attempts))
+    }
+
+    /// Gives each attempt at most this long, at least a microsecond.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        self.change(|job| job.timeout(timeout))
+    }
+
+    /// Adds the job only if no other job of its kind holds this key, 1 to 512 bytes. If one does,
+    /// [`Enqueued::existed`] is true.
+    pub fn unique_key(self, key: impl Into<String>) -> Self {
+        self.change(|job| job.unique_key(key))
+    }
+
+    /// Adds the job only if no other job of its kind has the same payload, by a unique key made of the payload.
+    pub fn unique_by_payload(self) -> Self {
+        self.try_change(NewJob::unique_by_payload)
+    }
+
+    /// Adds the job only if there is no other job of its kind that is unique in this way.
+    pub fn unique_by_kind(self) -> Self {
+        self.change(NewJob::unique_by_kind)
+    }
+
+    /// Says what happens to the job that holds the unique key already; default [`UniqueMode::Keep`].
+    pub fn unique_mode(self, mode: UniqueMode) -> Self {
+        self.change(|job| job.unique_mode(mode))
+    }
+
+    /// Says until when the job holds its unique key; default [`UniqueUntil::Finished`].
+    pub fn unique_until(self, until: UniqueUntil) -> Self {
+        self.change(|job| job.unique_until(until))
+    }
+
+    /// Lets the job hold its unique key until it has ended and this long has passed since its enqueue.
+    pub fn unique_for(self, period: Duration) -> Self {
+        self.unique_until(UniqueUntil::Period(period))
+    }
+
+    /// Says what the job belongs to, such as a tenant, 1 to 512 bytes.
+    pub fn key(self, key: impl Into<String>) -> Self {
+        self.change(|job| job.key(key))
+    }
+
+    /// Adds a label; a job has at most 64.
+    pub fn tag(self, tag: impl Into<String>) -> Self {
+        self.change(|job| job.tag(tag))
+    }
+
+    /// Adds further facts about the job, such as a trace context: anything that serializes to a JSON object.
+    ///
+    /// Awaiting the enqueue fails if this does not, or holds JSON that Postgres cannot store. A
+    /// [`Payload`](crate::job::Payload) keeps all digits of its numbers.
+    pub fn metadata(self, metadata: impl Serialize) -> Self {
+        self.try_change(|job| job.metadata(&metadata))
+    }
+
+    /// Refuses a payload of more than this many bytes; default 1 MiB. The table takes 8 MiB at most.
+    pub fn max_payload(mut self, bytes: usize) -> Self {
+        self.max_payload = bytes;
+        self
+    }
+
+    /// Enqueues into the tables of this schema, instead of the [`Enqueuer`](super::Enqueuer)'s.
+    ///
+    /// A [`Database`](crate::Database) or a driver knows its own schema and ignores this.
+    pub fn schema(mut self, schema: impl Into<String>) -> Self {
+        self.schema = Cow::Owned(schema.into());
+        self
+    }
+}
+
+impl<'a, E: EnqueueOn + 'a> IntoFuture for Enqueue<'a, E> {
+    type Output = Result<Enqueued>;
+    type IntoFuture = BoxFuture<'a, Result<Enqueued>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        async move {
+            let job = self.middlewares.enqueue(self.job?)?;
+            job.check(self.max_payload)?;
+            let enqueued = self.on.insert(&self.schema, std::slice::from_ref(&job)).await?;
+            let no_answer = || Error::unavailable("enqueue: the server gave no answer; try again");
+            let Enqueued { id, existed } = enqueued.first().copied().ok_or_else(no_answer)?;
+            tracing::debug!(
+                name: "job.enqueued", target: "reveille::enqueue", id, kind = job.kind, queue = job.queue, existed,
+                "enqueued"
+            );
+            Ok(Enqueued { id, existed })
+        }
+        .boxed()
+    }
+}

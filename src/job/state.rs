@@ -1,0 +1,92 @@
+//! Where a job stands.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+
+/// Where a job stands, from its enqueue to its end.
+///
+/// A live job is ready, delayed or running. A job that has ended is completed, cancelled or dead; a dead job can be
+/// revived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum JobState {
+    /// It is due and waits for a worker.
+    Ready,
+    /// It is not due yet.
+    Delayed,
+    /// A worker has reserved it.
+    Running,
+    /// Its handler has completed it.
+    Completed,
+    /// It was ended without being completed.
+    Cancelled,
+    /// No further attempt will be made.
+    Dead,
+}
+
+impl JobState {
+    const ALL: [JobState; 6] = [
+        JobState::Ready,
+        JobState::Delayed,
+        JobState::Running,
+        JobState::Completed,
+        JobState::Cancelled,
+        JobState::Dead,
+    ];
+
+    /// Its name in the database and in JSON, such as `completed`.
+    pub fn name(self) -> &'static str {
+        match self {
+            JobState::Ready => "ready",
+            JobState::Delayed => "delayed",
+            JobState::Running => "running",
+            JobState::Completed => "completed",
+            JobState::Cancelled => "cancelled",
+            JobState::Dead => "dead",
+        }
+    }
+
+    /// Whether the job waits for an attempt: it is ready or delayed.
+    pub fn is_waiting(self) -> bool {
+        matches!(self, JobState::Ready | JobState::Delayed)
+    }
+
+    /// Whether the job has ended: it is completed, cancelled or dead.
+    pub fn is_ended(self) -> bool {
+        matches!(self, JobState::Completed | JobState::Cancelled | JobState::Dead)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for JobState {
+    type Err = Error;
+
+    /// Reads a state's [name](JobState::name).
+    fn from_str(text: &str) -> Result<JobState> {
+        JobState::ALL.into_iter().find(|state| state.name() == text).ok_or_else(|| {
+            Error::invalid(format!(
+                "unknown job state {text:?}; use ready, delayed, running, completed, cancelled or dead"
+            ))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_read_by_its_name() {
+        for state in JobState::ALL {
+            assert_eq!(state.to_string().parse::<JobState>().unwrap(), state);
+            assert_ne!(state.is_ended(), state.is_waiting() || state == JobState::Running);
+        }
+        assert!("live".parse::<JobState>().unwrap_err().is_invalid());
+    }
+}

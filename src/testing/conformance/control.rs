@@ -1,0 +1,71 @@
+//! Controls: cancelling, retrying, pausing and stopping.
+
+use std::time::Duration;
+
+use super::subject::{HOUR, QUEUE, Subject, failure, job, put_back};
+use super::{Standing, behaviours};
+use crate::driver::{Ending, FailureReason, Report, Stuck};
+use crate::job::{Due, JobState, NewJob};
+
+behaviours![
+    cancelling_says_what_it_did needs Controls,
+    retrying_says_what_it_did needs Controls,
+    each_beat_tells_which_queues_are_paused needs Controls,
+    each_beat_tells_whether_the_worker_is_to_stop needs Controls,
+];
+
+async fn cancelling_says_what_it_did(subject: &Subject) {
+    subject.register(1).await;
+    let id = subject.enqueue(job("x")).await;
+    assert_eq!(subject.cancel(id).await, "cancelled");
+    assert_eq!(subject.cancel(id).await, "finished");
+    assert_eq!(subject.cancel(id + 1).await, "unknown");
+    let id = subject.enqueue(job("y")).await;
+    let reservation = subject.claim_one(1).await.reservation;
+    assert_eq!(subject.cancel(id).await, "requested");
+    let report = Report::holding(vec![id - 1, id]);
+    assert_eq!(subject.driver.beat(1, &report).await.unwrap().cancel, [id]);
+    subject.register(2).await;
+    assert!(subject.driver.beat(2, &report).await.unwrap().cancel.is_empty(), "another worker holds the job");
+    subject.settle(reservation, put_back(HOUR)).await;
+    let again = subject.claim_one(1).await;
+    assert!(again.cancel_requested, "the job is due at once, to be ended");
+    subject.settle(again.reservation, Ending::Dead(failure(FailureReason::Failed))).await;
+    assert_eq!(subject.cancel(id).await, "dead");
+}
+
+async fn retrying_says_what_it_did(subject: &Subject) {
+    subject.register(1).await;
+    let id = subject.enqueue(NewJob { due: Due::In(HOUR), ..job("x") }).await;
+    assert_eq!(subject.retry(id).await.unwrap(), "due");
+    let reservation = subject.claim_one(1).await.reservation;
+    assert_eq!(subject.retry(id).await.unwrap(), "running");
+    subject.settle(reservation, Ending::Dead(failure(FailureReason::Failed))).await;
+    assert_eq!(subject.retry(id).await.unwrap(), "revived");
+    let revived = Standing::new(JobState::Ready, 1, 0);
+    assert_eq!(subject.standing(id).await, revived, "attempts stay, failures begin again");
+    let reservation = subject.claim_one(1).await.reservation;
+    subject.settle(reservation, Ending::Completed(None)).await;
+    assert_eq!(subject.retry(id).await.unwrap(), "finished");
+    assert_eq!(subject.retry(id + 1).await.unwrap(), "unknown");
+}
+
+async fn each_beat_tells_which_queues_are_paused(subject: &Subject) {
+    subject.register(1).await;
+    subject.store.pause(QUEUE).await;
+    subject.store.pause("other").await;
+    let paused = async || subject.driver.beat(1, &Report::default()).await.unwrap().paused;
+    assert_eq!(paused().await, [QUEUE], "of the worker's own queues");
+    subject.store.resume(QUEUE).await;
+    assert!(paused().await.is_empty());
+}
+
+async fn each_beat_tells_whether_the_worker_is_to_stop(subject: &Subject) {
+    subject.register(1).await;
+    subject.register(2).await;
+    assert!(subject.store.stop_worker(1).await && !subject.store.stop_worker(3).await);
+    let stuck = vec![Stuck::new(7, Duration::from_secs(9))];
+    let report = Report::default().stopping(true).stuck(stuck);
+    let is_to_stop = async |worker| subject.driver.beat(worker, &report).await.unwrap().stop;
+    assert!(is_to_stop(1).await && !is_to_stop(2).await);
+}

@@ -1,0 +1,69 @@
+//! Settling: what becomes of a job after an attempt.
+
+use std::time::Duration;
+
+use super::subject::{HOUR, Subject, failed, failure, job, put_back};
+use super::{Standing, behaviours};
+use crate::driver::{Ending, FailureReason};
+use crate::job::{JobState, Payload, Reservation};
+
+behaviours![
+    every_ending_does_what_it_says,
+    only_the_standing_reservation_settles,
+    a_retry_waits_for_its_delay_and_counts_on,
+];
+
+async fn every_ending_does_what_it_says(subject: &Subject) {
+    use FailureReason::{Failed, Permanent};
+    subject.register(1).await;
+    let endings = [
+        (Ending::Completed(Some(Payload::encode(&7).unwrap())), Standing::new(JobState::Completed, 1, 0)),
+        (Ending::Cancelled, Standing::new(JobState::Cancelled, 1, 0)),
+        (put_back(Duration::ZERO), Standing::new(JobState::Ready, 1, 0)),
+        (put_back(HOUR), Standing::new(JobState::Delayed, 1, 0)),
+        (failed(Failed, Duration::ZERO), Standing::new(JobState::Ready, 1, 1)),
+        (Ending::Dead(failure(Permanent)), Standing::new(JobState::Dead, 1, 1).reason(Some(Permanent))),
+    ];
+    for (ending, _) in &endings {
+        subject.enqueue(job(&format!("{ending:?}"))).await;
+    }
+    let jobs = subject.claim(1, 10).await;
+    for (job, (ending, _)) in jobs.iter().zip(&endings) {
+        assert_eq!(subject.standing(job.reservation.id).await, Standing::new(JobState::Running, 1, 0));
+        assert!(subject.settle(job.reservation, ending.clone()).await);
+    }
+    for (job, (ending, standing)) in jobs.iter().zip(&endings) {
+        assert_eq!(subject.standing(job.reservation.id).await, *standing, "{ending:?}");
+    }
+}
+
+async fn only_the_standing_reservation_settles(subject: &Subject) {
+    subject.register(1).await;
+    let id = subject.enqueue(job("x")).await;
+    let good = subject.claim_one(1).await.reservation;
+    let wrong = [
+        Reservation { id: good.id + 1, ..good },
+        Reservation { worker: 2, ..good },
+        Reservation { attempt: good.attempt + 1, ..good },
+        Reservation { reserved_at: good.reserved_at + Duration::from_micros(1), ..good },
+    ];
+    for reservation in wrong {
+        assert!(!subject.settle(reservation, Ending::Completed(None)).await, "{reservation:?}");
+    }
+    assert_eq!(subject.standing(id).await, Standing::new(JobState::Running, 1, 0));
+    assert!(subject.settle(good, Ending::Completed(None)).await);
+    assert!(!subject.settle(good, Ending::Dead(failure(FailureReason::Failed))).await, "an ending counts once");
+    assert_eq!(subject.standing(id).await, Standing::new(JobState::Completed, 1, 0));
+}
+
+async fn a_retry_waits_for_its_delay_and_counts_on(subject: &Subject) {
+    subject.register(1).await;
+    subject.enqueue(job("x")).await;
+    for (attempt, delay) in [(1, Duration::ZERO), (2, Duration::from_secs(600))] {
+        let job = subject.claim_one(1).await;
+        assert_eq!((job.reservation.attempt, job.failures), (attempt, attempt as u32 - 1));
+        subject.settle(job.reservation, failed(FailureReason::TimedOut, delay)).await;
+    }
+    let due_in = subject.due_in(1).await.unwrap();
+    assert!((590..=600).contains(&due_in.as_secs()), "{due_in:?}");
+}

@@ -1,0 +1,18 @@
+// A job that is taken by reference.
+use reveille::{Job, Worker, driver::Memory};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+struct SendWelcome {
+    user_id: i64,
+}
+
+impl Job for SendWelcome {
+    const KIND: &'static str = "send_welcome";
+}
+
+async fn send_welcome(_: &SendWelcome) {}
+
+fn main() {
+    let _ = Worker::builder(Memory::new()).handle(send_welcome);
+}
