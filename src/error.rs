@@ -153,8 +153,8 @@ impl Error {
 
     /// The server refuses a row, or cannot read it. Trying again does not help, but leaving out the row does.
     ///
-    /// These are all errors of the server that are not about the connection, rights, the schema, resources, or concurrent
-    /// sessions.
+    /// These are all errors of the server that are not about the connection, rights, the schema, resources, or
+    /// concurrent sessions.
     pub(crate) fn is_about_data(&self) -> bool {
         const OTHER_CLASSES: [&str; 13] =
             ["08", "0A", "25", "26", "28", "34", "3D", "3F", "40", "42", "53", "55", "57"];
@@ -203,9 +203,7 @@ fn tls_advice(reason: &str) -> String {
     let is = |word: &str| reason.contains(word);
     // An authority of the same name but with another key yields BadSignature.
     if is("UnknownIssuer") || is("BadSignature") {
-        return format!(
-            "{reason}: no trusted authority has issued the server's certificate; check sslrootcert"
-        );
+        return format!("{reason}: no trusted authority has issued the server's certificate; check sslrootcert");
     }
     let advice = if is("Revoked") || is("Revocation") {
         "get a new certificate for the server, or a newer list of revoked ones if sslcrl is out of date"
@@ -263,8 +261,8 @@ fn reason_of(error: &tokio_postgres::Error) -> String {
     cause.to_string()
 }
 
-/// The text on one line, without control characters that a terminal would obey. The server's messages quote input, and a
-/// middleware's error may hold any text.
+/// The text on one line, without control characters that a terminal would obey. The server's messages quote input, and
+/// a middleware's error may hold any text.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {

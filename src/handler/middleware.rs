@@ -22,8 +22,8 @@ use crate::job::{NewJob, ReservedJob};
 /// [`Enqueuer`](crate::enqueue::Enqueuer). Each method has a default that changes nothing.
 ///
 /// The first middleware added is the outermost: nearest to the database. A job on its way to the database passes them
-/// from the last to the first, and a job on its way to its handler from the first to the last. So each middleware undoes
-/// its own change of a payload before the next one sees the payload.
+/// from the last to the first, and a job on its way to its handler from the first to the last. So each middleware
+/// undoes its own change of a payload before the next one sees the payload.
 ///
 /// ```
 /// use reveille::handler::{BoxFuture, Middleware, Next};
@@ -195,8 +195,8 @@ pub struct Next<'a> {
 }
 
 impl<'a> Next<'a> {
-    /// Runs the rest of the attempt. It yields the handler's outcome, or [`Outcome::Undecodable`] if the payload does not
-    /// fit its kind.
+    /// Runs the rest of the attempt. It yields the handler's outcome, or [`Outcome::Undecodable`] if the payload does
+    /// not fit its kind.
     pub fn run(self, context: Context) -> BoxFuture<'a, Outcome> {
         match self.within.split_first() {
             Some((first, within)) => first.work(context, Next { within, handler: self.handler }),
@@ -279,8 +279,8 @@ impl Propagation {
         Propagation { current: Box::new(current), follow: None }
     }
 
-    /// Sets what to do with the span of an attempt at a job that has a trace context, before the span is entered: give it
-    /// that parent.
+    /// Sets what to do with the span of an attempt at a job that has a trace context, before the span is entered: give
+    /// it that parent.
     pub fn follow(mut self, follow: impl Fn(&Span, &TraceContext) + Send + Sync + 'static) -> Propagation {
         self.follow = Some(Box::new(follow));
         self

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 
+mod check;
 mod new_job;
 pub(crate) mod outcome;
 pub(crate) mod payload;
@@ -17,8 +18,8 @@ mod storable;
 pub(crate) mod trace_context;
 pub(crate) mod unique;
 
+pub(crate) use check::{check_name, check_timeout};
 pub use new_job::{Due, Enqueueable, MAX_PAYLOAD, NewJob};
-pub(crate) use new_job::{check_name, check_timeout};
 pub use outcome::{Completed, IntoOutcome, Outcome};
 pub use payload::Payload;
 pub use reserved::{Reservation, ReservedJob};

@@ -67,8 +67,8 @@ pub struct ReservedJob {
 }
 
 impl ReservedJob {
-    /// A job as its first reservation finds it: due and enqueued at the time of the reservation, with a
-    /// [new job's](crate::job::NewJob::new) defaults. A store sets the other fields.
+    /// A job as its first reservation finds it: due and enqueued at the time of the reservation, with a [new
+    /// job's](crate::job::NewJob::new) defaults. A store sets the other fields.
     pub fn new(reservation: Reservation, kind: impl Into<String>, payload: Payload) -> ReservedJob {
         ReservedJob {
             queue: "default".into(),

@@ -49,7 +49,17 @@ async fn copied_jobs_keep_their_order_and_number() {
 async fn every_option_of_a_copied_job_reaches_its_column() {
     let database = database().await;
     let metadata = json!({"trace": "00-ab"});
-    let full = raw("full").queue("mail\t\\N; drop table \"jobs\" 🐘").priority(Priority::Urgent).max_attempts(3).delay(Duration::from_secs(3600)).timeout(Duration::from_millis(1500)).key("tenant 7").tag("a, b").tag("{c}").metadata(&metadata).unwrap();
+    let full = raw("full")
+        .queue("mail\t\\N; drop table \"jobs\" 🐘")
+        .priority(Priority::Urgent)
+        .max_attempts(3)
+        .delay(Duration::from_secs(3600))
+        .timeout(Duration::from_millis(1500))
+        .key("tenant 7")
+        .tag("a, b")
+        .tag("{c}")
+        .metadata(&metadata)
+        .unwrap();
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
     copy_all(&database.client().await, &[full, raw("at").at(at), raw("plain")]).await.unwrap();
     let row = "select to_jsonb(array[queue, priority::text, max_attempts::text, timeout::text, key, tags::text, metadata::text])

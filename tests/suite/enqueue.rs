@@ -118,7 +118,9 @@ async fn a_job_can_be_due_at_a_time() {
 async fn many_jobs_go_in_one_statement_and_keep_their_order() {
     for queues in [&["alike"][..], &["one", "another"]] {
         let database = database().await;
-        let job = |n: usize| NewJob::new("note", Payload::encode(&note(&n.to_string())).unwrap()).queue(queues[n % queues.len()]);
+        let job = |n: usize| {
+            NewJob::new("note", Payload::encode(&note(&n.to_string())).unwrap()).queue(queues[n % queues.len()])
+        };
         let enqueued = enqueue_all(&database.database, &(0..1000).map(job).collect::<Vec<_>>()).await.unwrap();
         assert!(enqueued.windows(2).all(|pair| pair[0].id < pair[1].id), "ids follow the order");
         let in_order = "select bool_and((payload ->> 'text')::int = place - 1)
@@ -150,7 +152,17 @@ async fn many_raw_jobs_keep_their_own_settings() {
 async fn many_jobs_are_stored_as_they_would_be_one_by_one() {
     let database = database().await;
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
-    let job = NewJob::new("k", Payload::encode(&json!({"n": 1})).unwrap()).queue("q").priority(Priority::High).at(at).max_attempts(7).timeout(Duration::from_millis(1500)).key("tenant").tag("a, b").tag("{c}").metadata(&json!({"trace": [null, "\"x\""]})).unwrap();
+    let job = NewJob::new("k", Payload::encode(&json!({"n": 1})).unwrap())
+        .queue("q")
+        .priority(Priority::High)
+        .at(at)
+        .max_attempts(7)
+        .timeout(Duration::from_millis(1500))
+        .key("tenant")
+        .tag("a, b")
+        .tag("{c}")
+        .metadata(&json!({"trace": [null, "\"x\""]}))
+        .unwrap();
     let change = |change: fn(&mut NewJob)| {
         let mut job = job.clone();
         change(&mut job);
@@ -236,7 +248,11 @@ async fn a_unique_job_can_be_replaced_or_debounced() {
 #[tokio::test]
 async fn unique_jobs_in_bulk_are_told_apart() {
     let database = database().await;
-    let job = |key: Option<&str>| with(NewJob::new("bulk", Payload::encode(&key).unwrap()).unique_until(UniqueUntil::Finished), |job| job.unique_key = key.map(Into::into));
+    let job = |key: Option<&str>| {
+        with(NewJob::new("bulk", Payload::encode(&key).unwrap()).unique_until(UniqueUntil::Finished), |job| {
+            job.unique_key = key.map(Into::into)
+        })
+    };
     let jobs = [job(Some("a")), job(None), job(Some("a")), job(Some("b")), job(None)];
     let enqueued = enqueue_all(&database.database, &jobs).await.unwrap();
     let existed: Vec<bool> = enqueued.iter().map(|job| job.existed).collect();

@@ -16,7 +16,8 @@ fn libraries() -> PathBuf {
 /// The builds of a library, latest first: other features or an earlier compiler leave further ones.
 fn builds(name: &str) -> Vec<PathBuf> {
     let start = format!("lib{name}-");
-    let changed = |path: &PathBuf| fs::metadata(path).and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let changed =
+        |path: &PathBuf| fs::metadata(path).and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
     let mut found: Vec<PathBuf> = fs::read_dir(libraries()).unwrap().map(|entry| entry.unwrap().path()).collect();
     found.retain(|path| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -52,10 +53,12 @@ fn the_message_about_a_wrong_handler_names_what_is_wrong() {
     let (reveille, serde) = (builds("reveille"), builds("serde"));
     let pairs = reveille.iter().flat_map(|reveille| serde.iter().map(move |serde| [&**reveille, &**serde]));
     let fits = |pair: &[&Path; 2]| check("right", *pair).0;
-    let pair = pairs.into_iter().find(fits).unwrap_or_else(|| panic!("{}", check("right", [&reveille[0], &serde[0]]).1));
+    let pair =
+        pairs.into_iter().find(fits).unwrap_or_else(|| panic!("{}", check("right", [&reveille[0], &serde[0]]).1));
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ui"));
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let expected: Vec<_> = files.filter(|path| path.extension().is_some_and(|extension| extension == "stderr")).collect();
+    let expected: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "stderr")).collect();
     assert!(expected.len() > 5, "{expected:?}");
     for file in expected {
         let name = file.file_stem().unwrap().to_str().unwrap();

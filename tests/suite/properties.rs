@@ -185,7 +185,18 @@ impl World<'_> {
     }
 
     async fn enqueue(&mut self, new: &[New]) -> Checked {
-        let job = |new: &New| with(NewJob::of(&note("x")).unwrap().priority(new.priority).delay(if new.is_delayed { HOUR } else { Duration::ZERO }).max_attempts(new.max_attempts).unique_mode(new.mode).unique_until(new.until), |job| job.unique_key = new.unique_key.clone());
+        let job = |new: &New| {
+            with(
+                NewJob::of(&note("x"))
+                    .unwrap()
+                    .priority(new.priority)
+                    .delay(if new.is_delayed { HOUR } else { Duration::ZERO })
+                    .max_attempts(new.max_attempts)
+                    .unique_mode(new.mode)
+                    .unique_until(new.until),
+                |job| job.unique_key = new.unique_key.clone(),
+            )
+        };
         let jobs: Vec<NewJob> = new.iter().map(job).collect();
         let answers = self.store.driver().enqueue(&jobs).await.map_err(unexpected)?;
         prop_assert_eq!(answers.len(), new.len());

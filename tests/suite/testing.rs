@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use reveille::driver::{Ending, Reason};
-use reveille::job::JobState;
 use reveille::enqueue::copy_all;
+use reveille::job::JobState;
 use reveille::job::{Due, Payload, UniqueMode};
 use reveille::{
     Context, Job, Outcome, State, Worker,
@@ -117,7 +117,17 @@ async fn what_was_chained_is_found_again() {
     let (database, memory) = (database().await, Memory::new());
     let mut client = database.client().await;
     let tx = client.transaction().await.unwrap();
-    let full = NewJob::new("note", Payload::encode(&note("x")).unwrap()).queue("mail").priority(Priority::High).delay(Duration::from_secs(3600)).max_attempts(3).timeout(Duration::from_millis(1500)).unique_key("u").key("k").tag("t").metadata(&json!({"m": 1})).unwrap();
+    let full = NewJob::new("note", Payload::encode(&note("x")).unwrap())
+        .queue("mail")
+        .priority(Priority::High)
+        .delay(Duration::from_secs(3600))
+        .max_attempts(3)
+        .timeout(Duration::from_millis(1500))
+        .unique_key("u")
+        .key("k")
+        .tag("t")
+        .metadata(&json!({"m": 1}))
+        .unwrap();
     enqueue(&tx, &full).await.unwrap();
     enqueue(&memory, &full).await.unwrap();
     for jobs in [testing::enqueued(&tx).await.unwrap(), testing::enqueued(&memory).await.unwrap()] {
@@ -200,7 +210,10 @@ async fn payloads_are_compared_as_their_type_reads_them() {
     tx.execute("insert into reveille.jobs (kind, payload) values ('bill', '{}')", &[]).await.unwrap();
     let jobs = testing::enqueued(&tx).await.unwrap();
     jobs.assert_has(&bill);
-    assert!(said(|| drop(jobs.of::<Bill>())).starts_with("the payload of job 2 does not decode to its kind: missing field `cents`"));
+    assert!(
+        said(|| drop(jobs.of::<Bill>()))
+            .starts_with("the payload of job 2 does not decode to its kind: missing field `cents`")
+    );
 }
 
 #[tokio::test(start_paused = true)]

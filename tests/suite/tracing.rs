@@ -160,7 +160,11 @@ async fn a_trace_given_in_metadata_is_the_jobs_whoever_enqueued_it() {
     let own = serde_json::json!({"traceparent": PARENT});
     enqueuer.enqueue(&memory, &note("x")).metadata(own).await.unwrap();
     let kept = memory.jobs()[0].job.metadata.clone().unwrap();
-    assert_eq!(kept.member::<String>("traceparent").unwrap().as_deref(), Some(PARENT), "what the caller says comes first");
+    assert_eq!(
+        kept.member::<String>("traceparent").unwrap().as_deref(),
+        Some(PARENT),
+        "what the caller says comes first"
+    );
 }
 
 #[tokio::test]

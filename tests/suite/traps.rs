@@ -218,8 +218,7 @@ async fn enqueuing_runs_nothing_of_strangers() {
     let ours = Database::connect(on_path(&database, FIRST)).await.unwrap();
     let plain = NewJob::new("plain", Payload::parse("{\"a\": 1}").unwrap());
     let full = plain.clone().timeout(Duration::from_secs(1)).key("k").tag("t").metadata(&json!({"m": 1})).unwrap();
-    let unique =
-        |mode, until| full.clone().unique_key("u").unique_mode(mode).unique_until(until);
+    let unique = |mode, until| full.clone().unique_key("u").unique_mode(mode).unique_until(until);
     enqueue(&ours, &plain).await.unwrap();
     enqueue(&ours, &full).delay(Duration::from_secs(1)).await.unwrap();
     enqueue_all(&ours, [&plain, &plain]).await.unwrap();

@@ -126,10 +126,7 @@ async fn a_job_is_unique_by_its_payload_however_it_is_written() {
     let other = NewJob::new("k", Payload::parse(r#"{"b":[true],"a":1}"#).unwrap());
     let different = NewJob::new("k", Payload::parse(r#"{"b":[true],"a":2}"#).unwrap());
     let first = enqueue(&database.database, &one).unique_by_payload().await.unwrap();
-    assert_eq!(
-        enqueue(&database.database, &other).unique_by_payload().await.unwrap(),
-        Enqueued::new(first.id, true)
-    );
+    assert_eq!(enqueue(&database.database, &other).unique_by_payload().await.unwrap(), Enqueued::new(first.id, true));
     let bulk = [one, other, different].map(|job| job.unique_by_payload().unwrap());
     let existed: Vec<bool> =
         enqueue_all(&database.database, &bulk).await.unwrap().iter().map(|job| job.existed).collect();
@@ -232,7 +229,13 @@ async fn within_a_period_one_job_runs_while_producers_and_workers_race() {
     let running = start(builder);
     // Jobs end as quickly as they are enqueued, so that most producers meet a key whose job has gone.
     for round in 0..20 {
-        let key = |n: usize| job("x").unique_key(format!("round {round}")).unique_until(if n.is_multiple_of(3) { UniqueUntil::Finished } else { UniqueUntil::Period(HOUR) });
+        let key = |n: usize| {
+            job("x").unique_key(format!("round {round}")).unique_until(if n.is_multiple_of(3) {
+                UniqueUntil::Finished
+            } else {
+                UniqueUntil::Period(HOUR)
+            })
+        };
         let first = enqueue_all(&database.database, &[key(1)]).await.unwrap()[0];
         let all = produce(&database, 20, |n| vec![key(n)]).await;
         assert!(all.iter().all(|job| *job == Enqueued::new(first.id, true)), "{all:?}");
@@ -248,8 +251,7 @@ async fn producers_for_a_period_race_to_be_the_first() {
     let (builder, _heard) = teller(&database);
     let running = start(builder);
     for round in 0..20 {
-        let key =
-            job("x").unique_key(format!("round {round}")).unique_until(UniqueUntil::Period(HOUR));
+        let key = job("x").unique_key(format!("round {round}")).unique_until(UniqueUntil::Period(HOUR));
         let all = produce(&database, 20, |_| vec![key.clone()]).await;
         assert_eq!(new(&all), 1, "{all:?}");
         assert!(all.iter().all(|job| job.id == all[0].id), "{all:?}");

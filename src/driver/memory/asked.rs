@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::StoredJob;
 use super::kept::FAR;
 use super::limits::Limits;
 use super::store::Store;
-use super::StoredJob;
 use crate::driver::{Hints, Signal};
 use crate::error::{Error, Result};
 use crate::job::JobState;
@@ -141,7 +141,7 @@ impl Store {
         let now = self.clock.now();
         self.periods.forget(now);
         self.jobs.retain(|_, kept| {
-            let ended_at = kept.ended_at.filter(|_| !kept.stored.state == JobState::Dead);
+            let ended_at = kept.ended_at.filter(|_| kept.stored.state != JobState::Dead);
             ended_at.is_none_or(|at| now.duration_since(at).unwrap_or_default() < RETENTION)
         });
     }

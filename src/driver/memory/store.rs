@@ -7,11 +7,13 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::StoredJob;
 use super::kept::{Clock, FAR, Kept, Periods, Place, later};
 use super::limits::Limits;
-use super::StoredJob;
 use crate::driver::{Beat, Ending, Failure, Peer, Reason, Rescue, Settlement, Signal, WorkerInfo};
-use crate::job::{Due, Enqueued, JobState, NewJob, Payload, Priority, Reservation, ReservedJob, UniqueMode, UniqueUntil};
+use crate::job::{
+    Due, Enqueued, JobState, NewJob, Payload, Priority, Reservation, ReservedJob, UniqueMode, UniqueUntil,
+};
 
 #[derive(Default)]
 pub(super) struct Store {
