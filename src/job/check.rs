@@ -25,7 +25,7 @@ impl NewJob {
         check_key("key", self.key.as_deref())?;
         if let UniqueUntil::Period(period) = self.unique_until {
             if self.unique_key.is_none() {
-                return Err(Error::invalid("a job that is unique for a period needs a unique key; give it one"));
+                return Err(Error::invalid("a job can be unique for a period only by a key; give it a unique key"));
             }
             if period < Duration::from_micros(1) {
                 return Err(Error::invalid(format!(

@@ -43,8 +43,9 @@ pub use unique::{UniqueMode, UniqueUntil};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a job",
     label = "this type does not implement `Job`",
-    note = "derive `Serialize` and `Deserialize` for it, and name its kind: \
-            `impl reveille::Job for {Self} {{ const KIND: &'static str = \"…\"; }}`"
+    note = "derive `Serialize` and `Deserialize` for the type, and name its kind: \
+            `impl reveille::Job for … {{ const KIND: &'static str = \"…\"; }}`",
+    note = "a handler takes its job first, and by value"
 )]
 pub trait Job: Serialize + DeserializeOwned + Send + 'static {
     /// The kind's name in the database, 1 to 128 characters.

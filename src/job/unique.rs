@@ -13,6 +13,7 @@ use crate::job::payload::Payload;
 
 /// What an enqueue does to the job of the same kind that holds the unique key already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum UniqueMode {
     /// The job stays unchanged.
     #[default]
@@ -25,6 +26,7 @@ pub enum UniqueMode {
 
 /// Until when a job holds its unique key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum UniqueUntil {
     /// Until the job first starts.
     Started,

@@ -60,6 +60,7 @@ pub enum Timing {
 ///
 /// A tick that is at most three seconds late is not missed: its job is enqueued in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum CatchUp {
     /// Missed ticks are dropped. The schedule goes on with the next tick.
     Skip,
