@@ -161,8 +161,8 @@ impl Error {
 
     /// The server refuses a row, or cannot read it. Trying again does not help, but leaving out the row does.
     ///
-    /// These are all errors of the server that are not about the connection, rights, the schema, resources, or concurrent
-    /// sessions.
+    /// These are all errors of the server that are not about the connection, rights, the schema, resources, or
+    /// concurrent sessions.
     pub(crate) fn is_about_data(&self) -> bool {
         const OTHER_CLASSES: [&str; 13] =
             ["08", "0A", "25", "26", "28", "34", "3D", "3F", "40", "42", "53", "55", "57"];
@@ -269,8 +269,8 @@ fn reason_of(error: &tokio_postgres::Error) -> String {
     cause.to_string()
 }
 
-/// The text on one line, without control characters that a terminal would obey. The server's messages quote input, and a
-/// middleware's error may hold any text.
+/// The text on one line, without control characters that a terminal would obey. The server's messages quote input, and
+/// a middleware's error may hold any text.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,14 +1,12 @@
 //! A test kit for programs that enqueue and work jobs.
 //!
-//! [`enqueued`] lists the jobs that a transaction has enqueued. [`Worker::attempt`] runs a handler on a job that is stored
-//! nowhere. So both serve in a test whose transaction is rolled back. [`Worker::work_one`], [`Worker::run_until_drained`]
-//! and [`Worker::inline`] run stored jobs. On [`Memory`], [`Worker::run_until_empty`] runs delayed jobs too. See the guide
-//! `testing`.
+//! [`enqueued`] lists the jobs that a transaction has enqueued. [`Worker::attempt`] runs a handler on a job that is
+//! stored nowhere. So both serve in a test whose transaction is rolled back. [`Worker::work_one`],
+//! [`Worker::run_until_drained`] and [`Worker::inline`] run stored jobs. On [`Memory`], [`Worker::run_until_empty`]
+//! runs delayed jobs too. See the guide `testing`.
 //!
-//! [`Worker::attempt`]: crate::Worker::attempt
-//! [`Worker::work_one`]: crate::Worker::work_one
-//! [`Worker::run_until_drained`]: crate::Worker::run_until_drained
-//! [`Worker::inline`]: crate::Worker::inline
+//! [`Worker::attempt`]: crate::Worker::attempt [`Worker::work_one`]: crate::Worker::work_one
+//! [`Worker::run_until_drained`]: crate::Worker::run_until_drained [`Worker::inline`]: crate::Worker::inline
 //! [`Worker::run_until_empty`]: crate::Worker::run_until_empty
 
 use std::fmt;
@@ -71,8 +69,8 @@ pub async fn enqueued_in<S: Source + ?Sized>(source: &S, schema: &str) -> Result
 /// - A transaction of tokio-postgres or deadpool-postgres: the waiting jobs that it has enqueued, replaced or debounced
 ///   itself, in savepoints as well.
 /// - A client of these: the same jobs of the transaction that it is in.
-/// - A [`Database`] or a [`Memory`]: all its jobs that have not been purged, whatever their state. [`Jobs::since`] leaves
-///   out earlier ones.
+/// - A [`Database`] or a [`Memory`]: all its jobs that have not been purged, whatever their state. [`Jobs::since`]
+///   leaves out earlier ones.
 #[diagnostic::on_unimplemented(
     message = "a test cannot look for enqueued jobs in `{Self}`",
     note = "pass a reference to a transaction or a client of tokio-postgres or deadpool-postgres, a `Database`, or a \
@@ -257,7 +255,7 @@ async fn check_is_in_transaction(client: &Client) -> Result<()> {
     };
     savepoint.await.map_err(|error| match error.code() {
         Some(&SqlState::NO_ACTIVE_SQL_TRANSACTION) => Error::invalid(
-            "look for enqueued jobs: the client is not in a transaction; pass the transaction, or a Database to see all jobs",
+            "look for enqueued jobs: the client is not in a transaction; pass the transaction, or a Database for all jobs",
         ),
         _ => Error::database("look for enqueued jobs", error),
     })

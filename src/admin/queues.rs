@@ -86,7 +86,8 @@ impl Admin {
     ///
     /// What is enqueued meanwhile is waited for, too; what is delayed, retries among them, is not. Of a paused queue
     /// only what runs is waited for. Put a `tokio::time::timeout` around it to wait for so long only. The work is done
-    /// by the queue's workers: to do it here, in a test, there is [`Worker::run_until_drained`](crate::Worker::run_until_drained).
+    /// by the queue's workers: to do it here, in a test, there is
+    /// [`Worker::run_until_drained`](crate::Worker::run_until_drained).
     ///
     /// # Errors
     /// As in [`Admin::backlog`].

@@ -73,7 +73,7 @@ async fn drive(mut connection: Connection<Socket, Stream>, writes: bool) {
         polled => polled,
     });
     if let Err(error) = ended.await {
-        tracing::debug!(name: "connection.ended", target: "reveille::database", %error, "a connection to the database ended");
+        tracing::debug!(name: "connection.ended", target: "reveille::database", %error, "a connection ended");
     }
 }
 
@@ -139,8 +139,8 @@ fn is_refusal(error: &tokio_postgres::Error) -> bool {
     error.to_string().contains("TLS handshake") || error.code().is_some_and(|code| code.code() == "28000")
 }
 
-/// Applies `connect_timeout` to the whole of connecting. tokio-postgres applies it to the TCP handshake only, which even a
-/// frozen server answers.
+/// Applies `connect_timeout` to the whole of connecting. tokio-postgres applies it to the TCP handshake only, which
+/// even a frozen server answers.
 async fn in_time(place: &Config, tls: &Tls) -> Result<Opened, tokio_postgres::Error> {
     let opening = place.connect(Tls::clone(tls));
     match place.get_connect_timeout() {
@@ -155,8 +155,8 @@ async fn in_time(place: &Config, tls: &Tls) -> Result<Opened, tokio_postgres::Er
 /// A setting that no server has by default, and no pooler passes on.
 const MARK: (&str, &str) = ("reveille.session", "own");
 
-/// The codes with which poolers refuse such a setting: protocol violation (PgBouncer), feature not supported, invalid or
-/// unknown parameter.
+/// The codes with which poolers refuse such a setting: protocol violation (PgBouncer), feature not supported, invalid
+/// or unknown parameter.
 const REFUSALS: [&str; 4] = ["08P01", "0A000", "22023", "42704"];
 
 /// Whether any address in this process has led to a pooler.

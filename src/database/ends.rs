@@ -20,8 +20,8 @@ const POLL: Duration = Duration::from_secs(5);
 const POLL_WITHOUT_LISTENING: Duration = Duration::from_millis(500);
 /// The pause before the next try to listen.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// The pause after the first look that a notification causes. It doubles with each such look, since any role can notify of
-/// an end that did not happen.
+/// The pause after the first look that a notification causes. It doubles with each such look, since any role can notify
+/// of an end that did not happen.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -102,7 +102,10 @@ impl Listen {
     async fn forever(self) {
         loop {
             let error = self.listen().await.err().unwrap_or_else(|| Error::unavailable("the connection was closed"));
-            tracing::debug!(name: "ends.deaf", target: "reveille::database", %error, "cannot receive notifications of the ends of jobs; polling instead");
+            tracing::debug!(
+                name: "ends.deaf", target: "reveille::database", %error,
+                "cannot receive notifications of the ends of jobs; polling instead"
+            );
             self.waiting.listening.send_replace(Listening::No);
             tokio::time::sleep(TRY_AGAIN).await;
         }

@@ -50,7 +50,7 @@ use crate::job::{Enqueued, NewJob};
     message = "a job cannot be enqueued on `{Self}`",
     label = "not a client, a transaction, a `Database` or a driver",
     note = "pass a reference: `&client`, `&transaction`, `&database` or `&driver`",
-    note = "clients and transactions are those of tokio-postgres or deadpool-postgres, in the versions that Reveille uses"
+    note = "clients and transactions are those of the versions of tokio-postgres or deadpool-postgres that Reveille uses"
 )]
 pub trait EnqueueOn: Send + Sized {
     /// Stores jobs, all or none. Returns one answer a job, in the order of the jobs.
@@ -119,7 +119,10 @@ macro_rules! insert_prepared {
                         return enqueued(self.query_typed(&insert.sql, &insert.typed()).await);
                     }
                     let (types, params) = insert.prepared();
-                    let rows = async { self.query(&self.prepare_typed_cached(&insert.sql, &types).await?, &params).await };
+                    let rows = async {
+                        let statement = self.prepare_typed_cached(&insert.sql, &types).await?;
+                        self.query(&statement, &params).await
+                    };
                     enqueued(rows.await)
                 }
                 .boxed()

@@ -42,8 +42,8 @@ const HOLDERS: &str = "select pg_locks.pid, pg_stat_activity.usename::text, pg_s
 /// The settings that each migration's transaction begins with.
 ///
 /// Unqualified names are the server's. A migration may run for any time, but waits at most a second for a lock, since
-/// workers wait behind it. Citus would create the objects on the other nodes of its cluster too, whose own `migrate` would
-/// then fail. Other servers ignore that setting.
+/// workers wait behind it. Citus would create the objects on the other nodes of its cluster too, whose own `migrate`
+/// would then fail. Other servers ignore that setting.
 const BEGINNING: &str = "set local search_path = pg_catalog, pg_temp; set local statement_timeout = 0; \
     set local lock_timeout = '1s'; set local citus.enable_ddl_propagation = off;\n";
 
@@ -101,9 +101,9 @@ pub(crate) fn made(kind: &str) -> Vec<&'static str> {
     names
 }
 
-/// The SQL that creates roles for producers, workers, monitors and administrators, each with the rights that it needs and
-/// no others. They are named after the schema: `reveille_producer` and so on. The owner of the tables runs it, and again
-/// after each migration.
+/// The SQL that creates roles for producers, workers, monitors and administrators, each with the rights that it needs
+/// and no others. They are named after the schema: `reveille_producer` and so on. The owner of the tables runs it, and
+/// again after each migration.
 ///
 /// # Errors
 /// Invalid if the schema's name would need quotes.
@@ -147,8 +147,8 @@ pub(crate) async fn migrate(address: &Address, schema: &Schema) -> Result<Vec<St
     Ok(applied)
 }
 
-/// Runs the missing migrations, one transaction each. A migration that meets a lock of running workers, or deadlocks with
-/// them, is tried again.
+/// Runs the missing migrations, one transaction each. A migration that meets a lock of running workers, or deadlocks
+/// with them, is tried again.
 async fn apply(client: &mut Client, schema: &Schema, what: &str) -> Result<Vec<String>> {
     let (runner, began, mut applied) = (runner(schema)?, Instant::now(), Vec::new());
     loop {
@@ -197,7 +197,7 @@ async fn warn_of_holders(client: &Client, schema: &Schema) -> Result<(), tokio_p
         let (role, application): (Option<String>, Option<String>) = (row.get(1), row.get(2));
         tracing::warn!(
             name: "migration.waiting", target: "reveille::database", backend, role, application,
-            "waiting for another session that migrates or holds the migration lock; end it by pg_terminate_backend if it hangs"
+            "waiting for a session that holds the migration lock; if it hangs, end it by pg_terminate_backend"
         );
     }
     Ok(())
@@ -222,7 +222,8 @@ pub(crate) async fn check(client: &Client, schema: &Schema) -> Result<()> {
 fn check_not_newer(version: i32) -> Result<()> {
     if version > CURRENT {
         return Err(Error::schema_mismatch(format!(
-            "the schema is at version {version}, but this program supports at most {CURRENT}; use a newer version of the program"
+            "the schema is at version {version}, but this program supports at most {CURRENT}; use a newer version of the \
+             program"
         )));
     }
     Ok(())
@@ -267,8 +268,8 @@ async fn check_sees_all(client: &Client, schema: &Schema) -> Result<()> {
     let Some(row) = rows.first() else { return Ok(()) };
     let (table, role): (&str, &str) = (row.get("name"), row.get("role"));
     Err(Error::denied(format!(
-        "row security may hide rows of {}.{table} from the role {role:?}, so that answers would be wrong; use a role with \
-         bypassrls, or add a policy by which it sees all rows: using (true)",
+        "row security may hide rows of {}.{table} from the role {role:?}, so that answers would be wrong; use a role \
+         with bypassrls, or add a policy by which it sees all rows: using (true)",
         schema.name()
     )))
 }

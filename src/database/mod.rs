@@ -78,10 +78,10 @@ pub struct DatabaseOptions {
 impl Database {
     /// Connects to a server, and checks that it answers.
     ///
-    /// `url` is a URL or a key=value string, as libpq takes them. Parameters that it lacks come from the `PG*` environment
-    /// variables and from `~/.pgpass`. `sslmode` may be anything up to `verify-full`. Of several hosts, one that accepts
-    /// writes is used. A parameter for security is honoured, or refused by name. So `require_auth` is refused unless
-    /// `channel_binding=require` enforces it.
+    /// `url` is a URL or a key=value string, as libpq takes them. Parameters that it lacks come from the `PG*`
+    /// environment variables and from `~/.pgpass`. `sslmode` may be anything up to `verify-full`. Of several hosts, one
+    /// that accepts writes is used. A parameter for security is honoured, or refused by name. So `require_auth` is
+    /// refused unless `channel_binding=require` enforces it.
     ///
     /// # Errors
     /// Invalid if the address cannot be read; unavailable if no server answers; denied if the login is refused.
@@ -89,7 +89,8 @@ impl Database {
         Database::options(Some(url.into())).connect().await
     }
 
-    /// Begins to set options of a connection. With `None`, the address comes from the `PG*` environment variables alone.
+    /// Begins to set options of a connection. With `None`, the address comes from the `PG*` environment variables
+    /// alone.
     pub fn options(url: Option<String>) -> DatabaseOptions {
         DatabaseOptions { url, listen_url: None, database: None, schema: "reveille".into(), max_connections: 10 }
     }
@@ -133,8 +134,8 @@ impl Database {
         self.in_transaction(what, &begin, sql, params).await
     }
 
-    /// Runs a statement in a transaction, so that its settings do not outlast it, even behind a pooler. All messages are
-    /// sent at once.
+    /// Runs a statement in a transaction, so that its settings do not outlast it, even behind a pooler. All messages
+    /// are sent at once.
     async fn in_transaction(
         &self,
         what: &str,
@@ -193,8 +194,8 @@ impl Database {
         pool(&self.for_worker(self.address(), name), settings, max_connections, true)
     }
 
-    /// An address whose sessions start with a name and a `statement_timeout`. A shorter one, set for the whole database,
-    /// could end the statement that sets up the session.
+    /// An address whose sessions start with a name and a `statement_timeout`. A shorter one, set for the whole
+    /// database, could end the statement that sets up the session.
     pub(crate) fn for_worker(&self, address: &Address, name: &str) -> Address {
         let named = address.named(name);
         if self.is_pooled() { named } else { named.with_setting("statement_timeout", "30s") }
@@ -208,8 +209,8 @@ impl DatabaseOptions {
         self
     }
 
-    /// Uses tables in this schema; default `reveille`. The name has 1 to 40 of a-z, 0-9 and `_`. Channels and settings are
-    /// named after it too.
+    /// Uses tables in this schema; default `reveille`. The name has 1 to 40 of a-z, 0-9 and `_`. Channels and settings
+    /// are named after it too.
     pub fn schema(mut self, name: impl Into<String>) -> DatabaseOptions {
         self.schema = name.into();
         self
@@ -284,7 +285,7 @@ pub(crate) async fn take(pool: &Pool, address: &Address) -> Result<deadpool_post
             Error::database(&what(), error)
         }
         PoolError::Timeout(_) => Error::unavailable(format!(
-            "{}: no connection of the pool became free within 30 s; allow more connections, or hold them for less time",
+            "{}: no connection of the pool became free within 30 s; raise max_connections, or hold connections for less time",
             what()
         )),
         error => Error::unavailable(format!("{}: {error}", what())),

@@ -1,5 +1,5 @@
-//! libpq's parameters and environment variables: which are honoured, ignored or refused. A parameter for security is never
-//! ignored, since its user relies on it. `docs/design/addresses.md` has the whole list.
+//! libpq's parameters and environment variables: which are honoured, ignored or refused. A parameter for security is
+//! never ignored, since its user relies on it. `docs/design/addresses.md` has the whole list.
 
 use std::collections::BTreeMap;
 
@@ -45,8 +45,8 @@ const HONOURED: [&str; 12] = [
     "fallback_application_name",
 ];
 
-/// Ignored without harm. The encoding is always UTF-8, nothing is compressed, no TLS keys are logged, GSSAPI is not used,
-/// the protocol is 3.0, and a service file matters only for a service, which is refused.
+/// Ignored without harm. The encoding is always UTF-8, nothing is compressed, no TLS keys are logged, GSSAPI is not
+/// used, the protocol is 3.0, and a service file matters only for a service, which is refused.
 const HARMLESS: [&str; 8] = [
     "client_encoding",
     "sslcompression",
@@ -77,9 +77,9 @@ const REFUSED: [(&str, &str); 13] = [
 
 /// The environment variables, and the parameters that they set.
 ///
-/// libpq's other variables are ignored without harm. For `PGCLIENTENCODING`, `PGSSLCOMPRESSION`, `PGKRBSRVNAME`, `PGGSSLIB`,
-/// `PGGSSDELEGATION`, `PGMAXPROTOCOLVERSION`, `PGSERVICEFILE`, `PGSYSCONFDIR` and `PGLOCALEDIR`, the reasons are those of
-/// `HARMLESS`. `PGDATESTYLE`, `PGTZ` and `PGGEQO` change statements that Reveille does not make.
+/// libpq's other variables are ignored without harm. For `PGCLIENTENCODING`, `PGSSLCOMPRESSION`, `PGKRBSRVNAME`,
+/// `PGGSSLIB`, `PGGSSDELEGATION`, `PGMAXPROTOCOLVERSION`, `PGSERVICEFILE`, `PGSYSCONFDIR` and `PGLOCALEDIR`, the
+/// reasons are those of `HARMLESS`. `PGDATESTYLE`, `PGTZ` and `PGGEQO` change statements that Reveille does not make.
 const VARIABLES: [(&str, &str); 28] = [
     ("PGHOST", "host"),
     ("PGHOSTADDR", "hostaddr"),
@@ -149,15 +149,12 @@ pub(super) fn check(params: &Params, sources: &BTreeMap<&'static str, &'static s
             }
             ("sslcertmode", "require") => return refused("leave it out"),
             ("gssencmode", "require") => return refused("use sslmode=verify-full"),
-            ("min_protocol_version", version) if version != "3.0" => {
-                return refused("the protocol is 3.0; leave it out");
-            }
+            ("min_protocol_version", version) if version != "3.0" => return refused("leave it out"),
             ("require_auth" | "min_protocol_version", _) => {}
             _ if PASSED_ON.contains(&key) || HONOURED.contains(&key) || HARMLESS.contains(&key) => {}
             _ => {
-                return Err(Error::invalid(format!(
-                    "unknown parameter {key:?} in the database's address; check its spelling"
-                )));
+                let message = format!("unknown parameter {key:?} in the database's address; check its spelling");
+                return Err(Error::invalid(message));
             }
         }
     }
@@ -240,9 +237,10 @@ mod tests {
     #[test]
     fn each_parameter_of_libpq_is_in_exactly_one_list() {
         // PQconndefaults of version 18, without the parameters for debugging.
-        let libpq = "service servicefile user password passfile channel_binding connect_timeout dbname host hostaddr port \
-            client_encoding options application_name fallback_application_name keepalives keepalives_idle keepalives_interval \
-            keepalives_count tcp_user_timeout sslmode sslnegotiation sslcompression sslcert sslkey sslcertmode sslpassword \
+        let libpq = "service servicefile user password passfile channel_binding connect_timeout dbname host hostaddr \
+            port client_encoding options application_name fallback_application_name keepalives keepalives_idle \
+            keepalives_interval keepalives_count tcp_user_timeout sslmode sslnegotiation sslcompression sslcert sslkey \
+            sslcertmode sslpassword \
             sslrootcert sslcrl sslcrldir sslsni requirepeer require_auth min_protocol_version max_protocol_version \
             ssl_min_protocol_version ssl_max_protocol_version gssencmode krbsrvname gsslib gssdelegation replication \
             target_session_attrs load_balance_hosts scram_client_key scram_server_key sslkeylogfile oauth_issuer \

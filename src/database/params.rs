@@ -43,9 +43,7 @@ pub(super) fn from_url(rest: &str) -> Result<Params> {
     }
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').ok_or_else(|| {
-            Error::invalid(
-                "the database's address makes no sense: a parameter after its ? has no value; write key=value",
-            )
+            Error::invalid("the database's address makes no sense: a parameter after ? lacks a value; write key=value")
         })?;
         params.insert(decode(key)?, decode(value)?);
     }
@@ -98,7 +96,7 @@ pub(super) fn from_pairs(text: &str) -> Result<Params> {
                 Some(c) => value.push(c),
                 None if is_quoted => {
                     return Err(Error::invalid(
-                        "the database's address makes no sense: a quote is not closed; close it, or write \\'",
+                        "the database's address makes no sense: a quote is not closed; close it",
                     ));
                 }
                 None => break,

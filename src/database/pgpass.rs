@@ -67,7 +67,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_password_is_found_as_it_was_written(
-            wanted in prop::array::uniform4("[^\\r\\n*]+"), password in "[^\\r\\n]*", before in "[^\\r\\n:]*", wild in 0usize..5
+            wanted in prop::array::uniform4("[^\\r\\n*]+"), password in "[^\\r\\n]*", before in "[^\\r\\n:]*",
+            wild in 0usize..5
         ) {
             let escape = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:").replace('#', "\\#");
             let field = |(place, field): (usize, &String)| if place == wild { "*".into() } else { escape(field) };

@@ -51,8 +51,8 @@ impl FinishedJob {
     /// Decodes the result that the handler returned. A completed job without a result decodes as `null`.
     ///
     /// # Errors
-    /// Invalid if the job was cancelled or is dead, or if its result does not decode to the type. The error of a dead job
-    /// is part of the message.
+    /// Invalid if the job was cancelled or is dead, or if its result does not decode to the type. The error of a dead
+    /// job is part of the message.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
         let (id, state) = (self.id, self.state);
         match (state, self.last_error()) {
@@ -89,8 +89,8 @@ impl Enqueued {
 impl Database {
     /// Waits for the end of a job: until it is completed, cancelled or dead, however many attempts that takes.
     ///
-    /// Returns `None` if nothing is known of the job: there never was one of this id, or its history was deleted. If the
-    /// queue keeps no history, the end of a job that is awaited is still known for a minute. The enqueue must be
+    /// Returns `None` if nothing is known of the job: there never was one of this id, or its history was deleted. If
+    /// the queue keeps no history, the end of a job that is awaited is still known for a minute. The enqueue must be
     /// committed. To limit the wait, put it into `tokio::time::timeout`. Any number of waits share one connection that
     /// listens.
     ///
@@ -122,7 +122,10 @@ impl Database {
                 Ok(Look::Unknown) => return Ok(None),
                 Ok(Look::Live) => has_lived = true,
                 Err(error) if has_lived && error.is_unavailable() => {
-                    tracing::debug!(name: "ends.look_failed", target: "reveille::database", id, %error, "cannot check whether a job has ended; trying again");
+                    tracing::debug!(
+                        name: "ends.look_failed", target: "reveille::database", id, %error,
+                        "cannot check whether a job has ended; trying again"
+                    );
                 }
                 Err(error) => return Err(error),
             }

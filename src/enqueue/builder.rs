@@ -69,8 +69,8 @@ impl<E> Enqueue<'_, E> {
         self.change(|job| job.timeout(timeout))
     }
 
-    /// Adds the job only if no other job of its kind holds this key, 1 to 512 bytes. If one does,
-    /// [`Enqueued::existed`] is true.
+    /// Adds the job only if no other job of its kind holds this key, 1 to 512 bytes. If one does, [`Enqueued::existed`]
+    /// is true.
     pub fn unique_key(self, key: impl Into<String>) -> Self {
         self.change(|job| job.unique_key(key))
     }

@@ -99,8 +99,8 @@ pub async fn copy_all<'a, E: EnqueueOn, J: Enqueueable + 'a>(
 
 /// Enqueues jobs through [middleware](crate::handler::Middleware), into the tables of any schema. Cheap to clone.
 ///
-/// Make one where the program starts, and share it: by [`Enqueuer::new`], or by [`Database::enqueuer`] for the schema of
-/// a database. A handler gets its worker's enqueuer as an argument:
+/// Make one where the program starts, and share it: by [`Enqueuer::new`], or by [`Database::enqueuer`] for the schema
+/// of a database. A handler gets its worker's enqueuer as an argument:
 ///
 /// ```no_run
 /// # use reveille::enqueue::Enqueuer;
@@ -259,7 +259,8 @@ impl Extract for Enqueuer {
 }
 
 impl Context {
-    /// Enqueues jobs through the worker's middleware, into the schema of the worker's database, as children of this job.
+    /// Enqueues jobs through the worker's middleware, into the schema of the worker's database, as children of this
+    /// job.
     ///
     /// Use it in a task that the handler spawns, and in a handler of batches.
     pub fn enqueuer(&self) -> Enqueuer {

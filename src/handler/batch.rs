@@ -69,7 +69,7 @@ impl<'a, J> IntoIterator for &'a Batch<J> {
 #[diagnostic::on_unimplemented(
     message = "a batch handler cannot return `{Self}`",
     label = "this type says nothing about how the attempts ended",
-    note = "return `()`, `Outcome`, or a `Vec` of one outcome per job, or a `Result` of one of these with an error that \
+    note = "return `()`, `Outcome`, a `Vec` of one outcome per job, or a `Result` of one of these with an error that \
             implements `Display`"
 )]
 pub trait IntoOutcomes {
@@ -89,8 +89,7 @@ impl<T: IntoOutcome> IntoOutcomes for Vec<T> {
         if self.len() == jobs {
             return self.into_iter().map(IntoOutcome::into_outcome).collect();
         }
-        let error =
-            format!("the handler of a batch of {jobs} jobs returned {} outcomes; return one per job", self.len());
+        let error = format!("the handler of a batch of {jobs} jobs returned {} outcomes, not one per job", self.len());
         vec![Outcome::Fail(error); jobs]
     }
 }
@@ -112,8 +111,8 @@ impl<T: IntoOutcome, E: Display> IntoOutcomes for std::result::Result<Vec<T>, E>
     message = "`{Self}` is not a handler of batches",
     label = "not an async function of a `Batch` and up to four further arguments",
     note = "the first argument is a `Batch<J>`, by value, of a type that implements `Job`; further ones are `State<T>`",
-    note = "the return type implements `IntoOutcomes`: `()`, `Outcome`, a `Vec` of one outcome per job, or a `Result` of \
-            one of these"
+    note = "the return type implements `IntoOutcomes`: `()`, `Outcome`, a `Vec` of one outcome per job, or a `Result` \
+            of one of these"
 )]
 pub trait BatchHandler<A>: Send + Sync + 'static {
     /// The future that the function returns.
@@ -148,7 +147,7 @@ pub trait BatchArguments: Sized {
 #[diagnostic::on_unimplemented(
     message = "a handler of batches cannot take an argument of type `{Self}`",
     label = "not a `State<T>`",
-    note = "behind its `Batch`, a handler of batches takes only `State<T>`; each item of the batch has its own `context`"
+    note = "behind its `Batch`, a handler of batches takes only `State<T>`; each item of the batch has a `context`"
 )]
 pub trait ExtractShared: Extract {}
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::driver::Driver;
 use crate::error::{Error, Result};
+use crate::handler::attempt::Attempt;
 use crate::handler::progress::Progress;
 use crate::job::trace_context::TraceContext;
 use crate::job::{Payload, ReservedJob};
@@ -74,7 +75,8 @@ impl Context {
         self.changed.as_deref().unwrap_or(&self.inner.job)
     }
 
-    /// The same attempt with another payload of its job, for a middleware to pass on. The stored payload stays unchanged.
+    /// The same attempt with another payload of its job, for a middleware to pass on. The stored payload stays
+    /// unchanged.
     pub fn with_payload(mut self, payload: Payload) -> Context {
         self.changed = Some(Arc::new(ReservedJob { payload, ..self.job().clone() }));
         self
@@ -105,8 +107,8 @@ impl Context {
     /// If one member does not fit a [`Value`], [`member`](Context::member) still reads the others.
     ///
     /// # Errors
-    /// Invalid if the metadata is not a JSON object, is nested more than 128 levels deep, or holds a number that exceeds
-    /// any `f64`. The table accepts the last two.
+    /// Invalid if the metadata is not a JSON object, is nested more than 128 levels deep, or holds a number that
+    /// exceeds any `f64`. The table accepts the last two.
     pub fn metadata(&self) -> Result<Map<String, Value>> {
         let Some(metadata) = &self.inner.job.metadata else { return Ok(Map::new()) };
         metadata.decode().map_err(|error| self.unreadable("metadata", &error))
@@ -114,8 +116,8 @@ impl Context {
 
     /// Decodes one member of the job's metadata; `None` if it has no member of this name.
     ///
-    /// Only this member is decoded. A [`RawValue`](serde_json::value::RawValue) holds it as it is stored, with all digits
-    /// of its numbers.
+    /// Only this member is decoded. A [`RawValue`](serde_json::value::RawValue) holds it as it is stored, with all
+    /// digits of its numbers.
     ///
     /// ```
     /// # use reveille::{Context, Job};
@@ -163,7 +165,8 @@ impl Context {
     /// ```
     ///
     /// # Errors
-    /// Invalid if the report is too large or does not serialize to JSON. Lost if the job is no longer this worker's: stop.
+    /// Invalid if the report is too large or does not serialize to JSON. Lost if the job is no longer this worker's:
+    /// stop.
     pub async fn progress<T: Serialize + ?Sized>(&self, progress: &T) -> Result<()> {
         self.reports().report(Payload::encode_as("progress", progress)?).await
     }
@@ -180,12 +183,12 @@ impl Context {
         self.inner.progress.get_or_init(|| Arc::new(Progress::new(Arc::clone(driver), job.reservation)))
     }
 
-    /// Completes the job in a transaction of the handler. The handler's writes there and the completion commit together, or
-    /// neither does, so that they happen exactly once. Then commit, and return.
+    /// Completes the job in a transaction of the handler. The handler's writes there and the completion commit
+    /// together, or neither does, so that they happen exactly once. Then commit, and return.
     ///
     /// Once the transaction is committed, the job is completed, whatever the handler returns. A result is not kept, and
-    /// later progress is dropped. If the transaction is rolled back, the attempt fails, unless the handler completes the
-    /// job in another one: after a serialization failure or a deadlock, roll back and repeat the transaction. The
+    /// later progress is dropped. If the transaction is rolled back, the attempt fails, unless the handler completes
+    /// the job in another one: after a serialization failure or a deadlock, roll back and repeat the transaction. The
     /// transaction locks the job's row until it ends, so end it soon.
     ///
     /// ```no_run
@@ -225,10 +228,7 @@ impl Context {
                 Ok(())
             }
             None if before.is_some() => Err(already_completed()),
-            None => Err(Error::lost(format!(
-                "job {} is no longer this worker's; roll back the transaction",
-                reservation.id
-            ))),
+            None => Err(Error::lost(format!("job {} is no longer this worker's; roll back", reservation.id))),
         }
     }
 
@@ -241,8 +241,8 @@ impl Context {
         self.inner.completed_in.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits up to a second for the rollback of an earlier transaction in which the job was completed, unless that is this
-    /// transaction. To complete the job while the earlier one is open would block on its lock.
+    /// Waits up to a second for the rollback of an earlier transaction in which the job was completed, unless that is
+    /// this transaction. To complete the job while the earlier one is open would block on its lock.
     async fn wait_until_undone(&self, before: &str, transaction: &tokio_postgres::Transaction<'_>) -> Result<()> {
         const OWN: &str = "select pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text";
         let own = transaction.query_typed(OWN, &[]).await;
@@ -283,12 +283,13 @@ fn already_completed() -> Error {
 
 /// A further argument of a handler, made from the attempt's [`Context`].
 ///
-/// Built in are [`State`], [`Attempt`], [`Cancellation`], [`Enqueuer`](crate::enqueue::Enqueuer) and [`Context`] itself.
+/// Built in are [`State`], [`Attempt`], [`Cancellation`], [`Enqueuer`](crate::enqueue::Enqueuer) and [`Context`]
+/// itself.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot take an argument of type `{Self}`",
     label = "this type does not implement `Extract`",
-    note = "the job comes first; further arguments are `State<T>`, `Context`, `Attempt`, `Cancellation`, `Enqueuer`, or a \
-            type of yours that implements `Extract`",
+    note = "the job comes first; further arguments are `State<T>`, `Context`, `Attempt`, `Cancellation`, `Enqueuer`, \
+            or a type of yours that implements `Extract`",
     note = "to share a value with handlers, give it to the worker with `.state(value)` and take it as `State<T>`"
 )]
 pub trait Extract: Sized + Send {
@@ -345,25 +346,6 @@ impl States {
 
     pub(crate) fn get<T: 'static>(&self) -> Option<&T> {
         self.0.get(&TypeId::of::<T>())?.downcast_ref()
-    }
-}
-
-/// Which attempt at a job this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Attempt {
-    /// The number of the attempt, from 1. Each reservation of the job counts.
-    pub number: u32,
-    /// How many earlier attempts have failed.
-    pub failures: u32,
-    /// The number of failures at which the job is dead.
-    pub max_attempts: u32,
-}
-
-impl Attempt {
-    /// Whether the job is dead if this attempt fails.
-    pub fn is_last(&self) -> bool {
-        self.failures + 1 >= self.max_attempts
     }
 }
 

@@ -132,9 +132,7 @@ impl<J: Job> Gatherer<J> {
                     outcome.await
                 }
             };
-            answered.unwrap_or_else(|_| {
-                Outcome::Fail("the batch that this job was in was dropped before it was done".into())
-            })
+            answered.unwrap_or_else(|_| Outcome::Fail("the batch of this job was dropped before it was done".into()))
         }
         .boxed()
     }
@@ -230,8 +228,8 @@ impl<J: Job> Gathers for Arc<Gatherer<J>> {
         let slots = queues.iter().map(|(_, slots)| *slots).max().unwrap_or_default();
         if !(1..=slots).contains(&most) {
             return Err(Error::invalid(format!(
-                "a batch of {most} jobs of the kind {:?} cannot be gathered: each job takes a slot, and no queue has more than {slots}; \
-                 gather fewer jobs, or give a queue more slots",
+                "a batch of {most} jobs of the kind {:?} cannot be gathered: each job takes a slot, and no queue has more \
+                 than {slots}; gather fewer jobs, or give a queue more slots",
                 J::KIND
             )));
         }

@@ -13,22 +13,24 @@ use crate::job::outcome::{IntoOutcome, Outcome};
 use crate::job::retry_policy::RetryPolicy;
 use crate::job::{Job, check_timeout};
 
+pub(crate) mod attempt;
 pub(crate) mod batch;
 pub(crate) mod extract;
 pub(crate) mod gather;
 pub(crate) mod middleware;
 pub(crate) mod progress;
 
+pub use attempt::Attempt;
 pub use batch::{Batch, BatchArguments, BatchHandler, BatchItem, ExtractShared, IntoOutcomes};
-pub use extract::{Attempt, Cancellation, Context, Extract, State, States};
+pub use extract::{Cancellation, Context, Extract, State, States};
 pub use gather::Gather;
 pub use middleware::{AttemptEnd, BoxFuture, EndKind, Middleware, Next, Propagation};
 
 /// An async function that works jobs of one kind.
 ///
-/// Its first argument is the job, and names the kind. Up to eight more are [extracted](Extract). It returns anything that
-/// is [`IntoOutcome`]. This trait is implemented for all functions and closures of one to nine arguments, never by hand.
-/// What the arguments must be is up to [`Arguments`], so that the compiler can name a wrong one.
+/// Its first argument is the job, and names the kind. Up to eight more are [extracted](Extract). It returns anything
+/// that is [`IntoOutcome`]. This trait is implemented for all functions and closures of one to nine arguments, never by
+/// hand. What the arguments must be is up to [`Arguments`], so that the compiler can name a wrong one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     label = "not an async function of a job and up to eight further arguments",
@@ -220,7 +222,7 @@ impl Handlers {
     pub(crate) fn check(&self, states: &States, queues: &[(String, usize)]) -> Result<()> {
         if let Some(kind) = self.twice {
             return Err(Error::invalid(format!(
-                "the kind {kind:?} has two handlers; give the worker one handler for each kind"
+                "the kind {kind:?} has two handlers; give the worker one for each kind"
             )));
         }
         if self.by_kind.is_empty() && self.any.is_none() {

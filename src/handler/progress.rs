@@ -44,9 +44,8 @@ impl Progress {
     pub(crate) async fn report(self: &Arc<Self>, progress: Payload) -> Result<()> {
         let size = progress.as_bytes().len();
         if size > LARGEST {
-            return Err(Error::invalid(format!(
-                "progress of {size} bytes is larger than the limit of {LARGEST}; report less"
-            )));
+            let message = format!("progress of {size} bytes is larger than the limit of {LARGEST}; report less");
+            return Err(Error::invalid(message));
         }
         let next = {
             let mut reports = self.reports();
@@ -87,7 +86,10 @@ impl Progress {
 
     fn dropped(&self, error: &Error) {
         let id = self.reservation.id;
-        tracing::warn!(name: "job.progress_dropped", target: "reveille::job", id, %error, "a report of progress was dropped; the job goes on");
+        tracing::warn!(
+            name: "job.progress_dropped", target: "reveille::job", id, %error,
+            "a report of progress was dropped; the job goes on"
+        );
     }
 
     async fn write(&self) -> Result<()> {

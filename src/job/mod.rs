@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 
+mod check;
 mod new_job;
 pub(crate) mod outcome;
 pub(crate) mod payload;
@@ -17,8 +18,8 @@ mod storable;
 pub(crate) mod trace_context;
 pub(crate) mod unique;
 
+pub(crate) use check::{check_name, check_timeout};
 pub use new_job::{Due, Enqueueable, MAX_PAYLOAD, NewJob};
-pub(crate) use new_job::{check_name, check_timeout};
 pub use outcome::{Completed, IntoOutcome, Outcome};
 pub use payload::Payload;
 pub use reserved::{Reservation, ReservedJob};
@@ -42,8 +43,9 @@ pub use unique::{UniqueMode, UniqueUntil};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a job",
     label = "this type does not implement `Job`",
-    note = "derive `Serialize` and `Deserialize` for it, and name its kind: \
-            `impl reveille::Job for {Self} {{ const KIND: &'static str = \"…\"; }}`"
+    note = "derive `Serialize` and `Deserialize` for the type, and name its kind: \
+            `impl reveille::Job for … {{ const KIND: &'static str = \"…\"; }}`",
+    note = "a handler takes its job first, and by value"
 )]
 pub trait Job: Serialize + DeserializeOwned + Send + 'static {
     /// The kind's name in the database, 1 to 128 characters.

@@ -1,10 +1,11 @@
-//! A job about to be enqueued, and what makes a store refuse it.
+//! A job about to be enqueued.
 
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::job::check::check_is_object;
 use crate::job::payload::Payload;
 use crate::job::trace_context::TraceContext;
 use crate::job::unique::{BY_KIND, UniqueMode, UniqueUntil, by_payload};
@@ -69,16 +70,9 @@ pub struct NewJob {
     pub parent_id: Option<i64>,
 }
 
-/// The default limit of a payload in bytes: 1 MiB. [`Enqueue::max_payload`](crate::enqueue::Enqueue::max_payload) raises
-/// it.
+/// The default limit of a payload in bytes: 1 MiB. [`Enqueue::max_payload`](crate::enqueue::Enqueue::max_payload)
+/// raises it.
 pub const MAX_PAYLOAD: usize = 1024 * 1024;
-/// The largest payload that the table stores, in bytes: 8 MiB.
-pub(crate) const LARGEST_PAYLOAD: usize = 8 * 1024 * 1024;
-/// The largest metadata that the table stores, in bytes: 256 KiB.
-const LARGEST_METADATA: usize = 256 * 1024;
-const MOST_TAGS: usize = 64;
-/// The largest tags that the table stores, in bytes together: 16 KiB.
-const LARGEST_TAGS: usize = 16 * 1024;
 
 impl NewJob {
     /// A job of a kind with a payload, and with the default for everything else.
@@ -245,63 +239,6 @@ impl NewJob {
         self.metadata = Some(metadata);
         Ok(())
     }
-
-    /// Checks that a store can keep the job, and that its payload has at most `max_payload` bytes.
-    ///
-    /// # Errors
-    /// Invalid, with the reason. The database would refuse such a job too, but that would end the caller's transaction.
-    pub fn check(&self, max_payload: usize) -> Result<()> {
-        self.check_payload(max_payload)?;
-        check_name("queue", &self.queue)?;
-        check_name("kind", &self.kind)?;
-        check_key("unique_key", self.unique_key.as_deref())?;
-        check_key("key", self.key.as_deref())?;
-        if let UniqueUntil::Period(period) = self.unique_until {
-            if self.unique_key.is_none() {
-                return Err(Error::invalid("a job that is unique for a period needs a unique key; give it one"));
-            }
-            if period < Duration::from_micros(1) {
-                return Err(Error::invalid(format!(
-                    "the period in which a job is unique must be a microsecond or longer, not {period:?}"
-                )));
-            }
-        }
-        if self.max_attempts == 0 || self.max_attempts > i32::MAX as u32 {
-            return Err(Error::invalid(format!("max_attempts must be 1 to {}, not {}", i32::MAX, self.max_attempts)));
-        }
-        self.timeout.map_or(Ok(()), check_timeout)?;
-        if let Due::At(time) = self.due {
-            check_time(time)?;
-        }
-        check_tags(&self.tags)?;
-        if let Some(metadata) = &self.metadata {
-            check_is_object(metadata)?;
-            if metadata.written_len() > LARGEST_METADATA {
-                return Err(Error::invalid(
-                    "metadata is larger than 256 KiB (metadata_is_at_most_256_kib); keep large data elsewhere",
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_payload(&self, max_payload: usize) -> Result<()> {
-        let size = self.payload.as_bytes().len();
-        if size > max_payload {
-            return Err(Error::invalid(format!(
-                "payload of {size} bytes is larger than the limit of {max_payload}; keep large data elsewhere and pass \
-                 a reference, or raise the limit"
-            )));
-        }
-        // The database's spaces at most double a text. To count them takes a look at each byte.
-        if size > LARGEST_PAYLOAD / 2 && self.payload.written_len() > LARGEST_PAYLOAD {
-            return Err(Error::invalid(format!(
-                "payload of {size} bytes is larger than 8 MiB as Postgres writes it (payload_is_at_most_8_mib); keep \
-                 large data elsewhere and pass a reference"
-            )));
-        }
-        Ok(())
-    }
 }
 
 /// Something that can be enqueued: a value of a [`Job`] type, or a [`NewJob`] for a kind that has no type here.
@@ -330,68 +267,6 @@ impl Enqueueable for NewJob {
     }
 }
 
-/// Refuses the name of a queue or kind that the table's constraints would refuse.
-pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
-    if !(1..=128).contains(&name.chars().count()) {
-        return Err(Error::invalid(format!("{what} must have 1 to 128 characters, not {}", name.chars().count())));
-    }
-    check_has_no_nul(what, name)
-}
-
-pub(crate) fn check_timeout(timeout: Duration) -> Result<()> {
-    if timeout < Duration::from_micros(1) {
-        return Err(Error::invalid(format!("timeout must be a microsecond or longer, not {timeout:?}")));
-    }
-    Ok(())
-}
-
-/// Refuses a time that Postgres cannot store. Its years are 4713 BC to 294276.
-fn check_time(time: SystemTime) -> Result<()> {
-    const YEAR: u64 = 31_557_600;
-    let (earliest, latest) = (Duration::from_secs(6_600 * YEAR), Duration::from_secs(290_000 * YEAR));
-    let is_storable = match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => after <= latest,
-        Err(before) => before.duration() <= earliest,
-    };
-    if is_storable {
-        return Ok(());
-    }
-    Err(Error::invalid("a job cannot be due at a time that Postgres cannot store; use a year of 4600 BC to 290000"))
-}
-
-fn check_key(what: &str, key: Option<&str>) -> Result<()> {
-    let Some(key) = key else { return Ok(()) };
-    if !(1..=512).contains(&key.len()) {
-        return Err(Error::invalid(format!("{what} must have 1 to 512 bytes, not {}", key.len())));
-    }
-    check_has_no_nul(what, key)
-}
-
-fn check_tags(tags: &[String]) -> Result<()> {
-    if tags.len() > MOST_TAGS {
-        return Err(Error::invalid(format!("a job has at most {MOST_TAGS} tags, not {}", tags.len())));
-    }
-    tags.iter().try_for_each(|tag| check_has_no_nul("a tag", tag))?;
-    if tags.iter().map(String::len).sum::<usize>() > LARGEST_TAGS {
-        return Err(Error::invalid("the tags of a job have at most 16 KiB together (tags_are_at_most_16_kib)"));
-    }
-    Ok(())
-}
-
-fn check_is_object(metadata: &Payload) -> Result<()> {
-    match metadata.shape() {
-        "an object" => Ok(()),
-        shape => Err(Error::invalid(format!("metadata must be a JSON object, not {shape} (metadata_is_an_object)"))),
-    }
-}
-
-fn check_has_no_nul(what: &str, text: &str) -> Result<()> {
-    if text.contains('\0') {
-        return Err(Error::invalid(format!("{what} holds a NUL character, which Postgres cannot store; remove it")));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -402,50 +277,6 @@ mod tests {
 
     fn json(json: &str) -> Payload {
         Payload::parse(json).unwrap()
-    }
-
-    #[test]
-    fn a_job_that_the_table_would_refuse_is_refused_before() {
-        type Break = fn(&mut NewJob);
-        let breaks: [Break; 17] = [
-            |job| job.queue.clear(),
-            |job| job.kind = "k".repeat(129),
-            |job| job.kind = "a\0b".into(),
-            |job| job.unique_key = Some(String::new()),
-            |job| job.unique_until = UniqueUntil::Period(Duration::from_secs(1)),
-            |job| {
-                (job.unique_key, job.unique_until) = (Some("k".into()), UniqueUntil::Period(Duration::from_nanos(999)))
-            },
-            |job| job.key = Some("k".repeat(513)),
-            |job| job.max_attempts = 0,
-            |job| job.timeout = Some(Duration::from_nanos(999)),
-            |job| job.due = Due::At(SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 62)),
-            |job| job.due = Due::At(SystemTime::UNIX_EPOCH - Duration::from_secs(1 << 62)),
-            |job| job.tags = vec![String::new(); 65],
-            |job| job.tags = vec!["\0".into()],
-            |job| job.tags = vec!["t".repeat(257); 64],
-            |job| job.metadata = Some(json("[1]")),
-            |job| job.metadata = Some(json(&format!(r#"{{"m":"{}"}}"#, "x".repeat(262_144)))),
-            |job| job.metadata = Some(json(&format!(r#"{{"m":[1{}]}}"#, ",1".repeat(88_000)))),
-        ];
-        assert!(job().check(MAX_PAYLOAD).is_ok());
-        for break_it in breaks {
-            let mut job = job();
-            break_it(&mut job);
-            assert!(job.check(MAX_PAYLOAD).unwrap_err().is_invalid(), "{job:?}");
-        }
-    }
-
-    #[test]
-    fn a_name_is_measured_in_characters_as_the_table_does() {
-        assert!(job().queue("é".repeat(128)).check(MAX_PAYLOAD).is_ok());
-    }
-
-    #[test]
-    fn a_payload_above_the_limit_is_refused_with_both_sizes() {
-        let job = NewJob::new("kind", Payload::encode(&"x".repeat(100)).unwrap());
-        let error = job.check(50).unwrap_err().to_string();
-        assert!(error.contains("102") && error.contains("50"), "{error}");
     }
 
     #[test]

@@ -37,8 +37,8 @@ pub enum Outcome {
 #[diagnostic::on_unimplemented(
     message = "a handler cannot return `{Self}`",
     label = "this type says nothing about how the attempt ended",
-    note = "return `()`, `Outcome`, `Completed(value)` to keep a result, or a `Result` of one of these with an error that \
-            implements `Display`"
+    note = "return `()`, `Outcome`, `Completed(value)` to keep a result, or a `Result` of one of these with an error \
+            that implements `Display`"
 )]
 pub trait IntoOutcome {
     /// The outcome that this value stands for.
@@ -100,7 +100,10 @@ impl<T: Serialize> IntoOutcome for Completed<T> {
         match Payload::encode_as("result", &self.0) {
             Ok(result) => Outcome::CompleteWith(result),
             Err(error) => {
-                tracing::warn!(name: "job.result_dropped", target: "reveille::job", %error, "a job's result was dropped; the job is completed without it");
+                tracing::warn!(
+                    name: "job.result_dropped", target: "reveille::job", %error,
+                    "a job's result was dropped; the job is completed without it"
+                );
                 Outcome::Complete
             }
         }

@@ -81,8 +81,7 @@ impl Payload {
     /// # Errors
     /// Invalid if the JSON, called `what` in the error, is not an object.
     pub(crate) fn with_members(&self, what: &str, changes: &[(&str, Option<&Payload>)]) -> Result<Payload> {
-        let unreadable =
-            |error| Error::invalid(format!("{what} is not a JSON object, so no member can be set: {error}"));
+        let unreadable = |error| Error::invalid(format!("{what} is not a JSON object, which a member needs: {error}"));
         let mut members: BTreeMap<String, &RawValue> = serde_json::from_slice(&self.0).map_err(unreadable)?;
         for (name, value) in changes {
             match value {

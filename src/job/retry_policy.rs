@@ -32,8 +32,8 @@ enum Curve {
 }
 
 impl RetryPolicy {
-    /// A delay of `first` after the first failure, which doubles with each further failure, up to `longest`. It has 10 %
-    /// of jitter.
+    /// A delay of `first` after the first failure, which doubles with each further failure, up to `longest`. It has 10
+    /// % of jitter.
     pub fn exponential(first: Duration, longest: Duration) -> RetryPolicy {
         RetryPolicy { curve: Curve::Exponential { first, longest }, jitter: 0.1 }
     }
@@ -48,8 +48,8 @@ impl RetryPolicy {
         RetryPolicy { curve: Curve::Custom(Arc::new(curve)), jitter: 0.0 }
     }
 
-    /// Spreads each delay evenly by up to `share` of itself in both directions, so that jobs that failed together are not
-    /// due together again. `share` is 0 to 1.
+    /// Spreads each delay evenly by up to `share` of itself in both directions, so that jobs that failed together are
+    /// not due together again. `share` is 0 to 1.
     pub fn jitter(mut self, share: f64) -> RetryPolicy {
         self.jitter = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
         self

@@ -40,7 +40,7 @@ impl TraceContext {
     pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Result<TraceContext> {
         if !is_traceparent(traceparent.as_bytes()) {
             return Err(Error::invalid(format!(
-                "traceparent {:?} must be of the form 00-<32 hex digits>-<16 hex digits>-<2 hex digits>, with no id of zeros",
+                "traceparent {:?} must be 00-<32 hex digits>-<16 hex digits>-<2 hex digits>, with no id of zeros",
                 traceparent.chars().take(80).collect::<String>()
             )));
         }
@@ -95,7 +95,8 @@ impl fmt::Display for TraceContext {
     }
 }
 
-/// Whether it is `version-traceid-parentid-flags` in lower-case hex. Versions after 00 may have more behind another dash.
+/// Whether it is `version-traceid-parentid-flags` in lower-case hex. Versions after 00 may have more behind another
+/// dash.
 fn is_traceparent(text: &[u8]) -> bool {
     let hex = |range: std::ops::Range<usize>| {
         text.get(range).is_some_and(|digits| digits.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')))

@@ -13,6 +13,7 @@ use crate::job::payload::Payload;
 
 /// What an enqueue does to the job of the same kind that holds the unique key already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum UniqueMode {
     /// The job stays unchanged.
     #[default]
@@ -25,6 +26,7 @@ pub enum UniqueMode {
 
 /// Until when a job holds its unique key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum UniqueUntil {
     /// Until the job first starts.
     Started,
@@ -70,7 +72,8 @@ pub(crate) const BY_KIND: &str = "kind";
 /// The levels of a payload that a job can be unique by.
 const DEEPEST: usize = 128;
 
-/// The unique key of a job that is the only one of its kind with its payload. All layouts of the same JSON have one key.
+/// The unique key of a job that is the only one of its kind with its payload. All layouts of the same JSON have one
+/// key.
 pub(crate) fn by_payload(payload: &Payload) -> Result<String> {
     let mut hash = Sha256::new();
     let json = serde_json::from_slice(payload.as_bytes()).map_err(unreadable)?;
@@ -83,8 +86,8 @@ pub(crate) fn by_payload(payload: &Payload) -> Result<String> {
     Ok(key)
 }
 
-/// Writes JSON in one layout: members in the order of their names, strings with the fewest escapes, no spaces. Numbers keep
-/// their text.
+/// Writes JSON in one layout: members in the order of their names, strings with the fewest escapes, no spaces. Numbers
+/// keep their text.
 fn canonical(json: &RawValue, deepest: usize, out: &mut impl FnMut(&str)) -> Result<()> {
     let (text, deepest) = (json.get(), deepest.checked_sub(1).ok_or_else(too_deep)?);
     match text.as_bytes().first() {
@@ -118,9 +121,7 @@ fn canonical(json: &RawValue, deepest: usize, out: &mut impl FnMut(&str)) -> Res
 }
 
 fn unreadable(error: serde_json::Error) -> Error {
-    Error::invalid(format!(
-        "a job cannot be unique by its payload, which cannot be read: {error}; give it a unique key"
-    ))
+    Error::invalid(format!("a job cannot be unique by a payload that cannot be read: {error}; give it a unique key"))
 }
 
 fn too_deep() -> Error {

@@ -40,8 +40,8 @@ pub struct Schedule {
     pub catch_up: CatchUp,
     /// The job that is enqueued for each tick, due at the tick's time. It has no unique key.
     pub job: NewJob,
-    /// Whether its jobs pass the middleware of the worker that enqueues them. Then only workers that declare the schedule
-    /// enqueue for it. A worker with middleware sets this for the schedules that it declares.
+    /// Whether its jobs pass the middleware of the worker that enqueues them. Then only workers that declare the
+    /// schedule enqueue for it. A worker with middleware sets this for the schedules that it declares.
     pub through_middleware: bool,
 }
 
@@ -60,6 +60,7 @@ pub enum Timing {
 ///
 /// A tick that is at most three seconds late is not missed: its job is enqueued in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum CatchUp {
     /// Missed ticks are dropped. The schedule goes on with the next tick.
     Skip,
@@ -174,8 +175,8 @@ impl Schedule {
         self
     }
 
-    /// Adds further facts about its jobs: anything that serializes to a JSON object. Each job's metadata has the schedule's
-    /// name and the tick besides.
+    /// Adds further facts about its jobs: anything that serializes to a JSON object. Each job's metadata has the
+    /// schedule's name and the tick besides.
     ///
     /// # Errors
     /// Invalid if it serializes to something else, or to JSON that Postgres cannot store.

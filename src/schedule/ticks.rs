@@ -19,8 +19,8 @@ pub(crate) enum Ticks {
     Every { micros: u128, from: SystemTime },
 }
 
-/// How far before a limit to look for the last tick, one window after the other. If none holds a tick, ticks are counted
-/// from the first one.
+/// How far before a limit to look for the last tick, one window after the other. If none holds a tick, ticks are
+/// counted from the first one.
 const WINDOWS: [Duration; 4] = [
     Duration::from_secs(60),
     Duration::from_secs(3600),
@@ -41,7 +41,7 @@ impl Ticks {
             Timing::Cron(text) => {
                 if differs_by_host(time_zone) {
                     return Err(Error::invalid(format!(
-                        "the time zone {time_zone:?} differs from host to host; use a name like UTC or Europe/Berlin"
+                        "the time zone {time_zone:?} is another on each host; use a name like UTC or Europe/Berlin"
                     )));
                 }
                 let zone = TimeZone::get(time_zone).map_err(|_| {
@@ -132,8 +132,8 @@ fn read(text: &str) -> Result<Cron> {
     })
 }
 
-/// Whether a cron text means times of day: no field of its time begins with a star. This is cron's traditional rule. Other
-/// texts run at each instant whose local time fits.
+/// Whether a cron text means times of day: no field of its time begins with a star. This is cron's traditional rule.
+/// Other texts run at each instant whose local time fits.
 fn runs_by_the_clock(cron: &Cron) -> bool {
     let pattern = &cron.pattern;
     [&pattern.seconds, &pattern.minutes, &pattern.hours].iter().all(|field| !field.from_wildcard)
@@ -312,7 +312,9 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in prop_oneof![".*", "[-0-9*/,LW#?+A-Z ]{1,30}", "([-0-9*/,L#]{1,4} ){5}"]) {
+        fn any_text_is_read_or_refused(
+            text in prop_oneof![".*", "[-0-9*/,LW#?+A-Z ]{1,30}", "([-0-9*/,L#]{1,4} ){5}"],
+        ) {
             if let Ok(ticks) = Ticks::new(&Timing::Cron(text), BERLIN, SystemTime::UNIX_EPOCH) {
                 let _ = ticks.after(SystemTime::UNIX_EPOCH);
             }

@@ -30,9 +30,9 @@ const MOST_SNOOZES: u32 = 1000;
 impl Worker {
     /// Makes one attempt at a job that is stored nowhere. Returns what would become of the job.
     ///
-    /// The attempt is a whole one: with the middleware for enqueuing and for work, decoding, the handler, its timeout, its
-    /// panics and its progress. It needs no committed transaction. The handler reads and writes by its states as always.
-    /// The jobs that it enqueues have no parent, and the job cannot be completed in a transaction.
+    /// The attempt is a whole one: with the middleware for enqueuing and for work, decoding, the handler, its timeout,
+    /// its panics and its progress. It needs no committed transaction. The handler reads and writes by its states as
+    /// always. The jobs that it enqueues have no parent, and the job cannot be completed in a transaction.
     ///
     /// # Errors
     /// Invalid if the job could not be stored.
@@ -43,9 +43,7 @@ impl Worker {
         desk.register(&info).await?;
         Driver::enqueue(&*desk, &[job]).await?;
         let job = desk.claim(&ClaimRequest::new(info.id, &queue, 1)).await?.jobs.pop();
-        let job = job.ok_or_else(|| {
-            Error::invalid("make an attempt: the job could not be claimed; is it of a queue with a limit?")
-        })?;
+        let job = job.ok_or_else(|| Error::invalid("make an attempt: the job could not be claimed"))?;
         let attempts = Attempts { driver: desk, is_stored: false, ..self.attempts(&Arc::<Held>::default()) };
         let hold = attempts.hold(&job);
         Ok(attempts.make(job, hold).await.ending)
@@ -53,8 +51,8 @@ impl Worker {
 
     /// Works the first due job of this kind in the worker's queues. Returns `None` if there is no such job.
     ///
-    /// The job is claimed as by any worker, within the queue's limits. Jobs of other kinds before it are claimed and put
-    /// back, which counts as an attempt, but not as a failure.
+    /// The job is claimed as by any worker, within the queue's limits. Jobs of other kinds before it are claimed and
+    /// put back, which counts as an attempt, but not as a failure.
     ///
     /// # Errors
     /// Lost if the job was rescued or settled elsewhere meanwhile; else the store's error.
@@ -75,9 +73,7 @@ impl Worker {
         let id = job.reservation.id;
         match visit.run(vec![job]).await?.pop() {
             Some((ending, true)) => Ok(Some(Worked { id, ending })),
-            _ => Err(Error::lost(format!(
-                "job {id} was no longer this worker's when its attempt ended; it ends elsewhere"
-            ))),
+            _ => Err(Error::lost(format!("job {id} was no longer this worker's when its attempt ended"))),
         }
     }
 
@@ -101,12 +97,12 @@ impl Worker {
         Ok(of_kind.into_iter().min_by_key(|job| (job.priority, job.available_at, job.reservation.id)))
     }
 
-    /// Runs all jobs in the worker's queues until none waits there, even delayed jobs and retries. For that it puts forward
-    /// the clock of the [`Memory`] that the worker was built on.
+    /// Runs all jobs in the worker's queues until none waits there, even delayed jobs and retries. For that it puts
+    /// forward the clock of the [`Memory`] that the worker was built on.
     ///
     /// # Errors
-    /// Invalid if the jobs have no end: one has no handler here, or is snoozed at its 1,000th attempt still, or there were
-    /// 100,000 attempts.
+    /// Invalid if the jobs have no end: one has no handler here, or is snoozed at its 1,000th attempt still, or there
+    /// were 100,000 attempts.
     pub async fn run_until_empty(&self, memory: &Memory) -> Result<JobsRun> {
         let visit = Visit::begin(self).await?;
         let drained = self.run_all(&visit, memory).await;
@@ -129,8 +125,8 @@ impl Worker {
                 && let Some(StoredJob { id, job, attempts, .. }) = self.endless(memory, too_many)
             {
                 return Err(Error::invalid(format!(
-                    "the jobs have no end: job {id} of the kind {:?} still waits after {attempts} attempts, and all jobs had {}; \
-                     give its kind a handler, or make the jobs end",
+                    "the jobs have no end: job {id} of the kind {:?} still waits after {attempts} attempts, and all jobs \
+                     had {}; give its kind a handler, or make the jobs end",
                     job.kind,
                     run.attempts()
                 )));

@@ -170,9 +170,9 @@ impl WorkerBuilder {
         self
     }
 
-    /// Work jobs of the kind that the [`Batch`](crate::handler::Batch) in the handler's first argument says, many at once: as
-    /// many as can be [gathered](Gather) from one queue. Each job takes a slot, so a batch has no more jobs than its
-    /// queue has slots.
+    /// Work jobs of the kind that the [`Batch`](crate::handler::Batch) in the handler's first argument says, many at
+    /// once: as many as can be [gathered](Gather) from one queue. Each job takes a slot, so a batch has no more jobs
+    /// than its queue has slots.
     pub fn handle_batch<A, H>(mut self, gather: Gather, handler: H) -> WorkerBuilder
     where
         A: BatchArguments,
@@ -203,8 +203,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// How often to look for work without any reason to, 1 ms or more; default 5 s. Catches what else would be
-    /// missed, so it costs little to make it long, and nothing is lost.
+    /// How often to look for work without any reason to, 1 ms or more; default 5 s. Catches what else would be missed,
+    /// so it costs little to make it long, and nothing is lost.
     pub fn poll_interval(mut self, interval: Duration) -> WorkerBuilder {
         self.options.poll_interval = interval;
         self

@@ -109,7 +109,7 @@ async fn what_befalls_the_whole_batch_befalls_each_of_its_jobs() {
         vec![Outcome::Complete]
     }
     type Handle = fn(WorkerBuilder, Gather) -> WorkerBuilder;
-    let wrong = "the handler of a batch of 2 jobs returned 1 outcomes";
+    let wrong = "the handler of a batch of 2 jobs returned 1 outcomes, not one per job";
     let gather = Gather::up_to(2).within(HOUR);
     let failures: [(Handle, &str); 3] = [
         (|builder, gather| builder.handle_batch(gather, err), "the index is away"),

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use reveille::enqueue::copy_all;
-use reveille::job::{Due, Payload};
+use reveille::job::Payload;
 use reveille::{
     driver::Memory,
     job::{NewJob, Priority},

@@ -8,7 +8,7 @@ use std::path::Path;
 /// `mod.rs`.
 const ORDER: &[(&str, &str)] = &[
     ("", "error job queue schedule database driver handler enqueue worker admin testing dev guide lib"),
-    ("job", "mod state retry_policy storable payload outcome trace_context unique new_job reserved"),
+    ("job", "mod state retry_policy storable payload outcome trace_context unique check new_job reserved"),
     ("schedule", "mod ticks"),
     ("database", "mod params parameters pgpass tls address schema insert connect copy enqueue_on ends migrate"),
     ("driver", "claimed settlement liveness schedules mod signal into_driver enqueue memory postgres only_postgres"),
@@ -16,7 +16,7 @@ const ORDER: &[(&str, &str)] = &[
     ("driver/postgres", "mod statements hint session claim settle rescue schedules upkeep warm listen complete driver"),
     ("driver/postgres/claim", "parameters rows count_running limited isolate mod"),
     ("driver/postgres/settle", "durability fence by_id by_place locked mod"),
-    ("handler", "mod progress extract batch gather middleware"),
+    ("handler", "mod attempt progress extract batch gather middleware"),
     ("enqueue", "await_end builder mod"),
     (
         "worker",

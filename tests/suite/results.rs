@@ -6,7 +6,7 @@ use std::time::Duration;
 use reveille::driver::{Ending, Failure, FailureReason};
 use reveille::enqueue::FinishedJob;
 use reveille::job::{Completed, JobState, Payload};
-use reveille::{Context, Database, Outcome, State, Worker, enqueue, enqueue::enqueue_all, job::NewJob};
+use reveille::{Context, Database, Outcome, State, Worker, enqueue, enqueue::enqueue_all};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};

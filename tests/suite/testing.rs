@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use reveille::driver::{Ending, FailureReason};
 use reveille::enqueue::copy_all;
-use reveille::job::JobState;
-use reveille::job::{Due, Payload, UniqueMode};
+use reveille::job::{JobState, Payload, UniqueMode};
 use reveille::{
     Context, Job, Outcome, State, Worker,
     driver::Memory,
@@ -133,7 +132,8 @@ async fn what_was_chained_is_found_again() {
     for jobs in [testing::enqueued(&tx).await.unwrap(), testing::enqueued(&memory).await.unwrap()] {
         let mut found = jobs.one::<Note>().job.clone();
         assert_eq!(found.payload.decode::<Note>().unwrap(), note("x"));
-        found.payload = full.payload.clone();
+        assert_eq!(found.metadata.as_ref().unwrap().decode::<serde_json::Value>().unwrap(), json!({"m": 1}));
+        (found.payload, found.metadata) = (full.payload.clone(), full.metadata.clone());
         assert_eq!(format!("{found:?}"), format!("{full:?}"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use reveille::job::{Due, Payload};
+use reveille::job::Payload;
 use reveille::{Database, Job, enqueue::enqueue_all, job::NewJob};
 
 use super::journal;
