@@ -16,8 +16,11 @@ const MOST_TAGS: usize = 64;
 const LARGEST_TAGS: usize = 16 * 1024;
 
 impl NewJob {
-    /// Refuses a job that the table's constraints would refuse, which would end the caller's transaction.
-    pub(crate) fn check(&self, max_payload: usize) -> Result<()> {
+    /// Checks that a store can keep the job, and that its payload has at most `max_payload` bytes.
+    ///
+    /// # Errors
+    /// Invalid, with the reason. The database would refuse such a job too, but that would end the caller's transaction.
+    pub fn check(&self, max_payload: usize) -> Result<()> {
         self.check_payload(max_payload)?;
         check_name("queue", &self.queue)?;
         check_name("kind", &self.kind)?;

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Payload, Priority};
+use super::{NewJob, Payload, Priority};
 use crate::job::trace_context::TraceContext;
 
 /// Which worker holds a job, since when, and for which attempt.
 ///
 /// It is the fence: the ending of an attempt counts only while this reservation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Reservation {
     /// The id of the job.
     pub id: i64,
@@ -18,9 +19,8 @@ pub struct Reservation {
     pub attempt: i32,
     /// When the worker reserved the job, by the store's clock.
     pub reserved_at: SystemTime,
-    /// A number for the store that made the reservation, by which it finds the job's row again. Zero means nothing.
-    #[doc(hidden)]
-    pub hint: u64,
+    /// Helps Postgres to find the job's row again; 0 for no hint. It is no part of the fence.
+    pub(crate) hint: u64,
 }
 
 impl Reservation {
@@ -67,22 +67,22 @@ pub struct ReservedJob {
 }
 
 impl ReservedJob {
-    /// A job as its first reservation finds it: due and enqueued at the time of the reservation, with a [new
-    /// job's](crate::job::NewJob::new) defaults. A store sets the other fields.
-    pub fn new(reservation: Reservation, kind: impl Into<String>, payload: Payload) -> ReservedJob {
+    /// A job as it was enqueued, under this reservation. It has not failed, and was due and enqueued at the time of the
+    /// reservation. A store sets the fields that differ.
+    pub fn new(reservation: Reservation, job: NewJob) -> ReservedJob {
         ReservedJob {
-            queue: "default".into(),
-            kind: kind.into(),
-            payload,
-            priority: Priority::Normal,
+            queue: job.queue,
+            kind: job.kind,
+            payload: job.payload,
+            priority: job.priority,
             failures: 0,
-            max_attempts: 20,
+            max_attempts: job.max_attempts,
             available_at: reservation.reserved_at,
             created_at: reservation.reserved_at,
-            key: None,
-            tags: Vec::new(),
-            metadata: None,
-            timeout: None,
+            key: job.key,
+            tags: job.tags,
+            metadata: job.metadata,
+            timeout: job.timeout,
             cancel_requested: false,
             undecodable: None,
             reservation,

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use reveille::driver::{Ending, FailureReason};
 use reveille::enqueue::copy_all;
-use reveille::job::JobState;
-use reveille::job::{Payload, UniqueMode};
+use reveille::job::{JobState, Payload, UniqueMode};
 use reveille::{
     Context, Job, Outcome, State, Worker,
     driver::Memory,

@@ -3,6 +3,7 @@
 use std::time::{Instant, SystemTime};
 
 use clap::Args;
+use deadpool_postgres::Client;
 use reveille::driver::{Driver, Postgres};
 use reveille::driver::{Ending, Settlement, WorkerInfo};
 use reveille::job::Reservation;
@@ -67,7 +68,8 @@ const SETTINGS: &str = "set synchronous_commit = off; set plan_cache_mode = forc
 
 /// Returns how many milliseconds each claim takes, of jobs that were just enqueued or have long been there.
 async fn claims(stage: &Stage, driver: &Postgres) -> Result<Vec<f64>, Failure> {
-    let client = stage.client().await?;
+    // Out of the pool, whose other clients keep their settings.
+    let client = Client::take(stage.client().await?);
     client.batch_execute(SETTINGS).await?;
     let claim = client.prepare(CLAIM).await?;
     let (mut took, mut marks) = (Vec::new(), [(None, 0); 4]);
@@ -88,7 +90,5 @@ async fn claims(stage: &Stage, driver: &Postgres) -> Result<Vec<f64>, Failure> {
         }
         driver.settle(&settlements).await?;
     }
-    // Other claims of this bench get sessions with the server's own settings.
-    client.batch_execute("discard all").await?;
     Ok(took)
 }
