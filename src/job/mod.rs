@@ -13,6 +13,7 @@ pub(crate) mod outcome;
 pub(crate) mod payload;
 mod reserved;
 pub(crate) mod retry_policy;
+mod state;
 mod storable;
 pub(crate) mod trace_context;
 pub(crate) mod unique;
@@ -23,6 +24,7 @@ pub use outcome::{Completed, IntoOutcome, Outcome};
 pub use payload::Payload;
 pub use reserved::{Reservation, ReservedJob};
 pub use retry_policy::RetryPolicy;
+pub use state::JobState;
 pub use trace_context::TraceContext;
 pub use unique::{UniqueMode, UniqueUntil};
 

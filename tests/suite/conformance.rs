@@ -46,14 +46,14 @@ impl Store {
 
     pub async fn cancel(&self, id: i64) -> String {
         match self {
-            Store::Postgres(database, _) => database.database.admin().cancel(id).await.unwrap(),
+            Store::Postgres(database, _) => database.database.admin().cancel(id).await.unwrap().name().into(),
             Store::Memory(memory) => memory.cancel(id).into(),
         }
     }
 
     pub async fn retry(&self, id: i64) -> reveille::Result<String> {
         match self {
-            Store::Postgres(database, _) => database.database.admin().retry(id).await,
+            Store::Postgres(database, _) => database.database.admin().retry(id).await.map(|retried| retried.name().into()),
             Store::Memory(memory) => memory.retry(id).map(Into::into),
         }
     }
@@ -301,7 +301,7 @@ conforms! {
 
     async fn a_limited_queue_gives_more_as_what_runs_ends(store: &Store) {
         store.register(1).await;
-        store.set(QueueSettings { max_running: Some(Some(2)), ..Default::default() }).await;
+        store.set(QueueSettings::new().max_running(2)).await;
         store.enqueue_keyed(&["a 1", "a 2", "a 3", "a 4"]).await;
         let running = store.claim(1, 9).await;
         assert_eq!(running.len(), 2);
@@ -309,13 +309,13 @@ conforms! {
         assert!(store.settle(running[0].reservation, Ending::Waiting { failure: None, delay: Duration::ZERO }).await);
         assert!(store.settle(running[1].reservation, Ending::Completed(None)).await);
         assert_eq!(store.claim(1, 9).await.len(), 2);
-        store.set(QueueSettings { max_running: Some(None), ..Default::default() }).await;
+        store.set(QueueSettings::new().max_running(None)).await;
         assert_eq!(store.claim(1, 9).await.len(), 1);
     }
 
     async fn keys_take_turns_within_their_limits(store: &Store) {
         store.register(1).await;
-        store.set(QueueSettings { max_running_per_key: Some(Some(1)), ..Default::default() }).await;
+        store.set(QueueSettings::new().max_running_per_key(1)).await;
         store.enqueue_keyed(&["a 1", "a 2", "b 1", "b 2", "c 1", " 1", " 2"]).await;
         assert_eq!(store.claim_names(3).await, [" 1", " 2", "a 1"]);
         assert_eq!(store.claim_names(1).await, ["b 1"]);
@@ -326,7 +326,7 @@ conforms! {
 
     async fn an_ordered_key_gives_its_first_job_only(store: &Store) {
         store.register(1).await;
-        store.set(QueueSettings { ordered: Some(true), ..Default::default() }).await;
+        store.set(QueueSettings::new().ordered(true)).await;
         store.enqueue(NewJob { key: Some("a".into()), due: Due::In(HOUR), ..job("a 1") }).await;
         store.enqueue_keyed(&["a 2", "b 1", "b 2"]).await;
         let running = store.claim(1, 9).await;
@@ -339,12 +339,7 @@ conforms! {
 
     async fn a_rate_lets_a_burst_start_and_says_when_the_next_may(store: &Store) {
         store.register(1).await;
-        let settings = QueueSettings {
-            rate_limit: Some(Some(10)),
-            rate_period: Some(Some(HOUR)),
-            rate_burst: Some(Some(3)),
-            ..Default::default()
-        };
+        let settings = QueueSettings::new().rate_limit(10).rate_period(HOUR).rate_burst(3);
         store.set(settings).await;
         store.enqueue_keyed(&["a 1", "a 2", "b 3", "b 4", "b 5"]).await;
         let minutes = |due_in: Option<Duration>| due_in.unwrap().as_secs_f64() / 60.0;
@@ -352,7 +347,7 @@ conforms! {
         assert_eq!(store.claim(1, 2).await.len(), 1);
         assert!((5.9..6.1).contains(&minutes(store.due_in(1).await)), "ten an hour");
 
-        let by_key = QueueSettings { rate_limit: Some(None), rate_per_key: Some(Some(20)), rate_burst: Some(None), ..Default::default() };
+        let by_key = QueueSettings::new().rate_limit(None).rate_per_key(20).rate_burst(None);
         store.set(by_key).await;
         assert_eq!(store.claim_names(9).await, ["b 4"], "each key at its own rate");
         // A look for jobs without a key may still be due.

@@ -8,7 +8,7 @@ use std::path::Path;
 /// `mod.rs`.
 const ORDER: &[(&str, &str)] = &[
     ("", "error job queue schedule database driver handler enqueue worker admin testing dev guide lib"),
-    ("job", "mod retry_policy storable payload outcome trace_context unique new_job reserved"),
+    ("job", "mod state retry_policy storable payload outcome trace_context unique new_job reserved"),
     ("schedule", "mod ticks"),
     ("database", "mod params parameters pgpass tls address schema insert connect copy enqueue_on ends migrate"),
     ("driver", "claimed settlement liveness schedules mod signal into_driver memory postgres"),
@@ -28,7 +28,7 @@ const ORDER: &[(&str, &str)] = &[
     ("worker/claim", "claim_size pace look_budget low_water look ahead slots mod"),
     ("worker/claim/low_water", "tests"),
     ("worker/heartbeat", "mod watch cut_off"),
-    ("admin", "mod record dead_jobs queues schedules doctor metrics"),
+    ("admin", "mod iso_time record views filter job_row jobs dead_jobs queues schedules doctor metrics"),
     ("testing", "work"),
     ("dev", "mod programs proxy fetch server standby"),
 ];

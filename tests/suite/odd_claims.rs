@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use reveille::admin::View;
 use reveille::{Database, Worker};
 use serde_json::json;
 
@@ -134,7 +135,7 @@ async fn jobs_due_at_no_finite_time_keep_no_queue_and_no_view_from_the_others() 
             + &insert("ever", ", available_at", ", '-infinity'")
             + "insert into reveille.jobs (kind, queue, attempts, reserved_by, reserved_at) values ('k', 'other', 1, 7, '-infinity');";
         bypass(&database, &rows).await;
-        for view in ["queue_stats", "running_jobs", "failing_jobs", "queue_limits"] {
+        for view in [View::QueueStats, View::RunningJobs, View::FailingJobs, View::QueueLimits] {
             database.admin().view(view).await.unwrap();
         }
         bypass(&database, &insert("fine", "", "")).await;
