@@ -133,8 +133,8 @@ impl Doctor {
     /// Makes all checks and returns their findings in the order of [`CHECKS`]. Changes nothing, and is cheap on a busy
     /// server.
     ///
-    /// If the schema is missing or not current, the checks that need it are left out, and a finding says so. If the user
-    /// may not read what a check needs, a note says so.
+    /// If the schema is missing or not current, the checks that need it are left out, and a finding says so. If the
+    /// user may not read what a check needs, a note says so.
     ///
     /// # Errors
     /// Unavailable if the server cannot be reached.

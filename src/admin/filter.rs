@@ -34,7 +34,7 @@ pub struct Filter {
 pub enum StateFilter {
     /// Jobs in exactly this state.
     Is(JobState),
-    /// Running jobs whose handler was told to stop at least five seconds ago and has not.
+    /// Running jobs whose handler was asked to stop at least five seconds ago and has not.
     Stuck,
     /// Live jobs that have failed at least once.
     Failing,

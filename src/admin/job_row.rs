@@ -50,7 +50,7 @@ pub struct JobRow {
     pub reserved_by: Option<i64>,
     /// When a cancel was requested of the running handler.
     pub cancel_requested_at: Option<SystemTime>,
-    /// Since when the handler, told to stop, has been running on.
+    /// When the handler was asked to stop, if it still runs seconds later.
     pub stuck_since: Option<SystemTime>,
     /// When the job ended.
     pub finished_at: Option<SystemTime>,
