@@ -53,7 +53,9 @@ impl Store {
 
     pub async fn retry(&self, id: i64) -> reveille::Result<String> {
         match self {
-            Store::Postgres(database, _) => database.database.admin().retry(id).await.map(|retried| retried.name().into()),
+            Store::Postgres(database, _) => {
+                database.database.admin().retry(id).await.map(|retried| retried.name().into())
+            }
             Store::Memory(memory) => memory.retry(id).map(Into::into),
         }
     }

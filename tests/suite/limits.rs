@@ -121,8 +121,7 @@ async fn each_key_has_the_same_limit_and_those_without_a_key_have_none() {
 #[tokio::test]
 async fn keys_take_turns_however_many_jobs_they_have() {
     let (database, (told, mut heard)) = (database().await, telling());
-    let settings =
-        QueueSettings::new().max_running(1).max_running_per_key(1);
+    let settings = QueueSettings::new().max_running(1).max_running_per_key(1);
     set(&database, settings).await;
     let many = "insert into reveille.jobs (kind, payload, key)
         select 'note', jsonb_build_object('text', 'big ' || n), 'big' from generate_series(0, 99999) as n";
@@ -304,8 +303,7 @@ async fn what_runs_when_a_limit_is_set_counts_and_lifting_it_lets_all_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_of_many_sessions_at_once_keep_the_limits_exactly() {
     let database = database().await;
-    let settings =
-        QueueSettings::new().max_running(7).max_running_per_key(2);
+    let settings = QueueSettings::new().max_running(7).max_running_per_key(2);
     set(&database, settings).await;
     fill(&database, 50, (0..5).map(|key| format!("k{key}"))).await;
     let claimed = Arc::new(AtomicUsize::new(0));

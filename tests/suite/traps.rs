@@ -279,13 +279,7 @@ async fn a_worker_and_its_operators_run_nothing_of_strangers() {
     plant(&database).await;
     let ours = Database::connect(on_path(&database, FIRST)).await.unwrap();
     let admin = ours.admin();
-    admin
-        .set_queue(
-            "limited",
-            QueueSettings::new().max_running(2).rate_limit(1000),
-        )
-        .await
-        .unwrap();
+    admin.set_queue("limited", QueueSettings::new().max_running(2).rate_limit(1000)).await.unwrap();
     let ordered = QueueSettings::new().ordered(true).rate_per_key(1000);
     admin.set_queue("ordered", ordered).await.unwrap();
     // A worker that died holds a job.

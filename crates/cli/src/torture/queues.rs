@@ -85,7 +85,9 @@ impl Queue {
             Queue::Limited => QueueSettings::new().max_running(MAX_RUNNING),
             Queue::Keyed => QueueSettings::new().max_running_per_key(MAX_RUNNING_PER_KEY),
             Queue::Ordered => QueueSettings::new().ordered(true),
-            Queue::Rated => QueueSettings::new().rate_limit(RATE).rate_period(Duration::from_secs(1)).rate_burst(RATE_BURST),
+            Queue::Rated => {
+                QueueSettings::new().rate_limit(RATE).rate_period(Duration::from_secs(1)).rate_burst(RATE_BURST)
+            }
         };
         database.admin().set_queue(self.name(), settings).await
     }

@@ -47,7 +47,9 @@ async fn who_may_read_nothing_gets_notes_and_no_error() {
     let findings = examine(&nobody).await;
     assert!(findings.iter().all(|found| found.state != Verdict::Bad || found.check == "settings"), "{findings:#?}");
     let noted = |check: &str, part: &str| {
-        findings.iter().any(|found| found.check == check && found.state == Verdict::Note && found.finding.contains(part))
+        findings
+            .iter()
+            .any(|found| found.check == check && found.state == Verdict::Note && found.finding.contains(part))
     };
     assert!(noted("roles", "may do nothing here") && noted("schema", "may not be read"), "{findings:#?}");
     assert!(noted("workers", "not checked: workers, waiting, reserved, stuck, schedules"), "{findings:#?}");
@@ -70,7 +72,8 @@ async fn what_the_doctor_says_a_user_may_do_he_can_do() {
     database.run("revoke execute on all functions in schema reveille from public").await;
     only(&looker, "roles", Verdict::Ok, &["execute on the function enqueue", "execute on the function ring"]).await;
     database.run("grant execute on all functions in schema reveille to public").await;
-    let advice = only(&looker, "roles", Verdict::Bad, &["everybody may run", "ring_after_insert", "as the owner"]).await;
+    let advice =
+        only(&looker, "roles", Verdict::Bad, &["everybody may run", "ring_after_insert", "as the owner"]).await;
     database.run(&advice).await;
 
     let (producer, produces) = as_user(&database, &ENQUEUE).await;
@@ -131,7 +134,10 @@ async fn rights_that_were_taken_from_the_shipped_roles_are_missed() {
     for (take, missed) in &takes {
         database.run(take).await;
         let all = found(&other, "grants").await;
-        assert!(all.iter().any(|found| found.state == Verdict::Bad && found.finding.contains(missed)), "{take}: {all:?}");
+        assert!(
+            all.iter().any(|found| found.state == Verdict::Bad && found.finding.contains(missed)),
+            "{take}: {all:?}"
+        );
     }
     database.run(&reveille::database::grants_sql(&schema).unwrap()).await;
     only(&other, "grants", Verdict::Ok, &[]).await;
