@@ -28,8 +28,8 @@ pub struct Filter {
     reason: Option<Reason>,
 }
 
-/// The states that jobs can be listed by: those of a job, and three that cut across them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A state that jobs can be listed by: one of [`JobState`], or one of three that combine or divide these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StateFilter {
     /// Jobs in exactly this state.

@@ -32,15 +32,15 @@ const NOT_RUN: u8 = 127;
 /// Shells add a signal's number to this for their exit status.
 const BY_SIGNAL: i32 = 128;
 
-/// The worker's side: sends the payload, and asks the program to end once `is_cancelled` completes.
+/// The worker's side: sends the payload, and asks the program to end once `cancelled` completes.
 ///
 /// Returns only on an error. The program is killed when the pipe is dropped.
-pub async fn guide(pipe: &mut (impl AsyncWrite + Unpin), payload: &[u8], is_cancelled: impl Future) -> io::Error {
+pub async fn guide(pipe: &mut (impl AsyncWrite + Unpin), payload: &[u8], cancelled: impl Future) -> io::Error {
     let guiding = async {
         pipe.write_all(format!("{}\n", payload.len()).as_bytes()).await?;
         pipe.write_all(payload).await?;
         pipe.flush().await?;
-        is_cancelled.await;
+        cancelled.await;
         pipe.write_all(&[TERMINATE]).await?;
         pipe.flush().await?;
         std::future::pending().await

@@ -1,7 +1,7 @@
-//! A process beside the worker that ends all programs after the worker has died in any way.
+//! A process beside the worker that ends all programs once the worker has ended in any way.
 //!
-//! It knows the keepers of all attempts by a pipe from the worker. When the pipe closes, it ends the keepers that have
-//! not ended by themselves.
+//! The watchdog learns of the keepers of all attempts by a pipe from the worker. When the pipe closes, the watchdog
+//! kills the keepers that do not end by themselves.
 
 use std::collections::HashSet;
 use std::io::{BufRead, Write};

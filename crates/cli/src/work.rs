@@ -12,6 +12,9 @@ use crate::init::{self, Init};
 use crate::watchdog::Watchdog;
 use crate::{Failure, Outcome};
 
+const DEFAULT_SLOTS: usize = 4;
+const MOST_SLOTS: usize = 10_000;
+
 #[derive(Args)]
 pub struct WorkCommand {
     /// A queue to work, and its number of slots: mail or mail=8. A slot runs one job at a time; a queue has 1 to 10000
@@ -79,7 +82,7 @@ impl WorkCommand {
             worker = worker.timeout(timeout);
         }
         if self.queues.is_empty() {
-            worker = worker.queue("default", 4);
+            worker = worker.queue("default", DEFAULT_SLOTS);
         }
         for queue in &self.queues {
             let (name, slots) = queue_and_slots(queue)?;
@@ -92,8 +95,6 @@ impl WorkCommand {
 
 /// Reads `mail=8`: the number follows the last `=`. A name without a number has 4 slots.
 fn queue_and_slots(text: &str) -> Result<(&str, usize), Failure> {
-    const MOST_SLOTS: usize = 10_000;
-    const DEFAULT_SLOTS: usize = 4;
     let Some((name, slots)) = text.rsplit_once('=') else { return Ok((text, DEFAULT_SLOTS)) };
     match slots.parse() {
         // `parse` would accept a sign.
