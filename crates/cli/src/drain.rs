@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::connection::{Connection, duration};
-use crate::queue::is_known;
+use crate::queue::{SEE_STATUS, is_known};
 use crate::{Failure, Outcome, output};
 
 #[derive(Args)]
@@ -28,7 +28,7 @@ const TO_A_LOG_EVERY: Duration = Duration::from_secs(10);
 impl DrainCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let admin = connection.database().await?.admin();
-        if !is_known(&admin, &self.queue, "").await? {
+        if !is_known(&admin, &self.queue, SEE_STATUS).await? {
             return Err(Failure::NotFound);
         }
         let began = Instant::now();

@@ -68,7 +68,7 @@ impl JobCommand {
         match connection.database().await?.admin().job(self.id).await? {
             Some(job) => Ok(output::print_one(job.record(), self.json)?),
             None => {
-                say!("no job {}: there never was one, or its history is over", self.id);
+                say!("no job {}: there never was one, or its history is over; `reveille jobs` lists jobs", self.id);
                 Err(Failure::NotFound)
             }
         }

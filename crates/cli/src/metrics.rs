@@ -59,7 +59,9 @@ impl MetricsCommand {
             }
         };
         let listener = TcpListener::bind(&self.listen);
-        let listener = listener.await.map_err(|error| format!("cannot listen at {}: {error}", self.listen))?;
+        let listener = listener
+            .await
+            .map_err(|error| format!("cannot listen at {}: {error}; give a free address with --listen", self.listen))?;
         say!("serving http://{}/metrics; Ctrl-C ends it", listener.local_addr()?);
         let source = MetricsSource { connection: connection.clone(), database, page: None };
         tokio::select! {

@@ -17,7 +17,7 @@ pub struct PauseCommand {
 impl PauseCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let admin = connection.database().await?.admin();
-        if !self.create && !is_known(&admin, &self.queue, "; --create pauses it before its first job").await? {
+        if !self.create && !is_known(&admin, &self.queue, "--create pauses it before its first job").await? {
             return Err(Failure::NotFound);
         }
         admin.pause(&self.queue).await?;
@@ -33,7 +33,7 @@ pub struct ResumeCommand {
 impl ResumeCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let admin = connection.database().await?.admin();
-        if !is_known(&admin, &self.queue, "").await? {
+        if !is_known(&admin, &self.queue, SEE_STATUS).await? {
             return Err(Failure::NotFound);
         }
         admin.resume(&self.queue).await?;
@@ -41,12 +41,14 @@ impl ResumeCommand {
     }
 }
 
+pub const SEE_STATUS: &str = "`reveille status` lists the queues";
+
 /// Returns whether anything is known of a queue. If not, prints so with the advice.
 pub async fn is_known(admin: &Admin, queue: &str, advice: &str) -> Result<bool, Failure> {
     let known = admin.is_known(queue).await?;
     if !known {
         let queue = output::plain(queue);
-        say!("no queue {queue}: it has no settings, job, worker or counts{advice}");
+        say!("no queue {queue}: it has no settings, job, worker or counts; {advice}");
     }
     Ok(known)
 }
@@ -121,7 +123,9 @@ const SETTINGS: &str = "retention, paused, bell, dead_retention, max_running, ma
 pub fn parse(settings: &[String]) -> Result<QueueSettings, Failure> {
     let mut parsed = QueueSettings::new();
     for setting in settings {
-        let (key, value) = setting.split_once('=').ok_or_else(|| format!("{setting:?} is not KEY=VALUE"))?;
+        let (key, value) = setting
+            .split_once('=')
+            .ok_or_else(|| format!("{setting:?} is not KEY=VALUE; write it like max_running=5"))?;
         parsed = match key {
             "retention" => parsed.retention(time(key, value)?),
             "dead_retention" => parsed.dead_retention(time(key, value)?),
