@@ -13,8 +13,11 @@ pub(super) fn parse(text: &str) -> Option<SystemTime> {
     let [year, month, day] = numbers(date, '-')?;
     let year = if is_bc { 1 - year } else { year };
     let since_midnight = seconds(time)?;
-    let east = if zone.starts_with('-') { -seconds(&zone[1..])? } else { seconds(&zone[1..])? };
-    let seconds = days_since_1970(year, month, day) * SECONDS_A_DAY + since_midnight - east;
+    let east_of_utc = match zone.strip_prefix('-') {
+        Some(zone) => -seconds(zone)?,
+        None => seconds(zone.strip_prefix('+')?)?,
+    };
+    let seconds = days_since_1970(year, month, day) * SECONDS_A_DAY + since_midnight - east_of_utc;
     let nanos = format!("{fraction:0<9}").parse().ok()?;
     let whole = match u64::try_from(seconds) {
         Ok(seconds) => SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)),
