@@ -249,7 +249,7 @@ async fn a_queue_whose_name_is_no_utf_8_stops_neither_workers_nor_the_doctor() {
     all_run(&database, &["fine"]).await;
     let findings = database.doctor().examine().await.unwrap();
     let said = |found: &reveille::admin::doctor::Finding| {
-        found.advice.as_ref().is_some_and(|advice| advice.contains("no UTF-8"))
+        found.advice.as_ref().is_some_and(|advice| advice.contains("not UTF-8"))
     };
     assert!(findings.iter().any(said), "{findings:#?}");
 }
