@@ -169,7 +169,7 @@ impl Doctor {
         if error.is_denied() {
             Ok(vec![note(first, finding, "run the doctor as the schema's owner")])
         } else if error.is_schema_missing() {
-            Ok(vec![bad(first, finding, "restore what is missing as `reveille migrate --print` shows it")])
+            Ok(vec![bad(first, finding, "restore the missing part; `reveille migrate --print` shows its SQL")])
         } else if matches!(code, "55P03" | "57014") {
             let advice = "find in pg_locks which session holds a lock on Reveille's tables, and end its transaction";
             Ok(vec![bad(first, finding, advice)])

@@ -14,7 +14,7 @@ use crate::job::{JobState, Payload, Priority};
 /// A row of the live, dead or finished jobs. Each field has the name of its column.
 ///
 /// A row is read whatever it holds: a value that its field cannot hold becomes the nearest one, or `None`.
-/// [`JobRow::record`] has each column as it is stored, and those that have no field here, such as `timeout`.
+/// [`JobRow::record`] has all columns as stored, including the ones without a field here, such as `timeout`.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct JobRow {

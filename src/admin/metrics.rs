@@ -24,7 +24,7 @@ pub const METRICS: [Metric; 16] = [
     gauge("reveille_up", "Whether the database answers."),
     gauge("reveille_build_info", "Always 1; the label has the version of the exporter."),
     gauge("reveille_jobs", "Live jobs by state: ready, delayed, running."),
-    gauge("reveille_jobs_estimated", "Whether ready or delayed is an estimate, as it is above 10,000 a queue."),
+    gauge("reveille_jobs_estimated", "Whether ready or delayed is an estimate. Each is exact up to 10,000."),
     gauge("reveille_oldest_ready_seconds", "How long the oldest ready job has been due; 0 if none is."),
     gauge("reveille_longest_running_seconds", "How long the longest running job has run; 0 if none runs."),
     gauge("reveille_queue_paused", "Whether the queue is paused."),

@@ -65,7 +65,7 @@ impl DrainCommand {
         if delayed > 0 || ready > 0 {
             say!(
                 "not waited for: {delayed} delayed{}",
-                if paused { format!(", {ready} ready, as it is paused") } else { String::new() }
+                if paused { format!(", {ready} ready, since the queue is paused") } else { String::new() }
             );
         }
         Ok(())
