@@ -1,4 +1,4 @@
-//! What a queue can be set to.
+//! The settings of a queue.
 
 use std::time::Duration;
 
@@ -6,49 +6,125 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-/// Settings of a queue to change: `None` leaves one as it is, `Some(None)` puts it back to its default, which for a
-/// limit is that there is none.
-#[derive(Debug, Clone, Copy, Default)]
+/// Changes to the settings of a queue. A setting that is not named here stays unchanged.
+///
+/// `None` puts a setting back to its default. The default of each limit is that there is none.
+///
+/// ```
+/// use reveille::admin::QueueSettings;
+///
+/// let limited = QueueSettings::new().max_running(50).max_running_per_key(2);
+/// let unlimited = QueueSettings::new().max_running(None).max_running_per_key(None);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[must_use]
 pub struct QueueSettings {
-    /// How long its finished jobs are kept, at most 30 days; default one day. Upkeep deletes them within an hour after
-    /// that.
-    pub retention: Option<Option<Duration>>,
-    /// How long its dead jobs are kept, at most 36,500 days; default until they are revived or purged.
-    pub dead_retention: Option<Option<Duration>>,
-    /// Whether it starts no jobs.
-    pub paused: Option<bool>,
-    /// Whether enqueuing rings the bell.
-    pub bell: Option<bool>,
-    /// At most so many of its jobs run at once, all workers together.
-    pub max_running: Option<Option<u32>>,
-    /// At most so many of its jobs with the same key run at once.
-    pub max_running_per_key: Option<Option<u32>>,
-    /// Whether its jobs with the same key run one at a time, in the order in which they were enqueued.
-    pub ordered: Option<bool>,
-    /// At most so many of its jobs start in each rate period.
-    pub rate_limit: Option<Option<u32>>,
-    /// What the rates are for, a millisecond to 30 days; default one second.
-    pub rate_period: Option<Option<Duration>>,
-    /// How many may start at once after a rest; default 1.
-    pub rate_burst: Option<Option<u32>>,
-    /// At most so many of its jobs with the same key start in each rate period.
-    pub rate_per_key: Option<Option<u32>>,
+    pub(crate) paused: Option<bool>,
+    pub(crate) bell: Option<bool>,
+    pub(crate) ordered: Option<bool>,
+    // Of each of these, the outer `None` keeps the setting and the inner one puts it back to its default.
+    pub(crate) retention: Option<Option<Duration>>,
+    pub(crate) dead_retention: Option<Option<Duration>>,
+    pub(crate) max_running: Option<Option<u32>>,
+    pub(crate) max_running_per_key: Option<Option<u32>>,
+    pub(crate) rate_limit: Option<Option<u32>>,
+    pub(crate) rate_period: Option<Option<Duration>>,
+    pub(crate) rate_burst: Option<Option<u32>>,
+    pub(crate) rate_per_key: Option<Option<u32>>,
 }
 
-const MONTH: Duration = Duration::from_secs(30 * 86_400);
-const CENTURY: Duration = Duration::from_secs(36_500 * 86_400);
+const LONGEST_RETENTION: Duration = Duration::from_secs(30 * 86_400);
+const LONGEST_DEAD_RETENTION: Duration = Duration::from_secs(36_500 * 86_400);
+const SHORTEST_RATE_PERIOD: Duration = Duration::from_millis(1);
+const LONGEST_RATE_PERIOD: Duration = Duration::from_secs(30 * 86_400);
 
 impl QueueSettings {
-    /// Those to change, by the names of their columns; that it is paused is no column.
+    /// Changes nothing yet.
+    pub fn new() -> QueueSettings {
+        QueueSettings::default()
+    }
+
+    /// Sets whether the queue is paused: a paused queue starts no jobs.
+    pub fn paused(mut self, paused: bool) -> QueueSettings {
+        self.paused = Some(paused);
+        self
+    }
+
+    /// Sets whether enqueuing rings the bell. Default: it does.
+    pub fn bell(mut self, bell: bool) -> QueueSettings {
+        self.bell = Some(bell);
+        self
+    }
+
+    /// Sets whether jobs with the same key run one at a time, in the order in which they were enqueued. Default: no.
+    pub fn ordered(mut self, ordered: bool) -> QueueSettings {
+        self.ordered = Some(ordered);
+        self
+    }
+
+    /// Sets how long finished jobs are kept: 0 to 30 days, default one day. Upkeep deletes them within an hour after
+    /// that.
+    pub fn retention(mut self, retention: impl Into<Option<Duration>>) -> QueueSettings {
+        self.retention = Some(retention.into());
+        self
+    }
+
+    /// Sets how long dead jobs are kept: 0 to 36,500 days. Default: until they are revived or purged.
+    pub fn dead_retention(mut self, retention: impl Into<Option<Duration>>) -> QueueSettings {
+        self.dead_retention = Some(retention.into());
+        self
+    }
+
+    /// Limits how many jobs of the queue run at once, in all workers together.
+    pub fn max_running(mut self, limit: impl Into<Option<u32>>) -> QueueSettings {
+        self.max_running = Some(limit.into());
+        self
+    }
+
+    /// Limits how many jobs with the same key run at once, in all workers together.
+    pub fn max_running_per_key(mut self, limit: impl Into<Option<u32>>) -> QueueSettings {
+        self.max_running_per_key = Some(limit.into());
+        self
+    }
+
+    /// Limits how many jobs of the queue start in each [rate period](QueueSettings::rate_period).
+    pub fn rate_limit(mut self, limit: impl Into<Option<u32>>) -> QueueSettings {
+        self.rate_limit = Some(limit.into());
+        self
+    }
+
+    /// Limits how many jobs with the same key start in each [rate period](QueueSettings::rate_period).
+    pub fn rate_per_key(mut self, limit: impl Into<Option<u32>>) -> QueueSettings {
+        self.rate_per_key = Some(limit.into());
+        self
+    }
+
+    /// Sets the period that the rates count in: 1 ms to 30 days, default one second.
+    pub fn rate_period(mut self, period: impl Into<Option<Duration>>) -> QueueSettings {
+        self.rate_period = Some(period.into());
+        self
+    }
+
+    /// Sets how many jobs may start at once when none has started for a while. Default 1.
+    pub fn rate_burst(mut self, burst: impl Into<Option<u32>>) -> QueueSettings {
+        self.rate_burst = Some(burst.into());
+        self
+    }
+
+    /// The changed settings by column of `reveille.queues`. `paused` is missing: a function of the schema changes it.
+    ///
+    /// # Errors
+    /// Invalid if a setting is out of its range.
     pub(crate) fn columns(&self) -> Result<Map<String, Value>> {
-        if self.retention.flatten().is_some_and(|retention| retention > MONTH) {
+        if self.retention.flatten().is_some_and(|retention| retention > LONGEST_RETENTION) {
             return Err(Error::invalid("retention must be 30 days at most"));
         }
-        if self.dead_retention.flatten().is_some_and(|retention| retention > CENTURY) {
+        if self.dead_retention.flatten().is_some_and(|retention| retention > LONGEST_DEAD_RETENTION) {
             return Err(Error::invalid("dead_retention must be 36500 days at most"));
         }
-        if self.rate_period.flatten().is_some_and(|period| !(Duration::from_millis(1)..=MONTH).contains(&period)) {
-            return Err(Error::invalid("rate_period must be a millisecond to 30 days"));
+        let rate_periods = SHORTEST_RATE_PERIOD..=LONGEST_RATE_PERIOD;
+        if self.rate_period.flatten().is_some_and(|period| !rate_periods.contains(&period)) {
+            return Err(Error::invalid("rate_period must be 1 ms to 30 days"));
         }
         let mut columns = Map::new();
         for (name, flag) in [("bell", self.bell), ("ordered", self.ordered)] {

@@ -1,4 +1,5 @@
-//! Checking the server: what would make a queue slow, deaf or unsafe, and what to do about it.
+//! Checks of the server: what would make a queue slow, unsafe or unable to receive notifications, and what to do about
+//! it.
 //!
 //! ```no_run
 //! # async fn example() -> reveille::Result<()> {
@@ -21,7 +22,7 @@ use crate::database::migrate::made;
 use crate::database::{Database, connect};
 use crate::error::{Error, Result};
 
-/// What is checked, in this order.
+/// The names of the checks, in the order of the findings.
 pub const CHECKS: [&str; 23] = [
     "server",
     "connections",
@@ -48,27 +49,28 @@ pub const CHECKS: [&str; 23] = [
     "history",
 ];
 
-/// What a check has found. Each check has one finding that is [`State::Ok`], or all that are not.
+/// What a check found. A check has one finding that is [`Verdict::Ok`], or one for each thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Finding {
-    /// Which check, one of [`CHECKS`].
+    /// The name of the check, one of [`CHECKS`].
     pub check: String,
     /// How bad it is.
-    pub state: State,
-    /// What was found; never a statement's text, a payload or a password.
+    pub state: Verdict,
+    /// What was found. It never contains a statement's text, a payload or a password.
     pub finding: String,
-    /// What to do about it, unless all is well.
+    /// What to do about it; `None` if all is well.
     pub advice: Option<String>,
 }
 
 /// How bad a [`Finding`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
-    /// As it should be.
+pub enum Verdict {
+    /// All is well.
     Ok,
-    /// Worth knowing; nothing need be done at once.
+    /// Worth knowing, but not urgent.
     Note,
-    /// Jobs do not run as they should, or will not for long.
+    /// Jobs do not run as they should, or soon will not.
     Bad,
 }
 
@@ -79,7 +81,7 @@ pub struct Doctor {
     patience: Duration,
 }
 
-/// A statement that answers several checks at once.
+/// A statement that makes several checks at once.
 struct Question {
     checks: &'static [&'static str],
     sql: &'static str,
@@ -89,7 +91,7 @@ const SERVER: Question = Question {
     checks: &["server", "connections", "settings", "notifications", "horizon"],
     sql: include_str!("../../sql/doctor_server.sql"),
 };
-/// These need our tables; each asks for more privileges than the one before.
+/// These read Reveille's tables. Each needs more privileges than the one before.
 const TABLES: [Question; 5] = [
     Question { checks: &["functions", "grants"], sql: include_str!("../../sql/doctor_parts.sql") },
     Question {
@@ -104,34 +106,35 @@ const TABLES: [Question; 5] = [
     Question { checks: &["locks", "history"], sql: include_str!("../../sql/doctor_upkeep.sql") },
 ];
 
-/// From what age on a transaction is worth a note.
-const PATIENCE: Duration = Duration::from_secs(300);
-/// How long a notification may be under way.
-const HEARD_WITHIN: Duration = Duration::from_secs(2);
-/// How long it may take to connect and to listen.
-const LISTENS_WITHIN: Duration = Duration::from_secs(15);
-/// By how much the clocks may differ.
-const CLOCKS_WITHIN: Duration = Duration::from_secs(1);
+/// A transaction of this age is worth a note.
+const LONG_TRANSACTION: Duration = Duration::from_secs(300);
+/// How long a notification may take to arrive.
+const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long connecting, listening and receiving the notification may take.
+const LISTENING_TIMEOUT: Duration = Duration::from_secs(15);
+const LARGEST_CLOCK_DIFFERENCE: Duration = Duration::from_secs(1);
 
 impl Database {
-    /// For checking the server: what would make a queue slow, deaf or unsafe, and what to do about it.
+    /// Returns what checks the server: what would make a queue slow, unsafe or unable to receive notifications, and
+    /// what to do about it.
     pub fn doctor(&self) -> Doctor {
-        Doctor { database: self.clone(), patience: PATIENCE }
+        Doctor { database: self.clone(), patience: LONG_TRANSACTION }
     }
 }
 
 impl Doctor {
-    /// From what age on a transaction is worth a note; one twelve times as old is bad. Default 5 minutes.
+    /// Sets the age from which a transaction is worth a note. One twelve times as old is bad. Default 5 minutes.
     pub fn patience(mut self, patience: Duration) -> Doctor {
         const CENTURY: Duration = Duration::from_secs(3_155_760_000);
         self.patience = patience.min(CENTURY);
         self
     }
 
-    /// Makes all checks, in the order of [`CHECKS`]. Changes nothing, and is cheap on a busy server.
+    /// Makes all checks and returns their findings in the order of [`CHECKS`]. Changes nothing, and is cheap on a busy
+    /// server.
     ///
-    /// Where the schema is missing or not current, the checks that need it are left out; what the user may not read
-    /// becomes a note.
+    /// If the schema is missing or not current, the checks that need it are left out, and a finding says so. If the
+    /// user may not read what a check needs, a note says so.
     ///
     /// # Errors
     /// Unavailable if the server cannot be reached.
@@ -139,12 +142,12 @@ impl Doctor {
         let mut findings = self.ask(&SERVER).await?;
         findings.push(self.clock().await?);
         findings.push(self.listening().await);
-        let unfit = findings.iter().any(|found| found.check == "server" && found.state == State::Bad);
+        let unfit = findings.iter().any(|found| found.check == "server" && found.state == Verdict::Bad);
         let schema = self.schema().await?;
-        if schema.state == State::Bad || unfit {
+        if schema.state == Verdict::Bad || unfit {
             let skipped: Vec<&str> = TABLES.iter().flat_map(|question| question.checks).copied().collect();
             let finding = format!("not checked: {}", skipped.join(", "));
-            findings.extend([schema, note("schema", finding, "mend the above first, then run the doctor again")]);
+            findings.extend([schema, note("schema", finding, "fix the above first, then run the doctor again")]);
         } else {
             findings.push(schema);
             for question in &TABLES {
@@ -166,18 +169,19 @@ impl Doctor {
         if error.is_denied() {
             Ok(vec![note(first, finding, "run the doctor as the schema's owner")])
         } else if error.is_schema_missing() {
-            Ok(vec![bad(first, finding, "restore what is missing as `reveille migrate --print` shows it")])
+            Ok(vec![bad(first, finding, "restore the missing part; `reveille migrate --print` shows its SQL")])
         } else if matches!(code, "55P03" | "57014") {
-            Ok(vec![bad(first, finding, "see in pg_locks who holds a lock on our tables, and end that transaction")])
+            let advice = "find in pg_locks which session holds a lock on Reveille's tables, and end its transaction";
+            Ok(vec![bad(first, finding, advice)])
         } else if code.starts_with("22") {
-            let advice = "a queue or kind is named in bytes that are no UTF-8: look with `set client_encoding = 'SQL_ASCII'`, and rename it";
+            let advice = "a queue or kind is named in bytes that are not UTF-8: look with `set client_encoding = \
+                'SQL_ASCII'`, and rename it";
             Ok(vec![bad(first, finding, advice)])
         } else {
             Err(error)
         }
     }
 
-    /// In a transaction, so that what is set for it stays with nobody, even behind a pooler.
     async fn query(&self, question: &Question) -> Result<Vec<Row>> {
         let patience = self.patience.as_secs_f64();
         let (functions, views) = (made("function"), made("view"));
@@ -192,11 +196,13 @@ impl Doctor {
     async fn schema(&self) -> Result<Finding> {
         match self.database.check().await {
             Ok(()) => Ok(ok("schema", format!("{} is current", self.database.schema_name()))),
-            Err(error) if error.is_denied() => {
-                Ok(note("schema", format!("its version may not be read: {error}"), "run the doctor as its owner"))
-            }
+            Err(error) if error.is_denied() => Ok(note(
+                "schema",
+                format!("this user may not read its version: {error}"),
+                "run the doctor as the schema's owner",
+            )),
             Err(error) if error.is_schema_missing() || error.is_schema_mismatch() => {
-                // The message says what to do after its last semicolon.
+                // The message ends with what to do, after its last semicolon.
                 let message = error.to_string();
                 let (finding, advice) = message.rsplit_once("; ").unwrap_or((&message, "run `reveille migrate`"));
                 Ok(bad("schema", finding, advice))
@@ -205,7 +211,7 @@ impl Doctor {
         }
     }
 
-    /// How far this program's clock is from the database's, as well as the quickest of a few answers can tell.
+    /// Compares this program's clock with the database's, by the quickest of 3 answers.
     async fn clock(&self) -> Result<Finding> {
         let client = self.database.client().await?;
         let mut best: Option<(Duration, f64)> = None;
@@ -213,89 +219,90 @@ impl Doctor {
             let (asked, started) = (SystemTime::now(), Instant::now());
             let rows = client.query_typed("select pg_catalog.clock_timestamp() as now", &[]).await;
             let rows = rows.map_err(|error| Error::database("read the clock", error))?;
-            let under_way = started.elapsed();
+            let round_trip = started.elapsed();
             let Some(theirs) = rows.first().map(|row| row.get::<_, SystemTime>("now")) else { continue };
-            if best.is_none_or(|(quickest, _)| under_way < quickest) {
-                best = Some((under_way, seconds_between(asked + under_way / 2, theirs)));
+            if best.is_none_or(|(quickest, _)| round_trip < quickest) {
+                best = Some((round_trip, seconds_between(asked + round_trip / 2, theirs)));
             }
         }
-        let (under_way, ahead) = best.ok_or_else(|| Error::unavailable("read the clock: the server gave no answer"))?;
-        Ok(judge_clock(ahead, under_way))
+        let (round_trip, ahead) =
+            best.ok_or_else(|| Error::unavailable("read the clock: the server gave no answer"))?;
+        Ok(judge_clock(ahead, round_trip))
     }
 
-    /// Whether what another session sends is heard where workers listen.
+    /// Checks whether a notification of another session arrives at the address where workers listen.
     async fn listening(&self) -> Finding {
-        let heard = tokio::time::timeout(LISTENS_WITHIN, self.hears()).await;
-        match heard.unwrap_or_else(|_| Err(Error::unavailable("listen: the server does not answer"))) {
+        let arrived = tokio::time::timeout(LISTENING_TIMEOUT, self.notification_delay()).await;
+        match arrived.unwrap_or_else(|_| Err(Error::unavailable("listen: the server does not answer"))) {
             Ok(Some(after)) => {
                 ok("listening", format!("a notification arrived after {:.1} ms", after.as_secs_f64() * 1e3))
             }
             Ok(None) => bad(
                 "listening",
                 format!(
-                    "a notification was not heard within {HEARD_WITHIN:?}: a transaction pooler is in the way; workers poll, and a crash is noticed after 30 s"
+                    "no notification arrived within {NOTIFICATION_TIMEOUT:?}: a transaction pooler is in the way; \
+                     workers poll, and a crash is noticed after 30 s"
                 ),
                 "give workers an address past the pooler to listen at: --listen-url, DatabaseOptions::listen_url",
             ),
             Err(error) => {
-                bad("listening", error.to_string(), "see to the address that workers listen at, and to its grants")
+                bad("listening", error.to_string(), "check the address that workers listen at, and its grants")
             }
         }
     }
 
-    /// After what time a notification was heard; `None` if it was not.
-    async fn hears(&self) -> Result<Option<Duration>> {
+    /// How long a notification took to arrive; `None` if it did not within the timeout.
+    async fn notification_delay(&self) -> Result<Option<Duration>> {
         let failed = |error| Error::database("listen", error);
         let (listener, mut connection) = connect::open(self.database.listen_address()).await?;
-        let (heard, mut inbox) = mpsc::unbounded_channel();
+        let (received, mut inbox) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
                 if let AsyncMessage::Notification(notification) = message {
-                    let _ = heard.send(notification.payload().to_owned());
+                    let _ = received.send(notification.payload().to_owned());
                 }
             }
         });
         let channel = format!("{}.doctor", self.database.schema_name());
         listener.batch_execute(&format!("listen \"{channel}\"")).await.map_err(failed)?;
-        // From another session: a pooler's own hears what it sends itself.
-        let (sender, word) = (self.database.client().await?, format!("{:016x}", fastrand::u64(..)));
+        // From another session: a session behind a pooler may receive its own notifications and no others.
+        let (sender, token) = (self.database.client().await?, format!("{:016x}", fastrand::u64(..)));
         let sent = Instant::now();
-        let params: [(&(dyn ToSql + Sync), Type); 2] = [(&channel, Type::TEXT), (&word, Type::TEXT)];
+        let params: [(&(dyn ToSql + Sync), Type); 2] = [(&channel, Type::TEXT), (&token, Type::TEXT)];
         sender.query_typed("select pg_catalog.pg_notify($1, $2)", &params).await.map_err(failed)?;
-        let hearing = async {
-            while let Some(heard) = inbox.recv().await {
-                if heard == word {
+        let receiving = async {
+            while let Some(payload) = inbox.recv().await {
+                if payload == token {
                     return true;
                 }
             }
             false
         };
-        let heard = tokio::time::timeout(HEARD_WITHIN, hearing).await.unwrap_or(false);
-        if !heard {
-            // The session goes on, in the pooler's hands.
+        let has_arrived = tokio::time::timeout(NOTIFICATION_TIMEOUT, receiving).await.unwrap_or(false);
+        if !has_arrived {
+            // The pooler keeps the session and lends it to others.
             listener.batch_execute(&format!("unlisten \"{channel}\"")).await.map_err(failed)?;
         }
-        Ok(heard.then(|| sent.elapsed()))
+        Ok(has_arrived.then(|| sent.elapsed()))
     }
 }
 
-/// What to say of a server's clock that seemed so many seconds ahead in an answer that was so long under way.
-fn judge_clock(ahead: f64, under_way: Duration) -> Finding {
-    if ahead.abs() - under_way.as_secs_f64() / 2.0 <= CLOCKS_WITHIN.as_secs_f64() {
-        return ok("clock", format!("the server's is within {CLOCKS_WITHIN:?} of this machine's"));
+/// `ahead`: how many seconds the server's clock seemed to be ahead, by an answer that took `round_trip`.
+fn judge_clock(ahead: f64, round_trip: Duration) -> Finding {
+    if ahead.abs() - round_trip.as_secs_f64() / 2.0 <= LARGEST_CLOCK_DIFFERENCE.as_secs_f64() {
+        return ok("clock", format!("the server's is within {LARGEST_CLOCK_DIFFERENCE:?} of this machine's"));
     }
     let how = if ahead > 0.0 { "ahead of" } else { "behind" };
     let finding = format!("the server's is {:.1} s {how} this machine's", ahead.abs());
-    note("clock", finding, "only the database's clock decides, but logs will look odd: have both set by NTP")
+    note("clock", finding, "only the database's clock decides, but logs will not match: have both set by NTP")
 }
 
-/// A row of one of the questions.
 fn read(row: &Row) -> Result<Finding> {
     let failed = |error| Error::database("read a finding", error);
     let state = match row.try_get("state").map_err(failed)? {
-        "ok" => State::Ok,
-        "note" => State::Note,
-        _ => State::Bad,
+        "ok" => Verdict::Ok,
+        "note" => Verdict::Note,
+        _ => Verdict::Bad,
     };
     Ok(Finding {
         check: row.try_get("check").map_err(failed)?,
@@ -306,28 +313,28 @@ fn read(row: &Row) -> Result<Finding> {
 }
 
 fn ok(check: &str, finding: impl Into<String>) -> Finding {
-    Finding { check: check.into(), state: State::Ok, finding: finding.into(), advice: None }
+    Finding { check: check.into(), state: Verdict::Ok, finding: finding.into(), advice: None }
 }
 
 fn note(check: &str, finding: impl Into<String>, advice: &str) -> Finding {
-    Finding { check: check.into(), state: State::Note, finding: finding.into(), advice: Some(advice.into()) }
+    Finding { check: check.into(), state: Verdict::Note, finding: finding.into(), advice: Some(advice.into()) }
 }
 
 fn bad(check: &str, finding: impl Into<String>, advice: &str) -> Finding {
-    Finding { check: check.into(), state: State::Bad, finding: finding.into(), advice: Some(advice.into()) }
+    Finding { check: check.into(), state: Verdict::Bad, finding: finding.into(), advice: Some(advice.into()) }
 }
 
-/// How many seconds the second is after the first; negative if it is before.
+/// Seconds from the first time to the second; negative if the second is earlier.
 fn seconds_between(first: SystemTime, second: SystemTime) -> f64 {
     second.duration_since(first).map_or_else(|error| -error.duration().as_secs_f64(), |ahead| ahead.as_secs_f64())
 }
 
-impl fmt::Display for State {
+impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            State::Ok => "ok",
-            State::Note => "note",
-            State::Bad => "bad",
+            Verdict::Ok => "ok",
+            Verdict::Note => "note",
+            Verdict::Bad => "bad",
         })
     }
 }
@@ -337,14 +344,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clocks_that_differ_by_more_than_the_answer_took_are_noted() {
+    fn clocks_that_differ_by_more_than_a_second_are_noted() {
         let quick = Duration::from_millis(2);
-        assert_eq!(judge_clock(0.9, quick).state, State::Ok);
-        assert_eq!(judge_clock(2.0, Duration::from_secs(3)).state, State::Ok, "it may have been on its way");
+        assert_eq!(judge_clock(0.9, quick).state, Verdict::Ok);
+        assert_eq!(judge_clock(2.0, Duration::from_secs(3)).state, Verdict::Ok, "the answer may have been on its way");
         assert!(judge_clock(90.0, quick).finding.contains("90.0 s ahead of"));
         let epoch = SystemTime::UNIX_EPOCH;
         let behind = seconds_between(epoch + Duration::from_secs(5), epoch);
         let found = judge_clock(behind, quick);
-        assert!(found.state == State::Note && found.finding.contains("5.0 s behind"), "{found:?}");
+        assert!(found.state == Verdict::Note && found.finding.contains("5.0 s behind"), "{found:?}");
     }
 }

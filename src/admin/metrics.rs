@@ -1,17 +1,16 @@
-//! Metrics in Prometheus' text format, for programs that serve HTTP already; `reveille metrics` serves them by itself.
+//! Metrics in Prometheus' text format, for programs that serve HTTP. `reveille metrics` serves them by itself.
 //!
 //! ```no_run
 //! # async fn example() -> reveille::Result<()> {
 //! let database = reveille::Database::connect("postgres://localhost/shop").await?;
-//! let page = reveille::admin::metrics::text(&database).await?; // with the content type `reveille::admin::metrics::CONTENT_TYPE`
+//! let page = reveille::admin::metrics::text(&database).await?; // Serve it with the type `metrics::CONTENT_TYPE`.
 //! # drop(page);
 //! # Ok(())
 //! # }
 //! ```
 
-use std::fmt::Write;
-
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
 
 use crate::admin::{Record, as_bytes, records};
 use crate::database::Database;
@@ -20,17 +19,17 @@ use crate::error::{Error, Result};
 /// The content type of [`text`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What is exported, in this order.
+/// The metrics, in the order of the text.
 pub const METRICS: [Metric; 16] = [
     gauge("reveille_up", "Whether the database answers."),
-    gauge("reveille_build_info", "Always 1; the label says which version exports."),
+    gauge("reveille_build_info", "Always 1; the label has the version of the exporter."),
     gauge("reveille_jobs", "Live jobs by state: ready, delayed, running."),
-    gauge("reveille_jobs_estimated", "Whether ready or delayed is an estimate, as it is above 10,000 a queue."),
+    gauge("reveille_jobs_estimated", "Whether ready or delayed is an estimate. Each is exact up to 10,000."),
     gauge("reveille_oldest_ready_seconds", "How long the oldest ready job has been due; 0 if none is."),
     gauge("reveille_longest_running_seconds", "How long the longest running job has run; 0 if none runs."),
     gauge("reveille_queue_paused", "Whether the queue is paused."),
     gauge("reveille_queue_workers", "Live workers of the queue."),
-    gauge("reveille_dead_jobs", "Dead jobs by why they died."),
+    gauge("reveille_dead_jobs", "Dead jobs by the reason that they are dead for."),
     counter("reveille_attempts_total", "Ended attempts by outcome: completed, failed."),
     counter("reveille_attempt_wait_seconds_total", "Time that ended attempts waited, from being due to being started."),
     counter("reveille_attempt_run_seconds_total", "Time that ended attempts ran."),
@@ -40,62 +39,84 @@ pub const METRICS: [Metric; 16] = [
     gauge("reveille_notification_queue_usage_ratio", "How full the server's queue of notifications is, 0 to 1."),
 ];
 
-/// A metric: what its samples mean.
+/// A metric: the name and meaning of its samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metric {
-    /// Its name, by Prometheus' conventions.
+    /// The name, by Prometheus' conventions.
     pub name: &'static str,
-    /// `gauge`, or `counter`: it only grows.
-    pub kind: &'static str,
-    /// One sentence.
+    /// Whether it can fall.
+    pub kind: MetricKind,
+    /// The meaning, in one sentence.
     pub help: &'static str,
 }
 
+/// The kinds of metrics. [`Display`](fmt::Display) has Prometheus' names: `gauge` and `counter`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MetricKind {
+    /// Its value rises and falls.
+    Gauge,
+    /// Its value only grows.
+    Counter,
+}
+
+impl fmt::Display for MetricKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            MetricKind::Gauge => "gauge",
+            MetricKind::Counter => "counter",
+        })
+    }
+}
+
 const fn gauge(name: &'static str, help: &'static str) -> Metric {
-    Metric { name, kind: "gauge", help }
+    Metric { name, kind: MetricKind::Gauge, help }
 }
 
 const fn counter(name: &'static str, help: &'static str) -> Metric {
-    Metric { name, kind: "counter", help }
+    Metric { name, kind: MetricKind::Counter, help }
 }
+
+type Labels = BTreeMap<String, String>;
 
 /// One line of the text.
 struct Sample {
     name: String,
-    labels: Map<String, Value>,
+    labels: Labels,
     value: f64,
 }
 
-/// All metrics as Prometheus reads them, of one moment; asks the database, for the views alone, so the role
-/// `reveille_monitor` will do.
+/// Returns all metrics as one snapshot in Prometheus' text format.
+///
+/// Reads only the views, so the role `reveille_monitor` suffices.
 ///
 /// # Errors
-/// What the server says: serve these as [`down`] with status 503.
+/// What the server says. Serve [`down`] with status 503 then.
 pub async fn text(database: &Database) -> Result<String> {
     let sql = as_bytes!("select to_jsonb(s) as record from (\n", include_str!("../../sql/metrics.sql"), "\n) as s");
     let rows = records(&database.read("read metrics", sql, &[]).await?)?;
     let mut samples = rows.iter().map(sample).collect::<Result<Vec<Sample>>>()?;
-    samples.push(Sample { name: "reveille_up".into(), labels: Map::new(), value: 1.0 });
-    let version = Map::from_iter([("version".to_owned(), Value::from(env!("CARGO_PKG_VERSION")))]);
+    samples.push(Sample { name: "reveille_up".into(), labels: Labels::new(), value: 1.0 });
+    let version = Labels::from([("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
     samples.push(Sample { name: "reveille_build_info".into(), labels: version, value: 1.0 });
     Ok(page(&samples))
 }
 
-/// The page for when the database does not answer: `reveille_up 0`, and why.
-pub fn down(why: impl std::fmt::Display) -> String {
+/// Returns the text to serve while the database does not answer: `reveille_up 0`, and the reason in a comment.
+pub fn down(why: impl fmt::Display) -> String {
     let why: String = why.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    format!("# {why}\n{}", page(&[Sample { name: "reveille_up".into(), labels: Map::new(), value: 0.0 }]))
+    format!("# {why}\n{}", page(&[Sample { name: "reveille_up".into(), labels: Labels::new(), value: 0.0 }]))
 }
 
 fn sample(row: &Record) -> Result<Sample> {
-    // What is no finite number stands in JSON as a string: "NaN", "Infinity".
+    // JSON has no such numbers: Postgres gives them as the strings "NaN" and "Infinity".
     let value = row.get("value").unwrap_or_default().trim_matches('"').parse();
-    let value = value.map_err(|_| Error::unavailable("the server's answer is no metric"))?;
+    let value = value.map_err(|_| Error::unavailable("read metrics: the server's answer has no number"))?;
     Ok(Sample { name: row.decode("name")?, labels: row.decode("labels")?, value })
 }
 
-/// Samples under the heads of their metrics.
+/// Each metric's samples below its head.
 fn page(samples: &[Sample]) -> String {
     let mut page = String::new();
     for Metric { name, kind, help } in METRICS {
@@ -112,17 +133,15 @@ fn page(samples: &[Sample]) -> String {
     page
 }
 
-/// `{queue="mail",state="ready"}`; nothing if there are none.
-fn labels(labels: &Map<String, Value>) -> String {
+/// `{queue="mail",state="ready"}`; empty if there are no labels.
+fn labels(labels: &Labels) -> String {
     if labels.is_empty() {
         return String::new();
     }
-    let label =
-        |(name, value): (&String, &Value)| format!("{name}=\"{}\"", escaped(value.as_str().unwrap_or_default()));
-    format!("{{{}}}", labels.iter().map(label).collect::<Vec<_>>().join(","))
+    let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+    format!("{{{}}}", labels.join(","))
 }
 
-/// A label's value, which may be anything but these three.
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -132,11 +151,11 @@ mod tests {
     use super::*;
 
     fn sample(name: &str, queue: &str, value: f64) -> Sample {
-        Sample { name: name.into(), labels: Map::from_iter([("queue".to_owned(), Value::from(queue))]), value }
+        Sample { name: name.into(), labels: Labels::from([("queue".to_owned(), queue.to_owned())]), value }
     }
 
     #[test]
-    fn samples_stand_under_the_head_of_their_metric() {
+    fn samples_stand_below_the_head_of_their_metric() {
         let samples = [sample("reveille_queue_paused", "a", 1.0), sample("reveille_jobs", "b", 12345678.0)];
         let expected = "# HELP reveille_jobs Live jobs by state: ready, delayed, running.\n# TYPE reveille_jobs gauge\n\
             reveille_jobs{queue=\"b\"} 12345678\n\
@@ -146,13 +165,13 @@ mod tests {
     }
 
     #[test]
-    fn a_label_keeps_to_its_line_and_its_quotes() {
+    fn a_label_with_quotes_and_newlines_is_escaped() {
         let page = page(&[sample("reveille_jobs", "a\\b\"c\nd", 0.25)]);
         assert!(page.ends_with("reveille_jobs{queue=\"a\\\\b\\\"c\\nd\"} 0.25\n"), "{page}");
     }
 
     #[test]
-    fn why_the_database_is_away_fits_a_comment() {
+    fn the_reason_for_being_down_fits_on_one_line() {
         let page = down("no\nserver");
         assert!(page.starts_with("# no server\n") && page.ends_with("\nreveille_up 0\n"), "{page}");
     }

@@ -1,44 +1,55 @@
-//! Looking at a queue, pausing it, setting it, and waiting until it is drained.
+//! Looking at a queue, pausing it, changing its settings, and waiting until it is drained.
 
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::Admin;
+use super::{Admin, as_bytes, records};
 use crate::error::{Error, Result};
 use crate::job::check_name;
 use crate::queue::QueueSettings;
 
-/// What is left to do in a queue.
+/// The work that a queue has left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Backlog {
     /// Jobs that could start now, counted up to 10,000.
     pub ready: u64,
     /// Jobs that a worker holds.
     pub running: u64,
-    /// Jobs whose time has not come, retries among them, counted up to 10,000.
+    /// Delayed jobs, including those that wait for a retry, counted up to 10,000.
     pub delayed: u64,
-    /// Whether the queue is paused, so that what is ready does not start.
+    /// Whether the queue is paused, so that ready jobs do not start.
     pub paused: bool,
-    /// How many living workers work it.
+    /// Live workers of the queue.
     pub workers: u64,
 }
 
 impl Backlog {
-    /// Whether nothing runs, and nothing is going to: of a paused queue, what is ready does not count.
+    /// Whether no job is running, and none is ready to start. In a paused queue, ready jobs do not count.
     pub fn is_drained(&self) -> bool {
         self.running == 0 && (self.ready == 0 || self.paused)
     }
 }
 
-/// How long to wait between two looks whether a queue is drained: at first, and at most.
-const LOOK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// Looking takes at most a twentieth of the time: what takes long is asked less often.
-const RESTS: u32 = 20;
+/// The pause between two counts while waiting for a drained queue. It doubles from the first to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// A pause lasts at least 20 times as long as the count before it, so that counting takes 5 % of the time at most.
+const PAUSE_PER_COUNT: u32 = 20;
 
 impl Admin {
-    /// Whether anything is known of a queue: it has settings, a job, a worker or a count.
+    /// Returns the names of all queues that have jobs, settings or a worker, or had an attempt end within a day.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn queues(&self) -> Result<Vec<String>> {
+        let sql = as_bytes!("select to_jsonb(v) as record from reveille.known_queues as v order by queue");
+        records(&self.read("list queues", sql, &[]).await?)?.iter().map(|row| row.decode("queue")).collect()
+    }
+
+    /// Returns whether anything is known of a queue: it has settings, a job, a worker, or counts of ended attempts.
     ///
     /// # Errors
     /// Invalid for a bad name; else what the server says.
@@ -50,20 +61,27 @@ impl Admin {
         Ok(rows.first().is_some_and(|row| row.get("known")))
     }
 
-    /// Start no more jobs of this queue, anywhere, until it is resumed. What runs goes on; what is claimed and has not
-    /// started goes back.
+    /// Pauses a queue: no worker starts its jobs until it is resumed.
+    ///
+    /// Running jobs go on. Jobs that a worker claimed and has not started go back.
+    ///
+    /// # Errors
+    /// Invalid for a bad name; else what the server says.
     pub async fn pause(&self, queue: &str) -> Result<()> {
         check_name("queue", queue)?;
         self.query("pause a queue", "select reveille.pause($1)", &[(&queue, Type::TEXT)]).await.map(drop)
     }
 
-    /// Start jobs of this queue again.
+    /// Resumes a paused queue.
+    ///
+    /// # Errors
+    /// As [`Admin::pause`].
     pub async fn resume(&self, queue: &str) -> Result<()> {
         check_name("queue", queue)?;
         self.query("resume a queue", "select reveille.resume($1)", &[(&queue, Type::TEXT)]).await.map(drop)
     }
 
-    /// What is left to do in a queue.
+    /// Counts the work that a queue has left.
     ///
     /// # Errors
     /// Invalid for a bad name; else what the server says.
@@ -81,35 +99,35 @@ impl Admin {
         })
     }
 
-    /// Wait until a queue [is drained](Backlog::is_drained): nothing in it is ready or running. `progress` is told at
-    /// each look.
+    /// Waits until a queue [is drained](Backlog::is_drained): no job in it is ready or running.
     ///
-    /// What is enqueued meanwhile is waited for, too; what is delayed, retries among them, is not. Of a paused queue
-    /// only what runs is waited for. Put a `tokio::time::timeout` around it to wait for so long only. The work is done
-    /// by the queue's workers: to do it here, in a test, there is
-    /// [`Worker::run_until_drained`](crate::Worker::run_until_drained).
+    /// Calls `progress` with each count, at most a second apart unless counting takes longer than 50 ms. Jobs enqueued
+    /// meanwhile are waited for; delayed ones, including those that wait for a retry, are not. If the queue is paused,
+    /// this waits only for running jobs. It waits without end: put a `tokio::time::timeout` around it.
+    ///
+    /// It works no jobs itself; the queue's workers do. To work them in a test, see [`testing`](crate::testing).
     ///
     /// # Errors
-    /// As in [`Admin::backlog`].
-    pub async fn drain(&self, queue: &str, mut progress: impl FnMut(Backlog)) -> Result<Backlog> {
-        let (mut delay, longest) = LOOK;
+    /// As [`Admin::backlog`].
+    pub async fn wait_until_drained(&self, queue: &str, mut progress: impl FnMut(Backlog)) -> Result<Backlog> {
+        let mut pause = FIRST_PAUSE;
         loop {
             let began = Instant::now();
             let backlog = self.backlog(queue).await?;
-            let rest = began.elapsed() * RESTS;
+            let shortest = began.elapsed() * PAUSE_PER_COUNT;
             progress(backlog);
             if backlog.is_drained() {
                 return Ok(backlog);
             }
-            tokio::time::sleep(delay.max(rest)).await;
-            delay = (delay * 2).min(longest);
+            tokio::time::sleep(pause.max(shortest)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// Change settings of a queue; all workers go by them from their next claim on.
+    /// Changes settings of a queue. Workers follow them from their next claim on.
     ///
     /// # Errors
-    /// Invalid for a bad name or a setting that is out of its range.
+    /// Invalid for a bad name or a setting out of its range; else what the server says.
     pub async fn set_queue(&self, queue: &str, settings: QueueSettings) -> Result<()> {
         check_name("queue", queue)?;
         let columns = settings.columns()?;

@@ -1,20 +1,22 @@
-//! Rows of any columns, each value kept as the JSON that the database holds.
+//! Rows with any columns. Each value is kept as the JSON text that the database answered.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use tokio_postgres::Row;
 
+use super::iso_time;
 use crate::error::{Error, Result};
 
-/// A row of one of the views or tables: its columns by name, times in ISO 8601, intervals as Postgres prints them.
+/// A row of a view or table: its columns by name, with times in ISO 8601 and intervals as Postgres prints them.
 ///
-/// Each value is the JSON text that is stored, and is parsed when it is asked for. So a row is listed whatever it
-/// holds: nesting of any depth, numbers of any size. Text that is no UTF-8, which a SQL_ASCII database takes, has
-/// U+FFFD in the places of the bytes that are none.
+/// Each value is JSON text, parsed only when it is asked for. So a row is listed whatever it holds: JSON of any depth,
+/// numbers of any size. A SQL_ASCII database also stores text that is not UTF-8; each of its wrong bytes becomes
+/// U+FFFD.
 #[derive(Debug, Clone, Default)]
 pub struct Record(BTreeMap<String, Box<RawValue>>);
 
@@ -24,16 +26,21 @@ impl Record {
         self.0.get(column).map(|value| value.get())
     }
 
-    /// A column's value; that of `null` if the row has no such column.
+    /// Decodes a column's value. A column that the row does not have is decoded as `null`.
     ///
     /// # Errors
-    /// Invalid if the JSON is no such value.
+    /// Invalid if the JSON does not fit the type.
     pub fn decode<T: DeserializeOwned>(&self, column: &str) -> Result<T> {
         serde_json::from_str(self.get(column).unwrap_or("null"))
-            .map_err(|error| Error::invalid(format!("column {column:?} is not as expected: {error}")))
+            .map_err(|error| Error::invalid(format!("column {column:?} cannot be decoded: {error}")))
     }
 
-    /// The columns with the JSON text of each, in the order of their names.
+    /// The time in a column; `None` if it holds null, an infinite time, or no time.
+    pub fn time(&self, column: &str) -> Option<SystemTime> {
+        iso_time::parse(&self.decode::<String>(column).ok()?)
+    }
+
+    /// The columns and the JSON text of each, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(column, value)| (column.as_str(), value.get()))
     }
@@ -55,10 +62,10 @@ impl fmt::Display for Record {
     }
 }
 
-/// A statement whose one column `record` is of type `jsonb`, answering the bytes of its text instead.
+/// Makes a statement whose only column `record` is `jsonb` answer the bytes of its text instead.
 ///
-/// A SQL_ASCII server refuses to send text that is no UTF-8 to a client that wants UTF-8, and the whole statement
-/// fails. Bytes it sends as they are.
+/// A SQL_ASCII server refuses to send text that is not UTF-8 to a client that wants UTF-8, and the whole statement
+/// fails. It sends bytes unchecked.
 macro_rules! as_bytes {
     ($($sql:tt)*) => {
         concat!(
@@ -72,7 +79,7 @@ macro_rules! as_bytes {
 }
 pub(crate) use as_bytes;
 
-/// The rows of a statement made by [`as_bytes`].
+/// Reads the rows of a statement that [`as_bytes`] made.
 pub(crate) fn records(rows: &[Row]) -> Result<Vec<Record>> {
     rows.iter().map(record).collect()
 }
@@ -82,9 +89,9 @@ fn record(row: &Row) -> Result<Record> {
     of_json(&String::from_utf8_lossy(json))
 }
 
-fn of_json(json: &str) -> Result<Record> {
+pub(super) fn of_json(json: &str) -> Result<Record> {
     let columns = serde_json::from_str(json)
-        .map_err(|error| Error::unavailable(format!("the server's answer is no record: {error}")))?;
+        .map_err(|error| Error::unavailable(format!("read a record: the server's answer is not an object: {error}")))?;
     Ok(Record(columns))
 }
 
@@ -93,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_printed_with_the_very_digits_that_it_was_read_with() {
+    fn a_record_is_printed_with_the_digits_it_was_read_with() {
         let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
         let json = format!(r#"{{"deep":{deep},"large":1e400,"long":12345678901234567890123,"q\"":"x"}}"#);
         let record = of_json(&json).unwrap();
@@ -103,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_that_cannot_be_parsed_leaves_the_others_readable() {
+    fn a_column_that_cannot_be_decoded_leaves_the_others_readable() {
         let record = of_json(r#"{"a": 1e400, "b": [1, 2], "c": null}"#).unwrap();
         assert!(record.decode::<f64>("a").unwrap_err().is_invalid());
         assert_eq!(record.decode::<Vec<u8>>("b").unwrap(), [1, 2]);

@@ -1,17 +1,75 @@
-//! Schedules, for who administers them.
+//! Administering schedules.
+
+use std::time::SystemTime;
 
 use tokio_postgres::types::{ToSql, Type};
 
-use super::{Admin, Record, as_bytes, records};
+use super::{Admin, Record, View};
 use crate::database::insert::seconds;
 use crate::error::{Error, Result};
-use crate::schedule::{Schedule, Timing};
+use crate::schedule::{CatchUp, Schedule, Timing};
+
+/// A row of the view `schedule_status`. Each field has the name of its column.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ScheduleRow {
+    /// The name.
+    pub name: String,
+    /// The cron text, or the interval as `every 00:00:10`.
+    pub timing: String,
+    /// The zone of the cron text.
+    pub time_zone: String,
+    /// The kind of its jobs.
+    pub kind: String,
+    /// The queue of its jobs.
+    pub queue: String,
+    /// What becomes of missed ticks.
+    pub catch_up: CatchUp,
+    /// The next tick. `None` while the schedule is paused or in error, or no worker has computed it yet.
+    pub next_at: Option<SystemTime>,
+    /// The last tick that enqueued a job.
+    pub last_at: Option<SystemTime>,
+    /// Whether the schedule is paused.
+    pub paused: bool,
+    /// Whether a worker declared it, and no live worker declares it any more.
+    pub stale: bool,
+    /// Why no tick can be computed.
+    pub error: Option<String>,
+    record: Record,
+}
+
+impl ScheduleRow {
+    /// All columns, as they are stored.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    fn from_record(record: Record) -> Result<ScheduleRow> {
+        Ok(ScheduleRow {
+            name: record.decode("name")?,
+            timing: record.decode("timing")?,
+            time_zone: record.decode("time_zone")?,
+            kind: record.decode("kind")?,
+            queue: record.decode("queue")?,
+            catch_up: record.decode::<String>("catch_up")?.parse()?,
+            next_at: record.time("next_at"),
+            last_at: record.time("last_at"),
+            paused: record.decode("paused")?,
+            stale: record.decode("stale")?,
+            error: record.decode("error")?,
+            record,
+        })
+    }
+}
 
 impl Admin {
-    /// Add a schedule, or change the one of its name, whose next tick stays unless the timing changes; returns its id.
+    /// Adds a schedule, or changes the one with its name. Returns its id.
+    ///
+    /// A changed schedule keeps its next tick unless its timing changes.
     ///
     /// # Errors
-    /// Invalid, before anything is sent, if its cron text or time zone makes no sense or its job could not be stored.
+    /// Invalid, before anything is sent, if the cron text or time zone cannot be read or the job could not be stored;
+    /// else what the server says.
     pub async fn add_schedule(&self, schedule: &Schedule) -> Result<i64> {
         schedule.check()?;
         let Schedule { name, timing, time_zone, catch_up, job, .. } = schedule;
@@ -41,30 +99,46 @@ impl Admin {
         Ok(row.get("id"))
     }
 
-    /// All schedules, as `reveille.schedule_status` shows them.
-    pub async fn schedules(&self) -> Result<Vec<Record>> {
-        let sql = as_bytes!("select to_jsonb(v) as record from reveille.schedule_status as v order by name");
-        records(&self.query("list schedules", sql, &[]).await?)
+    /// Lists all schedules, in the order of their names.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn schedules(&self) -> Result<Vec<ScheduleRow>> {
+        self.view(View::ScheduleStatus).await?.into_iter().map(ScheduleRow::from_record).collect()
     }
 
-    /// Enqueue nothing by this schedule until it is resumed; whether there is one.
+    /// Pauses a schedule: it enqueues nothing until it is resumed. Returns whether there is such a schedule.
+    ///
+    /// # Errors
+    /// What the server says.
     pub async fn pause_schedule(&self, name: &str) -> Result<bool> {
         self.on_schedule("pause a schedule", "select reveille.pause_schedule($1) as found", name).await
     }
 
-    /// Go on with a schedule, from its next tick after now; whether there is one.
+    /// Resumes a paused schedule from its next tick after now. Returns whether there is such a schedule.
+    ///
+    /// # Errors
+    /// What the server says.
     pub async fn resume_schedule(&self, name: &str) -> Result<bool> {
         self.on_schedule("resume a schedule", "select reveille.resume_schedule($1) as found", name).await
     }
 
-    /// Remove a schedule, but not what it has enqueued; whether there was one. One that a worker declares in its code
-    /// is back when such a worker starts.
+    /// Removes a schedule, but not the jobs it has enqueued. Returns whether there was such a schedule.
+    ///
+    /// A schedule that a worker declares in its code comes back when such a worker starts.
+    ///
+    /// # Errors
+    /// What the server says.
     pub async fn remove_schedule(&self, name: &str) -> Result<bool> {
         self.on_schedule("remove a schedule", "select reveille.unschedule($1) as found", name).await
     }
 
-    /// Enqueue one job of a schedule now, beside its ticks and even if it is paused; its id, or `None` if there is no
-    /// such schedule.
+    /// Enqueues one job of a schedule now, in addition to its ticks and even while it is paused.
+    ///
+    /// Returns the job's id, or `None` if there is no such schedule.
+    ///
+    /// # Errors
+    /// What the server says.
     pub async fn trigger_schedule(&self, name: &str) -> Result<Option<i64>> {
         let sql = "select reveille.trigger_schedule($1) as id";
         let rows = self.query("trigger a schedule", sql, &[(&name, Type::TEXT)]).await?;

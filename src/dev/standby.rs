@@ -4,11 +4,11 @@ use super::server::Server;
 use crate::error::{Error, Result};
 
 impl Server {
-    /// Start a standby: a second server, with the options of this one, that follows it by streaming and takes reads
-    /// alone.
+    /// Starts a standby: a second server with the same options that follows this one by streaming and takes only
+    /// reads.
     ///
-    /// For tests of what a fail-over does to a program: drop the first server, which stops it as a crash would, and run
-    /// `select pg_promote()` on the standby. Replication is asynchronous, so wait for it where that matters.
+    /// To test a fail-over, drop the first server, which stops it as a crash would, and run `select pg_promote()` on
+    /// the standby. Replication is asynchronous: wait for it if your test needs the last commits.
     ///
     /// ```no_run
     /// # async fn example() -> reveille::Result<()> {
@@ -24,7 +24,7 @@ impl Server {
         let failed = |error| Error::database("make a standby", error);
         let (client, connection) = tokio_postgres::connect(&self.url("postgres"), NoTls).await.map_err(failed)?;
         tokio::spawn(connection);
-        // What is written from here on is kept for it.
+        // From here on, the primary keeps its log for the standby.
         let slot = format!("standby_{:08x}", fastrand::u32(..));
         let keep = format!("select pg_create_physical_replication_slot('{slot}', true)");
         client.batch_execute(&keep).await.map_err(failed)?;
@@ -39,7 +39,8 @@ impl Server {
     fn follow(&mut self, primary: &Server, slot: &str, label: &str) -> Result<()> {
         let (port, password) = (primary.port(), &primary.password);
         let settings = format!(
-            "primary_conninfo = 'host=127.0.0.1 port={port} user=reveille password={password}'\nprimary_slot_name = '{slot}'"
+            "primary_conninfo = 'host=127.0.0.1 port={port} user=reveille password={password}'\n\
+             primary_slot_name = '{slot}'"
         );
         self.append("data/backup_label", label)?;
         self.append("data/standby.signal", "")?;
@@ -47,7 +48,7 @@ impl Server {
     }
 }
 
-/// A copy of the data being made; it ends with the session.
+/// A backup mode of the primary, which ends with the session.
 struct Backup<'a> {
     client: &'a Client,
     end: &'static str,
@@ -65,7 +66,7 @@ impl Backup<'_> {
         Ok(Backup { client, end })
     }
 
-    /// Returns what has to stand beside the copy for it to be used.
+    /// Returns the text of the file `backup_label`, without which the copy is not consistent.
     async fn end(self) -> Result<String, tokio_postgres::Error> {
         Ok(self.client.query_one(self.end, &[]).await?.get(0))
     }

@@ -1,10 +1,13 @@
-# Looks after one throw-away server: starts and stops it as told on stdin, and when stdin ends, because its parent has
-# ended in whatever way, stops it and removes its folder.
+# Supervises one throw-away server: starts and stops it by commands on stdin. When stdin ends, because the parent
+# process has ended in any way, this stops the server and removes its folder.
 #
-#   $1  folder, which this may use and remove    $2  folder of the server's programs
-#   $3  data of a server to copy; empty: make a fresh database                          rest: arguments of the server
-# Neither to speak to a parent that has ended, nor to be hung up on with it, is a reason to leave its server behind: where
-# the server is frozen, its group is sent both signals, HUP and CONT, when the parent ends.
+#   $1  folder, which this may use and remove
+#   $2  folder of the server's programs
+#   $3  data directory of a server to copy; empty: make a fresh database
+#   rest: arguments of the server
+#
+# Ignores PIPE, which writing to an ended parent raises, and HUP, which the group of a frozen server gets together with
+# CONT when the parent ends: either would leave the server behind.
 trap '' PIPE HUP
 folder=$1
 bin=$2
@@ -18,7 +21,7 @@ make() {
         "$bin/initdb" -D data -U reveille -A scram-sha-256 --pwfile=password --no-sync -E UTF8 --locale=C
         return
     fi
-    # Files of a running server come and go meanwhile; what is missing is made good from its log.
+    # Files of the running server come and go during the copy. Its log replaces what the copy misses.
     cp -R "$source" data
     rm -rf data/postmaster.* data/pg_wal/* data/pg_replslot/*
     mkdir -p data/pg_wal/archive_status
@@ -28,7 +31,7 @@ make() {
 stop() {
     [ -f pid ] || return 0
     kill -s "$1" "$(cat pid)" 2>/dev/null
-    kill -s CONT "$(cat pid)" 2>/dev/null # A frozen one hears nothing.
+    kill -s CONT "$(cat pid)" 2>/dev/null # A frozen server would not handle the signal.
     wait
     rm -f pid
 }
@@ -57,7 +60,8 @@ while read -r command argument; do
         echo stopped
         ;;
     append)
-        # The file, and how many lines follow that go into it. By this user, whose folder may have links in it that lead elsewhere.
+        # The argument is a file and the number of lines that follow. The server's user writes them, not root: the
+        # folder may have links in it that lead elsewhere.
         file=${argument%% *}
         lines=${argument#* }
         text=
@@ -75,6 +79,6 @@ while read -r command argument; do
     esac
 done
 
-# The data is thrown away: no need to write it out first.
+# QUIT: the data is thrown away, so it need not be written out first.
 stop QUIT
 cd / && rm -rf "$folder"

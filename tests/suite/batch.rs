@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use reveille::admin::Cancelled;
 use reveille::driver::FailureReason;
 use reveille::handler::{Batch, Gather};
 use reveille::handler::{Middleware, Next};
@@ -155,7 +156,7 @@ async fn a_member_that_is_cancelled_is_told_and_the_others_go_on() {
     let worker = start(worker(&database).state(told).handle_batch(Gather::up_to(3).within(HOUR), wait_for_one));
     let jobs = enqueue_all(&database.database, &notes(&["a", "b", "c"])).await.unwrap();
     assert_eq!(heard.next().await, "begun");
-    assert_eq!(database.admin().cancel(jobs[1].id).await.unwrap(), "requested");
+    assert_eq!(database.admin().cancel(jobs[1].id).await.unwrap(), Cancelled::Requested);
     assert_eq!(heard.next().await, "2 others, false");
     database.until("select count(*) = 3 from reveille.finished_jobs").await;
     let outcomes = "select jsonb_agg(outcome order by id) from reveille.finished_jobs";
@@ -170,7 +171,7 @@ async fn a_job_that_is_cancelled_while_its_batch_gathers_takes_no_part() {
     let worker = start(worker(&database).state(told).handle_batch(Gather::up_to(3).within(HOUR), tell_all));
     let first = enqueue(&database.database, &note("first")).await.unwrap();
     database.until("select count(*) = 1 from reveille.jobs where reserved_at is not null").await;
-    assert_eq!(database.admin().cancel(first.id).await.unwrap(), "requested");
+    assert_eq!(database.admin().cancel(first.id).await.unwrap(), Cancelled::Requested);
     database.until("select count(*) = 1 from reveille.finished_jobs where outcome = 'cancelled'").await;
     enqueue_all(&database.database, &notes(&["a", "b", "c"])).await.unwrap();
     assert_eq!(heard.next().await.split(' ').count(), 3, "its place is free again");

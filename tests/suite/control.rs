@@ -103,14 +103,18 @@ async fn a_queue_is_drained_when_nothing_is_ready_or_running() {
     let gate = Arc::new(Notify::new());
     let admin = database.admin();
     enqueue(&database.database, &note("later")).delay(HOUR).await.unwrap();
-    assert_eq!(admin.drain("default", |_| {}).await.unwrap().delayed, 1, "what is delayed is not waited for");
+    assert_eq!(
+        admin.wait_until_drained("default", |_| {}).await.unwrap().delayed,
+        1,
+        "what is delayed is not waited for"
+    );
     enqueue_all(&database.database, &[note("a"), note("b")]).await.unwrap();
     let worker = start(worker(&database).state(gate.clone()).handle(gated));
     database.until("select count(*) = 2 from reveille.jobs where reserved_at is not null").await;
     let mut seen = Vec::new();
     let drained = soon(
         "it is drained",
-        admin.drain("default", |backlog| {
+        admin.wait_until_drained("default", |backlog| {
             seen.push(backlog.running);
             gate.notify_one();
         }),

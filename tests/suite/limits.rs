@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use reveille::admin::QueueSettings;
+use reveille::admin::{Cancelled, QueueSettings};
 use reveille::driver::WorkerInfo;
 use reveille::{
     Attempt, Context, Database, State, Worker,
@@ -90,7 +90,7 @@ async fn finished(database: &TestDatabase, n: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_of_a_queue_run_at_once_than_its_limit_and_no_fewer() {
     let (database, gauge) = (database().await, Gauge::default());
-    set(&database, QueueSettings { max_running: Some(Some(5)), ..Default::default() }).await;
+    set(&database, QueueSettings::new().max_running(5)).await;
     let working = workers(&database, 4, &gauge);
     fill(&database, 400, [String::new()]).await;
     finished(&database, 400).await;
@@ -103,7 +103,7 @@ async fn no_more_of_a_queue_run_at_once_than_its_limit_and_no_fewer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_key_has_the_same_limit_and_those_without_a_key_have_none() {
     let (database, gauge) = (database().await, Gauge::default());
-    set(&database, QueueSettings { max_running_per_key: Some(Some(2)), ..Default::default() }).await;
+    set(&database, QueueSettings::new().max_running_per_key(2)).await;
     let keys: Vec<String> = (0..10).map(|key| format!("k{key}")).collect();
     fill(&database, 20, keys.clone()).await;
     fill(&database, 100, [String::new()]).await;
@@ -121,8 +121,7 @@ async fn each_key_has_the_same_limit_and_those_without_a_key_have_none() {
 #[tokio::test]
 async fn keys_take_turns_however_many_jobs_they_have() {
     let (database, (told, mut heard)) = (database().await, telling());
-    let settings =
-        QueueSettings { max_running: Some(Some(1)), max_running_per_key: Some(Some(1)), ..Default::default() };
+    let settings = QueueSettings::new().max_running(1).max_running_per_key(1);
     set(&database, settings).await;
     let many = "insert into reveille.jobs (kind, payload, key)
         select 'note', jsonb_build_object('text', 'big ' || n), 'big' from generate_series(0, 99999) as n";
@@ -144,7 +143,7 @@ async fn jobs_of_a_key_run_in_order_and_a_retry_blocks_its_key_only() {
         if note.text == "b 1" && attempt.number < 3 { Err("not yet".into()) } else { Ok(()) }
     }
     let (database, (told, mut heard)) = (database().await, telling());
-    set(&database, QueueSettings { ordered: Some(true), ..Default::default() }).await;
+    set(&database, QueueSettings::new().ordered(true)).await;
     fill(&database, 4, ["a".to_owned(), "b".to_owned(), "c".to_owned()]).await;
     // Even one that is more urgent keeps its place.
     database.run("update reveille.jobs set priority = 0 where payload ->> 'text' like '% 3'").await;
@@ -180,7 +179,7 @@ async fn starts(database: &TestDatabase, of: &str) -> Vec<i64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_start_in_a_time_than_the_rate_allows_and_hardly_fewer() {
     let (database, gauge) = (database().await, Gauge::default());
-    let settings = QueueSettings { rate_limit: Some(Some(100)), rate_burst: Some(Some(10)), ..Default::default() };
+    let settings = QueueSettings::new().rate_limit(100).rate_burst(10);
     set(&database, settings).await;
     let working = workers(&database, 4, &gauge);
     fill(&database, 210, [String::new()]).await;
@@ -200,13 +199,7 @@ async fn no_more_start_in_a_time_than_the_rate_allows_and_hardly_fewer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_key_has_a_rate_of_its_own() {
     let (database, gauge) = (database().await, Gauge::default());
-    let period = Some(Some(Duration::from_millis(400)));
-    let settings = QueueSettings {
-        rate_per_key: Some(Some(4)),
-        rate_period: period,
-        rate_burst: Some(Some(2)),
-        ..Default::default()
-    };
+    let settings = QueueSettings::new().rate_per_key(4).rate_period(Duration::from_millis(400)).rate_burst(2);
     set(&database, settings).await;
     fill(&database, 8, ["a".to_owned(), "b".to_owned()]).await;
     let working = workers(&database, 2, &gauge);
@@ -228,14 +221,14 @@ async fn a_raised_limit_and_a_worker_that_leaves_let_others_start_at_once() {
         gate.acquire().await.unwrap().forget();
     }
     let (database, (told, mut heard), gate) = (database().await, telling(), Arc::new(Semaphore::new(0)));
-    set(&database, QueueSettings { max_running: Some(Some(1)), ..Default::default() }).await;
+    set(&database, QueueSettings::new().max_running(1)).await;
     let build = || hourly(&database, 8).state(told.clone()).state(Arc::clone(&gate)).handle(gated);
     let first = start(build());
     fill(&database, 4, [String::new()]).await;
     assert_eq!(heard.next().await, " 0");
     let second = start(build());
     database.until("select count(*) = 2 from reveille.sleepers").await;
-    set(&database, QueueSettings { max_running: Some(Some(2)), ..Default::default() }).await;
+    set(&database, QueueSettings::new().max_running(2)).await;
     assert_eq!(heard.next().await, " 1");
 
     // Whoever has them, their end lets the other worker start another one, although the first takes no more. It may
@@ -254,7 +247,7 @@ async fn a_raised_limit_and_a_worker_that_leaves_let_others_start_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_dead_worker_held_is_free_again_when_it_is_rescued() {
     let (database, gauge) = (database().await, Gauge::default());
-    set(&database, QueueSettings { max_running: Some(Some(5)), ..Default::default() }).await;
+    set(&database, QueueSettings::new().max_running(5)).await;
     fill(&database, 60, [String::new()]).await;
     let dead = driver(&database.database, 7).await;
     assert_eq!(claim(&dead, 7, 9).await.len(), 5);
@@ -280,7 +273,7 @@ async fn a_job_completed_in_its_handlers_transaction_lets_the_next_one_start() {
         Ok(())
     }
     let database = database().await;
-    set(&database, QueueSettings { ordered: Some(true), ..Default::default() }).await;
+    set(&database, QueueSettings::new().ordered(true)).await;
     fill(&database, 5, ["a".to_owned()]).await;
     let running = start(hourly(&database, 10).state(database.database.clone()).handle(completes));
     finished(&database, 5).await;
@@ -293,25 +286,24 @@ async fn what_runs_when_a_limit_is_set_counts_and_lifting_it_lets_all_run() {
     let driver = driver(&database.database, 1).await;
     fill(&database, 10, ["k".to_owned()]).await;
     assert_eq!(claim(&driver, 1, 3).await.len(), 3);
-    set(&database, QueueSettings { max_running: Some(Some(4)), ..Default::default() }).await;
+    set(&database, QueueSettings::new().max_running(4)).await;
     assert_eq!(claim(&driver, 1, 9).await.len(), 1);
-    let per_key = QueueSettings { max_running: Some(None), max_running_per_key: Some(Some(6)), ..Default::default() };
+    let per_key = QueueSettings::new().max_running(None).max_running_per_key(6);
     set(&database, per_key).await;
     assert_eq!(claim(&driver, 1, 9).await.len(), 2);
     database.admin().pause("default").await.unwrap();
-    set(&database, QueueSettings { max_running_per_key: Some(Some(7)), ..Default::default() }).await;
+    set(&database, QueueSettings::new().max_running_per_key(7)).await;
     assert!(claim(&driver, 1, 9).await.is_empty(), "it is paused");
     database.admin().resume("default").await.unwrap();
     assert_eq!(claim(&driver, 1, 9).await.len(), 1);
-    set(&database, QueueSettings { max_running_per_key: Some(None), ..Default::default() }).await;
+    set(&database, QueueSettings::new().max_running_per_key(None)).await;
     assert_eq!(claim(&driver, 1, 9).await.len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_of_many_sessions_at_once_keep_the_limits_exactly() {
     let database = database().await;
-    let settings =
-        QueueSettings { max_running: Some(Some(7)), max_running_per_key: Some(Some(2)), ..Default::default() };
+    let settings = QueueSettings::new().max_running(7).max_running_per_key(2);
     set(&database, settings).await;
     fill(&database, 50, (0..5).map(|key| format!("k{key}"))).await;
     let claimed = Arc::new(AtomicUsize::new(0));
@@ -338,7 +330,7 @@ async fn claims_of_many_sessions_at_once_keep_the_limits_exactly() {
 async fn a_job_that_is_ahead_of_a_running_one_waits_for_its_end() {
     let database = database().await;
     let driver = driver(&database.database, 1).await;
-    set(&database, QueueSettings { ordered: Some(true), ..Default::default() }).await;
+    set(&database, QueueSettings::new().ordered(true)).await;
     let late = database.client().await;
     late.batch_execute("begin; insert into reveille.jobs (kind, key) values ('k', 'a')").await.unwrap();
     enqueue(&database.database, &note("second")).key("a").await.unwrap();
@@ -353,12 +345,12 @@ async fn a_job_that_is_ahead_of_a_running_one_waits_for_its_end() {
 #[tokio::test]
 async fn cancelling_the_first_of_a_key_lets_the_next_one_start() {
     let (database, (told, mut heard)) = (database().await, telling());
-    set(&database, QueueSettings { ordered: Some(true), ..Default::default() }).await;
+    set(&database, QueueSettings::new().ordered(true)).await;
     let first = enqueue(&database.database, &note("first")).key("a").delay(Duration::from_secs(3600)).await.unwrap();
     enqueue(&database.database, &note("second")).key("a").await.unwrap();
     let running = start(hourly(&database, 1).state(told).handle(tell));
     database.until("select count(*) = 1 from reveille.sleepers").await;
-    assert_eq!(database.admin().cancel(first.id).await.unwrap(), "cancelled");
+    assert_eq!(database.admin().cancel(first.id).await.unwrap(), Cancelled::Cancelled);
     assert_eq!(heard.next().await, "second");
     running.stop().await;
 }
@@ -367,9 +359,9 @@ async fn cancelling_the_first_of_a_key_lets_the_next_one_start() {
 async fn limits_are_checked_before_they_are_stored() {
     let database = database().await;
     let refused = async |settings| database.admin().set_queue("q", settings).await.unwrap_err().to_string();
-    let none = refused(QueueSettings { max_running: Some(Some(0)), ..Default::default() }).await;
+    let none = refused(QueueSettings::new().max_running(0)).await;
     assert!(none.contains("max_running") && none.contains("pause"), "{none}");
-    let month = Some(Some(Duration::from_secs(31 * 86_400)));
-    let long = refused(QueueSettings { rate_period: month, ..Default::default() }).await;
+    let month = Duration::from_secs(31 * 86_400);
+    let long = refused(QueueSettings::new().rate_period(month)).await;
     assert!(long.contains("rate_period"), "{long}");
 }

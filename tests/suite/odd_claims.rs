@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use reveille::admin::View;
 use reveille::{Database, Worker};
 use serde_json::json;
 
@@ -134,7 +135,7 @@ async fn jobs_due_at_no_finite_time_keep_no_queue_and_no_view_from_the_others() 
             + &insert("ever", ", available_at", ", '-infinity'")
             + "insert into reveille.jobs (kind, queue, attempts, reserved_by, reserved_at) values ('k', 'other', 1, 7, '-infinity');";
         bypass(&database, &rows).await;
-        for view in ["queue_stats", "running_jobs", "failing_jobs", "queue_limits"] {
+        for view in [View::QueueStats, View::RunningJobs, View::FailingJobs, View::QueueLimits] {
             database.admin().view(view).await.unwrap();
         }
         bypass(&database, &insert("fine", "", "")).await;
@@ -248,7 +249,7 @@ async fn a_queue_whose_name_is_no_utf_8_stops_neither_workers_nor_the_doctor() {
     all_run(&database, &["fine"]).await;
     let findings = database.doctor().examine().await.unwrap();
     let said = |found: &reveille::admin::doctor::Finding| {
-        found.advice.as_ref().is_some_and(|advice| advice.contains("no UTF-8"))
+        found.advice.as_ref().is_some_and(|advice| advice.contains("not UTF-8"))
     };
     assert!(findings.iter().any(said), "{findings:#?}");
 }

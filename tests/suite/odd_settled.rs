@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use reveille::admin::Filter;
-use reveille::admin::doctor::State as Found;
+use reveille::admin::doctor::Verdict;
 use reveille::driver::{Ending, Failure, FailureReason, Settled, Settlement, WorkerInfo};
 use reveille::job::ReservedJob;
 use reveille::{
@@ -169,7 +169,7 @@ async fn a_job_that_can_neither_be_rescued_nor_buried_is_named_and_keeps_no_othe
     assert_eq!(ear.count("job.refused", "id", "3"), 1);
     let findings = database.database.doctor().examine().await.unwrap();
     let found = findings.iter().find(|found| found.check == "reserved").unwrap();
-    assert!(found.state == Found::Bad && found.finding.contains("job 3 among them"), "{found:?}");
+    assert!(found.state == Verdict::Bad && found.finding.contains("job 3 among them"), "{found:?}");
 }
 
 #[tokio::test]
@@ -379,7 +379,7 @@ async fn upkeep_moves_the_ids_past_all_that_were_given_out_and_no_further() {
 async fn a_dead_job_whose_id_a_live_one_has_is_revived_under_a_fresh_one() {
     let database = with_ids_begun_anew().await;
     database.run("insert into reveille.jobs (kind) select 'k' from generate_series(1, 2)").await;
-    let batch = database.database.admin().revive_dead(&Filter::default()).await.unwrap();
+    let batch = database.database.admin().revive_dead(&Filter::new()).await.unwrap();
     assert_eq!((batch.done, batch.left_over, batch.refused.len()), (3, 0, 0));
     let revived = "select jsonb_agg(jsonb_build_array(id > 3, errors -> -1 ->> 'error') order by id) from reveille.jobs where kind = 'old'";
     let error = |id: i64| format!("it was dead job {id}, whose id a live job has");
@@ -392,13 +392,13 @@ async fn dead_jobs_that_cannot_be_revived_or_purged_are_named_and_keep_no_other(
     let database = with_ids_begun_anew().await;
     bypass(&database, "update reveille.dead_jobs set priority = 9 where id = 2").await;
     let admin = database.database.admin();
-    let batch = admin.revive_dead(&Filter::default()).await.unwrap();
+    let batch = admin.revive_dead(&Filter::new()).await.unwrap();
     assert_eq!((batch.done, batch.left_over), (2, 0));
     let refused: Vec<_> = batch.refused.iter().map(|refused| (refused.id, refused.error.to_string())).collect();
     assert!(refused.len() == 1 && refused[0].0 == 2 && refused[0].1.contains("priority_is_0_to_3"), "{refused:?}");
 
     let database = with_ids_begun_anew().await;
     refuse(&database, "dead_jobs", "delete", 2).await;
-    let batch = database.database.admin().purge_dead(&Filter::default()).await.unwrap();
+    let batch = database.database.admin().purge_dead(&Filter::new()).await.unwrap();
     assert_eq!((batch.done, batch.refused.len(), batch.refused[0].id), (2, 1, 2));
 }

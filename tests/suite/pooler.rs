@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reveille::admin::{Cancelled, Retried};
 use reveille::enqueue::copy_all;
 use reveille::{Context, Database, State, enqueue, enqueue::enqueue_all};
 
@@ -82,11 +83,11 @@ async fn everything_works_through_a_transaction_pooler_and_nothing_of_it_stays_i
 
     let late = enqueue(&database, &note("late")).delay(Duration::from_secs(3600)).await.unwrap().id;
     let admin = database.admin();
-    assert_eq!(admin.retry(late).await.unwrap(), "due");
+    assert_eq!(admin.retry(late).await.unwrap(), Retried::Due);
     assert_eq!(heard.next().await, "late");
     admin.pause("default").await.unwrap();
     let waiting = enqueue(&database, &note("waiting")).await.unwrap().id;
-    assert_eq!(admin.cancel(waiting).await.unwrap(), "cancelled");
+    assert_eq!(admin.cancel(waiting).await.unwrap(), Cancelled::Cancelled);
     for worker in workers {
         worker.stop().await;
     }

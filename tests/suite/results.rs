@@ -47,7 +47,7 @@ impl Store {
         match self {
             Store::Postgres(database, _) => {
                 let job = database.database.admin().job(id).await.unwrap().unwrap();
-                job.decode("progress").unwrap()
+                job.progress().map_or(Value::Null, |progress| progress.decode().unwrap())
             }
             Store::Memory(memory) => {
                 memory.job(id).unwrap().progress.map_or(Value::Null, |progress| progress.decode().unwrap())
@@ -338,7 +338,7 @@ async fn progress_is_seen_while_the_job_runs() {
     database.until("select progress is not null from reveille.jobs").await;
     // Written after a while, without a further word of the handler.
     database.until("select progress = '2' from reveille.jobs").await;
-    assert_eq!(database.admin().job(id).await.unwrap().unwrap().get("progress"), Some("2"));
+    assert_eq!(database.admin().job(id).await.unwrap().unwrap().progress().unwrap().as_bytes(), b"2");
     database.run("update reveille.jobs set attempts = attempts + 1").await;
     gate.add_permits(1);
     assert_eq!(heard.next().await, "lost: true");

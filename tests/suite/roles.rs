@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reveille::admin::{Cancelled, Filter, Retried, StateFilter, View};
 use reveille::database::grants_sql;
 use reveille::driver::ClaimRequest;
 use reveille::enqueue::copy_all;
@@ -268,7 +269,7 @@ async fn a_monitor_reads_the_views_and_no_payload() {
     let roles = Roles::new().await;
     enqueue(&roles.database("producer").await, &note("secret")).await.unwrap();
     roles.may("monitor", &VIEWS).await;
-    let stats = roles.database("monitor").await.admin().view("queue_stats").await.unwrap();
+    let stats = roles.database("monitor").await.admin().view(View::QueueStats).await.unwrap();
     assert_eq!(stats[0].get("ready"), Some("1"));
     let metrics = reveille::admin::metrics::text(&roles.database("monitor").await).await.unwrap();
     assert!(metrics.contains("\nreveille_jobs{queue=\"default\",state=\"ready\"} 1\n"), "{metrics}");
@@ -303,17 +304,17 @@ async fn an_administrator_puts_things_right_and_changes_no_tables() {
     let database = roles.database("admin").await;
     let id = enqueue(&database, &note("x")).delay(Duration::from_secs(3600)).await.unwrap().id;
     let admin = database.admin();
-    assert_eq!(admin.retry(id).await.unwrap(), "due");
+    assert_eq!(admin.retry(id).await.unwrap(), Retried::Due);
     admin.pause("default").await.unwrap();
     admin.resume("default").await.unwrap();
     assert!(admin.job(id).await.unwrap().is_some());
     assert!(!admin.stop_worker(1).await.unwrap());
-    let stuck = reveille::admin::Filter { state: Some("stuck".into()), ..Default::default() };
+    let stuck = Filter::new().state(StateFilter::Stuck);
     assert!(admin.jobs(&stuck, 1).await.unwrap().is_empty());
-    assert_eq!(admin.cancel(id).await.unwrap(), "cancelled");
-    admin.drain("default", |_| {}).await.unwrap();
-    admin.purge_dead(&reveille::admin::Filter::default()).await.unwrap();
-    admin.revive_dead(&reveille::admin::Filter::default()).await.unwrap();
+    assert_eq!(admin.cancel(id).await.unwrap(), Cancelled::Cancelled);
+    admin.wait_until_drained("default", |_| {}).await.unwrap();
+    admin.purge_dead(&Filter::new()).await.unwrap();
+    admin.revive_dead(&Filter::new()).await.unwrap();
     admin.prune().await.unwrap();
     roles.may("admin", &VIEWS).await;
     let schedules = [

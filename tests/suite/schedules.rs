@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reveille::admin::doctor::State as Health;
+use reveille::admin::doctor::Verdict;
 use reveille::job::Payload;
 use reveille::schedule::{CatchUp, Schedule};
 use reveille::{
@@ -140,7 +140,7 @@ async fn what_cannot_be_read_is_marked_and_stops_no_other() {
     }
     assert_eq!(errors["good"], Value::Null);
     let found = database.doctor().examine().await.unwrap();
-    let bad: Vec<_> = found.iter().filter(|found| found.check == "schedules" && found.state == Health::Bad).collect();
+    let bad: Vec<_> = found.iter().filter(|found| found.check == "schedules" && found.state == Verdict::Bad).collect();
     assert_eq!(bad.len(), 3, "{bad:?}");
     database.run("update reveille.schedules set cron = '@hourly', time_zone = 'UTC' where cron is not null").await;
     database.until("select bool_and(error is null and next_at is not null) from reveille.schedules").await;
@@ -274,7 +274,10 @@ async fn an_administrator_adds_a_schedule_with_all_that_a_job_may_have() {
     assert!(admin.add_schedule(&schedule.clone().time_zone("Nowhere")).await.unwrap_err().is_invalid());
     assert_eq!(admin.trigger_schedule(&schedule.name).await.unwrap(), Some(1));
     assert!(admin.pause_schedule(&schedule.name).await.unwrap());
-    assert_eq!(admin.schedules().await.unwrap()[0].get("paused"), Some("true"));
+    let shown = &admin.schedules().await.unwrap()[0];
+    assert!(shown.paused && shown.catch_up == CatchUp::All && shown.next_at.is_none(), "{shown:?}");
+    assert_eq!((&*shown.timing, &*shown.time_zone), ("*/5 * * * *", "America/New_York"));
+    assert_eq!(shown.record().get("paused"), Some("true"));
     assert!(admin.resume_schedule(&schedule.name).await.unwrap());
     assert!(admin.remove_schedule(&schedule.name).await.unwrap() && admin.schedules().await.unwrap().is_empty());
     assert_eq!(admin.trigger_schedule(&schedule.name).await.unwrap(), None);

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use reveille::admin::{Filter, QueueSettings};
+use reveille::admin::{Filter, QueueSettings, Retried, View};
 use reveille::enqueue::copy_all;
 use reveille::job::{Payload, UniqueMode, UniqueUntil};
 use reveille::schedule::Schedule;
@@ -272,14 +272,8 @@ async fn a_worker_and_its_operators_run_nothing_of_strangers() {
     plant(&database).await;
     let ours = Database::connect(on_path(&database, FIRST)).await.unwrap();
     let admin = ours.admin();
-    admin
-        .set_queue(
-            "limited",
-            QueueSettings { max_running: Some(Some(2)), rate_limit: Some(Some(1000)), ..Default::default() },
-        )
-        .await
-        .unwrap();
-    let ordered = QueueSettings { ordered: Some(true), rate_per_key: Some(Some(1000)), ..Default::default() };
+    admin.set_queue("limited", QueueSettings::new().max_running(2).rate_limit(1000)).await.unwrap();
+    let ordered = QueueSettings::new().ordered(true).rate_per_key(1000);
     admin.set_queue("ordered", ordered).await.unwrap();
     // A worker that died holds a job.
     database
@@ -311,30 +305,20 @@ async fn a_worker_and_its_operators_run_nothing_of_strangers() {
     assert_eq!(told, ["completes", "dies", "fails", "is cancelled", "rescued", "snoozes"]);
 
     // Looking at it, and putting it right.
-    for view in [
-        "queue_stats",
-        "running_jobs",
-        "failing_jobs",
-        "dead_jobs_overview",
-        "worker_status",
-        "throughput",
-        "queue_limits",
-        "queue_totals",
-        "schedule_status",
-    ] {
+    for view in View::ALL {
         admin.view(view).await.unwrap();
     }
     let dead: i64 = database.value("select min(id) from reveille.dead_jobs").await.as_i64().unwrap();
     admin.overview().await.unwrap();
-    admin.jobs(&Filter::default(), 10).await.unwrap();
+    admin.jobs(&Filter::new(), 10).await.unwrap();
     assert!(admin.job(dead).await.unwrap().is_some());
     admin.pause("default").await.unwrap();
     admin.resume("default").await.unwrap();
-    assert_eq!(admin.retry(dead).await.unwrap(), "revived");
+    assert_eq!(admin.retry(dead).await.unwrap(), Retried::Revived);
     database.until("select count(*) = 3 from reveille.dead_jobs").await;
-    admin.revive_dead(&Filter::default()).await.unwrap();
+    admin.revive_dead(&Filter::new()).await.unwrap();
     database.until("select count(*) = 3 from reveille.dead_jobs").await;
-    admin.purge_dead(&Filter::default()).await.unwrap();
+    admin.purge_dead(&Filter::new()).await.unwrap();
     admin.prune().await.unwrap();
     reveille::admin::metrics::text(&ours).await.unwrap();
     let findings = ours.doctor().examine().await.unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reveille::admin::Retried;
 use reveille::driver::{Ending, FailureReason};
 use reveille::job::{Enqueued, Payload, UniqueMode, UniqueUntil};
 use reveille::{enqueue, enqueue::enqueue_all, job::NewJob};
@@ -347,7 +348,7 @@ async fn a_thousand_debounces_make_one_run_with_the_last_payload() {
         assert_eq!(enqueued.existed, n > 1);
         id = enqueued.id;
     }
-    assert_eq!(database.admin().retry(id).await.unwrap(), "due");
+    assert_eq!(database.admin().retry(id).await.unwrap(), Retried::Due);
     assert_eq!(heard.next().await, "1000");
     database.until("select count(*) = 1 and min(attempts) = 1 from reveille.finished_jobs").await;
     assert_eq!(database.value("select count(*) from reveille.jobs").await, 0);

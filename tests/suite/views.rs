@@ -1,6 +1,9 @@
 //! The views agree with the tables.
 
+use reveille::admin::{Filter, StateFilter, View};
+use reveille::driver::Reason;
 use reveille::enqueue;
+use reveille::job::{JobState, Priority};
 use serde_json::json;
 
 use crate::harness::{database, note, start, teller};
@@ -191,7 +194,7 @@ async fn history_past_every_retention_is_emptied_and_the_rest_kept() {
     assert_eq!(database.database.admin().prune().await.unwrap(), Some(17));
     let kept = database.value("select jsonb_agg(id order by id) from reveille.finished_jobs").await;
     assert_eq!(kept, json!([0, 1, 2, 3]));
-    let finished = reveille::admin::Filter { state: Some("finished".into()), ..Default::default() };
+    let finished = Filter::new().state(StateFilter::Finished);
     assert_eq!(
         database.database.admin().jobs(&finished, 10).await.unwrap().len(),
         3,
@@ -232,7 +235,47 @@ async fn every_view_can_be_read_by_its_name() {
     // One that the others stand on.
     let views = "select jsonb_agg(viewname) from pg_views where schemaname = 'reveille' and viewname <> 'known_queues'";
     for view in database.value(views).await.as_array().unwrap() {
-        database.admin().view(view.as_str().unwrap()).await.unwrap();
+        let view = View::from_name(view.as_str().unwrap()).unwrap();
+        database.admin().view(view).await.unwrap();
     }
-    assert!(database.admin().view("no_such").await.unwrap_err().is_invalid());
+    assert_eq!(View::from_name("no_such"), None);
+}
+
+#[tokio::test]
+async fn a_job_is_read_with_its_fields_whether_it_is_live_dead_or_finished() {
+    let database = database().await;
+    let due_at = "2096-07-24 18:00:00.25+02";
+    let rows = format!(
+        "set time zone 'Asia/Kolkata';
+        insert into reveille.jobs (kind, key, tags, priority, available_at) values ('live', 'k', '{{a,b}}', 1, '{due_at}');
+        insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
+            created_at, reason, errors)
+        values (2, 'q', 'dead', '[1]', 2, 3, 2, 2, now(), now(), 'lost', '[{{\"attempt\": 3, \"error\": \"gone\"}}]');
+        insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts,
+            available_at, created_at, outcome, result, run_seconds)
+        values (0, 3, 'q', 'finished', '[]', 2, 1, 0, 20, now(), now(), 'completed', '7', 0.5)"
+    );
+    database.run(&rows).await;
+    let admin = database.admin();
+    let job = async |id| admin.job(id).await.unwrap().unwrap();
+
+    let live = job(1).await;
+    assert_eq!((live.state, live.priority, live.key.as_deref()), (JobState::Delayed, Priority::High, Some("k")));
+    assert_eq!((live.tags.as_slice(), live.finished_at), (&["a".to_owned(), "b".into()][..], None));
+    assert_eq!(live.available_at, Some(admin.read_time(due_at).await.unwrap()));
+    let dead = job(2).await;
+    assert_eq!((dead.state, dead.reason, dead.attempts), (JobState::Dead, Some(Reason::Lost), 3));
+    assert_eq!((dead.errors()[0].attempt, &*dead.errors()[0].error), (Some(3), "gone"));
+    let finished = job(3).await;
+    assert_eq!((finished.state, finished.run_seconds), (JobState::Completed, Some(0.5)));
+    assert_eq!(finished.result().unwrap().decode::<u8>().unwrap(), 7);
+
+    let kinds = async |filter: Filter| -> Vec<String> {
+        admin.jobs(&filter, 9).await.unwrap().into_iter().map(|job| job.kind).collect()
+    };
+    assert_eq!(kinds(Filter::new()).await, ["live"]);
+    assert_eq!(kinds(Filter::new().reason(Reason::Lost).queue("q")).await, ["dead"]);
+    assert_eq!(kinds(Filter::new().reason(Reason::Failed)).await, [""; 0]);
+    assert_eq!(kinds(Filter::new().state(JobState::Completed).kind("finished")).await, ["finished"]);
+    assert!(admin.purge_dead(&Filter::new().state(StateFilter::Finished)).await.unwrap_err().is_invalid());
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use reveille::admin::{Cancelled, Retried};
 use reveille::job::Payload;
 use reveille::{
     Attempt, Context, Job, Outcome, State, Worker, enqueue,
@@ -111,7 +112,7 @@ async fn a_revived_job_runs_again_with_fresh_failures() {
     let id = enqueue(&database.database, &Shaky { fails: 3 }).max_attempts(1).await.unwrap().id;
     ended(&database, id).await;
     database.run("update reveille.dead_jobs set payload = '{\"fails\": 0}'").await;
-    assert_eq!(database.database.admin().retry(id).await.unwrap(), "revived");
+    assert_eq!(database.database.admin().retry(id).await.unwrap(), Retried::Revived);
     ended(&database, id).await;
     assert_eq!(fate(&database, id).await, json!(["completed", 2, 0]));
     worker.stop().await;
@@ -370,7 +371,7 @@ async fn cancelling_a_running_job_reaches_its_handler() {
     let worker = start(worker(&database).state(told).handle(waits));
     let id = enqueue(&database.database, &note("x")).await.unwrap().id;
     assert_eq!(heard.next().await, "started");
-    assert_eq!(database.database.admin().cancel(id).await.unwrap(), "requested");
+    assert_eq!(database.database.admin().cancel(id).await.unwrap(), Cancelled::Requested);
     assert_eq!(heard.next().await, "told to stop");
     ended(&database, id).await;
     assert_eq!(fate(&database, id).await, json!(["cancelled", 1, 0]));

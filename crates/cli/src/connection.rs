@@ -1,4 +1,4 @@
-//! Which database a command works on.
+//! The database that a command works on.
 
 use clap::Args;
 use reveille::Database;
@@ -8,22 +8,22 @@ use crate::Failure;
 
 #[derive(Args, Clone)]
 pub struct Connection {
-    /// Where the database is: a URL or key=value string; without it, the PG* variables say.
+    /// The database's address: a URL or a key=value string. Default: the PG* variables.
     #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<String>,
-    /// Where to listen, if the database is reached through a transaction pooler.
+    /// The address to listen at, past the transaction pooler that --database-url goes through.
     #[arg(long, global = true, env = "REVEILLE_LISTEN_URL", hide_env_values = true, value_name = "URL")]
     listen_url: Option<String>,
     /// The schema of Reveille's tables.
     #[arg(long, global = true, env = "REVEILLE_SCHEMA", default_value = "reveille")]
     schema: String,
-    /// Whether the address was given with the command, and not by the environment.
+    /// Whether the address was given as an argument and not by the environment.
     #[arg(skip)]
-    pub url_is_on_line: bool,
+    pub url_is_argument: bool,
 }
 
 impl Connection {
-    /// The address that was given, if any.
+    /// The address, if one was given.
     pub fn url(&self) -> Option<&str> {
         self.database_url.as_deref().filter(|url| !url.is_empty())
     }
@@ -32,29 +32,29 @@ impl Connection {
         &self.schema
     }
 
-    /// The address, if it was given with the command.
-    pub fn url_on_line(&self) -> Option<&str> {
-        self.url().filter(|_| self.url_is_on_line)
+    /// The address, if it was given as an argument.
+    pub fn url_argument(&self) -> Option<&str> {
+        self.url().filter(|_| self.url_is_argument)
     }
 
-    /// Connects, whatever the state of the schema.
+    /// Connects without a check of the schema.
     pub async fn open(&self) -> Result<Database, Failure> {
         Ok(self.options(self.url()).connect().await?)
     }
 
-    /// Connects to a server of our own: what was given says where others are.
-    pub async fn open_own(&self, url: String) -> Result<Database, Failure> {
+    /// Connects to a throw-away server, whatever address was given.
+    pub async fn open_throw_away(&self, url: String) -> Result<Database, Failure> {
         Ok(Database::options(Some(url)).schema(&self.schema).connect().await?)
     }
 
-    /// Connects to a database whose schema this program knows.
+    /// Connects, and checks that this program knows the schema.
     pub async fn database(&self) -> Result<Database, Failure> {
-        Ok(known(self.options(self.url())).await?)
+        Ok(connect_and_check(self.options(self.url())).await?)
     }
 
-    /// The same, on one connection at a time: for who looks on.
+    /// Connects as [`Connection::database`] does, with one session at most: for commands that only watch.
     pub async fn lookout(&self) -> reveille::Result<Database> {
-        known(self.options(self.url()).max_connections(1)).await
+        connect_and_check(self.options(self.url()).max_connections(1)).await
     }
 
     fn options(&self, url: Option<&str>) -> DatabaseOptions {
@@ -66,17 +66,17 @@ impl Connection {
     }
 }
 
-async fn known(options: DatabaseOptions) -> reveille::Result<Database> {
+async fn connect_and_check(options: DatabaseOptions) -> reveille::Result<Database> {
     let database = options.connect().await?;
     match database.check().await {
-        // Who may only enqueue may not read the schema's history.
+        // A user that may only enqueue may not read the schema's history.
         Err(error) if error.is_denied() && error.code().is_some() => {}
         checked => checked?,
     }
     Ok(database)
 }
 
-/// A duration as people write it: `500ms`, `5m`, `1h 30m`, `7days`.
+/// Reads a duration: `500ms`, `5m`, `1h 30m`, `7days`.
 pub fn duration(text: &str) -> Result<std::time::Duration, String> {
     if text.trim() == "0" {
         return Ok(std::time::Duration::ZERO);
@@ -98,7 +98,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_no_duration_is_refused_in_one_line(text in prop_oneof![".*", "[0-9]{1,25}[a-zµ ]{0,3}"]) {
+        fn a_text_that_is_no_duration_is_refused_in_one_line(text in prop_oneof![".*", "[0-9]{1,25}[a-zµ ]{0,3}"]) {
             if let Err(error) = duration(&text) {
                 prop_assert!(error.contains("30s") && !error.contains('\n'), "{}", error);
             }

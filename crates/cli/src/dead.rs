@@ -1,98 +1,106 @@
 use std::collections::BTreeMap;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use reveille::admin::{Filter, REASONS, Record};
+use reveille::admin::{BulkResult, Filter, JobRow, REASONS, RefusedJob, Retried};
+use reveille::driver::Reason;
+use reveille::job::JobState;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::connection::Connection;
-use crate::jobs::each;
+use crate::jobs::{Answer, each, filter};
 use crate::{Failure, Outcome, output};
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct Dead {
+pub struct DeadCommand {
     #[command(subcommand)]
-    action: Option<Action>,
+    action: Option<DeadAction>,
     #[command(flatten)]
-    list: List,
+    list: ListDead,
 }
 
 #[derive(Subcommand)]
-enum Action {
-    /// List dead jobs: what to do without an action.
-    List(List),
-    /// Bring dead jobs back to life.
-    Revive(Chosen),
-    /// Delete dead jobs for good.
-    Purge(Chosen),
+enum DeadAction {
+    /// List dead jobs: the default.
+    List(ListDead),
+    /// Revive dead jobs: they are due at once.
+    Revive(ChosenDead),
+    /// Delete dead jobs permanently.
+    Purge(ChosenDead),
 }
 
 #[derive(Args)]
-struct List {
-    /// Only of this queue.
+struct ListDead {
+    /// Only jobs of this queue.
     #[arg(long)]
     queue: Option<String>,
-    /// Only of this kind.
+    /// Only jobs of this kind.
     #[arg(long)]
     kind: Option<String>,
-    /// Only that died of this.
-    #[arg(long, value_parser = PossibleValuesParser::new(REASONS))]
-    reason: Option<String>,
-    /// How many at most, newest first.
+    /// Only jobs that died of this.
+    #[arg(long, value_parser = reasons())]
+    reason: Option<Reason>,
+    /// List at most this many jobs, newest first.
     #[arg(long, default_value_t = 50)]
     limit: u32,
-    /// Print a JSON object a line.
+    /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
-struct Chosen {
+struct ChosenDead {
     /// These jobs.
     #[arg(value_name = "ID", conflicts_with_all = ["all", "queue", "kind", "reason"])]
     ids: Vec<i64>,
     /// All dead jobs.
     #[arg(long)]
     all: bool,
-    /// All of this queue.
+    /// All dead jobs of this queue.
     #[arg(long)]
     queue: Option<String>,
-    /// All of this kind.
+    /// All dead jobs of this kind.
     #[arg(long)]
     kind: Option<String>,
-    /// All that died of this.
-    #[arg(long, value_parser = PossibleValuesParser::new(REASONS))]
-    reason: Option<String>,
+    /// All jobs that died of this.
+    #[arg(long, value_parser = reasons())]
+    reason: Option<Reason>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
-impl Dead {
+fn reasons() -> impl TypedValueParser<Value = Reason> {
+    PossibleValuesParser::new(REASONS.map(Reason::name)).try_map(|name| {
+        REASONS.into_iter().find(|reason| reason.name() == name).ok_or_else(|| format!("unknown reason {name:?}"))
+    })
+}
+
+impl DeadCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        match self.action.unwrap_or(Action::List(self.list)) {
-            Action::List(list) => list.run(connection).await,
-            Action::Revive(chosen) => chosen.run(connection, true).await,
-            Action::Purge(chosen) => chosen.run(connection, false).await,
+        match self.action.unwrap_or(DeadAction::List(self.list)) {
+            DeadAction::List(list) => list.run(connection).await,
+            DeadAction::Revive(chosen) => chosen.revive(connection).await,
+            DeadAction::Purge(chosen) => chosen.purge(connection).await,
         }
     }
 }
 
-impl List {
+impl ListDead {
     async fn run(self, connection: &Connection) -> Outcome {
         const COLUMNS: [&str; 7] = ["id", "queue", "kind", "reason", "failures", "finished_at", "last_error"];
-        let state = self.reason.unwrap_or_else(|| "dead".into());
-        let filter = Filter { queue: self.queue, kind: self.kind, state: Some(state) };
+        let filter = filter(self.queue, self.kind).state(JobState::Dead);
+        let filter = self.reason.into_iter().fold(filter, Filter::reason);
         let dead = connection.database().await?.admin().jobs(&filter, self.limit).await?;
         if self.json {
-            return Ok(output::print(&dead, &COLUMNS, true)?);
+            return Ok(output::print(dead.iter().map(JobRow::record), &COLUMNS, true)?);
         }
-        let row = |job: &Record| {
+        let row = |job: &JobRow| {
             let cell = |column: &&str| match *column {
                 "last_error" => output::cell(last_error(job).as_ref().map(|error| error.get())),
-                column => output::cell(job.get(column)),
+                column => output::cell(job.record().get(column)),
             };
             COLUMNS.iter().map(cell).collect()
         };
@@ -100,40 +108,59 @@ impl List {
     }
 }
 
-fn last_error(job: &Record) -> Option<Box<RawValue>> {
-    let last = job.decode::<Vec<Box<RawValue>>>("errors").ok()?.pop()?;
+/// As it is stored, which need not be text.
+fn last_error(job: &JobRow) -> Option<Box<RawValue>> {
+    let last = job.record().decode::<Vec<Box<RawValue>>>("errors").ok()?.pop()?;
     serde_json::from_str::<BTreeMap<String, Box<RawValue>>>(last.get()).ok()?.remove("error")
 }
 
-impl Chosen {
-    async fn run(self, connection: &Connection, revive: bool) -> Outcome {
-        if self.ids.is_empty() && !self.all && self.queue.is_none() && self.kind.is_none() && self.reason.is_none() {
-            return Err("say which: ids, --queue, --kind, --reason, or --all".to_owned().into());
-        }
+impl ChosenDead {
+    async fn revive(self, connection: &Connection) -> Outcome {
+        let filter = self.filter()?;
         let admin = connection.database().await?.admin();
         if !self.ids.is_empty() {
-            return if revive {
-                each(&self.ids, self.json, &["revived"], async |id| admin.retry(id).await).await
-            } else {
-                let purge =
-                    async |id| Ok(if admin.purge_dead_job(id).await? { "purged" } else { "unknown" }.to_owned());
-                each(&self.ids, self.json, &["purged"], purge).await
+            let revive = async |id| {
+                let retried = admin.retry(id).await?;
+                Ok(Answer::new(retried.name(), retried == Retried::Revived))
             };
+            return each(&self.ids, self.json, revive).await;
         }
-        let filter = Filter { queue: self.queue, kind: self.kind, state: self.reason };
-        let batch = if revive { admin.revive_dead(&filter).await? } else { admin.purge_dead(&filter).await? };
-        let done = if revive { "revived" } else { "purged" };
+        self.print("revived", admin.revive_dead(&filter).await?)
+    }
+
+    async fn purge(self, connection: &Connection) -> Outcome {
+        let filter = self.filter()?;
+        let admin = connection.database().await?.admin();
+        if !self.ids.is_empty() {
+            let purge = async |id| {
+                let is_purged = admin.purge_dead_job(id).await?;
+                Ok(Answer::new(if is_purged { "purged" } else { "unknown" }, is_purged))
+            };
+            return each(&self.ids, self.json, purge).await;
+        }
+        self.print("purged", admin.purge_dead(&filter).await?)
+    }
+
+    /// Fails if nothing is chosen.
+    fn filter(&self) -> Result<Filter, Failure> {
+        if self.ids.is_empty() && !self.all && self.queue.is_none() && self.kind.is_none() && self.reason.is_none() {
+            return Err("no dead jobs are chosen; give ids, --queue, --kind, --reason, or --all".to_owned().into());
+        }
+        Ok(self.reason.into_iter().fold(filter(self.queue.clone(), self.kind.clone()), Filter::reason))
+    }
+
+    fn print(&self, done: &str, result: BulkResult) -> Outcome {
         if self.json {
-            output::line(json!({done: batch.done, "left_over": batch.left_over}))?;
+            output::line(json!({done: result.done, "left_over": result.left_over}))?;
         } else {
-            output::line(format!("{} {done}", batch.done))?;
+            output::line(format!("{} {done}", result.done))?;
         }
-        if batch.left_over > 0 {
-            say!("{} left dead: a live job has their unique key", batch.left_over);
+        if result.left_over > 0 {
+            say!("{} left dead: a live job has their unique key", result.left_over);
         }
-        for refused in &batch.refused {
-            say!("job {} left dead: {}", refused.id, refused.error);
+        for RefusedJob { id, error, .. } in &result.refused {
+            say!("job {id} left dead: {error}");
         }
-        if batch.left_over > 0 || !batch.refused.is_empty() { Err(Failure::NotFound) } else { Ok(()) }
+        if result.left_over > 0 || !result.refused.is_empty() { Err(Failure::NotFound) } else { Ok(()) }
     }
 }

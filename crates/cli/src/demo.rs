@@ -1,10 +1,11 @@
-//! The whole thing in half a minute's reading: a mix of jobs as they come in real life, worked before one's eyes.
+//! `demo`: enqueues a realistic mix of jobs, works them, and sums up.
 
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use reveille::admin::View;
 use reveille::dev::Server;
 use reveille::{
     Attempt, Database, Job, Outcome as JobOutcome, State, Worker, enqueue,
@@ -20,24 +21,24 @@ use crate::connection::Connection;
 use crate::figures::{percentile, rounded};
 use crate::{Failure, Outcome, output};
 
-/// How long all of it may take on a busy machine.
+/// Long enough for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 #[derive(Args)]
-pub struct Demo {
-    /// Print one JSON object at the end, and nothing else.
+pub struct DemoCommand {
+    /// Print only one JSON object at the end.
     #[arg(long)]
     json: bool,
-    /// Leave the throw-away server running, and say where it is.
+    /// Keep the throw-away server running, and print its address.
     #[arg(long)]
     keep: bool,
 }
 
-/// A quick job, and the one whose latency is measured.
+/// A quick job. Its latency is measured.
 #[derive(Serialize, Deserialize)]
 struct Thumbnail {
     image: u64,
-    /// When it was enqueued, in microseconds since the demo began.
+    /// When it was enqueued, in microseconds since the demo began; `None` if its latency does not count.
     sent_at: Option<u64>,
 }
 impl Job for Thumbnail {
@@ -45,7 +46,7 @@ impl Job for Thumbnail {
     const QUEUE: &'static str = "demo";
 }
 
-/// A slow one.
+/// A slow job of low priority.
 #[derive(Serialize, Deserialize)]
 struct Report {
     month: u32,
@@ -56,7 +57,7 @@ impl Job for Report {
     const PRIORITY: Priority = Priority::Low;
 }
 
-/// One that fails twice, as networks do, and then succeeds.
+/// A job that fails twice and then succeeds.
 #[derive(Serialize, Deserialize)]
 struct Webhook {
     url: String,
@@ -69,7 +70,7 @@ impl Job for Webhook {
     }
 }
 
-/// One that can't succeed: it dies.
+/// A job that cannot succeed, and dies.
 #[derive(Serialize, Deserialize)]
 struct Charge {
     card: String,
@@ -84,7 +85,7 @@ impl Job for Charge {
     }
 }
 
-/// Written in the transaction that creates the user.
+/// A job that is enqueued in the transaction that creates its user.
 #[derive(Serialize, Deserialize)]
 struct Welcome {
     user_id: i64,
@@ -95,16 +96,17 @@ impl Job for Welcome {
     const PRIORITY: Priority = Priority::High;
 }
 
-/// What the handlers and the progress line share.
-struct Stage {
+/// What the handlers share.
+struct DemoState {
     began: Instant,
+    /// Measured latencies in milliseconds.
     waits: Mutex<Vec<f64>>,
 }
 
-async fn thumbnail(job: Thumbnail, State(stage): State<Arc<Stage>>) {
+async fn thumbnail(job: Thumbnail, State(demo): State<Arc<DemoState>>) {
     if let Some(sent_at) = job.sent_at {
-        let waited = stage.began.elapsed() - Duration::from_micros(sent_at);
-        stage.waits.lock().unwrap_or_else(PoisonError::into_inner).push(waited.as_secs_f64() * 1000.0);
+        let waited = demo.began.elapsed() - Duration::from_micros(sent_at);
+        demo.waits.lock().unwrap_or_else(PoisonError::into_inner).push(waited.as_secs_f64() * 1000.0);
     }
 }
 
@@ -129,14 +131,14 @@ async fn charge(job: Charge) -> JobOutcome {
 
 async fn welcome(_: Welcome) {}
 
-impl Demo {
+impl DemoCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        let server = match connection.url_on_line() {
+        let server = match connection.url_argument() {
             Some(_) => None,
             None => Some(Server::start()?),
         };
         let database = match &server {
-            Some(server) => connection.open_own(server.url("postgres")).await?,
+            Some(server) => connection.open_throw_away(server.url("postgres")).await?,
             None => connection.open().await?,
         };
         database.migrate().await?;
@@ -159,9 +161,9 @@ impl Demo {
     }
 
     async fn play(&self, database: &Database) -> Result<Summary, Failure> {
-        let stage = Arc::new(Stage { began: Instant::now(), waits: Mutex::default() });
+        let demo = Arc::new(DemoState { began: Instant::now(), waits: Mutex::default() });
         let worker = Worker::builder(database.clone())
-            .state(Arc::clone(&stage))
+            .state(Arc::clone(&demo))
             .queue("demo", 8)
             .queue("demo-outside", 4)
             .handle(thumbnail)
@@ -173,8 +175,8 @@ impl Demo {
         let stop = CancellationToken::new();
         let working = tokio::spawn(worker.run_until(stop.clone().cancelled_owned()));
 
-        let ids = send(database, &stage).await?;
-        let began = stage.began;
+        let ids = enqueue_mix(database, demo.began).await?;
+        let began = demo.began;
         let enqueued = ids.len() as u64;
         let mut counts = Counts::default();
         while began.elapsed() < DEADLINE {
@@ -193,7 +195,7 @@ impl Demo {
         }
         stop.cancel();
         working.await.map_err(|error| error.to_string())??;
-        let mut waits = std::mem::take(&mut *stage.waits.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut waits = std::mem::take(&mut *demo.waits.lock().unwrap_or_else(PoisonError::into_inner));
         waits.sort_by(f64::total_cmp);
         Ok(Summary { enqueued, counts, waits, seconds })
     }
@@ -207,12 +209,12 @@ impl Demo {
     }
 }
 
-/// Enqueues the mix, in the ways there are; returns the jobs' ids.
-async fn send(database: &Database, stage: &Stage) -> Result<Vec<i64>, Failure> {
+/// Enqueues the mix in every way that there is. Returns the jobs' ids.
+async fn enqueue_mix(database: &Database, began: Instant) -> Result<Vec<i64>, Failure> {
     let mut ids = Vec::new();
     let mut client = database.client().await?;
 
-    // Beside the row that it is about, in one transaction; what is rolled back never runs.
+    // In the transaction that writes the user: a job whose transaction is rolled back never runs.
     for (user_id, stays) in [(1, true), (2, true), (3, false)] {
         let tx = client.transaction().await?;
         tx.batch_execute("create temporary table users (id bigint) on commit drop").await?;
@@ -226,15 +228,16 @@ async fn send(database: &Database, stage: &Stage) -> Result<Vec<i64>, Failure> {
         }
     }
 
-    // Many at once, all or none.
+    // In bulk: all of them or none.
     let images: Vec<Thumbnail> = (0..200).map(|image| Thumbnail { image, sent_at: None }).collect();
     ids.extend(enqueue_all(database, &images).await?.iter().map(|job| job.id));
     let reports: Vec<Report> = (1..=6).map(|month| Report { month }).collect();
     ids.extend(enqueue_all(database, &reports).await?.iter().map(|job| job.id));
 
-    // From any program that can insert a row; the last of them with a payload that does not fit its kind.
+    // By plain SQL, from any program. The last one's payload does not fit its kind.
     let plain = "insert into reveille.jobs (queue, kind, payload)
-        select 'demo-outside', 'webhook', jsonb_build_object('url', 'https://example.com/' || n) from generate_series(1, 8) as n
+        select 'demo-outside', 'webhook', jsonb_build_object('url', 'https://example.com/' || n)
+        from generate_series(1, 8) as n
         union all select 'demo', 'report', '{\"month\": \"May\"}'
         returning id";
     let plain = plain.replace("reveille.", &format!("{}.", database.schema_name()));
@@ -245,21 +248,21 @@ async fn send(database: &Database, stage: &Stage) -> Result<Vec<i64>, Failure> {
     }
     ids.push(enqueue(database, &Report { month: 12 }).delay(Duration::from_secs(2)).await?.id);
 
-    // One by one, as web requests come, when the rush is over: these show how soon a job starts.
-    let rush = "select exists (select from reveille.jobs where kind = 'thumbnail')";
-    let rush = rush.replace("reveille.", &format!("{}.", database.schema_name()));
-    while client.query_typed_one(&rush, &[]).await?.get(0) && stage.began.elapsed() < DEADLINE {
+    // One by one, like web requests, once the bulk is done: these show how soon a job starts.
+    let bulk = "select exists (select from reveille.jobs where kind = 'thumbnail')";
+    let bulk = bulk.replace("reveille.", &format!("{}.", database.schema_name()));
+    while client.query_typed_one(&bulk, &[]).await?.get(0) && began.elapsed() < DEADLINE {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     for image in 0..200 {
-        let sent_at = Some(stage.began.elapsed().as_micros() as u64);
+        let sent_at = Some(began.elapsed().as_micros() as u64);
         ids.push(enqueue(database, &Thumbnail { image, sent_at }).queue("demo").await?.id);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(ids)
 }
 
-/// How far the demo's jobs have come.
+/// How many of the demo's jobs have ended.
 #[derive(Clone, Copy, Default, PartialEq)]
 struct Counts {
     finished: u64,
@@ -270,11 +273,13 @@ struct Counts {
 
 impl Counts {
     async fn of(database: &Database, ids: &[i64]) -> Result<Counts, Failure> {
-        let sql = "select count(*) filter (where finished), count(*) filter (where not finished), coalesce(sum(failures), 0)::bigint
+        let sql = "select
+                count(*) filter (where finished), count(*) filter (where not finished),
+                coalesce(sum(failures), 0)::bigint
             from (select true as finished, failures from reveille.finished_jobs where id = any ($1)
                 union all select false, failures from reveille.dead_jobs where id = any ($1)) as ended";
         let sql = sql.replace("reveille.", &format!("{}.", database.schema_name()));
-        // Unnamed, as all statements of this command: it may be shown through a pooler.
+        // Not a named statement: the demo may run through a pooler.
         let row = database.client().await?.query_typed_one(&sql, &[(&ids, Type::INT8_ARRAY)]).await?;
         let [finished, dead, failures] = [0, 1, 2].map(|column| row.get::<_, i64>(column) as u64);
         Ok(Counts { finished, dead, failures })
@@ -292,7 +297,8 @@ struct Summary {
 impl Summary {
     fn as_json(&self) -> serde_json::Value {
         json!({
-            "enqueued": self.enqueued, "finished": self.counts.finished, "dead": self.counts.dead, "failures": self.counts.failures,
+            "enqueued": self.enqueued, "finished": self.counts.finished, "dead": self.counts.dead,
+            "failures": self.counts.failures,
             "p50_ms": rounded(percentile(&self.waits, 50)), "p95_ms": rounded(percentile(&self.waits, 95)),
             "p99_ms": rounded(percentile(&self.waits, 99)), "seconds": rounded(self.seconds),
         })
@@ -300,27 +306,30 @@ impl Summary {
 
     async fn print(&self, database: &Database, throw_away: bool, kept: bool) -> Outcome {
         let [p50, p95, p99] = [50, 95, 99].map(|percent| percentile(&self.waits, percent));
-        let whose = if throw_away { "a throw-away Postgres" } else { "your Postgres" };
+        let server = if throw_away { "a throw-away Postgres" } else { "your Postgres" };
         output::lines(format!(
-            "\n{} jobs on {whose}: from transactions, in bulk, by plain SQL, one by one\n\
-             \n    {:>5} finished\n    {:>5} dead\n    {:>5} failed attempts; those that can succeed were retried until they did\n\
+            "\n{} jobs on {server}: from transactions, in bulk, by plain SQL, one by one\n\
+             \n    {:>5} finished\
+             \n    {:>5} dead\
+             \n    {:>5} failed attempts; jobs that can succeed were retried until they did\n\
              \n    started after   p50 {p50:.1} ms   p95 {p95:.1} ms   p99 {p99:.1} ms   from the call to enqueue\n\
-             \nWhat died, and why:",
+             \nDead jobs:",
             self.enqueued, self.counts.finished, self.counts.dead, self.counts.failures,
         ))?;
-        for died in database.admin().view("dead_jobs_overview").await? {
-            let field = |name| output::cell(died.get(name));
+        for group in database.admin().view(View::DeadJobsOverview).await? {
+            let field = |name| output::cell(group.get(name));
             output::line(format!("    {:<12} {:<12} {}", field("kind"), field("reason"), field("last_error")))?;
         }
         output::lines(
-            "\nLook further, with psql or `reveille status`, `jobs`, `dead`, `workers`:\
+            "\nTo see more, use `reveille status`, `jobs`, `dead` and `workers`, or psql:\
              \n    select * from reveille.queue_stats;\
              \n    select * from reveille.dead_jobs_overview;\
-             \n    select id, kind, attempts, wait_seconds, run_seconds from reveille.finished_jobs order by id desc limit 10;\
+             \n    select id, kind, attempts, wait_seconds, run_seconds from reveille.finished_jobs\
+             \n        order by id desc limit 10;\
              \n    select * from reveille.enqueue(kind => 'thumbnail', payload => '{\"image\": 7}', queue => 'demo');",
         )?;
         if throw_away && !kept {
-            output::line("The server is gone with this command; `--keep` leaves it to you.")?;
+            output::line("The throw-away server has stopped; to keep it, add `--keep`.")?;
         }
         Ok(())
     }

@@ -2,48 +2,48 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use reveille::admin::doctor::{CHECKS, Finding, State};
+use reveille::admin::doctor::{CHECKS, Finding, Verdict};
 use serde_json::json;
 
 use crate::connection::{self, Connection};
 use crate::{Failure, Outcome, output};
 
 #[derive(Args)]
-pub struct Doctor {
-    /// Print a JSON object a line.
+pub struct DoctorCommand {
+    /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
-    /// Leave this check out; may be repeated.
+    /// Ignore the findings of this check. May be repeated.
     #[arg(long = "ignore", value_name = "CHECK", value_parser = PossibleValuesParser::new(CHECKS))]
     ignored: Vec<String>,
-    /// From what age on a transaction is worth a note; one twelve times as old is bad.
+    /// The age from which a transaction is worth a note. One twelve times as old is bad.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = connection::duration)]
     patience: Duration,
 }
 
-impl Doctor {
+impl DoctorCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        // Whatever the state of the schema: that is one of the questions.
+        // The doctor checks the schema itself.
         let database = connection.open().await?;
         let mut findings = database.doctor().patience(self.patience).examine().await?;
         findings.retain(|found| !self.ignored.contains(&found.check));
         if self.json {
-            for Finding { check, state, finding, advice } in &findings {
+            for Finding { check, state, finding, advice, .. } in &findings {
                 let state = state.to_string();
                 output::line(json!({"check": check, "state": state, "finding": finding, "advice": advice}))?;
             }
         } else {
             print(&findings)?;
         }
-        if findings.iter().any(|found| found.state == State::Bad) { Err(Failure::NotFound) } else { Ok(()) }
+        if findings.iter().any(|found| found.state == Verdict::Bad) { Err(Failure::NotFound) } else { Ok(()) }
     }
 }
 
-/// A line a finding, what to do about it below.
+/// Prints one line per finding, and below it what to do.
 fn print(findings: &[Finding]) -> std::io::Result<()> {
     let width = findings.iter().map(|found| found.check.len()).max().unwrap_or(0);
     output::line(format_args!("{:width$}  state  finding", "check"))?;
-    for Finding { check, state, finding, advice } in findings {
+    for Finding { check, state, finding, advice, .. } in findings {
         output::line(format_args!("{check:width$}  {state:5}  {}", finding))?;
         if let Some(advice) = advice {
             output::line(format_args!("{:width$}  {:5}  -> {}", "", "", advice))?;

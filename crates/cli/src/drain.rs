@@ -7,13 +7,13 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::connection::{Connection, duration};
-use crate::queue::is_known;
+use crate::queue::{SEE_STATUS, is_known};
 use crate::{Failure, Outcome, output};
 
 #[derive(Args)]
-pub struct Drain {
+pub struct DrainCommand {
     queue: String,
-    /// How long to wait at most; without it, as long as it takes.
+    /// Wait at most this long, like 10m. Default: without end.
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     timeout: Option<Duration>,
     /// Print a JSON object at the end.
@@ -21,31 +21,35 @@ pub struct Drain {
     json: bool,
 }
 
-/// How often to say how far it is: to a person who watches, and to a log.
-const SAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// How often to print the progress.
+const TO_A_TERMINAL_EVERY: Duration = Duration::from_secs(1);
+const TO_A_LOG_EVERY: Duration = Duration::from_secs(10);
 
-impl Drain {
+impl DrainCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let admin = connection.database().await?.admin();
-        if !is_known(&admin, &self.queue, "").await? {
+        if !is_known(&admin, &self.queue, SEE_STATUS).await? {
             return Err(Failure::NotFound);
         }
         let began = Instant::now();
-        let (mut left, mut said, looked) = (Backlog::default(), None, Notify::new());
-        let draining = admin.drain(&self.queue, |backlog| {
+        let (mut left, mut printed_at, counted) = (Backlog::default(), None, Notify::new());
+        let draining = admin.wait_until_drained(&self.queue, |backlog| {
             left = backlog;
-            self.say(backlog, &mut said);
-            looked.notify_one();
+            self.print_progress(backlog, &mut printed_at);
+            counted.notify_one();
         });
         let drained = match self.timeout {
-            // However short: what is left can only be told after a look.
+            // The time counts from the start, but the first count is always waited for: the answer needs it.
             Some(timeout) => tokio::select! {
                 drained = draining => drained.map(|_| true)?,
-                () = async { looked.notified().await; tokio::time::sleep_until((began + timeout).into()).await } => false,
+                () = async {
+                    counted.notified().await;
+                    tokio::time::sleep_until((began + timeout).into()).await;
+                } => false,
             },
             None => draining.await.map(|_| true)?,
         };
-        let (seconds, Backlog { ready, running, delayed, paused, workers }) = (began.elapsed().as_secs_f64(), left);
+        let (seconds, Backlog { ready, running, delayed, paused, workers, .. }) = (began.elapsed().as_secs_f64(), left);
         if self.json {
             output::line(json!({
                 "queue": self.queue, "drained": drained, "ready": ready, "running": running, "delayed": delayed,
@@ -55,23 +59,22 @@ impl Drain {
             output::line(format!("drained {}", self.queue))?;
         }
         if !drained {
-            say!("not drained in time: {}", describe(left));
+            say!("queue {} is not drained in time: {}", self.queue, describe(left));
             return Err(Failure::NotFound);
         }
         if delayed > 0 || ready > 0 {
             say!(
                 "not waited for: {delayed} delayed{}",
-                if paused { format!(", {ready} ready, as it is paused") } else { String::new() }
+                if paused { format!(", {ready} ready, since the queue is paused") } else { String::new() }
             );
         }
         Ok(())
     }
 
-    fn say(&self, backlog: Backlog, said: &mut Option<Instant>) {
-        let (watched, logged) = SAY;
-        let often = if std::io::stderr().is_terminal() { watched } else { logged };
-        if !backlog.is_drained() && said.is_none_or(|said| said.elapsed() >= often) {
-            *said = Some(Instant::now());
+    fn print_progress(&self, backlog: Backlog, printed_at: &mut Option<Instant>) {
+        let every = if std::io::stderr().is_terminal() { TO_A_TERMINAL_EVERY } else { TO_A_LOG_EVERY };
+        if !backlog.is_drained() && printed_at.is_none_or(|at| at.elapsed() >= every) {
+            *printed_at = Some(Instant::now());
             say!("{}: {}", self.queue, describe(backlog));
         }
     }
@@ -80,7 +83,7 @@ impl Drain {
 fn describe(left: Backlog) -> String {
     let more = if left.ready >= 10_000 { " or more" } else { "" };
     let hint = match left.workers {
-        0 if !left.is_drained() => "; no living worker works it",
+        0 if !left.is_drained() => "; no live worker works it: start one",
         _ => "",
     };
     format!("{}{more} ready, {} running{hint}", left.ready, left.running)

@@ -17,64 +17,64 @@ use crate::connection::{Connection, duration};
 use crate::{Failure, Outcome, output};
 
 #[derive(Args)]
-pub struct Enqueue {
-    /// Which handler runs it.
+pub struct EnqueueCommand {
+    /// The kind of the job, which decides on its handler.
     kind: String,
-    /// What the handler gets: JSON, or - to read it from stdin.
+    /// The payload that the handler gets: JSON, or - to read it from stdin.
     #[arg(default_value = "{}")]
     payload: String,
-    /// The queue it goes to.
+    /// The queue of the job.
     #[arg(long, default_value = "default")]
     queue: String,
-    /// Not before this long from now, like 5m.
+    /// Delay the job by this time, like 5m.
     #[arg(long, value_parser = duration)]
     delay: Option<Duration>,
-    /// Not before this time, as Postgres reads it, like '2026-12-24 18:00+01'.
+    /// Delay the job until this time, as Postgres reads it, like '2026-12-24 18:00+01'.
     #[arg(long, conflicts_with = "delay", value_name = "TIME")]
     at: Option<String>,
-    /// urgent, high, normal, low, or 0 to 3.
+    /// The priority: urgent, high, normal, low, or 0 to 3.
     #[arg(long, default_value = "normal")]
     priority: Priority,
-    /// At how many failures it is dead.
+    /// At this many failures the job is dead.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     max_attempts: u32,
     /// How long one attempt may take, like 30s.
     #[arg(long, value_parser = duration)]
     timeout: Option<Duration>,
-    /// Only if no other job of the kind holds this key.
+    /// Enqueue the job only if no other job of its kind holds this unique key.
     #[arg(long, value_name = "KEY", group = "unique")]
     unique_key: Option<String>,
-    /// Only if no other job of the kind has the same payload.
+    /// Enqueue the job only if no other job of its kind has the same payload.
     #[arg(long, group = "unique")]
     unique_by_payload: bool,
-    /// Only if there is no other job of the kind.
+    /// Enqueue the job only if there is no other job of its kind.
     #[arg(long, group = "unique")]
     unique_by_kind: bool,
-    /// What happens to the job that is there.
-    #[arg(long, value_enum, default_value_t = Mode::Keep, requires = "unique")]
-    unique_mode: Mode,
-    /// Until when a job keeps others away.
-    #[arg(long, value_enum, default_value_t = Until::Finished, requires = "unique")]
-    unique_until: Until,
-    /// Keep others away until it has ended and this long after it was enqueued, like 1h.
+    /// What to do with the other job.
+    #[arg(long, value_enum, default_value_t = UniqueModeArg::Keep, requires = "unique")]
+    unique_mode: UniqueModeArg,
+    /// How long the job holds its unique key.
+    #[arg(long, value_enum, default_value_t = UniqueUntilArg::Finished, requires = "unique")]
+    unique_until: UniqueUntilArg,
+    /// Hold the unique key until the job has ended and this time has passed since it was enqueued, like 1h.
     #[arg(long, value_parser = duration, value_name = "PERIOD", requires = "unique", conflicts_with = "unique_until")]
     unique_for: Option<Duration>,
-    /// What it belongs to, such as a tenant.
+    /// The key: what the job belongs to, such as a tenant.
     #[arg(long)]
     key: Option<String>,
-    /// A free label; may be repeated.
+    /// A label. May be repeated.
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// Free facts about it: a JSON object.
+    /// Facts about the job: a JSON object.
     #[arg(long, value_name = "JSON")]
     metadata: Option<String>,
     /// Refuse a payload of more than this many bytes.
     #[arg(long, default_value_t = 1024 * 1024, value_name = "BYTES")]
     max_payload: usize,
-    /// Wait for its end and print its result; exit with 0 if it is completed, else with 1.
+    /// Wait for the job's end and print its result; exit with 0 if it is completed, else with 1.
     #[arg(long)]
     wait: bool,
-    /// Wait for so long at most, like 30s; then exit with 1.
+    /// Wait at most this long, like 30s; then exit with 1.
     #[arg(long, value_parser = duration, value_name = "PERIOD", requires = "wait")]
     wait_timeout: Option<Duration>,
     /// Print a JSON object.
@@ -83,8 +83,8 @@ pub struct Enqueue {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Mode {
-    /// Leave it as it is.
+enum UniqueModeArg {
+    /// Leave it unchanged.
     Keep,
     /// Give it the new payload.
     Replace,
@@ -93,25 +93,25 @@ enum Mode {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Until {
-    /// Until it first starts.
+enum UniqueUntilArg {
+    /// Until the job first starts.
     Started,
-    /// Until it has ended.
+    /// Until the job has ended.
     Finished,
 }
 
-impl Enqueue {
+impl EnqueueCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let payload = Payload::parse(&self.read_payload()?)?;
         let mode = match self.unique_mode {
-            Mode::Keep => UniqueMode::Keep,
-            Mode::Replace => UniqueMode::Replace,
-            Mode::Debounce => UniqueMode::Debounce,
+            UniqueModeArg::Keep => UniqueMode::Keep,
+            UniqueModeArg::Replace => UniqueMode::Replace,
+            UniqueModeArg::Debounce => UniqueMode::Debounce,
         };
         let until = match (self.unique_for, self.unique_until) {
             (Some(period), _) => UniqueUntil::Period(period),
-            (None, Until::Started) => UniqueUntil::Started,
-            (None, Until::Finished) => UniqueUntil::Finished,
+            (None, UniqueUntilArg::Started) => UniqueUntil::Started,
+            (None, UniqueUntilArg::Finished) => UniqueUntil::Finished,
         };
         let mut job = NewJob::new(self.kind, payload)
             .queue(self.queue)
@@ -152,7 +152,8 @@ impl Enqueue {
         Ok(())
     }
 
-    /// The payload as given; from stdin no more than is allowed, and a byte that shows that there is more.
+    /// Reads the payload from the argument or stdin. From stdin it reads one byte more than is allowed, to see whether
+    /// the payload is too large.
     fn read_payload(&self) -> Result<String, Failure> {
         if self.payload != "-" {
             return Ok(self.payload.clone());
@@ -162,16 +163,16 @@ impl Enqueue {
         if payload.len() > self.max_payload {
             let limit = self.max_payload;
             return Err(
-                format!("the payload on stdin is larger than the limit of {limit} bytes; see --max-payload").into()
+                format!("the payload on stdin is larger than the limit of {limit} bytes; raise --max-payload").into()
             );
         }
-        String::from_utf8(payload).map_err(|_| "the payload on stdin is not UTF-8".to_owned().into())
+        String::from_utf8(payload).map_err(|_| "the payload on stdin is not UTF-8; send it as UTF-8".to_owned().into())
     }
 }
 
-/// What `--wait --json` prints; its result as it is stored.
+/// What `--wait --json` prints.
 #[derive(Serialize)]
-struct Ended<'a> {
+struct EndedJob<'a> {
     id: i64,
     existed: bool,
     outcome: Option<&'a str>,
@@ -183,7 +184,9 @@ fn as_json(value: &impl Serialize) -> Result<String, Failure> {
     serde_json::to_string(value).map_err(|error| error.to_string().into())
 }
 
-/// Prints how the job ended: its result alone, or an object with all that is known; not found if it is not completed.
+/// Waits for the job's end, and prints its result or, with `json`, an object.
+///
+/// Fails with [`Failure::NotFound`] unless the job is completed.
 async fn wait(database: &Database, enqueued: Enqueued, at_most: Option<Duration>, json: bool) -> Outcome {
     let Enqueued { id, existed, .. } = enqueued;
     let ending = enqueued.finished(database);
@@ -198,7 +201,7 @@ async fn wait(database: &Database, enqueued: Enqueued, at_most: Option<Duration>
     let error = finished.as_ref().and_then(FinishedJob::last_error);
     let result = finished.as_ref().and_then(|finished| finished.result.as_ref());
     if json {
-        output::json_line(as_json(&Ended { id, existed, outcome, result, error })?)?;
+        output::json_line(as_json(&EndedJob { id, existed, outcome, result, error })?)?;
     } else if let Some(result) = result {
         output::json_line(as_json(result)?)?;
     }
@@ -206,7 +209,7 @@ async fn wait(database: &Database, enqueued: Enqueued, at_most: Option<Duration>
         (Some("completed"), _) => return Ok(()),
         (Some(outcome), Some(error)) => say!("job {id} is {outcome}: {}", error),
         (Some(outcome), None) => say!("job {id} is {outcome}"),
-        (None, _) if why_not.is_empty() => say!("how job {id} ended is not known: its queue keeps no history"),
+        (None, _) if why_not.is_empty() => say!("it is not known how job {id} ended: its queue keeps no history"),
         (None, _) => say!("{why_not}"),
     }
     Err(Failure::NotFound)

@@ -1,4 +1,4 @@
-//! A handler that is a program.
+//! A handler that runs a shell command for each job.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
 use tokio::process::{Child, Command};
 
 use crate::processes::children_of;
-use crate::said::{LONGEST_RESULT, LastLines, result};
+use crate::program_output::{LONGEST_RESULT, LastLines, read_result};
 use crate::watchdog::Watchdog;
 use crate::{keeper, program};
 
@@ -22,37 +22,40 @@ use crate::{keeper, program};
 const TRY_LATER: i32 = 75;
 /// Exit status for "the data is wrong, do not try again": `EX_DATAERR` of sysexits.h.
 const PERMANENT: i32 = 65;
-/// What tells where the database is and how to log in there, beside `PG*`.
+/// The variables that have the database's address and password, besides `PG*`.
 const DATABASE: [&str; 2] = ["DATABASE_URL", "REVEILLE_LISTEN_URL"];
 
-/// How often to look for what a program has left, and how soon again. One look ends each generation of processes.
+/// How often to look for processes that a program has left, and the pause between. Each look ends one generation.
 const LOOKS: u32 = 100;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+const PAUSE_BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+/// How long to read on after a program's end, if a process in the background holds its stdout or stderr open.
+const READ_ON: Duration = Duration::from_millis(200);
 
 /// A shell command that works jobs of any kind.
 pub struct Program {
     pub command: String,
+    /// How long a job waits after exit status 75.
     pub later: Duration,
-    /// Whether what it prints is the job's result; else it goes where the worker's own output goes.
+    /// Whether stdout is the job's result. If not, it goes to the worker's own stdout.
     pub keeps_output: bool,
-    /// Whether it may know where the database is, and the password.
+    /// Whether the command gets the database's address and password.
     pub passes_database: bool,
     pub strays: Arc<Strays>,
 }
 
-/// How a command ended, and what it said.
-struct Ended {
+/// How a command ended, and what it printed.
+struct ProgramEnd {
     status: ExitStatus,
-    error: String,
-    output: Vec<u8>,
+    stderr: String,
+    stdout: Vec<u8>,
 }
 
 impl Program {
-    /// One attempt. If it is dropped before its end, the command and all that it started are killed.
+    /// Makes one attempt. Dropping it kills the command and all processes that it started.
     pub async fn run(self: Arc<Self>, context: Context) -> Outcome {
         match self.attempt(&context).await {
-            Ok(ended) => self.judge(ended),
-            // Nor will it be shorter at the next attempt.
+            Ok(end) => self.outcome(end),
+            // It would be as long at the next attempt.
             Err(error) if error.kind() == ErrorKind::ArgumentListTooLong => {
                 Outcome::Dead("the job's metadata and tags are too long for a command's environment".into())
             }
@@ -60,32 +63,31 @@ impl Program {
         }
     }
 
-    async fn attempt(&self, context: &Context) -> std::io::Result<Ended> {
+    async fn attempt(&self, context: &Context) -> std::io::Result<ProgramEnd> {
         let (mut keeper, watched) = self.start(context)?;
         let (pipe, stdout, stderr) = (keeper.stdin.take(), keeper.stdout.take(), keeper.stderr.take());
         let cancellation = context.cancellation();
-        // From the end of this on, so of the pipe, the keeper kills what is left.
+        // When this future is dropped the pipe closes, and the keeper kills all processes that are left.
         let guiding = async {
             if let Some(mut pipe) = pipe {
                 keeper::guide(&mut pipe, context.job().payload.as_bytes(), cancellation.cancelled()).await;
             }
             std::future::pending::<()>().await
         };
-        let (mut error, mut output) = (LastLines::default(), Vec::new());
+        let (mut last_lines, mut output) = (LastLines::default(), Vec::new());
         let status = {
-            let listening = async { tokio::join!(error.listen(stderr), result(stdout, &mut output)) };
-            tokio::pin!(guiding, listening);
-            let mut has_said_all = false;
+            let reading = async { tokio::join!(last_lines.read(stderr), read_result(stdout, &mut output)) };
+            tokio::pin!(guiding, reading);
+            let mut has_read_all = false;
             let status = loop {
                 tokio::select! {
                     status = keeper.wait() => break status?,
-                    _ = &mut listening, if !has_said_all => has_said_all = true,
+                    _ = &mut reading, if !has_read_all => has_read_all = true,
                     () = &mut guiding => {}
                 }
             };
-            if !has_said_all {
-                // Something in the background may hold stdout or stderr open: take what comes at once.
-                let _ = tokio::time::timeout(Duration::from_millis(200), listening).await;
+            if !has_read_all {
+                let _ = tokio::time::timeout(READ_ON, reading).await;
             }
             status
         };
@@ -93,11 +95,11 @@ impl Program {
             watched.has_ended = true;
         }
         if status.signal().is_some() {
-            // It may have been the keeper that was killed, and not the program.
+            // The signal may have killed the keeper instead of the program.
             let strays = Arc::clone(&self.strays);
             let _ = tokio::task::spawn_blocking(move || strays.end_all()).await;
         }
-        Ok(Ended { status, error: error.into_text(), output })
+        Ok(ProgramEnd { status, stderr: last_lines.into_text(), stdout: output })
     }
 
     fn start(&self, context: &Context) -> std::io::Result<(Child, Option<Watched<'_>>)> {
@@ -129,7 +131,7 @@ impl Program {
             .env("REVEILLE_JOB_KEY", job.key.as_deref().unwrap_or_default())
             .env("REVEILLE_JOB_TAGS", job.tags.join(","))
             .env("REVEILLE_JOB_METADATA", String::from_utf8_lossy(metadata).as_ref())
-            // The worker's own surroundings are another trace.
+            // The worker's own variables belong to another trace.
             .env_remove("TRACEPARENT")
             .env_remove("TRACESTATE")
             .process_group(0)
@@ -149,15 +151,18 @@ impl Program {
         Ok(command)
     }
 
-    fn judge(&self, Ended { status, error, output }: Ended) -> Outcome {
-        let error = |what: String| if error.is_empty() { what } else { format!("{what}: {error}") };
+    fn outcome(&self, ProgramEnd { status, stderr, stdout }: ProgramEnd) -> Outcome {
+        let error = |what: String| if stderr.is_empty() { what } else { format!("{what}: {stderr}") };
         match status.code() {
-            Some(0) if output.len() > LONGEST_RESULT => {
-                tracing::warn!(name: "job.result_dropped", target: "reveille::job", error = "it is larger than 1 MiB", "the result cannot be kept");
+            Some(0) if stdout.len() > LONGEST_RESULT => {
+                let error = "it is larger than 1 MiB";
+                tracing::warn!(
+                    name: "job.result_dropped", target: "reveille::job", error, "the result cannot be kept"
+                );
                 Outcome::Complete
             }
-            Some(0) if output.is_empty() => Outcome::Complete,
-            Some(0) => json_or_text(&output).map_or_else(
+            Some(0) if stdout.is_empty() => Outcome::Complete,
+            Some(0) => json_or_text(&stdout).map_or_else(
                 |error| {
                     tracing::warn!(
                         name: "job.result_dropped", target: "reveille::job", %error, "the result cannot be kept"
@@ -173,17 +178,17 @@ impl Program {
     }
 }
 
-/// The keeper of one attempt, known to the watchdog.
+/// The keeper of one attempt, which the watchdog knows until this is dropped.
 struct Watched<'a> {
     keeper: Pid,
-    /// Then its process id may be another's.
+    /// Whether the keeper has ended, so that another process may have its id.
     has_ended: bool,
     watchdog: &'a Watchdog,
 }
 
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
-        // One that the program has stopped would not see that its pipe is closed.
+        // A keeper that the program has stopped would not see that its pipe is closed.
         if !self.has_ended {
             let _ = kill_process(self.keeper, Signal::CONT);
         }
@@ -191,22 +196,22 @@ impl Drop for Watched<'_> {
     }
 }
 
-/// What a keeper leaves that was killed: its children become the worker's, which is a subreaper as well.
+/// The processes that a killed keeper leaves. They become the worker's children, since the worker is a subreaper too.
 pub struct Strays {
     watchdog: Watchdog,
-    /// Held for writing, there is no child that the watchdog is still to learn of.
+    /// While this is held for writing, the watchdog knows every keeper.
     starting: RwLock<()>,
 }
 
 impl Strays {
-    /// From here on they come to this process, where the system knows subreapers.
+    /// Makes this process a subreaper, where the system has them.
     pub fn new(watchdog: Watchdog) -> Strays {
         #[cfg(target_os = "linux")]
         let _ = rustix::process::set_child_subreaper(Some(getpid()));
         Strays { watchdog, starting: RwLock::default() }
     }
 
-    /// Ends all children that this process has not started, those of children that it ends among them.
+    /// Ends all children that this process has not started, and all their descendants.
     fn end_all(&self) {
         let _none_starts = self.starting.write().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..LOOKS {
@@ -217,19 +222,19 @@ impl Strays {
             }
             for stray in strays {
                 let _ = kill_process(stray, Signal::KILL);
-                // This one alone: to wait for any child would take away the exit statuses of keepers.
+                // Waiting for any child would take away the exit statuses of keepers.
                 let _ = waitpid(Some(stray), WaitOptions::NOHANG);
             }
-            std::thread::sleep(BETWEEN_LOOKS);
+            std::thread::sleep(PAUSE_BETWEEN_LOOKS);
         }
         tracing::warn!(
             name: "program.strays_left", target: "reveille::worker",
-            "cannot end all that a program has left behind"
+            "cannot end all processes that a program has left behind"
         );
     }
 }
 
-/// JSON as it was printed, if it is some that Postgres can store; else text.
+/// Reads the output as JSON if Postgres can store it as such, else as text.
 fn json_or_text(output: &[u8]) -> reveille::Result<Payload> {
     let text = String::from_utf8_lossy(output);
     let json = std::str::from_utf8(output).ok().and_then(|json| Payload::parse(json).ok());

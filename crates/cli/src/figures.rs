@@ -1,8 +1,8 @@
-//! Figures as they are shown.
+//! How figures are shown.
 
 use serde_json::Value;
 
-/// A figure with as many digits as it is worth.
+/// Rounds a figure. The smaller it is, the more decimals it keeps.
 pub fn rounded(figure: f64) -> Value {
     let digits = match figure.abs() {
         f if f >= 1000.0 => 0,
@@ -14,13 +14,13 @@ pub fn rounded(figure: f64) -> Value {
     Value::from((figure * factor).round() / factor)
 }
 
-/// The nearest rank in what is sorted; 0 if there is nothing.
+/// The percentile of sorted figures by nearest rank; 0 if there are none.
 pub fn percentile(sorted: &[f64], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or_default()
 }
 
-/// Counts are exact up to 10,000.
+/// Marks an estimate with `~`. Counts up to 10,000 are exact even where others are estimated.
 pub fn about(n: u64, estimated: bool) -> String {
     if estimated && n > 10_000 { format!("~{}", count(n)) } else { count(n) }
 }
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_keeps_the_digits_that_it_is_worth() {
+    fn a_figure_keeps_its_significant_digits() {
         assert_eq!(
             [12345.678, 12.345, 0.12345, 0.0012345].map(rounded),
             [12346.0, 12.3, 0.123, 0.00123].map(Value::from)

@@ -1,7 +1,7 @@
-//! Process 1 of a container: runs the worker as a child, passes signals on to it, and buries orphans.
+//! Process 1 of a container: runs the worker as a child process, passes signals on to it, and reaps orphans.
 //!
-//! The kernel gives orphans to process 1, which has to wait for them; else each stays as a zombie. A worker cannot do
-//! both: waiting for any child takes away the exit statuses of the programs that it runs.
+//! The kernel makes orphans children of process 1, and each stays a zombie until process 1 waits for it. A worker
+//! cannot be process 1 itself: waiting for any child would take away the exit statuses of the programs that it runs.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -12,10 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{Failure, Outcome, program};
 
-/// Whether to be such a process.
+/// When to run the worker as a child process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Init {
-    /// If this is process 1.
+    /// Only as process 1.
     Auto,
     Always,
     Never,
@@ -31,7 +31,7 @@ impl Init {
     }
 }
 
-/// Runs this very command in a child, and ends as it does.
+/// Runs this command again as a child process, and ends as the child does.
 pub async fn run() -> Outcome {
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_child_subreaper(Some(getpid()));
@@ -40,22 +40,22 @@ pub async fn run() -> Outcome {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut quit = signal(SignalKind::quit())?;
-    // In a group of its own, so that a terminal's Ctrl-C reaches it once, by way of this process.
+    // In a separate process group, so that a terminal's Ctrl-C reaches it once, through this process.
     let worker = program::again()?
         .args(std::env::args_os().skip(1))
         .args(["--init", "never"].map(OsString::from))
         .process_group(0)
         .spawn()?;
     let worker = Pid::from_child(&worker);
-    // What this process was given before it heard of such ends.
-    let mut over = bury(worker);
+    // Children may have ended before this process began to wait for the signal.
+    let mut ended_as = reap(worker);
     loop {
-        if let Some(status) = over {
+        if let Some(status) = ended_as {
             return end_as(status);
         }
-        let told = tokio::select! {
+        let received = tokio::select! {
             _ = ended.recv() => {
-                over = bury(worker);
+                ended_as = reap(worker);
                 continue;
             }
             _ = interrupt.recv() => Signal::INT,
@@ -63,12 +63,12 @@ pub async fn run() -> Outcome {
             _ = hangup.recv() => Signal::HUP,
             _ = quit.recv() => Signal::QUIT,
         };
-        let _ = kill_process(worker, told);
+        let _ = kill_process(worker, received);
     }
 }
 
-/// Waits for all children that have ended; how the worker did, if it is one of them.
-fn bury(worker: Pid) -> Option<WaitStatus> {
+/// Reaps all children that have ended. Returns the worker's exit status if it is one of them.
+fn reap(worker: Pid) -> Option<WaitStatus> {
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
         if pid == worker {
             return Some(status);
@@ -80,7 +80,7 @@ fn bury(worker: Pid) -> Option<WaitStatus> {
 fn end_as(status: WaitStatus) -> Outcome {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(0), _) => Ok(()),
-        // What there was to say, the worker has said.
+        // The worker has printed the error itself.
         (Some(code), _) => std::process::exit(code),
         (None, signal) => Err(Failure::Error(format!("the worker ended by signal {}", signal.unwrap_or_default()))),
     }

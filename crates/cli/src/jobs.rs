@@ -1,59 +1,74 @@
 use clap::Args;
-use reveille::admin::{Admin, Again, Filter};
+use reveille::admin::{Cancelled, Filter, JobRow, REASONS, Retried, RunAgain, StateFilter};
+use reveille::job::JobState;
 use serde_json::json;
 
 use crate::connection::Connection;
 use crate::{Failure, Outcome, output};
 
 #[derive(Args)]
-pub struct Jobs {
-    /// Only of this queue.
+pub struct JobsCommand {
+    /// Only jobs of this queue.
     #[arg(long)]
     queue: Option<String>,
-    /// Only of this kind.
+    /// Only jobs of this kind.
     #[arg(long)]
     kind: Option<String>,
-    /// Only in this state: ready, delayed, running, stuck, failing, dead, completed, cancelled or finished. Without it,
-    /// all live ones.
+    /// Only jobs in this state: ready, delayed, running, stuck, failing, dead, completed, cancelled or finished.
+    /// Default: all live jobs.
     #[arg(long)]
     state: Option<String>,
-    /// How many at most, newest first.
+    /// List at most this many jobs, newest first.
     #[arg(long, default_value_t = 50)]
     limit: u32,
-    /// Print a JSON object a line.
+    /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
 }
 
-impl Jobs {
+impl JobsCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         const COLUMNS: [&str; 8] = ["id", "state", "queue", "kind", "priority", "attempts", "failures", "available_at"];
-        const OF_RUNNING: [&str; 8] =
+        const RUNNING_COLUMNS: [&str; 8] =
             ["id", "queue", "kind", "attempts", "reserved_by", "reserved_at", "cancel_requested_at", "stuck_since"];
-        let columns = match self.state.as_deref() {
-            Some("running" | "stuck") => &OF_RUNNING,
-            _ => &COLUMNS,
-        };
-        let filter = Filter { queue: self.queue, kind: self.kind, state: self.state };
+        let mut filter = filter(self.queue, self.kind);
+        let mut columns = &COLUMNS;
+        if let Some(state) = &self.state {
+            // A reason that jobs die of serves as a state as well.
+            if let Some(reason) = REASONS.into_iter().find(|reason| reason.name() == state) {
+                filter = filter.reason(reason);
+            } else {
+                let state: StateFilter = state.parse()?;
+                if matches!(state, StateFilter::Stuck | StateFilter::Is(JobState::Running)) {
+                    columns = &RUNNING_COLUMNS;
+                }
+                filter = filter.state(state);
+            }
+        }
         let jobs = connection.database().await?.admin().jobs(&filter, self.limit).await?;
-        Ok(output::print(&jobs, columns, self.json)?)
+        Ok(output::print(jobs.iter().map(JobRow::record), columns, self.json)?)
     }
 }
 
+pub fn filter(queue: Option<String>, kind: Option<String>) -> Filter {
+    let filter = queue.into_iter().fold(Filter::new(), Filter::queue);
+    kind.into_iter().fold(filter, Filter::kind)
+}
+
 #[derive(Args)]
-pub struct JobById {
+pub struct JobCommand {
     id: i64,
     /// Print a JSON object.
     #[arg(long)]
     json: bool,
 }
 
-impl JobById {
+impl JobCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         match connection.database().await?.admin().job(self.id).await? {
-            Some(job) => Ok(output::print_one(&job, self.json)?),
+            Some(job) => Ok(output::print_one(job.record(), self.json)?),
             None => {
-                say!("no job {}: it never was, or its history is over", self.id);
+                say!("no job {}: there never was one, or its history is over; `reveille jobs` lists jobs", self.id);
                 Err(Failure::NotFound)
             }
         }
@@ -61,78 +76,98 @@ impl JobById {
 }
 
 #[derive(Args)]
-pub struct Retry {
+pub struct RetryCommand {
     #[arg(required = true, value_name = "ID")]
     ids: Vec<i64>,
-    /// Run jobs that have finished or were cancelled once more, as new jobs of the same kind, payload, queue,
-    /// priority, number of attempts, key, tags and metadata. A new job has no parent and no unique key; its timeout
-    /// is its kind's.
+    /// Run completed and cancelled jobs once more, as new jobs with the same kind, payload, queue, priority, number of
+    /// attempts, key, tags and metadata. A new job has no parent and no unique key; its timeout is its kind's.
     #[arg(long)]
     again: bool,
-    /// Print a JSON object a line.
+    /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
 }
 
-impl Retry {
+impl RetryCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let admin = connection.database().await?.admin();
         if self.again {
-            return again(&admin, &self.ids, self.json).await;
+            return each(&self.ids, self.json, async |id| Ok(admin.run_again(id).await?.into())).await;
         }
-        each(&self.ids, self.json, &["due", "revived"], async |id| admin.retry(id).await).await
+        each(&self.ids, self.json, async |id| Ok(admin.retry(id).await?.into())).await
     }
 }
 
 #[derive(Args)]
-pub struct Cancel {
+pub struct CancelCommand {
     #[arg(required = true, value_name = "ID")]
     ids: Vec<i64>,
-    /// Print a JSON object a line.
+    /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
 }
 
-impl Cancel {
+impl CancelCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        let admin: Admin = connection.database().await?.admin();
-        each(&self.ids, self.json, &["cancelled", "requested"], async |id| admin.cancel(id).await).await
+        let admin = connection.database().await?.admin();
+        each(&self.ids, self.json, async |id| Ok(admin.cancel(id).await?.into())).await
     }
 }
 
-/// What became of a job, in a word, and the new job that came of it, if any.
+/// What became of one job or worker.
 pub struct Answer {
-    word: String,
-    job: Option<i64>,
+    pub word: &'static str,
+    /// Whether the request was met.
+    pub is_good: bool,
+    /// The new job that was enqueued, if any.
+    pub new_job: Option<i64>,
 }
 
-impl From<String> for Answer {
-    fn from(word: String) -> Answer {
-        Answer { word, job: None }
+impl Answer {
+    pub fn new(word: &'static str, is_good: bool) -> Answer {
+        Answer { word, is_good, new_job: None }
     }
 }
 
-/// Prints what became of each; not found if anything else than the good answers came. One that is refused does not
-/// stop the others.
-pub async fn each<A: Into<Answer>>(
-    ids: &[i64],
-    json: bool,
-    good: &[&str],
-    act: impl AsyncFn(i64) -> reveille::Result<A>,
-) -> Outcome {
+impl From<Retried> for Answer {
+    fn from(retried: Retried) -> Answer {
+        Answer::new(retried.name(), matches!(retried, Retried::Due | Retried::Revived))
+    }
+}
+
+impl From<Cancelled> for Answer {
+    fn from(cancelled: Cancelled) -> Answer {
+        Answer::new(cancelled.name(), matches!(cancelled, Cancelled::Cancelled | Cancelled::Requested))
+    }
+}
+
+impl From<RunAgain> for Answer {
+    fn from(again: RunAgain) -> Answer {
+        match again {
+            RunAgain::Enqueued(job) => Answer { new_job: Some(job), ..Answer::new("again", true) },
+            RunAgain::Live => Answer::new("live", false),
+            RunAgain::Dead => Answer::new("dead", false),
+            _ => Answer::new("unknown", false),
+        }
+    }
+}
+
+/// Does the same to each id and prints what became of it. An id that the server refuses does not stop the others.
+///
+/// Fails with [`Failure::NotFound`] unless all answers are good.
+pub async fn each(ids: &[i64], json: bool, act: impl AsyncFn(i64) -> reveille::Result<Answer>) -> Outcome {
     let mut all_good = true;
     for &id in ids {
-        let answer = match act(id).await {
-            Ok(answer) => answer.into(),
+        let Answer { word, is_good, new_job } = match act(id).await {
+            Ok(answer) => answer,
             Err(error) => {
                 all_good = false;
-                refused(id, &error, json)?;
+                print_refusal(id, &error, json)?;
                 continue;
             }
         };
-        let Answer { word, job } = answer;
-        all_good &= good.contains(&word.as_str());
-        match job {
+        all_good &= is_good;
+        match new_job {
             Some(job) if json => output::line(json!({"id": id, "answer": word, "job": job}))?,
             None if json => output::line(json!({"id": id, "answer": word}))?,
             Some(job) => output::line(format!("{id} {word} as {job}"))?,
@@ -142,10 +177,9 @@ pub async fn each<A: Into<Answer>>(
     if all_good { Ok(()) } else { Err(Failure::NotFound) }
 }
 
-/// Says why the server refused one of several; an error unless it was for this one alone.
-fn refused(id: i64, error: &reveille::Error, json: bool) -> Outcome {
-    let of_all = error.is_unavailable() || error.is_denied() || error.is_schema_missing() || error.is_schema_mismatch();
-    if of_all {
+/// Prints why the server refused one id. Fails if the server would refuse every other id as well.
+fn print_refusal(id: i64, error: &reveille::Error, json: bool) -> Outcome {
+    if error.is_unavailable() || error.is_denied() || error.is_schema_missing() || error.is_schema_mismatch() {
         return Err(Failure::Error(error.to_string()));
     }
     if json {
@@ -154,17 +188,4 @@ fn refused(id: i64, error: &reveille::Error, json: bool) -> Outcome {
         output::line(format!("{id} refused: {}", output::plain(&error.to_string())))?;
     }
     Ok(())
-}
-
-/// Runs finished jobs once more; prints each with its new id.
-async fn again(admin: &Admin, ids: &[i64], json: bool) -> Outcome {
-    let act = async |id| {
-        Ok(match admin.run_again(id).await? {
-            Again::Enqueued(new) => Answer { word: "again".into(), job: Some(new) },
-            Again::Live => "live".to_owned().into(),
-            Again::Dead => "dead".to_owned().into(),
-            Again::Unknown => "unknown".to_owned().into(),
-        })
-    };
-    each(ids, json, &["again"], act).await
 }

@@ -1,8 +1,8 @@
-//! One attempt of a program, kept together: a process between the worker and the program.
+//! A process between the worker and the program of one attempt, which keeps the attempt's processes together.
 //!
-//! On Linux the keeper is a subreaper: whatever the program starts stays below the keeper, also what calls `setsid`
-//! or loses its parent. When the program ends, or the worker, the keeper kills all that is left and ends as the
-//! program did. Elsewhere the keeper kills the program's process group.
+//! On Linux the keeper is a subreaper: every process that the program starts stays below the keeper, even one that
+//! calls `setsid` or loses its parent. When the program or the worker ends, the keeper kills all processes that are
+//! left and ends as the program did. Elsewhere the keeper kills only the program's process group.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -18,28 +18,29 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::processes::children_of;
 
-/// A process of a shell command's own: its payload comes on stdin, behind a line with its length, and then, if the
-/// command is to be asked to end, a `t`. Where stdin ends, the worker has no more use for the command.
+/// Runs one shell command. Stdin has a line with the payload's length, then the payload, then a `t` if the command is
+/// asked to end. When stdin ends, the command is killed.
 #[derive(Args)]
-pub struct Keeper {
+pub struct KeepCommand {
     command: String,
 }
 
-/// What the worker's end of the pipe says after the payload to have the program asked to end.
+/// The byte after the payload that asks the program to end.
 const TERMINATE: u8 = b't';
-/// Exit status of shells for a command that could not be run.
+/// The exit status of shells for a command that could not be run.
 const NOT_RUN: u8 = 127;
-/// To this exit status shells add a signal's number.
+/// Shells add a signal's number to this for their exit status.
 const BY_SIGNAL: i32 = 128;
 
-/// The worker's side: gives the program its payload, and asks it to end when told to. Ends with an error only; the
-/// program is killed when this is dropped.
-pub async fn guide(pipe: &mut (impl AsyncWrite + Unpin), payload: &[u8], told: impl Future) -> io::Error {
+/// The worker's side: sends the payload, and asks the program to end once `cancelled` completes.
+///
+/// Returns only on an error. The program is killed when the pipe is dropped.
+pub async fn guide(pipe: &mut (impl AsyncWrite + Unpin), payload: &[u8], cancelled: impl Future) -> io::Error {
     let guiding = async {
         pipe.write_all(format!("{}\n", payload.len()).as_bytes()).await?;
         pipe.write_all(payload).await?;
         pipe.flush().await?;
-        told.await;
+        cancelled.await;
         pipe.write_all(&[TERMINATE]).await?;
         pipe.flush().await?;
         std::future::pending().await
@@ -51,13 +52,13 @@ pub async fn guide(pipe: &mut (impl AsyncWrite + Unpin), payload: &[u8], told: i
     }
 }
 
-impl Keeper {
-    /// Until the program has ended, and all that it left.
+impl KeepCommand {
+    /// Runs the program until it has ended with all its descendants.
     pub fn run(self) -> ExitCode {
         #[cfg(target_os = "linux")]
         let _ = rustix::process::set_child_subreaper(Some(getpid()));
         if let Err(error) = outlive_hangups() {
-            say!("a program's keeper may end before it: {error}");
+            say!("cannot ignore hangups, so a program may outlive its keeper: {error}");
         }
         let mut command = Command::new("sh");
         command.arg("-c").arg(&self.command).process_group(0).stdin(Stdio::piped());
@@ -70,7 +71,7 @@ impl Keeper {
         };
         let id = Pid::from_child(&program);
         let stdin = program.stdin.take();
-        std::thread::spawn(move || listen(id, stdin));
+        std::thread::spawn(move || follow_worker(id, stdin));
         let status = reap(id);
         let _ = kill_process_group(id, Signal::KILL);
         end_all();
@@ -78,30 +79,32 @@ impl Keeper {
     }
 }
 
-/// Where its worker dies while this process is stopped, the kernel sends a hangup and lets it go on. It has still to
-/// kill what is below it.
+/// Keeps this process alive at a hangup.
+///
+/// If the worker dies while this process is stopped, the kernel sends a hangup and continues it. It must then still
+/// kill the processes below it.
 fn outlive_hangups() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _inside = runtime.enter();
-    // From here on the signal has a handler, whatever becomes of this.
+    // The signal keeps its handler after the runtime is dropped.
     signal(SignalKind::hangup()).map(drop)
 }
 
-/// Does what the worker says, until the worker says no more.
-fn listen(group: Pid, program: Option<impl Write + Send + 'static>) {
+/// Follows the worker's commands on stdin. Once stdin ends, kills all processes below this one.
+fn follow_worker(group: Pid, program: Option<impl Write + Send + 'static>) {
     let mut worker = BufReader::new(io::stdin());
     if let Ok(payload) = payload(&mut worker) {
         std::thread::spawn(move || {
             // A program need not read its payload.
             program.map(|mut program| program.write_all(&payload))
         });
-        while let Some(Ok(said)) = worker.by_ref().bytes().next() {
-            if said == TERMINATE {
+        while let Some(Ok(command)) = worker.by_ref().bytes().next() {
+            if command == TERMINATE {
                 let _ = kill_process_group(group, Signal::TERM);
             }
         }
     }
-    // The main thread sees the program's end, and ends the rest.
+    // The main thread notices the program's end and ends this process.
     loop {
         let _ = kill_process_group(group, Signal::KILL);
         children_of(&[getpid()]).into_iter().for_each(kill);
@@ -122,7 +125,7 @@ fn kill(pid: Pid) {
     let _ = kill_process(pid, Signal::KILL);
 }
 
-/// Waits for the program's end, and buries whatever else ends until then.
+/// Waits for the program's end, and reaps all other processes that end before it.
 fn reap(program: Pid) -> Option<WaitStatus> {
     loop {
         match wait(WaitOptions::empty()) {
@@ -133,9 +136,9 @@ fn reap(program: Pid) -> Option<WaitStatus> {
     }
 }
 
-/// Kills what has come to this process from the program, and what comes from those, until there is nothing left.
+/// Kills the program's descendants, which are this process's children by now, until none is left.
 fn end_all() {
-    // In nearly all cases there is nothing, which costs one call.
+    // Nearly always none is left, which costs one call.
     while let Ok(ended) = wait(WaitOptions::NOHANG) {
         if ended.is_none() {
             let left = children_of(&[getpid()]);
@@ -148,7 +151,7 @@ fn end_all() {
     }
 }
 
-/// Ends with the exit status of the program, or by the signal that it ended by.
+/// Ends with the program's exit status, or by the signal that ended the program.
 fn end_as(status: Option<WaitStatus>) -> ExitCode {
     let Some(status) = status else { return ExitCode::from(NOT_RUN) };
     if let Some(code) = status.exit_status() {
@@ -156,7 +159,7 @@ fn end_as(status: Option<WaitStatus>) -> ExitCode {
     }
     let number = status.terminating_signal().unwrap_or_default();
     if let Some(signal) = Signal::from_named_raw(number) {
-        // The program has left its own picture, if any.
+        // The program has dumped its own core, if any.
         let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
         let _ = kill_process(getpid(), signal);
     }

@@ -5,54 +5,58 @@ use clap::Args;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use reveille::admin::Admin;
-use reveille::driver::{Driver, Postgres};
-use reveille::driver::{Hints, Report, Signal, WorkerInfo, signals};
+use reveille::driver::{Driver, Hints, Postgres, Report, Signal, WorkerInfo, signals};
 use serde::Serialize;
 use serde_json::json;
 use tokio_postgres::error::SqlState;
 
 use crate::connection::Connection;
-use crate::work::told_to_stop;
+use crate::work::stop_signal;
 use crate::{Outcome, output};
 
 #[derive(Args)]
-pub struct Listen {
-    /// Print a JSON object a line.
+pub struct ListenCommand {
+    /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
-    /// Listen to this queue, even if nothing is known of it yet; may be repeated. Always: default, and all that are
-    /// known.
+    /// Listen to this queue even if nothing is known of it. May be repeated. The queue default and all known queues are
+    /// always listened to.
     #[arg(long = "queue", value_name = "QUEUE")]
     queues: Vec<String>,
 }
 
-/// How often to say that somebody listens, and to look for new queues.
-const BEAT: Duration = Duration::from_secs(3);
+/// How often to send a heartbeat and to look for new queues.
+const HEARTBEAT: Duration = Duration::from_secs(3);
 
-impl Listen {
-    /// Until interrupted, or the connection is lost.
+impl ListenCommand {
+    /// Listens until a signal, or until the connection is lost.
     pub async fn run(self, connection: &Connection) -> Outcome {
         let database = connection.database().await?;
         let driver = Postgres::new(database.clone())?;
         let mut signals = signals(&driver, 0).await?;
-        // The bell rings only for those who are known to wait for it.
+        // The bell rings only for a queue that a registered worker has armed.
         let id = fastrand::i64(1..);
         let info = WorkerInfo::new(id).host("reveille listen").slots(0);
-        let known = match driver.register(&info).await {
+        let is_registered = match driver.register(&info).await {
             Ok(()) => true,
             Err(error) if error.is_denied() => {
-                say!("this user may not register: only bells that ring for others will be heard");
+                say!("this user may not register as a worker: only bells that ring for workers are shown");
                 false
             }
             Err(error) => return Err(error.into()),
         };
-        let ears = known.then(|| Ears { id, admin: database.admin(), driver: &driver, queues: self.queues.clone() });
-        if let Some(ears) = &ears {
-            ears.prick().await?;
+        let registered = is_registered.then(|| RegisteredListener {
+            id,
+            admin: database.admin(),
+            driver: &driver,
+            queues: self.queues.clone(),
+        });
+        if let Some(registered) = &registered {
+            registered.arm_queues().await?;
         }
         say!("listening; Ctrl-C ends it");
-        let ended = self.print(ears.as_ref(), &mut signals).await;
-        if known {
+        let ended = self.print(registered.as_ref(), &mut signals).await;
+        if is_registered {
             driver.leave(id).await?;
         }
         ended
@@ -60,72 +64,72 @@ impl Listen {
 
     async fn print(
         &self,
-        ears: Option<&Ears<'_>>,
+        registered: Option<&RegisteredListener<'_>>,
         signals: &mut BoxStream<'static, reveille::Result<Signal>>,
     ) -> Outcome {
-        let stop = told_to_stop();
+        let stop = stop_signal();
         tokio::pin!(stop);
-        let mut beats = tokio::time::interval(BEAT);
+        let mut heartbeats = tokio::time::interval(HEARTBEAT);
         loop {
             let signal = tokio::select! {
                 signal = signals.next() => signal,
                 () = &mut stop => return Ok(()),
-                _ = beats.tick() => {
-                    if let Some(ears) = ears {
-                        ears.prick().await?;
+                _ = heartbeats.tick() => {
+                    if let Some(registered) = registered {
+                        registered.arm_queues().await?;
                     }
                     continue;
                 }
             };
             match signal {
-                Some(Ok(Signal::Bell(queue))) => self.tell("bell", queue)?,
-                Some(Ok(Signal::Cancel(id))) => self.tell("cancel", id)?,
-                Some(Ok(Signal::Pause(queue))) => self.tell("pause", queue)?,
+                Some(Ok(Signal::Bell(queue))) => self.print_signal("bell", queue)?,
+                Some(Ok(Signal::Cancel(id))) => self.print_signal("cancel", id)?,
+                Some(Ok(Signal::Pause(queue))) => self.print_signal("pause", queue)?,
                 Some(Ok(Signal::Stop(id))) => {
-                    self.tell("stop", id)?;
-                    if let Some(ears) = ears.filter(|ears| ears.id == id)
-                        && ears.are_to_stop().await?
+                    self.print_signal("stop", id)?;
+                    if let Some(registered) = registered.filter(|registered| registered.id == id)
+                        && registered.is_asked_to_stop().await?
                     {
                         return Ok(());
                     }
                 }
-                Some(Ok(Signal::Schedules)) => self.tell("schedules", true)?,
+                Some(Ok(Signal::Schedules)) => self.print_signal("schedules", true)?,
                 Some(Err(error)) => return Err(error.into()),
-                None => return Err("the connection was closed".to_owned().into()),
+                None => return Err("the server closed the connection; start this again".to_owned().into()),
             }
         }
     }
 
-    fn tell(&self, signal: &str, what: impl Display + Serialize) -> std::io::Result<()> {
+    fn print_signal(&self, signal: &str, what: impl Display + Serialize) -> std::io::Result<()> {
         if self.json { output::line(json!({signal: what})) } else { output::line(format!("{signal} {what}")) }
     }
 }
 
-/// Who has the bell rung for it.
-struct Ears<'a> {
+/// This process, registered as a worker without slots so that bells ring.
+struct RegisteredListener<'a> {
     id: i64,
     admin: Admin,
     driver: &'a Postgres,
     queues: Vec<String>,
 }
 
-impl Ears<'_> {
-    /// Whether somebody has asked for it to end: anybody can send the notification.
-    async fn are_to_stop(&self) -> reveille::Result<bool> {
+impl RegisteredListener<'_> {
+    /// Returns whether the tables confirm a stop. Any role can send the notification.
+    async fn is_asked_to_stop(&self) -> reveille::Result<bool> {
         let mut hints = Hints::default();
         hints.stop = true;
         Ok(self.driver.confirm(self.id, &hints).await?.stop)
     }
 
-    /// Says that it lives, and arms the bell of every queue that is known.
-    async fn prick(&self) -> Outcome {
+    /// Sends a heartbeat, and arms the bell of each known queue.
+    async fn arm_queues(&self) -> Outcome {
         if !self.driver.beat(self.id, &Report::default()).await?.alive {
-            return Err("this listener was held for dead; start it again".to_owned().into());
+            return Err("workers have declared this listener dead; start it again".to_owned().into());
         }
         let known = self.admin.queues().await?;
         for queue in known.iter().chain(&self.queues).map(String::as_str).chain(["default"]) {
             match self.driver.arm(self.id, queue).await {
-                // Somebody else has locked what it takes: the next beat tries again.
+                // Another session holds a lock on the row: the next heartbeat tries again.
                 Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {}
                 armed => drop(armed?),
             }

@@ -1,9 +1,8 @@
-//! Where the log goes.
+//! The log's way to stderr.
 
 use std::io::{self, Write};
 
-/// Takes everything, also what cannot be written: no job fails because nobody reads the log, or because the disk is
-/// full.
+/// A writer that never fails: a closed log or a full disk must fail no job.
 pub struct Patient<W>(pub W);
 
 impl<W: Write> Write for Patient<W> {

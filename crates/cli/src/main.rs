@@ -1,7 +1,6 @@
 //! The command `reveille`.
 //!
-//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 the asked-for thing was not found or is not
-//! healthy, 2 error.
+//! Data goes to stdout, everything else to stderr. Exit status: 0 done, 1 not found or not healthy, 2 error.
 #![forbid(unsafe_code)]
 
 #[macro_use]
@@ -25,8 +24,8 @@ mod metrics;
 mod migrate;
 mod processes;
 mod program;
+mod program_output;
 mod queue;
-mod said;
 mod schedule;
 mod status;
 mod top;
@@ -55,79 +54,78 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Show the whole thing on a throw-away Postgres: enqueue, work, live progress, a summary.
+    /// Show everything on a throw-away Postgres: enqueue jobs, work them, sum up.
     ///
-    /// What DATABASE_URL and the PG* variables say is left alone: to see it work on a database of yours, give
-    /// --database-url.
-    Demo(demo::Demo),
-    /// Create Reveille's tables or bring them up to date.
-    Migrate(migrate::Migrate),
+    /// The demo ignores DATABASE_URL and the PG* variables. To run it on your own database, give --database-url.
+    Demo(demo::DemoCommand),
+    /// Create Reveille's tables, or bring them up to date.
+    Migrate(migrate::MigrateCommand),
     /// Enqueue a job.
-    Enqueue(enqueue::Enqueue),
+    Enqueue(enqueue::EnqueueCommand),
     /// Work jobs with a program in any language.
-    Work(work::Work),
+    Work(work::WorkCommand),
     /// Show the queues.
-    Status(status::Status),
+    Status(status::StatusCommand),
     /// List jobs.
-    Jobs(jobs::Jobs),
+    Jobs(jobs::JobsCommand),
     /// Show one job.
-    Job(jobs::JobById),
-    /// List the workers, or stop one.
-    Workers(workers::Workers),
-    /// Watch queues, workers and jobs live, and put them right.
+    Job(jobs::JobCommand),
+    /// List the workers, or stop some.
+    Workers(workers::WorkersCommand),
+    /// Watch queues, workers and jobs live, and change them.
     Top(top::Top),
     /// Serve metrics to Prometheus.
-    Metrics(metrics::Metrics),
-    /// Make jobs due now: waiting ones, or dead ones, which are revived; with --again, run finished ones once more.
-    Retry(jobs::Retry),
-    /// Cancel jobs; the handler of one that runs is told.
-    Cancel(jobs::Cancel),
+    Metrics(metrics::MetricsCommand),
+    /// Make waiting jobs due now, or revive dead jobs; with --again, run finished jobs once more.
+    Retry(jobs::RetryCommand),
+    /// Cancel waiting jobs, and ask the handlers of running jobs to stop.
+    Cancel(jobs::CancelCommand),
     /// List, revive or purge dead jobs.
-    Dead(dead::Dead),
-    /// Start no more jobs of a queue.
-    Pause(queue::Pause),
-    /// Start jobs of a queue again.
-    Resume(queue::Resume),
-    /// Wait until a queue has nothing ready or running; exit with 1 if the time is over before.
+    Dead(dead::DeadCommand),
+    /// Pause a queue: start no more of its jobs.
+    Pause(queue::PauseCommand),
+    /// Resume a paused queue.
+    Resume(queue::ResumeCommand),
+    /// Wait until no job of a queue is ready or running; exit with 1 if the time is up before.
     ///
-    /// What is enqueued meanwhile is waited for, too; what is delayed, retries among them, is not. Of a paused queue
-    /// only what runs is waited for.
-    Drain(drain::Drain),
-    /// Settings of queues.
+    /// Jobs enqueued meanwhile are waited for; delayed jobs, including those that wait for a retry, are not. If the
+    /// queue is paused, this waits only for running jobs.
+    Drain(drain::DrainCommand),
+    /// Change settings of queues, and list their limits.
     #[command(subcommand)]
-    Queue(queue::Queue),
-    /// Jobs that recur: add, list, pause, resume, trigger or remove schedules, or see when one is due.
+    Queue(queue::QueueCommand),
+    /// Add, list, pause, resume, trigger or remove schedules of recurring jobs, or show when a cron text is due.
     #[command(subcommand)]
-    Schedule(schedule::Schedule),
+    Schedule(schedule::ScheduleCommand),
     /// Do the upkeep that workers do each minute.
-    Prune(queue::Prune),
-    /// Check the server, the schema and the workers, and say what to mend; exit with 1 if anything is bad.
-    Doctor(doctor::Doctor),
-    /// Print each bell as it rings, and what else workers are told.
-    Listen(listen::Listen),
-    /// Measure speed on this machine, beside baselines.
+    Prune(queue::PruneCommand),
+    /// Check the server, the schema and the workers, and print what to fix; exit with 1 if anything is bad.
+    Doctor(doctor::DoctorCommand),
+    /// Print each bell as it rings, and the other notifications to workers.
+    Listen(listen::ListenCommand),
+    /// Measure speed on this machine, and compare it with baselines.
     Bench(bench::Bench),
     #[command(hide = true)]
     BenchWorker(bench::BenchWorker),
-    /// Break everything at random while jobs are worked, and count what came of it.
+    /// Break everything at random while jobs are worked, and count lost and repeated jobs.
     Torture(torture::Torture),
     #[command(hide = true)]
     TortureWorker(torture::TortureWorker),
     #[command(hide = true)]
     Watchdog,
     #[command(hide = true)]
-    Keep(keeper::Keeper),
+    Keep(keeper::KeepCommand),
 }
 
-/// How a command ends that did not succeed.
+/// How a command fails.
 enum Failure {
-    /// The asked-for thing was not found, or is not healthy; what there is to say has been said.
+    /// Not found, or not healthy. The command has printed the reason. Exit status 1.
     NotFound,
-    /// One line for a person.
+    /// An error, with its message of one line. Exit status 2.
     Error(String),
 }
 
-/// Refuses what needs an optimized build, unless it is asked for all the same.
+/// Refuses a command that needs an optimized build, unless `--unoptimized` is given.
 fn check_optimized(command: &str, unoptimized: bool) -> Outcome {
     if cfg!(debug_assertions) && !unoptimized {
         return Err(Failure::Error(format!(
@@ -145,14 +143,14 @@ impl From<reveille::Error> for Failure {
 
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Failure {
-        let told = error.as_db_error().map(|told| told.message().to_owned());
-        Failure::Error(told.unwrap_or_else(|| error.to_string()))
+        let message = error.as_db_error().map(|error| error.message().to_owned());
+        Failure::Error(message.unwrap_or_else(|| error.to_string()))
     }
 }
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
-        // Whoever read our output has had enough.
+        // The reader of the output has closed it, as `head` does.
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             std::process::exit(0);
         }
@@ -193,9 +191,9 @@ fn main() -> ExitCode {
 fn parse() -> Result<Cli, clap::Error> {
     let matches = Cli::command().try_get_matches()?;
     let mut cli = Cli::from_arg_matches(&matches)?;
-    // Of a global argument the command's own matches have what was said last.
+    // A global argument is among the subcommand's matches, wherever it stood.
     let source = matches.subcommand().and_then(|(_, command)| command.value_source("database_url"));
-    cli.connection.url_is_on_line = source == Some(ValueSource::CommandLine);
+    cli.connection.url_is_argument = source == Some(ValueSource::CommandLine);
     Ok(cli)
 }
 
@@ -229,19 +227,19 @@ async fn run(cli: Cli) -> Outcome {
         Command::Torture(command) => command.run().await,
         Command::TortureWorker(command) => command.run(connection).await,
         Command::Watchdog => watchdog::run(),
-        // `main` has run it.
+        // `main` runs it without a runtime.
         Command::Keep(_) => Ok(()),
     }
 }
 
-/// Only a worker has something to tell on its way; `RUST_LOG` says otherwise.
+/// Logs from the level info for a worker, else from warn. `RUST_LOG` overrides this.
 fn log_to_stderr(command: &Command) {
     use tracing_subscriber::EnvFilter;
     use tracing_subscriber::field::MakeExt;
     use tracing_subscriber::fmt::format;
     let default = match command {
         Command::Work(_) => "info,deadpool_postgres=error",
-        // These have the terminal to themselves.
+        // These draw on the terminal, or time what they do.
         Command::Demo(_)
         | Command::Top(_)
         | Command::Bench(_)
@@ -262,7 +260,7 @@ fn log_to_stderr(command: &Command) {
         .init();
 }
 
-/// Help as clap prints it; anything else in one line.
+/// Prints help as clap does, and a wrong argument as one line.
 fn usage(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print();

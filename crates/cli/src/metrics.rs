@@ -1,7 +1,7 @@
 //! `metrics`: Prometheus' text over HTTP.
 //!
-//! Scrapes cannot hurt: the database is asked by one at a time, at most once a second; connections are few, and each is
-//! over soon.
+//! Scrapes cannot overload the database: at most one query runs at a time, and at most one per second. Connections are
+//! at most 64, and each ends within 40 s.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,35 +18,33 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::connection::Connection;
-use crate::work::told_to_stop;
+use crate::work::stop_signal;
 use crate::{Outcome, output};
 
-/// GET /metrics answers with the metrics, or with status 503 and `reveille_up 0` while the database is away; GET
-/// /healthz with ok for as long as this process lives. The role reveille_monitor will do (see `reveille migrate
+/// GET /metrics answers with the metrics, or with status 503 and `reveille_up 0` while the database cannot be reached.
+/// GET /healthz answers ok while this process runs. The role reveille_monitor suffices (see `reveille migrate
 /// --print-grants`).
 #[derive(Args)]
-pub struct Metrics {
-    /// Where to serve.
+pub struct MetricsCommand {
+    /// The address to serve at.
     #[arg(long, default_value = "127.0.0.1:9187", value_name = "ADDRESS:PORT", conflicts_with = "once")]
     listen: String,
-    /// Print the metrics and end.
+    /// Print the metrics once, without serving them.
     #[arg(long)]
     once: bool,
 }
 
-/// How long a page is good for.
-const FRESH: Duration = Duration::from_secs(1);
-/// How long the database may take; the server itself gives up after 20 s.
-const PATIENCE: Duration = Duration::from_secs(25);
-/// How many are served at once; further ones are turned away.
-const CONNECTIONS: usize = 64;
-/// How long a client may take to say what it wants, and to be gone.
-const ASKED_WITHIN: Duration = Duration::from_secs(5);
-const GONE_WITHIN: Duration = Duration::from_secs(40);
-/// The largest head of a request.
-const LARGEST_HEAD: usize = 16 * 1024;
+/// How long a page is served again instead of querying the database.
+const PAGE_LIFETIME: Duration = Duration::from_secs(1);
+/// How long the database may take. The server itself gives up after 20 s.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(25);
+/// Further connections are closed at once.
+const MAX_CONNECTIONS: usize = 64;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(40);
+const LARGEST_REQUEST_HEAD: usize = 16 * 1024;
 
-impl Metrics {
+impl MetricsCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         if self.once {
             let page = metrics::text(&connection.lookout().await?).await?;
@@ -56,62 +54,64 @@ impl Metrics {
             Ok(database) => Some(database),
             Err(error) if error.is_invalid() => return Err(error.into()),
             Err(error) => {
-                say!("{error}; until that is mended, the answer is status 503");
+                say!("{error}; until that is fixed, scrapes get status 503");
                 None
             }
         };
         let listener = TcpListener::bind(&self.listen);
-        let listener = listener.await.map_err(|error| format!("cannot listen at {}: {error}", self.listen))?;
+        let listener = listener
+            .await
+            .map_err(|error| format!("cannot listen at {}: {error}; give a free address with --listen", self.listen))?;
         say!("serving http://{}/metrics; Ctrl-C ends it", listener.local_addr()?);
-        let kept = Kept { connection: connection.clone(), database, page: None };
+        let source = MetricsSource { connection: connection.clone(), database, page: None };
         tokio::select! {
-            () = serve(listener, Arc::new(Mutex::new(kept))) => Ok(()),
-            () = told_to_stop() => Ok(()),
+            () = serve(listener, Arc::new(Mutex::new(source))) => Ok(()),
+            () = stop_signal() => Ok(()),
         }
     }
 }
 
-async fn serve(listener: TcpListener, kept: Arc<Mutex<Kept>>) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+async fn serve(listener: TcpListener, source: Arc<Mutex<MetricsSource>>) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, or the client has gone again.
+            // The process has no file descriptor free, or the client has closed again.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
         if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
-            let kept = Arc::clone(&kept);
+            let source = Arc::clone(&source);
             tokio::spawn(async move {
-                // Who is slow, or talks no HTTP, has only himself to blame.
-                let _ = tokio::time::timeout(GONE_WITHIN, converse(stream, kept)).await;
+                // An error here is the client's: it was too slow, or did not speak HTTP.
+                let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serve_connection(stream, source)).await;
                 drop(slot);
             });
         }
     }
 }
 
-/// One request and its answer.
-async fn converse(stream: TcpStream, kept: Arc<Mutex<Kept>>) -> hyper::Result<()> {
-    let service = service_fn(move |request| answer(request, Arc::clone(&kept)));
+/// Serves one request.
+async fn serve_connection(stream: TcpStream, source: Arc<Mutex<MetricsSource>>) -> hyper::Result<()> {
+    let service = service_fn(move |request| answer(request, Arc::clone(&source)));
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(ASKED_WITHIN)
-        .max_buf_size(LARGEST_HEAD)
+        .header_read_timeout(REQUEST_TIMEOUT)
+        .max_buf_size(LARGEST_REQUEST_HEAD)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .await
 }
 
-async fn answer<B>(request: Request<B>, kept: Arc<Mutex<Kept>>) -> Result<Response<String>, Infallible> {
+async fn answer<B>(request: Request<B>, source: Arc<Mutex<MetricsSource>>) -> Result<Response<String>, Infallible> {
     let (status, text) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => {
-            // A task of its own, so that a client that leaves does not end it half-way.
-            let page = tokio::spawn(async move { kept.lock().await.page().await }).await;
+            // In a separate task, so that a client that leaves does not interrupt the query.
+            let page = tokio::spawn(async move { source.lock().await.page().await }).await;
             page.unwrap_or_else(|error| (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))
         }
         (&Method::GET | &Method::HEAD, "/healthz") => (StatusCode::OK, "ok\n".to_owned()),
-        (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, "there is /metrics, and /healthz\n".to_owned()),
-        _ => (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned()),
+        (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, "no such page; use /metrics\n".to_owned()),
+        _ => (StatusCode::METHOD_NOT_ALLOWED, "not allowed; use GET or HEAD\n".to_owned()),
     };
     let mut response = Response::new(text);
     *response.status_mut() = status;
@@ -122,31 +122,32 @@ async fn answer<B>(request: Request<B>, kept: Arc<Mutex<Kept>>) -> Result<Respon
     Ok(response)
 }
 
-/// A status and a text.
 type Page = (StatusCode, String);
 
-/// The database, as long as it answers, and what it said last.
-struct Kept {
+/// Where the metrics come from.
+struct MetricsSource {
     connection: Connection,
+    /// `None` once the database has not answered.
     database: Option<Database>,
+    /// The last page, and when it was made.
     page: Option<(Instant, Page)>,
 }
 
-impl Kept {
+impl MetricsSource {
     async fn page(&mut self) -> Page {
-        if let Some((_, page)) = self.page.as_ref().filter(|(made, _)| made.elapsed() < FRESH) {
+        if let Some((_, page)) = self.page.as_ref().filter(|(made, _)| made.elapsed() < PAGE_LIFETIME) {
             return page.clone();
         }
-        let page = match tokio::time::timeout(PATIENCE, self.ask()).await {
+        let page = match tokio::time::timeout(DATABASE_TIMEOUT, self.query()).await {
             Ok(Ok(text)) => (StatusCode::OK, text),
             Ok(Err(error)) => self.down(&error.to_string()),
-            Err(_) => self.down("the database has not answered in time"),
+            Err(_) => self.down("the database has not answered within 25 s"),
         };
         self.page = Some((Instant::now(), page.clone()));
         page
     }
 
-    async fn ask(&mut self) -> reveille::Result<String> {
+    async fn query(&mut self) -> reveille::Result<String> {
         let database = match &self.database {
             Some(database) => database.clone(),
             None => self.database.insert(self.connection.lookout().await?).clone(),
@@ -155,7 +156,7 @@ impl Kept {
     }
 
     fn down(&mut self, why: &str) -> Page {
-        // Connect anew, wherever the server may be by then.
+        // The next query connects again: after a fail-over, the server may be another.
         self.database = None;
         (StatusCode::SERVICE_UNAVAILABLE, metrics::down(why))
     }

@@ -4,20 +4,20 @@ use crate::connection::Connection;
 use crate::{Failure, Outcome, output};
 
 #[derive(Args)]
-pub struct Migrate {
-    /// Change nothing; exit with 1 if there is something to do.
+pub struct MigrateCommand {
+    /// Change nothing; exit with 1 if the schema is missing or not current.
     #[arg(long)]
     check: bool,
     /// Change nothing; print the SQL of all migrations.
     #[arg(long, conflicts_with = "check")]
     print: bool,
-    /// Change nothing; print the SQL of roles for producers, workers, monitors and administrators, with the least that
-    /// each needs.
+    /// Change nothing; print the SQL of roles for producers, workers, monitors and administrators, each with the fewest
+    /// rights that it needs.
     #[arg(long, conflicts_with_all = ["check", "print"])]
     print_grants: bool,
 }
 
-impl Migrate {
+impl MigrateCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         if self.print {
             return Ok(output::line(reveille::database::migrations_sql(connection.schema())?)?);

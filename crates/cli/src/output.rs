@@ -1,5 +1,6 @@
-//! All that the command prints: tables for people, one JSON object a line for machines. Nothing else writes to stdout
-//! or stderr, so that text from jobs, servers and arguments comes out clean (see `docs/design/output.md`).
+//! All output of the command: tables for people, one JSON object per line for machines. No other module writes to
+//! stdout or stderr, so that no text from jobs, servers or arguments can control a terminal (see
+//! `docs/design/output.md`).
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -13,12 +14,13 @@ use serde_json::value::RawValue;
 use tracing::field::Field;
 use tracing_subscriber::fmt::format::Writer;
 
-/// Prints records: a JSON object a line, or a table of the named columns.
-pub fn print(records: &[Record], columns: &[&str], json: bool) -> io::Result<()> {
+/// Prints records: one JSON object per line, or a table of the named columns.
+pub fn print<'a>(records: impl IntoIterator<Item = &'a Record>, columns: &[&str], json: bool) -> io::Result<()> {
+    let mut records = records.into_iter();
     if json {
-        return records.iter().try_for_each(json_line);
+        return records.try_for_each(json_line);
     }
-    print_rows(columns, records.iter().map(|record| columns.iter().map(|column| cell(record.get(column))).collect()))
+    print_rows(columns, records.map(|record| columns.iter().map(|column| cell(record.get(column))).collect()))
 }
 
 /// Prints a table of cells.
@@ -32,7 +34,7 @@ pub fn print_rows(columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> 
     table.lines().try_for_each(|row| line(row.trim_end()))
 }
 
-/// Prints one record, a field a line.
+/// Prints one record, one line per column and one per failed attempt.
 pub fn print_one(record: &Record, json: bool) -> io::Result<()> {
     if json {
         return json_line(record);
@@ -55,7 +57,7 @@ pub fn line(text: impl Display) -> io::Result<()> {
     to_stdout(&plain(&text.to_string()))
 }
 
-/// Prints JSON on one line of stdout: the very numbers and strings, without the blanks between.
+/// Prints JSON on one line of stdout, with its numbers and strings unchanged and no blanks between them.
 pub fn json_line(json: impl Display) -> io::Result<()> {
     line(compact(&json.to_string()))
 }
@@ -71,14 +73,13 @@ fn compact(json: &str) -> String {
     json.chars().filter(is_kept).collect()
 }
 
-/// Prints several lines on stdout. A part that is not the caller's own has been through [`plain`].
+/// Prints several lines on stdout. The caller must have put text from elsewhere through [`plain`].
 pub fn lines(text: impl Display) -> io::Result<()> {
     let text = text.to_string();
     to_stdout(&text.split('\n').map(plain).collect::<Vec<_>>().join("\n"))
 }
 
-/// Prints lines that another program may read, in a format that has escapes of its own: clean on a terminal, else as
-/// they are.
+/// Prints lines in a format with its own escapes, for other programs: clean on a terminal, unchanged elsewhere.
 pub fn page(text: &str) -> io::Result<()> {
     if io::stdout().is_terminal() { lines(text) } else { to_stdout(text) }
 }
@@ -89,52 +90,52 @@ fn to_stdout(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Says one line on stderr; written as `say!`.
+/// Prints one line on stderr. Call it as `say!`.
 pub fn say(text: fmt::Arguments<'_>) {
-    // Where nobody reads stderr any more, there is nobody to tell that.
+    // If stderr is closed, there is no place to report that.
     let _ = writeln!(io::stderr().lock(), "{}", plain(&text.to_string()));
 }
 
-/// Says how far something is: on a terminal each line in the place of the one before.
+/// Prints a line of progress on stderr. On a terminal it replaces the one before.
 pub fn progress(text: &str) {
     let mut err = io::stderr().lock();
     let end = if err.is_terminal() { "\x1b[K\r" } else { "\n" };
     let _ = write!(err, "{}{end}", plain(text)).and_then(|()| err.flush());
 }
 
-/// Says one line on stderr, formatted as by `eprintln!`.
+/// Prints one line on stderr, formatted as by `eprintln!`.
 macro_rules! say {
     ($($text:tt)*) => { $crate::output::say(format_args!($($text)*)) };
 }
 
-/// Writes a field of a span or an event into a line of the log.
+/// Writes a field of a span or an event into a log line.
 pub fn field(log: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     let value = plain(&format!("{value:?}"));
     if field.name() == "message" { log.write_str(&value) } else { write!(log, "{}={value}", field.name()) }
 }
 
-/// A text on one line, with nothing in it that a terminal would obey: neither control characters, C1 ones included,
-/// nor such as turn the direction of writing. White space becomes a blank, any other of these its escape in JSON, so
-/// that what was JSON is the same JSON afterwards.
+/// Returns a text on one line without characters that control a terminal or turn the direction of writing.
+///
+/// White space becomes a blank. Any other control character becomes its escape in JSON, so that JSON keeps its value.
 pub fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '\t' | '\n' | '\r' => plain.push(' '),
-            c if is_obeyed(c) => plain.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if is_control(c) => plain.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => plain.push(c),
         }
     }
     plain
 }
 
-/// Whether a terminal, or the reader of a log, may do something else with it than show it.
-fn is_obeyed(c: char) -> bool {
+/// Whether a terminal or a log viewer may obey the character instead of showing it.
+fn is_control(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A value's JSON as a person reads it.
+/// Returns a JSON value as a person reads it, cut off after 100 characters.
 pub fn cell(json: Option<&str>) -> String {
     const WIDEST: usize = 100;
     let json = json.unwrap_or("null");
@@ -152,9 +153,9 @@ pub fn cell(json: Option<&str>) -> String {
     shown
 }
 
-/// `2026-11-23 08:59:58+01:00`, in the reader's time zone, of an ISO time with a zone; `None` if it is none.
+/// Turns an ISO time with a zone into the reader's zone: `2026-11-23 08:59:58+01:00`. Returns `None` for other texts.
 fn short_time(text: &str) -> Option<String> {
-    // What only begins like a time is not worth a try.
+    // Parsing every text would take longer than this glance at it.
     let is_likely = text.len() >= 20 && text.as_bytes().get(10) == Some(&b'T');
     let time: Timestamp = is_likely.then(|| text.parse().ok())??;
     let here = time.to_zoned(TimeZone::system());
@@ -166,22 +167,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_a_terminal_obeys_is_left_of_a_text() {
+    fn a_text_loses_everything_that_a_terminal_obeys() {
         let odd = "a\x1b]0;x\x07b\u{9b}31m\u{202e}\u{2066}\u{200f}\u{61c}\u{2028}\u{7f}\r\n\tö🔔";
         let shown = plain(odd);
-        assert!(!shown.contains(is_obeyed), "{shown:?}");
+        assert!(!shown.contains(is_control), "{shown:?}");
         assert!(shown.starts_with("a\\u001b]0;x\\u0007b\\u009b31m\\u202e") && shown.ends_with("ö🔔"), "{shown}");
     }
 
     #[test]
-    fn what_was_json_is_the_same_json_afterwards() {
+    fn json_made_plain_keeps_its_value() {
         let json = "{\"a\":\"\u{9b}\u{202e}\u{7f}ü\\n\"}";
         let read = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
         assert_eq!(read(&plain(json)), read(json));
     }
 
     #[test]
-    fn a_cell_shows_any_json_and_not_more_than_a_hundred_characters() {
+    fn a_cell_shows_any_json_up_to_100_characters() {
         assert_eq!(cell(None), "-");
         assert_eq!(cell(Some("12345678901234567890123")), "12345678901234567890123");
         assert_eq!(cell(Some(r#"["a", "b"]"#)), "a, b");

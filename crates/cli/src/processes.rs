@@ -1,8 +1,8 @@
-//! Processes by whose children they are.
+//! Processes by their parents.
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The processes whose parent is one of these, as far as the system tells: nothing on one without `/proc`.
+/// Returns the children of these processes. On a system without `/proc`, it finds none.
 pub fn children_of(parents: &[Pid]) -> Vec<Pid> {
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = processes.flatten().filter_map(|process| process.file_name().to_str()?.parse().ok());
@@ -10,7 +10,7 @@ pub fn children_of(parents: &[Pid]) -> Vec<Pid> {
     pids.filter(|&pid| parent_of(pid).is_some_and(|parent| parents.contains(&parent))).collect()
 }
 
-/// The fourth field of `/proc/PID/stat`. The second is the program's name in brackets, and may have brackets in it.
+/// Reads the fourth field of `/proc/PID/stat`. The second is the program's name in brackets, and may contain brackets.
 fn parent_of(pid: Pid) -> Option<Pid> {
     let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     let behind_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
@@ -18,7 +18,7 @@ fn parent_of(pid: Pid) -> Option<Pid> {
     fields.split_whitespace().nth(1)?.parse().ok().and_then(Pid::from_raw)
 }
 
-/// Kills all that descends from a process, then that process.
+/// Kills a process and all its descendants, children before parents.
 pub fn kill_tree(root: Pid) {
     let (mut all, mut generation) = (vec![root], vec![root]);
     while !generation.is_empty() {

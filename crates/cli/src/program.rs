@@ -1,13 +1,13 @@
-//! Starting this program again, as a process beside it.
+//! Starting this program again as another process.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-/// Under this name Linux knows the program that runs, also when its file has been replaced or removed since.
+/// Linux runs this very program by this name, even after its file has been replaced or removed.
 const RUNNING: &str = "/proc/self/exe";
 
-/// This very program, whatever has become of its file since it was started.
+/// A command that starts this very program, even if its file has changed since on Linux.
 pub fn again() -> std::io::Result<Command> {
     if !Path::new(RUNNING).exists() {
         return Ok(Command::new(std::env::current_exe()?));

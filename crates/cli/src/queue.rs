@@ -1,23 +1,23 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use reveille::admin::{Admin, QueueSettings};
+use reveille::admin::{Admin, QueueSettings, View};
 
 use crate::connection::{Connection, duration};
 use crate::{Failure, Outcome, output};
 
 #[derive(Args)]
-pub struct Pause {
+pub struct PauseCommand {
     queue: String,
-    /// Also if nothing is known of the queue yet: before its first job.
+    /// Pause the queue even if nothing is known of it, before its first job.
     #[arg(long)]
     create: bool,
 }
 
-impl Pause {
+impl PauseCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let admin = connection.database().await?.admin();
-        if !self.create && !is_known(&admin, &self.queue, "; --create pauses it before its first job").await? {
+        if !self.create && !is_known(&admin, &self.queue, "--create pauses it before its first job").await? {
             return Err(Failure::NotFound);
         }
         admin.pause(&self.queue).await?;
@@ -26,14 +26,14 @@ impl Pause {
 }
 
 #[derive(Args)]
-pub struct Resume {
+pub struct ResumeCommand {
     queue: String,
 }
 
-impl Resume {
+impl ResumeCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let admin = connection.database().await?.admin();
-        if !is_known(&admin, &self.queue, "").await? {
+        if !is_known(&admin, &self.queue, SEE_STATUS).await? {
             return Err(Failure::NotFound);
         }
         admin.resume(&self.queue).await?;
@@ -41,39 +41,41 @@ impl Resume {
     }
 }
 
-/// Whether anything is known of a queue; else that is said, with what to do.
+pub const SEE_STATUS: &str = "`reveille status` lists the queues";
+
+/// Returns whether anything is known of a queue. If not, prints so with the advice.
 pub async fn is_known(admin: &Admin, queue: &str, advice: &str) -> Result<bool, Failure> {
     let known = admin.is_known(queue).await?;
     if !known {
         let queue = output::plain(queue);
-        say!("no queue {queue}: it has no settings, job, worker or count{advice}");
+        say!("no queue {queue}: it has no settings, job, worker or counts; {advice}");
     }
     Ok(known)
 }
 
 #[derive(Subcommand)]
-pub enum Queue {
+pub enum QueueCommand {
     /// Change settings of a queue.
     ///
-    /// retention=12h (of finished jobs: 0 to 30days, default 1day), dead_retention=90days (of dead jobs, default for
-    /// ever), paused=true|false, bell=true|false; and its limits, kept by all workers together: max_running=5,
-    /// max_running_per_key=1, ordered=true|false (one at a time of a key, in order), rate_limit=100, rate_period=1s,
-    /// rate_burst=10, rate_per_key=5. Each can be put back by =default.
-    Set(Set),
-    /// The queues that have limits, and how far these are used.
-    Limits(Limits),
+    /// retention=12h (how long finished jobs are kept: 0 to 30days, default 1day), dead_retention=90days (how long dead
+    /// jobs are kept, default without end), paused=true|false, bell=true|false. Limits, which all workers keep
+    /// together: max_running=5, max_running_per_key=1, ordered=true|false (one job of a key at a time, in order),
+    /// rate_limit=100, rate_period=1s, rate_burst=10, rate_per_key=5. KEY=default puts a setting back.
+    Set(SetQueue),
+    /// List the queues that have limits, and how far the limits are used.
+    Limits(ListLimits),
 }
 
 #[derive(Args)]
-pub struct Limits {
-    /// Print one JSON object a queue.
+pub struct ListLimits {
+    /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
 }
 
-impl Limits {
+impl ListLimits {
     async fn run(self, connection: &Connection) -> Outcome {
-        let limits = connection.database().await?.admin().view("queue_limits").await?;
+        let limits = connection.database().await?.admin().view(View::QueueLimits).await?;
         let columns = [
             "queue",
             "max_running",
@@ -90,23 +92,23 @@ impl Limits {
     }
 }
 
-impl Queue {
+impl QueueCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         match self {
-            Queue::Set(set) => set.run(connection).await,
-            Queue::Limits(limits) => limits.run(connection).await,
+            QueueCommand::Set(set) => set.run(connection).await,
+            QueueCommand::Limits(limits) => limits.run(connection).await,
         }
     }
 }
 
 #[derive(Args)]
-pub struct Set {
+pub struct SetQueue {
     queue: String,
     #[arg(required = true, value_name = "KEY=VALUE")]
     settings: Vec<String>,
 }
 
-impl Set {
+impl SetQueue {
     async fn run(self, connection: &Connection) -> Outcome {
         let settings = parse(&self.settings)?;
         connection.database().await?.admin().set_queue(&self.queue, settings).await?;
@@ -114,28 +116,30 @@ impl Set {
     }
 }
 
-const SETTINGS: &str = "retention, paused, bell, dead_retention, max_running, max_running_per_key, ordered, rate_limit, rate_period, \
-    rate_burst or rate_per_key";
+const SETTINGS: &str = "retention, paused, bell, dead_retention, max_running, max_running_per_key, ordered, \
+    rate_limit, rate_period, rate_burst or rate_per_key";
 
-/// Settings as they are written: `key=value`.
+/// Reads settings that are written as `key=value`.
 pub fn parse(settings: &[String]) -> Result<QueueSettings, Failure> {
-    let mut parsed = QueueSettings::default();
+    let mut parsed = QueueSettings::new();
     for setting in settings {
-        let (key, value) = setting.split_once('=').ok_or_else(|| format!("{setting:?} is not KEY=VALUE"))?;
-        match key {
-            "retention" => parsed.retention = Some(time(key, value)?),
-            "dead_retention" => parsed.dead_retention = Some(time(key, value)?),
-            "rate_period" => parsed.rate_period = Some(time(key, value)?),
-            "paused" => parsed.paused = Some(yes_or_no(key, value, false)?),
-            "bell" => parsed.bell = Some(yes_or_no(key, value, true)?),
-            "ordered" => parsed.ordered = Some(yes_or_no(key, value, false)?),
-            "max_running" => parsed.max_running = Some(count(key, value)?),
-            "max_running_per_key" => parsed.max_running_per_key = Some(count(key, value)?),
-            "rate_limit" => parsed.rate_limit = Some(count(key, value)?),
-            "rate_burst" => parsed.rate_burst = Some(count(key, value)?),
-            "rate_per_key" => parsed.rate_per_key = Some(count(key, value)?),
+        let (key, value) = setting
+            .split_once('=')
+            .ok_or_else(|| format!("{setting:?} is not KEY=VALUE; write it like max_running=5"))?;
+        parsed = match key {
+            "retention" => parsed.retention(time(key, value)?),
+            "dead_retention" => parsed.dead_retention(time(key, value)?),
+            "rate_period" => parsed.rate_period(time(key, value)?),
+            "paused" => parsed.paused(yes_or_no(key, value, false)?),
+            "bell" => parsed.bell(yes_or_no(key, value, true)?),
+            "ordered" => parsed.ordered(yes_or_no(key, value, false)?),
+            "max_running" => parsed.max_running(count(key, value)?),
+            "max_running_per_key" => parsed.max_running_per_key(count(key, value)?),
+            "rate_limit" => parsed.rate_limit(count(key, value)?),
+            "rate_burst" => parsed.rate_burst(count(key, value)?),
+            "rate_per_key" => parsed.rate_per_key(count(key, value)?),
             _ => return Err(format!("unknown setting {key:?}; use {SETTINGS}").into()),
-        }
+        };
     }
     Ok(parsed)
 }
@@ -163,13 +167,13 @@ fn yes_or_no(key: &str, value: &str, default: bool) -> Result<bool, Failure> {
     }
 }
 
-/// What puts a setting back.
+/// The value that puts a setting back.
 const DEFAULT: &str = "default";
 
 #[derive(Args)]
-pub struct Prune {}
+pub struct PruneCommand {}
 
-impl Prune {
+impl PruneCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         match connection.database().await?.admin().prune().await? {
             Some(emptied) => output::line(format!("emptied {emptied} days of history"))?,
@@ -185,28 +189,31 @@ mod tests {
 
     use super::*;
 
+    const SETTING: &str = "(retention|paused|bell|ordered|rate_limit|max_running|[a-z_]*)=?.*";
+
     proptest! {
         #[test]
         fn settings_are_read_as_they_are_written(hours in 0u64..720, paused: Option<bool>, bell: Option<bool>) {
             let flag = |key, value: Option<bool>| value.map(|value| format!("{key}={value}"));
             let all = [Some(format!("retention={hours}h")), flag("paused", paused), flag("bell", bell)];
-            let read = parse(&all.into_iter().flatten().collect::<Vec<_>>()).ok();
-            let read = read.map(|read| (read.retention, read.paused, read.bell));
-            let retention = std::time::Duration::from_secs(hours * 3600);
-            prop_assert_eq!(read, Some((Some(Some(retention)), paused, bell)));
+            let mut expected = QueueSettings::new().retention(Duration::from_secs(hours * 3600));
+            expected = paused.map_or(expected, |paused| expected.paused(paused));
+            expected = bell.map_or(expected, |bell| expected.bell(bell));
+            prop_assert_eq!(parse(&all.into_iter().flatten().collect::<Vec<_>>()).ok(), Some(expected));
         }
 
         #[test]
-        fn others_are_refused(setting in "(retention|paused|bell|ordered|rate_limit|max_running|[a-z_]*)=?.*") {
-            let known = setting.split_once('=').is_some_and(|(key, _)| SETTINGS.split([',', ' ']).any(|known| known == key));
+        fn unknown_settings_are_refused(setting in SETTING) {
+            let is_known = |key| SETTINGS.split([',', ' ']).any(|known| known == key);
+            let known = setting.split_once('=').is_some_and(|(key, _)| is_known(key));
             prop_assert!(known || parse(&[setting]).is_err());
         }
 
         #[test]
-        fn limits_are_numbers_or_put_back(limit: u32, text in "[a-z]{1,6}") {
-            let read = |value: &str| parse(&[format!("max_running={value}")]).ok().map(|read| read.max_running);
-            prop_assert_eq!(read(&limit.to_string()), Some(Some(Some(limit))));
-            prop_assert_eq!(read("default"), Some(Some(None)));
+        fn a_limit_is_a_number_or_put_back(limit: u32, text in "[a-z]{1,6}") {
+            let read = |value: &str| parse(&[format!("max_running={value}")]).ok();
+            prop_assert_eq!(read(&limit.to_string()), Some(QueueSettings::new().max_running(limit)));
+            prop_assert_eq!(read("default"), Some(QueueSettings::new().max_running(None)));
             prop_assert_eq!(read(&text), None);
         }
     }

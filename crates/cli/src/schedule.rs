@@ -4,9 +4,9 @@ use clap::{Args, Subcommand};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
-use reveille::job::Payload;
-use reveille::job::{NewJob, Priority};
-use reveille::schedule::{CatchUp, Schedule as NewSchedule};
+use reveille::admin::ScheduleRow;
+use reveille::job::{NewJob, Payload, Priority};
+use reveille::schedule::{CatchUp, Schedule};
 use serde_json::json;
 
 use crate::connection::{Connection, duration};
@@ -14,122 +14,122 @@ use crate::enqueue::object;
 use crate::{Failure, Outcome, output};
 
 #[derive(Subcommand)]
-pub enum Schedule {
-    /// Add a schedule, or change the one of that name; its next tick stays unless the timing changes.
-    Add(Add),
+pub enum ScheduleCommand {
+    /// Add a schedule, or change the one with that name. Its next tick stays unless the timing changes.
+    Add(AddSchedule),
     /// List the schedules.
-    List(List),
-    /// Enqueue nothing by a schedule until it is resumed.
-    Pause(Named),
-    /// Go on with a schedule, from its next tick after now.
-    Resume(Named),
-    /// Enqueue one job of a schedule now, beside its ticks.
-    Trigger(Named),
-    /// Remove a schedule. One that a worker declares in its code is back when such a worker starts.
-    Remove(Named),
-    /// Show when a cron text is due next; needs no database.
-    Next(Next),
+    List(ListSchedules),
+    /// Pause a schedule: it enqueues nothing until it is resumed.
+    Pause(OneSchedule),
+    /// Resume a paused schedule, from its next tick after now.
+    Resume(OneSchedule),
+    /// Enqueue one job of a schedule now, in addition to its ticks.
+    Trigger(OneSchedule),
+    /// Remove a schedule. One that a worker declares in its code comes back when such a worker starts.
+    Remove(OneSchedule),
+    /// Show when a cron text is due next. Needs no database.
+    Next(NextTicks),
 }
 
 #[derive(Args)]
-pub struct Add {
-    /// What it is called.
+pub struct AddSchedule {
+    /// The name of the schedule.
     name: String,
-    /// Which handler runs its jobs.
+    /// The kind of its jobs, which decides on their handler.
     kind: String,
-    /// What the handler gets: JSON.
+    /// The payload that the handler gets: JSON.
     #[arg(default_value = "{}")]
     payload: String,
-    /// When: minute, hour, day of the month, month and day of the week, like '0 3 * * *'; with seconds first if there
-    /// are six fields; or @hourly, @daily, @weekly, @monthly, @yearly.
+    /// The times: minute, hour, day of the month, month and day of the week, like '0 3 * * *'. Six fields begin with
+    /// the second. Or @hourly, @daily, @weekly, @monthly, @yearly.
     #[arg(long, required_unless_present = "every", conflicts_with = "every")]
     cron: Option<String>,
-    /// Or at this interval, like 5m.
+    /// The interval, in place of --cron, like 5m.
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     every: Option<Duration>,
-    /// The zone of the cron text, like Europe/Berlin.
+    /// The time zone of the cron text, like Europe/Berlin.
     #[arg(long, default_value = "UTC", value_name = "ZONE")]
     time_zone: String,
-    /// Ticks that are missed because no worker is there: skip (none of them), one (a single job for all), all (a job
-    /// for each).
+    /// What to do about ticks missed because no worker was running: skip (enqueue nothing), one (one job for all of
+    /// them), all (one job for each).
     #[arg(long, default_value = "one", value_name = "POLICY")]
     catch_up: CatchUp,
-    /// The queue that its jobs go to.
+    /// The queue of its jobs.
     #[arg(long, default_value = "default")]
     queue: String,
-    /// urgent, high, normal, low, or 0 to 3.
+    /// The priority of its jobs: urgent, high, normal, low, or 0 to 3.
     #[arg(long, default_value = "normal")]
     priority: Priority,
-    /// At how many failures such a job is dead.
+    /// At this many failures a job is dead.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     max_attempts: u32,
     /// How long one attempt may take, like 30s.
     #[arg(long, value_parser = duration)]
     timeout: Option<Duration>,
-    /// What its jobs belong to, such as a tenant.
+    /// The key of its jobs: what they belong to, such as a tenant.
     #[arg(long)]
     key: Option<String>,
-    /// A free label; may be repeated.
+    /// A label of its jobs. May be repeated.
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// Free facts about its jobs: a JSON object.
+    /// Facts about its jobs: a JSON object.
     #[arg(long, value_name = "JSON")]
     metadata: Option<String>,
 }
 
 #[derive(Args)]
-pub struct List {
-    /// Print a JSON object a line.
+pub struct ListSchedules {
+    /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
-pub struct Named {
-    /// The schedule.
+pub struct OneSchedule {
+    /// The name of the schedule.
     name: String,
 }
 
 #[derive(Args)]
-pub struct Next {
+pub struct NextTicks {
     /// The cron text.
     cron: String,
-    /// Its zone, like Europe/Berlin.
+    /// Its time zone, like Europe/Berlin.
     #[arg(long, default_value = "UTC", value_name = "ZONE")]
     time_zone: String,
     /// How many ticks to show.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     count: u16,
-    /// The first ones after this local time of the zone, like 2026-03-28 or 2026-03-28T12:00; default: now.
+    /// Show the ticks after this local time of the zone, like 2026-03-28 or 2026-03-28T12:00. Default: now.
     #[arg(long, value_name = "TIME")]
     after: Option<DateTime>,
-    /// Print a JSON object a line.
+    /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
 }
 
-impl Schedule {
+impl ScheduleCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         match self {
-            Schedule::Add(add) => add.run(connection).await,
-            Schedule::List(list) => list.run(connection).await,
-            Schedule::Pause(Named { name }) => {
+            ScheduleCommand::Add(add) => add.run(connection).await,
+            ScheduleCommand::List(list) => list.run(connection).await,
+            ScheduleCommand::Pause(OneSchedule { name }) => {
                 let found = connection.database().await?.admin().pause_schedule(&name).await?;
                 answer(&name, found.then(|| format!("paused {name}")))
             }
-            Schedule::Resume(Named { name }) => {
+            ScheduleCommand::Resume(OneSchedule { name }) => {
                 let found = connection.database().await?.admin().resume_schedule(&name).await?;
                 answer(&name, found.then(|| format!("resumed {name}")))
             }
-            Schedule::Trigger(Named { name }) => {
+            ScheduleCommand::Trigger(OneSchedule { name }) => {
                 let job = connection.database().await?.admin().trigger_schedule(&name).await?;
                 answer(&name, job.map(|id| id.to_string()))
             }
-            Schedule::Remove(Named { name }) => {
+            ScheduleCommand::Remove(OneSchedule { name }) => {
                 let found = connection.database().await?.admin().remove_schedule(&name).await?;
                 answer(&name, found.then(|| format!("removed {name}")))
             }
-            Schedule::Next(next) => next.run(),
+            ScheduleCommand::Next(next) => next.run(),
         }
     }
 }
@@ -138,13 +138,13 @@ fn answer(name: &str, done: Option<String>) -> Outcome {
     match done {
         Some(done) => Ok(output::line(done)?),
         None => {
-            say!("no schedule {}", name);
+            say!("no schedule {name}; `reveille schedule list` shows all");
             Err(Failure::NotFound)
         }
     }
 }
 
-impl Add {
+impl AddSchedule {
     async fn run(self, connection: &Connection) -> Outcome {
         let mut job = NewJob::new(self.kind, Payload::parse(&self.payload)?)
             .queue(self.queue)
@@ -155,31 +155,31 @@ impl Add {
         job.tags = self.tags;
         job.metadata = self.metadata.as_deref().map(object).transpose()?;
         let schedule = match (self.cron, self.every) {
-            (Some(cron), _) => NewSchedule::cron(&self.name, cron, &job)?,
-            (None, every) => NewSchedule::every(&self.name, every.unwrap_or_default(), &job)?,
+            (Some(cron), _) => Schedule::cron(&self.name, cron, &job)?,
+            (None, every) => Schedule::every(&self.name, every.unwrap_or_default(), &job)?,
         };
         let schedule = schedule.time_zone(self.time_zone).catch_up(self.catch_up);
-        // Whoever misspells a zone need not be connected to hear of it.
+        // A misspelt zone is refused without a connection.
         schedule.ticks_after(SystemTime::now())?.next();
         connection.database().await?.admin().add_schedule(&schedule).await?;
         Ok(output::line(format!("scheduled {}", self.name))?)
     }
 }
 
-impl List {
+impl ListSchedules {
     async fn run(self, connection: &Connection) -> Outcome {
         const COLUMNS: [&str; 9] =
             ["name", "timing", "time_zone", "kind", "next_at", "last_at", "paused", "stale", "error"];
         let schedules = connection.database().await?.admin().schedules().await?;
-        Ok(output::print(&schedules, &COLUMNS, self.json)?)
+        Ok(output::print(schedules.iter().map(ScheduleRow::record), &COLUMNS, self.json)?)
     }
 }
 
-impl Next {
+impl NextTicks {
     fn run(self) -> Outcome {
         let job = NewJob::new("preview", Payload::parse("{}")?);
-        let schedule = NewSchedule::cron("preview", &self.cron, &job)?.time_zone(&self.time_zone);
-        // First, since it says what is wrong with the zone.
+        let schedule = Schedule::cron("preview", &self.cron, &job)?.time_zone(&self.time_zone);
+        // This comes first because its error says what is wrong with the zone.
         schedule.ticks_after(SystemTime::now())?.next();
         let zone = TimeZone::get(&self.time_zone).map_err(|error| error.to_string())?;
         let after = match self.after {

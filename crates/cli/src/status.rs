@@ -1,18 +1,18 @@
 use clap::Args;
-use reveille::admin::Record;
+use reveille::admin::{Record, View};
 
 use crate::connection::Connection;
 use crate::figures::about;
 use crate::{Outcome, output};
 
 #[derive(Args)]
-pub struct Status {
-    /// Print a JSON object a line.
+pub struct StatusCommand {
+    /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
 }
 
-impl Status {
+impl StatusCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         const COLUMNS: [&str; 9] = [
             "queue",
@@ -25,17 +25,17 @@ impl Status {
             "completed_last_minute",
             "failed_last_minute",
         ];
-        let queues = connection.database().await?.admin().view("queue_stats").await?;
+        let queues = connection.database().await?.admin().view(View::QueueStats).await?;
         if self.json {
             return Ok(output::print(&queues, &COLUMNS, true)?);
         }
-        let rows = queues.iter().map(|queue| COLUMNS.iter().map(|column| shown(queue, column)).collect());
+        let rows = queues.iter().map(|queue| COLUMNS.iter().map(|column| cell(queue, column)).collect());
         Ok(output::print_rows(&COLUMNS, rows)?)
     }
 }
 
-/// Counts beyond 10,000 are estimates, and read so: `~1.2M`.
-fn shown(queue: &Record, column: &str) -> String {
+/// A count above 10,000 is an estimate, and is marked as one: `~1.2M`.
+fn cell(queue: &Record, column: &str) -> String {
     let is_estimate = queue.get("estimated") == Some("true") && ["ready", "delayed"].contains(&column);
     match queue.get(column).and_then(|count| count.parse().ok()) {
         Some(count) if is_estimate => about(count, true),

@@ -1,5 +1,7 @@
-//! Programs end with their worker, however it dies: a process beside the worker knows the keepers of all attempts,
-//! and ends those that have not ended by themselves when the pipe from the worker closes.
+//! A process beside the worker that ends all programs once the worker has ended in any way.
+//!
+//! The watchdog learns of the keepers of all attempts by a pipe from the worker. When the pipe closes, the watchdog
+//! kills the keepers that do not end by themselves.
 
 use std::collections::HashSet;
 use std::io::{BufRead, Write};
@@ -14,15 +16,15 @@ use crate::processes::kill_tree;
 use crate::{Failure, Outcome, program};
 
 /// How long a keeper has to end by itself after its worker has ended.
-const BY_ITSELF: Duration = Duration::from_secs(1);
-/// How soon a watchdog is started again that has ended.
-const ANEW: Duration = Duration::from_millis(100);
+const TIME_TO_END: Duration = Duration::from_secs(1);
+/// How soon a watchdog that has ended is started again.
+const RESTART_DELAY: Duration = Duration::from_millis(100);
 
-/// The worker's side.
+/// The worker's side of the watchdog.
 #[derive(Clone)]
-pub struct Watchdog(Arc<Mutex<Kept>>);
+pub struct Watchdog(Arc<Mutex<WatchdogProcess>>);
 
-struct Kept {
+struct WatchdogProcess {
     id: Pid,
     /// The worker's end of the pipe.
     pipe: ChildStdin,
@@ -30,11 +32,11 @@ struct Kept {
 }
 
 impl Watchdog {
-    /// Starts the process beside this one, and starts it again whenever it ends.
+    /// Starts the process, and starts it again whenever it ends.
     pub fn start() -> Result<Watchdog, Failure> {
         let (mut process, pipe) = start()?;
-        let kept = Kept { id: Pid::from_child(&process), pipe, keepers: HashSet::new() };
-        let watchdog = Watchdog(Arc::new(Mutex::new(kept)));
+        let state = WatchdogProcess { id: Pid::from_child(&process), pipe, keepers: HashSet::new() };
+        let watchdog = Watchdog(Arc::new(Mutex::new(state)));
         let started = watchdog.clone();
         std::thread::spawn(move || {
             loop {
@@ -51,13 +53,13 @@ impl Watchdog {
 
     fn start_again(&self) -> Child {
         loop {
-            std::thread::sleep(ANEW);
+            std::thread::sleep(RESTART_DELAY);
             match start() {
                 Ok((process, pipe)) => {
-                    let mut kept = self.kept();
-                    (kept.id, kept.pipe) = (Pid::from_child(&process), pipe);
-                    let keepers: Vec<Pid> = kept.keepers.iter().copied().collect();
-                    keepers.into_iter().for_each(|keeper| kept.say('+', keeper));
+                    let mut watchdog = self.lock();
+                    (watchdog.id, watchdog.pipe) = (Pid::from_child(&process), pipe);
+                    let keepers: Vec<Pid> = watchdog.keepers.iter().copied().collect();
+                    keepers.into_iter().for_each(|keeper| watchdog.send('+', keeper));
                     return process;
                 }
                 Err(error) => {
@@ -70,31 +72,31 @@ impl Watchdog {
     }
 
     pub fn watch(&self, keeper: Pid) {
-        let mut kept = self.kept();
-        kept.keepers.insert(keeper);
-        kept.say('+', keeper);
+        let mut watchdog = self.lock();
+        watchdog.keepers.insert(keeper);
+        watchdog.send('+', keeper);
     }
 
     pub fn unwatch(&self, keeper: Pid) {
-        let mut kept = self.kept();
-        kept.keepers.remove(&keeper);
-        kept.say('-', keeper);
+        let mut watchdog = self.lock();
+        watchdog.keepers.remove(&keeper);
+        watchdog.send('-', keeper);
     }
 
-    /// Whether a child of this process is one of those that it has started itself.
+    /// Returns whether this process started the child itself: as a keeper, or as the watchdog.
     pub fn knows(&self, child: Pid) -> bool {
-        let kept = self.kept();
-        kept.id == child || kept.keepers.contains(&child)
+        let watchdog = self.lock();
+        watchdog.id == child || watchdog.keepers.contains(&child)
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, WatchdogProcess> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
-    fn say(&mut self, sign: char, keeper: Pid) {
-        // One that has just ended learns it when it is started again.
+impl WatchdogProcess {
+    fn send(&mut self, sign: char, keeper: Pid) {
+        // A watchdog that has just ended learns of all keepers when it is started again.
         let _ = writeln!(self.pipe, "{sign}{}", keeper.as_raw_nonzero());
     }
 }
@@ -111,7 +113,7 @@ fn start() -> std::io::Result<(Child, ChildStdin)> {
     Ok((process, pipe))
 }
 
-/// The process beside: reads which keepers there are until the worker is gone, then ends those that are left.
+/// The watchdog's side: learns of keepers until the worker has ended, then kills the keepers that are left.
 pub fn run() -> Outcome {
     let mut keepers = HashSet::new();
     for line in std::io::stdin().lock().lines() {
@@ -124,7 +126,7 @@ pub fn run() -> Outcome {
         };
     }
     let lives = |keeper: &Pid| test_kill_process(*keeper).is_ok();
-    let deadline = std::time::Instant::now() + BY_ITSELF;
+    let deadline = std::time::Instant::now() + TIME_TO_END;
     while keepers.iter().any(lives) && std::time::Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -12,45 +12,49 @@ use crate::init::{self, Init};
 use crate::watchdog::Watchdog;
 use crate::{Failure, Outcome};
 
+const DEFAULT_SLOTS: usize = 4;
+const MOST_SLOTS: usize = 10_000;
+
 #[derive(Args)]
-pub struct Work {
-    /// A queue to work, and how many of its jobs at once: mail or mail=8, 1 to 10000; may be repeated. Default:
-    /// default=4.
+pub struct WorkCommand {
+    /// A queue to work, and its number of slots: mail or mail=8. A slot runs one job at a time; a queue has 1 to 10000
+    /// slots, or 4 without a number. May be repeated. Default: default=4.
     #[arg(long = "queue", value_name = "QUEUE[=SLOTS]")]
     queues: Vec<String>,
-    /// The shell command that works a job: payload on stdin, REVEILLE_JOB_ID and more in the environment. Exit status
-    /// 0: done, 75: try again later, 65: failed for good, anything else: failed. The end of its stderr is kept as the
-    /// error.
+    /// The shell command that works a job. It gets the payload on stdin, and REVEILLE_JOB_ID and more in the
+    /// environment. Exit status 0: done, 75: try again later, 65: dead, anything else: failed. The end of its stderr is
+    /// kept as the error.
     #[arg(long, value_name = "COMMAND")]
     exec: String,
-    /// Keep what the command prints on stdout as the job's result: as JSON if it is that, else as text; 1 MiB at most.
+    /// Keep what the command prints on stdout as the job's result: as JSON if it is valid JSON, else as text. At most
+    /// 1 MiB.
     #[arg(long)]
     keep_output: bool,
-    /// Pass DATABASE_URL, REVEILLE_LISTEN_URL and the PG* variables on to the command, which has no use for the
-    /// database's address and password otherwise.
+    /// Pass DATABASE_URL, REVEILLE_LISTEN_URL and the PG* variables on to the command. By default it does not learn the
+    /// database's address and password.
     #[arg(long)]
     pass_database: bool,
-    /// How long a job waits after exit status 75.
+    /// How long a job waits after exit status 75, like 30s.
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     later: Duration,
-    /// How long one attempt may take if the job does not say.
+    /// How long one attempt may take if the job has no timeout, like 30s.
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     timeout: Option<Duration>,
-    /// How often to look for work without being woken.
+    /// How often to look for jobs without being woken.
     #[arg(long, default_value = "5s", value_parser = duration, value_name = "DURATION")]
     poll_interval: Duration,
-    /// How long running jobs may take to finish at shutdown; a second Ctrl-C or SIGTERM ends this period.
+    /// How long running jobs may take to finish at shutdown. A second Ctrl-C or SIGTERM ends this period.
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     grace: Duration,
-    /// Run the worker as a child, pass signals on to it and bury orphans, as process 1 of a container has to.
+    /// Run the worker as a child process, pass signals on to it and reap orphans, as process 1 of a container must.
     #[arg(long, value_enum, default_value_t = Init::Auto, overrides_with = "init", value_name = "WHEN")]
     init: Init,
-    /// Do not listen: find new jobs by polling alone, as behind a transaction pooler.
+    /// Do not listen for notifications: find new jobs only by polling, as behind a transaction pooler.
     #[arg(long)]
     no_listen: bool,
 }
 
-impl Work {
+impl WorkCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         if self.init.is_wanted() {
             return init::run().await;
@@ -60,49 +64,46 @@ impl Work {
         let program = Program { command, later, keeps_output, passes_database, strays };
         let program = Arc::new(program);
         let mut signals = Signals::new()?;
-        let (first, again) = (CancellationToken::new(), CancellationToken::new());
-        let (told, told_again) = (first.clone().cancelled_owned(), again.clone().cancelled_owned());
+        let (first, second) = (CancellationToken::new(), CancellationToken::new());
+        let (stop, end_grace) = (first.clone().cancelled_owned(), second.clone().cancelled_owned());
         tokio::spawn(async move {
             signals.next().await;
             first.cancel();
             signals.next().await;
-            again.cancel();
+            second.cancel();
         });
         let mut worker = Worker::builder(connection.database().await?)
             .poll_interval(self.poll_interval)
             .grace(self.grace)
             .listen(!self.no_listen)
-            .end_grace(told_again)
+            .end_grace(end_grace)
             .handle_any(move |context| Arc::clone(&program).run(context), RetryPolicy::default());
         if let Some(timeout) = self.timeout {
             worker = worker.timeout(timeout);
         }
         if self.queues.is_empty() {
-            worker = worker.queue("default", 4);
+            worker = worker.queue("default", DEFAULT_SLOTS);
         }
         for queue in &self.queues {
             let (name, slots) = queue_and_slots(queue)?;
             worker = worker.queue(name, slots);
         }
-        worker.build()?.run_until(told).await?;
+        worker.build()?.run_until(stop).await?;
         Ok(())
     }
 }
 
-/// `mail=8`: what follows the last `=` is how many; a name without it has 4 slots.
+/// Reads `mail=8`: the number follows the last `=`. A name without a number has 4 slots.
 fn queue_and_slots(text: &str) -> Result<(&str, usize), Failure> {
-    const MOST: usize = 10_000;
-    let Some((name, slots)) = text.rsplit_once('=') else { return Ok((text, 4)) };
+    let Some((name, slots)) = text.rsplit_once('=') else { return Ok((text, DEFAULT_SLOTS)) };
     match slots.parse() {
-        // A sign in front is no part of a number here.
-        Ok(number @ 1..=MOST) if !slots.starts_with('+') => Ok((name, number)),
-        _ => {
-            Err(format!("queue {text:?}: what follows the last = says how many slots, and must be 1 to {MOST}").into())
-        }
+        // `parse` would accept a sign.
+        Ok(number @ 1..=MOST_SLOTS) if !slots.starts_with('+') => Ok((name, number)),
+        _ => Err(format!("queue {text:?}: the number of slots after the last = must be 1 to {MOST_SLOTS}").into()),
     }
 }
 
-/// Ctrl-C, and the signal that supervisors send.
+/// Ctrl-C, and the signal TERM that supervisors send.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -121,8 +122,8 @@ impl Signals {
     }
 }
 
-/// The first of these signals.
-pub async fn told_to_stop() {
+/// Waits for Ctrl-C or the signal TERM.
+pub async fn stop_signal() {
     match Signals::new() {
         Ok(mut signals) => signals.next().await,
         Err(_) => drop(tokio::signal::ctrl_c().await),
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_follows_the_last_equals_sign_is_how_many() {
+    fn the_number_of_slots_follows_the_last_equals_sign() {
         let split = |text| queue_and_slots(text).ok();
         assert_eq!(split("mail=8"), Some(("mail", 8)));
         assert_eq!(split("a=b=2"), Some(("a=b", 2)));

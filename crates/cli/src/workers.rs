@@ -1,53 +1,54 @@
 use clap::{Args, Subcommand};
+use reveille::admin::View;
 
 use crate::connection::Connection;
-use crate::jobs::each;
+use crate::jobs::{Answer, each};
 use crate::{Outcome, output};
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub struct Workers {
+pub struct WorkersCommand {
     #[command(subcommand)]
-    action: Option<Action>,
+    action: Option<WorkersAction>,
     #[command(flatten)]
-    list: List,
+    list: ListWorkers,
 }
 
 #[derive(Subcommand)]
-enum Action {
-    /// List the workers: what to do without an action.
-    List(List),
-    /// Ask workers to shut down as they do at a signal: they claim nothing more and finish what they run. A supervisor
-    /// may start them again.
-    Stop(Stop),
+enum WorkersAction {
+    /// List the workers: the default.
+    List(ListWorkers),
+    /// Ask workers to shut down as they do on a signal: they claim nothing more and finish their running jobs. A
+    /// supervisor may start them again.
+    Stop(StopWorkers),
 }
 
 #[derive(Args)]
-struct List {
-    /// Print a JSON object a line.
+struct ListWorkers {
+    /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
-struct Stop {
+struct StopWorkers {
     #[arg(required = true, value_name = "ID")]
     ids: Vec<i64>,
-    /// Print a JSON object a line.
+    /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
 }
 
-impl Workers {
+impl WorkersCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        match self.action.unwrap_or(Action::List(self.list)) {
-            Action::List(list) => list.run(connection).await,
-            Action::Stop(stop) => stop.run(connection).await,
+        match self.action.unwrap_or(WorkersAction::List(self.list)) {
+            WorkersAction::List(list) => list.run(connection).await,
+            WorkersAction::Stop(stop) => stop.run(connection).await,
         }
     }
 }
 
-impl List {
+impl ListWorkers {
     async fn run(self, connection: &Connection) -> Outcome {
         const COLUMNS: [&str; 11] = [
             "worker",
@@ -62,15 +63,18 @@ impl List {
             "stopping",
             "stuck",
         ];
-        let workers = connection.database().await?.admin().view("worker_status").await?;
+        let workers = connection.database().await?.admin().view(View::WorkerStatus).await?;
         Ok(output::print(&workers, &COLUMNS, self.json)?)
     }
 }
 
-impl Stop {
+impl StopWorkers {
     async fn run(self, connection: &Connection) -> Outcome {
         let admin = connection.database().await?.admin();
-        let stop = async |id| Ok(if admin.stop_worker(id).await? { "stopping" } else { "unknown" }.to_owned());
-        each(&self.ids, self.json, &["stopping"], stop).await
+        let stop = async |id| {
+            let is_there = admin.stop_worker(id).await?;
+            Ok(Answer::new(if is_there { "stopping" } else { "unknown" }, is_there))
+        };
+        each(&self.ids, self.json, stop).await
     }
 }

@@ -67,7 +67,7 @@ impl Stage {
 
     /// From here on finished jobs of the queue are not kept.
     pub async fn keep_no_history(&self) -> Result<(), Failure> {
-        let none = QueueSettings { retention: Some(Some(Duration::ZERO)), ..QueueSettings::default() };
+        let none = QueueSettings::new().retention(Duration::ZERO);
         Ok(self.database.admin().set_queue(QUEUE, none).await?)
     }
 

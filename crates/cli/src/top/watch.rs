@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reveille::Database;
-use reveille::admin::{Filter, Record};
+use reveille::admin::{Filter, REASONS, Record};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc::{Receiver, Sender};
@@ -101,10 +101,13 @@ async fn act(connection: &Connection, database: &mut Option<Database>, action: &
     match action {
         Action::Pause(queue) => admin.pause(queue).await.map(|()| "done".into()),
         Action::Resume(queue) => admin.resume(queue).await.map(|()| "done".into()),
-        Action::Retry(id) => admin.retry(*id).await,
-        Action::Cancel(id) => admin.cancel(*id).await,
+        Action::Retry(id) => admin.retry(*id).await.map(|retried| retried.name().into()),
+        Action::Cancel(id) => admin.cancel(*id).await.map(|cancelled| cancelled.name().into()),
         Action::Revive { queue, kind, reason } => {
-            let filter = Filter { queue: Some(queue.clone()), kind: Some(kind.clone()), state: Some(reason.clone()) };
+            let Some(reason) = REASONS.into_iter().find(|known| known.name() == reason) else {
+                return Ok(format!("not revived: unknown reason {reason}"));
+            };
+            let filter = Filter::new().queue(queue).kind(kind).reason(reason);
             let batch = admin.revive_dead(&filter).await?;
             Ok(match (batch.left_over, batch.refused.len()) {
                 (0, 0) => format!("{} revived", batch.done),

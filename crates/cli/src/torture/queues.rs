@@ -80,18 +80,14 @@ impl Queue {
 
     /// Gives the queue its limits.
     pub async fn set_up(self, database: &Database) -> reveille::Result<()> {
-        let none = QueueSettings::default();
         let settings = match self {
             Queue::Plain | Queue::Calm => return Ok(()),
-            Queue::Limited => QueueSettings { max_running: Some(Some(MAX_RUNNING)), ..none },
-            Queue::Keyed => QueueSettings { max_running_per_key: Some(Some(MAX_RUNNING_PER_KEY)), ..none },
-            Queue::Ordered => QueueSettings { ordered: Some(true), ..none },
-            Queue::Rated => QueueSettings {
-                rate_limit: Some(Some(RATE)),
-                rate_period: Some(Some(Duration::from_secs(1))),
-                rate_burst: Some(Some(RATE_BURST)),
-                ..none
-            },
+            Queue::Limited => QueueSettings::new().max_running(MAX_RUNNING),
+            Queue::Keyed => QueueSettings::new().max_running_per_key(MAX_RUNNING_PER_KEY),
+            Queue::Ordered => QueueSettings::new().ordered(true),
+            Queue::Rated => {
+                QueueSettings::new().rate_limit(RATE).rate_period(Duration::from_secs(1)).rate_burst(RATE_BURST)
+            }
         };
         database.admin().set_queue(self.name(), settings).await
     }

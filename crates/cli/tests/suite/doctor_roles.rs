@@ -2,7 +2,7 @@
 
 use crate::doctor::{examine, found, only};
 use crate::harness::{TestDatabase, database, note, start, teller, worker};
-use reveille::admin::doctor::{Finding, State};
+use reveille::admin::doctor::{Finding, Verdict};
 use reveille::{Database, enqueue};
 
 #[tokio::test]
@@ -10,13 +10,13 @@ async fn row_security_that_may_hide_jobs_from_workers_is_named() {
     let database = database().await;
     database.run("alter table reveille.queues enable row level security").await;
     let alone = ["reveille.queues:", "roles that do not own a table"];
-    only(&database, "roles", State::Bad, &alone).await;
+    only(&database, "roles", Verdict::Bad, &alone).await;
     let forced = "alter table reveille.sleepers enable row level security, force row level security";
     database.run(forced).await;
     let both = ["reveille.queues, reveille.sleepers:", "the triggers that wake them"];
-    let advice = only(&database, "roles", State::Bad, &both).await;
+    let advice = only(&database, "roles", Verdict::Bad, &both).await;
     database.run(&advice).await;
-    only(&database, "roles", State::Ok, &[]).await;
+    only(&database, "roles", Verdict::Ok, &[]).await;
 }
 
 /// The database as a user sees it who has only these grants.
@@ -45,14 +45,16 @@ async fn who_may_read_nothing_gets_notes_and_no_error() {
     let database = database().await;
     let (nobody, role) = as_user(&database, &[]).await;
     let findings = examine(&nobody).await;
-    assert!(findings.iter().all(|found| found.state != State::Bad || found.check == "settings"), "{findings:#?}");
+    assert!(findings.iter().all(|found| found.state != Verdict::Bad || found.check == "settings"), "{findings:#?}");
     let noted = |check: &str, part: &str| {
-        findings.iter().any(|found| found.check == check && found.state == State::Note && found.finding.contains(part))
+        findings
+            .iter()
+            .any(|found| found.check == check && found.state == Verdict::Note && found.finding.contains(part))
     };
     assert!(noted("roles", "may do nothing here") && noted("schema", "may not be read"), "{findings:#?}");
     assert!(noted("workers", "not checked: workers, waiting, reserved, stuck, schedules"), "{findings:#?}");
     assert!(noted("locks", "permission denied"), "{findings:#?}");
-    only(&nobody, "indexes", State::Ok, &[]).await;
+    only(&nobody, "indexes", Verdict::Ok, &[]).await;
     drop(nobody);
     drop_role(&database, &role).await;
 }
@@ -65,16 +67,17 @@ async fn what_the_doctor_says_a_user_may_do_he_can_do() {
         "select on reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,
         reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals, reveille.schedule_status";
     let (looker, looks) = as_user(&database, &["usage on schema reveille", views]).await;
-    only(&looker, "roles", State::Ok, &["may look;", "to enqueue it lacks insert, select on jobs; to work"]).await;
-    only(&looker, "waiting", State::Ok, &[]).await;
+    only(&looker, "roles", Verdict::Ok, &["may look;", "to enqueue it lacks insert, select on jobs; to work"]).await;
+    only(&looker, "waiting", Verdict::Ok, &[]).await;
     database.run("revoke execute on all functions in schema reveille from public").await;
-    only(&looker, "roles", State::Ok, &["execute on the function enqueue", "execute on the function ring"]).await;
+    only(&looker, "roles", Verdict::Ok, &["execute on the function enqueue", "execute on the function ring"]).await;
     database.run("grant execute on all functions in schema reveille to public").await;
-    let advice = only(&looker, "roles", State::Bad, &["everybody may run", "ring_after_insert", "as the owner"]).await;
+    let advice =
+        only(&looker, "roles", Verdict::Bad, &["everybody may run", "ring_after_insert", "as the owner"]).await;
     database.run(&advice).await;
 
     let (producer, produces) = as_user(&database, &ENQUEUE).await;
-    only(&producer, "roles", State::Ok, &["may enqueue; to work it lacks"]).await;
+    only(&producer, "roles", Verdict::Ok, &["may enqueue; to work it lacks"]).await;
     enqueue(&producer, &note("a")).await.unwrap();
 
     let (worker_user, works) = as_user(
@@ -93,7 +96,7 @@ async fn what_the_doctor_says_a_user_may_do_he_can_do() {
         ],
     )
     .await;
-    only(&worker_user, "roles", State::Ok, &["may enqueue, work;"]).await;
+    only(&worker_user, "roles", Verdict::Ok, &["may enqueue, work;"]).await;
     let (builder, mut heard) = teller(&worker_user);
     let working = start(builder);
     assert_eq!(heard.next().await, "a");
@@ -112,9 +115,9 @@ async fn rights_that_were_taken_from_the_shipped_roles_are_missed() {
     let schema = format!("granted_{:08x}", fastrand::u32(..));
     let other = Database::options(Some(database.address.clone())).schema(&schema).connect().await.unwrap();
     other.migrate().await.unwrap();
-    only(&other, "grants", State::Ok, &["not in use"]).await;
+    only(&other, "grants", Verdict::Ok, &["not in use"]).await;
     database.run(&reveille::database::grants_sql(&schema).unwrap()).await;
-    only(&other, "grants", State::Ok, &[&format!("{schema}_admin, {schema}_monitor"), "may do what they are for"])
+    only(&other, "grants", Verdict::Ok, &[&format!("{schema}_admin, {schema}_monitor"), "may do what they are for"])
         .await;
     let takes = [
         (
@@ -131,10 +134,13 @@ async fn rights_that_were_taken_from_the_shipped_roles_are_missed() {
     for (take, missed) in &takes {
         database.run(take).await;
         let all = found(&other, "grants").await;
-        assert!(all.iter().any(|found| found.state == State::Bad && found.finding.contains(missed)), "{take}: {all:?}");
+        assert!(
+            all.iter().any(|found| found.state == Verdict::Bad && found.finding.contains(missed)),
+            "{take}: {all:?}"
+        );
     }
     database.run(&reveille::database::grants_sql(&schema).unwrap()).await;
-    only(&other, "grants", State::Ok, &[]).await;
+    only(&other, "grants", Verdict::Ok, &[]).await;
     for role in ["producer", "worker", "monitor", "admin"] {
         database.run(&format!("drop owned by {schema}_{role}; drop role {schema}_{role}")).await;
     }
@@ -159,7 +165,7 @@ async fn workers_that_may_not_vacuum_are_named_where_many_rows_are_dead() {
     database.until("select pg_stat_get_dead_tuples('reveille.jobs'::regclass) > 100000").await;
     let of_it = |found: Vec<Finding>| found.into_iter().find(|found| found.finding.contains("may not vacuum"));
     let noted = of_it(found(&database, "vacuum").await).expect("it is noted");
-    assert!(noted.state == State::Note && noted.finding.contains(&role), "{noted:?}");
+    assert!(noted.state == Verdict::Note && noted.finding.contains(&role), "{noted:?}");
     reveille::driver::Driver::prune(&reveille::driver::Postgres::new(worker_user.clone()).unwrap()).await.unwrap();
     working.stop().await;
     drop(worker_user);

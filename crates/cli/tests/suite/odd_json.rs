@@ -1,6 +1,7 @@
 //! JSON that few programs can parse, and text that is no UTF-8: shown as it is stored, and never in the way of other
 //! rows.
 
+use reveille::admin::View;
 use serde_json::value::RawValue;
 
 use crate::cli::reveille;
@@ -50,10 +51,9 @@ async fn jobs_with_any_json_are_listed_and_shown_as_they_are_stored() {
         assert!(json.out.contains(LONG) && json.out.contains(&deep()) && json.out.contains(&large), "{}", json.out);
     }
     assert!(reveille(&database, &["job", "1"]).out.contains("odd"));
-    let record = database.admin().job(1).await.unwrap().unwrap();
-    let payload: std::collections::BTreeMap<String, Box<RawValue>> = record.decode("payload").unwrap();
-    assert_eq!(payload["long"].get(), LONG);
-    assert!(record.decode::<serde_json::Value>("payload").unwrap_err().is_invalid());
+    let payload = database.admin().job(1).await.unwrap().unwrap().payload();
+    assert_eq!(payload.member::<Box<RawValue>>("long").unwrap().unwrap().get(), LONG);
+    assert!(payload.decode::<serde_json::Value>().is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,5 +110,5 @@ async fn rows_that_are_no_utf_8_are_shown_beside_the_others() {
     let sample = format!("reveille_jobs{{queue=\"{lossy}\",state=\"ready\"}} 1\n");
     assert!(metrics.out.contains(&sample), "{}{}", metrics.out, metrics.err);
     assert_eq!(database.admin().queues().await.unwrap(), [lossy, "default"]);
-    assert_eq!(database.admin().view("running_jobs").await.unwrap().len(), 0);
+    assert_eq!(database.admin().view(View::RunningJobs).await.unwrap().len(), 0);
 }

@@ -69,5 +69,8 @@ fn a_folder_without_the_programs_is_one_clear_error() {
         .unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert_eq!(error, "error: REVEILLE_PG_BIN is /nonexistent, which has no initdb and postgres\n");
+    assert_eq!(
+        error,
+        "error: REVEILLE_PG_BIN is /nonexistent, which lacks initdb or postgres; set it to the folder of both\n"
+    );
 }

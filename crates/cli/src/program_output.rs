@@ -1,49 +1,49 @@
-//! What a program says, read without keeping more of it than can be of use.
+//! Reading what a program prints, without keeping more of it than is useful.
 
 use std::collections::VecDeque;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// How many lines of stderr are kept as the error.
+/// Lines of stderr that are kept as the error.
 const LAST_LINES: usize = 20;
-/// How many characters of each.
+/// Characters that are kept of each of these lines.
 const LONGEST_LINE: usize = 1000;
-/// How many bytes of a line are passed on; the rest of it is dropped.
+/// Bytes of a line that are passed on to the worker's stderr. The rest is dropped.
 const LONGEST_PASSED_ON: usize = 8 * 1024;
-/// How many bytes of stdout can be a result.
+/// Bytes of stdout that can be a result: 1 MiB.
 pub const LONGEST_RESULT: usize = 1 << 20;
-/// How much is read at once.
+/// Bytes that are read at once.
 const PIECE: usize = 8 * 1024;
 
-/// The last lines that a program says on stderr.
+/// The last lines that a program prints on stderr.
 #[derive(Default)]
 pub struct LastLines {
     lines: VecDeque<String>,
-    /// The line that has no end yet, up to its limit.
+    /// The line that is being read, up to its limit.
     line: Vec<u8>,
 }
 
 impl LastLines {
-    /// Reads to the end, and passes each line on to the worker's own stderr.
-    pub async fn listen(&mut self, stderr: Option<impl AsyncRead + Unpin>) {
+    /// Reads stderr to its end, and passes each line on to the worker's own stderr.
+    pub async fn read(&mut self, stderr: Option<impl AsyncRead + Unpin>) {
         let Some(mut stderr) = stderr else { return };
         let mut piece = vec![0; PIECE];
         while let Ok(length @ 1..) = stderr.read(&mut piece).await {
-            self.hear(&piece[..length]);
+            self.add(&piece[..length]);
         }
     }
 
-    fn hear(&mut self, piece: &[u8]) {
+    fn add(&mut self, piece: &[u8]) {
         let mut lines = piece.split(|&byte| byte == b'\n');
-        // What precedes the first line's end goes on with the line before.
-        self.go_on(lines.next().unwrap_or_default());
+        // The first part continues the line of the piece before.
+        self.extend_line(lines.next().unwrap_or_default());
         for line in lines {
             self.end_line();
-            self.go_on(line);
+            self.extend_line(line);
         }
     }
 
-    fn go_on(&mut self, part: &[u8]) {
+    fn extend_line(&mut self, part: &[u8]) {
         let room = LONGEST_PASSED_ON - self.line.len();
         self.line.extend_from_slice(&part[..part.len().min(room)]);
     }
@@ -58,7 +58,7 @@ impl LastLines {
         self.line.clear();
     }
 
-    /// All of them as one text.
+    /// Returns the lines as one text.
     pub fn into_text(mut self) -> String {
         if !self.line.is_empty() {
             self.end_line();
@@ -67,12 +67,13 @@ impl LastLines {
     }
 }
 
-/// Reads to the end what a program prints on stdout, and keeps no more than shows that it is too much.
-pub async fn result(stdout: Option<impl AsyncRead + Unpin>, output: &mut Vec<u8>) {
+/// Reads a program's stdout to its end. Keeps at most one byte more than a result may have, to show that it is too
+/// large.
+pub async fn read_result(stdout: Option<impl AsyncRead + Unpin>, output: &mut Vec<u8>) {
     let Some(mut stdout) = stdout else { return };
     let most = LONGEST_RESULT as u64 + 1;
     let _ = (&mut stdout).take(most).read_to_end(output).await;
-    // The program is not to wait for a reader.
+    // The program must not wait for a reader.
     let _ = tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await;
 }
 
@@ -82,23 +83,23 @@ mod tests {
 
     fn last(pieces: &[&[u8]]) -> String {
         let mut last = LastLines::default();
-        pieces.iter().for_each(|piece| last.hear(piece));
+        pieces.iter().for_each(|piece| last.add(piece));
         last.into_text()
     }
 
     #[test]
-    fn lines_are_the_same_however_they_are_cut_into_pieces() {
+    fn lines_are_the_same_in_whatever_pieces_they_come() {
         assert_eq!(last(&[b"one\ntwo\nthree"]), "one\ntwo\nthree");
         assert_eq!(last(&[b"on", b"e", b"\n", b"two\nth", b"", b"ree\n"]), "one\ntwo\nthree");
         assert_eq!(last(&[b"\n\nx"]), "\n\nx");
     }
 
     #[test]
-    fn of_a_line_without_end_and_of_lines_without_number_the_limit_is_kept() {
+    fn endless_lines_and_countless_lines_are_cut_to_the_limit() {
         let long = last(&[&[b'x'; 5000], &[b'y'; 5000], b"\nend"]);
         assert_eq!(long, format!("{}\nend", "x".repeat(LONGEST_LINE)));
         let mut endless = LastLines::default();
-        (0..1000).for_each(|_| endless.go_on(&[0; PIECE]));
+        (0..1000).for_each(|_| endless.extend_line(&[0; PIECE]));
         assert!(endless.line.capacity() <= 2 * LONGEST_PASSED_ON);
         let many = (0..100).map(|n| format!("{n}\n")).collect::<String>();
         assert_eq!(last(&[many.as_bytes()]).lines().collect::<Vec<_>>()[0], "80");

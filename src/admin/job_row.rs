@@ -1,0 +1,231 @@
+//! A job as its row shows it.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use super::{Record, iso_time};
+use crate::driver::Reason;
+use crate::error::{Error, Result};
+use crate::job::{JobState, Payload, Priority};
+
+/// A row of the live, dead or finished jobs. Each field has the name of its column.
+///
+/// A row is read whatever it holds: a value that its field cannot hold becomes the nearest one, or `None`.
+/// [`JobRow::record`] has all columns as stored, including the ones without a field here, such as `timeout`.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct JobRow {
+    /// The id, which the job keeps when it dies or finishes.
+    pub id: i64,
+    /// The queue.
+    pub queue: String,
+    /// The kind, which decides on the handler.
+    pub kind: String,
+    /// Where the job stands. For a finished job this is its `outcome`.
+    pub state: JobState,
+    /// The level within the queue.
+    pub priority: Priority,
+    /// How often the job was reserved.
+    pub attempts: u32,
+    /// How many attempts failed.
+    pub failures: u32,
+    /// At how many failures the job is dead.
+    pub max_attempts: u32,
+    /// What the job belongs to, such as a tenant.
+    pub key: Option<String>,
+    /// The unique key.
+    pub unique_key: Option<String>,
+    /// The labels.
+    pub tags: Vec<String>,
+    /// When the job was enqueued.
+    pub created_at: Option<SystemTime>,
+    /// The due time.
+    pub available_at: Option<SystemTime>,
+    /// Since when a worker holds the job.
+    pub reserved_at: Option<SystemTime>,
+    /// The worker that holds the job.
+    pub reserved_by: Option<i64>,
+    /// When a cancel was requested of the running handler.
+    pub cancel_requested_at: Option<SystemTime>,
+    /// When the handler was asked to stop, if it still runs seconds later.
+    pub stuck_since: Option<SystemTime>,
+    /// When the job ended.
+    pub finished_at: Option<SystemTime>,
+    /// The worker of the last attempt, once the job has ended.
+    pub worker: Option<i64>,
+    /// How long the last attempt waited from being due to its start, once the job has ended.
+    pub wait_seconds: Option<f64>,
+    /// How long the last attempt ran, once the job has ended.
+    pub run_seconds: Option<f64>,
+    /// What the job died of.
+    pub reason: Option<Reason>,
+    /// The job whose handler enqueued this one.
+    pub parent_id: Option<i64>,
+    /// The schedule that enqueued this job.
+    pub schedule_id: Option<i64>,
+    record: Record,
+}
+
+/// A failed attempt of a job. A part that cannot be read is `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FailedAttempt {
+    /// When it failed.
+    pub at: Option<SystemTime>,
+    /// The number of the attempt, from 1.
+    pub attempt: Option<u32>,
+    /// The worker that ran it.
+    pub worker: Option<i64>,
+    /// Why it failed.
+    pub reason: Option<Reason>,
+    /// The error. If it is stored as something other than text, its JSON.
+    pub error: String,
+}
+
+impl JobRow {
+    /// # Errors
+    /// Unavailable if the record lacks what every job has.
+    pub(super) fn from_record(record: Record) -> Result<JobRow> {
+        let no_job =
+            |error: Error| Error::unavailable(format!("read a job: the server's answer is not a job: {error}"));
+        let state: String = record.decode("state").map_err(no_job)?;
+        let state = JobState::from_name(&state).ok_or_else(|| {
+            Error::unavailable(format!("read a job: the server answered the unknown state {state:?}"))
+        })?;
+        let count = |column| any::<i64>(&record, column).unwrap_or_default().clamp(0, u32::MAX.into()) as u32;
+        Ok(JobRow {
+            id: record.decode("id").map_err(no_job)?,
+            queue: record.decode("queue").map_err(no_job)?,
+            kind: record.decode("kind").map_err(no_job)?,
+            state,
+            priority: Priority::from_level(any(&record, "priority").unwrap_or_default()),
+            attempts: count("attempts"),
+            failures: count("failures"),
+            max_attempts: count("max_attempts"),
+            key: any(&record, "key"),
+            unique_key: any(&record, "unique_key"),
+            tags: any(&record, "tags").unwrap_or_default(),
+            created_at: record.time("created_at"),
+            available_at: record.time("available_at"),
+            reserved_at: record.time("reserved_at"),
+            reserved_by: any(&record, "reserved_by"),
+            cancel_requested_at: record.time("cancel_requested_at"),
+            stuck_since: record.time("stuck_since"),
+            finished_at: record.time("finished_at"),
+            worker: any(&record, "worker"),
+            wait_seconds: any(&record, "wait_seconds"),
+            run_seconds: any(&record, "run_seconds"),
+            reason: any::<String>(&record, "reason").as_deref().and_then(Reason::from_name),
+            parent_id: any(&record, "parent_id"),
+            schedule_id: any(&record, "schedule_id"),
+            record,
+        })
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> Payload {
+        self.json("payload").unwrap_or_else(|| Payload::from_stored("null"))
+    }
+
+    /// The metadata.
+    pub fn metadata(&self) -> Option<Payload> {
+        self.json("metadata")
+    }
+
+    /// The progress that the handler last reported.
+    pub fn progress(&self) -> Option<Payload> {
+        self.json("progress")
+    }
+
+    /// What the handler returned to be kept, if the job is completed.
+    pub fn result(&self) -> Option<Payload> {
+        self.json("result")
+    }
+
+    /// The last 100 failed attempts, oldest first.
+    pub fn errors(&self) -> Vec<FailedAttempt> {
+        let errors: Vec<Box<RawValue>> = any(&self.record, "errors").unwrap_or_default();
+        errors.iter().map(|error| FailedAttempt::read(error)).collect()
+    }
+
+    /// All columns, as they are stored.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    fn json(&self, column: &str) -> Option<Payload> {
+        self.record.get(column).filter(|json| *json != "null").map(Payload::from_stored)
+    }
+}
+
+impl FailedAttempt {
+    fn read(error: &RawValue) -> FailedAttempt {
+        let members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(error.get()).unwrap_or_default();
+        FailedAttempt {
+            at: member::<String>(&members, "at").and_then(|at| iso_time::parse(&at)),
+            attempt: member(&members, "attempt"),
+            worker: member(&members, "worker"),
+            reason: member::<String>(&members, "reason").as_deref().and_then(Reason::from_name),
+            error: member(&members, "error")
+                .unwrap_or_else(|| members.get("error").map_or(error.get(), |error| error.get()).to_owned()),
+        }
+    }
+}
+
+/// A column's value, unless it is null or does not fit the type.
+fn any<T: DeserializeOwned>(record: &Record, column: &str) -> Option<T> {
+    record.decode(column).ok().flatten()
+}
+
+fn member<T: DeserializeOwned>(members: &BTreeMap<String, Box<RawValue>>, name: &str) -> Option<T> {
+    serde_json::from_str(members.get(name)?.get()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::record::of_json;
+    use super::*;
+
+    fn row(json: &str) -> JobRow {
+        JobRow::from_record(of_json(json).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_dead_job_is_read_with_its_reason_and_its_failed_attempts() {
+        let job = row(r#"{"id": 7, "queue": "mail", "kind": "welcome", "state": "dead", "priority": 1, "attempts": 2,
+            "failures": 2, "max_attempts": 2, "tags": ["a"], "payload": {"n": 1}, "metadata": null, "reason": "lost",
+            "created_at": "1970-01-01T00:00:01+00:00", "errors": [{"at": "1970-01-01T00:00:02+00:00", "attempt": 2,
+            "worker": 3, "reason": "lost", "error": "its worker died"}]}"#);
+        assert_eq!((job.id, &*job.queue, &*job.kind, job.state), (7, "mail", "welcome", JobState::Dead));
+        assert_eq!((job.priority, job.attempts, job.reason), (Priority::High, 2, Some(Reason::Lost)));
+        assert_eq!((job.tags.as_slice(), job.reserved_by), (&["a".to_owned()][..], None));
+        assert_eq!(job.payload().member::<u8>("n").unwrap(), Some(1));
+        assert_eq!(job.metadata(), None);
+        let after = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(job.created_at, after(1));
+        let error = "its worker died".to_owned();
+        let failed =
+            FailedAttempt { at: after(2), attempt: Some(2), worker: Some(3), reason: Some(Reason::Lost), error };
+        assert_eq!(job.errors(), [failed]);
+    }
+
+    #[test]
+    fn an_odd_row_is_read_as_far_as_it_can_be() {
+        let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
+        let json = format!(
+            r#"{{"id":1,"queue":"q","kind":"k","state":"running","priority":9,"attempts":-5,"failures":2147483647,
+            "tags":[["a"],["b"]],"payload":{deep},"available_at":"infinity","errors":[7,{{"error":{deep}}}]}}"#
+        );
+        let job = row(&json);
+        assert_eq!((job.priority, job.attempts, job.failures), (Priority::Low, 0, 2_147_483_647));
+        assert_eq!((job.tags.len(), job.available_at), (0, None));
+        assert_eq!(job.payload().as_bytes(), deep.as_bytes());
+        assert_eq!(job.errors().into_iter().map(|failed| failed.error).collect::<Vec<_>>(), ["7", &deep]);
+        assert_eq!(job.record().get("attempts"), Some("-5"));
+    }
+}

@@ -1,0 +1,165 @@
+//! Listing jobs, and changing one job at a time.
+
+use tokio_postgres::types::{ToSql, Type};
+
+use super::filter::Listing;
+use super::{Admin, Filter, JobRow, as_bytes, records};
+use crate::driver::Reason;
+use crate::error::{Error, Result};
+
+/// What [`Admin::retry`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Retried {
+    /// The waiting job is due now.
+    Due,
+    /// The dead job lives again and is due now.
+    Revived,
+    /// Nothing: the job is running.
+    Running,
+    /// Nothing: the job has finished. [`Admin::run_again`] enqueues a new one like it.
+    Finished,
+    /// Nothing: there is no such job, or its history is over.
+    Unknown,
+}
+
+/// What [`Admin::cancel`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cancelled {
+    /// The waiting job is cancelled.
+    Cancelled,
+    /// The running handler was asked to stop.
+    Requested,
+    /// Nothing: the job has finished.
+    Finished,
+    /// Nothing: the job is dead.
+    Dead,
+    /// Nothing: there is no such job, or its history is over.
+    Unknown,
+}
+
+/// What [`Admin::run_again`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RunAgain {
+    /// A new job with this id was enqueued.
+    Enqueued(i64),
+    /// Nothing: the job has not ended.
+    Live,
+    /// Nothing: the job is dead. [`Admin::retry`] revives it.
+    Dead,
+    /// Nothing: there is no such job, or its history is over.
+    Unknown,
+}
+
+impl Retried {
+    const ALL: [Retried; 5] = [Retried::Due, Retried::Revived, Retried::Running, Retried::Finished, Retried::Unknown];
+
+    /// The answer of `reveille.retry`: `due`, `revived`, `running`, `finished` or `unknown`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Retried::Due => "due",
+            Retried::Revived => "revived",
+            Retried::Running => "running",
+            Retried::Finished => "finished",
+            Retried::Unknown => "unknown",
+        }
+    }
+}
+
+impl Cancelled {
+    const ALL: [Cancelled; 5] =
+        [Cancelled::Cancelled, Cancelled::Requested, Cancelled::Finished, Cancelled::Dead, Cancelled::Unknown];
+
+    /// The answer of `reveille.cancel`: `cancelled`, `requested`, `finished`, `dead` or `unknown`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cancelled::Cancelled => "cancelled",
+            Cancelled::Requested => "requested",
+            Cancelled::Finished => "finished",
+            Cancelled::Dead => "dead",
+            Cancelled::Unknown => "unknown",
+        }
+    }
+}
+
+impl Admin {
+    /// Lists at most `limit` jobs that pass the filter, newest first.
+    ///
+    /// # Errors
+    /// Invalid if the filter asks for a reason and a state other than dead; else what the server says.
+    pub async fn jobs(&self, filter: &Filter, limit: u32) -> Result<Vec<JobRow>> {
+        let (sql, chosen) = match filter.listing()? {
+            Listing::Live(state) => (as_bytes!(include_str!("../../sql/list_jobs.sql")), state),
+            Listing::Dead(reason) => {
+                (as_bytes!(include_str!("../../sql/list_dead_jobs.sql")), reason.map(Reason::name))
+            }
+            Listing::Finished(outcome) => (as_bytes!(include_str!("../../sql/list_finished_jobs.sql")), outcome),
+        };
+        let limit = i64::from(limit);
+        let params: [(&(dyn ToSql + Sync), Type); 4] =
+            [(&filter.queue, Type::TEXT), (&filter.kind, Type::TEXT), (&limit, Type::INT8), (&chosen, Type::TEXT)];
+        let rows = records(&self.read("list jobs", sql, &params).await?)?;
+        rows.into_iter().map(JobRow::from_record).collect()
+    }
+
+    /// Looks up one job, whether it is live, dead or finished; `None` if there is none or its history is over.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn job(&self, id: i64) -> Result<Option<JobRow>> {
+        let sql = as_bytes!(include_str!("../../sql/job.sql"));
+        let rows = self.read("look up a job", sql, &[(&id, Type::INT8)]).await?;
+        records(&rows)?.pop().map(JobRow::from_record).transpose()
+    }
+
+    /// Makes a waiting job due now, or revives a dead one.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn retry(&self, id: i64) -> Result<Retried> {
+        let (what, sql) = ("retry a job", "select reveille.retry($1) as answer");
+        let answer = self.answer(what, sql, id).await?;
+        Retried::ALL.into_iter().find(|known| known.name() == answer).ok_or_else(|| unknown(what, &answer))
+    }
+
+    /// Cancels a waiting job, or asks the handler of a running one to stop.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn cancel(&self, id: i64) -> Result<Cancelled> {
+        let (what, sql) = ("cancel a job", "select reveille.cancel($1) as answer");
+        let answer = self.answer(what, sql, id).await?;
+        Cancelled::ALL.into_iter().find(|known| known.name() == answer).ok_or_else(|| unknown(what, &answer))
+    }
+
+    /// Enqueues a new job like one that was completed or cancelled.
+    ///
+    /// The new job has the same kind, payload, queue, priority, number of attempts, key, tags and metadata. It has no
+    /// parent and no unique key, and its timeout is its kind's. Its payload is copied as stored, so it passes no
+    /// middleware.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn run_again(&self, id: i64) -> Result<RunAgain> {
+        let rows = self.query("run a job again", include_str!("../../sql/run_again.sql"), &[(&id, Type::INT8)]).await?;
+        let row = rows.first().ok_or_else(|| Error::unavailable("run a job again: the server gave no answer"))?;
+        Ok(match (row.get("id"), row.get("state")) {
+            (Some(new), _) => RunAgain::Enqueued(new),
+            (None, "live") => RunAgain::Live,
+            (None, "dead") => RunAgain::Dead,
+            (None, _) => RunAgain::Unknown,
+        })
+    }
+
+    async fn answer(&self, what: &str, sql: &'static str, id: i64) -> Result<String> {
+        let rows = self.query(what, sql, &[(&id, Type::INT8)]).await?;
+        let row = rows.first().ok_or_else(|| Error::unavailable(format!("{what}: the server gave no answer")))?;
+        Ok(row.get("answer"))
+    }
+}
+
+fn unknown(what: &str, answer: &str) -> Error {
+    Error::unavailable(format!("{what}: the server answered {answer:?}, which this version does not know"))
+}

@@ -1,0 +1,122 @@
+//! Reading the views.
+
+use super::{Admin, Record, as_bytes, records};
+use crate::error::{Error, Result};
+
+/// A view of Reveille's schema. Its columns are described in the database: `\d+ reveille.queue_stats` in psql.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum View {
+    /// One row per queue: its jobs by state, and how many ended within the last minute.
+    QueueStats,
+    /// One row per job that a worker holds, longest running first.
+    RunningJobs,
+    /// One row per live job that has failed at least once, newest first.
+    FailingJobs,
+    /// One row per queue, kind and reason of dead jobs, largest group first.
+    DeadJobsOverview,
+    /// One row per worker process, in the order in which they started.
+    WorkerStatus,
+    /// One row per queue and minute of the last 7 days, newest first.
+    Throughput,
+    /// One row per queue that has limits: the limits, and how far they are used.
+    QueueLimits,
+    /// One row per queue: all attempts that ever ended.
+    QueueTotals,
+    /// One row per schedule.
+    ScheduleStatus,
+    /// One row per waiting job that cannot be claimed.
+    PassedOverJobs,
+}
+
+impl View {
+    /// All views.
+    pub const ALL: [View; 10] = [
+        View::QueueStats,
+        View::RunningJobs,
+        View::FailingJobs,
+        View::DeadJobsOverview,
+        View::WorkerStatus,
+        View::Throughput,
+        View::QueueLimits,
+        View::QueueTotals,
+        View::ScheduleStatus,
+        View::PassedOverJobs,
+    ];
+
+    /// Its name in the schema, such as `queue_stats`.
+    pub fn name(self) -> &'static str {
+        match self {
+            View::QueueStats => "queue_stats",
+            View::RunningJobs => "running_jobs",
+            View::FailingJobs => "failing_jobs",
+            View::DeadJobsOverview => "dead_jobs_overview",
+            View::WorkerStatus => "worker_status",
+            View::Throughput => "throughput",
+            View::QueueLimits => "queue_limits",
+            View::QueueTotals => "queue_totals",
+            View::ScheduleStatus => "schedule_status",
+            View::PassedOverJobs => "passed_over_jobs",
+        }
+    }
+
+    /// The view with this name.
+    pub fn from_name(name: &str) -> Option<View> {
+        View::ALL.into_iter().find(|view| view.name() == name)
+    }
+
+    fn sql(self) -> &'static str {
+        match self {
+            View::QueueStats => as_bytes!("select to_jsonb(v) as record from reveille.queue_stats as v order by queue"),
+            View::RunningJobs => {
+                as_bytes!("select to_jsonb(v) as record from reveille.running_jobs as v order by running_for desc")
+            }
+            View::FailingJobs => {
+                as_bytes!("select to_jsonb(v) as record from reveille.failing_jobs as v order by id desc")
+            }
+            View::DeadJobsOverview => {
+                as_bytes!("select to_jsonb(v) as record from reveille.dead_jobs_overview as v order by jobs desc")
+            }
+            View::WorkerStatus => {
+                as_bytes!("select to_jsonb(v) as record from reveille.worker_status as v order by started_at")
+            }
+            View::Throughput => {
+                as_bytes!("select to_jsonb(v) as record from reveille.throughput as v order by minute desc, queue")
+            }
+            View::QueueLimits => {
+                as_bytes!("select to_jsonb(v) as record from reveille.queue_limits as v order by queue")
+            }
+            View::QueueTotals => {
+                as_bytes!("select to_jsonb(v) as record from reveille.queue_totals as v order by queue")
+            }
+            View::ScheduleStatus => {
+                as_bytes!("select to_jsonb(v) as record from reveille.schedule_status as v order by name")
+            }
+            View::PassedOverJobs => {
+                as_bytes!("select to_jsonb(v) as record from reveille.passed_over_jobs as v order by id")
+            }
+        }
+    }
+}
+
+impl Admin {
+    /// Reads all rows of a view.
+    ///
+    /// # Errors
+    /// What the server says; it gives up after 20 s.
+    pub async fn view(&self, view: View) -> Result<Vec<Record>> {
+        records(&self.read("read a view", view.sql(), &[]).await?)
+    }
+
+    /// Reads what `reveille top` shows, as one snapshot of the views, with times in seconds: `at`, `sums`, and up to
+    /// 200 rows each of `queues`, `workers`, `running`, `failing` and `dead`.
+    ///
+    /// # Errors
+    /// What the server says; it gives up after 20 s.
+    pub async fn overview(&self) -> Result<Record> {
+        let sql = as_bytes!(include_str!("../../sql/overview.sql"));
+        records(&self.read("read the overview", sql, &[]).await?)?
+            .pop()
+            .ok_or_else(|| Error::unavailable("read the overview: the server gave no answer"))
+    }
+}
