@@ -2,13 +2,13 @@
 
 use std::str::FromStr;
 
-use crate::driver::Reason;
+use crate::driver::FailureReason;
 use crate::error::{Error, Result};
 use crate::job::JobState;
 
 /// Every reason that a job can be dead for.
-pub const REASONS: [Reason; 5] =
-    [Reason::Failed, Reason::Permanent, Reason::TimedOut, Reason::Lost, Reason::Undecodable];
+pub const REASONS: [FailureReason; 5] =
+    [FailureReason::Failed, FailureReason::Permanent, FailureReason::TimedOut, FailureReason::Lost, FailureReason::Undecodable];
 
 /// Chooses jobs by queue, kind, state and reason. A new filter chooses all live jobs.
 ///
@@ -25,7 +25,7 @@ pub struct Filter {
     pub(super) queue: Option<String>,
     pub(super) kind: Option<String>,
     state: Option<StateFilter>,
-    reason: Option<Reason>,
+    reason: Option<FailureReason>,
 }
 
 /// A state that jobs can be listed by: one of [`JobState`], or one of three that combine or divide these.
@@ -46,7 +46,7 @@ pub enum StateFilter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Listing {
     Live(Option<&'static str>),
-    Dead(Option<Reason>),
+    Dead(Option<FailureReason>),
     Finished(Option<&'static str>),
 }
 
@@ -75,7 +75,7 @@ impl Filter {
     }
 
     /// Chooses only dead jobs, and of these the ones that are dead for this reason.
-    pub fn reason(mut self, reason: Reason) -> Filter {
+    pub fn reason(mut self, reason: FailureReason) -> Filter {
         self.reason = Some(reason);
         self
     }
@@ -107,7 +107,7 @@ impl Filter {
     /// Invalid if the filter asks for a state other than dead.
     pub(super) fn dead_reason(&self) -> Result<Option<&'static str>> {
         match (self.state, self.listing()?) {
-            (None, _) | (_, Listing::Dead(_)) => Ok(self.reason.map(Reason::name)),
+            (None, _) | (_, Listing::Dead(_)) => Ok(self.reason.map(FailureReason::name)),
             (Some(state), _) => {
                 let state = state.name();
                 Err(Error::invalid(format!("{state} jobs can be neither revived nor purged: only dead jobs can")))
@@ -140,7 +140,7 @@ impl FromStr for StateFilter {
     /// Reads a state by its name.
     fn from_str(name: &str) -> Result<StateFilter> {
         let across = [StateFilter::Stuck, StateFilter::Failing, StateFilter::Finished];
-        let state = JobState::from_name(name).map(StateFilter::Is);
+        let state = name.parse().ok().map(StateFilter::Is);
         state.or_else(|| across.into_iter().find(|state| state.name() == name)).ok_or_else(|| {
             Error::invalid(format!(
                 "unknown state {name:?}; use ready, delayed, running, stuck, failing, dead, completed, cancelled or \
@@ -174,12 +174,12 @@ mod tests {
         assert_eq!(state(JobState::Cancelled.into()), Listing::Finished(Some("cancelled")));
         assert_eq!(state(StateFilter::Finished), Listing::Finished(None));
         assert_eq!(state(JobState::Dead.into()), Listing::Dead(None));
-        assert_eq!(listing(Filter::new().reason(Reason::Lost)), Listing::Dead(Some(Reason::Lost)));
+        assert_eq!(listing(Filter::new().reason(FailureReason::Lost)), Listing::Dead(Some(FailureReason::Lost)));
     }
 
     #[test]
     fn only_dead_jobs_have_a_reason_and_are_revived() {
-        let lost = Filter::new().reason(Reason::Lost);
+        let lost = Filter::new().reason(FailureReason::Lost);
         assert_eq!(lost.clone().state(JobState::Dead).dead_reason().unwrap(), Some("lost"));
         assert_eq!(lost.dead_reason().unwrap(), Some("lost"));
         assert_eq!(Filter::new().dead_reason().unwrap(), None);

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::{Record, iso_time};
-use crate::driver::Reason;
+use crate::driver::FailureReason;
 use crate::error::{Error, Result};
 use crate::job::{JobState, Payload, Priority};
 
@@ -61,7 +61,7 @@ pub struct JobRow {
     /// How long the last attempt ran, once the job has ended.
     pub run_seconds: Option<f64>,
     /// What the job died of.
-    pub reason: Option<Reason>,
+    pub reason: Option<FailureReason>,
     /// The job whose handler enqueued this one.
     pub parent_id: Option<i64>,
     /// The schedule that enqueued this job.
@@ -80,7 +80,7 @@ pub struct FailedAttempt {
     /// The worker that ran it.
     pub worker: Option<i64>,
     /// Why it failed.
-    pub reason: Option<Reason>,
+    pub reason: Option<FailureReason>,
     /// The error. If it is stored as something other than text, its JSON.
     pub error: String,
 }
@@ -92,8 +92,8 @@ impl JobRow {
         let no_job =
             |error: Error| Error::unavailable(format!("read a job: the server's answer is not a job: {error}"));
         let state: String = record.decode("state").map_err(no_job)?;
-        let state = JobState::from_name(&state).ok_or_else(|| {
-            Error::unavailable(format!("read a job: the server answered the unknown state {state:?}"))
+        let state = state.parse().or_else(|_| {
+            Err(Error::unavailable(format!("read a job: the server answered the unknown state {state:?}")))
         })?;
         let count = |column| any::<i64>(&record, column).unwrap_or_default().clamp(0, u32::MAX.into()) as u32;
         Ok(JobRow {
@@ -118,7 +118,7 @@ impl JobRow {
             worker: any(&record, "worker"),
             wait_seconds: any(&record, "wait_seconds"),
             run_seconds: any(&record, "run_seconds"),
-            reason: any::<String>(&record, "reason").as_deref().and_then(Reason::from_name),
+            reason: any::<String>(&record, "reason").as_deref().and_then(FailureReason::from_name),
             parent_id: any(&record, "parent_id"),
             schedule_id: any(&record, "schedule_id"),
             record,
@@ -168,7 +168,7 @@ impl FailedAttempt {
             at: member::<String>(&members, "at").and_then(|at| iso_time::parse(&at)),
             attempt: member(&members, "attempt"),
             worker: member(&members, "worker"),
-            reason: member::<String>(&members, "reason").as_deref().and_then(Reason::from_name),
+            reason: member::<String>(&members, "reason").as_deref().and_then(FailureReason::from_name),
             error: member(&members, "error")
                 .unwrap_or_else(|| members.get("error").map_or(error.get(), |error| error.get()).to_owned()),
         }
@@ -202,7 +202,7 @@ mod tests {
             "created_at": "1970-01-01T00:00:01+00:00", "errors": [{"at": "1970-01-01T00:00:02+00:00", "attempt": 2,
             "worker": 3, "reason": "lost", "error": "its worker died"}]}"#);
         assert_eq!((job.id, &*job.queue, &*job.kind, job.state), (7, "mail", "welcome", JobState::Dead));
-        assert_eq!((job.priority, job.attempts, job.reason), (Priority::High, 2, Some(Reason::Lost)));
+        assert_eq!((job.priority, job.attempts, job.reason), (Priority::High, 2, Some(FailureReason::Lost)));
         assert_eq!((job.tags.as_slice(), job.reserved_by), (&["a".to_owned()][..], None));
         assert_eq!(job.payload().member::<u8>("n").unwrap(), Some(1));
         assert_eq!(job.metadata(), None);
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(job.created_at, after(1));
         let error = "its worker died".to_owned();
         let failed =
-            FailedAttempt { at: after(2), attempt: Some(2), worker: Some(3), reason: Some(Reason::Lost), error };
+            FailedAttempt { at: after(2), attempt: Some(2), worker: Some(3), reason: Some(FailureReason::Lost), error };
         assert_eq!(job.errors(), [failed]);
     }
 

@@ -4,7 +4,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::filter::Listing;
 use super::{Admin, Filter, JobRow, as_bytes, records};
-use crate::driver::Reason;
+use crate::driver::FailureReason;
 use crate::error::{Error, Result};
 
 /// What [`Admin::retry`] did.
@@ -93,7 +93,7 @@ impl Admin {
         let (sql, chosen) = match filter.listing()? {
             Listing::Live(state) => (as_bytes!(include_str!("../../sql/list_jobs.sql")), state),
             Listing::Dead(reason) => {
-                (as_bytes!(include_str!("../../sql/list_dead_jobs.sql")), reason.map(Reason::name))
+                (as_bytes!(include_str!("../../sql/list_dead_jobs.sql")), reason.map(FailureReason::name))
             }
             Listing::Finished(outcome) => (as_bytes!(include_str!("../../sql/list_finished_jobs.sql")), outcome),
         };
