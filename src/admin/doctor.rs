@@ -198,7 +198,7 @@ impl Doctor {
             Ok(()) => Ok(ok("schema", format!("{} is current", self.database.schema_name()))),
             Err(error) if error.is_denied() => Ok(note(
                 "schema",
-                format!("this user may not read its version: {error}"),
+                format!("this user may not read the schema's version: {error}"),
                 "run the doctor as the schema's owner",
             )),
             Err(error) if error.is_schema_missing() || error.is_schema_mismatch() => {

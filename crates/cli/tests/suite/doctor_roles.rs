@@ -51,7 +51,7 @@ async fn who_may_read_nothing_gets_notes_and_no_error() {
             .iter()
             .any(|found| found.check == check && found.state == Verdict::Note && found.finding.contains(part))
     };
-    assert!(noted("roles", "may do nothing here") && noted("schema", "may not be read"), "{findings:#?}");
+    assert!(noted("roles", "may do nothing here") && noted("schema", "may not read"), "{findings:#?}");
     assert!(noted("workers", "not checked: workers, waiting, reserved, stuck, schedules"), "{findings:#?}");
     assert!(noted("locks", "permission denied"), "{findings:#?}");
     only(&nobody, "indexes", Verdict::Ok, &[]).await;
