@@ -1,4 +1,4 @@
-//! `bench backlog`: what a claim costs in a full table.
+//! `bench backlog`: the time of a claim in a full table.
 
 use std::time::{Duration, Instant};
 
@@ -7,17 +7,17 @@ use reveille::driver::{Driver, Postgres};
 use reveille::driver::{Ending, Mark, Settlement, Start, WorkerInfo};
 use serde_json::Value;
 
-use super::stage::{KIND, QUEUE, Stage};
-use super::{Figures, percentiles};
+use super::stage::{BenchStage, KIND, QUEUE};
+use super::{BenchFigures, percentiles};
 use crate::Failure;
 use crate::figures::rounded;
 
 #[derive(Args)]
-pub struct Backlog {
+pub struct BacklogBench {
     /// How many jobs are due.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     waiting: u32,
-    /// How many are delayed, at mixed priorities.
+    /// How many jobs are delayed, at mixed priorities.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(0..=100_000_000))]
     delayed: u32,
 }
@@ -27,8 +27,8 @@ const WORKER: i64 = 1;
 const BATCH: usize = 64;
 const CLAIMS: usize = 300;
 
-impl Backlog {
-    pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
+impl BacklogBench {
+    pub async fn measure(&self, stage: &BenchStage) -> Result<BenchFigures, Failure> {
         let driver = Postgres::new(stage.database.clone())?;
         let info = WorkerInfo { id: WORKER, host: "bench".into(), pid: 1, queues: vec![QUEUE.into()], slots: 1 };
         driver.register(&info).await?;
@@ -36,16 +36,18 @@ impl Backlog {
         stage
             .run(&format!(
                 "insert into reveille.jobs (queue, kind, payload, priority, available_at)
-                 select '{QUEUE}', '{KIND}', 'null'::jsonb, n % 4, now() - make_interval(secs => {0} - n) from generate_series(1, {0}) as n
+                 select '{QUEUE}', '{KIND}', 'null'::jsonb, n % 4, now() - make_interval(secs => {0} - n)
+                 from generate_series(1, {0}) as n
                  union all
-                 select '{QUEUE}', '{KIND}', 'null', n % 4, now() + interval '1 day' + make_interval(secs => n) from generate_series(1, {1}) as n;",
+                 select '{QUEUE}', '{KIND}', 'null', n % 4, now() + interval '1 day' + make_interval(secs => n)
+                 from generate_series(1, {1}) as n;",
                 self.waiting, self.delayed
             ))
             .await?;
         stage.run("vacuum analyze reveille.jobs").await?;
         let many = claims(stage, &driver).await?;
         driver.leave(WORKER).await?;
-        let mut figures = Figures::new();
+        let mut figures = BenchFigures::new();
         figures.insert("waiting".into(), Value::from(self.waiting));
         figures.insert("delayed".into(), Value::from(self.delayed));
         percentiles(&mut figures, "", many);
@@ -57,9 +59,9 @@ impl Backlog {
     }
 }
 
-/// The milliseconds that claims take, each of jobs that were just enqueued or have long been there, from where the one
-/// before has got, as a busy worker's are.
-async fn claims(stage: &Stage, driver: &Postgres) -> Result<Vec<f64>, Failure> {
+/// The milliseconds that each of [`CLAIMS`] claims takes. Each starts where the one before has ended, as the claims of
+/// a busy worker do, and finds jobs that were just enqueued, or jobs of the backlog.
+async fn claims(stage: &BenchStage, driver: &Postgres) -> Result<Vec<f64>, Failure> {
     let (mut took, mut start) = (Vec::new(), Start::default());
     for _ in 0..CLAIMS {
         stage.fill_quietly(QUEUE, BATCH).await?;
