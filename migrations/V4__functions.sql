@@ -174,8 +174,8 @@ comment on function reveille.enqueue(
     'kind holds the unique_key, no job is added: existed is true, and id is that job''s. By unique_mode, that job '
     'stays unchanged (keep), gets the payload, tags and metadata (replace), or these and the due time (debounce); a '
     'job that runs or has ended always stays unchanged. By unique_until, a key is held until the job first starts '
-    '(started), until it has ended (finished), or, with an interval such as ''1 hour'', until it has ended and that '
-    'time has passed since it was enqueued. parent_id is the job in whose handler this one is enqueued.';
+    '(started) or until it has ended (finished). With an interval such as ''1 hour'', it is also held until that time '
+    'has passed since the job was enqueued. parent_id is the job in whose handler this one is enqueued.';
 
 create function reveille.cancel(id bigint) returns text
     language plpgsql volatile

@@ -70,9 +70,9 @@ begin
 end
 $$;
 comment on function reveille.period_holder(text, text) is
-    'The job that holds a unique key of a kind for a period that is not over yet; null if there is none. Fails with '
-    '40001, to be tried again, if the transaction''s snapshot is too old to tell and the caller has enqueued a job of '
-    'that key.';
+    'The job that holds a unique key of a kind for a period that is not over yet; null if there is none. If the '
+    'caller has enqueued a job of that key, and its snapshot is too old to tell, this fails with 40001: try the '
+    'transaction again.';
 
 create function reveille.hold_unique_key(id bigint, period interval) returns boolean
     language plpgsql volatile security definer

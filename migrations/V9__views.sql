@@ -627,9 +627,9 @@ comment on column reveille.passed_over_jobs.code is 'Why a claim of the job fail
 comment on column reveille.passed_over_jobs.error is 'Why a claim of the job fails: the message.';
 comment on column reveille.passed_over_jobs.seen_at is 'When a worker last tried.';
 
--- These functions run with their owner's rights. A role could put such a trigger on a table that it owns, whose columns
--- have a type that it owns, and have that type's casts run with these rights. Only the role that creates a trigger
--- needs the right to execute its function.
+-- These functions run with their owner's rights. Another role could put such a trigger on its own table. If a column of
+-- that table had a type of that role, the type's casts would run with the owner's rights. Only the role that creates a
+-- trigger needs the right to execute its function.
 revoke execute on function
     reveille.ring_after_insert(), reveille.ring_after_update(), reveille.mark_sleeper(), reveille.mark_sleepers(),
     reveille.limits_changed(), reveille.keep_totals(), reveille.await(bigint), reveille.pass_given_ids(),

@@ -16,7 +16,7 @@
 -- five index probes. Jobs without a key are under no key's limit. Rates are kept as in sql/claim_limited.sql.
 --
 -- Queue and key are compared as rows, with >= and <=. With plain equality, a plan that is made while there are few jobs
--- could use an index that holds all jobs of the key, or all jobs.
+-- could use an index over many more jobs, and would be kept.
 with recursive clock as materialized (
     select clock_timestamp() as now
 ), uncounted as materialized (

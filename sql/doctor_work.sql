@@ -1,5 +1,5 @@
--- Examines for the doctor, in the views, the workers, jobs that have waited long, jobs that no living worker holds,
--- jobs that do not stop, and schedules that do not fire. Needs select on the views alone.
+-- Examines for the doctor, in the views: workers, jobs that have waited long, jobs without a living worker, jobs that
+-- do not stop, schedules that do not fire. Needs select on the views alone.
 --
 -- Returns one row per finding, as sql/doctor_server.sql does.
 with

@@ -59,8 +59,8 @@ impl BacklogBench {
     }
 }
 
-/// The milliseconds that each of [`CLAIMS`] claims takes. Each starts where the one before has ended, as the claims of
-/// a busy worker do, and finds jobs that were just enqueued, or jobs of the backlog.
+/// The milliseconds that each of [`CLAIMS`] claims takes. Each claim starts where the one before has ended, as the
+/// claims of a busy worker do. It finds jobs that were just enqueued, or jobs of the backlog.
 async fn claims(stage: &BenchStage, driver: &Postgres) -> Result<Vec<f64>, Failure> {
     let (mut took, mut start) = (Vec::new(), Start::default());
     for _ in 0..CLAIMS {

@@ -111,8 +111,8 @@ const CLAIM: &str = "with due as materialized (
     update reveille.jobs set reserved_at = now(), reserved_by = 1, attempts = attempts + 1
     where ctid = any (array(select place from due)) returning id, kind, payload, attempts";
 
-/// The milliseconds from a bare INSERT with NOTIFY on one connection until a second has received the notification and a
-/// third has claimed the job with one durable commit.
+/// The milliseconds from a bare INSERT with NOTIFY until the job is claimed with one durable commit. The producer, the
+/// listener and the claim have a connection each.
 async fn bare(stage: &BenchStage, jobs: u32) -> Result<Vec<f64>, Failure> {
     stage.empty().await?;
     stage.trigger(false).await?;

@@ -50,8 +50,8 @@ enum What {
     /// Jobs worked per second, beside a raw loop of the same claims and deletes, and a loop that claims one row at a
     /// time.
     Drain(drain::DrainBench),
-    /// Time from just before the enqueue to the start of the handler, on an idle queue, beside a bare INSERT with
-    /// NOTIFY that another session receives and claims.
+    /// Time from just before the enqueue to the start of the handler, on an idle queue. Beside it: a bare INSERT with
+    /// NOTIFY, received and claimed.
     Latency(latency::LatencyBench),
     /// Jobs enqueued per second, beside the same inserts without the trigger.
     Enqueue(enqueue::EnqueueBench),

@@ -57,8 +57,8 @@ impl MostReserved {
     }
 }
 
-/// Whether handlers keep the limits too under these faults. A worker that is frozen or cut off, or whose claims a crash
-/// undoes, may go on for some seconds with jobs that others run already.
+/// Whether handlers keep the limits too under these faults. A worker that is frozen or cut off may go on for some
+/// seconds with jobs that other workers run already. So may a worker whose claims a crash undoes.
 fn handlers_are_exact(kinds: &[Kind]) -> bool {
     let exact = [
         Kind::Kill,
