@@ -137,7 +137,7 @@ comment on column reveille.dead_jobs.progress is 'The progress that the handler 
 comment on column reveille.dead_jobs.parent_id is 'The job whose handler enqueued this one.';
 comment on column reveille.dead_jobs.schedule_id is 'The schedule that enqueued the job.';
 comment on column reveille.dead_jobs.reason is
-    'failed: out of attempts; permanent: its handler refused any further attempt; timed_out: out of attempts, the '
+    'failed: out of attempts; permanent: its handler reported a permanent failure; timed_out: out of attempts, the '
     'last by a timeout; lost: its workers died; undecodable: it could not be claimed, or its payload did not fit its '
     'kind.';
 comment on column reveille.dead_jobs.worker is 'The worker of the last attempt.';
@@ -267,16 +267,16 @@ comment on column reveille.queues.paused_at is 'Since when no job of the queue i
 comment on column reveille.queues.retention is
     'How long finished jobs are kept, to the hour: 0 to 30 days; null: 1 day; 0: they are not stored at all.';
 comment on column reveille.queues.max_running is
-    'How many jobs of the queue run at once at most, on all workers together; null: no limit.';
+    'Maximum number of running jobs of the queue, all workers together; null: no limit.';
 comment on column reveille.queues.max_running_per_key is
-    'How many jobs with the same key run at once at most; null: no limit.';
+    'Maximum number of running jobs with the same key; null: no limit.';
 comment on column reveille.queues.rate_limit is
-    'How many jobs of the queue start in each rate_period at most; null: no limit.';
+    'Maximum number of jobs of the queue that start in each rate_period; null: no limit.';
 comment on column reveille.queues.rate_period is 'The period of rate_limit and rate_per_key; null: 1 second.';
 comment on column reveille.queues.rate_burst is
     'How many jobs may start at once after a rest, of the queue and of each key; null: 1.';
 comment on column reveille.queues.rate_per_key is
-    'How many jobs with the same key start in each rate_period at most; null: no limit.';
+    'Maximum number of jobs with the same key that start in each rate_period; null: no limit.';
 comment on column reveille.queues.bell is 'false: enqueuing sends no NOTIFY; workers find the jobs at their next poll.';
 comment on column reveille.queues.ordered is
     'Whether jobs with the same key run one at a time, in the order of their ids.';

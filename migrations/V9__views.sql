@@ -540,22 +540,21 @@ left join reveille.rates on rates.queue = queues.name and rates.key = ''
 where queues.limited is not null;
 comment on view reveille.queue_limits is 'The queues that have limits, and how far these are used.';
 comment on column reveille.queue_limits.queue is 'The queue.';
-comment on column reveille.queue_limits.max_running is
-    'How many jobs of the queue run at once at most; null: no limit.';
+comment on column reveille.queue_limits.max_running is 'Maximum number of running jobs of the queue; null: no limit.';
 comment on column reveille.queue_limits.running is 'How many jobs of the queue workers hold.';
 comment on column reveille.queue_limits.max_running_per_key is
-    'How many jobs with the same key run at once at most; null: no limit.';
+    'Maximum number of running jobs with the same key; null: no limit.';
 comment on column reveille.queue_limits.ordered is
     'Whether jobs with the same key run one at a time, in the order of their ids.';
 comment on column reveille.queue_limits.running_keys is 'How many keys have jobs that workers hold.';
 comment on column reveille.queue_limits.most_running_per_key is
     'The largest number of jobs of one key that workers hold.';
 comment on column reveille.queue_limits.rate_limit is
-    'How many jobs of the queue start in each rate_period at most; null: no limit.';
+    'Maximum number of jobs of the queue that start in each rate_period; null: no limit.';
 comment on column reveille.queue_limits.rate_period is 'The period of rate_limit and rate_per_key.';
 comment on column reveille.queue_limits.rate_burst is 'How many jobs may start at once after a rest.';
 comment on column reveille.queue_limits.rate_per_key is
-    'How many jobs with the same key start in each rate_period at most; null: no limit.';
+    'Maximum number of jobs with the same key that start in each rate_period; null: no limit.';
 comment on column reveille.queue_limits.rate_used_until is
     'When all started jobs are paid for at an even pace; null or past: the whole burst may start at once.';
 
