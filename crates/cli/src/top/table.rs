@@ -124,7 +124,7 @@ pub fn rows(overview: &Overview, pane: Pane) -> Vec<TableRow> {
     }
 }
 
-fn of_queue(queue: &QueueRow) -> Cells {
+fn of_queue(queue: &QueueRow) -> TableRow {
     let time = |seconds: Option<f64>| seconds.map_or("-".into(), seconds_as_text);
     let cells = vec![
         queue.queue.clone(),
@@ -144,7 +144,7 @@ fn of_queue(queue: &QueueRow) -> Cells {
     TableRow { cells, is_warning: queue.paused || queue.dead > 0 }
 }
 
-fn of_worker(worker: &WorkerRow) -> Cells {
+fn of_worker(worker: &WorkerRow) -> TableRow {
     let state = match (worker.alive, worker.stopping) {
         (false, _) => "silent",
         (true, true) => "stopping",
@@ -165,7 +165,7 @@ fn of_worker(worker: &WorkerRow) -> Cells {
     TableRow { cells, is_warning: !worker.alive }
 }
 
-fn of_running(job: &RunningRow) -> Cells {
+fn of_running(job: &RunningRow) -> TableRow {
     let cells = vec![
         job.id.to_string(),
         job.queue.clone(),
@@ -178,7 +178,7 @@ fn of_running(job: &RunningRow) -> Cells {
     TableRow { cells, is_warning: job.host.is_none() }
 }
 
-fn of_failing(job: &FailingRow) -> Cells {
+fn of_failing(job: &FailingRow) -> TableRow {
     let again = match job.next_try_seconds {
         _ if job.running => "running".into(),
         seconds if seconds > 0.0 => seconds_as_text(seconds),
@@ -195,7 +195,7 @@ fn of_failing(job: &FailingRow) -> Cells {
     TableRow { cells, is_warning: job.failures + 1 >= job.max_attempts }
 }
 
-fn of_dead(dead: &DeadRow) -> Cells {
+fn of_dead(dead: &DeadRow) -> TableRow {
     let cells = vec![
         dead.queue.clone(),
         dead.kind.clone(),

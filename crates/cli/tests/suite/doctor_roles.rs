@@ -114,8 +114,13 @@ async fn rights_that_were_taken_from_the_shipped_roles_are_missed() {
     other.migrate().await.unwrap();
     only(&other, "grants", State::Ok, &["not in use"]).await;
     database.run(&reveille::database::grants_sql(&schema).unwrap()).await;
-    only(&other, "grants", State::Ok, &[&format!("{schema}_admin, {schema}_monitor"), "have all privileges that they need"])
-        .await;
+    only(
+        &other,
+        "grants",
+        State::Ok,
+        &[&format!("{schema}_admin, {schema}_monitor"), "have all privileges that they need"],
+    )
+    .await;
     let takes = [
         (
             format!("revoke delete on {schema}.jobs from {schema}_worker"),
