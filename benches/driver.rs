@@ -1,8 +1,8 @@
-//! The driver's three hot statements, at several batch sizes, on an empty table, beside many finished and beside many
-//! delayed jobs.
+//! Measures the driver's three hot statements at several batch sizes: on an empty table, beside many finished jobs, and
+//! beside many delayed jobs.
 //!
-//! `cargo bench` measures on a throw-away server with its default settings (fsync on); `cargo test --benches` runs each
-//! once. `REVEILLE_BENCH_ROWS` says how many is many: default 1,000,000.
+//! `cargo bench` measures on a throw-away server with its default settings (fsync on). `cargo test --benches` runs each
+//! bench once. `REVEILLE_BENCH_ROWS` sets the number of finished or delayed jobs: default 1,000,000.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -22,18 +22,22 @@ const WORKER: i64 = 1;
 const QUEUE: &str = "bench";
 const SIZES: [usize; 4] = [1, 10, 100, 1000];
 
-/// What else is in the tables.
+/// The other rows in the tables: a name, and the statement that inserts them.
 const BESIDE: [(&str, &str); 3] = [
     ("empty", "select 1"),
     (
         "finished",
-        "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, outcome)
-         select extract(epoch from now())::bigint / 86400 % 32, -n, 'bench', 'bench', 'null', 2, 1, 0, 20, now(), now(), 'completed' from generate_series(1, $ROWS) as n",
+        "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts,
+            available_at, created_at, outcome)
+         select extract(epoch from now())::bigint / 86400 % 32, -n, 'bench', 'bench', 'null', 2, 1, 0, 20,
+            now(), now(), 'completed'
+         from generate_series(1, $ROWS) as n",
     ),
     (
         "delayed",
         "insert into reveille.jobs (queue, kind, payload, priority, available_at)
-         select 'bench', 'bench', 'null', n % 4, now() + interval '1 day' + make_interval(secs => n) from generate_series(1, $ROWS) as n",
+         select 'bench', 'bench', 'null', n % 4, now() + interval '1 day' + make_interval(secs => n)
+         from generate_series(1, $ROWS) as n",
     ),
 ];
 
@@ -88,7 +92,7 @@ impl Bench {
     }
 }
 
-/// The time of one step out of enqueue, claim, settle, over so many rounds of all three.
+/// The time of one step (enqueue, claim or settle) over `count` rounds of all three.
 async fn rounds(bench: &Bench, size: usize, count: u64, timed: &str) -> Duration {
     async fn time<T>(total: &mut Duration, counts: bool, step: impl Future<Output = T>) -> T {
         let began = Instant::now();

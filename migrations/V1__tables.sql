@@ -1,4 +1,5 @@
--- The tables. A job is a row: it waits, is delayed or is reserved in `jobs`, and ends in `finished_jobs` or `dead_jobs`.
+-- The tables. A job is a row: it waits, is delayed or is reserved in `jobs`, and ends in `finished_jobs` or
+-- `dead_jobs`.
 
 create table reveille.jobs (
     id                  bigint      generated always as identity primary key,
@@ -32,52 +33,56 @@ create table reveille.jobs (
     autovacuum_vacuum_cost_delay = 0,
     toast.autovacuum_vacuum_cost_delay = 0
 );
--- What a claim scans: one level of one queue, in due order.
+-- A claim scans one level of one queue, in due order.
 create index jobs_claim on reveille.jobs (queue, priority, available_at, id) where reserved_at is null;
--- What a worker holds: rescue, and the views of what runs.
+-- Jobs that workers hold, for rescues and for the views of running jobs.
 create index jobs_reserved on reveille.jobs (reserved_by) where reserved_at is not null;
 create index jobs_failing on reveille.jobs (id) where failures > 0;
 create unique index jobs_unique on reveille.jobs (kind, unique_key) where unique_key is not null;
--- What runs, of each queue and key.
+-- Running jobs of each limited queue and key.
 create index jobs_limited on reveille.jobs (queue, key) where limited and reserved_at is not null;
--- What waits, of each key: the keys take turns.
-create index jobs_turn on reveille.jobs (queue, key, priority, available_at, id) where reserved_at is null and key is not null;
--- The first of each key.
+-- Waiting jobs of each key, since keys take turns.
+create index jobs_turn on reveille.jobs (queue, key, priority, available_at, id)
+    where reserved_at is null and key is not null;
+-- The first job of each key, for ordered queues.
 create index jobs_order on reveille.jobs (queue, key, id) where key is not null;
 comment on table reveille.jobs is
     'Live jobs: waiting, delayed (available_at in the future) or reserved by a worker. An insert wakes a worker.';
 comment on column reveille.jobs.id is
     'Identity; never reused, and kept when the job moves to dead_jobs or finished_jobs.';
-comment on column reveille.jobs.queue is 'Which queue; a queue exists as soon as a job names it.';
-comment on column reveille.jobs.kind is 'Which handler runs it.';
-comment on column reveille.jobs.payload is 'What the handler gets: any JSON, at most 8 MiB of text.';
-comment on column reveille.jobs.priority is '0 urgent, 1 high, 2 normal, 3 low; lower runs first.';
-comment on column reveille.jobs.attempts is 'How often it has been reserved.';
+comment on column reveille.jobs.queue is 'The queue; it exists as soon as a job names it.';
+comment on column reveille.jobs.kind is 'Which handler runs the job.';
+comment on column reveille.jobs.payload is 'The handler''s input: any JSON, at most 8 MiB of text.';
+comment on column reveille.jobs.priority is '0 urgent, 1 high, 2 normal, 3 low; lower starts first.';
+comment on column reveille.jobs.attempts is 'How many times the job has been reserved.';
 comment on column reveille.jobs.failures is
-    'How many attempts have failed: error, timeout, panic, or a worker that died.';
+    'How many attempts have failed: by an error, a timeout, a panic, or a worker that died.';
 comment on column reveille.jobs.max_attempts is 'At this many failures the job is dead.';
-comment on column reveille.jobs.reserved_at is 'Since when a worker holds it; null while it waits.';
-comment on column reveille.jobs.reserved_by is 'Which worker holds it (reveille.workers.id); null while it waits.';
-comment on column reveille.jobs.available_at is 'Not before this time.';
-comment on column reveille.jobs.created_at is 'When it was enqueued: the start of the enqueuing transaction.';
-comment on column reveille.jobs.cancel_requested_at is 'Since when its running handler has been asked to stop.';
+comment on column reveille.jobs.reserved_at is 'Since when a worker holds the job; null while it waits.';
+comment on column reveille.jobs.reserved_by is
+    'The worker that holds the job (reveille.workers.id); null while it waits.';
+comment on column reveille.jobs.available_at is 'When the job is due; it does not start before.';
+comment on column reveille.jobs.created_at is 'When the job was enqueued: the start of the enqueuing transaction.';
+comment on column reveille.jobs.cancel_requested_at is
+    'Since when the running job is to be cancelled; its handler is asked to stop.';
 comment on column reveille.jobs.unique_key is 'At most one live job of a kind has this key.';
 comment on column reveille.jobs.unique_until is
     'started: the key is given up when the job first starts; finished (or null): when it ends.';
-comment on column reveille.jobs.key is 'What it belongs to (a tenant, an account), for limits and order per key.';
-comment on column reveille.jobs.timeout is 'How long one attempt may take; null: as its worker says.';
-comment on column reveille.jobs.tags is 'Free labels: at most 64, of 16 KiB together.';
+comment on column reveille.jobs.key is
+    'What the job belongs to, such as a tenant or an account, for limits and order per key.';
+comment on column reveille.jobs.timeout is 'How long one attempt may take; null: as the worker is set.';
+comment on column reveille.jobs.tags is 'Free labels: at most 64, 16 KiB in all.';
 comment on column reveille.jobs.metadata is
-    'Free facts about the job, such as a trace context; an object, at most 256 KiB of text.';
+    'Free data about the job, such as a trace context: a JSON object, at most 256 KiB of text.';
 comment on column reveille.jobs.errors is
-    'Its failed attempts, oldest first: at, worker, attempt, reason, error. The last 100.';
-comment on column reveille.jobs.progress is 'What its handler last said of its progress.';
-comment on column reveille.jobs.parent_id is 'The job that enqueued it.';
-comment on column reveille.jobs.schedule_id is 'The schedule that enqueued it.';
+    'The last 100 failed attempts, oldest first: at, worker, attempt, reason, error.';
+comment on column reveille.jobs.progress is 'The progress that the handler reported last.';
+comment on column reveille.jobs.parent_id is 'The job whose handler enqueued this one.';
+comment on column reveille.jobs.schedule_id is 'The schedule that enqueued the job.';
 comment on column reveille.jobs.limited is
-    'Whether its reservation counts for its queue''s limits: set when it is claimed from a queue that has some.';
+    'Whether the reservation counts for the queue''s limits: set when the job is claimed from a queue with limits.';
 comment on column reveille.jobs.awaited is
-    'Somebody waits for its end: how it ends is notified on the channel reveille.finished.';
+    'Whether a program awaits the job: its end is notified on the channel reveille.finished.';
 
 create table reveille.dead_jobs (
     id           bigint           primary key,
@@ -110,13 +115,35 @@ create table reveille.dead_jobs (
 create index dead_jobs_by_kind on reveille.dead_jobs (queue, kind, reason, finished_at);
 comment on table reveille.dead_jobs is
     'Jobs out of attempts or permanently failed, kept until revived (reveille.retry) or purged.';
+comment on column reveille.dead_jobs.id is 'The job''s id.';
+comment on column reveille.dead_jobs.queue is 'The queue.';
+comment on column reveille.dead_jobs.kind is 'Which handler ran the job.';
+comment on column reveille.dead_jobs.payload is 'The handler''s input.';
+comment on column reveille.dead_jobs.priority is '0 urgent, 1 high, 2 normal, 3 low.';
+comment on column reveille.dead_jobs.attempts is 'How many times the job was reserved.';
+comment on column reveille.dead_jobs.failures is 'How many attempts failed.';
+comment on column reveille.dead_jobs.max_attempts is 'At this many failures the job died.';
+comment on column reveille.dead_jobs.available_at is 'When the job was due last.';
+comment on column reveille.dead_jobs.created_at is 'When the job was enqueued.';
+comment on column reveille.dead_jobs.unique_key is 'The unique key, which the job holds again once it is revived.';
+comment on column reveille.dead_jobs.unique_until is 'As in reveille.jobs.';
+comment on column reveille.dead_jobs.key is 'What the job belongs to, such as a tenant.';
+comment on column reveille.dead_jobs.timeout is 'How long one attempt might take; null: as the worker was set.';
+comment on column reveille.dead_jobs.tags is 'Free labels.';
+comment on column reveille.dead_jobs.metadata is 'Free data about the job.';
+comment on column reveille.dead_jobs.errors is
+    'The last 100 failed attempts, oldest first: at, worker, attempt, reason, error.';
+comment on column reveille.dead_jobs.progress is 'The progress that the handler reported last.';
+comment on column reveille.dead_jobs.parent_id is 'The job whose handler enqueued this one.';
+comment on column reveille.dead_jobs.schedule_id is 'The schedule that enqueued the job.';
 comment on column reveille.dead_jobs.reason is
-    'failed: out of attempts; permanent: its handler said so; timed_out; lost: its workers died; undecodable: it '
-    'could not be claimed, or its payload did not fit its kind.';
-comment on column reveille.dead_jobs.worker is 'The worker of its last attempt.';
-comment on column reveille.dead_jobs.wait_seconds is 'From being due to the start of its last attempt.';
-comment on column reveille.dead_jobs.run_seconds is 'How long its last attempt took.';
-comment on column reveille.dead_jobs.finished_at is 'When it died.';
+    'failed: out of attempts; permanent: its handler reported a permanent failure; timed_out: out of attempts, the '
+    'last by a timeout; lost: its workers died; undecodable: it could not be claimed, or its payload did not fit its '
+    'kind.';
+comment on column reveille.dead_jobs.worker is 'The worker of the last attempt.';
+comment on column reveille.dead_jobs.wait_seconds is 'From being due to the start of the last attempt.';
+comment on column reveille.dead_jobs.run_seconds is 'How long the last attempt took.';
+comment on column reveille.dead_jobs.finished_at is 'When the job died.';
 
 create table reveille.finished_jobs (
     day          smallint         not null,
@@ -147,15 +174,33 @@ create table reveille.finished_jobs (
 ) partition by list (day);
 create index finished_jobs_id on reveille.finished_jobs (id);
 comment on table reveille.finished_jobs is
-    'Completed and cancelled jobs, kept for their queue''s retention (1 day unless reveille.queues says otherwise).';
-comment on column reveille.finished_jobs.day is 'Which partition: the number of the UTC day since 1970, modulo 32.';
+    'Completed and cancelled jobs, kept for their queue''s retention (1 day unless reveille.queues has another).';
+comment on column reveille.finished_jobs.day is 'The partition: the number of the UTC day since 1970, modulo 32.';
+comment on column reveille.finished_jobs.id is 'The job''s id.';
+comment on column reveille.finished_jobs.queue is 'The queue.';
+comment on column reveille.finished_jobs.kind is 'Which handler ran the job.';
+comment on column reveille.finished_jobs.payload is 'The handler''s input.';
+comment on column reveille.finished_jobs.priority is '0 urgent, 1 high, 2 normal, 3 low.';
+comment on column reveille.finished_jobs.attempts is 'How many times the job was reserved.';
+comment on column reveille.finished_jobs.failures is 'How many attempts failed.';
+comment on column reveille.finished_jobs.max_attempts is 'At this many failures the job would have been dead.';
+comment on column reveille.finished_jobs.available_at is 'When the job was due last.';
+comment on column reveille.finished_jobs.created_at is 'When the job was enqueued.';
+comment on column reveille.finished_jobs.key is 'What the job belongs to, such as a tenant.';
+comment on column reveille.finished_jobs.tags is 'Free labels.';
+comment on column reveille.finished_jobs.metadata is 'Free data about the job.';
+comment on column reveille.finished_jobs.errors is
+    'The last 100 failed attempts, oldest first: at, worker, attempt, reason, error.';
+comment on column reveille.finished_jobs.progress is 'The progress that the handler reported last.';
+comment on column reveille.finished_jobs.parent_id is 'The job whose handler enqueued this one.';
+comment on column reveille.finished_jobs.schedule_id is 'The schedule that enqueued the job.';
 comment on column reveille.finished_jobs.outcome is 'completed or cancelled.';
-comment on column reveille.finished_jobs.result is 'What its handler returned to be kept.';
+comment on column reveille.finished_jobs.result is 'The result that the handler returned.';
 comment on column reveille.finished_jobs.worker is
-    'The worker of its last attempt; null if it was cancelled while it waited.';
-comment on column reveille.finished_jobs.wait_seconds is 'From being due to the start of its last attempt.';
-comment on column reveille.finished_jobs.run_seconds is 'How long its last attempt took.';
-comment on column reveille.finished_jobs.finished_at is 'When it ended.';
+    'The worker of the last attempt; null if the job was cancelled while it waited.';
+comment on column reveille.finished_jobs.wait_seconds is 'From being due to the start of the last attempt.';
+comment on column reveille.finished_jobs.run_seconds is 'How long the last attempt took.';
+comment on column reveille.finished_jobs.finished_at is 'When the job ended.';
 do $$
 begin
     for day in 0..31 loop
@@ -218,28 +263,28 @@ create table reveille.queues (
 );
 comment on table reveille.queues is 'Settings per queue; a queue without a row has the defaults.';
 comment on column reveille.queues.name is 'The queue.';
-comment on column reveille.queues.paused_at is 'Since when no job of it is started; null: it runs.';
+comment on column reveille.queues.paused_at is 'Since when no job of the queue is started; null: it is not paused.';
 comment on column reveille.queues.retention is
-    'How long its finished jobs are kept, to the hour: 0 to 30 days; null: 1 day; 0: they are not written at all.';
+    'How long finished jobs are kept, to the hour: 0 to 30 days; null: 1 day; 0: they are not stored at all.';
 comment on column reveille.queues.max_running is
-    'At most so many of its jobs run at once, all workers together; null: no limit.';
+    'Maximum number of running jobs of the queue, all workers together; null: no limit.';
 comment on column reveille.queues.max_running_per_key is
-    'At most so many of its jobs with the same key run at once; null: no limit.';
+    'Maximum number of running jobs with the same key; null: no limit.';
 comment on column reveille.queues.rate_limit is
-    'At most so many of its jobs start in each rate_period; null: no limit.';
-comment on column reveille.queues.rate_period is 'The time that rate_limit and rate_per_key are for; null: 1 second.';
+    'Maximum number of jobs of the queue that start in each rate_period; null: no limit.';
+comment on column reveille.queues.rate_period is 'The period of rate_limit and rate_per_key; null: 1 second.';
 comment on column reveille.queues.rate_burst is
-    'How many may start at once after a rest, of the queue and of each key; null: 1.';
+    'How many jobs may start at once after a rest, of the queue and of each key; null: 1.';
 comment on column reveille.queues.rate_per_key is
-    'At most so many of its jobs with the same key start in each rate_period; null: no limit.';
+    'Maximum number of jobs with the same key that start in each rate_period; null: no limit.';
 comment on column reveille.queues.bell is 'false: enqueuing sends no NOTIFY; workers find the jobs at their next poll.';
 comment on column reveille.queues.ordered is
-    'Whether its jobs with the same key run one at a time, in the order of their ids.';
-comment on column reveille.queues.limited is 'What its limits are about: key, queue, or nothing (null).';
+    'Whether jobs with the same key run one at a time, in the order of their ids.';
+comment on column reveille.queues.limited is 'What the limits are about: key or queue; null: the queue has none.';
 comment on column reveille.queues.limited_since is
-    'Since when it has had limits without a break, set by itself; null: it has none.';
+    'Since when the queue has had limits without a break, set by a trigger; null: it has none.';
 comment on column reveille.queues.dead_retention is
-    'How long its dead jobs are kept: 0 to 36500 days; null: until they are revived or purged.';
+    'How long dead jobs are kept: 0 to 36500 days; null: until they are revived or purged.';
 
 create table reveille.workers (
     id                bigint        primary key,
@@ -258,27 +303,28 @@ create table reveille.workers (
     backend           int
 ) with (fillfactor = 50);
 comment on table reveille.workers is
-    'Live worker processes, a row each, touched by their heartbeat. A job reserved by a worker without a row is put '
-    'back.';
+    'Live worker processes, one row each, updated by their heartbeats. A job reserved by a worker without a row is '
+    'put back.';
 comment on column reveille.workers.id is 'Random, new at each start.';
-comment on column reveille.workers.host is 'Its host''s name.';
-comment on column reveille.workers.pid is 'Its process there.';
-comment on column reveille.workers.version is 'The version of its program.';
-comment on column reveille.workers.queues is 'The queues it works.';
-comment on column reveille.workers.slots is 'How many jobs it runs at once, all queues together.';
-comment on column reveille.workers.started_at is 'When it started.';
-comment on column reveille.workers.last_seen_at is 'Its last heartbeat.';
-comment on column reveille.workers.holds_lock is 'Whether an advisory lock of its listener''s session vouches for it.';
-comment on column reveille.workers.stopping is 'It finishes what it runs and starts nothing more.';
+comment on column reveille.workers.host is 'The name of the worker''s host.';
+comment on column reveille.workers.pid is 'The process id on that host.';
+comment on column reveille.workers.version is 'The version of the worker''s program.';
+comment on column reveille.workers.queues is 'The queues that the worker works.';
+comment on column reveille.workers.slots is 'How many jobs the worker runs at once, all queues together.';
+comment on column reveille.workers.started_at is 'When the worker started.';
+comment on column reveille.workers.last_seen_at is 'The last heartbeat.';
+comment on column reveille.workers.holds_lock is
+    'Whether an advisory lock of the listener''s session vouches for the worker.';
+comment on column reveille.workers.stopping is 'Whether the worker only finishes its running jobs and starts no more.';
 comment on column reveille.workers.stop_requested_at is
-    'Since when it has been asked to shut down (reveille.stop_worker).';
+    'Since when the worker has been asked to shut down (reveille.stop_worker).';
 comment on column reveille.workers.stuck_jobs is
-    'Those of its jobs whose handlers were told to stop some seconds ago and still run; null: none. Written at each '
-    'heartbeat.';
-comment on column reveille.workers.stuck_since is 'Since when they have been told to, in the order of stuck_jobs.';
+    'Jobs whose handlers were asked to stop some seconds ago and still run; null: none. Written at each heartbeat.';
+comment on column reveille.workers.stuck_since is
+    'Since when these handlers have been asked to stop, in the order of stuck_jobs.';
 comment on column reveille.workers.backend is
-    'The server''s process of its listener, which holds the lock that vouches for it; null: not known, so anybody''s '
-    'lock counts.';
+    'The server process of the listener, whose lock vouches for the worker; null: unknown, so any session''s lock '
+    'counts.';
 
 create table reveille.sleepers (
     queue  text    not null,
@@ -286,13 +332,13 @@ create table reveille.sleepers (
     silent boolean not null default false,
     primary key (queue, worker)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
-comment on table reveille.sleepers is 'Workers that sleep and wait for the bell: the only ones that it rings for.';
-comment on column reveille.sleepers.queue is 'The queue that it waits for.';
-comment on column reveille.sleepers.worker is 'Who sleeps; its row here goes with its row in reveille.workers.';
+comment on table reveille.sleepers is 'Workers that sleep until the bell rings; it rings for no others.';
+comment on column reveille.sleepers.queue is 'The queue on which the worker sleeps.';
+comment on column reveille.sleepers.worker is 'The worker; the row goes with its row in reveille.workers.';
 comment on column reveille.sleepers.silent is
-    'Its queue''s bell is switched off (reveille.queues.bell): enqueuing does not ring for it.';
--- Of a table that nothing is known of, the planner takes for granted that it has ten pages, and looks up the sleepers of
--- a queue by way of a bitmap, which takes each enqueue longer than reading the few rows that there are.
+    'Whether the queue''s bell is switched off (reveille.queues.bell), so that enqueuing does not ring for the worker.';
+-- Without statistics the planner assumes that a table has ten pages. It would look up the sleepers of a queue by a
+-- bitmap, which costs each enqueue more than reading the few rows.
 analyze reveille.sleepers;
 
 create table reveille.ends (
@@ -303,16 +349,16 @@ create table reveille.ends (
     ended_at timestamptz not null default clock_timestamp(),
     constraint outcome_is_known check (outcome in ('completed', 'cancelled'))
 );
--- No key: ids may come again after a restore, and a row more must not keep a job from being settled.
+-- No primary key: ids may come again after a restore, and a second row must not keep a job from being settled.
 create index ends_id on reveille.ends (id);
 create index ends_ended_at on reveille.ends (ended_at);
 comment on table reveille.ends is
-    'How awaited jobs ended whose queue keeps no history; kept for a minute at least. reveille.await reads it.';
+    'How awaited jobs of queues without history ended, kept for at least a minute. reveille.await reads it.';
 comment on column reveille.ends.id is 'The job''s id.';
-comment on column reveille.ends.outcome is 'completed or cancelled; a dead job stands in reveille.dead_jobs.';
-comment on column reveille.ends.result is 'What its handler returned to be kept.';
-comment on column reveille.ends.errors is 'Why attempts failed, as in reveille.finished_jobs.';
-comment on column reveille.ends.ended_at is 'When it ended; upkeep removes the row a minute later or more.';
+comment on column reveille.ends.outcome is 'completed or cancelled; a dead job is in reveille.dead_jobs.';
+comment on column reveille.ends.result is 'The result that the handler returned.';
+comment on column reveille.ends.errors is 'The failed attempts, as in reveille.finished_jobs.';
+comment on column reveille.ends.ended_at is 'When the job ended; upkeep deletes the row a minute later or more.';
 
 create table reveille.passed_over (
     id      bigint      primary key,
@@ -322,12 +368,11 @@ create table reveille.passed_over (
     seen_at timestamptz not null default now()
 );
 comment on table reveille.passed_over is
-    'Jobs that cannot be claimed and could not be made dead either: workers claim the others of the queue and name '
-    'these here.';
+    'Jobs that can neither be claimed nor be made dead. Workers name them here, and claim the other jobs of the queue.';
 comment on column reveille.passed_over.id is 'The job.';
-comment on column reveille.passed_over.queue is 'Its queue.';
-comment on column reveille.passed_over.code is 'What a claim of it fails with: the SQLSTATE.';
-comment on column reveille.passed_over.error is 'And the message.';
+comment on column reveille.passed_over.queue is 'The job''s queue.';
+comment on column reveille.passed_over.code is 'Why a claim of the job fails: the SQLSTATE.';
+comment on column reveille.passed_over.error is 'Why a claim of the job fails: the message.';
 comment on column reveille.passed_over.seen_at is 'When a worker last tried.';
 
 create table reveille.chores (
@@ -339,22 +384,23 @@ create table reveille.chores (
     done_at   timestamptz
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 comment on table reveille.chores is
-    'What upkeep does: a worker locks the row of a chore for one slice of it, so that no two workers are at the same '
-    'one.';
-comment on column reveille.chores.name is 'Which chore.';
+    'The parts of upkeep. A worker locks the row of a chore for one slice of it, so that no two workers do the same '
+    'chore.';
+comment on column reveille.chores.name is 'The chore.';
 comment on column reveille.chores.day is
-    'The day of the history that it goes through, as in reveille.finished_jobs; null: it is no such chore.';
+    'The day of the history that the chore cleans, as in reveille.finished_jobs; null: another kind of chore.';
 comment on column reveille.chores.next_page is
     'The page of that day where the next slice begins; null: no round is under way.';
-comment on column reveille.chores.settings is 'The retentions by which the last round went.';
+comment on column reveille.chores.settings is 'The retentions that the last round applied.';
 comment on column reveille.chores.began_at is 'When the last round began.';
 comment on column reveille.chores.done_at is 'When the last round ended.';
 insert into reveille.chores (name)
 values
-    ('counters'), ('old counters'), ('rates'), ('unique keys'), ('old days'), ('dead jobs'), ('statistics'), ('vacuum'), ('ends');
+    ('counters'), ('old counters'), ('rates'), ('unique keys'), ('old days'), ('dead jobs'), ('statistics'),
+    ('vacuum'), ('ends');
 insert into reveille.chores (name, day) select 'day ' || day, day from generate_series(0, 31) as day;
 
--- As of the known migrations: a restored dump of the data brings the chores along.
+-- A restored dump of the data contains the chores. The known ones are passed over.
 create function reveille.pass_over_known_chore() returns trigger
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -364,14 +410,15 @@ begin
 end
 $$;
 comment on function reveille.pass_over_known_chore() is
-    'Passes over the chores that a restored dump of the data brings along and that are known already.';
+    'Passes over the chores that a restored dump of the data contains and that are known already.';
 
 create trigger pass_over_known before insert on reveille.chores
     for each row execute function reveille.pass_over_known_chore();
 alter table reveille.chores enable always trigger pass_over_known;
 
--- A dump of the data, restored into a database that is migrated, and the first copy of a subscription bring the history along: what is
--- known is passed over. Under replication, too, which fires no other trigger.
+-- A dump of the data, restored into a migrated database, contains the history of migrations, and so does the first copy
+-- of a subscription. The known migrations are passed over. The trigger is an always trigger, since replication fires no
+-- others.
 create function reveille.pass_over_known_migration() returns trigger
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -387,11 +434,11 @@ begin
         return null;
     end if;
     raise exception 'migration % is % here and % in the data', new.version, known.name, new.name
-        using errcode = 'unique_violation', hint = 'Restore into a schema that the same version of Reveille has made.';
+        using errcode = 'unique_violation', hint = 'Restore into a schema that the same version of Reveille created.';
 end
 $$;
 comment on function reveille.pass_over_known_migration() is
-    'Passes over the migrations that a restored dump of the data brings along and that are known already.';
+    'Passes over the migrations that a restored dump of the data contains and that are known already.';
 
 create trigger pass_over_known before insert on reveille.schema_history
     for each row execute function reveille.pass_over_known_migration();

@@ -1,8 +1,7 @@
--- What one row of jobs may hold. See docs/design/odd-rows.md.
+-- The checks of each row of jobs. See docs/design/odd-rows.md.
 
--- Sizes are those of the text, which a worker will have to take: a payload of 100 MB of the same letter is stored as 1
--- MB. Text is written out only where the stored form takes more than 512 bytes, so that an ordinary insert does not
--- pay for it.
+-- Sizes are measured as text, since text is what a worker receives: a payload of 100 MB of the same letter is stored as
+-- 1 MB. The text is written out only if the stored form exceeds 512 bytes, so that an ordinary insert does not pay.
 create function reveille.check_job(
     queue text, kind text, payload jsonb, priority smallint, attempts int, failures int, max_attempts int,
     reserved_at timestamptz, reserved_by bigint, available_at timestamptz, created_at timestamptz,
@@ -13,7 +12,7 @@ as $$
 declare
     broken text;
 begin
-    -- Nearly all jobs are like this, and each operator here has to be looked up once a transaction.
+    -- Nearly all jobs pass here. Each operator in this condition has to be looked up once per transaction.
     if queue operator(pg_catalog.<>) '' and kind operator(pg_catalog.<>) ''
         and greatest(pg_catalog.length(queue), pg_catalog.length(kind)) operator(pg_catalog.<=) 128
         and (
@@ -21,8 +20,8 @@ begin
             or pg_catalog.octet_length(payload::pg_catalog.text) operator(pg_catalog.<=) 8388608
         )
         and priority operator(pg_catalog.>=) 0 and priority operator(pg_catalog.<=) 3
-        and attempts operator(pg_catalog.=) 0 and failures operator(pg_catalog.=) 0 and max_attempts operator(pg_catalog.>) 0
-        and reserved_at is null and reserved_by is null
+        and attempts operator(pg_catalog.=) 0 and failures operator(pg_catalog.=) 0
+        and max_attempts operator(pg_catalog.>) 0 and reserved_at is null and reserved_by is null
         and pg_catalog.isfinite(available_at) and pg_catalog.isfinite(created_at)
         and coalesce(unique_key, unique_until, key) is null
         and timeout is null and tags is null and metadata is null and errors is null
@@ -41,7 +40,7 @@ begin
             then 'priority_is_0_to_3'
         when attempts operator(pg_catalog.<) 0
             then 'attempts_is_not_negative'
-        -- A claim adds one. There is room for two billion, and nobody needs half of that.
+        -- A claim adds one, and the column ends at two billion. No job needs half of that.
         when attempts operator(pg_catalog.>) 1000000000
             then 'attempts_is_at_most_1000000000'
         when failures operator(pg_catalog.<) 0 or failures operator(pg_catalog.>) attempts
@@ -50,14 +49,17 @@ begin
             then 'max_attempts_is_positive'
         when pg_catalog.num_nulls(reserved_at, reserved_by) operator(pg_catalog.=) 1
             then 'reserved_at_and_by_go_together'
-        when not pg_catalog.isfinite(available_at) or not pg_catalog.isfinite(created_at) or not pg_catalog.isfinite(reserved_at)
+        when not pg_catalog.isfinite(available_at) or not pg_catalog.isfinite(created_at)
+            or not pg_catalog.isfinite(reserved_at)
             then 'times_are_finite'
-        when pg_catalog.octet_length(unique_key) operator(pg_catalog.<) 1 or pg_catalog.octet_length(unique_key) operator(pg_catalog.>) 512
+        when pg_catalog.octet_length(unique_key) operator(pg_catalog.<) 1
+            or pg_catalog.octet_length(unique_key) operator(pg_catalog.>) 512
             then 'unique_key_has_1_to_512_bytes'
         when unique_until is not null and unique_key is null
             or unique_until operator(pg_catalog.<>) 'started' and unique_until operator(pg_catalog.<>) 'finished'
             then 'unique_until_is_started_or_finished'
-        when pg_catalog.octet_length(key) operator(pg_catalog.<) 1 or pg_catalog.octet_length(key) operator(pg_catalog.>) 512
+        when pg_catalog.octet_length(key) operator(pg_catalog.<) 1
+            or pg_catalog.octet_length(key) operator(pg_catalog.>) 512
             then 'key_has_1_to_512_bytes'
         when timeout operator(pg_catalog.<=) '0'::pg_catalog.interval
             then 'timeout_is_positive'
@@ -84,9 +86,10 @@ begin
 end
 $$;
 comment on function reveille.check_job(
-    text, text, jsonb, smallint, int, int, int, timestamptz, bigint, timestamptz, timestamptz, text, text, text, interval, text[], jsonb, jsonb
+    text, text, jsonb, smallint, int, int, int, timestamptz, bigint, timestamptz, timestamptz, text, text, text,
+    interval, text[], jsonb, jsonb
 ) is
-    'Refuses a bad job: what its table''s constraint asks.';
+    'Refuses a bad job: raises a check violation that names the broken rule, or returns true.';
 
 create function reveille.check_inserted_jobs() returns trigger
     language plpgsql volatile
@@ -95,8 +98,9 @@ declare
     job record;
     is_sound boolean;
 begin
-    -- Every name qualified, since it runs for whoever inserts. The limit says that few are expected: a session keeps the
-    -- plan, and planned for an insert of a million jobs it would be worth compiling, which takes some 13 ms each time.
+    -- Every name is qualified, since this runs with the search path of any role that inserts. The limit makes the
+    -- planner expect few rows. A session keeps the plan: planned at an insert of a million jobs, it would be compiled
+    -- at each later insert, which takes 13 ms.
     perform from inserted
     where (
             greatest(pg_catalog.octet_length(queue), pg_catalog.octet_length(kind)) operator(pg_catalog.<=) 128
@@ -106,14 +110,15 @@ begin
                 or pg_catalog.octet_length(payload::pg_catalog.text) operator(pg_catalog.<=) 8388608
             )
             and priority operator(pg_catalog.>=) 0 and priority operator(pg_catalog.<=) 3
-            and attempts operator(pg_catalog.=) 0 and failures operator(pg_catalog.=) 0 and max_attempts operator(pg_catalog.>) 0
+            and attempts operator(pg_catalog.=) 0 and failures operator(pg_catalog.=) 0
+            and max_attempts operator(pg_catalog.>) 0
             and pg_catalog.isfinite(available_at) and pg_catalog.isfinite(created_at)
-            and reserved_at is null and reserved_by is null and unique_key is null and unique_until is null and key is null
-            and timeout is null and tags is null and metadata is null and errors is null
+            and reserved_at is null and reserved_by is null and unique_key is null and unique_until is null
+            and key is null and timeout is null and tags is null and metadata is null and errors is null
         ) is not true
     limit 1;
     if found then
-        -- By an assignment, not in a statement, whose text would stand behind each error.
+        -- An assignment, since the text of a statement would be part of each error.
         for job in select * from inserted loop
             is_sound := reveille.check_job(
                 job.queue, job.kind, job.payload, job.priority, job.attempts, job.failures, job.max_attempts,
@@ -125,7 +130,7 @@ begin
     return null;
 end
 $$;
-comment on function reveille.check_inserted_jobs() is 'Refuses an insert of which any job is bad (reveille.check_job).';
+comment on function reveille.check_inserted_jobs() is 'Refuses an insert that contains a bad job (reveille.check_job).';
 
 create function reveille.check_changed_job() returns trigger
     language plpgsql volatile
@@ -134,8 +139,9 @@ declare
     is_sound boolean;
 begin
     is_sound := reveille.check_job(
-        new.queue, new.kind, new.payload, new.priority, new.attempts, new.failures, new.max_attempts, new.reserved_at, new.reserved_by,
-        new.available_at, new.created_at, new.unique_key, new.unique_until, new.key, new.timeout, new.tags, new.metadata, new.errors
+        new.queue, new.kind, new.payload, new.priority, new.attempts, new.failures, new.max_attempts, new.reserved_at,
+        new.reserved_by, new.available_at, new.created_at, new.unique_key, new.unique_until, new.key, new.timeout,
+        new.tags, new.metadata, new.errors
     );
     return null;
 end
@@ -149,12 +155,13 @@ create trigger check_inserted after insert on reveille.jobs
 
 create trigger check_changed
     after update of
-        queue, kind, payload, priority, failures, max_attempts, available_at, created_at, key, timeout, tags, metadata, errors
+        queue, kind, payload, priority, failures, max_attempts, available_at, created_at, key, timeout, tags, metadata,
+        errors
     on reveille.jobs
     for each row
     execute function reveille.check_changed_job();
 
--- What a claim sets is right unless it counts attempts beyond reason. So claims pay for no more than this condition.
+-- The values that a claim sets are sound, unless attempts leaves its bounds. So a claim pays for this condition alone.
 create trigger check_unclaimed
     after update of attempts, reserved_at, reserved_by, unique_key, unique_until
     on reveille.jobs

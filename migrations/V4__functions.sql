@@ -54,14 +54,15 @@ begin
         then pg_catalog.current_setting('reveille.max_payload')::pg_catalog.int4
         else 1048576
     end;
-    -- As text, since a worker will get it so. What is stored in a few bytes is not looked at, so that an ordinary job
-    -- need not pay.
+    -- Measured as text, since text is what a worker receives. A payload that is stored in at most 512 bytes is not
+    -- measured, so that an ordinary job does not pay.
     if (pg_catalog.pg_column_size(enqueue.payload) operator(pg_catalog.>) 512 or largest operator(pg_catalog.<) 512)
         and pg_catalog.octet_length(enqueue.payload::pg_catalog.text) operator(pg_catalog.>) largest
     then
         raise exception 'payload is larger than reveille.max_payload (1 MiB unless set)'
             using errcode = 'program_limit_exceeded',
-                  hint = 'Keep large data elsewhere and pass a reference, or set reveille.max_payload (bytes, at most 8388608).';
+                  hint = 'Keep large data elsewhere and pass a reference, or set reveille.max_payload (bytes, at most '
+                         '8388608).';
     end if;
     if (enqueue.unique_mode operator(pg_catalog.=) any (array['keep', 'replace', 'debounce'])) is not true then
         raise exception 'unique_mode must be keep, replace or debounce' using errcode = 'invalid_parameter_value';
@@ -70,24 +71,26 @@ begin
         begin
             period := enqueue.unique_until::pg_catalog.interval;
         exception when invalid_datetime_format or datetime_field_overflow or interval_field_overflow then
-            null; -- The next question refuses it.
+            null; -- The next condition refuses it.
         end;
         if (period operator(pg_catalog.>) interval '0' and pg_catalog.isfinite(period)) is not true then
             raise exception 'unique_until must be started, finished or a positive interval such as 1 hour, not %',
                 pg_catalog.quote_literal(enqueue.unique_until) using errcode = 'invalid_parameter_value';
         end if;
         if enqueue.unique_key is null then
-            raise exception 'unique_until takes an interval only with a unique_key' using errcode = 'invalid_parameter_value';
+            raise exception 'unique_until takes an interval only with a unique_key'
+                using errcode = 'invalid_parameter_value';
         end if;
     end if;
     due := coalesce(
         enqueue.available_at,
         pg_catalog.now() operator(pg_catalog.+) coalesce(enqueue.delay, interval '0')
     );
-    -- What the table would refuse is refused here: from within the insert, the error would come with the text of each
+    -- Refuses values that the table would refuse: an error from within the insert would contain the text of each
     -- statement around it.
     if (
-        pg_catalog.length(enqueue.kind) operator(pg_catalog.>) 0 and pg_catalog.length(enqueue.kind) operator(pg_catalog.<=) 128
+        pg_catalog.length(enqueue.kind) operator(pg_catalog.>) 0
+        and pg_catalog.length(enqueue.kind) operator(pg_catalog.<=) 128
         and pg_catalog.isfinite(due)
         and (enqueue.queue is null
             or pg_catalog.length(enqueue.queue) operator(pg_catalog.>) 0
@@ -101,8 +104,9 @@ begin
         and enqueue.timeout is null and enqueue.tags is null and enqueue.metadata is null
     ) is not true then
         sound := reveille.check_job(
-            coalesce(enqueue.queue, 'default'), enqueue.kind, '{}', 2::smallint, 0, 0, 20, null, null, due, pg_catalog.now(),
-            enqueue.unique_key, null, enqueue.key, enqueue.timeout, enqueue.tags, enqueue.metadata, null
+            coalesce(enqueue.queue, 'default'), enqueue.kind, '{}', 2::smallint, 0, 0, 20, null, null, due,
+            pg_catalog.now(), enqueue.unique_key, null, enqueue.key, enqueue.timeout, enqueue.tags, enqueue.metadata,
+            null
         );
     end if;
 
@@ -115,7 +119,10 @@ begin
             enqueue.kind, coalesce(enqueue.payload, '{}'), coalesce(enqueue.queue, 'default'), due,
             coalesce(enqueue.priority::smallint, 2::smallint), coalesce(enqueue.max_attempts::int, 20), enqueue.timeout,
             enqueue.unique_key,
-            case when enqueue.unique_key is not null then case when period is null then enqueue.unique_until else 'finished' end end,
+            case
+                when enqueue.unique_key is not null
+                then case when period is null then enqueue.unique_until else 'finished' end
+            end,
             enqueue.key, enqueue.tags, enqueue.metadata, enqueue.parent_id
         where enqueue.unique_key is null or reveille.period_holder(enqueue.kind, enqueue.unique_key) is null
         on conflict (kind, unique_key) where unique_key is not null do nothing
@@ -125,7 +132,7 @@ begin
             if enqueue.unique_key is null then
                 return;
             end if;
-            -- Asked once more: while the insert waited, another job of the key may have been enqueued for a period,
+            -- Checked once more: while the insert waited, another job of the key may have been enqueued for a period,
             -- and have ended.
             if period is null and reveille.period_holder(enqueue.kind, enqueue.unique_key) is null then
                 return;
@@ -150,25 +157,25 @@ begin
         existed := true;
         id := reveille.live_holder(enqueue.kind, enqueue.unique_key);
         if id is null then
-            -- In a statement of its own, which sees what has been committed since.
+            -- A separate statement, since it sees commits of the meantime.
             id := reveille.period_holder(enqueue.kind, enqueue.unique_key);
         end if;
         if id is not null then
             return;
         end if;
-        -- The job that was in the way has ended meanwhile: try again.
+        -- The job that held the key has ended meanwhile: try again.
     end loop;
 end
 $$;
 comment on function reveille.enqueue(
     text, jsonb, text, interval, timestamptz, bigint, bigint, interval, text, text, text, text, text[], jsonb, bigint
 ) is
-    'Enqueue a job in this transaction: select id from reveille.enqueue(kind => ''hello''). With a unique_key that '
-    'another job of the kind holds, no job is added: existed is true, id is that job''s, and by unique_mode it is '
-    'left as it is (keep), gets the payload, tags and metadata (replace), or these and the due time (debounce); one '
-    'that runs or has ended is always left as it is. A key is held, by unique_until, until the job is first started '
-    '(started), until it has ended (finished), or, with an interval such as ''1 hour'', until it has ended and that '
-    'long has passed since it was enqueued. parent_id is the job in whose handler this one is enqueued.';
+    'Enqueues a job in this transaction: select id from reveille.enqueue(kind => ''hello''). If another job of the '
+    'kind holds the unique_key, no job is added: existed is true, and id is that job''s. By unique_mode, that job '
+    'stays unchanged (keep), gets the payload, tags and metadata (replace), or these and the due time (debounce); a '
+    'job that runs or has ended always stays unchanged. By unique_until, a key is held until the job first starts '
+    '(started) or until it has ended (finished). With an interval such as ''1 hour'', it is also held until that time '
+    'has passed since the job was enqueued. parent_id is the job in whose handler this one is enqueued.';
 
 create function reveille.cancel(id bigint) returns text
     language plpgsql volatile
@@ -181,8 +188,10 @@ declare
 begin
     select * into job from reveille.jobs where jobs.id = cancel.id for update;
     if found and job.reserved_at is not null then
-        update reveille.jobs set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()) where jobs.id = cancel.id;
-        -- The worker asks whether it is so; its next heartbeat brings it as well.
+        update reveille.jobs
+        set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
+        where jobs.id = cancel.id;
+        -- The worker checks the notification in the table. Its next heartbeat finds the request as well.
         if pg_notification_queue_usage() < 0.9 then
             perform pg_notify('reveille.cancel', cancel.id::text);
         end if;
@@ -205,7 +214,7 @@ begin
         if job.awaited and pg_notification_queue_usage() < 0.9 then
             perform pg_notify('reveille.finished', cancel.id || ' cancelled');
         end if;
-        -- Of its key the next one may start.
+        -- The next job of its key may start now.
         perform reveille.ring(array[job.queue]) from reveille.queues where name = job.queue and limited = 'key';
         return 'cancelled';
     end if;
@@ -217,8 +226,8 @@ begin
 end
 $$;
 comment on function reveille.cancel(bigint) is
-    'Cancel a job: cancelled (it waited and is gone), requested (it runs; its handler is told), finished, dead or '
-    'unknown.';
+    'Cancels a job. Returns cancelled (it waited and is gone), requested (it runs, and its handler is asked to stop), '
+    'finished, dead or unknown.';
 
 create function reveille.retry(id bigint) returns text
     language plpgsql volatile
@@ -247,9 +256,9 @@ begin
         )
         overriding system value
         values (
-            dead.id, dead.queue, dead.kind, dead.payload, dead.priority, dead.attempts, dead.max_attempts, dead.created_at,
-            dead.unique_key, dead.unique_until, dead.key, dead.timeout, dead.tags, dead.metadata, dead.errors,
-            dead.progress, dead.parent_id, dead.schedule_id
+            dead.id, dead.queue, dead.kind, dead.payload, dead.priority, dead.attempts, dead.max_attempts,
+            dead.created_at, dead.unique_key, dead.unique_until, dead.key, dead.timeout, dead.tags, dead.metadata,
+            dead.errors, dead.progress, dead.parent_id, dead.schedule_id
         )
         on conflict do nothing;
         if not found then
@@ -270,8 +279,8 @@ begin
 end
 $$;
 comment on function reveille.retry(bigint) is
-    'Make a job due now: due (it waited), revived (it was dead; its failures are zeroed), running, finished or '
-    'unknown.';
+    'Makes a job due now. Returns due (it waited), revived (it was dead, and its failures are zeroed), running, '
+    'finished or unknown.';
 
 create function reveille.pause(queue text) returns void
     language sql volatile
@@ -279,11 +288,11 @@ create function reveille.pause(queue text) returns void
 as $$
     insert into reveille.queues (name, paused_at) values (pause.queue, now())
     on conflict (name) do update set paused_at = coalesce(queues.paused_at, excluded.paused_at);
-    -- What is claimed already and has not started: the workers' next heartbeat brings it as well.
+    -- For jobs that are claimed and have not started. The workers' next heartbeats find the pause as well.
     select pg_notify('reveille.pause', pause.queue) where pg_notification_queue_usage() < 0.9
 $$;
 comment on function reveille.pause(text) is
-    'Start no more jobs of this queue, anywhere, until it is resumed; what runs goes on.';
+    'Starts no more jobs of this queue, on any worker, until it is resumed. Running jobs go on.';
 
 create function reveille.resume(queue text) returns void
     language sql volatile
@@ -292,7 +301,7 @@ as $$
     update reveille.queues set paused_at = null where name = resume.queue;
     select reveille.ring(array[resume.queue])
 $$;
-comment on function reveille.resume(text) is 'Start jobs of this queue again.';
+comment on function reveille.resume(text) is 'Starts jobs of this queue again.';
 
 create function reveille.stop_worker(id bigint) returns boolean
     language plpgsql volatile
@@ -305,7 +314,7 @@ begin
     if not found then
         return false;
     end if;
-    -- The worker's next heartbeat brings it as well.
+    -- The worker's next heartbeat finds the request as well.
     if pg_notification_queue_usage() < 0.9 then
         perform pg_notify('reveille.stop', stop_worker.id::text);
     end if;
@@ -313,8 +322,8 @@ begin
 end
 $$;
 comment on function reveille.stop_worker(bigint) is
-    'Ask a worker to shut down as it does at a signal: it claims nothing more and finishes what it runs. Whether '
-    'there is such a worker.';
+    'Asks a worker to shut down as it does at a signal: it claims nothing more and finishes its running jobs. Returns '
+    'whether there is such a worker.';
 
 create function reveille.await(id bigint, out state text, out reason text, out result jsonb, out errors jsonb)
     language plpgsql volatile security definer
@@ -324,12 +333,14 @@ as $$
 #variable_conflict use_column
 begin
     update reveille.jobs set awaited = true where jobs.id = await.id and not jobs.awaited;
-    -- One statement after another, each of which sees what was committed until then: what is no longer live has ended.
+    -- Separate statements, each of which sees everything committed before it. So a job that is no longer live has
+    -- ended.
     select 'live', jobs.errors into state, errors from reveille.jobs where jobs.id = await.id;
     if found then
         return;
     end if;
-    select 'dead', dead.reason, dead.errors into state, reason, errors from reveille.dead_jobs as dead where dead.id = await.id;
+    select 'dead', dead.reason, dead.errors into state, reason, errors
+    from reveille.dead_jobs as dead where dead.id = await.id;
     if found then
         return;
     end if;
@@ -344,14 +355,14 @@ begin
     if found then
         return;
     end if;
-    -- It may have been revived between two of these.
+    -- The job may have been revived between two of these statements.
     state := case when exists (select from reveille.jobs where jobs.id = await.id) then 'live' else 'unknown' end;
 end
 $$;
 comment on function reveille.await(bigint) is
-    'How a job ended: completed (with its result), cancelled, dead (with the reason); unknown; or live, and then its '
-    'end will be notified on the channel reveille.finished, as its id and one of the first three: listen first, then '
-    'ask, and ask again when it is heard, since anybody can send such a notification.';
+    'How a job ended: completed (with its result), cancelled, dead (with the reason) or unknown. If it is live, its '
+    'end will be notified on the channel reveille.finished, as its id and completed, cancelled or dead. Listen first, '
+    'then ask; ask again after a notification, since any session can send one.';
 
 create function reveille.complete_in(
     id bigint, worker bigint, attempt int, reserved_at timestamptz, run_seconds double precision, out transaction text
@@ -379,16 +390,17 @@ begin
             finished_at
         )
         values (
-            extract(epoch from clock_timestamp())::bigint / 86400 % 32, ended.id, ended.queue, ended.kind, ended.payload,
-            ended.priority, ended.attempts, ended.failures, ended.max_attempts, ended.available_at, ended.created_at, ended.key,
-            ended.tags, ended.metadata, ended.errors, ended.progress, ended.parent_id, ended.schedule_id, 'completed',
-            ended.reserved_by, greatest(extract(epoch from ended.reserved_at - ended.available_at), 0), complete_in.run_seconds,
+            extract(epoch from clock_timestamp())::bigint / 86400 % 32, ended.id, ended.queue, ended.kind,
+            ended.payload, ended.priority, ended.attempts, ended.failures, ended.max_attempts, ended.available_at,
+            ended.created_at, ended.key, ended.tags, ended.metadata, ended.errors, ended.progress, ended.parent_id,
+            ended.schedule_id, 'completed', ended.reserved_by,
+            greatest(extract(epoch from ended.reserved_at - ended.available_at), 0), complete_in.run_seconds,
             clock_timestamp()
         );
     elsif ended.awaited then
         insert into reveille.ends (id, outcome, errors) values (ended.id, 'completed', ended.errors);
     end if;
-    -- Where limits are kept, another one may start.
+    -- Where a limit is kept, the end of a job makes room for another.
     if ended.limited then
         perform reveille.ring(array[ended.queue]);
     end if;
@@ -398,9 +410,10 @@ begin
 end
 $$;
 comment on function reveille.complete_in(bigint, bigint, int, timestamptz, double precision) is
-    'Completes a job in the caller''s transaction, fenced by its reservation; into the history, unless its queue '
-    'keeps none. Returns the transaction''s id; null if the reservation no longer stands. Counters are not touched, '
-    'which others would have to wait for: the worker counts when the transaction is over. For workers.';
+    'Completes a job in the caller''s transaction, fenced by its reservation, and moves it to the history, unless its '
+    'queue keeps none. Returns the transaction''s id; null if the reservation no longer stands. Does not touch '
+    'counters, for which other transactions would have to wait: the worker counts when the transaction is over. For '
+    'workers.';
 
 create function reveille.fresh_job_id() returns bigint
     language plpgsql volatile security definer
@@ -413,9 +426,9 @@ begin
 end
 $$;
 comment on function reveille.fresh_job_id() is
-    'An id that no job has, for one that is buried or revived where another job has its id.';
+    'Returns an id that no job has, for a job that is buried or revived while another job has its id.';
 
--- With its owner's rights: to move the sequence is nobody's who works or revives jobs.
+-- With its owner's rights: a role that works or revives jobs must not move the sequence by itself.
 create function reveille.pass_given_ids() returns bigint
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -423,16 +436,18 @@ create function reveille.pass_given_ids() returns bigint
 as $$
 declare
     ids constant regclass := 'reveille.jobs_id_seq';
-    -- An id beyond is nobody's but who has written it by hand: after it there would be none left to give out.
+    -- An id from here on was written by hand. After it, hardly any ids would be left to give out.
     too_large constant bigint := 4611686018427387904;
     largest bigint;
 begin
-    -- One statement, so that no id can be seen that was given out after the sequence was read; usually each index ends
-    -- below.
+    -- One statement, so that it sees no id that was given out after the sequence was read. Usually each index ends
+    -- below the sequence.
     perform from (select coalesce(pg_sequence_last_value(ids), 0)) as given (last)
     where exists (select from reveille.jobs where jobs.id > given.last and jobs.id < too_large)
         or exists (select from reveille.dead_jobs where dead_jobs.id > given.last and dead_jobs.id < too_large)
-        or exists (select from reveille.finished_jobs where finished_jobs.id > given.last and finished_jobs.id < too_large);
+        or exists (
+            select from reveille.finished_jobs where finished_jobs.id > given.last and finished_jobs.id < too_large
+        );
     if not found then
         return null;
     end if;
@@ -441,22 +456,22 @@ begin
         (select max(dead_jobs.id) from reveille.dead_jobs where dead_jobs.id < too_large),
         (select max(finished_jobs.id) from reveille.finished_jobs where finished_jobs.id < too_large)
     ) into largest;
-    -- One at a time, or the second could move the sequence back below what it has given out since.
+    -- One session at a time, or the second could move the sequence back below ids given out since.
     lock table reveille.dead_jobs in share update exclusive mode;
     if largest <= pg_sequence_last_value(ids) then
         return null;
     end if;
-    -- A thousand more, which are not given out between this look and the next statement.
+    -- A margin of 1,000 for ids that other sessions take between these two statements.
     return setval(ids, largest + 1000);
 end
 $$;
 comment on function reveille.pass_given_ids() is
-    'Moves the sequence of job ids past all that were given out, where it is behind, as after a restore: to where; '
-    'null where it is not. Upkeep calls it.';
+    'Moves the sequence of job ids past all ids in use, if it is behind them, as after a restore. Returns its new '
+    'value; null if it was not behind. Upkeep calls it.';
 
--- Tries what a claim does with one job, and takes it back. Where that fails because of the row, the job becomes a dead
--- one without an attempt. An error that a trigger or a constraint raises may be raised for every job; so the job is
--- only named in reveille.passed_over, unless the caller says that others of the queue can be claimed (others_pass).
+-- Tries to claim one job, and rolls that back. If the claim fails because of the row, the job becomes a dead job
+-- without an attempt. A trigger or a constraint may refuse every job: then the job is only named in
+-- reveille.passed_over, unless the caller knows that other jobs of the queue can be claimed (others_pass).
 create function reveille.isolate_job(id bigint, others_pass boolean, out code text, out error text, out buried boolean)
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -476,18 +491,19 @@ begin
             unique_key = case when jobs.unique_until = 'started' then null else jobs.unique_key end,
             unique_until = case when jobs.unique_until = 'started' then null else jobs.unique_until end
         where jobs.id = isolate_job.id
-        -- As they are sent to a worker, which takes UTF-8.
+        -- In UTF-8, as the columns are sent to a worker.
         returning
             convert_to(jobs.kind, 'UTF8'), convert_to(jobs.payload::text, 'UTF8'), convert_to(jobs.key, 'UTF8'),
-            convert_to(jobs.tags::text, 'UTF8'), convert_to(jobs.metadata::text, 'UTF8'), extract(epoch from jobs.timeout)
+            convert_to(jobs.tags::text, 'UTF8'), convert_to(jobs.metadata::text, 'UTF8'),
+            extract(epoch from jobs.timeout)
         into tried;
         set constraints all immediate;
         raise exception using errcode = 'RVOK0';
     exception when others then
         get stacked diagnostics code = returned_sqlstate, error = message_text;
     end;
-    -- The job is well, or it is the server, the connection, the schema or somebody's lock that is not: the list is that of
-    -- Error::is_about_data.
+    -- The claim works, or the server, the connection, the schema or a lock made it fail. Error::is_about_data has the
+    -- same list.
     if code = 'RVOK0'
         or left(code, 2) in ('08', '0A', '25', '26', '28', '34', '3D', '3F', '40', '42', '53', '55', '57')
     then
@@ -496,28 +512,34 @@ begin
         return;
     end if;
     if getdatabaseencoding() <> 'UTF8' then
-        -- It may quote the bytes that nobody can read.
+        -- The error may quote the bytes that cannot be read.
         error := regexp_replace(error, '[^ -~]', '?', 'g');
     end if;
     buried := (others_pass or left(code, 2) in ('22', '54') or code in ('XX001', 'XX002'))
-        and (reveille.bury_unclaimed(isolate_job.id, code, error, true) or reveille.bury_unclaimed(isolate_job.id, code, error, false));
+        and (
+            reveille.bury_unclaimed(isolate_job.id, code, error, true)
+            or reveille.bury_unclaimed(isolate_job.id, code, error, false)
+        );
     begin
         delete from reveille.passed_over
         where passed_over.id = isolate_job.id or passed_over.seen_at < now() - interval '1 day';
         if not buried then
             insert into reveille.passed_over (id, queue, code, error)
-            select jobs.id, jobs.queue, isolate_job.code, isolate_job.error from reveille.jobs where jobs.id = isolate_job.id;
+            select jobs.id, jobs.queue, isolate_job.code, isolate_job.error
+            from reveille.jobs
+            where jobs.id = isolate_job.id;
         end if;
     exception when insufficient_privilege or unique_violation then
-        null; -- The worker has the rights of an older version, or another has named the job just now.
+        null; -- The worker has the rights of an older version, or another worker has just named the job.
     end;
 end
 $$;
 comment on function reveille.isolate_job(bigint, boolean) is
-    'Whether a job can be claimed: if not, the error, and whether it was made a dead job for it. For workers.';
+    'Tries whether a job can be claimed. If not, returns the error, and whether the job was made a dead job for it. '
+    'For workers.';
 
--- Moves a job that cannot be claimed to the dead ones, with what it holds or, where that cannot be read, without.
--- Returns whether it is done.
+-- Moves a job that cannot be claimed to the dead jobs: with all of its columns (whole), or without the columns that may
+-- be unreadable. Returns whether it could.
 create function reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) returns boolean
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -526,26 +548,27 @@ as $$
 #variable_conflict use_column
 declare
     fresh bigint;
-    said text := format('cannot be claimed: %s (SQLSTATE %s)', error, code);
+    message text := format('cannot be claimed: %s (SQLSTATE %s)', error, code);
     ended record;
 begin
     if exists (select from reveille.dead_jobs where dead_jobs.id = bury_unclaimed.id) then
         fresh := reveille.fresh_job_id();
-        said := said || format('; its id was %s, which another dead job has', bury_unclaimed.id);
+        message := message || format('; its id was %s, which another dead job has', bury_unclaimed.id);
     end if;
     if not whole then
-        said := said || '; what it held cannot be read and is left out';
+        message := message || '; its other columns cannot be read and are left out';
     end if;
     insert into reveille.dead_jobs (
-        id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, unique_key, unique_until,
-        key, timeout, tags, metadata, errors, progress, parent_id, schedule_id, reason, worker
+        id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, unique_key,
+        unique_until, key, timeout, tags, metadata, errors, progress, parent_id, schedule_id, reason, worker
     )
     select
-        coalesce(fresh, jobs.id), jobs.queue, jobs.kind, case when whole then jobs.payload else 'null' end, jobs.priority,
-        jobs.attempts, jobs.failures, jobs.max_attempts, jobs.available_at, jobs.created_at, jobs.unique_key, jobs.unique_until,
-        jobs.key, jobs.timeout, case when whole then jobs.tags end, case when whole then jobs.metadata end,
+        coalesce(fresh, jobs.id), jobs.queue, jobs.kind, case when whole then jobs.payload else 'null' end,
+        jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts, jobs.available_at, jobs.created_at,
+        jobs.unique_key, jobs.unique_until, jobs.key, jobs.timeout, case when whole then jobs.tags end,
+        case when whole then jobs.metadata end,
         case when whole and jsonb_typeof(jobs.errors) = 'array' then jobs.errors else '[]' end
-        || jsonb_build_object('at', now(), 'attempt', jobs.attempts, 'reason', 'undecodable', 'error', said),
+        || jsonb_build_object('at', now(), 'attempt', jobs.attempts, 'reason', 'undecodable', 'error', message),
         case when whole then jobs.progress end, jobs.parent_id, jobs.schedule_id, 'undecodable', null
     from reveille.jobs
     where jobs.id = bury_unclaimed.id;
@@ -563,4 +586,4 @@ exception when others then
 end
 $$;
 comment on function reveille.bury_unclaimed(bigint, text, text, boolean) is
-    'Moves a job that cannot be claimed to the dead jobs; whether it could. For reveille.isolate_job.';
+    'Moves a job that cannot be claimed to the dead jobs. Returns whether it could. For reveille.isolate_job.';

@@ -9,12 +9,12 @@ create table reveille.unique_periods (
 );
 create index unique_periods_ends_at on reveille.unique_periods (ends_at);
 comment on table reveille.unique_periods is
-    'Unique keys that are held for a period, beyond the end of their job; deleted by upkeep when it is over. Delete a '
-    'row to give its key up early.';
+    'Unique keys that are held for a period, beyond the end of their job. Upkeep deletes them after it. Delete a row '
+    'to give its key up early.';
 comment on column reveille.unique_periods.kind is 'The kind within which the key is unique.';
 comment on column reveille.unique_periods.unique_key is 'The key.';
-comment on column reveille.unique_periods.job_id is 'The job that holds it, live or ended.';
-comment on column reveille.unique_periods.ends_at is 'Until when: the period is counted from the job''s created_at.';
+comment on column reveille.unique_periods.job_id is 'The job that holds the key, live or ended.';
+comment on column reveille.unique_periods.ends_at is 'When the period ends; it is counted from the job''s created_at.';
 
 create function reveille.live_holder(kind text, unique_key text) returns bigint
     language plpgsql stable
@@ -23,14 +23,15 @@ as $$
 begin
     return (
         select jobs.id from reveille.jobs
-        where jobs.kind operator(pg_catalog.=) live_holder.kind and jobs.unique_key operator(pg_catalog.=) live_holder.unique_key
+        where jobs.kind operator(pg_catalog.=) live_holder.kind
+            and jobs.unique_key operator(pg_catalog.=) live_holder.unique_key
     );
 end
 $$;
 comment on function reveille.live_holder(text, text) is
     'The live job that holds a unique key of a kind; null if there is none.';
 
--- With its owner's rights, since it has to write to see past an old snapshot; and so that who may enqueue may ask.
+-- With its owner's rights: it has to write to see past an old snapshot, and each role that may enqueue calls it.
 create function reveille.period_holder(kind text, unique_key text) returns bigint
     language plpgsql volatile security definer
     set enable_seqscan = off
@@ -44,10 +45,13 @@ begin
             and held.unique_key operator(pg_catalog.=) period_holder.unique_key
             and held.ends_at operator(pg_catalog.>) pg_catalog.now()
     );
-    -- The snapshot of such a transaction may be older than a period. Only the index of the key knows of it then: where a row is there
-    -- that the snapshot does not show, to insert another ends in a serialization failure (40001), and the transaction is tried again. Not
-    -- before the caller has inserted its job, so that all wait for each other in one order: first for the job's key, then for the period.
-    if holder is null and pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed' then
+    -- The snapshot of such a transaction may be older than a period. Then only the index of the key knows the period:
+    -- to insert another row ends in a serialization failure (40001), and the caller tries the transaction again. This
+    -- is done only after the caller has inserted its job. So all transactions wait for each other in one order: first
+    -- for the job's key, then for the period.
+    if holder is null
+        and pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
+    then
         perform from reveille.jobs
         where jobs.kind operator(pg_catalog.=) period_holder.kind
             and jobs.unique_key operator(pg_catalog.=) period_holder.unique_key
@@ -66,9 +70,9 @@ begin
 end
 $$;
 comment on function reveille.period_holder(text, text) is
-    'The job that holds a unique key of a kind for a period that is not over yet; null if there is none. Fails, to be '
-    'tried again (40001), where the transaction''s snapshot is too old to tell, once the caller has enqueued a job of '
-    'that key.';
+    'The job that holds a unique key of a kind for a period that is not over yet; null if there is none. If the '
+    'caller has enqueued a job of that key, and its snapshot is too old to tell, this fails with 40001: try the '
+    'transaction again.';
 
 create function reveille.hold_unique_key(id bigint, period interval) returns boolean
     language plpgsql volatile security definer
@@ -93,7 +97,7 @@ begin
             return true;
         end if;
     else
-        -- Waits for another transaction that is at it, and then goes by what that one has left.
+        -- Waits for another transaction that is inserting the key, and then uses the row that it has left.
         insert into reveille.unique_periods as held (kind, unique_key, job_id, ends_at)
         values (job.kind, job.unique_key, hold_unique_key.id, job.created_at + period)
         on conflict (kind, unique_key) do update
@@ -108,8 +112,9 @@ begin
 end
 $$;
 comment on function reveille.hold_unique_key(bigint, interval) is
-    'What reveille.enqueue does with a job that it has just inserted: true if it holds its key, for that long (null: '
-    'as long as it is live); false if another job holds it for a period, and this one is gone again.';
+    'For reveille.enqueue, which has just inserted this job with a unique key. Returns true if the job holds its key '
+    'for the period (null: while it is live). Returns false if another job holds the key for a period; then the new '
+    'job is deleted again.';
 
 create function reveille.replace_waiting(
     kind text, unique_key text, payload jsonb, tags text[], metadata jsonb, available_at timestamptz
@@ -122,7 +127,7 @@ as $$
 declare
     replaced record;
 begin
-    -- A job that runs keeps what it was started with.
+    -- A running job keeps the values that it was started with.
     update reveille.jobs
     set payload = replace_waiting.payload,
         tags = coalesce(replace_waiting.tags, jobs.tags),
@@ -137,5 +142,5 @@ begin
 end
 $$;
 comment on function reveille.replace_waiting(text, text, jsonb, text[], jsonb, timestamptz) is
-    'What reveille.enqueue does with unique_mode replace and debounce: the id of the waiting job of that key, which '
-    'now has this; null if there is none.';
+    'For reveille.enqueue with unique_mode replace or debounce: changes the waiting job of that key. Returns its id; '
+    'null if there is none.';

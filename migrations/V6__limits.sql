@@ -1,4 +1,4 @@
--- Limits of queues: how many run, how many start in a time, and in which order.
+-- Limits of queues: how many jobs run at once, how many start in a time, and in which order.
 
 create table reveille.limits (
     queue       text        primary key,
@@ -6,11 +6,11 @@ create table reveille.limits (
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 comment on table reveille.limits is
     'Queues whose running jobs have been counted for their limits. A claim under limits locks its queue''s row, so '
-    'that one claims at a time.';
+    'that one worker claims at a time.';
 comment on column reveille.limits.queue is 'The queue.';
 comment on column reveille.limits.counted_for is
-    'For which limits what runs has been counted: the queue''s limited_since then. While that is another one now, '
-    'nothing is claimed.';
+    'The limits that running jobs have been counted for: the queue''s limited_since then. While the queue has another '
+    'limited_since, nothing is claimed.';
 
 create table reveille.rates (
     queue   text        not null,
@@ -19,18 +19,18 @@ create table reveille.rates (
     primary key (queue, key)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 comment on table reveille.rates is
-    'How far queues and keys with a limited rate have used it up; whoever is not in here may start jobs.';
+    'How far queues and keys have used up their rate. A queue or key without a row may start jobs.';
 comment on column reveille.rates.queue is 'The queue.';
 comment on column reveille.rates.key is 'The key; empty for the queue as a whole.';
 comment on column reveille.rates.next_at is
-    'When all that has started is paid for, at an even pace. Jobs may start up to the burst ahead of it.';
+    'When all started jobs are paid for, at an even pace. Jobs may start up to the burst ahead of it.';
 
 create function reveille.note_limits() returns trigger
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- As `limited` says, which is made after this.
+    -- The condition of the generated column `limited`, which is computed after this.
     if not new.ordered
         and coalesce(new.max_running, new.max_running_per_key, new.rate_limit, new.rate_per_key) is null
     then
@@ -48,8 +48,8 @@ comment on function reveille.note_limits() is 'Notes since when a queue has had 
 create trigger note_limits before insert or update on reveille.queues
     for each row execute function reveille.note_limits();
 
--- What runs is counted by the workers, before the first claim: they see what was claimed meanwhile by those who did not
--- see the limits.
+-- Does not count running jobs. The workers count them before the first claim, and so include jobs claimed meanwhile by
+-- claims that did not see the limits.
 create function reveille.limits_changed() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -63,8 +63,9 @@ begin
 end
 $$;
 comment on function reveille.limits_changed() is
-    'When the limits of a queue change, its workers look whether more may run.';
+    'Wakes the workers of a queue whose limits change, since more jobs may run.';
 
 create trigger limits_changed
-    after insert or delete or update of max_running, max_running_per_key, rate_limit, rate_period, rate_burst, rate_per_key, ordered
+    after insert or delete or update of max_running, max_running_per_key, rate_limit, rate_period, rate_burst,
+    rate_per_key, ordered
     on reveille.queues for each row execute function reveille.limits_changed();

@@ -27,7 +27,9 @@ create table reveille.schedules (
     constraint name_has_1_to_128_characters check (length(name) between 1 and 128),
     constraint cron_or_every_is_set check ((cron is null) <> (every is null)),
     constraint cron_has_1_to_256_characters check (length(cron) between 1 and 256),
-    constraint every_is_a_millisecond_to_100_years check (every between interval '1 millisecond' and interval '36500 days'),
+    constraint every_is_a_millisecond_to_100_years check (
+        every between interval '1 millisecond' and interval '36500 days'
+    ),
     constraint every_has_no_months check (extract(year from every) = 0 and extract(month from every) = 0),
     constraint time_zone_has_1_to_64_characters check (length(time_zone) between 1 and 64),
     constraint catch_up_is_skip_one_or_all check (catch_up in ('skip', 'one', 'all')),
@@ -45,48 +47,49 @@ create table reveille.schedules (
         check (pg_column_size(metadata) <= 512 or octet_length(metadata::text) <= 262144),
     constraint tags_are_at_most_16_kib check (octet_length(array_to_string(tags, '')) <= 16384),
     constraint tags_are_at_most_64 check (
-        -- An array of several dimensions cannot be searched, and is refused by the next.
+        -- An array of several dimensions cannot be searched; the next constraint refuses it.
         case when array_ndims(tags) = 1 then cardinality(tags) <= 64 and array_position(tags, null) is null end
     ),
     constraint tags_have_one_dimension check (array_ndims(tags) = 1),
     constraint cron_is_not_every check (ltrim(cron) not ilike '@every%')
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 create unique index schedules_name on reveille.schedules (name);
--- In the order in which workers fire them; first those whose next tick has yet to be reckoned.
+-- In the order in which workers fire them; schedules whose next tick has yet to be computed come first.
 create index schedules_due on reveille.schedules ((coalesce(next_at, '-infinity'::timestamptz)))
     where paused_at is null and error is null;
 comment on table reveille.schedules is
-    'Jobs that recur: each tick is enqueued once, at its time, by whichever worker is there. A plain insert or update '
-    'is heard by them.';
+    'Jobs that recur. Each tick is enqueued once, at its time, by any worker. Workers notice a plain insert or update.';
 comment on column reveille.schedules.id is 'Identity; the schedule_id of its jobs.';
-comment on column reveille.schedules.name is 'What it is called, 1 to 128 characters.';
+comment on column reveille.schedules.name is 'The name, 1 to 128 characters.';
 comment on column reveille.schedules.cron is
-    'When: five fields, or six with seconds first, or @daily and the like; read by the workers.';
-comment on column reveille.schedules.every is 'Or at this interval, counted from counted_from.';
+    'When to fire: five fields, or six with seconds first, or @daily and the like; read by the workers. Null: every '
+    'is set.';
+comment on column reveille.schedules.every is
+    'The interval between ticks, counted from counted_from; null: cron is set.';
 comment on column reveille.schedules.time_zone is 'The zone of the cron text, such as Europe/Berlin.';
 comment on column reveille.schedules.catch_up is
-    'Ticks that were missed because no worker was there: skip (none of them), one (a single job for them all), all (a '
+    'For ticks that were missed while no worker was there: skip (no job), one (a single job for all of them), all (a '
     'job for each).';
 comment on column reveille.schedules.kind is 'The kind of its jobs.';
-comment on column reveille.schedules.payload is 'Their payload.';
-comment on column reveille.schedules.queue is 'Their queue.';
-comment on column reveille.schedules.priority is 'Their priority: 0 urgent, 1 high, 2 normal, 3 low.';
-comment on column reveille.schedules.max_attempts is 'At how many failures such a job is dead.';
-comment on column reveille.schedules.timeout is 'How long one attempt may take; null: as its worker says.';
-comment on column reveille.schedules.key is 'What its jobs belong to, for limits and order per key.';
-comment on column reveille.schedules.tags is 'Their tags.';
+comment on column reveille.schedules.payload is 'The payload of its jobs.';
+comment on column reveille.schedules.queue is 'The queue of its jobs.';
+comment on column reveille.schedules.priority is 'The priority of its jobs: 0 urgent, 1 high, 2 normal, 3 low.';
+comment on column reveille.schedules.max_attempts is 'At this many failures such a job is dead.';
+comment on column reveille.schedules.timeout is 'How long one attempt may take; null: as the worker is set.';
+comment on column reveille.schedules.key is 'What its jobs belong to, such as a tenant, for limits and order per key.';
+comment on column reveille.schedules.tags is 'The tags of its jobs.';
 comment on column reveille.schedules.metadata is
-    'Their metadata, to which the schedule''s name and the tick are added.';
+    'The metadata of its jobs, to which the schedule''s name and the tick are added.';
 comment on column reveille.schedules.counted_from is
-    'Only ticks after this count: when its timing was last set, or when it was resumed.';
-comment on column reveille.schedules.next_at is 'Its next tick; null while a worker has yet to reckon it.';
+    'Only ticks after this time count: when the timing was last set, or when the schedule was resumed.';
+comment on column reveille.schedules.next_at is 'The next tick; null while a worker has yet to compute it.';
 comment on column reveille.schedules.last_at is 'The last tick that was enqueued.';
-comment on column reveille.schedules.paused_at is 'Since when it enqueues nothing; null: it runs.';
+comment on column reveille.schedules.paused_at is 'Since when the schedule enqueues nothing; null: it is not paused.';
 comment on column reveille.schedules.declared_at is
-    'When a worker last declared it in its code; null: it is kept by hand.';
+    'When a worker last declared the schedule in its code; null: it is kept by hand.';
 comment on column reveille.schedules.error is
-    'Why no tick can be reckoned: the cron text or the time zone makes no sense.';
-comment on column reveille.schedules.created_at is 'When it was added.';
+    'Why the next tick cannot be computed: the cron text or the time zone is invalid.';
+comment on column reveille.schedules.created_at is 'When the schedule was added.';
 comment on column reveille.schedules.through_middleware is
     'Whether its jobs pass the middleware of a worker that declares it; other workers leave it alone.';
 
@@ -99,9 +102,10 @@ create index schedule_declarations_worker on reveille.schedule_declarations (wor
 comment on table reveille.schedule_declarations is 'Which live workers declare which schedules in their code.';
 comment on column reveille.schedule_declarations.schedule_id is 'The schedule.';
 comment on column reveille.schedule_declarations.worker is
-    'Who declares it; its row here goes with its row in reveille.workers.';
+    'The worker that declares it; the row goes with its row in reveille.workers.';
 
--- Whoever sets a timing, or resumes: the next tick is reckoned anew, by a worker, since the database reads no cron text.
+-- When a timing is set or a schedule resumed, a worker computes the next tick anew, since the database reads no cron
+-- text.
 create function reveille.count_anew() returns trigger
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -114,7 +118,7 @@ begin
 end
 $$;
 comment on function reveille.count_anew() is
-    'Counts ticks from now on when a schedule''s timing was set, or it is resumed.';
+    'Counts ticks from now on when a schedule''s timing is set, or when it is resumed.';
 
 create trigger count_anew before update on reveille.schedules
     for each row
@@ -129,7 +133,7 @@ create function reveille.tell_of_schedules() returns trigger
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Into a queue that is nearly full nothing is sent: then the workers' polls have to do.
+    -- Nothing is sent into a queue of notifications that is nearly full. Then the workers' polls find the schedule.
     if pg_notification_queue_usage() < 0.9 then
         perform pg_notify('reveille.schedules', '');
     end if;
@@ -137,12 +141,12 @@ begin
 end
 $$;
 comment on function reveille.tell_of_schedules() is
-    'Wakes those who fire schedules (NOTIFY) when one may be due sooner than they know of.';
+    'Wakes the workers that fire schedules (NOTIFY) when one may be due sooner than they know.';
 
 create trigger tell_of_new after insert on reveille.schedules
     for each row execute function reveille.tell_of_schedules();
 
--- Not when it is fired: its next tick is later then.
+-- Not when a schedule fires, since that makes its next tick later.
 create trigger tell_of_change after update on reveille.schedules
     for each row
     when (
@@ -195,17 +199,18 @@ begin
         raise exception 'tags must be one list, not an array of % dimensions', array_ndims(schedule.tags)
             using errcode = 'invalid_parameter_value', hint = 'Write it like array[''a'', ''b''].';
     end if;
-    -- The workers know their zones themselves; this is to tell of a slip at once.
+    -- Refuses a zone that does not exist at once. The workers have their own list of zones.
     perform now() at time zone coalesce(schedule.time_zone, 'UTC');
     insert into reveille.schedules as schedules (
-        name, cron, every, time_zone, catch_up, kind, payload, queue, priority, max_attempts, timeout, key, tags, metadata,
-        declared_at
+        name, cron, every, time_zone, catch_up, kind, payload, queue, priority, max_attempts, timeout, key, tags,
+        metadata, declared_at
     )
     values (
-        schedule.name, schedule.cron, schedule.every, coalesce(schedule.time_zone, 'UTC'), coalesce(schedule.catch_up, 'one'),
+        schedule.name, schedule.cron, schedule.every, coalesce(schedule.time_zone, 'UTC'),
+        coalesce(schedule.catch_up, 'one'),
         schedule.kind, coalesce(schedule.payload, '{}'), coalesce(schedule.queue, 'default'),
-        coalesce(schedule.priority::smallint, 2::smallint), coalesce(schedule.max_attempts::int, 20), schedule.timeout, schedule.key,
-        schedule.tags, schedule.metadata, case when schedule.declared_by is not null then now() end
+        coalesce(schedule.priority::smallint, 2::smallint), coalesce(schedule.max_attempts::int, 20), schedule.timeout,
+        schedule.key, schedule.tags, schedule.metadata, case when schedule.declared_by is not null then now() end
     )
     on conflict (name) do update
     set cron = excluded.cron,
@@ -225,7 +230,9 @@ begin
         error = null
     returning schedules.id into id;
     if schedule.declared_by is not null then
-        insert into reveille.schedule_declarations (schedule_id, worker) values (id, schedule.declared_by) on conflict do nothing;
+        insert into reveille.schedule_declarations (schedule_id, worker)
+        values (id, schedule.declared_by)
+        on conflict do nothing;
     end if;
     return id;
 end
@@ -233,9 +240,10 @@ $$;
 comment on function reveille.schedule(
     text, text, text, interval, text, jsonb, text, bigint, bigint, interval, text, text[], jsonb, text, bigint
 ) is
-    'Add a schedule, or change the one of that name: select reveille.schedule(''nightly-report'', kind => ''report'', '
-    'cron => ''0 3 * * *'', time_zone => ''Europe/Berlin''). Its next tick stays unless the timing changes, and so '
-    'does its being paused. Returns its id. declared_by is for workers, which declare those in their code.';
+    'Adds a schedule, or changes the schedule of that name: select reveille.schedule(''nightly-report'', kind => '
+    '''report'', cron => ''0 3 * * *'', time_zone => ''Europe/Berlin''). Its next tick stays unless the timing '
+    'changes; a paused schedule stays paused. Returns its id. declared_by is for workers, which declare the schedules '
+    'of their code.';
 
 create function reveille.unschedule(name text) returns boolean
     language plpgsql volatile
@@ -248,8 +256,8 @@ begin
 end
 $$;
 comment on function reveille.unschedule(text) is
-    'Remove a schedule; what it has enqueued stays. Whether there was one. One that is declared in code is back when '
-    'such a worker starts.';
+    'Removes a schedule; the jobs that it has enqueued stay. Returns whether there was one. A schedule that is '
+    'declared in code returns when such a worker starts.';
 
 create function reveille.pause_schedule(name text) returns boolean
     language plpgsql volatile
@@ -262,7 +270,7 @@ begin
 end
 $$;
 comment on function reveille.pause_schedule(text) is
-    'Enqueue nothing by this schedule until it is resumed. Whether there is one.';
+    'Enqueues nothing by this schedule until it is resumed. Returns whether there is one.';
 
 create function reveille.resume_schedule(name text) returns boolean
     language plpgsql volatile
@@ -275,8 +283,8 @@ begin
 end
 $$;
 comment on function reveille.resume_schedule(text) is
-    'Go on with a schedule, from its next tick after now: none of those in between is made up for. Whether there is '
-    'one.';
+    'Resumes a schedule from its next tick after now; the ticks in between are not made up for. Returns whether there '
+    'is one.';
 
 create function reveille.trigger_schedule(name text) returns bigint
     language plpgsql volatile
@@ -297,5 +305,5 @@ begin
 end
 $$;
 comment on function reveille.trigger_schedule(text) is
-    'Enqueue one job of a schedule now, even if it is paused; its ticks go on as they do. The job''s id; null if '
-    'there is no such schedule.';
+    'Enqueues one job of a schedule now, even if the schedule is paused; its ticks stay. Returns the job''s id; null '
+    'if there is no such schedule.';

@@ -1,4 +1,5 @@
--- Shared heads: how far workers that claim from the same full queue have got.
+-- Shared heads: how far the workers that claim from the same full queue have got. Eight slots of three sequences, since
+-- a sequence changes without a transaction; queues with the same hash share a slot.
 
 do $$
 begin
@@ -8,16 +9,19 @@ begin
         execute format('create sequence reveille.head_%s_seal minvalue 0', slot);
         execute format(
             'comment on sequence reveille.head_%s_available_at is %L', slot,
-            'How far claims have got in a queue: due time in microseconds since 1970; _id: id; _seal: what makes sure that these belong together.');
+            'How far claims have got in a queue: due time in microseconds since 1970; _id: id; _seal: a checksum that '
+            'shows that the two belong together.'
+        );
     end loop;
 end
 $$;
 
 create function reveille.head_seal(queue text, priority int, available_at bigint, id bigint) returns bigint
     language sql immutable strict parallel safe
-return pg_catalog.hashtextextended(queue, available_at) # pg_catalog.hashint8extended(id, priority) & 9223372036854775807;
+return pg_catalog.hashtextextended(queue, available_at) # pg_catalog.hashint8extended(id, priority)
+    & 9223372036854775807;
 comment on function reveille.head_seal(text, int, bigint, bigint) is
-    'What marks the parts of a head as belonging together.';
+    'A checksum over the parts of a head, which shows that they belong together.';
 
 create function reveille.tell_head(queue text, priority smallint, available_at timestamptz, id bigint) returns void
     language plpgsql volatile security definer
@@ -34,7 +38,7 @@ begin
 end
 $$;
 comment on function reveille.tell_head(text, smallint, timestamptz, bigint) is
-    'Tells the other workers of a queue how far its claims have got.';
+    'Shares with the other workers of a queue how far its claims have got.';
 
 create function reveille.told_head(queue text, out priority smallint, out available_at timestamptz, out id bigint)
     language plpgsql volatile security definer
@@ -47,7 +51,7 @@ declare
     place constant timestamptz := timestamptz 'epoch' + since_1970 * interval '1 microsecond';
 begin
     id := pg_sequence_last_value((slot || '_id')::regclass);
-    -- One that is still to come was told by a server whose clock was ahead.
+    -- A time in the future was shared by a server whose clock was ahead.
     if place > now() then
         return;
     end if;
@@ -57,7 +61,7 @@ begin
         end if;
     end loop;
     available_at := place;
-    -- Transactions commit a little out of the order of their beginnings.
+    -- Transactions do not commit exactly in the order in which they began.
     if place > now() - interval '1 second' then
         available_at := place - interval '50 milliseconds';
         id := 0;
@@ -65,4 +69,4 @@ begin
 end
 $$;
 comment on function reveille.told_head(text) is
-    'How far the claims of a queue have got, as its workers told last; no priority if that is not known.';
+    'How far the claims of a queue have got, as its workers last shared; no priority if that is not known.';

@@ -13,21 +13,21 @@ create table reveille.counters (
     primary key (queue, started_at, worker)
 ) with (fillfactor = 50);
 create index counters_started_at on reveille.counters (started_at);
--- For what is not folded yet, however many days are. A worker's updates of its row touch none of these columns.
+-- For counters that are not folded yet. A worker's updates of its row touch none of these columns.
 create index counters_by_workers on reveille.counters (started_at, queue) where worker <> 0;
 comment on table reveille.counters is
-    'Ended attempts, counted as they are settled: a row a queue, worker and 10 seconds, folded into a row a queue and '
-    'minute (worker 0) after 5 minutes.';
+    'Ended attempts, counted as they are settled: one row per queue, worker and 10 seconds, folded into one row per '
+    'queue and minute (worker 0) after 5 minutes.';
 comment on column reveille.counters.queue is 'The queue.';
-comment on column reveille.counters.started_at is 'The start of the 10 seconds, or of the minute where worker is 0.';
+comment on column reveille.counters.started_at is 'The start of the 10 seconds, or of the minute if worker is 0.';
 comment on column reveille.counters.worker is
-    'The worker that settled them, which alone writes the row; 0: all of them.';
+    'The worker that settled the attempts, and that alone writes the row; 0: all workers.';
 comment on column reveille.counters.completed is 'Completed jobs.';
 comment on column reveille.counters.failed is 'Failed attempts.';
-comment on column reveille.counters.wait_seconds is 'Sum of the times from being due to being started.';
-comment on column reveille.counters.max_wait_seconds is 'The longest of them.';
+comment on column reveille.counters.wait_seconds is 'Sum of the times from being due to the start.';
+comment on column reveille.counters.max_wait_seconds is 'The longest of these times.';
 comment on column reveille.counters.run_seconds is 'Sum of the run times.';
-comment on column reveille.counters.max_run_seconds is 'The longest of them.';
+comment on column reveille.counters.max_run_seconds is 'The longest of these times.';
 
 create table reveille.totals (
     queue        text    primary key,
@@ -37,17 +37,18 @@ create table reveille.totals (
     run_seconds  numeric not null default 0
 ) with (fillfactor = 50);
 comment on table reveille.totals is
-    'Ended attempts of a queue since ever, but for those that reveille.counters has in rows of workers; see the view '
+    'All ended attempts of a queue, except those that reveille.counters has in rows of workers; see the view '
     'reveille.queue_totals.';
 comment on column reveille.totals.queue is 'The queue.';
 comment on column reveille.totals.completed is 'Completed jobs.';
 comment on column reveille.totals.failed is 'Failed attempts.';
 comment on column reveille.totals.wait_seconds is
-    'Sum of the times from being due to being started. Numeric: a sum that comes out smaller in another order is a '
-    'counter that falls.';
+    'Sum of the times from being due to the start. Numeric: floating-point sums depend on the order, and a total must '
+    'never fall.';
 comment on column reveille.totals.run_seconds is 'Sum of the run times.';
 
--- A trigger, so that upkeep of any version keeps them; with its owner's rights, so that no role need be granted the table.
+-- A trigger, so that upkeep of any version keeps the totals. With its owner's rights, so that no role needs rights on
+-- the table.
 create function reveille.keep_totals() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -69,13 +70,13 @@ begin
 end
 $$;
 comment on function reveille.keep_totals() is
-    'Adds the rows of workers that are removed from reveille.counters to reveille.totals.';
+    'Adds the rows of workers that are deleted from reveille.counters to reveille.totals.';
 
 create trigger keep_totals after delete on reveille.counters
     referencing old table as deleted
     for each statement execute function reveille.keep_totals();
 
--- With its owner's rights: to analyze a table is not a worker's by itself.
+-- With its owner's rights, since a worker may not analyze a table by itself.
 create function reveille.analyze_unknown_tables() returns int
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -99,11 +100,11 @@ begin
 end
 $$;
 comment on function reveille.analyze_unknown_tables() is
-    'Analyzes those of the tables of live and dead jobs that are large and of which the planner knows nothing; '
-    'workers call it. Returns how many.';
+    'Analyzes the tables of live and dead jobs if they are large and have no statistics. Returns how many it '
+    'analyzed. Workers call it.';
 
--- One day a call, so that it holds the lock of no second one. With its owner's rights: to truncate a partition is not a
--- worker's by itself.
+-- One day per call, so that it locks one partition at a time. With its owner's rights, since a worker may not truncate
+-- a partition by itself.
 create function reveille.truncate_finished_jobs() returns int
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -125,20 +126,20 @@ begin
                 return 1;
             end if;
         exception when lock_not_available then
-            null; -- Somebody reads it: the next round will do it.
+            null; -- A session reads it: the next round truncates it.
         end;
     end loop;
     return 0;
 end
 $$;
 comment on function reveille.truncate_finished_jobs() is
-    'Empty a daily partition that is past the longest retention; workers call it. Returns how many: 1 or 0.';
+    'Empties one daily partition that is past the longest retention. Returns how many: 1 or 0. Workers call it.';
 
--- What runs and what is dead, found by its index in whatever session, and whatever is known of the tables: where
--- nothing is, the planner would read a table of millions of dead rows for the few that run. A view is read with the
--- settings of who asks, so the views ask these functions. They have their owner's rights, since a view lends its own to
--- tables alone. So anybody may call them, and they answer only who may read what is made of them: the role that is set,
--- else the session's user, since the current user is the owner here.
+-- These functions find running and dead jobs by an index, in any session and with any statistics. Without statistics
+-- the planner would read a table of millions of dead rows for the few that run. A view runs with the settings of the
+-- session that reads it, so the views call these functions. They run with their owner's rights, since a view lends its
+-- rights for tables alone. So any role may call them, and they check that it may read one of the views: the role that
+-- is set, else the session's user, since the current user here is the owner.
 create function reveille.reads_any(variadic relations text[]) returns boolean
     language sql stable
     set search_path = pg_catalog, pg_temp
@@ -148,7 +149,7 @@ as $$
     ))
     from unnest(relations) as relation
 $$;
-comment on function reveille.reads_any(text[]) is 'Whether who asks may read one of these tables or views.';
+comment on function reveille.reads_any(text[]) is 'Whether the caller may read one of these tables or views.';
 
 create function reveille.held_jobs(
     out id bigint, out queue text, out kind text, out attempt int, out worker bigint, out reserved_at timestamptz,
@@ -178,8 +179,7 @@ begin
         order by jobs.reserved_by;
 end
 $$;
-comment on function reveille.held_jobs() is
-    'The jobs that workers hold: what the views ask. See reveille.running_jobs.';
+comment on function reveille.held_jobs() is 'The jobs that workers hold, for the views. See reveille.running_jobs.';
 
 create function reveille.dead_groups(
     out queue text, out kind text, out reason text, out jobs bigint, out first_died_at timestamptz,
@@ -206,7 +206,7 @@ begin
 end
 $$;
 comment on function reveille.dead_groups() is
-    'How many jobs are dead by queue, kind and reason: what the views ask. See reveille.dead_jobs_overview.';
+    'How many jobs are dead by queue, kind and reason, for the views. See reveille.dead_jobs_overview.';
 
 create view reveille.known_queues as
 with recursive waiting as (
@@ -222,14 +222,20 @@ with recursive waiting as (
 dead as (
     (select queue from reveille.dead_jobs order by queue limit 1)
     union all
-    select (select dead_jobs.queue from reveille.dead_jobs where dead_jobs.queue > dead.queue order by dead_jobs.queue limit 1)
+    select (
+        select dead_jobs.queue from reveille.dead_jobs
+        where dead_jobs.queue > dead.queue order by dead_jobs.queue limit 1
+    )
     from dead
     where dead.queue is not null
 ),
 counted as (
     (select queue from reveille.counters order by queue limit 1)
     union all
-    select (select counters.queue from reveille.counters where counters.queue > counted.queue order by counters.queue limit 1)
+    select (
+        select counters.queue from reveille.counters
+        where counters.queue > counted.queue order by counters.queue limit 1
+    )
     from counted
     where counted.queue is not null
 )
@@ -241,14 +247,16 @@ union select unnest(queues) from reveille.workers
 union
 select queue from counted
 where exists (
-    select from reveille.counters where counters.queue = counted.queue and counters.started_at > now() - interval '1 day'
+    select from reveille.counters
+    where counters.queue = counted.queue and counters.started_at > now() - interval '1 day'
 );
 comment on view reveille.known_queues is
-    'Each queue that has jobs, dead jobs, settings, a worker, or had an ended attempt within a day.';
+    'Each queue that has jobs, dead jobs, settings or a worker, or had an ended attempt within a day.';
+comment on column reveille.known_queues.queue is 'The queue.';
 
 create view reveille.queue_stats as
 with planner as materialized (
-    -- The planner's statistics: rows in the claim index, the shares of the commonest queues, the share that is due.
+    -- The planner's statistics: rows in the claim index, the shares of the commonest queues, the share of due jobs.
     select
         (select reltuples from pg_catalog.pg_class where oid = 'reveille.jobs_claim'::regclass) as waiting,
         common.queues, common.shares,
@@ -260,7 +268,8 @@ with planner as materialized (
                 from unnest(stats.most_common_vals::text::timestamptz[], stats.most_common_freqs) as mcv (val, freq)
             ) as common
             cross join lateral (
-                select avg((bound <= now())::int) as due from unnest(stats.histogram_bounds::text::timestamptz[]) as bound
+                select avg((bound <= now())::int) as due
+                from unnest(stats.histogram_bounds::text::timestamptz[]) as bound
             ) as others
             where (stats.schemaname || '.' || stats.tablename) = 'reveille.jobs' and stats.attname = 'available_at'
         ), 0.5) as due_share
@@ -290,7 +299,7 @@ select
     oldest.ready_age as oldest_ready_age,
     recent.completed as completed_last_minute,
     recent.failed as failed_last_minute
--- That each name has 1 to 128 characters says a constraint; said here, it has the planner expect a single queue.
+-- A constraint says that each name has 1 to 128 characters. The same condition here makes the planner expect one queue.
 from (
     select queue from unnest(array(select queue from reveille.known_queues)) as listed (queue)
     where length(queue) between 1 and 128
@@ -305,7 +314,7 @@ cross join (
         ) as a_queue) as dead
 ) as counts
 left join reveille.queues as settings on settings.name = known.queue
--- Level by level, so that nothing is passed over; in the order of the claims' index, so that no other is thought of.
+-- Level by level, so that no other row is read; in the order of the claims' index, so that the planner takes no other.
 cross join lateral (
     select count(*) as counted
     from (
@@ -342,7 +351,7 @@ left join lateral (
     where ready.counted > 10000 or delayed.counted > 10000
 ) as planned on true
 cross join lateral (
-    -- Of an infinite time there is no age.
+    -- An infinite time has no age.
     select now() - nullif(min(first.available_at), '-infinity') as ready_age
     from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint)) as level (priority)
     cross join lateral (
@@ -358,14 +367,14 @@ cross join lateral (
     where counters.queue = known.queue and counters.started_at > now() - interval '70 seconds' and counters.worker <> 0
 ) as recent;
 comment on view reveille.queue_stats is
-    'A row a queue. ready and delayed are exact up to 10,000; above that they are estimates and estimated is true. '
-    'The counts of the last minute cover the last 60 to 70 seconds.';
+    'One row per queue. ready and delayed are exact up to 10,000; above that they are estimates, and estimated is '
+    'true. The counts of the last minute cover the last 60 to 70 seconds.';
 comment on column reveille.queue_stats.queue is 'The queue.';
-comment on column reveille.queue_stats.paused is 'Whether it is paused.';
+comment on column reveille.queue_stats.paused is 'Whether the queue is paused.';
 comment on column reveille.queue_stats.ready is 'Jobs that could start now.';
-comment on column reveille.queue_stats.delayed is 'Jobs whose time has not come, retries among them.';
-comment on column reveille.queue_stats.running is 'Jobs that a worker holds.';
-comment on column reveille.queue_stats.dead is 'Its dead jobs.';
+comment on column reveille.queue_stats.delayed is 'Jobs that are not due yet, retries among them.';
+comment on column reveille.queue_stats.running is 'Jobs that workers hold.';
+comment on column reveille.queue_stats.dead is 'Dead jobs.';
 comment on column reveille.queue_stats.estimated is 'Whether ready or delayed is an estimate.';
 comment on column reveille.queue_stats.oldest_ready_age is 'How long the oldest ready job has been due.';
 comment on column reveille.queue_stats.completed_last_minute is 'Jobs completed in the last minute.';
@@ -380,11 +389,18 @@ select
 from reveille.held_jobs() as held
 left join reveille.workers on workers.id = held.worker;
 comment on view reveille.running_jobs is 'The jobs that workers hold right now.';
-comment on column reveille.running_jobs.host is 'Null if the worker is gone: the job will be put back.';
+comment on column reveille.running_jobs.id is 'The job.';
+comment on column reveille.running_jobs.queue is 'The queue.';
+comment on column reveille.running_jobs.kind is 'The kind.';
+comment on column reveille.running_jobs.attempt is 'The number of the attempt.';
+comment on column reveille.running_jobs.worker is 'The worker that holds the job.';
+comment on column reveille.running_jobs.host is
+    'The worker''s host; null if the worker is gone: the job will be put back.';
+comment on column reveille.running_jobs.running_for is 'How long the worker has held the job.';
 comment on column reveille.running_jobs.cancel_requested_at is
-    'Since when its handler has been asked to stop by reveille.cancel.';
+    'Since when the handler has been asked to stop by reveille.cancel.';
 comment on column reveille.running_jobs.stuck_since is
-    'Since when its handler has been told to stop, by a cancel, its timeout or its worker, if it still runs seconds '
+    'Since when the handler has been asked to stop, by a cancel, its timeout or its worker, if it still runs seconds '
     'later.';
 
 create view reveille.failing_jobs as
@@ -397,7 +413,16 @@ select
 from reveille.jobs
 where failures > 0;
 comment on view reveille.failing_jobs is 'Live jobs with at least one failure, their last error and next try.';
-comment on column reveille.failing_jobs.next_try_at is 'When it is tried again.';
+comment on column reveille.failing_jobs.id is 'The job.';
+comment on column reveille.failing_jobs.queue is 'The queue.';
+comment on column reveille.failing_jobs.kind is 'The kind.';
+comment on column reveille.failing_jobs.attempts is 'How many times the job has been reserved.';
+comment on column reveille.failing_jobs.failures is 'How many attempts have failed.';
+comment on column reveille.failing_jobs.max_attempts is 'At this many failures the job is dead.';
+comment on column reveille.failing_jobs.last_error is 'The error of the last failed attempt.';
+comment on column reveille.failing_jobs.last_failed_at is 'When the last attempt failed.';
+comment on column reveille.failing_jobs.next_try_at is 'When the job is tried again.';
+comment on column reveille.failing_jobs.running is 'Whether a worker holds the job.';
 
 create view reveille.dead_jobs_overview as
 select
@@ -408,11 +433,19 @@ left join lateral (
     select dead_jobs.id, dead_jobs.errors -> -1 ->> 'error' as error
     from reveille.dead_jobs
     where dead_jobs.queue = grouped.queue and dead_jobs.kind = grouped.kind and dead_jobs.reason = grouped.reason
-    -- By all columns of the index, so that no other is thought of.
+    -- By all columns of the index, so that the planner takes no other.
     order by dead_jobs.queue desc, dead_jobs.kind desc, dead_jobs.reason desc, dead_jobs.finished_at desc
     limit 1
 ) as last on true;
 comment on view reveille.dead_jobs_overview is 'Dead jobs by queue, kind and reason, with the latest of each.';
+comment on column reveille.dead_jobs_overview.queue is 'The queue.';
+comment on column reveille.dead_jobs_overview.kind is 'The kind.';
+comment on column reveille.dead_jobs_overview.reason is 'Why the jobs died, as in reveille.dead_jobs.';
+comment on column reveille.dead_jobs_overview.jobs is 'How many jobs are dead.';
+comment on column reveille.dead_jobs_overview.first_died_at is 'When the first of them died.';
+comment on column reveille.dead_jobs_overview.last_died_at is 'When the last of them died.';
+comment on column reveille.dead_jobs_overview.last_id is 'The job that died last.';
+comment on column reveille.dead_jobs_overview.last_error is 'The last error of that job.';
 
 create view reveille.worker_status as
 select
@@ -428,13 +461,22 @@ select
     workers.version,
     coalesce(cardinality(workers.stuck_jobs), 0) as stuck
 from reveille.workers;
-comment on view reveille.worker_status is 'A row a worker process.';
-comment on column reveille.worker_status.alive is 'Whether it has been seen within 30 seconds.';
-comment on column reveille.worker_status.stopping is 'Whether it is shutting down, or has been asked to.';
+comment on view reveille.worker_status is 'One row per worker process.';
+comment on column reveille.worker_status.worker is 'The worker''s id.';
+comment on column reveille.worker_status.host is 'The name of the worker''s host.';
+comment on column reveille.worker_status.pid is 'The process id on that host.';
+comment on column reveille.worker_status.queues is 'The queues that the worker works.';
+comment on column reveille.worker_status.running is 'How many jobs the worker holds.';
+comment on column reveille.worker_status.slots is 'How many jobs the worker runs at once.';
+comment on column reveille.worker_status.started_at is 'When the worker started.';
+comment on column reveille.worker_status.last_seen is 'The last heartbeat.';
+comment on column reveille.worker_status.alive is 'Whether the worker has been seen within 30 seconds.';
+comment on column reveille.worker_status.stopping is 'Whether the worker is shutting down, or has been asked to.';
+comment on column reveille.worker_status.version is 'The version of the worker''s program.';
 comment on column reveille.worker_status.stuck is
-    'How many of its jobs have handlers that do not stop when they are told to.';
+    'How many of its jobs have handlers that were asked to stop and still run.';
 
--- What is folded is read as it is, and a condition on the minute finds its way to an index.
+-- Folded rows are not aggregated again, and a condition on the minute can use an index.
 create view reveille.throughput as
 select
     queue, started_at as minute, completed, failed,
@@ -458,8 +500,16 @@ from reveille.counters
 where worker <> 0
 group by queue, date_trunc('minute', started_at);
 comment on view reveille.throughput is
-    'A row a queue and minute of the last 7 days: attempts completed and failed, and how long they waited (from being '
-    'due) and ran.';
+    'One row per queue and minute of the last 7 days: attempts completed and failed, and how long they waited (from '
+    'being due) and ran.';
+comment on column reveille.throughput.queue is 'The queue.';
+comment on column reveille.throughput.minute is 'The start of the minute.';
+comment on column reveille.throughput.completed is 'Completed jobs.';
+comment on column reveille.throughput.failed is 'Failed attempts.';
+comment on column reveille.throughput.mean_wait_seconds is 'The mean time from being due to the start.';
+comment on column reveille.throughput.max_wait_seconds is 'The longest time from being due to the start.';
+comment on column reveille.throughput.mean_run_seconds is 'The mean run time.';
+comment on column reveille.throughput.max_run_seconds is 'The longest run time.';
 
 create view reveille.queue_limits as
 select
@@ -477,7 +527,9 @@ select
     rates.next_at as rate_used_until
 from reveille.queues
 cross join lateral (
-    select coalesce(sum(counted), 0)::bigint as counted, count(key) as keys, coalesce(max(counted) filter (where key is not null), 0) as most
+    select
+        coalesce(sum(counted), 0)::bigint as counted, count(key) as keys,
+        coalesce(max(counted) filter (where key is not null), 0) as most
     from (
         select key, count(*) as counted from reveille.jobs
         where jobs.queue = queues.name and jobs.limited and jobs.reserved_at is not null
@@ -487,11 +539,24 @@ cross join lateral (
 left join reveille.rates on rates.queue = queues.name and rates.key = ''
 where queues.limited is not null;
 comment on view reveille.queue_limits is 'The queues that have limits, and how far these are used.';
-comment on column reveille.queue_limits.running is 'How many of its jobs workers hold.';
+comment on column reveille.queue_limits.queue is 'The queue.';
+comment on column reveille.queue_limits.max_running is 'Maximum number of running jobs of the queue; null: no limit.';
+comment on column reveille.queue_limits.running is 'How many jobs of the queue workers hold.';
+comment on column reveille.queue_limits.max_running_per_key is
+    'Maximum number of running jobs with the same key; null: no limit.';
+comment on column reveille.queue_limits.ordered is
+    'Whether jobs with the same key run one at a time, in the order of their ids.';
 comment on column reveille.queue_limits.running_keys is 'How many keys have jobs that workers hold.';
-comment on column reveille.queue_limits.most_running_per_key is 'The most that workers hold of one key.';
+comment on column reveille.queue_limits.most_running_per_key is
+    'The largest number of jobs of one key that workers hold.';
+comment on column reveille.queue_limits.rate_limit is
+    'Maximum number of jobs of the queue that start in each rate_period; null: no limit.';
+comment on column reveille.queue_limits.rate_period is 'The period of rate_limit and rate_per_key.';
+comment on column reveille.queue_limits.rate_burst is 'How many jobs may start at once after a rest.';
+comment on column reveille.queue_limits.rate_per_key is
+    'Maximum number of jobs with the same key that start in each rate_period; null: no limit.';
 comment on column reveille.queue_limits.rate_used_until is
-    'When all that has started is paid for at an even pace; null or past: the whole burst may start at once.';
+    'When all started jobs are paid for at an even pace; null or past: the whole burst may start at once.';
 
 create view reveille.queue_totals as
 select
@@ -506,12 +571,12 @@ from (
 ) as parts
 group by queue;
 comment on view reveille.queue_totals is
-    'A row a queue: attempts ended since ever. Only grows: what is folded and forgotten in reveille.counters stays in '
-    'it.';
+    'One row per queue: all attempts that ever ended. Only grows: it keeps what is folded and deleted in '
+    'reveille.counters.';
 comment on column reveille.queue_totals.queue is 'The queue.';
 comment on column reveille.queue_totals.completed is 'Completed jobs.';
 comment on column reveille.queue_totals.failed is 'Failed attempts.';
-comment on column reveille.queue_totals.wait_seconds is 'Sum of the times from being due to being started.';
+comment on column reveille.queue_totals.wait_seconds is 'Sum of the times from being due to the start.';
 comment on column reveille.queue_totals.run_seconds is 'Sum of the run times.';
 
 create view reveille.schedule_status as
@@ -532,17 +597,21 @@ select
     ) as stale,
     schedules.error
 from reveille.schedules;
-comment on view reveille.schedule_status is 'A row a schedule.';
-comment on column reveille.schedule_status.name is 'What it is called.';
-comment on column reveille.schedule_status.timing is 'Its cron text, or every so often.';
+comment on view reveille.schedule_status is 'One row per schedule.';
+comment on column reveille.schedule_status.name is 'The name.';
+comment on column reveille.schedule_status.timing is 'The cron text, or the interval after the word every.';
+comment on column reveille.schedule_status.time_zone is 'The zone of the cron text.';
+comment on column reveille.schedule_status.kind is 'The kind of its jobs.';
+comment on column reveille.schedule_status.queue is 'The queue of its jobs.';
+comment on column reveille.schedule_status.catch_up is 'What happens to ticks that were missed: skip, one or all.';
 comment on column reveille.schedule_status.next_at is
-    'Its next tick; null if it is paused, cannot be read, or no worker has reckoned it yet.';
+    'The next tick; null if the schedule is paused or invalid, or no worker has computed it yet.';
 comment on column reveille.schedule_status.last_at is 'The last tick that was enqueued.';
-comment on column reveille.schedule_status.paused is 'Whether it is paused.';
+comment on column reveille.schedule_status.paused is 'Whether the schedule is paused.';
 comment on column reveille.schedule_status.stale is
-    'Whether it was declared in the code of a worker, and no living worker''s code declares it any more. It goes on '
+    'Whether the schedule was declared in the code of a worker, and no living worker declares it any more. It fires '
     'until it is removed.';
-comment on column reveille.schedule_status.error is 'Why no tick can be reckoned.';
+comment on column reveille.schedule_status.error is 'Why the next tick cannot be computed.';
 
 create view reveille.passed_over_jobs as
 select passed_over.id, passed_over.queue, passed_over.code, passed_over.error, passed_over.seen_at
@@ -550,10 +619,16 @@ from reveille.passed_over
 where passed_over.seen_at > now() - interval '1 hour'
     and exists (select from reveille.jobs where jobs.id = passed_over.id and jobs.reserved_by is null);
 comment on view reveille.passed_over_jobs is
-    'Jobs that wait and cannot be claimed, as workers have found within an hour.';
+    'Waiting jobs that cannot be claimed, as workers have found within an hour.';
+comment on column reveille.passed_over_jobs.id is 'The job.';
+comment on column reveille.passed_over_jobs.queue is 'The queue.';
+comment on column reveille.passed_over_jobs.code is 'Why a claim of the job fails: the SQLSTATE.';
+comment on column reveille.passed_over_jobs.error is 'Why a claim of the job fails: the message.';
+comment on column reveille.passed_over_jobs.seen_at is 'When a worker last tried.';
 
--- With their owner's rights: a trigger on a table of one's own, with columns of a type of one's own, would run that
--- type's casts with them. Only who makes a trigger needs the right to run its function.
+-- These functions run with their owner's rights. Another role could put such a trigger on its own table. If a column of
+-- that table had a type of that role, the type's casts would run with the owner's rights. Only the role that creates a
+-- trigger needs the right to execute its function.
 revoke execute on function
     reveille.ring_after_insert(), reveille.ring_after_update(), reveille.mark_sleeper(), reveille.mark_sleepers(),
     reveille.limits_changed(), reveille.keep_totals(), reveille.await(bigint), reveille.pass_given_ids(),

@@ -1,9 +1,21 @@
--- Add a schedule, or change the one of its name.
+-- Adds a schedule, or changes the schedule of that name.
 --
---   $1 text  name         $2 text  cron text, or null     $3 double precision  or: every so many seconds
---   $4 text  time zone    $5 text  catch_up               $6 text  kind          $7 jsonb  payload
---   $8 text  queue        $9 smallint  priority           $10 int  max_attempts  $11 double precision  timeout in seconds
---   $12 text  key         $13 text[]  tags                $14 jsonb  metadata
+--   $1  text              name
+--   $2  text              cron text; null: $3 is given
+--   $3  double precision  interval in seconds; null: $2 is given
+--   $4  text              time zone
+--   $5  text              catch_up: skip, one or all
+--   $6  text              kind
+--   $7  jsonb             payload
+--   $8  text              queue
+--   $9  smallint          priority
+--   $10 int               max_attempts
+--   $11 double precision  timeout in seconds; null: as the worker is set
+--   $12 text              key
+--   $13 text[]            tags
+--   $14 jsonb             metadata
+--
+-- Returns one row: the schedule's id.
 select reveille.schedule(
     name => $1,
     cron => $2,

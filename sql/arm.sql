@@ -1,5 +1,5 @@
--- A worker is about to sleep on a queue: from now on its bell rings for it. In a transaction that begins with
--- sql/before_arming.sql.
+-- Arms a queue's bell for a worker that is about to sleep: once this is committed, enqueuing rings for the worker. Runs
+-- in a transaction that begins with sql/before_arming.sql.
 --
 --   $1 bigint  worker
 --   $2 text    queue

@@ -1,4 +1,6 @@
--- How a job ended; or, if it has not, mark it as one whose end is to be notified.
+-- Returns how a job ended. If the job is live, marks it, so that its end is notified.
 --
---   $1 bigint  id
+--   $1 bigint  job
+--
+-- Returns one row: state, reason, result and errors, as documented at reveille.await.
 select state, reason, result, errors from reveille.await($1)

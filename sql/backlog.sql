@@ -1,10 +1,12 @@
--- What is left to do in a queue.
+-- Counts the ready, running and delayed jobs of a queue, and its workers.
 --
 --   $1 text  queue
 --
--- ready and delayed are counted up to 10,000, level by level in the order of the claims' index, so that no other plan
--- is thought of. One statement, so that a job that is started meanwhile is counted once. workers: how many living ones
--- work it.
+-- Returns one row. ready and delayed: jobs, counted up to 10,000. running: jobs that workers hold. workers: living
+-- workers of the queue that are not stopping.
+--
+-- It is one statement, so that a job that starts meanwhile is counted once. It counts level by level, in the order of
+-- the claims' index, so that the planner considers no other plan.
 select
     exists (select from reveille.queues where name = $1 and paused_at is not null) as paused,
     (

@@ -1,17 +1,26 @@
--- A worker's heartbeat, with all that it wants to know.
+-- Writes a worker's heartbeat, and returns the changes that concern the worker.
 --
 --   $1 bigint              worker
 --   $2 boolean             whether it is stopping
---   $3 bigint[]            its jobs whose handlers were told to stop and do not
---   $4 double precision[]  how many seconds ago they were told, in the same order
---   $5 bigint[]            all the jobs that it holds
+--   $3 bigint[]            its stuck jobs: their handlers were asked to stop and still run
+--   $4 double precision[]  how many seconds ago the handler of each stuck job was asked to stop
+--   $5 bigint[]            all jobs that it holds
 --
--- One row: whether its own row still stands; whether it has been asked to stop; the other workers with their last heartbeat;
--- those among them that have missed a beat and whose session no longer vouches for them (sql/vouch.sql); how many of them work a
--- queue of its own; which of its queues are paused; which of its jobs are to be cancelled; and which of its queues have no bell armed for it.
--- That is asked of each by its id: what the index has by worker is mostly dead, after a second of many short jobs.
--- While somebody else has the worker's row locked, the beat is not written, and the worker hears what it has to know all the
--- same. Nobody can declare it dead meanwhile (sql/rescue.sql).
+-- Returns one row:
+--   alive        whether the worker's row still exists
+--   stop         whether the worker has been asked to stop
+--   peers, seen  the other workers, and the last heartbeat of each
+--   gone         peers that missed a heartbeat and whose session no longer vouches for them (sql/vouch.sql)
+--   sharing      how many peers work one of this worker's queues
+--   paused       those of its queues that are paused
+--   cancel       those of its jobs that are to be cancelled
+--   unarmed      those of its queues on which no bell is armed for it
+--
+-- cancel looks each job up by its id. A lookup by worker would read mostly dead index entries after a second of many
+-- short jobs.
+--
+-- If another session has locked the worker's row, the heartbeat is not written, but the answer is complete. The worker
+-- is not declared dead meanwhile: a rescue passes over locked rows (sql/rescue.sql).
 with own as (
     select id, queues, stop_requested_at from reveille.workers where id = $1
 ), free as materialized (
@@ -22,9 +31,10 @@ with own as (
         stopping = $2,
         stuck_jobs = case when pg_catalog.cardinality($3::bigint[]) > 0 then $3::bigint[] end,
         stuck_since = case when pg_catalog.cardinality($3::bigint[]) > 0 then array(
-            -- As it was said first: the same at each heartbeat.
+            -- The time that was stored first, so that it stays the same at each heartbeat.
             select coalesce(
-                stuck_since[pg_catalog.array_position(stuck_jobs, stuck.id)], clock_timestamp() - make_interval(secs => stuck.seconds)
+                stuck_since[pg_catalog.array_position(stuck_jobs, stuck.id)],
+                clock_timestamp() - make_interval(secs => stuck.seconds)
             )
             from unnest($3::bigint[], $4::double precision[]) with ordinality as stuck (id, seconds, place)
             order by stuck.place
@@ -41,7 +51,8 @@ select
         where id <> $1 and holds_lock and last_seen_at < clock_timestamp() - interval '1.5 seconds'
             and not exists (
                 select from pg_locks
-                where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
+                where locktype = 'advisory'
+                    and database = (select oid from pg_database where datname = current_database())
                     and classid::bigint = id >> 32 and objid::bigint = id & 4294967295 and objsubid = 1 and granted
                     and (workers.backend is null or pg_locks.pid = workers.backend)
             )
@@ -51,9 +62,14 @@ select
         where workers.id <> $1 and workers.queues operator(pg_catalog.&&) own.queues
     ) as sharing,
     array(select name from reveille.queues, own where name = any (own.queues) and paused_at is not null) as paused,
-    array(select id from reveille.jobs where id = any ($5) and reserved_by is not distinct from $1 and cancel_requested_at is not null) as cancel,
+    array(
+        select id from reveille.jobs
+        where id = any ($5) and reserved_by is not distinct from $1 and cancel_requested_at is not null
+    ) as cancel,
     array(
         select worked.queue from own cross join pg_catalog.unnest(own.queues) as worked (queue)
         where not reveille.somebody_may_sleep()
-            or not exists (select from reveille.sleepers where sleepers.queue = worked.queue and sleepers.worker = own.id)
+            or not exists (
+                select from reveille.sleepers where sleepers.queue = worked.queue and sleepers.worker = own.id
+            )
     ) as unarmed

@@ -1,17 +1,20 @@
--- Reserve due jobs of one queue for a worker, the most urgent level first and the longest due first within it.
+-- Reserves due jobs of one queue for a worker: the most urgent level first, and within a level the job that has been
+-- due longest.
 --
 --   $1 text           queue
---   $2 bigint         how many at most
---   $3 bigint         worker; one without a row in reveille.workers gets nothing
---   $4 timestamptz[]  per level, from which place in the order of claims to look: due time
---   $5 bigint[]       and id. A sweep starts at -infinity.
+--   $2 bigint         maximum number of jobs
+--   $3 bigint         worker; without a row in reveille.workers it gets no job
+--   $4 timestamptz[]  low-water mark of each level: due time; -infinity: look at all jobs
+--   $5 bigint[]       low-water mark of each level: id
 --
--- One index scan a level, in index order, so that delayed rows and other levels cost nothing, and neither do the dead rows
--- below the place. MATERIALIZED keeps the planner from reserving more rows than the limit.
+-- Returns one row per job. `place` is where the job's row is after this update, for sql/settle_alike.sql.
 --
--- A row a job; `place` is where it is from now on, for sql/settle_alike.sql. Why there may be no row, sql/next_due.sql says; a job that
--- has just become due waits for this statement, so it does no more than it must. A queue that has limits gives nothing here:
--- sql/claim_limited.sql and sql/claim_by_key.sql are for these.
+-- Each level is one index scan in index order. So delayed jobs, other levels and dead rows below the mark cost nothing.
+-- MATERIALIZED keeps the planner from reserving more rows than the limit.
+--
+-- If there is no row, sql/next_due.sql tells why. A job that has just become due waits for this statement, so this
+-- statement does no more than it must. Queues with limits give no row here; they have sql/claim_limited.sql and
+-- sql/claim_by_key.sql.
 with due as materialized (
     select found.place
     from unnest('{0,1,2,3}'::smallint[], $4::timestamptz[], $5::bigint[]) as level (priority, available_at, id)
@@ -25,7 +28,10 @@ with due as materialized (
         for update skip locked
     ) as found
     where exists (select from reveille.workers where workers.id = $3)
-        and not exists (select from reveille.queues where queues.name = $1 and (queues.paused_at is not null or queues.limited is not null))
+        and not exists (
+            select from reveille.queues
+            where queues.name = $1 and (queues.paused_at is not null or queues.limited is not null)
+        )
     limit $2
 )
 update reveille.jobs

@@ -1,34 +1,36 @@
--- Reserve due jobs of one queue that has limits or order for each key. In a transaction that holds sql/limit_lock.sql, so that it
--- counts what runs; sql/claim.sql and sql/claim_limited.sql are for other queues.
+-- Reserves due jobs of one queue that has limits or order per key. Runs in a transaction that holds sql/limit_lock.sql,
+-- so that its count of running jobs is exact. Other queues have sql/claim.sql and sql/claim_limited.sql.
 --
---   $1 text    queue
---   $2 bigint  how many at most
---   $3 bigint  worker; one without a row in reveille.workers gets nothing
---   $4 text     the key after whose turn the next one is
---   $5 bigint   how many keys to visit at most
---   $6 boolean  whether to look for jobs without a key, too, which can mean to pass over all the others
+--   $1 text     queue
+--   $2 bigint   maximum number of jobs
+--   $3 bigint   worker; without a row in reveille.workers it gets no job
+--   $4 text     key that had the last turn
+--   $5 bigint   maximum number of keys to visit
+--   $6 boolean  whether to claim jobs without a key too, which may mean to read past all jobs with a key
 --
--- Keys take turns: each that is visited gives as many jobs as its own limits allow, one that has none to give costs an index probe
--- or five. Jobs without a key are under no key's limit. Rates as in sql/claim_limited.sql.
+-- Returns rows as sql/claim_limited.sql does, with two more columns:
+--   turn         the key that had the last turn; null: none had one
+--   whole        whether all keys were visited; null: the room was filled before that
 --
--- Where queue and key are compared as a row, equality would let the planner take an index that has all of the key's jobs, or just all
--- jobs, if it planned this when there were few.
+-- Keys take turns. A visited key gives as many jobs as its own limits allow. A key with no job to give costs one to
+-- five index probes. Jobs without a key are under no key's limit. Rates are kept as in sql/claim_limited.sql.
 --
--- As sql/claim_limited.sql answers; also turn: the key whose turn it was last (null: nobody's), and whole: whether all keys were
--- visited (null: there was no room for more).
+-- Queue and key are compared as rows, with >= and <=. With plain equality, a plan that is made while there are few jobs
+-- could use an index over many more jobs, and would be kept.
 with recursive clock as materialized (
     select clock_timestamp() as now
 ), uncounted as materialized (
     select limited_since
     from reveille.queues
     where name = $1 and limited_since is distinct from (
-        -- Unless this transaction has locked the row, others may claim at the same time: it was not there to be locked.
+        -- Only a row that this transaction has locked. If the row was not there to be locked, other workers may be
+        -- claiming at the same time.
         select counted_for from reveille.limits where queue = $1 and xmax = pg_current_xact_id()::xid
     )
 ), settings as materialized (
     select
         max_running, max_running_per_key, rate_per_key, ordered,
-        -- The rate is kept with a margin of a hundredth, since jobs start a little later than they are claimed, some more than others.
+        -- A margin of 1 %, since jobs start a little later than they are claimed, and not all equally late.
         1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
             / rate_limit::double precision as step,
         1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
@@ -38,9 +40,13 @@ with recursive clock as materialized (
     where name = $1 and paused_at is null and limited = 'key' and not exists (select from uncounted)
         and exists (select from reveille.workers where workers.id = $3)
 ), rate as materialized (
-    -- In seconds: how far ahead of an even pace the queue is, and how far it may be. A hundredth of a second is everybody's: waking up takes time.
+    -- In seconds: how far ahead of an even pace the queue is, and how far it may be. Each queue may be 10 ms ahead,
+    -- since waking up takes time.
     select
-        greatest(0, least(coalesce(extract(epoch from rates.next_at - clock.now)::double precision, 0), greatest(burst * step, 0.01) + step)) as ahead,
+        greatest(0, least(
+            coalesce(extract(epoch from rates.next_at - clock.now)::double precision, 0),
+            greatest(burst * step, 0.01) + step
+        )) as ahead,
         greatest(burst * step, 0.01) as tolerance, step
     from settings
     cross join clock
@@ -50,13 +56,16 @@ with recursive clock as materialized (
     select coalesce((
         select greatest(0, least(
             $2,
-            max_running - (select count(*) from reveille.jobs where jobs.queue = $1 and jobs.limited and jobs.reserved_at is not null),
+            max_running - (
+                select count(*) from reveille.jobs
+                where jobs.queue = $1 and jobs.limited and jobs.reserved_at is not null
+            ),
             (select floor((tolerance - ahead) / step + 1e-6::double precision) + 1::double precision from rate)
         ))::bigint
         from settings
     ), 0) as jobs
 ), turn (key, visited, wrapped) as (
-    -- The order is that of the index that knows nothing but what waits.
+    -- In the order of jobs_turn, the index that has only waiting jobs.
     select coalesce(above.key, first.key), 1, above.key is null
     from room
     left join lateral (
@@ -91,14 +100,15 @@ with recursive clock as materialized (
         and not (turn.wrapped and above.key is null)
         and not ((turn.wrapped or above.key is null) and coalesce(above.key, first.key) > $4)
 ), found as materialized (
-    -- In turn, until there are enough. A job that somebody else has locked is passed over, but for the first of an ordered key.
+    -- Keys in turn, until the room is filled. Jobs that other sessions have locked are passed over, except the first
+    -- job of an ordered key.
     select keyless.place, null::text as key, 0 as visited
     from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
     cross join lateral (
         select jobs.ctid as place
         from reveille.jobs
-        where $6 and jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null and jobs.key is null
-            and jobs.available_at <= (select now from clock)
+        where $6 and jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
+            and jobs.key is null and jobs.available_at <= (select now from clock)
         order by jobs.available_at, jobs.id
         limit (select jobs from room)
         for update skip locked
@@ -108,7 +118,10 @@ with recursive clock as materialized (
     from turn
     cross join settings
     left join lateral (
-        select least(extract(epoch from rates.next_at - clock.now)::double precision, greatest(burst * key_step, 0.01) + key_step) as ahead
+        select least(
+            extract(epoch from rates.next_at - clock.now)::double precision,
+            greatest(burst * key_step, 0.01) + key_step
+        ) as ahead
         from clock
         cross join reveille.rates
         where rates.queue = $1 and rates.key = turn.key and key_step is not null
@@ -135,8 +148,9 @@ with recursive clock as materialized (
             cross join lateral (
                 select jobs.ctid as place
                 from reveille.jobs
-                where jobs.queue = $1 and jobs.key = turn.key and jobs.priority = level.priority and jobs.reserved_at is null
-                    and jobs.key is not null and jobs.available_at <= (select now from clock)
+                where jobs.queue = $1 and jobs.key = turn.key and jobs.priority = level.priority
+                    and jobs.reserved_at is null and jobs.key is not null
+                    and jobs.available_at <= (select now from clock)
                 order by jobs.available_at, jobs.id
                 limit allowed.jobs
                 for update skip locked
@@ -150,7 +164,8 @@ with recursive clock as materialized (
             select jobs.ctid as place, jobs.reserved_at, jobs.available_at
             from reveille.jobs
             where ordered and allowed.jobs > 0
-                and (jobs.queue, jobs.key) >= ($1, turn.key) and (jobs.queue, jobs.key) <= ($1, turn.key) and jobs.key is not null
+                and (jobs.queue, jobs.key) >= ($1, turn.key) and (jobs.queue, jobs.key) <= ($1, turn.key)
+                and jobs.key is not null
             order by jobs.queue, jobs.key, jobs.id
             limit 1
         ) as head
@@ -175,7 +190,7 @@ with recursive clock as materialized (
         jobs.id, jobs.kind, jobs.payload, jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts,
         jobs.reserved_at, jobs.available_at, jobs.created_at, jobs.key, jobs.tags, jobs.metadata,
         extract(epoch from jobs.timeout)::double precision as timeout_seconds,
-        -- Of no use: a limited job is settled by its id.
+        -- The place is not used: a limited job is settled by its id.
         jobs.cancel_requested_at is not null as cancel_requested, null::tid as place
 ), spent as (
     insert into reveille.rates as rates (queue, key, next_at)
@@ -201,23 +216,24 @@ with recursive clock as materialized (
     group by claimed.key, known.next_at, clock.now, key_step, burst
     on conflict (queue, key) do update set next_at = excluded.next_at
 ), filled as materialized (
-    -- Then the keys after those that gave were not visited.
+    -- If so, keys may be left that were not visited.
     select (select count(*) from found) >= (select jobs from room) as room
 ), answer as (
     select least(
-        -- The next one whose time has not come.
+        -- Until the next delayed job is due.
         (
-            -- Not of the difference, which a row with an infinite time does not have.
+            -- Seconds are subtracted, not times, since an infinite time cannot be subtracted.
             select (min(extract(epoch from first.available_at)) - extract(epoch from clock.now))::double precision
             from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
             cross join lateral (
                 select jobs.available_at from reveille.jobs
-                where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null and jobs.available_at > clock.now
+                where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
+                    and jobs.available_at > clock.now
                 order by jobs.available_at
                 limit 1
             ) as first
         ),
-        -- The next one that the rate allows.
+        -- Until the queue's rate allows the next job.
         (
             select paid.ahead - paid.tolerance
             from (
@@ -227,9 +243,11 @@ with recursive clock as materialized (
             ) as paid
             where paid.ahead > paid.tolerance
         ),
-        -- The next one that its key's rate allows.
+        -- Until the rate of a visited key allows its next job.
         (
-            select min(extract(epoch from rates.next_at - clock.now)::double precision - greatest(burst * key_step, 0.01))
+            select min(
+                extract(epoch from rates.next_at - clock.now)::double precision - greatest(burst * key_step, 0.01)
+            )
             from turn
             cross join settings
             cross join reveille.rates
@@ -244,7 +262,8 @@ select
     claimed.*, answer.next_due_seconds, (select limited from reveille.queues where name = $1) as limited,
     (select limited_since from uncounted) as uncounted,
     case
-        when filled.room then (select found.key from found where found.key is not null order by found.visited desc limit 1)
+        when filled.room
+        then (select found.key from found where found.key is not null order by found.visited desc limit 1)
         else (select turn.key from turn order by turn.visited desc limit 1)
     end as turn,
     case when not filled.room then (select count(*) from turn) < $5 end as whole

@@ -1,29 +1,33 @@
--- Reserve due jobs of one queue that has limits for itself: so many at once, so many in a time. In a transaction that holds
--- sql/limit_lock.sql, so that it counts what runs; sql/claim.sql and sql/claim_by_key.sql are for other queues.
+-- Reserves due jobs of one queue that is limited as a whole: how many run at once, or how many start in a time. Runs in
+-- a transaction that holds sql/limit_lock.sql, so that its count of running jobs is exact. Other queues have
+-- sql/claim.sql and sql/claim_by_key.sql.
 --
 --   $1 text    queue
---   $2 bigint  how many at most
---   $3 bigint  worker; one without a row in reveille.workers gets nothing
+--   $2 bigint  maximum number of jobs
+--   $3 bigint  worker; without a row in reveille.workers it gets no job
 --
--- The rate is kept as a due time (the generic cell rate algorithm, ITU-T I.371): each start moves it by a step, and jobs start while
--- it is no further ahead than the burst.
+-- Returns one row per job, as sql/claim.sql does; if there is no job, one row whose id is null. Each row also has:
+--   next_due_seconds  seconds until the next job is due, or until the rate allows it
+--   limited           what the queue's limits are about: queue or key; null: it has none
+--   uncounted         limited_since, if the queue's running jobs have not been counted for these limits. If so, the
+--                     claim reserves nothing (sql/count_running.sql).
 --
--- A row a job, as sql/claim.sql answers; one row with null for id if there is none. Also next_due_seconds: in how many seconds the
--- next one is due, or allowed by the rate; limited: what the queue's limits are about, or null if it has none; and uncounted: since
--- when it has these, if what runs has not been counted for them. Then nothing is claimed (sql/count_running.sql).
+-- The rate is kept as a due time (the generic cell rate algorithm, ITU-T I.371). Each start moves that time by one
+-- step. Jobs start while it is no further ahead than the burst.
 with clock as materialized (
     select clock_timestamp() as now
 ), uncounted as materialized (
     select limited_since
     from reveille.queues
     where name = $1 and limited_since is distinct from (
-        -- Unless this transaction has locked the row, others may claim at the same time: it was not there to be locked.
+        -- Only a row that this transaction has locked. If the row was not there to be locked, other workers may be
+        -- claiming at the same time.
         select counted_for from reveille.limits where queue = $1 and xmax = pg_current_xact_id()::xid
     )
 ), settings as materialized (
     select
         max_running, max_running_per_key, rate_per_key, ordered,
-        -- The rate is kept with a margin of a hundredth, since jobs start a little later than they are claimed, some more than others.
+        -- A margin of 1 %, since jobs start a little later than they are claimed, and not all equally late.
         1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
             / rate_limit::double precision as step,
         1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
@@ -33,9 +37,13 @@ with clock as materialized (
     where name = $1 and paused_at is null and limited = 'queue' and not exists (select from uncounted)
         and exists (select from reveille.workers where workers.id = $3)
 ), rate as materialized (
-    -- In seconds: how far ahead of an even pace the queue is, and how far it may be. A hundredth of a second is everybody's: waking up takes time.
+    -- In seconds: how far ahead of an even pace the queue is, and how far it may be. Each queue may be 10 ms ahead,
+    -- since waking up takes time.
     select
-        greatest(0, least(coalesce(extract(epoch from rates.next_at - clock.now)::double precision, 0), greatest(burst * step, 0.01) + step)) as ahead,
+        greatest(0, least(
+            coalesce(extract(epoch from rates.next_at - clock.now)::double precision, 0),
+            greatest(burst * step, 0.01) + step
+        )) as ahead,
         greatest(burst * step, 0.01) as tolerance, step
     from settings
     cross join clock
@@ -45,7 +53,10 @@ with clock as materialized (
     select coalesce((
         select greatest(0, least(
             $2,
-            max_running - (select count(*) from reveille.jobs where jobs.queue = $1 and jobs.limited and jobs.reserved_at is not null),
+            max_running - (
+                select count(*) from reveille.jobs
+                where jobs.queue = $1 and jobs.limited and jobs.reserved_at is not null
+            ),
             (select floor((tolerance - ahead) / step + 1e-6::double precision) + 1::double precision from rate)
         ))::bigint
         from settings
@@ -76,7 +87,7 @@ with clock as materialized (
         jobs.id, jobs.kind, jobs.payload, jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts,
         jobs.reserved_at, jobs.available_at, jobs.created_at, jobs.key, jobs.tags, jobs.metadata,
         extract(epoch from jobs.timeout)::double precision as timeout_seconds,
-        -- Of no use: a limited job is settled by its id.
+        -- The place is not used: a limited job is settled by its id.
         jobs.cancel_requested_at is not null as cancel_requested, null::tid as place
 ), spent as (
     insert into reveille.rates as rates (queue, key, next_at)
@@ -88,19 +99,20 @@ with clock as materialized (
     on conflict (queue, key) do update set next_at = excluded.next_at
 ), answer as (
     select least(
-        -- The next one whose time has not come.
+        -- Until the next delayed job is due.
         (
-            -- Not of the difference, which a row with an infinite time does not have.
+            -- Seconds are subtracted, not times, since an infinite time cannot be subtracted.
             select (min(extract(epoch from first.available_at)) - extract(epoch from clock.now))::double precision
             from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
             cross join lateral (
                 select jobs.available_at from reveille.jobs
-                where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null and jobs.available_at > clock.now
+                where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
+                    and jobs.available_at > clock.now
                 order by jobs.available_at
                 limit 1
             ) as first
         ),
-        -- The next one that the rate allows.
+        -- Until the queue's rate allows the next job.
         (
             select paid.ahead - paid.tolerance
             from (

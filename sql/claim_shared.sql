@@ -1,21 +1,22 @@
--- Reserve due jobs of one queue as sql/claim.sql does, where others claim from it at the same time and it is full: from no lower than
--- where they have got, and telling them how far this claim gets. So none passes over what the others have reserved.
+-- Reserves due jobs of one queue as sql/claim.sql does, where several workers claim from the same full queue. Starts no
+-- lower than the other workers have got, and tells them how far it gets. So no claim reads past rows that others have
+-- reserved.
 --
 --   $1 text           queue
---   $2 bigint         how many at most
---   $3 bigint         worker; one without a row in reveille.workers gets nothing
---   $4 timestamptz[]  per level, from which place in the order of claims to look if the others are not above it: due time
---   $5 bigint[]       and id
+--   $2 bigint         maximum number of jobs
+--   $3 bigint         worker; without a row in reveille.workers it gets no job
+--   $4 timestamptz[]  low-water mark of each level: due time
+--   $5 bigint[]       low-water mark of each level: id
 --
--- Answers as sql/claim.sql does.
+-- Returns rows as sql/claim.sql does.
 with level as materialized (
     select
         own.priority,
-        case when told.id is null then own.available_at else told.available_at end as available_at,
-        coalesce(told.id, own.id) as id
+        case when shared.id is null then own.available_at else shared.available_at end as available_at,
+        coalesce(shared.id, own.id) as id
     from unnest('{0,1,2,3}'::smallint[], $4::timestamptz[], $5::bigint[]) as own (priority, available_at, id)
-    left join reveille.told_head($1) as told
-        on told.priority = own.priority and (told.available_at, told.id) > (own.available_at, own.id)
+    left join reveille.told_head($1) as shared
+        on shared.priority = own.priority and (shared.available_at, shared.id) > (own.available_at, own.id)
 ), due as materialized (
     select found.place, level.priority, found.available_at, found.id
     from level
@@ -29,10 +30,13 @@ with level as materialized (
         for update skip locked
     ) as found
     where exists (select from reveille.workers where workers.id = $3)
-        and not exists (select from reveille.queues where queues.name = $1 and (queues.paused_at is not null or queues.limited is not null))
+        and not exists (
+            select from reveille.queues
+            where queues.name = $1 and (queues.paused_at is not null or queues.limited is not null)
+        )
     limit $2
-), telling as materialized (
-    -- As soon as they are locked, long before they can be seen to be reserved.
+), shared_now as materialized (
+    -- As soon as the rows are locked, long before other sessions can see that they are reserved.
     select reveille.tell_head($1, last.priority, last.available_at, last.id)
     from (select * from due order by priority desc, available_at desc, id desc limit 1) as last
 )
@@ -42,7 +46,8 @@ set reserved_at = now(),
     attempts = jobs.attempts + 1,
     unique_key = case when jobs.unique_until = 'started' then null else jobs.unique_key end,
     unique_until = case when jobs.unique_until = 'started' then null else jobs.unique_until end
-where jobs.ctid = any (array(select place from due)) and (select count(*) from telling) < 2
+-- The count is always less than 2: the condition is there to have shared_now executed.
+where jobs.ctid = any (array(select place from due)) and (select count(*) from shared_now) < 2
 returning
     jobs.id, jobs.kind, jobs.payload, jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts,
     jobs.reserved_at, jobs.available_at, jobs.created_at, jobs.key, jobs.tags, jobs.metadata,

@@ -1,8 +1,9 @@
--- The transactions under way that may be claims which have not seen that a queue has limits. A claim holds these two
--- locks, which it takes before its snapshot, until its end can be seen; what only enqueues or settles does not read
--- reveille.workers.
+-- Lists the open transactions that may be claims and may not see that a queue has limits.
 --
--- A row a transaction, with its backend (null: a prepared transaction).
+-- Returns one row per transaction: its virtual id and its backend (null: a prepared transaction).
+--
+-- A claim takes these two locks before its snapshot, and holds both until its end can be seen. A transaction that only
+-- enqueues or settles does not read reveille.workers.
 select pg_locks.virtualtransaction as transaction, max(pg_locks.pid) as backend
 from pg_locks
 where pg_locks.locktype = 'relation'

@@ -1,8 +1,10 @@
--- Complete a job in the caller's transaction, fenced by its reservation.
+-- Completes a job in the caller's transaction, fenced by the job's reservation.
 --
---   $1 bigint  id        $2 bigint       worker
---   $3 int     attempts  $4 timestamptz  reserved_at
---   $5 double precision  run seconds
+--   $1 bigint            job
+--   $2 bigint            worker that reserved it
+--   $3 int               attempt
+--   $4 timestamptz       reserved_at; with $2 and $3, the reservation
+--   $5 double precision  run time in seconds
 --
--- One row, with the transaction's id; null if the reservation no longer stands.
+-- Returns one row: the transaction's id; null if the reservation no longer stands.
 select reveille.complete_in($1, $2, $3, $4, $5) as transaction

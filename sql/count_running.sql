@@ -1,11 +1,11 @@
--- Count what runs in a queue for its limits, once all claims have ended that did not see these
--- (sql/claims_under_way.sql): mark it as sql/claim_limited.sql marks what it claims.
+-- Counts the running jobs of a queue for its limits, by marking them as sql/claim_limited.sql marks the jobs it claims.
+-- Runs after every claim has ended that did not see these limits (sql/claims_under_way.sql).
 --
 --   $1 text         queue
---   $2 timestamptz  limited_since of the limits that it is counted for
+--   $2 timestamptz  limited_since of the limits
 --
--- One row. counted: whether all that runs is marked; not if somebody else has locked a job, such as its settlement.
--- is_current: whether these are still the queue's limits.
+-- Returns one row. counted: whether all running jobs are marked; false if another session has locked one of them, such
+-- as its settlement. is_current: whether the queue still has these limits.
 with running as materialized (
     select jobs.id
     from reveille.jobs
@@ -23,7 +23,8 @@ with running as materialized (
     insert into reveille.limits as limits (queue, counted_for)
     select queues.name, queues.limited_since
     from reveille.queues
-    where queues.name = $1 and queues.limited_since = $2 and (select count(*) from running) = (select count(*) from free)
+    where queues.name = $1 and queues.limited_since = $2
+        and (select count(*) from running) = (select count(*) from free)
     on conflict (queue) do update set counted_for = excluded.counted_for
     returning limits.queue
 )

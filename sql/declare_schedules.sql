@@ -1,11 +1,22 @@
--- A worker declares the schedules of its code. Durable, so that a crash of the server does not lose them.
+-- Declares the schedules of a worker's code. Commits durably, so that a crash of the server does not lose them.
 --
---   $1 bigint  worker
---   $2 text[]  names        $3 text[]  cron texts or null   $4 double precision[]  or: every so many seconds
---   $5 text[]  time zones   $6 text[]  catch_up             $7 text[]  kinds           $8 jsonb[]  payloads
---   $9 text[]  queues       $10 smallint[]  priorities      $11 int[]  max_attempts
---   $12 double precision[]  timeouts in seconds             $13 text[]  keys
---   $14 jsonb[]  tags, as arrays of strings                 $15 jsonb[]  metadata
+--   $1  bigint              worker
+--   $2  text[]              names
+--   $3  text[]              cron texts; null: the schedule has an interval
+--   $4  double precision[]  intervals in seconds; null: the schedule has a cron text
+--   $5  text[]              time zones
+--   $6  text[]              catch_up: skip, one or all
+--   $7  text[]              kinds
+--   $8  jsonb[]             payloads
+--   $9  text[]              queues
+--   $10 smallint[]          priorities
+--   $11 int[]               max_attempts
+--   $12 double precision[]  timeouts in seconds; null: as the worker is set
+--   $13 text[]              keys
+--   $14 jsonb[]             tags, each an array of strings
+--   $15 jsonb[]             metadata
+--
+-- Returns one row per schedule, whose second column is the schedule's id.
 select
     set_config('synchronous_commit', 'on', true),
     reveille.schedule(
@@ -21,7 +32,9 @@ select
         max_attempts => declared.max_attempts,
         timeout => make_interval(secs => declared.timeout_seconds),
         key => declared.key,
-        tags => case when declared.tags is not null then array(select pg_catalog.jsonb_array_elements_text(declared.tags)) end,
+        tags => case
+            when declared.tags is not null then array(select pg_catalog.jsonb_array_elements_text(declared.tags))
+        end,
         metadata => declared.metadata,
         declared_by => $1
     )
@@ -29,6 +42,6 @@ from unnest(
     $2::text[], $3::text[], $4::double precision[], $5::text[], $6::text[], $7::text[], $8::jsonb[], $9::text[],
     $10::smallint[], $11::int[], $12::double precision[], $13::text[], $14::jsonb[], $15::jsonb[]
 ) as declared (
-    name, cron, every_seconds, time_zone, catch_up, kind, payload, queue, priority, max_attempts, timeout_seconds, key, tags,
-    metadata
+    name, cron, every_seconds, time_zone, catch_up, kind, payload, queue, priority, max_attempts, timeout_seconds, key,
+    tags, metadata
 )

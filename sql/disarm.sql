@@ -1,4 +1,4 @@
--- A worker looks at a queue by itself: its bell need not ring.
+-- Disarms a queue's bell for a worker, which looks for jobs by itself from now on.
 --
 --   $1 bigint  worker
 --   $2 text    queue

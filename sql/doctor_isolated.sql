@@ -1,20 +1,25 @@
--- What the doctor asks about jobs that no worker could claim or read. They are named by their ids alone, since
--- whatever else they hold may be what cannot be read. Needs select on the two views.
+-- Examines for the doctor the jobs that no worker could claim or read. Needs select on the two views.
 --
--- A row a finding, as in sql/doctor_server.sql.
+-- Returns one row per finding, as sql/doctor_server.sql does.
+--
+-- A finding names a job by its id alone, since any other column may be the one that cannot be read.
 with
 found (state, finding, advice) as (
     (
         select
             'bad', format('job %s cannot be claimed and is passed over: %s (SQLSTATE %s)', id, error, code),
-            'mend the row, or what refuses it: a trigger, an index or a constraint; the others of its queue are worked'
+            'repair the row, or what refuses it: a trigger, an index or a constraint; the other jobs of its queue run'
         from reveille.passed_over_jobs
         order by id
         limit 10
     )
     union all
     select
-        'note', format('jobs that died of what they hold, the last within a day: %s, job %s among them', sum(jobs), max(last_id)),
+        'note',
+        format(
+            'jobs that died because of their contents, the last within a day: %s, job %s among them', sum(jobs),
+            max(last_id)
+        ),
         'see `reveille dead list --reason undecodable`'
     from reveille.dead_jobs_overview
     where reason = 'undecodable' and last_died_at > now() - interval '1 day'

@@ -1,13 +1,17 @@
--- What the doctor asks of the catalogue about what the migrations and the grants have made: functions, views, and what
--- the shipped roles may do. Needs no privilege and reads no row of our tables.
+-- Examines for the doctor, in the catalogue, the functions and views of the migrations, and the privileges of the
+-- shipped roles. Needs no privilege and reads no row of Reveille's tables.
 --
---   $1 text[]  the functions that the migrations make    $2 text[]  the views
+--   $1 text[]  functions that the migrations make
+--   $2 text[]  views that the migrations make
 --
--- A row a finding, as in sql/doctor_server.sql.
+-- Returns one row per finding, as sql/doctor_server.sql does.
 with
 home as (select oid, nspname from pg_namespace where nspname || '.' = 'reveille.'),
 relations as (
-    select pg_class.oid, relname, relkind from pg_class join home on home.oid = relnamespace where relkind in ('r', 'p', 'v', 'S')
+    select pg_class.oid, relname, relkind
+    from pg_class
+    join home on home.oid = relnamespace
+    where relkind in ('r', 'p', 'v', 'S')
 ),
 functions as (
     select pg_proc.oid, proname from pg_proc join home on home.oid = pronamespace
@@ -15,7 +19,9 @@ functions as (
 missing as (
     select 'function' as what, name from unnest($1::text[]) as name where name not in (select proname from functions)
     union all
-    select 'view', name from unnest($2::text[]) as name where name not in (select relname from relations where relkind = 'v')
+    select 'view', name
+    from unnest($2::text[]) as name
+    where name not in (select relname from relations where relkind = 'v')
 ),
 roles as (
     select pg_roles.oid, rolname, part
@@ -23,7 +29,7 @@ roles as (
     cross join unnest(array['producer', 'worker', 'monitor', 'admin']) as part
     join pg_roles on rolname = nspname || '_' || part
 ),
--- What sql/grants.sql gives each role, as far as it cannot do without.
+-- The privileges of sql/grants.sql that a role cannot work without.
 given (part, names, privileges) as (
     values
         ('producer', array['jobs'], array['insert', 'select']),
@@ -48,8 +54,8 @@ executes (part, names) as (
     values
         ('producer', array['enqueue', 'replace_waiting', 'hold_unique_key', 'period_holder', 'live_holder']),
         ('worker', array[
-            'enqueue', 'await', 'ring', 'note_nobody_sleeps', 'truncate_finished_jobs', 'analyze_unknown_tables', 'complete_in',
-            'schedule'
+            'enqueue', 'await', 'ring', 'note_nobody_sleeps', 'truncate_finished_jobs', 'analyze_unknown_tables',
+            'complete_in', 'schedule'
         ]),
         ('monitor', array['held_jobs', 'dead_groups', 'reads_any']),
         ('admin', array[
@@ -65,7 +71,7 @@ lacks as (
     cross join unnest(privileges) as privilege
     join relations on relations.relname = name
     where not case
-        -- A producer needs no more than some columns.
+        -- A producer needs a privilege on some columns only.
         when part = 'producer' then has_any_column_privilege(roles.oid, relations.oid, privilege)
         else has_table_privilege(roles.oid, relations.oid, privilege)
     end
@@ -84,23 +90,26 @@ lacks as (
 ),
 found (name, state, finding, advice) as (
     select
-        'functions', 'bad', format('the %s %s is missing', what, name), 'create it anew as `reveille migrate --print` shows it'
+        'functions', 'bad', format('the %s %s is missing', what, name),
+        'create it anew as `reveille migrate --print` shows it'
     from missing
     union all
     select
         'grants', 'bad', format('the role %s lacks %s', rolname, string_agg(what, '; ' order by what)),
-        'run what `reveille migrate --print-grants` prints, as after each migration'
+        'run the SQL that `reveille migrate --print-grants` prints, as after each migration'
     from lacks
     group by rolname
 ),
 well (name, finding) as (
-    select 'functions', format('all %s functions and %s views are there', cardinality($1::text[]), cardinality($2::text[]))
+    select
+        'functions',
+        format('all %s functions and %s views are there', cardinality($1::text[]), cardinality($2::text[]))
     union all
     select
         'grants',
         case
             when count(*) = 0 then 'the roles of `reveille migrate --print-grants` are not in use'
-            else format('%s may do what they are for', string_agg(rolname, ', ' order by rolname))
+            else format('%s have all privileges that they need', string_agg(rolname, ', ' order by rolname))
         end
     from roles
 )

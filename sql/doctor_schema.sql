@@ -1,29 +1,56 @@
--- What the doctor asks of the catalogue about our tables: indexes, triggers, partitions, dead rows, and what
--- the current user may do. Needs no privilege and reads no row of our tables.
+-- Examines for the doctor, in the catalogue, Reveille's tables: indexes, triggers, partitions, dead rows, and the
+-- current user's privileges. Needs no privilege and reads no row of these tables.
 --
--- A row a finding, as in sql/doctor_server.sql.
+-- Returns one row per finding, as sql/doctor_server.sql does.
 with
 home as (select oid, nspname from pg_namespace where nspname || '.' = 'reveille.'),
 relations as (
-    select pg_class.oid, relname, relkind, relispartition, relrowsecurity, relforcerowsecurity, reloptions, pg_get_expr(relpartbound, pg_class.oid) as bound
+    select
+        pg_class.oid, relname, relkind, relispartition, relrowsecurity, relforcerowsecurity, reloptions,
+        pg_get_expr(relpartbound, pg_class.oid) as bound
     from pg_class
     join home on home.oid = relnamespace
 ),
--- Each index that the migrations make, and how to make it anew.
+-- Each index of the migrations, and the statement that creates it anew.
 expected (name, made_by) as (
     values
         ('jobs_pkey', 'alter table reveille.jobs add primary key (id)'),
-        ('jobs_claim', 'create index concurrently jobs_claim on reveille.jobs (queue, priority, available_at, id) where reserved_at is null'),
-        ('jobs_reserved', 'create index concurrently jobs_reserved on reveille.jobs (reserved_by) where reserved_at is not null'),
-        ('jobs_limited', 'create index concurrently jobs_limited on reveille.jobs (queue, key) where limited and reserved_at is not null'),
-        ('jobs_turn', 'create index concurrently jobs_turn on reveille.jobs (queue, key, priority, available_at, id) where reserved_at is null and key is not null'),
+        (
+            'jobs_claim',
+            'create index concurrently jobs_claim on reveille.jobs (queue, priority, available_at, id) '
+            'where reserved_at is null'
+        ),
+        (
+            'jobs_reserved',
+            'create index concurrently jobs_reserved on reveille.jobs (reserved_by) where reserved_at is not null'
+        ),
+        (
+            'jobs_limited',
+            'create index concurrently jobs_limited on reveille.jobs (queue, key) '
+            'where limited and reserved_at is not null'
+        ),
+        (
+            'jobs_turn',
+            'create index concurrently jobs_turn on reveille.jobs (queue, key, priority, available_at, id) '
+            'where reserved_at is null and key is not null'
+        ),
         ('jobs_order', 'create index concurrently jobs_order on reveille.jobs (queue, key, id) where key is not null'),
         ('jobs_failing', 'create index concurrently jobs_failing on reveille.jobs (id) where failures > 0'),
-        ('jobs_unique', 'create unique index concurrently jobs_unique on reveille.jobs (kind, unique_key) where unique_key is not null'),
+        (
+            'jobs_unique',
+            'create unique index concurrently jobs_unique on reveille.jobs (kind, unique_key) '
+            'where unique_key is not null'
+        ),
         ('unique_periods_pkey', 'alter table reveille.unique_periods add primary key (kind, unique_key)'),
-        ('unique_periods_ends_at', 'create index concurrently unique_periods_ends_at on reveille.unique_periods (ends_at)'),
+        (
+            'unique_periods_ends_at',
+            'create index concurrently unique_periods_ends_at on reveille.unique_periods (ends_at)'
+        ),
         ('dead_jobs_pkey', 'alter table reveille.dead_jobs add primary key (id)'),
-        ('dead_jobs_by_kind', 'create index concurrently dead_jobs_by_kind on reveille.dead_jobs (queue, kind, reason, finished_at)'),
+        (
+            'dead_jobs_by_kind',
+            'create index concurrently dead_jobs_by_kind on reveille.dead_jobs (queue, kind, reason, finished_at)'
+        ),
         ('finished_jobs_id', 'create index finished_jobs_id on reveille.finished_jobs (id)'),
         ('ends_id', 'create index concurrently ends_id on reveille.ends (id)'),
         ('ends_ended_at', 'create index concurrently ends_ended_at on reveille.ends (ended_at)'),
@@ -35,14 +62,27 @@ expected (name, made_by) as (
         ('sleepers_pkey', 'alter table reveille.sleepers add primary key (queue, worker)'),
         ('counters_pkey', 'alter table reveille.counters add primary key (queue, started_at, worker)'),
         ('counters_started_at', 'create index concurrently counters_started_at on reveille.counters (started_at)'),
-        ('counters_by_workers', 'create index concurrently counters_by_workers on reveille.counters (started_at, queue) where worker <> 0'),
+        (
+            'counters_by_workers',
+            'create index concurrently counters_by_workers on reveille.counters (started_at, queue) where worker <> 0'
+        ),
         ('chores_pkey', 'alter table reveille.chores add primary key (name)'),
         ('totals_pkey', 'alter table reveille.totals add primary key (queue)'),
         ('schedules_pkey', 'alter table reveille.schedules add primary key (id)'),
         ('schedules_name', 'create unique index concurrently schedules_name on reveille.schedules (name)'),
-        ('schedules_due', 'create index concurrently schedules_due on reveille.schedules ((coalesce(next_at, ''-infinity''::timestamptz))) where paused_at is null and error is null'),
-        ('schedule_declarations_pkey', 'alter table reveille.schedule_declarations add primary key (schedule_id, worker)'),
-        ('schedule_declarations_worker', 'create index concurrently schedule_declarations_worker on reveille.schedule_declarations (worker)')
+        (
+            'schedules_due',
+            'create index concurrently schedules_due on reveille.schedules '
+            '((coalesce(next_at, ''-infinity''::timestamptz))) where paused_at is null and error is null'
+        ),
+        (
+            'schedule_declarations_pkey',
+            'alter table reveille.schedule_declarations add primary key (schedule_id, worker)'
+        ),
+        (
+            'schedule_declarations_worker',
+            'create index concurrently schedule_declarations_worker on reveille.schedule_declarations (worker)'
+        )
 ),
 indexes as (
     select pg_index.*, relations.relname, pg_class.relam
@@ -50,12 +90,12 @@ indexes as (
     join pg_class on pg_class.oid = indexrelid
     join relations on relations.oid = indexrelid
 ),
--- Each trigger on the jobs, and what comes of its absence.
+-- Each trigger on the jobs, and what happens without it.
 expected_triggers (name, otherwise) as (
     values
-        ('ring', 'inserts wake nobody'), ('check_inserted', 'nothing keeps bad jobs out'),
+        ('ring', 'inserts wake no worker'), ('check_inserted', 'nothing keeps bad jobs out'),
         ('check_changed', 'nothing keeps jobs from being made bad'),
-        ('check_unclaimed', 'nothing keeps jobs that wait from being made bad')
+        ('check_unclaimed', 'nothing keeps waiting jobs from being made bad')
 ),
 triggers as (
     select name, otherwise, tgenabled
@@ -78,28 +118,33 @@ partitions as (
 ),
 rows as (
     select
-        coalesce(n_live_tup, 0) as live, coalesce(n_dead_tup, 0) as dead, last_autovacuum, pg_total_relation_size(relid) as size
+        coalesce(n_live_tup, 0) as live, coalesce(n_dead_tup, 0) as dead, last_autovacuum,
+        pg_total_relation_size(relid) as size
     from pg_stat_all_tables
     join relations on relations.oid = relid
     where relations.relname = 'jobs'
 ),
--- As whom workers are connected, and whether they may vacuum the jobs.
+-- The roles that workers connect as, and whether each may vacuum the jobs.
 keepers as (
     select distinct
         usename,
         pg_has_role(usename, relowner, 'usage')
-            or exists (select from pg_database where datname = current_database() and pg_has_role(usename, datdba, 'usage'))
+            or exists (
+                select from pg_database where datname = current_database() and pg_has_role(usename, datdba, 'usage')
+            )
             or case
-                when current_setting('server_version_num')::int >= 170000 then has_table_privilege(usename, pg_class.oid, 'MAINTAIN')
+                when current_setting('server_version_num')::int >= 170000
+                then has_table_privilege(usename, pg_class.oid, 'MAINTAIN')
                 else false
             end as may
     from pg_stat_activity
     cross join relations
     join pg_class on pg_class.oid = relations.oid
-    where datname = current_database() and application_name in ('reveille worker', 'reveille listener', 'reveille heartbeat') and usename is not null
+    where datname = current_database()
+        and application_name in ('reveille worker', 'reveille listener', 'reveille heartbeat') and usename is not null
         and relations.relname = 'jobs'
 ),
--- What it takes to enqueue, to work and to look.
+-- The privileges that it takes to enqueue, to work, to fire schedules and to look.
 needs (place, ability, names, privileges) as (
     values
         (1, 'enqueue', array['jobs'], array['insert', 'select']),
@@ -114,7 +159,14 @@ needs (place, ability, names, privileges) as (
         (2, 'work', array['queues', 'schema_history'], array['select']),
         (3, 'fire schedules', array['schedules'], array['select', 'insert', 'update']),
         (3, 'fire schedules', array['schedule_declarations'], array['select', 'insert']),
-        (4, 'look', array['queue_stats', 'running_jobs', 'failing_jobs', 'dead_jobs_overview', 'worker_status', 'throughput', 'queue_limits', 'queue_totals', 'schedule_status'], array['select'])
+        (
+            4, 'look',
+            array[
+                'queue_stats', 'running_jobs', 'failing_jobs', 'dead_jobs_overview', 'worker_status', 'throughput',
+                'queue_limits', 'queue_totals', 'schedule_status'
+            ],
+            array['select']
+        )
 ),
 lacks as (
     select place, ability, name, string_agg(distinct privilege, ', ' order by privilege) as privileges
@@ -122,9 +174,10 @@ lacks as (
     cross join unnest(names) as name
     cross join unnest(privileges) as privilege
     join relations on relations.relname = name
-    -- Who may only enqueue needs no more than some columns (sql/grants.sql).
+    -- Enqueuing takes a privilege on some columns only (sql/grants.sql).
     where not case place
-        when 1 then has_any_column_privilege(relations.oid, privilege) else has_table_privilege(relations.oid, privilege)
+        when 1 then has_any_column_privilege(relations.oid, privilege)
+        else has_table_privilege(relations.oid, privilege)
     end
     group by place, ability, name
     union all
@@ -155,7 +208,8 @@ lacking as (
 abilities as (
     select
         string_agg(ability, ', ' order by place) filter (where what is null) as may,
-        string_agg(format('to %s it lacks %s', ability, what), '; ' order by place) filter (where what is not null) as lacking
+        string_agg(format('to %s it lacks %s', ability, what), '; ' order by place)
+            filter (where what is not null) as lacking
     from lacking
 ),
 found (name, state, finding, advice) as (
@@ -171,7 +225,8 @@ found (name, state, finding, advice) as (
     where not (indisvalid and indisready)
     union all
     select
-        'indexes', 'note', format('the indexes %s are the same: each write pays for all', string_agg(relname, ', ' order by relname)),
+        'indexes', 'note',
+        format('the indexes %s are the same: each write pays for all', string_agg(relname, ', ' order by relname)),
         format(
             'drop index concurrently reveille.%s',
             coalesce(min(relname) filter (where relname not in (select expected.name from expected)), min(relname))
@@ -198,7 +253,8 @@ found (name, state, finding, advice) as (
     select
         'partitions', 'bad', format('%s is not attached: no job can finish on its day', name),
         case
-            when oid is null then format('create table reveille.%s partition of reveille.finished_jobs for values in (%s)', name, day)
+            when oid is null
+            then format('create table reveille.%s partition of reveille.finished_jobs for values in (%s)', name, day)
             else format('alter table reveille.finished_jobs attach partition reveille.%s for values in (%s)', name, day)
         end
     from partitions
@@ -217,14 +273,15 @@ found (name, state, finding, advice) as (
             'reveille.jobs has %s dead rows beside %s live ones; last autovacuum: %s', dead, live,
             coalesce(date_trunc('second', last_autovacuum)::text, 'never')
         ),
-        'see the check horizon for who holds it back; then vacuum reveille.jobs'
+        'see the check horizon for what holds vacuum back; then vacuum reveille.jobs'
     from rows
     where dead > 1000000 or (dead > 100000 and dead > 10 * live)
     union all
     select
         'vacuum', 'note',
         format(
-            'reveille.jobs has %s dead rows in %s, and %s, as whom workers are connected, may not vacuum it: autovacuum alone does, each %s at most',
+            'reveille.jobs has %s dead rows in %s, and workers connect as %s, which may not vacuum it: '
+            'only autovacuum does, at most once every %s',
             dead, pg_size_pretty(size), usename, current_setting('autovacuum_naptime')
         ),
         case
@@ -241,24 +298,32 @@ found (name, state, finding, advice) as (
     from abilities
     where may is null
     union all
-    -- Policies may let through all or nothing: which, nobody can tell by reading them.
+    -- A policy may pass all rows or none, and its text does not tell which.
     select
         'roles', 'bad',
         format(
             'row security is on for %s: %s', string_agg('reveille.' || relname, ', ' order by relname),
             case
-                when bool_or(relforcerowsecurity) then 'workers, and the triggers that wake them, see only what policies show them'
-                else 'roles that do not own a table see only what its policies show them, and jobs may never start'
+                when bool_or(relforcerowsecurity)
+                then 'workers, and the triggers that wake them, see only the rows that policies show them'
+                else 'roles that do not own a table see only the rows that its policies show them, and jobs may never '
+                    'start'
             end
         ),
-        string_agg(format('alter table reveille.%s no force row level security, disable row level security', relname), '; ' order by relname)
+        string_agg(
+            format('alter table reveille.%s no force row level security, disable row level security', relname),
+            '; ' order by relname
+        )
     from relations
     where relkind in ('r', 'p') and relrowsecurity
     having count(*) > 0
     union all
     select
         'roles', 'bad',
-        format('everybody may run %s as the owner, by a trigger on a table of theirs', string_agg(proname, ', ' order by proname)),
+        format(
+            'every role may run %s as the owner, by a trigger on a table that it owns',
+            string_agg(proname, ', ' order by proname)
+        ),
         string_agg(format('revoke execute on function reveille.%s() from public', proname), '; ' order by proname)
     from pg_proc
     join home on home.oid = pronamespace

@@ -1,9 +1,9 @@
--- What the doctor asks of the server: its version and settings, how many sessions it has left, who holds back vacuum, how full
--- the queue of notifications is. Needs none of our tables and no privilege; shows no statement of anybody's.
+-- Examines for the doctor the server: version, settings, sessions left, causes that hold back vacuum, and how full the
+-- queue of notifications is. Needs none of Reveille's tables and no privilege. Shows no statement of any session.
 --
---   $1 double precision  from how many seconds on a transaction is long (300); twelve times as long is bad
+--   $1 double precision  age in seconds from which a transaction is long (300); twelve times that age is bad
 --
--- A row a finding: the check, its state (ok, note, bad), what was found, and what to do (null where all is well).
+-- Returns one row per finding: the check, its state (ok, note, bad), the finding, and the advice (null if all is well).
 with
 patience as (select make_interval(secs => $1) as long, make_interval(secs => 12 * $1) as too_long),
 version as (select current_setting('server_version_num')::int / 10000 as major),
@@ -12,7 +12,7 @@ sessions as (
         pid, coalesce(usename, '-') as usename, coalesce(nullif(application_name, ''), '-') as application_name, state,
         clock_timestamp() - xact_start as age,
         backend_xmin is not null or backend_xid is not null as holds_horizon,
-        -- Of others' sessions a plain user sees little.
+        -- A user without pg_read_all_stats sees little of other users' sessions.
         query = '<insufficient privilege>' as hidden
     from pg_stat_activity
     where datname = current_database() and pid <> pg_backend_pid() and backend_type is distinct from 'autovacuum worker'
@@ -28,7 +28,7 @@ slots as (
 ),
 connections as (
     select
-        -- A plain user does not see of what type the others' are.
+        -- A user without pg_read_all_stats does not see the type of other users' backends.
         (
             select count(*) from pg_stat_activity
             where datname is not null and coalesce(backend_type, 'client backend') = 'client backend'
@@ -48,7 +48,7 @@ found (name, state, finding, advice) as (
     where major not between 14 and 18
     union all
     select
-        'server', 'bad', 'it is a standby: nothing can be written and nobody can listen',
+        'server', 'bad', 'it is a standby: no session can write or listen',
         'give the primary''s address, or several hosts and target_session_attrs=read-write'
     where pg_is_in_recovery()
     union all
@@ -64,12 +64,24 @@ found (name, state, finding, advice) as (
         values
             ('fsync', 'off', 'bad', 'set it on: a crash of the machine may lose or corrupt everything'),
             ('full_page_writes', 'off', 'note', 'set it on, unless the file system never tears a page (ZFS)'),
-            ('autovacuum', 'off', 'bad', 'set it on: every job leaves dead rows behind, and claims slow down with them'),
+            (
+                'autovacuum', 'off', 'bad',
+                'set it on: every job leaves dead rows behind, and claims slow down with them'
+            ),
             ('track_counts', 'off', 'bad', 'set it on: without it autovacuum does nothing'),
-            ('track_activities', 'off', 'note', 'set it on: without it nobody sees who holds back vacuum'),
-            ('synchronous_commit', 'off', 'note', 'a crash of the server may lose the jobs enqueued just before; set it on where that matters'),
-            ('default_transaction_read_only', 'on', 'bad', 'set it off for this database and user: no job can be enqueued or claimed'),
-            ('session_replication_role', 'replica', 'bad', 'set it to origin: inserts fire no trigger and wake nobody')
+            ('track_activities', 'off', 'note', 'set it on: without it no view shows what holds back vacuum'),
+            (
+                'synchronous_commit', 'off', 'note',
+                'a crash of the server may lose the jobs enqueued just before; set it on where that matters'
+            ),
+            (
+                'default_transaction_read_only', 'on', 'bad',
+                'set it off for this database and user: no job can be enqueued or claimed'
+            ),
+            (
+                'session_replication_role', 'replica', 'bad',
+                'set it to origin: inserts fire no trigger and wake no worker'
+            )
     ) as rule (name, value, state, advice)
     where current_setting(rule.name, true) = rule.value
     union all
@@ -77,22 +89,36 @@ found (name, state, finding, advice) as (
         'settings', 'note', concat_ws(' ', rule.name, 'is', settings.reset_val, settings.unit), rule.advice
     from (
         values
-            ('statement_timeout', 'workers set their own; what enqueues must stay below it'),
-            ('idle_in_transaction_session_timeout', 'workers set their own; it ends transactions of handlers and producers that pause for longer'),
-            ('default_transaction_isolation', 'workers use read committed; what enqueues in another level rings the bell each time, whether anybody sleeps or not'),
-            ('transaction_timeout', 'workers set their own; keep it above what the transactions of handlers and producers take')
+            ('statement_timeout', 'workers set their own; statements that enqueue must be quicker than this'),
+            (
+                'idle_in_transaction_session_timeout',
+                'workers set their own; it ends transactions of handlers and producers that pause for longer'
+            ),
+            (
+                'default_transaction_isolation',
+                'workers use read committed; enqueuing at another level rings the bell even if no worker sleeps'
+            ),
+            (
+                'transaction_timeout',
+                'workers set their own; keep it above the time that transactions of handlers and producers take'
+            )
     ) as rule (name, advice)
     join pg_settings as settings on settings.name = rule.name
-    -- What a session begins with; the one that asks has set some of them for itself.
+    -- reset_val is what a session begins with. The doctor's session has set some of these for itself.
     where settings.reset_val <> settings.boot_val
     union all
     select
         'settings', 'note',
         format(
-            'max_prepared_transactions is %s: a transaction that enqueues cannot be prepared while a worker sleeps on its queue',
+            'max_prepared_transactions is %s: a transaction that enqueues cannot be prepared while a worker sleeps on '
+            'its queue',
             current_setting('max_prepared_transactions')
         ),
-        format('where you prepare transactions: alter role … in database %I set reveille.bell = off; their jobs start at the next poll', current_database())
+        format(
+            'where you prepare transactions: alter role … in database %I set reveille.bell = off; their jobs start at '
+            'the next poll',
+            current_database()
+        )
     where current_setting('max_prepared_transactions') <> '0'
         and not exists (
             select from pg_db_role_setting
@@ -102,13 +128,20 @@ found (name, state, finding, advice) as (
     union all
     select
         'notifications', case when usage > 0.5 then 'bad' else 'note' end,
-        format('the queue of notifications is %s %% full; once it is full, commits that notify fail', round((100 * usage)::numeric)),
-        'end the oldest transaction of a session that listens, in any database of this server: the queue is kept back to its start'
+        format(
+            'the queue of notifications is %s %% full; once it is full, commits that notify fail',
+            round((100 * usage)::numeric)
+        ),
+        'end the oldest transaction of a session that listens, in any database of this server: the queue is kept back '
+        'to its start'
     from pg_notification_queue_usage() as usage
     where usage > 0.1
     union all
     select
-        'notifications', 'note', format('a worker''s listener (pid %s, %s) hangs in a transaction for %s', pid, usename, date_trunc('second', age)),
+        'notifications', 'note',
+        format(
+            'a worker''s listener (pid %s, %s) hangs in a transaction for %s', pid, usename, date_trunc('second', age)
+        ),
         format('select pg_terminate_backend(%s); its worker opens another', pid)
     from sessions
     where application_name = 'reveille listener' and state like 'idle in transaction%'
@@ -117,8 +150,8 @@ found (name, state, finding, advice) as (
         select
             'horizon', case when holds_horizon and age > too_long then 'bad' else 'note' end,
             format(
-                'a transaction is %s old: pid %s, user %s, application %s, %s%s', date_trunc('second', age), pid, usename,
-                application_name, state,
+                'a transaction is %s old: pid %s, user %s, application %s, %s%s', date_trunc('second', age), pid,
+                usename, application_name, state,
                 case when holds_horizon then '; dead rows younger than it cannot be vacuumed' end
             ),
             format('end it, or select pg_terminate_backend(%s)', pid)
@@ -158,7 +191,10 @@ found (name, state, finding, advice) as (
     union all
     select
         'horizon', 'note',
-        format('the standby %s holds back vacuum by %s transactions', coalesce(nullif(application_name, ''), pid::text), age(backend_xmin)),
+        format(
+            'the standby %s holds back vacuum by %s transactions', coalesce(nullif(application_name, ''), pid::text),
+            age(backend_xmin)
+        ),
         'end the long query there, or set hot_standby_feedback off there'
     from pg_stat_replication
     where age(backend_xmin) > 1000000
@@ -166,11 +202,13 @@ found (name, state, finding, advice) as (
 well (name, finding) as (
     select 'server', format('PostgreSQL %s', current_setting('server_version'))
     union all select 'connections', format('%s of %s are in use', used, usable) from connections
-    union all select 'settings', 'they keep what is committed, and let vacuum work'
+    union all select 'settings', 'commits are kept, and vacuum can work'
     union all
     select 'notifications', format('the queue is %s %% full', round((100 * pg_notification_queue_usage())::numeric))
     union all
-    select 'horizon', format('no transaction is older than %s, and nothing else holds back vacuum', date_trunc('second', long))
+    select
+        'horizon',
+        format('no transaction is older than %s, and nothing else holds back vacuum', date_trunc('second', long))
     from patience
 )
 select name as check, state, finding, advice from found

@@ -1,13 +1,14 @@
--- What the doctor asks of the tables themselves: whether locks vouch for the workers, and whether the history is emptied in
--- time. Needs select on workers and queues.
+-- Examines for the doctor, in the tables themselves, whether locks vouch for the workers, and whether the history is
+-- emptied in time. Needs select on workers and queues.
 --
--- A row a finding, as in sql/doctor_server.sql.
+-- Returns one row per finding, as sql/doctor_server.sql does.
 with
 workers as (
     select * from reveille.workers where slots > 0 and last_seen_at > now() - interval '30 seconds'
 ),
 kept as (
-    select ceil(extract(epoch from greatest(max(retention), interval '1 day')) / 86400)::int as days from reveille.queues
+    select ceil(extract(epoch from greatest(max(retention), interval '1 day')) / 86400)::int as days
+    from reveille.queues
 ),
 today as (select (extract(epoch from now())::bigint / 86400)::int as day),
 history as (
@@ -18,24 +19,33 @@ found (name, state, finding, advice) as (
     (
         select
             'locks', 'note',
-            format('worker %s (%s, pid %s) has no session lock: a crash of it is noticed after 30 s instead of 4', id, host, pid),
+            format(
+                'worker %s (%s, pid %s) has no session lock: its crash would be noticed after 30 s instead of 4', id,
+                host, pid
+            ),
             'let it listen, past any transaction pooler (DatabaseOptions::listen_url, --listen-url)'
         from workers
-        -- It takes the lock once it has heard itself.
+        -- A worker takes the lock once its listener has received a notification that it sent to itself.
         where not holds_lock and started_at < now() - interval '10 seconds'
         order by started_at
         limit 10
     )
     union all
     select
-        'history', 'note', format('%s holds jobs of %s days ago, and none is to be kept for more than %s: upkeep does not run', name, age, make_interval(days => kept.days)),
+        'history', 'note',
+        format(
+            '%s holds jobs of %s days ago, and no queue keeps jobs for more than %s: upkeep does not run', name, age,
+            make_interval(days => kept.days)
+        ),
         '`reveille prune` does it once; workers do it each minute if they may truncate'
     from history, kept
     where pg_relation_size(to_regclass(name)) > 0
 ),
 well (name, finding) as (
     select 'locks', format('%s of %s workers hold theirs', count(*) filter (where holds_lock), count(*)) from workers
-    union all select 'history', format('no finished job is older than is asked for (%s)', make_interval(days => days)) from kept
+    union all
+    select 'history', format('no finished job is older than the longest retention (%s)', make_interval(days => days))
+    from kept
 )
 select name as check, state, finding, advice from found
 union all

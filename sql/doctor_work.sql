@@ -1,8 +1,9 @@
--- What the doctor asks of the views: who works, what waits for long, what is held by nobody, what does not stop, which schedules do not fire. Needs select on the views alone.
+-- Examines for the doctor, in the views: workers, jobs that have waited long, jobs without a living worker, jobs that
+-- do not stop, schedules that do not fire. Needs select on the views alone.
 --
--- A row a finding, as in sql/doctor_server.sql.
+-- Returns one row per finding, as sql/doctor_server.sql does.
 with
--- `reveille listen` has a row too, and no slots.
+-- Without the rows of `reveille listen`, which have no slots.
 workers as (
     select *, now() - last_seen as silence from reveille.worker_status where slots > 0
 ),
@@ -22,7 +23,10 @@ held as (
     select id, worker, running_for
     from reveille.running_jobs as running
     where running_for > interval '1 minute'
-        and not exists (select from reveille.worker_status as status where status.worker = running.worker and status.last_seen > now() - interval '1 minute')
+        and not exists (
+            select from reveille.worker_status as status
+            where status.worker = running.worker and status.last_seen > now() - interval '1 minute'
+        )
 ),
 schedules as materialized (
     select *, next_at < now() - interval '1 minute' as late from reveille.schedule_status where not paused
@@ -35,12 +39,14 @@ found (name, state, finding, advice) as (
     where not paused and not exists (select from workers where alive)
     having count(*) > 0
     union all
-    select 'workers', 'note', 'no worker is alive; nothing waits for one', 'start your program''s worker, or reveille work'
+    select
+        'workers', 'note', 'no worker is alive; no job waits for one', 'start your program''s worker, or reveille work'
     where not exists (select from workers where alive) and not exists (select from ready where not paused)
     union all
     (
         select
-            'workers', 'note', format('worker %s (%s, pid %s) has been silent for %s', worker, host, pid, date_trunc('second', silence)),
+            'workers', 'note',
+            format('worker %s (%s, pid %s) has been silent for %s', worker, host, pid, date_trunc('second', silence)),
             'a living worker takes its jobs over and removes its row; until then they stay with it'
         from workers
         where not alive
@@ -57,24 +63,32 @@ found (name, state, finding, advice) as (
         ),
         case
             when paused then format('reveille resume %s', to_json(queue))
-            when not served then format('start a worker for it: reveille work --queue %1$s, or .queue(%1$s, …) in your program', to_json(queue))
-            else 'give it more slots or workers; `reveille jobs --state running` shows what they are at'
+            when not served
+            then format(
+                'start a worker for it: reveille work --queue %1$s, or .queue(%1$s, …) in your program', to_json(queue)
+            )
+            else 'give it more slots or workers; `reveille jobs --state running` shows the jobs that run'
         end
     from waiting
     where place <= 10
     union all
     select
         'waiting', case when bool_or(age > interval '10 minutes' and not paused) then 'bad' else 'note' end,
-        format('further queues with jobs that have been ready for more than a minute: %s', count(*)), 'see `reveille status`'
+        format('further queues with jobs that have been ready for more than a minute: %s', count(*)),
+        'see `reveille status`'
     from waiting
     where place > 10
     having count(*) > 0
     union all
     select
         'reserved', 'bad',
-        format('jobs held by workers that are gone: %s, for up to %s, job %s among them', count(*), date_trunc('second', max(running_for)), min(id)),
+        format(
+            'jobs held by workers that are gone: %s, for up to %s, job %s among them', count(*),
+            date_trunc('second', max(running_for)), min(id)
+        ),
         case
-            when exists (select from workers where alive) then 'the living workers should have put them back: see their logs for a failing rescue'
+            when exists (select from workers where alive)
+            then 'the living workers should have put them back: see their logs for a failing rescue'
             else 'start a worker: it puts them back'
         end
     from held
@@ -83,16 +97,19 @@ found (name, state, finding, advice) as (
     select
         'stuck', case when max(now() - stuck_since) > interval '1 minute' then 'bad' else 'note' end,
         format(
-            'jobs that do not stop though they were told to: %s, for up to %s, job %s among them', count(*),
+            'jobs that do not stop though they were asked to: %s, for up to %s, job %s among them', count(*),
             date_trunc('second', max(now() - stuck_since)), min(id)
         ),
-        'each keeps its slot: `reveille jobs --state stuck` shows them; have their handlers look at their cancellation and not block a thread'
+        'each keeps its slot: `reveille jobs --state stuck` shows them; let their handlers watch for cancellation and '
+        'block no thread'
     from reveille.running_jobs
     where stuck_since is not null
     having count(*) > 0
     union all
     (
-        select 'schedules', 'bad', format('schedule %s: %s', to_json(name), error), 'mend it, or remove it: reveille schedule --help'
+        select
+            'schedules', 'bad', format('schedule %s: %s', to_json(name), error),
+            'correct it, or remove it: reveille schedule --help'
         from schedules
         where error is not null
         order by name
@@ -100,15 +117,21 @@ found (name, state, finding, advice) as (
     )
     union all
     select
-        'schedules', 'bad', format('schedules that should have fired more than a minute ago: %s, %s among them', count(*), to_json(min(name))),
+        'schedules', 'bad',
+        format(
+            'schedules that should have fired more than a minute ago: %s, %s among them', count(*), to_json(min(name))
+        ),
         'start a worker that was built with the feature schedules, such as reveille work, and see its log'
     from schedules
     where late
     having count(*) > 0
     union all
     select
-        'schedules', 'note', format('schedules that no living worker declares any more: %s, %s among them', count(*), to_json(min(name))),
-        'they go on; remove those that are not wanted: reveille schedule remove'
+        'schedules', 'note',
+        format(
+            'schedules that no living worker declares any more: %s, %s among them', count(*), to_json(min(name))
+        ),
+        'they still fire; remove them if that is not wanted: reveille schedule remove'
     from schedules
     where stale
     having count(*) > 0
@@ -117,7 +140,7 @@ well (name, finding) as (
     select 'workers', format('%s alive with %s slots', count(*), sum(slots)) from workers where alive
     union all select 'waiting', 'no job has been ready for more than a minute'
     union all select 'reserved', 'every job that runs has a living worker'
-    union all select 'stuck', 'every job has stopped that was told to'
+    union all select 'stuck', 'every job that was asked to stop has stopped'
     union all select 'schedules', format('%s run as they should', count(*)) from schedules
 )
 select name as check, state, finding, advice from found

@@ -1,9 +1,10 @@
--- The schedules that are due, or whose next tick has yet to be reckoned, the longest due first.
+-- Lists the schedules that are due, the longest due first. A schedule whose next tick a worker has yet to compute
+-- counts as due.
 --
---   $1 bigint  how many at most
+--   $1 bigint  maximum number of schedules
 --
--- A row a schedule; one row with null for id if there is none. due_seconds: in how many seconds the next of the others is due;
--- null if there is none. looked_at: what was due was due by this time.
+-- Returns one row per schedule; if there is none, one row whose id is null. due_seconds: seconds until the next of the
+-- other schedules is due; null if there is none. looked_at: the time at which the listed schedules were due.
 with due as materialized (
     select
         id, name, through_middleware, cron, (extract(epoch from every) * 1000000.0)::bigint as every_micros, time_zone,

@@ -1,16 +1,23 @@
--- Enqueue jobs of which some are unique, one after another, in one statement. Those without a key come first; the others in the order
--- of their keys, so that two such statements wait for each other in one direction only. The answers are in the order of the arrays.
+-- Enqueues many jobs, one after another, some or all of them with a unique key.
 --
---   $1 to $12 as in enqueue_all.sql
---   $13 text[]  unique keys   $14 text[]  unique modes   $15 text[]  unique until
+--   $1 to $12           as in sql/enqueue_all.sql
+--   $13 text[]          unique keys
+--   $14 text[]          unique modes
+--   $15 text[]          unique_until
+--
+-- Returns one row per job, in the order of the arrays: its id, and whether it existed already.
+--
+-- Jobs without a unique key come first, the others in the order of their kinds and keys. So two such statements wait
+-- for each other in one direction only, and never deadlock.
 with new as materialized (
     select *
     from unnest(
-        $1::text[], $2::text[], $3::jsonb[], $4::smallint[], $5::int[], $6::timestamptz[], $7::double precision[], $8::text[],
-        $9::double precision[], $10::jsonb[], $11::jsonb[], $12::bigint[], $13::text[], $14::text[], $15::text[]
+        $1::text[], $2::text[], $3::jsonb[], $4::smallint[], $5::int[], $6::timestamptz[], $7::double precision[],
+        $8::text[], $9::double precision[], $10::jsonb[], $11::jsonb[], $12::bigint[], $13::text[], $14::text[],
+        $15::text[]
     ) with ordinality as given (
-        queue, kind, payload, priority, max_attempts, due, delay_seconds, key, timeout_seconds, tags, metadata, parent_id,
-        unique_key, unique_mode, unique_until, place
+        queue, kind, payload, priority, max_attempts, due, delay_seconds, key, timeout_seconds, tags, metadata,
+        parent_id, unique_key, unique_mode, unique_until, place
     )
     order by
         case when unique_key is not null then kind end collate pg_catalog."C" nulls first,
@@ -22,7 +29,9 @@ cross join lateral reveille.enqueue(
     kind => new.kind,
     payload => new.payload,
     queue => new.queue,
-    available_at => coalesce(new.due, pg_catalog.now() operator(pg_catalog.+) pg_catalog.make_interval(secs => new.delay_seconds)),
+    available_at => coalesce(
+        new.due, pg_catalog.now() operator(pg_catalog.+) pg_catalog.make_interval(secs => new.delay_seconds)
+    ),
     priority => new.priority,
     max_attempts => new.max_attempts,
     timeout => pg_catalog.make_interval(secs => new.timeout_seconds),

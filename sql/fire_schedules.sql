@@ -1,13 +1,16 @@
--- Move schedules on and enqueue a job for each of their ticks, due at its time: both or neither. One that was moved on, changed
--- or paused meanwhile is left alone, and so is one that somebody else has locked.
+-- Moves schedules on, and enqueues a job for each of their ticks, due at the tick's time: both, or neither. Leaves
+-- alone a schedule that was moved on, changed or paused meanwhile, or that another session has locked.
 --
---   $1 bigint[]       ids
---   $2 timestamptz[]  counted_from as it was seen    $3 timestamptz[]  next_at as it was seen: the fence
---   $4 timestamptz[]  the next tick, or null: $5 says why there is none                     $5 text[]
---   $6 timestamptz[]  the last of the ticks, or null: there are none
---   $7 bigint[]       for each tick the schedule's id                     $8 timestamptz[]  and its time
+--   $1 bigint[]       schedules
+--   $2 timestamptz[]  counted_from of each schedule, as it was read
+--   $3 timestamptz[]  next_at of each schedule, as it was read; with $2, the fence
+--   $4 timestamptz[]  next tick of each schedule; null: there is none, and $5 tells why
+--   $5 text[]         why the schedule has no next tick
+--   $6 timestamptz[]  last tick of each schedule that is enqueued here; null: none is
+--   $7 bigint[]       schedule of each tick
+--   $8 timestamptz[]  time of each tick
 --
--- One row: how many were moved on.
+-- Returns one row: how many schedules were moved on.
 with mine as materialized (
     select schedules.*, seen.following_at, seen.finding, seen.fired_at
     from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::timestamptz[])
@@ -29,8 +32,10 @@ with mine as materialized (
         queue, kind, payload, priority, max_attempts, available_at, timeout, key, tags, metadata, schedule_id
     )
     select
-        mine.queue, mine.kind, mine.payload, mine.priority, mine.max_attempts, tick.due_at, mine.timeout, mine.key, mine.tags,
-        coalesce(mine.metadata, '{}') || pg_catalog.jsonb_build_object('schedule', mine.name, 'tick', tick.due_at), mine.id
+        mine.queue, mine.kind, mine.payload, mine.priority, mine.max_attempts, tick.due_at, mine.timeout, mine.key,
+        mine.tags,
+        coalesce(mine.metadata, '{}') || pg_catalog.jsonb_build_object('schedule', mine.name, 'tick', tick.due_at),
+        mine.id
     from unnest($7::bigint[], $8::timestamptz[]) with ordinality as tick (schedule_id, due_at, place)
     join mine on mine.id = tick.schedule_id
     order by tick.place

@@ -1,10 +1,10 @@
--- Where the jobs of a queue that are due and not reserved begin.
+-- Finds the first due job of each level of a queue.
 --
 --   $1 text           queue
---   $2 timestamptz[]  per level, from which place in the order of claims to look: due time
---   $3 bigint[]       and id
+--   $2 timestamptz[]  low-water mark of each level: due time
+--   $3 bigint[]       low-water mark of each level: id
 --
--- A row for each level that has such a job.
+-- Returns a row for each level that has such a job.
 select level.priority, first.available_at, first.id
 from unnest('{0,1,2,3}'::smallint[], $2::timestamptz[], $3::bigint[]) as level (priority, available_at, id)
 cross join lateral (

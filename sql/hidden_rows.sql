@@ -1,7 +1,10 @@
--- The tables of which row security may hide rows from this role: no policy says that it sees them all. Every name is
--- qualified, since the session may be anybody's.
+-- Finds a table whose rows row security may hide from the current role, since no policy shows it all rows.
 --
 --   $1 text  schema
+--
+-- Returns one row, with the table and the role, or none.
+--
+-- Every name is qualified, since this may run in a session with any search path.
 select tables.relname::pg_catalog.text as name, current_user::pg_catalog.text as role
 from pg_catalog.pg_class as tables
 where tables.relnamespace operator(pg_catalog.=) (
@@ -12,7 +15,7 @@ where tables.relnamespace operator(pg_catalog.=) (
     and pg_catalog.row_security_active(tables.oid)
     and not coalesce((
         select
-            -- Any policy that permits it will do, and none may restrict it.
+            -- One permissive policy that shows all rows is enough, if no restrictive policy hides any.
             pg_catalog.bool_or(policies.polpermissive and shown.condition operator(pg_catalog.=) 'true')
             and pg_catalog.bool_and(policies.polpermissive or shown.condition operator(pg_catalog.=) 'true')
         from pg_catalog.pg_policy as policies

@@ -1,10 +1,12 @@
--- What became of a job's completion in a transaction (sql/complete.sql).
+-- Tells what became of a job's completion in a transaction (sql/complete.sql).
 --
---   $1 text    the transaction's id
---   $2 bigint  id        $3 bigint       worker
---   $4 int     attempts  $5 timestamptz  reserved_at
+--   $1 text         id of the transaction
+--   $2 bigint       job
+--   $3 bigint       worker that reserved it
+--   $4 int          attempt
+--   $5 timestamptz  reserved_at
 --
--- One row: null while the transaction is under way, then whether the reservation is no more.
+-- Returns one row: null while the transaction is under way, then whether the reservation is gone.
 select case
     when pg_xact_status($1::text::xid8) is distinct from 'in progress' then not exists (
         select from reveille.jobs

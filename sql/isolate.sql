@@ -1,16 +1,16 @@
--- Find the job that keeps a queue's others from being claimed, where a claim of a single one has failed, and make it a
--- dead job.
+-- Finds the job that keeps the other jobs of its queue from being claimed, and makes it a dead job. Runs after a claim
+-- of a single job has failed.
 --
 --   $1 text           queue
---   $2 timestamptz[]  per level, from which place in the order of claims the claim looked: due time
---   $3 bigint[]       and id
+--   $2 timestamptz[]  low-water mark of each level at that claim: due time
+--   $3 bigint[]       low-water mark of each level at that claim: id
 --   $4 bigint[]       jobs that are known to be odd and are passed over
 --
--- A claim of one takes the first of a level, or of a key where the queue's limits are about keys; a few more stand
--- behind those that others may just be claiming.
+-- Returns one row, or none if each of the tried jobs can be claimed. id: the job. code and error: why a claim of it
+-- fails. buried: whether it is a dead job now.
 --
--- One row, or none if each of these can be claimed. id; code and error: what a claim of it fails with; buried: whether
--- it is a dead job.
+-- A claim of one job takes the first of a level, or the first of a key if the queue's limits are about keys. This tries
+-- 16 jobs a level, since other workers may be claiming the first ones.
 with recursive turn (key, visited) as (
     select (
         select jobs.key from reveille.jobs

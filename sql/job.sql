@@ -1,6 +1,8 @@
--- One job, wherever it is.
+-- Finds one job, wherever it is.
 --
---   $1 bigint  id
+--   $1 bigint  job
+--
+-- Returns one row with the job as JSON, or none.
 select to_jsonb(jobs) || jsonb_build_object(
     'state', case when reserved_at is not null then 'running' when available_at > now() then 'delayed' else 'ready' end,
     'stuck_since', workers.stuck_since[array_position(workers.stuck_jobs, jobs.id)]

@@ -1,4 +1,4 @@
--- Whether the server knows a time zone. It reads all of its zone files for that: to be asked seldom.
+-- Tells whether the server knows a time zone. Reads all of the server's zone files, so ask seldom.
 --
---   $1 text  the name
+--   $1 text  name
 select exists (select from pg_catalog.pg_timezone_names where lower(name) = lower($1)) as known

@@ -1,7 +1,11 @@
--- Dead jobs, newest first.
+-- Lists dead jobs, newest first.
 --
---   $1 text  queue, or null: any    $2 text  kind, or null: any    $3 bigint  how many at most
---   $4 text  reason, or null: any
+--   $1 text    queue; null: any
+--   $2 text    kind; null: any
+--   $3 bigint  maximum number of jobs
+--   $4 text    reason; null: any
+--
+-- Returns one row per job: its columns as JSON.
 select to_jsonb(listed) as record
 from (
     select 'dead' as state, dead_jobs.*

@@ -1,7 +1,11 @@
--- Finished jobs within their queue's retention, newest first.
+-- Lists finished jobs within their queue's retention, newest first.
 --
---   $1 text  queue, or null: any    $2 text  kind, or null: any    $3 bigint  how many at most
---   $4 text  outcome: completed or cancelled, or null: any
+--   $1 text    queue; null: any
+--   $2 text    kind; null: any
+--   $3 bigint  maximum number of jobs
+--   $4 text    outcome: completed or cancelled; null: any
+--
+-- Returns one row per job: its columns as JSON.
 select to_jsonb(listed) - 'day' as record
 from (
     select finished_jobs.outcome as state, finished_jobs.*

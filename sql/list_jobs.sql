@@ -1,10 +1,13 @@
--- Live jobs, newest first.
+-- Lists live jobs, newest first.
 --
---   $1 text  queue, or null: any    $2 text  kind, or null: any    $3 bigint  how many at most
---   $4 text  state: ready, delayed, running, stuck or failing, or null: any
+--   $1 text    queue; null: any
+--   $2 text    kind; null: any
+--   $3 bigint  maximum number of jobs
+--   $4 text    state: ready, delayed, running, stuck or failing; null: any
 --
--- Each state is looked for by its own index, newest first. $4 is known when the statement is planned, so that one of
--- the parts remains.
+-- Returns one row per job: its columns as JSON.
+--
+-- Each state has its own part with its own index. $4 is known when the statement is planned, so only one part remains.
 with chosen as (
     (
         select held.id from reveille.held_jobs() as held
@@ -37,7 +40,11 @@ with chosen as (
 select to_jsonb(listed) as record
 from (
     select
-        case when reserved_at is not null then 'running' when available_at > now() then 'delayed' else 'ready' end as state,
+        case
+            when reserved_at is not null then 'running'
+            when available_at > now() then 'delayed'
+            else 'ready'
+        end as state,
         jobs.*,
         workers.stuck_since[array_position(workers.stuck_jobs, jobs.id)] as stuck_since
     from reveille.jobs

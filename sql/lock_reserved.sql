@@ -1,10 +1,12 @@
--- Lock the rows of jobs that are to be settled, and pass over those that other sessions have locked.
+-- Locks the rows of jobs that are to be settled, and passes over rows that other sessions have locked.
 --
---   $1 bigint[]  ids, ascending         $2 bigint[]       workers that reserved them
---   $3 int[]     attempts               $4 timestamptz[]  reserved_at: with the three before, the fence
+--   $1 bigint[]       jobs, ascending
+--   $2 bigint[]       worker that reserved each job
+--   $3 int[]          attempt of each job
+--   $4 timestamptz[]  reserved_at of each job; with the three before, the fence
 --
--- Returns a row for each job whose reservation stands: whether this transaction has locked it. Each is looked up by its
--- id as in sql/settle_finished.sql.
+-- Returns a row for each job whose reservation stands: its id, and whether this transaction has locked it. Each job is
+-- looked up by its id, as in sql/settle_finished.sql.
 with standing as materialized (
     select id
     from reveille.jobs

@@ -1,6 +1,7 @@
--- Say of schedules that a worker has just declared whether their jobs pass its middleware.
+-- Notes whether the jobs of schedules that a worker has just declared pass the worker's middleware.
 --
---   $1 text[]  names    $2 boolean[]  whether
+--   $1 text[]     names of the schedules
+--   $2 boolean[]  whether the jobs of each schedule pass the middleware
 update reveille.schedules
 set through_middleware = declared.through_middleware
 from unnest($1::text[], $2::boolean[]) as declared (name, through_middleware)

@@ -1,23 +1,28 @@
--- All that is exported as metrics, from the views alone, as one snapshot. Takes no parameters.
+-- Returns everything that is exported as metrics, from the views alone, as one snapshot.
 --
--- A row a sample: which metric (src/metrics.rs knows its type and help), its labels, its value.
+-- Returns one row per sample: the metric (src/admin/metrics.rs has its type and help), its labels, its value.
 with stats as materialized (
     select * from reveille.queue_stats
 ), totals as materialized (
     select * from reveille.queue_totals
 ), workers as materialized (
-    -- Who only listens has no slots.
+    -- Without the rows of `reveille listen`, which have no slots.
     select * from reveille.worker_status where slots > 0
 ), running as materialized (
     select * from reveille.running_jobs
 )
-select 'reveille_jobs' as name, jsonb_build_object('queue', queue, 'state', state) as labels, jobs::double precision as value
+select
+    'reveille_jobs' as name, jsonb_build_object('queue', queue, 'state', state) as labels,
+    jobs::double precision as value
 from stats
 cross join lateral (values ('ready', ready), ('delayed', delayed), ('running', running)) as counted (state, jobs)
 union all
 select 'reveille_jobs_estimated', jsonb_build_object('queue', queue), estimated::int from stats
 union all
-select 'reveille_oldest_ready_seconds', jsonb_build_object('queue', queue), coalesce(extract(epoch from oldest_ready_age), 0) from stats
+select
+    'reveille_oldest_ready_seconds', jsonb_build_object('queue', queue),
+    coalesce(extract(epoch from oldest_ready_age), 0)
+from stats
 union all
 select 'reveille_queue_paused', jsonb_build_object('queue', queue), paused::int from stats
 union all
@@ -25,7 +30,9 @@ select 'reveille_queue_workers', jsonb_build_object('queue', stats.queue), count
 from stats left join workers on workers.alive and not workers.stopping and stats.queue = any (workers.queues)
 group by stats.queue
 union all
-select 'reveille_longest_running_seconds', jsonb_build_object('queue', stats.queue), coalesce(max(extract(epoch from running.running_for)), 0)
+select
+    'reveille_longest_running_seconds', jsonb_build_object('queue', stats.queue),
+    coalesce(max(extract(epoch from running.running_for)), 0)
 from stats left join running on running.queue = stats.queue
 group by stats.queue
 union all

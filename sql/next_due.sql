@@ -1,23 +1,29 @@
--- When the next job of a queue is due, where a claim has found none or is likely to.
+-- Tells when the next job of a queue is due. Runs after a claim that found no job, or instead of one that would not.
 --
 --   $1 text           queue
 --   $2 bigint         worker
---   $3 timestamptz[]  per level, from which place in the order of claims to look: due time
---   $4 bigint[]       and id
+--   $3 timestamptz[]  low-water mark of each level: due time
+--   $4 bigint[]       low-water mark of each level: id
 --
--- One row. next_due_seconds: in how many seconds; not positive if one is due, since a moment ago or that somebody else has locked for
--- the moment; null if there is none. looked_at: now; null if nothing is to be claimed: the queue is paused or has limits, or there is no
--- row for the worker in reveille.workers. limited: what limits the queue has (see sql/claim_limited.sql and sql/claim_by_key.sql);
--- null if none.
-with open as materialized (
+-- Returns one row:
+--   next_due_seconds  seconds until then; zero or less if a job is due: it has just become due, or another session has
+--                     locked it; null if there is no job
+--   looked_at         now; null if nothing may be claimed here: the queue is paused or has limits, or the worker has no
+--                     row in reveille.workers
+--   limited           what the queue's limits are about, for sql/claim_limited.sql or sql/claim_by_key.sql; null: none
+with queue as materialized (
     select
         exists (select from reveille.workers where workers.id = $2)
-            and not exists (select from reveille.queues where queues.name = $1 and (queues.paused_at is not null or queues.limited is not null)) as it_is
+        and not exists (
+            select from reveille.queues
+            where queues.name = $1 and (queues.paused_at is not null or queues.limited is not null)
+        ) as is_open
 )
 select
-    -- Not of the difference, which a row with an infinite time does not have.
-    (min(extract(epoch from first.available_at)) - extract(epoch from clock_timestamp()))::double precision as next_due_seconds,
-    case when (select it_is from open) then now() end as looked_at,
+    -- Seconds are subtracted, not times, since an infinite time cannot be subtracted.
+    (min(extract(epoch from first.available_at)) - extract(epoch from clock_timestamp()))::double precision
+        as next_due_seconds,
+    case when (select is_open from queue) then now() end as looked_at,
     (select queues.limited from reveille.queues where queues.name = $1) as limited
 from unnest('{0,1,2,3}'::smallint[], $3::timestamptz[], $4::bigint[]) as level (priority, available_at, id)
 cross join lateral (
@@ -28,4 +34,4 @@ cross join lateral (
     order by jobs.available_at, jobs.id
     limit 1
 ) as first
-where (select it_is from open)
+where (select is_open from queue)

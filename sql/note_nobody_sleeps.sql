@@ -1,2 +1,3 @@
--- Nobody may be asleep any more: if so, enqueuing need not ask. A statement of its own, after the one that made it so is committed.
+-- Tells the insert trigger that no worker sleeps, if none does. Runs as a separate statement, after the change that
+-- woke the last worker is committed.
 select reveille.note_nobody_sleeps()

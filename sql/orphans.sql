@@ -1,4 +1,5 @@
--- The jobs that are reserved by no live worker, for a rescue that has to find out which of them it cannot put back.
+-- Lists the jobs that are reserved by no live worker. If a rescue fails, it is repeated for ever smaller parts of them,
+-- until the job is found that the server refuses.
 select jobs.id
 from reveille.jobs
 where jobs.reserved_at is not null

@@ -1,6 +1,7 @@
--- What `reveille top` shows, from the views alone, as one snapshot. Takes no parameters.
+-- Returns everything that `reveille top` shows, from the views alone, as one snapshot.
 --
--- One row: a JSON object with up to 200 rows of each kind, times in seconds. Waits and runs are of the last five minutes.
+-- Returns one row: a JSON object with up to 200 rows of each kind, and times in seconds. Waiting and run times cover
+-- the last five minutes.
 with latency as (
     select
         queue,
@@ -13,19 +14,21 @@ with latency as (
     group by queue
 ), queues as (
     select
-        stats.queue, paused, ready, delayed, running, dead, estimated, extract(epoch from oldest_ready_age) as oldest_ready_seconds,
-        completed_last_minute, failed_last_minute, mean_wait_seconds, max_wait_seconds, mean_run_seconds, max_run_seconds
+        stats.queue, paused, ready, delayed, running, dead, estimated,
+        extract(epoch from oldest_ready_age) as oldest_ready_seconds, completed_last_minute, failed_last_minute,
+        mean_wait_seconds, max_wait_seconds, mean_run_seconds, max_run_seconds
     from reveille.queue_stats as stats
     left join latency on latency.queue = stats.queue
 ), sums as (
     select
-        count(*) as queues, coalesce(sum(ready), 0) as ready, coalesce(sum(delayed), 0) as delayed, coalesce(sum(running), 0) as running,
-        coalesce(sum(dead), 0) as dead, coalesce(bool_or(estimated), false) as estimated,
+        count(*) as queues, coalesce(sum(ready), 0) as ready, coalesce(sum(delayed), 0) as delayed,
+        coalesce(sum(running), 0) as running, coalesce(sum(dead), 0) as dead,
+        coalesce(bool_or(estimated), false) as estimated,
         coalesce(sum(completed_last_minute), 0) as completed_last_minute,
         coalesce(sum(failed_last_minute), 0) as failed_last_minute
     from queues
 ), busiest as (
-    -- Where there are more than fit, those where something happens.
+    -- If there are more than 200, the queues with most activity.
     select * from queues order by running + completed_last_minute + failed_last_minute desc, ready desc, queue limit 200
 ), workers as (
     select
@@ -49,7 +52,8 @@ with latency as (
     limit 200
 ), dead as (
     select
-        queue, kind, reason, jobs, extract(epoch from now() - last_died_at) as last_died_seconds, last_id, left(last_error, 500) as last_error
+        queue, kind, reason, jobs, extract(epoch from now() - last_died_at) as last_died_seconds, last_id,
+        left(last_error, 500) as last_error
     from reveille.dead_jobs_overview
     order by last_died_at desc
     limit 200

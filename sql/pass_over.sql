@@ -1,5 +1,5 @@
--- Lock the jobs that a worker passes over, until the transaction ends: a claim skips what is locked. Workers share the
--- lock.
+-- Locks jobs that a worker passes over, until the transaction ends: a claim skips locked rows. The lock is shared, so
+-- that several workers can hold it.
 --
---   $1 bigint[]  ids
+--   $1 bigint[]  jobs
 select from reveille.jobs where jobs.id = any ($1::bigint[]) for key share skip locked

@@ -1,11 +1,12 @@
--- Keep what a handler says of its progress, while its reservation stands; unless another session has locked the job's
--- row.
+-- Stores a handler's progress while the job's reservation stands, unless another session has locked the job's row.
 --
---   $1 bigint  id        $2 bigint       worker
---   $3 int     attempts  $4 timestamptz  reserved_at
---   $5 jsonb   progress
+--   $1 bigint       job
+--   $2 bigint       worker that reserved it
+--   $3 int          attempt
+--   $4 timestamptz  reserved_at
+--   $5 jsonb        progress
 --
--- A row while the reservation stands: whether the progress is kept.
+-- Returns a row if the reservation stands: whether the progress was stored.
 with standing as materialized (
     select id from reveille.jobs
     where id = $1 and reserved_by is not distinct from $2 and attempts = $3 and reserved_at is not distinct from $4

@@ -1,7 +1,12 @@
--- Delete one batch of dead jobs for good.
+-- Deletes one batch of dead jobs permanently.
 --
---   $1 text  queue, or null: any    $2 text  kind, or null: any    $3 bigint  how many at most
---   $4 text  reason, or null: any   $5 bigint  only ids above this, to go through them batch by batch
+--   $1 text    queue; null: any
+--   $2 text    kind; null: any
+--   $3 bigint  maximum number of jobs
+--   $4 text    reason; null: any
+--   $5 bigint  only ids above this, to go through all batch by batch
+--
+-- Returns one row. done: how many were deleted. left_over: 0. last_id: the highest id of the batch; null: it was empty.
 with picked as materialized (
     select id from reveille.dead_jobs
     where ($1::text is null or queue = $1) and ($2::text is null or kind = $2) and ($4::text is null or reason = $4)

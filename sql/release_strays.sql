@@ -1,16 +1,18 @@
--- Put back what is reserved by a worker that knows nothing of it: the answer to its claim was lost. No failure. Rows
--- that other sessions have locked are passed over, for a later look.
+-- Puts back a worker's strays: jobs that it reserved without knowing it, since the answer to its claim was lost. Counts
+-- no failure. Passes over rows that other sessions have locked, for a later look.
 --
 --   $1 bigint    worker
---   $2 bigint[]  the jobs that it knows to hold
---   $3 bigint[]  only these; null: all others
+--   $2 bigint[]  jobs that it knows to hold
+--   $3 bigint[]  only these jobs; null: all strays
 --
--- An attempt was made, whatever the row says of it: with none, the whole row would be checked again
--- (reveille.check_job).
+-- Returns one row per job: its id.
+--
+-- attempts becomes 1 at least. With less, the trigger check_unclaimed would check the whole row again.
 with strays as materialized (
     select id
     from reveille.jobs
-    where reserved_at is not null and reserved_by = $1 and id <> all ($2::bigint[]) and ($3::bigint[] is null or id = any ($3::bigint[]))
+    where reserved_at is not null and reserved_by = $1 and id <> all ($2::bigint[])
+        and ($3::bigint[] is null or id = any ($3::bigint[]))
     for no key update skip locked
 ), released as (
     update reveille.jobs

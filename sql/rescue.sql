@@ -1,23 +1,24 @@
--- Declare workers dead, and put back every job that is reserved by no live worker. A loss counts as a failure: due
--- again at once for the first two in a row, then after 2^failures seconds, an hour at most; out of attempts, the job is
--- dead.
+-- Declares workers dead, and puts back every job that is reserved by no live worker.
 --
 --   $1 bigint[]       workers to declare dead
---   $2 timestamptz[]  their last_seen_at as it was watched: one that has been seen since lives on
+--   $2 timestamptz[]  last_seen_at of each worker, as it was watched; a worker that has been seen since lives on
 --   $3 bigint         the worker that does this, for the counters
 --   $4 bigint[]       only these jobs; null: all
---   $5 text           bury them, since they cannot be put back, with this error and no other; null: as above
+--   $5 text           makes the jobs dead with this error alone, since they cannot be put back; null: puts them back
 --
--- The end of one that dies and is awaited is notified. Returns a row a worker declared dead (job null) and a row a job
--- (worker: who had held it).
+-- Returns one row per worker that was declared dead, and one row per job. worker: the worker, or the former holder of
+-- the job. job: null in a worker's row. dead: whether the job is a dead job now.
 --
--- A row may hold what no job of ours does, such as failures that were set to zero by hand or are the largest number
--- that there is: each column that is changed here is made sound. A dead job whose id another dead job has is buried
--- under a fresh one.
+-- A loss counts as a failure. After the first two losses in succession a job is due at once, then after 2^failures
+-- seconds, an hour at most. A job out of attempts becomes a dead job. If it is awaited, its end is notified.
+--
+-- An odd row may hold values that no worker writes, such as failures set to zero by hand, or the largest integer. So
+-- each column that changes here is made sound. If another dead job has the job's id, the job is buried under a fresh
+-- one.
 with watched as (
     select * from unnest($1::bigint[], $2::timestamptz[]) as watched (id, last_seen_at)
 ), silent as materialized (
-    -- One whose row is locked may be held up by whoever has locked it.
+    -- A worker whose row is locked may be alive: the lock may be what holds up its heartbeat.
     select workers.id
     from reveille.workers
     join watched on watched.id = workers.id and watched.last_seen_at = workers.last_seen_at
@@ -28,7 +29,8 @@ with watched as (
     where workers.id = silent.id
     returning workers.id
 ), orphans as materialized (
-    -- By the holders' ids, fixed before any row is locked: a row that another claims meanwhile does not match them.
+    -- By the holders' ids, which are fixed before any row is locked. So a row that another worker claims meanwhile does
+    -- not match.
     select
         jobs.id, jobs.reserved_by as holder,
         least(greatest(jobs.failures, 0), 999999999) + 1 as failures,
@@ -53,7 +55,8 @@ with watched as (
         failures = orphans.failures,
         attempts = orphans.attempts,
         available_at = case
-            when jobs.cancel_requested_at is null and jobs.errors -> -1 ->> 'reason'::text = 'lost' and jobs.errors -> -2 ->> 'reason'::text = 'lost'
+            when jobs.cancel_requested_at is null and jobs.errors -> -1 ->> 'reason'::text = 'lost'
+                and jobs.errors -> -2 ->> 'reason'::text = 'lost'
             then now() + make_interval(secs => least(pg_catalog.power(2, least(jobs.failures, 20)), 3600))
             else now()
         end,
@@ -61,8 +64,10 @@ with watched as (
             when jsonb_typeof(jobs.errors) <> 'array' then pg_catalog.jsonb_build_array(jobs.errors)
             when jsonb_array_length(jobs.errors) >= 100 then jobs.errors - 0
             else coalesce(jobs.errors, '[]')
-        end || pg_catalog.jsonb_build_object('at', now(), 'worker', orphans.holder, 'attempt', jobs.attempts, 'reason', 'lost',
-            'error', 'the worker that ran it died or was cut off')
+        end || pg_catalog.jsonb_build_object(
+            'at', now(), 'worker', orphans.holder, 'attempt', jobs.attempts, 'reason', 'lost',
+            'error', 'the worker that ran it died or was cut off'
+        )
     from orphans
     where jobs.id = orphans.id and orphans.failures < jobs.max_attempts and $5::text is null
     returning jobs.id, jobs.queue, orphans.holder
@@ -76,26 +81,31 @@ with watched as (
 ), buried as (
     insert into reveille.dead_jobs (
         id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, unique_key,
-        unique_until, key, timeout, tags, metadata, errors, progress, parent_id, schedule_id, reason, worker, wait_seconds,
-        run_seconds
+        unique_until, key, timeout, tags, metadata, errors, progress, parent_id, schedule_id, reason, worker,
+        wait_seconds, run_seconds
     )
     select
-        case when taken_id is null then id else reveille.fresh_job_id() end, queue, kind, payload, priority, all_attempts,
-        all_failures, max_attempts, available_at, created_at, unique_key, unique_until, key, timeout, tags, metadata,
+        case when taken_id is null then id else reveille.fresh_job_id() end, queue, kind, payload, priority,
+        all_attempts, all_failures, max_attempts, available_at, created_at, unique_key, unique_until, key, timeout,
+        tags, metadata,
         case
             when $5::text is not null then '[]'
             when jsonb_typeof(errors) <> 'array' then pg_catalog.jsonb_build_array(errors)
             when jsonb_array_length(errors) >= 100 then errors - 0
             else coalesce(errors, '[]')
-        end || pg_catalog.jsonb_build_object('at', now(), 'worker', holder, 'attempt', attempts, 'reason', 'lost',
-            'error', coalesce($5::text, 'the worker that ran it died or was cut off')
-                || case when taken_id is null then '' else pg_catalog.format(' (it was job %s, whose id another dead job has)', taken_id) end),
+        end || pg_catalog.jsonb_build_object(
+            'at', now(), 'worker', holder, 'attempt', attempts, 'reason', 'lost',
+            'error', coalesce($5::text, 'the worker that ran it died or was cut off') || case
+                when taken_id is null then ''
+                else pg_catalog.format(' (it was job %s, whose id another dead job has)', taken_id)
+            end
+        ),
         progress, parent_id, schedule_id, 'lost', holder,
         greatest(extract(epoch from reserved_at) - extract(epoch from available_at), 0),
         extract(epoch from now()) - extract(epoch from reserved_at)
     from ended
 ), counted as (
-    -- In rows of their own, since the usual ones may be locked.
+    -- In separate rows, dated to the microsecond, since the usual ones may be locked.
     insert into reveille.counters as counters (queue, started_at, worker, failed)
     select lost.queue, clock_timestamp(), $3::bigint, count(*)
     from (select queue from put_back union all select queue from ended) as lost
@@ -112,5 +122,6 @@ select null, null, false from reveille.ring(array(select queue from put_back uni
 union all
 select null, null, false
 from ended, lateral (
-    select pg_notify('reveille.finished', ended.id::text || ' dead') where ended.awaited and pg_notification_queue_usage() < 0.9::double precision
-) as told
+    select pg_notify('reveille.finished', ended.id::text || ' dead')
+    where ended.awaited and pg_notification_queue_usage() < 0.9::double precision
+) as notified

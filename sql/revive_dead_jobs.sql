@@ -1,8 +1,15 @@
--- Revive one batch of dead jobs: their id, attempts and errors stay, their failures start at zero. One whose unique key a
--- live job of its kind has stays dead. One whose id a live job has comes back under a fresh one, and an error of its says so.
+-- Revives one batch of dead jobs. Their ids, attempts and errors stay; their failures start at zero.
 --
---   $1 text  queue, or null: any    $2 text  kind, or null: any    $3 bigint  how many at most
---   $4 text  reason, or null: any   $5 bigint  only ids above this, to go through them batch by batch
+--   $1 text    queue; null: any
+--   $2 text    kind; null: any
+--   $3 bigint  maximum number of jobs
+--   $4 text    reason; null: any
+--   $5 bigint  only ids above this, to go through all batch by batch
+--
+-- Returns one row. done: how many were revived. left_over: how many stay dead, since a live job of their kind has their
+-- unique key. last_id: the highest id of the batch; null: it was empty.
+--
+-- A job whose id a live job has is revived under a fresh id, and one of its errors names the old id.
 with picked as materialized (
     select * from reveille.dead_jobs
     where ($1::text is null or queue = $1) and ($2::text is null or kind = $2) and ($4::text is null or reason = $4)
@@ -20,13 +27,13 @@ with picked as materialized (
     from picked
 ), revived as (
     insert into reveille.jobs (
-        id, queue, kind, payload, priority, attempts, max_attempts, created_at, unique_key, unique_until, key, timeout, tags,
-        metadata, errors, progress, parent_id, schedule_id
+        id, queue, kind, payload, priority, attempts, max_attempts, created_at, unique_key, unique_until, key, timeout,
+        tags, metadata, errors, progress, parent_id, schedule_id
     )
     overriding system value
     select
-        new_id, queue, kind, payload, priority, attempts, max_attempts, created_at, unique_key, unique_until, key, timeout, tags,
-        metadata,
+        new_id, queue, kind, payload, priority, attempts, max_attempts, created_at, unique_key, unique_until, key,
+        timeout, tags, metadata,
         case
             when new_id = id then errors
             else coalesce(case when jsonb_typeof(errors) = 'array' then errors end, '[]')
@@ -34,7 +41,7 @@ with picked as materialized (
         end,
         progress, parent_id, schedule_id
     from named
-    -- As in sql/enqueue_unique.sql.
+    -- In the order of sql/enqueue_unique.sql, so that the two never deadlock.
     order by kind collate "C", unique_key collate "C"
     on conflict do nothing
     returning id

@@ -1,9 +1,10 @@
--- Enqueue a new job that is like one that has finished: its kind, payload, queue, priority, number of attempts, key,
--- tags and metadata. It has no parent and no unique key, and its timeout is its kind's, since the history keeps none.
+-- Enqueues a new job like one that has finished: same kind, payload, queue, priority, max_attempts, key, tags and
+-- metadata. The new job has no parent and no unique key. Its timeout is that of its kind, since the history keeps none.
 --
---   $1 bigint  id of the finished job
+--   $1 bigint  finished job
 --
--- One row: the new job's id, or null if there is no such finished job, and then what is known of that id.
+-- Returns one row. id: the new job; null if there is no such finished job. state: whether the given job is finished,
+-- live, dead or unknown.
 with finished as (
     select * from reveille.finished_jobs where id = $1 order by finished_at desc limit 1
 ), again as (

@@ -1,19 +1,24 @@
--- Complete jobs of one queue, at the same attempt of the same worker, that have no results: into the history, unless it keeps none. It is
--- sql/settle_finished.sql for what most settlements are, told once what is the same for all of its jobs, and finding each where its
--- claim has put it.
+-- Completes jobs of one queue that have the same worker and attempt and no results: moves them to the history, unless
+-- the queue keeps none. This is sql/settle_finished.sql for the usual settlement. It takes once what all jobs share,
+-- and finds each job's row where the claim has put it.
 --
---   $1 bigint[]       ids, ascending    $2 bigint            worker that reserved them
---   $3 int            attempt           $4 timestamptz[]     reserved_at, a job: with the three before, the fence
---   $5 tid[]          where the claim has put them, in any order: a job that has been changed since is somewhere else
---   $6 double precision    sum of the seconds from being due to the start      $7 double precision    the longest of them
---   $8 double precision    sum of the run seconds                              $9 double precision    the longest of them
---   $10 double precision[] seconds from being due to the start, a job          $11 double precision[] run seconds, a job
+--   $1  bigint[]            jobs, ascending
+--   $2  bigint              worker that reserved them
+--   $3  int                 attempt
+--   $4  timestamptz[]       reserved_at of each job; with the three before, the fence
+--   $5  tid[]               where the claim has put the rows, in any order; a job changed since is elsewhere
+--   $6  double precision    sum of the seconds from being due to the start
+--   $7  double precision    longest of them
+--   $8  double precision    sum of the run times in seconds
+--   $9  double precision    longest of them
+--   $10 double precision[]  seconds of each job from being due to the start
+--   $11 double precision[]  run time of each job in seconds
 --
--- Returns a row if any was settled: `settled`, the ids of those that were, null if all. The others are no longer that worker's to settle,
--- or are awaited, limited or somewhere else, which is for sql/settle_finished.sql. Where there are such, those settled are counted with
--- their share of the sums.
+-- Returns a row if any job was settled. settled: their ids; null: all. The other jobs are no longer the worker's to
+-- settle, or they are awaited, limited or elsewhere, and sql/settle_finished.sql settles them. If there are such jobs,
+-- the settled ones are counted with their share of the sums.
 --
--- Nothing in the fence can be looked up in an index, so that the places are all there is to begin with.
+-- No index serves a condition of the fence, so the planner can only start from the places.
 with ended as (
     delete from reveille.jobs
     where (select set_config('lock_timeout', '200ms', true)) is not null
@@ -25,16 +30,16 @@ with ended as (
         and not awaited
         and limited is not true
     returning
-        id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, key, tags, metadata, errors,
-        progress, parent_id, schedule_id
+        id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, key, tags,
+        metadata, errors, progress, parent_id, schedule_id
 ), history as (
     insert into reveille.finished_jobs (
         day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at,
         key, tags, metadata, errors, progress, parent_id, schedule_id, outcome, worker, wait_seconds, run_seconds
     )
     select
-        (select extract(epoch from now())::bigint / 86400 % 32::bigint), id, queue, kind, payload, priority, attempts, failures, max_attempts,
-        available_at, created_at, key, tags, metadata, errors, progress, parent_id, schedule_id,
+        (select extract(epoch from now())::bigint / 86400 % 32::bigint), id, queue, kind, payload, priority, attempts,
+        failures, max_attempts, available_at, created_at, key, tags, metadata, errors, progress, parent_id, schedule_id,
         'completed', $2::bigint, ($10::double precision[])[place], ($11::double precision[])[place]
     from ended
     cross join lateral pg_catalog.width_bucket(id, $1::bigint[]) as place
@@ -58,4 +63,6 @@ set completed = counters.completed + excluded.completed,
     run_seconds = counters.run_seconds + excluded.run_seconds,
     max_run_seconds = greatest(counters.max_run_seconds, excluded.max_run_seconds)
 returning
-    case when (select count(*) from ended) < pg_catalog.cardinality($1::bigint[]) then array(select id from ended) end as settled
+    case
+        when (select count(*) from ended) < pg_catalog.cardinality($1::bigint[]) then array(select id from ended)
+    end as settled

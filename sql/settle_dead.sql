@@ -1,14 +1,19 @@
--- Bury jobs: out of attempts, or failed in a way that no further attempt can mend.
+-- Makes jobs dead: out of attempts, or failed in a way that no further attempt can repair.
 --
---   $1 bigint[]            ids, ascending $2 bigint[]  workers that reserved them
---   $3 int[]               attempts       $4 timestamptz[]  reserved_at: with the three before, the fence
---   $5 text[]              reasons        $6 text[]  errors
---   $7 double precision[]  run seconds    $8 double precision  by how many seconds to date the counters later, as in
---                                         sql/settle_finished.sql
+--   $1 bigint[]            jobs, ascending
+--   $2 bigint[]            worker that reserved each job
+--   $3 int[]               attempt of each job
+--   $4 timestamptz[]       reserved_at of each job; with the three before, the fence
+--   $5 text[]              reason of each job
+--   $6 text[]              error of each job
+--   $7 double precision[]  run time of each job in seconds
+--   $8 double precision    seconds by which to date the counters later, as in sql/settle_finished.sql
 --
--- Returns the ids that were settled; the others are no longer those workers' to settle. Each is looked up by its id as in
--- sql/settle_finished.sql. The end of one that is awaited is notified. What a row may hold is made sound, and an id that another dead
--- job has is replaced, as in sql/rescue.sql.
+-- Returns the ids of the settled jobs; the others are no longer those workers' to settle. Notifies the ends of awaited
+-- jobs.
+--
+-- Each job is looked up by its id, as in sql/settle_finished.sql. Odd values are made sound, and an id that another
+-- dead job has is replaced, as in sql/rescue.sql.
 with ended as (
     delete from reveille.jobs
     where (select set_config('lock_timeout', '200ms', true)) is not null
@@ -20,14 +25,15 @@ with ended as (
         *, ($5::text[])[pg_catalog.width_bucket(id, $1::bigint[])] as reason,
         ($6::text[])[pg_catalog.width_bucket(id, $1::bigint[])] as error,
         ($7::double precision[])[pg_catalog.width_bucket(id, $1::bigint[])] as run_seconds,
-        greatest(extract(epoch from reserved_at) - extract(epoch from available_at), 0)::double precision as wait_seconds,
+        greatest(extract(epoch from reserved_at) - extract(epoch from available_at), 0)::double precision
+            as wait_seconds,
         least(greatest(failures, 0), 999999999) + 1 as all_failures,
         (select dead_jobs.id from reveille.dead_jobs where dead_jobs.id = jobs.id) as taken_id
 ), buried as (
     insert into reveille.dead_jobs (
         id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, unique_key,
-        unique_until, key, timeout, tags, metadata, errors, progress, parent_id, schedule_id, reason, worker, wait_seconds,
-        run_seconds
+        unique_until, key, timeout, tags, metadata, errors, progress, parent_id, schedule_id, reason, worker,
+        wait_seconds, run_seconds
     )
     select
         case when taken_id is null then id else reveille.fresh_job_id() end, queue, kind, payload, priority,
@@ -37,8 +43,12 @@ with ended as (
             when jsonb_typeof(errors) <> 'array' then pg_catalog.jsonb_build_array(errors)
             when jsonb_array_length(errors) >= 100 then errors - 0
             else coalesce(errors, '[]')
-        end || pg_catalog.jsonb_build_object('at', now(), 'worker', reserved_by, 'attempt', attempts, 'reason', reason, 'error', error
-            || case when taken_id is null then '' else pg_catalog.format(' (it was job %s, whose id another dead job has)', taken_id) end),
+        end || pg_catalog.jsonb_build_object(
+            'at', now(), 'worker', reserved_by, 'attempt', attempts, 'reason', reason, 'error', error || case
+                when taken_id is null then ''
+                else pg_catalog.format(' (it was job %s, whose id another dead job has)', taken_id)
+            end
+        ),
         progress, parent_id, schedule_id, reason, reserved_by, wait_seconds, run_seconds
     from ended
 ), counted as (
@@ -46,8 +56,8 @@ with ended as (
         queue, started_at, worker, failed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
     )
     select
-        queue, date_bin('10 seconds', now(), 'epoch') + make_interval(secs => $8::double precision), reserved_by, count(*), sum(wait_seconds), max(wait_seconds),
-        sum(run_seconds), max(run_seconds)
+        queue, date_bin('10 seconds', now(), 'epoch') + make_interval(secs => $8::double precision), reserved_by,
+        count(*), sum(wait_seconds), max(wait_seconds), sum(run_seconds), max(run_seconds)
     from ended
     group by queue, reserved_by
     on conflict (queue, started_at, worker) do update
@@ -57,15 +67,19 @@ with ended as (
         run_seconds = counters.run_seconds + excluded.run_seconds,
         max_run_seconds = greatest(counters.max_run_seconds, excluded.max_run_seconds)
 ), rung as materialized (
-    -- Where limits are kept, another one may start. Once, and not again for each row.
+    -- Where a limit is kept, the end of a job makes room for another. Once, not once per row.
     select
         case
-            when pg_catalog.bool_or(limited) then reveille.ring(pg_catalog.array_agg(distinct queue) filter (where limited))
+            when pg_catalog.bool_or(limited)
+            then reveille.ring(pg_catalog.array_agg(distinct queue) filter (where limited))
         end
     from ended
 )
 select id
 from ended
--- True for all of them; evaluated so that the last is reached by those alone that are awaited.
+-- Always true. Evaluated from left to right, so that only awaited jobs reach pg_notify.
 where (select count(*) from rung) = 1
-    and (not awaited or pg_notification_queue_usage() >= 0.9::double precision or pg_notify('reveille.finished', id::text || ' dead') is not null)
+    and (
+        not awaited or pg_notification_queue_usage() >= 0.9::double precision
+        or pg_notify('reveille.finished', id::text || ' dead') is not null
+    )

@@ -1,16 +1,20 @@
--- End jobs for good, as completed or cancelled: into the history, unless their queue keeps none.
+-- Ends jobs as completed or cancelled: moves them to the history, unless their queue keeps none.
 --
---   $1 bigint[]   ids, ascending         $2 bigint[]            workers that reserved them
---   $3 int[]      attempts               $4 timestamptz[]       reserved_at: with the three before, the fence
---   $5 boolean[]  whether cancelled      $6 double precision[]  run seconds
---   $7 double precision[]                seconds from being due to the start
---   $8 jsonb[]    results; may be empty if there are none
---   $9 double precision  by how many seconds to date the counters later: 0, or a few where the usual row may be locked
+--   $1 bigint[]            jobs, ascending
+--   $2 bigint[]            worker that reserved each job
+--   $3 int[]               attempt of each job
+--   $4 timestamptz[]       reserved_at of each job; with the three before, the fence
+--   $5 boolean[]           whether each job was cancelled
+--   $6 double precision[]  run time of each job in seconds
+--   $7 double precision[]  seconds of each job from being due to the start
+--   $8 jsonb[]             result of each job; an empty array if no job has one
+--   $9 double precision    seconds by which to date the counters later: 0, or a few if the usual row may be locked
 --
--- Returns the ids that were settled; the others are no longer those workers' to settle. The end of one that is awaited is notified.
+-- Returns the ids of the settled jobs; the others are no longer those workers' to settle. Notifies the ends of awaited
+-- jobs.
 --
--- Each job is looked up by its id, whatever the planner thinks of the table: it keeps what it has planned once, maybe when the table
--- was empty. So nothing is joined by id, and `is not distinct from` keeps it off the index of what a worker holds.
+-- Each job must be looked up by its id. A session keeps its first plan, which it may have made when the table was
+-- empty. So nothing is joined by id, and `is not distinct from` keeps the planner off the index by worker.
 with ended as (
     delete from reveille.jobs
     where (select set_config('lock_timeout', '200ms', true)) is not null
@@ -18,32 +22,35 @@ with ended as (
         and reserved_by is not distinct from ($2::bigint[])[pg_catalog.width_bucket(id, $1::bigint[])]
         and attempts = ($3::int[])[pg_catalog.width_bucket(id, $1::bigint[])]
         and reserved_at is not distinct from ($4::timestamptz[])[pg_catalog.width_bucket(id, $1::bigint[])]
-    -- First what the queries below ask each row for: the further back a column stands, the more it costs to read.
+    -- First the columns that the queries below read of each row: the further back a column stands, the more it costs.
     returning
-        id, awaited, limited, queue, reserved_by, pg_catalog.width_bucket(id, $1::bigint[]) as place, kind, payload, priority, attempts, failures,
-        max_attempts, available_at, created_at, key, tags, metadata, errors, progress, parent_id, schedule_id
+        id, awaited, limited, queue, reserved_by, pg_catalog.width_bucket(id, $1::bigint[]) as place, kind, payload,
+        priority, attempts, failures, max_attempts, available_at, created_at, key, tags, metadata, errors, progress,
+        parent_id, schedule_id
 ), history as (
     insert into reveille.finished_jobs (
         day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at,
-        key, tags, metadata, errors, progress, parent_id, schedule_id, outcome, result, worker, wait_seconds, run_seconds
+        key, tags, metadata, errors, progress, parent_id, schedule_id, outcome, result, worker, wait_seconds,
+        run_seconds
     )
     select
-        (select extract(epoch from now())::bigint / 86400 % 32::bigint), id, queue, kind, payload, priority, attempts, failures, max_attempts,
-        available_at, created_at, key, tags, metadata, errors, progress, parent_id, schedule_id,
+        (select extract(epoch from now())::bigint / 86400 % 32::bigint), id, queue, kind, payload, priority, attempts,
+        failures, max_attempts, available_at, created_at, key, tags, metadata, errors, progress, parent_id, schedule_id,
         case when ($5::boolean[])[place] then 'cancelled' else 'completed' end, ($8::jsonb[])[place], reserved_by,
         ($7::double precision[])[place], ($6::double precision[])[place]
     from ended
     where ended.queue <> all (array(select queues.name from reveille.queues where queues.retention = interval '0'))
-), told as (
-    -- Where there is no history, whoever waits for the end reads it here.
+), ends as (
+    -- If the queue keeps no history, a program that awaits the job reads its end here.
     insert into reveille.ends (id, outcome, result, errors)
     select id, case when ($5::boolean[])[place] then 'cancelled' else 'completed' end, ($8::jsonb[])[place], errors
     from ended
     where awaited and queue = any (array(select queues.name from reveille.queues where queues.retention = interval '0'))
 ), sums as materialized (
     select
-        queue, reserved_by as worker, cancelled, pg_catalog.bool_or(limited) as limited, count(*) as jobs, sum(wait_seconds) as wait_seconds,
-        max(wait_seconds) as max_wait_seconds, sum(run_seconds) as run_seconds, max(run_seconds) as max_run_seconds
+        queue, reserved_by as worker, cancelled, pg_catalog.bool_or(limited) as limited, count(*) as jobs,
+        sum(wait_seconds) as wait_seconds, max(wait_seconds) as max_wait_seconds, sum(run_seconds) as run_seconds,
+        max(run_seconds) as max_run_seconds
     from ended
     cross join lateral (
         select ($5::boolean[])[place], ($6::double precision[])[place], ($7::double precision[])[place]
@@ -54,7 +61,8 @@ with ended as (
         queue, started_at, worker, completed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
     )
     select
-        queue, date_bin('10 seconds', now(), 'epoch') + make_interval(secs => $9::double precision), worker, jobs, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
+        queue, date_bin('10 seconds', now(), 'epoch') + make_interval(secs => $9::double precision), worker, jobs,
+        wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
     from sums
     where not cancelled
     on conflict (queue, started_at, worker) do update
@@ -64,16 +72,17 @@ with ended as (
         run_seconds = counters.run_seconds + excluded.run_seconds,
         max_run_seconds = greatest(counters.max_run_seconds, excluded.max_run_seconds)
 ), rung as materialized (
-    -- Where limits are kept, another one may start. Once, and not again for each row.
+    -- Where a limit is kept, the end of a job makes room for another. Once, not once per row.
     select
         case
-            when pg_catalog.bool_or(limited) then reveille.ring(pg_catalog.array_agg(distinct queue) filter (where limited))
+            when pg_catalog.bool_or(limited)
+            then reveille.ring(pg_catalog.array_agg(distinct queue) filter (where limited))
         end
     from sums
 )
 select id
 from ended
--- True for all of them; evaluated so that the last is reached by those alone that are awaited.
+-- Always true. Evaluated from left to right, so that only awaited jobs reach pg_notify.
 where (select count(*) from rung) = 1
     and (not awaited or pg_notification_queue_usage() >= 0.9::double precision or pg_notify(
         'reveille.finished', id::text || case when ($5::boolean[])[place] then ' cancelled' else ' completed' end

@@ -1,14 +1,16 @@
--- Count jobs that their handlers completed in transactions of their own (sql/complete.sql).
+-- Counts jobs that their handlers have completed in transactions of their own (sql/complete.sql).
 --
---   $1 text[]              queues            $2 bigint[]  workers
---   $3 double precision[]  run seconds       $4 double precision[]  seconds from being due to the start
---   $5 double precision    by how many seconds to date the counters later, as in sql/settle_finished.sql
+--   $1 text[]              queue of each job
+--   $2 bigint[]            worker of each job
+--   $3 double precision[]  run time of each job in seconds
+--   $4 double precision[]  seconds of each job from being due to the start
+--   $5 double precision    seconds by which to date the counters later, as in sql/settle_finished.sql
 insert into reveille.counters as counters (
     queue, started_at, worker, completed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
 )
 select
-    queue, date_bin('10 seconds', now(), 'epoch') + make_interval(secs => $5::double precision), worker, count(*), sum(wait_seconds), max(wait_seconds),
-    sum(run_seconds), max(run_seconds)
+    queue, date_bin('10 seconds', now(), 'epoch') + make_interval(secs => $5::double precision), worker, count(*),
+    sum(wait_seconds), max(wait_seconds), sum(run_seconds), max(run_seconds)
 from unnest($1::text[], $2::bigint[], $3::double precision[], $4::double precision[])
     as recorded (queue, worker, run_seconds, wait_seconds)
 where (select set_config('lock_timeout', '200ms', true)) is not null

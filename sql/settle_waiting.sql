@@ -1,15 +1,20 @@
--- Put reserved jobs back to wait: failed and to be retried, snoozed, or released without having run.
+-- Puts reserved jobs back to wait: failed and to be retried, snoozed, or released without having run. Rings the bell.
 --
---   $1 bigint[]            ids, ascending $2 bigint[]  workers that reserved them
---   $3 int[]               attempts       $4 timestamptz[]  reserved_at: with the three before, the fence
---   $5 text[]              reasons of failed attempts (null: no failure)
---   $6 text[]              their errors   $7 double precision[]  seconds until they are due again
---   $8 double precision[]  run seconds   $9 double precision[]  seconds from being due to the start
---   $10 double precision   by how many seconds to date the counters later, as in sql/settle_finished.sql
+--   $1  bigint[]            jobs, ascending
+--   $2  bigint[]            worker that reserved each job
+--   $3  int[]               attempt of each job
+--   $4  timestamptz[]       reserved_at of each job; with the three before, the fence
+--   $5  text[]              why the attempt of each job failed; null: no failure
+--   $6  text[]              error of each job
+--   $7  double precision[]  seconds until each job is due again
+--   $8  double precision[]  run time of each job in seconds
+--   $9  double precision[]  seconds of each job from being due to the start
+--   $10 double precision    seconds by which to date the counters later, as in sql/settle_finished.sql
 --
--- One whose cancelling has been asked for is due at once: the next worker to claim it ends it. Rings the bell. Returns
--- the ids that were settled; the others are no longer those workers' to settle. Each is looked up by its id as in
--- sql/settle_finished.sql.
+-- Returns the ids of the settled jobs; the others are no longer those workers' to settle.
+--
+-- A job that is to be cancelled is due at once: the next worker that claims it ends it. Each job is looked up by its
+-- id, as in sql/settle_finished.sql.
 with put_back as (
     update reveille.jobs
     set reserved_at = null,
@@ -33,7 +38,7 @@ with put_back as (
                         'error', ($6::text[])[pg_catalog.width_bucket(jobs.id, $1::bigint[])])
                 end
             from (select ($5::text[])[pg_catalog.width_bucket(jobs.id, $1::bigint[])]) as ending (reason)
-            -- Made sound, whatever the row says.
+            -- Made sound, since the row may hold odd values.
             cross join lateral (
                 select least(greatest(jobs.failures, 0), 999999999) + (reason is not null)::int
             ) as after (failures)
@@ -49,8 +54,8 @@ with put_back as (
         queue, started_at, worker, failed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
     )
     select
-        queue, date_bin('10 seconds', now(), 'epoch') + make_interval(secs => $10::double precision), worker, count(*), sum(wait_seconds), max(wait_seconds),
-        sum(run_seconds), max(run_seconds)
+        queue, date_bin('10 seconds', now(), 'epoch') + make_interval(secs => $10::double precision), worker, count(*),
+        sum(wait_seconds), max(wait_seconds), sum(run_seconds), max(run_seconds)
     from put_back
     cross join lateral (
         select ($2::bigint[])[place], ($8::double precision[])[place], ($9::double precision[])[place]

@@ -1,5 +1,5 @@
--- Whether commits that notify wait for each other: from before its commit until after, each holds this lock, of which a server has
--- one, on no database in particular.
+-- Tells whether commits that notify wait for each other. Each such commit holds this lock from before its start until
+-- after its end. The server has one such lock, which belongs to no database.
 select exists (
     select
     from pg_locks

@@ -1,5 +1,5 @@
--- The transactions under way that may have enqueued before the bell was armed, and so will commit without ringing it: each
--- holds this lock on the table until it ends, prepared ones too.
+-- Lists the open transactions that may have enqueued before the bell was armed, and so will commit without ringing it.
+-- Each holds this lock on the table until it ends. Prepared transactions do too.
 select distinct pg_locks.virtualtransaction
 from pg_locks
 where pg_locks.locktype = 'relation'

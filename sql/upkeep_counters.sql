@@ -1,8 +1,8 @@
--- Upkeep: fold the counters older than 5 minutes into a row a queue and minute.
+-- Upkeep: folds the counters older than 5 minutes into one row a queue and minute.
 --
---   $1 bigint  how many at most
+--   $1 bigint  maximum number of counters
 --
--- One row: whether this chore was free, and how many counters were folded.
+-- Returns one row: whether this chore was free, and how many counters were folded.
 with mine as materialized (
     select name from reveille.chores where name = 'counters' for update skip locked
 ), past as materialized (

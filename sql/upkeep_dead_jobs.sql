@@ -1,9 +1,11 @@
--- Upkeep: delete the dead jobs that are past their queue's dead_retention.
+-- Upkeep: deletes the dead jobs that are past their queue's dead_retention.
 --
---   $1 bigint  how many at most
+--   $1 bigint  maximum number of jobs
 --
--- One row: whether this chore was free, and how many jobs were deleted. The queues, kinds and reasons that have dead
--- jobs are found by going from one to the next in the index, so that nothing is read but what is deleted.
+-- Returns one row: whether this chore was free, and how many jobs were deleted.
+--
+-- Finds the queues, kinds and reasons that have dead jobs by skipping from one to the next in the index. So it reads
+-- only what it deletes.
 with recursive mine as materialized (
     select name from reveille.chores where name = 'dead jobs' for update skip locked
 ), kept as materialized (

@@ -1,8 +1,8 @@
--- Upkeep: forget how awaited jobs ended that left no history, a minute later.
+-- Upkeep: deletes, a minute later, how awaited jobs ended that left no history.
 --
---   $1 bigint  how many at most
+--   $1 bigint  maximum number of ends
 --
--- One row: whether this chore was free, and how many ends were forgotten.
+-- Returns one row: whether this chore was free, and how many ends were deleted.
 with mine as materialized (
     select name from reveille.chores where name = 'ends' for update skip locked
 ), old as materialized (

@@ -1,12 +1,13 @@
--- Upkeep: delete the finished jobs that are past their queue's retention from a slice of a day of the history.
+-- Upkeep: deletes the finished jobs that are past their queue's retention, from a slice of one day of the history.
 --
---   $1 bigint            how many pages at most
---   $2 double precision  how many seconds must have gone by since the last round of a day began
+--   $1 bigint       maximum number of pages
+--   $2 timestamptz  only a day whose last round began before this; null: 20 minutes ago
 --
--- One row: whether a day was to be gone through and free, and how many pages were gone through. There is no index by
--- time, which each settlement would have to keep: a round reads all of a day. A day is to be gone through if, since its
--- last round, jobs of it have come to be past some queue's retention, or the retentions have changed. A row that
--- somebody has locked is left, and its day is gone through anew.
+-- Returns one row: whether a day was to be gone through and free, and how many pages were gone through.
+--
+-- The history has no index by time, for which each settlement would pay. So a round reads all of a day. A day has a new
+-- round if since its last one some of its jobs have passed a queue's retention, or the retentions have changed. A row
+-- that another session has locked stays, and its day has another round.
 with kept as materialized (
     select name as queue, retention from reveille.queues where retention is not null
 ), spans as materialized (
@@ -52,7 +53,7 @@ with kept as materialized (
     where day = (select day from mine)
         and ctid >= (select pg_catalog.format('(%s,0)', page)::tid from mine)
         and ctid < (select pg_catalog.format('(%s,0)', page + $1)::tid from mine)
-        -- A minute more, so that what a reader has just listed is there to be looked at.
+        -- A minute more, so that a job that a reader has just listed can still be looked up.
         and finished_at < now() - interval '1 minute'
             - coalesce((select kept.retention from kept where kept.queue = finished_jobs.queue), interval '1 day')
 ), free as materialized (
@@ -68,7 +69,7 @@ with kept as materialized (
     update reveille.chores
     set next_page = case when mine.page + $1 < mine.pages then mine.page + $1 end,
         began_at = case when mine.anew then now() else chores.began_at end,
-        -- No longer the settings that it went by: to be gone through anew.
+        -- 'locked' differs from any settings, so that the day has another round.
         settings = case
             when (select count(*) from gone) < (select count(*) from past) then 'locked'
             when mine.anew then mine.settings

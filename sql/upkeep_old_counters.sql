@@ -1,14 +1,14 @@
--- Upkeep: forget the counters older than 7 days.
+-- Upkeep: deletes the counters older than 7 days.
 --
---   $1 bigint  how many at most
+--   $1 bigint  maximum number of counters
 --
--- One row: whether this chore was free, and how many counters were forgotten.
+-- Returns one row: whether this chore was free, and how many counters were deleted.
 with mine as materialized (
     select name from reveille.chores where name = 'old counters' for update skip locked
 ), past as materialized (
     select counters.ctid as place
     from reveille.counters
-    -- Put so that no other index fits than the one by time.
+    -- `is not distinct from` keeps the planner off any index but the one by time.
     where exists (select from mine) and started_at < now() - interval '7 days' and worker is not distinct from 0
     order by started_at
     limit $1

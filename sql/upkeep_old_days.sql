@@ -1,6 +1,6 @@
--- Upkeep: empty a day of the history that is past every retention.
+-- Upkeep: empties one day of the history that is past every retention.
 --
--- One row: whether this chore was free, and how many days were emptied: 1 or 0.
+-- Returns one row: whether this chore was free, and how many days were emptied: 1 or 0.
 with mine as materialized (
     select name from reveille.chores where name = 'old days' for update skip locked
 ), noted as (

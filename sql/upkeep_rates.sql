@@ -1,8 +1,8 @@
--- Upkeep: forget the rates that are paid for.
+-- Upkeep: deletes the rates that are paid for: the queue or key may start its whole burst again.
 --
---   $1 bigint  how many at most
+--   $1 bigint  maximum number of rates
 --
--- One row: whether this chore was free, and how many rates were forgotten.
+-- Returns one row: whether this chore was free, and how many rates were deleted.
 with mine as materialized (
     select name from reveille.chores where name = 'rates' for update skip locked
 ), paid as materialized (

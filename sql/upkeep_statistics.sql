@@ -1,6 +1,6 @@
--- Upkeep: have tables analyzed of which the planner knows nothing though they are large.
+-- Upkeep: analyzes the tables that are large and have no statistics yet.
 --
--- One row: whether this chore was free, and how many tables were analyzed.
+-- Returns one row: whether this chore was free, and how many tables were analyzed.
 with mine as materialized (
     select name from reveille.chores where name = 'statistics' for update skip locked
 ), noted as (

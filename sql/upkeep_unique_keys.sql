@@ -1,8 +1,8 @@
--- Upkeep: give up the unique keys whose period is over.
+-- Upkeep: deletes the unique keys whose period is over.
 --
---   $1 bigint  how many at most
+--   $1 bigint  maximum number of keys
 --
--- One row: whether this chore was free, and how many keys were given up.
+-- Returns one row: whether this chore was free, and how many keys were deleted.
 with mine as materialized (
     select name from reveille.chores where name = 'unique keys' for update skip locked
 ), past as materialized (

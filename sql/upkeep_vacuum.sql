@@ -1,9 +1,10 @@
--- Upkeep: which tables to vacuum now, by the worker that asks.
+-- Upkeep: takes the chore of vacuuming, and lists the tables that are to be vacuumed now by the worker that asks.
 --
--- A row a table of which many rows are dead, if the server lets this user vacuum it. Nothing while another worker is at
--- it, nor until 5 s after the last round began and four times as long as it took have gone by: where a snapshot holds
--- dead rows back, it removes none. The chore is taken by a time that is noted, not by a lock: the transaction that held
--- one would itself hold dead rows back.
+-- Returns one row per table that has many dead rows and that the server lets this user vacuum. Returns none while
+-- another worker is vacuuming, and none until 5 s after the last round began and four times its length have gone by.
+-- While a snapshot holds dead rows back, vacuuming removes none.
+--
+-- A noted time takes the chore, not a lock: the transaction that held the lock would itself hold dead rows back.
 with due as materialized (
     select churned.name
     from (values
@@ -30,8 +31,10 @@ with due as materialized (
         and coalesce(
             case
                 when done_at >= began_at
-                then clock_timestamp() >= greatest(began_at + interval '5 seconds', done_at + 4::double precision * (done_at - began_at))
-                -- Another worker is at it, unless it has died.
+                then clock_timestamp() >= greatest(
+                    began_at + interval '5 seconds', done_at + 4::double precision * (done_at - began_at)
+                )
+                -- Another worker is vacuuming, unless it has died.
                 else clock_timestamp() >= began_at + interval '2 minutes'
             end, true
         )

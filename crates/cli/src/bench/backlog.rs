@@ -1,4 +1,4 @@
-//! `bench backlog`: what a claim costs in a full table.
+//! `bench backlog`: the time of a claim in a full table.
 
 use std::time::{Instant, SystemTime};
 
@@ -10,17 +10,17 @@ use reveille::job::Reservation;
 use serde_json::Value;
 use tokio_postgres::types::Timestamp;
 
-use super::stage::{KIND, QUEUE, Stage};
-use super::{Figures, percentiles};
+use super::stage::{BenchStage, KIND, QUEUE};
+use super::{BenchFigures, percentiles};
 use crate::Failure;
 use crate::figures::rounded;
 
 #[derive(Args)]
-pub struct Backlog {
+pub struct BacklogBench {
     /// How many jobs are due.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     waiting: u32,
-    /// How many are delayed, at mixed priorities.
+    /// How many jobs are delayed, at mixed priorities.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(0..=100_000_000))]
     delayed: u32,
 }
@@ -30,8 +30,8 @@ const WORKER: i64 = 1;
 const BATCH: usize = 64;
 const CLAIMS: usize = 300;
 
-impl Backlog {
-    pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
+impl BacklogBench {
+    pub async fn measure(&self, stage: &BenchStage) -> Result<BenchFigures, Failure> {
         let driver = Postgres::new(stage.database.clone())?;
         let info = WorkerInfo::new(WORKER).host("bench").queues([QUEUE]);
         driver.register(&info).await?;
@@ -39,16 +39,18 @@ impl Backlog {
         stage
             .run(&format!(
                 "insert into reveille.jobs (queue, kind, payload, priority, available_at)
-                 select '{QUEUE}', '{KIND}', 'null'::jsonb, n % 4, now() - make_interval(secs => {0} - n) from generate_series(1, {0}) as n
+                 select '{QUEUE}', '{KIND}', 'null'::jsonb, n % 4, now() - make_interval(secs => {0} - n)
+                 from generate_series(1, {0}) as n
                  union all
-                 select '{QUEUE}', '{KIND}', 'null', n % 4, now() + interval '1 day' + make_interval(secs => n) from generate_series(1, {1}) as n;",
+                 select '{QUEUE}', '{KIND}', 'null', n % 4, now() + interval '1 day' + make_interval(secs => n)
+                 from generate_series(1, {1}) as n;",
                 self.waiting, self.delayed
             ))
             .await?;
         stage.run("vacuum analyze reveille.jobs").await?;
         let many = claims(stage, &driver).await?;
         driver.leave(WORKER).await?;
-        let mut figures = Figures::new();
+        let mut figures = BenchFigures::new();
         figures.insert("waiting".into(), Value::from(self.waiting));
         figures.insert("delayed".into(), Value::from(self.delayed));
         percentiles(&mut figures, "", many);
@@ -67,7 +69,7 @@ const SETTINGS: &str = "set synchronous_commit = off; set plan_cache_mode = forc
     set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off";
 
 /// Returns how many milliseconds each claim takes, of jobs that were just enqueued or have long been there.
-async fn claims(stage: &Stage, driver: &Postgres) -> Result<Vec<f64>, Failure> {
+async fn claims(stage: &BenchStage, driver: &Postgres) -> Result<Vec<f64>, Failure> {
     // Out of the pool, whose other clients keep their settings.
     let client = Client::take(stage.client().await?);
     client.batch_execute(SETTINGS).await?;

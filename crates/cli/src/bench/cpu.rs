@@ -1,36 +1,36 @@
-//! What processes cost.
+//! Processor time and memory of processes, from `/proc`.
 
 use std::fs;
 use std::path::Path;
 
-use super::stage::Stage;
+use super::stage::BenchStage;
 
-/// Ticks of the clock that the kernel counts processor time by.
+/// The clock ticks in which the kernel counts processor time.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Processor time used so far, in seconds.
 pub struct Cpu {
-    /// Of the processes that were asked about.
+    /// The sum over the given processes.
     pub processes: f64,
-    /// Of all its processes; known only of a server of our own.
+    /// The sum over all processes of the server; known only for a throw-away server.
     pub server: Option<f64>,
 }
 
 impl Cpu {
-    pub fn so_far(pids: &[u32], stage: &Stage) -> Cpu {
+    pub fn so_far(pids: &[u32], stage: &BenchStage) -> Cpu {
         let processes = pids.iter().filter_map(|pid| used(&Path::new("/proc").join(pid.to_string()), false)).sum();
         Cpu { processes, server: stage.postmaster().map(server) }
     }
 }
 
-/// The postmaster's and its children's, with what ended children used.
+/// The processor time of the postmaster and its children, including children that have ended.
 fn server(postmaster: u32) -> f64 {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
     let children = processes.filter(|path| parent(path) == Some(postmaster)).filter_map(|path| used(&path, false));
     children.sum::<f64>() + used(&Path::new("/proc").join(postmaster.to_string()), true).unwrap_or_default()
 }
 
-/// The fields of `/proc/…/stat` from the state on, which is the third; see proc(5).
+/// The fields of `/proc/…/stat` from the third on, which is the state; see proc(5).
 fn stat(process: &Path) -> Option<Vec<String>> {
     let stat = fs::read_to_string(process.join("stat")).ok()?;
     Some(stat.rsplit_once(") ")?.1.split(' ').map(str::to_owned).collect())
@@ -47,21 +47,21 @@ fn used(process: &Path, with_ended_children: bool) -> Option<f64> {
     Some((own + if with_ended_children { ticks(13) + ticks(14) } else { 0.0 }) / TICKS_PER_SECOND)
 }
 
-/// The most memory that a process has had resident, in MiB.
+/// The peak of a process's resident memory, in MiB.
 pub fn peak_mib(pid: u32) -> Option<f64> {
     let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
 }
 
-/// What all processors of this machine have spent, in ticks since it started.
+/// The time that all processors of this machine have spent since it started, in ticks.
 pub struct Machine {
     all: f64,
     stolen: f64,
 }
 
 impl Machine {
-    /// Unknown where the kernel does not say.
+    /// `None` if the kernel does not provide it.
     pub fn so_far() -> Option<Machine> {
         let stat = fs::read_to_string("/proc/stat").ok()?;
         // User, nice, system, idle, iowait, irq, softirq, steal; what guests take is in the first two. See proc(5).
@@ -69,8 +69,8 @@ impl Machine {
         Some(Machine { all: ticks.iter().sum(), stolen: *ticks.get(7)? })
     }
 
-    /// How much of it the host gave to others than this machine since then, in percent: of a figure that was measured
-    /// while it was much, only the ratio to a baseline says something.
+    /// The share of the time since then that the host gave to other machines, in percent. If it was large, only the
+    /// ratio of a figure to its baseline means something.
     pub fn stolen_percent_since(&self, before: &Machine) -> f64 {
         (self.stolen - before.stolen) * 100.0 / (self.all - before.all).max(1.0)
     }

@@ -9,19 +9,19 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::stage::{QUEUE, Stage};
+use super::stage::{BenchStage, QUEUE};
 use super::workers::NEVER;
-use super::{Figures, percentiles};
+use super::{BenchFigures, percentiles};
 use crate::Failure;
 
 #[derive(Args)]
-pub struct Delayed {
-    /// How many jobs, each due at a random time within a few seconds.
+pub struct DelayedBench {
+    /// Number of jobs, each due at a random time within a few seconds.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     jobs: u32,
 }
 
-/// In microseconds since the bench began.
+/// When the job is due, in microseconds since the bench began.
 #[derive(Serialize, Deserialize)]
 struct Due(u64);
 
@@ -30,14 +30,14 @@ impl Job for Due {
     const QUEUE: &'static str = QUEUE;
 }
 
-type Started = mpsc::UnboundedSender<(Due, Instant)>;
+type StartedDelayed = mpsc::UnboundedSender<(Due, Instant)>;
 
-async fn start(job: Due, State(started): State<Started>) {
+async fn start(job: Due, State(started): State<StartedDelayed>) {
     let _ = started.send((job, Instant::now()));
 }
 
-impl Delayed {
-    pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
+impl DelayedBench {
+    pub async fn measure(&self, stage: &BenchStage) -> Result<BenchFigures, Failure> {
         let (started, mut starts) = mpsc::unbounded_channel::<(Due, Instant)>();
         let worker = Worker::builder(stage.database.clone()).queue(QUEUE, 64).poll_interval(NEVER).state(started);
         let stop = CancellationToken::new();
@@ -46,7 +46,7 @@ impl Delayed {
         let (client, began) = (stage.client().await?, Instant::now());
         for _ in 0..self.jobs {
             let delay = Duration::from_micros(fastrand::u64(200_000..4_000_000));
-            // By the server's clock it is due a moment later than this, so that what is measured is rather too much.
+            // By the server's clock the job is due slightly later, so the measured time is rather too long.
             let due = began.elapsed() + delay;
             enqueue(&client, &Due(due.as_micros() as u64)).delay(delay).await?;
         }
@@ -59,7 +59,7 @@ impl Delayed {
         }
         stop.cancel();
         working.await.map_err(|error| error.to_string())??;
-        let mut figures = Figures::new();
+        let mut figures = BenchFigures::new();
         figures.insert("jobs".into(), Value::from(self.jobs));
         percentiles(&mut figures, "", late);
         Ok(figures)

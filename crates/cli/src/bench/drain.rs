@@ -1,34 +1,34 @@
-//! `bench drain`: how fast a full queue is worked off.
+//! `bench drain`: how fast workers empty a full queue.
 
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::stage::{QUEUE, Stage, Work};
-use super::workers::{NEVER, Workers};
-use super::{Figures, cpu, raw};
+use super::stage::{BenchStage, QUEUE, ServerWork};
+use super::workers::{NEVER, NoOpWorkers};
+use super::{BenchFigures, cpu, raw};
 use crate::Failure;
 use crate::figures::rounded;
 
 #[derive(Args)]
-pub struct Drain {
-    /// How many no-op jobs.
+pub struct DrainBench {
+    /// Number of jobs, which do nothing.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     jobs: u32,
-    /// How many jobs a worker runs at once.
+    /// Slots of each worker.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     slots: u16,
-    /// How many worker processes.
+    /// Worker processes.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     processes: u16,
     /// Whether finished jobs are kept.
     #[arg(long, value_enum, default_value = "on")]
     history: Switch,
-    /// How many keys the jobs have in turn; 0: none.
+    /// Number of keys that the jobs have in turn; 0: the jobs have no key.
     #[arg(long, default_value_t = 0)]
     keys: u32,
-    /// Limits of the queue, as of `reveille queue set`.
+    /// Limits of the queue, as for `reveille queue set`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
 }
@@ -39,11 +39,11 @@ pub enum Switch {
     Off,
 }
 
-/// How long a drain may stand still before it is given up.
+/// How long a drain may make no progress before the bench fails.
 const STUCK: Duration = Duration::from_secs(60);
 
-impl Drain {
-    pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
+impl DrainBench {
+    pub async fn measure(&self, stage: &BenchStage) -> Result<BenchFigures, Failure> {
         let jobs = self.jobs as usize;
         let floor = raw::floor(stage, jobs).await?;
         let naive = raw::naive(stage, (jobs / 20).clamp(1, 10_000)).await?;
@@ -55,20 +55,20 @@ impl Drain {
         stage.fill_with_keys(QUEUE, jobs, self.keys as usize).await?;
 
         let client = stage.client().await?;
-        // All are at rest, with their connections made and warm, before the first job may start.
+        // All workers sleep, with their connections open and warm, before the first job may start.
         client.execute("select reveille.pause($1)", &[&QUEUE]).await?;
-        let workers = Workers::processes(stage, self.processes.into(), self.slots.into(), NEVER).await?;
+        let workers = NoOpWorkers::processes(stage, self.processes.into(), self.slots.into(), NEVER).await?;
         until_asleep(&client, self.processes).await?;
-        let before = Work::so_far(&client).await?;
+        let before = ServerWork::so_far(&client).await?;
         let began = Instant::now();
         client.execute("select reveille.resume($1)", &[&QUEUE]).await?;
         let looks = until_done(&client, self.jobs).await?;
         let per_second = f64::from(self.jobs) / began.elapsed().as_secs_f64();
         let memory = workers.pids().into_iter().filter_map(cpu::peak_mib).fold(0.0, f64::max);
         workers.stop().await?;
-        let after = Work::so_far(&client).await?;
+        let after = ServerWork::so_far(&client).await?;
 
-        let mut figures = Figures::new();
+        let mut figures = BenchFigures::new();
         figures.insert("jobs".into(), Value::from(self.jobs));
         figures.insert("slots".into(), Value::from(self.slots));
         figures.insert("processes".into(), Value::from(self.processes));
@@ -81,7 +81,7 @@ impl Drain {
         figures.insert("worker_memory_mib".into(), rounded(memory));
         let per_job = |sum: f64| rounded(sum / f64::from(self.jobs));
         let commits = per_job(after.commits_since(&before) - looks);
-        // The worker's statements are a transaction each.
+        // Each statement of the worker is one transaction.
         figures.insert("statements_per_job".into(), commits.clone());
         figures.insert("commits_per_job".into(), commits);
         figures.insert("wal_bytes_per_job".into(), per_job(after.wal_bytes_since(&before)));
@@ -90,7 +90,7 @@ impl Drain {
     }
 }
 
-/// Waits until so many workers sleep, and have nothing more to get ready.
+/// Waits until this many workers sleep and their sessions have been idle for 100 ms.
 pub async fn until_asleep(client: &deadpool_postgres::Client, workers: u16) -> Result<(), Failure> {
     let asleep = "select (select count(*) from reveille.sleepers) >= $1 and not exists (
             select from pg_stat_activity
@@ -108,7 +108,7 @@ pub async fn until_asleep(client: &deadpool_postgres::Client, workers: u16) -> R
     Ok(())
 }
 
-/// Waits until so many jobs are settled; returns how often it looked, which are commits too.
+/// Waits until this many jobs are settled. Returns the number of its queries, which are commits too.
 pub async fn until_done(client: &deadpool_postgres::Client, jobs: u32) -> Result<f64, Failure> {
     let sql = client.prepare("select coalesce(sum(completed), 0)::bigint from reveille.counters").await?;
     let (mut looks, mut done, mut moved) = (1.0, 0, Instant::now());

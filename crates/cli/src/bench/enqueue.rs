@@ -1,4 +1,4 @@
-//! `bench enqueue`: what the bell costs producers.
+//! `bench enqueue`: the cost of the bell for producers.
 
 use std::io::Cursor;
 use std::pin::pin;
@@ -14,67 +14,67 @@ use reveille::job::Payload;
 use reveille::{enqueue, enqueue::enqueue_all, job::NewJob};
 use serde_json::Value;
 
-use super::Figures;
-use super::stage::{KIND, QUEUE, Stage};
-use super::workers::{NEVER, Workers};
+use super::BenchFigures;
+use super::stage::{BenchStage, KIND, QUEUE};
+use super::workers::{NEVER, NoOpWorkers};
 use crate::Failure;
 use crate::connection::duration;
 use crate::figures::rounded;
 
 #[derive(Args)]
-pub struct Enqueue {
-    /// A job a transaction, a thousand in one statement, or ten thousand by COPY.
+pub struct EnqueueBench {
+    /// One job per transaction, a thousand in one statement, or ten thousand by COPY.
     #[arg(long, value_enum, default_value = "single")]
-    mode: Mode,
-    /// How many connections enqueue at once.
+    mode: EnqueueMode,
+    /// Connections that enqueue at once.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=48))]
     producers: u16,
-    /// Whether a worker waits for the jobs, has more than enough of them, or there is none.
+    /// No worker, an idle worker that waits for the jobs, or a busy worker that has a backlog.
     #[arg(long, value_enum, default_value = "none")]
-    workers: Who,
+    workers: WorkerState,
     /// How long each of the four rounds takes.
     #[arg(long, default_value = "3s", value_parser = duration, value_name = "DURATION")]
     round: Duration,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Mode {
+enum EnqueueMode {
     Single,
     All,
     Copy,
 }
 
-impl Mode {
+impl EnqueueMode {
     /// How many jobs are sent at a time.
     fn batch(self) -> usize {
         match self {
-            Mode::Single => 1,
-            Mode::All => 1000,
-            Mode::Copy => 10_000,
+            EnqueueMode::Single => 1,
+            EnqueueMode::All => 1000,
+            EnqueueMode::Copy => 10_000,
         }
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Who {
+enum WorkerState {
     None,
     Idle,
     Busy,
 }
 
-/// How many jobs a busy worker has before it in the beginning.
+/// How many jobs a busy worker has at the beginning.
 const BACKLOG: usize = 100_000;
 /// How often the baseline's worker looks, since no bell rings for it.
 const LOOK: Duration = Duration::from_millis(5);
 
-impl Enqueue {
-    pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
+impl EnqueueBench {
+    pub async fn measure(&self, stage: &BenchStage) -> Result<BenchFigures, Failure> {
         let (mut with, mut without) = (0.0, 0.0);
         for _ in 0..2 {
             without += self.round(stage, false).await?;
             with += self.round(stage, true).await?;
         }
-        let mut figures = Figures::new();
+        let mut figures = BenchFigures::new();
         figures.insert("producers".into(), Value::from(self.producers));
         figures.insert("per_second".into(), rounded(with / 2.0));
         figures.insert("baseline_per_second".into(), rounded(without / 2.0));
@@ -82,18 +82,18 @@ impl Enqueue {
         Ok(figures)
     }
 
-    /// Jobs a second, with the trigger or without it.
-    async fn round(&self, stage: &Stage, trigger: bool) -> Result<f64, Failure> {
+    /// Jobs enqueued per second, with the trigger or without it.
+    async fn round(&self, stage: &BenchStage, trigger: bool) -> Result<f64, Failure> {
         stage.empty().await?;
         stage.trigger(trigger).await?;
         // Without the trigger, the worker has to look by itself to do the same work.
         let poll_interval = if trigger { NEVER } else { LOOK };
         let workers = match self.workers {
-            Who::None => None,
-            Who::Idle => Some(Workers::processes(stage, 1, 64, poll_interval).await?),
-            Who::Busy => {
+            WorkerState::None => None,
+            WorkerState::Idle => Some(NoOpWorkers::processes(stage, 1, 64, poll_interval).await?),
+            WorkerState::Busy => {
                 stage.fill(QUEUE, BACKLOG).await?;
-                Some(Workers::processes(stage, 1, 64, poll_interval).await?)
+                Some(NoOpWorkers::processes(stage, 1, 64, poll_interval).await?)
             }
         };
         let mut producers = Vec::new();
@@ -119,10 +119,10 @@ impl Enqueue {
         let mut sent = 0;
         while Instant::now() < until {
             match self.mode {
-                Mode::Single => drop(enqueue(client, &batch[0]).await?),
-                Mode::All => drop(enqueue_all(client, &batch).await?),
-                Mode::Copy if trigger => drop(copy_all(client, &batch).await?),
-                Mode::Copy => raw_copy(client, Arc::clone(&rows)).await?,
+                EnqueueMode::Single => drop(enqueue(client, &batch[0]).await?),
+                EnqueueMode::All => drop(enqueue_all(client, &batch).await?),
+                EnqueueMode::Copy if trigger => drop(copy_all(client, &batch).await?),
+                EnqueueMode::Copy => raw_copy(client, Arc::clone(&rows)).await?,
             }
             sent += batch.len() as u64;
         }
@@ -130,7 +130,7 @@ impl Enqueue {
     }
 }
 
-/// What COPY can do at best: rows made beforehand, of the columns that have no default.
+/// The fastest COPY: rows built beforehand, of only the columns that need a value.
 async fn raw_copy(client: &Client, rows: Arc<[u8]>) -> Result<(), Failure> {
     let mut sink = pin!(client.copy_in("copy reveille.jobs (queue, kind, payload) from stdin").await?);
     sink.send(Cursor::new(rows)).await?;

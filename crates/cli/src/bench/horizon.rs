@@ -1,4 +1,4 @@
-//! `bench horizon`: what a transaction that stays open costs, since vacuum can't remove the dead rows below it.
+//! `bench horizon`: the cost of a transaction that stays open, since vacuum cannot remove dead rows that it may see.
 
 use std::time::{Duration, Instant};
 
@@ -7,23 +7,23 @@ use reveille::job::Payload;
 use reveille::{enqueue, job::NewJob};
 use serde_json::Value;
 
-use super::stage::{KIND, QUEUE, Stage};
-use super::workers::{NEVER, Workers};
-use super::{Figures, drain, raw};
+use super::stage::{BenchStage, KIND, QUEUE};
+use super::workers::{NEVER, NoOpWorkers};
+use super::{BenchFigures, drain, raw};
 use crate::Failure;
 use crate::figures::rounded;
 
 #[derive(Args)]
-pub struct Horizon {
-    /// How many dead rows are in the way.
+pub struct HorizonBench {
+    /// Number of dead rows in the way.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     dead: u32,
-    /// How many jobs each drain works.
+    /// Number of jobs of each drain.
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(10..=10_000_000))]
     jobs: u32,
 }
 
-/// How long the slower ones are measured.
+/// How long single enqueues and the naive loop are measured.
 const SOME_TIME: Duration = Duration::from_secs(3);
 
 struct Speed {
@@ -32,8 +32,8 @@ struct Speed {
     enqueued: f64,
 }
 
-impl Horizon {
-    pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
+impl HorizonBench {
+    pub async fn measure(&self, stage: &BenchStage) -> Result<BenchFigures, Failure> {
         let holder = stage.client().await?;
         holder.batch_execute("begin isolation level repeatable read; select count(*) from reveille.jobs").await?;
         let fresh = self.speed(stage).await?;
@@ -48,7 +48,7 @@ impl Horizon {
         let after = self.speed(stage).await?;
         holder.batch_execute("rollback").await?;
 
-        let mut figures = Figures::new();
+        let mut figures = BenchFigures::new();
         figures.insert("dead".into(), Value::from(self.dead));
         for (name, fresh, after) in [
             ("", fresh.drained, after.drained),
@@ -62,14 +62,14 @@ impl Horizon {
         Ok(figures)
     }
 
-    async fn speed(&self, stage: &Stage) -> Result<Speed, Failure> {
+    async fn speed(&self, stage: &BenchStage) -> Result<Speed, Failure> {
         let enqueued = single(stage).await?;
         let naive = raw::naive_for(stage, SOME_TIME).await?;
         stage.run("delete from reveille.jobs; delete from reveille.counters").await?;
         stage.fill(QUEUE, self.jobs as usize).await?;
         let client = stage.client().await?;
-        let workers = Workers::here(&stage.database, 64, NEVER)?;
-        // The first look of a worker is a sweep, once: that is not what this measures.
+        let workers = NoOpWorkers::here(&stage.database, 64, NEVER)?;
+        // The first look of a worker goes through all dead rows, once. That is not measured here.
         let warm_up = self.jobs / 10;
         drain::until_done(&client, warm_up).await?;
         let began = Instant::now();
@@ -80,8 +80,8 @@ impl Horizon {
     }
 }
 
-/// Single-row enqueues a second on one connection.
-async fn single(stage: &Stage) -> Result<f64, Failure> {
+/// Single-row enqueues per second on one connection.
+async fn single(stage: &BenchStage) -> Result<f64, Failure> {
     let client = stage.client().await?;
     let job = NewJob::new(KIND, Payload::encode(&())?).queue(QUEUE);
     let (began, mut sent) = (Instant::now(), 0.0);

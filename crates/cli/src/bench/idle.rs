@@ -1,20 +1,20 @@
-//! `bench idle`: what workers cost that have nothing to do.
+//! `bench idle`: the cost of workers that have nothing to do.
 
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
 
-use super::Figures;
+use super::BenchFigures;
 use super::cpu::Cpu;
-use super::stage::{Stage, Work};
-use super::workers::Workers;
+use super::stage::{BenchStage, ServerWork};
+use super::workers::NoOpWorkers;
 use crate::Failure;
 use crate::figures::rounded;
 
 #[derive(Args)]
-pub struct Idle {
-    /// How long to look on.
+pub struct IdleBench {
+    /// How long to measure.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
     /// How many worker processes.
@@ -22,27 +22,27 @@ pub struct Idle {
     workers: u16,
 }
 
-/// How long workers have to come to rest, and their idle sessions to report what they did before: ten seconds, see
-/// `PGSTAT_IDLE_INTERVAL` in the server's source.
+/// How long workers have to come to rest, and their idle sessions to report their earlier work. Sessions take 10 s to
+/// report (`PGSTAT_IDLE_INTERVAL` in the server's source).
 const SETTLE: Duration = Duration::from_secs(12);
 /// The default fallback poll.
 const POLL: Duration = Duration::from_secs(5);
 
-impl Idle {
-    pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
-        let workers = Workers::processes(stage, self.workers.into(), 64, POLL).await?;
+impl IdleBench {
+    pub async fn measure(&self, stage: &BenchStage) -> Result<BenchFigures, Failure> {
+        let workers = NoOpWorkers::processes(stage, self.workers.into(), 64, POLL).await?;
         let pids = workers.pids();
         tokio::time::sleep(SETTLE).await;
         let client = stage.client().await?;
-        let (before, cpu) = (Work::so_far(&client).await?, Cpu::so_far(&pids, stage));
+        let (before, cpu) = (ServerWork::so_far(&client).await?, Cpu::so_far(&pids, stage));
         tokio::time::sleep(Duration::from_secs(self.seconds.into())).await;
         let now = Cpu::so_far(&pids, stage);
-        // What sessions have not reported yet is as much as it was before.
-        let after = Work::so_far(&client).await?;
+        // Sessions have as much unreported work now as they had before.
+        let after = ServerWork::so_far(&client).await?;
         workers.stop().await?;
         let seconds = f64::from(self.seconds);
         let statements = after.commits_since(&before) - 1.0;
-        let mut figures = Figures::new();
+        let mut figures = BenchFigures::new();
         figures.insert("workers".into(), Value::from(self.workers));
         figures.insert("seconds".into(), Value::from(self.seconds));
         figures.insert("statements_per_second".into(), rounded(statements / seconds / f64::from(self.workers)));

@@ -12,15 +12,15 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::stage::{QUEUE, Stage};
+use super::stage::{BenchStage, QUEUE};
 use super::workers::NEVER;
-use super::{Figures, percentiles};
+use super::{BenchFigures, percentiles};
 use crate::Failure;
 use crate::figures::{percentile, rounded};
 
 #[derive(Args)]
-pub struct Latency {
-    /// How many jobs, one after another.
+pub struct LatencyBench {
+    /// Number of jobs, one after another.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     jobs: u32,
     /// Whether the worker waits for the disk at each claim; the floor always does.
@@ -49,9 +49,9 @@ async fn stamp(_: Stamp, State(started): State<mpsc::UnboundedSender<Instant>>) 
     let _ = started.send(Instant::now());
 }
 
-impl Latency {
-    pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
-        // Taken in turns, so that what else the machine does meets both.
+impl LatencyBench {
+    pub async fn measure(&self, stage: &BenchStage) -> Result<BenchFigures, Failure> {
+        // In turns, so that other load of the machine affects both.
         let (mut waits, mut floor) = (Vec::new(), Vec::new());
         let rounds = self.jobs.div_ceil(250);
         for round in 0..rounds {
@@ -60,7 +60,7 @@ impl Latency {
             waits.extend(jobs_to_start(stage, self.claims, jobs).await?);
         }
         floor.sort_by(f64::total_cmp);
-        let mut figures = Figures::new();
+        let mut figures = BenchFigures::new();
         figures.insert("jobs".into(), Value::from(self.jobs));
         percentiles(&mut figures, "", waits);
         percentiles(&mut figures, "floor_", floor.clone());
@@ -70,12 +70,12 @@ impl Latency {
     }
 }
 
-/// An idle queue: the worker has gone back to sleep.
+/// Leaves the queue idle for long enough that the worker goes back to sleep.
 async fn gap() {
     tokio::time::sleep(Duration::from_micros(fastrand::u64(5_000..20_000))).await;
 }
 
-async fn jobs_to_start(stage: &Stage, claims: Claims, jobs: u32) -> Result<Vec<f64>, Failure> {
+async fn jobs_to_start(stage: &BenchStage, claims: Claims, jobs: u32) -> Result<Vec<f64>, Failure> {
     stage.empty().await?;
     let (started, mut starts) = mpsc::unbounded_channel::<Instant>();
     let driver = Arc::new(Postgres::new(stage.database.clone())?.durable(claims == Claims::Durable)?);
@@ -84,7 +84,7 @@ async fn jobs_to_start(stage: &Stage, claims: Claims, jobs: u32) -> Result<Vec<f
     let working = tokio::spawn(worker.build()?.run_until(stop.clone().cancelled_owned()));
     let client = stage.client().await?;
     let mut waits = Vec::new();
-    // The first ones find the connections and plans.
+    // The first 5 jobs open connections and make plans.
     for n in 0..jobs + 5 {
         gap().await;
         let sent = Instant::now();
@@ -111,8 +111,9 @@ const CLAIM: &str = "with due as materialized (
     update reveille.jobs set reserved_at = now(), reserved_by = 1, attempts = attempts + 1
     where ctid = any (array(select place from due)) returning id, kind, payload, attempts";
 
-/// A bare INSERT with NOTIFY, heard on another connection and claimed with one durable commit on a third.
-async fn bare(stage: &Stage, jobs: u32) -> Result<Vec<f64>, Failure> {
+/// The milliseconds from a bare INSERT with NOTIFY until the job is claimed with one durable commit. The producer, the
+/// listener and the claim have a connection each.
+async fn bare(stage: &BenchStage, jobs: u32) -> Result<Vec<f64>, Failure> {
     stage.empty().await?;
     stage.trigger(false).await?;
     let mut bells = signals(&Postgres::new(stage.database.clone())?, 0).await?;
@@ -139,7 +140,7 @@ async fn bare(stage: &Stage, jobs: u32) -> Result<Vec<f64>, Failure> {
         *sent.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         producer.query(&insert, &[&QUEUE]).await?;
         let waited = tokio::time::timeout(LOST, claims.recv()).await;
-        let waited = waited.ok().flatten().ok_or_else(|| Failure::Error("bench: a bell was not heard".into()))?;
+        let waited = waited.ok().flatten().ok_or_else(|| Failure::Error("bench: a NOTIFY did not arrive".into()))?;
         if n >= 5 {
             waits.push(waited.as_secs_f64() * 1000.0);
         }

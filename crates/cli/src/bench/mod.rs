@@ -1,4 +1,4 @@
-//! Speed, measured on this machine: each figure beside a baseline from the same run.
+//! `reveille bench`: measures speed on this machine, each figure beside a baseline from the same run.
 
 mod backlog;
 mod cpu;
@@ -28,8 +28,8 @@ use crate::{Outcome, output};
 
 pub use workers::BenchWorker;
 
-/// What a bench found: figures by name.
-type Figures = Map<String, Value>;
+/// The results of a bench: figures by name.
+type BenchFigures = Map<String, Value>;
 
 /// Measures on a throw-away Postgres with its default settings (fsync on); with --database-url, in a new database
 /// there, which is dropped afterwards.
@@ -40,43 +40,44 @@ pub struct Bench {
     /// Print one JSON object.
     #[arg(long, global = true)]
     json: bool,
-    /// Measure although this build is not optimized, so that its figures say nothing.
+    /// Measure although this build is not optimized and its figures mean nothing.
     #[arg(long, global = true)]
     unoptimized: bool,
 }
 
 #[derive(Subcommand)]
 enum What {
-    /// Jobs worked a second, beside a raw loop of the same claims and deletes, and one that claims a row at a time.
-    Drain(drain::Drain),
-    /// From just before the enqueue to the start of the handler, on an idle queue, beside a bare INSERT with NOTIFY,
-    /// heard and claimed.
-    Latency(latency::Latency),
-    /// Jobs enqueued a second, beside the same inserts without the trigger.
-    Enqueue(enqueue::Enqueue),
+    /// Jobs worked per second, beside a raw loop of the same claims and deletes, and a loop that claims one row at a
+    /// time.
+    Drain(drain::DrainBench),
+    /// Time from just before the enqueue to the start of the handler, on an idle queue. Beside it: a bare INSERT with
+    /// NOTIFY, received and claimed.
+    Latency(latency::LatencyBench),
+    /// Jobs enqueued per second, beside the same inserts without the trigger.
+    Enqueue(enqueue::EnqueueBench),
     /// How late delayed jobs start, with the fallback poll an hour away.
-    Delayed(delayed::Delayed),
+    Delayed(delayed::DelayedBench),
     /// Throughput while a transaction stays open, before and after many rows have died below it.
-    Horizon(horizon::Horizon),
-    /// What a claim costs in a full table, beside an almost empty one.
-    Backlog(backlog::Backlog),
-    /// What workers cost that have nothing to do.
-    Idle(idle::Idle),
-    /// How late the jobs of schedules start that are all due each second, while a worker is killed.
-    Schedules(schedules::Schedules),
-    /// Jobs at a fixed rate, whether or not the worker keeps up: how late they start, and what each costs.
-    Steady(steady::Steady),
-    /// How late jobs start whose transactions stay open, come in bursts, and take savepoints back, with the fallback
+    Horizon(horizon::HorizonBench),
+    /// The time of a claim in a full table, beside a claim in an almost empty one.
+    Backlog(backlog::BacklogBench),
+    /// The cost of workers that have nothing to do.
+    Idle(idle::IdleBench),
+    /// How late jobs of many schedules start that are all due each second, while a worker is killed.
+    Schedules(schedules::SchedulesBench),
+    /// Jobs at a fixed rate, whether or not the worker keeps up: how late they start, and how much each costs.
+    Steady(steady::SteadyBench),
+    /// How late jobs start if their transactions stay open, come in bursts and roll savepoints back, with the fallback
     /// poll an hour away.
-    Unruly(unruly::Unruly),
+    Unruly(unruly::UnrulyBench),
     /// How soon the views answer in full tables, beside `select 1` and counting to a million.
-    Views(views::Views),
+    Views(views::ViewsBench),
 }
 
 impl Bench {
     pub async fn run(self, connection: &Connection) -> Outcome {
         crate::check_optimized("bench", self.unoptimized)?;
-        let stage = stage::Stage::set(connection).await?;
+        let stage = stage::BenchStage::set(connection).await?;
         let before = Machine::so_far();
         let figures = match self.what {
             What::Drain(command) => command.measure(&stage).await,
@@ -100,12 +101,12 @@ impl Bench {
     }
 }
 
-fn print(figures: &Figures, json: bool) -> std::io::Result<()> {
+fn print(figures: &BenchFigures, json: bool) -> std::io::Result<()> {
     if json {
         return output::line(Value::Object(figures.clone()));
     }
     let width = figures.keys().map(String::len).max().unwrap_or(0);
-    // What was said as it came is not said again.
+    // A list was printed while the bench ran.
     for (name, value) in figures.iter().filter(|(_, value)| !value.is_array()) {
         let shown = match value.as_f64() {
             Some(number) if number.fract() != 0.0 || number.abs() >= 1e15 => format!("{number:>12.3}"),
@@ -118,7 +119,7 @@ fn print(figures: &Figures, json: bool) -> std::io::Result<()> {
 }
 
 /// Adds p50, p95, p99 and max, in milliseconds.
-fn percentiles(figures: &mut Figures, prefix: &str, mut milliseconds: Vec<f64>) {
+fn percentiles(figures: &mut BenchFigures, prefix: &str, mut milliseconds: Vec<f64>) {
     milliseconds.sort_by(f64::total_cmp);
     for (name, percent) in [("p50_ms", 50), ("p95_ms", 95), ("p99_ms", 99), ("max_ms", 100)] {
         figures.insert(format!("{prefix}{name}"), rounded(percentile(&milliseconds, percent)));

@@ -1,4 +1,4 @@
-//! Baselines: what the server gives to bare statements on the same tables.
+//! Baselines: the speed of bare statements on the same tables.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use deadpool_postgres::Client;
 use futures::future::try_join_all;
 use tokio_postgres::Statement;
 
-use super::stage::{QUEUE, Stage};
+use super::stage::{BenchStage, QUEUE};
 use crate::Failure;
 
 /// How many rows a raw batch takes.
@@ -32,22 +32,22 @@ const INSERT: &str = "insert into reveille.jobs (queue, kind, payload)
 
 const DELETE: &str = "delete from reveille.jobs where id = any ($1)";
 
-/// How the worker's sessions are set up, for the sake of a fair race.
+/// The settings of a worker's sessions, for a fair comparison.
 const SETTINGS: &str = "set jit = off; set plan_cache_mode = force_generic_plan; set enable_seqscan = off; \
     set enable_bitmapscan = off; set enable_sort = off";
 
-/// Jobs a second of the same claims and deletes in a bare loop on four connections.
-pub async fn floor(stage: &Stage, jobs: usize) -> Result<f64, Failure> {
+/// Jobs per second of the same claims and deletes in a bare loop on four connections.
+pub async fn floor(stage: &BenchStage, jobs: usize) -> Result<f64, Failure> {
     drain(stage, jobs, CLAIM_BATCH, BATCH, 4).await
 }
 
-/// Jobs a second of the query that everybody writes first, on eight connections.
-pub async fn naive(stage: &Stage, jobs: usize) -> Result<f64, Failure> {
+/// Jobs per second of the usual first attempt at a claim, one row at a time, on eight connections.
+pub async fn naive(stage: &BenchStage, jobs: usize) -> Result<f64, Failure> {
     drain(stage, jobs, CLAIM_ONE, 1, 8).await
 }
 
-/// The same for some time, on the table as it is, with enough jobs added.
-pub async fn naive_for(stage: &Stage, time: Duration) -> Result<f64, Failure> {
+/// Jobs per second of [`naive`], measured for this time without emptying the table first.
+pub async fn naive_for(stage: &BenchStage, time: Duration) -> Result<f64, Failure> {
     stage.fill(QUEUE, 100_000).await?;
     let clients = clients(stage, 8).await?;
     let began = Instant::now();
@@ -67,8 +67,9 @@ pub async fn naive_for(stage: &Stage, time: Duration) -> Result<f64, Failure> {
     Ok(done as f64 / seconds)
 }
 
-/// At each tick so many rows are inserted, claimed and deleted, at once if it is late. Only inserts wait for the disk.
-pub async fn ticks(stage: &Stage, tick: Duration, rows: impl Iterator<Item = u32>) -> Result<(), Failure> {
+/// At each tick, inserts, claims and deletes the given number of rows, at once if it is late. Only inserts wait for the
+/// disk.
+pub async fn ticks(stage: &BenchStage, tick: Duration, rows: impl Iterator<Item = u32>) -> Result<(), Failure> {
     let (producer, worker) = (client(stage).await?, client(stage).await?);
     worker.batch_execute("set synchronous_commit = off").await?;
     let (insert, claim, delete) =
@@ -88,7 +89,7 @@ pub async fn ticks(stage: &Stage, tick: Duration, rows: impl Iterator<Item = u32
     Ok(())
 }
 
-async fn clients(stage: &Stage, count: usize) -> Result<Vec<Client>, Failure> {
+async fn clients(stage: &BenchStage, count: usize) -> Result<Vec<Client>, Failure> {
     let mut clients = Vec::new();
     for _ in 0..count {
         clients.push(client(stage).await?);
@@ -96,7 +97,7 @@ async fn clients(stage: &Stage, count: usize) -> Result<Vec<Client>, Failure> {
     Ok(clients)
 }
 
-async fn client(stage: &Stage) -> Result<Client, Failure> {
+async fn client(stage: &BenchStage) -> Result<Client, Failure> {
     let client = stage.client().await?;
     client.batch_execute(SETTINGS).await?;
     Ok(client)
@@ -116,7 +117,7 @@ async fn claim_and_delete(
     Ok(client.execute(delete, &[&ids]).await? as usize)
 }
 
-async fn drain(stage: &Stage, jobs: usize, claim: &str, batch: i64, connections: usize) -> Result<f64, Failure> {
+async fn drain(stage: &BenchStage, jobs: usize, claim: &str, batch: i64, connections: usize) -> Result<f64, Failure> {
     stage.empty().await?;
     stage.fill(QUEUE, jobs).await?;
     let clients = clients(stage, connections).await?;

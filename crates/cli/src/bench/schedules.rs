@@ -1,31 +1,33 @@
-//! `bench schedules`: how late the jobs of many schedules start that are all due each second, while a worker is killed.
+//! `bench schedules`: how late jobs of many schedules start that are all due each second, while a worker is killed.
 
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
 
-use super::stage::{KIND, QUEUE, Stage};
-use super::workers::{NEVER, Workers};
-use super::{Figures, percentiles};
+use super::stage::{BenchStage, KIND, QUEUE};
+use super::workers::{NEVER, NoOpWorkers};
+use super::{BenchFigures, percentiles};
 use crate::Failure;
 
 #[derive(Args)]
-pub struct Schedules {
-    /// How many schedules, each due each second.
+pub struct SchedulesBench {
+    /// Number of schedules, each due every second.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     schedules: u32,
-    /// For how long.
+    /// How long to measure.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=3600))]
     seconds: u32,
-    /// How many worker processes; if there are several, one is killed halfway.
+    /// Worker processes; if there are several, one is killed halfway.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
 }
 
-/// The ticks that there should be, those that there are, and those of them that are there more than once.
+/// How many ticks there should be, how many were enqueued, and how many of these are repetitions.
 const COUNT: &str = "
-    select sum(extract(epoch from last_at - date_trunc('second', counted_from)))::bigint, sum(jobs.ticks)::bigint, sum(jobs.ticks - jobs.kinds)::bigint
+    select
+        sum(extract(epoch from last_at - date_trunc('second', counted_from)))::bigint,
+        sum(jobs.ticks)::bigint, sum(jobs.ticks - jobs.kinds)::bigint
     from reveille.schedules
     cross join lateral (
         select count(*) as ticks, count(distinct ticks.at) as kinds
@@ -35,9 +37,9 @@ const COUNT: &str = "
         ) as ticks
     ) as jobs";
 
-impl Schedules {
-    pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
-        let mut workers = Workers::processes(stage, self.workers.into(), 64, NEVER).await?;
+impl SchedulesBench {
+    pub async fn measure(&self, stage: &BenchStage) -> Result<BenchFigures, Failure> {
+        let mut workers = NoOpWorkers::processes(stage, self.workers.into(), 64, NEVER).await?;
         let client = stage.client().await?;
         let add = "select reveille.schedule(n::text, kind => $1, queue => $2, payload => 'null', cron => '* * * * * *')
             from generate_series(1, $3::int) as n";
@@ -53,12 +55,12 @@ impl Schedules {
         while client.query_one("select exists (select from reveille.jobs)", &[]).await?.get(0) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        let (row, late) = (client.query_one(COUNT, &[]).await?, "
-            select wait_seconds * 1000, extract(epoch from created_at - available_at)::float8 * 1000 from reveille.finished_jobs
-            where attempts = 1");
+        let row = client.query_one(COUNT, &[]).await?;
+        let late = "select wait_seconds * 1000, extract(epoch from created_at - available_at)::float8 * 1000
+            from reveille.finished_jobs where attempts = 1";
         let late = client.query(late, &[]).await?;
         workers.stop().await?;
-        let mut figures = Figures::new();
+        let mut figures = BenchFigures::new();
         figures.insert("schedules".into(), Value::from(self.schedules));
         figures.insert("workers".into(), Value::from(self.workers));
         for (place, name) in ["ticks", "enqueued", "more_than_once"].into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The database that a bench runs in, and what is read off it.
+//! The database that a bench runs in, and the server's counters of its work.
 
 use std::time::Duration;
 
@@ -15,14 +15,15 @@ use crate::Failure;
 use crate::connection::Connection;
 
 pub const QUEUE: &str = "bench";
-/// Of the jobs that do nothing.
+/// The kind of the jobs that do nothing.
 pub const KIND: &str = "bench";
 /// How many jobs are enqueued in one statement when a queue is filled.
 const FILL: usize = 10_000;
 
-pub struct Stage {
+pub struct BenchStage {
+    /// The throw-away server; `None` if an address was given.
     server: Option<Server>,
-    /// Where the server is that was given.
+    /// A database of the server whose address was given, to drop this one from.
     pub home: Option<Database>,
     pub database: Database,
     /// How a child process reaches the same database.
@@ -30,8 +31,8 @@ pub struct Stage {
     pub name: String,
 }
 
-impl Stage {
-    pub async fn set(connection: &Connection) -> Result<Stage, Failure> {
+impl BenchStage {
+    pub async fn set(connection: &Connection) -> Result<BenchStage, Failure> {
         let name = format!("reveille_bench_{:08x}", fastrand::u32(..));
         let (server, url) = match connection.url() {
             Some(url) => (None, url.to_owned()),
@@ -46,7 +47,7 @@ impl Stage {
         let database = Database::options(Some(url.clone())).database(&name).max_connections(64).connect().await?;
         database.migrate().await?;
         let home = server.is_none().then_some(home);
-        Ok(Stage { server, home, database, url: Some(url), name })
+        Ok(BenchStage { server, home, database, url: Some(url), name })
     }
 
     /// Drops the database, unless its server ends anyway.
@@ -65,35 +66,35 @@ impl Stage {
         Ok(self.client().await?.batch_execute(sql).await?)
     }
 
-    /// From here on finished jobs of the queue are not kept.
+    /// Keeps no finished jobs of the queue from now on.
     pub async fn keep_no_history(&self) -> Result<(), Failure> {
         let none = QueueSettings::new().retention(Duration::ZERO);
         Ok(self.database.admin().set_queue(QUEUE, none).await?)
     }
 
-    /// Removes all jobs, and what they leave behind.
+    /// Removes all jobs, the history and the counters.
     pub async fn empty(&self) -> Result<(), Failure> {
         self.run("truncate reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.counters").await
     }
 
-    /// The process id of the server, if it is our own.
+    /// The process id of the throw-away server, if there is one.
     pub fn postmaster(&self) -> Option<u32> {
         let file = std::fs::read_to_string(self.server.as_ref()?.data_dir().join("postmaster.pid")).ok()?;
         file.lines().next()?.parse().ok()
     }
 
-    /// Enqueues no-op jobs.
+    /// Enqueues jobs that do nothing, and vacuums.
     pub async fn fill(&self, queue: &str, jobs: usize) -> Result<(), Failure> {
         self.fill_with_keys(queue, jobs, 0).await
     }
 
-    /// The same with so many keys in turn.
+    /// Enqueues jobs that have this number of keys in turn, and vacuums.
     pub async fn fill_with_keys(&self, queue: &str, jobs: usize, keys: usize) -> Result<(), Failure> {
         self.send(queue, jobs, keys).await?;
         self.run("vacuum analyze reveille.jobs").await
     }
 
-    /// The same without keys, leaving the table as it is.
+    /// Enqueues jobs without keys, and does not vacuum.
     pub async fn fill_quietly(&self, queue: &str, jobs: usize) -> Result<(), Failure> {
         self.send(queue, jobs, 0).await
     }
@@ -122,33 +123,33 @@ impl Stage {
     }
 }
 
-/// What the server has done so far.
-pub struct Work {
+/// How much the server has done so far.
+pub struct ServerWork {
     wal_bytes: i64,
     wal_images: i64,
     commits: i64,
 }
 
-impl Work {
-    /// Sessions report what they did at their end or about once a second: take it when they have ended.
-    pub async fn so_far(client: &Client) -> Result<Work, Failure> {
+impl ServerWork {
+    /// Sessions report their work when they end, or about once a second. Call this after they have ended.
+    pub async fn so_far(client: &Client) -> Result<ServerWork, Failure> {
         let sql = "select pg_stat_force_next_flush(), pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint,
             (select wal_fpi from pg_stat_wal)::bigint,
             (select xact_commit from pg_stat_database where datname = current_database())::bigint";
         let row = client.query_one(sql, &[]).await?;
-        Ok(Work { wal_bytes: row.get(1), wal_images: row.get(2), commits: row.get(3) })
+        Ok(ServerWork { wal_bytes: row.get(1), wal_images: row.get(2), commits: row.get(3) })
     }
 
-    pub fn commits_since(&self, earlier: &Work) -> f64 {
+    pub fn commits_since(&self, earlier: &ServerWork) -> f64 {
         (self.commits - earlier.commits) as f64
     }
 
-    pub fn wal_bytes_since(&self, earlier: &Work) -> f64 {
+    pub fn wal_bytes_since(&self, earlier: &ServerWork) -> f64 {
         (self.wal_bytes - earlier.wal_bytes) as f64
     }
 
-    /// Full-page images, which come after each checkpoint.
-    pub fn wal_images_since(&self, earlier: &Work) -> f64 {
+    /// Full-page images, which are written after each checkpoint.
+    pub fn wal_images_since(&self, earlier: &ServerWork) -> f64 {
         (self.wal_images - earlier.wal_images) as f64
     }
 }

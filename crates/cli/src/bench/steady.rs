@@ -1,4 +1,4 @@
-//! `bench steady`: an open loop at a fixed rate.
+//! `bench steady`: enqueues at a fixed rate, whether or not the worker keeps up.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,22 +13,22 @@ use tokio_util::sync::CancellationToken;
 use super::cpu::Cpu;
 use super::drain::{Switch, until_asleep, until_done};
 use super::raw;
-use super::stage::{QUEUE, Stage, Work};
+use super::stage::{BenchStage, QUEUE, ServerWork};
 use super::watch::watch;
 use super::workers::NEVER;
-use super::{Figures, percentiles};
+use super::{BenchFigures, percentiles};
 use crate::Failure;
 use crate::figures::rounded;
 
 #[derive(Args)]
-pub struct Steady {
-    /// How many jobs a second are enqueued.
+pub struct SteadyBench {
+    /// Jobs enqueued per second.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     rate: u32,
-    /// For how long.
+    /// How long to measure.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
-    /// How many jobs the worker runs at once.
+    /// Slots of the worker.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     slots: u16,
     /// Whether finished jobs are kept.
@@ -36,14 +36,14 @@ pub struct Steady {
     history: Switch,
 }
 
-/// How many connections enqueue, in turns.
+/// How many connections enqueue in turn.
 const PRODUCERS: u32 = 2;
-/// How often there is something to enqueue.
+/// How often jobs are enqueued.
 const TICK: Duration = Duration::from_millis(10);
 /// How long a job takes.
 const WORK: Duration = Duration::from_millis(1);
 
-/// When it was to be enqueued, in microseconds since the bench began.
+/// When the job was to be enqueued, in microseconds since the bench began.
 #[derive(Serialize, Deserialize)]
 struct Tick(u64);
 
@@ -52,7 +52,7 @@ impl Job for Tick {
     const QUEUE: &'static str = QUEUE;
 }
 
-/// When each job was to be enqueued, and how many milliseconds later it started.
+/// The starts of all jobs: when each was to be enqueued, and how many milliseconds later it started.
 #[derive(Clone)]
 struct Starts {
     began: Instant,
@@ -65,8 +65,8 @@ async fn tick(Tick(scheduled): Tick, State(starts): State<Starts>) {
     tokio::time::sleep(WORK).await;
 }
 
-impl Steady {
-    pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
+impl SteadyBench {
+    pub async fn measure(&self, stage: &BenchStage) -> Result<BenchFigures, Failure> {
         if self.history == Switch::Off {
             stage.keep_no_history().await?;
         }
@@ -79,13 +79,13 @@ impl Steady {
         let working = tokio::spawn(working);
         until_asleep(&client, 1).await?;
 
-        let (before, cpu) = (Work::so_far(&client).await?, Cpu::so_far(&[std::process::id()], stage));
+        let (before, cpu) = (ServerWork::so_far(&client).await?, Cpu::so_far(&[std::process::id()], stage));
         let sent_from = starts.began.elapsed();
         let mut looks = Vec::new();
         let started = || starts.starts.lock().unwrap_or_else(PoisonError::into_inner).len();
         let sent = tokio::select! {
             sent = try_join_all((0..PRODUCERS).map(|n| self.produce(stage, starts.began, sent_from, n))) => sent?,
-            ended = watch(stage, started, |look| looks.push(look)) => return ended.map(|()| Figures::new()),
+            ended = watch(stage, started, |look| looks.push(look)) => return ended.map(|()| BenchFigures::new()),
         };
         let jobs: u32 = sent.into_iter().sum();
         until_done(&client, jobs).await?;
@@ -93,9 +93,9 @@ impl Steady {
         let now = Cpu::so_far(&[std::process::id()], stage);
         stop.cancel();
         working.await.map_err(|error| error.to_string())??;
-        let after = Work::so_far(&client).await?;
+        let after = ServerWork::so_far(&client).await?;
 
-        let mut figures = Figures::new();
+        let mut figures = BenchFigures::new();
         figures.insert("rate".into(), Value::from(self.rate));
         figures.insert("seconds".into(), rounded(seconds));
         figures.insert("jobs".into(), Value::from(jobs));
@@ -122,9 +122,9 @@ impl Steady {
         Ok(figures)
     }
 
-    /// What each job costs the server, in microseconds, where bare statements do as many at the same rate, for a
-    /// quarter of the time.
-    async fn floor(&self, stage: &Stage) -> Result<Option<f64>, Failure> {
+    /// The server's processor time per job in microseconds, if bare statements do the jobs at the same rate. Measured
+    /// for a quarter of the time.
+    async fn floor(&self, stage: &BenchStage) -> Result<Option<f64>, Failure> {
         let ticks = self.ticks().div_ceil(4);
         let before = Cpu::so_far(&[], stage);
         raw::ticks(stage, TICK, (0..ticks).map(|tick| self.due(tick))).await?;
@@ -138,14 +138,14 @@ impl Steady {
         self.seconds * (1000 / TICK.as_millis() as u32)
     }
 
-    /// How many to enqueue at a tick: as many as are to have been sent by its end, less those of the ticks before.
+    /// How many jobs to enqueue at a tick: the jobs to be sent by its end, less those of the ticks before.
     fn due(&self, tick: u32) -> u32 {
         let by = |ticks: u32| u64::from(self.rate) * u64::from(ticks) * TICK.as_millis() as u64 / 1000;
         (by(tick + 1) - by(tick)) as u32
     }
 
-    /// Enqueues its share at each tick, at once if it is late; returns how many.
-    async fn produce(&self, stage: &Stage, began: Instant, from: Duration, n: u32) -> Result<u32, Failure> {
+    /// Enqueues this producer's jobs at each of its ticks, at once if it is late. Returns how many.
+    async fn produce(&self, stage: &BenchStage, began: Instant, from: Duration, n: u32) -> Result<u32, Failure> {
         let client = stage.client().await?;
         let mut sent = 0;
         for tick in (0..self.ticks()).filter(|tick| tick % PRODUCERS == n) {
@@ -158,8 +158,8 @@ impl Steady {
     }
 }
 
-/// Of all jobs; and the 99th percentile of the first and the last quarter of the time, which show a growth.
-fn latencies(figures: &mut Figures, mut starts: Vec<(u64, f64)>) {
+/// Adds the percentiles of all jobs, and the 99th percentile of the first and the last quarter, which show a growth.
+fn latencies(figures: &mut BenchFigures, mut starts: Vec<(u64, f64)>) {
     starts.sort_by_key(|(scheduled, _)| *scheduled);
     let quarter = starts.len().div_ceil(4);
     let p99 = |part: &[(u64, f64)]| {

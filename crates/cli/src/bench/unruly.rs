@@ -1,4 +1,4 @@
-//! `bench unruly`: how late jobs start whose producers do as they like.
+//! `bench unruly`: how late jobs start if transactions stay open, come in bursts and roll savepoints back.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -15,28 +15,28 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::drain::until_asleep;
-use super::stage::{QUEUE, Stage};
+use super::stage::{BenchStage, QUEUE};
 use super::workers::NEVER;
-use super::{Figures, percentiles};
+use super::{BenchFigures, percentiles};
 use crate::Failure;
 use crate::figures::rounded;
 
 #[derive(Args)]
-pub struct Unruly {
-    /// For how long.
+pub struct UnrulyBench {
+    /// How long to measure.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: u32,
-    /// How many connections enqueue.
+    /// Connections that enqueue.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=40))]
     producers: u16,
-    /// Hold a snapshot all the while, so that dead rows pile up.
+    /// Hold a snapshot throughout, so that dead rows pile up.
     #[arg(long)]
     snapshot: bool,
 }
 
-/// The longest that a transaction stays open, and that a producer is silent.
+/// The longest time that a transaction stays open, and the longest pause of a producer.
 const LONGEST: Duration = Duration::from_secs(2);
-/// How often the control is sent.
+/// The pause between two control notifications.
 const CONTROL_EVERY: Duration = Duration::from_millis(20);
 /// How long to wait for the last jobs.
 const LOST: Duration = Duration::from_secs(30);
@@ -49,14 +49,14 @@ impl Job for Number {
     const QUEUE: &'static str = QUEUE;
 }
 
-type Started = mpsc::UnboundedSender<(u64, Instant)>;
+type StartedNumbers = mpsc::UnboundedSender<(u64, Instant)>;
 
-async fn start(Number(number): Number, State(started): State<Started>) {
+async fn start(Number(number): Number, State(started): State<StartedNumbers>) {
     let _ = started.send((number, Instant::now()));
 }
 
-impl Unruly {
-    pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
+impl UnrulyBench {
+    pub async fn measure(&self, stage: &BenchStage) -> Result<BenchFigures, Failure> {
         let holder = stage.client().await?;
         if self.snapshot {
             holder.batch_execute("begin isolation level repeatable read; select count(*) from reveille.jobs").await?;
@@ -84,7 +84,7 @@ impl Unruly {
         working.await.map_err(|error| error.to_string())??;
         let controls = controlling.await.map_err(|error| error.to_string())??;
 
-        let mut figures = Figures::new();
+        let mut figures = BenchFigures::new();
         figures.insert("jobs".into(), Value::from(jobs));
         figures.insert("lost".into(), Value::from(committed.len()));
         figures.insert("unexpected".into(), Value::from(unexpected));
@@ -96,29 +96,29 @@ impl Unruly {
     }
 }
 
-/// From and until when something was on its way.
+/// When a job or a notification was sent, and when it arrived.
 type Wait = (Instant, Instant);
 
-/// None at all, if it started before the producer heard of its commit.
+/// How long it took; 0 if a job started before its producer knew of the commit.
 fn milliseconds((from, until): &Wait) -> f64 {
     until.saturating_duration_since(*from).as_secs_f64() * 1000.0
 }
 
-/// The longest that a control took which was on its way at the same moment.
+/// The longest time of a control notification that was under way at the same moment.
 fn slowest(controls: &[Wait], (from, until): &Wait) -> f64 {
-    let during = controls.iter().filter(|(sent, heard)| sent <= until && heard >= from);
+    let during = controls.iter().filter(|(sent, received)| sent <= until && received >= from);
     during.map(milliseconds).fold(0.0, f64::max)
 }
 
-/// A plain notification from one connection to another, again and again.
+/// Sends plain notifications from one connection to another until stopped. Returns when each was sent and received.
 async fn control(database: reveille::Database, stop: CancellationToken) -> Result<Vec<Wait>, Failure> {
     let client = database.client().await?;
-    let mut heard = signals(&Postgres::new(database)?, 0).await?;
+    let mut received = signals(&Postgres::new(database)?, 0).await?;
     let mut waits = Vec::new();
     while !stop.is_cancelled() {
         let sent = Instant::now();
         client.execute("select pg_notify('reveille.bell', 'control')", &[]).await?;
-        while let Some(signal) = heard.next().await {
+        while let Some(signal) = received.next().await {
             if signal? == Signal::Bell("control".into()) {
                 break;
             }
@@ -129,10 +129,10 @@ async fn control(database: reveille::Database, stop: CancellationToken) -> Resul
     Ok(waits)
 }
 
-/// Commits jobs in ways that differ, with silences in between; returns when it heard of each job's commit.
-async fn produce(stage: &Stage, n: u64, until: Instant) -> Result<Vec<(u64, Instant)>, Failure> {
+/// Commits jobs in different ways, with pauses in between. Returns when it knew of each job's commit.
+async fn produce(stage: &BenchStage, n: u64, until: Instant) -> Result<Vec<(u64, Instant)>, Failure> {
     let mut client = stage.client().await?;
-    let mut producer = Producer { next: n << 40, committed: Vec::new() };
+    let mut producer = Producer { last: n << 40, committed: Vec::new() };
     while Instant::now() < until {
         match fastrand::u8(0..10) {
             0..5 => producer.transaction(&mut client, up_to(LONGEST)).await?,
@@ -152,25 +152,25 @@ async fn produce(stage: &Stage, n: u64, until: Instant) -> Result<Vec<(u64, Inst
     Ok(producer.committed)
 }
 
-/// A random time, more often a short one.
+/// A random time up to the longest; short times are more frequent.
 fn up_to(longest: Duration) -> Duration {
     longest.mul_f64(fastrand::f64().powi(3))
 }
 
 struct Producer {
-    /// The number of the next job, different from all others'.
-    next: u64,
+    /// The number of the last job, unique among all producers.
+    last: u64,
     committed: Vec<(u64, Instant)>,
 }
 
 impl Producer {
     fn number(&mut self) -> u64 {
-        self.next += 1;
-        self.next
+        self.last += 1;
+        self.last
     }
 
-    /// One transaction, open for so long: of any isolation level, with jobs in the beginning, in a savepoint that may
-    /// be taken back, and in the end; one in ten is rolled back.
+    /// Runs one transaction, which stays open for the time `open`, at a random isolation level. It may enqueue at its
+    /// beginning, in a savepoint that may be rolled back, and at its end. One in ten is rolled back.
     async fn transaction(&mut self, client: &mut Client, open: Duration) -> Result<(), Failure> {
         use tokio_postgres::IsolationLevel::{ReadCommitted, RepeatableRead, Serializable};
         let level = [ReadCommitted, ReadCommitted, RepeatableRead, Serializable][fastrand::usize(0..4)];

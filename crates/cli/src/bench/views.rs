@@ -5,44 +5,44 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::Value;
 
-use super::Figures;
-use super::stage::Stage;
+use super::BenchFigures;
+use super::stage::BenchStage;
 use crate::Failure;
 use crate::figures::{percentile, rounded};
 
 #[derive(Args)]
-pub struct Views {
-    /// How many jobs wait, a tenth of them delayed.
+pub struct ViewsBench {
+    /// Waiting jobs, a tenth of them delayed.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(0..=100_000_000))]
     waiting: u32,
-    /// How many of these have failed before.
+    /// Waiting jobs that have failed before.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=100_000_000))]
     failing: u32,
-    /// How many run.
+    /// Running jobs.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     running: u32,
-    /// How many are dead, each with twenty errors.
+    /// Dead jobs, each with twenty errors.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(0..=100_000_000))]
     dead: u32,
-    /// How many are in the history.
+    /// Finished jobs in the history.
     #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u32).range(0..=100_000_000))]
     finished: u32,
-    /// Over how many queues all of these spread.
+    /// Queues over which all jobs spread.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     queues: u32,
-    /// How many days of counters each queue has.
+    /// Days of counters of each queue.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=7))]
     days: u8,
-    /// Leave vacuum out, as where it cannot keep up.
+    /// Do not vacuum, as if vacuum could not keep up.
     #[arg(long)]
     unvacuumed: bool,
 }
 
-/// How often each is asked.
+/// How many times each query runs.
 const ROUNDS: usize = 20;
 
-/// What is asked: the name of the figure, and the statement. The first two say how busy the machine is.
-const ASKED: [(&str, &str); 12] = [
+/// The queries: the name of the figure, and the statement. The first two show how busy the machine is.
+const QUERIES: [(&str, &str); 12] = [
     ("select_1", "select 1"),
     ("million_counted", "select count(*) from generate_series(1, 1000000)"),
     ("queue_stats", "select * from reveille.queue_stats"),
@@ -57,10 +57,10 @@ const ASKED: [(&str, &str); 12] = [
     ("queue_totals", "select * from reveille.queue_totals"),
 ];
 
-impl Views {
-    pub async fn measure(&self, stage: &Stage) -> Result<Figures, Failure> {
+impl ViewsBench {
+    pub async fn measure(&self, stage: &BenchStage) -> Result<BenchFigures, Failure> {
         self.fill(stage).await?;
-        let mut figures = Figures::new();
+        let mut figures = BenchFigures::new();
         for (name, count) in [
             ("waiting", self.waiting),
             ("failing", self.failing),
@@ -74,7 +74,7 @@ impl Views {
         }
         figures.insert("vacuumed".into(), Value::from(if self.unvacuumed { "no" } else { "yes" }));
         let client = stage.client().await?;
-        for (name, sql) in ASKED {
+        for (name, sql) in QUERIES {
             let (mut took, mut rows) = (Vec::new(), 0);
             for _ in 0..ROUNDS {
                 let began = Instant::now();
@@ -89,43 +89,49 @@ impl Views {
         Ok(figures)
     }
 
-    async fn fill(&self, stage: &Stage) -> Result<(), Failure> {
-        let Views { waiting, failing, running, dead, finished, queues, days, unvacuumed } = self;
-        let error = "jsonb_build_object('at', now(), 'worker', 1, 'attempt', 1, 'reason', 'failed', 'error', 'connection refused')";
+    async fn fill(&self, stage: &BenchStage) -> Result<(), Failure> {
+        let ViewsBench { waiting, failing, running, dead, finished, queues, days, unvacuumed } = self;
+        let error = "jsonb_build_object('at', now(), 'worker', 1, 'attempt', 1, 'reason', 'failed',
+            'error', 'connection refused')";
         let errors = format!("(select jsonb_agg({error}) from generate_series(1, 20))");
         stage.trigger(false).await?;
         stage
             .run(&format!(
                 "insert into reveille.workers (id, host, pid, version, queues, slots)
-                 select n, 'host ' || n, n, '0', array(select 'queue ' || q from generate_series(0, least({queues}, 20) - 1) as q), 16
+                 select n, 'host ' || n, n, '0',
+                    array(select 'queue ' || q from generate_series(0, least({queues}, 20) - 1) as q), 16
                  from generate_series(1, 10) as n;
                  insert into reveille.jobs (queue, kind, priority, available_at, attempts, failures, errors)
                  select 'queue ' || n % {queues}, 'kind ' || n % 20, n % 4,
-                    now() + make_interval(secs => n / 1000.0) + case when n % 10 = 0 then '1 day' else '-1 day' end::interval,
+                    now() + make_interval(secs => n / 1000.0)
+                        + case when n % 10 = 0 then '1 day' else '-1 day' end::interval,
                     (n <= {failing})::int, (n <= {failing})::int, case when n <= {failing} then {errors} end
                  from generate_series(1, {waiting}) as n;
                  insert into reveille.jobs (queue, kind, attempts, reserved_at, reserved_by)
-                 select 'queue ' || n % {queues}, 'kind ' || n % 20, 1, now(), 1 + n % 10 from generate_series(1, {running}) as n;"
+                 select 'queue ' || n % {queues}, 'kind ' || n % 20, 1, now(), 1 + n % 10
+                 from generate_series(1, {running}) as n;"
             ))
             .await?;
         stage.trigger(true).await?;
         stage
             .run(&format!(
-                "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
-                    created_at, reason, errors, finished_at)
+                "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts,
+                    available_at, created_at, reason, errors, finished_at)
                  select -n, 'queue ' || n % {queues}, 'kind ' || n % 20, '{{}}', 2, 20, 20, 20, now(), now(),
-                    (array['failed', 'permanent', 'timed_out', 'lost', 'undecodable'])[1 + n % 5], {errors}, now() - make_interval(secs => n)
+                    (array['failed', 'permanent', 'timed_out', 'lost', 'undecodable'])[1 + n % 5], {errors},
+                    now() - make_interval(secs => n)
                  from generate_series(1, {dead}) as n;
-                 insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts,
-                    available_at, created_at, outcome, worker, wait_seconds, run_seconds)
-                 select extract(epoch from now())::bigint / 86400 % 32, -n, 'queue ' || n % {queues}, 'kind ' || n % 20, '{{}}', 2, 1, 0, 20,
-                    now(), now(), 'completed', 1, 0.001, 0.01
+                 insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures,
+                    max_attempts, available_at, created_at, outcome, worker, wait_seconds, run_seconds)
+                 select extract(epoch from now())::bigint / 86400 % 32, -n, 'queue ' || n % {queues},
+                    'kind ' || n % 20, '{{}}', 2, 1, 0, 20, now(), now(), 'completed', 1, 0.001, 0.01
                  from generate_series(1, {finished}) as n;
                  insert into reveille.counters (queue, started_at, worker, completed, failed, wait_seconds, run_seconds)
                  select 'queue ' || q, date_trunc('minute', now()) - m * interval '1 minute', 0, 100, 1, 1, 1
                  from generate_series(0, {queues} - 1) as q, generate_series(6, {days} * 1440) as m
                  union all
-                 select 'queue ' || q, date_bin('10 seconds', now(), 'epoch') - s * interval '10 seconds', 1 + q % 10, 16, 1, 1, 1
+                 select 'queue ' || q, date_bin('10 seconds', now(), 'epoch') - s * interval '10 seconds', 1 + q % 10,
+                    16, 1, 1, 1
                  from generate_series(0, {queues} - 1) as q, generate_series(0, 35) as s;"
             ))
             .await?;

@@ -1,18 +1,17 @@
-//! What a bench that runs for long says each ten seconds: how large the table of jobs is, and how soon the views
-//! answer.
+//! Reports of a long bench every ten seconds: how large the table of jobs is, and how soon the views answer.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::stage::Stage;
+use super::stage::BenchStage;
 use crate::Failure;
 use crate::figures::rounded;
 
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Each view that counts jobs, and what asks most of them at once.
-const ASKED: [(&str, &str); 6] = [
+/// The views that count jobs, and the metrics, which read most of them at once.
+const QUERIES: [(&str, &str); 6] = [
     ("queue_stats", "select * from reveille.queue_stats"),
     ("running_jobs", "select * from reveille.running_jobs"),
     ("worker_status", "select * from reveille.worker_status"),
@@ -21,9 +20,13 @@ const ASKED: [(&str, &str); 6] = [
     ("metrics", include_str!("../../../../sql/metrics.sql")),
 ];
 
-/// Looks each ten seconds, and says what it sees on standard error, until the task is dropped. `seen` is told each
-/// look; `started` says how many jobs have started so far.
-pub async fn watch(stage: &Stage, started: impl Fn() -> usize, mut seen: impl FnMut(Value)) -> Result<(), Failure> {
+/// Prints a report on standard error every ten seconds, and passes it to `seen`, until the future is dropped. `started`
+/// returns how many jobs have started so far.
+pub async fn watch(
+    stage: &BenchStage,
+    started: impl Fn() -> usize,
+    mut seen: impl FnMut(Value),
+) -> Result<(), Failure> {
     let client = stage.client().await?;
     let (began, mut before) = (Instant::now(), 0);
     loop {
@@ -38,10 +41,10 @@ pub async fn watch(stage: &Stage, started: impl Fn() -> usize, mut seen: impl Fn
             "dead_rows": row.get::<_, i64>(1),
         });
         before = now;
-        for (name, sql) in ASKED {
-            let asked = Instant::now();
+        for (name, sql) in QUERIES {
+            let sent = Instant::now();
             client.query_typed(sql, &[]).await?;
-            look[format!("{name}_ms")] = rounded(asked.elapsed().as_secs_f64() * 1000.0);
+            look[format!("{name}_ms")] = rounded(sent.elapsed().as_secs_f64() * 1000.0);
         }
         say!("{look}");
         seen(look);

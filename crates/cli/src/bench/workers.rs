@@ -1,4 +1,4 @@
-//! Workers that do nothing, as fast as they can: in this process, or in others.
+//! Workers whose jobs do nothing, in this process or in others.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::stage::{KIND, QUEUE, Stage};
+use super::stage::{BenchStage, KIND, QUEUE};
 use crate::connection::Connection;
 use crate::{Failure, Outcome, program};
 
-/// So long that it never comes.
+/// A poll interval that no bench lasts as long as.
 pub const NEVER: Duration = Duration::from_secs(3600);
 
 #[derive(Serialize, Deserialize)]
@@ -27,27 +27,27 @@ impl Job for Nothing {
 
 async fn nothing(_: Nothing) {}
 
-/// Workers on the queue, until they are told to stop.
-pub enum Workers {
+/// Workers on the queue, until they are stopped.
+pub enum NoOpWorkers {
     Here(JoinHandle<reveille::Result<()>>, CancellationToken),
     Processes(Vec<Child>),
 }
 
-impl Workers {
-    /// One in this process.
-    pub fn here(database: &Database, slots: usize, poll_interval: Duration) -> Result<Workers, Failure> {
+impl NoOpWorkers {
+    /// Starts one worker in this process.
+    pub fn here(database: &Database, slots: usize, poll_interval: Duration) -> Result<NoOpWorkers, Failure> {
         let worker = no_op(database.clone(), slots, poll_interval)?;
         let stop = CancellationToken::new();
-        Ok(Workers::Here(tokio::spawn(worker.run_until(stop.clone().cancelled_owned())), stop))
+        Ok(NoOpWorkers::Here(tokio::spawn(worker.run_until(stop.clone().cancelled_owned())), stop))
     }
 
-    /// Some in processes of their own; all are at work when this returns.
+    /// Starts workers in separate processes, and returns when all are at work.
     pub async fn processes(
-        stage: &Stage,
+        stage: &BenchStage,
         count: usize,
         slots: usize,
         poll_interval: Duration,
-    ) -> Result<Workers, Failure> {
+    ) -> Result<NoOpWorkers, Failure> {
         let mut children = Vec::new();
         for _ in 0..count {
             let mut command = Command::from(program::again()?);
@@ -66,20 +66,20 @@ impl Workers {
             }
             children.push(child);
         }
-        Ok(Workers::Processes(children))
+        Ok(NoOpWorkers::Processes(children))
     }
 
-    /// The processes; none, if they work here.
+    /// The ids of the worker processes; none if the worker is in this process.
     pub fn pids(&self) -> Vec<u32> {
         match self {
-            Workers::Here(..) => Vec::new(),
-            Workers::Processes(children) => children.iter().filter_map(Child::id).collect(),
+            NoOpWorkers::Here(..) => Vec::new(),
+            NoOpWorkers::Processes(children) => children.iter().filter_map(Child::id).collect(),
         }
     }
 
     /// Kills one of the processes.
     pub async fn kill_one(&mut self) -> Outcome {
-        if let Workers::Processes(children) = self
+        if let NoOpWorkers::Processes(children) = self
             && let Some(mut child) = children.pop()
         {
             child.kill().await?;
@@ -87,14 +87,14 @@ impl Workers {
         Ok(())
     }
 
-    /// Shuts them down and waits for their end.
+    /// Shuts the workers down, and waits for their end.
     pub async fn stop(self) -> Outcome {
         match self {
-            Workers::Here(working, stop) => {
+            NoOpWorkers::Here(working, stop) => {
                 stop.cancel();
                 working.await.map_err(|error| error.to_string())??;
             }
-            Workers::Processes(mut children) => {
+            NoOpWorkers::Processes(mut children) => {
                 children.iter_mut().for_each(|child| drop(child.stdin.take()));
                 for mut child in children {
                     child.wait().await?;
@@ -132,7 +132,7 @@ impl BenchWorker {
             let _ = tokio::io::stdin().read_to_end(&mut end).await;
         };
         worker.run_until(parent_is_gone).await?;
-        // The read above blocks a thread that only the parent's end would free.
+        // The read of the standard input blocks a thread until the parent ends.
         std::process::exit(0);
     }
 }

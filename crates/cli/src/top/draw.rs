@@ -1,4 +1,4 @@
-//! How `top` looks: a model onto a frame, of any size.
+//! Draws a model onto a frame of any size.
 
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
@@ -7,11 +7,11 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Row, Table, TableState, Tabs};
 
 use super::model::{Model, Overview, Pane};
-use super::table::{Column, columns, rows, seconds_as_text};
+use super::table::{Column, TableRow, columns, rows, seconds_as_text};
 use crate::figures::{about, count};
 use crate::output::plain;
 
-/// Colours, or none where they are not wanted: nothing is said by colour alone.
+/// Whether to use colours. Colour is never the only sign of anything.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
     pub colours: bool,
@@ -31,7 +31,7 @@ impl Look {
     }
 }
 
-/// How many lines a frame takes beside its rows.
+/// The lines of a frame beside its rows.
 pub const BESIDE_ROWS: u16 = 5;
 
 pub fn draw(frame: &mut Frame, model: &Model, look: Look) {
@@ -50,7 +50,7 @@ pub fn draw(frame: &mut Frame, model: &Model, look: Look) {
     frame.render_widget(Tabs::new(titles).select(model.pane as usize).highlight_style(marked).divider(" "), tabs);
     match &model.overview {
         Some(overview) => draw_table(frame, table, model, overview, look),
-        None => frame.render_widget(Paragraph::new("asking the database …"), table),
+        None => frame.render_widget(Paragraph::new("reading the database …"), table),
     }
     draw_foot(frame, foot, model, look);
     if model.helping {
@@ -67,7 +67,7 @@ fn draw_head(frame: &mut Frame, area: Rect, model: &Model, look: Look) {
     });
     let right = match &model.lost {
         Some(why) => {
-            let since = seconds_as_text(model.heard_at.elapsed().as_secs_f64());
+            let since = seconds_as_text(model.updated_at.elapsed().as_secs_f64());
             Line::styled(format!("LOST for {since}: {}", plain(why)), look.bad())
         }
         None => Line::from(known),
@@ -99,9 +99,9 @@ fn draw_table(frame: &mut Frame, area: Rect, model: &Model, overview: &Overview,
         columns(model.pane).iter().enumerate().filter(|(_, column)| column.from <= area.width).collect();
     let all = rows(overview, model.pane);
     let none = all.is_empty();
-    let rows = all.into_iter().map(|(cells, wrong)| {
+    let rows = all.into_iter().map(|TableRow { cells, is_warning }| {
         let row = Row::new(shown.iter().map(|(place, column)| column.cell(&cells[*place])));
-        if wrong { row.style(look.style(Color::Yellow)) } else { row }
+        if is_warning { row.style(look.style(Color::Yellow)) } else { row }
     });
     let head = Row::new(shown.iter().map(|(_, column)| column.cell(column.title))).style(look.title());
     let widths = shown.iter().map(|(_, column)| column.constraint());
@@ -141,16 +141,16 @@ j k, arrows   mark a row          ?        this help
 g G           first, last
 
 p   queues    pause it, or resume it
-c   running   cancel it: its handler is told
+c   running   cancel it: its handler is asked to stop
 c   failing   cancel it
 r   failing   retry it now
 r   dead      revive the last of the row
 R   dead      revive all of the row
 Each asks before it is done.
 
-done/m, fail/m  in the last 60 to 70 s
-wait, took, max of the last five minutes
-~               an estimate";
+done/m, fail/m   in the last 60 to 70 s
+wait, took, max  of the last five minutes
+~                an estimate";
 
 fn draw_help(frame: &mut Frame, look: Look) {
     let area = frame.area().centered(Constraint::Length(60), Constraint::Length(19));
@@ -165,33 +165,33 @@ mod tests {
     use ratatui::backend::TestBackend;
     use ratatui::buffer::Buffer;
 
-    use super::super::model::{Action, Dead, Failing, Queue, Running, Sums, Worker};
+    use super::super::model::{DatabaseAction, DeadRow, FailingRow, QueueRow, RunningRow, Sums, WorkerRow};
     use super::*;
 
     fn model(pane: Pane) -> Model {
         let mut model = Model::new(pane);
-        model.hear(Ok(Overview {
+        model.update(Ok(Overview {
             at: "2026-11-24T06:07:08+00:00".into(),
             sums: Sums { ready: 12_345, dead: 3, estimated: true, ..Sums::default() },
             queues: vec![
-                Queue { queue: "mail".into(), ready: 12_345, estimated: true, ..Queue::default() },
-                Queue {
+                QueueRow { queue: "mail".into(), ready: 12_345, estimated: true, ..QueueRow::default() },
+                QueueRow {
                     queue: "evil \x1b[2J\n".into(),
                     paused: true,
                     mean_wait_seconds: Some(0.0123),
-                    ..Queue::default()
+                    ..QueueRow::default()
                 },
             ],
-            workers: vec![Worker { host: "web-1".into(), pid: 42, slots: 16, alive: true, ..Worker::default() }],
-            running: vec![Running { id: 7, kind: "report".into(), running_seconds: 75.0, ..Running::default() }],
-            failing: vec![Failing {
+            workers: vec![WorkerRow { host: "web-1".into(), pid: 42, slots: 16, alive: true, ..WorkerRow::default() }],
+            running: vec![RunningRow { id: 7, kind: "report".into(), running_seconds: 75.0, ..RunningRow::default() }],
+            failing: vec![FailingRow {
                 id: 8,
                 failures: 2,
                 max_attempts: 20,
                 last_error: Some("no luck".into()),
-                ..Failing::default()
+                ..FailingRow::default()
             }],
-            dead: vec![Dead { reason: "lost".into(), jobs: 3, ..Dead::default() }],
+            dead: vec![DeadRow { reason: "lost".into(), jobs: 3, ..DeadRow::default() }],
         }));
         model
     }
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn any_size_is_drawn_and_nothing_in_a_name_reaches_the_terminal() {
+    fn any_size_is_drawn_and_no_escape_sequence_reaches_the_terminal() {
         for (width, height) in [(1, 1), (20, 3), (80, 24), (200, 60), (500, 5)] {
             for pane in Pane::ALL {
                 let mut model = model(pane);
@@ -248,9 +248,9 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_connection_is_shown_beside_what_was_last_known() {
+    fn a_lost_connection_is_shown_beside_the_last_rows() {
         let mut model = model(Pane::Queues);
-        model.hear(Err("is the server running?".into()));
+        model.update(Err("is the server running?".into()));
         let shown = text(&model, 80, 24);
         assert!(shown.lines().next().unwrap().contains("LOST for") && shown.contains("mail"), "{shown}");
     }
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn a_question_and_help_are_shown() {
         let mut model = model(Pane::Running);
-        model.asking = Some(Action::Cancel(7));
+        model.asking = Some(DatabaseAction::Cancel(7));
         assert!(text(&model, 80, 24).ends_with("cancel job 7? y: yes, any other key: no\n"));
         model.helping = true;
         assert!(text(&model, 80, 24).contains("Each asks before it is done."));

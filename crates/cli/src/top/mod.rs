@@ -1,4 +1,4 @@
-//! `top`: queues, workers and jobs, live.
+//! `reveille top`: queues, workers and jobs, live.
 
 mod draw;
 mod model;
@@ -19,26 +19,26 @@ use crate::connection::{Connection, duration};
 use crate::{Failure, Outcome, output};
 use draw::Look;
 use model::{Model, Pane, Reaction};
-use watch::Heard;
+use watch::Update;
 
-/// Looks at the views once a second, on one connection; the role reveille_monitor will do to look, reveille_admin to
-/// act. NO_COLOR is honoured.
+/// Shows the views, read once a second on one connection. The role reveille_monitor is enough to look, reveille_admin
+/// to act. NO_COLOR is honoured.
 #[derive(Args)]
 pub struct Top {
-    /// How often to look.
+    /// The time between two reads of the views.
     #[arg(long, default_value = "1s", value_parser = duration)]
     interval: Duration,
-    /// Which table to begin with.
+    /// The table to begin with.
     #[arg(long, value_enum, default_value_t = Pane::Queues)]
     table: Pane,
-    /// Print one frame as text, with all rows, and end; COLUMNS says how wide.
+    /// Print one frame as text, with all rows, and end. COLUMNS sets the width.
     #[arg(long)]
     once: bool,
 }
 
-/// Looking more often than this would only make work.
+/// A shorter interval would only cost the server time.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
-/// How wide a frame is that no terminal says it of.
+/// The width of a frame without a terminal, unless COLUMNS is set.
 const WIDTH: u16 = 100;
 
 impl Top {
@@ -47,31 +47,31 @@ impl Top {
         let look = Look { colours: std::env::var_os("NO_COLOR").is_none_or(|no_color| no_color.is_empty()) };
         if self.once {
             let mut model = Model::new(self.table);
-            model.hear(Ok(watch::look(connection, &mut Some(database)).await?));
+            model.update(Ok(watch::look(connection, &mut Some(database)).await?));
             return Ok(output::lines(frame(&model, look)?.trim_end())?);
         }
         if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
             return Err("top needs a terminal; use `reveille top --once` for text".to_owned().into());
         }
         let (act, actions) = mpsc::channel(16);
-        let (tell, heard) = mpsc::channel(16);
+        let (send, updates) = mpsc::channel(16);
         let every = self.interval.max(SHORTEST_INTERVAL);
-        tokio::spawn(watch::run(connection.clone(), database, every, actions, tell));
-        let stop = told_to_stop()?;
+        tokio::spawn(watch::run(connection.clone(), database, every, actions, send));
+        let stop = stop_signal()?;
         let mut terminal = ratatui::try_init()?;
-        let shown = live(&mut terminal, Model::new(self.table), look, heard, act, stop).await;
+        let shown = live(&mut terminal, Model::new(self.table), look, updates, act, stop).await;
         ratatui::restore();
         shown
     }
 }
 
-/// Draws whatever comes, until told to end.
+/// Draws a frame after each key and each update, until the user quits or `stop` is ready.
 async fn live(
     terminal: &mut ratatui::DefaultTerminal,
     mut model: Model,
     look: Look,
-    mut heard: mpsc::Receiver<Heard>,
-    act: mpsc::Sender<model::Action>,
+    mut updates: mpsc::Receiver<Update>,
+    act: mpsc::Sender<model::DatabaseAction>,
     stop: impl Future<Output = ()>,
 ) -> Outcome {
     let mut events = events();
@@ -87,26 +87,26 @@ async fn live(
                     Reaction::Act(action) => {
                         model.message = Some(format!("{action} …"));
                         if act.try_send(action).is_err() {
-                            model.message = Some("still busy with what was asked before".into());
+                            model.message = Some("still busy with earlier actions: try again".into());
                         }
                     }
                 },
-                // Of another size, it is drawn anew as well.
+                // A change of size needs a new frame too.
                 Some(Ok(_)) => {}
                 // The terminal is gone.
                 Some(Err(error)) => return Err(error.into()),
                 None => return Ok(()),
             },
-            told = heard.recv() => match told {
-                Some(Heard::Overview(overview)) => model.hear(overview),
-                Some(Heard::Done(message)) => model.message = Some(message),
-                None => return Err("nobody looks at the database any more".to_owned().into()),
+            update = updates.recv() => match update {
+                Some(Update::Overview(overview)) => model.update(overview),
+                Some(Update::Done(message)) => model.message = Some(message),
+                None => return Err("top no longer reads the database: start it again".to_owned().into()),
             },
         }
     }
 }
 
-/// Keys, and changes of size: read on a thread of its own, which ends with the process.
+/// Receives keys and changes of size, which a separate thread reads. The thread ends with the process.
 fn events() -> mpsc::Receiver<std::io::Result<Event>> {
     let (send, receive) = mpsc::channel(64);
     std::thread::spawn(move || {
@@ -121,8 +121,8 @@ fn events() -> mpsc::Receiver<std::io::Result<Event>> {
     receive
 }
 
-/// Whatever ends a process in order, from now on, so that the terminal is restored then.
-fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+/// Waits for a signal that asks the process to end, so that the terminal is restored before. Signals count from now on.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let kinds = [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::terminate()];
     let [hangup, interrupt, terminate] = kinds.map(signal);
@@ -136,19 +136,19 @@ fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// One frame, as high as it has rows.
+/// One frame as text, high enough for all rows.
 fn frame(model: &Model, look: Look) -> Result<String, Failure> {
     let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let width = columns.unwrap_or(WIDTH).clamp(40, 1000);
     let rows = model.overview.as_ref().map_or(0, |overview| overview.len(model.pane));
     let height = draw::BESIDE_ROWS + rows.clamp(1, 1000) as u16;
-    // Nothing can fail in memory.
+    // A terminal in memory cannot fail.
     let Ok(mut terminal) = Terminal::new(TestBackend::new(width, height));
     let Ok(_) = terminal.draw(|frame| draw::draw(frame, model, look));
     Ok(text(terminal.backend().buffer()))
 }
 
-/// What stands in a buffer, a line a row, without the blanks at the ends.
+/// The text of a buffer, one line per row, without trailing blanks.
 fn text(buffer: &Buffer) -> String {
     let width = usize::from(buffer.area.width).max(1);
     let line = |cells: &[ratatui::buffer::Cell]| {

@@ -1,21 +1,21 @@
-//! What `top` knows, and what keys do to it. Knows nothing of terminals or databases.
+//! The state of `top`, and how keys change it. It is independent of terminals and databases.
 
 use std::time::Instant;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use serde::Deserialize;
 
-/// What the database said last; see `sql/overview.sql`.
+/// The last answer of the database; see `sql/overview.sql`.
 #[derive(Debug, Clone, Default)]
 pub struct Overview {
-    /// When it said it, by its own clock.
+    /// The time of the answer, by the server's clock.
     pub at: String,
     pub sums: Sums,
-    pub queues: Vec<Queue>,
-    pub workers: Vec<Worker>,
-    pub running: Vec<Running>,
-    pub failing: Vec<Failing>,
-    pub dead: Vec<Dead>,
+    pub queues: Vec<QueueRow>,
+    pub workers: Vec<WorkerRow>,
+    pub running: Vec<RunningRow>,
+    pub failing: Vec<FailingRow>,
+    pub dead: Vec<DeadRow>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -31,7 +31,7 @@ pub struct Sums {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-pub struct Queue {
+pub struct QueueRow {
     pub queue: String,
     pub paused: bool,
     pub ready: u64,
@@ -49,7 +49,7 @@ pub struct Queue {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-pub struct Worker {
+pub struct WorkerRow {
     pub worker: i64,
     pub host: String,
     pub pid: i64,
@@ -64,7 +64,7 @@ pub struct Worker {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-pub struct Running {
+pub struct RunningRow {
     pub id: i64,
     pub queue: String,
     pub kind: String,
@@ -75,7 +75,7 @@ pub struct Running {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-pub struct Failing {
+pub struct FailingRow {
     pub id: i64,
     pub queue: String,
     pub kind: String,
@@ -86,9 +86,9 @@ pub struct Failing {
     pub last_error: Option<String>,
 }
 
-/// The dead jobs of a queue and kind that died for the same reason.
+/// The dead jobs with the same queue, kind and reason.
 #[derive(Debug, Clone, Default, Deserialize)]
-pub struct Dead {
+pub struct DeadRow {
     pub queue: String,
     pub kind: String,
     pub reason: String,
@@ -126,7 +126,7 @@ impl Overview {
         self.keys(pane).len()
     }
 
-    /// What tells a pane's rows apart, in the order in which they are shown.
+    /// The keys of a pane's rows, in the order in which the rows are shown.
     fn keys(&self, pane: Pane) -> Vec<String> {
         let ids = |ids: &mut dyn Iterator<Item = i64>| ids.map(|id| id.to_string()).collect();
         match pane {
@@ -141,14 +141,14 @@ impl Overview {
     }
 }
 
-/// What can be done to the database.
+/// An action of the user that changes the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub enum DatabaseAction {
     Pause(String),
     Resume(String),
     Retry(i64),
     Cancel(i64),
-    /// Revive all that died in a queue, of a kind, for a reason.
+    /// Revives all dead jobs with this queue, kind and reason.
     Revive {
         queue: String,
         kind: String,
@@ -156,29 +156,29 @@ pub enum Action {
     },
 }
 
-impl std::fmt::Display for Action {
+impl std::fmt::Display for DatabaseAction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Action::Pause(queue) => write!(f, "pause queue {queue}"),
-            Action::Resume(queue) => write!(f, "resume queue {queue}"),
-            Action::Retry(id) => write!(f, "retry job {id}"),
-            Action::Cancel(id) => write!(f, "cancel job {id}"),
-            Action::Revive { queue, kind, reason } => {
+            DatabaseAction::Pause(queue) => write!(f, "pause queue {queue}"),
+            DatabaseAction::Resume(queue) => write!(f, "resume queue {queue}"),
+            DatabaseAction::Retry(id) => write!(f, "retry job {id}"),
+            DatabaseAction::Cancel(id) => write!(f, "cancel job {id}"),
+            DatabaseAction::Revive { queue, kind, reason } => {
                 write!(f, "revive all dead jobs of queue {queue}, kind {kind}, reason {reason}")
             }
         }
     }
 }
 
-/// What a key calls for.
+/// The effect of a key beyond the model.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reaction {
     Nothing,
     Quit,
-    Act(Action),
+    Act(DatabaseAction),
 }
 
-/// Which row of a pane is marked: by what it is, else by its place, since rows come and go.
+/// The marked row of a pane: found by its key, or by its place if the row is gone.
 #[derive(Debug, Clone, Default)]
 struct Cursor {
     key: String,
@@ -188,19 +188,20 @@ struct Cursor {
 #[derive(Debug)]
 pub struct Model {
     pub overview: Option<Overview>,
-    /// Why nothing newer is known, if so.
+    /// Why the last read of the database failed, if it did.
     pub lost: Option<String>,
-    /// When something was last heard.
-    pub heard_at: Instant,
+    /// When the last answer arrived.
+    pub updated_at: Instant,
     pub pane: Pane,
-    pub asking: Option<Action>,
+    /// The action that waits for a yes.
+    pub asking: Option<DatabaseAction>,
     pub helping: bool,
-    /// What became of the last action.
+    /// The result of the last action.
     pub message: Option<String>,
     cursors: [Cursor; 5],
 }
 
-/// Rows that a page has, about.
+/// How many rows Page Up and Page Down move.
 const PAGE: usize = 10;
 
 impl Model {
@@ -208,7 +209,7 @@ impl Model {
         Model {
             overview: None,
             lost: None,
-            heard_at: Instant::now(),
+            updated_at: Instant::now(),
             pane,
             asking: None,
             helping: false,
@@ -217,13 +218,13 @@ impl Model {
         }
     }
 
-    /// Takes in what the database said, or why it said nothing.
-    pub fn hear(&mut self, heard: Result<Overview, String>) {
-        match heard {
+    /// Takes in an answer of the database, or why there was none.
+    pub fn update(&mut self, answer: Result<Overview, String>) {
+        match answer {
             Ok(overview) => {
                 self.overview = Some(overview);
                 self.lost = None;
-                self.heard_at = Instant::now();
+                self.updated_at = Instant::now();
             }
             Err(why) => self.lost = Some(why),
         }
@@ -251,7 +252,7 @@ impl Model {
             return if key.code == KeyCode::Char('c') { Reaction::Quit } else { Reaction::Nothing };
         }
         if let Some(action) = self.asking.take() {
-            // Whatever is not yes is no.
+            // Any other key means no.
             return if matches!(key.code, KeyCode::Char('y' | 'Y')) {
                 Reaction::Act(action)
             } else {
@@ -277,7 +278,7 @@ impl Model {
             KeyCode::End | KeyCode::Char('G') => self.mark(usize::MAX),
             KeyCode::Char(letter) => {
                 self.asking = self.action(letter);
-                // What is asked about stays marked.
+                // Keeps the mark on the row of the action.
                 self.mark(place);
             }
             _ => {}
@@ -285,22 +286,22 @@ impl Model {
         Reaction::Nothing
     }
 
-    /// What a letter means for the marked row.
-    fn action(&self, letter: char) -> Option<Action> {
+    /// The action of a letter on the marked row.
+    fn action(&self, letter: char) -> Option<DatabaseAction> {
         let (overview, place) = (self.overview.as_ref()?, self.marked()?);
         match (self.pane, letter) {
             (Pane::Queues, 'p') => {
                 let queue = overview.queues.get(place)?;
                 let name = queue.queue.clone();
-                Some(if queue.paused { Action::Resume(name) } else { Action::Pause(name) })
+                Some(if queue.paused { DatabaseAction::Resume(name) } else { DatabaseAction::Pause(name) })
             }
-            (Pane::Running, 'c') => Some(Action::Cancel(overview.running.get(place)?.id)),
-            (Pane::Failing, 'c') => Some(Action::Cancel(overview.failing.get(place)?.id)),
-            (Pane::Failing, 'r') => Some(Action::Retry(overview.failing.get(place)?.id)),
-            (Pane::Dead, 'r') => Some(Action::Retry(overview.dead.get(place)?.last_id?)),
+            (Pane::Running, 'c') => Some(DatabaseAction::Cancel(overview.running.get(place)?.id)),
+            (Pane::Failing, 'c') => Some(DatabaseAction::Cancel(overview.failing.get(place)?.id)),
+            (Pane::Failing, 'r') => Some(DatabaseAction::Retry(overview.failing.get(place)?.id)),
+            (Pane::Dead, 'r') => Some(DatabaseAction::Retry(overview.dead.get(place)?.last_id?)),
             (Pane::Dead, 'R') => {
-                let Dead { queue, kind, reason, .. } = overview.dead.get(place)?.clone();
-                Some(Action::Revive { queue, kind, reason })
+                let DeadRow { queue, kind, reason, .. } = overview.dead.get(place)?.clone();
+                Some(DatabaseAction::Revive { queue, kind, reason })
             }
             _ => None,
         }

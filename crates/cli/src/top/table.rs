@@ -1,21 +1,21 @@
-//! What stands in `top`'s tables.
+//! The columns and cells of the tables of `top`.
 
 use ratatui::layout::{Alignment, Constraint};
 use ratatui::text::Text;
 use ratatui::widgets::Cell;
 
-use super::model::{Dead, Failing, Overview, Pane, Queue, Running, Worker};
+use super::model::{DeadRow, FailingRow, Overview, Pane, QueueRow, RunningRow, WorkerRow};
 use crate::figures::{about, count};
 use crate::output::plain;
 
 /// A column of a table.
 pub struct Column {
     pub title: &'static str,
-    /// 0: what is left.
+    /// The width in characters; 0: the rest of the frame.
     width: u16,
-    /// Figures stand to the right, text to the left.
+    /// Figures are aligned to the right, text to the left.
     is_figure: bool,
-    /// From which width of the frame on it is shown.
+    /// The smallest width of the frame at which the column is shown.
     pub from: u16,
 }
 
@@ -28,7 +28,7 @@ const fn figure(title: &'static str, width: u16) -> Column {
 }
 
 impl Column {
-    /// Only where there is room for it.
+    /// Shows the column only in frames of at least this width.
     const fn from(self, from: u16) -> Column {
         Column { from, ..self }
     }
@@ -106,10 +106,15 @@ pub fn columns(pane: Pane) -> &'static [Column] {
     }
 }
 
-/// The cells of a row, one a column; whether something is wrong with it.
-pub type Cells = (Vec<String>, bool);
+/// A row of a table.
+pub struct TableRow {
+    /// One cell per column.
+    pub cells: Vec<String>,
+    /// Whether the row is shown in the colour of a warning.
+    pub is_warning: bool,
+}
 
-pub fn rows(overview: &Overview, pane: Pane) -> Vec<Cells> {
+pub fn rows(overview: &Overview, pane: Pane) -> Vec<TableRow> {
     match pane {
         Pane::Queues => overview.queues.iter().map(of_queue).collect(),
         Pane::Workers => overview.workers.iter().map(of_worker).collect(),
@@ -119,7 +124,7 @@ pub fn rows(overview: &Overview, pane: Pane) -> Vec<Cells> {
     }
 }
 
-fn of_queue(queue: &Queue) -> Cells {
+fn of_queue(queue: &QueueRow) -> TableRow {
     let time = |seconds: Option<f64>| seconds.map_or("-".into(), seconds_as_text);
     let cells = vec![
         queue.queue.clone(),
@@ -136,10 +141,10 @@ fn of_queue(queue: &Queue) -> Cells {
         time(queue.mean_run_seconds),
         time(queue.max_run_seconds),
     ];
-    (cells, queue.paused || queue.dead > 0)
+    TableRow { cells, is_warning: queue.paused || queue.dead > 0 }
 }
 
-fn of_worker(worker: &Worker) -> Cells {
+fn of_worker(worker: &WorkerRow) -> TableRow {
     let state = match (worker.alive, worker.stopping) {
         (false, _) => "silent",
         (true, true) => "stopping",
@@ -157,10 +162,10 @@ fn of_worker(worker: &Worker) -> Cells {
         worker.version.clone(),
         worker.queues.join(", "),
     ];
-    (cells, !worker.alive)
+    TableRow { cells, is_warning: !worker.alive }
 }
 
-fn of_running(job: &Running) -> Cells {
+fn of_running(job: &RunningRow) -> TableRow {
     let cells = vec![
         job.id.to_string(),
         job.queue.clone(),
@@ -170,10 +175,10 @@ fn of_running(job: &Running) -> Cells {
         job.host.clone().unwrap_or_else(|| "(gone)".into()),
         job.worker.to_string(),
     ];
-    (cells, job.host.is_none())
+    TableRow { cells, is_warning: job.host.is_none() }
 }
 
-fn of_failing(job: &Failing) -> Cells {
+fn of_failing(job: &FailingRow) -> TableRow {
     let again = match job.next_try_seconds {
         _ if job.running => "running".into(),
         seconds if seconds > 0.0 => seconds_as_text(seconds),
@@ -187,10 +192,10 @@ fn of_failing(job: &Failing) -> Cells {
         again,
         job.last_error.clone().unwrap_or_default(),
     ];
-    (cells, job.failures + 1 >= job.max_attempts)
+    TableRow { cells, is_warning: job.failures + 1 >= job.max_attempts }
 }
 
-fn of_dead(dead: &Dead) -> Cells {
+fn of_dead(dead: &DeadRow) -> TableRow {
     let cells = vec![
         dead.queue.clone(),
         dead.kind.clone(),
@@ -200,10 +205,10 @@ fn of_dead(dead: &Dead) -> Cells {
         dead.last_id.map(|id| id.to_string()).unwrap_or_default(),
         dead.last_error.clone().unwrap_or_default(),
     ];
-    (cells, false)
+    TableRow { cells, is_warning: false }
 }
 
-/// Up to six characters: `0.2ms`, `12ms`, `1.2s`, `59s`, `3m05s`, `2h10m`, `4d03h`.
+/// A time in at most six characters: `0.2ms`, `12ms`, `1.2s`, `59s`, `3m05s`, `2h10m`, `4d03h`.
 pub fn seconds_as_text(seconds: f64) -> String {
     let whole = seconds as u64;
     match seconds {

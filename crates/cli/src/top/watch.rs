@@ -1,4 +1,4 @@
-//! Asks the database, once a time, and does to it what is to be done; connects anew when it is lost.
+//! Reads the views at each interval, and carries out the user's actions. Connects anew if the connection is lost.
 
 use std::time::Duration;
 
@@ -9,26 +9,26 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::model::{Action, Overview};
+use super::model::{DatabaseAction, Overview};
 use crate::connection::Connection;
 
-/// What is heard from the database.
-pub enum Heard {
+/// News for the model.
+pub enum Update {
     Overview(Result<Overview, String>),
-    /// What became of an action.
+    /// The result of an action.
     Done(String),
 }
 
-/// How long an answer may take before the connection is given up; the server itself ends a look after 20 s.
+/// How long an answer may take before the connection is given up. The server ends a query after 20 s.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// Until nobody listens any more.
+/// Sends updates until their receiver or the sender of actions is gone.
 pub async fn run(
     connection: Connection,
     database: Database,
     every: Duration,
-    mut actions: Receiver<Action>,
-    heard: Sender<Heard>,
+    mut actions: Receiver<DatabaseAction>,
+    updates: Sender<Update>,
 ) {
     let mut database = Some(database);
     let mut looks = tokio::time::interval(every);
@@ -39,19 +39,19 @@ pub async fn run(
                 let Some(action) = action else { return };
                 let done = within(act(&connection, &mut database, &action)).await;
                 let done = done.unwrap_or_else(|error| error);
-                if heard.send(Heard::Done(format!("{action}: {done}"))).await.is_err() {
+                if updates.send(Update::Done(format!("{action}: {done}"))).await.is_err() {
                     return;
                 }
-                // What it has changed is to be seen at once.
+                // Shows at once what the action has changed.
                 looks.reset_at(Instant::now());
             }
             _ = looks.tick() => {
                 let overview = within(look(&connection, &mut database)).await;
                 if overview.is_err() {
-                    // Wherever the server may be by now.
+                    // Connects anew next time, since the server may have moved to another address.
                     database = None;
                 }
-                if heard.send(Heard::Overview(overview)).await.is_err() {
+                if updates.send(Update::Overview(overview)).await.is_err() {
                     return;
                 }
             }
@@ -59,10 +59,10 @@ pub async fn run(
     }
 }
 
-async fn within<T>(asking: impl Future<Output = reveille::Result<T>>) -> Result<T, String> {
-    match tokio::time::timeout(PATIENCE, asking).await {
+async fn within<T>(query: impl Future<Output = reveille::Result<T>>) -> Result<T, String> {
+    match tokio::time::timeout(PATIENCE, query).await {
         Ok(answer) => answer.map_err(|error| error.to_string()),
-        Err(_) => Err("the database has not answered in time".into()),
+        Err(_) => Err(format!("the database has not answered within {PATIENCE:?}")),
     }
 }
 
@@ -78,7 +78,7 @@ pub async fn look(connection: &Connection, database: &mut Option<Database>) -> r
     Ok(overview(&record))
 }
 
-/// As much of it as can be read: a row with something odd in it takes away no other.
+/// Decodes each row by itself, and leaves out only the rows that cannot be decoded.
 fn overview(record: &Record) -> Overview {
     Overview {
         at: record.decode("at").unwrap_or_default(),
@@ -96,14 +96,18 @@ fn rows<T: DeserializeOwned>(record: &Record, name: &str) -> Vec<T> {
     rows.iter().filter_map(|row| serde_json::from_str(row.get()).ok()).collect()
 }
 
-async fn act(connection: &Connection, database: &mut Option<Database>, action: &Action) -> reveille::Result<String> {
+async fn act(
+    connection: &Connection,
+    database: &mut Option<Database>,
+    action: &DatabaseAction,
+) -> reveille::Result<String> {
     let admin = connected(connection, database).await?.admin();
     match action {
-        Action::Pause(queue) => admin.pause(queue).await.map(|()| "done".into()),
-        Action::Resume(queue) => admin.resume(queue).await.map(|()| "done".into()),
-        Action::Retry(id) => admin.retry(*id).await.map(|retried| retried.name().into()),
-        Action::Cancel(id) => admin.cancel(*id).await.map(|cancelled| cancelled.name().into()),
-        Action::Revive { queue, kind, reason } => {
+        DatabaseAction::Pause(queue) => admin.pause(queue).await.map(|()| "done".into()),
+        DatabaseAction::Resume(queue) => admin.resume(queue).await.map(|()| "done".into()),
+        DatabaseAction::Retry(id) => admin.retry(*id).await.map(|retried| retried.name().into()),
+        DatabaseAction::Cancel(id) => admin.cancel(*id).await.map(|cancelled| cancelled.name().into()),
+        DatabaseAction::Revive { queue, kind, reason } => {
             let Some(reason) = REASONS.into_iter().find(|known| known.name() == reason) else {
                 return Ok(format!("not revived: unknown reason {reason}"));
             };

@@ -1,4 +1,4 @@
-//! Breaking things on purpose.
+//! Inflicts the faults.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -14,27 +14,27 @@ use super::schedule::{Fault, Kind};
 use super::{journal, lock, odd};
 use crate::Failure;
 
-/// How far off clocks are made.
+/// The offsets by which clocks are shifted.
 const CLOCKS: [&str; 4] = ["-3d", "+3d", "-1h", "+40s"];
 
 pub struct Torturer {
     pub server: Arc<Mutex<Server>>,
     pub url: String,
     pub fleet: Arc<Fleet>,
-    /// How often each kind of fault was done.
+    /// How many faults of each kind were inflicted.
     pub done: Mutex<BTreeMap<String, u64>>,
-    /// When the server was back after a crash.
+    /// When the server was back after each crash.
     pub back: Mutex<Vec<Duration>>,
 }
 
 impl Torturer {
-    /// Does the faults at their times, side by side where they last; returns when all are over.
+    /// Inflicts the faults at their times, side by side if they overlap. Returns when all are over.
     pub async fn run(self: Arc<Self>, faults: Vec<Fault>) -> Result<(), Failure> {
         let began = Instant::now();
         let mut under_way = tokio::task::JoinSet::new();
         for fault in faults {
             tokio::time::sleep(fault.at.saturating_sub(began.elapsed())).await;
-            self.fleet.mend().await?;
+            self.fleet.replace_ended().await?;
             let torturer = Arc::clone(&self);
             under_way.spawn(async move {
                 let name = fault.kind.name();
@@ -47,26 +47,26 @@ impl Torturer {
             });
         }
         while under_way.join_next().await.is_some() {}
-        self.fleet.heal();
+        self.fleet.pass_all();
         Ok(())
     }
 
-    /// Whether there was something to break.
+    /// Inflicts one fault, and returns when it is over: whether there was something to break.
     async fn inflict(&self, fault: &Fault) -> Result<bool, String> {
-        let (worker, lasts) = (fault.worker, fault.lasts);
+        let (place, lasts) = (fault.place, fault.lasts);
         let network = |network| async move {
-            self.fleet.network(worker, network, lasts).await;
+            self.fleet.network(place, network, lasts).await;
             Ok(true)
         };
         match fault.kind {
-            Kind::Kill => self.replace(worker, lasts, Start::Usual).await,
+            Kind::Kill => self.replace(place, lasts, Start::Usual).await,
             Kind::ShiftClock => {
-                self.replace(worker, lasts, Start::Clock(CLOCKS[fault.dice as usize % CLOCKS.len()])).await?;
+                self.replace(place, lasts, Start::Clock(CLOCKS[fault.dice as usize % CLOCKS.len()])).await?;
                 Ok(super::fleet::clock_shifter().is_some())
             }
-            Kind::CloseLog => self.replace(worker, Duration::ZERO, Start::LogReadFor(lasts)).await,
+            Kind::CloseLog => self.replace(place, Duration::ZERO, Start::LogReadFor(lasts)).await,
             Kind::Freeze | Kind::FreezeLong => {
-                self.fleet.freeze(worker, lasts).await;
+                self.fleet.freeze(place, lasts).await;
                 Ok(true)
             }
             Kind::CutListeners => self.terminate("reveille listener").await,
@@ -101,8 +101,8 @@ impl Torturer {
         done.map_err(described)
     }
 
-    async fn replace(&self, worker: usize, after: Duration, start: Start) -> Result<bool, String> {
-        let replaced = self.fleet.replace(worker, after, start).await;
+    async fn replace(&self, place: usize, after: Duration, start: Start) -> Result<bool, String> {
+        let replaced = self.fleet.replace(place, after, start).await;
         replaced.map(|()| true).map_err(|_| "cannot start a worker".into())
     }
 
@@ -127,7 +127,8 @@ impl Torturer {
         Ok(true)
     }
 
-    /// All of the server's processes, which are the children of one. Not while it is restarted.
+    /// Stops all processes of the server: the postmaster and its children. The lock keeps it from being restarted
+    /// meanwhile.
     async fn stall(&self, lasts: Duration) -> Result<bool, String> {
         let server = Arc::clone(&self.server);
         let stalled = tokio::task::spawn_blocking(move || {
@@ -140,7 +141,7 @@ impl Torturer {
             let signal_all = |signal| {
                 let children = children_of(postmaster);
                 for pid in children.into_iter().chain([postmaster]) {
-                    // It may have ended meanwhile.
+                    // A child may have ended meanwhile.
                     let _ = kill_process(pid, signal);
                 }
             };

@@ -1,4 +1,4 @@
-//! The worker processes: started, killed, frozen, watched, each behind a network of its own.
+//! The worker processes, which are started, killed, frozen and watched. Each is behind a separate network proxy.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use super::journal::{self, Attempt};
 use super::lock;
 use crate::{Failure, program};
 
-/// Where a library that shifts a program's clock is usually found.
+/// The usual places of libfaketime, a library that shifts a program's clock.
 const SHIFTS_CLOCKS: [&str; 3] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
@@ -24,26 +24,27 @@ const SHIFTS_CLOCKS: [&str; 3] = [
 pub struct Fleet {
     places: Vec<Place>,
     login: String,
-    /// What each is started with.
+    /// The arguments of each worker process.
     arguments: Vec<String>,
     folder: PathBuf,
     lives: Mutex<Vec<Life>>,
 }
 
-/// One worker after another, behind one network.
+/// One network, with one worker process after another behind it.
 struct Place {
     proxy: Proxy,
+    /// The present worker process, and the index of its life; `None` if another could not be started.
     now: tokio::sync::Mutex<Option<(Child, usize)>>,
 }
 
-/// What is known of one worker process.
+/// The record of one worker process.
 #[derive(Default, Clone)]
 pub struct Life {
     pub journal: PathBuf,
     pub killed: Option<Duration>,
-    /// From when until when it stood still.
+    /// The start and the end of each time for which the process was frozen.
     pub frozen: Vec<(Duration, Duration)>,
-    /// It ended without having been told to.
+    /// Whether the process ended without a request to stop.
     pub gave_up: bool,
 }
 
@@ -62,15 +63,16 @@ impl Life {
         journal::read(&std::fs::read_to_string(&self.journal).unwrap_or_default())
     }
 
-    /// The last that it said.
-    pub fn last_words(&self) -> String {
-        let said = std::fs::read_to_string(self.journal.with_extension("stderr")).unwrap_or_default();
-        said.lines().last().unwrap_or_default().to_owned()
+    /// The last line that the process wrote to standard error.
+    pub fn last_line(&self) -> String {
+        let stderr = std::fs::read_to_string(self.journal.with_extension("stderr")).unwrap_or_default();
+        stderr.lines().last().unwrap_or_default().to_owned()
     }
 }
 
 impl Fleet {
-    /// Starts the first worker at each place, with these arguments. `login`: user, password and database, as key=value.
+    /// Starts the first worker at each place, with these arguments. `login` has the user, password and database, as
+    /// key=value.
     pub async fn start(
         port: u16,
         login: String,
@@ -89,7 +91,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Kills the worker at a place, if there is one, and starts another after a while.
+    /// Kills the worker at a place, if there is one, and starts another after the time `after`.
     pub async fn replace(&self, place: usize, after: Duration, start: Start) -> Result<(), Failure> {
         let mut now = self.places[place].now.lock().await;
         if let Some((mut child, life)) = now.take() {
@@ -134,37 +136,38 @@ impl Fleet {
         Ok(())
     }
 
-    /// The worker at this place is stopped (SIGSTOP) until `lasts` has passed.
+    /// Stops the worker at a place with SIGSTOP for the time `lasts`.
     pub async fn freeze(&self, place: usize, lasts: Duration) {
-        let Some((pid, life)) = self.who(place).await else { return };
+        let Some((pid, life)) = self.current(place).await else { return };
         let since = journal::now();
         signal(pid, Signal::STOP);
         tokio::time::sleep(lasts).await;
-        // It may have been killed meanwhile, and its id be another's.
-        if self.who(place).await == Some((pid, life)) {
+        // The worker may have been killed meanwhile, and another process have its id.
+        if self.current(place).await == Some((pid, life)) {
             signal(pid, Signal::CONT);
         }
         lock(&self.lives)[life].frozen.push((since, journal::now()));
     }
 
-    async fn who(&self, place: usize) -> Option<(Pid, usize)> {
+    /// The process id of the worker at a place, and the index of its life.
+    async fn current(&self, place: usize) -> Option<(Pid, usize)> {
         let now = self.places[place].now.lock().await;
         let (child, life) = now.as_ref()?;
         Some((Pid::from_raw(child.id()?.try_into().ok()?)?, *life))
     }
 
-    /// The network of this place behaves like `network` until `lasts` has passed.
+    /// Makes the network of a place behave like `network` for the time `lasts`.
     pub async fn network(&self, place: usize, network: Network, lasts: Duration) {
         self.places[place].proxy.set(network);
         tokio::time::sleep(lasts).await;
         self.places[place].proxy.set(Network::Pass);
     }
 
-    /// The worker at a place that has ended by itself is replaced.
+    /// Starts another worker at each place whose worker has ended by itself or could not be started.
     ///
     /// # Errors
-    /// None can be started, there or where another was to come in a killed one's place.
-    pub async fn mend(&self) -> Result<(), Failure> {
+    /// If a worker cannot be started.
+    pub async fn replace_ended(&self) -> Result<(), Failure> {
         for place in 0..self.places.len() {
             let ended = match &mut *self.places[place].now.lock().await {
                 Some((child, _)) => child.try_wait()?.is_some(),
@@ -177,12 +180,12 @@ impl Fleet {
         Ok(())
     }
 
-    /// Lets all networks pass.
-    pub fn heal(&self) {
+    /// Makes all networks pass everything.
+    pub fn pass_all(&self) {
         self.places.iter().for_each(|place| place.proxy.set(Network::Pass));
     }
 
-    /// Shuts the workers down, and tells their lives.
+    /// Shuts the workers down, and returns the records of all worker processes.
     pub async fn end(self) -> Result<Vec<Life>, Failure> {
         for place in &self.places {
             if let Some((mut child, life)) = place.now.lock().await.take() {
@@ -197,7 +200,7 @@ impl Fleet {
     }
 }
 
-/// A library that shifts the clock of a program that is started with it, if there is one here.
+/// The path of libfaketime, if it is installed.
 pub fn clock_shifter() -> Option<&'static str> {
     SHIFTS_CLOCKS.into_iter().find(|library| std::path::Path::new(library).exists())
 }

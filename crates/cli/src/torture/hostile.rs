@@ -1,26 +1,26 @@
-//! What a role without any right on the queue may try: notifications, advisory locks, and operators in `public`.
+//! Attacks by a role without any right on the queue: notifications, advisory locks, and operators in `public`.
 
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
-use super::queues::Queue;
+use super::queues::TestQueue;
 
-/// The role, and what counts the traps that were sprung: a sequence, since a rollback does not undo it.
-pub const SET_UP: &str = "create role torture_nobody;
-    grant create on schema public to torture_nobody;
+/// Creates the role, and a sequence that counts the traps that were sprung: a rollback does not undo a sequence.
+pub const SET_UP: &str = "create role torture_hostile;
+    grant create on schema public to torture_hostile;
     create sequence torture.sprung;
     grant usage on schema torture to public;
     grant usage on sequence torture.sprung to public;";
 
 /// Makes a session one of the hostile role.
-const BECOME_NOBODY: &str = "set session authorization torture_nobody";
+const BECOME_HOSTILE: &str = "set session authorization torture_hostile";
 
 /// How many ids one statement of a flood names.
 const IDS: i64 = 500;
 
-/// Operators and functions that Postgres prefers to its own where the types of its own do not match exactly.
-/// Each with the type that it returns.
+/// Operators and functions that Postgres prefers to built-in ones whose types do not match exactly. Each has the type
+/// that it returns.
 const TRAPS: [(&str, &str, &str); 8] = [
     ("operator", "%(bigint, integer)", "bigint"),
     ("operator", "*(interval, integer)", "interval"),
@@ -32,7 +32,7 @@ const TRAPS: [(&str, &str, &str); 8] = [
     ("function", "cardinality(bigint[])", "integer"),
 ];
 
-/// What a hostile role knows: ids and names that anybody could guess.
+/// Ids that a hostile role can see or guess.
 pub struct Known {
     pub workers: Vec<i64>,
     pub last_job: i64,
@@ -46,11 +46,11 @@ impl Known {
     }
 }
 
-/// The hostile role floods the channels on which workers listen, until `lasts` has passed. It sends ids of jobs and of
+/// Floods the channels on which workers listen, as the hostile role, for the time `lasts`. Sends ids of jobs and of
 /// workers, and names of queues.
 pub async fn notify(client: &Client, known: &Known, lasts: Duration) -> Result<(), tokio_postgres::Error> {
-    client.batch_execute(BECOME_NOBODY).await?;
-    let queues: Vec<&str> = Queue::all().map(Queue::name).collect();
+    client.batch_execute(BECOME_HOSTILE).await?;
+    let queues: Vec<&str> = TestQueue::all().map(TestQueue::name).collect();
     let until = Instant::now() + lasts;
     while Instant::now() < until {
         let flood = "select pg_notify('reveille.cancel', id::text) from generate_series($1::bigint, $2::bigint) as id
@@ -64,11 +64,11 @@ pub async fn notify(client: &Client, known: &Known, lasts: Duration) -> Result<(
     Ok(())
 }
 
-/// The hostile role holds every advisory lock that any version of the program has taken, until `lasts` has passed. The
+/// Holds every advisory lock that any version of the program has taken, as the hostile role, for the time `lasts`. The
 /// locks that vouch for workers are among them.
 pub async fn lock(client: &Client, known: &Known, lasts: Duration) -> Result<(), tokio_postgres::Error> {
-    client.batch_execute(BECOME_NOBODY).await?;
-    let queues: Vec<&str> = Queue::all().map(Queue::name).collect();
+    client.batch_execute(BECOME_HOSTILE).await?;
+    let queues: Vec<&str> = TestQueue::all().map(TestQueue::name).collect();
     let named = "select pg_try_advisory_lock(hashtextextended(name, seed))
         from unnest(array['reveille.somebody_sleeps', 'reveille.prune', 'reveille.schedules']
             || array(select 'reveille.limits.' || queue from unnest($1::text[]) as queue)
@@ -80,17 +80,17 @@ pub async fn lock(client: &Client, known: &Known, lasts: Duration) -> Result<(),
     Ok(())
 }
 
-/// The hostile role makes operators and functions in the schema `public` that a search path may find before those of
-/// Postgres. They stay until `lasts` has passed, and note each call.
+/// Creates operators and functions in the schema `public`, as the hostile role, for the time `lasts`. A search path may
+/// find them before the operators and functions of Postgres. They count each call.
 pub async fn set_traps(client: &Client, lasts: Duration) -> Result<(), tokio_postgres::Error> {
-    client.batch_execute(BECOME_NOBODY).await?;
+    client.batch_execute(BECOME_HOSTILE).await?;
     for (number, (kind, signature, returns)) in TRAPS.into_iter().enumerate() {
         client.batch_execute(&trap(number, kind, signature, returns)).await?;
     }
     tokio::time::sleep(lasts).await;
-    client.batch_execute("drop owned by torture_nobody; reset session authorization").await?;
+    client.batch_execute("drop owned by torture_hostile; reset session authorization").await?;
     // `drop owned` takes the right to create along.
-    client.batch_execute("grant create on schema public to torture_nobody").await
+    client.batch_execute("grant create on schema public to torture_hostile").await
 }
 
 fn trap(number: usize, kind: &str, signature: &str, returns: &str) -> String {
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trap_is_a_function_and_for_an_operator_that_as_well() {
+    fn a_trap_is_a_function_or_an_operator_with_its_function() {
         let function = trap(0, "function", "power(integer, integer)", "double precision");
         assert!(function.starts_with("create or replace function public.power(integer, integer) returns double"));
         assert!(!function.contains("create operator"));

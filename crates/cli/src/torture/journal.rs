@@ -1,5 +1,5 @@
-//! What workers write down outside of any database: when each attempt began and ended, by the machine's monotonic
-//! clock, which all processes share and which nobody shifts.
+//! The journals, which workers write to files: when each attempt began and ended, by the machine's monotonic clock. All
+//! processes share this clock, and no fault shifts it.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -17,7 +17,7 @@ pub fn now() -> Duration {
     Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec.clamp(0, 999_999_999) as u32)
 }
 
-/// One worker process's own file.
+/// The file of one worker process.
 pub struct Journal(File);
 
 impl Journal {
@@ -25,34 +25,34 @@ impl Journal {
         Ok(Journal(OpenOptions::new().create(true).append(true).open(path)?))
     }
 
-    /// Writes that an attempt begins, and, when the answer is dropped, that it has ended.
-    pub fn attempt(&self, job: u64, attempt: i32) -> Noted<'_> {
+    /// Writes that an attempt begins. When the returned entry is dropped, it writes that the attempt has ended.
+    pub fn attempt(&self, job: u64, attempt: i32) -> OpenEntry<'_> {
         self.write('b', job, attempt);
-        Noted { journal: self, job, attempt }
+        OpenEntry { journal: self, job, attempt }
     }
 
-    /// In one write, so that a kill leaves whole lines.
+    /// Appends a line in a single write, so that a kill leaves whole lines.
     fn write(&self, sign: char, job: u64, attempt: i32) {
         if let Err(error) = (&self.0).write_all(format!("{sign} {job} {attempt} {}\n", now().as_nanos()).as_bytes()) {
-            tracing::error!(%error, "cannot write down an attempt");
+            tracing::error!(%error, "cannot write to the journal");
         }
     }
 }
 
-/// Writes, when dropped, that an attempt has ended.
-pub struct Noted<'a> {
+/// An attempt that has begun. Writes, when dropped, that the attempt has ended.
+pub struct OpenEntry<'a> {
     journal: &'a Journal,
     job: u64,
     attempt: i32,
 }
 
-impl Drop for Noted<'_> {
+impl Drop for OpenEntry<'_> {
     fn drop(&mut self) {
         self.journal.write('e', self.job, self.attempt);
     }
 }
 
-/// An attempt as it was written down; without an end if its worker did not live to write it.
+/// An attempt in a journal; without an end if its worker was killed before.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
     pub job: u64,
@@ -60,7 +60,7 @@ pub struct Attempt {
     pub ended: Option<Duration>,
 }
 
-/// The attempts of one worker process.
+/// Reads the attempts of one worker process from its journal.
 pub fn read(text: &str) -> Vec<Attempt> {
     let (mut attempts, mut open) = (Vec::new(), HashMap::new());
     for line in text.lines() {
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_attempt_has_its_own_end_or_none() {
+    fn each_attempt_has_an_end_unless_its_worker_was_killed() {
         let attempts = read("b 7 1 1000\nb 8 1 2000\ne 7 1 3000\nb 7 2 4000\n");
         let at = Duration::from_nanos;
         assert_eq!(attempts[0], Attempt { job: 7, began: at(1000), ended: Some(at(3000)) });

@@ -1,4 +1,4 @@
-//! Whether limits and orders were kept: by the journals, and by looks into the database.
+//! Checks that limits and orders were kept, by the journals and by queries while the faults go on.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -9,14 +9,14 @@ use serde_json::Value;
 
 use super::lock;
 use super::producers::Committed;
-use super::queues::{MAX_RUNNING, MAX_RUNNING_PER_KEY, Queue, RATE};
-use super::report::{Figures, Run, milliseconds};
+use super::queues::{MAX_RUNNING, MAX_RUNNING_PER_KEY, RATE, TestQueue};
+use super::report::{Run, TortureFigures, milliseconds};
 use super::schedule::Kind;
 use crate::Failure;
 use crate::figures::rounded;
 
-/// How often the database is asked what is reserved.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often the reserved jobs are counted.
+const COUNT_EVERY: Duration = Duration::from_millis(20);
 
 const RESERVED: &str = "with reserved as (
         select queue, count(*) as jobs from reveille.jobs where reserved_by is not null group by queue, key
@@ -26,29 +26,39 @@ const RESERVED: &str = "with reserved as (
         coalesce(max(jobs) filter (where queue = 'keyed'), 0) as keyed
     from reserved";
 
-/// The most that was ever seen reserved.
+/// The largest numbers of jobs that were ever reserved at once.
 #[derive(Default)]
-pub struct Watch {
-    most: Mutex<(i64, i64)>,
+pub struct MostReserved {
+    most: Mutex<Reserved>,
 }
 
-impl Watch {
-    /// Looks until it is aborted.
-    pub async fn look(self: Arc<Self>, database: Database) {
+/// Numbers of jobs that are reserved at once.
+#[derive(Default, Clone, Copy)]
+struct Reserved {
+    /// In the queue `limited`.
+    limited: i64,
+    /// Of one key of the queue `keyed`.
+    keyed: i64,
+}
+
+impl MostReserved {
+    /// Counts the reserved jobs again and again, until the task is aborted.
+    pub async fn watch(self: Arc<Self>, database: Database) {
         loop {
-            let asked = async { Ok::<_, Failure>(database.client().await?.query_one(RESERVED, &[]).await?) };
-            // While the server is away, there is nothing to see.
-            if let Ok(Ok(row)) = tokio::time::timeout(Duration::from_secs(1), asked).await {
+            let count = async { Ok::<_, Failure>(database.client().await?.query_one(RESERVED, &[]).await?) };
+            // While the server is away, there is nothing to count.
+            if let Ok(Ok(row)) = tokio::time::timeout(Duration::from_secs(1), count).await {
                 let mut most = lock(&self.most);
-                *most = (most.0.max(row.get("limited")), most.1.max(row.get("keyed")));
+                most.limited = most.limited.max(row.get("limited"));
+                most.keyed = most.keyed.max(row.get("keyed"));
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(COUNT_EVERY).await;
         }
     }
 }
 
-/// Whether handlers keep limits too under these faults: a worker that stands still, or that is cut off, or whose claims
-/// a crash undoes, may go on for a moment with what others run already.
+/// Whether handlers keep the limits too under these faults. A worker that is frozen or cut off may go on for some
+/// seconds with jobs that other workers run already. So may a worker whose claims a crash undoes.
 fn handlers_are_exact(kinds: &[Kind]) -> bool {
     let exact = [
         Kind::Kill,
@@ -65,15 +75,15 @@ fn handlers_are_exact(kinds: &[Kind]) -> bool {
     kinds.iter().all(|kind| exact.contains(kind))
 }
 
-/// Says what was seen in each queue that was used, and how many limits were broken.
+/// Adds the largest numbers in each queue that was used, and how many limits were broken.
 pub fn report(
-    figures: &mut Figures,
-    (queues, kinds): (&[Queue], &[Kind]),
-    watch: &Watch,
+    figures: &mut TortureFigures,
+    (queues, kinds): (&[TestQueue], &[Kind]),
+    most_reserved: &MostReserved,
     runs: &HashMap<u64, Vec<Run>>,
     committed: &[Committed],
 ) {
-    let (limited_reserved, keyed_reserved) = *lock(&watch.most);
+    let reserved = *lock(&most_reserved.most);
     let mut broken = 0;
     let mut most = |name: &str, most: i64, limit: u32, counts: bool| {
         broken += u64::from(counts && most > i64::from(limit));
@@ -81,25 +91,25 @@ pub fn report(
     };
     let exact = handlers_are_exact(kinds);
     let of = |queue| runs_of(runs, queue);
-    if queues.contains(&Queue::Limited) {
-        most("limited_most_reserved", limited_reserved, MAX_RUNNING, true);
-        most("limited_most_running", most_at_once(of(Queue::Limited)), MAX_RUNNING, exact);
+    if queues.contains(&TestQueue::Limited) {
+        most("limited_most_reserved", reserved.limited, MAX_RUNNING, true);
+        most("limited_most_running", most_at_once(of(TestQueue::Limited)), MAX_RUNNING, exact);
     }
-    if queues.contains(&Queue::Keyed) {
-        most("keyed_most_reserved", keyed_reserved, MAX_RUNNING_PER_KEY, true);
-        let running = by_key(runs, Queue::Keyed).into_values().map(|runs| most_at_once(runs.into_iter())).max();
+    if queues.contains(&TestQueue::Keyed) {
+        most("keyed_most_reserved", reserved.keyed, MAX_RUNNING_PER_KEY, true);
+        let running = by_key(runs, TestQueue::Keyed).into_values().map(|runs| most_at_once(runs.into_iter())).max();
         most("keyed_most_running", running.unwrap_or_default(), MAX_RUNNING_PER_KEY, exact);
     }
-    if queues.contains(&Queue::Ordered) {
-        let disorders = by_key(runs, Queue::Ordered).into_values().map(disorders).sum::<usize>();
+    if queues.contains(&TestQueue::Ordered) {
+        let disorders = by_key(runs, TestQueue::Ordered).into_values().map(disorders).sum::<usize>();
         broken += if exact { disorders as u64 } else { 0 };
         figures.insert("ordered_disorders".into(), Value::from(disorders));
     }
-    if queues.contains(&Queue::Limited) {
+    if queues.contains(&TestQueue::Limited) {
         figures.insert("limited_refill_max_ms".into(), rounded(milliseconds(longest_room(runs, committed))));
     }
-    if queues.contains(&Queue::Rated) {
-        let mut starts: Vec<Duration> = of(Queue::Rated).map(|run| run.began).collect();
+    if queues.contains(&TestQueue::Rated) {
+        let mut starts: Vec<Duration> = of(TestQueue::Rated).map(|run| run.began).collect();
         starts.sort();
         let span = starts.last().zip(starts.first()).map(|(last, first)| (*last - *first).as_secs_f64());
         let used = starts.len() as f64 / (f64::from(RATE) * span.unwrap_or(f64::INFINITY));
@@ -109,19 +119,19 @@ pub fn report(
     figures.insert("limits_broken".into(), Value::from(broken));
 }
 
-fn runs_of(runs: &HashMap<u64, Vec<Run>>, queue: Queue) -> impl Iterator<Item = &Run> {
-    runs.iter().filter(move |(job, _)| Queue::of(**job) == Some(queue)).flat_map(|(_, runs)| runs)
+fn runs_of(runs: &HashMap<u64, Vec<Run>>, queue: TestQueue) -> impl Iterator<Item = &Run> {
+    runs.iter().filter(move |(job, _)| TestQueue::of(**job) == Some(queue)).flat_map(|(_, runs)| runs)
 }
 
-fn by_key(runs: &HashMap<u64, Vec<Run>>, queue: Queue) -> HashMap<Option<String>, Vec<&Run>> {
+fn by_key(runs: &HashMap<u64, Vec<Run>>, queue: TestQueue) -> HashMap<Option<String>, Vec<&Run>> {
     let mut keys: HashMap<_, Vec<&Run>> = HashMap::new();
     for run in runs_of(runs, queue) {
-        keys.entry(Queue::key(run.job)).or_default().push(run);
+        keys.entry(TestQueue::key(run.job)).or_default().push(run);
     }
     keys
 }
 
-/// How many ran at the same time.
+/// The largest number of attempts that ran at the same time.
 fn most_at_once<'a>(runs: impl Iterator<Item = &'a Run>) -> i64 {
     let mut changes: Vec<(Duration, i64)> =
         runs.flat_map(|run| &run.ran).flat_map(|(from, until)| [(*from, 1), (*until, -1)]).collect();
@@ -133,7 +143,7 @@ fn most_at_once<'a>(runs: impl Iterator<Item = &'a Run>) -> i64 {
     running.max().unwrap_or_default()
 }
 
-/// How often, among the runs of one key, a job ran before or beside one that was enqueued before it.
+/// How often, among the runs of one key, a job ran before or beside a job that was enqueued earlier.
 fn disorders(mut runs: Vec<&Run>) -> usize {
     runs.sort_by_key(|run| run.began);
     let ended = |run: &Run| run.ran.last().map_or(run.began, |(_, until)| *until);
@@ -142,21 +152,21 @@ fn disorders(mut runs: Vec<&Run>) -> usize {
     runs.windows(2).filter(|pair| wrong(pair)).count()
 }
 
-/// How many of these times, which are sorted, lie within any such time.
+/// The largest number of these times, which are sorted, within any span of the length `within`.
 fn most_within(times: &[Duration], within: Duration) -> usize {
     let counts = times.iter().enumerate().map(|(place, from)| times.partition_point(|at| *at < *from + within) - place);
     counts.max().unwrap_or_default()
 }
 
-/// For how long at most fewer ran in the limited queue than might, while a job waited there that could have started.
+/// The longest time for which the limited queue had both room for another running job and a job ready to start.
 fn longest_room(runs: &HashMap<u64, Vec<Run>>, committed: &[Committed]) -> Duration {
     let mut changes: Vec<(Duration, i64, i64)> = Vec::new();
-    for committed in committed.iter().filter(|committed| Queue::of(committed.job) == Some(Queue::Limited)) {
+    for committed in committed.iter().filter(|committed| TestQueue::of(committed.job) == Some(TestQueue::Limited)) {
         if let Some(first) = runs.get(&committed.job).and_then(|runs| runs.first()) {
             changes.extend([(committed.ready.min(first.began), 0, 1), (first.began, 0, -1)]);
         }
     }
-    let ran = runs_of(runs, Queue::Limited).flat_map(|run| &run.ran);
+    let ran = runs_of(runs, TestQueue::Limited).flat_map(|run| &run.ran);
     changes.extend(ran.flat_map(|(from, until)| [(*from, 1, 0), (*until, -1, 0)]));
     changes.sort();
     let (mut running, mut waiting, mut since, mut longest) = (0, 0, None, Duration::ZERO);
@@ -184,13 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_when_another_begins_does_not_run_beside_it() {
+    fn a_run_that_ends_when_another_begins_is_not_beside_it() {
         assert_eq!(most_at_once([run(1, 0, 2), run(2, 2, 3), run(3, 1, 3)].iter()), 2);
         assert_eq!(most_at_once([].iter()), 0);
     }
 
     #[test]
-    fn an_order_is_broken_by_going_before_and_by_running_beside() {
+    fn an_order_is_broken_by_overtaking_and_by_overlapping() {
         let (first, again, second) = (run(1, 0, 2), run(1, 3, 4), run(2, 5, 6));
         assert_eq!(disorders(vec![&second, &again, &first]), 0);
         assert_eq!(disorders(vec![&first, &run(2, 1, 3)]), 1);
@@ -198,14 +208,14 @@ mod tests {
     }
 
     #[test]
-    fn the_most_within_a_time_is_found_wherever_it_begins() {
+    fn the_busiest_span_is_found_wherever_it_begins() {
         let times: Vec<Duration> = [0, 9, 10, 11, 18, 30].map(Duration::from_secs).to_vec();
         assert_eq!(most_within(&times, Duration::from_secs(10)), 4);
     }
 
     #[test]
     fn room_counts_while_a_job_waits() {
-        let job = |number| Queue::Limited.first_number(0) + number;
+        let job = |number| TestQueue::Limited.first_number(0) + number;
         let mut runs: HashMap<u64, Vec<Run>> =
             (0..5).map(|number| (job(number), vec![run(job(number), 0, 10)])).collect();
         runs.insert(job(5), vec![run(job(5), 13, 20)]);

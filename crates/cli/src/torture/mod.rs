@@ -1,4 +1,4 @@
-//! `reveille torture`: everything that can be broken, broken at random, and a ledger of what came of it.
+//! `reveille torture`: inflicts faults at random while jobs are worked, and checks that no job was lost or repeated.
 
 mod faults;
 mod fleet;
@@ -24,54 +24,53 @@ use serde_json::Value;
 use crate::{Failure, Outcome, output};
 use faults::Torturer;
 use fleet::Fleet;
-use limits::Watch;
+use limits::MostReserved;
 use producers::Committed;
-use queues::Queue;
-use report::Figures;
+use queues::TestQueue;
+use report::TortureFigures;
 use schedule::{Fault, Kind};
 pub use worker::TortureWorker;
 
-/// Breaks workers, connections, the network and the server of a throw-away Postgres at random while jobs are worked,
-/// and then counts: exits with 1 if a job was lost or had its effect twice, a worker gave up, or a hostile role had its
-/// way.
+/// Breaks workers, connections, the network and the server of a throw-away Postgres at random while jobs are worked.
+/// Exits with 1 if a job was lost or took effect twice, a worker gave up, a limit was broken, or an attack succeeded.
 #[derive(Args)]
 pub struct Torture {
-    /// For how long.
+    /// How long to inflict faults.
     #[arg(long, default_value = "10m", value_parser = crate::connection::duration)]
     length: Duration,
-    /// Which schedule of faults; it is printed.
+    /// The seed of the schedule of faults, which each run prints.
     #[arg(long)]
     seed: Option<u64>,
     /// Only these kinds of fault.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Kind>,
-    /// How often each kind of fault comes, instead of the usual.
+    /// Number of faults of each kind, instead of the usual number.
     #[arg(long)]
     each: Option<u32>,
     /// The queues that jobs are enqueued on; all, unless some are named.
     #[arg(long, value_enum, value_delimiter = ',')]
-    queues: Vec<Queue>,
+    queues: Vec<TestQueue>,
     /// Jobs enqueued a second.
     #[arg(long, default_value_t = 250.0)]
     rate: f64,
     /// Worker processes.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=32))]
     workers: u16,
-    /// Slots of each, for each queue.
+    /// Slots of each worker, for each queue.
     #[arg(long, default_value_t = 16)]
     slots: usize,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    /// Go on although this build is not optimized, so that it works too little to be tried.
+    /// Run although this build is not optimized and works too few jobs for a thorough test.
     #[arg(long)]
     unoptimized: bool,
 }
 
 const PRODUCERS: u32 = 4;
-/// Few enough that all can be taken.
+/// Few enough connections that the fault `exhaust` can take all of them.
 const MAX_CONNECTIONS: &str = "120";
-/// How long the last jobs may take after the last fault: a worker may just have been frozen for good.
+/// How long the last jobs may take after the last fault, which may have frozen a worker for 40 s.
 const LAST_JOBS: Duration = Duration::from_secs(180);
 
 impl Torture {
@@ -79,9 +78,9 @@ impl Torture {
         crate::check_optimized("torture", self.unoptimized)?;
         let seed = self.seed.unwrap_or_else(|| fastrand::u64(..) >> 32);
         let kinds = if self.only.is_empty() { Kind::value_variants() } else { &self.only };
-        let queues = if self.queues.is_empty() { Queue::value_variants() } else { &self.queues };
+        let queues = if self.queues.is_empty() { TestQueue::value_variants() } else { &self.queues };
         let faults = schedule::schedule(seed, self.length, kinds, self.each, self.workers.into());
-        say!("{} faults within {:?}; --seed {seed} has them again", faults.len(), self.length);
+        say!("{} faults within {:?}; --seed {seed} repeats them", faults.len(), self.length);
         if kinds.contains(&Kind::ShiftClock) && fleet::clock_shifter().is_none() {
             say!("no clock will be shifted: libfaketime is not installed");
         }
@@ -98,8 +97,8 @@ impl Torture {
             back: Mutex::default(),
         });
         let began = Instant::now();
-        let watch = Arc::new(Watch::default());
-        let watching = tokio::spawn(Arc::clone(&watch).look(database.clone()));
+        let most_reserved = Arc::new(MostReserved::default());
+        let watching = tokio::spawn(Arc::clone(&most_reserved).watch(database.clone()));
         let committed = self.torment(&torturer, faults, queues, &database).await?;
         watching.abort();
 
@@ -109,24 +108,29 @@ impl Torture {
         let done = torturer.done.into_inner().unwrap_or_else(PoisonError::into_inner);
         let back = torturer.back.into_inner().unwrap_or_else(PoisonError::into_inner);
 
-        let mut figures = Figures::new();
+        let mut figures = TortureFigures::new();
         figures.insert("seed".into(), Value::from(seed));
         figures.insert("seconds".into(), Value::from(began.elapsed().as_secs()));
         figures.insert("faults".into(), Value::from(done.values().sum::<u64>()));
         report::database(&mut figures, &database.client().await?, &committed).await?;
         let runs = report::runs(&lives);
         report::journals(&mut figures, &runs, &lives, &committed, &back);
-        limits::report(&mut figures, (queues, kinds), &watch, &runs, &committed);
+        limits::report(&mut figures, (queues, kinds), &most_reserved, &runs, &committed);
         for life in lives.iter().filter(|life| life.gave_up) {
-            say!("a worker gave up: {}", life.last_words());
+            say!("a worker gave up: {}", life.last_line());
         }
         figures.extend(done.into_iter().map(|(kind, count)| (format!("faults_{kind}"), Value::from(count))));
         print(&figures, self.json)?;
         if report::is_sound(&figures) { Ok(()) } else { Err(Failure::NotFound) }
     }
 
-    /// A database with the queues, and the workers for them.
-    async fn set_up(&self, server: &Server, queues: &[Queue], folder: PathBuf) -> Result<(Database, Fleet), Failure> {
+    /// Creates the tables and the queues, and starts the workers.
+    async fn set_up(
+        &self,
+        server: &Server,
+        queues: &[TestQueue],
+        folder: PathBuf,
+    ) -> Result<(Database, Fleet), Failure> {
         let url = server.url("postgres");
         let database = Database::options(Some(url.clone())).max_connections(16).connect().await?;
         database.migrate().await?;
@@ -145,12 +149,12 @@ impl Torture {
         Ok((database, fleet))
     }
 
-    /// Produces and breaks for as long as asked, and waits until all is worked; says what was committed.
+    /// Enqueues jobs and inflicts the faults, waits until all jobs are worked, and returns the committed jobs.
     async fn torment(
         &self,
         torturer: &Arc<Torturer>,
         faults: Vec<Fault>,
-        queues: &[Queue],
+        queues: &[TestQueue],
         database: &Database,
     ) -> Result<Vec<Committed>, Failure> {
         let until = Instant::now() + self.length;
@@ -167,11 +171,11 @@ impl Torture {
     }
 }
 
-/// Waits until no job is left, or too long.
+/// Waits until no job is left, [`LAST_JOBS`] at most.
 async fn until_worked(database: &Database, fleet: &Fleet) -> Outcome {
     let deadline = Instant::now() + LAST_JOBS;
     while Instant::now() < deadline {
-        fleet.mend().await?;
+        fleet.replace_ended().await?;
         let left = async {
             let row = database.client().await?.query_one("select exists (select from reveille.jobs)", &[]).await?;
             Ok::<bool, Failure>(row.get(0))
@@ -190,7 +194,7 @@ fn login(url: &str) -> Result<String, Failure> {
     Ok(format!("user={} password={password} dbname=postgres", config.get_user().unwrap_or_default()))
 }
 
-fn print(figures: &Figures, json: bool) -> std::io::Result<()> {
+fn print(figures: &TortureFigures, json: bool) -> std::io::Result<()> {
     if json {
         return output::line(Value::Object(figures.clone()));
     }
@@ -202,7 +206,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A folder for the journals, gone at the end.
+/// A folder for the journals, which is removed at the end.
 struct Folder(PathBuf);
 
 impl Folder {

@@ -1,4 +1,4 @@
-//! Rows that nobody expects, and rows that an application locks.
+//! Odd rows, and rows that an application locks.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_postgres::Client;
 
-/// What is known of the odd rows: a tag for each.
+/// Creates the table of the odd rows, which has the tag of each.
 pub const SET_UP: &str = "create table torture.odd (tag text primary key);";
 
 /// The job of an odd row. Its handler fails if the payload is `"fails"`.
@@ -18,7 +18,7 @@ impl Job for Odd {
     const KIND: &'static str = "odd";
 }
 
-/// Handles an odd job that can be handled.
+/// The handler of odd jobs.
 pub async fn work(Odd(payload): Odd) -> Result<(), &'static str> {
     if payload == "fails" { Err("asked to fail") } else { Ok(()) }
 }
@@ -29,7 +29,7 @@ const SORTS: u64 = 7;
 /// Switches the table's checks off, as a restore or a superuser can.
 const UNCHECKED: &str = "set local session_replication_role = replica;";
 
-/// Inserts an odd row of the sort that the dice say; false if there was nothing to make odd.
+/// Inserts an odd row of the sort that `dice` selects. Returns false if there was no row to make odd.
 pub async fn insert(client: &Client, dice: u64) -> Result<bool, tokio_postgres::Error> {
     let tag = format!("odd-{dice:016x}");
     let insert = |columns: &str, values: &str| {
@@ -60,7 +60,7 @@ pub async fn insert(client: &Client, dice: u64) -> Result<bool, tokio_postgres::
     Ok(true)
 }
 
-/// Sets the counts of a running job back, as an operator may who wants to give it another chance.
+/// Resets the counts of a running job, as an operator may do to give it more attempts.
 async fn reset_running(client: &Client) -> Result<bool, tokio_postgres::Error> {
     let reset = "update reveille.jobs set attempts = 0, failures = 0 where id = (
             select id from reveille.jobs
@@ -69,7 +69,7 @@ async fn reset_running(client: &Client) -> Result<bool, tokio_postgres::Error> {
     Ok(client.execute(reset, &[]).await? > 0)
 }
 
-/// A transaction, as of an application, locks the rows of at most 10 running jobs until `lasts` has passed. Returns
+/// Locks the rows of at most 10 running jobs for the time `lasts`, as a transaction of an application may. Returns
 /// whether any job ran.
 pub async fn lock_running(client: &Client, lasts: Duration) -> Result<bool, tokio_postgres::Error> {
     let lock = "select id from reveille.jobs where reserved_at is not null and queue <> 'calm'

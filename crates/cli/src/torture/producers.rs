@@ -1,4 +1,4 @@
-//! Producers that know what they have committed, and write it down in the same transaction.
+//! Producers, which note each job in a table in the transaction that enqueues it.
 
 use std::time::{Duration, Instant};
 
@@ -6,21 +6,21 @@ use reveille::job::Payload;
 use reveille::{Database, Job, enqueue::enqueue_all, job::NewJob};
 
 use super::journal;
-use super::queues::Queue;
+use super::queues::TestQueue;
 use super::worker::Task;
 
-/// A job that its producer knows to be committed, and from when on it could start.
+/// A job that its producer knows to be committed, and the time from which it could start.
 pub struct Committed {
     pub job: u64,
     pub ready: Duration,
 }
 
-/// Commits jobs at about this rate, in transactions of random size, until the deadline; whatever fails is tried again,
-/// as another job.
+/// Commits jobs at about this rate, in transactions of random size, until the deadline. A transaction that fails is not
+/// repeated; others follow with other jobs.
 pub async fn produce(
     database: Database,
     number: u64,
-    queues: Vec<Queue>,
+    queues: Vec<TestQueue>,
     per_second: f64,
     until: Instant,
 ) -> Vec<Committed> {
@@ -45,11 +45,11 @@ pub async fn produce(
                 committed.extend(jobs.into_iter().map(|job| Committed { job, ready }));
                 sent += size as f64;
             }
-            // Whether it was committed the table tells.
+            // The table `torture.enqueued` tells whether it was committed.
             Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
         let planned = Duration::from_secs_f64(sent / per_second);
-        // What could not be sent in bad times is made up for slowly.
+        // After an outage, at most 2 s' worth of jobs is made up for.
         sent = sent.max(began.elapsed().saturating_sub(Duration::from_secs(2)).as_secs_f64() * per_second);
         tokio::time::sleep(planned.saturating_sub(began.elapsed())).await;
     }
@@ -58,7 +58,7 @@ pub async fn produce(
 
 async fn commit(
     database: &Database,
-    queue: Queue,
+    queue: TestQueue,
     jobs: &[u64],
     delay: Duration,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -67,7 +67,7 @@ async fn commit(
     let numbers: Vec<i64> = jobs.iter().map(|&job| job as i64).collect();
     transaction.execute("insert into torture.enqueued select * from unnest($1::bigint[])", &[&numbers]).await?;
     let new = |&job| {
-        let key = Queue::key(job);
+        let key = TestQueue::key(job);
         let mut job = NewJob::new(Task::KIND, Payload::encode(&Task(job))?).queue(queue.name()).delay(delay);
         job.key = key;
         Ok(job)

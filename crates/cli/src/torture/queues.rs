@@ -1,4 +1,4 @@
-//! The queues whose jobs are tortured: one without settings, the others under limits that must hold whatever breaks.
+//! The queues of the test. Some have limits, which must hold under all faults.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use reveille::Database;
 use reveille::admin::QueueSettings;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Queue {
-    /// Without any settings.
+pub enum TestQueue {
+    /// No settings.
     Plain,
-    /// Five run at once.
+    /// At most 5 running jobs.
     Limited,
-    /// A hundred keys, of which each has two running at once.
+    /// At most 2 running jobs per key, 100 keys.
     Keyed,
-    /// A thousand keys, each in order.
+    /// Each key in order, 1,000 keys.
     Ordered,
-    /// A hundred start a second, ten at once after a rest.
+    /// At most 100 starts per second, and 10 at once after a rest.
     Rated,
-    /// Without any settings, odd rows or locked rows: what is done to other queues must not be felt here.
+    /// No settings, odd rows or locked rows: faults of other queues must not delay these jobs.
     Calm,
 }
 
@@ -27,65 +27,64 @@ pub const MAX_RUNNING_PER_KEY: u32 = 2;
 pub const RATE: u32 = 100;
 const RATE_BURST: u32 = 10;
 
-/// A job's number says who produced it, and from which bit on for which queue.
+/// A job's number has its producer from bit 48 on, its queue from bit 40 on, and a count below.
 const QUEUE_SHIFT: u32 = 40;
 const PRODUCER_SHIFT: u32 = 48;
 
-impl Queue {
-    /// The number before a producer's first job for it.
+impl TestQueue {
+    /// The number before a producer's first job for this queue.
     pub fn first_number(self, producer: u64) -> u64 {
         (producer << PRODUCER_SHIFT) | ((self as u64) << QUEUE_SHIFT)
     }
 
-    /// Where a job is.
-    pub fn of(job: u64) -> Option<Queue> {
+    /// The queue of a job.
+    pub fn of(job: u64) -> Option<TestQueue> {
         let place = (job >> QUEUE_SHIFT) as u8;
-        Queue::all().find(|queue| *queue as u8 == place)
+        TestQueue::all().find(|queue| *queue as u8 == place)
     }
 
-    /// A job's key. In the ordered queue each is one producer's, who knows in which order it enqueued.
+    /// The key of a job. In the ordered queue each key belongs to one producer, which enqueues in a known order.
     pub fn key(job: u64) -> Option<String> {
         let number = job & ((1 << QUEUE_SHIFT) - 1);
-        match Queue::of(job)? {
-            Queue::Keyed => Some((number % 100).to_string()),
-            Queue::Ordered => Some(format!("{}-{}", job >> PRODUCER_SHIFT, number % 250)),
-            Queue::Plain | Queue::Limited | Queue::Rated | Queue::Calm => None,
+        match TestQueue::of(job)? {
+            TestQueue::Keyed => Some((number % 100).to_string()),
+            TestQueue::Ordered => Some(format!("{}-{}", job >> PRODUCER_SHIFT, number % 250)),
+            TestQueue::Plain | TestQueue::Limited | TestQueue::Rated | TestQueue::Calm => None,
         }
     }
 
-    /// All of them.
-    pub fn all() -> impl Iterator<Item = Queue> {
-        Queue::value_variants().iter().copied()
+    pub fn all() -> impl Iterator<Item = TestQueue> {
+        TestQueue::value_variants().iter().copied()
     }
 
     pub fn name(self) -> &'static str {
         match self {
-            Queue::Plain => "plain",
-            Queue::Limited => "limited",
-            Queue::Keyed => "keyed",
-            Queue::Ordered => "ordered",
-            Queue::Rated => "rated",
-            Queue::Calm => "calm",
+            TestQueue::Plain => "plain",
+            TestQueue::Limited => "limited",
+            TestQueue::Keyed => "keyed",
+            TestQueue::Ordered => "ordered",
+            TestQueue::Rated => "rated",
+            TestQueue::Calm => "calm",
         }
     }
 
-    /// Its part of the jobs, so that none gets more than it can start in bad times.
+    /// This queue's share of the jobs: few enough that the queue can start them during faults.
     pub fn share(self) -> usize {
         match self {
-            Queue::Plain => 5,
-            Queue::Keyed | Queue::Ordered | Queue::Calm => 2,
-            Queue::Limited | Queue::Rated => 1,
+            TestQueue::Plain => 5,
+            TestQueue::Keyed | TestQueue::Ordered | TestQueue::Calm => 2,
+            TestQueue::Limited | TestQueue::Rated => 1,
         }
     }
 
     /// Gives the queue its limits.
     pub async fn set_up(self, database: &Database) -> reveille::Result<()> {
         let settings = match self {
-            Queue::Plain | Queue::Calm => return Ok(()),
-            Queue::Limited => QueueSettings::new().max_running(MAX_RUNNING),
-            Queue::Keyed => QueueSettings::new().max_running_per_key(MAX_RUNNING_PER_KEY),
-            Queue::Ordered => QueueSettings::new().ordered(true),
-            Queue::Rated => {
+            TestQueue::Plain | TestQueue::Calm => return Ok(()),
+            TestQueue::Limited => QueueSettings::new().max_running(MAX_RUNNING),
+            TestQueue::Keyed => QueueSettings::new().max_running_per_key(MAX_RUNNING_PER_KEY),
+            TestQueue::Ordered => QueueSettings::new().ordered(true),
+            TestQueue::Rated => {
                 QueueSettings::new().rate_limit(RATE).rate_period(Duration::from_secs(1)).rate_burst(RATE_BURST)
             }
         };
@@ -98,10 +97,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_jobs_number_tells_its_queue_and_key() {
-        let job = Queue::Ordered.first_number(3) + 251;
-        assert_eq!((Queue::of(job), Queue::key(job)), (Some(Queue::Ordered), Some("3-1".into())));
-        assert_eq!(Queue::key(Queue::Keyed.first_number(2) + 301), Some("1".into()));
-        assert_eq!(Queue::key(Queue::Plain.first_number(2) + 1), None);
+    fn a_jobs_number_has_its_queue_and_key() {
+        let job = TestQueue::Ordered.first_number(3) + 251;
+        assert_eq!((TestQueue::of(job), TestQueue::key(job)), (Some(TestQueue::Ordered), Some("3-1".into())));
+        assert_eq!(TestQueue::key(TestQueue::Keyed.first_number(2) + 301), Some("1".into()));
+        assert_eq!(TestQueue::key(TestQueue::Plain.first_number(2) + 1), None);
     }
 }

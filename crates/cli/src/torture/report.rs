@@ -1,4 +1,4 @@
-//! What came of it: the ledgers, compared.
+//! The results: the database, the producers and the journals, compared.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,18 +9,19 @@ use serde_json::Value;
 use super::fleet::Life;
 use super::journal::Attempt;
 use super::producers::Committed;
-use super::queues::Queue;
+use super::queues::TestQueue;
 use crate::Failure;
 use crate::figures::{percentile, rounded};
 
-pub type Figures = serde_json::Map<String, Value>;
+pub type TortureFigures = serde_json::Map<String, Value>;
 
-/// What the database says: of jobs and of their effects.
-pub async fn database(figures: &mut Figures, client: &Client, committed: &[Committed]) -> Result<(), Failure> {
+/// Adds the figures of the tables: of jobs and of their effects.
+pub async fn database(figures: &mut TortureFigures, client: &Client, committed: &[Committed]) -> Result<(), Failure> {
     let numbers: Vec<i64> = committed.iter().map(|committed| committed.job as i64).collect();
-    // A number is in the payload of its job.
+    // The payload of a job is its number.
     let sql = "with ended as (
-            select (payload #>> '{}')::bigint as job, 'finished' as how from reveille.finished_jobs where kind = 'torture'
+            select (payload #>> '{}')::bigint as job, 'finished' as how
+            from reveille.finished_jobs where kind = 'torture'
             union all select (payload #>> '{}')::bigint, 'dead' from reveille.dead_jobs where kind = 'torture'
             union all select (payload #>> '{}')::bigint, 'live' from reveille.jobs where kind = 'torture'
         ), applied as (
@@ -35,16 +36,26 @@ pub async fn database(figures: &mut Figures, client: &Client, committed: &[Commi
             (select count(*) from ended where how = 'dead') as dead,
             (select count(*) from ended where how = 'live') as unfinished,
             (select count(*) from torture.enqueued where job not in (select job from ended))
-                + (select count(*) from unnest($1::bigint[]) as known (job) where job not in (select job from torture.enqueued)) as lost,
+                + (
+                    select count(*) from unnest($1::bigint[]) as known (job)
+                    where job not in (select job from torture.enqueued)
+                ) as lost,
             (select count(*) from (select from ended group by job having count(*) > 1) as twice) as ended_twice,
             (select count(*) from applied where times > 1) as effects_twice,
-            (select count(*) from ended where how = 'finished'
-                and job not in (select job from applied union all select job from torture.applied_once)) as effects_missing,
-            (select count(*) from applied where job not in (select job from ended where how = 'finished')) as effects_of_unfinished,
-            -- Nobody with the right to do so has cancelled any.
+            (
+                select count(*) from ended
+                where how = 'finished'
+                    and job not in (select job from applied union all select job from torture.applied_once)
+            ) as effects_missing,
+            (
+                select count(*) from applied where job not in (select job from ended where how = 'finished')
+            ) as effects_of_unfinished,
+            -- No role with the right to cancel has cancelled any.
             (select count(*) from reveille.finished_jobs where outcome = 'cancelled') as cancelled,
             (select count(*) from torture.odd) as odd,
-            (select count(*) from torture.odd where tag not in (select tag from odd_ended where tag is not null)) as odd_lost,
+            (
+                select count(*) from torture.odd where tag not in (select tag from odd_ended where tag is not null)
+            ) as odd_lost,
             (select case when is_called then last_value else 0 end from torture.sprung) as traps_sprung";
     let row = client.query_one(sql, &[&numbers]).await?;
     for column in row.columns() {
@@ -65,9 +76,9 @@ pub fn runs(lives: &[Life]) -> HashMap<u64, Vec<Run>> {
     runs
 }
 
-/// What the workers' journals say. `back`: when the server was back after a crash.
+/// Adds the figures of the workers' journals. `back` has the times at which the server was back after a crash.
 pub fn journals(
-    figures: &mut Figures,
+    figures: &mut TortureFigures,
     runs: &HashMap<u64, Vec<Run>>,
     lives: &[Life],
     committed: &[Committed],
@@ -88,16 +99,16 @@ pub fn journals(
     percentiles(figures, "resumed_", back.iter().filter_map(resumed).map(milliseconds).collect());
 
     let first = |committed: &Committed| Some(runs.get(&committed.job)?.first()?.began.saturating_sub(committed.ready));
-    // Jobs under limits wait for others.
-    for (prefix, queue) in [("wait_", Queue::Plain), ("calm_wait_", Queue::Calm)] {
-        let free = committed.iter().filter(|committed| Queue::of(committed.job) == Some(queue));
+    // Not for queues with limits, whose jobs wait for others.
+    for (prefix, queue) in [("wait_", TestQueue::Plain), ("calm_wait_", TestQueue::Calm)] {
+        let free = committed.iter().filter(|committed| TestQueue::of(committed.job) == Some(queue));
         percentiles(figures, prefix, free.filter_map(first).map(milliseconds).collect());
     }
     figures.insert("workers_started".into(), Value::from(lives.len()));
     figures.insert("workers_gave_up".into(), Value::from(lives.iter().filter(|life| life.gave_up).count()));
 }
 
-/// An attempt, and when it really ran: not while its worker stood still, and not beyond its end.
+/// An attempt, and when it ran: without the times for which its worker was frozen or dead.
 pub struct Run {
     pub job: u64,
     pub began: Duration,
@@ -121,7 +132,7 @@ impl Run {
     }
 }
 
-/// For how long any two attempts at one job ran at the same time.
+/// How long each two attempts at one job ran at the same time, if they did.
 fn overlaps(runs: &[Run]) -> Vec<Duration> {
     let mut overlaps = Vec::new();
     for (place, run) in runs.iter().enumerate() {
@@ -136,7 +147,8 @@ fn overlaps(runs: &[Run]) -> Vec<Duration> {
     overlaps
 }
 
-/// From the kill of a worker to the moment when the last job that it broke off ran elsewhere; `None` if it had none.
+/// The time from the kill of a worker until the last job that it broke off ran elsewhere; `None` if there was no such
+/// job.
 fn rescue(runs: &HashMap<u64, Vec<Run>>, worker: usize, life: &Life) -> Option<Duration> {
     let killed = life.killed?;
     let next = |runs: &Vec<Run>| {
@@ -146,7 +158,7 @@ fn rescue(runs: &HashMap<u64, Vec<Run>>, worker: usize, life: &Life) -> Option<D
     runs.values().filter_map(next).max()
 }
 
-fn percentiles(figures: &mut Figures, prefix: &str, mut sorted: Vec<f64>) {
+fn percentiles(figures: &mut TortureFigures, prefix: &str, mut sorted: Vec<f64>) {
     sorted.sort_by(f64::total_cmp);
     for (name, percent) in [("p50_ms", 50), ("p99_ms", 99), ("max_ms", 100)] {
         figures.insert(format!("{prefix}{name}"), rounded(percentile(&sorted, percent)));
@@ -157,8 +169,8 @@ pub fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-/// What must never be.
-const NEVER: [&str; 11] = [
+/// The figures that must be 0.
+const MUST_BE_ZERO: [&str; 11] = [
     "lost",
     "unfinished",
     "ended_twice",
@@ -172,9 +184,9 @@ const NEVER: [&str; 11] = [
     "traps_sprung",
 ];
 
-/// Whether nothing is there that must never be.
-pub fn is_sound(figures: &Figures) -> bool {
-    NEVER.iter().all(|name| figures.get(*name).and_then(Value::as_i64) == Some(0))
+/// Whether all figures that must be 0 are there and 0.
+pub fn is_sound(figures: &TortureFigures) -> bool {
+    MUST_BE_ZERO.iter().all(|name| figures.get(*name).and_then(Value::as_i64) == Some(0))
 }
 
 #[cfg(test)]
@@ -200,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rescue_lasts_until_the_last_broken_job_runs_elsewhere() {
+    fn a_rescue_lasts_until_the_last_broken_off_job_runs_elsewhere() {
         let (live, killed) = (Life::default(), Life { killed: Some(seconds(4)), ..Life::default() });
         let runs = HashMap::from([
             (1, vec![run(1, None, 0, &killed), run(7, Some(8), 1, &live)]),
@@ -211,8 +223,9 @@ mod tests {
     }
 
     #[test]
-    fn only_what_must_never_be_is_unsound() {
-        let mut figures: Figures = NEVER.iter().map(|name| ((*name).to_owned(), Value::from(0))).collect();
+    fn a_run_is_unsound_only_if_a_figure_must_be_zero_and_is_not() {
+        let mut figures: TortureFigures =
+            MUST_BE_ZERO.iter().map(|name| ((*name).to_owned(), Value::from(0))).collect();
         figures.insert("overlaps".into(), Value::from(3));
         assert!(is_sound(&figures));
         figures.insert("lost".into(), Value::from(1));

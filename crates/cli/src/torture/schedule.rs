@@ -1,4 +1,4 @@
-//! What is broken when: made from a seed, so that it can be had again.
+//! The schedule of faults, which is generated from a seed and so can be repeated.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use clap::ValueEnum;
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
-    /// A worker is killed with -9; another starts soon after.
+    /// A worker is killed with SIGKILL; another starts within 1.5 s.
     Kill,
-    /// A worker is stopped with SIGSTOP for some seconds.
+    /// A worker is stopped with SIGSTOP for up to 10 s.
     Freeze,
     /// A worker is stopped for longer than it takes to be declared dead.
     FreezeLong,
-    /// A worker starts whose clock is hours or days off.
+    /// A worker starts whose clock is up to three days off.
     ShiftClock,
     /// The sessions of listeners are terminated.
     CutListeners,
@@ -23,43 +23,42 @@ pub enum Kind {
     CutHeartbeats,
     /// The sessions of producers are terminated.
     CutProducers,
-    /// A worker's network delays each piece.
+    /// A worker's network delays each packet.
     NetDelay,
     /// A worker's network refuses connections, old and new.
     NetRefuse,
-    /// A worker's connections are closed by half.
+    /// A worker's connections are half-closed.
     NetHalfClose,
     /// A worker's network swallows everything.
     NetBlackHole,
-    /// A worker's network swallows the answers on the connections that there are.
+    /// A worker's network swallows the answers on open connections.
     NetSwallowAnswers,
     /// The server is stopped at once, as if it had crashed, and started again.
     Crash,
-    /// All processes of the server stand still for some seconds.
+    /// All processes of the server are stopped with SIGSTOP for up to 5 s.
     Stall,
     /// A transaction holds a snapshot, so that dead rows pile up.
     Snapshot,
-    /// No connection is left.
+    /// All connections of the server are taken.
     Exhaust,
     /// A role without rights floods the channels on which workers listen.
     HostileNotifications,
     /// A role without rights holds every advisory lock that the queue has a name for.
     HostileLocks,
-    /// A role without rights puts operators and functions into `public` that would run as the worker.
+    /// A role without rights creates operators and functions in `public` that would run with the worker's rights.
     HostileOperators,
     /// A transaction of an application locks the rows of running jobs.
     LockRows,
-    /// A row that nobody expects is inserted, or the counts of a running job are reset.
+    /// An odd row is inserted, or the counts of a running job are reset.
     OddRow,
-    /// A worker starts whose log loses its reader.
+    /// A worker starts whose log is a pipe that is closed within 3 s.
     CloseLog,
 }
 
 impl Kind {
-    /// How often it comes in ten minutes, and how long it lasts.
-    fn habit(self) -> (u32, Duration, Duration) {
+    fn habit(self) -> Habit {
         let ms = Duration::from_millis;
-        match self {
+        let (per_10_minutes, shortest, longest) = match self {
             Kind::Kill => (110, ms(0), ms(1500)),
             Kind::Freeze => (40, ms(500), ms(10_000)),
             Kind::FreezeLong => (12, ms(34_000), ms(40_000)),
@@ -80,7 +79,8 @@ impl Kind {
             Kind::LockRows => (25, ms(1000), ms(20_000)),
             Kind::OddRow => (84, ms(0), ms(0)),
             Kind::CloseLog => (12, ms(0), ms(3000)),
-        }
+        };
+        Habit { per_10_minutes, shortest, longest }
     }
 
     /// Its name in figures.
@@ -89,32 +89,40 @@ impl Kind {
     }
 }
 
-/// One fault to come.
+/// How many faults of a kind there are in ten minutes, and how long each lasts.
+struct Habit {
+    per_10_minutes: u32,
+    shortest: Duration,
+    longest: Duration,
+}
+
+/// One fault of the schedule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
-    /// When, from the beginning.
+    /// When the fault begins, from the beginning of the run.
     pub at: Duration,
     pub kind: Kind,
-    /// To which of the workers, where it is one worker's.
-    pub worker: usize,
+    /// The place of the worker that the fault affects, if it affects a single worker.
+    pub place: usize,
     pub lasts: Duration,
-    /// What else is left to chance.
+    /// A random number for other choices of the fault.
     pub dice: u64,
 }
 
-/// The faults of a run, in order: those of these kinds, `each` times or as often as they come in so long.
+/// The faults of a run in the order of their times. Each of these kinds comes `each` times; by default, as often as is
+/// usual in a run of this length.
 pub fn schedule(seed: u64, length: Duration, kinds: &[Kind], each: Option<u32>, workers: usize) -> Vec<Fault> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut faults = Vec::new();
     for &kind in kinds {
-        let (often, shortest, longest) = kind.habit();
-        let usual = (f64::from(often) * length.as_secs_f64() / 600.0).round().max(1.0);
+        let Habit { per_10_minutes, shortest, longest } = kind.habit();
+        let usual = (f64::from(per_10_minutes) * length.as_secs_f64() / 600.0).round().max(1.0);
         let count = each.unwrap_or(usual as u32);
-        for place in 0..count {
-            // One in each of as many equal parts, so that each kind comes throughout.
-            let at = length.mul_f64((f64::from(place) + random.f64()) / f64::from(count));
+        for part in 0..count {
+            // One fault in each of `count` equal parts of the run, so that each kind comes throughout.
+            let at = length.mul_f64((f64::from(part) + random.f64()) / f64::from(count));
             let lasts = shortest + (longest - shortest).mul_f64(random.f64());
-            faults.push(Fault { at, kind, worker: random.usize(0..workers), lasts, dice: random.u64(..) });
+            faults.push(Fault { at, kind, place: random.usize(0..workers), lasts, dice: random.u64(..) });
         }
     }
     faults.sort_by_key(|fault| fault.at);
@@ -126,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_gives_its_schedule_again() {
+    fn a_seed_repeats_its_schedule() {
         let ten_minutes = Duration::from_secs(600);
         let run = |seed| schedule(seed, ten_minutes, Kind::value_variants(), None, 4);
         assert_eq!(run(7), run(7));

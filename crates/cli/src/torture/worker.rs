@@ -1,4 +1,4 @@
-//! A worker process of the torture: random handlers, whose effects are in the database and in a journal.
+//! A worker process of the test, with handlers that act at random and note their effects in the database and a journal.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use reveille::{Context, Database, Job, State, Worker, handler::Cancellation, job
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 
-use super::journal::{Journal, Noted};
+use super::journal::{Journal, OpenEntry};
 use super::odd;
-use super::queues::Queue;
+use super::queues::TestQueue;
 use crate::Outcome;
 use crate::connection::Connection;
 
-/// What was enqueued, and the effects of jobs.
+/// Creates the tables of enqueued jobs and of their effects.
 pub const LEDGER: &str = "create schema torture;
     create table torture.enqueued (job bigint primary key);
     create table torture.applied (job bigint not null, attempt int not null, worker bigint not null);
@@ -33,41 +33,41 @@ impl Job for Task {
     }
 }
 
-/// How long a handler waits for the database.
+/// How long a handler waits for an answer of the database.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long after a start that failed the next is tried.
+/// The pause between a start that failed and the next.
 const START_AGAIN: Duration = Duration::from_millis(200);
 
-type Failed = Box<dyn std::error::Error + Send + Sync>;
+type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Of this many jobs one has an effect that may be repeated, and is settled by its worker.
+/// One in this many jobs has an effect that may be repeated, and is settled by its worker.
 const IDEMPOTENT: u64 = 4;
 
-/// Takes a random time, fails at random, and else writes its effect: most in the transaction that completes the job.
+/// Takes a random time, fails at random, or writes the job's effect: mostly in the transaction that completes the job.
 async fn work(
     Task(job): Task,
     State(journal): State<Arc<Journal>>,
     State(database): State<Database>,
     context: Context,
     cancellation: Cancellation,
-) -> Result<(), Failed> {
+) -> Result<(), HandlerError> {
     let attempt = i32::try_from(context.attempt().number)?;
-    let noted = journal.attempt(job, attempt);
+    let entry = journal.attempt(job, attempt);
     tokio::select! {
-        outcome = attempt_it(job, attempt, noted, &database, &context) => outcome,
-        // Others may run it soon.
-        () = cancellation.cancelled() => Err("told to stop".into()),
+        outcome = run(job, attempt, entry, &database, &context) => outcome,
+        // The job may soon run elsewhere.
+        () = cancellation.cancelled() => Err("cancelled".into()),
     }
 }
 
-async fn attempt_it(
+async fn run(
     job: u64,
     attempt: i32,
-    noted: Noted<'_>,
+    entry: OpenEntry<'_>,
     database: &Database,
     context: &Context,
-) -> Result<(), Failed> {
+) -> Result<(), HandlerError> {
     let milliseconds = match fastrand::u8(0..100) {
         0 => fastrand::u64(1000..3000),
         1..10 => fastrand::u64(50..300),
@@ -80,18 +80,25 @@ async fn attempt_it(
         _ => {}
     }
     let mut client = database.client().await?;
-    match tokio::time::timeout(ANSWER_WITHIN, apply(job, attempt, noted, &mut client, context)).await {
+    match tokio::time::timeout(ANSWER_WITHIN, apply(job, attempt, entry, &mut client, context)).await {
         Ok(applied) => applied,
         Err(_) => {
-            // Nothing tells whether this connection will ever say anything again.
+            // This connection may never answer again.
             drop(deadpool_postgres::Object::take(client));
             Err("the database does not answer".into())
         }
     }
 }
 
-/// The effect; unless it may be repeated, in one transaction with the completion. One in a hundred is rolled back.
-async fn apply(job: u64, attempt: i32, noted: Noted<'_>, client: &mut Client, context: &Context) -> Result<(), Failed> {
+/// Writes the effect: in one transaction with the completion, unless the effect may be repeated. One such transaction
+/// in a hundred is rolled back.
+async fn apply(
+    job: u64,
+    attempt: i32,
+    entry: OpenEntry<'_>,
+    client: &mut Client,
+    context: &Context,
+) -> Result<(), HandlerError> {
     if job.is_multiple_of(IDEMPOTENT) {
         let once = "insert into torture.applied_once values ($1) on conflict do nothing";
         client.execute(once, &[&i64::try_from(job)?]).await?;
@@ -101,8 +108,8 @@ async fn apply(job: u64, attempt: i32, noted: Noted<'_>, client: &mut Client, co
     let (number, worker) = (i64::try_from(job)?, context.job().reservation.worker);
     transaction.execute("insert into torture.applied values ($1, $2, $3)", &[&number, &attempt, &worker]).await?;
     context.complete_in(&transaction).await?;
-    // From its commit on, others may start in its place.
-    drop(noted);
+    // From the commit on, other jobs may start in the place of this one.
+    drop(entry);
     if fastrand::u8(0..100) == 0 {
         return Ok(transaction.rollback().await?);
     }
@@ -116,7 +123,7 @@ pub struct TortureWorker {
     #[arg(long)]
     journal: PathBuf,
     #[arg(long, value_enum, value_delimiter = ',')]
-    queues: Vec<Queue>,
+    queues: Vec<TestQueue>,
 }
 
 impl TortureWorker {
@@ -125,11 +132,11 @@ impl TortureWorker {
         let journal = Arc::new(Journal::open(&self.journal)?);
         loop {
             match self.work(connection, &journal).await {
-                // It was the wrong moment to start.
+                // A fault may have kept it from starting.
                 Err(error) if !error.is_invalid() => tokio::time::sleep(START_AGAIN).await,
                 ended => {
                     ended?;
-                    // The read of the standard input blocks a thread that only the parent's end would free.
+                    // The read of the standard input blocks a thread until the parent ends.
                     std::process::exit(0);
                 }
             }

@@ -187,7 +187,7 @@ async fn an_invalid_and_a_doubled_index_are_named() {
 async fn a_trigger_that_is_missing_or_disabled_is_bad() {
     let database = database().await;
     let triggers = [
-        ("ring", "wake nobody"),
+        ("ring", "wake no worker"),
         ("check_inserted", "bad jobs out"),
         ("check_changed", "made bad"),
         ("check_unclaimed", "that wait"),
@@ -255,7 +255,7 @@ async fn workers_that_are_missing_silent_or_without_a_lock_are_named() {
     only(&database, "stuck", Verdict::Ok, &[]).await;
     let stuck = "update reveille.workers set stuck_jobs = '{1}', stuck_since = array[now() - interval '2 minutes']";
     database.run(stuck).await;
-    only(&database, "stuck", Verdict::Bad, &["told to: 1, for up to 00:02:0", "job 1"]).await;
+    only(&database, "stuck", Verdict::Bad, &["asked to: 1, for up to 00:02:0", "job 1"]).await;
 }
 
 #[tokio::test]

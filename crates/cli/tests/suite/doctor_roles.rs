@@ -72,8 +72,7 @@ async fn what_the_doctor_says_a_user_may_do_he_can_do() {
     database.run("revoke execute on all functions in schema reveille from public").await;
     only(&looker, "roles", Verdict::Ok, &["execute on the function enqueue", "execute on the function ring"]).await;
     database.run("grant execute on all functions in schema reveille to public").await;
-    let advice =
-        only(&looker, "roles", Verdict::Bad, &["everybody may run", "ring_after_insert", "as the owner"]).await;
+    let advice = only(&looker, "roles", Verdict::Bad, &["every role may run", "ring_after_insert", "as the owner"]).await;
     database.run(&advice).await;
 
     let (producer, produces) = as_user(&database, &ENQUEUE).await;
@@ -117,8 +116,13 @@ async fn rights_that_were_taken_from_the_shipped_roles_are_missed() {
     other.migrate().await.unwrap();
     only(&other, "grants", Verdict::Ok, &["not in use"]).await;
     database.run(&reveille::database::grants_sql(&schema).unwrap()).await;
-    only(&other, "grants", Verdict::Ok, &[&format!("{schema}_admin, {schema}_monitor"), "may do what they are for"])
-        .await;
+    only(
+        &other,
+        "grants",
+        Verdict::Ok,
+        &[&format!("{schema}_admin, {schema}_monitor"), "have all privileges that they need"],
+    )
+    .await;
     let takes = [
         (
             format!("revoke delete on {schema}.jobs from {schema}_worker"),

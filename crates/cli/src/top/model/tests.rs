@@ -1,16 +1,16 @@
 use super::*;
 
-fn queue(name: &str) -> Queue {
-    Queue { queue: name.into(), ..Queue::default() }
+fn queue(name: &str) -> QueueRow {
+    QueueRow { queue: name.into(), ..QueueRow::default() }
 }
 
 fn model(pane: Pane) -> Model {
     let mut model = Model::new(pane);
-    model.hear(Ok(Overview {
-        queues: vec![queue("a"), Queue { paused: true, ..queue("b") }],
-        running: vec![Running { id: 7, ..Running::default() }],
-        failing: vec![Failing { id: 8, ..Failing::default() }],
-        dead: vec![Dead { last_id: Some(9), reason: "lost".into(), ..Dead::default() }],
+    model.update(Ok(Overview {
+        queues: vec![queue("a"), QueueRow { paused: true, ..queue("b") }],
+        running: vec![RunningRow { id: 7, ..RunningRow::default() }],
+        failing: vec![FailingRow { id: 8, ..FailingRow::default() }],
+        dead: vec![DeadRow { last_id: Some(9), reason: "lost".into(), ..DeadRow::default() }],
         ..Overview::default()
     }));
     model
@@ -22,7 +22,7 @@ fn press(model: &mut Model, keys: &str) -> Reaction {
 }
 
 #[test]
-fn nothing_is_done_without_a_yes() {
+fn no_action_is_taken_without_a_yes() {
     for (pane, letters) in [(Pane::Queues, "p"), (Pane::Running, "c"), (Pane::Failing, "rc"), (Pane::Dead, "rR")] {
         for letter in letters.chars() {
             let mut model = model(pane);
@@ -37,12 +37,12 @@ fn nothing_is_done_without_a_yes() {
 
 #[test]
 fn a_paused_queue_is_resumed_and_the_other_paused() {
-    assert_eq!(press(&mut model(Pane::Queues), "py"), Reaction::Act(Action::Pause("a".into())));
-    assert_eq!(press(&mut model(Pane::Queues), "jpy"), Reaction::Act(Action::Resume("b".into())));
+    assert_eq!(press(&mut model(Pane::Queues), "py"), Reaction::Act(DatabaseAction::Pause("a".into())));
+    assert_eq!(press(&mut model(Pane::Queues), "jpy"), Reaction::Act(DatabaseAction::Resume("b".into())));
 }
 
 #[test]
-fn a_letter_that_means_nothing_here_asks_nothing() {
+fn a_letter_without_a_meaning_in_its_pane_asks_nothing() {
     for (pane, letters) in [(Pane::Queues, "rcRxy"), (Pane::Workers, "prcR"), (Pane::Running, "pR"), (Pane::Dead, "pc")]
     {
         let mut model = model(pane);
@@ -57,22 +57,22 @@ fn a_letter_that_means_nothing_here_asks_nothing() {
 fn the_mark_stays_on_its_row_when_others_come_and_go() {
     let mut model = model(Pane::Queues);
     press(&mut model, "j");
-    let heard =
+    let with =
         |names: &[&str]| Overview { queues: names.iter().map(|name| queue(name)).collect(), ..Overview::default() };
-    model.hear(Ok(heard(&["0", "1", "a", "b"])));
+    model.update(Ok(with(&["0", "1", "a", "b"])));
     assert_eq!(model.marked(), Some(3));
-    model.hear(Ok(heard(&["0"])));
-    assert_eq!(model.marked(), Some(0), "it is gone");
-    model.hear(Ok(heard(&[])));
+    model.update(Ok(with(&["0"])));
+    assert_eq!(model.marked(), Some(0), "its row is gone");
+    model.update(Ok(with(&[])));
     assert_eq!(model.marked(), None);
 }
 
 #[test]
-fn what_is_asked_about_stays_when_rows_move() {
+fn a_question_keeps_its_job_when_rows_move() {
     let mut model = model(Pane::Running);
     press(&mut model, "c");
-    model.hear(Ok(Overview { running: vec![Running { id: 1, ..Running::default() }], ..Overview::default() }));
-    assert_eq!(press(&mut model, "y"), Reaction::Act(Action::Cancel(7)));
+    model.update(Ok(Overview { running: vec![RunningRow { id: 1, ..RunningRow::default() }], ..Overview::default() }));
+    assert_eq!(press(&mut model, "y"), Reaction::Act(DatabaseAction::Cancel(7)));
 }
 
 #[test]
