@@ -1,4 +1,4 @@
-//! The command: its answers, its exit codes, and its errors of one line.
+//! The command's answers, exit statuses and one-line errors.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{TestDatabase, database, empty_database, migrations};
 
-/// How a command ended: exit code, stdout, stderr.
+/// How a command ended: exit status, standard output and standard error.
 pub struct Ended {
     pub code: i32,
     pub out: String,
@@ -15,7 +15,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// The JSON objects printed, a line each.
+    /// The JSON objects that the command printed, one a line.
     pub fn json(&self) -> Vec<Value> {
         self.out
             .lines()
@@ -23,7 +23,7 @@ impl Ended {
             .collect()
     }
 
-    /// That it failed with exit code 2 and one line that says all of these.
+    /// Checks that the command failed with exit status 2 and one line that contains all these parts.
     #[track_caller]
     pub fn refused(&self, parts: &[&str]) {
         assert_eq!(self.code, 2, "{}{}", self.out, self.err);
@@ -64,7 +64,7 @@ pub fn reveille(database: &TestDatabase, arguments: &[&str]) -> Ended {
 }
 
 #[tokio::test]
-async fn migrate_checks_does_and_reports() {
+async fn migrate_checks_applies_and_reports() {
     let database = empty_database().await;
     let check = reveille(&database, &["migrate", "--check"]);
     assert_eq!((check.code, check.out.contains("reveille migrate")), (1, true), "{}", check.out);
@@ -137,7 +137,7 @@ async fn bad_jobs_are_refused_in_one_line() {
 }
 
 #[tokio::test]
-async fn a_payload_above_the_limit_is_refused_and_one_below_a_raised_limit_is_not() {
+async fn a_payload_above_the_limit_is_refused_until_the_limit_is_raised() {
     let database = database().await;
     let enqueue = |arguments: &[&str], size: usize| {
         let mut command = command(&[&["enqueue", "k", "-"], arguments].concat());
@@ -231,7 +231,7 @@ async fn dead_jobs_are_listed_revived_and_purged() {
     assert_eq!(reveille(&database, &["dead", "list", "--reason", "lost", "--json"]).json().len(), 2);
     reveille(&database, &["dead", "revive"]).refused(&["--all"]);
     assert_eq!(reveille(&database, &["dead", "revive", "1"]).out, "1 revived\n");
-    assert_eq!(reveille(&database, &["dead", "purge", "1"]).code, 1, "it is not dead any more");
+    assert_eq!(reveille(&database, &["dead", "purge", "1"]).code, 1, "the job is not dead any more");
     assert_eq!(reveille(&database, &["dead", "purge", "--reason", "lost"]).out, "1 purged\n");
     assert_eq!(reveille(&database, &["dead", "revive", "--queue", "q1"]).out, "1249 revived\n");
     assert_eq!(
@@ -299,7 +299,7 @@ async fn listen_prints_each_bell() {
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_be_used_is_one_line_with_the_next_step() {
+async fn the_error_for_an_unusable_database_names_the_next_step() {
     let empty = empty_database().await;
     for command in
         [&["status"][..], &["jobs"], &["enqueue", "k"], &["work", "--exec", "true"], &["pause", "q"], &["dead"]]
@@ -316,7 +316,7 @@ async fn a_database_that_cannot_be_used_is_one_line_with_the_next_step() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_be_reached_is_one_line_without_the_password() {
+async fn the_error_for_an_unreachable_server_hides_the_password() {
     let at = |url: &str| {
         let mut command = command(&["status"]);
         command.env("DATABASE_URL", url);
@@ -330,7 +330,7 @@ async fn a_server_that_cannot_be_reached_is_one_line_without_the_password() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_one_line_without_it() {
+async fn the_error_for_a_wrong_password_hides_it() {
     let server = reveille::dev::Server::start().unwrap();
     let url = server.url("postgres").replace("reveille:", "reveille:secret");
     let mut wrong = command(&["status"]);
@@ -358,7 +358,7 @@ fn help_and_version_go_to_stdout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_works_on_a_database_that_is_given_with_it_and_sums_up_in_json() {
+async fn the_demo_works_on_the_given_database_and_sums_up_in_json() {
     let database = empty_database().await;
     let demo = reveille(&database, &["demo", "--json", "--database-url", &database.address]);
     assert_eq!(demo.code, 0, "{}", demo.err);

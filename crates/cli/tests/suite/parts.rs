@@ -1,4 +1,4 @@
-//! A worker's parts do not die one by one: writing a log fails none of them, and one that breaks down ends the worker.
+//! A log that cannot be written breaks no part of a worker.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
@@ -8,13 +8,13 @@ use reveille::{enqueue, enqueue::enqueue_all};
 
 use crate::harness::{TestDatabase, database, note, soon};
 
-/// A worker process whose log goes there; killed with the test.
+/// A worker process that writes its log to `log`. Dropping this kills it.
 struct Process(Child);
 
 impl Process {
     fn start(database: &TestDatabase, log: Stdio) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-        command.args(["work", "--exec", "echo said >&2; exit 65"]);
+        command.args(["work", "--exec", "echo error >&2; exit 65"]);
         command.env("DATABASE_URL", &database.address).env("RUST_LOG", "trace");
         Process(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
@@ -32,7 +32,7 @@ impl Drop for Process {
     }
 }
 
-/// A pipe that nobody reads.
+/// A pipe whose reader is closed.
 fn without_a_reader() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -53,8 +53,8 @@ async fn a_worker_whose_log_cannot_be_written_works_on() {
         database.until("select count(*) = 21 from reveille.dead_jobs").await;
         process.terminate();
         let status = tokio::task::spawn_blocking(move || process.0.wait().unwrap());
-        let status = soon("it ends", status).await.unwrap();
+        let status = soon("the process ends", status).await.unwrap();
         assert_eq!((status.code(), status.signal()), (Some(0), None), "{place}");
-        assert_eq!(database.value("select count(*) from reveille.workers").await, 0, "{place}: it has taken leave");
+        assert_eq!(database.value("select count(*) from reveille.workers").await, 0, "{place}: it has deregistered");
     }
 }

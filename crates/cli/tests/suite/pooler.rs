@@ -10,7 +10,7 @@ use crate::pgbouncer::Pooler;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs PgBouncer: .ci/pooler"]
-async fn a_worker_behind_a_transaction_pooler_finds_out_by_itself_and_polls() {
+async fn a_worker_detects_a_transaction_pooler_and_polls() {
     let behind = database().await;
     let pooler = Pooler::start(&behind).await;
     let log = pooler.folder.join("worker");
@@ -20,7 +20,7 @@ async fn a_worker_behind_a_transaction_pooler_finds_out_by_itself_and_polls() {
         .stderr(std::fs::File::create(&log).unwrap())
         .spawn()
         .unwrap();
-    eventually("it says so", async || std::fs::read_to_string(&log).is_ok_and(|log| log.contains("polling only")))
+    eventually("the log says so", async || std::fs::read_to_string(&log).is_ok_and(|log| log.contains("polling only")))
         .await;
     enqueue(&behind.database, &note("x")).await.unwrap();
     behind.until("select count(*) = 1 from reveille.finished_jobs").await;

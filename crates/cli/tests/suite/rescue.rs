@@ -1,9 +1,9 @@
-//! What a dead worker held is run by others.
+//! Rescuing the jobs of a dead worker.
 
 use crate::harness::database;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_rescues_logs_each_job_that_died_of_it() {
+async fn a_rescue_logs_each_job_that_dies_of_it() {
     let database = database().await;
     let insert = "insert into reveille.jobs (kind, reserved_at, reserved_by, attempts, max_attempts)
         values ('dies', now(), 7, 1, 1), ('lives', now(), 7, 1, 2), ('dies', now(), 7, 1, 1)";
@@ -18,7 +18,7 @@ async fn whoever_rescues_logs_each_job_that_died_of_it() {
         dead.sort();
         dead
     });
-    let dead = crate::harness::soon("both are told of", dead).await;
+    let dead = crate::harness::soon("both deaths are logged", dead).await;
     process.kill().unwrap();
     process.wait().unwrap();
     let dead = dead.unwrap();

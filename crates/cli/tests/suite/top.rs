@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::harness::{TestDatabase, database, eventually, proxy};
 
-/// The command in a terminal of 80 by 24.
+/// The command in a terminal of 80 columns and 24 lines. Dropping this kills it.
 struct Terminal {
     process: Child,
     keys: File,
@@ -34,7 +34,7 @@ impl Terminal {
             .env("NO_COLOR", "1")
             .env("TERM", "xterm")
             .env("PGAPPNAME", "watched");
-        // Without a terminal of the test's own, so that this one is used in all that is done.
+        // The command must find only this terminal, not that of the test.
         let process =
             command.stdin(Stdio::from(end())).stdout(Stdio::from(end())).stderr(Stdio::null()).spawn().unwrap();
         let keys = File::from(master);
@@ -53,7 +53,7 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until this is shown.
+    /// Waits until the screen shows `part`.
     async fn until(&self, part: &str) {
         eventually(part, async || self.shown.lock().unwrap().screen().contents().contains(part)).await;
     }
@@ -62,10 +62,10 @@ impl Terminal {
         assert!(Command::new("kill").args([signal, &self.process.id().to_string()]).status().unwrap().success());
     }
 
-    /// Waits for the end, which is a good one and leaves the terminal as it was.
+    /// Waits for a successful end, and checks that the terminal is restored.
     async fn ended_well(&mut self) {
         let restored = async || !self.shown.lock().unwrap().screen().alternate_screen();
-        eventually("it shows again what it showed before", restored).await;
+        eventually("the former screen is back", restored).await;
         assert!(self.process.wait().unwrap().success());
         let local = tcgetattr(&self.keys).unwrap().local_modes;
         assert!(local.contains(rustix::termios::LocalModes::ICANON | rustix::termios::LocalModes::ECHO), "{local:?}");
@@ -129,7 +129,7 @@ async fn without_a_terminal_top_says_what_to_use() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_do_what_they_say_after_a_yes() {
+async fn keys_act_after_a_confirmation() {
     let database = filled().await;
     let mut top = Terminal::start(&database.address);
     top.until("mail").await;
@@ -160,7 +160,7 @@ async fn keys_do_what_they_say_after_a_yes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_ends_it_with_the_terminal_as_it_was() {
+async fn a_signal_ends_top_and_restores_the_terminal() {
     let database = filled().await;
     for signal in ["-TERM", "-HUP", "-INT"] {
         let mut top = Terminal::start(&database.address);
@@ -171,7 +171,7 @@ async fn a_signal_ends_it_with_the_terminal_as_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_connection_is_shown_and_found_again() {
+async fn a_lost_connection_is_shown_and_restored() {
     let database = filled().await;
     let (network, address) = proxy(&database.address).await;
     let mut top = Terminal::start(&address);
@@ -186,7 +186,7 @@ async fn a_lost_connection_is_shown_and_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_takes_one_connection() {
+async fn top_takes_one_connection() {
     let database = filled().await;
     let mut top = Terminal::start(&database.address);
     top.until("mail").await;

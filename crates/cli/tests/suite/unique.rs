@@ -1,4 +1,4 @@
-//! Unique jobs: by what, until when, and however many come at once.
+//! Unique jobs by the command.
 
 use std::process::{Command, Stdio};
 
@@ -32,7 +32,7 @@ async fn fifty_processes_of_one_key_make_one_job() {
 }
 
 #[tokio::test]
-async fn a_revival_that_collides_is_told_and_left_over() {
+async fn a_revival_that_collides_is_reported_and_left_over() {
     let database = database().await;
     let bury = "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
             created_at, unique_key, reason)
@@ -75,11 +75,11 @@ async fn the_command_enqueues_unique_jobs_in_every_way() {
         let id = 2 * place + 1;
         assert_eq!(command(arguments), (Some(0), format!("{id}\n")));
         assert_eq!(command(arguments), (Some(0), format!("{id} (existed)\n")));
-        // What did not come about has used up an id.
+        // An enqueue that finds its key taken has used up an id.
         database.run(&format!("select setval('reveille.jobs_id_seq', {})", id + 1)).await;
     }
     assert_eq!(command(&["b", r#"{"y":2,"x":1}"#, "--unique-by-payload"]).1, "3 (existed)\n");
-    for (arguments, said) in [
+    for (arguments, part) in [
         (&["k", "--unique-for", "1h"][..], "--unique-key"),
         (&["k", "--unique-key", "u", "--unique-by-kind"], "cannot be used with"),
         (&["k", "--unique-key", "u", "--unique-for", "1h", "--unique-until", "started"], "cannot be used with"),
@@ -87,6 +87,6 @@ async fn the_command_enqueues_unique_jobs_in_every_way() {
         (&["k", "--unique-key", "u", "--unique-for", "soon"], "500ms"),
     ] {
         let (code, text) = command(arguments);
-        assert!(code == Some(2) && text.contains(said), "{arguments:?}: {text}");
+        assert!(code == Some(2) && text.contains(part), "{arguments:?}: {text}");
     }
 }
