@@ -74,8 +74,8 @@ async fn pausing_a_queue_releases_jobs_that_wait_for_a_slot() {
         enqueue_all(&database.database, &vec![note("x"); 20_000]).await.unwrap();
         let builder = Worker::builder(database.database.clone()).queue("default", 1).poll_interval(HOUR);
         let worker = start(builder.listen(listen).heartbeat(heartbeat).state(Arc::clone(&pace)).handle(works));
-        // While jobs are quick, the worker claims ahead. Once they are slow, these jobs wait for a slot. A job that
-        // has run stays reserved until it is settled, so only later ids count.
+        // While jobs are quick, the worker claims ahead. Once they are slow, these jobs wait for a slot. A job that has
+        // run stays reserved until it is settled, so only later ids count.
         eventually("some jobs wait for a slot", async || {
             let before = database.value("select count(*) from reveille.finished_jobs").await;
             pace.slow.store(false, Ordering::Relaxed);

@@ -137,7 +137,8 @@ impl World {
         std::array::from_fn(|producer| self.holds_lock(producer, rules))
     }
 
-    /// Whether a job waits although nothing more will happen: all have done their steps, and no bell will wake a worker.
+    /// Whether a job waits although nothing more will happen: all have done their steps, and no bell will wake a
+    /// worker.
     fn is_lost(&self) -> bool {
         self.producers.iter().all(|producer| *producer == Producer::Ended)
             && self.locked.is_none()

@@ -45,8 +45,8 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// With only one subscriber, `tracing` asks the thread that first reaches a span or event whether it is wanted. That may
-/// be another test's thread, which has no subscriber. A second subscriber prevents this.
+/// With only one subscriber, `tracing` asks the thread that first reaches a span or event whether it is wanted. That
+/// may be another test's thread, which has no subscriber. A second subscriber prevents this.
 static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
 
 impl EventLog {
