@@ -28,7 +28,7 @@ async fn tell_all(batch: Batch<Note>, State(told): State<Told>) {
     told.tell(texts(&batch));
 }
 
-/// A worker with 16 slots that finds work by the bell alone.
+/// A worker with 16 slots that only the bell wakes.
 fn worker(database: &Database) -> WorkerBuilder {
     Worker::builder(database.clone()).queue("default", 16).poll_interval(HOUR)
 }

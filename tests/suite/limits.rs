@@ -155,9 +155,9 @@ async fn jobs_of_a_key_run_in_order_and_a_retry_blocks_its_key_only() {
         // Make the retry due at once.
         database.run("select reveille.retry(id) from reveille.jobs where failures > 0 and reserved_at is null").await;
     }
-    let told = heard.rest();
+    let texts = heard.rest();
     let of =
-        |key: &str| -> Vec<&str> { told.iter().filter(|text| text.starts_with(key)).map(|text| &text[2..]).collect() };
+        |key: &str| -> Vec<&str> { texts.iter().filter(|text| text.starts_with(key)).map(|text| &text[2..]).collect() };
     assert_eq!((of("a"), of("c")), (vec!["0", "1", "2", "3"], vec!["0", "1", "2", "3"]));
     assert_eq!(of("b"), ["0", "1", "1", "1", "2", "3"]);
     for worker in working {

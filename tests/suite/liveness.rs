@@ -108,8 +108,8 @@ async fn no_worker_is_declared_dead_while_the_server_stands_still() {
     signal_server(&server, "-CONT");
     let mut again = HashSet::new();
     while again.len() < 2 {
-        let told = heard.next().await;
-        again.extend((told != "cancelled").then_some(told));
+        let text = heard.next().await;
+        again.extend((text != "cancelled").then_some(text));
     }
     assert_eq!(client.query_one(ids, &[]).await.unwrap().get::<_, String>(0), before);
     let failed = "select count(*) from reveille.jobs where failures > 0 or errors is not null";

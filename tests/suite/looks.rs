@@ -72,18 +72,18 @@ async fn claims_beside_others_begin_at_the_shared_head() {
 async fn a_wrong_or_torn_shared_head_misleads_no_claim() {
     let database = database().await;
     let driver = ten_jobs(&database).await;
-    let tell = "select reveille.tell_head('q', 2::smallint, now() - interval '1 minute', 9);";
+    let right = "select reveille.tell_head('q', 2::smallint, now() - interval '1 minute', 9);";
     let misleading = [
         "select reveille.tell_head('q', 1::smallint, now() - interval '1 minute', 9)".to_owned(),
         // A hundred other queues, at least one of which shares the slot of this one.
         "select reveille.tell_head('q' || n, 2::smallint, now() - interval '1 minute', 9) from generate_series(1, 100) as n".to_owned(),
         "select reveille.tell_head('q', 2::smallint, now() + interval '1 minute', 9)".to_owned(),
-        format!("{tell} select setval('reveille.head_' || slot || '_id', 8) from generate_series(0, 7) as slot"),
-        format!("{tell} select setval('reveille.head_' || slot || '_seal', 8) from generate_series(0, 7) as slot"),
+        format!("{right} select setval('reveille.head_' || slot || '_id', 8) from generate_series(0, 7) as slot"),
+        format!("{right} select setval('reveille.head_' || slot || '_seal', 8) from generate_series(0, 7) as slot"),
     ];
-    for (told, first) in misleading.iter().zip([1, 3, 5, 7, 9]) {
-        database.run(told).await;
-        assert_eq!(claim_two(&driver, true).await, [first, first + 1], "{told}");
+    for (head, first) in misleading.iter().zip([1, 3, 5, 7, 9]) {
+        database.run(head).await;
+        assert_eq!(claim_two(&driver, true).await, [first, first + 1], "{head}");
     }
 }
 
@@ -95,12 +95,12 @@ async fn a_recent_shared_head_leaves_room_for_late_commits() {
         [("1 second", "0", 9), ("999 milliseconds", "50 milliseconds", 0), ("0", "50 milliseconds", 0)]
     {
         // One transaction, so `now()` stands still.
-        let tell = format!("begin; select reveille.tell_head('q', 2::smallint, now() - interval '{ago}', 9)");
-        client.batch_execute(&tell).await.unwrap();
-        let told = format!(
+        let share = format!("begin; select reveille.tell_head('q', 2::smallint, now() - interval '{ago}', 9)");
+        client.batch_execute(&share).await.unwrap();
+        let shared = format!(
             "select priority = 2 and available_at = now() - interval '{ago}' - interval '{slack}' and id = {id} from reveille.told_head('q')"
         );
-        assert!(client.query_one(&told, &[]).await.unwrap().get::<_, bool>(0), "{ago}");
+        assert!(client.query_one(&shared, &[]).await.unwrap().get::<_, bool>(0), "{ago}");
         client.batch_execute("commit").await.unwrap();
     }
 }

@@ -26,8 +26,8 @@ impl Exporter {
             .env("PGAPPNAME", "scraped")
             .stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
-        let mut said = BufReader::new(process.stderr.take().unwrap()).lines().map(Result::unwrap);
-        let serving = said.find_map(|line| line.strip_prefix("serving http://").map(str::to_owned)).unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let serving = lines.find_map(|line| line.strip_prefix("serving http://").map(str::to_owned)).unwrap();
         Exporter { process, at: serving.split('/').next().unwrap().parse().unwrap() }
     }
 
