@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reveille::{Context, State, Worker, driver::Memory, enqueue, enqueue::enqueue_all, handler::Cancellation};
 use serde_json::json;
 use tokio::sync::Notify;
 
-use crate::harness::{Note, Told, database, eventually, note, soon, start, teller, telling, worker};
+use crate::harness::{DEADLINE, Note, Told, database, eventually, note, soon, start, teller, telling, worker};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -35,7 +35,8 @@ async fn a_handler_can_clean_up_at_its_timeout() {
 async fn a_handler_that_blocks_its_thread_is_cancelled_at_its_timeout() {
     async fn blocks(note: Note, State(told): State<Told>, cancellation: Cancellation) -> Result<(), String> {
         told.tell(&note.text);
-        while note.text == "blocks" && !cancellation.is_cancelled() {
+        let began = Instant::now();
+        while note.text == "blocks" && !cancellation.is_cancelled() && began.elapsed() < DEADLINE {
             std::thread::sleep(Duration::from_millis(1));
         }
         if note.text == "blocks" { Err("stopped".into()) } else { Ok(()) }

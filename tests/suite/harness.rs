@@ -19,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 /// How long anything may take on a busy machine. Nothing waits this long unless it fails.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long one statement of a test may take: some fill large tables.
+const STATEMENT_DEADLINE: Duration = Duration::from_secs(300);
+
 /// The server at `DATABASE_URL`, else a throw-away server that ends with this process.
 enum TestServer {
     Given(tokio_postgres::Config),
@@ -149,19 +152,23 @@ impl TestDatabase {
 
     /// Runs statements without parameters.
     pub async fn run(&self, sql: &str) {
-        self.client().await.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let client = self.client().await;
+        answered(sql, client.batch_execute(sql)).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
     /// The one value that a query returns, as JSON; null if it returns no row.
     pub async fn value(&self, sql: &str) -> Value {
         let query = format!("select to_jsonb(answer) from ({sql}) as answer(value)");
-        let row = self.client().await.query_opt(&query, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let client = self.client().await;
+        let row = answered(sql, client.query_opt(&query, &[])).await;
+        let row = row.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         row.map_or(Value::Null, |row| row.get::<_, Value>(0)["value"].clone())
     }
 
     /// The message of the error with which a statement is refused.
     pub async fn refusal(&self, sql: &str) -> String {
-        let error = self.client().await.batch_execute(sql).await.expect_err(sql);
+        let client = self.client().await;
+        let error = answered(sql, client.batch_execute(sql)).await.expect_err(sql);
         error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned())
     }
 
@@ -171,6 +178,11 @@ impl TestDatabase {
         let query = format!("select coalesce(bool_and(answer.value), false) from ({sql}) as answer(value)");
         eventually(sql, async || client.query_one(&query, &[]).await.is_ok_and(|row| row.get(0))).await;
     }
+}
+
+/// Waits for the answer to a statement, which may wait for a lock that never ends.
+async fn answered<T>(sql: &str, answer: impl Future<Output = T>) -> T {
+    tokio::time::timeout(STATEMENT_DEADLINE, answer).await.unwrap_or_else(|_| panic!("in time: {sql}"))
 }
 
 impl Drop for TestDatabase {
@@ -219,7 +231,8 @@ pub async fn older_database(version: u32) -> TestDatabase {
 
 /// Claims due jobs of the queue `default`.
 pub async fn claim(driver: &dyn Driver, worker: i64, limit: usize) -> Vec<ReservedJob> {
-    driver.claim(worker, "default", limit, Start::default()).await.expect("the claim is answered").jobs
+    let claiming = driver.claim(worker, "default", limit, Start::default());
+    soon("the claim is answered", claiming).await.expect("the claim succeeds").jobs
 }
 
 /// Waits until a condition holds.

@@ -15,7 +15,7 @@ use reveille::{
 };
 use tokio::sync::Semaphore;
 
-use crate::harness::{Note, Running, TestDatabase, Told, claim, database, note, soon, start, tell, telling};
+use crate::harness::{Note, Running, TestDatabase, Told, claim, database, eventually, note, soon, start, tell, telling};
 
 /// Counts the jobs that run at once, in all and for each key.
 #[derive(Clone, Default)]
@@ -151,10 +151,12 @@ async fn jobs_of_a_key_run_in_order_and_a_retry_blocks_its_key_only() {
     let working: Vec<_> = (0..3).map(|_| start(hourly(&database, 10).state(told.clone()).handle(flaky))).collect();
     database.until("select count(*) = 8 from reveille.finished_jobs where key <> 'b'").await;
     database.until("select bool_and(available_at > now()) from reveille.jobs where payload ->> 'text' = 'b 1'").await;
-    while database.value("select count(*) from reveille.jobs").await != 0 {
+    eventually("all jobs have run", async || {
         // Make the retry due at once.
         database.run("select reveille.retry(id) from reveille.jobs where failures > 0 and reserved_at is null").await;
-    }
+        database.value("select count(*) from reveille.jobs").await == 0
+    })
+    .await;
     let texts = heard.rest();
     let of =
         |key: &str| -> Vec<&str> { texts.iter().filter(|text| text.starts_with(key)).map(|text| &text[2..]).collect() };

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio_postgres::Client;
 
-use crate::harness::{Note, Running, TestDatabase, Told, claim, database, note, start, telling, worker};
+use crate::harness::{Note, Running, TestDatabase, Told, claim, database, note, soon, start, telling, worker};
 use crate::tracing::EventLog;
 
 /// Runs `sql` in a transaction that stays open, and returns its session.
@@ -132,13 +132,14 @@ async fn locked_counters_delay_no_job() {
     database.run(row).await;
     let holder = holding(&database, "select from reveille.counters for update").await;
     for batch in [&batch[..20], &batch[20..30], &batch[30..31]] {
-        let settled = driver.settle(batch).await.unwrap();
+        let settled = soon("the batch is settled", driver.settle(batch)).await.unwrap();
         assert!(settled.iter().all(Settled::is_counted), "{settled:?}");
     }
     let failure = || Failure { reason: Reason::Failed, error: "no".into() };
     let recorded = settlement(&jobs[33], Ending::Recorded("default".into()));
     let waiting = settlement(&jobs[31], Ending::Waiting { failure: Some(failure()), delay: Duration::ZERO });
-    let settled = driver.settle(&[waiting, settlement(&jobs[32], Ending::Dead(failure())), recorded]).await.unwrap();
+    let batch = [waiting, settlement(&jobs[32], Ending::Dead(failure())), recorded];
+    let settled = soon("the batch is settled", driver.settle(&batch)).await.unwrap();
     assert!(settled.iter().all(Settled::is_counted), "{settled:?}");
     holder.batch_execute("commit").await.unwrap();
     let counted = "select jsonb_build_array(sum(completed), sum(failed)) from reveille.counters";
@@ -163,7 +164,7 @@ async fn a_batch_tells_locked_jobs_from_lost_ones() {
         let holder = holding(&database, &format!("select from reveille.jobs where id = {locked} for update")).await;
         let mut batch: Vec<_> = jobs.iter().map(|job| settlement(job, ending.clone())).collect();
         batch[5].reservation.reserved_at = SystemTime::UNIX_EPOCH;
-        let settled = driver.settle(&batch).await.unwrap();
+        let settled = soon("the batch is settled", driver.settle(&batch)).await.unwrap();
         for (settlement, settled) in batch.iter().zip(settled) {
             match settled {
                 Settled::Counted => {}
@@ -237,7 +238,7 @@ async fn a_locked_stray_stays_and_the_other_strays_go_back() {
     let driver = driver(&database).await;
     reserved(&database, &driver, 3).await;
     let holder = holding(&database, "select from reveille.jobs where id = 2 for update").await;
-    let mut released = driver.release_strays(7, &[]).await.unwrap();
+    let mut released = soon("the strays are released", driver.release_strays(7, &[])).await.unwrap();
     released.sort_unstable();
     assert_eq!(released, [1, 3]);
     holder.batch_execute("commit").await.unwrap();
@@ -275,5 +276,5 @@ async fn a_drain_waits_for_a_locked_job_and_counts_it() {
         )
         .await;
     holder.batch_execute("commit").await.unwrap();
-    assert_eq!(draining.await.unwrap().unwrap().completed, 1);
+    assert_eq!(soon("the drain ends", draining).await.unwrap().unwrap().completed, 1);
 }

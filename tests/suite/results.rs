@@ -303,7 +303,8 @@ async fn a_handler_may_report_progress_as_often_as_it_likes() {
     let running = start(worker(&database).state(told).handle(imports));
     let job = enqueue(&database.database, &note("x")).await.unwrap();
     assert!(heard.next().await.contains("8194 bytes"));
-    assert!(job.finished(&database.database).await.unwrap().unwrap().is_completed());
+    let finished = soon("the job's end", job.finished(&database.database)).await.unwrap().unwrap();
+    assert!(finished.is_completed());
     let last = "select progress from reveille.finished_jobs";
     assert_eq!(database.value(last).await, json!({"done": 5000, "of": 5000}), "the latest progress is kept");
     let count = database.value("select count(*) from writes").await.as_i64().unwrap();

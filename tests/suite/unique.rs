@@ -181,7 +181,7 @@ async fn upkeep_frees_keys_after_their_period_and_waits_for_no_lock() {
     database.run("update reveille.unique_periods set ends_at = now() where unique_key <> '1'").await;
     let holder = database.client().await;
     holder.batch_execute("begin; select from reveille.unique_periods where unique_key = '2' for update").await.unwrap();
-    database.admin().prune().await.unwrap();
+    soon("upkeep ends", database.admin().prune()).await.unwrap();
     let left = "select jsonb_agg(unique_key order by unique_key) from reveille.unique_periods";
     assert_eq!(database.value(left).await, json!(["1", "2"]));
     holder.batch_execute("commit").await.unwrap();

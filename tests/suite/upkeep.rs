@@ -4,7 +4,7 @@ use reveille::driver::Driver;
 use reveille::driver::Postgres;
 use serde_json::json;
 
-use crate::harness::{TestDatabase, database};
+use crate::harness::{TestDatabase, database, soon};
 
 /// Inserts a finished job for each number that the query `hours` returns. It ended that many hours ago; the number is
 /// also its id.
@@ -34,7 +34,7 @@ async fn a_strangers_advisory_lock_does_not_stop_upkeep() {
     let stranger = database.client().await;
     stranger.batch_execute("select pg_advisory_lock(hashtextextended('reveille.prune', 0))").await.unwrap();
     database.run("insert into reveille.rates values ('q', '', now() - '1 hour'::interval)").await;
-    assert_eq!(database.admin().prune().await.unwrap(), Some(0));
+    assert_eq!(soon("upkeep ends", database.admin().prune()).await.unwrap(), Some(0));
     assert_eq!(database.value("select count(*) from reveille.rates").await, 0);
 }
 
@@ -50,7 +50,8 @@ async fn a_chore_that_another_worker_does_is_skipped() {
         .batch_execute("begin; select from reveille.chores where name in ('rates', 'old days') for update")
         .await
         .unwrap();
-    assert_eq!(database.admin().prune().await.unwrap(), None, "another worker does the old days");
+    let pruned = soon("upkeep ends", database.admin().prune()).await.unwrap();
+    assert_eq!(pruned, None, "another worker does the old days");
     assert_eq!(database.value("select count(*) from reveille.rates").await, 1);
     assert_eq!(database.value("select count(*) from reveille.counters").await, 0);
     other.batch_execute("commit").await.unwrap();
@@ -192,7 +193,7 @@ async fn a_locked_finished_job_is_pruned_later_and_delays_no_other() {
     finish(&database, "q", "values (50), (51), (52)").await;
     let holder = database.client().await;
     holder.batch_execute("begin; select from reveille.finished_jobs where id = 51 for update").await.unwrap();
-    database.admin().prune().await.unwrap();
+    soon("upkeep ends", database.admin().prune()).await.unwrap();
     assert_eq!(kept(&database, "finished_jobs", "q").await, json!([51]));
     holder.batch_execute("commit").await.unwrap();
     database.admin().prune().await.unwrap();

@@ -194,7 +194,8 @@ async fn a_worker_needs_a_current_schema() {
     let database = crate::harness::empty_database().await;
     let (told, _heard) = crate::harness::telling();
     let worker = Worker::builder(database.database.clone()).state(told).handle(crate::harness::tell).build().unwrap();
-    let error = worker.run_until(std::future::pending::<()>()).await.unwrap_err();
+    let running = worker.run_until(std::future::pending::<()>());
+    let error = crate::harness::soon("the worker gives up", running).await.unwrap_err();
     assert!(error.is_schema_missing() && error.to_string().contains("reveille migrate"), "{error}");
 }
 
@@ -224,9 +225,8 @@ async fn a_full_queue_of_notifications_fails_no_enqueue() {
     let stuck = crate::harness::client(&server.url("postgres")).await;
     stuck.batch_execute("listen anything; begin; select 1").await.unwrap();
     let fill = "select count(pg_notify('other', repeat('x', 7000) || n)) from generate_series(1, 20) as n";
-    let mut refused = None;
-    while refused.is_none() && version >= 170_000 {
-        refused = client.batch_execute(fill).await.err();
+    if version >= 170_000 {
+        eventually("the queue is full", async || client.batch_execute(fill).await.is_err()).await;
     }
     enqueue(&database, &note("x")).await.unwrap();
     assert_eq!(heard.next().await, "x");
