@@ -15,7 +15,9 @@ use reveille::{
 };
 use tokio::sync::Semaphore;
 
-use crate::harness::{Note, Running, TestDatabase, Told, claim, database, eventually, note, soon, start, tell, telling};
+use crate::harness::{
+    Note, Running, TestDatabase, Told, claim, database, eventually, note, soon, start, tell, telling,
+};
 
 /// Counts the jobs that run at once, in all and for each key.
 #[derive(Clone, Default)]

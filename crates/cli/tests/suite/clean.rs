@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use crate::cli::{Ended, reveille};
-use crate::harness::{TestDatabase, database, eventually};
+use crate::harness::{TestDatabase, database, eventually, soon};
 
 /// A colour, a window title, a C1 control, changes of direction, and a line break before a forged line.
 const EVIL: &str = "\x1b[31m\x1b]0;x\x07\u{9b}1m\u{202e}\u{2067}\u{200f}\nforged";
@@ -129,9 +129,14 @@ async fn listen_prints_one_clean_line_for_each_notification() {
     database.until("select count(*) = 1 from reveille.workers").await;
     let notify = format!("select pg_notify('reveille.bell', {0}), pg_notify('reveille.pause', {0})", evil());
     database.run(&notify).await;
-    for signal in ["bell", "pause"] {
-        let mut line = String::new();
-        lines.read_line(&mut line).unwrap();
+    let reading = tokio::task::spawn_blocking(move || {
+        ["bell", "pause"].map(|signal| {
+            let mut line = String::new();
+            lines.read_line(&mut line).unwrap();
+            (signal, line)
+        })
+    });
+    for (signal, line) in soon("both lines are printed", reading).await.unwrap() {
         assert!(obeyed(&line).is_empty() && line.starts_with(&format!("{signal} \\u001b[31m")), "{line:?}");
     }
 }

@@ -1,11 +1,12 @@
 //! The command's answers, exit statuses and one-line errors.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{TestDatabase, database, empty_database, migrations};
+use crate::exec::Worker;
+use crate::harness::{DEADLINE, TestDatabase, database, empty_database, migrations, soon};
 
 /// How a command ended: exit status, standard output and standard error.
 pub struct Ended {
@@ -44,13 +45,25 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
+/// Waits for the end of a process with its output. Kills a process that does not end.
+pub fn finish(child: Child) -> Output {
+    let (sender, ended) = std::sync::mpsc::channel();
+    let pid = child.id().to_string();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    let output = ended.recv_timeout(DEADLINE * 5).unwrap_or_else(|_| {
+        let _ = Command::new("kill").args(["-KILL", &pid]).status();
+        panic!("in time: the process ends")
+    });
+    output.unwrap()
+}
+
 pub fn run(mut command: Command, input: &str) -> Ended {
     command.stdin(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
     let feeding = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
-    let output = child.wait_with_output().unwrap();
+    let output = finish(child);
     feeding.join().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ended { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
@@ -289,13 +302,12 @@ async fn listen_prints_each_bell() {
     use std::io::{BufRead, BufReader};
     let database = database().await;
     let mut listen = command(&["listen", "--queue", "mail"]);
-    let mut child = listen.env("DATABASE_URL", &database.address).spawn().unwrap();
+    let mut listening = Worker(listen.env("DATABASE_URL", &database.address).spawn().unwrap());
     database.until("select count(*) = 2 from reveille.sleepers").await;
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut lines = BufReader::new(listening.0.stdout.take().unwrap()).lines();
     database.run("insert into reveille.jobs (kind, queue) values ('k', 'mail')").await;
-    assert_eq!(lines.next().unwrap().unwrap(), "bell mail");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let line = tokio::task::spawn_blocking(move || lines.next().unwrap().unwrap());
+    assert_eq!(soon("the bell is printed", line).await.unwrap(), "bell mail");
 }
 
 #[tokio::test]
@@ -342,7 +354,7 @@ async fn the_error_for_a_wrong_password_hides_it() {
 fn output_into_a_closed_pipe_is_no_error() {
     let mut child = command(&["migrate", "--print"]).spawn().unwrap();
     drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
+    let output = finish(child);
     assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(0), String::new()));
 }
 

@@ -43,11 +43,10 @@ impl Drop for Process {
 
 /// Runs the command, and returns its exit status and the JSON objects that it printed.
 async fn reveille(database: &TestDatabase, arguments: &[&str]) -> (i32, Vec<Value>) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-    command.args(arguments).arg("--json").env("DATABASE_URL", &database.address);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let out = String::from_utf8(output.stdout).unwrap();
-    (output.status.code().unwrap(), out.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    let mut command = crate::cli::command(arguments);
+    command.arg("--json").env("DATABASE_URL", &database.address);
+    let ended = tokio::task::spawn_blocking(move || crate::cli::run(command, "")).await.unwrap();
+    (ended.code, ended.json())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! The doctor names what is wrong, and its advice repairs it.
 
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Duration;
 
 use reveille::admin::doctor::{CHECKS, Finding, State};
@@ -30,8 +30,8 @@ pub async fn only(database: &Database, check: &str, state: State, parts: &[&str]
 }
 
 pub fn doctor(address: &str, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-    command.arg("doctor").args(arguments).env("DATABASE_URL", address).output().unwrap()
+    let mut command = crate::cli::command(&[&["doctor"], arguments].concat());
+    crate::cli::finish(command.env("DATABASE_URL", address).spawn().unwrap())
 }
 
 pub fn lines(output: &Output) -> Vec<Value> {

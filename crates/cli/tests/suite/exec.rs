@@ -1,12 +1,13 @@
 //! `reveille work --exec`: a worker for programs in any language.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use reveille::job::NewJob;
 use serde_json::{Value, json};
 
-use crate::harness::{TestDatabase, database, note};
+use crate::harness::{TestDatabase, database, note, soon};
 
 /// A worker process. Dropping this kills it.
 pub struct Worker(pub Child);
@@ -19,6 +20,19 @@ impl Drop for Worker {
 }
 
 impl Worker {
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        let ended = async {
+            while status.is_none() {
+                status = self.0.try_wait().unwrap();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        soon("the worker ends", ended).await;
+        status.unwrap()
+    }
+
     pub fn signal(&self, signal: &str) {
         assert!(Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap().success());
     }

@@ -66,7 +66,7 @@ async fn a_terminated_worker_releases_jobs_that_it_cannot_finish() {
     enqueue(&database, "kind => 'k'").await;
     let pids = pids(&folder).await;
     worker.signal("-TERM");
-    assert!(worker.0.wait().unwrap().success());
+    assert!(worker.ended().await.success());
     gone(&pids).await;
     let back = database.value("select jsonb_build_array(reserved_at, failures) from reveille.jobs").await;
     assert_eq!(back, json!([null, 0]));
@@ -192,7 +192,7 @@ async fn a_second_signal_ends_the_grace_period() {
         database.until("select stopping from reveille.workers").await;
         assert!(pids.iter().all(|pid| lives(pid)));
         worker.signal(signal);
-        assert!(worker.0.wait().unwrap().success());
+        assert!(worker.ended().await.success());
         gone(&pids).await;
         let back = database.value("select jsonb_build_array(reserved_at, failures) from reveille.jobs").await;
         assert_eq!(back, json!([null, 0]));
@@ -230,6 +230,6 @@ async fn process_1_reaps_orphans_and_loses_no_exit_status() {
     assert_eq!(database.value(counts).await, json!([20, 20]));
     eventually("only the worker is left", async || children(first).len() == 1).await;
     kill("-TERM", first);
-    assert!(worker.0.wait().unwrap().success(), "{}", folder.read("log"));
+    assert!(worker.ended().await.success(), "{}", folder.read("log"));
     assert_eq!(database.value("select count(*) from reveille.workers").await, 0);
 }

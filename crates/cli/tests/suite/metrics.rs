@@ -26,8 +26,18 @@ impl Exporter {
             .env("PGAPPNAME", "scraped")
             .stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map(Result::unwrap);
-        let serving = lines.find_map(|line| line.strip_prefix("serving http://").map(str::to_owned)).unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let (sender, served) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let _ = sender.send(lines.find_map(|line| line.strip_prefix("serving http://").map(str::to_owned)));
+            // Its pipe must not be full.
+            lines.for_each(drop);
+        });
+        let serving = served.recv_timeout(DEADLINE).ok().flatten();
+        let Some(serving) = serving else {
+            let _ = process.kill();
+            panic!("the exporter says where it serves");
+        };
         Exporter { process, at: serving.split('/').next().unwrap().parse().unwrap() }
     }
 

@@ -1,13 +1,12 @@
 //! Upgrading the schema beside an older worker.
 
-use std::process::Command;
 use std::sync::Arc;
 
 use reveille::{State, enqueue};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::harness::{Note, Told, database, note, start, telling, worker};
+use crate::harness::{Note, Told, database, note, soon, start, telling, worker};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_worker_outlives_an_upgrade_and_no_old_one_starts() {
@@ -49,14 +48,14 @@ async fn a_running_worker_outlives_an_upgrade_and_no_old_one_starts() {
         let named = [versions, versions - 1].iter().all(|version| error.contains(&format!(" {version} ")));
         assert!(named && error.contains("newer version of the program"), "{error}");
     };
-    let another = build().handle(held).build().unwrap().run_until(std::future::pending::<()>()).await.unwrap_err();
+    let another = build().handle(held).build().unwrap().run_until(std::future::pending::<()>());
+    let another = soon("the old worker gives up", another).await.unwrap_err();
     assert!(another.is_schema_mismatch());
     says(&another.to_string());
     for arguments in [&["status"][..], &["work", "--exec", "true"], &["enqueue", "k"], &["migrate"]] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-        let output = command.args(arguments).env("DATABASE_URL", &database.address).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        says(&String::from_utf8(output.stderr).unwrap());
+        let ended = crate::cli::reveille(&database, arguments);
+        assert_eq!(ended.code, 2, "{arguments:?}");
+        says(&ended.err);
     }
     running.stop().await;
 }

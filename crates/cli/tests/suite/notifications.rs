@@ -1,10 +1,11 @@
 //! Any role can send a notification, so it is only a hint. Processes act on it once the tables confirm it.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use reveille::enqueue;
 use tokio_postgres::Client;
 
+use crate::exec::Worker;
 use crate::harness::{TestDatabase, database, eventually, note, soon};
 
 /// A session of a role that has been given no right at all.
@@ -31,22 +32,12 @@ impl Outsider<'_> {
     }
 }
 
-/// A process of the command. Dropping this kills it.
-struct Listening(Child);
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn reveille_listen_ends_only_at_a_rightful_stop() {
     let database = database().await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
     command.arg("listen").env("DATABASE_URL", &database.address).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut listening = Listening(command.spawn().unwrap());
+    let mut listening = Worker(command.spawn().unwrap());
     database.until("select count(*) = 1 from reveille.sleepers").await;
     let id = database.value("select id from reveille.workers").await.as_i64().unwrap();
     let outsider = Outsider::of(&database).await;
@@ -61,8 +52,7 @@ async fn reveille_listen_ends_only_at_a_rightful_stop() {
     assert!(cancelled, "it goes on after a stop that the tables do not confirm");
     assert!(database.admin().stop_worker(id).await.unwrap());
     eventually("it deregisters", async || listening_ended(&database).await).await;
-    let status = tokio::task::spawn_blocking(move || listening.0.wait().unwrap());
-    assert!(soon("the process ends", status).await.unwrap().success());
+    assert!(listening.ended().await.success());
     outsider.leave().await;
 }
 
@@ -84,7 +74,7 @@ async fn a_flood_of_notifications_costs_a_worker_no_memory() {
     let database = database().await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
     command.args(["work", "--exec", "true"]).env("DATABASE_URL", &database.address).stderr(Stdio::null());
-    let process = Listening(command.spawn().unwrap());
+    let process = Worker(command.spawn().unwrap());
     database.until("select count(*) = 1 from reveille.sleepers").await;
     let before = megabytes(process.0.id());
     let outsider = Outsider::of(&database).await;

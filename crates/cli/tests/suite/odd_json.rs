@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use crate::cli::reveille;
-use crate::harness::{database, encoded_database, note, start, telling, worker};
+use crate::harness::{database, encoded_database, note, soon, start, telling, worker};
 
 const LONG: &str = "12345678901234567890123";
 
@@ -63,7 +63,7 @@ async fn a_result_is_kept_and_printed_with_all_its_digits() {
     }
     let running = start(worker(&database).state(told).handle(result));
     let id = reveille::enqueue(&database.database, &note("")).await.unwrap().id;
-    let finished = database.finished(id).await.unwrap().unwrap();
+    let finished = soon("the job's end", database.finished(id)).await.unwrap().unwrap();
     assert_eq!(finished.result.as_ref().unwrap().member::<Box<RawValue>>("long").unwrap().unwrap().get(), LONG);
     assert!(finished.decode::<serde_json::Value>().unwrap_err().is_invalid());
     let mut waiting = reveille(&database, &["enqueue", "note", "{\"text\": \"\"}", "--wait"]);

@@ -1,7 +1,5 @@
 //! Waiting for a job's result.
 
-use std::process::Command;
-
 use reveille::Outcome;
 use reveille::job::Payload;
 use serde_json::{Value, json};
@@ -14,11 +12,10 @@ fn payload(value: Value) -> Payload {
 
 /// Runs the command without blocking the test.
 async fn command(database: &TestDatabase, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-    command.args(arguments).env("DATABASE_URL", &database.address);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
+    let mut command = crate::cli::command(arguments);
+    command.env("DATABASE_URL", &database.address);
+    let ended = tokio::task::spawn_blocking(move || crate::cli::run(command, "")).await.unwrap();
+    (Some(ended.code), ended.out, ended.err)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,7 +23,7 @@ async fn fifty_processes_of_one_key_make_one_job() {
     let processes: Vec<_> = (0..50).map(|_| command()).collect();
     let mut existed = Vec::new();
     for process in processes {
-        let output = process.wait_with_output().unwrap();
+        let output = crate::cli::finish(process);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         existed.push(serde_json::from_slice::<Value>(&output.stdout).unwrap()["existed"].clone());
     }
@@ -41,9 +41,8 @@ async fn a_revival_that_collides_is_reported_and_left_over() {
         select setval('reveille.jobs_id_seq', 2)";
     database.run(&bury.replace("        overriding system value\n", "")).await;
     let command = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-        let output = command.args(arguments).env("DATABASE_URL", &database.address).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+        let ended = crate::cli::reveille(&database, arguments);
+        (Some(ended.code), ended.out, ended.err)
     };
     let (code, out, _) = command(&["dead", "revive", "--all", "--json"]);
     assert_eq!((code, serde_json::from_str::<Value>(&out).unwrap()), (Some(1), json!({"revived": 1, "left_over": 1})));
@@ -60,9 +59,8 @@ async fn a_revival_that_collides_is_reported_and_left_over() {
 async fn the_command_enqueues_unique_jobs_in_every_way() {
     let database = database().await;
     let command = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-        let output = command.arg("enqueue").args(arguments).env("DATABASE_URL", &database.address).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr))
+        let ended = crate::cli::reveille(&database, &[&["enqueue"], arguments].concat());
+        (Some(ended.code), ended.out + &ended.err)
     };
     for (place, arguments) in [
         &["a", "--unique-by-kind", "--unique-for", "1h"][..],
