@@ -264,7 +264,7 @@ pub fn note(text: &str) -> Note {
     Note { text: text.into() }
 }
 
-/// What handlers tell a test.
+/// Sends what handlers report to a test.
 #[derive(Clone)]
 pub struct Told(mpsc::UnboundedSender<String>);
 
@@ -274,16 +274,16 @@ impl Told {
     }
 }
 
-/// Hears what handlers tell.
+/// Receives what handlers report.
 pub struct Heard(mpsc::UnboundedReceiver<String>);
 
 impl Heard {
-    /// The next thing told.
+    /// The next report.
     pub async fn next(&mut self) -> String {
-        soon("a handler runs", self.0.recv()).await.expect("a handler is there to tell")
+        soon("a handler runs", self.0.recv()).await.expect("a handler can report")
     }
 
-    /// All that was told and not yet heard.
+    /// All reports that have not been received yet.
     pub fn rest(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.0.try_recv().ok()).collect()
     }
@@ -294,7 +294,7 @@ pub fn telling() -> (Told, Heard) {
     (Told(told), Heard(heard))
 }
 
-/// A handler that tells its note's text.
+/// A handler that reports its note's text.
 pub async fn tell(note: Note, reveille::State(told): reveille::State<Told>) {
     told.tell(note.text);
 }
@@ -338,7 +338,7 @@ pub fn worker(database: &Database) -> WorkerBuilder {
     Worker::builder(database.clone()).queue("default", 4).poll_interval(Duration::from_secs(3600))
 }
 
-/// A worker whose only handler tells what it ran.
+/// A worker whose only handler reports its note's text.
 pub fn teller(database: &Database) -> (WorkerBuilder, Heard) {
     let (told, heard) = telling();
     (worker(database).state(told).handle(tell), heard)
