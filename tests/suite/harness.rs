@@ -1,4 +1,4 @@
-//! A database for each test, and ways to wait for what should happen.
+//! A database for each test, workers that report to it, and waits with a deadline.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio_postgres::NoTls;
 use tokio_postgres::config::Host;
 use tokio_util::sync::CancellationToken;
 
-/// How long anything may take on a busy machine. Nothing waits this long unless it fails.
+/// How long anything may take on a busy machine. A test waits this long only if it fails.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long one statement of a test may take: some fill large tables.

@@ -234,7 +234,7 @@ async fn one_job_runs_in_a_period_while_producers_and_workers_race() {
     for round in 0..20 {
         let key = |n: usize| NewJob {
             unique_key: Some(format!("round {round}")),
-            // Some ask for no period. That of the holder counts.
+            // Some producers ask for no period. The holder's period counts.
             unique_until: if n.is_multiple_of(3) { UniqueUntil::Finished } else { UniqueUntil::Period(HOUR) },
             ..job("x")
         };

@@ -141,7 +141,7 @@ async fn a_child_that_leaves_its_session_ends_with_its_attempt() {
         gone(&pids).await;
         drop(worker);
     }
-    // The error of a command that was ended at its timeout may have more text.
+    // A command that is ended at its timeout may add text to the error.
     let errors =
         "select jsonb_agg(split_part(errors -> 0 ->> 'error', '500ms', 1) order by id) from reveille.dead_jobs";
     let late = "took longer than its timeout of ";
