@@ -1,11 +1,11 @@
-//! What callers write to the SQL functions is taken as it is meant, or refused in a few lines that say why.
+//! The SQL functions take arguments as the caller means them, or refuse them in a few lines that say why.
 
 use serde_json::json;
 
 use crate::harness::database;
 
 #[tokio::test]
-async fn any_integer_type_serves_as_priority_and_as_number_of_attempts() {
+async fn priority_and_max_attempts_take_any_integer_type() {
     let database = database().await;
     for ty in ["smallint", "int", "bigint"] {
         let numbers = format!("priority => 0::{ty}, max_attempts => 7::{ty}");
@@ -16,13 +16,13 @@ async fn any_integer_type_serves_as_priority_and_as_number_of_attempts() {
     let rows = "select jsonb_agg(distinct jsonb_build_array(priority, max_attempts))";
     assert_eq!(database.value(&format!("{rows} from reveille.jobs")).await, json!([[0, 7]]));
     assert_eq!(database.value(&format!("{rows} from reveille.schedules")).await, json!([[0, 7]]));
-    database.run("select reveille.enqueue(kind => 'nothing said', priority => null, max_attempts => null)").await;
-    let defaults = "select jsonb_build_array(priority, max_attempts) from reveille.jobs where kind = 'nothing said'";
+    database.run("select reveille.enqueue(kind => 'defaults', priority => null, max_attempts => null)").await;
+    let defaults = "select jsonb_build_array(priority, max_attempts) from reveille.jobs where kind = 'defaults'";
     assert_eq!(database.value(defaults).await, json!([2, 20]));
 }
 
 #[tokio::test]
-async fn a_number_out_of_its_range_is_refused_with_the_range() {
+async fn a_number_out_of_range_is_refused_with_the_range() {
     let database = database().await;
     let calls = ["reveille.enqueue(kind => 'k', ", "reveille.schedule('s', kind => 'k', every => '1 day', "];
     for call in calls {
@@ -39,7 +39,7 @@ async fn a_number_out_of_its_range_is_refused_with_the_range() {
 }
 
 #[tokio::test]
-async fn tags_of_several_dimensions_are_refused_as_such() {
+async fn tags_of_several_dimensions_are_refused() {
     let database = database().await;
     let calls = ["reveille.enqueue(kind => 'k', ", "reveille.schedule('s', kind => 'k', every => '1 day', "];
     for call in calls {
@@ -52,9 +52,9 @@ async fn tags_of_several_dimensions_are_refused_as_such() {
 }
 
 #[tokio::test]
-async fn a_payload_is_measured_as_the_text_that_a_worker_will_get() {
+async fn a_payload_is_measured_as_the_text_that_a_worker_gets() {
     let database = database().await;
-    // Stored in some 12 kB, since what repeats is compressed.
+    // Postgres compresses the repetition and stores about 12 kB.
     let stored = "create temp table t as select jsonb_build_object('x', repeat('a', 1100000)) as p; alter table t alter p set storage main";
     let call = "select reveille.enqueue(kind => 'bomb', payload => p) from t";
     let refusal = database.refusal(&format!("{stored}; {call}")).await;
@@ -66,7 +66,7 @@ async fn a_payload_is_measured_as_the_text_that_a_worker_will_get() {
 }
 
 #[tokio::test]
-async fn an_interval_in_place_of_a_cron_text_is_refused_with_what_to_write() {
+async fn an_interval_given_as_cron_is_refused_with_a_hint() {
     let database = database().await;
     let error = database.client().await;
     let error =
@@ -79,7 +79,7 @@ async fn an_interval_in_place_of_a_cron_text_is_refused_with_what_to_write() {
 }
 
 #[tokio::test]
-async fn a_refused_enqueue_comes_without_pages_of_context() {
+async fn a_refused_enqueue_has_at_most_two_lines_of_context() {
     let database = database().await;
     let client = database.client().await;
     for (arguments, says) in [

@@ -1,4 +1,4 @@
-//! Going to sleep waits for nobody else's transaction, and nobody without rights keeps a worker awake.
+//! A worker goes to sleep without waiting for other transactions. A session without rights cannot keep it awake.
 
 use std::time::{Duration, Instant};
 
@@ -12,17 +12,17 @@ use crate::harness::{TestDatabase, database, note, start, teller, worker};
 
 const ASLEEP: &str = "select count(*) = 1 from reveille.sleepers";
 
-/// A worker goes to sleep, and wakes by the bell alone, while another session has done this and stays open.
-async fn sleeps_beside(what: &str) {
+/// Checks that a worker goes to sleep and wakes by the bell while another session has run `statement` and stays open.
+async fn sleeps_beside(statement: &str) {
     let database = database().await;
     database.run("insert into reveille.queues (name) values ('default')").await;
     let stranger = database.client().await;
-    stranger.batch_execute(what).await.unwrap();
+    stranger.batch_execute(statement).await.unwrap();
     let (builder, mut heard) = teller(&database);
     let worker = start(builder);
     database.until(ASLEEP).await;
     enqueue(&database.database, &note("x")).await.unwrap();
-    assert_eq!(heard.next().await, "x", "{what}");
+    assert_eq!(heard.next().await, "x", "{statement}");
     worker.stop().await;
 }
 
@@ -37,12 +37,12 @@ async fn a_worker_goes_to_sleep_while_its_queues_bell_is_being_switched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_goes_to_sleep_while_a_stranger_holds_the_lock_of_old() {
+async fn a_strangers_advisory_lock_does_not_keep_a_worker_awake() {
     sleeps_beside("select pg_advisory_lock(hashtextextended('reveille.somebody_sleeps', 0))").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn that_nobody_sleeps_is_noted_while_a_stranger_holds_the_lock_of_old() {
+async fn a_strangers_advisory_lock_does_not_keep_the_bell_armed() {
     let database = database().await;
     let (builder, _heard) = teller(&database);
     let worker = start(builder);
@@ -55,7 +55,7 @@ async fn that_nobody_sleeps_is_noted_while_a_stranger_holds_the_lock_of_old() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_start_at_the_poll_at_the_latest_while_the_bell_cannot_be_armed() {
+async fn jobs_start_at_the_next_poll_while_the_bell_cannot_be_armed() {
     let database = database().await;
     let owner = database.client().await;
     owner.batch_execute("begin; lock table reveille.sleepers in share mode").await.unwrap();
@@ -78,7 +78,7 @@ async fn jobs_start_at_the_poll_at_the_latest_while_the_bell_cannot_be_armed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bell_that_is_switched_off_stays_silent_for_who_went_to_sleep_meanwhile() {
+async fn a_bell_switched_off_is_off_for_a_worker_that_just_fell_asleep() {
     let database = database().await;
     database.run("insert into reveille.queues (name) values ('default')").await;
     let operator = database.client().await;
@@ -91,7 +91,7 @@ async fn a_bell_that_is_switched_off_stays_silent_for_who_went_to_sleep_meanwhil
     worker.stop().await;
 }
 
-/// A bell that is being switched, by an operator whose transaction stays open.
+/// Switches the bell in an operator's transaction that stays open.
 async fn switching(database: &TestDatabase) -> tokio_postgres::Client {
     let operator = database.client().await;
     operator.batch_execute("begin; update reveille.queues set bell = not bell").await.unwrap();
@@ -99,7 +99,7 @@ async fn switching(database: &TestDatabase) -> tokio_postgres::Client {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_wakes_up_and_leaves_while_its_queues_bell_is_being_switched() {
+async fn a_worker_stops_while_its_queues_bell_is_being_switched() {
     let database = database().await;
     database.run("insert into reveille.queues (name) values ('default')").await;
     let (builder, _heard) = teller(&database);
@@ -112,7 +112,7 @@ async fn a_worker_wakes_up_and_leaves_while_its_queues_bell_is_being_switched() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_dead_are_rescued_while_the_bell_of_their_queue_is_being_switched() {
+async fn a_dead_worker_is_found_while_its_queues_bell_is_switched() {
     let database = database().await;
     database.run("insert into reveille.queues (name) values ('default')").await;
     let driver = Postgres::new(database.database.clone()).unwrap();

@@ -1,5 +1,5 @@
-//! What the page on backup and restore says, done: with the programs of the server where they are at hand, else by
-//! COPY.
+//! The steps of the page on backup and restore. They run `pg_dump`, `pg_restore` and `psql` where these are installed,
+//! else COPY.
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Heard, Running, TestDatabase, client, database, empty_database, note, start, teller};
 
-/// Jobs in all states, with all that stands beside them. Worker 7 holds one, and has died.
+/// Jobs in every state, with queue settings, a worker, a schedule and counters. Worker 7 holds one job and has died.
 const DATA: &str = "
     insert into reveille.queues (name, max_running, retention) values ('limited', 2, '2 days');
     insert into reveille.workers (id, host, pid, version, queues, slots, holds_lock, last_seen_at)
@@ -39,7 +39,7 @@ async fn filled() -> TestDatabase {
     database
 }
 
-/// Everything in all tables, by table; of the history of migrations what was run, not when.
+/// The rows of every table, by table. The times in the history of migrations are left out.
 async fn contents(database: &TestDatabase) -> Value {
     let client = database.client().await;
     let tables = "select relname from pg_class where relnamespace = 'reveille'::regnamespace and relkind in ('r', 'p')
@@ -49,12 +49,12 @@ async fn contents(database: &TestDatabase) -> Value {
         let table: &str = row.get(0);
         let columns = match table {
             "schema_history" => "version, name, checksum",
-            // Each database has its own upkeep.
+            // The times of upkeep differ: each database runs its own.
             "chores" => "name",
             _ => "*",
         };
         let rows = format!(
-            // What runs is counted anew for the limits of a restored queue.
+            // `limited_since` differs: a restored queue counts its running jobs anew.
             "select coalesce(jsonb_agg(row order by row), '[]')
             from (select {columns} from reveille.{table}) as t cross join lateral (select to_jsonb(t) - 'limited_since') as r (row)"
         );
@@ -63,13 +63,13 @@ async fn contents(database: &TestDatabase) -> Value {
     json!(contents)
 }
 
-/// A program of the server's, if it is on this machine.
+/// The path of one of the server's programs, if it is installed.
 async fn program(database: &TestDatabase, name: &str) -> Option<PathBuf> {
     let folder = database.value("select setting from pg_config where name = 'BINDIR'").await;
     Some(PathBuf::from(folder.as_str()?).join(name)).filter(|program| program.exists())
 }
 
-/// Runs a program, with something on its standard input; what it printed.
+/// Runs a program with `input` on its standard input, and returns its standard output.
 fn run(program: &PathBuf, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     use std::io::Write;
     let mut command = Command::new(program);
@@ -81,8 +81,7 @@ fn run(program: &PathBuf, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     output.stdout
 }
 
-/// All of the data, as `pg_dump --data-only` and `psql` bring it from one database to another; by COPY where they are
-/// not at hand.
+/// Copies all data by `pg_dump --data-only` and `psql`, or by COPY where these are not installed.
 async fn copy_data(from: &TestDatabase, to: &TestDatabase) {
     let programs = (program(from, "pg_dump").await, program(from, "psql").await);
     let (Some(pg_dump), Some(psql)) = programs else { return copy_data_by_hand(from, to).await };
@@ -94,7 +93,7 @@ async fn copy_data(from: &TestDatabase, to: &TestDatabase) {
 async fn copy_data_by_hand(from: &TestDatabase, to: &TestDatabase) {
     let (from, mut to) = (from.client().await, to.client().await);
     let to = to.transaction().await.unwrap();
-    // Who refers to others comes after them.
+    // A table with foreign keys comes after the tables that they refer to.
     let tables =
         "select oid::regclass::text from pg_class where relnamespace = 'reveille'::regnamespace and relkind = 'r'
         order by exists (select from pg_constraint where conrelid = pg_class.oid and contype = 'f'), 1";
@@ -119,14 +118,14 @@ async fn copy_data_by_hand(from: &TestDatabase, to: &TestDatabase) {
     to.commit().await.unwrap();
 }
 
-/// A worker that is rung for alone, and soon finds out who has died.
+/// Starts a worker that only the bell wakes, and that soon declares worker 7 dead.
 fn working(database: &Database) -> (Running, Heard) {
     let (builder, heard) = teller(database);
     (start(builder.heartbeat(Duration::from_millis(50))), heard)
 }
 
-/// What was due in the restored data is worked, once each, and what is enqueued from now on as well.
-async fn works(database: &TestDatabase, heard: &mut Heard) {
+/// Checks that each due job of the restored data runs once, and then a new job.
+async fn restored_jobs_run(database: &TestDatabase, heard: &mut Heard) {
     let mut texts = [heard.next().await, heard.next().await];
     texts.sort();
     assert_eq!(texts, ["running", "waiting"]);
@@ -139,13 +138,13 @@ async fn works(database: &TestDatabase, heard: &mut Heard) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_dump_restores_all_and_its_jobs_run() {
+async fn a_full_dump_restores_everything_and_its_jobs_run() {
     let source = filled().await;
     let (Some(pg_dump), Some(pg_restore)) = (program(&source, "pg_dump").await, program(&source, "pg_restore").await)
     else {
         return;
     };
-    // All of a database, and one schema of it.
+    // The whole database, then Reveille's schema alone.
     for what in [&[][..], &["--schema=reveille"]] {
         let restored = empty_database().await;
         let dump = run(&pg_dump, &[&["-Fc", "-d", &source.address][..], what].concat(), b"");
@@ -156,32 +155,32 @@ async fn a_full_dump_restores_all_and_its_jobs_run() {
         let mut broken = findings.iter().filter(|found| of_schema(&found.check) && found.advice.is_some());
         assert_eq!(broken.next(), None);
         let (worker, mut heard) = working(&restored);
-        works(&restored, &mut heard).await;
+        restored_jobs_run(&restored, &mut heard).await;
         worker.stop().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dump_of_the_data_restores_beside_a_worker_that_sleeps() {
+async fn a_data_dump_restores_while_a_worker_sleeps() {
     let source = filled().await;
     source.run("delete from reveille.sleepers; select setval('reveille.somebody_sleeps', 0)").await;
     let restored = database().await;
     let (worker, mut heard) = working(&restored);
     restored.until("select count(*) = 1 from reveille.sleepers").await;
     copy_data(&source, &restored).await;
-    works(&restored, &mut heard).await;
+    restored_jobs_run(&restored, &mut heard).await;
     worker.stop().await;
 }
 
 #[tokio::test]
-async fn a_dump_of_the_data_brings_all_of_it_into_a_migrated_database() {
+async fn a_data_dump_restores_everything_into_a_migrated_database() {
     let (source, restored) = (filled().await, database().await);
     copy_data(&source, &restored).await;
     assert_eq!(contents(&restored).await, contents(&source).await);
 }
 
 #[tokio::test]
-async fn data_of_another_history_of_the_schema_is_refused_in_one_line() {
+async fn data_from_a_different_schema_history_is_refused_in_one_line() {
     let database = database().await;
     let other = "insert into reveille.schema_history select version, 'others', applied_on, checksum from reveille.schema_history limit 1";
     let refusal = database.refusal(other).await;
@@ -189,7 +188,7 @@ async fn data_of_another_history_of_the_schema_is_refused_in_one_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscriber_that_was_migrated_takes_the_first_copy_and_what_follows() {
+async fn a_migrated_subscriber_takes_the_first_copy_and_later_changes() {
     let server = Server::options().setting("wal_level", "logical").start().unwrap();
     let at = |name: &str| server.url(name);
     let plain = client(&at("postgres")).await;
@@ -201,7 +200,7 @@ async fn a_subscriber_that_was_migrated_takes_the_first_copy_and_what_follows() 
     }
     publisher.batch_execute(DATA).await.unwrap();
     publisher.batch_execute("create publication p for all tables").await.unwrap();
-    // Of two databases of one server; of two servers the subscription makes the slot.
+    // Within one server, the slot must exist first. Between two servers, the subscription creates it.
     publisher.query("select pg_create_logical_replication_slot('s', 'pgoutput')", &[]).await.unwrap();
     let subscribe = format!(
         "create subscription s connection '{}' publication p with (create_slot = false, slot_name = 's')",
@@ -214,7 +213,7 @@ async fn a_subscriber_that_was_migrated_takes_the_first_copy_and_what_follows() 
     texts.sort();
     assert_eq!(texts, ["running", "waiting"]);
     worker.stop().await;
-    // What has no key of its own can be deleted all the same.
+    // Rows of a table without a primary key can be deleted too.
     publisher.batch_execute("delete from reveille.finished_jobs where outcome = 'cancelled'").await.unwrap();
 
     let all = "select jsonb_build_array(
@@ -222,8 +221,8 @@ async fn a_subscriber_that_was_migrated_takes_the_first_copy_and_what_follows() 
         (select count(*) from reveille.finished_jobs), (select count(*) from reveille.workers), (select count(*) from reveille.schedules))";
     let published: Value = publisher.query_one(all, &[]).await.unwrap().get(0);
     let copied = async || subscriber.query_one(all, &[]).await.is_ok_and(|row| row.get::<_, Value>(0) == published);
-    crate::harness::eventually("all has arrived", copied).await;
-    // A first copy that is still under way would wait for the end of the subscription, and the subscription for it.
+    crate::harness::eventually("all rows have arrived", copied).await;
+    // During a first copy, dropping the subscription would never end: each would wait for the other.
     let first_copies = "select count(*) from pg_subscription_rel where srsubstate <> 'r'";
     let are_over = async || subscriber.query_one(first_copies, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) == 0);
     crate::harness::eventually("the first copies are over", are_over).await;

@@ -1,4 +1,4 @@
-//! Handlers of many jobs at once.
+//! Handlers that take many jobs at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,12 +29,12 @@ async fn tell_all(batch: Batch<Note>, State(told): State<Told>) {
     told.tell(texts(&batch));
 }
 
-/// A worker with 16 slots that finds work by the bell alone.
+/// A worker with 16 slots that only the bell wakes.
 fn worker(database: &Database) -> WorkerBuilder {
     Worker::builder(database.clone()).queue("default", 16).poll_interval(HOUR)
 }
 
-/// Every job, ended or not: its text, where it stands, its failures and last error.
+/// The text, state, failures and last error of every job, live or ended.
 async fn all(database: &TestDatabase) -> serde_json::Value {
     let all =
         "select jsonb_agg(jsonb_build_array(payload ->> 'text', state, failures, errors -> -1 ->> 'error') order by id)
@@ -59,7 +59,7 @@ async fn a_batch_begins_as_soon_as_it_is_full() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_begins_when_the_first_has_waited_long_enough() {
+async fn a_batch_begins_when_its_first_job_has_waited_long_enough() {
     let database = database().await;
     let (told, mut heard) = telling();
     let gather = Gather::up_to(10).within(Duration::from_millis(10));
@@ -72,7 +72,7 @@ async fn a_batch_begins_when_the_first_has_waited_long_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_job_has_an_outcome_of_its_own() {
+async fn each_job_of_a_batch_has_its_own_outcome() {
     async fn judge(batch: Batch<Note>) -> Vec<Outcome> {
         let judge = |text: &str| match text {
             "fail" => Outcome::RetryIn(HOUR, "no".into()),
@@ -99,7 +99,7 @@ async fn each_job_has_an_outcome_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_befalls_the_whole_batch_befalls_each_of_its_jobs() {
+async fn a_failure_of_the_handler_is_a_failure_of_each_job() {
     async fn err(_: Batch<Note>) -> Result<Vec<Outcome>, &'static str> {
         Err("the index is away")
     }
@@ -143,7 +143,7 @@ async fn an_undecodable_job_fails_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_is_cancelled_is_told_and_the_others_go_on() {
+async fn cancelling_one_job_leaves_the_others_running() {
     async fn wait_for_one(batch: Batch<Note>, State(told): State<Told>) -> Vec<Outcome> {
         told.tell("begun");
         batch[1].context.cancellation().cancelled().await;
@@ -165,7 +165,7 @@ async fn a_member_that_is_cancelled_is_told_and_the_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_is_cancelled_while_its_batch_gathers_takes_no_part() {
+async fn a_job_cancelled_while_its_batch_gathers_takes_no_part() {
     let database = database().await;
     let (told, mut heard) = telling();
     let worker = start(worker(&database).state(told).handle_batch(Gather::up_to(3).within(HOUR), tell_all));
@@ -179,7 +179,7 @@ async fn a_job_that_is_cancelled_while_its_batch_gathers_takes_no_part() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_members_timeout_ends_its_attempt_alone() {
+async fn a_jobs_timeout_ends_its_own_attempt_only() {
     async fn wait(batch: Batch<Note>, State(told): State<Told>, State(gate): State<Arc<tokio::sync::Notify>>) {
         told.tell(texts(&batch));
         gate.notified().await;
@@ -199,7 +199,7 @@ async fn a_members_timeout_ends_its_attempt_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_shutdown_what_is_gathered_is_run() {
+async fn at_shutdown_the_jobs_gathered_so_far_run() {
     struct Gathered(Told);
     impl Middleware for Gathered {
         fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
@@ -220,7 +220,7 @@ async fn at_shutdown_what_is_gathered_is_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_does_not_end_at_shutdown_is_told_dropped_and_given_back() {
+async fn at_shutdown_a_batch_that_goes_on_is_dropped_and_released() {
     struct Dropped(Told);
     impl Drop for Dropped {
         fn drop(&mut self) {
@@ -231,7 +231,7 @@ async fn a_batch_that_does_not_end_at_shutdown_is_told_dropped_and_given_back() 
         let _dropped = Dropped(told.clone());
         told.tell("begun");
         batch.cancellation().cancelled().await;
-        told.tell("told");
+        told.tell("cancelled");
         std::future::pending::<()>().await;
     }
     let database = database().await;
@@ -241,13 +241,13 @@ async fn a_batch_that_does_not_end_at_shutdown_is_told_dropped_and_given_back() 
     enqueue_all(&database.database, &notes(&["a", "b"])).await.unwrap();
     assert_eq!(heard.next().await, "begun");
     worker.stop().await;
-    assert_eq!([heard.next().await, heard.next().await], ["told", "dropped"]);
+    assert_eq!([heard.next().await, heard.next().await], ["cancelled", "dropped"]);
     let back = "select jsonb_agg(jsonb_build_array(reserved_at, failures)) from reveille.jobs";
     assert_eq!(database.value(back).await, json!([[null, 0], [null, 0]]), "at no cost");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_of_a_batch_are_completed_in_the_transaction_of_their_handler() {
+async fn jobs_can_be_completed_in_the_handlers_transaction() {
     async fn store(batch: Batch<Note>, State(database): State<Database>) -> reveille::Result<()> {
         let mut client = database.client().await?;
         let tx = client.transaction().await.unwrap();
@@ -269,7 +269,7 @@ async fn jobs_of_a_batch_are_completed_in_the_transaction_of_their_handler() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn queues_are_gathered_by_themselves_each_up_to_its_slots() {
+async fn each_queue_gathers_separately_up_to_its_slots() {
     let database = database().await;
     let (told, mut heard) = telling();
     let builder = worker(&database).queue("narrow", 2).state(told);
@@ -299,7 +299,7 @@ fn a_batch_that_cannot_be_gathered_is_refused() {
 }
 
 #[tokio::test]
-async fn draining_and_working_inline_wait_for_nobody() {
+async fn draining_and_inline_runs_wait_for_no_further_jobs() {
     let memory = Memory::new();
     let (told, mut heard) = telling();
     let gather = Gather::up_to(4).within(HOUR);
@@ -331,9 +331,9 @@ async fn many_jobs_go_through_in_large_batches() {
     let seen = Seen::default();
     let builder = Worker::builder(database.database.clone()).queue("default", 400).state(seen.clone());
     let worker = start(builder.handle_batch(Gather::up_to(200), count));
-    eventually("all are worked", async || seen.0.load(Ordering::Relaxed) >= JOBS).await;
+    eventually("all jobs have run", async || seen.0.load(Ordering::Relaxed) >= JOBS).await;
     database.until("select count(*) = 0 from reveille.jobs").await;
-    // On a busy machine some are not full when their time is over.
+    // On a busy machine, some batches are not full when their gathering time ends.
     let batches = seen.1.load(Ordering::Relaxed);
     assert!((JOBS / 200..JOBS / 10).contains(&batches), "{batches} batches");
     assert_eq!(seen.0.load(Ordering::Relaxed), JOBS);

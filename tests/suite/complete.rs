@@ -75,7 +75,7 @@ async fn a_rolled_back_completion_is_a_failed_attempt_without_effects() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_committed_is_done_whatever_its_handler_says() {
+async fn a_committed_completion_stands_if_the_handler_then_fails() {
     async fn charge(charge: Charge, State(database): State<Database>, context: Context) -> Result<(), Failed> {
         let mut client = database.client().await?;
         let tx = client.transaction().await?;
@@ -91,7 +91,7 @@ async fn what_is_committed_is_done_whatever_its_handler_says() {
     worker.stop().await;
 }
 
-/// A worker whose handler completes its job in a transaction that somebody else has still to commit.
+/// Starts a worker whose handler returns before the transaction that completes its job is committed.
 fn leaves_open(database: &TestDatabase, told: Told, go_on: std::sync::Arc<tokio::sync::Notify>) -> Running {
     async fn charge(
         charge: Charge,
@@ -118,14 +118,14 @@ fn leaves_open(database: &TestDatabase, told: Told, go_on: std::sync::Arc<tokio:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_that_is_still_open_is_waited_for() {
+async fn a_job_stays_reserved_while_its_transaction_is_open() {
     let database = with_charges().await;
     let (told, mut heard) = telling();
     let go_on = std::sync::Arc::new(tokio::sync::Notify::new());
     let worker = leaves_open(&database, told, go_on.clone());
     enqueue(&database.database, &Charge { cents: 7 }).await.unwrap();
     assert_eq!(heard.next().await, "returned");
-    // Another job goes its way meanwhile.
+    // Another job runs meanwhile.
     enqueue(&database.database, &Charge { cents: 0 }).await.unwrap();
     assert_eq!(heard.next().await, "returned");
     assert_eq!(database.value("select count(*) from reveille.jobs where reserved_at is not null").await, 2);
@@ -138,10 +138,10 @@ async fn a_transaction_that_is_still_open_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_is_no_longer_the_workers_cannot_be_completed() {
+async fn a_job_taken_from_its_worker_cannot_be_completed() {
     async fn charge(charge: Charge, State(database): State<Database>, State(told): State<Told>, context: Context) {
         let mut client = database.client().await.unwrap();
-        // As if it had been rescued and claimed by another worker meanwhile.
+        // As if the job had been rescued and claimed by another worker.
         client.execute("update reveille.jobs set attempts = attempts + 1, reserved_by = 7", &[]).await.unwrap();
         let tx = client.transaction().await.unwrap();
         tx.execute("insert into charges values ($1)", &[&charge.cents]).await.unwrap();
@@ -161,7 +161,7 @@ async fn a_job_that_is_no_longer_the_workers_cannot_be_completed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_completion_that_is_not_serializable_is_tried_again_in_the_same_attempt() {
+async fn a_serialization_failure_can_be_retried_in_the_same_attempt() {
     async fn charge(charge: Charge, State(database): State<Database>, context: Context) -> Result<(), Failed> {
         let mut client = database.client().await?;
         for round in 0.. {
@@ -171,7 +171,7 @@ async fn a_completion_that_is_not_serializable_is_tried_again_in_the_same_attemp
             tx.execute("insert into charges values ($1)", &[&charge.cents]).await?;
             context.complete_in(&tx).await?;
             if round == 0 {
-                // Another one that has read the same, and commits first.
+                // A rival transaction reads the same rows and commits first.
                 let mut other = database.client().await?;
                 let rival = other.build_transaction().isolation_level(serializable).start().await?;
                 rival.query_one("select sum(cents) from charges", &[]).await?;
@@ -196,7 +196,7 @@ async fn a_completion_that_is_not_serializable_is_tried_again_in_the_same_attemp
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_completion_can_be_made_again_after_its_savepoint_or_transaction_is_gone() {
+async fn a_completion_can_be_repeated_after_a_rollback() {
     async fn charge(charge: Charge, State(database): State<Database>, context: Context) -> Result<(), Failed> {
         let (mut client, mut other) = (database.client().await?, database.client().await?);
         let dropped = client.transaction().await?;
@@ -214,7 +214,7 @@ async fn a_completion_can_be_made_again_after_its_savepoint_or_transaction_is_go
         context.complete_in(&tx).await?;
         tx.commit().await?;
         let third = client.transaction().await?;
-        assert!(context.complete_in(&third).await.unwrap_err().is_invalid(), "what is committed is done");
+        assert!(context.complete_in(&third).await.unwrap_err().is_invalid(), "the job is already completed");
         Ok(())
     }
     let database = with_charges().await;
@@ -225,7 +225,7 @@ async fn a_completion_can_be_made_again_after_its_savepoint_or_transaction_is_go
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_completion_is_safe_from_what_the_callers_search_path_holds() {
+async fn a_hostile_search_path_does_not_affect_a_completion() {
     let database = with_charges().await;
     let traps = "create schema traps;
         create function traps.pg_current_xact_id() returns xid8 language plpgsql

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reveille::{Context, State, Worker, driver::Memory, enqueue, enqueue::enqueue_all, handler::Cancellation};
 use serde_json::json;
 use tokio::sync::Notify;
 
-use crate::harness::{Note, Told, database, eventually, note, soon, start, teller, telling, worker};
+use crate::harness::{DEADLINE, Note, Told, database, eventually, note, soon, start, teller, telling, worker};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_has_a_moment_to_clean_up_at_its_timeout() {
+async fn a_handler_can_clean_up_at_its_timeout() {
     async fn cleans_up(note: Note, cancellation: Cancellation) -> Result<(), String> {
         cancellation.cancelled().await;
         tokio::task::yield_now().await;
@@ -32,10 +32,11 @@ async fn a_handler_has_a_moment_to_clean_up_at_its_timeout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_blocks_its_thread_is_told_at_its_timeout_and_other_jobs_go_on() {
+async fn a_handler_that_blocks_its_thread_is_cancelled_at_its_timeout() {
     async fn blocks(note: Note, State(told): State<Told>, cancellation: Cancellation) -> Result<(), String> {
         told.tell(&note.text);
-        while note.text == "blocks" && !cancellation.is_cancelled() {
+        let began = Instant::now();
+        while note.text == "blocks" && !cancellation.is_cancelled() && began.elapsed() < DEADLINE {
             std::thread::sleep(Duration::from_millis(1));
         }
         if note.text == "blocks" { Err("stopped".into()) } else { Ok(()) }
@@ -52,11 +53,11 @@ async fn a_handler_that_blocks_its_thread_is_told_at_its_timeout_and_other_jobs_
     worker.stop().await;
 }
 
-/// How a worker hears of what it is asked: by the bell's connection alone, or by its heartbeat alone.
+/// Whether a worker listens, and its heartbeat: a request reaches it by its listener alone, or by its heartbeat alone.
 const WAYS: [(bool, Duration); 2] = [(true, HOUR), (false, Duration::from_millis(50))];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_that_wait_for_a_slot_go_back_when_their_queue_is_paused() {
+async fn pausing_a_queue_releases_jobs_that_wait_for_a_slot() {
     #[derive(Default)]
     struct Pace {
         slow: AtomicBool,
@@ -65,7 +66,7 @@ async fn jobs_that_wait_for_a_slot_go_back_when_their_queue_is_paused() {
     async fn works(_: Note, context: Context, State(pace): State<Arc<Pace>>) {
         pace.last.store(context.id(), Ordering::Relaxed);
         if pace.slow.load(Ordering::Relaxed) {
-            // Not so long that those behind it would be given back anyway.
+            // Short enough that the worker keeps the jobs that it claimed ahead.
             tokio::time::sleep(Duration::from_millis(60)).await;
         }
     }
@@ -74,9 +75,9 @@ async fn jobs_that_wait_for_a_slot_go_back_when_their_queue_is_paused() {
         enqueue_all(&database.database, &vec![note("x"); 20_000]).await.unwrap();
         let builder = Worker::builder(database.database.clone()).queue("default", 1).poll_interval(HOUR);
         let worker = start(builder.listen(listen).heartbeat(heartbeat).state(Arc::clone(&pace)).handle(works));
-        // As quick as they are, some are mostly claimed ahead; when jobs get slow, these wait. Those that have run may
-        // be reserved still, until that is recorded.
-        eventually("some wait for a slot", async || {
+        // While jobs are quick, the worker claims ahead. Once they are slow, these jobs wait for a slot. A job that has
+        // run stays reserved until it is settled, so only later ids count.
+        eventually("some jobs wait for a slot", async || {
             let before = database.value("select count(*) from reveille.finished_jobs").await;
             pace.slow.store(false, Ordering::Relaxed);
             database.until(&format!("select count(*) > {before} + 100 from reveille.finished_jobs")).await;
@@ -89,7 +90,7 @@ async fn jobs_that_wait_for_a_slot_go_back_when_their_queue_is_paused() {
         database.admin().pause("default").await.unwrap();
         database.until("select count(*) = 0 from reveille.jobs where reserved_at is not null").await;
         let back = "select jsonb_build_array(max(attempts) > 0, sum(failures)) from reveille.jobs";
-        assert_eq!(database.value(back).await, json!([true, 0]), "some had been claimed, and went back at no cost");
+        assert_eq!(database.value(back).await, json!([true, 0]), "claimed jobs went back at no cost");
         worker.stop().await;
     }
 }
@@ -106,14 +107,14 @@ async fn a_queue_is_drained_when_nothing_is_ready_or_running() {
     assert_eq!(
         admin.wait_until_drained("default", |_| {}).await.unwrap().delayed,
         1,
-        "what is delayed is not waited for"
+        "it does not wait for delayed jobs"
     );
     enqueue_all(&database.database, &[note("a"), note("b")]).await.unwrap();
     let worker = start(worker(&database).state(gate.clone()).handle(gated));
     database.until("select count(*) = 2 from reveille.jobs where reserved_at is not null").await;
     let mut seen = Vec::new();
     let drained = soon(
-        "it is drained",
+        "the queue is drained",
         admin.wait_until_drained("default", |backlog| {
             seen.push(backlog.running);
             gate.notify_one();
@@ -125,7 +126,7 @@ async fn a_queue_is_drained_when_nothing_is_ready_or_running() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_worker_stops_and_the_others_go_on_whether_they_listen_or_not() {
+async fn stopping_one_worker_leaves_the_others_running() {
     for (listen, heartbeat) in WAYS {
         let database = database().await;
         let (one, _) = teller(&database);
@@ -144,10 +145,10 @@ async fn one_worker_stops_and_the_others_go_on_whether_they_listen_or_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_of_the_memory_driver_stops_likewise() {
+async fn a_worker_on_the_memory_driver_can_be_stopped_too() {
     let memory = Memory::new();
     let worker = start(Worker::builder(memory.clone()).state(telling().0).handle(crate::harness::tell));
-    eventually("it is there", async || !memory.workers().is_empty()).await;
+    eventually("the worker is registered", async || !memory.workers().is_empty()).await;
     assert!(!memory.stop_worker(0));
     assert!(memory.stop_worker(memory.workers()[0]));
     worker.ended().await;

@@ -85,7 +85,7 @@ async fn every_option_of_a_copied_job_reaches_its_column() {
 }
 
 #[tokio::test]
-async fn one_bad_job_and_none_is_copied() {
+async fn one_bad_job_makes_the_whole_copy_fail() {
     let database = database().await;
     let client = database.client().await;
     let unique = raw("unique").unique_key("k");
@@ -94,11 +94,11 @@ async fn one_bad_job_and_none_is_copied() {
     let error = copy_all(&client, &[raw("good"), raw("")]).await.unwrap_err();
     assert!(error.is_invalid() && error.to_string().contains("kind"), "{error}");
     assert_eq!(database.value("select count(*) from reveille.jobs").await, 0);
-    assert_eq!(copy_all(&client, &[raw("good")]).await.unwrap(), 1, "the connection is as good as before");
+    assert_eq!(copy_all(&client, &[raw("good")]).await.unwrap(), 1, "the connection still works");
 }
 
 #[tokio::test]
-async fn what_is_copied_in_a_transaction_that_rolls_back_never_was() {
+async fn jobs_copied_in_a_rolled_back_transaction_do_not_exist() {
     let database = database().await;
     let mut client = database.client().await;
     let tx = client.transaction().await.unwrap();
@@ -119,7 +119,7 @@ async fn copying_wakes_a_sleeping_worker() {
 }
 
 #[tokio::test]
-async fn a_driver_without_copy_takes_the_jobs_all_the_same() {
+async fn a_driver_without_copy_inserts_the_jobs_instead() {
     let memory = Memory::new();
     assert_eq!(copy_all(&memory, &[note("a"), note("b")]).await.unwrap(), 2);
     assert_eq!(memory.jobs().len(), 2);

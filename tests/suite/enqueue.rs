@@ -19,7 +19,7 @@ async fn kinds(database: &TestDatabase) -> Value {
 }
 
 #[tokio::test]
-async fn a_rolled_back_job_never_was() {
+async fn a_rolled_back_job_does_not_exist() {
     let database = database().await;
     let mut client = database.client().await;
     let tx = client.transaction().await.unwrap();
@@ -34,7 +34,7 @@ async fn a_job_exists_once_its_transaction_commits() {
     let mut client = database.client().await;
     let tx = client.transaction().await.unwrap();
     enqueue(&tx, &note("soon")).await.unwrap();
-    assert_eq!(kinds(&database).await, json!([]), "before the commit nobody sees it");
+    assert_eq!(kinds(&database).await, json!([]), "the job is invisible before the commit");
     tx.commit().await.unwrap();
     assert_eq!(kinds(&database).await, json!(["note"]));
 }
@@ -149,7 +149,7 @@ async fn many_raw_jobs_keep_their_own_settings() {
 }
 
 #[tokio::test]
-async fn many_jobs_are_stored_as_they_would_be_one_by_one() {
+async fn many_jobs_are_stored_as_if_enqueued_one_by_one() {
     let database = database().await;
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
     let job = NewJob::new("k", Payload::encode(&json!({"n": 1})).unwrap())
@@ -199,7 +199,7 @@ async fn many_jobs_are_stored_as_they_would_be_one_by_one() {
 }
 
 #[tokio::test]
-async fn a_bad_job_is_refused_before_it_spoils_the_transaction() {
+async fn a_bad_job_is_refused_and_the_transaction_goes_on() {
     let database = database().await;
     let mut client = database.client().await;
     let tx = client.transaction().await.unwrap();
@@ -214,7 +214,7 @@ async fn a_bad_job_is_refused_before_it_spoils_the_transaction() {
 }
 
 #[tokio::test]
-async fn a_larger_payload_goes_where_it_is_allowed() {
+async fn a_payload_above_the_default_limit_can_be_allowed() {
     let database = database().await;
     let large = note(&"x".repeat(2_000_000));
     enqueue(&database.database, &large).max_payload(4_000_000).await.unwrap();
@@ -246,7 +246,7 @@ async fn a_unique_job_can_be_replaced_or_debounced() {
 }
 
 #[tokio::test]
-async fn unique_jobs_in_bulk_are_told_apart() {
+async fn a_bulk_enqueue_reports_which_unique_jobs_existed() {
     let database = database().await;
     let job = |key: Option<&str>| {
         with(NewJob::new("bulk", Payload::encode(&key).unwrap()).unique_until(UniqueUntil::Finished), |job| {

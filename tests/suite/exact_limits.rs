@@ -1,4 +1,4 @@
-//! Limits hold from the moment they are set, whatever is being claimed then, and nobody holds up claims under them.
+//! Limits hold from the moment they are set, even for claims under way. No other session's lock holds up such claims.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 
 use crate::harness::{Note, TestDatabase, claim, database, soon, start};
 
-/// Ways to limit the queue `default` to three running jobs, or to the first of a key, where all jobs have the same key.
+/// Limits of the queue `default` that three running jobs reach. All jobs have the same key.
 const LIMITS: [&str; 4] =
     ["max_running = 3", "max_running_per_key = 3", "ordered = true", "max_running = 2, rate_limit = 1000"];
 
@@ -20,13 +20,13 @@ fn set(limits: &str) -> String {
     format!("insert into reveille.queues (name, {}) values ('default', {})", columns.join(", "), values.join(", "))
 }
 
-/// A session has asked which claims are under way.
+/// Whether a session has asked which claims are under way.
 const WAITING: &str = "select exists (
     select from pg_stat_activity
     where datname = current_database() and pid <> pg_backend_pid() and query like '%virtualtransaction as transaction%'
 )";
 
-/// A driver on which worker 1 is known.
+/// A driver on which worker 1 is registered.
 async fn driver(database: &TestDatabase) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
     let info = WorkerInfo::new(1).host("h").queues(["default"]);
@@ -39,7 +39,7 @@ async fn fill(database: &TestDatabase, jobs: usize) {
     database.run(&format!("{insert} {jobs})")).await;
 }
 
-/// A claim of three jobs that has not come to its end, in a transaction of its own.
+/// Claims three jobs in a transaction that stays open.
 async fn claim_under_way(database: &TestDatabase) -> Client {
     let client = database.client().await;
     client.batch_execute(&format!("begin; prepare claim as {}", include_str!("../../sql/claim.sql"))).await.unwrap();
@@ -49,7 +49,7 @@ async fn claim_under_way(database: &TestDatabase) -> Client {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_claim_under_way_when_limits_are_set_counts_for_them() {
+async fn a_claim_under_way_when_a_limit_is_set_counts() {
     for limits in LIMITS {
         let database = database().await;
         let driver = driver(&database).await;
@@ -68,9 +68,9 @@ async fn a_claim_under_way_when_limits_are_set_counts_for_them() {
     }
 }
 
-/// A claim that found no row to lock, since nothing had been counted, and goes on once another claim has counted.
+/// The late claim finds no row to lock, because no claim has counted yet. It goes on after another claim has counted.
 #[tokio::test]
-async fn a_claim_that_began_before_the_first_count_claims_nothing_beside_others() {
+async fn a_claim_begun_before_the_first_count_claims_nothing_more() {
     for (limits, statement, more) in [
         ("max_running = 3", include_str!("../../sql/claim_limited.sql"), ""),
         ("max_running_per_key = 3", include_str!("../../sql/claim_by_key.sql"), ", '', 500, true"),
@@ -94,7 +94,7 @@ async fn a_claim_that_began_before_the_first_count_claims_nothing_beside_others(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_claimed_while_settings_wait_for_their_commit_counts_for_them() {
+async fn jobs_claimed_before_a_limit_commits_count() {
     for limits in LIMITS {
         let database = database().await;
         let driver = driver(&database).await;
@@ -109,7 +109,7 @@ async fn what_is_claimed_while_settings_wait_for_their_commit_counts_for_them() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_that_were_taken_back_count_anew_when_they_are_set_again() {
+async fn a_limit_that_is_set_again_counts_running_jobs_anew() {
     let database = database().await;
     let driver = driver(&database).await;
     fill(&database, 20).await;
@@ -132,7 +132,7 @@ async fn limits_that_were_taken_back_count_anew_when_they_are_set_again() {
     }
 }
 
-/// Jobs that started after this time while more ran than one at a time allows.
+/// Counts the jobs that started after `since` while another job of the queue ran.
 fn too_many(queue: &str, since: &str) -> String {
     format!(
         "with attempt as (
@@ -151,7 +151,7 @@ fn too_many(queue: &str, since: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_job_starts_beyond_a_limit_that_is_set_while_workers_are_busy() {
+async fn no_job_exceeds_a_limit_set_while_workers_are_busy() {
     const TRIES: usize = 25;
     async fn brief(_: Note) {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -184,7 +184,7 @@ async fn no_job_starts_beyond_a_limit_that_is_set_while_workers_are_busy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_limit_does_not_wait_for_producers_or_for_rows_that_refer_to_a_job() {
+async fn setting_a_limit_waits_for_no_producer_and_no_foreign_key() {
     let database = database().await;
     let driver = driver(&database).await;
     fill(&database, 9).await;
@@ -214,7 +214,7 @@ async fn a_running_job_whose_row_is_locked_counts_once_the_lock_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_strangers_and_no_operators_lock_holds_up_a_limited_queue() {
+async fn no_lock_of_another_session_holds_up_a_limited_queue() {
     let database = database().await;
     let driver = driver(&database).await;
     fill(&database, 9).await;
@@ -252,7 +252,7 @@ async fn a_locked_job_keeps_no_other_job_of_a_limited_queue_waiting() {
         locker.batch_execute("begin; select from reveille.jobs where id = 1 for update").await.unwrap();
         let mut claimed = claim(&driver, 1, 9).await;
         if limits.contains("ordered") {
-            // The turn of the key whose first job is locked.
+            // This claim took the turn of the key whose first job is locked.
             assert!(claimed.is_empty());
             claimed = claim(&driver, 1, 9).await;
         }

@@ -1,4 +1,4 @@
-//! Durations and times at the ends of their types: refused in a sentence, or taken for as long as anything lasts.
+//! The shortest and longest durations and times: refused with a message, or taken as a thousand years.
 
 use std::time::{Duration, SystemTime};
 
@@ -39,7 +39,7 @@ impl Job for Hasty {
 async fn nothing(_: Note) {}
 
 #[tokio::test]
-async fn a_duration_that_no_worker_can_go_by_is_refused_when_it_is_built() {
+async fn a_duration_out_of_range_is_refused_by_the_builder() {
     let build = || Worker::builder(std::sync::Arc::new(Memory::new())).handle(nothing);
     for (builder, says) in [
         (build().heartbeat(AGES), "heartbeat must be 1 ms to a day"),
@@ -54,7 +54,7 @@ async fn a_duration_that_no_worker_can_go_by_is_refused_when_it_is_built() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_whose_durations_never_end_works() {
+async fn a_worker_works_with_the_longest_durations() {
     async fn batch(_: Batch<Note>) {}
     async fn later(_: Later, context: Context) -> Outcome {
         match context.attempt().failures {
@@ -79,7 +79,7 @@ async fn a_worker_whose_durations_never_end_works() {
 }
 
 #[tokio::test]
-async fn the_longest_delay_timeout_and_period_are_taken_as_a_thousand_years() {
+async fn the_longest_durations_are_stored_as_a_thousand_years() {
     let database = database().await;
     enqueue(&database.database, &note("one")).delay(AGES).timeout(AGES).await.unwrap();
     enqueue(&database.database, &note("unique")).delay(AGES).unique_key("k").unique_for(AGES).await.unwrap();
@@ -93,7 +93,7 @@ async fn the_longest_delay_timeout_and_period_are_taken_as_a_thousand_years() {
 }
 
 #[tokio::test]
-async fn a_time_that_postgres_cannot_store_is_refused_before_it_is_sent() {
+async fn a_time_that_postgres_cannot_store_is_refused() {
     let database = database().await;
     let far = Duration::from_secs(1 << 62);
     for time in [SystemTime::UNIX_EPOCH + far, SystemTime::UNIX_EPOCH - far] {

@@ -33,7 +33,7 @@ impl Pair {
         self.primary.as_ref().unwrap()
     }
 
-    /// Both, without a word on which is to be written to.
+    /// The address of both servers, which does not say which one is the primary.
     fn address(&self) -> String {
         let config: tokio_postgres::Config = self.primary().url("postgres").parse().unwrap();
         let password = String::from_utf8(config.get_password().unwrap().to_vec()).unwrap();
@@ -45,22 +45,22 @@ impl Pair {
         Database::connect(self.address()).await.unwrap()
     }
 
-    /// Waits until the standby knows all that has happened.
+    /// Waits until the standby has replayed every change made so far.
     async fn replicated(&self) {
         let primary = client(&self.primary().url("postgres")).await;
         let lsn: String = primary.query_one("select pg_current_wal_insert_lsn()::text", &[]).await.unwrap().get(0);
         let sql = format!("select pg_last_wal_replay_lsn() >= '{lsn}'::pg_lsn");
-        eventually("the standby has it all", async || self.is(&sql).await).await;
+        eventually("the standby has replayed every change", async || self.is(&sql).await).await;
     }
 
-    /// Has the standby hear no more.
+    /// Stops replication to the standby.
     async fn cut(&self) {
         self.at_standby.batch_execute("alter system set primary_conninfo = ''").await.unwrap();
         self.at_standby.batch_execute("select pg_reload_conf()").await.unwrap();
-        eventually("it follows nobody", async || self.is("select count(*) = 0 from pg_stat_wal_receiver").await).await;
+        eventually("replication stops", async || self.is("select count(*) = 0 from pg_stat_wal_receiver").await).await;
     }
 
-    /// The primary dies as in a crash; returns when the standby has taken its place.
+    /// Kills the primary as in a crash, and promotes the standby. Returns the time when it was promoted.
     async fn fail_over(&mut self) -> Instant {
         drop(self.primary.take());
         assert!(self.is("select pg_promote()").await);
@@ -81,7 +81,7 @@ impl Pair {
     }
 }
 
-/// Jobs that begin with "held" end when they may, whatever they are told.
+/// A job whose text begins with "held" ends once the gate has a permit, even if it is cancelled before.
 async fn held(note: Note, State(told): State<Told>, State(gate): State<Arc<Semaphore>>, attempt: Attempt) {
     told.tell(format!("{} {}", note.text, attempt.number));
     if note.text.starts_with("held") {
@@ -98,7 +98,7 @@ const WORKERS: &str = "select count(*) = 2 and bool_and(holds_lock) from reveill
 const LISTENERS: &str = "select count(*) = 2 from pg_stat_activity where application_name = 'reveille listener'";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_go_on_by_themselves_and_nobody_is_held_for_dead() {
+async fn workers_go_on_by_themselves_and_none_is_declared_dead() {
     let mut pair = Pair::start().await;
     let database = pair.database().await;
     let (one, mut heard, gate) = holding(&database);
@@ -120,7 +120,7 @@ async fn workers_go_on_by_themselves_and_nobody_is_held_for_dead() {
     assert!(started.await.starts_with("after"));
     println!("a job started {:?} after the promotion", promoted.elapsed());
 
-    // The bell, and not the quick polling of a worker that does not hear.
+    // The jobs below must be found by the bell, not by the quick polling of a worker without its listener.
     pair.until(LISTENERS).await;
     pair.until(WORKERS).await;
     pair.until("select count(*) >= 2 from reveille.sleepers").await;
@@ -139,7 +139,7 @@ async fn workers_go_on_by_themselves_and_nobody_is_held_for_dead() {
     other.stop().await;
 }
 
-/// Processes that are stopped, and go on when this is dropped.
+/// Suspended processes. Dropping this resumes them.
 struct Frozen(Vec<String>);
 
 impl Frozen {
@@ -155,14 +155,14 @@ impl Drop for Frozen {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_primary_that_falls_silent_is_left() {
+async fn workers_leave_a_primary_that_stops_answering() {
     let pair = Pair::start().await;
     let database = pair.database().await;
     let (builder, mut heard) = teller(&database);
     let running = start(builder);
     enqueue(&database, &note("before")).await.unwrap();
     assert_eq!(heard.next().await, "before");
-    // Else it would run again there.
+    // Otherwise the job would run again on the standby.
     pair.until("select count(*) = 1 from reveille.finished_jobs").await;
     let primary = client(&pair.primary().url("postgres")).await;
     let sessions = "select pid::text from pg_stat_activity where backend_type = 'client backend'";
@@ -180,17 +180,17 @@ async fn a_primary_that_falls_silent_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_standby_had_not_heard_of_runs_again_and_is_settled_once() {
+async fn a_job_whose_claim_was_not_replicated_is_settled_once() {
     let mut pair = Pair::start().await;
     let database = pair.database().await;
     enqueue(&database, &note("held")).await.unwrap();
     pair.replicated().await;
     pair.cut().await;
-    // Neither the worker nor its reservation will be known.
+    // The standby will know neither this worker nor its reservation.
     let (running, mut heard, gate) = holding(&database);
     assert_eq!(heard.next().await, "held 1");
     pair.fail_over().await;
-    assert_eq!(heard.next().await, "held 1", "the promoted standby had never given it away");
+    assert_eq!(heard.next().await, "held 1", "the promoted standby does not know the first claim");
     gate.add_permits(100);
     pair.until("select count(*) = 1 and bool_and(outcome = 'completed' and attempts = 1) from reveille.finished_jobs")
         .await;
@@ -202,10 +202,10 @@ async fn what_the_standby_had_not_heard_of_runs_again_and_is_settled_once() {
 }
 
 #[tokio::test]
-async fn a_standby_alone_is_told_from_a_server_that_is_away() {
+async fn the_error_says_that_only_a_standby_was_found() {
     let pair = Pair::start().await;
     let standby = Database::connect(pair.standby.url("postgres")).await.unwrap();
-    assert!(standby.check().await.is_ok(), "it can be looked at");
+    assert!(standby.check().await.is_ok(), "it can be read");
     let error = enqueue(&standby, &note("x")).await.unwrap_err();
     assert!(error.is_unavailable() && error.to_string().contains("standby"), "{error}");
     let error = worker(&standby).handle(async |_: Note| {}).build().unwrap().run_until(std::future::pending::<()>());
@@ -214,25 +214,25 @@ async fn a_standby_alone_is_told_from_a_server_that_is_away() {
 }
 
 #[tokio::test]
-async fn a_host_that_takes_connections_and_says_nothing_keeps_nobody_waiting() {
+async fn a_host_that_accepts_but_never_answers_is_skipped() {
     let server = Server::start().unwrap();
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let ports = format!("{},{}", silent.local_addr().unwrap().port(), server.port());
     let url = server.url("postgres").replacen("127.0.0.1", "127.0.0.1,127.0.0.1", 1);
     let url = url.replacen(&format!("127.0.0.1:{}", server.port()), "127.0.0.1", 1);
     let began = Instant::now();
-    // Not by its timeout: it has none.
+    // The silent host is skipped although it has no timeout: 0 means none.
     let database = Database::connect(format!("{url}?port={ports}&connect_timeout=0"));
     soon("a connection", database).await.unwrap();
     println!("connected in {:?}", began.elapsed());
     let port = silent.local_addr().unwrap().port();
     let alone = Database::connect(format!("host=127.0.0.1 port={port} user=x password=x connect_timeout=1"));
-    let error = soon("it is given up", alone).await.unwrap_err();
+    let error = soon("the attempt to connect ends", alone).await.unwrap_err();
     assert!(error.is_unavailable() && error.to_string().contains("timeout"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_on_a_server_that_takes_no_more_writes_are_given_up() {
+async fn sessions_on_a_server_that_turned_read_only_are_closed() {
     let server = Server::start().unwrap();
     let database = Database::connect(server.url("postgres")).await.unwrap();
     database.migrate().await.unwrap();

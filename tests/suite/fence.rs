@@ -1,4 +1,4 @@
-//! Nobody settles a job that is no longer theirs; what can be settled together is.
+//! A worker settles only jobs that it still holds, and settles endings together where it can.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ fn settlement(job: &ReservedJob, ending: Ending) -> Settlement {
     Settlement::new(job.reservation, ending)
 }
 
-/// Which of them were recorded.
+/// Whether each settlement was recorded.
 async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Vec<bool> {
     driver.settle(settlements).await.unwrap().iter().map(Settled::is_counted).collect()
 }
@@ -74,7 +74,7 @@ async fn each_part_of_the_fence_holds_for_each_ending() {
 }
 
 #[tokio::test]
-async fn a_mixed_batch_settles_what_stands_and_nothing_else() {
+async fn a_batch_settles_only_jobs_that_the_worker_still_holds() {
     let database = database().await;
     let driver = driver(&database, 7).await;
     let mut batch = Vec::new();
@@ -91,7 +91,7 @@ async fn a_mixed_batch_settles_what_stands_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn each_ending_of_a_batch_finds_its_own_job_in_whatever_order_and_beside_a_lost_one_of_the_same_job() {
+async fn each_ending_of_a_batch_settles_its_own_job_in_any_order() {
     let database = database().await;
     let driver = driver(&database, 7).await;
     let mut jobs = Vec::new();
@@ -109,7 +109,7 @@ async fn each_ending_of_a_batch_finds_its_own_job_in_whatever_order_and_beside_a
     assert_eq!(database.value(ended).await, json!([["completed", true], ["cancelled", null], ["completed", true]]));
 }
 
-/// So many that they are settled together, by where their claim has put them.
+/// Reserves 20 jobs in one claim: enough to settle them together, by the places where the claim put their rows.
 async fn reserved_together(database: &TestDatabase, driver: &Postgres, worker: i64) -> Vec<ReservedJob> {
     database.run("insert into reveille.jobs (kind) select 'k' from generate_series(1, 20)").await;
     let jobs = claim(driver, worker, 20).await;
@@ -165,7 +165,7 @@ async fn each_part_of_the_fence_holds_for_jobs_of_one_claim() {
 }
 
 #[tokio::test]
-async fn jobs_of_several_claims_are_completed_together_each_by_its_own_reservation() {
+async fn jobs_of_several_claims_are_each_fenced_by_their_own_claim() {
     let database = database().await;
     let driver = driver(&database, 7).await;
     for (retention, kept) in [("1 day", 39), ("0", 0)] {
@@ -178,7 +178,7 @@ async fn jobs_of_several_claims_are_completed_together_each_by_its_own_reservati
         database.run("delete from reveille.finished_jobs; delete from reveille.counters").await;
         let mut batch = completed(&reserved_together(&database, &driver, 7).await);
         batch.extend(completed(&reserved_together(&database, &driver, 7).await));
-        // As if the claim of the first had been undone, and it had been claimed again with the others.
+        // As if the first job had been released, and claimed again together with the last 20.
         let (first, again) = (batch[0].reservation.id, batch[20].reservation.reserved_at);
         batch[0].reservation.reserved_at = again;
         let stood = settle(&driver, &batch).await;
@@ -194,7 +194,7 @@ async fn jobs_of_several_claims_are_completed_together_each_by_its_own_reservati
 }
 
 #[tokio::test]
-async fn jobs_of_several_queues_that_are_settled_at_once_count_for_their_own() {
+async fn jobs_settled_together_count_for_their_own_queues() {
     let database = database().await;
     let driver = driver(&database, 7).await;
     let mut batch = Vec::new();
@@ -212,7 +212,7 @@ async fn jobs_of_several_queues_that_are_settled_at_once_count_for_their_own() {
 }
 
 #[tokio::test]
-async fn jobs_that_are_not_where_their_claim_has_put_them_are_settled_all_the_same() {
+async fn jobs_whose_rows_moved_after_the_claim_are_still_settled() {
     let database = database().await;
     let driver = driver(&database, 7).await;
     let batch = completed(&reserved_together(&database, &driver, 7).await);
@@ -231,7 +231,7 @@ async fn jobs_that_are_not_where_their_claim_has_put_them_are_settled_all_the_sa
 }
 
 #[tokio::test]
-async fn a_job_in_the_place_of_a_lost_one_of_the_same_claim_is_left_alone() {
+async fn a_job_in_the_former_place_of_a_lost_one_is_left_alone() {
     let database = database().await;
     let driver = driver(&database, 7).await;
     let jobs = reserved_together(&database, &driver, 7).await;
@@ -239,7 +239,7 @@ async fn a_job_in_the_place_of_a_lost_one_of_the_same_claim_is_left_alone() {
     let first = database.value(&place(1)).await;
     database.run("delete from reveille.jobs where id = 1").await;
     database.run("vacuum (index_cleanup on) reveille.jobs").await;
-    // In the places from which the claim had moved them.
+    // These rows take the places that the claim left when it updated the jobs.
     database.run("insert into reveille.jobs (kind) select 'other' from generate_series(1, 20)").await;
     database.run("update reveille.jobs set progress = '1' where id = 2").await;
     assert_eq!(database.value(&place(2)).await, first);
@@ -248,7 +248,7 @@ async fn a_job_in_the_place_of_a_lost_one_of_the_same_claim_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_settlement_goes_by_the_retention_of_now_not_of_the_claim() {
+async fn a_settlement_uses_the_current_retention_not_the_claims() {
     let database = database().await;
     let driver = driver(&database, 7).await;
     let (none, some, mut kept) = ("0", "1 day", 0);
@@ -287,18 +287,18 @@ async fn a_claim_takes_no_more_than_it_asks_for_across_levels() {
 }
 
 #[tokio::test]
-async fn a_job_with_started_uniqueness_gives_its_key_up_when_it_starts() {
+async fn a_job_unique_until_started_frees_its_key_when_it_starts() {
     let database = database().await;
     let driver = driver(&database, 7).await;
     let call = "select existed from reveille.enqueue(kind => 'k', unique_key => 'u', unique_until => 'started')";
     assert_eq!(database.value(call).await, false);
     assert_eq!(database.value(call).await, true);
     claim(&driver, 7, 1).await;
-    assert_eq!(database.value(call).await, false, "the first one runs");
+    assert_eq!(database.value(call).await, false, "the first job runs");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_worker_does_after_its_job_was_taken_away_changes_nothing() {
+async fn an_ending_after_the_job_was_taken_away_changes_nothing() {
     let database = database().await;
     async fn holds(_: Note, State(told): State<Told>, gate: State<Gate>) {
         told.tell("started");
@@ -325,19 +325,19 @@ async fn what_a_worker_does_after_its_job_was_taken_away_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_cancelled_job_that_comes_back_is_cancelled_and_not_run() {
+async fn a_cancelled_job_that_is_put_back_is_claimed_as_cancelled() {
     let database = database().await;
     let driver = driver(&database, 7).await;
     let job = reserved(&database, &driver, 7).await;
     database.run("select reveille.cancel(1)").await;
     let later = Ending::Waiting { failure: None, delay: Duration::from_secs(3600) };
     settle(&driver, &[settlement(&job, later)]).await;
-    let again = claim(&driver, 7, 1).await.pop().expect("it is due at once");
+    let again = claim(&driver, 7, 1).await.pop().expect("the job is due at once");
     assert!(again.cancel_requested);
 }
 
-/// Works twenty jobs, which begin their ends one after another, on one thread; returns by how many transactions they
-/// are settled. `interval`: after so many steps of what is ready to run comes what has let it go first.
+/// Runs twenty jobs on one thread, which end one after another, and returns how many transactions settled them.
+/// `interval` is tokio's `event_interval`: tasks that have yielded run again after this many polls of ready tasks.
 fn settlements_of_twenty<A, H>(interval: u32, handler: H) -> Value
 where
     A: Arguments,
@@ -372,7 +372,7 @@ fn jobs_that_end_at_the_same_moment_are_settled_together() {
 }
 
 #[test]
-fn no_job_waits_to_be_settled_for_all_that_keep_the_thread_busy() {
+fn a_busy_thread_does_not_hold_back_settlements() {
     async fn work(_: Note, State(told): State<Told>, State(turn): State<Arc<Semaphore>>) {
         told.tell("waits");
         let turn = turn.acquire().await;

@@ -1,4 +1,4 @@
-//! A database for each test, and ways to wait for what should happen.
+//! A database for each test, workers that report to it, and waits with a deadline.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -16,27 +16,30 @@ use tokio_postgres::NoTls;
 use tokio_postgres::config::Host;
 use tokio_util::sync::CancellationToken;
 
-/// How long anything may take on a busy machine. Nothing waits this long unless it fails.
+/// How long anything may take on a busy machine. A test waits this long only if it fails.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The server: that of `DATABASE_URL`, else a throw-away one that ends with this process.
-enum OurServer {
+/// How long one statement of a test may take: some fill large tables.
+const STATEMENT_DEADLINE: Duration = Duration::from_secs(300);
+
+/// The server at `DATABASE_URL`, else a throw-away server that ends with this process.
+enum TestServer {
     Given(tokio_postgres::Config),
     ThrowAway(Server),
 }
 
-static HOST: LazyLock<OurServer> = LazyLock::new(|| match std::env::var("DATABASE_URL") {
-    Ok(url) if !url.is_empty() => OurServer::Given(url.parse().expect("DATABASE_URL of the tests is a plain URL")),
-    _ => OurServer::ThrowAway(Server::start().expect("a throw-away server starts")),
+static HOST: LazyLock<TestServer> = LazyLock::new(|| match std::env::var("DATABASE_URL") {
+    Ok(url) if !url.is_empty() => TestServer::Given(url.parse().expect("DATABASE_URL of the tests is a plain URL")),
+    _ => TestServer::ThrowAway(Server::start().expect("a throw-away server starts")),
 });
 
 static TEMPLATE: OnceCell<String> = OnceCell::const_new();
 
-/// The address of a database on the server, as key=value string.
+/// The address of a database on the server, as a string of `key=value` pairs.
 pub fn address(database: &str) -> String {
     match &*HOST {
-        OurServer::ThrowAway(server) => server.url(database),
-        OurServer::Given(config) => {
+        TestServer::ThrowAway(server) => server.url(database),
+        TestServer::Given(config) => {
             let host = match config.get_hosts().first() {
                 Some(Host::Tcp(host)) => host.clone(),
                 Some(Host::Unix(path)) => path.display().to_string(),
@@ -57,7 +60,7 @@ pub async fn client(address: &str) -> tokio_postgres::Client {
     client
 }
 
-/// A network in front of an address that can be made to fail, and the address that leads through it.
+/// A network to the server at an address, which can be made to fail, and the address that leads through it.
 pub async fn proxy(address: &str) -> (Proxy, String) {
     let config: tokio_postgres::Config = address.parse().unwrap();
     let (host, port) = host_and_port(&config);
@@ -66,7 +69,7 @@ pub async fn proxy(address: &str) -> (Proxy, String) {
     (proxy, through)
 }
 
-/// Where a server is that is reached by TCP.
+/// The host and port of a server that is reached by TCP.
 pub fn host_and_port(config: &tokio_postgres::Config) -> (String, u16) {
     match &config.get_hosts()[0] {
         Host::Tcp(host) => (host.clone(), config.get_ports()[0]),
@@ -74,7 +77,7 @@ pub fn host_and_port(config: &tokio_postgres::Config) -> (String, u16) {
     }
 }
 
-/// The login and database of an address, at a port of this machine.
+/// An address with this login and database, at another port of the local host.
 fn with_login(config: &tokio_postgres::Config, port: u16) -> String {
     let user = config.get_user().unwrap();
     let password = String::from_utf8_lossy(config.get_password().unwrap_or_default()).into_owned();
@@ -89,7 +92,7 @@ fn new_name(what: &str) -> String {
     format!("reveille_{what}_{}_{:08x}", std::process::id(), fastrand::u32(..))
 }
 
-/// A test's own database, gone with it.
+/// A test's own database. Dropping this drops the database.
 pub struct TestDatabase {
     pub database: Database,
     pub address: String,
@@ -122,7 +125,7 @@ pub async fn empty_database() -> TestDatabase {
     create("").await
 }
 
-/// A fresh database in an encoding of its own, with Reveille's tables.
+/// A fresh database in this encoding, with Reveille's tables.
 pub async fn encoded_database(encoding: &str) -> TestDatabase {
     let database = create(&format!("encoding '{encoding}' template template0 lc_collate 'C' lc_ctype 'C'")).await;
     database.database.migrate().await.expect("it migrates");
@@ -131,7 +134,7 @@ pub async fn encoded_database(encoding: &str) -> TestDatabase {
 
 async fn create(from: &str) -> TestDatabase {
     let name = new_name("test");
-    // A session of another test may still be leaving the template.
+    // A session of another test may not have left the template yet.
     eventually("the database is created", async || {
         client(&address("postgres")).await.batch_execute(&format!("create database {name} {from}")).await.is_ok()
     })
@@ -142,30 +145,34 @@ async fn create(from: &str) -> TestDatabase {
 }
 
 impl TestDatabase {
-    /// A plain connection to it.
+    /// A plain connection to the database.
     pub async fn client(&self) -> tokio_postgres::Client {
         client(&self.address).await
     }
 
     /// Runs statements without parameters.
     pub async fn run(&self, sql: &str) {
-        self.client().await.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let client = self.client().await;
+        answered(sql, client.batch_execute(sql)).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
-    /// The one value that a query answers, as JSON; null if it answers nothing.
+    /// The one value that a query returns, as JSON; null if it returns no row.
     pub async fn value(&self, sql: &str) -> Value {
         let query = format!("select to_jsonb(answer) from ({sql}) as answer(value)");
-        let row = self.client().await.query_opt(&query, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let client = self.client().await;
+        let row = answered(sql, client.query_opt(&query, &[])).await;
+        let row = row.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         row.map_or(Value::Null, |row| row.get::<_, Value>(0)["value"].clone())
     }
 
-    /// The error that a statement is refused with.
+    /// The message of the error with which a statement is refused.
     pub async fn refusal(&self, sql: &str) -> String {
-        let error = self.client().await.batch_execute(sql).await.expect_err(sql);
+        let client = self.client().await;
+        let error = answered(sql, client.batch_execute(sql)).await.expect_err(sql);
         error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned())
     }
 
-    /// Waits until a query answers true.
+    /// Waits until a query returns true.
     pub async fn until(&self, sql: &str) {
         let client = self.client().await;
         let query = format!("select coalesce(bool_and(answer.value), false) from ({sql}) as answer(value)");
@@ -173,10 +180,15 @@ impl TestDatabase {
     }
 }
 
+/// Waits for the answer to a statement, which may wait for a lock that never ends.
+async fn answered<T>(sql: &str, answer: impl Future<Output = T>) -> T {
+    tokio::time::timeout(STATEMENT_DEADLINE, answer).await.unwrap_or_else(|_| panic!("in time: {sql}"))
+}
+
 impl Drop for TestDatabase {
-    /// A throw-away server takes its databases along; another one is left as it was found.
+    /// A throw-away server drops its databases when it ends. On a given server, this drops the database.
     fn drop(&mut self) {
-        if matches!(&*HOST, OurServer::ThrowAway(_)) {
+        if matches!(&*HOST, TestServer::ThrowAway(_)) {
             return;
         }
         let name = self.name.clone();
@@ -190,7 +202,7 @@ impl Drop for TestDatabase {
 
 /// The names of all migrations, oldest first.
 pub fn migrations() -> Vec<String> {
-    // The command's tests have this module too, in a folder further down.
+    // The command's tests share this module, from a folder further down.
     let folders = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("migrations"));
     let files = std::fs::read_dir(folders.into_iter().find(|folder| folder.is_dir()).unwrap()).unwrap();
     let mut names: Vec<_> =
@@ -200,7 +212,7 @@ pub fn migrations() -> Vec<String> {
     names
 }
 
-/// A database as a program left it that knew only the migrations before this version.
+/// A database with only the migrations before this version.
 pub async fn older_database(version: u32) -> TestDatabase {
     let (older, current) = (empty_database().await, database().await);
     let sql = reveille::database::migrations_sql("reveille").unwrap();
@@ -219,7 +231,8 @@ pub async fn older_database(version: u32) -> TestDatabase {
 
 /// Claims due jobs of the queue `default`.
 pub async fn claim(driver: &dyn Driver, worker: i64, limit: usize) -> Vec<ReservedJob> {
-    driver.claim(&ClaimRequest::new(worker, "default", limit)).await.expect("the claim is answered").jobs
+    let request = ClaimRequest::new(worker, "default", limit);
+    soon("the claim is answered", driver.claim(&request)).await.expect("the claim succeeds").jobs
 }
 
 /// Waits until a condition holds.
@@ -232,7 +245,7 @@ pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
     tokio::time::timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("in time: {what}"));
 }
 
-/// Waits for something that must come.
+/// Waits for a future that must end.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("in time: {what}"))
 }
@@ -251,7 +264,7 @@ pub fn note(text: &str) -> Note {
     Note { text: text.into() }
 }
 
-/// What handlers tell a test.
+/// Sends what handlers report to a test.
 #[derive(Clone)]
 pub struct Told(mpsc::UnboundedSender<String>);
 
@@ -261,16 +274,16 @@ impl Told {
     }
 }
 
-/// Hears what handlers tell.
+/// Receives what handlers report.
 pub struct Heard(mpsc::UnboundedReceiver<String>);
 
 impl Heard {
-    /// The next thing told.
+    /// The next report.
     pub async fn next(&mut self) -> String {
-        soon("a handler runs", self.0.recv()).await.expect("a handler is there to tell")
+        soon("a handler runs", self.0.recv()).await.expect("a handler can report")
     }
 
-    /// All that was told and not yet heard.
+    /// All reports that have not been received yet.
     pub fn rest(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.0.try_recv().ok()).collect()
     }
@@ -281,25 +294,25 @@ pub fn telling() -> (Told, Heard) {
     (Told(told), Heard(heard))
 }
 
-/// A handler that tells its note's text.
+/// A handler that reports its note's text.
 pub async fn tell(note: Note, reveille::State(told): reveille::State<Told>) {
     told.tell(note.text);
 }
 
-/// A worker at work.
+/// A running worker.
 pub struct Running {
     stop: CancellationToken,
     working: JoinHandle<reveille::Result<()>>,
 }
 
 impl Running {
-    /// Shuts it down and waits for its end.
+    /// Stops the worker, and waits for its end.
     pub async fn stop(self) {
         self.stop.cancel();
         soon("the worker stops", self.working).await.expect("the worker does not panic").expect("the worker ends well");
     }
 
-    /// Begins its shutdown.
+    /// Begins to stop the worker.
     pub fn begin_stop(&self) {
         self.stop.cancel();
     }
@@ -320,12 +333,12 @@ pub fn start(builder: WorkerBuilder) -> Running {
     Running { working: tokio::spawn(worker.run_until(stop.clone().cancelled_owned())), stop }
 }
 
-/// A worker on the queue `default` that finds work by the bell alone.
+/// A worker on the queue `default` that only the bell wakes.
 pub fn worker(database: &Database) -> WorkerBuilder {
     Worker::builder(database.clone()).queue("default", 4).poll_interval(Duration::from_secs(3600))
 }
 
-/// A worker whose only handler tells what it ran.
+/// A worker whose only handler reports its note's text.
 pub fn teller(database: &Database) -> (WorkerBuilder, Heard) {
     let (told, heard) = telling();
     (worker(database).state(told).handle(tell), heard)

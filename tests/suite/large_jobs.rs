@@ -1,4 +1,4 @@
-//! Jobs that are large for the link, or for the worker.
+//! Jobs with large payloads behind a slow link.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,7 @@ use reveille::{Database, Worker};
 
 use crate::harness::{database, proxy, soon, start, tell, telling};
 
-/// The longest that these jobs keep a worker with a hundred slots waiting between two of them, over a link of this
-/// many bytes a second.
+/// The longest pause between two of these jobs for a worker with 100 slots, behind a link of `rate` bytes a second.
 async fn longest_pause(insert: &str, count: usize, rate: u32) -> Duration {
     let database = database().await;
     database.run(insert).await;
@@ -27,21 +26,21 @@ async fn longest_pause(insert: &str, count: usize, rate: u32) -> Duration {
     longest
 }
 
-/// The link takes 15 s for all of these. A claim of them all would be given up after 5 s, and again after 10.
+/// The link takes 15 s for all 60 jobs. A claim of all would be given up after 5 s, and a second one after 10 s.
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_of_a_mebibyte_run_as_a_slow_link_brings_them() {
+async fn jobs_of_a_megabyte_run_as_they_arrive_on_a_slow_link() {
     let insert = "insert into reveille.jobs (kind, payload)
         select 'note', jsonb_build_object('text', repeat('x', 1000000)) from generate_series(1, 60)";
-    let longest = soon("all of them", longest_pause(insert, 60, 4_000_000)).await;
+    let longest = soon("all jobs run", longest_pause(insert, 60, 4_000_000)).await;
     assert!(longest < Duration::from_secs(14), "{longest:?}");
 }
 
-/// The small ones come first, so that nobody expects the large ones, which the link takes 12 s for.
+/// The small jobs come first, so the worker does not expect the large ones, for which the link takes 12 s.
 #[tokio::test(flavor = "multi_thread")]
-async fn small_jobs_before_large_ones_do_not_make_for_a_pause_of_minutes() {
+async fn small_jobs_before_large_ones_cause_no_pause_of_minutes() {
     let insert = "insert into reveille.jobs (kind, payload)
         select 'note', jsonb_build_object('text', repeat('x', case when n <= 150 then 1 else 1000000 end))
         from generate_series(1, 174) as n";
-    let longest = soon("all of them", longest_pause(insert, 174, 2_000_000)).await;
+    let longest = soon("all jobs run", longest_pause(insert, 174, 2_000_000)).await;
     assert!(longest < Duration::from_secs(20), "{longest:?}");
 }

@@ -1,4 +1,4 @@
-//! Limits of queues and keys, and order per key: exact, whoever works and dies.
+//! Limits of queues and keys, and order within a key. They hold exactly, whichever workers run or die.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,9 +15,11 @@ use reveille::{
 };
 use tokio::sync::Semaphore;
 
-use crate::harness::{Note, Running, TestDatabase, Told, claim, database, note, soon, start, tell, telling};
+use crate::harness::{
+    Note, Running, TestDatabase, Told, claim, database, eventually, note, soon, start, tell, telling,
+};
 
-/// Counts who runs at once, in all and of each key.
+/// Counts the jobs that run at once, in all and for each key.
 #[derive(Clone, Default)]
 struct Gauge(Arc<Mutex<HashMap<String, (usize, usize)>>>);
 
@@ -38,7 +40,7 @@ impl Gauge {
     }
 }
 
-/// A handler that is seen by the gauge while it runs.
+/// A handler that the gauge counts while it runs.
 async fn measured(_: Note, State(gauge): State<Gauge>, context: Context) {
     let key = context.job().key.clone().unwrap_or_default();
     gauge.enter("all");
@@ -52,7 +54,7 @@ async fn set(database: &TestDatabase, settings: QueueSettings) {
     database.admin().set_queue("default", settings).await.unwrap();
 }
 
-/// A driver on which that worker is known.
+/// A driver on which `worker` is registered.
 async fn driver(database: &Database, worker: i64) -> Postgres {
     let driver = Postgres::new(database.clone()).unwrap();
     let info = WorkerInfo::new(worker).host("h").queues(["default"]);
@@ -60,7 +62,7 @@ async fn driver(database: &Database, worker: i64) -> Postgres {
     driver
 }
 
-/// `n` jobs of each of these keys, in turns.
+/// Enqueues `n` jobs of each key, in turns.
 async fn fill(database: &TestDatabase, n: usize, keys: impl IntoIterator<Item = String> + Clone) {
     let jobs: Vec<_> = (0..n)
         .flat_map(|n| {
@@ -78,7 +80,7 @@ fn workers(database: &TestDatabase, n: usize, gauge: &Gauge) -> Vec<Running> {
     (0..n).map(|_| start(hourly(database, 10).state(gauge.clone()).handle(measured))).collect()
 }
 
-/// A worker that has to be woken.
+/// A worker that polls once an hour, so only the bell wakes it.
 fn hourly(database: &TestDatabase, slots: usize) -> reveille::worker::WorkerBuilder {
     Worker::builder(database.database.clone()).queue("default", slots).poll_interval(Duration::from_secs(3600))
 }
@@ -88,7 +90,7 @@ async fn finished(database: &TestDatabase, n: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_more_of_a_queue_run_at_once_than_its_limit_and_no_fewer() {
+async fn exactly_as_many_jobs_run_at_once_as_the_limit_allows() {
     let (database, gauge) = (database().await, Gauge::default());
     set(&database, QueueSettings::new().max_running(5)).await;
     let working = workers(&database, 4, &gauge);
@@ -101,7 +103,7 @@ async fn no_more_of_a_queue_run_at_once_than_its_limit_and_no_fewer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_key_has_the_same_limit_and_those_without_a_key_have_none() {
+async fn each_key_has_its_limit_and_jobs_without_a_key_have_none() {
     let (database, gauge) = (database().await, Gauge::default());
     set(&database, QueueSettings::new().max_running_per_key(2)).await;
     let keys: Vec<String> = (0..10).map(|key| format!("k{key}")).collect();
@@ -145,18 +147,20 @@ async fn jobs_of_a_key_run_in_order_and_a_retry_blocks_its_key_only() {
     let (database, (told, mut heard)) = (database().await, telling());
     set(&database, QueueSettings::new().ordered(true)).await;
     fill(&database, 4, ["a".to_owned(), "b".to_owned(), "c".to_owned()]).await;
-    // Even one that is more urgent keeps its place.
+    // An urgent job keeps its place too.
     database.run("update reveille.jobs set priority = 0 where payload ->> 'text' like '% 3'").await;
     let working: Vec<_> = (0..3).map(|_| start(hourly(&database, 10).state(told.clone()).handle(flaky))).collect();
     database.until("select count(*) = 8 from reveille.finished_jobs where key <> 'b'").await;
     database.until("select bool_and(available_at > now()) from reveille.jobs where payload ->> 'text' = 'b 1'").await;
-    while database.value("select count(*) from reveille.jobs").await != 0 {
-        // Its retry is due at once.
+    eventually("all jobs have run", async || {
+        // Make the retry due at once.
         database.run("select reveille.retry(id) from reveille.jobs where failures > 0 and reserved_at is null").await;
-    }
-    let told = heard.rest();
+        database.value("select count(*) from reveille.jobs").await == 0
+    })
+    .await;
+    let texts = heard.rest();
     let of =
-        |key: &str| -> Vec<&str> { told.iter().filter(|text| text.starts_with(key)).map(|text| &text[2..]).collect() };
+        |key: &str| -> Vec<&str> { texts.iter().filter(|text| text.starts_with(key)).map(|text| &text[2..]).collect() };
     assert_eq!((of("a"), of("c")), (vec!["0", "1", "2", "3"], vec!["0", "1", "2", "3"]));
     assert_eq!(of("b"), ["0", "1", "1", "1", "2", "3"]);
     for worker in working {
@@ -164,7 +168,7 @@ async fn jobs_of_a_key_run_in_order_and_a_retry_blocks_its_key_only() {
     }
 }
 
-/// When jobs were reserved, in milliseconds after the first.
+/// When the jobs that fit `of` were reserved, in milliseconds after the first.
 async fn starts(database: &TestDatabase, of: &str) -> Vec<i64> {
     let sql = format!(
         "select jsonb_agg(extract(epoch from at - first) * 1000 order by at) from (
@@ -177,7 +181,7 @@ async fn starts(database: &TestDatabase, of: &str) -> Vec<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_more_start_in_a_time_than_the_rate_allows_and_hardly_fewer() {
+async fn no_more_jobs_start_in_a_second_than_the_rate_allows() {
     let (database, gauge) = (database().await, Gauge::default());
     let settings = QueueSettings::new().rate_limit(100).rate_burst(10);
     set(&database, settings).await;
@@ -189,7 +193,7 @@ async fn no_more_start_in_a_time_than_the_rate_allows_and_hardly_fewer() {
         let within = starts[place..].iter().take_while(|later| **later <= start + 1000).count();
         assert!(within <= 110, "{within} in the second after {start} ms");
     }
-    // 200 of them after the burst: two seconds at best.
+    // After the burst of 10, the other 200 jobs take at least two seconds.
     assert!((2000..).contains(starts.last().unwrap()), "{starts:?}");
     for worker in working {
         worker.stop().await;
@@ -197,7 +201,7 @@ async fn no_more_start_in_a_time_than_the_rate_allows_and_hardly_fewer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_key_has_a_rate_of_its_own() {
+async fn each_key_has_its_own_rate() {
     let (database, gauge) = (database().await, Gauge::default());
     let settings = QueueSettings::new().rate_per_key(4).rate_period(Duration::from_millis(400)).rate_burst(2);
     set(&database, settings).await;
@@ -215,7 +219,7 @@ async fn each_key_has_a_rate_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_raised_limit_and_a_worker_that_leaves_let_others_start_at_once() {
+async fn a_raised_limit_or_a_stopping_worker_lets_jobs_start_at_once() {
     async fn gated(note: Note, State(told): State<Told>, State(gate): State<Arc<Semaphore>>) {
         told.tell(note.text);
         gate.acquire().await.unwrap().forget();
@@ -231,8 +235,8 @@ async fn a_raised_limit_and_a_worker_that_leaves_let_others_start_at_once() {
     set(&database, QueueSettings::new().max_running(2)).await;
     assert_eq!(heard.next().await, " 1");
 
-    // Whoever has them, their end lets the other worker start another one, although the first takes no more. It may
-    // have been about to take one, and give it back: then they change places.
+    // Whichever worker runs these two, their ends let the second worker start two more, as the first one stops. The
+    // first may still have claimed and released one of them, so they may start in either order.
     first.begin_stop();
     gate.add_permits(2);
     let mut next = [heard.next().await, heard.next().await];
@@ -245,7 +249,7 @@ async fn a_raised_limit_and_a_worker_that_leaves_let_others_start_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_dead_worker_held_is_free_again_when_it_is_rescued() {
+async fn a_rescue_frees_the_dead_workers_part_of_the_limit() {
     let (database, gauge) = (database().await, Gauge::default());
     set(&database, QueueSettings::new().max_running(5)).await;
     fill(&database, 60, [String::new()]).await;
@@ -264,7 +268,7 @@ async fn what_a_dead_worker_held_is_free_again_when_it_is_rescued() {
 }
 
 #[tokio::test]
-async fn a_job_completed_in_its_handlers_transaction_lets_the_next_one_start() {
+async fn a_job_completed_in_a_transaction_lets_the_next_one_start() {
     async fn completes(_: Note, State(database): State<Database>, context: Context) -> reveille::Result<()> {
         let mut client = database.client().await?;
         let transaction = client.transaction().await.unwrap();
@@ -281,7 +285,7 @@ async fn a_job_completed_in_its_handlers_transaction_lets_the_next_one_start() {
 }
 
 #[tokio::test]
-async fn what_runs_when_a_limit_is_set_counts_and_lifting_it_lets_all_run() {
+async fn running_jobs_count_for_a_new_limit_until_it_is_lifted() {
     let database = database().await;
     let driver = driver(&database.database, 1).await;
     fill(&database, 10, ["k".to_owned()]).await;
@@ -293,7 +297,7 @@ async fn what_runs_when_a_limit_is_set_counts_and_lifting_it_lets_all_run() {
     assert_eq!(claim(&driver, 1, 9).await.len(), 2);
     database.admin().pause("default").await.unwrap();
     set(&database, QueueSettings::new().max_running_per_key(7)).await;
-    assert!(claim(&driver, 1, 9).await.is_empty(), "it is paused");
+    assert!(claim(&driver, 1, 9).await.is_empty(), "the queue is paused");
     database.admin().resume("default").await.unwrap();
     assert_eq!(claim(&driver, 1, 9).await.len(), 1);
     set(&database, QueueSettings::new().max_running_per_key(None)).await;
@@ -301,7 +305,7 @@ async fn what_runs_when_a_limit_is_set_counts_and_lifting_it_lets_all_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn claims_of_many_sessions_at_once_keep_the_limits_exactly() {
+async fn concurrent_claims_keep_the_limits_exactly() {
     let database = database().await;
     let settings = QueueSettings::new().max_running(7).max_running_per_key(2);
     set(&database, settings).await;
@@ -327,7 +331,7 @@ async fn claims_of_many_sessions_at_once_keep_the_limits_exactly() {
 }
 
 #[tokio::test]
-async fn a_job_that_is_ahead_of_a_running_one_waits_for_its_end() {
+async fn an_earlier_job_committed_late_waits_for_the_running_one() {
     let database = database().await;
     let driver = driver(&database.database, 1).await;
     set(&database, QueueSettings::new().ordered(true)).await;
@@ -335,7 +339,7 @@ async fn a_job_that_is_ahead_of_a_running_one_waits_for_its_end() {
     late.batch_execute("begin; insert into reveille.jobs (kind, key) values ('k', 'a')").await.unwrap();
     enqueue(&database.database, &note("second")).key("a").await.unwrap();
     let ids = |jobs: Vec<reveille::job::ReservedJob>| jobs.iter().map(|job| job.reservation.id).collect::<Vec<_>>();
-    assert_eq!(ids(claim(&driver, 1, 9).await), [2], "the first is not there yet");
+    assert_eq!(ids(claim(&driver, 1, 9).await), [2], "the first job is not committed yet");
     late.batch_execute("commit").await.unwrap();
     assert!(claim(&driver, 1, 9).await.is_empty());
     database.run("delete from reveille.jobs where id = 2").await;

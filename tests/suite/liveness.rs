@@ -1,4 +1,4 @@
-//! Who is alive, who is dead, and who is only cut off.
+//! Which workers are alive, dead, or only cut off.
 
 use std::collections::HashSet;
 use std::process::Command;
@@ -17,12 +17,12 @@ use serde_json::json;
 use crate::harness::{Note, Told, client, database, note, proxy, soon, start, telling, worker};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_cut_off_tells_its_handlers_and_has_done_no_harm() {
+async fn a_worker_that_is_cut_off_cancels_its_handlers_at_no_cost() {
     async fn waits(note: Note, State(told): State<Told>, cancellation: Cancellation) -> Result<(), String> {
         told.tell(note.text);
         cancellation.cancelled().await;
-        told.tell("told to stop");
-        Err("told to stop".into())
+        told.tell("cancelled");
+        Err("cancelled".into())
     }
     let database = database().await;
     let (proxy, address) = proxy(&database.address).await;
@@ -32,8 +32,8 @@ async fn a_worker_that_is_cut_off_tells_its_handlers_and_has_done_no_harm() {
     enqueue(&database.database, &note("x")).await.unwrap();
     assert_eq!(heard.next().await, "x");
     proxy.set(Network::Refuse);
-    assert_eq!(heard.next().await, "told to stop");
-    // Back again, it gives the job back, which is no failure, and runs it again.
+    assert_eq!(heard.next().await, "cancelled");
+    // Connected again, the worker releases the job, which is no failure, and runs it once more.
     proxy.set(Network::Pass);
     assert_eq!(heard.next().await, "x");
     assert_eq!(database.value("select jsonb_build_array(attempts, failures) from reveille.jobs").await, json!([2, 0]));
@@ -43,28 +43,28 @@ async fn a_worker_that_is_cut_off_tells_its_handlers_and_has_done_no_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_claim_that_is_never_answered_is_given_up_and_its_jobs_can_go_back() {
+async fn jobs_of_a_claim_that_was_never_answered_can_be_released() {
     let database = database().await;
     let (proxy, address) = proxy(&database.address).await;
     let driver = Postgres::new(Database::connect(address).await.unwrap()).unwrap();
     let info = WorkerInfo::new(7).host("test").queues(["default"]);
     driver.register(&info).await.unwrap();
-    // The statement is known to the server.
+    // This claim prepares the statement.
     driver.claim(&ClaimRequest::new(7, "default", 1)).await.unwrap();
     let id = enqueue(&database.database, &note("x")).await.unwrap().id;
-    // What the server says on the connection that there is is heard no more.
+    // From here on, the server's answers on the open connection get lost.
     proxy.set(Network::SwallowAnswers);
     let error = soon("the claim is given up", driver.claim(&ClaimRequest::new(7, "default", 1))).await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
     assert_eq!(database.value("select reserved_by from reveille.jobs").await, 7);
-    assert_eq!(driver.release_strays(7, &[]).await.unwrap(), [id], "on a connection that is a new one");
+    assert_eq!(driver.release_strays(7, &[]).await.unwrap(), [id], "on a new connection");
     assert_eq!(
         database.value("select jsonb_build_array(reserved_by, attempts, failures) from reveille.jobs").await,
         json!([null, 1, 0])
     );
 }
 
-/// What all processes of a server are told.
+/// Sends a signal to all processes of a server.
 fn signal_server(server: &Server, signal: &str) {
     let file = std::fs::read_to_string(server.data_dir().join("postmaster.pid")).unwrap();
     let postmaster = file.lines().next().unwrap().to_owned();
@@ -74,13 +74,13 @@ fn signal_server(server: &Server, signal: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stands_still_is_nobodys_death() {
+async fn no_worker_is_declared_dead_while_the_server_stands_still() {
     const DEAD_AFTER: Duration = Duration::from_secs(4);
     async fn waits(note: Note, State(told): State<Told>, cancellation: Cancellation) -> Result<(), String> {
         told.tell(note.text);
         cancellation.cancelled().await;
-        told.tell("told to stop");
-        Err("told to stop".into())
+        told.tell("cancelled");
+        Err("cancelled".into())
     }
     let server = Server::start().unwrap();
     let database = Database::connect(server.url("postgres")).await.unwrap();
@@ -101,15 +101,15 @@ async fn a_server_that_stands_still_is_nobodys_death() {
 
     signal_server(&server, "-STOP");
     for _ in 0..2 {
-        assert_eq!(heard.next().await, "told to stop");
+        assert_eq!(heard.next().await, "cancelled");
     }
-    // How long the server stands still: for much longer than makes a worker dead.
+    // The server stands still for twice as long as a silent worker needs to be declared dead.
     tokio::time::sleep(DEAD_AFTER * 2).await;
     signal_server(&server, "-CONT");
     let mut again = HashSet::new();
     while again.len() < 2 {
-        let told = heard.next().await;
-        again.extend((told != "told to stop").then_some(told));
+        let text = heard.next().await;
+        again.extend((text != "cancelled").then_some(text));
     }
     assert_eq!(client.query_one(ids, &[]).await.unwrap().get::<_, String>(0), before);
     let failed = "select count(*) from reveille.jobs where failures > 0 or errors is not null";
@@ -121,7 +121,7 @@ async fn a_server_that_stands_still_is_nobodys_death() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_lingers_does_not_keep_the_next_from_vouching() {
+async fn a_lingering_session_does_not_keep_the_next_from_vouching() {
     let database = database().await;
     let driver = Postgres::new(database.database.clone()).unwrap();
     let info = WorkerInfo::new(7).host("test").queues(["default"]);

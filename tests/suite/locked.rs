@@ -1,4 +1,4 @@
-//! Another session has locked the row of a running job, and everything else goes on.
+//! While another session locks the row of a running job, everything else goes on.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,10 +15,10 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio_postgres::Client;
 
-use crate::harness::{Note, Running, TestDatabase, Told, claim, database, note, start, telling, worker};
-use crate::tracing::Ear;
+use crate::harness::{Note, Running, TestDatabase, Told, claim, database, note, soon, start, telling, worker};
+use crate::tracing::EventLog;
 
-/// A session that begins a transaction with this statement, and lets it stand.
+/// Runs `sql` in a transaction that stays open, and returns its session.
 async fn holding(database: &TestDatabase, sql: &str) -> Client {
     let client = database.client().await;
     client.batch_execute(&format!("set application_name = 'the holder'; begin; {sql}")).await.unwrap();
@@ -27,7 +27,7 @@ async fn holding(database: &TestDatabase, sql: &str) -> Client {
 
 type Gate = Arc<Semaphore>;
 
-/// A handler that tells its note's text, and ends once it is let.
+/// A handler that reports its note's text, and ends once the gate has a permit.
 async fn waits(note: Note, State(told): State<Told>, State(gate): State<Gate>) {
     told.tell(note.text);
     gate.acquire().await.unwrap().forget();
@@ -43,7 +43,7 @@ async fn driver(database: &TestDatabase) -> Postgres {
     driver
 }
 
-/// So many reserved jobs, by the order of their ids.
+/// Reserves `count` new jobs, in the order of their ids.
 async fn reserved(database: &TestDatabase, driver: &Postgres, count: usize) -> Vec<ReservedJob> {
     database.run(&format!("insert into reveille.jobs (kind) select 'k' from generate_series(1, {count})")).await;
     let jobs = claim(driver, 7, count).await;
@@ -51,8 +51,8 @@ async fn reserved(database: &TestDatabase, driver: &Postgres, count: usize) -> V
     jobs
 }
 
-/// A worker of two queues, a job of which has begun and is to end once the gate lets it; its row is locked by a
-/// statement that begins a transaction, whose session is returned.
+/// Starts a worker on two queues with one job, which runs until the gate has a permit. Then runs `lock`, which locks
+/// the job's row. Returns the worker, the gate and the session that holds the lock.
 async fn locked_while_it_runs(database: &TestDatabase, lock: &str) -> (Running, Gate, Client) {
     let ((told, mut heard), gate) = (telling(), Gate::new(Semaphore::new(0)));
     let builder = Worker::builder(database.database.clone()).queue("default", 2).queue("b", 2);
@@ -62,7 +62,7 @@ async fn locked_while_it_runs(database: &TestDatabase, lock: &str) -> (Running, 
     (worker, gate, holding(database, lock).await)
 }
 
-/// Enqueues a hundred in each queue, and lets all end.
+/// Enqueues 100 jobs in each queue, and lets all jobs end.
 async fn work_two_hundred(database: &TestDatabase, gate: &Gate) {
     for queue in ["default", "b"] {
         let jobs = format!(
@@ -75,13 +75,13 @@ async fn work_two_hundred(database: &TestDatabase, gate: &Gate) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_running_job_that_somebody_locks_ends_late_and_no_other_does() {
+async fn a_lock_on_a_running_job_delays_the_end_of_that_job_only() {
     let database = database().await;
     let (worker, gate, holder) =
         locked_while_it_runs(&database, "select from reveille.jobs where id = 1 for update").await;
     work_two_hundred(&database, &gate).await;
     let left = "select jsonb_agg(jsonb_build_array(id, attempts, reserved_by is not null)) from reveille.jobs";
-    assert_eq!(database.value(left).await, json!([[1, 1, true]]), "it is still this worker's");
+    assert_eq!(database.value(left).await, json!([[1, 1, true]]), "the worker still holds the job");
     holder.batch_execute("commit").await.unwrap();
     database.until("select count(*) = 201 from reveille.finished_jobs where attempts = 1").await;
     worker.stop().await;
@@ -89,7 +89,7 @@ async fn a_running_job_that_somebody_locks_ends_late_and_no_other_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_refers_to_a_running_job_holds_up_that_job_alone() {
+async fn a_new_row_that_refers_to_a_job_delays_that_job_only() {
     let database = database().await;
     database.run("create table orders (job bigint references reveille.jobs on delete cascade)").await;
     let (worker, gate, holder) = locked_while_it_runs(&database, "insert into orders values (1)").await;
@@ -100,7 +100,7 @@ async fn a_row_that_refers_to_a_running_job_holds_up_that_job_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_locked_row_that_goes_with_a_job_holds_up_that_job_alone() {
+async fn a_locked_row_that_refers_to_a_job_delays_that_job_only() {
     let database = database().await;
     database.run("create table orders (job bigint references reveille.jobs on delete cascade)").await;
     let (told, mut heard) = telling();
@@ -120,24 +120,25 @@ async fn a_locked_row_that_goes_with_a_job_holds_up_that_job_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_locked_row_of_the_counters_holds_up_no_job() {
+async fn locked_counters_delay_no_job() {
     let database = database().await;
     let driver = driver(&database).await;
     let jobs = reserved(&database, &driver, 40).await;
     let batch: Vec<_> = jobs.iter().map(|job| settlement(job, Ending::Completed(None))).collect();
-    // The row that these would be counted in, and the next.
+    // The rows in which the next minute would be counted.
     let row = "insert into reveille.counters (queue, started_at, worker) select 'default', date_bin('10 seconds', now() + n, 'epoch'), 7
         from unnest('{0 s, 10 s, 20 s, 30 s, 40 s, 50 s, 60 s}'::interval[]) as n";
     database.run(row).await;
     let holder = holding(&database, "select from reveille.counters for update").await;
     for batch in [&batch[..20], &batch[20..30], &batch[30..31]] {
-        let settled = driver.settle(batch).await.unwrap();
+        let settled = soon("the batch is settled", driver.settle(batch)).await.unwrap();
         assert!(settled.iter().all(Settled::is_counted), "{settled:?}");
     }
     let failure = || Failure::new(FailureReason::Failed, "no");
     let recorded = settlement(&jobs[33], Ending::Recorded("default".into()));
     let waiting = settlement(&jobs[31], Ending::Waiting { failure: Some(failure()), delay: Duration::ZERO });
-    let settled = driver.settle(&[waiting, settlement(&jobs[32], Ending::Dead(failure())), recorded]).await.unwrap();
+    let batch = [waiting, settlement(&jobs[32], Ending::Dead(failure())), recorded];
+    let settled = soon("the batch is settled", driver.settle(&batch)).await.unwrap();
     assert!(settled.iter().all(Settled::is_counted), "{settled:?}");
     holder.batch_execute("commit").await.unwrap();
     let counted = "select jsonb_build_array(sum(completed), sum(failed)) from reveille.counters";
@@ -145,7 +146,7 @@ async fn a_locked_row_of_the_counters_holds_up_no_job() {
 }
 
 #[tokio::test]
-async fn of_a_batch_what_is_locked_is_told_from_what_is_lost() {
+async fn a_batch_tells_locked_jobs_from_lost_ones() {
     let database = database().await;
     let driver = driver(&database).await;
     let failure = || Failure::new(FailureReason::Failed, "no");
@@ -162,7 +163,7 @@ async fn of_a_batch_what_is_locked_is_told_from_what_is_lost() {
         let holder = holding(&database, &format!("select from reveille.jobs where id = {locked} for update")).await;
         let mut batch: Vec<_> = jobs.iter().map(|job| settlement(job, ending.clone())).collect();
         batch[5].reservation.reserved_at = SystemTime::UNIX_EPOCH;
-        let settled = driver.settle(&batch).await.unwrap();
+        let settled = soon("the batch is settled", driver.settle(&batch)).await.unwrap();
         for (settlement, settled) in batch.iter().zip(settled) {
             match settled {
                 Settled::Counted => {}
@@ -183,7 +184,7 @@ async fn of_a_batch_what_is_locked_is_told_from_what_is_lost() {
 
 #[tokio::test]
 async fn the_log_names_the_locked_job_and_the_session_that_locks_it() {
-    let (ear, _guard) = Ear::listen();
+    let (events, _guard) = EventLog::start();
     let database = database().await;
     let (worker, gate, holder) =
         locked_while_it_runs(&database, "select from reveille.jobs where id = 1 for update").await;
@@ -193,20 +194,20 @@ async fn the_log_names_the_locked_job_and_the_session_that_locks_it() {
         )
         .await;
     gate.add_permits(1);
-    crate::harness::eventually("it is said", async || {
-        ear.count("job.locked", "by", &format!("pid {pid} (the holder)")) == 1
-            && ear.count("job.locked", "id", "1") == 1
+    crate::harness::eventually("the lock is logged", async || {
+        events.count("job.locked", "by", &format!("pid {pid} (the holder)")) == 1
+            && events.count("job.locked", "id", "1") == 1
     })
     .await;
     holder.batch_execute("commit").await.unwrap();
-    crate::harness::eventually("its end is said", async || ear.count("job.unlocked", "id", "1") == 1).await;
+    crate::harness::eventually("the lock's end is logged", async || events.count("job.unlocked", "id", "1") == 1).await;
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn progress_of_a_locked_job_is_dropped_and_its_handler_goes_on() {
     let database = database().await;
-    async fn says(
+    async fn reports_progress(
         _: Note,
         context: Context,
         State(told): State<Told>,
@@ -215,28 +216,28 @@ async fn progress_of_a_locked_job_is_dropped_and_its_handler_goes_on() {
         told.tell("begun");
         gate.acquire().await.unwrap().forget();
         context.progress(&1).await?;
-        told.tell("said");
+        told.tell("reported");
         Ok(())
     }
     let ((told, mut heard), gate) = (telling(), Gate::new(Semaphore::new(0)));
-    let worker = start(worker(&database).state(told).state(Arc::clone(&gate)).handle(says));
+    let worker = start(worker(&database).state(told).state(Arc::clone(&gate)).handle(reports_progress));
     enqueue(&database.database, &note("x")).await.unwrap();
     assert_eq!(heard.next().await, "begun");
     let holder = holding(&database, "select from reveille.jobs for update").await;
     gate.add_permits(1);
-    assert_eq!(heard.next().await, "said");
+    assert_eq!(heard.next().await, "reported");
     holder.batch_execute("commit").await.unwrap();
     database.until("select count(*) = 1 from reveille.finished_jobs").await;
     worker.stop().await;
 }
 
 #[tokio::test]
-async fn a_locked_stray_is_left_and_the_others_go_back() {
+async fn a_locked_stray_stays_and_the_other_strays_go_back() {
     let database = database().await;
     let driver = driver(&database).await;
     reserved(&database, &driver, 3).await;
     let holder = holding(&database, "select from reveille.jobs where id = 2 for update").await;
-    let mut released = driver.release_strays(7, &[]).await.unwrap();
+    let mut released = soon("the strays are released", driver.release_strays(7, &[])).await.unwrap();
     released.sort_unstable();
     assert_eq!(released, [1, 3]);
     holder.batch_execute("commit").await.unwrap();
@@ -244,7 +245,7 @@ async fn a_locked_stray_is_left_and_the_others_go_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_stops_though_a_job_of_its_is_locked_and_leaves_it_to_the_rescue() {
+async fn a_worker_with_a_locked_job_stops_and_leaves_it_to_a_rescue() {
     let database = database().await;
     let (worker, gate, holder) =
         locked_while_it_runs(&database, "select from reveille.jobs where id = 1 for update").await;
@@ -257,7 +258,7 @@ async fn a_worker_stops_though_a_job_of_its_is_locked_and_leaves_it_to_the_rescu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_waits_for_a_job_that_somebody_locks_and_counts_it() {
+async fn a_drain_waits_for_a_locked_job_and_counts_it() {
     let database = database().await;
     let ((told, mut heard), gate) = (telling(), Gate::new(Semaphore::new(0)));
     let worker = worker(&database).state(told).state(Arc::clone(&gate)).handle(waits).build().unwrap();
@@ -266,7 +267,7 @@ async fn a_drain_waits_for_a_job_that_somebody_locks_and_counts_it() {
     assert_eq!(heard.next().await, "x");
     let holder = holding(&database, "select from reveille.jobs for update").await;
     gate.add_permits(1);
-    // It has looked who holds the lock, and will look again.
+    // The worker has looked for the holder of the lock, and will look again.
     database
         .until(
             "select count(*) > 0 from pg_stat_activity where datname = current_database() and query like '%lock_holders%'
@@ -274,5 +275,5 @@ async fn a_drain_waits_for_a_job_that_somebody_locks_and_counts_it() {
         )
         .await;
     holder.batch_execute("commit").await.unwrap();
-    assert_eq!(draining.await.unwrap().unwrap().completed, 1);
+    assert_eq!(soon("the drain ends", draining).await.unwrap().unwrap().completed, 1);
 }

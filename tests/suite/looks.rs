@@ -1,4 +1,4 @@
-//! Looking back below the marks of a queue.
+//! Looking back below the low-water marks of a queue.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use reveille::{
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use crate::harness::{Note, TestDatabase, database, start, tell, teller, telling};
-use crate::tracing::Ear;
+use crate::tracing::EventLog;
 
 /// A worker's statement.
 fn statement(name: &str) -> String {
@@ -43,7 +43,7 @@ async fn rows(client: &tokio_postgres::Client, sql: &str) -> Vec<Vec<String>> {
 }
 
 #[tokio::test]
-async fn a_look_back_says_where_each_level_begins() {
+async fn a_look_back_finds_the_first_due_job_of_each_level() {
     let database = database().await;
     database
         .run(
@@ -63,7 +63,7 @@ async fn a_look_back_says_where_each_level_begins() {
     assert_eq!(heads(&database, &later).await, serde_json::json!([null, 3, 4, null]));
 }
 
-/// The ids of two jobs that a worker of the queue `q` claims, beside others that claim, or as if alone.
+/// Claims two jobs of the queue `q` for worker 7, beside other claimers if `shared`, and returns their ids.
 async fn claim_two(database: &TestDatabase, shared: bool) -> Vec<i64> {
     let claim = statement(if shared { "claim_shared" } else { "claim" });
     let everything = marks("'-infinity'::timestamptz");
@@ -74,7 +74,7 @@ async fn claim_two(database: &TestDatabase, shared: bool) -> Vec<i64> {
     ids
 }
 
-/// A worker's driver, and ten jobs of the queue `q`, due for an hour.
+/// Inserts ten jobs of the queue `q`, due for an hour. Returns a driver on which worker 7 is registered.
 async fn ten_jobs(database: &TestDatabase) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
     let info = WorkerInfo::new(7).host("test").queues(["q"]);
@@ -89,50 +89,50 @@ async fn ten_jobs(database: &TestDatabase) -> Postgres {
 }
 
 #[tokio::test]
-async fn claims_beside_others_begin_where_these_have_got() {
+async fn claims_beside_others_begin_at_the_shared_head() {
     let database = database().await;
     ten_jobs(&database).await;
     database.run("select reveille.tell_head('q', 2::smallint, available_at, id) from reveille.jobs where id = 5").await;
     assert_eq!(claim_two(&database, true).await, [5, 6]);
     assert_eq!(claim_two(&database, true).await, [7, 8]);
-    assert_eq!(claim_two(&database, false).await, [1, 2], "one alone begins at its own marks");
-    assert_eq!(claim_two(&database, true).await, [9, 10], "and does not tell");
+    assert_eq!(claim_two(&database, false).await, [1, 2], "a lone claimer begins at its own marks");
+    assert_eq!(claim_two(&database, true).await, [9, 10], "and does not move the shared head");
     assert_eq!(claim_two(&database, true).await, [0; 0]);
 }
 
 #[tokio::test]
-async fn what_was_told_of_another_queue_or_level_or_of_the_future_or_in_parts_misleads_nobody() {
+async fn a_wrong_or_torn_shared_head_misleads_no_claim() {
     let database = database().await;
     ten_jobs(&database).await;
-    let tell = "select reveille.tell_head('q', 2::smallint, now() - interval '1 minute', 9);";
+    let right = "select reveille.tell_head('q', 2::smallint, now() - interval '1 minute', 9);";
     let misleading = [
         "select reveille.tell_head('q', 1::smallint, now() - interval '1 minute', 9)".to_owned(),
-        // All other queues, and so at least one that has the same place.
+        // A hundred other queues, at least one of which shares the slot of this one.
         "select reveille.tell_head('q' || n, 2::smallint, now() - interval '1 minute', 9) from generate_series(1, 100) as n".to_owned(),
         "select reveille.tell_head('q', 2::smallint, now() + interval '1 minute', 9)".to_owned(),
-        format!("{tell} select setval('reveille.head_' || slot || '_id', 8) from generate_series(0, 7) as slot"),
-        format!("{tell} select setval('reveille.head_' || slot || '_seal', 8) from generate_series(0, 7) as slot"),
+        format!("{right} select setval('reveille.head_' || slot || '_id', 8) from generate_series(0, 7) as slot"),
+        format!("{right} select setval('reveille.head_' || slot || '_seal', 8) from generate_series(0, 7) as slot"),
     ];
-    for (told, first) in misleading.iter().zip([1, 3, 5, 7, 9]) {
-        database.run(told).await;
-        assert_eq!(claim_two(&database, true).await, [first, first + 1], "{told}");
+    for (head, first) in misleading.iter().zip([1, 3, 5, 7, 9]) {
+        database.run(head).await;
+        assert_eq!(claim_two(&database, true).await, [first, first + 1], "{head}");
     }
 }
 
 #[tokio::test]
-async fn where_others_have_got_of_late_some_slack_is_left_for_what_commits_out_of_order() {
+async fn a_recent_shared_head_leaves_room_for_late_commits() {
     let database = database().await;
     let client = database.client().await;
     for (ago, slack, id) in
         [("1 second", "0", 9), ("999 milliseconds", "50 milliseconds", 0), ("0", "50 milliseconds", 0)]
     {
-        // All at the time of one transaction.
-        let tell = format!("begin; select reveille.tell_head('q', 2::smallint, now() - interval '{ago}', 9)");
-        client.batch_execute(&tell).await.unwrap();
-        let told = format!(
+        // One transaction, so `now()` stands still.
+        let share = format!("begin; select reveille.tell_head('q', 2::smallint, now() - interval '{ago}', 9)");
+        client.batch_execute(&share).await.unwrap();
+        let shared = format!(
             "select priority = 2 and available_at = now() - interval '{ago}' - interval '{slack}' and id = {id} from reveille.told_head('q')"
         );
-        assert!(client.query_one(&told, &[]).await.unwrap().get::<_, bool>(0), "{ago}");
+        assert!(client.query_one(&shared, &[]).await.unwrap().get::<_, bool>(0), "{ago}");
         client.batch_execute("commit").await.unwrap();
     }
 }
@@ -170,15 +170,15 @@ async fn many_jobs_below_a_shared_head_are_not_left_for_the_end() {
     }
 }
 
-/// On one thread, so that what happens is heard.
+/// This runs on one thread, so that the log receives all events.
 #[tokio::test]
-async fn a_job_is_found_below_the_marks_of_a_queue_full_of_dead_rows_and_looks_back_wake_nobody_for_less() {
+async fn looks_back_among_dead_rows_wake_a_worker_only_for_a_job() {
     const LATE: usize = 5;
-    let (ear, _listening) = Ear::listen();
+    let (events, _listening) = EventLog::start();
     let database = database().await;
     let holder = database.client().await;
     holder.batch_execute("begin isolation level repeatable read; select count(*) from reveille.jobs").await.unwrap();
-    // So many that looking from the very start is too dear to do each time.
+    // With 60,000 dead rows, a look from the very start costs too much to do each time.
     database
         .run(
             "insert into reveille.jobs (kind, available_at) select 'note', now() - interval '1 hour' from generate_series(1, 60000);
@@ -196,11 +196,11 @@ async fn a_job_is_found_below_the_marks_of_a_queue_full_of_dead_rows_and_looks_b
         );
         database.run(&insert).await;
         assert_eq!(heard.next().await, n.to_string());
-        let before = std::mem::replace(&mut woken, ear.count("worker.woken", "reason", "Some(Due)"));
+        let before = std::mem::replace(&mut woken, events.count("worker.woken", "reason", "Some(Due)"));
         least = least.min(woken - before);
     }
     worker.stop().await;
-    assert!(least <= 1, "{least} times, and not only by the look back that finds it");
+    assert!(least <= 1, "woken {least} times, not only by the look back that finds the job");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,7 +218,7 @@ async fn a_job_below_the_marks_is_found_while_the_queue_is_full() {
     while heard.next().await != "late" {
         before += 1;
         if before == 1000 {
-            // As from a transaction that was open for so long.
+            // As if from a transaction that was open for 300 ms.
             database
                 .run(
                     "insert into reveille.jobs (kind, payload, priority, available_at)
@@ -232,7 +232,7 @@ async fn a_job_below_the_marks_is_found_while_the_queue_is_full() {
 }
 
 #[tokio::test]
-async fn a_claim_that_brings_nothing_tells_when_something_will_be_due_or_that_there_are_limits() {
+async fn a_claim_tells_the_next_due_time_and_whether_limits_apply() {
     let database = database().await;
     let driver = ten_jobs(&database).await;
     assert_eq!(driver.claim(&ClaimRequest::new(7, "q", 20)).await.unwrap().jobs.len(), 10);
@@ -251,7 +251,7 @@ async fn a_claim_that_brings_nothing_tells_when_something_will_be_due_or_that_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_jobs_are_quick_a_worker_alone_makes_two_claims_at_a_time() {
+async fn a_lone_worker_with_quick_jobs_makes_two_claims_at_a_time() {
     let database = database().await;
     database
         .run(
@@ -260,20 +260,20 @@ async fn where_jobs_are_quick_a_worker_alone_makes_two_claims_at_a_time() {
         )
         .await;
     let worker = start(Worker::builder(database.database.clone()).queue("default", 64).handle(async |_: Note| ()));
-    // A transaction sees the activity as it was when it first looked, so that another session watches.
+    // A transaction sees `pg_stat_activity` as of its first look, so another session watches.
     let (holder, watcher) = (database.client().await, database.client().await);
     let claims = "select count(*)::int from pg_stat_activity
         where datname = current_database() and wait_event_type = 'Lock' and query like '-- Reserve due jobs%'";
     let mut most = 0;
     while most < 2 {
-        // Claims wait here.
+        // Claims wait for this lock.
         holder.batch_execute("begin; lock reveille.workers in access exclusive mode").await.unwrap();
         for _ in 0..50 {
             most = most.max(watcher.query_one(claims, &[]).await.unwrap().get(0));
         }
         holder.batch_execute("commit").await.unwrap();
         let left = holder.query_one("select exists (select from reveille.jobs)", &[]).await.unwrap();
-        assert!(left.get::<_, bool>(0), "at most {most} at a time, and now all are done");
+        assert!(left.get::<_, bool>(0), "at most {most} at a time, and now no job is left");
     }
     assert_eq!(most, 2);
     worker.stop().await;

@@ -1,4 +1,4 @@
-//! Behaviour, on a real server. `cargo test` starts a throw-away one, or uses the server of `DATABASE_URL`.
+//! The library's behaviour on a real server. `cargo test` starts a throw-away server, or uses that of `DATABASE_URL`.
 #![allow(clippy::unwrap_used)]
 
 mod harness;

@@ -1,5 +1,4 @@
-//! `reveille metrics`: true figures in Prometheus' format, over HTTP, whatever becomes of the database or is done by
-//! clients.
+//! Metrics in Prometheus' format, and the dashboard and page that name them.
 
 use std::collections::HashSet;
 
@@ -62,7 +61,7 @@ async fn metrics_say_what_is_in_the_tables() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_workers_do_adds_to_true_counters() {
+async fn attempts_are_counted_and_upkeep_changes_no_total() {
     let database = database().await;
     let (builder, mut heard) = teller(&database);
     let worker = start(builder);
@@ -77,7 +76,7 @@ async fn what_workers_do_adds_to_true_counters() {
     let attempts = |outcome| before.of("reveille_attempts_total", &[("queue", "default"), ("outcome", outcome)]);
     assert_eq!((attempts("completed"), attempts("failed")), (Some(5.0), Some(1.0)));
     assert!(before.of("reveille_attempt_wait_seconds_total", &[("queue", "default")]).unwrap() > 0.0);
-    // As after half an hour, in which upkeep was done.
+    // As if half an hour had passed; then upkeep runs.
     database.run("update reveille.counters set started_at = started_at - '30 minutes'::interval").await;
     database.database.admin().prune().await.unwrap();
     let after = samples(&database).await;
@@ -87,7 +86,7 @@ async fn what_workers_do_adds_to_true_counters() {
 }
 
 #[tokio::test]
-async fn each_metric_is_exported_where_there_is_something_to_say() {
+async fn every_described_metric_is_exported() {
     let database = database().await;
     let rows = "insert into reveille.counters (queue, started_at, worker, completed) values ('q', now(), 1, 1);
         insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, reason)
@@ -100,7 +99,7 @@ async fn each_metric_is_exported_where_there_is_something_to_say() {
 }
 
 #[test]
-fn the_dashboard_asks_only_for_what_is_exported() {
+fn the_dashboard_asks_only_for_exported_metrics() {
     let file = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/grafana.json")).unwrap();
     let dashboard: serde_json::Value = serde_json::from_str(&file).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();

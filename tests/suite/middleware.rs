@@ -1,4 +1,4 @@
-//! Middleware: around enqueuing, and around the work on a job.
+//! Middleware around enqueuing and around attempts.
 
 use std::error::Error as StdError;
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ use crate::harness::{Note, Told, database, note, start, tell, telling, worker};
 
 type Refusal = Box<dyn StdError + Send + Sync>;
 
-/// Hides payloads from whoever reads the database.
+/// Encrypts payloads, so that the database holds none in plain text.
 struct Cipher(u8);
 
 impl Cipher {
@@ -73,11 +73,11 @@ async fn a_payload_is_encrypted_in_the_database_and_plain_in_the_handler() {
     assert_eq!(texts, ["secret four", "secret one", "secret three", "secret two"]);
     running.stop().await;
     let kept = "select count(*) from reveille.finished_jobs where jsonb_typeof(payload) = 'array'";
-    assert_eq!(database.value(kept).await, 4, "the history keeps what was stored");
+    assert_eq!(database.value(kept).await, 4, "the history keeps the payloads as they were stored");
 }
 
 #[tokio::test]
-async fn a_payload_that_cannot_be_decrypted_is_buried_as_undecodable() {
+async fn a_job_whose_payload_cannot_be_decrypted_is_dead() {
     let memory = Memory::new();
     let builder = Worker::builder(memory.clone()).state(telling().0).middleware(Cipher(1));
     let id = enqueue(&memory, &note("not encrypted")).await.unwrap().id;
@@ -87,7 +87,7 @@ async fn a_payload_that_cannot_be_decrypted_is_buried_as_undecodable() {
     assert!(job.errors[0].error.starts_with("cannot be decrypted: invalid type: map"), "{:?}", job.errors);
 }
 
-/// Writes down that a job passes it, and wraps its payload on the way in.
+/// Reports each job that passes, and wraps its payload when it is enqueued.
 struct Mark(&'static str, Told);
 
 impl Middleware for Mark {
@@ -131,7 +131,7 @@ async fn the_first_added_is_the_outermost_and_nearest_to_the_database() {
 }
 
 #[tokio::test]
-async fn inline_jobs_go_through_the_middlewares_too() {
+async fn inline_jobs_go_through_the_middleware_too() {
     let (told, mut heard) = telling();
     let worker = Worker::builder(Memory::new()).state(told).middleware(Cipher(7)).handle(tell).build().unwrap();
     let enqueuer = worker.enqueuer();
@@ -140,7 +140,7 @@ async fn inline_jobs_go_through_the_middlewares_too() {
     assert_eq!(heard.rest(), ["at once"]);
 }
 
-/// Lets no job pass that is too long for it.
+/// Refuses jobs whose payload is longer than 20 bytes.
 struct Short;
 
 impl Middleware for Short {
@@ -150,7 +150,7 @@ impl Middleware for Short {
 }
 
 #[tokio::test]
-async fn a_refused_job_is_not_stored_and_spoils_no_transaction() {
+async fn a_refused_job_is_not_stored_and_the_transaction_goes_on() {
     let database = database().await;
     let enqueuer = Enqueuer::new().middleware(Short);
     let mut client = database.client().await;
@@ -168,7 +168,7 @@ async fn a_refused_job_is_not_stored_and_spoils_no_transaction() {
 }
 
 #[tokio::test]
-async fn what_a_middleware_makes_of_a_job_is_checked_like_any_job() {
+async fn a_job_is_checked_after_its_middleware() {
     struct Spoil;
     impl Middleware for Spoil {
         fn enqueue(&self, job: &mut NewJob) -> Result<(), Refusal> {
@@ -188,9 +188,9 @@ async fn what_a_middleware_makes_of_a_job_is_checked_like_any_job() {
     assert!(error.is_invalid() && error.to_string().contains("queue"), "{error}");
     let sealing = Enqueuer::new().middleware(Cipher(1));
     let error = sealing.enqueue(&memory, &note("x")).max_payload(20).await.unwrap_err();
-    assert!(error.is_invalid(), "what is measured is what is stored: {error}");
+    assert!(error.is_invalid(), "the stored payload is measured: {error}");
     let error = Enqueuer::new().middleware(Nul).enqueue(&memory, &note("x")).await.unwrap_err();
-    assert!(error.is_invalid(), "an error of ours stays what it is: {error:?}");
+    assert!(error.is_invalid(), "an error of Reveille's keeps its kind: {error:?}");
     assert!(memory.jobs().is_empty());
 }
 
@@ -216,7 +216,7 @@ async fn a_panic_in_a_middleware_is_a_failure_of_the_attempt() {
         for builder in [outermost, within] {
             let worker = builder.handle(tell).build().unwrap();
             let Ending::Waiting { failure: Some(failure), .. } = worker.attempt(&note("x")).await.unwrap() else {
-                panic!("it has failed")
+                panic!("the attempt should have failed")
             };
             assert_eq!((failure.reason, failure.error), (FailureReason::Failed, format!("panicked: {place}")));
         }
@@ -224,7 +224,7 @@ async fn a_panic_in_a_middleware_is_a_failure_of_the_attempt() {
 }
 
 #[tokio::test]
-async fn a_middleware_sees_how_the_attempt_ends_and_has_the_last_word() {
+async fn a_middleware_sees_the_outcome_and_can_change_it() {
     struct Softens(Told);
     impl Middleware for Softens {
         fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
@@ -253,7 +253,7 @@ async fn a_middleware_sees_how_the_attempt_ends_and_has_the_last_word() {
 }
 
 #[tokio::test]
-async fn a_handler_enqueues_through_its_workers_middlewares() {
+async fn a_handler_enqueues_through_its_workers_middleware() {
     async fn split(
         note: Note,
         State(memory): State<Memory>,
@@ -279,7 +279,7 @@ async fn a_handler_enqueues_through_its_workers_middlewares() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_drops_the_middleware_in_the_middle() {
+async fn a_timeout_drops_the_middlewares_future() {
     struct OnDrop(Arc<Mutex<Vec<&'static str>>>);
     impl Drop for OnDrop {
         fn drop(&mut self) {
@@ -304,7 +304,7 @@ async fn a_timeout_drops_the_middleware_in_the_middle() {
     let builder = Worker::builder(Memory::new()).middleware(Guards(Arc::clone(&seen)));
     let worker = builder.timeout(Duration::from_secs(3)).handle(hangs).build().unwrap();
     let Ending::Waiting { failure: Some(failure), .. } = worker.attempt(&note("x")).await.unwrap() else {
-        panic!("it has failed")
+        panic!("the attempt should have failed")
     };
     assert_eq!(failure.reason, FailureReason::TimedOut);
     assert_eq!(*seen.lock().unwrap(), ["dropped"]);
@@ -328,7 +328,7 @@ mod schedules {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn the_jobs_of_a_workers_own_schedules_pass_its_middleware_at_each_tick() {
+    async fn jobs_of_a_workers_schedules_pass_its_middleware() {
         let database = database().await;
         let (told, mut heard) = telling();
         let running = start(worker(&database).state(told).middleware(Cipher(7)).schedule(often("own")).handle(tell));
@@ -346,7 +346,7 @@ mod schedules {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_schedule_whose_jobs_pass_middleware_is_left_alone_by_workers_that_do_not_declare_it() {
+    async fn only_the_declaring_worker_fires_a_schedule_with_middleware() {
         let database = database().await;
         let (told, mut heard) = telling();
         let own =
@@ -359,7 +359,7 @@ mod schedules {
         database.until("select count(*) > 3 from reveille.jobs where metadata ->> 'schedule' = 'other'").await;
         assert_eq!(database.value(fired).await, last);
         other.stop().await;
-        // By code without middleware it is a schedule like any other again.
+        // Declared by a worker without middleware, it is a schedule like any other again.
         let plain = start(idle(&database).state(told).schedule(often("own")).handle(tell));
         let plainly = "select count(*) > 0 from reveille.jobs where metadata ->> 'schedule' = 'own' and jsonb_typeof(payload) = 'object'";
         database.until(plainly).await;
@@ -386,7 +386,8 @@ mod schedules {
         running.stop().await;
     }
 }
-/// Tells how attempts end.
+
+/// Reports how attempts end.
 struct Hook(Told);
 
 impl Middleware for Hook {
@@ -399,7 +400,7 @@ impl Middleware for Hook {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hook_sees_each_end_of_an_attempt_whatever_ends_it() {
+async fn a_hook_sees_every_kind_of_end_of_an_attempt() {
     async fn ends(note: Note, cancellation: Cancellation) -> Outcome {
         match note.text.as_str() {
             "done" => Outcome::Complete,
@@ -411,20 +412,20 @@ async fn a_hook_sees_each_end_of_an_attempt_whatever_ends_it() {
             "sleeps" => std::future::pending().await,
             _ => {
                 cancellation.cancelled().await;
-                Outcome::Fail("told to stop".into())
+                Outcome::Fail("stopped".into())
             }
         }
     }
     let database = database().await;
     let (told, mut heard) = telling();
-    // One that nobody has, of a worker that is gone.
+    // A reserved job, whose worker is gone.
     database
         .run("insert into reveille.jobs (kind, reserved_at, reserved_by, attempts) values ('k', now(), 7, 1)")
         .await;
     let builder = worker(&database).middleware(Hook(told)).queue("more", 1).grace(Duration::ZERO);
     let running = start(builder.handle(ends));
     assert_eq!(heard.next().await, "1 - lost: the worker that ran it died or was cut off false");
-    assert_eq!(heard.next().await, "1 default released: - true", "nobody here has a handler for it");
+    assert_eq!(heard.next().await, "1 default released: - true", "the worker has no handler for it");
     let took = "took longer than its timeout of 10ms";
     for (id, text, end) in [
         (2, "done", "completed: -"),

@@ -1,4 +1,4 @@
-//! Creating the schema, and telling when it does not fit.
+//! Creating and upgrading the schema, and refusing a schema that does not fit the program.
 
 use std::sync::Arc;
 
@@ -15,9 +15,11 @@ async fn many_processes_can_migrate_at_once() {
         let address = database.address.clone();
         tokio::spawn(async move { Database::connect(address).await.unwrap().migrate().await.unwrap().len() })
     });
-    let mut applied: Vec<usize> = futures::future::join_all(migrating).await.into_iter().map(|n| n.unwrap()).collect();
+    let migrating = futures::future::join_all(migrating);
+    let applied = soon("all processes have migrated", migrating).await;
+    let mut applied: Vec<usize> = applied.into_iter().map(|n| n.unwrap()).collect();
     applied.sort_unstable();
-    assert_eq!(applied, [0, 0, 0, 0, 0, migrations().len()], "one did it all, the others found it done");
+    assert_eq!(applied, [0, 0, 0, 0, 0, migrations().len()], "one process applies all migrations, the others none");
 }
 
 #[tokio::test]
@@ -25,11 +27,11 @@ async fn migrating_a_current_schema_takes_no_lock() {
     let database = database().await;
     let holder = database.client().await;
     holder.batch_execute("begin; lock table reveille.jobs, reveille.workers in access exclusive mode").await.unwrap();
-    assert!(database.migrate().await.unwrap().is_empty());
+    assert!(soon("the migration ends", database.migrate()).await.unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn the_history_of_migrations_is_our_own() {
+async fn the_history_of_migrations_is_in_reveilles_schema() {
     let database = database().await;
     let rows = database.value("select jsonb_agg(version order by version) from reveille.schema_history").await;
     let versions: Vec<u32> =
@@ -39,7 +41,7 @@ async fn the_history_of_migrations_is_our_own() {
 }
 
 #[tokio::test]
-async fn a_missing_an_older_and_a_newer_schema_are_told_apart() {
+async fn missing_older_and_newer_schemas_are_different_errors() {
     let missing = empty_database().await.check().await.unwrap_err();
     assert!(missing.is_schema_missing() && missing.to_string().contains("reveille migrate"), "{missing}");
 
@@ -84,7 +86,7 @@ async fn two_schemas_live_side_by_side() {
 }
 
 #[tokio::test]
-async fn an_upgrade_waits_for_who_is_at_work_and_loses_no_job() {
+async fn an_upgrade_waits_for_open_transactions_and_loses_no_job() {
     let database = older_database(6).await;
     let jobs = "insert into reveille.jobs (kind, payload) select 'note', jsonb_build_object('text', n::text) from generate_series(1, 3) as n;
         insert into reveille.workers (id, host, pid, version, queues, slots) values (7, 'h', 1, '0.0.1', '{default}', 1);
@@ -101,11 +103,11 @@ async fn an_upgrade_waits_for_who_is_at_work_and_loses_no_job() {
     let waits = "select exists (select from pg_locks where not granted and mode = 'ShareRowExclusiveLock')";
     database.until(waits).await;
     database.until(&format!("select not ({waits})")).await;
-    assert!(!upgrading.is_finished(), "it lets go for a moment, so that workers get on, and tries again");
+    assert!(!upgrading.is_finished(), "it releases its locks for a while, so that workers go on, and tries again");
     at_work.batch_execute("commit").await.unwrap();
     assert_eq!(soon("the upgrade is done", upgrading).await.unwrap(), migrations()[5..]);
 
-    // The old worker has died meanwhile.
+    // As if the old worker had died meanwhile.
     database.run("delete from reveille.workers").await;
     async fn done(_: Note) {}
     let running = start(worker(&database).handle(done));
@@ -122,12 +124,12 @@ async fn the_printed_sql_makes_the_same_schema() {
     assert_eq!(printed.value(shape).await, migrated.value(shape).await);
 }
 
-/// From here on, each statement that changes the schema is noted with what a setting is worth there.
+/// SQL that makes every later change of the schema note the value of `setting` in `public.seen`.
 fn note_each_change(setting: &str) -> String {
     format!(
         "create table public.seen (tag text, value text);
         create function public.note_change() returns event_trigger language plpgsql as $$ begin
-            -- None where what is to be created is there already.
+            -- Notes nothing if the object exists already.
             insert into public.seen select command_tag, current_setting('{setting}', true) from pg_event_trigger_ddl_commands();
         end $$;
         create event trigger note_change on ddl_command_end execute function public.note_change()"
@@ -135,7 +137,7 @@ fn note_each_change(setting: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_migration_stays_on_the_coordinator_of_a_cluster() {
+async fn a_migration_is_not_passed_on_to_the_nodes_of_a_cluster() {
     let database = empty_database().await;
     database.run(&note_each_change("citus.enable_ddl_propagation")).await;
     database.migrate().await.unwrap();
@@ -147,7 +149,7 @@ async fn a_migration_stays_on_the_coordinator_of_a_cluster() {
 }
 
 #[tokio::test]
-async fn a_migration_into_a_schema_made_by_hand_stays_there_too() {
+async fn a_migration_into_an_existing_schema_is_not_passed_on() {
     let database = empty_database().await;
     database.run("create schema reveille").await;
     database.run(&note_each_change("citus.enable_ddl_propagation")).await;
@@ -185,7 +187,7 @@ impl std::io::Write for Log {
 }
 
 #[tokio::test]
-async fn a_migration_that_has_to_wait_says_who_holds_the_lock() {
+async fn a_waiting_migration_names_the_holder_of_the_lock() {
     let (database, log) = (empty_database().await, Log::default());
     let stranger = database.client().await;
     let lock = "set application_name = 'stranger'; select pg_advisory_lock(hashtextextended('reveille.migrate', 0))";
@@ -195,7 +197,7 @@ async fn a_migration_that_has_to_wait_says_who_holds_the_lock() {
     let _guard = tracing::subscriber::set_default(subscriber);
     let migrating = database.database.migrate();
     let saying = async {
-        eventually("it says who", async || log.text().contains("stranger")).await;
+        eventually("the log names the holder", async || log.text().contains("stranger")).await;
         stranger.batch_execute("select pg_advisory_unlock_all()").await.unwrap();
     };
     let (applied, ()) = tokio::join!(migrating, saying);

@@ -1,6 +1,6 @@
-//! The bell, modelled: every interleaving of producers, sleepers and somebody who locks rows, in small numbers.
+//! A model of the bell: every interleaving of two producers, two workers and a session that locks rows.
 //!
-//! With all rules no wake-up is lost; without any single one of them, some interleaving loses one.
+//! With all rules, no wake-up is lost. Without any one of them, some interleaving loses a wake-up.
 
 use std::collections::HashSet;
 
@@ -12,24 +12,24 @@ const WORKERS: usize = 2;
 struct Rules {
     /// Insert the sleepers' row before the last look.
     arm_before_looking: bool,
-    /// Look again until the transactions are gone that were under way when the bell was armed.
+    /// Look again until all transactions have ended that were under way when the bell was armed.
     wait_for_silent: bool,
-    /// Ask for them after arming, not before.
+    /// Ask for these transactions after arming, not before.
     ask_after_arming: bool,
-    /// Look once more when they are gone.
+    /// Look once more when they have ended.
     look_at_last: bool,
     /// A transaction with an older snapshot always rings.
     old_snapshots_ring: bool,
-    /// A look that saw a due row which somebody had locked is not empty.
+    /// A look that saw a locked due row does not count as empty.
     locked_rows_count: bool,
-    /// A row stays locked by its producer's transaction until it can be seen.
+    /// A producer's row is visible before its transaction's locks are gone.
     seen_before_unlocked: bool,
-    /// Say that somebody sleeps before asking for silent transactions, not after.
-    say_before_asking: bool,
-    /// Say that nobody sleeps only if that is so.
-    say_nobody_if_so: bool,
-    /// Nobody goes to sleep between that question and its answer: who does holds a lock until its row can be seen.
-    say_nobody_alone: bool,
+    /// Set `somebody_sleeps` before asking for silent transactions, not after.
+    set_before_asking: bool,
+    /// Clear `somebody_sleeps` only if no worker sleeps.
+    clear_if_none_sleeps: bool,
+    /// No worker goes to sleep between that check and the clearing: a lock is held until the sleeper's row is visible.
+    clear_alone: bool,
 }
 
 const ALL: Rules = Rules {
@@ -40,15 +40,15 @@ const ALL: Rules = Rules {
     old_snapshots_ring: true,
     locked_rows_count: true,
     seen_before_unlocked: true,
-    say_before_asking: true,
-    say_nobody_if_so: true,
-    say_nobody_alone: true,
+    set_before_asking: true,
+    clear_if_none_sleeps: true,
+    clear_alone: true,
 };
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Producer {
     Idle,
-    /// Its snapshot is taken: these slept then. For one in read committed it does not count.
+    /// Its snapshot is taken, and shows these sleepers. In read committed, the snapshot does not count.
     Begun {
         slept: [bool; WORKERS],
     },
@@ -60,29 +60,29 @@ enum Producer {
     Triggered {
         rings: bool,
     },
-    /// Its commit ends in two steps: its row can be seen, and its lock is gone. One of them has been made.
+    /// One of the two steps of its commit is done: to make its row visible, and to release its lock.
     HalfEnded,
     Ended,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Worker {
-    /// About to look, with what follows an empty look.
+    /// About to look. `Next` follows an empty look.
     Looks(Next),
-    /// About to say that somebody sleeps; knowing already who may commit in silence, if that was asked too early.
-    Says(Option<[bool; PRODUCERS]>),
-    /// Has said so, with its row not seen yet.
+    /// About to set `somebody_sleeps`. Knows the silent transactions already if it asked for them too early.
+    Sets(Option<[bool; PRODUCERS]>),
+    /// Has set `somebody_sleeps`. Its row is not visible yet.
     Arms(Option<[bool; PRODUCERS]>),
-    /// About to ask who may commit in silence.
+    /// About to ask which transactions may commit without ringing.
     Asks,
-    /// Waits for these to end.
+    /// Waits for these transactions to end.
     Waits([bool; PRODUCERS]),
     Sleeps,
-    /// Has disarmed, and is about to see whether anybody sleeps.
+    /// Has disarmed the bell, and is about to check whether a worker sleeps.
     Checks,
-    /// Has seen that nobody does, and is about to say so.
-    SaysNobody,
-    /// Has left.
+    /// Has found no sleeper, and is about to clear `somebody_sleeps`.
+    Clears,
+    /// Has stopped.
     Gone,
 }
 
@@ -96,14 +96,14 @@ enum Next {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct World {
     producers: [Producer; PRODUCERS],
-    /// Whether a producer's job can be seen and is not claimed yet.
+    /// Whether a producer's job is visible and not claimed yet.
     waiting: [bool; PRODUCERS],
     workers: [Worker; WORKERS],
     sleepers: [bool; WORKERS],
-    /// Whether anybody is said to sleep.
+    /// The flag that producers read: whether a worker may sleep.
     somebody_sleeps: bool,
     bells: [bool; WORKERS],
-    /// Somebody else's `for update`, once, on this job; then it is over.
+    /// The job that another session's `for update` locks, which happens once.
     locked: Option<usize>,
     may_lock: bool,
     /// How often a worker may still disarm.
@@ -137,7 +137,8 @@ impl World {
         std::array::from_fn(|producer| self.holds_lock(producer, rules))
     }
 
-    /// All have done what they can, everybody sleeps who has not left, and a job waits that nobody will be told of.
+    /// Whether a job waits although nothing more will happen: all have done their steps, and no bell will wake a
+    /// worker.
     fn is_lost(&self) -> bool {
         self.producers.iter().all(|producer| *producer == Producer::Ended)
             && self.locked.is_none()
@@ -147,11 +148,11 @@ impl World {
             && self.waiting.iter().any(|waits| *waits)
     }
 
-    /// Every world that one step of anybody leads to.
+    /// Every world that is one step away.
     fn steps(&self, rules: Rules, old_snapshot: bool) -> Vec<World> {
         let mut worlds = Vec::new();
         for producer in 0..PRODUCERS {
-            // The first one has an older snapshot, if any.
+            // If a producer has an older snapshot, it is the first one.
             worlds.extend(self.produce(producer, rules, old_snapshot && producer == 0));
         }
         for worker in 0..WORKERS {
@@ -174,7 +175,7 @@ impl World {
             }
             Producer::Triggered { rings } => {
                 world.waiting[producer] = rules.seen_before_unlocked;
-                // Whoever listens hears it, whether the bell was armed for it or not.
+                // Every listener receives the bell, whether it armed it or not.
                 world.bells.iter_mut().for_each(|bell| *bell |= rings);
                 Producer::HalfEnded
             }
@@ -195,10 +196,10 @@ impl World {
         };
         match self.workers[worker] {
             Worker::Looks(next) => vec![self.look(worker, next, rules)],
-            Worker::Says(_) if rules.say_nobody_alone && self.workers.contains(&Worker::SaysNobody) => vec![],
-            Worker::Says(known) => {
+            Worker::Sets(_) if rules.clear_alone && self.workers.contains(&Worker::Clears) => vec![],
+            Worker::Sets(known) => {
                 let mut world = to(Worker::Arms(known));
-                world.somebody_sleeps |= rules.say_before_asking;
+                world.somebody_sleeps |= rules.set_before_asking;
                 vec![world]
             }
             Worker::Arms(known) => {
@@ -211,7 +212,7 @@ impl World {
                 vec![to(match (rules.wait_for_silent, rules.ask_after_arming) {
                     (false, _) => Worker::Looks(Next::Sleep),
                     (true, true) => Worker::Looks(Next::Wait(silent)),
-                    (true, false) => Worker::Says(Some(silent)),
+                    (true, false) => Worker::Sets(Some(silent)),
                 })]
             }
             Worker::Waits(silent) => {
@@ -220,7 +221,7 @@ impl World {
                     return vec![to(Worker::Looks(Next::Wait(left)))];
                 }
                 let mut world = to(if rules.look_at_last { Worker::Looks(Next::Sleep) } else { Worker::Sleeps });
-                world.somebody_sleeps |= !rules.say_before_asking;
+                world.somebody_sleeps |= !rules.set_before_asking;
                 vec![world]
             }
             Worker::Sleeps if self.bells[worker] => {
@@ -238,10 +239,10 @@ impl World {
             Worker::Checks => {
                 let arming = self.workers.iter().any(|worker| matches!(worker, Worker::Arms(_)));
                 let kept_out =
-                    (rules.say_nobody_alone && arming) || (rules.say_nobody_if_so && self.sleepers.contains(&true));
-                vec![to(if kept_out { Worker::Looks(Next::Arm) } else { Worker::SaysNobody })]
+                    (rules.clear_alone && arming) || (rules.clear_if_none_sleeps && self.sleepers.contains(&true));
+                vec![to(if kept_out { Worker::Looks(Next::Arm) } else { Worker::Clears })]
             }
-            Worker::SaysNobody => {
+            Worker::Clears => {
                 let (mut goes_on, mut leaves) = (to(Worker::Looks(Next::Arm)), to(Worker::Gone));
                 (goes_on.somebody_sleeps, leaves.somebody_sleeps) = (false, false);
                 vec![goes_on, leaves]
@@ -250,7 +251,7 @@ impl World {
         }
     }
 
-    /// Claims what can be claimed; an empty look leads on.
+    /// Claims a job if it can. An empty look leads to `next`.
     fn look(&self, worker: usize, next: Next, rules: Rules) -> World {
         let mut world = self.clone();
         let free = (0..PRODUCERS).find(|job| self.waiting[*job] && self.locked != Some(*job));
@@ -263,10 +264,10 @@ impl World {
             return world;
         }
         world.workers[worker] = match next {
-            Next::Arm if rules.arm_before_looking && rules.ask_after_arming => Worker::Says(None),
+            Next::Arm if rules.arm_before_looking && rules.ask_after_arming => Worker::Sets(None),
             Next::Arm if rules.arm_before_looking => Worker::Asks,
             Next::Arm => {
-                // Asleep as soon as nothing was found, and only then known to sleep.
+                // The worker sleeps at once after an empty look, and arms the bell only then.
                 (world.sleepers[worker], world.somebody_sleeps) = (true, true);
                 Worker::Sleeps
             }
@@ -285,7 +286,7 @@ impl World {
     }
 }
 
-/// Goes through every world that can come about; returns how many there are, or one in which a wake-up is lost.
+/// Visits every world that can come about. Returns their number, or a world in which a wake-up is lost.
 fn explore(rules: Rules) -> Result<usize, Box<World>> {
     let mut count = 0;
     for old_snapshot in [false, true] {
@@ -317,16 +318,16 @@ fn every_rule_is_needed() {
     let without = [
         ("arming before the last look", Rules { arm_before_looking: false, ..ALL }),
         ("waiting for silent transactions", Rules { wait_for_silent: false, ..ALL }),
-        ("asking for them after arming", Rules { ask_after_arming: false, ..ALL }),
-        ("looking once more at last", Rules { look_at_last: false, ..ALL }),
+        ("asking for silent transactions after arming", Rules { ask_after_arming: false, ..ALL }),
+        ("looking once more at the end", Rules { look_at_last: false, ..ALL }),
         ("ringing from older snapshots", Rules { old_snapshots_ring: false, ..ALL }),
         ("counting locked rows", Rules { locked_rows_count: false, ..ALL }),
-        ("being seen before the lock goes", Rules { seen_before_unlocked: false, ..ALL }),
-        ("saying that somebody sleeps before asking", Rules { say_before_asking: false, ..ALL }),
-        ("saying that nobody does only if so", Rules { say_nobody_if_so: false, ..ALL }),
-        ("saying that nobody does alone", Rules { say_nobody_alone: false, ..ALL }),
+        ("showing a row before its lock is gone", Rules { seen_before_unlocked: false, ..ALL }),
+        ("setting the flag before asking", Rules { set_before_asking: false, ..ALL }),
+        ("clearing the flag only if no worker sleeps", Rules { clear_if_none_sleeps: false, ..ALL }),
+        ("clearing the flag while no worker goes to sleep", Rules { clear_alone: false, ..ALL }),
     ];
     for (rule, rules) in without {
-        assert!(explore(rules).is_err(), "nothing is lost without {rule}: it is no rule, or the model is blind to it");
+        assert!(explore(rules).is_err(), "nothing is lost without {rule}: it is not needed, or the model is wrong");
     }
 }

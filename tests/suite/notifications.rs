@@ -1,4 +1,4 @@
-//! A notification is a hint, which any role can send: nothing is done because of one that the tables do not confirm.
+//! Any role can send a notification, so it is only a hint. Workers act on it once the tables confirm it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,17 +13,17 @@ use crate::harness::{Note, TestDatabase, Told, database, eventually, note, soon,
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A session of a role that has been given no right at all.
-struct Nobody<'a> {
+struct Outsider<'a> {
     database: &'a TestDatabase,
     client: Client,
     role: String,
 }
 
-impl Nobody<'_> {
-    async fn of(database: &TestDatabase) -> Nobody<'_> {
-        let (client, role) = (database.client().await, format!("nobody_{:016x}", fastrand::u64(..)));
+impl Outsider<'_> {
+    async fn of(database: &TestDatabase) -> Outsider<'_> {
+        let (client, role) = (database.client().await, format!("outsider_{:016x}", fastrand::u64(..)));
         client.batch_execute(&format!("create role {role}; set session authorization {role}")).await.unwrap();
-        Nobody { database, client, role }
+        Outsider { database, client, role }
     }
 
     async fn notify(&self, channel: &str, payload: &str) {
@@ -36,8 +36,8 @@ impl Nobody<'_> {
     }
 }
 
-/// Says that it has begun, and that it was told to stop.
-async fn told_to_stop(
+/// Reports when it begins and when it is cancelled.
+async fn reports_its_cancel(
     _: Note,
     context: Context,
     cancellation: Cancellation,
@@ -53,16 +53,16 @@ async fn told_to_stop(
 async fn a_role_without_rights_cancels_no_job_and_stops_no_worker() {
     let database = database().await;
     let (told, mut heard) = telling();
-    let working = start(worker(&database).heartbeat(HOUR).state(told).handle(told_to_stop));
+    let working = start(worker(&database).heartbeat(HOUR).state(told).handle(reports_its_cancel));
     enqueue_all(&database.database, &[note("a"), note("b")]).await.unwrap();
     heard.next().await;
     heard.next().await;
-    let nobody = Nobody::of(&database).await;
+    let outsider = Outsider::of(&database).await;
     let id = database.value("select id from reveille.workers").await.to_string();
     for (channel, payload) in [("cancel", "1"), ("cancel", "2"), ("stop", &id), ("cancel", "x"), ("pause", "default")] {
-        nobody.notify(&format!("reveille.{channel}"), payload).await;
+        outsider.notify(&format!("reveille.{channel}"), payload).await;
     }
-    // Heard after all of these, and confirmed no sooner.
+    // The listener receives this one last, so the worker has checked all of the others by then.
     assert_eq!(database.value("select reveille.cancel(2)").await, "requested");
     assert_eq!(heard.next().await, "2 stopped");
     database.until("select count(*) = 1 from reveille.finished_jobs where outcome = 'cancelled'").await;
@@ -74,16 +74,16 @@ async fn a_role_without_rights_cancels_no_job_and_stops_no_worker() {
     rest.sort();
     assert_eq!(rest, ["1 stopped", "3 stopped"]);
     working.stop().await;
-    nobody.leave().await;
+    outsider.leave().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rightful_cancel_reaches_its_handler_within_100_ms() {
+async fn a_cancel_reaches_its_handler_within_100_ms() {
     let database = database().await;
     let (told, mut heard) = telling();
-    let working = start(worker(&database).heartbeat(HOUR).state(told).handle(told_to_stop));
+    let working = start(worker(&database).heartbeat(HOUR).state(told).handle(reports_its_cancel));
     let client = database.client().await;
-    // A machine that does much else may have a bad moment, but not always.
+    // On a busy machine one round may be slow, but not every round.
     eventually("the median of eleven cancels is below 100 ms", async || {
         let mut took = Vec::new();
         for _ in 0..11 {
@@ -103,7 +103,7 @@ async fn a_rightful_cancel_reaches_its_handler_within_100_ms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pause_that_is_resumed_at_once_costs_no_job_anything() {
+async fn a_pause_that_is_resumed_at_once_costs_no_attempt() {
     let database = database().await;
     let (told, mut heard) = telling();
     let working = start(worker(&database).state(told).handle(crate::harness::tell));
@@ -119,7 +119,7 @@ async fn a_pause_that_is_resumed_at_once_costs_no_job_anything() {
     }
     database.until("select count(*) = 1000 from reveille.finished_jobs where failures = 0").await;
     working.stop().await;
-    assert!(heard.rest().is_empty(), "none has run twice");
+    assert!(heard.rest().is_empty(), "no job has run twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,22 +138,22 @@ async fn a_notification_alone_ends_no_wait() {
         });
         let [ends, vanishes] = <[_; 2]>::try_from(waits.collect::<Vec<_>>()).unwrap();
         database.until("select count(*) = 2 from reveille.jobs where awaited and reserved_at is not null").await;
-        let nobody = Nobody::of(&database).await;
-        nobody.notify("reveille.finished", "1 dead").await;
-        nobody.notify("reveille.finished", "2 completed").await;
+        let outsider = Outsider::of(&database).await;
+        outsider.notify("reveille.finished", "1 dead").await;
+        outsider.notify("reveille.finished", "2 completed").await;
         database.run("delete from reveille.jobs where id = 2").await;
-        nobody.notify("reveille.finished", "2 completed").await;
-        assert_eq!(soon("the wait is over", vanishes).await.unwrap(), None, "nothing is known of it");
+        outsider.notify("reveille.finished", "2 completed").await;
+        assert_eq!(soon("the wait is over", vanishes).await.unwrap(), None, "nothing is known of its end");
         gate.notify_waiters();
-        let finished = soon("its end", ends).await.unwrap().unwrap();
+        let finished = soon("the job's end", ends).await.unwrap().unwrap();
         assert_eq!(finished.state, JobState::Completed, "{history}");
         working.stop().await;
-        nobody.leave().await;
+        outsider.leave().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn how_a_cancelled_job_ended_is_known_for_a_minute_without_a_history() {
+async fn without_history_a_cancelled_jobs_end_is_known_for_a_minute() {
     let database = database().await;
     database.run("insert into reveille.queues (name, retention) values ('default', '0')").await;
     let id = enqueue(&database.database, &note("x")).await.unwrap().id;
@@ -162,9 +162,9 @@ async fn how_a_cancelled_job_ended_is_known_for_a_minute_without_a_history() {
         async move { database.finished(id).await.unwrap() }
     });
     database.until("select awaited from reveille.jobs").await;
-    enqueue(&database.database, &note("nobody waits for this one")).await.unwrap();
+    enqueue(&database.database, &note("not awaited")).await.unwrap();
     database.run("select reveille.cancel(1), reveille.cancel(2)").await;
-    assert_eq!(soon("its end", waiting).await.unwrap().unwrap().state, JobState::Cancelled);
+    assert_eq!(soon("the job's end", waiting).await.unwrap().unwrap().state, JobState::Cancelled);
     assert_eq!(database.database.finished(id).await.unwrap().unwrap().state, JobState::Cancelled, "asked later");
     assert_eq!(database.value("select array_agg(id) from reveille.ends").await, serde_json::json!([1]));
     database.admin().prune().await.unwrap();
@@ -176,11 +176,11 @@ async fn how_a_cancelled_job_ended_is_known_for_a_minute_without_a_history() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_only_its_heartbeat_reaches_is_cancelled_all_the_same() {
+async fn a_cancel_reaches_a_worker_without_a_listener() {
     let database = database().await;
     let (told, mut heard) = telling();
     let builder = Worker::builder(database.database.clone()).listen(false).poll_interval(Duration::from_millis(50));
-    let working = start(builder.heartbeat(Duration::from_millis(50)).state(told).handle(told_to_stop));
+    let working = start(builder.heartbeat(Duration::from_millis(50)).state(told).handle(reports_its_cancel));
     enqueue(&database.database, &note("x")).await.unwrap();
     assert_eq!(heard.next().await, "1 begun");
     database.run("select reveille.cancel(1)").await;

@@ -1,4 +1,4 @@
-//! Rows that cannot be claimed: the others of their queue are.
+//! An odd row that cannot be claimed does not hold up the other jobs of its queue.
 
 use std::collections::BTreeSet;
 
@@ -8,19 +8,19 @@ use serde_json::json;
 
 use crate::harness::{TestDatabase, database, encoded_database, start, tell, teller, telling};
 
-/// What a trigger would refuse passes, as where rows were copied by a replication.
+/// Runs `sql` without triggers, as replication does, so that it can store odd rows.
 async fn bypass(database: &TestDatabase, sql: &str) {
     database.run(&format!("set session_replication_role = replica; {sql}")).await;
 }
 
-/// Works the queue `default` until these notes have run, in whatever order.
+/// Runs a worker until these notes have run, in any order. No other note may run.
 async fn all_run(database: &Database, texts: &[&str]) {
     let (builder, mut heard) = teller(database);
     let worker = start(builder);
     let mut left: BTreeSet<&str> = texts.iter().copied().collect();
     while !left.is_empty() {
         let text = heard.next().await;
-        assert!(left.remove(text.as_str()), "{text} has run, of {left:?}");
+        assert!(left.remove(text.as_str()), "{text} has run, and should not: {left:?} are left");
     }
     worker.stop().await;
 }
@@ -32,7 +32,7 @@ fn insert(text: &str, columns: &str, values: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_number_of_attempts_that_no_claim_could_raise_is_refused() {
+async fn attempts_that_no_claim_could_raise_are_refused() {
     let database = database().await;
     let name = "attempts_is_at_most_1000000000";
     assert!(database.refusal(&insert("", ", attempts", ", 2147483647")).await.contains(name));
@@ -41,7 +41,7 @@ async fn a_number_of_attempts_that_no_claim_could_raise_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_whose_attempts_overflow_dies_and_the_others_of_its_queue_run() {
+async fn a_job_whose_attempts_overflow_dies_and_the_others_run() {
     let database = database().await;
     let rows =
         insert("old", ", attempts, available_at", ", 2147483647, now() - interval '1 hour'") + &insert("fine", "", "");
@@ -52,7 +52,7 @@ async fn a_job_whose_attempts_overflow_dies_and_the_others_of_its_queue_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_hundred_jobs_those_that_an_index_cannot_take_die_and_the_others_run() {
+async fn jobs_that_an_index_cannot_take_die_and_the_others_run() {
     let database = database().await;
     database
         .run("create index on reveille.jobs ((1 / case when cardinality(tags) = 1 then 1 - attempts else 1 end))")
@@ -69,7 +69,7 @@ async fn of_a_hundred_jobs_those_that_an_index_cannot_take_die_and_the_others_ru
     assert_eq!(database.value("select count(*) from reveille.jobs").await, 0);
 }
 
-/// A trigger of the user's that refuses jobs with the tag `odd` at these events.
+/// SQL for a trigger of the user's that refuses a job at these events if the condition holds.
 fn trigger(events: &str, condition: &str) -> String {
     format!(
         "create function public.refuse() returns trigger language plpgsql as $$ begin raise exception 'not on a sunday'; end $$;
@@ -78,7 +78,7 @@ fn trigger(events: &str, condition: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_a_trigger_refuses_dies_once_another_has_shown_that_it_does_not_refuse_all() {
+async fn a_job_that_a_trigger_refuses_dies_once_another_job_passes() {
     let database = database().await;
     database.run(&trigger("update", "old.tags = '{odd}'")).await;
     let odd = |text: &str| insert(text, ", tags, priority", ", '{odd}', 0");
@@ -98,19 +98,19 @@ async fn a_job_that_a_trigger_refuses_dies_once_another_has_shown_that_it_does_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_can_be_neither_claimed_nor_buried_is_passed_over_and_the_doctor_names_it() {
+async fn the_doctor_names_a_job_that_can_be_neither_claimed_nor_moved() {
     let database = database().await;
     database.run(&trigger("update or delete", "old.tags = '{odd}'")).await;
     database.run(&(insert("odd", ", tags", ", '{odd}'") + &insert("a", "", "") + &insert("b", "", ""))).await;
     all_run(&database, &["a", "b"]).await;
     assert_eq!(database.value("select jsonb_agg(id) from reveille.jobs").await, json!([1]));
     let findings = database.doctor().examine().await.unwrap();
-    let said = findings.iter().find(|found| found.check == "isolated" && found.finding.contains("not on a sunday"));
-    assert!(said.is_some_and(|found| found.finding.contains("job 1")), "{findings:#?}");
+    let isolated = findings.iter().find(|found| found.check == "isolated" && found.finding.contains("not on a sunday"));
+    assert!(isolated.is_some_and(|found| found.finding.contains("job 1")), "{findings:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_a_trigger_refuses_every_job_none_of_them_dies() {
+async fn no_job_dies_while_a_trigger_refuses_every_job() {
     let database = database().await;
     database.run(&trigger("update", "true")).await;
     database.run(&(0..5).map(|n| insert(&n.to_string(), "", "")).collect::<String>()).await;
@@ -125,7 +125,7 @@ async fn where_a_trigger_refuses_every_job_none_of_them_dies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_due_at_no_finite_time_keep_no_queue_and_no_view_from_the_others() {
+async fn infinite_due_times_do_not_disturb_other_jobs_or_views() {
     for limits in ["paused_at = null", "max_running = 1", "max_running_per_key = 1"] {
         let database = database().await;
         database
@@ -144,7 +144,7 @@ async fn jobs_due_at_no_finite_time_keep_no_queue_and_no_view_from_the_others() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limited_queues_have_their_odd_jobs_isolated_too() {
+async fn odd_jobs_of_limited_queues_are_isolated_too() {
     for limits in ["max_running_per_key = 1", "ordered = true", "max_running = 2"] {
         let database = database().await;
         database
@@ -167,7 +167,7 @@ async fn limited_queues_have_their_odd_jobs_isolated_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_odd_job_whose_id_a_dead_job_has_dies_under_another() {
+async fn an_odd_job_with_a_dead_jobs_id_dies_under_a_new_id() {
     let database = database().await;
     bypass(&database, &insert("first", ", attempts", ", 2147483647")).await;
     all_run(&database, &[]).await;
@@ -188,7 +188,7 @@ async fn an_odd_job_whose_id_a_dead_job_has_dies_under_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tags_that_are_no_plain_list_make_their_job_dead_and_no_other() {
+async fn a_job_whose_tags_are_no_plain_list_dies_alone() {
     let database = database().await;
     assert!(database.refusal(&insert("", ", tags", ", '{{a},{b}}'")).await.contains("tags_have_one_dimension"));
     bypass(
@@ -207,7 +207,7 @@ async fn tags_that_are_no_plain_list_make_their_job_dead_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_that_are_no_utf_8_make_their_job_dead_and_the_others_run() {
+async fn a_job_with_bytes_that_are_not_utf_8_dies_alone() {
     for (encoding, byte) in [("SQL_ASCII", "ff"), ("WIN1252", "81")] {
         let database = encoded_database(encoding).await;
         let odd = |columns: &str, values: &str| {
@@ -240,7 +240,7 @@ async fn a_drain_goes_on_past_odd_jobs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_whose_name_is_no_utf_8_stops_neither_workers_nor_the_doctor() {
+async fn a_queue_name_that_is_not_utf_8_stops_no_worker_or_doctor() {
     let database = encoded_database("SQL_ASCII").await;
     let odd = "insert into reveille.jobs (queue, kind, available_at) values (E'q\\xff', 'k', now() - interval '2 minutes');
         insert into reveille.queues (name, paused_at) values (E'q\\xff', now());
@@ -248,8 +248,8 @@ async fn a_queue_whose_name_is_no_utf_8_stops_neither_workers_nor_the_doctor() {
     database.run(&(odd.to_owned() + &insert("fine", "", ""))).await;
     all_run(&database, &["fine"]).await;
     let findings = database.doctor().examine().await.unwrap();
-    let said = |found: &reveille::admin::doctor::Finding| {
+    let advised = |found: &reveille::admin::doctor::Finding| {
         found.advice.as_ref().is_some_and(|advice| advice.contains("not UTF-8"))
     };
-    assert!(findings.iter().any(said), "{findings:#?}");
+    assert!(findings.iter().any(advised), "{findings:#?}");
 }

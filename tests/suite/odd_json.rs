@@ -1,5 +1,4 @@
-//! JSON that few programs can parse, and text that is no UTF-8: shown as it is stored, and never in the way of other
-//! rows.
+//! JSON that few programs can parse. It reaches handlers unchanged, and a job whose handler cannot take it is dead.
 
 use reveille::{Attempt, Context, Job, State};
 use serde::{Deserialize, Serialize};
@@ -15,13 +14,13 @@ fn deep() -> String {
     format!("{}1{}", "[".repeat(300), "]".repeat(300))
 }
 
-/// What neither a tree of values nor an `f64` holds.
+/// JSON that fits neither a tree of values nor an `f64`.
 fn odd() -> String {
     format!(r#"{{"deep": {}, "long": {LONG}, "large": 1e400}}"#, deep())
 }
 
 #[tokio::test]
-async fn a_handler_reads_what_it_can_of_odd_metadata_and_is_told_of_the_rest() {
+async fn a_handler_reads_the_readable_members_of_odd_metadata() {
     let (database, (told, mut heard)) = (database().await, telling());
     async fn look(_: crate::harness::Note, State(told): State<Told>, context: Context) {
         let raw: Box<RawValue> = context.member("long").unwrap().unwrap();
@@ -52,7 +51,7 @@ impl Job for Raw {
 }
 
 #[tokio::test]
-async fn odd_json_reaches_a_handler_that_takes_it_raw_and_buries_a_job_elsewhere() {
+async fn only_a_handler_of_raw_json_can_take_odd_json() {
     let (database, (told, mut heard)) = (database().await, telling());
     async fn raw(Raw(raw): Raw, State(told): State<Told>, context: Context) -> reveille::Result<()> {
         context.progress(&raw).await?;

@@ -1,5 +1,5 @@
-//! A row that is odd, or that the server refuses to change, is settled, rescued, released, revived or purged apart from
-//! the others.
+//! An odd row, or a row that the server refuses to change, does not keep other rows from being settled, rescued,
+//! released, revived or purged.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use reveille::{
 use serde_json::{Value, json};
 
 use crate::harness::{Note, TestDatabase, Told, claim, database, note, soon, start, telling, worker};
-use crate::tracing::Ear;
+use crate::tracing::EventLog;
 
 async fn driver(database: &TestDatabase, worker: i64) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
@@ -25,7 +25,7 @@ async fn driver(database: &TestDatabase, worker: i64) -> Postgres {
     driver
 }
 
-/// Five reserved jobs.
+/// Reserves five new jobs for worker 7.
 async fn reserved(database: &TestDatabase, driver: &Postgres) -> Vec<ReservedJob> {
     database.run("insert into reveille.jobs (kind) select 'k' from generate_series(1, 5)").await;
     let jobs = claim(driver, 7, 5).await;
@@ -33,7 +33,7 @@ async fn reserved(database: &TestDatabase, driver: &Postgres) -> Vec<ReservedJob
     jobs
 }
 
-/// Five jobs of a worker that is gone, changed by a statement that no trigger of ours sees; and who can rescue them.
+/// Makes five jobs of a worker that is gone, and changes them without triggers. Returns a driver that can rescue them.
 async fn orphans(database: &TestDatabase, change: &str) -> Postgres {
     let driver = driver(database, 7).await;
     reserved(database, &driver).await;
@@ -42,12 +42,12 @@ async fn orphans(database: &TestDatabase, change: &str) -> Postgres {
     driver
 }
 
-/// Changes rows as whoever replicates or restores them does.
+/// Changes rows without triggers, as a replication or a restore does.
 async fn bypass(database: &TestDatabase, change: &str) {
     database.run(&format!("set session_replication_role = replica; {change}")).await;
 }
 
-/// A trigger of the database's owner that will not have this job changed so.
+/// Adds a trigger of the database's owner that refuses such a change of this job.
 async fn refuse(database: &TestDatabase, table: &str, what: &str, id: i64) {
     let name = what.replace(' ', "_");
     database
@@ -75,7 +75,7 @@ fn failure() -> Failure {
 const COUNTS: &str = "select jsonb_build_array(attempts, failures) from reveille.jobs where id = 3";
 
 #[tokio::test]
-async fn a_running_job_that_was_reset_by_hand_is_rescued_with_all_others() {
+async fn a_running_job_reset_by_hand_is_rescued_with_the_others() {
     let database = database().await;
     let driver = driver(&database, 7).await;
     reserved(&database, &driver).await;
@@ -86,7 +86,7 @@ async fn a_running_job_that_was_reset_by_hand_is_rescued_with_all_others() {
 }
 
 #[tokio::test]
-async fn a_job_of_the_largest_numbers_is_rescued_with_all_others() {
+async fn a_job_with_extreme_numbers_is_rescued_with_the_others() {
     let database = database().await;
     for (change, counts) in [
         ("attempts = 2147483647, failures = 999999999, max_attempts = 2147483647", Value::Null),
@@ -106,7 +106,7 @@ async fn a_job_of_the_largest_numbers_is_rescued_with_all_others() {
 }
 
 #[tokio::test]
-async fn errors_that_are_no_list_are_kept_and_their_job_is_rescued() {
+async fn a_job_whose_errors_are_no_list_is_rescued_and_keeps_them() {
     let database = database().await;
     for odd in ["{\"old\": 1}", "7", "null", "[null, 7]"] {
         let change = format!("update reveille.jobs set errors = '{odd}' where id = 3");
@@ -121,7 +121,7 @@ async fn errors_that_are_no_list_are_kept_and_their_job_is_rescued() {
 }
 
 #[tokio::test]
-async fn an_odd_job_that_fails_is_put_back_or_buried_as_others_are() {
+async fn an_odd_job_that_fails_is_put_back_or_dies_like_others() {
     let database = database().await;
     let driver = driver(&database, 7).await;
     let waiting = Ending::Waiting { failure: Some(failure()), delay: Duration::ZERO };
@@ -147,7 +147,7 @@ async fn an_odd_job_that_fails_is_put_back_or_buried_as_others_are() {
 }
 
 #[tokio::test]
-async fn a_job_that_cannot_be_put_back_is_buried_and_the_others_are_rescued() {
+async fn a_lost_job_that_cannot_be_put_back_dies_alone() {
     let database = database().await;
     let driver = orphans(&database, "select 1").await;
     refuse(&database, "jobs", "update", 3).await;
@@ -160,20 +160,20 @@ async fn a_job_that_cannot_be_put_back_is_buried_and_the_others_are_rescued() {
 }
 
 #[tokio::test]
-async fn a_job_that_can_neither_be_rescued_nor_buried_is_named_and_keeps_no_other() {
-    let (ear, _guard) = Ear::listen();
+async fn a_job_that_cannot_be_rescued_is_named_and_others_are_rescued() {
+    let (events, _guard) = EventLog::start();
     let database = database().await;
     let driver = orphans(&database, "update reveille.jobs set reserved_at = now() - interval '2 minutes'").await;
     refuse(&database, "jobs", "update or delete", 3).await;
     assert_eq!(rescued(&driver).await, [1, 2, 4, 5]);
-    assert_eq!(ear.count("job.refused", "id", "3"), 1);
+    assert_eq!(events.count("job.refused", "id", "3"), 1);
     let findings = database.database.doctor().examine().await.unwrap();
     let found = findings.iter().find(|found| found.check == "reserved").unwrap();
     assert!(found.state == Verdict::Bad && found.finding.contains("job 3 among them"), "{found:?}");
 }
 
 #[tokio::test]
-async fn a_dead_worker_is_declared_dead_though_its_job_cannot_be_rescued() {
+async fn a_worker_is_declared_dead_even_if_a_job_cannot_be_rescued() {
     let database = database().await;
     let driver = driver(&database, 7).await;
     reserved(&database, &driver).await;
@@ -184,7 +184,7 @@ async fn a_dead_worker_is_declared_dead_though_its_job_cannot_be_rescued() {
 }
 
 #[tokio::test]
-async fn odd_strays_go_back_or_are_buried_and_keep_no_other() {
+async fn odd_strays_go_back_or_die_and_the_others_go_back() {
     let database = database().await;
     let driver = driver(&database, 7).await;
     reserved(&database, &driver).await;
@@ -202,7 +202,7 @@ async fn odd_strays_go_back_or_are_buried_and_keep_no_other() {
 #[derive(Clone)]
 struct Fails(bool);
 
-/// Works twenty jobs until none runs; their handler fails where it is told to.
+/// Runs twenty jobs, and waits until none is reserved. Their handler fails if `fails` is set.
 async fn work_twenty(database: &TestDatabase, fails: bool) {
     async fn ends(note: Note, State(told): State<Told>, State(Fails(fails)): State<Fails>) -> Result<(), String> {
         told.tell(note.text);
@@ -220,7 +220,7 @@ async fn work_twenty(database: &TestDatabase, fails: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_whose_end_a_trigger_refuses_has_failed_and_the_others_are_done() {
+async fn a_job_whose_end_is_refused_fails_and_the_others_complete() {
     let database = database().await;
     refuse(&database, "jobs", "delete", 7).await;
     work_twenty(&database, false).await;
@@ -230,9 +230,9 @@ async fn a_job_whose_end_a_trigger_refuses_has_failed_and_the_others_are_done() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_whose_failure_a_trigger_refuses_is_dead_and_the_others_wait() {
+async fn a_job_whose_failure_is_refused_dies_and_the_others_retry() {
     let database = database().await;
-    // An error code of the trigger's own.
+    // The trigger raises an error code that Postgres does not define.
     database
         .run(
             "create function refuse_failure() returns trigger language plpgsql as $$ begin
@@ -261,7 +261,7 @@ async fn a_worker_whose_rescues_fail_goes_on_with_its_own_jobs() {
     let worker = start(beats.grace(Duration::ZERO).state(told).handle(waits));
     enqueue(&database.database, &note("x")).await.unwrap();
     assert_eq!(heard.next().await, "begun");
-    // Nothing that can be said of a row.
+    // This error concerns no single row.
     database
         .run(
             "create function break_down() returns trigger language plpgsql as $$ begin
@@ -272,15 +272,15 @@ async fn a_worker_whose_rescues_fail_goes_on_with_its_own_jobs() {
             insert into reveille.workers (id, host, pid, version, queues, slots) values (8, 'silent', 1, 'v', '{}', 1)",
         )
         .await;
-    // It declares the silent one dead after 4 s, and fails to rescue from the beginning: it would stop its handler
-    // after 3 s.
+    // The worker declares the silent one dead after 4 s, but its rescues fail from the start. If they kept it from
+    // beating, it would cancel its handler after 3 s.
     database.until("select max(last_seen_at) - min(last_seen_at) > interval '5 seconds' from reveille.workers").await;
-    assert!(heard.rest().is_empty(), "its handler was not told to stop");
+    assert!(heard.rest().is_empty(), "its handler was not cancelled");
     worker.stop().await;
 }
 
-/// Three old dead jobs, and the sequence begun anew, as after a restore.
-async fn with_ids_begun_anew() -> TestDatabase {
+/// Three old dead jobs, and a sequence that starts at 1 again, as after a restore.
+async fn with_restarted_ids() -> TestDatabase {
     let database = database().await;
     database
         .run(
@@ -295,8 +295,8 @@ async fn with_ids_begun_anew() -> TestDatabase {
 }
 
 #[tokio::test]
-async fn a_job_that_dies_beside_a_dead_one_of_its_id_is_buried_under_a_fresh_one() {
-    let database = with_ids_begun_anew().await;
+async fn a_dying_job_gets_a_new_id_if_a_dead_job_has_its_id() {
+    let database = with_restarted_ids().await;
     let driver = driver(&database, 7).await;
     let jobs = reserved(&database, &driver).await;
     let batch: Vec<_> = jobs.iter().map(|job| settlement(job, Ending::Dead(failure()))).collect();
@@ -311,8 +311,8 @@ async fn a_job_that_dies_beside_a_dead_one_of_its_id_is_buried_under_a_fresh_one
 }
 
 #[tokio::test]
-async fn a_lost_job_that_dies_beside_a_dead_one_of_its_id_is_buried_under_a_fresh_one() {
-    let database = with_ids_begun_anew().await;
+async fn a_lost_job_that_dies_gets_a_new_id_if_a_dead_job_has_its_id() {
+    let database = with_restarted_ids().await;
     let driver = orphans(&database, "update reveille.jobs set max_attempts = 1").await;
     assert_eq!(rescued(&driver).await, [1, 2, 3, 4, 5]);
     let dead = "select jsonb_agg(kind order by id) from reveille.dead_jobs";
@@ -320,30 +320,30 @@ async fn a_lost_job_that_dies_beside_a_dead_one_of_its_id_is_buried_under_a_fres
 }
 
 #[tokio::test]
-async fn whoever_waits_for_a_job_that_is_buried_under_a_fresh_id_hears_of_the_old_one() {
-    let database = with_ids_begun_anew().await;
+async fn a_wait_ends_under_the_old_id_of_a_job_that_died_under_a_new() {
+    let database = with_restarted_ids().await;
     let driver = driver(&database, 7).await;
     let jobs = reserved(&database, &driver).await;
     database.run("update reveille.jobs set awaited = true").await;
     let (client, mut connection) = tokio_postgres::connect(&database.address, tokio_postgres::NoTls).await.unwrap();
-    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut payloads) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
             if let tokio_postgres::AsyncMessage::Notification(notification) = message {
-                let _ = told.send(notification.payload().to_owned());
+                let _ = sender.send(notification.payload().to_owned());
             }
         }
     });
     client.batch_execute("listen \"reveille.finished\"").await.unwrap();
     driver.settle(&[settlement(&jobs[1], Ending::Dead(failure()))]).await.unwrap();
-    assert_eq!(soon("it is told", heard.recv()).await.unwrap(), "2 dead");
+    assert_eq!(soon("the notification arrives", payloads.recv()).await.unwrap(), "2 dead");
 }
 
 #[tokio::test]
-async fn upkeep_moves_the_ids_past_all_that_were_given_out_and_no_further() {
+async fn upkeep_moves_the_sequence_just_past_all_used_ids() {
     let next = "select nextval('reveille.jobs_id_seq')";
     for table in ["jobs", "dead_jobs", "finished_jobs"] {
-        let database = with_ids_begun_anew().await;
+        let database = with_restarted_ids().await;
         let driver = driver(&database, 7).await;
         database.run("insert into reveille.jobs (kind) select 'k' from generate_series(1, 3)").await;
         match table {
@@ -366,7 +366,7 @@ async fn upkeep_moves_the_ids_past_all_that_were_given_out_and_no_further() {
         assert!(passed > 70, "{table}: {passed}");
         driver.prune().await.unwrap();
         assert_eq!(database.value(next).await, passed + 1, "{table}");
-        // Nothing is left to give out after the largest number.
+        // The largest number does not move the sequence: no id would be left after it.
         database
             .run("insert into reveille.jobs (id, kind) overriding system value values (9223372036854775807, 'k')")
             .await;
@@ -376,8 +376,8 @@ async fn upkeep_moves_the_ids_past_all_that_were_given_out_and_no_further() {
 }
 
 #[tokio::test]
-async fn a_dead_job_whose_id_a_live_one_has_is_revived_under_a_fresh_one() {
-    let database = with_ids_begun_anew().await;
+async fn a_dead_job_is_revived_under_a_new_id_if_a_live_job_has_its_id() {
+    let database = with_restarted_ids().await;
     database.run("insert into reveille.jobs (kind) select 'k' from generate_series(1, 2)").await;
     let batch = database.database.admin().revive_dead(&Filter::new()).await.unwrap();
     assert_eq!((batch.done, batch.left_over, batch.refused.len()), (3, 0, 0));
@@ -388,8 +388,8 @@ async fn a_dead_job_whose_id_a_live_one_has_is_revived_under_a_fresh_one() {
 }
 
 #[tokio::test]
-async fn dead_jobs_that_cannot_be_revived_or_purged_are_named_and_keep_no_other() {
-    let database = with_ids_begun_anew().await;
+async fn dead_jobs_that_cannot_be_revived_or_purged_are_named() {
+    let database = with_restarted_ids().await;
     bypass(&database, "update reveille.dead_jobs set priority = 9 where id = 2").await;
     let admin = database.database.admin();
     let batch = admin.revive_dead(&Filter::new()).await.unwrap();
@@ -397,7 +397,7 @@ async fn dead_jobs_that_cannot_be_revived_or_purged_are_named_and_keep_no_other(
     let refused: Vec<_> = batch.refused.iter().map(|refused| (refused.id, refused.error.to_string())).collect();
     assert!(refused.len() == 1 && refused[0].0 == 2 && refused[0].1.contains("priority_is_0_to_3"), "{refused:?}");
 
-    let database = with_ids_begun_anew().await;
+    let database = with_restarted_ids().await;
     refuse(&database, "dead_jobs", "delete", 2).await;
     let batch = database.database.admin().purge_dead(&Filter::new()).await.unwrap();
     assert_eq!((batch.done, batch.refused.len(), batch.refused[0].id), (2, 1, 2));

@@ -1,11 +1,11 @@
-//! What is said of a server that ends a connection or refuses one, and how soon a worker is back after an outage.
+//! The error for a server that refuses a connection.
 
 use reveille::Database;
 
 use crate::harness::{database, host_and_port};
 
 #[tokio::test]
-async fn a_server_that_has_answered_is_not_asked_after() {
+async fn no_error_asks_if_a_server_runs_that_has_answered() {
     let database = database().await;
     let role = format!("limited_{:016x}", fastrand::u64(..));
     database.run(&format!("create role {role} login connection limit 0 password 'p'")).await;

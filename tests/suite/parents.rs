@@ -1,4 +1,4 @@
-//! What a handler enqueues is its job's child.
+//! A job that a handler enqueues is a child of the handler's job.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ fn child(kind: &str) -> NewJob {
     NewJob::new(kind, Payload::encode(&()).unwrap()).queue("children")
 }
 
-/// Enqueues in each way that there is.
+/// Enqueues in every possible way.
 async fn enqueues(
     _: Parent,
     State(database): State<Database>,
@@ -50,7 +50,7 @@ async fn enqueues(
     let (from_context, elsewhere) = (context.enqueuer(), database.clone());
     tokio::spawn(async move {
         from_context.enqueue(&elsewhere, &child("in a task, by the context")).await.unwrap();
-        enqueue(&elsewhere, &child("in a task, by nobody's")).await.unwrap();
+        enqueue(&elsewhere, &child("in a task, without an enqueuer")).await.unwrap();
     })
     .await
     .unwrap();
@@ -60,7 +60,7 @@ async fn enqueues(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_handler_enqueues_names_its_job_in_whatever_way() {
+async fn jobs_that_a_handler_enqueues_in_any_way_name_their_parent() {
     let database = database().await;
     database.run("select setval('reveille.jobs_id_seq', 41)").await;
     let running = start(worker(&database).state(database.database.clone()).handle(enqueues));
@@ -83,18 +83,18 @@ async fn what_a_handler_enqueues_names_its_job_in_whatever_way() {
         "in a task, by the context"
     ]);
     assert_eq!(parent, 42);
-    let expected = json!({"0": ["in a task, by nobody's"], "42": own, "77": ["of a given parent"]});
+    let expected = json!({"0": ["in a task, without an enqueuer"], "42": own, "77": ["of a given parent"]});
     assert_eq!(database.value(parents).await, expected);
     assert_eq!(database.value("select to_jsonb(parent_id) from reveille.finished_jobs").await, json!(null));
     let found = testing::enqueued(&database.database).await.unwrap();
     let of_plain = found.all().iter().find(|found| found.job.kind == "plain").unwrap();
-    assert_eq!(of_plain.job.parent_id, Some(42), "a test sees it, too");
+    assert_eq!(of_plain.job.parent_id, Some(42), "a test sees the parent too");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_of_a_batch_have_no_parent_unless_its_item_enqueues_them() {
+async fn jobs_from_a_batch_have_a_parent_only_if_an_item_enqueues_them() {
     async fn batch(batch: Batch<Note>, State(database): State<Database>) -> reveille::Result<()> {
-        enqueue(&database, &child("of nobody")).await?;
+        enqueue(&database, &child("of the batch")).await?;
         for item in &batch {
             item.context.enqueuer().enqueue(&database, &child("of an item")).await?;
         }
@@ -108,11 +108,11 @@ async fn jobs_of_a_batch_have_no_parent_unless_its_item_enqueues_them() {
     running.stop().await;
     let parents = "select jsonb_agg(parent_id order by parent_id) from reveille.jobs where kind = 'of an item'";
     assert_eq!(database.value(parents).await, json!([1, 2]));
-    assert_eq!(database.value("select count(parent_id) from reveille.jobs where kind = 'of nobody'").await, 0);
+    assert_eq!(database.value("select count(parent_id) from reveille.jobs where kind = 'of the batch'").await, 0);
 }
 
 #[tokio::test]
-async fn what_is_enqueued_outside_a_handler_has_no_parent() {
+async fn a_job_enqueued_outside_a_handler_has_no_parent() {
     let database = database().await;
     enqueue(&database.database, &note("a")).await.unwrap();
     database.run("select reveille.enqueue(kind => 'k'); select reveille.enqueue(kind => 'of 9', parent_id => 9)").await;
@@ -121,7 +121,7 @@ async fn what_is_enqueued_outside_a_handler_has_no_parent() {
 }
 
 #[tokio::test]
-async fn an_attempt_at_a_job_that_is_stored_nowhere_makes_no_parent() {
+async fn a_job_that_is_not_stored_is_no_parent() {
     async fn handler(_: Parent, State(memory): State<Arc<Memory>>, context: Context) -> reveille::Result<()> {
         let jobs = [child("a")];
         enqueue(&*memory, &jobs[0]).await?;

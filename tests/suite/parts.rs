@@ -1,4 +1,4 @@
-//! A worker's parts do not die one by one: writing a log fails none of them, and one that breaks down ends the worker.
+//! A part of a worker that breaks down ends the whole worker. An ending counts even if it cannot be logged.
 
 use std::sync::{Arc, LazyLock};
 
@@ -23,11 +23,11 @@ impl<S: Subscriber> Layer<S> for PanicsAt {
     }
 }
 
-/// See [`crate::tracing::Ear`].
+/// See [`crate::tracing::EventLog`].
 static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
 
 #[tokio::test]
-async fn a_part_that_breaks_down_ends_the_worker_which_gives_back_what_it_holds() {
+async fn a_part_that_breaks_down_ends_the_worker_and_releases_its_jobs() {
     async fn endless(_: Note) {
         std::future::pending().await
     }
@@ -40,8 +40,8 @@ async fn a_part_that_breaks_down_ends_the_worker_which_gives_back_what_it_holds(
     ] {
         let database = database().await;
         enqueue_all(&database.database, &[note("a"), note("b")]).await.unwrap();
-        // This one is settled at once.
-        database.run("insert into reveille.jobs (kind) values ('nobody has a handler for this')").await;
+        // The worker settles this one at once.
+        database.run("insert into reveille.jobs (kind) values ('kind without a handler')").await;
         let log = tracing_subscriber::registry().with(PanicsAt(event));
         let _log = tracing::subscriber::set_default(log);
         let worker = worker(&database).handle(endless).build().unwrap();
@@ -49,12 +49,12 @@ async fn a_part_that_breaks_down_ends_the_worker_which_gives_back_what_it_holds(
         assert!(error.is_broken() && error.to_string().contains(part), "{event}: {error}");
         let left = "select jsonb_build_array(count(reserved_at), sum(failures), count(*), (select count(*) from reveille.workers))
             from reveille.jobs";
-        assert_eq!(database.value(left).await, json!([0, 0, 3, 0]), "{event}: all go back at no cost");
+        assert_eq!(database.value(left).await, json!([0, 0, 3, 0]), "{event}: all jobs go back at no cost");
     }
 }
 
 #[tokio::test]
-async fn a_drain_ends_with_an_error_where_no_attempt_can_be_made() {
+async fn a_drain_ends_with_an_error_if_no_attempt_can_be_made() {
     LazyLock::force(&SECOND);
     let memory = reveille::driver::Memory::new();
     let id = enqueue(&memory, &note("x")).await.unwrap().id;
@@ -66,7 +66,7 @@ async fn a_drain_ends_with_an_error_where_no_attempt_can_be_made() {
 }
 
 #[tokio::test]
-async fn an_ending_counts_that_cannot_be_logged() {
+async fn an_ending_that_cannot_be_logged_counts() {
     async fn fails(note: Note) -> Result<(), String> {
         if note.text == "fails" { Err("no".into()) } else { Ok(()) }
     }

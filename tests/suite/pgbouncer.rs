@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 
 use crate::harness::{TestDatabase, client, eventually, host_and_port};
 
-/// How many sessions it lends.
+/// How many sessions PgBouncer lends.
 const SESSIONS: usize = 4;
 
-/// A PgBouncer in front of a database; gone with the test.
+/// A PgBouncer in front of a database. Dropping this ends it.
 pub struct Pooler {
     process: Child,
     pub folder: PathBuf,
@@ -39,23 +39,22 @@ impl Pooler {
         std::fs::write(&file, text).unwrap();
         let mut command = Command::new(std::env::var("REVEILLE_PGBOUNCER").unwrap_or_else(|_| "pgbouncer".into()));
         if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
-            // It refuses root.
+            // PgBouncer refuses to run as root.
             lchown(&folder, Some(65534), Some(65534)).unwrap();
             command.uid(65534).gid(65534);
         }
         command.arg("-q").arg(&file).stdin(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().expect("PgBouncer starts; .ci/pooler fetches it");
         let pooler = Pooler { process, folder, port, database: name };
-        eventually("PgBouncer is there", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok())
-            .await;
+        eventually("PgBouncer is up", async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
         pooler
     }
 
     pub fn address(&self) -> String {
-        format!("host=127.0.0.1 port={} user=anybody dbname={}", self.port, self.database)
+        format!("host=127.0.0.1 port={} user=any dbname={}", self.port, self.database)
     }
 
-    /// What is left of others in any of the sessions that it lends: settings, listening, statements, locks.
+    /// The number of settings, channels, prepared statements and locks that clients have left in the lent sessions.
     pub async fn leftovers(&self) -> i64 {
         let mut clients = Vec::new();
         for _ in 0..SESSIONS {

@@ -1,4 +1,4 @@
-//! What a worker's session plans once it keeps: it has to serve whatever the tables become.
+//! A session keeps a plan once made. The plan must stay good whatever the tables become.
 
 use std::fs;
 use std::path::Path;
@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use crate::harness::{TestDatabase, database, note, teller};
 
-/// The tables that may become large, and of which a worker may read but few rows at a time.
+/// Tables that may become large. A worker may read only few of their rows at a time.
 const LARGE: [&str; 4] = ["jobs", "unique_periods", "dead_jobs", "finished_jobs"];
-/// What they may be like when a session plans, one after another.
+/// States of these tables in which a session may plan. Each follows on the one before.
 const STATES: [(&str, &str); 5] = [
     ("never analyzed", "truncate reveille.jobs, reveille.unique_periods"),
     ("vacuumed while empty", ""),
@@ -29,7 +29,7 @@ const STATES: [(&str, &str); 5] = [
         insert into reveille.unique_periods select 'many', n, n, now() + n * interval '1 second' from generate_series(1, 50000) as n",
     ),
 ];
-/// These are planned each time.
+/// Statements that are planned at each run.
 const PLANNED_EACH_TIME: [&str; 3] = ["orphans", "rescue", "vouch"];
 
 fn source(path: &str) -> String {
@@ -49,14 +49,14 @@ fn statements() -> Vec<(String, String)> {
     kept.map(|name| (name.to_owned(), source(&format!("sql/{name}.sql")))).collect()
 }
 
-/// What a worker sets in its sessions.
+/// SQL that sets what a worker sets in its sessions.
 fn settings() -> String {
     let source = source("src/driver/postgres/session.rs");
     let settings = part(&source, "const SETTINGS: [&str; 9] = [", "];");
     settings.split('"').skip(1).step_by(2).map(|setting| format!("set {setting};")).collect()
 }
 
-/// How each statement comes by the rows of the large tables, in order: by which index, and with what condition on it.
+/// How each statement reads the large tables, in order: by which index, and with what condition on the index.
 async fn plans(database: &TestDatabase) -> Vec<(String, Vec<String>)> {
     let client = database.client().await;
     client.batch_execute(&settings()).await.unwrap();
@@ -78,7 +78,7 @@ async fn plans(database: &TestDatabase) -> Vec<(String, Vec<String>)> {
 fn collect_scans(node: &Value, scans: &mut Vec<String>) {
     let kind = node["Node Type"].as_str().unwrap();
     let relation = node["Relation Name"].as_str().unwrap_or_default();
-    // A day of the history counts as the history.
+    // A partition of the history counts as the history.
     let table = relation.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_');
     if LARGE.contains(&table) && kind != "ModifyTable" {
         let condition = node["Index Cond"].as_str().or(node["TID Cond"].as_str()).unwrap_or("all of it");
@@ -88,7 +88,7 @@ fn collect_scans(node: &Value, scans: &mut Vec<String>) {
 }
 
 #[tokio::test]
-async fn no_statement_goes_through_all_of_a_large_table_whatever_was_known_of_it_when_it_was_planned() {
+async fn no_planned_statement_reads_a_whole_large_table() {
     let database = database().await;
     for (state, change) in STATES {
         database.run(change).await;
@@ -105,7 +105,7 @@ async fn no_statement_goes_through_all_of_a_large_table_whatever_was_known_of_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_planned_when_there_were_no_jobs_settles_among_many() {
+async fn plans_made_without_jobs_settle_quickly_among_many_jobs() {
     let database = database().await;
     database.run("vacuum analyze reveille.jobs").await;
     database.run("alter table reveille.jobs set (autovacuum_enabled = false)").await;
@@ -116,12 +116,12 @@ async fn a_session_that_planned_when_there_were_no_jobs_settles_among_many() {
         reveille::enqueue(&database.database, &note(text)).await.unwrap();
         assert_eq!(heard.next().await, text);
         database.until("select not exists (select from reveille.jobs where queue = 'default' and kind = 'note')").await;
-        // After the first, its sessions have planned.
+        // After the first job, the worker's sessions have planned.
         let many = "insert into reveille.jobs (kind, available_at) select 'later', now() + interval '1 day' from generate_series(1, 20000)";
         database.run(many).await;
     }
     worker.stop().await;
-    // A session tells what it has read at its end at the latest.
+    // A session reports what it has read at its end at the latest.
     database
         .until(
             "select not exists (select from pg_stat_activity
@@ -130,11 +130,11 @@ async fn a_session_that_planned_when_there_were_no_jobs_settles_among_many() {
         .await;
     let read = "select sum(idx_tup_read) from pg_stat_user_indexes where relname = 'jobs' and indexrelname in ('jobs_pkey', 'jobs_reserved')";
     let read = database.value(read).await;
-    assert!(read.as_f64().unwrap() < 1000.0, "{read} rows were looked at");
+    assert!(read.as_f64().unwrap() < 1000.0, "{read} rows were read");
 }
 
 #[tokio::test]
-async fn what_a_session_has_planned_for_a_function_among_few_jobs_serves_among_many() {
+async fn functions_planned_among_few_jobs_are_quick_among_many() {
     let database = database().await;
     let client = database.client().await;
     for table in ["jobs", "unique_periods"] {
@@ -152,7 +152,7 @@ async fn what_a_session_has_planned_for_a_function_among_few_jobs_serves_among_m
         "select reveille.cancel(0)",
         "select reveille.complete_in(1, 1, 1, now(), 0)",
     ];
-    // As often as it takes a session to settle for a plan.
+    // After 12 calls, a session keeps its plan.
     for n in 1..=12 {
         let calls: String = calls.map(|call| format!("{};", call.replace("{n}", &n.to_string()))).concat();
         client.batch_execute(&calls).await.unwrap();
@@ -176,7 +176,7 @@ async fn what_a_session_has_planned_for_a_function_among_few_jobs_serves_among_m
     }
 }
 
-/// What the tables may be like when somebody looks: large in each case, whatever is known of them.
+/// States of the tables when they are read: large in each case, with statistics that may be wrong.
 const LARGE_STATES: [(&str, &str); 5] = [
     (
         "never analyzed, nearly all dead",
@@ -192,7 +192,7 @@ const LARGE_STATES: [(&str, &str); 5] = [
     ("analyzed", "analyze"),
 ];
 
-/// Fills the tables with many jobs of which few run, fail and are dead.
+/// SQL that fills the tables with many live and dead jobs. Few of the live jobs run or fail.
 const FILL: &str = "alter table reveille.jobs set (autovacuum_enabled = false); alter table reveille.dead_jobs set (autovacuum_enabled = false);
     insert into reveille.workers (id, host, pid, version, queues, slots, stuck_jobs, stuck_since)
     values (7, 'here', 1, '0', '{q}', 1, '{1000}', '{now}');
@@ -202,7 +202,7 @@ const FILL: &str = "alter table reveille.jobs set (autovacuum_enabled = false); 
     insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, reason)
     select n, 'q', 'k', jsonb_build_object('text', repeat('x', 300)), 2, 1, 1, 1, now(), now(), 'failed' from generate_series(1, 30000) as n";
 
-/// What is asked of the tables by sessions whose settings are not a worker's.
+/// Queries that run in sessions without a worker's settings.
 fn questions() -> Vec<String> {
     let views = [
         "queue_stats",
@@ -214,23 +214,23 @@ fn questions() -> Vec<String> {
         "queue_totals",
     ];
     let views = views.map(|view| format!("select * from reveille.{view}"));
-    let told = |name: &str, params: &[(&str, &str)]| {
+    let filled = |name: &str, params: &[(&str, &str)]| {
         params.iter().fold(source(&format!("sql/{name}.sql")), |sql, (param, value)| sql.replace(param, value))
     };
     let listed = ["running", "stuck", "failing"].map(|state| {
-        told("list_jobs", &[("$1", "null"), ("$2", "null"), ("$3", "20"), ("$4", &format!("'{state}'::text"))])
+        filled("list_jobs", &[("$1", "null"), ("$2", "null"), ("$3", "20"), ("$4", &format!("'{state}'::text"))])
     });
     let others = [
-        told("backlog", &[("$1", "'q'")]),
-        told("metrics", &[]),
-        told("overview", &[]),
-        told("job", &[("$1", "77::bigint")]),
+        filled("backlog", &[("$1", "'q'")]),
+        filled("metrics", &[]),
+        filled("overview", &[]),
+        filled("job", &[("$1", "77::bigint")]),
     ];
     views.into_iter().chain(others).chain(listed).collect()
 }
 
 #[tokio::test]
-async fn nobody_who_looks_reads_all_of_a_large_table_whatever_is_known_of_it() {
+async fn no_view_or_command_reads_a_whole_large_table() {
     for (state, change) in LARGE_STATES {
         let database = database().await;
         let client = database.client().await;

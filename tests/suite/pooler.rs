@@ -11,7 +11,7 @@ use crate::pgbouncer::Pooler;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-/// Fails once, and then completes in its own transaction.
+/// Completes its job in its own transaction. The note "fails" fails once before.
 async fn handle(
     note: Note,
     State(told): State<Told>,
@@ -31,13 +31,13 @@ async fn handle(
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs PgBouncer: .ci/pooler"]
-async fn everything_works_through_a_transaction_pooler_and_nothing_of_it_stays_in_its_sessions() {
+async fn everything_works_through_a_transaction_pooler_without_a_trace() {
     let behind = empty_database().await;
     let pooler = Pooler::start(&behind).await;
     let database = Database::connect(pooler.address()).await.unwrap();
     assert!(database.is_pooled());
     assert!(!behind.is_pooled());
-    // Many at once, as when an application is started.
+    // Four migrate at once, as when an application starts.
     let migrated = futures::future::join_all((0..4).map(|_| database.migrate())).await;
     assert_eq!(migrated.into_iter().map(|applied| applied.unwrap().len()).sum::<usize>(), migrations().len());
 
@@ -61,13 +61,13 @@ async fn everything_works_through_a_transaction_pooler_and_nothing_of_it_stays_i
     let tx = plain.transaction().await.unwrap();
     enqueue(&tx, &note("in a transaction")).await.unwrap();
     tx.commit().await.unwrap();
-    let mut told: Vec<String> = Vec::new();
+    let mut texts: Vec<String> = Vec::new();
     for _ in 0..8 {
-        told.push(heard.next().await);
+        texts.push(heard.next().await);
     }
-    told.sort();
+    texts.sort();
     assert_eq!(
-        told,
+        texts,
         [
             "alone",
             "copied",

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 
 use crate::harness::{Heard, Running, client, eventually, start, tell, telling};
 
-/// What makes a job due at once.
+/// Statements that make a job due at once.
 const MAKE_DUE: [&str; 3] = [
     "insert into reveille.jobs (kind, payload) values ('note', '{\"text\": \"note\"}')",
     "select reveille.enqueue('note', '{\"text\": \"note\"}', unique_key => 'u', unique_mode => 'debounce')",
@@ -16,7 +16,7 @@ const MAKE_DUE: [&str; 3] = [
 ];
 const SILENTLY: &str = "set local reveille.bell = 'off'";
 
-/// A server that prepares transactions, as few do.
+/// A server that allows prepared transactions, which are off by default.
 struct Prepares {
     server: Server,
     database: Database,
@@ -32,7 +32,7 @@ impl Prepares {
         Prepares { server, database, client }
     }
 
-    /// A worker that sleeps until the bell rings or it is time for a poll.
+    /// Starts a worker, and waits until it sleeps. The bell or its next poll wakes it.
     async fn asleep(&self, poll: Duration) -> (Running, Heard) {
         let (told, heard) = telling();
         let builder = Worker::builder(self.database.clone()).queue("default", 4).poll_interval(poll);
@@ -41,7 +41,7 @@ impl Prepares {
         (worker, heard)
     }
 
-    /// A job that waits for tomorrow; the one before has ended.
+    /// Enqueues a job for tomorrow, once the job before it has ended.
     async fn enqueue_for_tomorrow(&self) {
         self.until("select count(*) = 0 from reveille.jobs where reserved_at is not null").await;
         self.run("select reveille.enqueue('note', '{\"text\": \"note\"}', unique_key => 'u', delay => '1 day')").await;
@@ -51,7 +51,7 @@ impl Prepares {
         eventually(condition, async || self.client.query_one(condition, &[]).await.is_ok_and(|row| row.get(0))).await;
     }
 
-    /// Prepares a transaction; what the server says if it does not.
+    /// Prepares a transaction, or returns the server's error.
     async fn prepare(&self, first: &str, make_due: &str) -> Result<(), String> {
         let client = client(&self.server.url("postgres")).await;
         let prepared = client.batch_execute(&format!("begin; {first}; {make_due}; prepare transaction 'p'")).await;
@@ -64,7 +64,7 @@ impl Prepares {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_the_bell_off_a_transaction_is_prepared_while_a_worker_sleeps() {
+async fn with_the_bell_off_a_transaction_can_be_prepared() {
     let prepares = Prepares::new().await;
     let (worker, mut heard) = prepares.asleep(Duration::from_secs(3600)).await;
     for make_due in MAKE_DUE {
@@ -74,7 +74,7 @@ async fn with_the_bell_off_a_transaction_is_prepared_while_a_worker_sleeps() {
         prepares.prepare(SILENTLY, make_due).await.unwrap_or_else(|error| panic!("{make_due}: {error}"));
         prepares.run("commit prepared 'p'").await;
         prepares.run("select pg_notify('reveille.bell', 'default')").await;
-        assert_eq!(heard.next().await, "note", "rung for by hand after: {make_due}");
+        assert_eq!(heard.next().await, "note", "the bell was rung by hand after: {make_due}");
     }
     worker.stop().await;
 }

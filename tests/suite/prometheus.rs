@@ -1,4 +1,4 @@
-//! Reads Prometheus' text format, and takes nothing that its description does not allow.
+//! Prometheus' text format.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -13,22 +13,22 @@ impl Samples {
     }
 }
 
-/// Reads the text format, and takes nothing that its description does not allow.
+/// Parses a page, and panics at anything that the format's specification does not allow.
 pub fn parse(page: &str) -> Samples {
-    assert!(page.ends_with('\n'), "the last line has an end");
+    assert!(page.ends_with('\n'), "the last line ends with a line feed");
     let (mut samples, mut heads, mut metric) = (HashMap::new(), HashSet::new(), None);
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
         if let Some(help) = line.strip_prefix("# HELP ") {
             let name = help.split(' ').next().unwrap();
-            assert!(heads.insert(name.to_owned()), "one head a metric: {line}");
+            assert!(heads.insert(name.to_owned()), "one head for each metric: {line}");
             let kind = lines.next().unwrap().strip_prefix(&format!("# TYPE {name} ")).expect("help, then the type");
             assert!(kind == "gauge" || kind == "counter" && name.ends_with("_total"), "{name} {kind}");
             metric = Some(name.to_owned());
         } else if !line.starts_with("# ") {
             let (name, labels, value) = sample(line);
-            assert_eq!(Some(&name), metric.as_ref(), "samples stand under their head: {line}");
-            assert!(samples.insert((name, labels), value).is_none(), "twice: {line}");
+            assert_eq!(Some(&name), metric.as_ref(), "samples follow their head: {line}");
+            assert!(samples.insert((name, labels), value).is_none(), "a sample occurs twice: {line}");
         }
     }
     Samples(samples)
@@ -64,7 +64,7 @@ fn sample(line: &str) -> (String, BTreeMap<String, String>, f64) {
     (name.to_owned(), labels, value.parse().unwrap())
 }
 
-/// What stands before the quote that ends it, and what comes after.
+/// The unescaped text before the closing quote, and the rest after it.
 fn quoted(text: &str) -> (String, &str) {
     let (mut value, mut chars) = (String::new(), text.char_indices());
     while let Some((place, c)) = chars.next() {
@@ -78,5 +78,5 @@ fn quoted(text: &str) -> (String, &str) {
             c => value.push(c),
         }
     }
-    panic!("no end: {text}")
+    panic!("no closing quote: {text}")
 }

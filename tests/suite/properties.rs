@@ -1,4 +1,4 @@
-//! Whatever is done to jobs in whatever order, each driver does as a simple model says.
+//! Whatever is done to jobs in whatever order, each driver behaves as a simple model does.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -144,7 +144,7 @@ impl World<'_> {
         self.last_worker
     }
 
-    /// The worker at that place, who comes back if it was gone.
+    /// The worker at this place. A worker that was gone is registered anew.
     async fn worker(&mut self, worker: usize) -> i64 {
         match self.workers[worker] {
             Some(id) => id,
@@ -223,7 +223,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// What is claimed is the very head of what is due, in its order.
+    /// A claim takes the first due jobs, in due order.
     async fn claim(&mut self, worker: usize, limit: usize) -> Checked {
         let mut waiting = snapshot(self.store).await;
         waiting.retain(|job| job.place == "waiting");
@@ -257,8 +257,8 @@ impl World<'_> {
             }
             prop_assert_eq!(reservation.worker, worker);
             prop_assert_eq!(reservation.attempt, i32::try_from(model.attempts).unwrap());
-            let told = (job.priority, job.failures, job.max_attempts, job.cancel_requested);
-            prop_assert_eq!(told, (model.priority, model.failures, model.max_attempts, model.cancel_requested));
+            let given = (job.priority, job.failures, job.max_attempts, job.cancel_requested);
+            prop_assert_eq!(given, (model.priority, model.failures, model.max_attempts, model.cancel_requested));
         }
         Ok(())
     }
@@ -289,7 +289,7 @@ impl World<'_> {
             How::Die => Ending::Dead(failure()),
         };
         let counted = self.store.settle(with, ending).await;
-        prop_assert_eq!(counted, standing == Some(with), "it counts if its reservation stands, and only then");
+        prop_assert_eq!(counted, standing == Some(with), "an ending counts if its reservation stands, and only then");
         let model = self.jobs.get_mut(&id).unwrap();
         match how {
             _ if !counted => {}
@@ -366,7 +366,7 @@ impl World<'_> {
             Place::Waiting => "due",
             Place::Running(_) => "running",
             Place::Dead(_) if has_successor => {
-                prop_assert!(answer.is_err_and(|error| error.is_invalid()), "its key is another's");
+                prop_assert!(answer.is_err_and(|error| error.is_invalid()), "another job holds its key");
                 return Ok(());
             }
             Place::Dead(_) => {
@@ -379,11 +379,12 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Each job is in one place, and in the one where it should be; its worker lives, and knows what is asked of it.
+    /// Checks that each job is in one place only, and in the right one. Each worker is alive, and its heartbeat returns
+    /// the cancels of the jobs that it runs.
     async fn check(&self) -> Checked {
         let found = snapshot(self.store).await;
         let ids: Vec<i64> = found.iter().map(|job| job.id).collect();
-        prop_assert_eq!(ids, self.jobs.keys().copied().collect::<Vec<_>>(), "nothing is lost, nothing is there twice");
+        prop_assert_eq!(ids, self.jobs.keys().copied().collect::<Vec<_>>(), "no job is lost or doubled");
         for (job, model) in found.iter().zip(self.jobs.values()) {
             let is = (job.place.as_str(), job.attempts, job.failures);
             prop_assert_eq!(is, (model.place.name(), model.attempts, model.failures), "job {}", job.id);
@@ -412,7 +413,7 @@ fn unexpected(error: reveille::Error) -> TestCaseError {
     TestCaseError::fail(error.to_string())
 }
 
-/// `PROPTEST_CASES` says how many, if it says anything. What failed once is tried first ever after.
+/// Tries `cases` random lists of steps, or as many as `PROPTEST_CASES` gives. Lists that failed before come first.
 fn holds(cases: u32, store: impl AsyncFn() -> Store) {
     const FAILED_ONCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/properties.regressions");
     let given = std::env::var_os("PROPTEST_CASES").is_some();

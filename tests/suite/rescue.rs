@@ -1,4 +1,4 @@
-//! What a dead worker held is run by others.
+//! Other workers run the jobs of a dead worker.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn hangs(note: Note, State(told): State<Told>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_workers_job_runs_elsewhere_and_counts_as_a_failure() {
     let database = database().await;
-    // A worker that has reserved a job and beats no more.
+    // A worker that has reserved a job and has no heartbeat any more.
     let driver = Postgres::new(database.database.clone()).unwrap();
     let info = WorkerInfo::new(7).host("gone").queues(["default"]);
     driver.register(&info).await.unwrap();
@@ -39,7 +39,7 @@ async fn a_dead_workers_job_runs_elsewhere_and_counts_as_a_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_beats_keeps_its_job() {
+async fn a_worker_with_a_heartbeat_keeps_its_job() {
     let database = database().await;
     let (told, mut heard) = telling();
     let build = || {
@@ -50,7 +50,7 @@ async fn a_worker_that_beats_keeps_its_job() {
     enqueue(&database.database, &note("held")).await.unwrap();
     assert_eq!(heard.next().await, "held");
     let other = start(build().handle(tell));
-    // Each beat of the other is a chance for a wrong rescue.
+    // Each heartbeat of the other worker could rescue the job wrongly.
     database
         .until(
             "select bool_and(last_seen_at > started_at + interval '1 second') and count(*) = 2 from reveille.workers",
@@ -62,7 +62,7 @@ async fn a_worker_that_beats_keeps_its_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_declared_dead_stops_what_it_runs_and_begins_anew() {
+async fn a_worker_declared_dead_cancels_its_handlers_and_begins_anew() {
     let database = database().await;
     async fn waits(
         note: Note,
@@ -72,7 +72,7 @@ async fn a_worker_declared_dead_stops_what_it_runs_and_begins_anew() {
         told.tell(note.text);
         cancellation.cancelled().await;
         told.tell("stopped");
-        Err("told to stop".into())
+        Err("cancelled".into())
     }
     let (told, mut heard) = telling();
     let worker = start(worker(&database).heartbeat(Duration::from_millis(50)).state(told).handle(waits));
@@ -81,7 +81,7 @@ async fn a_worker_declared_dead_stops_what_it_runs_and_begins_anew() {
     let old = database.value("select id from reveille.workers").await;
     database.run("delete from reveille.workers").await;
     assert_eq!(heard.next().await, "stopped");
-    // The job is nobody's now: the same worker finds and runs it under its new id.
+    // No worker holds the job now, so the same worker finds it and runs it under its new id.
     assert_eq!(heard.next().await, "first");
     assert_ne!(database.value("select id from reveille.workers").await, old);
     assert_eq!(database.value("select attempts from reveille.jobs").await, 2);
@@ -90,7 +90,7 @@ async fn a_worker_declared_dead_stops_what_it_runs_and_begins_anew() {
     worker.ended().await;
 }
 
-/// A driver with one worker that holds a job which has been lost so many times in a row.
+/// Loses a job `times` times in a row, each time to a worker that dies.
 async fn lost(database: &TestDatabase, times: u32, max_attempts: u32) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
     enqueue(&database.database, &note("x")).max_attempts(max_attempts).await.unwrap();
@@ -103,7 +103,7 @@ async fn lost(database: &TestDatabase, times: u32, max_attempts: u32) -> Postgre
         let seen = driver.beat(99, &Report::default()).await.unwrap().peers;
         let rescue = driver.rescue(99, &seen).await.unwrap();
         assert_eq!((rescue.workers, rescue.jobs.len()), (vec![id], 1));
-        assert_eq!(rescue.dead.len(), usize::from(round + 1 == max_attempts), "it says which of them died");
+        assert_eq!(rescue.dead.len(), usize::from(round + 1 == max_attempts), "the rescue names the jobs that died");
     }
     driver
 }
@@ -130,7 +130,7 @@ async fn a_job_that_kills_its_workers_dies_in_the_end() {
 }
 
 #[tokio::test]
-async fn a_worker_that_has_beaten_since_it_was_watched_is_left_alone() {
+async fn a_worker_with_a_newer_heartbeat_is_not_declared_dead() {
     let database = database().await;
     let driver = Postgres::new(database.database.clone()).unwrap();
     let info = WorkerInfo::new(7).host("slow");
@@ -141,7 +141,7 @@ async fn a_worker_that_has_beaten_since_it_was_watched_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_job_reserved_by_nobody_is_found_without_anybody_dying() {
+async fn a_job_reserved_by_an_unknown_worker_is_rescued() {
     let database = database().await;
     database
         .run("insert into reveille.jobs (kind, reserved_at, reserved_by, attempts) values ('k', now(), 12345, 1)")
@@ -151,7 +151,7 @@ async fn a_job_reserved_by_nobody_is_found_without_anybody_dying() {
 }
 
 #[tokio::test]
-async fn strays_go_back_at_no_cost_and_what_is_held_stays() {
+async fn strays_go_back_at_no_cost_and_held_jobs_stay() {
     let database = database().await;
     let insert = "insert into reveille.jobs (kind, reserved_at, reserved_by, attempts)
         values ('a', now(), 7, 1), ('b', now(), 7, 1), ('c', now(), 8, 1)";

@@ -1,4 +1,4 @@
-//! What becomes of a job, for who waits for it: results, progress, ends.
+//! Waiting for a job's end; its result and progress.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::conformance::{Store, conforms, failure, job};
 use crate::harness::{Note, TestDatabase, Told, database, note, soon, start, telling, worker};
 
 impl Store {
-    /// Begins to wait for a job's end, from a task of its own.
+    /// Begins to wait for a job's end, in a separate task.
     async fn awaits(&self, id: i64) -> JoinHandle<Option<FinishedJob>> {
         match self {
             Store::Postgres(database, _) => {
@@ -42,7 +42,7 @@ impl Store {
         soon("the job's end", finishing).await
     }
 
-    /// What a live or ended job's handler has said of its progress.
+    /// The progress that the handler of a live or ended job reported last.
     async fn progress(&self, id: i64) -> Value {
         match self {
             Store::Postgres(database, _) => {
@@ -61,7 +61,7 @@ fn payload(value: Value) -> Payload {
 }
 
 conforms! {
-    async fn who_waits_hears_each_kind_of_end(store: &Store) {
+    async fn a_wait_returns_each_kind_of_end(store: &Store) {
         store.register(1).await;
         let no = Failure::new(FailureReason::Permanent, "no");
         let ends = [
@@ -74,25 +74,25 @@ conforms! {
             let id = store.enqueue(job("x")).await;
             let waiting = store.awaits(id).await;
             store.settle(store.claim_one(1).await.reservation, ending).await;
-            let finished = soon("its end", waiting).await.unwrap().unwrap();
+            let finished = soon("the job's end", waiting).await.unwrap().unwrap();
             let kept = finished.result.as_ref().map(|result| result.decode().unwrap());
             assert_eq!((finished.id, finished.state, kept, &finished.errors), (id, state, result, &errors));
             assert_eq!(store.finished(id).await.unwrap(), finished, "asked later, the same");
         }
     }
 
-    async fn who_waits_hears_of_a_job_that_is_cancelled_or_lost(store: &Store) {
+    async fn a_wait_ends_when_its_job_is_cancelled_or_lost(store: &Store) {
         let id = store.enqueue(job("x")).await;
         let waiting = store.awaits(id).await;
         store.cancel(id).await;
-        assert_eq!(soon("its end", waiting).await.unwrap().unwrap().state, JobState::Cancelled);
+        assert_eq!(soon("the job's end", waiting).await.unwrap().unwrap().state, JobState::Cancelled);
         store.register(1).await;
         store.register(2).await;
         let id = store.enqueue(job("x").max_attempts(1)).await;
         let waiting = store.awaits(id).await;
         store.claim_one(1).await;
         store.lose_worker(1, 2).await;
-        let finished = soon("its end", waiting).await.unwrap().unwrap();
+        let finished = soon("the job's end", waiting).await.unwrap().unwrap();
         assert_eq!((finished.state, finished.errors[0].reason), (JobState::Dead, FailureReason::Lost));
     }
 
@@ -105,12 +105,12 @@ conforms! {
         let reservation = store.claim_one(1).await.reservation;
         assert!(!waiting.is_finished());
         store.settle(reservation, Ending::Completed(None)).await;
-        let finished = soon("its end", waiting).await.unwrap().unwrap();
+        let finished = soon("the job's end", waiting).await.unwrap().unwrap();
         assert!(finished.is_completed());
         assert_eq!(finished.last_error(), Some("no"));
     }
 
-    async fn of_what_never_was_nothing_is_known(store: &Store) {
+    async fn a_wait_for_an_unknown_job_returns_nothing(store: &Store) {
         assert_eq!(store.finished(99).await, None);
     }
 
@@ -120,16 +120,16 @@ conforms! {
         let reservation = store.claim_one(1).await.reservation;
         assert!(store.driver().progress(&reservation, &payload(json!(1))).await.unwrap());
         store.settle(reservation, Ending::Waiting { failure: None, delay: Duration::ZERO }).await;
-        assert!(!store.driver().progress(&reservation, &payload(json!(2))).await.unwrap(), "it is given back");
+        assert!(!store.driver().progress(&reservation, &payload(json!(2))).await.unwrap(), "the job was put back");
         let next = store.claim_one(1).await.reservation;
-        assert!(!store.driver().progress(&reservation, &payload(json!(3))).await.unwrap(), "it is another's");
+        assert!(!store.driver().progress(&reservation, &payload(json!(3))).await.unwrap(), "another attempt holds the job");
         assert_eq!(store.progress(id).await, json!(1));
         assert!(store.driver().progress(&next, &payload(json!("half"))).await.unwrap());
         store.settle(next, Ending::Completed(None)).await;
-        assert_eq!(store.progress(id).await, json!("half"), "it stays with the job");
+        assert_eq!(store.progress(id).await, json!("half"), "the progress stays with the job");
     }
 
-    async fn what_a_handler_returns_reaches_who_waits(store: &Store) {
+    async fn a_wait_returns_what_the_handler_returned(store: &Store) {
         async fn count(note: Note) -> Result<Completed<usize>, String> {
             if note.text.is_empty() { Err("nothing to count".into()) } else { Ok(Completed(note.text.split(' ').count())) }
         }
@@ -145,13 +145,13 @@ conforms! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wait_ends_by_the_notification_and_not_by_looking() {
+async fn a_wait_ends_by_the_notification_and_not_by_polling() {
     async fn echo(note: Note) -> Completed<String> {
         Completed(note.text)
     }
     let database = database().await;
     let running = start(worker(&database).handle(echo));
-    // By looking alone each would take five seconds.
+    // By polling alone, each wait would take five seconds.
     let waits = async {
         for n in 0..100 {
             let job = enqueue(&database.database, &note(&n.to_string())).await.unwrap();
@@ -163,35 +163,35 @@ async fn a_wait_ends_by_the_notification_and_not_by_looking() {
     running.stop().await;
 }
 
-/// What is told on the channel while something happens.
-async fn told_of_ends(database: &TestDatabase, happens: impl AsyncFnOnce()) -> Vec<String> {
+/// The notifications of ends while something happens.
+async fn notified_ends(database: &TestDatabase, happens: impl AsyncFnOnce()) -> Vec<String> {
     use futures::StreamExt;
     let (client, mut connection) = tokio_postgres::connect(&database.address, tokio_postgres::NoTls).await.unwrap();
     let mut messages = futures::stream::poll_fn(move |cx| connection.poll_message(cx));
     let listening = tokio::spawn(async move {
-        let mut told = Vec::new();
+        let mut ends = Vec::new();
         while let Some(Ok(message)) = messages.next().await {
             match message {
-                tokio_postgres::AsyncMessage::Notification(heard) if heard.payload() == "over" => break,
-                tokio_postgres::AsyncMessage::Notification(heard) => told.push(heard.payload().to_owned()),
+                tokio_postgres::AsyncMessage::Notification(end) if end.payload() == "over" => break,
+                tokio_postgres::AsyncMessage::Notification(end) => ends.push(end.payload().to_owned()),
                 _ => {}
             }
         }
-        told
+        ends
     });
     client.batch_execute("listen \"reveille.finished\"").await.unwrap();
     happens().await;
     database.run("notify \"reveille.finished\", 'over'").await;
-    soon("all is heard", listening).await.unwrap()
+    soon("all notifications arrive", listening).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_the_ends_of_awaited_jobs_are_told() {
+async fn only_the_ends_of_awaited_jobs_are_notified() {
     async fn ends(note: Note) -> Outcome {
         if note.text == "3" { Outcome::Dead("no".into()) } else { Outcome::Complete }
     }
     let database = database().await;
-    let told = told_of_ends(&database, async || {
+    let notified = notified_ends(&database, async || {
         let notes: Vec<Note> = (1..=6).map(|n| note(&n.to_string())).collect();
         enqueue_all(&database.database, &notes).await.unwrap();
         for id in [2, 3, 6] {
@@ -204,15 +204,15 @@ async fn only_the_ends_of_awaited_jobs_are_told() {
         running.stop().await;
     })
     .await;
-    let mut told = told;
-    told.sort();
-    assert_eq!(told, ["2 completed", "3 dead", "6 cancelled"]);
+    let mut notified = notified;
+    notified.sort();
+    assert_eq!(notified, ["2 completed", "3 dead", "6 cancelled"]);
     let row = "select jsonb_build_array(state, reason, result, errors -> 0 -> 'error') from reveille.await(3)";
     assert_eq!(database.value(row).await, json!(["dead", "permanent", null, "no"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_outcome_reaches_who_waits_where_no_history_is_kept() {
+async fn a_wait_returns_the_outcome_even_without_a_history() {
     async fn done(_: Note, State(gate): State<Arc<Semaphore>>) -> Completed<i32> {
         gate.acquire().await.unwrap().forget();
         Completed(7)
@@ -228,14 +228,14 @@ async fn the_outcome_reaches_who_waits_where_no_history_is_kept() {
     });
     database.until("select awaited from reveille.jobs").await;
     gate.add_permits(1);
-    let finished = soon("its end", waiting).await.unwrap().unwrap();
+    let finished = soon("the job's end", waiting).await.unwrap().unwrap();
     assert_eq!((finished.state, finished.decode::<i32>().unwrap()), (JobState::Completed, 7));
     assert_eq!(database.database.finished(id).await.unwrap(), Some(finished), "asked within a minute, the same");
     running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_completed_in_a_transaction_of_its_own_is_heard_to_end() {
+async fn a_wait_ends_when_its_job_is_completed_in_a_transaction() {
     async fn done(_: Note, State(database): State<Database>, context: Context) -> Result<(), String> {
         let mut client = database.client().await.map_err(|error| error.to_string())?;
         let tx = client.transaction().await.map_err(|error| error.to_string())?;
@@ -246,22 +246,22 @@ async fn a_job_completed_in_a_transaction_of_its_own_is_heard_to_end() {
     }
     let database = database().await;
     let id = enqueue(&database.database, &note("x")).await.unwrap().id;
-    let told = told_of_ends(&database, async || {
+    let notified = notified_ends(&database, async || {
         let waiting = tokio::spawn({
             let database = database.database.clone();
             async move { database.finished(id).await.unwrap() }
         });
         database.until("select awaited from reveille.jobs").await;
         let running = start(worker(&database).state(database.database.clone()).handle(done));
-        assert!(soon("its end", waiting).await.unwrap().unwrap().is_completed());
+        assert!(soon("the job's end", waiting).await.unwrap().unwrap().is_completed());
         running.stop().await;
     });
-    assert_eq!(told.await, ["1 completed"]);
+    assert_eq!(notified.await, ["1 completed"]);
     assert_eq!(database.value("select progress from reveille.finished_jobs").await, "almost");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_who_wait_share_one_connection_and_outlast_it() {
+async fn all_waits_share_one_connection_and_outlast_it() {
     let database = database().await;
     let notes: Vec<Note> = (0..50).map(|n| note(&n.to_string())).collect();
     let jobs = enqueue_all(&database.database, &notes).await.unwrap();
@@ -271,20 +271,20 @@ async fn all_who_wait_share_one_connection_and_outlast_it() {
         waiting.spawn(async move { database.finished(id).await.unwrap().unwrap() });
     }
     database.until("select bool_and(awaited) from reveille.jobs").await;
-    let ears = "select count(*) from pg_stat_activity where application_name = 'reveille awaiting' and datname = current_database()";
-    assert_eq!(database.value(ears).await, 1);
+    let sessions = "select count(*) from pg_stat_activity where application_name = 'reveille awaiting' and datname = current_database()";
+    assert_eq!(database.value(sessions).await, 1);
     database.run("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'reveille awaiting' and datname = current_database()").await;
     let running = start(worker(&database).handle(async |_: Note| {}));
-    let ends = soon("all have ended", waiting.join_all()).await;
+    let ends = soon("all jobs have ended", waiting.join_all()).await;
     assert!(ends.len() == 100 && ends.iter().all(FinishedJob::is_completed));
     running.stop().await;
-    let gone = enqueue(&database.database, &note("nobody runs this")).await.unwrap();
+    let gone = enqueue(&database.database, &note("never runs")).await.unwrap();
     let given_up = tokio::time::timeout(Duration::from_millis(50), gone.finished(&database.database)).await;
     assert!(given_up.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_may_say_its_progress_as_often_as_it_likes() {
+async fn a_handler_may_report_progress_as_often_as_it_likes() {
     async fn imports(_: Note, context: Context, State(told): State<Told>) -> reveille::Result<()> {
         for done in 1..=5000 {
             context.progress(&json!({"done": done, "of": 5000})).await?;
@@ -302,9 +302,10 @@ async fn a_handler_may_say_its_progress_as_often_as_it_likes() {
     let running = start(worker(&database).state(told).handle(imports));
     let job = enqueue(&database.database, &note("x")).await.unwrap();
     assert!(heard.next().await.contains("8194 bytes"));
-    assert!(job.finished(&database.database).await.unwrap().unwrap().is_completed());
+    let finished = soon("the job's end", job.finished(&database.database)).await.unwrap().unwrap();
+    assert!(finished.is_completed());
     let last = "select progress from reveille.finished_jobs";
-    assert_eq!(database.value(last).await, json!({"done": 5000, "of": 5000}), "the latest in any case");
+    assert_eq!(database.value(last).await, json!({"done": 5000, "of": 5000}), "the latest progress is kept");
     let count = database.value("select count(*) from writes").await.as_i64().unwrap();
     assert!((2..100).contains(&count), "{count}");
     running.stop().await;
@@ -321,7 +322,7 @@ async fn progress_is_seen_while_the_job_runs() {
         context.progress(&1).await?;
         context.progress(&2).await?;
         gate.acquire().await.unwrap().forget();
-        // By now it is another worker's.
+        // By now, another attempt holds the job.
         loop {
             if let Err(error) = context.progress(&3).await {
                 told.tell(format!("lost: {}", error.is_lost()));
@@ -336,7 +337,7 @@ async fn progress_is_seen_while_the_job_runs() {
     let running = start(worker(&database).state(Arc::clone(&gate)).state(told).handle(imports));
     let id = enqueue(&database.database, &note("x")).await.unwrap().id;
     database.until("select progress is not null from reveille.jobs").await;
-    // Written after a while, without a further word of the handler.
+    // The second progress is written later, without another call by the handler.
     database.until("select progress = '2' from reveille.jobs").await;
     assert_eq!(database.admin().job(id).await.unwrap().unwrap().progress().unwrap().as_bytes(), b"2");
     database.run("update reveille.jobs set attempts = attempts + 1").await;

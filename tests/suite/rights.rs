@@ -1,4 +1,4 @@
-//! What it takes to enqueue, whoever sleeps, and what nobody may have run with the rights of the tables' owner.
+//! The rights that enqueuing needs, and what no user can make run with the rights of the tables' owner.
 
 use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
@@ -6,14 +6,14 @@ use tokio_postgres::{AsyncMessage, Client, NoTls};
 
 use crate::harness::{TestDatabase, client, database, encoded_database, host_and_port, soon};
 
-/// A user of this server, with what a test grants it.
+/// A user of the server, with the rights that a test grants.
 struct User {
     name: String,
     address: String,
 }
 
 impl User {
-    /// `rights`: statements that grant them, to `$user`.
+    /// `rights` are statements that grant rights to `$user`.
     async fn new(database: &TestDatabase, rights: &str) -> User {
         let name = format!("u{}_{:08x}", std::process::id(), fastrand::u32(..));
         let config: tokio_postgres::Config = database.address.parse().unwrap();
@@ -33,14 +33,14 @@ impl User {
     }
 }
 
-/// Hears the bell as a worker's listener does.
+/// Receives the bell as a worker's listener does.
 async fn listener(address: &str) -> (Client, UnboundedReceiver<String>) {
     let (client, mut connection) = tokio_postgres::connect(address, NoTls).await.unwrap();
-    let (heard, inbox) = unbounded();
+    let (sender, inbox) = unbounded();
     tokio::spawn(async move {
         while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
             if let AsyncMessage::Notification(rung) = message {
-                let _ = heard.unbounded_send(rung.payload().to_owned());
+                let _ = sender.unbounded_send(rung.payload().to_owned());
             }
         }
     });
@@ -52,7 +52,7 @@ async fn next(inbox: &mut UnboundedReceiver<String>) -> String {
     soon("the bell rings", inbox.next()).await.expect("the listener's connection stands")
 }
 
-/// A worker sleeps on these queues.
+/// SQL that makes a worker sleep on these queues.
 fn sleep_on(queues: &[&str]) -> String {
     let sleepers: String = queues
         .iter()
@@ -66,7 +66,7 @@ fn sleep_on(queues: &[&str]) -> String {
 const INSERT: &str = "insert into reveille.jobs (kind) values ('k')";
 
 #[tokio::test]
-async fn who_may_insert_and_nothing_else_enqueues_whoever_sleeps() {
+async fn the_right_to_insert_is_enough_to_enqueue_and_to_ring() {
     let insert = "grant usage on schema reveille to $user; grant insert on reveille.jobs to $user";
     // Servers before 17 raise an error where a sequence may not be read.
     let no_sequences = "revoke all on all sequences in schema reveille from public";
@@ -82,20 +82,20 @@ async fn who_may_insert_and_nothing_else_enqueues_whoever_sleeps() {
                 producer.batch_execute(sql).await.unwrap_or_else(|error| panic!("{case}, {sql}: {error:?}"));
             }
         };
-        enqueue("nobody sleeps").await;
+        enqueue("no worker sleeps").await;
         database.run(&sleep_on(&["'default'"])).await;
         let (_listener, mut inbox) = listener(&database.address).await;
-        enqueue("somebody sleeps").await;
+        enqueue("a worker sleeps").await;
         assert_eq!([next(&mut inbox).await, next(&mut inbox).await], ["default", "default"]);
         database.run("insert into reveille.queues (name, bell) values ('default', false)").await;
-        enqueue("somebody sleeps in silence").await;
+        enqueue("a worker sleeps while the bell is off").await;
         assert_eq!(database.value("select count(*) from reveille.jobs").await, 9);
         user.end(&database).await;
     }
 }
 
 #[tokio::test]
-async fn who_may_enqueue_is_kept_from_a_second_job_by_periods_too() {
+async fn periods_keep_a_user_with_few_rights_from_a_second_job() {
     let database = database().await;
     let rights = "grant usage on schema reveille to $user; grant insert, select on reveille.jobs to $user";
     let user = User::new(&database, rights).await;
@@ -111,7 +111,7 @@ async fn who_may_enqueue_is_kept_from_a_second_job_by_periods_too() {
 }
 
 #[tokio::test]
-async fn no_stranger_makes_a_trigger_of_what_runs_as_the_owner() {
+async fn no_user_can_make_a_trigger_that_runs_as_the_owner() {
     let database = database().await;
     let rights = "grant usage on schema reveille to $user; create schema own authorization $user";
     let user = User::new(&database, rights).await;
@@ -131,7 +131,7 @@ async fn no_stranger_makes_a_trigger_of_what_runs_as_the_owner() {
 }
 
 #[tokio::test]
-async fn a_queue_whose_name_no_worker_can_be_told_disturbs_no_listener() {
+async fn a_queue_name_that_cannot_be_sent_disturbs_no_listener() {
     let database = encoded_database("SQL_ASCII").await;
     let plain = database.client().await;
     plain.batch_execute(&sleep_on(&["E'\\xff'", "E'caf\\xc3\\xa9'", "'plain'"])).await.unwrap();
@@ -144,8 +144,8 @@ async fn a_queue_whose_name_no_worker_can_be_told_disturbs_no_listener() {
             plain.batch_execute("commit").await.unwrap();
             plain.batch_execute(&format!("select reveille.retry({id})")).await.unwrap();
         }
-        let heard = [next(&mut inbox).await, next(&mut inbox).await, next(&mut inbox).await, next(&mut inbox).await];
-        assert_eq!(heard, ["café", "café", "plain", "plain"], "{begin}");
+        let rung = [next(&mut inbox).await, next(&mut inbox).await, next(&mut inbox).await, next(&mut inbox).await];
+        assert_eq!(rung, ["café", "café", "plain", "plain"], "{begin}");
     }
     listener.batch_execute("select 1").await.unwrap();
 }

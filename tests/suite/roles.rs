@@ -18,8 +18,8 @@ use tokio_postgres::Client;
 
 use crate::harness::{Note, TestDatabase, Told, client, database, host_and_port, note, start, telling};
 
-/// A database with the roles, and one user in each. Roles are the whole server's, so they are named after a schema of
-/// this test's.
+/// A database with the roles, and one user in each. Roles belong to the whole server, so their names begin with the
+/// schema of this test.
 struct Roles {
     behind: TestDatabase,
     schema: String,
@@ -33,7 +33,7 @@ impl Roles {
         let owner = roles.connect(&roles.behind.address).await;
         owner.migrate().await.unwrap();
         let grants = grants_sql(&roles.schema).unwrap();
-        // Run twice, as after a migration.
+        // The grants run twice, as after a migration.
         roles.behind.run(&grants).await;
         roles.behind.run(&grants).await;
         for role in ["producer", "worker", "monitor", "admin"] {
@@ -48,7 +48,7 @@ impl Roles {
         Database::options(Some(address.into())).schema(&self.schema).connect().await.unwrap()
     }
 
-    /// The address of one in this role.
+    /// The address for the user in this role.
     fn address(&self, role: &str) -> String {
         let config: tokio_postgres::Config = self.behind.address.parse().unwrap();
         let ((host, port), dbname) = (host_and_port(&config), config.get_dbname().unwrap());
@@ -63,7 +63,7 @@ impl Roles {
         sql.replace("reveille.", &format!("{}.", self.schema))
     }
 
-    /// All of these work for one in this role.
+    /// Checks that the user in this role may run all these statements.
     async fn may(&self, role: &str, statements: &[&str]) {
         let client = client(&self.address(role)).await;
         for sql in statements {
@@ -71,7 +71,7 @@ impl Roles {
         }
     }
 
-    /// The server refuses all of these to one in this role.
+    /// Checks that the server refuses all these statements to the user in this role.
     async fn may_not(&self, role: &str, statements: &[&str]) {
         let client: Client = client(&self.address(role)).await;
         for sql in statements {
@@ -80,7 +80,7 @@ impl Roles {
         }
     }
 
-    /// What the doctor says that one in this role may do.
+    /// What the user in this role may do, by the doctor's finding.
     async fn abilities(&self, role: &str) -> String {
         let findings = self.database(role).await.doctor().examine().await.unwrap();
         let found = findings.into_iter().find(|found| found.check == "roles").unwrap().finding;
@@ -246,7 +246,7 @@ async fn a_worker_works_and_changes_no_settings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_may_not_open_all_its_connections_works_with_fewer() {
+async fn a_worker_with_a_connection_limit_works_with_fewer() {
     let roles = Roles::new().await;
     roles.behind.run(&format!("alter role {}_worker_user connection limit 4", roles.schema)).await;
     let (told, mut heard) = telling();
@@ -299,7 +299,7 @@ async fn a_monitor_reads_the_views_and_no_payload() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_administrator_puts_things_right_and_changes_no_tables() {
+async fn an_administrator_controls_jobs_and_changes_no_tables() {
     let roles = Roles::new().await;
     let database = roles.database("admin").await;
     let id = enqueue(&database, &note("x")).delay(Duration::from_secs(3600)).await.unwrap().id;

@@ -1,4 +1,4 @@
-//! Schedules: each tick is enqueued once, at its time, by whichever worker is there.
+//! Each tick of a schedule is enqueued once, at its time, by any worker.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::conformance::Store;
 use crate::harness::{Note, Told, client, database, eventually, note, start, tell, teller, telling, worker};
 
-/// Sooner than a poll would come.
+/// Shorter than a poll interval, so only a signal can wake a worker within it.
 const WOKEN_WITHIN: Duration = Duration::from_secs(20);
 
 fn every(name: &str, every: Duration, text: &str) -> Schedule {
@@ -24,7 +24,7 @@ fn every(name: &str, every: Duration, text: &str) -> Schedule {
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-async fn tell_tick(note: Note, State(told): State<Told>, context: Context) {
+async fn report_tick(note: Note, State(told): State<Told>, context: Context) {
     told.tell(format!(
         "{} {} {}",
         note.text,
@@ -34,7 +34,7 @@ async fn tell_tick(note: Note, State(told): State<Told>, context: Context) {
 }
 
 #[tokio::test]
-async fn a_declared_schedule_runs_on_either_driver_and_its_jobs_know_of_it() {
+async fn a_declared_schedule_runs_and_its_jobs_name_it() {
     for store in [Store::postgres().await, Store::memory().await] {
         let (told, mut heard) = telling();
         let builder = match &store {
@@ -42,7 +42,7 @@ async fn a_declared_schedule_runs_on_either_driver_and_its_jobs_know_of_it() {
             Store::Memory(memory) => Worker::builder(memory.clone()),
         };
         let often = every("often", Duration::from_millis(50), "a");
-        let running = start(builder.state(told).handle(tell_tick).schedule(often));
+        let running = start(builder.state(told).handle(report_tick).schedule(often));
         for _ in 0..3 {
             assert_eq!(heard.next().await, "a \"often\" true");
         }
@@ -51,11 +51,11 @@ async fn a_declared_schedule_runs_on_either_driver_and_its_jobs_know_of_it() {
 }
 
 #[tokio::test]
-async fn memory_needs_nobody_to_wait_for_a_tick() {
+async fn moving_the_clock_of_the_memory_driver_makes_a_tick_due() {
     let (memory, (told, mut heard)) = (Memory::new(), telling());
     let builder = Worker::builder(memory.clone()).state(told).handle(tell).schedule(every("hourly", HOUR, "tick"));
     let running = start(builder);
-    eventually("the tick is there", async || {
+    eventually("the tick is due", async || {
         memory.advance(HOUR / 2);
         !memory.jobs().is_empty()
     })
@@ -65,18 +65,18 @@ async fn memory_needs_nobody_to_wait_for_a_tick() {
 }
 
 #[tokio::test]
-async fn a_schedule_added_resumed_or_moved_by_sql_wakes_a_sleeping_worker() {
+async fn a_schedule_added_resumed_or_moved_by_sql_wakes_a_worker() {
     let database = database().await;
     let (builder, mut heard) = teller(&database);
     let running = start(builder);
     database.until("select count(*) = 1 from reveille.sleepers").await;
-    let mut told = async |what: &str| {
-        let heard = tokio::time::timeout(WOKEN_WITHIN, heard.next()).await.expect(what);
-        assert_eq!(heard, "s");
+    let mut fires = async |what: &str| {
+        let text = tokio::time::timeout(WOKEN_WITHIN, heard.next()).await.expect(what);
+        assert_eq!(text, "s");
     };
     let add = "select reveille.schedule('s', kind => 'note', payload => '{\"text\": \"s\"}', cron => '* * * * * *')";
     database.run(add).await;
-    told("added").await;
+    fires("added").await;
     database.run("select reveille.pause_schedule('s')").await;
     database.run("update reveille.schedules set cron = '0 0 1 1 *'").await;
     database.run("select reveille.resume_schedule('s')").await;
@@ -85,7 +85,7 @@ async fn a_schedule_added_resumed_or_moved_by_sql_wakes_a_sleeping_worker() {
     database
         .until("select last_at = date_trunc('microsecond', last_at) and next_at > now() from reveille.schedules")
         .await;
-    told("moved").await;
+    fires("moved").await;
     running.stop().await;
 }
 
@@ -104,7 +104,7 @@ async fn a_worker_that_cannot_listen_finds_new_schedules_at_its_polls() {
 }
 
 #[tokio::test]
-async fn what_was_missed_is_caught_up_with_as_the_schedule_says() {
+async fn missed_ticks_are_caught_up_as_the_schedule_says() {
     let database = database().await;
     let late = "insert into reveille.schedules (name, kind, queue, cron, catch_up, counted_from, next_at)
         select policy, 'k', 'kept', '0 0 1 1 *', policy, '2000-06-01', '2001-01-01 00:00Z' from unnest(array['skip', 'one', 'all']) as policy";
@@ -118,14 +118,14 @@ async fn what_was_missed_is_caught_up_with_as_the_schedule_says() {
     assert_eq!(database.value(caught).await, json!({"skip": 0, "one": 1, "all": 0}));
     let which = "select bool_and(available_at = date_trunc('year', now(), 'UTC')) from reveille.jobs
         join reveille.schedules on schedules.id = schedule_id where name = 'one'";
-    assert_eq!(database.value(which).await, true, "the last one's job stands for all");
+    assert_eq!(database.value(which).await, true, "the job of the last tick stands for all");
     let order = "select array_agg(jobs.id order by jobs.id) = array_agg(jobs.id order by available_at)
         from reveille.jobs join reveille.schedules on schedules.id = schedule_id where name = 'all'";
-    assert_eq!(database.value(order).await, true, "the oldest first");
+    assert_eq!(database.value(order).await, true, "the oldest tick comes first");
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_marked_and_stops_no_other() {
+async fn an_unreadable_schedule_is_marked_and_the_others_go_on() {
     let database = database().await;
     let added = "insert into reveille.schedules (name, kind, cron, time_zone) values
         ('text', 'k', 'whenever', 'UTC'), ('zone', 'k', '@daily', 'Mars/Olympus'), ('never', 'k', '0 0 30 2 *', 'UTC');
@@ -148,7 +148,7 @@ async fn what_cannot_be_read_is_marked_and_stops_no_other() {
 }
 
 #[tokio::test]
-async fn who_holds_a_schedule_delays_no_other() {
+async fn a_locked_schedule_delays_no_other() {
     let database = database().await;
     let add = "select reveille.schedule(n, kind => 'k', queue => 'kept', every => '100 milliseconds', catch_up => 'all') from unnest(array['held', 'free']) as n";
     database.run(add).await;
@@ -166,12 +166,12 @@ async fn who_holds_a_schedule_delays_no_other() {
     let gaps = "select bool_and(gap = '100 milliseconds') from (
         select available_at - lag(available_at) over (partition by schedule_id order by available_at) as gap from reveille.jobs) as gaps
         where gap is not null";
-    assert_eq!(database.value(gaps).await, true, "each tick");
+    assert_eq!(database.value(gaps).await, true, "no tick is left out");
     running.stop().await;
 }
 
 #[tokio::test]
-async fn a_declared_schedule_changes_with_the_code_and_goes_on_where_it_was() {
+async fn a_declared_schedule_follows_the_code_and_keeps_its_next_tick() {
     let database = database().await;
     let running = |schedule: Schedule| start(teller(&database).0.schedule(schedule));
     let row =
@@ -182,7 +182,7 @@ async fn a_declared_schedule_changes_with_the_code_and_goes_on_where_it_was() {
     let before = database.value(row).await;
     assert_eq!((&before[1], status().await), (&json!("old"), json!([false, false])));
     first.stop().await;
-    assert_eq!(status().await, json!([true, false]), "nobody declares it any more");
+    assert_eq!(status().await, json!([true, false]), "no worker declares it any more");
 
     database.run("update reveille.schedules set paused_at = now()").await;
     let second = running(every("hourly", HOUR, "new").queue("other"));
@@ -198,21 +198,21 @@ async fn a_declared_schedule_changes_with_the_code_and_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_worker_that_was_held_for_dead_declares_its_schedules_anew() {
+async fn a_worker_declared_dead_declares_its_schedules_anew() {
     let database = database().await;
     let running = start(teller(&database).0.schedule(every("hourly", HOUR, "a")).heartbeat(Duration::from_millis(50)));
     database.until("select count(*) = 1 from reveille.schedule_declarations").await;
     database.run("create table before as select id from reveille.workers; delete from reveille.workers").await;
     let anew = "select count(*) = 1 from reveille.schedule_declarations where worker not in (select id from before)";
     let declared = async || database.value(anew).await == true;
-    tokio::time::timeout(WOKEN_WITHIN, eventually("it declares anew", declared))
+    tokio::time::timeout(WOKEN_WITHIN, eventually("the schedule is declared anew", declared))
         .await
-        .expect("it need not be polled for");
+        .expect("without a poll");
     running.stop().await;
 }
 
 #[tokio::test]
-async fn schedules_are_kept_by_sql_alone() {
+async fn schedules_can_be_managed_by_sql_alone() {
     let database = database().await;
     let call = async |sql: &str| database.value(&format!("select reveille.{sql}")).await;
     assert_eq!(
@@ -222,7 +222,7 @@ async fn schedules_are_kept_by_sql_alone() {
     assert_eq!(call("trigger_schedule('s')").await, 1);
     let job = "select jsonb_build_array(kind, queue, schedule_id, metadata ->> 'schedule', available_at <= now()) from reveille.jobs";
     assert_eq!(database.value(job).await, json!(["k", "q", 1, "s", true]));
-    assert_eq!(call("schedule('s', kind => 'other', every => '1 hour')").await, 1, "it is the same");
+    assert_eq!(call("schedule('s', kind => 'other', every => '1 hour')").await, 1, "it is the same schedule");
     assert_eq!(call("pause_schedule('s')").await, true);
     let shown = "select to_jsonb(s) from reveille.schedule_status as s";
     let expected = json!({"name": "s", "timing": "every 01:00:00", "time_zone": "UTC", "kind": "other", "queue": "default",
@@ -230,7 +230,7 @@ async fn schedules_are_kept_by_sql_alone() {
     assert_eq!(database.value(shown).await, expected);
     assert_eq!(call("resume_schedule('s')").await, true);
     assert_eq!(call("unschedule('s')").await, true);
-    assert_eq!(database.value("select count(*) from reveille.jobs").await, 1, "what it has enqueued stays");
+    assert_eq!(database.value("select count(*) from reveille.jobs").await, 1, "the jobs that it enqueued stay");
     for call_on in ["unschedule", "pause_schedule", "resume_schedule"] {
         assert_eq!(call(&format!("{call_on}('s')")).await, false);
     }
@@ -248,7 +248,7 @@ async fn schedules_are_kept_by_sql_alone() {
 }
 
 #[tokio::test]
-async fn an_administrator_adds_a_schedule_with_all_that_a_job_may_have() {
+async fn an_administrator_adds_a_schedule_with_every_option_of_a_job() {
     let database = database().await;
     let admin = database.admin();
     let schedule =
@@ -284,7 +284,7 @@ async fn an_administrator_adds_a_schedule_with_all_that_a_job_may_have() {
 }
 
 #[tokio::test]
-async fn a_worker_with_a_schedule_that_makes_no_sense_is_not_built() {
+async fn a_worker_with_an_invalid_schedule_is_not_built() {
     let database = database().await;
     let build = |schedules: Vec<Schedule>| {
         let builder = teller(&database).0;
@@ -303,7 +303,7 @@ async fn a_worker_with_a_schedule_that_makes_no_sense_is_not_built() {
 }
 
 #[tokio::test]
-async fn an_idle_driver_looks_by_the_index() {
+async fn finding_due_schedules_reads_few_pages() {
     let database = database().await;
     let many = "insert into reveille.schedules (name, kind, every, next_at) select n::text, 'k', '1 day', now() + n * interval '1 minute'
         from generate_series(1, 20000) as n; analyze reveille.schedules";
@@ -323,7 +323,7 @@ async fn an_idle_driver_looks_by_the_index() {
 }
 
 #[tokio::test]
-async fn a_name_that_means_another_zone_on_each_host_is_no_zone() {
+async fn a_time_zone_that_differs_between_hosts_is_refused() {
     let database = database().await;
     for zone in ["localtime", "right/UTC"] {
         let schedule = Schedule::cron("s", "@daily", &note("x")).unwrap().time_zone(zone);

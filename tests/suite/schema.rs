@@ -1,6 +1,6 @@
-//! What the migrations make, compared with what is checked in: a change of the schema is seen in a review.
+//! The schema that the migrations make equals the checked-in snapshots, so a review shows each change of the schema.
 //!
-//! After a change that is meant, `REVEILLE_SNAPSHOT=write cargo test schema::` writes the files anew, on PostgreSQL 15.
+//! After an intended change, `REVEILLE_SNAPSHOT=write cargo test schema::` writes the files anew, on PostgreSQL 15.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -33,7 +33,7 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name)
 }
 
-/// Compares with what is checked in, or writes it.
+/// Compares `actual` with a snapshot, or writes the snapshot first.
 fn compare(name: &str, actual: &str) {
     if std::env::var("REVEILLE_SNAPSHOT").is_ok_and(|what| what == "write") {
         std::fs::write(path(name), actual).unwrap();
@@ -44,7 +44,7 @@ fn compare(name: &str, actual: &str) {
     let line = |text: &str| text.lines().nth(at).unwrap_or("(no line)").to_owned();
     assert!(
         expected == actual,
-        "tests/snapshots/{name}, line {}: {:?} there, and {:?} here",
+        "tests/snapshots/{name}, line {}: {:?} in the snapshot, {:?} in the new schema",
         at + 1,
         line(&expected),
         line(actual)
@@ -52,15 +52,15 @@ fn compare(name: &str, actual: &str) {
 }
 
 #[tokio::test]
-async fn the_catalog_of_a_new_schema_is_the_one_that_is_checked_in() {
+async fn the_catalog_of_a_new_schema_is_the_checked_in_one() {
     let database = database().await;
     let lines = format!("select string_agg(line, E'\\n' order by line collate \"C\") from ({CATALOG}) as catalog");
     let lines = database.value(&format!("select to_jsonb(({lines}))")).await;
     compare("catalog.txt", &format!("{}\n", lines.as_str().unwrap()));
 }
 
-/// The dump of the schema, without what is there 32 or 8 times alike, and without what differs from one minor release
-/// to the next.
+/// The dump of the schema, with one of its 32 alike partitions and one of its 8 alike heads, and without lines that
+/// differ between minor releases.
 fn dump(pg_dump: &PathBuf, database: &TestDatabase) -> String {
     let output = Command::new(pg_dump)
         .args(["--schema-only", "--schema=reveille", "--no-owner", "--no-privileges", "-d", &database.address])
@@ -77,7 +77,7 @@ fn dump(pg_dump: &PathBuf, database: &TestDatabase) -> String {
             })
         })
     };
-    // What a comment says, the statement itself says as well; the rest is about the session that reads the dump.
+    // A comment only repeats its statement. The other lines are about the session that reads the dump.
     let is_noise = |line: &&str| {
         ["--", "SET ", "SELECT pg_catalog.set_config", "\\restrict", "\\unrestrict"]
             .iter()
@@ -94,13 +94,13 @@ fn dump(pg_dump: &PathBuf, database: &TestDatabase) -> String {
 }
 
 #[tokio::test]
-async fn the_dump_of_a_new_schema_is_the_one_that_is_checked_in() {
+async fn the_dump_of_a_new_schema_is_the_checked_in_one() {
     let database = database().await;
     let about = "select jsonb_build_array(
         current_setting('server_version_num')::int / 10000, (select setting from pg_config where name = 'BINDIR'))";
     let about = database.value(about).await;
     let pg_dump = PathBuf::from(about[1].as_str().unwrap()).join("pg_dump");
-    // Other versions write it otherwise, and a server may come without the program.
+    // Other versions write the dump differently, and a server may come without the program.
     if about[0] == 15 && pg_dump.exists() {
         compare("schema.sql", &dump(&pg_dump, &database));
     }

@@ -1,4 +1,4 @@
-//! Stopping: finish what runs, give back what does not finish.
+//! A stopping worker finishes the jobs that it runs, and releases those jobs that do not finish.
 
 use std::time::Duration;
 
@@ -33,11 +33,11 @@ async fn a_running_job_is_finished_within_the_grace_period() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_listens_is_told_at_the_end_of_the_grace_period() {
+async fn a_handler_is_cancelled_at_the_end_of_the_grace_period() {
     async fn listens(_: Note, State(told): State<Told>, cancellation: Cancellation) -> Result<(), String> {
         told.tell("started");
         cancellation.cancelled().await;
-        told.tell("told");
+        told.tell("cancelled");
         Err("stopped half-way".into())
     }
     let database = database().await;
@@ -46,20 +46,20 @@ async fn a_handler_that_listens_is_told_at_the_end_of_the_grace_period() {
     enqueue(&database.database, &note("x")).await.unwrap();
     heard.next().await;
     worker.stop().await;
-    assert_eq!(heard.next().await, "told");
+    assert_eq!(heard.next().await, "cancelled");
     let back = "select jsonb_build_array(reserved_at, failures, available_at <= now()) from reveille.jobs";
     assert_eq!(database.value(back).await, json!([null, 0, true]), "at no cost");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_does_not_listen_is_given_up_and_its_job_given_back() {
-    async fn deaf(_: Note, State(told): State<Told>) {
+async fn a_job_whose_handler_ignores_its_cancel_is_released() {
+    async fn ignores(_: Note, State(told): State<Told>) {
         told.tell("started");
         std::future::pending::<()>().await;
     }
     let database = database().await;
     let (told, mut heard) = telling();
-    let worker = start(worker(&database).grace(Duration::ZERO).state(told).handle(deaf));
+    let worker = start(worker(&database).grace(Duration::ZERO).state(told).handle(ignores));
     enqueue(&database.database, &note("x")).await.unwrap();
     heard.next().await;
     worker.stop().await;
@@ -93,7 +93,7 @@ async fn stopping_in_the_middle_of_many_jobs_loses_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grace_period_ends_early_when_that_is_asked_for() {
+async fn a_grace_period_can_be_ended_early() {
     async fn listens(_: Note, State(told): State<Told>, cancellation: Cancellation) -> Result<(), String> {
         told.tell("started");
         cancellation.cancelled().await;

@@ -16,11 +16,11 @@ use crate::harness::{Note, Told, client, database, eventually, note, soon, start
 
 const ASLEEP: &str = "select count(*) = 1 from reveille.sleepers";
 const AWAKE: &str = "select count(*) = 0 from reveille.sleepers";
-/// Enqueuing does not even ask.
+/// Whether inserts need not even look for sleepers.
 const UNASKED: &str = "select last_value = 0 from reveille.somebody_sleeps";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_goes_to_sleep_has_its_sessions_ready_for_a_burst() {
+async fn a_sleeping_worker_has_its_sessions_ready_for_a_burst() {
     let database = database().await;
     let (builder, _heard) = teller(&database);
     let worker = start(builder);
@@ -32,10 +32,10 @@ async fn a_worker_that_goes_to_sleep_has_its_sessions_ready_for_a_burst() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_enqueued_before_the_bell_was_armed_starts_when_it_is_committed() {
+async fn a_job_enqueued_before_the_bell_is_armed_starts_at_its_commit() {
     let database = database().await;
     let mut client = database.client().await;
-    // Its trigger runs while nobody sleeps, so it will commit in silence.
+    // Its trigger runs while no worker sleeps, so its commit does not ring.
     let tx = client.transaction().await.unwrap();
     enqueue(&tx, &note("silent")).await.unwrap();
     let (builder, mut heard) = teller(&database);
@@ -47,8 +47,8 @@ async fn a_job_enqueued_before_the_bell_was_armed_starts_when_it_is_committed() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prepared_transaction_is_waited_for_like_any_other() {
-    // A server of its own: prepared transactions are off unless asked for.
+async fn a_job_of_a_prepared_transaction_starts_at_its_commit() {
+    // This test has its own server, because prepared transactions are off by default.
     let server = Server::options().setting("max_prepared_transactions", "5").start().unwrap();
     let database = Database::connect(server.url("postgres")).await.unwrap();
     database.migrate().await.unwrap();
@@ -64,7 +64,7 @@ async fn a_prepared_transaction_is_waited_for_like_any_other() {
 }
 
 #[tokio::test]
-async fn arming_tells_who_may_still_commit_in_silence() {
+async fn arming_the_bell_returns_transactions_that_may_not_ring() {
     let database = database().await;
     let driver = Postgres::new(database.database.clone()).unwrap();
     let info = reveille::driver::WorkerInfo::new(7).host("t");
@@ -81,7 +81,7 @@ async fn arming_tells_who_may_still_commit_in_silence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_busy_worker_needs_no_bell_and_an_idle_one_has_it_armed_again() {
+async fn a_busy_worker_disarms_the_bell_and_an_idle_one_arms_it() {
     let database = database().await;
     let (builder, mut heard) = teller(&database);
     let worker = start(builder);
@@ -100,13 +100,13 @@ async fn a_busy_worker_needs_no_bell_and_an_idle_one_has_it_armed_again() {
     enqueue(&database.database, &note("one more")).await.unwrap();
     while heard.next().await != "one more" {}
     worker.stop().await;
-    assert_eq!(database.value("select count(*) from reveille.sleepers").await, 0, "nobody sleeps who has left");
+    assert_eq!(database.value("select count(*) from reveille.sleepers").await, 0, "a stopped worker does not sleep");
     assert_eq!(database.value(UNASKED).await, true);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_whose_bell_holds_producers_up_stays_awake() {
-    // A commit waits for 20 ms, in which others could join it, were it not for the bell.
+async fn a_worker_whose_bell_slows_producers_down_stays_awake() {
+    // A commit waits for 20 ms, so that others can join it. A commit that rings the bell lets no other join.
     let slow = Server::options().fsync(true).setting("commit_delay", "20000").setting("commit_siblings", "0");
     let server = slow.start().unwrap();
     let database = Database::connect(server.url("postgres")).await.unwrap();
@@ -115,11 +115,11 @@ async fn a_worker_whose_bell_holds_producers_up_stays_awake() {
     let worker = start(builder);
     let plain = client(&server.url("postgres")).await;
     let is = async |state: &str| plain.query_one(state, &[]).await.is_ok_and(|row| row.get(0));
-    eventually("it sleeps", async || is(ASLEEP).await).await;
+    eventually("the worker sleeps", async || is(ASLEEP).await).await;
     for _ in 0..40 {
         enqueue(&plain, &note("one")).await.unwrap();
     }
-    assert!(is(ASLEEP).await, "a producer alone waits for nobody");
+    assert!(is(ASLEEP).await, "a lone producer waits for no other");
     let clients = futures::future::join_all((0..8).map(|_| async { client(&server.url("postgres")).await })).await;
     let producers = clients.iter().map(|client| async move {
         loop {
@@ -128,13 +128,13 @@ async fn a_worker_whose_bell_holds_producers_up_stays_awake() {
     });
     tokio::select! {
         _ = futures::future::join_all(producers) => {}
-        () = eventually("it stays awake", async || is(AWAKE).await) => {}
+        () = eventually("the worker stays awake", async || is(AWAKE).await) => {}
     }
     assert_eq!(heard.next().await, "one");
     worker.stop().await;
 }
 
-/// From now on an insert is refused if it asks whom to ring for.
+/// Makes every insert fail that looks for sleepers.
 const REFUSE_TO_ASK: &str = "create or replace function reveille.ring_after_insert() returns trigger
     language plpgsql as $$ begin raise exception 'asked'; end $$";
 const INSERT: &str = "insert into reveille.jobs (kind) values ('k')";
@@ -144,7 +144,7 @@ const SLEEPER: &str =
     insert into reveille.sleepers (queue, worker) values ('any', 1)";
 
 #[tokio::test]
-async fn while_nobody_sleeps_an_enqueue_asks_nothing() {
+async fn while_no_worker_sleeps_an_insert_looks_for_no_sleepers() {
     let database = database().await;
     database.run(REFUSE_TO_ASK).await;
     database.run(INSERT).await;
@@ -157,40 +157,40 @@ async fn while_nobody_sleeps_an_enqueue_asks_nothing() {
 }
 
 #[tokio::test]
-async fn that_nobody_sleeps_is_said_by_whom_it_cannot_be_undone_for_and_while_nobody_is_about_to() {
+async fn inserts_look_for_sleepers_again_unless_surely_none_sleeps() {
     let database = database().await;
     let client = database.client().await;
     client.batch_execute(&format!("begin; {SLEEPER}")).await.unwrap();
-    assert_eq!(database.value(NOTE).await, false, "its row cannot be seen yet");
+    assert_eq!(database.value(NOTE).await, false, "the sleeper's row is not visible yet");
     client.batch_execute("commit").await.unwrap();
     assert_eq!(database.value(NOTE).await, false);
-    let said = async |begin: &str| {
+    let cleared = async |begin: &str| {
         client.batch_execute(begin).await.unwrap();
-        let said: bool = client.query_one(NOTE, &[]).await.unwrap().get(0);
+        let cleared: bool = client.query_one(NOTE, &[]).await.unwrap().get(0);
         client.batch_execute("rollback").await.unwrap();
-        said
+        cleared
     };
-    assert!(!said("begin; delete from reveille.sleepers").await, "the deletion may be undone");
+    assert!(!cleared("begin; delete from reveille.sleepers").await, "the deletion may be undone");
     database.run("delete from reveille.workers").await;
-    assert!(!said("begin isolation level repeatable read").await, "its snapshot may be old");
-    assert!(said("begin").await);
-    assert_eq!(database.value(UNASKED).await, true, "to undo that changes nothing: it was so");
+    assert!(!cleared("begin isolation level repeatable read").await, "its snapshot may be old");
+    assert!(cleared("begin").await);
+    assert_eq!(database.value(UNASKED).await, true, "a rollback does not undo it, and need not: no worker sleeps");
     client.batch_execute(&format!("begin; {SLEEPER}; rollback")).await.unwrap();
-    assert_eq!(database.value(UNASKED).await, false, "in doubt they are asked");
+    assert_eq!(database.value(UNASKED).await, false, "in doubt, inserts look for sleepers");
     assert_eq!(database.value(NOTE).await, true);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_whose_bell_was_silenced_by_others_arms_it_anew() {
+async fn a_worker_whose_bell_others_silenced_arms_it_anew() {
     let database = database().await;
     let (builder, mut heard) = teller(&database);
     let worker = start(builder.heartbeat(Duration::from_millis(50)));
     database.until(ASLEEP).await;
-    // A restore of the data says that nobody sleeps; or what was said of the sleepers is gone.
+    // A restore of the data may note that no worker sleeps, or the sleepers' rows may be gone.
     for silence in ["select setval('reveille.somebody_sleeps', 0)", "delete from reveille.sleepers"] {
         let client = database.client().await;
         client.batch_execute(silence).await.unwrap();
-        // Enqueued in silence, and committed when the bell is armed again.
+        // Enqueued without ringing, and committed when the bell is armed again.
         client.batch_execute("begin").await.unwrap();
         enqueue(&client, &note("silent")).await.unwrap();
         database.until(&format!("select ({ASLEEP}) and not ({UNASKED})")).await;
@@ -224,9 +224,9 @@ async fn a_worker_without_a_free_slot_needs_no_bell() {
     worker.stop().await;
 }
 
-/// Quick jobs make the worker claim more than it has slots for, the last of them a long one and one behind it.
+/// Quick jobs make the worker claim ahead. The last two jobs that it claims are a long one and one behind that.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_claimed_behind_a_long_one_goes_to_a_worker_that_is_free() {
+async fn a_job_claimed_behind_a_long_one_goes_to_a_free_worker() {
     async fn works(note: Note, State(told): State<Told>, State(gate): State<std::sync::Arc<tokio::sync::Semaphore>>) {
         if note.text == "long" {
             let _ = gate.acquire().await;
@@ -256,7 +256,7 @@ async fn a_job_claimed_behind_a_long_one_goes_to_a_worker_that_is_free() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_declared_dead_sleeps_again_under_its_new_name() {
+async fn a_worker_declared_dead_sleeps_again_under_its_new_id() {
     let database = database().await;
     let (builder, mut heard) = teller(&database);
     let worker = start(builder.heartbeat(Duration::from_millis(50)));
@@ -269,12 +269,12 @@ async fn a_worker_declared_dead_sleeps_again_under_its_new_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_committed_late_is_found_in_the_midst_of_a_backlog() {
+async fn a_job_committed_late_is_found_amid_a_backlog() {
     async fn works(note: Note, State(told): State<Told>) {
         if note.text == "late" {
             told.tell("late");
         }
-        // As long as the late one has not come, there is more to do.
+        // Slow enough that the backlog lasts until the late job is committed.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let database = database().await;
@@ -284,7 +284,7 @@ async fn a_job_committed_late_is_found_in_the_midst_of_a_backlog() {
     let backlog = "insert into reveille.jobs (kind, payload, available_at)
         select 'note', '{\"text\": \"busy\"}', now() - interval '1 hour' + n * interval '1 ms' from generate_series(1, 20000) as n";
     database.run(backlog).await;
-    // The late one is due before all of them.
+    // The late job is due before the whole backlog.
     tx.execute(
         "update reveille.jobs set available_at = now() - interval '2 hours' where payload ->> 'text' = 'late'",
         &[],
@@ -302,7 +302,7 @@ async fn a_job_committed_late_is_found_in_the_midst_of_a_backlog() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_claimed_ahead_goes_back_unharmed_at_shutdown() {
+async fn jobs_claimed_ahead_go_back_at_no_cost_at_shutdown() {
     let database = database().await;
     let (told, mut heard) = telling();
     async fn quick_then_slow(note: Note, State(told): State<Told>) {
@@ -324,7 +324,7 @@ async fn what_was_claimed_ahead_goes_back_unharmed_at_shutdown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_claimed_ahead_of_slow_jobs_is_left_to_others() {
+async fn jobs_claimed_ahead_behind_slow_jobs_go_to_other_workers() {
     async fn quick_then_slow(note: Note, State(told): State<Told>) {
         if note.text == "slow" {
             told.tell("slow");
@@ -336,7 +336,8 @@ async fn what_was_claimed_ahead_of_slow_jobs_is_left_to_others() {
     database.run(insert).await;
     let (told, mut begun) = telling();
     let stuck = start(worker(&database).grace(Duration::ZERO).state(told).handle(quick_then_slow));
-    // Its four slots are taken; of two claims at a time the second may be there first, so that quick jobs wait as well.
+    // Four slow jobs take its four slots. Of two claims at a time, the second may be answered first, so quick jobs may
+    // wait as well.
     for _ in 0..4 {
         begun.next().await;
     }
@@ -352,7 +353,7 @@ async fn what_was_claimed_ahead_of_slow_jobs_is_left_to_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crash_of_the_server_loses_no_job_and_leaves_none_reserved() {
+async fn a_server_crash_loses_no_job_and_leaves_none_reserved() {
     let mut server = Server::options().fsync(true).start().unwrap();
     let database = Database::connect(server.url("postgres")).await.unwrap();
     database.migrate().await.unwrap();
@@ -363,7 +364,7 @@ async fn a_crash_of_the_server_loses_no_job_and_leaves_none_reserved() {
     for _ in 0..2000 {
         heard.next().await;
     }
-    // What was committed last and not yet written is undone: claims and settlements of the last moments.
+    // The crash undoes the latest commits, which were not written to disk yet: some claims and settlements.
     server.restart(Stop::Immediate).unwrap();
     let plain = soon("the server is back", client_when_back(server.url("postgres"))).await;
     let done = "select not exists (select from reveille.jobs) and (select count(distinct id) from reveille.finished_jobs) = 20000";
@@ -372,7 +373,7 @@ async fn a_crash_of_the_server_loses_no_job_and_leaves_none_reserved() {
 }
 
 #[tokio::test]
-async fn a_new_database_finds_sleepers_by_reading_the_few_that_there_are() {
+async fn a_new_database_finds_sleepers_by_a_sequential_scan() {
     let database = database().await;
     let client = database.client().await;
     let plan = "explain select from (values ('q')) as inserted (queue)
@@ -383,7 +384,7 @@ async fn a_new_database_finds_sleepers_by_reading_the_few_that_there_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_lone_job_came_to_is_not_undone_by_a_crash_of_the_server() {
+async fn a_server_crash_does_not_undo_a_lone_jobs_end() {
     let mut server = Server::options().fsync(true).start().unwrap();
     let database = Database::connect(server.url("postgres")).await.unwrap();
     database.migrate().await.unwrap();
@@ -415,9 +416,9 @@ async fn client_when_back(address: String) -> tokio_postgres::Client {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_databases_owner_has_set_for_others_does_not_disturb_a_worker() {
+async fn the_databases_own_settings_do_not_disturb_a_worker() {
     let database = database().await;
-    // A session that was there before.
+    // This session began before the settings were changed.
     let client = database.client().await;
     let name = database.value("select current_database()").await;
     let settings = [
@@ -433,7 +434,7 @@ async fn what_the_databases_owner_has_set_for_others_does_not_disturb_a_worker()
     client.batch_execute(&alter.concat()).await.unwrap();
     let (builder, mut heard) = teller(&database);
     let worker = start(builder);
-    eventually("its sessions have been idle for longer than they may be", async || {
+    eventually("the worker's sessions have been idle for longer than the settings allow", async || {
         let asleep = "select exists (select from reveille.sleepers)
             and (select bool_and(last_seen_at > started_at + interval '2 seconds') from reveille.workers)";
         client.query_one(asleep, &[]).await.unwrap().get::<_, Option<bool>>(0) == Some(true)

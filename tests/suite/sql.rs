@@ -1,4 +1,4 @@
-//! What callers in any language have: plain inserts, functions, constraints.
+//! What callers in any language use: plain inserts, functions and constraints.
 
 use futures::StreamExt;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ async fn reserve(database: &TestDatabase) {
     database.run("update reveille.jobs set reserved_at = now(), reserved_by = 7, attempts = attempts + 1").await;
 }
 
-/// The bells that ring while statements run, each on its own, up to a last one of our own.
+/// The bells that ring while each of these statements runs in a separate session.
 async fn bells(database: &TestDatabase, statements: &[&str]) -> Vec<String> {
     let (client, mut connection) = tokio_postgres::connect(&database.address, NoTls).await.unwrap();
     let mut messages = futures::stream::poll_fn(move |cx| connection.poll_message(cx));
@@ -32,7 +32,7 @@ async fn bells(database: &TestDatabase, statements: &[&str]) -> Vec<String> {
         database.run(statement).await;
     }
     database.run("notify \"reveille.bell\", 'the end'").await;
-    soon("all bells are heard", listening).await.unwrap()
+    soon("all bells arrive", listening).await.unwrap()
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn enqueue_takes_named_arguments() {
 }
 
 #[tokio::test]
-async fn enqueue_answers_with_the_id_and_whether_it_existed() {
+async fn enqueue_returns_the_id_and_whether_the_job_existed() {
     let database = database().await;
     let call = "select to_jsonb(e) from reveille.enqueue(kind => 'hello', unique_key => 'k') as e";
     assert_eq!(database.value(call).await, json!({"id": 1, "existed": false}));
@@ -65,7 +65,7 @@ async fn enqueue_answers_with_the_id_and_whether_it_existed() {
 }
 
 #[tokio::test]
-async fn enqueue_refuses_what_makes_no_sense() {
+async fn enqueue_refuses_arguments_that_make_no_sense() {
     let database = database().await;
     let refusal = async |arguments: &str| database.refusal(&format!("select reveille.enqueue({arguments})")).await;
     assert!(refusal("kind => 'k', delay => '1 s', available_at => now()").await.contains("not both"));
@@ -87,7 +87,7 @@ async fn a_large_payload_is_refused_unless_the_limit_is_raised() {
 }
 
 #[tokio::test]
-async fn what_is_small_where_it_is_stored_and_large_where_it_is_read_is_refused() {
+async fn a_value_that_is_small_only_when_compressed_is_refused() {
     let database = database().await;
     let bomb = "create table bomb as select jsonb_build_object('x', repeat('a', 10000000)) as p, array_fill('b'::text, array[64]) as t;
         update bomb set t = array(select repeat(tag, 257) from unnest(t) as tag)";
@@ -111,7 +111,7 @@ async fn what_is_small_where_it_is_stored_and_large_where_it_is_read_is_refused(
 }
 
 #[tokio::test]
-async fn a_running_unique_job_is_left_as_it_is() {
+async fn a_running_unique_job_is_not_replaced() {
     let database = database().await;
     database.run("select reveille.enqueue(kind => 'k', payload => '1', unique_key => 'u')").await;
     reserve(&database).await;
@@ -121,7 +121,7 @@ async fn a_running_unique_job_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn cancel_says_what_became_of_the_job() {
+async fn cancel_returns_what_became_of_the_job() {
     let database = database().await;
     database.run("insert into reveille.jobs (kind) values ('a'), ('b')").await;
     assert_eq!(database.value("select reveille.cancel(1)").await, "cancelled");
@@ -142,7 +142,7 @@ async fn a_cancelled_job_of_a_queue_without_history_leaves_no_trace() {
     assert_eq!(database.value("select reveille.cancel(1)").await, "unknown");
 }
 
-/// A dead job with the id 1, a unique key, and two failures behind it.
+/// Makes a dead job with the id 1, a unique key and two failures.
 async fn bury(database: &TestDatabase) {
     let bury = "insert into reveille.jobs (kind, unique_key) values ('k', 'u');
         with gone as (delete from reveille.jobs returning *)
@@ -225,7 +225,7 @@ async fn constraints_keep_bad_rows_out() {
         assert!(refusal.contains(constraint), "{column} = {value}: {refusal}");
     }
     assert!(database.refusal("insert into reveille.jobs (id, kind) values (1, 'k')").await.contains("id"));
-    // One bad job of many keeps all out, and a replaced payload brings nothing bad in.
+    // One bad job of many keeps all out. A job that replaces another is checked too.
     let many = "insert into reveille.jobs (kind, priority) select 'k', case n when 500 then 4 else 2 end from generate_series(1, 1000) as n";
     assert!(database.refusal(many).await.contains("priority_is"));
     assert_eq!(database.value("select count(*) from reveille.jobs").await, 0);
@@ -235,7 +235,7 @@ async fn constraints_keep_bad_rows_out() {
 }
 
 #[tokio::test]
-async fn constraints_let_what_is_good_in_and_keep_it_good() {
+async fn constraints_let_good_rows_in_and_keep_them_good() {
     let database = database().await;
     let all = "insert into reveille.jobs (queue, kind, payload, priority, max_attempts, available_at, unique_key, unique_until, key, timeout, tags, metadata)
         values (repeat('ü', 128), repeat('k', 128), '[]', 3, 1, 'epoch', repeat('u', 512), 'started', repeat('k', 512), '1 second', array['a'], '{}')";
@@ -247,7 +247,7 @@ async fn constraints_let_what_is_good_in_and_keep_it_good() {
         let refusal = database.refusal(&format!("update reveille.jobs set {change} where attempts = 0")).await;
         assert!(refusal.contains(constraint), "{change}: {refusal}");
     }
-    // What a claim sets is right where it makes an attempt, and asked for otherwise.
+    // The columns that a claim sets are checked in every update that is no claim.
     let unclaimed = [
         ("attempts = -1", "attempts_is"),
         ("reserved_at = now()", "reserved_at_and_by"),
@@ -258,14 +258,14 @@ async fn constraints_let_what_is_good_in_and_keep_it_good() {
         let refusal = database.refusal(&format!("update reveille.jobs set {change} where attempts = 0")).await;
         assert!(refusal.contains(constraint), "{change}: {refusal}");
     }
-    // Those that were claimed before, as well.
+    // Jobs that were claimed before are checked as well.
     for (change, constraint) in bad {
         let refusal = database.refusal(&format!("update reveille.jobs set {change} where attempts > 0")).await;
         assert!(refusal.contains(constraint), "{change}: {refusal}");
     }
 }
 
-/// A session keeps the check's plan, and one that is made for a large insert would be compiled anew at each.
+/// A session keeps the check's plan. A plan made for a large insert would be compiled anew at each later insert.
 #[tokio::test]
 async fn after_a_large_insert_small_ones_are_checked_quickly() {
     let database = database().await;
@@ -280,11 +280,11 @@ async fn after_a_large_insert_small_ones_are_checked_quickly() {
         let check = triggers.iter().find(|trigger| trigger["Trigger Name"] == "check_inserted").unwrap();
         quickest = quickest.min(check["Time"].as_f64().unwrap());
     }
-    assert!(quickest < 2.0, "{quickest} ms, where nothing is compiled some 0.1");
+    assert!(quickest < 2.0, "{quickest} ms; without compiling, about 0.1 ms");
 }
 
 #[tokio::test]
-async fn no_search_path_slips_a_bad_job_in() {
+async fn no_search_path_lets_a_bad_job_in() {
     let database = database().await;
     let client = database.client().await;
     let evil = "create schema evil;
@@ -304,7 +304,7 @@ async fn no_search_path_slips_a_bad_job_in() {
 }
 
 #[tokio::test]
-async fn a_setting_that_nobody_keeps_cannot_be_set() {
+async fn a_setting_that_cannot_be_kept_is_refused() {
     let database = database().await;
     let refusal = database.refusal("insert into reveille.queues (name, max_running) values ('q', 0)").await;
     assert!(refusal.contains("limits_are_positive"), "{refusal}");
@@ -312,7 +312,7 @@ async fn a_setting_that_nobody_keeps_cannot_be_set() {
     assert!(refusal.contains("retention_is_0_to_30_days"), "{refusal}");
 }
 
-/// Somebody who sleeps on these queues.
+/// Registers a worker that sleeps on these queues.
 async fn sleeper(database: &TestDatabase, queues: &[&str]) {
     let worker =
         "insert into reveille.workers (id, host, pid, version, queues, slots) values (1, 'h', 1, 'v', '{}', 1)";
@@ -323,7 +323,7 @@ async fn sleeper(database: &TestDatabase, queues: &[&str]) {
 }
 
 #[tokio::test]
-async fn the_bell_rings_only_for_those_who_sleep() {
+async fn the_bell_rings_only_for_sleeping_workers() {
     let database = database().await;
     sleeper(&database, &["slept_on"]).await;
     let awake = "insert into reveille.jobs (kind, queue) values ('k', 'awake')";
@@ -355,7 +355,7 @@ async fn an_insert_rings_once_for_each_queue_however_many_rows() {
 }
 
 #[tokio::test]
-async fn whatever_makes_work_possible_rings() {
+async fn every_call_that_makes_a_job_due_rings() {
     let database = database().await;
     let delayed = "select reveille.enqueue(kind => 'k', queue => 'a', delay => '1 hour', unique_key => 'u')";
     let debounce = "select reveille.enqueue(kind => 'k', queue => 'b', unique_key => 'u', unique_mode => 'debounce')";
@@ -365,7 +365,7 @@ async fn whatever_makes_work_possible_rings() {
 }
 
 #[tokio::test]
-async fn an_update_by_hand_that_makes_a_job_due_sooner_or_moves_it_rings() {
+async fn an_update_that_makes_a_job_due_sooner_or_moves_it_rings() {
     let database = database().await;
     let rows = "insert into reveille.jobs (kind, queue, available_at, unique_key) select 'k', 'a', now() + '1 hour'::interval, n::text
         from generate_series(1, 3) as n";
@@ -376,11 +376,11 @@ async fn an_update_by_hand_that_makes_a_job_due_sooner_or_moves_it_rings() {
     let statements = [
         "update reveille.jobs set available_at = now()",
         "update reveille.jobs set queue = 'b' where id = 1",
-        "update reveille.jobs set queue = 'nobody sleeps here' where id = 2",
+        "update reveille.jobs set queue = 'no sleeper' where id = 2",
         &format!("{again} available_at = now() - interval '1 second'"),
         &format!("{again} queue = 'b'"),
     ];
-    // Once a statement and queue, however many rows; the insert itself rings for no row.
+    // One ring for each statement and queue, however many rows. The inserts themselves insert no row, so ring for none.
     assert_eq!(bells(&database, &statements).await, ["a", "b", "a", "b"]);
     let silent = [
         "update reveille.jobs set available_at = now() + interval '1 hour'",
@@ -394,7 +394,7 @@ async fn an_update_by_hand_that_makes_a_job_due_sooner_or_moves_it_rings() {
 }
 
 #[tokio::test]
-async fn one_who_may_only_update_jobs_rings_as_well() {
+async fn a_user_who_may_only_update_jobs_rings_too() {
     let database = database().await;
     let role = format!("clerk_{:08x}", fastrand::u32(..));
     let rows = format!(
@@ -422,7 +422,7 @@ async fn bells_can_be_silenced_by_transaction_and_by_queue() {
 }
 
 #[tokio::test]
-async fn a_queues_bell_is_off_for_who_slept_before_and_who_goes_to_sleep_after() {
+async fn a_queues_bell_is_off_for_present_and_later_sleepers() {
     let database = database().await;
     sleeper(&database, &["q"]).await;
     let job = "insert into reveille.jobs (kind, queue) values ('k', 'q')";
@@ -430,7 +430,7 @@ async fn a_queues_bell_is_off_for_who_slept_before_and_who_goes_to_sleep_after()
     let asleep_anew = "delete from reveille.sleepers; insert into reveille.sleepers (queue, worker) values ('q', 1)";
     assert_eq!(bells(&database, &["insert into reveille.queues (name) values ('q')", job]).await, ["q"]);
     assert!(bells(&database, &[off, job, asleep_anew, job]).await.is_empty());
-    assert_eq!(bells(&database, &[on, job]).await, ["q"], "who went to sleep when it was off");
+    assert_eq!(bells(&database, &[on, job]).await, ["q"], "the worker went to sleep while the bell was off");
     assert_eq!(bells(&database, &[off, "delete from reveille.queues", job]).await, ["q"], "without a row it is on");
 }
 

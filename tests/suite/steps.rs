@@ -1,4 +1,4 @@
-//! What can be done to jobs, at random.
+//! Random steps in the life of jobs and workers.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use reveille::job::{UniqueMode, UniqueUntil};
 /// How many workers there are at a time.
 pub const WORKERS: usize = 3;
 
-/// One thing that is done. Workers are named by their place; each that comes back has a new id.
+/// One step. A worker is named by its place; a worker that comes back has a new id.
 #[derive(Debug, Clone)]
 pub enum Step {
     Enqueue(Vec<New>),
@@ -22,15 +22,15 @@ pub enum Step {
         how: How,
         fence: Fence,
     },
-    /// Its worker is declared dead by another, and is there anew.
+    /// Another worker declares this one dead, and it registers anew.
     Lose {
         worker: usize,
     },
-    /// It goes without a word on its jobs.
+    /// The worker leaves without settling its jobs.
     Leave {
         worker: usize,
     },
-    /// Some worker looks for what no live one holds.
+    /// This worker looks for jobs that no live worker holds.
     Rescue {
         worker: usize,
     },
@@ -65,7 +65,7 @@ pub enum How {
 #[derive(Debug, Clone, Copy)]
 pub enum Fence {
     Standing,
-    /// One that the job was once held under.
+    /// The job's nth reservation so far.
     Past(usize),
     OtherWorker,
     OtherAttempt,
@@ -89,7 +89,7 @@ fn new() -> impl Strategy<Value = New> {
     })
 }
 
-/// Any of them.
+/// Any step.
 pub fn step() -> impl Strategy<Value = Step> {
     let how = prop_oneof![
         2 => Just(How::Complete),

@@ -36,7 +36,7 @@ fn texts(jobs: &Jobs) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_transaction_sees_what_it_has_enqueued_itself_and_nothing_else() {
+async fn a_transaction_sees_only_the_jobs_that_it_enqueued() {
     let database = database().await;
     enqueue(&database.database, &note("committed before")).await.unwrap();
     let (mut client, mut other) = (database.client().await, database.client().await);
@@ -80,7 +80,7 @@ async fn savepoints_are_parts_of_their_transaction() {
 }
 
 #[tokio::test]
-async fn every_client_can_be_looked_at() {
+async fn jobs_can_be_listed_through_every_client() {
     let database = database().await;
     let plain = database.client().await;
     let error = testing::enqueued(&plain).await.unwrap_err();
@@ -98,7 +98,7 @@ async fn every_client_can_be_looked_at() {
 }
 
 #[tokio::test]
-async fn a_job_that_was_debounced_counts_and_one_that_was_kept_does_not() {
+async fn a_debounced_job_is_listed_and_a_kept_one_is_not() {
     let database = database().await;
     enqueue(&database.database, &note("old")).unique_key("a").await.unwrap();
     enqueue(&database.database, &note("old")).unique_key("b").await.unwrap();
@@ -112,7 +112,7 @@ async fn a_job_that_was_debounced_counts_and_one_that_was_kept_does_not() {
 }
 
 #[tokio::test]
-async fn what_was_chained_is_found_again() {
+async fn every_option_of_an_enqueued_job_is_found() {
     let (database, memory) = (database().await, Memory::new());
     let mut client = database.client().await;
     let tx = client.transaction().await.unwrap();
@@ -139,7 +139,7 @@ async fn what_was_chained_is_found_again() {
 }
 
 #[tokio::test]
-async fn a_database_shows_all_jobs_and_those_since() {
+async fn a_database_lists_all_jobs_or_those_since_a_listing() {
     let database = database().await;
     let (told, _heard) = telling();
     let worker = Worker::builder(database.database.clone()).state(told).handle(tell).build().unwrap();
@@ -156,7 +156,7 @@ async fn a_database_shows_all_jobs_and_those_since() {
 }
 
 #[tokio::test]
-async fn another_schema_is_looked_into_when_told() {
+async fn another_schema_can_be_looked_into() {
     let behind = crate::harness::empty_database().await;
     let database = reveille::Database::options(Some(behind.address.clone())).schema("jobs_2").connect().await.unwrap();
     database.migrate().await.unwrap();
@@ -168,17 +168,17 @@ async fn another_schema_is_looked_into_when_told() {
     assert_eq!(texts(&testing::enqueued(&database).await.unwrap()), ["elsewhere"]);
 }
 
-/// What an assertion says when it fails.
-fn said(assertion: impl FnOnce()) -> String {
-    *catch_unwind(AssertUnwindSafe(assertion)).expect_err("it fails").downcast::<String>().unwrap()
+/// The message of an assertion that fails.
+fn message_of(assertion: impl FnOnce()) -> String {
+    *catch_unwind(AssertUnwindSafe(assertion)).expect_err("the assertion fails").downcast::<String>().unwrap()
 }
 
 #[tokio::test]
-async fn an_assertion_that_fails_says_what_was_there_instead() {
+async fn a_failing_assertion_lists_the_jobs_that_were_enqueued() {
     let memory = Memory::new();
     let nothing = testing::enqueued(&memory).await.unwrap();
     let none = "no job of the kind \"note\" was enqueued; nothing was enqueued";
-    assert_eq!(said(|| drop(nothing.one::<Note>().clone())), none);
+    assert_eq!(message_of(|| drop(nothing.one::<Note>().clone())), none);
     enqueue(&memory, &note("a")).await.unwrap();
     enqueue(&memory, &note(&"b".repeat(300))).queue("mail").delay(Duration::from_secs(60)).await.unwrap();
     enqueue(&memory, &Bill { cents: 1e16, currency: String::new() }).await.unwrap();
@@ -187,18 +187,18 @@ async fn an_assertion_that_fails_says_what_was_there_instead() {
         "these were enqueued:\n  job 1: note {{\"text\":\"a\"}} in the queue \"default\"\n  job 2: note {{\"text\":\"{}… in the queue \"mail\", due after 60s\n  job 3: bill {{\"cents\":1e+16,\"currency\":\"\"}} in the queue \"default\"",
         "b".repeat(191)
     );
-    let missing = said(|| drop(jobs.assert_has(&note("c")).clone()));
+    let missing = message_of(|| drop(jobs.assert_has(&note("c")).clone()));
     let expected = format!("no job of the kind \"note\" with the payload {{\"text\":\"c\"}} was enqueued; {there}");
     assert_eq!(missing, expected);
-    assert_eq!(said(|| jobs.assert_empty()), format!("jobs were enqueued; {there}"));
-    assert_eq!(said(|| jobs.assert_none::<Bill>()), format!("a job of the kind \"bill\" was enqueued; {there}"));
-    let two = said(|| drop(jobs.one::<Note>().clone()));
+    assert_eq!(message_of(|| jobs.assert_empty()), format!("jobs were enqueued; {there}"));
+    assert_eq!(message_of(|| jobs.assert_none::<Bill>()), format!("a job of the kind \"bill\" was enqueued; {there}"));
+    let two = message_of(|| drop(jobs.one::<Note>().clone()));
     assert_eq!(two, format!("2 jobs of the kind \"note\" were enqueued, not one; {there}"));
     assert_eq!(jobs.assert_has(&note("a")).id, 1);
 }
 
 #[tokio::test]
-async fn payloads_are_compared_as_their_type_reads_them() {
+async fn payloads_are_compared_as_values_of_their_type() {
     let database = database().await;
     let mut client = database.client().await;
     let tx = client.transaction().await.unwrap();
@@ -211,13 +211,13 @@ async fn payloads_are_compared_as_their_type_reads_them() {
     let jobs = testing::enqueued(&tx).await.unwrap();
     jobs.assert_has(&bill);
     assert!(
-        said(|| drop(jobs.of::<Bill>()))
+        message_of(|| drop(jobs.of::<Bill>()))
             .starts_with("the payload of job 2 does not decode to its kind: missing field `cents`")
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_at_a_job_that_is_stored_nowhere_ends_as_it_would_end() {
+async fn an_attempt_at_an_unstored_job_has_its_usual_ending() {
     async fn ends(note: Note) -> Result<Outcome, String> {
         match note.text.as_str() {
             "fail" => Err("no".into()),
@@ -237,49 +237,49 @@ async fn an_attempt_at_a_job_that_is_stored_nowhere_ends_as_it_would_end() {
         ("panic", FailureReason::Failed, "panicked: dear"),
         ("hang", FailureReason::TimedOut, "took longer than its timeout of 9s"),
     ] {
-        let Ending::Waiting { failure: Some(failure), .. } = attempt(text).await else { panic!("{text} has failed") };
+        let Ending::Waiting { failure: Some(failure), .. } = attempt(text).await else { panic!("{text} should fail") };
         assert_eq!((failure.reason, failure.error.as_str()), (reason, error));
     }
     let last = NewJob::of(&note("fail")).unwrap().max_attempts(1);
-    assert!(matches!(worker.attempt(&last).await.unwrap(), Ending::Dead(_)), "it was the last");
+    assert!(matches!(worker.attempt(&last).await.unwrap(), Ending::Dead(_)), "it was the last attempt");
     let later = NewJob::of(&note("keep")).unwrap().delay(Duration::from_secs(60));
     assert_eq!(
         worker.attempt(&later).await.unwrap(),
         Ending::Completed(Some(Payload::encode(&7).unwrap())),
-        "it need not be due"
+        "the job need not be due"
     );
     assert!(memory.jobs().is_empty());
 }
 
 #[tokio::test]
-async fn an_attempt_at_a_job_that_is_stored_nowhere_may_say_its_progress() {
-    async fn says(_: Note, context: Context) -> reveille::Result<()> {
+async fn an_attempt_at_an_unstored_job_may_report_progress() {
+    async fn reports_progress(_: Note, context: Context) -> reveille::Result<()> {
         for done in 0..3 {
             context.progress(&json!({ "done": done })).await?;
         }
         Ok(())
     }
     let database = database().await;
-    let worker = Worker::builder(database.database.clone()).handle(says).build().unwrap();
+    let worker = Worker::builder(database.database.clone()).handle(reports_progress).build().unwrap();
     assert_eq!(worker.attempt(&note("a")).await.unwrap(), Ending::Completed(None));
-    let worker = Worker::builder(std::sync::Arc::new(Memory::new())).handle(says).build().unwrap();
+    let worker = Worker::builder(std::sync::Arc::new(Memory::new())).handle(reports_progress).build().unwrap();
     assert_eq!(worker.attempt(&note("a")).await.unwrap(), Ending::Completed(None));
 }
 
 #[tokio::test]
-async fn progress_and_results_that_cannot_be_stored_are_called_what_they_are() {
-    async fn says(_: Note, context: Context) -> reveille::Result<()> {
+async fn an_error_names_progress_that_cannot_be_stored() {
+    async fn reports_progress(_: Note, context: Context) -> reveille::Result<()> {
         context.progress("\0").await
     }
-    let worker = Worker::builder(std::sync::Arc::new(Memory::new())).handle(says).build().unwrap();
+    let worker = Worker::builder(std::sync::Arc::new(Memory::new())).handle(reports_progress).build().unwrap();
     let Ending::Waiting { failure: Some(failure), .. } = worker.attempt(&note("a")).await.unwrap() else {
-        panic!("it has failed")
+        panic!("the attempt should have failed")
     };
     assert!(failure.error.starts_with("progress holds a NUL character"), "{}", failure.error);
 }
 
 #[tokio::test]
-async fn what_a_transaction_enqueued_is_worked_within_a_test_that_is_rolled_back() {
+async fn a_test_can_attempt_the_jobs_of_its_open_transaction() {
     let database = database().await;
     let (told, mut heard) = telling();
     let worker = Worker::builder(database.database.clone()).state(told).handle(tell).build().unwrap();
@@ -300,7 +300,7 @@ async fn bill(bill: Bill, State(told): State<Told>) -> Result<(), String> {
 }
 
 #[tokio::test]
-async fn one_job_of_a_kind_is_worked_and_told_how_it_ended() {
+async fn working_one_job_of_a_kind_returns_its_ending() {
     let database = database().await;
     let (told, mut heard) = telling();
     let builder = Worker::builder(database.database.clone()).state(told).handle(bill).handle(tell);
@@ -320,11 +320,11 @@ async fn one_job_of_a_kind_is_worked_and_told_how_it_ended() {
     assert_eq!(heard.rest(), ["2 cents", "-3 cents"]);
     let left = "select count(*) from reveille.jobs where failures = 0 and reserved_at is null";
     assert_eq!(database.value(left).await, 2);
-    assert_eq!(database.value("select count(*) from reveille.workers").await, 0, "it has taken its leave");
+    assert_eq!(database.value("select count(*) from reveille.workers").await, 0, "the worker has deregistered");
 }
 
 #[tokio::test]
-async fn draining_all_works_delayed_jobs_and_retries_by_moving_the_clock() {
+async fn running_until_empty_moves_the_clock_to_delayed_jobs() {
     #[derive(Serialize, Deserialize)]
     struct Stubborn;
     impl Job for Stubborn {
@@ -351,7 +351,7 @@ async fn draining_all_works_delayed_jobs_and_retries_by_moving_the_clock() {
 }
 
 #[tokio::test]
-async fn draining_all_gives_up_on_what_never_ends() {
+async fn running_until_empty_gives_up_on_jobs_that_never_end() {
     async fn snoozes(_: Note) -> Outcome {
         Outcome::Snooze(Duration::from_secs(1))
     }

@@ -9,8 +9,8 @@ use reveille::dev::{Server, Stop};
 
 use crate::harness::{client, eventually};
 
-/// Whether any process works in or for the folder.
-fn somebody_uses(folder: &Path) -> bool {
+/// Whether the command line of a process names the folder.
+fn is_in_use(folder: &Path) -> bool {
     let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes
@@ -24,9 +24,9 @@ async fn a_dropped_server_leaves_no_process_and_no_folder() {
     let server = Server::start().unwrap();
     let folder = server.data_dir().parent().unwrap().to_owned();
     Database::connect(server.url("postgres")).await.unwrap().migrate().await.unwrap();
-    assert!(folder.exists() && somebody_uses(&folder));
+    assert!(folder.exists() && is_in_use(&folder));
     drop(server);
-    assert!(!folder.exists() && !somebody_uses(&folder));
+    assert!(!folder.exists() && !is_in_use(&folder));
 }
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn a_restart_keeps_data_and_address() {
 }
 
 #[tokio::test]
-async fn settings_are_the_servers_own() {
+async fn a_server_can_have_its_own_settings() {
     let server = Server::options().setting("work_mem", "7MB").start().unwrap();
     let row = client(&server.url("postgres")).await.query_one("show work_mem", &[]).await.unwrap();
     assert_eq!(row.get::<_, String>(0), "7MB");
@@ -54,7 +54,7 @@ fn a_setting_that_the_server_refuses_is_one_clear_error() {
 }
 
 #[test]
-fn the_password_does_not_come_from_numbers_that_can_be_guessed() {
+fn the_password_cannot_be_guessed_from_a_known_seed() {
     let password = || {
         fastrand::seed(7);
         Server::start().unwrap().url("postgres").split('@').next().unwrap().to_owned()
@@ -63,15 +63,15 @@ fn the_password_does_not_come_from_numbers_that_can_be_guessed() {
 }
 
 #[tokio::test]
-async fn what_the_servers_user_links_to_is_not_written_by_root() {
+async fn root_does_not_write_through_a_link_of_the_servers_user() {
     let primary = Server::start().unwrap();
     let owner = primary.data_dir().metadata().unwrap().uid();
     let victim = std::env::temp_dir().join(format!("reveille-victim-{}", std::process::id()));
     std::fs::write(&victim, "as it was").unwrap();
     if owner == victim.metadata().unwrap().uid() {
-        return; // Not run by root: everything is one user's.
+        return; // Without root, all files belong to one user.
     }
-    // A standby begins as a copy of this, links and all.
+    // A standby begins as a copy of this folder, including its links.
     let settings = primary.data_dir().join("postgresql.auto.conf");
     std::fs::remove_file(&settings).unwrap();
     std::os::unix::fs::symlink(&victim, &settings).unwrap();
@@ -87,5 +87,5 @@ async fn a_kept_server_lives_on_until_its_stop_command() {
     let kept = Server::start().unwrap().keep().unwrap();
     client(&kept.url).await.batch_execute("select 1").await.unwrap();
     assert!(Command::new("sh").args(["-c", &kept.stop_command]).status().unwrap().success());
-    eventually("nothing is left of it", async || !kept.folder.exists() && !somebody_uses(&kept.folder)).await;
+    eventually("nothing is left of the server", async || !kept.folder.exists() && !is_in_use(&kept.folder)).await;
 }

@@ -55,7 +55,7 @@ fn revoked(issuer: &Issuer<'static, KeyPair>, serial: u64) -> String {
     list.signed_by(issuer).unwrap().pem().unwrap()
 }
 
-/// Writes what the server is to read, and nobody else.
+/// Writes a file that only the server's user may read.
 fn hand_over(folder: &Path, name: &str, text: &str) -> PathBuf {
     let (path, owner) = (folder.join(name), fs::metadata(folder).unwrap());
     fs::write(&path, text).unwrap();
@@ -102,7 +102,7 @@ async fn secure() -> &'static Secure {
 }
 
 impl Secure {
-    /// As the certificate names it, whatever this machine's resolver knows.
+    /// The address by the name in the certificate, which needs no resolver.
     fn as_named(&self, more: &str) -> String {
         format!("host=db.example hostaddr=127.0.0.1 {}", self.rest(more))
     }
@@ -153,7 +153,7 @@ async fn a_private_authority_vouches_for_the_server_by_its_name() {
 }
 
 #[tokio::test]
-async fn another_authoritys_certificate_is_refused_and_says_what_to_check() {
+async fn the_error_for_another_authority_says_what_to_check() {
     let secure = secure().await;
     for mode in ["require", "verify-ca", "verify-full"] {
         let error = refusal(secure.as_named(&format!("sslmode={mode} {}", secure.wrong()))).await;
@@ -164,11 +164,11 @@ async fn another_authoritys_certificate_is_refused_and_says_what_to_check() {
 }
 
 #[tokio::test]
-async fn another_hosts_certificate_is_refused_and_says_whose_it_is() {
+async fn the_error_for_another_hosts_certificate_names_that_host() {
     let secure = secure().await;
     let error = refusal(secure.by_number(&format!("sslmode=verify-full {}", secure.right()))).await;
     assert!(error.contains("127.0.0.1") && error.contains("db.example") && error.contains("verify-ca"), "{error}");
-    assert!(!error.contains("sslrootcert"), "that one is right: {error}");
+    assert!(!error.contains("sslrootcert"), "the authority is right: {error}");
     assert!(is_encrypted(secure.by_number(&format!("sslmode=verify-ca {}", secure.right()))).await);
 }
 
@@ -180,7 +180,7 @@ async fn without_an_authority_encryption_needs_no_proof() {
     }
     assert!(!is_encrypted(secure.by_number("sslmode=disable")).await);
     let bare = format!("hostaddr=127.0.0.1 {}", secure.rest("sslmode=require"));
-    assert!(is_encrypted(bare).await, "an address can do without a name");
+    assert!(is_encrypted(bare).await, "an address needs no host name");
 }
 
 #[tokio::test]
@@ -196,7 +196,7 @@ async fn a_revoked_certificate_is_refused() {
 }
 
 #[tokio::test]
-async fn the_versions_of_tls_are_kept_to() {
+async fn limits_of_the_tls_version_are_kept() {
     let secure = secure().await;
     let version = async |limits: &str| {
         let database = Database::connect(secure.by_number(&format!("sslmode=require {limits}"))).await.unwrap();
@@ -216,7 +216,7 @@ async fn the_versions_of_tls_are_kept_to() {
 }
 
 #[tokio::test]
-async fn the_systems_authorities_are_trusted_for_the_very_host_only() {
+async fn the_systems_authorities_require_a_full_verification() {
     let secure = secure().await;
     for mode in ["disable", "prefer", "require", "verify-ca"] {
         let error =
@@ -228,7 +228,7 @@ async fn the_systems_authorities_are_trusted_for_the_very_host_only() {
 }
 
 #[tokio::test]
-async fn what_the_server_insists_on_is_found_or_said() {
+async fn the_servers_demand_for_encryption_is_met_or_explained() {
     let secure = secure().await;
     let guarded = |mode| secure.by_number(&format!("user=guarded password=x sslmode={mode}"));
     assert!(is_encrypted(guarded("prefer")).await);
@@ -241,11 +241,11 @@ async fn what_the_server_insists_on_is_found_or_said() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_told_from_a_wrong_certificate() {
+async fn the_error_for_a_server_without_tls_says_so() {
     let server = Server::start().unwrap();
     let error = refusal(format!("{}?sslmode=require", server.url("postgres"))).await;
     assert!(error.contains("does not support TLS") && error.contains("sslmode"), "{error}");
-    assert!(!error.contains("sslrootcert"), "no certificate is in play: {error}");
+    assert!(!error.contains("sslrootcert"), "no certificate is involved: {error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,7 +263,7 @@ async fn all_sessions_of_a_worker_are_encrypted() {
             count(*) filter (where not ssl)
         from pg_stat_ssl join pg_stat_activity using (pid) where application_name like 'reveille %'";
     let all = ["reveille heartbeat", "reveille listener", "reveille worker"];
-    eventually("all sessions are there, and encrypted", async || {
+    eventually("all three sessions are encrypted", async || {
         let row = watch.query_one(sessions, &[]).await.unwrap();
         assert_eq!(row.get::<_, i64>(1), 0, "a session is not encrypted");
         row.get::<_, Vec<String>>(0) == all

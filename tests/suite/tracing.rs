@@ -22,17 +22,17 @@ use crate::harness::{Note, Told, database, eventually, note, start, telling};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// What was heard: a span or event with its fields, and for an event the span it happened in.
+/// A span or event with its fields. An event has the span around it, if any.
 #[derive(Debug, Clone)]
-pub struct Happened {
+pub struct Recorded {
     metadata: &'static Metadata<'static>,
     fields: BTreeMap<String, String>,
     span: Option<u64>,
 }
 
-/// Hears all of this crate's spans and events on this thread.
+/// Records this crate's spans and events on this thread.
 #[derive(Clone, Default)]
-pub struct Ear(Arc<Mutex<Vec<Happened>>>);
+pub struct EventLog(Arc<Mutex<Vec<Recorded>>>);
 
 struct Fields<'a>(&'a mut BTreeMap<String, String>);
 
@@ -46,54 +46,54 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// While there is but one subscriber, what it wants to hear is asked of the thread that first comes by, which may be
-/// another test's and have none. So there is always a second one.
+/// With only one subscriber, `tracing` asks the thread that first reaches a span or event whether it is wanted. That
+/// may be another test's thread, which has no subscriber. A second subscriber prevents this.
 static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
 
-impl Ear {
-    pub fn listen() -> (Ear, DefaultGuard) {
+impl EventLog {
+    pub fn start() -> (EventLog, DefaultGuard) {
         LazyLock::force(&SECOND);
-        let ear = Ear::default();
-        let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(ear.clone()));
-        (ear, guard)
+        let events = EventLog::default();
+        let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(events.clone()));
+        (events, guard)
     }
 
-    fn happened(&self) -> Vec<Happened> {
+    fn recorded(&self) -> Vec<Recorded> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn push(&self, happened: Happened) {
-        if happened.metadata.target().starts_with("reveille") {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(happened);
+    fn push(&self, recorded: Recorded) {
+        if recorded.metadata.target().starts_with("reveille") {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(recorded);
         }
     }
 
-    /// How often an event of this name had this in one of its fields.
+    /// How many events of this name had this value in this field.
     pub fn count(&self, name: &str, field: &str, value: &str) -> usize {
-        let heard = |happened: &Happened| {
-            happened.metadata.name() == name && happened.fields.get(field).is_some_and(|had| had == value)
+        let fits = |recorded: &Recorded| {
+            recorded.metadata.name() == name && recorded.fields.get(field).is_some_and(|had| had == value)
         };
-        self.happened().iter().filter(|happened| heard(happened)).count()
+        self.recorded().iter().filter(|recorded| fits(recorded)).count()
     }
 
     /// The first span or event of this name.
-    fn first(&self, name: &str) -> Happened {
-        let happened = self.happened();
-        let found = happened.iter().find(|happened| happened.metadata.name() == name);
-        found.unwrap_or_else(|| panic!("no {name} in {happened:#?}")).clone()
+    fn first(&self, name: &str) -> Recorded {
+        let recorded = self.recorded();
+        let found = recorded.iter().find(|recorded| recorded.metadata.name() == name);
+        found.unwrap_or_else(|| panic!("no {name} in {recorded:#?}")).clone()
     }
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Ear {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for EventLog {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, _: Layered<'_, S>) {
         let mut fields = BTreeMap::new();
         attributes.record(&mut Fields(&mut fields));
-        self.push(Happened { metadata: attributes.metadata(), fields, span: Some(id.into_u64()) });
+        self.push(Recorded { metadata: attributes.metadata(), fields, span: Some(id.into_u64()) });
     }
 
     fn on_record(&self, id: &Id, record: &Record<'_>, _: Layered<'_, S>) {
-        let mut happened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let span = happened.iter_mut().rfind(|h| h.metadata.is_span() && h.span == Some(id.into_u64()));
+        let mut recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let span = recorded.iter_mut().rfind(|h| h.metadata.is_span() && h.span == Some(id.into_u64()));
         record.record(&mut Fields(&mut span.expect("the span is known").fields));
     }
 
@@ -101,11 +101,11 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Ear {
         let mut fields = BTreeMap::new();
         event.record(&mut Fields(&mut fields));
         let span = context.event_span(event).map(|span| span.id().into_u64());
-        self.push(Happened { metadata: event.metadata(), fields, span });
+        self.push(Recorded { metadata: event.metadata(), fields, span });
     }
 }
 
-async fn tell_trace(_: Note, context: Context, State(told): State<Told>) {
+async fn report_trace(_: Note, context: Context, State(told): State<Told>) {
     let trace = context.trace();
     let state = trace.as_ref().and_then(TraceContext::tracestate);
     told.tell(format!("{} {}", trace.as_ref().map_or("none", TraceContext::trace_id), state.unwrap_or("none")));
@@ -113,7 +113,7 @@ async fn tell_trace(_: Note, context: Context, State(told): State<Told>) {
 
 #[tokio::test]
 async fn a_job_carries_the_trace_that_it_was_enqueued_in() {
-    let (ear, _guard) = Ear::listen();
+    let (events, _guard) = EventLog::start();
     let database = database().await;
     let (told, mut heard) = telling();
     let followed = told.clone();
@@ -122,26 +122,26 @@ async fn a_job_carries_the_trace_that_it_was_enqueued_in() {
             followed.tell(format!("{} under {}", span.metadata().unwrap().name(), trace.parent_id()))
         });
     let builder = Worker::builder(database.database.clone()).state(told).middleware(propagation);
-    let worker = builder.handle(tell_trace).build().unwrap();
+    let worker = builder.handle(report_trace).build().unwrap();
     let metadata = serde_json::json!({"mine": 1});
     worker.enqueuer().enqueue(&database.database, &note("x")).metadata(metadata).await.unwrap();
     enqueue(&database.database, &note("without")).await.unwrap();
     worker.run_until_drained().await.unwrap();
-    let told = ["job under b7ad6b7169203331", "0af7651916cd43dd8448eb211c80319c shop=7", "none none"];
-    assert_eq!(heard.rest(), told);
+    let expected = ["job under b7ad6b7169203331", "0af7651916cd43dd8448eb211c80319c shop=7", "none none"];
+    assert_eq!(heard.rest(), expected);
     let kept = database.value("select metadata from reveille.finished_jobs where metadata is not null").await;
     assert_eq!(kept, serde_json::json!({"mine": 1, "traceparent": PARENT, "tracestate": "shop=7"}));
-    let span = ear.first("job");
+    let span = events.first("job");
     assert_eq!(span.fields["trace_id"], "0af7651916cd43dd8448eb211c80319c");
     assert_eq!(span.fields["parent_id"], "b7ad6b7169203331");
 }
 
 #[tokio::test]
-async fn a_trace_given_in_metadata_is_the_jobs_whoever_enqueued_it() {
+async fn a_trace_given_in_metadata_takes_precedence() {
     let database = database().await;
     let (told, mut heard) = telling();
     let builder = Worker::builder(database.database.clone()).queue("default", 1).state(told);
-    let worker = builder.handle(tell_trace).build().unwrap();
+    let worker = builder.handle(report_trace).build().unwrap();
     let enqueue = async |metadata: &str| {
         let call = format!("select reveille.enqueue('note', '{{\"text\": \"\"}}', metadata => '{metadata}')");
         database.run(&call).await;
@@ -163,12 +163,12 @@ async fn a_trace_given_in_metadata_is_the_jobs_whoever_enqueued_it() {
     assert_eq!(
         kept.member::<String>("traceparent").unwrap().as_deref(),
         Some(PARENT),
-        "what the caller says comes first"
+        "the caller's own metadata comes first"
     );
 }
 
 #[tokio::test]
-async fn the_span_of_an_attempt_says_which_and_its_events_happen_within() {
+async fn an_attempts_span_names_the_job_and_holds_its_events() {
     async fn ends(note: Note) -> Outcome {
         match note.text.as_str() {
             "fail" => Outcome::Fail("no".into()),
@@ -178,29 +178,29 @@ async fn the_span_of_an_attempt_says_which_and_its_events_happen_within() {
             _ => Outcome::CompleteWith(Payload::encode("secret").unwrap()),
         }
     }
-    let (ear, _guard) = Ear::listen();
+    let (events, _guard) = EventLog::start();
     let memory = Memory::new();
     let running = start(Worker::builder(memory.clone()).queue("mail", 1).handle(ends));
     let id = enqueue(&memory, &note("complete")).queue("mail").await.unwrap().id;
     let others: Vec<_> = ["fail", "die", "snooze", "cancel"].iter().map(|text| in_mail(text)).collect();
     enqueue_all(&memory, &others).await.unwrap();
     enqueue(&memory, &with(in_mail("x"), |job| job.kind = "unknown".into())).await.unwrap();
-    eventually("all have been attempted", async || memory.jobs().iter().all(|job| job.attempts > 0)).await;
+    eventually("all jobs have been attempted", async || memory.jobs().iter().all(|job| job.attempts > 0)).await;
     running.stop().await;
 
-    let span = ear.first("job");
-    let worker = ear.first("worker.started").fields["worker"].clone();
+    let span = events.first("job");
+    let worker = events.first("worker.started").fields["worker"].clone();
     let expected =
         [("attempt", "1"), ("id", &id.to_string()), ("kind", "note"), ("queue", "mail"), ("worker", &worker)];
     assert_eq!(span.fields, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
     for name in ["job.started", "job.completed"] {
-        assert_eq!(ear.first(name).span, span.span, "{name} happens in its job's span");
+        assert_eq!(events.first(name).span, span.span, "{name} happens in its job's span");
     }
-    let failed = ear.first("job.failed");
+    let failed = events.first("job.failed");
     assert_eq!((failed.fields["reason"].as_str(), failed.fields["error"].as_str()), ("failed", "no"));
-    assert_eq!(ear.first("job.dead").fields["reason"], "permanent");
-    assert_eq!(ear.first("job.put_back").fields["due_in"], "60s");
-    assert_eq!(ear.first("jobs.enqueued").fields["jobs"], "4");
+    assert_eq!(events.first("job.dead").fields["reason"], "permanent");
+    assert_eq!(events.first("job.put_back").fields["due_in"], "60s");
+    assert_eq!(events.first("jobs.enqueued").fields["jobs"], "4");
     for name in [
         "job.enqueued",
         "job.cancelled",
@@ -211,16 +211,16 @@ async fn the_span_of_an_attempt_says_which_and_its_events_happen_within() {
         "worker.stopping",
         "worker.stopped",
     ] {
-        ear.first(name);
+        events.first(name);
     }
-    assert!(!format!("{:?}", ear.happened()).contains("secret"), "results stay out of logs");
+    assert!(!format!("{:?}", events.recorded()).contains("secret"), "results stay out of logs");
 
     let documented = documented();
-    for Happened { metadata, .. } in ear.happened() {
+    for Recorded { metadata, .. } in events.recorded() {
         let mut fields: Vec<String> = metadata.fields().iter().map(|field| field.name().to_owned()).collect();
         fields.retain(|field| field != "message");
-        let heard = named(metadata.name(), metadata.level().as_str(), metadata.target(), &fields);
-        assert!(documented.contains(&heard), "docs/tracing.md has no line for {heard}");
+        let line = named(metadata.name(), metadata.level().as_str(), metadata.target(), &fields);
+        assert!(documented.contains(&line), "docs/tracing.md has no line for {line}");
     }
 }
 
@@ -228,7 +228,7 @@ fn in_mail(text: &str) -> reveille::job::NewJob {
     reveille::job::NewJob::of(&note(text)).unwrap().queue("mail")
 }
 
-/// A span or event in one line, as docs and code are compared.
+/// One line for a span or event, in which the docs and the code are compared.
 fn named(name: &str, level: &str, target: &str, fields: &[String]) -> String {
     let mut fields: Vec<&str> = fields.iter().map(String::as_str).collect();
     fields.sort_unstable();
@@ -247,7 +247,7 @@ fn documented() -> BTreeSet<String> {
     rows.map(row).collect()
 }
 
-/// What follows an opening parenthesis, up to its own closing one.
+/// The text up to the parenthesis that closes the one before it.
 fn within(text: &str) -> &str {
     let (mut depth, mut quoted) = (1, false);
     let end = text.char_indices().find(|&(at, c)| {
@@ -262,7 +262,7 @@ fn within(text: &str) -> &str {
     &text[..end.expect("the macro has an end").0]
 }
 
-/// The arguments of a macro, split at its own commas.
+/// The arguments of a macro. Commas within parentheses, brackets or quotes do not split them.
 fn arguments(text: &str) -> Vec<&str> {
     let (mut parts, mut rest) = (Vec::new(), text);
     let mut from = 0;
@@ -280,7 +280,7 @@ fn arguments(text: &str) -> Vec<&str> {
     parts
 }
 
-/// Each span and event of a source, as [`named`]; the command's own are not promised.
+/// Adds each span and event in the sources of a folder, as [`named`] writes them.
 fn emitted(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         if entry.is_dir() && !entry.ends_with("bin") {
@@ -318,12 +318,12 @@ fn one(is_span: bool, level: &str, arguments_: &str, file: &Path) -> String {
 }
 
 #[test]
-fn every_span_and_event_is_in_the_docs_and_nothing_else_is() {
+fn the_docs_name_every_span_and_event_and_no_other() {
     let mut emitted_ = BTreeSet::new();
     emitted(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut emitted_);
     let documented = documented();
     let missing: Vec<_> = emitted_.difference(&documented).collect();
     let gone: Vec<_> = documented.difference(&emitted_).collect();
-    assert!(missing.is_empty() && gone.is_empty(), "docs/tracing.md lacks {missing:#?} and has for nothing {gone:#?}");
-    assert!(emitted_.len() > 20, "the sources are looked at");
+    assert!(missing.is_empty() && gone.is_empty(), "docs/tracing.md lacks {missing:#?}, and no code emits {gone:#?}");
+    assert!(emitted_.len() > 20, "the sources have spans and events");
 }

@@ -1,8 +1,8 @@
-//! Nobody else's functions and operators are run with the rights of a worker, an owner or whoever enqueues.
+//! No stranger's functions and operators run with the rights of a worker, an owner or a producer.
 //!
-//! Where a schema on the search path is writable, strangers plant operators and functions there that fit better than
-//! the server's own. So does this: for every name that Reveille's SQL uses, for each combination of types that it may
-//! meet.
+//! If a schema on the search path is writable, strangers can plant operators and functions there that fit better than
+//! the server's own. These tests do so for every name that Reveille's SQL uses, and for each combination of types that
+//! it may meet.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,13 +24,13 @@ use crate::harness::{
 const TYPES: &str = "{int2,int4,int8,float8,numeric,text,bool,interval,timestamptz,jsonb,name,oid,regclass,\
     int8[],text[],timestamptz[],float8[],jsonb[]}";
 
-/// A function that says that it was run, whatever becomes of the transaction, and fails.
+/// A function that fails, and notes in a sequence that it ran. A rollback does not undo the note.
 const SPRUNG: &str = "returns %s language plpgsql as $f$ begin
         perform pg_catalog.nextval(''strangers.sprung'');
         raise exception ''the trap %% was sprung'', %L;
     end $f$";
 
-/// Plants traps in a schema `strangers`: operators, and functions of the names that are used.
+/// Plants traps in a schema `strangers`: operators, and functions with the names that Reveille's SQL uses.
 async fn plant(database: &TestDatabase) {
     let functions: Vec<String> = functions_used().into_iter().collect();
     let operators = format!(
@@ -83,7 +83,7 @@ async fn plant(database: &TestDatabase) {
                     foreach r in array case f.n when 1 then array[''] else '{TYPES}'::text[] end loop
                         execute format(
                             'create function strangers.%I(%s%s) {SPRUNG}', f.proname,
-                            -- Called by the name of its argument.
+                            -- Its callers name its argument.
                             concat(case when f.proname = 'make_interval' then 'secs ' end, l), ', ' || nullif(r, ''), coalesce(f.result, l), f.proname
                         );
                     end loop;
@@ -105,7 +105,7 @@ fn folder(name: &str) -> Vec<(String, String)> {
     files.map(|file| read(file.unwrap().path())).collect()
 }
 
-/// Whatever is followed by a parenthesis in our SQL.
+/// Every name that a parenthesis follows in Reveille's SQL.
 fn functions_used() -> BTreeSet<String> {
     let mut used = BTreeSet::new();
     for (_, sql) in folder("sql").into_iter().chain(folder("migrations")) {
@@ -130,17 +130,17 @@ fn on_path(database: &TestDatabase, path: &str) -> String {
     )
 }
 
-/// Before the server's own, so that even what fits exactly is not what it seems.
+/// The traps come before the server's own schema, so they win even against an exact match.
 const FIRST: &str = "strangers,pg_catalog";
-/// After the server's own, as `public` is on the path of most users.
+/// The traps come after the server's own schema, as `public` does for most users.
 const LAST: &str = "strangers";
 
 async fn nothing_was_sprung(database: &TestDatabase) {
     assert_eq!(database.value("select is_called from strangers.sprung").await, false, "a trap was sprung");
 }
 
-/// The statements that sessions run whose path may be a user's: those of enqueuing, and of workers, whose sessions fix
-/// theirs besides.
+/// The statements of enqueuing, whose sessions have a user's search path, and those of workers, whose sessions set
+/// their own.
 fn statements() -> Vec<(String, String)> {
     let source = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/driver/postgres/statements.rs")).unwrap();
     let names = source.split_once("\nstatements! {").unwrap().1.split_once('}').unwrap().0;
@@ -156,7 +156,7 @@ fn statements() -> Vec<(String, String)> {
     folder("sql").into_iter().filter(|(name, _)| wanted(name)).collect()
 }
 
-/// What a statement finds of strangers', as the catalog has it once it is the body of a function.
+/// The traps that a statement uses. The catalog lists them once the statement is the body of a function.
 async fn found_by(
     planted: &Client,
     clean: &Client,
@@ -177,7 +177,7 @@ async fn found_by(
 }
 
 #[tokio::test]
-async fn no_statement_finds_what_strangers_have_planted() {
+async fn no_statement_uses_what_strangers_have_planted() {
     let database = database().await;
     plant(&database).await;
     let (planted, clean) = (client(&on_path(&database, LAST)).await, client(&on_path(&database, "pg_catalog")).await);
@@ -185,7 +185,7 @@ async fn no_statement_finds_what_strangers_have_planted() {
     for (name, sql) in statements() {
         match found_by(&planted, &clean, &name, &sql).await {
             Ok(found) if found.is_empty() => {}
-            // What was found does not fit where it stands.
+            // The statement found a trap whose type does not fit.
             Err(error) => sprung.push((name, vec![error.as_db_error().unwrap().message().to_owned()])),
             Ok(found) => sprung.push((name, found)),
         }
@@ -245,7 +245,7 @@ async fn enqueuing_runs_nothing_of_strangers() {
         .await
         .unwrap_or_else(|error| panic!("{isolation}: {error:?}"));
     }
-    // The checks that refuse are those of the table.
+    // The table's own checks refuse these rows.
     for bad in ["queue, kind) values ('', 'k'", "kind, priority) values ('k', 4", "kind, tags) values ('k', '{null}'"] {
         let error = user.batch_execute(&format!("insert into reveille.jobs ({bad})")).await.unwrap_err();
         assert_eq!(error.code().map(|code| code.code()), Some("23514"), "{bad}: {error:?}");
@@ -253,7 +253,7 @@ async fn enqueuing_runs_nothing_of_strangers() {
     nothing_was_sprung(&database).await;
 }
 
-/// Ends as its text says.
+/// Ends as the note's text says.
 async fn ends(note: Note, State(told): State<Told>, attempt: Attempt, context: Context) -> Outcome {
     told.tell(note.text.clone());
     context.progress(&json!({"at": 1})).await.unwrap();
@@ -299,12 +299,12 @@ async fn a_worker_and_its_operators_run_nothing_of_strangers() {
     database.until("select count(*) = 3 from reveille.dead_jobs").await;
     database.until("select count(*) > 1 from reveille.jobs where queue = 'ticks'").await;
     database.until(over).await;
-    let mut told = heard.rest();
-    told.sort();
-    told.dedup();
-    assert_eq!(told, ["completes", "dies", "fails", "is cancelled", "rescued", "snoozes"]);
+    let mut begun = heard.rest();
+    begun.sort();
+    begun.dedup();
+    assert_eq!(begun, ["completes", "dies", "fails", "is cancelled", "rescued", "snoozes"]);
 
-    // Looking at it, and putting it right.
+    // Everything that an operator can do.
     for view in View::ALL {
         admin.view(view).await.unwrap();
     }
@@ -323,7 +323,7 @@ async fn a_worker_and_its_operators_run_nothing_of_strangers() {
     reveille::admin::metrics::text(&ours).await.unwrap();
     let findings = ours.doctor().examine().await.unwrap();
     assert!(!findings.iter().any(|found| found.finding.contains("sprung")), "{findings:#?}");
-    eventually("the worker lives", async || worker.is_working()).await;
+    eventually("the worker is at work", async || worker.is_working()).await;
     worker.stop().await;
     nothing_was_sprung(&database).await;
 }

@@ -1,4 +1,4 @@
-//! Unique jobs: by what, until when, and however many come at once.
+//! Unique jobs: what makes a job unique, until when, and while many producers race.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::harness::{Note, TestDatabase, database, note, soon, start, teller, te
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Unique for an hour.
+/// A job that is unique for an hour.
 fn hourly(text: &str, mode: UniqueMode) -> NewJob {
     unique(text, mode).unique_until(UniqueUntil::Period(HOUR))
 }
@@ -23,7 +23,7 @@ async fn send(store: &Store, job: NewJob) -> Enqueued {
     store.driver().enqueue(&[job]).await.unwrap()[0]
 }
 
-/// An hour later, as far as periods are concerned.
+/// Lets an hour pass, as far as periods are concerned.
 async fn pass(store: &Store) {
     match store {
         Store::Postgres(database, _) => {
@@ -41,7 +41,7 @@ conforms! {
         store.settle(reservation, Ending::Completed(None)).await;
         for mode in [UniqueMode::Keep, UniqueMode::Replace, UniqueMode::Debounce] {
             assert_eq!(send(store, hourly("second", mode)).await, Enqueued::new(first.id, true));
-            assert!(send(store, unique("by other means", mode)).await.existed, "the key is held against all");
+            assert!(send(store, unique("by other means", mode)).await.existed, "the key is held against jobs without a period too");
         }
         assert_eq!(store.fate(first.id).await, json!(["completed", 1, 0]));
         pass(store).await;
@@ -57,7 +57,7 @@ conforms! {
         assert_eq!(send(store, hourly("second", UniqueMode::Replace)).await, Enqueued::new(first.id, true));
         store.register(1).await;
         let claimed = store.claim_one(1).await;
-        assert_eq!(text(&claimed), "second", "and is replaced as ever");
+        assert_eq!(text(&claimed), "second", "a live job can still be replaced");
         store.settle(claimed.reservation, Ending::Completed(None)).await;
         assert!(!send(store, hourly("third", UniqueMode::Keep)).await.existed, "its period is over");
     }
@@ -68,11 +68,11 @@ conforms! {
         store.settle(store.claim_one(1).await.reservation, Ending::Dead(failure(FailureReason::Failed))).await;
         store.driver().prune().await.unwrap();
         assert!(send(store, hourly("second", UniqueMode::Keep)).await.existed);
-        assert_eq!(store.retry(first.id).await.unwrap(), "revived", "its own period is not in its way");
+        assert_eq!(store.retry(first.id).await.unwrap(), "revived", "its own period does not prevent that");
         assert!(send(store, hourly("third", UniqueMode::Keep)).await.existed);
     }
 
-    async fn a_started_job_gets_its_key_never_again(store: &Store) {
+    async fn a_started_job_never_gets_its_key_back(store: &Store) {
         store.register(1).await;
         store.register(2).await;
         let started = |text| unique(text, UniqueMode::Debounce).unique_until(UniqueUntil::Started);
@@ -83,13 +83,13 @@ conforms! {
             store.settle(store.claim_one(1).await.reservation, ending).await;
             assert!(!send(store, started("second")).await.existed, "round {round}");
             let both: Vec<String> = store.claim(1, 10).await.iter().map(text).collect();
-            assert_eq!(both, ["first", "second"], "one that waits again is not replaced");
+            assert_eq!(both, ["first", "second"], "a job that waits again is not replaced");
         }
         store.lose_worker(1, 2).await;
         assert!(!send(store, started("third")).await.existed);
     }
 
-    async fn a_dead_job_has_its_key_back_when_it_is_revived(store: &Store) {
+    async fn a_revived_job_gets_its_key_back(store: &Store) {
         store.register(1).await;
         let first = send(store, unique("first", UniqueMode::Keep)).await;
         store.settle(store.claim_one(1).await.reservation, Ending::Dead(failure(FailureReason::Failed))).await;
@@ -97,7 +97,7 @@ conforms! {
         assert_eq!(send(store, unique("second", UniqueMode::Keep)).await, Enqueued::new(first.id, true));
     }
 
-    async fn of_a_thousand_debounced_in_bulk_the_last_remains(store: &Store) {
+    async fn of_a_thousand_debounces_in_bulk_the_last_payload_remains(store: &Store) {
         store.register(1).await;
         let jobs: Vec<NewJob> = (1..=1000).map(|n| unique(&n.to_string(), UniqueMode::Debounce)).collect();
         let enqueued = store.driver().enqueue(&jobs).await.unwrap();
@@ -172,14 +172,14 @@ async fn a_period_is_given_in_sql_as_an_interval() {
 }
 
 #[tokio::test]
-async fn upkeep_gives_up_the_keys_whose_period_is_over_and_waits_for_nobody() {
+async fn upkeep_frees_keys_after_their_period_and_waits_for_no_lock() {
     let database = database().await;
     let call = "select reveille.enqueue(kind => 'k', unique_key => n::text, unique_until => '1 hour') from generate_series(1, 3) as n";
     database.run(call).await;
     database.run("update reveille.unique_periods set ends_at = now() where unique_key <> '1'").await;
     let holder = database.client().await;
     holder.batch_execute("begin; select from reveille.unique_periods where unique_key = '2' for update").await.unwrap();
-    database.admin().prune().await.unwrap();
+    soon("upkeep ends", database.admin().prune()).await.unwrap();
     let left = "select jsonb_agg(unique_key order by unique_key) from reveille.unique_periods";
     assert_eq!(database.value(left).await, json!(["1", "2"]));
     holder.batch_execute("commit").await.unwrap();
@@ -187,7 +187,7 @@ async fn upkeep_gives_up_the_keys_whose_period_is_over_and_waits_for_nobody() {
     assert_eq!(database.value(left).await, json!(["1"]));
 }
 
-/// What many producers got who enqueued on connections of their own, all at once.
+/// Lets many producers enqueue at once, each on a separate connection, and returns all answers.
 async fn produce(database: &TestDatabase, producers: usize, jobs: impl Fn(usize) -> Vec<NewJob>) -> Vec<Enqueued> {
     let mut producing = JoinSet::new();
     let barrier = std::sync::Arc::new(tokio::sync::Barrier::new(producers));
@@ -198,7 +198,7 @@ async fn produce(database: &TestDatabase, producers: usize, jobs: impl Fn(usize)
             enqueue_all(&client, &jobs).await.unwrap()
         });
     }
-    soon("all have enqueued", producing.join_all()).await.into_iter().flatten().collect()
+    soon("all producers have enqueued", producing.join_all()).await.into_iter().flatten().collect()
 }
 
 fn new(enqueued: &[Enqueued]) -> usize {
@@ -224,7 +224,7 @@ async fn fifty_producers_of_one_key_make_one_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn within_a_period_one_job_runs_while_producers_and_workers_race() {
+async fn one_job_runs_in_a_period_while_producers_and_workers_race() {
     let database = database().await;
     let (builder, _heard) = teller(&database);
     let running = start(builder);
@@ -247,7 +247,7 @@ async fn within_a_period_one_job_runs_while_producers_and_workers_race() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn producers_for_a_period_race_to_be_the_first() {
+async fn racing_producers_for_a_period_make_one_job() {
     let database = database().await;
     let (builder, _heard) = teller(&database);
     let running = start(builder);
@@ -263,7 +263,7 @@ async fn producers_for_a_period_race_to_be_the_first() {
 }
 
 #[tokio::test]
-async fn who_waited_for_a_job_that_has_ended_meanwhile_keeps_to_its_period() {
+async fn a_producer_that_waited_for_an_ended_job_keeps_to_its_period() {
     let database = database().await;
     for (key, until) in [("a", "finished"), ("b", "2 hours")] {
         let mut first = database.client().await;
@@ -277,17 +277,17 @@ async fn who_waited_for_a_job_that_has_ended_meanwhile_keeps_to_its_period() {
         let (second, text) = (database.client().await, call(until));
         let waiting = tokio::spawn(async move { second.query_one(&text, &[]).await.unwrap() });
         database.until("select exists (select from pg_locks where not granted)").await;
-        // It ends within the transaction that enqueued it: no worker is quicker.
+        // The job ends within the transaction that enqueued it, sooner than any worker could end it.
         tx.execute("delete from reveille.jobs where id = $1", &[&id]).await.unwrap();
         tx.commit().await.unwrap();
-        let row = soon("the second is answered", waiting).await.unwrap();
+        let row = soon("the second producer is answered", waiting).await.unwrap();
         assert_eq!((row.get::<_, i64>(0), row.get::<_, bool>(1)), (id, true), "{until}");
         assert_eq!(database.value("select count(*) from reveille.jobs").await, 0, "{until}");
     }
 }
 
-/// Whether a transaction of this isolation, begun before `change`, is told to try again when it enqueues; then, and in
-/// any case, what the next try says.
+/// Enqueues in a transaction of this isolation that began before `change`, and again after it. Returns whether the
+/// first try failed to serialize, and whether the job existed at the second.
 async fn enqueued_after(database: &TestDatabase, isolation: &str, change: &str, call: &str) -> (bool, bool) {
     let client = database.client().await;
     client.batch_execute(&format!("begin isolation level {isolation}; select from reveille.jobs")).await.unwrap();
@@ -302,7 +302,7 @@ async fn enqueued_after(database: &TestDatabase, isolation: &str, change: &str, 
 #[tokio::test]
 async fn a_transaction_older_than_a_period_enqueues_no_second_job() {
     let database = database().await;
-    // Enqueued and done.
+    // The job is enqueued, and has ended.
     let holds = "select reveille.enqueue('k', unique_key => 'a', unique_until => '1 hour'); delete from reveille.jobs";
     let is_over = "update reveille.unique_periods set ends_at = now()";
     for isolation in ["repeatable read", "serializable"] {
@@ -323,7 +323,7 @@ async fn a_transaction_older_than_a_period_enqueues_no_second_job() {
 }
 
 #[tokio::test]
-async fn a_transaction_older_than_other_periods_enqueues_as_ever() {
+async fn a_transaction_older_than_other_periods_enqueues_as_usual() {
     let database = database().await;
     let others = "select reveille.enqueue('k', unique_key => 'b', unique_until => '1 hour'),
         reveille.enqueue('l', unique_key => 'a', unique_until => '1 hour'); delete from reveille.jobs";
@@ -333,7 +333,7 @@ async fn a_transaction_older_than_other_periods_enqueues_as_ever() {
     let twice = "begin isolation level repeatable read; select reveille.enqueue('k', unique_key => 'a'); select reveille.enqueue('k', unique_key => 'a'); commit";
     database.run(twice).await;
     let held = "select jsonb_agg(kind || unique_key order by kind) from reveille.unique_periods";
-    assert_eq!(database.value(held).await, json!(["kb", "la"]), "to ask leaves nothing behind");
+    assert_eq!(database.value(held).await, json!(["kb", "la"]), "asking leaves no period behind");
 }
 
 #[tokio::test(flavor = "multi_thread")]

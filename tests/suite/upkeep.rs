@@ -1,12 +1,13 @@
-//! What workers do beside their jobs: one chore at a time, each in slices, and never in anybody's way.
+//! Upkeep by workers: one chore at a time, each in slices, without holding up other sessions.
 
 use reveille::driver::Driver;
 use reveille::driver::Postgres;
 use serde_json::json;
 
-use crate::harness::{TestDatabase, database};
+use crate::harness::{TestDatabase, database, soon};
 
-/// Inserts finished jobs of a queue that ended so many hours ago: one for each number, which is their id.
+/// Inserts a finished job for each number that the query `hours` returns. It ended that many hours ago; the number is
+/// also its id.
 async fn finish(database: &TestDatabase, queue: &str, hours: &str) {
     let insert = format!(
         "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
@@ -28,17 +29,17 @@ async fn kept(database: &TestDatabase, table: &str, queue: &str) -> serde_json::
 }
 
 #[tokio::test]
-async fn a_stranger_who_holds_the_advisory_lock_of_upkeep_stops_none_of_it() {
+async fn a_strangers_advisory_lock_does_not_stop_upkeep() {
     let database = database().await;
     let stranger = database.client().await;
     stranger.batch_execute("select pg_advisory_lock(hashtextextended('reveille.prune', 0))").await.unwrap();
     database.run("insert into reveille.rates values ('q', '', now() - '1 hour'::interval)").await;
-    assert_eq!(database.admin().prune().await.unwrap(), Some(0));
+    assert_eq!(soon("upkeep ends", database.admin().prune()).await.unwrap(), Some(0));
     assert_eq!(database.value("select count(*) from reveille.rates").await, 0);
 }
 
 #[tokio::test]
-async fn a_chore_that_another_worker_is_at_is_left_to_it_and_the_others_are_done() {
+async fn a_chore_that_another_worker_does_is_skipped() {
     let database = database().await;
     database.run("insert into reveille.rates values ('q', '', now() - '1 hour'::interval)").await;
     database
@@ -49,7 +50,8 @@ async fn a_chore_that_another_worker_is_at_is_left_to_it_and_the_others_are_done
         .batch_execute("begin; select from reveille.chores where name in ('rates', 'old days') for update")
         .await
         .unwrap();
-    assert_eq!(database.admin().prune().await.unwrap(), None, "a worker is at the old days");
+    let pruned = soon("upkeep ends", database.admin().prune()).await.unwrap();
+    assert_eq!(pruned, None, "another worker does the old days");
     assert_eq!(database.value("select count(*) from reveille.rates").await, 1);
     assert_eq!(database.value("select count(*) from reveille.counters").await, 0);
     other.batch_execute("commit").await.unwrap();
@@ -58,13 +60,13 @@ async fn a_chore_that_another_worker_is_at_is_left_to_it_and_the_others_are_done
 }
 
 #[tokio::test]
-async fn upkeep_that_ends_within_a_chore_has_done_the_slices_before_for_good() {
+async fn a_failing_chore_keeps_the_slices_before_the_failure() {
     let database = database().await;
     let insert =
         "insert into reveille.unique_periods select 'k', n, n, now() - '1 day'::interval + n * '1 second'::interval
         from generate_series(1, 2500) as n";
     database.run(insert).await;
-    // The last slice meets what nobody can delete.
+    // The last slice meets a row that cannot be deleted.
     let refuse = "create function refuse() returns trigger language plpgsql as $$ begin raise 'no'; end $$;
         create trigger refuse before delete on reveille.unique_periods for each row when (old.unique_key = '2500') execute function refuse()";
     database.run(refuse).await;
@@ -76,7 +78,7 @@ async fn upkeep_that_ends_within_a_chore_has_done_the_slices_before_for_good() {
 }
 
 #[tokio::test]
-async fn finished_jobs_are_kept_as_long_as_their_own_queue_says() {
+async fn finished_jobs_are_kept_for_their_queues_retention() {
     let database = database().await;
     database.run("insert into reveille.queues (name, retention) values ('short', '1 hour'), ('long', '30 days')").await;
     for queue in ["short", "usual", "long"] {
@@ -89,7 +91,7 @@ async fn finished_jobs_are_kept_as_long_as_their_own_queue_says() {
 }
 
 #[tokio::test]
-async fn a_retention_that_is_shortened_holds_for_what_has_finished_long_before() {
+async fn a_shortened_retention_applies_to_older_finished_jobs() {
     let database = database().await;
     database.run("insert into reveille.queues (name, retention) values ('q', '30 days')").await;
     finish(&database, "q", "values (1), (100), (500)").await;
@@ -97,13 +99,13 @@ async fn a_retention_that_is_shortened_holds_for_what_has_finished_long_before()
     driver.prune().await.unwrap();
     assert_eq!(kept(&database, "finished_jobs", "q").await, json!([1, 100, 500]));
     database.run("update reveille.queues set retention = '3 hours'; insert into reveille.queues (name, retention) values ('r', '30 days')").await;
-    // A round of a day is made at most every 20 minutes.
+    // Workers go through a day of the history at most every 20 minutes.
     database.run("update reveille.chores set began_at = began_at - '21 minutes'::interval").await;
     new_worker(&database).prune().await.unwrap();
     assert_eq!(kept(&database, "finished_jobs", "q").await, json!([1]));
 }
 
-/// Leaves so many dead rows among the live jobs, where autovacuum does not come.
+/// Leaves 149,850 dead rows among the live jobs, with autovacuum off.
 async fn churn(database: &TestDatabase) {
     let churn = "alter table reveille.jobs set (autovacuum_enabled = false);
         insert into reveille.jobs (queue, kind) select 'q', 'k' from generate_series(1, 150000);
@@ -113,7 +115,7 @@ async fn churn(database: &TestDatabase) {
 }
 
 #[tokio::test]
-async fn jobs_are_vacuumed_and_analyzed_by_upkeep_where_autovacuum_does_not_come() {
+async fn upkeep_vacuums_and_analyzes_jobs_without_autovacuum() {
     let database = database().await;
     churn(&database).await;
     assert_eq!(database.value("select count(*) from pg_statistic where starelid = 'reveille.jobs'::regclass").await, 0);
@@ -125,7 +127,7 @@ async fn jobs_are_vacuumed_and_analyzed_by_upkeep_where_autovacuum_does_not_come
 }
 
 #[tokio::test]
-async fn a_vacuum_that_can_remove_nothing_is_not_made_again_at_once() {
+async fn a_vacuum_that_can_remove_nothing_is_not_repeated_at_once() {
     let database = database().await;
     let holder = database.client().await;
     holder.batch_execute("begin isolation level repeatable read; select 1").await.unwrap();
@@ -134,7 +136,7 @@ async fn a_vacuum_that_can_remove_nothing_is_not_made_again_at_once() {
     let vacuums = "select pg_stat_get_vacuum_count('reveille.jobs'::regclass)";
     driver.prune().await.unwrap();
     database.until(&format!("{vacuums} = 1")).await;
-    // However long this test takes: it has just ended.
+    // However slow this test is, the vacuum has just ended.
     database.run("update reveille.chores set began_at = now(), done_at = now() where name = 'vacuum'").await;
     driver.prune().await.unwrap();
     let rests = "select began_at > now() - interval '1 minute' and done_at >= began_at from reveille.chores where name = 'vacuum'";
@@ -151,7 +153,7 @@ async fn a_vacuum_that_can_remove_nothing_is_not_made_again_at_once() {
 }
 
 #[tokio::test]
-async fn a_day_of_the_history_is_not_vacuumed_for_what_is_only_added_to_it() {
+async fn inserts_alone_make_no_autovacuum_of_the_history() {
     let database = database().await;
     let set = "select count(*) from pg_class where relname like 'finished_jobs_%' and relkind = 'r'
         and reloptions @> '{autovacuum_vacuum_insert_threshold=-1}'
@@ -163,11 +165,11 @@ async fn a_day_of_the_history_is_not_vacuumed_for_what_is_only_added_to_it() {
 }
 
 #[tokio::test]
-async fn what_workers_prune_is_gone_through_in_slices_and_at_most_every_twenty_minutes() {
+async fn workers_prune_in_slices_and_at_most_every_twenty_minutes() {
     let database = database().await;
     database.run("insert into reveille.queues (name, retention) values ('q', '1 hour'), ('r', '30 days')").await;
     let driver = new_worker(&database);
-    // More pages than a slice goes through.
+    // More pages than one slice goes through.
     finish(&database, "q", "select 2 from generate_series(1, 60000)").await;
     let pages = "select max(pg_relation_size(oid)) / 8192 from pg_class where relname like 'finished_jobs_%'";
     assert!(database.value(pages).await.as_i64().unwrap() > 512);
@@ -180,18 +182,18 @@ async fn what_workers_prune_is_gone_through_in_slices_and_at_most_every_twenty_m
     assert_eq!(
         database.value("select count(*) from reveille.finished_jobs").await,
         0,
-        "it does all, whenever it is asked"
+        "an administrator's prune does everything at any time"
     );
 }
 
 #[tokio::test]
-async fn a_finished_job_that_somebody_has_locked_holds_up_no_other_and_goes_later() {
+async fn a_locked_finished_job_is_pruned_later_and_delays_no_other() {
     let database = database().await;
     database.run("insert into reveille.queues (name, retention) values ('q', '1 hour'), ('r', '30 days')").await;
     finish(&database, "q", "values (50), (51), (52)").await;
     let holder = database.client().await;
     holder.batch_execute("begin; select from reveille.finished_jobs where id = 51 for update").await.unwrap();
-    database.admin().prune().await.unwrap();
+    soon("upkeep ends", database.admin().prune()).await.unwrap();
     assert_eq!(kept(&database, "finished_jobs", "q").await, json!([51]));
     holder.batch_execute("commit").await.unwrap();
     database.admin().prune().await.unwrap();
@@ -199,10 +201,10 @@ async fn a_finished_job_that_somebody_has_locked_holds_up_no_other_and_goes_late
 }
 
 #[tokio::test]
-async fn dead_jobs_are_kept_as_long_as_their_queue_says_and_for_ever_if_it_does_not() {
+async fn dead_jobs_are_kept_for_their_queues_retention_or_for_ever() {
     let database = database().await;
-    database.run("insert into reveille.queues (name, dead_retention) values ('short', '2 days'), ('none', '0'), ('said', null)").await;
-    for queue in ["short", "none", "said", "unknown"] {
+    database.run("insert into reveille.queues (name, dead_retention) values ('short', '2 days'), ('none', '0'), ('unset', null)").await;
+    for queue in ["short", "none", "unset", "unknown"] {
         let insert = format!(
             "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
                 created_at, reason, finished_at)
@@ -214,5 +216,5 @@ async fn dead_jobs_are_kept_as_long_as_their_queue_says_and_for_ever_if_it_does_
     }
     database.admin().prune().await.unwrap();
     let left = "select jsonb_object_agg(queue, jobs) from (select queue, count(*) as jobs from reveille.dead_jobs group by queue) as left_over";
-    assert_eq!(database.value(left).await, json!({"short": 48, "said": 2500, "unknown": 2500}));
+    assert_eq!(database.value(left).await, json!({"short": 48, "unset": 2500, "unknown": 2500}));
 }

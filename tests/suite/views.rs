@@ -6,7 +6,7 @@ use reveille::enqueue;
 use reveille::job::{JobState, Priority};
 use serde_json::json;
 
-use crate::harness::{database, note, start, teller};
+use crate::harness::{database, note, soon, start, teller};
 
 #[tokio::test]
 async fn queue_stats_counts_each_state() {
@@ -67,7 +67,7 @@ async fn queue_stats_counts_exactly_up_to_ten_thousand_over_all_priorities() {
 }
 
 #[tokio::test]
-async fn queue_stats_keeps_to_its_index_where_nothing_was_vacuumed_and_is_not_compiled() {
+async fn queue_stats_reads_its_index_and_is_not_compiled() {
     let database = database().await;
     let fill = "alter table reveille.jobs set (autovacuum_enabled = off);
         insert into reveille.jobs (kind, queue, priority, available_at)
@@ -85,7 +85,7 @@ async fn queue_stats_keeps_to_its_index_where_nothing_was_vacuumed_and_is_not_co
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_workers_do_is_counted() {
+async fn attempts_are_counted() {
     let database = database().await;
     let (builder, mut heard) = teller(&database);
     let worker = start(builder);
@@ -118,12 +118,12 @@ async fn old_counters_are_folded_by_the_minute_and_lose_nothing() {
     let before = database.value("select jsonb_agg(to_jsonb(t) order by minute) from reveille.throughput as t where minute > now() - '1 day'::interval").await;
     assert_eq!(database.database.admin().prune().await.unwrap(), Some(0));
     let after = database.value("select jsonb_agg(to_jsonb(t) order by minute) from reveille.throughput as t").await;
-    assert_eq!(after, before, "the view does not see it, but that ten days ago are forgotten");
+    assert_eq!(after, before, "folding does not change the view, and the counters of ten days ago are forgotten");
     assert_eq!(database.value("select count(*) from reveille.counters").await, 2);
 }
 
 #[tokio::test]
-async fn totals_lose_nothing_and_never_fall_however_counters_are_folded_and_forgotten() {
+async fn totals_do_not_change_when_counters_are_folded_or_forgotten() {
     let database = database().await;
     let insert = "insert into reveille.counters (queue, started_at, worker, completed, failed, wait_seconds, run_seconds)
         select 'q' || n % 2, date_bin('10 seconds', now(), 'epoch') - n * '10 seconds'::interval, 1 + n % 3, n, 1, n * 0.1, n / 3.0
@@ -143,7 +143,7 @@ async fn totals_lose_nothing_and_never_fall_however_counters_are_folded_and_forg
 }
 
 #[tokio::test]
-async fn throughput_shows_a_minute_alike_before_and_after_it_is_folded() {
+async fn folding_a_minute_does_not_change_its_throughput() {
     let database = database().await;
     let insert = "insert into reveille.counters (queue, started_at, worker, completed, failed, wait_seconds, max_wait_seconds)
         select 'q', date_trunc('minute', now()) - '10 minutes'::interval + n * '10 seconds'::interval, 1 + n % 2, 1, 1, n, n
@@ -158,7 +158,7 @@ async fn throughput_shows_a_minute_alike_before_and_after_it_is_folded() {
 }
 
 #[tokio::test]
-async fn running_and_failing_jobs_show_who_and_why() {
+async fn running_and_failing_jobs_show_the_worker_and_the_error() {
     let database = database().await;
     let insert = "insert into reveille.workers (id, host, pid, version, queues, slots) values (7, 'here', 1, '0', '{q}', 1);
         insert into reveille.jobs (kind, reserved_at, reserved_by, attempts, failures, errors)
@@ -171,7 +171,7 @@ async fn running_and_failing_jobs_show_who_and_why() {
 }
 
 #[tokio::test]
-async fn dead_jobs_are_summed_up_by_why() {
+async fn dead_jobs_are_summed_up_by_reason() {
     let database = database().await;
     let insert = "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
             created_at, reason, errors, finished_at)
@@ -198,12 +198,12 @@ async fn history_past_every_retention_is_emptied_and_the_rest_kept() {
     assert_eq!(
         database.database.admin().jobs(&finished, 10).await.unwrap().len(),
         3,
-        "what is past its own queue's retention is hidden"
+        "jobs past their own queue's retention are hidden"
     );
 }
 
 #[tokio::test]
-async fn history_that_somebody_reads_is_left_for_the_next_round() {
+async fn history_that_another_session_reads_is_pruned_later() {
     let database = database().await;
     let insert = "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts,
             available_at, created_at, outcome)
@@ -211,7 +211,7 @@ async fn history_that_somebody_reads_is_left_for_the_next_round() {
     database.run(insert).await;
     let reader = database.client().await;
     reader.batch_execute("begin; select * from reveille.finished_jobs").await.unwrap();
-    assert_eq!(database.database.admin().prune().await.unwrap(), Some(0));
+    assert_eq!(soon("upkeep ends", database.database.admin().prune()).await.unwrap(), Some(0));
     reader.batch_execute("rollback").await.unwrap();
     assert_eq!(database.database.admin().prune().await.unwrap(), Some(1));
 }
@@ -232,7 +232,7 @@ async fn a_finished_job_of_each_day_of_the_ring_has_a_partition() {
 #[tokio::test]
 async fn every_view_can_be_read_by_its_name() {
     let database = database().await;
-    // One that the others stand on.
+    // `known_queues` is only a part of other views.
     let views = "select jsonb_agg(viewname) from pg_views where schemaname = 'reveille' and viewname <> 'known_queues'";
     for view in database.value(views).await.as_array().unwrap() {
         let view = View::from_name(view.as_str().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! What vouches for a worker, and what does not: a stranger's lock, or a row that somebody keeps locked.
+//! Which locks prove that a worker is alive. A stranger's lock does not, and a locked row does not make a worker dead.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::harness::{Note, TestDatabase, Told, claim, database, note, start, tel
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A driver on which these workers are known.
+/// A driver on which these workers are registered.
 async fn driver(database: &TestDatabase, workers: &[i64]) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
     for &id in workers {
@@ -41,7 +41,7 @@ async fn a_strangers_lock_does_not_keep_a_dead_worker_alive() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_lock_of_a_worker_that_noted_no_backend_vouches_for_it() {
+async fn a_lock_vouches_for_a_worker_that_noted_no_backend() {
     let database = database().await;
     let driver = driver(&database, &[1, 7]).await;
     let silent =
@@ -56,11 +56,11 @@ async fn the_lock_of_a_worker_that_noted_no_backend_vouches_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_whose_row_an_operator_keeps_locked_works_on() {
+async fn a_worker_whose_row_is_kept_locked_works_on() {
     async fn waits(note: Note, State(told): State<Told>, cancellation: Cancellation) {
         told.tell(note.text);
         cancellation.cancelled().await;
-        told.tell("told to stop");
+        told.tell("cancelled");
     }
     let database = database().await;
     let (told, mut heard) = telling();
@@ -85,7 +85,7 @@ async fn a_worker_whose_row_an_operator_keeps_locked_works_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_dead_worker_whose_row_is_locked_does_not_keep_others_from_rescue() {
+async fn a_locked_dead_worker_does_not_keep_others_from_rescue() {
     let database = database().await;
     let driver = driver(&database, &[7, 8]).await;
     enqueue(&database.database, &note("x")).await.unwrap();

@@ -1,4 +1,4 @@
-//! Waking up: by the bell, by the clock, after the listener was away.
+//! Waking up by the bell, at a due time, and after the listener was cut off.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ async fn a_delayed_job_starts_at_its_time_without_any_poll() {
     assert_eq!(heard.next().await, "later");
     worker.stop().await;
     let early = database.value("select wait_seconds < 0 from reveille.finished_jobs").await;
-    assert_eq!(early, false, "and not before it");
+    assert_eq!(early, false, "the job does not start early");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +62,7 @@ async fn a_job_due_sooner_moves_the_alarm_forward() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delayed_job_enqueued_beside_many_others_is_not_forgotten_for_them() {
+async fn a_delayed_job_among_many_others_is_not_forgotten() {
     let database = database().await;
     let (told, mut heard) = telling();
     let builder =
@@ -71,25 +71,25 @@ async fn a_delayed_job_enqueued_beside_many_others_is_not_forgotten_for_them() {
     let mut client = database.client().await;
     let many: Vec<_> = (0..20).map(|_| note("many")).collect();
     for _ in 0..10 {
-        // After the first of these bursts the worker asks when the next job is due, and need not do so again after the
-        // second.
+        // After the first of these bursts, the worker asks when the next job is due. After the second, it need not ask
+        // again.
         database.until("select exists (select from reveille.sleepers)").await;
         enqueue_all(&client, &many).await.unwrap();
         let tx = client.transaction().await.unwrap();
         enqueue_all(&tx, &many).await.unwrap();
         enqueue(&tx, &note("later")).delay(Duration::from_millis(30)).await.unwrap();
         tx.commit().await.unwrap();
-        let mut told = Vec::new();
+        let mut texts = Vec::new();
         for _ in 0..=2 * many.len() {
-            told.push(heard.next().await);
+            texts.push(heard.next().await);
         }
-        assert_eq!(told.iter().filter(|told| *told == "later").count(), 1);
+        assert_eq!(texts.iter().filter(|text| *text == "later").count(), 1);
     }
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_enqueued_while_no_worker_was_there_start_with_the_next_one() {
+async fn jobs_enqueued_without_a_worker_start_with_the_next_one() {
     let database = database().await;
     enqueue(&database.database, &note("waiting")).await.unwrap();
     let (builder, mut heard) = teller(&database);
@@ -110,7 +110,7 @@ async fn without_listening_the_poll_finds_jobs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_bell_is_made_up_for_by_the_poll() {
+async fn the_poll_finds_jobs_whose_insert_did_not_ring() {
     let database = database().await;
     let (builder, mut heard) = teller(&database);
     let worker = start(builder.poll_interval(Duration::from_millis(50)));
@@ -121,7 +121,7 @@ async fn a_silent_bell_is_made_up_for_by_the_poll() {
     worker.stop().await;
 }
 
-/// Ends the sessions of workers' listeners; how many there were.
+/// Ends the sessions of workers' listeners, and returns how many there were.
 async fn cut_listeners(address: &str) -> i64 {
     let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity
         where datname = current_database() and pid <> pg_backend_pid() and application_name = 'reveille listener'";
@@ -129,12 +129,12 @@ async fn cut_listeners(address: &str) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listener_that_is_cut_off_comes_back_and_misses_nothing() {
+async fn a_listener_that_is_cut_off_reconnects_and_misses_nothing() {
     let database = database().await;
     let (builder, mut heard) = teller(&database);
     let worker = start(builder);
     for round in 0..10 {
-        eventually("the listener is there to be cut off", async || cut_listeners(&database.address).await > 0).await;
+        eventually("a listener is cut off", async || cut_listeners(&database.address).await > 0).await;
         enqueue(&database.database, &note(&round.to_string())).await.unwrap();
         assert_eq!(heard.next().await, round.to_string());
     }
@@ -143,7 +143,7 @@ async fn a_listener_that_is_cut_off_comes_back_and_misses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_was_locked_by_others_starts_when_they_let_go() {
+async fn a_locked_job_starts_when_its_lock_is_gone() {
     let database = database().await;
     database.run("select reveille.pause('default')").await;
     enqueue(&database.database, &note("locked")).await.unwrap();
@@ -155,7 +155,7 @@ async fn a_job_that_was_locked_by_others_starts_when_they_let_go() {
     enqueue(&database.database, &note("free")).await.unwrap();
     assert_eq!(heard.next().await, "free");
     holder.batch_execute("rollback").await.unwrap();
-    assert_eq!(heard.next().await, "locked", "though letting go rings no bell");
+    assert_eq!(heard.next().await, "locked", "though the end of a lock rings no bell");
     worker.stop().await;
 }
 
@@ -194,12 +194,13 @@ async fn a_worker_needs_a_current_schema() {
     let database = crate::harness::empty_database().await;
     let (told, _heard) = crate::harness::telling();
     let worker = Worker::builder(database.database.clone()).state(told).handle(crate::harness::tell).build().unwrap();
-    let error = worker.run_until(std::future::pending::<()>()).await.unwrap_err();
+    let running = worker.run_until(std::future::pending::<()>());
+    let error = crate::harness::soon("the worker gives up", running).await.unwrap_err();
     assert!(error.is_schema_missing() && error.to_string().contains("reveille migrate"), "{error}");
 }
 
-/// Servers before 17 cannot be told to keep a small queue, and it takes 8 GB to fill theirs: there this only shows that
-/// commits notify.
+/// Servers before 17 have no setting for a small queue, and it takes 8 GB to fill theirs. There, this test shows only
+/// that commits notify.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_of_notifications_fails_no_enqueue() {
     let version: i32 = {
@@ -220,13 +221,12 @@ async fn a_full_queue_of_notifications_fails_no_enqueue() {
         client.query_one("select exists (select from reveille.sleepers)", &[]).await.unwrap().get(0)
     })
     .await;
-    // Somebody listens and is stuck in a transaction: the queue is kept back to its start.
+    // A listener that is stuck in a transaction keeps the whole queue from being freed.
     let stuck = crate::harness::client(&server.url("postgres")).await;
     stuck.batch_execute("listen anything; begin; select 1").await.unwrap();
     let fill = "select count(pg_notify('other', repeat('x', 7000) || n)) from generate_series(1, 20) as n";
-    let mut refused = None;
-    while refused.is_none() && version >= 170_000 {
-        refused = client.batch_execute(fill).await.err();
+    if version >= 170_000 {
+        eventually("the queue is full", async || client.batch_execute(fill).await.is_err()).await;
     }
     enqueue(&database, &note("x")).await.unwrap();
     assert_eq!(heard.next().await, "x");

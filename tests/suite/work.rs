@@ -1,4 +1,4 @@
-//! Attempts: what handlers get, how they end, and what becomes of the job.
+//! Attempts: what handlers get, how attempts end, and what becomes of the job.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Note, TestDatabase, Told, database, note, start, tell, teller, telling, worker};
 
-/// The outcomes of a job in the tables, as `[state, attempts, failures]`.
+/// Where a job is, as `[state, attempts, failures]`.
 async fn fate(database: &TestDatabase, id: i64) -> Value {
     let sql = format!(
         "select jsonb_build_array('live', attempts, failures) from reveille.jobs where id = {id}
@@ -155,7 +155,7 @@ async fn a_panic_is_a_failure_with_its_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_payload_that_does_not_decode_is_dead_at_once_and_alone() {
+async fn a_job_whose_payload_does_not_decode_dies_at_once_and_alone() {
     let database = database().await;
     let (builder, mut heard) = teller(&database);
     let insert = "insert into reveille.jobs (kind, payload) values ('note', '{\"txet\": 1}'),
@@ -170,10 +170,10 @@ async fn a_payload_that_does_not_decode_is_dead_at_once_and_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kind_without_a_handler_goes_back_at_no_cost() {
+async fn a_job_without_a_handler_goes_back_at_no_cost() {
     let database = database().await;
     let (builder, mut heard) = teller(&database);
-    database.run("insert into reveille.jobs (kind) values ('unheard_of')").await;
+    database.run("insert into reveille.jobs (kind) values ('unknown')").await;
     let worker = start(builder);
     database.until("select available_at > now() from reveille.jobs").await;
     assert_eq!(database.value("select jsonb_build_array(failures, errors) from reveille.jobs").await, json!([0, null]));
@@ -257,7 +257,7 @@ async fn a_kind_and_a_worker_can_have_timeouts_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn urgent_jobs_run_first_and_equals_in_order() {
+async fn urgent_jobs_run_first_and_equal_ones_in_order() {
     let database = database().await;
     for (text, priority) in [
         ("low", Priority::Low),
@@ -342,7 +342,7 @@ async fn a_worker_that_cannot_work_is_not_built() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_for_any_kind_takes_what_others_leave() {
+async fn a_handler_for_any_kind_takes_jobs_without_another_handler() {
     let database = database().await;
     let (told, mut heard) = telling();
     let others = told.clone();
@@ -351,8 +351,8 @@ async fn a_handler_for_any_kind_takes_what_others_leave() {
         async move { others.tell(format!("any: {}", context.job().kind)) }
     };
     let worker = start(worker(&database).state(told).handle(tell).handle_any(any, RetryPolicy::default()));
-    database.run("insert into reveille.jobs (kind) values ('unheard_of')").await;
-    assert_eq!(heard.next().await, "any: unheard_of");
+    database.run("insert into reveille.jobs (kind) values ('unknown')").await;
+    assert_eq!(heard.next().await, "any: unknown");
     enqueue(&database.database, &note("mine")).await.unwrap();
     assert_eq!(heard.next().await, "mine");
     worker.stop().await;
@@ -364,7 +364,7 @@ async fn cancelling_a_running_job_reaches_its_handler() {
     async fn waits(_: Note, State(told): State<Told>, cancellation: Cancellation) -> Result<(), String> {
         told.tell("started");
         cancellation.cancelled().await;
-        told.tell("told to stop");
+        told.tell("cancelled");
         Err("stopped".into())
     }
     let (told, mut heard) = telling();
@@ -372,14 +372,14 @@ async fn cancelling_a_running_job_reaches_its_handler() {
     let id = enqueue(&database.database, &note("x")).await.unwrap().id;
     assert_eq!(heard.next().await, "started");
     assert_eq!(database.database.admin().cancel(id).await.unwrap(), Cancelled::Requested);
-    assert_eq!(heard.next().await, "told to stop");
+    assert_eq!(heard.next().await, "cancelled");
     ended(&database, id).await;
     assert_eq!(fate(&database, id).await, json!(["cancelled", 1, 0]));
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_reaches_a_worker_that_does_not_listen_by_its_heartbeat() {
+async fn a_cancel_reaches_a_worker_by_its_heartbeat() {
     let database = database().await;
     async fn waits(_: Note, State(told): State<Told>, cancellation: Cancellation) -> Result<(), String> {
         told.tell("started");
@@ -387,10 +387,10 @@ async fn a_cancel_reaches_a_worker_that_does_not_listen_by_its_heartbeat() {
         Err("stopped".into())
     }
     let (told, mut heard) = telling();
-    // It is there when the worker first looks, which it does once an hour.
+    // The job is there at the worker's first look. Its next look comes after an hour.
     let id = enqueue(&database.database, &note("x")).await.unwrap().id;
-    let deaf = worker(&database).listen(false).heartbeat(Duration::from_millis(50)).state(told).handle(waits);
-    let worker = start(deaf);
+    let polling = worker(&database).listen(false).heartbeat(Duration::from_millis(50)).state(told).handle(waits);
+    let worker = start(polling);
     assert_eq!(heard.next().await, "started");
     database.run(&format!("select reveille.cancel({id})")).await;
     ended(&database, id).await;
@@ -410,7 +410,7 @@ async fn a_hundred_errors_are_kept_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ending_that_cannot_be_stored_does_not_keep_others() {
+async fn a_long_error_with_a_nul_is_stored_shortened() {
     let database = database().await;
     async fn fails(note: Note) -> Result<(), String> {
         Err(format!("{} with a NUL \0 and {}", note.text, "x".repeat(100_000)))

@@ -1,4 +1,4 @@
-//! What the command says is what it has done, and what it has not done it says.
+//! The command reports what it has done, and what it has not done.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ async fn the_demo_leaves_the_database_of_the_environment_alone() {
 }
 
 #[tokio::test]
-async fn a_queue_that_nobody_knows_is_said_to_be_unknown() {
+async fn an_unknown_queue_is_reported_as_unknown() {
     let database = database().await;
     for arguments in [&["drain", "typo"][..], &["pause", "typo"], &["resume", "typo"], &["drain", "typo", "--json"]] {
         let unknown = reveille(&database, arguments);
@@ -46,7 +46,7 @@ async fn a_queue_is_known_by_a_setting_a_job_a_worker_or_a_count() {
 }
 
 #[tokio::test]
-async fn what_follows_a_queues_last_equals_sign_must_be_a_number_of_slots() {
+async fn the_slots_of_a_queue_must_be_a_number_up_to_10000() {
     let database = database().await;
     for queue in ["mail=8x", "mail=", "mail=0", "mail=10001", "a=b"] {
         reveille(&database, &["work", "--queue", queue, "--exec", "true"]).refused(&[queue, "1 to 10000"]);
@@ -54,7 +54,7 @@ async fn what_follows_a_queues_last_equals_sign_must_be_a_number_of_slots() {
 }
 
 #[tokio::test]
-async fn dead_jobs_are_listed_by_what_jobs_die_of_and_by_nothing_else() {
+async fn dead_jobs_are_selected_only_by_known_reasons() {
     let database = database().await;
     database.run("insert into reveille.jobs (kind) values ('live')").await;
     for reason in ["completed", "ready", "running", "dead", "odd"] {
@@ -68,7 +68,7 @@ async fn dead_jobs_are_listed_by_what_jobs_die_of_and_by_nothing_else() {
 }
 
 #[tokio::test]
-async fn status_marks_an_estimate_as_one() {
+async fn status_marks_estimates() {
     let database = database().await;
     let rows = "insert into reveille.jobs (kind, queue) select 'k', 'many' from generate_series(1, 25000);
         insert into reveille.jobs (kind, queue) values ('k', 'few'); analyze reveille.jobs";
@@ -79,10 +79,10 @@ async fn status_marks_an_estimate_as_one() {
     assert!(!line("few").contains('~'), "{status}");
     let json = reveille(&database, &["status", "--json"]).json();
     let many = json.iter().find(|queue| queue["queue"] == "many").unwrap();
-    assert!(many["ready"].as_u64().unwrap() > 10_000 && many["estimated"] == true, "a machine gets numbers: {many}");
+    assert!(many["ready"].as_u64().unwrap() > 10_000 && many["estimated"] == true, "JSON has numbers: {many}");
 }
 
-/// Dead jobs 1 to 3, of which 2 cannot be revived: a live job has its key.
+/// Makes dead jobs 1 to 3. Job 2 cannot be revived, because a live job has its key.
 async fn one_in_the_way(database: &TestDatabase) {
     let rows = "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
             created_at, reason, unique_key)
@@ -93,7 +93,7 @@ async fn one_in_the_way(database: &TestDatabase) {
 }
 
 #[tokio::test]
-async fn an_id_that_is_refused_does_not_keep_the_others_from_being_retried() {
+async fn a_refused_id_does_not_keep_the_others_from_being_retried() {
     let database = database().await;
     one_in_the_way(&database).await;
     let retried = reveille(&database, &["retry", "2", "3", "1"]);
@@ -140,10 +140,10 @@ async fn a_finished_job_is_run_again_as_a_new_one() {
     assert_eq!(reveille(&database, &["job", "1", "--json"]).json()[0]["state"], "cancelled", "the history stays");
     let once_more = reveille(&database, &["retry", "--again", "1", "--json"]);
     assert_eq!((once_more.code, once_more.json()), (0, vec![json!({"id": 1, "answer": "again", "job": 13})]));
-    assert_eq!(reveille(&database, &["retry", "1"]).out, "1 finished\n", "without the word it stays as it is");
+    assert_eq!(reveille(&database, &["retry", "1"]).out, "1 finished\n", "without --again, the job stays finished");
 }
 
-/// A user of the server who is bound by row security, and who may do all else; the address to come in by.
+/// Makes a role that is bound by row security and has all other rights. Returns its name and its address.
 async fn bound(database: &TestDatabase) -> (String, String) {
     let role = format!("bound_{:08x}", fastrand::u32(..));
     let sql = format!(
@@ -157,7 +157,7 @@ async fn bound(database: &TestDatabase) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_role_from_which_row_security_hides_rows_is_told_so() {
+async fn the_error_says_that_row_security_hides_rows_from_the_role() {
     let database = database().await;
     database.run("insert into reveille.jobs (kind) values ('k')").await;
     let (role, address) = bound(&database).await;
@@ -174,7 +174,7 @@ async fn a_role_from_which_row_security_hides_rows_is_told_so() {
         {
             at(arguments).refused(&["row security", &format!("reveille.{table}"), &role, "bypassrls"]);
         }
-        // A policy for some rows still hides others; one for all hides none.
+        // A policy for some rows still hides others. A policy for all rows hides none.
         let policy = format!("create policy p on reveille.{table} for all to {role} using");
         database.run(&format!("{policy} (current_date > '2000-01-01')")).await;
         at(&["status"]).refused(&["row security"]);
@@ -185,7 +185,7 @@ async fn a_role_from_which_row_security_hides_rows_is_told_so() {
         at(&["status"]).refused(&["row security"]);
         database.run(&format!("drop policy r on reveille.{table}")).await;
     }
-    assert_eq!(reveille(&database, &["status"]).code, 0, "the owner sees all");
+    assert_eq!(reveille(&database, &["status"]).code, 0, "the owner sees all rows");
     database.run(&format!("drop owned by {role}; drop role {role}")).await;
 }
 
@@ -201,11 +201,11 @@ async fn a_word_of_sql_is_refused_as_the_name_of_a_schema() {
     }
     reveille(&database, &["migrate", "--schema", "user"]).refused(&["\"user\"", "word of SQL"]);
     reveille(&database, &["migrate", "--schema", "pg_jobs"]).refused(&["server's own"]);
-    assert_eq!(reveille(&database, &["migrate", "--schema", "work"]).code, 0, "a word that needs no quotes will do");
+    assert_eq!(reveille(&database, &["migrate", "--schema", "work"]).code, 0, "a word without quotes is accepted");
 }
 
 #[tokio::test]
-async fn times_are_shown_in_the_readers_zone_and_say_which() {
+async fn times_are_shown_in_the_readers_zone_with_its_offset() {
     let database = database().await;
     let row = "insert into reveille.jobs (kind, payload, available_at)
         values ('k', '\"2026-01-01T00:00:00Z is new year\"', '2096-07-24 16:00:00.5+00')";
@@ -218,13 +218,13 @@ async fn times_are_shown_in_the_readers_zone_and_say_which() {
     assert!(shown("Europe/Berlin", &["jobs"]).contains("2096-07-24 18:00:00+02:00"));
     assert!(shown("America/New_York", &["job", "1"]).contains("2096-07-24 12:00:00-04:00"));
     assert!(shown("UTC", &["jobs"]).contains("2096-07-24 16:00:00+00:00"));
-    assert!(shown("UTC", &["job", "1"]).contains("2026-01-01T00:00:00Z is new year"), "a text stays as it is");
+    assert!(shown("UTC", &["job", "1"]).contains("2026-01-01T00:00:00Z is new year"), "a text is not changed");
     let json: Value = serde_json::from_str(&shown("Europe/Berlin", &["jobs", "--json"])).unwrap();
-    assert!(json["available_at"].as_str().unwrap().ends_with("+00:00"), "a machine gets what the database says");
+    assert!(json["available_at"].as_str().unwrap().ends_with("+00:00"), "JSON has the database's own time");
 }
 
 #[tokio::test]
-async fn an_interval_in_place_of_a_cron_text_is_refused_with_the_option_to_use() {
+async fn an_interval_given_as_cron_is_refused_with_the_right_option() {
     let database = database().await;
     for arguments in [&["add", "s", "k", "--cron", "@every 5m"][..], &["next", "@Every 5m"]] {
         reveille(&database, &[&["schedule"], arguments].concat()).refused(&["--every 5m"]);
@@ -232,7 +232,7 @@ async fn an_interval_in_place_of_a_cron_text_is_refused_with_the_option_to_use()
 }
 
 #[tokio::test]
-async fn an_address_that_asks_for_what_is_not_kept_is_refused_before_anything_is_sent() {
+async fn an_address_with_unsupported_demands_is_never_connected_to() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -246,5 +246,5 @@ async fn an_address_that_asks_for_what_is_not_kept_is_refused_before_anything_is
         .refused(&["require_auth", "channel_binding"]);
     at(&format!("{url}?requirepeer=postgres"), None).refused(&["requirepeer", "verify-full"]);
     at(&url, Some(("PGREQUIREAUTH", "scram-sha-256"))).refused(&["PGREQUIREAUTH", "channel_binding"]);
-    assert!(listener.accept().is_err(), "nobody has connected");
+    assert!(listener.accept().is_err(), "no connection was made");
 }

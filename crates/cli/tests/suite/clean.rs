@@ -1,21 +1,21 @@
-//! Text from jobs, notifications, servers and arguments: shown, and never obeyed by a terminal or taken for a line of
-//! a log.
+//! Text from jobs, notifications, servers and arguments is shown, but no terminal obeys it, and it forges no line of a
+//! log.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use crate::cli::{Ended, reveille};
-use crate::harness::{TestDatabase, database, eventually};
+use crate::harness::{TestDatabase, database, eventually, soon};
 
-/// Colour, a new title, C1, the direction of writing, and a line that looks like another one.
+/// A colour, a window title, a C1 control, changes of direction, and a line break before a forged line.
 const EVIL: &str = "\x1b[31m\x1b]0;x\x07\u{9b}1m\u{202e}\u{2067}\u{200f}\nforged";
 
-/// As an SQL string.
+/// `EVIL` as an SQL string.
 fn evil() -> String {
     format!("'{EVIL}'")
 }
 
-/// What a terminal obeys of a text; line ends are the caller's to count.
+/// The characters of a text that a terminal obeys, except line ends.
 fn obeyed(text: &str) -> Vec<char> {
     let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().filter(|&c| c != '\n' && (c.is_control() || turns(c))).collect()
@@ -50,7 +50,7 @@ async fn evil_database() -> TestDatabase {
 }
 
 #[tokio::test]
-async fn no_command_prints_text_of_a_job_that_a_terminal_obeys() {
+async fn no_command_prints_control_characters_of_a_job() {
     let database = evil_database().await;
     for arguments in [
         &["jobs"][..],
@@ -74,13 +74,13 @@ async fn no_command_prints_text_of_a_job_that_a_terminal_obeys() {
             let json = reveille(&database, &[arguments, &["--json"]].concat());
             is_clean(&json);
             let has_evil = json.json().iter().any(|object| object.to_string().contains("\u{202e}"));
-            assert!(arguments == ["doctor"] || has_evil, "{arguments:?}: the JSON says what is stored: {}", json.out);
+            assert!(arguments == ["doctor"] || has_evil, "{arguments:?}: the JSON has the stored text: {}", json.out);
         }
     }
 }
 
 #[tokio::test]
-async fn no_message_repeats_an_argument_that_a_terminal_obeys() {
+async fn no_message_repeats_control_characters_of_an_argument() {
     let database = database().await;
     for arguments in [
         &["job", EVIL][..],
@@ -105,7 +105,7 @@ async fn no_message_repeats_an_argument_that_a_terminal_obeys() {
     }
 }
 
-/// A command at work; ended with the test.
+/// A running command. Dropping this kills it.
 struct AtWork(Child);
 
 impl Drop for AtWork {
@@ -125,19 +125,24 @@ fn at_work(database: &TestDatabase, arguments: &[&str]) -> AtWork {
 async fn listen_prints_one_clean_line_for_each_notification() {
     let database = database().await;
     let mut listening = at_work(&database, &["listen"]);
-    let mut heard = BufReader::new(listening.0.stdout.take().unwrap());
+    let mut lines = BufReader::new(listening.0.stdout.take().unwrap());
     database.until("select count(*) = 1 from reveille.workers").await;
     let notify = format!("select pg_notify('reveille.bell', {0}), pg_notify('reveille.pause', {0})", evil());
     database.run(&notify).await;
-    for signal in ["bell", "pause"] {
-        let mut line = String::new();
-        heard.read_line(&mut line).unwrap();
+    let reading = tokio::task::spawn_blocking(move || {
+        ["bell", "pause"].map(|signal| {
+            let mut line = String::new();
+            lines.read_line(&mut line).unwrap();
+            (signal, line)
+        })
+    });
+    for (signal, line) in soon("both lines are printed", reading).await.unwrap() {
         assert!(obeyed(&line).is_empty() && line.starts_with(&format!("{signal} \\u001b[31m")), "{line:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_logs_no_text_of_a_job_that_a_terminal_obeys() {
+async fn a_worker_logs_no_control_characters_of_a_job() {
     let database = evil_database().await;
     database.run("delete from reveille.dead_jobs; update reveille.jobs set max_attempts = 2").await;
     let program = "printf '\\033[31mcolour\\r\\302\\233forged\\n' >&2; exit 1";
@@ -151,12 +156,12 @@ async fn a_worker_logs_no_text_of_a_job_that_a_terminal_obeys() {
     for line in &logged {
         assert!(obeyed(line).is_empty() && !line.starts_with("forged"), "{line:?}");
     }
-    let said = |part: &str| logged.iter().any(|line| line.contains(part));
-    assert!(said("kind=\"\\u{1b}[31m") && said("colour") && said("\\u001b[31mcolour"), "{logged:#?}");
+    let has = |part: &str| logged.iter().any(|line| line.contains(part));
+    assert!(has("kind=\"\\u{1b}[31m") && has("colour") && has("\\u001b[31mcolour"), "{logged:#?}");
 }
 
 #[test]
-fn nothing_but_the_module_for_output_prints() {
+fn only_the_module_for_output_prints() {
     fn sources(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
         for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
             if path.is_dir() { sources(&path, found) } else { found.push(path) }

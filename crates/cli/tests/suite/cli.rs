@@ -1,13 +1,14 @@
-//! The command: its answers, its exit codes, and its errors of one line.
+//! The command's answers, exit statuses and one-line errors.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{TestDatabase, database, empty_database, migrations};
+use crate::exec::Worker;
+use crate::harness::{DEADLINE, TestDatabase, database, empty_database, migrations, soon};
 
-/// How a command ended: exit code, stdout, stderr.
+/// How a command ended: exit status, standard output and standard error.
 pub struct Ended {
     pub code: i32,
     pub out: String,
@@ -15,7 +16,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// The JSON objects printed, a line each.
+    /// The JSON objects that the command printed, one a line.
     pub fn json(&self) -> Vec<Value> {
         self.out
             .lines()
@@ -23,7 +24,7 @@ impl Ended {
             .collect()
     }
 
-    /// That it failed with exit code 2 and one line that says all of these.
+    /// Checks that the command failed with exit status 2 and one line that contains all these parts.
     #[track_caller]
     pub fn refused(&self, parts: &[&str]) {
         assert_eq!(self.code, 2, "{}{}", self.out, self.err);
@@ -44,13 +45,25 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
+/// Waits for the end of a process with its output. Kills a process that does not end.
+pub fn finish(child: Child) -> Output {
+    let (sender, ended) = std::sync::mpsc::channel();
+    let pid = child.id().to_string();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    let output = ended.recv_timeout(DEADLINE * 5).unwrap_or_else(|_| {
+        let _ = Command::new("kill").args(["-KILL", &pid]).status();
+        panic!("in time: the process ends")
+    });
+    output.unwrap()
+}
+
 pub fn run(mut command: Command, input: &str) -> Ended {
     command.stdin(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
     let feeding = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
-    let output = child.wait_with_output().unwrap();
+    let output = finish(child);
     feeding.join().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ended { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
@@ -64,7 +77,7 @@ pub fn reveille(database: &TestDatabase, arguments: &[&str]) -> Ended {
 }
 
 #[tokio::test]
-async fn migrate_checks_does_and_reports() {
+async fn migrate_checks_applies_and_reports() {
     let database = empty_database().await;
     let check = reveille(&database, &["migrate", "--check"]);
     assert_eq!((check.code, check.out.contains("reveille migrate")), (1, true), "{}", check.out);
@@ -137,7 +150,7 @@ async fn bad_jobs_are_refused_in_one_line() {
 }
 
 #[tokio::test]
-async fn a_payload_above_the_limit_is_refused_and_one_below_a_raised_limit_is_not() {
+async fn a_payload_above_the_limit_is_refused_until_the_limit_is_raised() {
     let database = database().await;
     let enqueue = |arguments: &[&str], size: usize| {
         let mut command = command(&[&["enqueue", "k", "-"], arguments].concat());
@@ -231,7 +244,7 @@ async fn dead_jobs_are_listed_revived_and_purged() {
     assert_eq!(reveille(&database, &["dead", "list", "--reason", "lost", "--json"]).json().len(), 2);
     reveille(&database, &["dead", "revive"]).refused(&["--all"]);
     assert_eq!(reveille(&database, &["dead", "revive", "1"]).out, "1 revived\n");
-    assert_eq!(reveille(&database, &["dead", "purge", "1"]).code, 1, "it is not dead any more");
+    assert_eq!(reveille(&database, &["dead", "purge", "1"]).code, 1, "the job is not dead any more");
     assert_eq!(reveille(&database, &["dead", "purge", "--reason", "lost"]).out, "1 purged\n");
     assert_eq!(reveille(&database, &["dead", "revive", "--queue", "q1"]).out, "1249 revived\n");
     assert_eq!(
@@ -289,17 +302,16 @@ async fn listen_prints_each_bell() {
     use std::io::{BufRead, BufReader};
     let database = database().await;
     let mut listen = command(&["listen", "--queue", "mail"]);
-    let mut child = listen.env("DATABASE_URL", &database.address).spawn().unwrap();
+    let mut listening = Worker(listen.env("DATABASE_URL", &database.address).spawn().unwrap());
     database.until("select count(*) = 2 from reveille.sleepers").await;
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut lines = BufReader::new(listening.0.stdout.take().unwrap()).lines();
     database.run("insert into reveille.jobs (kind, queue) values ('k', 'mail')").await;
-    assert_eq!(lines.next().unwrap().unwrap(), "bell mail");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let line = tokio::task::spawn_blocking(move || lines.next().unwrap().unwrap());
+    assert_eq!(soon("the bell is printed", line).await.unwrap(), "bell mail");
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_be_used_is_one_line_with_the_next_step() {
+async fn the_error_for_an_unusable_database_names_the_next_step() {
     let empty = empty_database().await;
     for command in
         [&["status"][..], &["jobs"], &["enqueue", "k"], &["work", "--exec", "true"], &["pause", "q"], &["dead"]]
@@ -316,7 +328,7 @@ async fn a_database_that_cannot_be_used_is_one_line_with_the_next_step() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_be_reached_is_one_line_without_the_password() {
+async fn the_error_for_an_unreachable_server_hides_the_password() {
     let at = |url: &str| {
         let mut command = command(&["status"]);
         command.env("DATABASE_URL", url);
@@ -330,7 +342,7 @@ async fn a_server_that_cannot_be_reached_is_one_line_without_the_password() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_one_line_without_it() {
+async fn the_error_for_a_wrong_password_hides_it() {
     let server = reveille::dev::Server::start().unwrap();
     let url = server.url("postgres").replace("reveille:", "reveille:secret");
     let mut wrong = command(&["status"]);
@@ -342,7 +354,7 @@ async fn a_wrong_password_is_one_line_without_it() {
 fn output_into_a_closed_pipe_is_no_error() {
     let mut child = command(&["migrate", "--print"]).spawn().unwrap();
     drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
+    let output = finish(child);
     assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(0), String::new()));
 }
 
@@ -358,7 +370,7 @@ fn help_and_version_go_to_stdout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_works_on_a_database_that_is_given_with_it_and_sums_up_in_json() {
+async fn the_demo_works_on_the_given_database_and_sums_up_in_json() {
     let database = empty_database().await;
     let demo = reveille(&database, &["demo", "--json", "--database-url", &database.address]);
     assert_eq!(demo.code, 0, "{}", demo.err);

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::harness::{Note, TestDatabase, database, note, soon, start, worker};
 
-/// A worker process with two slots; killed with the test.
+/// A worker process with two slots. Dropping this kills it.
 struct Process(Child);
 
 impl Process {
@@ -20,7 +20,7 @@ impl Process {
         Process(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
-    /// Its exit code, when it has ended.
+    /// Waits for its end, and returns its exit status.
     async fn ended(mut self) -> Option<i32> {
         soon("the process ends", async {
             loop {
@@ -41,17 +41,16 @@ impl Drop for Process {
     }
 }
 
-/// Runs the command; its exit code, and the JSON objects that it printed.
+/// Runs the command, and returns its exit status and the JSON objects that it printed.
 async fn reveille(database: &TestDatabase, arguments: &[&str]) -> (i32, Vec<Value>) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-    command.args(arguments).arg("--json").env("DATABASE_URL", &database.address);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let out = String::from_utf8(output.stdout).unwrap();
-    (output.status.code().unwrap(), out.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    let mut command = crate::cli::command(arguments);
+    command.arg("--json").env("DATABASE_URL", &database.address);
+    let ended = tokio::task::spawn_blocking(move || crate::cli::run(command, "")).await.unwrap();
+    (ended.code, ended.json())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cancelling_from_a_plain_connection_stops_a_handler_in_another_process() {
+async fn a_cancel_by_sql_stops_a_handler_in_another_process() {
     let database = database().await;
     let _process = Process::start(&database, "trap 'exit 1' TERM; sleep 1000 & wait");
     for id in 1..=3 {
@@ -64,12 +63,12 @@ async fn cancelling_from_a_plain_connection_stops_a_handler_in_another_process()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_does_not_stop_is_shown_as_stuck_until_it_ends() {
-    async fn deaf(_: Note, State(gate): State<Arc<Notify>>) {
+    async fn ignores(_: Note, State(gate): State<Arc<Notify>>) {
         gate.notified().await;
     }
     let database = database().await;
     let gate = Arc::new(Notify::new());
-    let worker = start(worker(&database).state(gate.clone()).handle(deaf));
+    let worker = start(worker(&database).state(gate.clone()).handle(ignores));
     let id = enqueue(&database.database, &note("x")).await.unwrap().id;
     database.until("select reserved_at is not null from reveille.jobs").await;
     assert_eq!(reveille(&database, &["jobs", "--state", "stuck"]).await, (0, vec![]));
@@ -87,7 +86,7 @@ async fn a_handler_that_does_not_stop_is_shown_as_stuck_until_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pause_reaches_what_workers_in_other_processes_have_claimed() {
+async fn a_pause_reaches_jobs_that_other_processes_have_claimed() {
     let database = database().await;
     let quick: Vec<Note> = vec![note("quick"); 100];
     enqueue_all(&database.database, &quick).await.unwrap();
@@ -100,18 +99,18 @@ async fn a_pause_reaches_what_workers_in_other_processes_have_claimed() {
     database.until("select count(*) = 0 from reveille.jobs where reserved_at is not null").await;
     let left = "select jsonb_build_array(count(*), sum(failures), now()) from reveille.jobs";
     let paused = database.value(left).await;
-    assert!(paused[0].as_i64().unwrap() > 0 && paused[1] == 0, "what waited goes back at no cost: {paused}");
+    assert!(paused[0].as_i64().unwrap() > 0 && paused[1] == 0, "the jobs that waited go back at no cost: {paused}");
     let time = paused[2].as_str().unwrap();
     database
         .until(&format!("select bool_and(last_seen_at > '{time}'::timestamptz + interval '1 s') from reveille.workers"))
         .await;
-    assert_eq!(database.value(left).await[0], paused[0], "nothing has started since");
+    assert_eq!(database.value(left).await[0], paused[0], "no job has started since");
     database.run("select reveille.resume('default')").await;
     database.until("select count(*) = 200 from reveille.finished_jobs where failures = 0").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_paused_queue_only_what_runs_is_waited_for() {
+async fn a_drain_of_a_paused_queue_waits_only_for_running_jobs() {
     let database = database().await;
     enqueue(&database.database, &note("ready")).await.unwrap();
     let (code, out) = reveille(&database, &["drain", "default", "--timeout", "1ms"]).await;
@@ -125,7 +124,7 @@ async fn of_a_paused_queue_only_what_runs_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_process_that_is_asked_to_stop_finishes_what_it_runs_and_ends_well() {
+async fn a_worker_asked_to_stop_finishes_its_jobs_and_exits_with_0() {
     let database = database().await;
     let process = Process::start(&database, "sleep 0.5");
     enqueue(&database.database, &note("x")).await.unwrap();

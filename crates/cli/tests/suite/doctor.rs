@@ -1,6 +1,6 @@
-//! The doctor names what is wrong, and what it advises mends it.
+//! The doctor names what is wrong, and its advice repairs it.
 
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Duration;
 
 use reveille::admin::doctor::{CHECKS, Finding, Verdict};
@@ -14,14 +14,14 @@ pub async fn examine(database: &Database) -> Vec<Finding> {
     database.doctor().examine().await.expect("the doctor can examine")
 }
 
-/// What one check found.
+/// The findings of one check.
 pub async fn found(database: &Database, check: &str) -> Vec<Finding> {
     let mut findings = examine(database).await;
     findings.retain(|found| found.check == check);
     findings
 }
 
-/// That a check found one thing, in this state and with these words; returns the advice.
+/// Checks that `check` has one finding, in this state and with these words. Returns its advice.
 pub async fn only(database: &Database, check: &str, state: Verdict, parts: &[&str]) -> String {
     let findings = found(database, check).await;
     let [one] = &findings[..] else { panic!("one finding of {check}: {findings:?}") };
@@ -30,8 +30,8 @@ pub async fn only(database: &Database, check: &str, state: Verdict, parts: &[&st
 }
 
 pub fn doctor(address: &str, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-    command.arg("doctor").args(arguments).env("DATABASE_URL", address).output().unwrap()
+    let mut command = crate::cli::command(&[&["doctor"], arguments].concat());
+    crate::cli::finish(command.env("DATABASE_URL", address).spawn().unwrap())
 }
 
 pub fn lines(output: &Output) -> Vec<Value> {
@@ -40,7 +40,7 @@ pub fn lines(output: &Output) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_healthy_database_with_a_worker_is_well() {
-    // The other tests' server does not care for the disk, and the doctor would say so.
+    // The other tests' server does not wait for the disk, which the doctor would report.
     let server = Server::options().fsync(true).setting("full_page_writes", "on").start().unwrap();
     let database = Database::connect(server.url("postgres")).await.unwrap();
     database.migrate().await.unwrap();
@@ -62,7 +62,7 @@ async fn a_healthy_database_with_a_worker_is_well() {
 }
 
 #[tokio::test]
-async fn whoever_holds_back_vacuum_is_named_and_his_statement_is_not() {
+async fn sessions_that_hold_back_vacuum_are_named_without_their_query() {
     let server = Server::options().setting("max_prepared_transactions", "2").start().unwrap();
     let (address, database) = (server.url("postgres"), Database::connect(server.url("postgres")).await.unwrap());
     let (report, idle) = (client(&address).await, client(&address).await);
@@ -74,7 +74,7 @@ async fn whoever_holds_back_vacuum_is_named_and_his_statement_is_not() {
     client(&address).await.batch_execute("select pg_create_physical_replication_slot('standby', true)").await.unwrap();
     let is = |found: &Finding, state: Verdict, part: &str| found.state == state && found.finding.contains(part);
     let doctor = database.doctor().patience(Duration::from_millis(10));
-    eventually("all of them are old enough", async || {
+    eventually("all transactions are old enough", async || {
         let findings = doctor.examine().await.unwrap();
         assert!(!format!("{findings:?}").contains("secret"), "{findings:#?}");
         let has = |state, part: &str| findings.iter().any(|found| found.check == "horizon" && is(found, state, part));
@@ -90,7 +90,7 @@ async fn whoever_holds_back_vacuum_is_named_and_his_statement_is_not() {
 }
 
 #[tokio::test]
-async fn a_server_that_prepares_transactions_is_told_to_silence_the_bell() {
+async fn prepared_transactions_get_the_advice_to_switch_the_bell_off() {
     let server =
         Server::options().fsync(true).setting("full_page_writes", "on").setting("max_prepared_transactions", "2");
     let server = server.start().unwrap();
@@ -119,11 +119,11 @@ async fn a_listener_that_hangs_in_a_transaction_is_named() {
     listener.batch_execute("set application_name = 'reveille listener'; begin; select 1").await.unwrap();
     let advice = only(&database, "notifications", Verdict::Note, &["hangs in a transaction"]).await;
     database.run(advice.split(';').next().unwrap()).await;
-    eventually("it is gone", async || found(&database, "notifications").await[0].state == Verdict::Ok).await;
+    eventually("the session is gone", async || found(&database, "notifications").await[0].state == Verdict::Ok).await;
 }
 
 #[tokio::test]
-async fn a_schema_that_is_missing_or_not_current_is_bad_and_the_rest_is_left_out() {
+async fn without_the_current_schema_other_checks_are_left_out() {
     let empty = empty_database().await;
     let printed = doctor(&empty.address, &["--json", "--ignore", "settings"]);
     let of_schema: Vec<Value> = lines(&printed).into_iter().filter(|found| found["check"] == "schema").collect();
@@ -139,9 +139,9 @@ async fn a_schema_that_is_missing_or_not_current_is_bad_and_the_rest_is_left_out
 }
 
 #[tokio::test]
-async fn each_index_of_the_migrations_is_missed_and_its_advice_restores_it() {
+async fn every_missing_index_is_named_and_the_advice_restores_it() {
     let database = database().await;
-    // A view of ours depends on jobs_claim, so that it cannot be dropped.
+    // A view of Reveille's depends on jobs_claim, so that index cannot be dropped.
     let indexes = "from pg_index join pg_class on pg_class.oid = indrelid
         left join pg_constraint on conindid = indexrelid and contype = 'p'
         where relnamespace = 'reveille'::regnamespace and not relispartition and relname <> 'schema_history'
@@ -165,7 +165,7 @@ async fn each_index_of_the_migrations_is_missed_and_its_advice_restores_it() {
         database.run(&index.advice.unwrap()).await;
     }
     assert_eq!(database.value(list).await, before);
-    // And the one that was left alone.
+    // All of these, and jobs_claim.
     let all = (before.as_array().unwrap().len() + 1).to_string();
     only(&database, "indexes", Verdict::Ok, &[&all]).await;
 }
@@ -203,7 +203,7 @@ async fn a_trigger_that_is_missing_or_disabled_is_bad() {
 }
 
 #[tokio::test]
-async fn a_partition_that_is_not_attached_is_bad_and_its_advice_restores_it() {
+async fn a_missing_partition_is_bad_and_the_advice_restores_it() {
     let database = database().await;
     let detached = "alter table reveille.finished_jobs detach partition reveille.finished_jobs_7";
     for breaking in [detached, "drop table reveille.finished_jobs_31"] {
@@ -217,7 +217,7 @@ async fn a_partition_that_is_not_attached_is_bad_and_its_advice_restores_it() {
 }
 
 #[tokio::test]
-async fn jobs_that_have_waited_for_long_are_named_with_the_reason() {
+async fn jobs_that_have_waited_long_are_named_with_the_reason() {
     let database = database().await;
     let insert =
         "insert into reveille.jobs (kind, queue, available_at) values ('k', 'mail', now() - interval '1 hour'),
@@ -259,7 +259,7 @@ async fn workers_that_are_missing_silent_or_without_a_lock_are_named() {
 }
 
 #[tokio::test]
-async fn history_that_nobody_empties_is_noted_and_prune_empties_it() {
+async fn history_past_its_retention_is_noted_and_prune_empties_it() {
     let database = database().await;
     let finished = |days: u32| {
         format!(
@@ -304,15 +304,15 @@ async fn settings_that_lose_jobs_or_surprise_are_named() {
 #[tokio::test]
 async fn notifications_that_do_not_arrive_are_bad() {
     let (database, elsewhere) = (database().await, empty_database().await);
-    let deaf =
+    let misdirected =
         Database::options(Some(database.address.clone())).listen_url(&*elsewhere.address).connect().await.unwrap();
-    only(&deaf, "listening", Verdict::Bad, &["no notification arrived", "pooler"]).await;
+    only(&misdirected, "listening", Verdict::Bad, &["no notification arrived", "pooler"]).await;
     let nowhere = Database::options(Some(database.address.clone())).listen_url("postgres://127.0.0.1:1/db");
     only(&nowhere.connect().await.unwrap(), "listening", Verdict::Bad, &["127.0.0.1:1"]).await;
 }
 
 #[tokio::test]
-async fn a_table_that_somebody_has_locked_keeps_the_doctor_only_for_a_moment() {
+async fn a_locked_table_holds_up_the_doctor_only_briefly() {
     let database = database().await;
     let holder = database.client().await;
     holder.batch_execute("begin; lock table reveille.jobs in access exclusive mode").await.unwrap();
@@ -338,14 +338,14 @@ async fn a_schema_of_another_name_is_examined_under_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_function_and_view_of_the_migrations_is_missed_when_it_is_dropped() {
+async fn every_dropped_function_and_view_is_missed() {
     let database = database().await;
     only(&database, "functions", Verdict::Ok, &["functions and", "views are there"]).await;
     let there = "select count(*) from (
         select distinct proname from pg_proc where pronamespace = 'reveille'::regnamespace
         union all select relname from pg_class where relnamespace = 'reveille'::regnamespace and relkind = 'v') as made";
     let there = database.value(there).await.as_i64().unwrap();
-    // All names first, since each one takes others along.
+    // All names are read first, since each drop takes other objects along.
     let drop_all = "do $$ declare gone text; begin
         foreach gone in array array(
             select 'view if exists ' || oid::regclass from pg_class where relnamespace = 'reveille'::regnamespace and relkind = 'v'
@@ -365,7 +365,7 @@ async fn each_function_and_view_of_the_migrations_is_missed_when_it_is_dropped()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_doctor_tells_nobody_to_set_what_workers_set_themselves() {
+async fn the_doctor_ignores_settings_that_workers_override() {
     let database = database().await;
     let name = database.value("select current_database()").await;
     database.run(&format!("alter database {} set idle_session_timeout = '30s'", name.as_str().unwrap())).await;

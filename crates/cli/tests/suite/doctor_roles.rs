@@ -1,4 +1,4 @@
-//! What the doctor says of roles and their rights.
+//! What the doctor finds about roles and their rights.
 
 use crate::doctor::{examine, found, only};
 use crate::harness::{TestDatabase, database, note, start, teller, worker};
@@ -19,7 +19,7 @@ async fn row_security_that_may_hide_jobs_from_workers_is_named() {
     only(&database, "roles", Verdict::Ok, &[]).await;
 }
 
-/// The database as a user sees it who has only these grants.
+/// Makes a role with only these grants. Returns the database as this role sees it, and the role's name.
 async fn as_user(database: &TestDatabase, grants: &[&str]) -> (Database, String) {
     let role = format!("reveille_role_{:08x}", fastrand::u32(..));
     database.run(&format!("create role {role} login password 'p'")).await;
@@ -41,10 +41,10 @@ async fn drop_role(database: &TestDatabase, role: &str) {
 }
 
 #[tokio::test]
-async fn who_may_read_nothing_gets_notes_and_no_error() {
+async fn a_user_without_rights_gets_notes_and_no_error() {
     let database = database().await;
-    let (nobody, role) = as_user(&database, &[]).await;
-    let findings = examine(&nobody).await;
+    let (user, role) = as_user(&database, &[]).await;
+    let findings = examine(&user).await;
     assert!(findings.iter().all(|found| found.state != Verdict::Bad || found.check == "settings"), "{findings:#?}");
     let noted = |check: &str, part: &str| {
         findings
@@ -54,13 +54,13 @@ async fn who_may_read_nothing_gets_notes_and_no_error() {
     assert!(noted("roles", "may do nothing here") && noted("schema", "may not read"), "{findings:#?}");
     assert!(noted("workers", "not checked: workers, waiting, reserved, stuck, schedules"), "{findings:#?}");
     assert!(noted("locks", "permission denied"), "{findings:#?}");
-    only(&nobody, "indexes", Verdict::Ok, &[]).await;
-    drop(nobody);
+    only(&user, "indexes", Verdict::Ok, &[]).await;
+    drop(user);
     drop_role(&database, &role).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_doctor_says_a_user_may_do_he_can_do() {
+async fn a_user_can_do_what_the_doctor_lists() {
     const ENQUEUE: [&str; 2] = ["usage on schema reveille", "insert, select on reveille.jobs"];
     let database = database().await;
     let views =
@@ -109,7 +109,7 @@ async fn what_the_doctor_says_a_user_may_do_he_can_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rights_that_were_taken_from_the_shipped_roles_are_missed() {
+async fn rights_taken_from_the_shipped_roles_are_missed() {
     let database = database().await;
     let schema = format!("granted_{:08x}", fastrand::u32(..));
     let other = Database::options(Some(database.address.clone())).schema(&schema).connect().await.unwrap();
@@ -151,7 +151,7 @@ async fn rights_that_were_taken_from_the_shipped_roles_are_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_that_may_not_vacuum_are_named_where_many_rows_are_dead() {
+async fn workers_without_the_right_to_vacuum_are_named() {
     let database = database().await;
     let (worker_user, role) = as_user(
         &database,

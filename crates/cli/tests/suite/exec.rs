@@ -1,14 +1,15 @@
 //! `reveille work --exec`: a worker for programs in any language.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use reveille::job::NewJob;
 use serde_json::{Value, json};
 
-use crate::harness::{TestDatabase, database, note};
+use crate::harness::{TestDatabase, database, note, soon};
 
-/// A worker process; killed with the test.
+/// A worker process. Dropping this kills it.
 pub struct Worker(pub Child);
 
 impl Drop for Worker {
@@ -19,6 +20,19 @@ impl Drop for Worker {
 }
 
 impl Worker {
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let mut status = None;
+        let ended = async {
+            while status.is_none() {
+                status = self.0.try_wait().unwrap();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        soon("the worker ends", ended).await;
+        status.unwrap()
+    }
+
     pub fn signal(&self, signal: &str) {
         assert!(Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap().success());
     }
@@ -31,11 +45,11 @@ pub fn work(database: &TestDatabase, exec: &str, more: &[&str]) -> Worker {
 pub fn work_by(program: &str, database: &TestDatabase, exec: &str, more: &[&str]) -> Worker {
     let mut command = Command::new(program);
     command.args(["work", "--queue", "default=2", "--exec", exec]).args(more).env("DATABASE_URL", &database.address);
-    command.env("TRACEPARENT", "the worker's own, and none of its jobs'").env("TRACESTATE", "likewise");
+    command.env("TRACEPARENT", "the worker's own, not a job's").env("TRACESTATE", "likewise");
     Worker(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 
-/// A folder for a test's commands to write to, gone with it.
+/// A folder that a test's commands write to. Dropping this removes it.
 pub struct Folder(pub PathBuf);
 
 impl Folder {
@@ -70,7 +84,7 @@ pub async fn idle(database: &TestDatabase) {
 }
 
 #[tokio::test]
-async fn a_program_whose_file_is_gone_since_it_was_started_works_on() {
+async fn a_worker_whose_executable_was_removed_works_on() {
     let (database, folder) = (database().await, Folder::new());
     enqueue(&database, "'x'").await;
     let program = folder.path("reveille");
@@ -81,7 +95,7 @@ async fn a_program_whose_file_is_gone_since_it_was_started_works_on() {
 }
 
 #[tokio::test]
-async fn metadata_comes_through_as_it_is_or_kills_the_job() {
+async fn metadata_reaches_a_command_unchanged_or_its_job_is_dead() {
     let (database, folder) = (database().await, Folder::new());
     let exec = format!("printf '%s\\n' \"$REVEILLE_JOB_METADATA\" >>{}", folder.path("seen"));
     let odd =
@@ -119,7 +133,7 @@ async fn a_command_gets_payload_and_environment() {
 }
 
 #[tokio::test]
-async fn a_command_goes_on_in_the_trace_of_its_job() {
+async fn a_command_gets_the_trace_of_its_job() {
     let (database, folder) = (database().await, Folder::new());
     let exec = format!("echo \"$TRACEPARENT ${{TRACESTATE-none}}\" >>{}", folder.path("seen"));
     let _worker = work(&database, &exec, &[]);
@@ -132,7 +146,7 @@ async fn a_command_goes_on_in_the_trace_of_its_job() {
 }
 
 #[tokio::test]
-async fn the_exit_status_says_how_it_ended() {
+async fn the_exit_status_decides_how_the_job_ends() {
     let database = database().await;
     let _worker =
         work(&database, "read code; echo first >&2; echo \"because $code\" >&2; exit $code", &["--later", "1h"]);
@@ -164,7 +178,7 @@ async fn only_the_end_of_a_long_stderr_is_kept() {
 }
 
 #[tokio::test]
-async fn a_command_that_reads_nothing_or_is_killed_ends_like_any() {
+async fn a_command_may_ignore_its_input_or_be_killed() {
     let database = database().await;
     let _worker = work(&database, "test \"$REVEILLE_JOB_KIND\" = ignores || kill -9 $$", &[]);
     enqueue(&database, "kind => 'ignores', payload => to_jsonb(repeat('x', 500000))").await;
@@ -176,7 +190,7 @@ async fn a_command_that_reads_nothing_or_is_killed_ends_like_any() {
 }
 
 #[tokio::test]
-async fn what_a_program_prints_is_kept_as_the_result_if_asked_for() {
+async fn output_is_kept_as_the_result_if_asked_for() {
     let database = database().await;
     let _worker = work(&database, "cat; sleep 1000 & echo shown >&2", &["--keep-output"]);
     for payload in [r#"'{"rows": 7}'"#, "'\"a word\"'"] {
@@ -188,7 +202,7 @@ async fn what_a_program_prints_is_kept_as_the_result_if_asked_for() {
 }
 
 #[tokio::test]
-async fn output_that_is_no_json_is_text_and_too_much_of_it_is_dropped() {
+async fn output_that_is_not_json_is_text_and_too_much_is_dropped() {
     let database = database().await;
     let program = r#"case "$REVEILLE_JOB_KIND" in
         text) printf 'two\nlines\n';; silent) ;; much) head -c 2000000 /dev/zero;; fails) echo no; exit 1;;
@@ -205,7 +219,7 @@ async fn output_that_is_no_json_is_text_and_too_much_of_it_is_dropped() {
 }
 
 #[tokio::test]
-async fn queues_and_slots_are_as_asked() {
+async fn queues_get_the_slots_that_were_asked_for() {
     let database = database().await;
     let _worker = work(&database, "true", &["--queue", "a=b=7", "--queue", "c=d=2"]);
     database.until("select count(*) = 1 from reveille.workers").await;
@@ -213,7 +227,7 @@ async fn queues_and_slots_are_as_asked() {
     assert_eq!(row, json!([["default", "a=b", "c=d"], 11]));
 }
 
-/// How much memory a process has had at most, in MB.
+/// The most memory that a process has had, in MB.
 fn most_memory(worker: &Worker) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", worker.0.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -221,7 +235,7 @@ fn most_memory(worker: &Worker) -> u64 {
 }
 
 #[tokio::test]
-async fn output_without_end_and_without_lines_costs_a_worker_no_memory() {
+async fn endless_output_without_lines_costs_no_memory() {
     let database = database().await;
     let program = "head -c 300000000 /dev/zero >&2; head -c 300000000 /dev/zero; exit 1";
     let worker = work(&database, program, &["--keep-output"]);
@@ -235,7 +249,7 @@ async fn output_without_end_and_without_lines_costs_a_worker_no_memory() {
 }
 
 #[tokio::test]
-async fn a_number_of_many_digits_and_deep_json_are_kept_as_they_are_printed() {
+async fn long_numbers_and_deep_json_are_kept_as_printed() {
     let database = database().await;
     let program = r#"case "$REVEILLE_JOB_KIND" in
         long) echo '{"n": 12345678901234567890123}';; large) echo '[1e400]';; half) printf '"\\ud800"';;
@@ -251,16 +265,12 @@ async fn a_number_of_many_digits_and_deep_json_are_kept_as_they_are_printed() {
     };
     assert_eq!(result("long").await, "{\"n\": 12345678901234567890123}");
     assert_eq!(result("large").await, format!("[1{}]", "0".repeat(400)));
-    assert_eq!(
-        result("half").await,
-        "\"\\\"\\\\ud800\\\"\"",
-        "it is no text either, so it is kept as what was printed"
-    );
+    assert_eq!(result("half").await, "\"\\\"\\\\ud800\\\"\"", "it is no JSON text, so the printed characters are kept");
     assert_eq!(result("deep").await, format!("{}{}", "[".repeat(300), "]".repeat(300)));
 }
 
 #[tokio::test]
-async fn a_payload_reaches_a_program_as_it_is_stored() {
+async fn a_payload_reaches_a_command_as_it_is_stored() {
     let (database, folder) = (database().await, Folder::new());
     let payload = format!("{{\"n\": 12345678901234567890123, \"deep\": {}{}}}", "[".repeat(300), "]".repeat(300));
     let _worker = work(&database, &format!("cat >{}", folder.path("seen")), &[]);
@@ -270,7 +280,7 @@ async fn a_payload_reaches_a_program_as_it_is_stored() {
 }
 
 #[tokio::test]
-async fn a_program_is_told_where_the_database_is_only_if_asked_for() {
+async fn a_command_gets_the_databases_address_only_if_asked_for() {
     let database = database().await;
     let program = "env | grep -E '^(DATABASE_URL|REVEILLE_LISTEN_URL|PG[A-Z]*)=' | sed 's/=.*//' | sort | tr '\\n' ' '";
     for (more, expected) in [

@@ -5,13 +5,13 @@ use crate::harness::{database, eventually};
 use serde_json::json;
 use std::process::{Command, Stdio};
 
-/// Whether a process is there and not just waiting to be buried.
+/// Whether a process is alive, and not a zombie.
 fn lives(pid: &str) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     !status.is_empty() && !status.contains(") Z ")
 }
 
-/// A command that leaves its own and a grandchild's process id in a file, and hangs.
+/// A command that writes its process id and that of a child to a file, and hangs.
 fn hanging(folder: &Folder) -> String {
     format!("sleep 1000 & echo $$ $! >{0}.new; mv {0}.new {0}; wait", folder.path("pids"))
 }
@@ -60,13 +60,13 @@ async fn children_end_with_a_worker_that_is_killed() {
 }
 
 #[tokio::test]
-async fn a_terminated_worker_gives_back_what_it_cannot_finish() {
+async fn a_terminated_worker_releases_jobs_that_it_cannot_finish() {
     let (database, folder) = (database().await, Folder::new());
     let mut worker = work(&database, &hanging(&folder), &["--grace", "100ms"]);
     enqueue(&database, "kind => 'k'").await;
     let pids = pids(&folder).await;
     worker.signal("-TERM");
-    assert!(worker.0.wait().unwrap().success());
+    assert!(worker.ended().await.success());
     gone(&pids).await;
     let back = database.value("select jsonb_build_array(reserved_at, failures) from reveille.jobs").await;
     assert_eq!(back, json!([null, 0]));
@@ -94,9 +94,9 @@ fn kill(signal: &str, pid: u32) {
 }
 
 #[tokio::test]
-async fn a_watchdog_that_is_killed_is_started_again_and_that_is_said() {
+async fn a_killed_watchdog_is_restarted_and_the_log_says_so() {
     let (database, folder) = (database().await, Folder::new());
-    // Its keeper stands still, so that only the watchdog is left to end it.
+    // The command's keeper is stopped, so that only the watchdog is left to end the command.
     let program =
         format!("setsid sleep 1000 & echo $$ $! >{0}.new; mv {0}.new {0}; kill -STOP $PPID; wait", folder.path("pids"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
@@ -107,14 +107,14 @@ async fn a_watchdog_that_is_killed_is_started_again_and_that_is_said() {
     let pids = pids(&folder).await;
     let first = watchdog(&worker).unwrap();
     kill("-KILL", first);
-    eventually("another watchdog", async || watchdog(&worker).is_some_and(|second| second != first)).await;
+    eventually("another watchdog starts", async || watchdog(&worker).is_some_and(|second| second != first)).await;
     assert!(folder.read("log").contains("the watchdog has ended; starting it again"), "{}", folder.read("log"));
     assert!(pids.iter().all(|pid| lives(pid)));
     worker.signal("-KILL");
     gone(&pids).await;
 }
 
-/// A command that leaves a child in a session of its own and a grandchild without a parent; their ids are in a file.
+/// A command that leaves a child in a separate session and a grandchild without a parent. Their ids are in a file.
 fn leaving(folder: &Folder, then: &str) -> String {
     let deeper = "setsid sh -c 'sleep 1000 & echo $! >>$0' ";
     format!("setsid sleep 1000 & echo $! >{0}.new; ({deeper} {0}.new) ; mv {0}.new {0}; {then}", folder.path("pids"))
@@ -127,7 +127,7 @@ async fn a_child_that_leaves_its_session_ends_with_its_attempt() {
         ("exit 0", "kind => 'k'"),
         ("exit 1", "kind => 'k', max_attempts => 1"),
         ("kill -9 $$", "kind => 'k', max_attempts => 1"),
-        // Its keeper.
+        // The command kills its keeper.
         ("kill -9 $PPID", "kind => 'k', max_attempts => 1"),
         ("wait", "kind => 'k', max_attempts => 1, timeout => '500 ms'"),
         ("kill -STOP $PPID; wait", "kind => 'k', max_attempts => 1, timeout => '500 ms'"),
@@ -141,7 +141,7 @@ async fn a_child_that_leaves_its_session_ends_with_its_attempt() {
         gone(&pids).await;
         drop(worker);
     }
-    // One that has been asked to end at its timeout may say so as well.
+    // A command that is ended at its timeout may add text to the error.
     let errors =
         "select jsonb_agg(split_part(errors -> 0 ->> 'error', '500ms', 1) order by id) from reveille.dead_jobs";
     let late = "took longer than its timeout of ";
@@ -162,7 +162,7 @@ async fn a_child_that_leaves_its_session_ends_with_its_worker() {
 }
 
 #[tokio::test]
-async fn what_an_attempt_leaves_ends_without_the_attempt_beside_it() {
+async fn leftovers_of_an_attempt_end_and_other_attempts_go_on() {
     let (database, folder) = (database().await, Folder::new());
     let beside = Folder::new();
     let program = format!(
@@ -192,7 +192,7 @@ async fn a_second_signal_ends_the_grace_period() {
         database.until("select stopping from reveille.workers").await;
         assert!(pids.iter().all(|pid| lives(pid)));
         worker.signal(signal);
-        assert!(worker.0.wait().unwrap().success());
+        assert!(worker.ended().await.success());
         gone(&pids).await;
         let back = database.value("select jsonb_build_array(reserved_at, failures) from reveille.jobs").await;
         assert_eq!(back, json!([null, 0]));
@@ -201,10 +201,10 @@ async fn a_second_signal_ends_the_grace_period() {
 }
 
 #[tokio::test]
-async fn process_1_buries_orphans_and_loses_no_exit_status() {
+async fn process_1_reaps_orphans_and_loses_no_exit_status() {
     let (database, folder) = (database().await, Folder::new());
     let program = env!("CARGO_BIN_EXE_reveille");
-    // Where a test may not make a process 1, the same is asked for by name.
+    // If the test may not make a process 1, `--init always` makes the worker behave like one.
     let unshare = ["unshare", "--pid", "--fork", "--mount-proc"];
     let may = Command::new(unshare[0]).args(&unshare[1..]).arg("true").stderr(Stdio::null()).status();
     let (before, init) =
@@ -230,6 +230,6 @@ async fn process_1_buries_orphans_and_loses_no_exit_status() {
     assert_eq!(database.value(counts).await, json!([20, 20]));
     eventually("only the worker is left", async || children(first).len() == 1).await;
     kill("-TERM", first);
-    assert!(worker.0.wait().unwrap().success(), "{}", folder.read("log"));
+    assert!(worker.ended().await.success(), "{}", folder.read("log"));
     assert_eq!(database.value("select count(*) from reveille.workers").await, 0);
 }

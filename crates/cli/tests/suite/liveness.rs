@@ -1,4 +1,4 @@
-//! Who is alive, who is dead, and who is only cut off.
+//! Which workers are alive, dead, or only stalled.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,11 +10,11 @@ use crate::harness::{TestDatabase, database, note, start, teller};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A worker process; killed with the test.
+/// A worker process. Dropping this kills it.
 struct Process(Child);
 
 impl Process {
-    /// With one slot, and a program that does not end.
+    /// Starts a worker with one slot, whose program does not end.
     fn start(database: &TestDatabase) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
         command.args(["work", "--queue", "default=1", "--exec", "sleep 1000"]).env("DATABASE_URL", &database.address);
@@ -33,7 +33,7 @@ impl Drop for Process {
     }
 }
 
-/// A database with one job, and a worker process that runs it and whose listener holds the lock that vouches for it.
+/// A database with one job, and a worker process that runs it. Its session holds the lock that vouches for the worker.
 async fn held_by_a_process() -> (TestDatabase, Process) {
     let database = database().await;
     let process = Process::start(&database);
@@ -45,7 +45,7 @@ async fn held_by_a_process() -> (TestDatabase, Process) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_workers_job_runs_elsewhere_long_before_its_silence_would_tell() {
+async fn a_killed_workers_job_runs_elsewhere_long_before_dead_after() {
     let (database, process) = held_by_a_process().await;
     let (builder, mut heard) = teller(&database);
     let other = start(builder.dead_after(HOUR));
@@ -63,7 +63,7 @@ async fn a_stalled_worker_keeps_its_job_while_its_session_lives() {
     let (builder, mut heard) = teller(&database);
     let other = start(builder);
     process.signal("-STOP");
-    // Long enough for the other to have rescued the job, were the session gone.
+    // Long enough that the other worker would have rescued the job if the session were gone.
     database
         .until("select (select max(last_seen_at) from reveille.workers) - (select min(last_seen_at) from reveille.workers) > interval '6 seconds'")
         .await;

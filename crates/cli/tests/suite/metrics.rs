@@ -1,5 +1,4 @@
-//! `reveille metrics`: true figures in Prometheus' format, over HTTP, whatever becomes of the database or is done by
-//! clients.
+//! `reveille metrics` serves true figures in Prometheus' format over HTTP, whatever the database and the clients do.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +11,7 @@ use reveille::dev::Network;
 use crate::harness::{DEADLINE, database, empty_database, eventually, proxy};
 use crate::prometheus::parse;
 
-/// The command at work; ends with the test.
+/// The running exporter. Dropping this kills it.
 struct Exporter {
     process: Child,
     at: SocketAddr,
@@ -27,8 +26,18 @@ impl Exporter {
             .env("PGAPPNAME", "scraped")
             .stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
-        let mut said = BufReader::new(process.stderr.take().unwrap()).lines().map(Result::unwrap);
-        let serving = said.find_map(|line| line.strip_prefix("serving http://").map(str::to_owned)).unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let (sender, served) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let _ = sender.send(lines.find_map(|line| line.strip_prefix("serving http://").map(str::to_owned)));
+            // Its pipe must not be full.
+            lines.for_each(drop);
+        });
+        let serving = served.recv_timeout(DEADLINE).ok().flatten();
+        let Some(serving) = serving else {
+            let _ = process.kill();
+            panic!("the exporter says where it serves");
+        };
         Exporter { process, at: serving.split('/').next().unwrap().parse().unwrap() }
     }
 
@@ -38,7 +47,7 @@ impl Exporter {
         stream
     }
 
-    /// Sends this and reads all that comes: the status and the text; nothing if it was turned away.
+    /// Sends a request, and returns the status and the text of the answer, if there is an answer.
     fn send(&self, request: &[u8]) -> Option<(u16, String)> {
         let (mut stream, mut answer) = (self.connect(), Vec::new());
         let _ = stream.write_all(request);
@@ -61,7 +70,7 @@ impl Drop for Exporter {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_are_served_and_all_else_is_refused_well() {
+async fn metrics_are_served_and_other_requests_are_refused() {
     let database = database().await;
     let exporter = Exporter::start(&database.address);
     let (status, page) = exporter.get("/metrics?x=y").unwrap();
@@ -77,20 +86,20 @@ async fn metrics_are_served_and_all_else_is_refused_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_say_nothing_keep_nobody_out_for_long() {
+async fn silent_clients_do_not_keep_others_out_for_long() {
     let database = database().await;
     let exporter = Exporter::start(&database.address);
     let silent: Vec<TcpStream> = (0..200).map(|_| exporter.connect()).collect();
-    // All places are taken until those are given up.
+    // All connections are taken until the exporter drops the silent ones.
     eventually("a scrape is answered", async || exporter.get("/metrics").is_some_and(|(status, _)| status == 200))
         .await;
     drop(silent);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_scrapes_are_one_look_a_second_on_one_connection() {
+async fn many_scrapes_cost_one_query_a_second_on_one_connection() {
     let database = database().await;
-    // Its age differs at each look.
+    // The job's age differs at each query.
     database.run("insert into reveille.jobs (kind) values ('k')").await;
     let exporter = Exporter::start(&database.address);
     let began = Instant::now();
@@ -100,7 +109,7 @@ async fn many_scrapes_are_one_look_a_second_on_one_connection() {
         scrapers.into_iter().flat_map(|scraper| scraper.join().unwrap()).collect()
     });
     assert!(pages.iter().all(|(status, _)| *status == 200));
-    assert!(pages.len() as u64 <= began.elapsed().as_secs() + 2, "320 scrapes, {} looks", pages.len());
+    assert!(pages.len() as u64 <= began.elapsed().as_secs() + 2, "320 scrapes, {} queries", pages.len());
     database.until("select count(*) = 1 from pg_stat_activity where application_name = 'scraped' and datname = current_database()").await;
 }
 
@@ -111,12 +120,12 @@ async fn without_the_database_the_answer_is_503_until_it_is_back() {
     let exporter = Exporter::start(&address);
     assert_eq!(exporter.get("/metrics").unwrap().0, 200);
     network.set(Network::Refuse);
-    eventually("it is noticed", async || exporter.get("/metrics").unwrap().0 == 503).await;
+    eventually("the outage is noticed", async || exporter.get("/metrics").unwrap().0 == 503).await;
     let (status, page) = exporter.get("/metrics").unwrap();
     assert_eq!((status, parse(&page).of("reveille_up", &[])), (503, Some(0.0)));
     assert_eq!(exporter.get("/healthz").unwrap().0, 200, "the exporter itself is well");
     network.set(Network::Pass);
-    eventually("it is back", async || exporter.get("/metrics").unwrap().0 == 200).await;
+    eventually("metrics are back", async || exporter.get("/metrics").unwrap().0 == 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,7 +135,7 @@ async fn an_exporter_started_too_early_waits_for_the_schema() {
     let (status, page) = exporter.get("/metrics").unwrap();
     assert!(status == 503 && page.contains("reveille migrate"), "{page}");
     database.migrate().await.unwrap();
-    eventually("it serves", async || {
+    eventually("metrics are served", async || {
         tokio::time::sleep(Duration::from_millis(100)).await;
         exporter.get("/metrics").unwrap().0 == 200
     })

@@ -1,16 +1,15 @@
-//! Creating the schema, and telling when it does not fit.
+//! Upgrading the schema beside an older worker.
 
-use std::process::Command;
 use std::sync::Arc;
 
 use reveille::{State, enqueue};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::harness::{Note, Told, database, note, start, telling, worker};
+use crate::harness::{Note, Told, database, note, soon, start, telling, worker};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_goes_on_beside_a_newer_schema_and_none_of_its_version_starts() {
+async fn a_running_worker_outlives_an_upgrade_and_no_old_one_starts() {
     async fn held(note: Note, State(told): State<Told>, State(gate): State<Arc<Semaphore>>) -> Result<(), String> {
         told.tell(&note.text);
         gate.acquire().await.unwrap().forget();
@@ -20,7 +19,7 @@ async fn a_worker_goes_on_beside_a_newer_schema_and_none_of_its_version_starts()
     let ((told, mut heard), gate) = (telling(), Arc::new(Semaphore::new(0)));
     let build = || worker(&database).state(told.clone()).state(Arc::clone(&gate));
     let running = start(build().handle(held));
-    // Every statement of the worker's is known to the server by its old result.
+    // In the first round, the worker prepares its statements with their old results.
     for round in ["before", "after"] {
         for text in [round, "fails"] {
             enqueue(&database.database, &note(text)).max_attempts(1).await.unwrap();
@@ -29,7 +28,7 @@ async fn a_worker_goes_on_beside_a_newer_schema_and_none_of_its_version_starts()
         started.sort();
         assert_eq!(started, [round, "fails"]);
         if round == "before" {
-            // With both in flight. One table a transaction, so that no worker and it can wait for each other.
+            // While both jobs run. Each table has its own transaction, so that this cannot deadlock with the worker.
             for table in ["jobs", "dead_jobs", "finished_jobs", "workers"] {
                 database.run(&format!("alter table reveille.{table} add column future text")).await;
             }
@@ -49,14 +48,14 @@ async fn a_worker_goes_on_beside_a_newer_schema_and_none_of_its_version_starts()
         let named = [versions, versions - 1].iter().all(|version| error.contains(&format!(" {version} ")));
         assert!(named && error.contains("newer version of the program"), "{error}");
     };
-    let another = build().handle(held).build().unwrap().run_until(std::future::pending::<()>()).await.unwrap_err();
+    let another = build().handle(held).build().unwrap().run_until(std::future::pending::<()>());
+    let another = soon("the old worker gives up", another).await.unwrap_err();
     assert!(another.is_schema_mismatch());
     says(&another.to_string());
     for arguments in [&["status"][..], &["work", "--exec", "true"], &["enqueue", "k"], &["migrate"]] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-        let output = command.args(arguments).env("DATABASE_URL", &database.address).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        says(&String::from_utf8(output.stderr).unwrap());
+        let ended = crate::cli::reveille(&database, arguments);
+        assert_eq!(ended.code, 2, "{arguments:?}");
+        says(&ended.err);
     }
     running.stop().await;
 }

@@ -1,24 +1,25 @@
-//! A notification is a hint, which any role can send: nothing is done because of one that the tables do not confirm.
+//! Any role can send a notification, so it is only a hint. Processes act on it once the tables confirm it.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use reveille::enqueue;
 use tokio_postgres::Client;
 
+use crate::exec::Worker;
 use crate::harness::{TestDatabase, database, eventually, note, soon};
 
 /// A session of a role that has been given no right at all.
-struct Nobody<'a> {
+struct Outsider<'a> {
     database: &'a TestDatabase,
     client: Client,
     role: String,
 }
 
-impl Nobody<'_> {
-    async fn of(database: &TestDatabase) -> Nobody<'_> {
-        let (client, role) = (database.client().await, format!("nobody_{:016x}", fastrand::u64(..)));
+impl Outsider<'_> {
+    async fn of(database: &TestDatabase) -> Outsider<'_> {
+        let (client, role) = (database.client().await, format!("outsider_{:016x}", fastrand::u64(..)));
         client.batch_execute(&format!("create role {role}; set session authorization {role}")).await.unwrap();
-        Nobody { database, client, role }
+        Outsider { database, client, role }
     }
 
     async fn notify(&self, channel: &str, payload: &str) {
@@ -31,46 +32,35 @@ impl Nobody<'_> {
     }
 }
 
-/// `reveille listen` in a process of its own; killed with the test.
-struct Listening(Child);
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn the_command_that_listens_ends_only_when_it_was_asked_to() {
+async fn reveille_listen_ends_only_at_a_rightful_stop() {
     let database = database().await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
     command.arg("listen").env("DATABASE_URL", &database.address).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut listening = Listening(command.spawn().unwrap());
+    let mut listening = Worker(command.spawn().unwrap());
     database.until("select count(*) = 1 from reveille.sleepers").await;
     let id = database.value("select id from reveille.workers").await.as_i64().unwrap();
-    let nobody = Nobody::of(&database).await;
-    nobody.notify("reveille.stop", &id.to_string()).await;
-    nobody.notify("reveille.cancel", "7").await;
+    let outsider = Outsider::of(&database).await;
+    outsider.notify("reveille.stop", &id.to_string()).await;
+    outsider.notify("reveille.cancel", "7").await;
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(listening.0.stdout.take().unwrap()));
-    let heard = tokio::task::spawn_blocking(move || {
+    let reading = tokio::task::spawn_blocking(move || {
         let cancelled = lines.by_ref().map(Result::unwrap).any(|line| line == "cancel 7");
         (cancelled, lines)
     });
-    let (cancelled, _lines) = soon("it has heard both", heard).await.unwrap();
-    assert!(cancelled, "it goes on after the stop that nobody has asked for");
+    let (cancelled, _lines) = soon("the second notification arrives", reading).await.unwrap();
+    assert!(cancelled, "it goes on after a stop that the tables do not confirm");
     assert!(database.admin().stop_worker(id).await.unwrap());
-    eventually("it ends", async || listening_ended(&database).await).await;
-    let status = tokio::task::spawn_blocking(move || listening.0.wait().unwrap());
-    assert!(soon("it has ended", status).await.unwrap().success());
-    nobody.leave().await;
+    eventually("it deregisters", async || listening_ended(&database).await).await;
+    assert!(listening.ended().await.success());
+    outsider.leave().await;
 }
 
 async fn listening_ended(database: &TestDatabase) -> bool {
     database.value("select count(*) from reveille.workers").await == 0
 }
 
-/// The memory of a process that is its own, in MB.
+/// The private memory of a process, in MB.
 #[cfg(target_os = "linux")]
 fn megabytes(pid: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -84,20 +74,20 @@ async fn a_flood_of_notifications_costs_a_worker_no_memory() {
     let database = database().await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
     command.args(["work", "--exec", "true"]).env("DATABASE_URL", &database.address).stderr(Stdio::null());
-    let process = Listening(command.spawn().unwrap());
+    let process = Worker(command.spawn().unwrap());
     database.until("select count(*) = 1 from reveille.sleepers").await;
     let before = megabytes(process.0.id());
-    let nobody = Nobody::of(&database).await;
+    let outsider = Outsider::of(&database).await;
     for channel in ["bell", "cancel", "pause", "stop", "schedules"] {
         let flood = format!(
             "select count(pg_notify('reveille.{channel}', repeat('9', 10) || n::text || repeat(' ', 1000)))
             from generate_series(1, 20000) as n"
         );
-        nobody.client.batch_execute(&flood).await.unwrap();
+        outsider.client.batch_execute(&flood).await.unwrap();
     }
     enqueue(&database.database, &note("after")).await.unwrap();
     database.until("select count(*) = 1 from reveille.finished_jobs").await;
     let grown = megabytes(process.0.id()) - before;
     assert!(grown < 20.0, "it has grown by {grown} MB");
-    nobody.leave().await;
+    outsider.leave().await;
 }

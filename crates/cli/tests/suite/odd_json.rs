@@ -1,15 +1,14 @@
-//! JSON that few programs can parse, and text that is no UTF-8: shown as it is stored, and never in the way of other
-//! rows.
+//! JSON that few programs can parse, and text that is not UTF-8, are shown and do not keep other rows from being shown.
 
 use reveille::admin::View;
 use serde_json::value::RawValue;
 
 use crate::cli::reveille;
-use crate::harness::{database, encoded_database, note, start, telling, worker};
+use crate::harness::{database, encoded_database, note, soon, start, telling, worker};
 
 const LONG: &str = "12345678901234567890123";
 
-/// A copy of each job among the dead.
+/// SQL that copies each job to the dead jobs.
 const BURY: &str = "insert into reveille.dead_jobs (id, queue, kind, payload, metadata, progress, errors, priority, \
     attempts, failures, max_attempts, available_at, created_at, reason) \
     select id, queue, kind, payload, metadata, progress, errors, priority, \
@@ -20,13 +19,13 @@ fn deep() -> String {
     format!("{}1{}", "[".repeat(300), "]".repeat(300))
 }
 
-/// What neither a tree of values nor an `f64` holds.
+/// JSON that fits neither a tree of values nor an `f64`.
 fn odd() -> String {
     format!(r#"{{"deep": {}, "long": {LONG}, "large": 1e400}}"#, deep())
 }
 
 #[tokio::test]
-async fn jobs_with_any_json_are_listed_and_shown_as_they_are_stored() {
+async fn jobs_with_odd_json_are_listed_and_shown_as_stored() {
     let (database, odd) = (database().await, odd());
     for column in ["payload", "metadata", "progress"] {
         database.run(&format!("insert into reveille.jobs (kind, {column}) values ('odd', '{odd}')")).await;
@@ -64,7 +63,7 @@ async fn a_result_is_kept_and_printed_with_all_its_digits() {
     }
     let running = start(worker(&database).state(told).handle(result));
     let id = reveille::enqueue(&database.database, &note("")).await.unwrap().id;
-    let finished = database.finished(id).await.unwrap().unwrap();
+    let finished = soon("the job's end", database.finished(id)).await.unwrap().unwrap();
     assert_eq!(finished.result.as_ref().unwrap().member::<Box<RawValue>>("long").unwrap().unwrap().get(), LONG);
     assert!(finished.decode::<serde_json::Value>().unwrap_err().is_invalid());
     let mut waiting = reveille(&database, &["enqueue", "note", "{\"text\": \"\"}", "--wait"]);
@@ -76,7 +75,7 @@ async fn a_result_is_kept_and_printed_with_all_its_digits() {
 }
 
 #[tokio::test]
-async fn rows_that_are_no_utf_8_are_shown_beside_the_others() {
+async fn rows_that_are_not_utf_8_are_shown_too() {
     let database = encoded_database("SQL_ASCII").await;
     let bytes = r"convert_from('\x61ff62', 'SQL_ASCII')";
     database

@@ -1,11 +1,11 @@
-//! What is said of a server that ends a connection or refuses one, and how soon a worker is back after an outage.
+//! What a worker logs about a server that ends a connection.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use crate::harness::{TestDatabase, database, soon};
 
-/// A worker process whose log is read; killed with the test.
+/// A worker process whose log is read. Dropping this kills it.
 struct Process(Child);
 
 impl Process {
@@ -18,7 +18,7 @@ impl Process {
         Process(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    /// What it logs, up to the first line with this in it.
+    /// The log, up to the first line that contains `text`.
     async fn log_until(&mut self, text: String) -> Vec<String> {
         let lines = BufReader::new(self.0.stderr.take().unwrap()).lines().map(Result::unwrap);
         let reading = tokio::task::spawn_blocking(move || {
@@ -48,7 +48,7 @@ async fn the_log_says_that_the_server_has_ended_one_connection() {
         let database = database().await;
         let mut process = Process::start(&database);
         database.until("select count(*) = 1 from reveille.sleepers").await;
-        // In the middle of a statement, as the heartbeat is otherwise at rest and opens another session in silence.
+        // The session ends in the middle of a statement. An idle heartbeat would open another session without a log.
         let held = database.client().await;
         held.batch_execute("begin; lock table reveille.workers in access exclusive mode").await.unwrap();
         let terminate = format!(
@@ -59,8 +59,8 @@ async fn the_log_says_that_the_server_has_ended_one_connection() {
         database.until(&terminate).await;
         held.batch_execute("rollback").await.unwrap();
         let log = process.log_until(format!("can {part} again")).await.join("\n");
-        let said = format!("cannot {part}; trying again");
+        let trouble = format!("cannot {part}; trying again");
         let why = "the server ended this connection: terminating connection due to administrator command";
-        assert!(log.contains(&said) && log.contains(why) && !log.contains("is the server running"), "{log}");
+        assert!(log.contains(&trouble) && log.contains(why) && !log.contains("is the server running"), "{log}");
     }
 }

@@ -1,38 +1,32 @@
-//! A worker's parts do not die one by one: writing a log fails none of them, and one that breaks down ends the worker.
+//! A log that cannot be written breaks no part of a worker.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use reveille::{enqueue, enqueue::enqueue_all};
 
-use crate::harness::{TestDatabase, database, note, soon};
+use crate::exec::Worker;
+use crate::harness::{TestDatabase, database, note};
 
-/// A worker process whose log goes there; killed with the test.
-struct Process(Child);
+/// A worker process that writes its log to `log`. Dropping this kills it.
+struct Process(Worker);
 
 impl Process {
     fn start(database: &TestDatabase, log: Stdio) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-        command.args(["work", "--exec", "echo said >&2; exit 65"]);
+        command.args(["work", "--exec", "echo error >&2; exit 65"]);
         command.env("DATABASE_URL", &database.address).env("RUST_LOG", "trace");
-        Process(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+        Process(Worker(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()))
     }
 
     fn terminate(&self) {
-        let pid = rustix::process::Pid::from_raw(self.0.id() as i32).unwrap();
+        let pid = rustix::process::Pid::from_raw(self.0.0.id() as i32).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A pipe that nobody reads.
+/// A pipe whose reader is closed.
 fn without_a_reader() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -52,9 +46,8 @@ async fn a_worker_whose_log_cannot_be_written_works_on() {
         enqueue(&database.database, &note("later")).await.unwrap();
         database.until("select count(*) = 21 from reveille.dead_jobs").await;
         process.terminate();
-        let status = tokio::task::spawn_blocking(move || process.0.wait().unwrap());
-        let status = soon("it ends", status).await.unwrap();
+        let status = process.0.ended().await;
         assert_eq!((status.code(), status.signal()), (Some(0), None), "{place}");
-        assert_eq!(database.value("select count(*) from reveille.workers").await, 0, "{place}: it has taken leave");
+        assert_eq!(database.value("select count(*) from reveille.workers").await, 0, "{place}: it has deregistered");
     }
 }

@@ -1,6 +1,4 @@
-//! What becomes of a job, for who waits for it: results, progress, ends.
-
-use std::process::Command;
+//! Waiting for a job's result.
 
 use reveille::Outcome;
 use reveille::job::Payload;
@@ -12,13 +10,12 @@ fn payload(value: Value) -> Payload {
     Payload::encode(&value).unwrap()
 }
 
-/// Runs the command beside what else the test does.
+/// Runs the command without blocking the test.
 async fn command(database: &TestDatabase, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-    command.args(arguments).env("DATABASE_URL", &database.address);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
+    let mut command = crate::cli::command(arguments);
+    command.env("DATABASE_URL", &database.address);
+    let ended = tokio::task::spawn_blocking(move || crate::cli::run(command, "")).await.unwrap();
+    (Some(ended.code), ended.out, ended.err)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,7 +25,7 @@ async fn the_command_waits_for_the_result() {
             "die" => Outcome::Dead("no\tmore".into()),
             "cancel" => Outcome::Cancel,
             "nothing" => Outcome::Complete,
-            text => Outcome::CompleteWith(payload(json!({"said": text}))),
+            text => Outcome::CompleteWith(payload(json!({"text": text}))),
         }
     }
     let database = database().await;
@@ -37,7 +34,7 @@ async fn the_command_waits_for_the_result() {
         let payload = json!({"text": text}).to_string();
         command(&database, &[&["enqueue", "note", &payload, "--wait"], more].concat()).await
     };
-    assert_eq!(wait("hello", &[]).await, (Some(0), "{\"said\":\"hello\"}\n".into(), String::new()));
+    assert_eq!(wait("hello", &[]).await, (Some(0), "{\"text\":\"hello\"}\n".into(), String::new()));
     assert_eq!(wait("nothing", &["--wait-timeout", "1m"]).await, (Some(0), String::new(), String::new()));
     let (code, out, err) = wait("die", &[]).await;
     assert_eq!((code, &*out, &*err), (Some(1), "", "job 3 is dead: no more\n"));
@@ -48,5 +45,5 @@ async fn the_command_waits_for_the_result() {
     let (code, _, err) = wait("late", &["--wait-timeout", "50ms"]).await;
     assert_eq!((code, &*err), (Some(1), "job 5 has not ended within 50ms\n"));
     let (_, shown, _) = command(&database, &["job", "1"]).await;
-    assert!(shown.contains("result") && shown.contains("{\"said\":\"hello\"}"), "{shown}");
+    assert!(shown.contains("result") && shown.contains("{\"text\":\"hello\"}"), "{shown}");
 }

@@ -1,4 +1,4 @@
-//! Schedules: each tick is enqueued once, at its time, by whichever worker is there.
+//! Each tick of a schedule is enqueued once, at its time, by any worker.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::cli::{command, reveille, run};
 use crate::harness::{TestDatabase, database, eventually, start, teller};
 
-/// A worker process that fires schedules and runs nothing; killed with the test.
+/// A worker process that fires schedules and runs no job. Dropping this kills it.
 struct Process(Child);
 
 impl Process {
@@ -49,7 +49,7 @@ async fn every_tick_comes_once_while_one_of_three_workers_is_killed() {
     assert_eq!(database.value("select bool_and(created_at >= available_at) from reveille.jobs").await, true);
 }
 
-/// A worker process on a host that has the zone files of two zones alone; it ends with the test.
+/// A worker process on a host with the files of only two time zones. Dropping this kills it.
 struct PoorHost(Child, PathBuf);
 
 impl PoorHost {
@@ -81,7 +81,7 @@ impl Drop for PoorHost {
 }
 
 #[tokio::test]
-async fn a_host_that_lacks_a_time_zone_leaves_its_schedules_to_others_and_says_so() {
+async fn a_host_without_a_time_zone_leaves_its_schedules_to_others() {
     let database = database().await;
     let added = "insert into reveille.schedules (name, kind, cron, time_zone) values
         ('far', 'k', '* * * * * *', 'Asia/Tokyo'), ('near', 'k', '* * * * * *', 'Europe/Berlin'), ('nowhere', 'k', '@daily', 'Mars/Olympus')";
@@ -93,13 +93,13 @@ async fn a_host_that_lacks_a_time_zone_leaves_its_schedules_to_others_and_says_s
         )
     };
     database.until(&fired("near")).await;
-    eventually("it says so", async || poor.log().contains("Asia/Tokyo")).await;
+    eventually("the log says so", async || poor.log().contains("Asia/Tokyo")).await;
     database.until("select error like '%unknown time zone%' from reveille.schedules where name = 'nowhere'").await;
     assert_eq!(
         database.value("select error is null and next_at is null from reveille.schedules where name = 'far'").await,
         true
     );
-    assert_eq!(poor.log().matches("Asia/Tokyo").count(), 1, "once");
+    assert_eq!(poor.log().matches("Asia/Tokyo").count(), 1, "it is logged once");
     let rich = start(teller(&database).0);
     database.until(&fired("far")).await;
     rich.stop().await;

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use crate::harness::eventually;
 
-/// Whether any process works in or for the folder.
-fn somebody_uses(folder: &Path) -> bool {
+/// Whether the command line of a process names the folder.
+fn is_in_use(folder: &Path) -> bool {
     let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes
@@ -15,7 +15,7 @@ fn somebody_uses(folder: &Path) -> bool {
         .any(|command| String::from_utf8_lossy(&command).contains(&name))
 }
 
-/// The folders of all servers that there are.
+/// The folders of all throw-away servers.
 fn server_folders() -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten().map(|entry| entry.path());
     entries
@@ -23,7 +23,7 @@ fn server_folders() -> Vec<std::path::PathBuf> {
         .collect()
 }
 
-/// Starts a demo, does something to its server's main process, kills the demo, and waits until nothing is left.
+/// Starts a demo, calls `then` with the process id of its server, kills the demo, and waits until nothing is left.
 async fn kill_the_parent(then: impl Fn(&str)) {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_reveille"))
         .arg("demo")
@@ -35,18 +35,17 @@ async fn kill_the_parent(then: impl Fn(&str)) {
     let prefix = format!("reveille-pg-{}-", demo.id());
     let folder =
         || server_folders().into_iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&prefix));
-    // While it is being set up, the file names a process of another kind, by a number below zero: nothing to send
-    // signals to.
+    // During the server's setup, the file has a negative number of another process, which must get no signal.
     let postmaster = || {
         let file = std::fs::read_to_string(folder()?.join("data/postmaster.pid")).ok()?;
         file.lines().any(|line| line.trim() == "ready").then(|| file.lines().next()?.parse::<u32>().ok())?
     };
-    eventually("the demo's server is there", async || postmaster().is_some()).await;
+    eventually("the demo's server is up", async || postmaster().is_some()).await;
     let (folder, postmaster) = (folder().unwrap(), postmaster().unwrap());
     then(&postmaster.to_string());
     demo.kill().unwrap();
     demo.wait().unwrap();
-    eventually("nothing is left of it", async || !folder.exists() && !somebody_uses(&folder)).await;
+    eventually("nothing is left of the server", async || !folder.exists() && !is_in_use(&folder)).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use reveille::dev::Network;
@@ -10,11 +10,13 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 use serde_json::json;
 
+use crate::cli::finish;
+use crate::exec::Worker;
 use crate::harness::{TestDatabase, database, eventually, proxy};
 
-/// The command in a terminal of 80 by 24.
+/// The command in a terminal of 80 columns and 24 lines. Dropping this kills it.
 struct Terminal {
-    process: Child,
+    process: Worker,
     keys: File,
     shown: Arc<Mutex<vt100::Parser>>,
 }
@@ -34,9 +36,9 @@ impl Terminal {
             .env("NO_COLOR", "1")
             .env("TERM", "xterm")
             .env("PGAPPNAME", "watched");
-        // Without a terminal of the test's own, so that this one is used in all that is done.
-        let process =
-            command.stdin(Stdio::from(end())).stdout(Stdio::from(end())).stderr(Stdio::null()).spawn().unwrap();
+        // The command must find only this terminal, not that of the test.
+        let command = command.stdin(Stdio::from(end())).stdout(Stdio::from(end())).stderr(Stdio::null());
+        let process = Worker(command.spawn().unwrap());
         let keys = File::from(master);
         let (mut screen, shown) = (keys.try_clone().unwrap(), Arc::new(Mutex::new(vt100::Parser::new(24, 80, 0))));
         let showing = Arc::clone(&shown);
@@ -53,29 +55,18 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until this is shown.
+    /// Waits until the screen shows `part`.
     async fn until(&self, part: &str) {
         eventually(part, async || self.shown.lock().unwrap().screen().contents().contains(part)).await;
     }
 
-    fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.process.id().to_string()]).status().unwrap().success());
-    }
-
-    /// Waits for the end, which is a good one and leaves the terminal as it was.
+    /// Waits for a successful end, and checks that the terminal is restored.
     async fn ended_well(&mut self) {
         let restored = async || !self.shown.lock().unwrap().screen().alternate_screen();
-        eventually("it shows again what it showed before", restored).await;
-        assert!(self.process.wait().unwrap().success());
+        eventually("the former screen is back", restored).await;
+        assert!(self.process.ended().await.success());
         let local = tcgetattr(&self.keys).unwrap().local_modes;
         assert!(local.contains(rustix::termios::LocalModes::ICANON | rustix::termios::LocalModes::ECHO), "{local:?}");
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -98,7 +89,7 @@ async fn filled() -> TestDatabase {
 fn once(address: &str, arguments: &[&str]) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
     command.args(["top", "--once"]).args(arguments).env("DATABASE_URL", address).env("COLUMNS", "120");
-    let output = command.stdin(Stdio::null()).output().unwrap();
+    let output = finish(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap());
     (output.status.success(), String::from_utf8(output.stdout).unwrap())
 }
 
@@ -122,14 +113,13 @@ async fn a_frame_as_text_shows_what_the_views_say() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_terminal_top_says_what_to_use() {
     let database = filled().await;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-    let output = command.arg("top").env("DATABASE_URL", &database.address).stdin(Stdio::null()).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("--once"));
+    let ended = crate::cli::reveille(&database, &["top"]);
+    assert_eq!(ended.code, 2);
+    assert!(ended.err.contains("--once"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_do_what_they_say_after_a_yes() {
+async fn keys_act_after_a_confirmation() {
     let database = filled().await;
     let mut top = Terminal::start(&database.address);
     top.until("mail").await;
@@ -160,18 +150,18 @@ async fn keys_do_what_they_say_after_a_yes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_ends_it_with_the_terminal_as_it_was() {
+async fn a_signal_ends_top_and_restores_the_terminal() {
     let database = filled().await;
     for signal in ["-TERM", "-HUP", "-INT"] {
         let mut top = Terminal::start(&database.address);
         top.until("mail").await;
-        top.signal(signal);
+        top.process.signal(signal);
         top.ended_well().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_connection_is_shown_and_found_again() {
+async fn a_lost_connection_is_shown_and_restored() {
     let database = filled().await;
     let (network, address) = proxy(&database.address).await;
     let mut top = Terminal::start(&address);
@@ -186,7 +176,7 @@ async fn a_lost_connection_is_shown_and_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_takes_one_connection() {
+async fn top_takes_one_connection() {
     let database = filled().await;
     let mut top = Terminal::start(&database.address);
     top.until("mail").await;

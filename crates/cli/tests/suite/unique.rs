@@ -1,4 +1,4 @@
-//! Unique jobs: by what, until when, and however many come at once.
+//! Unique jobs by the command.
 
 use std::process::{Command, Stdio};
 
@@ -23,7 +23,7 @@ async fn fifty_processes_of_one_key_make_one_job() {
     let processes: Vec<_> = (0..50).map(|_| command()).collect();
     let mut existed = Vec::new();
     for process in processes {
-        let output = process.wait_with_output().unwrap();
+        let output = crate::cli::finish(process);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         existed.push(serde_json::from_slice::<Value>(&output.stdout).unwrap()["existed"].clone());
     }
@@ -32,7 +32,7 @@ async fn fifty_processes_of_one_key_make_one_job() {
 }
 
 #[tokio::test]
-async fn a_revival_that_collides_is_told_and_left_over() {
+async fn a_revival_that_collides_is_reported_and_left_over() {
     let database = database().await;
     let bury = "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
             created_at, unique_key, reason)
@@ -41,9 +41,8 @@ async fn a_revival_that_collides_is_told_and_left_over() {
         select setval('reveille.jobs_id_seq', 2)";
     database.run(&bury.replace("        overriding system value\n", "")).await;
     let command = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-        let output = command.args(arguments).env("DATABASE_URL", &database.address).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+        let ended = crate::cli::reveille(&database, arguments);
+        (Some(ended.code), ended.out, ended.err)
     };
     let (code, out, _) = command(&["dead", "revive", "--all", "--json"]);
     assert_eq!((code, serde_json::from_str::<Value>(&out).unwrap()), (Some(1), json!({"revived": 1, "left_over": 1})));
@@ -60,9 +59,8 @@ async fn a_revival_that_collides_is_told_and_left_over() {
 async fn the_command_enqueues_unique_jobs_in_every_way() {
     let database = database().await;
     let command = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-        let output = command.arg("enqueue").args(arguments).env("DATABASE_URL", &database.address).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr))
+        let ended = crate::cli::reveille(&database, &[&["enqueue"], arguments].concat());
+        (Some(ended.code), ended.out + &ended.err)
     };
     for (place, arguments) in [
         &["a", "--unique-by-kind", "--unique-for", "1h"][..],
@@ -75,11 +73,11 @@ async fn the_command_enqueues_unique_jobs_in_every_way() {
         let id = 2 * place + 1;
         assert_eq!(command(arguments), (Some(0), format!("{id}\n")));
         assert_eq!(command(arguments), (Some(0), format!("{id} (existed)\n")));
-        // What did not come about has used up an id.
+        // An enqueue that finds its key taken has used up an id.
         database.run(&format!("select setval('reveille.jobs_id_seq', {})", id + 1)).await;
     }
     assert_eq!(command(&["b", r#"{"y":2,"x":1}"#, "--unique-by-payload"]).1, "3 (existed)\n");
-    for (arguments, said) in [
+    for (arguments, part) in [
         (&["k", "--unique-for", "1h"][..], "--unique-key"),
         (&["k", "--unique-key", "u", "--unique-by-kind"], "cannot be used with"),
         (&["k", "--unique-key", "u", "--unique-for", "1h", "--unique-until", "started"], "cannot be used with"),
@@ -87,6 +85,6 @@ async fn the_command_enqueues_unique_jobs_in_every_way() {
         (&["k", "--unique-key", "u", "--unique-for", "soon"], "500ms"),
     ] {
         let (code, text) = command(arguments);
-        assert!(code == Some(2) && text.contains(said), "{arguments:?}: {text}");
+        assert!(code == Some(2) && text.contains(part), "{arguments:?}: {text}");
     }
 }
