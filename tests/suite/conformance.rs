@@ -15,7 +15,7 @@ use reveille::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::{Note, TestDatabase, claim, database, eventually, note, soon, start, tell, telling};
+use crate::harness::{Note, TestDatabase, claim, database, eventually, note, report, reporting, soon, start};
 
 pub const QUEUE: &str = "default";
 const HOUR: Duration = Duration::from_secs(3600);
@@ -229,9 +229,9 @@ conforms! {
         impl reveille::Job for Other {
             const KIND: &'static str = "other";
         }
-        let (told, mut heard) = telling();
-        let handler = async |Other(text): Other, reveille::State(told): reveille::State<crate::harness::Told>| told.tell(text);
-        let worker = Worker::builder(store.driver()).queue(QUEUE, 4).queue("b", 4).state(told).handle(handler).build().unwrap();
+        let (reporter, mut reports) = reporting();
+        let handler = async |Other(text): Other, reveille::State(reporter): reveille::State<crate::harness::Reporter>| reporter.report(text);
+        let worker = Worker::builder(store.driver()).queue(QUEUE, 4).queue("b", 4).state(reporter).handle(handler).build().unwrap();
         let other = |text: &str| NewJob::of(&Other(text.into())).unwrap();
         let before = store.enqueue(job("before")).await;
         store.enqueue(NewJob { due: Due::In(HOUR), priority: Priority::Urgent, ..other("later") }).await;
@@ -241,7 +241,7 @@ conforms! {
         store.pause("b").await;
         for (id, text) in [(low, "low"), (high, "high")] {
             let worked = worker.work_one::<Other>().await.unwrap().unwrap();
-            assert_eq!((worked.id, worked.ending, heard.next().await.as_str()), (id, Ending::Completed(None), text));
+            assert_eq!((worked.id, worked.ending, reports.next().await.as_str()), (id, Ending::Completed(None), text));
             store.resume("b").await;
         }
         let fates = [store.fate(before).await, store.fate(after).await];
@@ -611,11 +611,11 @@ conforms! {
     }
 
     async fn a_sleeping_worker_runs_what_is_enqueued(store: &Store) {
-        let (told, mut heard) = telling();
-        let builder = Worker::builder(store.driver()).poll_interval(Duration::from_secs(3600)).state(told).handle(tell);
+        let (reporter, mut reports) = reporting();
+        let builder = Worker::builder(store.driver()).poll_interval(Duration::from_secs(3600)).state(reporter).handle(report);
         let running = start(builder);
         let id = store.enqueue(job("awake")).await;
-        assert_eq!(heard.next().await, "awake");
+        assert_eq!(reports.next().await, "awake");
         eventually("it is settled", async || store.fate(id).await == json!(["completed", 1, 0])).await;
         running.stop().await;
     }
@@ -644,10 +644,10 @@ conforms! {
     }
 
     async fn an_inline_job_has_run_when_the_enqueue_returns(store: &Store) {
-        let (told, mut heard) = telling();
-        let inline = Worker::builder(store.driver()).state(told).handle(tell).build().unwrap().inline();
+        let (reporter, mut reports) = reporting();
+        let inline = Worker::builder(store.driver()).state(reporter).handle(report).build().unwrap().inline();
         let id = enqueue(&inline, &note("now")).await.unwrap().id;
-        assert_eq!(heard.rest(), ["now"]);
+        assert_eq!(reports.rest(), ["now"]);
         assert_eq!(store.fate(id).await, json!(["completed", 1, 0]));
         let later = enqueue(&inline, &note("later")).delay(Duration::from_secs(60)).await.unwrap().id;
         assert_eq!(store.fate(later).await, json!(["waiting", 0, 0]));
@@ -660,14 +660,14 @@ conforms! {
 #[tokio::test]
 async fn memorys_clock_can_be_put_forward() {
     let memory = Memory::new();
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let running =
-        start(Worker::builder(memory.clone()).poll_interval(Duration::from_secs(3600)).state(told).handle(tell));
+        start(Worker::builder(memory.clone()).poll_interval(Duration::from_secs(3600)).state(reporter).handle(report));
     enqueue(&memory, &note("in a week")).delay(Duration::from_secs(7 * 86_400)).await.unwrap();
     enqueue(&memory, &note("now")).await.unwrap();
-    assert_eq!(heard.next().await, "now");
+    assert_eq!(reports.next().await, "now");
     memory.advance(Duration::from_secs(7 * 86_400));
-    assert_eq!(heard.next().await, "in a week");
+    assert_eq!(reports.next().await, "in a week");
     running.stop().await;
 }
 

@@ -3,7 +3,7 @@
 use reveille::enqueue;
 use serde_json::json;
 
-use crate::harness::{database, note, soon, start, teller};
+use crate::harness::{database, note, reporting_worker, soon, start};
 
 #[tokio::test]
 async fn queue_stats_counts_each_state() {
@@ -84,11 +84,11 @@ async fn queue_stats_reads_its_index_and_is_not_compiled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_are_counted() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     for _ in 0..5 {
         enqueue(&database.database, &note("x")).await.unwrap();
-        heard.next().await;
+        reports.next().await;
     }
     database.run("insert into reveille.jobs (kind, payload, max_attempts) values ('note', '[1, 2]', 1)").await;
     database.until("select count(*) = 1 from reveille.dead_jobs").await;
