@@ -7,8 +7,13 @@ use crate::error::{Error, Result};
 use crate::job::JobState;
 
 /// Every reason that a job can be dead for.
-pub const REASONS: [FailureReason; 5] =
-    [FailureReason::Failed, FailureReason::Permanent, FailureReason::TimedOut, FailureReason::Lost, FailureReason::Undecodable];
+pub const REASONS: [FailureReason; 5] = [
+    FailureReason::Failed,
+    FailureReason::Permanent,
+    FailureReason::TimedOut,
+    FailureReason::Lost,
+    FailureReason::Undecodable,
+];
 
 /// Chooses jobs by queue, kind, state and reason. A new filter chooses all live jobs.
 ///

@@ -8,7 +8,7 @@ use reveille::{
     enqueue,
 };
 
-use crate::harness::{TestDatabase, database, note, start, teller, worker};
+use crate::harness::{TestDatabase, database, note, reporting_worker, start, worker};
 
 const ASLEEP: &str = "select count(*) = 1 from reveille.sleepers";
 
@@ -18,11 +18,11 @@ async fn sleeps_beside(statement: &str) {
     database.run("insert into reveille.queues (name) values ('default')").await;
     let stranger = database.client().await;
     stranger.batch_execute(statement).await.unwrap();
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     database.until(ASLEEP).await;
     enqueue(&database.database, &note("x")).await.unwrap();
-    assert_eq!(heard.next().await, "x", "{statement}");
+    assert_eq!(reports.next().await, "x", "{statement}");
     worker.stop().await;
 }
 
@@ -44,7 +44,7 @@ async fn a_strangers_advisory_lock_does_not_keep_a_worker_awake() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strangers_advisory_lock_does_not_keep_the_bell_armed() {
     let database = database().await;
-    let (builder, _heard) = teller(&database);
+    let (builder, _reports) = reporting_worker(&database);
     let worker = start(builder);
     database.until(ASLEEP).await;
     let stranger = database.client().await;
@@ -59,7 +59,7 @@ async fn jobs_start_at_the_next_poll_while_the_bell_cannot_be_armed() {
     let database = database().await;
     let owner = database.client().await;
     owner.batch_execute("begin; lock table reveille.sleepers in share mode").await.unwrap();
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder.poll_interval(Duration::from_millis(500)));
     let began = Instant::now();
     for text in ["one", "two", "three"] {
@@ -69,7 +69,7 @@ async fn jobs_start_at_the_next_poll_while_the_bell_cannot_be_armed() {
             )
             .await;
         enqueue(&database.database, &note(text)).await.unwrap();
-        assert_eq!(heard.next().await, text);
+        assert_eq!(reports.next().await, text);
     }
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     owner.batch_execute("commit").await.unwrap();
@@ -83,7 +83,7 @@ async fn a_bell_switched_off_is_off_for_a_worker_that_just_fell_asleep() {
     database.run("insert into reveille.queues (name) values ('default')").await;
     let operator = database.client().await;
     operator.batch_execute("begin; update reveille.queues set bell = false").await.unwrap();
-    let (builder, _heard) = teller(&database);
+    let (builder, _reports) = reporting_worker(&database);
     let worker = start(builder);
     database.until("select count(*) = 1 from reveille.sleepers where not silent").await;
     operator.batch_execute("commit").await.unwrap();
@@ -102,7 +102,7 @@ async fn switching(database: &TestDatabase) -> tokio_postgres::Client {
 async fn a_worker_stops_while_its_queues_bell_is_being_switched() {
     let database = database().await;
     database.run("insert into reveille.queues (name) values ('default')").await;
-    let (builder, _heard) = teller(&database);
+    let (builder, _reports) = reporting_worker(&database);
     let worker = start(builder);
     database.until(ASLEEP).await;
     let operator = switching(&database).await;
@@ -121,7 +121,7 @@ async fn a_dead_worker_is_found_while_its_queues_bell_is_switched() {
     driver.arm(7, "default").await.unwrap();
     let operator = switching(&database).await;
     let quick = worker(&database).heartbeat(Duration::from_millis(50)).dead_after(Duration::from_millis(300));
-    let other = start(quick.handle(crate::harness::tell).state(crate::harness::telling().0));
+    let other = start(quick.handle(crate::harness::report).state(crate::harness::reporting().0));
     database.until("select not exists (select from reveille.workers where id = 7)").await;
     operator.batch_execute("commit").await.unwrap();
     other.stop().await;

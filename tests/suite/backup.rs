@@ -11,7 +11,7 @@ use reveille::dev::Server;
 use reveille::{Database, enqueue};
 use serde_json::{Value, json};
 
-use crate::harness::{Heard, Running, TestDatabase, client, database, empty_database, note, start, teller};
+use crate::harness::{Reports, Running, TestDatabase, client, database, empty_database, note, reporting_worker, start};
 
 /// Jobs in every state, with queue settings, a worker, a schedule and counters. Worker 7 holds one job and has died.
 const DATA: &str = "
@@ -119,22 +119,22 @@ async fn copy_data_by_hand(from: &TestDatabase, to: &TestDatabase) {
 }
 
 /// Starts a worker that only the bell wakes, and that soon declares worker 7 dead.
-fn working(database: &Database) -> (Running, Heard) {
-    let (builder, heard) = teller(database);
-    (start(builder.heartbeat(Duration::from_millis(50))), heard)
+fn working(database: &Database) -> (Running, Reports) {
+    let (builder, reports) = reporting_worker(database);
+    (start(builder.heartbeat(Duration::from_millis(50))), reports)
 }
 
 /// Checks that each due job of the restored data runs once, and then a new job.
-async fn restored_jobs_run(database: &TestDatabase, heard: &mut Heard) {
-    let mut texts = [heard.next().await, heard.next().await];
+async fn restored_jobs_run(database: &TestDatabase, reports: &mut Reports) {
+    let mut texts = [reports.next().await, reports.next().await];
     texts.sort();
     assert_eq!(texts, ["running", "waiting"]);
     let largest =
         "select max(id) from (select id from reveille.jobs union all select id from reveille.dead_jobs) as ids";
     let largest = database.value(largest).await.as_i64().unwrap();
     assert!(enqueue(&database.database, &note("later")).await.unwrap().id > largest);
-    assert_eq!(heard.next().await, "later");
-    assert_eq!(heard.rest(), [] as [String; 0]);
+    assert_eq!(reports.next().await, "later");
+    assert_eq!(reports.rest(), [] as [String; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,8 +154,8 @@ async fn a_full_dump_restores_everything_and_its_jobs_run() {
         let of_schema = |check: &str| ["schema", "indexes", "trigger", "partitions", "roles"].contains(&check);
         let mut broken = findings.iter().filter(|found| of_schema(&found.check) && found.advice.is_some());
         assert_eq!(broken.next(), None);
-        let (worker, mut heard) = working(&restored);
-        restored_jobs_run(&restored, &mut heard).await;
+        let (worker, mut reports) = working(&restored);
+        restored_jobs_run(&restored, &mut reports).await;
         worker.stop().await;
     }
 }
@@ -165,10 +165,10 @@ async fn a_data_dump_restores_while_a_worker_sleeps() {
     let source = filled().await;
     source.run("delete from reveille.sleepers; select setval('reveille.somebody_sleeps', 0)").await;
     let restored = database().await;
-    let (worker, mut heard) = working(&restored);
+    let (worker, mut reports) = working(&restored);
     restored.until("select count(*) = 1 from reveille.sleepers").await;
     copy_data(&source, &restored).await;
-    restored_jobs_run(&restored, &mut heard).await;
+    restored_jobs_run(&restored, &mut reports).await;
     worker.stop().await;
 }
 
@@ -208,8 +208,8 @@ async fn a_migrated_subscriber_takes_the_first_copy_and_later_changes() {
     );
     subscriber.batch_execute(&subscribe).await.unwrap();
 
-    let (worker, mut heard) = working(&Database::connect(at("publisher")).await.unwrap());
-    let mut texts = [heard.next().await, heard.next().await];
+    let (worker, mut reports) = working(&Database::connect(at("publisher")).await.unwrap());
+    let mut texts = [reports.next().await, reports.next().await];
     texts.sort();
     assert_eq!(texts, ["running", "waiting"]);
     worker.stop().await;
@@ -238,9 +238,9 @@ async fn a_migrated_subscriber_takes_the_first_copy_and_later_changes() {
         select setval('reveille.schedules_id_seq', greatest(max(id), 1)) from reveille.schedules";
     subscriber.batch_execute(sequences).await.unwrap();
     let database = Database::connect(at("subscriber")).await.unwrap();
-    let (worker, mut heard) = working(&database);
+    let (worker, mut reports) = working(&database);
     enqueue(&database, &note("after")).await.unwrap();
-    assert_eq!(heard.next().await, "after");
+    assert_eq!(reports.next().await, "after");
     worker.stop().await;
 }
 

@@ -13,7 +13,7 @@ use reveille::worker::WorkerBuilder;
 use reveille::{Context, Database, Outcome, State, Worker, driver::Memory, enqueue, enqueue::enqueue_all, job::NewJob};
 use serde_json::json;
 
-use crate::harness::{Note, TestDatabase, Told, database, eventually, note, start, telling};
+use crate::harness::{Note, Reporter, TestDatabase, database, eventually, note, reporting, start};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -25,8 +25,8 @@ fn texts(batch: &Batch<Note>) -> String {
     batch.iter().map(|item| item.job.text.as_str()).collect::<Vec<_>>().join(" ")
 }
 
-async fn tell_all(batch: Batch<Note>, State(told): State<Told>) {
-    told.tell(texts(&batch));
+async fn tell_all(batch: Batch<Note>, State(reporter): State<Reporter>) {
+    reporter.report(texts(&batch));
 }
 
 /// A worker with 16 slots that only the bell wakes.
@@ -49,11 +49,11 @@ async fn all(database: &TestDatabase) -> serde_json::Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_begins_as_soon_as_it_is_full() {
     let database = database().await;
-    let (told, mut heard) = telling();
-    let worker = start(worker(&database).state(told).handle_batch(Gather::up_to(3).within(HOUR), tell_all));
+    let (reporter, mut reports) = reporting();
+    let worker = start(worker(&database).state(reporter).handle_batch(Gather::up_to(3).within(HOUR), tell_all));
     enqueue_all(&database.database, &notes(&["a", "b", "c", "d", "e", "f"])).await.unwrap();
-    assert_eq!(heard.next().await.split(' ').count(), 3);
-    assert_eq!(heard.next().await.split(' ').count(), 3);
+    assert_eq!(reports.next().await.split(' ').count(), 3);
+    assert_eq!(reports.next().await.split(' ').count(), 3);
     database.until("select count(*) = 6 from reveille.finished_jobs where outcome = 'completed'").await;
     worker.stop().await;
 }
@@ -61,12 +61,12 @@ async fn a_batch_begins_as_soon_as_it_is_full() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_begins_when_its_first_job_has_waited_long_enough() {
     let database = database().await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let gather = Gather::up_to(10).within(Duration::from_millis(10));
-    let worker = start(worker(&database).state(told).handle_batch(gather, tell_all));
+    let worker = start(worker(&database).state(reporter).handle_batch(gather, tell_all));
     for text in ["alone", "again"] {
         enqueue(&database.database, &note(text)).await.unwrap();
-        assert_eq!(heard.next().await, text);
+        assert_eq!(reports.next().await, text);
     }
     worker.stop().await;
 }
@@ -132,11 +132,11 @@ async fn a_failure_of_the_handler_is_a_failure_of_each_job() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_undecodable_job_fails_alone() {
     let database = database().await;
-    let (told, mut heard) = telling();
-    let worker = start(worker(&database).state(told).handle_batch(Gather::up_to(2).within(HOUR), tell_all));
+    let (reporter, mut reports) = reporting();
+    let worker = start(worker(&database).state(reporter).handle_batch(Gather::up_to(2).within(HOUR), tell_all));
     database.run("insert into reveille.jobs (kind, payload) values ('note', '{\"text\": 1}')").await;
     enqueue_all(&database.database, &notes(&["a", "b"])).await.unwrap();
-    assert_eq!(heard.next().await, "a b");
+    assert_eq!(reports.next().await, "a b");
     database.until("select count(*) = 1 from reveille.dead_jobs where reason = 'undecodable'").await;
     database.until("select count(*) = 2 from reveille.finished_jobs").await;
     worker.stop().await;
@@ -144,20 +144,20 @@ async fn an_undecodable_job_fails_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelling_one_job_leaves_the_others_running() {
-    async fn wait_for_one(batch: Batch<Note>, State(told): State<Told>) -> Vec<Outcome> {
-        told.tell("begun");
+    async fn wait_for_one(batch: Batch<Note>, State(reporter): State<Reporter>) -> Vec<Outcome> {
+        reporter.report("begun");
         batch[1].context.cancellation().cancelled().await;
         let others = batch.iter().filter(|item| !item.context.cancellation().is_cancelled()).count();
-        told.tell(format!("{others} others, {}", batch.cancellation().is_cancelled()));
+        reporter.report(format!("{others} others, {}", batch.cancellation().is_cancelled()));
         vec![Outcome::Complete, Outcome::Fail("stopped".into()), Outcome::Complete]
     }
     let database = database().await;
-    let (told, mut heard) = telling();
-    let worker = start(worker(&database).state(told).handle_batch(Gather::up_to(3).within(HOUR), wait_for_one));
+    let (reporter, mut reports) = reporting();
+    let worker = start(worker(&database).state(reporter).handle_batch(Gather::up_to(3).within(HOUR), wait_for_one));
     let jobs = enqueue_all(&database.database, &notes(&["a", "b", "c"])).await.unwrap();
-    assert_eq!(heard.next().await, "begun");
+    assert_eq!(reports.next().await, "begun");
     assert_eq!(database.admin().cancel(jobs[1].id).await.unwrap(), Cancelled::Requested);
-    assert_eq!(heard.next().await, "2 others, false");
+    assert_eq!(reports.next().await, "2 others, false");
     database.until("select count(*) = 3 from reveille.finished_jobs").await;
     let outcomes = "select jsonb_agg(outcome order by id) from reveille.finished_jobs";
     assert_eq!(database.value(outcomes).await, json!(["completed", "cancelled", "completed"]));
@@ -167,31 +167,31 @@ async fn cancelling_one_job_leaves_the_others_running() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_cancelled_while_its_batch_gathers_takes_no_part() {
     let database = database().await;
-    let (told, mut heard) = telling();
-    let worker = start(worker(&database).state(told).handle_batch(Gather::up_to(3).within(HOUR), tell_all));
+    let (reporter, mut reports) = reporting();
+    let worker = start(worker(&database).state(reporter).handle_batch(Gather::up_to(3).within(HOUR), tell_all));
     let first = enqueue(&database.database, &note("first")).await.unwrap();
     database.until("select count(*) = 1 from reveille.jobs where reserved_at is not null").await;
     assert_eq!(database.admin().cancel(first.id).await.unwrap(), Cancelled::Requested);
     database.until("select count(*) = 1 from reveille.finished_jobs where outcome = 'cancelled'").await;
     enqueue_all(&database.database, &notes(&["a", "b", "c"])).await.unwrap();
-    assert_eq!(heard.next().await.split(' ').count(), 3, "its place is free again");
+    assert_eq!(reports.next().await.split(' ').count(), 3, "its place is free again");
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_jobs_timeout_ends_its_own_attempt_only() {
-    async fn wait(batch: Batch<Note>, State(told): State<Told>, State(gate): State<Arc<tokio::sync::Notify>>) {
-        told.tell(texts(&batch));
+    async fn wait(batch: Batch<Note>, State(reporter): State<Reporter>, State(gate): State<Arc<tokio::sync::Notify>>) {
+        reporter.report(texts(&batch));
         gate.notified().await;
     }
     let database = database().await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let gate = Arc::new(tokio::sync::Notify::new());
-    let builder = worker(&database).state(told).state(gate.clone());
+    let builder = worker(&database).state(reporter).state(gate.clone());
     let worker = start(builder.handle_batch(Gather::up_to(2).within(HOUR), wait));
     enqueue(&database.database, &note("long")).await.unwrap();
     enqueue(&database.database, &note("short")).timeout(Duration::from_millis(300)).max_attempts(1).await.unwrap();
-    heard.next().await;
+    reports.next().await;
     database.until("select count(*) = 1 from reveille.dead_jobs where reason = 'timed_out'").await;
     gate.notify_one();
     database.until("select count(*) = 1 from reveille.finished_jobs where payload ->> 'text' = 'long'").await;
@@ -200,48 +200,48 @@ async fn a_jobs_timeout_ends_its_own_attempt_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_shutdown_the_jobs_gathered_so_far_run() {
-    struct Gathered(Told);
+    struct Gathered(Reporter);
     impl Middleware for Gathered {
         fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
             let attempt = next.run(context);
-            self.0.tell("gathered");
+            self.0.report("gathered");
             attempt
         }
     }
     let database = database().await;
-    let ((told, mut heard), (gathered, mut gathering)) = (telling(), telling());
-    let builder = worker(&database).state(told).middleware(Gathered(gathered));
+    let ((reporter, mut reports), (gathered, mut gathering)) = (reporting(), reporting());
+    let builder = worker(&database).state(reporter).middleware(Gathered(gathered));
     let worker = start(builder.handle_batch(Gather::up_to(10).within(HOUR), tell_all));
     enqueue_all(&database.database, &notes(&["a", "b"])).await.unwrap();
     assert_eq!((gathering.next().await, gathering.next().await), ("gathered".into(), "gathered".into()));
     worker.stop().await;
-    assert_eq!(heard.next().await, "a b");
+    assert_eq!(reports.next().await, "a b");
     assert_eq!(database.value("select count(*) from reveille.finished_jobs").await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn at_shutdown_a_batch_that_goes_on_is_dropped_and_released() {
-    struct Dropped(Told);
+    struct Dropped(Reporter);
     impl Drop for Dropped {
         fn drop(&mut self) {
-            self.0.tell("dropped");
+            self.0.report("dropped");
         }
     }
-    async fn hang(batch: Batch<Note>, State(told): State<Told>) {
-        let _dropped = Dropped(told.clone());
-        told.tell("begun");
+    async fn hang(batch: Batch<Note>, State(reporter): State<Reporter>) {
+        let _dropped = Dropped(reporter.clone());
+        reporter.report("begun");
         batch.cancellation().cancelled().await;
-        told.tell("cancelled");
+        reporter.report("cancelled");
         std::future::pending::<()>().await;
     }
     let database = database().await;
-    let (told, mut heard) = telling();
-    let builder = worker(&database).grace(Duration::ZERO).state(told);
+    let (reporter, mut reports) = reporting();
+    let builder = worker(&database).grace(Duration::ZERO).state(reporter);
     let worker = start(builder.handle_batch(Gather::up_to(2).within(HOUR), hang));
     enqueue_all(&database.database, &notes(&["a", "b"])).await.unwrap();
-    assert_eq!(heard.next().await, "begun");
+    assert_eq!(reports.next().await, "begun");
     worker.stop().await;
-    assert_eq!([heard.next().await, heard.next().await], ["cancelled", "dropped"]);
+    assert_eq!([reports.next().await, reports.next().await], ["cancelled", "dropped"]);
     let back = "select jsonb_agg(jsonb_build_array(reserved_at, failures)) from reveille.jobs";
     assert_eq!(database.value(back).await, json!([[null, 0], [null, 0]]), "at no cost");
 }
@@ -271,13 +271,13 @@ async fn jobs_can_be_completed_in_the_handlers_transaction() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_queue_gathers_separately_up_to_its_slots() {
     let database = database().await;
-    let (told, mut heard) = telling();
-    let builder = worker(&database).queue("narrow", 2).state(told);
+    let (reporter, mut reports) = reporting();
+    let builder = worker(&database).queue("narrow", 2).state(reporter);
     let worker = start(builder.handle_batch(Gather::up_to(3).within(HOUR), tell_all));
     for (queue, text) in [("default", "a"), ("narrow", "x"), ("default", "b"), ("narrow", "y"), ("default", "c")] {
         enqueue(&database.database, &note(text)).queue(queue).await.unwrap();
     }
-    let mut both = [heard.next().await, heard.next().await];
+    let mut both = [reports.next().await, reports.next().await];
     both.sort();
     assert_eq!(both, ["a b c", "x y"]);
     worker.stop().await;
@@ -286,7 +286,7 @@ async fn each_queue_gathers_separately_up_to_its_slots() {
 #[test]
 fn a_batch_that_cannot_be_gathered_is_refused() {
     let refusal = |most, slots| {
-        let builder = Worker::builder(Memory::new()).queue("default", slots).queue("narrow", 1).state(telling().0);
+        let builder = Worker::builder(Memory::new()).queue("default", slots).queue("narrow", 1).state(reporting().0);
         builder.handle_batch(Gather::up_to(most), tell_all).build().err().map(|error| error.to_string())
     };
     assert_eq!(refusal(8, 8), None);
@@ -294,16 +294,16 @@ fn a_batch_that_cannot_be_gathered_is_refused() {
     assert!(refusal(0, 8).is_some());
     let stateless = Worker::builder(Memory::new()).handle_batch(Gather::up_to(8), tell_all).build();
     assert!(stateless.err().unwrap().to_string().contains("State<"));
-    let twice = Worker::builder(Memory::new()).state(telling().0).handle(crate::harness::tell);
+    let twice = Worker::builder(Memory::new()).state(reporting().0).handle(crate::harness::report);
     assert!(twice.handle_batch(Gather::up_to(8), tell_all).build().is_err(), "one handler a kind");
 }
 
 #[tokio::test]
 async fn draining_and_inline_runs_wait_for_no_further_jobs() {
     let memory = Memory::new();
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let gather = Gather::up_to(4).within(HOUR);
-    let worker = Worker::builder(memory.clone()).queue("default", 6).state(told).handle_batch(gather, tell_all);
+    let worker = Worker::builder(memory.clone()).queue("default", 6).state(reporter).handle_batch(gather, tell_all);
     let worker = worker.build().unwrap();
     enqueue_all(&memory, &notes(&["a", "b", "c", "d", "e"])).await.unwrap();
     let undecodable = NewJob::new("note", reveille::job::Payload::encode(&1).unwrap());
@@ -311,9 +311,9 @@ async fn draining_and_inline_runs_wait_for_no_further_jobs() {
     let drained = worker.run_until_drained().await.unwrap();
     assert_eq!((drained.completed, drained.dead), (5, 1));
     assert_eq!(memory.job(bad.id).unwrap().reason, Some(FailureReason::Undecodable));
-    assert_eq!([heard.next().await, heard.next().await], ["a b c d", "e"]);
+    assert_eq!([reports.next().await, reports.next().await], ["a b c d", "e"]);
     enqueue(&worker.inline(), &note("inline")).await.unwrap();
-    assert_eq!(heard.rest(), ["inline"]);
+    assert_eq!(reports.rest(), ["inline"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

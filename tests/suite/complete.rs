@@ -6,7 +6,7 @@ use reveille::{Context, Database, Job, State, enqueue, job::RetryPolicy};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::harness::{Running, TestDatabase, Told, database, start, telling, worker};
+use crate::harness::{Reporter, Running, TestDatabase, database, reporting, start, worker};
 
 #[derive(Serialize, Deserialize)]
 struct Charge {
@@ -92,11 +92,11 @@ async fn a_committed_completion_stands_if_the_handler_then_fails() {
 }
 
 /// Starts a worker whose handler returns before the transaction that completes its job is committed.
-fn leaves_open(database: &TestDatabase, told: Told, go_on: std::sync::Arc<tokio::sync::Notify>) -> Running {
+fn leaves_open(database: &TestDatabase, reporter: Reporter, go_on: std::sync::Arc<tokio::sync::Notify>) -> Running {
     async fn charge(
         charge: Charge,
         State(database): State<Database>,
-        State(told): State<Told>,
+        State(reporter): State<Reporter>,
         State(go_on): State<std::sync::Arc<tokio::sync::Notify>>,
         context: Context,
     ) -> Result<(), Failed> {
@@ -111,23 +111,23 @@ fn leaves_open(database: &TestDatabase, told: Told, go_on: std::sync::Arc<tokio:
             tx.commit().await.unwrap();
         });
         completed.await?;
-        told.tell("returned");
+        reporter.report("returned");
         Ok(())
     }
-    start(worker(database).state(database.database.clone()).state(told).state(go_on).handle(charge))
+    start(worker(database).state(database.database.clone()).state(reporter).state(go_on).handle(charge))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_stays_reserved_while_its_transaction_is_open() {
     let database = with_charges().await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let go_on = std::sync::Arc::new(tokio::sync::Notify::new());
-    let worker = leaves_open(&database, told, go_on.clone());
+    let worker = leaves_open(&database, reporter, go_on.clone());
     enqueue(&database.database, &Charge { cents: 7 }).await.unwrap();
-    assert_eq!(heard.next().await, "returned");
+    assert_eq!(reports.next().await, "returned");
     // Another job runs meanwhile.
     enqueue(&database.database, &Charge { cents: 0 }).await.unwrap();
-    assert_eq!(heard.next().await, "returned");
+    assert_eq!(reports.next().await, "returned");
     assert_eq!(database.value("select count(*) from reveille.jobs where reserved_at is not null").await, 2);
     go_on.notify_one();
     database.until("select count(*) = 1 from reveille.jobs").await;
@@ -139,20 +139,25 @@ async fn a_job_stays_reserved_while_its_transaction_is_open() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_taken_from_its_worker_cannot_be_completed() {
-    async fn charge(charge: Charge, State(database): State<Database>, State(told): State<Told>, context: Context) {
+    async fn charge(
+        charge: Charge,
+        State(database): State<Database>,
+        State(reporter): State<Reporter>,
+        context: Context,
+    ) {
         let mut client = database.client().await.unwrap();
         // As if the job had been rescued and claimed by another worker.
         client.execute("update reveille.jobs set attempts = attempts + 1, reserved_by = 7", &[]).await.unwrap();
         let tx = client.transaction().await.unwrap();
         tx.execute("insert into charges values ($1)", &[&charge.cents]).await.unwrap();
         let error = context.complete_in(&tx).await.unwrap_err();
-        told.tell(if error.is_lost() { "lost".into() } else { error.to_string() });
+        reporter.report(if error.is_lost() { "lost".into() } else { error.to_string() });
     }
     let database = with_charges().await;
-    let (told, mut heard) = telling();
-    let worker = start(worker(&database).state(database.database.clone()).state(told).handle(charge));
+    let (reporter, mut reports) = reporting();
+    let worker = start(worker(&database).state(database.database.clone()).state(reporter).handle(charge));
     enqueue(&database.database, &Charge { cents: 7 }).await.unwrap();
-    assert_eq!(heard.next().await, "lost");
+    assert_eq!(reports.next().await, "lost");
     worker.stop().await;
     assert_eq!(
         database.value("select (select count(*) from charges) + (select count(*) from reveille.finished_jobs)").await,

@@ -14,7 +14,7 @@ use reveille::testing::conformance::{Conformance, Standing, StoreUnderTest};
 use reveille::{Outcome, Worker, enqueue};
 use serde_json::{Value, json};
 
-use crate::harness::{Note, TestDatabase, claim, database, note, start, tell, telling};
+use crate::harness::{Note, TestDatabase, claim, database, note, report, reporting, start};
 
 pub const QUEUE: &str = "default";
 
@@ -119,7 +119,7 @@ impl StoreUnderTest for Store {
     fn cancel(&self, id: i64) -> BoxFuture<'_, String> {
         async move {
             match self {
-                Store::Postgres(database, _) => database.database.admin().cancel(id).await.unwrap(),
+                Store::Postgres(database, _) => database.database.admin().cancel(id).await.unwrap().name().into(),
                 Store::Memory(memory) => memory.cancel(id).into(),
             }
         }
@@ -129,7 +129,9 @@ impl StoreUnderTest for Store {
     fn retry(&self, id: i64) -> BoxFuture<'_, reveille::Result<String>> {
         async move {
             match self {
-                Store::Postgres(database, _) => database.database.admin().retry(id).await,
+                Store::Postgres(database, _) => {
+                    database.database.admin().retry(id).await.map(|retried| retried.name().into())
+                }
                 Store::Memory(memory) => memory.retry(id).map(Into::into),
             }
         }
@@ -298,14 +300,14 @@ pub(crate) use conforms;
 #[tokio::test]
 async fn memorys_clock_can_be_put_forward() {
     let memory = Memory::new();
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let running =
-        start(Worker::builder(memory.clone()).poll_interval(Duration::from_secs(3600)).state(told).handle(tell));
+        start(Worker::builder(memory.clone()).poll_interval(Duration::from_secs(3600)).state(reporter).handle(report));
     enqueue(&memory, &note("in a week")).delay(Duration::from_secs(7 * 86_400)).await.unwrap();
     enqueue(&memory, &note("now")).await.unwrap();
-    assert_eq!(heard.next().await, "now");
+    assert_eq!(reports.next().await, "now");
     memory.advance(Duration::from_secs(7 * 86_400));
-    assert_eq!(heard.next().await, "in a week");
+    assert_eq!(reports.next().await, "in a week");
     running.stop().await;
 }
 

@@ -8,7 +8,9 @@ use reveille::{Context, State, Worker, driver::Memory, enqueue, enqueue::enqueue
 use serde_json::json;
 use tokio::sync::Notify;
 
-use crate::harness::{DEADLINE, Note, Told, database, eventually, note, soon, start, teller, telling, worker};
+use crate::harness::{
+    DEADLINE, Note, Reporter, database, eventually, note, reporting, reporting_worker, soon, start, worker,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -33,8 +35,8 @@ async fn a_handler_can_clean_up_at_its_timeout() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_blocks_its_thread_is_cancelled_at_its_timeout() {
-    async fn blocks(note: Note, State(told): State<Told>, cancellation: Cancellation) -> Result<(), String> {
-        told.tell(&note.text);
+    async fn blocks(note: Note, State(reporter): State<Reporter>, cancellation: Cancellation) -> Result<(), String> {
+        reporter.report(&note.text);
         let began = Instant::now();
         while note.text == "blocks" && !cancellation.is_cancelled() && began.elapsed() < DEADLINE {
             std::thread::sleep(Duration::from_millis(1));
@@ -42,13 +44,13 @@ async fn a_handler_that_blocks_its_thread_is_cancelled_at_its_timeout() {
         if note.text == "blocks" { Err("stopped".into()) } else { Ok(()) }
     }
     let database = database().await;
-    let (told, mut heard) = telling();
-    let builder = worker(&database).heartbeat(Duration::from_millis(200)).state(told).handle(blocks);
+    let (reporter, mut reports) = reporting();
+    let builder = worker(&database).heartbeat(Duration::from_millis(200)).state(reporter).handle(blocks);
     let worker = start(builder);
     enqueue(&database.database, &note("blocks")).timeout(Duration::from_secs(1)).max_attempts(1).await.unwrap();
-    assert_eq!(heard.next().await, "blocks");
+    assert_eq!(reports.next().await, "blocks");
     enqueue(&database.database, &note("other")).await.unwrap();
-    assert_eq!(heard.next().await, "other");
+    assert_eq!(reports.next().await, "other");
     database.until("select reason = 'timed_out' from reveille.dead_jobs").await;
     worker.stop().await;
 }
@@ -129,11 +131,11 @@ async fn a_queue_is_drained_when_nothing_is_ready_or_running() {
 async fn stopping_one_worker_leaves_the_others_running() {
     for (listen, heartbeat) in WAYS {
         let database = database().await;
-        let (one, _) = teller(&database);
+        let (one, _) = reporting_worker(&database);
         let one = start(one.listen(listen).heartbeat(heartbeat));
         database.until(&format!("select count(*) = 1 from reveille.workers where holds_lock or not {listen}")).await;
         let id = database.value("select id from reveille.workers").await.as_i64().unwrap();
-        let (other, _) = teller(&database);
+        let (other, _) = reporting_worker(&database);
         let other = start(other.listen(listen));
         database.until("select count(*) = 2 from reveille.workers").await;
         assert!(database.admin().stop_worker(id).await.unwrap());
@@ -147,7 +149,7 @@ async fn stopping_one_worker_leaves_the_others_running() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_on_the_memory_driver_can_be_stopped_too() {
     let memory = Memory::new();
-    let worker = start(Worker::builder(memory.clone()).state(telling().0).handle(crate::harness::tell));
+    let worker = start(Worker::builder(memory.clone()).state(reporting().0).handle(crate::harness::report));
     eventually("the worker is registered", async || !memory.workers().is_empty()).await;
     assert!(!memory.stop_worker(0));
     assert!(memory.stop_worker(memory.workers()[0]));

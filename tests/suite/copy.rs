@@ -10,7 +10,7 @@ use reveille::{
 };
 use serde_json::json;
 
-use crate::harness::{Note, database, note, start, teller};
+use crate::harness::{Note, database, note, reporting_worker, start};
 
 fn raw(kind: &str) -> NewJob {
     NewJob::new(kind, Payload::encode(&json!({})).unwrap())
@@ -110,11 +110,11 @@ async fn jobs_copied_in_a_rolled_back_transaction_do_not_exist() {
 #[tokio::test]
 async fn copying_wakes_a_sleeping_worker() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database.database);
+    let (builder, mut reports) = reporting_worker(&database.database);
     let worker = start(builder.poll_interval(Duration::from_secs(3600)));
     database.until("select exists (select from reveille.sleepers)").await;
     copy_all(&database.client().await, &[note("up")]).await.unwrap();
-    assert_eq!(heard.next().await, "up");
+    assert_eq!(reports.next().await, "up");
     worker.stop().await;
 }
 

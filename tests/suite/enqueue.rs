@@ -349,7 +349,7 @@ async fn metadata_keeps_long_numbers_and_must_be_an_object() {
 }
 
 #[tokio::test]
-async fn a_database_without_the_schema_says_what_to_run() {
+async fn without_the_schema_the_error_names_the_command_to_run() {
     let database = crate::harness::empty_database().await;
     let error = enqueue(&database.database, &note("x")).await.unwrap_err();
     assert!(error.is_schema_missing());

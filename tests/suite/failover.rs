@@ -10,7 +10,8 @@ use tokio::sync::Semaphore;
 use tokio_postgres::Client;
 
 use crate::harness::{
-    Heard, Note, Running, Told, client, eventually, note, soon, start, tell, teller, telling, worker,
+    Note, Reporter, Reports, Running, client, eventually, note, report, reporting, reporting_worker, soon, start,
+    worker,
 };
 
 /// A primary with Reveille's tables, and its standby.
@@ -82,16 +83,16 @@ impl Pair {
 }
 
 /// A job whose text begins with "held" ends once the gate has a permit, even if it is cancelled before.
-async fn held(note: Note, State(told): State<Told>, State(gate): State<Arc<Semaphore>>, attempt: Attempt) {
-    told.tell(format!("{} {}", note.text, attempt.number));
+async fn held(note: Note, State(reporter): State<Reporter>, State(gate): State<Arc<Semaphore>>, attempt: Attempt) {
+    reporter.report(format!("{} {}", note.text, attempt.number));
     if note.text.starts_with("held") {
         let _ = gate.acquire().await;
     }
 }
 
-fn holding(database: &Database) -> (Running, Heard, Arc<Semaphore>) {
-    let ((told, heard), gate) = (telling(), Arc::new(Semaphore::new(0)));
-    (start(worker(database).state(told).state(Arc::clone(&gate)).handle(held)), heard, gate)
+fn holding(database: &Database) -> (Running, Reports, Arc<Semaphore>) {
+    let ((reporter, reports), gate) = (reporting(), Arc::new(Semaphore::new(0)));
+    (start(worker(database).state(reporter).state(Arc::clone(&gate)).handle(held)), reports, gate)
 }
 
 const WORKERS: &str = "select count(*) = 2 and bool_and(holds_lock) from reveille.workers";
@@ -101,10 +102,10 @@ const LISTENERS: &str = "select count(*) = 2 from pg_stat_activity where applica
 async fn workers_go_on_by_themselves_and_none_is_declared_dead() {
     let mut pair = Pair::start().await;
     let database = pair.database().await;
-    let (one, mut heard, gate) = holding(&database);
+    let (one, mut reports, gate) = holding(&database);
     enqueue(&database, &note("held")).await.unwrap();
-    assert_eq!(heard.next().await, "held 1");
-    let (builder, mut other_heard) = teller(&database);
+    assert_eq!(reports.next().await, "held 1");
+    let (builder, mut other_reports) = reporting_worker(&database);
     let other = start(builder.queue("other", 1));
     let at_primary = client(&pair.primary().url("postgres")).await;
     eventually("both are at work", async || at_primary.query_one(WORKERS, &[]).await.unwrap().get(0)).await;
@@ -115,7 +116,7 @@ async fn workers_go_on_by_themselves_and_none_is_declared_dead() {
     let promoted = pair.fail_over().await;
     pair.enqueue_at_standby("after").await;
     let started = soon("a job is started", async {
-        tokio::select! { text = heard.next() => text, text = other_heard.next() => text }
+        tokio::select! { text = reports.next() => text, text = other_reports.next() => text }
     });
     assert!(started.await.starts_with("after"));
     println!("a job started {:?} after the promotion", promoted.elapsed());
@@ -128,7 +129,7 @@ async fn workers_go_on_by_themselves_and_none_is_declared_dead() {
     for _ in 0..3 {
         let enqueued = Instant::now();
         enqueue(&pair.at_standby, &note("bell")).queue("other").await.unwrap();
-        assert_eq!(other_heard.next().await, "bell");
+        assert_eq!(other_reports.next().await, "bell");
         println!("a job started {:?} after it was enqueued", enqueued.elapsed());
     }
 
@@ -158,10 +159,10 @@ impl Drop for Frozen {
 async fn workers_leave_a_primary_that_stops_answering() {
     let pair = Pair::start().await;
     let database = pair.database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let running = start(builder);
     enqueue(&database, &note("before")).await.unwrap();
-    assert_eq!(heard.next().await, "before");
+    assert_eq!(reports.next().await, "before");
     // Otherwise the job would run again on the standby.
     pair.until("select count(*) = 1 from reveille.finished_jobs").await;
     let primary = client(&pair.primary().url("postgres")).await;
@@ -174,7 +175,7 @@ async fn workers_leave_a_primary_that_stops_answering() {
     assert!(pair.is("select pg_promote()").await);
     let promoted = Instant::now();
     pair.enqueue_at_standby("after").await;
-    assert_eq!(heard.next().await, "after");
+    assert_eq!(reports.next().await, "after");
     println!("a job started {:?} after the promotion, the primary being silent", promoted.elapsed());
     running.stop().await;
 }
@@ -187,17 +188,17 @@ async fn a_job_whose_claim_was_not_replicated_is_settled_once() {
     pair.replicated().await;
     pair.cut().await;
     // The standby will know neither this worker nor its reservation.
-    let (running, mut heard, gate) = holding(&database);
-    assert_eq!(heard.next().await, "held 1");
+    let (running, mut reports, gate) = holding(&database);
+    assert_eq!(reports.next().await, "held 1");
     pair.fail_over().await;
-    assert_eq!(heard.next().await, "held 1", "the promoted standby does not know the first claim");
+    assert_eq!(reports.next().await, "held 1", "the promoted standby does not know the first claim");
     gate.add_permits(100);
     pair.until("select count(*) = 1 and bool_and(outcome = 'completed' and attempts = 1) from reveille.finished_jobs")
         .await;
     pair.until("select count(*) = 0 from reveille.jobs").await;
     pair.until("select count(*) = 1 and bool_and(holds_lock) from reveille.workers").await;
     pair.enqueue_at_standby("next").await;
-    assert_eq!(heard.next().await, "next 1");
+    assert_eq!(reports.next().await, "next 1");
     running.stop().await;
 }
 
@@ -237,14 +238,14 @@ async fn sessions_on_a_server_that_turned_read_only_are_closed() {
     let database = Database::connect(server.url("postgres")).await.unwrap();
     database.migrate().await.unwrap();
     let admin = client(&server.url("postgres")).await;
-    let (told, mut heard) = telling();
-    let running = start(worker(&database).poll_interval(Duration::from_millis(20)).state(told).handle(tell));
+    let (reporter, mut reports) = reporting();
+    let running = start(worker(&database).poll_interval(Duration::from_millis(20)).state(reporter).handle(report));
     let sessions = |sql: &'static str| {
         let admin = &admin;
         eventually(sql, async move || admin.query_one(sql, &[]).await.unwrap().get(0))
     };
     enqueue(&admin, &note("first")).await.unwrap();
-    assert_eq!(heard.next().await, "first");
+    assert_eq!(reports.next().await, "first");
     admin.batch_execute("alter system set default_transaction_read_only = on").await.unwrap();
     admin.batch_execute("select pg_reload_conf()").await.unwrap();
     sessions("select count(*) = 0 from pg_stat_activity where application_name = 'reveille worker'").await;
@@ -252,6 +253,6 @@ async fn sessions_on_a_server_that_turned_read_only_are_closed() {
     admin.batch_execute("select pg_reload_conf()").await.unwrap();
     admin.batch_execute("set default_transaction_read_only = off").await.unwrap();
     enqueue(&admin, &note("again")).await.unwrap();
-    assert_eq!(heard.next().await, "again");
+    assert_eq!(reports.next().await, "again");
     running.stop().await;
 }

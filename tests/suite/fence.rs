@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Builder;
 use tokio::sync::Semaphore;
 
-use crate::harness::{Note, TestDatabase, Told, claim, database, note, start, telling, worker};
+use crate::harness::{Note, Reporter, TestDatabase, claim, database, note, reporting, start, worker};
 
 async fn driver(database: &TestDatabase, worker: i64) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
@@ -300,16 +300,16 @@ async fn a_job_unique_until_started_frees_its_key_when_it_starts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ending_after_the_job_was_taken_away_changes_nothing() {
     let database = database().await;
-    async fn holds(_: Note, State(told): State<Told>, gate: State<Gate>) {
-        told.tell("started");
+    async fn holds(_: Note, State(reporter): State<Reporter>, gate: State<Gate>) {
+        reporter.report("started");
         gate.0.notified().await;
     }
     type Gate = std::sync::Arc<tokio::sync::Notify>;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let gate = Gate::default();
-    let worker = start(worker(&database).state(told).state(gate.clone()).handle(holds));
+    let worker = start(worker(&database).state(reporter).state(gate.clone()).handle(holds));
     enqueue(&database.database, &note("x")).await.unwrap();
-    heard.next().await;
+    reports.next().await;
     database
         .run(
             "insert into reveille.workers (id, host, pid, version, queues, slots) values (8, 'h', 1, 'v', '{default}', 1);
@@ -349,11 +349,11 @@ where
         let database = database().await;
         let jobs: Vec<_> = (0..20).map(|n| note(&n.to_string())).collect();
         enqueue_all(&database.database, &jobs).await.unwrap();
-        let ((told, mut heard), turn) = (telling(), Arc::new(Semaphore::new(0)));
-        let builder = Worker::builder(database.database.clone()).queue("default", 20).state(told);
+        let ((reporter, mut reports), turn) = (reporting(), Arc::new(Semaphore::new(0)));
+        let builder = Worker::builder(database.database.clone()).queue("default", 20).state(reporter);
         let worker = start(builder.state(Arc::clone(&turn)).handle(handler));
         for _ in 0..20 {
-            heard.next().await;
+            reports.next().await;
         }
         turn.add_permits(1);
         database.until("select (select count(*) from reveille.finished_jobs) = 20").await;
@@ -364,8 +364,8 @@ where
 
 #[test]
 fn jobs_that_end_at_the_same_moment_are_settled_together() {
-    async fn wait(_: Note, State(told): State<Told>, State(turn): State<Arc<Semaphore>>) {
-        told.tell("waits");
+    async fn wait(_: Note, State(reporter): State<Reporter>, State(turn): State<Arc<Semaphore>>) {
+        reporter.report("waits");
         drop(turn.acquire().await);
     }
     assert_eq!(settlements_of_twenty(10_000, wait), 1);
@@ -373,8 +373,8 @@ fn jobs_that_end_at_the_same_moment_are_settled_together() {
 
 #[test]
 fn a_busy_thread_does_not_hold_back_settlements() {
-    async fn work(_: Note, State(told): State<Told>, State(turn): State<Arc<Semaphore>>) {
-        told.tell("waits");
+    async fn work(_: Note, State(reporter): State<Reporter>, State(turn): State<Arc<Semaphore>>) {
+        reporter.report("waits");
         let turn = turn.acquire().await;
         std::thread::sleep(Duration::from_millis(2));
         drop(turn);

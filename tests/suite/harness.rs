@@ -266,18 +266,18 @@ pub fn note(text: &str) -> Note {
 
 /// Sends what handlers report to a test.
 #[derive(Clone)]
-pub struct Told(mpsc::UnboundedSender<String>);
+pub struct Reporter(mpsc::UnboundedSender<String>);
 
-impl Told {
-    pub fn tell(&self, text: impl Into<String>) {
+impl Reporter {
+    pub fn report(&self, text: impl Into<String>) {
         let _ = self.0.send(text.into());
     }
 }
 
 /// Receives what handlers report.
-pub struct Heard(mpsc::UnboundedReceiver<String>);
+pub struct Reports(mpsc::UnboundedReceiver<String>);
 
-impl Heard {
+impl Reports {
     /// The next report.
     pub async fn next(&mut self) -> String {
         soon("a handler runs", self.0.recv()).await.expect("a handler can report")
@@ -289,14 +289,14 @@ impl Heard {
     }
 }
 
-pub fn telling() -> (Told, Heard) {
-    let (told, heard) = mpsc::unbounded_channel();
-    (Told(told), Heard(heard))
+pub fn reporting() -> (Reporter, Reports) {
+    let (reporter, reports) = mpsc::unbounded_channel();
+    (Reporter(reporter), Reports(reports))
 }
 
 /// A handler that reports its note's text.
-pub async fn tell(note: Note, reveille::State(told): reveille::State<Told>) {
-    told.tell(note.text);
+pub async fn report(note: Note, reveille::State(reporter): reveille::State<Reporter>) {
+    reporter.report(note.text);
 }
 
 /// A running worker.
@@ -339,7 +339,7 @@ pub fn worker(database: &Database) -> WorkerBuilder {
 }
 
 /// A worker whose only handler reports its note's text.
-pub fn teller(database: &Database) -> (WorkerBuilder, Heard) {
-    let (told, heard) = telling();
-    (worker(database).state(told).handle(tell), heard)
+pub fn reporting_worker(database: &Database) -> (WorkerBuilder, Reports) {
+    let (reporter, reports) = reporting();
+    (worker(database).state(reporter).handle(report), reports)
 }

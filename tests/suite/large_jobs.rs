@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reveille::dev::Network;
 use reveille::{Database, Worker};
 
-use crate::harness::{database, proxy, soon, start, tell, telling};
+use crate::harness::{database, proxy, report, reporting, soon, start};
 
 /// The longest pause between two of these jobs for a worker with 100 slots, behind a link of `rate` bytes a second.
 async fn longest_pause(insert: &str, count: usize, rate: u32) -> Duration {
@@ -14,11 +14,11 @@ async fn longest_pause(insert: &str, count: usize, rate: u32) -> Duration {
     let (proxy, address) = proxy(&database.address).await;
     let behind = Database::connect(address).await.unwrap();
     proxy.set(Network::Rate(rate));
-    let (told, mut heard) = telling();
-    let worker = start(Worker::builder(behind).queue("default", 100).state(told).handle(tell));
+    let (reporter, mut reports) = reporting();
+    let worker = start(Worker::builder(behind).queue("default", 100).state(reporter).handle(report));
     let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
     for _ in 0..count {
-        heard.next().await;
+        reports.next().await;
         (last, longest) = (Instant::now(), longest.max(last.elapsed()));
     }
     proxy.set(Network::Pass);

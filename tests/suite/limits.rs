@@ -16,7 +16,7 @@ use reveille::{
 use tokio::sync::Semaphore;
 
 use crate::harness::{
-    Note, Running, TestDatabase, Told, claim, database, eventually, note, soon, start, tell, telling,
+    Note, Reporter, Running, TestDatabase, claim, database, eventually, note, report, reporting, soon, start,
 };
 
 /// Counts the jobs that run at once, in all and for each key.
@@ -122,17 +122,17 @@ async fn each_key_has_its_limit_and_jobs_without_a_key_have_none() {
 
 #[tokio::test]
 async fn keys_take_turns_however_many_jobs_they_have() {
-    let (database, (told, mut heard)) = (database().await, telling());
+    let (database, (reporter, mut reports)) = (database().await, reporting());
     let settings = QueueSettings::new().max_running(1).max_running_per_key(1);
     set(&database, settings).await;
     let many = "insert into reveille.jobs (kind, payload, key)
         select 'note', jsonb_build_object('text', 'big ' || n), 'big' from generate_series(0, 99999) as n";
     database.run(many).await;
     fill(&database, 3, ["a".to_owned(), "z".to_owned()]).await;
-    let running = start(hourly(&database, 8).state(told).handle(tell));
+    let running = start(hourly(&database, 8).state(reporter).handle(report));
     let mut first = Vec::new();
     for _ in 0..9 {
-        first.push(heard.next().await);
+        first.push(reports.next().await);
     }
     assert_eq!(first, ["a 0", "big 0", "z 0", "a 1", "big 1", "z 1", "a 2", "big 2", "z 2"]);
     running.stop().await;
@@ -140,16 +140,16 @@ async fn keys_take_turns_however_many_jobs_they_have() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_a_key_run_in_order_and_a_retry_blocks_its_key_only() {
-    async fn flaky(note: Note, State(told): State<Told>, attempt: Attempt) -> Result<(), String> {
-        told.tell(&note.text);
+    async fn flaky(note: Note, State(reporter): State<Reporter>, attempt: Attempt) -> Result<(), String> {
+        reporter.report(&note.text);
         if note.text == "b 1" && attempt.number < 3 { Err("not yet".into()) } else { Ok(()) }
     }
-    let (database, (told, mut heard)) = (database().await, telling());
+    let (database, (reporter, mut reports)) = (database().await, reporting());
     set(&database, QueueSettings::new().ordered(true)).await;
     fill(&database, 4, ["a".to_owned(), "b".to_owned(), "c".to_owned()]).await;
     // An urgent job keeps its place too.
     database.run("update reveille.jobs set priority = 0 where payload ->> 'text' like '% 3'").await;
-    let working: Vec<_> = (0..3).map(|_| start(hourly(&database, 10).state(told.clone()).handle(flaky))).collect();
+    let working: Vec<_> = (0..3).map(|_| start(hourly(&database, 10).state(reporter.clone()).handle(flaky))).collect();
     database.until("select count(*) = 8 from reveille.finished_jobs where key <> 'b'").await;
     database.until("select bool_and(available_at > now()) from reveille.jobs where payload ->> 'text' = 'b 1'").await;
     eventually("all jobs have run", async || {
@@ -158,7 +158,7 @@ async fn jobs_of_a_key_run_in_order_and_a_retry_blocks_its_key_only() {
         database.value("select count(*) from reveille.jobs").await == 0
     })
     .await;
-    let texts = heard.rest();
+    let texts = reports.rest();
     let of =
         |key: &str| -> Vec<&str> { texts.iter().filter(|text| text.starts_with(key)).map(|text| &text[2..]).collect() };
     assert_eq!((of("a"), of("c")), (vec!["0", "1", "2", "3"], vec!["0", "1", "2", "3"]));
@@ -220,26 +220,26 @@ async fn each_key_has_its_own_rate() {
 
 #[tokio::test]
 async fn a_raised_limit_or_a_stopping_worker_lets_jobs_start_at_once() {
-    async fn gated(note: Note, State(told): State<Told>, State(gate): State<Arc<Semaphore>>) {
-        told.tell(note.text);
+    async fn gated(note: Note, State(reporter): State<Reporter>, State(gate): State<Arc<Semaphore>>) {
+        reporter.report(note.text);
         gate.acquire().await.unwrap().forget();
     }
-    let (database, (told, mut heard), gate) = (database().await, telling(), Arc::new(Semaphore::new(0)));
+    let (database, (reporter, mut reports), gate) = (database().await, reporting(), Arc::new(Semaphore::new(0)));
     set(&database, QueueSettings::new().max_running(1)).await;
-    let build = || hourly(&database, 8).state(told.clone()).state(Arc::clone(&gate)).handle(gated);
+    let build = || hourly(&database, 8).state(reporter.clone()).state(Arc::clone(&gate)).handle(gated);
     let first = start(build());
     fill(&database, 4, [String::new()]).await;
-    assert_eq!(heard.next().await, " 0");
+    assert_eq!(reports.next().await, " 0");
     let second = start(build());
     database.until("select count(*) = 2 from reveille.sleepers").await;
     set(&database, QueueSettings::new().max_running(2)).await;
-    assert_eq!(heard.next().await, " 1");
+    assert_eq!(reports.next().await, " 1");
 
     // Whichever worker runs these two, their ends let the second worker start two more, as the first one stops. The
     // first may still have claimed and released one of them, so they may start in either order.
     first.begin_stop();
     gate.add_permits(2);
-    let mut next = [heard.next().await, heard.next().await];
+    let mut next = [reports.next().await, reports.next().await];
     next.sort();
     assert_eq!(next, [" 2", " 3"]);
     gate.add_permits(2);
@@ -348,14 +348,14 @@ async fn an_earlier_job_committed_late_waits_for_the_running_one() {
 
 #[tokio::test]
 async fn cancelling_the_first_of_a_key_lets_the_next_one_start() {
-    let (database, (told, mut heard)) = (database().await, telling());
+    let (database, (reporter, mut reports)) = (database().await, reporting());
     set(&database, QueueSettings::new().ordered(true)).await;
     let first = enqueue(&database.database, &note("first")).key("a").delay(Duration::from_secs(3600)).await.unwrap();
     enqueue(&database.database, &note("second")).key("a").await.unwrap();
-    let running = start(hourly(&database, 1).state(told).handle(tell));
+    let running = start(hourly(&database, 1).state(reporter).handle(report));
     database.until("select count(*) = 1 from reveille.sleepers").await;
     assert_eq!(database.admin().cancel(first.id).await.unwrap(), Cancelled::Cancelled);
-    assert_eq!(heard.next().await, "second");
+    assert_eq!(reports.next().await, "second");
     running.stop().await;
 }
 

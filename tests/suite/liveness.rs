@@ -14,28 +14,28 @@ use reveille::{
 };
 use serde_json::json;
 
-use crate::harness::{Note, Told, client, database, note, proxy, soon, start, telling, worker};
+use crate::harness::{Note, Reporter, client, database, note, proxy, reporting, soon, start, worker};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_cut_off_cancels_its_handlers_at_no_cost() {
-    async fn waits(note: Note, State(told): State<Told>, cancellation: Cancellation) -> Result<(), String> {
-        told.tell(note.text);
+    async fn waits(note: Note, State(reporter): State<Reporter>, cancellation: Cancellation) -> Result<(), String> {
+        reporter.report(note.text);
         cancellation.cancelled().await;
-        told.tell("cancelled");
+        reporter.report("cancelled");
         Err("cancelled".into())
     }
     let database = database().await;
     let (proxy, address) = proxy(&database.address).await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let through = Database::connect(address).await.unwrap();
-    let worker = start(worker(&through).heartbeat(Duration::from_millis(200)).state(told).handle(waits));
+    let worker = start(worker(&through).heartbeat(Duration::from_millis(200)).state(reporter).handle(waits));
     enqueue(&database.database, &note("x")).await.unwrap();
-    assert_eq!(heard.next().await, "x");
+    assert_eq!(reports.next().await, "x");
     proxy.set(Network::Refuse);
-    assert_eq!(heard.next().await, "cancelled");
+    assert_eq!(reports.next().await, "cancelled");
     // Connected again, the worker releases the job, which is no failure, and runs it once more.
     proxy.set(Network::Pass);
-    assert_eq!(heard.next().await, "x");
+    assert_eq!(reports.next().await, "x");
     assert_eq!(database.value("select jsonb_build_array(attempts, failures) from reveille.jobs").await, json!([2, 0]));
     worker.begin_stop();
     database.run("select reveille.cancel(id) from reveille.jobs").await;
@@ -76,39 +76,39 @@ fn signal_server(server: &Server, signal: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_worker_is_declared_dead_while_the_server_stands_still() {
     const DEAD_AFTER: Duration = Duration::from_secs(4);
-    async fn waits(note: Note, State(told): State<Told>, cancellation: Cancellation) -> Result<(), String> {
-        told.tell(note.text);
+    async fn waits(note: Note, State(reporter): State<Reporter>, cancellation: Cancellation) -> Result<(), String> {
+        reporter.report(note.text);
         cancellation.cancelled().await;
-        told.tell("cancelled");
+        reporter.report("cancelled");
         Err("cancelled".into())
     }
     let server = Server::start().unwrap();
     let database = Database::connect(server.url("postgres")).await.unwrap();
     database.migrate().await.unwrap();
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let build = |queue: &str| {
         let builder = Worker::builder(database.clone()).queue(queue, 1).heartbeat(Duration::from_millis(300));
-        builder.dead_after(DEAD_AFTER).state(told.clone()).handle(waits)
+        builder.dead_after(DEAD_AFTER).state(reporter.clone()).handle(waits)
     };
     let workers = ["one", "two"].map(|queue| start(build(queue)));
     let client = client(&server.url("postgres")).await;
     for queue in ["one", "two"] {
         enqueue(&client, &note(queue)).queue(queue).await.unwrap();
-        assert_eq!(heard.next().await, queue);
+        assert_eq!(reports.next().await, queue);
     }
     let ids = "select array_agg(id order by id)::text from reveille.workers";
     let before: String = client.query_one(ids, &[]).await.unwrap().get(0);
 
     signal_server(&server, "-STOP");
     for _ in 0..2 {
-        assert_eq!(heard.next().await, "cancelled");
+        assert_eq!(reports.next().await, "cancelled");
     }
     // The server stands still for twice as long as a silent worker needs to be declared dead.
     tokio::time::sleep(DEAD_AFTER * 2).await;
     signal_server(&server, "-CONT");
     let mut again = HashSet::new();
     while again.len() < 2 {
-        let text = heard.next().await;
+        let text = reports.next().await;
         again.extend((text != "cancelled").then_some(text));
     }
     assert_eq!(client.query_one(ids, &[]).await.unwrap().get::<_, String>(0), before);

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio_postgres::Client;
 
-use crate::harness::{Note, Running, TestDatabase, Told, claim, database, note, soon, start, telling, worker};
+use crate::harness::{Note, Reporter, Running, TestDatabase, claim, database, note, reporting, soon, start, worker};
 use crate::tracing::EventLog;
 
 /// Runs `sql` in a transaction that stays open, and returns its session.
@@ -28,8 +28,8 @@ async fn holding(database: &TestDatabase, sql: &str) -> Client {
 type Gate = Arc<Semaphore>;
 
 /// A handler that reports its note's text, and ends once the gate has a permit.
-async fn waits(note: Note, State(told): State<Told>, State(gate): State<Gate>) {
-    told.tell(note.text);
+async fn waits(note: Note, State(reporter): State<Reporter>, State(gate): State<Gate>) {
+    reporter.report(note.text);
     gate.acquire().await.unwrap().forget();
 }
 
@@ -54,11 +54,11 @@ async fn reserved(database: &TestDatabase, driver: &Postgres, count: usize) -> V
 /// Starts a worker on two queues with one job, which runs until the gate has a permit. Then runs `lock`, which locks
 /// the job's row. Returns the worker, the gate and the session that holds the lock.
 async fn locked_while_it_runs(database: &TestDatabase, lock: &str) -> (Running, Gate, Client) {
-    let ((told, mut heard), gate) = (telling(), Gate::new(Semaphore::new(0)));
+    let ((reporter, mut reports), gate) = (reporting(), Gate::new(Semaphore::new(0)));
     let builder = Worker::builder(database.database.clone()).queue("default", 2).queue("b", 2);
-    let worker = start(builder.state(told).state(Arc::clone(&gate)).handle(waits));
+    let worker = start(builder.state(reporter).state(Arc::clone(&gate)).handle(waits));
     enqueue(&database.database, &note("locked")).await.unwrap();
-    assert_eq!(heard.next().await, "locked");
+    assert_eq!(reports.next().await, "locked");
     (worker, gate, holding(database, lock).await)
 }
 
@@ -103,11 +103,11 @@ async fn a_new_row_that_refers_to_a_job_delays_that_job_only() {
 async fn a_locked_row_that_refers_to_a_job_delays_that_job_only() {
     let database = database().await;
     database.run("create table orders (job bigint references reveille.jobs on delete cascade)").await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let gate = Gate::new(Semaphore::new(0));
-    let worker = start(worker(&database).state(told).state(Arc::clone(&gate)).handle(waits));
+    let worker = start(worker(&database).state(reporter).state(Arc::clone(&gate)).handle(waits));
     enqueue(&database.database, &note("referred to")).await.unwrap();
-    assert_eq!(heard.next().await, "referred to");
+    assert_eq!(reports.next().await, "referred to");
     database.run("insert into orders values (1)").await;
     let holder = holding(&database, "select from orders for update").await;
     let jobs: Vec<_> = (0..50).map(|n| note(&n.to_string())).collect();
@@ -210,22 +210,22 @@ async fn progress_of_a_locked_job_is_dropped_and_its_handler_goes_on() {
     async fn reports_progress(
         _: Note,
         context: Context,
-        State(told): State<Told>,
+        State(reporter): State<Reporter>,
         State(gate): State<Gate>,
     ) -> reveille::Result<()> {
-        told.tell("begun");
+        reporter.report("begun");
         gate.acquire().await.unwrap().forget();
         context.progress(&1).await?;
-        told.tell("reported");
+        reporter.report("reported");
         Ok(())
     }
-    let ((told, mut heard), gate) = (telling(), Gate::new(Semaphore::new(0)));
-    let worker = start(worker(&database).state(told).state(Arc::clone(&gate)).handle(reports_progress));
+    let ((reporter, mut reports), gate) = (reporting(), Gate::new(Semaphore::new(0)));
+    let worker = start(worker(&database).state(reporter).state(Arc::clone(&gate)).handle(reports_progress));
     enqueue(&database.database, &note("x")).await.unwrap();
-    assert_eq!(heard.next().await, "begun");
+    assert_eq!(reports.next().await, "begun");
     let holder = holding(&database, "select from reveille.jobs for update").await;
     gate.add_permits(1);
-    assert_eq!(heard.next().await, "reported");
+    assert_eq!(reports.next().await, "reported");
     holder.batch_execute("commit").await.unwrap();
     database.until("select count(*) = 1 from reveille.finished_jobs").await;
     worker.stop().await;
@@ -260,11 +260,11 @@ async fn a_worker_with_a_locked_job_stops_and_leaves_it_to_a_rescue() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_waits_for_a_locked_job_and_counts_it() {
     let database = database().await;
-    let ((told, mut heard), gate) = (telling(), Gate::new(Semaphore::new(0)));
-    let worker = worker(&database).state(told).state(Arc::clone(&gate)).handle(waits).build().unwrap();
+    let ((reporter, mut reports), gate) = (reporting(), Gate::new(Semaphore::new(0)));
+    let worker = worker(&database).state(reporter).state(Arc::clone(&gate)).handle(waits).build().unwrap();
     enqueue(&database.database, &note("x")).await.unwrap();
     let draining = tokio::spawn(async move { worker.run_until_drained().await });
-    assert_eq!(heard.next().await, "x");
+    assert_eq!(reports.next().await, "x");
     let holder = holding(&database, "select from reveille.jobs for update").await;
     gate.add_permits(1);
     // The worker has looked for the holder of the lock, and will look again.

@@ -9,7 +9,7 @@ use reveille::{
 };
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
-use crate::harness::{Note, TestDatabase, database, start, tell, teller, telling};
+use crate::harness::{Note, TestDatabase, database, report, reporting, reporting_worker, start};
 use crate::tracing::EventLog;
 
 /// A worker's statement.
@@ -148,15 +148,15 @@ async fn many_jobs_below_a_shared_head_are_not_left_for_the_end() {
         )
     };
     database.run(&insert("full", FULL, "1 minute")).await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let workers = [0; 2].map(|_| {
         let builder =
             Worker::builder(database.database.clone()).queue("default", 64).heartbeat(Duration::from_millis(100));
-        start(builder.state(told.clone()).handle(tell))
+        start(builder.state(reporter.clone()).handle(report))
     });
     let (mut before, mut late) = (0, 0);
     while late < 3000 {
-        match heard.next().await.as_str() {
+        match reports.next().await.as_str() {
             "late" => late += 1,
             _ => before += 1,
         }
@@ -185,7 +185,7 @@ async fn looks_back_among_dead_rows_wake_a_worker_only_for_a_job() {
             delete from reveille.jobs",
         )
         .await;
-    let (builder, mut heard) = teller(&database.database);
+    let (builder, mut reports) = reporting_worker(&database.database);
     let worker = start(builder.poll_interval(Duration::from_secs(3600)));
     let (mut woken, mut least) = (0, usize::MAX);
     for n in 0..LATE {
@@ -195,7 +195,7 @@ async fn looks_back_among_dead_rows_wake_a_worker_only_for_a_job() {
             values ('note', '{{\"text\": \"{n}\"}}', now() - interval '2 hours')"
         );
         database.run(&insert).await;
-        assert_eq!(heard.next().await, n.to_string());
+        assert_eq!(reports.next().await, n.to_string());
         let before = std::mem::replace(&mut woken, events.count("worker.woken", "reason", "Some(Due)"));
         least = least.min(woken - before);
     }
@@ -212,10 +212,10 @@ async fn a_job_below_the_marks_is_found_while_the_queue_is_full() {
             "insert into reveille.jobs (kind, payload) select 'note', '{{\"text\": \"full\"}}' from generate_series(1, {FULL})"
         ))
         .await;
-    let (told, mut heard) = telling();
-    let worker = start(Worker::builder(database.database.clone()).queue("default", 64).state(told).handle(tell));
+    let (reporter, mut reports) = reporting();
+    let worker = start(Worker::builder(database.database.clone()).queue("default", 64).state(reporter).handle(report));
     let mut before = 0;
-    while heard.next().await != "late" {
+    while reports.next().await != "late" {
         before += 1;
         if before == 1000 {
             // As if from a transaction that was open for 300 ms.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use reveille::admin::metrics::{METRICS, text};
 use reveille::{Database, enqueue};
 
-use crate::harness::{database, note, start, teller};
+use crate::harness::{database, note, reporting_worker, start};
 use crate::prometheus::{Samples, parse};
 
 async fn samples(database: &Database) -> Samples {
@@ -63,11 +63,11 @@ async fn metrics_say_what_is_in_the_tables() {
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_are_counted_and_upkeep_changes_no_total() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     for _ in 0..5 {
         enqueue(&database.database, &note("x")).await.unwrap();
-        heard.next().await;
+        reports.next().await;
     }
     database.run("insert into reveille.jobs (kind, payload, max_attempts) values ('note', '[1, 2]', 1)").await;
     database.until("select completed = 5 and failed = 1 from reveille.queue_totals").await;

@@ -17,7 +17,7 @@ use reveille::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::{Note, Told, database, note, start, tell, telling, worker};
+use crate::harness::{Note, Reporter, database, note, report, reporting, start, worker};
 
 type Refusal = Box<dyn StdError + Send + Sync>;
 
@@ -66,9 +66,9 @@ async fn a_payload_is_encrypted_in_the_database_and_plain_in_the_handler() {
         "select count(*) from reveille.jobs where payload::text like '%secret%' or jsonb_typeof(payload) <> 'array'";
     assert_eq!(database.value(plain).await, 0);
 
-    let (told, mut heard) = telling();
-    let running = start(worker(&database).state(told).middleware(cipher).handle(tell));
-    let mut texts = [heard.next().await, heard.next().await, heard.next().await, heard.next().await];
+    let (reporter, mut reports) = reporting();
+    let running = start(worker(&database).state(reporter).middleware(cipher).handle(report));
+    let mut texts = [reports.next().await, reports.next().await, reports.next().await, reports.next().await];
     texts.sort();
     assert_eq!(texts, ["secret four", "secret one", "secret three", "secret two"]);
     running.stop().await;
@@ -79,35 +79,35 @@ async fn a_payload_is_encrypted_in_the_database_and_plain_in_the_handler() {
 #[tokio::test]
 async fn a_job_whose_payload_cannot_be_decrypted_is_dead() {
     let memory = Memory::new();
-    let builder = Worker::builder(memory.clone()).state(telling().0).middleware(Cipher(1));
+    let builder = Worker::builder(memory.clone()).state(reporting().0).middleware(Cipher(1));
     let id = enqueue(&memory, &note("not encrypted")).await.unwrap().id;
-    builder.handle(tell).build().unwrap().run_until_drained().await.unwrap();
+    builder.handle(report).build().unwrap().run_until_drained().await.unwrap();
     let job = memory.job(id).unwrap();
     assert_eq!(job.reason, Some(FailureReason::Undecodable));
     assert!(job.errors[0].error.starts_with("cannot be decrypted: invalid type: map"), "{:?}", job.errors);
 }
 
 /// Reports each job that passes, and wraps its payload when it is enqueued.
-struct Mark(&'static str, Told);
+struct Mark(&'static str, Reporter);
 
 impl Middleware for Mark {
     fn enqueue(&self, job: &mut NewJob) -> Result<(), Refusal> {
-        self.1.tell(format!("{} enqueue", self.0));
+        self.1.report(format!("{} enqueue", self.0));
         job.payload = Payload::encode(&json!({ self.0: job.payload.decode::<Value>()? }))?;
         Ok(())
     }
 
     fn span(&self, job: &ReservedJob, _: &tracing::Span) {
-        self.1.tell(format!("{} span {}", self.0, job.kind));
+        self.1.report(format!("{} span {}", self.0, job.kind));
     }
 
     fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
-            self.1.tell(format!("{} begins", self.0));
+            self.1.report(format!("{} begins", self.0));
             let wrapped: Value = context.job().payload.decode().unwrap();
             let inner = Payload::encode(&wrapped[self.0]).unwrap();
             let outcome = next.run(context.with_payload(inner)).await;
-            self.1.tell(format!("{} ends with {outcome:?}", self.0));
+            self.1.report(format!("{} ends with {outcome:?}", self.0));
             outcome
         })
     }
@@ -115,29 +115,29 @@ impl Middleware for Mark {
 
 #[tokio::test]
 async fn the_first_added_is_the_outermost_and_nearest_to_the_database() {
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let memory = Memory::new();
-    let builder = Worker::builder(memory.clone()).state(told.clone());
-    let builder = builder.middleware(Mark("first", told.clone())).middleware(Mark("last", told));
-    let worker = builder.handle(tell).build().unwrap();
+    let builder = Worker::builder(memory.clone()).state(reporter.clone());
+    let builder = builder.middleware(Mark("first", reporter.clone())).middleware(Mark("last", reporter));
+    let worker = builder.handle(report).build().unwrap();
     let id = worker.enqueuer().enqueue(&memory, &note("handled")).await.unwrap().id;
     let stored: Value = memory.job(id).unwrap().job.payload.decode().unwrap();
     assert_eq!(stored, json!({"first": {"last": {"text": "handled"}}}));
-    assert_eq!(heard.rest(), ["last enqueue", "first enqueue"]);
+    assert_eq!(reports.rest(), ["last enqueue", "first enqueue"]);
     assert_eq!(worker.run_until_drained().await.unwrap().completed, 1);
     let passed = ["first span note", "last span note", "first begins", "last begins", "handled"];
     let back = ["last ends with Complete", "first ends with Complete"];
-    assert_eq!(heard.rest(), [&passed[..], &back[..]].concat());
+    assert_eq!(reports.rest(), [&passed[..], &back[..]].concat());
 }
 
 #[tokio::test]
 async fn inline_jobs_go_through_the_middleware_too() {
-    let (told, mut heard) = telling();
-    let worker = Worker::builder(Memory::new()).state(told).middleware(Cipher(7)).handle(tell).build().unwrap();
+    let (reporter, mut reports) = reporting();
+    let worker = Worker::builder(Memory::new()).state(reporter).middleware(Cipher(7)).handle(report).build().unwrap();
     let enqueuer = worker.enqueuer();
     let inline = worker.inline();
     enqueuer.enqueue(&inline, &note("at once")).await.unwrap();
-    assert_eq!(heard.rest(), ["at once"]);
+    assert_eq!(reports.rest(), ["at once"]);
 }
 
 /// Refuses jobs whose payload is longer than 20 bytes.
@@ -211,10 +211,10 @@ async fn a_panic_in_a_middleware_is_a_failure_of_the_attempt() {
         }
     }
     for place in ["span", "call", "before", "after"] {
-        let outermost = Worker::builder(Memory::new()).middleware(Panics(place)).state(telling().0);
-        let within = Worker::builder(Memory::new()).middleware(Short).middleware(Panics(place)).state(telling().0);
+        let outermost = Worker::builder(Memory::new()).middleware(Panics(place)).state(reporting().0);
+        let within = Worker::builder(Memory::new()).middleware(Short).middleware(Panics(place)).state(reporting().0);
         for builder in [outermost, within] {
-            let worker = builder.handle(tell).build().unwrap();
+            let worker = builder.handle(report).build().unwrap();
             let Ending::Waiting { failure: Some(failure), .. } = worker.attempt(&note("x")).await.unwrap() else {
                 panic!("the attempt should have failed")
             };
@@ -225,12 +225,12 @@ async fn a_panic_in_a_middleware_is_a_failure_of_the_attempt() {
 
 #[tokio::test]
 async fn a_middleware_sees_the_outcome_and_can_change_it() {
-    struct Softens(Told);
+    struct Softens(Reporter);
     impl Middleware for Softens {
         fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
             Box::pin(async move {
                 let outcome = next.run(context).await;
-                self.0.tell(format!("{outcome:?}"));
+                self.0.report(format!("{outcome:?}"));
                 if let Outcome::Undecodable(_) = outcome { Outcome::Cancel } else { outcome }
             })
         }
@@ -238,15 +238,15 @@ async fn a_middleware_sees_the_outcome_and_can_change_it() {
     async fn fails(_: Note) -> Result<(), String> {
         Err("no".into())
     }
-    let (told, mut heard) = telling();
-    let builder = Worker::builder(Memory::new()).middleware(Softens(told));
+    let (reporter, mut reports) = reporting();
+    let builder = Worker::builder(Memory::new()).middleware(Softens(reporter));
     let builder = builder.handle(fails).handle_any(async |_| Outcome::Dead("any".into()), RetryPolicy::default());
     let worker = builder.build().unwrap();
     assert!(matches!(worker.attempt(&note("x")).await.unwrap(), Ending::Waiting { failure: Some(_), .. }));
     let seven = Payload::encode(&7).unwrap();
     assert_eq!(worker.attempt(&NewJob::new("note", seven.clone())).await.unwrap(), Ending::Cancelled);
     assert!(matches!(worker.attempt(&NewJob::new("other", seven)).await.unwrap(), Ending::Dead(_)));
-    let seen = heard.rest();
+    let seen = reports.rest();
     assert_eq!(seen[0], "Fail(\"no\")");
     assert!(seen[1].starts_with("Undecodable(\"invalid type: integer `7`"), "{seen:?}");
     assert_eq!(seen[2], "Dead(\"any\")");
@@ -257,7 +257,7 @@ async fn a_handler_enqueues_through_its_workers_middleware() {
     async fn split(
         note: Note,
         State(memory): State<Memory>,
-        State(told): State<Told>,
+        State(reporter): State<Reporter>,
         enqueuer: Enqueuer,
         context: Context,
     ) -> reveille::Result<()> {
@@ -265,15 +265,15 @@ async fn a_handler_enqueues_through_its_workers_middleware() {
             enqueuer.enqueue(&memory, &Note { text: "left".into() }).await?;
             context.enqueuer().enqueue_all(&memory, &[Note { text: "right".into() }]).await?;
         }
-        told.tell(note.text);
+        reporter.report(note.text);
         Ok(())
     }
-    let (memory, (told, mut heard)) = (Memory::new(), telling());
-    let builder = Worker::builder(memory.clone()).state(memory.clone()).state(told).middleware(Cipher(9));
+    let (memory, (reporter, mut reports)) = (Memory::new(), reporting());
+    let builder = Worker::builder(memory.clone()).state(memory.clone()).state(reporter).middleware(Cipher(9));
     let worker = builder.handle(split).build().unwrap();
     worker.enqueuer().enqueue(&memory, &note("both")).await.unwrap();
     assert_eq!(worker.run_until_drained().await.unwrap().completed, 3);
-    assert_eq!(heard.rest(), ["both", "left", "right"]);
+    assert_eq!(reports.rest(), ["both", "left", "right"]);
     let stored = memory.jobs().iter().all(|job| job.job.payload.decode::<Vec<u8>>().is_ok());
     assert!(stored, "all of them are encrypted");
 }
@@ -330,10 +330,11 @@ mod schedules {
     #[tokio::test(flavor = "multi_thread")]
     async fn jobs_of_a_workers_schedules_pass_its_middleware() {
         let database = database().await;
-        let (told, mut heard) = telling();
-        let running = start(worker(&database).state(told).middleware(Cipher(7)).schedule(often("own")).handle(tell));
+        let (reporter, mut reports) = reporting();
+        let running =
+            start(worker(&database).state(reporter).middleware(Cipher(7)).schedule(often("own")).handle(report));
         for _ in 0..3 {
-            assert_eq!(heard.next().await, "scheduled secret");
+            assert_eq!(reports.next().await, "scheduled secret");
         }
         database.until("select count(*) > 2 from reveille.finished_jobs").await;
         running.stop().await;
@@ -348,19 +349,20 @@ mod schedules {
     #[tokio::test(flavor = "multi_thread")]
     async fn only_the_declaring_worker_fires_a_schedule_with_middleware() {
         let database = database().await;
-        let (told, mut heard) = telling();
-        let own =
-            start(worker(&database).state(told.clone()).middleware(Cipher(7)).schedule(often("own")).handle(tell));
-        heard.next().await;
+        let (reporter, mut reports) = reporting();
+        let own = start(
+            worker(&database).state(reporter.clone()).middleware(Cipher(7)).schedule(often("own")).handle(report),
+        );
+        reports.next().await;
         own.stop().await;
         let fired = "select max(last_at) from reveille.schedules where name = 'own'";
         let last = database.value(fired).await;
-        let other = start(idle(&database).state(told.clone()).schedule(often("other")).handle(tell));
+        let other = start(idle(&database).state(reporter.clone()).schedule(often("other")).handle(report));
         database.until("select count(*) > 3 from reveille.jobs where metadata ->> 'schedule' = 'other'").await;
         assert_eq!(database.value(fired).await, last);
         other.stop().await;
         // Declared by a worker without middleware, it is a schedule like any other again.
-        let plain = start(idle(&database).state(told).schedule(often("own")).handle(tell));
+        let plain = start(idle(&database).state(reporter).schedule(often("own")).handle(report));
         let plainly = "select count(*) > 0 from reveille.jobs where metadata ->> 'schedule' = 'own' and jsonb_typeof(payload) = 'object'";
         database.until(plainly).await;
         plain.stop().await;
@@ -377,25 +379,25 @@ mod schedules {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_tick_that_middleware_refuses_stops_no_other_schedule() {
         let memory = Memory::new();
-        let (told, mut heard) = telling();
-        let builder = Worker::builder(memory).state(told).middleware(Refuses).handle(tell);
+        let (reporter, mut reports) = reporting();
+        let builder = Worker::builder(memory).state(reporter).middleware(Refuses).handle(report);
         let running = start(builder.schedule(often("bad").queue("refused")).schedule(often("good")));
         for _ in 0..3 {
-            assert_eq!(heard.next().await, "scheduled secret");
+            assert_eq!(reports.next().await, "scheduled secret");
         }
         running.stop().await;
     }
 }
 
 /// Reports how attempts end.
-struct Hook(Told);
+struct Hook(Reporter);
 
 impl Middleware for Hook {
     fn ended(&self, end: &AttemptEnd<'_>) {
         let (queue, how) = (end.job.map_or("-", |job| &*job.queue), end.kind.name());
         let dead = if end.is_dead { " dead" } else { "" };
         let error = end.error.unwrap_or("-");
-        self.0.tell(format!("{} {queue} {how}{dead}: {error} {}", end.id, end.ran.is_some()));
+        self.0.report(format!("{} {queue} {how}{dead}: {error} {}", end.id, end.ran.is_some()));
     }
 }
 
@@ -417,15 +419,15 @@ async fn a_hook_sees_every_kind_of_end_of_an_attempt() {
         }
     }
     let database = database().await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     // A reserved job, whose worker is gone.
     database
         .run("insert into reveille.jobs (kind, reserved_at, reserved_by, attempts) values ('k', now(), 7, 1)")
         .await;
-    let builder = worker(&database).middleware(Hook(told)).queue("more", 1).grace(Duration::ZERO);
+    let builder = worker(&database).middleware(Hook(reporter)).queue("more", 1).grace(Duration::ZERO);
     let running = start(builder.handle(ends));
-    assert_eq!(heard.next().await, "1 - lost: the worker that ran it died or was cut off false");
-    assert_eq!(heard.next().await, "1 default released: - true", "the worker has no handler for it");
+    assert_eq!(reports.next().await, "1 - lost: the worker that ran it died or was cut off false");
+    assert_eq!(reports.next().await, "1 default released: - true", "the worker has no handler for it");
     let took = "took longer than its timeout of 10ms";
     for (id, text, end) in [
         (2, "done", "completed: -"),
@@ -438,17 +440,17 @@ async fn a_hook_sees_every_kind_of_end_of_an_attempt() {
     ] {
         let timeout = if text == "sleeps" { Duration::from_millis(10) } else { Duration::from_secs(3600) };
         enqueue(&database.database, &note(text)).max_attempts(1).timeout(timeout).await.unwrap();
-        assert_eq!(heard.next().await, format!("{id} default {end} true"));
+        assert_eq!(reports.next().await, format!("{id} default {end} true"));
     }
     database.run("insert into reveille.jobs (kind, payload, queue) values ('note', '7', 'more')").await;
-    let undecodable = heard.next().await;
+    let undecodable = reports.next().await;
     assert!(undecodable.starts_with("9 more undecodable dead: "), "{undecodable}");
     enqueue(&database.database, &note("waits")).await.unwrap();
     database.until("select reserved_at is not null from reveille.jobs where id = 10").await;
     database.run("select reveille.cancel(10)").await;
-    assert_eq!(heard.next().await, "10 default cancelled: - true");
+    assert_eq!(reports.next().await, "10 default cancelled: - true");
     enqueue(&database.database, &note("waits")).await.unwrap();
     database.until("select reserved_at is not null from reveille.jobs where id = 11").await;
     running.stop().await;
-    assert_eq!(heard.next().await, "11 default released: - true");
+    assert_eq!(reports.next().await, "11 default released: - true");
 }

@@ -8,7 +8,7 @@ use reveille::{Context, State, Worker, enqueue, enqueue::enqueue_all, handler::C
 use tokio::sync::Notify;
 use tokio_postgres::Client;
 
-use crate::harness::{Note, TestDatabase, Told, database, eventually, note, soon, start, telling, worker};
+use crate::harness::{Note, Reporter, TestDatabase, database, eventually, note, reporting, soon, start, worker};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -41,22 +41,22 @@ async fn reports_its_cancel(
     _: Note,
     context: Context,
     cancellation: Cancellation,
-    State(told): State<Told>,
+    State(reporter): State<Reporter>,
 ) -> Result<(), String> {
-    told.tell(format!("{} begun", context.id()));
+    reporter.report(format!("{} begun", context.id()));
     cancellation.cancelled().await;
-    told.tell(format!("{} stopped", context.id()));
+    reporter.report(format!("{} stopped", context.id()));
     Err("stopped".into())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_without_rights_cancels_no_job_and_stops_no_worker() {
     let database = database().await;
-    let (told, mut heard) = telling();
-    let working = start(worker(&database).heartbeat(HOUR).state(told).handle(reports_its_cancel));
+    let (reporter, mut reports) = reporting();
+    let working = start(worker(&database).heartbeat(HOUR).state(reporter).handle(reports_its_cancel));
     enqueue_all(&database.database, &[note("a"), note("b")]).await.unwrap();
-    heard.next().await;
-    heard.next().await;
+    reports.next().await;
+    reports.next().await;
     let outsider = Outsider::of(&database).await;
     let id = database.value("select id from reveille.workers").await.to_string();
     for (channel, payload) in [("cancel", "1"), ("cancel", "2"), ("stop", &id), ("cancel", "x"), ("pause", "default")] {
@@ -64,13 +64,13 @@ async fn a_role_without_rights_cancels_no_job_and_stops_no_worker() {
     }
     // The listener receives this one last, so the worker has checked all of the others by then.
     assert_eq!(database.value("select reveille.cancel(2)").await, "requested");
-    assert_eq!(heard.next().await, "2 stopped");
+    assert_eq!(reports.next().await, "2 stopped");
     database.until("select count(*) = 1 from reveille.finished_jobs where outcome = 'cancelled'").await;
     enqueue(&database.database, &note("c")).await.unwrap();
-    assert_eq!(heard.next().await, "3 begun", "the queue goes on, and so does the worker");
+    assert_eq!(reports.next().await, "3 begun", "the queue goes on, and so does the worker");
     assert!(working.is_working());
     database.run("select reveille.cancel(1), reveille.cancel(3)").await;
-    let mut rest = [heard.next().await, heard.next().await];
+    let mut rest = [reports.next().await, reports.next().await];
     rest.sort();
     assert_eq!(rest, ["1 stopped", "3 stopped"]);
     working.stop().await;
@@ -80,8 +80,8 @@ async fn a_role_without_rights_cancels_no_job_and_stops_no_worker() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_reaches_its_handler_within_100_ms() {
     let database = database().await;
-    let (told, mut heard) = telling();
-    let working = start(worker(&database).heartbeat(HOUR).state(told).handle(reports_its_cancel));
+    let (reporter, mut reports) = reporting();
+    let working = start(worker(&database).heartbeat(HOUR).state(reporter).handle(reports_its_cancel));
     let client = database.client().await;
     // On a busy machine one round may be slow, but not every round.
     eventually("the median of eleven cancels is below 100 ms", async || {
@@ -99,14 +99,14 @@ async fn a_cancel_reaches_its_handler_within_100_ms() {
     })
     .await;
     working.stop().await;
-    assert!(heard.rest().contains(&"1 stopped".into()));
+    assert!(reports.rest().contains(&"1 stopped".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_that_is_resumed_at_once_costs_no_attempt() {
     let database = database().await;
-    let (told, mut heard) = telling();
-    let working = start(worker(&database).state(told).handle(crate::harness::tell));
+    let (reporter, mut reports) = reporting();
+    let working = start(worker(&database).state(reporter).handle(crate::harness::report));
     for round in 0..20 {
         enqueue_all(&database.database, &vec![note("x"); 50]).await.unwrap();
         let separator = if round % 2 == 0 { ";" } else { "; commit; begin;" };
@@ -115,11 +115,11 @@ async fn a_pause_that_is_resumed_at_once_costs_no_attempt() {
         database.run(&sql).await;
     }
     for _ in 0..1000 {
-        heard.next().await;
+        reports.next().await;
     }
     database.until("select count(*) = 1000 from reveille.finished_jobs where failures = 0").await;
     working.stop().await;
-    assert!(heard.rest().is_empty(), "no job has run twice");
+    assert!(reports.rest().is_empty(), "no job has run twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,12 +178,12 @@ async fn without_history_a_cancelled_jobs_end_is_known_for_a_minute() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_reaches_a_worker_without_a_listener() {
     let database = database().await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let builder = Worker::builder(database.database.clone()).listen(false).poll_interval(Duration::from_millis(50));
-    let working = start(builder.heartbeat(Duration::from_millis(50)).state(told).handle(reports_its_cancel));
+    let working = start(builder.heartbeat(Duration::from_millis(50)).state(reporter).handle(reports_its_cancel));
     enqueue(&database.database, &note("x")).await.unwrap();
-    assert_eq!(heard.next().await, "1 begun");
+    assert_eq!(reports.next().await, "1 begun");
     database.run("select reveille.cancel(1)").await;
-    assert_eq!(heard.next().await, "1 stopped");
+    assert_eq!(reports.next().await, "1 stopped");
     working.stop().await;
 }

@@ -6,7 +6,7 @@ use reveille::admin::View;
 use reveille::{Database, Worker};
 use serde_json::json;
 
-use crate::harness::{TestDatabase, database, encoded_database, start, tell, teller, telling};
+use crate::harness::{TestDatabase, database, encoded_database, report, reporting, reporting_worker, start};
 
 /// Runs `sql` without triggers, as replication does, so that it can store odd rows.
 async fn bypass(database: &TestDatabase, sql: &str) {
@@ -15,11 +15,11 @@ async fn bypass(database: &TestDatabase, sql: &str) {
 
 /// Runs a worker until these notes have run, in any order. No other note may run.
 async fn all_run(database: &Database, texts: &[&str]) {
-    let (builder, mut heard) = teller(database);
+    let (builder, mut reports) = reporting_worker(database);
     let worker = start(builder);
     let mut left: BTreeSet<&str> = texts.iter().copied().collect();
     while !left.is_empty() {
-        let text = heard.next().await;
+        let text = reports.next().await;
         assert!(left.remove(text.as_str()), "{text} has run, and should not: {left:?} are left");
     }
     worker.stop().await;
@@ -83,13 +83,13 @@ async fn a_job_that_a_trigger_refuses_dies_once_another_job_passes() {
     database.run(&trigger("update", "old.tags = '{odd}'")).await;
     let odd = |text: &str| insert(text, ", tags, priority", ", '{odd}', 0");
     database.run(&(odd("a") + &odd("b"))).await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     let named = "select count(*) = 2 from reveille.passed_over where queue = 'default' and code = 'P0001' and error = 'not on a sunday'";
     database.until(named).await;
     assert_eq!(database.value("select count(*) from reveille.dead_jobs").await, 0);
     database.run(&insert("fine", "", "")).await;
-    assert_eq!(heard.next().await, "fine");
+    assert_eq!(reports.next().await, "fine");
     let error = "cannot be claimed: not on a sunday (SQLSTATE P0001)";
     database.until("select count(*) = 2 from reveille.dead_jobs").await;
     assert_eq!(database.value(DEAD).await, json!([[1, "undecodable", 0, error], [2, "undecodable", 0, error]]));
@@ -114,12 +114,12 @@ async fn no_job_dies_while_a_trigger_refuses_every_job() {
     let database = database().await;
     database.run(&trigger("update", "true")).await;
     database.run(&(0..5).map(|n| insert(&n.to_string(), "", "")).collect::<String>()).await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     database.until("select count(*) = 5 from reveille.passed_over").await;
     assert_eq!(database.value("select count(*) from reveille.jobs").await, 5);
     worker.stop().await;
-    assert_eq!(heard.rest(), [""; 0]);
+    assert_eq!(reports.rest(), [""; 0]);
     database.run("drop trigger refuse on reveille.jobs").await;
     all_run(&database, &["0", "1", "2", "3", "4"]).await;
 }
@@ -171,7 +171,7 @@ async fn an_odd_job_with_a_dead_jobs_id_dies_under_a_new_id() {
     let database = database().await;
     bypass(&database, &insert("first", ", attempts", ", 2147483647")).await;
     all_run(&database, &[]).await;
-    let worker = start(teller(&database).0);
+    let worker = start(reporting_worker(&database).0);
     database.until("select exists (select from reveille.dead_jobs)").await;
     let again =
         "select setval('reveille.jobs_id_seq', 1, false);".to_owned() + &insert("second", ", attempts", ", 2147483647");
@@ -233,10 +233,10 @@ async fn a_job_with_bytes_that_are_not_utf_8_dies_alone() {
 async fn a_drain_goes_on_past_odd_jobs() {
     let database = database().await;
     bypass(&database, &(insert("odd", ", attempts", ", 2147483647") + &insert("fine", "", ""))).await;
-    let (told, mut heard) = telling();
-    let worker = Worker::builder(database.database.clone()).state(told).handle(tell).build().unwrap();
+    let (reporter, mut reports) = reporting();
+    let worker = Worker::builder(database.database.clone()).state(reporter).handle(report).build().unwrap();
     assert_eq!(worker.run_until_drained().await.unwrap().completed, 1);
-    assert_eq!(heard.next().await, "fine");
+    assert_eq!(reports.next().await, "fine");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::harness::{Told, database, start, telling, worker};
+use crate::harness::{Reporter, database, reporting, start, worker};
 
 const LONG: &str = "12345678901234567890123";
 
@@ -21,14 +21,14 @@ fn odd() -> String {
 
 #[tokio::test]
 async fn a_handler_reads_the_readable_members_of_odd_metadata() {
-    let (database, (told, mut heard)) = (database().await, telling());
-    async fn look(_: crate::harness::Note, State(told): State<Told>, context: Context) {
+    let (database, (reporter, mut reports)) = (database().await, reporting());
+    async fn look(_: crate::harness::Note, State(reporter): State<Reporter>, context: Context) {
         let raw: Box<RawValue> = context.member("long").unwrap().unwrap();
         let tick: Option<String> = context.member("tick").unwrap();
         let error = context.metadata().unwrap_err();
         assert!(error.is_invalid() && context.member::<f64>("large").unwrap_err().is_invalid());
-        told.tell(format!("{raw} {tick:?} {:?} {error}", context.member::<u8>("none").unwrap()));
-        told.tell(context.trace().unwrap().traceparent());
+        reporter.report(format!("{raw} {tick:?} {:?} {error}", context.member::<u8>("none").unwrap()));
+        reporter.report(context.trace().unwrap().traceparent());
     }
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let metadata = odd().replacen('{', &format!(r#"{{"tick": "now", "traceparent": "{parent}", "#), 1);
@@ -36,10 +36,10 @@ async fn a_handler_reads_the_readable_members_of_odd_metadata() {
         "insert into reveille.jobs (kind, payload, metadata) values ('note', '{{\"text\": \"\"}}', '{metadata}')"
     );
     database.run(&insert).await;
-    let running = start(worker(&database).state(told).handle(look));
-    let first = heard.next().await;
+    let running = start(worker(&database).state(reporter).handle(look));
+    let first = reports.next().await;
     assert!(first.starts_with(&format!("{LONG} Some(\"now\") None the metadata of job 1 cannot be read: ")), "{first}");
-    assert_eq!(heard.next().await, parent);
+    assert_eq!(reports.next().await, parent);
     running.stop().await;
 }
 
@@ -52,10 +52,10 @@ impl Job for Raw {
 
 #[tokio::test]
 async fn only_a_handler_of_raw_json_can_take_odd_json() {
-    let (database, (told, mut heard)) = (database().await, telling());
-    async fn raw(Raw(raw): Raw, State(told): State<Told>, context: Context) -> reveille::Result<()> {
+    let (database, (reporter, mut reports)) = (database().await, reporting());
+    async fn raw(Raw(raw): Raw, State(reporter): State<Reporter>, context: Context) -> reveille::Result<()> {
         context.progress(&raw).await?;
-        told.tell(raw.get());
+        reporter.report(raw.get());
         Ok(())
     }
     async fn tree(_: Tree, _: Attempt) {}
@@ -69,8 +69,8 @@ async fn only_a_handler_of_raw_json_can_take_odd_json() {
         .run(&format!("insert into reveille.jobs (kind, payload) values ('tree', '{odd}'), ('raw', '{odd}')"))
         .await;
     let stored = database.value("select payload::text from reveille.jobs where kind = 'raw'").await;
-    let running = start(worker(&database).state(told).handle(raw).handle(tree));
-    assert_eq!(json!(heard.next().await), stored);
+    let running = start(worker(&database).state(reporter).handle(raw).handle(tree));
+    assert_eq!(json!(reports.next().await), stored);
     database.until("select count(*) = 0 from reveille.jobs").await;
     let dead = "select jsonb_build_array(reason, errors -> 0 ->> 'error') from reveille.dead_jobs";
     let error =

@@ -16,7 +16,7 @@ use reveille::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::{Note, TestDatabase, Told, claim, database, note, soon, start, telling, worker};
+use crate::harness::{Note, Reporter, TestDatabase, claim, database, note, reporting, soon, start, worker};
 use crate::tracing::EventLog;
 
 async fn driver(database: &TestDatabase, worker: i64) -> Postgres {
@@ -204,16 +204,20 @@ struct Fails(bool);
 
 /// Runs twenty jobs, and waits until none is reserved. Their handler fails if `fails` is set.
 async fn work_twenty(database: &TestDatabase, fails: bool) {
-    async fn ends(note: Note, State(told): State<Told>, State(Fails(fails)): State<Fails>) -> Result<(), String> {
-        told.tell(note.text);
+    async fn ends(
+        note: Note,
+        State(reporter): State<Reporter>,
+        State(Fails(fails)): State<Fails>,
+    ) -> Result<(), String> {
+        reporter.report(note.text);
         if fails { Err("no".into()) } else { Ok(()) }
     }
-    let (told, mut heard) = telling();
-    let worker = start(worker(database).state(told).state(Fails(fails)).handle(ends));
+    let (reporter, mut reports) = reporting();
+    let worker = start(worker(database).state(reporter).state(Fails(fails)).handle(ends));
     let jobs: Vec<_> = (0..20).map(|n| note(&n.to_string())).collect();
     enqueue_all(&database.database, &jobs).await.unwrap();
     for _ in 0..20 {
-        heard.next().await;
+        reports.next().await;
     }
     database.until("select count(*) = 0 from reveille.jobs where reserved_at is not null").await;
     worker.stop().await;
@@ -250,17 +254,17 @@ async fn a_job_whose_failure_is_refused_dies_and_the_others_retry() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_rescues_fail_goes_on_with_its_own_jobs() {
-    async fn waits(_: Note, cancellation: Cancellation, State(told): State<Told>) {
-        told.tell("begun");
+    async fn waits(_: Note, cancellation: Cancellation, State(reporter): State<Reporter>) {
+        reporter.report("begun");
         cancellation.cancelled().await;
-        told.tell("stopped");
+        reporter.report("stopped");
     }
     let database = database().await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let beats = worker(&database).heartbeat(Duration::from_millis(100)).dead_after(Duration::from_secs(4));
-    let worker = start(beats.grace(Duration::ZERO).state(told).handle(waits));
+    let worker = start(beats.grace(Duration::ZERO).state(reporter).handle(waits));
     enqueue(&database.database, &note("x")).await.unwrap();
-    assert_eq!(heard.next().await, "begun");
+    assert_eq!(reports.next().await, "begun");
     // This error concerns no single row.
     database
         .run(
@@ -275,7 +279,7 @@ async fn a_worker_whose_rescues_fail_goes_on_with_its_own_jobs() {
     // The worker declares the silent one dead after 4 s, but its rescues fail from the start. If they kept it from
     // beating, it would cancel its handler after 3 s.
     database.until("select max(last_seen_at) - min(last_seen_at) > interval '5 seconds' from reveille.workers").await;
-    assert!(heard.rest().is_empty(), "its handler was not cancelled");
+    assert!(reports.rest().is_empty(), "its handler was not cancelled");
     worker.stop().await;
 }
 

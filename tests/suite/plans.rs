@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::harness::{TestDatabase, database, note, teller};
+use crate::harness::{TestDatabase, database, note, reporting_worker};
 
 /// Tables that may become large. A worker may read only few of their rows at a time.
 const LARGE: [&str; 4] = ["jobs", "unique_periods", "dead_jobs", "finished_jobs"];
@@ -109,12 +109,12 @@ async fn plans_made_without_jobs_settle_quickly_among_many_jobs() {
     let database = database().await;
     database.run("vacuum analyze reveille.jobs").await;
     database.run("alter table reveille.jobs set (autovacuum_enabled = false)").await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = crate::harness::start(builder);
     database.until("select exists (select from reveille.sleepers where not silent)").await;
     for text in ["first", "second"] {
         reveille::enqueue(&database.database, &note(text)).await.unwrap();
-        assert_eq!(heard.next().await, text);
+        assert_eq!(reports.next().await, text);
         database.until("select not exists (select from reveille.jobs where queue = 'default' and kind = 'note')").await;
         // After the first job, the worker's sessions have planned.
         let many = "insert into reveille.jobs (kind, available_at) select 'later', now() + interval '1 day' from generate_series(1, 20000)";

@@ -6,7 +6,9 @@ use reveille::admin::{Cancelled, Retried};
 use reveille::enqueue::copy_all;
 use reveille::{Context, Database, State, enqueue, enqueue::enqueue_all};
 
-use crate::harness::{Note, Told, client, database, empty_database, migrations, note, start, teller, telling, worker};
+use crate::harness::{
+    Note, Reporter, client, database, empty_database, migrations, note, reporting, reporting_worker, start, worker,
+};
 use crate::pgbouncer::Pooler;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
@@ -14,7 +16,7 @@ type Failed = Box<dyn std::error::Error + Send + Sync>;
 /// Completes its job in its own transaction. The note "fails" fails once before.
 async fn handle(
     note: Note,
-    State(told): State<Told>,
+    State(reporter): State<Reporter>,
     State(database): State<Database>,
     context: Context,
 ) -> Result<(), Failed> {
@@ -25,7 +27,7 @@ async fn handle(
     let tx = client.transaction().await?;
     context.complete_in(&tx).await?;
     tx.commit().await?;
-    told.tell(note.text);
+    reporter.report(note.text);
     Ok(())
 }
 
@@ -41,10 +43,10 @@ async fn everything_works_through_a_transaction_pooler_without_a_trace() {
     let migrated = futures::future::join_all((0..4).map(|_| database.migrate())).await;
     assert_eq!(migrated.into_iter().map(|applied| applied.unwrap().len()).sum::<usize>(), migrations().len());
 
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let build = || {
         let builder = worker(&database).listen(false).poll_interval(Duration::from_millis(50));
-        builder.state(told.clone()).state(database.clone()).handle(handle)
+        builder.state(reporter.clone()).state(database.clone()).handle(handle)
     };
     let workers = [start(build()), start(build())];
     enqueue(&database, &note("alone")).await.unwrap();
@@ -63,7 +65,7 @@ async fn everything_works_through_a_transaction_pooler_without_a_trace() {
     tx.commit().await.unwrap();
     let mut texts: Vec<String> = Vec::new();
     for _ in 0..8 {
-        texts.push(heard.next().await);
+        texts.push(reports.next().await);
     }
     texts.sort();
     assert_eq!(
@@ -84,7 +86,7 @@ async fn everything_works_through_a_transaction_pooler_without_a_trace() {
     let late = enqueue(&database, &note("late")).delay(Duration::from_secs(3600)).await.unwrap().id;
     let admin = database.admin();
     assert_eq!(admin.retry(late).await.unwrap(), Retried::Due);
-    assert_eq!(heard.next().await, "late");
+    assert_eq!(reports.next().await, "late");
     admin.pause("default").await.unwrap();
     let waiting = enqueue(&database, &note("waiting")).await.unwrap().id;
     assert_eq!(admin.cancel(waiting).await.unwrap(), Cancelled::Cancelled);
@@ -102,11 +104,11 @@ async fn a_worker_that_listens_past_the_pooler_is_woken_by_the_bell() {
     let pooler = Pooler::start(&behind).await;
     let options = Database::options(Some(pooler.address())).listen_url(behind.address.clone());
     let database = options.connect().await.unwrap();
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     behind.until("select count(*) = 1 from reveille.sleepers").await;
     enqueue(&behind.database, &note("x")).await.unwrap();
-    assert_eq!(heard.next().await, "x");
+    assert_eq!(reports.next().await, "x");
     assert_eq!(behind.value("select holds_lock from reveille.workers").await, true);
     worker.stop().await;
 }

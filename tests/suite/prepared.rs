@@ -6,7 +6,7 @@ use reveille::dev::Server;
 use reveille::{Database, Worker};
 use tokio_postgres::Client;
 
-use crate::harness::{Heard, Running, client, eventually, start, tell, telling};
+use crate::harness::{Reports, Running, client, eventually, report, reporting, start};
 
 /// Statements that make a job due at once.
 const MAKE_DUE: [&str; 3] = [
@@ -33,12 +33,12 @@ impl Prepares {
     }
 
     /// Starts a worker, and waits until it sleeps. The bell or its next poll wakes it.
-    async fn asleep(&self, poll: Duration) -> (Running, Heard) {
-        let (told, heard) = telling();
+    async fn asleep(&self, poll: Duration) -> (Running, Reports) {
+        let (reporter, reports) = reporting();
         let builder = Worker::builder(self.database.clone()).queue("default", 4).poll_interval(poll);
-        let worker = start(builder.state(told).handle(tell));
+        let worker = start(builder.state(reporter).handle(report));
         self.until("select count(*) = 1 from reveille.sleepers").await;
-        (worker, heard)
+        (worker, reports)
     }
 
     /// Enqueues a job for tomorrow, once the job before it has ended.
@@ -66,7 +66,7 @@ impl Prepares {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_bell_off_a_transaction_can_be_prepared() {
     let prepares = Prepares::new().await;
-    let (worker, mut heard) = prepares.asleep(Duration::from_secs(3600)).await;
+    let (worker, mut reports) = prepares.asleep(Duration::from_secs(3600)).await;
     for make_due in MAKE_DUE {
         prepares.enqueue_for_tomorrow().await;
         let refused = prepares.prepare("select", make_due).await.expect_err(make_due);
@@ -74,7 +74,7 @@ async fn with_the_bell_off_a_transaction_can_be_prepared() {
         prepares.prepare(SILENTLY, make_due).await.unwrap_or_else(|error| panic!("{make_due}: {error}"));
         prepares.run("commit prepared 'p'").await;
         prepares.run("select pg_notify('reveille.bell', 'default')").await;
-        assert_eq!(heard.next().await, "note", "the bell was rung by hand after: {make_due}");
+        assert_eq!(reports.next().await, "note", "the bell was rung by hand after: {make_due}");
     }
     worker.stop().await;
 }
@@ -82,13 +82,13 @@ async fn with_the_bell_off_a_transaction_can_be_prepared() {
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_prepared_transactions_start_at_the_next_poll() {
     let prepares = Prepares::new().await;
-    let (worker, mut heard) = prepares.asleep(Duration::from_secs(1)).await;
+    let (worker, mut reports) = prepares.asleep(Duration::from_secs(1)).await;
     prepares.run("alter role reveille in database postgres set reveille.bell = 'off'").await;
     for make_due in MAKE_DUE {
         prepares.enqueue_for_tomorrow().await;
         prepares.prepare("select", make_due).await.unwrap_or_else(|error| panic!("{make_due}: {error}"));
         prepares.run("commit prepared 'p'").await;
-        assert_eq!(heard.next().await, "note", "{make_due}");
+        assert_eq!(reports.next().await, "note", "{make_due}");
     }
     worker.stop().await;
 }

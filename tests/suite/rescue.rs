@@ -10,10 +10,10 @@ use reveille::{
 };
 use serde_json::json;
 
-use crate::harness::{Note, TestDatabase, Told, claim, database, note, start, tell, telling, worker};
+use crate::harness::{Note, Reporter, TestDatabase, claim, database, note, report, reporting, start, worker};
 
-async fn hangs(note: Note, State(told): State<Told>) {
-    told.tell(note.text);
+async fn hangs(note: Note, State(reporter): State<Reporter>) {
+    reporter.report(note.text);
     std::future::pending::<()>().await;
 }
 
@@ -27,10 +27,10 @@ async fn a_dead_workers_job_runs_elsewhere_and_counts_as_a_failure() {
     enqueue(&database.database, &note("x")).await.unwrap();
     claim(&driver, 7, 1).await;
 
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let quick = worker(&database).heartbeat(Duration::from_millis(50)).dead_after(Duration::from_millis(300));
-    let worker = start(quick.state(told).handle(tell));
-    assert_eq!(heard.next().await, "x");
+    let worker = start(quick.state(reporter).handle(report));
+    assert_eq!(reports.next().await, "x");
     database.until("select count(*) = 1 from reveille.finished_jobs").await;
     let row = "select jsonb_build_array(attempts, failures, errors -> 0 -> 'reason', errors -> 0 -> 'worker') from reveille.finished_jobs";
     assert_eq!(database.value(row).await, json!([2, 1, "lost", 7]));
@@ -41,15 +41,15 @@ async fn a_dead_workers_job_runs_elsewhere_and_counts_as_a_failure() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_with_a_heartbeat_keeps_its_job() {
     let database = database().await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let build = || {
         let beats = worker(&database).heartbeat(Duration::from_millis(50)).dead_after(Duration::from_millis(400));
-        beats.grace(Duration::ZERO).state(told.clone())
+        beats.grace(Duration::ZERO).state(reporter.clone())
     };
     let holder = start(build().handle(hangs));
     enqueue(&database.database, &note("held")).await.unwrap();
-    assert_eq!(heard.next().await, "held");
-    let other = start(build().handle(tell));
+    assert_eq!(reports.next().await, "held");
+    let other = start(build().handle(report));
     // Each heartbeat of the other worker could rescue the job wrongly.
     database
         .until(
@@ -66,23 +66,23 @@ async fn a_worker_declared_dead_cancels_its_handlers_and_begins_anew() {
     let database = database().await;
     async fn waits(
         note: Note,
-        State(told): State<Told>,
+        State(reporter): State<Reporter>,
         cancellation: reveille::handler::Cancellation,
     ) -> Result<(), String> {
-        told.tell(note.text);
+        reporter.report(note.text);
         cancellation.cancelled().await;
-        told.tell("stopped");
+        reporter.report("stopped");
         Err("cancelled".into())
     }
-    let (told, mut heard) = telling();
-    let worker = start(worker(&database).heartbeat(Duration::from_millis(50)).state(told).handle(waits));
+    let (reporter, mut reports) = reporting();
+    let worker = start(worker(&database).heartbeat(Duration::from_millis(50)).state(reporter).handle(waits));
     enqueue(&database.database, &note("first")).await.unwrap();
-    assert_eq!(heard.next().await, "first");
+    assert_eq!(reports.next().await, "first");
     let old = database.value("select id from reveille.workers").await;
     database.run("delete from reveille.workers").await;
-    assert_eq!(heard.next().await, "stopped");
+    assert_eq!(reports.next().await, "stopped");
     // No worker holds the job now, so the same worker finds it and runs it under its new id.
-    assert_eq!(heard.next().await, "first");
+    assert_eq!(reports.next().await, "first");
     assert_ne!(database.value("select id from reveille.workers").await, old);
     assert_eq!(database.value("select attempts from reveille.jobs").await, 2);
     worker.begin_stop();

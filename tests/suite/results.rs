@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::conformance::{Store, conforms, failure, job};
-use crate::harness::{Note, TestDatabase, Told, database, note, soon, start, telling, worker};
+use crate::harness::{Note, Reporter, TestDatabase, database, note, reporting, soon, start, worker};
 
 impl Store {
     /// Begins to wait for a job's end, in a separate task.
@@ -285,12 +285,12 @@ async fn all_waits_share_one_connection_and_outlast_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_may_report_progress_as_often_as_it_likes() {
-    async fn imports(_: Note, context: Context, State(told): State<Told>) -> reveille::Result<()> {
+    async fn imports(_: Note, context: Context, State(reporter): State<Reporter>) -> reveille::Result<()> {
         for done in 1..=5000 {
             context.progress(&json!({"done": done, "of": 5000})).await?;
         }
         let large = context.progress(&"x".repeat(8192)).await.unwrap_err();
-        told.tell(large.to_string());
+        reporter.report(large.to_string());
         Ok(())
     }
     let database = database().await;
@@ -298,10 +298,10 @@ async fn a_handler_may_report_progress_as_often_as_it_likes() {
         begin insert into reveille.writes values (new.progress); return null; end $$;
         create trigger count_writes after update of progress on reveille.jobs for each row execute function count_writes()";
     database.run(writes).await;
-    let (told, mut heard) = telling();
-    let running = start(worker(&database).state(told).handle(imports));
+    let (reporter, mut reports) = reporting();
+    let running = start(worker(&database).state(reporter).handle(imports));
     let job = enqueue(&database.database, &note("x")).await.unwrap();
-    assert!(heard.next().await.contains("8194 bytes"));
+    assert!(reports.next().await.contains("8194 bytes"));
     let finished = soon("the job's end", job.finished(&database.database)).await.unwrap().unwrap();
     assert!(finished.is_completed());
     let last = "select progress from reveille.finished_jobs";
@@ -317,7 +317,7 @@ async fn progress_is_seen_while_the_job_runs() {
         _: Note,
         context: Context,
         State(gate): State<Arc<Semaphore>>,
-        State(told): State<Told>,
+        State(reporter): State<Reporter>,
     ) -> reveille::Result<()> {
         context.progress(&1).await?;
         context.progress(&2).await?;
@@ -325,7 +325,7 @@ async fn progress_is_seen_while_the_job_runs() {
         // By now, another attempt holds the job.
         loop {
             if let Err(error) = context.progress(&3).await {
-                told.tell(format!("lost: {}", error.is_lost()));
+                reporter.report(format!("lost: {}", error.is_lost()));
                 return Ok(());
             }
             tokio::task::yield_now().await;
@@ -333,8 +333,8 @@ async fn progress_is_seen_while_the_job_runs() {
     }
     let database = database().await;
     let gate = Arc::new(Semaphore::new(0));
-    let (told, mut heard) = telling();
-    let running = start(worker(&database).state(Arc::clone(&gate)).state(told).handle(imports));
+    let (reporter, mut reports) = reporting();
+    let running = start(worker(&database).state(Arc::clone(&gate)).state(reporter).handle(imports));
     let id = enqueue(&database.database, &note("x")).await.unwrap().id;
     database.until("select progress is not null from reveille.jobs").await;
     // The second progress is written later, without another call by the handler.
@@ -342,7 +342,7 @@ async fn progress_is_seen_while_the_job_runs() {
     assert_eq!(database.admin().job(id).await.unwrap().unwrap().progress().unwrap().as_bytes(), b"2");
     database.run("update reveille.jobs set attempts = attempts + 1").await;
     gate.add_permits(1);
-    assert_eq!(heard.next().await, "lost: true");
+    assert_eq!(reports.next().await, "lost: true");
     running.stop().await;
     assert_eq!(database.value("select progress from reveille.jobs").await, 2);
 }

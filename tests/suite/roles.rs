@@ -16,7 +16,7 @@ use reveille::{
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-use crate::harness::{Note, TestDatabase, Told, client, database, host_and_port, note, start, telling};
+use crate::harness::{Note, Reporter, TestDatabase, client, database, host_and_port, note, reporting, start};
 
 /// A database with the roles, and one user in each. Roles belong to the whole server, so their names begin with the
 /// schema of this test.
@@ -194,22 +194,22 @@ async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
     roles.end().await;
 }
 
-async fn fail(note: Note, State(told): State<Told>, attempt: Attempt) -> Outcome {
-    told.tell(format!("{} {}", note.text, attempt.number));
+async fn fail(note: Note, State(reporter): State<Reporter>, attempt: Attempt) -> Outcome {
+    reporter.report(format!("{} {}", note.text, attempt.number));
     Outcome::Dead("no more".into())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_works_and_changes_no_settings() {
     let roles = Roles::new().await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let builder = Worker::builder(roles.database("worker").await).poll_interval(Duration::from_secs(3600));
     let often = Schedule::every("often", Duration::from_millis(50), &note("tick")).unwrap();
-    let worker = start(builder.state(told).handle(fail).schedule(often.queue("ticks")));
+    let worker = start(builder.state(reporter).handle(fail).schedule(often.queue("ticks")));
     let asleep = roles.sql("select count(*) = 1 from reveille.sleepers");
     roles.behind.until(&asleep).await;
     let woken = enqueue(&roles.database("producer").await, &note("woken")).await.unwrap();
-    assert_eq!(heard.next().await, "woken 1");
+    assert_eq!(reports.next().await, "woken 1");
     roles.behind.until(&roles.sql("select count(*) = 1 from reveille.dead_jobs")).await;
     roles.behind.until(&roles.sql("select count(*) > 1 from reveille.jobs where queue = 'ticks'")).await;
     worker.stop().await;
@@ -249,12 +249,12 @@ async fn a_worker_works_and_changes_no_settings() {
 async fn a_worker_with_a_connection_limit_works_with_fewer() {
     let roles = Roles::new().await;
     roles.behind.run(&format!("alter role {}_worker_user connection limit 4", roles.schema)).await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let builder = Worker::builder(roles.database("worker").await).poll_interval(Duration::from_secs(3600));
-    let worker = start(builder.state(told).handle(fail));
+    let worker = start(builder.state(reporter).handle(fail));
     roles.behind.until(&roles.sql("select count(*) = 1 from reveille.sleepers")).await;
     enqueue(&roles.database("producer").await, &note("woken")).await.unwrap();
-    assert_eq!(heard.next().await, "woken 1");
+    assert_eq!(reports.next().await, "woken 1");
     roles.behind.until(&roles.sql("select count(*) = 1 from reveille.dead_jobs")).await;
     roles
         .behind

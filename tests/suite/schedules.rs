@@ -13,7 +13,9 @@ use reveille::{
 use serde_json::{Value, json};
 
 use crate::conformance::Store;
-use crate::harness::{Note, Told, client, database, eventually, note, start, tell, teller, telling, worker};
+use crate::harness::{
+    Note, Reporter, client, database, eventually, note, report, reporting, reporting_worker, start, worker,
+};
 
 /// Shorter than a poll interval, so only a signal can wake a worker within it.
 const WOKEN_WITHIN: Duration = Duration::from_secs(20);
@@ -24,8 +26,8 @@ fn every(name: &str, every: Duration, text: &str) -> Schedule {
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-async fn report_tick(note: Note, State(told): State<Told>, context: Context) {
-    told.tell(format!(
+async fn report_tick(note: Note, State(reporter): State<Reporter>, context: Context) {
+    reporter.report(format!(
         "{} {} {}",
         note.text,
         context.metadata().unwrap()["schedule"],
@@ -36,15 +38,15 @@ async fn report_tick(note: Note, State(told): State<Told>, context: Context) {
 #[tokio::test]
 async fn a_declared_schedule_runs_and_its_jobs_name_it() {
     for store in [Store::postgres().await, Store::memory().await] {
-        let (told, mut heard) = telling();
+        let (reporter, mut reports) = reporting();
         let builder = match &store {
             Store::Postgres(database, _) => worker(database),
             Store::Memory(memory) => Worker::builder(memory.clone()),
         };
         let often = every("often", Duration::from_millis(50), "a");
-        let running = start(builder.state(told).handle(report_tick).schedule(often));
+        let running = start(builder.state(reporter).handle(report_tick).schedule(often));
         for _ in 0..3 {
-            assert_eq!(heard.next().await, "a \"often\" true");
+            assert_eq!(reports.next().await, "a \"often\" true");
         }
         running.stop().await;
     }
@@ -52,26 +54,27 @@ async fn a_declared_schedule_runs_and_its_jobs_name_it() {
 
 #[tokio::test]
 async fn moving_the_clock_of_the_memory_driver_makes_a_tick_due() {
-    let (memory, (told, mut heard)) = (Memory::new(), telling());
-    let builder = Worker::builder(memory.clone()).state(told).handle(tell).schedule(every("hourly", HOUR, "tick"));
+    let (memory, (reporter, mut reports)) = (Memory::new(), reporting());
+    let builder =
+        Worker::builder(memory.clone()).state(reporter).handle(report).schedule(every("hourly", HOUR, "tick"));
     let running = start(builder);
     eventually("the tick is due", async || {
         memory.advance(HOUR / 2);
         !memory.jobs().is_empty()
     })
     .await;
-    assert_eq!(heard.next().await, "tick");
+    assert_eq!(reports.next().await, "tick");
     running.stop().await;
 }
 
 #[tokio::test]
 async fn a_schedule_added_resumed_or_moved_by_sql_wakes_a_worker() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let running = start(builder);
     database.until("select count(*) = 1 from reveille.sleepers").await;
     let mut fires = async |what: &str| {
-        let text = tokio::time::timeout(WOKEN_WITHIN, heard.next()).await.expect(what);
+        let text = tokio::time::timeout(WOKEN_WITHIN, reports.next()).await.expect(what);
         assert_eq!(text, "s");
     };
     let add = "select reveille.schedule('s', kind => 'note', payload => '{\"text\": \"s\"}', cron => '* * * * * *')";
@@ -92,14 +95,14 @@ async fn a_schedule_added_resumed_or_moved_by_sql_wakes_a_worker() {
 #[tokio::test]
 async fn a_worker_that_cannot_listen_finds_new_schedules_at_its_polls() {
     let database = database().await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let builder = Worker::builder(database.database.clone()).listen(false).poll_interval(Duration::from_millis(50));
-    let running = start(builder.state(told).handle(tell));
+    let running = start(builder.state(reporter).handle(report));
     database.until("select count(*) = 1 from reveille.workers").await;
     database
         .run("select reveille.schedule('s', kind => 'note', payload => '{\"text\": \"s\"}', cron => '* * * * * *')")
         .await;
-    assert_eq!(tokio::time::timeout(WOKEN_WITHIN, heard.next()).await.expect("polled"), "s");
+    assert_eq!(tokio::time::timeout(WOKEN_WITHIN, reports.next()).await.expect("polled"), "s");
     running.stop().await;
 }
 
@@ -109,7 +112,7 @@ async fn missed_ticks_are_caught_up_as_the_schedule_says() {
     let late = "insert into reveille.schedules (name, kind, queue, cron, catch_up, counted_from, next_at)
         select policy, 'k', 'kept', '0 0 1 1 *', policy, '2000-06-01', '2001-01-01 00:00Z' from unnest(array['skip', 'one', 'all']) as policy";
     database.run(late).await;
-    let running = start(teller(&database).0);
+    let running = start(reporting_worker(&database).0);
     database.until("select bool_and(next_at > now()) from reveille.schedules").await;
     running.stop().await;
     let caught = "select jsonb_object_agg(name, ticks) from (
@@ -131,7 +134,7 @@ async fn an_unreadable_schedule_is_marked_and_the_others_go_on() {
         ('text', 'k', 'whenever', 'UTC'), ('zone', 'k', '@daily', 'Mars/Olympus'), ('never', 'k', '0 0 30 2 *', 'UTC');
         select reveille.schedule('good', kind => 'k', every => '50 milliseconds')";
     database.run(added).await;
-    let running = start(teller(&database).0);
+    let running = start(reporting_worker(&database).0);
     database.until("select count(*) > 1 from reveille.jobs").await;
     let errors = "select jsonb_object_agg(name, error) from reveille.schedule_status";
     let errors = database.value(errors).await;
@@ -155,7 +158,7 @@ async fn a_locked_schedule_delays_no_other() {
     let mut holder = database.client().await;
     let holding = holder.transaction().await.unwrap();
     holding.batch_execute("select from reveille.schedules where name = 'held' for update").await.unwrap();
-    let running = start(teller(&database).0);
+    let running = start(reporting_worker(&database).0);
     let of = |name: &str, enough: u32| {
         format!("select count(*) >= {enough} from reveille.jobs where metadata ->> 'schedule' = '{name}'")
     };
@@ -173,7 +176,7 @@ async fn a_locked_schedule_delays_no_other() {
 #[tokio::test]
 async fn a_declared_schedule_follows_the_code_and_keeps_its_next_tick() {
     let database = database().await;
-    let running = |schedule: Schedule| start(teller(&database).0.schedule(schedule));
+    let running = |schedule: Schedule| start(reporting_worker(&database).0.schedule(schedule));
     let row =
         "select jsonb_build_array(next_at, payload ->> 'text', queue, paused_at is not null) from reveille.schedules";
     let status = async || database.value("select jsonb_build_array(stale, paused) from reveille.schedule_status").await;
@@ -200,7 +203,8 @@ async fn a_declared_schedule_follows_the_code_and_keeps_its_next_tick() {
 #[tokio::test]
 async fn a_worker_declared_dead_declares_its_schedules_anew() {
     let database = database().await;
-    let running = start(teller(&database).0.schedule(every("hourly", HOUR, "a")).heartbeat(Duration::from_millis(50)));
+    let running =
+        start(reporting_worker(&database).0.schedule(every("hourly", HOUR, "a")).heartbeat(Duration::from_millis(50)));
     database.until("select count(*) = 1 from reveille.schedule_declarations").await;
     database.run("create table before as select id from reveille.workers; delete from reveille.workers").await;
     let anew = "select count(*) = 1 from reveille.schedule_declarations where worker not in (select id from before)";
@@ -287,7 +291,7 @@ async fn an_administrator_adds_a_schedule_with_every_option_of_a_job() {
 async fn a_worker_with_an_invalid_schedule_is_not_built() {
     let database = database().await;
     let build = |schedules: Vec<Schedule>| {
-        let builder = teller(&database).0;
+        let builder = reporting_worker(&database).0;
         schedules
             .into_iter()
             .fold(builder, |builder, schedule| builder.schedule(schedule))
@@ -333,7 +337,7 @@ async fn a_time_zone_that_differs_between_hosts_is_refused() {
     database
         .run("insert into reveille.schedules (name, kind, cron, time_zone) values ('s', 'k', '@daily', 'localtime')")
         .await;
-    let running = start(teller(&database).0);
+    let running = start(reporting_worker(&database).0);
     database.until("select error like '%another on each host%' from reveille.schedules").await;
     running.stop().await;
 }

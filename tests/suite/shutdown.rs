@@ -5,22 +5,22 @@ use std::time::Duration;
 use reveille::{State, enqueue, handler::Cancellation};
 use serde_json::json;
 
-use crate::harness::{Note, Told, database, note, start, telling, worker};
+use crate::harness::{Note, Reporter, database, note, reporting, start, worker};
 
 type Gate = std::sync::Arc<tokio::sync::Notify>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_job_is_finished_within_the_grace_period() {
-    async fn gated(note: Note, State(told): State<Told>, State(gate): State<Gate>) {
-        told.tell(note.text);
+    async fn gated(note: Note, State(reporter): State<Reporter>, State(gate): State<Gate>) {
+        reporter.report(note.text);
         gate.notified().await;
     }
     let database = database().await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let gate = Gate::default();
-    let worker = start(worker(&database).state(told).state(gate.clone()).handle(gated));
+    let worker = start(worker(&database).state(reporter).state(gate.clone()).handle(gated));
     enqueue(&database.database, &note("running")).await.unwrap();
-    heard.next().await;
+    reports.next().await;
     worker.begin_stop();
     database.until("select stopping from reveille.workers").await;
     enqueue(&database.database, &note("too late")).await.unwrap();
@@ -29,39 +29,39 @@ async fn a_running_job_is_finished_within_the_grace_period() {
     assert_eq!(database.value("select payload ->> 'text' from reveille.finished_jobs").await, "running");
     let left = "select jsonb_build_array(payload -> 'text', attempts, reserved_at) from reveille.jobs";
     assert_eq!(database.value(left).await, json!(["too late", 0, null]), "nothing new is started");
-    assert!(heard.rest().is_empty());
+    assert!(reports.rest().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_is_cancelled_at_the_end_of_the_grace_period() {
-    async fn listens(_: Note, State(told): State<Told>, cancellation: Cancellation) -> Result<(), String> {
-        told.tell("started");
+    async fn listens(_: Note, State(reporter): State<Reporter>, cancellation: Cancellation) -> Result<(), String> {
+        reporter.report("started");
         cancellation.cancelled().await;
-        told.tell("cancelled");
+        reporter.report("cancelled");
         Err("stopped half-way".into())
     }
     let database = database().await;
-    let (told, mut heard) = telling();
-    let worker = start(worker(&database).grace(Duration::from_millis(100)).state(told).handle(listens));
+    let (reporter, mut reports) = reporting();
+    let worker = start(worker(&database).grace(Duration::from_millis(100)).state(reporter).handle(listens));
     enqueue(&database.database, &note("x")).await.unwrap();
-    heard.next().await;
+    reports.next().await;
     worker.stop().await;
-    assert_eq!(heard.next().await, "cancelled");
+    assert_eq!(reports.next().await, "cancelled");
     let back = "select jsonb_build_array(reserved_at, failures, available_at <= now()) from reveille.jobs";
     assert_eq!(database.value(back).await, json!([null, 0, true]), "at no cost");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_handler_ignores_its_cancel_is_released() {
-    async fn ignores(_: Note, State(told): State<Told>) {
-        told.tell("started");
+    async fn ignores(_: Note, State(reporter): State<Reporter>) {
+        reporter.report("started");
         std::future::pending::<()>().await;
     }
     let database = database().await;
-    let (told, mut heard) = telling();
-    let worker = start(worker(&database).grace(Duration::ZERO).state(told).handle(ignores));
+    let (reporter, mut reports) = reporting();
+    let worker = start(worker(&database).grace(Duration::ZERO).state(reporter).handle(ignores));
     enqueue(&database.database, &note("x")).await.unwrap();
-    heard.next().await;
+    reports.next().await;
     worker.stop().await;
     let back = "select jsonb_build_array(reserved_at, failures, attempts) from reveille.jobs";
     assert_eq!(database.value(back).await, json!([null, 0, 1]));
@@ -70,7 +70,7 @@ async fn a_job_whose_handler_ignores_its_cancel_is_released() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_stops_leaves_no_row_behind() {
     let database = database().await;
-    let (builder, _heard) = crate::harness::teller(&database);
+    let (builder, _reports) = crate::harness::reporting_worker(&database);
     let worker = start(builder);
     database.until("select count(*) = 1 from reveille.workers").await;
     worker.stop().await;
@@ -80,7 +80,7 @@ async fn a_worker_that_stops_leaves_no_row_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_in_the_middle_of_many_jobs_loses_none() {
     let database = database().await;
-    let (builder, _heard) = crate::harness::teller(&database);
+    let (builder, _reports) = crate::harness::reporting_worker(&database);
     let notes: Vec<Note> = (0..2000).map(|n| note(&n.to_string())).collect();
     reveille::enqueue::enqueue_all(&database.database, &notes).await.unwrap();
     let worker = start(builder);
@@ -94,19 +94,19 @@ async fn stopping_in_the_middle_of_many_jobs_loses_none() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grace_period_can_be_ended_early() {
-    async fn listens(_: Note, State(told): State<Told>, cancellation: Cancellation) -> Result<(), String> {
-        told.tell("started");
+    async fn listens(_: Note, State(reporter): State<Reporter>, cancellation: Cancellation) -> Result<(), String> {
+        reporter.report("started");
         cancellation.cancelled().await;
         Err("stopped half-way".into())
     }
     let database = database().await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let gate = Gate::default();
     let again = std::sync::Arc::clone(&gate);
     let builder = worker(&database).grace(Duration::from_secs(3600)).end_grace(async move { again.notified().await });
-    let worker = start(builder.state(told).handle(listens));
+    let worker = start(builder.state(reporter).handle(listens));
     enqueue(&database.database, &note("x")).await.unwrap();
-    heard.next().await;
+    reports.next().await;
     worker.begin_stop();
     database.until("select stopping from reveille.workers").await;
     gate.notify_one();

@@ -12,7 +12,9 @@ use reveille::{
 };
 use serde_json::json;
 
-use crate::harness::{Note, Told, client, database, eventually, note, soon, start, tell, teller, telling, worker};
+use crate::harness::{
+    Note, Reporter, client, database, eventually, note, report, reporting, reporting_worker, soon, start, worker,
+};
 
 const ASLEEP: &str = "select count(*) = 1 from reveille.sleepers";
 const AWAKE: &str = "select count(*) = 0 from reveille.sleepers";
@@ -22,7 +24,7 @@ const UNASKED: &str = "select last_value = 0 from reveille.somebody_sleeps";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sleeping_worker_has_its_sessions_ready_for_a_burst() {
     let database = database().await;
-    let (builder, _heard) = teller(&database);
+    let (builder, _reports) = reporting_worker(&database);
     let worker = start(builder);
     database.until(ASLEEP).await;
     let ready = "select count(*) >= 3 from pg_stat_activity
@@ -38,11 +40,11 @@ async fn a_job_enqueued_before_the_bell_is_armed_starts_at_its_commit() {
     // Its trigger runs while no worker sleeps, so its commit does not ring.
     let tx = client.transaction().await.unwrap();
     enqueue(&tx, &note("silent")).await.unwrap();
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     database.until(ASLEEP).await;
     tx.commit().await.unwrap();
-    assert_eq!(heard.next().await, "silent", "with the fallback poll an hour away");
+    assert_eq!(reports.next().await, "silent", "with the fallback poll an hour away");
     worker.stop().await;
 }
 
@@ -55,11 +57,11 @@ async fn a_job_of_a_prepared_transaction_starts_at_its_commit() {
     let plain = client(&server.url("postgres")).await;
     let prepare = "begin; insert into reveille.jobs (kind, payload) values ('note', '{\"text\": \"prepared\"}'); prepare transaction 'p'";
     plain.batch_execute(prepare).await.unwrap();
-    let (told, mut heard) = telling();
-    let worker = start(worker(&database).state(told).handle(tell));
+    let (reporter, mut reports) = reporting();
+    let worker = start(worker(&database).state(reporter).handle(report));
     eventually("the worker sleeps", async || plain.query_one(ASLEEP, &[]).await.is_ok_and(|row| row.get(0))).await;
     plain.batch_execute("commit prepared 'p'").await.unwrap();
-    assert_eq!(heard.next().await, "prepared");
+    assert_eq!(reports.next().await, "prepared");
     worker.stop().await;
 }
 
@@ -83,7 +85,7 @@ async fn arming_the_bell_returns_transactions_that_may_not_ring() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_worker_disarms_the_bell_and_an_idle_one_arms_it() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     database.until(ASLEEP).await;
     let client = database.client().await;
@@ -98,7 +100,7 @@ async fn a_busy_worker_disarms_the_bell_and_an_idle_one_arms_it() {
     }
     database.until(ASLEEP).await;
     enqueue(&database.database, &note("one more")).await.unwrap();
-    while heard.next().await != "one more" {}
+    while reports.next().await != "one more" {}
     worker.stop().await;
     assert_eq!(database.value("select count(*) from reveille.sleepers").await, 0, "a stopped worker does not sleep");
     assert_eq!(database.value(UNASKED).await, true);
@@ -111,7 +113,7 @@ async fn a_worker_whose_bell_slows_producers_down_stays_awake() {
     let server = slow.start().unwrap();
     let database = Database::connect(server.url("postgres")).await.unwrap();
     database.migrate().await.unwrap();
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     let plain = client(&server.url("postgres")).await;
     let is = async |state: &str| plain.query_one(state, &[]).await.is_ok_and(|row| row.get(0));
@@ -130,7 +132,7 @@ async fn a_worker_whose_bell_slows_producers_down_stays_awake() {
         _ = futures::future::join_all(producers) => {}
         () = eventually("the worker stays awake", async || is(AWAKE).await) => {}
     }
-    assert_eq!(heard.next().await, "one");
+    assert_eq!(reports.next().await, "one");
     worker.stop().await;
 }
 
@@ -183,7 +185,7 @@ async fn inserts_look_for_sleepers_again_unless_surely_none_sleeps() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_bell_others_silenced_arms_it_anew() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder.heartbeat(Duration::from_millis(50)));
     database.until(ASLEEP).await;
     // A restore of the data may note that no worker sleeps, or the sleepers' rows may be gone.
@@ -195,9 +197,9 @@ async fn a_worker_whose_bell_others_silenced_arms_it_anew() {
         enqueue(&client, &note("silent")).await.unwrap();
         database.until(&format!("select ({ASLEEP}) and not ({UNASKED})")).await;
         client.batch_execute("commit").await.unwrap();
-        assert_eq!(heard.next().await, "silent", "{silence}, with the fallback poll an hour away");
+        assert_eq!(reports.next().await, "silent", "{silence}, with the fallback poll an hour away");
         enqueue(&database.database, &note("rung for")).await.unwrap();
-        assert_eq!(heard.next().await, "rung for", "{silence}");
+        assert_eq!(reports.next().await, "rung for", "{silence}");
         database.until(ASLEEP).await;
     }
     worker.stop().await;
@@ -205,52 +207,62 @@ async fn a_worker_whose_bell_others_silenced_arms_it_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_without_a_free_slot_needs_no_bell() {
-    async fn holds(note: Note, State(told): State<Told>, State(gate): State<std::sync::Arc<tokio::sync::Semaphore>>) {
-        told.tell(note.text);
+    async fn holds(
+        note: Note,
+        State(reporter): State<Reporter>,
+        State(gate): State<std::sync::Arc<tokio::sync::Semaphore>>,
+    ) {
+        reporter.report(note.text);
         let _ = gate.acquire().await;
     }
     let database = database().await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
     let builder =
         Worker::builder(database.database.clone()).queue("default", 1).poll_interval(Duration::from_secs(3600));
-    let worker = start(builder.state(told).state(gate.clone()).handle(holds));
+    let worker = start(builder.state(reporter).state(gate.clone()).handle(holds));
     database.until(ASLEEP).await;
     enqueue_all(&database.database, &[note("first"), note("second")]).await.unwrap();
-    assert_eq!(heard.next().await, "first");
+    assert_eq!(reports.next().await, "first");
     database.until(AWAKE).await;
     gate.add_permits(100);
-    assert_eq!(heard.next().await, "second");
+    assert_eq!(reports.next().await, "second");
     worker.stop().await;
 }
 
 /// Quick jobs make the worker claim ahead. The last two jobs that it claims are a long one and one behind that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_claimed_behind_a_long_one_goes_to_a_free_worker() {
-    async fn works(note: Note, State(told): State<Told>, State(gate): State<std::sync::Arc<tokio::sync::Semaphore>>) {
+    async fn works(
+        note: Note,
+        State(reporter): State<Reporter>,
+        State(gate): State<std::sync::Arc<tokio::sync::Semaphore>>,
+    ) {
         if note.text == "long" {
             let _ = gate.acquire().await;
         }
-        told.tell(note.text);
+        reporter.report(note.text);
     }
     let database = database().await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
     let one = || {
         let builder = Worker::builder(database.database.clone()).queue("default", 1);
-        start(builder.poll_interval(Duration::from_secs(3600)).state(told.clone()).state(gate.clone()).handle(works))
+        start(
+            builder.poll_interval(Duration::from_secs(3600)).state(reporter.clone()).state(gate.clone()).handle(works),
+        )
     };
     let first = one();
     database.until(ASLEEP).await;
     let quick = (0..30).map(|_| note("quick")).chain([note("long"), note("behind")]);
     enqueue_all(&database.database, &quick.collect::<Vec<_>>()).await.unwrap();
     for _ in 0..30 {
-        assert_eq!(heard.next().await, "quick");
+        assert_eq!(reports.next().await, "quick");
     }
     let second = one();
-    assert_eq!(heard.next().await, "behind");
+    assert_eq!(reports.next().await, "behind");
     gate.add_permits(1);
-    assert_eq!(heard.next().await, "long");
+    assert_eq!(reports.next().await, "long");
     first.stop().await;
     second.stop().await;
 }
@@ -258,21 +270,21 @@ async fn a_job_claimed_behind_a_long_one_goes_to_a_free_worker() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_declared_dead_sleeps_again_under_its_new_id() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder.heartbeat(Duration::from_millis(50)));
     database.until(ASLEEP).await;
     database.run("delete from reveille.workers").await;
     database.until(ASLEEP).await;
     enqueue(&database.database, &note("x")).await.unwrap();
-    assert_eq!(heard.next().await, "x");
+    assert_eq!(reports.next().await, "x");
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_committed_late_is_found_amid_a_backlog() {
-    async fn works(note: Note, State(told): State<Told>) {
+    async fn works(note: Note, State(reporter): State<Reporter>) {
         if note.text == "late" {
-            told.tell("late");
+            reporter.report("late");
         }
         // Slow enough that the backlog lasts until the late job is committed.
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -291,11 +303,11 @@ async fn a_job_committed_late_is_found_amid_a_backlog() {
     )
     .await
     .unwrap();
-    let (told, mut heard) = telling();
-    let worker = start(worker(&database).state(told).handle(works));
+    let (reporter, mut reports) = reporting();
+    let worker = start(worker(&database).state(reporter).handle(works));
     database.until("select count(*) > 500 from reveille.finished_jobs").await;
     tx.commit().await.unwrap();
-    assert_eq!(heard.next().await, "late");
+    assert_eq!(reports.next().await, "late");
     let left = database.value("select count(*) from reveille.jobs").await;
     assert!(left.as_i64().unwrap() > 0, "the backlog was not done yet");
     worker.stop().await;
@@ -304,18 +316,18 @@ async fn a_job_committed_late_is_found_amid_a_backlog() {
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_claimed_ahead_go_back_at_no_cost_at_shutdown() {
     let database = database().await;
-    let (told, mut heard) = telling();
-    async fn quick_then_slow(note: Note, State(told): State<Told>) {
+    let (reporter, mut reports) = reporting();
+    async fn quick_then_slow(note: Note, State(reporter): State<Reporter>) {
         if note.text == "slow" {
-            told.tell("slow");
+            reporter.report("slow");
             std::future::pending::<()>().await;
         }
     }
     let insert = "insert into reveille.jobs (kind, payload) select 'note', jsonb_build_object('text', case when n < 3000 then 'quick' else 'slow' end) from generate_series(1, 6000) as n";
     database.run(insert).await;
     let builder = worker(&database).grace(Duration::from_millis(50));
-    let worker = start(builder.state(told).handle(quick_then_slow));
-    heard.next().await;
+    let worker = start(builder.state(reporter).handle(quick_then_slow));
+    reports.next().await;
     worker.stop().await;
     let left = "select jsonb_build_array(count(reserved_at), sum(failures)) from reveille.jobs";
     assert_eq!(database.value(left).await, json!([0, 0]));
@@ -325,27 +337,27 @@ async fn jobs_claimed_ahead_go_back_at_no_cost_at_shutdown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_claimed_ahead_behind_slow_jobs_go_to_other_workers() {
-    async fn quick_then_slow(note: Note, State(told): State<Told>) {
+    async fn quick_then_slow(note: Note, State(reporter): State<Reporter>) {
         if note.text == "slow" {
-            told.tell("slow");
+            reporter.report("slow");
             std::future::pending::<()>().await;
         }
     }
     let database = database().await;
     let insert = "insert into reveille.jobs (kind, payload) select 'note', jsonb_build_object('text', case when n <= 3000 then 'quick' else 'slow' end) from generate_series(1, 3100) as n";
     database.run(insert).await;
-    let (told, mut begun) = telling();
-    let stuck = start(worker(&database).grace(Duration::ZERO).state(told).handle(quick_then_slow));
+    let (reporter, mut begun) = reporting();
+    let stuck = start(worker(&database).grace(Duration::ZERO).state(reporter).handle(quick_then_slow));
     // Four slow jobs take its four slots. Of two claims at a time, the second may be answered first, so quick jobs may
     // wait as well.
     for _ in 0..4 {
         begun.next().await;
     }
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let other = start(builder);
     let mut slow = 0;
     while slow < 96 {
-        slow += usize::from(heard.next().await == "slow");
+        slow += usize::from(reports.next().await == "slow");
     }
     other.stop().await;
     stuck.stop().await;
@@ -359,10 +371,10 @@ async fn a_server_crash_loses_no_job_and_leaves_none_reserved() {
     database.migrate().await.unwrap();
     let notes: Vec<_> = (0..20_000).map(|n| note(&n.to_string())).collect();
     enqueue_all(&database, &notes).await.unwrap();
-    let (told, mut heard) = telling();
-    let worker = start(worker(&database).queue("other", 4).state(told).handle(tell));
+    let (reporter, mut reports) = reporting();
+    let worker = start(worker(&database).queue("other", 4).state(reporter).handle(report));
     for _ in 0..2000 {
-        heard.next().await;
+        reports.next().await;
     }
     // The crash undoes the latest commits, which were not written to disk yet: some claims and settlements.
     server.restart(Stop::Immediate).unwrap();
@@ -388,11 +400,11 @@ async fn a_server_crash_does_not_undo_a_lone_jobs_end() {
     let mut server = Server::options().fsync(true).start().unwrap();
     let database = Database::connect(server.url("postgres")).await.unwrap();
     database.migrate().await.unwrap();
-    let (told, mut heard) = telling();
-    let worker = start(worker(&database).state(told).handle(tell));
+    let (reporter, mut reports) = reporting();
+    let worker = start(worker(&database).state(reporter).handle(report));
     let plain = client_when_back(server.url("postgres")).await;
     enqueue(&database, &note("alone")).await.unwrap();
-    assert_eq!(heard.next().await, "alone");
+    assert_eq!(reports.next().await, "alone");
     let settled = "select attempts from reveille.finished_jobs";
     let settled_there = async || {
         while plain.query_opt(settled, &[]).await.unwrap().is_none() {}
@@ -402,7 +414,7 @@ async fn a_server_crash_does_not_undo_a_lone_jobs_end() {
     let plain = soon("the server is back", client_when_back(server.url("postgres"))).await;
     assert_eq!(plain.query_one(settled, &[]).await.unwrap().get::<_, i32>(0), 1);
     worker.stop().await;
-    assert!(heard.rest().is_empty(), "it did not run again");
+    assert!(reports.rest().is_empty(), "it did not run again");
 }
 
 async fn client_when_back(address: String) -> tokio_postgres::Client {
@@ -432,7 +444,7 @@ async fn the_databases_own_settings_do_not_disturb_a_worker() {
     ];
     let alter = settings.map(|setting| format!("alter database {} set {setting};", name.as_str().unwrap()));
     client.batch_execute(&alter.concat()).await.unwrap();
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     eventually("the worker's sessions have been idle for longer than the settings allow", async || {
         let asleep = "select exists (select from reveille.sleepers)
@@ -450,6 +462,6 @@ async fn the_databases_own_settings_do_not_disturb_a_worker() {
         .batch_execute("insert into reveille.jobs (kind, payload) values ('note', '{\"text\": \"x\"}')")
         .await
         .unwrap();
-    assert_eq!(heard.next().await, "x");
+    assert_eq!(reports.next().await, "x");
     worker.stop().await;
 }

@@ -17,7 +17,7 @@ use reveille::{testing, testing::Jobs};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::harness::{Note, Told, database, note, tell, telling};
+use crate::harness::{Note, Reporter, database, note, report, reporting};
 
 /// Another kind than the notes.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -141,8 +141,8 @@ async fn every_option_of_an_enqueued_job_is_found() {
 #[tokio::test]
 async fn a_database_lists_all_jobs_or_those_since_a_listing() {
     let database = database().await;
-    let (told, _heard) = telling();
-    let worker = Worker::builder(database.database.clone()).state(told).handle(tell).build().unwrap();
+    let (reporter, _reports) = reporting();
+    let worker = Worker::builder(database.database.clone()).state(reporter).handle(report).build().unwrap();
     enqueue(&database.database, &note("finished before")).await.unwrap();
     enqueue(&database.database, &NewJob::new("note", Payload::encode(&7).unwrap())).await.unwrap();
     worker.run_until_drained().await.unwrap();
@@ -281,29 +281,29 @@ async fn an_error_names_progress_that_cannot_be_stored() {
 #[tokio::test]
 async fn a_test_can_attempt_the_jobs_of_its_open_transaction() {
     let database = database().await;
-    let (told, mut heard) = telling();
-    let worker = Worker::builder(database.database.clone()).state(told).handle(tell).build().unwrap();
+    let (reporter, mut reports) = reporting();
+    let worker = Worker::builder(database.database.clone()).state(reporter).handle(report).build().unwrap();
     let mut client = database.client().await;
     let tx = client.transaction().await.unwrap();
     enqueue(&tx, &note("welcome")).await.unwrap();
     for job in testing::enqueued(&tx).await.unwrap().all() {
         assert_eq!(worker.attempt(&job.job).await.unwrap(), Ending::Completed(None));
     }
-    assert_eq!(heard.rest(), ["welcome"]);
+    assert_eq!(reports.rest(), ["welcome"]);
     tx.rollback().await.unwrap();
     testing::enqueued(&database.database).await.unwrap().assert_empty();
 }
 
-async fn bill(bill: Bill, State(told): State<Told>) -> Result<(), String> {
-    told.tell(format!("{} cents", bill.cents));
+async fn bill(bill: Bill, State(reporter): State<Reporter>) -> Result<(), String> {
+    reporter.report(format!("{} cents", bill.cents));
     if bill.cents < 0.0 { Err("a debt".into()) } else { Ok(()) }
 }
 
 #[tokio::test]
 async fn working_one_job_of_a_kind_returns_its_ending() {
     let database = database().await;
-    let (told, mut heard) = telling();
-    let builder = Worker::builder(database.database.clone()).state(told).handle(bill).handle(tell);
+    let (reporter, mut reports) = reporting();
+    let builder = Worker::builder(database.database.clone()).state(reporter).handle(bill).handle(report);
     let worker = builder.build().unwrap();
     assert_eq!(worker.work_one::<Bill>().await.unwrap(), None);
     enqueue(&database.database, &note("not this")).priority(Priority::Urgent).await.unwrap();
@@ -317,7 +317,7 @@ async fn working_one_job_of_a_kind_returns_its_ending() {
     assert_eq!(worked.id, second);
     assert!(matches!(worked.ending, Ending::Waiting { failure: Some(_), .. }));
     assert_eq!(worker.work_one::<Bill>().await.unwrap(), None, "the others are not due");
-    assert_eq!(heard.rest(), ["2 cents", "-3 cents"]);
+    assert_eq!(reports.rest(), ["2 cents", "-3 cents"]);
     let left = "select count(*) from reveille.jobs where failures = 0 and reserved_at is null";
     assert_eq!(database.value(left).await, 2);
     assert_eq!(database.value("select count(*) from reveille.workers").await, 0, "the worker has deregistered");
@@ -338,15 +338,15 @@ async fn running_until_empty_moves_the_clock_to_delayed_jobs() {
         Err("no".into())
     }
     let memory = Memory::new();
-    let (told, mut heard) = telling();
-    let worker = Worker::builder(memory.clone()).state(told).handle(tell).handle(stubborn).build().unwrap();
+    let (reporter, mut reports) = reporting();
+    let worker = Worker::builder(memory.clone()).state(reporter).handle(report).handle(stubborn).build().unwrap();
     enqueue(&memory, &note("next year")).delay(Duration::from_secs(365 * 86_400)).await.unwrap();
     enqueue(&memory, &note("tomorrow")).delay(Duration::from_secs(86_400)).await.unwrap();
     enqueue(&memory, &note("elsewhere")).queue("not worked here").await.unwrap();
     let stubborn = enqueue(&memory, &Stubborn).await.unwrap().id;
     let drained = worker.run_until_empty(&memory).await.unwrap();
     assert_eq!((drained.completed, drained.failed, drained.dead, drained.attempts()), (2, 3, 1, 6));
-    assert_eq!(heard.rest(), ["tomorrow", "next year"]);
+    assert_eq!(reports.rest(), ["tomorrow", "next year"]);
     assert_eq!(memory.job(stubborn).unwrap().state, JobState::Dead);
 }
 

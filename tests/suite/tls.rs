@@ -12,7 +12,7 @@ use reveille::dev::Server;
 use reveille::{Database, Worker, enqueue};
 use tokio::sync::OnceCell;
 
-use crate::harness::{client, eventually, note, start, tell, telling};
+use crate::harness::{client, eventually, note, report, reporting, start};
 
 /// A server whose certificate is for `db.example` alone.
 struct Secure {
@@ -253,10 +253,10 @@ async fn all_sessions_of_a_worker_are_encrypted() {
     let secure = secure().await;
     let database =
         Database::connect(secure.as_named(&format!("sslmode=verify-full {}", secure.right()))).await.unwrap();
-    let (told, mut heard) = telling();
-    let running = start(Worker::builder(database.clone()).state(told).handle(tell));
+    let (reporter, mut reports) = reporting();
+    let running = start(Worker::builder(database.clone()).state(reporter).handle(report));
     enqueue(&database, &note("over TLS")).await.unwrap();
-    assert_eq!(heard.next().await, "over TLS");
+    assert_eq!(reports.next().await, "over TLS");
     let watch = client(&secure.server.url("postgres")).await;
     let sessions =
         "select coalesce(array_agg(distinct application_name order by application_name) filter (where ssl), '{}'),

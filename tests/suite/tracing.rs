@@ -18,7 +18,7 @@ use tracing_subscriber::layer::{Context as Layered, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::conformance::with;
-use crate::harness::{Note, Told, database, eventually, note, start, telling};
+use crate::harness::{Note, Reporter, database, eventually, note, reporting, start};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -105,30 +105,30 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for EventLog {
     }
 }
 
-async fn report_trace(_: Note, context: Context, State(told): State<Told>) {
+async fn report_trace(_: Note, context: Context, State(reporter): State<Reporter>) {
     let trace = context.trace();
     let state = trace.as_ref().and_then(TraceContext::tracestate);
-    told.tell(format!("{} {}", trace.as_ref().map_or("none", TraceContext::trace_id), state.unwrap_or("none")));
+    reporter.report(format!("{} {}", trace.as_ref().map_or("none", TraceContext::trace_id), state.unwrap_or("none")));
 }
 
 #[tokio::test]
 async fn a_job_carries_the_trace_that_it_was_enqueued_in() {
     let (events, _guard) = EventLog::start();
     let database = database().await;
-    let (told, mut heard) = telling();
-    let followed = told.clone();
+    let (reporter, mut reports) = reporting();
+    let followed = reporter.clone();
     let propagation =
         Propagation::new(|| TraceContext::parse(PARENT, Some("shop=7")).ok()).follow(move |span, trace| {
-            followed.tell(format!("{} under {}", span.metadata().unwrap().name(), trace.parent_id()))
+            followed.report(format!("{} under {}", span.metadata().unwrap().name(), trace.parent_id()))
         });
-    let builder = Worker::builder(database.database.clone()).state(told).middleware(propagation);
+    let builder = Worker::builder(database.database.clone()).state(reporter).middleware(propagation);
     let worker = builder.handle(report_trace).build().unwrap();
     let metadata = serde_json::json!({"mine": 1});
     worker.enqueuer().enqueue(&database.database, &note("x")).metadata(metadata).await.unwrap();
     enqueue(&database.database, &note("without")).await.unwrap();
     worker.run_until_drained().await.unwrap();
     let expected = ["job under b7ad6b7169203331", "0af7651916cd43dd8448eb211c80319c shop=7", "none none"];
-    assert_eq!(heard.rest(), expected);
+    assert_eq!(reports.rest(), expected);
     let kept = database.value("select metadata from reveille.finished_jobs where metadata is not null").await;
     assert_eq!(kept, serde_json::json!({"mine": 1, "traceparent": PARENT, "tracestate": "shop=7"}));
     let span = events.first("job");
@@ -139,8 +139,8 @@ async fn a_job_carries_the_trace_that_it_was_enqueued_in() {
 #[tokio::test]
 async fn a_trace_given_in_metadata_takes_precedence() {
     let database = database().await;
-    let (told, mut heard) = telling();
-    let builder = Worker::builder(database.database.clone()).queue("default", 1).state(told);
+    let (reporter, mut reports) = reporting();
+    let builder = Worker::builder(database.database.clone()).queue("default", 1).state(reporter);
     let worker = builder.handle(report_trace).build().unwrap();
     let enqueue = async |metadata: &str| {
         let call = format!("select reveille.enqueue('note', '{{\"text\": \"\"}}', metadata => '{metadata}')");
@@ -152,7 +152,7 @@ async fn a_trace_given_in_metadata_takes_precedence() {
     enqueue("{\"traceparent\": 7}").await;
     assert_eq!(worker.run_until_drained().await.unwrap().completed, 4);
     let trace = "0af7651916cd43dd8448eb211c80319c";
-    assert_eq!(heard.rest(), [&format!("{trace} a=1"), &format!("{trace} none"), "none none", "none none"]);
+    assert_eq!(reports.rest(), [&format!("{trace} a=1"), &format!("{trace} none"), "none none", "none none"]);
 
     let other = PARENT.replace("-01", "-00");
     let enqueuer = Enqueuer::new().middleware(Propagation::new(move || TraceContext::parse(&other, None).ok()));

@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio_postgres::Client;
 
 use crate::harness::{
-    Note, TestDatabase, Told, client, database, empty_database, eventually, host_and_port, note, start, telling,
+    Note, Reporter, TestDatabase, client, database, empty_database, eventually, host_and_port, note, reporting, start,
 };
 
 const TYPES: &str = "{int2,int4,int8,float8,numeric,text,bool,interval,timestamptz,jsonb,name,oid,regclass,\
@@ -254,8 +254,8 @@ async fn enqueuing_runs_nothing_of_strangers() {
 }
 
 /// Ends as the note's text says.
-async fn ends(note: Note, State(told): State<Told>, attempt: Attempt, context: Context) -> Outcome {
-    told.tell(note.text.clone());
+async fn ends(note: Note, State(reporter): State<Reporter>, attempt: Attempt, context: Context) -> Outcome {
+    reporter.report(note.text.clone());
     context.progress(&json!({"at": 1})).await.unwrap();
     match note.text.as_str() {
         "fails" if attempt.number == 1 => Outcome::RetryIn(Duration::from_millis(1), "once".into()),
@@ -284,11 +284,11 @@ async fn a_worker_and_its_operators_run_nothing_of_strangers() {
             values ('note', '{\"text\": \"rescued\"}', 1, now() - interval '1 hour', 7)",
         )
         .await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let often = Schedule::every("often", Duration::from_millis(100), &note("tick")).unwrap().queue("ticks");
     let builder = Worker::builder(ours.clone()).heartbeat(Duration::from_millis(50)).schedule(often);
     let builder = ["default", "limited", "ordered"].iter().fold(builder, |builder, queue| builder.queue(*queue, 4));
-    let worker = start(builder.poll_interval(Duration::from_secs(1)).state(told).handle(ends));
+    let worker = start(builder.poll_interval(Duration::from_secs(1)).state(reporter).handle(ends));
     let texts = ["completes", "fails", "dies", "snoozes", "is cancelled"];
     for queue in ["default", "limited", "ordered"] {
         for text in texts {
@@ -299,7 +299,7 @@ async fn a_worker_and_its_operators_run_nothing_of_strangers() {
     database.until("select count(*) = 3 from reveille.dead_jobs").await;
     database.until("select count(*) > 1 from reveille.jobs where queue = 'ticks'").await;
     database.until(over).await;
-    let mut begun = heard.rest();
+    let mut begun = reports.rest();
     begun.sort();
     begun.dedup();
     assert_eq!(begun, ["completes", "dies", "fails", "is cancelled", "rescued", "snoozes"]);

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::conformance::{Store, conforms, failure, job, text, unique, with};
-use crate::harness::{Note, TestDatabase, database, note, soon, start, teller, telling, worker};
+use crate::harness::{Note, TestDatabase, database, note, reporting, reporting_worker, soon, start, worker};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -106,7 +106,7 @@ conforms! {
         assert_eq!(store.claim(1, 10).await.iter().map(text).collect::<Vec<_>>(), ["1000"]);
     }
 
-    async fn answers_in_bulk_are_in_order_whatever_the_order_of_the_keys(store: &Store) {
+    async fn a_bulk_enqueue_answers_in_the_order_of_its_jobs(store: &Store) {
         let named = |key: Option<&str>, text: &str| with(job(text), |job| job.unique_key = key.map(Into::into));
         let jobs = [named(Some("z"), "z"), named(None, "plain"), named(Some("a"), "a"), named(Some("z"), "z again"), named(None, "more")];
         let enqueued = store.driver().enqueue(&jobs).await.unwrap();
@@ -138,9 +138,9 @@ async fn a_job_is_unique_by_its_payload_however_it_is_written() {
 async fn a_job_is_unique_by_its_kind_and_for_a_period() {
     let database = database().await;
     let first = enqueue(&database.database, &note("a")).unique_by_kind().unique_for(HOUR).await.unwrap();
-    let (told, mut heard) = telling();
-    let running = start(worker(&database).state(told).handle(crate::harness::tell));
-    assert_eq!(heard.next().await, "a");
+    let (reporter, mut reports) = reporting();
+    let running = start(worker(&database).state(reporter).handle(crate::harness::report));
+    assert_eq!(reports.next().await, "a");
     database.until("select count(*) = 1 from reveille.finished_jobs").await;
     let again = enqueue(&database.database, &note("b")).unique_by_kind().unique_for(HOUR).await.unwrap();
     assert_eq!(again, Enqueued::new(first.id, true));
@@ -226,7 +226,7 @@ async fn fifty_producers_of_one_key_make_one_job() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_job_runs_in_a_period_while_producers_and_workers_race() {
     let database = database().await;
-    let (builder, _heard) = teller(&database);
+    let (builder, _reports) = reporting_worker(&database);
     let running = start(builder);
     // Jobs end as quickly as they are enqueued, so that most producers meet a key whose job has gone.
     for round in 0..20 {
@@ -249,7 +249,7 @@ async fn one_job_runs_in_a_period_while_producers_and_workers_race() {
 #[tokio::test(flavor = "multi_thread")]
 async fn racing_producers_for_a_period_make_one_job() {
     let database = database().await;
-    let (builder, _heard) = teller(&database);
+    let (builder, _reports) = reporting_worker(&database);
     let running = start(builder);
     for round in 0..20 {
         let key = job("x").unique_key(format!("round {round}")).unique_until(UniqueUntil::Period(HOUR));
@@ -339,8 +339,8 @@ async fn a_transaction_older_than_other_periods_enqueues_as_usual() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_debounces_make_one_run_with_the_last_payload() {
     let database = database().await;
-    let (told, mut heard) = telling();
-    let running = start(worker(&database).state(told).handle(crate::harness::tell));
+    let (reporter, mut reports) = reporting();
+    let running = start(worker(&database).state(reporter).handle(crate::harness::report));
     let mut id = 0;
     for n in 1..=1000 {
         let debounced = enqueue(&database.database, &note(&n.to_string())).unique_key("u").delay(HOUR);
@@ -349,10 +349,10 @@ async fn a_thousand_debounces_make_one_run_with_the_last_payload() {
         id = enqueued.id;
     }
     assert_eq!(database.admin().retry(id).await.unwrap(), Retried::Due);
-    assert_eq!(heard.next().await, "1000");
+    assert_eq!(reports.next().await, "1000");
     database.until("select count(*) = 1 and min(attempts) = 1 from reveille.finished_jobs").await;
     assert_eq!(database.value("select count(*) from reveille.jobs").await, 0);
-    assert!(heard.rest().is_empty());
+    assert!(reports.rest().is_empty());
     running.stop().await;
 }
 

@@ -1,12 +1,12 @@
 //! The views agree with the tables.
 
 use reveille::admin::{Filter, StateFilter, View};
-use reveille::driver::Reason;
+use reveille::driver::FailureReason;
 use reveille::enqueue;
 use reveille::job::{JobState, Priority};
 use serde_json::json;
 
-use crate::harness::{database, note, soon, start, teller};
+use crate::harness::{database, note, reporting_worker, soon, start};
 
 #[tokio::test]
 async fn queue_stats_counts_each_state() {
@@ -87,11 +87,11 @@ async fn queue_stats_reads_its_index_and_is_not_compiled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_are_counted() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     for _ in 0..5 {
         enqueue(&database.database, &note("x")).await.unwrap();
-        heard.next().await;
+        reports.next().await;
     }
     database.run("insert into reveille.jobs (kind, payload, max_attempts) values ('note', '[1, 2]', 1)").await;
     database.until("select count(*) = 1 from reveille.dead_jobs").await;
@@ -264,7 +264,7 @@ async fn a_job_is_read_with_its_fields_whether_it_is_live_dead_or_finished() {
     assert_eq!((live.tags.as_slice(), live.finished_at), (&["a".to_owned(), "b".into()][..], None));
     assert_eq!(live.available_at, Some(admin.read_time(due_at).await.unwrap()));
     let dead = job(2).await;
-    assert_eq!((dead.state, dead.reason, dead.attempts), (JobState::Dead, Some(Reason::Lost), 3));
+    assert_eq!((dead.state, dead.reason, dead.attempts), (JobState::Dead, Some(FailureReason::Lost), 3));
     assert_eq!((dead.errors()[0].attempt, &*dead.errors()[0].error), (Some(3), "gone"));
     let finished = job(3).await;
     assert_eq!((finished.state, finished.run_seconds), (JobState::Completed, Some(0.5)));
@@ -274,8 +274,8 @@ async fn a_job_is_read_with_its_fields_whether_it_is_live_dead_or_finished() {
         admin.jobs(&filter, 9).await.unwrap().into_iter().map(|job| job.kind).collect()
     };
     assert_eq!(kinds(Filter::new()).await, ["live"]);
-    assert_eq!(kinds(Filter::new().reason(Reason::Lost).queue("q")).await, ["dead"]);
-    assert_eq!(kinds(Filter::new().reason(Reason::Failed)).await, [""; 0]);
+    assert_eq!(kinds(Filter::new().reason(FailureReason::Lost).queue("q")).await, ["dead"]);
+    assert_eq!(kinds(Filter::new().reason(FailureReason::Failed)).await, [""; 0]);
     assert_eq!(kinds(Filter::new().state(JobState::Completed).kind("finished")).await, ["finished"]);
     assert!(admin.purge_dead(&Filter::new().state(StateFilter::Finished)).await.unwrap_err().is_invalid());
 }

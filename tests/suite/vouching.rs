@@ -10,7 +10,7 @@ use reveille::{
     handler::Cancellation,
 };
 
-use crate::harness::{Note, TestDatabase, Told, claim, database, note, start, teller, telling, worker};
+use crate::harness::{Note, Reporter, TestDatabase, claim, database, note, reporting, reporting_worker, start, worker};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -34,9 +34,9 @@ async fn a_strangers_lock_does_not_keep_a_dead_worker_alive() {
     let stranger = database.client().await;
     stranger.batch_execute("select pg_advisory_lock_shared(7)").await.unwrap();
     drop(listening);
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let other = start(builder.heartbeat(Duration::from_millis(50)).dead_after(HOUR));
-    assert_eq!(heard.next().await, "x");
+    assert_eq!(reports.next().await, "x");
     other.stop().await;
 }
 
@@ -57,25 +57,25 @@ async fn a_lock_vouches_for_a_worker_that_noted_no_backend() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_row_is_kept_locked_works_on() {
-    async fn waits(note: Note, State(told): State<Told>, cancellation: Cancellation) {
-        told.tell(note.text);
+    async fn waits(note: Note, State(reporter): State<Reporter>, cancellation: Cancellation) {
+        reporter.report(note.text);
         cancellation.cancelled().await;
-        told.tell("cancelled");
+        reporter.report("cancelled");
     }
     let database = database().await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let quick = worker(&database).heartbeat(Duration::from_millis(50)).dead_after(Duration::from_secs(1));
-    let held_up = start(quick.state(told).handle(waits));
+    let held_up = start(quick.state(reporter).handle(waits));
     enqueue(&database.database, &note("x")).await.unwrap();
-    assert_eq!(heard.next().await, "x");
+    assert_eq!(reports.next().await, "x");
     let operator = database.client().await;
     operator.batch_execute("begin; select reveille.stop_worker(id) from reveille.workers").await.unwrap();
-    let (builder, _heard) = teller(&database);
+    let (builder, _reports) = reporting_worker(&database);
     let other = start(builder.heartbeat(Duration::from_millis(50)).dead_after(HOUR));
     // Three times as long as a worker may be silent.
     let long = "select max(last_seen_at) - min(last_seen_at) > interval '3 seconds' from reveille.workers";
     database.until(long).await;
-    assert!(heard.rest().is_empty());
+    assert!(reports.rest().is_empty());
     operator.batch_execute("rollback").await.unwrap();
     database.until("select bool_and(last_seen_at > now() - interval '1 second') from reveille.workers").await;
     assert_eq!(database.value("select attempts from reveille.jobs where reserved_at is not null").await, 1);
@@ -92,9 +92,9 @@ async fn a_locked_dead_worker_does_not_keep_others_from_rescue() {
     assert_eq!(claim(&driver, 8, 1).await.len(), 1);
     let operator = database.client().await;
     operator.batch_execute("begin; select reveille.stop_worker(7)").await.unwrap();
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let other = start(builder.heartbeat(Duration::from_millis(50)).dead_after(Duration::from_secs(1)));
-    assert_eq!(heard.next().await, "x");
+    assert_eq!(reports.next().await, "x");
     assert_eq!(database.value("select jsonb_agg(id) from reveille.workers where id < 9").await, serde_json::json!([7]));
     operator.batch_execute("commit").await.unwrap();
     database.until("select not exists (select from reveille.workers where id = 7)").await;

@@ -5,44 +5,44 @@ use std::time::Duration;
 use reveille::dev::Server;
 use reveille::{Database, Worker, enqueue, enqueue::enqueue_all};
 
-use crate::harness::{client, database, eventually, note, start, tell, teller, telling};
+use crate::harness::{client, database, eventually, note, report, reporting, reporting_worker, start};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_way_to_enqueue_wakes_a_sleeping_worker() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     enqueue(&database.database, &note("from rust")).await.unwrap();
-    assert_eq!(heard.next().await, "from rust");
+    assert_eq!(reports.next().await, "from rust");
     database.run("insert into reveille.jobs (kind, payload) values ('note', '{\"text\": \"plain insert\"}')").await;
-    assert_eq!(heard.next().await, "plain insert");
+    assert_eq!(reports.next().await, "plain insert");
     database.run("select reveille.enqueue(kind => 'note', payload => '{\"text\": \"function\"}')").await;
-    assert_eq!(heard.next().await, "function");
+    assert_eq!(reports.next().await, "function");
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolled_back_job_is_never_run() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     let mut client = database.client().await;
     let tx = client.transaction().await.unwrap();
     enqueue(&tx, &note("rolled back")).await.unwrap();
     tx.rollback().await.unwrap();
     enqueue(&client, &note("after")).await.unwrap();
-    assert_eq!(heard.next().await, "after");
+    assert_eq!(reports.next().await, "after");
     worker.stop().await;
-    assert!(heard.rest().is_empty());
+    assert!(reports.rest().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delayed_job_starts_at_its_time_without_any_poll() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     enqueue(&database.database, &note("later")).delay(Duration::from_millis(300)).await.unwrap();
-    assert_eq!(heard.next().await, "later");
+    assert_eq!(reports.next().await, "later");
     worker.stop().await;
     let early = database.value("select wait_seconds < 0 from reveille.finished_jobs").await;
     assert_eq!(early, false, "the job does not start early");
@@ -51,23 +51,23 @@ async fn a_delayed_job_starts_at_its_time_without_any_poll() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_due_sooner_moves_the_alarm_forward() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     enqueue(&database.database, &note("in an hour")).delay(Duration::from_secs(3600)).await.unwrap();
     enqueue(&database.database, &note("soon")).delay(Duration::from_millis(200)).await.unwrap();
-    assert_eq!(heard.next().await, "soon");
+    assert_eq!(reports.next().await, "soon");
     database.run("select reveille.retry(1)").await;
-    assert_eq!(heard.next().await, "in an hour");
+    assert_eq!(reports.next().await, "in an hour");
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delayed_job_among_many_others_is_not_forgotten() {
     let database = database().await;
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     let builder =
         Worker::builder(database.database.clone()).queue("default", 64).poll_interval(Duration::from_secs(3600));
-    let worker = start(builder.state(told).handle(tell));
+    let worker = start(builder.state(reporter).handle(report));
     let mut client = database.client().await;
     let many: Vec<_> = (0..20).map(|_| note("many")).collect();
     for _ in 0..10 {
@@ -81,7 +81,7 @@ async fn a_delayed_job_among_many_others_is_not_forgotten() {
         tx.commit().await.unwrap();
         let mut texts = Vec::new();
         for _ in 0..=2 * many.len() {
-            texts.push(heard.next().await);
+            texts.push(reports.next().await);
         }
         assert_eq!(texts.iter().filter(|text| *text == "later").count(), 1);
     }
@@ -92,19 +92,19 @@ async fn a_delayed_job_among_many_others_is_not_forgotten() {
 async fn jobs_enqueued_without_a_worker_start_with_the_next_one() {
     let database = database().await;
     enqueue(&database.database, &note("waiting")).await.unwrap();
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
-    assert_eq!(heard.next().await, "waiting");
+    assert_eq!(reports.next().await, "waiting");
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_listening_the_poll_finds_jobs() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder.listen(false).poll_interval(Duration::from_millis(50)));
     enqueue(&database.database, &note("polled")).await.unwrap();
-    assert_eq!(heard.next().await, "polled");
+    assert_eq!(reports.next().await, "polled");
     assert_eq!(database.value("select count(*) from pg_stat_activity where datname = current_database() and application_name = 'reveille listener'").await, 0);
     worker.stop().await;
 }
@@ -112,12 +112,12 @@ async fn without_listening_the_poll_finds_jobs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_poll_finds_jobs_whose_insert_did_not_ring() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder.poll_interval(Duration::from_millis(50)));
     database
         .run("begin; set local reveille.bell = 'off'; insert into reveille.jobs (kind, payload) values ('note', '{\"text\": \"x\"}'); commit")
         .await;
-    assert_eq!(heard.next().await, "x");
+    assert_eq!(reports.next().await, "x");
     worker.stop().await;
 }
 
@@ -131,12 +131,12 @@ async fn cut_listeners(address: &str) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listener_that_is_cut_off_reconnects_and_misses_nothing() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     for round in 0..10 {
         eventually("a listener is cut off", async || cut_listeners(&database.address).await > 0).await;
         enqueue(&database.database, &note(&round.to_string())).await.unwrap();
-        assert_eq!(heard.next().await, round.to_string());
+        assert_eq!(reports.next().await, round.to_string());
     }
     assert!(worker.is_working());
     worker.stop().await;
@@ -149,13 +149,13 @@ async fn a_locked_job_starts_when_its_lock_is_gone() {
     enqueue(&database.database, &note("locked")).await.unwrap();
     let holder = database.client().await;
     holder.batch_execute("begin; select * from reveille.jobs for update").await.unwrap();
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     database.run("select reveille.resume('default')").await;
     enqueue(&database.database, &note("free")).await.unwrap();
-    assert_eq!(heard.next().await, "free");
+    assert_eq!(reports.next().await, "free");
     holder.batch_execute("rollback").await.unwrap();
-    assert_eq!(heard.next().await, "locked", "though the end of a lock rings no bell");
+    assert_eq!(reports.next().await, "locked", "though the end of a lock rings no bell");
     worker.stop().await;
 }
 
@@ -163,28 +163,28 @@ async fn a_locked_job_starts_when_its_lock_is_gone() {
 async fn a_paused_queue_starts_nothing_until_it_is_resumed() {
     let database = database().await;
     database.run("select reveille.pause('default')").await;
-    let (builder, mut heard) = teller(&database);
-    let (other, mut other_heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
+    let (other, mut other_reports) = reporting_worker(&database);
     let worker = start(builder);
     let other_queue = start(other.queue("other", 1));
     enqueue(&database.database, &note("paused")).await.unwrap();
     enqueue(&database.database, &note("not paused")).queue("other").await.unwrap();
-    assert_eq!(other_heard.next().await, "not paused");
+    assert_eq!(other_reports.next().await, "not paused");
     other_queue.stop().await;
-    assert!(heard.rest().is_empty() && other_heard.rest().is_empty());
+    assert!(reports.rest().is_empty() && other_reports.rest().is_empty());
     database.run("select reveille.resume('default')").await;
-    assert_eq!(heard.next().await, "paused");
+    assert_eq!(reports.next().await, "paused");
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_takes_only_from_its_own_queues() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     enqueue(&database.database, &note("elsewhere")).queue("elsewhere").await.unwrap();
     enqueue(&database.database, &note("here")).await.unwrap();
-    assert_eq!(heard.next().await, "here");
+    assert_eq!(reports.next().await, "here");
     worker.stop().await;
     assert_eq!(database.value("select payload ->> 'text' from reveille.jobs").await, "elsewhere");
 }
@@ -192,8 +192,9 @@ async fn a_worker_takes_only_from_its_own_queues() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_needs_a_current_schema() {
     let database = crate::harness::empty_database().await;
-    let (told, _heard) = crate::harness::telling();
-    let worker = Worker::builder(database.database.clone()).state(told).handle(crate::harness::tell).build().unwrap();
+    let (reporter, _reports) = crate::harness::reporting();
+    let worker =
+        Worker::builder(database.database.clone()).state(reporter).handle(crate::harness::report).build().unwrap();
     let running = worker.run_until(std::future::pending::<()>());
     let error = crate::harness::soon("the worker gives up", running).await.unwrap_err();
     assert!(error.is_schema_missing() && error.to_string().contains("reveille migrate"), "{error}");
@@ -214,7 +215,7 @@ async fn a_full_queue_of_notifications_fails_no_enqueue() {
     let server = options.start().unwrap();
     let database = Database::connect(server.url("postgres")).await.unwrap();
     database.migrate().await.unwrap();
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder.poll_interval(Duration::from_millis(100)));
     let client = client(&server.url("postgres")).await;
     eventually("the worker sleeps", async || {
@@ -229,6 +230,6 @@ async fn a_full_queue_of_notifications_fails_no_enqueue() {
         eventually("the queue is full", async || client.batch_execute(fill).await.is_err()).await;
     }
     enqueue(&database, &note("x")).await.unwrap();
-    assert_eq!(heard.next().await, "x");
+    assert_eq!(reports.next().await, "x");
     worker.stop().await;
 }

@@ -15,7 +15,9 @@ use reveille::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::harness::{Note, TestDatabase, Told, database, note, start, tell, teller, telling, worker};
+use crate::harness::{
+    Note, Reporter, TestDatabase, database, note, report, reporting, reporting_worker, start, worker,
+};
 
 /// Where a job is, as `[state, attempts, failures]`.
 async fn fate(database: &TestDatabase, id: i64) -> Value {
@@ -53,10 +55,10 @@ async fn shaky(job: Shaky, attempt: Attempt) -> Result<(), String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_finished_job_moves_to_the_history() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     let id = enqueue(&database.database, &note("x")).key("k").tag("t").await.unwrap().id;
-    heard.next().await;
+    reports.next().await;
     ended(&database, id).await;
     let row =
         "select jsonb_build_array(queue, kind, payload, outcome, attempts, failures, key, tags, worker is not null,
@@ -70,10 +72,10 @@ async fn a_finished_job_moves_to_the_history() {
 async fn a_queue_without_retention_keeps_nothing() {
     let database = database().await;
     database.run("insert into reveille.queues (name, retention) values ('default', '0')").await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     let id = enqueue(&database.database, &note("x")).await.unwrap().id;
-    heard.next().await;
+    reports.next().await;
     ended(&database, id).await;
     assert_eq!(database.value("select count(*) from reveille.finished_jobs").await, 0);
     worker.stop().await;
@@ -157,12 +159,12 @@ async fn a_panic_is_a_failure_with_its_message() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_payload_does_not_decode_dies_at_once_and_alone() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let insert = "insert into reveille.jobs (kind, payload) values ('note', '{\"txet\": 1}'),
         ('note', '{\"text\": \"good\"}'), ('note', '1e999'), ('note', (repeat('[', 300) || repeat(']', 300))::jsonb)";
     database.run(insert).await;
     let worker = start(builder);
-    assert_eq!(heard.next().await, "good");
+    assert_eq!(reports.next().await, "good");
     database.until("select count(*) = 3 from reveille.dead_jobs where reason = 'undecodable'").await;
     let error = database.value("select errors -> 0 ->> 'error' from reveille.dead_jobs where id = 1").await;
     assert_eq!(error, "missing field `text` at line 1 column 11");
@@ -172,13 +174,13 @@ async fn a_job_whose_payload_does_not_decode_dies_at_once_and_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_without_a_handler_goes_back_at_no_cost() {
     let database = database().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     database.run("insert into reveille.jobs (kind) values ('unknown')").await;
     let worker = start(builder);
     database.until("select available_at > now() from reveille.jobs").await;
     assert_eq!(database.value("select jsonb_build_array(failures, errors) from reveille.jobs").await, json!([0, null]));
     enqueue(&database.database, &note("others go on")).await.unwrap();
-    heard.next().await;
+    reports.next().await;
     worker.stop().await;
 }
 
@@ -267,10 +269,10 @@ async fn urgent_jobs_run_first_and_equal_ones_in_order() {
     ] {
         enqueue(&database.database, &note(text)).priority(priority).await.unwrap();
     }
-    let (told, mut heard) = telling();
-    let one_by_one = Worker::builder(database.database.clone()).queue("default", 1).state(told).handle(tell);
+    let (reporter, mut reports) = reporting();
+    let one_by_one = Worker::builder(database.database.clone()).queue("default", 1).state(reporter).handle(report);
     let worker = start(one_by_one);
-    let order = [heard.next().await, heard.next().await, heard.next().await, heard.next().await];
+    let order = [reports.next().await, reports.next().await, reports.next().await, reports.next().await];
     assert_eq!(order, ["urgent", "normal 1", "normal 2", "low"]);
     worker.stop().await;
 }
@@ -299,7 +301,13 @@ async fn no_more_jobs_run_at_once_than_there_are_slots() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_gets_all_that_it_asks_for() {
-    async fn asks(note: Note, State(told): State<Told>, State(number): State<u64>, attempt: Attempt, context: Context) {
+    async fn asks(
+        note: Note,
+        State(reporter): State<Reporter>,
+        State(number): State<u64>,
+        attempt: Attempt,
+        context: Context,
+    ) {
         let job = context.job();
         let seen = json!([
             note.text,
@@ -314,14 +322,14 @@ async fn a_handler_gets_all_that_it_asks_for() {
             context.id(),
             context.timeout().map(|timeout| timeout.as_secs())
         ]);
-        told.tell(seen.to_string());
+        reporter.report(seen.to_string());
     }
     let database = database().await;
-    let (told, mut heard) = telling();
-    let worker = start(worker(&database).state(told).state(7u64).handle(asks));
+    let (reporter, mut reports) = reporting();
+    let worker = start(worker(&database).state(reporter).state(7u64).handle(asks));
     let enqueue = enqueue(&database.database, &note("x")).key("k").tag("t").metadata(json!({"m": 1})).max_attempts(1);
     let id = enqueue.timeout(Duration::from_secs(9)).await.unwrap().id;
-    let seen: Value = serde_json::from_str(&heard.next().await).unwrap();
+    let seen: Value = serde_json::from_str(&reports.next().await).unwrap();
     assert_eq!(seen, json!(["x", 7, 1, 1, true, "default", "k", ["t"], {"m": 1}, id, 9]));
     worker.stop().await;
 }
@@ -332,10 +340,10 @@ async fn a_worker_that_cannot_work_is_not_built() {
     let builder = || Worker::builder(database.database.clone());
     let refused = |builder: reveille::worker::WorkerBuilder| builder.build().err().expect("it is refused").to_string();
     assert!(refused(builder()).contains("needs a handler"));
-    assert!(refused(builder().handle(tell)).contains("State<"), "a state is missing");
-    let (told, _heard) = telling();
-    let good = || builder().state(told.clone()).handle(tell);
-    assert!(refused(good().handle(tell)).contains("the kind \"note\" has two handlers"));
+    assert!(refused(builder().handle(report)).contains("State<"), "a state is missing");
+    let (reporter, _reports) = reporting();
+    let good = || builder().state(reporter.clone()).handle(report);
+    assert!(refused(good().handle(report)).contains("the kind \"note\" has two handlers"));
     assert!(refused(good().queue("a", 1).queue("a", 2)).contains("twice"));
     assert!(refused(good().queue("a", 0)).contains("slot"));
     assert!(refused(good().queue("", 1)).contains("1 to 128"));
@@ -344,35 +352,35 @@ async fn a_worker_that_cannot_work_is_not_built() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_for_any_kind_takes_jobs_without_another_handler() {
     let database = database().await;
-    let (told, mut heard) = telling();
-    let others = told.clone();
+    let (reporter, mut reports) = reporting();
+    let others = reporter.clone();
     let any = move |context: Context| {
         let others = others.clone();
-        async move { others.tell(format!("any: {}", context.job().kind)) }
+        async move { others.report(format!("any: {}", context.job().kind)) }
     };
-    let worker = start(worker(&database).state(told).handle(tell).handle_any(any, RetryPolicy::default()));
+    let worker = start(worker(&database).state(reporter).handle(report).handle_any(any, RetryPolicy::default()));
     database.run("insert into reveille.jobs (kind) values ('unknown')").await;
-    assert_eq!(heard.next().await, "any: unknown");
+    assert_eq!(reports.next().await, "any: unknown");
     enqueue(&database.database, &note("mine")).await.unwrap();
-    assert_eq!(heard.next().await, "mine");
+    assert_eq!(reports.next().await, "mine");
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelling_a_running_job_reaches_its_handler() {
     let database = database().await;
-    async fn waits(_: Note, State(told): State<Told>, cancellation: Cancellation) -> Result<(), String> {
-        told.tell("started");
+    async fn waits(_: Note, State(reporter): State<Reporter>, cancellation: Cancellation) -> Result<(), String> {
+        reporter.report("started");
         cancellation.cancelled().await;
-        told.tell("cancelled");
+        reporter.report("cancelled");
         Err("stopped".into())
     }
-    let (told, mut heard) = telling();
-    let worker = start(worker(&database).state(told).handle(waits));
+    let (reporter, mut reports) = reporting();
+    let worker = start(worker(&database).state(reporter).handle(waits));
     let id = enqueue(&database.database, &note("x")).await.unwrap().id;
-    assert_eq!(heard.next().await, "started");
+    assert_eq!(reports.next().await, "started");
     assert_eq!(database.database.admin().cancel(id).await.unwrap(), Cancelled::Requested);
-    assert_eq!(heard.next().await, "cancelled");
+    assert_eq!(reports.next().await, "cancelled");
     ended(&database, id).await;
     assert_eq!(fate(&database, id).await, json!(["cancelled", 1, 0]));
     worker.stop().await;
@@ -381,17 +389,17 @@ async fn cancelling_a_running_job_reaches_its_handler() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_reaches_a_worker_by_its_heartbeat() {
     let database = database().await;
-    async fn waits(_: Note, State(told): State<Told>, cancellation: Cancellation) -> Result<(), String> {
-        told.tell("started");
+    async fn waits(_: Note, State(reporter): State<Reporter>, cancellation: Cancellation) -> Result<(), String> {
+        reporter.report("started");
         cancellation.cancelled().await;
         Err("stopped".into())
     }
-    let (told, mut heard) = telling();
+    let (reporter, mut reports) = reporting();
     // The job is there at the worker's first look. Its next look comes after an hour.
     let id = enqueue(&database.database, &note("x")).await.unwrap().id;
-    let polling = worker(&database).listen(false).heartbeat(Duration::from_millis(50)).state(told).handle(waits);
+    let polling = worker(&database).listen(false).heartbeat(Duration::from_millis(50)).state(reporter).handle(waits);
     let worker = start(polling);
-    assert_eq!(heard.next().await, "started");
+    assert_eq!(reports.next().await, "started");
     database.run(&format!("select reveille.cancel({id})")).await;
     ended(&database, id).await;
     assert_eq!(fate(&database, id).await[0], "cancelled");
@@ -426,15 +434,15 @@ async fn a_long_error_with_a_nul_is_stored_shortened() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_workers_share_a_queue_and_run_each_job_once() {
     let database = database().await;
-    let (told, mut heard) = telling();
-    let build = || worker(&database).state(told.clone()).handle(tell);
+    let (reporter, mut reports) = reporting();
+    let build = || worker(&database).state(reporter.clone()).handle(report);
     let (first, second) = (start(build()), start(build()));
     let notes: Vec<Note> = (0..500).map(|n| note(&n.to_string())).collect();
     enqueue_all(&database.database, &notes).await.unwrap();
     database.until("select count(*) = 500 from reveille.finished_jobs").await;
     first.stop().await;
     second.stop().await;
-    let mut ran = heard.rest();
+    let mut ran = reports.rest();
     ran.sort();
     ran.dedup();
     assert_eq!(

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use reveille::admin::{BulkResult, Filter, JobRow, REASONS, RefusedJob, Retried};
-use reveille::driver::Reason;
+use reveille::driver::FailureReason;
 use reveille::job::JobState;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -41,7 +41,7 @@ struct ListDead {
     kind: Option<String>,
     /// Only jobs that died of this.
     #[arg(long, value_parser = reasons())]
-    reason: Option<Reason>,
+    reason: Option<FailureReason>,
     /// List at most this many jobs, newest first.
     #[arg(long, default_value_t = 50)]
     limit: u32,
@@ -66,14 +66,14 @@ struct ChosenDead {
     kind: Option<String>,
     /// All jobs that died of this.
     #[arg(long, value_parser = reasons())]
-    reason: Option<Reason>,
+    reason: Option<FailureReason>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
-fn reasons() -> impl TypedValueParser<Value = Reason> {
-    PossibleValuesParser::new(REASONS.map(Reason::name)).try_map(|name| {
+fn reasons() -> impl TypedValueParser<Value = FailureReason> {
+    PossibleValuesParser::new(REASONS.map(FailureReason::name)).try_map(|name| {
         REASONS.into_iter().find(|reason| reason.name() == name).ok_or_else(|| format!("unknown reason {name:?}"))
     })
 }

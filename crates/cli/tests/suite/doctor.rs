@@ -8,7 +8,7 @@ use reveille::dev::Server;
 use reveille::{Database, enqueue};
 use serde_json::{Value, json};
 
-use crate::harness::{client, database, empty_database, eventually, note, start, teller, worker};
+use crate::harness::{client, database, empty_database, eventually, note, reporting_worker, start, worker};
 
 pub async fn examine(database: &Database) -> Vec<Finding> {
     database.doctor().examine().await.expect("the doctor can examine")
@@ -44,10 +44,10 @@ async fn a_healthy_database_with_a_worker_is_well() {
     let server = Server::options().fsync(true).setting("full_page_writes", "on").start().unwrap();
     let database = Database::connect(server.url("postgres")).await.unwrap();
     database.migrate().await.unwrap();
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     enqueue(&database, &note("a")).await.unwrap();
-    heard.next().await;
+    reports.next().await;
     let findings = examine(&database).await;
     assert!(findings.iter().all(|found| found.state == Verdict::Ok && found.advice.is_none()), "{findings:#?}");
     assert_eq!(findings.iter().map(|found| found.check.as_str()).collect::<Vec<_>>(), CHECKS);

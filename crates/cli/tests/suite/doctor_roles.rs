@@ -1,7 +1,7 @@
 //! What the doctor finds about roles and their rights.
 
 use crate::doctor::{examine, found, only};
-use crate::harness::{TestDatabase, database, note, start, teller, worker};
+use crate::harness::{TestDatabase, database, note, reporting_worker, start, worker};
 use reveille::admin::doctor::{Finding, Verdict};
 use reveille::{Database, enqueue};
 
@@ -72,7 +72,8 @@ async fn a_user_can_do_what_the_doctor_lists() {
     database.run("revoke execute on all functions in schema reveille from public").await;
     only(&looker, "roles", Verdict::Ok, &["execute on the function enqueue", "execute on the function ring"]).await;
     database.run("grant execute on all functions in schema reveille to public").await;
-    let advice = only(&looker, "roles", Verdict::Bad, &["every role may run", "ring_after_insert", "as the owner"]).await;
+    let advice =
+        only(&looker, "roles", Verdict::Bad, &["every role may run", "ring_after_insert", "as the owner"]).await;
     database.run(&advice).await;
 
     let (producer, produces) = as_user(&database, &ENQUEUE).await;
@@ -96,9 +97,9 @@ async fn a_user_can_do_what_the_doctor_lists() {
     )
     .await;
     only(&worker_user, "roles", Verdict::Ok, &["may enqueue, work;"]).await;
-    let (builder, mut heard) = teller(&worker_user);
+    let (builder, mut reports) = reporting_worker(&worker_user);
     let working = start(builder);
-    assert_eq!(heard.next().await, "a");
+    assert_eq!(reports.next().await, "a");
     database.until("select count(*) = 1 from reveille.finished_jobs").await;
     working.stop().await;
     worker_user.admin().prune().await.unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reveille::enqueue;
 use serde_json::json;
 
-use crate::harness::{TestDatabase, database, note, start, teller};
+use crate::harness::{TestDatabase, database, note, reporting_worker, start};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -47,10 +47,10 @@ async fn held_by_a_process() -> (TestDatabase, Process) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_workers_job_runs_elsewhere_long_before_dead_after() {
     let (database, process) = held_by_a_process().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let other = start(builder.dead_after(HOUR));
     process.signal("-KILL");
-    assert_eq!(heard.next().await, "x");
+    assert_eq!(reports.next().await, "x");
     database.until("select count(*) = 1 from reveille.finished_jobs").await;
     let row = "select jsonb_build_array(attempts, failures, errors -> 0 -> 'reason') from reveille.finished_jobs";
     assert_eq!(database.value(row).await, json!([2, 1, "lost"]));
@@ -60,7 +60,7 @@ async fn a_killed_workers_job_runs_elsewhere_long_before_dead_after() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_worker_keeps_its_job_while_its_session_lives() {
     let (database, process) = held_by_a_process().await;
-    let (builder, mut heard) = teller(&database);
+    let (builder, mut reports) = reporting_worker(&database);
     let other = start(builder);
     process.signal("-STOP");
     // Long enough that the other worker would have rescued the job if the session were gone.
@@ -70,7 +70,7 @@ async fn a_stalled_worker_keeps_its_job_while_its_session_lives() {
     assert_eq!(database.value("select attempts from reveille.jobs").await, 1);
     process.signal("-CONT");
     database.until("select count(*) = 2 from reveille.workers where last_seen_at > now() - interval '2 seconds'").await;
-    assert!(heard.rest().is_empty());
+    assert!(reports.rest().is_empty());
     assert_eq!(database.value("select attempts from reveille.jobs where reserved_at is not null").await, 1);
     other.stop().await;
 }

@@ -6,25 +6,29 @@ use reveille::{State, enqueue};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::harness::{Note, Told, database, note, soon, start, telling, worker};
+use crate::harness::{Note, Reporter, database, note, reporting, soon, start, worker};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_worker_outlives_an_upgrade_and_no_old_one_starts() {
-    async fn held(note: Note, State(told): State<Told>, State(gate): State<Arc<Semaphore>>) -> Result<(), String> {
-        told.tell(&note.text);
+    async fn held(
+        note: Note,
+        State(reporter): State<Reporter>,
+        State(gate): State<Arc<Semaphore>>,
+    ) -> Result<(), String> {
+        reporter.report(&note.text);
         gate.acquire().await.unwrap().forget();
         if note.text == "fails" { Err("no".into()) } else { Ok(()) }
     }
     let database = database().await;
-    let ((told, mut heard), gate) = (telling(), Arc::new(Semaphore::new(0)));
-    let build = || worker(&database).state(told.clone()).state(Arc::clone(&gate));
+    let ((reporter, mut reports), gate) = (reporting(), Arc::new(Semaphore::new(0)));
+    let build = || worker(&database).state(reporter.clone()).state(Arc::clone(&gate));
     let running = start(build().handle(held));
     // In the first round, the worker prepares its statements with their old results.
     for round in ["before", "after"] {
         for text in [round, "fails"] {
             enqueue(&database.database, &note(text)).max_attempts(1).await.unwrap();
         }
-        let mut started = [heard.next().await, heard.next().await];
+        let mut started = [reports.next().await, reports.next().await];
         started.sort();
         assert_eq!(started, [round, "fails"]);
         if round == "before" {

@@ -4,7 +4,7 @@ use reveille::admin::View;
 use serde_json::value::RawValue;
 
 use crate::cli::reveille;
-use crate::harness::{database, encoded_database, note, soon, start, telling, worker};
+use crate::harness::{database, encoded_database, note, reporting, soon, start, worker};
 
 const LONG: &str = "12345678901234567890123";
 
@@ -57,11 +57,11 @@ async fn jobs_with_odd_json_are_listed_and_shown_as_stored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_result_is_kept_and_printed_with_all_its_digits() {
-    let (database, (told, _heard)) = (database().await, telling());
+    let (database, (reporter, _reports)) = (database().await, reporting());
     async fn result(_: crate::harness::Note) -> reveille::job::Completed<Box<RawValue>> {
         reveille::job::Completed(RawValue::from_string(odd()).unwrap())
     }
-    let running = start(worker(&database).state(told).handle(result));
+    let running = start(worker(&database).state(reporter).handle(result));
     let id = reveille::enqueue(&database.database, &note("")).await.unwrap().id;
     let finished = soon("the job's end", database.finished(id)).await.unwrap().unwrap();
     assert_eq!(finished.result.as_ref().unwrap().member::<Box<RawValue>>("long").unwrap().unwrap().get(), LONG);

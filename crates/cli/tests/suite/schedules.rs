@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::json;
 
 use crate::cli::{command, reveille, run};
-use crate::harness::{TestDatabase, database, eventually, start, teller};
+use crate::harness::{TestDatabase, database, eventually, reporting_worker, start};
 
 /// A worker process that fires schedules and runs no job. Dropping this kills it.
 struct Process(Child);
@@ -100,7 +100,7 @@ async fn a_host_without_a_time_zone_leaves_its_schedules_to_others() {
         true
     );
     assert_eq!(poor.log().matches("Asia/Tokyo").count(), 1, "it is logged once");
-    let rich = start(teller(&database).0);
+    let rich = start(reporting_worker(&database).0);
     database.until(&fired("far")).await;
     rich.stop().await;
 }
