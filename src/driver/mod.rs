@@ -45,7 +45,7 @@ pub trait Driver: Send + Sync + 'static {
     /// Store jobs, all or none, and wake who waits for them. Returns one answer a job, in order.
     fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>;
 
-    /// The schema that the store's tables are in. A handler enqueues there on a client of its own; default `reveille`.
+    /// The schema of the store's tables; default `reveille`. A handler's enqueuer uses it on clients and transactions.
     fn schema(&self) -> &str {
         "reveille"
     }
