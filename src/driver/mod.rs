@@ -60,11 +60,6 @@ pub trait Driver: Send + Sync + 'static {
     /// A store refuses what [`NewJob::check`] refuses, and jobs that it cannot keep as asked.
     fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>;
 
-    /// The schema of the store's tables; default `reveille`. A handler's enqueuer uses it on clients and transactions.
-    fn schema(&self) -> &str {
-        "reveille"
-    }
-
     /// Registers a worker. From here on the worker can claim, and it is declared dead when its heartbeats stop.
     fn register<'a>(&'a self, worker: &'a WorkerInfo) -> BoxFuture<'a, Result<()>>;
 
