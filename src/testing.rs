@@ -5,8 +5,10 @@
 //! [`Worker::run_until_drained`] and [`Worker::inline`] run stored jobs. On [`Memory`], [`Worker::run_until_empty`]
 //! runs delayed jobs too. See the guide `testing`.
 //!
-//! [`Worker::attempt`]: crate::Worker::attempt [`Worker::work_one`]: crate::Worker::work_one
-//! [`Worker::run_until_drained`]: crate::Worker::run_until_drained [`Worker::inline`]: crate::Worker::inline
+//! [`Worker::attempt`]: crate::Worker::attempt
+//! [`Worker::work_one`]: crate::Worker::work_one
+//! [`Worker::run_until_drained`]: crate::Worker::run_until_drained
+//! [`Worker::inline`]: crate::Worker::inline
 //! [`Worker::run_until_empty`]: crate::Worker::run_until_empty
 
 use std::fmt;

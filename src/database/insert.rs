@@ -14,10 +14,10 @@ use crate::job::{Due, Enqueued, NewJob};
 /// A statement with its parameters and their types.
 pub(crate) struct Insert<'a> {
     pub(crate) sql: Cow<'static, str>,
-    params: Vec<Param<'a>>,
+    params: Vec<TypedValue<'a>>,
 }
 
-type Param<'a> = (Box<dyn ToSql + Sync + Send + 'a>, Type);
+type TypedValue<'a> = (Box<dyn ToSql + Sync + Send + 'a>, Type);
 
 impl<'a> Insert<'a> {
     /// The cheapest statement that stores these jobs; `None` for no jobs.
@@ -85,7 +85,7 @@ fn settings(job: &NewJob) -> impl PartialEq {
 }
 
 /// The parameters for one job, or for many that share their settings, with the payload or payloads.
-fn params<'a>(job: &'a NewJob, payload: Param<'a>) -> Vec<Param<'a>> {
+fn params<'a>(job: &'a NewJob, payload: TypedValue<'a>) -> Vec<TypedValue<'a>> {
     let (at, delay) = due(job);
     vec![
         (Box::new(&job.queue), Type::TEXT),
@@ -104,7 +104,7 @@ fn params<'a>(job: &'a NewJob, payload: Param<'a>) -> Vec<Param<'a>> {
 }
 
 /// The parameters for many jobs: an array per column.
-fn columns<'a>(jobs: &'a [NewJob]) -> Vec<Param<'a>> {
+fn columns<'a>(jobs: &'a [NewJob]) -> Vec<TypedValue<'a>> {
     vec![
         (column(jobs, |job| job.queue.as_str()), Type::TEXT_ARRAY),
         (column(jobs, |job| job.kind.as_str()), Type::TEXT_ARRAY),

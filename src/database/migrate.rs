@@ -214,7 +214,7 @@ pub(crate) async fn check(client: &Client, schema: &Schema) -> Result<()> {
         ))),
         CURRENT => Ok(()),
         older => Err(Error::schema_mismatch(format!(
-            "the schema is at version {older}, but this program needs {CURRENT}; run `reveille migrate`"
+            "the schema is at version {older} and this program needs version {CURRENT}; run `reveille migrate`"
         ))),
     }
 }
@@ -222,8 +222,8 @@ pub(crate) async fn check(client: &Client, schema: &Schema) -> Result<()> {
 fn check_not_newer(version: i32) -> Result<()> {
     if version > CURRENT {
         return Err(Error::schema_mismatch(format!(
-            "the schema is at version {version}, but this program supports at most {CURRENT}; use a newer version of the \
-             program"
+            "the schema is at version {version} and this program supports version {CURRENT} at most; use a newer version \
+             of the program"
         )));
     }
     Ok(())

@@ -219,7 +219,7 @@ impl Middlewares {
         self.0.is_empty()
     }
 
-    /// The job as all of them together change it on its way to the database.
+    /// Passes a job through all middleware on its way to the database.
     pub(crate) fn enqueue(&self, mut job: NewJob) -> Result<NewJob> {
         self.0.iter().rev().try_for_each(|middleware| middleware.enqueue(&mut job)).map_err(Error::refused)?;
         Ok(job)
@@ -229,7 +229,7 @@ impl Middlewares {
         self.0.iter().for_each(|middleware| middleware.span(job, span));
     }
 
-    /// Calls each of them, even if one panics.
+    /// Calls each middleware, even if one panics.
     pub(crate) fn ended(&self, end: &AttemptEnd<'_>) {
         for middleware in &self.0 {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| middleware.ended(end))) {
@@ -242,7 +242,7 @@ impl Middlewares {
         }
     }
 
-    /// Makes an attempt through all of them.
+    /// Makes an attempt through all middleware.
     pub(crate) fn work<'a>(&'a self, handler: &'a Registered, context: &Context) -> BoxFuture<'a, Outcome> {
         if self.0.is_empty() {
             return handler.call(context);

@@ -203,8 +203,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// How often to look for work without any reason to, 1 ms or more; default 5 s. Catches what else would be missed,
-    /// so it costs little to make it long, and nothing is lost.
+    /// How often to look for work without any reason to, 1 ms or more; default 5 s. Catches what else would be
+    /// missed, so it costs little to make it long, and nothing is lost.
     pub fn poll_interval(mut self, interval: Duration) -> WorkerBuilder {
         self.options.poll_interval = interval;
         self
