@@ -45,8 +45,9 @@ pub use signal::{Hints, OnSignal, OpenTransaction, Signal, signals};
 /// Every method may be called from any task, and again after an error. These errors tell the worker what to do:
 ///
 /// - [`Error::unavailable`]: try again later. The worker does, for as long as it takes.
-/// - [`Error::invalid`] from [`settle`](Driver::settle) or [`enqueue`](Driver::enqueue): the store refuses this input.
-///   The worker then settles one by one, and records a refused ending as a failure.
+/// - [`Error::invalid`] from [`settle`](Driver::settle): the store refuses one of the endings. The worker halves the
+///   batch until it finds that ending, and records a failure instead.
+/// - [`Error::lost`] from [`progress`](Driver::progress): the handler learns that its job is no longer this worker's.
 /// - [`Error::denied`], [`Error::schema_missing`] or [`Error::schema_mismatch`] from [`check`](Driver::check): the
 ///   worker does not start.
 /// - [`Error::listen_unsupported`] from [`listen`](Driver::listen): the worker finds new jobs by polling.

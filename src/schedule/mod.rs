@@ -218,7 +218,7 @@ impl Schedule {
     /// The job of a tick.
     ///
     /// # Errors
-    /// Invalid if the job's metadata is not a JSON object, which [`check`](Schedule::check) refuses.
+    /// Invalid if the metadata of the job is not a JSON object.
     pub fn job_at(&self, tick: SystemTime) -> Result<NewJob> {
         let mut job = NewJob { due: Due::At(tick), ..self.job.clone() };
         job.set_metadata_member("schedule", &self.name)?;

@@ -67,7 +67,7 @@ impl Tables {
         let (attempts, failures, failure, reservation) = (0, 0, None, None);
         let created_at = SystemTime::now();
         self.jobs.insert(id, Row { job, state, attempts, failures, failure, available_at, created_at, reservation });
-        Enqueued { id, existed: false }
+        Enqueued::new(id, false)
     }
 
     fn waiting(&self, queue: &str) -> impl Iterator<Item = (i64, &Row)> {
@@ -141,8 +141,11 @@ impl Tables {
             let failure = Failure::new(FailureReason::Lost, "its worker died");
             let Some(row) = self.jobs.get(&reservation.id) else { continue };
             let is_dead = row.failures + 1 >= row.job.max_attempts;
-            let again = Ending::Waiting { failure: Some(failure.clone()), delay: Duration::ZERO };
-            self.settle(&reservation, if is_dead { &Ending::Dead(failure) } else { &again });
+            let ending = match is_dead {
+                true => Ending::Dead(failure),
+                false => Ending::Waiting { failure: Some(failure), delay: Duration::ZERO },
+            };
+            self.settle(&reservation, &ending);
             rescue.jobs.push(reservation.id);
             rescue.dead.extend(is_dead.then_some(reservation.id));
         }
