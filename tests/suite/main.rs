@@ -19,6 +19,7 @@ mod exact_limits;
 mod extremes;
 mod failover;
 mod fence;
+mod language;
 mod large_jobs;
 mod layers;
 mod limits;
