@@ -16,7 +16,8 @@ select * from reveille.enqueue(
 
 -- The same key again: no second job (existed), and the due time put back.
 select * from reveille.enqueue(
-    kind => 'refresh_report', payload => '{"month": "2026-11", "again": true}', queue => 'reports', delay => '10 minutes',
+    kind => 'refresh_report', payload => '{"month": "2026-11", "again": true}', queue => 'reports',
+    delay => '10 minutes',
     unique_key => '2026-11', unique_mode => 'debounce'
 );
 

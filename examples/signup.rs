@@ -60,7 +60,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let database = Database::connect(std::env::var("DATABASE_URL").unwrap_or_default()).await?;
     database.migrate().await?;
     let mut client = database.client().await?;
-    let users = "create table if not exists example_users (id bigint generated always as identity primary key, email text unique)";
+    let users = "create table if not exists example_users (id bigint generated always as identity primary key, \
+        email text unique)";
     client.batch_execute(users).await?;
 
     let email = format!("ada-{}@example.org", std::process::id());

@@ -257,7 +257,8 @@ async fn check_is_in_transaction(client: &Client) -> Result<()> {
     };
     savepoint.await.map_err(|error| match error.code() {
         Some(&SqlState::NO_ACTIVE_SQL_TRANSACTION) => Error::invalid(
-            "look for enqueued jobs: the client is not in a transaction; pass the transaction, or a Database for all jobs",
+            "look for enqueued jobs: the client is not in a transaction; pass the transaction, \
+                or a Database for all jobs",
         ),
         _ => Error::database("look for enqueued jobs", error),
     })

@@ -50,7 +50,8 @@ use crate::job::{Enqueued, NewJob};
     message = "a job cannot be enqueued on `{Self}`",
     label = "not a client, a transaction, a `Database` or a driver",
     note = "pass a reference: `&client`, `&transaction`, `&database` or `&driver`",
-    note = "clients and transactions are those of the versions of tokio-postgres or deadpool-postgres that Reveille uses"
+    note = "clients and transactions are those of the versions of tokio-postgres \
+        or deadpool-postgres that Reveille uses"
 )]
 pub trait EnqueueOn: Send + Sized {
     /// Stores jobs, all or none. Returns one answer a job, in the order of the jobs.

@@ -222,7 +222,8 @@ pub(crate) async fn check(client: &Client, schema: &Schema) -> Result<()> {
 fn check_not_newer(version: i32) -> Result<()> {
     if version > CURRENT {
         return Err(Error::schema_mismatch(format!(
-            "the schema is at version {version} and this program supports version {CURRENT} at most; use a newer version \
+            "the schema is at version {version} and this program supports version {CURRENT} at most; \
+                use a newer version \
              of the program"
         )));
     }

@@ -47,6 +47,7 @@ pub enum Stop {
 
 /// A server that outlives this process; made by [`Server::keep`].
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Kept {
     /// The URL of its database `postgres`.
     pub url: String,

@@ -228,7 +228,8 @@ impl<J: Job> Gathers for Arc<Gatherer<J>> {
         let slots = queues.iter().map(|(_, slots)| *slots).max().unwrap_or_default();
         if !(1..=slots).contains(&most) {
             return Err(Error::invalid(format!(
-                "a batch of {most} jobs of the kind {:?} cannot be gathered: each job takes a slot, and no queue has more \
+                "a batch of {most} jobs of the kind {:?} cannot be gathered: each job takes a slot, \
+                    and no queue has more \
                  than {slots}; gather fewer jobs, or give a queue more slots",
                 J::KIND
             )));

@@ -177,8 +177,8 @@ mod tests {
     #[test]
     fn a_malformed_tracestate_is_left_out_and_the_parent_stays() {
         let state = |text: &str| TraceContext::parse(PARENT, Some(text)).unwrap().tracestate().map(str::to_owned);
-        for good in ["a=1", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", "a=1,, b=2 , ", "7t@v=x y", "a_-*/9=!"] {
-            assert_eq!(state(good).as_deref(), Some(good));
+        for valid in ["a=1", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", "a=1,, b=2 , ", "7t@v=x y", "a_-*/9=!"] {
+            assert_eq!(state(valid).as_deref(), Some(valid));
         }
         let many = (0..33).map(|n| format!("k{n}=v")).collect::<Vec<_>>().join(",");
         let long = format!("a={}", "x".repeat(257));

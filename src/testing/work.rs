@@ -129,7 +129,8 @@ impl Worker {
                 && let Some(StoredJob { id, job, attempts, .. }) = self.endless(memory, too_many)
             {
                 return Err(Error::invalid(format!(
-                    "the jobs have no end: job {id} of the kind {:?} still waits after {attempts} attempts, and all jobs \
+                    "the jobs have no end: job {id} of the kind {:?} still waits after {attempts} attempts, \
+                        and all jobs \
                      had {}; give its kind a handler, or make the jobs end",
                     job.kind,
                     run.attempts()

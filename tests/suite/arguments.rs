@@ -55,7 +55,8 @@ async fn tags_of_several_dimensions_are_refused() {
 async fn a_payload_is_measured_as_the_text_that_a_worker_gets() {
     let database = database().await;
     // Postgres compresses the repetition and stores about 12 kB.
-    let stored = "create temp table t as select jsonb_build_object('x', repeat('a', 1100000)) as p; alter table t alter p set storage main";
+    let stored = "create temp table t as select jsonb_build_object('x', repeat('a', 1100000)) as p; \
+        alter table t alter p set storage main";
     let call = "select reveille.enqueue(kind => 'bomb', payload => p) from t";
     let refusal = database.refusal(&format!("{stored}; {call}")).await;
     assert!(refusal.contains("larger than reveille.max_payload"), "{refusal}");

@@ -23,14 +23,18 @@ const DATA: &str = "
     select reveille.enqueue('note', '{\"text\": \"waiting\"}');
     insert into reveille.jobs (kind, payload, attempts, reserved_at, reserved_by)
     values ('note', '{\"text\": \"running\"}', 1, now() - interval '1 hour', 7);
-    select reveille.enqueue('note', '{\"text\": \"delayed\"}', delay => '1 day', tags => '{a,b}', metadata => '{\"m\": 1}');
+    select reveille.enqueue('note', '{\"text\": \"delayed\"}', delay => '1 day', tags => '{a,b}',
+    metadata => '{\"m\": 1}');
     select reveille.enqueue('note', '{\"text\": \"limited\"}', queue => 'limited');
     select reveille.enqueue('note', unique_key => 'u', unique_until => '1 hour', delay => '1 day');
-    insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, errors, reason)
-    select id, queue, kind, payload, priority, 1, 1, 1, available_at, created_at, '[{\"error\": \"no\"}]', 'failed' from reveille.jobs where queue = 'limited';
+    insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts,
+    available_at, created_at, errors, reason)
+    select id, queue, kind, payload, priority, 1, 1, 1, available_at, created_at, '[{\"error\": \"no\"}]', 'failed'
+    from reveille.jobs where queue = 'limited';
     delete from reveille.jobs where queue = 'limited';
     select reveille.cancel((reveille.enqueue('note', '{\"text\": \"cancelled\"}')).id);
-    insert into reveille.counters (queue, started_at, worker, completed) values ('default', now() - interval '1 hour', 7, 3);
+    insert into reveille.counters (queue, started_at, worker, completed)
+    values ('default', now() - interval '1 hour', 7, 3);
     delete from reveille.counters;";
 
 async fn filled() -> TestDatabase {
@@ -56,7 +60,8 @@ async fn contents(database: &TestDatabase) -> Value {
         let rows = format!(
             // `limited_since` differs: a restored queue counts its running jobs anew.
             "select coalesce(jsonb_agg(row order by row), '[]')
-            from (select {columns} from reveille.{table}) as t cross join lateral (select to_jsonb(t) - 'limited_since') as r (row)"
+            from (select {columns} from reveille.{table}) as t cross
+            join lateral (select to_jsonb(t) - 'limited_since') as r (row)"
         );
         contents.push((table.to_owned(), client.query_one(&rows, &[]).await.unwrap().get::<_, Value>(0)));
     }
@@ -182,7 +187,8 @@ async fn a_data_dump_restores_everything_into_a_migrated_database() {
 #[tokio::test]
 async fn data_from_a_different_schema_history_is_refused_in_one_line() {
     let database = database().await;
-    let other = "insert into reveille.schema_history select version, 'others', applied_on, checksum from reveille.schema_history limit 1";
+    let other = "insert into reveille.schema_history select version, 'others', applied_on, checksum \
+        from reveille.schema_history limit 1";
     let refusal = database.refusal(other).await;
     assert!(refusal.contains("migration 1 is tables here and others in the data"), "{refusal}");
 }
@@ -217,8 +223,10 @@ async fn a_migrated_subscriber_takes_the_first_copy_and_later_changes() {
     publisher.batch_execute("delete from reveille.finished_jobs where outcome = 'cancelled'").await.unwrap();
 
     let all = "select jsonb_build_array(
-        (select count(*) from reveille.schema_history), (select count(*) from reveille.jobs), (select count(*) from reveille.dead_jobs),
-        (select count(*) from reveille.finished_jobs), (select count(*) from reveille.workers), (select count(*) from reveille.schedules))";
+        (select count(*) from reveille.schema_history), (select count(*) from reveille.jobs),
+        (select count(*) from reveille.dead_jobs),
+        (select count(*) from reveille.finished_jobs), (select count(*) from reveille.workers),
+        (select count(*) from reveille.schedules))";
     let published: Value = publisher.query_one(all, &[]).await.unwrap().get(0);
     let copied = async || subscriber.query_one(all, &[]).await.is_ok_and(|row| row.get::<_, Value>(0) == published);
     crate::harness::eventually("all rows have arrived", copied).await;
@@ -233,7 +241,8 @@ async fn a_migrated_subscriber_takes_the_first_copy_and_later_changes() {
     let dropping = subscriber.batch_execute("drop subscription s");
     crate::harness::soon("the subscription is dropped", dropping).await.unwrap();
     let sequences = "select setval('reveille.jobs_id_seq', greatest(max(id), 1)) from (
-            select id from reveille.jobs union all select id from reveille.dead_jobs union all select id from reveille.finished_jobs
+            select id from reveille.jobs union all select id from reveille.dead_jobs union all select id
+            from reveille.finished_jobs
         ) as ids;
         select setval('reveille.schedules_id_seq', greatest(max(id), 1)) from reveille.schedules";
     subscriber.batch_execute(sequences).await.unwrap();
@@ -246,6 +255,7 @@ async fn a_migrated_subscriber_takes_the_first_copy_and_later_changes() {
 
 #[tokio::test]
 async fn no_table_is_emptied_by_a_crash() {
-    let unlogged = "select jsonb_agg(relname) from pg_class where relnamespace = 'reveille'::regnamespace and relpersistence <> 'p'";
+    let unlogged = "select jsonb_agg(relname) from pg_class where relnamespace = 'reveille'::regnamespace \
+        and relpersistence <> 'p'";
     assert_eq!(database().await.value(unlogged).await, json!(null));
 }

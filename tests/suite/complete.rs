@@ -32,8 +32,10 @@ async fn with_charges() -> TestDatabase {
 async fn outcome(database: &TestDatabase) -> serde_json::Value {
     database.until("select count(*) = 1 from reveille.finished_jobs").await;
     database.until("select sum(completed) = 1 from reveille.counters").await;
-    let row = "select jsonb_build_array(outcome, attempts, failures, errors -> 0 ->> 'error', (select sum(cents) from charges),
-        (select count(*) from reveille.jobs), run_seconds >= 0 and wait_seconds >= 0 and worker > 0) from reveille.finished_jobs";
+    let row = "select jsonb_build_array(outcome, attempts, failures, errors -> 0 ->> 'error', \
+        (select sum(cents) from charges),
+        (select count(*) from reveille.jobs), run_seconds >= 0 and wait_seconds >= 0 and worker > 0)
+        from reveille.finished_jobs";
     database.value(row).await
 }
 
@@ -237,7 +239,8 @@ async fn a_hostile_search_path_does_not_affect_a_completion() {
             as $$ begin raise exception 'the trap was sprung'; end $$;
         create function traps.clock_timestamp() returns timestamptz language plpgsql
             as $$ begin raise exception 'the trap was sprung'; end $$;
-        insert into reveille.jobs (kind, awaited, attempts, reserved_by, reserved_at) values ('held', true, 1, 7, 'epoch')";
+        insert into reveille.jobs (kind, awaited, attempts, reserved_by, reserved_at)
+        values ('held', true, 1, 7, 'epoch')";
     database.run(traps).await;
     let complete =
         "set search_path = traps, pg_catalog; select reveille.complete_in(id, 7, 1, 'epoch', 0) from reveille.jobs";

@@ -287,10 +287,16 @@ macro_rules! conforms {
     ($($(#[$note:meta])* async fn $name:ident($store:ident: &Store) $body:block)+) => {
         $(async fn $name($store: &Store) $body)+
         mod postgres {
-            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(&super::Store::postgres().await).await; })+
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(&super::Store::postgres().await).await;
+            })+
         }
         mod memory {
-            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(&super::Store::memory().await).await; })+
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                super::$name(&super::Store::memory().await).await;
+            })+
         }
     };
 }

@@ -62,7 +62,8 @@ async fn every_option_of_a_copied_job_reaches_its_column() {
         .unwrap();
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
     copy_all(&database.client().await, &[full, raw("at").at(at), raw("plain")]).await.unwrap();
-    let row = "select to_jsonb(array[queue, priority::text, max_attempts::text, timeout::text, key, tags::text, metadata::text])
+    let row = "select to_jsonb(array[queue, priority::text, max_attempts::text, timeout::text, key, tags::text, \
+        metadata::text])
         from reveille.jobs where kind = 'full'";
     let expected = json!([
         "mail\t\\N; drop table \"jobs\" 🐘",

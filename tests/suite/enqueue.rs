@@ -72,7 +72,8 @@ async fn every_option_reaches_its_column() {
         .metadata(json!({"trace": "00-ab"}))
         .await
         .unwrap();
-    let row = "select to_jsonb(array[queue, priority::text, max_attempts::text, timeout::text, key, tags::text, metadata::text,
+    let row = "select to_jsonb(array[queue, priority::text, max_attempts::text, timeout::text, key, tags::text, \
+        metadata::text,
         (available_at - created_at)::text, attempts::text, failures::text]) from reveille.jobs";
     let expected = json!([
         "mail; drop table \"jobs\" 🐘",
@@ -183,7 +184,8 @@ async fn many_jobs_are_stored_as_if_enqueued_one_by_one() {
     ];
     for other in others {
         let rows = "select jsonb_agg(to_jsonb(jobs) - 'id' - 'created_at' - 'available_at' || jsonb_build_object('due',
-            case when available_at > '2090-01-01' then available_at::text else (available_at - created_at)::text end) order by id)
+            case when available_at > '2090-01-01' then available_at::text else (available_at - created_at)::text end)
+            order by id)
             from reveille.jobs";
         for jobs in [[&job, &other, &job], [&other, &other, &other]].map(|jobs| jobs.map(NewJob::clone)) {
             enqueue_all(&database.database, &jobs).await.unwrap();

@@ -71,7 +71,8 @@ async fn a_worker_works_with_the_longest_durations() {
     enqueue(&database.database, &Later).timeout(AGES).await.unwrap();
     database.until("select count(*) = 2 from reveille.finished_jobs").await;
     for round in 1..=3 {
-        let put_back = "select count(*) = 1 from reveille.jobs where reserved_at is null and available_at > now() + interval '900 years'";
+        let put_back = "select count(*) = 1 from reveille.jobs where reserved_at is null \
+            and available_at > now() + interval '900 years'";
         database.until(&format!("{put_back} and attempts = {round}")).await;
         database.run("select reveille.retry(3)").await;
     }
@@ -88,7 +89,8 @@ async fn the_longest_durations_are_stored_as_a_thousand_years() {
     enqueue_all(&database.database, [&job, &job]).await.unwrap();
     let ages = "select jsonb_agg(available_at - created_at = interval '365250 days') from reveille.jobs";
     assert_eq!(database.value(ages).await, json!([true, true, true, true, true]));
-    let timeouts = "select jsonb_agg(distinct timeout = make_interval(secs => 31557600000)) from reveille.jobs where timeout is not null";
+    let timeouts = "select jsonb_agg(distinct timeout = make_interval(secs => 31557600000)) from reveille.jobs \
+        where timeout is not null";
     assert_eq!(database.value(timeouts).await, json!([true]));
 }
 

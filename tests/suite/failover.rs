@@ -134,7 +134,11 @@ async fn workers_go_on_by_themselves_and_none_is_declared_dead() {
     }
 
     gate.add_permits(100);
-    pair.until("select count(*) = 5 and bool_and(attempts = 1 and failures = 0 and outcome = 'completed') from reveille.finished_jobs").await;
+    pair.until(
+        "select count(*) = 5 and bool_and(attempts = 1 and failures = 0 and outcome = 'completed') \
+        from reveille.finished_jobs",
+    )
+    .await;
     assert_eq!(pair.at_standby.query_one(ids, &[]).await.unwrap().get::<_, String>(0), before, "the same workers");
     one.stop().await;
     other.stop().await;

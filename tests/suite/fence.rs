@@ -127,8 +127,10 @@ fn completed(jobs: &[ReservedJob]) -> Vec<Settlement> {
 
 const COUNTED: &str = "select jsonb_agg(jsonb_build_array(
         completed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds, worker)) from
-    (select queue, worker, sum(completed) as completed, sum(wait_seconds) as wait_seconds, max(max_wait_seconds) as max_wait_seconds,
-        sum(run_seconds) as run_seconds, max(max_run_seconds) as max_run_seconds from reveille.counters group by queue, worker) as counted";
+    (select queue, worker, sum(completed) as completed, sum(wait_seconds) as wait_seconds,
+    max(max_wait_seconds) as max_wait_seconds,
+        sum(run_seconds) as run_seconds, max(max_run_seconds) as max_run_seconds from reveille.counters
+        group by queue, worker) as counted";
 
 #[tokio::test]
 async fn jobs_of_one_claim_are_completed_together_and_each_counts_once() {
@@ -139,7 +141,8 @@ async fn jobs_of_one_claim_are_completed_together_and_each_counts_once() {
     assert_eq!(settle(&driver, &batch).await, [false; 20]);
     assert_eq!(database.value(COUNTED).await, json!([[20, 210, 20, 420, 40, 7]]));
     let kept = "select jsonb_build_array(count(*), sum(wait_seconds), sum(run_seconds), count(distinct xmin::text),
-        bool_and(id = wait_seconds and worker = 7 and outcome = 'completed' and attempts = 1)) from reveille.finished_jobs";
+        bool_and(id = wait_seconds and worker = 7 and outcome = 'completed' and attempts = 1))
+        from reveille.finished_jobs";
     assert_eq!(database.value(kept).await, json!([20, 210, 420, 1, true]));
     assert_eq!(database.value("select count(*) from reveille.jobs").await, 0);
 }
@@ -207,7 +210,8 @@ async fn jobs_settled_together_count_for_their_own_queues() {
     }
     assert_eq!(settle(&driver, &batch).await, [true; 50]);
     let counted = "select jsonb_agg(jsonb_build_array(queue, completed, wait_seconds) order by queue) from
-        (select queue, sum(completed) as completed, sum(wait_seconds) as wait_seconds from reveille.counters group by queue) as counted";
+        (select queue, sum(completed) as completed, sum(wait_seconds) as wait_seconds from reveille.counters
+        group by queue) as counted";
     assert_eq!(database.value(counted).await, json!([["another", 30, 465], ["one", 20, 210]]));
 }
 
@@ -312,7 +316,8 @@ async fn an_ending_after_the_job_was_taken_away_changes_nothing() {
     reports.next().await;
     database
         .run(
-            "insert into reveille.workers (id, host, pid, version, queues, slots) values (8, 'h', 1, 'v', '{default}', 1);
+            "insert into reveille.workers (id, host, pid, version, queues, slots) \
+                values (8, 'h', 1, 'v', '{default}', 1);
             update reveille.jobs set reserved_by = 8, attempts = 2",
         )
         .await;

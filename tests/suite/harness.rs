@@ -223,7 +223,8 @@ pub async fn older_database(version: u32) -> TestDatabase {
     let history = current.value(&history).await;
     older
         .run(&format!(
-            "insert into reveille.schema_history select * from jsonb_populate_recordset(null::reveille.schema_history, '{history}')"
+            "insert into reveille.schema_history select * from jsonb_populate_recordset(null::reveille.schema_history, \
+                '{history}')"
         ))
         .await;
     older

@@ -324,7 +324,8 @@ async fn concurrent_claims_keep_the_limits_exactly() {
         soon("claims are answered", claiming).await.unwrap();
     }
     assert_eq!(claimed.load(Ordering::Relaxed), 7);
-    let most = "select max(n) from (select count(*) as n from reveille.jobs where reserved_at is not null group by key) as by_key";
+    let most = "select max(n) from (select count(*) as n from reveille.jobs where reserved_at is not null \
+        group by key) as by_key";
     assert_eq!(database.value(most).await, 2);
     let shown = "select jsonb_build_array(running, running_keys, most_running_per_key) from reveille.queue_limits";
     assert_eq!(database.value(shown).await[0], 7);

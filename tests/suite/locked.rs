@@ -66,7 +66,8 @@ async fn locked_while_it_runs(database: &TestDatabase, lock: &str) -> (Running, 
 async fn work_two_hundred(database: &TestDatabase, gate: &Gate) {
     for queue in ["default", "b"] {
         let jobs = format!(
-            r#"insert into reveille.jobs (queue, kind, payload) select '{queue}', 'note', '{{"text": "x"}}' from generate_series(1, 100)"#
+            r#"insert into reveille.jobs (queue, kind, payload) select '{queue}', 'note', '{{"text": "x"}}'
+                from generate_series(1, 100)"#
         );
         database.run(&jobs).await;
     }
@@ -126,7 +127,8 @@ async fn locked_counters_delay_no_job() {
     let jobs = reserved(&database, &driver, 40).await;
     let batch: Vec<_> = jobs.iter().map(|job| settlement(job, Ending::Completed(None))).collect();
     // The rows in which the next minute would be counted.
-    let row = "insert into reveille.counters (queue, started_at, worker) select 'default', date_bin('10 seconds', now() + n, 'epoch'), 7
+    let row = "insert into reveille.counters (queue, started_at, worker) \
+        select 'default', date_bin('10 seconds', now() + n, 'epoch'), 7
         from unnest('{0 s, 10 s, 20 s, 30 s, 40 s, 50 s, 60 s}'::interval[]) as n";
     database.run(row).await;
     let holder = holding(&database, "select from reveille.counters for update").await;
@@ -270,7 +272,8 @@ async fn a_drain_waits_for_a_locked_job_and_counts_it() {
     // The worker has looked for the holder of the lock, and will look again.
     database
         .until(
-            "select count(*) > 0 from pg_stat_activity where datname = current_database() and query like '%lock_holders%'
+            "select count(*) > 0 from pg_stat_activity where datname = current_database() \
+                and query like '%lock_holders%'
                 or query like '-- Who has locked the rows%'",
         )
         .await;

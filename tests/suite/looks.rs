@@ -108,7 +108,9 @@ async fn a_wrong_or_torn_shared_head_misleads_no_claim() {
     let misleading = [
         "select reveille.tell_head('q', 1::smallint, now() - interval '1 minute', 9)".to_owned(),
         // A hundred other queues, at least one of which shares the slot of this one.
-        "select reveille.tell_head('q' || n, 2::smallint, now() - interval '1 minute', 9) from generate_series(1, 100) as n".to_owned(),
+        "select reveille.tell_head('q' || n, 2::smallint, now() - interval '1 minute', 9) \
+            from generate_series(1, 100) as n"
+            .to_owned(),
         "select reveille.tell_head('q', 2::smallint, now() + interval '1 minute', 9)".to_owned(),
         format!("{right} select setval('reveille.head_' || slot || '_id', 8) from generate_series(0, 7) as slot"),
         format!("{right} select setval('reveille.head_' || slot || '_seal', 8) from generate_series(0, 7) as slot"),
@@ -130,7 +132,8 @@ async fn a_recent_shared_head_leaves_room_for_late_commits() {
         let share = format!("begin; select reveille.tell_head('q', 2::smallint, now() - interval '{ago}', 9)");
         client.batch_execute(&share).await.unwrap();
         let shared = format!(
-            "select priority = 2 and available_at = now() - interval '{ago}' - interval '{slack}' and id = {id} from reveille.told_head('q')"
+            "select priority = 2 and available_at = now() - interval '{ago}' - interval '{slack}' and id = {id} \
+                from reveille.told_head('q')"
         );
         assert!(client.query_one(&shared, &[]).await.unwrap().get::<_, bool>(0), "{ago}");
         client.batch_execute("commit").await.unwrap();
@@ -181,7 +184,8 @@ async fn looks_back_among_dead_rows_wake_a_worker_only_for_a_job() {
     // With 60,000 dead rows, a look from the very start costs too much to do each time.
     database
         .run(
-            "insert into reveille.jobs (kind, available_at) select 'note', now() - interval '1 hour' from generate_series(1, 60000);
+            "insert into reveille.jobs (kind, available_at) select 'note', now() - interval '1 hour' \
+                from generate_series(1, 60000);
             delete from reveille.jobs",
         )
         .await;
@@ -209,7 +213,8 @@ async fn a_job_below_the_marks_is_found_while_the_queue_is_full() {
     let database = database().await;
     database
         .run(&format!(
-            "insert into reveille.jobs (kind, payload) select 'note', '{{\"text\": \"full\"}}' from generate_series(1, {FULL})"
+            "insert into reveille.jobs (kind, payload) select 'note', '{{\"text\": \"full\"}}' \
+                from generate_series(1, {FULL})"
         ))
         .await;
     let (reporter, mut reports) = reporting();

@@ -20,12 +20,17 @@ async fn metrics_say_what_is_in_the_tables() {
     database.client().await.execute(rows, &[&queue]).await.unwrap();
     let rows = "insert into reveille.workers (id, host, pid, version, queues, slots, last_seen_at, stopping) values
             (1, 'h', 1, '0', '{a,b}', 4, now(), false), (2, 'h', 2, '0', '{a}', 8, now(), true),
-            (3, 'h', 3, '0', '{a}', 16, now() - '1 hour'::interval, false), (4, 'reveille listen', 4, '0', '{}', 0, now(), false);
-        insert into reveille.jobs (kind, queue, available_at) values ('k', 'a', now() + '1 hour'), ('k', 'a', now() - '1 minute'::interval);
-        insert into reveille.jobs (kind, queue, reserved_at, reserved_by, attempts) values ('k', 'a', now() - '1 hour'::interval, 1, 1);
+            (3, 'h', 3, '0', '{a}', 16, now() - '1 hour'::interval, false),
+            (4, 'reveille listen', 4, '0', '{}', 0, now(), false);
+        insert into reveille.jobs (kind, queue, available_at)
+        values ('k', 'a', now() + '1 hour'), ('k', 'a', now() - '1 minute'::interval);
+        insert into reveille.jobs (kind, queue, reserved_at, reserved_by, attempts)
+        values ('k', 'a', now() - '1 hour'::interval, 1, 1);
         insert into reveille.queues (name, paused_at) values ('b', now());
-        insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, reason)
-        select 100 + n, 'a', 'k' || n, '{}', 2, 1, 1, 1, now(), now(), case when n < 3 then 'lost' else 'failed' end from generate_series(1, 5) as n";
+        insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts,
+        available_at, created_at, reason)
+        select 100 + n, 'a', 'k' || n, '{}', 2, 1, 1, 1, now(), now(), case when n < 3 then 'lost' else 'failed' end
+        from generate_series(1, 5) as n";
     database.run(rows).await;
     let samples = samples(&database).await;
     for (name, labels, value) in [
@@ -89,7 +94,8 @@ async fn attempts_are_counted_and_upkeep_changes_no_total() {
 async fn every_described_metric_is_exported() {
     let database = database().await;
     let rows = "insert into reveille.counters (queue, started_at, worker, completed) values ('q', now(), 1, 1);
-        insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, reason)
+        insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts,
+        available_at, created_at, reason)
         values (1, 'q', 'k', '{}', 2, 1, 1, 1, now(), now(), 'lost')";
     database.run(rows).await;
     let samples = samples(&database).await;

@@ -338,7 +338,8 @@ mod schedules {
         }
         database.until("select count(*) > 2 from reveille.finished_jobs").await;
         running.stop().await;
-        let stored = "select bool_and(jsonb_typeof(payload) = 'array' and schedule_id is not null and metadata ->> 'schedule' = 'own'
+        let stored = "select bool_and(jsonb_typeof(payload) = 'array' and schedule_id is not null \
+            and metadata ->> 'schedule' = 'own'
             and (metadata ->> 'tick')::timestamptz = available_at) from reveille.finished_jobs";
         assert_eq!(database.value(stored).await, true);
         assert_eq!(database.value("select count(*) from reveille.dead_jobs").await, 0);
@@ -363,7 +364,8 @@ mod schedules {
         other.stop().await;
         // Declared by a worker without middleware, it is a schedule like any other again.
         let plain = start(idle(&database).state(reporter).schedule(often("own")).handle(report));
-        let plainly = "select count(*) > 0 from reveille.jobs where metadata ->> 'schedule' = 'own' and jsonb_typeof(payload) = 'object'";
+        let plainly = "select count(*) > 0 from reveille.jobs where metadata ->> 'schedule' = 'own' \
+            and jsonb_typeof(payload) = 'object'";
         database.until(plainly).await;
         plain.stop().await;
     }

@@ -78,7 +78,8 @@ async fn two_schemas_live_side_by_side() {
     let other = Database::options(Some(database.address.clone())).schema("other").connect().await.unwrap();
     assert_eq!(other.migrate().await.unwrap(), migrations());
     database.run("select other.enqueue(kind => 'k')").await;
-    let stats = "select jsonb_build_array((select count(*) from other.queue_stats), (select count(*) from reveille.queue_stats))";
+    let stats = "select jsonb_build_array((select count(*) from other.queue_stats), \
+        (select count(*) from reveille.queue_stats))";
     assert_eq!(database.value(stats).await, json!([1, 0]));
     let strangers =
         "select count(*) from pg_proc where pronamespace = 'other'::regnamespace and prosrc like '%reveille.%'";
@@ -88,8 +89,10 @@ async fn two_schemas_live_side_by_side() {
 #[tokio::test]
 async fn an_upgrade_waits_for_open_transactions_and_loses_no_job() {
     let database = older_database(6).await;
-    let jobs = "insert into reveille.jobs (kind, payload) select 'note', jsonb_build_object('text', n::text) from generate_series(1, 3) as n;
-        insert into reveille.workers (id, host, pid, version, queues, slots) values (7, 'h', 1, '0.0.1', '{default}', 1);
+    let jobs = "insert into reveille.jobs (kind, payload) select 'note', jsonb_build_object('text', n::text) \
+        from generate_series(1, 3) as n;
+        insert into reveille.workers (id, host, pid, version, queues, slots)
+        values (7, 'h', 1, '0.0.1', '{default}', 1);
         update reveille.jobs set reserved_at = now(), reserved_by = 7, attempts = 1 where id = 2";
     database.run(jobs).await;
     assert!(database.check().await.unwrap_err().is_schema_mismatch());
@@ -130,7 +133,8 @@ fn note_each_change(setting: &str) -> String {
         "create table public.seen (tag text, value text);
         create function public.note_change() returns event_trigger language plpgsql as $$ begin
             -- Notes nothing if the object exists already.
-            insert into public.seen select command_tag, current_setting('{setting}', true) from pg_event_trigger_ddl_commands();
+            insert into public.seen select command_tag, current_setting('{setting}', true)
+            from pg_event_trigger_ddl_commands();
         end $$;
         create event trigger note_change on ddl_command_end execute function public.note_change()"
     )

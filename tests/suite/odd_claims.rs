@@ -25,7 +25,8 @@ async fn all_run(database: &Database, texts: &[&str]) {
     worker.stop().await;
 }
 
-const DEAD: &str = "select jsonb_agg(jsonb_build_array(id, reason, attempts, errors -> -1 ->> 'error') order by id) from reveille.dead_jobs";
+const DEAD: &str = "select jsonb_agg(jsonb_build_array(id, reason, attempts, errors -> -1 ->> 'error') order by id) \
+    from reveille.dead_jobs";
 
 fn insert(text: &str, columns: &str, values: &str) -> String {
     format!("insert into reveille.jobs (kind, payload{columns}) values ('note', '{{\"text\": \"{text}\"}}'{values});")
@@ -72,8 +73,10 @@ async fn jobs_that_an_index_cannot_take_die_and_the_others_run() {
 /// SQL for a trigger of the user's that refuses a job at these events if the condition holds.
 fn trigger(events: &str, condition: &str) -> String {
     format!(
-        "create function public.refuse() returns trigger language plpgsql as $$ begin raise exception 'not on a sunday'; end $$;
-        create trigger refuse before {events} on reveille.jobs for each row when ({condition}) execute function public.refuse();"
+        "create function public.refuse() returns trigger language plpgsql as $$ begin raise exception \
+            'not on a sunday'; end $$;
+        create trigger refuse before {events} on reveille.jobs for each row
+        when ({condition}) execute function public.refuse();"
     )
 }
 
@@ -85,7 +88,8 @@ async fn a_job_that_a_trigger_refuses_dies_once_another_job_passes() {
     database.run(&(odd("a") + &odd("b"))).await;
     let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
-    let named = "select count(*) = 2 from reveille.passed_over where queue = 'default' and code = 'P0001' and error = 'not on a sunday'";
+    let named = "select count(*) = 2 from reveille.passed_over where queue = 'default' and code = 'P0001' \
+        and error = 'not on a sunday'";
     database.until(named).await;
     assert_eq!(database.value("select count(*) from reveille.dead_jobs").await, 0);
     database.run(&insert("fine", "", "")).await;
@@ -133,7 +137,8 @@ async fn infinite_due_times_do_not_disturb_other_jobs_or_views() {
             .await;
         let rows = insert("never", ", available_at", ", 'infinity'")
             + &insert("ever", ", available_at", ", '-infinity'")
-            + "insert into reveille.jobs (kind, queue, attempts, reserved_by, reserved_at) values ('k', 'other', 1, 7, '-infinity');";
+            + "insert into reveille.jobs (kind, queue, attempts, reserved_by, reserved_at) \
+                values ('k', 'other', 1, 7, '-infinity');";
         bypass(&database, &rows).await;
         for view in [View::QueueStats, View::RunningJobs, View::FailingJobs, View::QueueLimits] {
             database.admin().view(view).await.unwrap();
@@ -242,9 +247,11 @@ async fn a_drain_goes_on_past_odd_jobs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_name_that_is_not_utf_8_stops_no_worker_or_doctor() {
     let database = encoded_database("SQL_ASCII").await;
-    let odd = "insert into reveille.jobs (queue, kind, available_at) values (E'q\\xff', 'k', now() - interval '2 minutes');
+    let odd = "insert into reveille.jobs (queue, kind, available_at) \
+        values (E'q\\xff', 'k', now() - interval '2 minutes');
         insert into reveille.queues (name, paused_at) values (E'q\\xff', now());
-        insert into reveille.workers (id, host, pid, version, queues, slots) values (7, E'h\\xff', 1, '', array[E'q\\xff'], 1);";
+        insert into reveille.workers (id, host, pid, version, queues, slots)
+        values (7, E'h\\xff', 1, '', array[E'q\\xff'], 1);";
     database.run(&(odd.to_owned() + &insert("fine", "", ""))).await;
     all_run(&database, &["fine"]).await;
     let findings = database.doctor().examine().await.unwrap();

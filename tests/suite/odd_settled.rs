@@ -52,8 +52,10 @@ async fn refuse(database: &TestDatabase, table: &str, what: &str, id: i64) {
     let name = what.replace(' ', "_");
     database
         .run(&format!(
-            "create or replace function refuse() returns trigger language plpgsql as $$ begin raise exception 'not this one'; end $$;
-            create trigger {name} before {what} on reveille.{table} for each row when (old.id = {id}) execute function refuse()"
+            "create or replace function refuse() returns trigger language plpgsql as $$ begin raise exception \
+                'not this one'; end $$;
+            create trigger {name} before {what} on reveille.{table} for each row
+            when (old.id = {id}) execute function refuse()"
         ))
         .await;
 }
@@ -271,7 +273,8 @@ async fn a_worker_whose_rescues_fail_goes_on_with_its_own_jobs() {
             "create function break_down() returns trigger language plpgsql as $$ begin
                 raise exception 'down' using errcode = 'undefined_table';
             end $$;
-            create trigger break_down before update on reveille.jobs for each row when (old.id = 2) execute function break_down();
+            create trigger break_down before update on reveille.jobs for each row
+            when (old.id = 2) execute function break_down();
             insert into reveille.jobs (kind, attempts, reserved_at, reserved_by) values ('orphan', 1, now(), 12345);
             insert into reveille.workers (id, host, pid, version, queues, slots) values (8, 'silent', 1, 'v', '{}', 1)",
         )
@@ -358,9 +361,11 @@ async fn upkeep_moves_the_sequence_just_past_all_used_ids() {
             _ => {
                 database
                     .run(
-                        "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts,
+                        "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, \
+                            failures, max_attempts,
                             available_at, created_at, outcome)
-                        select 0, 70, queue, kind, payload, priority, 1, 0, 1, now(), now(), 'completed' from reveille.jobs limit 1",
+                        select 0, 70, queue, kind, payload, priority, 1, 0, 1, now(), now(), 'completed'
+                        from reveille.jobs limit 1",
                     )
                     .await;
             }
@@ -385,7 +390,8 @@ async fn a_dead_job_is_revived_under_a_new_id_if_a_live_job_has_its_id() {
     database.run("insert into reveille.jobs (kind) select 'k' from generate_series(1, 2)").await;
     let batch = database.database.admin().revive_dead(&Filter::new()).await.unwrap();
     assert_eq!((batch.done, batch.left_over, batch.refused.len()), (3, 0, 0));
-    let revived = "select jsonb_agg(jsonb_build_array(id > 3, errors -> -1 ->> 'error') order by id) from reveille.jobs where kind = 'old'";
+    let revived = "select jsonb_agg(jsonb_build_array(id > 3, errors -> -1 ->> 'error') order by id) \
+        from reveille.jobs where kind = 'old'";
     let error = |id: i64| format!("it was dead job {id}, whose id a live job has");
     assert_eq!(database.value(revived).await, json!([[false, null], [true, error(1)], [true, error(2)]]));
     assert_eq!(database.value("select count(*) from reveille.dead_jobs").await, 0);

@@ -47,7 +47,8 @@ async fn a_part_that_breaks_down_ends_the_worker_and_releases_its_jobs() {
         let worker = worker(&database).handle(endless).build().unwrap();
         let error = soon("the worker ends", worker.run_until(std::future::pending::<()>())).await.unwrap_err();
         assert!(error.is_broken() && error.to_string().contains(part), "{event}: {error}");
-        let left = "select jsonb_build_array(count(reserved_at), sum(failures), count(*), (select count(*) from reveille.workers))
+        let left = "select jsonb_build_array(count(reserved_at), sum(failures), count(*), \
+            (select count(*) from reveille.workers))
             from reveille.jobs";
         assert_eq!(database.value(left).await, json!([0, 0, 3, 0]), "{event}: all jobs go back at no cost");
     }

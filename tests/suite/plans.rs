@@ -16,17 +16,21 @@ const STATES: [(&str, &str); 5] = [
     (
         "few",
         "insert into reveille.jobs (queue, kind) select 'q', 'k' from generate_series(1, 300);
-        insert into reveille.unique_periods select 'k', n, n, now() + n * interval '1 second' from generate_series(1, 300) as n",
+        insert into reveille.unique_periods select 'k', n, n, now() + n * interval '1 second'
+        from generate_series(1, 300) as n",
     ),
     (
         "some of each",
         "insert into reveille.jobs (queue, kind, key, reserved_at, reserved_by)
-        select 'q', 'k', n % 9, case when n % 9 = 0 then now() end, case when n % 9 = 0 then 1 end from generate_series(1, 1000) as n",
+        select 'q', 'k', n % 9, case when n % 9 = 0 then now() end, case when n % 9 = 0 then 1 end
+        from generate_series(1, 1000) as n",
     ),
     (
         "many",
-        "insert into reveille.jobs (queue, kind, key) select 'q', 'k', nullif(n % 900, 0) from generate_series(1, 50000) as n;
-        insert into reveille.unique_periods select 'many', n, n, now() + n * interval '1 second' from generate_series(1, 50000) as n",
+        "insert into reveille.jobs (queue, kind, key) select 'q', 'k', nullif(n % 900, 0) \
+            from generate_series(1, 50000) as n;
+        insert into reveille.unique_periods select 'many', n, n, now() + n * interval '1 second'
+        from generate_series(1, 50000) as n",
     ),
 ];
 /// Statements that are planned at each run.
@@ -117,7 +121,8 @@ async fn plans_made_without_jobs_settle_quickly_among_many_jobs() {
         assert_eq!(reports.next().await, text);
         database.until("select not exists (select from reveille.jobs where queue = 'default' and kind = 'note')").await;
         // After the first job, the worker's sessions have planned.
-        let many = "insert into reveille.jobs (kind, available_at) select 'later', now() + interval '1 day' from generate_series(1, 20000)";
+        let many = "insert into reveille.jobs (kind, available_at) select 'later', now() + interval '1 day' \
+            from generate_series(1, 20000)";
         database.run(many).await;
     }
     worker.stop().await;
@@ -128,7 +133,8 @@ async fn plans_made_without_jobs_settle_quickly_among_many_jobs() {
                 where datname = current_database() and application_name like 'reveille worker')",
         )
         .await;
-    let read = "select sum(idx_tup_read) from pg_stat_user_indexes where relname = 'jobs' and indexrelname in ('jobs_pkey', 'jobs_reserved')";
+    let read = "select sum(idx_tup_read) from pg_stat_user_indexes where relname = 'jobs' \
+        and indexrelname in ('jobs_pkey', 'jobs_reserved')";
     let read = database.value(read).await;
     assert!(read.as_f64().unwrap() < 1000.0, "{read} rows were read");
 }
@@ -157,8 +163,10 @@ async fn functions_planned_among_few_jobs_are_quick_among_many() {
         let calls: String = calls.map(|call| format!("{};", call.replace("{n}", &n.to_string()))).concat();
         client.batch_execute(&calls).await.unwrap();
     }
-    let many = "insert into reveille.jobs (kind, available_at) select 'later', now() + interval '1 day' from generate_series(1, 20000);
-        insert into reveille.unique_periods select 'later', n, n, now() + interval '1 day' from generate_series(1, 20000) as n;
+    let many = "insert into reveille.jobs (kind, available_at) select 'later', now() + interval '1 day' \
+        from generate_series(1, 20000);
+        insert into reveille.unique_periods select 'later', n, n, now() + interval '1 day'
+        from generate_series(1, 20000) as n;
         select reveille.enqueue('k', unique_key => 'kept-last')";
     client.batch_execute(many).await.unwrap();
     for call in calls.map(|call| call.replace("{n}", "13").replace("kept-1'", "kept-last'")) {
@@ -193,14 +201,18 @@ const LARGE_STATES: [(&str, &str); 5] = [
 ];
 
 /// SQL that fills the tables with many live and dead jobs. Few of the live jobs run or fail.
-const FILL: &str = "alter table reveille.jobs set (autovacuum_enabled = false); alter table reveille.dead_jobs set (autovacuum_enabled = false);
+const FILL: &str = "alter table reveille.jobs set (autovacuum_enabled = false); alter table reveille.dead_jobs \
+    set (autovacuum_enabled = false);
     insert into reveille.workers (id, host, pid, version, queues, slots, stuck_jobs, stuck_since)
     values (7, 'here', 1, '0', '{q}', 1, '{1000}', '{now}');
     insert into reveille.jobs (queue, kind, attempts, failures, reserved_at, reserved_by)
-    select 'q', 'k', (n % 1000 = 0)::int, (n % 2000 = 0)::int, case when n % 1000 = 0 then now() end, case when n % 1000 = 0 then 7 end
+    select 'q', 'k', (n % 1000 = 0)::int, (n % 2000 = 0)::int, case when n % 1000 = 0 then now() end, case
+    when n % 1000 = 0 then 7 end
     from generate_series(1, 60000) as n;
-    insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, reason)
-    select n, 'q', 'k', jsonb_build_object('text', repeat('x', 300)), 2, 1, 1, 1, now(), now(), 'failed' from generate_series(1, 30000) as n";
+    insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts,
+    available_at, created_at, reason)
+    select n, 'q', 'k', jsonb_build_object('text', repeat('x', 300)), 2, 1, 1, 1, now(), now(), 'failed'
+    from generate_series(1, 30000) as n";
 
 /// Queries that run in sessions without a worker's settings.
 fn questions() -> Vec<String> {

@@ -32,7 +32,8 @@ async fn a_dead_workers_job_runs_elsewhere_and_counts_as_a_failure() {
     let worker = start(quick.state(reporter).handle(report));
     assert_eq!(reports.next().await, "x");
     database.until("select count(*) = 1 from reveille.finished_jobs").await;
-    let row = "select jsonb_build_array(attempts, failures, errors -> 0 -> 'reason', errors -> 0 -> 'worker') from reveille.finished_jobs";
+    let row = "select jsonb_build_array(attempts, failures, errors -> 0 -> 'reason', errors -> 0 -> 'worker') \
+        from reveille.finished_jobs";
     assert_eq!(database.value(row).await, json!([2, 1, "lost", 7]));
     assert_eq!(database.value("select count(*) from reveille.workers where id = 7").await, 0);
     worker.stop().await;

@@ -122,7 +122,8 @@ conforms! {
         store.settle(reservation, Ending::Waiting { failure: None, delay: Duration::ZERO }).await;
         assert!(!store.driver().progress(&reservation, &payload(json!(2))).await.unwrap(), "the job was put back");
         let next = store.claim_one(1).await.reservation;
-        assert!(!store.driver().progress(&reservation, &payload(json!(3))).await.unwrap(), "another attempt holds the job");
+        assert!(!store.driver().progress(&reservation, &payload(json!(3))).await.unwrap(), "another attempt holds the \
+            job");
         assert_eq!(store.progress(id).await, json!(1));
         assert!(store.driver().progress(&next, &payload(json!("half"))).await.unwrap());
         store.settle(next, Ending::Completed(None)).await;
@@ -131,7 +132,8 @@ conforms! {
 
     async fn a_wait_returns_what_the_handler_returned(store: &Store) {
         async fn count(note: Note) -> Result<Completed<usize>, String> {
-            if note.text.is_empty() { Err("nothing to count".into()) } else { Ok(Completed(note.text.split(' ').count())) }
+            let words = note.text.split(' ').count();
+            if note.text.is_empty() { Err("nothing to count".into()) } else { Ok(Completed(words)) }
         }
         let running = start(Worker::builder(store.driver()).handle(count));
         let id = store.enqueue(job("to be or not")).await;
@@ -271,9 +273,15 @@ async fn all_waits_share_one_connection_and_outlast_it() {
         waiting.spawn(async move { database.finished(id).await.unwrap().unwrap() });
     }
     database.until("select bool_and(awaited) from reveille.jobs").await;
-    let sessions = "select count(*) from pg_stat_activity where application_name = 'reveille awaiting' and datname = current_database()";
+    let sessions = "select count(*) from pg_stat_activity where application_name = 'reveille awaiting' \
+        and datname = current_database()";
     assert_eq!(database.value(sessions).await, 1);
-    database.run("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'reveille awaiting' and datname = current_database()").await;
+    database
+        .run(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'reveille awaiting' \
+        and datname = current_database()",
+        )
+        .await;
     let running = start(worker(&database).handle(async |_: Note| {}));
     let ends = soon("all jobs have ended", waiting.join_all()).await;
     assert!(ends.len() == 100 && ends.iter().all(FinishedJob::is_completed));
@@ -294,9 +302,11 @@ async fn a_handler_may_report_progress_as_often_as_it_likes() {
         Ok(())
     }
     let database = database().await;
-    let writes = "create table writes (progress jsonb); create function count_writes() returns trigger language plpgsql as $$
+    let writes = "create table writes (progress jsonb); create function count_writes() returns trigger language \
+        plpgsql as $$
         begin insert into reveille.writes values (new.progress); return null; end $$;
-        create trigger count_writes after update of progress on reveille.jobs for each row execute function count_writes()";
+        create trigger count_writes after update of progress on reveille.jobs for each row execute function
+        count_writes()";
     database.run(writes).await;
     let (reporter, mut reports) = reporting();
     let running = start(worker(&database).state(reporter).handle(imports));

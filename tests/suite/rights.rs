@@ -59,7 +59,8 @@ fn sleep_on(queues: &[&str]) -> String {
         .map(|queue| format!("insert into reveille.sleepers (queue, worker) values ({queue}, 1);"))
         .collect();
     format!(
-        "insert into reveille.workers (id, host, pid, version, queues, slots) values (1, 'h', 1, 'v', '{{}}', 1);{sleepers}"
+        "insert into reveille.workers (id, host, pid, version, queues, slots) \
+            values (1, 'h', 1, 'v', '{{}}', 1);{sleepers}"
     )
 }
 

@@ -128,9 +128,11 @@ async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
                 "select id from reveille.enqueue(kind => 'note', payload => '{\"text\": \"five\"}')",
                 "select id from reveille.enqueue(kind => 'note', unique_key => 'k')",
                 "select id from reveille.enqueue(kind => 'note', unique_key => 'k', unique_mode => 'replace')",
-                "select id from reveille.enqueue(kind => 'note', payload => '{\"text\": \"last\"}', unique_key => 'k', unique_mode => 'debounce', delay => '1 hour')",
+                "select id from reveille.enqueue(kind => 'note', payload => '{\"text\": \"last\"}', unique_key => 'k', \
+                    unique_mode => 'debounce', delay => '1 hour')",
                 "insert into reveille.jobs (kind, payload) values ('note', '{\"text\": \"six\"}')",
-                "select id from reveille.enqueue(kind => 'note', payload => '{\"text\": \"seven\"}', unique_key => 'p', unique_until => '1 hour')",
+                "select id from reveille.enqueue(kind => 'note', payload => '{\"text\": \"seven\"}', \
+                    unique_key => 'p', unique_until => '1 hour')",
                 "select id from reveille.enqueue(kind => 'note', unique_key => 'p')",
             ],
         )
@@ -218,7 +220,8 @@ async fn a_worker_works_and_changes_no_settings() {
     assert_eq!(roles.database("worker").await.finished(woken.id).await.unwrap().unwrap().state.name(), "dead");
     assert_eq!(roles.abilities("worker").await, "enqueue, work, fire schedules");
     let statements = [
-        "insert into reveille.jobs (kind, awaited, attempts, reserved_by, reserved_at) values ('held', true, 1, 7, 'epoch')",
+        "insert into reveille.jobs (kind, awaited, attempts, reserved_by, reserved_at) \
+            values ('held', true, 1, 7, 'epoch')",
         "select reveille.complete_in(id, 7, 1, 'epoch', 0) from reveille.jobs where kind = 'held'",
         "select reveille.fresh_job_id(), reveille.pass_given_ids()",
     ];

@@ -110,7 +110,8 @@ async fn a_worker_that_cannot_listen_finds_new_schedules_at_its_polls() {
 async fn missed_ticks_are_caught_up_as_the_schedule_says() {
     let database = database().await;
     let late = "insert into reveille.schedules (name, kind, queue, cron, catch_up, counted_from, next_at)
-        select policy, 'k', 'kept', '0 0 1 1 *', policy, '2000-06-01', '2001-01-01 00:00Z' from unnest(array['skip', 'one', 'all']) as policy";
+        select policy, 'k', 'kept', '0 0 1 1 *', policy, '2000-06-01', '2001-01-01 00:00Z'
+        from unnest(array['skip', 'one', 'all']) as policy";
     database.run(late).await;
     let running = start(reporting_worker(&database).0);
     database.until("select bool_and(next_at > now()) from reveille.schedules").await;
@@ -153,7 +154,8 @@ async fn an_unreadable_schedule_is_marked_and_the_others_go_on() {
 #[tokio::test]
 async fn a_locked_schedule_delays_no_other() {
     let database = database().await;
-    let add = "select reveille.schedule(n, kind => 'k', queue => 'kept', every => '100 milliseconds', catch_up => 'all') from unnest(array['held', 'free']) as n";
+    let add = "select reveille.schedule(n, kind => 'k', queue => 'kept', every => '100 milliseconds', \
+        catch_up => 'all') from unnest(array['held', 'free']) as n";
     database.run(add).await;
     let mut holder = database.client().await;
     let holding = holder.transaction().await.unwrap();
@@ -167,7 +169,8 @@ async fn a_locked_schedule_delays_no_other() {
     holding.commit().await.unwrap();
     database.until(&of("held", 10)).await;
     let gaps = "select bool_and(gap = '100 milliseconds') from (
-        select available_at - lag(available_at) over (partition by schedule_id order by available_at) as gap from reveille.jobs) as gaps
+        select available_at - lag(available_at) over (partition by schedule_id order by available_at) as gap
+        from reveille.jobs) as gaps
         where gap is not null";
     assert_eq!(database.value(gaps).await, true, "no tick is left out");
     running.stop().await;
@@ -224,13 +227,14 @@ async fn schedules_can_be_managed_by_sql_alone() {
         1
     );
     assert_eq!(call("trigger_schedule('s')").await, 1);
-    let job = "select jsonb_build_array(kind, queue, schedule_id, metadata ->> 'schedule', available_at <= now()) from reveille.jobs";
+    let job = "select jsonb_build_array(kind, queue, schedule_id, metadata ->> 'schedule', available_at <= now()) \
+        from reveille.jobs";
     assert_eq!(database.value(job).await, json!(["k", "q", 1, "s", true]));
     assert_eq!(call("schedule('s', kind => 'other', every => '1 hour')").await, 1, "it is the same schedule");
     assert_eq!(call("pause_schedule('s')").await, true);
     let shown = "select to_jsonb(s) from reveille.schedule_status as s";
-    let expected = json!({"name": "s", "timing": "every 01:00:00", "time_zone": "UTC", "kind": "other", "queue": "default",
-        "catch_up": "one", "next_at": null, "last_at": null, "paused": true, "stale": false, "error": null});
+    let expected = json!({"name": "s", "timing": "every 01:00:00", "time_zone": "UTC", "kind": "other",
+        "queue": "default", "catch_up": "one", "next_at": null, "last_at": null, "paused": true, "stale": false, "error": null});
     assert_eq!(database.value(shown).await, expected);
     assert_eq!(call("resume_schedule('s')").await, true);
     assert_eq!(call("unschedule('s')").await, true);
@@ -270,7 +274,8 @@ async fn an_administrator_adds_a_schedule_with_every_option_of_a_job() {
             .unwrap();
     assert_eq!(admin.add_schedule(&schedule).await.unwrap(), 1);
     assert_eq!(admin.add_schedule(&schedule).await.unwrap(), 1);
-    let row = "select jsonb_build_array(cron, time_zone, catch_up, kind, payload, queue, priority, max_attempts, timeout, key, tags,
+    let row = "select jsonb_build_array(cron, time_zone, catch_up, kind, payload, queue, priority, max_attempts, \
+        timeout, key, tags,
         metadata, declared_at) from reveille.schedules";
     let expected =
         json!(["*/5 * * * *", "America/New_York", "all", "k", [1], "q", 1, 3, "00:00:09", "k", ["t"], {"m": 1}, null]);
@@ -309,7 +314,8 @@ async fn a_worker_with_an_invalid_schedule_is_not_built() {
 #[tokio::test]
 async fn finding_due_schedules_reads_few_pages() {
     let database = database().await;
-    let many = "insert into reveille.schedules (name, kind, every, next_at) select n::text, 'k', '1 day', now() + n * interval '1 minute'
+    let many = "insert into reveille.schedules (name, kind, every, next_at) \
+        select n::text, 'k', '1 day', now() + n * interval '1 minute'
         from generate_series(1, 20000) as n; analyze reveille.schedules";
     database.run(many).await;
     let driver = Postgres::new(database.database.clone()).unwrap();

@@ -12,7 +12,8 @@ const CATALOG: &str = "
     select 'relation ' || relname || ' ' || relkind::text as line from pg_class
     where relnamespace = 'reveille'::regnamespace and relkind in ('r', 'p', 'v', 'S', 'i', 'I')
     union all
-    select format('column %s.%s %s%s', relname, attname, format_type(atttypid, atttypmod), case when attnotnull then ' not null' end)
+    select format('column %s.%s %s%s', relname, attname, format_type(atttypid, atttypmod), case when attnotnull
+    then ' not null' end)
     from pg_attribute join pg_class on pg_class.oid = attrelid
     where relnamespace = 'reveille'::regnamespace and relkind in ('r', 'p', 'v') and not relispartition
         and attnum > 0 and not attisdropped
@@ -20,7 +21,8 @@ const CATALOG: &str = "
     select format('constraint %s on %s', conname, relname) from pg_constraint join pg_class on pg_class.oid = conrelid
     where relnamespace = 'reveille'::regnamespace and not relispartition and contype in ('c', 'f', 'p', 'u')
     union all
-    select format('trigger %s on %s %s', tgname, relname, tgenabled) from pg_trigger join pg_class on pg_class.oid = tgrelid
+    select format('trigger %s on %s %s', tgname, relname, tgenabled) from pg_trigger
+    join pg_class on pg_class.oid = tgrelid
     where relnamespace = 'reveille'::regnamespace and not tgisinternal
     union all
     select format(

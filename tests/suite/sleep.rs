@@ -55,7 +55,8 @@ async fn a_job_of_a_prepared_transaction_starts_at_its_commit() {
     let database = Database::connect(server.url("postgres")).await.unwrap();
     database.migrate().await.unwrap();
     let plain = client(&server.url("postgres")).await;
-    let prepare = "begin; insert into reveille.jobs (kind, payload) values ('note', '{\"text\": \"prepared\"}'); prepare transaction 'p'";
+    let prepare = "begin; insert into reveille.jobs (kind, payload) \
+        values ('note', '{\"text\": \"prepared\"}'); prepare transaction 'p'";
     plain.batch_execute(prepare).await.unwrap();
     let (reporter, mut reports) = reporting();
     let worker = start(worker(&database).state(reporter).handle(report));
@@ -294,7 +295,8 @@ async fn a_job_committed_late_is_found_amid_a_backlog() {
     let tx = early.transaction().await.unwrap();
     enqueue(&tx, &note("late")).await.unwrap();
     let backlog = "insert into reveille.jobs (kind, payload, available_at)
-        select 'note', '{\"text\": \"busy\"}', now() - interval '1 hour' + n * interval '1 ms' from generate_series(1, 20000) as n";
+        select 'note', '{\"text\": \"busy\"}', now() - interval '1 hour' + n * interval '1 ms'
+        from generate_series(1, 20000) as n";
     database.run(backlog).await;
     // The late job is due before the whole backlog.
     tx.execute(
@@ -323,7 +325,8 @@ async fn jobs_claimed_ahead_go_back_at_no_cost_at_shutdown() {
             std::future::pending::<()>().await;
         }
     }
-    let insert = "insert into reveille.jobs (kind, payload) select 'note', jsonb_build_object('text', case when n < 3000 then 'quick' else 'slow' end) from generate_series(1, 6000) as n";
+    let insert = "insert into reveille.jobs (kind, payload) select 'note', \
+        jsonb_build_object('text', case when n < 3000 then 'quick' else 'slow' end) from generate_series(1, 6000) as n";
     database.run(insert).await;
     let builder = worker(&database).grace(Duration::from_millis(50));
     let worker = start(builder.state(reporter).handle(quick_then_slow));
@@ -344,7 +347,9 @@ async fn jobs_claimed_ahead_behind_slow_jobs_go_to_other_workers() {
         }
     }
     let database = database().await;
-    let insert = "insert into reveille.jobs (kind, payload) select 'note', jsonb_build_object('text', case when n <= 3000 then 'quick' else 'slow' end) from generate_series(1, 3100) as n";
+    let insert = "insert into reveille.jobs (kind, payload) select 'note', \
+        jsonb_build_object('text', case when n <= 3000 then 'quick' else 'slow' end) \
+        from generate_series(1, 3100) as n";
     database.run(insert).await;
     let (reporter, mut begun) = reporting();
     let stuck = start(worker(&database).grace(Duration::ZERO).state(reporter).handle(quick_then_slow));
@@ -379,7 +384,8 @@ async fn a_server_crash_loses_no_job_and_leaves_none_reserved() {
     // The crash undoes the latest commits, which were not written to disk yet: some claims and settlements.
     server.restart(Stop::Immediate).unwrap();
     let plain = soon("the server is back", client_when_back(server.url("postgres"))).await;
-    let done = "select not exists (select from reveille.jobs) and (select count(distinct id) from reveille.finished_jobs) = 20000";
+    let done = "select not exists (select from reveille.jobs) \
+        and (select count(distinct id) from reveille.finished_jobs) = 20000";
     eventually("all jobs are done", async || plain.query_one(done, &[]).await.is_ok_and(|row| row.get(0))).await;
     worker.stop().await;
 }

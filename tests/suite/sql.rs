@@ -47,7 +47,8 @@ async fn a_plain_insert_is_a_full_citizen() {
 #[tokio::test]
 async fn enqueue_takes_named_arguments() {
     let database = database().await;
-    let call = "select reveille.enqueue(kind => 'hello', payload => '[1]', queue => 'q', delay => '1 hour', priority => 1::smallint,
+    let call = "select reveille.enqueue(kind => 'hello', payload => '[1]', queue => 'q', delay => '1 hour', \
+        priority => 1::smallint,
         max_attempts => 2, timeout => '3 s', key => 'k', tags => array['t'], metadata => '{\"m\": 1}')";
     database.run(call).await;
     let row = "select jsonb_build_array(queue, kind, payload, priority, max_attempts, timeout, key, tags, metadata,
@@ -89,7 +90,8 @@ async fn a_large_payload_is_refused_unless_the_limit_is_raised() {
 #[tokio::test]
 async fn a_value_that_is_small_only_when_compressed_is_refused() {
     let database = database().await;
-    let bomb = "create table bomb as select jsonb_build_object('x', repeat('a', 10000000)) as p, array_fill('b'::text, array[64]) as t;
+    let bomb = "create table bomb as select jsonb_build_object('x', repeat('a', 10000000)) as p, \
+        array_fill('b'::text, array[64]) as t;
         update bomb set t = array(select repeat(tag, 257) from unnest(t) as tag)";
     database.run(bomb).await;
     assert_eq!(database.value("select pg_column_size(p) < 200000 from bomb").await, true, "it is stored compressed");
@@ -101,7 +103,8 @@ async fn a_value_that_is_small_only_when_compressed_is_refused() {
         let insert = format!("insert into reveille.jobs ({columns}) select {values} from bomb");
         assert!(database.refusal(&insert).await.contains(name), "{columns}");
         let update = format!(
-            "insert into reveille.jobs (kind) values ('k'); update reveille.jobs set ({columns}) = (select {values} from bomb)"
+            "insert into reveille.jobs (kind) values ('k'); update reveille.jobs \
+                set ({columns}) = (select {values} from bomb)"
         );
         assert!(database.refusal(&update).await.contains(name), "{columns}");
         let schedule =
@@ -115,7 +118,8 @@ async fn a_running_unique_job_is_not_replaced() {
     let database = database().await;
     database.run("select reveille.enqueue(kind => 'k', payload => '1', unique_key => 'u')").await;
     reserve(&database).await;
-    let replace = "select existed from reveille.enqueue(kind => 'k', payload => '2', unique_key => 'u', unique_mode => 'debounce')";
+    let replace = "select existed from reveille.enqueue(kind => 'k', payload => '2', unique_key => 'u', \
+        unique_mode => 'debounce')";
     assert_eq!(database.value(replace).await, true);
     assert_eq!(database.value("select payload from reveille.jobs").await, 1);
 }
@@ -146,9 +150,11 @@ async fn a_cancelled_job_of_a_queue_without_history_leaves_no_trace() {
 async fn bury(database: &TestDatabase) {
     let bury = "insert into reveille.jobs (kind, unique_key) values ('k', 'u');
         with gone as (delete from reveille.jobs returning *)
-        insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
+        insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts,
+        available_at,
             created_at, unique_key, errors, reason)
-        select id, queue, kind, payload, priority, 2, 2, 2, available_at, created_at, unique_key, '[{\"error\": \"no\"}]', 'failed'
+        select id, queue, kind, payload, priority, 2, 2, 2, available_at, created_at, unique_key,
+        '[{\"error\": \"no\"}]', 'failed'
         from gone";
     database.run(bury).await;
 }
@@ -226,7 +232,8 @@ async fn constraints_keep_bad_rows_out() {
     }
     assert!(database.refusal("insert into reveille.jobs (id, kind) values (1, 'k')").await.contains("id"));
     // One bad job of many keeps all out. A job that replaces another is checked too.
-    let many = "insert into reveille.jobs (kind, priority) select 'k', case n when 500 then 4 else 2 end from generate_series(1, 1000) as n";
+    let many = "insert into reveille.jobs (kind, priority) select 'k', case n when 500 then 4 else 2 end \
+        from generate_series(1, 1000) as n";
     assert!(database.refusal(many).await.contains("priority_is"));
     assert_eq!(database.value("select count(*) from reveille.jobs").await, 0);
     database.run("select reveille.enqueue(kind => 'k', unique_key => 'u')").await;
@@ -237,10 +244,17 @@ async fn constraints_keep_bad_rows_out() {
 #[tokio::test]
 async fn constraints_let_good_rows_in_and_keep_them_good() {
     let database = database().await;
-    let all = "insert into reveille.jobs (queue, kind, payload, priority, max_attempts, available_at, unique_key, unique_until, key, timeout, tags, metadata)
-        values (repeat('ü', 128), repeat('k', 128), '[]', 3, 1, 'epoch', repeat('u', 512), 'started', repeat('k', 512), '1 second', array['a'], '{}')";
+    let all = "insert into reveille.jobs (queue, kind, payload, priority, max_attempts, available_at, unique_key, \
+        unique_until, key, timeout, tags, metadata)
+        values (repeat('ü', 128), repeat('k', 128), '[]', 3, 1, 'epoch', repeat('u', 512), 'started',
+        repeat('k', 512), '1 second', array['a'], '{}')";
     database.run(all).await;
-    database.run("insert into reveille.jobs (kind, reserved_at, reserved_by, attempts, failures, errors) values ('k', now(), 1, 2, 2, '[]')").await;
+    database
+        .run(
+            "insert into reveille.jobs (kind, reserved_at, reserved_by, attempts, failures, errors) \
+        values ('k', now(), 1, 2, 2, '[]')",
+        )
+        .await;
     let bad =
         [("kind = ''", "kind_has"), ("available_at = 'infinity'", "times_are_finite"), ("priority = 4", "priority_is")];
     for (change, constraint) in bad {
@@ -367,7 +381,8 @@ async fn every_call_that_makes_a_job_due_rings() {
 #[tokio::test]
 async fn an_update_that_makes_a_job_due_sooner_or_moves_it_rings() {
     let database = database().await;
-    let rows = "insert into reveille.jobs (kind, queue, available_at, unique_key) select 'k', 'a', now() + '1 hour'::interval, n::text
+    let rows = "insert into reveille.jobs (kind, queue, available_at, unique_key) \
+        select 'k', 'a', now() + '1 hour'::interval, n::text
         from generate_series(1, 3) as n";
     database.run(rows).await;
     sleeper(&database, &["a", "b"]).await;

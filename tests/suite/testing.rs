@@ -184,7 +184,9 @@ async fn a_failing_assertion_lists_the_jobs_that_were_enqueued() {
     enqueue(&memory, &Bill { cents: 1e16, currency: String::new() }).await.unwrap();
     let jobs = testing::enqueued(&memory).await.unwrap();
     let there = format!(
-        "these were enqueued:\n  job 1: note {{\"text\":\"a\"}} in the queue \"default\"\n  job 2: note {{\"text\":\"{}… in the queue \"mail\", due after 60s\n  job 3: bill {{\"cents\":1e+16,\"currency\":\"\"}} in the queue \"default\"",
+        "these were enqueued:\n  job 1: note {{\"text\":\"a\"}} in the queue \"default\"\n  job 2: note \
+            {{\"text\":\"{}… in the queue \"mail\", due after 60s\n  job 3: bill {{\"cents\":1e+16,\"currency\":\"\"}} \
+            in the queue \"default\"",
         "b".repeat(191)
     );
     let missing = message_of(|| drop(jobs.assert_has(&note("c")).clone()));

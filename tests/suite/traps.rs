@@ -50,12 +50,14 @@ async fn plant(database: &TestDatabase) {
                 foreach l in array '{TYPES}'::text[] loop
                     foreach r in array '{TYPES}'::text[] loop
                         execute format(
-                            'create function strangers.sprung_%s(%s, %s) {SPRUNG}', result, l, r, case result when 'left' then l else result end,
+                            'create function strangers.sprung_%s(%s, %s) {SPRUNG}', result, l, r, case result
+                            when 'left' then l else result end,
                             concat_ws(' ', l, result, r)
                         );
                         foreach o in array fits loop
                             execute format(
-                                'create operator strangers.%s (leftarg = %s, rightarg = %s, function = strangers.sprung_%s)', o, l, r, result
+                                'create operator strangers.%s (leftarg = %s, rightarg = %s,
+                                function = strangers.sprung_%s)', o, l, r, result
                             );
                         end loop;
                     end loop;
@@ -70,7 +72,8 @@ async fn plant(database: &TestDatabase) {
             f record; l text; r text;
         begin
             for f in
-                select distinct on (proname, n) proname, n, case when typtype <> 'p' then format_type(prorettype, null) end as result
+                select distinct on (proname, n) proname, n, case when typtype <> 'p'
+                then format_type(prorettype, null) end as result
                 from pg_proc
                 join pg_type on pg_type.oid = prorettype
                 cross join generate_series(
@@ -84,7 +87,8 @@ async fn plant(database: &TestDatabase) {
                         execute format(
                             'create function strangers.%I(%s%s) {SPRUNG}', f.proname,
                             -- Its callers name its argument.
-                            concat(case when f.proname = 'make_interval' then 'secs ' end, l), ', ' || nullif(r, ''), coalesce(f.result, l), f.proname
+                            concat(case when f.proname = 'make_interval' then 'secs ' end, l), ', ' || nullif(r, ''),
+                            coalesce(f.result, l), f.proname
                         );
                     end loop;
                 end loop;
@@ -233,9 +237,12 @@ async fn enqueuing_runs_nothing_of_strangers() {
     for isolation in ["read committed", "repeatable read"] {
         user.batch_execute(&format!(
             "begin isolation level {isolation};
-            select reveille.enqueue(kind => 'k', delay => '1 hour', timeout => '1 s', key => 'k', tags => '{{a}}', metadata => '{{}}');
-            select reveille.enqueue(kind => 'k', unique_key => 'v', unique_until => '1 hour', unique_mode => 'debounce');
-            select reveille.enqueue(kind => 'k', unique_key => 'v', unique_until => 'started', unique_mode => 'replace');
+            select reveille.enqueue(kind => 'k', delay => '1 hour', timeout => '1 s', key => 'k', tags => '{{a}}',
+            metadata => '{{}}');
+            select reveille.enqueue(kind => 'k', unique_key => 'v', unique_until => '1 hour',
+            unique_mode => 'debounce');
+            select reveille.enqueue(kind => 'k', unique_key => 'v', unique_until => 'started',
+            unique_mode => 'replace');
             insert into reveille.jobs (kind, payload, priority, key, tags, metadata, unique_key, unique_until, timeout)
             values ('k', '{{}}', 1, 'k', '{{a}}', '{{}}', 'w', 'finished', '1 s');
             update reveille.jobs set payload = '{{\"b\": 1}}', priority = 3;

@@ -41,7 +41,8 @@ conforms! {
         store.settle(reservation, Ending::Completed(None)).await;
         for mode in [UniqueMode::Keep, UniqueMode::Replace, UniqueMode::Debounce] {
             assert_eq!(send(store, hourly("second", mode)).await, Enqueued::new(first.id, true));
-            assert!(send(store, unique("by other means", mode)).await.existed, "the key is held against jobs without a period too");
+            assert!(send(store, unique("by other means", mode)).await.existed, "the key is held against jobs without a \
+                period too");
         }
         assert_eq!(store.fate(first.id).await, json!(["completed", 1, 0]));
         pass(store).await;
@@ -108,7 +109,8 @@ conforms! {
 
     async fn a_bulk_enqueue_answers_in_the_order_of_its_jobs(store: &Store) {
         let named = |key: Option<&str>, text: &str| with(job(text), |job| job.unique_key = key.map(Into::into));
-        let jobs = [named(Some("z"), "z"), named(None, "plain"), named(Some("a"), "a"), named(Some("z"), "z again"), named(None, "more")];
+        let jobs = [named(Some("z"), "z"), named(None, "plain"), named(Some("a"), "a"), named(Some("z"), "z \
+            again"), named(None, "more")];
         let enqueued = store.driver().enqueue(&jobs).await.unwrap();
         assert_eq!(enqueued.iter().map(|job| job.existed).collect::<Vec<_>>(), [false, false, false, true, false]);
         assert_eq!(enqueued[3].id, enqueued[0].id);
@@ -174,7 +176,8 @@ async fn a_period_is_given_in_sql_as_an_interval() {
 #[tokio::test]
 async fn upkeep_frees_keys_after_their_period_and_waits_for_no_lock() {
     let database = database().await;
-    let call = "select reveille.enqueue(kind => 'k', unique_key => n::text, unique_until => '1 hour') from generate_series(1, 3) as n";
+    let call = "select reveille.enqueue(kind => 'k', unique_key => n::text, unique_until => '1 hour') \
+        from generate_series(1, 3) as n";
     database.run(call).await;
     database.run("update reveille.unique_periods set ends_at = now() where unique_key <> '1'").await;
     let holder = database.client().await;
@@ -270,7 +273,8 @@ async fn a_producer_that_waited_for_an_ended_job_keeps_to_its_period() {
         let tx = first.transaction().await.unwrap();
         let call = |until: &str| {
             format!(
-                "select id, existed from reveille.enqueue(kind => 'k', unique_key => '{key}', unique_until => '{until}')"
+                "select id, existed from reveille.enqueue(kind => 'k', unique_key => '{key}', \
+                    unique_until => '{until}')"
             )
         };
         let id: i64 = tx.query_one(&call("1 hour"), &[]).await.unwrap().get(0);
@@ -309,7 +313,8 @@ async fn a_transaction_older_than_a_period_enqueues_no_second_job() {
         for until in ["finished", "started", "2 hours"] {
             for mode in ["keep", "debounce"] {
                 let call = format!(
-                    "select * from reveille.enqueue('k', unique_key => 'a', unique_until => '{until}', unique_mode => '{mode}')"
+                    "select * from reveille.enqueue('k', unique_key => 'a', unique_until => '{until}', \
+                        unique_mode => '{mode}')"
                 );
                 let first = enqueued_after(&database, isolation, holds, &call).await;
                 assert_eq!(first, (true, true), "{isolation}, {until}, {mode}");
@@ -330,7 +335,8 @@ async fn a_transaction_older_than_other_periods_enqueues_as_usual() {
     let call = "select * from reveille.enqueue('k', unique_key => 'a')";
     assert_eq!(enqueued_after(&database, "repeatable read", others, call).await, (false, false));
     database.run("update reveille.unique_periods set ends_at = now(); delete from reveille.jobs").await;
-    let twice = "begin isolation level repeatable read; select reveille.enqueue('k', unique_key => 'a'); select reveille.enqueue('k', unique_key => 'a'); commit";
+    let twice = "begin isolation level repeatable read; select reveille.enqueue('k', unique_key => 'a'); \
+        select reveille.enqueue('k', unique_key => 'a'); commit";
     database.run(twice).await;
     let held = "select jsonb_agg(kind || unique_key order by kind) from reveille.unique_periods";
     assert_eq!(database.value(held).await, json!(["kb", "la"]), "asking leaves no period behind");

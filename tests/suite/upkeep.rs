@@ -10,9 +10,11 @@ use crate::harness::{TestDatabase, database, soon};
 /// also its id.
 async fn finish(database: &TestDatabase, queue: &str, hours: &str) {
     let insert = format!(
-        "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
+        "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, \
+            max_attempts, available_at,
             created_at, outcome, finished_at)
-        select extract(epoch from now() - age * '1 hour'::interval)::bigint / 86400 % 32, age, '{queue}', 'k', '{{}}', 2, 1, 0, 20,
+        select extract(epoch from now() - age * '1 hour'::interval)::bigint / 86400 % 32, age, '{queue}', 'k', '{{}}',
+        2, 1, 0, 20,
             now(), now(), 'completed', now() - age * '1 hour'::interval
         from ({hours}) as ended (age)"
     );
@@ -68,7 +70,8 @@ async fn a_failing_chore_keeps_the_slices_before_the_failure() {
     database.run(insert).await;
     // The last slice meets a row that cannot be deleted.
     let refuse = "create function refuse() returns trigger language plpgsql as $$ begin raise 'no'; end $$;
-        create trigger refuse before delete on reveille.unique_periods for each row when (old.unique_key = '2500') execute function refuse()";
+        create trigger refuse before delete on reveille.unique_periods for each row
+        when (old.unique_key = '2500') execute function refuse()";
     database.run(refuse).await;
     database.run("insert into reveille.queues (name, dead_retention) values ('q', '0')").await;
     database.admin().prune().await.unwrap_err();
@@ -98,7 +101,12 @@ async fn a_shortened_retention_applies_to_older_finished_jobs() {
     let driver = new_worker(&database);
     driver.prune().await.unwrap();
     assert_eq!(kept(&database, "finished_jobs", "q").await, json!([1, 100, 500]));
-    database.run("update reveille.queues set retention = '3 hours'; insert into reveille.queues (name, retention) values ('r', '30 days')").await;
+    database
+        .run(
+            "update reveille.queues set retention = '3 hours'; insert into reveille.queues (name, retention) \
+        values ('r', '30 days')",
+        )
+        .await;
     // Workers go through a day of the history at most every 20 minutes.
     database.run("update reveille.chores set began_at = began_at - '21 minutes'::interval").await;
     new_worker(&database).prune().await.unwrap();
@@ -139,7 +147,8 @@ async fn a_vacuum_that_can_remove_nothing_is_not_repeated_at_once() {
     // However slow this test is, the vacuum has just ended.
     database.run("update reveille.chores set began_at = now(), done_at = now() where name = 'vacuum'").await;
     driver.prune().await.unwrap();
-    let rests = "select began_at > now() - interval '1 minute' and done_at >= began_at from reveille.chores where name = 'vacuum'";
+    let rests = "select began_at > now() - interval '1 minute' and done_at >= began_at from reveille.chores \
+        where name = 'vacuum'";
     assert_eq!(database.value(rests).await, true);
     holder.batch_execute("commit").await.unwrap();
     database
@@ -203,10 +212,16 @@ async fn a_locked_finished_job_is_pruned_later_and_delays_no_other() {
 #[tokio::test]
 async fn dead_jobs_are_kept_for_their_queues_retention_or_for_ever() {
     let database = database().await;
-    database.run("insert into reveille.queues (name, dead_retention) values ('short', '2 days'), ('none', '0'), ('unset', null)").await;
+    database
+        .run(
+            "insert into reveille.queues (name, dead_retention) \
+        values ('short', '2 days'), ('none', '0'), ('unset', null)",
+        )
+        .await;
     for queue in ["short", "none", "unset", "unknown"] {
         let insert = format!(
-            "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
+            "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, \
+                available_at,
                 created_at, reason, finished_at)
             select nextval('reveille.jobs_id_seq'), '{queue}', 'k' || n % 3, '{{}}', 2, 1, 1, 1, now(), now(),
                 case when n % 2 = 0 then 'lost' else 'failed' end, now() - n * '1 hour'::interval - '1 minute'::interval
@@ -215,6 +230,7 @@ async fn dead_jobs_are_kept_for_their_queues_retention_or_for_ever() {
         database.run(&insert).await;
     }
     database.admin().prune().await.unwrap();
-    let left = "select jsonb_object_agg(queue, jobs) from (select queue, count(*) as jobs from reveille.dead_jobs group by queue) as left_over";
+    let left = "select jsonb_object_agg(queue, jobs) from (select queue, count(*) as jobs from reveille.dead_jobs \
+        group by queue) as left_over";
     assert_eq!(database.value(left).await, json!({"short": 48, "unset": 2500, "unknown": 2500}));
 }

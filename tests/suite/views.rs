@@ -12,13 +12,16 @@ use crate::harness::{database, note, reporting_worker, soon, start};
 async fn queue_stats_counts_each_state() {
     let database = database().await;
     let mixed = "insert into reveille.jobs (kind, queue) select 'k', 'a' from generate_series(1, 3);
-        insert into reveille.jobs (kind, queue, available_at) values ('k', 'a', now() + '1 hour'), ('k', 'b', now() + '1 hour');
+        insert into reveille.jobs (kind, queue, available_at)
+        values ('k', 'a', now() + '1 hour'), ('k', 'b', now() + '1 hour');
         insert into reveille.jobs (kind, queue, reserved_at, reserved_by, attempts) values ('k', 'a', now(), 1, 1);
-        insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
+        insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts,
+        available_at,
             created_at, reason) values (100, 'c', 'k', '{}', 2, 1, 1, 1, now(), now(), 'failed');
         insert into reveille.queues (name, paused_at) values ('d', now())";
     database.run(mixed).await;
-    let rows = "select jsonb_agg(jsonb_build_array(queue, paused, ready, delayed, running, dead, estimated) order by queue) from reveille.queue_stats";
+    let rows = "select jsonb_agg(jsonb_build_array(queue, paused, ready, delayed, running, dead, estimated) \
+        order by queue) from reveille.queue_stats";
     let expected = json!([
         ["a", false, 3, 1, 1, 0, false],
         ["b", false, 0, 1, 0, 0, false],
@@ -32,7 +35,8 @@ async fn queue_stats_counts_each_state() {
 async fn queue_stats_knows_the_oldest_ready_job() {
     let database = database().await;
     let insert = "insert into reveille.jobs (kind, priority, available_at)
-        values ('k', 0, now() - '1 minute'::interval), ('k', 3, now() - '1 hour'::interval), ('k', 1, now() + '1 hour')";
+        values ('k', 0, now() - '1 minute'::interval), ('k', 3, now() - '1 hour'::interval),
+        ('k', 1, now() + '1 hour')";
     database.run(insert).await;
     let age = "select oldest_ready_age between '1 hour' and '1 hour 1 minute' from reveille.queue_stats";
     assert_eq!(database.value(age).await, true);
@@ -42,11 +46,13 @@ async fn queue_stats_knows_the_oldest_ready_job() {
 async fn queue_stats_estimates_large_queues_and_says_so() {
     let database = database().await;
     let many = "insert into reveille.jobs (kind, queue, available_at)
-            select 'k', 'large', now() + case when n % 3 = 0 then '1 hour' else '-1 hour' end::interval from generate_series(1, 60000) as n;
+            select 'k', 'large', now() + case when n % 3 = 0 then '1 hour' else '-1 hour' end::interval
+            from generate_series(1, 60000) as n;
         insert into reveille.jobs (kind, queue) select 'k', 'small' from generate_series(1, 500);
         analyze reveille.jobs";
     database.run(many).await;
-    let rows = "select jsonb_agg(jsonb_build_array(queue, estimated, ready between 36000 and 44000, delayed between 18000 and 22000) order by queue)
+    let rows = "select jsonb_agg(jsonb_build_array(queue, estimated, ready between 36000 \
+        and 44000, delayed between 18000 and 22000) order by queue)
         from reveille.queue_stats";
     assert_eq!(database.value(rows).await, json!([["large", true, true, true], ["small", false, false, false]]));
     assert_eq!(database.value("select ready from reveille.queue_stats where queue = 'small'").await, 500);
@@ -56,10 +62,13 @@ async fn queue_stats_estimates_large_queues_and_says_so() {
 async fn queue_stats_counts_exactly_up_to_ten_thousand_over_all_priorities() {
     let database = database().await;
     let insert = "insert into reveille.jobs (kind, queue, priority, available_at)
-            select 'k', 'just', n % 4, now() + case when n % 2 = 0 then '1 hour' else '-1 hour' end::interval from generate_series(1, 20000) as n;
-        insert into reveille.jobs (kind, queue, priority) select 'k', 'more', n % 4 from generate_series(1, 10001) as n";
+            select 'k', 'just', n % 4, now() + case when n % 2 = 0 then '1 hour' else '-1 hour' end::interval
+            from generate_series(1, 20000) as n;
+        insert into reveille.jobs (kind, queue, priority) select 'k', 'more', n % 4
+        from generate_series(1, 10001) as n";
     database.run(insert).await;
-    let rows = "select jsonb_agg(jsonb_build_array(queue, ready, delayed, estimated) order by queue) from reveille.queue_stats";
+    let rows = "select jsonb_agg(jsonb_build_array(queue, ready, delayed, estimated) order by queue) \
+        from reveille.queue_stats";
     let rows = database.value(rows).await;
     assert_eq!(rows[0], json!(["just", 10000, 10000, false]));
     assert_eq!((&rows[1][2], &rows[1][3]), (&json!(0), &json!(true)));
@@ -110,12 +119,19 @@ async fn attempts_are_counted() {
 #[tokio::test]
 async fn old_counters_are_folded_by_the_minute_and_lose_nothing() {
     let database = database().await;
-    let insert = "insert into reveille.counters (queue, started_at, worker, completed, failed, run_seconds, max_run_seconds)
-        select 'q', date_trunc('minute', now()) - '20 minutes'::interval + n * '10 seconds'::interval, 1 + n % 2, 3, 1, 0.5, n
+    let insert = "insert into reveille.counters (queue, started_at, worker, completed, failed, run_seconds, \
+        max_run_seconds)
+        select 'q', date_trunc('minute', now()) - '20 minutes'::interval + n * '10 seconds'::interval, 1 + n % 2, 3,
+        1, 0.5, n
             from generate_series(0, 11) as n
         union all select 'q', now() - '10 days'::interval, 0, 1, 1, 1, 1";
     database.run(insert).await;
-    let before = database.value("select jsonb_agg(to_jsonb(t) order by minute) from reveille.throughput as t where minute > now() - '1 day'::interval").await;
+    let before = database
+        .value(
+            "select jsonb_agg(to_jsonb(t) order by minute) from reveille.throughput as t \
+        where minute > now() - '1 day'::interval",
+        )
+        .await;
     assert_eq!(database.database.admin().prune().await.unwrap(), Some(0));
     let after = database.value("select jsonb_agg(to_jsonb(t) order by minute) from reveille.throughput as t").await;
     assert_eq!(after, before, "folding does not change the view, and the counters of ten days ago are forgotten");
@@ -125,8 +141,10 @@ async fn old_counters_are_folded_by_the_minute_and_lose_nothing() {
 #[tokio::test]
 async fn totals_do_not_change_when_counters_are_folded_or_forgotten() {
     let database = database().await;
-    let insert = "insert into reveille.counters (queue, started_at, worker, completed, failed, wait_seconds, run_seconds)
-        select 'q' || n % 2, date_bin('10 seconds', now(), 'epoch') - n * '10 seconds'::interval, 1 + n % 3, n, 1, n * 0.1, n / 3.0
+    let insert = "insert into reveille.counters (queue, started_at, worker, completed, failed, wait_seconds, \
+        run_seconds)
+        select 'q' || n % 2, date_bin('10 seconds', now(), 'epoch') - n * '10 seconds'::interval, 1 + n % 3, n, 1,
+        n * 0.1, n / 3.0
         from generate_series(0, 200) as n";
     database.run(insert).await;
     let totals = "select jsonb_agg(to_jsonb(t) order by queue) from reveille.queue_totals as t";
@@ -145,11 +163,14 @@ async fn totals_do_not_change_when_counters_are_folded_or_forgotten() {
 #[tokio::test]
 async fn folding_a_minute_does_not_change_its_throughput() {
     let database = database().await;
-    let insert = "insert into reveille.counters (queue, started_at, worker, completed, failed, wait_seconds, max_wait_seconds)
-        select 'q', date_trunc('minute', now()) - '10 minutes'::interval + n * '10 seconds'::interval, 1 + n % 2, 1, 1, n, n
+    let insert = "insert into reveille.counters (queue, started_at, worker, completed, failed, wait_seconds, \
+        max_wait_seconds)
+        select 'q', date_trunc('minute', now()) - '10 minutes'::interval + n * '10 seconds'::interval, 1 + n % 2, 1,
+        1, n, n
         from generate_series(0, 5) as n";
     database.run(insert).await;
-    let rows = "select jsonb_agg(jsonb_build_array(completed, failed, mean_wait_seconds, max_wait_seconds, mean_run_seconds)) from reveille.throughput
+    let rows = "select jsonb_agg(jsonb_build_array(completed, failed, mean_wait_seconds, max_wait_seconds, \
+        mean_run_seconds)) from reveille.throughput
         where minute > now() - '1 hour'::interval";
     let expected = json!([[6, 6, 1.25, 5, 0]]);
     assert_eq!(database.value(rows).await, expected);
@@ -160,25 +181,32 @@ async fn folding_a_minute_does_not_change_its_throughput() {
 #[tokio::test]
 async fn running_and_failing_jobs_show_the_worker_and_the_error() {
     let database = database().await;
-    let insert = "insert into reveille.workers (id, host, pid, version, queues, slots) values (7, 'here', 1, '0', '{q}', 1);
+    let insert = "insert into reveille.workers (id, host, pid, version, queues, slots) \
+        values (7, 'here', 1, '0', '{q}', 1);
         insert into reveille.jobs (kind, reserved_at, reserved_by, attempts, failures, errors)
-        values ('k', now() - '5 seconds'::interval, 7, 2, 1, '[{\"error\": \"no\", \"at\": \"2026-01-01T00:00:00Z\"}]')";
+        values ('k', now() - '5 seconds'::interval, 7, 2, 1,
+        '[{\"error\": \"no\", \"at\": \"2026-01-01T00:00:00Z\"}]')";
     database.run(insert).await;
-    let running = "select jsonb_build_array(id, attempt, worker, host, running_for between '5 s' and '65 s') from reveille.running_jobs";
+    let running = "select jsonb_build_array(id, attempt, worker, host, running_for between '5 s' and '65 s') \
+        from reveille.running_jobs";
     assert_eq!(database.value(running).await, json!([1, 2, 7, "here", true]));
-    let failing = "select jsonb_build_array(id, failures, last_error, last_failed_at = '2026-01-01T00:00:00Z', running) from reveille.failing_jobs";
+    let failing = "select jsonb_build_array(id, failures, last_error, last_failed_at = '2026-01-01T00:00:00Z', \
+        running) from reveille.failing_jobs";
     assert_eq!(database.value(failing).await, json!([1, 1, "no", true, true]));
 }
 
 #[tokio::test]
 async fn dead_jobs_are_summed_up_by_reason() {
     let database = database().await;
-    let insert = "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
+    let insert = "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, \
+        max_attempts, available_at,
             created_at, reason, errors, finished_at)
         select n, 'q', 'k', '{}', 2, 1, 1, 1, now(), now(), case when n = 1 then 'lost' else 'failed' end,
-            jsonb_build_array(jsonb_build_object('error', 'e' || n)), now() + n * '1 s'::interval from generate_series(1, 4) as n";
+            jsonb_build_array(jsonb_build_object('error', 'e' || n)), now() + n * '1 s'::interval
+            from generate_series(1, 4) as n";
     database.run(insert).await;
-    let rows = "select jsonb_agg(jsonb_build_array(reason, jobs, last_id, last_error) order by reason) from reveille.dead_jobs_overview";
+    let rows = "select jsonb_agg(jsonb_build_array(reason, jobs, last_id, last_error) order by reason) \
+        from reveille.dead_jobs_overview";
     assert_eq!(database.value(rows).await, json!([["failed", 3, 4, "e4"], ["lost", 1, 1, "e1"]]));
 }
 
@@ -186,9 +214,11 @@ async fn dead_jobs_are_summed_up_by_reason() {
 async fn history_past_every_retention_is_emptied_and_the_rest_kept() {
     let database = database().await;
     let insert = "insert into reveille.queues (name, retention) values ('long', '3 days');
-        insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
+        insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts,
+        available_at,
             created_at, outcome, finished_at)
-        select (extract(epoch from now())::bigint / 86400 - age) % 32, age, 'long', 'k', '{}', 2, 1, 0, 20, now(), now(), 'completed',
+        select (extract(epoch from now())::bigint / 86400 - age) % 32, age, 'long', 'k', '{}', 2, 1, 0, 20, now(),
+        now(), 'completed',
             now() - age * '1 day'::interval from generate_series(0, 20) as age";
     database.run(insert).await;
     assert_eq!(database.database.admin().prune().await.unwrap(), Some(17));
@@ -205,9 +235,11 @@ async fn history_past_every_retention_is_emptied_and_the_rest_kept() {
 #[tokio::test]
 async fn history_that_another_session_reads_is_pruned_later() {
     let database = database().await;
-    let insert = "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts,
+    let insert = "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, \
+        max_attempts,
             available_at, created_at, outcome)
-        select (extract(epoch from now())::bigint / 86400 - 9) % 32, 1, 'q', 'k', '{}', 2, 1, 0, 20, now(), now(), 'completed'";
+        select (extract(epoch from now())::bigint / 86400 - 9) % 32, 1, 'q', 'k', '{}', 2, 1, 0, 20, now(), now(),
+        'completed'";
     database.run(insert).await;
     let reader = database.client().await;
     reader.batch_execute("begin; select * from reveille.finished_jobs").await.unwrap();
@@ -247,8 +279,10 @@ async fn a_job_is_read_with_its_fields_whether_it_is_live_dead_or_finished() {
     let due_at = "2096-07-24 18:00:00.25+02";
     let rows = format!(
         "set time zone 'Asia/Kolkata';
-        insert into reveille.jobs (kind, key, tags, priority, available_at) values ('live', 'k', '{{a,b}}', 1, '{due_at}');
-        insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
+        insert into reveille.jobs (kind, key, tags, priority, available_at)
+        values ('live', 'k', '{{a,b}}', 1, '{due_at}');
+        insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts,
+        available_at,
             created_at, reason, errors)
         values (2, 'q', 'dead', '[1]', 2, 3, 2, 2, now(), now(), 'lost', '[{{\"attempt\": 3, \"error\": \"gone\"}}]');
         insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts,

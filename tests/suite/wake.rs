@@ -105,7 +105,15 @@ async fn without_listening_the_poll_finds_jobs() {
     let worker = start(builder.listen(false).poll_interval(Duration::from_millis(50)));
     enqueue(&database.database, &note("polled")).await.unwrap();
     assert_eq!(reports.next().await, "polled");
-    assert_eq!(database.value("select count(*) from pg_stat_activity where datname = current_database() and application_name = 'reveille listener'").await, 0);
+    assert_eq!(
+        database
+            .value(
+                "select count(*) from pg_stat_activity where datname = current_database() \
+        and application_name = 'reveille listener'"
+            )
+            .await,
+        0
+    );
     worker.stop().await;
 }
 
@@ -115,7 +123,10 @@ async fn the_poll_finds_jobs_whose_insert_did_not_ring() {
     let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder.poll_interval(Duration::from_millis(50)));
     database
-        .run("begin; set local reveille.bell = 'off'; insert into reveille.jobs (kind, payload) values ('note', '{\"text\": \"x\"}'); commit")
+        .run(
+            "begin; set local reveille.bell = 'off'; insert into reveille.jobs (kind, payload) \
+            values ('note', '{\"text\": \"x\"}'); commit",
+        )
         .await;
     assert_eq!(reports.next().await, "x");
     worker.stop().await;

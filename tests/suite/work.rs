@@ -101,8 +101,10 @@ async fn a_job_out_of_attempts_is_dead_with_every_error_kept() {
     let id = enqueue(&database.database, &Shaky { fails: 9 }).await.unwrap().id;
     ended(&database, id).await;
     assert_eq!(fate(&database, id).await, json!(["dead", 3, 3]));
-    let dead = "select jsonb_build_array(reason, jsonb_array_length(errors), errors -> 2 -> 'attempt', errors -> 2 -> 'error',
-        errors -> 2 -> 'worker' = to_jsonb(worker), (errors -> 2 ->> 'at')::timestamptz <= now()) from reveille.dead_jobs";
+    let dead = "select jsonb_build_array(reason, jsonb_array_length(errors), errors -> 2 -> 'attempt', \
+        errors -> 2 -> 'error',
+        errors -> 2 -> 'worker' = to_jsonb(worker), (errors -> 2 ->> 'at')::timestamptz <= now())
+        from reveille.dead_jobs";
     assert_eq!(database.value(dead).await, json!(["failed", 3, 3, "failure 3", true, true]));
     worker.stop().await;
 }
@@ -412,7 +414,8 @@ async fn a_hundred_errors_are_kept_and_no_more() {
     let worker = start(worker(&database).handle(shaky));
     let id = enqueue(&database.database, &Shaky { fails: 999 }).max_attempts(103).await.unwrap().id;
     ended(&database, id).await;
-    let kept = "select jsonb_build_array(failures, jsonb_array_length(errors), errors -> 99 -> 'attempt') from reveille.dead_jobs";
+    let kept = "select jsonb_build_array(failures, jsonb_array_length(errors), errors -> 99 -> 'attempt') \
+        from reveille.dead_jobs";
     assert_eq!(database.value(kept).await, json!([103, 100, 103]));
     worker.stop().await;
 }

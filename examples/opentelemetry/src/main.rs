@@ -1,8 +1,8 @@
 //! Traces go on from where a job is enqueued to the attempt at it, by OpenTelemetry.
 //!
-//! `cargo run --manifest-path examples/opentelemetry/Cargo.toml` prints the spans of a signup, of the welcome that it enqueues
-//! and of the tips that the welcome enqueues, all of one trace. For a real program, put an exporter of your choice in the place
-//! of the one in memory, and a `Database` in that of `Memory`.
+//! `cargo run --manifest-path examples/opentelemetry/Cargo.toml` prints the spans of a signup, of the welcome that it
+//! enqueues and of the tips that the welcome enqueues, all of one trace. For a real program, replace the exporter in
+//! memory by one of your choice, and `Memory` by a `Database`.
 
 use std::collections::HashMap;
 

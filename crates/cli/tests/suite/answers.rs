@@ -33,7 +33,8 @@ async fn a_queue_is_known_by_a_setting_a_job_a_worker_or_a_count() {
     let database = database().await;
     let rows = "insert into reveille.queues (name) values ('set');
         insert into reveille.jobs (kind, queue, available_at) values ('k', 'delayed', now() + interval '1 day');
-        insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at,
+        insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts,
+        available_at, created_at,
             reason) values (9, 'dead', 'k', '{}', 2, 1, 1, 1, now(), now(), 'failed');
         insert into reveille.workers (id, host, pid, version, queues, slots) values (7, 'h', 1, 'v', '{worked}', 1);
         insert into reveille.counters (queue, started_at, worker, completed) values ('counted', now(), 7, 1);
@@ -84,7 +85,8 @@ async fn status_marks_estimates() {
 
 /// Makes dead jobs 1 to 3. Job 2 cannot be revived, because a live job has its key.
 async fn one_in_the_way(database: &TestDatabase) {
-    let rows = "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
+    let rows = "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, \
+        available_at,
             created_at, reason, unique_key)
         select n, 'q', 'k', '{}', 2, 1, 1, 1, now(), now(), 'failed', n::text from generate_series(1, 3) as n;
         select setval('reveille.jobs_id_seq', 10);
@@ -127,13 +129,15 @@ async fn a_finished_job_is_run_again_as_a_new_one() {
     assert_eq!(reveille(&database, &enqueue).out, "1\n");
     assert_eq!(reveille(&database, &["cancel", "1"]).code, 0);
     database.run("insert into reveille.jobs (kind) values ('live')").await;
-    let dead = "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
+    let dead = "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, \
+        available_at,
             created_at, reason)
         values (3, 'q', 'k', '{}', 2, 1, 1, 1, now(), now(), 'failed'); select setval('reveille.jobs_id_seq', 11)";
     database.run(dead).await;
     let again = reveille(&database, &["retry", "--again", "1", "2", "3", "99"]);
     assert_eq!((again.code, &*again.out), (1, "1 again as 12\n2 live\n3 dead\n99 unknown\n"), "{}", again.err);
-    let row = "select jsonb_build_array(kind, payload, queue, key, tags, metadata, priority, max_attempts, attempts, unique_key,
+    let row = "select jsonb_build_array(kind, payload, queue, key, tags, metadata, priority, max_attempts, attempts, \
+        unique_key,
         parent_id, available_at <= now()) from reveille.jobs where id = 12";
     let expected = json!(["mail", {"to": "a"}, "q", "k", ["t"], {"m": 1}, 1, 3, 0, null, null, true]);
     assert_eq!(database.value(row).await, expected);

@@ -112,7 +112,8 @@ async fn enqueue_prints_the_id_and_stores_every_option() {
     assert_eq!((done.code, &*done.out), (0, "1\n"), "{}", done.err);
     assert_eq!(reveille(&database, &all).out, "1 (existed)\n");
     assert_eq!(reveille(&database, &[&all[..], &["--json"]].concat()).json(), [json!({"id": 1, "existed": true})]);
-    let row = "select jsonb_build_array(kind, payload, queue, priority, key, max_attempts, timeout, tags, metadata, unique_key,
+    let row = "select jsonb_build_array(kind, payload, queue, priority, key, max_attempts, timeout, tags, metadata, \
+        unique_key,
         available_at - created_at) from reveille.jobs";
     let expected = json!(["mail", {"to": "a"}, "q=x;\"", 1, "k", 3, "00:00:30", ["a", "b"], {"m": 1}, "u", "00:05:00"]);
     assert_eq!(database.value(row).await, expected);
@@ -183,7 +184,8 @@ async fn jobs_are_listed_by_state() {
     let database = database().await;
     let rows = "insert into reveille.jobs (kind) values ('ready');
         insert into reveille.jobs (kind, available_at) values ('delayed', now() + '1 hour'::interval);
-        insert into reveille.jobs (kind, reserved_at, reserved_by, attempts, failures) values ('running', now(), 7, 2, 1);
+        insert into reveille.jobs (kind, reserved_at, reserved_by, attempts, failures)
+        values ('running', now(), 7, 2, 1);
         insert into reveille.jobs (kind) values ('gone'); select reveille.cancel(4)";
     database.run(rows).await;
     let kinds = |arguments: &[&str]| -> Vec<String> {
@@ -234,7 +236,8 @@ async fn retry_and_cancel_answer_for_each_id() {
 #[tokio::test]
 async fn dead_jobs_are_listed_revived_and_purged() {
     let database = database().await;
-    let dead = "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
+    let dead = "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, \
+        available_at,
             created_at, reason, errors)
         select n, 'q' || n % 2, 'k', '{}', 2, 1, 1, 1, now(), now(), case when n < 3 then 'lost' else 'failed' end,
             '[{\"error\": \"out of luck\"}]' from generate_series(1, 2500) as n;
@@ -320,7 +323,10 @@ async fn the_error_for_an_unusable_database_names_the_next_step() {
     }
     let newer = database().await;
     newer
-        .run("insert into reveille.schema_history (version, name, applied_on, checksum) values (99, 'x', '2026-01-01T00:00:00Z', '1')")
+        .run(
+            "insert into reveille.schema_history (version, name, applied_on, checksum) \
+            values (99, 'x', '2026-01-01T00:00:00Z', '1')",
+        )
         .await;
     for command in [&["status"][..], &["migrate"], &["work", "--exec", "true"]] {
         reveille(&newer, command).refused(&["version 99", "newer version of the program"]);
@@ -383,6 +389,7 @@ async fn the_demo_works_on_the_given_database_and_sums_up_in_json() {
     for key in ["p50_ms", "p95_ms", "p99_ms", "seconds"] {
         assert!(summary[key].as_f64().unwrap() > 0.0, "{key}");
     }
-    let tables = "select jsonb_build_array((select count(*) from reveille.finished_jobs), (select count(*) from reveille.dead_jobs))";
+    let tables = "select jsonb_build_array((select count(*) from reveille.finished_jobs), \
+        (select count(*) from reveille.dead_jobs))";
     assert_eq!(database.value(tables).await, json!([summary["finished"], summary["dead"]]));
 }

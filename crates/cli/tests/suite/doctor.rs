@@ -263,9 +263,11 @@ async fn history_past_its_retention_is_noted_and_prune_empties_it() {
     let database = database().await;
     let finished = |days: u32| {
         format!(
-            "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, max_attempts,
+            "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, \
+                max_attempts,
                 available_at, created_at, outcome)
-            select (extract(epoch from now())::bigint / 86400 - {days}) % 32, 1, 'q', 'k', '{{}}', 2, 1, 0, 1, now(), now(), 'completed'"
+            select (extract(epoch from now())::bigint / 86400 - {days}) % 32, 1, 'q', 'k', '{{}}', 2, 1, 0, 1, now(),
+            now(), 'completed'"
         )
     };
     database.run(&finished(2)).await;
@@ -343,12 +345,14 @@ async fn every_dropped_function_and_view_is_missed() {
     only(&database, "functions", Verdict::Ok, &["functions and", "views are there"]).await;
     let there = "select count(*) from (
         select distinct proname from pg_proc where pronamespace = 'reveille'::regnamespace
-        union all select relname from pg_class where relnamespace = 'reveille'::regnamespace and relkind = 'v') as made";
+        union all select relname from pg_class where relnamespace = 'reveille'::regnamespace
+        and relkind = 'v') as made";
     let there = database.value(there).await.as_i64().unwrap();
     // All names are read first, since each drop takes other objects along.
     let drop_all = "do $$ declare gone text; begin
         foreach gone in array array(
-            select 'view if exists ' || oid::regclass from pg_class where relnamespace = 'reveille'::regnamespace and relkind = 'v'
+            select 'view if exists ' || oid::regclass from pg_class where relnamespace = 'reveille'::regnamespace
+            and relkind = 'v'
             union all
             select 'routine if exists ' || oid::regprocedure from pg_proc where pronamespace = 'reveille'::regnamespace
         ) loop

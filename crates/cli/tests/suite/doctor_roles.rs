@@ -65,7 +65,8 @@ async fn a_user_can_do_what_the_doctor_lists() {
     let database = database().await;
     let views =
         "select on reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,
-        reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals, reveille.schedule_status";
+        reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals,
+        reveille.schedule_status";
     let (looker, looks) = as_user(&database, &["usage on schema reveille", views]).await;
     only(&looker, "roles", Verdict::Ok, &["may look;", "to enqueue it lacks insert, select on jobs; to work"]).await;
     only(&looker, "waiting", Verdict::Ok, &[]).await;
@@ -160,7 +161,12 @@ async fn workers_without_the_right_to_vacuum_are_named() {
     )
     .await;
     let working = start(worker(&worker_user).handle(async |_: crate::harness::Note| {}));
-    database.until("select exists (select from pg_stat_activity where application_name = 'reveille listener' and datname = current_database())").await;
+    database
+        .until(
+            "select exists (select from pg_stat_activity where application_name = 'reveille listener' \
+        and datname = current_database())",
+        )
+        .await;
     let churn = "alter table reveille.jobs set (
             autovacuum_vacuum_threshold = 1000000000, autovacuum_vacuum_insert_threshold = -1
         );

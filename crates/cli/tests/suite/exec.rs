@@ -120,12 +120,14 @@ async fn metadata_reaches_a_command_unchanged_or_its_job_is_dead() {
 async fn a_command_gets_payload_and_environment() {
     let (database, folder) = (database().await, Folder::new());
     let exec = format!(
-        "cat >{0}; echo \" $REVEILLE_JOB_ID $REVEILLE_JOB_KIND $REVEILLE_JOB_QUEUE $REVEILLE_JOB_ATTEMPT $REVEILLE_JOB_FAILURES \
+        "cat >{0}; echo \" $REVEILLE_JOB_ID $REVEILLE_JOB_KIND $REVEILLE_JOB_QUEUE $REVEILLE_JOB_ATTEMPT \
+            $REVEILLE_JOB_FAILURES \
          $REVEILLE_JOB_MAX_ATTEMPTS $REVEILLE_JOB_KEY $REVEILLE_JOB_TAGS $REVEILLE_JOB_METADATA\" >>{0}",
         folder.path("seen")
     );
     let _worker = work(&database, &exec, &[]);
-    let call = "kind => 'greet', payload => '{\"a\": \"ü\"}', key => 'k', tags => '{x,y}', metadata => '{\"m\": 1}', max_attempts => 4";
+    let call = "kind => 'greet', payload => '{\"a\": \"ü\"}', key => 'k', tags => '{x,y}', metadata => '{\"m\": 1}', \
+        max_attempts => 4";
     enqueue(&database, call).await;
     idle(&database).await;
     assert_eq!(folder.read("seen"), "{\"a\": \"ü\"} 1 greet default 1 0 4 k x,y {\"m\": 1}\n");
@@ -155,7 +157,12 @@ async fn the_exit_status_decides_how_the_job_ends() {
     }
     database.until("select count(*) = 2 from reveille.dead_jobs").await;
     database.until("select available_at > now() from reveille.jobs").await;
-    let dead = database.value("select jsonb_agg(jsonb_build_array(payload, reason, errors -> 0 -> 'error') order by id) from reveille.dead_jobs").await;
+    let dead = database
+        .value(
+            "select jsonb_agg(jsonb_build_array(payload, reason, errors -> 0 -> 'error') \
+        order by id) from reveille.dead_jobs",
+        )
+        .await;
     let expected = json!([
         [65, "permanent", "exit status 65: first\nbecause 65"],
         [3, "failed", "exit status: 3: first\nbecause 3"]

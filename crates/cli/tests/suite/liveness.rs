@@ -65,7 +65,10 @@ async fn a_stalled_worker_keeps_its_job_while_its_session_lives() {
     process.signal("-STOP");
     // Long enough that the other worker would have rescued the job if the session were gone.
     database
-        .until("select (select max(last_seen_at) from reveille.workers) - (select min(last_seen_at) from reveille.workers) > interval '6 seconds'")
+        .until(
+            "select (select max(last_seen_at) from reveille.workers) - (select min(last_seen_at) \
+            from reveille.workers) > interval '6 seconds'",
+        )
         .await;
     assert_eq!(database.value("select attempts from reveille.jobs").await, 1);
     process.signal("-CONT");

@@ -110,7 +110,12 @@ async fn many_scrapes_cost_one_query_a_second_on_one_connection() {
     });
     assert!(pages.iter().all(|(status, _)| *status == 200));
     assert!(pages.len() as u64 <= began.elapsed().as_secs() + 2, "320 scrapes, {} queries", pages.len());
-    database.until("select count(*) = 1 from pg_stat_activity where application_name = 'scraped' and datname = current_database()").await;
+    database
+        .until(
+            "select count(*) = 1 from pg_stat_activity where application_name = 'scraped' \
+        and datname = current_database()",
+        )
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

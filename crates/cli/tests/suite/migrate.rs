@@ -44,7 +44,8 @@ async fn a_running_worker_outlives_an_upgrade_and_no_old_one_starts() {
         database.until("select count(*) = 0 from reveille.jobs").await;
     }
     let ends = "select jsonb_build_array((select count(*) from reveille.finished_jobs where attempts = 1),
-        (select count(*) from reveille.dead_jobs where attempts = 1 and reason = 'failed'), (select count(*) from reveille.workers))";
+        (select count(*) from reveille.dead_jobs where attempts = 1 and reason = 'failed'),
+        (select count(*) from reveille.workers))";
     assert_eq!(database.value(ends).await, json!([2, 2, 1]));
 
     let versions = database.value("select max(version) from reveille.schema_history").await.as_i64().unwrap();

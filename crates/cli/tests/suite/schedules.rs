@@ -36,9 +36,15 @@ async fn every_tick_comes_once_while_one_of_three_workers_is_killed() {
     database.run(add).await;
     database.until("select count(*) >= 500 from reveille.jobs").await;
     drop(processes.pop());
-    database.until("select min(last_at) > now() - interval '2 seconds' and min(last_at - created_at) > '4 seconds' from reveille.schedules").await;
+    database
+        .until(
+            "select min(last_at) > now() - interval '2 seconds' and min(last_at - created_at) > '4 seconds' \
+        from reveille.schedules",
+        )
+        .await;
     drop(processes);
-    let each = "select jsonb_build_array(count(*), bool_and(ticks = kinds), bool_and(ticks = extract(epoch from last - counted_from)))
+    let each = "select jsonb_build_array(count(*), bool_and(ticks = kinds), \
+        bool_and(ticks = extract(epoch from last - counted_from)))
         from (
             select count(*) as ticks, count(distinct available_at) as kinds, max(available_at) as last, counted_from
             from reveille.jobs join reveille.schedules on schedules.id = schedule_id
@@ -84,12 +90,14 @@ impl Drop for PoorHost {
 async fn a_host_without_a_time_zone_leaves_its_schedules_to_others() {
     let database = database().await;
     let added = "insert into reveille.schedules (name, kind, cron, time_zone) values
-        ('far', 'k', '* * * * * *', 'Asia/Tokyo'), ('near', 'k', '* * * * * *', 'Europe/Berlin'), ('nowhere', 'k', '@daily', 'Mars/Olympus')";
+        ('far', 'k', '* * * * * *', 'Asia/Tokyo'), ('near', 'k', '* * * * * *', 'Europe/Berlin'),
+        ('nowhere', 'k', '@daily', 'Mars/Olympus')";
     database.run(added).await;
     let poor = PoorHost::start(&database);
     let fired = |name: &str| {
         format!(
-            "select count(*) > 0 from reveille.jobs join reveille.schedules on schedules.id = schedule_id where name = '{name}'"
+            "select count(*) > 0 from reveille.jobs join reveille.schedules on schedules.id = schedule_id \
+                where name = '{name}'"
         )
     };
     database.until(&fired("near")).await;
@@ -178,7 +186,8 @@ fn the_next_ticks_are_shown_in_their_zone_without_a_database() {
     };
     let berlin = ["30 2 * * *", "--time-zone", "Europe/Berlin", "--after", "2026-03-28", "--count", "3"];
     let shown = next(&berlin).out;
-    let expected = "Sat 2026-03-28 02:30:00 +01:00 CET\nSun 2026-03-29 03:00:00 +02:00 CEST\nMon 2026-03-30 02:30:00 +02:00 CEST\n";
+    let expected = "Sat 2026-03-28 02:30:00 +01:00 CET\nSun 2026-03-29 03:00:00 +02:00 CEST\nMon 2026-03-30 02:30:00 \
+        +02:00 CEST\n";
     assert_eq!(shown, expected);
     let json = next(&["@yearly", "--after", "2026-03-28T12:00", "--count", "1", "--json"]).json();
     assert_eq!(json, [json!({"at": "2027-01-01T00:00:00Z", "local": "2027-01-01T00:00:00+00:00"})]);

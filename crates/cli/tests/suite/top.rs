@@ -72,14 +72,17 @@ impl Terminal {
 
 async fn filled() -> TestDatabase {
     let database = database().await;
-    let rows = "insert into reveille.workers (id, host, pid, version, queues, slots) values (7, 'web-1', 42, '0', '{mail}', 16);
+    let rows = "insert into reveille.workers (id, host, pid, version, queues, slots) \
+        values (7, 'web-1', 42, '0', '{mail}', 16);
         insert into reveille.jobs (kind, queue) select 'welcome', 'mail' from generate_series(1, 3);
         insert into reveille.jobs (kind, queue, reserved_at, reserved_by, attempts) values
             ('quick', 'mail', now() - '5 seconds'::interval, 7, 1), ('slow', 'mail', now() - '2 hours'::interval, 7, 3);
         insert into reveille.jobs (kind, queue, attempts, failures, errors, available_at)
             values ('unlucky', 'mail', 2, 2, '[{\"error\": \"no luck\"}]', now() + '1 hour');
-        insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, reason, errors)
-            select 100 + n, 'mail', 'card', '{}', 2, 1, 1, 1, now(), now(), 'failed', '[{\"error\": \"declined\"}]' from generate_series(1, 3) as n;
+        insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts,
+        available_at, created_at, reason, errors)
+            select 100 + n, 'mail', 'card', '{}', 2, 1, 1, 1, now(), now(), 'failed', '[{\"error\": \"declined\"}]'
+            from generate_series(1, 3) as n;
         insert into reveille.counters (queue, started_at, worker, completed, wait_seconds, max_wait_seconds)
             values ('mail', now(), 7, 10, 0.12, 0.5)";
     database.run(rows).await;
@@ -182,7 +185,12 @@ async fn top_takes_one_connection() {
     top.until("mail").await;
     database.run("insert into reveille.jobs (kind, queue) values ('k', 'zzz')").await;
     top.until("zzz").await;
-    database.until("select count(*) = 1 from pg_stat_activity where application_name = 'watched' and datname = current_database()").await;
+    database
+        .until(
+            "select count(*) = 1 from pg_stat_activity where application_name = 'watched' \
+        and datname = current_database()",
+        )
+        .await;
     top.press("q");
     top.ended_well().await;
 }

@@ -34,7 +34,8 @@ async fn fifty_processes_of_one_key_make_one_job() {
 #[tokio::test]
 async fn a_revival_that_collides_is_reported_and_left_over() {
     let database = database().await;
-    let bury = "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at,
+    let bury = "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, \
+        available_at,
             created_at, unique_key, reason)
         overriding system value
         select n, 'default', 'k', '{}', 2, 1, 1, 1, now(), now(), 'u', 'failed' from generate_series(1, 2) as n;
