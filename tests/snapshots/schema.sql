@@ -23,7 +23,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.analyze_unknown_tables() IS 'Analyzes those of the tables of live and dead jobs that are large and of which the planner knows nothing; workers call it. Returns how many.';
+COMMENT ON FUNCTION reveille.analyze_unknown_tables() IS 'Analyzes the tables of live and dead jobs if they are large and have no statistics. Returns how many it analyzed. Workers call it.';
 
 CREATE FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT result jsonb, OUT errors jsonb) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -33,12 +33,14 @@ CREATE FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT r
 #variable_conflict use_column
 begin
     update reveille.jobs set awaited = true where jobs.id = await.id and not jobs.awaited;
-    -- One statement after another, each of which sees what was committed until then: what is no longer live has ended.
+    -- Separate statements, each of which sees everything committed before it. So a job that is no longer live has
+    -- ended.
     select 'live', jobs.errors into state, errors from reveille.jobs where jobs.id = await.id;
     if found then
         return;
     end if;
-    select 'dead', dead.reason, dead.errors into state, reason, errors from reveille.dead_jobs as dead where dead.id = await.id;
+    select 'dead', dead.reason, dead.errors into state, reason, errors
+    from reveille.dead_jobs as dead where dead.id = await.id;
     if found then
         return;
     end if;
@@ -53,12 +55,12 @@ begin
     if found then
         return;
     end if;
-    -- It may have been revived between two of these.
+    -- The job may have been revived between two of these statements.
     state := case when exists (select from reveille.jobs where jobs.id = await.id) then 'live' else 'unknown' end;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT result jsonb, OUT errors jsonb) IS 'How a job ended: completed (with its result), cancelled, dead (with the reason); unknown; or live, and then its end will be notified on the channel reveille.finished, as its id and one of the first three: listen first, then ask, and ask again when it is heard, since anybody can send such a notification.';
+COMMENT ON FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT result jsonb, OUT errors jsonb) IS 'How a job ended: completed (with its result), cancelled, dead (with the reason) or unknown. If it is live, its end will be notified on the channel reveille.finished, as its id and completed, cancelled or dead. Listen first, then ask; ask again after a notification, since any session can send one.';
 
 CREATE FUNCTION reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) RETURNS boolean
     LANGUAGE plpgsql
@@ -68,26 +70,27 @@ CREATE FUNCTION reveille.bury_unclaimed(id bigint, code text, error text, whole 
 #variable_conflict use_column
 declare
     fresh bigint;
-    said text := format('cannot be claimed: %s (SQLSTATE %s)', error, code);
+    message text := format('cannot be claimed: %s (SQLSTATE %s)', error, code);
     ended record;
 begin
     if exists (select from reveille.dead_jobs where dead_jobs.id = bury_unclaimed.id) then
         fresh := reveille.fresh_job_id();
-        said := said || format('; its id was %s, which another dead job has', bury_unclaimed.id);
+        message := message || format('; its id was %s, which another dead job has', bury_unclaimed.id);
     end if;
     if not whole then
-        said := said || '; what it held cannot be read and is left out';
+        message := message || '; its other columns cannot be read and are left out';
     end if;
     insert into reveille.dead_jobs (
-        id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, unique_key, unique_until,
-        key, timeout, tags, metadata, errors, progress, parent_id, schedule_id, reason, worker
+        id, queue, kind, payload, priority, attempts, failures, max_attempts, available_at, created_at, unique_key,
+        unique_until, key, timeout, tags, metadata, errors, progress, parent_id, schedule_id, reason, worker
     )
     select
-        coalesce(fresh, jobs.id), jobs.queue, jobs.kind, case when whole then jobs.payload else 'null' end, jobs.priority,
-        jobs.attempts, jobs.failures, jobs.max_attempts, jobs.available_at, jobs.created_at, jobs.unique_key, jobs.unique_until,
-        jobs.key, jobs.timeout, case when whole then jobs.tags end, case when whole then jobs.metadata end,
+        coalesce(fresh, jobs.id), jobs.queue, jobs.kind, case when whole then jobs.payload else 'null' end,
+        jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts, jobs.available_at, jobs.created_at,
+        jobs.unique_key, jobs.unique_until, jobs.key, jobs.timeout, case when whole then jobs.tags end,
+        case when whole then jobs.metadata end,
         case when whole and jsonb_typeof(jobs.errors) = 'array' then jobs.errors else '[]' end
-        || jsonb_build_object('at', now(), 'attempt', jobs.attempts, 'reason', 'undecodable', 'error', said),
+        || jsonb_build_object('at', now(), 'attempt', jobs.attempts, 'reason', 'undecodable', 'error', message),
         case when whole then jobs.progress end, jobs.parent_id, jobs.schedule_id, 'undecodable', null
     from reveille.jobs
     where jobs.id = bury_unclaimed.id;
@@ -105,7 +108,7 @@ exception when others then
 end
 $$;
 
-COMMENT ON FUNCTION reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) IS 'Moves a job that cannot be claimed to the dead jobs; whether it could. For reveille.isolate_job.';
+COMMENT ON FUNCTION reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) IS 'Moves a job that cannot be claimed to the dead jobs. Returns whether it could. For reveille.isolate_job.';
 
 CREATE FUNCTION reveille.can_be_sent(queue text) RETURNS boolean
     LANGUAGE plpgsql STABLE
@@ -121,7 +124,7 @@ exception when character_not_in_repertoire or untranslatable_character then
 end
 $$;
 
-COMMENT ON FUNCTION reveille.can_be_sent(queue text) IS 'Whether a queue''s name can be told to a worker by NOTIFY. A session to which the server cannot send a notification in UTF-8 is broken.';
+COMMENT ON FUNCTION reveille.can_be_sent(queue text) IS 'Whether a queue''s name can be sent to a worker by NOTIFY. A notification that the server cannot convert to UTF-8 breaks the session that is to receive it.';
 
 CREATE FUNCTION reveille.cancel(id bigint) RETURNS text
     LANGUAGE plpgsql
@@ -134,8 +137,10 @@ declare
 begin
     select * into job from reveille.jobs where jobs.id = cancel.id for update;
     if found and job.reserved_at is not null then
-        update reveille.jobs set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()) where jobs.id = cancel.id;
-        -- The worker asks whether it is so; its next heartbeat brings it as well.
+        update reveille.jobs
+        set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
+        where jobs.id = cancel.id;
+        -- The worker checks the notification in the table. Its next heartbeat finds the request as well.
         if pg_notification_queue_usage() < 0.9 then
             perform pg_notify('reveille.cancel', cancel.id::text);
         end if;
@@ -158,7 +163,7 @@ begin
         if job.awaited and pg_notification_queue_usage() < 0.9 then
             perform pg_notify('reveille.finished', cancel.id || ' cancelled');
         end if;
-        -- Of its key the next one may start.
+        -- The next job of its key may start now.
         perform reveille.ring(array[job.queue]) from reveille.queues where name = job.queue and limited = 'key';
         return 'cancelled';
     end if;
@@ -170,7 +175,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.cancel(id bigint) IS 'Cancel a job: cancelled (it waited and is gone), requested (it runs; its handler is told), finished, dead or unknown.';
+COMMENT ON FUNCTION reveille.cancel(id bigint) IS 'Cancels a job. Returns cancelled (it waited and is gone), requested (it runs, and its handler is asked to stop), finished, dead or unknown.';
 
 CREATE FUNCTION reveille.check_changed_job() RETURNS trigger
     LANGUAGE plpgsql
@@ -179,8 +184,9 @@ declare
     is_sound boolean;
 begin
     is_sound := reveille.check_job(
-        new.queue, new.kind, new.payload, new.priority, new.attempts, new.failures, new.max_attempts, new.reserved_at, new.reserved_by,
-        new.available_at, new.created_at, new.unique_key, new.unique_until, new.key, new.timeout, new.tags, new.metadata, new.errors
+        new.queue, new.kind, new.payload, new.priority, new.attempts, new.failures, new.max_attempts, new.reserved_at,
+        new.reserved_by, new.available_at, new.created_at, new.unique_key, new.unique_until, new.key, new.timeout,
+        new.tags, new.metadata, new.errors
     );
     return null;
 end
@@ -195,8 +201,9 @@ declare
     job record;
     is_sound boolean;
 begin
-    -- Every name qualified, since it runs for whoever inserts. The limit says that few are expected: a session keeps the
-    -- plan, and planned for an insert of a million jobs it would be worth compiling, which takes some 13 ms each time.
+    -- Every name is qualified, since this runs with the search path of any role that inserts. The limit makes the
+    -- planner expect few rows. A session keeps the plan: planned at an insert of a million jobs, it would be compiled
+    -- at each later insert, which takes 13 ms.
     perform from inserted
     where (
             greatest(pg_catalog.octet_length(queue), pg_catalog.octet_length(kind)) operator(pg_catalog.<=) 128
@@ -206,14 +213,15 @@ begin
                 or pg_catalog.octet_length(payload::pg_catalog.text) operator(pg_catalog.<=) 8388608
             )
             and priority operator(pg_catalog.>=) 0 and priority operator(pg_catalog.<=) 3
-            and attempts operator(pg_catalog.=) 0 and failures operator(pg_catalog.=) 0 and max_attempts operator(pg_catalog.>) 0
+            and attempts operator(pg_catalog.=) 0 and failures operator(pg_catalog.=) 0
+            and max_attempts operator(pg_catalog.>) 0
             and pg_catalog.isfinite(available_at) and pg_catalog.isfinite(created_at)
-            and reserved_at is null and reserved_by is null and unique_key is null and unique_until is null and key is null
-            and timeout is null and tags is null and metadata is null and errors is null
+            and reserved_at is null and reserved_by is null and unique_key is null and unique_until is null
+            and key is null and timeout is null and tags is null and metadata is null and errors is null
         ) is not true
     limit 1;
     if found then
-        -- By an assignment, not in a statement, whose text would stand behind each error.
+        -- An assignment, since the text of a statement would be part of each error.
         for job in select * from inserted loop
             is_sound := reveille.check_job(
                 job.queue, job.kind, job.payload, job.priority, job.attempts, job.failures, job.max_attempts,
@@ -226,7 +234,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.check_inserted_jobs() IS 'Refuses an insert of which any job is bad (reveille.check_job).';
+COMMENT ON FUNCTION reveille.check_inserted_jobs() IS 'Refuses an insert that contains a bad job (reveille.check_job).';
 
 CREATE FUNCTION reveille.check_job(queue text, kind text, payload jsonb, priority smallint, attempts integer, failures integer, max_attempts integer, reserved_at timestamp with time zone, reserved_by bigint, available_at timestamp with time zone, created_at timestamp with time zone, unique_key text, unique_until text, key text, timeout interval, tags text[], metadata jsonb, errors jsonb) RETURNS boolean
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
@@ -234,7 +242,7 @@ CREATE FUNCTION reveille.check_job(queue text, kind text, payload jsonb, priorit
 declare
     broken text;
 begin
-    -- Nearly all jobs are like this, and each operator here has to be looked up once a transaction.
+    -- Nearly all jobs pass here. Each operator in this condition has to be looked up once per transaction.
     if queue operator(pg_catalog.<>) '' and kind operator(pg_catalog.<>) ''
         and greatest(pg_catalog.length(queue), pg_catalog.length(kind)) operator(pg_catalog.<=) 128
         and (
@@ -242,8 +250,8 @@ begin
             or pg_catalog.octet_length(payload::pg_catalog.text) operator(pg_catalog.<=) 8388608
         )
         and priority operator(pg_catalog.>=) 0 and priority operator(pg_catalog.<=) 3
-        and attempts operator(pg_catalog.=) 0 and failures operator(pg_catalog.=) 0 and max_attempts operator(pg_catalog.>) 0
-        and reserved_at is null and reserved_by is null
+        and attempts operator(pg_catalog.=) 0 and failures operator(pg_catalog.=) 0
+        and max_attempts operator(pg_catalog.>) 0 and reserved_at is null and reserved_by is null
         and pg_catalog.isfinite(available_at) and pg_catalog.isfinite(created_at)
         and coalesce(unique_key, unique_until, key) is null
         and timeout is null and tags is null and metadata is null and errors is null
@@ -262,7 +270,7 @@ begin
             then 'priority_is_0_to_3'
         when attempts operator(pg_catalog.<) 0
             then 'attempts_is_not_negative'
-        -- A claim adds one. There is room for two billion, and nobody needs half of that.
+        -- A claim adds one, and the column ends at two billion. No job needs half of that.
         when attempts operator(pg_catalog.>) 1000000000
             then 'attempts_is_at_most_1000000000'
         when failures operator(pg_catalog.<) 0 or failures operator(pg_catalog.>) attempts
@@ -271,14 +279,17 @@ begin
             then 'max_attempts_is_positive'
         when pg_catalog.num_nulls(reserved_at, reserved_by) operator(pg_catalog.=) 1
             then 'reserved_at_and_by_go_together'
-        when not pg_catalog.isfinite(available_at) or not pg_catalog.isfinite(created_at) or not pg_catalog.isfinite(reserved_at)
+        when not pg_catalog.isfinite(available_at) or not pg_catalog.isfinite(created_at)
+            or not pg_catalog.isfinite(reserved_at)
             then 'times_are_finite'
-        when pg_catalog.octet_length(unique_key) operator(pg_catalog.<) 1 or pg_catalog.octet_length(unique_key) operator(pg_catalog.>) 512
+        when pg_catalog.octet_length(unique_key) operator(pg_catalog.<) 1
+            or pg_catalog.octet_length(unique_key) operator(pg_catalog.>) 512
             then 'unique_key_has_1_to_512_bytes'
         when unique_until is not null and unique_key is null
             or unique_until operator(pg_catalog.<>) 'started' and unique_until operator(pg_catalog.<>) 'finished'
             then 'unique_until_is_started_or_finished'
-        when pg_catalog.octet_length(key) operator(pg_catalog.<) 1 or pg_catalog.octet_length(key) operator(pg_catalog.>) 512
+        when pg_catalog.octet_length(key) operator(pg_catalog.<) 1
+            or pg_catalog.octet_length(key) operator(pg_catalog.>) 512
             then 'key_has_1_to_512_bytes'
         when timeout operator(pg_catalog.<=) '0'::pg_catalog.interval
             then 'timeout_is_positive'
@@ -305,7 +316,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.check_job(queue text, kind text, payload jsonb, priority smallint, attempts integer, failures integer, max_attempts integer, reserved_at timestamp with time zone, reserved_by bigint, available_at timestamp with time zone, created_at timestamp with time zone, unique_key text, unique_until text, key text, timeout interval, tags text[], metadata jsonb, errors jsonb) IS 'Refuses a bad job: what its table''s constraint asks.';
+COMMENT ON FUNCTION reveille.check_job(queue text, kind text, payload jsonb, priority smallint, attempts integer, failures integer, max_attempts integer, reserved_at timestamp with time zone, reserved_by bigint, available_at timestamp with time zone, created_at timestamp with time zone, unique_key text, unique_until text, key text, timeout interval, tags text[], metadata jsonb, errors jsonb) IS 'Refuses a bad job: raises a check violation that names the broken rule, or returns true.';
 
 CREATE FUNCTION reveille.complete_in(id bigint, worker bigint, attempt integer, reserved_at timestamp with time zone, run_seconds double precision, OUT transaction text) RETURNS text
     LANGUAGE plpgsql
@@ -331,16 +342,17 @@ begin
             finished_at
         )
         values (
-            extract(epoch from clock_timestamp())::bigint / 86400 % 32, ended.id, ended.queue, ended.kind, ended.payload,
-            ended.priority, ended.attempts, ended.failures, ended.max_attempts, ended.available_at, ended.created_at, ended.key,
-            ended.tags, ended.metadata, ended.errors, ended.progress, ended.parent_id, ended.schedule_id, 'completed',
-            ended.reserved_by, greatest(extract(epoch from ended.reserved_at - ended.available_at), 0), complete_in.run_seconds,
+            extract(epoch from clock_timestamp())::bigint / 86400 % 32, ended.id, ended.queue, ended.kind,
+            ended.payload, ended.priority, ended.attempts, ended.failures, ended.max_attempts, ended.available_at,
+            ended.created_at, ended.key, ended.tags, ended.metadata, ended.errors, ended.progress, ended.parent_id,
+            ended.schedule_id, 'completed', ended.reserved_by,
+            greatest(extract(epoch from ended.reserved_at - ended.available_at), 0), complete_in.run_seconds,
             clock_timestamp()
         );
     elsif ended.awaited then
         insert into reveille.ends (id, outcome, errors) values (ended.id, 'completed', ended.errors);
     end if;
-    -- Where limits are kept, another one may start.
+    -- Where a limit is kept, the end of a job makes room for another.
     if ended.limited then
         perform reveille.ring(array[ended.queue]);
     end if;
@@ -350,7 +362,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.complete_in(id bigint, worker bigint, attempt integer, reserved_at timestamp with time zone, run_seconds double precision, OUT transaction text) IS 'Completes a job in the caller''s transaction, fenced by its reservation; into the history, unless its queue keeps none. Returns the transaction''s id; null if the reservation no longer stands. Counters are not touched, which others would have to wait for: the worker counts when the transaction is over. For workers.';
+COMMENT ON FUNCTION reveille.complete_in(id bigint, worker bigint, attempt integer, reserved_at timestamp with time zone, run_seconds double precision, OUT transaction text) IS 'Completes a job in the caller''s transaction, fenced by its reservation, and moves it to the history, unless its queue keeps none. Returns the transaction''s id; null if the reservation no longer stands. Does not touch counters, for which other transactions would have to wait: the worker counts when the transaction is over. For workers.';
 
 CREATE FUNCTION reveille.count_anew() RETURNS trigger
     LANGUAGE plpgsql
@@ -364,7 +376,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.count_anew() IS 'Counts ticks from now on when a schedule''s timing was set, or it is resumed.';
+COMMENT ON FUNCTION reveille.count_anew() IS 'Counts ticks from now on when a schedule''s timing is set, or when it is resumed.';
 
 CREATE FUNCTION reveille.dead_groups(OUT queue text, OUT kind text, OUT reason text, OUT jobs bigint, OUT first_died_at timestamp with time zone, OUT last_died_at timestamp with time zone) RETURNS SETOF record
     LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
@@ -388,7 +400,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.dead_groups(OUT queue text, OUT kind text, OUT reason text, OUT jobs bigint, OUT first_died_at timestamp with time zone, OUT last_died_at timestamp with time zone) IS 'How many jobs are dead by queue, kind and reason: what the views ask. See reveille.dead_jobs_overview.';
+COMMENT ON FUNCTION reveille.dead_groups(OUT queue text, OUT kind text, OUT reason text, OUT jobs bigint, OUT first_died_at timestamp with time zone, OUT last_died_at timestamp with time zone) IS 'How many jobs are dead by queue, kind and reason, for the views. See reveille.dead_jobs_overview.';
 
 CREATE FUNCTION reveille.enqueue(kind text, payload jsonb DEFAULT '{}'::jsonb, queue text DEFAULT 'default'::text, delay interval DEFAULT NULL::interval, available_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority bigint DEFAULT 2, max_attempts bigint DEFAULT NULL::bigint, timeout interval DEFAULT NULL::interval, unique_key text DEFAULT NULL::text, unique_mode text DEFAULT 'keep'::text, unique_until text DEFAULT 'finished'::text, key text DEFAULT NULL::text, tags text[] DEFAULT NULL::text[], metadata jsonb DEFAULT NULL::jsonb, parent_id bigint DEFAULT NULL::bigint, OUT id bigint, OUT existed boolean) RETURNS record
     LANGUAGE plpgsql
@@ -426,14 +438,15 @@ begin
         then pg_catalog.current_setting('reveille.max_payload')::pg_catalog.int4
         else 1048576
     end;
-    -- As text, since a worker will get it so. What is stored in a few bytes is not looked at, so that an ordinary job
-    -- need not pay.
+    -- Measured as text, since text is what a worker receives. A payload that is stored in at most 512 bytes is not
+    -- measured, so that an ordinary job does not pay.
     if (pg_catalog.pg_column_size(enqueue.payload) operator(pg_catalog.>) 512 or largest operator(pg_catalog.<) 512)
         and pg_catalog.octet_length(enqueue.payload::pg_catalog.text) operator(pg_catalog.>) largest
     then
         raise exception 'payload is larger than reveille.max_payload (1 MiB unless set)'
             using errcode = 'program_limit_exceeded',
-                  hint = 'Keep large data elsewhere and pass a reference, or set reveille.max_payload (bytes, at most 8388608).';
+                  hint = 'Keep large data elsewhere and pass a reference, or set reveille.max_payload (bytes, at most '
+                         '8388608).';
     end if;
     if (enqueue.unique_mode operator(pg_catalog.=) any (array['keep', 'replace', 'debounce'])) is not true then
         raise exception 'unique_mode must be keep, replace or debounce' using errcode = 'invalid_parameter_value';
@@ -442,24 +455,26 @@ begin
         begin
             period := enqueue.unique_until::pg_catalog.interval;
         exception when invalid_datetime_format or datetime_field_overflow or interval_field_overflow then
-            null; -- The next question refuses it.
+            null; -- The next condition refuses it.
         end;
         if (period operator(pg_catalog.>) interval '0' and pg_catalog.isfinite(period)) is not true then
             raise exception 'unique_until must be started, finished or a positive interval such as 1 hour, not %',
                 pg_catalog.quote_literal(enqueue.unique_until) using errcode = 'invalid_parameter_value';
         end if;
         if enqueue.unique_key is null then
-            raise exception 'unique_until takes an interval only with a unique_key' using errcode = 'invalid_parameter_value';
+            raise exception 'unique_until takes an interval only with a unique_key'
+                using errcode = 'invalid_parameter_value';
         end if;
     end if;
     due := coalesce(
         enqueue.available_at,
         pg_catalog.now() operator(pg_catalog.+) coalesce(enqueue.delay, interval '0')
     );
-    -- What the table would refuse is refused here: from within the insert, the error would come with the text of each
+    -- Refuses values that the table would refuse: an error from within the insert would contain the text of each
     -- statement around it.
     if (
-        pg_catalog.length(enqueue.kind) operator(pg_catalog.>) 0 and pg_catalog.length(enqueue.kind) operator(pg_catalog.<=) 128
+        pg_catalog.length(enqueue.kind) operator(pg_catalog.>) 0
+        and pg_catalog.length(enqueue.kind) operator(pg_catalog.<=) 128
         and pg_catalog.isfinite(due)
         and (enqueue.queue is null
             or pg_catalog.length(enqueue.queue) operator(pg_catalog.>) 0
@@ -473,8 +488,9 @@ begin
         and enqueue.timeout is null and enqueue.tags is null and enqueue.metadata is null
     ) is not true then
         sound := reveille.check_job(
-            coalesce(enqueue.queue, 'default'), enqueue.kind, '{}', 2::smallint, 0, 0, 20, null, null, due, pg_catalog.now(),
-            enqueue.unique_key, null, enqueue.key, enqueue.timeout, enqueue.tags, enqueue.metadata, null
+            coalesce(enqueue.queue, 'default'), enqueue.kind, '{}', 2::smallint, 0, 0, 20, null, null, due,
+            pg_catalog.now(), enqueue.unique_key, null, enqueue.key, enqueue.timeout, enqueue.tags, enqueue.metadata,
+            null
         );
     end if;
 
@@ -487,7 +503,10 @@ begin
             enqueue.kind, coalesce(enqueue.payload, '{}'), coalesce(enqueue.queue, 'default'), due,
             coalesce(enqueue.priority::smallint, 2::smallint), coalesce(enqueue.max_attempts::int, 20), enqueue.timeout,
             enqueue.unique_key,
-            case when enqueue.unique_key is not null then case when period is null then enqueue.unique_until else 'finished' end end,
+            case
+                when enqueue.unique_key is not null
+                then case when period is null then enqueue.unique_until else 'finished' end
+            end,
             enqueue.key, enqueue.tags, enqueue.metadata, enqueue.parent_id
         where enqueue.unique_key is null or reveille.period_holder(enqueue.kind, enqueue.unique_key) is null
         on conflict (kind, unique_key) where unique_key is not null do nothing
@@ -497,7 +516,7 @@ begin
             if enqueue.unique_key is null then
                 return;
             end if;
-            -- Asked once more: while the insert waited, another job of the key may have been enqueued for a period,
+            -- Checked once more: while the insert waited, another job of the key may have been enqueued for a period,
             -- and have ended.
             if period is null and reveille.period_holder(enqueue.kind, enqueue.unique_key) is null then
                 return;
@@ -522,18 +541,18 @@ begin
         existed := true;
         id := reveille.live_holder(enqueue.kind, enqueue.unique_key);
         if id is null then
-            -- In a statement of its own, which sees what has been committed since.
+            -- A separate statement, since it sees commits of the meantime.
             id := reveille.period_holder(enqueue.kind, enqueue.unique_key);
         end if;
         if id is not null then
             return;
         end if;
-        -- The job that was in the way has ended meanwhile: try again.
+        -- The job that held the key has ended meanwhile: try again.
     end loop;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.enqueue(kind text, payload jsonb, queue text, delay interval, available_at timestamp with time zone, priority bigint, max_attempts bigint, timeout interval, unique_key text, unique_mode text, unique_until text, key text, tags text[], metadata jsonb, parent_id bigint, OUT id bigint, OUT existed boolean) IS 'Enqueue a job in this transaction: select id from reveille.enqueue(kind => ''hello''). With a unique_key that another job of the kind holds, no job is added: existed is true, id is that job''s, and by unique_mode it is left as it is (keep), gets the payload, tags and metadata (replace), or these and the due time (debounce); one that runs or has ended is always left as it is. A key is held, by unique_until, until the job is first started (started), until it has ended (finished), or, with an interval such as ''1 hour'', until it has ended and that long has passed since it was enqueued. parent_id is the job in whose handler this one is enqueued.';
+COMMENT ON FUNCTION reveille.enqueue(kind text, payload jsonb, queue text, delay interval, available_at timestamp with time zone, priority bigint, max_attempts bigint, timeout interval, unique_key text, unique_mode text, unique_until text, key text, tags text[], metadata jsonb, parent_id bigint, OUT id bigint, OUT existed boolean) IS 'Enqueues a job in this transaction: select id from reveille.enqueue(kind => ''hello''). If another job of the kind holds the unique_key, no job is added: existed is true, and id is that job''s. By unique_mode, that job stays unchanged (keep), gets the payload, tags and metadata (replace), or these and the due time (debounce); a job that runs or has ended always stays unchanged. By unique_until, a key is held until the job first starts (started) or until it has ended (finished). With an interval such as ''1 hour'', it is also held until that time has passed since the job was enqueued. parent_id is the job in whose handler this one is enqueued.';
 
 CREATE FUNCTION reveille.fresh_job_id() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -546,13 +565,13 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.fresh_job_id() IS 'An id that no job has, for one that is buried or revived where another job has its id.';
+COMMENT ON FUNCTION reveille.fresh_job_id() IS 'Returns an id that no job has, for a job that is buried or revived while another job has its id.';
 
 CREATE FUNCTION reveille.head_seal(queue text, priority integer, available_at bigint, id bigint) RETURNS bigint
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN ((hashtextextended(queue, available_at) # hashint8extended(id, (priority)::bigint)) & '9223372036854775807'::bigint);
 
-COMMENT ON FUNCTION reveille.head_seal(queue text, priority integer, available_at bigint, id bigint) IS 'What marks the parts of a head as belonging together.';
+COMMENT ON FUNCTION reveille.head_seal(queue text, priority integer, available_at bigint, id bigint) IS 'A checksum over the parts of a head, which shows that they belong together.';
 
 CREATE FUNCTION reveille.held_jobs(OUT id bigint, OUT queue text, OUT kind text, OUT attempt integer, OUT worker bigint, OUT reserved_at timestamp with time zone, OUT cancel_requested_at timestamp with time zone) RETURNS SETOF record
     LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
@@ -580,7 +599,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.held_jobs(OUT id bigint, OUT queue text, OUT kind text, OUT attempt integer, OUT worker bigint, OUT reserved_at timestamp with time zone, OUT cancel_requested_at timestamp with time zone) IS 'The jobs that workers hold: what the views ask. See reveille.running_jobs.';
+COMMENT ON FUNCTION reveille.held_jobs(OUT id bigint, OUT queue text, OUT kind text, OUT attempt integer, OUT worker bigint, OUT reserved_at timestamp with time zone, OUT cancel_requested_at timestamp with time zone) IS 'The jobs that workers hold, for the views. See reveille.running_jobs.';
 
 CREATE FUNCTION reveille.hold_unique_key(id bigint, period interval) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -605,7 +624,7 @@ begin
             return true;
         end if;
     else
-        -- Waits for another transaction that is at it, and then goes by what that one has left.
+        -- Waits for another transaction that is inserting the key, and then uses the row that it has left.
         insert into reveille.unique_periods as held (kind, unique_key, job_id, ends_at)
         values (job.kind, job.unique_key, hold_unique_key.id, job.created_at + period)
         on conflict (kind, unique_key) do update
@@ -620,7 +639,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.hold_unique_key(id bigint, period interval) IS 'What reveille.enqueue does with a job that it has just inserted: true if it holds its key, for that long (null: as long as it is live); false if another job holds it for a period, and this one is gone again.';
+COMMENT ON FUNCTION reveille.hold_unique_key(id bigint, period interval) IS 'For reveille.enqueue, which has just inserted this job with a unique key. Returns true if the job holds its key for the period (null: while it is live). Returns false if another job holds the key for a period; then the new job is deleted again.';
 
 CREATE FUNCTION reveille.isolate_job(id bigint, others_pass boolean, OUT code text, OUT error text, OUT buried boolean) RETURNS record
     LANGUAGE plpgsql
@@ -641,18 +660,19 @@ begin
             unique_key = case when jobs.unique_until = 'started' then null else jobs.unique_key end,
             unique_until = case when jobs.unique_until = 'started' then null else jobs.unique_until end
         where jobs.id = isolate_job.id
-        -- As they are sent to a worker, which takes UTF-8.
+        -- In UTF-8, as the columns are sent to a worker.
         returning
             convert_to(jobs.kind, 'UTF8'), convert_to(jobs.payload::text, 'UTF8'), convert_to(jobs.key, 'UTF8'),
-            convert_to(jobs.tags::text, 'UTF8'), convert_to(jobs.metadata::text, 'UTF8'), extract(epoch from jobs.timeout)
+            convert_to(jobs.tags::text, 'UTF8'), convert_to(jobs.metadata::text, 'UTF8'),
+            extract(epoch from jobs.timeout)
         into tried;
         set constraints all immediate;
         raise exception using errcode = 'RVOK0';
     exception when others then
         get stacked diagnostics code = returned_sqlstate, error = message_text;
     end;
-    -- The job is well, or it is the server, the connection, the schema or somebody's lock that is not: the list is that of
-    -- Error::is_about_data.
+    -- The claim works, or the server, the connection, the schema or a lock made it fail. Error::is_about_data has the
+    -- same list.
     if code = 'RVOK0'
         or left(code, 2) in ('08', '0A', '25', '26', '28', '34', '3D', '3F', '40', '42', '53', '55', '57')
     then
@@ -661,25 +681,30 @@ begin
         return;
     end if;
     if getdatabaseencoding() <> 'UTF8' then
-        -- It may quote the bytes that nobody can read.
+        -- The error may quote the bytes that cannot be read.
         error := regexp_replace(error, '[^ -~]', '?', 'g');
     end if;
     buried := (others_pass or left(code, 2) in ('22', '54') or code in ('XX001', 'XX002'))
-        and (reveille.bury_unclaimed(isolate_job.id, code, error, true) or reveille.bury_unclaimed(isolate_job.id, code, error, false));
+        and (
+            reveille.bury_unclaimed(isolate_job.id, code, error, true)
+            or reveille.bury_unclaimed(isolate_job.id, code, error, false)
+        );
     begin
         delete from reveille.passed_over
         where passed_over.id = isolate_job.id or passed_over.seen_at < now() - interval '1 day';
         if not buried then
             insert into reveille.passed_over (id, queue, code, error)
-            select jobs.id, jobs.queue, isolate_job.code, isolate_job.error from reveille.jobs where jobs.id = isolate_job.id;
+            select jobs.id, jobs.queue, isolate_job.code, isolate_job.error
+            from reveille.jobs
+            where jobs.id = isolate_job.id;
         end if;
     exception when insufficient_privilege or unique_violation then
-        null; -- The worker has the rights of an older version, or another has named the job just now.
+        null; -- The worker has the rights of an older version, or another worker has just named the job.
     end;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.isolate_job(id bigint, others_pass boolean, OUT code text, OUT error text, OUT buried boolean) IS 'Whether a job can be claimed: if not, the error, and whether it was made a dead job for it. For workers.';
+COMMENT ON FUNCTION reveille.isolate_job(id bigint, others_pass boolean, OUT code text, OUT error text, OUT buried boolean) IS 'Tries whether a job can be claimed. If not, returns the error, and whether the job was made a dead job for it. For workers.';
 
 CREATE FUNCTION reveille.keep_totals() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -702,7 +727,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.keep_totals() IS 'Adds the rows of workers that are removed from reveille.counters to reveille.totals.';
+COMMENT ON FUNCTION reveille.keep_totals() IS 'Adds the rows of workers that are deleted from reveille.counters to reveille.totals.';
 
 CREATE FUNCTION reveille.limits_changed() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -717,7 +742,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.limits_changed() IS 'When the limits of a queue change, its workers look whether more may run.';
+COMMENT ON FUNCTION reveille.limits_changed() IS 'Wakes the workers of a queue whose limits change, since more jobs may run.';
 
 CREATE FUNCTION reveille.live_holder(kind text, unique_key text) RETURNS bigint
     LANGUAGE plpgsql STABLE
@@ -726,7 +751,8 @@ CREATE FUNCTION reveille.live_holder(kind text, unique_key text) RETURNS bigint
 begin
     return (
         select jobs.id from reveille.jobs
-        where jobs.kind operator(pg_catalog.=) live_holder.kind and jobs.unique_key operator(pg_catalog.=) live_holder.unique_key
+        where jobs.kind operator(pg_catalog.=) live_holder.kind
+            and jobs.unique_key operator(pg_catalog.=) live_holder.unique_key
     );
 end
 $$;
@@ -740,15 +766,15 @@ CREATE FUNCTION reveille.mark_sleeper() RETURNS trigger
 begin
     select not bell into new.silent from reveille.queues where name = new.queue;
     new.silent := coalesce(new.silent, false);
-    -- Whoever enqueues reads the sequence as it is, not as a snapshot shows it. The insert's own lock on the table
-    -- keeps reveille.note_nobody_sleeps() from undoing this before the row can be seen.
+    -- An enqueue reads the sequence's present value, whatever its snapshot shows. The lock that this insert has on the
+    -- table keeps reveille.note_nobody_sleeps() from undoing this before the row can be seen.
     perform setval('reveille.somebody_sleeps', 1)
     where pg_sequence_last_value('reveille.somebody_sleeps') is not distinct from 0;
     return new;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.mark_sleeper() IS 'Says that somebody sleeps, and marks who goes to sleep on a queue whose bell is switched off.';
+COMMENT ON FUNCTION reveille.mark_sleeper() IS 'Notes that a worker sleeps, and marks a worker that goes to sleep on a queue whose bell is switched off.';
 
 CREATE FUNCTION reveille.mark_sleepers() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -761,21 +787,21 @@ begin
     if is_silent = (tg_op <> 'INSERT' and not old.bell) then
         return null;
     end if;
-    -- Those who are going to sleep have read the settings as they were: their rows can be seen once this lock is had.
+    -- Workers that are going to sleep have read the old settings. Once this lock is granted, their rows can be seen.
     lock table reveille.sleepers in share row exclusive mode;
     update reveille.sleepers set silent = is_silent where queue = changed and silent <> is_silent;
     return null;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.mark_sleepers() IS 'Marks who sleeps on a queue whose bell is switched on or off.';
+COMMENT ON FUNCTION reveille.mark_sleepers() IS 'Marks the workers that sleep on a queue whose bell is switched on or off.';
 
 CREATE FUNCTION reveille.note_limits() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    -- As `limited` says, which is made after this.
+    -- The condition of the generated column `limited`, which is computed after this.
     if not new.ordered
         and coalesce(new.max_running, new.max_running_per_key, new.rate_limit, new.rate_per_key) is null
     then
@@ -796,14 +822,14 @@ CREATE FUNCTION reveille.note_nobody_sleeps() RETURNS boolean
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    -- A transaction that has changed anything could be undone, and the sequence not with it; an older snapshot may not
-    -- show who sleeps.
+    -- A transaction that has changed anything could be rolled back, and the sequence would keep its value. An older
+    -- snapshot may not show the workers that sleep.
     if pg_current_xact_id_if_assigned() is not null or current_setting('transaction_isolation') <> 'read committed'
     then
         return false;
     end if;
     begin
-        -- While this is held, nobody goes to sleep; whoever is going to sleep holds a lock that is in its way.
+        -- While this lock is held, no worker goes to sleep. It is refused while a worker is going to sleep.
         lock table reveille.sleepers in share mode nowait;
     exception when lock_not_available then
         return false;
@@ -817,7 +843,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.note_nobody_sleeps() IS 'Spares those who enqueue the question whom to ring for, if nobody sleeps; whether that is so. To be called in a transaction of its own, as workers do.';
+COMMENT ON FUNCTION reveille.note_nobody_sleeps() IS 'If no worker sleeps, notes that inserts need not look for one. Returns whether no worker sleeps. Call it in a separate transaction, as workers do.';
 
 CREATE FUNCTION reveille.pass_given_ids() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -826,16 +852,18 @@ CREATE FUNCTION reveille.pass_given_ids() RETURNS bigint
     AS $$
 declare
     ids constant regclass := 'reveille.jobs_id_seq';
-    -- An id beyond is nobody's but who has written it by hand: after it there would be none left to give out.
+    -- An id from here on was written by hand. After it, hardly any ids would be left to give out.
     too_large constant bigint := 4611686018427387904;
     largest bigint;
 begin
-    -- One statement, so that no id can be seen that was given out after the sequence was read; usually each index ends
-    -- below.
+    -- One statement, so that it sees no id that was given out after the sequence was read. Usually each index ends
+    -- below the sequence.
     perform from (select coalesce(pg_sequence_last_value(ids), 0)) as given (last)
     where exists (select from reveille.jobs where jobs.id > given.last and jobs.id < too_large)
         or exists (select from reveille.dead_jobs where dead_jobs.id > given.last and dead_jobs.id < too_large)
-        or exists (select from reveille.finished_jobs where finished_jobs.id > given.last and finished_jobs.id < too_large);
+        or exists (
+            select from reveille.finished_jobs where finished_jobs.id > given.last and finished_jobs.id < too_large
+        );
     if not found then
         return null;
     end if;
@@ -844,17 +872,17 @@ begin
         (select max(dead_jobs.id) from reveille.dead_jobs where dead_jobs.id < too_large),
         (select max(finished_jobs.id) from reveille.finished_jobs where finished_jobs.id < too_large)
     ) into largest;
-    -- One at a time, or the second could move the sequence back below what it has given out since.
+    -- One session at a time, or the second could move the sequence back below ids given out since.
     lock table reveille.dead_jobs in share update exclusive mode;
     if largest <= pg_sequence_last_value(ids) then
         return null;
     end if;
-    -- A thousand more, which are not given out between this look and the next statement.
+    -- A margin of 1,000 for ids that other sessions take between these two statements.
     return setval(ids, largest + 1000);
 end
 $$;
 
-COMMENT ON FUNCTION reveille.pass_given_ids() IS 'Moves the sequence of job ids past all that were given out, where it is behind, as after a restore: to where; null where it is not. Upkeep calls it.';
+COMMENT ON FUNCTION reveille.pass_given_ids() IS 'Moves the sequence of job ids past all ids in use, if it is behind them, as after a restore. Returns its new value; null if it was not behind. Upkeep calls it.';
 
 CREATE FUNCTION reveille.pass_over_known_chore() RETURNS trigger
     LANGUAGE plpgsql
@@ -865,7 +893,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.pass_over_known_chore() IS 'Passes over the chores that a restored dump of the data brings along and that are known already.';
+COMMENT ON FUNCTION reveille.pass_over_known_chore() IS 'Passes over the chores that a restored dump of the data contains and that are known already.';
 
 CREATE FUNCTION reveille.pass_over_known_migration() RETURNS trigger
     LANGUAGE plpgsql
@@ -882,11 +910,11 @@ begin
         return null;
     end if;
     raise exception 'migration % is % here and % in the data', new.version, known.name, new.name
-        using errcode = 'unique_violation', hint = 'Restore into a schema that the same version of Reveille has made.';
+        using errcode = 'unique_violation', hint = 'Restore into a schema that the same version of Reveille created.';
 end
 $$;
 
-COMMENT ON FUNCTION reveille.pass_over_known_migration() IS 'Passes over the migrations that a restored dump of the data brings along and that are known already.';
+COMMENT ON FUNCTION reveille.pass_over_known_migration() IS 'Passes over the migrations that a restored dump of the data contains and that are known already.';
 
 CREATE FUNCTION reveille.pause(queue text) RETURNS void
     LANGUAGE sql
@@ -894,11 +922,11 @@ CREATE FUNCTION reveille.pause(queue text) RETURNS void
     AS $$
     insert into reveille.queues (name, paused_at) values (pause.queue, now())
     on conflict (name) do update set paused_at = coalesce(queues.paused_at, excluded.paused_at);
-    -- What is claimed already and has not started: the workers' next heartbeat brings it as well.
+    -- For jobs that are claimed and have not started. The workers' next heartbeats find the pause as well.
     select pg_notify('reveille.pause', pause.queue) where pg_notification_queue_usage() < 0.9
 $$;
 
-COMMENT ON FUNCTION reveille.pause(queue text) IS 'Start no more jobs of this queue, anywhere, until it is resumed; what runs goes on.';
+COMMENT ON FUNCTION reveille.pause(queue text) IS 'Starts no more jobs of this queue, on any worker, until it is resumed. Running jobs go on.';
 
 CREATE FUNCTION reveille.pause_schedule(name text) RETURNS boolean
     LANGUAGE plpgsql
@@ -911,7 +939,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.pause_schedule(name text) IS 'Enqueue nothing by this schedule until it is resumed. Whether there is one.';
+COMMENT ON FUNCTION reveille.pause_schedule(name text) IS 'Enqueues nothing by this schedule until it is resumed. Returns whether there is one.';
 
 CREATE FUNCTION reveille.period_holder(kind text, unique_key text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -926,10 +954,13 @@ begin
             and held.unique_key operator(pg_catalog.=) period_holder.unique_key
             and held.ends_at operator(pg_catalog.>) pg_catalog.now()
     );
-    -- The snapshot of such a transaction may be older than a period. Only the index of the key knows of it then: where a row is there
-    -- that the snapshot does not show, to insert another ends in a serialization failure (40001), and the transaction is tried again. Not
-    -- before the caller has inserted its job, so that all wait for each other in one order: first for the job's key, then for the period.
-    if holder is null and pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed' then
+    -- The snapshot of such a transaction may be older than a period. Then only the index of the key knows the period:
+    -- to insert another row ends in a serialization failure (40001), and the caller tries the transaction again. This
+    -- is done only after the caller has inserted its job. So all transactions wait for each other in one order: first
+    -- for the job's key, then for the period.
+    if holder is null
+        and pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
+    then
         perform from reveille.jobs
         where jobs.kind operator(pg_catalog.=) period_holder.kind
             and jobs.unique_key operator(pg_catalog.=) period_holder.unique_key
@@ -948,7 +979,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.period_holder(kind text, unique_key text) IS 'The job that holds a unique key of a kind for a period that is not over yet; null if there is none. Fails, to be tried again (40001), where the transaction''s snapshot is too old to tell, once the caller has enqueued a job of that key.';
+COMMENT ON FUNCTION reveille.period_holder(kind text, unique_key text) IS 'The job that holds a unique key of a kind for a period that is not over yet; null if there is none. If the caller has enqueued a job of that key, and its snapshot is too old to tell, this fails with 40001: try the transaction again.';
 
 CREATE FUNCTION reveille.reads_any(VARIADIC relations text[]) RETURNS boolean
     LANGUAGE sql STABLE
@@ -960,7 +991,7 @@ CREATE FUNCTION reveille.reads_any(VARIADIC relations text[]) RETURNS boolean
     from unnest(relations) as relation
 $$;
 
-COMMENT ON FUNCTION reveille.reads_any(VARIADIC relations text[]) IS 'Whether who asks may read one of these tables or views.';
+COMMENT ON FUNCTION reveille.reads_any(VARIADIC relations text[]) IS 'Whether the caller may read one of these tables or views.';
 
 CREATE FUNCTION reveille.replace_waiting(kind text, unique_key text, payload jsonb, tags text[], metadata jsonb, available_at timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -971,7 +1002,7 @@ CREATE FUNCTION reveille.replace_waiting(kind text, unique_key text, payload jso
 declare
     replaced record;
 begin
-    -- A job that runs keeps what it was started with.
+    -- A running job keeps the values that it was started with.
     update reveille.jobs
     set payload = replace_waiting.payload,
         tags = coalesce(replace_waiting.tags, jobs.tags),
@@ -986,7 +1017,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.replace_waiting(kind text, unique_key text, payload jsonb, tags text[], metadata jsonb, available_at timestamp with time zone) IS 'What reveille.enqueue does with unique_mode replace and debounce: the id of the waiting job of that key, which now has this; null if there is none.';
+COMMENT ON FUNCTION reveille.replace_waiting(kind text, unique_key text, payload jsonb, tags text[], metadata jsonb, available_at timestamp with time zone) IS 'For reveille.enqueue with unique_mode replace or debounce: changes the waiting job of that key. Returns its id; null if there is none.';
 
 CREATE FUNCTION reveille.resume(queue text) RETURNS void
     LANGUAGE sql
@@ -996,7 +1027,7 @@ CREATE FUNCTION reveille.resume(queue text) RETURNS void
     select reveille.ring(array[resume.queue])
 $$;
 
-COMMENT ON FUNCTION reveille.resume(queue text) IS 'Start jobs of this queue again.';
+COMMENT ON FUNCTION reveille.resume(queue text) IS 'Starts jobs of this queue again.';
 
 CREATE FUNCTION reveille.resume_schedule(name text) RETURNS boolean
     LANGUAGE plpgsql
@@ -1009,7 +1040,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.resume_schedule(name text) IS 'Go on with a schedule, from its next tick after now: none of those in between is made up for. Whether there is one.';
+COMMENT ON FUNCTION reveille.resume_schedule(name text) IS 'Resumes a schedule from its next tick after now; the ticks in between are not made up for. Returns whether there is one.';
 
 CREATE FUNCTION reveille.retry(id bigint) RETURNS text
     LANGUAGE plpgsql
@@ -1038,9 +1069,9 @@ begin
         )
         overriding system value
         values (
-            dead.id, dead.queue, dead.kind, dead.payload, dead.priority, dead.attempts, dead.max_attempts, dead.created_at,
-            dead.unique_key, dead.unique_until, dead.key, dead.timeout, dead.tags, dead.metadata, dead.errors,
-            dead.progress, dead.parent_id, dead.schedule_id
+            dead.id, dead.queue, dead.kind, dead.payload, dead.priority, dead.attempts, dead.max_attempts,
+            dead.created_at, dead.unique_key, dead.unique_until, dead.key, dead.timeout, dead.tags, dead.metadata,
+            dead.errors, dead.progress, dead.parent_id, dead.schedule_id
         )
         on conflict do nothing;
         if not found then
@@ -1061,7 +1092,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.retry(id bigint) IS 'Make a job due now: due (it waited), revived (it was dead; its failures are zeroed), running, finished or unknown.';
+COMMENT ON FUNCTION reveille.retry(id bigint) IS 'Makes a job due now. Returns due (it waited), revived (it was dead, and its failures are zeroed), running, finished or unknown.';
 
 CREATE FUNCTION reveille.ring(queues text[]) RETURNS void
     LANGUAGE plpgsql
@@ -1076,12 +1107,16 @@ begin
     end
     from (select distinct q.queue from pg_catalog.unnest(queues) as q (queue)) as rung
     where (
-            exists (select from reveille.sleepers where sleepers.queue operator(pg_catalog.=) rung.queue and not sleepers.silent)
-            -- An older snapshot may not show who has gone to sleep meanwhile.
+            exists (
+                select from reveille.sleepers
+                where sleepers.queue operator(pg_catalog.=) rung.queue and not sleepers.silent
+            )
+            -- An older snapshot may not show workers that have gone to sleep since.
             or (
                 pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
                 and not exists (
-                    select from reveille.queues as silent where silent.name operator(pg_catalog.=) rung.queue and not silent.bell
+                    select from reveille.queues as silent
+                    where silent.name operator(pg_catalog.=) rung.queue and not silent.bell
                 )
             )
         )
@@ -1089,13 +1124,14 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.ring(queues text[]) IS 'Ring the bell (NOTIFY) for those of these queues that somebody sleeps on, when the transaction commits: for every statement that makes work possible. `set local reveille.bell = ''off''` silences it.';
+COMMENT ON FUNCTION reveille.ring(queues text[]) IS 'Rings the bell (NOTIFY) at the commit for each of these queues on which a worker sleeps. Each statement that makes work possible calls it. `set local reveille.bell = ''off''` silences it.';
 
 CREATE FUNCTION reveille.ring_after_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     AS $$
 begin
-    -- Every enqueue pays for this question while somebody sleeps. Equal notifications of a transaction are folded into one.
+    -- Every enqueue pays for this query while a worker sleeps. The server folds equal notifications of a transaction
+    -- into one.
     if pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.=) 'read committed' then
         perform case
             when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
@@ -1107,9 +1143,11 @@ begin
                 where sleepers.queue operator(pg_catalog.=) inserted.queue and not sleepers.silent
             )
             and (pg_catalog.current_setting('reveille.bell', true) operator(pg_catalog.=) 'off') is not true
-            and (pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'UTF8' or reveille.can_be_sent(inserted.queue));
+            and (
+                pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'UTF8' or reveille.can_be_sent(inserted.queue)
+            );
     else
-        -- An older snapshot may not show who has gone to sleep meanwhile.
+        -- An older snapshot may not show workers that have gone to sleep since.
         perform case
             when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
             then pg_catalog.pg_notify('reveille.bell', inserted.queue)
@@ -1120,13 +1158,15 @@ begin
                 select from reveille.queues as silent
                 where silent.name operator(pg_catalog.=) inserted.queue and not silent.bell
             )
-            and (pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'UTF8' or reveille.can_be_sent(inserted.queue));
+            and (
+                pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'UTF8' or reveille.can_be_sent(inserted.queue)
+            );
     end if;
     return null;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.ring_after_insert() IS 'Rings once for each queue among the new jobs, due or delayed, that somebody sleeps on. `set local reveille.bell = ''off''` silences it.';
+COMMENT ON FUNCTION reveille.ring_after_insert() IS 'Rings once for each queue of the new jobs, due or delayed, on which a worker sleeps. `set local reveille.bell = ''off''` silences it.';
 
 CREATE FUNCTION reveille.ring_after_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1167,17 +1207,18 @@ begin
         raise exception 'tags must be one list, not an array of % dimensions', array_ndims(schedule.tags)
             using errcode = 'invalid_parameter_value', hint = 'Write it like array[''a'', ''b''].';
     end if;
-    -- The workers know their zones themselves; this is to tell of a slip at once.
+    -- Refuses a zone that does not exist at once. The workers have their own list of zones.
     perform now() at time zone coalesce(schedule.time_zone, 'UTC');
     insert into reveille.schedules as schedules (
-        name, cron, every, time_zone, catch_up, kind, payload, queue, priority, max_attempts, timeout, key, tags, metadata,
-        declared_at
+        name, cron, every, time_zone, catch_up, kind, payload, queue, priority, max_attempts, timeout, key, tags,
+        metadata, declared_at
     )
     values (
-        schedule.name, schedule.cron, schedule.every, coalesce(schedule.time_zone, 'UTC'), coalesce(schedule.catch_up, 'one'),
+        schedule.name, schedule.cron, schedule.every, coalesce(schedule.time_zone, 'UTC'),
+        coalesce(schedule.catch_up, 'one'),
         schedule.kind, coalesce(schedule.payload, '{}'), coalesce(schedule.queue, 'default'),
-        coalesce(schedule.priority::smallint, 2::smallint), coalesce(schedule.max_attempts::int, 20), schedule.timeout, schedule.key,
-        schedule.tags, schedule.metadata, case when schedule.declared_by is not null then now() end
+        coalesce(schedule.priority::smallint, 2::smallint), coalesce(schedule.max_attempts::int, 20), schedule.timeout,
+        schedule.key, schedule.tags, schedule.metadata, case when schedule.declared_by is not null then now() end
     )
     on conflict (name) do update
     set cron = excluded.cron,
@@ -1197,25 +1238,28 @@ begin
         error = null
     returning schedules.id into id;
     if schedule.declared_by is not null then
-        insert into reveille.schedule_declarations (schedule_id, worker) values (id, schedule.declared_by) on conflict do nothing;
+        insert into reveille.schedule_declarations (schedule_id, worker)
+        values (id, schedule.declared_by)
+        on conflict do nothing;
     end if;
     return id;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.schedule(name text, kind text, cron text, every interval, time_zone text, payload jsonb, queue text, priority bigint, max_attempts bigint, timeout interval, key text, tags text[], metadata jsonb, catch_up text, declared_by bigint) IS 'Add a schedule, or change the one of that name: select reveille.schedule(''nightly-report'', kind => ''report'', cron => ''0 3 * * *'', time_zone => ''Europe/Berlin''). Its next tick stays unless the timing changes, and so does its being paused. Returns its id. declared_by is for workers, which declare those in their code.';
+COMMENT ON FUNCTION reveille.schedule(name text, kind text, cron text, every interval, time_zone text, payload jsonb, queue text, priority bigint, max_attempts bigint, timeout interval, key text, tags text[], metadata jsonb, catch_up text, declared_by bigint) IS 'Adds a schedule, or changes the schedule of that name: select reveille.schedule(''nightly-report'', kind => ''report'', cron => ''0 3 * * *'', time_zone => ''Europe/Berlin''). Its next tick stays unless the timing changes; a paused schedule stays paused. Returns its id. declared_by is for workers, which declare the schedules of their code.';
 
 CREATE FUNCTION reveille.somebody_may_sleep() RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     AS $$
 begin
     return (
-        pg_catalog.pg_sequence_last_value('reveille.somebody_sleeps'::pg_catalog.regclass) operator(pg_catalog.=) 0::pg_catalog.int8
+        pg_catalog.pg_sequence_last_value('reveille.somebody_sleeps'::pg_catalog.regclass)
+            operator(pg_catalog.=) 0::pg_catalog.int8
     ) is not true;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.somebody_may_sleep() IS 'Whether an insert has to ask whom to ring for: false while nobody sleeps. Whatever the statement''s snapshot shows.';
+COMMENT ON FUNCTION reveille.somebody_may_sleep() IS 'Whether an insert has to look for workers to ring for: false while no worker sleeps. Reads the present state, whatever the statement''s snapshot shows.';
 
 CREATE FUNCTION reveille.stop_worker(id bigint) RETURNS boolean
     LANGUAGE plpgsql
@@ -1228,7 +1272,7 @@ begin
     if not found then
         return false;
     end if;
-    -- The worker's next heartbeat brings it as well.
+    -- The worker's next heartbeat finds the request as well.
     if pg_notification_queue_usage() < 0.9 then
         perform pg_notify('reveille.stop', stop_worker.id::text);
     end if;
@@ -1236,7 +1280,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.stop_worker(id bigint) IS 'Ask a worker to shut down as it does at a signal: it claims nothing more and finishes what it runs. Whether there is such a worker.';
+COMMENT ON FUNCTION reveille.stop_worker(id bigint) IS 'Asks a worker to shut down as it does at a signal: it claims nothing more and finishes its running jobs. Returns whether there is such a worker.';
 
 CREATE FUNCTION reveille.tell_head(queue text, priority smallint, available_at timestamp with time zone, id bigint) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1253,14 +1297,14 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.tell_head(queue text, priority smallint, available_at timestamp with time zone, id bigint) IS 'Tells the other workers of a queue how far its claims have got.';
+COMMENT ON FUNCTION reveille.tell_head(queue text, priority smallint, available_at timestamp with time zone, id bigint) IS 'Shares with the other workers of a queue how far its claims have got.';
 
 CREATE FUNCTION reveille.tell_of_schedules() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    -- Into a queue that is nearly full nothing is sent: then the workers' polls have to do.
+    -- Nothing is sent into a queue of notifications that is nearly full. Then the workers' polls find the schedule.
     if pg_notification_queue_usage() < 0.9 then
         perform pg_notify('reveille.schedules', '');
     end if;
@@ -1268,7 +1312,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.tell_of_schedules() IS 'Wakes those who fire schedules (NOTIFY) when one may be due sooner than they know of.';
+COMMENT ON FUNCTION reveille.tell_of_schedules() IS 'Wakes the workers that fire schedules (NOTIFY) when one may be due sooner than they know.';
 
 CREATE FUNCTION reveille.told_head(queue text, OUT priority smallint, OUT available_at timestamp with time zone, OUT id bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1281,7 +1325,7 @@ declare
     place constant timestamptz := timestamptz 'epoch' + since_1970 * interval '1 microsecond';
 begin
     id := pg_sequence_last_value((slot || '_id')::regclass);
-    -- One that is still to come was told by a server whose clock was ahead.
+    -- A time in the future was shared by a server whose clock was ahead.
     if place > now() then
         return;
     end if;
@@ -1291,7 +1335,7 @@ begin
         end if;
     end loop;
     available_at := place;
-    -- Transactions commit a little out of the order of their beginnings.
+    -- Transactions do not commit exactly in the order in which they began.
     if place > now() - interval '1 second' then
         available_at := place - interval '50 milliseconds';
         id := 0;
@@ -1299,7 +1343,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.told_head(queue text, OUT priority smallint, OUT available_at timestamp with time zone, OUT id bigint) IS 'How far the claims of a queue have got, as its workers told last; no priority if that is not known.';
+COMMENT ON FUNCTION reveille.told_head(queue text, OUT priority smallint, OUT available_at timestamp with time zone, OUT id bigint) IS 'How far the claims of a queue have got, as its workers last shared; no priority if that is not known.';
 
 CREATE FUNCTION reveille.trigger_schedule(name text) RETURNS bigint
     LANGUAGE plpgsql
@@ -1320,7 +1364,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.trigger_schedule(name text) IS 'Enqueue one job of a schedule now, even if it is paused; its ticks go on as they do. The job''s id; null if there is no such schedule.';
+COMMENT ON FUNCTION reveille.trigger_schedule(name text) IS 'Enqueues one job of a schedule now, even if the schedule is paused; its ticks stay. Returns the job''s id; null if there is no such schedule.';
 
 CREATE FUNCTION reveille.truncate_finished_jobs() RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1343,14 +1387,14 @@ begin
                 return 1;
             end if;
         exception when lock_not_available then
-            null; -- Somebody reads it: the next round will do it.
+            null; -- A session reads it: the next round truncates it.
         end;
     end loop;
     return 0;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.truncate_finished_jobs() IS 'Empty a daily partition that is past the longest retention; workers call it. Returns how many: 1 or 0.';
+COMMENT ON FUNCTION reveille.truncate_finished_jobs() IS 'Empties one daily partition that is past the longest retention. Returns how many: 1 or 0. Workers call it.';
 
 CREATE FUNCTION reveille.unschedule(name text) RETURNS boolean
     LANGUAGE plpgsql
@@ -1363,7 +1407,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.unschedule(name text) IS 'Remove a schedule; what it has enqueued stays. Whether there was one. One that is declared in code is back when such a worker starts.';
+COMMENT ON FUNCTION reveille.unschedule(name text) IS 'Removes a schedule; the jobs that it has enqueued stay. Returns whether there was one. A schedule that is declared in code returns when such a worker starts.';
 
 CREATE TABLE reveille.chores (
     name text NOT NULL,
@@ -1375,15 +1419,15 @@ CREATE TABLE reveille.chores (
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
 
-COMMENT ON TABLE reveille.chores IS 'What upkeep does: a worker locks the row of a chore for one slice of it, so that no two workers are at the same one.';
+COMMENT ON TABLE reveille.chores IS 'The parts of upkeep. A worker locks the row of a chore for one slice of it, so that no two workers do the same chore.';
 
-COMMENT ON COLUMN reveille.chores.name IS 'Which chore.';
+COMMENT ON COLUMN reveille.chores.name IS 'The chore.';
 
-COMMENT ON COLUMN reveille.chores.day IS 'The day of the history that it goes through, as in reveille.finished_jobs; null: it is no such chore.';
+COMMENT ON COLUMN reveille.chores.day IS 'The day of the history that the chore cleans, as in reveille.finished_jobs; null: another kind of chore.';
 
 COMMENT ON COLUMN reveille.chores.next_page IS 'The page of that day where the next slice begins; null: no round is under way.';
 
-COMMENT ON COLUMN reveille.chores.settings IS 'The retentions by which the last round went.';
+COMMENT ON COLUMN reveille.chores.settings IS 'The retentions that the last round applied.';
 
 COMMENT ON COLUMN reveille.chores.began_at IS 'When the last round began.';
 
@@ -1402,25 +1446,25 @@ CREATE TABLE reveille.counters (
 )
 WITH (fillfactor='50');
 
-COMMENT ON TABLE reveille.counters IS 'Ended attempts, counted as they are settled: a row a queue, worker and 10 seconds, folded into a row a queue and minute (worker 0) after 5 minutes.';
+COMMENT ON TABLE reveille.counters IS 'Ended attempts, counted as they are settled: one row per queue, worker and 10 seconds, folded into one row per queue and minute (worker 0) after 5 minutes.';
 
 COMMENT ON COLUMN reveille.counters.queue IS 'The queue.';
 
-COMMENT ON COLUMN reveille.counters.started_at IS 'The start of the 10 seconds, or of the minute where worker is 0.';
+COMMENT ON COLUMN reveille.counters.started_at IS 'The start of the 10 seconds, or of the minute if worker is 0.';
 
-COMMENT ON COLUMN reveille.counters.worker IS 'The worker that settled them, which alone writes the row; 0: all of them.';
+COMMENT ON COLUMN reveille.counters.worker IS 'The worker that settled the attempts, and that alone writes the row; 0: all workers.';
 
 COMMENT ON COLUMN reveille.counters.completed IS 'Completed jobs.';
 
 COMMENT ON COLUMN reveille.counters.failed IS 'Failed attempts.';
 
-COMMENT ON COLUMN reveille.counters.wait_seconds IS 'Sum of the times from being due to being started.';
+COMMENT ON COLUMN reveille.counters.wait_seconds IS 'Sum of the times from being due to the start.';
 
-COMMENT ON COLUMN reveille.counters.max_wait_seconds IS 'The longest of them.';
+COMMENT ON COLUMN reveille.counters.max_wait_seconds IS 'The longest of these times.';
 
 COMMENT ON COLUMN reveille.counters.run_seconds IS 'Sum of the run times.';
 
-COMMENT ON COLUMN reveille.counters.max_run_seconds IS 'The longest of them.';
+COMMENT ON COLUMN reveille.counters.max_run_seconds IS 'The longest of these times.';
 
 CREATE TABLE reveille.dead_jobs (
     id bigint NOT NULL,
@@ -1454,15 +1498,55 @@ WITH (autovacuum_vacuum_insert_scale_factor='0.05');
 
 COMMENT ON TABLE reveille.dead_jobs IS 'Jobs out of attempts or permanently failed, kept until revived (reveille.retry) or purged.';
 
-COMMENT ON COLUMN reveille.dead_jobs.reason IS 'failed: out of attempts; permanent: its handler said so; timed_out; lost: its workers died; undecodable: it could not be claimed, or its payload did not fit its kind.';
+COMMENT ON COLUMN reveille.dead_jobs.id IS 'The job''s id.';
 
-COMMENT ON COLUMN reveille.dead_jobs.worker IS 'The worker of its last attempt.';
+COMMENT ON COLUMN reveille.dead_jobs.queue IS 'The queue.';
 
-COMMENT ON COLUMN reveille.dead_jobs.wait_seconds IS 'From being due to the start of its last attempt.';
+COMMENT ON COLUMN reveille.dead_jobs.kind IS 'Which handler ran the job.';
 
-COMMENT ON COLUMN reveille.dead_jobs.run_seconds IS 'How long its last attempt took.';
+COMMENT ON COLUMN reveille.dead_jobs.payload IS 'The handler''s input.';
 
-COMMENT ON COLUMN reveille.dead_jobs.finished_at IS 'When it died.';
+COMMENT ON COLUMN reveille.dead_jobs.priority IS '0 urgent, 1 high, 2 normal, 3 low.';
+
+COMMENT ON COLUMN reveille.dead_jobs.attempts IS 'How many times the job was reserved.';
+
+COMMENT ON COLUMN reveille.dead_jobs.failures IS 'How many attempts failed.';
+
+COMMENT ON COLUMN reveille.dead_jobs.max_attempts IS 'At this many failures the job died.';
+
+COMMENT ON COLUMN reveille.dead_jobs.available_at IS 'When the job was due last.';
+
+COMMENT ON COLUMN reveille.dead_jobs.created_at IS 'When the job was enqueued.';
+
+COMMENT ON COLUMN reveille.dead_jobs.unique_key IS 'The unique key, which the job holds again once it is revived.';
+
+COMMENT ON COLUMN reveille.dead_jobs.unique_until IS 'As in reveille.jobs.';
+
+COMMENT ON COLUMN reveille.dead_jobs.key IS 'What the job belongs to, such as a tenant.';
+
+COMMENT ON COLUMN reveille.dead_jobs.timeout IS 'How long one attempt might take; null: as the worker was set.';
+
+COMMENT ON COLUMN reveille.dead_jobs.tags IS 'Free labels.';
+
+COMMENT ON COLUMN reveille.dead_jobs.metadata IS 'Free data about the job.';
+
+COMMENT ON COLUMN reveille.dead_jobs.errors IS 'The last 100 failed attempts, oldest first: at, worker, attempt, reason, error.';
+
+COMMENT ON COLUMN reveille.dead_jobs.progress IS 'The progress that the handler reported last.';
+
+COMMENT ON COLUMN reveille.dead_jobs.parent_id IS 'The job whose handler enqueued this one.';
+
+COMMENT ON COLUMN reveille.dead_jobs.schedule_id IS 'The schedule that enqueued the job.';
+
+COMMENT ON COLUMN reveille.dead_jobs.reason IS 'failed: out of attempts; permanent: its handler reported a permanent failure; timed_out: out of attempts, the last by a timeout; lost: its workers died; undecodable: it could not be claimed, or its payload did not fit its kind.';
+
+COMMENT ON COLUMN reveille.dead_jobs.worker IS 'The worker of the last attempt.';
+
+COMMENT ON COLUMN reveille.dead_jobs.wait_seconds IS 'From being due to the start of the last attempt.';
+
+COMMENT ON COLUMN reveille.dead_jobs.run_seconds IS 'How long the last attempt took.';
+
+COMMENT ON COLUMN reveille.dead_jobs.finished_at IS 'When the job died.';
 
 CREATE VIEW reveille.dead_jobs_overview AS
  SELECT grouped.queue,
@@ -1483,6 +1567,22 @@ CREATE VIEW reveille.dead_jobs_overview AS
 
 COMMENT ON VIEW reveille.dead_jobs_overview IS 'Dead jobs by queue, kind and reason, with the latest of each.';
 
+COMMENT ON COLUMN reveille.dead_jobs_overview.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.dead_jobs_overview.kind IS 'The kind.';
+
+COMMENT ON COLUMN reveille.dead_jobs_overview.reason IS 'Why the jobs died, as in reveille.dead_jobs.';
+
+COMMENT ON COLUMN reveille.dead_jobs_overview.jobs IS 'How many jobs are dead.';
+
+COMMENT ON COLUMN reveille.dead_jobs_overview.first_died_at IS 'When the first of them died.';
+
+COMMENT ON COLUMN reveille.dead_jobs_overview.last_died_at IS 'When the last of them died.';
+
+COMMENT ON COLUMN reveille.dead_jobs_overview.last_id IS 'The job that died last.';
+
+COMMENT ON COLUMN reveille.dead_jobs_overview.last_error IS 'The last error of that job.';
+
 CREATE TABLE reveille.ends (
     id bigint NOT NULL,
     outcome text NOT NULL,
@@ -1492,17 +1592,17 @@ CREATE TABLE reveille.ends (
     CONSTRAINT outcome_is_known CHECK ((outcome = ANY (ARRAY['completed'::text, 'cancelled'::text])))
 );
 
-COMMENT ON TABLE reveille.ends IS 'How awaited jobs ended whose queue keeps no history; kept for a minute at least. reveille.await reads it.';
+COMMENT ON TABLE reveille.ends IS 'How awaited jobs of queues without history ended, kept for at least a minute. reveille.await reads it.';
 
 COMMENT ON COLUMN reveille.ends.id IS 'The job''s id.';
 
-COMMENT ON COLUMN reveille.ends.outcome IS 'completed or cancelled; a dead job stands in reveille.dead_jobs.';
+COMMENT ON COLUMN reveille.ends.outcome IS 'completed or cancelled; a dead job is in reveille.dead_jobs.';
 
-COMMENT ON COLUMN reveille.ends.result IS 'What its handler returned to be kept.';
+COMMENT ON COLUMN reveille.ends.result IS 'The result that the handler returned.';
 
-COMMENT ON COLUMN reveille.ends.errors IS 'Why attempts failed, as in reveille.finished_jobs.';
+COMMENT ON COLUMN reveille.ends.errors IS 'The failed attempts, as in reveille.finished_jobs.';
 
-COMMENT ON COLUMN reveille.ends.ended_at IS 'When it ended; upkeep removes the row a minute later or more.';
+COMMENT ON COLUMN reveille.ends.ended_at IS 'When the job ended; upkeep deletes the row a minute later or more.';
 
 CREATE TABLE reveille.jobs (
     id bigint NOT NULL,
@@ -1537,53 +1637,53 @@ COMMENT ON TABLE reveille.jobs IS 'Live jobs: waiting, delayed (available_at in 
 
 COMMENT ON COLUMN reveille.jobs.id IS 'Identity; never reused, and kept when the job moves to dead_jobs or finished_jobs.';
 
-COMMENT ON COLUMN reveille.jobs.queue IS 'Which queue; a queue exists as soon as a job names it.';
+COMMENT ON COLUMN reveille.jobs.queue IS 'The queue; it exists as soon as a job names it.';
 
-COMMENT ON COLUMN reveille.jobs.kind IS 'Which handler runs it.';
+COMMENT ON COLUMN reveille.jobs.kind IS 'Which handler runs the job.';
 
-COMMENT ON COLUMN reveille.jobs.payload IS 'What the handler gets: any JSON, at most 8 MiB of text.';
+COMMENT ON COLUMN reveille.jobs.payload IS 'The handler''s input: any JSON, at most 8 MiB of text.';
 
-COMMENT ON COLUMN reveille.jobs.priority IS '0 urgent, 1 high, 2 normal, 3 low; lower runs first.';
+COMMENT ON COLUMN reveille.jobs.priority IS '0 urgent, 1 high, 2 normal, 3 low; lower starts first.';
 
-COMMENT ON COLUMN reveille.jobs.attempts IS 'How often it has been reserved.';
+COMMENT ON COLUMN reveille.jobs.attempts IS 'How many times the job has been reserved.';
 
-COMMENT ON COLUMN reveille.jobs.failures IS 'How many attempts have failed: error, timeout, panic, or a worker that died.';
+COMMENT ON COLUMN reveille.jobs.failures IS 'How many attempts have failed: by an error, a timeout, a panic, or a worker that died.';
 
 COMMENT ON COLUMN reveille.jobs.max_attempts IS 'At this many failures the job is dead.';
 
-COMMENT ON COLUMN reveille.jobs.reserved_at IS 'Since when a worker holds it; null while it waits.';
+COMMENT ON COLUMN reveille.jobs.reserved_at IS 'Since when a worker holds the job; null while it waits.';
 
-COMMENT ON COLUMN reveille.jobs.reserved_by IS 'Which worker holds it (reveille.workers.id); null while it waits.';
+COMMENT ON COLUMN reveille.jobs.reserved_by IS 'The worker that holds the job (reveille.workers.id); null while it waits.';
 
-COMMENT ON COLUMN reveille.jobs.available_at IS 'Not before this time.';
+COMMENT ON COLUMN reveille.jobs.available_at IS 'When the job is due; it does not start before.';
 
-COMMENT ON COLUMN reveille.jobs.created_at IS 'When it was enqueued: the start of the enqueuing transaction.';
+COMMENT ON COLUMN reveille.jobs.created_at IS 'When the job was enqueued: the start of the enqueuing transaction.';
 
-COMMENT ON COLUMN reveille.jobs.cancel_requested_at IS 'Since when its running handler has been asked to stop.';
+COMMENT ON COLUMN reveille.jobs.cancel_requested_at IS 'Since when the running job is to be cancelled; its handler is asked to stop.';
 
 COMMENT ON COLUMN reveille.jobs.unique_key IS 'At most one live job of a kind has this key.';
 
 COMMENT ON COLUMN reveille.jobs.unique_until IS 'started: the key is given up when the job first starts; finished (or null): when it ends.';
 
-COMMENT ON COLUMN reveille.jobs.key IS 'What it belongs to (a tenant, an account), for limits and order per key.';
+COMMENT ON COLUMN reveille.jobs.key IS 'What the job belongs to, such as a tenant or an account, for limits and order per key.';
 
-COMMENT ON COLUMN reveille.jobs.timeout IS 'How long one attempt may take; null: as its worker says.';
+COMMENT ON COLUMN reveille.jobs.timeout IS 'How long one attempt may take; null: as the worker is set.';
 
-COMMENT ON COLUMN reveille.jobs.tags IS 'Free labels: at most 64, of 16 KiB together.';
+COMMENT ON COLUMN reveille.jobs.tags IS 'Free labels: at most 64, 16 KiB in all.';
 
-COMMENT ON COLUMN reveille.jobs.metadata IS 'Free facts about the job, such as a trace context; an object, at most 256 KiB of text.';
+COMMENT ON COLUMN reveille.jobs.metadata IS 'Free data about the job, such as a trace context: a JSON object, at most 256 KiB of text.';
 
-COMMENT ON COLUMN reveille.jobs.errors IS 'Its failed attempts, oldest first: at, worker, attempt, reason, error. The last 100.';
+COMMENT ON COLUMN reveille.jobs.errors IS 'The last 100 failed attempts, oldest first: at, worker, attempt, reason, error.';
 
-COMMENT ON COLUMN reveille.jobs.progress IS 'What its handler last said of its progress.';
+COMMENT ON COLUMN reveille.jobs.progress IS 'The progress that the handler reported last.';
 
-COMMENT ON COLUMN reveille.jobs.parent_id IS 'The job that enqueued it.';
+COMMENT ON COLUMN reveille.jobs.parent_id IS 'The job whose handler enqueued this one.';
 
-COMMENT ON COLUMN reveille.jobs.schedule_id IS 'The schedule that enqueued it.';
+COMMENT ON COLUMN reveille.jobs.schedule_id IS 'The schedule that enqueued the job.';
 
-COMMENT ON COLUMN reveille.jobs.limited IS 'Whether its reservation counts for its queue''s limits: set when it is claimed from a queue that has some.';
+COMMENT ON COLUMN reveille.jobs.limited IS 'Whether the reservation counts for the queue''s limits: set when the job is claimed from a queue with limits.';
 
-COMMENT ON COLUMN reveille.jobs.awaited IS 'Somebody waits for its end: how it ends is notified on the channel reveille.finished.';
+COMMENT ON COLUMN reveille.jobs.awaited IS 'Whether a program awaits the job: its end is notified on the channel reveille.finished.';
 
 CREATE VIEW reveille.failing_jobs AS
  SELECT jobs.id,
@@ -1601,7 +1701,25 @@ CREATE VIEW reveille.failing_jobs AS
 
 COMMENT ON VIEW reveille.failing_jobs IS 'Live jobs with at least one failure, their last error and next try.';
 
-COMMENT ON COLUMN reveille.failing_jobs.next_try_at IS 'When it is tried again.';
+COMMENT ON COLUMN reveille.failing_jobs.id IS 'The job.';
+
+COMMENT ON COLUMN reveille.failing_jobs.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.failing_jobs.kind IS 'The kind.';
+
+COMMENT ON COLUMN reveille.failing_jobs.attempts IS 'How many times the job has been reserved.';
+
+COMMENT ON COLUMN reveille.failing_jobs.failures IS 'How many attempts have failed.';
+
+COMMENT ON COLUMN reveille.failing_jobs.max_attempts IS 'At this many failures the job is dead.';
+
+COMMENT ON COLUMN reveille.failing_jobs.last_error IS 'The error of the last failed attempt.';
+
+COMMENT ON COLUMN reveille.failing_jobs.last_failed_at IS 'When the last attempt failed.';
+
+COMMENT ON COLUMN reveille.failing_jobs.next_try_at IS 'When the job is tried again.';
+
+COMMENT ON COLUMN reveille.failing_jobs.running IS 'Whether a worker holds the job.';
 
 CREATE TABLE reveille.finished_jobs (
     day smallint NOT NULL,
@@ -1634,21 +1752,55 @@ PARTITION BY LIST (day);
 
 ALTER TABLE ONLY reveille.finished_jobs REPLICA IDENTITY FULL;
 
-COMMENT ON TABLE reveille.finished_jobs IS 'Completed and cancelled jobs, kept for their queue''s retention (1 day unless reveille.queues says otherwise).';
+COMMENT ON TABLE reveille.finished_jobs IS 'Completed and cancelled jobs, kept for their queue''s retention (1 day unless reveille.queues has another).';
 
-COMMENT ON COLUMN reveille.finished_jobs.day IS 'Which partition: the number of the UTC day since 1970, modulo 32.';
+COMMENT ON COLUMN reveille.finished_jobs.day IS 'The partition: the number of the UTC day since 1970, modulo 32.';
+
+COMMENT ON COLUMN reveille.finished_jobs.id IS 'The job''s id.';
+
+COMMENT ON COLUMN reveille.finished_jobs.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.finished_jobs.kind IS 'Which handler ran the job.';
+
+COMMENT ON COLUMN reveille.finished_jobs.payload IS 'The handler''s input.';
+
+COMMENT ON COLUMN reveille.finished_jobs.priority IS '0 urgent, 1 high, 2 normal, 3 low.';
+
+COMMENT ON COLUMN reveille.finished_jobs.attempts IS 'How many times the job was reserved.';
+
+COMMENT ON COLUMN reveille.finished_jobs.failures IS 'How many attempts failed.';
+
+COMMENT ON COLUMN reveille.finished_jobs.max_attempts IS 'At this many failures the job would have been dead.';
+
+COMMENT ON COLUMN reveille.finished_jobs.available_at IS 'When the job was due last.';
+
+COMMENT ON COLUMN reveille.finished_jobs.created_at IS 'When the job was enqueued.';
+
+COMMENT ON COLUMN reveille.finished_jobs.key IS 'What the job belongs to, such as a tenant.';
+
+COMMENT ON COLUMN reveille.finished_jobs.tags IS 'Free labels.';
+
+COMMENT ON COLUMN reveille.finished_jobs.metadata IS 'Free data about the job.';
+
+COMMENT ON COLUMN reveille.finished_jobs.errors IS 'The last 100 failed attempts, oldest first: at, worker, attempt, reason, error.';
+
+COMMENT ON COLUMN reveille.finished_jobs.progress IS 'The progress that the handler reported last.';
+
+COMMENT ON COLUMN reveille.finished_jobs.parent_id IS 'The job whose handler enqueued this one.';
+
+COMMENT ON COLUMN reveille.finished_jobs.schedule_id IS 'The schedule that enqueued the job.';
 
 COMMENT ON COLUMN reveille.finished_jobs.outcome IS 'completed or cancelled.';
 
-COMMENT ON COLUMN reveille.finished_jobs.result IS 'What its handler returned to be kept.';
+COMMENT ON COLUMN reveille.finished_jobs.result IS 'The result that the handler returned.';
 
-COMMENT ON COLUMN reveille.finished_jobs.worker IS 'The worker of its last attempt; null if it was cancelled while it waited.';
+COMMENT ON COLUMN reveille.finished_jobs.worker IS 'The worker of the last attempt; null if the job was cancelled while it waited.';
 
-COMMENT ON COLUMN reveille.finished_jobs.wait_seconds IS 'From being due to the start of its last attempt.';
+COMMENT ON COLUMN reveille.finished_jobs.wait_seconds IS 'From being due to the start of the last attempt.';
 
-COMMENT ON COLUMN reveille.finished_jobs.run_seconds IS 'How long its last attempt took.';
+COMMENT ON COLUMN reveille.finished_jobs.run_seconds IS 'How long the last attempt took.';
 
-COMMENT ON COLUMN reveille.finished_jobs.finished_at IS 'When it ended.';
+COMMENT ON COLUMN reveille.finished_jobs.finished_at IS 'When the job ended.';
 
 CREATE TABLE reveille.finished_jobs_0 (
     day smallint NOT NULL,
@@ -1688,7 +1840,7 @@ CREATE SEQUENCE reveille.head_0_available_at
     NO MAXVALUE
     CACHE 1;
 
-COMMENT ON SEQUENCE reveille.head_0_available_at IS 'How far claims have got in a queue: due time in microseconds since 1970; _id: id; _seal: what makes sure that these belong together.';
+COMMENT ON SEQUENCE reveille.head_0_available_at IS 'How far claims have got in a queue: due time in microseconds since 1970; _id: id; _seal: a checksum that shows that the two belong together.';
 
 CREATE SEQUENCE reveille.head_0_id
     START WITH 1
@@ -1744,31 +1896,31 @@ COMMENT ON TABLE reveille.queues IS 'Settings per queue; a queue without a row h
 
 COMMENT ON COLUMN reveille.queues.name IS 'The queue.';
 
-COMMENT ON COLUMN reveille.queues.paused_at IS 'Since when no job of it is started; null: it runs.';
+COMMENT ON COLUMN reveille.queues.paused_at IS 'Since when no job of the queue is started; null: it is not paused.';
 
-COMMENT ON COLUMN reveille.queues.retention IS 'How long its finished jobs are kept, to the hour: 0 to 30 days; null: 1 day; 0: they are not written at all.';
+COMMENT ON COLUMN reveille.queues.retention IS 'How long finished jobs are kept, to the hour: 0 to 30 days; null: 1 day; 0: they are not stored at all.';
 
-COMMENT ON COLUMN reveille.queues.max_running IS 'At most so many of its jobs run at once, all workers together; null: no limit.';
+COMMENT ON COLUMN reveille.queues.max_running IS 'Maximum number of running jobs of the queue, all workers together; null: no limit.';
 
-COMMENT ON COLUMN reveille.queues.max_running_per_key IS 'At most so many of its jobs with the same key run at once; null: no limit.';
+COMMENT ON COLUMN reveille.queues.max_running_per_key IS 'Maximum number of running jobs with the same key; null: no limit.';
 
-COMMENT ON COLUMN reveille.queues.rate_limit IS 'At most so many of its jobs start in each rate_period; null: no limit.';
+COMMENT ON COLUMN reveille.queues.rate_limit IS 'Maximum number of jobs of the queue that start in each rate_period; null: no limit.';
 
-COMMENT ON COLUMN reveille.queues.rate_period IS 'The time that rate_limit and rate_per_key are for; null: 1 second.';
+COMMENT ON COLUMN reveille.queues.rate_period IS 'The period of rate_limit and rate_per_key; null: 1 second.';
 
-COMMENT ON COLUMN reveille.queues.rate_burst IS 'How many may start at once after a rest, of the queue and of each key; null: 1.';
+COMMENT ON COLUMN reveille.queues.rate_burst IS 'How many jobs may start at once after a rest, of the queue and of each key; null: 1.';
 
-COMMENT ON COLUMN reveille.queues.rate_per_key IS 'At most so many of its jobs with the same key start in each rate_period; null: no limit.';
+COMMENT ON COLUMN reveille.queues.rate_per_key IS 'Maximum number of jobs with the same key that start in each rate_period; null: no limit.';
 
 COMMENT ON COLUMN reveille.queues.bell IS 'false: enqueuing sends no NOTIFY; workers find the jobs at their next poll.';
 
-COMMENT ON COLUMN reveille.queues.ordered IS 'Whether its jobs with the same key run one at a time, in the order of their ids.';
+COMMENT ON COLUMN reveille.queues.ordered IS 'Whether jobs with the same key run one at a time, in the order of their ids.';
 
-COMMENT ON COLUMN reveille.queues.limited IS 'What its limits are about: key, queue, or nothing (null).';
+COMMENT ON COLUMN reveille.queues.limited IS 'What the limits are about: key or queue; null: the queue has none.';
 
-COMMENT ON COLUMN reveille.queues.limited_since IS 'Since when it has had limits without a break, set by itself; null: it has none.';
+COMMENT ON COLUMN reveille.queues.limited_since IS 'Since when the queue has had limits without a break, set by a trigger; null: it has none.';
 
-COMMENT ON COLUMN reveille.queues.dead_retention IS 'How long its dead jobs are kept: 0 to 36500 days; null: until they are revived or purged.';
+COMMENT ON COLUMN reveille.queues.dead_retention IS 'How long dead jobs are kept: 0 to 36500 days; null: until they are revived or purged.';
 
 CREATE TABLE reveille.workers (
     id bigint NOT NULL,
@@ -1788,35 +1940,35 @@ CREATE TABLE reveille.workers (
 )
 WITH (fillfactor='50');
 
-COMMENT ON TABLE reveille.workers IS 'Live worker processes, a row each, touched by their heartbeat. A job reserved by a worker without a row is put back.';
+COMMENT ON TABLE reveille.workers IS 'Live worker processes, one row each, updated by their heartbeats. A job reserved by a worker without a row is put back.';
 
 COMMENT ON COLUMN reveille.workers.id IS 'Random, new at each start.';
 
-COMMENT ON COLUMN reveille.workers.host IS 'Its host''s name.';
+COMMENT ON COLUMN reveille.workers.host IS 'The name of the worker''s host.';
 
-COMMENT ON COLUMN reveille.workers.pid IS 'Its process there.';
+COMMENT ON COLUMN reveille.workers.pid IS 'The process id on that host.';
 
-COMMENT ON COLUMN reveille.workers.version IS 'The version of its program.';
+COMMENT ON COLUMN reveille.workers.version IS 'The version of the worker''s program.';
 
-COMMENT ON COLUMN reveille.workers.queues IS 'The queues it works.';
+COMMENT ON COLUMN reveille.workers.queues IS 'The queues that the worker works.';
 
-COMMENT ON COLUMN reveille.workers.slots IS 'How many jobs it runs at once, all queues together.';
+COMMENT ON COLUMN reveille.workers.slots IS 'How many jobs the worker runs at once, all queues together.';
 
-COMMENT ON COLUMN reveille.workers.started_at IS 'When it started.';
+COMMENT ON COLUMN reveille.workers.started_at IS 'When the worker started.';
 
-COMMENT ON COLUMN reveille.workers.last_seen_at IS 'Its last heartbeat.';
+COMMENT ON COLUMN reveille.workers.last_seen_at IS 'The last heartbeat.';
 
-COMMENT ON COLUMN reveille.workers.holds_lock IS 'Whether an advisory lock of its listener''s session vouches for it.';
+COMMENT ON COLUMN reveille.workers.holds_lock IS 'Whether an advisory lock of the listener''s session vouches for the worker.';
 
-COMMENT ON COLUMN reveille.workers.stopping IS 'It finishes what it runs and starts nothing more.';
+COMMENT ON COLUMN reveille.workers.stopping IS 'Whether the worker only finishes its running jobs and starts no more.';
 
-COMMENT ON COLUMN reveille.workers.stop_requested_at IS 'Since when it has been asked to shut down (reveille.stop_worker).';
+COMMENT ON COLUMN reveille.workers.stop_requested_at IS 'Since when the worker has been asked to shut down (reveille.stop_worker).';
 
-COMMENT ON COLUMN reveille.workers.stuck_jobs IS 'Those of its jobs whose handlers were told to stop some seconds ago and still run; null: none. Written at each heartbeat.';
+COMMENT ON COLUMN reveille.workers.stuck_jobs IS 'Jobs whose handlers were asked to stop some seconds ago and still run; null: none. Written at each heartbeat.';
 
-COMMENT ON COLUMN reveille.workers.stuck_since IS 'Since when they have been told to, in the order of stuck_jobs.';
+COMMENT ON COLUMN reveille.workers.stuck_since IS 'Since when these handlers have been asked to stop, in the order of stuck_jobs.';
 
-COMMENT ON COLUMN reveille.workers.backend IS 'The server''s process of its listener, which holds the lock that vouches for it; null: not known, so anybody''s lock counts.';
+COMMENT ON COLUMN reveille.workers.backend IS 'The server process of the listener, whose lock vouches for the worker; null: unknown, so any session''s lock counts.';
 
 CREATE VIEW reveille.known_queues AS
  WITH RECURSIVE waiting AS (
@@ -1883,7 +2035,9 @@ UNION
            FROM reveille.counters
           WHERE ((counters.queue = counted.queue) AND (counters.started_at > (now() - '1 day'::interval)))));
 
-COMMENT ON VIEW reveille.known_queues IS 'Each queue that has jobs, dead jobs, settings, a worker, or had an ended attempt within a day.';
+COMMENT ON VIEW reveille.known_queues IS 'Each queue that has jobs, dead jobs, settings or a worker, or had an ended attempt within a day.';
+
+COMMENT ON COLUMN reveille.known_queues.queue IS 'The queue.';
 
 CREATE TABLE reveille.limits (
     queue text NOT NULL,
@@ -1891,11 +2045,11 @@ CREATE TABLE reveille.limits (
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200');
 
-COMMENT ON TABLE reveille.limits IS 'Queues whose running jobs have been counted for their limits. A claim under limits locks its queue''s row, so that one claims at a time.';
+COMMENT ON TABLE reveille.limits IS 'Queues whose running jobs have been counted for their limits. A claim under limits locks its queue''s row, so that one worker claims at a time.';
 
 COMMENT ON COLUMN reveille.limits.queue IS 'The queue.';
 
-COMMENT ON COLUMN reveille.limits.counted_for IS 'For which limits what runs has been counted: the queue''s limited_since then. While that is another one now, nothing is claimed.';
+COMMENT ON COLUMN reveille.limits.counted_for IS 'The limits that running jobs have been counted for: the queue''s limited_since then. While the queue has another limited_since, nothing is claimed.';
 
 CREATE TABLE reveille.passed_over (
     id bigint NOT NULL,
@@ -1905,15 +2059,15 @@ CREATE TABLE reveille.passed_over (
     seen_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
-COMMENT ON TABLE reveille.passed_over IS 'Jobs that cannot be claimed and could not be made dead either: workers claim the others of the queue and name these here.';
+COMMENT ON TABLE reveille.passed_over IS 'Jobs that can neither be claimed nor be made dead. Workers name them here, and claim the other jobs of the queue.';
 
 COMMENT ON COLUMN reveille.passed_over.id IS 'The job.';
 
-COMMENT ON COLUMN reveille.passed_over.queue IS 'Its queue.';
+COMMENT ON COLUMN reveille.passed_over.queue IS 'The job''s queue.';
 
-COMMENT ON COLUMN reveille.passed_over.code IS 'What a claim of it fails with: the SQLSTATE.';
+COMMENT ON COLUMN reveille.passed_over.code IS 'Why a claim of the job fails: the SQLSTATE.';
 
-COMMENT ON COLUMN reveille.passed_over.error IS 'And the message.';
+COMMENT ON COLUMN reveille.passed_over.error IS 'Why a claim of the job fails: the message.';
 
 COMMENT ON COLUMN reveille.passed_over.seen_at IS 'When a worker last tried.';
 
@@ -1928,7 +2082,17 @@ CREATE VIEW reveille.passed_over_jobs AS
            FROM reveille.jobs
           WHERE ((jobs.id = passed_over.id) AND (jobs.reserved_by IS NULL)))));
 
-COMMENT ON VIEW reveille.passed_over_jobs IS 'Jobs that wait and cannot be claimed, as workers have found within an hour.';
+COMMENT ON VIEW reveille.passed_over_jobs IS 'Waiting jobs that cannot be claimed, as workers have found within an hour.';
+
+COMMENT ON COLUMN reveille.passed_over_jobs.id IS 'The job.';
+
+COMMENT ON COLUMN reveille.passed_over_jobs.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.passed_over_jobs.code IS 'Why a claim of the job fails: the SQLSTATE.';
+
+COMMENT ON COLUMN reveille.passed_over_jobs.error IS 'Why a claim of the job fails: the message.';
+
+COMMENT ON COLUMN reveille.passed_over_jobs.seen_at IS 'When a worker last tried.';
 
 CREATE TABLE reveille.rates (
     queue text NOT NULL,
@@ -1937,13 +2101,13 @@ CREATE TABLE reveille.rates (
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000');
 
-COMMENT ON TABLE reveille.rates IS 'How far queues and keys with a limited rate have used it up; whoever is not in here may start jobs.';
+COMMENT ON TABLE reveille.rates IS 'How far queues and keys have used up their rate. A queue or key without a row may start jobs.';
 
 COMMENT ON COLUMN reveille.rates.queue IS 'The queue.';
 
 COMMENT ON COLUMN reveille.rates.key IS 'The key; empty for the queue as a whole.';
 
-COMMENT ON COLUMN reveille.rates.next_at IS 'When all that has started is paid for, at an even pace. Jobs may start up to the burst ahead of it.';
+COMMENT ON COLUMN reveille.rates.next_at IS 'When all started jobs are paid for, at an even pace. Jobs may start up to the burst ahead of it.';
 
 CREATE VIEW reveille.queue_limits AS
  SELECT queues.name AS queue,
@@ -1972,13 +2136,29 @@ CREATE VIEW reveille.queue_limits AS
 
 COMMENT ON VIEW reveille.queue_limits IS 'The queues that have limits, and how far these are used.';
 
-COMMENT ON COLUMN reveille.queue_limits.running IS 'How many of its jobs workers hold.';
+COMMENT ON COLUMN reveille.queue_limits.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.queue_limits.max_running IS 'Maximum number of running jobs of the queue; null: no limit.';
+
+COMMENT ON COLUMN reveille.queue_limits.running IS 'How many jobs of the queue workers hold.';
+
+COMMENT ON COLUMN reveille.queue_limits.max_running_per_key IS 'Maximum number of running jobs with the same key; null: no limit.';
+
+COMMENT ON COLUMN reveille.queue_limits.ordered IS 'Whether jobs with the same key run one at a time, in the order of their ids.';
 
 COMMENT ON COLUMN reveille.queue_limits.running_keys IS 'How many keys have jobs that workers hold.';
 
-COMMENT ON COLUMN reveille.queue_limits.most_running_per_key IS 'The most that workers hold of one key.';
+COMMENT ON COLUMN reveille.queue_limits.most_running_per_key IS 'The largest number of jobs of one key that workers hold.';
 
-COMMENT ON COLUMN reveille.queue_limits.rate_used_until IS 'When all that has started is paid for at an even pace; null or past: the whole burst may start at once.';
+COMMENT ON COLUMN reveille.queue_limits.rate_limit IS 'Maximum number of jobs of the queue that start in each rate_period; null: no limit.';
+
+COMMENT ON COLUMN reveille.queue_limits.rate_period IS 'The period of rate_limit and rate_per_key.';
+
+COMMENT ON COLUMN reveille.queue_limits.rate_burst IS 'How many jobs may start at once after a rest.';
+
+COMMENT ON COLUMN reveille.queue_limits.rate_per_key IS 'Maximum number of jobs with the same key that start in each rate_period; null: no limit.';
+
+COMMENT ON COLUMN reveille.queue_limits.rate_used_until IS 'When all started jobs are paid for at an even pace; null or past: the whole burst may start at once.';
 
 CREATE VIEW reveille.queue_stats AS
 SELECT
@@ -1993,19 +2173,19 @@ SELECT
     NULL::bigint AS completed_last_minute,
     NULL::bigint AS failed_last_minute;
 
-COMMENT ON VIEW reveille.queue_stats IS 'A row a queue. ready and delayed are exact up to 10,000; above that they are estimates and estimated is true. The counts of the last minute cover the last 60 to 70 seconds.';
+COMMENT ON VIEW reveille.queue_stats IS 'One row per queue. ready and delayed are exact up to 10,000; above that they are estimates, and estimated is true. The counts of the last minute cover the last 60 to 70 seconds.';
 
 COMMENT ON COLUMN reveille.queue_stats.queue IS 'The queue.';
 
-COMMENT ON COLUMN reveille.queue_stats.paused IS 'Whether it is paused.';
+COMMENT ON COLUMN reveille.queue_stats.paused IS 'Whether the queue is paused.';
 
 COMMENT ON COLUMN reveille.queue_stats.ready IS 'Jobs that could start now.';
 
-COMMENT ON COLUMN reveille.queue_stats.delayed IS 'Jobs whose time has not come, retries among them.';
+COMMENT ON COLUMN reveille.queue_stats.delayed IS 'Jobs that are not due yet, retries among them.';
 
-COMMENT ON COLUMN reveille.queue_stats.running IS 'Jobs that a worker holds.';
+COMMENT ON COLUMN reveille.queue_stats.running IS 'Jobs that workers hold.';
 
-COMMENT ON COLUMN reveille.queue_stats.dead IS 'Its dead jobs.';
+COMMENT ON COLUMN reveille.queue_stats.dead IS 'Dead jobs.';
 
 COMMENT ON COLUMN reveille.queue_stats.estimated IS 'Whether ready or delayed is an estimate.';
 
@@ -2024,7 +2204,7 @@ CREATE TABLE reveille.totals (
 )
 WITH (fillfactor='50');
 
-COMMENT ON TABLE reveille.totals IS 'Ended attempts of a queue since ever, but for those that reveille.counters has in rows of workers; see the view reveille.queue_totals.';
+COMMENT ON TABLE reveille.totals IS 'All ended attempts of a queue, except those that reveille.counters has in rows of workers; see the view reveille.queue_totals.';
 
 COMMENT ON COLUMN reveille.totals.queue IS 'The queue.';
 
@@ -2032,7 +2212,7 @@ COMMENT ON COLUMN reveille.totals.completed IS 'Completed jobs.';
 
 COMMENT ON COLUMN reveille.totals.failed IS 'Failed attempts.';
 
-COMMENT ON COLUMN reveille.totals.wait_seconds IS 'Sum of the times from being due to being started. Numeric: a sum that comes out smaller in another order is a counter that falls.';
+COMMENT ON COLUMN reveille.totals.wait_seconds IS 'Sum of the times from being due to the start. Numeric: floating-point sums depend on the order, and a total must never fall.';
 
 COMMENT ON COLUMN reveille.totals.run_seconds IS 'Sum of the run times.';
 
@@ -2058,7 +2238,7 @@ CREATE VIEW reveille.queue_totals AS
           WHERE (counters.worker <> 0)) parts
   GROUP BY parts.queue;
 
-COMMENT ON VIEW reveille.queue_totals IS 'A row a queue: attempts ended since ever. Only grows: what is folded and forgotten in reveille.counters stays in it.';
+COMMENT ON VIEW reveille.queue_totals IS 'One row per queue: all attempts that ever ended. Only grows: it keeps what is folded and deleted in reveille.counters.';
 
 COMMENT ON COLUMN reveille.queue_totals.queue IS 'The queue.';
 
@@ -2066,7 +2246,7 @@ COMMENT ON COLUMN reveille.queue_totals.completed IS 'Completed jobs.';
 
 COMMENT ON COLUMN reveille.queue_totals.failed IS 'Failed attempts.';
 
-COMMENT ON COLUMN reveille.queue_totals.wait_seconds IS 'Sum of the times from being due to being started.';
+COMMENT ON COLUMN reveille.queue_totals.wait_seconds IS 'Sum of the times from being due to the start.';
 
 COMMENT ON COLUMN reveille.queue_totals.run_seconds IS 'Sum of the run times.';
 
@@ -2089,11 +2269,23 @@ CREATE VIEW reveille.running_jobs AS
 
 COMMENT ON VIEW reveille.running_jobs IS 'The jobs that workers hold right now.';
 
-COMMENT ON COLUMN reveille.running_jobs.host IS 'Null if the worker is gone: the job will be put back.';
+COMMENT ON COLUMN reveille.running_jobs.id IS 'The job.';
 
-COMMENT ON COLUMN reveille.running_jobs.cancel_requested_at IS 'Since when its handler has been asked to stop by reveille.cancel.';
+COMMENT ON COLUMN reveille.running_jobs.queue IS 'The queue.';
 
-COMMENT ON COLUMN reveille.running_jobs.stuck_since IS 'Since when its handler has been told to stop, by a cancel, its timeout or its worker, if it still runs seconds later.';
+COMMENT ON COLUMN reveille.running_jobs.kind IS 'The kind.';
+
+COMMENT ON COLUMN reveille.running_jobs.attempt IS 'The number of the attempt.';
+
+COMMENT ON COLUMN reveille.running_jobs.worker IS 'The worker that holds the job.';
+
+COMMENT ON COLUMN reveille.running_jobs.host IS 'The worker''s host; null if the worker is gone: the job will be put back.';
+
+COMMENT ON COLUMN reveille.running_jobs.running_for IS 'How long the worker has held the job.';
+
+COMMENT ON COLUMN reveille.running_jobs.cancel_requested_at IS 'Since when the handler has been asked to stop by reveille.cancel.';
+
+COMMENT ON COLUMN reveille.running_jobs.stuck_since IS 'Since when the handler has been asked to stop, by a cancel, its timeout or its worker, if it still runs seconds later.';
 
 CREATE TABLE reveille.schedule_declarations (
     schedule_id bigint NOT NULL,
@@ -2104,7 +2296,7 @@ COMMENT ON TABLE reveille.schedule_declarations IS 'Which live workers declare w
 
 COMMENT ON COLUMN reveille.schedule_declarations.schedule_id IS 'The schedule.';
 
-COMMENT ON COLUMN reveille.schedule_declarations.worker IS 'Who declares it; its row here goes with its row in reveille.workers.';
+COMMENT ON COLUMN reveille.schedule_declarations.worker IS 'The worker that declares it; the row goes with its row in reveille.workers.';
 
 CREATE TABLE reveille.schedules (
     id bigint NOT NULL,
@@ -2158,51 +2350,51 @@ END),
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
 
-COMMENT ON TABLE reveille.schedules IS 'Jobs that recur: each tick is enqueued once, at its time, by whichever worker is there. A plain insert or update is heard by them.';
+COMMENT ON TABLE reveille.schedules IS 'Jobs that recur. Each tick is enqueued once, at its time, by any worker. Workers notice a plain insert or update.';
 
 COMMENT ON COLUMN reveille.schedules.id IS 'Identity; the schedule_id of its jobs.';
 
-COMMENT ON COLUMN reveille.schedules.name IS 'What it is called, 1 to 128 characters.';
+COMMENT ON COLUMN reveille.schedules.name IS 'The name, 1 to 128 characters.';
 
-COMMENT ON COLUMN reveille.schedules.cron IS 'When: five fields, or six with seconds first, or @daily and the like; read by the workers.';
+COMMENT ON COLUMN reveille.schedules.cron IS 'When to fire: five fields, or six with seconds first, or @daily and the like; read by the workers. Null: every is set.';
 
-COMMENT ON COLUMN reveille.schedules.every IS 'Or at this interval, counted from counted_from.';
+COMMENT ON COLUMN reveille.schedules.every IS 'The interval between ticks, counted from counted_from; null: cron is set.';
 
 COMMENT ON COLUMN reveille.schedules.time_zone IS 'The zone of the cron text, such as Europe/Berlin.';
 
-COMMENT ON COLUMN reveille.schedules.catch_up IS 'Ticks that were missed because no worker was there: skip (none of them), one (a single job for them all), all (a job for each).';
+COMMENT ON COLUMN reveille.schedules.catch_up IS 'For ticks that were missed while no worker was there: skip (no job), one (a single job for all of them), all (a job for each).';
 
 COMMENT ON COLUMN reveille.schedules.kind IS 'The kind of its jobs.';
 
-COMMENT ON COLUMN reveille.schedules.payload IS 'Their payload.';
+COMMENT ON COLUMN reveille.schedules.payload IS 'The payload of its jobs.';
 
-COMMENT ON COLUMN reveille.schedules.queue IS 'Their queue.';
+COMMENT ON COLUMN reveille.schedules.queue IS 'The queue of its jobs.';
 
-COMMENT ON COLUMN reveille.schedules.priority IS 'Their priority: 0 urgent, 1 high, 2 normal, 3 low.';
+COMMENT ON COLUMN reveille.schedules.priority IS 'The priority of its jobs: 0 urgent, 1 high, 2 normal, 3 low.';
 
-COMMENT ON COLUMN reveille.schedules.max_attempts IS 'At how many failures such a job is dead.';
+COMMENT ON COLUMN reveille.schedules.max_attempts IS 'At this many failures such a job is dead.';
 
-COMMENT ON COLUMN reveille.schedules.timeout IS 'How long one attempt may take; null: as its worker says.';
+COMMENT ON COLUMN reveille.schedules.timeout IS 'How long one attempt may take; null: as the worker is set.';
 
-COMMENT ON COLUMN reveille.schedules.key IS 'What its jobs belong to, for limits and order per key.';
+COMMENT ON COLUMN reveille.schedules.key IS 'What its jobs belong to, such as a tenant, for limits and order per key.';
 
-COMMENT ON COLUMN reveille.schedules.tags IS 'Their tags.';
+COMMENT ON COLUMN reveille.schedules.tags IS 'The tags of its jobs.';
 
-COMMENT ON COLUMN reveille.schedules.metadata IS 'Their metadata, to which the schedule''s name and the tick are added.';
+COMMENT ON COLUMN reveille.schedules.metadata IS 'The metadata of its jobs, to which the schedule''s name and the tick are added.';
 
-COMMENT ON COLUMN reveille.schedules.counted_from IS 'Only ticks after this count: when its timing was last set, or when it was resumed.';
+COMMENT ON COLUMN reveille.schedules.counted_from IS 'Only ticks after this time count: when the timing was last set, or when the schedule was resumed.';
 
-COMMENT ON COLUMN reveille.schedules.next_at IS 'Its next tick; null while a worker has yet to reckon it.';
+COMMENT ON COLUMN reveille.schedules.next_at IS 'The next tick; null while a worker has yet to compute it.';
 
 COMMENT ON COLUMN reveille.schedules.last_at IS 'The last tick that was enqueued.';
 
-COMMENT ON COLUMN reveille.schedules.paused_at IS 'Since when it enqueues nothing; null: it runs.';
+COMMENT ON COLUMN reveille.schedules.paused_at IS 'Since when the schedule enqueues nothing; null: it is not paused.';
 
-COMMENT ON COLUMN reveille.schedules.declared_at IS 'When a worker last declared it in its code; null: it is kept by hand.';
+COMMENT ON COLUMN reveille.schedules.declared_at IS 'When a worker last declared the schedule in its code; null: it is kept by hand.';
 
-COMMENT ON COLUMN reveille.schedules.error IS 'Why no tick can be reckoned: the cron text or the time zone makes no sense.';
+COMMENT ON COLUMN reveille.schedules.error IS 'Why the next tick cannot be computed: the cron text or the time zone is invalid.';
 
-COMMENT ON COLUMN reveille.schedules.created_at IS 'When it was added.';
+COMMENT ON COLUMN reveille.schedules.created_at IS 'When the schedule was added.';
 
 COMMENT ON COLUMN reveille.schedules.through_middleware IS 'Whether its jobs pass the middleware of a worker that declares it; other workers leave it alone.';
 
@@ -2226,21 +2418,29 @@ CREATE VIEW reveille.schedule_status AS
     schedules.error
    FROM reveille.schedules;
 
-COMMENT ON VIEW reveille.schedule_status IS 'A row a schedule.';
+COMMENT ON VIEW reveille.schedule_status IS 'One row per schedule.';
 
-COMMENT ON COLUMN reveille.schedule_status.name IS 'What it is called.';
+COMMENT ON COLUMN reveille.schedule_status.name IS 'The name.';
 
-COMMENT ON COLUMN reveille.schedule_status.timing IS 'Its cron text, or every so often.';
+COMMENT ON COLUMN reveille.schedule_status.timing IS 'The cron text, or the interval after the word every.';
 
-COMMENT ON COLUMN reveille.schedule_status.next_at IS 'Its next tick; null if it is paused, cannot be read, or no worker has reckoned it yet.';
+COMMENT ON COLUMN reveille.schedule_status.time_zone IS 'The zone of the cron text.';
+
+COMMENT ON COLUMN reveille.schedule_status.kind IS 'The kind of its jobs.';
+
+COMMENT ON COLUMN reveille.schedule_status.queue IS 'The queue of its jobs.';
+
+COMMENT ON COLUMN reveille.schedule_status.catch_up IS 'What happens to ticks that were missed: skip, one or all.';
+
+COMMENT ON COLUMN reveille.schedule_status.next_at IS 'The next tick; null if the schedule is paused or invalid, or no worker has computed it yet.';
 
 COMMENT ON COLUMN reveille.schedule_status.last_at IS 'The last tick that was enqueued.';
 
-COMMENT ON COLUMN reveille.schedule_status.paused IS 'Whether it is paused.';
+COMMENT ON COLUMN reveille.schedule_status.paused IS 'Whether the schedule is paused.';
 
-COMMENT ON COLUMN reveille.schedule_status.stale IS 'Whether it was declared in the code of a worker, and no living worker''s code declares it any more. It goes on until it is removed.';
+COMMENT ON COLUMN reveille.schedule_status.stale IS 'Whether the schedule was declared in the code of a worker, and no living worker declares it any more. It fires until it is removed.';
 
-COMMENT ON COLUMN reveille.schedule_status.error IS 'Why no tick can be reckoned.';
+COMMENT ON COLUMN reveille.schedule_status.error IS 'Why the next tick cannot be computed.';
 
 ALTER TABLE reveille.schedules ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME reveille.schedules_id_seq
@@ -2265,13 +2465,13 @@ CREATE TABLE reveille.sleepers (
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200');
 
-COMMENT ON TABLE reveille.sleepers IS 'Workers that sleep and wait for the bell: the only ones that it rings for.';
+COMMENT ON TABLE reveille.sleepers IS 'Workers that sleep until the bell rings; it rings for no others.';
 
-COMMENT ON COLUMN reveille.sleepers.queue IS 'The queue that it waits for.';
+COMMENT ON COLUMN reveille.sleepers.queue IS 'The queue on which the worker sleeps.';
 
-COMMENT ON COLUMN reveille.sleepers.worker IS 'Who sleeps; its row here goes with its row in reveille.workers.';
+COMMENT ON COLUMN reveille.sleepers.worker IS 'The worker; the row goes with its row in reveille.workers.';
 
-COMMENT ON COLUMN reveille.sleepers.silent IS 'Its queue''s bell is switched off (reveille.queues.bell): enqueuing does not ring for it.';
+COMMENT ON COLUMN reveille.sleepers.silent IS 'Whether the queue''s bell is switched off (reveille.queues.bell), so that enqueuing does not ring for the worker.';
 
 CREATE SEQUENCE reveille.somebody_sleeps
     AS smallint
@@ -2281,7 +2481,7 @@ CREATE SEQUENCE reveille.somebody_sleeps
     MAXVALUE 1
     CACHE 1;
 
-COMMENT ON SEQUENCE reveille.somebody_sleeps IS 'Its last value is 0 while nobody sleeps in reveille.sleepers: no enqueue needs to ring.';
+COMMENT ON SEQUENCE reveille.somebody_sleeps IS 'Its last value is 0 while no worker sleeps in reveille.sleepers: no enqueue needs to ring.';
 
 CREATE VIEW reveille.throughput AS
  SELECT counters.queue,
@@ -2307,7 +2507,23 @@ UNION ALL
   WHERE (counters.worker <> 0)
   GROUP BY counters.queue, (date_trunc('minute'::text, counters.started_at));
 
-COMMENT ON VIEW reveille.throughput IS 'A row a queue and minute of the last 7 days: attempts completed and failed, and how long they waited (from being due) and ran.';
+COMMENT ON VIEW reveille.throughput IS 'One row per queue and minute of the last 7 days: attempts completed and failed, and how long they waited (from being due) and ran.';
+
+COMMENT ON COLUMN reveille.throughput.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.throughput.minute IS 'The start of the minute.';
+
+COMMENT ON COLUMN reveille.throughput.completed IS 'Completed jobs.';
+
+COMMENT ON COLUMN reveille.throughput.failed IS 'Failed attempts.';
+
+COMMENT ON COLUMN reveille.throughput.mean_wait_seconds IS 'The mean time from being due to the start.';
+
+COMMENT ON COLUMN reveille.throughput.max_wait_seconds IS 'The longest time from being due to the start.';
+
+COMMENT ON COLUMN reveille.throughput.mean_run_seconds IS 'The mean run time.';
+
+COMMENT ON COLUMN reveille.throughput.max_run_seconds IS 'The longest run time.';
 
 CREATE TABLE reveille.unique_periods (
     kind text NOT NULL,
@@ -2316,15 +2532,15 @@ CREATE TABLE reveille.unique_periods (
     ends_at timestamp with time zone NOT NULL
 );
 
-COMMENT ON TABLE reveille.unique_periods IS 'Unique keys that are held for a period, beyond the end of their job; deleted by upkeep when it is over. Delete a row to give its key up early.';
+COMMENT ON TABLE reveille.unique_periods IS 'Unique keys that are held for a period, beyond the end of their job. Upkeep deletes them after it. Delete a row to give its key up early.';
 
 COMMENT ON COLUMN reveille.unique_periods.kind IS 'The kind within which the key is unique.';
 
 COMMENT ON COLUMN reveille.unique_periods.unique_key IS 'The key.';
 
-COMMENT ON COLUMN reveille.unique_periods.job_id IS 'The job that holds it, live or ended.';
+COMMENT ON COLUMN reveille.unique_periods.job_id IS 'The job that holds the key, live or ended.';
 
-COMMENT ON COLUMN reveille.unique_periods.ends_at IS 'Until when: the period is counted from the job''s created_at.';
+COMMENT ON COLUMN reveille.unique_periods.ends_at IS 'When the period ends; it is counted from the job''s created_at.';
 
 CREATE VIEW reveille.worker_status AS
  SELECT workers.id AS worker,
@@ -2345,13 +2561,31 @@ CREATE VIEW reveille.worker_status AS
     COALESCE(cardinality(workers.stuck_jobs), 0) AS stuck
    FROM reveille.workers;
 
-COMMENT ON VIEW reveille.worker_status IS 'A row a worker process.';
+COMMENT ON VIEW reveille.worker_status IS 'One row per worker process.';
 
-COMMENT ON COLUMN reveille.worker_status.alive IS 'Whether it has been seen within 30 seconds.';
+COMMENT ON COLUMN reveille.worker_status.worker IS 'The worker''s id.';
 
-COMMENT ON COLUMN reveille.worker_status.stopping IS 'Whether it is shutting down, or has been asked to.';
+COMMENT ON COLUMN reveille.worker_status.host IS 'The name of the worker''s host.';
 
-COMMENT ON COLUMN reveille.worker_status.stuck IS 'How many of its jobs have handlers that do not stop when they are told to.';
+COMMENT ON COLUMN reveille.worker_status.pid IS 'The process id on that host.';
+
+COMMENT ON COLUMN reveille.worker_status.queues IS 'The queues that the worker works.';
+
+COMMENT ON COLUMN reveille.worker_status.running IS 'How many jobs the worker holds.';
+
+COMMENT ON COLUMN reveille.worker_status.slots IS 'How many jobs the worker runs at once.';
+
+COMMENT ON COLUMN reveille.worker_status.started_at IS 'When the worker started.';
+
+COMMENT ON COLUMN reveille.worker_status.last_seen IS 'The last heartbeat.';
+
+COMMENT ON COLUMN reveille.worker_status.alive IS 'Whether the worker has been seen within 30 seconds.';
+
+COMMENT ON COLUMN reveille.worker_status.stopping IS 'Whether the worker is shutting down, or has been asked to.';
+
+COMMENT ON COLUMN reveille.worker_status.version IS 'The version of the worker''s program.';
+
+COMMENT ON COLUMN reveille.worker_status.stuck IS 'How many of its jobs have handlers that were asked to stop and still run.';
 
 ALTER TABLE ONLY reveille.finished_jobs ATTACH PARTITION reveille.finished_jobs_0 FOR VALUES IN ('0');
 
