@@ -190,7 +190,7 @@ async fn a_trigger_that_is_missing_or_disabled_is_bad() {
         ("ring", "wake no worker"),
         ("check_inserted", "bad jobs out"),
         ("check_changed", "made bad"),
-        ("check_unclaimed", "that wait"),
+        ("check_unclaimed", "waiting jobs"),
     ];
     for (trigger, what) in triggers {
         database.run(&format!("alter table reveille.jobs disable trigger {trigger}")).await;
