@@ -55,7 +55,7 @@ impl Schema {
             )));
         }
         if name.starts_with("pg_") || name == "information_schema" {
-            return Err(Error::invalid(format!("the schema name {name:?} is reserved by Postgres; use another")));
+            return Err(Error::invalid(format!("the schema name {name:?} is the server's own; use another")));
         }
         Ok(Schema(Cow::Owned(name.to_owned())))
     }
