@@ -100,7 +100,9 @@ impl Error {
             }
             Kind::Denied if !is_tls(&error) => format!("{what}: {reason}; check the user, the password and the grants"),
             Kind::Unavailable if refuses_writes(&error) => {
-                format!("{what}: {reason}; connect to the primary, or try again after a fail-over")
+                format!(
+                    "{what}: {reason}; is the server a standby? connect to the primary, or try again after a fail-over"
+                )
             }
             Kind::Unavailable if has_ended_the_session(&error) => {
                 format!("{what}: the server ended this connection: {reason}")

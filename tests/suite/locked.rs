@@ -273,8 +273,7 @@ async fn a_drain_waits_for_a_locked_job_and_counts_it() {
     database
         .until(
             "select count(*) > 0 from pg_stat_activity where datname = current_database() \
-                and query like '%lock_holders%'
-                or query like '-- Who has locked the rows%'",
+                and query like '-- Names the sessions that have locked%'",
         )
         .await;
     holder.batch_execute("commit").await.unwrap();

@@ -268,7 +268,7 @@ async fn a_lone_worker_with_quick_jobs_makes_two_claims_at_a_time() {
     // A transaction sees `pg_stat_activity` as of its first look, so another session watches.
     let (holder, watcher) = (database.client().await, database.client().await);
     let claims = "select count(*)::int from pg_stat_activity
-        where datname = current_database() and wait_event_type = 'Lock' and query like '-- Reserve due jobs%'";
+        where datname = current_database() and wait_event_type = 'Lock' and query like '-- Reserves due jobs%'";
     let mut most = 0;
     while most < 2 {
         // Claims wait for this lock.

@@ -234,7 +234,8 @@ async fn schedules_can_be_managed_by_sql_alone() {
     assert_eq!(call("pause_schedule('s')").await, true);
     let shown = "select to_jsonb(s) from reveille.schedule_status as s";
     let expected = json!({"name": "s", "timing": "every 01:00:00", "time_zone": "UTC", "kind": "other",
-        "queue": "default", "catch_up": "one", "next_at": null, "last_at": null, "paused": true, "stale": false, "error": null});
+        "queue": "default", "catch_up": "one", "next_at": null, "last_at": null,
+        "paused": true, "stale": false, "error": null});
     assert_eq!(database.value(shown).await, expected);
     assert_eq!(call("resume_schedule('s')").await, true);
     assert_eq!(call("unschedule('s')").await, true);

@@ -1,7 +1,7 @@
 //! The listener's connection. It is separate, since a pooled connection drops notifications.
 //!
-//! The task that reads the connection passes on each notification as it arrives and keeps none, because any role can
-//! send more of them than a worker has memory for.
+//! The task that reads the connection passes on each notification as it arrives, and keeps none. Any role can send more
+//! notifications than a worker has memory for.
 
 use std::sync::Arc;
 use std::time::Duration;

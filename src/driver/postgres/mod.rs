@@ -84,11 +84,11 @@ impl Postgres {
 
     /// Sets whether each claim and settlement waits for the disk; default no.
     ///
-    /// If they do not wait, a crash of the server (not of a worker) may undo the claims and settlements of about the
-    /// last half second. The jobs that ran then run again, as jobs may after any crash. If they wait, fewer jobs run
-    /// again, but each claim and settlement takes a write to disk longer. The settlement of a single job waits for the
-    /// disk in any case if no job was settled in the 5 ms before it. Enqueuing, arming and administration are always as
-    /// durable as the server is set to be.
+    /// If they do not wait, a crash of the server may undo the claims and settlements of about the last half second.
+    /// The jobs that ran then run again, as jobs may after any crash. If they wait, fewer jobs run again, but each
+    /// claim and settlement takes a write to disk longer. The settlement of a single job waits for the disk in any case
+    /// if no job was settled in the 5 ms before it. Enqueuing, arming and administration are always as durable as the
+    /// server is set to be.
     ///
     /// # Errors
     /// As in [`Postgres::new`].

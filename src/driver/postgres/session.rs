@@ -16,7 +16,7 @@ use crate::database::{Database, connect, take};
 use crate::error::{Error, Result};
 
 /// Settings that hold whatever the database's owner has set for other programs. Statements read one row at a time by an
-/// index and are planned once, since the tables change too fast for the planner's statistics to be of use.
+/// index. They are planned once, since the tables change too fast for the planner's statistics to be of use.
 const SETTINGS: [&str; 9] = [
     // No functions and operators from other schemas on the user's path.
     "search_path = pg_catalog, pg_temp",

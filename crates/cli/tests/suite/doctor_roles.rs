@@ -177,7 +177,9 @@ async fn workers_without_the_right_to_vacuum_are_named() {
     let of_it = |found: Vec<Finding>| found.into_iter().find(|found| found.finding.contains("may not vacuum"));
     let noted = of_it(found(&database, "vacuum").await).expect("it is noted");
     assert!(noted.state == Verdict::Note && noted.finding.contains(&role), "{noted:?}");
-    reveille::driver::Driver::prune(&reveille::driver::Postgres::new(worker_user.clone()).unwrap()).await.unwrap();
+    let due = include_str!("../../../../sql/upkeep_vacuum.sql");
+    let due = worker_user.client().await.unwrap().query(due, &[]).await.unwrap();
+    assert!(due.is_empty(), "such a worker vacuums nothing");
     working.stop().await;
     drop(worker_user);
     drop_role(&database, &role).await;

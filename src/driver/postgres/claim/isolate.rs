@@ -1,5 +1,5 @@
-//! Isolating: a job with an odd row, which cannot be claimed, is found and made dead or passed over, so that the other
-//! jobs of its queue are claimed.
+//! Isolating: a job that cannot be claimed, since its row is odd, is found and made dead or passed over. The other jobs
+//! of its queue are then claimed.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
