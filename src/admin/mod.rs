@@ -8,6 +8,7 @@ use tokio_postgres::types::Type;
 use crate::database::{Database, Param};
 use crate::driver::Postgres;
 use crate::error::{Error, Result};
+pub use crate::job::{Cancelled, Retried};
 pub use crate::queue::QueueSettings;
 
 mod dead_jobs;
@@ -26,7 +27,7 @@ mod views;
 pub use dead_jobs::{BulkResult, RefusedJob};
 pub use filter::{Filter, REASONS, StateFilter};
 pub use job_row::{FailedAttempt, JobRow};
-pub use jobs::{Cancelled, Retried, RunAgain};
+pub use jobs::RunAgain;
 pub use queues::Backlog;
 pub use record::Record;
 pub(crate) use record::{as_bytes, records};

@@ -9,7 +9,7 @@ use reveille::admin::QueueSettings;
 use reveille::driver::{
     ClaimRequest, Driver, Ending, Failure, FailureReason, Memory, Peer, Postgres, Report, Settlement, WorkerInfo,
 };
-use reveille::job::{JobState, NewJob, Reservation, ReservedJob, UniqueMode};
+use reveille::job::{Cancelled, JobState, NewJob, Reservation, ReservedJob, Retried, UniqueMode};
 use reveille::testing::conformance::{Conformance, Standing, StoreUnderTest};
 use reveille::{Outcome, Worker, enqueue};
 use serde_json::{Value, json};
@@ -116,23 +116,21 @@ impl StoreUnderTest for Store {
         .boxed()
     }
 
-    fn cancel(&self, id: i64) -> BoxFuture<'_, String> {
+    fn cancel(&self, id: i64) -> BoxFuture<'_, Cancelled> {
         async move {
             match self {
-                Store::Postgres(database, _) => database.database.admin().cancel(id).await.unwrap().name().into(),
-                Store::Memory(memory) => memory.cancel(id).into(),
+                Store::Postgres(database, _) => database.database.admin().cancel(id).await.unwrap(),
+                Store::Memory(memory) => memory.cancel(id),
             }
         }
         .boxed()
     }
 
-    fn retry(&self, id: i64) -> BoxFuture<'_, reveille::Result<String>> {
+    fn retry(&self, id: i64) -> BoxFuture<'_, reveille::Result<Retried>> {
         async move {
             match self {
-                Store::Postgres(database, _) => {
-                    database.database.admin().retry(id).await.map(|retried| retried.name().into())
-                }
-                Store::Memory(memory) => memory.retry(id).map(Into::into),
+                Store::Postgres(database, _) => database.database.admin().retry(id).await,
+                Store::Memory(memory) => memory.retry(id),
             }
         }
         .boxed()
@@ -217,11 +215,11 @@ impl Store {
         StoreUnderTest::driver(self)
     }
 
-    pub async fn cancel(&self, id: i64) -> String {
+    pub async fn cancel(&self, id: i64) -> Cancelled {
         StoreUnderTest::cancel(self, id).await
     }
 
-    pub async fn retry(&self, id: i64) -> reveille::Result<String> {
+    pub async fn retry(&self, id: i64) -> reveille::Result<Retried> {
         StoreUnderTest::retry(self, id).await
     }
 

@@ -167,3 +167,40 @@ fn each_public_struct_with_public_fields_can_grow() {
     assert!(seen > 20, "{seen}");
     assert!(closed.is_empty(), "{closed:#?}");
 }
+
+/// What stands between backticks, on one line each.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
+}
+
+#[test]
+fn each_test_that_a_page_names_exists() {
+    let texts = texts();
+    let mut missing = Vec::new();
+    let mut seen = 0;
+    for (page, text) in &texts {
+        let is_page =
+            page == "ARCHITECTURE.md" || page.starts_with("docs/design/") || page.starts_with("docs/decisions/");
+        for quoted in quoted(text).filter(|_| is_page) {
+            let Some((module, name)) = quoted.rsplit_once("::") else { continue };
+            let is_test =
+                name.len() > 15 && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            if !is_test || !name.contains('_') {
+                continue;
+            }
+            seen += 1;
+            let files = [
+                module.to_owned(),
+                format!("tests/suite/{module}.rs"),
+                format!("crates/cli/tests/suite/{module}.rs"),
+                format!("src/testing/{module}.rs"),
+            ];
+            let declared = format!("fn {name}(");
+            if !files.iter().any(|file| texts.get(file).is_some_and(|text| text.contains(&declared))) {
+                missing.push(format!("{page}: {quoted}"));
+            }
+        }
+    }
+    assert!(seen > 100, "{seen}");
+    assert!(missing.is_empty(), "{missing:#?}");
+}

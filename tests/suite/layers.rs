@@ -8,7 +8,7 @@ use std::path::Path;
 /// `mod.rs`.
 const ORDER: &[(&str, &str)] = &[
     ("", "error job queue schedule database driver handler enqueue worker admin testing dev guide lib"),
-    ("job", "mod state retry_policy storable payload outcome trace_context unique check new_job reserved"),
+    ("job", "mod state request retry_policy storable payload outcome trace_context unique check new_job reserved"),
     ("schedule", "mod ticks"),
     ("database", "mod params parameters pgpass tls address schema insert connect copy enqueue_on ends migrate"),
     ("driver", "claimed settlement liveness schedules mod signal into_driver enqueue memory postgres only_postgres"),

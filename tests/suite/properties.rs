@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 use reveille::driver::{ClaimRequest, Ending, Failure, FailureReason, Report};
-use reveille::job::{JobState, NewJob, Priority, Reservation, UniqueUntil};
+use reveille::job::{Cancelled, JobState, NewJob, Priority, Reservation, Retried, UniqueUntil};
 
 use crate::conformance::{QUEUE, Store, with};
 use crate::harness::note;
@@ -344,14 +344,14 @@ impl World<'_> {
         let expected = match model.place {
             Place::Waiting => {
                 model.place = Place::Cancelled;
-                "cancelled"
+                Cancelled::Cancelled
             }
             Place::Running(_) => {
                 model.cancel_requested = true;
-                "requested"
+                Cancelled::Requested
             }
-            Place::Dead(_) => "dead",
-            Place::Completed | Place::Cancelled => "finished",
+            Place::Dead(_) => Cancelled::Dead,
+            Place::Completed | Place::Cancelled => Cancelled::Finished,
         };
         prop_assert_eq!(self.store.cancel(id).await, expected);
         Ok(())
@@ -363,17 +363,17 @@ impl World<'_> {
         let has_successor = self.holder(self.jobs[&id].unique_key.as_ref()).is_some();
         let model = self.jobs.get_mut(&id).unwrap();
         let expected = match model.place {
-            Place::Waiting => "due",
-            Place::Running(_) => "running",
+            Place::Waiting => Retried::Due,
+            Place::Running(_) => Retried::Running,
             Place::Dead(_) if has_successor => {
                 prop_assert!(answer.is_err_and(|error| error.is_invalid()), "another job holds its key");
                 return Ok(());
             }
             Place::Dead(_) => {
                 (model.place, model.failures) = (Place::Waiting, 0);
-                "revived"
+                Retried::Revived
             }
-            Place::Completed | Place::Cancelled => "finished",
+            Place::Completed | Place::Cancelled => Retried::Finished,
         };
         prop_assert_eq!(answer.map_err(unexpected)?, expected);
         Ok(())

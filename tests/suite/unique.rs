@@ -69,7 +69,7 @@ conforms! {
         store.settle(store.claim_one(1).await.reservation, Ending::Dead(failure(FailureReason::Failed))).await;
         store.driver().prune().await.unwrap();
         assert!(send(store, hourly("second", UniqueMode::Keep)).await.existed);
-        assert_eq!(store.retry(first.id).await.unwrap(), "revived", "its own period does not prevent that");
+        assert_eq!(store.retry(first.id).await.unwrap(), Retried::Revived, "its own period does not prevent that");
         assert!(send(store, hourly("third", UniqueMode::Keep)).await.existed);
     }
 
@@ -94,7 +94,7 @@ conforms! {
         store.register(1).await;
         let first = send(store, unique("first", UniqueMode::Keep)).await;
         store.settle(store.claim_one(1).await.reservation, Ending::Dead(failure(FailureReason::Failed))).await;
-        assert_eq!(store.retry(first.id).await.unwrap(), "revived");
+        assert_eq!(store.retry(first.id).await.unwrap(), Retried::Revived);
         assert_eq!(send(store, unique("second", UniqueMode::Keep)).await, Enqueued::new(first.id, true));
     }
 

@@ -10,7 +10,7 @@ use super::limits::QueueLimits;
 use super::store::Store;
 use crate::driver::{Hints, Signal};
 use crate::error::{Error, Result};
-use crate::job::JobState;
+use crate::job::{Cancelled, JobState, Retried};
 use crate::queue::QueueSettings;
 
 /// How long completed and cancelled jobs are kept.
@@ -26,33 +26,33 @@ impl Store {
         self.jobs.values().map(|entry| entry.seen_at(now)).collect()
     }
 
-    pub(super) fn cancel(&mut self, id: i64) -> &'static str {
-        let Some(entry) = self.jobs.get_mut(&id) else { return "unknown" };
+    pub(super) fn cancel(&mut self, id: i64) -> Cancelled {
+        let Some(entry) = self.jobs.get_mut(&id) else { return Cancelled::Unknown };
         match entry.stored.state {
             JobState::Ready | JobState::Delayed => {
                 self.end(id, JobState::Cancelled);
-                "cancelled"
+                Cancelled::Cancelled
             }
             JobState::Running => {
                 entry.cancel_requested = true;
                 self.signal(&Signal::Cancel(id));
-                "requested"
+                Cancelled::Requested
             }
-            JobState::Dead => "dead",
-            JobState::Completed | JobState::Cancelled => "finished",
+            JobState::Dead => Cancelled::Dead,
+            JobState::Completed | JobState::Cancelled => Cancelled::Finished,
         }
     }
 
-    pub(super) fn retry(&mut self, id: i64) -> Result<&'static str> {
+    pub(super) fn retry(&mut self, id: i64) -> Result<Retried> {
         let now = self.now();
-        let Some(entry) = self.jobs.get_mut(&id) else { return Ok("unknown") };
+        let Some(entry) = self.jobs.get_mut(&id) else { return Ok(Retried::Unknown) };
         match entry.stored.state {
             JobState::Ready | JobState::Delayed => {
                 let due = entry.stored.available_at.min(now);
                 self.put_back(id, due);
-                Ok("due")
+                Ok(Retried::Due)
             }
-            JobState::Running => Ok("running"),
+            JobState::Running => Ok(Retried::Running),
             JobState::Dead => {
                 if let Some(unique) = entry.unique() {
                     if self.unique.contains_key(&unique) {
@@ -65,9 +65,9 @@ impl Store {
                 (entry.stored.failures, entry.stored.reason) = (0, None);
                 entry.ended_at = None;
                 self.put_back(id, now);
-                Ok("revived")
+                Ok(Retried::Revived)
             }
-            JobState::Completed | JobState::Cancelled => Ok("finished"),
+            JobState::Completed | JobState::Cancelled => Ok(Retried::Finished),
         }
     }
 

@@ -14,7 +14,7 @@ use super::{
 #[cfg(feature = "schedules")]
 use super::{DueSchedules, Firing};
 use crate::error::{Error, Result};
-use crate::job::{Enqueued, JobState, NewJob, Payload, Reservation};
+use crate::job::{Cancelled, Enqueued, JobState, NewJob, Payload, Reservation, Retried};
 use crate::queue::QueueSettings;
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
@@ -100,16 +100,16 @@ impl Memory {
         self.store().jobs()
     }
 
-    /// Cancels a job. Returns `cancelled`, `requested`, `finished`, `dead` or `unknown`, as `reveille.cancel` does.
-    pub fn cancel(&self, id: i64) -> &'static str {
+    /// Cancels a job, as `reveille.cancel` does.
+    pub fn cancel(&self, id: i64) -> Cancelled {
         self.store().cancel(id)
     }
 
-    /// Makes a job due now. Returns `due`, `revived`, `running`, `finished` or `unknown`, as `reveille.retry` does.
+    /// Makes a job due now, as `reveille.retry` does.
     ///
     /// # Errors
     /// Invalid if the job is dead and a live job of its kind has its unique key.
-    pub fn retry(&self, id: i64) -> Result<&'static str> {
+    pub fn retry(&self, id: i64) -> Result<Retried> {
         self.store().retry(id)
     }
 

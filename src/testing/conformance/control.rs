@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::subject::{HOUR, QUEUE, Subject, failure, job, put_back};
 use super::{Standing, behaviours};
 use crate::driver::{Ending, FailureReason, Report, Stuck};
-use crate::job::{Due, JobState, NewJob};
+use crate::job::{Cancelled, Due, JobState, NewJob, Retried};
 
 behaviours![
     cancelling_says_what_it_did needs Controls,
@@ -17,12 +17,12 @@ behaviours![
 async fn cancelling_says_what_it_did(subject: &Subject) {
     subject.register(1).await;
     let id = subject.enqueue(job("x")).await;
-    assert_eq!(subject.cancel(id).await, "cancelled");
-    assert_eq!(subject.cancel(id).await, "finished");
-    assert_eq!(subject.cancel(id + 1).await, "unknown");
+    assert_eq!(subject.cancel(id).await, Cancelled::Cancelled);
+    assert_eq!(subject.cancel(id).await, Cancelled::Finished);
+    assert_eq!(subject.cancel(id + 1).await, Cancelled::Unknown);
     let id = subject.enqueue(job("y")).await;
     let reservation = subject.claim_one(1).await.reservation;
-    assert_eq!(subject.cancel(id).await, "requested");
+    assert_eq!(subject.cancel(id).await, Cancelled::Requested);
     let report = Report::holding(vec![id - 1, id]);
     assert_eq!(subject.driver.beat(1, &report).await.unwrap().cancel, [id]);
     subject.register(2).await;
@@ -31,23 +31,23 @@ async fn cancelling_says_what_it_did(subject: &Subject) {
     let again = subject.claim_one(1).await;
     assert!(again.cancel_requested, "the job is due at once, to be ended");
     subject.settle(again.reservation, Ending::Dead(failure(FailureReason::Failed))).await;
-    assert_eq!(subject.cancel(id).await, "dead");
+    assert_eq!(subject.cancel(id).await, Cancelled::Dead);
 }
 
 async fn retrying_says_what_it_did(subject: &Subject) {
     subject.register(1).await;
     let id = subject.enqueue(NewJob { due: Due::In(HOUR), ..job("x") }).await;
-    assert_eq!(subject.retry(id).await.unwrap(), "due");
+    assert_eq!(subject.retry(id).await.unwrap(), Retried::Due);
     let reservation = subject.claim_one(1).await.reservation;
-    assert_eq!(subject.retry(id).await.unwrap(), "running");
+    assert_eq!(subject.retry(id).await.unwrap(), Retried::Running);
     subject.settle(reservation, Ending::Dead(failure(FailureReason::Failed))).await;
-    assert_eq!(subject.retry(id).await.unwrap(), "revived");
+    assert_eq!(subject.retry(id).await.unwrap(), Retried::Revived);
     let revived = Standing::new(JobState::Ready, 1, 0);
     assert_eq!(subject.standing(id).await, revived, "attempts stay, failures begin again");
     let reservation = subject.claim_one(1).await.reservation;
     subject.settle(reservation, Ending::Completed(None)).await;
-    assert_eq!(subject.retry(id).await.unwrap(), "finished");
-    assert_eq!(subject.retry(id + 1).await.unwrap(), "unknown");
+    assert_eq!(subject.retry(id).await.unwrap(), Retried::Finished);
+    assert_eq!(subject.retry(id + 1).await.unwrap(), Retried::Unknown);
 }
 
 async fn each_beat_tells_which_queues_are_paused(subject: &Subject) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::behaviours;
 use super::subject::{HOUR, Subject, eventually, failed, job, put_back, text};
 use crate::driver::{Ending, FailureReason};
-use crate::job::{Due, NewJob};
+use crate::job::{Due, NewJob, Retried};
 use crate::queue::QueueSettings;
 
 behaviours![
@@ -57,7 +57,7 @@ async fn an_ordered_key_gives_only_its_first_job(subject: &Subject) {
     assert_eq!(running.iter().map(text).collect::<Vec<_>>(), ["b 1"], "the first job of the other key is delayed");
     assert!(subject.settle(running[0].reservation, failed(FailureReason::Failed, HOUR)).await);
     assert!(subject.claim(1, 9).await.is_empty());
-    assert_eq!(subject.retry(running[0].reservation.id).await.unwrap(), "due");
+    assert_eq!(subject.retry(running[0].reservation.id).await.unwrap(), Retried::Due);
     assert_eq!(subject.claim_texts(9).await, ["b 1"]);
 }
 

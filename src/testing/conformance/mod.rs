@@ -30,7 +30,7 @@ use futures::future::{BoxFuture, LocalBoxFuture};
 
 use crate::driver::{Driver, FailureReason};
 use crate::error::Result;
-use crate::job::JobState;
+use crate::job::{Cancelled, JobState, Retried};
 use crate::queue::QueueSettings;
 
 mod claiming;
@@ -58,13 +58,13 @@ pub trait StoreUnderTest: Send + Sync + 'static {
     /// Returns where a job stands; `None` if the store knows no such job.
     fn standing(&self, id: i64) -> BoxFuture<'_, Option<Standing>>;
 
-    /// Cancels a job. Returns `cancelled`, `requested`, `finished`, `dead` or `unknown`.
-    fn cancel(&self, id: i64) -> BoxFuture<'_, String> {
+    /// Cancels a job.
+    fn cancel(&self, id: i64) -> BoxFuture<'_, Cancelled> {
         unsupported("cancel", id)
     }
 
-    /// Makes a job due now. Returns `due`, `revived`, `running`, `finished` or `unknown`.
-    fn retry(&self, id: i64) -> BoxFuture<'_, Result<String>> {
+    /// Makes a job due now.
+    fn retry(&self, id: i64) -> BoxFuture<'_, Result<Retried>> {
         unsupported("retry", id)
     }
 

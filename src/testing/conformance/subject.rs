@@ -10,7 +10,7 @@ use crate::driver::{
     ClaimRequest, Driver, Ending, Failure, FailureReason, Peer, Report, Settlement, Signal, WorkerInfo, signals,
 };
 use crate::error::Result;
-use crate::job::{Job, NewJob, Reservation, ReservedJob};
+use crate::job::{Cancelled, Job, NewJob, Reservation, ReservedJob, Retried};
 use crate::queue::QueueSettings;
 
 pub(super) const QUEUE: &str = "default";
@@ -121,11 +121,11 @@ impl Subject {
         self.store.standing(id).await.unwrap_or_else(|| panic!("the store knows job {id}"))
     }
 
-    pub(super) async fn cancel(&self, id: i64) -> String {
+    pub(super) async fn cancel(&self, id: i64) -> Cancelled {
         self.store.cancel(id).await
     }
 
-    pub(super) async fn retry(&self, id: i64) -> Result<String> {
+    pub(super) async fn retry(&self, id: i64) -> Result<Retried> {
         self.store.retry(id).await
     }
 
