@@ -11,13 +11,13 @@ use crate::error::Error;
 const SHORTEST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Wakes the parts of a worker that wait out an outage, as soon as the store answers one of them again.
+/// Wakes the parts of a worker that wait after a failure, as soon as the store answers one of these parts again.
 #[derive(Clone, Default)]
 pub(crate) struct Reconnected(Arc<watch::Sender<()>>);
 
-/// The delays of one part of a worker: 50 ms after the first failure, then twice as long each time, up to 1 s. A delay
-/// ends early when the store answers another part. The log gets one warning when the failures begin, and one line when
-/// they end.
+/// The delays between the tries of one part of a worker: 50 ms after the first failure, doubled after each further
+/// failure, up to 1 s. A delay ends early when the store answers another part again. The log gets one warning when the
+/// failures begin, and one line when they end.
 pub(crate) struct Backoff {
     what: &'static str,
     reconnected: Reconnected,
@@ -33,7 +33,7 @@ pub(crate) struct Rest {
 }
 
 impl Backoff {
-    /// `what` stands in the log: "cannot {what}; trying again".
+    /// `what` completes the log message "cannot {what}; trying again".
     pub(crate) fn new(what: &'static str, reconnected: &Reconnected) -> Backoff {
         Backoff { what, reconnected: reconnected.clone(), failing_since: None, next: SHORTEST }
     }
@@ -57,7 +57,7 @@ impl Backoff {
         Rest { delay: delay.mul_f64(0.75 + 0.5 * fastrand::f64()), reconnected: self.reconnected.0.subscribe() }
     }
 
-    /// Notes a success. Returns whether the previous try had failed; if so, wakes the other parts.
+    /// Notes a success. If the previous try had failed, wakes the other parts and returns true.
     pub(crate) fn worked(&mut self) -> bool {
         self.next = SHORTEST;
         let Some(since) = self.failing_since.take() else { return false };
@@ -75,7 +75,7 @@ impl Rest {
         Rest { delay: self.delay.min(longest), ..self }
     }
 
-    /// Waits until the delay is over, or the store has answered another part of the worker.
+    /// Waits until the delay is over, or until the store answers another part of the worker again.
     pub(crate) async fn over(mut self) {
         tokio::select! {
             () = tokio::time::sleep(self.delay) => {}

@@ -1,4 +1,4 @@
-//! The bells of a worker's queues, and what ends the sleep of a claimer.
+//! The bells of a worker's queues, and the other events that wake a claimer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::worker::pauses::Pauses;
 
-/// How often to look while the listener is disconnected.
+/// The time between two looks while the listener is disconnected.
 const POLL_WHILE_DISCONNECTED: Duration = Duration::from_millis(100);
 
 /// One bell for each queue of the worker, one for its schedules, and the state of its listener.
@@ -26,19 +26,20 @@ struct Bell {
     arming: Arc<ArmState>,
 }
 
-/// Whether a claimer relies on its bell, and whether a heartbeat has found that the store does not ring it.
+/// `armed`: the claimer relies on its bell. `silenced`: a heartbeat has found that the store does not ring that bell.
 #[derive(Default)]
 struct ArmState {
     armed: AtomicBool,
     silenced: AtomicBool,
 }
 
-/// Whether the listener is connected, and how many times it has connected so far.
+/// The state of the listener: whether it is connected, and the number of times that it has connected so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct ListenerState {
     pub(crate) connected: bool,
     pub(crate) connections: u64,
-    /// Notifications cannot arrive, as behind a transaction pooler. Claimers then poll as they do without a listener.
+    /// True if notifications cannot arrive, as behind a transaction pooler. Claimers then poll as they do without a
+    /// listener.
     pub(crate) unsupported: bool,
 }
 
@@ -48,24 +49,24 @@ impl Bells {
         Bells { queues, schedules: Arc::default(), listener: watch::Sender::default() }
     }
 
-    /// Wakes the claimer of this queue. Several rings before it next sleeps count as one.
+    /// Wakes the claimer of this queue. Several rings before the claimer's next sleep count as one.
     pub(crate) fn ring(&self, queue: &str) {
         if let Some(bell) = self.queues.get(queue) {
             bell.rung.notify_one();
         }
     }
 
-    /// Whether this worker works the queue.
+    /// Returns true if this worker works the queue.
     pub(crate) fn has(&self, queue: &str) -> bool {
         self.queues.contains_key(queue)
     }
 
-    /// Wakes the task that fires schedules: one may be due sooner than it expects.
+    /// Wakes the task that fires schedules: the next tick may come sooner than the task expects.
     pub(crate) fn ring_for_schedules(&self) {
         self.schedules.notify_one();
     }
 
-    /// Notes that this queue was paused: no job that was claimed before may start.
+    /// Notes that this queue was paused. A job that was claimed before the pause must not start.
     pub(crate) fn pause(&self, queue: &str) {
         if let Some(bell) = self.queues.get(queue) {
             bell.pauses.add();
@@ -76,14 +77,14 @@ impl Bells {
         self.queues.get(queue).cloned().unwrap_or_default().pauses
     }
 
-    /// The queues whose claimers rely on their bell.
+    /// Returns the queues whose claimers rely on their bells.
     pub(crate) fn armed(&self) -> Vec<String> {
         let armed = self.queues.iter().filter(|(_, bell)| bell.arming.armed.load(Ordering::Acquire));
         armed.map(|(queue, _)| queue.clone()).collect()
     }
 
-    /// Makes the claimer of this queue arm its bell anew, since the store does not ring it. Returns whether the claimer
-    /// relies on the bell; otherwise nothing happens.
+    /// Makes the claimer of this queue arm its bell anew, since the store does not ring the bell. Does nothing and
+    /// returns false if the claimer does not rely on its bell.
     pub(crate) fn arm_anew(&self, queue: &str) -> bool {
         let Some(bell) = self.queues.get(queue).filter(|bell| bell.arming.armed.load(Ordering::Acquire)) else {
             return false;
@@ -117,18 +118,19 @@ impl Bells {
         self.listener.send_modify(|listener| (listener.connected, listener.unsupported) = (false, true));
     }
 
-    /// Whether the listener was connected once, and is not now.
+    /// Returns true if the listener was connected once, and is not connected now.
     pub(crate) fn has_lost_listener(&self) -> bool {
         let listener = self.listener.borrow();
         !listener.connected && listener.connections > 0
     }
 
-    /// What wakes the claimer of a queue. Without `listen`, the claimer polls at the interval `poll` only.
+    /// Returns the events that wake the claimer of a queue. Without `listen`, the claimer only polls, at the interval
+    /// `poll`.
     pub(crate) fn wake(&self, queue: &str, poll: Duration, listen: bool) -> Wake {
         self.wake_by(self.queues.get(queue).cloned().unwrap_or_default(), poll, listen)
     }
 
-    /// What wakes the task that fires schedules.
+    /// Returns the events that wake the task that fires schedules.
     #[cfg(feature = "schedules")]
     pub(crate) fn wake_for_schedules(&self, poll: Duration, listen: bool) -> Wake {
         self.wake_by(Bell { rung: Arc::clone(&self.schedules), ..Bell::default() }, poll, listen)
@@ -140,7 +142,7 @@ impl Bells {
     }
 }
 
-/// Why a sleep ended.
+/// The event that ended a sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WakeReason {
     /// The bell rang, or the listener is connected again.
@@ -149,12 +151,12 @@ pub(crate) enum WakeReason {
     Due,
     /// The poll interval is over.
     Poll,
-    /// The claimer has just armed its bell, or the last transaction has ended that could commit jobs without ringing
-    /// it. Either way the claimer looks for jobs that came before.
+    /// The claimer has just armed its bell, or the last transaction that could commit jobs without ringing the bell has
+    /// ended. In both cases, the claimer looks for jobs that were committed before.
     Armed,
 }
 
-/// What wakes one claimer.
+/// The events that wake one claimer.
 pub(crate) struct Wake {
     bell: Arc<Notify>,
     arming: Arc<ArmState>,
@@ -164,12 +166,12 @@ pub(crate) struct Wake {
 }
 
 impl Wake {
-    /// Wakes the claimer when one of its own tasks is done, with [`WakeReason::Due`].
+    /// Returns a handle by which the claimer's background tasks wake the claimer, with [`WakeReason::Due`].
     pub(crate) fn nudge(&self) -> Arc<Notify> {
         Arc::clone(&self.nudge)
     }
 
-    /// The state of the listener; `None` if the worker is not to listen.
+    /// Returns the state of the listener; `None` if the worker does not listen.
     pub(crate) fn listener(&self) -> Option<ListenerState> {
         self.listener.as_ref().map(|listener| *listener.borrow())
     }
@@ -179,13 +181,14 @@ impl Wake {
         self.arming.armed.store(armed, Ordering::Release);
     }
 
-    /// Whether the bell has to be armed anew. The next call returns false unless that is noted again.
+    /// Returns true if [`Bells::arm_anew`] was called since the last call of this method: the bell then has to be armed
+    /// anew.
     pub(crate) fn take_silenced(&self) -> bool {
         self.arming.silenced.swap(false, Ordering::AcqRel)
     }
 
-    /// Rests for this long, or until one of the claimer's own tasks is done. The bell does not end this rest, so
-    /// ringing it often costs no looks.
+    /// Rests for the time `nap`, or until a background task of the claimer is done. The bell does not end this rest, so
+    /// frequent rings cause no extra looks.
     pub(crate) async fn nap(&self, nap: Duration) -> WakeReason {
         tokio::select! {
             () = self.nudge.notified() => {}
@@ -194,7 +197,7 @@ impl Wake {
         WakeReason::Due
     }
 
-    /// Sleeps until there is a reason to look. `due_in`: when the next known job is due.
+    /// Sleeps until there is a reason to look. `due_in`: the time until the next known job is due.
     pub(crate) async fn next(&mut self, due_in: Option<Duration>) -> WakeReason {
         tokio::select! {
             () = self.bell.notified() => WakeReason::Bell,
@@ -205,7 +208,7 @@ impl Wake {
     }
 }
 
-/// Waits for the next poll. It comes after 100 ms while the listener is disconnected.
+/// Waits for the next poll. While the listener is disconnected, the next poll comes after 100 ms.
 async fn poll(interval: Duration, listener: Option<&mut watch::Receiver<ListenerState>>) {
     let Some(listener) = listener else { return tokio::time::sleep(interval).await };
     let disconnected = async {
@@ -213,7 +216,7 @@ async fn poll(interval: Duration, listener: Option<&mut watch::Receiver<Listener
             if listener.wait_for(|listener| !listener.connected && !listener.unsupported).await.is_err() {
                 return std::future::pending().await;
             }
-            // A listener that is connected again within the 100 ms rings the bell anyway.
+            // If the listener is connected again within the 100 ms, its connection rings the bell anyway.
             let connected = listener.wait_for(|listener| listener.connected || listener.unsupported);
             if tokio::time::timeout(POLL_WHILE_DISCONNECTED, connected).await.is_err() {
                 return;

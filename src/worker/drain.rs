@@ -1,4 +1,4 @@
-//! Runs jobs in the caller's task: all due jobs, until none is left.
+//! Runs jobs in the caller's task, until no due job is left.
 
 use std::ops::AddAssign;
 use std::sync::Arc;
@@ -16,29 +16,30 @@ use crate::worker::Worker;
 use crate::worker::heartbeat::Heartbeat;
 use crate::worker::shared::Shared;
 
-/// How soon to try again to settle a job that another session has locked.
+/// The delay before the next try to settle a job that another session has locked.
 const RETRY_LOCKED_AFTER: Duration = Duration::from_millis(50);
 
-/// Counts the attempts that were made, by what became of their jobs.
+/// The number of attempts that were made, by their endings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JobsRun {
-    /// The job is completed.
+    /// The number of attempts that completed their job.
     pub completed: u64,
-    /// The job is cancelled.
+    /// The number of attempts after which the job was cancelled.
     pub cancelled: u64,
-    /// The attempt failed, and the job will be retried.
+    /// The number of attempts that failed and after which the job will be retried.
     pub failed: u64,
-    /// The job was put back without a failure: it was snoozed, or its kind has no handler.
+    /// The number of attempts without a failure after which the job waits again: a snooze, a release, or a kind without
+    /// a handler.
     pub put_back: u64,
-    /// The job is dead.
+    /// The number of attempts after which the job is dead.
     pub dead: u64,
 }
 
-/// A worker that runs jobs in the caller's task as they are enqueued; made by [`Worker::inline`].
+/// A worker that runs jobs in the caller's task as soon as they are enqueued; made by [`Worker::inline`].
 ///
-/// Enqueue on it as on a database. When the enqueue returns, the new job and all other due jobs have run. Delayed jobs
-/// have not run, nor have failed jobs that wait for their retry.
+/// Enqueue on this worker as on a database. The enqueue returns once the new job and all other due jobs have run. It
+/// does not run delayed jobs, nor failed jobs that wait for their retry.
 pub struct Inline {
     worker: Worker,
 }
@@ -47,8 +48,8 @@ impl Worker {
     /// Runs all due jobs of the worker's queues, and the jobs that become due meanwhile. Returns once no job is due, or
     /// once `Admin::stop_worker` has stopped this worker.
     ///
-    /// This is for tests, and for programs that are started when there is work. It runs one job per slot at once. If
-    /// the future is dropped, the jobs that it holds wait for a rescue.
+    /// This is for tests, and for programs that are started when there is work. One job per slot runs at once. If the
+    /// future is dropped, the jobs that this worker holds wait for a rescue.
     ///
     /// # Errors
     /// If the database fails. The jobs that were running wait for a rescue.
@@ -65,14 +66,14 @@ impl Worker {
 
     /// Turns the worker into an [`Inline`], on which jobs run as soon as they are enqueued, in the caller's task.
     ///
-    /// Jobs pass through the worker's middlewares only if its [`Enqueuer`](crate::enqueue::Enqueuer) enqueues them. Get
-    /// it before, with [`Worker::enqueuer`].
+    /// Jobs pass through the worker's middlewares only if the worker's [`Enqueuer`](crate::enqueue::Enqueuer) enqueues
+    /// them. Get the enqueuer before this call, with [`Worker::enqueuer`].
     pub fn inline(self) -> Inline {
         Inline { worker: self }
     }
 }
 
-/// A worker that is registered while it runs jobs in the caller's task.
+/// A worker that stays registered while it runs jobs in the caller's task.
 pub(crate) struct InlineRun<'a> {
     worker: &'a Worker,
     pub(crate) shared: Arc<Shared>,
@@ -112,14 +113,15 @@ impl InlineRun<'_> {
         }
     }
 
-    /// Makes an attempt at each of these jobs and settles it. Returns each ending, and whether it counts: the worker
-    /// may have lost the job meanwhile.
+    /// Makes an attempt at each of these jobs and settles the attempts. Returns each ending, with true if the ending
+    /// counts. It does not count if the worker has lost the job meanwhile.
     pub(crate) async fn attempt_all(&self, jobs: Vec<ReservedJob>) -> Result<Vec<(Ending, bool)>> {
         let attempts = jobs.into_iter().map(|job| {
             let held = self.shared.attempts.hold(&job);
             self.shared.attempts.make(job, held)
         });
-        // `join` polls the attempts first, so they have all begun when this runs, and no batch will get another job.
+        // `join` polls all attempts before it polls `run_batches`. So all attempts have begun when `run_batches` runs,
+        // and no batch will get another job.
         let run_batches = async { self.shared.attempts.handlers.gatherers().for_each(Gathers::run_gathered) };
         let (settlements, ()) = futures::future::join(futures::future::join_all(attempts), run_batches).await;
         let mut settled = Vec::new();
@@ -147,7 +149,7 @@ impl InlineRun<'_> {
 }
 
 impl JobsRun {
-    /// The number of attempts in all.
+    /// Returns the total number of attempts.
     pub fn attempts(&self) -> u64 {
         self.completed + self.cancelled + self.failed + self.put_back + self.dead
     }

@@ -1,7 +1,7 @@
-//! Fires the schedules: enqueues a job at each tick. Every worker does so.
+//! Fires the schedules: enqueues a job at each tick. Every worker runs this task.
 //!
-//! The first worker to fire a tick moves the schedule on to its next tick. A fence on the next tick keeps all other
-//! workers from firing the same tick again.
+//! The first worker that fires a tick moves the schedule to its next tick. The store refuses to fire a tick from which
+//! the schedule has moved. So no other worker fires the same tick again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,21 +16,22 @@ use crate::schedule::{CatchUp, Schedule, Ticks, lacks_zone};
 use crate::worker::bells::{Wake, WakeReason};
 use crate::worker::shared::Shared;
 
-/// One look reads at most 256 due schedules.
+/// One query reads at most 256 schedules with due ticks.
 const MOST_SCHEDULES: usize = 256;
-/// One transaction enqueues at most 1000 ticks, and at most 100 of one schedule.
+/// One transaction enqueues jobs for at most 1000 ticks, and for at most 100 ticks of one schedule.
 const MOST_TICKS: usize = 1000;
 const MOST_TICKS_OF_ONE: usize = 100;
 /// A tick that is at most 3 s late was not missed, so the schedule's catch-up policy does not apply to it.
 const MISSED_AFTER: Duration = Duration::from_secs(3);
-/// How often to look although no signal came, since a signal may have been missed.
+/// The time between two checks without a signal. The checks are needed since a signal may have been missed.
 pub(crate) const POLL: Duration = Duration::from_secs(30);
-/// Looks are 50 ms apart at least, however many signals say that a schedule may be due.
+/// Two checks are at least 50 ms apart, however many signals say that a schedule may fire soon.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long to rest after another worker was first: a random time of up to 2 ms, doubled each time up to 256 ms.
+/// The longest rest after another worker fired first. The rest is random; its limit is 2 ms, doubled each time up to
+/// 256 ms.
 const FIRST_REST: Duration = Duration::from_millis(2);
 const LONGEST_REST: Duration = Duration::from_millis(256);
-/// A worker that had to rest fires the next tick up to 8 ms late, so that not all workers fire it at once.
+/// A worker that had to rest fires the next tick up to 8 ms late. Otherwise all workers would fire that tick at once.
 const LONGEST_TICK_DELAY: Duration = Duration::from_millis(8);
 
 /// Fires schedules for one worker.
@@ -38,27 +39,27 @@ pub(crate) struct FireSchedules {
     shared: Arc<Shared>,
     /// The schedules that the worker's code declares.
     declared: Vec<Schedule>,
-    /// The worker id under which they were declared last.
+    /// The worker id under which the schedules were declared last.
     declared_by: i64,
     wake: Wake,
-    /// The schedules that other hosts have to fire, since this host lacks their time zone.
+    /// The schedules that other hosts have to fire, since this host lacks the time zones of these schedules.
     left_to_others: HashSet<ScheduleVersion>,
 }
 
-/// A schedule, as long as its timing is not changed.
+/// A schedule with its present timing. If the timing changes, the schedule gets another version.
 #[derive(PartialEq, Eq, Hash)]
 struct ScheduleVersion {
     id: i64,
     counted_from: SystemTime,
 }
 
-/// What came of a look for due schedules.
+/// The result of one check for due ticks.
 enum FireResult {
-    /// No schedule was due. The next one is due in this time.
+    /// No schedule has a due tick. The next tick is due in this time.
     NothingDue(Option<Duration>),
-    /// This worker alone fired all that it had found due. There may be more.
+    /// This worker fired all due ticks that it had found. There may be more due ticks.
     Fired,
-    /// Another worker fired some of them first. The next schedule is due in this time.
+    /// Another worker fired some of the due ticks first. The next tick is due in this time.
     Outpaced(Option<Duration>),
 }
 
@@ -69,7 +70,7 @@ impl ScheduleVersion {
 }
 
 impl FireSchedules {
-    /// For a worker that has declared the schedules of its code under its present id.
+    /// Returns the task for a worker that has declared the schedules of its code under its present id.
     pub(crate) fn new(shared: &Arc<Shared>, declared: Vec<Schedule>) -> FireSchedules {
         FireSchedules {
             shared: Arc::clone(shared),
@@ -80,7 +81,7 @@ impl FireSchedules {
         }
     }
 
-    /// Fires until the task is dropped.
+    /// Fires schedules until the task is dropped.
     pub(crate) async fn run(mut self) {
         let mut backoff = self.shared.backoff("fire the schedules");
         let mut longest_rest = Duration::ZERO;
@@ -113,8 +114,8 @@ impl FireSchedules {
         }
     }
 
-    /// Sleeps until a schedule is due, or until a signal says that one may be due sooner. `looked_at`: when the last
-    /// look began.
+    /// Sleeps until a tick is due, or until a signal says that a tick may be due sooner. `looked_at`: the time at which
+    /// the last check began.
     async fn sleep(&mut self, looked_at: Instant, due_in: Option<Duration>) {
         let can_listen = self.wake.listener().is_some_and(|listener| !listener.unsupported);
         let poll_in = (!can_listen).then_some(self.shared.options.poll_interval);
@@ -148,15 +149,16 @@ impl FireSchedules {
 }
 
 impl FireSchedules {
-    /// The worker's declaration of this schedule, if it has one.
+    /// Returns this worker's declaration of the schedule, if there is one.
     fn declaration_of(&self, due: &DueSchedule) -> Option<&Schedule> {
         self.declared.iter().find(|schedule| schedule.name == due.name)
     }
 
-    /// Enqueues the jobs of these firings and moves their schedules on; returns how many schedules it moved.
+    /// Enqueues the jobs of these firings and moves their schedules to the next ticks. Returns the number of schedules
+    /// that this worker moved.
     ///
-    /// The jobs of schedules that the worker declares pass through its middlewares. If a middleware refuses a job, the
-    /// error is returned and that schedule is tried again later; all other schedules are fired.
+    /// Jobs of schedules that this worker declares pass through its middlewares. If a middleware refuses a job, this
+    /// fires all other schedules and then returns the error. The schedule of the refused job is tried again later.
     async fn fire(&self, due: &DueSchedules, firings: &[Firing]) -> Result<usize> {
         let through_middleware = |firing: &Firing| {
             let due = due.schedules.iter().find(|due| due.id == firing.id && due.through_middleware)?;
@@ -179,8 +181,8 @@ impl FireSchedules {
         refused.map_or(Ok(moved), Err)
     }
 
-    /// Removes the due schedules whose time zone this host lacks, if the store knows the zone. A zone that the store
-    /// does not know either is an error in the schedule, which is recorded as one.
+    /// Removes the schedules whose time zone this host lacks, if the store knows the time zone. If the store lacks the
+    /// time zone too, the schedule stays: its error is then recorded.
     async fn leave_to_others(&mut self, due: &mut DueSchedules) -> Result<()> {
         for schedule in due.schedules.iter().filter(|due| lacks_zone(&due.timing, &due.time_zone)) {
             let version = ScheduleVersion::of(schedule);
@@ -201,12 +203,12 @@ impl FireSchedules {
     }
 }
 
-/// A random time of up to `longest`.
+/// Returns a random time of up to `longest`.
 fn up_to(longest: Duration) -> Duration {
     longest.mul_f64(fastrand::f64())
 }
 
-/// Returns what to do with the due schedules. Those beyond 1000 ticks are left for the next look.
+/// Returns the firings of the schedules with due ticks. Schedules beyond the first 1000 ticks wait for the next check.
 fn plan(due: &DueSchedules) -> Vec<Firing> {
     let mut room = MOST_TICKS;
     let mut firings = Vec::new();
@@ -235,7 +237,7 @@ fn fire(due: &DueSchedule, now: SystemTime, most: usize) -> Firing {
     Firing { id: due.id, counted_from: due.counted_from, next_at: due.next_at, ticks, following }
 }
 
-/// Returns the ticks to enqueue, and the next tick after them.
+/// Returns the ticks at which to enqueue jobs, and the next tick after these ticks.
 fn ticks(due: &DueSchedule, now: SystemTime, most: usize) -> Result<(Vec<SystemTime>, SystemTime)> {
     let timing = Ticks::new(&due.timing, &due.time_zone, due.counted_from)?;
     let mut next = match due.next_at {
@@ -243,7 +245,7 @@ fn ticks(due: &DueSchedule, now: SystemTime, most: usize) -> Result<(Vec<SystemT
         None => timing.after(due.counted_from)?,
     };
     let mut ticks = Vec::new();
-    // Ticks up to this time were missed. Later ticks are enqueued under any policy.
+    // Ticks up to this time were missed. Jobs for later ticks are enqueued under any catch-up policy.
     let missed_until = now.checked_sub(MISSED_AFTER).filter(|until| next < *until);
     match (due.catch_up, missed_until) {
         (CatchUp::Skip, Some(until)) => next = timing.after(until)?,
@@ -289,7 +291,7 @@ mod tests {
         SystemTime::UNIX_EPOCH + HOUR * 500_000
     }
 
-    /// A schedule at each full hour whose next tick is late by this time.
+    /// Returns a schedule with a tick at each full hour. Its next tick is late by the time `late`.
     fn hourly(catch_up: CatchUp, late: Duration) -> DueSchedule {
         DueSchedule {
             id: 1,
@@ -303,7 +305,7 @@ mod tests {
         }
     }
 
-    /// The ticks that are enqueued, and the next one, in hours from now.
+    /// Returns the ticks that are enqueued, and the next tick, in hours from now.
     fn fired(due: &DueSchedule, most: usize) -> (Vec<i64>, i64) {
         let hours = |tick: SystemTime| match tick.duration_since(now()) {
             Ok(ahead) => (ahead.as_secs() / 3600) as i64,
@@ -315,7 +317,7 @@ mod tests {
 
     #[test]
     fn missed_ticks_are_enqueued_by_the_catch_up_policy() {
-        // The tick of this hour is 1.5 s late, and not missed.
+        // The tick of this hour is 1.5 s late, so it was not missed.
         assert_eq!(fired(&hourly(CatchUp::Skip, HOUR * 5), 100), (vec![0], 1));
         assert_eq!(fired(&hourly(CatchUp::One, HOUR * 5), 100), (vec![-1, 0], 1));
         assert_eq!(fired(&hourly(CatchUp::All, HOUR * 5), 100), (vec![-5, -4, -3, -2, -1, 0], 1));
@@ -355,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_transaction_fires_1000_ticks_at_most() {
-        // One of the schedules cannot be read, which stops no other.
+        // One schedule cannot be read. The other schedules still fire.
         let late = hourly(CatchUp::All, HOUR * 1000);
         let mut schedules = vec![late; 30];
         schedules[0].timing = Timing::Cron("nonsense".into());

@@ -1,6 +1,6 @@
-//! The worker: claims due jobs, runs their handlers and settles how the attempts ended.
+//! The worker: it claims due jobs, runs their handlers and settles the attempts.
 //!
-//! This file contains its builder; `run.rs` starts and stops its parts.
+//! This file contains the builder of a worker; `run.rs` starts and stops the worker's parts.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub(crate) mod wake;
 
 pub use drain::{Inline, JobsRun};
 
-/// A process's worker: claims due jobs of its queues and runs their handlers.
+/// A worker: claims the due jobs of its queues and runs their handlers.
 ///
 /// ```no_run
 /// # use reveille::{Database, Job, State, Worker};
@@ -91,7 +91,7 @@ pub struct WorkerBuilder {
 }
 
 impl Worker {
-    /// Begins to build a worker on a [`Database`](crate::Database), or on any driver in an `Arc`.
+    /// Returns a builder for a worker on a [`Database`](crate::Database), or on any driver in an `Arc`.
     pub fn builder(driver: impl IntoDriver) -> WorkerBuilder {
         WorkerBuilder {
             driver: driver.into_driver(),
@@ -105,13 +105,13 @@ impl Worker {
         }
     }
 
-    /// Returns an [`Enqueuer`] for the schema of this worker's database. Its jobs pass through this worker's
-    /// middlewares.
+    /// Returns an [`Enqueuer`] for the schema of this worker's database. The jobs that it enqueues pass through this
+    /// worker's middlewares.
     pub fn enqueuer(&self) -> Enqueuer {
         Enqueuer::with(Middlewares::clone(&self.middlewares), self.driver.schema())
     }
 
-    /// Describes this worker under a new id.
+    /// Returns a description of this worker, with a new random id.
     pub(crate) fn info(&self) -> WorkerInfo {
         WorkerInfo {
             id: random_id(),
@@ -139,7 +139,7 @@ impl Worker {
 }
 
 impl WorkerBuilder {
-    /// Adds a queue. The worker runs up to `slots` jobs of the queue at once; at least 1.
+    /// Adds a queue. The worker runs up to `slots` jobs of this queue at once; `slots` is at least 1.
     ///
     /// Without a call of this method, the worker works the queue `default` with 32 slots.
     pub fn queue(mut self, name: impl Into<String>, slots: usize) -> WorkerBuilder {
@@ -147,15 +147,15 @@ impl WorkerBuilder {
         self
     }
 
-    /// Shares a value with the handlers that take [`State<T>`](crate::State); one value of each type.
+    /// Shares a value with the handlers that take [`State<T>`](crate::State). A worker shares one value of each type.
     pub fn state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> WorkerBuilder {
         self.states.insert(state);
         self
     }
 
-    /// Adds a handler. The type of its first argument sets the kind of jobs that it runs. Each kind has one handler.
+    /// Adds a handler. The type of the handler's first argument sets the kind of its jobs. Each kind has one handler.
     ///
-    /// `H` is an async function, and `A` are its arguments: see [`Handler`] and [`Arguments`].
+    /// `H` is an async function, and `A` is the type of its arguments: see [`Handler`] and [`Arguments`].
     pub fn handle<A, H>(mut self, handler: H) -> WorkerBuilder
     where
         A: Arguments,
@@ -166,8 +166,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// Adds a [middleware](crate::handler::Middleware). Each attempt passes through it, and each job that a handler
-    /// enqueues with the worker's [`Enqueuer`]. The first middleware added is the outermost.
+    /// Adds a [middleware](crate::handler::Middleware). The middleware runs around each attempt, and around each
+    /// enqueue through the worker's [`Enqueuer`]. The middleware that is added first is the outermost.
     pub fn middleware(mut self, middleware: impl Middleware) -> WorkerBuilder {
         self.middlewares.add(middleware);
         self
@@ -176,8 +176,8 @@ impl WorkerBuilder {
     /// Adds a handler that runs many jobs of one kind at once. Its first argument is a [`Batch`](crate::handler::Batch)
     /// of jobs.
     ///
-    /// `gather` sets how large a batch may become, and how long it waits for more jobs; see [`Gather`]. All jobs of a
-    /// batch come from one queue. Each job takes a slot, so a batch has no more jobs than its queue has slots.
+    /// `gather` sets the largest size of a batch, and how long the batch waits for more jobs; see [`Gather`]. All jobs
+    /// of a batch come from one queue. Each job takes a slot, so a batch has no more jobs than its queue has slots.
     pub fn handle_batch<A, H>(mut self, gather: Gather, handler: H) -> WorkerBuilder
     where
         A: BatchArguments,
@@ -188,7 +188,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// Adds a handler for the jobs of all kinds that have no other handler, and the retry policy of these jobs.
+    /// Adds a handler for the jobs of all kinds that have no other handler. `retry_policy` applies to these jobs.
     pub fn handle_any<F, Fut>(mut self, handler: F, retry_policy: RetryPolicy) -> WorkerBuilder
     where
         F: Fn(Context) -> Fut + Send + Sync + 'static,
@@ -201,42 +201,44 @@ impl WorkerBuilder {
 
     /// Declares a schedule. Two schedules of a worker cannot have the same name.
     ///
-    /// When the worker starts, the schedule is added, or changed to what is declared here. It keeps its next tick
-    /// unless its timing has changed, and stays paused if it is paused. A schedule that no worker declares any more is
-    /// shown as stale, and goes on until it is removed.
+    /// When the worker starts, it adds the schedule to the store, or changes the stored schedule to this declaration. A
+    /// changed schedule keeps its next tick unless its timing has changed, and a paused schedule stays paused. A
+    /// schedule that no worker declares any more is shown as stale, and fires until it is removed.
     #[cfg(feature = "schedules")]
     pub fn schedule(mut self, schedule: Schedule) -> WorkerBuilder {
         self.schedules.push(schedule);
         self
     }
 
-    /// How often to look for due jobs although no bell has rung; 1 ms or more, 5 s by default.
+    /// Sets the poll interval, after which the worker looks for due jobs although no bell has rung; 1 ms or more, 5 s
+    /// by default.
     ///
-    /// The poll finds jobs whose notification was missed. A longer interval loses no job: such a job only starts later.
+    /// The poll finds jobs whose bell the worker has missed. A longer interval loses no job: a job whose bell was
+    /// missed only starts later.
     pub fn poll_interval(mut self, interval: Duration) -> WorkerBuilder {
         self.options.poll_interval = interval;
         self
     }
 
-    /// Whether to listen for notifications; true by default.
+    /// Sets whether the worker listens for notifications; true by default.
     ///
-    /// Without them, the worker finds new jobs by polling alone. Behind a transaction pooler it has to, since
-    /// notifications do not arrive there.
+    /// Without notifications, the worker finds new jobs by polling alone. Behind a transaction pooler it has to poll,
+    /// since notifications do not arrive there.
     pub fn listen(mut self, listen: bool) -> WorkerBuilder {
         self.options.listen = listen;
         self
     }
 
-    /// The timeout of attempts at jobs that set none and whose kind sets none; unlimited by default.
+    /// Sets the timeout of attempts at jobs that set none and whose kind sets none; unlimited by default.
     ///
-    /// At its timeout the handler is asked to stop. It is dropped if it still runs after the same time again, 1 s at
-    /// most. See the guide on live control.
+    /// At the timeout, the worker asks the handler to stop. If the handler still runs, the worker drops it after a
+    /// further wait: as long as the timeout, 1 s at most. See the guide on live control.
     pub fn timeout(mut self, timeout: Duration) -> WorkerBuilder {
         self.options.timeout = Some(timeout);
         self
     }
 
-    /// How long handlers may go on once a shutdown has begun; 30 s by default.
+    /// Sets the grace period: how long handlers may go on once a shutdown has begun; 30 s by default.
     pub fn grace(mut self, grace: Duration) -> WorkerBuilder {
         self.options.grace = grace;
         self
@@ -248,13 +250,13 @@ impl WorkerBuilder {
         self
     }
 
-    /// How often this worker sends a heartbeat; 1 ms to a day, 1 s by default.
+    /// Sets the interval of this worker's heartbeats; 1 ms to a day, 1 s by default.
     pub fn heartbeat(mut self, interval: Duration) -> WorkerBuilder {
         self.options.heartbeat = interval;
         self
     }
 
-    /// How long another worker may go without a heartbeat before this one declares it dead; 30 s by default, and at
+    /// Sets the time without a heartbeat after which this worker declares another worker dead; 30 s by default, and at
     /// least three [heartbeats](WorkerBuilder::heartbeat).
     ///
     /// A worker whose listener has lost its session is declared dead after three missed heartbeats.
@@ -329,7 +331,8 @@ fn host_name() -> String {
     if name.is_empty() { "unknown".into() } else { name.into() }
 }
 
-/// A new worker id. It is random, since ids from a counter in the database could repeat after a crash or a fail-over.
+/// Returns a new worker id. The id is random, since ids from a counter in the database could repeat after a crash or a
+/// fail-over.
 fn random_id() -> i64 {
     fastrand::i64(1..)
 }

@@ -38,7 +38,7 @@ impl Options {
         }
     }
 
-    /// After how long a silence other workers are declared dead: as set, and three heartbeats at least.
+    /// The time without a heartbeat after which another worker is declared dead: as set, and three heartbeats at least.
     pub(crate) fn dead_after(&self) -> Duration {
         self.dead_after.max(self.heartbeat * 3)
     }

@@ -1,5 +1,7 @@
-//! The parts of a worker, each a separate task. A part that panics, or ends before the worker does, ends the worker.
-//! Without that part, the worker would look healthy from outside and yet run no jobs.
+//! The parts of a worker; each part is a separate task.
+//!
+//! The worker ends if one of its parts panics, or ends before the shutdown. Without that part, the worker would look
+//! healthy from outside and yet run no jobs.
 
 use std::any::Any;
 use std::future::Future;
@@ -13,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::job::outcome::panicked;
 
-/// Starts the parts of one worker and notices when one breaks down.
+/// Starts the parts of one worker and notices when a part breaks down.
 #[derive(Clone, Default)]
 pub(crate) struct Parts(Arc<PartsState>);
 
 #[derive(Default)]
 struct PartsState {
-    /// Cancelled when the shutdown begins, in which parts end.
+    /// Cancelled when the shutdown begins. From then on, a part may end.
     shutdown: CancellationToken,
     broken: CancellationToken,
     /// The error of the first part that broke down.
@@ -27,7 +29,7 @@ struct PartsState {
 }
 
 impl Parts {
-    /// Starts a part. `name` stands in its error, as in "the listener broke down".
+    /// Starts a part. `name` appears in the error if the part breaks down, as in "the listener broke down".
     pub(crate) fn spawn(
         &self,
         name: impl Into<String>,
@@ -64,7 +66,7 @@ impl Parts {
         self.0.broken.cancel();
     }
 
-    /// Lets parts end, since the worker shuts down.
+    /// Notes that the shutdown begins. From then on, a part may end.
     pub(crate) fn begin_shutdown(&self) {
         self.0.shutdown.cancel();
     }
@@ -74,13 +76,13 @@ impl Parts {
         self.0.broken.cancelled().await;
     }
 
-    /// The error of the first part that broke down, if one has.
+    /// Returns the error of the first part that broke down; `None` if no part has.
     pub(crate) fn error(&self) -> Option<Error> {
         self.0.error.get().map(Error::broken)
     }
 }
 
-/// Logs, and catches a panic of the `tracing` subscriber: a log that fails must fail nothing else.
+/// Calls `log` and catches a panic of the `tracing` subscriber: a log that fails must not make anything else fail.
 pub(crate) fn quietly(log: impl FnOnce()) {
     let _ = catch_unwind(AssertUnwindSafe(log));
 }

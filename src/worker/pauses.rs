@@ -1,13 +1,13 @@
-//! How often a queue has been paused. A job that was claimed before the last pause must not start after it.
+//! The number of times that a queue has been paused. A job that was claimed before a pause must not start after that
+//! pause.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-/// Counts the pauses of one queue that this worker knows of.
+/// Counts the pauses of one queue, as far as this worker knows of them.
 ///
-/// The count is enough: a claim that begins after a pause finds out from the database whether the queue is still
-/// paused.
+/// The count is enough: a claim that begins after a pause reads from the database whether the queue is still paused.
 #[derive(Default)]
 pub(crate) struct Pauses {
     count: AtomicU64,
@@ -21,12 +21,12 @@ impl Pauses {
         self.stale.notify_one();
     }
 
-    /// The number of pauses so far. Read it before a claim begins.
+    /// Returns the number of pauses so far. Call this before a claim begins.
     pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Notes that a claim which began before the last pause has returned jobs.
+    /// Notes that a claim that began before the last pause has returned jobs.
     pub(crate) fn notify_stale(&self) {
         self.stale.notify_one();
     }

@@ -1,4 +1,4 @@
-//! Running a worker: it starts its parts, waits for the shutdown, and ends them in order.
+//! Runs a worker: starts its parts, waits for the shutdown, and ends the parts in order.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,25 +24,28 @@ use crate::worker::shared::Shared;
 use crate::worker::wake::listener::Listener;
 use crate::worker::{Worker, upkeep};
 
-/// How long handlers may go on after the grace period is over and they were asked to stop.
+/// After the grace period, the remaining handlers are asked to stop, and may go on for 1 s.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
-/// How long a shutdown waits for the database: to settle the last attempts, and to release the other jobs.
+/// A shutdown waits up to 10 s until the last attempts are settled, and up to 10 s until all other jobs are released.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
 
 impl Worker {
-    /// Works until `shutdown` completes, or until `Admin::stop_worker` stops this worker, and then shuts down.
+    /// Runs the worker until `shutdown` completes or `Admin::stop_worker` stops this worker, and then shuts it down.
     ///
-    /// A shutdown is graceful. The worker claims nothing more and lets handlers finish for the [grace
-    /// period](crate::worker::WorkerBuilder::grace). It then asks the other handlers to stop, settles the attempts that
-    /// have ended, and releases the other jobs, which counts as no failure.
+    /// A shutdown is graceful. The worker claims no more jobs, and its handlers may finish within the [grace
+    /// period](crate::worker::WorkerBuilder::grace). The worker then asks the remaining handlers to stop, settles the
+    /// attempts that have ended, and releases all other jobs. A release counts as no failure.
     ///
-    /// Once the worker has started, no failure of the database ends it: it tries again until the database is back.
+    /// Once the worker has started, a failure of the database does not end it. The worker tries again until the
+    /// database is back.
     ///
     /// # Errors
-    /// If the worker cannot start: the database cannot be reached, or its schema is missing or has another version.
+    /// If the worker cannot start: the database cannot be reached, or Reveille's schema is missing or has another
+    /// version.
     ///
     /// If a part of the worker breaks down, for example by a panic in a `tracing` subscriber. The error names the part,
-    /// and [is broken](Error::is_broken). The worker then asks its handlers to stop, releases its jobs, and ends.
+    /// and [`Error::is_broken`] is true for this error. Before the worker ends, it asks its handlers to stop and
+    /// releases its jobs.
     pub async fn run_until(self, shutdown: impl Future) -> Result<()> {
         self.driver.check().await?;
         let worker = RunningWorker::start(self).await?;
@@ -99,7 +102,8 @@ impl RunningWorker {
         #[cfg(feature = "schedules")]
         helpers.push(shared.parts.spawn("the firing of schedules", FireSchedules::new(&shared, declared).run()));
 
-        // A slot becomes free only once its ending is in this channel. That bounds the number of unsettled attempts.
+        // A slot becomes free only once the ending of its job is in this channel. So the channel's capacity bounds the
+        // number of unsettled attempts.
         let (endings, inbox) = mpsc::channel(1024);
         let (running, stop_claiming) = (TaskTracker::new(), CancellationToken::new());
         let claimers = queues.into_iter().map(|(queue, slots)| {
@@ -113,7 +117,7 @@ impl RunningWorker {
         Ok(RunningWorker { shared, running, stop_claiming, claimers, settler, helpers, heartbeat })
     }
 
-    /// Shuts down gracefully; without a grace period if a part has broken down.
+    /// Shuts the worker down gracefully. If a part has broken down, there is no grace period.
     async fn shut_down(self) {
         let RunningWorker { shared, running, stop_claiming, claimers, mut settler, helpers, heartbeat } = self;
         let grace = if shared.parts.error().is_some() { Duration::ZERO } else { shared.options.grace };
@@ -129,7 +133,7 @@ impl RunningWorker {
         stop_claiming.cancel();
         futures::future::join_all(claimers).await;
 
-        // A batch that still gathers jobs gets no more.
+        // Batches that wait for more jobs run now, since the worker claims no more jobs.
         shared.attempts.handlers.gatherers().for_each(Gathers::hurry);
         running.close();
         shared.end_attempts(&running, grace).await;
@@ -143,8 +147,8 @@ impl RunningWorker {
                 );
             });
         }
-        // The heartbeat ends before `leave` deletes the worker's row: without its row, it would register the worker
-        // anew. The drop joins the heartbeat's thread, which ends at once.
+        // The heartbeat has to end before `leave` deletes the worker's row: a heartbeat that misses the row registers
+        // the worker anew. The drop joins the heartbeat's thread, which ends at once.
         drop(heartbeat);
         leave(&*shared.driver, worker()).await;
         quietly(|| {
@@ -157,7 +161,8 @@ impl RunningWorker {
 }
 
 impl Shared {
-    /// Lets attempts end for the grace period, then asks their handlers to stop, and gives up those that do not.
+    /// Waits for the running attempts for the grace period. Then asks the remaining handlers to stop, and gives up
+    /// handlers that do not stop.
     async fn end_attempts(&self, running: &TaskTracker, grace: Duration) {
         tokio::select! {
             () = running.wait() => return,
@@ -179,13 +184,14 @@ impl Shared {
                 );
             });
             self.attempts.give_up.cancel();
-            // A handler that never yields cannot be dropped. `leave` releases its job while it runs.
+            // A handler that never yields cannot be dropped. `leave` releases the job of that handler while the handler
+            // still runs.
             let _ = tokio::time::timeout(STOP_WITHIN, running.wait()).await;
         }
     }
 }
 
-/// Releases the jobs that are still reserved under this id, and deletes the worker's row.
+/// Releases the jobs that are still reserved under this worker id, and deletes the worker's row.
 async fn leave(driver: &dyn Driver, id: i64) {
     let leaving = async {
         driver.release_strays(id, &[]).await?;

@@ -1,4 +1,4 @@
-//! What the parts of one worker share.
+//! The state that the parts of one worker share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -14,30 +14,30 @@ use crate::worker::bells::Bells;
 use crate::worker::options::Options;
 use crate::worker::parts::Parts;
 
-/// What the parts of one worker share.
+/// The state that the parts of one worker share.
 pub(crate) struct Shared {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) options: Arc<Options>,
     pub(crate) attempts: Arc<Attempts>,
     pub(crate) held_jobs: Arc<HeldJobs>,
     pub(crate) bells: Arc<Bells>,
-    /// The worker's id. A worker that was declared dead goes on under a new one.
+    /// The worker's id. A worker that was declared dead goes on under a new id.
     id: AtomicI64,
-    /// How many other workers work the same queues.
+    /// The number of other workers that work the same queues.
     sharing: AtomicUsize,
-    /// Locked for reading from the beginning of a claim until its jobs are held. With the lock for writing, every job
-    /// that this worker has reserved and does not hold is a stray.
+    /// A claim locks this for reading until this worker holds the claimed jobs. While the upkeep locks this for
+    /// writing, no claim is under way: a job that is reserved for this worker and not held is then a stray.
     pub(crate) claiming: Arc<RwLock<()>>,
-    /// Notified when the answer to a claim was lost. The upkeep then looks for strays: jobs that this worker has
-    /// reserved without knowing it.
+    /// Notified when the answer to a claim was lost. The upkeep then searches for strays: jobs that the lost claim has
+    /// reserved for this worker.
     pub(crate) check_for_strays: Notify,
-    /// How often strays may have been released. They are due again below the low-water marks, and no bell has rung for
-    /// them.
+    /// The number of times that strays may have been released. Released strays are due again below the low-water marks,
+    /// and no bell has rung for them.
     pub(crate) stray_releases: AtomicU64,
-    /// Notified when the listener has to open a new session: to vouch for a new id, or since the old session may be cut
-    /// off.
+    /// Notified when the listener has to open a new session. Either a session has to vouch for the worker's new id, or
+    /// the old session may be cut off.
     pub(crate) listen_anew: Notify,
-    /// Set once the shutdown has begun, after which no more jobs are claimed.
+    /// Set once the shutdown has begun. From then on, the worker claims no more jobs.
     pub(crate) stopping: AtomicBool,
     /// Cancelled when `Admin::stop_worker` asks this worker to shut down.
     pub(crate) stop: CancellationToken,
@@ -46,7 +46,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// For a registered worker. `queues`: the queues whose bells wake it.
+    /// Returns the state of a registered worker. `queues`: the queues whose bells wake the worker.
     pub(crate) fn new<'a>(
         info: &WorkerInfo,
         options: &Arc<Options>,
@@ -80,7 +80,7 @@ impl Shared {
         self.id.store(id, Ordering::Release);
     }
 
-    /// How many other workers work the same queues, as of the last heartbeat.
+    /// The number of other workers that work the same queues, as of the last heartbeat.
     pub(crate) fn sharing(&self) -> usize {
         self.sharing.load(Ordering::Relaxed)
     }
@@ -89,7 +89,7 @@ impl Shared {
         self.sharing.store(others, Ordering::Relaxed);
     }
 
-    /// The delays between the tries of one part to do `what`.
+    /// Returns the delays between the tries of one part of the worker. `what`: the work that the part tries to do.
     pub(crate) fn backoff(&self, what: &'static str) -> Backoff {
         Backoff::new(what, &self.reconnected)
     }
@@ -101,7 +101,7 @@ pub(crate) mod tests {
     use crate::driver::Memory;
     use crate::worker::Worker;
 
-    /// What the parts of a worker on these queues share, whose only handler takes no job.
+    /// Returns the state of a worker on these queues. The worker's only handler is for a kind without jobs.
     pub(crate) fn shared(memory: &Memory, queues: &[&str]) -> Arc<Shared> {
         let builder = Worker::builder(Arc::new(memory.clone())).handle(async |_: NoJob| {});
         let worker = queues.iter().fold(builder, |builder, queue| builder.queue(*queue, 1)).build().unwrap();

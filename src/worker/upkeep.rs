@@ -1,4 +1,5 @@
-//! The upkeep of a worker: release strays, prune what is past its retention, and vacuum tables with many dead rows.
+//! The upkeep of a worker: it releases strays, removes rows past their retention, and vacuums tables with many dead
+//! rows.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,12 +8,12 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::worker::shared::Shared;
 
-/// How often to release strays and to prune.
+/// The time between two rounds of the upkeep. Each round releases strays and removes old rows.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
-/// How often to check whether a table needs a vacuum.
+/// The time between two checks whether a table needs a vacuum.
 const VACUUM_EVERY: Duration = Duration::from_secs(5);
-/// How often to look for strays after the answer to a claim was lost, and for how long. The server may go on with the
-/// lost claim and reserve jobs meanwhile.
+/// After the answer to a claim was lost, the upkeep checks for strays every 3 s, for 40 s. The server may go on with
+/// the lost claim and reserve jobs meanwhile.
 const STRAYS_EVERY: Duration = Duration::from_secs(3);
 const STRAYS_FOR: Duration = Duration::from_secs(40);
 
@@ -37,7 +38,7 @@ async fn prune(shared: &Shared) {
     let mut strays_until = Instant::now();
     loop {
         let strays_expected = Instant::now() < strays_until;
-        // The pause is random, so that workers that were started together do not prune together.
+        // The pause is random, so that workers that were started together do not remove old rows together.
         let pause = if strays_expected { STRAYS_EVERY } else { PRUNE_EVERY.mul_f64(0.75 + 0.5 * fastrand::f64()) };
         let claim_lost = tokio::select! {
             () = shared.check_for_strays.notified() => true,
@@ -52,7 +53,7 @@ async fn prune(shared: &Shared) {
         }
         backoff.worked();
         if only_strays {
-            // The jobs of a lost claim are due again, since they were released or since the server has rolled the claim
+            // The jobs of a lost claim are due again: this round has released them, or the server has rolled the claim
             // back by now.
             shared.stray_releases.fetch_add(1, Ordering::Relaxed);
             shared.bells.ring_all();
@@ -61,7 +62,7 @@ async fn prune(shared: &Shared) {
 }
 
 async fn once(shared: &Shared, only_strays: bool) -> Result<()> {
-    // Prunes even if the release has failed.
+    // Old rows are removed even if the release of strays has failed.
     let released = release_strays(shared).await;
     if !only_strays {
         shared.driver.prune().await?;
@@ -69,10 +70,10 @@ async fn once(shared: &Shared, only_strays: bool) -> Result<()> {
     released
 }
 
-/// Releases strays: jobs that this worker has reserved and does not hold. They are left by a claim whose answer was
-/// lost, and by a crash of the server that undid a settlement.
+/// Releases strays: jobs that are reserved for this worker and that it does not hold. Strays come from a claim whose
+/// answer was lost, and from a crash of the server that undid a settlement.
 async fn release_strays(shared: &Shared) -> Result<()> {
-    // The jobs of a claim under way are not held yet.
+    // Claims under way must end first, since their jobs are not held yet.
     let _no_claim_under_way = shared.claiming.write().await;
     let released = shared.driver.release_strays(shared.id(), &shared.held_jobs.ids()).await?;
     if !released.is_empty() {

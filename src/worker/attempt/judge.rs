@@ -1,4 +1,4 @@
-//! Decides what becomes of a job after an attempt.
+//! Decides the ending of a job after an attempt.
 
 use std::any::Any;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const MAX_ERROR: usize = 8 * 1024;
 /// Results of up to 8 MiB are kept; payloads have the same limit.
 const LARGEST_RESULT: usize = 8 * 1024 * 1024;
 
-/// How the call of a handler ended.
+/// The way in which the call of a handler ended.
 pub(super) enum HandlerEnd {
     Returned(Outcome),
     Panicked(Box<dyn Any + Send>),
@@ -37,7 +37,7 @@ impl HandlerEnd {
     }
 }
 
-/// Returns what becomes of the job. `failures` counts the failures before this attempt.
+/// Returns the ending of the job. `failures`: the number of failures before this attempt.
 pub(super) fn judge(
     ended: HandlerEnd,
     held: &HeldJob,
@@ -77,8 +77,8 @@ pub(super) fn judge(
     }
 }
 
-/// Returns the result, unless it is larger than 8 MiB: that would delay all jobs that are settled with this one. The
-/// job is completed either way.
+/// Returns the result, unless it is larger than 8 MiB. A larger result would delay all jobs that are settled together
+/// with this job. The job is completed either way.
 fn within_limit(result: Payload) -> Option<Payload> {
     let size = result.as_bytes().len();
     if size <= LARGEST_RESULT {
@@ -102,7 +102,7 @@ pub(super) fn released() -> Ending {
     Ending::Waiting { failure: None, delay: Duration::ZERO }
 }
 
-/// Makes an error fit to store: replaces NUL characters, which Postgres refuses, and bounds the length.
+/// Makes an error storable: replaces NUL characters, which Postgres refuses, and cuts the error after 8 KiB.
 fn shorten(error: String) -> String {
     let mut error = if error.contains('\0') { error.replace('\0', "\u{fffd}") } else { error };
     if error.len() > MAX_ERROR {

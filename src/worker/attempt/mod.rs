@@ -1,4 +1,4 @@
-//! One attempt at one job: find the handler, run it, and decide what becomes of the job.
+//! One attempt at one job: finds the handler, runs the handler, and decides the ending of the job.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -25,14 +25,16 @@ pub(crate) mod settle;
 
 use judge::{HandlerEnd, dead, judge, released};
 
-/// A job whose kind has no handler here is put back for 10 s: another worker may have one, or a deploy may add one.
+/// A job whose kind has no handler here waits again for 10 s: another worker may have a handler, or a deploy may add
+/// one.
 const NO_HANDLER_DELAY: Duration = Duration::from_secs(10);
 
-/// How soon to ask again whether a transaction has ended. The delay doubles from the first to the longest.
+/// The delay before the next check whether a transaction has ended. The delay doubles with each check, from 2 ms up to
+/// 1 s.
 const FIRST_ASK_AGAIN: Duration = Duration::from_millis(2);
 const LONGEST_ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long a handler may clean up after its timeout before it is dropped: as long as its timeout, 1 s at most.
+/// After its timeout, a handler may clean up before it is dropped: for as long as its timeout, 1 s at most.
 const LONGEST_CLEANUP: Duration = Duration::from_secs(1);
 
 /// Makes attempts at jobs.
@@ -42,7 +44,7 @@ pub(crate) struct Attempts {
     pub(crate) middlewares: Arc<Middlewares>,
     pub(crate) states: Arc<States>,
     pub(crate) held_jobs: Arc<HeldJobs>,
-    /// Whether the jobs are stored; false only in a test that makes one attempt at a job that it does not enqueue.
+    /// True if the jobs are stored. False only in a test that makes one attempt at a job without enqueuing the job.
     pub(crate) is_stored: bool,
     /// The timeout of jobs that set none and whose kind sets none.
     pub(crate) timeout: Option<Duration>,
@@ -57,8 +59,8 @@ impl Attempts {
         self.held_jobs.take(job.reservation, job.cancel_requested)
     }
 
-    /// Makes one attempt and returns how to record it. A panic outside the handler and the middlewares ends the worker,
-    /// and the job is released.
+    /// Makes one attempt and returns the settlement to record. A panic outside the handler and the middlewares ends the
+    /// worker, and the job is released.
     pub(crate) async fn make(&self, job: ReservedJob, held: Arc<HeldJob>) -> Settlement {
         let (reservation, waited, started) = (job.reservation, job.waited(), Instant::now());
         let making = async {
@@ -74,7 +76,8 @@ impl Attempts {
         Settlement { reservation, ending, waited, ran: started.elapsed() }
     }
 
-    /// `begun`: the panic of a middleware when it was notified of the attempt, if one panicked.
+    /// Runs the handler and returns the ending of the job. `begun` holds the panic of a middleware, if one panicked
+    /// when it was notified of the attempt.
     async fn run(&self, job: ReservedJob, begun: std::thread::Result<()>, held: &HeldJob) -> Ending {
         let started = Instant::now();
         let handler = match self.find_handler(&job, held) {
@@ -118,7 +121,7 @@ impl Attempts {
         ending
     }
 
-    /// Returns the handler, or what becomes of a job that must not start.
+    /// Returns the handler of the job, or the ending of a job that must not start.
     fn find_handler(&self, job: &ReservedJob, held: &HeldJob) -> Result<&Registered, Ending> {
         if held.cancel_requested() {
             return Err(Ending::Cancelled);
@@ -143,7 +146,8 @@ impl Attempts {
         })
     }
 
-    /// Waits for the end of a transaction in which the job was completed. Returns whether it was committed.
+    /// Waits for the end of the transaction in which the job was completed. Returns true if the transaction was
+    /// committed.
     async fn is_recorded(&self, transaction: &str, held: &HeldJob) -> bool {
         let mut backoff = Backoff::new("learn whether a job's transaction was committed", &self.reconnected);
         let mut delay = FIRST_ASK_AGAIN;
@@ -151,13 +155,13 @@ impl Attempts {
             match self.driver.is_recorded(transaction, &held.reservation).await {
                 Ok(Some(recorded)) => return recorded,
                 Ok(None) => {
-                    // The handler has dropped the transaction, or passed it to a task that will end it.
+                    // The transaction is open: the handler has dropped it, or another task will end it.
                     tokio::time::sleep(delay).await;
                     delay = (delay * 2).min(LONGEST_ASK_AGAIN);
                 }
                 Err(error) if error.is_unavailable() => backoff.failed(&error).over().await,
-                // The server does not know the transaction, for example after a fail-over. If it was committed, the
-                // fence refuses the ending that is settled now.
+                // The server does not know the transaction, for example after a fail-over. If the transaction was
+                // committed, the fence refuses the ending that is settled now.
                 Err(error) => {
                     tracing::warn!(
                         name: "job.completion_unknown", target: "reveille::job", %error,
@@ -192,7 +196,7 @@ impl Attempts {
     }
 }
 
-/// The span of an attempt. It costs nothing if no subscriber takes it.
+/// Returns the span of an attempt. The span costs nothing if no subscriber takes it.
 fn span_of(job: &ReservedJob) -> Span {
     let Reservation { id, worker, attempt, .. } = job.reservation;
     let span = tracing::info_span!(
@@ -208,7 +212,7 @@ fn span_of(job: &ReservedJob) -> Span {
     span
 }
 
-/// Logs an ending. Results are left out of the log, as payloads are.
+/// Logs an ending. The log contains no results, as it contains no payloads.
 fn log(ending: &Ending) {
     match ending {
         Ending::Waiting { failure: Some(Failure { reason, error }), delay } => {
@@ -229,7 +233,7 @@ fn log(ending: &Ending) {
     }
 }
 
-/// Waits for `timeout` and returns it; without one, waits for ever.
+/// Waits for `timeout` and returns it. Without a timeout, waits for ever.
 async fn sleep(timeout: Option<Duration>) -> Duration {
     match timeout {
         Some(timeout) => {

@@ -16,11 +16,11 @@ const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// One job that this worker holds.
 pub(crate) struct HeldJob {
     pub(crate) reservation: Reservation,
-    /// Asks the handler to stop, for whatever reason.
+    /// Cancelled to ask the handler to stop, for any reason.
     pub(crate) token: CancellationToken,
     cancel_requested: AtomicBool,
     handler_runs: AtomicBool,
-    /// Set when the handler starts, if it has a timeout.
+    /// Set when the handler starts, if the attempt has a timeout.
     deadline: OnceLock<Deadline>,
     stop_request: OnceLock<StopRequest>,
     reported_stuck: AtomicBool,
@@ -32,7 +32,8 @@ struct Deadline {
     at: Instant,
 }
 
-/// When the handler was asked to stop, and the timeout that it exceeded, if that was the reason.
+/// The time at which the handler was asked to stop. `timeout`: the timeout that the handler exceeded, if that was the
+/// reason.
 #[derive(Clone, Copy)]
 struct StopRequest {
     at: Instant,
@@ -44,7 +45,7 @@ impl HeldJob {
         self.cancel_requested.load(Ordering::Relaxed)
     }
 
-    /// The timeout that the handler exceeded, if it was asked to stop because of that.
+    /// Returns the timeout that the handler exceeded, if the handler was asked to stop for that reason.
     pub(crate) fn timed_out(&self) -> Option<Duration> {
         self.stop_request.get().and_then(|request| request.timeout)
     }
@@ -79,12 +80,13 @@ impl HeldJob {
         self.token.cancel();
     }
 
-    /// How long ago the handler was asked to stop; `None` if it was not, or has ended.
+    /// Returns the time since the handler was asked to stop; `None` if the handler was not asked to stop, or has ended.
     fn stopping_for(&self) -> Option<Duration> {
         if !self.handler_runs.load(Ordering::Relaxed) {
             return None;
         }
-        // A handler that blocks its thread keeps the timer of its own attempt from firing.
+        // A handler that blocks its thread also blocks the timer of its own attempt, so the timeout is checked here
+        // too.
         if let Some(deadline) = self.deadline.get()
             && deadline.at < Instant::now()
         {
@@ -98,7 +100,7 @@ impl HeldJob {
 #[derive(Default)]
 pub(crate) struct HeldJobs {
     jobs: Mutex<HashMap<i64, Arc<HeldJob>>>,
-    /// How many attempts have ended whose jobs other sessions have locked, so that they cannot be settled yet.
+    /// The number of attempts that have ended and cannot be settled yet, since other sessions have locked their jobs.
     locked: AtomicUsize,
 }
 
@@ -127,7 +129,7 @@ impl HeldJobs {
         }
     }
 
-    /// Whether the job is held and its cancellation was not requested yet.
+    /// Returns true if the job is held and its cancellation was not requested yet.
     pub(crate) fn may_be_cancelled(&self, id: i64) -> bool {
         self.lock().get(&id).is_some_and(|held| !held.cancel_requested())
     }
@@ -145,7 +147,7 @@ impl HeldJobs {
         self.lock().values().for_each(|held| held.stop());
     }
 
-    /// The jobs whose handlers do not stop, the earliest stop request first.
+    /// Returns the stuck jobs, the earliest stop request first.
     pub(crate) fn stuck(&self) -> Vec<Stuck> {
         let jobs: Vec<Arc<HeldJob>> = self.lock().values().cloned().collect();
         let mut stuck = Vec::new();
@@ -168,7 +170,8 @@ impl HeldJobs {
         self.locked.store(count, Ordering::Relaxed);
     }
 
-    /// How many attempts have ended and cannot be settled yet, since other sessions have locked their jobs.
+    /// Returns the number of attempts that have ended and cannot be settled yet, since other sessions have locked their
+    /// jobs.
     pub(crate) fn count_locked(&self) -> usize {
         self.locked.load(Ordering::Relaxed)
     }

@@ -15,18 +15,18 @@ use crate::worker::pauses::Pauses;
 pub(super) struct WaitingJob {
     pub(super) job: ReservedJob,
     pub(super) held: Arc<HeldJob>,
-    /// How often its queue had been paused when its claim began.
+    /// The number of pauses of the job's queue when the claim of the job began.
     pub(super) pauses: u64,
 }
 
 /// The jobs of one queue that wait for a slot.
 pub(super) struct Ahead {
     jobs: Mutex<VecDeque<WaitingJob>>,
-    /// Notified when a job has started, or was released.
+    /// Notified when a waiting job has started or was released.
     pub(super) started: Notify,
-    /// When the last job started, or the first job came to wait.
+    /// The time at which the last waiting job started, or the first job began to wait.
     last_start: Mutex<Instant>,
-    /// When every job was over that the slots had taken.
+    /// The time at which the last job ended and all slots were empty.
     ran_dry: Mutex<Option<Instant>>,
     endings: mpsc::Sender<Settlement>,
     pub(super) pauses: Arc<Pauses>,
@@ -46,12 +46,12 @@ impl Ahead {
         Ahead { jobs, started, last_start: Mutex::new(Instant::now()), ran_dry, endings, pauses }
     }
 
-    /// Takes the next job to start.
+    /// Removes and returns the next job to start.
     pub(super) fn next(&self) -> Option<WaitingJob> {
         self.take_first(|waiting| waiting.pauses == self.pauses.count())
     }
 
-    /// Whether a job waits that may start.
+    /// Returns true if a waiting job may start.
     pub(super) fn has_next(&self) -> bool {
         self.lock().iter().any(|waiting| waiting.pauses == self.pauses.count())
     }
@@ -66,7 +66,8 @@ impl Ahead {
         first
     }
 
-    /// Releases these jobs. The future may be dropped before it is done: each job then waits still, or is released.
+    /// Releases the waiting jobs for which `which` returns true. If the future is dropped early, each of these jobs
+    /// either still waits or is released.
     pub(super) async fn release(&self, which: impl Fn(&WaitingJob) -> bool) {
         while let Ok(place) = self.endings.reserve().await {
             let Some(WaitingJob { job, held, .. }) = self.take_first(&which) else { return };
@@ -98,12 +99,12 @@ impl Ahead {
         self.last_start.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that every job is over that the slots had taken.
+    /// Notes that all slots are empty now.
     pub(super) fn note_ran_dry(&self) {
         *self.ran_dry.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// Returns when every job was over, if that was noted since the last call.
+    /// Returns the time at which all slots were empty, if that was noted since the last call.
     pub(super) fn take_ran_dry(&self) -> Option<Instant> {
         self.ran_dry.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -156,7 +157,7 @@ mod tests {
         let next_id = || ahead.next().map(|waiting| waiting.job.reservation.id);
         assert_eq!(next_id(), Some(1));
         ahead.pauses.add();
-        // The queue was resumed at once, and another job was claimed.
+        // The queue is resumed at once, and another job is claimed.
         ahead.lock().push_back(waiting(3, 1));
         assert_eq!(next_id(), Some(3), "it does not wait for the release of job 2");
         assert!(next_id().is_none() && !ahead.has_next());

@@ -1,28 +1,30 @@
-//! How many jobs a claim asks for: one per free slot, but fewer if jobs are large or the link to the store is slow.
+//! The number of jobs that a claim asks for: one per free slot, but fewer if jobs are large or the link to the store is
+//! slow.
 
 use std::time::Duration;
 
 use crate::job::ReservedJob;
 
-/// Above 500 jobs, a claim is no more efficient, and its first job starts later.
+/// A claim of more than 500 jobs is no more efficient, and its first job starts later.
 const LARGEST_CLAIM: usize = 500;
-/// Where other workers claim from the same full queue, each claim costs more, and 1000 jobs are worth asking for.
+/// If other workers claim from the same full queue, each claim costs more, and a claim may ask for up to 1000 jobs.
 const LARGEST_BESIDE_OTHERS: usize = 1000;
-/// One claim should return at most 16 MiB, and at most 16 MiB are claimed ahead. A link of 8 MB/s takes 2 s for that.
+/// One claim should return at most 16 MiB, and at most 16 MiB of jobs are claimed ahead. A link of 8 MB/s takes 2 s to
+/// transfer 16 MiB.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
-/// The first claim asks for at most 16 jobs, since it does not know how large they are and how fast the link is. The
-/// same holds for the claim after one that was given up.
+/// The first claim asks for at most 16 jobs: the claimer does not know yet how large the jobs are and how fast the link
+/// is. A claim after a slow failure asks for at most 16 jobs too.
 const FIRST_CLAIM: usize = 16;
 /// After each claim that returned jobs, the next claim may ask for four times as many.
 const CLAIM_GROWTH: usize = 4;
 /// A claim that fails within 1 s did not fail because its answer was large.
 const SOON: Duration = Duration::from_secs(1);
 
-/// What a claimer has learned from the answers to its claims.
+/// The facts that a claimer has learned from the answers to its claims.
 #[derive(Debug)]
 pub(crate) struct ClaimSize {
     most: usize,
-    /// The average size of recent jobs. A claim of smaller jobs halves it at most.
+    /// The average size of recent jobs. One claim of smaller jobs lowers this average to half at most.
     bytes_per_job: usize,
 }
 
@@ -33,13 +35,14 @@ impl Default for ClaimSize {
 }
 
 impl ClaimSize {
-    /// How many jobs to ask for if there is room for `room` jobs.
+    /// Returns the number of jobs to ask for if the slots can take `room` jobs. `beside_others`: other workers claim
+    /// from the same full queue.
     pub(crate) fn of(&self, room: usize, beside_others: bool) -> usize {
         let largest = if beside_others { LARGEST_BESIDE_OTHERS } else { LARGEST_CLAIM };
         room.min(largest).min(self.most).min(self.affordable())
     }
 
-    /// How many jobs of the recent average size one answer may hold; at least one.
+    /// Returns the number of jobs of the recent average size that one answer may hold; at least 1.
     pub(crate) fn affordable(&self) -> usize {
         (LARGEST_ANSWER / self.bytes_per_job.max(1)).max(1)
     }
@@ -55,7 +58,7 @@ impl ClaimSize {
         }
     }
 
-    /// Learns that a claim which asked for `wanted` jobs failed after this time.
+    /// Learns that a claim that asked for `wanted` jobs failed after the time `after`.
     pub(crate) fn learn_failure(&mut self, wanted: usize, after: Duration) {
         if after >= SOON {
             self.most = (wanted / 2).clamp(1, FIRST_CLAIM);

@@ -1,4 +1,4 @@
-//! Looks at a queue, which can run in the background while their claimer does something else.
+//! The looks and the looks back of a claimer. Both can run in the background while the claimer does something else.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use crate::worker::shared::Shared;
 
 /// A claim under way.
 pub(crate) struct Look {
-    /// How many jobs it asks for.
+    /// The number of jobs that the claim asks for.
     pub(crate) wanted: usize,
     pub(crate) start: Start,
-    /// How often the queue had been paused when the claim began.
+    /// The number of pauses of the queue when the claim began.
     pub(crate) pauses: u64,
     pub(crate) began: Instant,
     answer: BoxFuture<'static, Result<LookAnswer>>,
@@ -48,7 +48,8 @@ impl Look {
         Look { wanted, start, pauses, began: Instant::now(), answer: answer.boxed() }
     }
 
-    /// Runs this look in the background. Its answer has to be awaited, or its jobs stay reserved without being held.
+    /// Runs this look in the background. The answer has to be awaited: otherwise the jobs of this look stay reserved
+    /// without being held.
     pub(crate) fn in_background(self) -> Look {
         let task = tokio::spawn(self.answer);
         Look { answer: async { task.await.unwrap_or_else(|error| Err(task_failed(&error))) }.boxed(), ..self }
@@ -59,20 +60,20 @@ impl Look {
     }
 }
 
-/// A look below the low-water marks, which runs in the background beside the claims. It reserves no job.
+/// A look back: a search below the low-water marks, in the background beside the claims. It reserves no job.
 pub(crate) struct LookBack {
     pub(crate) from: Marks,
     answer: JoinHandle<Result<LookBackAnswer>>,
 }
 
 pub(crate) struct LookBackAnswer {
-    /// The first due job of each level, at or above the place where the look began.
+    /// The place of the first due job of each level, at or above the start of the look back.
     pub(crate) heads: Marks,
     pub(crate) took: Duration,
 }
 
 impl LookBack {
-    /// Begins to look. `over` is notified when the answer is there.
+    /// Begins a look back from the places `from`. `over` is notified when the answer is there.
     pub(crate) fn begin(shared: &Arc<Shared>, queue: &Arc<str>, from: Marks, over: Arc<Notify>) -> LookBack {
         let (driver, queue) = (Arc::clone(&shared.driver), Arc::clone(queue));
         let answer = tokio::spawn(async move {

@@ -1,28 +1,28 @@
-//! When the last look below the low-water marks was, and when another one is affordable.
+//! The time of the last search below the low-water marks, and the time at which another search is affordable.
 
 use std::time::{Duration, Instant};
 
-/// Looks below the marks are at least 50 ms apart.
+/// Two searches below the marks are at least 50 ms apart.
 pub(crate) const LOOK_BACK_EVERY: Duration = Duration::from_millis(50);
-/// A rest is 20 times as long as the look before it. So the looks of all workers of a queue together take about a
-/// twentieth of the time.
+/// The rest after a search is 20 times as long as the search. So the searches of all workers of a queue together take
+/// about a twentieth of the time.
 const REST_FACTOR: u32 = 20;
 
-/// The last look of one kind: a sweep of the whole queue, or a look a little below the marks.
+/// The last search of one kind: a search of the whole queue, or a look back that starts a little below the marks.
 pub(crate) struct LookBudget {
     ended_at: Instant,
-    /// The time of this look or of the one before, whichever is shorter. A single slow look may be due to a machine
-    /// that stood still.
+    /// The duration of this search or of the previous search, whichever is shorter. A single slow search may be due to
+    /// a machine that stood still.
     pub(crate) took: Duration,
     took_itself: Duration,
-    /// Jobs may have appeared below the marks since, so that another look is needed.
+    /// True if jobs may have appeared below the marks since this search began, so that another search is needed.
     pub(crate) needs_another: bool,
-    /// A random factor of the rest until the next look, so that the workers of a queue take turns.
+    /// A random factor of the rest until the next search, so that the workers of a queue take turns.
     jitter: f64,
 }
 
 impl LookBudget {
-    /// The budget after a look that took this time. `before`: the look before it.
+    /// Returns the budget after a search that took the time `took`. `before`: the budget after the previous search.
     pub(crate) fn after(took: Duration, before: Option<&LookBudget>) -> LookBudget {
         let shorter = before.map_or(took, |before| took.min(before.took_itself));
         LookBudget {
@@ -34,15 +34,18 @@ impl LookBudget {
         }
     }
 
-    /// The budget after the next look. It has not found the jobs that appeared since it began.
+    /// Returns the budget after the next search, which took the time `took`. `needs_another` is kept: the search has
+    /// not found the jobs that appeared after it began.
     pub(crate) fn followed_by(&self, took: Duration) -> LookBudget {
         LookBudget { needs_another: self.needs_another, ..LookBudget::after(took, Some(self)) }
     }
 
-    /// How long until another look is affordable; `None` if none is needed. `sharing`: how many other workers look.
+    /// Returns the time until another search is affordable; `None` if none is needed. `sharing`: the number of other
+    /// workers that search.
     pub(crate) fn until_next(&self, sharing: usize) -> Option<Duration> {
         let rest = LOOK_BACK_EVERY.max(self.took.saturating_mul(REST_FACTOR));
-        // Several workers rest for random times, of which the shortest is about as long as the rest of a single worker.
+        // Several workers rest for random times. The shortest of these times is about as long as the rest of a single
+        // worker.
         let rest = if sharing == 0 { rest } else { rest.mul_f64(self.jitter * (sharing + 1) as f64) };
         self.needs_another.then(|| rest.saturating_sub(self.ended_at.elapsed()))
     }

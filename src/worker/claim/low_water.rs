@@ -1,23 +1,26 @@
-//! The low-water marks of a claimer: where the head of its queue is. A claim starts there, so that it need not pass
-//! over the dead rows of earlier jobs.
+//! The low-water marks of a claimer. A claim starts at the marks, so that it need not pass over the dead rows of
+//! earlier jobs.
 
 use std::time::{Duration, Instant};
 
 use crate::driver::{Claimed, Mark, Marks, Start};
 use crate::worker::claim::look_budget::{LOOK_BACK_EVERY, LookBudget};
 
-/// A claim starts 50 ms below the last place if that place is recent, since transactions commit a little out of order.
+/// Transactions commit a little out of order. So if the last place that the claims have reached is recent, the next
+/// claim starts 50 ms below this place.
 const SLACK: Duration = Duration::from_millis(50);
-/// A place is recent if its due time is less than 1 s ago. Below older places, only looks back find late commits.
+/// A place is recent if its due time is less than 1 s ago. Below an older place, only looks back find jobs that were
+/// committed late.
 const RECENT: Duration = Duration::from_secs(1);
 /// A look back starts 2 s below the marks, unless it starts at the very start of the queue.
 const NEAR: Duration = Duration::from_secs(2);
-/// A sweep that takes at most 3 ms costs no more than a look from the marks.
+/// A sweep is a claim from the very start of the queue. A sweep of at most 3 ms costs no more than a claim from the
+/// marks.
 const CHEAP: Duration = Duration::from_millis(3);
 
-/// A claimer's low-water marks.
+/// The low-water marks of one claimer.
 ///
-/// They are a hint. A job below them is found by a look back, or by a sweep, which is a claim from the very start of
+/// The marks are a hint. Jobs below the marks are found by a look back, or by a sweep: a claim from the very start of
 /// the queue.
 #[derive(Default)]
 pub(crate) struct LowWater {
@@ -25,35 +28,35 @@ pub(crate) struct LowWater {
     last_sweep: Option<LookBudget>,
     /// The last look back that started 2 s below the marks.
     last_near_look: Option<LookBudget>,
-    /// Whether the last claim left due jobs behind.
+    /// True if the last claim found a full queue, so that due jobs were left.
     busy: bool,
-    /// When the last look back began, the lowest place from which a claim under way might take jobs; `None` if no claim
-    /// could be under way.
+    /// For each level, the lowest place from which a claim under way could take jobs when the last look back began.
+    /// `None` if no claim could be under way then.
     claimed_from: Option<Marks>,
-    /// The marks before look backs lowered them.
+    /// The marks as they were before looks back lowered them.
     lowered_from: Marks,
     second_look: Option<SecondLook>,
     last_claim_took: Duration,
 }
 
-/// A look back has seen jobs below the marks that other workers may be claiming just now. A second look back finds out
-/// whether they were left behind.
+/// A request for a second look back. The first look back has seen due jobs below the marks, and other workers may be
+/// claiming these jobs just now. The second look back finds out whether the claims have passed these jobs.
 struct SecondLook {
     seen_at: Instant,
     from: Marks,
 }
 
-/// The lower mark of each level.
+/// Returns the lower mark of each level.
 pub(crate) fn lower(mut marks: Marks, others: Marks) -> Marks {
     marks.iter_mut().zip(others).for_each(|(mark, other)| *mark = other.min(*mark));
     marks
 }
 
 impl LowWater {
-    /// Where the next claim starts. `sharing`: how many other claims are made of the queue at the same time.
+    /// Returns the start of the next claim. `sharing`: the number of other claims on the queue at the same time.
     ///
-    /// In a full queue, the claim may start where these other claims have got. It may not while this claimer still
-    /// claims jobs that were left behind.
+    /// In a full queue, the claim may start at the place that the other claims have reached. It starts at this
+    /// claimer's own marks while a look back has lowered these marks, to claim the jobs that the claims have passed.
     pub(crate) fn start(&self, sharing: usize) -> Start {
         let marks = self.marks();
         let caught_up = marks.iter().zip(&self.lowered_from).all(|(mark, from)| mark >= from);
@@ -61,8 +64,9 @@ impl LowWater {
         Start { marks, shared }
     }
 
-    /// The marks of the next claim. They are empty, which makes it a sweep, if the last sweep was cheap or if there was
-    /// none.
+    /// Returns the marks of the next claim. Empty marks make this claim a sweep. The first claim is a sweep, and so is
+    /// the first claim after `forget`. Any other claim is a sweep if the queue is not full and the last sweep was
+    /// cheap.
     fn marks(&self) -> Marks {
         match &self.last_sweep {
             Some(sweep) if self.busy || sweep.took > CHEAP => self.marks,
@@ -70,26 +74,28 @@ impl LowWater {
         }
     }
 
-    /// Notes that jobs may have appeared anywhere since the last look, so that looks back are needed.
+    /// Notes that jobs may have appeared at any place since the last look, so that looks back are needed.
     pub(crate) fn jobs_may_have_appeared(&mut self) {
         self.last_sweep.iter_mut().chain(&mut self.last_near_look).for_each(|look| look.needs_another = true);
     }
 
-    /// How long until the next look back; `None` if none is needed. `sharing`: how many other workers look back.
+    /// Returns the time until the next look back; `None` if none is needed. `sharing`: the number of other workers that
+    /// look back.
     pub(crate) fn until_look_back(&self, sharing: usize) -> Option<Duration> {
         let sweep = self.last_sweep.as_ref().filter(|_| self.marks() != Marks::default())?;
         let near = self.last_near_look.as_ref().map_or(Some(Duration::ZERO), |near| near.until_next(sharing));
         near.into_iter().chain(sweep.until_next(sharing)).chain(self.until_second_look()).min()
     }
 
-    /// How long until the claims that were under way at the first look are most likely over.
+    /// Returns the time until the second look back; `None` if none is requested. In a full queue, the claims that were
+    /// under way at the first look back are most likely over by then.
     fn until_second_look(&self) -> Option<Duration> {
         let wait = if self.busy { LOOK_BACK_EVERY.max(self.last_claim_took * 2) } else { Duration::ZERO };
         self.second_look.as_ref().map(|second_look| wait.saturating_sub(second_look.seen_at.elapsed()))
     }
 
-    /// Where a look back has to start, if it is time for one. `under_way`: the lowest place from which this claimer's
-    /// own claims under way may take jobs.
+    /// Returns the start of a look back, if it is time for a look back. `under_way`: the lowest place from which this
+    /// claimer's own claims under way may take jobs.
     pub(crate) fn next_look_back(&mut self, sharing: usize, under_way: Option<Marks>) -> Option<Marks> {
         if self.marks() == Marks::default() {
             return None;
@@ -113,11 +119,13 @@ impl LowWater {
         Some(self.marks.map(|mark| mark.map(|mark| Mark { available_at: mark.available_at - NEAR, id: 0 })))
     }
 
-    /// Learns from a look back, which has found these heads of the levels. A head that was left behind lowers its mark.
-    /// Returns whether the next claim starts lower than it would have before.
+    /// Learns from a look back. `heads` are the places of the first due jobs that it found, one for each level. If the
+    /// claims have passed the first due job of a level, this job's place becomes the mark of the level. Returns true if
+    /// the next claim now starts at a lower place.
     ///
-    /// In a full queue, a head that claims under way may take is not left behind. If other workers claim too, they may
-    /// be taking a head below all known claims. Such a head counts only if a second look finds it again.
+    /// In a full queue, claims under way may still take jobs above their starts, so the claims have not passed these
+    /// jobs. If other workers claim too, they may be taking a job below all known starts. A job below all known starts
+    /// counts only if a second look back finds it again.
     pub(crate) fn learn_heads(&mut self, from: Marks, heads: Marks, took: Duration, sharing: usize) -> bool {
         let before = self.marks();
         let shared = self.busy && sharing > 0;
@@ -132,7 +140,7 @@ impl LowWater {
                 continue;
             }
             second_look.from[level] = head;
-            // A head right where this look began was seen by an earlier look.
+            // If a job stands exactly at the start of this look back, an earlier look back has seen the job.
             if !shared || head == from[level] {
                 self.lowered_from[level] = self.lowered_from[level].max(*mark);
                 *mark = head;
@@ -147,7 +155,8 @@ impl LowWater {
         lower(before, self.marks()) != before
     }
 
-    /// Forgets the marks, since jobs may be due below them. The next claim is a sweep, whatever it costs.
+    /// Forgets the marks, since jobs may be due below the marks. The next claim is a sweep, even if the last sweep was
+    /// slow.
     pub(crate) fn forget(&mut self) {
         (self.last_sweep, self.second_look) = (None, None);
     }
@@ -160,7 +169,7 @@ impl LowWater {
         (self.busy, self.last_claim_took) = (claimed.jobs.len() >= limit || claimed.more, took);
         let Some(now) = claimed.looked_at else { return };
         let edge = Mark { available_at: now - SLACK, id: 0 };
-        // The claim has looked at these levels up to the present.
+        // In the first `exhausted` levels, the claim has searched up to the present.
         let exhausted = match claimed.jobs.last() {
             Some(last) if self.busy => last.priority.level() as usize,
             _ => self.marks.len(),
@@ -174,7 +183,7 @@ impl LowWater {
             reached[exhausted] = Some(if age < RECENT { slack } else { place });
         }
         for ((mark, reached), start) in self.marks.iter_mut().zip(reached).zip(start) {
-            // A mark below the start was lowered by a look back since this claim began, and stays.
+            // A mark below the start of this claim stays: a look back has lowered this mark since the claim began.
             if *mark >= start {
                 *mark = reached;
             }

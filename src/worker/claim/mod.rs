@@ -1,4 +1,5 @@
-//! The claimer of one queue: looks for due jobs whenever there is a reason to, and starts one per free slot.
+//! The claimer of one queue: it looks for due jobs whenever there is a reason to look, and starts one job per free
+//! slot.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,8 +30,8 @@ pub(crate) mod slots;
 
 /// A claimer without a free slot for 50 ms disarms its bell.
 const DISARM_WHEN_FULL_FOR: Duration = Duration::from_millis(50);
-/// How soon to look again for a due job that another session has locked. The delay doubles from the first to the
-/// longest.
+/// The delay before the next look after another session has locked a due job. The delay doubles with each further look,
+/// up to 50 ms.
 const FIRST_LOCKED_DELAY: Duration = Duration::from_millis(1);
 const LONGEST_LOCKED_DELAY: Duration = Duration::from_millis(50);
 
@@ -43,12 +44,12 @@ pub(crate) struct Claimer {
     sleeper: Sleeper,
     stop: CancellationToken,
     under_way: UnderWay,
-    /// Whether a look has found jobs since the last rest.
+    /// True if a look has found jobs since the last rest.
     found: bool,
-    /// Until then the other workers of a full queue claim.
+    /// Until this time, the claimer leaves a full queue to the other workers.
     rests_until: Option<Instant>,
     claim_size: ClaimSize,
-    /// The `Shared::stray_releases` that this claimer has swept the queue for.
+    /// The last known value of `Shared::stray_releases`. When the value changes, this claimer forgets its marks.
     stray_releases: u64,
 }
 
@@ -60,27 +61,28 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    /// How many jobs these looks may return.
+    /// Returns the number of jobs that these looks may return.
     fn wanted(&self) -> usize {
         self.looks.iter().map(|look| look.wanted).sum()
     }
 
-    /// The lowest place from which these looks may take jobs.
+    /// Returns, for each level, the lowest place from which these looks may take jobs.
     fn lowest_start(&self) -> Option<Marks> {
         self.looks.iter().map(|look| look.start.marks).reduce(low_water::lower)
     }
 }
 
-/// What to do after a look.
+/// The next step of the claimer after a look.
 enum LookResult {
-    /// Look again: there may be more due jobs, or it is unknown when the next job will be due.
+    /// Look again: more jobs may be due, or the due time of the next job is unknown.
     LookAgain,
-    /// Rest: no due job is left, except for locked ones. `found`: jobs were found since the last rest.
+    /// Rest: no due job is left, except jobs that other sessions have locked. `found`: looks have found jobs since the
+    /// last rest. `due_in`: the time until the next job is due.
     Rest { found: bool, due_in: Option<Duration> },
 }
 
 impl Claimer {
-    /// `stop`, when cancelled, ends the claimer after the claim under way.
+    /// Returns a claimer of this queue. Once `stop` is cancelled, the claimer ends after the claims under way.
     pub(crate) fn new(shared: &Arc<Shared>, queue: Arc<str>, slots: Slots, stop: CancellationToken) -> Claimer {
         Claimer {
             shared: Arc::clone(shared),
@@ -97,7 +99,7 @@ impl Claimer {
         }
     }
 
-    /// Claims until `stop` is cancelled. It awaits the claims under way before it ends, since their jobs would stay
+    /// Claims jobs until `stop` is cancelled. Then awaits the claims under way, since their jobs would otherwise stay
     /// reserved without being held.
     pub(crate) async fn run(mut self) {
         let stop = self.stop.clone();
@@ -120,7 +122,8 @@ impl Claimer {
             if found || due_in != Some(Duration::ZERO) {
                 locked_delay = FIRST_LOCKED_DELAY;
             }
-            // A job that is due and was not claimed is locked by another session. No bell rings when it is unlocked.
+            // If a due job was not claimed, another session has locked it. No bell rings when that session unlocks the
+            // job.
             let due_in = if due_in == Some(Duration::ZERO) {
                 let delay = locked_delay;
                 locked_delay = (locked_delay * 2).min(LONGEST_LOCKED_DELAY);
@@ -136,8 +139,8 @@ impl Claimer {
                 }
             };
             tracing::trace!(name: "worker.woken", target: "reveille::worker", queue = &*self.queue, ?reason, "woken");
-            // An armed bell rings for every new job. So no job has appeared if the claimer slept until the next job was
-            // due.
+            // For an asleep claimer, the bell rings for every new job. So no new job has appeared if an asleep claimer
+            // slept until the next known job was due.
             if !(self.sleeper.is_asleep() && reason == Some(WakeReason::Due)) {
                 self.low_water.jobs_may_have_appeared();
             }
@@ -154,7 +157,7 @@ impl Claimer {
         }
     }
 
-    /// Returns the first look under way, or begins one as soon as there is room for jobs.
+    /// Returns the oldest look under way. If no look is under way, begins a look as soon as the slots can take jobs.
     async fn next_look(&mut self) -> Result<Look> {
         let stray_releases = self.shared.stray_releases.load(Ordering::Relaxed);
         if std::mem::replace(&mut self.stray_releases, stray_releases) != stray_releases {
@@ -188,8 +191,8 @@ impl Claimer {
         )
     }
 
-    /// Awaits a look and takes its jobs. If the look was full and there is more room, first begins another look, which
-    /// runs meanwhile.
+    /// Awaits a look and takes its jobs. If the look was full and the slots can take still more jobs, first begins
+    /// another look in the background.
     async fn finish(&mut self, look: Look) -> Result<LookResult> {
         let Look { wanted, start, pauses, began, .. } = look;
         let answer = look.answer().await.inspect_err(|_| self.claim_size.learn_failure(wanted, began.elapsed()))?;
@@ -224,11 +227,12 @@ impl Claimer {
         }
         let knows_next_due = count == 0 || claimed.due_in.is_some() || self.slots.limited;
         if !knows_next_due && !self.sleeper.is_awake() {
-            // Only a claim without jobs tells when the next one is due. The claimer has to know that before it sleeps.
+            // Only a claim that returns no job tells when the next job is due. The claimer has to know that time before
+            // it sleeps.
             if std::mem::replace(&mut self.found, true) {
                 self.sleeper.found_again().await?;
             }
-            // The jobs that this look returned start first.
+            // Let the jobs that this look returned start before the next look.
             tokio::task::yield_now().await;
             return Ok(LookResult::LookAgain);
         }
@@ -237,12 +241,13 @@ impl Claimer {
 
     /// Rests until there is a reason to claim.
     ///
-    /// While it sleeps, it looks back when it is time, and claims if that finds jobs that were left behind. It also
-    /// releases jobs that were claimed ahead and do not start, so that another worker can run them.
+    /// From time to time, an asleep claimer looks back. The rest ends if a look back finds due jobs that the claims
+    /// have passed. The rest also releases jobs that were claimed ahead and do not start, so that another worker can
+    /// run them.
     async fn rest(&mut self, found: bool, due_in: Option<Duration>) -> Result<WakeReason> {
         let due = due_in.and_then(|due_in| Instant::now().checked_add(due_in));
         loop {
-            // A look back under way ends the rest by a nudge.
+            // A look back under way wakes the claimer by a nudge when its answer is there.
             let until_look_back = match self.under_way.look_back {
                 Some(_) => None,
                 None => self.low_water.until_look_back(self.sharing()),
@@ -262,15 +267,16 @@ impl Claimer {
         }
     }
 
-    /// Begins a look in the background if there is room beside `taken` jobs that are to be taken first. Begins a second
-    /// one if one look at a time leaves slots empty.
+    /// Begins a look in the background if the slots can take more jobs after `taken` jobs. Begins a second look if one
+    /// look at a time leaves slots empty.
     fn begin_looks(&mut self, taken: usize) {
         while self.under_way.looks.len() <= self.parallel_looks() {
             let look = match self.slots.room_beside(taken, self.under_way.wanted()) {
                 0 => return,
                 room => self.look(room),
             };
-            // Two looks that do not share how far they have got would pass over each other's jobs.
+            // Unless two looks share the place that the claims have reached, each look passes over the jobs of the
+            // other look.
             let is_last = !look.start.shared;
             self.under_way.looks.push_back(look.in_background());
             if is_last {
@@ -279,8 +285,8 @@ impl Claimer {
         }
     }
 
-    /// Learns from the look back that is over, and begins another one when it is time. Returns whether there is a
-    /// reason to claim.
+    /// If the look back under way is over, learns from its answer. Begins another look back when it is time. Returns
+    /// true if the answer is a reason to claim.
     async fn look_back(&mut self) -> Result<bool> {
         let mut is_reason = false;
         if let Some(over) = self.under_way.look_back.take_if(|look_back| look_back.is_over()) {
@@ -301,13 +307,13 @@ impl Claimer {
         self.shared.sharing()
     }
 
-    /// How many looks this claimer makes in parallel to its next one. It makes one if it alone works the queue and one
-    /// look at a time leaves slots empty.
+    /// Returns the number of looks that this claimer makes in parallel to its next look. It is 1 if no other worker
+    /// works the queue and one look at a time leaves slots empty, and else 0.
     fn parallel_looks(&self) -> usize {
         usize::from(self.sharing() == 0 && self.slots.are_starved())
     }
 
-    /// How many claims are made of the queue beside this claimer's next one.
+    /// Returns the number of claims on this queue beside the next claim of this claimer.
     fn other_claims(&self) -> usize {
         self.sharing() + self.parallel_looks().max(self.under_way.looks.len())
     }

@@ -1,31 +1,33 @@
-//! How quickly the jobs of a queue run, and what follows from that for the next claim.
+//! The pace at which the jobs of a queue run, the number of jobs to claim ahead, and the rest between two claims.
 
 use std::time::{Duration, Instant};
 
-/// How much work to claim ahead of free slots: 10 ms' worth for each worker on the queue, 100 ms' worth at most. A
-/// worker alone counts twice, since it makes two claims at a time.
+/// How much work to claim ahead: 10 ms' worth for each worker on the queue, 100 ms' worth at most. A single worker
+/// counts twice, since it makes two claims at a time.
 pub(super) const AHEAD_PER_WORKER: Duration = Duration::from_millis(10);
 pub(super) const LONGEST_AHEAD: Duration = Duration::from_millis(100);
 /// At most 2000 jobs are claimed ahead.
 pub(super) const MOST_AHEAD: usize = 2000;
-/// Claiming ahead grows fourfold at most from one claim to the next, since the next jobs may be slower.
+/// From one claim to the next, the number of jobs claimed ahead grows fourfold at most, since the next jobs may be
+/// slower.
 const AHEAD_GROWTH: usize = 4;
 /// About five of the workers that share a full queue claim at the same time. More claims would slow each other down.
-/// Each passes over rows that others are about to reserve, and locks rows that others have reserved since it began.
+/// Each claim passes over rows that other claims are about to reserve, and locks rows that other claims have reserved
+/// since the claim began.
 const CLAIMS_AT_A_TIME: f64 = 5.0;
 
-/// How long to rest after a claim that took this time, so that about five workers claim at a time. The rest is at most
-/// 100 ms, which the jobs claimed ahead may last.
+/// Returns the rest after a claim that took the time `took`, so that about five workers claim at a time. The rest is at
+/// most 100 ms, since the jobs claimed ahead last no longer.
 pub(super) fn rest_between_claims(other_workers: usize, took: Duration) -> Duration {
     let share = ((other_workers as f64 + 1.0) / CLAIMS_AT_A_TIME - 1.0).max(0.0);
     took.mul_f64(share * (0.5 + fastrand::f64())).min(LONGEST_AHEAD)
 }
 
-/// How many jobs run per second.
+/// The number of jobs that run per second.
 pub(super) struct Pace {
-    /// When the last jobs were taken.
+    /// The time at which the slots took the last jobs.
     taken_at: Instant,
-    /// How many these were.
+    /// The number of jobs that the slots took at `taken_at`.
     taken: usize,
     per_second: f64,
 }
@@ -35,10 +37,11 @@ impl Pace {
         Pace { taken_at: Instant::now(), taken: 0, per_second: 0.0 }
     }
 
-    /// Learns from a claim that returned `jobs` jobs. `ran_dry`: when all earlier jobs were over, if they are.
+    /// Learns from a claim that returned `jobs` jobs. `ran_dry`: the time at which all earlier jobs were over, if they
+    /// are over.
     ///
-    /// If the earlier jobs filled all slots and are over, the time they ran tells the pace. Otherwise it is the time
-    /// between the claims.
+    /// If the earlier jobs filled all slots and are over, their running time sets the pace. Otherwise the time between
+    /// the two claims sets the pace.
     pub(super) fn learn(&mut self, jobs: usize, slots: usize, ran_dry: Option<Instant>) {
         let (ended, within) = match ran_dry {
             Some(ran_dry) if self.taken >= slots => (self.taken, ran_dry.saturating_duration_since(self.taken_at)),
@@ -48,7 +51,8 @@ impl Pace {
         (self.taken_at, self.taken) = (Instant::now(), jobs);
     }
 
-    /// How many jobs to claim ahead; none unless more jobs than there are slots are expected to start within `time`.
+    /// Returns the number of jobs to claim ahead. It is 0 unless the jobs expected to start within `time` outnumber the
+    /// slots.
     pub(super) fn ahead(&self, slots: usize, time: Duration) -> usize {
         let expected = (self.per_second * time.as_secs_f64()) as usize;
         if expected > slots { expected.min(MOST_AHEAD).min(self.taken.max(slots) * AHEAD_GROWTH) } else { 0 }

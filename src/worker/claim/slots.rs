@@ -1,4 +1,5 @@
-//! The slots of one queue: each runs one job at a time. If jobs are quick, more of them wait here for a free slot.
+//! The slots of one queue: each slot runs one job at a time. Quick jobs are claimed ahead, and wait here for a free
+//! slot.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,12 +14,13 @@ use crate::worker::claim::ahead::{Ahead, WaitingJob, release_at_each_pause};
 use crate::worker::claim::pace::{AHEAD_PER_WORKER, LONGEST_AHEAD, MOST_AHEAD, Pace, rest_between_claims};
 use crate::worker::shared::Shared;
 
-/// Once a slot is free, a full worker waits up to 2 ms for more free slots, so that it claims several jobs at once.
+/// If no slot was free, the claimer waits up to 2 ms after the first free slot for more free slots. So one claim takes
+/// several jobs.
 const GATHER: Duration = Duration::from_millis(2);
-/// If no waiting job starts for 100 ms, they are all released: the running jobs are slower than the jobs before.
+/// If no waiting job starts for 100 ms, all waiting jobs are released: the running jobs are slower than earlier jobs.
 const STALLED_AFTER: Duration = Duration::from_millis(100);
 
-/// Runs the jobs of one queue.
+/// Runs the jobs of one queue in its slots.
 pub(crate) struct Slots {
     shared: Arc<Shared>,
     running: TaskTracker,
@@ -26,11 +28,11 @@ pub(crate) struct Slots {
     count: usize,
     free: Arc<Semaphore>,
     pace: Pace,
-    /// Whether all jobs were over before the last claim returned more.
+    /// True if all slots were empty before the last claim returned jobs.
     starved: bool,
-    /// Whether the queue has limits. Claimed jobs count for them, so nothing is claimed ahead.
+    /// True if the queue has limits. Claimed jobs count against the limits, so no job is claimed ahead.
     pub(crate) limited: bool,
-    /// At most this many jobs are claimed ahead, since they may be large.
+    /// The largest number of jobs to claim ahead, since the jobs may be large.
     pub(crate) affordable: usize,
     _pausing: AbortOnDropHandle<()>,
 }
@@ -61,18 +63,18 @@ impl Slots {
         }
     }
 
-    /// How often the queue has been paused. Read it when a claim begins.
+    /// Returns the number of pauses of the queue so far. Call this when a claim begins.
     pub(crate) fn pauses(&self) -> u64 {
         self.ahead.pauses.count()
     }
 
-    /// Whether the slots were empty before the last claim returned jobs.
+    /// Returns true if all slots were empty before the last claim returned jobs.
     pub(crate) fn are_starved(&self) -> bool {
         self.starved
     }
 
-    /// Waits until more jobs can be taken, and returns how many. If all slots are full, it waits up to 2 ms longer for
-    /// half of them to become free.
+    /// Waits until the slots can take more jobs, and returns the number of these jobs. If all slots are occupied, waits
+    /// until one slot is free, and then up to 2 ms until half of the slots are free.
     pub(crate) async fn room(&mut self) -> usize {
         loop {
             let most_ahead = self.most_ahead();
@@ -89,7 +91,7 @@ impl Slots {
             self.release_if_stalled().await;
         }
         if self.free.available_permits() == 0 {
-            // Only the claimer takes permits, so the permits seen here stay.
+            // Only the claimer takes permits, so a permit that is free now stays free.
             drop(self.free.acquire().await);
             let enough = self.count.div_ceil(2);
             if self.free.available_permits() < enough {
@@ -99,13 +101,13 @@ impl Slots {
         self.free.available_permits()
     }
 
-    /// How long until the waiting jobs are released, unless one of them starts; `None` if no job waits.
+    /// Returns the time until the waiting jobs are released, unless one of them starts; `None` if no job waits.
     pub(crate) fn until_stalled(&self) -> Option<Duration> {
         let is_waiting = !self.ahead.lock().is_empty();
         is_waiting.then(|| STALLED_AFTER.saturating_sub(self.ahead.last_start().elapsed()))
     }
 
-    /// Releases the waiting jobs if none of them has started for 100 ms. Returns whether it did.
+    /// If no waiting job has started for 100 ms, releases all waiting jobs and returns true.
     pub(crate) async fn release_if_stalled(&mut self) -> bool {
         let is_stalled = self.until_stalled().is_some_and(|time| time.is_zero());
         if is_stalled {
@@ -115,9 +117,9 @@ impl Slots {
         is_stalled
     }
 
-    /// How many jobs to claim ahead.
+    /// Returns the number of jobs to claim ahead.
     fn most_ahead(&self) -> usize {
-        // While many endings wait for locks of other sessions, the endings of more jobs would wait behind them.
+        // If many endings already wait for locks of other sessions, the endings of more jobs would wait behind them.
         if self.limited || self.shared.held_jobs.count_locked() > self.count {
             return 0;
         }
@@ -126,24 +128,25 @@ impl Slots {
         self.pace.ahead(self.count, time).min(self.affordable)
     }
 
-    /// How many jobs another claim may ask for. `taken` jobs are about to be taken, and claims under way have asked for
-    /// `claimed` jobs. Returns zero for a room of less than half of `taken`, which is not worth a claim.
+    /// Returns the number of jobs that another claim may ask for. `taken`: the number of jobs that the slots are about
+    /// to take. `claimed`: the number of jobs that the claims under way have asked for. Returns 0 if the result is less
+    /// than half of `taken`, since a small claim is not worth its cost.
     pub(crate) fn room_beside(&self, taken: usize, claimed: usize) -> usize {
         let places = self.free.available_permits() + self.most_ahead();
         let room = places.saturating_sub(self.ahead.lock().len() + taken + claimed);
         if room >= taken / 2 { room } else { 0 }
     }
 
-    /// How long to leave a full queue to the other workers after a claim that took this time; zero if nothing is
-    /// claimed ahead.
+    /// Returns the time for which this claimer leaves a full queue to the other workers after a claim. `took`: the time
+    /// that the claim took. Returns zero if no job is claimed ahead.
     pub(crate) fn rest_between_claims(&self, took: Duration) -> Duration {
         if self.most_ahead() == 0 { Duration::ZERO } else { rest_between_claims(self.shared.sharing(), took) }
     }
 
-    /// Holds these jobs and starts one per free slot; the other jobs wait.
+    /// Holds these jobs and starts one job per free slot; the other jobs wait.
     ///
-    /// `pauses`: how often the queue had been paused when their claim began. If it has been paused since, no job
-    /// starts, and all are released.
+    /// `pauses`: the number of pauses of the queue when the claim of these jobs began. If the queue was paused since,
+    /// no job starts, and all these jobs are released.
     pub(crate) fn take(&mut self, jobs: Vec<ReservedJob>, pauses: u64) {
         let ran_dry = self.ahead.take_ran_dry();
         self.starved |= ran_dry.is_some();
@@ -157,7 +160,7 @@ impl Slots {
         }
     }
 
-    /// Holds these jobs and starts none.
+    /// Holds these jobs and starts none of them.
     pub(crate) fn hold(&self, jobs: Vec<ReservedJob>, pauses: u64) {
         let jobs = jobs.into_iter().map(|job| {
             let held = self.shared.attempts.hold(&job);
@@ -174,7 +177,7 @@ impl Slots {
         }
     }
 
-    /// Runs one job after another in one slot, until none waits.
+    /// Runs one job after another in one slot, until no job waits.
     fn start(&self, first: WaitingJob, slot: OwnedSemaphorePermit) {
         let (attempts, ahead) = (Arc::clone(&self.shared.attempts), Arc::clone(&self.ahead));
         let (free, count) = (Arc::clone(&self.free), self.count);
@@ -189,7 +192,7 @@ impl Slots {
                 if free.available_permits() == count {
                     ahead.note_ran_dry();
                 }
-                // The claimer may have added jobs since, while no slot was free.
+                // While no slot was free, the claimer may have added jobs after `next` found none.
                 if ahead.has_next() {
                     slot = Arc::clone(&free).try_acquire_owned().ok();
                     next = slot.as_ref().and_then(|_| ahead.next());

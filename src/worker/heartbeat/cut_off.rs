@@ -1,4 +1,4 @@
-//! A worker that cannot reach the store asks its handlers to stop, before other workers may run their jobs.
+//! A worker that cannot reach the store asks its handlers to stop, before other workers may run the same jobs.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::worker::shared::Shared;
 /// A worker whose session is not lost asks its handlers to stop 5 s before other workers may declare it dead.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// Asks all handlers to stop when this worker has had no good heartbeat for too long.
+/// Asks all handlers to stop when the last successful heartbeat of this worker is too long ago.
 pub(super) struct CutOff {
     shared: Arc<Shared>,
 }
@@ -20,7 +20,7 @@ impl CutOff {
         CutOff { shared: Arc::clone(shared) }
     }
 
-    /// Watches until the task is dropped. `good`: when the last good heartbeat began.
+    /// Watches until the task is dropped. `good`: the time at which the last successful heartbeat began.
     pub(super) async fn watch(&self, good: &Cell<Instant>) {
         let (mut stopped_after, mut standstill) = (None, StandstillDetector::new(Instant::now()));
         loop {
@@ -40,8 +40,9 @@ impl CutOff {
         }
     }
 
-    /// How long this worker may be silent before it asks its handlers to stop. Once the listener's session is lost, no
-    /// session vouches for the worker, and others declare it dead sooner.
+    /// Returns the time without a heartbeat after which this worker asks its handlers to stop. The time is shorter once
+    /// the listener's session is lost: no session then vouches for the worker, and other workers declare it dead
+    /// sooner.
     fn longest_silence(&self) -> Duration {
         let late = self.shared.options.dead_after().saturating_sub(MARGIN.min(self.shared.options.dead_after() / 4));
         if self.shared.bells.has_lost_listener() {
@@ -53,8 +54,8 @@ impl CutOff {
     }
 }
 
-/// Notices that this process itself stood still, as after a stop signal. Its silence then tells nothing of the store,
-/// and the next heartbeat decides whether the worker is cut off.
+/// Notices that this process itself stood still, as after a stop signal. The silence of the worker then does not show
+/// that the store is out of reach. The next heartbeat decides whether the worker is cut off.
 struct StandstillDetector {
     checked_at: Instant,
     last: Option<Standstill>,
@@ -62,7 +63,7 @@ struct StandstillDetector {
 
 #[derive(Clone, Copy)]
 struct Standstill {
-    /// The last good heartbeat before the standstill.
+    /// The time of the last successful heartbeat before the standstill.
     after_beat: Instant,
     over_at: Instant,
 }
@@ -72,10 +73,11 @@ impl StandstillDetector {
         StandstillDetector { checked_at: now, last: None }
     }
 
-    /// Whether a standstill excuses the silence since the heartbeat `good`. Call this several times an interval.
+    /// Returns true if a standstill excuses the silence since the heartbeat `good`. Call this several times within each
+    /// heartbeat interval.
     ///
-    /// A standstill excuses the silence for one interval after it is over. Only the first one after a good heartbeat
-    /// counts.
+    /// A standstill excuses the silence for one heartbeat interval after the standstill is over. Only the first
+    /// standstill after a successful heartbeat counts.
     fn excuses(&mut self, now: Instant, good: Instant, interval: Duration) -> bool {
         self.last = self.last.filter(|standstill| standstill.after_beat == good);
         if now - self.checked_at > interval {

@@ -1,7 +1,7 @@
-//! The heartbeat: reports that this worker lives, watches the other workers, and rescues the jobs of those that died.
+//! The heartbeat: reports that this worker lives, watches the other workers, and rescues the jobs of dead workers.
 //!
-//! It has its own thread and its own connection, so that neither busy handlers nor an empty pool make this worker look
-//! dead.
+//! The heartbeat has its own thread and its own connection. So neither busy handlers nor an empty connection pool make
+//! this worker look dead.
 
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
@@ -25,23 +25,23 @@ mod watch;
 use cut_off::CutOff;
 use watch::PeerWatch;
 
-/// How often to look for jobs without a live worker although no worker has died. A claim that ran during a rescue can
-/// leave such jobs.
+/// The time between two searches for jobs without a live worker, while no worker dies. A claim that ran during a rescue
+/// may have reserved jobs for a dead worker.
 const LOOK_FOR_ORPHANS_EVERY: Duration = Duration::from_secs(30);
 
-/// A worker whose session is lost is dead after three missed heartbeats.
+/// A worker whose session is lost is declared dead after three missed heartbeats.
 const MISSED_BEATS: u32 = 3;
 
-/// No worker is declared dead within 1 s of its last heartbeat: `sql/beat.sql` reports a session as lost later.
+/// No worker is declared dead within 1 s of its last heartbeat, since `sql/beat.sql` reports a lost session only later.
 const SHORTEST_SILENCE: Duration = Duration::from_secs(1);
 
-/// The running heartbeat of a worker. It ends when this is dropped.
+/// The running heartbeat of a worker. Dropping this value ends the heartbeat.
 pub(crate) struct Heartbeat {
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the heartbeat's thread runs.
+/// The loop that the heartbeat's thread runs.
 struct HeartbeatLoop {
     shared: Arc<Shared>,
     worker: WorkerInfo,
@@ -94,13 +94,13 @@ impl HeartbeatLoop {
         }
     }
 
-    /// Sends heartbeats until the task is dropped. `good`: when the last good heartbeat began.
+    /// Sends heartbeats until the task is dropped. `good`: the time at which the last successful heartbeat began.
     async fn run(mut self, good: &Cell<Instant>) {
         let mut backoff = self.shared.backoff("send a heartbeat");
         loop {
             let began = Instant::now();
-            // While this worker's own heartbeats fail, those of all workers may fail. The watch then starts anew, so
-            // that the time of the failure makes no worker dead.
+            // While this worker's own heartbeats fail, the heartbeats of all workers may fail. The watch then starts
+            // anew, so that no worker is declared dead because of that outage.
             if began - good.get() > (self.shared.options.heartbeat * MISSED_BEATS).max(SHORTEST_SILENCE) {
                 self.watch = PeerWatch::default();
             }
@@ -147,8 +147,8 @@ impl HeartbeatLoop {
         Ok(())
     }
 
-    /// Does what a heartbeat asks for: cancels jobs, pauses queues, stops the worker, and arms bells anew. `armed`: the
-    /// queues whose bells were armed when the heartbeat began.
+    /// Acts on the answer to a heartbeat: cancels jobs, pauses queues, stops the worker, and arms bells anew. `armed`:
+    /// the queues whose bells were armed when the heartbeat began.
     fn act_on(&mut self, beat: &Beat, armed: &[String]) {
         self.shared.set_sharing(beat.sharing);
         beat.cancel.iter().for_each(|id| self.shared.held_jobs.cancel(*id));
@@ -167,12 +167,12 @@ impl HeartbeatLoop {
         }
     }
 
-    /// Rescues the jobs of these peers, and the jobs that no live worker holds.
+    /// Rescues the jobs of these dead workers, and all jobs without a live worker.
     async fn rescue(&mut self, dead: &[Peer]) -> Result<()> {
         let rescue = match self.shared.driver.rescue(self.worker.id, dead).await {
             Ok(rescue) => rescue,
             Err(error) if error.is_unavailable() => return Err(error),
-            // A rescue that fails does not make this worker's own heartbeat a bad one.
+            // A failed rescue does not make this worker's own heartbeat a failure.
             Err(error) => {
                 let _ = self.rescuing.failed(&error);
                 return Ok(());
@@ -190,7 +190,7 @@ impl HeartbeatLoop {
         Ok(())
     }
 
-    /// Logs the end of an attempt that a dead worker has lost, and notifies the middlewares, in place of that worker.
+    /// In place of a dead worker, logs the end of its lost attempt and notifies the middlewares.
     fn report_lost(&self, id: i64, is_dead: bool) {
         let error = "the worker that ran it died or was cut off";
         if is_dead {

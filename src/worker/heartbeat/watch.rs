@@ -1,20 +1,20 @@
-//! Finds out which of the other workers are dead.
+//! Finds out which other workers are dead.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::driver::Peer;
 
-/// Since when each peer has been seen with the same last heartbeat. The times are by this process's own clock, since a
-/// stalled server or a jump of its clock must not make all workers look dead.
+/// For each peer, the time at which its last heartbeat was first seen. The times come from this process's own clock: a
+/// stalled server or a jump of the server's clock must not make all workers look dead.
 #[derive(Default)]
 pub(super) struct PeerWatch {
     unchanged_since: HashMap<Peer, Instant>,
 }
 
 impl PeerWatch {
-    /// Returns the peers whose last heartbeat has not changed for `dead_after`. For a peer in `gone`, whose session is
-    /// lost, the shorter `gone_after` counts.
+    /// Returns the dead peers: the last heartbeat of each has not changed for `dead_after`. For a peer in `gone`, whose
+    /// session is lost, the shorter `gone_after` counts.
     pub(super) fn dead(
         &mut self,
         peers: &[Peer],
@@ -31,8 +31,8 @@ impl PeerWatch {
         peers.iter().copied().filter(is_dead).collect()
     }
 
-    /// Watches these peers anew after a rescue. If a peer is still there, it has sent a heartbeat, or its row is locked
-    /// and it needs time to send one.
+    /// Starts the watch of these peers anew after a rescue. A peer that is still there has sent a heartbeat, or another
+    /// session has locked its row. In the second case, the peer needs time to send a heartbeat.
     pub(super) fn begin_anew(&mut self, peers: &[Peer]) {
         self.unchanged_since.retain(|peer, _| !peers.contains(peer));
     }

@@ -1,7 +1,8 @@
 //! The listener: receives the signals of the store, and connects again when its session is lost.
 //!
-//! A signal is a hint, which any role can send. A bell leads to a look at the queue and to nothing else. A cancel, a
-//! pause or a stop is first confirmed by the store. One question confirms all such hints, every 50 ms at most.
+//! A signal is only a hint, since any database role can send one. A bell makes the claimer look at its queue, and does
+//! nothing else. Before the worker acts on a cancel, a pause or a stop, the store has to confirm the hint. One query
+//! confirms all hints of 50 ms.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,9 +16,9 @@ use crate::error::Result;
 use crate::worker::backoff::Backoff;
 use crate::worker::shared::Shared;
 
-/// Where notifications cannot arrive, as behind a transaction pooler, the listener tries again after 5 minutes.
+/// If notifications cannot arrive, as behind a transaction pooler, the listener tries again after 5 minutes.
 const RETRY_UNSUPPORTED_AFTER: Duration = Duration::from_secs(300);
-/// The time from one question to the next. The first question after a quiet time is asked at once.
+/// Two queries for hints are at least 50 ms apart. The first query after a quiet time is sent at once.
 const CONFIRM_EVERY: Duration = Duration::from_millis(50);
 
 /// Listens for one worker.
@@ -78,7 +79,7 @@ impl Listener {
 
     /// Listens until the session fails, or until the worker needs a new session.
     async fn listen(&self, unconfirmed: &Arc<Unconfirmed>, backoff: &mut Backoff) -> Result<()> {
-        // The session that opens now answers all earlier requests for a new one.
+        // The session that opens now satisfies all earlier requests for a new session.
         let _ = self.shared.listen_anew.notified().now_or_never();
         let worker = self.shared.id();
         let failure = self.shared.driver.listen(worker, self.signal_handler(worker, unconfirmed)).await?;
@@ -106,7 +107,7 @@ impl Listener {
         })
     }
 
-    /// Asks the store which hints are true, and acts on those.
+    /// Asks the store which hints are true, and acts on the confirmed hints.
     async fn confirm(&self, unconfirmed: &Unconfirmed) {
         loop {
             unconfirmed.added.notified().await;
@@ -180,7 +181,8 @@ mod tests {
         let (asking, asked) = (Arc::clone(&listener), Arc::clone(&unconfirmed));
         let confirming = tokio::spawn(async move { asking.confirm(&asked).await });
         memory.pause("mail");
-        // Each question finds the queue paused, so the pauses count the questions. The first is asked at once.
+        // Each query finds the queue paused and adds a pause, so the pauses count the queries. The first query is sent
+        // at once.
         let (began, pauses) = (Instant::now(), listener.shared.bells.pauses("mail"));
         receive(Signal::Pause("mail".into()));
         tokio::task::yield_now().await;

@@ -1,4 +1,5 @@
-//! Waking up: the listener receives the notifications of the store, and the sleeper is how a claimer rests until then.
+//! The wake-up of claimers: the listener receives the store's notifications, and a sleeper lets its claimer rest until
+//! then.
 
 pub(crate) mod listener;
 pub(crate) mod sleeper;

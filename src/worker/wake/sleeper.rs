@@ -1,8 +1,9 @@
-//! How the claimer of a queue rests: asleep with the bell armed, or awake, looking by itself while there is much to do.
+//! The rest of a claimer between two looks. An asleep claimer waits for its armed bell. An awake claimer looks every
+//! few milliseconds, while there are many jobs.
 //!
-//! Commits that notify wait for each other, so the bell rings only for sleeping claimers. Before it sleeps, a claimer
-//! arms the bell. It then looks on until every transaction has ended that began before, since such a transaction may
-//! commit jobs without ringing the bell.
+//! Notifying commits wait for each other, so the bell rings only for asleep claimers. A claimer arms its bell before it
+//! sleeps. It then goes on looking until all earlier transactions have ended, since an earlier transaction may commit
+//! jobs without ringing the bell.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,26 +14,26 @@ use crate::worker::backoff::Backoff;
 use crate::worker::bells::{ListenerState, Wake, WakeReason};
 use crate::worker::shared::Shared;
 
-/// How long an awake claimer rests between two looks: 3 ms for each worker of the queue, 50 ms at most.
+/// The rest of an awake claimer between two looks: 3 ms for each worker of the queue, 50 ms at most.
 const NAP_PER_WORKER: Duration = Duration::from_millis(3);
 const LONGEST_NAP: Duration = Duration::from_millis(50);
-/// An awake claimer goes to sleep once at most a half of its last 32 looks found a job. Where other workers share the
-/// queue it is a quarter, since every bell wakes them all.
+/// An awake claimer goes to sleep once at most half of its last 32 looks found a job. If other workers share the queue,
+/// the limit is a quarter, since every bell wakes all of these workers.
 const COUNTED_LOOKS: u32 = 32;
 const CALM_SHARE_ALONE: u32 = 2;
 const CALM_SHARE_WITH_OTHERS: u32 = 4;
-/// A claimer stays awake for 1 s at least after it has disarmed its bell, so that it arms the bell about once a second.
-/// The time doubles up to 16 s while each sleep holds producers up.
+/// After a claimer has disarmed its bell, it stays awake for at least 1 s. So it arms the bell at most about once a
+/// second. The time doubles, up to 16 s, while each sleep holds producers up.
 const SHORTEST_AWAKE: Duration = Duration::from_secs(1);
 const LONGEST_AWAKE: Duration = Duration::from_secs(16);
 /// A claimer that was woken 32 times within 100 ms stays awake.
 const BUSY_WAKEUPS: u32 = 32;
 const BUSY_WITHIN: Duration = Duration::from_millis(100);
-/// A claimer stays awake once it has seen twice in a row, 100 ms apart, that commits which notify wait for each other.
-/// Where a commit takes several milliseconds, 32 wake-ups never come within 100 ms.
+/// A claimer also stays awake after two checks in a row, 100 ms apart, have found notifying commits that wait for each
+/// other. If a commit takes several milliseconds, 32 wake-ups never come within 100 ms.
 const HELD_UP_TIMES: u32 = 2;
 const ASK_WHETHER_HELD_UP_EVERY: Duration = Duration::from_millis(100);
-/// A look that returned as many jobs as it asked for counts as 8 looks that found something, and as 8 wake-ups.
+/// A look that returned as many jobs as it asked for counts as 8 looks that found a job, and as 8 wake-ups.
 const FULL_LOOK: u32 = 8;
 /// The pause between two checks whether transactions have ended: a twentieth of the time waited so far, at least 1 ms.
 /// So all checks together take little of the database's time.
@@ -49,10 +50,11 @@ pub(crate) struct Sleeper {
     backoff: Backoff,
 }
 
-/// Whether the claimer is awake, about to sleep, or asleep.
+/// The state of a claimer: awake, about to sleep, or asleep.
 enum SleepState {
-    /// The claimer looks by itself, and the bell is not armed. It stays awake until `until`, if the bell had rung too
-    /// often. `looks` counts its last looks, and `finds` those that found a job.
+    /// The bell is not armed, and the claimer looks without a bell. `until`: the claimer stays awake until this time,
+    /// since its bell had rung too often. `looks`: the number of looks counted so far. `finds`: the number of these
+    /// looks that found a job.
     Awake { until: Option<Instant>, looks: u32, finds: u32 },
     /// The bell is armed, but the transactions in `silent` may still commit jobs without ringing it.
     Arming { armed: ArmedBell, silent: Vec<OpenTransaction> },
@@ -60,17 +62,18 @@ enum SleepState {
     Asleep { armed: ArmedBell },
 }
 
-/// An armed bell, and what it has cost since.
+/// An armed bell, and the costs that it has caused since it was armed.
 #[derive(Clone, Copy)]
 struct ArmedBell {
     armed_at: Instant,
-    /// The worker id for which the bell is armed. It is useless under another id.
+    /// The worker id for which the bell is armed. Under another id, the armed bell is useless.
     worker: i64,
-    /// The listener's connection when the bell was armed. A new connection may have missed rings.
+    /// The state of the listener when the bell was armed. A listener that has connected again since may have missed
+    /// rings.
     listener: ListenerState,
     wakeups: u32,
     wakeups_counted_from: Instant,
-    /// How many times in a row commits that notify waited for each other.
+    /// The number of checks in a row that found notifying commits waiting for each other.
     held_up: u32,
     ask_whether_held_up_at: Instant,
 }
@@ -96,8 +99,8 @@ impl ArmedBell {
     }
 }
 
-/// How long the claimer stays awake when its bell holds producers up. The time doubles if the sleep before was shorter
-/// than this time, and else starts again at 1 s.
+/// The time for which the claimer stays awake after its bell held producers up. If the last sleep was shorter than this
+/// time, the time doubles. Otherwise it starts again at 1 s.
 struct AwakeFor(Duration);
 
 impl AwakeFor {
@@ -123,8 +126,8 @@ impl Sleeper {
         }
     }
 
-    /// Rests until there is a reason to look again. Call this after a look that left no due job behind. `found`: that
-    /// look returned jobs. `due_in`: when the next known job is due.
+    /// Rests until there is a reason to look again. Call this once no look finds more due jobs. `found`: looks have
+    /// returned jobs since the last rest. `due_in`: the time until the next known job is due.
     pub(crate) async fn rest(&mut self, found: bool, due_in: Option<Duration>) -> WakeReason {
         match self.try_rest(found, due_in).await {
             Ok(reason) => {
@@ -145,7 +148,7 @@ impl Sleeper {
     async fn try_rest(&mut self, found: bool, due_in: Option<Duration>) -> Result<WakeReason> {
         let silenced = self.wake.take_silenced();
         let Some(listener) = self.wake.listener().filter(|listener| listener.connected) else {
-            // No bell can arrive, so the claimer polls.
+            // Without a connected listener no bell can arrive, so the claimer polls.
             self.state = SleepState::new();
             self.wake.set_armed(false);
             return Ok(self.wake.next(due_in).await);
@@ -178,7 +181,8 @@ impl Sleeper {
                 self.state = SleepState::Arming { armed: ArmedBell::new(worker, listener), silent };
                 Ok(WakeReason::Armed)
             }
-            // The claimer has looked since the last of these transactions ended, so every further job rings the bell.
+            // The claimer has looked since the last transaction in `silent` ended. So the bell rings for every further
+            // job.
             SleepState::Arming { armed, silent } if silent.is_empty() => {
                 self.state = SleepState::Asleep { armed: *armed };
                 self.sleep(due_in).await
@@ -203,7 +207,7 @@ impl Sleeper {
         Ok(reason)
     }
 
-    /// Whether other workers work the same queues.
+    /// Returns true if other workers work the same queues.
     fn is_shared(&self) -> bool {
         self.shared.sharing() > 0
     }
@@ -213,7 +217,8 @@ impl Sleeper {
         NAP_PER_WORKER.saturating_mul(workers).min(LONGEST_NAP)
     }
 
-    /// Counts wake-ups that led to work. After 32 within 100 ms, disarms the bell, since the claimer hardly sleeps.
+    /// Counts wake-ups that led to work. After 32 of them within 100 ms, disarms the bell, since the claimer hardly
+    /// sleeps.
     async fn count_wakeups(&mut self, wakeups: u32) -> Result<()> {
         let Some(armed) = self.armed() else { return Ok(()) };
         if armed.wakeups_counted_from.elapsed() > BUSY_WITHIN {
@@ -223,7 +228,8 @@ impl Sleeper {
         if armed.wakeups >= BUSY_WAKEUPS { self.disarm().await } else { Ok(()) }
     }
 
-    /// Disarms the bell once commits that ring it have waited for each other twice in a row: it then slows producers.
+    /// Disarms the bell once two checks in a row have found notifying commits that wait: the bell then slows producers
+    /// down.
     async fn disarm_if_commits_wait(&mut self) -> Result<()> {
         let now = Instant::now();
         if self.armed().is_none_or(|armed| now < armed.ask_whether_held_up_at) {
@@ -231,7 +237,7 @@ impl Sleeper {
         }
         let wait = self.shared.driver.signals_wait().await?;
         let Some(armed) = self.armed() else { return Ok(()) };
-        // A slow answer makes for a longer pause, so that the questions take little of the database's time.
+        // After a slow answer the pause is longer, so that these checks take little of the database's time.
         let pause = ASK_WHETHER_HELD_UP_EVERY.max(now.elapsed() * CHECKS_PER_WAIT);
         armed.ask_whether_held_up_at = Instant::now() + pause;
         armed.held_up = if wait { armed.held_up + 1 } else { 0 };
@@ -243,12 +249,12 @@ impl Sleeper {
         self.disarm_for(awake_for).await
     }
 
-    /// Notes that two looks in a row returned jobs without a rest between them: that counts as a wake-up.
+    /// Notes that two looks in a row returned jobs without a rest between them. This counts as one wake-up.
     pub(crate) async fn found_again(&mut self) -> Result<()> {
         self.count_wakeups(1).await
     }
 
-    /// Notes that a look returned as many jobs as it asked for.
+    /// Notes that a look returned as many jobs as it asked for. This counts as 8 wake-ups.
     pub(crate) async fn look_was_full(&mut self) -> Result<()> {
         if let SleepState::Awake { looks, finds, .. } = &mut self.state {
             (*looks, *finds) = (*looks + FULL_LOOK, *finds + FULL_LOOK);
@@ -256,14 +262,15 @@ impl Sleeper {
         self.count_wakeups(FULL_LOOK).await
     }
 
-    /// Disarms the bell for 1 s at least.
+    /// Disarms the bell and keeps it disarmed for at least 1 s.
     pub(crate) async fn disarm(&mut self) -> Result<()> {
         self.disarm_for(SHORTEST_AWAKE).await
     }
 
     async fn disarm_for(&mut self, at_least: Duration) -> Result<()> {
         if let Some(&mut ArmedBell { worker, .. }) = self.armed() {
-            // This comes first. Otherwise a heartbeat could report that another session has silenced the bell.
+            // First stop relying on the bell. Otherwise a heartbeat could report that another session has silenced the
+            // bell.
             self.wake.set_armed(false);
             self.shared.driver.disarm(worker, &self.queue).await?;
             self.state = SleepState::Awake { until: Some(Instant::now() + at_least), looks: 0, finds: 0 };
@@ -271,13 +278,13 @@ impl Sleeper {
         Ok(())
     }
 
-    /// Whether the claimer is awake, so that its next look comes within 50 ms.
+    /// Returns true if the claimer is awake, so that its next look comes within 50 ms.
     pub(crate) fn is_awake(&self) -> bool {
         matches!(self.state, SleepState::Awake { .. })
             && self.wake.listener().is_some_and(|listener| listener.connected)
     }
 
-    /// Whether the bell rings for every job.
+    /// Returns true if the claimer is asleep, so that the bell rings for every job.
     pub(crate) fn is_asleep(&self) -> bool {
         matches!(self.state, SleepState::Asleep { .. })
     }
@@ -300,7 +307,7 @@ async fn warm_up(driver: Arc<dyn Driver>) {
     }
 }
 
-/// Whether the last looks found so few jobs that the claimer may go to sleep.
+/// Returns true if the last looks found few enough jobs for the claimer to go to sleep.
 fn is_calm(looks: u32, finds: u32, shared: bool) -> bool {
     looks >= COUNTED_LOOKS && finds <= looks / if shared { CALM_SHARE_WITH_OTHERS } else { CALM_SHARE_ALONE }
 }
@@ -324,7 +331,7 @@ mod tests {
             bells.ring("mail");
             sleeper.rest(look % 10 == 0, None).await;
         }
-        // The first bells find the claimer asleep.
+        // The claimer is asleep during the first rings, so these looks are not delayed.
         assert!(began.elapsed() >= NAP_PER_WORKER * 900, "{:?}", began.elapsed());
     }
 

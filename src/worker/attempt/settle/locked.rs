@@ -1,5 +1,5 @@
-//! Endings of jobs that another session has locked. They are retried apart from all other endings, which they must not
-//! delay.
+//! Settles the endings of jobs that other sessions have locked. A separate task retries these endings, so that they do
+//! not delay other endings.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use super::record::{LockedEnding, Recorder};
 use crate::driver::Settlement;
 use crate::job::Reservation;
 
-/// How soon to try again. The delay doubles from the first to the longest.
+/// The delay before the next try to settle a locked ending. The delay doubles with each try, from 50 ms up to 1 s.
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
-/// An ending to settle once the other session no longer locks its job.
+/// An ending that is settled once no other session locks its job.
 struct Postponed {
     settlement: Settlement,
     since: Instant,
@@ -83,7 +83,7 @@ impl LockedSettler {
                 );
                 continue;
             };
-            // The recorder may have replaced an ending that the store refused.
+            // Keep the returned ending: the recorder may have replaced an ending that the store refused.
             postponed.settlement = ending.settlement.clone();
             postponed.delay = (postponed.delay * 2).min(LONGEST_DELAY);
             postponed.next_try = Instant::now() + postponed.delay;

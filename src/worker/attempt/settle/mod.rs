@@ -1,5 +1,5 @@
-//! The settler: records how attempts ended. A batch holds the attempts that ended while the previous batch was being
-//! recorded.
+//! The settler: records the endings of attempts in batches. A batch holds the endings of all attempts that ended while
+//! the previous batch was being recorded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +19,13 @@ use record::Recorder;
 
 /// A batch holds at most 1000 endings.
 const LARGEST_BATCH: usize = 1000;
-/// A batch is recorded after 1 ms even if more attempts go on to end. Handlers that keep their threads busy could draw
-/// the wait out.
+/// The settler collects a batch for at most 1 ms, even if more attempts go on to end. Without this limit, handlers that
+/// keep their threads busy could delay the batch.
 const LONGEST_COLLECTING: Duration = Duration::from_millis(1);
 /// While more than 1000 endings wait for locks of other sessions, the settler takes no further ending. The slots then
-/// fill up, and the worker claims nothing more.
+/// fill up, and the worker claims no more jobs.
 const MOST_LOCKED: usize = 1000;
-/// How soon to count the locked endings again.
+/// The time between two counts of the locked endings.
 const COUNT_LOCKED_EVERY: Duration = Duration::from_millis(50);
 
 /// Settles the endings that attempts send.
@@ -61,8 +61,8 @@ impl Settler {
         let _ = locked_settler.await;
     }
 
-    /// Lets attempts end that are ready to. Otherwise the first of many that end at the same time would be settled
-    /// alone, since it wakes the settler before the others run.
+    /// Collects the endings of attempts that end at the same time. The first of these endings wakes the settler before
+    /// the other attempts run. Without this wait, the settler would settle that ending alone.
     async fn take_ready(&mut self, batch: &mut Vec<Settlement>) {
         let (began, mut before) = (Instant::now(), 0);
         while before < batch.len() && batch.len() < LARGEST_BATCH && began.elapsed() < LONGEST_COLLECTING {

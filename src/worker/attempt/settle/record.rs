@@ -1,5 +1,5 @@
-//! Records a batch of endings. It tries until the store answers, and splits a batch in which the store refuses an
-//! ending.
+//! Records endings in batches. The recorder tries until the store answers, and splits a batch if the store refuses an
+//! ending of the batch.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const REFUSED_DELAY: Duration = Duration::from_secs(60);
 /// An ending that is not recorded yet, since another session has locked the job.
 pub(super) struct LockedEnding {
     pub(super) settlement: Settlement,
-    /// The session that has locked the job, as far as is known.
+    /// The session that has locked the job, as far as this session is known.
     pub(super) locked_by: String,
 }
 
@@ -28,8 +28,8 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// Records the endings of a batch and returns those of locked jobs. If the store refuses the batch, it is halved
-    /// until the refused endings are found; all others are recorded unchanged.
+    /// Records the endings of a batch and returns the endings of locked jobs. If the store refuses the batch, this
+    /// halves the batch until the refused endings are found. All other endings are recorded unchanged.
     pub(super) async fn record(&self, batch: Vec<Settlement>) -> Vec<LockedEnding> {
         let mut locked = Vec::new();
         let mut left = vec![(batch, false)];
@@ -38,8 +38,8 @@ impl Recorder {
                 Ok(more) => locked.extend(more),
                 Err(error) => match &batch[..] {
                     [settlement] if error.is_locked() => {
-                        // A lock on the job's own row is no error. Another row is locked that changes with it, such as
-                        // a row that refers to it.
+                        // A lock on the job's own row is no error. Here another session has locked a row that changes
+                        // with the job, such as a row that refers to the job.
                         let locked_by = "another session".into();
                         locked.push(LockedEnding { settlement: settlement.clone(), locked_by });
                     }
@@ -55,8 +55,8 @@ impl Recorder {
         locked
     }
 
-    /// Tries until the store answers; an error is a refusal or a lock. `may_be_recorded`: an earlier try may have
-    /// recorded some of these endings.
+    /// Tries to record the batch until the store answers. An error is a refusal or a lock. `may_be_recorded`: an
+    /// earlier try may have recorded some endings of the batch.
     async fn try_to_record(&self, batch: &[Settlement], mut may_be_recorded: bool) -> Result<Vec<LockedEnding>, Error> {
         let mut backoff = Backoff::new("settle jobs", &self.reconnected);
         loop {
@@ -75,7 +75,7 @@ impl Recorder {
         }
     }
 
-    /// Removes the settled jobs from the held ones; returns the endings of the locked jobs.
+    /// Removes the settled jobs from the held jobs. Returns the endings of locked jobs.
     fn remove_settled(&self, batch: &[Settlement], settled: Vec<Settled>, may_be_recorded: bool) -> Vec<LockedEnding> {
         let mut locked = Vec::new();
         for (settlement, settled) in batch.iter().zip(settled) {
@@ -95,8 +95,8 @@ impl Recorder {
         locked
     }
 
-    /// Records a failed attempt instead of an ending that the store refuses. If the store refuses that too, makes the
-    /// job a dead job; at last, gives it up.
+    /// Records a failed attempt instead of an ending that the store refuses. If the store refuses the failed attempt
+    /// too, makes the job a dead job. If the store refuses the dead job as well, gives the job up.
     async fn replace_refused(&self, settlement: &Settlement, mut error: Error) -> Vec<LockedEnding> {
         let id = settlement.reservation.id;
         tracing::error!(

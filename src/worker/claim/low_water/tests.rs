@@ -167,7 +167,7 @@ fn a_job_that_a_claim_under_way_may_take_was_not_left_behind() {
     assert_eq!(low.marks()[2], place(6), "no claim has looked there");
 }
 
-/// Makes the second look, which finds these heads.
+/// Makes the second look back. `heads`: the first due jobs that it finds.
 fn look_again(low: &mut LowWater, heads: Marks) {
     assert_eq!(low.next_look_back(3, None), None, "claims under way may not be over");
     low.second_look.as_mut().unwrap().seen_at -= 2 * SLOW;
