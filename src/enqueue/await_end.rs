@@ -1,4 +1,4 @@
-//! Waiting for the end of a job, whichever worker runs it.
+//! Waits for the end of a job, whichever worker runs the job.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -13,37 +13,37 @@ use crate::error::{Error, Result};
 use crate::job::payload::Payload;
 use crate::job::{Enqueued, JobState};
 
-/// A job that has ended, and how.
+/// A job that has ended, with its state, its result and its failures.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct FinishedJob {
     /// The id of the job.
     pub id: i64,
-    /// How the job ended: completed, cancelled or dead.
+    /// The state in which the job ended: completed, cancelled or dead.
     pub state: JobState,
     /// The result that the handler returned; `None` if there is none.
     pub result: Option<Payload>,
-    /// Why attempts failed: the last 100 failures, oldest first.
+    /// The failures of the job's attempts: the last 100 failures, oldest first.
     pub errors: Vec<Failure>,
 }
 
 impl FinishedJob {
-    /// Whether the job is completed.
+    /// Returns true if the job is completed.
     pub fn is_completed(&self) -> bool {
         self.state == JobState::Completed
     }
 
-    /// Whether the job was cancelled.
+    /// Returns true if the job was cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.state == JobState::Cancelled
     }
 
-    /// Whether the job is dead.
+    /// Returns true if the job is dead.
     pub fn is_dead(&self) -> bool {
         self.state == JobState::Dead
     }
 
-    /// The error of the last attempt that failed, even if a later one succeeded.
+    /// Returns the error of the last failed attempt, even if a later attempt succeeded.
     pub fn last_error(&self) -> Option<&str> {
         Some(&self.errors.last()?.error)
     }
@@ -51,8 +51,8 @@ impl FinishedJob {
     /// Decodes the result that the handler returned. A completed job without a result decodes as `null`.
     ///
     /// # Errors
-    /// Invalid if the job was cancelled or is dead, or if its result does not decode to the type. The error of a dead
-    /// job is part of the message.
+    /// Invalid if the job was cancelled or is dead, or if its result does not decode to the type `T`. If the job is
+    /// dead, the message contains the last error of the job.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
         let (id, state) = (self.id, self.state);
         match (state, self.last_error()) {
@@ -66,33 +66,33 @@ impl FinishedJob {
     }
 }
 
-/// Something by which the end of a job can be awaited: a [`Database`], or a driver.
+/// A store on which the end of a job can be awaited: a [`Database`], or a driver.
 pub trait Awaiter: Sync {
-    /// Waits for the end of the job `id`. Returns `None` if nothing is known of the job.
+    /// Waits for the end of the job `id`. Returns `None` if the store knows nothing of the job.
     ///
     /// # Errors
-    /// The store's error, unless it is unavailable for a while once the wait has begun.
+    /// The store's error. Once the wait has begun, it goes on while the store is unavailable.
     fn finished(&self, id: i64) -> BoxFuture<'_, Result<Option<FinishedJob>>>;
 }
 
 impl Enqueued {
     /// Waits for the end of the job, as [`Database::finished`] does. If another job held the unique key, this waits for
-    /// that job.
+    /// that other job.
     ///
     /// # Errors
-    /// As there.
+    /// As in [`Database::finished`].
     pub async fn finished(&self, at: &impl Awaiter) -> Result<Option<FinishedJob>> {
         at.finished(self.id).await
     }
 }
 
 impl Database {
-    /// Waits for the end of a job: until it is completed, cancelled or dead, however many attempts that takes.
+    /// Waits until a job is completed, cancelled or dead, however many attempts that takes.
     ///
-    /// Returns `None` if nothing is known of the job: there never was one of this id, or its history was deleted. If
-    /// the queue keeps no history, the end of a job that is awaited is still known for a minute. The enqueue must be
-    /// committed. To limit the wait, put it into `tokio::time::timeout`. Any number of waits share one connection that
-    /// listens.
+    /// Returns `None` if the database knows nothing of the job: no job ever had this id, or the job's history was
+    /// deleted. If the queue keeps no history, the end of an awaited job is still known for a minute. The enqueue must
+    /// be committed before the wait begins. To limit the wait, put this future into `tokio::time::timeout`. Any number
+    /// of waits share one listening connection.
     ///
     /// ```no_run
     /// # use reveille::{enqueue, Database, Job};
@@ -111,7 +111,7 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// The server's error. Once the wait has begun, it outlasts a server that is unavailable.
+    /// The server's error. Once the wait has begun, it goes on while the server is unavailable.
     pub async fn finished(&self, id: i64) -> Result<Option<FinishedJob>> {
         let mut wait = self.ends().of(self, id);
         let mut has_lived = false;
@@ -142,7 +142,7 @@ impl Database {
     }
 }
 
-/// What one look at the tables finds of a job.
+/// The result of one query for a job.
 enum Look {
     Live,
     Ended(FinishedJob),
@@ -161,7 +161,7 @@ fn seen(id: i64, row: &Row) -> Result<Look> {
     Ok(Look::Ended(FinishedJob { id, state, result: row.try_get("result").map_err(unreadable)?, errors }))
 }
 
-/// The failure of an attempt. A member that cannot be read gets a default.
+/// Returns the failure of an attempt. A member that cannot be read gets a default.
 fn failure(error: &RawValue) -> Failure {
     let error = Payload::parse(error.get()).ok();
     let text = |name| error.as_ref().and_then(|error| error.member::<String>(name).ok().flatten());
@@ -172,11 +172,12 @@ fn failure(error: &RawValue) -> Failure {
 }
 
 impl Memory {
-    /// Waits for the end of a job, as [`Database::finished`] does. Returns `None` if nothing is known of the job.
+    /// Waits for the end of a job, as [`Database::finished`] does. Returns `None` if the store knows nothing of the
+    /// job.
     pub async fn finished(&self, id: i64) -> Option<FinishedJob> {
         loop {
             let ends = self.ends();
-            // Made before the look, so that an end after the look is not missed.
+            // `next` is created before the job is read, so that an end after the read is not missed.
             let next = ends.notified();
             let job = self.job(id)?;
             if job.state.is_ended() {

@@ -1,4 +1,4 @@
-//! One job on its way to be enqueued, with its options.
+//! A job that is about to be enqueued, with its options.
 
 use std::borrow::Cow;
 use std::future::IntoFuture;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::handler::middleware::Middlewares;
 use crate::job::{Enqueued, MAX_PAYLOAD, NewJob, Priority, UniqueMode, UniqueUntil};
 
-/// A job about to be enqueued: chain options, then await it.
+/// A job that is about to be enqueued: chain options, then await it.
 #[must_use = "a job is enqueued only when this is awaited"]
 pub struct Enqueue<'a, E> {
     on: E,
@@ -22,7 +22,7 @@ pub struct Enqueue<'a, E> {
     middlewares: Middlewares,
     schema: Cow<'static, str>,
     max_payload: usize,
-    /// The future that this becomes holds `on`, and its type must name a lifetime.
+    /// Names the lifetime of `on`, since the type of the future that enqueues the job must name it.
     lifetime: PhantomData<&'a ()>,
 }
 
@@ -39,12 +39,12 @@ impl<E> Enqueue<'_, E> {
         Enqueue { job: self.job.and_then(change), ..self }
     }
 
-    /// Sends the job to this queue, instead of its kind's.
+    /// Sends the job to this queue, instead of the queue of its kind.
     pub fn queue(self, queue: impl Into<String>) -> Self {
         self.change(|job| job.queue(queue))
     }
 
-    /// Makes the job due this long after now.
+    /// Makes the job due after this delay.
     pub fn delay(self, delay: Duration) -> Self {
         self.change(|job| job.delay(delay))
     }
@@ -54,79 +54,81 @@ impl<E> Enqueue<'_, E> {
         self.change(|job| job.at(time))
     }
 
-    /// Starts the job before or after others of its queue.
+    /// Sets the priority, by which the job starts before or after other jobs of its queue.
     pub fn priority(self, priority: Priority) -> Self {
         self.change(|job| job.priority(priority))
     }
 
-    /// Makes the job dead after this many failures, at least 1.
+    /// Sets the number of failures after which the job is dead; at least 1.
     pub fn max_attempts(self, max_attempts: u32) -> Self {
         self.change(|job| job.max_attempts(max_attempts))
     }
 
-    /// Gives each attempt at most this long, at least a microsecond.
+    /// Sets the timeout of each attempt; at least a microsecond.
     pub fn timeout(self, timeout: Duration) -> Self {
         self.change(|job| job.timeout(timeout))
     }
 
-    /// Adds the job only if no other job of its kind holds this key, 1 to 512 bytes. If one does, [`Enqueued::existed`]
-    /// is true.
+    /// Adds the job only if no other job of its kind holds this unique key, 1 to 512 bytes. If another job holds the
+    /// unique key, [`Enqueued::existed`] is true.
     pub fn unique_key(self, key: impl Into<String>) -> Self {
         self.change(|job| job.unique_key(key))
     }
 
-    /// Adds the job only if no other job of its kind has the same payload, by a unique key made of the payload.
+    /// Adds the job only if no other job of its kind has the same payload. The unique key is made of the payload.
     pub fn unique_by_payload(self) -> Self {
         self.try_change(NewJob::unique_by_payload)
     }
 
-    /// Adds the job only if there is no other job of its kind that is unique in this way.
+    /// Adds the job only if no other job of its kind holds the unique key that this option sets: one for the whole
+    /// kind.
     pub fn unique_by_kind(self) -> Self {
         self.change(NewJob::unique_by_kind)
     }
 
-    /// Says what happens to the job that holds the unique key already; default [`UniqueMode::Keep`].
+    /// Sets what happens to the other job that already holds the unique key; [`UniqueMode::Keep`] by default.
     pub fn unique_mode(self, mode: UniqueMode) -> Self {
         self.change(|job| job.unique_mode(mode))
     }
 
-    /// Says until when the job holds its unique key; default [`UniqueUntil::Finished`].
+    /// Sets the end of the time in which the job holds its unique key; [`UniqueUntil::Finished`] by default.
     pub fn unique_until(self, until: UniqueUntil) -> Self {
         self.change(|job| job.unique_until(until))
     }
 
-    /// Lets the job hold its unique key until it has ended and this long has passed since its enqueue.
+    /// Lets the job hold its unique key for this period after the enqueue, and in any case until the job has ended.
     pub fn unique_for(self, period: Duration) -> Self {
         self.unique_until(UniqueUntil::Period(period))
     }
 
-    /// Says what the job belongs to, such as a tenant, 1 to 512 bytes.
+    /// Sets the job's key, such as the tenant that the job belongs to; 1 to 512 bytes.
     pub fn key(self, key: impl Into<String>) -> Self {
         self.change(|job| job.key(key))
     }
 
-    /// Adds a label; a job has at most 64.
+    /// Adds a tag; a job has at most 64 tags.
     pub fn tag(self, tag: impl Into<String>) -> Self {
         self.change(|job| job.tag(tag))
     }
 
-    /// Adds further facts about the job, such as a trace context: anything that serializes to a JSON object.
+    /// Adds metadata: further facts about the job, such as a trace context. The value must serialize to a JSON object.
     ///
-    /// Awaiting the enqueue fails if this does not, or holds JSON that Postgres cannot store. A
+    /// Awaiting the enqueue fails if the value serializes to anything else, or to JSON that Postgres cannot store. A
     /// [`Payload`](crate::job::Payload) keeps all digits of its numbers.
     pub fn metadata(self, metadata: impl Serialize) -> Self {
         self.try_change(|job| job.metadata(&metadata))
     }
 
-    /// Refuses a payload of more than this many bytes; default 1 MiB. The table takes 8 MiB at most.
+    /// Refuses a payload of more than this number of bytes; 1 MiB by default. The table takes payloads of at most 8
+    /// MiB.
     pub fn max_payload(mut self, bytes: usize) -> Self {
         self.max_payload = bytes;
         self
     }
 
-    /// Enqueues into the tables of this schema, instead of the [`Enqueuer`](super::Enqueuer)'s.
+    /// Enqueues into the tables of this schema, instead of the schema of the [`Enqueuer`](super::Enqueuer).
     ///
-    /// A [`Database`](crate::Database) or a driver knows its own schema and ignores this.
+    /// A [`Database`](crate::Database) or a driver knows its own schema and ignores this option.
     pub fn schema(mut self, schema: impl Into<String>) -> Self {
         self.schema = Cow::Owned(schema.into());
         self

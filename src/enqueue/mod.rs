@@ -1,4 +1,4 @@
-//! Enqueuing jobs, and waiting for their ends.
+//! Enqueues jobs, and waits for their ends.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -16,14 +16,15 @@ mod builder;
 pub use await_end::{Awaiter, FinishedJob};
 pub use builder::Enqueue;
 
-/// Enqueues a job. Await what this returns, after any options.
+/// Enqueues a job. Chain options on the returned [`Enqueue`], then await it.
 ///
-/// On a transaction, the job exists once the transaction commits, and never if it does not. So enqueue in the
-/// transaction that writes the rows which the job is about. A [`NewJob`] can be enqueued too, for a kind that has no
-/// type here.
+/// A job that is enqueued on a transaction exists only once that transaction commits. So enqueue the job in the
+/// transaction that writes the rows that the job is about. For a kind that has no type in this program, enqueue a
+/// [`NewJob`].
 ///
-/// In a handler, the new job's `parent_id` is the job that the handler works. A task that the handler spawns does not
-/// know that job, nor does a handler of batches: use the [`enqueuer`](Context::enqueuer) of the job's context there.
+/// In a handler, the new job's `parent_id` is the id of the job that the handler works. A task that the handler spawns
+/// does not know that id, and neither does a handler of batches. Use the [`enqueuer`](Context::enqueuer) of the job's
+/// context in these two places.
 ///
 /// ```no_run
 /// # use serde::{Deserialize, Serialize};
@@ -40,15 +41,16 @@ pub use builder::Enqueue;
 /// ```
 ///
 /// # Errors
-/// Invalid, before anything is sent, if the job could not be stored: a name too long, a payload too large. Else the
-/// server's error.
+/// Invalid, before anything is sent, if the job cannot be stored: for example, a name is too long or the payload is too
+/// large. Otherwise the server's error.
 pub fn enqueue<'a, E: EnqueueOn + 'a>(on: E, job: &impl Enqueueable) -> Enqueue<'a, E> {
     Enqueuer::new().enqueue(on, job)
 }
 
-/// Enqueues many jobs in one statement, all or none. Returns one answer a job, in the order of the jobs.
+/// Enqueues many jobs in one statement, all or none. Returns one [`Enqueued`] per job, in the order of the jobs.
 ///
-/// Jobs with unique keys are stored in the order of their keys, so that two such statements never deadlock.
+/// Jobs with unique keys are stored in the order of their unique keys, so that two calls of this function never
+/// deadlock.
 ///
 /// ```no_run
 /// # use serde::{Deserialize, Serialize};
@@ -70,11 +72,11 @@ pub async fn enqueue_all<'a, E: EnqueueOn, J: Enqueueable + 'a>(
     Enqueuer::new().enqueue_all(on, jobs).await
 }
 
-/// Enqueues a great many jobs by COPY, all or none. Returns how many there were.
+/// Enqueues a great many jobs by COPY, all or none. Returns the number of jobs.
 ///
-/// This is the quickest way to enqueue, and it holds only a few jobs in memory at a time: for an import, or for a job
-/// per customer. In return it yields no ids, and the jobs can have no unique keys. For up to a few thousand jobs,
-/// [`enqueue_all`] is simpler. A driver other than Postgres's enqueues them as `enqueue_all` does.
+/// This is the quickest way to enqueue. It holds only a few jobs in memory at a time. Use it for an import, or for one
+/// job per customer. It returns no ids, and the jobs can have no unique keys. For up to a few thousand jobs,
+/// [`enqueue_all`] is simpler. A driver other than Postgres's enqueues the jobs as `enqueue_all` does.
 ///
 /// ```no_run
 /// # use serde::{Deserialize, Serialize};
@@ -88,8 +90,8 @@ pub async fn enqueue_all<'a, E: EnqueueOn, J: Enqueueable + 'a>(
 /// ```
 ///
 /// # Errors
-/// Invalid if a job could not be stored, or has a unique key. Each job is checked as it is sent, so a transaction in
-/// which this fails can only be rolled back.
+/// Invalid if a job cannot be stored, or has a unique key. Each job is checked just before it is sent, so earlier jobs
+/// may have been sent. After an error, the transaction can only be rolled back.
 pub async fn copy_all<'a, E: EnqueueOn, J: Enqueueable + 'a>(
     on: E,
     jobs: impl IntoIterator<Item = &'a J, IntoIter: Send>,
@@ -99,8 +101,8 @@ pub async fn copy_all<'a, E: EnqueueOn, J: Enqueueable + 'a>(
 
 /// Enqueues jobs through [middleware](crate::handler::Middleware), into the tables of any schema. Cheap to clone.
 ///
-/// Make one where the program starts, and share it: by [`Enqueuer::new`], or by [`Database::enqueuer`] for the schema
-/// of a database. A handler gets its worker's enqueuer as an argument:
+/// Make one enqueuer where the program starts, and share it: by [`Enqueuer::new`], or by [`Database::enqueuer`] for the
+/// schema of a database. A handler gets its worker's enqueuer as an argument:
 ///
 /// ```no_run
 /// # use reveille::enqueue::Enqueuer;
@@ -119,22 +121,22 @@ pub async fn copy_all<'a, E: EnqueueOn, J: Enqueueable + 'a>(
 pub struct Enqueuer {
     middlewares: Middlewares,
     schema: Cow<'static, str>,
-    /// The job in whose handler this enqueues, if it comes from that job's context.
+    /// The id of the job in whose handler this enqueuer works, if the enqueuer comes from that job's context.
     parent: Option<i64>,
 }
 
 tokio::task_local! {
-    /// The job whose handler this task runs, if the job is stored anywhere.
+    /// The id of the job whose handler this task runs, if that job is stored.
     static PARENT: Option<i64>;
 }
 
-/// Runs a handler. The jobs that its task enqueues are children of its job.
+/// Runs the handler of a job. The jobs that the handler's task enqueues are children of that job.
 pub(crate) fn in_handler_of<F: Future>(job: Option<i64>, handler: F) -> impl Future<Output = F::Output> {
     PARENT.scope(job, handler)
 }
 
 impl Enqueuer {
-    /// An enqueuer without middleware, for the schema `reveille`: it does what [`enqueue`] does.
+    /// Returns an enqueuer without middleware, for the schema `reveille`. It enqueues as [`enqueue`] does.
     pub fn new() -> Enqueuer {
         Enqueuer { middlewares: Middlewares::default(), schema: Cow::Borrowed("reveille"), parent: None }
     }
@@ -143,16 +145,17 @@ impl Enqueuer {
         Enqueuer { middlewares, ..Enqueuer::new() }.schema(schema)
     }
 
-    /// Lets jobs pass through this middleware too. The first one added is the outermost, and changes a job last.
+    /// Adds a middleware for the jobs of this enqueuer. The first one added is the outermost, and changes a job last.
     #[must_use]
     pub fn middleware(mut self, middleware: impl Middleware) -> Enqueuer {
         self.middlewares.add(middleware);
         self
     }
 
-    /// Enqueues into the tables of this schema, whether one job, many, or by COPY; default `reveille`.
+    /// Enqueues into the tables of this schema, whether one job, many, or by COPY; `reveille` by default.
     ///
-    /// This is for clients and transactions. A [`Database`] or a driver knows its own schema and ignores this one.
+    /// This setting is for clients and transactions. A [`Database`] or a driver knows its own schema and ignores this
+    /// setting.
     #[must_use]
     pub fn schema(mut self, name: impl Into<String>) -> Enqueuer {
         let name = name.into();
@@ -160,7 +163,8 @@ impl Enqueuer {
         self
     }
 
-    /// Enqueues a job as [`enqueue`] does, through the middleware. It sees the job with the options that are chained.
+    /// Enqueues a job as [`enqueue`] does, through the middleware. The middleware sees the job with all chained
+    /// options.
     ///
     /// # Errors
     /// Refused if a middleware refuses the job; else as in [`enqueue`].
@@ -207,14 +211,14 @@ impl Enqueuer {
         Ok(copied)
     }
 
-    /// The job as it is stored: changed by the middleware, and checked.
+    /// Returns the job as it is stored: changed by the middleware, and checked.
     pub(crate) fn prepare(&self, job: &impl Enqueueable) -> Result<NewJob> {
         let job = self.middlewares.enqueue(self.child(job.to_new_job()?))?;
         job.check(MAX_PAYLOAD)?;
         Ok(job)
     }
 
-    /// Sets the job's parent, unless it has one: the job in whose handler it is enqueued.
+    /// Unless the job has a parent, makes the job whose handler enqueues it the parent.
     fn child(&self, job: NewJob) -> NewJob {
         let here = || PARENT.try_with(|parent| *parent).ok().flatten();
         NewJob { parent_id: job.parent_id.or(self.parent).or_else(here), ..job }
@@ -228,7 +232,8 @@ impl Default for Enqueuer {
 }
 
 impl Database {
-    /// An enqueuer for the schema of this database: also on its clients, and on transactions of other pools.
+    /// Returns an enqueuer for the schema of this database. It also enqueues on clients of this database, and on
+    /// transactions of other pools.
     ///
     /// ```no_run
     /// # use serde::{Deserialize, Serialize};
@@ -248,7 +253,7 @@ impl Database {
     }
 }
 
-/// The worker's enqueuer, among the values that its handlers share.
+/// The worker's enqueuer, as one of the values that the worker shares with its handlers.
 #[derive(Clone)]
 pub(crate) struct OfWorker(pub(crate) Enqueuer);
 
@@ -259,8 +264,8 @@ impl Extract for Enqueuer {
 }
 
 impl Context {
-    /// Enqueues jobs through the worker's middleware, into the schema of the worker's database, as children of this
-    /// job.
+    /// Returns an enqueuer for the schema of the worker's database. Its jobs pass through the worker's middleware, and
+    /// are children of the job of this context.
     ///
     /// Use it in a task that the handler spawns, and in a handler of batches.
     pub fn enqueuer(&self) -> Enqueuer {
