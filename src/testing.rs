@@ -1,9 +1,9 @@
 //! A test kit for programs that enqueue and work jobs.
 //!
 //! [`enqueued`] lists the jobs that a transaction has enqueued. [`Worker::attempt`] runs a handler on a job that is
-//! stored nowhere. So both serve in a test whose transaction is rolled back. [`Worker::work_one`],
+//! stored nowhere. So both work in a test that rolls its transaction back. [`Worker::work_one`],
 //! [`Worker::run_until_drained`] and [`Worker::inline`] run stored jobs. On [`Memory`], [`Worker::run_until_empty`]
-//! runs delayed jobs too. See the guide `testing`.
+//! also runs delayed jobs. See the guide `testing`.
 //!
 //! [`Worker::attempt`]: crate::Worker::attempt
 //! [`Worker::work_one`]: crate::Worker::work_one
@@ -31,7 +31,7 @@ mod work;
 
 pub use work::Worked;
 
-/// Lists enqueued jobs: those that a transaction has enqueued, or all jobs of a [`Database`] or a [`Memory`].
+/// Lists enqueued jobs: the jobs that a transaction has enqueued, or all jobs of a [`Database`] or a [`Memory`].
 ///
 /// ```
 /// # use reveille::{driver::Memory, enqueue, testing, Job};
@@ -53,12 +53,13 @@ pub use work::Worked;
 /// ```
 ///
 /// # Errors
-/// Invalid on a client that is not in a transaction; else the server's error.
+/// Invalid if the source is a client outside a transaction; else the server's error.
 pub async fn enqueued<S: Source + ?Sized>(source: &S) -> Result<Jobs> {
     enqueued_in(source, "reveille").await
 }
 
-/// Lists enqueued jobs as [`enqueued`] does, in the tables of another schema. A [`Database`] knows its own schema.
+/// Lists enqueued jobs as [`enqueued`] does, in the tables of another schema. A [`Database`] always uses its own
+/// schema.
 ///
 /// # Errors
 /// As in [`enqueued`].
@@ -66,13 +67,13 @@ pub async fn enqueued_in<S: Source + ?Sized>(source: &S, schema: &str) -> Result
     Ok(Jobs(source.look(schema).await?))
 }
 
-/// Something in which a test can look for enqueued jobs.
+/// A source of enqueued jobs for a test.
 ///
-/// - A transaction of tokio-postgres or deadpool-postgres: the waiting jobs that it has enqueued, replaced or debounced
-///   itself, in savepoints as well.
-/// - A client of these: the same jobs of the transaction that it is in.
-/// - A [`Database`] or a [`Memory`]: all its jobs that have not been purged, whatever their state. [`Jobs::since`]
-///   leaves out earlier ones.
+/// - A transaction of tokio-postgres or deadpool-postgres: the waiting jobs that the transaction itself has enqueued,
+///   replaced or debounced, also in savepoints.
+/// - A client of tokio-postgres or deadpool-postgres: the same jobs of the client's current transaction.
+/// - A [`Database`] or a [`Memory`]: all its jobs that have not been purged, in any state. [`Jobs::since`] leaves out
+///   earlier jobs.
 #[diagnostic::on_unimplemented(
     message = "a test cannot look for enqueued jobs in `{Self}`",
     note = "pass a reference to a transaction or a client of tokio-postgres or deadpool-postgres, a `Database`, or a \
@@ -89,32 +90,32 @@ pub trait Source: Sync {
 pub struct Found {
     /// The id of the job.
     pub id: i64,
-    /// The job as it was enqueued, with the time from its enqueue to its due time as `due`. Its `unique_mode` and
-    /// `unique_until` are defaults, since they are not stored.
+    /// The job as it was enqueued. Its `due` is the time from its enqueue to its due time. Its `unique_mode` and
+    /// `unique_until` have their default values, since neither is stored.
     pub job: NewJob,
-    /// When the job is due.
+    /// The time at which the job is due.
     pub available_at: SystemTime,
-    /// When the job was enqueued.
+    /// The time at which the job was enqueued.
     pub created_at: SystemTime,
 }
 
-/// Jobs that were enqueued, in the order of their ids. A failed assertion panics with a list of them.
+/// Enqueued jobs, in the order of their ids. A failed assertion panics with a list of the jobs.
 #[derive(Debug, Clone)]
 pub struct Jobs(Vec<Found>);
 
 impl Jobs {
-    /// All the jobs.
+    /// Returns all jobs.
     pub fn all(&self) -> &[Found] {
         &self.0
     }
 
-    /// The jobs that were enqueued since an earlier list.
+    /// Returns the jobs that an earlier list does not have.
     pub fn since(&self, before: &Jobs) -> Jobs {
         let is_new = |found: &&Found| before.0.iter().all(|earlier| earlier.id != found.id);
         Jobs(self.0.iter().filter(is_new).cloned().collect())
     }
 
-    /// The payloads of the jobs of a kind.
+    /// Returns the payloads of the jobs of a kind.
     ///
     /// # Panics
     /// If one of the payloads does not decode.
@@ -127,10 +128,10 @@ impl Jobs {
         self.kind(J::KIND).map(decode).collect()
     }
 
-    /// The only job of a kind.
+    /// Returns the only job of a kind.
     ///
     /// # Panics
-    /// If there is no job of the kind, or more than one.
+    /// If there is no job of the kind, or if there are several.
     #[track_caller]
     pub fn one<J: Job>(&self) -> &Found {
         let mut of_kind = self.kind(J::KIND);
@@ -141,13 +142,13 @@ impl Jobs {
         }
     }
 
-    /// Asserts that there is a job with this kind and payload, and returns the first one.
+    /// Asserts that there is a job with this kind and payload, and returns the first job that has both.
     ///
     /// # Panics
-    /// If there is no such job.
+    /// If no job has this kind and payload.
     #[track_caller]
     pub fn assert_has<J: Job>(&self, job: &J) -> &Found {
-        // Decoded and encoded again, so that defaults and the spelling of numbers make no difference.
+        // Decodes and encodes the payload again, so that defaults and the spelling of numbers make no difference.
         let wanted = serde_json::to_value(job).ok();
         let is_wanted = |found: &&Found| {
             let decoded = found.job.payload.decode::<J>().ok();
@@ -165,7 +166,7 @@ impl Jobs {
     /// Asserts that there is no job of this kind.
     ///
     /// # Panics
-    /// If there is one.
+    /// If there is a job of this kind.
     #[track_caller]
     pub fn assert_none<J: Job>(&self) {
         assert!(self.kind(J::KIND).next().is_none(), "a job of the kind {:?} was enqueued; {self}", J::KIND);
@@ -174,7 +175,7 @@ impl Jobs {
     /// Asserts that there is no job at all.
     ///
     /// # Panics
-    /// If there is one.
+    /// If there is a job.
     #[track_caller]
     pub fn assert_empty(&self) {
         assert!(self.0.is_empty(), "jobs were enqueued; {self}");
@@ -185,7 +186,7 @@ impl Jobs {
     }
 }
 
-/// Lists the jobs, one a line, for the message of a failed assertion.
+/// Lists the jobs, one per line, for the message of a failed assertion.
 impl fmt::Display for Jobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
@@ -249,7 +250,7 @@ async fn look_here(client: &Client, schema: &str) -> Result<Vec<Found>> {
     look(client, schema, include_str!("../sql/enqueued_here.sql")).await
 }
 
-/// Checks that a client is in a transaction, by a savepoint: outside a transaction the server refuses it.
+/// Checks by a savepoint that a client is in a transaction: outside a transaction, the server refuses a savepoint.
 async fn check_is_in_transaction(client: &Client) -> Result<()> {
     let savepoint = async {
         client.batch_execute("savepoint reveille_testing").await?;

@@ -1,4 +1,4 @@
-//! What a claim asks for, and how a store answers it.
+//! The request of a claim, and the store's answer to it.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,9 +12,9 @@ pub struct ClaimRequest<'a> {
     pub worker: i64,
     /// The queue that the jobs are taken from.
     pub queue: &'a str,
-    /// How many jobs to reserve at most.
+    /// The largest number of jobs to reserve.
     pub limit: usize,
-    /// Where in the order of claims a store with marks starts.
+    /// The place in each level at which a store with marks starts its search.
     pub(crate) start: Start,
 }
 
@@ -35,58 +35,58 @@ impl<'a> ClaimRequest<'a> {
 pub struct Claimed {
     /// The jobs that are now reserved, in the order in which they are to run.
     pub jobs: Vec<ReservedJob>,
-    /// How long until the next job of the queue is due; `None` if no job waits in the queue, or the queue is paused.
+    /// The time until the next job of the queue is due; `None` if no job waits in the queue, or the queue is paused.
     ///
-    /// Zero if a due job was left, since another session has locked it: the worker asks again soon. A claim that
-    /// reserves some jobs may leave this `None` instead of searching for the next one, so that no job waits for the
-    /// search.
+    /// Zero if another session has locked a due job, so that the claim has left the job: the worker claims again soon.
+    /// A claim that reserves jobs may skip the search for the next job and return `None` here, so that the reserved
+    /// jobs start at once.
     pub due_in: Option<Duration>,
-    /// Whether the queue has limits. The worker then claims no job before a slot is free, because a reserved job counts
+    /// True if the queue has limits. The worker then claims no job before a slot is free, because a reserved job counts
     /// for the limits.
     pub limited: bool,
-    /// When the store searched for due jobs, by its own clock. `None` if it did not search all due jobs: the queue is
-    /// paused or has limits, or the worker is not registered.
+    /// The time at which the store searched for due jobs, by the store's clock. `None` if the store did not search all
+    /// due jobs: the queue is paused or has limits, or the worker is not registered.
     pub(crate) looked_at: Option<SystemTime>,
-    /// Whether due jobs may be left although the claim reserved fewer than its limit: the store has met a job that
+    /// True if due jobs may be left although the claim reserved fewer jobs than its limit: the store has met a job that
     /// cannot be claimed.
     pub(crate) more: bool,
 }
 
 impl Claimed {
-    /// Answers a claim with these jobs, in the order in which they are to run.
+    /// Describes a claim that reserved these jobs, in the order in which they are to run.
     pub fn new(jobs: Vec<ReservedJob>) -> Claimed {
         Claimed { jobs, ..Claimed::default() }
     }
 
-    /// Tells [how long](Claimed::due_in) until the next job is due.
+    /// Sets [the time](Claimed::due_in) until the next job of the queue is due.
     #[must_use]
     pub fn due_in(self, due_in: Option<Duration>) -> Claimed {
         Claimed { due_in, ..self }
     }
 
-    /// Tells whether the queue [has limits](Claimed::limited).
+    /// Sets whether the queue [has limits](Claimed::limited).
     #[must_use]
     pub fn limited(self, limited: bool) -> Claimed {
         Claimed { limited, ..self }
     }
 }
 
-/// A low-water mark for each priority level: a claim need not search below it. `None`: the claim starts at the first
-/// job of the level.
+/// One low-water mark for each level: a claim need not search below the mark. Without a mark (`None`), the claim starts
+/// at the first job of the level.
 pub(crate) type Marks = [Option<Mark>; 4];
 
-/// A place in the order of claims within one queue and priority level.
+/// A place in the order of claims within one queue and level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Mark {
     pub(crate) available_at: SystemTime,
     pub(crate) id: i64,
 }
 
-/// Where a claim starts.
+/// The places at which a claim starts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Start {
     pub(crate) marks: Marks,
-    /// Whether other workers claim from the same full queue. The store may then start where their claims have got, and
-    /// tell them how far this claim gets.
+    /// True if other workers claim from the same full queue. The store may then start this claim at the place that
+    /// their claims have reached, and record for them the place that this claim reaches.
     pub(crate) shared: bool,
 }

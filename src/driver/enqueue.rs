@@ -1,4 +1,4 @@
-//! Enqueuing on a driver, whichever it is.
+//! Enqueuing on any driver.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;

@@ -1,12 +1,12 @@
-//! What a worker can be built on.
+//! The conversion of a store into the driver of a worker.
 
 use std::sync::Arc;
 
 use super::Driver;
 use crate::error::Result;
 
-/// What a worker can be built on: a [`Database`](crate::Database), a [`Memory`](super::Memory), or any driver in an
-/// `Arc`.
+/// A store that a worker can be built on: a [`Database`](crate::Database), a [`Memory`](super::Memory), or any driver
+/// in an `Arc`.
 pub trait IntoDriver {
     /// Returns the driver that the worker uses.
     fn into_driver(self) -> Result<Arc<dyn Driver>>;

@@ -1,68 +1,69 @@
-//! What a worker tells the store about itself, and what it learns about itself and its peers.
+//! A worker's reports to the store about itself, and the store's answers about the worker and its peers.
 
 use std::time::{Duration, SystemTime};
 
-/// What a worker tells the store when it registers.
+/// The description that a worker registers with.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct WorkerInfo {
     /// The worker's id: random, and new at each start.
     pub id: i64,
-    /// The name of its host.
+    /// The name of the worker's host.
     pub host: String,
-    /// The id of its process on that host.
+    /// The id of the worker's process on that host.
     pub pid: u32,
-    /// The queues that it works.
+    /// The queues that the worker works.
     pub queues: Vec<String>,
-    /// How many jobs it runs at once, in all its queues together.
+    /// The number of jobs that the worker runs at once, in all its queues together.
     pub slots: usize,
 }
 
 impl WorkerInfo {
-    /// Describes a worker of this process with one slot; its host has no name and it works no queues.
+    /// Describes a worker of this process with one slot. Its host has no name, and the worker works no queues.
     pub fn new(id: i64) -> WorkerInfo {
         WorkerInfo { id, host: String::new(), pid: std::process::id(), queues: Vec::new(), slots: 1 }
     }
 
-    /// Sets the name of its host.
+    /// Sets the name of the worker's host.
     #[must_use]
     pub fn host(self, host: impl Into<String>) -> WorkerInfo {
         WorkerInfo { host: host.into(), ..self }
     }
 
-    /// Sets the id of its process.
+    /// Sets the id of the worker's process.
     #[must_use]
     pub fn pid(self, pid: u32) -> WorkerInfo {
         WorkerInfo { pid, ..self }
     }
 
-    /// Sets the queues that it works.
+    /// Sets the queues that the worker works.
     #[must_use]
     pub fn queues<Q: Into<String>>(self, queues: impl IntoIterator<Item = Q>) -> WorkerInfo {
         WorkerInfo { queues: queues.into_iter().map(Into::into).collect(), ..self }
     }
 
-    /// Sets how many jobs it runs at once.
+    /// Sets the number of jobs that the worker runs at once.
     #[must_use]
     pub fn slots(self, slots: usize) -> WorkerInfo {
         WorkerInfo { slots, ..self }
     }
 }
 
-/// What a worker reports with a heartbeat.
+/// The report of a worker with a heartbeat.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// Whether the worker is shutting down: it finishes its running jobs and starts no others.
+    /// True if the worker is shutting down: it finishes its running jobs and starts no others.
     pub stopping: bool,
-    /// The jobs that the worker holds. [`Beat::cancel`] answers which of them are to be cancelled.
+    /// The ids of the jobs that the worker holds. In the answer, [`Beat::cancel`] lists the jobs among them that are to
+    /// be cancelled.
     pub held: Vec<i64>,
-    /// The jobs whose handlers were asked to stop some time ago and still run.
+    /// The stuck jobs: their handlers were asked to stop five seconds ago or more, and still run.
     pub stuck: Vec<Stuck>,
 }
 
 impl Report {
-    /// Reports a worker that holds these jobs.
+    /// Describes a worker that holds these jobs.
     pub fn holding(held: Vec<i64>) -> Report {
         Report { held, ..Report::default() }
     }
@@ -73,7 +74,7 @@ impl Report {
         Report { stopping, ..self }
     }
 
-    /// Sets the jobs whose handlers do not stop.
+    /// Sets the stuck jobs.
     #[must_use]
     pub fn stuck(self, stuck: Vec<Stuck>) -> Report {
         Report { stuck, ..self }
@@ -86,7 +87,7 @@ impl Report {
 pub struct Stuck {
     /// The id of the job.
     pub id: i64,
-    /// How long ago the handler was asked to stop.
+    /// The time since the handler was asked to stop.
     pub asked_ago: Duration,
 }
 
@@ -101,40 +102,42 @@ impl Stuck {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Beat {
-    /// Whether the worker is still registered. If it is not, it was declared dead and holds no jobs any more.
+    /// True if the worker is still registered. If not, it was declared dead and holds no jobs any more.
     pub alive: bool,
-    /// Whether the worker was asked to shut down.
+    /// True if the worker was asked to shut down.
     pub stop: bool,
     /// The other workers.
     pub peers: Vec<Peer>,
-    /// The ids of peers whose listening session has ended. Such a session proves that its worker lives.
+    /// The ids of the peers whose listening session has ended. While the listening session of a worker lasts, the
+    /// worker lives.
     pub gone: Vec<i64>,
-    /// How many peers work a queue that this worker works as well.
+    /// The number of peers that share at least one queue with this worker.
     pub sharing: usize,
     /// The worker's queues that are paused.
     pub paused: Vec<String>,
-    /// The ids of the reported jobs that are to be cancelled.
+    /// The ids of the jobs in the report that are to be cancelled.
     pub cancel: Vec<i64>,
-    /// The worker's queues that the store sends it no signals for. If the worker has armed one of these, something has
-    /// silenced it, such as a restore, and the worker arms it again.
+    /// The worker's queues for which the store sends it no signals. If the worker has armed the bell for one of these
+    /// queues, something has undone that, such as a restore. The worker then arms the bell again.
     pub unarmed: Vec<String>,
 }
 
 impl Beat {
-    /// Answers whether the worker is still registered. All else starts out empty; set the fields that apply.
+    /// Describes the answer for a worker that is registered or not. All other fields are empty or false; set those that
+    /// apply.
     pub fn new(alive: bool) -> Beat {
         let (peers, gone, paused, cancel, unarmed) = Default::default();
         Beat { alive, stop: false, peers, gone, sharing: 0, paused, cancel, unarmed }
     }
 }
 
-/// Another worker, as a heartbeat shows it.
+/// Another worker, as the answer to a heartbeat describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Peer {
     /// The id of the worker.
     pub id: i64,
-    /// The time of its last heartbeat, by the store's clock.
+    /// The time of the worker's last heartbeat, by the store's clock.
     pub last_seen_at: SystemTime,
 }
 
@@ -151,8 +154,9 @@ impl Peer {
 pub struct Rescue {
     /// The ids of the workers that were declared dead.
     pub workers: Vec<i64>,
-    /// The ids of the jobs that were taken from dead workers: put back, or dead if they are out of attempts.
+    /// The ids of the jobs that were taken from dead workers. Each of them waits again, or is a dead job if it is out
+    /// of attempts.
     pub jobs: Vec<i64>,
-    /// The ids of those jobs that are dead now.
+    /// The ids of the jobs among [`jobs`](Rescue::jobs) that are dead jobs now.
     pub dead: Vec<i64>,
 }

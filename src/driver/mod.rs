@@ -1,4 +1,4 @@
-//! The seam between the worker and the store that keeps the jobs.
+//! The interface between a worker and the store that keeps its jobs.
 
 #[cfg(feature = "schedules")]
 use std::time::SystemTime;
@@ -35,74 +35,74 @@ pub use signal::{Hints, OnSignal, OpenTransaction, Signal, signals};
 
 /// A store of jobs.
 ///
-/// A worker runs on any store that implements this trait. It is object-safe, and only what every store needs is
-/// required: a store that sends no notifications or keeps no schedules leaves those methods as they are. The example
-/// `examples/driver` in the repository is a whole store, and the feature `conformance` has the tests that every store
-/// passes (`testing::conformance`).
+/// A worker runs on any store that implements this trait. The trait is object-safe. It requires only the methods that
+/// every store needs: a store that sends no notifications or keeps no schedules does not implement the methods for
+/// these. The example `examples/driver` in the repository is a whole store. The feature `conformance` has the tests
+/// that every store passes (`testing::conformance`).
 ///
-/// Only the store's clock decides which jobs are due: a driver takes and returns durations.
+/// Only the store's clock decides which jobs are due. So a driver takes and returns durations.
 ///
-/// Every method may be called from any task, and again after an error. These errors tell the worker what to do:
+/// Every method may be called from any task, and again after an error. A worker reacts to these errors:
 ///
-/// - [`Error::unavailable`]: try again later. The worker does, for as long as it takes.
+/// - [`Error::unavailable`]: the worker tries again later, until the store answers.
 /// - [`Error::invalid`] from [`settle`](Driver::settle): the store refuses one of the endings. The worker halves the
-///   batch until it finds that ending, and records a failure instead.
-/// - [`Error::lost`] from [`progress`](Driver::progress): the handler learns that its job is no longer this worker's.
+///   batch until it finds the refused ending, and records a failure instead.
+/// - [`Error::lost`] from [`progress`](Driver::progress): the handler learns that its worker no longer holds the job.
 /// - [`Error::denied`], [`Error::schema_missing`] or [`Error::schema_mismatch`] from [`check`](Driver::check): the
 ///   worker does not start.
 /// - [`Error::listen_unsupported`] from [`listen`](Driver::listen): the worker finds new jobs by polling.
 pub trait Driver: Send + Sync + 'static {
-    /// Checks that this program can work with the store: that the store is reachable, and its schema current.
+    /// Checks that this program can work with the store: the store is reachable, and its schema is current.
     fn check(&self) -> BoxFuture<'_, Result<()>>;
 
-    /// Stores jobs, all or none, and signals the workers that sleep on their queues. Returns one answer a job, in
-    /// order.
+    /// Stores jobs, all or none, and signals the workers that sleep on the queues of the jobs. Returns one answer per
+    /// job, in the order of the jobs.
     ///
-    /// A store refuses what [`NewJob::check`] refuses, and jobs that it cannot keep as asked.
+    /// A store refuses the jobs that [`NewJob::check`] refuses, and the jobs that it cannot keep as asked.
     fn enqueue<'a>(&'a self, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>;
 
-    /// Registers a worker. From here on the worker can claim, and it is declared dead when its heartbeats stop.
+    /// Registers a worker. From here on, the worker can claim jobs, and it is declared dead when its heartbeats stop.
     fn register<'a>(&'a self, worker: &'a WorkerInfo) -> BoxFuture<'a, Result<()>>;
 
-    /// Reserves due jobs of one queue, the most urgent first, and among equals the longest due. Reserves none for a
-    /// worker that is not registered, nor from a paused queue.
+    /// Reserves due jobs of one queue: the most urgent first, and within a level the longest due first. Reserves no job
+    /// for a worker that is not registered, and none from a paused queue.
     ///
-    /// A claim that reserves no job tells [when the next one is due](Claimed::due_in).
+    /// The answer to a claim that reserves no job has [the time until the next job is due](Claimed::due_in).
     fn claim<'a>(&'a self, request: &'a ClaimRequest<'a>) -> BoxFuture<'a, Result<Claimed>>;
 
-    /// Records how attempts ended. Returns what became of each settlement, in order.
+    /// Records how attempts ended. Returns the fate of each settlement, in the order of the settlements.
     ///
-    /// A settlement whose reservation no longer stands, or whose job another session has locked, changes nothing and
-    /// does not delay the others.
+    /// A settlement changes nothing if its reservation no longer stands or another session has locked its job. A
+    /// settlement that changes nothing does not delay the others.
     fn settle<'a>(&'a self, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<Vec<Settled>>>;
 
-    /// Takes a worker's heartbeat, and answers with what the worker has to know. It is called from a separate runtime.
+    /// Records a worker's heartbeat, and answers with the worker's current state. It is called from a separate runtime.
     fn beat<'a>(&'a self, worker: i64, report: &'a Report) -> BoxFuture<'a, Result<Beat>>;
 
-    /// Declares those of these peers dead that have not beaten since they were seen, and takes back the jobs that no
-    /// live worker holds. `worker` is the worker that asks.
+    /// Declares dead each of these peers that has sent no heartbeat since its `last_seen_at`. Takes back the jobs that
+    /// no live worker holds: each of them has failed once more, with the reason [`FailureReason::Lost`].
     ///
-    /// Each such job has failed once more, with the reason [`FailureReason::Lost`].
+    /// `worker` is the worker that calls this.
     fn rescue<'a>(&'a self, worker: i64, dead: &'a [Peer]) -> BoxFuture<'a, Result<Rescue>>;
 
-    /// Puts back, without a failure, the jobs that `worker` has reserved and that are not in `held`. The worker does
-    /// not know of them, since the answer to a claim was lost. Returns their ids.
+    /// Releases the strays of a worker: the jobs that `worker` has reserved and that are not in `held`. The worker does
+    /// not know that it has reserved them, since the answer to a claim was lost. Returns the ids of the strays.
     fn release_strays<'a>(&'a self, worker: i64, held: &'a [i64]) -> BoxFuture<'a, Result<Vec<i64>>>;
 
-    /// Removes a worker that shuts down. Jobs that it still holds are left to a rescue.
+    /// Removes a worker that shuts down. If the worker still holds jobs, a later rescue takes them back.
     fn leave(&self, worker: i64) -> BoxFuture<'_, Result<()>>;
 
-    /// Stores the progress that a handler has set, if the job's reservation still stands; returns whether it does.
+    /// Stores the progress that a handler has set, if the job's reservation still stands. Returns whether the
+    /// reservation stands.
     ///
-    /// By default a store keeps no progress: a handler that sets some gets an error.
+    /// By default a store keeps no progress: a handler that sets its progress gets an error.
     fn progress<'a>(&'a self, reservation: &'a Reservation, progress: &'a Payload) -> BoxFuture<'a, Result<bool>> {
         let _ = (reservation, progress);
         Box::pin(async { Err(Error::invalid("this store keeps no progress of jobs")) })
     }
 
     /// Listens: calls `on_signal` with each signal. Once this returns, no later signal is missed until the returned
-    /// future ends with an error or is dropped. While that future lives, the store may take it as proof that the worker
-    /// lives.
+    /// future ends with an error or is dropped. While that future lives, the store may conclude that the worker lives.
     ///
     /// By default a store sends no notifications, and workers poll.
     ///
@@ -113,84 +113,85 @@ pub trait Driver: Send + Sync + 'static {
         Box::pin(async { Err(Error::listen_unsupported("this store sends no notifications")) })
     }
 
-    /// Asks for signals about a queue, since a worker is about to sleep on it. Returns the transactions under way that
-    /// may still make jobs due without a signal, because they began before.
+    /// Arms the bell: asks for signals about a queue, since a worker is about to sleep on the queue. Returns the open
+    /// transactions that began before the bell was armed, and so may still make jobs due without a signal.
     ///
-    /// By default a store always signals, and has no such transactions.
+    /// By default a store always signals, so there are no such transactions.
     fn arm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<Vec<OpenTransaction>>> {
         let _ = (worker, queue);
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    /// Returns which of these transactions are still under way.
+    /// Returns the transactions in `before` that are still open.
     fn still_open<'a>(&'a self, before: &'a [OpenTransaction]) -> BoxFuture<'a, Result<Vec<OpenTransaction>>> {
         let _ = before;
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    /// Ends the signals about a queue, since a worker now looks at it by itself. By default a store always signals.
+    /// Disarms the bell: ends the signals about a queue, since the worker is awake there. By default a store always
+    /// signals.
     fn disarm<'a>(&'a self, worker: i64, queue: &'a str) -> BoxFuture<'a, Result<()>> {
         let _ = (worker, queue);
         Box::pin(async { Ok(()) })
     }
 
-    /// Returns which of these hints are true for this worker: the jobs that it holds and that are to be cancelled, the
-    /// queues that are paused, and whether it is to shut down.
+    /// Returns the hints that are true for this worker: the jobs of the worker that are to be cancelled, the queues
+    /// that are paused, and whether the worker is to shut down.
     ///
-    /// By default a store confirms none; the next heartbeat tells the worker. A store that sends such signals should
-    /// confirm them.
+    /// By default a store confirms no hint; the worker learns of the change at its next heartbeat. A store that sends
+    /// signals to cancel, pause or stop should confirm their hints.
     fn confirm<'a>(&'a self, worker: i64, hints: &'a Hints) -> BoxFuture<'a, Result<Hints>> {
         let _ = (worker, hints);
         Box::pin(async { Ok(Hints::default()) })
     }
 
-    /// Does the upkeep, such as removing old history, unless another worker is already doing it. Workers call it about
-    /// once a minute. By default a store needs none.
+    /// Does the upkeep, such as removing old history, unless another worker is already doing it. Workers call this
+    /// about once a minute. By default a store needs no upkeep.
     fn prune(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async { Ok(()) })
     }
 
-    /// Returns the Postgres driver that this driver is or wraps. A worker then also uses what only Postgres has, such
-    /// as low-water marks and [`Context::complete_in`](crate::Context::complete_in).
+    /// Returns the Postgres driver that this driver is or wraps. A worker on such a driver also uses the features that
+    /// only Postgres has, such as low-water marks and [`Context::complete_in`](crate::Context::complete_in).
     fn postgres(&self) -> Option<&Postgres> {
         None
     }
 
-    /// Adds or changes the schedules that a worker declares in its code. A schedule whose timing is the same goes on
-    /// from where it was.
+    /// Adds or changes the schedules that a worker declares in its code. A schedule whose timing is unchanged continues
+    /// from its last tick.
     ///
-    /// By default a store keeps no schedules, and refuses any.
+    /// By default a store keeps no schedules, and refuses to declare one.
     #[cfg(feature = "schedules")]
     fn declare<'a>(&'a self, worker: i64, schedules: &'a [Schedule]) -> BoxFuture<'a, Result<()>> {
         let (_, refused) = (worker, !schedules.is_empty());
         Box::pin(async move { if refused { Err(Error::invalid("this store keeps no schedules")) } else { Ok(()) } })
     }
 
-    /// Tells whether the store knows a time zone of this name. A worker asks if its own host does not know it, because
-    /// the zone may be missing only there.
+    /// Returns whether the store knows a time zone of this name. A worker asks the store if the worker's host does not
+    /// know the time zone, because the zone may be missing only on that host.
     #[cfg(feature = "schedules")]
     fn knows_zone<'a>(&'a self, time_zone: &'a str) -> BoxFuture<'a, Result<bool>> {
         let _ = time_zone;
         Box::pin(async { Ok(false) })
     }
 
-    /// Returns up to `limit` schedules that are due or whose next tick is not computed yet.
+    /// Returns up to `limit` schedules whose next tick is due or not computed yet.
     #[cfg(feature = "schedules")]
     fn due_schedules(&self, limit: usize) -> BoxFuture<'_, Result<DueSchedules>> {
         let _ = limit;
         Box::pin(async { Ok(DueSchedules::new(Vec::new(), SystemTime::now())) })
     }
 
-    /// Moves schedules on and enqueues their ticks, both or neither. A schedule that has changed since it was seen is
-    /// left alone. Returns how many were moved on.
+    /// Fires schedules: moves each schedule to its next tick and enqueues the due ticks, both or neither. Skips a
+    /// schedule that has changed since it was read. Returns the number of schedules that were fired.
     #[cfg(feature = "schedules")]
     fn fire<'a>(&'a self, firings: &'a [Firing]) -> BoxFuture<'a, Result<usize>> {
         let _ = firings;
         Box::pin(async { Ok(0) })
     }
 
-    /// Moves one schedule on and enqueues these jobs, one for each of its ticks: both or neither. Returns whether the
-    /// schedule was unchanged since it was seen.
+    /// Fires one schedule: moves it to its next tick and enqueues these jobs, one for each due tick, both or neither.
+    /// Returns true if the schedule was unchanged since it was read, so that it was fired.
     #[cfg(feature = "schedules")]
     fn fire_jobs<'a>(&'a self, firing: &'a Firing, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<bool>> {
         let _ = (firing, jobs);

@@ -1,4 +1,4 @@
-//! What a worker asks of a store in Postgres only. On any other store each of these does nothing.
+//! The parts of a driver that only Postgres has. On any other store, most of these methods do nothing.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ impl dyn Driver {
         self.postgres().map_or("reveille", |postgres| postgres.database().schema_name())
     }
 
-    /// Returns where the due and unreserved jobs of a queue begin at or above the marks; `None` for a level without
-    /// such a job.
+    /// Returns for each level the place of the first due and unreserved job at or above the mark of the level; `None`
+    /// if the level has no due and unreserved job there.
     pub(crate) async fn heads(&self, queue: &str, from: Marks) -> Result<Marks> {
         match self.postgres() {
             Some(postgres) => postgres.heads(queue, from).await,
@@ -21,7 +21,7 @@ impl dyn Driver {
         }
     }
 
-    /// Tells whether commits that notify wait for each other. If they do, a worker that finds jobs stays awake, so that
+    /// Returns whether notifying commits wait for each other. If they do, a worker that finds jobs stays awake, so that
     /// producers need not notify it.
     pub(crate) async fn signals_wait(&self) -> Result<bool> {
         match self.postgres() {
@@ -46,7 +46,8 @@ impl dyn Driver {
         }
     }
 
-    /// Tells whether that transaction has completed the job: `None` while it is open, false if it was rolled back.
+    /// Returns whether this transaction has completed the job: `None` while the transaction is open, false if it was
+    /// rolled back.
     pub(crate) async fn is_recorded(&self, transaction: &str, reservation: &Reservation) -> Result<Option<bool>> {
         match self.postgres() {
             Some(postgres) => postgres.is_recorded(transaction, reservation).await,
@@ -54,7 +55,8 @@ impl dyn Driver {
         }
     }
 
-    /// Opens and prepares the sessions that a burst of jobs would otherwise wait for, unless that was done.
+    /// Opens sessions and prepares their statements, so that a burst of jobs need not wait for that. Only the first
+    /// call does it.
     pub(crate) async fn warm_up(&self) -> Result<()> {
         match self.postgres() {
             Some(postgres) => postgres.warm_up().await,
@@ -62,7 +64,7 @@ impl dyn Driver {
         }
     }
 
-    /// Vacuums the tables if many jobs have left dead rows behind.
+    /// Vacuums the tables if jobs have left many dead rows in them.
     pub(crate) async fn vacuum(&self) -> Result<()> {
         match self.postgres() {
             Some(postgres) => postgres.vacuum().await,

@@ -1,69 +1,70 @@
-//! How an attempt ended, and how the store answers that.
+//! Settlements, and the store's answers to them.
 
 use std::time::Duration;
 
 use crate::job::{Payload, Reservation};
 
-/// How one attempt ended, for the store to record.
+/// The record of how one attempt ended.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Settlement {
     /// The reservation under which the attempt ran. The ending counts only while this reservation stands.
     pub reservation: Reservation,
-    /// What becomes of the job.
+    /// The state that the job gets.
     pub ending: Ending,
-    /// How long the job waited, from being due to being reserved.
+    /// The time from the job's due time to its reservation.
     pub waited: Duration,
-    /// How long the attempt ran.
+    /// The run time of the attempt.
     pub ran: Duration,
 }
 
 impl Settlement {
-    /// Settles a reservation with an ending; the job waited no time and ran no time.
+    /// Settles a reservation with an ending. The job's waiting time and run time are zero.
     pub fn new(reservation: Reservation, ending: Ending) -> Settlement {
         Settlement { reservation, ending, waited: Duration::ZERO, ran: Duration::ZERO }
     }
 
-    /// Sets how long the job waited.
+    /// Sets the time from the job's due time to its reservation.
     #[must_use]
     pub fn waited(self, waited: Duration) -> Settlement {
         Settlement { waited, ..self }
     }
 
-    /// Sets how long the attempt ran.
+    /// Sets the run time of the attempt.
     #[must_use]
     pub fn ran(self, ran: Duration) -> Settlement {
         Settlement { ran, ..self }
     }
 }
 
-/// What becomes of a job after an attempt.
+/// The state that a job gets after an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
-    /// The job is done. If its handler returned a result to keep, this is the result.
+    /// The job is completed. If the handler returned a result to keep, this is the result.
     Completed(Option<Payload>),
-    /// The job ended without being done.
+    /// The job is cancelled.
     Cancelled,
-    /// The job waits again: after a failure, or without one because it was snoozed or released.
+    /// The job waits again: after a failure, or without a failure because it was snoozed or released.
     Waiting {
         /// The failure; `None` if the attempt did not fail.
         failure: Option<Failure>,
-        /// How long until the job is due again.
+        /// The time until the job is due again.
         delay: Duration,
     },
-    /// The job is dead.
+    /// The job is a dead job.
     Dead(Failure),
-    /// The handler has completed the job in a transaction of Postgres. The store only counts it, under this queue.
+    /// The handler has completed the job in a transaction of Postgres. The store only counts the job, in the counters
+    /// of this queue.
     Recorded(String),
 }
 
-/// Why an attempt failed.
+/// The failure of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Failure {
-    /// The reason that a program can act on.
+    /// The reason, for programs.
     pub reason: FailureReason,
-    /// The error text for a person.
+    /// The error text, for people.
     pub error: String,
 }
 
@@ -74,18 +75,18 @@ impl Failure {
     }
 }
 
-/// The reason why an attempt failed. A store keeps it with the error text, and with the job if that dies.
+/// The reason why an attempt failed. The store keeps the reason with the error text, and with a dead job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureReason {
     /// The handler returned an error or panicked.
     Failed,
-    /// The handler said that no further attempt can help.
+    /// The handler returned that no further attempt can help.
     Permanent,
     /// The attempt took longer than its timeout.
     TimedOut,
     /// The worker died.
     Lost,
-    /// The payload does not fit the kind.
+    /// The payload does not decode to the kind.
     Undecodable,
 }
 
@@ -96,7 +97,7 @@ impl FailureReason {
         [Failed, Permanent, TimedOut, Lost, Undecodable].into_iter().find(|reason| reason.name() == name)
     }
 
-    /// Returns its name in the database.
+    /// Returns the name of the reason in the database.
     pub fn name(self) -> &'static str {
         match self {
             FailureReason::Failed => "failed",
@@ -108,25 +109,25 @@ impl FailureReason {
     }
 }
 
-/// What became of a settlement.
+/// The fate of a settlement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
     /// The ending is recorded.
     Counted,
     /// The reservation no longer stands, so the ending does not count.
     Lost,
-    /// Another session has locked the job; the text names that session as far as the store can see it. The reservation
-    /// stands: settle it again later.
+    /// Another session has locked the job. The text names that session as far as the store can see it. The reservation
+    /// stands: settle the job again later.
     Locked(String),
 }
 
 impl Settled {
-    /// Tells whether the ending is recorded.
+    /// Returns whether the ending is recorded.
     pub fn is_counted(&self) -> bool {
         *self == Settled::Counted
     }
 
-    /// Tells whether to settle it again later.
+    /// Returns whether to settle the job again later.
     pub fn is_locked(&self) -> bool {
         matches!(self, Settled::Locked(_))
     }

@@ -1,5 +1,5 @@
-//! The signals that a listening worker receives. A signal is a hint, which any role can send: a worker does only what
-//! the store confirms.
+//! The signals that a listening worker receives. A signal is a hint, since any role can send one. So a worker acts only
+//! if the store confirms the hint.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,35 +13,36 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::Driver;
 use crate::error::{Error, Result};
 
-/// How many unread signals a stream keeps.
+/// The largest number of unread signals that a stream keeps.
 const UNREAD: usize = 1024;
 
 /// A notification between the store and a listening worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signal {
-    /// This queue may have new work.
+    /// This queue may have new jobs.
     Bell(String),
-    /// This job may be asked to be cancelled.
+    /// A user may have asked to cancel this job.
     Cancel(i64),
-    /// A schedule may be due sooner than the worker knows.
+    /// The next tick of a schedule may be due sooner than the worker knows.
     Schedules,
-    /// This queue may be paused. If it is, claimed jobs that have not started go back.
+    /// This queue may be paused. If it is paused, the worker releases its claimed jobs of the queue that have not
+    /// started.
     Pause(String),
-    /// This worker may be asked to shut down.
+    /// A user may have asked this worker to shut down.
     Stop(i64),
 }
 
-/// A transaction under way, by any name that is unique in the store. It may make jobs due without a signal.
+/// An open transaction, by any name that is unique in the store. The transaction may make jobs due without a signal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OpenTransaction(pub String);
 
-/// The function that is called with each signal as it arrives.
+/// The function that a store calls with each signal as the signal arrives.
 ///
 /// Any role can send any number of signals. So the function returns at once, and keeps nothing of a signal that does
 /// not concern the listener.
 pub type OnSignal = Arc<dyn Fn(Signal) + Send + Sync>;
 
-/// Signals that the store has still to confirm, or has confirmed.
+/// Hints for the store to confirm, or the hints that the store has confirmed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hints {
@@ -49,19 +50,19 @@ pub struct Hints {
     pub cancel: BTreeSet<i64>,
     /// The queues that are paused.
     pub paused: BTreeSet<String>,
-    /// Whether the worker is to shut down.
+    /// True if the worker is to shut down.
     pub stop: bool,
 }
 
 impl Hints {
-    /// Tells whether there is nothing to confirm.
+    /// Returns whether there is no hint to confirm.
     pub fn is_empty(&self) -> bool {
         self.cancel.is_empty() && self.paused.is_empty() && !self.stop
     }
 }
 
-/// Listens, and yields each signal until an error ends the stream. At most 1,024 unread signals are kept; further ones
-/// are dropped.
+/// Listens, and returns a stream of signals that ends with the first error. The stream keeps at most 1,024 unread
+/// signals and drops further signals.
 ///
 /// # Errors
 /// As in [`Driver::listen`].

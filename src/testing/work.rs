@@ -1,4 +1,4 @@
-//! A test that makes one attempt, or works one job, or all jobs.
+//! Methods of a worker for tests: to make one attempt, to work one job, or to run all jobs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,28 +11,29 @@ use crate::worker::attempt::Attempts;
 use crate::worker::attempt::reservations::HeldJobs;
 use crate::worker::drain::{InlineRun, JobsRun};
 
-/// The job that [`Worker::work_one`] worked, and what became of it.
+/// The job that [`Worker::work_one`] worked, and its ending.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Worked {
     /// The id of the job.
     pub id: i64,
-    /// What becomes of the job.
+    /// The state that the job got after the attempt.
     pub ending: Ending,
 }
 
-/// After more attempts than this, jobs are taken to enqueue each other without end.
+/// After more attempts than this, the jobs count as enqueuing each other without end.
 const MOST_ATTEMPTS: u64 = 100_000;
-/// After more attempts than this, a job is taken to snooze without end.
+/// After more attempts than this, a job counts as snoozing without end.
 const MOST_SNOOZES: u32 = 1000;
 
-/// For tests.
+/// Methods for tests.
 impl Worker {
-    /// Makes one attempt at a job that is stored nowhere. Returns what would become of the job.
+    /// Makes one attempt at a job that is stored nowhere. Returns the ending that the job would get.
     ///
-    /// The attempt is a whole one: with the middleware for enqueuing and for work, decoding, the handler, its timeout,
-    /// its panics and its progress. It needs no committed transaction. The handler reads and writes by its states as
-    /// always. The jobs that it enqueues have no parent, and the job cannot be completed in a transaction.
+    /// The attempt is complete: it includes the middleware for enqueuing and for work, decoding, the handler, its
+    /// timeout, its panics and its progress. No transaction has to be committed before it. The handler uses its states
+    /// as always. The jobs that the handler enqueues have no parent, and the handler cannot complete the job in a
+    /// transaction.
     ///
     /// # Errors
     /// Invalid if the job could not be stored.
@@ -51,13 +52,13 @@ impl Worker {
         Ok(attempts.make(job, held).await.ending)
     }
 
-    /// Works the first due job of this kind in the worker's queues. Returns `None` if there is no such job.
+    /// Works the first due job of this kind in the worker's queues. Returns `None` if there is no due job of this kind.
     ///
-    /// The job is claimed as by any worker, within the queue's limits. Jobs of other kinds before it are claimed and
-    /// put back, which counts as an attempt, but not as a failure.
+    /// The job is claimed as by any worker, within the queue's limits. Jobs of other kinds that come before it are
+    /// claimed and released. That counts as an attempt of these jobs, but not as a failure.
     ///
     /// # Errors
-    /// Lost if the job was rescued or settled elsewhere meanwhile; else the store's error.
+    /// Lost if the job was rescued or settled elsewhere during the attempt; else the store's error.
     pub async fn work_one<J: Job>(&self) -> Result<Option<Worked>> {
         let run = InlineRun::begin(self).await?;
         let worked = self.work_first(&run, J::KIND).await;
@@ -81,7 +82,8 @@ impl Worker {
         }
     }
 
-    /// Claims one job after another in each queue, until one is of this kind. Returns the first of these jobs.
+    /// Claims one job after another in each queue, until a job is of this kind. Returns the first of the jobs of this
+    /// kind, in the order of claims.
     async fn claim_first(&self, inline: &InlineRun<'_>, kind: &str) -> Result<Option<ReservedJob>> {
         let mut of_kind = Vec::new();
         for (queue, _) in &self.queues {
@@ -101,12 +103,12 @@ impl Worker {
         Ok(of_kind.into_iter().min_by_key(|job| (job.priority, job.available_at, job.reservation.id)))
     }
 
-    /// Runs all jobs in the worker's queues until none waits there, even delayed jobs and retries. For that it puts
-    /// forward the clock of the [`Memory`] that the worker was built on.
+    /// Runs all jobs in the worker's queues until no job waits there. Delayed jobs and retries run too: this puts the
+    /// clock of the [`Memory`] forward until they are due. The worker must be built on that [`Memory`].
     ///
     /// # Errors
-    /// Invalid if the jobs have no end: one has no handler here, or is snoozed at its 1,000th attempt still, or there
-    /// were 100,000 attempts.
+    /// Invalid if the jobs have no end: a job has no handler in this worker, or a job still snoozes at its 1,000th
+    /// attempt, or there were 100,000 attempts.
     pub async fn run_until_empty(&self, memory: &Memory) -> Result<JobsRun> {
         let inline = InlineRun::begin(self).await?;
         let drained = self.run_all(&inline, memory).await;
@@ -124,7 +126,7 @@ impl Worker {
                 return Ok(run);
             };
             let too_many = run.attempts() > MOST_ATTEMPTS;
-            // A job that is snoozed or has no handler was put back.
+            // A job that was snoozed or has no handler waits again.
             if (too_many || round.put_back > 0)
                 && let Some(StoredJob { id, job, attempts, .. }) = self.endless(memory, too_many)
             {
@@ -140,7 +142,7 @@ impl Worker {
         }
     }
 
-    /// A waiting job that this worker will never finish; with `any`, any waiting job.
+    /// Returns a waiting job that this worker will never finish; with `any`, any waiting job.
     fn endless(&self, memory: &Memory, any: bool) -> Option<StoredJob> {
         let here = |queue: &str| self.queues.iter().any(|(name, _)| name == queue);
         memory.jobs().into_iter().find(|StoredJob { job, state, attempts, .. }| {

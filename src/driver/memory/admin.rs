@@ -1,4 +1,4 @@
-//! What a program asks of the store beside the driver's trait: to see jobs, and to change them, queues and workers.
+//! Administration, which the trait `Driver` does not include: reading jobs, and changing jobs, queues and workers.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::job::{Cancelled, JobState, Retried};
 use crate::queue::QueueSettings;
 
-/// How long completed and cancelled jobs are kept.
+/// The time for which completed and cancelled jobs are kept.
 const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Store {
@@ -129,7 +129,7 @@ impl Store {
 
     pub(super) fn advance(&mut self, by: Duration) {
         let clock = &mut self.clock;
-        // The sum stays below the end of the system's time.
+        // The limit keeps the sum below the largest time that the system can represent.
         clock.advanced = clock.advanced.saturating_add(by).min(FAR * 10_000);
         let queues: BTreeSet<Arc<str>> = self.waiting.iter().map(|position| Arc::clone(&position.queue)).collect();
         queues.iter().for_each(|queue| self.ring(queue));

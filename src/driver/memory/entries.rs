@@ -1,4 +1,4 @@
-//! What the store keeps of each job, worker and schedule, and its clock.
+//! The entries that the store keeps for jobs, workers and schedules, and the store's clock.
 
 #[cfg(feature = "schedules")]
 use std::collections::BTreeMap;
@@ -16,21 +16,21 @@ use crate::job::{JobState, Priority, Reservation, ReservedJob};
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
 
-/// How many failures a job keeps.
+/// The largest number of failures that a job keeps.
 const MOST_ERRORS: usize = 100;
-/// A thousand years: longer delays are cut to this.
+/// The longest delay: a thousand years. Longer delays are cut to it.
 pub(super) const FAR: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
 
 /// A job, live or ended.
 pub(super) struct JobEntry {
-    /// The state of a waiting job is `Ready` here, whether it is due or delayed.
+    /// The job as users see it, except that the state of a waiting job is always `Ready`, even if the job is delayed.
     pub(super) stored: StoredJob,
     pub(super) reservation: Option<Reservation>,
     pub(super) cancel_requested: bool,
     pub(super) ended_at: Option<SystemTime>,
 }
 
-/// The position of a waiting job in the order of claims.
+/// The place of a waiting job in the order of claims, with its queue.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ClaimPosition {
     pub(super) queue: Arc<str>,
@@ -46,7 +46,7 @@ pub(super) struct WorkerEntry {
     pub(super) stop_requested: bool,
 }
 
-/// Tokio's clock, so that a test that pauses it pauses the store too, put forward by `advanced`.
+/// Tokio's clock, put forward by `advanced`. A test that pauses Tokio's clock pauses the store's clock too.
 pub(super) struct Clock {
     began: Instant,
     began_at: SystemTime,
@@ -72,7 +72,7 @@ pub(super) type Unique = (String, String);
 #[derive(Default)]
 pub(super) struct Periods(HashMap<Unique, Period>);
 
-/// Which job holds a unique key, and until when.
+/// The job that holds a unique key, and the end of its period.
 struct Period {
     id: i64,
     ends_at: SystemTime,
@@ -101,7 +101,7 @@ impl JobEntry {
         self.stored.state == JobState::Dead
     }
 
-    /// Returns the job with its state at this time.
+    /// Returns the job with the state that it has at this time.
     pub(super) fn seen_at(&self, now: SystemTime) -> StoredJob {
         let mut stored = self.stored.clone();
         if stored.state == JobState::Ready && stored.available_at > now {
@@ -142,11 +142,11 @@ pub(super) struct Schedules {
     pub(super) last_id: i64,
 }
 
-/// A schedule that was declared.
+/// A declared schedule.
 #[cfg(feature = "schedules")]
 pub(super) struct ScheduleEntry {
     pub(super) schedule: Schedule,
     pub(super) due: DueSchedule,
-    /// Whether its next tick could not be computed.
+    /// True if the next tick could not be computed.
     pub(super) unreadable: bool,
 }

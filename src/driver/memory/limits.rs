@@ -1,4 +1,4 @@
-//! The limits of one queue: which of its due jobs may start.
+//! The limits of one queue: they decide which of its due jobs may start.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
@@ -6,18 +6,19 @@ use std::time::{Duration, SystemTime};
 use super::entries::{ClaimPosition, JobEntry};
 use crate::queue::QueueSettings;
 
-/// Starts are spaced by this factor more than the rate says, as in `sql/claim_limited.sql`.
+/// The time between two starts is longer by this factor than the rate says, as in `sql/claim_limited.sql`.
 const MARGIN: f64 = 1.01;
-/// Every rate allows starts this many seconds ahead of an even pace, as in `sql/claim_limited.sql`.
+/// The seconds by which every rate lets a job start earlier than an even pace does, as in `sql/claim_limited.sql`.
 const LEAST_TOLERANCE: f64 = 0.01;
 
-/// The settings of a queue, and how far its rates are used up.
+/// The settings of a queue, and the starts that count for its rates.
 #[derive(Default)]
 pub(super) struct QueueLimits {
     set: QueueSettings,
-    /// When an even pace has caught up with all starts: for the queue (`None`) and for each key.
+    /// The time at which an even pace allows the next start, after all starts so far: for the queue (`None`) and for
+    /// each key.
     next_at: HashMap<Option<String>, SystemTime>,
-    /// The key that had the last turn.
+    /// The key that had the last turn. The next claim starts with the key after it.
     turn: String,
 }
 
@@ -25,7 +26,7 @@ pub(super) struct QueueLimits {
 struct StartPace {
     /// The seconds from one start to the next.
     step: f64,
-    /// How many seconds starts may be ahead of an even pace.
+    /// The seconds by which starts may be earlier than an even pace.
     tolerance: f64,
 }
 
@@ -54,8 +55,8 @@ impl QueueLimits {
         self.set.ordered.unwrap_or_default()
     }
 
-    /// Returns which of the due jobs may start now, given these in the order of claims. The returned jobs count from
-    /// here on. `live` are all jobs of the queue that wait or run.
+    /// Returns the due jobs that may start now, in the order of claims. `due` are all due jobs of the queue in that
+    /// order; `live` are all its waiting and running jobs. From here on, the returned jobs count for the limits.
     pub(super) fn admit<'a>(
         &mut self,
         due: Vec<ClaimPosition>,
@@ -80,7 +81,8 @@ impl QueueLimits {
             self.spend(None, admitted.len(), now);
             return admitted;
         }
-        // Keys take turns. Jobs without a key have no limit of a key, and go first.
+        // Keys take turns, starting after the key that had the last turn. Jobs without a key go first, since only the
+        // queue's limits apply to them.
         let mut turns: BTreeMap<(bool, Option<&str>), Vec<ClaimPosition>> = BTreeMap::new();
         for position in due {
             let key = keys.get(&position.id).copied();
@@ -106,14 +108,14 @@ impl QueueLimits {
         admitted
     }
 
-    /// Returns how many more jobs of a key may start.
+    /// Returns the number of jobs of a key that may start.
     fn allowed(&self, key: &str, running: usize, now: SystemTime) -> usize {
         let most = if self.is_ordered() { Some(1) } else { self.set.max_running_per_key.flatten() };
         let free = most.map_or(usize::MAX, |most| (most as usize).saturating_sub(running));
         free.min(self.tokens(Some(key), now))
     }
 
-    /// Returns the pace that the rate of a key or of the queue sets; `None` without a rate.
+    /// Returns the pace that the rate of a key or of the queue sets; `None` if there is no rate.
     fn pace(&self, key: Option<&str>) -> Option<StartPace> {
         let rate = if key.is_some() { self.set.rate_per_key } else { self.set.rate_limit };
         let period = self.set.rate_period.flatten().unwrap_or(Duration::from_secs(1));
@@ -122,14 +124,14 @@ impl QueueLimits {
         Some(StartPace { step, tolerance: (f64::from(burst.saturating_sub(1)) * step).max(LEAST_TOLERANCE) })
     }
 
-    /// Returns how many seconds the starts of a key or of the queue are ahead of an even pace.
+    /// Returns the seconds by which the starts of a key or of the queue are earlier than an even pace.
     fn ahead(&self, key: Option<&str>, now: SystemTime, pace: &StartPace) -> f64 {
         let next_at = self.next_at.get(&key.map(str::to_owned));
         let ahead = next_at.and_then(|at| at.duration_since(now).ok()).unwrap_or_default();
         ahead.as_secs_f64().min(pace.tolerance + pace.step)
     }
 
-    /// Returns how many jobs the rate allows to start.
+    /// Returns the number of jobs that the rate allows to start now.
     fn tokens(&self, key: Option<&str>, now: SystemTime) -> usize {
         let Some(pace) = self.pace(key) else { return usize::MAX };
         let left = (pace.tolerance - self.ahead(key, now, &pace)) / pace.step + 1e-6;
@@ -143,7 +145,7 @@ impl QueueLimits {
         self.next_at.insert(key.map(str::to_owned), now + Duration::from_secs_f64(ahead));
     }
 
-    /// Returns when a rate next allows a start that it does not allow now.
+    /// Returns the earliest future time at which a rate allows a start that it does not allow now.
     pub(super) fn next_start(&self, now: SystemTime) -> Option<SystemTime> {
         let starts = self.next_at.iter().filter_map(|(key, next_at)| {
             let pace = self.pace(key.as_deref())?;

@@ -31,7 +31,7 @@ use store::Store;
 /// A driver that keeps jobs in this process's memory, and loses them when the process ends.
 ///
 /// It behaves as [`Postgres`](super::Postgres) does: both pass the same conformance suite. Clones share their jobs.
-/// Completed and cancelled jobs are kept for a day, dead jobs until they are [retried](Memory::retry) or
+/// Completed and cancelled jobs are kept for a day. Dead jobs are kept until they are [retried](Memory::retry) or
 /// [purged](Memory::purge).
 ///
 /// ```
@@ -60,25 +60,25 @@ pub struct Memory {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct StoredJob {
-    /// The id of the job, counted from 1.
+    /// The id of the job. Ids count from 1.
     pub id: i64,
     /// The job as it was enqueued.
     pub job: NewJob,
     /// The state of the job.
     pub state: JobState,
-    /// How often the job was reserved.
+    /// The number of times the job was reserved.
     pub attempts: u32,
-    /// How many attempts have failed since the job was enqueued or revived.
+    /// The number of attempts that have failed since the job was enqueued or revived.
     pub failures: u32,
-    /// When the job is, or was, due.
+    /// The time at which the job is, or was, due.
     pub available_at: SystemTime,
-    /// When the job was enqueued.
+    /// The time at which the job was enqueued.
     pub created_at: SystemTime,
-    /// The result that the handler of a completed job returned to be kept.
+    /// The result that the handler of a completed job returned.
     pub result: Option<Payload>,
-    /// The reason why a dead job died.
+    /// The reason for which the job became a dead job.
     pub reason: Option<FailureReason>,
-    /// Why attempts failed: the last 100 failures, oldest first.
+    /// The last 100 failures of attempts, oldest first.
     pub errors: Vec<Failure>,
     /// The progress that the handler set last.
     pub progress: Option<Payload>,
@@ -118,7 +118,7 @@ impl Memory {
         self.store().purge(id)
     }
 
-    /// Pauses a queue: starts no more of its jobs until it is resumed.
+    /// Pauses a queue: its jobs do not start until it is resumed.
     pub fn pause(&self, queue: &str) {
         self.store().pause(queue);
     }
@@ -128,8 +128,8 @@ impl Memory {
         self.store().resume(queue);
     }
 
-    /// Changes settings of a queue, as `Admin::set_queue` does. Two settings have no effect here: the retention is a
-    /// day, and the bell always rings.
+    /// Changes settings of a queue, as `Admin::set_queue` does. Two settings have no effect in memory: the retention is
+    /// always a day, and the bell always rings.
     ///
     /// # Errors
     /// Invalid if a setting is out of its range.
@@ -144,7 +144,7 @@ impl Memory {
         self.store().workers()
     }
 
-    /// Asks a worker to shut down. Returns whether such a worker is registered.
+    /// Asks a worker to shut down. Returns whether a worker with this id is registered.
     pub fn stop_worker(&self, id: i64) -> bool {
         self.store().stop_worker(id)
     }
@@ -154,12 +154,12 @@ impl Memory {
         self.store().advance(by);
     }
 
-    /// Returns how long until the next waiting job of a queue is due; `None` if no job waits or the queue is paused.
+    /// Returns the time until the next waiting job of a queue is due; `None` if no job waits or the queue is paused.
     pub(crate) fn due_in(&self, queue: &str) -> Option<Duration> {
         self.store().due_in(queue)
     }
 
-    /// Returns what is notified at each end of a job.
+    /// Returns the `Notify` that is notified each time a job ends.
     pub(crate) fn ends(&self) -> Arc<Notify> {
         Arc::clone(&self.store().ends)
     }
@@ -169,7 +169,7 @@ impl Memory {
     }
 }
 
-/// Returns a future that is ready: nothing in this store waits.
+/// Returns a future that is ready at once, since no method of this store waits.
 fn done<'a, T: Send + 'a>(answer: T) -> BoxFuture<'a, Result<T>> {
     ready(Ok(answer)).boxed()
 }

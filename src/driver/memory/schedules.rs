@@ -55,7 +55,7 @@ impl Store {
         moved
     }
 
-    /// Moves a schedule on, unless it has changed since it was seen.
+    /// Moves a schedule to its next tick, unless the schedule has changed since it was read.
     fn move_on(&mut self, firing: &Firing) -> Option<&Schedule> {
         let is_unchanged = |due: &DueSchedule| {
             (due.id, due.counted_from, due.next_at) == (firing.id, firing.counted_from, firing.next_at)

@@ -1,4 +1,4 @@
-//! The jobs and workers of the store, and what the driver's trait does with them.
+//! The jobs and workers of the store, and the methods of the trait `Driver` on them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -33,11 +33,11 @@ pub(super) struct Store {
     pub(super) listeners: Vec<UnboundedSender<Signal>>,
     #[cfg(feature = "schedules")]
     pub(super) schedules: super::entries::Schedules,
-    /// Notified at each end of a job.
+    /// Notified each time a job ends.
     pub(super) ends: Arc<Notify>,
 }
 
-/// The methods of the driver's trait.
+/// The methods of the trait `Driver`.
 impl Store {
     pub(super) fn enqueue(&mut self, jobs: &[NewJob]) -> Vec<Enqueued> {
         jobs.iter().map(|job| self.enqueue_one(job)).collect()
@@ -83,7 +83,7 @@ impl Store {
         Enqueued { id, existed: false }
     }
 
-    /// Replaces or debounces the live job that holds the unique key of a new one. A running job stays unchanged.
+    /// Replaces or debounces the live job that holds the unique key of a new job. A running job stays unchanged.
     fn update_holder(&mut self, id: i64, new: &NewJob, due: SystemTime) {
         let Some(entry) = self.jobs.get_mut(&id) else { return };
         if new.unique_mode == UniqueMode::Keep || entry.reservation.is_some() {
@@ -138,7 +138,7 @@ impl Store {
         Some(entry.reserved(reservation))
     }
 
-    /// The waiting jobs of one level that are due at this time, the longest due first.
+    /// Returns the waiting jobs of one level that are due at this time, the longest due first.
     fn level(&self, queue: &str, priority: Priority, at: SystemTime) -> impl Iterator<Item = &ClaimPosition> {
         let queue: Arc<str> = queue.into();
         let available_at = SystemTime::UNIX_EPOCH - FAR;
@@ -153,7 +153,8 @@ impl Store {
         }
         let now = self.now();
         let limits = self.limits(queue);
-        // A limit keeps back the due jobs that were not claimed. They can start when a job ends, which rings the bell.
+        // Limits keep back the due jobs that the claim left. These jobs can start when another job ends, which rings
+        // the bell.
         let counts = |position: &&ClaimPosition| limits.is_none() || position.available_at > now;
         let first = |&level| self.level(queue, level, later(now, FAR)).find(counts);
         let due = LEVELS.iter().filter_map(first).map(|position| position.available_at);
@@ -236,8 +237,8 @@ impl Store {
         rescue
     }
 
-    /// Fails a job whose worker died. It is due again at once for the first two such failures in a row, and after
-    /// 2^failures seconds from then on.
+    /// Records a failure of a job whose worker died. After the first two losses in a row, the job is due again at once.
+    /// After each further loss, the job is due after 2^failures seconds, an hour at most.
     fn lose(&mut self, id: i64) {
         let now = self.now();
         let Some(entry) = self.jobs.get_mut(&id) else { return };
@@ -281,7 +282,7 @@ impl Store {
         self.clock.now()
     }
 
-    /// Lets the job wait until it is due, and rings its queue's bell.
+    /// Makes the job wait until it is due, and rings the bell of its queue.
     pub(super) fn put_back(&mut self, id: i64, due: SystemTime) {
         let Some(entry) = self.jobs.get_mut(&id) else { return };
         let before = entry.position();

@@ -1,4 +1,4 @@
-//! Jobs that a handler completes in its own transaction.
+//! Completing a job in the handler's own transaction.
 
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ impl Postgres {
         Ok(rows.first().and_then(|row| row.get("transaction")))
     }
 
-    /// Tells whether that transaction has completed the job: `None` while it is open, false if it was rolled back.
+    /// Returns whether this transaction has completed the job: `None` while the transaction is open, false if it was
+    /// rolled back.
     pub(crate) async fn is_recorded(&self, transaction: &str, reservation: &Reservation) -> Result<Option<bool>> {
         let Reservation { id, worker, attempt, reserved_at, .. } = reservation;
         let params: &Params<'_> = &[

@@ -1,4 +1,4 @@
-//! The driver's trait on Postgres: each method by its statement.
+//! The trait `Driver` on Postgres: each method runs its statement.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,25 +1,25 @@
-//! The hint in a reservation: the row's place (Postgres's `ctid`) and the number of its queue.
+//! The hint in a reservation: the tuple id of the job's row (Postgres's `ctid`) and the number of the job's queue.
 
 use std::error::Error;
 
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
-/// A row's `ctid`: the block, above 16 bits for the line in the block, which counts from 1.
+/// The tuple id of a row: the number of the block, above 16 bits for the number of the line in the block, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place(u64);
 
-/// A hint has the number of the job's queue in the 16 bits above the place.
+/// A hint has the number of the job's queue in the 16 bits above the tuple id.
 const QUEUE_SHIFT: u32 = 48;
 
 impl Place {
-    /// Returns the place in a hint; `None` if the hint has none.
+    /// Returns the tuple id in a hint; `None` if the hint has no tuple id.
     pub(crate) fn from_hint(hint: u64) -> Option<Place> {
         let place = hint & ((1 << QUEUE_SHIFT) - 1);
         (place != 0).then_some(Place(place))
     }
 
-    /// Returns the hint of this place, which is never zero.
+    /// Returns the hint with this tuple id and no queue. It is never zero.
     pub(crate) fn hint(self) -> u64 {
         self.0
     }
@@ -30,12 +30,12 @@ pub(crate) fn queue_number(hint: u64) -> u16 {
     (hint >> QUEUE_SHIFT) as u16
 }
 
-/// Returns the hint of a place in the queue of this number.
+/// Returns the hint of a tuple id in the queue of this number.
 pub(crate) fn with_queue(number: u16, place: u64) -> u64 {
     place | u64::from(number) << QUEUE_SHIFT
 }
 
-/// On the wire: four bytes for the block and two for the line (`tidsend` in the server's source).
+/// The wire format has four bytes for the block and two for the line (`tidsend` in the server's source).
 impl<'a> FromSql<'a> for Place {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Place, Box<dyn Error + Sync + Send>> {
         let &[a, b, c, d, e, f] = raw else { return Err("unknown tid format on the wire".into()) };

@@ -1,7 +1,7 @@
-//! The listener's connection. It is separate, since a pooled connection drops notifications.
+//! The listener's connection. It is not pooled, since a pooled connection drops notifications.
 //!
-//! The task that reads the connection passes on each notification as it arrives, and keeps none. Any role can send more
-//! notifications than a worker has memory for.
+//! The task that reads the connection passes on each notification as it arrives, and keeps no notification. Any role
+//! can send more notifications than fit into a worker's memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,23 +21,24 @@ use crate::database::{Database, connect};
 use crate::driver::{Hints, OnSignal, Signal};
 use crate::error::{Error, Result};
 
-/// How often the listener notifies itself, to check that notifications still arrive.
+/// The interval at which the listener sends itself a probe: a notification that checks that notifications still arrive.
 const PROBE_EVERY: Duration = Duration::from_secs(15);
-/// How long such a notification may take to arrive, and how long each step of listening may take.
+/// The time within which a probe arrives, and within which each step of listening ends.
 const PROBE_WITHIN: Duration = Duration::from_secs(5);
 
 impl Postgres {
-    /// Tells whether commits that notify wait for each other.
+    /// Returns whether notifying commits wait for each other.
     pub(crate) async fn signals_wait(&self) -> Result<bool> {
         let rows = self.query("see whether signals wait", &self.statements.signals_wait, &[]).await?;
         Ok(rows.iter().any(|row| row.get("wait")))
     }
 }
 
-/// Tells whether this session and a pooled one turn out to be the same session of the server. A pooler then lends it
-/// for a transaction at a time, so it cannot listen.
+/// Returns true if the listener's session and a pooled session turn out to be the same session of the server. A pooler
+/// then lends this session for one transaction at a time, so the session cannot listen.
 ///
-/// This asks before anything is set in the session, and 20 times, since other clients may get the session in between.
+/// The check runs before the listener changes any setting of the session. It compares the sessions 20 times, since
+/// other clients may get the session in between.
 async fn is_shared(client: &ClientWrapper, sessions: &Sessions) -> Result<bool> {
     const ASK: &str = "select pg_catalog.pg_backend_pid()";
     for _ in 0..20 {
@@ -61,13 +62,14 @@ pub(super) async fn listen(driver: &Postgres, worker: i64, on_signal: OnSignal) 
     in_time(session.client.batch_execute(&sessions.of_listener())).await?;
     in_time(session.client.batch_execute(&session.listen)).await?;
     session.check_arrival(database.is_pooled()).await?;
-    // Only now is this known to be no session that a pooler lends.
+    // Only now it is certain that no pooler lends this session. So only now the session may prove that the worker
+    // lives.
     let params: &Params<'_> = &[(&worker, Type::INT8)];
     in_time(session.client.query_typed(&driver.statements.vouch, params)).await?;
     Ok(session.until_it_fails().boxed())
 }
 
-/// Returns which of these hints the tables confirm.
+/// Returns the hints that the tables confirm.
 pub(super) async fn confirm(driver: &Postgres, worker: i64, hints: &Hints) -> Result<Hints> {
     let cancel: Vec<i64> = hints.cancel.iter().copied().collect();
     let paused: Vec<&str> = hints.paused.iter().map(String::as_str).collect();
@@ -81,14 +83,14 @@ pub(super) async fn confirm(driver: &Postgres, worker: i64, hints: &Hints) -> Re
     })
 }
 
-/// The names of the channels.
+/// The names of the notification channels.
 struct Channels {
     bell: String,
     cancel: String,
     schedules: String,
     pause: String,
     stop: String,
-    /// For the notifications that this listener sends itself.
+    /// The channel of the probes that this listener sends itself.
     probe: String,
 }
 
@@ -133,10 +135,10 @@ impl Channels {
 /// The session that listens.
 struct ListenerSession {
     client: Arc<ClientWrapper>,
-    /// Receives the reason when the connection ends.
+    /// Receives the error that ended the connection.
     ended: oneshot::Receiver<Error>,
-    /// These send the probe. The listening session could receive its own notification even through a transaction
-    /// pooler.
+    /// The pooled sessions, which send the probe. The listening session must not send it: even behind a transaction
+    /// pooler, it could receive its own notification.
     sessions: Sessions,
     listen: String,
     probe: String,
@@ -144,7 +146,7 @@ struct ListenerSession {
 }
 
 impl ListenerSession {
-    /// Opens a connection whose notifications are passed on. It does not listen yet.
+    /// Opens a connection that passes on its notifications. The session does not listen yet.
     async fn open(database: &Database, sessions: Sessions, on_signal: OnSignal) -> Result<ListenerSession> {
         let address = database.for_worker(database.listen_address(), "reveille listener");
         let (client, mut connection) = connect::open(&address).await?;
@@ -173,8 +175,8 @@ impl ListenerSession {
         Ok(ListenerSession { client, ended, sessions, listen, probe, probe_arrived })
     }
 
-    /// Sends a probe and waits until it arrives. Signals that were sent before do not matter: a worker that has begun
-    /// to listen looks at everything.
+    /// Sends a probe and waits until the probe arrives. Signals that were sent before the probe do not matter: a worker
+    /// that has begun to listen reads its whole state from the tables.
     async fn check_arrival(&mut self, pooled: bool) -> Result<()> {
         self.send_probe().await?;
         tokio::select! {
@@ -184,7 +186,8 @@ impl ListenerSession {
                 if !pooled {
                     return Err(no_longer_passed_on());
                 }
-                // A pooler may have lent this session; it will serve other clients.
+                // A pooler may have lent this session and may lend it to other clients next. So the session must not
+                // keep listening.
                 let _ = in_time(self.client.batch_execute("unlisten *")).await;
                 Err(not_passed_on())
             }
@@ -195,7 +198,7 @@ impl ListenerSession {
     async fn until_it_fails(mut self) -> Error {
         let mut probes = interval_at(Instant::now() + PROBE_EVERY, PROBE_EVERY);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The time by which the probe under way has to arrive.
+        // The time by which the pending probe has to arrive.
         let mut deadline: Option<Instant> = None;
         loop {
             tokio::select! {
@@ -203,7 +206,7 @@ impl ListenerSession {
                 () = self.probe_arrived.notified() => deadline = None,
                 () = until(deadline) => return no_longer_passed_on(),
                 _ = probes.tick() => {
-                    // If a probe cannot be sent, that says nothing about the listening session.
+                    // A failure to send a probe proves nothing about the listening session.
                     if self.send_probe().await.is_ok() {
                         deadline.get_or_insert(Instant::now() + PROBE_WITHIN);
                     }

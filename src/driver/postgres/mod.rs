@@ -1,4 +1,4 @@
-//! Jobs in Postgres: the driver that Reveille is made for.
+//! The driver for jobs in Postgres, the store that Reveille is made for.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
@@ -27,12 +27,12 @@ mod warm;
 use session::{HeartbeatSession, Params, Plan, Sessions, Statement};
 use statements::Statements;
 
-/// How long the server may take to answer a heartbeat.
+/// The longest time in which the server has to answer a heartbeat.
 const HEARTBEAT_ANSWERED_WITHIN: Duration = Duration::from_secs(5);
-/// How long the server may take to answer a short statement.
+/// The longest time in which the server has to answer a short statement.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// How long the server may take to answer a statement whose length depends on how many rows there are. Longer than the
-/// `statement_timeout` of the sessions.
+/// The longest time in which the server has to answer a statement whose length depends on the number of rows. It is
+/// longer than the `statement_timeout` of the sessions.
 const SLOW_ANSWER_WITHIN: Duration = Duration::from_secs(35);
 
 /// The driver for Postgres.
@@ -47,19 +47,20 @@ pub struct Postgres {
     quiet_time: settle::durability::QuietTime,
     locks: settle::locked::Locks,
     queues: settle::by_place::Queues,
-    /// Whether the sessions were warmed up, or that was tried.
+    /// True once the driver has tried to warm its sessions up.
     warm: AtomicBool,
-    /// How many jobs were settled since the driver last asked whether a vacuum is due.
+    /// The number of jobs that were settled since the driver last checked whether a table needs a vacuum.
     settled: AtomicUsize,
-    /// How many rounds of upkeep this driver has begun.
+    /// The number of upkeep rounds that this driver has begun.
     rounds: AtomicUsize,
-    /// Opened in the heartbeat's own runtime.
+    /// The session of the heartbeat, which is opened in the heartbeat's separate runtime.
     heartbeat_session: Mutex<Option<HeartbeatSession>>,
 }
 
 impl Postgres {
-    /// Returns a driver on a database. It opens connections when it needs them, or earlier while there is nothing to
-    /// do: at most four to claim and settle, and for each worker one for the heartbeat and one to listen.
+    /// Returns a driver on a database. The driver opens connections when it needs them, or earlier while its worker has
+    /// nothing to do. It opens at most four connections to claim and settle, and for each worker one for the heartbeat
+    /// and one to listen.
     ///
     /// # Errors
     /// Invalid if the address asks for an option that is not supported.
@@ -85,10 +86,10 @@ impl Postgres {
     /// Sets whether each claim and settlement waits for the disk; default no.
     ///
     /// If they do not wait, a crash of the server may undo the claims and settlements of about the last half second.
-    /// The jobs that ran then run again, as jobs may after any crash. If they wait, fewer jobs run again, but each
-    /// claim and settlement takes a write to disk longer. The settlement of a single job waits for the disk in any case
-    /// if no job was settled in the 5 ms before it. Enqueuing, arming and administration are always as durable as the
-    /// server is set to be.
+    /// The jobs of undone settlements then run again, as jobs may after any crash. If claims and settlements wait,
+    /// fewer jobs run again, but each claim and settlement takes longer by one write to disk. If no job was settled in
+    /// the last 5 ms, the settlement of a single job waits for the disk in any case. Enqueuing, arming and
+    /// administration are always as durable as the server is set to be.
     ///
     /// # Errors
     /// As in [`Postgres::new`].
@@ -112,13 +113,13 @@ impl Postgres {
         Ok(rows.iter().map(|row| OpenTransaction(row.get(0))).collect())
     }
 
-    /// Tells the insert trigger that no worker sleeps, if none does. Enqueuing then skips the search for sleeping
+    /// Tells the insert trigger that no worker sleeps, if no worker does. Inserts then skip the search for sleeping
     /// workers.
     async fn note_nobody_sleeps(&self) -> Result<()> {
         self.query("note that no worker sleeps", &self.statements.note_nobody_sleeps, &[]).await.map(drop)
     }
 
-    /// Runs a statement on the heartbeat's connection, which is opened again after any error.
+    /// Runs a statement in the heartbeat's session. After any error, the next call opens a new session.
     async fn on_heartbeat_session(&self, what: &str, plan: Plan, statement: Statement<'_>) -> Result<Vec<Row>> {
         let mut kept = self.heartbeat_session.lock().await;
         let session = match kept.take().filter(|session| !session.is_closed()) {
@@ -132,7 +133,8 @@ impl Postgres {
             }
             Ok(Err(error)) => Err(Error::database(what, error)),
             Err(_) => {
-                // The pooled sessions lead to the same server. New ones reach another server after a fail-over.
+                // The pooled sessions lead to the same server as the failed heartbeat. After a fail-over, new sessions
+                // reach the new server.
                 self.sessions.forget();
                 Err(Error::unavailable(format!(
                     "{what}: the server did not answer within {HEARTBEAT_ANSWERED_WITHIN:?}"

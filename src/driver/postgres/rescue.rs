@@ -1,7 +1,7 @@
-//! Putting back the jobs that dead workers held, and the jobs that a worker holds without knowing.
+//! Taking back the jobs of dead workers, and releasing the strays of a live worker.
 //!
-//! An odd row that cannot be put back does not keep back the others: the jobs are halved until that row is found, and
-//! its job is made a dead job.
+//! A job with an odd row that the server refuses to change does not hold up the others. The jobs are halved until that
+//! job is found, and it is made a dead job.
 
 use tokio_postgres::types::Type;
 
@@ -11,7 +11,7 @@ use crate::driver::{Ending, Failure, FailureReason, Peer, Rescue, Settled, Settl
 use crate::error::{Error, Result};
 use crate::job::Reservation;
 
-/// Declares workers dead, and puts back the jobs that no live worker holds.
+/// Declares workers dead, and takes back the jobs that no live worker holds.
 pub(super) async fn rescue(driver: &Postgres, worker: i64, dead: &[Peer]) -> Result<Rescue> {
     match once(driver, worker, dead, RescuedJobs::All).await {
         Err(error) if error.is_about_data() => one_by_one(driver, worker, dead).await,
@@ -23,7 +23,7 @@ pub(super) async fn rescue(driver: &Postgres, worker: i64, dead: &[Peer]) -> Res
 enum RescuedJobs<'a> {
     All,
     These(&'a [i64]),
-    /// Makes one job dead, with this error.
+    /// Makes one job a dead job, with this error.
     Bury(i64, String),
 }
 
@@ -56,7 +56,8 @@ async fn once(driver: &Postgres, worker: i64, dead: &[Peer], jobs: RescuedJobs<'
     Ok(rescue)
 }
 
-/// Rescues after the server has refused a row: declares the workers dead first, then halves their jobs.
+/// Rescues after the server has refused a row. Declares the workers dead first, and then halves their jobs until the
+/// refused row is found.
 async fn one_by_one(driver: &Postgres, worker: i64, dead: &[Peer]) -> Result<Rescue> {
     let mut rescue = once(driver, worker, dead, RescuedJobs::These(&[])).await?;
     let orphans = (&*driver.statements.orphans, [].as_slice());
@@ -85,7 +86,7 @@ async fn one_by_one(driver: &Postgres, worker: i64, dead: &[Peer]) -> Result<Res
     Ok(rescue)
 }
 
-/// Logs what became of a job that could not be put back; returns its id if it is dead now.
+/// Logs the fate of a job that could not be made to wait again. Returns its id if it is a dead job now.
 fn log_burial(id: i64, error: &Error, buried: Result<Vec<i64>>) -> Result<Vec<i64>> {
     match buried {
         Ok(buried) => {
@@ -106,7 +107,7 @@ fn log_burial(id: i64, error: &Error, buried: Result<Vec<i64>>) -> Result<Vec<i6
     }
 }
 
-/// Puts back the jobs that a worker holds and does not know of.
+/// Releases the strays of a worker: the jobs that it has reserved without its knowledge.
 pub(super) async fn release_strays(driver: &Postgres, worker: i64, held: &[i64]) -> Result<Vec<i64>> {
     match release(driver, worker, held, None).await {
         Err(error) if error.is_about_data() => {}

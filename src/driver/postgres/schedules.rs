@@ -1,4 +1,4 @@
-//! Schedules: how they are declared, read from rows, and fired.
+//! Declaring, reading and firing schedules.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +19,7 @@ pub(super) async fn declare(driver: &Postgres, worker: i64, schedules: &[Schedul
     if schedules.is_empty() {
         return Ok(());
     }
-    // Workers that start together then lock the rows in the same order.
+    // Workers that start at the same time then lock the rows in the same order.
     let mut schedules: Vec<&Schedule> = schedules.iter().collect();
     schedules.sort_by_key(|schedule| &schedule.name);
     let crons = column(&schedules, |schedule| match &schedule.timing {
@@ -105,7 +105,7 @@ pub(super) async fn fire(driver: &Postgres, firings: &[Firing]) -> Result<usize>
     Ok(moved(&rows))
 }
 
-/// Moves the schedule on without its ticks, and enqueues the jobs in the same transaction.
+/// Moves the schedule to its next tick without enqueuing ticks, and enqueues these jobs in the same transaction.
 pub(super) async fn fire_jobs(driver: &Postgres, firing: &Firing, jobs: &[NewJob]) -> Result<bool> {
     let failed = |error| Error::database("fire a schedule", error);
     let mut client = driver.sessions.client().await?;
@@ -130,7 +130,7 @@ fn moved(rows: &[Row]) -> usize {
     rows.first().map_or(0, |row| row.get::<_, i64>("moved").max(0) as usize)
 }
 
-/// The first six parameters of `sql/fire_schedules.sql`, which move schedules on.
+/// The first six parameters of `sql/fire_schedules.sql`, which move schedules to their next ticks.
 struct Moves {
     ids: Vec<i64>,
     counted_from: Vec<SystemTime>,

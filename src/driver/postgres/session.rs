@@ -1,8 +1,8 @@
-//! The worker's sessions: their settings, and how a statement is run in one.
+//! The worker's sessions: their settings, and the ways to run a statement in one of them.
 //!
-//! A session that belongs to the worker is set up once and keeps its statements prepared. A transaction pooler lends
-//! another session for each transaction, and lends it to other clients afterwards. There, a statement is sent unnamed
-//! in a transaction that begins with the settings, all in one round trip.
+//! A session that belongs to the worker is set up once and keeps its statements prepared. A transaction pooler lends a
+//! session for one transaction, and then lends it to other clients. In a lent session, a statement is not prepared. It
+//! runs in a transaction that begins with the settings, all in one round trip.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,11 @@ use tokio_postgres::{Client, Row};
 use crate::database::{Database, connect, take};
 use crate::error::{Error, Result};
 
-/// Settings that hold whatever the database's owner has set for other programs. Statements read one row at a time by an
-/// index. They are planned once, since the tables change too fast for the planner's statistics to be of use.
+/// Settings of every session, which override the settings that the database's owner has made for other programs. Each
+/// statement reads its rows by an index. The server plans a statement only once, since the tables change too fast for
+/// the planner's statistics to be of use.
 const SETTINGS: [&str; 9] = [
-    // No functions and operators from other schemas on the user's path.
+    // Without this, functions and operators from other schemas on the user's search path could be called.
     "search_path = pg_catalog, pg_temp",
     "jit = off",
     "plan_cache_mode = force_generic_plan",
@@ -29,33 +30,34 @@ const SETTINGS: [&str; 9] = [
     "lock_timeout = 0",
     "idle_in_transaction_session_timeout = 0",
 ];
-/// Further settings of a session that belongs to the worker. In a lent session, the transaction sets the isolation, and
-/// the pooler decides how long the session may idle.
+/// Further settings of a session that belongs to the worker. In a lent session, each transaction sets its isolation
+/// level, and the pooler decides when an idle session ends.
 const OWN_SESSION: [&str; 2] = ["default_transaction_isolation = 'read committed'", "idle_session_timeout = 0"];
 
-/// A crash of the server may undo the last claims and settlements, so that some jobs run again. It cannot lose a job.
+/// With this setting, a crash of the server may undo the last claims and settlements, so that some jobs run again. The
+/// crash cannot lose a job.
 const ASYNCHRONOUS: &str = "synchronous_commit = off";
 const DURABLE: &str = "synchronous_commit = on";
 const DURABLE_ONCE: &str = "set local synchronous_commit = on";
 
-/// How many connections the driver uses to claim and to settle.
+/// The largest number of connections that the driver uses to claim and to settle.
 const CONNECTIONS: usize = 4;
 
-/// How long it may take to warm sessions up.
+/// The longest time that warming the sessions up may take.
 const WARM_WITHIN: Duration = Duration::from_secs(5);
 
 /// A statement's parameters and their types.
 pub(crate) type Params<'a> = [Param<'a>];
 pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// The pooled sessions. Everything but the heartbeat and the listener shares them.
+/// The pooled sessions. All statements run in them, except those of the heartbeat and the listener.
 #[derive(Clone)]
 pub(crate) struct Sessions {
     pool: Pool,
     database: Database,
-    /// The setting that says whether commits wait for the disk.
+    /// The setting that decides whether commits wait for the disk.
     commits: &'static str,
-    /// The command that begins a transaction in a lent session; `None` if sessions belong to the worker.
+    /// The commands that begin a transaction in a lent session; `None` if the sessions belong to the worker.
     begin: Option<Arc<str>>,
 }
 
@@ -81,8 +83,8 @@ impl Sessions {
         self.pool.retain(|_, _| false);
     }
 
-    /// Opens this many sessions and runs the statements in each, all at the same time. Does nothing if sessions are
-    /// lent, since these keep no prepared statements.
+    /// Opens this many sessions and runs the statements in each of them, all at the same time. Does nothing if the
+    /// sessions are lent, since a lent session keeps no prepared statements.
     pub(crate) async fn warm_up(&self, sessions: usize, statements: &[Statement<'_>]) -> Result<()> {
         if self.begin.is_some() {
             return Ok(());
@@ -102,7 +104,7 @@ impl Sessions {
         warm.map(drop)
     }
 
-    /// Runs a statement. If the answer takes longer than `patience`, gives up on the statement and its connection.
+    /// Runs a statement. If the answer takes longer than `patience`, gives up the statement and closes its connection.
     pub(crate) async fn query(
         &self,
         patience: Duration,
@@ -113,8 +115,8 @@ impl Sessions {
         self.answer(patience, what, None, (sql, params)).await
     }
 
-    /// Runs `statement` after `lock`, in one transaction. The statement sees everything that was committed before the
-    /// lock was acquired.
+    /// Runs `lock` and then `statement`, in one transaction. The statement sees all changes that were committed before
+    /// the lock was acquired.
     pub(crate) async fn query_locked(
         &self,
         patience: Duration,
@@ -125,8 +127,8 @@ impl Sessions {
         self.answer(patience, what, Some(lock), statement).await
     }
 
-    /// Runs `statement` after `settings`, in one transaction. The statement is not prepared: preparing would lock its
-    /// tables before the settings are made.
+    /// Runs `settings` and then `statement`, in one transaction. The statement is not prepared, since preparing it
+    /// would lock its tables before the settings are made.
     pub(crate) async fn query_set(
         &self,
         patience: Duration,
@@ -144,7 +146,7 @@ impl Sessions {
         answer
     }
 
-    /// Runs a statement whose commit waits for the disk, whatever the driver is set to.
+    /// Runs a statement whose commit waits for the disk, even if the driver is not durable.
     pub(crate) async fn query_durably(
         &self,
         patience: Duration,
@@ -156,7 +158,7 @@ impl Sessions {
         self.answer(patience, what, first, (sql, params)).await
     }
 
-    /// Begins a transaction of several statements, where one depends on the answer to another.
+    /// Begins a transaction of several statements, for a statement that depends on the answer to an earlier one.
     pub(crate) async fn begin(&self, patience: Duration, what: &str) -> Result<Transaction> {
         let client = self.client().await?;
         let transaction = Transaction { client: Some(client), is_lent: self.begin.is_some() };
@@ -193,14 +195,15 @@ impl Sessions {
         };
         let answer = in_time(patience, what, answer).await;
         if answer.as_ref().is_err_and(Error::is_unavailable) {
-            // The connection may be cut off without a sign of it.
+            // The connection may have been cut off without an error.
             drop(Object::take(client));
         }
         answer
     }
 }
 
-/// A transaction of several statements. If it is neither committed nor rolled back, it ends with its session.
+/// A transaction of several statements. If it is neither committed nor rolled back, its session is closed, which rolls
+/// it back.
 pub(crate) struct Transaction {
     client: Option<Object>,
     is_lent: bool,
@@ -216,14 +219,14 @@ impl Transaction {
     }
 
     pub(crate) async fn commit(mut self, patience: Duration, what: &str) -> Result<()> {
-        // Commits that notify wait for each other, which is no reason to give up.
+        // Notifying commits wait for each other. So a commit must not fail by the session's `lock_timeout`.
         self.run(patience, what, "set local lock_timeout = 0; commit").await?;
         // The session goes back to the pool.
         drop(self.client.take());
         Ok(())
     }
 
-    /// Rolls the transaction back. If the session does not answer, ends the session.
+    /// Rolls the transaction back. If the rollback fails, closes the session.
     pub(crate) async fn roll_back(mut self) {
         if let Some(client) = &self.client
             && client.batch_execute("rollback").await.is_ok()
@@ -247,7 +250,7 @@ impl Drop for Transaction {
     }
 }
 
-/// Waits for an answer of the server, for `patience` at most.
+/// Waits for the server's answer, for at most `patience`.
 pub(crate) async fn in_time<T>(
     patience: Duration,
     what: &str,
@@ -282,22 +285,21 @@ async fn prepared<'a>(
     Ok(Prepared { statement: client.prepare_typed_cached(sql, &types).await?, values })
 }
 
-/// Runs a statement in a session that belongs to the worker and keeps the statement prepared.
+/// Prepares a statement, unless the session has prepared it already, and runs it. The session belongs to the worker.
 pub(crate) async fn run(client: &ClientWrapper, statement: Statement<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
     prepared(client, statement).await?.query(client).await
 }
 
-/// When the server plans a statement.
+/// The time at which the server plans a statement.
 #[derive(Clone, Copy)]
 pub(crate) enum Plan {
-    /// Once in a session: for a statement that is run often and has one good plan.
+    /// Once in a session: for a statement that runs often and has one good plan.
     Kept,
-    /// At each run, which may cost more than the statement: for a statement whose plan depends on how many rows there
-    /// are.
+    /// At each run: for a statement whose best plan depends on the number of rows. Planning may cost more than the run.
     Fresh,
 }
 
-/// The heartbeat's session, driven by the runtime that opens it.
+/// The heartbeat's session. It belongs to the runtime that opens it.
 pub(crate) struct HeartbeatSession {
     client: ClientWrapper,
     begin: Option<Arc<str>>,
@@ -309,7 +311,7 @@ impl HeartbeatSession {
             connect::open(&database.for_worker(database.address(), "reveille heartbeat")).await?;
         let connection = tokio::spawn(connection.map(drop));
         let client = ClientWrapper::new(client, connection);
-        // If a crash undoes a heartbeat, the one before it is as good.
+        // If a crash undoes a heartbeat, the previous heartbeat is as good.
         let (set, begin) = settings(database, &[ASYNCHRONOUS, "statement_timeout = '5s'"]);
         client.batch_execute(&set).await.map_err(|error| Error::database("set up a session", error))?;
         Ok(HeartbeatSession { client, begin })
@@ -328,12 +330,12 @@ impl HeartbeatSession {
     }
 }
 
-/// Returns the commands that a session starts with, and the commands that each transaction begins with in a lent
-/// session. One of the two holds all settings.
+/// Returns the commands that a session starts with, and the commands that begin each transaction in a lent session.
+/// Only one of the two has all settings: the second for lent sessions, else the first.
 fn settings(database: &Database, particular: &[&str]) -> (String, Option<Arc<str>>) {
     let all = |set: &str, is_local: bool| -> String {
         let settings = SETTINGS.iter().chain(particular).map(|setting| format!("{set} {setting};"));
-        // Servers before 17 do not know this setting.
+        // Servers before version 17 do not have this setting.
         let known =
             format!("select set_config(name, '0', {is_local}) from pg_settings where name = 'transaction_timeout'");
         settings.chain([known]).collect()
@@ -346,7 +348,7 @@ fn settings(database: &Database, particular: &[&str]) -> (String, Option<Arc<str
     }
 }
 
-/// Runs statements in one transaction and sends all messages at once.
+/// Runs the statements in one transaction, and sends all messages at once.
 async fn in_transaction(
     client: &Client,
     begin: &str,

@@ -1,4 +1,4 @@
-//! The statements of `sql/`, for the schema of this database.
+//! The statements of `sql/`, with the name of this database's schema.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,5 @@
-//! Upkeep: one chore at a time. A chore is done in slices, each a short transaction that locks the chore's row.
+//! Upkeep: one chore at a time. Each chore is done in slices. A slice is a short transaction that locks the chore's
+//! row.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,23 +14,23 @@ use super::{Postgres, SLOW_ANSWER_WITHIN};
 use crate::database::connect;
 use crate::error::{Error, Result};
 
-/// How many rows a slice deletes at most.
+/// The largest number of rows that a slice deletes.
 const ROWS: i64 = 1000;
-/// How many pages of the history a slice reads at most: 4 MB.
+/// The largest number of pages of the history that a slice reads: 4 MB.
 const PAGES: i64 = 512;
-/// The longest rest after a slice. A rest is as long as the slice took, so that upkeep takes at most half of a
-/// session's time.
+/// The longest rest after a slice. A rest is as long as its slice took, up to this, so that upkeep takes about half of
+/// a session's time.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
-/// A worker asks whether a vacuum is due after this many settled jobs.
+/// A worker checks whether a table needs a vacuum after this many settled jobs.
 const ASK_AFTER: usize = 10_000;
-/// How long all vacuums of one round may take.
+/// The longest time that all vacuums of one round may take.
 const VACUUMED_WITHIN: Duration = Duration::from_secs(600);
 
 /// The result of a round of upkeep.
 #[derive(Debug, Default)]
 pub(crate) struct Pruned {
-    /// How many days of the history were emptied; `None` if another worker was already doing it.
+    /// The number of days of the history that were emptied; `None` if another worker was already doing this chore.
     pub(crate) emptied: Option<u32>,
 }
 
@@ -49,8 +50,8 @@ enum Chore {
 
 /// The chores of every round.
 const OFTEN: [Chore; 2] = [Chore::Counters, Chore::Statistics];
-/// The chores of every tenth round. It does not matter if they are late, and an idle worker should ask the server for
-/// little.
+/// The chores of every tenth round. A delay of these chores does no harm, and an idle worker should ask little of the
+/// server.
 const SELDOM: [Chore; 7] =
     [Chore::OldCounters, Chore::Rates, Chore::Ends, Chore::UniqueKeys, Chore::OldDays, Chore::History, Chore::DeadJobs];
 const SELDOM_ROUNDS: usize = 10;
@@ -70,8 +71,8 @@ impl Chore {
         }
     }
 
-    /// Tells whether more may be left after a slice that did this much. A day of the history that is done is followed
-    /// by another day.
+    /// Returns true if rows may be left after a slice that did this much. If a slice has finished a day of the history,
+    /// another day may be left.
     fn has_more_after(self, done: i64) -> bool {
         match self {
             Chore::OldDays | Chore::History => done > 0,
@@ -84,12 +85,12 @@ impl Chore {
 impl Postgres {
     /// Does the upkeep that a worker does each minute.
     pub(super) async fn do_upkeep(&self) -> Result<()> {
-        // This comes first, so that a failing chore does not prevent it.
+        // This statement runs first, so that a failing chore cannot prevent it.
         let passed = self.query("pass the ids that were given out", &self.statements.pass_given_ids, &[]).await;
         self.do_next_round().await?;
         self.vacuum_due_tables().await?;
         passed?;
-        // The last sleeping workers may have died.
+        // The last sleeping workers may have died without waking up.
         self.note_nobody_sleeps().await
     }
 
@@ -103,13 +104,13 @@ impl Postgres {
         }
     }
 
-    /// Does every chore to its end, one after another. A day of the history is read again if its last round began
-    /// before `days_before`; `None` stands for 20 minutes ago.
+    /// Does every chore to its end, one after another. `days_before` is for the history: a day is read again if its
+    /// last round began before this time; `None` stands for 20 minutes ago.
     pub(crate) async fn do_all_chores(&self, days_before: Option<SystemTime>) -> Result<Pruned> {
         self.do_chores(OFTEN.iter().chain(&SELDOM), days_before).await
     }
 
-    /// Does all of these chores, even if one fails, and returns the first error.
+    /// Does all of these chores, even if one fails. Returns the first error.
     async fn do_chores(&self, chores: impl Iterator<Item = &Chore>, days_before: Option<SystemTime>) -> Result<Pruned> {
         let (mut pruned, mut failed) = (Pruned::default(), None);
         for &chore in chores {
@@ -122,7 +123,7 @@ impl Postgres {
         failed.map_or(Ok(pruned), Err)
     }
 
-    /// Returns how much was done; `None` if another worker was already doing the chore.
+    /// Does a chore to its end. Returns the amount of work done; `None` if another worker was already doing the chore.
     async fn do_chore(&self, chore: Chore, days_before: Option<SystemTime>) -> Result<Option<i64>> {
         let mut all = None;
         loop {
@@ -136,7 +137,8 @@ impl Postgres {
         }
     }
 
-    /// Returns how much was done; `None` if another worker is already doing the chore, or there is nothing to do.
+    /// Does a slice of a chore. Returns the amount of work done; `None` if another worker is already doing the chore,
+    /// or there is nothing to do.
     async fn do_slice(&self, chore: Chore, days_before: Option<SystemTime>) -> Result<Option<i64>> {
         let params: &Params<'_> = match chore {
             Chore::OldDays | Chore::Statistics => &[],
@@ -148,14 +150,14 @@ impl Postgres {
         Ok(rows.first().filter(|row| row.get("mine")).and_then(|row| row.get("done")))
     }
 
-    /// Vacuums the tables with many dead rows, if this driver has settled 10,000 jobs since it last asked for them.
+    /// Vacuums the tables with many dead rows, if this driver has settled 10,000 jobs since it last checked the tables.
     pub(crate) async fn vacuum(&self) -> Result<()> {
         if self.settled.load(Ordering::Relaxed) < ASK_AFTER { Ok(()) } else { self.vacuum_due_tables().await }
     }
 
     /// Vacuums the tables with many dead rows, one after another.
     ///
-    /// Autovacuum looks at the tables once a minute at most, and its workers may be busy with other tables. At 25,000
+    /// Autovacuum checks the tables once a minute at most, and its workers may be busy with other tables. At 25,000
     /// jobs a second, a minute leaves two gigabytes of dead rows. The vacuum has a separate session, because claims and
     /// settlements cannot wait for it.
     async fn vacuum_due_tables(&self) -> Result<()> {
@@ -180,7 +182,7 @@ impl Postgres {
             client.batch_execute("set statement_timeout = 0; set lock_timeout = 0").await.map_err(failed)?;
         }
         for table in tables {
-            // A table that is locked is skipped. To truncate a table takes a lock that claims would wait for.
+            // A locked table is skipped. Truncating a table would take a lock that claims would wait for.
             let vacuum = format!("vacuum (skip_locked, truncate false) {}.{table}", self.database.schema_name());
             client.batch_execute(&vacuum).await.map_err(failed)?;
         }

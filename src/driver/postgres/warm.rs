@@ -1,4 +1,4 @@
-//! Warming up: sessions are opened, and their statements planned, while a worker has nothing to do.
+//! Warming up: opens sessions and plans their statements while a worker has nothing to do.
 
 use std::sync::atomic::Ordering;
 
@@ -11,19 +11,19 @@ use super::settle::fence::Fence;
 use crate::driver::Marks;
 use crate::error::Result;
 
-/// A queue without jobs: the name of a queue is never empty.
+/// The name of a queue without jobs, since a queue's name is never empty.
 const NO_QUEUE: &str = "";
-/// The id of no worker.
+/// An id that no worker has.
 const NO_WORKER: i64 = 0;
-/// A worker may claim with two sessions, settle with a third and look back with a fourth at the same time.
+/// The number of sessions that a worker may use at the same time: two to claim, one to settle and one to look back.
 const SESSIONS: usize = 4;
 
 impl Postgres {
-    /// Runs each statement that claims, looks back or settles once in each of four sessions, on no jobs; only the first
-    /// call does it.
+    /// Runs each statement that claims, looks back or settles, on no jobs, in each of four sessions. Only the first
+    /// call does this.
     ///
-    /// To open a session and plan these takes about as long as to work some hundred jobs. Many workers that one burst
-    /// of jobs wakes would all do it at the same time.
+    /// Opening a session and planning these statements takes about as long as working a few hundred jobs. If a burst of
+    /// jobs woke many workers, all of them would do this at the same time.
     pub(crate) async fn warm_up(&self) -> Result<()> {
         if self.warm.swap(true, Ordering::Relaxed) {
             return Ok(());

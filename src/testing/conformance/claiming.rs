@@ -1,4 +1,4 @@
-//! Claiming: which jobs a worker gets, and when.
+//! Claiming: the jobs that a worker gets, and the times at which it gets them.
 
 use std::time::{Duration, SystemTime};
 
@@ -56,7 +56,7 @@ async fn a_too_large_job_is_refused_with_all_jobs_beside_it(subject: &Subject) {
     let object = |value: Value| Some(Payload::encode(&json!({ "m": value })).unwrap());
     let too_large = [
         NewJob { payload: Payload::encode(&"x".repeat(8 * 1024 * 1024)).unwrap(), ..job("") },
-        // Three bytes each, as the database writes it.
+        // The database writes three bytes for each element.
         NewJob { payload: Payload::encode(&vec![1; 2_900_000]).unwrap(), ..job("") },
         NewJob { metadata: object("x".repeat(262_144).into()), ..job("") },
         NewJob { metadata: object(vec![1; 88_000].into()), ..job("") },

@@ -15,7 +15,7 @@ behaviours![
     a_rate_lets_a_burst_start_and_tells_when_the_next_may needs Limits,
 ];
 
-/// Enqueues a job for each text, whose key is its first word.
+/// Enqueues a job for each text. The first word of the text is the key of the job.
 async fn enqueue_keyed(subject: &Subject, texts: &[&str]) {
     for text in texts {
         let key = text.split(' ').next().filter(|key| !key.is_empty()).map(str::to_owned);
@@ -84,7 +84,7 @@ async fn a_rate_lets_a_burst_start_and_tells_when_the_next_may(subject: &Subject
     };
     subject.set(by_key).await;
     assert_eq!(subject.claim_texts(9).await, ["b 4"], "each key at its own rate");
-    // A search for jobs without a key may still be due.
+    // The store may have to search for jobs without a key first.
     let is_known = async || (2.9..3.1).contains(&minutes(subject.due_in(1).await));
     eventually("the claim tells when: twenty an hour", is_known).await;
 }

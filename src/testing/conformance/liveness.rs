@@ -1,4 +1,4 @@
-//! Liveness: heartbeats, rescues, and jobs that a worker holds without knowing.
+//! Liveness: heartbeats, rescues and strays.
 
 use super::subject::{QUEUE, Subject, job};
 use super::{Standing, behaviours};

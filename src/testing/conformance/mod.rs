@@ -1,7 +1,8 @@
-//! The behaviour that every store of jobs shares, as tests: for the author of a [`Driver`].
+//! The behaviours that every store of jobs shares, as tests: for the author of a [`Driver`].
 //!
-//! [`Postgres`](crate::driver::Postgres) and [`Memory`](crate::driver::Memory) pass all of them. A store that lacks a
-//! capability says so, and must then refuse what it cannot do instead of ignoring it:
+//! [`Postgres`](crate::driver::Postgres) and [`Memory`](crate::driver::Memory) pass all these tests. The author of a
+//! store that lacks a capability declares that, as below. The store must then refuse requests for that capability, not
+//! ignore them:
 //!
 //! ```no_run
 //! # use reveille::driver::Driver;
@@ -19,7 +20,7 @@
 //!     Conformance::new(MyStore::empty).without_limits().without_schedules().run().await;
 //! }
 //! ```
-// A behaviour fails by a panic.
+// A test reports a missing behaviour by a panic.
 #![allow(clippy::unwrap_used)]
 
 use std::panic::AssertUnwindSafe;
@@ -47,15 +48,16 @@ mod working;
 
 use subject::Subject;
 
-/// A store under test: its driver, and what people do with the store beside the driver.
+/// A store under test: its driver, and the actions that users take on the store without the driver.
 ///
 /// The methods with a default are for [controls](Conformance::without_controls) and
-/// [limits](Conformance::without_limits). They panic unless the store implements them.
+/// [limits](Conformance::without_limits). A default method panics: implement it, or declare that the store lacks the
+/// capability.
 pub trait StoreUnderTest: Send + Sync + 'static {
-    /// Returns the driver; the same store at each call.
+    /// Returns the driver. Each call returns a driver of the same store.
     fn driver(&self) -> Arc<dyn Driver>;
 
-    /// Returns where a job stands; `None` if the store knows no such job.
+    /// Returns the state and the counts of a job; `None` if the store knows no job with this id.
     fn standing(&self, id: i64) -> BoxFuture<'_, Option<Standing>>;
 
     /// Cancels a job.
@@ -78,7 +80,7 @@ pub trait StoreUnderTest: Send + Sync + 'static {
         unsupported("resume", queue)
     }
 
-    /// Asks a worker to shut down. Returns whether the store knows such a worker.
+    /// Asks a worker to shut down. Returns whether the store knows a worker with this id.
     fn stop_worker(&self, worker: i64) -> BoxFuture<'_, bool> {
         unsupported("stop_worker", worker)
     }
@@ -94,17 +96,17 @@ fn unsupported<T>(method: &str, of: impl std::fmt::Display) -> T {
     panic!("{method} {of}: implement StoreUnderTest::{method}, or tell Conformance that the store lacks it")
 }
 
-/// Where a job stands.
+/// The state and the counts of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Standing {
     /// The state of the job.
     pub state: JobState,
-    /// How often the job was reserved.
+    /// The number of times the job was reserved.
     pub attempts: u32,
-    /// How many attempts have failed.
+    /// The number of attempts that have failed.
     pub failures: u32,
-    /// The reason why a dead job died.
+    /// The reason for which the job became a dead job.
     pub reason: Option<FailureReason>,
 }
 
@@ -114,14 +116,14 @@ impl Standing {
         Standing { state, attempts, failures, reason: None }
     }
 
-    /// Sets the reason why the job died.
+    /// Sets the reason for which the job became a dead job.
     #[must_use]
     pub fn reason(self, reason: Option<FailureReason>) -> Standing {
         Standing { reason, ..self }
     }
 }
 
-/// What a store may lack.
+/// A capability that a store may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Capability {
     Controls,
@@ -132,7 +134,7 @@ enum Capability {
     UniqueKeys,
 }
 
-/// The suite, for one kind of store.
+/// The suite, for one type of store.
 pub struct Conformance<F> {
     make: F,
     lacking: Vec<Capability>,
@@ -148,31 +150,31 @@ where
         Conformance { make, lacking: Vec::new() }
     }
 
-    /// The store cannot cancel, retry, pause or stop.
+    /// Declares that the store cannot cancel, retry, pause or stop.
     #[must_use]
     pub fn without_controls(self) -> Conformance<F> {
         self.without(Capability::Controls)
     }
 
-    /// The store keeps no limits, rates and order.
+    /// Declares that the store keeps no limits, rates or order.
     #[must_use]
     pub fn without_limits(self) -> Conformance<F> {
         self.without(Capability::Limits)
     }
 
-    /// The store sends no notifications: [`Driver::listen`] must say so.
+    /// Declares that the store sends no notifications: [`Driver::listen`] must return an error.
     #[must_use]
     pub fn without_notifications(self) -> Conformance<F> {
         self.without(Capability::Notifications)
     }
 
-    /// The store keeps no schedules: it must refuse them.
+    /// Declares that the store keeps no schedules: it must refuse them.
     #[must_use]
     pub fn without_schedules(self) -> Conformance<F> {
         self.without(Capability::Schedules)
     }
 
-    /// The store knows no unique keys: it must refuse a job that has one.
+    /// Declares that the store knows no unique keys: it must refuse a job that has a unique key.
     #[must_use]
     pub fn without_unique_keys(self) -> Conformance<F> {
         self.without(Capability::UniqueKeys)
@@ -183,7 +185,7 @@ where
         self
     }
 
-    /// Returns the names of the behaviours that this store should have.
+    /// Returns the names of the behaviours that this store must have.
     pub fn behaviours(&self) -> Vec<&'static str> {
         self.applicable().map(|behaviour| behaviour.name).collect()
     }
@@ -191,17 +193,17 @@ where
     /// Tests one behaviour, by its name.
     ///
     /// # Panics
-    /// If the store behaves otherwise, or should have no such behaviour.
+    /// If the store lacks this behaviour, or if no behaviour of this name applies to the store.
     pub async fn check(&self, name: &str) {
         let behaviour = self.applicable().find(|behaviour| behaviour.name == name);
         let behaviour = behaviour.unwrap_or_else(|| panic!("no behaviour of this store has the name {name}"));
         self.test(behaviour).await;
     }
 
-    /// Tests all behaviours that this store should have, one after another.
+    /// Tests all behaviours that this store must have, one after another.
     ///
     /// # Panics
-    /// If the store behaves otherwise. The message names each behaviour that failed.
+    /// If the store lacks a behaviour. The message names each missing behaviour.
     pub async fn run(&self) {
         let (mut failed, mut count) = (String::new(), 0);
         for behaviour in self.applicable() {
@@ -229,12 +231,12 @@ where
     }
 }
 
-/// One behaviour: a test that panics if the store behaves otherwise.
+/// One behaviour: a test that panics if the store does not have it.
 struct Behaviour {
     name: &'static str,
-    /// It is tested if the store has all of these capabilities
+    /// The test runs only if the store has all of these capabilities.
     needs: &'static [Capability],
-    /// and none of these.
+    /// The test runs only if the store has none of these capabilities.
     lacks: &'static [Capability],
     test: for<'a> fn(&'a Subject) -> LocalBoxFuture<'a, ()>,
 }
@@ -252,7 +254,7 @@ const ALL: &[&[Behaviour]] = &[
     working::BEHAVIOURS,
 ];
 
-/// Lists the behaviours of a file, each with the capabilities that it needs, or that the store must lack.
+/// Lists the behaviours of a file, each with the capabilities that the store must have or lack for its test.
 macro_rules! behaviours {
     ($($name:ident $(needs $($need:ident)+)? $(lacks $lack:ident)?),+ $(,)?) => {
         pub(super) const BEHAVIOURS: &[super::Behaviour] = &[$(super::Behaviour {

@@ -1,4 +1,4 @@
-//! Schedules: how they are declared, and fired.
+//! Schedules: declaring and firing them.
 
 use std::time::{Duration, SystemTime};
 

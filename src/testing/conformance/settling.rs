@@ -1,4 +1,4 @@
-//! Settling: what becomes of a job after an attempt.
+//! Settling: the states that jobs get after their attempts.
 
 use std::time::Duration;
 

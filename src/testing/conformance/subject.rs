@@ -1,4 +1,4 @@
-//! The store that a behaviour is tested on, with the steps that tests share.
+//! The store that a behaviour is tested on, with the steps that the tests share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::queue::QueueSettings;
 pub(super) const QUEUE: &str = "default";
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
-/// How long anything may take. Only a failing test waits this long.
+/// The longest time that a step may take. Only a failing test waits this long.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The job of most behaviours.
@@ -39,22 +39,22 @@ pub(super) fn failure(reason: FailureReason) -> Failure {
     Failure::new(reason, "no")
 }
 
-/// The ending of an attempt that has failed.
+/// Returns the ending of an attempt that has failed.
 pub(super) fn failed(reason: FailureReason, delay: Duration) -> Ending {
     Ending::Waiting { failure: Some(failure(reason)), delay }
 }
 
-/// The ending of an attempt that was snoozed or released.
+/// Returns the ending of an attempt whose job was snoozed or released.
 pub(super) fn put_back(delay: Duration) -> Ending {
     Ending::Waiting { failure: None, delay }
 }
 
-/// Waits for what must happen.
+/// Waits for a future, and panics if it takes 60 s.
 pub(super) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("within {DEADLINE:?}: {what}"))
 }
 
-/// Waits until a condition holds.
+/// Waits until a condition holds, and panics after 60 s.
 pub(super) async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
     let waiting = async {
         while !condition().await {
@@ -91,26 +91,26 @@ impl Subject {
         self.claim(worker, 1).await.pop().expect("a job is due")
     }
 
-    /// Claims, and returns the sorted texts of the jobs.
+    /// Claims jobs, and returns their texts, sorted.
     pub(super) async fn claim_texts(&self, limit: usize) -> Vec<String> {
         let mut texts: Vec<String> = self.claim(1, limit).await.iter().map(text).collect();
         texts.sort();
         texts
     }
 
-    /// Returns how long until the next job is due, while none is.
+    /// Claims while no job is due, and returns the time until the next job is due.
     pub(super) async fn due_in(&self, worker: i64) -> Option<Duration> {
         let claimed = self.driver.claim(&ClaimRequest::new(worker, QUEUE, 1)).await.unwrap();
         assert!(claimed.jobs.is_empty(), "no job is due");
         claimed.due_in
     }
 
-    /// Settles; returns whether the ending counts.
+    /// Settles a reservation with an ending. Returns whether the ending counts.
     pub(super) async fn settle(&self, reservation: Reservation, ending: Ending) -> bool {
         self.driver.settle(&[Settlement::new(reservation, ending)]).await.unwrap()[0].is_counted()
     }
 
-    /// Declares a worker dead, as `asker` does; returns the jobs that were rescued.
+    /// Has the worker `asker` declare a worker dead. Returns the ids of the rescued jobs.
     pub(super) async fn lose_worker(&self, worker: i64, asker: i64) -> Vec<i64> {
         let peers = self.driver.beat(asker, &Report::default()).await.unwrap().peers;
         let dead: Vec<Peer> = peers.into_iter().filter(|peer| peer.id == worker).collect();
@@ -133,7 +133,7 @@ impl Subject {
         self.store.set_queue(QUEUE, settings).await;
     }
 
-    /// Listens; the returned function waits for the next signal.
+    /// Listens, and returns a function that waits for the next signal.
     pub(super) async fn listen(&self) -> impl AsyncFnMut(&str) -> Signal {
         let mut signals = signals(&*self.driver, 0).await.unwrap();
         async move |what: &str| soon(what, futures::StreamExt::next(&mut signals)).await.unwrap().unwrap()

@@ -1,4 +1,4 @@
-//! Unique keys: at most one job of a kind holds one.
+//! Unique keys: at most one job of a kind holds a unique key.
 
 use super::subject::{HOUR, Subject, failure, job, text};
 use super::{Standing, behaviours};
@@ -17,7 +17,7 @@ fn unique(text: &str, mode: UniqueMode) -> NewJob {
     NewJob { unique_key: Some("u".into()), unique_mode: mode, ..job(text) }
 }
 
-/// Enqueues one job; returns whether another held its key.
+/// Enqueues one job. Returns whether another job held its unique key.
 async fn existed(subject: &Subject, job: NewJob) -> bool {
     subject.driver.enqueue(&[job]).await.unwrap()[0].existed
 }

@@ -1,4 +1,4 @@
-//! Workers on the store.
+//! Workers that run on the store.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ behaviours![
     work_one_runs_the_first_job_of_its_kind_alone needs Controls,
 ];
 
-/// Sends the texts of the jobs that run.
+/// The channel that gets the text of each job that runs.
 type Ran = mpsc::UnboundedSender<String>;
 
 async fn tell(Note(text): Note, State(ran): State<Ran>) {

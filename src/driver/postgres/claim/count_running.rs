@@ -1,8 +1,8 @@
-//! Counting the running jobs of a queue when it gets limits, before any job is claimed under these.
+//! Counting the running jobs of a queue that gets limits, before any job is claimed under the limits.
 //!
-//! Claims that began before the limits were committed do not see them, so that their jobs are not marked as counting
-//! for the limits. The first claim that sees the limits waits until no such claim is left, and then marks the reserved
-//! jobs. Claims that begin later see the limits themselves.
+//! A claim that began before the limits were committed does not see them, so it does not mark its jobs as counting for
+//! the limits. The first claim that sees the limits waits until all earlier claims have ended. It then marks the
+//! reserved jobs of the queue. All later claims see the limits themselves.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,30 +14,30 @@ use crate::driver::postgres::Postgres;
 use crate::driver::postgres::session::Params;
 use crate::error::Result;
 
-/// How long one claim waits for the others. Then it answers that it has reserved no job, and a later claim continues
-/// the wait.
+/// The longest time that one claim waits for earlier claims. After that, the claim answers that it has reserved no job,
+/// and a later claim continues the wait.
 const WAIT: Duration = Duration::from_secs(5);
-/// An older transaction is no claim, whatever locks it holds: a worker's sessions have a `statement_timeout` of 30 s,
-/// and a claim is one statement, or two.
+/// A transaction older than this is no claim, whatever locks it holds. A claim is one or two statements, and a worker's
+/// sessions have a `statement_timeout` of 30 s.
 const LONGEST_CLAIM: Duration = Duration::from_secs(60);
-/// The first rest between two looks; each further rest is twice as long.
+/// The first rest between two queries for open claims; each further rest is twice as long.
 const FIRST_REST: Duration = Duration::from_millis(1);
-/// The longest rest between two looks.
+/// The longest rest between two queries for open claims.
 const LONGEST_REST_BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// The queues for which this driver waits for claims to end.
+/// The queues for which this driver waits until earlier claims have ended.
 #[derive(Default)]
 pub(crate) struct ClaimWaits(Mutex<HashMap<String, ClaimWait>>);
 
 /// The wait for claims that may not have seen the limits of a queue.
 struct ClaimWait {
-    /// The limits that are waited for: the time since which the queue has them.
+    /// The time at which the queue got the limits. It identifies these limits.
     limits_since: SystemTime,
     claims: Vec<ClaimUnderWay>,
     began: Instant,
 }
 
-/// A transaction that may be a claim.
+/// An open transaction that may be a claim.
 #[derive(PartialEq)]
 struct ClaimUnderWay {
     transaction: String,
@@ -45,14 +45,14 @@ struct ClaimUnderWay {
 }
 
 impl ClaimWait {
-    /// Tells whether no claim is left that may not have seen the limits.
+    /// Returns true if all claims that may not have seen the limits have ended, or the wait has taken 60 s.
     fn is_over(&self, now: Instant) -> bool {
         self.claims.is_empty() || now.duration_since(self.began) >= LONGEST_CLAIM
     }
 }
 
 impl ClaimWaits {
-    /// Takes the wait that an earlier claim has begun for the same limits.
+    /// Takes the wait that an earlier claim has begun for the same limits of the queue.
     fn take(&self, queue: &str, limits_since: SystemTime) -> Option<ClaimWait> {
         self.lock().remove(queue).filter(|wait| wait.limits_since == limits_since)
     }
@@ -66,8 +66,9 @@ impl ClaimWaits {
     }
 }
 
-/// Counts the running jobs of a queue for the limits that it has had since then. Returns whether the claim can go on:
-/// it cannot while other claims may be under way that do not see the limits, or while a running job is locked.
+/// Marks the running jobs of a queue as counting for the limits that the queue got at `limits_since`. Returns whether
+/// the claim can continue. The claim cannot continue while an open claim may not have seen the limits, or while another
+/// session has locked a running job.
 pub(crate) async fn count_running(driver: &Postgres, queue: &str, limits_since: SystemTime) -> Result<bool> {
     let mut wait = match driver.claim_waits.take(queue, limits_since) {
         Some(wait) => wait,
@@ -105,7 +106,8 @@ async fn under_way(driver: &Postgres) -> Result<Vec<ClaimUnderWay>> {
     Ok(rows.iter().map(claim).collect())
 }
 
-/// Marks the reserved jobs. Returns whether all are marked, or the queue no longer has these limits.
+/// Marks the reserved jobs of the queue. Returns true if all of them are marked, or if the queue no longer has these
+/// limits.
 async fn mark(driver: &Postgres, queue: &str, limits_since: SystemTime) -> Result<bool> {
     let params: &Params<'_> = &[(&queue, Type::TEXT), (&limits_since, Type::TIMESTAMPTZ)];
     let rows = driver.query("count running jobs", &driver.statements.count_running, params).await?;

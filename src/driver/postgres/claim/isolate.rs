@@ -1,5 +1,5 @@
-//! Isolating: a job that cannot be claimed, since its row is odd, is found and made dead or passed over. The other jobs
-//! of its queue are then claimed.
+//! Isolating: finds a job that cannot be claimed because of its odd row, and makes it a dead job or passes it over. The
+//! other jobs of the queue can then be claimed.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,28 +14,29 @@ use crate::driver::postgres::{Postgres, SLOW_ANSWER_WITHIN};
 use crate::driver::{Claimed, Marks};
 use crate::error::{Error, Result};
 
-/// How long a worker passes over a job before it tries the job again, whose row may have been repaired.
+/// The time for which a worker passes over a job. Then it tries the job again, since the job's row may have been
+/// repaired.
 const PASSED_OVER_FOR: Duration = Duration::from_secs(600);
-/// If a queue has 100 odd jobs and no other job can be claimed, the jobs are not the reason.
+/// If 100 jobs of a queue cannot be claimed and no other job can either, odd rows are not the reason.
 const MOST_ODD_JOBS: usize = 100;
 
-/// The odd jobs that this worker passes over.
+/// The jobs with odd rows that this worker passes over.
 #[derive(Default)]
 pub(crate) struct OddJobs {
     queues: Mutex<HashMap<String, Vec<PassedOver>>>,
-    /// Held by the one queue that passes over jobs now, since that takes a second session.
+    /// Held by the one queue for which this worker now locks jobs with odd rows: those locks take a second session.
     turn: tokio::sync::Mutex<()>,
 }
 
 struct PassedOver {
     id: i64,
     since: Instant,
-    /// Whether it could not be made dead although other jobs of its queue could be claimed.
+    /// True if the job could not be made a dead job although other jobs of its queue could be claimed.
     stays: bool,
 }
 
 impl OddJobs {
-    /// Returns the ids of those jobs of a queue that are passed over now.
+    /// Returns the ids of the passed-over jobs of a queue that satisfy `which`.
     fn of(&self, queue: &str, which: impl Fn(&PassedOver) -> bool) -> Vec<i64> {
         let mut queues = self.lock();
         let Some(jobs) = queues.get_mut(queue) else { return Vec::new() };
@@ -47,7 +48,8 @@ impl OddJobs {
         ids
     }
 
-    /// Passes over this job from now on, unless the queue has 100 such jobs already. Returns whether it does.
+    /// Passes over this job from now on, unless the worker already passes over 100 jobs of the queue. Returns whether
+    /// the job is passed over.
     fn remember(&self, queue: &str, id: i64) -> bool {
         let mut queues = self.lock();
         let jobs = queues.entry(queue.to_owned()).or_default();
@@ -73,8 +75,8 @@ impl OddJobs {
     }
 }
 
-/// Locks the odd jobs of the queue, if it has any, so that a claim skips them. Returns the transaction that holds the
-/// locks, and this queue's turn to do so.
+/// Locks the jobs with odd rows that the queue is known to have, so that a claim skips them. Returns the transaction
+/// that holds the locks, and the guard that keeps other queues from locking their odd rows meanwhile.
 pub(crate) async fn lock_odd_jobs<'a>(
     driver: &'a Postgres,
     queue: &str,
@@ -92,8 +94,8 @@ pub(crate) async fn lock_odd_jobs<'a>(
     Ok(Some((transaction, turn)))
 }
 
-/// Finds the odd row because of which a claim of a single job has failed. Makes its job dead, or remembers to pass over
-/// the job; the next claim may then find more. Returns the error if there is no such row.
+/// Finds the odd row that made a claim of a single job fail. Makes its job a dead job, or passes over the job from now
+/// on. The next claim may then find another odd row. Returns the error of the claim if there is no odd row.
 pub(crate) async fn isolate(driver: &Postgres, queue: &str, from: Marks, error: Error) -> Result<Claimed> {
     let limited = driver.limits.kind(queue).is_some();
     let places = Places::of(if limited { Marks::default() } else { from });
@@ -111,8 +113,8 @@ pub(crate) async fn isolate(driver: &Postgres, queue: &str, from: Marks, error: 
     Ok(Claimed { more: true, limited, ..Claimed::default() })
 }
 
-/// Makes the jobs of the queue that were passed over dead, after other jobs of the queue could be claimed: so only the
-/// passed-over jobs are odd.
+/// Makes the passed-over jobs of the queue dead jobs. Call this after other jobs of the queue could be claimed: that
+/// proves that only the passed-over jobs are odd.
 pub(crate) async fn bury_odd_jobs(driver: &Postgres, queue: &str) {
     let ids = driver.odd_jobs.of(queue, |job| !job.stays);
     if ids.is_empty() {

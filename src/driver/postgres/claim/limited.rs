@@ -1,4 +1,4 @@
-//! Claiming from a queue that has limits: one worker at a time, in a transaction that begins with the queue's lock.
+//! Claiming from a queue that has limits: one worker at a time, in a transaction that first takes the queue's lock.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,12 +14,12 @@ use crate::driver::postgres::session::Params;
 use crate::driver::{ClaimRequest, Claimed};
 use crate::error::Result;
 
-/// How many keys one claim visits at most.
+/// The largest number of keys that one claim visits.
 const MOST_KEYS: i64 = 500;
-/// If jobs have keys, a claimer spends at most this part of its time on looking for jobs without a key: a twentieth.
+/// If jobs have keys, a claimer spends at most this part of its time on searching for jobs without a key: a twentieth.
 const KEYLESS_SHARE: u32 = 20;
 
-/// What the limits of a queue apply to.
+/// The scope of a queue's limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LimitKind {
     /// The queue as a whole.
@@ -44,9 +44,9 @@ pub(crate) struct KnownLimits(Mutex<HashMap<String, LimitedQueue>>);
 
 struct LimitedQueue {
     kind: LimitKind,
-    /// The key that had the last turn.
+    /// The key that had the last turn. The next claim starts with the key after it.
     turn: String,
-    /// When to look for jobs without a key again.
+    /// The time of the next search for jobs without a key.
     keyless_at: Instant,
 }
 
@@ -66,7 +66,7 @@ impl KnownLimits {
         }
     }
 
-    /// Returns the key that had the last turn, and whether it is time to look for jobs without a key.
+    /// Returns the key that had the last turn, and whether to search for jobs without a key.
     fn turn(&self, queue: &str) -> (String, bool) {
         let queues = self.lock();
         let limited = queues.get(queue);
@@ -74,7 +74,8 @@ impl KnownLimits {
         (limited.map(|limited| limited.turn.clone()).unwrap_or_default(), keyless)
     }
 
-    /// Learns from the rows of a claim by key where and when the next claim goes on. `took` is how long the claim took.
+    /// Takes the key that had the last turn, and the time of the next claim, from the rows of a claim by key. `took` is
+    /// the time that the claim took.
     pub(crate) fn learn(&self, queue: &str, rows: &[Row], claimed: &mut Claimed, took: Duration) {
         let (Some(row), now) = (rows.first(), Instant::now()) else { return };
         let mut queues = self.lock();
@@ -99,7 +100,7 @@ impl KnownLimits {
     }
 }
 
-/// Claims from a queue with limits of this kind. Returns which kind of limits the queue has now.
+/// Claims from a queue with limits of this kind. Returns the kind of limits that the queue has now.
 pub(crate) async fn claim(
     driver: &Postgres,
     kind: LimitKind,
@@ -113,7 +114,8 @@ pub(crate) async fn claim(
             if count_running(driver, request.queue, limits_since).await? {
                 continue;
             }
-            // The answer is as if all due jobs were locked: the next claim may succeed, and no bell will ring for that.
+            // The running jobs are not counted yet. A later claim may count them, but no bell will ring for that. So
+            // this answer is as if all due jobs were locked, and the worker claims again soon.
             return Ok((Claimed::default().due_in(Some(Duration::ZERO)).limited(true), Some(kind)));
         }
         let (jobs, due_in) = (reserved_jobs(&rows, request)?, seconds(row.get("next_due_seconds")));

@@ -1,4 +1,4 @@
-//! Claiming: by the statement that the queue's limits need, and around odd rows that cannot be claimed.
+//! Claiming: chooses the statement that the queue's limits need, and isolates odd rows that cannot be claimed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -22,8 +22,9 @@ use limited::LimitKind;
 use parameters::{Claim, Heads, Places};
 use rows::{reserved_jobs, seconds};
 
-/// How long a claim may take before its answer counts as lost, in milliseconds: 5 s, or longer once claims do take
-/// longer, as in a queue with many millions of dead rows. The jobs of a lost claim wait until then.
+/// The claim timeout in milliseconds: after this time, the answer to a claim counts as lost. It is 5 s, or longer if
+/// claims have taken long, as in a queue with many millions of dead rows. The jobs of a lost claim wait until the
+/// timeout has passed.
 pub(crate) struct ClaimTimeout(AtomicU64);
 
 /// The shortest claim timeout.
@@ -40,7 +41,7 @@ impl ClaimTimeout {
         Duration::from_millis(self.0.load(Ordering::Relaxed))
     }
 
-    /// A claim that had this long took that long.
+    /// Sets the timeout of the next claim, after a claim with the timeout `had` took the time `took`.
     pub(crate) fn learn(&self, had: Duration, took: Duration) {
         let next = if took >= had { had * 2 } else { took * 4 };
         self.0.store(next.clamp(CLAIM_WITHIN, SLOW_ANSWER_WITHIN).as_millis() as u64, Ordering::Relaxed);
@@ -48,7 +49,7 @@ impl ClaimTimeout {
 }
 
 /// Claims, even if the queue has odd rows. After an error that one row may have caused, the claim asks for half as many
-/// jobs; when a claim of one job fails, its row is isolated.
+/// jobs. If a claim of one job fails, the job's row is isolated.
 pub(crate) async fn claim(driver: &Postgres, request: &ClaimRequest<'_>) -> Result<Claimed> {
     let locked_odd_jobs = isolate::lock_odd_jobs(driver, request.queue).await?;
     let claimed = claim_in_parts(driver, request).await;
@@ -76,7 +77,8 @@ async fn claim_in_parts(driver: &Postgres, request: &ClaimRequest<'_>) -> Result
         match claim_once(driver, &part).await {
             Err(error) if part.limit > 1 && error.is_about_data() => {
                 part.limit /= 2;
-                // A claim beside others tells them how far it gets, even if it fails.
+                // A shared claim records for other workers the place that it reaches, even if it fails. A second shared
+                // claim would start there and miss the jobs that this claim failed to reserve.
                 part.start.shared = false;
             }
             Ok(claimed) => {
@@ -88,8 +90,8 @@ async fn claim_in_parts(driver: &Postgres, request: &ClaimRequest<'_>) -> Result
     }
 }
 
-/// Claims by the statement that the queue's limits need. The driver remembers from the last claim which limits the
-/// queue has.
+/// Claims by the statement that the queue's limits need. The driver remembers the kind of limits that the queue had at
+/// the last claim.
 async fn claim_once(driver: &Postgres, request: &ClaimRequest<'_>) -> Result<Claimed> {
     loop {
         let known = driver.limits.kind(request.queue);
@@ -129,8 +131,8 @@ async fn look(driver: &Postgres, request: &ClaimRequest<'_>) -> Result<Vec<Row>>
     rows
 }
 
-/// After a claim that began at `began` and reserved no job: asks when the next job is due, or whether the queue has
-/// limits.
+/// Returns the time until the next job is due, or the kind of limits that the queue has. Runs after a claim that began
+/// at `began` and reserved no job.
 async fn next_due(
     driver: &Postgres,
     request: &ClaimRequest<'_>,
@@ -145,7 +147,7 @@ async fn next_due(
     let now: Option<SystemTime> = row.get("looked_at");
     let claimed = Claimed {
         due_in: seconds(row.get("next_due_seconds")),
-        // The claim saw nothing that was committed after it began.
+        // The claim saw no change that was committed after the claim began.
         looked_at: now.and_then(|now| now.checked_sub(began.elapsed())),
         ..Claimed::default()
     };
@@ -153,8 +155,8 @@ async fn next_due(
 }
 
 impl Postgres {
-    /// Returns where the due and unreserved jobs of a queue begin at or above the marks; `None` for a level without
-    /// such a job.
+    /// Returns for each level the place of the first due and unreserved job at or above the mark of the level; `None`
+    /// if the level has no due and unreserved job there.
     pub(crate) async fn heads(&self, queue: &str, from: Marks) -> Result<Marks> {
         let look = Heads::new(queue, from);
         let (statement, params) = (&self.statements.heads, look.params());

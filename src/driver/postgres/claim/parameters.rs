@@ -43,7 +43,7 @@ impl<'a> Heads<'a> {
     }
 }
 
-/// The marks as two parameters, with one element a level.
+/// The marks as two parameters, with one element per level.
 pub(crate) struct Places {
     times: Vec<Timestamp<SystemTime>>,
     ids: Vec<i64>,

@@ -10,7 +10,7 @@ use crate::driver::postgres::hint::Place;
 use crate::error::{Error, Result};
 use crate::job::{Payload, Priority, Reservation, ReservedJob};
 
-/// The columns of `sql/claim.sql`, by their position.
+/// The positions of the columns of `sql/claim.sql`.
 mod column {
     pub const ID: usize = 0;
     pub const KIND: usize = 1;
@@ -30,7 +30,7 @@ mod column {
     pub const PLACE: usize = 15;
 }
 
-/// Returns the rows that are jobs, in the order in which these are to run.
+/// Returns the jobs among the rows of a claim, in the order in which the jobs are to run.
 pub(crate) fn reserved_jobs(rows: &[Row], request: &ClaimRequest<'_>) -> Result<Vec<ReservedJob>> {
     let jobs = rows.iter().filter_map(|row| Some(reserved_job(row, row.get::<_, Option<i64>>(column::ID)?, request)));
     let mut jobs = jobs.collect::<Result<Vec<_>>>()?;
@@ -74,7 +74,7 @@ fn reserved_job(row: &Row, id: i64, request: &ClaimRequest<'_>) -> Result<Reserv
     })
 }
 
-/// The columns of one row. If one cannot be read, this is noted, and the others are read all the same.
+/// The columns of one row. If a column cannot be read, the first error is kept, and the other columns are still read.
 struct Columns<'a> {
     row: &'a Row,
     undecodable: Option<String>,

@@ -1,5 +1,4 @@
-//! Settling jobs by their ids: one statement for the jobs that are done, one for the jobs that wait again, and one for
-//! dead jobs.
+//! Settling jobs by their ids: one statement for finished jobs, one for jobs that wait again, and one for dead jobs.
 
 use tokio_postgres::types::Type;
 
@@ -12,28 +11,28 @@ use crate::driver::{Ending, Settlement};
 use crate::error::Result;
 use crate::job::Payload;
 
-/// The statement that settles jobs by their ids.
+/// The statements that settle jobs by their ids.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SettleStatement {
     Finish,
     PutBack,
     Bury,
-    /// Changes no job, since the handlers have completed these jobs.
+    /// Changes no job, since the handlers have already completed these jobs.
     Count,
 }
 
-/// How a settling statement counts the jobs, and where it runs.
+/// The row of counters that a settling statement counts its jobs in, and the transaction that the statement runs in.
 #[derive(Clone, Copy)]
 pub(crate) enum Counting<'a> {
     /// In the usual row of the counters.
     Usual,
-    /// In a separate row, since another session may have locked the usual one.
+    /// In a separate row of the counters, since another session may have locked the usual row.
     Apart,
-    /// In a separate row, within the transaction that has locked the jobs.
+    /// In a separate row of the counters, within the transaction that has locked the jobs.
     InTransaction(&'a Transaction),
 }
 
-/// Runs a settling statement; returns the ids of the jobs that it has settled.
+/// Runs a settling statement. Returns the ids of the jobs that the statement has settled.
 pub(crate) async fn run(
     driver: &Postgres,
     statement: SettleStatement,
@@ -61,7 +60,7 @@ pub(crate) async fn run(
     }
 }
 
-/// The parameters of `sql/settle_finished.sql` after the fence.
+/// The parameters of `sql/settle_finished.sql` that follow the fence.
 pub(crate) struct Finishing<'a> {
     cancelled: Vec<bool>,
     ran: Vec<f64>,
@@ -175,8 +174,8 @@ async fn fenced(
     Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 
-/// Returns a random part of a second. A settlement that has met a lock dates its counters by it, so that they are a
-/// separate row: the locked row may be the usual row of the counters.
+/// Returns a random part of a second. A settlement that has met a lock adds it to the time of its counters. The
+/// counters then get a separate row, since the locked row may be the usual row of the counters.
 fn some_seconds() -> f64 {
     f64::from(fastrand::u32(1..10_000_000)) / 1e6
 }

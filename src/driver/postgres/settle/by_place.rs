@@ -1,4 +1,4 @@
-//! Settling jobs of one queue together that were completed at the same attempt, as most jobs are.
+//! Settling together the jobs of one queue that were completed at the same attempt. Most jobs are settled this way.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -15,11 +15,11 @@ use crate::driver::postgres::session::Param;
 use crate::driver::{Ending, Settlement};
 use crate::error::Result;
 
-/// A smaller group gets a separate statement only if there are no other settlements.
+/// A group smaller than this gets a separate statement only if there are no other settlements.
 const FEW: usize = 16;
 
-/// Parts settlements, which are in the order of their ids, into groups that one statement can settle and the others. A
-/// group has the same worker, queue and attempt, and its jobs were completed without a result.
+/// Parts settlements, in the order of their ids, into groups that one statement can settle, and the other settlements.
+/// The jobs of a group have the same worker, queue and attempt, and were completed without a result.
 pub(crate) fn part<'a>(settlements: &[&'a Settlement]) -> (Vec<Vec<&'a Settlement>>, Vec<&'a Settlement>) {
     let (mut groups, mut others) = (HashMap::<_, Vec<_>>::new(), Vec::new());
     for &settlement in settlements {
@@ -51,7 +51,7 @@ pub(crate) struct SameQueue {
     runs: Times,
 }
 
-/// The sum and the longest of some times, in seconds.
+/// The sum and the maximum of some durations, in seconds.
 #[derive(Debug, PartialEq)]
 struct Times {
     sum: f64,
@@ -65,7 +65,7 @@ impl Times {
 }
 
 impl SameQueue {
-    /// Takes settlements of one worker, attempt and queue, in the order of their ids.
+    /// Collects the parameters from settlements of one worker, attempt and queue, in the order of their ids.
     pub(crate) fn of(settlements: &[&Settlement]) -> SameQueue {
         let (waited, ran) = (waited(settlements), ran(settlements));
         let first = settlements.first().map(|settlement| settlement.reservation);
@@ -98,27 +98,27 @@ impl SameQueue {
         ]
     }
 
-    /// Returns the ids of the jobs that the statement has settled; null in its answer stands for all.
+    /// Returns the ids of the jobs that the statement has settled. A null in the statement's answer stands for all
+    /// jobs.
     fn settled(&self, row: &Row) -> Vec<i64> {
         row.get::<_, Option<Vec<i64>>>("settled").unwrap_or_else(|| self.ids.clone())
     }
 }
 
-/// Completes jobs of one worker, attempt and queue, in the order of their ids. Returns the ids of the jobs that were
-/// completed.
+/// Completes jobs of one worker, attempt and queue, in the order of their ids. Returns the ids of the completed jobs.
 pub(crate) async fn complete(driver: &Postgres, settlements: &[&Settlement]) -> Result<HashSet<i64>> {
     let group = SameQueue::of(settlements);
     let rows = answer(driver, &driver.statements.settle_alike, &group.params(), settlements.len()).await?;
     Ok(rows.first().into_iter().flat_map(|row| group.settled(row)).collect())
 }
 
-/// A number for each queue that was claimed from. The hint of a reservation has this number instead of the queue's
-/// name.
+/// A number for each queue that was claimed from. The hint of a reservation has room for this number, but not for the
+/// queue's name.
 #[derive(Default)]
 pub(crate) struct Queues(Mutex<HashMap<String, u16>>);
 
 impl Queues {
-    /// Returns the number of a queue, from 1; 0 once 65,535 queues have numbers.
+    /// Returns the number of a queue, from 1; 0 for a further queue once 65,535 queues have numbers.
     pub(crate) fn number(&self, queue: &str) -> u16 {
         let mut numbers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&known) = numbers.get(queue) {
@@ -139,12 +139,12 @@ mod tests {
     use crate::job::Reservation;
     use crate::job::payload::Payload;
 
-    /// The hint of any place, in the queue of this number.
+    /// Returns a hint with any tuple id, in the queue of this number.
     fn hint(queue: u16) -> u64 {
         with_queue(queue, 9)
     }
 
-    /// The settlements of one claim: `count` jobs from the id `from` on.
+    /// Returns the settlements of one claim: `count` jobs whose ids start at `from`.
     fn claim(worker: i64, from: i64, count: usize, result: Option<Payload>, hint: u64) -> Vec<Settlement> {
         let reserved_at = SystemTime::UNIX_EPOCH + Duration::from_secs(from as u64);
         let reservation = |id| Reservation { hint, ..Reservation::new(id, worker, 1, reserved_at) };
@@ -152,7 +152,7 @@ mod tests {
         (from..).take(count).map(of).collect()
     }
 
-    /// Parts these; returns the sizes of the groups and the ids of the others.
+    /// Parts the settlements. Returns the sizes of the groups, and the ids of the other settlements.
     fn parted(claims: &[Vec<Settlement>]) -> (Vec<usize>, Vec<i64>) {
         let mut all: Vec<_> = claims.iter().flatten().collect();
         all.sort_by_key(|settlement| settlement.reservation.id);

@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 use crate::driver::Settlement;
 use crate::driver::postgres::session::{Param, Params};
 
-/// The first four parameters of every settling statement: the reservations, with one element a job.
+/// The first four parameters of every settling statement: the reservations, with one element per job.
 pub(crate) struct Fence {
     ids: Vec<i64>,
     workers: Vec<i64>,
@@ -25,7 +25,7 @@ impl Fence {
         }
     }
 
-    /// Returns all parameters of a statement: the fence, and then these.
+    /// Returns all parameters of a statement: the parameters of the fence, and then `particular`.
     pub(crate) fn before<'a>(&'a self, particular: &Params<'a>) -> Vec<Param<'a>> {
         let fence: &Params<'_> = &[
             (&self.ids, Type::INT8_ARRAY),

@@ -1,8 +1,9 @@
-//! Settling around rows that other sessions have locked.
+//! Settling while other sessions have locked some of the rows.
 //!
-//! A settling statement sets `lock_timeout` itself, and waits for a lock for 200 ms at most. Once a statement had to
-//! give up, the jobs are settled in a transaction of two statements: `sql/lock_reserved.sql` locks the rows that it
-//! can, and the usual statement settles these. The other jobs are reported as locked, which is not the same as lost.
+//! A settling statement sets its own `lock_timeout`, and waits at most 200 ms for a lock. After a statement has given
+//! up on a lock, two statements in one transaction settle the jobs. First `sql/lock_reserved.sql` locks the rows that
+//! no other session has locked. Then the usual settling statement settles the jobs of these rows. The remaining jobs
+//! are reported as locked, which differs from lost.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,19 +20,20 @@ use crate::driver::postgres::{ANSWER_WITHIN, Postgres};
 use crate::driver::{Settled, Settlement};
 use crate::error::Result;
 
-/// What became of the jobs whose reservations still stood, by their ids.
+/// The fates of the settlements whose reservations still stood, by the ids of the jobs.
 pub(crate) type Answers = HashMap<i64, Settled>;
 
-/// Answers that these jobs were settled.
+/// Describes these jobs as settled.
 pub(crate) fn counted(ids: Vec<i64>) -> Answers {
     ids.into_iter().map(|id| (id, Settled::Counted)).collect()
 }
 
-/// How long further locks are expected after one was met: longer than the pause between two tries at a locked job.
+/// The time for which further locks are expected after a settlement has met a lock. It is longer than the pause between
+/// two tries to settle a locked job.
 const EXPECTED_FOR: Duration = Duration::from_secs(3);
 
-/// The time when a lock was last met. For 3 s after that, settlements lock their rows first, instead of each waiting
-/// 200 ms to find out.
+/// The time at which a settlement last met a lock. For 3 s after that, each settlement locks its rows first. Without
+/// that, each settlement would wait 200 ms before it gave up on a lock.
 #[derive(Default)]
 pub(crate) struct Locks(Mutex<Option<Instant>>);
 
@@ -79,7 +81,7 @@ pub(crate) async fn settle(
     Ok(answers)
 }
 
-/// Returns descriptions of the sessions that have locked these jobs, as far as they can be seen.
+/// Returns descriptions of the sessions that have locked these jobs, as far as this role can see the sessions.
 async fn holders(driver: &Postgres, ids: &[i64]) -> HashMap<i64, String> {
     let params: &Params<'_> = &[(&ids, Type::INT8_ARRAY)];
     let rows = driver.query("see which sessions have locked jobs", &driver.statements.lock_holders, params).await;

@@ -1,4 +1,4 @@
-//! Settling: endings are sorted by what becomes of the job, and recorded by the quickest statement that fits.
+//! Settling: sorts the settlements by their endings, and records each group by the fastest statement that fits.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,7 +16,7 @@ pub(crate) mod locked;
 use by_id::{Counting, SettleStatement, run};
 use locked::{Answers, counted};
 
-/// Settles all of these; returns what became of the reservations that still stood.
+/// Records all of the settlements. Returns the fates of the settlements whose reservations still stood.
 pub(crate) async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Result<HashMap<Reservation, Settled>> {
     let mut left: Vec<&Settlement> = settlements.iter().collect();
     left.sort_by_key(|settlement| settlement.reservation.id);
@@ -48,7 +48,7 @@ async fn settle_each(driver: &Postgres, settlements: &[&Settlement]) -> Result<A
             Ending::Recorded(_) => recorded.push(settlement),
         }
     }
-    // All of these run to their end: a statement that was given up would block the next try.
+    // All four statements run to their end: an abandoned statement could block the next try.
     let (mut answers, waiting, dead, recorded) = futures::join!(
         finish(driver, &finished),
         by_id(driver, SettleStatement::PutBack, &waiting),
@@ -63,7 +63,7 @@ async fn settle_each(driver: &Postgres, settlements: &[&Settlement]) -> Result<A
 
 async fn finish(driver: &Postgres, settlements: &[&Settlement]) -> Result<Answers> {
     let (groups, others) = by_place::part(settlements);
-    // The server may refuse these. So they come first, while nothing is settled yet.
+    // The server may refuse one of these settlements. So they are settled first, while no other job is settled yet.
     let mut answers = by_id(driver, SettleStatement::Finish, &others).await?;
     let mut left = Vec::new();
     for group in groups {
@@ -85,7 +85,7 @@ async fn finish(driver: &Postgres, settlements: &[&Settlement]) -> Result<Answer
     Ok(answers)
 }
 
-/// Settles these by their ids, and passes over the jobs whose rows other sessions have locked.
+/// Records settlements by the ids of their jobs, and passes over the jobs whose rows other sessions have locked.
 async fn by_id(driver: &Postgres, statement: SettleStatement, settlements: &[&Settlement]) -> Result<Answers> {
     if settlements.is_empty() {
         return Ok(Answers::new());
