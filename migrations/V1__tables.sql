@@ -1,5 +1,5 @@
--- The tables. A job is a row: it waits, is delayed or is reserved in `jobs`, and ends in `finished_jobs` or
--- `dead_jobs`.
+-- The tables. A job is a row of `jobs` while it waits, is delayed or is reserved. Once it has ended, it is a row of
+-- `finished_jobs` or `dead_jobs`.
 
 create table reveille.jobs (
     id                  bigint      generated always as identity primary key,
@@ -33,56 +33,57 @@ create table reveille.jobs (
     autovacuum_vacuum_cost_delay = 0,
     toast.autovacuum_vacuum_cost_delay = 0
 );
--- A claim scans one level of one queue, in due order.
+-- A claim scans each level of its queue in the order of this index.
 create index jobs_claim on reveille.jobs (queue, priority, available_at, id) where reserved_at is null;
--- Jobs that workers hold, for rescues and for the views of running jobs.
+-- This index serves rescues and the views of running jobs.
 create index jobs_reserved on reveille.jobs (reserved_by) where reserved_at is not null;
 create index jobs_failing on reveille.jobs (id) where failures > 0;
 create unique index jobs_unique on reveille.jobs (kind, unique_key) where unique_key is not null;
--- Running jobs of each limited queue and key.
+-- This index serves the count of running jobs of each limited queue and key.
 create index jobs_limited on reveille.jobs (queue, key) where limited and reserved_at is not null;
--- Waiting jobs of each key, since keys take turns.
+-- This index serves claims from queues with limits per key, in which keys take turns.
 create index jobs_turn on reveille.jobs (queue, key, priority, available_at, id)
     where reserved_at is null and key is not null;
--- The first job of each key, for ordered queues.
+-- This index finds the first job of each key of an ordered queue.
 create index jobs_order on reveille.jobs (queue, key, id) where key is not null;
 comment on table reveille.jobs is
-    'Live jobs: waiting, delayed (available_at in the future) or reserved by a worker. An insert wakes a worker.';
+    'Live jobs: waiting, delayed (available_at in the future) or reserved by a worker. An insert wakes a sleeping '
+    'worker.';
 comment on column reveille.jobs.id is
     'Identity; never reused, and kept when the job moves to dead_jobs or finished_jobs.';
 comment on column reveille.jobs.queue is 'The queue; it exists as soon as a job names it.';
-comment on column reveille.jobs.kind is 'Which handler runs the job.';
+comment on column reveille.jobs.kind is 'The kind; it decides which handler runs the job.';
 comment on column reveille.jobs.payload is 'The handler''s input: any JSON, at most 8 MiB of text.';
 comment on column reveille.jobs.priority is '0 urgent, 1 high, 2 normal, 3 low; lower starts first.';
-comment on column reveille.jobs.attempts is 'How many times the job has been reserved.';
+comment on column reveille.jobs.attempts is 'The number of times the job has been reserved.';
 comment on column reveille.jobs.failures is
-    'How many attempts have failed: by an error, a timeout, a panic, or a worker that died.';
-comment on column reveille.jobs.max_attempts is 'At this many failures the job is dead.';
-comment on column reveille.jobs.reserved_at is 'Since when a worker holds the job; null while it waits.';
+    'The number of failed attempts: by an error, a timeout, a panic, or a worker that died.';
+comment on column reveille.jobs.max_attempts is 'The number of failures at which the job becomes a dead job.';
+comment on column reveille.jobs.reserved_at is 'The time at which a worker reserved the job; null while it waits.';
 comment on column reveille.jobs.reserved_by is
     'The worker that holds the job (reveille.workers.id); null while it waits.';
-comment on column reveille.jobs.available_at is 'When the job is due; it does not start before.';
-comment on column reveille.jobs.created_at is 'When the job was enqueued: the start of the enqueuing transaction.';
+comment on column reveille.jobs.available_at is 'The due time; the job does not start before.';
+comment on column reveille.jobs.created_at is 'The start of the transaction that enqueued the job.';
 comment on column reveille.jobs.cancel_requested_at is
-    'Since when the running job is to be cancelled; its handler is asked to stop.';
-comment on column reveille.jobs.unique_key is 'At most one live job of a kind has this key.';
+    'The time at which a cancel of the running job was requested; its handler is asked to stop.';
+comment on column reveille.jobs.unique_key is 'The unique key: at most one live job of a kind has it.';
 comment on column reveille.jobs.unique_until is
-    'started: the key is given up when the job first starts; finished (or null): when it ends.';
+    'started: the unique key is given up when the job first starts; finished (or null): when the job ends.';
 comment on column reveille.jobs.key is
-    'What the job belongs to, such as a tenant or an account, for limits and order per key.';
-comment on column reveille.jobs.timeout is 'How long one attempt may take; null: as the worker is set.';
-comment on column reveille.jobs.tags is 'Free labels: at most 64, 16 KiB in all.';
+    'The key: what the job belongs to, such as a tenant or an account, for limits and order per key.';
+comment on column reveille.jobs.timeout is 'The longest run time of one attempt; null: the worker''s setting.';
+comment on column reveille.jobs.tags is 'Free labels: at most 64, together at most 16 KiB.';
 comment on column reveille.jobs.metadata is
     'Free data about the job, such as a trace context: a JSON object, at most 256 KiB of text.';
 comment on column reveille.jobs.errors is
     'The last 100 failed attempts, oldest first: at, worker, attempt, reason, error.';
-comment on column reveille.jobs.progress is 'The progress that the handler reported last.';
-comment on column reveille.jobs.parent_id is 'The job whose handler enqueued this one.';
+comment on column reveille.jobs.progress is 'The latest progress that the handler reported.';
+comment on column reveille.jobs.parent_id is 'The id of the job whose handler enqueued this job.';
 comment on column reveille.jobs.schedule_id is 'The schedule that enqueued the job.';
 comment on column reveille.jobs.limited is
-    'Whether the reservation counts for the queue''s limits: set when the job is claimed from a queue with limits.';
+    'True if the reservation counts for the queue''s limits: set when the job is claimed from a queue with limits.';
 comment on column reveille.jobs.awaited is
-    'Whether a program awaits the job: its end is notified on the channel reveille.finished.';
+    'True if a program awaits the job: its end is notified on the channel reveille.finished.';
 
 create table reveille.dead_jobs (
     id           bigint           primary key,
@@ -114,36 +115,36 @@ create table reveille.dead_jobs (
 ) with (autovacuum_vacuum_insert_scale_factor = 0.05);
 create index dead_jobs_by_kind on reveille.dead_jobs (queue, kind, reason, finished_at);
 comment on table reveille.dead_jobs is
-    'Jobs out of attempts or permanently failed, kept until revived (reveille.retry) or purged.';
+    'Jobs that have failed permanently or have no attempts left, kept until revived (reveille.retry) or purged.';
 comment on column reveille.dead_jobs.id is 'The job''s id.';
 comment on column reveille.dead_jobs.queue is 'The queue.';
-comment on column reveille.dead_jobs.kind is 'Which handler ran the job.';
+comment on column reveille.dead_jobs.kind is 'The kind; it decided which handler ran the job.';
 comment on column reveille.dead_jobs.payload is 'The handler''s input.';
 comment on column reveille.dead_jobs.priority is '0 urgent, 1 high, 2 normal, 3 low.';
-comment on column reveille.dead_jobs.attempts is 'How many times the job was reserved.';
-comment on column reveille.dead_jobs.failures is 'How many attempts failed.';
-comment on column reveille.dead_jobs.max_attempts is 'At this many failures the job died.';
-comment on column reveille.dead_jobs.available_at is 'When the job was due last.';
-comment on column reveille.dead_jobs.created_at is 'When the job was enqueued.';
-comment on column reveille.dead_jobs.unique_key is 'The unique key, which the job holds again once it is revived.';
+comment on column reveille.dead_jobs.attempts is 'The number of times the job was reserved.';
+comment on column reveille.dead_jobs.failures is 'The number of failed attempts.';
+comment on column reveille.dead_jobs.max_attempts is 'The number of failures at which the job becomes a dead job.';
+comment on column reveille.dead_jobs.available_at is 'The last due time.';
+comment on column reveille.dead_jobs.created_at is 'The start of the transaction that enqueued the job.';
+comment on column reveille.dead_jobs.unique_key is 'The unique key; the job holds it again once it is revived.';
 comment on column reveille.dead_jobs.unique_until is 'As in reveille.jobs.';
-comment on column reveille.dead_jobs.key is 'What the job belongs to, such as a tenant.';
-comment on column reveille.dead_jobs.timeout is 'How long one attempt might take; null: as the worker was set.';
+comment on column reveille.dead_jobs.key is 'The key: what the job belongs to, such as a tenant.';
+comment on column reveille.dead_jobs.timeout is 'The longest run time of one attempt; null: the worker''s setting.';
 comment on column reveille.dead_jobs.tags is 'Free labels.';
 comment on column reveille.dead_jobs.metadata is 'Free data about the job.';
 comment on column reveille.dead_jobs.errors is
     'The last 100 failed attempts, oldest first: at, worker, attempt, reason, error.';
-comment on column reveille.dead_jobs.progress is 'The progress that the handler reported last.';
-comment on column reveille.dead_jobs.parent_id is 'The job whose handler enqueued this one.';
+comment on column reveille.dead_jobs.progress is 'The latest progress that the handler reported.';
+comment on column reveille.dead_jobs.parent_id is 'The id of the job whose handler enqueued this job.';
 comment on column reveille.dead_jobs.schedule_id is 'The schedule that enqueued the job.';
 comment on column reveille.dead_jobs.reason is
-    'failed: out of attempts; permanent: its handler reported a permanent failure; timed_out: out of attempts, the '
-    'last by a timeout; lost: its workers died; undecodable: it could not be claimed, or its payload did not fit its '
-    'kind.';
+    'failed: no attempts left; permanent: the handler reported a permanent failure; timed_out: no attempts left, and '
+    'the last one timed out; lost: its workers died; undecodable: the job could not be claimed, or its payload did '
+    'not fit its kind.';
 comment on column reveille.dead_jobs.worker is 'The worker of the last attempt.';
-comment on column reveille.dead_jobs.wait_seconds is 'From being due to the start of the last attempt.';
-comment on column reveille.dead_jobs.run_seconds is 'How long the last attempt took.';
-comment on column reveille.dead_jobs.finished_at is 'When the job died.';
+comment on column reveille.dead_jobs.wait_seconds is 'The seconds from the due time to the start of the last attempt.';
+comment on column reveille.dead_jobs.run_seconds is 'The run time of the last attempt in seconds.';
+comment on column reveille.dead_jobs.finished_at is 'The time at which the job became a dead job.';
 
 create table reveille.finished_jobs (
     day          smallint         not null,
@@ -178,29 +179,31 @@ comment on table reveille.finished_jobs is
 comment on column reveille.finished_jobs.day is 'The partition: the number of the UTC day since 1970, modulo 32.';
 comment on column reveille.finished_jobs.id is 'The job''s id.';
 comment on column reveille.finished_jobs.queue is 'The queue.';
-comment on column reveille.finished_jobs.kind is 'Which handler ran the job.';
+comment on column reveille.finished_jobs.kind is 'The kind; it decided which handler ran the job.';
 comment on column reveille.finished_jobs.payload is 'The handler''s input.';
 comment on column reveille.finished_jobs.priority is '0 urgent, 1 high, 2 normal, 3 low.';
-comment on column reveille.finished_jobs.attempts is 'How many times the job was reserved.';
-comment on column reveille.finished_jobs.failures is 'How many attempts failed.';
-comment on column reveille.finished_jobs.max_attempts is 'At this many failures the job would have been dead.';
-comment on column reveille.finished_jobs.available_at is 'When the job was due last.';
-comment on column reveille.finished_jobs.created_at is 'When the job was enqueued.';
-comment on column reveille.finished_jobs.key is 'What the job belongs to, such as a tenant.';
+comment on column reveille.finished_jobs.attempts is 'The number of times the job was reserved.';
+comment on column reveille.finished_jobs.failures is 'The number of failed attempts.';
+comment on column reveille.finished_jobs.max_attempts is
+    'The number of failures at which the job would have become a dead job.';
+comment on column reveille.finished_jobs.available_at is 'The last due time.';
+comment on column reveille.finished_jobs.created_at is 'The start of the transaction that enqueued the job.';
+comment on column reveille.finished_jobs.key is 'The key: what the job belongs to, such as a tenant.';
 comment on column reveille.finished_jobs.tags is 'Free labels.';
 comment on column reveille.finished_jobs.metadata is 'Free data about the job.';
 comment on column reveille.finished_jobs.errors is
     'The last 100 failed attempts, oldest first: at, worker, attempt, reason, error.';
-comment on column reveille.finished_jobs.progress is 'The progress that the handler reported last.';
-comment on column reveille.finished_jobs.parent_id is 'The job whose handler enqueued this one.';
+comment on column reveille.finished_jobs.progress is 'The latest progress that the handler reported.';
+comment on column reveille.finished_jobs.parent_id is 'The id of the job whose handler enqueued this job.';
 comment on column reveille.finished_jobs.schedule_id is 'The schedule that enqueued the job.';
 comment on column reveille.finished_jobs.outcome is 'completed or cancelled.';
 comment on column reveille.finished_jobs.result is 'The result that the handler returned.';
 comment on column reveille.finished_jobs.worker is
     'The worker of the last attempt; null if the job was cancelled while it waited.';
-comment on column reveille.finished_jobs.wait_seconds is 'From being due to the start of the last attempt.';
-comment on column reveille.finished_jobs.run_seconds is 'How long the last attempt took.';
-comment on column reveille.finished_jobs.finished_at is 'When the job ended.';
+comment on column reveille.finished_jobs.wait_seconds is
+    'The seconds from the due time to the start of the last attempt.';
+comment on column reveille.finished_jobs.run_seconds is 'The run time of the last attempt in seconds.';
+comment on column reveille.finished_jobs.finished_at is 'The time at which the job ended.';
 do $$
 begin
     for day in 0..31 loop
@@ -263,28 +266,32 @@ create table reveille.queues (
 );
 comment on table reveille.queues is 'Settings per queue; a queue without a row has the defaults.';
 comment on column reveille.queues.name is 'The queue.';
-comment on column reveille.queues.paused_at is 'Since when no job of the queue is started; null: it is not paused.';
+comment on column reveille.queues.paused_at is
+    'The time at which the queue was paused; none of its jobs starts while it is paused. Null: it is not paused.';
 comment on column reveille.queues.retention is
-    'How long finished jobs are kept, to the hour: 0 to 30 days; null: 1 day; 0: they are not stored at all.';
+    'The time for which finished jobs are kept, to the hour: 0 to 30 days; null: 1 day; 0: finished jobs are not '
+    'stored.';
 comment on column reveille.queues.max_running is
-    'Maximum number of running jobs of the queue, all workers together; null: no limit.';
+    'The maximum number of running jobs of the queue, all workers together; null: no limit.';
 comment on column reveille.queues.max_running_per_key is
-    'Maximum number of running jobs with the same key; null: no limit.';
+    'The maximum number of running jobs with the same key; null: no limit.';
 comment on column reveille.queues.rate_limit is
-    'Maximum number of jobs of the queue that start in each rate_period; null: no limit.';
+    'The maximum number of jobs of the queue that start in each rate_period; null: no limit.';
 comment on column reveille.queues.rate_period is 'The period of rate_limit and rate_per_key; null: 1 second.';
 comment on column reveille.queues.rate_burst is
-    'How many jobs may start at once after a rest, of the queue and of each key; null: 1.';
+    'The number of jobs, of the queue and of each key, that may start at once after a rest; null: 1.';
 comment on column reveille.queues.rate_per_key is
-    'Maximum number of jobs with the same key that start in each rate_period; null: no limit.';
+    'The maximum number of jobs with the same key that start in each rate_period; null: no limit.';
 comment on column reveille.queues.bell is 'false: enqueuing sends no NOTIFY; workers find the jobs at their next poll.';
 comment on column reveille.queues.ordered is
-    'Whether jobs with the same key run one at a time, in the order of their ids.';
-comment on column reveille.queues.limited is 'What the limits are about: key or queue; null: the queue has none.';
+    'True if jobs with the same key run one at a time, in the order of their ids.';
+comment on column reveille.queues.limited is
+    'key: some limit or the order is per key; queue: all limits are for the whole queue; null: the queue has no '
+    'limits.';
 comment on column reveille.queues.limited_since is
-    'Since when the queue has had limits without a break, set by a trigger; null: it has none.';
+    'The time from which the queue has had limits without a break, set by a trigger; null: it has no limits.';
 comment on column reveille.queues.dead_retention is
-    'How long dead jobs are kept: 0 to 36500 days; null: until they are revived or purged.';
+    'The time for which dead jobs are kept: 0 to 36500 days; null: until they are revived or purged.';
 
 create table reveille.workers (
     id                bigint        primary key,
@@ -303,28 +310,29 @@ create table reveille.workers (
     backend           int
 ) with (fillfactor = 50);
 comment on table reveille.workers is
-    'Live worker processes, one row each, updated by their heartbeats. A job reserved by a worker without a row is '
-    'put back.';
-comment on column reveille.workers.id is 'Random, new at each start.';
+    'Live worker processes, one row each, updated by their heartbeats. A rescue takes back each job that is reserved '
+    'by a worker without a row.';
+comment on column reveille.workers.id is 'A random number, new at each start of the worker.';
 comment on column reveille.workers.host is 'The name of the worker''s host.';
 comment on column reveille.workers.pid is 'The process id on that host.';
 comment on column reveille.workers.version is 'The version of the worker''s program.';
 comment on column reveille.workers.queues is 'The queues that the worker works.';
-comment on column reveille.workers.slots is 'How many jobs the worker runs at once, all queues together.';
-comment on column reveille.workers.started_at is 'When the worker started.';
-comment on column reveille.workers.last_seen_at is 'The last heartbeat.';
+comment on column reveille.workers.slots is 'The number of slots, all queues together.';
+comment on column reveille.workers.started_at is 'The time at which the worker started.';
+comment on column reveille.workers.last_seen_at is 'The time of the last heartbeat.';
 comment on column reveille.workers.holds_lock is
-    'Whether an advisory lock of the listener''s session vouches for the worker.';
-comment on column reveille.workers.stopping is 'Whether the worker only finishes its running jobs and starts no more.';
+    'True if an advisory lock of the listener''s session vouches for the worker.';
+comment on column reveille.workers.stopping is 'True if the worker only finishes its running jobs and starts no more.';
 comment on column reveille.workers.stop_requested_at is
-    'Since when the worker has been asked to shut down (reveille.stop_worker).';
+    'The time at which the worker was asked to shut down (reveille.stop_worker).';
 comment on column reveille.workers.stuck_jobs is
-    'Jobs whose handlers were asked to stop some seconds ago and still run; null: none. Written at each heartbeat.';
+    'The worker''s stuck jobs: their handlers were asked to stop five seconds ago or more and still run; null: none. '
+    'Written at each heartbeat.';
 comment on column reveille.workers.stuck_since is
-    'Since when these handlers have been asked to stop, in the order of stuck_jobs.';
+    'The times at which the handlers of stuck_jobs were asked to stop, in the same order.';
 comment on column reveille.workers.backend is
-    'The server process of the listener, whose lock vouches for the worker; null: unknown, so any session''s lock '
-    'counts.';
+    'The process id of the server''s backend for the listener, whose lock vouches for the worker; null: unknown, so '
+    'any session''s lock counts.';
 
 create table reveille.sleepers (
     queue  text    not null,
@@ -332,13 +340,14 @@ create table reveille.sleepers (
     silent boolean not null default false,
     primary key (queue, worker)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
-comment on table reveille.sleepers is 'Workers that sleep until the bell rings; it rings for no others.';
+comment on table reveille.sleepers is
+    'The queues on which workers sleep: one row per queue and worker. The bell rings only for these.';
 comment on column reveille.sleepers.queue is 'The queue on which the worker sleeps.';
-comment on column reveille.sleepers.worker is 'The worker; the row goes with its row in reveille.workers.';
+comment on column reveille.sleepers.worker is 'The worker; deleting its row in reveille.workers deletes this row too.';
 comment on column reveille.sleepers.silent is
-    'Whether the queue''s bell is switched off (reveille.queues.bell), so that enqueuing does not ring for the worker.';
--- Without statistics the planner assumes that a table has ten pages. It would look up the sleepers of a queue by a
--- bitmap, which costs each enqueue more than reading the few rows.
+    'True if the queue''s bell is switched off (reveille.queues.bell), so that enqueuing does not ring for the worker.';
+-- Without statistics the planner assumes that a table has ten pages. It would then find the sleepers of a queue by a
+-- bitmap scan, which costs each enqueue more than reading the few rows.
 analyze reveille.sleepers;
 
 create table reveille.ends (
@@ -349,16 +358,19 @@ create table reveille.ends (
     ended_at timestamptz not null default clock_timestamp(),
     constraint outcome_is_known check (outcome in ('completed', 'cancelled'))
 );
--- No primary key: ids may come again after a restore, and a second row must not keep a job from being settled.
+-- The table has no primary key: after a restore, an id may be given out a second time, and the second job must still be
+-- settled.
 create index ends_id on reveille.ends (id);
 create index ends_ended_at on reveille.ends (ended_at);
 comment on table reveille.ends is
-    'How awaited jobs of queues without history ended, kept for at least a minute. reveille.await reads it.';
+    'The endings of awaited jobs from queues without history, kept for at least a minute. reveille.await reads this '
+    'table.';
 comment on column reveille.ends.id is 'The job''s id.';
 comment on column reveille.ends.outcome is 'completed or cancelled; a dead job is in reveille.dead_jobs.';
 comment on column reveille.ends.result is 'The result that the handler returned.';
 comment on column reveille.ends.errors is 'The failed attempts, as in reveille.finished_jobs.';
-comment on column reveille.ends.ended_at is 'When the job ended; upkeep deletes the row a minute later or more.';
+comment on column reveille.ends.ended_at is
+    'The time at which the job ended; upkeep deletes the row at least a minute later.';
 
 create table reveille.passed_over (
     id      bigint      primary key,
@@ -368,12 +380,13 @@ create table reveille.passed_over (
     seen_at timestamptz not null default now()
 );
 comment on table reveille.passed_over is
-    'Jobs that can neither be claimed nor be made dead. Workers name them here, and claim the other jobs of the queue.';
-comment on column reveille.passed_over.id is 'The job.';
+    'Jobs that can neither be claimed nor be made dead jobs. Workers list them here, and claim the other jobs of the '
+    'queue.';
+comment on column reveille.passed_over.id is 'The job''s id.';
 comment on column reveille.passed_over.queue is 'The job''s queue.';
-comment on column reveille.passed_over.code is 'Why a claim of the job fails: the SQLSTATE.';
-comment on column reveille.passed_over.error is 'Why a claim of the job fails: the message.';
-comment on column reveille.passed_over.seen_at is 'When a worker last tried.';
+comment on column reveille.passed_over.code is 'The SQLSTATE of the error with which a claim of the job fails.';
+comment on column reveille.passed_over.error is 'The message of the error with which a claim of the job fails.';
+comment on column reveille.passed_over.seen_at is 'The time at which a worker last tried to claim the job.';
 
 create table reveille.chores (
     name      text        primary key,
@@ -384,23 +397,23 @@ create table reveille.chores (
     done_at   timestamptz
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 comment on table reveille.chores is
-    'The parts of upkeep. A worker locks the row of a chore for one slice of it, so that no two workers do the same '
-    'chore.';
+    'The chores of upkeep. A worker locks a chore''s row while it works on one slice of the chore, so that no two '
+    'workers do the same chore.';
 comment on column reveille.chores.name is 'The chore.';
 comment on column reveille.chores.day is
     'The day of the history that the chore cleans, as in reveille.finished_jobs; null: another kind of chore.';
 comment on column reveille.chores.next_page is
-    'The page of that day where the next slice begins; null: no round is under way.';
+    'The page of the day at which the next slice begins; null: no round is under way.';
 comment on column reveille.chores.settings is 'The retentions that the last round applied.';
-comment on column reveille.chores.began_at is 'When the last round began.';
-comment on column reveille.chores.done_at is 'When the last round ended.';
+comment on column reveille.chores.began_at is 'The time at which the last round began.';
+comment on column reveille.chores.done_at is 'The time at which the last round ended.';
 insert into reveille.chores (name)
 values
     ('counters'), ('old counters'), ('rates'), ('unique keys'), ('old days'), ('dead jobs'), ('statistics'),
     ('vacuum'), ('ends');
 insert into reveille.chores (name, day) select 'day ' || day, day from generate_series(0, 31) as day;
 
--- A restored dump of the data contains the chores. The known ones are passed over.
+-- A restored dump of the data contains the chores. This trigger skips the chores that the database has already.
 create function reveille.pass_over_known_chore() returns trigger
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -410,15 +423,15 @@ begin
 end
 $$;
 comment on function reveille.pass_over_known_chore() is
-    'Passes over the chores that a restored dump of the data contains and that are known already.';
+    'Skips the chores of a restored dump that the database has already.';
 
 create trigger pass_over_known before insert on reveille.chores
     for each row execute function reveille.pass_over_known_chore();
 alter table reveille.chores enable always trigger pass_over_known;
 
--- A dump of the data, restored into a migrated database, contains the history of migrations, and so does the first copy
--- of a subscription. The known migrations are passed over. The trigger is an always trigger, since replication fires no
--- others.
+-- A dump of the data contains the history of migrations, and so does the first copy of a subscription. If the data
+-- comes into a migrated database, this trigger skips the migrations that the database has already. The trigger is an
+-- always trigger, since replication fires no others.
 create function reveille.pass_over_known_migration() returns trigger
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -438,7 +451,7 @@ begin
 end
 $$;
 comment on function reveille.pass_over_known_migration() is
-    'Passes over the migrations that a restored dump of the data contains and that are known already.';
+    'Skips the migrations of a restored dump that the database has already.';
 
 create trigger pass_over_known before insert on reveille.schema_history
     for each row execute function reveille.pass_over_known_migration();

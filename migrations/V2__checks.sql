@@ -1,7 +1,8 @@
 -- The checks of each row of jobs. See docs/design/odd-rows.md.
 
--- Sizes are measured as text, since text is what a worker receives: a payload of 100 MB of the same letter is stored as
--- 1 MB. The text is written out only if the stored form exceeds 512 bytes, so that an ordinary insert does not pay.
+-- Payloads and metadata are measured as text, since workers receive text: a payload of 100 MB of the same letter is
+-- stored as 1 MB. The text is made only if the stored form exceeds 512 bytes, so that an ordinary insert does not pay
+-- for it.
 create function reveille.check_job(
     queue text, kind text, payload jsonb, priority smallint, attempts int, failures int, max_attempts int,
     reserved_at timestamptz, reserved_by bigint, available_at timestamptz, created_at timestamptz,
@@ -12,7 +13,8 @@ as $$
 declare
     broken text;
 begin
-    -- Nearly all jobs pass here. Each operator in this condition has to be looked up once per transaction.
+    -- Nearly all jobs fulfil this first condition. The condition is short, since Postgres resolves each of its
+    -- operators once per transaction.
     if queue operator(pg_catalog.<>) '' and kind operator(pg_catalog.<>) ''
         and greatest(pg_catalog.length(queue), pg_catalog.length(kind)) operator(pg_catalog.<=) 128
         and (
@@ -40,7 +42,7 @@ begin
             then 'priority_is_0_to_3'
         when attempts operator(pg_catalog.<) 0
             then 'attempts_is_not_negative'
-        -- A claim adds one, and the column ends at two billion. No job needs half of that.
+        -- Each claim adds one, and the column overflows at two billion. No job needs half of that.
         when attempts operator(pg_catalog.>) 1000000000
             then 'attempts_is_at_most_1000000000'
         when failures operator(pg_catalog.<) 0 or failures operator(pg_catalog.>) attempts
@@ -89,7 +91,8 @@ comment on function reveille.check_job(
     text, text, jsonb, smallint, int, int, int, timestamptz, bigint, timestamptz, timestamptz, text, text, text,
     interval, text[], jsonb, jsonb
 ) is
-    'Refuses a bad job: raises a check violation that names the broken rule, or returns true.';
+    'Refuses a job with an odd row: raises a check violation that names the broken rule. Returns true for any other '
+    'job.';
 
 create function reveille.check_inserted_jobs() returns trigger
     language plpgsql volatile
@@ -98,9 +101,9 @@ declare
     job record;
     is_sound boolean;
 begin
-    -- Every name is qualified, since this runs with the search path of any role that inserts. The limit makes the
-    -- planner expect few rows. A session keeps the plan: planned at an insert of a million jobs, it would be compiled
-    -- at each later insert, which takes 13 ms.
+    -- Every name is qualified, since this function runs with the search path of any role that inserts. `limit 1` makes
+    -- the planner expect few rows. A session keeps its plan: a plan made at an insert of a million jobs would be
+    -- compiled at each later insert, which takes 13 ms.
     perform from inserted
     where (
             greatest(pg_catalog.octet_length(queue), pg_catalog.octet_length(kind)) operator(pg_catalog.<=) 128
@@ -118,7 +121,7 @@ begin
         ) is not true
     limit 1;
     if found then
-        -- An assignment, since the text of a statement would be part of each error.
+        -- This is an assignment, since the text of a `perform` statement would be part of each error.
         for job in select * from inserted loop
             is_sound := reveille.check_job(
                 job.queue, job.kind, job.payload, job.priority, job.attempts, job.failures, job.max_attempts,
@@ -130,7 +133,8 @@ begin
     return null;
 end
 $$;
-comment on function reveille.check_inserted_jobs() is 'Refuses an insert that contains a bad job (reveille.check_job).';
+comment on function reveille.check_inserted_jobs() is
+    'Refuses an insert that contains an odd row (reveille.check_job).';
 
 create function reveille.check_changed_job() returns trigger
     language plpgsql volatile
@@ -146,7 +150,7 @@ begin
     return null;
 end
 $$;
-comment on function reveille.check_changed_job() is 'Refuses a change that makes a job bad (reveille.check_job).';
+comment on function reveille.check_changed_job() is 'Refuses an update that leaves an odd row (reveille.check_job).';
 
 create trigger check_inserted after insert on reveille.jobs
     referencing new table as inserted
@@ -161,7 +165,8 @@ create trigger check_changed
     for each row
     execute function reveille.check_changed_job();
 
--- The values that a claim sets are sound, unless attempts leaves its bounds. So a claim pays for this condition alone.
+-- A claim sets the columns of this trigger to valid values, unless attempts leaves its bounds. So the trigger checks
+-- only attempts, and a claim pays for this one condition.
 create trigger check_unclaimed
     after update of attempts, reserved_at, reserved_by, unique_key, unique_until
     on reveille.jobs

@@ -1,12 +1,12 @@
--- The bell: an insert notifies the queues on which a worker sleeps.
+-- The bell: an insert sends a notification for each of its queues on which a worker sleeps.
 
 create sequence reveille.somebody_sleeps as smallint minvalue 0 maxvalue 1;
 comment on sequence reveille.somebody_sleeps is
-    'Its last value is 0 while no worker sleeps in reveille.sleepers: no enqueue needs to ring.';
+    '0 if reveille.sleepers is empty: no worker sleeps, and no enqueue needs to ring. 1 if a worker may sleep.';
 grant select on sequence reveille.somebody_sleeps to public;
 select setval('reveille.somebody_sleeps', 0);
 
--- Called only in databases that are not in UTF-8.
+-- This function is called only in databases whose encoding is not UTF-8.
 create function reveille.can_be_sent(queue text) returns boolean
     language plpgsql stable
 as $$
@@ -21,8 +21,8 @@ exception when character_not_in_repertoire or untranslatable_character then
 end
 $$;
 comment on function reveille.can_be_sent(text) is
-    'Whether a queue''s name can be sent to a worker by NOTIFY. A notification that the server cannot convert to '
-    'UTF-8 breaks the session that is to receive it.';
+    'True if a queue''s name can be sent to a worker by NOTIFY. A notification that the server cannot convert to '
+    'UTF-8 breaks the session that receives it.';
 
 create function reveille.ring(queues text[]) returns void
     language plpgsql volatile
@@ -41,7 +41,8 @@ begin
                 select from reveille.sleepers
                 where sleepers.queue operator(pg_catalog.=) rung.queue and not sleepers.silent
             )
-            -- An older snapshot may not show workers that have gone to sleep since.
+            -- At an isolation level other than read committed, the snapshot may be older than the rows of the workers
+            -- that sleep now.
             or (
                 pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
                 and not exists (
@@ -54,11 +55,12 @@ begin
 end
 $$;
 comment on function reveille.ring(text[]) is
-    'Rings the bell (NOTIFY) at the commit for each of these queues on which a worker sleeps. Each statement that '
-    'makes work possible calls it. `set local reveille.bell = ''off''` silences it.';
+    'Rings the bell (NOTIFY) at the commit, for each of the given queues on which a worker sleeps. Each statement '
+    'that lets a job start calls this function. `set local reveille.bell = ''off''` silences it.';
 
--- With its owner's rights, since servers before 17 raise an error for a role that may not read the sequence. The same
--- expression in the trigger's condition would cost more: each statement would parse it anew from the catalogue.
+-- This function runs with the rights of its owner, since servers before 17 raise an error for a role that may not read
+-- the sequence. The trigger's condition calls a function, since the plain expression there would cost more: each
+-- statement would parse it anew from the catalogue.
 create function reveille.somebody_may_sleep() returns boolean
     language plpgsql stable security definer
 as $$
@@ -70,18 +72,19 @@ begin
 end
 $$;
 comment on function reveille.somebody_may_sleep() is
-    'Whether an insert has to look for workers to ring for: false while no worker sleeps. Reads the present state, '
+    'False if no worker sleeps, so that an insert need not search for workers to ring for. Reads the present state, '
     'whatever the statement''s snapshot shows.';
 
--- With its owner's rights, so that a role that inserts need not be able to read reveille.sleepers. It sets no search
--- path, which would cost producers several percent. Instead each name, type and operator is qualified. Constructs that
--- look operators up by themselves (`is distinct from`, `in`, `between`) are not used.
+-- This function runs with the rights of its owner, so that a role that inserts needs no right to read
+-- reveille.sleepers. The function sets no search path, since that would cost producers several percent. Instead each
+-- name, type and operator is qualified. Constructs that resolve operators by themselves are not used (`is distinct
+-- from`, `in`, `between`).
 create function reveille.ring_after_insert() returns trigger
     language plpgsql volatile security definer
 as $$
 begin
-    -- Every enqueue pays for this query while a worker sleeps. The server folds equal notifications of a transaction
-    -- into one.
+    -- While a worker sleeps, every enqueue pays for this query. The query sends a notification for each job, since the
+    -- server merges equal notifications of a transaction.
     if pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.=) 'read committed' then
         perform case
             when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
@@ -97,7 +100,8 @@ begin
                 pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'UTF8' or reveille.can_be_sent(inserted.queue)
             );
     else
-        -- An older snapshot may not show workers that have gone to sleep since.
+        -- At an isolation level other than read committed, the snapshot may be older than the rows of the workers that
+        -- sleep now.
         perform case
             when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
             then pg_catalog.pg_notify('reveille.bell', inserted.queue)
@@ -116,8 +120,8 @@ begin
 end
 $$;
 comment on function reveille.ring_after_insert() is
-    'Rings once for each queue of the new jobs, due or delayed, on which a worker sleeps. `set local reveille.bell = '
-    '''off''` silences it.';
+    'Rings the bell once for each queue of the new jobs, due or delayed, on which a worker sleeps. `set local '
+    'reveille.bell = ''off''` silences it.';
 
 create trigger ring after insert on reveille.jobs
     referencing new table as inserted
@@ -125,8 +129,8 @@ create trigger ring after insert on reveille.jobs
     when (reveille.somebody_may_sleep())
     execute function reveille.ring_after_insert();
 
--- For a user's update, or `on conflict do update`, that makes a waiting job due sooner or moves it to another queue.
--- Claims do not touch these columns. A settlement pays for the condition alone.
+-- This function serves a user's update, or `on conflict do update`, that makes a waiting job due sooner or moves it to
+-- another queue. Claims do not update these columns, and a settlement only evaluates the trigger's condition.
 create function reveille.ring_after_update() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -137,7 +141,7 @@ begin
 end
 $$;
 comment on function reveille.ring_after_update() is
-    'Rings the bell for a waiting job that is made due sooner or moved to another queue.';
+    'Rings the bell for a waiting job that was made due sooner or moved to another queue.';
 
 create trigger ring_moved
     after update of available_at, queue on reveille.jobs
@@ -149,8 +153,8 @@ create trigger ring_moved
     )
     execute function reveille.ring_after_update();
 
--- A worker that goes to sleep waits for no session: it takes the settings that it finds. A session that changes the
--- settings waits for the workers that are going to sleep.
+-- A worker that goes to sleep waits for no other session: the trigger reads the queue's settings as they are. A session
+-- that changes the settings waits for the workers that are just going to sleep (reveille.mark_sleepers).
 create function reveille.mark_sleeper() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -158,15 +162,16 @@ as $$
 begin
     select not bell into new.silent from reveille.queues where name = new.queue;
     new.silent := coalesce(new.silent, false);
-    -- An enqueue reads the sequence's present value, whatever its snapshot shows. The lock that this insert has on the
-    -- table keeps reveille.note_nobody_sleeps() from undoing this before the row can be seen.
+    -- The sequence changes at once, not at the commit, so an enqueue sees the change whatever its snapshot shows. Until
+    -- this insert is committed, its lock on the table keeps reveille.note_nobody_sleeps() from setting the sequence
+    -- back.
     perform setval('reveille.somebody_sleeps', 1)
     where pg_sequence_last_value('reveille.somebody_sleeps') is not distinct from 0;
     return new;
 end
 $$;
 comment on function reveille.mark_sleeper() is
-    'Notes that a worker sleeps, and marks a worker that goes to sleep on a queue whose bell is switched off.';
+    'Notes that a worker sleeps. Marks the worker''s row as silent if the queue''s bell is switched off.';
 
 create trigger mark before insert on reveille.sleepers for each row execute function reveille.mark_sleeper();
 
@@ -181,14 +186,15 @@ begin
     if is_silent = (tg_op <> 'INSERT' and not old.bell) then
         return null;
     end if;
-    -- Workers that are going to sleep have read the old settings. Once this lock is granted, their rows can be seen.
+    -- Workers that are just going to sleep may have read the old settings. Once the lock below is granted, their
+    -- transactions have ended, and the update sees their rows.
     lock table reveille.sleepers in share row exclusive mode;
     update reveille.sleepers set silent = is_silent where queue = changed and silent <> is_silent;
     return null;
 end
 $$;
 comment on function reveille.mark_sleepers() is
-    'Marks the workers that sleep on a queue whose bell is switched on or off.';
+    'Marks the workers that sleep on a queue as silent, or not silent, when the queue''s bell is switched off or on.';
 
 create constraint trigger mark_sleepers after insert or delete or update of bell on reveille.queues
     deferrable initially deferred
@@ -199,14 +205,16 @@ create function reveille.note_nobody_sleeps() returns boolean
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- A transaction that has changed anything could be rolled back, and the sequence would keep its value. An older
-    -- snapshot may not show the workers that sleep.
+    -- This function refuses a transaction that has changed anything: a rollback would undo the changes, but not the
+    -- sequence's new value. It also refuses other isolation levels: their snapshots may be older than the rows of the
+    -- workers that sleep now.
     if pg_current_xact_id_if_assigned() is not null or current_setting('transaction_isolation') <> 'read committed'
     then
         return false;
     end if;
     begin
-        -- While this lock is held, no worker goes to sleep. It is refused while a worker is going to sleep.
+        -- While this session holds the lock, no worker can go to sleep. The request fails at once if a worker is going
+        -- to sleep.
         lock table reveille.sleepers in share mode nowait;
     exception when lock_not_available then
         return false;
@@ -220,5 +228,5 @@ begin
 end
 $$;
 comment on function reveille.note_nobody_sleeps() is
-    'If no worker sleeps, notes that inserts need not look for one. Returns whether no worker sleeps. Call it in a '
-    'separate transaction, as workers do.';
+    'If no worker sleeps, notes that inserts need not search for sleeping workers. Returns true if no worker sleeps, '
+    'and false if a worker sleeps or may sleep. Call this function in a separate transaction, as workers do.';

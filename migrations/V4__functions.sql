@@ -54,8 +54,8 @@ begin
         then pg_catalog.current_setting('reveille.max_payload')::pg_catalog.int4
         else 1048576
     end;
-    -- Measured as text, since text is what a worker receives. A payload that is stored in at most 512 bytes is not
-    -- measured, so that an ordinary job does not pay.
+    -- The payload is measured as text, since workers receive text. A payload that is stored in at most 512 bytes is not
+    -- measured, so that an ordinary job does not pay for it.
     if (pg_catalog.pg_column_size(enqueue.payload) operator(pg_catalog.>) 512 or largest operator(pg_catalog.<) 512)
         and pg_catalog.octet_length(enqueue.payload::pg_catalog.text) operator(pg_catalog.>) largest
     then
@@ -71,7 +71,7 @@ begin
         begin
             period := enqueue.unique_until::pg_catalog.interval;
         exception when invalid_datetime_format or datetime_field_overflow or interval_field_overflow then
-            null; -- The next condition refuses it.
+            null; -- The next condition refuses the text.
         end;
         if (period operator(pg_catalog.>) interval '0' and pg_catalog.isfinite(period)) is not true then
             raise exception 'unique_until must be started, finished or a positive interval such as 1 hour, not %',
@@ -86,7 +86,7 @@ begin
         enqueue.available_at,
         pg_catalog.now() operator(pg_catalog.+) coalesce(enqueue.delay, interval '0')
     );
-    -- Refuses values that the table would refuse: an error from within the insert would contain the text of each
+    -- The values are checked before the insert: an error from within the insert would contain the text of each
     -- statement around it.
     if (
         pg_catalog.length(enqueue.kind) operator(pg_catalog.>) 0
@@ -132,8 +132,8 @@ begin
             if enqueue.unique_key is null then
                 return;
             end if;
-            -- Checked once more: while the insert waited, another job of the key may have been enqueued for a period,
-            -- and have ended.
+            -- The period is checked once more: while the insert waited, another transaction may have enqueued a job
+            -- with this unique key for a period, and that job may have ended.
             if period is null and reveille.period_holder(enqueue.kind, enqueue.unique_key) is null then
                 return;
             end if;
@@ -157,25 +157,26 @@ begin
         existed := true;
         id := reveille.live_holder(enqueue.kind, enqueue.unique_key);
         if id is null then
-            -- A separate statement, since it sees commits of the meantime.
+            -- A separate statement also sees commits since the statement before.
             id := reveille.period_holder(enqueue.kind, enqueue.unique_key);
         end if;
         if id is not null then
             return;
         end if;
-        -- The job that held the key has ended meanwhile: try again.
+        -- The job that held the unique key has ended meanwhile, so the next round of the loop tries the insert again.
     end loop;
 end
 $$;
 comment on function reveille.enqueue(
     text, jsonb, text, interval, timestamptz, bigint, bigint, interval, text, text, text, text, text[], jsonb, bigint
 ) is
-    'Enqueues a job in this transaction: select id from reveille.enqueue(kind => ''hello''). If another job of the '
-    'kind holds the unique_key, no job is added: existed is true, and id is that job''s. By unique_mode, that job '
-    'stays unchanged (keep), gets the payload, tags and metadata (replace), or these and the due time (debounce); a '
-    'job that runs or has ended always stays unchanged. By unique_until, a key is held until the job first starts '
-    '(started) or until it has ended (finished). With an interval such as ''1 hour'', it is also held until that time '
-    'has passed since the job was enqueued. parent_id is the job in whose handler this one is enqueued.';
+    'Enqueues a job in the caller''s transaction: select id from reveille.enqueue(kind => ''hello''). If another job '
+    'of the kind holds the unique_key, no job is added: existed is true, and id is the id of that other job. '
+    'unique_mode decides about the other job while it waits: it stays unchanged (keep), gets the payload, tags and '
+    'metadata (replace), or gets these and the due time (debounce). A job that is running or has ended always stays '
+    'unchanged. unique_until decides when the unique key is given up: when the job first starts (started), or when it '
+    'has ended (finished). With an interval such as ''1 hour'', the unique key is also held until that time has '
+    'passed since the job was enqueued. parent_id is the id of the job whose handler enqueues this job.';
 
 create function reveille.cancel(id bigint) returns text
     language plpgsql volatile
@@ -191,7 +192,8 @@ begin
         update reveille.jobs
         set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
         where jobs.id = cancel.id;
-        -- The worker checks the notification in the table. Its next heartbeat finds the request as well.
+        -- The worker confirms the notification in the table. If no notification comes, the worker's next heartbeat
+        -- finds the request.
         if pg_notification_queue_usage() < 0.9 then
             perform pg_notify('reveille.cancel', cancel.id::text);
         end if;
@@ -214,7 +216,7 @@ begin
         if job.awaited and pg_notification_queue_usage() < 0.9 then
             perform pg_notify('reveille.finished', cancel.id || ' cancelled');
         end if;
-        -- The next job of its key may start now.
+        -- In an ordered queue, the next job with the same key may start now.
         perform reveille.ring(array[job.queue]) from reveille.queues where name = job.queue and limited = 'key';
         return 'cancelled';
     end if;
@@ -226,8 +228,8 @@ begin
 end
 $$;
 comment on function reveille.cancel(bigint) is
-    'Cancels a job. Returns cancelled (it waited and is gone), requested (it runs, and its handler is asked to stop), '
-    'finished, dead or unknown.';
+    'Cancels a job. Returns cancelled (it waited and is deleted), requested (it is running, and its handler is asked '
+    'to stop), finished, dead or unknown.';
 
 create function reveille.retry(id bigint) returns text
     language plpgsql volatile
@@ -279,7 +281,7 @@ begin
 end
 $$;
 comment on function reveille.retry(bigint) is
-    'Makes a job due now. Returns due (it waited), revived (it was dead, and its failures are zeroed), running, '
+    'Makes a job due now. Returns due (it waited), revived (it was dead, and its failures are set to zero), running, '
     'finished or unknown.';
 
 create function reveille.pause(queue text) returns void
@@ -288,11 +290,12 @@ create function reveille.pause(queue text) returns void
 as $$
     insert into reveille.queues (name, paused_at) values (pause.queue, now())
     on conflict (name) do update set paused_at = coalesce(queues.paused_at, excluded.paused_at);
-    -- For jobs that are claimed and have not started. The workers' next heartbeats find the pause as well.
+    -- This notification keeps claimed jobs from starting. If no notification comes, the workers' next heartbeats find
+    -- the pause.
     select pg_notify('reveille.pause', pause.queue) where pg_notification_queue_usage() < 0.9
 $$;
 comment on function reveille.pause(text) is
-    'Starts no more jobs of this queue, on any worker, until it is resumed. Running jobs go on.';
+    'Pauses a queue: no worker starts its jobs until it is resumed. Running jobs go on.';
 
 create function reveille.resume(queue text) returns void
     language sql volatile
@@ -301,7 +304,7 @@ as $$
     update reveille.queues set paused_at = null where name = resume.queue;
     select reveille.ring(array[resume.queue])
 $$;
-comment on function reveille.resume(text) is 'Starts jobs of this queue again.';
+comment on function reveille.resume(text) is 'Resumes a paused queue: workers start its jobs again.';
 
 create function reveille.stop_worker(id bigint) returns boolean
     language plpgsql volatile
@@ -314,7 +317,7 @@ begin
     if not found then
         return false;
     end if;
-    -- The worker's next heartbeat finds the request as well.
+    -- If no notification comes, the worker's next heartbeat finds the request.
     if pg_notification_queue_usage() < 0.9 then
         perform pg_notify('reveille.stop', stop_worker.id::text);
     end if;
@@ -322,8 +325,8 @@ begin
 end
 $$;
 comment on function reveille.stop_worker(bigint) is
-    'Asks a worker to shut down as it does at a signal: it claims nothing more and finishes its running jobs. Returns '
-    'whether there is such a worker.';
+    'Asks a worker to shut down, as a signal to its process does: it claims no more jobs and finishes its running '
+    'jobs. Returns true if the worker exists.';
 
 create function reveille.await(id bigint, out state text, out reason text, out result jsonb, out errors jsonb)
     language plpgsql volatile security definer
@@ -333,8 +336,8 @@ as $$
 #variable_conflict use_column
 begin
     update reveille.jobs set awaited = true where jobs.id = await.id and not jobs.awaited;
-    -- Separate statements, each of which sees everything committed before it. So a job that is no longer live has
-    -- ended.
+    -- The statements are separate, and each sees everything that was committed before it. So a job that the first
+    -- statement no longer finds has ended.
     select 'live', jobs.errors into state, errors from reveille.jobs where jobs.id = await.id;
     if found then
         return;
@@ -355,14 +358,15 @@ begin
     if found then
         return;
     end if;
-    -- The job may have been revived between two of these statements.
+    -- A job that was revived between two of these statements is in none of their tables.
     state := case when exists (select from reveille.jobs where jobs.id = await.id) then 'live' else 'unknown' end;
 end
 $$;
 comment on function reveille.await(bigint) is
-    'How a job ended: completed (with its result), cancelled, dead (with the reason) or unknown. If it is live, its '
-    'end will be notified on the channel reveille.finished, as its id and completed, cancelled or dead. Listen first, '
-    'then ask; ask again after a notification, since any session can send one.';
+    'Returns how a job ended: completed (with its result), cancelled, dead (with the reason) or unknown. If the job '
+    'is live, its end will be notified on the channel reveille.finished: the job''s id and completed, cancelled or '
+    'dead. Listen on the channel first, then call this function. Call it again after a notification, since any '
+    'session can send one.';
 
 create function reveille.complete_in(
     id bigint, worker bigint, attempt int, reserved_at timestamptz, run_seconds double precision, out transaction text
@@ -400,7 +404,7 @@ begin
     elsif ended.awaited then
         insert into reveille.ends (id, outcome, errors) values (ended.id, 'completed', ended.errors);
     end if;
-    -- Where a limit is kept, the end of a job makes room for another.
+    -- In a limited queue, the end of a job lets another job start.
     if ended.limited then
         perform reveille.ring(array[ended.queue]);
     end if;
@@ -410,10 +414,10 @@ begin
 end
 $$;
 comment on function reveille.complete_in(bigint, bigint, int, timestamptz, double precision) is
-    'Completes a job in the caller''s transaction, fenced by its reservation, and moves it to the history, unless its '
-    'queue keeps none. Returns the transaction''s id; null if the reservation no longer stands. Does not touch '
-    'counters, for which other transactions would have to wait: the worker counts when the transaction is over. For '
-    'workers.';
+    'Completes a job in the caller''s transaction, fenced by the job''s reservation, and moves the job to the '
+    'history, unless its queue keeps none. Returns the transaction''s id; null if the reservation no longer stands. '
+    'Does not update counters, since other transactions would have to wait for these rows. The worker counts the job '
+    'once the transaction has ended. For workers.';
 
 create function reveille.fresh_job_id() returns bigint
     language plpgsql volatile security definer
@@ -426,9 +430,10 @@ begin
 end
 $$;
 comment on function reveille.fresh_job_id() is
-    'Returns an id that no job has, for a job that is buried or revived while another job has its id.';
+    'Returns an id that no job has, for a job that becomes a dead job or is revived while another job has its id.';
 
--- With its owner's rights: a role that works or revives jobs must not move the sequence by itself.
+-- This function runs with the rights of its owner. A role that works or revives jobs must not be able to move the
+-- sequence by itself.
 create function reveille.pass_given_ids() returns bigint
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -436,12 +441,12 @@ create function reveille.pass_given_ids() returns bigint
 as $$
 declare
     ids constant regclass := 'reveille.jobs_id_seq';
-    -- An id from here on was written by hand. After it, hardly any ids would be left to give out.
+    -- Ids from this number on were written by hand. A sequence that passed them would have hardly any ids left.
     too_large constant bigint := 4611686018427387904;
     largest bigint;
 begin
-    -- One statement, so that it sees no id that was given out after the sequence was read. Usually each index ends
-    -- below the sequence.
+    -- This is one statement, so that its snapshot is older than its read of the sequence. So it sees no id that was
+    -- given out later. Usually no index contains an id above the sequence, and the statement ends at once.
     perform from (select coalesce(pg_sequence_last_value(ids), 0)) as given (last)
     where exists (select from reveille.jobs where jobs.id > given.last and jobs.id < too_large)
         or exists (select from reveille.dead_jobs where dead_jobs.id > given.last and dead_jobs.id < too_large)
@@ -456,22 +461,23 @@ begin
         (select max(dead_jobs.id) from reveille.dead_jobs where dead_jobs.id < too_large),
         (select max(finished_jobs.id) from reveille.finished_jobs where finished_jobs.id < too_large)
     ) into largest;
-    -- One session at a time, or the second could move the sequence back below ids given out since.
+    -- The lock lets only one session at a time move the sequence. Otherwise a second session could move it back below
+    -- ids that were given out since.
     lock table reveille.dead_jobs in share update exclusive mode;
     if largest <= pg_sequence_last_value(ids) then
         return null;
     end if;
-    -- A margin of 1,000 for ids that other sessions take between these two statements.
+    -- A margin of 1,000 covers the ids that other sessions take between the check and this statement.
     return setval(ids, largest + 1000);
 end
 $$;
 comment on function reveille.pass_given_ids() is
-    'Moves the sequence of job ids past all ids in use, if it is behind them, as after a restore. Returns its new '
-    'value; null if it was not behind. Upkeep calls it.';
+    'Moves the sequence of job ids past all ids in use, if some are above it, as after a restore. Returns the '
+    'sequence''s new value; null if no id was above it. Upkeep calls this function.';
 
--- Tries to claim one job, and rolls that back. If the claim fails because of the row, the job becomes a dead job
--- without an attempt. A trigger or a constraint may refuse every job: then the job is only named in
--- reveille.passed_over, unless the caller knows that other jobs of the queue can be claimed (others_pass).
+-- Tries to claim one job, and rolls the claim back. If the claim fails because of the row, the job becomes a dead job
+-- without an attempt. But the cause may be a trigger or a constraint that refuses every job. Then the job is only
+-- listed in reveille.passed_over, unless the caller knows that other jobs of the queue can be claimed (others_pass).
 create function reveille.isolate_job(id bigint, others_pass boolean, out code text, out error text, out buried boolean)
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -491,7 +497,7 @@ begin
             unique_key = case when jobs.unique_until = 'started' then null else jobs.unique_key end,
             unique_until = case when jobs.unique_until = 'started' then null else jobs.unique_until end
         where jobs.id = isolate_job.id
-        -- In UTF-8, as the columns are sent to a worker.
+        -- The conversions to UTF-8 fail on values that cannot be sent to a worker.
         returning
             convert_to(jobs.kind, 'UTF8'), convert_to(jobs.payload::text, 'UTF8'), convert_to(jobs.key, 'UTF8'),
             convert_to(jobs.tags::text, 'UTF8'), convert_to(jobs.metadata::text, 'UTF8'),
@@ -502,8 +508,8 @@ begin
     exception when others then
         get stacked diagnostics code = returned_sqlstate, error = message_text;
     end;
-    -- The claim works, or the server, the connection, the schema or a lock made it fail. Error::is_about_data has the
-    -- same list.
+    -- Either the claim succeeded, or it failed for a reason outside the row: the server, the connection, the schema or
+    -- a lock. Error::is_about_data has the same list.
     if code = 'RVOK0'
         or left(code, 2) in ('08', '0A', '25', '26', '28', '34', '3D', '3F', '40', '42', '53', '55', '57')
     then
@@ -512,7 +518,7 @@ begin
         return;
     end if;
     if getdatabaseencoding() <> 'UTF8' then
-        -- The error may quote the bytes that cannot be read.
+        -- The error's text may quote bytes that cannot be read.
         error := regexp_replace(error, '[^ -~]', '?', 'g');
     end if;
     buried := (others_pass or left(code, 2) in ('22', '54') or code in ('XX001', 'XX002'))
@@ -530,16 +536,16 @@ begin
             where jobs.id = isolate_job.id;
         end if;
     exception when insufficient_privilege or unique_violation then
-        null; -- The worker has the rights of an older version, or another worker has just named the job.
+        null; -- The worker's role lacks the new privilege, or another worker has just listed the job.
     end;
 end
 $$;
 comment on function reveille.isolate_job(bigint, boolean) is
-    'Tries whether a job can be claimed. If not, returns the error, and whether the job was made a dead job for it. '
-    'For workers.';
+    'Tries to claim a job, and rolls the claim back. If the claim fails, returns the error, and true as buried if the '
+    'job was made a dead job for it. For workers.';
 
--- Moves a job that cannot be claimed to the dead jobs: with all of its columns (whole), or without the columns that may
--- be unreadable. Returns whether it could.
+-- Makes a job that cannot be claimed a dead job: with all of its columns (whole), or without the columns that may be
+-- unreadable. Returns true if this succeeds.
 create function reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) returns boolean
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -586,4 +592,4 @@ exception when others then
 end
 $$;
 comment on function reveille.bury_unclaimed(bigint, text, text, boolean) is
-    'Moves a job that cannot be claimed to the dead jobs. Returns whether it could. For reveille.isolate_job.';
+    'Makes a job that cannot be claimed a dead job. Returns true if this succeeds. For reveille.isolate_job.';

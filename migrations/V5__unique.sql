@@ -1,4 +1,4 @@
--- Unique keys: held by a live job, or for a period.
+-- Unique keys: a live job holds its unique key, or the key is held for a period.
 
 create table reveille.unique_periods (
     kind       text        not null,
@@ -9,12 +9,12 @@ create table reveille.unique_periods (
 );
 create index unique_periods_ends_at on reveille.unique_periods (ends_at);
 comment on table reveille.unique_periods is
-    'Unique keys that are held for a period, beyond the end of their job. Upkeep deletes them after it. Delete a row '
-    'to give its key up early.';
-comment on column reveille.unique_periods.kind is 'The kind within which the key is unique.';
-comment on column reveille.unique_periods.unique_key is 'The key.';
-comment on column reveille.unique_periods.job_id is 'The job that holds the key, live or ended.';
-comment on column reveille.unique_periods.ends_at is 'When the period ends; it is counted from the job''s created_at.';
+    'Unique keys that are held for a period, beyond the end of their job. Upkeep deletes each row after its period. '
+    'Delete a row to give up its unique key early.';
+comment on column reveille.unique_periods.kind is 'The kind within which the unique key is unique.';
+comment on column reveille.unique_periods.unique_key is 'The unique key.';
+comment on column reveille.unique_periods.job_id is 'The job that holds the unique key, live or ended.';
+comment on column reveille.unique_periods.ends_at is 'The end of the period, which begins at the job''s created_at.';
 
 create function reveille.live_holder(kind text, unique_key text) returns bigint
     language plpgsql stable
@@ -29,9 +29,10 @@ begin
 end
 $$;
 comment on function reveille.live_holder(text, text) is
-    'The live job that holds a unique key of a kind; null if there is none.';
+    'Returns the id of the live job that holds a unique key of a kind; null if there is none.';
 
--- With its owner's rights: it has to write to see past an old snapshot, and each role that may enqueue calls it.
+-- This function runs with the rights of its owner: it has to write to detect a period that an old snapshot hides, and
+-- each role that may enqueue calls it.
 create function reveille.period_holder(kind text, unique_key text) returns bigint
     language plpgsql volatile security definer
     set enable_seqscan = off
@@ -45,10 +46,10 @@ begin
             and held.unique_key operator(pg_catalog.=) period_holder.unique_key
             and held.ends_at operator(pg_catalog.>) pg_catalog.now()
     );
-    -- The snapshot of such a transaction may be older than a period. Then only the index of the key knows the period:
-    -- to insert another row ends in a serialization failure (40001), and the caller tries the transaction again. This
-    -- is done only after the caller has inserted its job. So all transactions wait for each other in one order: first
-    -- for the job's key, then for the period.
+    -- At an isolation level other than read committed, the snapshot may be older than a period. Then only the unique
+    -- index contains the period: inserting a second row fails with a serialization failure (40001), and the caller
+    -- tries the transaction again. The second row is inserted only after the caller has inserted its job. So all
+    -- transactions wait for each other in one order: first for the job's unique key, then for the period.
     if holder is null
         and pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
     then
@@ -70,9 +71,9 @@ begin
 end
 $$;
 comment on function reveille.period_holder(text, text) is
-    'The job that holds a unique key of a kind for a period that is not over yet; null if there is none. If the '
-    'caller has enqueued a job of that key, and its snapshot is too old to tell, this fails with 40001: try the '
-    'transaction again.';
+    'Returns the id of the job that holds a unique key of a kind for a period that is not over yet; null if there is '
+    'none. If the caller has enqueued a job with this unique key, and its snapshot is older than a period, this fails '
+    'with 40001: try the transaction again.';
 
 create function reveille.hold_unique_key(id bigint, period interval) returns boolean
     language plpgsql volatile security definer
@@ -97,7 +98,8 @@ begin
             return true;
         end if;
     else
-        -- Waits for another transaction that is inserting the key, and then uses the row that it has left.
+        -- The insert waits for any transaction that is inserting the same unique key, and then meets that transaction's
+        -- row.
         insert into reveille.unique_periods as held (kind, unique_key, job_id, ends_at)
         values (job.kind, job.unique_key, hold_unique_key.id, job.created_at + period)
         on conflict (kind, unique_key) do update
@@ -112,9 +114,9 @@ begin
 end
 $$;
 comment on function reveille.hold_unique_key(bigint, interval) is
-    'For reveille.enqueue, which has just inserted this job with a unique key. Returns true if the job holds its key '
-    'for the period (null: while it is live). Returns false if another job holds the key for a period; then the new '
-    'job is deleted again.';
+    'For reveille.enqueue, which has just inserted the job with a unique key. Returns true if the job now holds its '
+    'unique key for the period (null: while it is live). Returns false if another job holds the unique key for a '
+    'period; the new job is then deleted again.';
 
 create function reveille.replace_waiting(
     kind text, unique_key text, payload jsonb, tags text[], metadata jsonb, available_at timestamptz
@@ -127,7 +129,7 @@ as $$
 declare
     replaced record;
 begin
-    -- A running job keeps the values that it was started with.
+    -- Only a waiting job is changed: a running job keeps the values with which it started.
     update reveille.jobs
     set payload = replace_waiting.payload,
         tags = coalesce(replace_waiting.tags, jobs.tags),
@@ -142,5 +144,5 @@ begin
 end
 $$;
 comment on function reveille.replace_waiting(text, text, jsonb, text[], jsonb, timestamptz) is
-    'For reveille.enqueue with unique_mode replace or debounce: changes the waiting job of that key. Returns its id; '
-    'null if there is none.';
+    'For reveille.enqueue with unique_mode replace or debounce: changes the waiting job that has the unique key. '
+    'Returns the job''s id; null if no waiting job has this unique key.';

@@ -1,16 +1,16 @@
--- Limits of queues: how many jobs run at once, how many start in a time, and in which order.
+-- Limits of queues: the number of jobs that run at once, the number that start in a period, and the order of jobs.
 
 create table reveille.limits (
     queue       text        primary key,
     counted_for timestamptz not null
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 comment on table reveille.limits is
-    'Queues whose running jobs have been counted for their limits. A claim under limits locks its queue''s row, so '
-    'that one worker claims at a time.';
+    'Queues whose running jobs have been counted for their limits. A claim from a limited queue locks the queue''s '
+    'row, so that one worker claims at a time.';
 comment on column reveille.limits.queue is 'The queue.';
 comment on column reveille.limits.counted_for is
-    'The limits that running jobs have been counted for: the queue''s limited_since then. While the queue has another '
-    'limited_since, nothing is claimed.';
+    'The queue''s limited_since at the time of the count. While the queue has another limited_since, workers claim no '
+    'job of the queue.';
 
 create table reveille.rates (
     queue   text        not null,
@@ -19,18 +19,19 @@ create table reveille.rates (
     primary key (queue, key)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 comment on table reveille.rates is
-    'How far queues and keys have used up their rate. A queue or key without a row may start jobs.';
+    'The rates that queues and keys have used up. A queue or key without a row may start its whole burst.';
 comment on column reveille.rates.queue is 'The queue.';
 comment on column reveille.rates.key is 'The key; empty for the queue as a whole.';
 comment on column reveille.rates.next_at is
-    'When all started jobs are paid for, at an even pace. Jobs may start up to the burst ahead of it.';
+    'The time at which an even pace would have allowed all jobs that have started. Further jobs may start before this '
+    'time, by the length of the burst.';
 
 create function reveille.note_limits() returns trigger
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- The condition of the generated column `limited`, which is computed after this.
+    -- The generated column `limited` has the same condition, but is computed only after this trigger.
     if not new.ordered
         and coalesce(new.max_running, new.max_running_per_key, new.rate_limit, new.rate_per_key) is null
     then
@@ -43,13 +44,13 @@ begin
     return new;
 end
 $$;
-comment on function reveille.note_limits() is 'Notes since when a queue has had limits.';
+comment on function reveille.note_limits() is 'Notes the time from which a queue has had limits.';
 
 create trigger note_limits before insert or update on reveille.queues
     for each row execute function reveille.note_limits();
 
--- Does not count running jobs. The workers count them before the first claim, and so include jobs claimed meanwhile by
--- claims that did not see the limits.
+-- This trigger does not count the queue's running jobs. Workers count them before the first claim under the new limits.
+-- So the count includes the jobs of claims that did not see the limits.
 create function reveille.limits_changed() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -63,7 +64,7 @@ begin
 end
 $$;
 comment on function reveille.limits_changed() is
-    'Wakes the workers of a queue whose limits change, since more jobs may run.';
+    'Wakes the workers of a queue whose limits change, since more jobs may start.';
 
 create trigger limits_changed
     after insert or delete or update of max_running, max_running_per_key, rate_limit, rate_period, rate_burst,

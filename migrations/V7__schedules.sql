@@ -1,4 +1,4 @@
--- Schedules: jobs by cron texts, or at fixed intervals.
+-- Schedules: they enqueue jobs at the ticks of a cron text or of a fixed interval.
 
 create table reveille.schedules (
     id                 bigint      generated always as identity primary key,
@@ -47,51 +47,57 @@ create table reveille.schedules (
         check (pg_column_size(metadata) <= 512 or octet_length(metadata::text) <= 262144),
     constraint tags_are_at_most_16_kib check (octet_length(array_to_string(tags, '')) <= 16384),
     constraint tags_are_at_most_64 check (
-        -- An array of several dimensions cannot be searched; the next constraint refuses it.
+        -- array_position cannot search an array of several dimensions; the next constraint refuses it.
         case when array_ndims(tags) = 1 then cardinality(tags) <= 64 and array_position(tags, null) is null end
     ),
     constraint tags_have_one_dimension check (array_ndims(tags) = 1),
     constraint cron_is_not_every check (ltrim(cron) not ilike '@every%')
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 create unique index schedules_name on reveille.schedules (name);
--- In the order in which workers fire them; schedules whose next tick has yet to be computed come first.
+-- Workers fire schedules in the order of this index. Schedules without a computed next tick come first.
 create index schedules_due on reveille.schedules ((coalesce(next_at, '-infinity'::timestamptz)))
     where paused_at is null and error is null;
 comment on table reveille.schedules is
-    'Jobs that recur. Each tick is enqueued once, at its time, by any worker. Workers notice a plain insert or update.';
-comment on column reveille.schedules.id is 'Identity; the schedule_id of its jobs.';
+    'Schedules, which enqueue recurring jobs. Any worker enqueues each tick, once, at the tick''s time. Workers '
+    'notice a plain insert or update.';
+comment on column reveille.schedules.id is 'Identity; the schedule''s jobs have it as schedule_id.';
 comment on column reveille.schedules.name is 'The name, 1 to 128 characters.';
 comment on column reveille.schedules.cron is
-    'When to fire: five fields, or six with seconds first, or @daily and the like; read by the workers. Null: every '
-    'is set.';
+    'The cron text that gives the ticks: five fields, or six with seconds first, or @daily and the like; read by the '
+    'workers. Null: every is set.';
 comment on column reveille.schedules.every is
     'The interval between ticks, counted from counted_from; null: cron is set.';
 comment on column reveille.schedules.time_zone is 'The zone of the cron text, such as Europe/Berlin.';
 comment on column reveille.schedules.catch_up is
-    'For ticks that were missed while no worker was there: skip (no job), one (a single job for all of them), all (a '
-    'job for each).';
-comment on column reveille.schedules.kind is 'The kind of its jobs.';
-comment on column reveille.schedules.payload is 'The payload of its jobs.';
-comment on column reveille.schedules.queue is 'The queue of its jobs.';
-comment on column reveille.schedules.priority is 'The priority of its jobs: 0 urgent, 1 high, 2 normal, 3 low.';
-comment on column reveille.schedules.max_attempts is 'At this many failures such a job is dead.';
-comment on column reveille.schedules.timeout is 'How long one attempt may take; null: as the worker is set.';
-comment on column reveille.schedules.key is 'What its jobs belong to, such as a tenant, for limits and order per key.';
-comment on column reveille.schedules.tags is 'The tags of its jobs.';
+    'The catch-up for ticks that were missed while no worker was running: skip (no job), one (a single job for all '
+    'missed ticks), all (a job for each missed tick).';
+comment on column reveille.schedules.kind is 'The kind of the schedule''s jobs.';
+comment on column reveille.schedules.payload is 'The payload of the schedule''s jobs.';
+comment on column reveille.schedules.queue is 'The queue of the schedule''s jobs.';
+comment on column reveille.schedules.priority is
+    'The priority of the schedule''s jobs: 0 urgent, 1 high, 2 normal, 3 low.';
+comment on column reveille.schedules.max_attempts is
+    'The number of failures at which one of the schedule''s jobs becomes a dead job.';
+comment on column reveille.schedules.timeout is 'The longest run time of one attempt; null: the worker''s setting.';
+comment on column reveille.schedules.key is
+    'The key of the schedule''s jobs: what they belong to, such as a tenant, for limits and order per key.';
+comment on column reveille.schedules.tags is 'The tags of the schedule''s jobs.';
 comment on column reveille.schedules.metadata is
-    'The metadata of its jobs, to which the schedule''s name and the tick are added.';
+    'The metadata of the schedule''s jobs, to which the schedule''s name and the tick are added.';
 comment on column reveille.schedules.counted_from is
-    'Only ticks after this time count: when the timing was last set, or when the schedule was resumed.';
+    'The time after which ticks count: when the timing was last set, or when the schedule was resumed.';
 comment on column reveille.schedules.next_at is 'The next tick; null while a worker has yet to compute it.';
 comment on column reveille.schedules.last_at is 'The last tick that was enqueued.';
-comment on column reveille.schedules.paused_at is 'Since when the schedule enqueues nothing; null: it is not paused.';
+comment on column reveille.schedules.paused_at is
+    'The time at which the schedule was paused; it enqueues nothing while paused. Null: it is not paused.';
 comment on column reveille.schedules.declared_at is
-    'When a worker last declared the schedule in its code; null: it is kept by hand.';
+    'The time at which a worker last declared the schedule in its code; null: the schedule is managed by hand.';
 comment on column reveille.schedules.error is
-    'Why the next tick cannot be computed: the cron text or the time zone is invalid.';
-comment on column reveille.schedules.created_at is 'When the schedule was added.';
+    'The reason why the next tick cannot be computed: the cron text or the time zone is invalid.';
+comment on column reveille.schedules.created_at is 'The time at which the schedule was added.';
 comment on column reveille.schedules.through_middleware is
-    'Whether its jobs pass the middleware of a worker that declares it; other workers leave it alone.';
+    'True if the schedule''s jobs pass the middleware of a worker that declares the schedule; other workers do not '
+    'fire it.';
 
 create table reveille.schedule_declarations (
     schedule_id bigint not null references reveille.schedules (id) on delete cascade,
@@ -99,13 +105,14 @@ create table reveille.schedule_declarations (
     primary key (schedule_id, worker)
 );
 create index schedule_declarations_worker on reveille.schedule_declarations (worker);
-comment on table reveille.schedule_declarations is 'Which live workers declare which schedules in their code.';
+comment on table reveille.schedule_declarations is
+    'The schedules that live workers declare in their code: one row per schedule and worker.';
 comment on column reveille.schedule_declarations.schedule_id is 'The schedule.';
 comment on column reveille.schedule_declarations.worker is
-    'The worker that declares it; the row goes with its row in reveille.workers.';
+    'The worker that declares the schedule; deleting its row in reveille.workers deletes this row too.';
 
--- When a timing is set or a schedule resumed, a worker computes the next tick anew, since the database reads no cron
--- text.
+-- When a schedule's timing is set or the schedule is resumed, a worker computes its next tick anew. The database reads
+-- no cron text.
 create function reveille.count_anew() returns trigger
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -118,7 +125,7 @@ begin
 end
 $$;
 comment on function reveille.count_anew() is
-    'Counts ticks from now on when a schedule''s timing is set, or when it is resumed.';
+    'Counts ticks from now on when a schedule''s timing is set or the schedule is resumed.';
 
 create trigger count_anew before update on reveille.schedules
     for each row
@@ -133,7 +140,7 @@ create function reveille.tell_of_schedules() returns trigger
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Nothing is sent into a queue of notifications that is nearly full. Then the workers' polls find the schedule.
+    -- If the notification buffer is nearly full, the trigger sends nothing, and the workers' polls find the schedule.
     if pg_notification_queue_usage() < 0.9 then
         perform pg_notify('reveille.schedules', '');
     end if;
@@ -141,12 +148,12 @@ begin
 end
 $$;
 comment on function reveille.tell_of_schedules() is
-    'Wakes the workers that fire schedules (NOTIFY) when one may be due sooner than they know.';
+    'Wakes the workers that fire schedules (NOTIFY) when a schedule''s tick may be due sooner than they expect.';
 
 create trigger tell_of_new after insert on reveille.schedules
     for each row execute function reveille.tell_of_schedules();
 
--- Not when a schedule fires, since that makes its next tick later.
+-- This trigger does not run when a schedule fires, since firing makes the next tick later.
 create trigger tell_of_change after update on reveille.schedules
     for each row
     when (
@@ -199,7 +206,7 @@ begin
         raise exception 'tags must be one list, not an array of % dimensions', array_ndims(schedule.tags)
             using errcode = 'invalid_parameter_value', hint = 'Write it like array[''a'', ''b''].';
     end if;
-    -- Refuses a zone that does not exist at once. The workers have their own list of zones.
+    -- A time zone that does not exist is refused here at once. Workers have their own list of time zones.
     perform now() at time zone coalesce(schedule.time_zone, 'UTC');
     insert into reveille.schedules as schedules (
         name, cron, every, time_zone, catch_up, kind, payload, queue, priority, max_attempts, timeout, key, tags,
@@ -241,9 +248,9 @@ comment on function reveille.schedule(
     text, text, text, interval, text, jsonb, text, bigint, bigint, interval, text, text[], jsonb, text, bigint
 ) is
     'Adds a schedule, or changes the schedule of that name: select reveille.schedule(''nightly-report'', kind => '
-    '''report'', cron => ''0 3 * * *'', time_zone => ''Europe/Berlin''). Its next tick stays unless the timing '
-    'changes; a paused schedule stays paused. Returns its id. declared_by is for workers, which declare the schedules '
-    'of their code.';
+    '''report'', cron => ''0 3 * * *'', time_zone => ''Europe/Berlin''). The next tick stays unless the timing '
+    'changes; a paused schedule stays paused. Returns the schedule''s id. declared_by is for workers, which declare '
+    'the schedules of their code.';
 
 create function reveille.unschedule(name text) returns boolean
     language plpgsql volatile
@@ -256,8 +263,8 @@ begin
 end
 $$;
 comment on function reveille.unschedule(text) is
-    'Removes a schedule; the jobs that it has enqueued stay. Returns whether there was one. A schedule that is '
-    'declared in code returns when such a worker starts.';
+    'Removes a schedule; the jobs that it has enqueued stay. Returns true if the schedule existed. A schedule that a '
+    'worker declares in its code returns when that worker starts again.';
 
 create function reveille.pause_schedule(name text) returns boolean
     language plpgsql volatile
@@ -270,7 +277,7 @@ begin
 end
 $$;
 comment on function reveille.pause_schedule(text) is
-    'Enqueues nothing by this schedule until it is resumed. Returns whether there is one.';
+    'Pauses a schedule: it enqueues nothing until it is resumed. Returns true if the schedule exists.';
 
 create function reveille.resume_schedule(name text) returns boolean
     language plpgsql volatile
@@ -283,8 +290,8 @@ begin
 end
 $$;
 comment on function reveille.resume_schedule(text) is
-    'Resumes a schedule from its next tick after now; the ticks in between are not made up for. Returns whether there '
-    'is one.';
+    'Resumes a schedule from its next tick after now; ticks that passed during the pause are not made up for. Returns '
+    'true if the schedule exists.';
 
 create function reveille.trigger_schedule(name text) returns bigint
     language plpgsql volatile
@@ -305,5 +312,5 @@ begin
 end
 $$;
 comment on function reveille.trigger_schedule(text) is
-    'Enqueues one job of a schedule now, even if the schedule is paused; its ticks stay. Returns the job''s id; null '
-    'if there is no such schedule.';
+    'Enqueues one job of a schedule now, even if the schedule is paused; its next tick stays. Returns the job''s id; '
+    'null if no schedule has the name.';

@@ -1,5 +1,6 @@
--- Shared heads: how far the workers that claim from the same full queue have got. Eight slots of three sequences, since
--- a sequence changes without a transaction; queues with the same hash share a slot.
+-- Shared heads: a head is the place that the claims of a full queue have reached, for all workers that claim from it.
+-- There are eight slots of three sequences each, since a sequence changes without a transaction. Queues whose names
+-- have the same hash share a slot.
 
 do $$
 begin
@@ -9,8 +10,8 @@ begin
         execute format('create sequence reveille.head_%s_seal minvalue 0', slot);
         execute format(
             'comment on sequence reveille.head_%s_available_at is %L', slot,
-            'How far claims have got in a queue: due time in microseconds since 1970; _id: id; _seal: a checksum that '
-            'shows that the two belong together.'
+            'The place that the claims of a queue have reached: its due time in microseconds since 1970; _id: its id; '
+            '_seal: a checksum that shows that queue, level, due time and id belong together.'
         );
     end loop;
 end
@@ -21,7 +22,7 @@ create function reveille.head_seal(queue text, priority int, available_at bigint
 return pg_catalog.hashtextextended(queue, available_at) # pg_catalog.hashint8extended(id, priority)
     & 9223372036854775807;
 comment on function reveille.head_seal(text, int, bigint, bigint) is
-    'A checksum over the parts of a head, which shows that they belong together.';
+    'Returns a checksum over the parts of a head, which shows that they belong together.';
 
 create function reveille.tell_head(queue text, priority smallint, available_at timestamptz, id bigint) returns void
     language plpgsql volatile security definer
@@ -38,7 +39,7 @@ begin
 end
 $$;
 comment on function reveille.tell_head(text, smallint, timestamptz, bigint) is
-    'Shares with the other workers of a queue how far its claims have got.';
+    'Shares with the other workers of a queue the place that this worker''s claims have reached.';
 
 create function reveille.told_head(queue text, out priority smallint, out available_at timestamptz, out id bigint)
     language plpgsql volatile security definer
@@ -51,7 +52,7 @@ declare
     place constant timestamptz := timestamptz 'epoch' + since_1970 * interval '1 microsecond';
 begin
     id := pg_sequence_last_value((slot || '_id')::regclass);
-    -- A time in the future was shared by a server whose clock was ahead.
+    -- A time in the future was shared by a server with a fast clock.
     if place > now() then
         return;
     end if;
@@ -61,7 +62,8 @@ begin
         end if;
     end loop;
     available_at := place;
-    -- Transactions do not commit exactly in the order in which they began.
+    -- Transactions commit slightly out of the order in which they began. So jobs below a recent head may be committed
+    -- late.
     if place > now() - interval '1 second' then
         available_at := place - interval '50 milliseconds';
         id := 0;
@@ -69,4 +71,5 @@ begin
 end
 $$;
 comment on function reveille.told_head(text) is
-    'How far the claims of a queue have got, as its workers last shared; no priority if that is not known.';
+    'Returns the place that the claims of a queue have reached, as its workers last shared it; priority is null if '
+    'the place is not known.';

@@ -1,4 +1,4 @@
--- Counters and upkeep, and the views that people and monitors read.
+-- Counters, functions of upkeep, and the views for people and monitors.
 
 create table reveille.counters (
     queue            text             not null,
@@ -13,21 +13,21 @@ create table reveille.counters (
     primary key (queue, started_at, worker)
 ) with (fillfactor = 50);
 create index counters_started_at on reveille.counters (started_at);
--- For counters that are not folded yet. A worker's updates of its row touch none of these columns.
+-- This index finds the counters that are not folded yet. A worker's updates of its row change none of these columns.
 create index counters_by_workers on reveille.counters (started_at, queue) where worker <> 0;
 comment on table reveille.counters is
-    'Ended attempts, counted as they are settled: one row per queue, worker and 10 seconds, folded into one row per '
-    'queue and minute (worker 0) after 5 minutes.';
+    'The counts of ended attempts, made as the attempts are settled: one row per queue, worker and 10 seconds. After '
+    '5 minutes these rows are folded into one row per queue and minute (worker 0).';
 comment on column reveille.counters.queue is 'The queue.';
 comment on column reveille.counters.started_at is 'The start of the 10 seconds, or of the minute if worker is 0.';
 comment on column reveille.counters.worker is
     'The worker that settled the attempts, and that alone writes the row; 0: all workers.';
-comment on column reveille.counters.completed is 'Completed jobs.';
-comment on column reveille.counters.failed is 'Failed attempts.';
-comment on column reveille.counters.wait_seconds is 'Sum of the times from being due to the start.';
-comment on column reveille.counters.max_wait_seconds is 'The longest of these times.';
-comment on column reveille.counters.run_seconds is 'Sum of the run times.';
-comment on column reveille.counters.max_run_seconds is 'The longest of these times.';
+comment on column reveille.counters.completed is 'The number of completed jobs.';
+comment on column reveille.counters.failed is 'The number of failed attempts.';
+comment on column reveille.counters.wait_seconds is 'The sum of the times from the due time to the start.';
+comment on column reveille.counters.max_wait_seconds is 'The longest time from the due time to the start.';
+comment on column reveille.counters.run_seconds is 'The sum of the run times.';
+comment on column reveille.counters.max_run_seconds is 'The longest run time.';
 
 create table reveille.totals (
     queue        text    primary key,
@@ -37,18 +37,18 @@ create table reveille.totals (
     run_seconds  numeric not null default 0
 ) with (fillfactor = 50);
 comment on table reveille.totals is
-    'All ended attempts of a queue, except those that reveille.counters has in rows of workers; see the view '
-    'reveille.queue_totals.';
+    'The counts of all ended attempts of each queue, except the attempts in reveille.counters'' rows of workers; see '
+    'the view reveille.queue_totals.';
 comment on column reveille.totals.queue is 'The queue.';
-comment on column reveille.totals.completed is 'Completed jobs.';
-comment on column reveille.totals.failed is 'Failed attempts.';
+comment on column reveille.totals.completed is 'The number of completed jobs.';
+comment on column reveille.totals.failed is 'The number of failed attempts.';
 comment on column reveille.totals.wait_seconds is
-    'Sum of the times from being due to the start. Numeric: floating-point sums depend on the order, and a total must '
-    'never fall.';
-comment on column reveille.totals.run_seconds is 'Sum of the run times.';
+    'The sum of the times from the due time to the start. Numeric, since a floating-point sum depends on the order, '
+    'and a total must never fall.';
+comment on column reveille.totals.run_seconds is 'The sum of the run times.';
 
--- A trigger, so that upkeep of any version keeps the totals. With its owner's rights, so that no role needs rights on
--- the table.
+-- A trigger keeps the totals, so that upkeep of any version keeps them. The trigger runs with the rights of the
+-- function's owner, so that no role needs rights on the table.
 create function reveille.keep_totals() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -76,7 +76,7 @@ create trigger keep_totals after delete on reveille.counters
     referencing old table as deleted
     for each statement execute function reveille.keep_totals();
 
--- With its owner's rights, since a worker may not analyze a table by itself.
+-- This function runs with the rights of its owner, since a worker's role may not analyze a table by itself.
 create function reveille.analyze_unknown_tables() returns int
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -100,11 +100,11 @@ begin
 end
 $$;
 comment on function reveille.analyze_unknown_tables() is
-    'Analyzes the tables of live and dead jobs if they are large and have no statistics. Returns how many it '
+    'Analyzes the tables of live and dead jobs if they are large and have no statistics. Returns the number of tables '
     'analyzed. Workers call it.';
 
--- One day per call, so that it locks one partition at a time. With its owner's rights, since a worker may not truncate
--- a partition by itself.
+-- Each call truncates one day, so that one partition at a time is locked. The function runs with the rights of its
+-- owner, since a worker's role may not truncate a partition by itself.
 create function reveille.truncate_finished_jobs() returns int
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -126,20 +126,22 @@ begin
                 return 1;
             end if;
         exception when lock_not_available then
-            null; -- A session reads it: the next round truncates it.
+            null; -- A session has locked the partition: the next round truncates it.
         end;
     end loop;
     return 0;
 end
 $$;
 comment on function reveille.truncate_finished_jobs() is
-    'Empties one daily partition that is past the longest retention. Returns how many: 1 or 0. Workers call it.';
+    'Empties one daily partition that is past the longest retention. Returns the number of emptied partitions: 1 or '
+    '0. Workers call it.';
 
--- These functions find running and dead jobs by an index, in any session and with any statistics. Without statistics
--- the planner would read a table of millions of dead rows for the few that run. A view runs with the settings of the
--- session that reads it, so the views call these functions. They run with their owner's rights, since a view lends its
--- rights for tables alone. So any role may call them, and they check that it may read one of the views: the role that
--- is set, else the session's user, since the current user here is the owner.
+-- The next three functions serve the views, which show running and dead jobs. Without statistics the planner would read
+-- a table of millions of dead rows for the few running jobs. A view runs with the settings of the session that reads
+-- the view. So the views call functions, which set the planner to use an index. The functions run with the rights of
+-- their owner, since a view lends its owner's rights for tables only, not for functions. So any role can call the
+-- functions, and they check that the caller may read one of the views. Inside a function the current user is the owner,
+-- so reads_any takes the role that is set, or else the session's user, as the caller.
 create function reveille.reads_any(variadic relations text[]) returns boolean
     language sql stable
     set search_path = pg_catalog, pg_temp
@@ -149,7 +151,7 @@ as $$
     ))
     from unnest(relations) as relation
 $$;
-comment on function reveille.reads_any(text[]) is 'Whether the caller may read one of these tables or views.';
+comment on function reveille.reads_any(text[]) is 'Returns true if the caller may read one of these tables or views.';
 
 create function reveille.held_jobs(
     out id bigint, out queue text, out kind text, out attempt int, out worker bigint, out reserved_at timestamptz,
@@ -179,7 +181,8 @@ begin
         order by jobs.reserved_by;
 end
 $$;
-comment on function reveille.held_jobs() is 'The jobs that workers hold, for the views. See reveille.running_jobs.';
+comment on function reveille.held_jobs() is
+    'Returns the jobs that workers hold, for the views. See reveille.running_jobs.';
 
 create function reveille.dead_groups(
     out queue text, out kind text, out reason text, out jobs bigint, out first_died_at timestamptz,
@@ -206,7 +209,7 @@ begin
 end
 $$;
 comment on function reveille.dead_groups() is
-    'How many jobs are dead by queue, kind and reason, for the views. See reveille.dead_jobs_overview.';
+    'Returns the number of dead jobs by queue, kind and reason, for the views. See reveille.dead_jobs_overview.';
 
 create view reveille.known_queues as
 with recursive waiting as (
@@ -256,7 +259,8 @@ comment on column reveille.known_queues.queue is 'The queue.';
 
 create view reveille.queue_stats as
 with planner as materialized (
-    -- The planner's statistics: rows in the claim index, the shares of the commonest queues, the share of due jobs.
+    -- From the planner's statistics: the number of rows in the claim index, the shares of the most common queues, and
+    -- the share of due jobs.
     select
         (select reltuples from pg_catalog.pg_class where oid = 'reveille.jobs_claim'::regclass) as waiting,
         common.queues, common.shares,
@@ -299,7 +303,8 @@ select
     oldest.ready_age as oldest_ready_age,
     recent.completed as completed_last_minute,
     recent.failed as failed_last_minute
--- A constraint says that each name has 1 to 128 characters. The same condition here makes the planner expect one queue.
+-- A constraint gives each name 1 to 128 characters, so this condition removes no row. The condition makes the planner
+-- expect one queue.
 from (
     select queue from unnest(array(select queue from reveille.known_queues)) as listed (queue)
     where length(queue) between 1 and 128
@@ -314,7 +319,8 @@ cross join (
         ) as a_queue) as dead
 ) as counts
 left join reveille.queues as settings on settings.name = known.queue
--- Level by level, so that no other row is read; in the order of the claims' index, so that the planner takes no other.
+-- The count goes level by level, so that it reads only the rows of one queue, in the order of the claim index. The
+-- order keeps the planner from using another index.
 cross join lateral (
     select count(*) as counted
     from (
@@ -351,7 +357,7 @@ left join lateral (
     where ready.counted > 10000 or delayed.counted > 10000
 ) as planned on true
 cross join lateral (
-    -- An infinite time has no age.
+    -- An infinite due time has no age.
     select now() - nullif(min(first.available_at), '-infinity') as ready_age
     from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint)) as level (priority)
     cross join lateral (
@@ -370,15 +376,15 @@ comment on view reveille.queue_stats is
     'One row per queue. ready and delayed are exact up to 10,000; above that they are estimates, and estimated is '
     'true. The counts of the last minute cover the last 60 to 70 seconds.';
 comment on column reveille.queue_stats.queue is 'The queue.';
-comment on column reveille.queue_stats.paused is 'Whether the queue is paused.';
-comment on column reveille.queue_stats.ready is 'Jobs that could start now.';
-comment on column reveille.queue_stats.delayed is 'Jobs that are not due yet, retries among them.';
-comment on column reveille.queue_stats.running is 'Jobs that workers hold.';
-comment on column reveille.queue_stats.dead is 'Dead jobs.';
-comment on column reveille.queue_stats.estimated is 'Whether ready or delayed is an estimate.';
-comment on column reveille.queue_stats.oldest_ready_age is 'How long the oldest ready job has been due.';
-comment on column reveille.queue_stats.completed_last_minute is 'Jobs completed in the last minute.';
-comment on column reveille.queue_stats.failed_last_minute is 'Attempts failed in the last minute.';
+comment on column reveille.queue_stats.paused is 'True if the queue is paused.';
+comment on column reveille.queue_stats.ready is 'The number of jobs that could start now.';
+comment on column reveille.queue_stats.delayed is 'The number of jobs that are not due yet, including retries.';
+comment on column reveille.queue_stats.running is 'The number of jobs that workers hold.';
+comment on column reveille.queue_stats.dead is 'The number of dead jobs.';
+comment on column reveille.queue_stats.estimated is 'True if ready or delayed is an estimate.';
+comment on column reveille.queue_stats.oldest_ready_age is 'The time for which the oldest ready job has been due.';
+comment on column reveille.queue_stats.completed_last_minute is 'The number of jobs completed in the last minute.';
+comment on column reveille.queue_stats.failed_last_minute is 'The number of attempts that failed in the last minute.';
 
 create view reveille.running_jobs as
 select
@@ -395,13 +401,13 @@ comment on column reveille.running_jobs.kind is 'The kind.';
 comment on column reveille.running_jobs.attempt is 'The number of the attempt.';
 comment on column reveille.running_jobs.worker is 'The worker that holds the job.';
 comment on column reveille.running_jobs.host is
-    'The worker''s host; null if the worker is gone: the job will be put back.';
-comment on column reveille.running_jobs.running_for is 'How long the worker has held the job.';
+    'The host of the worker; null if the worker''s row is gone, so that the job will be rescued.';
+comment on column reveille.running_jobs.running_for is 'The time for which the worker has held the job.';
 comment on column reveille.running_jobs.cancel_requested_at is
-    'Since when the handler has been asked to stop by reveille.cancel.';
+    'The time at which reveille.cancel asked the handler to stop.';
 comment on column reveille.running_jobs.stuck_since is
-    'Since when the handler has been asked to stop, by a cancel, its timeout or its worker, if it still runs seconds '
-    'later.';
+    'The time at which the handler was asked to stop, by a cancel, its timeout or its worker; null unless the job is '
+    'stuck.';
 
 create view reveille.failing_jobs as
 select
@@ -412,17 +418,17 @@ select
     reserved_at is not null as running
 from reveille.jobs
 where failures > 0;
-comment on view reveille.failing_jobs is 'Live jobs with at least one failure, their last error and next try.';
+comment on view reveille.failing_jobs is 'Live jobs with at least one failure, with their last error and next attempt.';
 comment on column reveille.failing_jobs.id is 'The job.';
 comment on column reveille.failing_jobs.queue is 'The queue.';
 comment on column reveille.failing_jobs.kind is 'The kind.';
-comment on column reveille.failing_jobs.attempts is 'How many times the job has been reserved.';
-comment on column reveille.failing_jobs.failures is 'How many attempts have failed.';
-comment on column reveille.failing_jobs.max_attempts is 'At this many failures the job is dead.';
+comment on column reveille.failing_jobs.attempts is 'The number of times the job has been reserved.';
+comment on column reveille.failing_jobs.failures is 'The number of failed attempts.';
+comment on column reveille.failing_jobs.max_attempts is 'The number of failures at which the job becomes a dead job.';
 comment on column reveille.failing_jobs.last_error is 'The error of the last failed attempt.';
-comment on column reveille.failing_jobs.last_failed_at is 'When the last attempt failed.';
-comment on column reveille.failing_jobs.next_try_at is 'When the job is tried again.';
-comment on column reveille.failing_jobs.running is 'Whether a worker holds the job.';
+comment on column reveille.failing_jobs.last_failed_at is 'The time of the last failure.';
+comment on column reveille.failing_jobs.next_try_at is 'The due time of the next attempt.';
+comment on column reveille.failing_jobs.running is 'True if a worker holds the job.';
 
 create view reveille.dead_jobs_overview as
 select
@@ -433,19 +439,22 @@ left join lateral (
     select dead_jobs.id, dead_jobs.errors -> -1 ->> 'error' as error
     from reveille.dead_jobs
     where dead_jobs.queue = grouped.queue and dead_jobs.kind = grouped.kind and dead_jobs.reason = grouped.reason
-    -- By all columns of the index, so that the planner takes no other.
+    -- The order names all columns of the index, so that the planner uses no other index.
     order by dead_jobs.queue desc, dead_jobs.kind desc, dead_jobs.reason desc, dead_jobs.finished_at desc
     limit 1
 ) as last on true;
-comment on view reveille.dead_jobs_overview is 'Dead jobs by queue, kind and reason, with the latest of each.';
+comment on view reveille.dead_jobs_overview is
+    'Dead jobs by queue, kind and reason, with the latest dead job of each group.';
 comment on column reveille.dead_jobs_overview.queue is 'The queue.';
 comment on column reveille.dead_jobs_overview.kind is 'The kind.';
-comment on column reveille.dead_jobs_overview.reason is 'Why the jobs died, as in reveille.dead_jobs.';
-comment on column reveille.dead_jobs_overview.jobs is 'How many jobs are dead.';
-comment on column reveille.dead_jobs_overview.first_died_at is 'When the first of them died.';
-comment on column reveille.dead_jobs_overview.last_died_at is 'When the last of them died.';
-comment on column reveille.dead_jobs_overview.last_id is 'The job that died last.';
-comment on column reveille.dead_jobs_overview.last_error is 'The last error of that job.';
+comment on column reveille.dead_jobs_overview.reason is 'The reason why the jobs are dead, as in reveille.dead_jobs.';
+comment on column reveille.dead_jobs_overview.jobs is 'The number of dead jobs.';
+comment on column reveille.dead_jobs_overview.first_died_at is
+    'The time at which the first of these jobs became a dead job.';
+comment on column reveille.dead_jobs_overview.last_died_at is
+    'The time at which the last of these jobs became a dead job.';
+comment on column reveille.dead_jobs_overview.last_id is 'The id of the job that became a dead job last.';
+comment on column reveille.dead_jobs_overview.last_error is 'The last error of the job last_id.';
 
 create view reveille.worker_status as
 select
@@ -466,17 +475,18 @@ comment on column reveille.worker_status.worker is 'The worker''s id.';
 comment on column reveille.worker_status.host is 'The name of the worker''s host.';
 comment on column reveille.worker_status.pid is 'The process id on that host.';
 comment on column reveille.worker_status.queues is 'The queues that the worker works.';
-comment on column reveille.worker_status.running is 'How many jobs the worker holds.';
-comment on column reveille.worker_status.slots is 'How many jobs the worker runs at once.';
-comment on column reveille.worker_status.started_at is 'When the worker started.';
-comment on column reveille.worker_status.last_seen is 'The last heartbeat.';
-comment on column reveille.worker_status.alive is 'Whether the worker has been seen within 30 seconds.';
-comment on column reveille.worker_status.stopping is 'Whether the worker is shutting down, or has been asked to.';
+comment on column reveille.worker_status.running is 'The number of jobs that the worker holds.';
+comment on column reveille.worker_status.slots is 'The number of slots, all queues together.';
+comment on column reveille.worker_status.started_at is 'The time at which the worker started.';
+comment on column reveille.worker_status.last_seen is 'The time of the last heartbeat.';
+comment on column reveille.worker_status.alive is 'True if the last heartbeat is less than 30 seconds old.';
+comment on column reveille.worker_status.stopping is
+    'True if the worker is shutting down, or has been asked to shut down.';
 comment on column reveille.worker_status.version is 'The version of the worker''s program.';
-comment on column reveille.worker_status.stuck is
-    'How many of its jobs have handlers that were asked to stop and still run.';
+comment on column reveille.worker_status.stuck is 'The number of the worker''s stuck jobs.';
 
--- Folded rows are not aggregated again, and a condition on the minute can use an index.
+-- Folded rows have a separate part, so that they are not aggregated again, and a condition on the minute can use an
+-- index.
 create view reveille.throughput as
 select
     queue, started_at as minute, completed, failed,
@@ -500,14 +510,14 @@ from reveille.counters
 where worker <> 0
 group by queue, date_trunc('minute', started_at);
 comment on view reveille.throughput is
-    'One row per queue and minute of the last 7 days: attempts completed and failed, and how long they waited (from '
-    'being due) and ran.';
+    'One row per queue and minute of the last 7 days: the numbers of completed jobs and failed attempts, their wait '
+    'times (from the due time to the start) and their run times.';
 comment on column reveille.throughput.queue is 'The queue.';
 comment on column reveille.throughput.minute is 'The start of the minute.';
-comment on column reveille.throughput.completed is 'Completed jobs.';
-comment on column reveille.throughput.failed is 'Failed attempts.';
-comment on column reveille.throughput.mean_wait_seconds is 'The mean time from being due to the start.';
-comment on column reveille.throughput.max_wait_seconds is 'The longest time from being due to the start.';
+comment on column reveille.throughput.completed is 'The number of completed jobs.';
+comment on column reveille.throughput.failed is 'The number of failed attempts.';
+comment on column reveille.throughput.mean_wait_seconds is 'The mean time from the due time to the start.';
+comment on column reveille.throughput.max_wait_seconds is 'The longest time from the due time to the start.';
 comment on column reveille.throughput.mean_run_seconds is 'The mean run time.';
 comment on column reveille.throughput.max_run_seconds is 'The longest run time.';
 
@@ -538,25 +548,26 @@ cross join lateral (
 ) as running
 left join reveille.rates on rates.queue = queues.name and rates.key = ''
 where queues.limited is not null;
-comment on view reveille.queue_limits is 'The queues that have limits, and how far these are used.';
+comment on view reveille.queue_limits is 'The queues that have limits, and the present use of these limits.';
 comment on column reveille.queue_limits.queue is 'The queue.';
-comment on column reveille.queue_limits.max_running is 'Maximum number of running jobs of the queue; null: no limit.';
-comment on column reveille.queue_limits.running is 'How many jobs of the queue workers hold.';
+comment on column reveille.queue_limits.max_running is
+    'The maximum number of running jobs of the queue; null: no limit.';
+comment on column reveille.queue_limits.running is 'The number of jobs of the queue that workers hold.';
 comment on column reveille.queue_limits.max_running_per_key is
-    'Maximum number of running jobs with the same key; null: no limit.';
+    'The maximum number of running jobs with the same key; null: no limit.';
 comment on column reveille.queue_limits.ordered is
-    'Whether jobs with the same key run one at a time, in the order of their ids.';
-comment on column reveille.queue_limits.running_keys is 'How many keys have jobs that workers hold.';
-comment on column reveille.queue_limits.most_running_per_key is
-    'The largest number of jobs of one key that workers hold.';
+    'True if jobs with the same key run one at a time, in the order of their ids.';
+comment on column reveille.queue_limits.running_keys is 'The number of keys that have running jobs.';
+comment on column reveille.queue_limits.most_running_per_key is 'The largest number of running jobs with the same key.';
 comment on column reveille.queue_limits.rate_limit is
-    'Maximum number of jobs of the queue that start in each rate_period; null: no limit.';
+    'The maximum number of jobs of the queue that start in each rate_period; null: no limit.';
 comment on column reveille.queue_limits.rate_period is 'The period of rate_limit and rate_per_key.';
-comment on column reveille.queue_limits.rate_burst is 'How many jobs may start at once after a rest.';
+comment on column reveille.queue_limits.rate_burst is 'The number of jobs that may start at once after a rest.';
 comment on column reveille.queue_limits.rate_per_key is
-    'Maximum number of jobs with the same key that start in each rate_period; null: no limit.';
+    'The maximum number of jobs with the same key that start in each rate_period; null: no limit.';
 comment on column reveille.queue_limits.rate_used_until is
-    'When all started jobs are paid for at an even pace; null or past: the whole burst may start at once.';
+    'The time at which an even pace would have allowed all jobs that have started; null or past: the whole burst may '
+    'start at once.';
 
 create view reveille.queue_totals as
 select
@@ -571,13 +582,13 @@ from (
 ) as parts
 group by queue;
 comment on view reveille.queue_totals is
-    'One row per queue: all attempts that ever ended. Only grows: it keeps what is folded and deleted in '
-    'reveille.counters.';
+    'One row per queue: the counts of all attempts that ever ended. The counts only grow: rows that are folded or '
+    'deleted in reveille.counters stay counted.';
 comment on column reveille.queue_totals.queue is 'The queue.';
-comment on column reveille.queue_totals.completed is 'Completed jobs.';
-comment on column reveille.queue_totals.failed is 'Failed attempts.';
-comment on column reveille.queue_totals.wait_seconds is 'Sum of the times from being due to the start.';
-comment on column reveille.queue_totals.run_seconds is 'Sum of the run times.';
+comment on column reveille.queue_totals.completed is 'The number of completed jobs.';
+comment on column reveille.queue_totals.failed is 'The number of failed attempts.';
+comment on column reveille.queue_totals.wait_seconds is 'The sum of the times from the due time to the start.';
+comment on column reveille.queue_totals.run_seconds is 'The sum of the run times.';
 
 create view reveille.schedule_status as
 select
@@ -598,37 +609,36 @@ select
     schedules.error
 from reveille.schedules;
 comment on view reveille.schedule_status is 'One row per schedule.';
-comment on column reveille.schedule_status.name is 'The name.';
+comment on column reveille.schedule_status.name is 'The schedule''s name.';
 comment on column reveille.schedule_status.timing is 'The cron text, or the interval after the word every.';
 comment on column reveille.schedule_status.time_zone is 'The zone of the cron text.';
-comment on column reveille.schedule_status.kind is 'The kind of its jobs.';
-comment on column reveille.schedule_status.queue is 'The queue of its jobs.';
-comment on column reveille.schedule_status.catch_up is 'What happens to ticks that were missed: skip, one or all.';
+comment on column reveille.schedule_status.kind is 'The kind of the schedule''s jobs.';
+comment on column reveille.schedule_status.queue is 'The queue of the schedule''s jobs.';
+comment on column reveille.schedule_status.catch_up is 'The catch-up for missed ticks: skip, one or all.';
 comment on column reveille.schedule_status.next_at is
     'The next tick; null if the schedule is paused or invalid, or no worker has computed it yet.';
 comment on column reveille.schedule_status.last_at is 'The last tick that was enqueued.';
-comment on column reveille.schedule_status.paused is 'Whether the schedule is paused.';
+comment on column reveille.schedule_status.paused is 'True if the schedule is paused.';
 comment on column reveille.schedule_status.stale is
-    'Whether the schedule was declared in the code of a worker, and no living worker declares it any more. It fires '
-    'until it is removed.';
-comment on column reveille.schedule_status.error is 'Why the next tick cannot be computed.';
+    'True if a worker declared the schedule in its code, and no living worker declares it any more. The schedule '
+    'fires until it is removed.';
+comment on column reveille.schedule_status.error is 'The reason why the next tick cannot be computed.';
 
 create view reveille.passed_over_jobs as
 select passed_over.id, passed_over.queue, passed_over.code, passed_over.error, passed_over.seen_at
 from reveille.passed_over
 where passed_over.seen_at > now() - interval '1 hour'
     and exists (select from reveille.jobs where jobs.id = passed_over.id and jobs.reserved_by is null);
-comment on view reveille.passed_over_jobs is
-    'Waiting jobs that cannot be claimed, as workers have found within an hour.';
-comment on column reveille.passed_over_jobs.id is 'The job.';
+comment on view reveille.passed_over_jobs is 'Waiting jobs that workers could not claim within the last hour.';
+comment on column reveille.passed_over_jobs.id is 'The job''s id.';
 comment on column reveille.passed_over_jobs.queue is 'The queue.';
-comment on column reveille.passed_over_jobs.code is 'Why a claim of the job fails: the SQLSTATE.';
-comment on column reveille.passed_over_jobs.error is 'Why a claim of the job fails: the message.';
-comment on column reveille.passed_over_jobs.seen_at is 'When a worker last tried.';
+comment on column reveille.passed_over_jobs.code is 'The SQLSTATE of the error with which a claim of the job fails.';
+comment on column reveille.passed_over_jobs.error is 'The message of the error with which a claim of the job fails.';
+comment on column reveille.passed_over_jobs.seen_at is 'The time at which a worker last tried to claim the job.';
 
--- These functions run with their owner's rights. Another role could put such a trigger on its own table. If a column of
--- that table had a type of that role, the type's casts would run with the owner's rights. Only the role that creates a
--- trigger needs the right to execute its function.
+-- The functions below run with their owner's rights. Another role could create a trigger with one of these functions on
+-- its own table. If a column of that table had a type of that role, the type's casts would run with the owner's rights.
+-- Only the role that creates a trigger needs the right to execute the trigger's function.
 revoke execute on function
     reveille.ring_after_insert(), reveille.ring_after_update(), reveille.mark_sleeper(), reveille.mark_sleepers(),
     reveille.limits_changed(), reveille.keep_totals(), reveille.await(bigint), reveille.pass_given_ids(),

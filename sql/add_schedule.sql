@@ -4,13 +4,13 @@
 --   $2  text              cron text; null: $3 is given
 --   $3  double precision  interval in seconds; null: $2 is given
 --   $4  text              time zone
---   $5  text              catch_up: skip, one or all
+--   $5  text              catch-up: skip, one or all
 --   $6  text              kind
 --   $7  jsonb             payload
 --   $8  text              queue
 --   $9  smallint          priority
 --   $10 int               max_attempts
---   $11 double precision  timeout in seconds; null: as the worker is set
+--   $11 double precision  timeout in seconds; null: the worker's setting
 --   $12 text              key
 --   $13 text[]            tags
 --   $14 jsonb             metadata

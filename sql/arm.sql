@@ -1,6 +1,6 @@
--- Arms a queue's bell for a worker that is about to sleep: once this is committed, enqueuing rings for the worker. Runs
--- in a transaction that begins with sql/before_arming.sql.
+-- Arms a queue's bell for a worker that is about to sleep: once this transaction is committed, enqueuing rings for the
+-- worker. The transaction begins with sql/before_arming.sql.
 --
---   $1 bigint  worker
---   $2 text    queue
+--   $1 bigint  the worker's id
+--   $2 text    the queue's name
 insert into reveille.sleepers (queue, worker) values ($2, $1) on conflict do nothing

@@ -1,12 +1,16 @@
--- Counts the ready, running and delayed jobs of a queue, and its workers.
+-- Counts the ready, running and delayed jobs of a queue, and the queue's workers.
 --
---   $1 text  queue
+--   $1 text  the queue's name
 --
--- Returns one row. ready and delayed: jobs, counted up to 10,000. running: jobs that workers hold. workers: living
--- workers of the queue that are not stopping.
+-- Returns one row:
+--   paused   true if the queue is paused
+--   ready    the number of due jobs that wait, counted up to 10,000
+--   running  the number of jobs that workers hold
+--   delayed  the number of jobs that are not due yet, counted up to 10,000
+--   workers  the number of living workers of the queue that are not stopping
 --
--- It is one statement, so that a job that starts meanwhile is counted once. It counts level by level, in the order of
--- the claims' index, so that the planner considers no other plan.
+-- This is one statement, so that a job that starts meanwhile is counted once. The count goes level by level, in the
+-- order of the claim index, so that the planner considers no other plan.
 select
     exists (select from reveille.queues where name = $1 and paused_at is not null) as paused,
     (

@@ -1,26 +1,26 @@
 -- Writes a worker's heartbeat, and returns the changes that concern the worker.
 --
---   $1 bigint              worker
---   $2 boolean             whether it is stopping
---   $3 bigint[]            its stuck jobs: their handlers were asked to stop and still run
---   $4 double precision[]  how many seconds ago the handler of each stuck job was asked to stop
---   $5 bigint[]            all jobs that it holds
+--   $1 bigint              the worker's id
+--   $2 boolean             true if the worker is stopping
+--   $3 bigint[]            the worker's stuck jobs: their handlers were asked to stop and still run
+--   $4 double precision[]  the seconds since the handler of each stuck job was asked to stop
+--   $5 bigint[]            all jobs that the worker holds
 --
 -- Returns one row:
---   alive        whether the worker's row still exists
---   stop         whether the worker has been asked to stop
---   peers, seen  the other workers, and the last heartbeat of each
---   gone         peers that missed a heartbeat and whose session no longer vouches for them (sql/vouch.sql)
---   sharing      how many peers work one of this worker's queues
---   paused       those of its queues that are paused
---   cancel       those of its jobs that are to be cancelled
---   unarmed      those of its queues on which no bell is armed for it
+--   alive        true if the worker's row still exists
+--   stop         true if the worker has been asked to stop
+--   peers, seen  the other workers, and the time of the last heartbeat of each
+--   gone         the peers that missed a heartbeat and that no session vouches for any more (sql/vouch.sql)
+--   sharing      the number of peers that work one of this worker's queues
+--   paused       the worker's queues that are paused
+--   cancel       the worker's jobs that are to be cancelled
+--   unarmed      the worker's queues on which no bell is armed for the worker
 --
--- cancel looks each job up by its id. A lookup by worker would read mostly dead index entries after a second of many
--- short jobs.
+-- The query for `cancel` finds each job by its id. An index scan by worker would read mostly dead index entries after a
+-- second of many short jobs.
 --
 -- If another session has locked the worker's row, the heartbeat is not written, but the answer is complete. The worker
--- is not declared dead meanwhile: a rescue passes over locked rows (sql/rescue.sql).
+-- is not declared dead meanwhile, since a rescue passes over locked rows (sql/rescue.sql).
 with own as (
     select id, queues, stop_requested_at from reveille.workers where id = $1
 ), free as materialized (
@@ -31,7 +31,7 @@ with own as (
         stopping = $2,
         stuck_jobs = case when pg_catalog.cardinality($3::bigint[]) > 0 then $3::bigint[] end,
         stuck_since = case when pg_catalog.cardinality($3::bigint[]) > 0 then array(
-            -- The time that was stored first, so that it stays the same at each heartbeat.
+            -- The first stored time is kept, so that it stays the same at each heartbeat.
             select coalesce(
                 stuck_since[pg_catalog.array_position(stuck_jobs, stuck.id)],
                 clock_timestamp() - make_interval(secs => stuck.seconds)

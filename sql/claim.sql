@@ -1,20 +1,21 @@
 -- Reserves due jobs of one queue for a worker: the most urgent level first, and within a level the job that has been
 -- due longest.
 --
---   $1 text           queue
---   $2 bigint         maximum number of jobs
---   $3 bigint         worker; without a row in reveille.workers it gets no job
---   $4 timestamptz[]  low-water mark of each level: due time; -infinity: look at all jobs
---   $5 bigint[]       low-water mark of each level: id
+--   $1 text           the queue's name
+--   $2 bigint         the maximum number of jobs
+--   $3 bigint         the worker's id; a worker without a row in reveille.workers gets no job
+--   $4 timestamptz[]  the low-water mark of each level: due time; -infinity: no mark
+--   $5 bigint[]       the low-water mark of each level: id
 --
--- Returns one row per job. `place` is where the job's row is after this update, for sql/settle_alike.sql.
+-- Returns one row per job. The column `place` is the tuple id of the job's row after this update, for
+-- sql/settle_alike.sql.
 --
 -- Each level is one index scan in index order. So delayed jobs, other levels and dead rows below the mark cost nothing.
 -- MATERIALIZED keeps the planner from reserving more rows than the limit.
 --
--- If there is no row, sql/next_due.sql tells why. A job that has just become due waits for this statement, so this
--- statement does no more than it must. Queues with limits give no row here; they have sql/claim_limited.sql and
--- sql/claim_by_key.sql.
+-- If this statement returns no row, sql/next_due.sql returns the reason. A job that has just become due waits for this
+-- statement, so the statement does no more than it must. For queues with limits it returns no row;
+-- sql/claim_limited.sql and sql/claim_by_key.sql claim from them.
 with due as materialized (
     select found.place
     from unnest('{0,1,2,3}'::smallint[], $4::timestamptz[], $5::bigint[]) as level (priority, available_at, id)

@@ -1,36 +1,38 @@
--- Reserves due jobs of one queue that has limits or order per key. Runs in a transaction that holds sql/limit_lock.sql,
--- so that its count of running jobs is exact. Other queues have sql/claim.sql and sql/claim_limited.sql.
+-- Reserves due jobs of one queue that has limits or order per key. Runs in a transaction that holds the lock of
+-- sql/limit_lock.sql, so that its count of running jobs is exact. sql/claim.sql and sql/claim_limited.sql serve other
+-- queues.
 --
---   $1 text     queue
---   $2 bigint   maximum number of jobs
---   $3 bigint   worker; without a row in reveille.workers it gets no job
---   $4 text     key that had the last turn
---   $5 bigint   maximum number of keys to visit
---   $6 boolean  whether to claim jobs without a key too, which may mean to read past all jobs with a key
+--   $1 text     the queue's name
+--   $2 bigint   the maximum number of jobs
+--   $3 bigint   the worker's id; a worker without a row in reveille.workers gets no job
+--   $4 text     the key after which this claim begins: the last key that an earlier claim visited
+--   $5 bigint   the maximum number of keys to visit
+--   $6 boolean  true to claim jobs without a key too, which may read past all jobs with a key
 --
--- Returns rows as sql/claim_limited.sql does, with two more columns:
---   turn         the key that had the last turn; null: none had one
---   whole        whether all keys were visited; null: the room was filled before that
+-- Returns the rows of sql/claim_limited.sql, with two more columns:
+--   turn         the key after which the next claim should begin; null: this claim visited no key
+--   whole        true if all keys were visited; null: the claim reached its number of jobs first
 --
--- Keys take turns. A visited key gives as many jobs as its own limits allow. A key with no job to give costs one to
--- five index probes. Jobs without a key are under no key's limit. Rates are kept as in sql/claim_limited.sql.
+-- Keys take turns: the claim visits them in ascending order, and begins again after the highest. Each visited key gives
+-- as many jobs as its own limits allow. A key with no job to give costs one to five index probes. Jobs without a key
+-- are under no key's limits. Rates are kept as in sql/claim_limited.sql.
 --
--- Queue and key are compared as rows, with >= and <=. With plain equality, a plan that is made while there are few jobs
--- could use an index over many more jobs, and would be kept.
+-- Queue and key are compared as rows, with >= and <=. With plain equality, a plan made while there are few jobs could
+-- use an index that later contains far more jobs than are needed. The session would keep this plan.
 with recursive clock as materialized (
     select clock_timestamp() as now
 ), uncounted as materialized (
     select limited_since
     from reveille.queues
     where name = $1 and limited_since is distinct from (
-        -- Only a row that this transaction has locked. If the row was not there to be locked, other workers may be
-        -- claiming at the same time.
+        -- Only a row that this transaction has locked counts. If the row did not exist when sql/limit_lock.sql ran,
+        -- other workers may be claiming jobs of the queue at the same time.
         select counted_for from reveille.limits where queue = $1 and xmax = pg_current_xact_id()::xid
     )
 ), settings as materialized (
     select
         max_running, max_running_per_key, rate_per_key, ordered,
-        -- A margin of 1 %, since jobs start a little later than they are claimed, and not all equally late.
+        -- The margin of 1 % is there since jobs start a little later than they are claimed, and not all equally late.
         1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
             / rate_limit::double precision as step,
         1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
@@ -40,8 +42,8 @@ with recursive clock as materialized (
     where name = $1 and paused_at is null and limited = 'key' and not exists (select from uncounted)
         and exists (select from reveille.workers where workers.id = $3)
 ), rate as materialized (
-    -- In seconds: how far ahead of an even pace the queue is, and how far it may be. Each queue may be 10 ms ahead,
-    -- since waking up takes time.
+    -- The seconds by which the queue's starts exceed an even pace, and the seconds by which they may exceed it. Each
+    -- queue may exceed the pace by 10 ms, since waking up takes time.
     select
         greatest(0, least(
             coalesce(extract(epoch from rates.next_at - clock.now)::double precision, 0),
@@ -65,7 +67,7 @@ with recursive clock as materialized (
         from settings
     ), 0) as jobs
 ), turn (key, visited, wrapped) as (
-    -- In the order of jobs_turn, the index that has only waiting jobs.
+    -- The order is that of jobs_turn, the index that contains only waiting jobs.
     select coalesce(above.key, first.key), 1, above.key is null
     from room
     left join lateral (
@@ -100,8 +102,8 @@ with recursive clock as materialized (
         and not (turn.wrapped and above.key is null)
         and not ((turn.wrapped or above.key is null) and coalesce(above.key, first.key) > $4)
 ), found as materialized (
-    -- Keys in turn, until the room is filled. Jobs that other sessions have locked are passed over, except the first
-    -- job of an ordered key.
+    -- The keys give jobs in turn, until the claim has reached its number of jobs. The scan passes over jobs that other
+    -- sessions have locked, except the first job of an ordered key.
     select keyless.place, null::text as key, 0 as visited
     from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
     cross join lateral (
@@ -190,7 +192,7 @@ with recursive clock as materialized (
         jobs.id, jobs.kind, jobs.payload, jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts,
         jobs.reserved_at, jobs.available_at, jobs.created_at, jobs.key, jobs.tags, jobs.metadata,
         extract(epoch from jobs.timeout)::double precision as timeout_seconds,
-        -- The place is not used: a limited job is settled by its id.
+        -- A limited job is settled by its id, so no tuple id is returned.
         jobs.cancel_requested_at is not null as cancel_requested, null::tid as place
 ), spent as (
     insert into reveille.rates as rates (queue, key, next_at)
@@ -216,13 +218,13 @@ with recursive clock as materialized (
     group by claimed.key, known.next_at, clock.now, key_step, burst
     on conflict (queue, key) do update set next_at = excluded.next_at
 ), filled as materialized (
-    -- If so, keys may be left that were not visited.
+    -- True if the claim has reached its number of jobs. Then some keys may not have been visited.
     select (select count(*) from found) >= (select jobs from room) as room
 ), answer as (
     select least(
-        -- Until the next delayed job is due.
+        -- The seconds until the next delayed job is due.
         (
-            -- Seconds are subtracted, not times, since an infinite time cannot be subtracted.
+            -- Seconds are subtracted, not times, since Postgres cannot subtract an infinite time.
             select (min(extract(epoch from first.available_at)) - extract(epoch from clock.now))::double precision
             from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
             cross join lateral (
@@ -233,7 +235,7 @@ with recursive clock as materialized (
                 limit 1
             ) as first
         ),
-        -- Until the queue's rate allows the next job.
+        -- The seconds until the queue's rate allows the next job.
         (
             select paid.ahead - paid.tolerance
             from (
@@ -243,7 +245,7 @@ with recursive clock as materialized (
             ) as paid
             where paid.ahead > paid.tolerance
         ),
-        -- Until the rate of a visited key allows its next job.
+        -- The seconds until the rate of a visited key allows that key's next job.
         (
             select min(
                 extract(epoch from rates.next_at - clock.now)::double precision - greatest(burst * key_step, 0.01)

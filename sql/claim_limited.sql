@@ -1,33 +1,34 @@
--- Reserves due jobs of one queue that is limited as a whole: how many run at once, or how many start in a time. Runs in
--- a transaction that holds sql/limit_lock.sql, so that its count of running jobs is exact. Other queues have
--- sql/claim.sql and sql/claim_by_key.sql.
+-- Reserves due jobs of one queue whose limits are for the whole queue: the number of jobs that run at once, or the
+-- number that start in a period. Runs in a transaction that holds the lock of sql/limit_lock.sql, so that its count of
+-- running jobs is exact. sql/claim.sql and sql/claim_by_key.sql serve other queues.
 --
---   $1 text    queue
---   $2 bigint  maximum number of jobs
---   $3 bigint  worker; without a row in reveille.workers it gets no job
+--   $1 text    the queue's name
+--   $2 bigint  the maximum number of jobs
+--   $3 bigint  the worker's id; a worker without a row in reveille.workers gets no job
 --
--- Returns one row per job, as sql/claim.sql does; if there is no job, one row whose id is null. Each row also has:
---   next_due_seconds  seconds until the next job is due, or until the rate allows it
---   limited           what the queue's limits are about: queue or key; null: it has none
---   uncounted         limited_since, if the queue's running jobs have not been counted for these limits. If so, the
---                     claim reserves nothing (sql/count_running.sql).
+-- Returns one row per job, with the columns of sql/claim.sql; if there is no job, one row whose id is null. Each row
+-- also has:
+--   next_due_seconds  the seconds until the next job is due, or until the rate allows it
+--   limited           queue: the limits are for the whole queue; key: a limit or the order is per key; null: no limits
+--   uncounted         limited_since, if the queue's running jobs have not been counted for these limits. Then the claim
+--                     reserves nothing, and sql/count_running.sql counts the jobs.
 --
--- The rate is kept as a due time (the generic cell rate algorithm, ITU-T I.371). Each start moves that time by one
--- step. Jobs start while it is no further ahead than the burst.
+-- The rate is kept as one time, next_at (the generic cell rate algorithm, ITU-T I.371). Each start makes next_at later
+-- by one step. Jobs start while next_at is no later than now plus the burst.
 with clock as materialized (
     select clock_timestamp() as now
 ), uncounted as materialized (
     select limited_since
     from reveille.queues
     where name = $1 and limited_since is distinct from (
-        -- Only a row that this transaction has locked. If the row was not there to be locked, other workers may be
-        -- claiming at the same time.
+        -- Only a row that this transaction has locked counts. If the row did not exist when sql/limit_lock.sql ran,
+        -- other workers may be claiming jobs of the queue at the same time.
         select counted_for from reveille.limits where queue = $1 and xmax = pg_current_xact_id()::xid
     )
 ), settings as materialized (
     select
         max_running, max_running_per_key, rate_per_key, ordered,
-        -- A margin of 1 %, since jobs start a little later than they are claimed, and not all equally late.
+        -- The margin of 1 % is there since jobs start a little later than they are claimed, and not all equally late.
         1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
             / rate_limit::double precision as step,
         1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
@@ -37,8 +38,8 @@ with clock as materialized (
     where name = $1 and paused_at is null and limited = 'queue' and not exists (select from uncounted)
         and exists (select from reveille.workers where workers.id = $3)
 ), rate as materialized (
-    -- In seconds: how far ahead of an even pace the queue is, and how far it may be. Each queue may be 10 ms ahead,
-    -- since waking up takes time.
+    -- The seconds by which the queue's starts exceed an even pace, and the seconds by which they may exceed it. Each
+    -- queue may exceed the pace by 10 ms, since waking up takes time.
     select
         greatest(0, least(
             coalesce(extract(epoch from rates.next_at - clock.now)::double precision, 0),
@@ -87,7 +88,7 @@ with clock as materialized (
         jobs.id, jobs.kind, jobs.payload, jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts,
         jobs.reserved_at, jobs.available_at, jobs.created_at, jobs.key, jobs.tags, jobs.metadata,
         extract(epoch from jobs.timeout)::double precision as timeout_seconds,
-        -- The place is not used: a limited job is settled by its id.
+        -- A limited job is settled by its id, so no tuple id is returned.
         jobs.cancel_requested_at is not null as cancel_requested, null::tid as place
 ), spent as (
     insert into reveille.rates as rates (queue, key, next_at)
@@ -99,9 +100,9 @@ with clock as materialized (
     on conflict (queue, key) do update set next_at = excluded.next_at
 ), answer as (
     select least(
-        -- Until the next delayed job is due.
+        -- The seconds until the next delayed job is due.
         (
-            -- Seconds are subtracted, not times, since an infinite time cannot be subtracted.
+            -- Seconds are subtracted, not times, since Postgres cannot subtract an infinite time.
             select (min(extract(epoch from first.available_at)) - extract(epoch from clock.now))::double precision
             from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
             cross join lateral (
@@ -112,7 +113,7 @@ with clock as materialized (
                 limit 1
             ) as first
         ),
-        -- Until the queue's rate allows the next job.
+        -- The seconds until the queue's rate allows the next job.
         (
             select paid.ahead - paid.tolerance
             from (

@@ -1,14 +1,14 @@
--- Reserves due jobs of one queue as sql/claim.sql does, where several workers claim from the same full queue. Starts no
--- lower than the other workers have got, and tells them how far it gets. So no claim reads past rows that others have
--- reserved.
+-- Reserves due jobs as sql/claim.sql does, for a full queue from which several workers claim. The claim starts no lower
+-- than the place that the other workers' claims have reached (the shared head). Then it shares its own last place. So
+-- no claim reads past rows that other workers have reserved.
 --
---   $1 text           queue
---   $2 bigint         maximum number of jobs
---   $3 bigint         worker; without a row in reveille.workers it gets no job
---   $4 timestamptz[]  low-water mark of each level: due time
---   $5 bigint[]       low-water mark of each level: id
+--   $1 text           the queue's name
+--   $2 bigint         the maximum number of jobs
+--   $3 bigint         the worker's id; a worker without a row in reveille.workers gets no job
+--   $4 timestamptz[]  the low-water mark of each level: due time
+--   $5 bigint[]       the low-water mark of each level: id
 --
--- Returns rows as sql/claim.sql does.
+-- Returns the rows of sql/claim.sql.
 with level as materialized (
     select
         own.priority,
@@ -36,7 +36,7 @@ with level as materialized (
         )
     limit $2
 ), shared_now as materialized (
-    -- As soon as the rows are locked, long before other sessions can see that they are reserved.
+    -- The head is shared as soon as the rows are locked, long before other sessions can see that they are reserved.
     select reveille.tell_head($1, last.priority, last.available_at, last.id)
     from (select * from due order by priority desc, available_at desc, id desc limit 1) as last
 )
@@ -46,7 +46,7 @@ set reserved_at = now(),
     attempts = jobs.attempts + 1,
     unique_key = case when jobs.unique_until = 'started' then null else jobs.unique_key end,
     unique_until = case when jobs.unique_until = 'started' then null else jobs.unique_until end
--- The count is always less than 2: the condition is there to have shared_now executed.
+-- The count is always less than 2. The condition makes Postgres execute shared_now.
 where jobs.ctid = any (array(select place from due)) and (select count(*) from shared_now) < 2
 returning
     jobs.id, jobs.kind, jobs.payload, jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts,

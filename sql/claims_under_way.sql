@@ -1,9 +1,9 @@
 -- Lists the open transactions that may be claims and may not see that a queue has limits.
 --
--- Returns one row per transaction: its virtual id and its backend (null: a prepared transaction).
+-- Returns one row per transaction: its virtual id, and the process id of its backend (null: a prepared transaction).
 --
--- A claim takes these two locks before its snapshot, and holds both until its end can be seen. A transaction that only
--- enqueues or settles does not read reveille.workers.
+-- A claim locks the tables reveille.jobs and reveille.workers before it takes its snapshot. It holds both locks until
+-- other sessions can see its end. A transaction that only enqueues or settles does not lock reveille.workers.
 select pg_locks.virtualtransaction as transaction, max(pg_locks.pid) as backend
 from pg_locks
 where pg_locks.locktype = 'relation'

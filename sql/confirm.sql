@@ -1,11 +1,13 @@
--- Checks signals that a worker has received against the tables: any session can send any notification.
+-- Confirms, in the tables, signals that a worker has received, since any session can send any notification.
 --
---   $1 bigint    worker
---   $2 bigint[]  jobs that it holds and that may have been cancelled
+--   $1 bigint    the worker's id
+--   $2 bigint[]  jobs that the worker holds and that may have been cancelled
 --   $3 text[]    queues that may be paused
 --
--- Returns one row: which of these jobs are to be cancelled, which of these queues are paused, and whether the worker is
--- to stop.
+-- Returns one row:
+--   cancel  those of the jobs $2 that are to be cancelled
+--   paused  those of the queues $3 that are paused
+--   stop    true if the worker is to stop
 select
     array(
         select id from reveille.jobs

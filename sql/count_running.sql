@@ -1,11 +1,12 @@
--- Counts the running jobs of a queue for its limits, by marking them as sql/claim_limited.sql marks the jobs it claims.
--- Runs after every claim has ended that did not see these limits (sql/claims_under_way.sql).
+-- Counts the running jobs of a queue for its limits, by marking them as sql/claim_limited.sql marks the jobs that it
+-- claims. Runs once all claims that did not see these limits have ended (sql/claims_under_way.sql).
 --
---   $1 text         queue
+--   $1 text         the queue's name
 --   $2 timestamptz  limited_since of the limits
 --
--- Returns one row. counted: whether all running jobs are marked; false if another session has locked one of them, such
--- as its settlement. is_current: whether the queue still has these limits.
+-- Returns one row:
+--   counted     true if all running jobs are marked; false if another session, such as a settlement, has locked one
+--   is_current  true if the queue still has these limits
 with running as materialized (
     select jobs.id
     from reveille.jobs

@@ -1,22 +1,22 @@
 -- Declares the schedules of a worker's code. Commits durably, so that a crash of the server does not lose them.
 --
---   $1  bigint              worker
+--   $1  bigint              the worker's id
 --   $2  text[]              names
 --   $3  text[]              cron texts; null: the schedule has an interval
 --   $4  double precision[]  intervals in seconds; null: the schedule has a cron text
 --   $5  text[]              time zones
---   $6  text[]              catch_up: skip, one or all
+--   $6  text[]              catch-up of each schedule: skip, one or all
 --   $7  text[]              kinds
 --   $8  jsonb[]             payloads
 --   $9  text[]              queues
 --   $10 smallint[]          priorities
 --   $11 int[]               max_attempts
---   $12 double precision[]  timeouts in seconds; null: as the worker is set
+--   $12 double precision[]  timeouts in seconds; null: the worker's setting
 --   $13 text[]              keys
 --   $14 jsonb[]             tags, each an array of strings
 --   $15 jsonb[]             metadata
 --
--- Returns one row per schedule, whose second column is the schedule's id.
+-- Returns one row per schedule; the second column is the schedule's id.
 select
     set_config('synchronous_commit', 'on', true),
     reveille.schedule(

@@ -1,8 +1,9 @@
--- Examines for the doctor the jobs that no worker could claim or read. Needs select on the two views.
+-- The doctor's check of jobs that no worker could claim or read. It needs the privilege select on the views
+-- passed_over_jobs and dead_jobs_overview.
 --
--- Returns one row per finding, as sql/doctor_server.sql does.
+-- Returns one row per finding, with the columns of sql/doctor_server.sql.
 --
--- A finding names a job by its id alone, since any other column may be the one that cannot be read.
+-- A finding names a job by its id only, since any other column may be unreadable.
 with
 found (state, finding, advice) as (
     (

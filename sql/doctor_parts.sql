@@ -1,10 +1,10 @@
--- Examines for the doctor, in the catalogue, the functions and views of the migrations, and the privileges of the
--- shipped roles. Needs no privilege and reads no row of Reveille's tables.
+-- The doctor's checks of the catalogue: the functions and views of the migrations, and the privileges of the shipped
+-- roles. They need no privilege and read no row of Reveille's tables.
 --
---   $1 text[]  functions that the migrations make
---   $2 text[]  views that the migrations make
+--   $1 text[]  the functions that the migrations create
+--   $2 text[]  the views that the migrations create
 --
--- Returns one row per finding, as sql/doctor_server.sql does.
+-- Returns one row per finding, with the columns of sql/doctor_server.sql.
 with
 home as (select oid, nspname from pg_namespace where nspname || '.' = 'reveille.'),
 relations as (
@@ -29,7 +29,7 @@ roles as (
     cross join unnest(array['producer', 'worker', 'monitor', 'admin']) as part
     join pg_roles on rolname = nspname || '_' || part
 ),
--- The privileges of sql/grants.sql that a role cannot work without.
+-- The privileges of sql/grants.sql without which a role does not work.
 given (part, names, privileges) as (
     values
         ('producer', array['jobs'], array['insert', 'select']),
@@ -71,7 +71,7 @@ lacks as (
     cross join unnest(privileges) as privilege
     join relations on relations.relname = name
     where not case
-        -- A producer needs a privilege on some columns only.
+        -- A producer needs these privileges only on some columns.
         when part = 'producer' then has_any_column_privilege(roles.oid, relations.oid, privilege)
         else has_table_privilege(roles.oid, relations.oid, privilege)
     end

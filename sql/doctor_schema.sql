@@ -1,7 +1,7 @@
--- Examines for the doctor, in the catalogue, Reveille's tables: indexes, triggers, partitions, dead rows, and the
--- current user's privileges. Needs no privilege and reads no row of these tables.
+-- The doctor's checks of Reveille's tables, in the catalogue: indexes, triggers, partitions, dead rows, and the current
+-- user's privileges. They need no privilege and read no row of these tables.
 --
--- Returns one row per finding, as sql/doctor_server.sql does.
+-- Returns one row per finding, with the columns of sql/doctor_server.sql.
 with
 home as (select oid, nspname from pg_namespace where nspname || '.' = 'reveille.'),
 relations as (
@@ -11,7 +11,7 @@ relations as (
     from pg_class
     join home on home.oid = relnamespace
 ),
--- Each index of the migrations, and the statement that creates it anew.
+-- Each index of the migrations, with the statement that creates it anew.
 expected (name, made_by) as (
     values
         ('jobs_pkey', 'alter table reveille.jobs add primary key (id)'),
@@ -90,7 +90,7 @@ indexes as (
     join pg_class on pg_class.oid = indexrelid
     join relations on relations.oid = indexrelid
 ),
--- Each trigger on the jobs, and what happens without it.
+-- Each trigger on reveille.jobs, with the consequence of its absence.
 expected_triggers (name, otherwise) as (
     values
         ('ring', 'inserts wake no worker'), ('check_inserted', 'nothing keeps bad jobs out'),
@@ -124,7 +124,7 @@ rows as (
     join relations on relations.oid = relid
     where relations.relname = 'jobs'
 ),
--- The roles that workers connect as, and whether each may vacuum the jobs.
+-- The roles with which workers connect; `may` is true if the role may vacuum reveille.jobs.
 keepers as (
     select distinct
         usename,
@@ -144,7 +144,7 @@ keepers as (
         and application_name in ('reveille worker', 'reveille listener', 'reveille heartbeat') and usename is not null
         and relations.relname = 'jobs'
 ),
--- The privileges that it takes to enqueue, to work, to fire schedules and to look.
+-- The privileges that a role needs to enqueue, to work, to fire schedules and to read the views.
 needs (place, ability, names, privileges) as (
     values
         (1, 'enqueue', array['jobs'], array['insert', 'select']),
@@ -174,7 +174,7 @@ lacks as (
     cross join unnest(names) as name
     cross join unnest(privileges) as privilege
     join relations on relations.relname = name
-    -- Enqueuing takes a privilege on some columns only (sql/grants.sql).
+    -- A role that enqueues needs these privileges only on some columns (sql/grants.sql).
     where not case place
         when 1 then has_any_column_privilege(relations.oid, privilege)
         else has_table_privilege(relations.oid, privilege)
@@ -298,7 +298,7 @@ found (name, state, finding, advice) as (
     from abilities
     where may is null
     union all
-    -- A policy may pass all rows or none, and its text does not tell which.
+    -- A row security policy may show all rows or none; the catalogue does not say which.
     select
         'roles', 'bad',
         format(

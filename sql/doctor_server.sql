@@ -1,9 +1,13 @@
--- Examines for the doctor the server: version, settings, sessions left, causes that hold back vacuum, and how full the
--- queue of notifications is. Needs none of Reveille's tables and no privilege. Shows no statement of any session.
+-- The doctor's checks of the server: its version and settings, forgotten sessions, obstacles to vacuum, and the fill of
+-- the notification buffer. They need no privilege and none of Reveille's tables. They show no statement of any session.
 --
---   $1 double precision  age in seconds from which a transaction is long (300); twelve times that age is bad
+--   $1 double precision  the age in seconds from which a transaction is long (300); twelve times this age is bad
 --
--- Returns one row per finding: the check, its state (ok, note, bad), the finding, and the advice (null if all is well).
+-- Returns one row per finding:
+--   check    the name of the check
+--   state    ok, note or bad
+--   finding  the text of the finding
+--   advice   the text of the advice; null if all is well
 with
 patience as (select make_interval(secs => $1) as long, make_interval(secs => 12 * $1) as too_long),
 version as (select current_setting('server_version_num')::int / 10000 as major),
@@ -12,7 +16,7 @@ sessions as (
         pid, coalesce(usename, '-') as usename, coalesce(nullif(application_name, ''), '-') as application_name, state,
         clock_timestamp() - xact_start as age,
         backend_xmin is not null or backend_xid is not null as holds_horizon,
-        -- A user without pg_read_all_stats sees little of other users' sessions.
+        -- Without pg_read_all_stats, a user sees little of other users' sessions.
         query = '<insufficient privilege>' as hidden
     from pg_stat_activity
     where datname = current_database() and pid <> pg_backend_pid() and backend_type is distinct from 'autovacuum worker'
@@ -28,7 +32,7 @@ slots as (
 ),
 connections as (
     select
-        -- A user without pg_read_all_stats does not see the type of other users' backends.
+        -- Without pg_read_all_stats, a user does not see the type of other users' backends.
         (
             select count(*) from pg_stat_activity
             where datname is not null and coalesce(backend_type, 'client backend') = 'client backend'
@@ -104,7 +108,7 @@ found (name, state, finding, advice) as (
             )
     ) as rule (name, advice)
     join pg_settings as settings on settings.name = rule.name
-    -- reset_val is what a session begins with. The doctor's session has set some of these for itself.
+    -- reset_val is the value with which a session begins. The doctor's own session has changed some of these settings.
     where settings.reset_val <> settings.boot_val
     union all
     select

@@ -1,7 +1,7 @@
--- Examines for the doctor, in the tables themselves, whether locks vouch for the workers, and whether the history is
--- emptied in time. Needs select on workers and queues.
+-- The doctor's checks of the locks that vouch for the workers, and of the emptying of the history. They need the
+-- privilege select on the tables workers and queues.
 --
--- Returns one row per finding, as sql/doctor_server.sql does.
+-- Returns one row per finding, with the columns of sql/doctor_server.sql.
 with
 workers as (
     select * from reveille.workers where slots > 0 and last_seen_at > now() - interval '30 seconds'
@@ -25,7 +25,7 @@ found (name, state, finding, advice) as (
             ),
             'let it listen, past any transaction pooler (DatabaseOptions::listen_url, --listen-url)'
         from workers
-        -- A worker takes the lock once its listener has received a notification that it sent to itself.
+        -- A worker takes the lock only once its listener has received a notification that the worker sent to itself.
         where not holds_lock and started_at < now() - interval '10 seconds'
         order by started_at
         limit 10

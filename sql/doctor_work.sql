@@ -1,9 +1,9 @@
--- Examines for the doctor, in the views: workers, jobs that have waited long, jobs without a living worker, jobs that
--- do not stop, schedules that do not fire. Needs select on the views alone.
+-- The doctor's checks of the work, in the views: workers, jobs that have waited long, jobs without a living worker,
+-- stuck jobs, and schedules that do not fire. They need the privilege select on the views only.
 --
--- Returns one row per finding, as sql/doctor_server.sql does.
+-- Returns one row per finding, with the columns of sql/doctor_server.sql.
 with
--- Without the rows of `reveille listen`, which have no slots.
+-- `reveille listen` has rows without slots, which are left out.
 workers as (
     select *, now() - last_seen as silence from reveille.worker_status where slots > 0
 ),

@@ -1,10 +1,11 @@
--- Lists the schedules that are due, the longest due first. A schedule whose next tick a worker has yet to compute
--- counts as due.
+-- Lists the schedules whose next tick is due, the longest due tick first. A schedule whose next tick has yet to be
+-- computed by a worker is listed too.
 --
---   $1 bigint  maximum number of schedules
+--   $1 bigint  the maximum number of schedules
 --
--- Returns one row per schedule; if there is none, one row whose id is null. due_seconds: seconds until the next of the
--- other schedules is due; null if there is none. looked_at: the time at which the listed schedules were due.
+-- Returns one row per schedule; if no tick is due, one row whose id is null. Each row also has:
+--   due_seconds  the seconds until the next tick of the schedules that are not due; null if there are none
+--   looked_at    the time of this query, at which the listed ticks were due
 with due as materialized (
     select
         id, name, through_middleware, cron, (extract(epoch from every) * 1000000.0)::bigint as every_micros, time_zone,

@@ -1,4 +1,4 @@
--- Enqueues one job without a unique key. (A job with one goes through reveille.enqueue.)
+-- Enqueues one job without a unique key. (reveille.enqueue enqueues a job with a unique key.)
 --
 --   $1  text              queue
 --   $2  text              kind
@@ -13,7 +13,7 @@
 --   $11 jsonb             metadata
 --   $12 bigint            parent_id
 --
--- Returns one row: the job's id, and existed, which is false.
+-- Returns one row: the job's id, and existed, which is always false.
 insert into reveille.jobs (
     queue, kind, payload, priority, max_attempts, available_at, key, timeout, tags, metadata, parent_id
 )

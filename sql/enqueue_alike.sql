@@ -1,5 +1,5 @@
--- Enqueues many jobs that differ only in their payloads, none of them with a unique key. Their ids ascend in the order
--- of the array.
+-- Enqueues many jobs without unique keys that differ only in their payloads. The ids of the jobs ascend in the order of
+-- the payloads.
 --
 --   $1  text              queue
 --   $2  text              kind
@@ -14,7 +14,7 @@
 --   $11 jsonb             metadata
 --   $12 bigint            parent_id
 --
--- Returns one row per job: its id, and existed, which is false.
+-- Returns one row per job: its id, and existed, which is always false.
 insert into reveille.jobs (
     queue, kind, payload, priority, max_attempts, available_at, key, timeout, tags, metadata, parent_id
 )

@@ -1,4 +1,4 @@
--- Enqueues many jobs, none of them with a unique key. Their ids ascend in the order of the arrays.
+-- Enqueues many jobs without unique keys. The ids of the jobs ascend in the order of the arrays.
 --
 --   $1  text[]              queues
 --   $2  text[]              kinds
@@ -8,12 +8,12 @@
 --   $6  timestamptz[]       due times; null: the job has a delay
 --   $7  double precision[]  delays in seconds
 --   $8  text[]              keys
---   $9  double precision[]  timeouts in seconds
+--   $9  double precision[]  timeouts in seconds; null: the worker's setting
 --   $10 jsonb[]             tags, each an array of strings
 --   $11 jsonb[]             metadata
 --   $12 bigint[]            parent_ids
 --
--- Returns one row per job: its id, and existed, which is false.
+-- Returns one row per job: its id, and existed, which is always false.
 insert into reveille.jobs (
     queue, kind, payload, priority, max_attempts, available_at, key, timeout, tags, metadata, parent_id
 )

@@ -1,14 +1,15 @@
--- Enqueues many jobs, one after another, some or all of them with a unique key.
+-- Enqueues many jobs, one after another, some or all of them with unique keys.
 --
 --   $1 to $12           as in sql/enqueue_all.sql
 --   $13 text[]          unique keys
 --   $14 text[]          unique modes
 --   $15 text[]          unique_until
 --
--- Returns one row per job, in the order of the arrays: its id, and whether it existed already.
+-- Returns one row per job, in the order of the arrays: its id, and existed, which is true if another job holds its
+-- unique key.
 --
--- Jobs without a unique key come first, the others in the order of their kinds and keys. So two such statements wait
--- for each other in one direction only, and never deadlock.
+-- Jobs without a unique key are enqueued first, the other jobs in the order of their kinds and unique keys. So two
+-- sessions that run this statement wait for each other in one direction only, and never deadlock.
 with new as materialized (
     select *
     from unnest(

@@ -1,4 +1,4 @@
--- Lists all jobs, whatever their state, in the order of their ids. For tests.
+-- Lists all jobs of every state, in the order of their ids. For tests.
 select
     id, queue, kind, payload, priority, max_attempts, available_at, created_at,
     extract(epoch from timeout)::double precision as timeout_seconds, unique_key, key, tags, metadata, parent_id

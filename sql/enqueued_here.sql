@@ -1,8 +1,8 @@
 -- Lists the waiting jobs that the current transaction has enqueued or changed. For tests.
 --
--- A statement sees rows of a transaction in progress only if that transaction is its own. So this lists the rows whose
--- xmin is in progress. xmin is the id of the transaction, or of a savepoint in it. It holds the lower 32 bits of such
--- an id; the whole id is the one nearest to the current transaction's.
+-- A statement sees rows of a transaction in progress only if it is part of that transaction. So this query lists the
+-- visible rows whose xmin is in progress. xmin is the id of the transaction, or of a savepoint in it, but only its
+-- lower 32 bits. The whole id is the nearest one to the current transaction's id.
 select
     jobs.id, jobs.queue, jobs.kind, jobs.payload, jobs.priority, jobs.max_attempts, jobs.available_at, jobs.created_at,
     extract(epoch from jobs.timeout)::double precision as timeout_seconds, jobs.unique_key, jobs.key, jobs.tags,

@@ -1,16 +1,16 @@
--- Moves schedules on, and enqueues a job for each of their ticks, due at the tick's time: both, or neither. Leaves
--- alone a schedule that was moved on, changed or paused meanwhile, or that another session has locked.
+-- Moves schedules to their next ticks, and enqueues a job for each tick, due at the tick's time. Both happen, or
+-- neither. Passes over a schedule that was moved, changed or paused meanwhile, or that another session has locked.
 --
 --   $1 bigint[]       schedules
 --   $2 timestamptz[]  counted_from of each schedule, as it was read
 --   $3 timestamptz[]  next_at of each schedule, as it was read; with $2, the fence
---   $4 timestamptz[]  next tick of each schedule; null: there is none, and $5 tells why
---   $5 text[]         why the schedule has no next tick
---   $6 timestamptz[]  last tick of each schedule that is enqueued here; null: none is
---   $7 bigint[]       schedule of each tick
---   $8 timestamptz[]  time of each tick
+--   $4 timestamptz[]  the next tick of each schedule; null: there is none, and $5 has the reason
+--   $5 text[]         the reason why the schedule has no next tick
+--   $6 timestamptz[]  the last tick of each schedule that is enqueued here; null: no tick is
+--   $7 bigint[]       the schedule of each tick
+--   $8 timestamptz[]  the time of each tick
 --
--- Returns one row: how many schedules were moved on.
+-- Returns one row: the number of schedules that were moved.
 with mine as materialized (
     select schedules.*, seen.following_at, seen.finding, seen.fired_at
     from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::timestamptz[])

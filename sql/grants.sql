@@ -1,11 +1,12 @@
--- Creates a role for each kind of user, and grants each what it needs and nothing more. Run this as the owner of the
--- tables, who may create roles, and again after each migration. Then, for example: grant reveille_producer to shop;
+-- Creates the roles of Reveille, and grants each role the privileges that it needs and no more. Run this file as the
+-- owner of the tables, who must be allowed to create roles. Run it again after each migration. Then grant the roles to
+-- your users, for example: grant reveille_producer to shop;
 --
 --   reveille_producer  enqueues: reveille.enqueue, plain inserts of the settable columns, COPY. Reads no payload.
 --   reveille_worker    works jobs, fires and declares schedules, and enqueues. Changes no settings and no tables.
 --   reveille_monitor   reads the views, which show no payload, but the last error of jobs that fail.
---   reveille_admin     reads everything, cancels, retries, purges, pauses, drains and sets queues, stops workers, and
---                      schedules. Changes no tables.
+--   reveille_admin     reads everything; cancels, retries and purges jobs; pauses, drains and sets queues; stops
+--                      workers; sets schedules. Changes no tables.
 do $$
 declare
     role text;
@@ -14,7 +15,7 @@ begin
         begin
             execute format('create role %I nologin', role);
         exception when duplicate_object or unique_violation then
-            null; -- Roles belong to the whole server: another database has created it.
+            null; -- Another database of this server has created the role.
         end;
     end loop;
 end
@@ -22,16 +23,16 @@ $$;
 
 grant usage on schema reveille to reveille_producer, reveille_worker, reveille_monitor, reveille_admin;
 grant select on reveille.schema_history to reveille_producer, reveille_worker, reveille_monitor, reveille_admin;
--- By default, every role may execute a function.
+-- By default, every role may execute every function.
 revoke execute on all functions in schema reveille from public;
--- The checks of reveille.jobs call it with the rights of the role that writes a row.
+-- The triggers of reveille.jobs call check_job with the rights of the role that writes a row.
 grant execute on function reveille.check_job(
     text, text, jsonb, smallint, int, int, int, timestamptz, bigint, timestamptz, timestamptz, text, text, text,
     interval, text[], jsonb, jsonb
 ) to public;
--- The views call these. They refuse a role that may read none of the views.
+-- The views call these functions. The functions refuse a role that may read none of the views.
 grant execute on function reveille.reads_any(text[]), reveille.held_jobs(), reveille.dead_groups() to public;
--- The insert trigger calls it with the rights of the role that inserts.
+-- The insert trigger calls somebody_may_sleep with the rights of the role that inserts.
 grant execute on function reveille.somebody_may_sleep() to public;
 
 grant execute on function
@@ -48,17 +49,17 @@ grant
         metadata, parent_id
     )
     on reveille.jobs to reveille_producer;
--- An insert with a unique key reads these columns, and returns the id.
+-- An insert with a unique key reads these columns, and returns the job's id.
 grant select (id, kind, unique_key) on reveille.jobs to reveille_producer;
 
 grant select, insert, update, delete
     on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.workers, reveille.sleepers,
         reveille.counters, reveille.rates
     to reveille_worker;
--- To workers alone: a role that may lock these rows can hold up the claims of limited queues.
+-- Only workers get this privilege: a role that may lock these rows can hold up the claims of limited queues.
 grant select, insert, update on reveille.limits to reveille_worker;
 grant select on reveille.queues to reveille_worker;
--- Locking a row takes the privilege `update`.
+-- Workers and admins lock rows of this table, which needs the privilege `update`.
 grant select, insert, update, delete on reveille.ends to reveille_worker, reveille_admin;
 -- A worker fires schedules, and declares the schedules of its code.
 grant select, insert, update on reveille.schedules to reveille_worker;
@@ -68,15 +69,16 @@ grant execute on function
         text, text, text, interval, text, jsonb, text, bigint, bigint, interval, text, text[], jsonb, text, bigint
     )
 to reveille_worker, reveille_admin;
--- Upkeep locks and deletes the keys whose period is over.
+-- Upkeep locks and deletes the unique keys whose period is over.
 grant select, update, delete on reveille.unique_periods to reveille_worker, reveille_admin;
--- A producer that is to wait for its jobs' ends needs it too. Then it can ask for the result and errors of any job.
+-- Grant this also to a producer that awaits its jobs. The producer can then read the result and errors of any job.
 grant execute on function reveille.await(bigint) to reveille_worker, reveille_admin;
 grant execute on function reveille.ring(text[]), reveille.can_be_sent(text), reveille.note_nobody_sleeps(),
     reveille.truncate_finished_jobs(), reveille.pass_given_ids(), reveille.fresh_job_id(),
     reveille.analyze_unknown_tables()
 to reveille_worker, reveille_admin;
--- Upkeep locks a chore's row while it does the chore. No other role may: its lock would keep the chore from being done.
+-- Upkeep locks a chore's row while it does the chore. No other role gets these privileges, since its locks could keep
+-- the chores from being done.
 grant select, update on reveille.chores to reveille_worker, reveille_admin;
 grant execute on function
     reveille.tell_head(text, smallint, timestamptz, bigint), reveille.told_head(text),
@@ -90,7 +92,7 @@ grant select
         reveille.dead_jobs_overview, reveille.worker_status, reveille.throughput, reveille.queue_limits,
         reveille.queue_totals, reveille.schedule_status, reveille.passed_over_jobs
     to reveille_monitor, reveille_admin;
--- For the estimates of queue_stats: the planner's statistics show a role only columns that it may read.
+-- queue_stats needs this for its estimates: the planner's statistics show a role only the columns that it may read.
 grant select (queue, available_at) on reveille.jobs to reveille_monitor;
 
 grant select, insert, update, delete
@@ -106,8 +108,8 @@ grant execute on function
     reveille.unschedule(text), reveille.pause_schedule(text), reveille.resume_schedule(text),
     reveille.trigger_schedule(text)
 to reveille_admin;
--- From PostgreSQL 17 on, workers may vacuum the tables that they churn. Before, only autovacuum and the tables' owner
--- vacuum them.
+-- From PostgreSQL 17 on, workers may vacuum the tables in which they leave dead rows. On earlier versions, only
+-- autovacuum and the tables' owner vacuum them.
 do $$
 begin
     if current_setting('server_version_num')::int >= 170000 then

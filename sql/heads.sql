@@ -1,10 +1,10 @@
--- Finds the first due job of each level of a queue.
+-- Returns the place of the first due job of each level of a queue, at or above the level's low-water mark.
 --
---   $1 text           queue
---   $2 timestamptz[]  low-water mark of each level: due time
---   $3 bigint[]       low-water mark of each level: id
+--   $1 text           the queue's name
+--   $2 timestamptz[]  the low-water mark of each level: due time
+--   $3 bigint[]       the low-water mark of each level: id
 --
--- Returns a row for each level that has such a job.
+-- Returns one row for each level that has a due job there.
 select level.priority, first.available_at, first.id
 from unnest('{0,1,2,3}'::smallint[], $2::timestamptz[], $3::bigint[]) as level (priority, available_at, id)
 cross join lateral (

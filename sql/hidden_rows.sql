@@ -1,10 +1,10 @@
--- Finds a table whose rows row security may hide from the current role, since no policy shows it all rows.
+-- Finds a table some of whose rows row security may hide from the current role: no policy shows the role all rows.
 --
---   $1 text  schema
+--   $1 text  the schema's name
 --
--- Returns one row, with the table and the role, or none.
+-- Returns one row with the names of the table and the role, or no row.
 --
--- Every name is qualified, since this may run in a session with any search path.
+-- Every name is qualified, since this query may run in a session with any search path.
 select tables.relname::pg_catalog.text as name, current_user::pg_catalog.text as role
 from pg_catalog.pg_class as tables
 where tables.relnamespace operator(pg_catalog.=) (
@@ -15,7 +15,7 @@ where tables.relnamespace operator(pg_catalog.=) (
     and pg_catalog.row_security_active(tables.oid)
     and not coalesce((
         select
-            -- One permissive policy that shows all rows is enough, if no restrictive policy hides any.
+            -- One permissive policy that shows all rows is enough, if no restrictive policy hides rows.
             pg_catalog.bool_or(policies.polpermissive and shown.condition operator(pg_catalog.=) 'true')
             and pg_catalog.bool_and(policies.polpermissive or shown.condition operator(pg_catalog.=) 'true')
         from pg_catalog.pg_policy as policies

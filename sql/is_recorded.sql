@@ -1,12 +1,12 @@
--- Tells what became of a job's completion in a transaction (sql/complete.sql).
+-- Checks if a transaction with sql/complete.sql has completed its job.
 --
---   $1 text         id of the transaction
---   $2 bigint       job
---   $3 bigint       worker that reserved it
---   $4 int          attempt
+--   $1 text         the id of the transaction
+--   $2 bigint       the job's id
+--   $3 bigint       the worker that reserved the job
+--   $4 int          the attempt
 --   $5 timestamptz  reserved_at
 --
--- Returns one row: null while the transaction is under way, then whether the reservation is gone.
+-- Returns one row. recorded: null while the transaction is in progress; then true if the reservation is gone.
 select case
     when pg_xact_status($1::text::xid8) is distinct from 'in progress' then not exists (
         select from reveille.jobs

@@ -1,16 +1,18 @@
--- Finds the job that keeps the other jobs of its queue from being claimed, and makes it a dead job. Runs after a claim
--- of a single job has failed.
+-- Finds the one job that keeps the other jobs of its queue from being claimed, and makes it a dead job. Runs after a
+-- claim of a single job has failed.
 --
---   $1 text           queue
---   $2 timestamptz[]  low-water mark of each level at that claim: due time
---   $3 bigint[]       low-water mark of each level at that claim: id
---   $4 bigint[]       jobs that are known to be odd and are passed over
+--   $1 text           the queue's name
+--   $2 timestamptz[]  the low-water mark of each level at that claim: due time
+--   $3 bigint[]       the low-water mark of each level at that claim: id
+--   $4 bigint[]       jobs that are known to have odd rows and are passed over
 --
--- Returns one row, or none if each of the tried jobs can be claimed. id: the job. code and error: why a claim of it
--- fails. buried: whether it is a dead job now.
+-- Returns one row, or none if each of the tried jobs can be claimed:
+--   id           the job's id
+--   code, error  the SQLSTATE and the message with which a claim of the job fails
+--   buried       true if the job is a dead job now
 --
--- A claim of one job takes the first of a level, or the first of a key if the queue's limits are about keys. This tries
--- 16 jobs a level, since other workers may be claiming the first ones.
+-- A claim of one job takes the first job of a level, or the first job of a key if the queue has limits per key. This
+-- statement tries 16 jobs of each level, since other workers may be claiming the first ones.
 with recursive turn (key, visited) as (
     select (
         select jobs.key from reveille.jobs

@@ -1,8 +1,8 @@
--- Finds one job, wherever it is.
+-- Finds one job, live, dead or finished.
 --
---   $1 bigint  job
+--   $1 bigint  the job's id
 --
--- Returns one row with the job as JSON, or none.
+-- Returns one row with the job as JSON, or no row.
 select to_jsonb(jobs) || jsonb_build_object(
     'state', case when reserved_at is not null then 'running' when available_at > now() then 'delayed' else 'ready' end,
     'stuck_since', workers.stuck_since[array_position(workers.stuck_jobs, jobs.id)]

@@ -1,4 +1,4 @@
--- Removes the row of a worker that has settled or released all of its jobs.
+-- Deletes the row of a worker that has settled or released all of its jobs.
 --
---   $1 bigint  worker
+--   $1 bigint  the worker's id
 delete from reveille.workers where id = $1

@@ -1,7 +1,7 @@
--- Locks a limited queue, so that one worker at a time claims from it and its count of running jobs is exact.
+-- Locks a limited queue, so that one worker at a time claims from it and the worker's count of running jobs is exact.
 --
---   $1 text  queue
+--   $1 text  the queue's name
 --
--- Locks no row while the queue's running jobs have not been counted (sql/count_running.sql): nothing may be claimed
--- then.
+-- Locks no row if the queue's running jobs have not been counted yet (sql/count_running.sql). Then the claim in this
+-- transaction reserves no job.
 select from reveille.limits where queue = $1 for update

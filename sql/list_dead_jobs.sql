@@ -1,9 +1,9 @@
 -- Lists dead jobs, newest first.
 --
---   $1 text    queue; null: any
---   $2 text    kind; null: any
---   $3 bigint  maximum number of jobs
---   $4 text    reason; null: any
+--   $1 text    the queue; null: any
+--   $2 text    the kind; null: any
+--   $3 bigint  the maximum number of jobs
+--   $4 text    the reason; null: any
 --
 -- Returns one row per job: its columns as JSON.
 select to_jsonb(listed) as record

@@ -1,9 +1,9 @@
 -- Lists finished jobs within their queue's retention, newest first.
 --
---   $1 text    queue; null: any
---   $2 text    kind; null: any
---   $3 bigint  maximum number of jobs
---   $4 text    outcome: completed or cancelled; null: any
+--   $1 text    the queue; null: any
+--   $2 text    the kind; null: any
+--   $3 bigint  the maximum number of jobs
+--   $4 text    the outcome: completed or cancelled; null: any
 --
 -- Returns one row per job: its columns as JSON.
 select to_jsonb(listed) - 'day' as record

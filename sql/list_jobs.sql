@@ -1,13 +1,14 @@
 -- Lists live jobs, newest first.
 --
---   $1 text    queue; null: any
---   $2 text    kind; null: any
---   $3 bigint  maximum number of jobs
---   $4 text    state: ready, delayed, running, stuck or failing; null: any
+--   $1 text    the queue; null: any
+--   $2 text    the kind; null: any
+--   $3 bigint  the maximum number of jobs
+--   $4 text    the state: ready, delayed, running, stuck or failing; null: any
 --
 -- Returns one row per job: its columns as JSON.
 --
--- Each state has its own part with its own index. $4 is known when the statement is planned, so only one part remains.
+-- Three parts serve different states and use different indexes. $4 is known when the statement is planned, so only one
+-- part remains in the plan.
 with chosen as (
     (
         select held.id from reveille.held_jobs() as held

@@ -1,9 +1,9 @@
 -- Names the sessions that have locked the rows of jobs, for the log.
 --
---   $1 bigint[]  jobs
+--   $1 bigint[]  the jobs' ids
 --
--- Returns one row per job: pid and application of the session, or the name of the prepared transaction. All are null if
--- several transactions share the lock, or if the lock is gone.
+-- Returns one row per job: the process id and the application name of the session, or the name of the prepared
+-- transaction. All are null if several transactions share the lock, or if no transaction holds it any more.
 select jobs.id, session.pid, activity.application_name, prepared.gid
 from reveille.jobs
 left join pg_catalog.pg_locks as session

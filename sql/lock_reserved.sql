@@ -1,12 +1,15 @@
 -- Locks the rows of jobs that are to be settled, and passes over rows that other sessions have locked.
 --
---   $1 bigint[]       jobs, ascending
---   $2 bigint[]       worker that reserved each job
---   $3 int[]          attempt of each job
---   $4 timestamptz[]  reserved_at of each job; with the three before, the fence
+--   $1 bigint[]       the jobs' ids, ascending
+--   $2 bigint[]       the worker that reserved each job
+--   $3 int[]          the attempt of each job
+--   $4 timestamptz[]  reserved_at of each job; with $1 to $3, the fence
 --
--- Returns a row for each job whose reservation stands: its id, and whether this transaction has locked it. Each job is
--- looked up by its id, as in sql/settle_finished.sql.
+-- Returns one row for each job whose reservation stands:
+--   id     the job's id
+--   taken  true if this transaction has locked the row
+--
+-- Each job is found by its id, as in sql/settle_finished.sql.
 with standing as materialized (
     select id
     from reveille.jobs

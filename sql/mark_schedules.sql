@@ -1,7 +1,7 @@
--- Notes whether the jobs of schedules that a worker has just declared pass the worker's middleware.
+-- Notes for schedules that a worker has just declared if their jobs pass the worker's middleware.
 --
---   $1 text[]     names of the schedules
---   $2 boolean[]  whether the jobs of each schedule pass the middleware
+--   $1 text[]     the names of the schedules
+--   $2 boolean[]  true for each schedule whose jobs pass the middleware
 update reveille.schedules
 set through_middleware = declared.through_middleware
 from unnest($1::text[], $2::boolean[]) as declared (name, through_middleware)

@@ -1,4 +1,4 @@
--- Returns everything that is exported as metrics, from the views alone, as one snapshot.
+-- Returns everything that is exported as metrics, from the views only, as one snapshot.
 --
 -- Returns one row per sample: the metric (src/admin/metrics.rs has its type and help), its labels, its value.
 with stats as materialized (
@@ -6,7 +6,7 @@ with stats as materialized (
 ), totals as materialized (
     select * from reveille.queue_totals
 ), workers as materialized (
-    -- Without the rows of `reveille listen`, which have no slots.
+    -- `reveille listen` has rows without slots, which are left out.
     select * from reveille.worker_status where slots > 0
 ), running as materialized (
     select * from reveille.running_jobs

@@ -1,16 +1,17 @@
--- Tells when the next job of a queue is due. Runs after a claim that found no job, or instead of one that would not.
+-- Returns the time until the next job of a queue is due. Runs after a claim that found no job, or instead of a claim
+-- that would find none.
 --
---   $1 text           queue
---   $2 bigint         worker
---   $3 timestamptz[]  low-water mark of each level: due time
---   $4 bigint[]       low-water mark of each level: id
+--   $1 text           the queue's name
+--   $2 bigint         the worker's id
+--   $3 timestamptz[]  the low-water mark of each level: due time
+--   $4 bigint[]       the low-water mark of each level: id
 --
 -- Returns one row:
---   next_due_seconds  seconds until then; zero or less if a job is due: it has just become due, or another session has
---                     locked it; null if there is no job
---   looked_at         now; null if nothing may be claimed here: the queue is paused or has limits, or the worker has no
---                     row in reveille.workers
---   limited           what the queue's limits are about, for sql/claim_limited.sql or sql/claim_by_key.sql; null: none
+--   next_due_seconds  the seconds until the next job is due; null if there is no job. Zero or less if a job is due: it
+--                     has just become due, or another session has locked its row.
+--   looked_at         now; null if the worker may not claim with sql/claim.sql: the queue is paused or has limits, or
+--                     the worker has no row in reveille.workers
+--   limited           queue: sql/claim_limited.sql claims from this queue; key: sql/claim_by_key.sql; null: no limits
 with queue as materialized (
     select
         exists (select from reveille.workers where workers.id = $2)
@@ -20,7 +21,7 @@ with queue as materialized (
         ) as is_open
 )
 select
-    -- Seconds are subtracted, not times, since an infinite time cannot be subtracted.
+    -- Seconds are subtracted, not times, since Postgres cannot subtract an infinite time.
     (min(extract(epoch from first.available_at)) - extract(epoch from clock_timestamp()))::double precision
         as next_due_seconds,
     case when (select is_open from queue) then now() end as looked_at,

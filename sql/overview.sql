@@ -1,7 +1,7 @@
--- Returns everything that `reveille top` shows, from the views alone, as one snapshot.
+-- Returns everything that `reveille top` shows, from the views only, as one snapshot.
 --
--- Returns one row: a JSON object with up to 200 rows of each kind, and times in seconds. Waiting and run times cover
--- the last five minutes.
+-- Returns one row: a JSON object with up to 200 rows of each kind, and times in seconds. The wait times and run times
+-- cover the last five minutes.
 with latency as (
     select
         queue,
@@ -28,7 +28,7 @@ with latency as (
         coalesce(sum(failed_last_minute), 0) as failed_last_minute
     from queues
 ), busiest as (
-    -- If there are more than 200, the queues with most activity.
+    -- Of more than 200 queues, these are the 200 with the most activity.
     select * from queues order by running + completed_last_minute + failed_last_minute desc, ready desc, queue limit 200
 ), workers as (
     select

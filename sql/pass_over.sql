@@ -1,5 +1,5 @@
--- Locks jobs that a worker passes over, until the transaction ends: a claim skips locked rows. The lock is shared, so
--- that several workers can hold it.
+-- Locks jobs that a worker passes over until the transaction ends, since a claim skips locked rows. The lock is shared,
+-- so that several workers can hold it.
 --
---   $1 bigint[]  jobs
+--   $1 bigint[]  the jobs' ids
 select from reveille.jobs where jobs.id = any ($1::bigint[]) for key share skip locked

@@ -1,12 +1,12 @@
 -- Stores a handler's progress while the job's reservation stands, unless another session has locked the job's row.
 --
---   $1 bigint       job
---   $2 bigint       worker that reserved it
---   $3 int          attempt
+--   $1 bigint       the job's id
+--   $2 bigint       the worker that reserved the job
+--   $3 int          the attempt
 --   $4 timestamptz  reserved_at
---   $5 jsonb        progress
+--   $5 jsonb        the progress
 --
--- Returns a row if the reservation stands: whether the progress was stored.
+-- Returns one row if the reservation stands. kept: true if the progress was stored.
 with standing as materialized (
     select id from reveille.jobs
     where id = $1 and reserved_by is not distinct from $2 and attempts = $3 and reserved_at is not distinct from $4

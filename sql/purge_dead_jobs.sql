@@ -1,12 +1,15 @@
 -- Deletes one batch of dead jobs permanently.
 --
---   $1 text    queue; null: any
---   $2 text    kind; null: any
---   $3 bigint  maximum number of jobs
---   $4 text    reason; null: any
---   $5 bigint  only ids above this, to go through all batch by batch
+--   $1 text    the queue; null: any
+--   $2 text    the kind; null: any
+--   $3 bigint  the maximum number of jobs
+--   $4 text    the reason; null: any
+--   $5 bigint  the highest id of the batch before; only jobs with higher ids are deleted
 --
--- Returns one row. done: how many were deleted. left_over: 0. last_id: the highest id of the batch; null: it was empty.
+-- Returns one row:
+--   done       the number of deleted jobs
+--   left_over  always 0
+--   last_id    the highest id of the batch; null: the batch was empty
 with picked as materialized (
     select id from reveille.dead_jobs
     where ($1::text is null or queue = $1) and ($2::text is null or kind = $2) and ($4::text is null or reason = $4)

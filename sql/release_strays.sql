@@ -1,13 +1,13 @@
--- Puts back a worker's strays: jobs that it reserved without knowing it, since the answer to its claim was lost. Counts
--- no failure. Passes over rows that other sessions have locked, for a later look.
+-- Releases a worker's strays: jobs that it reserved without its knowledge, since the answer to a claim was lost. Counts
+-- no failure. Passes over rows that other sessions have locked; the worker tries these again later.
 --
---   $1 bigint    worker
---   $2 bigint[]  jobs that it knows to hold
---   $3 bigint[]  only these jobs; null: all strays
+--   $1 bigint    the worker's id
+--   $2 bigint[]  the jobs that the worker knows to hold
+--   $3 bigint[]  the only jobs to release; null: all strays
 --
--- Returns one row per job: its id.
+-- Returns one row per released job: its id.
 --
--- attempts becomes 1 at least. With less, the trigger check_unclaimed would check the whole row again.
+-- The update sets attempts to 1 at least: with 0, the trigger check_unclaimed would check the whole row again.
 with strays as materialized (
     select id
     from reveille.jobs

@@ -1,24 +1,28 @@
--- Declares workers dead, and puts back every job that is reserved by no live worker.
+-- Declares workers dead, and rescues every job that is reserved by no live worker.
 --
---   $1 bigint[]       workers to declare dead
---   $2 timestamptz[]  last_seen_at of each worker, as it was watched; a worker that has been seen since lives on
---   $3 bigint         the worker that does this, for the counters
---   $4 bigint[]       only these jobs; null: all
---   $5 text           makes the jobs dead with this error alone, since they cannot be put back; null: puts them back
+--   $1 bigint[]       the workers to declare dead
+--   $2 timestamptz[]  last_seen_at of each worker, as last read; a worker with a later heartbeat is not declared dead
+--   $3 bigint         the id of the rescuing worker, for the counters
+--   $4 bigint[]       the only jobs to rescue; null: all
+--   $5 text           null: the jobs are made to wait again; else an error, with which the jobs are made dead jobs,
+--                     since they cannot be made to wait again
 --
--- Returns one row per worker that was declared dead, and one row per job. worker: the worker, or the former holder of
--- the job. job: null in a worker's row. dead: whether the job is a dead job now.
+-- Returns one row per worker that was declared dead, and one row per job:
+--   worker  the worker, or the former holder of the job
+--   job     the job's id; null in a worker's row
+--   dead    true if the job is a dead job now
 --
--- A loss counts as a failure. After the first two losses in succession a job is due at once, then after 2^failures
--- seconds, an hour at most. A job out of attempts becomes a dead job. If it is awaited, its end is notified.
+-- The loss of a worker counts as a failure of its jobs. After its first and second loss in succession, a job is due at
+-- once. After further losses, it is due after 2^failures seconds, at most an hour. A job without further attempts
+-- becomes a dead job. If a program awaits the job, its end is notified.
 --
 -- An odd row may hold values that no worker writes, such as failures set to zero by hand, or the largest integer. So
--- each column that changes here is made sound. If another dead job has the job's id, the job is buried under a fresh
--- one.
+-- this statement gives each column that it changes a valid value. If another dead job has the job's id, the job becomes
+-- a dead job under a fresh id.
 with watched as (
     select * from unnest($1::bigint[], $2::timestamptz[]) as watched (id, last_seen_at)
 ), silent as materialized (
-    -- A worker whose row is locked may be alive: the lock may be what holds up its heartbeat.
+    -- A worker whose row is locked may be alive: the lock may keep its heartbeat from being written.
     select workers.id
     from reveille.workers
     join watched on watched.id = workers.id and watched.last_seen_at = workers.last_seen_at
@@ -29,8 +33,8 @@ with watched as (
     where workers.id = silent.id
     returning workers.id
 ), orphans as materialized (
-    -- By the holders' ids, which are fixed before any row is locked. So a row that another worker claims meanwhile does
-    -- not match.
+    -- The condition compares reserved_by with ids that are read before any row is locked. So a row that another worker
+    -- claims meanwhile does not match.
     select
         jobs.id, jobs.reserved_by as holder,
         least(greatest(jobs.failures, 0), 999999999) + 1 as failures,
@@ -105,7 +109,7 @@ with watched as (
         extract(epoch from now()) - extract(epoch from reserved_at)
     from ended
 ), counted as (
-    -- In separate rows, dated to the microsecond, since the usual ones may be locked.
+    -- The counts go into separate rows, dated to the microsecond, since other sessions may have locked the usual rows.
     insert into reveille.counters as counters (queue, started_at, worker, failed)
     select lost.queue, clock_timestamp(), $3::bigint, count(*)
     from (select queue from put_back union all select queue from ended) as lost

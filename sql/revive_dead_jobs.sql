@@ -1,15 +1,18 @@
 -- Revives one batch of dead jobs. Their ids, attempts and errors stay; their failures start at zero.
 --
---   $1 text    queue; null: any
---   $2 text    kind; null: any
---   $3 bigint  maximum number of jobs
---   $4 text    reason; null: any
---   $5 bigint  only ids above this, to go through all batch by batch
+--   $1 text    the queue; null: any
+--   $2 text    the kind; null: any
+--   $3 bigint  the maximum number of jobs
+--   $4 text    the reason; null: any
+--   $5 bigint  the highest id of the batch before; only jobs with higher ids are revived
 --
--- Returns one row. done: how many were revived. left_over: how many stay dead, since a live job of their kind has their
--- unique key. last_id: the highest id of the batch; null: it was empty.
+-- Returns one row:
+--   done       the number of revived jobs
+--   left_over  the number of jobs that stay dead, since a live job of their kind has their unique key
+--   last_id    the highest id of the batch; null: the batch was empty
 --
--- A job whose id a live job has is revived under a fresh id, and one of its errors names the old id.
+-- If a live job has the id of a dead job, the dead job is revived under a fresh id. One of its errors names the old
+-- id.
 with picked as materialized (
     select * from reveille.dead_jobs
     where ($1::text is null or queue = $1) and ($2::text is null or kind = $2) and ($4::text is null or reason = $4)
@@ -41,7 +44,7 @@ with picked as materialized (
         end,
         progress, parent_id, schedule_id
     from named
-    -- In the order of sql/enqueue_unique.sql, so that the two never deadlock.
+    -- Ordered as in sql/enqueue_unique.sql, so that the two statements never deadlock.
     order by kind collate "C", unique_key collate "C"
     on conflict do nothing
     returning id

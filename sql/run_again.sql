@@ -1,10 +1,12 @@
--- Enqueues a new job like one that has finished: same kind, payload, queue, priority, max_attempts, key, tags and
--- metadata. The new job has no parent and no unique key. Its timeout is that of its kind, since the history keeps none.
+-- Enqueues a new job like a finished job: with the same kind, payload, queue, priority, max_attempts, key, tags and
+-- metadata. The new job has no parent and no unique key. Its timeout is the default of its kind, since the history
+-- keeps no timeouts.
 --
---   $1 bigint  finished job
+--   $1 bigint  the id of the finished job
 --
--- Returns one row. id: the new job; null if there is no such finished job. state: whether the given job is finished,
--- live, dead or unknown.
+-- Returns one row:
+--   id     the id of the new job; null if the given job is not in the history
+--   state  the state of the given job: finished, live, dead or unknown
 with finished as (
     select * from reveille.finished_jobs where id = $1 order by finished_at desc limit 1
 ), again as (

@@ -1,7 +1,7 @@
--- Changes settings of a queue. A setting that is not named stays; a setting that is null goes back to its default.
+-- Changes settings of a queue. A setting that is not in $2 stays; a setting that is null in $2 gets its default.
 --
---   $1 text   queue
---   $2 jsonb  settings by column name, intervals in seconds
+--   $1 text   the queue's name
+--   $2 jsonb  the settings by column name, intervals in seconds
 insert into reveille.queues (
     name, retention, dead_retention, bell, max_running, max_running_per_key, ordered, rate_limit, rate_period,
     rate_burst, rate_per_key

@@ -1,24 +1,26 @@
 -- Completes jobs of one queue that have the same worker and attempt and no results: moves them to the history, unless
--- the queue keeps none. This is sql/settle_finished.sql for the usual settlement. It takes once what all jobs share,
--- and finds each job's row where the claim has put it.
+-- the queue keeps none. This is the fast form of sql/settle_finished.sql for the usual settlements. It takes only once
+-- the values that all jobs share, and finds each job's row by the tuple id that the claim returned.
 --
---   $1  bigint[]            jobs, ascending
---   $2  bigint              worker that reserved them
---   $3  int                 attempt
---   $4  timestamptz[]       reserved_at of each job; with the three before, the fence
---   $5  tid[]               where the claim has put the rows, in any order; a job changed since is elsewhere
---   $6  double precision    sum of the seconds from being due to the start
---   $7  double precision    longest of them
---   $8  double precision    sum of the run times in seconds
---   $9  double precision    longest of them
---   $10 double precision[]  seconds of each job from being due to the start
---   $11 double precision[]  run time of each job in seconds
+--   $1  bigint[]            the jobs' ids, ascending
+--   $2  bigint              the worker that reserved the jobs
+--   $3  int                 the attempt
+--   $4  timestamptz[]       reserved_at of each job; with $1 to $3, the fence
+--   $5  tid[]               the tuple ids that the claim returned, in any order; a job changed since has another
+--   $6  double precision    the sum of the seconds from the due times to the starts
+--   $7  double precision    the longest time from a due time to a start, in seconds
+--   $8  double precision    the sum of the run times in seconds
+--   $9  double precision    the longest run time in seconds
+--   $10 double precision[]  the seconds of each job from its due time to its start
+--   $11 double precision[]  the run time of each job in seconds
 --
--- Returns a row if any job was settled. settled: their ids; null: all. The other jobs are no longer the worker's to
--- settle, or they are awaited, limited or elsewhere, and sql/settle_finished.sql settles them. If there are such jobs,
--- the settled ones are counted with their share of the sums.
+-- Returns one row if any job was settled. settled: the ids of the settled jobs; null: all jobs were settled.
 --
--- No index serves a condition of the fence, so the planner can only start from the places.
+-- The other jobs are not settled here: their reservations no longer stand, or they are awaited or limited, or they have
+-- another tuple id. The worker gives them to sql/settle_finished.sql. If there are any, the counters get only the
+-- settled jobs' share of the sums.
+--
+-- No index serves a condition of the fence, so the planner can only start from the tuple ids.
 with ended as (
     delete from reveille.jobs
     where (select set_config('lock_timeout', '200ms', true)) is not null

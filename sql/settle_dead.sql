@@ -1,19 +1,19 @@
--- Makes jobs dead: out of attempts, or failed in a way that no further attempt can repair.
+-- Makes jobs dead jobs: they have no further attempts, or have failed permanently.
 --
---   $1 bigint[]            jobs, ascending
---   $2 bigint[]            worker that reserved each job
---   $3 int[]               attempt of each job
---   $4 timestamptz[]       reserved_at of each job; with the three before, the fence
---   $5 text[]              reason of each job
---   $6 text[]              error of each job
---   $7 double precision[]  run time of each job in seconds
---   $8 double precision    seconds by which to date the counters later, as in sql/settle_finished.sql
+--   $1 bigint[]            the jobs' ids, ascending
+--   $2 bigint[]            the worker that reserved each job
+--   $3 int[]               the attempt of each job
+--   $4 timestamptz[]       reserved_at of each job; with $1 to $3, the fence
+--   $5 text[]              the reason of each job
+--   $6 text[]              the error of each job
+--   $7 double precision[]  the run time of each job in seconds
+--   $8 double precision    the seconds by which the counters are dated later, as in sql/settle_finished.sql
 --
--- Returns the ids of the settled jobs; the others are no longer those workers' to settle. Notifies the ends of awaited
+-- Returns the ids of the settled jobs. The reservations of the other jobs no longer stand. Notifies the ends of awaited
 -- jobs.
 --
--- Each job is looked up by its id, as in sql/settle_finished.sql. Odd values are made sound, and an id that another
--- dead job has is replaced, as in sql/rescue.sql.
+-- Each job is found by its id, as in sql/settle_finished.sql. As in sql/rescue.sql, odd rows get valid values, and a
+-- job gets a fresh id if another dead job has its id.
 with ended as (
     delete from reveille.jobs
     where (select set_config('lock_timeout', '200ms', true)) is not null
@@ -67,7 +67,7 @@ with ended as (
         run_seconds = counters.run_seconds + excluded.run_seconds,
         max_run_seconds = greatest(counters.max_run_seconds, excluded.max_run_seconds)
 ), rung as materialized (
-    -- Where a limit is kept, the end of a job makes room for another. Once, not once per row.
+    -- In a limited queue, the end of a job lets another job start. The bell is rung here once for all rows.
     select
         case
             when pg_catalog.bool_or(limited)
@@ -77,7 +77,7 @@ with ended as (
 )
 select id
 from ended
--- Always true. Evaluated from left to right, so that only awaited jobs reach pg_notify.
+-- This condition is always true. Postgres evaluates it from left to right, so that only awaited jobs reach pg_notify.
 where (select count(*) from rung) = 1
     and (
         not awaited or pg_notification_queue_usage() >= 0.9::double precision

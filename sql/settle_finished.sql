@@ -1,20 +1,21 @@
 -- Ends jobs as completed or cancelled: moves them to the history, unless their queue keeps none.
 --
---   $1 bigint[]            jobs, ascending
---   $2 bigint[]            worker that reserved each job
---   $3 int[]               attempt of each job
---   $4 timestamptz[]       reserved_at of each job; with the three before, the fence
---   $5 boolean[]           whether each job was cancelled
---   $6 double precision[]  run time of each job in seconds
---   $7 double precision[]  seconds of each job from being due to the start
---   $8 jsonb[]             result of each job; an empty array if no job has one
---   $9 double precision    seconds by which to date the counters later: 0, or a few if the usual row may be locked
+--   $1 bigint[]            the jobs' ids, ascending
+--   $2 bigint[]            the worker that reserved each job
+--   $3 int[]               the attempt of each job
+--   $4 timestamptz[]       reserved_at of each job; with $1 to $3, the fence
+--   $5 boolean[]           true for each job that was cancelled
+--   $6 double precision[]  the run time of each job in seconds
+--   $7 double precision[]  the seconds of each job from its due time to its start
+--   $8 jsonb[]             the result of each job; an empty array if no job has one
+--   $9 double precision    the seconds by which the counters are dated later: 0, or a few if the usual row may be
+--                          locked
 --
--- Returns the ids of the settled jobs; the others are no longer those workers' to settle. Notifies the ends of awaited
+-- Returns the ids of the settled jobs. The reservations of the other jobs no longer stand. Notifies the ends of awaited
 -- jobs.
 --
--- Each job must be looked up by its id. A session keeps its first plan, which it may have made when the table was
--- empty. So nothing is joined by id, and `is not distinct from` keeps the planner off the index by worker.
+-- Each job must be found by its id. A session keeps its first plan, which it may have made when the table was empty. So
+-- the statement joins nothing by id, and `is not distinct from` keeps the planner from using the index by worker.
 with ended as (
     delete from reveille.jobs
     where (select set_config('lock_timeout', '200ms', true)) is not null
@@ -22,7 +23,7 @@ with ended as (
         and reserved_by is not distinct from ($2::bigint[])[pg_catalog.width_bucket(id, $1::bigint[])]
         and attempts = ($3::int[])[pg_catalog.width_bucket(id, $1::bigint[])]
         and reserved_at is not distinct from ($4::timestamptz[])[pg_catalog.width_bucket(id, $1::bigint[])]
-    -- First the columns that the queries below read of each row: the further back a column stands, the more it costs.
+    -- The columns that the queries below read of each row stand first: a column costs more the further back it stands.
     returning
         id, awaited, limited, queue, reserved_by, pg_catalog.width_bucket(id, $1::bigint[]) as place, kind, payload,
         priority, attempts, failures, max_attempts, available_at, created_at, key, tags, metadata, errors, progress,
@@ -41,7 +42,7 @@ with ended as (
     from ended
     where ended.queue <> all (array(select queues.name from reveille.queues where queues.retention = interval '0'))
 ), ends as (
-    -- If the queue keeps no history, a program that awaits the job reads its end here.
+    -- If the queue keeps no history, a program that awaits the job reads the job's end in this table.
     insert into reveille.ends (id, outcome, result, errors)
     select id, case when ($5::boolean[])[place] then 'cancelled' else 'completed' end, ($8::jsonb[])[place], errors
     from ended
@@ -72,7 +73,7 @@ with ended as (
         run_seconds = counters.run_seconds + excluded.run_seconds,
         max_run_seconds = greatest(counters.max_run_seconds, excluded.max_run_seconds)
 ), rung as materialized (
-    -- Where a limit is kept, the end of a job makes room for another. Once, not once per row.
+    -- In a limited queue, the end of a job lets another job start. The bell is rung here once for all rows.
     select
         case
             when pg_catalog.bool_or(limited)
@@ -82,7 +83,7 @@ with ended as (
 )
 select id
 from ended
--- Always true. Evaluated from left to right, so that only awaited jobs reach pg_notify.
+-- This condition is always true. Postgres evaluates it from left to right, so that only awaited jobs reach pg_notify.
 where (select count(*) from rung) = 1
     and (not awaited or pg_notification_queue_usage() >= 0.9::double precision or pg_notify(
         'reveille.finished', id::text || case when ($5::boolean[])[place] then ' cancelled' else ' completed' end

@@ -1,10 +1,10 @@
--- Counts jobs that their handlers have completed in transactions of their own (sql/complete.sql).
+-- Counts jobs that their handlers have completed in separate transactions (sql/complete.sql).
 --
---   $1 text[]              queue of each job
---   $2 bigint[]            worker of each job
---   $3 double precision[]  run time of each job in seconds
---   $4 double precision[]  seconds of each job from being due to the start
---   $5 double precision    seconds by which to date the counters later, as in sql/settle_finished.sql
+--   $1 text[]              the queue of each job
+--   $2 bigint[]            the worker of each job
+--   $3 double precision[]  the run time of each job in seconds
+--   $4 double precision[]  the seconds of each job from its due time to its start
+--   $5 double precision    the seconds by which the counters are dated later, as in sql/settle_finished.sql
 insert into reveille.counters as counters (
     queue, started_at, worker, completed, wait_seconds, max_wait_seconds, run_seconds, max_run_seconds
 )

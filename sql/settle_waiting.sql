@@ -1,20 +1,21 @@
--- Puts reserved jobs back to wait: failed and to be retried, snoozed, or released without having run. Rings the bell.
+-- Makes reserved jobs wait again: jobs that failed and are retried later, snoozed jobs, and released jobs. Rings the
+-- bell.
 --
---   $1  bigint[]            jobs, ascending
---   $2  bigint[]            worker that reserved each job
---   $3  int[]               attempt of each job
---   $4  timestamptz[]       reserved_at of each job; with the three before, the fence
---   $5  text[]              why the attempt of each job failed; null: no failure
---   $6  text[]              error of each job
---   $7  double precision[]  seconds until each job is due again
---   $8  double precision[]  run time of each job in seconds
---   $9  double precision[]  seconds of each job from being due to the start
---   $10 double precision    seconds by which to date the counters later, as in sql/settle_finished.sql
+--   $1  bigint[]            the jobs' ids, ascending
+--   $2  bigint[]            the worker that reserved each job
+--   $3  int[]               the attempt of each job
+--   $4  timestamptz[]       reserved_at of each job; with $1 to $3, the fence
+--   $5  text[]              the reason why the attempt of each job failed; null: no failure
+--   $6  text[]              the error of each job
+--   $7  double precision[]  the seconds until each job is due again
+--   $8  double precision[]  the run time of each job in seconds
+--   $9  double precision[]  the seconds of each job from its due time to its start
+--   $10 double precision    the seconds by which the counters are dated later, as in sql/settle_finished.sql
 --
--- Returns the ids of the settled jobs; the others are no longer those workers' to settle.
+-- Returns the ids of the settled jobs. The reservations of the other jobs no longer stand.
 --
--- A job that is to be cancelled is due at once: the next worker that claims it ends it. Each job is looked up by its
--- id, as in sql/settle_finished.sql.
+-- A job that is to be cancelled is due at once, so that the next worker that claims the job cancels it. Each job is
+-- found by its id, as in sql/settle_finished.sql.
 with put_back as (
     update reveille.jobs
     set reserved_at = null,
@@ -38,7 +39,7 @@ with put_back as (
                         'error', ($6::text[])[pg_catalog.width_bucket(jobs.id, $1::bigint[])])
                 end
             from (select ($5::text[])[pg_catalog.width_bucket(jobs.id, $1::bigint[])]) as ending (reason)
-            -- Made sound, since the row may hold odd values.
+            -- The row may be an odd row, so failures gets a valid value.
             cross join lateral (
                 select least(greatest(jobs.failures, 0), 999999999) + (reason is not null)::int
             ) as after (failures)

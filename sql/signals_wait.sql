@@ -1,5 +1,7 @@
--- Tells whether commits that notify wait for each other. Each such commit holds this lock from before its start until
--- after its end. The server has one such lock, which belongs to no database.
+-- Checks if notifying commits wait for each other. Each notifying commit holds one lock of the server from before its
+-- start until after its end. The lock belongs to no database.
+--
+-- Returns one row. wait: true if a commit waits for the lock.
 select exists (
     select
     from pg_locks

@@ -1,5 +1,8 @@
--- Lists the open transactions that may have enqueued before the bell was armed, and so will commit without ringing it.
--- Each holds this lock on the table until it ends. Prepared transactions do too.
+-- Lists the open transactions that may have enqueued jobs before the bell was armed. Such a transaction commits without
+-- ringing the bell. Each transaction that enqueues, even a prepared one, holds the lock RowExclusiveLock on
+-- reveille.jobs until it ends.
+--
+-- Returns one row per transaction: its virtual id.
 select distinct pg_locks.virtualtransaction
 from pg_locks
 where pg_locks.locktype = 'relation'

@@ -1,8 +1,9 @@
--- Lists a worker's strays: jobs that it reserved without knowing it. If their release fails, it is repeated for ever
--- smaller parts of them, until the job is found that the server refuses.
+-- Lists a worker's strays: jobs that it reserved without its knowledge. Runs if the release of the strays fails. The
+-- release is then repeated for smaller and smaller parts of these jobs, until it finds the one job that the server
+-- refuses.
 --
---   $1 bigint    worker
---   $2 bigint[]  jobs that it knows to hold
+--   $1 bigint    the worker's id
+--   $2 bigint[]  the jobs that the worker knows to hold
 --
 -- Returns one row per job: its id, attempts and reserved_at.
 select id, attempts, reserved_at

@@ -1,8 +1,10 @@
--- Upkeep: folds the counters older than 5 minutes into one row a queue and minute.
+-- Upkeep: folds the counters older than 5 minutes into one row per queue and minute.
 --
---   $1 bigint  maximum number of counters
+--   $1 bigint  the maximum number of counters
 --
--- Returns one row: whether this chore was free, and how many counters were folded.
+-- Returns one row:
+--   mine  true if no other worker is doing this chore
+--   done  the number of folded counters
 with mine as materialized (
     select name from reveille.chores where name = 'counters' for update skip locked
 ), past as materialized (

@@ -1,11 +1,13 @@
 -- Upkeep: deletes the dead jobs that are past their queue's dead_retention.
 --
---   $1 bigint  maximum number of jobs
+--   $1 bigint  the maximum number of jobs
 --
--- Returns one row: whether this chore was free, and how many jobs were deleted.
+-- Returns one row:
+--   mine  true if no other worker is doing this chore
+--   done  the number of deleted jobs
 --
--- Finds the queues, kinds and reasons that have dead jobs by skipping from one to the next in the index. So it reads
--- only what it deletes.
+-- The query `groups` finds the queues, kinds and reasons that have dead jobs by skipping from one to the next in the
+-- index. So the statement reads only the rows that it deletes.
 with recursive mine as materialized (
     select name from reveille.chores where name = 'dead jobs' for update skip locked
 ), kept as materialized (

@@ -1,8 +1,10 @@
--- Upkeep: deletes, a minute later, how awaited jobs ended that left no history.
+-- Upkeep: deletes the endings of awaited jobs from queues without history, a minute after they were written.
 --
---   $1 bigint  maximum number of ends
+--   $1 bigint  the maximum number of rows
 --
--- Returns one row: whether this chore was free, and how many ends were deleted.
+-- Returns one row:
+--   mine  true if no other worker is doing this chore
+--   done  the number of deleted rows
 with mine as materialized (
     select name from reveille.chores where name = 'ends' for update skip locked
 ), old as materialized (

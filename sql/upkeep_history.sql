@@ -1,13 +1,15 @@
 -- Upkeep: deletes the finished jobs that are past their queue's retention, from a slice of one day of the history.
 --
---   $1 bigint       maximum number of pages
---   $2 timestamptz  only a day whose last round began before this; null: 20 minutes ago
+--   $1 bigint       the maximum number of pages
+--   $2 timestamptz  the time before which the last round of the day must have begun; null: 20 minutes ago
 --
--- Returns one row: whether a day was to be gone through and free, and how many pages were gone through.
+-- Returns one row:
+--   mine  true if a day needed a round and no other worker is doing that day's chore
+--   done  the number of pages read
 --
--- The history has no index by time, for which each settlement would pay. So a round reads all of a day. A day has a new
--- round if since its last one some of its jobs have passed a queue's retention, or the retentions have changed. A row
--- that another session has locked stays, and its day has another round.
+-- The history has no index by time, since each settlement would pay for it. So each round reads all of a day. A day has
+-- a new round in two cases: some of its jobs have passed a retention since the last round, or the retentions have
+-- changed. If another session has locked a row, the row stays, and the day has another round.
 with kept as materialized (
     select name as queue, retention from reveille.queues where retention is not null
 ), spans as materialized (
@@ -53,7 +55,7 @@ with kept as materialized (
     where day = (select day from mine)
         and ctid >= (select pg_catalog.format('(%s,0)', page)::tid from mine)
         and ctid < (select pg_catalog.format('(%s,0)', page + $1)::tid from mine)
-        -- A minute more, so that a job that a reader has just listed can still be looked up.
+        -- Each job is kept for a minute more, so that a program that has just listed the job can still find it.
         and finished_at < now() - interval '1 minute'
             - coalesce((select kept.retention from kept where kept.queue = finished_jobs.queue), interval '1 day')
 ), free as materialized (
@@ -69,7 +71,7 @@ with kept as materialized (
     update reveille.chores
     set next_page = case when mine.page + $1 < mine.pages then mine.page + $1 end,
         began_at = case when mine.anew then now() else chores.began_at end,
-        -- 'locked' differs from any settings, so that the day has another round.
+        -- 'locked' differs from all settings, so that the day has another round.
         settings = case
             when (select count(*) from gone) < (select count(*) from past) then 'locked'
             when mine.anew then mine.settings

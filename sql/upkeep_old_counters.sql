@@ -1,14 +1,16 @@
 -- Upkeep: deletes the counters older than 7 days.
 --
---   $1 bigint  maximum number of counters
+--   $1 bigint  the maximum number of counters
 --
--- Returns one row: whether this chore was free, and how many counters were deleted.
+-- Returns one row:
+--   mine  true if no other worker is doing this chore
+--   done  the number of deleted counters
 with mine as materialized (
     select name from reveille.chores where name = 'old counters' for update skip locked
 ), past as materialized (
     select counters.ctid as place
     from reveille.counters
-    -- `is not distinct from` keeps the planner off any index but the one by time.
+    -- `is not distinct from` keeps the planner from using any index but the index by time.
     where exists (select from mine) and started_at < now() - interval '7 days' and worker is not distinct from 0
     order by started_at
     limit $1

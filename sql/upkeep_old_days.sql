@@ -1,6 +1,8 @@
 -- Upkeep: empties one day of the history that is past every retention.
 --
--- Returns one row: whether this chore was free, and how many days were emptied: 1 or 0.
+-- Returns one row:
+--   mine  true if no other worker is doing this chore
+--   done  the number of emptied days: 1 or 0
 with mine as materialized (
     select name from reveille.chores where name = 'old days' for update skip locked
 ), noted as (

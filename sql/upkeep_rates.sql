@@ -1,8 +1,10 @@
--- Upkeep: deletes the rates that are paid for: the queue or key may start its whole burst again.
+-- Upkeep: deletes the rates of queues and keys that may start their whole burst again.
 --
---   $1 bigint  maximum number of rates
+--   $1 bigint  the maximum number of rates
 --
--- Returns one row: whether this chore was free, and how many rates were deleted.
+-- Returns one row:
+--   mine  true if no other worker is doing this chore
+--   done  the number of deleted rates
 with mine as materialized (
     select name from reveille.chores where name = 'rates' for update skip locked
 ), paid as materialized (

@@ -1,6 +1,8 @@
 -- Upkeep: analyzes the tables that are large and have no statistics yet.
 --
--- Returns one row: whether this chore was free, and how many tables were analyzed.
+-- Returns one row:
+--   mine  true if no other worker is doing this chore
+--   done  the number of analyzed tables
 with mine as materialized (
     select name from reveille.chores where name = 'statistics' for update skip locked
 ), noted as (

@@ -1,8 +1,10 @@
 -- Upkeep: deletes the unique keys whose period is over.
 --
---   $1 bigint  maximum number of keys
+--   $1 bigint  the maximum number of unique keys
 --
--- Returns one row: whether this chore was free, and how many keys were deleted.
+-- Returns one row:
+--   mine  true if no other worker is doing this chore
+--   done  the number of deleted unique keys
 with mine as materialized (
     select name from reveille.chores where name = 'unique keys' for update skip locked
 ), past as materialized (

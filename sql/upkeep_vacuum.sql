@@ -1,10 +1,11 @@
--- Upkeep: takes the chore of vacuuming, and lists the tables that are to be vacuumed now by the worker that asks.
+-- Upkeep: takes the chore of vacuuming, and lists the tables that the calling worker should vacuum now.
 --
--- Returns one row per table that has many dead rows and that the server lets this user vacuum. Returns none while
--- another worker is vacuuming, and none until 5 s after the last round began and four times its length have gone by.
--- While a snapshot holds dead rows back, vacuuming removes none.
+-- Returns one row for each table that has many dead rows and that the server allows this user to vacuum. Returns no row
+-- while another worker is vacuuming. After a round, returns no row until 5 s have passed since its start and four times
+-- its length since its end. The pause is there since vacuuming removes no dead rows that an old snapshot holds back.
 --
--- A noted time takes the chore, not a lock: the transaction that held the lock would itself hold dead rows back.
+-- The worker takes the chore by noting a time, not by a lock: a transaction that held a lock would itself hold dead
+-- rows back.
 with due as materialized (
     select churned.name
     from (values
@@ -34,7 +35,7 @@ with due as materialized (
                 then clock_timestamp() >= greatest(
                     began_at + interval '5 seconds', done_at + 4::double precision * (done_at - began_at)
                 )
-                -- Another worker is vacuuming, unless it has died.
+                -- Another worker is vacuuming. After 2 minutes, that worker is assumed dead.
                 else clock_timestamp() >= began_at + interval '2 minutes'
             end, true
         )

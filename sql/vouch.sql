@@ -1,9 +1,10 @@
--- Vouches for a worker by an advisory lock of this session: other workers see at once when the session is gone.
+-- Vouches for a worker by an advisory lock of this session: once the session is gone, other workers see this at once.
 --
---   $1 bigint  worker
+--   $1 bigint  the worker's id
 --
--- The lock is shared, since an earlier session of the worker that was cut off may still hold it. From here on only this
--- backend's lock counts, since any session can take a lock whose name it knows.
+-- The lock is shared, since an earlier session of the worker that was cut off may still hold it. The worker's row gets
+-- this backend's process id. From then on only this backend's lock counts, since any session can take a lock that it
+-- knows.
 update reveille.workers
 set holds_lock = true, backend = pg_backend_pid()
 where id = (select id from reveille.workers where id = $1 for no key update skip locked)

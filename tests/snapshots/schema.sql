@@ -23,7 +23,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.analyze_unknown_tables() IS 'Analyzes the tables of live and dead jobs if they are large and have no statistics. Returns how many it analyzed. Workers call it.';
+COMMENT ON FUNCTION reveille.analyze_unknown_tables() IS 'Analyzes the tables of live and dead jobs if they are large and have no statistics. Returns the number of tables analyzed. Workers call it.';
 
 CREATE FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT result jsonb, OUT errors jsonb) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -33,8 +33,8 @@ CREATE FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT r
 #variable_conflict use_column
 begin
     update reveille.jobs set awaited = true where jobs.id = await.id and not jobs.awaited;
-    -- Separate statements, each of which sees everything committed before it. So a job that is no longer live has
-    -- ended.
+    -- The statements are separate, and each sees everything that was committed before it. So a job that the first
+    -- statement no longer finds has ended.
     select 'live', jobs.errors into state, errors from reveille.jobs where jobs.id = await.id;
     if found then
         return;
@@ -55,12 +55,12 @@ begin
     if found then
         return;
     end if;
-    -- The job may have been revived between two of these statements.
+    -- A job that was revived between two of these statements is in none of their tables.
     state := case when exists (select from reveille.jobs where jobs.id = await.id) then 'live' else 'unknown' end;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT result jsonb, OUT errors jsonb) IS 'How a job ended: completed (with its result), cancelled, dead (with the reason) or unknown. If it is live, its end will be notified on the channel reveille.finished, as its id and completed, cancelled or dead. Listen first, then ask; ask again after a notification, since any session can send one.';
+COMMENT ON FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT result jsonb, OUT errors jsonb) IS 'Returns how a job ended: completed (with its result), cancelled, dead (with the reason) or unknown. If the job is live, its end will be notified on the channel reveille.finished: the job''s id and completed, cancelled or dead. Listen on the channel first, then call this function. Call it again after a notification, since any session can send one.';
 
 CREATE FUNCTION reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) RETURNS boolean
     LANGUAGE plpgsql
@@ -108,7 +108,7 @@ exception when others then
 end
 $$;
 
-COMMENT ON FUNCTION reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) IS 'Moves a job that cannot be claimed to the dead jobs. Returns whether it could. For reveille.isolate_job.';
+COMMENT ON FUNCTION reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) IS 'Makes a job that cannot be claimed a dead job. Returns true if this succeeds. For reveille.isolate_job.';
 
 CREATE FUNCTION reveille.can_be_sent(queue text) RETURNS boolean
     LANGUAGE plpgsql STABLE
@@ -124,7 +124,7 @@ exception when character_not_in_repertoire or untranslatable_character then
 end
 $$;
 
-COMMENT ON FUNCTION reveille.can_be_sent(queue text) IS 'Whether a queue''s name can be sent to a worker by NOTIFY. A notification that the server cannot convert to UTF-8 breaks the session that is to receive it.';
+COMMENT ON FUNCTION reveille.can_be_sent(queue text) IS 'True if a queue''s name can be sent to a worker by NOTIFY. A notification that the server cannot convert to UTF-8 breaks the session that receives it.';
 
 CREATE FUNCTION reveille.cancel(id bigint) RETURNS text
     LANGUAGE plpgsql
@@ -140,7 +140,8 @@ begin
         update reveille.jobs
         set cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
         where jobs.id = cancel.id;
-        -- The worker checks the notification in the table. Its next heartbeat finds the request as well.
+        -- The worker confirms the notification in the table. If no notification comes, the worker's next heartbeat
+        -- finds the request.
         if pg_notification_queue_usage() < 0.9 then
             perform pg_notify('reveille.cancel', cancel.id::text);
         end if;
@@ -163,7 +164,7 @@ begin
         if job.awaited and pg_notification_queue_usage() < 0.9 then
             perform pg_notify('reveille.finished', cancel.id || ' cancelled');
         end if;
-        -- The next job of its key may start now.
+        -- In an ordered queue, the next job with the same key may start now.
         perform reveille.ring(array[job.queue]) from reveille.queues where name = job.queue and limited = 'key';
         return 'cancelled';
     end if;
@@ -175,7 +176,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.cancel(id bigint) IS 'Cancels a job. Returns cancelled (it waited and is gone), requested (it runs, and its handler is asked to stop), finished, dead or unknown.';
+COMMENT ON FUNCTION reveille.cancel(id bigint) IS 'Cancels a job. Returns cancelled (it waited and is deleted), requested (it is running, and its handler is asked to stop), finished, dead or unknown.';
 
 CREATE FUNCTION reveille.check_changed_job() RETURNS trigger
     LANGUAGE plpgsql
@@ -192,7 +193,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.check_changed_job() IS 'Refuses a change that makes a job bad (reveille.check_job).';
+COMMENT ON FUNCTION reveille.check_changed_job() IS 'Refuses an update that leaves an odd row (reveille.check_job).';
 
 CREATE FUNCTION reveille.check_inserted_jobs() RETURNS trigger
     LANGUAGE plpgsql
@@ -201,9 +202,9 @@ declare
     job record;
     is_sound boolean;
 begin
-    -- Every name is qualified, since this runs with the search path of any role that inserts. The limit makes the
-    -- planner expect few rows. A session keeps the plan: planned at an insert of a million jobs, it would be compiled
-    -- at each later insert, which takes 13 ms.
+    -- Every name is qualified, since this function runs with the search path of any role that inserts. `limit 1` makes
+    -- the planner expect few rows. A session keeps its plan: a plan made at an insert of a million jobs would be
+    -- compiled at each later insert, which takes 13 ms.
     perform from inserted
     where (
             greatest(pg_catalog.octet_length(queue), pg_catalog.octet_length(kind)) operator(pg_catalog.<=) 128
@@ -221,7 +222,7 @@ begin
         ) is not true
     limit 1;
     if found then
-        -- An assignment, since the text of a statement would be part of each error.
+        -- This is an assignment, since the text of a `perform` statement would be part of each error.
         for job in select * from inserted loop
             is_sound := reveille.check_job(
                 job.queue, job.kind, job.payload, job.priority, job.attempts, job.failures, job.max_attempts,
@@ -234,7 +235,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.check_inserted_jobs() IS 'Refuses an insert that contains a bad job (reveille.check_job).';
+COMMENT ON FUNCTION reveille.check_inserted_jobs() IS 'Refuses an insert that contains an odd row (reveille.check_job).';
 
 CREATE FUNCTION reveille.check_job(queue text, kind text, payload jsonb, priority smallint, attempts integer, failures integer, max_attempts integer, reserved_at timestamp with time zone, reserved_by bigint, available_at timestamp with time zone, created_at timestamp with time zone, unique_key text, unique_until text, key text, timeout interval, tags text[], metadata jsonb, errors jsonb) RETURNS boolean
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
@@ -242,7 +243,8 @@ CREATE FUNCTION reveille.check_job(queue text, kind text, payload jsonb, priorit
 declare
     broken text;
 begin
-    -- Nearly all jobs pass here. Each operator in this condition has to be looked up once per transaction.
+    -- Nearly all jobs fulfil this first condition. The condition is short, since Postgres resolves each of its
+    -- operators once per transaction.
     if queue operator(pg_catalog.<>) '' and kind operator(pg_catalog.<>) ''
         and greatest(pg_catalog.length(queue), pg_catalog.length(kind)) operator(pg_catalog.<=) 128
         and (
@@ -270,7 +272,7 @@ begin
             then 'priority_is_0_to_3'
         when attempts operator(pg_catalog.<) 0
             then 'attempts_is_not_negative'
-        -- A claim adds one, and the column ends at two billion. No job needs half of that.
+        -- Each claim adds one, and the column overflows at two billion. No job needs half of that.
         when attempts operator(pg_catalog.>) 1000000000
             then 'attempts_is_at_most_1000000000'
         when failures operator(pg_catalog.<) 0 or failures operator(pg_catalog.>) attempts
@@ -316,7 +318,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.check_job(queue text, kind text, payload jsonb, priority smallint, attempts integer, failures integer, max_attempts integer, reserved_at timestamp with time zone, reserved_by bigint, available_at timestamp with time zone, created_at timestamp with time zone, unique_key text, unique_until text, key text, timeout interval, tags text[], metadata jsonb, errors jsonb) IS 'Refuses a bad job: raises a check violation that names the broken rule, or returns true.';
+COMMENT ON FUNCTION reveille.check_job(queue text, kind text, payload jsonb, priority smallint, attempts integer, failures integer, max_attempts integer, reserved_at timestamp with time zone, reserved_by bigint, available_at timestamp with time zone, created_at timestamp with time zone, unique_key text, unique_until text, key text, timeout interval, tags text[], metadata jsonb, errors jsonb) IS 'Refuses a job with an odd row: raises a check violation that names the broken rule. Returns true for any other job.';
 
 CREATE FUNCTION reveille.complete_in(id bigint, worker bigint, attempt integer, reserved_at timestamp with time zone, run_seconds double precision, OUT transaction text) RETURNS text
     LANGUAGE plpgsql
@@ -352,7 +354,7 @@ begin
     elsif ended.awaited then
         insert into reveille.ends (id, outcome, errors) values (ended.id, 'completed', ended.errors);
     end if;
-    -- Where a limit is kept, the end of a job makes room for another.
+    -- In a limited queue, the end of a job lets another job start.
     if ended.limited then
         perform reveille.ring(array[ended.queue]);
     end if;
@@ -362,7 +364,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.complete_in(id bigint, worker bigint, attempt integer, reserved_at timestamp with time zone, run_seconds double precision, OUT transaction text) IS 'Completes a job in the caller''s transaction, fenced by its reservation, and moves it to the history, unless its queue keeps none. Returns the transaction''s id; null if the reservation no longer stands. Does not touch counters, for which other transactions would have to wait: the worker counts when the transaction is over. For workers.';
+COMMENT ON FUNCTION reveille.complete_in(id bigint, worker bigint, attempt integer, reserved_at timestamp with time zone, run_seconds double precision, OUT transaction text) IS 'Completes a job in the caller''s transaction, fenced by the job''s reservation, and moves the job to the history, unless its queue keeps none. Returns the transaction''s id; null if the reservation no longer stands. Does not update counters, since other transactions would have to wait for these rows. The worker counts the job once the transaction has ended. For workers.';
 
 CREATE FUNCTION reveille.count_anew() RETURNS trigger
     LANGUAGE plpgsql
@@ -376,7 +378,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.count_anew() IS 'Counts ticks from now on when a schedule''s timing is set, or when it is resumed.';
+COMMENT ON FUNCTION reveille.count_anew() IS 'Counts ticks from now on when a schedule''s timing is set or the schedule is resumed.';
 
 CREATE FUNCTION reveille.dead_groups(OUT queue text, OUT kind text, OUT reason text, OUT jobs bigint, OUT first_died_at timestamp with time zone, OUT last_died_at timestamp with time zone) RETURNS SETOF record
     LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
@@ -400,7 +402,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.dead_groups(OUT queue text, OUT kind text, OUT reason text, OUT jobs bigint, OUT first_died_at timestamp with time zone, OUT last_died_at timestamp with time zone) IS 'How many jobs are dead by queue, kind and reason, for the views. See reveille.dead_jobs_overview.';
+COMMENT ON FUNCTION reveille.dead_groups(OUT queue text, OUT kind text, OUT reason text, OUT jobs bigint, OUT first_died_at timestamp with time zone, OUT last_died_at timestamp with time zone) IS 'Returns the number of dead jobs by queue, kind and reason, for the views. See reveille.dead_jobs_overview.';
 
 CREATE FUNCTION reveille.enqueue(kind text, payload jsonb DEFAULT '{}'::jsonb, queue text DEFAULT 'default'::text, delay interval DEFAULT NULL::interval, available_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority bigint DEFAULT 2, max_attempts bigint DEFAULT NULL::bigint, timeout interval DEFAULT NULL::interval, unique_key text DEFAULT NULL::text, unique_mode text DEFAULT 'keep'::text, unique_until text DEFAULT 'finished'::text, key text DEFAULT NULL::text, tags text[] DEFAULT NULL::text[], metadata jsonb DEFAULT NULL::jsonb, parent_id bigint DEFAULT NULL::bigint, OUT id bigint, OUT existed boolean) RETURNS record
     LANGUAGE plpgsql
@@ -438,8 +440,8 @@ begin
         then pg_catalog.current_setting('reveille.max_payload')::pg_catalog.int4
         else 1048576
     end;
-    -- Measured as text, since text is what a worker receives. A payload that is stored in at most 512 bytes is not
-    -- measured, so that an ordinary job does not pay.
+    -- The payload is measured as text, since workers receive text. A payload that is stored in at most 512 bytes is not
+    -- measured, so that an ordinary job does not pay for it.
     if (pg_catalog.pg_column_size(enqueue.payload) operator(pg_catalog.>) 512 or largest operator(pg_catalog.<) 512)
         and pg_catalog.octet_length(enqueue.payload::pg_catalog.text) operator(pg_catalog.>) largest
     then
@@ -455,7 +457,7 @@ begin
         begin
             period := enqueue.unique_until::pg_catalog.interval;
         exception when invalid_datetime_format or datetime_field_overflow or interval_field_overflow then
-            null; -- The next condition refuses it.
+            null; -- The next condition refuses the text.
         end;
         if (period operator(pg_catalog.>) interval '0' and pg_catalog.isfinite(period)) is not true then
             raise exception 'unique_until must be started, finished or a positive interval such as 1 hour, not %',
@@ -470,7 +472,7 @@ begin
         enqueue.available_at,
         pg_catalog.now() operator(pg_catalog.+) coalesce(enqueue.delay, interval '0')
     );
-    -- Refuses values that the table would refuse: an error from within the insert would contain the text of each
+    -- The values are checked before the insert: an error from within the insert would contain the text of each
     -- statement around it.
     if (
         pg_catalog.length(enqueue.kind) operator(pg_catalog.>) 0
@@ -516,8 +518,8 @@ begin
             if enqueue.unique_key is null then
                 return;
             end if;
-            -- Checked once more: while the insert waited, another job of the key may have been enqueued for a period,
-            -- and have ended.
+            -- The period is checked once more: while the insert waited, another transaction may have enqueued a job
+            -- with this unique key for a period, and that job may have ended.
             if period is null and reveille.period_holder(enqueue.kind, enqueue.unique_key) is null then
                 return;
             end if;
@@ -541,18 +543,18 @@ begin
         existed := true;
         id := reveille.live_holder(enqueue.kind, enqueue.unique_key);
         if id is null then
-            -- A separate statement, since it sees commits of the meantime.
+            -- A separate statement also sees commits since the statement before.
             id := reveille.period_holder(enqueue.kind, enqueue.unique_key);
         end if;
         if id is not null then
             return;
         end if;
-        -- The job that held the key has ended meanwhile: try again.
+        -- The job that held the unique key has ended meanwhile, so the next round of the loop tries the insert again.
     end loop;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.enqueue(kind text, payload jsonb, queue text, delay interval, available_at timestamp with time zone, priority bigint, max_attempts bigint, timeout interval, unique_key text, unique_mode text, unique_until text, key text, tags text[], metadata jsonb, parent_id bigint, OUT id bigint, OUT existed boolean) IS 'Enqueues a job in this transaction: select id from reveille.enqueue(kind => ''hello''). If another job of the kind holds the unique_key, no job is added: existed is true, and id is that job''s. By unique_mode, that job stays unchanged (keep), gets the payload, tags and metadata (replace), or these and the due time (debounce); a job that runs or has ended always stays unchanged. By unique_until, a key is held until the job first starts (started) or until it has ended (finished). With an interval such as ''1 hour'', it is also held until that time has passed since the job was enqueued. parent_id is the job in whose handler this one is enqueued.';
+COMMENT ON FUNCTION reveille.enqueue(kind text, payload jsonb, queue text, delay interval, available_at timestamp with time zone, priority bigint, max_attempts bigint, timeout interval, unique_key text, unique_mode text, unique_until text, key text, tags text[], metadata jsonb, parent_id bigint, OUT id bigint, OUT existed boolean) IS 'Enqueues a job in the caller''s transaction: select id from reveille.enqueue(kind => ''hello''). If another job of the kind holds the unique_key, no job is added: existed is true, and id is the id of that other job. unique_mode decides about the other job while it waits: it stays unchanged (keep), gets the payload, tags and metadata (replace), or gets these and the due time (debounce). A job that is running or has ended always stays unchanged. unique_until decides when the unique key is given up: when the job first starts (started), or when it has ended (finished). With an interval such as ''1 hour'', the unique key is also held until that time has passed since the job was enqueued. parent_id is the id of the job whose handler enqueues this job.';
 
 CREATE FUNCTION reveille.fresh_job_id() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -565,13 +567,13 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.fresh_job_id() IS 'Returns an id that no job has, for a job that is buried or revived while another job has its id.';
+COMMENT ON FUNCTION reveille.fresh_job_id() IS 'Returns an id that no job has, for a job that becomes a dead job or is revived while another job has its id.';
 
 CREATE FUNCTION reveille.head_seal(queue text, priority integer, available_at bigint, id bigint) RETURNS bigint
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN ((hashtextextended(queue, available_at) # hashint8extended(id, (priority)::bigint)) & '9223372036854775807'::bigint);
 
-COMMENT ON FUNCTION reveille.head_seal(queue text, priority integer, available_at bigint, id bigint) IS 'A checksum over the parts of a head, which shows that they belong together.';
+COMMENT ON FUNCTION reveille.head_seal(queue text, priority integer, available_at bigint, id bigint) IS 'Returns a checksum over the parts of a head, which shows that they belong together.';
 
 CREATE FUNCTION reveille.held_jobs(OUT id bigint, OUT queue text, OUT kind text, OUT attempt integer, OUT worker bigint, OUT reserved_at timestamp with time zone, OUT cancel_requested_at timestamp with time zone) RETURNS SETOF record
     LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
@@ -599,7 +601,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.held_jobs(OUT id bigint, OUT queue text, OUT kind text, OUT attempt integer, OUT worker bigint, OUT reserved_at timestamp with time zone, OUT cancel_requested_at timestamp with time zone) IS 'The jobs that workers hold, for the views. See reveille.running_jobs.';
+COMMENT ON FUNCTION reveille.held_jobs(OUT id bigint, OUT queue text, OUT kind text, OUT attempt integer, OUT worker bigint, OUT reserved_at timestamp with time zone, OUT cancel_requested_at timestamp with time zone) IS 'Returns the jobs that workers hold, for the views. See reveille.running_jobs.';
 
 CREATE FUNCTION reveille.hold_unique_key(id bigint, period interval) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -624,7 +626,8 @@ begin
             return true;
         end if;
     else
-        -- Waits for another transaction that is inserting the key, and then uses the row that it has left.
+        -- The insert waits for any transaction that is inserting the same unique key, and then meets that transaction's
+        -- row.
         insert into reveille.unique_periods as held (kind, unique_key, job_id, ends_at)
         values (job.kind, job.unique_key, hold_unique_key.id, job.created_at + period)
         on conflict (kind, unique_key) do update
@@ -639,7 +642,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.hold_unique_key(id bigint, period interval) IS 'For reveille.enqueue, which has just inserted this job with a unique key. Returns true if the job holds its key for the period (null: while it is live). Returns false if another job holds the key for a period; then the new job is deleted again.';
+COMMENT ON FUNCTION reveille.hold_unique_key(id bigint, period interval) IS 'For reveille.enqueue, which has just inserted the job with a unique key. Returns true if the job now holds its unique key for the period (null: while it is live). Returns false if another job holds the unique key for a period; the new job is then deleted again.';
 
 CREATE FUNCTION reveille.isolate_job(id bigint, others_pass boolean, OUT code text, OUT error text, OUT buried boolean) RETURNS record
     LANGUAGE plpgsql
@@ -660,7 +663,7 @@ begin
             unique_key = case when jobs.unique_until = 'started' then null else jobs.unique_key end,
             unique_until = case when jobs.unique_until = 'started' then null else jobs.unique_until end
         where jobs.id = isolate_job.id
-        -- In UTF-8, as the columns are sent to a worker.
+        -- The conversions to UTF-8 fail on values that cannot be sent to a worker.
         returning
             convert_to(jobs.kind, 'UTF8'), convert_to(jobs.payload::text, 'UTF8'), convert_to(jobs.key, 'UTF8'),
             convert_to(jobs.tags::text, 'UTF8'), convert_to(jobs.metadata::text, 'UTF8'),
@@ -671,8 +674,8 @@ begin
     exception when others then
         get stacked diagnostics code = returned_sqlstate, error = message_text;
     end;
-    -- The claim works, or the server, the connection, the schema or a lock made it fail. Error::is_about_data has the
-    -- same list.
+    -- Either the claim succeeded, or it failed for a reason outside the row: the server, the connection, the schema or
+    -- a lock. Error::is_about_data has the same list.
     if code = 'RVOK0'
         or left(code, 2) in ('08', '0A', '25', '26', '28', '34', '3D', '3F', '40', '42', '53', '55', '57')
     then
@@ -681,7 +684,7 @@ begin
         return;
     end if;
     if getdatabaseencoding() <> 'UTF8' then
-        -- The error may quote the bytes that cannot be read.
+        -- The error's text may quote bytes that cannot be read.
         error := regexp_replace(error, '[^ -~]', '?', 'g');
     end if;
     buried := (others_pass or left(code, 2) in ('22', '54') or code in ('XX001', 'XX002'))
@@ -699,12 +702,12 @@ begin
             where jobs.id = isolate_job.id;
         end if;
     exception when insufficient_privilege or unique_violation then
-        null; -- The worker has the rights of an older version, or another worker has just named the job.
+        null; -- The worker's role lacks the new privilege, or another worker has just listed the job.
     end;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.isolate_job(id bigint, others_pass boolean, OUT code text, OUT error text, OUT buried boolean) IS 'Tries whether a job can be claimed. If not, returns the error, and whether the job was made a dead job for it. For workers.';
+COMMENT ON FUNCTION reveille.isolate_job(id bigint, others_pass boolean, OUT code text, OUT error text, OUT buried boolean) IS 'Tries to claim a job, and rolls the claim back. If the claim fails, returns the error, and true as buried if the job was made a dead job for it. For workers.';
 
 CREATE FUNCTION reveille.keep_totals() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -742,7 +745,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.limits_changed() IS 'Wakes the workers of a queue whose limits change, since more jobs may run.';
+COMMENT ON FUNCTION reveille.limits_changed() IS 'Wakes the workers of a queue whose limits change, since more jobs may start.';
 
 CREATE FUNCTION reveille.live_holder(kind text, unique_key text) RETURNS bigint
     LANGUAGE plpgsql STABLE
@@ -757,7 +760,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.live_holder(kind text, unique_key text) IS 'The live job that holds a unique key of a kind; null if there is none.';
+COMMENT ON FUNCTION reveille.live_holder(kind text, unique_key text) IS 'Returns the id of the live job that holds a unique key of a kind; null if there is none.';
 
 CREATE FUNCTION reveille.mark_sleeper() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -766,15 +769,16 @@ CREATE FUNCTION reveille.mark_sleeper() RETURNS trigger
 begin
     select not bell into new.silent from reveille.queues where name = new.queue;
     new.silent := coalesce(new.silent, false);
-    -- An enqueue reads the sequence's present value, whatever its snapshot shows. The lock that this insert has on the
-    -- table keeps reveille.note_nobody_sleeps() from undoing this before the row can be seen.
+    -- The sequence changes at once, not at the commit, so an enqueue sees the change whatever its snapshot shows. Until
+    -- this insert is committed, its lock on the table keeps reveille.note_nobody_sleeps() from setting the sequence
+    -- back.
     perform setval('reveille.somebody_sleeps', 1)
     where pg_sequence_last_value('reveille.somebody_sleeps') is not distinct from 0;
     return new;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.mark_sleeper() IS 'Notes that a worker sleeps, and marks a worker that goes to sleep on a queue whose bell is switched off.';
+COMMENT ON FUNCTION reveille.mark_sleeper() IS 'Notes that a worker sleeps. Marks the worker''s row as silent if the queue''s bell is switched off.';
 
 CREATE FUNCTION reveille.mark_sleepers() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -787,21 +791,22 @@ begin
     if is_silent = (tg_op <> 'INSERT' and not old.bell) then
         return null;
     end if;
-    -- Workers that are going to sleep have read the old settings. Once this lock is granted, their rows can be seen.
+    -- Workers that are just going to sleep may have read the old settings. Once the lock below is granted, their
+    -- transactions have ended, and the update sees their rows.
     lock table reveille.sleepers in share row exclusive mode;
     update reveille.sleepers set silent = is_silent where queue = changed and silent <> is_silent;
     return null;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.mark_sleepers() IS 'Marks the workers that sleep on a queue whose bell is switched on or off.';
+COMMENT ON FUNCTION reveille.mark_sleepers() IS 'Marks the workers that sleep on a queue as silent, or not silent, when the queue''s bell is switched off or on.';
 
 CREATE FUNCTION reveille.note_limits() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    -- The condition of the generated column `limited`, which is computed after this.
+    -- The generated column `limited` has the same condition, but is computed only after this trigger.
     if not new.ordered
         and coalesce(new.max_running, new.max_running_per_key, new.rate_limit, new.rate_per_key) is null
     then
@@ -815,21 +820,23 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.note_limits() IS 'Notes since when a queue has had limits.';
+COMMENT ON FUNCTION reveille.note_limits() IS 'Notes the time from which a queue has had limits.';
 
 CREATE FUNCTION reveille.note_nobody_sleeps() RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    -- A transaction that has changed anything could be rolled back, and the sequence would keep its value. An older
-    -- snapshot may not show the workers that sleep.
+    -- This function refuses a transaction that has changed anything: a rollback would undo the changes, but not the
+    -- sequence's new value. It also refuses other isolation levels: their snapshots may be older than the rows of the
+    -- workers that sleep now.
     if pg_current_xact_id_if_assigned() is not null or current_setting('transaction_isolation') <> 'read committed'
     then
         return false;
     end if;
     begin
-        -- While this lock is held, no worker goes to sleep. It is refused while a worker is going to sleep.
+        -- While this session holds the lock, no worker can go to sleep. The request fails at once if a worker is going
+        -- to sleep.
         lock table reveille.sleepers in share mode nowait;
     exception when lock_not_available then
         return false;
@@ -843,7 +850,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.note_nobody_sleeps() IS 'If no worker sleeps, notes that inserts need not look for one. Returns whether no worker sleeps. Call it in a separate transaction, as workers do.';
+COMMENT ON FUNCTION reveille.note_nobody_sleeps() IS 'If no worker sleeps, notes that inserts need not search for sleeping workers. Returns true if no worker sleeps, and false if a worker sleeps or may sleep. Call this function in a separate transaction, as workers do.';
 
 CREATE FUNCTION reveille.pass_given_ids() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -852,12 +859,12 @@ CREATE FUNCTION reveille.pass_given_ids() RETURNS bigint
     AS $$
 declare
     ids constant regclass := 'reveille.jobs_id_seq';
-    -- An id from here on was written by hand. After it, hardly any ids would be left to give out.
+    -- Ids from this number on were written by hand. A sequence that passed them would have hardly any ids left.
     too_large constant bigint := 4611686018427387904;
     largest bigint;
 begin
-    -- One statement, so that it sees no id that was given out after the sequence was read. Usually each index ends
-    -- below the sequence.
+    -- This is one statement, so that its snapshot is older than its read of the sequence. So it sees no id that was
+    -- given out later. Usually no index contains an id above the sequence, and the statement ends at once.
     perform from (select coalesce(pg_sequence_last_value(ids), 0)) as given (last)
     where exists (select from reveille.jobs where jobs.id > given.last and jobs.id < too_large)
         or exists (select from reveille.dead_jobs where dead_jobs.id > given.last and dead_jobs.id < too_large)
@@ -872,17 +879,18 @@ begin
         (select max(dead_jobs.id) from reveille.dead_jobs where dead_jobs.id < too_large),
         (select max(finished_jobs.id) from reveille.finished_jobs where finished_jobs.id < too_large)
     ) into largest;
-    -- One session at a time, or the second could move the sequence back below ids given out since.
+    -- The lock lets only one session at a time move the sequence. Otherwise a second session could move it back below
+    -- ids that were given out since.
     lock table reveille.dead_jobs in share update exclusive mode;
     if largest <= pg_sequence_last_value(ids) then
         return null;
     end if;
-    -- A margin of 1,000 for ids that other sessions take between these two statements.
+    -- A margin of 1,000 covers the ids that other sessions take between the check and this statement.
     return setval(ids, largest + 1000);
 end
 $$;
 
-COMMENT ON FUNCTION reveille.pass_given_ids() IS 'Moves the sequence of job ids past all ids in use, if it is behind them, as after a restore. Returns its new value; null if it was not behind. Upkeep calls it.';
+COMMENT ON FUNCTION reveille.pass_given_ids() IS 'Moves the sequence of job ids past all ids in use, if some are above it, as after a restore. Returns the sequence''s new value; null if no id was above it. Upkeep calls this function.';
 
 CREATE FUNCTION reveille.pass_over_known_chore() RETURNS trigger
     LANGUAGE plpgsql
@@ -893,7 +901,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.pass_over_known_chore() IS 'Passes over the chores that a restored dump of the data contains and that are known already.';
+COMMENT ON FUNCTION reveille.pass_over_known_chore() IS 'Skips the chores of a restored dump that the database has already.';
 
 CREATE FUNCTION reveille.pass_over_known_migration() RETURNS trigger
     LANGUAGE plpgsql
@@ -914,7 +922,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.pass_over_known_migration() IS 'Passes over the migrations that a restored dump of the data contains and that are known already.';
+COMMENT ON FUNCTION reveille.pass_over_known_migration() IS 'Skips the migrations of a restored dump that the database has already.';
 
 CREATE FUNCTION reveille.pause(queue text) RETURNS void
     LANGUAGE sql
@@ -922,11 +930,12 @@ CREATE FUNCTION reveille.pause(queue text) RETURNS void
     AS $$
     insert into reveille.queues (name, paused_at) values (pause.queue, now())
     on conflict (name) do update set paused_at = coalesce(queues.paused_at, excluded.paused_at);
-    -- For jobs that are claimed and have not started. The workers' next heartbeats find the pause as well.
+    -- This notification keeps claimed jobs from starting. If no notification comes, the workers' next heartbeats find
+    -- the pause.
     select pg_notify('reveille.pause', pause.queue) where pg_notification_queue_usage() < 0.9
 $$;
 
-COMMENT ON FUNCTION reveille.pause(queue text) IS 'Starts no more jobs of this queue, on any worker, until it is resumed. Running jobs go on.';
+COMMENT ON FUNCTION reveille.pause(queue text) IS 'Pauses a queue: no worker starts its jobs until it is resumed. Running jobs go on.';
 
 CREATE FUNCTION reveille.pause_schedule(name text) RETURNS boolean
     LANGUAGE plpgsql
@@ -939,7 +948,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.pause_schedule(name text) IS 'Enqueues nothing by this schedule until it is resumed. Returns whether there is one.';
+COMMENT ON FUNCTION reveille.pause_schedule(name text) IS 'Pauses a schedule: it enqueues nothing until it is resumed. Returns true if the schedule exists.';
 
 CREATE FUNCTION reveille.period_holder(kind text, unique_key text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -954,10 +963,10 @@ begin
             and held.unique_key operator(pg_catalog.=) period_holder.unique_key
             and held.ends_at operator(pg_catalog.>) pg_catalog.now()
     );
-    -- The snapshot of such a transaction may be older than a period. Then only the index of the key knows the period:
-    -- to insert another row ends in a serialization failure (40001), and the caller tries the transaction again. This
-    -- is done only after the caller has inserted its job. So all transactions wait for each other in one order: first
-    -- for the job's key, then for the period.
+    -- At an isolation level other than read committed, the snapshot may be older than a period. Then only the unique
+    -- index contains the period: inserting a second row fails with a serialization failure (40001), and the caller
+    -- tries the transaction again. The second row is inserted only after the caller has inserted its job. So all
+    -- transactions wait for each other in one order: first for the job's unique key, then for the period.
     if holder is null
         and pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
     then
@@ -979,7 +988,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.period_holder(kind text, unique_key text) IS 'The job that holds a unique key of a kind for a period that is not over yet; null if there is none. If the caller has enqueued a job of that key, and its snapshot is too old to tell, this fails with 40001: try the transaction again.';
+COMMENT ON FUNCTION reveille.period_holder(kind text, unique_key text) IS 'Returns the id of the job that holds a unique key of a kind for a period that is not over yet; null if there is none. If the caller has enqueued a job with this unique key, and its snapshot is older than a period, this fails with 40001: try the transaction again.';
 
 CREATE FUNCTION reveille.reads_any(VARIADIC relations text[]) RETURNS boolean
     LANGUAGE sql STABLE
@@ -991,7 +1000,7 @@ CREATE FUNCTION reveille.reads_any(VARIADIC relations text[]) RETURNS boolean
     from unnest(relations) as relation
 $$;
 
-COMMENT ON FUNCTION reveille.reads_any(VARIADIC relations text[]) IS 'Whether the caller may read one of these tables or views.';
+COMMENT ON FUNCTION reveille.reads_any(VARIADIC relations text[]) IS 'Returns true if the caller may read one of these tables or views.';
 
 CREATE FUNCTION reveille.replace_waiting(kind text, unique_key text, payload jsonb, tags text[], metadata jsonb, available_at timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1002,7 +1011,7 @@ CREATE FUNCTION reveille.replace_waiting(kind text, unique_key text, payload jso
 declare
     replaced record;
 begin
-    -- A running job keeps the values that it was started with.
+    -- Only a waiting job is changed: a running job keeps the values with which it started.
     update reveille.jobs
     set payload = replace_waiting.payload,
         tags = coalesce(replace_waiting.tags, jobs.tags),
@@ -1017,7 +1026,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.replace_waiting(kind text, unique_key text, payload jsonb, tags text[], metadata jsonb, available_at timestamp with time zone) IS 'For reveille.enqueue with unique_mode replace or debounce: changes the waiting job of that key. Returns its id; null if there is none.';
+COMMENT ON FUNCTION reveille.replace_waiting(kind text, unique_key text, payload jsonb, tags text[], metadata jsonb, available_at timestamp with time zone) IS 'For reveille.enqueue with unique_mode replace or debounce: changes the waiting job that has the unique key. Returns the job''s id; null if no waiting job has this unique key.';
 
 CREATE FUNCTION reveille.resume(queue text) RETURNS void
     LANGUAGE sql
@@ -1027,7 +1036,7 @@ CREATE FUNCTION reveille.resume(queue text) RETURNS void
     select reveille.ring(array[resume.queue])
 $$;
 
-COMMENT ON FUNCTION reveille.resume(queue text) IS 'Starts jobs of this queue again.';
+COMMENT ON FUNCTION reveille.resume(queue text) IS 'Resumes a paused queue: workers start its jobs again.';
 
 CREATE FUNCTION reveille.resume_schedule(name text) RETURNS boolean
     LANGUAGE plpgsql
@@ -1040,7 +1049,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.resume_schedule(name text) IS 'Resumes a schedule from its next tick after now; the ticks in between are not made up for. Returns whether there is one.';
+COMMENT ON FUNCTION reveille.resume_schedule(name text) IS 'Resumes a schedule from its next tick after now; ticks that passed during the pause are not made up for. Returns true if the schedule exists.';
 
 CREATE FUNCTION reveille.retry(id bigint) RETURNS text
     LANGUAGE plpgsql
@@ -1092,7 +1101,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.retry(id bigint) IS 'Makes a job due now. Returns due (it waited), revived (it was dead, and its failures are zeroed), running, finished or unknown.';
+COMMENT ON FUNCTION reveille.retry(id bigint) IS 'Makes a job due now. Returns due (it waited), revived (it was dead, and its failures are set to zero), running, finished or unknown.';
 
 CREATE FUNCTION reveille.ring(queues text[]) RETURNS void
     LANGUAGE plpgsql
@@ -1111,7 +1120,8 @@ begin
                 select from reveille.sleepers
                 where sleepers.queue operator(pg_catalog.=) rung.queue and not sleepers.silent
             )
-            -- An older snapshot may not show workers that have gone to sleep since.
+            -- At an isolation level other than read committed, the snapshot may be older than the rows of the workers
+            -- that sleep now.
             or (
                 pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
                 and not exists (
@@ -1124,14 +1134,14 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.ring(queues text[]) IS 'Rings the bell (NOTIFY) at the commit for each of these queues on which a worker sleeps. Each statement that makes work possible calls it. `set local reveille.bell = ''off''` silences it.';
+COMMENT ON FUNCTION reveille.ring(queues text[]) IS 'Rings the bell (NOTIFY) at the commit, for each of the given queues on which a worker sleeps. Each statement that lets a job start calls this function. `set local reveille.bell = ''off''` silences it.';
 
 CREATE FUNCTION reveille.ring_after_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     AS $$
 begin
-    -- Every enqueue pays for this query while a worker sleeps. The server folds equal notifications of a transaction
-    -- into one.
+    -- While a worker sleeps, every enqueue pays for this query. The query sends a notification for each job, since the
+    -- server merges equal notifications of a transaction.
     if pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.=) 'read committed' then
         perform case
             when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
@@ -1147,7 +1157,8 @@ begin
                 pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'UTF8' or reveille.can_be_sent(inserted.queue)
             );
     else
-        -- An older snapshot may not show workers that have gone to sleep since.
+        -- At an isolation level other than read committed, the snapshot may be older than the rows of the workers that
+        -- sleep now.
         perform case
             when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
             then pg_catalog.pg_notify('reveille.bell', inserted.queue)
@@ -1166,7 +1177,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.ring_after_insert() IS 'Rings once for each queue of the new jobs, due or delayed, on which a worker sleeps. `set local reveille.bell = ''off''` silences it.';
+COMMENT ON FUNCTION reveille.ring_after_insert() IS 'Rings the bell once for each queue of the new jobs, due or delayed, on which a worker sleeps. `set local reveille.bell = ''off''` silences it.';
 
 CREATE FUNCTION reveille.ring_after_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1178,7 +1189,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.ring_after_update() IS 'Rings the bell for a waiting job that is made due sooner or moved to another queue.';
+COMMENT ON FUNCTION reveille.ring_after_update() IS 'Rings the bell for a waiting job that was made due sooner or moved to another queue.';
 
 CREATE FUNCTION reveille.schedule(name text, kind text, cron text DEFAULT NULL::text, every interval DEFAULT NULL::interval, time_zone text DEFAULT 'UTC'::text, payload jsonb DEFAULT '{}'::jsonb, queue text DEFAULT 'default'::text, priority bigint DEFAULT 2, max_attempts bigint DEFAULT NULL::bigint, timeout interval DEFAULT NULL::interval, key text DEFAULT NULL::text, tags text[] DEFAULT NULL::text[], metadata jsonb DEFAULT NULL::jsonb, catch_up text DEFAULT 'one'::text, declared_by bigint DEFAULT NULL::bigint) RETURNS bigint
     LANGUAGE plpgsql
@@ -1207,7 +1218,7 @@ begin
         raise exception 'tags must be one list, not an array of % dimensions', array_ndims(schedule.tags)
             using errcode = 'invalid_parameter_value', hint = 'Write it like array[''a'', ''b''].';
     end if;
-    -- Refuses a zone that does not exist at once. The workers have their own list of zones.
+    -- A time zone that does not exist is refused here at once. Workers have their own list of time zones.
     perform now() at time zone coalesce(schedule.time_zone, 'UTC');
     insert into reveille.schedules as schedules (
         name, cron, every, time_zone, catch_up, kind, payload, queue, priority, max_attempts, timeout, key, tags,
@@ -1246,7 +1257,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.schedule(name text, kind text, cron text, every interval, time_zone text, payload jsonb, queue text, priority bigint, max_attempts bigint, timeout interval, key text, tags text[], metadata jsonb, catch_up text, declared_by bigint) IS 'Adds a schedule, or changes the schedule of that name: select reveille.schedule(''nightly-report'', kind => ''report'', cron => ''0 3 * * *'', time_zone => ''Europe/Berlin''). Its next tick stays unless the timing changes; a paused schedule stays paused. Returns its id. declared_by is for workers, which declare the schedules of their code.';
+COMMENT ON FUNCTION reveille.schedule(name text, kind text, cron text, every interval, time_zone text, payload jsonb, queue text, priority bigint, max_attempts bigint, timeout interval, key text, tags text[], metadata jsonb, catch_up text, declared_by bigint) IS 'Adds a schedule, or changes the schedule of that name: select reveille.schedule(''nightly-report'', kind => ''report'', cron => ''0 3 * * *'', time_zone => ''Europe/Berlin''). The next tick stays unless the timing changes; a paused schedule stays paused. Returns the schedule''s id. declared_by is for workers, which declare the schedules of their code.';
 
 CREATE FUNCTION reveille.somebody_may_sleep() RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -1259,7 +1270,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.somebody_may_sleep() IS 'Whether an insert has to look for workers to ring for: false while no worker sleeps. Reads the present state, whatever the statement''s snapshot shows.';
+COMMENT ON FUNCTION reveille.somebody_may_sleep() IS 'False if no worker sleeps, so that an insert need not search for workers to ring for. Reads the present state, whatever the statement''s snapshot shows.';
 
 CREATE FUNCTION reveille.stop_worker(id bigint) RETURNS boolean
     LANGUAGE plpgsql
@@ -1272,7 +1283,7 @@ begin
     if not found then
         return false;
     end if;
-    -- The worker's next heartbeat finds the request as well.
+    -- If no notification comes, the worker's next heartbeat finds the request.
     if pg_notification_queue_usage() < 0.9 then
         perform pg_notify('reveille.stop', stop_worker.id::text);
     end if;
@@ -1280,7 +1291,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.stop_worker(id bigint) IS 'Asks a worker to shut down as it does at a signal: it claims nothing more and finishes its running jobs. Returns whether there is such a worker.';
+COMMENT ON FUNCTION reveille.stop_worker(id bigint) IS 'Asks a worker to shut down, as a signal to its process does: it claims no more jobs and finishes its running jobs. Returns true if the worker exists.';
 
 CREATE FUNCTION reveille.tell_head(queue text, priority smallint, available_at timestamp with time zone, id bigint) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1297,14 +1308,14 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.tell_head(queue text, priority smallint, available_at timestamp with time zone, id bigint) IS 'Shares with the other workers of a queue how far its claims have got.';
+COMMENT ON FUNCTION reveille.tell_head(queue text, priority smallint, available_at timestamp with time zone, id bigint) IS 'Shares with the other workers of a queue the place that this worker''s claims have reached.';
 
 CREATE FUNCTION reveille.tell_of_schedules() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    -- Nothing is sent into a queue of notifications that is nearly full. Then the workers' polls find the schedule.
+    -- If the notification buffer is nearly full, the trigger sends nothing, and the workers' polls find the schedule.
     if pg_notification_queue_usage() < 0.9 then
         perform pg_notify('reveille.schedules', '');
     end if;
@@ -1312,7 +1323,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.tell_of_schedules() IS 'Wakes the workers that fire schedules (NOTIFY) when one may be due sooner than they know.';
+COMMENT ON FUNCTION reveille.tell_of_schedules() IS 'Wakes the workers that fire schedules (NOTIFY) when a schedule''s tick may be due sooner than they expect.';
 
 CREATE FUNCTION reveille.told_head(queue text, OUT priority smallint, OUT available_at timestamp with time zone, OUT id bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1325,7 +1336,7 @@ declare
     place constant timestamptz := timestamptz 'epoch' + since_1970 * interval '1 microsecond';
 begin
     id := pg_sequence_last_value((slot || '_id')::regclass);
-    -- A time in the future was shared by a server whose clock was ahead.
+    -- A time in the future was shared by a server with a fast clock.
     if place > now() then
         return;
     end if;
@@ -1335,7 +1346,8 @@ begin
         end if;
     end loop;
     available_at := place;
-    -- Transactions do not commit exactly in the order in which they began.
+    -- Transactions commit slightly out of the order in which they began. So jobs below a recent head may be committed
+    -- late.
     if place > now() - interval '1 second' then
         available_at := place - interval '50 milliseconds';
         id := 0;
@@ -1343,7 +1355,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.told_head(queue text, OUT priority smallint, OUT available_at timestamp with time zone, OUT id bigint) IS 'How far the claims of a queue have got, as its workers last shared; no priority if that is not known.';
+COMMENT ON FUNCTION reveille.told_head(queue text, OUT priority smallint, OUT available_at timestamp with time zone, OUT id bigint) IS 'Returns the place that the claims of a queue have reached, as its workers last shared it; priority is null if the place is not known.';
 
 CREATE FUNCTION reveille.trigger_schedule(name text) RETURNS bigint
     LANGUAGE plpgsql
@@ -1364,7 +1376,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.trigger_schedule(name text) IS 'Enqueues one job of a schedule now, even if the schedule is paused; its ticks stay. Returns the job''s id; null if there is no such schedule.';
+COMMENT ON FUNCTION reveille.trigger_schedule(name text) IS 'Enqueues one job of a schedule now, even if the schedule is paused; its next tick stays. Returns the job''s id; null if no schedule has the name.';
 
 CREATE FUNCTION reveille.truncate_finished_jobs() RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1387,14 +1399,14 @@ begin
                 return 1;
             end if;
         exception when lock_not_available then
-            null; -- A session reads it: the next round truncates it.
+            null; -- A session has locked the partition: the next round truncates it.
         end;
     end loop;
     return 0;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.truncate_finished_jobs() IS 'Empties one daily partition that is past the longest retention. Returns how many: 1 or 0. Workers call it.';
+COMMENT ON FUNCTION reveille.truncate_finished_jobs() IS 'Empties one daily partition that is past the longest retention. Returns the number of emptied partitions: 1 or 0. Workers call it.';
 
 CREATE FUNCTION reveille.unschedule(name text) RETURNS boolean
     LANGUAGE plpgsql
@@ -1407,7 +1419,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.unschedule(name text) IS 'Removes a schedule; the jobs that it has enqueued stay. Returns whether there was one. A schedule that is declared in code returns when such a worker starts.';
+COMMENT ON FUNCTION reveille.unschedule(name text) IS 'Removes a schedule; the jobs that it has enqueued stay. Returns true if the schedule existed. A schedule that a worker declares in its code returns when that worker starts again.';
 
 CREATE TABLE reveille.chores (
     name text NOT NULL,
@@ -1419,19 +1431,19 @@ CREATE TABLE reveille.chores (
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
 
-COMMENT ON TABLE reveille.chores IS 'The parts of upkeep. A worker locks the row of a chore for one slice of it, so that no two workers do the same chore.';
+COMMENT ON TABLE reveille.chores IS 'The chores of upkeep. A worker locks a chore''s row while it works on one slice of the chore, so that no two workers do the same chore.';
 
 COMMENT ON COLUMN reveille.chores.name IS 'The chore.';
 
 COMMENT ON COLUMN reveille.chores.day IS 'The day of the history that the chore cleans, as in reveille.finished_jobs; null: another kind of chore.';
 
-COMMENT ON COLUMN reveille.chores.next_page IS 'The page of that day where the next slice begins; null: no round is under way.';
+COMMENT ON COLUMN reveille.chores.next_page IS 'The page of the day at which the next slice begins; null: no round is under way.';
 
 COMMENT ON COLUMN reveille.chores.settings IS 'The retentions that the last round applied.';
 
-COMMENT ON COLUMN reveille.chores.began_at IS 'When the last round began.';
+COMMENT ON COLUMN reveille.chores.began_at IS 'The time at which the last round began.';
 
-COMMENT ON COLUMN reveille.chores.done_at IS 'When the last round ended.';
+COMMENT ON COLUMN reveille.chores.done_at IS 'The time at which the last round ended.';
 
 CREATE TABLE reveille.counters (
     queue text NOT NULL,
@@ -1446,7 +1458,7 @@ CREATE TABLE reveille.counters (
 )
 WITH (fillfactor='50');
 
-COMMENT ON TABLE reveille.counters IS 'Ended attempts, counted as they are settled: one row per queue, worker and 10 seconds, folded into one row per queue and minute (worker 0) after 5 minutes.';
+COMMENT ON TABLE reveille.counters IS 'The counts of ended attempts, made as the attempts are settled: one row per queue, worker and 10 seconds. After 5 minutes these rows are folded into one row per queue and minute (worker 0).';
 
 COMMENT ON COLUMN reveille.counters.queue IS 'The queue.';
 
@@ -1454,17 +1466,17 @@ COMMENT ON COLUMN reveille.counters.started_at IS 'The start of the 10 seconds, 
 
 COMMENT ON COLUMN reveille.counters.worker IS 'The worker that settled the attempts, and that alone writes the row; 0: all workers.';
 
-COMMENT ON COLUMN reveille.counters.completed IS 'Completed jobs.';
+COMMENT ON COLUMN reveille.counters.completed IS 'The number of completed jobs.';
 
-COMMENT ON COLUMN reveille.counters.failed IS 'Failed attempts.';
+COMMENT ON COLUMN reveille.counters.failed IS 'The number of failed attempts.';
 
-COMMENT ON COLUMN reveille.counters.wait_seconds IS 'Sum of the times from being due to the start.';
+COMMENT ON COLUMN reveille.counters.wait_seconds IS 'The sum of the times from the due time to the start.';
 
-COMMENT ON COLUMN reveille.counters.max_wait_seconds IS 'The longest of these times.';
+COMMENT ON COLUMN reveille.counters.max_wait_seconds IS 'The longest time from the due time to the start.';
 
-COMMENT ON COLUMN reveille.counters.run_seconds IS 'Sum of the run times.';
+COMMENT ON COLUMN reveille.counters.run_seconds IS 'The sum of the run times.';
 
-COMMENT ON COLUMN reveille.counters.max_run_seconds IS 'The longest of these times.';
+COMMENT ON COLUMN reveille.counters.max_run_seconds IS 'The longest run time.';
 
 CREATE TABLE reveille.dead_jobs (
     id bigint NOT NULL,
@@ -1496,35 +1508,35 @@ CREATE TABLE reveille.dead_jobs (
 )
 WITH (autovacuum_vacuum_insert_scale_factor='0.05');
 
-COMMENT ON TABLE reveille.dead_jobs IS 'Jobs out of attempts or permanently failed, kept until revived (reveille.retry) or purged.';
+COMMENT ON TABLE reveille.dead_jobs IS 'Jobs that have failed permanently or have no attempts left, kept until revived (reveille.retry) or purged.';
 
 COMMENT ON COLUMN reveille.dead_jobs.id IS 'The job''s id.';
 
 COMMENT ON COLUMN reveille.dead_jobs.queue IS 'The queue.';
 
-COMMENT ON COLUMN reveille.dead_jobs.kind IS 'Which handler ran the job.';
+COMMENT ON COLUMN reveille.dead_jobs.kind IS 'The kind; it decided which handler ran the job.';
 
 COMMENT ON COLUMN reveille.dead_jobs.payload IS 'The handler''s input.';
 
 COMMENT ON COLUMN reveille.dead_jobs.priority IS '0 urgent, 1 high, 2 normal, 3 low.';
 
-COMMENT ON COLUMN reveille.dead_jobs.attempts IS 'How many times the job was reserved.';
+COMMENT ON COLUMN reveille.dead_jobs.attempts IS 'The number of times the job was reserved.';
 
-COMMENT ON COLUMN reveille.dead_jobs.failures IS 'How many attempts failed.';
+COMMENT ON COLUMN reveille.dead_jobs.failures IS 'The number of failed attempts.';
 
-COMMENT ON COLUMN reveille.dead_jobs.max_attempts IS 'At this many failures the job died.';
+COMMENT ON COLUMN reveille.dead_jobs.max_attempts IS 'The number of failures at which the job becomes a dead job.';
 
-COMMENT ON COLUMN reveille.dead_jobs.available_at IS 'When the job was due last.';
+COMMENT ON COLUMN reveille.dead_jobs.available_at IS 'The last due time.';
 
-COMMENT ON COLUMN reveille.dead_jobs.created_at IS 'When the job was enqueued.';
+COMMENT ON COLUMN reveille.dead_jobs.created_at IS 'The start of the transaction that enqueued the job.';
 
-COMMENT ON COLUMN reveille.dead_jobs.unique_key IS 'The unique key, which the job holds again once it is revived.';
+COMMENT ON COLUMN reveille.dead_jobs.unique_key IS 'The unique key; the job holds it again once it is revived.';
 
 COMMENT ON COLUMN reveille.dead_jobs.unique_until IS 'As in reveille.jobs.';
 
-COMMENT ON COLUMN reveille.dead_jobs.key IS 'What the job belongs to, such as a tenant.';
+COMMENT ON COLUMN reveille.dead_jobs.key IS 'The key: what the job belongs to, such as a tenant.';
 
-COMMENT ON COLUMN reveille.dead_jobs.timeout IS 'How long one attempt might take; null: as the worker was set.';
+COMMENT ON COLUMN reveille.dead_jobs.timeout IS 'The longest run time of one attempt; null: the worker''s setting.';
 
 COMMENT ON COLUMN reveille.dead_jobs.tags IS 'Free labels.';
 
@@ -1532,21 +1544,21 @@ COMMENT ON COLUMN reveille.dead_jobs.metadata IS 'Free data about the job.';
 
 COMMENT ON COLUMN reveille.dead_jobs.errors IS 'The last 100 failed attempts, oldest first: at, worker, attempt, reason, error.';
 
-COMMENT ON COLUMN reveille.dead_jobs.progress IS 'The progress that the handler reported last.';
+COMMENT ON COLUMN reveille.dead_jobs.progress IS 'The latest progress that the handler reported.';
 
-COMMENT ON COLUMN reveille.dead_jobs.parent_id IS 'The job whose handler enqueued this one.';
+COMMENT ON COLUMN reveille.dead_jobs.parent_id IS 'The id of the job whose handler enqueued this job.';
 
 COMMENT ON COLUMN reveille.dead_jobs.schedule_id IS 'The schedule that enqueued the job.';
 
-COMMENT ON COLUMN reveille.dead_jobs.reason IS 'failed: out of attempts; permanent: its handler reported a permanent failure; timed_out: out of attempts, the last by a timeout; lost: its workers died; undecodable: it could not be claimed, or its payload did not fit its kind.';
+COMMENT ON COLUMN reveille.dead_jobs.reason IS 'failed: no attempts left; permanent: the handler reported a permanent failure; timed_out: no attempts left, and the last one timed out; lost: its workers died; undecodable: the job could not be claimed, or its payload did not fit its kind.';
 
 COMMENT ON COLUMN reveille.dead_jobs.worker IS 'The worker of the last attempt.';
 
-COMMENT ON COLUMN reveille.dead_jobs.wait_seconds IS 'From being due to the start of the last attempt.';
+COMMENT ON COLUMN reveille.dead_jobs.wait_seconds IS 'The seconds from the due time to the start of the last attempt.';
 
-COMMENT ON COLUMN reveille.dead_jobs.run_seconds IS 'How long the last attempt took.';
+COMMENT ON COLUMN reveille.dead_jobs.run_seconds IS 'The run time of the last attempt in seconds.';
 
-COMMENT ON COLUMN reveille.dead_jobs.finished_at IS 'When the job died.';
+COMMENT ON COLUMN reveille.dead_jobs.finished_at IS 'The time at which the job became a dead job.';
 
 CREATE VIEW reveille.dead_jobs_overview AS
  SELECT grouped.queue,
@@ -1565,23 +1577,23 @@ CREATE VIEW reveille.dead_jobs_overview AS
           ORDER BY dead_jobs.queue DESC, dead_jobs.kind DESC, dead_jobs.reason DESC, dead_jobs.finished_at DESC
          LIMIT 1) last ON (true));
 
-COMMENT ON VIEW reveille.dead_jobs_overview IS 'Dead jobs by queue, kind and reason, with the latest of each.';
+COMMENT ON VIEW reveille.dead_jobs_overview IS 'Dead jobs by queue, kind and reason, with the latest dead job of each group.';
 
 COMMENT ON COLUMN reveille.dead_jobs_overview.queue IS 'The queue.';
 
 COMMENT ON COLUMN reveille.dead_jobs_overview.kind IS 'The kind.';
 
-COMMENT ON COLUMN reveille.dead_jobs_overview.reason IS 'Why the jobs died, as in reveille.dead_jobs.';
+COMMENT ON COLUMN reveille.dead_jobs_overview.reason IS 'The reason why the jobs are dead, as in reveille.dead_jobs.';
 
-COMMENT ON COLUMN reveille.dead_jobs_overview.jobs IS 'How many jobs are dead.';
+COMMENT ON COLUMN reveille.dead_jobs_overview.jobs IS 'The number of dead jobs.';
 
-COMMENT ON COLUMN reveille.dead_jobs_overview.first_died_at IS 'When the first of them died.';
+COMMENT ON COLUMN reveille.dead_jobs_overview.first_died_at IS 'The time at which the first of these jobs became a dead job.';
 
-COMMENT ON COLUMN reveille.dead_jobs_overview.last_died_at IS 'When the last of them died.';
+COMMENT ON COLUMN reveille.dead_jobs_overview.last_died_at IS 'The time at which the last of these jobs became a dead job.';
 
-COMMENT ON COLUMN reveille.dead_jobs_overview.last_id IS 'The job that died last.';
+COMMENT ON COLUMN reveille.dead_jobs_overview.last_id IS 'The id of the job that became a dead job last.';
 
-COMMENT ON COLUMN reveille.dead_jobs_overview.last_error IS 'The last error of that job.';
+COMMENT ON COLUMN reveille.dead_jobs_overview.last_error IS 'The last error of the job last_id.';
 
 CREATE TABLE reveille.ends (
     id bigint NOT NULL,
@@ -1592,7 +1604,7 @@ CREATE TABLE reveille.ends (
     CONSTRAINT outcome_is_known CHECK ((outcome = ANY (ARRAY['completed'::text, 'cancelled'::text])))
 );
 
-COMMENT ON TABLE reveille.ends IS 'How awaited jobs of queues without history ended, kept for at least a minute. reveille.await reads it.';
+COMMENT ON TABLE reveille.ends IS 'The endings of awaited jobs from queues without history, kept for at least a minute. reveille.await reads this table.';
 
 COMMENT ON COLUMN reveille.ends.id IS 'The job''s id.';
 
@@ -1602,7 +1614,7 @@ COMMENT ON COLUMN reveille.ends.result IS 'The result that the handler returned.
 
 COMMENT ON COLUMN reveille.ends.errors IS 'The failed attempts, as in reveille.finished_jobs.';
 
-COMMENT ON COLUMN reveille.ends.ended_at IS 'When the job ended; upkeep deletes the row a minute later or more.';
+COMMENT ON COLUMN reveille.ends.ended_at IS 'The time at which the job ended; upkeep deletes the row at least a minute later.';
 
 CREATE TABLE reveille.jobs (
     id bigint NOT NULL,
@@ -1633,57 +1645,57 @@ CREATE TABLE reveille.jobs (
 )
 WITH (autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='2000', autovacuum_vacuum_cost_delay='0', toast.autovacuum_vacuum_cost_delay='0');
 
-COMMENT ON TABLE reveille.jobs IS 'Live jobs: waiting, delayed (available_at in the future) or reserved by a worker. An insert wakes a worker.';
+COMMENT ON TABLE reveille.jobs IS 'Live jobs: waiting, delayed (available_at in the future) or reserved by a worker. An insert wakes a sleeping worker.';
 
 COMMENT ON COLUMN reveille.jobs.id IS 'Identity; never reused, and kept when the job moves to dead_jobs or finished_jobs.';
 
 COMMENT ON COLUMN reveille.jobs.queue IS 'The queue; it exists as soon as a job names it.';
 
-COMMENT ON COLUMN reveille.jobs.kind IS 'Which handler runs the job.';
+COMMENT ON COLUMN reveille.jobs.kind IS 'The kind; it decides which handler runs the job.';
 
 COMMENT ON COLUMN reveille.jobs.payload IS 'The handler''s input: any JSON, at most 8 MiB of text.';
 
 COMMENT ON COLUMN reveille.jobs.priority IS '0 urgent, 1 high, 2 normal, 3 low; lower starts first.';
 
-COMMENT ON COLUMN reveille.jobs.attempts IS 'How many times the job has been reserved.';
+COMMENT ON COLUMN reveille.jobs.attempts IS 'The number of times the job has been reserved.';
 
-COMMENT ON COLUMN reveille.jobs.failures IS 'How many attempts have failed: by an error, a timeout, a panic, or a worker that died.';
+COMMENT ON COLUMN reveille.jobs.failures IS 'The number of failed attempts: by an error, a timeout, a panic, or a worker that died.';
 
-COMMENT ON COLUMN reveille.jobs.max_attempts IS 'At this many failures the job is dead.';
+COMMENT ON COLUMN reveille.jobs.max_attempts IS 'The number of failures at which the job becomes a dead job.';
 
-COMMENT ON COLUMN reveille.jobs.reserved_at IS 'Since when a worker holds the job; null while it waits.';
+COMMENT ON COLUMN reveille.jobs.reserved_at IS 'The time at which a worker reserved the job; null while it waits.';
 
 COMMENT ON COLUMN reveille.jobs.reserved_by IS 'The worker that holds the job (reveille.workers.id); null while it waits.';
 
-COMMENT ON COLUMN reveille.jobs.available_at IS 'When the job is due; it does not start before.';
+COMMENT ON COLUMN reveille.jobs.available_at IS 'The due time; the job does not start before.';
 
-COMMENT ON COLUMN reveille.jobs.created_at IS 'When the job was enqueued: the start of the enqueuing transaction.';
+COMMENT ON COLUMN reveille.jobs.created_at IS 'The start of the transaction that enqueued the job.';
 
-COMMENT ON COLUMN reveille.jobs.cancel_requested_at IS 'Since when the running job is to be cancelled; its handler is asked to stop.';
+COMMENT ON COLUMN reveille.jobs.cancel_requested_at IS 'The time at which a cancel of the running job was requested; its handler is asked to stop.';
 
-COMMENT ON COLUMN reveille.jobs.unique_key IS 'At most one live job of a kind has this key.';
+COMMENT ON COLUMN reveille.jobs.unique_key IS 'The unique key: at most one live job of a kind has it.';
 
-COMMENT ON COLUMN reveille.jobs.unique_until IS 'started: the key is given up when the job first starts; finished (or null): when it ends.';
+COMMENT ON COLUMN reveille.jobs.unique_until IS 'started: the unique key is given up when the job first starts; finished (or null): when the job ends.';
 
-COMMENT ON COLUMN reveille.jobs.key IS 'What the job belongs to, such as a tenant or an account, for limits and order per key.';
+COMMENT ON COLUMN reveille.jobs.key IS 'The key: what the job belongs to, such as a tenant or an account, for limits and order per key.';
 
-COMMENT ON COLUMN reveille.jobs.timeout IS 'How long one attempt may take; null: as the worker is set.';
+COMMENT ON COLUMN reveille.jobs.timeout IS 'The longest run time of one attempt; null: the worker''s setting.';
 
-COMMENT ON COLUMN reveille.jobs.tags IS 'Free labels: at most 64, 16 KiB in all.';
+COMMENT ON COLUMN reveille.jobs.tags IS 'Free labels: at most 64, together at most 16 KiB.';
 
 COMMENT ON COLUMN reveille.jobs.metadata IS 'Free data about the job, such as a trace context: a JSON object, at most 256 KiB of text.';
 
 COMMENT ON COLUMN reveille.jobs.errors IS 'The last 100 failed attempts, oldest first: at, worker, attempt, reason, error.';
 
-COMMENT ON COLUMN reveille.jobs.progress IS 'The progress that the handler reported last.';
+COMMENT ON COLUMN reveille.jobs.progress IS 'The latest progress that the handler reported.';
 
-COMMENT ON COLUMN reveille.jobs.parent_id IS 'The job whose handler enqueued this one.';
+COMMENT ON COLUMN reveille.jobs.parent_id IS 'The id of the job whose handler enqueued this job.';
 
 COMMENT ON COLUMN reveille.jobs.schedule_id IS 'The schedule that enqueued the job.';
 
-COMMENT ON COLUMN reveille.jobs.limited IS 'Whether the reservation counts for the queue''s limits: set when the job is claimed from a queue with limits.';
+COMMENT ON COLUMN reveille.jobs.limited IS 'True if the reservation counts for the queue''s limits: set when the job is claimed from a queue with limits.';
 
-COMMENT ON COLUMN reveille.jobs.awaited IS 'Whether a program awaits the job: its end is notified on the channel reveille.finished.';
+COMMENT ON COLUMN reveille.jobs.awaited IS 'True if a program awaits the job: its end is notified on the channel reveille.finished.';
 
 CREATE VIEW reveille.failing_jobs AS
  SELECT jobs.id,
@@ -1699,7 +1711,7 @@ CREATE VIEW reveille.failing_jobs AS
    FROM reveille.jobs
   WHERE (jobs.failures > 0);
 
-COMMENT ON VIEW reveille.failing_jobs IS 'Live jobs with at least one failure, their last error and next try.';
+COMMENT ON VIEW reveille.failing_jobs IS 'Live jobs with at least one failure, with their last error and next attempt.';
 
 COMMENT ON COLUMN reveille.failing_jobs.id IS 'The job.';
 
@@ -1707,19 +1719,19 @@ COMMENT ON COLUMN reveille.failing_jobs.queue IS 'The queue.';
 
 COMMENT ON COLUMN reveille.failing_jobs.kind IS 'The kind.';
 
-COMMENT ON COLUMN reveille.failing_jobs.attempts IS 'How many times the job has been reserved.';
+COMMENT ON COLUMN reveille.failing_jobs.attempts IS 'The number of times the job has been reserved.';
 
-COMMENT ON COLUMN reveille.failing_jobs.failures IS 'How many attempts have failed.';
+COMMENT ON COLUMN reveille.failing_jobs.failures IS 'The number of failed attempts.';
 
-COMMENT ON COLUMN reveille.failing_jobs.max_attempts IS 'At this many failures the job is dead.';
+COMMENT ON COLUMN reveille.failing_jobs.max_attempts IS 'The number of failures at which the job becomes a dead job.';
 
 COMMENT ON COLUMN reveille.failing_jobs.last_error IS 'The error of the last failed attempt.';
 
-COMMENT ON COLUMN reveille.failing_jobs.last_failed_at IS 'When the last attempt failed.';
+COMMENT ON COLUMN reveille.failing_jobs.last_failed_at IS 'The time of the last failure.';
 
-COMMENT ON COLUMN reveille.failing_jobs.next_try_at IS 'When the job is tried again.';
+COMMENT ON COLUMN reveille.failing_jobs.next_try_at IS 'The due time of the next attempt.';
 
-COMMENT ON COLUMN reveille.failing_jobs.running IS 'Whether a worker holds the job.';
+COMMENT ON COLUMN reveille.failing_jobs.running IS 'True if a worker holds the job.';
 
 CREATE TABLE reveille.finished_jobs (
     day smallint NOT NULL,
@@ -1760,23 +1772,23 @@ COMMENT ON COLUMN reveille.finished_jobs.id IS 'The job''s id.';
 
 COMMENT ON COLUMN reveille.finished_jobs.queue IS 'The queue.';
 
-COMMENT ON COLUMN reveille.finished_jobs.kind IS 'Which handler ran the job.';
+COMMENT ON COLUMN reveille.finished_jobs.kind IS 'The kind; it decided which handler ran the job.';
 
 COMMENT ON COLUMN reveille.finished_jobs.payload IS 'The handler''s input.';
 
 COMMENT ON COLUMN reveille.finished_jobs.priority IS '0 urgent, 1 high, 2 normal, 3 low.';
 
-COMMENT ON COLUMN reveille.finished_jobs.attempts IS 'How many times the job was reserved.';
+COMMENT ON COLUMN reveille.finished_jobs.attempts IS 'The number of times the job was reserved.';
 
-COMMENT ON COLUMN reveille.finished_jobs.failures IS 'How many attempts failed.';
+COMMENT ON COLUMN reveille.finished_jobs.failures IS 'The number of failed attempts.';
 
-COMMENT ON COLUMN reveille.finished_jobs.max_attempts IS 'At this many failures the job would have been dead.';
+COMMENT ON COLUMN reveille.finished_jobs.max_attempts IS 'The number of failures at which the job would have become a dead job.';
 
-COMMENT ON COLUMN reveille.finished_jobs.available_at IS 'When the job was due last.';
+COMMENT ON COLUMN reveille.finished_jobs.available_at IS 'The last due time.';
 
-COMMENT ON COLUMN reveille.finished_jobs.created_at IS 'When the job was enqueued.';
+COMMENT ON COLUMN reveille.finished_jobs.created_at IS 'The start of the transaction that enqueued the job.';
 
-COMMENT ON COLUMN reveille.finished_jobs.key IS 'What the job belongs to, such as a tenant.';
+COMMENT ON COLUMN reveille.finished_jobs.key IS 'The key: what the job belongs to, such as a tenant.';
 
 COMMENT ON COLUMN reveille.finished_jobs.tags IS 'Free labels.';
 
@@ -1784,9 +1796,9 @@ COMMENT ON COLUMN reveille.finished_jobs.metadata IS 'Free data about the job.';
 
 COMMENT ON COLUMN reveille.finished_jobs.errors IS 'The last 100 failed attempts, oldest first: at, worker, attempt, reason, error.';
 
-COMMENT ON COLUMN reveille.finished_jobs.progress IS 'The progress that the handler reported last.';
+COMMENT ON COLUMN reveille.finished_jobs.progress IS 'The latest progress that the handler reported.';
 
-COMMENT ON COLUMN reveille.finished_jobs.parent_id IS 'The job whose handler enqueued this one.';
+COMMENT ON COLUMN reveille.finished_jobs.parent_id IS 'The id of the job whose handler enqueued this job.';
 
 COMMENT ON COLUMN reveille.finished_jobs.schedule_id IS 'The schedule that enqueued the job.';
 
@@ -1796,11 +1808,11 @@ COMMENT ON COLUMN reveille.finished_jobs.result IS 'The result that the handler 
 
 COMMENT ON COLUMN reveille.finished_jobs.worker IS 'The worker of the last attempt; null if the job was cancelled while it waited.';
 
-COMMENT ON COLUMN reveille.finished_jobs.wait_seconds IS 'From being due to the start of the last attempt.';
+COMMENT ON COLUMN reveille.finished_jobs.wait_seconds IS 'The seconds from the due time to the start of the last attempt.';
 
-COMMENT ON COLUMN reveille.finished_jobs.run_seconds IS 'How long the last attempt took.';
+COMMENT ON COLUMN reveille.finished_jobs.run_seconds IS 'The run time of the last attempt in seconds.';
 
-COMMENT ON COLUMN reveille.finished_jobs.finished_at IS 'When the job ended.';
+COMMENT ON COLUMN reveille.finished_jobs.finished_at IS 'The time at which the job ended.';
 
 CREATE TABLE reveille.finished_jobs_0 (
     day smallint NOT NULL,
@@ -1840,7 +1852,7 @@ CREATE SEQUENCE reveille.head_0_available_at
     NO MAXVALUE
     CACHE 1;
 
-COMMENT ON SEQUENCE reveille.head_0_available_at IS 'How far claims have got in a queue: due time in microseconds since 1970; _id: id; _seal: a checksum that shows that the two belong together.';
+COMMENT ON SEQUENCE reveille.head_0_available_at IS 'The place that the claims of a queue have reached: its due time in microseconds since 1970; _id: its id; _seal: a checksum that shows that queue, level, due time and id belong together.';
 
 CREATE SEQUENCE reveille.head_0_id
     START WITH 1
@@ -1896,31 +1908,31 @@ COMMENT ON TABLE reveille.queues IS 'Settings per queue; a queue without a row h
 
 COMMENT ON COLUMN reveille.queues.name IS 'The queue.';
 
-COMMENT ON COLUMN reveille.queues.paused_at IS 'Since when no job of the queue is started; null: it is not paused.';
+COMMENT ON COLUMN reveille.queues.paused_at IS 'The time at which the queue was paused; none of its jobs starts while it is paused. Null: it is not paused.';
 
-COMMENT ON COLUMN reveille.queues.retention IS 'How long finished jobs are kept, to the hour: 0 to 30 days; null: 1 day; 0: they are not stored at all.';
+COMMENT ON COLUMN reveille.queues.retention IS 'The time for which finished jobs are kept, to the hour: 0 to 30 days; null: 1 day; 0: finished jobs are not stored.';
 
-COMMENT ON COLUMN reveille.queues.max_running IS 'Maximum number of running jobs of the queue, all workers together; null: no limit.';
+COMMENT ON COLUMN reveille.queues.max_running IS 'The maximum number of running jobs of the queue, all workers together; null: no limit.';
 
-COMMENT ON COLUMN reveille.queues.max_running_per_key IS 'Maximum number of running jobs with the same key; null: no limit.';
+COMMENT ON COLUMN reveille.queues.max_running_per_key IS 'The maximum number of running jobs with the same key; null: no limit.';
 
-COMMENT ON COLUMN reveille.queues.rate_limit IS 'Maximum number of jobs of the queue that start in each rate_period; null: no limit.';
+COMMENT ON COLUMN reveille.queues.rate_limit IS 'The maximum number of jobs of the queue that start in each rate_period; null: no limit.';
 
 COMMENT ON COLUMN reveille.queues.rate_period IS 'The period of rate_limit and rate_per_key; null: 1 second.';
 
-COMMENT ON COLUMN reveille.queues.rate_burst IS 'How many jobs may start at once after a rest, of the queue and of each key; null: 1.';
+COMMENT ON COLUMN reveille.queues.rate_burst IS 'The number of jobs, of the queue and of each key, that may start at once after a rest; null: 1.';
 
-COMMENT ON COLUMN reveille.queues.rate_per_key IS 'Maximum number of jobs with the same key that start in each rate_period; null: no limit.';
+COMMENT ON COLUMN reveille.queues.rate_per_key IS 'The maximum number of jobs with the same key that start in each rate_period; null: no limit.';
 
 COMMENT ON COLUMN reveille.queues.bell IS 'false: enqueuing sends no NOTIFY; workers find the jobs at their next poll.';
 
-COMMENT ON COLUMN reveille.queues.ordered IS 'Whether jobs with the same key run one at a time, in the order of their ids.';
+COMMENT ON COLUMN reveille.queues.ordered IS 'True if jobs with the same key run one at a time, in the order of their ids.';
 
-COMMENT ON COLUMN reveille.queues.limited IS 'What the limits are about: key or queue; null: the queue has none.';
+COMMENT ON COLUMN reveille.queues.limited IS 'key: some limit or the order is per key; queue: all limits are for the whole queue; null: the queue has no limits.';
 
-COMMENT ON COLUMN reveille.queues.limited_since IS 'Since when the queue has had limits without a break, set by a trigger; null: it has none.';
+COMMENT ON COLUMN reveille.queues.limited_since IS 'The time from which the queue has had limits without a break, set by a trigger; null: it has no limits.';
 
-COMMENT ON COLUMN reveille.queues.dead_retention IS 'How long dead jobs are kept: 0 to 36500 days; null: until they are revived or purged.';
+COMMENT ON COLUMN reveille.queues.dead_retention IS 'The time for which dead jobs are kept: 0 to 36500 days; null: until they are revived or purged.';
 
 CREATE TABLE reveille.workers (
     id bigint NOT NULL,
@@ -1940,9 +1952,9 @@ CREATE TABLE reveille.workers (
 )
 WITH (fillfactor='50');
 
-COMMENT ON TABLE reveille.workers IS 'Live worker processes, one row each, updated by their heartbeats. A job reserved by a worker without a row is put back.';
+COMMENT ON TABLE reveille.workers IS 'Live worker processes, one row each, updated by their heartbeats. A rescue takes back each job that is reserved by a worker without a row.';
 
-COMMENT ON COLUMN reveille.workers.id IS 'Random, new at each start.';
+COMMENT ON COLUMN reveille.workers.id IS 'A random number, new at each start of the worker.';
 
 COMMENT ON COLUMN reveille.workers.host IS 'The name of the worker''s host.';
 
@@ -1952,23 +1964,23 @@ COMMENT ON COLUMN reveille.workers.version IS 'The version of the worker''s prog
 
 COMMENT ON COLUMN reveille.workers.queues IS 'The queues that the worker works.';
 
-COMMENT ON COLUMN reveille.workers.slots IS 'How many jobs the worker runs at once, all queues together.';
+COMMENT ON COLUMN reveille.workers.slots IS 'The number of slots, all queues together.';
 
-COMMENT ON COLUMN reveille.workers.started_at IS 'When the worker started.';
+COMMENT ON COLUMN reveille.workers.started_at IS 'The time at which the worker started.';
 
-COMMENT ON COLUMN reveille.workers.last_seen_at IS 'The last heartbeat.';
+COMMENT ON COLUMN reveille.workers.last_seen_at IS 'The time of the last heartbeat.';
 
-COMMENT ON COLUMN reveille.workers.holds_lock IS 'Whether an advisory lock of the listener''s session vouches for the worker.';
+COMMENT ON COLUMN reveille.workers.holds_lock IS 'True if an advisory lock of the listener''s session vouches for the worker.';
 
-COMMENT ON COLUMN reveille.workers.stopping IS 'Whether the worker only finishes its running jobs and starts no more.';
+COMMENT ON COLUMN reveille.workers.stopping IS 'True if the worker only finishes its running jobs and starts no more.';
 
-COMMENT ON COLUMN reveille.workers.stop_requested_at IS 'Since when the worker has been asked to shut down (reveille.stop_worker).';
+COMMENT ON COLUMN reveille.workers.stop_requested_at IS 'The time at which the worker was asked to shut down (reveille.stop_worker).';
 
-COMMENT ON COLUMN reveille.workers.stuck_jobs IS 'Jobs whose handlers were asked to stop some seconds ago and still run; null: none. Written at each heartbeat.';
+COMMENT ON COLUMN reveille.workers.stuck_jobs IS 'The worker''s stuck jobs: their handlers were asked to stop five seconds ago or more and still run; null: none. Written at each heartbeat.';
 
-COMMENT ON COLUMN reveille.workers.stuck_since IS 'Since when these handlers have been asked to stop, in the order of stuck_jobs.';
+COMMENT ON COLUMN reveille.workers.stuck_since IS 'The times at which the handlers of stuck_jobs were asked to stop, in the same order.';
 
-COMMENT ON COLUMN reveille.workers.backend IS 'The server process of the listener, whose lock vouches for the worker; null: unknown, so any session''s lock counts.';
+COMMENT ON COLUMN reveille.workers.backend IS 'The process id of the server''s backend for the listener, whose lock vouches for the worker; null: unknown, so any session''s lock counts.';
 
 CREATE VIEW reveille.known_queues AS
  WITH RECURSIVE waiting AS (
@@ -2045,11 +2057,11 @@ CREATE TABLE reveille.limits (
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200');
 
-COMMENT ON TABLE reveille.limits IS 'Queues whose running jobs have been counted for their limits. A claim under limits locks its queue''s row, so that one worker claims at a time.';
+COMMENT ON TABLE reveille.limits IS 'Queues whose running jobs have been counted for their limits. A claim from a limited queue locks the queue''s row, so that one worker claims at a time.';
 
 COMMENT ON COLUMN reveille.limits.queue IS 'The queue.';
 
-COMMENT ON COLUMN reveille.limits.counted_for IS 'The limits that running jobs have been counted for: the queue''s limited_since then. While the queue has another limited_since, nothing is claimed.';
+COMMENT ON COLUMN reveille.limits.counted_for IS 'The queue''s limited_since at the time of the count. While the queue has another limited_since, workers claim no job of the queue.';
 
 CREATE TABLE reveille.passed_over (
     id bigint NOT NULL,
@@ -2059,17 +2071,17 @@ CREATE TABLE reveille.passed_over (
     seen_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
-COMMENT ON TABLE reveille.passed_over IS 'Jobs that can neither be claimed nor be made dead. Workers name them here, and claim the other jobs of the queue.';
+COMMENT ON TABLE reveille.passed_over IS 'Jobs that can neither be claimed nor be made dead jobs. Workers list them here, and claim the other jobs of the queue.';
 
-COMMENT ON COLUMN reveille.passed_over.id IS 'The job.';
+COMMENT ON COLUMN reveille.passed_over.id IS 'The job''s id.';
 
 COMMENT ON COLUMN reveille.passed_over.queue IS 'The job''s queue.';
 
-COMMENT ON COLUMN reveille.passed_over.code IS 'Why a claim of the job fails: the SQLSTATE.';
+COMMENT ON COLUMN reveille.passed_over.code IS 'The SQLSTATE of the error with which a claim of the job fails.';
 
-COMMENT ON COLUMN reveille.passed_over.error IS 'Why a claim of the job fails: the message.';
+COMMENT ON COLUMN reveille.passed_over.error IS 'The message of the error with which a claim of the job fails.';
 
-COMMENT ON COLUMN reveille.passed_over.seen_at IS 'When a worker last tried.';
+COMMENT ON COLUMN reveille.passed_over.seen_at IS 'The time at which a worker last tried to claim the job.';
 
 CREATE VIEW reveille.passed_over_jobs AS
  SELECT passed_over.id,
@@ -2082,17 +2094,17 @@ CREATE VIEW reveille.passed_over_jobs AS
            FROM reveille.jobs
           WHERE ((jobs.id = passed_over.id) AND (jobs.reserved_by IS NULL)))));
 
-COMMENT ON VIEW reveille.passed_over_jobs IS 'Waiting jobs that cannot be claimed, as workers have found within an hour.';
+COMMENT ON VIEW reveille.passed_over_jobs IS 'Waiting jobs that workers could not claim within the last hour.';
 
-COMMENT ON COLUMN reveille.passed_over_jobs.id IS 'The job.';
+COMMENT ON COLUMN reveille.passed_over_jobs.id IS 'The job''s id.';
 
 COMMENT ON COLUMN reveille.passed_over_jobs.queue IS 'The queue.';
 
-COMMENT ON COLUMN reveille.passed_over_jobs.code IS 'Why a claim of the job fails: the SQLSTATE.';
+COMMENT ON COLUMN reveille.passed_over_jobs.code IS 'The SQLSTATE of the error with which a claim of the job fails.';
 
-COMMENT ON COLUMN reveille.passed_over_jobs.error IS 'Why a claim of the job fails: the message.';
+COMMENT ON COLUMN reveille.passed_over_jobs.error IS 'The message of the error with which a claim of the job fails.';
 
-COMMENT ON COLUMN reveille.passed_over_jobs.seen_at IS 'When a worker last tried.';
+COMMENT ON COLUMN reveille.passed_over_jobs.seen_at IS 'The time at which a worker last tried to claim the job.';
 
 CREATE TABLE reveille.rates (
     queue text NOT NULL,
@@ -2101,13 +2113,13 @@ CREATE TABLE reveille.rates (
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000');
 
-COMMENT ON TABLE reveille.rates IS 'How far queues and keys have used up their rate. A queue or key without a row may start jobs.';
+COMMENT ON TABLE reveille.rates IS 'The rates that queues and keys have used up. A queue or key without a row may start its whole burst.';
 
 COMMENT ON COLUMN reveille.rates.queue IS 'The queue.';
 
 COMMENT ON COLUMN reveille.rates.key IS 'The key; empty for the queue as a whole.';
 
-COMMENT ON COLUMN reveille.rates.next_at IS 'When all started jobs are paid for, at an even pace. Jobs may start up to the burst ahead of it.';
+COMMENT ON COLUMN reveille.rates.next_at IS 'The time at which an even pace would have allowed all jobs that have started. Further jobs may start before this time, by the length of the burst.';
 
 CREATE VIEW reveille.queue_limits AS
  SELECT queues.name AS queue,
@@ -2134,31 +2146,31 @@ CREATE VIEW reveille.queue_limits AS
      LEFT JOIN reveille.rates ON (((rates.queue = queues.name) AND (rates.key = ''::text))))
   WHERE (queues.limited IS NOT NULL);
 
-COMMENT ON VIEW reveille.queue_limits IS 'The queues that have limits, and how far these are used.';
+COMMENT ON VIEW reveille.queue_limits IS 'The queues that have limits, and the present use of these limits.';
 
 COMMENT ON COLUMN reveille.queue_limits.queue IS 'The queue.';
 
-COMMENT ON COLUMN reveille.queue_limits.max_running IS 'Maximum number of running jobs of the queue; null: no limit.';
+COMMENT ON COLUMN reveille.queue_limits.max_running IS 'The maximum number of running jobs of the queue; null: no limit.';
 
-COMMENT ON COLUMN reveille.queue_limits.running IS 'How many jobs of the queue workers hold.';
+COMMENT ON COLUMN reveille.queue_limits.running IS 'The number of jobs of the queue that workers hold.';
 
-COMMENT ON COLUMN reveille.queue_limits.max_running_per_key IS 'Maximum number of running jobs with the same key; null: no limit.';
+COMMENT ON COLUMN reveille.queue_limits.max_running_per_key IS 'The maximum number of running jobs with the same key; null: no limit.';
 
-COMMENT ON COLUMN reveille.queue_limits.ordered IS 'Whether jobs with the same key run one at a time, in the order of their ids.';
+COMMENT ON COLUMN reveille.queue_limits.ordered IS 'True if jobs with the same key run one at a time, in the order of their ids.';
 
-COMMENT ON COLUMN reveille.queue_limits.running_keys IS 'How many keys have jobs that workers hold.';
+COMMENT ON COLUMN reveille.queue_limits.running_keys IS 'The number of keys that have running jobs.';
 
-COMMENT ON COLUMN reveille.queue_limits.most_running_per_key IS 'The largest number of jobs of one key that workers hold.';
+COMMENT ON COLUMN reveille.queue_limits.most_running_per_key IS 'The largest number of running jobs with the same key.';
 
-COMMENT ON COLUMN reveille.queue_limits.rate_limit IS 'Maximum number of jobs of the queue that start in each rate_period; null: no limit.';
+COMMENT ON COLUMN reveille.queue_limits.rate_limit IS 'The maximum number of jobs of the queue that start in each rate_period; null: no limit.';
 
 COMMENT ON COLUMN reveille.queue_limits.rate_period IS 'The period of rate_limit and rate_per_key.';
 
-COMMENT ON COLUMN reveille.queue_limits.rate_burst IS 'How many jobs may start at once after a rest.';
+COMMENT ON COLUMN reveille.queue_limits.rate_burst IS 'The number of jobs that may start at once after a rest.';
 
-COMMENT ON COLUMN reveille.queue_limits.rate_per_key IS 'Maximum number of jobs with the same key that start in each rate_period; null: no limit.';
+COMMENT ON COLUMN reveille.queue_limits.rate_per_key IS 'The maximum number of jobs with the same key that start in each rate_period; null: no limit.';
 
-COMMENT ON COLUMN reveille.queue_limits.rate_used_until IS 'When all started jobs are paid for at an even pace; null or past: the whole burst may start at once.';
+COMMENT ON COLUMN reveille.queue_limits.rate_used_until IS 'The time at which an even pace would have allowed all jobs that have started; null or past: the whole burst may start at once.';
 
 CREATE VIEW reveille.queue_stats AS
 SELECT
@@ -2177,23 +2189,23 @@ COMMENT ON VIEW reveille.queue_stats IS 'One row per queue. ready and delayed ar
 
 COMMENT ON COLUMN reveille.queue_stats.queue IS 'The queue.';
 
-COMMENT ON COLUMN reveille.queue_stats.paused IS 'Whether the queue is paused.';
+COMMENT ON COLUMN reveille.queue_stats.paused IS 'True if the queue is paused.';
 
-COMMENT ON COLUMN reveille.queue_stats.ready IS 'Jobs that could start now.';
+COMMENT ON COLUMN reveille.queue_stats.ready IS 'The number of jobs that could start now.';
 
-COMMENT ON COLUMN reveille.queue_stats.delayed IS 'Jobs that are not due yet, retries among them.';
+COMMENT ON COLUMN reveille.queue_stats.delayed IS 'The number of jobs that are not due yet, including retries.';
 
-COMMENT ON COLUMN reveille.queue_stats.running IS 'Jobs that workers hold.';
+COMMENT ON COLUMN reveille.queue_stats.running IS 'The number of jobs that workers hold.';
 
-COMMENT ON COLUMN reveille.queue_stats.dead IS 'Dead jobs.';
+COMMENT ON COLUMN reveille.queue_stats.dead IS 'The number of dead jobs.';
 
-COMMENT ON COLUMN reveille.queue_stats.estimated IS 'Whether ready or delayed is an estimate.';
+COMMENT ON COLUMN reveille.queue_stats.estimated IS 'True if ready or delayed is an estimate.';
 
-COMMENT ON COLUMN reveille.queue_stats.oldest_ready_age IS 'How long the oldest ready job has been due.';
+COMMENT ON COLUMN reveille.queue_stats.oldest_ready_age IS 'The time for which the oldest ready job has been due.';
 
-COMMENT ON COLUMN reveille.queue_stats.completed_last_minute IS 'Jobs completed in the last minute.';
+COMMENT ON COLUMN reveille.queue_stats.completed_last_minute IS 'The number of jobs completed in the last minute.';
 
-COMMENT ON COLUMN reveille.queue_stats.failed_last_minute IS 'Attempts failed in the last minute.';
+COMMENT ON COLUMN reveille.queue_stats.failed_last_minute IS 'The number of attempts that failed in the last minute.';
 
 CREATE TABLE reveille.totals (
     queue text NOT NULL,
@@ -2204,17 +2216,17 @@ CREATE TABLE reveille.totals (
 )
 WITH (fillfactor='50');
 
-COMMENT ON TABLE reveille.totals IS 'All ended attempts of a queue, except those that reveille.counters has in rows of workers; see the view reveille.queue_totals.';
+COMMENT ON TABLE reveille.totals IS 'The counts of all ended attempts of each queue, except the attempts in reveille.counters'' rows of workers; see the view reveille.queue_totals.';
 
 COMMENT ON COLUMN reveille.totals.queue IS 'The queue.';
 
-COMMENT ON COLUMN reveille.totals.completed IS 'Completed jobs.';
+COMMENT ON COLUMN reveille.totals.completed IS 'The number of completed jobs.';
 
-COMMENT ON COLUMN reveille.totals.failed IS 'Failed attempts.';
+COMMENT ON COLUMN reveille.totals.failed IS 'The number of failed attempts.';
 
-COMMENT ON COLUMN reveille.totals.wait_seconds IS 'Sum of the times from being due to the start. Numeric: floating-point sums depend on the order, and a total must never fall.';
+COMMENT ON COLUMN reveille.totals.wait_seconds IS 'The sum of the times from the due time to the start. Numeric, since a floating-point sum depends on the order, and a total must never fall.';
 
-COMMENT ON COLUMN reveille.totals.run_seconds IS 'Sum of the run times.';
+COMMENT ON COLUMN reveille.totals.run_seconds IS 'The sum of the run times.';
 
 CREATE VIEW reveille.queue_totals AS
  SELECT parts.queue,
@@ -2238,17 +2250,17 @@ CREATE VIEW reveille.queue_totals AS
           WHERE (counters.worker <> 0)) parts
   GROUP BY parts.queue;
 
-COMMENT ON VIEW reveille.queue_totals IS 'One row per queue: all attempts that ever ended. Only grows: it keeps what is folded and deleted in reveille.counters.';
+COMMENT ON VIEW reveille.queue_totals IS 'One row per queue: the counts of all attempts that ever ended. The counts only grow: rows that are folded or deleted in reveille.counters stay counted.';
 
 COMMENT ON COLUMN reveille.queue_totals.queue IS 'The queue.';
 
-COMMENT ON COLUMN reveille.queue_totals.completed IS 'Completed jobs.';
+COMMENT ON COLUMN reveille.queue_totals.completed IS 'The number of completed jobs.';
 
-COMMENT ON COLUMN reveille.queue_totals.failed IS 'Failed attempts.';
+COMMENT ON COLUMN reveille.queue_totals.failed IS 'The number of failed attempts.';
 
-COMMENT ON COLUMN reveille.queue_totals.wait_seconds IS 'Sum of the times from being due to the start.';
+COMMENT ON COLUMN reveille.queue_totals.wait_seconds IS 'The sum of the times from the due time to the start.';
 
-COMMENT ON COLUMN reveille.queue_totals.run_seconds IS 'Sum of the run times.';
+COMMENT ON COLUMN reveille.queue_totals.run_seconds IS 'The sum of the run times.';
 
 CREATE VIEW reveille.running_jobs AS
  SELECT held.id,
@@ -2279,24 +2291,24 @@ COMMENT ON COLUMN reveille.running_jobs.attempt IS 'The number of the attempt.';
 
 COMMENT ON COLUMN reveille.running_jobs.worker IS 'The worker that holds the job.';
 
-COMMENT ON COLUMN reveille.running_jobs.host IS 'The worker''s host; null if the worker is gone: the job will be put back.';
+COMMENT ON COLUMN reveille.running_jobs.host IS 'The host of the worker; null if the worker''s row is gone, so that the job will be rescued.';
 
-COMMENT ON COLUMN reveille.running_jobs.running_for IS 'How long the worker has held the job.';
+COMMENT ON COLUMN reveille.running_jobs.running_for IS 'The time for which the worker has held the job.';
 
-COMMENT ON COLUMN reveille.running_jobs.cancel_requested_at IS 'Since when the handler has been asked to stop by reveille.cancel.';
+COMMENT ON COLUMN reveille.running_jobs.cancel_requested_at IS 'The time at which reveille.cancel asked the handler to stop.';
 
-COMMENT ON COLUMN reveille.running_jobs.stuck_since IS 'Since when the handler has been asked to stop, by a cancel, its timeout or its worker, if it still runs seconds later.';
+COMMENT ON COLUMN reveille.running_jobs.stuck_since IS 'The time at which the handler was asked to stop, by a cancel, its timeout or its worker; null unless the job is stuck.';
 
 CREATE TABLE reveille.schedule_declarations (
     schedule_id bigint NOT NULL,
     worker bigint NOT NULL
 );
 
-COMMENT ON TABLE reveille.schedule_declarations IS 'Which live workers declare which schedules in their code.';
+COMMENT ON TABLE reveille.schedule_declarations IS 'The schedules that live workers declare in their code: one row per schedule and worker.';
 
 COMMENT ON COLUMN reveille.schedule_declarations.schedule_id IS 'The schedule.';
 
-COMMENT ON COLUMN reveille.schedule_declarations.worker IS 'The worker that declares it; the row goes with its row in reveille.workers.';
+COMMENT ON COLUMN reveille.schedule_declarations.worker IS 'The worker that declares the schedule; deleting its row in reveille.workers deletes this row too.';
 
 CREATE TABLE reveille.schedules (
     id bigint NOT NULL,
@@ -2350,53 +2362,53 @@ END),
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
 
-COMMENT ON TABLE reveille.schedules IS 'Jobs that recur. Each tick is enqueued once, at its time, by any worker. Workers notice a plain insert or update.';
+COMMENT ON TABLE reveille.schedules IS 'Schedules, which enqueue recurring jobs. Any worker enqueues each tick, once, at the tick''s time. Workers notice a plain insert or update.';
 
-COMMENT ON COLUMN reveille.schedules.id IS 'Identity; the schedule_id of its jobs.';
+COMMENT ON COLUMN reveille.schedules.id IS 'Identity; the schedule''s jobs have it as schedule_id.';
 
 COMMENT ON COLUMN reveille.schedules.name IS 'The name, 1 to 128 characters.';
 
-COMMENT ON COLUMN reveille.schedules.cron IS 'When to fire: five fields, or six with seconds first, or @daily and the like; read by the workers. Null: every is set.';
+COMMENT ON COLUMN reveille.schedules.cron IS 'The cron text that gives the ticks: five fields, or six with seconds first, or @daily and the like; read by the workers. Null: every is set.';
 
 COMMENT ON COLUMN reveille.schedules.every IS 'The interval between ticks, counted from counted_from; null: cron is set.';
 
 COMMENT ON COLUMN reveille.schedules.time_zone IS 'The zone of the cron text, such as Europe/Berlin.';
 
-COMMENT ON COLUMN reveille.schedules.catch_up IS 'For ticks that were missed while no worker was there: skip (no job), one (a single job for all of them), all (a job for each).';
+COMMENT ON COLUMN reveille.schedules.catch_up IS 'The catch-up for ticks that were missed while no worker was running: skip (no job), one (a single job for all missed ticks), all (a job for each missed tick).';
 
-COMMENT ON COLUMN reveille.schedules.kind IS 'The kind of its jobs.';
+COMMENT ON COLUMN reveille.schedules.kind IS 'The kind of the schedule''s jobs.';
 
-COMMENT ON COLUMN reveille.schedules.payload IS 'The payload of its jobs.';
+COMMENT ON COLUMN reveille.schedules.payload IS 'The payload of the schedule''s jobs.';
 
-COMMENT ON COLUMN reveille.schedules.queue IS 'The queue of its jobs.';
+COMMENT ON COLUMN reveille.schedules.queue IS 'The queue of the schedule''s jobs.';
 
-COMMENT ON COLUMN reveille.schedules.priority IS 'The priority of its jobs: 0 urgent, 1 high, 2 normal, 3 low.';
+COMMENT ON COLUMN reveille.schedules.priority IS 'The priority of the schedule''s jobs: 0 urgent, 1 high, 2 normal, 3 low.';
 
-COMMENT ON COLUMN reveille.schedules.max_attempts IS 'At this many failures such a job is dead.';
+COMMENT ON COLUMN reveille.schedules.max_attempts IS 'The number of failures at which one of the schedule''s jobs becomes a dead job.';
 
-COMMENT ON COLUMN reveille.schedules.timeout IS 'How long one attempt may take; null: as the worker is set.';
+COMMENT ON COLUMN reveille.schedules.timeout IS 'The longest run time of one attempt; null: the worker''s setting.';
 
-COMMENT ON COLUMN reveille.schedules.key IS 'What its jobs belong to, such as a tenant, for limits and order per key.';
+COMMENT ON COLUMN reveille.schedules.key IS 'The key of the schedule''s jobs: what they belong to, such as a tenant, for limits and order per key.';
 
-COMMENT ON COLUMN reveille.schedules.tags IS 'The tags of its jobs.';
+COMMENT ON COLUMN reveille.schedules.tags IS 'The tags of the schedule''s jobs.';
 
-COMMENT ON COLUMN reveille.schedules.metadata IS 'The metadata of its jobs, to which the schedule''s name and the tick are added.';
+COMMENT ON COLUMN reveille.schedules.metadata IS 'The metadata of the schedule''s jobs, to which the schedule''s name and the tick are added.';
 
-COMMENT ON COLUMN reveille.schedules.counted_from IS 'Only ticks after this time count: when the timing was last set, or when the schedule was resumed.';
+COMMENT ON COLUMN reveille.schedules.counted_from IS 'The time after which ticks count: when the timing was last set, or when the schedule was resumed.';
 
 COMMENT ON COLUMN reveille.schedules.next_at IS 'The next tick; null while a worker has yet to compute it.';
 
 COMMENT ON COLUMN reveille.schedules.last_at IS 'The last tick that was enqueued.';
 
-COMMENT ON COLUMN reveille.schedules.paused_at IS 'Since when the schedule enqueues nothing; null: it is not paused.';
+COMMENT ON COLUMN reveille.schedules.paused_at IS 'The time at which the schedule was paused; it enqueues nothing while paused. Null: it is not paused.';
 
-COMMENT ON COLUMN reveille.schedules.declared_at IS 'When a worker last declared the schedule in its code; null: it is kept by hand.';
+COMMENT ON COLUMN reveille.schedules.declared_at IS 'The time at which a worker last declared the schedule in its code; null: the schedule is managed by hand.';
 
-COMMENT ON COLUMN reveille.schedules.error IS 'Why the next tick cannot be computed: the cron text or the time zone is invalid.';
+COMMENT ON COLUMN reveille.schedules.error IS 'The reason why the next tick cannot be computed: the cron text or the time zone is invalid.';
 
-COMMENT ON COLUMN reveille.schedules.created_at IS 'When the schedule was added.';
+COMMENT ON COLUMN reveille.schedules.created_at IS 'The time at which the schedule was added.';
 
-COMMENT ON COLUMN reveille.schedules.through_middleware IS 'Whether its jobs pass the middleware of a worker that declares it; other workers leave it alone.';
+COMMENT ON COLUMN reveille.schedules.through_middleware IS 'True if the schedule''s jobs pass the middleware of a worker that declares the schedule; other workers do not fire it.';
 
 CREATE VIEW reveille.schedule_status AS
  SELECT schedules.name,
@@ -2420,27 +2432,27 @@ CREATE VIEW reveille.schedule_status AS
 
 COMMENT ON VIEW reveille.schedule_status IS 'One row per schedule.';
 
-COMMENT ON COLUMN reveille.schedule_status.name IS 'The name.';
+COMMENT ON COLUMN reveille.schedule_status.name IS 'The schedule''s name.';
 
 COMMENT ON COLUMN reveille.schedule_status.timing IS 'The cron text, or the interval after the word every.';
 
 COMMENT ON COLUMN reveille.schedule_status.time_zone IS 'The zone of the cron text.';
 
-COMMENT ON COLUMN reveille.schedule_status.kind IS 'The kind of its jobs.';
+COMMENT ON COLUMN reveille.schedule_status.kind IS 'The kind of the schedule''s jobs.';
 
-COMMENT ON COLUMN reveille.schedule_status.queue IS 'The queue of its jobs.';
+COMMENT ON COLUMN reveille.schedule_status.queue IS 'The queue of the schedule''s jobs.';
 
-COMMENT ON COLUMN reveille.schedule_status.catch_up IS 'What happens to ticks that were missed: skip, one or all.';
+COMMENT ON COLUMN reveille.schedule_status.catch_up IS 'The catch-up for missed ticks: skip, one or all.';
 
 COMMENT ON COLUMN reveille.schedule_status.next_at IS 'The next tick; null if the schedule is paused or invalid, or no worker has computed it yet.';
 
 COMMENT ON COLUMN reveille.schedule_status.last_at IS 'The last tick that was enqueued.';
 
-COMMENT ON COLUMN reveille.schedule_status.paused IS 'Whether the schedule is paused.';
+COMMENT ON COLUMN reveille.schedule_status.paused IS 'True if the schedule is paused.';
 
-COMMENT ON COLUMN reveille.schedule_status.stale IS 'Whether the schedule was declared in the code of a worker, and no living worker declares it any more. It fires until it is removed.';
+COMMENT ON COLUMN reveille.schedule_status.stale IS 'True if a worker declared the schedule in its code, and no living worker declares it any more. The schedule fires until it is removed.';
 
-COMMENT ON COLUMN reveille.schedule_status.error IS 'Why the next tick cannot be computed.';
+COMMENT ON COLUMN reveille.schedule_status.error IS 'The reason why the next tick cannot be computed.';
 
 ALTER TABLE reveille.schedules ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME reveille.schedules_id_seq
@@ -2465,13 +2477,13 @@ CREATE TABLE reveille.sleepers (
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200');
 
-COMMENT ON TABLE reveille.sleepers IS 'Workers that sleep until the bell rings; it rings for no others.';
+COMMENT ON TABLE reveille.sleepers IS 'The queues on which workers sleep: one row per queue and worker. The bell rings only for these.';
 
 COMMENT ON COLUMN reveille.sleepers.queue IS 'The queue on which the worker sleeps.';
 
-COMMENT ON COLUMN reveille.sleepers.worker IS 'The worker; the row goes with its row in reveille.workers.';
+COMMENT ON COLUMN reveille.sleepers.worker IS 'The worker; deleting its row in reveille.workers deletes this row too.';
 
-COMMENT ON COLUMN reveille.sleepers.silent IS 'Whether the queue''s bell is switched off (reveille.queues.bell), so that enqueuing does not ring for the worker.';
+COMMENT ON COLUMN reveille.sleepers.silent IS 'True if the queue''s bell is switched off (reveille.queues.bell), so that enqueuing does not ring for the worker.';
 
 CREATE SEQUENCE reveille.somebody_sleeps
     AS smallint
@@ -2481,7 +2493,7 @@ CREATE SEQUENCE reveille.somebody_sleeps
     MAXVALUE 1
     CACHE 1;
 
-COMMENT ON SEQUENCE reveille.somebody_sleeps IS 'Its last value is 0 while no worker sleeps in reveille.sleepers: no enqueue needs to ring.';
+COMMENT ON SEQUENCE reveille.somebody_sleeps IS '0 if reveille.sleepers is empty: no worker sleeps, and no enqueue needs to ring. 1 if a worker may sleep.';
 
 CREATE VIEW reveille.throughput AS
  SELECT counters.queue,
@@ -2507,19 +2519,19 @@ UNION ALL
   WHERE (counters.worker <> 0)
   GROUP BY counters.queue, (date_trunc('minute'::text, counters.started_at));
 
-COMMENT ON VIEW reveille.throughput IS 'One row per queue and minute of the last 7 days: attempts completed and failed, and how long they waited (from being due) and ran.';
+COMMENT ON VIEW reveille.throughput IS 'One row per queue and minute of the last 7 days: the numbers of completed jobs and failed attempts, their wait times (from the due time to the start) and their run times.';
 
 COMMENT ON COLUMN reveille.throughput.queue IS 'The queue.';
 
 COMMENT ON COLUMN reveille.throughput.minute IS 'The start of the minute.';
 
-COMMENT ON COLUMN reveille.throughput.completed IS 'Completed jobs.';
+COMMENT ON COLUMN reveille.throughput.completed IS 'The number of completed jobs.';
 
-COMMENT ON COLUMN reveille.throughput.failed IS 'Failed attempts.';
+COMMENT ON COLUMN reveille.throughput.failed IS 'The number of failed attempts.';
 
-COMMENT ON COLUMN reveille.throughput.mean_wait_seconds IS 'The mean time from being due to the start.';
+COMMENT ON COLUMN reveille.throughput.mean_wait_seconds IS 'The mean time from the due time to the start.';
 
-COMMENT ON COLUMN reveille.throughput.max_wait_seconds IS 'The longest time from being due to the start.';
+COMMENT ON COLUMN reveille.throughput.max_wait_seconds IS 'The longest time from the due time to the start.';
 
 COMMENT ON COLUMN reveille.throughput.mean_run_seconds IS 'The mean run time.';
 
@@ -2532,15 +2544,15 @@ CREATE TABLE reveille.unique_periods (
     ends_at timestamp with time zone NOT NULL
 );
 
-COMMENT ON TABLE reveille.unique_periods IS 'Unique keys that are held for a period, beyond the end of their job. Upkeep deletes them after it. Delete a row to give its key up early.';
+COMMENT ON TABLE reveille.unique_periods IS 'Unique keys that are held for a period, beyond the end of their job. Upkeep deletes each row after its period. Delete a row to give up its unique key early.';
 
-COMMENT ON COLUMN reveille.unique_periods.kind IS 'The kind within which the key is unique.';
+COMMENT ON COLUMN reveille.unique_periods.kind IS 'The kind within which the unique key is unique.';
 
-COMMENT ON COLUMN reveille.unique_periods.unique_key IS 'The key.';
+COMMENT ON COLUMN reveille.unique_periods.unique_key IS 'The unique key.';
 
-COMMENT ON COLUMN reveille.unique_periods.job_id IS 'The job that holds the key, live or ended.';
+COMMENT ON COLUMN reveille.unique_periods.job_id IS 'The job that holds the unique key, live or ended.';
 
-COMMENT ON COLUMN reveille.unique_periods.ends_at IS 'When the period ends; it is counted from the job''s created_at.';
+COMMENT ON COLUMN reveille.unique_periods.ends_at IS 'The end of the period, which begins at the job''s created_at.';
 
 CREATE VIEW reveille.worker_status AS
  SELECT workers.id AS worker,
@@ -2571,21 +2583,21 @@ COMMENT ON COLUMN reveille.worker_status.pid IS 'The process id on that host.';
 
 COMMENT ON COLUMN reveille.worker_status.queues IS 'The queues that the worker works.';
 
-COMMENT ON COLUMN reveille.worker_status.running IS 'How many jobs the worker holds.';
+COMMENT ON COLUMN reveille.worker_status.running IS 'The number of jobs that the worker holds.';
 
-COMMENT ON COLUMN reveille.worker_status.slots IS 'How many jobs the worker runs at once.';
+COMMENT ON COLUMN reveille.worker_status.slots IS 'The number of slots, all queues together.';
 
-COMMENT ON COLUMN reveille.worker_status.started_at IS 'When the worker started.';
+COMMENT ON COLUMN reveille.worker_status.started_at IS 'The time at which the worker started.';
 
-COMMENT ON COLUMN reveille.worker_status.last_seen IS 'The last heartbeat.';
+COMMENT ON COLUMN reveille.worker_status.last_seen IS 'The time of the last heartbeat.';
 
-COMMENT ON COLUMN reveille.worker_status.alive IS 'Whether the worker has been seen within 30 seconds.';
+COMMENT ON COLUMN reveille.worker_status.alive IS 'True if the last heartbeat is less than 30 seconds old.';
 
-COMMENT ON COLUMN reveille.worker_status.stopping IS 'Whether the worker is shutting down, or has been asked to.';
+COMMENT ON COLUMN reveille.worker_status.stopping IS 'True if the worker is shutting down, or has been asked to shut down.';
 
 COMMENT ON COLUMN reveille.worker_status.version IS 'The version of the worker''s program.';
 
-COMMENT ON COLUMN reveille.worker_status.stuck IS 'How many of its jobs have handlers that were asked to stop and still run.';
+COMMENT ON COLUMN reveille.worker_status.stuck IS 'The number of the worker''s stuck jobs.';
 
 ALTER TABLE ONLY reveille.finished_jobs ATTACH PARTITION reveille.finished_jobs_0 FOR VALUES IN ('0');
 
