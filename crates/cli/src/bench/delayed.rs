@@ -46,8 +46,7 @@ impl DelayedBench {
         let (client, began) = (stage.client().await?, Instant::now());
         for _ in 0..self.jobs {
             let delay = Duration::from_micros(fastrand::u64(200_000..4_000_000));
-            // By the server's clock the job is due slightly later than by this one, so the measured time is slightly
-            // too long.
+            // By the server's clock the job is due slightly later, so the measured time is slightly too long.
             let due = began.elapsed() + delay;
             enqueue(&client, &Due(due.as_micros() as u64)).delay(delay).await?;
         }
