@@ -87,5 +87,6 @@ async fn a_kept_server_lives_on_until_its_stop_command() {
     let kept = Server::start().unwrap().keep().unwrap();
     client(&kept.url).await.batch_execute("select 1").await.unwrap();
     assert!(Command::new("sh").args(["-c", &kept.stop_command]).status().unwrap().success());
-    eventually("nothing is left of the server", async || !kept.folder.exists() && !is_in_use(&kept.folder)).await;
+    eventually("the server's processes and files are gone", async || !kept.folder.exists() && !is_in_use(&kept.folder))
+        .await;
 }
