@@ -206,7 +206,7 @@ async fn a_migrated_subscriber_takes_the_first_copy_and_later_changes() {
     }
     publisher.batch_execute(DATA).await.unwrap();
     publisher.batch_execute("create publication p for all tables").await.unwrap();
-    // Creates the slot first, as is needed within one server. Between two servers, the subscription creates the slot.
+    // Creates the replication slot first, because within one server the subscription cannot create the slot.
     publisher.query("select pg_create_logical_replication_slot('s', 'pgoutput')", &[]).await.unwrap();
     let subscribe = format!(
         "create subscription s connection '{}' publication p with (create_slot = false, slot_name = 's')",

@@ -1,4 +1,4 @@
-//! Limits of queues and keys, and order within a key. They hold exactly, even if workers die.
+//! Limits of queues and keys, and order within a key. The limits hold exactly, even if workers die.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -107,7 +107,7 @@ async fn a_wrong_or_torn_shared_head_misleads_no_claim() {
     let right = "select reveille.tell_head('q', 2::smallint, now() - interval '1 minute', 9);";
     let misleading = [
         "select reveille.tell_head('q', 1::smallint, now() - interval '1 minute', 9)".to_owned(),
-        // Overwrites the shared head: of a hundred other queues, at least one has the same head as the queue `q`.
+        // Shares heads of a hundred other queues. At least one of them is kept where the head of the queue `q` was.
         "select reveille.tell_head('q' || n, 2::smallint, now() - interval '1 minute', 9) \
             from generate_series(1, 100) as n"
             .to_owned(),
@@ -223,7 +223,7 @@ async fn a_job_below_the_marks_is_found_while_the_queue_is_full() {
     while reports.next().await != "late" {
         before += 1;
         if before == 1000 {
-            // The job's due time is as if its transaction had been open for 300 ms.
+            // Inserts the late job as if its transaction had been open for 300 ms.
             database
                 .run(
                     "insert into reveille.jobs (kind, payload, priority, available_at)

@@ -1,4 +1,4 @@
-//! Metrics in Prometheus' format, and the dashboard and page that name them.
+//! Metrics in Prometheus' format, and the dashboard and the page that name these metrics.
 
 use std::collections::HashSet;
 

@@ -12,7 +12,7 @@ const WORKERS: usize = 2;
 struct Rules {
     /// A worker inserts the sleepers' row before its last look.
     arm_before_looking: bool,
-    /// A worker looks again until all transactions have ended that were open when it armed the bell.
+    /// A worker looks again until the transactions that were open when it armed the bell have ended.
     wait_for_silent: bool,
     /// A worker queries the open transactions after it has armed the bell, not before.
     ask_after_arming: bool,
@@ -70,9 +70,9 @@ enum Producer {
 enum Worker {
     /// Is about to look. `Next` follows an empty look.
     Looks(Next),
-    /// Is about to set `somebody_sleeps`. Knows the silent transactions already if it queried them too early.
+    /// Is about to set `somebody_sleeps`. Knows the silent transactions already if the worker queried them too early.
     Sets(Option<[bool; PRODUCERS]>),
-    /// Has set `somebody_sleeps`. Its row is not visible yet.
+    /// Has set `somebody_sleeps`. The sleepers' row of this worker is not visible yet.
     Arms(Option<[bool; PRODUCERS]>),
     /// Is about to query the transactions that may commit without ringing.
     Asks,

@@ -268,7 +268,7 @@ async fn a_worker_whose_rescues_fail_goes_on_with_its_own_jobs() {
     let worker = start(beats.grace(Duration::ZERO).state(reporter).handle(waits));
     enqueue(&database.database, &note("x")).await.unwrap();
     assert_eq!(reports.next().await, "begun");
-    // This error concerns no single row.
+    // The trigger raises an error that concerns no single row, so every rescue fails as a whole.
     database
         .run(
             "create function break_down() returns trigger language plpgsql as $$ begin

@@ -283,7 +283,7 @@ async fn constraints_let_good_rows_in_and_keep_them_good() {
     }
 }
 
-/// A session keeps the plan of the check. If it were made for a large insert, each later insert would compile it again.
+/// A session keeps the plan of the check. A plan for a large insert would make each later insert compile it again.
 #[tokio::test]
 async fn after_a_large_insert_small_ones_are_checked_quickly() {
     let database = database().await;

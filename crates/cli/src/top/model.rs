@@ -1,5 +1,4 @@
-//! The state of `top`, and the changes that pressed keys make to it. This state is independent of terminals and
-//! databases.
+//! The state of `top`, and the changes that pressed keys make. Neither depends on a terminal or a database.
 
 use std::time::Instant;
 
@@ -99,7 +98,7 @@ pub struct DeadRow {
     pub last_error: Option<String>,
 }
 
-/// One of the tables.
+/// A table of `top`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Pane {
     Queues,

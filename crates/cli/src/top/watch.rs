@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::model::{DatabaseAction, Overview};
 use crate::connection::Connection;
 
-/// News for the model.
+/// A change that the model takes in.
 pub enum Update {
     Overview(Result<Overview, String>),
     /// The result of an action.

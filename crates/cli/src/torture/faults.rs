@@ -1,4 +1,4 @@
-//! Inflicts the faults.
+//! Inflicts the faults of the schedule on workers, networks and the server.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

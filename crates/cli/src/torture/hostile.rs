@@ -81,7 +81,7 @@ pub async fn lock(client: &Client, known: &Known, lasts: Duration) -> Result<(),
 }
 
 /// Creates operators and functions in the schema `public`, as the hostile role, for the time `lasts`. A search path may
-/// find them before those of Postgres. Each of them counts its calls.
+/// find these before the operators and functions of Postgres. Each function counts its calls.
 pub async fn set_traps(client: &Client, lasts: Duration) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(BECOME_HOSTILE).await?;
     for (number, (kind, signature, returns)) in TRAPS.into_iter().enumerate() {

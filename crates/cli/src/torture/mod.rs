@@ -39,7 +39,7 @@ pub struct Torture {
     /// The time for which to inflict faults.
     #[arg(long, default_value = "10m", value_parser = crate::connection::duration)]
     length: Duration,
-    /// The seed of the schedule of faults, which each run prints.
+    /// The seed of the schedule of faults. Each run prints its seed.
     #[arg(long)]
     seed: Option<u64>,
     /// Only these kinds of fault.

@@ -60,7 +60,7 @@ pub async fn insert(client: &Client, dice: u64) -> Result<bool, tokio_postgres::
     Ok(true)
 }
 
-/// Resets the counts of a running job, as an operator may do to give it more attempts.
+/// Resets the counts of a running job, as an operator may do to give the job more attempts.
 async fn reset_running(client: &Client) -> Result<bool, tokio_postgres::Error> {
     let reset = "update reveille.jobs set attempts = 0, failures = 0 where id = (
             select id from reveille.jobs

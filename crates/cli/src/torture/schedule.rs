@@ -45,7 +45,7 @@ pub enum Kind {
     HostileNotifications,
     /// A role without rights holds every advisory lock that Reveille uses.
     HostileLocks,
-    /// A role without rights creates operators and functions in `public`. If a worker called them, they would have its
+    /// A role without rights creates operators and functions in `public`. A worker that called one would lend it its
     /// rights.
     HostileOperators,
     /// A transaction of an application locks the rows of running jobs.
