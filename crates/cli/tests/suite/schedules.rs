@@ -101,13 +101,13 @@ async fn a_host_without_a_time_zone_leaves_its_schedules_to_others() {
         )
     };
     database.until(&fired("near")).await;
-    eventually("the log names the schedule", async || poor.log().contains("Asia/Tokyo")).await;
+    eventually("the log names the unknown time zone", async || poor.log().contains("Asia/Tokyo")).await;
     database.until("select error like '%unknown time zone%' from reveille.schedules where name = 'nowhere'").await;
     assert_eq!(
         database.value("select error is null and next_at is null from reveille.schedules where name = 'far'").await,
         true
     );
-    assert_eq!(poor.log().matches("Asia/Tokyo").count(), 1, "the error is logged once");
+    assert_eq!(poor.log().matches("Asia/Tokyo").count(), 1, "the unknown time zone is logged once");
     let rich = start(reporting_worker(&database).0);
     database.until(&fired("far")).await;
     rich.stop().await;
