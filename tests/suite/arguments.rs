@@ -1,4 +1,5 @@
-//! The SQL functions take arguments as the caller means them, or refuse them in a few lines that say why.
+//! The SQL functions take arguments as the caller means them, or refuse them. A refusal states its reason in a few
+//! lines.
 
 use serde_json::json;
 
@@ -54,7 +55,7 @@ async fn tags_of_several_dimensions_are_refused() {
 #[tokio::test]
 async fn a_payload_is_measured_as_the_text_that_a_worker_gets() {
     let database = database().await;
-    // Postgres compresses the repetition and stores about 12 kB.
+    // Postgres compresses the repeated letters, and stores about 12 kB.
     let stored = "create temp table t as select jsonb_build_object('x', repeat('a', 1100000)) as p; \
         alter table t alter p set storage main";
     let call = "select reveille.enqueue(kind => 'bomb', payload => p) from t";

@@ -1,4 +1,4 @@
-//! A worker goes to sleep without waiting for other transactions. A session without rights cannot keep it awake.
+//! A worker goes to sleep without waiting for other transactions. A session without rights cannot keep a worker awake.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,8 @@ use crate::harness::{TestDatabase, database, note, reporting_worker, start, work
 
 const ASLEEP: &str = "select count(*) = 1 from reveille.sleepers";
 
-/// Checks that a worker goes to sleep and wakes by the bell while another session has run `statement` and stays open.
+/// Checks that a worker goes to sleep and wakes by the bell while another session, which has run `statement`, stays
+/// open.
 async fn sleeps_beside(statement: &str) {
     let database = database().await;
     database.run("insert into reveille.queues (name) values ('default')").await;
@@ -91,7 +92,7 @@ async fn a_bell_switched_off_is_off_for_a_worker_that_just_fell_asleep() {
     worker.stop().await;
 }
 
-/// Switches the bell in an operator's transaction that stays open.
+/// Turns the bell on or off in an operator's transaction, and leaves the transaction open.
 async fn switching(database: &TestDatabase) -> tokio_postgres::Client {
     let operator = database.client().await;
     operator.batch_execute("begin; update reveille.queues set bell = not bell").await.unwrap();

@@ -1,5 +1,5 @@
-//! The steps of the page on backup and restore. They run `pg_dump`, `pg_restore` and `psql` where these are installed,
-//! else COPY.
+//! The steps of the page on backup and restore. The tests run `pg_dump`, `pg_restore` and `psql` where these are
+//! installed, else COPY.
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Reports, Running, TestDatabase, client, database, empty_database, note, reporting_worker, start};
 
-/// Jobs in every state, with queue settings, a worker, a schedule and counters. Worker 7 holds one job and has died.
+/// Inserts jobs in every state, queue settings, a worker, a schedule and counters. Worker 7 holds one job and has died.
 const DATA: &str = "
     insert into reveille.queues (name, max_running, retention) values ('limited', 2, '2 days');
     insert into reveille.workers (id, host, pid, version, queues, slots, holds_lock, last_seen_at)
@@ -43,7 +43,7 @@ async fn filled() -> TestDatabase {
     database
 }
 
-/// The rows of every table, by table. The times in the history of migrations are left out.
+/// Returns the rows of each table. Leaves out the times in the history of migrations.
 async fn contents(database: &TestDatabase) -> Value {
     let client = database.client().await;
     let tables = "select relname from pg_class where relnamespace = 'reveille'::regnamespace and relkind in ('r', 'p')
@@ -53,12 +53,12 @@ async fn contents(database: &TestDatabase) -> Value {
         let table: &str = row.get(0);
         let columns = match table {
             "schema_history" => "version, name, checksum",
-            // The times of upkeep differ: each database runs its own.
+            // Leaves out the times of the chores, because each database does its own upkeep.
             "chores" => "name",
             _ => "*",
         };
         let rows = format!(
-            // `limited_since` differs: a restored queue counts its running jobs anew.
+            // Leaves out `limited_since`, because a restored queue counts its running jobs anew.
             "select coalesce(jsonb_agg(row order by row), '[]')
             from (select {columns} from reveille.{table}) as t cross
             join lateral (select to_jsonb(t) - 'limited_since') as r (row)"
@@ -68,13 +68,13 @@ async fn contents(database: &TestDatabase) -> Value {
     json!(contents)
 }
 
-/// The path of one of the server's programs, if it is installed.
+/// Returns the path of one of the server's programs, if the program is installed.
 async fn program(database: &TestDatabase, name: &str) -> Option<PathBuf> {
     let folder = database.value("select setting from pg_config where name = 'BINDIR'").await;
     Some(PathBuf::from(folder.as_str()?).join(name)).filter(|program| program.exists())
 }
 
-/// Runs a program with `input` on its standard input, and returns its standard output.
+/// Runs a program with `input` on its standard input. Returns the program's standard output.
 fn run(program: &PathBuf, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     use std::io::Write;
     let mut command = Command::new(program);
@@ -86,7 +86,7 @@ fn run(program: &PathBuf, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     output.stdout
 }
 
-/// Copies all data by `pg_dump --data-only` and `psql`, or by COPY where these are not installed.
+/// Copies all data by `pg_dump --data-only` and `psql`, or by COPY where these programs are not installed.
 async fn copy_data(from: &TestDatabase, to: &TestDatabase) {
     let programs = (program(from, "pg_dump").await, program(from, "psql").await);
     let (Some(pg_dump), Some(psql)) = programs else { return copy_data_by_hand(from, to).await };
@@ -98,7 +98,7 @@ async fn copy_data(from: &TestDatabase, to: &TestDatabase) {
 async fn copy_data_by_hand(from: &TestDatabase, to: &TestDatabase) {
     let (from, mut to) = (from.client().await, to.client().await);
     let to = to.transaction().await.unwrap();
-    // A table with foreign keys comes after the tables that they refer to.
+    // Copies a table with foreign keys after the tables to which its foreign keys refer.
     let tables =
         "select oid::regclass::text from pg_class where relnamespace = 'reveille'::regnamespace and relkind = 'r'
         order by exists (select from pg_constraint where conrelid = pg_class.oid and contype = 'f'), 1";
@@ -123,13 +123,13 @@ async fn copy_data_by_hand(from: &TestDatabase, to: &TestDatabase) {
     to.commit().await.unwrap();
 }
 
-/// Starts a worker that only the bell wakes, and that soon declares worker 7 dead.
+/// Starts a worker that only the bell wakes. The worker soon declares worker 7 dead.
 fn working(database: &Database) -> (Running, Reports) {
     let (builder, reports) = reporting_worker(database);
     (start(builder.heartbeat(Duration::from_millis(50))), reports)
 }
 
-/// Checks that each due job of the restored data runs once, and then a new job.
+/// Checks that each due job of the restored data runs once, and that a new job runs afterwards.
 async fn restored_jobs_run(database: &TestDatabase, reports: &mut Reports) {
     let mut texts = [reports.next().await, reports.next().await];
     texts.sort();
@@ -149,7 +149,7 @@ async fn a_full_dump_restores_everything_and_its_jobs_run() {
     else {
         return;
     };
-    // The whole database, then Reveille's schema alone.
+    // First dumps the whole database, then only Reveille's schema.
     for what in [&[][..], &["--schema=reveille"]] {
         let restored = empty_database().await;
         let dump = run(&pg_dump, &[&["-Fc", "-d", &source.address][..], what].concat(), b"");
@@ -206,7 +206,7 @@ async fn a_migrated_subscriber_takes_the_first_copy_and_later_changes() {
     }
     publisher.batch_execute(DATA).await.unwrap();
     publisher.batch_execute("create publication p for all tables").await.unwrap();
-    // Within one server, the slot must exist first. Between two servers, the subscription creates it.
+    // Creates the replication slot first, because within one server the subscription cannot create the slot.
     publisher.query("select pg_create_logical_replication_slot('s', 'pgoutput')", &[]).await.unwrap();
     let subscribe = format!(
         "create subscription s connection '{}' publication p with (create_slot = false, slot_name = 's')",
@@ -219,7 +219,7 @@ async fn a_migrated_subscriber_takes_the_first_copy_and_later_changes() {
     texts.sort();
     assert_eq!(texts, ["running", "waiting"]);
     worker.stop().await;
-    // Rows of a table without a primary key can be deleted too.
+    // Deletes rows of a table without a primary key, because replication of these deletions must work too.
     publisher.batch_execute("delete from reveille.finished_jobs where outcome = 'cancelled'").await.unwrap();
 
     let all = "select jsonb_build_array(
@@ -230,12 +230,12 @@ async fn a_migrated_subscriber_takes_the_first_copy_and_later_changes() {
     let published: Value = publisher.query_one(all, &[]).await.unwrap().get(0);
     let copied = async || subscriber.query_one(all, &[]).await.is_ok_and(|row| row.get::<_, Value>(0) == published);
     crate::harness::eventually("all rows have arrived", copied).await;
-    // During a first copy, dropping the subscription would never end: each would wait for the other.
+    // Waits for the end of the first copies: before, the drop of the subscription and a copy would wait for each other.
     let first_copies = "select count(*) from pg_subscription_rel where srsubstate <> 'r'";
     let are_over = async || subscriber.query_one(first_copies, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) == 0);
     crate::harness::eventually("the first copies are over", are_over).await;
 
-    // The subscriber takes over.
+    // Makes the subscriber take over.
     let take_over = "alter subscription s disable; alter subscription s set (slot_name = none)";
     subscriber.batch_execute(take_over).await.unwrap();
     let dropping = subscriber.batch_execute("drop subscription s");

@@ -1,4 +1,4 @@
-//! Handlers that take many jobs at once.
+//! Handlers that take many jobs in one call.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,12 +29,12 @@ async fn tell_all(batch: Batch<Note>, State(reporter): State<Reporter>) {
     reporter.report(texts(&batch));
 }
 
-/// A worker with 16 slots that only the bell wakes.
+/// Builds a worker with 16 slots that only the bell wakes.
 fn worker(database: &Database) -> WorkerBuilder {
     Worker::builder(database.clone()).queue("default", 16).poll_interval(HOUR)
 }
 
-/// The text, state, failures and last error of every job, live or ended.
+/// Returns the text, state, failures and last error of every job, live or ended.
 async fn all(database: &TestDatabase) -> serde_json::Value {
     let all =
         "select jsonb_agg(jsonb_build_array(payload ->> 'text', state, failures, errors -> -1 ->> 'error') order by id)
@@ -174,7 +174,7 @@ async fn a_job_cancelled_while_its_batch_gathers_takes_no_part() {
     assert_eq!(database.admin().cancel(first.id).await.unwrap(), Cancelled::Requested);
     database.until("select count(*) = 1 from reveille.finished_jobs where outcome = 'cancelled'").await;
     enqueue_all(&database.database, &notes(&["a", "b", "c"])).await.unwrap();
-    assert_eq!(reports.next().await.split(' ').count(), 3, "its place is free again");
+    assert_eq!(reports.next().await.split(' ').count(), 3, "the cancelled job has left its batch");
     worker.stop().await;
 }
 
@@ -243,7 +243,7 @@ async fn at_shutdown_a_batch_that_goes_on_is_dropped_and_released() {
     worker.stop().await;
     assert_eq!([reports.next().await, reports.next().await], ["cancelled", "dropped"]);
     let back = "select jsonb_agg(jsonb_build_array(reserved_at, failures)) from reveille.jobs";
-    assert_eq!(database.value(back).await, json!([[null, 0], [null, 0]]), "at no cost");
+    assert_eq!(database.value(back).await, json!([[null, 0], [null, 0]]), "the jobs are released without a failure");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -295,7 +295,7 @@ fn a_batch_that_cannot_be_gathered_is_refused() {
     let stateless = Worker::builder(Memory::new()).handle_batch(Gather::up_to(8), tell_all).build();
     assert!(stateless.err().unwrap().to_string().contains("State<"));
     let twice = Worker::builder(Memory::new()).state(reporting().0).handle(crate::harness::report);
-    assert!(twice.handle_batch(Gather::up_to(8), tell_all).build().is_err(), "one handler a kind");
+    assert!(twice.handle_batch(Gather::up_to(8), tell_all).build().is_err(), "a kind can have only one handler");
 }
 
 #[tokio::test]

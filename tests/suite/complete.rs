@@ -1,4 +1,4 @@
-//! Completing a job in the handler's own transaction.
+//! A handler completes its job in the handler's own transaction.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn effects_and_completion_commit_together() {
         let tx = client.transaction().await?;
         tx.execute("insert into charges values ($1)", &[&charge.cents]).await?;
         context.complete_in(&tx).await?;
-        assert!(context.complete_in(&tx).await.unwrap_err().is_invalid(), "once is enough");
+        assert!(context.complete_in(&tx).await.unwrap_err().is_invalid(), "a job can be completed only once");
         Ok(tx.commit().await?)
     }
     let database = with_charges().await;
@@ -93,7 +93,7 @@ async fn a_committed_completion_stands_if_the_handler_then_fails() {
     worker.stop().await;
 }
 
-/// Starts a worker whose handler returns before the transaction that completes its job is committed.
+/// Starts a worker whose handler returns while the transaction that completes the job is still open.
 fn leaves_open(database: &TestDatabase, reporter: Reporter, go_on: std::sync::Arc<tokio::sync::Notify>) -> Running {
     async fn charge(
         charge: Charge,
@@ -127,7 +127,7 @@ async fn a_job_stays_reserved_while_its_transaction_is_open() {
     let worker = leaves_open(&database, reporter, go_on.clone());
     enqueue(&database.database, &Charge { cents: 7 }).await.unwrap();
     assert_eq!(reports.next().await, "returned");
-    // Another job runs meanwhile.
+    // Runs another job meanwhile.
     enqueue(&database.database, &Charge { cents: 0 }).await.unwrap();
     assert_eq!(reports.next().await, "returned");
     assert_eq!(database.value("select count(*) from reveille.jobs where reserved_at is not null").await, 2);
@@ -148,7 +148,7 @@ async fn a_job_taken_from_its_worker_cannot_be_completed() {
         context: Context,
     ) {
         let mut client = database.client().await.unwrap();
-        // As if the job had been rescued and claimed by another worker.
+        // Changes the reservation as if the job had been rescued and claimed by another worker.
         client.execute("update reveille.jobs set attempts = attempts + 1, reserved_by = 7", &[]).await.unwrap();
         let tx = client.transaction().await.unwrap();
         tx.execute("insert into charges values ($1)", &[&charge.cents]).await.unwrap();
@@ -178,7 +178,7 @@ async fn a_serialization_failure_can_be_retried_in_the_same_attempt() {
             tx.execute("insert into charges values ($1)", &[&charge.cents]).await?;
             context.complete_in(&tx).await?;
             if round == 0 {
-                // A rival transaction reads the same rows and commits first.
+                // A rival transaction reads the same rows, and commits first.
                 let mut other = database.client().await?;
                 let rival = other.build_transaction().isolation_level(serializable).start().await?;
                 rival.query_one("select sum(cents) from charges", &[]).await?;

@@ -1,4 +1,4 @@
-//! Every driver behaves the same: the library's conformance suite, on Postgres and on `Memory`.
+//! All drivers behave in the same way: the library's conformance suite runs on Postgres and on `Memory`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::harness::{Note, TestDatabase, claim, database, note, report, reportin
 
 pub const QUEUE: &str = "default";
 
-/// Each behaviour once a driver.
+/// Declares one test per behaviour and driver.
 macro_rules! behaviours {
     ($($name:ident),+ $(,)?) => {
         const NAMES: &[&str] = &[$(stringify!($name)),+];
@@ -89,7 +89,7 @@ async fn a_store_that_ignores_what_it_cannot_do_fails_by_name() {
     assert_eq!(failed, ["a_store_without_unique_keys_refuses_them", "a_store_without_notifications_says_so"]);
 }
 
-/// A driver under test, with what people can do beside it.
+/// A driver under test, with the operations that people can do without a driver.
 pub enum Store {
     Postgres(Box<TestDatabase>, Arc<Postgres>),
     Memory(Memory),
@@ -199,7 +199,7 @@ async fn standing_in(database: &TestDatabase, id: i64) -> Option<Standing> {
     Some(Standing::new(state, count(1), count(2)).reason(reason))
 }
 
-/// For the tests of other files that run on either driver.
+/// Operations for the tests of other files that run on both drivers.
 impl Store {
     pub async fn postgres() -> Store {
         let database = database().await;
@@ -223,7 +223,8 @@ impl Store {
         StoreUnderTest::retry(self, id).await
     }
 
-    /// Where a job stands: `[state, attempts, failures]`; of a dead job the reason, and `waiting` of a live one.
+    /// Returns `[state, attempts, failures]` of a job. The state of a dead job is its reason; of a live waiting job,
+    /// `waiting`.
     pub async fn fate(&self, id: i64) -> Value {
         let Some(standing) = self.standing(id).await else { return Value::Null };
         let state = if standing.state.is_waiting() { "waiting" } else { standing.state.name() };
@@ -258,7 +259,7 @@ impl Store {
     }
 }
 
-/// Changes a job in a way that no method of its builder does.
+/// Changes a job in a way for which the builder has no method.
 pub fn with(mut job: NewJob, change: impl FnOnce(&mut NewJob)) -> NewJob {
     change(&mut job);
     job
@@ -280,7 +281,7 @@ pub fn failure(reason: FailureReason) -> Failure {
     Failure::new(reason, "no")
 }
 
-/// Each test once a driver.
+/// Declares each test once per driver.
 macro_rules! conforms {
     ($($(#[$note:meta])* async fn $name:ident($store:ident: &Store) $body:block)+) => {
         $(async fn $name($store: &Store) $body)+

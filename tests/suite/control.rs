@@ -1,4 +1,4 @@
-//! Live control: cancelling, timeouts, pausing, draining, and stopping a worker from outside.
+//! Live control: cancelling, timeouts, pausing, draining, and stopping a worker from another session.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -55,7 +55,7 @@ async fn a_handler_that_blocks_its_thread_is_cancelled_at_its_timeout() {
     worker.stop().await;
 }
 
-/// Whether a worker listens, and its heartbeat: a request reaches it by its listener alone, or by its heartbeat alone.
+/// Two workers, as (listens, heartbeat): requests reach one by its listener alone, the other by its heartbeat alone.
 const WAYS: [(bool, Duration); 2] = [(true, HOUR), (false, Duration::from_millis(50))];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,7 +68,7 @@ async fn pausing_a_queue_releases_jobs_that_wait_for_a_slot() {
     async fn works(_: Note, context: Context, State(pace): State<Arc<Pace>>) {
         pace.last.store(context.id(), Ordering::Relaxed);
         if pace.slow.load(Ordering::Relaxed) {
-            // Short enough that the worker keeps the jobs that it claimed ahead.
+            // The job is short, so that the worker keeps the jobs that it claimed ahead.
             tokio::time::sleep(Duration::from_millis(60)).await;
         }
     }
@@ -77,8 +77,8 @@ async fn pausing_a_queue_releases_jobs_that_wait_for_a_slot() {
         enqueue_all(&database.database, &vec![note("x"); 20_000]).await.unwrap();
         let builder = Worker::builder(database.database.clone()).queue("default", 1).poll_interval(HOUR);
         let worker = start(builder.listen(listen).heartbeat(heartbeat).state(Arc::clone(&pace)).handle(works));
-        // While jobs are quick, the worker claims ahead. Once they are slow, these jobs wait for a slot. A job that has
-        // run stays reserved until it is settled, so only later ids count.
+        // While jobs are quick, the worker claims ahead. Once jobs are slow, the jobs claimed ahead wait for a slot. A
+        // job that has run stays reserved until it is settled, so the query counts only later ids.
         eventually("some jobs wait for a slot", async || {
             let before = database.value("select count(*) from reveille.finished_jobs").await;
             pace.slow.store(false, Ordering::Relaxed);
@@ -92,7 +92,7 @@ async fn pausing_a_queue_releases_jobs_that_wait_for_a_slot() {
         database.admin().pause("default").await.unwrap();
         database.until("select count(*) = 0 from reveille.jobs where reserved_at is not null").await;
         let back = "select jsonb_build_array(max(attempts) > 0, sum(failures)) from reveille.jobs";
-        assert_eq!(database.value(back).await, json!([true, 0]), "claimed jobs went back at no cost");
+        assert_eq!(database.value(back).await, json!([true, 0]), "the claimed jobs are released without a failure");
         worker.stop().await;
     }
 }
@@ -109,7 +109,7 @@ async fn a_queue_is_drained_when_nothing_is_ready_or_running() {
     assert_eq!(
         admin.wait_until_drained("default", |_| {}).await.unwrap().delayed,
         1,
-        "it does not wait for delayed jobs"
+        "a drain does not wait for delayed jobs"
     );
     enqueue_all(&database.database, &[note("a"), note("b")]).await.unwrap();
     let worker = start(worker(&database).state(gate.clone()).handle(gated));

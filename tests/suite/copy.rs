@@ -1,4 +1,4 @@
-//! Enqueuing by COPY.
+//! Jobs are enqueued by COPY.
 
 use std::time::{Duration, SystemTime};
 

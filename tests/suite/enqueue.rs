@@ -1,4 +1,4 @@
-//! Enqueuing from Rust.
+//! Jobs are enqueued from Rust.
 
 use std::time::{Duration, SystemTime};
 
@@ -123,7 +123,7 @@ async fn many_jobs_go_in_one_statement_and_keep_their_order() {
             NewJob::new("note", Payload::encode(&note(&n.to_string())).unwrap()).queue(queues[n % queues.len()])
         };
         let enqueued = enqueue_all(&database.database, &(0..1000).map(job).collect::<Vec<_>>()).await.unwrap();
-        assert!(enqueued.windows(2).all(|pair| pair[0].id < pair[1].id), "ids follow the order");
+        assert!(enqueued.windows(2).all(|pair| pair[0].id < pair[1].id), "the ids follow the order of the jobs");
         let in_order = "select bool_and((payload ->> 'text')::int = place - 1)
             from (select payload, row_number() over (order by id) as place from reveille.jobs) as jobs";
         assert_eq!(database.value(in_order).await, true);
@@ -230,7 +230,7 @@ async fn a_unique_key_admits_one_live_job_of_a_kind() {
     let second = enqueue(&database.database, &note("second")).unique_key("k").await.unwrap();
     assert_eq!(second, Enqueued::new(first.id, true));
     let other = enqueue(&database.database, &NewJob::new("other", Payload::encode(&1).unwrap())).unique_key("k").await;
-    assert!(!other.unwrap().existed, "another kind has its own keys");
+    assert!(!other.unwrap().existed, "another kind may use the same unique key");
     assert_eq!(database.value("select payload ->> 'text' from reveille.jobs where kind = 'note'").await, "first");
 }
 
@@ -290,7 +290,7 @@ async fn another_schema_is_reached_by_any_client() {
 #[tokio::test]
 async fn one_many_and_copied_jobs_reach_the_enqueuers_schema() {
     async fn enqueues_more(_: Note, State(behind): State<Database>, enqueuer: Enqueuer) -> reveille::Result<()> {
-        // A client does not know a schema, so the enqueuer's counts: that of the worker's database.
+        // A client knows no schema, so the enqueuer determines the schema: that of the worker's database.
         let client = behind.client().await?;
         enqueuer.enqueue(&client, &NewJob::new("child", Payload::parse("1")?)).await.map(drop)
     }
@@ -313,7 +313,7 @@ async fn one_many_and_copied_jobs_reach_the_enqueuers_schema() {
     assert_eq!(database.value("select count(*) from reveille.jobs").await, 0);
 }
 
-/// A store that is not of this crate.
+/// A store of another crate.
 struct Elsewhere(Memory);
 
 impl EnqueueOn for &Elsewhere {

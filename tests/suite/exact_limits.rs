@@ -1,4 +1,4 @@
-//! Limits hold from the moment they are set, even for claims under way. No other session's lock holds up such claims.
+//! A limit holds from its commit on, even for claims under way. Locks of other sessions do not delay these claims.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 
 use crate::harness::{Note, TestDatabase, claim, database, soon, start};
 
-/// Limits of the queue `default` that three running jobs reach. All jobs have the same key.
+/// Limits of the queue `default`. Three running jobs reach each of these limits, because all jobs have the same key.
 const LIMITS: [&str; 4] =
     ["max_running = 3", "max_running_per_key = 3", "ordered = true", "max_running = 2, rate_limit = 1000"];
 
@@ -20,13 +20,13 @@ fn set(limits: &str) -> String {
     format!("insert into reveille.queues (name, {}) values ('default', {})", columns.join(", "), values.join(", "))
 }
 
-/// Whether a session has asked which claims are under way.
+/// True if a session has queried the claims that are under way.
 const WAITING: &str = "select exists (
     select from pg_stat_activity
     where datname = current_database() and pid <> pg_backend_pid() and query like '%virtualtransaction as transaction%'
 )";
 
-/// A driver on which worker 1 is registered.
+/// Returns a driver on which worker 1 is registered.
 async fn driver(database: &TestDatabase) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
     let info = WorkerInfo::new(1).host("h").queues(["default"]);
@@ -39,7 +39,7 @@ async fn fill(database: &TestDatabase, jobs: usize) {
     database.run(&format!("{insert} {jobs})")).await;
 }
 
-/// Claims three jobs in a transaction that stays open.
+/// Claims three jobs in a transaction, and leaves the transaction open.
 async fn claim_under_way(database: &TestDatabase) -> Client {
     let client = database.client().await;
     client.batch_execute(&format!("begin; prepare claim as {}", include_str!("../../sql/claim.sql"))).await.unwrap();
@@ -102,7 +102,7 @@ async fn jobs_claimed_before_a_limit_commits_count() {
         assert_eq!(claim(&driver, 1, 1).await.len(), 1);
         let setting = database.client().await;
         setting.batch_execute(&format!("begin; {}", set(limits))).await.unwrap();
-        assert_eq!(claim(&driver, 1, 2).await.len(), 2, "{limits}: not yet");
+        assert_eq!(claim(&driver, 1, 2).await.len(), 2, "{limits}: a limit does not hold before its commit");
         setting.batch_execute("commit").await.unwrap();
         assert!(claim(&driver, 1, 9).await.is_empty(), "{limits}");
     }
@@ -132,7 +132,7 @@ async fn a_limit_that_is_set_again_counts_running_jobs_anew() {
     }
 }
 
-/// Counts the jobs that started after `since` while another job of the queue ran.
+/// Returns SQL that counts the jobs of the queue that started after `since` while another job of the queue ran.
 fn too_many(queue: &str, since: &str) -> String {
     format!(
         "with attempt as (
@@ -252,7 +252,7 @@ async fn a_locked_job_keeps_no_other_job_of_a_limited_queue_waiting() {
         locker.batch_execute("begin; select from reveille.jobs where id = 1 for update").await.unwrap();
         let mut claimed = claim(&driver, 1, 9).await;
         if limits.contains("ordered") {
-            // This claim took the turn of the key whose first job is locked.
+            // This claim spent the turn of the key whose first job is locked.
             assert!(claimed.is_empty());
             claimed = claim(&driver, 1, 9).await;
         }

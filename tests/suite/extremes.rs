@@ -1,4 +1,4 @@
-//! The shortest and longest durations and times: refused with a message, or taken as a thousand years.
+//! The shortest and longest durations and times are refused with a message, or taken as a thousand years.
 
 use std::time::{Duration, SystemTime};
 

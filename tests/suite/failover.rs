@@ -1,4 +1,4 @@
-//! The primary dies and a standby takes over.
+//! The primary dies, and a standby takes over.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::harness::{
     worker,
 };
 
-/// A primary with Reveille's tables, and its standby.
+/// A primary with Reveille's tables, and the primary's standby.
 struct Pair {
     primary: Option<Server>,
     standby: Server,
@@ -34,7 +34,7 @@ impl Pair {
         self.primary.as_ref().unwrap()
     }
 
-    /// The address of both servers, which does not say which one is the primary.
+    /// Returns an address with both servers. The address does not tell which server is the primary.
     fn address(&self) -> String {
         let config: tokio_postgres::Config = self.primary().url("postgres").parse().unwrap();
         let password = String::from_utf8(config.get_password().unwrap().to_vec()).unwrap();
@@ -46,7 +46,7 @@ impl Pair {
         Database::connect(self.address()).await.unwrap()
     }
 
-    /// Waits until the standby has replayed every change made so far.
+    /// Waits until the standby has replayed all earlier changes.
     async fn replicated(&self) {
         let primary = client(&self.primary().url("postgres")).await;
         let lsn: String = primary.query_one("select pg_current_wal_insert_lsn()::text", &[]).await.unwrap().get(0);
@@ -54,21 +54,21 @@ impl Pair {
         eventually("the standby has replayed every change", async || self.is(&sql).await).await;
     }
 
-    /// Stops replication to the standby.
+    /// Stops the replication to the standby.
     async fn cut(&self) {
         self.at_standby.batch_execute("alter system set primary_conninfo = ''").await.unwrap();
         self.at_standby.batch_execute("select pg_reload_conf()").await.unwrap();
         eventually("replication stops", async || self.is("select count(*) = 0 from pg_stat_wal_receiver").await).await;
     }
 
-    /// Kills the primary as in a crash, and promotes the standby. Returns the time when it was promoted.
+    /// Kills the primary as in a crash, and promotes the standby. Returns the time of the promotion.
     async fn fail_over(&mut self) -> Instant {
         drop(self.primary.take());
         assert!(self.is("select pg_promote()").await);
         Instant::now()
     }
 
-    /// What the standby answers.
+    /// Returns the standby's answer to a query.
     async fn is(&self, sql: &str) -> bool {
         self.at_standby.query_one(sql, &[]).await.unwrap().get(0)
     }
@@ -82,7 +82,8 @@ impl Pair {
     }
 }
 
-/// A job whose text begins with "held" ends once the gate has a permit, even if it is cancelled before.
+/// A handler. A job whose text begins with "held" ends once the gate has a permit, even if the job is cancelled
+/// earlier.
 async fn held(note: Note, State(reporter): State<Reporter>, State(gate): State<Arc<Semaphore>>, attempt: Attempt) {
     reporter.report(format!("{} {}", note.text, attempt.number));
     if note.text.starts_with("held") {
@@ -108,7 +109,7 @@ async fn workers_go_on_by_themselves_and_none_is_declared_dead() {
     let (builder, mut other_reports) = reporting_worker(&database);
     let other = start(builder.queue("other", 1));
     let at_primary = client(&pair.primary().url("postgres")).await;
-    eventually("both are at work", async || at_primary.query_one(WORKERS, &[]).await.unwrap().get(0)).await;
+    eventually("both workers are ready", async || at_primary.query_one(WORKERS, &[]).await.unwrap().get(0)).await;
     pair.replicated().await;
     let ids = "select string_agg(id::text, ' ' order by id) from reveille.workers";
     let before: String = at_primary.query_one(ids, &[]).await.unwrap().get(0);
@@ -121,7 +122,7 @@ async fn workers_go_on_by_themselves_and_none_is_declared_dead() {
     assert!(started.await.starts_with("after"));
     println!("a job started {:?} after the promotion", promoted.elapsed());
 
-    // The jobs below must be found by the bell, not by the quick polling of a worker without its listener.
+    // Waits for the listeners, because the bell must find the next jobs. A worker without its listener polls quickly.
     pair.until(LISTENERS).await;
     pair.until(WORKERS).await;
     pair.until("select count(*) >= 2 from reveille.sleepers").await;
@@ -139,12 +140,16 @@ async fn workers_go_on_by_themselves_and_none_is_declared_dead() {
         from reveille.finished_jobs",
     )
     .await;
-    assert_eq!(pair.at_standby.query_one(ids, &[]).await.unwrap().get::<_, String>(0), before, "the same workers");
+    assert_eq!(
+        pair.at_standby.query_one(ids, &[]).await.unwrap().get::<_, String>(0),
+        before,
+        "the workers are the same as before"
+    );
     one.stop().await;
     other.stop().await;
 }
 
-/// Suspended processes. Dropping this resumes them.
+/// Suspended processes. Dropping this resumes the processes.
 struct Frozen(Vec<String>);
 
 impl Frozen {
@@ -167,7 +172,7 @@ async fn workers_leave_a_primary_that_stops_answering() {
     let running = start(builder);
     enqueue(&database, &note("before")).await.unwrap();
     assert_eq!(reports.next().await, "before");
-    // Otherwise the job would run again on the standby.
+    // Waits for the replication of the job's end. Otherwise the job would run again on the standby.
     pair.until("select count(*) = 1 from reveille.finished_jobs").await;
     let primary = client(&pair.primary().url("postgres")).await;
     let sessions = "select pid::text from pg_stat_activity where backend_type = 'client backend'";
@@ -191,7 +196,7 @@ async fn a_job_whose_claim_was_not_replicated_is_settled_once() {
     enqueue(&database, &note("held")).await.unwrap();
     pair.replicated().await;
     pair.cut().await;
-    // The standby will know neither this worker nor its reservation.
+    // Starts the worker after the end of replication, so that the standby knows neither the worker nor its reservation.
     let (running, mut reports, gate) = holding(&database);
     assert_eq!(reports.next().await, "held 1");
     pair.fail_over().await;
@@ -210,7 +215,7 @@ async fn a_job_whose_claim_was_not_replicated_is_settled_once() {
 async fn the_error_says_that_only_a_standby_was_found() {
     let pair = Pair::start().await;
     let standby = Database::connect(pair.standby.url("postgres")).await.unwrap();
-    assert!(standby.check().await.is_ok(), "it can be read");
+    assert!(standby.check().await.is_ok(), "the standby can be read");
     let error = enqueue(&standby, &note("x")).await.unwrap_err();
     assert!(error.is_unavailable() && error.to_string().contains("standby"), "{error}");
     let error = worker(&standby).handle(async |_: Note| {}).build().unwrap().run_until(std::future::pending::<()>());
@@ -226,7 +231,7 @@ async fn a_host_that_accepts_but_never_answers_is_skipped() {
     let url = server.url("postgres").replacen("127.0.0.1", "127.0.0.1,127.0.0.1", 1);
     let url = url.replacen(&format!("127.0.0.1:{}", server.port()), "127.0.0.1", 1);
     let began = Instant::now();
-    // The silent host is skipped although it has no timeout: 0 means none.
+    // A `connect_timeout` of 0 means no timeout. The silent host is skipped nevertheless.
     let database = Database::connect(format!("{url}?port={ports}&connect_timeout=0"));
     soon("a connection", database).await.unwrap();
     println!("connected in {:?}", began.elapsed());

@@ -1,4 +1,4 @@
-//! A worker settles only jobs that it still holds, and settles endings together where it can.
+//! A worker settles only jobs that it still holds, and records endings together where possible.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ fn settlement(job: &ReservedJob, ending: Ending) -> Settlement {
     Settlement::new(job.reservation, ending)
 }
 
-/// Whether each settlement was recorded.
+/// Settles jobs. Returns, for each settlement, true if the settlement was recorded.
 async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Vec<bool> {
     driver.settle(settlements).await.unwrap().iter().map(Settled::is_counted).collect()
 }
@@ -109,7 +109,7 @@ async fn each_ending_of_a_batch_settles_its_own_job_in_any_order() {
     assert_eq!(database.value(ended).await, json!([["completed", true], ["cancelled", null], ["completed", true]]));
 }
 
-/// Reserves 20 jobs in one claim: enough to settle them together, by the places where the claim put their rows.
+/// Reserves 20 jobs in one claim. A worker settles 20 jobs together, by the tuple ids that the claim returned.
 async fn reserved_together(database: &TestDatabase, driver: &Postgres, worker: i64) -> Vec<ReservedJob> {
     database.run("insert into reveille.jobs (kind) select 'k' from generate_series(1, 20)").await;
     let jobs = claim(driver, worker, 20).await;
@@ -181,7 +181,7 @@ async fn jobs_of_several_claims_are_each_fenced_by_their_own_claim() {
         database.run("delete from reveille.finished_jobs; delete from reveille.counters").await;
         let mut batch = completed(&reserved_together(&database, &driver, 7).await);
         batch.extend(completed(&reserved_together(&database, &driver, 7).await));
-        // As if the first job had been released, and claimed again together with the last 20.
+        // Changes the batch as if the first job had been released, and claimed again in the claim of the last 20.
         let (first, again) = (batch[0].reservation.id, batch[20].reservation.reserved_at);
         batch[0].reservation.reserved_at = again;
         let stood = settle(&driver, &batch).await;
@@ -191,7 +191,7 @@ async fn jobs_of_several_claims_are_each_fenced_by_their_own_claim() {
         let by = "select jsonb_build_array(count(*), count(distinct xmin::text)) from reveille.finished_jobs";
         assert_eq!(database.value(by).await, json!([kept, kept.min(1)]));
         let counters = "select jsonb_agg(completed) from reveille.counters";
-        assert_eq!(database.value(counters).await, json!([39]), "by one statement");
+        assert_eq!(database.value(counters).await, json!([39]), "one statement has counted all jobs");
         database.run("delete from reveille.jobs").await;
     }
 }
@@ -243,7 +243,7 @@ async fn a_job_in_the_former_place_of_a_lost_one_is_left_alone() {
     let first = database.value(&place(1)).await;
     database.run("delete from reveille.jobs where id = 1").await;
     database.run("vacuum (index_cleanup on) reveille.jobs").await;
-    // These rows take the places that the claim left when it updated the jobs.
+    // The new rows take the tuple ids that became free when the claim updated the jobs.
     database.run("insert into reveille.jobs (kind) select 'other' from generate_series(1, 20)").await;
     database.run("update reveille.jobs set progress = '1' where id = 2").await;
     assert_eq!(database.value(&place(2)).await, first);
@@ -341,8 +341,8 @@ async fn a_cancelled_job_that_is_put_back_is_claimed_as_cancelled() {
     assert!(again.cancel_requested);
 }
 
-/// Runs twenty jobs on one thread, which end one after another, and returns how many transactions settled them.
-/// `interval` is tokio's `event_interval`: tasks that have yielded run again after this many polls of ready tasks.
+/// Runs twenty jobs on one thread, which end one after another. Returns the number of transactions that settled them.
+/// `interval` is tokio's `event_interval`: after this many polls of ready tasks, tasks that have yielded run again.
 fn settlements_of_twenty<A, H>(interval: u32, handler: H) -> Value
 where
     A: Arguments,

@@ -1,4 +1,4 @@
-//! A database for each test, workers that report to it, and waits with a deadline.
+//! A database for each test, workers that report to the test, and waits with a deadline.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use tokio_postgres::NoTls;
 use tokio_postgres::config::Host;
 use tokio_util::sync::CancellationToken;
 
-/// How long anything may take on a busy machine. A test waits this long only if it fails.
+/// The longest time that a wait may take on a busy machine. Only a failing test waits this long.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How long one statement of a test may take: some fill large tables.
+/// The longest time that one statement of a test may take. Some statements fill large tables.
 const STATEMENT_DEADLINE: Duration = Duration::from_secs(300);
 
-/// The server at `DATABASE_URL`, else a throw-away server that ends with this process.
+/// The server at `DATABASE_URL`, or a throw-away server that ends with this process.
 enum TestServer {
     Given(tokio_postgres::Config),
     ThrowAway(Server),
@@ -35,7 +35,7 @@ static HOST: LazyLock<TestServer> = LazyLock::new(|| match std::env::var("DATABA
 
 static TEMPLATE: OnceCell<String> = OnceCell::const_new();
 
-/// The address of a database on the server, as a string of `key=value` pairs.
+/// Returns the address of a database on the server, as a string of `key=value` pairs.
 pub fn address(database: &str) -> String {
     match &*HOST {
         TestServer::ThrowAway(server) => server.url(database),
@@ -53,14 +53,14 @@ pub fn address(database: &str) -> String {
     }
 }
 
-/// A plain connection, as any program would have.
+/// Opens a plain connection, as any program may do.
 pub async fn client(address: &str) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(address, NoTls).await.expect("the server takes a connection");
     tokio::spawn(connection);
     client
 }
 
-/// A network to the server at an address, which can be made to fail, and the address that leads through it.
+/// Starts a proxy to the server at an address. Returns the proxy, which can break the network, and the proxy's address.
 pub async fn proxy(address: &str) -> (Proxy, String) {
     let config: tokio_postgres::Config = address.parse().unwrap();
     let (host, port) = host_and_port(&config);
@@ -69,7 +69,7 @@ pub async fn proxy(address: &str) -> (Proxy, String) {
     (proxy, through)
 }
 
-/// The host and port of a server that is reached by TCP.
+/// Returns the host and the port of a server that is reached by TCP.
 pub fn host_and_port(config: &tokio_postgres::Config) -> (String, u16) {
     match &config.get_hosts()[0] {
         Host::Tcp(host) => (host.clone(), config.get_ports()[0]),
@@ -77,7 +77,7 @@ pub fn host_and_port(config: &tokio_postgres::Config) -> (String, u16) {
     }
 }
 
-/// An address with this login and database, at another port of the local host.
+/// Returns an address with this login and database, but with another port, on the local host.
 fn with_login(config: &tokio_postgres::Config, port: u16) -> String {
     let user = config.get_user().unwrap();
     let password = String::from_utf8_lossy(config.get_password().unwrap_or_default()).into_owned();
@@ -106,13 +106,13 @@ impl std::ops::Deref for TestDatabase {
     }
 }
 
-/// A fresh database with Reveille's tables, cloned from a migrated template.
+/// Returns a fresh database with Reveille's tables, cloned from a migrated template.
 pub async fn database() -> TestDatabase {
     let template = TEMPLATE
         .get_or_init(|| async {
             let name = new_name("template");
             on_server(&format!("create database {name}")).await;
-            let database = Database::connect(address(&name)).await.expect("the template is there");
+            let database = Database::connect(address(&name)).await.expect("the template can be created");
             database.migrate().await.expect("the template migrates");
             name
         })
@@ -120,21 +120,21 @@ pub async fn database() -> TestDatabase {
     create(&format!("template {template}")).await
 }
 
-/// A fresh database with nothing in it.
+/// Returns a fresh, empty database.
 pub async fn empty_database() -> TestDatabase {
     create("").await
 }
 
-/// A fresh database in this encoding, with Reveille's tables.
+/// Returns a fresh database in this encoding, with Reveille's tables.
 pub async fn encoded_database(encoding: &str) -> TestDatabase {
     let database = create(&format!("encoding '{encoding}' template template0 lc_collate 'C' lc_ctype 'C'")).await;
-    database.database.migrate().await.expect("it migrates");
+    database.database.migrate().await.expect("the database migrates");
     database
 }
 
 async fn create(from: &str) -> TestDatabase {
     let name = new_name("test");
-    // A session of another test may not have left the template yet.
+    // Tries again, because a session of another test may still be connected to the template.
     eventually("the database is created", async || {
         client(&address("postgres")).await.batch_execute(&format!("create database {name} {from}")).await.is_ok()
     })
@@ -145,7 +145,7 @@ async fn create(from: &str) -> TestDatabase {
 }
 
 impl TestDatabase {
-    /// A plain connection to the database.
+    /// Opens a plain connection to the database.
     pub async fn client(&self) -> tokio_postgres::Client {
         client(&self.address).await
     }
@@ -156,7 +156,7 @@ impl TestDatabase {
         answered(sql, client.batch_execute(sql)).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
-    /// The one value that a query returns, as JSON; null if it returns no row.
+    /// Returns the single value of a query as JSON; null if the query returns no row.
     pub async fn value(&self, sql: &str) -> Value {
         let query = format!("select to_jsonb(answer) from ({sql}) as answer(value)");
         let client = self.client().await;
@@ -165,7 +165,7 @@ impl TestDatabase {
         row.map_or(Value::Null, |row| row.get::<_, Value>(0)["value"].clone())
     }
 
-    /// The message of the error with which a statement is refused.
+    /// Returns the message of the error with which the server refuses a statement.
     pub async fn refusal(&self, sql: &str) -> String {
         let client = self.client().await;
         let error = answered(sql, client.batch_execute(sql)).await.expect_err(sql);
@@ -180,13 +180,13 @@ impl TestDatabase {
     }
 }
 
-/// Waits for the answer to a statement, which may wait for a lock that never ends.
+/// Waits for the answer to a statement. Panics after the deadline, because the statement may wait for a lock forever.
 async fn answered<T>(sql: &str, answer: impl Future<Output = T>) -> T {
     tokio::time::timeout(STATEMENT_DEADLINE, answer).await.unwrap_or_else(|_| panic!("in time: {sql}"))
 }
 
 impl Drop for TestDatabase {
-    /// A throw-away server drops its databases when it ends. On a given server, this drops the database.
+    /// Drops the database on a given server. A throw-away server drops all its databases when it ends.
     fn drop(&mut self) {
         if matches!(&*HOST, TestServer::ThrowAway(_)) {
             return;
@@ -200,9 +200,9 @@ impl Drop for TestDatabase {
     }
 }
 
-/// The names of all migrations, oldest first.
+/// Returns the names of all migrations, oldest first.
 pub fn migrations() -> Vec<String> {
-    // The command's tests share this module, from a folder further down.
+    // The command's tests share this module from a deeper folder, so this searches the parent folders too.
     let folders = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("migrations"));
     let files = std::fs::read_dir(folders.into_iter().find(|folder| folder.is_dir()).unwrap()).unwrap();
     let mut names: Vec<_> =
@@ -212,7 +212,7 @@ pub fn migrations() -> Vec<String> {
     names
 }
 
-/// A database with only the migrations before this version.
+/// Returns a database with only the migrations before this version.
 pub async fn older_database(version: u32) -> TestDatabase {
     let (older, current) = (empty_database().await, database().await);
     let sql = reveille::database::migrations_sql("reveille").unwrap();
@@ -246,12 +246,12 @@ pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
     tokio::time::timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("in time: {what}"));
 }
 
-/// Waits for a future that must end.
+/// Waits for the end of a future. Panics after the deadline.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("in time: {what}"))
 }
 
-/// The job of most tests.
+/// The job that most tests enqueue.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Note {
     pub text: String,
@@ -265,7 +265,7 @@ pub fn note(text: &str) -> Note {
     Note { text: text.into() }
 }
 
-/// Sends what handlers report to a test.
+/// Sends the reports of handlers to a test.
 #[derive(Clone)]
 pub struct Reporter(mpsc::UnboundedSender<String>);
 
@@ -275,16 +275,16 @@ impl Reporter {
     }
 }
 
-/// Receives what handlers report.
+/// Receives the reports of handlers.
 pub struct Reports(mpsc::UnboundedReceiver<String>);
 
 impl Reports {
-    /// The next report.
+    /// Returns the next report.
     pub async fn next(&mut self) -> String {
         soon("a handler runs", self.0.recv()).await.expect("a handler can report")
     }
 
-    /// All reports that have not been received yet.
+    /// Returns all reports that the test has not received yet.
     pub fn rest(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.0.try_recv().ok()).collect()
     }
@@ -334,12 +334,12 @@ pub fn start(builder: WorkerBuilder) -> Running {
     Running { working: tokio::spawn(worker.run_until(stop.clone().cancelled_owned())), stop }
 }
 
-/// A worker on the queue `default` that only the bell wakes.
+/// Builds a worker on the queue `default` that only the bell wakes.
 pub fn worker(database: &Database) -> WorkerBuilder {
     Worker::builder(database.clone()).queue("default", 4).poll_interval(Duration::from_secs(3600))
 }
 
-/// A worker whose only handler reports its note's text.
+/// Builds a worker whose only handler reports its note's text.
 pub fn reporting_worker(database: &Database) -> (WorkerBuilder, Reports) {
     let (reporter, reports) = reporting();
     (worker(database).state(reporter).handle(report), reports)

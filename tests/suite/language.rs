@@ -1,21 +1,21 @@
-//! How the project speaks: widths, words and names that a reader must not stumble over.
+//! The language of the project: widths, words and names that do not make a reader stumble.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// No line of code, comments or pages is longer; rows of tables and links are.
+/// The longest line of code, comments and pages. Rows of tables, and lines with links, may be longer.
 const WIDTH: usize = 120;
 
-/// Folders of text that people read.
+/// The folders with text that people read.
 const FOLDERS: &[&str] = &["src", "crates", "sql", "migrations", "tests", "benches", "examples", "docs", ".ci"];
-/// Files of text that people read, beside those folders.
+/// The files with text that people read, outside these folders.
 const FILES: &[&str] = &["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "Cargo.toml"];
-/// Folders that hold what programs have written.
+/// The folders with text that programs have written.
 const WRITTEN_BY_PROGRAMS: &[&str] = &["target", "snapshots", ".venv"];
 const READ_BY_PEOPLE: &[&str] = &["rs", "sql", "md", "sh", "toml", ""];
 
-/// Words of the project's old dialect, with what to say instead. A word begins and ends at a word's bounds.
+/// Words of the project's old dialect, with words to write instead. Parts of longer words do not count.
 const DIALECT: &[(&str, &str)] = &[
     ("how manieth", "how often, or which"),
     ("so many looks", "the number"),
@@ -58,7 +58,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The files that people read, by their paths from the project's root.
+/// Returns the files that people read, by their paths from the project's root.
 fn texts() -> BTreeMap<String, String> {
     let mut files: Vec<PathBuf> = FILES.iter().map(|name| root().join(name)).collect();
     for folder in FOLDERS {
@@ -86,7 +86,7 @@ fn no_line_is_longer_than_120_columns() {
     assert!(long.is_empty(), "{} lines: {long:#?}", long.len());
 }
 
-/// Whether a text has these words, whatever the case, and not as a part of other words.
+/// Returns true if a text contains these lowercase words, and not only as a part of other words.
 fn has_words(text: &str, words: &str) -> bool {
     let is_letter = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(words)
@@ -110,7 +110,7 @@ fn no_word_of_the_old_dialect_is_left() {
     assert!(found.is_empty(), "{} places: {found:#?}", found.len());
 }
 
-/// The name that a line declares as a type, if it does.
+/// Returns the name of the type that a line declares, if the line declares a type.
 fn declared_type(line: &str) -> Option<&str> {
     let line = line.trim_start();
     let line = ["pub(crate) ", "pub(super) ", "pub "].iter().find_map(|start| line.strip_prefix(start)).unwrap_or(line);
@@ -168,7 +168,7 @@ fn each_public_struct_with_public_fields_can_grow() {
     assert!(closed.is_empty(), "{closed:#?}");
 }
 
-/// What stands between backticks, on one line each.
+/// Returns the parts of a text that stand between backticks on one line.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
 }

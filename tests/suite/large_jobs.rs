@@ -1,4 +1,4 @@
-//! Jobs with large payloads behind a slow link.
+//! Jobs with large payloads reach their worker over a slow link.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use reveille::{Database, Worker};
 
 use crate::harness::{database, proxy, report, reporting, soon, start};
 
-/// The longest pause between two of these jobs for a worker with 100 slots, behind a link of `rate` bytes a second.
+/// Returns the longest pause between two jobs for a worker with 100 slots, over a link of `rate` bytes a second.
 async fn longest_pause(insert: &str, count: usize, rate: u32) -> Duration {
     let database = database().await;
     database.run(insert).await;
@@ -26,7 +26,7 @@ async fn longest_pause(insert: &str, count: usize, rate: u32) -> Duration {
     longest
 }
 
-/// The link takes 15 s for all 60 jobs. A claim of all would be given up after 5 s, and a second one after 10 s.
+/// The link needs 15 s for all 60 jobs. A worker would give up a claim of all jobs after 5 s, and the next after 10 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_a_megabyte_run_as_they_arrive_on_a_slow_link() {
     let insert = "insert into reveille.jobs (kind, payload)
@@ -35,7 +35,7 @@ async fn jobs_of_a_megabyte_run_as_they_arrive_on_a_slow_link() {
     assert!(longest < Duration::from_secs(14), "{longest:?}");
 }
 
-/// The small jobs come first, so the worker does not expect the large ones, for which the link takes 12 s.
+/// The small jobs come first, so the worker does not expect the large jobs. The link needs 12 s for these.
 #[tokio::test(flavor = "multi_thread")]
 async fn small_jobs_before_large_ones_cause_no_pause_of_minutes() {
     let insert = "insert into reveille.jobs (kind, payload)

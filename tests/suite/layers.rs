@@ -1,11 +1,11 @@
-//! The house stands on its layers: a folder is a room, and a file imports only from rooms above its own.
+//! The layers of the code: each folder is a room, and a file imports only from the rooms above its own room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// The rooms and files of each folder, top to bottom. One imports only from those before it; `mod` is the folder's own
-/// `mod.rs`.
+/// The rooms and files of each folder, top to bottom. A room imports only from the rooms before it. `mod` is the
+/// folder's own `mod.rs`.
 const ORDER: &[(&str, &str)] = &[
     ("", "error job queue schedule database driver handler enqueue worker admin testing dev guide lib"),
     ("job", "mod state request retry_policy storable payload outcome trace_context unique check new_job reserved"),
@@ -37,16 +37,16 @@ const ORDER: &[(&str, &str)] = &[
     ("dev", "mod programs proxy fetch server standby"),
 ];
 
-/// No file has more lines.
+/// The most lines that a file may have.
 const LONGEST_FILE: usize = 400;
-/// No function has more lines.
+/// The most lines that a function may have.
 const LONGEST_FUNCTION: usize = 60;
-/// No more files stand outside a room.
+/// The most files that may stand outside a room.
 const FILES_AT_THE_TOP: usize = 14;
-/// No more names stand at the crate's root.
+/// The most names that the crate's root may have.
 const NAMES_AT_THE_ROOT: usize = 20;
 
-/// A module by the names that lead to it; that of a folder's own file ends in `mod`.
+/// A module, as the names that lead to it. The last name of a folder's own file is `mod`.
 type Module = Vec<String>;
 
 fn source() -> &'static Path {
@@ -76,8 +76,7 @@ fn all() -> BTreeMap<Module, String> {
     found
 }
 
-/// What of a file may import: not its comments and tests, and neither `mod` nor `pub use`, which only say what is
-/// there.
+/// Returns the part of a file that may import: no comments, no tests, and no `mod` or `pub use`, which only list names.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
     let text = text.split("#[cfg(test)]\npub(crate) mod tests").next().unwrap();
@@ -95,7 +94,7 @@ fn code(text: &str) -> String {
     code
 }
 
-/// The paths that begin here, as `a::{b, c::d}` stands for `a::b` and `a::c::d`.
+/// Returns the paths that begin here. `a::{b, c::d}` yields `a::b` and `a::c::d`.
 fn paths(text: &str) -> Vec<Vec<&str>> {
     let text = text.trim_start();
     if let Some(inner) = text.strip_prefix('{') {
@@ -104,7 +103,7 @@ fn paths(text: &str) -> Vec<Vec<&str>> {
             depth += i32::from(c == '{') - i32::from(c == '}');
             depth < 0 || c == ',' && depth == 0
         });
-        // What comes after the closing brace begins with it, and stands for nothing.
+        // Text after the closing brace is no part of this list.
         let end = inner.char_indices().scan(1, |depth, (place, c)| {
             *depth += i32::from(c == '{') - i32::from(c == '}');
             Some((place, *depth))
@@ -125,7 +124,7 @@ fn paths(text: &str) -> Vec<Vec<&str>> {
     }
 }
 
-/// The modules that a file imports from.
+/// Returns the modules from which a file imports.
 fn imports(module: &Module, text: &str, all: &BTreeMap<Module, String>) -> BTreeSet<Module> {
     let code = code(text);
     let starts = ["crate::", "super::"].iter().flat_map(|start| code.match_indices(start).map(|(place, _)| place));
@@ -143,7 +142,7 @@ fn imports(module: &Module, text: &str, all: &BTreeMap<Module, String>) -> BTree
             path = &path[1..];
         }
         base.extend(path.iter().map(|name| (*name).to_owned()));
-        // The longest part of it that is a file.
+        // The imported module is the longest part of the path that is a file.
         for length in (1..=base.len()).rev() {
             let file = base[..length].to_vec();
             let folder = [&base[..length], &["mod".to_owned()]].concat();
@@ -157,7 +156,7 @@ fn imports(module: &Module, text: &str, all: &BTreeMap<Module, String>) -> BTree
     found
 }
 
-/// Where in its folder a module stands; it must be in the list.
+/// Returns the index of a module in its folder's list. Panics if the list lacks the module.
 fn place(folder: &[String], name: &str) -> usize {
     let folder = folder.join("/");
     let (_, order) = ORDER.iter().find(|(room, _)| *room == folder).unwrap_or_else(|| panic!("{folder} has no order"));
@@ -172,7 +171,7 @@ fn a_file_imports_only_from_rooms_above_its_own() {
     let mut count = 0;
     for (module, text) in &all {
         for imported in imports(module, text, &all) {
-            // A file and the folder of its tests have one name, and are one part.
+            // A file and the folder of its tests have the same name, and count as one part.
             let most = module.len().min(imported.len()) - 1;
             let common = module.iter().zip(&imported).take(most).take_while(|(own, theirs)| own == theirs).count();
             let folder = &module[..common];
@@ -203,7 +202,7 @@ fn every_file_has_its_place_in_the_order() {
     assert_eq!(listed, there);
 }
 
-/// The functions that are longer than they may be, with their lines: from `fn` to the brace that closes at its depth.
+/// Returns the functions that are too long, with their lines: from `fn` to the closing brace at the same depth.
 fn long_functions(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().collect();
     let mut long = Vec::new();

@@ -1,4 +1,4 @@
-//! Limits of queues and keys, and order within a key. They hold exactly, whichever workers run or die.
+//! Limits of queues and keys, and order within a key. The limits hold exactly, even if workers die.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use crate::harness::{
     Note, Reporter, Running, TestDatabase, claim, database, eventually, note, report, reporting, soon, start,
 };
 
-/// Counts the jobs that run at once, in all and for each key.
+/// Counts the jobs that run at the same time, in all and for each key.
 #[derive(Clone, Default)]
 struct Gauge(Arc<Mutex<HashMap<String, (usize, usize)>>>);
 
@@ -40,7 +40,7 @@ impl Gauge {
     }
 }
 
-/// A handler that the gauge counts while it runs.
+/// A handler. The gauge counts the job while the handler runs.
 async fn measured(_: Note, State(gauge): State<Gauge>, context: Context) {
     let key = context.job().key.clone().unwrap_or_default();
     gauge.enter("all");
@@ -54,7 +54,7 @@ async fn set(database: &TestDatabase, settings: QueueSettings) {
     database.admin().set_queue("default", settings).await.unwrap();
 }
 
-/// A driver on which `worker` is registered.
+/// Returns a driver on which the worker `worker` is registered.
 async fn driver(database: &Database, worker: i64) -> Postgres {
     let driver = Postgres::new(database.clone()).unwrap();
     let info = WorkerInfo::new(worker).host("h").queues(["default"]);
@@ -62,7 +62,7 @@ async fn driver(database: &Database, worker: i64) -> Postgres {
     driver
 }
 
-/// Enqueues `n` jobs of each key, in turns.
+/// Enqueues `n` jobs of each key, with the keys in turn.
 async fn fill(database: &TestDatabase, n: usize, keys: impl IntoIterator<Item = String> + Clone) {
     let jobs: Vec<_> = (0..n)
         .flat_map(|n| {
@@ -80,7 +80,7 @@ fn workers(database: &TestDatabase, n: usize, gauge: &Gauge) -> Vec<Running> {
     (0..n).map(|_| start(hourly(database, 10).state(gauge.clone()).handle(measured))).collect()
 }
 
-/// A worker that polls once an hour, so only the bell wakes it.
+/// Builds a worker that polls once an hour, so that only the bell wakes the worker.
 fn hourly(database: &TestDatabase, slots: usize) -> reveille::worker::WorkerBuilder {
     Worker::builder(database.database.clone()).queue("default", slots).poll_interval(Duration::from_secs(3600))
 }
@@ -147,13 +147,13 @@ async fn jobs_of_a_key_run_in_order_and_a_retry_blocks_its_key_only() {
     let (database, (reporter, mut reports)) = (database().await, reporting());
     set(&database, QueueSettings::new().ordered(true)).await;
     fill(&database, 4, ["a".to_owned(), "b".to_owned(), "c".to_owned()]).await;
-    // An urgent job keeps its place too.
+    // Makes one job of each key urgent. This job must run in order too.
     database.run("update reveille.jobs set priority = 0 where payload ->> 'text' like '% 3'").await;
     let working: Vec<_> = (0..3).map(|_| start(hourly(&database, 10).state(reporter.clone()).handle(flaky))).collect();
     database.until("select count(*) = 8 from reveille.finished_jobs where key <> 'b'").await;
     database.until("select bool_and(available_at > now()) from reveille.jobs where payload ->> 'text' = 'b 1'").await;
     eventually("all jobs have run", async || {
-        // Make the retry due at once.
+        // Makes the retry due at once.
         database.run("select reveille.retry(id) from reveille.jobs where failures > 0 and reserved_at is null").await;
         database.value("select count(*) from reveille.jobs").await == 0
     })
@@ -168,7 +168,7 @@ async fn jobs_of_a_key_run_in_order_and_a_retry_blocks_its_key_only() {
     }
 }
 
-/// When the jobs that fit `of` were reserved, in milliseconds after the first.
+/// Returns the starts of the jobs that fit `of`, in milliseconds after the first start.
 async fn starts(database: &TestDatabase, of: &str) -> Vec<i64> {
     let sql = format!(
         "select jsonb_agg(extract(epoch from at - first) * 1000 order by at) from (
@@ -191,9 +191,9 @@ async fn no_more_jobs_start_in_a_second_than_the_rate_allows() {
     let starts = starts(&database, "true").await;
     for (place, start) in starts.iter().enumerate() {
         let within = starts[place..].iter().take_while(|later| **later <= start + 1000).count();
-        assert!(within <= 110, "{within} in the second after {start} ms");
+        assert!(within <= 110, "{within} starts in the second after {start} ms");
     }
-    // After the burst of 10, the other 200 jobs take at least two seconds.
+    // After the burst of 10 jobs, the other 200 jobs take at least two seconds.
     assert!((2000..).contains(starts.last().unwrap()), "{starts:?}");
     for worker in working {
         worker.stop().await;
@@ -210,7 +210,7 @@ async fn each_key_has_its_own_rate() {
     finished(&database, 16).await;
     for key in ["a", "b"] {
         let starts = starts(&database, &format!("key = '{key}'")).await;
-        assert!(starts[1] < 100 && starts[2] >= 100, "two at once, then one each 100 ms: {starts:?}");
+        assert!(starts[1] < 100 && starts[2] >= 100, "two starts at once, then one start each 100 ms: {starts:?}");
         assert!(starts[7] >= 600, "{starts:?}");
     }
     for worker in working {
@@ -235,8 +235,8 @@ async fn a_raised_limit_or_a_stopping_worker_lets_jobs_start_at_once() {
     set(&database, QueueSettings::new().max_running(2)).await;
     assert_eq!(reports.next().await, " 1");
 
-    // Whichever worker runs these two, their ends let the second worker start two more, as the first one stops. The
-    // first may still have claimed and released one of them, so they may start in either order.
+    // The first worker stops. When jobs 0 and 1 end, the second worker must start jobs 2 and 3, whichever worker ran 0
+    // and 1. The first worker may still claim and release one of these, so their order may vary.
     first.begin_stop();
     gate.add_permits(2);
     let mut next = [reports.next().await, reports.next().await];

@@ -1,4 +1,4 @@
-//! Which workers are alive, dead, or only cut off.
+//! Workers that are alive, dead or only cut off.
 
 use std::collections::HashSet;
 use std::process::Command;
@@ -33,7 +33,7 @@ async fn a_worker_that_is_cut_off_cancels_its_handlers_at_no_cost() {
     assert_eq!(reports.next().await, "x");
     proxy.set(Network::Refuse);
     assert_eq!(reports.next().await, "cancelled");
-    // Connected again, the worker releases the job, which is no failure, and runs it once more.
+    // After the reconnection, the worker releases the job without a failure, and runs the job once more.
     proxy.set(Network::Pass);
     assert_eq!(reports.next().await, "x");
     assert_eq!(database.value("select jsonb_build_array(attempts, failures) from reveille.jobs").await, json!([2, 0]));
@@ -49,15 +49,15 @@ async fn jobs_of_a_claim_that_was_never_answered_can_be_released() {
     let driver = Postgres::new(Database::connect(address).await.unwrap()).unwrap();
     let info = WorkerInfo::new(7).host("test").queues(["default"]);
     driver.register(&info).await.unwrap();
-    // This claim prepares the statement.
+    // The first claim prepares the statement.
     driver.claim(&ClaimRequest::new(7, "default", 1)).await.unwrap();
     let id = enqueue(&database.database, &note("x")).await.unwrap().id;
-    // From here on, the server's answers on the open connection get lost.
+    // From here on, the answers of the server on the open connection are lost.
     proxy.set(Network::SwallowAnswers);
     let error = soon("the claim is given up", driver.claim(&ClaimRequest::new(7, "default", 1))).await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
     assert_eq!(database.value("select reserved_by from reveille.jobs").await, 7);
-    assert_eq!(driver.release_strays(7, &[]).await.unwrap(), [id], "on a new connection");
+    assert_eq!(driver.release_strays(7, &[]).await.unwrap(), [id], "the strays are released on a new connection");
     assert_eq!(
         database.value("select jsonb_build_array(reserved_by, attempts, failures) from reveille.jobs").await,
         json!([null, 1, 0])
@@ -103,7 +103,7 @@ async fn no_worker_is_declared_dead_while_the_server_stands_still() {
     for _ in 0..2 {
         assert_eq!(reports.next().await, "cancelled");
     }
-    // The server stands still for twice as long as a silent worker needs to be declared dead.
+    // Freezes the server for twice as long as a silent worker needs to be declared dead.
     tokio::time::sleep(DEAD_AFTER * 2).await;
     signal_server(&server, "-CONT");
     let mut again = HashSet::new();

@@ -1,4 +1,4 @@
-//! While another session locks the row of a running job, everything else goes on.
+//! Another session locks the row of a running job, and everything else goes on.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,7 +18,7 @@ use tokio_postgres::Client;
 use crate::harness::{Note, Reporter, Running, TestDatabase, claim, database, note, reporting, soon, start, worker};
 use crate::tracing::EventLog;
 
-/// Runs `sql` in a transaction that stays open, and returns its session.
+/// Runs `sql` in a transaction, leaves the transaction open, and returns its session.
 async fn holding(database: &TestDatabase, sql: &str) -> Client {
     let client = database.client().await;
     client.batch_execute(&format!("set application_name = 'the holder'; begin; {sql}")).await.unwrap();
@@ -43,7 +43,7 @@ async fn driver(database: &TestDatabase) -> Postgres {
     driver
 }
 
-/// Reserves `count` new jobs, in the order of their ids.
+/// Reserves `count` new jobs. Returns them in the order of their ids.
 async fn reserved(database: &TestDatabase, driver: &Postgres, count: usize) -> Vec<ReservedJob> {
     database.run(&format!("insert into reveille.jobs (kind) select 'k' from generate_series(1, {count})")).await;
     let jobs = claim(driver, 7, count).await;
@@ -51,7 +51,7 @@ async fn reserved(database: &TestDatabase, driver: &Postgres, count: usize) -> V
     jobs
 }
 
-/// Starts a worker on two queues with one job, which runs until the gate has a permit. Then runs `lock`, which locks
+/// Starts a worker on two queues with one job. The job runs until the gate has a permit. Then runs `lock`, which locks
 /// the job's row. Returns the worker, the gate and the session that holds the lock.
 async fn locked_while_it_runs(database: &TestDatabase, lock: &str) -> (Running, Gate, Client) {
     let ((reporter, mut reports), gate) = (reporting(), Gate::new(Semaphore::new(0)));
@@ -126,7 +126,7 @@ async fn locked_counters_delay_no_job() {
     let driver = driver(&database).await;
     let jobs = reserved(&database, &driver, 40).await;
     let batch: Vec<_> = jobs.iter().map(|job| settlement(job, Ending::Completed(None))).collect();
-    // The rows in which the next minute would be counted.
+    // Inserts the rows in which the next minute of ended jobs would be counted.
     let row = "insert into reveille.counters (queue, started_at, worker) \
         select 'default', date_bin('10 seconds', now() + n, 'epoch'), 7
         from unnest('{0 s, 10 s, 20 s, 30 s, 40 s, 50 s, 60 s}'::interval[]) as n";
@@ -269,7 +269,7 @@ async fn a_drain_waits_for_a_locked_job_and_counts_it() {
     assert_eq!(reports.next().await, "x");
     let holder = holding(&database, "select from reveille.jobs for update").await;
     gate.add_permits(1);
-    // The worker has looked for the holder of the lock, and will look again.
+    // The worker has searched for the holder of the lock, and will search again.
     database
         .until(
             "select count(*) > 0 from pg_stat_activity where datname = current_database() \

@@ -1,4 +1,4 @@
-//! Looking back below the low-water marks of a queue.
+//! Looks back below the low-water marks of a queue.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 use crate::harness::{Note, TestDatabase, database, report, reporting, reporting_worker, start};
 use crate::tracing::EventLog;
 
-/// A worker's statement.
+/// Returns a worker's statement.
 fn statement(name: &str) -> String {
     let path = format!("{}/sql/{name}.sql", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(path).unwrap()
 }
 
-/// Low-water marks, the same for each level: due times, as an interval before now, and ids.
+/// Returns SQL for low-water marks that are the same for each level: a due time before now, and the id 0.
 fn marks(ago: &str) -> String {
     format!("array_fill({ago}, array[4]), array_fill(0::bigint, array[4])")
 }
 
-/// The first due job of each level at or above the marks, as a look back finds it.
+/// Returns the first due job of each level at or above the marks, as a look back finds it.
 async fn heads(database: &TestDatabase, marks: &str) -> serde_json::Value {
     let heads = format!("prepare heads as {}; execute heads('q', {marks})", statement("heads"));
     let found = rows(&database.client().await, &heads).await;
@@ -32,7 +32,7 @@ async fn heads(database: &TestDatabase, marks: &str) -> serde_json::Value {
     serde_json::json!((0..4).map(head).collect::<Vec<_>>())
 }
 
-/// The rows that statements without parameters return, as texts.
+/// Returns the rows of statements without parameters, as texts.
 async fn rows(client: &tokio_postgres::Client, sql: &str) -> Vec<Vec<String>> {
     let text = |row: &SimpleQueryRow| (0..row.len()).map(|n| row.get(n).unwrap_or_default().to_owned()).collect();
     let messages = client.simple_query(sql).await.unwrap();
@@ -63,7 +63,7 @@ async fn a_look_back_finds_the_first_due_job_of_each_level() {
     assert_eq!(heads(&database, &later).await, serde_json::json!([null, 3, 4, null]));
 }
 
-/// Claims two jobs of the queue `q` for worker 7, beside other claimers if `shared`, and returns their ids.
+/// Claims two jobs of the queue `q` for worker 7, and returns their ids. If `shared`, other claimers exist.
 async fn claim_two(database: &TestDatabase, shared: bool) -> Vec<i64> {
     let claim = statement(if shared { "claim_shared" } else { "claim" });
     let everything = marks("'-infinity'::timestamptz");
@@ -74,7 +74,7 @@ async fn claim_two(database: &TestDatabase, shared: bool) -> Vec<i64> {
     ids
 }
 
-/// Inserts ten jobs of the queue `q`, due for an hour. Returns a driver on which worker 7 is registered.
+/// Inserts ten jobs of the queue `q` that became due an hour ago. Returns a driver on which worker 7 is registered.
 async fn ten_jobs(database: &TestDatabase) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
     let info = WorkerInfo::new(7).host("test").queues(["q"]);
@@ -96,7 +96,7 @@ async fn claims_beside_others_begin_at_the_shared_head() {
     assert_eq!(claim_two(&database, true).await, [5, 6]);
     assert_eq!(claim_two(&database, true).await, [7, 8]);
     assert_eq!(claim_two(&database, false).await, [1, 2], "a lone claimer begins at its own marks");
-    assert_eq!(claim_two(&database, true).await, [9, 10], "and does not move the shared head");
+    assert_eq!(claim_two(&database, true).await, [9, 10], "a lone claimer does not move the shared head");
     assert_eq!(claim_two(&database, true).await, [0; 0]);
 }
 
@@ -107,7 +107,7 @@ async fn a_wrong_or_torn_shared_head_misleads_no_claim() {
     let right = "select reveille.tell_head('q', 2::smallint, now() - interval '1 minute', 9);";
     let misleading = [
         "select reveille.tell_head('q', 1::smallint, now() - interval '1 minute', 9)".to_owned(),
-        // A hundred other queues, at least one of which shares the slot of this one.
+        // Shares heads of a hundred other queues. At least one of them is kept where the head of the queue `q` was.
         "select reveille.tell_head('q' || n, 2::smallint, now() - interval '1 minute', 9) \
             from generate_series(1, 100) as n"
             .to_owned(),
@@ -128,7 +128,7 @@ async fn a_recent_shared_head_leaves_room_for_late_commits() {
     for (ago, slack, id) in
         [("1 second", "0", 9), ("999 milliseconds", "50 milliseconds", 0), ("0", "50 milliseconds", 0)]
     {
-        // One transaction, so `now()` stands still.
+        // Shares the head in one transaction, so that `now()` stands still.
         let share = format!("begin; select reveille.tell_head('q', 2::smallint, now() - interval '{ago}', 9)");
         client.batch_execute(&share).await.unwrap();
         let shared = format!(
@@ -167,13 +167,13 @@ async fn many_jobs_below_a_shared_head_are_not_left_for_the_end() {
             database.run(&insert("late", 3000, "1 hour")).await;
         }
     }
-    assert!(before < FULL, "the last of them started after all {FULL} others");
+    assert!(before < FULL, "the last late job started after all {FULL} other jobs");
     for worker in workers {
         worker.stop().await;
     }
 }
 
-/// This runs on one thread, so that the log receives all events.
+/// Runs on one thread, so that the log receives all events.
 #[tokio::test]
 async fn looks_back_among_dead_rows_wake_a_worker_only_for_a_job() {
     const LATE: usize = 5;
@@ -181,7 +181,7 @@ async fn looks_back_among_dead_rows_wake_a_worker_only_for_a_job() {
     let database = database().await;
     let holder = database.client().await;
     holder.batch_execute("begin isolation level repeatable read; select count(*) from reveille.jobs").await.unwrap();
-    // With 60,000 dead rows, a look from the very start costs too much to do each time.
+    // With 60,000 dead rows, a look from the very start of the queue is too expensive to make each time.
     database
         .run(
             "insert into reveille.jobs (kind, available_at) select 'note', now() - interval '1 hour' \
@@ -204,7 +204,7 @@ async fn looks_back_among_dead_rows_wake_a_worker_only_for_a_job() {
         least = least.min(woken - before);
     }
     worker.stop().await;
-    assert!(least <= 1, "woken {least} times, not only by the look back that finds the job");
+    assert!(least <= 1, "each job woke the worker {least} times or more; the look back that finds the job suffices");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -223,7 +223,7 @@ async fn a_job_below_the_marks_is_found_while_the_queue_is_full() {
     while reports.next().await != "late" {
         before += 1;
         if before == 1000 {
-            // As if from a transaction that was open for 300 ms.
+            // Inserts the late job as if its transaction had been open for 300 ms.
             database
                 .run(
                     "insert into reveille.jobs (kind, payload, priority, available_at)
@@ -232,7 +232,7 @@ async fn a_job_below_the_marks_is_found_while_the_queue_is_full() {
                 .await;
         }
     }
-    assert!(before < FULL * 9 / 10, "it started after {before} of {FULL} others");
+    assert!(before < FULL * 9 / 10, "the late job started after {before} of {FULL} other jobs");
     worker.stop().await;
 }
 
@@ -252,7 +252,7 @@ async fn a_claim_tells_the_next_due_time_and_whether_limits_apply() {
     database.run("insert into reveille.queues (name, max_running) values ('q', 1)").await;
     database.run("update reveille.jobs set available_at = now()").await;
     let claimed = driver.claim(&ClaimRequest::new(7, "q", 20)).await.unwrap();
-    assert_eq!((claimed.jobs.len(), claimed.limited), (1, true), "within the limits");
+    assert_eq!((claimed.jobs.len(), claimed.limited), (1, true), "a claim of a limited queue says that it was limited");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,20 +265,20 @@ async fn a_lone_worker_with_quick_jobs_makes_two_claims_at_a_time() {
         )
         .await;
     let worker = start(Worker::builder(database.database.clone()).queue("default", 64).handle(async |_: Note| ()));
-    // A transaction sees `pg_stat_activity` as of its first look, so another session watches.
+    // A transaction keeps its first answer from `pg_stat_activity`, so another session watches.
     let (holder, watcher) = (database.client().await, database.client().await);
     let claims = "select count(*)::int from pg_stat_activity
         where datname = current_database() and wait_event_type = 'Lock' and query like '-- Reserves due jobs%'";
     let mut most = 0;
     while most < 2 {
-        // Claims wait for this lock.
+        // Claims wait for this lock on the table of workers.
         holder.batch_execute("begin; lock reveille.workers in access exclusive mode").await.unwrap();
         for _ in 0..50 {
             most = most.max(watcher.query_one(claims, &[]).await.unwrap().get(0));
         }
         holder.batch_execute("commit").await.unwrap();
         let left = holder.query_one("select exists (select from reveille.jobs)", &[]).await.unwrap();
-        assert!(left.get::<_, bool>(0), "at most {most} at a time, and now no job is left");
+        assert!(left.get::<_, bool>(0), "at most {most} claims at a time, and now no job is left");
     }
     assert_eq!(most, 2);
     worker.stop().await;

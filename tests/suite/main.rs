@@ -1,4 +1,4 @@
-//! The library's behaviour on a real server. `cargo test` starts a throw-away server, or uses that of `DATABASE_URL`.
+//! Tests of the library on a real server: a throw-away server, or the server at `DATABASE_URL`.
 #![allow(clippy::unwrap_used)]
 
 mod harness;

@@ -1,19 +1,20 @@
-//! The compiler's messages about wrong handlers: each names the argument or type that is wrong, and says what to do.
+//! The compiler's messages about wrong handlers. Each message names the wrong argument or type, and says what to do.
 //!
-//! Each `tests/ui/NAME.rs` but `right.rs` must not compile, and each line of `tests/ui/NAME.stderr` must stand in the
-//! compiler's message. The rest of a message differs between versions of the compiler, so it is not compared.
+//! Each `tests/ui/NAME.rs` except `right.rs` must not compile. The compiler's message must contain each line of
+//! `tests/ui/NAME.stderr`. The rest of the message is not compared, because it differs between versions of the
+//! compiler.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-/// The folder with this test's libraries.
+/// Returns the folder with this test's libraries.
 fn libraries() -> PathBuf {
     std::env::current_exe().unwrap().parent().unwrap().to_owned()
 }
 
-/// The builds of a library, latest first: other features or an earlier compiler leave further ones.
+/// Returns the builds of a library, latest first. Other features or an earlier compiler leave further builds.
 fn builds(name: &str) -> Vec<PathBuf> {
     let start = format!("lib{name}-");
     let changed =
@@ -27,7 +28,8 @@ fn builds(name: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Checks `tests/ui/NAME.rs` against these libraries. Returns whether it compiles, and the compiler's message.
+/// Compiles `tests/ui/NAME.rs` with these libraries. Returns true if the compiler accepts it, and the compiler's
+/// message.
 fn check(name: &str, [reveille, serde]: [&Path; 2]) -> (bool, String) {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ui"));
     let output = std::env::temp_dir().join(format!("reveille-ui-{}-{name}", std::process::id()));

@@ -1,4 +1,4 @@
-//! Metrics in Prometheus' format, and the dashboard and page that name them.
+//! Metrics in Prometheus' format, and the dashboard and the page that name these metrics.
 
 use std::collections::HashSet;
 
@@ -81,7 +81,7 @@ async fn attempts_are_counted_and_upkeep_changes_no_total() {
     let attempts = |outcome| before.of("reveille_attempts_total", &[("queue", "default"), ("outcome", outcome)]);
     assert_eq!((attempts("completed"), attempts("failed")), (Some(5.0), Some(1.0)));
     assert!(before.of("reveille_attempt_wait_seconds_total", &[("queue", "default")]).unwrap() > 0.0);
-    // As if half an hour had passed; then upkeep runs.
+    // Moves the counters back by half an hour, and does the upkeep.
     database.run("update reveille.counters set started_at = started_at - '30 minutes'::interval").await;
     database.database.admin().prune().await.unwrap();
     let after = samples(&database).await;

@@ -21,7 +21,7 @@ use crate::harness::{Note, Reporter, database, note, report, reporting, start, w
 
 type Refusal = Box<dyn StdError + Send + Sync>;
 
-/// Encrypts payloads, so that the database holds none in plain text.
+/// Encrypts payloads, so that the database holds no payload in plain text.
 struct Cipher(u8);
 
 impl Cipher {
@@ -87,7 +87,7 @@ async fn a_job_whose_payload_cannot_be_decrypted_is_dead() {
     assert!(job.errors[0].error.starts_with("cannot be decrypted: invalid type: map"), "{:?}", job.errors);
 }
 
-/// Reports each job that passes, and wraps its payload when it is enqueued.
+/// Reports each job that passes the middleware, and wraps the job's payload at the enqueue.
 struct Mark(&'static str, Reporter);
 
 impl Middleware for Mark {
@@ -275,7 +275,7 @@ async fn a_handler_enqueues_through_its_workers_middleware() {
     assert_eq!(worker.run_until_drained().await.unwrap().completed, 3);
     assert_eq!(reports.rest(), ["both", "left", "right"]);
     let stored = memory.jobs().iter().all(|job| job.job.payload.decode::<Vec<u8>>().is_ok());
-    assert!(stored, "all of them are encrypted");
+    assert!(stored, "all stored payloads are encrypted");
 }
 
 #[tokio::test(start_paused = true)]
@@ -322,7 +322,7 @@ mod schedules {
         Schedule::every(name, Duration::from_millis(50), &note("scheduled secret")).unwrap()
     }
 
-    /// A worker of a queue without jobs.
+    /// Builds a worker of a queue without jobs.
     fn idle(database: &Database) -> WorkerBuilder {
         Worker::builder(database.clone()).queue("nothing", 1)
     }
@@ -362,7 +362,7 @@ mod schedules {
         database.until("select count(*) > 3 from reveille.jobs where metadata ->> 'schedule' = 'other'").await;
         assert_eq!(database.value(fired).await, last);
         other.stop().await;
-        // Declared by a worker without middleware, it is a schedule like any other again.
+        // A worker without middleware now declares the schedule, so any worker may fire it.
         let plain = start(idle(&database).state(reporter).schedule(often("own")).handle(report));
         let plainly = "select count(*) > 0 from reveille.jobs where metadata ->> 'schedule' = 'own' \
             and jsonb_typeof(payload) = 'object'";
@@ -391,7 +391,7 @@ mod schedules {
     }
 }
 
-/// Reports how attempts end.
+/// Reports the ends of attempts.
 struct Hook(Reporter);
 
 impl Middleware for Hook {
@@ -422,7 +422,7 @@ async fn a_hook_sees_every_kind_of_end_of_an_attempt() {
     }
     let database = database().await;
     let (reporter, mut reports) = reporting();
-    // A reserved job, whose worker is gone.
+    // Inserts a reserved job whose worker is gone.
     database
         .run("insert into reveille.jobs (kind, reserved_at, reserved_by, attempts) values ('k', now(), 7, 1)")
         .await;

@@ -1,4 +1,4 @@
-//! Creating and upgrading the schema, and refusing a schema that does not fit the program.
+//! The schema is created and upgraded, and a schema that does not fit the program is refused.
 
 use std::sync::Arc;
 
@@ -106,11 +106,14 @@ async fn an_upgrade_waits_for_open_transactions_and_loses_no_job() {
     let waits = "select exists (select from pg_locks where not granted and mode = 'ShareRowExclusiveLock')";
     database.until(waits).await;
     database.until(&format!("select not ({waits})")).await;
-    assert!(!upgrading.is_finished(), "it releases its locks for a while, so that workers go on, and tries again");
+    assert!(
+        !upgrading.is_finished(),
+        "the upgrade releases its locks for a while, so that workers go on, and tries again"
+    );
     at_work.batch_execute("commit").await.unwrap();
     assert_eq!(soon("the upgrade is done", upgrading).await.unwrap(), migrations()[5..]);
 
-    // As if the old worker had died meanwhile.
+    // Removes the old worker, as if it had died meanwhile.
     database.run("delete from reveille.workers").await;
     async fn done(_: Note) {}
     let running = start(worker(&database).handle(done));
@@ -127,7 +130,7 @@ async fn the_printed_sql_makes_the_same_schema() {
     assert_eq!(printed.value(shape).await, migrated.value(shape).await);
 }
 
-/// SQL that makes every later change of the schema note the value of `setting` in `public.seen`.
+/// Returns SQL that makes every later change of the schema note the value of `setting` in `public.seen`.
 fn note_each_change(setting: &str) -> String {
     format!(
         "create table public.seen (tag text, value text);

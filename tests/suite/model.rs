@@ -1,34 +1,35 @@
-//! A model of the bell: every interleaving of two producers, two workers and a session that locks rows.
+//! A model of the bell: all interleavings of two producers, two workers and a session that locks rows.
 //!
-//! With all rules, no wake-up is lost. Without any one of them, some interleaving loses a wake-up.
+//! With all rules, no wake-up is lost. Without any one rule, some interleaving loses a wake-up.
 
 use std::collections::HashSet;
 
 const PRODUCERS: usize = 2;
 const WORKERS: usize = 2;
 
-/// The rules of going to sleep, each of which can be dropped.
+/// The rules of falling asleep. The test drops each rule in turn.
 #[derive(Clone, Copy)]
 struct Rules {
-    /// Insert the sleepers' row before the last look.
+    /// A worker inserts the sleepers' row before its last look.
     arm_before_looking: bool,
-    /// Look again until all transactions have ended that were under way when the bell was armed.
+    /// A worker looks again until the transactions that were open when it armed the bell have ended.
     wait_for_silent: bool,
-    /// Ask for these transactions after arming, not before.
+    /// A worker queries the open transactions after it has armed the bell, not before.
     ask_after_arming: bool,
-    /// Look once more when they have ended.
+    /// A worker looks once more after the open transactions have ended.
     look_at_last: bool,
-    /// A transaction with an older snapshot always rings.
+    /// A transaction with an older snapshot always rings the bell.
     old_snapshots_ring: bool,
     /// A look that saw a locked due row does not count as empty.
     locked_rows_count: bool,
-    /// A producer's row is visible before its transaction's locks are gone.
+    /// A producer's row becomes visible before the locks of its transaction are gone.
     seen_before_unlocked: bool,
-    /// Set `somebody_sleeps` before asking for silent transactions, not after.
+    /// A worker sets `somebody_sleeps` before it queries silent transactions, not after.
     set_before_asking: bool,
-    /// Clear `somebody_sleeps` only if no worker sleeps.
+    /// A worker clears `somebody_sleeps` only if no worker sleeps.
     clear_if_none_sleeps: bool,
-    /// No worker goes to sleep between that check and the clearing: a lock is held until the sleeper's row is visible.
+    /// While a worker checks for sleepers and clears the flag, no worker falls asleep. A worker that falls asleep holds
+    /// a lock until its row is visible.
     clear_alone: bool,
 }
 
@@ -48,39 +49,39 @@ const ALL: Rules = Rules {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Producer {
     Idle,
-    /// Its snapshot is taken, and shows these sleepers. In read committed, the snapshot does not count.
+    /// The snapshot is taken, and shows these sleepers. In read committed, the snapshot does not count.
     Begun {
         slept: [bool; WORKERS],
     },
-    /// Its lock on the table is held, its row inserted.
+    /// The transaction holds its lock on the table, and has inserted its row.
     Inserted {
         slept: [bool; WORKERS],
     },
-    /// Its trigger has run.
+    /// The trigger has run.
     Triggered {
         rings: bool,
     },
-    /// One of the two steps of its commit is done: to make its row visible, and to release its lock.
+    /// One of the two steps of the commit is done. The steps make the row visible, and release the lock.
     HalfEnded,
     Ended,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Worker {
-    /// About to look. `Next` follows an empty look.
+    /// Is about to look. `Next` follows an empty look.
     Looks(Next),
-    /// About to set `somebody_sleeps`. Knows the silent transactions already if it asked for them too early.
+    /// Is about to set `somebody_sleeps`. Knows the silent transactions already if the worker queried them too early.
     Sets(Option<[bool; PRODUCERS]>),
-    /// Has set `somebody_sleeps`. Its row is not visible yet.
+    /// Has set `somebody_sleeps`. The sleepers' row of this worker is not visible yet.
     Arms(Option<[bool; PRODUCERS]>),
-    /// About to ask which transactions may commit without ringing.
+    /// Is about to query the transactions that may commit without ringing.
     Asks,
-    /// Waits for these transactions to end.
+    /// Waits for the end of these transactions.
     Waits([bool; PRODUCERS]),
     Sleeps,
-    /// Has disarmed the bell, and is about to check whether a worker sleeps.
+    /// Has disarmed the bell, and is about to check if any worker sleeps.
     Checks,
-    /// Has found no sleeper, and is about to clear `somebody_sleeps`.
+    /// Has found no sleeping worker, and is about to clear `somebody_sleeps`.
     Clears,
     /// Has stopped.
     Gone,
@@ -96,17 +97,17 @@ enum Next {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct World {
     producers: [Producer; PRODUCERS],
-    /// Whether a producer's job is visible and not claimed yet.
+    /// True if a producer's job is visible and not claimed yet.
     waiting: [bool; PRODUCERS],
     workers: [Worker; WORKERS],
     sleepers: [bool; WORKERS],
-    /// The flag that producers read: whether a worker may sleep.
+    /// The flag that producers read: true if a worker may be asleep.
     somebody_sleeps: bool,
     bells: [bool; WORKERS],
-    /// The job that another session's `for update` locks, which happens once.
+    /// The job that another session locks by `for update`. The session locks a row once.
     locked: Option<usize>,
     may_lock: bool,
-    /// How often a worker may still disarm.
+    /// The number of times that a worker may still disarm the bell.
     may_disarm: u8,
 }
 
@@ -137,8 +138,7 @@ impl World {
         std::array::from_fn(|producer| self.holds_lock(producer, rules))
     }
 
-    /// Whether a job waits although nothing more will happen: all have done their steps, and no bell will wake a
-    /// worker.
+    /// Returns true if a job waits forever: no producer or worker has steps left, and no bell will wake a worker.
     fn is_lost(&self) -> bool {
         self.producers.iter().all(|producer| *producer == Producer::Ended)
             && self.locked.is_none()
@@ -148,11 +148,11 @@ impl World {
             && self.waiting.iter().any(|waits| *waits)
     }
 
-    /// Every world that is one step away.
+    /// Returns every world that is one step away.
     fn steps(&self, rules: Rules, old_snapshot: bool) -> Vec<World> {
         let mut worlds = Vec::new();
         for producer in 0..PRODUCERS {
-            // If a producer has an older snapshot, it is the first one.
+            // Only the first producer may have an older snapshot.
             worlds.extend(self.produce(producer, rules, old_snapshot && producer == 0));
         }
         for worker in 0..WORKERS {
@@ -175,7 +175,7 @@ impl World {
             }
             Producer::Triggered { rings } => {
                 world.waiting[producer] = rules.seen_before_unlocked;
-                // Every listener receives the bell, whether it armed it or not.
+                // Every listener receives the bell, even a listener that has not armed the bell.
                 world.bells.iter_mut().for_each(|bell| *bell |= rings);
                 Producer::HalfEnded
             }
@@ -251,7 +251,7 @@ impl World {
         }
     }
 
-    /// Claims a job if it can. An empty look leads to `next`.
+    /// Claims a job if the worker can claim one. An empty look leads to `next`.
     fn look(&self, worker: usize, next: Next, rules: Rules) -> World {
         let mut world = self.clone();
         let free = (0..PRODUCERS).find(|job| self.waiting[*job] && self.locked != Some(*job));
@@ -267,7 +267,7 @@ impl World {
             Next::Arm if rules.arm_before_looking && rules.ask_after_arming => Worker::Sets(None),
             Next::Arm if rules.arm_before_looking => Worker::Asks,
             Next::Arm => {
-                // The worker sleeps at once after an empty look, and arms the bell only then.
+                // Without the rule, the worker sleeps at once after an empty look, and arms the bell only then.
                 (world.sleepers[worker], world.somebody_sleeps) = (true, true);
                 Worker::Sleeps
             }
@@ -286,7 +286,7 @@ impl World {
     }
 }
 
-/// Visits every world that can come about. Returns their number, or a world in which a wake-up is lost.
+/// Visits every possible world. Returns the number of worlds, or a world in which a wake-up is lost.
 fn explore(rules: Rules) -> Result<usize, Box<World>> {
     let mut count = 0;
     for old_snapshot in [false, true] {
@@ -328,6 +328,9 @@ fn every_rule_is_needed() {
         ("clearing the flag while no worker goes to sleep", Rules { clear_alone: false, ..ALL }),
     ];
     for (rule, rules) in without {
-        assert!(explore(rules).is_err(), "nothing is lost without {rule}: it is not needed, or the model is wrong");
+        assert!(
+            explore(rules).is_err(),
+            "no wake-up is lost without {rule}: the rule is not needed, or the model is wrong"
+        );
     }
 }

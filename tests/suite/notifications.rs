@@ -1,4 +1,5 @@
-//! Any role can send a notification, so it is only a hint. Workers act on it once the tables confirm it.
+//! Any role can send a notification, so each notification is only a hint. Workers act on the hint once the tables
+//! confirm it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use crate::harness::{Note, Reporter, TestDatabase, database, eventually, note, r
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A session of a role that has been given no right at all.
+/// A session of a role without any right.
 struct Outsider<'a> {
     database: &'a TestDatabase,
     client: Client,
@@ -36,7 +37,7 @@ impl Outsider<'_> {
     }
 }
 
-/// Reports when it begins and when it is cancelled.
+/// A handler that reports its start and its cancel.
 async fn reports_its_cancel(
     _: Note,
     context: Context,
@@ -62,12 +63,13 @@ async fn a_role_without_rights_cancels_no_job_and_stops_no_worker() {
     for (channel, payload) in [("cancel", "1"), ("cancel", "2"), ("stop", &id), ("cancel", "x"), ("pause", "default")] {
         outsider.notify(&format!("reveille.{channel}"), payload).await;
     }
-    // The listener receives this one last, so the worker has checked all of the others by then.
+    // The listener receives this cancel last. When the handler reports it, the worker has checked all earlier
+    // notifications.
     assert_eq!(database.value("select reveille.cancel(2)").await, "requested");
     assert_eq!(reports.next().await, "2 stopped");
     database.until("select count(*) = 1 from reveille.finished_jobs where outcome = 'cancelled'").await;
     enqueue(&database.database, &note("c")).await.unwrap();
-    assert_eq!(reports.next().await, "3 begun", "the queue goes on, and so does the worker");
+    assert_eq!(reports.next().await, "3 begun", "the queue and the worker go on");
     assert!(working.is_working());
     database.run("select reveille.cancel(1), reveille.cancel(3)").await;
     let mut rest = [reports.next().await, reports.next().await];
@@ -83,7 +85,7 @@ async fn a_cancel_reaches_its_handler_within_100_ms() {
     let (reporter, mut reports) = reporting();
     let working = start(worker(&database).heartbeat(HOUR).state(reporter).handle(reports_its_cancel));
     let client = database.client().await;
-    // On a busy machine one round may be slow, but not every round.
+    // On a busy machine one round may be slow, but at least one round is quick.
     eventually("the median of eleven cancels is below 100 ms", async || {
         let mut took = Vec::new();
         for _ in 0..11 {
@@ -143,7 +145,7 @@ async fn a_notification_alone_ends_no_wait() {
         outsider.notify("reveille.finished", "2 completed").await;
         database.run("delete from reveille.jobs where id = 2").await;
         outsider.notify("reveille.finished", "2 completed").await;
-        assert_eq!(soon("the wait is over", vanishes).await.unwrap(), None, "nothing is known of its end");
+        assert_eq!(soon("the wait is over", vanishes).await.unwrap(), None, "the vanished job's end is unknown");
         gate.notify_waiters();
         let finished = soon("the job's end", ends).await.unwrap().unwrap();
         assert_eq!(finished.state, JobState::Completed, "{history}");
@@ -165,7 +167,11 @@ async fn without_history_a_cancelled_jobs_end_is_known_for_a_minute() {
     enqueue(&database.database, &note("not awaited")).await.unwrap();
     database.run("select reveille.cancel(1), reveille.cancel(2)").await;
     assert_eq!(soon("the job's end", waiting).await.unwrap().unwrap().state, JobState::Cancelled);
-    assert_eq!(database.database.finished(id).await.unwrap().unwrap().state, JobState::Cancelled, "asked later");
+    assert_eq!(
+        database.database.finished(id).await.unwrap().unwrap().state,
+        JobState::Cancelled,
+        "a later query has the same answer"
+    );
     assert_eq!(database.value("select array_agg(id) from reveille.ends").await, serde_json::json!([1]));
     database.admin().prune().await.unwrap();
     assert_eq!(database.value("select count(*) from reveille.ends").await, 1);

@@ -1,4 +1,4 @@
-//! An odd row that cannot be claimed does not hold up the other jobs of its queue.
+//! An odd row that cannot be claimed does not delay the other jobs of its queue.
 
 use std::collections::BTreeSet;
 
@@ -8,19 +8,19 @@ use serde_json::json;
 
 use crate::harness::{TestDatabase, database, encoded_database, report, reporting, reporting_worker, start};
 
-/// Runs `sql` without triggers, as replication does, so that it can store odd rows.
+/// Runs `sql` without triggers, as replication does, so that `sql` can store odd rows.
 async fn bypass(database: &TestDatabase, sql: &str) {
     database.run(&format!("set session_replication_role = replica; {sql}")).await;
 }
 
-/// Runs a worker until these notes have run, in any order. No other note may run.
+/// Runs a worker until the notes with these texts have run, in any order. No other note may run.
 async fn all_run(database: &Database, texts: &[&str]) {
     let (builder, mut reports) = reporting_worker(database);
     let worker = start(builder);
     let mut left: BTreeSet<&str> = texts.iter().copied().collect();
     while !left.is_empty() {
         let text = reports.next().await;
-        assert!(left.remove(text.as_str()), "{text} has run, and should not: {left:?} are left");
+        assert!(left.remove(text.as_str()), "{text} has run, but should not; {left:?} have not run yet");
     }
     worker.stop().await;
 }
@@ -70,7 +70,7 @@ async fn jobs_that_an_index_cannot_take_die_and_the_others_run() {
     assert_eq!(database.value("select count(*) from reveille.jobs").await, 0);
 }
 
-/// SQL for a trigger of the user's that refuses a job at these events if the condition holds.
+/// Returns SQL for a user's trigger that refuses a job on these events if the condition holds.
 fn trigger(events: &str, condition: &str) -> String {
     format!(
         "create function public.refuse() returns trigger language plpgsql as $$ begin raise exception \

@@ -1,4 +1,5 @@
-//! JSON that few programs can parse. It reaches handlers unchanged, and a job whose handler cannot take it is dead.
+//! JSON that few programs can parse reaches handlers unchanged. If a handler cannot take the JSON, its job becomes a
+//! dead job.
 
 use reveille::{Attempt, Context, Job, State};
 use serde::{Deserialize, Serialize};
@@ -9,12 +10,12 @@ use crate::harness::{Reporter, database, reporting, start, worker};
 
 const LONG: &str = "12345678901234567890123";
 
-/// Nested 300 deep, as Postgres prints it.
+/// Returns an array that is nested 300 deep, as Postgres prints it.
 fn deep() -> String {
     format!("{}1{}", "[".repeat(300), "]".repeat(300))
 }
 
-/// JSON that fits neither a tree of values nor an `f64`.
+/// Returns JSON that fits neither a tree of values nor an `f64`.
 fn odd() -> String {
     format!(r#"{{"deep": {}, "long": {LONG}, "large": 1e400}}"#, deep())
 }

@@ -1,5 +1,5 @@
-//! An odd row, or a row that the server refuses to change, does not keep other rows from being settled, rescued,
-//! released, revived or purged.
+//! An odd row, or a row that the server refuses to change, prevents no other row from being settled, rescued, released,
+//! revived or purged.
 
 use std::time::Duration;
 
@@ -33,7 +33,8 @@ async fn reserved(database: &TestDatabase, driver: &Postgres) -> Vec<ReservedJob
     jobs
 }
 
-/// Makes five jobs of a worker that is gone, and changes them without triggers. Returns a driver that can rescue them.
+/// Makes five jobs of a worker that is gone, and changes the jobs without triggers. Returns a driver that can rescue
+/// them.
 async fn orphans(database: &TestDatabase, change: &str) -> Postgres {
     let driver = driver(database, 7).await;
     reserved(database, &driver).await;
@@ -47,7 +48,7 @@ async fn bypass(database: &TestDatabase, change: &str) {
     database.run(&format!("set session_replication_role = replica; {change}")).await;
 }
 
-/// Adds a trigger of the database's owner that refuses such a change of this job.
+/// Adds a trigger of the database's owner. The trigger refuses the change `what` of the job `id`.
 async fn refuse(database: &TestDatabase, table: &str, what: &str, id: i64) {
     let name = what.replace(' ', "_");
     database
@@ -204,7 +205,7 @@ async fn odd_strays_go_back_or_die_and_the_others_go_back() {
 #[derive(Clone)]
 struct Fails(bool);
 
-/// Runs twenty jobs, and waits until none is reserved. Their handler fails if `fails` is set.
+/// Runs twenty jobs, and waits until no job is reserved. If `fails` is set, the handler fails.
 async fn work_twenty(database: &TestDatabase, fails: bool) {
     async fn ends(
         note: Note,
@@ -267,7 +268,7 @@ async fn a_worker_whose_rescues_fail_goes_on_with_its_own_jobs() {
     let worker = start(beats.grace(Duration::ZERO).state(reporter).handle(waits));
     enqueue(&database.database, &note("x")).await.unwrap();
     assert_eq!(reports.next().await, "begun");
-    // This error concerns no single row.
+    // The trigger raises an error that concerns no single row, so every rescue fails as a whole.
     database
         .run(
             "create function break_down() returns trigger language plpgsql as $$ begin
@@ -279,14 +280,14 @@ async fn a_worker_whose_rescues_fail_goes_on_with_its_own_jobs() {
             insert into reveille.workers (id, host, pid, version, queues, slots) values (8, 'silent', 1, 'v', '{}', 1)",
         )
         .await;
-    // The worker declares the silent one dead after 4 s, but its rescues fail from the start. If they kept it from
-    // beating, it would cancel its handler after 3 s.
+    // After 4 s, the worker declares the silent worker dead, but each rescue fails. If these failures stopped the
+    // worker's own heartbeat, the worker would cancel its handler after 3 s.
     database.until("select max(last_seen_at) - min(last_seen_at) > interval '5 seconds' from reveille.workers").await;
-    assert!(reports.rest().is_empty(), "its handler was not cancelled");
+    assert!(reports.rest().is_empty(), "the worker's handler was not cancelled");
     worker.stop().await;
 }
 
-/// Three old dead jobs, and a sequence that starts at 1 again, as after a restore.
+/// Makes three old dead jobs, and a sequence of ids that starts at 1 again, as after a restore.
 async fn with_restarted_ids() -> TestDatabase {
     let database = database().await;
     database
@@ -375,7 +376,7 @@ async fn upkeep_moves_the_sequence_just_past_all_used_ids() {
         assert!(passed > 70, "{table}: {passed}");
         driver.prune().await.unwrap();
         assert_eq!(database.value(next).await, passed + 1, "{table}");
-        // The largest number does not move the sequence: no id would be left after it.
+        // The largest possible id does not move the sequence, because no id would be left after this id.
         database
             .run("insert into reveille.jobs (id, kind) overriding system value values (9223372036854775807, 'k')")
             .await;

@@ -1,4 +1,4 @@
-//! The error for a server that refuses a connection.
+//! The error message when a server refuses a connection.
 
 use reveille::Database;
 

@@ -29,7 +29,7 @@ fn child(kind: &str) -> NewJob {
     NewJob::new(kind, Payload::encode(&()).unwrap()).queue("children")
 }
 
-/// Enqueues in every possible way.
+/// A handler that enqueues in every possible way.
 async fn enqueues(
     _: Parent,
     State(database): State<Database>,

@@ -1,4 +1,4 @@
-//! A part of a worker that breaks down ends the whole worker. An ending counts even if it cannot be logged.
+//! A broken part of a worker ends the whole worker. An ending counts even if the worker cannot log it.
 
 use std::sync::{Arc, LazyLock};
 
@@ -10,7 +10,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::harness::{Note, database, note, soon, worker};
 
-/// Panics at events and new spans of this name.
+/// Panics at each event and each new span with this name.
 struct PanicsAt(&'static str);
 
 impl<S: Subscriber> Layer<S> for PanicsAt {
@@ -23,7 +23,7 @@ impl<S: Subscriber> Layer<S> for PanicsAt {
     }
 }
 
-/// See [`crate::tracing::EventLog`].
+/// A second subscriber, for the reason that [`crate::tracing::EventLog`] names.
 static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn a_part_that_breaks_down_ends_the_worker_and_releases_its_jobs() {
     ] {
         let database = database().await;
         enqueue_all(&database.database, &[note("a"), note("b")]).await.unwrap();
-        // The worker settles this one at once.
+        // The worker settles this job at once, because it has no handler for the job's kind.
         database.run("insert into reveille.jobs (kind) values ('kind without a handler')").await;
         let log = tracing_subscriber::registry().with(PanicsAt(event));
         let _log = tracing::subscriber::set_default(log);
@@ -50,7 +50,7 @@ async fn a_part_that_breaks_down_ends_the_worker_and_releases_its_jobs() {
         let left = "select jsonb_build_array(count(reserved_at), sum(failures), count(*), \
             (select count(*) from reveille.workers))
             from reveille.jobs";
-        assert_eq!(database.value(left).await, json!([0, 0, 3, 0]), "{event}: all jobs go back at no cost");
+        assert_eq!(database.value(left).await, json!([0, 0, 3, 0]), "{event}: all jobs are released without a failure");
     }
 }
 

@@ -1,4 +1,4 @@
-//! A real PgBouncer in transaction mode, for tests. `.ci/pooler` fetches one.
+//! A real PgBouncer in transaction mode, for tests. `.ci/pooler` fetches PgBouncer.
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
 use std::os::unix::process::CommandExt;
@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 
 use crate::harness::{TestDatabase, client, eventually, host_and_port};
 
-/// How many sessions PgBouncer lends.
+/// The number of sessions that PgBouncer lends to its clients.
 const SESSIONS: usize = 4;
 
-/// A PgBouncer in front of a database. Dropping this ends it.
+/// A PgBouncer in front of a database. Dropping this ends the process.
 pub struct Pooler {
     process: Child,
     pub folder: PathBuf,
@@ -39,7 +39,7 @@ impl Pooler {
         std::fs::write(&file, text).unwrap();
         let mut command = Command::new(std::env::var("REVEILLE_PGBOUNCER").unwrap_or_else(|_| "pgbouncer".into()));
         if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
-            // PgBouncer refuses to run as root.
+            // Gives the folder to another user, because PgBouncer refuses to run as root.
             lchown(&folder, Some(65534), Some(65534)).unwrap();
             command.uid(65534).gid(65534);
         }
@@ -54,7 +54,8 @@ impl Pooler {
         format!("host=127.0.0.1 port={} user=any dbname={}", self.port, self.database)
     }
 
-    /// The number of settings, channels, prepared statements and locks that clients have left in the lent sessions.
+    /// Returns the number of settings, channels, prepared statements and locks that clients have left in the lent
+    /// sessions.
     pub async fn leftovers(&self) -> i64 {
         let mut clients = Vec::new();
         for _ in 0..SESSIONS {

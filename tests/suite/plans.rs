@@ -1,4 +1,4 @@
-//! A session keeps a plan once made. The plan must stay good whatever the tables become.
+//! A session keeps each plan that it has made. The plan must stay good at every later size of the tables.
 
 use std::fs;
 use std::path::Path;
@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use crate::harness::{TestDatabase, database, note, reporting_worker};
 
-/// Tables that may become large. A worker may read only few of their rows at a time.
+/// The tables that may become large. A statement of a worker may read only a few of their rows.
 const LARGE: [&str; 4] = ["jobs", "unique_periods", "dead_jobs", "finished_jobs"];
-/// States of these tables in which a session may plan. Each follows on the one before.
+/// The states of these tables in which a session may plan. Each state builds on the state before it.
 const STATES: [(&str, &str); 5] = [
     ("never analyzed", "truncate reveille.jobs, reveille.unique_periods"),
     ("vacuumed while empty", ""),
@@ -33,19 +33,19 @@ const STATES: [(&str, &str); 5] = [
         from generate_series(1, 50000) as n",
     ),
 ];
-/// Statements that are planned at each run.
+/// The statements that sessions plan at each run.
 const PLANNED_EACH_TIME: [&str; 3] = ["orphans", "rescue", "vouch"];
 
 fn source(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// The part of a source that begins after one text and ends before another.
+/// Returns the part of a source between the texts `from` and `to`.
 fn part<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
     text.split_once(from).unwrap().1.split_once(to).unwrap().0
 }
 
-/// The statements of a worker, with their names.
+/// Returns the statements of a worker, with their names.
 fn statements() -> Vec<(String, String)> {
     let source_of_names = source("src/driver/postgres/statements.rs");
     let names = part(&source_of_names, "\nstatements! {", "#[cfg").split(',').map(str::trim);
@@ -53,14 +53,14 @@ fn statements() -> Vec<(String, String)> {
     kept.map(|name| (name.to_owned(), source(&format!("sql/{name}.sql")))).collect()
 }
 
-/// SQL that sets what a worker sets in its sessions.
+/// Returns SQL with the settings of a worker's sessions.
 fn settings() -> String {
     let source = source("src/driver/postgres/session.rs");
     let settings = part(&source, "const SETTINGS: [&str; 9] = [", "];");
     settings.split('"').skip(1).step_by(2).map(|setting| format!("set {setting};")).collect()
 }
 
-/// How each statement reads the large tables, in order: by which index, and with what condition on the index.
+/// Returns, for each statement in order, its reads of the large tables: the index, and the condition on the index.
 async fn plans(database: &TestDatabase) -> Vec<(String, Vec<String>)> {
     let client = database.client().await;
     client.batch_execute(&settings()).await.unwrap();
@@ -82,7 +82,7 @@ async fn plans(database: &TestDatabase) -> Vec<(String, Vec<String>)> {
 fn collect_scans(node: &Value, scans: &mut Vec<String>) {
     let kind = node["Node Type"].as_str().unwrap();
     let relation = node["Relation Name"].as_str().unwrap_or_default();
-    // A partition of the history counts as the history.
+    // Counts a partition of the history as the history.
     let table = relation.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_');
     if LARGE.contains(&table) && kind != "ModifyTable" {
         let condition = node["Index Cond"].as_str().or(node["TID Cond"].as_str()).unwrap_or("all of it");
@@ -120,13 +120,13 @@ async fn plans_made_without_jobs_settle_quickly_among_many_jobs() {
         reveille::enqueue(&database.database, &note(text)).await.unwrap();
         assert_eq!(reports.next().await, text);
         database.until("select not exists (select from reveille.jobs where queue = 'default' and kind = 'note')").await;
-        // After the first job, the worker's sessions have planned.
+        // Adds rows once the first job has ended, because the worker's sessions have planned by then.
         let many = "insert into reveille.jobs (kind, available_at) select 'later', now() + interval '1 day' \
             from generate_series(1, 20000)";
         database.run(many).await;
     }
     worker.stop().await;
-    // A session reports what it has read at its end at the latest.
+    // Waits for the ends of the sessions, because a session reports its reads at its end at the latest.
     database
         .until(
             "select not exists (select from pg_stat_activity
@@ -184,7 +184,7 @@ async fn functions_planned_among_few_jobs_are_quick_among_many() {
     }
 }
 
-/// States of the tables when they are read: large in each case, with statistics that may be wrong.
+/// The states of the tables during a read: large in each state, with statistics that may be wrong.
 const LARGE_STATES: [(&str, &str); 5] = [
     (
         "never analyzed, nearly all dead",
@@ -200,7 +200,7 @@ const LARGE_STATES: [(&str, &str); 5] = [
     ("analyzed", "analyze"),
 ];
 
-/// SQL that fills the tables with many live and dead jobs. Few of the live jobs run or fail.
+/// SQL that fills the tables with many live jobs and dead jobs. A few of the live jobs are running or have failed.
 const FILL: &str = "alter table reveille.jobs set (autovacuum_enabled = false); alter table reveille.dead_jobs \
     set (autovacuum_enabled = false);
     insert into reveille.workers (id, host, pid, version, queues, slots, stuck_jobs, stuck_since)
@@ -214,7 +214,7 @@ const FILL: &str = "alter table reveille.jobs set (autovacuum_enabled = false); 
     select n, 'q', 'k', jsonb_build_object('text', repeat('x', 300)), 2, 1, 1, 1, now(), now(), 'failed'
     from generate_series(1, 30000) as n";
 
-/// Queries that run in sessions without a worker's settings.
+/// Returns the queries that run in sessions without a worker's settings.
 fn questions() -> Vec<String> {
     let views = [
         "queue_stats",

@@ -1,4 +1,4 @@
-//! Through a real PgBouncer in transaction mode. `.ci/pooler` fetches one and runs these.
+//! Tests through a real PgBouncer in transaction mode. `.ci/pooler` fetches PgBouncer and runs these tests.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::pgbouncer::Pooler;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-/// Completes its job in its own transaction. The note "fails" fails once before.
+/// A handler that completes its job in the handler's own transaction. The first attempt at the note "fails" fails.
 async fn handle(
     note: Note,
     State(reporter): State<Reporter>,
@@ -39,7 +39,7 @@ async fn everything_works_through_a_transaction_pooler_without_a_trace() {
     let database = Database::connect(pooler.address()).await.unwrap();
     assert!(database.is_pooled());
     assert!(!behind.is_pooled());
-    // Four migrate at once, as when an application starts.
+    // Four clients migrate at the same time, as when an application starts.
     let migrated = futures::future::join_all((0..4).map(|_| database.migrate())).await;
     assert_eq!(migrated.into_iter().map(|applied| applied.unwrap().len()).sum::<usize>(), migrations().len());
 

@@ -1,4 +1,4 @@
-//! Enqueuing in transactions that are prepared for two-phase commit.
+//! Jobs are enqueued in transactions that are prepared for two-phase commit.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 
 use crate::harness::{Reports, Running, client, eventually, report, reporting, start};
 
-/// Statements that make a job due at once.
+/// The statements that make a job due at once.
 const MAKE_DUE: [&str; 3] = [
     "insert into reveille.jobs (kind, payload) values ('note', '{\"text\": \"note\"}')",
     "select reveille.enqueue('note', '{\"text\": \"note\"}', unique_key => 'u', unique_mode => 'debounce')",
@@ -16,7 +16,7 @@ const MAKE_DUE: [&str; 3] = [
 ];
 const SILENTLY: &str = "set local reveille.bell = 'off'";
 
-/// A server that allows prepared transactions, which are off by default.
+/// A server that allows prepared transactions. By default, servers refuse them.
 struct Prepares {
     server: Server,
     database: Database,
@@ -32,7 +32,7 @@ impl Prepares {
         Prepares { server, database, client }
     }
 
-    /// Starts a worker, and waits until it sleeps. The bell or its next poll wakes it.
+    /// Starts a worker, and waits until the worker sleeps. The bell or the next poll wakes the worker.
     async fn asleep(&self, poll: Duration) -> (Running, Reports) {
         let (reporter, reports) = reporting();
         let builder = Worker::builder(self.database.clone()).queue("default", 4).poll_interval(poll);
@@ -41,7 +41,7 @@ impl Prepares {
         (worker, reports)
     }
 
-    /// Enqueues a job for tomorrow, once the job before it has ended.
+    /// Waits for the end of the job before. Then enqueues a job for tomorrow.
     async fn enqueue_for_tomorrow(&self) {
         self.until("select count(*) = 0 from reveille.jobs where reserved_at is not null").await;
         self.run("select reveille.enqueue('note', '{\"text\": \"note\"}', unique_key => 'u', delay => '1 day')").await;
@@ -51,7 +51,7 @@ impl Prepares {
         eventually(condition, async || self.client.query_one(condition, &[]).await.is_ok_and(|row| row.get(0))).await;
     }
 
-    /// Prepares a transaction, or returns the server's error.
+    /// Prepares a transaction, or returns the server's error message.
     async fn prepare(&self, first: &str, make_due: &str) -> Result<(), String> {
         let client = client(&self.server.url("postgres")).await;
         let prepared = client.batch_execute(&format!("begin; {first}; {make_due}; prepare transaction 'p'")).await;
@@ -74,7 +74,7 @@ async fn with_the_bell_off_a_transaction_can_be_prepared() {
         prepares.prepare(SILENTLY, make_due).await.unwrap_or_else(|error| panic!("{make_due}: {error}"));
         prepares.run("commit prepared 'p'").await;
         prepares.run("select pg_notify('reveille.bell', 'default')").await;
-        assert_eq!(reports.next().await, "note", "the bell was rung by hand after: {make_due}");
+        assert_eq!(reports.next().await, "note", "the bell that the test rang wakes the worker after: {make_due}");
     }
     worker.stop().await;
 }

@@ -1,4 +1,4 @@
-//! Prometheus' text format.
+//! A parser of Prometheus' text format.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -13,7 +13,7 @@ impl Samples {
     }
 }
 
-/// Parses a page, and panics at anything that the format's specification does not allow.
+/// Parses a page. Panics at any text that the format's specification does not allow.
 pub fn parse(page: &str) -> Samples {
     assert!(page.ends_with('\n'), "the last line ends with a line feed");
     let (mut samples, mut heads, mut metric) = (HashMap::new(), HashSet::new(), None);
@@ -39,7 +39,7 @@ fn is_name(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
-/// `name{label="value",…} 1.5`
+/// Parses `name{label="value",…} 1.5`.
 fn sample(line: &str) -> (String, BTreeMap<String, String>, f64) {
     let end = line.find(['{', ' ']).unwrap();
     let (name, mut rest) = (&line[..end], &line[end..]);
@@ -64,7 +64,7 @@ fn sample(line: &str) -> (String, BTreeMap<String, String>, f64) {
     (name.to_owned(), labels, value.parse().unwrap())
 }
 
-/// The unescaped text before the closing quote, and the rest after it.
+/// Returns the unescaped text before the closing quote, and the rest after the quote.
 fn quoted(text: &str) -> (String, &str) {
     let (mut value, mut chars) = (String::new(), text.char_indices());
     while let Some((place, c)) = chars.next() {

@@ -1,4 +1,4 @@
-//! Whatever is done to jobs in whatever order, each driver behaves as a simple model does.
+//! Drivers behave like a simple model, for random steps in a random order.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -18,7 +18,7 @@ type Checked<T = ()> = Result<T, TestCaseError>;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Where a job is, in the words of `Snapshot`.
+/// The state of a job, in the words of `Snapshot`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Place {
     Waiting,
@@ -44,7 +44,7 @@ impl Place {
     }
 }
 
-/// A job as it should be.
+/// A job as the model expects it.
 #[derive(Debug, Clone)]
 struct Model {
     place: Place,
@@ -115,7 +115,7 @@ fn of_memory(stored: reveille::driver::StoredJob) -> Snapshot {
     }
 }
 
-/// A store, and what should be in it.
+/// A store, and the model of its contents.
 struct World<'a> {
     store: &'a Store,
     jobs: BTreeMap<i64, Model>,
@@ -144,7 +144,7 @@ impl World<'_> {
         self.last_worker
     }
 
-    /// The worker at this place. A worker that was gone is registered anew.
+    /// Returns the id of the worker with this index. If the worker is gone, registers a new one.
     async fn worker(&mut self, worker: usize) -> i64 {
         match self.workers[worker] {
             Some(id) => id,
@@ -223,7 +223,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// A claim takes the first due jobs, in due order.
+    /// Checks that a claim takes the first due jobs, in the order of their due times.
     async fn claim(&mut self, worker: usize, limit: usize) -> Checked {
         let mut waiting = snapshot(self.store).await;
         waiting.retain(|job| job.place == "waiting");
@@ -244,7 +244,10 @@ impl World<'_> {
         if ids.is_empty() {
             prop_assert_eq!(claimed.due_in.is_some(), left);
         } else {
-            prop_assert!(claimed.due_in.is_none() || short && left, "there is nothing to wait for");
+            prop_assert!(
+                claimed.due_in.is_none() || short && left,
+                "a claim has a time to wait for only if delayed jobs are left"
+            );
         }
         for job in claimed.jobs {
             let reservation = job.reservation;
@@ -366,7 +369,7 @@ impl World<'_> {
             Place::Waiting => Retried::Due,
             Place::Running(_) => Retried::Running,
             Place::Dead(_) if has_successor => {
-                prop_assert!(answer.is_err_and(|error| error.is_invalid()), "another job holds its key");
+                prop_assert!(answer.is_err_and(|error| error.is_invalid()), "another job holds the unique key");
                 return Ok(());
             }
             Place::Dead(_) => {
@@ -379,8 +382,8 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Checks that each job is in one place only, and in the right one. Each worker is alive, and its heartbeat returns
-    /// the cancels of the jobs that it runs.
+    /// Checks that each job is in one table only, and in the right table. Checks that each worker is alive, and that
+    /// its heartbeat returns the cancels of its running jobs.
     async fn check(&self) -> Checked {
         let found = snapshot(self.store).await;
         let ids: Vec<i64> = found.iter().map(|job| job.id).collect();
@@ -413,7 +416,7 @@ fn unexpected(error: reveille::Error) -> TestCaseError {
     TestCaseError::fail(error.to_string())
 }
 
-/// Tries `cases` random lists of steps, or as many as `PROPTEST_CASES` gives. Lists that failed before come first.
+/// Tries `cases` random lists of steps, or the number in `PROPTEST_CASES`. Lists that failed earlier come first.
 fn holds(cases: u32, store: impl AsyncFn() -> Store) {
     const FAILED_ONCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/properties.regressions");
     let given = std::env::var_os("PROPTEST_CASES").is_some();

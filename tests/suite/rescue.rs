@@ -1,4 +1,4 @@
-//! Other workers run the jobs of a dead worker.
+//! Workers rescue the jobs of a dead worker.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn hangs(note: Note, State(reporter): State<Reporter>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_workers_job_runs_elsewhere_and_counts_as_a_failure() {
     let database = database().await;
-    // A worker that has reserved a job and has no heartbeat any more.
+    // Registers a worker that has reserved a job and sends no heartbeat any more.
     let driver = Postgres::new(database.database.clone()).unwrap();
     let info = WorkerInfo::new(7).host("gone").queues(["default"]);
     driver.register(&info).await.unwrap();
@@ -51,7 +51,7 @@ async fn a_worker_with_a_heartbeat_keeps_its_job() {
     enqueue(&database.database, &note("held")).await.unwrap();
     assert_eq!(reports.next().await, "held");
     let other = start(build().handle(report));
-    // Each heartbeat of the other worker could rescue the job wrongly.
+    // Waits for several heartbeats of the other worker, because each of them could rescue the job wrongly.
     database
         .until(
             "select bool_and(last_seen_at > started_at + interval '1 second') and count(*) = 2 from reveille.workers",
@@ -82,7 +82,7 @@ async fn a_worker_declared_dead_cancels_its_handlers_and_begins_anew() {
     let old = database.value("select id from reveille.workers").await;
     database.run("delete from reveille.workers").await;
     assert_eq!(reports.next().await, "stopped");
-    // No worker holds the job now, so the same worker finds it and runs it under its new id.
+    // No worker holds the job now. The same worker finds the job, and runs it under the worker's new id.
     assert_eq!(reports.next().await, "first");
     assert_ne!(database.value("select id from reveille.workers").await, old);
     assert_eq!(database.value("select attempts from reveille.jobs").await, 2);
@@ -91,7 +91,7 @@ async fn a_worker_declared_dead_cancels_its_handlers_and_begins_anew() {
     worker.ended().await;
 }
 
-/// Loses a job `times` times in a row, each time to a worker that dies.
+/// Loses a job `times` times in a row. Each time, the worker of the job dies.
 async fn lost(database: &TestDatabase, times: u32, max_attempts: u32) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
     enqueue(&database.database, &note("x")).max_attempts(max_attempts).await.unwrap();

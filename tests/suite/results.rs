@@ -1,4 +1,4 @@
-//! Waiting for a job's end; its result and progress.
+//! Waiting for a job's end, and the job's result and progress.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::conformance::{Store, conforms, failure, job};
 use crate::harness::{Note, Reporter, TestDatabase, database, note, reporting, soon, start, worker};
 
 impl Store {
-    /// Begins to wait for a job's end, in a separate task.
+    /// Starts to wait for a job's end, in a separate task.
     async fn awaits(&self, id: i64) -> JoinHandle<Option<FinishedJob>> {
         match self {
             Store::Postgres(database, _) => {
@@ -42,7 +42,7 @@ impl Store {
         soon("the job's end", finishing).await
     }
 
-    /// The progress that the handler of a live or ended job reported last.
+    /// Returns the latest progress that the handler of a live or ended job reported.
     async fn progress(&self, id: i64) -> Value {
         match self {
             Store::Postgres(database, _) => {
@@ -77,7 +77,7 @@ conforms! {
             let finished = soon("the job's end", waiting).await.unwrap().unwrap();
             let kept = finished.result.as_ref().map(|result| result.decode().unwrap());
             assert_eq!((finished.id, finished.state, kept, &finished.errors), (id, state, result, &errors));
-            assert_eq!(store.finished(id).await.unwrap(), finished, "asked later, the same");
+            assert_eq!(store.finished(id).await.unwrap(), finished, "a later query has the same answer");
         }
     }
 
@@ -120,7 +120,7 @@ conforms! {
         let reservation = store.claim_one(1).await.reservation;
         assert!(store.driver().progress(&reservation, &payload(json!(1))).await.unwrap());
         store.settle(reservation, Ending::Waiting { failure: None, delay: Duration::ZERO }).await;
-        assert!(!store.driver().progress(&reservation, &payload(json!(2))).await.unwrap(), "the job was put back");
+        assert!(!store.driver().progress(&reservation, &payload(json!(2))).await.unwrap(), "the job waits again");
         let next = store.claim_one(1).await.reservation;
         assert!(!store.driver().progress(&reservation, &payload(json!(3))).await.unwrap(), "another attempt holds the \
             job");
@@ -153,7 +153,7 @@ async fn a_wait_ends_by_the_notification_and_not_by_polling() {
     }
     let database = database().await;
     let running = start(worker(&database).handle(echo));
-    // By polling alone, each wait would take five seconds.
+    // If the waits only polled, each wait would take five seconds.
     let waits = async {
         for n in 0..100 {
             let job = enqueue(&database.database, &note(&n.to_string())).await.unwrap();
@@ -165,7 +165,7 @@ async fn a_wait_ends_by_the_notification_and_not_by_polling() {
     running.stop().await;
 }
 
-/// The notifications of ends while something happens.
+/// Returns the notifications of ends that `happens` causes.
 async fn notified_ends(database: &TestDatabase, happens: impl AsyncFnOnce()) -> Vec<String> {
     use futures::StreamExt;
     let (client, mut connection) = tokio_postgres::connect(&database.address, tokio_postgres::NoTls).await.unwrap();
@@ -232,7 +232,11 @@ async fn a_wait_returns_the_outcome_even_without_a_history() {
     gate.add_permits(1);
     let finished = soon("the job's end", waiting).await.unwrap().unwrap();
     assert_eq!((finished.state, finished.decode::<i32>().unwrap()), (JobState::Completed, 7));
-    assert_eq!(database.database.finished(id).await.unwrap(), Some(finished), "asked within a minute, the same");
+    assert_eq!(
+        database.database.finished(id).await.unwrap(),
+        Some(finished),
+        "a query within a minute has the same answer"
+    );
     running.stop().await;
 }
 
@@ -332,7 +336,7 @@ async fn progress_is_seen_while_the_job_runs() {
         context.progress(&1).await?;
         context.progress(&2).await?;
         gate.acquire().await.unwrap().forget();
-        // By now, another attempt holds the job.
+        // When the gate opens, another attempt holds the job.
         loop {
             if let Err(error) = context.progress(&3).await {
                 reporter.report(format!("lost: {}", error.is_lost()));
@@ -347,7 +351,7 @@ async fn progress_is_seen_while_the_job_runs() {
     let running = start(worker(&database).state(Arc::clone(&gate)).state(reporter).handle(imports));
     let id = enqueue(&database.database, &note("x")).await.unwrap().id;
     database.until("select progress is not null from reveille.jobs").await;
-    // The second progress is written later, without another call by the handler.
+    // The worker writes the second progress later, without another call by the handler.
     database.until("select progress = '2' from reveille.jobs").await;
     assert_eq!(database.admin().job(id).await.unwrap().unwrap().progress().unwrap().as_bytes(), b"2");
     database.run("update reveille.jobs set attempts = attempts + 1").await;

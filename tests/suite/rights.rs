@@ -1,4 +1,4 @@
-//! The rights that enqueuing needs, and what no user can make run with the rights of the tables' owner.
+//! The rights that enqueuing needs. No user can run code with the rights of the tables' owner.
 
 use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
@@ -13,7 +13,7 @@ struct User {
 }
 
 impl User {
-    /// `rights` are statements that grant rights to `$user`.
+    /// Creates the user. `rights` are statements that grant rights to `$user`.
     async fn new(database: &TestDatabase, rights: &str) -> User {
         let name = format!("u{}_{:08x}", std::process::id(), fastrand::u32(..));
         let config: tokio_postgres::Config = database.address.parse().unwrap();
@@ -33,7 +33,7 @@ impl User {
     }
 }
 
-/// Receives the bell as a worker's listener does.
+/// Listens for the bell as a worker's listener does.
 async fn listener(address: &str) -> (Client, UnboundedReceiver<String>) {
     let (client, mut connection) = tokio_postgres::connect(address, NoTls).await.unwrap();
     let (sender, inbox) = unbounded();
@@ -52,7 +52,7 @@ async fn next(inbox: &mut UnboundedReceiver<String>) -> String {
     soon("the bell rings", inbox.next()).await.expect("the listener's connection stands")
 }
 
-/// SQL that makes a worker sleep on these queues.
+/// Returns SQL that makes a worker sleep on these queues.
 fn sleep_on(queues: &[&str]) -> String {
     let sleepers: String = queues
         .iter()
@@ -69,7 +69,7 @@ const INSERT: &str = "insert into reveille.jobs (kind) values ('k')";
 #[tokio::test]
 async fn the_right_to_insert_is_enough_to_enqueue_and_to_ring() {
     let insert = "grant usage on schema reveille to $user; grant insert on reveille.jobs to $user";
-    // Servers before 17 raise an error where a sequence may not be read.
+    // Servers before 17 raise an error if the user may not read a sequence.
     let no_sequences = "revoke all on all sequences in schema reveille from public";
     let old_snapshot = format!("begin isolation level repeatable read; {INSERT}; commit");
     let silenced = format!("begin; set local reveille.bell = 'off'; {INSERT}; commit");

@@ -1,4 +1,4 @@
-//! Least privilege: what each role may do, and that the server refuses the rest.
+//! Least privilege: each role may do its work, and the server refuses the rest.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use tokio_postgres::Client;
 
 use crate::harness::{Note, Reporter, TestDatabase, client, database, host_and_port, note, reporting, start};
 
-/// A database with the roles, and one user in each. Roles belong to the whole server, so their names begin with the
-/// schema of this test.
+/// A database with the roles, and one user in each role. Roles belong to the whole server, so their names begin with
+/// the schema of this test.
 struct Roles {
     behind: TestDatabase,
     schema: String,
@@ -33,7 +33,7 @@ impl Roles {
         let owner = roles.connect(&roles.behind.address).await;
         owner.migrate().await.unwrap();
         let grants = grants_sql(&roles.schema).unwrap();
-        // The grants run twice, as after a migration.
+        // The grants run twice, as they do after a migration.
         roles.behind.run(&grants).await;
         roles.behind.run(&grants).await;
         for role in ["producer", "worker", "monitor", "admin"] {
@@ -48,7 +48,7 @@ impl Roles {
         Database::options(Some(address.into())).schema(&self.schema).connect().await.unwrap()
     }
 
-    /// The address for the user in this role.
+    /// Returns the address for the user in this role.
     fn address(&self, role: &str) -> String {
         let config: tokio_postgres::Config = self.behind.address.parse().unwrap();
         let ((host, port), dbname) = (host_and_port(&config), config.get_dbname().unwrap());
@@ -71,7 +71,7 @@ impl Roles {
         }
     }
 
-    /// Checks that the server refuses all these statements to the user in this role.
+    /// Checks that the server refuses each of these statements to the user in this role.
     async fn may_not(&self, role: &str, statements: &[&str]) {
         let client: Client = client(&self.address(role)).await;
         for sql in statements {
@@ -80,7 +80,7 @@ impl Roles {
         }
     }
 
-    /// What the user in this role may do, by the doctor's finding.
+    /// Returns the abilities of the user in this role, by the doctor's finding.
     async fn abilities(&self, role: &str) -> String {
         let findings = self.database(role).await.doctor().examine().await.unwrap();
         let found = findings.into_iter().find(|found| found.check == "roles").unwrap().finding;

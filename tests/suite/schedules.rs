@@ -1,4 +1,4 @@
-//! Each tick of a schedule is enqueued once, at its time, by any worker.
+//! Each tick of a schedule is enqueued once, on time, by any worker.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::harness::{
     Note, Reporter, client, database, eventually, note, report, reporting, reporting_worker, start, worker,
 };
 
-/// Shorter than a poll interval, so only a signal can wake a worker within it.
+/// A time that is shorter than a poll interval. Only a signal can wake a worker within this time.
 const WOKEN_WITHIN: Duration = Duration::from_secs(20);
 
 fn every(name: &str, every: Duration, text: &str) -> Schedule {
@@ -122,10 +122,10 @@ async fn missed_ticks_are_caught_up_as_the_schedule_says() {
     assert_eq!(database.value(caught).await, json!({"skip": 0, "one": 1, "all": 0}));
     let which = "select bool_and(available_at = date_trunc('year', now(), 'UTC')) from reveille.jobs
         join reveille.schedules on schedules.id = schedule_id where name = 'one'";
-    assert_eq!(database.value(which).await, true, "the job of the last tick stands for all");
+    assert_eq!(database.value(which).await, true, "one job, that of the last tick, stands for all missed ticks");
     let order = "select array_agg(jobs.id order by jobs.id) = array_agg(jobs.id order by available_at)
         from reveille.jobs join reveille.schedules on schedules.id = schedule_id where name = 'all'";
-    assert_eq!(database.value(order).await, true, "the oldest tick comes first");
+    assert_eq!(database.value(order).await, true, "the job of the oldest tick comes first");
 }
 
 #[tokio::test]
@@ -188,7 +188,7 @@ async fn a_declared_schedule_follows_the_code_and_keeps_its_next_tick() {
     let before = database.value(row).await;
     assert_eq!((&before[1], status().await), (&json!("old"), json!([false, false])));
     first.stop().await;
-    assert_eq!(status().await, json!([true, false]), "no worker declares it any more");
+    assert_eq!(status().await, json!([true, false]), "no worker declares the schedule any more");
 
     database.run("update reveille.schedules set paused_at = now()").await;
     let second = running(every("hourly", HOUR, "new").queue("other"));
@@ -230,7 +230,7 @@ async fn schedules_can_be_managed_by_sql_alone() {
     let job = "select jsonb_build_array(kind, queue, schedule_id, metadata ->> 'schedule', available_at <= now()) \
         from reveille.jobs";
     assert_eq!(database.value(job).await, json!(["k", "q", 1, "s", true]));
-    assert_eq!(call("schedule('s', kind => 'other', every => '1 hour')").await, 1, "it is the same schedule");
+    assert_eq!(call("schedule('s', kind => 'other', every => '1 hour')").await, 1, "the schedule keeps its id");
     assert_eq!(call("pause_schedule('s')").await, true);
     let shown = "select to_jsonb(s) from reveille.schedule_status as s";
     let expected = json!({"name": "s", "timing": "every 01:00:00", "time_zone": "UTC", "kind": "other",
@@ -239,7 +239,11 @@ async fn schedules_can_be_managed_by_sql_alone() {
     assert_eq!(database.value(shown).await, expected);
     assert_eq!(call("resume_schedule('s')").await, true);
     assert_eq!(call("unschedule('s')").await, true);
-    assert_eq!(database.value("select count(*) from reveille.jobs").await, 1, "the jobs that it enqueued stay");
+    assert_eq!(
+        database.value("select count(*) from reveille.jobs").await,
+        1,
+        "the jobs that the schedule enqueued stay"
+    );
     for call_on in ["unschedule", "pause_schedule", "resume_schedule"] {
         assert_eq!(call(&format!("{call_on}('s')")).await, false);
     }

@@ -1,13 +1,13 @@
 //! The schema that the migrations make equals the checked-in snapshots, so a review shows each change of the schema.
 //!
-//! After an intended change, `REVEILLE_SNAPSHOT=write cargo test schema::` writes the files anew, on PostgreSQL 15.
+//! After an intended change, `REVEILLE_SNAPSHOT=write cargo test schema::` writes new snapshots, on PostgreSQL 15.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::harness::{TestDatabase, database};
 
-/// Each relation, column, index, constraint, trigger and function, as its name, type and signature.
+/// Lists each relation, column, index, constraint, trigger and function by its name, type and signature.
 const CATALOG: &str = "
     select 'relation ' || relname || ' ' || relkind::text as line from pg_class
     where relnamespace = 'reveille'::regnamespace and relkind in ('r', 'p', 'v', 'S', 'i', 'I')
@@ -35,7 +35,7 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name)
 }
 
-/// Compares `actual` with a snapshot, or writes the snapshot first.
+/// Compares `actual` with a snapshot. Writes the snapshot first if `REVEILLE_SNAPSHOT` asks for it.
 fn compare(name: &str, actual: &str) {
     if std::env::var("REVEILLE_SNAPSHOT").is_ok_and(|what| what == "write") {
         std::fs::write(path(name), actual).unwrap();
@@ -61,8 +61,8 @@ async fn the_catalog_of_a_new_schema_is_the_checked_in_one() {
     compare("catalog.txt", &format!("{}\n", lines.as_str().unwrap()));
 }
 
-/// The dump of the schema, with one of its 32 alike partitions and one of its 8 alike heads, and without lines that
-/// differ between minor releases.
+/// Returns the dump of the schema. Of the 32 equal partitions and the 8 equal shared heads, keeps one each. Leaves out
+/// lines that differ between minor releases.
 fn dump(pg_dump: &PathBuf, database: &TestDatabase) -> String {
     let output = Command::new(pg_dump)
         .args(["--schema-only", "--schema=reveille", "--no-owner", "--no-privileges", "-d", &database.address])
@@ -79,7 +79,7 @@ fn dump(pg_dump: &PathBuf, database: &TestDatabase) -> String {
             })
         })
     };
-    // A comment only repeats its statement. The other lines are about the session that reads the dump.
+    // Leaves out comments, which only repeat their statements, and lines about the session that reads the dump.
     let is_noise = |line: &&str| {
         ["--", "SET ", "SELECT pg_catalog.set_config", "\\restrict", "\\unrestrict"]
             .iter()
@@ -102,7 +102,8 @@ async fn the_dump_of_a_new_schema_is_the_checked_in_one() {
         current_setting('server_version_num')::int / 10000, (select setting from pg_config where name = 'BINDIR'))";
     let about = database.value(about).await;
     let pg_dump = PathBuf::from(about[1].as_str().unwrap()).join("pg_dump");
-    // Other versions write the dump differently, and a server may come without the program.
+    // Compares the dump only on version 15, because other versions write another dump. A server may also lack the
+    // program.
     if about[0] == 15 && pg_dump.exists() {
         compare("schema.sql", &dump(&pg_dump, &database));
     }

@@ -1,4 +1,4 @@
-//! A stopping worker finishes the jobs that it runs, and releases those jobs that do not finish.
+//! A stopping worker finishes its running jobs, and releases the jobs that do not finish.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn a_running_job_is_finished_within_the_grace_period() {
     worker.ended().await;
     assert_eq!(database.value("select payload ->> 'text' from reveille.finished_jobs").await, "running");
     let left = "select jsonb_build_array(payload -> 'text', attempts, reserved_at) from reveille.jobs";
-    assert_eq!(database.value(left).await, json!(["too late", 0, null]), "nothing new is started");
+    assert_eq!(database.value(left).await, json!(["too late", 0, null]), "the stopping worker starts no new job");
     assert!(reports.rest().is_empty());
 }
 
@@ -48,7 +48,7 @@ async fn a_handler_is_cancelled_at_the_end_of_the_grace_period() {
     worker.stop().await;
     assert_eq!(reports.next().await, "cancelled");
     let back = "select jsonb_build_array(reserved_at, failures, available_at <= now()) from reveille.jobs";
-    assert_eq!(database.value(back).await, json!([null, 0, true]), "at no cost");
+    assert_eq!(database.value(back).await, json!([null, 0, true]), "the job is released without a failure");
 }
 
 #[tokio::test(flavor = "multi_thread")]

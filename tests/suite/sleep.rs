@@ -1,4 +1,4 @@
-//! Going to sleep and staying awake: no commit is missed, and the bell rings only when it is needed.
+//! Workers fall asleep and stay awake. No commit is missed, and the bell rings only when a worker needs the bell.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::harness::{
 
 const ASLEEP: &str = "select count(*) = 1 from reveille.sleepers";
 const AWAKE: &str = "select count(*) = 0 from reveille.sleepers";
-/// Whether inserts need not even look for sleepers.
+/// True if inserts need not even read the table of sleepers.
 const UNASKED: &str = "select last_value = 0 from reveille.somebody_sleeps";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,20 +37,20 @@ async fn a_sleeping_worker_has_its_sessions_ready_for_a_burst() {
 async fn a_job_enqueued_before_the_bell_is_armed_starts_at_its_commit() {
     let database = database().await;
     let mut client = database.client().await;
-    // Its trigger runs while no worker sleeps, so its commit does not ring.
+    // The trigger of this enqueue runs while no worker sleeps, so the commit rings no bell.
     let tx = client.transaction().await.unwrap();
     enqueue(&tx, &note("silent")).await.unwrap();
     let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder);
     database.until(ASLEEP).await;
     tx.commit().await.unwrap();
-    assert_eq!(reports.next().await, "silent", "with the fallback poll an hour away");
+    assert_eq!(reports.next().await, "silent", "the bell wakes the worker; the next poll is an hour away");
     worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_of_a_prepared_transaction_starts_at_its_commit() {
-    // This test has its own server, because prepared transactions are off by default.
+    // Uses a separate server, because prepared transactions are off by default.
     let server = Server::options().setting("max_prepared_transactions", "5").start().unwrap();
     let database = Database::connect(server.url("postgres")).await.unwrap();
     database.migrate().await.unwrap();
@@ -80,7 +80,7 @@ async fn arming_the_bell_returns_transactions_that_may_not_ring() {
     assert_eq!(driver.still_open(&silent).await.unwrap(), silent);
     tx.commit().await.unwrap();
     assert_eq!(driver.still_open(&silent).await.unwrap(), [] as [OpenTransaction; 0]);
-    assert!(driver.arm(8, "default").await.is_err(), "a worker without its row has no bell");
+    assert!(driver.arm(8, "default").await.is_err(), "no bell rings for a worker without its row");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +109,8 @@ async fn a_busy_worker_disarms_the_bell_and_an_idle_one_arms_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_bell_slows_producers_down_stays_awake() {
-    // A commit waits for 20 ms, so that others can join it. A commit that rings the bell lets no other join.
+    // A commit waits for 20 ms, so that other commits can join it. No other commit can join a commit that rings the
+    // bell.
     let slow = Server::options().fsync(true).setting("commit_delay", "20000").setting("commit_siblings", "0");
     let server = slow.start().unwrap();
     let database = Database::connect(server.url("postgres")).await.unwrap();
@@ -122,7 +123,7 @@ async fn a_worker_whose_bell_slows_producers_down_stays_awake() {
     for _ in 0..40 {
         enqueue(&plain, &note("one")).await.unwrap();
     }
-    assert!(is(ASLEEP).await, "a lone producer waits for no other");
+    assert!(is(ASLEEP).await, "the commit of a lone producer waits for no other commit");
     let clients = futures::future::join_all((0..8).map(|_| async { client(&server.url("postgres")).await })).await;
     let producers = clients.iter().map(|client| async move {
         loop {
@@ -137,7 +138,7 @@ async fn a_worker_whose_bell_slows_producers_down_stays_awake() {
     worker.stop().await;
 }
 
-/// Makes every insert fail that looks for sleepers.
+/// SQL that makes inserts fail if they read the table of sleepers.
 const REFUSE_TO_ASK: &str = "create or replace function reveille.ring_after_insert() returns trigger
     language plpgsql as $$ begin raise exception 'asked'; end $$";
 const INSERT: &str = "insert into reveille.jobs (kind) values ('k')";
@@ -173,13 +174,13 @@ async fn inserts_look_for_sleepers_again_unless_surely_none_sleeps() {
         client.batch_execute("rollback").await.unwrap();
         cleared
     };
-    assert!(!cleared("begin; delete from reveille.sleepers").await, "the deletion may be undone");
+    assert!(!cleared("begin; delete from reveille.sleepers").await, "the deletion of the sleeper's row may be undone");
     database.run("delete from reveille.workers").await;
-    assert!(!cleared("begin isolation level repeatable read").await, "its snapshot may be old");
+    assert!(!cleared("begin isolation level repeatable read").await, "the transaction's snapshot may be old");
     assert!(cleared("begin").await);
-    assert_eq!(database.value(UNASKED).await, true, "a rollback does not undo it, and need not: no worker sleeps");
+    assert_eq!(database.value(UNASKED).await, true, "a rollback does not set the flag again; no worker sleeps");
     client.batch_execute(&format!("begin; {SLEEPER}; rollback")).await.unwrap();
-    assert_eq!(database.value(UNASKED).await, false, "in doubt, inserts look for sleepers");
+    assert_eq!(database.value(UNASKED).await, false, "inserts in doubt read the table of sleepers");
     assert_eq!(database.value(NOTE).await, true);
 }
 
@@ -189,16 +190,20 @@ async fn a_worker_whose_bell_others_silenced_arms_it_anew() {
     let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder.heartbeat(Duration::from_millis(50)));
     database.until(ASLEEP).await;
-    // A restore of the data may note that no worker sleeps, or the sleepers' rows may be gone.
+    // After a restore of the data, the flag may be unset although a worker sleeps, or the sleepers' rows may be gone.
     for silence in ["select setval('reveille.somebody_sleeps', 0)", "delete from reveille.sleepers"] {
         let client = database.client().await;
         client.batch_execute(silence).await.unwrap();
-        // Enqueued without ringing, and committed when the bell is armed again.
+        // This enqueue rings no bell. The transaction commits after the worker has armed the bell again.
         client.batch_execute("begin").await.unwrap();
         enqueue(&client, &note("silent")).await.unwrap();
         database.until(&format!("select ({ASLEEP}) and not ({UNASKED})")).await;
         client.batch_execute("commit").await.unwrap();
-        assert_eq!(reports.next().await, "silent", "{silence}, with the fallback poll an hour away");
+        assert_eq!(
+            reports.next().await,
+            "silent",
+            "{silence}: the bell wakes the worker; the next poll is an hour away"
+        );
         enqueue(&database.database, &note("rung for")).await.unwrap();
         assert_eq!(reports.next().await, "rung for", "{silence}");
         database.until(ASLEEP).await;
@@ -231,7 +236,8 @@ async fn a_worker_without_a_free_slot_needs_no_bell() {
     worker.stop().await;
 }
 
-/// Quick jobs make the worker claim ahead. The last two jobs that it claims are a long one and one behind that.
+/// Quick jobs make the worker claim ahead. The last two jobs that the worker claims are a long job, and a job behind
+/// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_claimed_behind_a_long_one_goes_to_a_free_worker() {
     async fn works(
@@ -287,7 +293,7 @@ async fn a_job_committed_late_is_found_amid_a_backlog() {
         if note.text == "late" {
             reporter.report("late");
         }
-        // Slow enough that the backlog lasts until the late job is committed.
+        // Works slowly enough that the backlog lasts until the late job is committed.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let database = database().await;
@@ -298,7 +304,7 @@ async fn a_job_committed_late_is_found_amid_a_backlog() {
         select 'note', '{\"text\": \"busy\"}', now() - interval '1 hour' + n * interval '1 ms'
         from generate_series(1, 20000) as n";
     database.run(backlog).await;
-    // The late job is due before the whole backlog.
+    // Makes the late job due before the whole backlog.
     tx.execute(
         "update reveille.jobs set available_at = now() - interval '2 hours' where payload ->> 'text' = 'late'",
         &[],
@@ -353,8 +359,8 @@ async fn jobs_claimed_ahead_behind_slow_jobs_go_to_other_workers() {
     database.run(insert).await;
     let (reporter, mut begun) = reporting();
     let stuck = start(worker(&database).grace(Duration::ZERO).state(reporter).handle(quick_then_slow));
-    // Four slow jobs take its four slots. Of two claims at a time, the second may be answered first, so quick jobs may
-    // wait as well.
+    // Four slow jobs take the worker's four slots. The second of two concurrent claims may be answered first, so some
+    // quick jobs may wait too.
     for _ in 0..4 {
         begun.next().await;
     }
@@ -381,7 +387,7 @@ async fn a_server_crash_loses_no_job_and_leaves_none_reserved() {
     for _ in 0..2000 {
         reports.next().await;
     }
-    // The crash undoes the latest commits, which were not written to disk yet: some claims and settlements.
+    // The crash undoes some claims and settlements: the latest commits, which were not written to disk yet.
     server.restart(Stop::Immediate).unwrap();
     let plain = soon("the server is back", client_when_back(server.url("postgres"))).await;
     let done = "select not exists (select from reveille.jobs) \
@@ -420,7 +426,7 @@ async fn a_server_crash_does_not_undo_a_lone_jobs_end() {
     let plain = soon("the server is back", client_when_back(server.url("postgres"))).await;
     assert_eq!(plain.query_one(settled, &[]).await.unwrap().get::<_, i32>(0), 1);
     worker.stop().await;
-    assert!(reports.rest().is_empty(), "it did not run again");
+    assert!(reports.rest().is_empty(), "the settled job did not run again");
 }
 
 async fn client_when_back(address: String) -> tokio_postgres::Client {
@@ -436,7 +442,7 @@ async fn client_when_back(address: String) -> tokio_postgres::Client {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_databases_own_settings_do_not_disturb_a_worker() {
     let database = database().await;
-    // This session began before the settings were changed.
+    // This session began before the change of the settings.
     let client = database.client().await;
     let name = database.value("select current_database()").await;
     let settings = [

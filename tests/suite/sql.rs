@@ -1,4 +1,4 @@
-//! What callers in any language use: plain inserts, functions and constraints.
+//! The SQL for callers in any language: plain inserts, functions and constraints.
 
 use futures::StreamExt;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ async fn reserve(database: &TestDatabase) {
     database.run("update reveille.jobs set reserved_at = now(), reserved_by = 7, attempts = attempts + 1").await;
 }
 
-/// The bells that ring while each of these statements runs in a separate session.
+/// Returns the bells that ring while each of these statements runs in a separate session.
 async fn bells(database: &TestDatabase, statements: &[&str]) -> Vec<String> {
     let (client, mut connection) = tokio_postgres::connect(&database.address, NoTls).await.unwrap();
     let mut messages = futures::stream::poll_fn(move |cx| connection.poll_message(cx));
@@ -94,7 +94,11 @@ async fn a_value_that_is_small_only_when_compressed_is_refused() {
         array_fill('b'::text, array[64]) as t;
         update bomb set t = array(select repeat(tag, 257) from unnest(t) as tag)";
     database.run(bomb).await;
-    assert_eq!(database.value("select pg_column_size(p) < 200000 from bomb").await, true, "it is stored compressed");
+    assert_eq!(
+        database.value("select pg_column_size(p) < 200000 from bomb").await,
+        true,
+        "the large payload is stored compressed"
+    );
     for (columns, values, name) in [
         ("kind, payload", "'k', p", "payload_is_at_most_8_mib"),
         ("kind, metadata", "'k', p", "metadata_is_at_most_256_kib"),
@@ -231,7 +235,7 @@ async fn constraints_keep_bad_rows_out() {
         assert!(refusal.contains(constraint), "{column} = {value}: {refusal}");
     }
     assert!(database.refusal("insert into reveille.jobs (id, kind) values (1, 'k')").await.contains("id"));
-    // One bad job of many keeps all out. A job that replaces another is checked too.
+    // One bad job among many makes the whole insert fail. A job that replaces another job is checked too.
     let many = "insert into reveille.jobs (kind, priority) select 'k', case n when 500 then 4 else 2 end \
         from generate_series(1, 1000) as n";
     assert!(database.refusal(many).await.contains("priority_is"));
@@ -261,7 +265,7 @@ async fn constraints_let_good_rows_in_and_keep_them_good() {
         let refusal = database.refusal(&format!("update reveille.jobs set {change} where attempts = 0")).await;
         assert!(refusal.contains(constraint), "{change}: {refusal}");
     }
-    // The columns that a claim sets are checked in every update that is no claim.
+    // Updates that are no claims check the columns that a claim sets.
     let unclaimed = [
         ("attempts = -1", "attempts_is"),
         ("reserved_at = now()", "reserved_at_and_by"),
@@ -272,14 +276,14 @@ async fn constraints_let_good_rows_in_and_keep_them_good() {
         let refusal = database.refusal(&format!("update reveille.jobs set {change} where attempts = 0")).await;
         assert!(refusal.contains(constraint), "{change}: {refusal}");
     }
-    // Jobs that were claimed before are checked as well.
+    // Jobs that were claimed before are checked too.
     for (change, constraint) in bad {
         let refusal = database.refusal(&format!("update reveille.jobs set {change} where attempts > 0")).await;
         assert!(refusal.contains(constraint), "{change}: {refusal}");
     }
 }
 
-/// A session keeps the check's plan. A plan made for a large insert would be compiled anew at each later insert.
+/// A session keeps the plan of the check. A plan for a large insert would make each later insert compile it again.
 #[tokio::test]
 async fn after_a_large_insert_small_ones_are_checked_quickly() {
     let database = database().await;
@@ -344,7 +348,7 @@ async fn the_bell_rings_only_for_sleeping_workers() {
     let slept_on = "insert into reveille.jobs (kind, queue) values ('k', 'slept_on')";
     assert_eq!(bells(&database, &[awake, slept_on]).await, ["slept_on"]);
     let gone = "delete from reveille.workers";
-    assert!(bells(&database, &[gone, slept_on]).await.is_empty(), "a worker's sleep ends with its row");
+    assert!(bells(&database, &[gone, slept_on]).await.is_empty(), "no bell rings for a worker whose row is gone");
 }
 
 #[tokio::test]
@@ -395,7 +399,7 @@ async fn an_update_that_makes_a_job_due_sooner_or_moves_it_rings() {
         &format!("{again} available_at = now() - interval '1 second'"),
         &format!("{again} queue = 'b'"),
     ];
-    // One ring for each statement and queue, however many rows. The inserts themselves insert no row, so ring for none.
+    // Each statement rings once per queue, for any number of rows. The inserts insert no row, so they ring no bell.
     assert_eq!(bells(&database, &statements).await, ["a", "b", "a", "b"]);
     let silent = [
         "update reveille.jobs set available_at = now() + interval '1 hour'",
@@ -405,7 +409,11 @@ async fn an_update_that_makes_a_job_due_sooner_or_moves_it_rings() {
         "update reveille.jobs set available_at = now() - interval '1 day'",
         "update reveille.jobs set reserved_at = null, reserved_by = null, available_at = now() - interval '2 days'",
     ];
-    assert_eq!(bells(&database, &silent).await, Vec::<String>::new(), "later, unrelated, switched off, or not waiting");
+    assert_eq!(
+        bells(&database, &silent).await,
+        Vec::<String>::new(),
+        "updates that make no waiting job due sooner, or with the bell off"
+    );
 }
 
 #[tokio::test]
@@ -446,7 +454,11 @@ async fn a_queues_bell_is_off_for_present_and_later_sleepers() {
     assert_eq!(bells(&database, &["insert into reveille.queues (name) values ('q')", job]).await, ["q"]);
     assert!(bells(&database, &[off, job, asleep_anew, job]).await.is_empty());
     assert_eq!(bells(&database, &[on, job]).await, ["q"], "the worker went to sleep while the bell was off");
-    assert_eq!(bells(&database, &[off, "delete from reveille.queues", job]).await, ["q"], "without a row it is on");
+    assert_eq!(
+        bells(&database, &[off, "delete from reveille.queues", job]).await,
+        ["q"],
+        "a queue without a row has its bell on"
+    );
 }
 
 #[tokio::test]

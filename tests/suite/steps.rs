@@ -6,10 +6,10 @@ use proptest::sample::Index;
 use reveille::job::Priority;
 use reveille::job::{UniqueMode, UniqueUntil};
 
-/// How many workers there are at a time.
+/// The number of workers at a time.
 pub const WORKERS: usize = 3;
 
-/// One step. A worker is named by its place; a worker that comes back has a new id.
+/// One step. `worker` is the index of a worker. A worker that registers again has a new id.
 #[derive(Debug, Clone)]
 pub enum Step {
     Enqueue(Vec<New>),
@@ -22,15 +22,15 @@ pub enum Step {
         how: How,
         fence: Fence,
     },
-    /// Another worker declares this one dead, and it registers anew.
+    /// Another worker declares this worker dead, and this worker registers again.
     Lose {
         worker: usize,
     },
-    /// The worker leaves without settling its jobs.
+    /// The worker deregisters without settling its jobs.
     Leave {
         worker: usize,
     },
-    /// This worker looks for jobs that no live worker holds.
+    /// This worker searches for jobs that no live worker holds.
     Rescue {
         worker: usize,
     },
@@ -61,7 +61,7 @@ pub enum How {
     Die,
 }
 
-/// Under which reservation a settlement is made.
+/// The reservation that a settlement names.
 #[derive(Debug, Clone, Copy)]
 pub enum Fence {
     Standing,
@@ -89,7 +89,7 @@ fn new() -> impl Strategy<Value = New> {
     })
 }
 
-/// Any step.
+/// Generates any step.
 pub fn step() -> impl Strategy<Value = Step> {
     let how = prop_oneof![
         2 => Just(How::Complete),

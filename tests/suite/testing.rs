@@ -1,4 +1,4 @@
-//! The test kit, as a user's tests use it.
+//! The test kit, used as in a user's tests.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::harness::{Note, Reporter, database, note, report, reporting};
 
-/// Another kind than the notes.
+/// A kind of job beside the notes.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Bill {
     cents: f64,
@@ -147,7 +147,7 @@ async fn a_database_lists_all_jobs_or_those_since_a_listing() {
     enqueue(&database.database, &NewJob::new("note", Payload::encode(&7).unwrap())).await.unwrap();
     worker.run_until_drained().await.unwrap();
     let before = testing::enqueued(&database.database).await.unwrap();
-    assert_eq!(before.all().len(), 2, "one has finished, one is dead");
+    assert_eq!(before.all().len(), 2, "one job has finished, one job is dead");
     enqueue(&database.database, &note("finished since")).await.unwrap();
     worker.run_until_drained().await.unwrap();
     enqueue(&database.database, &note("waits")).await.unwrap();
@@ -168,7 +168,7 @@ async fn another_schema_can_be_looked_into() {
     assert_eq!(texts(&testing::enqueued(&database).await.unwrap()), ["elsewhere"]);
 }
 
-/// The message of an assertion that fails.
+/// Returns the message of an assertion that fails.
 fn message_of(assertion: impl FnOnce()) -> String {
     *catch_unwind(AssertUnwindSafe(assertion)).expect_err("the assertion fails").downcast::<String>().unwrap()
 }
@@ -243,7 +243,10 @@ async fn an_attempt_at_an_unstored_job_has_its_usual_ending() {
         assert_eq!((failure.reason, failure.error.as_str()), (reason, error));
     }
     let last = NewJob::of(&note("fail")).unwrap().max_attempts(1);
-    assert!(matches!(worker.attempt(&last).await.unwrap(), Ending::Dead(_)), "it was the last attempt");
+    assert!(
+        matches!(worker.attempt(&last).await.unwrap(), Ending::Dead(_)),
+        "a failed last attempt makes the job dead"
+    );
     let later = NewJob::of(&note("keep")).unwrap().delay(Duration::from_secs(60));
     assert_eq!(
         worker.attempt(&later).await.unwrap(),
@@ -318,7 +321,7 @@ async fn working_one_job_of_a_kind_returns_its_ending() {
     let worked = worker.work_one::<Bill>().await.unwrap().unwrap();
     assert_eq!(worked.id, second);
     assert!(matches!(worked.ending, Ending::Waiting { failure: Some(_), .. }));
-    assert_eq!(worker.work_one::<Bill>().await.unwrap(), None, "the others are not due");
+    assert_eq!(worker.work_one::<Bill>().await.unwrap(), None, "the other jobs are not due");
     assert_eq!(reports.rest(), ["2 cents", "-3 cents"]);
     let left = "select count(*) from reveille.jobs where failures = 0 and reserved_at is null";
     assert_eq!(database.value(left).await, 2);

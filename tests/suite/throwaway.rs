@@ -1,4 +1,4 @@
-//! Throw-away servers leave nothing behind.
+//! A throw-away server leaves no file and no process behind.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -9,7 +9,7 @@ use reveille::dev::{Server, Stop};
 
 use crate::harness::{client, eventually};
 
-/// Whether the command line of a process names the folder.
+/// Returns true if the command line of any process names the folder.
 fn is_in_use(folder: &Path) -> bool {
     let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
@@ -71,7 +71,7 @@ async fn root_does_not_write_through_a_link_of_the_servers_user() {
     if owner == victim.metadata().unwrap().uid() {
         return; // Without root, all files belong to one user.
     }
-    // A standby begins as a copy of this folder, including its links.
+    // A standby begins as a copy of the primary's folder, including the links in the folder.
     let settings = primary.data_dir().join("postgresql.auto.conf");
     std::fs::remove_file(&settings).unwrap();
     std::os::unix::fs::symlink(&victim, &settings).unwrap();
@@ -87,5 +87,6 @@ async fn a_kept_server_lives_on_until_its_stop_command() {
     let kept = Server::start().unwrap().keep().unwrap();
     client(&kept.url).await.batch_execute("select 1").await.unwrap();
     assert!(Command::new("sh").args(["-c", &kept.stop_command]).status().unwrap().success());
-    eventually("nothing is left of the server", async || !kept.folder.exists() && !is_in_use(&kept.folder)).await;
+    eventually("the server's processes and files are gone", async || !kept.folder.exists() && !is_in_use(&kept.folder))
+        .await;
 }

@@ -1,4 +1,4 @@
-//! Encrypted connections, to a server with a certificate of a private authority.
+//! Encrypted connections to a server whose certificate comes from a private authority.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, lchown};
@@ -14,12 +14,12 @@ use tokio::sync::OnceCell;
 
 use crate::harness::{client, eventually, note, report, reporting, start};
 
-/// A server whose certificate is for `db.example` alone.
+/// A server whose certificate is valid for `db.example` alone.
 struct Secure {
     server: Server,
     right: PathBuf,
     wrong: PathBuf,
-    /// Lists of revoked certificates: one with the server's, one without.
+    /// A list of revoked certificates that has the server's certificate. The list `sparing` lacks this certificate.
     revoking: PathBuf,
     sparing: PathBuf,
 }
@@ -36,7 +36,7 @@ fn authority(name: &str) -> (String, Issuer<'static, KeyPair>) {
     (pem, Issuer::new(params, key))
 }
 
-/// The authority's list of revoked certificates.
+/// Returns the authority's list of revoked certificates.
 fn revoked(issuer: &Issuer<'static, KeyPair>, serial: u64) -> String {
     let now = rcgen::date_time_ymd(2026, 1, 1);
     let list = CertificateRevocationListParams {
@@ -102,7 +102,7 @@ async fn secure() -> &'static Secure {
 }
 
 impl Secure {
-    /// The address by the name in the certificate, which needs no resolver.
+    /// Returns the address by the name in the certificate. This address needs no resolver.
     fn as_named(&self, more: &str) -> String {
         format!("host=db.example hostaddr=127.0.0.1 {}", self.rest(more))
     }
@@ -129,14 +129,14 @@ impl Secure {
     }
 }
 
-/// Whether the sessions at this address are encrypted.
+/// Returns true if the sessions at this address are encrypted.
 async fn is_encrypted(address: String) -> bool {
     let database = Database::connect(address).await.unwrap();
     let sql = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
     database.client().await.unwrap().query_one(sql, &[]).await.unwrap().get(0)
 }
 
-/// Why a connection is refused.
+/// Returns the reason why a connection is refused.
 async fn refusal(address: String) -> String {
     let error = Database::connect(address).await.unwrap_err();
     assert!(error.is_denied(), "{error:?}");
@@ -168,7 +168,7 @@ async fn the_error_for_another_hosts_certificate_names_that_host() {
     let secure = secure().await;
     let error = refusal(secure.by_number(&format!("sslmode=verify-full {}", secure.right()))).await;
     assert!(error.contains("127.0.0.1") && error.contains("db.example") && error.contains("verify-ca"), "{error}");
-    assert!(!error.contains("sslrootcert"), "the authority is right: {error}");
+    assert!(!error.contains("sslrootcert"), "the error does not blame the authority, which is right: {error}");
     assert!(is_encrypted(secure.by_number(&format!("sslmode=verify-ca {}", secure.right()))).await);
 }
 
@@ -180,7 +180,7 @@ async fn without_an_authority_encryption_needs_no_proof() {
     }
     assert!(!is_encrypted(secure.by_number("sslmode=disable")).await);
     let bare = format!("hostaddr=127.0.0.1 {}", secure.rest("sslmode=require"));
-    assert!(is_encrypted(bare).await, "an address needs no host name");
+    assert!(is_encrypted(bare).await, "an address by number needs no host name");
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn the_systems_authorities_require_a_full_verification() {
         assert!(error.is_invalid() && error.to_string().contains(&format!("sslmode={mode} is too weak")), "{error}");
     }
     let error = refusal(secure.as_named("sslrootcert=system")).await;
-    assert!(error.contains("authority"), "without a mode it is verify-full: {error}");
+    assert!(error.contains("authority"), "the default mode is verify-full: {error}");
 }
 
 #[tokio::test]
@@ -245,7 +245,7 @@ async fn the_error_for_a_server_without_tls_says_so() {
     let server = Server::start().unwrap();
     let error = refusal(format!("{}?sslmode=require", server.url("postgres"))).await;
     assert!(error.contains("does not support TLS") && error.contains("sslmode"), "{error}");
-    assert!(!error.contains("sslrootcert"), "no certificate is involved: {error}");
+    assert!(!error.contains("sslrootcert"), "the error does not name certificates: {error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! Trace context from enqueue to attempt, and the names of spans and events that `docs/tracing.md` promises.
+//! The trace context reaches the attempt from the enqueue. Spans and events have the names in `docs/tracing.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,7 +22,7 @@ use crate::harness::{Note, Reporter, database, eventually, note, reporting, star
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// A span or event with its fields. An event has the span around it, if any.
+/// A span or event with its fields, and with the span around an event, if any.
 #[derive(Debug, Clone)]
 pub struct Recorded {
     metadata: &'static Metadata<'static>,
@@ -46,8 +46,8 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// With only one subscriber, `tracing` asks the thread that first reaches a span or event whether it is wanted. That
-/// may be another test's thread, which has no subscriber. A second subscriber prevents this.
+/// With only one subscriber, `tracing` lets the first thread at a span or event decide if it is recorded. That thread
+/// may run another test, without a subscriber. A second subscriber makes `tracing` ask each thread.
 static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
 
 impl EventLog {
@@ -68,7 +68,7 @@ impl EventLog {
         }
     }
 
-    /// How many events of this name had this value in this field.
+    /// Returns the number of events of this name that had this value in this field.
     pub fn count(&self, name: &str, field: &str, value: &str) -> usize {
         let fits = |recorded: &Recorded| {
             recorded.metadata.name() == name && recorded.fields.get(field).is_some_and(|had| had == value)
@@ -76,7 +76,7 @@ impl EventLog {
         self.recorded().iter().filter(|recorded| fits(recorded)).count()
     }
 
-    /// The first span or event of this name.
+    /// Returns the first span or event of this name.
     fn first(&self, name: &str) -> Recorded {
         let recorded = self.recorded();
         let found = recorded.iter().find(|recorded| recorded.metadata.name() == name);
@@ -228,14 +228,14 @@ fn in_mail(text: &str) -> reveille::job::NewJob {
     reveille::job::NewJob::of(&note(text)).unwrap().queue("mail")
 }
 
-/// One line for a span or event, in which the docs and the code are compared.
+/// Returns one line for a span or event, for the comparison of the docs with the code.
 fn named(name: &str, level: &str, target: &str, fields: &[String]) -> String {
     let mut fields: Vec<&str> = fields.iter().map(String::as_str).collect();
     fields.sort_unstable();
     format!("{name} {} {target}: {}", level.to_lowercase(), fields.join(" "))
 }
 
-/// The lines of the tables in `docs/tracing.md`: name, level, target, fields, what for.
+/// Returns the lines of the tables in `docs/tracing.md`: name, level, target, fields, purpose.
 fn documented() -> BTreeSet<String> {
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/tracing.md")).unwrap();
     let rows = docs.lines().filter(|line| line.starts_with("| `"));
@@ -247,7 +247,7 @@ fn documented() -> BTreeSet<String> {
     rows.map(row).collect()
 }
 
-/// The text up to the parenthesis that closes the one before it.
+/// Returns the text up to the parenthesis that closes the parenthesis just before the text.
 fn within(text: &str) -> &str {
     let (mut depth, mut quoted) = (1, false);
     let end = text.char_indices().find(|&(at, c)| {
@@ -262,7 +262,7 @@ fn within(text: &str) -> &str {
     &text[..end.expect("the macro has an end").0]
 }
 
-/// The arguments of a macro. Commas within parentheses, brackets or quotes do not split them.
+/// Returns the arguments of a macro. Commas within parentheses, brackets or quotes separate no arguments.
 fn arguments(text: &str) -> Vec<&str> {
     let (mut parts, mut rest) = (Vec::new(), text);
     let mut from = 0;
@@ -280,7 +280,7 @@ fn arguments(text: &str) -> Vec<&str> {
     parts
 }
 
-/// Adds each span and event in the sources of a folder, as [`named`] writes them.
+/// Adds each span and event in the sources of a folder, in the form of [`named`].
 fn emitted(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         if entry.is_dir() && !entry.ends_with("bin") {

@@ -1,8 +1,8 @@
-//! No stranger's functions and operators run with the rights of a worker, an owner or a producer.
+//! Functions and operators of strangers do not run with the rights of a worker, an owner or a producer.
 //!
 //! If a schema on the search path is writable, strangers can plant operators and functions there that fit better than
-//! the server's own. These tests do so for every name that Reveille's SQL uses, and for each combination of types that
-//! it may meet.
+//! the server's. These tests plant a trap for every name in Reveille's SQL, and for each combination of types that the
+//! name may meet.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,13 +24,13 @@ use crate::harness::{
 const TYPES: &str = "{int2,int4,int8,float8,numeric,text,bool,interval,timestamptz,jsonb,name,oid,regclass,\
     int8[],text[],timestamptz[],float8[],jsonb[]}";
 
-/// A function that fails, and notes in a sequence that it ran. A rollback does not undo the note.
+/// A trap: a function that fails, and notes its run in a sequence. A rollback does not undo this note.
 const SPRUNG: &str = "returns %s language plpgsql as $f$ begin
         perform pg_catalog.nextval(''strangers.sprung'');
         raise exception ''the trap %% was sprung'', %L;
     end $f$";
 
-/// Plants traps in a schema `strangers`: operators, and functions with the names that Reveille's SQL uses.
+/// Plants traps in the schema `strangers`: operators, and functions with the names in Reveille's SQL.
 async fn plant(database: &TestDatabase) {
     let functions: Vec<String> = functions_used().into_iter().collect();
     let operators = format!(
@@ -109,7 +109,7 @@ fn folder(name: &str) -> Vec<(String, String)> {
     files.map(|file| read(file.unwrap().path())).collect()
 }
 
-/// Every name that a parenthesis follows in Reveille's SQL.
+/// Returns every name that a parenthesis follows in Reveille's SQL.
 fn functions_used() -> BTreeSet<String> {
     let mut used = BTreeSet::new();
     for (_, sql) in folder("sql").into_iter().chain(folder("migrations")) {
@@ -123,7 +123,7 @@ fn functions_used() -> BTreeSet<String> {
     used
 }
 
-/// The address of a database for sessions that have this search path.
+/// Returns the address of a database for sessions with this search path.
 fn on_path(database: &TestDatabase, path: &str) -> String {
     let config: tokio_postgres::Config = database.address.parse().unwrap();
     let ((host, port), user) = (host_and_port(&config), config.get_user().unwrap());
@@ -134,17 +134,17 @@ fn on_path(database: &TestDatabase, path: &str) -> String {
     )
 }
 
-/// The traps come before the server's own schema, so they win even against an exact match.
+/// A search path on which the traps precede the server's schema, so they win even against an exact match.
 const FIRST: &str = "strangers,pg_catalog";
-/// The traps come after the server's own schema, as `public` does for most users.
+/// A search path on which the traps follow the server's schema, as `public` does for most users.
 const LAST: &str = "strangers";
 
 async fn nothing_was_sprung(database: &TestDatabase) {
     assert_eq!(database.value("select is_called from strangers.sprung").await, false, "a trap was sprung");
 }
 
-/// The statements of enqueuing, whose sessions have a user's search path, and those of workers, whose sessions set
-/// their own.
+/// Returns the statements of enqueuing and of workers. Enqueuing runs with a user's search path; workers set the search
+/// path of their sessions.
 fn statements() -> Vec<(String, String)> {
     let source = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/driver/postgres/statements.rs")).unwrap();
     let names = source.split_once("\nstatements! {").unwrap().1.split_once('}').unwrap().0;
@@ -160,7 +160,7 @@ fn statements() -> Vec<(String, String)> {
     folder("sql").into_iter().filter(|(name, _)| wanted(name)).collect()
 }
 
-/// The traps that a statement uses. The catalog lists them once the statement is the body of a function.
+/// Returns the traps that a statement uses. The catalog lists these traps once the statement is the body of a function.
 async fn found_by(
     planted: &Client,
     clean: &Client,
@@ -189,7 +189,7 @@ async fn no_statement_uses_what_strangers_have_planted() {
     for (name, sql) in statements() {
         match found_by(&planted, &clean, &name, &sql).await {
             Ok(found) if found.is_empty() => {}
-            // The statement found a trap whose type does not fit.
+            // The statement found a trap, and the trap's type does not fit.
             Err(error) => sprung.push((name, vec![error.as_db_error().unwrap().message().to_owned()])),
             Ok(found) => sprung.push((name, found)),
         }
@@ -252,7 +252,7 @@ async fn enqueuing_runs_nothing_of_strangers() {
         .await
         .unwrap_or_else(|error| panic!("{isolation}: {error:?}"));
     }
-    // The table's own checks refuse these rows.
+    // The checks of the table refuse these rows.
     for bad in ["queue, kind) values ('', 'k'", "kind, priority) values ('k', 4", "kind, tags) values ('k', '{null}'"] {
         let error = user.batch_execute(&format!("insert into reveille.jobs ({bad})")).await.unwrap_err();
         assert_eq!(error.code().map(|code| code.code()), Some("23514"), "{bad}: {error:?}");
@@ -260,7 +260,7 @@ async fn enqueuing_runs_nothing_of_strangers() {
     nothing_was_sprung(&database).await;
 }
 
-/// Ends as the note's text says.
+/// A handler that ends as the note's text says.
 async fn ends(note: Note, State(reporter): State<Reporter>, attempt: Attempt, context: Context) -> Outcome {
     reporter.report(note.text.clone());
     context.progress(&json!({"at": 1})).await.unwrap();
@@ -282,7 +282,7 @@ async fn a_worker_and_its_operators_run_nothing_of_strangers() {
     admin.set_queue("limited", QueueSettings::new().max_running(2).rate_limit(1000)).await.unwrap();
     let ordered = QueueSettings::new().ordered(true).rate_per_key(1000);
     admin.set_queue("ordered", ordered).await.unwrap();
-    // A worker that died holds a job.
+    // Inserts a job that a dead worker holds.
     database
         .run(
             "insert into reveille.workers (id, host, pid, version, queues, slots, holds_lock, last_seen_at)
@@ -311,7 +311,7 @@ async fn a_worker_and_its_operators_run_nothing_of_strangers() {
     begun.dedup();
     assert_eq!(begun, ["completes", "dies", "fails", "is cancelled", "rescued", "snoozes"]);
 
-    // Everything that an operator can do.
+    // Runs everything that an operator can do.
     for view in View::ALL {
         admin.view(view).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! Unique jobs: what makes a job unique, until when, and while many producers race.
+//! Unique jobs: the key that makes a job unique, the time for which it does, and many producers that race.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::harness::{Note, TestDatabase, database, note, reporting, reporting_wo
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A job that is unique for an hour.
+/// Returns a job that is unique for an hour.
 fn hourly(text: &str, mode: UniqueMode) -> NewJob {
     unique(text, mode).unique_until(UniqueUntil::Period(HOUR))
 }
@@ -23,7 +23,7 @@ async fn send(store: &Store, job: NewJob) -> Enqueued {
     store.driver().enqueue(&[job]).await.unwrap()[0]
 }
 
-/// Lets an hour pass, as far as periods are concerned.
+/// Makes an hour pass for all periods.
 async fn pass(store: &Store) {
     match store {
         Store::Postgres(database, _) => {
@@ -41,8 +41,8 @@ conforms! {
         store.settle(reservation, Ending::Completed(None)).await;
         for mode in [UniqueMode::Keep, UniqueMode::Replace, UniqueMode::Debounce] {
             assert_eq!(send(store, hourly("second", mode)).await, Enqueued::new(first.id, true));
-            assert!(send(store, unique("by other means", mode)).await.existed, "the key is held against jobs without a \
-                period too");
+            assert!(send(store, unique("by other means", mode)).await.existed, "jobs without a period cannot take \
+                the unique key either");
         }
         assert_eq!(store.fate(first.id).await, json!(["completed", 1, 0]));
         pass(store).await;
@@ -60,7 +60,7 @@ conforms! {
         let claimed = store.claim_one(1).await;
         assert_eq!(text(&claimed), "second", "a live job can still be replaced");
         store.settle(claimed.reservation, Ending::Completed(None)).await;
-        assert!(!send(store, hourly("third", UniqueMode::Keep)).await.existed, "its period is over");
+        assert!(!send(store, hourly("third", UniqueMode::Keep)).await.existed, "the period of the first job is over");
     }
 
     async fn upkeep_leaves_the_periods_that_are_not_over(store: &Store) {
@@ -69,7 +69,7 @@ conforms! {
         store.settle(store.claim_one(1).await.reservation, Ending::Dead(failure(FailureReason::Failed))).await;
         store.driver().prune().await.unwrap();
         assert!(send(store, hourly("second", UniqueMode::Keep)).await.existed);
-        assert_eq!(store.retry(first.id).await.unwrap(), Retried::Revived, "its own period does not prevent that");
+        assert_eq!(store.retry(first.id).await.unwrap(), Retried::Revived, "a job can be revived within its period");
         assert!(send(store, hourly("third", UniqueMode::Keep)).await.existed);
     }
 
@@ -190,7 +190,7 @@ async fn upkeep_frees_keys_after_their_period_and_waits_for_no_lock() {
     assert_eq!(database.value(left).await, json!(["1"]));
 }
 
-/// Lets many producers enqueue at once, each on a separate connection, and returns all answers.
+/// Lets many producers enqueue at the same time, each on a separate connection. Returns all answers.
 async fn produce(database: &TestDatabase, producers: usize, jobs: impl Fn(usize) -> Vec<NewJob>) -> Vec<Enqueued> {
     let mut producing = JoinSet::new();
     let barrier = std::sync::Arc::new(tokio::sync::Barrier::new(producers));
@@ -231,7 +231,7 @@ async fn one_job_runs_in_a_period_while_producers_and_workers_race() {
     let database = database().await;
     let (builder, _reports) = reporting_worker(&database);
     let running = start(builder);
-    // Jobs end as quickly as they are enqueued, so that most producers meet a key whose job has gone.
+    // The worker ends jobs as quickly as producers enqueue them, so most producers find a unique key whose job is gone.
     for round in 0..20 {
         let key = |n: usize| {
             job("x").unique_key(format!("round {round}")).unique_until(if n.is_multiple_of(3) {
@@ -281,7 +281,7 @@ async fn a_producer_that_waited_for_an_ended_job_keeps_to_its_period() {
         let (second, text) = (database.client().await, call(until));
         let waiting = tokio::spawn(async move { second.query_one(&text, &[]).await.unwrap() });
         database.until("select exists (select from pg_locks where not granted)").await;
-        // The job ends within the transaction that enqueued it, sooner than any worker could end it.
+        // The job ends within the transaction that enqueued it. No worker could end the job sooner.
         tx.execute("delete from reveille.jobs where id = $1", &[&id]).await.unwrap();
         tx.commit().await.unwrap();
         let row = soon("the second producer is answered", waiting).await.unwrap();
@@ -290,8 +290,8 @@ async fn a_producer_that_waited_for_an_ended_job_keeps_to_its_period() {
     }
 }
 
-/// Enqueues in a transaction of this isolation that began before `change`, and again after it. Returns whether the
-/// first try failed to serialize, and whether the job existed at the second.
+/// Enqueues twice: in a transaction of this isolation level that began before `change`, and in a later transaction.
+/// Returns two values: the first try failed to serialize, and the job existed at the second try.
 async fn enqueued_after(database: &TestDatabase, isolation: &str, change: &str, call: &str) -> (bool, bool) {
     let client = database.client().await;
     client.batch_execute(&format!("begin isolation level {isolation}; select from reveille.jobs")).await.unwrap();
@@ -306,7 +306,7 @@ async fn enqueued_after(database: &TestDatabase, isolation: &str, change: &str, 
 #[tokio::test]
 async fn a_transaction_older_than_a_period_enqueues_no_second_job() {
     let database = database().await;
-    // The job is enqueued, and has ended.
+    // Enqueues and ends a job that holds its unique key for an hour.
     let holds = "select reveille.enqueue('k', unique_key => 'a', unique_until => '1 hour'); delete from reveille.jobs";
     let is_over = "update reveille.unique_periods set ends_at = now()";
     for isolation in ["repeatable read", "serializable"] {
@@ -339,7 +339,7 @@ async fn a_transaction_older_than_other_periods_enqueues_as_usual() {
         select reveille.enqueue('k', unique_key => 'a'); commit";
     database.run(twice).await;
     let held = "select jsonb_agg(kind || unique_key order by kind) from reveille.unique_periods";
-    assert_eq!(database.value(held).await, json!(["kb", "la"]), "asking leaves no period behind");
+    assert_eq!(database.value(held).await, json!(["kb", "la"]), "an enqueue without a period adds no period");
 }
 
 #[tokio::test(flavor = "multi_thread")]

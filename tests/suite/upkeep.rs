@@ -1,4 +1,4 @@
-//! Upkeep by workers: one chore at a time, each in slices, without holding up other sessions.
+//! Workers do the upkeep: one chore at a time, in slices, without delaying other sessions.
 
 use reveille::driver::Driver;
 use reveille::driver::Postgres;
@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::harness::{TestDatabase, database, soon};
 
-/// Inserts a finished job for each number that the query `hours` returns. It ended that many hours ago; the number is
-/// also its id.
+/// Inserts a finished job for each number that the query `hours` returns. The job ended this number of hours ago, and
+/// has this number as its id.
 async fn finish(database: &TestDatabase, queue: &str, hours: &str) {
     let insert = format!(
         "insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures, \
@@ -21,7 +21,7 @@ async fn finish(database: &TestDatabase, queue: &str, hours: &str) {
     database.run(&insert).await;
 }
 
-/// A worker's driver, whose first round of upkeep does every chore.
+/// Returns a worker's driver. Its first round of upkeep does every chore.
 fn new_worker(database: &TestDatabase) -> Postgres {
     Postgres::new(database.database.clone()).unwrap()
 }
@@ -53,7 +53,7 @@ async fn a_chore_that_another_worker_does_is_skipped() {
         .await
         .unwrap();
     let pruned = soon("upkeep ends", database.admin().prune()).await.unwrap();
-    assert_eq!(pruned, None, "another worker does the old days");
+    assert_eq!(pruned, None, "another session does the chore of the old days");
     assert_eq!(database.value("select count(*) from reveille.rates").await, 1);
     assert_eq!(database.value("select count(*) from reveille.counters").await, 0);
     other.batch_execute("commit").await.unwrap();
@@ -68,7 +68,7 @@ async fn a_failing_chore_keeps_the_slices_before_the_failure() {
         "insert into reveille.unique_periods select 'k', n, n, now() - '1 day'::interval + n * '1 second'::interval
         from generate_series(1, 2500) as n";
     database.run(insert).await;
-    // The last slice meets a row that cannot be deleted.
+    // Makes the deletion of a row in the last slice fail.
     let refuse = "create function refuse() returns trigger language plpgsql as $$ begin raise 'no'; end $$;
         create trigger refuse before delete on reveille.unique_periods for each row
         when (old.unique_key = '2500') execute function refuse()";
@@ -77,7 +77,7 @@ async fn a_failing_chore_keeps_the_slices_before_the_failure() {
     database.admin().prune().await.unwrap_err();
     assert_eq!(database.value("select count(*) from reveille.unique_periods").await, 500);
     let since = "select done_at is not null from reveille.chores where name = 'dead jobs'";
-    assert_eq!(database.value(since).await, true, "the chores after it are done");
+    assert_eq!(database.value(since).await, true, "the chores after the failing chore are done");
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn a_shortened_retention_applies_to_older_finished_jobs() {
         values ('r', '30 days')",
         )
         .await;
-    // Workers go through a day of the history at most every 20 minutes.
+    // Moves the chores back in time, because workers read a day of the history at most every 20 minutes.
     database.run("update reveille.chores set began_at = began_at - '21 minutes'::interval").await;
     new_worker(&database).prune().await.unwrap();
     assert_eq!(kept(&database, "finished_jobs", "q").await, json!([1]));
@@ -144,7 +144,7 @@ async fn a_vacuum_that_can_remove_nothing_is_not_repeated_at_once() {
     let vacuums = "select pg_stat_get_vacuum_count('reveille.jobs'::regclass)";
     driver.prune().await.unwrap();
     database.until(&format!("{vacuums} = 1")).await;
-    // However slow this test is, the vacuum has just ended.
+    // Sets the time of the vacuum to now, so that the test's own duration does not matter.
     database.run("update reveille.chores set began_at = now(), done_at = now() where name = 'vacuum'").await;
     driver.prune().await.unwrap();
     let rests = "select began_at > now() - interval '1 minute' and done_at >= began_at from reveille.chores \
@@ -178,7 +178,7 @@ async fn workers_prune_in_slices_and_at_most_every_twenty_minutes() {
     let database = database().await;
     database.run("insert into reveille.queues (name, retention) values ('q', '1 hour'), ('r', '30 days')").await;
     let driver = new_worker(&database);
-    // More pages than one slice goes through.
+    // Inserts rows on more pages than one slice reads.
     finish(&database, "q", "select 2 from generate_series(1, 60000)").await;
     let pages = "select max(pg_relation_size(oid)) / 8192 from pg_class where relname like 'finished_jobs_%'";
     assert!(database.value(pages).await.as_i64().unwrap() > 512);

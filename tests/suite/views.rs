@@ -86,7 +86,7 @@ async fn queue_stats_reads_its_index_and_is_not_compiled() {
     let plan = "explain (format json) select * from reveille.queue_stats";
     let plan: serde_json::Value = database.client().await.query_one(plan, &[]).await.unwrap().get(0);
     let cost = plan[0]["Plan"]["Total Cost"].as_f64().unwrap();
-    assert!(cost < 50_000.0, "jit_above_cost is 100,000 by default, and this {cost}");
+    assert!(cost < 50_000.0, "the view's cost is {cost}; jit_above_cost is 100,000 by default");
     let scans = plan.to_string();
     let scans = scans.split("\"Node Type\":").filter(|node| node.contains("\"Relation Name\":\"jobs\""));
     let others: Vec<_> = scans.filter(|node| !node.starts_with("\"Index ")).collect();
@@ -264,7 +264,7 @@ async fn a_finished_job_of_each_day_of_the_ring_has_a_partition() {
 #[tokio::test]
 async fn every_view_can_be_read_by_its_name() {
     let database = database().await;
-    // `known_queues` is only a part of other views.
+    // Leaves out `known_queues`, because this view is only a part of other views.
     let views = "select jsonb_agg(viewname) from pg_views where schemaname = 'reveille' and viewname <> 'known_queues'";
     for view in database.value(views).await.as_array().unwrap() {
         let view = View::from_name(view.as_str().unwrap()).unwrap();

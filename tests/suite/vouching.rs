@@ -1,4 +1,5 @@
-//! Which locks prove that a worker is alive. A stranger's lock does not, and a locked row does not make a worker dead.
+//! The locks that prove that a worker is alive. Locks of strangers prove nothing, and a locked row makes no worker
+//! dead.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::harness::{Note, Reporter, TestDatabase, claim, database, note, report
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A driver on which these workers are registered.
+/// Returns a driver on which these workers are registered.
 async fn driver(database: &TestDatabase, workers: &[i64]) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
     for &id in workers {
@@ -72,7 +73,7 @@ async fn a_worker_whose_row_is_kept_locked_works_on() {
     operator.batch_execute("begin; select reveille.stop_worker(id) from reveille.workers").await.unwrap();
     let (builder, _reports) = reporting_worker(&database);
     let other = start(builder.heartbeat(Duration::from_millis(50)).dead_after(HOUR));
-    // Three times as long as a worker may be silent.
+    // Waits three times as long as a worker may be silent.
     let long = "select max(last_seen_at) - min(last_seen_at) > interval '3 seconds' from reveille.workers";
     database.until(long).await;
     assert!(reports.rest().is_empty());

@@ -1,4 +1,4 @@
-//! Waking up by the bell, at a due time, and after the listener was cut off.
+//! Workers wake up by the bell, at a due time, and after their listener was cut off.
 
 use std::time::Duration;
 
@@ -71,8 +71,8 @@ async fn a_delayed_job_among_many_others_is_not_forgotten() {
     let mut client = database.client().await;
     let many: Vec<_> = (0..20).map(|_| note("many")).collect();
     for _ in 0..10 {
-        // After the first of these bursts, the worker asks when the next job is due. After the second, it need not ask
-        // again.
+        // After the first of these bursts, the worker queries the due time of the next job. After the second burst, it
+        // need not query again.
         database.until("select exists (select from reveille.sleepers)").await;
         enqueue_all(&client, &many).await.unwrap();
         let tx = client.transaction().await.unwrap();
@@ -132,7 +132,7 @@ async fn the_poll_finds_jobs_whose_insert_did_not_ring() {
     worker.stop().await;
 }
 
-/// Ends the sessions of workers' listeners, and returns how many there were.
+/// Ends the sessions of workers' listeners. Returns the number of these sessions.
 async fn cut_listeners(address: &str) -> i64 {
     let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity
         where datname = current_database() and pid <> pg_backend_pid() and application_name = 'reveille listener'";
@@ -166,7 +166,7 @@ async fn a_locked_job_starts_when_its_lock_is_gone() {
     enqueue(&database.database, &note("free")).await.unwrap();
     assert_eq!(reports.next().await, "free");
     holder.batch_execute("rollback").await.unwrap();
-    assert_eq!(reports.next().await, "locked", "though the end of a lock rings no bell");
+    assert_eq!(reports.next().await, "locked", "the worker finds the job, although the end of a lock rings no bell");
     worker.stop().await;
 }
 
@@ -211,8 +211,8 @@ async fn a_worker_needs_a_current_schema() {
     assert!(error.is_schema_missing() && error.to_string().contains("reveille migrate"), "{error}");
 }
 
-/// Servers before 17 have no setting for a small queue, and it takes 8 GB to fill theirs. There, this test shows only
-/// that commits notify.
+/// Servers before 17 have no setting for a small notification buffer, and filling theirs takes 8 GB. On these servers,
+/// this test shows only that commits notify.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_of_notifications_fails_no_enqueue() {
     let version: i32 = {
@@ -233,12 +233,12 @@ async fn a_full_queue_of_notifications_fails_no_enqueue() {
         client.query_one("select exists (select from reveille.sleepers)", &[]).await.unwrap().get(0)
     })
     .await;
-    // A listener that is stuck in a transaction keeps the whole queue from being freed.
+    // A listener that is stuck in a transaction keeps the server from emptying the notification buffer.
     let stuck = crate::harness::client(&server.url("postgres")).await;
     stuck.batch_execute("listen anything; begin; select 1").await.unwrap();
     let fill = "select count(pg_notify('other', repeat('x', 7000) || n)) from generate_series(1, 20) as n";
     if version >= 170_000 {
-        eventually("the queue is full", async || client.batch_execute(fill).await.is_err()).await;
+        eventually("the notification buffer is full", async || client.batch_execute(fill).await.is_err()).await;
     }
     enqueue(&database, &note("x")).await.unwrap();
     assert_eq!(reports.next().await, "x");

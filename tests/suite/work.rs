@@ -1,4 +1,4 @@
-//! Attempts: what handlers get, how attempts end, and what becomes of the job.
+//! Attempts: the input of handlers, the outcomes of attempts, and the later state of the job.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use crate::harness::{
     Note, Reporter, TestDatabase, database, note, report, reporting, reporting_worker, start, worker,
 };
 
-/// Where a job is, as `[state, attempts, failures]`.
+/// Returns `[state, attempts, failures]` of a job.
 async fn fate(database: &TestDatabase, id: i64) -> Value {
     let sql = format!(
         "select jsonb_build_array('live', attempts, failures) from reveille.jobs where id = {id}
@@ -34,7 +34,7 @@ async fn ended(database: &TestDatabase, id: i64) {
     database.until(&format!("select not exists (select from reveille.jobs where id = {id})")).await;
 }
 
-/// A kind whose retries come at once.
+/// A kind whose retries are due at once.
 #[derive(Serialize, Deserialize)]
 struct Shaky {
     fails: u32,
@@ -154,7 +154,7 @@ async fn a_panic_is_a_failure_with_its_message() {
         database.value("select errors -> 0 ->> 'error' from reveille.dead_jobs").await,
         "panicked: cannot read this"
     );
-    assert!(worker.is_working(), "and the worker goes on");
+    assert!(worker.is_working(), "the worker goes on after the panic");
     worker.stop().await;
 }
 
@@ -397,7 +397,7 @@ async fn a_cancel_reaches_a_worker_by_its_heartbeat() {
         Err("stopped".into())
     }
     let (reporter, mut reports) = reporting();
-    // The job is there at the worker's first look. Its next look comes after an hour.
+    // The worker's first look finds the job. The next look comes an hour later.
     let id = enqueue(&database.database, &note("x")).await.unwrap().id;
     let polling = worker(&database).listen(false).heartbeat(Duration::from_millis(50)).state(reporter).handle(waits);
     let worker = start(polling);

@@ -1,4 +1,4 @@
-// A job that is taken by reference.
+// A handler that takes its job by reference.
 use reveille::{Job, Worker, driver::Memory};
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// A thing that is neither a job nor something to enqueue on.
+// Calls with a value that is no job, and with a value on which no job can be enqueued.
 use reveille::{driver::Memory, enqueue};
 
 fn main() {

@@ -1,4 +1,4 @@
-// A thing that is no function at all.
+// A handler that is no function.
 use reveille::{Worker, driver::Memory};
 
 fn main() {

@@ -1,4 +1,4 @@
-// A function that is not async.
+// A handler that is not async.
 use reveille::{Job, Worker, driver::Memory};
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-// A future that cannot move to another thread.
+// A handler whose future cannot move to another thread.
 use reveille::{Job, Worker, driver::Memory};
 use serde::{Deserialize, Serialize};
 

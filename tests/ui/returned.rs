@@ -1,4 +1,4 @@
-// A return type that says nothing about the outcome.
+// A handler whose return type is no outcome.
 use reveille::{Job, Worker, driver::Memory};
 use serde::{Deserialize, Serialize};
 

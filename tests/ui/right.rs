@@ -1,4 +1,4 @@
-// What the others get wrong, done right.
+// Correct versions of the wrong handlers in the other files.
 use reveille::handler::{Batch, Gather};
 use reveille::job::Completed;
 use reveille::{Attempt, Context, Job, Outcome, State, Worker, driver::Memory, enqueue};

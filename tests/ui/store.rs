@@ -1,4 +1,4 @@
-// A client that a job cannot be enqueued on.
+// A client on which no job can be enqueued.
 use reveille::{enqueue, job::NewJob};
 
 fn send(client: &std::net::TcpStream, job: &NewJob) {

@@ -1,4 +1,4 @@
-//! `bench backlog`: the time of a claim in a full table.
+//! `bench backlog`: the duration of a claim in a full table.
 
 use std::time::{Instant, SystemTime};
 
@@ -17,16 +17,16 @@ use crate::figures::rounded;
 
 #[derive(Args)]
 pub struct BacklogBench {
-    /// How many jobs are due.
+    /// The number of due jobs.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     waiting: u32,
-    /// How many jobs are delayed, at mixed priorities.
+    /// The number of delayed jobs, at mixed priorities.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(0..=100_000_000))]
     delayed: u32,
 }
 
 const WORKER: i64 = 1;
-/// Jobs in a claim.
+/// The number of jobs in a claim.
 const BATCH: usize = 64;
 const CLAIMS: usize = 300;
 
@@ -62,15 +62,15 @@ impl BacklogBench {
     }
 }
 
-/// Claims start where the one before has got, as a busy worker's do.
+/// Each claim starts where the claim before it stopped, as the claims of a busy worker do.
 const CLAIM: &str = include_str!("../../../../sql/claim.sql");
-/// A worker's sessions plan a claim once, by these settings, and do not wait for the disk.
+/// A worker's sessions plan each statement once, by these settings, and their commits do not wait for the disk.
 const SETTINGS: &str = "set synchronous_commit = off; set plan_cache_mode = force_generic_plan; set jit = off;
     set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off";
 
-/// Returns how many milliseconds each claim takes, of jobs that were just enqueued or have long been there.
+/// Returns the milliseconds that each claim takes. The jobs were just enqueued, or enqueued long ago.
 async fn claims(stage: &BenchStage, driver: &Postgres) -> Result<Vec<f64>, Failure> {
-    // Out of the pool, whose other clients keep their settings.
+    // Takes the connection out of the pool, because the pool's other users must keep their settings.
     let client = Client::take(stage.client().await?);
     client.batch_execute(SETTINGS).await?;
     let claim = client.prepare(CLAIM).await?;

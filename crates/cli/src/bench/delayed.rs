@@ -1,4 +1,4 @@
-//! `bench delayed`: how late a delayed job starts when no poll helps.
+//! `bench delayed`: the time from the due time of a delayed job to its start, without a poll.
 
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,12 @@ use crate::Failure;
 
 #[derive(Args)]
 pub struct DelayedBench {
-    /// Number of jobs, each due at a random time within a few seconds.
+    /// Number of jobs. Each is due at a random time within a few seconds.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     jobs: u32,
 }
 
-/// When the job is due, in microseconds since the bench began.
+/// The time at which the job is due, in microseconds since the bench began.
 #[derive(Serialize, Deserialize)]
 struct Due(u64);
 
@@ -46,7 +46,7 @@ impl DelayedBench {
         let (client, began) = (stage.client().await?, Instant::now());
         for _ in 0..self.jobs {
             let delay = Duration::from_micros(fastrand::u64(200_000..4_000_000));
-            // By the server's clock the job is due slightly later, so the measured time is rather too long.
+            // By the server's clock the job is due slightly later, so the measured time is slightly too long.
             let due = began.elapsed() + delay;
             enqueue(&client, &Due(due.as_micros() as u64)).delay(delay).await?;
         }

@@ -1,4 +1,4 @@
-//! `bench drain`: how fast workers empty a full queue.
+//! `bench drain`: the speed at which workers empty a full queue.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::figures::rounded;
 
 #[derive(Args)]
 pub struct DrainBench {
-    /// Number of jobs, which do nothing.
+    /// Number of jobs. Each does nothing.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     jobs: u32,
     /// Slots of each worker.
@@ -22,7 +22,7 @@ pub struct DrainBench {
     /// Worker processes.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     processes: u16,
-    /// Whether finished jobs are kept.
+    /// Keep finished jobs or not.
     #[arg(long, value_enum, default_value = "on")]
     history: Switch,
     /// Number of keys that the jobs have in turn; 0: the jobs have no key.
@@ -39,7 +39,7 @@ pub enum Switch {
     Off,
 }
 
-/// How long a drain may make no progress before the bench fails.
+/// The time that a drain may make no progress before the bench fails.
 const STUCK: Duration = Duration::from_secs(60);
 
 impl DrainBench {
@@ -55,7 +55,7 @@ impl DrainBench {
         stage.fill_with_keys(QUEUE, jobs, self.keys as usize).await?;
 
         let client = stage.client().await?;
-        // All workers sleep, with their connections open and warm, before the first job may start.
+        // Pauses the queue, so that all workers sleep with open and warm connections before the first job may start.
         client.execute("select reveille.pause($1)", &[&QUEUE]).await?;
         let workers = NoOpWorkers::processes(stage, self.processes.into(), self.slots.into(), NEVER).await?;
         until_asleep(&client, self.processes).await?;
@@ -81,7 +81,7 @@ impl DrainBench {
         figures.insert("worker_memory_mib".into(), rounded(memory));
         let per_job = |sum: f64| rounded(sum / f64::from(self.jobs));
         let commits = per_job(after.commits_since(&before) - looks);
-        // Each statement of the worker is one transaction.
+        // Each statement of a worker is one transaction, so the commits count the statements.
         figures.insert("statements_per_job".into(), commits.clone());
         figures.insert("commits_per_job".into(), commits);
         figures.insert("wal_bytes_per_job".into(), per_job(after.wal_bytes_since(&before)));
@@ -90,7 +90,7 @@ impl DrainBench {
     }
 }
 
-/// Waits until this many workers sleep and their sessions have been idle for 100 ms.
+/// Waits until `workers` workers sleep and their sessions have been idle for 100 ms.
 pub async fn until_asleep(client: &deadpool_postgres::Client, workers: u16) -> Result<(), Failure> {
     let asleep = "select (select count(*) from reveille.sleepers) >= $1 and not exists (
             select from pg_stat_activity
@@ -108,7 +108,7 @@ pub async fn until_asleep(client: &deadpool_postgres::Client, workers: u16) -> R
     Ok(())
 }
 
-/// Waits until this many jobs are settled. Returns the number of its queries, which are commits too.
+/// Waits until `jobs` jobs are settled. Returns the number of this function's queries, because they are commits too.
 pub async fn until_done(client: &deadpool_postgres::Client, jobs: u32) -> Result<f64, Failure> {
     let sql = client.prepare("select coalesce(sum(completed), 0)::bigint from reveille.counters").await?;
     let (mut looks, mut done, mut moved) = (1.0, 0, Instant::now());

@@ -32,7 +32,7 @@ pub struct EnqueueBench {
     /// No worker, an idle worker that waits for the jobs, or a busy worker that has a backlog.
     #[arg(long, value_enum, default_value = "none")]
     workers: WorkerState,
-    /// How long each of the four rounds takes.
+    /// Duration of each of the four rounds.
     #[arg(long, default_value = "3s", value_parser = duration, value_name = "DURATION")]
     round: Duration,
 }
@@ -45,7 +45,7 @@ enum EnqueueMode {
 }
 
 impl EnqueueMode {
-    /// How many jobs are sent at a time.
+    /// The number of jobs that a producer enqueues at a time.
     fn batch(self) -> usize {
         match self {
             EnqueueMode::Single => 1,
@@ -62,9 +62,9 @@ enum WorkerState {
     Busy,
 }
 
-/// How many jobs a busy worker has at the beginning.
+/// The number of jobs that a busy worker has at the beginning.
 const BACKLOG: usize = 100_000;
-/// How often the baseline's worker looks, since no bell rings for it.
+/// The poll interval of the baseline's worker, because no bell rings for that worker.
 const LOOK: Duration = Duration::from_millis(5);
 
 impl EnqueueBench {
@@ -82,11 +82,11 @@ impl EnqueueBench {
         Ok(figures)
     }
 
-    /// Jobs enqueued per second, with the trigger or without it.
+    /// Returns the jobs enqueued per second, with the trigger or without the trigger.
     async fn round(&self, stage: &BenchStage, trigger: bool) -> Result<f64, Failure> {
         stage.empty().await?;
         stage.trigger(trigger).await?;
-        // Without the trigger, the worker has to look by itself to do the same work.
+        // Without the trigger no bell rings, so the worker must poll to do the same work.
         let poll_interval = if trigger { NEVER } else { LOOK };
         let workers = match self.workers {
             WorkerState::None => None,
@@ -130,7 +130,7 @@ impl EnqueueBench {
     }
 }
 
-/// The fastest COPY: rows built beforehand, of only the columns that need a value.
+/// The fastest COPY: its rows are built beforehand, and have only the columns that need a value.
 async fn raw_copy(client: &Client, rows: Arc<[u8]>) -> Result<(), Failure> {
     let mut sink = pin!(client.copy_in("copy reveille.jobs (queue, kind, payload) from stdin").await?);
     sink.send(Cursor::new(rows)).await?;

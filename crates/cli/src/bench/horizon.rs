@@ -1,4 +1,4 @@
-//! `bench horizon`: the cost of a transaction that stays open, since vacuum cannot remove dead rows that it may see.
+//! `bench horizon`: the cost of a transaction that stays open. Vacuum cannot remove the dead rows that it may see.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::figures::rounded;
 
 #[derive(Args)]
 pub struct HorizonBench {
-    /// Number of dead rows in the way.
+    /// Number of dead rows that claims must pass.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     dead: u32,
     /// Number of jobs of each drain.
@@ -23,7 +23,7 @@ pub struct HorizonBench {
     jobs: u32,
 }
 
-/// How long single enqueues and the naive loop are measured.
+/// The time for which single enqueues and the naive loop are measured.
 const SOME_TIME: Duration = Duration::from_secs(3);
 
 struct Speed {
@@ -69,7 +69,7 @@ impl HorizonBench {
         stage.fill(QUEUE, self.jobs as usize).await?;
         let client = stage.client().await?;
         let workers = NoOpWorkers::here(&stage.database, 64, NEVER)?;
-        // The first look of a worker goes through all dead rows, once. That is not measured here.
+        // The first look of a worker reads all dead rows, once. The warm-up keeps this look out of the measurement.
         let warm_up = self.jobs / 10;
         drain::until_done(&client, warm_up).await?;
         let began = Instant::now();
@@ -80,7 +80,7 @@ impl HorizonBench {
     }
 }
 
-/// Single-row enqueues per second on one connection.
+/// Returns the single-row enqueues per second on one connection.
 async fn single(stage: &BenchStage) -> Result<f64, Failure> {
     let client = stage.client().await?;
     let job = NewJob::new(KIND, Payload::encode(&())?).queue(QUEUE);

@@ -1,4 +1,4 @@
-//! `bench idle`: the cost of workers that have nothing to do.
+//! `bench idle`: the cost of workers without jobs.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use crate::figures::rounded;
 
 #[derive(Args)]
 pub struct IdleBench {
-    /// How long to measure.
+    /// Seconds to measure.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
-    /// How many worker processes.
+    /// Number of worker processes.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
 }
 
-/// How long workers have to come to rest, and their idle sessions to report their earlier work. Sessions take 10 s to
-/// report (`PGSTAT_IDLE_INTERVAL` in the server's source).
+/// The time for workers to fall asleep, and for their idle sessions to report their earlier work. A session reports
+/// after 10 s (`PGSTAT_IDLE_INTERVAL` in the server's source).
 const SETTLE: Duration = Duration::from_secs(12);
-/// The default fallback poll.
+/// The default poll interval.
 const POLL: Duration = Duration::from_secs(5);
 
 impl IdleBench {
@@ -37,7 +37,7 @@ impl IdleBench {
         let (before, cpu) = (ServerWork::so_far(&client).await?, Cpu::so_far(&pids, stage));
         tokio::time::sleep(Duration::from_secs(self.seconds.into())).await;
         let now = Cpu::so_far(&pids, stage);
-        // Sessions have as much unreported work now as they had before.
+        // The sessions have as much unreported work now as at the first reading, so the difference is exact.
         let after = ServerWork::so_far(&client).await?;
         workers.stop().await?;
         let seconds = f64::from(self.seconds);

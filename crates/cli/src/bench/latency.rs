@@ -1,4 +1,4 @@
-//! `bench latency`: how soon a job starts.
+//! `bench latency`: the time from an enqueue to the start of the job.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ pub struct LatencyBench {
     /// Number of jobs, one after another.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     jobs: u32,
-    /// Whether the worker waits for the disk at each claim; the floor always does.
+    /// Let the worker wait for the disk at each claim or not; the floor always waits.
     #[arg(long, value_enum, default_value = "async")]
     claims: Claims,
 }
@@ -42,7 +42,7 @@ impl Job for Stamp {
     const QUEUE: &'static str = QUEUE;
 }
 
-/// How long to wait for one job.
+/// The longest time to wait for one job.
 const LOST: Duration = Duration::from_secs(30);
 
 async fn stamp(_: Stamp, State(started): State<mpsc::UnboundedSender<Instant>>) {
@@ -51,7 +51,7 @@ async fn stamp(_: Stamp, State(started): State<mpsc::UnboundedSender<Instant>>) 
 
 impl LatencyBench {
     pub async fn measure(&self, stage: &BenchStage) -> Result<BenchFigures, Failure> {
-        // In turns, so that other load of the machine affects both.
+        // The two measurements take turns, so that other load of the machine affects both.
         let (mut waits, mut floor) = (Vec::new(), Vec::new());
         let rounds = self.jobs.div_ceil(250);
         for round in 0..rounds {
@@ -70,7 +70,7 @@ impl LatencyBench {
     }
 }
 
-/// Leaves the queue idle for long enough that the worker goes back to sleep.
+/// Leaves the queue idle until the worker is asleep again.
 async fn gap() {
     tokio::time::sleep(Duration::from_micros(fastrand::u64(5_000..20_000))).await;
 }
@@ -84,7 +84,7 @@ async fn jobs_to_start(stage: &BenchStage, claims: Claims, jobs: u32) -> Result<
     let working = tokio::spawn(worker.build()?.run_until(stop.clone().cancelled_owned()));
     let client = stage.client().await?;
     let mut waits = Vec::new();
-    // The first 5 jobs open connections and make plans.
+    // The first 5 jobs only open connections and make plans. Their times do not count.
     for n in 0..jobs + 5 {
         gap().await;
         let sent = Instant::now();
@@ -111,8 +111,8 @@ const CLAIM: &str = "with due as materialized (
     update reveille.jobs set reserved_at = now(), reserved_by = 1, attempts = attempts + 1
     where ctid = any (array(select place from due)) returning id, kind, payload, attempts";
 
-/// The milliseconds from a bare INSERT with NOTIFY until the job is claimed with one durable commit. The producer, the
-/// listener and the claim have a connection each.
+/// Returns the milliseconds from a bare INSERT with NOTIFY to a claim with one durable commit. The producer, the
+/// listener and the claim each have a connection.
 async fn bare(stage: &BenchStage, jobs: u32) -> Result<Vec<f64>, Failure> {
     stage.empty().await?;
     stage.trigger(false).await?;

@@ -1,4 +1,4 @@
-//! `reveille bench`: measures speed on this machine, each figure beside a baseline from the same run.
+//! `reveille bench`: measures speed on this machine. Each figure has a baseline from the same run.
 
 mod backlog;
 mod cpu;
@@ -31,8 +31,8 @@ pub use workers::BenchWorker;
 /// The results of a bench: figures by name.
 type BenchFigures = Map<String, Value>;
 
-/// Measures on a throw-away Postgres with its default settings (fsync on); with --database-url, in a new database
-/// there, which is dropped afterwards.
+/// Measures on a throw-away Postgres with its default settings (fsync on). With --database-url, measures in a new
+/// database there, and drops the new database afterwards.
 #[derive(Args)]
 pub struct Bench {
     #[command(subcommand)]
@@ -40,37 +40,37 @@ pub struct Bench {
     /// Print one JSON object.
     #[arg(long, global = true)]
     json: bool,
-    /// Measure although this build is not optimized and its figures mean nothing.
+    /// Measure although this build is not optimized. Its figures mean nothing.
     #[arg(long, global = true)]
     unoptimized: bool,
 }
 
 #[derive(Subcommand)]
 enum What {
-    /// Jobs worked per second, beside a raw loop of the same claims and deletes, and a loop that claims one row at a
-    /// time.
+    /// Jobs worked per second. The baselines are a raw loop of the same claims and deletes, and a loop that claims one
+    /// row at a time.
     Drain(drain::DrainBench),
-    /// Time from just before the enqueue to the start of the handler, on an idle queue. Beside it: a bare INSERT with
-    /// NOTIFY, received and claimed.
+    /// Time from just before the enqueue to the start of the handler, on an idle queue. The baseline is a bare INSERT
+    /// with NOTIFY that a listener receives and claims.
     Latency(latency::LatencyBench),
-    /// Jobs enqueued per second, beside the same inserts without the trigger.
+    /// Jobs enqueued per second. The baseline is the same inserts without the trigger.
     Enqueue(enqueue::EnqueueBench),
-    /// How late delayed jobs start, with the fallback poll an hour away.
+    /// Time from the due time of delayed jobs to their start. The next poll is an hour away.
     Delayed(delayed::DelayedBench),
-    /// Throughput while a transaction stays open, before and after many rows have died below it.
+    /// Throughput while a transaction stays open: before and after many rows died that this transaction may see.
     Horizon(horizon::HorizonBench),
-    /// The time of a claim in a full table, beside a claim in an almost empty one.
+    /// Duration of a claim in a full table. The baseline is a claim in an almost empty table.
     Backlog(backlog::BacklogBench),
-    /// The cost of workers that have nothing to do.
+    /// The cost of workers without jobs.
     Idle(idle::IdleBench),
-    /// How late jobs of many schedules start that are all due each second, while a worker is killed.
+    /// Lateness of jobs of many schedules. All schedules have a tick each second, and one worker is killed.
     Schedules(schedules::SchedulesBench),
-    /// Jobs at a fixed rate, whether or not the worker keeps up: how late they start, and how much each costs.
+    /// Lateness and cost of jobs that are enqueued at a fixed rate, even if the worker cannot keep up.
     Steady(steady::SteadyBench),
-    /// How late jobs start if their transactions stay open, come in bursts and roll savepoints back, with the fallback
-    /// poll an hour away.
+    /// Lateness of jobs whose transactions stay open, come in bursts or roll savepoints back. The next poll is an hour
+    /// away.
     Unruly(unruly::UnrulyBench),
-    /// How soon the views answer in full tables, beside `select 1` and counting to a million.
+    /// Response times of the views on full tables. The baselines are `select 1` and counting to a million.
     Views(views::ViewsBench),
 }
 
@@ -106,7 +106,7 @@ fn print(figures: &BenchFigures, json: bool) -> std::io::Result<()> {
         return output::line(Value::Object(figures.clone()));
     }
     let width = figures.keys().map(String::len).max().unwrap_or(0);
-    // A list was printed while the bench ran.
+    // Figures that are lists were already printed while the bench ran.
     for (name, value) in figures.iter().filter(|(_, value)| !value.is_array()) {
         let shown = match value.as_f64() {
             Some(number) if number.fract() != 0.0 || number.abs() >= 1e15 => format!("{number:>12.3}"),
@@ -118,7 +118,7 @@ fn print(figures: &BenchFigures, json: bool) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Adds p50, p95, p99 and max, in milliseconds.
+/// Adds p50, p95, p99 and max to the figures, in milliseconds.
 fn percentiles(figures: &mut BenchFigures, prefix: &str, mut milliseconds: Vec<f64>) {
     milliseconds.sort_by(f64::total_cmp);
     for (name, percent) in [("p50_ms", 50), ("p95_ms", 95), ("p99_ms", 99), ("max_ms", 100)] {

@@ -9,7 +9,7 @@ use tokio_postgres::Statement;
 use super::stage::{BenchStage, QUEUE};
 use crate::Failure;
 
-/// How many rows a raw batch takes.
+/// The number of rows in a raw batch.
 const BATCH: i64 = 200;
 
 const CLAIM_BATCH: &str = "with due as materialized (
@@ -36,17 +36,17 @@ const DELETE: &str = "delete from reveille.jobs where id = any ($1)";
 const SETTINGS: &str = "set jit = off; set plan_cache_mode = force_generic_plan; set enable_seqscan = off; \
     set enable_bitmapscan = off; set enable_sort = off";
 
-/// Jobs per second of the same claims and deletes in a bare loop on four connections.
+/// Returns the jobs per second of the same claims and deletes in a bare loop on four connections.
 pub async fn floor(stage: &BenchStage, jobs: usize) -> Result<f64, Failure> {
     drain(stage, jobs, CLAIM_BATCH, BATCH, 4).await
 }
 
-/// Jobs per second of the usual first attempt at a claim, one row at a time, on eight connections.
+/// Returns the jobs per second of a naive claim, one row at a time, on eight connections.
 pub async fn naive(stage: &BenchStage, jobs: usize) -> Result<f64, Failure> {
     drain(stage, jobs, CLAIM_ONE, 1, 8).await
 }
 
-/// Jobs per second of [`naive`], measured for this time without emptying the table first.
+/// Returns the jobs per second of the loop of [`naive`], measured for `time`. Does not empty the table first.
 pub async fn naive_for(stage: &BenchStage, time: Duration) -> Result<f64, Failure> {
     stage.fill(QUEUE, 100_000).await?;
     let clients = clients(stage, 8).await?;
@@ -67,8 +67,8 @@ pub async fn naive_for(stage: &BenchStage, time: Duration) -> Result<f64, Failur
     Ok(done as f64 / seconds)
 }
 
-/// At each tick, inserts, claims and deletes the given number of rows, at once if it is late. Only inserts wait for the
-/// disk.
+/// Inserts, claims and deletes the given number of rows at each tick, at once if the tick is late. Only the inserts
+/// wait for the disk.
 pub async fn ticks(stage: &BenchStage, tick: Duration, rows: impl Iterator<Item = u32>) -> Result<(), Failure> {
     let (producer, worker) = (client(stage).await?, client(stage).await?);
     worker.batch_execute("set synchronous_commit = off").await?;

@@ -1,4 +1,4 @@
-//! `bench schedules`: how late jobs of many schedules start that are all due each second, while a worker is killed.
+//! `bench schedules`: the lateness of jobs of many schedules. All have a tick each second, and one worker is killed.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::Failure;
 
 #[derive(Args)]
 pub struct SchedulesBench {
-    /// Number of schedules, each due every second.
+    /// Number of schedules. Each has a tick every second.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     schedules: u32,
-    /// How long to measure.
+    /// Seconds to measure.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=3600))]
     seconds: u32,
     /// Worker processes; if there are several, one is killed halfway.
@@ -23,7 +23,7 @@ pub struct SchedulesBench {
     workers: u16,
 }
 
-/// How many ticks there should be, how many were enqueued, and how many of these are repetitions.
+/// The number of ticks that there should be, of ticks that were enqueued, and of ticks that were enqueued twice.
 const COUNT: &str = "
     select
         sum(extract(epoch from last_at - date_trunc('second', counted_from)))::bigint,

@@ -1,4 +1,4 @@
-//! The database that a bench runs in, and the server's counters of its work.
+//! The database of a bench, and the server's counters of its work.
 
 use std::time::Duration;
 
@@ -15,18 +15,18 @@ use crate::Failure;
 use crate::connection::Connection;
 
 pub const QUEUE: &str = "bench";
-/// The kind of the jobs that do nothing.
+/// The kind of jobs that do nothing.
 pub const KIND: &str = "bench";
-/// How many jobs are enqueued in one statement when a queue is filled.
+/// The number of jobs that one statement enqueues when the bench fills a queue.
 const FILL: usize = 10_000;
 
 pub struct BenchStage {
-    /// The throw-away server; `None` if an address was given.
+    /// The throw-away server; `None` if the user gave the address of a server.
     server: Option<Server>,
-    /// A database of the server whose address was given, to drop this one from.
+    /// Another database of the server whose address the user gave. The bench's database is dropped from there.
     pub home: Option<Database>,
     pub database: Database,
-    /// How a child process reaches the same database.
+    /// The address by which a child process reaches the same database.
     pub url: Option<String>,
     pub name: String,
 }
@@ -50,7 +50,7 @@ impl BenchStage {
         Ok(BenchStage { server, home, database, url: Some(url), name })
     }
 
-    /// Drops the database, unless its server ends anyway.
+    /// Drops the database, unless its server is a throw-away server.
     pub async fn clear(self) -> Result<(), Failure> {
         let Some(home) = &self.home else { return Ok(()) };
         drop(self.database);
@@ -66,7 +66,7 @@ impl BenchStage {
         Ok(self.client().await?.batch_execute(sql).await?)
     }
 
-    /// Keeps no finished jobs of the queue from now on.
+    /// Sets the queue's retention so that no finished job is kept.
     pub async fn keep_no_history(&self) -> Result<(), Failure> {
         let none = QueueSettings::new().retention(Duration::ZERO);
         Ok(self.database.admin().set_queue(QUEUE, none).await?)
@@ -77,7 +77,7 @@ impl BenchStage {
         self.run("truncate reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.counters").await
     }
 
-    /// The process id of the throw-away server, if there is one.
+    /// Returns the process id of the throw-away server, if there is one.
     pub fn postmaster(&self) -> Option<u32> {
         let file = std::fs::read_to_string(self.server.as_ref()?.data_dir().join("postmaster.pid")).ok()?;
         file.lines().next()?.parse().ok()
@@ -88,13 +88,13 @@ impl BenchStage {
         self.fill_with_keys(queue, jobs, 0).await
     }
 
-    /// Enqueues jobs that have this number of keys in turn, and vacuums.
+    /// Enqueues jobs that have `keys` keys in turn, and vacuums.
     pub async fn fill_with_keys(&self, queue: &str, jobs: usize, keys: usize) -> Result<(), Failure> {
         self.send(queue, jobs, keys).await?;
         self.run("vacuum analyze reveille.jobs").await
     }
 
-    /// Enqueues jobs without keys, and does not vacuum.
+    /// Enqueues jobs without keys, without a vacuum.
     pub async fn fill_quietly(&self, queue: &str, jobs: usize) -> Result<(), Failure> {
         self.send(queue, jobs, 0).await
     }
@@ -123,7 +123,7 @@ impl BenchStage {
     }
 }
 
-/// How much the server has done so far.
+/// The work that the server has done so far.
 pub struct ServerWork {
     wal_bytes: i64,
     wal_images: i64,
@@ -131,7 +131,7 @@ pub struct ServerWork {
 }
 
 impl ServerWork {
-    /// Sessions report their work when they end, or about once a second. Call this after they have ended.
+    /// Reads the counters. Call this after the sessions have ended: a session reports its work then, or once a second.
     pub async fn so_far(client: &Client) -> Result<ServerWork, Failure> {
         let sql = "select pg_stat_force_next_flush(), pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint,
             (select wal_fpi from pg_stat_wal)::bigint,
@@ -148,7 +148,7 @@ impl ServerWork {
         (self.wal_bytes - earlier.wal_bytes) as f64
     }
 
-    /// Full-page images, which are written after each checkpoint.
+    /// Returns the number of full-page images in the WAL. The server writes them after each checkpoint.
     pub fn wal_images_since(&self, earlier: &ServerWork) -> f64 {
         (self.wal_images - earlier.wal_images) as f64
     }

@@ -1,4 +1,4 @@
-//! `bench steady`: enqueues at a fixed rate, whether or not the worker keeps up.
+//! `bench steady`: enqueues at a fixed rate, even if the worker cannot keep up.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,25 +25,25 @@ pub struct SteadyBench {
     /// Jobs enqueued per second.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     rate: u32,
-    /// How long to measure.
+    /// Seconds to measure.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
     /// Slots of the worker.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     slots: u16,
-    /// Whether finished jobs are kept.
+    /// Keep finished jobs or not.
     #[arg(long, value_enum, default_value = "off")]
     history: Switch,
 }
 
-/// How many connections enqueue in turn.
+/// The number of connections that enqueue in turn.
 const PRODUCERS: u32 = 2;
-/// How often jobs are enqueued.
+/// The time between two enqueues.
 const TICK: Duration = Duration::from_millis(10);
-/// How long a job takes.
+/// The duration of a job.
 const WORK: Duration = Duration::from_millis(1);
 
-/// When the job was to be enqueued, in microseconds since the bench began.
+/// The time at which the job was to be enqueued, in microseconds since the bench began.
 #[derive(Serialize, Deserialize)]
 struct Tick(u64);
 
@@ -52,7 +52,7 @@ impl Job for Tick {
     const QUEUE: &'static str = QUEUE;
 }
 
-/// The starts of all jobs: when each was to be enqueued, and how many milliseconds later it started.
+/// The starts of all jobs: the time at which each job was to be enqueued, and the milliseconds from then to its start.
 #[derive(Clone)]
 struct Starts {
     began: Instant,
@@ -122,8 +122,8 @@ impl SteadyBench {
         Ok(figures)
     }
 
-    /// The server's processor time per job in microseconds, if bare statements do the jobs at the same rate. Measured
-    /// for a quarter of the time.
+    /// Returns the server's processor time per job in microseconds if bare statements do the jobs at the same rate.
+    /// Measures this for a quarter of the time.
     async fn floor(&self, stage: &BenchStage) -> Result<Option<f64>, Failure> {
         let ticks = self.ticks().div_ceil(4);
         let before = Cpu::so_far(&[], stage);
@@ -138,13 +138,13 @@ impl SteadyBench {
         self.seconds * (1000 / TICK.as_millis() as u32)
     }
 
-    /// How many jobs to enqueue at a tick: the jobs to be sent by its end, less those of the ticks before.
+    /// Returns the number of jobs to enqueue at a tick: the jobs to send by the tick's end, less those sent before.
     fn due(&self, tick: u32) -> u32 {
         let by = |ticks: u32| u64::from(self.rate) * u64::from(ticks) * TICK.as_millis() as u64 / 1000;
         (by(tick + 1) - by(tick)) as u32
     }
 
-    /// Enqueues this producer's jobs at each of its ticks, at once if it is late. Returns how many.
+    /// Enqueues this producer's jobs at each of its ticks, at once if a tick is late. Returns the number of jobs.
     async fn produce(&self, stage: &BenchStage, began: Instant, from: Duration, n: u32) -> Result<u32, Failure> {
         let client = stage.client().await?;
         let mut sent = 0;
@@ -158,7 +158,7 @@ impl SteadyBench {
     }
 }
 
-/// Adds the percentiles of all jobs, and the 99th percentile of the first and the last quarter, which show a growth.
+/// Adds the percentiles of all jobs, and the 99th percentile of the first and the last quarter. A growth shows there.
 fn latencies(figures: &mut BenchFigures, mut starts: Vec<(u64, f64)>) {
     starts.sort_by_key(|(scheduled, _)| *scheduled);
     let quarter = starts.len().div_ceil(4);

@@ -1,4 +1,4 @@
-//! `bench unruly`: how late jobs start if transactions stay open, come in bursts and roll savepoints back.
+//! `bench unruly`: the lateness of jobs whose transactions stay open, come in bursts or roll savepoints back.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -23,10 +23,10 @@ use crate::figures::rounded;
 
 #[derive(Args)]
 pub struct UnrulyBench {
-    /// How long to measure.
+    /// Seconds to measure.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: u32,
-    /// Connections that enqueue.
+    /// Number of connections that enqueue.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=40))]
     producers: u16,
     /// Hold a snapshot throughout, so that dead rows pile up.
@@ -34,11 +34,11 @@ pub struct UnrulyBench {
     snapshot: bool,
 }
 
-/// The longest time that a transaction stays open, and the longest pause of a producer.
+/// The longest time that a transaction stays open, and also the longest pause of a producer.
 const LONGEST: Duration = Duration::from_secs(2);
 /// The pause between two control notifications.
 const CONTROL_EVERY: Duration = Duration::from_millis(20);
-/// How long to wait for the last jobs.
+/// The longest time to wait for the last jobs.
 const LOST: Duration = Duration::from_secs(30);
 
 #[derive(Serialize, Deserialize)]
@@ -96,21 +96,21 @@ impl UnrulyBench {
     }
 }
 
-/// When a job or a notification was sent, and when it arrived.
+/// The times at which a job or a notification was sent and arrived.
 type Wait = (Instant, Instant);
 
-/// How long it took; 0 if a job started before its producer knew of the commit.
+/// Returns the duration of the wait; 0 if a job started before its producer knew of the commit.
 fn milliseconds((from, until): &Wait) -> f64 {
     until.saturating_duration_since(*from).as_secs_f64() * 1000.0
 }
 
-/// The longest time of a control notification that was under way at the same moment.
+/// Returns the longest duration of a control notification that was under way at the same time.
 fn slowest(controls: &[Wait], (from, until): &Wait) -> f64 {
     let during = controls.iter().filter(|(sent, received)| sent <= until && received >= from);
     during.map(milliseconds).fold(0.0, f64::max)
 }
 
-/// Sends plain notifications from one connection to another until stopped. Returns when each was sent and received.
+/// Sends plain notifications from one connection to another until stopped. Returns the times of each: sent, received.
 async fn control(database: reveille::Database, stop: CancellationToken) -> Result<Vec<Wait>, Failure> {
     let client = database.client().await?;
     let mut received = signals(&Postgres::new(database)?, 0).await?;
@@ -129,7 +129,7 @@ async fn control(database: reveille::Database, stop: CancellationToken) -> Resul
     Ok(waits)
 }
 
-/// Commits jobs in different ways, with pauses in between. Returns when it knew of each job's commit.
+/// Commits jobs in different ways, with pauses in between. Returns the time at which this producer knew of each commit.
 async fn produce(stage: &BenchStage, n: u64, until: Instant) -> Result<Vec<(u64, Instant)>, Failure> {
     let mut client = stage.client().await?;
     let mut producer = Producer { last: n << 40, committed: Vec::new() };
@@ -152,7 +152,7 @@ async fn produce(stage: &BenchStage, n: u64, until: Instant) -> Result<Vec<(u64,
     Ok(producer.committed)
 }
 
-/// A random time up to the longest; short times are more frequent.
+/// Returns a random time of at most `longest`. Short times are more frequent.
 fn up_to(longest: Duration) -> Duration {
     longest.mul_f64(fastrand::f64().powi(3))
 }
@@ -169,8 +169,9 @@ impl Producer {
         self.last
     }
 
-    /// Runs one transaction, which stays open for the time `open`, at a random isolation level. It may enqueue at its
-    /// beginning, in a savepoint that may be rolled back, and at its end. One in ten is rolled back.
+    /// Runs one transaction at a random isolation level, and keeps the transaction open for the time `open`. The
+    /// transaction may enqueue at its beginning, in a savepoint that may be rolled back, and at its end. One
+    /// transaction in ten is rolled back.
     async fn transaction(&mut self, client: &mut Client, open: Duration) -> Result<(), Failure> {
         use tokio_postgres::IsolationLevel::{ReadCommitted, RepeatableRead, Serializable};
         let level = [ReadCommitted, ReadCommitted, RepeatableRead, Serializable][fastrand::usize(0..4)];

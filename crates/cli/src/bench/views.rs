@@ -1,4 +1,4 @@
-//! `bench views`: how soon the views answer in full tables.
+//! `bench views`: the response times of the views on full tables.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::figures::{percentile, rounded};
 
 #[derive(Args)]
 pub struct ViewsBench {
-    /// Waiting jobs, a tenth of them delayed.
+    /// Waiting jobs. A tenth of them are delayed.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(0..=100_000_000))]
     waiting: u32,
     /// Waiting jobs that have failed before.
@@ -38,10 +38,10 @@ pub struct ViewsBench {
     unvacuumed: bool,
 }
 
-/// How many times each query runs.
+/// The number of times that each query runs.
 const ROUNDS: usize = 20;
 
-/// The queries: the name of the figure, and the statement. The first two show how busy the machine is.
+/// The queries: the name of the figure, and the statement. The first two queries show the load of the machine.
 const QUERIES: [(&str, &str); 12] = [
     ("select_1", "select 1"),
     ("million_counted", "select count(*) from generate_series(1, 1000000)"),

@@ -1,4 +1,4 @@
-//! Reports of a long bench every ten seconds: how large the table of jobs is, and how soon the views answer.
+//! Reports of a long bench every ten seconds: the size of the table of jobs, and the response times of the views.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::figures::rounded;
 
 const EVERY: Duration = Duration::from_secs(10);
 
-/// The views that count jobs, and the metrics, which read most of them at once.
+/// The views that count jobs, and the metrics. The metrics read most of these views in one statement.
 const QUERIES: [(&str, &str); 6] = [
     ("queue_stats", "select * from reveille.queue_stats"),
     ("running_jobs", "select * from reveille.running_jobs"),
@@ -20,8 +20,8 @@ const QUERIES: [(&str, &str); 6] = [
     ("metrics", include_str!("../../../../sql/metrics.sql")),
 ];
 
-/// Prints a report on standard error every ten seconds, and passes it to `seen`, until the future is dropped. `started`
-/// returns how many jobs have started so far.
+/// Prints a report on standard error every ten seconds, and passes the report to `seen`, until the future is dropped.
+/// `started` returns the number of jobs that have started so far.
 pub async fn watch(
     stage: &BenchStage,
     started: impl Fn() -> usize,

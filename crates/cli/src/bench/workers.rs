@@ -1,4 +1,4 @@
-//! Workers whose jobs do nothing, in this process or in others.
+//! Workers of jobs that do nothing, in this process or in other processes.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::stage::{BenchStage, KIND, QUEUE};
 use crate::connection::Connection;
 use crate::{Failure, Outcome, program};
 
-/// A poll interval that no bench lasts as long as.
+/// A poll interval that is longer than any bench.
 pub const NEVER: Duration = Duration::from_secs(3600);
 
 #[derive(Serialize, Deserialize)]
@@ -41,7 +41,7 @@ impl NoOpWorkers {
         Ok(NoOpWorkers::Here(tokio::spawn(worker.run_until(stop.clone().cancelled_owned())), stop))
     }
 
-    /// Starts workers in separate processes, and returns when all are at work.
+    /// Starts workers in separate processes. Returns once all of them can claim jobs.
     pub async fn processes(
         stage: &BenchStage,
         count: usize,
@@ -69,7 +69,7 @@ impl NoOpWorkers {
         Ok(NoOpWorkers::Processes(children))
     }
 
-    /// The ids of the worker processes; none if the worker is in this process.
+    /// Returns the ids of the worker processes; none if the worker is in this process.
     pub fn pids(&self) -> Vec<u32> {
         match self {
             NoOpWorkers::Here(..) => Vec::new(),
@@ -77,7 +77,7 @@ impl NoOpWorkers {
         }
     }
 
-    /// Kills one of the processes.
+    /// Kills one of the worker processes.
     pub async fn kill_one(&mut self) -> Outcome {
         if let NoOpWorkers::Processes(children) = self
             && let Some(mut child) = children.pop()
@@ -109,7 +109,7 @@ fn no_op(database: Database, slots: usize, poll_interval: Duration) -> Result<Wo
     Ok(Worker::builder(database).queue(QUEUE, slots).poll_interval(poll_interval).handle(nothing).build()?)
 }
 
-/// A worker process of a bench.
+/// Runs a worker process of a bench.
 #[derive(Args)]
 pub struct BenchWorker {
     #[arg(long)]
@@ -121,7 +121,7 @@ pub struct BenchWorker {
 }
 
 impl BenchWorker {
-    /// Works until its standard input ends.
+    /// Works until the standard input of this process ends.
     pub async fn run(self, connection: &Connection) -> Outcome {
         let url = connection.url().map(str::to_owned);
         let database = Database::options(url).database(&self.database).connect().await?;
@@ -132,7 +132,7 @@ impl BenchWorker {
             let _ = tokio::io::stdin().read_to_end(&mut end).await;
         };
         worker.run_until(parent_is_gone).await?;
-        // The read of the standard input blocks a thread until the parent ends.
+        // Exits at once, because the read of the standard input blocks a thread until the parent ends.
         std::process::exit(0);
     }
 }

@@ -21,8 +21,8 @@ use draw::Look;
 use model::{Model, Pane, Reaction};
 use watch::Update;
 
-/// Shows the views, read once a second on one connection. The role reveille_monitor is enough to look, reveille_admin
-/// to act. NO_COLOR is honoured.
+/// Shows the views, which it reads once a second on one connection. The role reveille_monitor suffices to watch;
+/// actions need reveille_admin. NO_COLOR is honoured.
 #[derive(Args)]
 pub struct Top {
     /// The time between two reads of the views.
@@ -36,9 +36,9 @@ pub struct Top {
     once: bool,
 }
 
-/// A shorter interval would only cost the server time.
+/// The shortest interval between two reads. A shorter one would only cost the server time.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
-/// The width of a frame without a terminal, unless COLUMNS is set.
+/// The width of a frame that no terminal shows, unless COLUMNS is set.
 const WIDTH: u16 = 100;
 
 impl Top {
@@ -91,7 +91,7 @@ async fn live(
                         }
                     }
                 },
-                // A change of size needs a new frame too.
+                // A change of the terminal's size needs a new frame too.
                 Some(Ok(_)) => {}
                 // The terminal is gone.
                 Some(Err(error)) => return Err(error.into()),
@@ -106,7 +106,7 @@ async fn live(
     }
 }
 
-/// Receives keys and changes of size, which a separate thread reads. The thread ends with the process.
+/// Receives pressed keys and changes of size. A separate thread reads them, and ends with the process.
 fn events() -> mpsc::Receiver<std::io::Result<Event>> {
     let (send, receive) = mpsc::channel(64);
     std::thread::spawn(move || {
@@ -121,7 +121,8 @@ fn events() -> mpsc::Receiver<std::io::Result<Event>> {
     receive
 }
 
-/// Waits for a signal that asks the process to end, so that the terminal is restored before. Signals count from now on.
+/// Waits for a signal that asks the process to end, so that `top` can restore the terminal first. Catches signals from
+/// this call on.
 fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let kinds = [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::terminate()];
@@ -136,19 +137,19 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// One frame as text, high enough for all rows.
+/// Returns one frame as text, with enough lines for all rows.
 fn frame(model: &Model, look: Look) -> Result<String, Failure> {
     let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let width = columns.unwrap_or(WIDTH).clamp(40, 1000);
     let rows = model.overview.as_ref().map_or(0, |overview| overview.len(model.pane));
     let height = draw::BESIDE_ROWS + rows.clamp(1, 1000) as u16;
-    // A terminal in memory cannot fail.
+    // A test backend, which draws into memory, cannot fail.
     let Ok(mut terminal) = Terminal::new(TestBackend::new(width, height));
     let Ok(_) = terminal.draw(|frame| draw::draw(frame, model, look));
     Ok(text(terminal.backend().buffer()))
 }
 
-/// The text of a buffer, one line per row, without trailing blanks.
+/// Returns the text of a buffer, one line per row, without trailing blanks.
 fn text(buffer: &Buffer) -> String {
     let width = usize::from(buffer.area.width).max(1);
     let line = |cells: &[ratatui::buffer::Cell]| {

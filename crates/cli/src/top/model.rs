@@ -1,11 +1,11 @@
-//! The state of `top`, and how keys change it. It is independent of terminals and databases.
+//! The state of `top`, and the changes that pressed keys make. Neither depends on a terminal or a database.
 
 use std::time::Instant;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use serde::Deserialize;
 
-/// The last answer of the database; see `sql/overview.sql`.
+/// The last answer of the database to `sql/overview.sql`.
 #[derive(Debug, Clone, Default)]
 pub struct Overview {
     /// The time of the answer, by the server's clock.
@@ -98,7 +98,7 @@ pub struct DeadRow {
     pub last_error: Option<String>,
 }
 
-/// One of the tables.
+/// A table of `top`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Pane {
     Queues,
@@ -121,12 +121,12 @@ impl Pane {
 }
 
 impl Overview {
-    /// How many rows a pane has.
+    /// Returns the number of rows in a pane.
     pub fn len(&self, pane: Pane) -> usize {
         self.keys(pane).len()
     }
 
-    /// The keys of a pane's rows, in the order in which the rows are shown.
+    /// Returns a text for each row of a pane that identifies the row, in the order in which the rows are shown.
     fn keys(&self, pane: Pane) -> Vec<String> {
         let ids = |ids: &mut dyn Iterator<Item = i64>| ids.map(|id| id.to_string()).collect();
         match pane {
@@ -170,7 +170,7 @@ impl std::fmt::Display for DatabaseAction {
     }
 }
 
-/// The effect of a key beyond the model.
+/// The effect of a pressed key beyond the model.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reaction {
     Nothing,
@@ -178,7 +178,7 @@ pub enum Reaction {
     Act(DatabaseAction),
 }
 
-/// The marked row of a pane: found by its key, or by its place if the row is gone.
+/// The selected row of a pane: found by its identifying text, or by its index if the row is gone.
 #[derive(Debug, Clone, Default)]
 struct Cursor {
     key: String,
@@ -188,12 +188,12 @@ struct Cursor {
 #[derive(Debug)]
 pub struct Model {
     pub overview: Option<Overview>,
-    /// Why the last read of the database failed, if it did.
+    /// The reason why the last read of the database failed; `None` if the read succeeded.
     pub lost: Option<String>,
-    /// When the last answer arrived.
+    /// The time at which the last answer arrived.
     pub updated_at: Instant,
     pub pane: Pane,
-    /// The action that waits for a yes.
+    /// The action that the user must still confirm.
     pub asking: Option<DatabaseAction>,
     pub helping: bool,
     /// The result of the last action.
@@ -201,7 +201,7 @@ pub struct Model {
     cursors: [Cursor; 5],
 }
 
-/// How many rows Page Up and Page Down move.
+/// The number of rows that Page Up and Page Down move.
 const PAGE: usize = 10;
 
 impl Model {
@@ -218,7 +218,7 @@ impl Model {
         }
     }
 
-    /// Takes in an answer of the database, or why there was none.
+    /// Takes in an answer of the database, or the reason for its absence.
     pub fn update(&mut self, answer: Result<Overview, String>) {
         match answer {
             Ok(overview) => {
@@ -230,7 +230,7 @@ impl Model {
         }
     }
 
-    /// The place of the marked row; `None` if the pane is empty.
+    /// Returns the index of the selected row; `None` if the pane is empty.
     pub fn marked(&self) -> Option<usize> {
         let keys = self.overview.as_ref()?.keys(self.pane);
         let cursor = &self.cursors[self.pane as usize];
@@ -252,7 +252,7 @@ impl Model {
             return if key.code == KeyCode::Char('c') { Reaction::Quit } else { Reaction::Nothing };
         }
         if let Some(action) = self.asking.take() {
-            // Any other key means no.
+            // Any key but `y` means no.
             return if matches!(key.code, KeyCode::Char('y' | 'Y')) {
                 Reaction::Act(action)
             } else {
@@ -278,7 +278,7 @@ impl Model {
             KeyCode::End | KeyCode::Char('G') => self.mark(usize::MAX),
             KeyCode::Char(letter) => {
                 self.asking = self.action(letter);
-                // Keeps the mark on the row of the action.
+                // Keeps the selection on the row of the action.
                 self.mark(place);
             }
             _ => {}
@@ -286,7 +286,7 @@ impl Model {
         Reaction::Nothing
     }
 
-    /// The action of a letter on the marked row.
+    /// Returns the action of a letter on the selected row.
     fn action(&self, letter: char) -> Option<DatabaseAction> {
         let (overview, place) = (self.overview.as_ref()?, self.marked()?);
         match (self.pane, letter) {

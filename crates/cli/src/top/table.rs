@@ -11,9 +11,9 @@ use crate::output::plain;
 /// A column of a table.
 pub struct Column {
     pub title: &'static str,
-    /// The width in characters; 0: the rest of the frame.
+    /// The width in characters; 0 stands for the rest of the frame.
     width: u16,
-    /// Figures are aligned to the right, text to the left.
+    /// True if the column holds figures. Figures are aligned to the right, text to the left.
     is_figure: bool,
     /// The smallest width of the frame at which the column is shown.
     pub from: u16,
@@ -110,7 +110,7 @@ pub fn columns(pane: Pane) -> &'static [Column] {
 pub struct TableRow {
     /// One cell per column.
     pub cells: Vec<String>,
-    /// Whether the row is shown in the colour of a warning.
+    /// True if the row is shown in the colour of a warning.
     pub is_warning: bool,
 }
 
@@ -208,7 +208,7 @@ fn of_dead(dead: &DeadRow) -> TableRow {
     TableRow { cells, is_warning: false }
 }
 
-/// A time in at most six characters: `0.2ms`, `12ms`, `1.2s`, `59s`, `3m05s`, `2h10m`, `4d03h`.
+/// Returns a time in at most six characters: `0.2ms`, `12ms`, `1.2s`, `59s`, `3m05s`, `2h10m`, `4d03h`.
 pub fn seconds_as_text(seconds: f64) -> String {
     let whole = seconds as u64;
     match seconds {

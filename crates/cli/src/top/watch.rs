@@ -1,4 +1,5 @@
-//! Reads the views at each interval, and carries out the user's actions. Connects anew if the connection is lost.
+//! Reads the views at each interval, and carries out the user's actions. After the loss of the connection, connects
+//! anew.
 
 use std::time::Duration;
 
@@ -12,17 +13,17 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::model::{DatabaseAction, Overview};
 use crate::connection::Connection;
 
-/// News for the model.
+/// A change that the model takes in.
 pub enum Update {
     Overview(Result<Overview, String>),
     /// The result of an action.
     Done(String),
 }
 
-/// How long an answer may take before the connection is given up. The server ends a query after 20 s.
+/// The longest time to wait for an answer before giving up the connection. The server itself ends a query after 20 s.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// Sends updates until their receiver or the sender of actions is gone.
+/// Sends updates until the receiver of updates or the sender of actions is gone.
 pub async fn run(
     connection: Connection,
     database: Database,
@@ -42,13 +43,13 @@ pub async fn run(
                 if updates.send(Update::Done(format!("{action}: {done}"))).await.is_err() {
                     return;
                 }
-                // Shows at once what the action has changed.
+                // Reads the views at once, to show the changes that the action made.
                 looks.reset_at(Instant::now());
             }
             _ = looks.tick() => {
                 let overview = within(look(&connection, &mut database)).await;
                 if overview.is_err() {
-                    // Connects anew next time, since the server may have moved to another address.
+                    // Connects anew at the next read, because the server may have moved to another address.
                     database = None;
                 }
                 if updates.send(Update::Overview(overview)).await.is_err() {
@@ -78,7 +79,7 @@ pub async fn look(connection: &Connection, database: &mut Option<Database>) -> r
     Ok(overview(&record))
 }
 
-/// Decodes each row by itself, and leaves out only the rows that cannot be decoded.
+/// Decodes each row separately, so that a row that cannot be decoded hides no other row.
 fn overview(record: &Record) -> Overview {
     Overview {
         at: record.decode("at").unwrap_or_default(),

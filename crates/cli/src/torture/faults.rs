@@ -1,4 +1,4 @@
-//! Inflicts the faults.
+//! Inflicts the faults of the schedule on workers, networks and the server.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -21,14 +21,14 @@ pub struct Torturer {
     pub server: Arc<Mutex<Server>>,
     pub url: String,
     pub fleet: Arc<Fleet>,
-    /// How many faults of each kind were inflicted.
+    /// The number of faults of each kind that were inflicted.
     pub done: Mutex<BTreeMap<String, u64>>,
-    /// When the server was back after each crash.
+    /// The time at which the server was back after each crash.
     pub back: Mutex<Vec<Duration>>,
 }
 
 impl Torturer {
-    /// Inflicts the faults at their times, side by side if they overlap. Returns when all are over.
+    /// Inflicts the faults at their times, concurrently if they overlap. Returns when all faults are over.
     pub async fn run(self: Arc<Self>, faults: Vec<Fault>) -> Result<(), Failure> {
         let began = Instant::now();
         let mut under_way = tokio::task::JoinSet::new();
@@ -38,7 +38,7 @@ impl Torturer {
             let torturer = Arc::clone(&self);
             under_way.spawn(async move {
                 let name = fault.kind.name();
-                // Faults get in each other's way: a server that is down has no session to terminate.
+                // One fault can prevent another: a server that is down has no session to terminate.
                 match torturer.inflict(&fault).await {
                     Ok(true) => *lock(&torturer.done).entry(name).or_default() += 1,
                     Ok(false) => tracing::debug!(name, "there was nothing to break"),
@@ -51,7 +51,7 @@ impl Torturer {
         Ok(())
     }
 
-    /// Inflicts one fault, and returns when it is over: whether there was something to break.
+    /// Inflicts one fault, and returns when the fault is over. Returns true if there was something to break.
     async fn inflict(&self, fault: &Fault) -> Result<bool, String> {
         let (place, lasts) = (fault.place, fault.lasts);
         let network = |network| async move {
@@ -127,8 +127,8 @@ impl Torturer {
         Ok(true)
     }
 
-    /// Stops all processes of the server: the postmaster and its children. The lock keeps it from being restarted
-    /// meanwhile.
+    /// Stops all processes of the server: the postmaster and its children. Holds the server's lock, so that the fault
+    /// `crash` cannot restart the server meanwhile.
     async fn stall(&self, lasts: Duration) -> Result<bool, String> {
         let server = Arc::clone(&self.server);
         let stalled = tokio::task::spawn_blocking(move || {
@@ -141,7 +141,7 @@ impl Torturer {
             let signal_all = |signal| {
                 let children = children_of(postmaster);
                 for pid in children.into_iter().chain([postmaster]) {
-                    // A child may have ended meanwhile.
+                    // Ignores an error, because a child may have ended since its id was read.
                     let _ = kill_process(pid, signal);
                 }
             };

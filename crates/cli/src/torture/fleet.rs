@@ -1,4 +1,5 @@
-//! The worker processes, which are started, killed, frozen and watched. Each is behind a separate network proxy.
+//! The worker processes of the test. They are started, killed, frozen and watched, each behind a separate network
+//! proxy.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -30,10 +31,10 @@ pub struct Fleet {
     lives: Mutex<Vec<Life>>,
 }
 
-/// One network, with one worker process after another behind it.
+/// A network, and the worker processes that run behind it one after another.
 struct Place {
     proxy: Proxy,
-    /// The present worker process, and the index of its life; `None` if another could not be started.
+    /// The running worker process, and the index of its record; `None` if no other process could be started.
     now: tokio::sync::Mutex<Option<(Child, usize)>>,
 }
 
@@ -42,19 +43,19 @@ struct Place {
 pub struct Life {
     pub journal: PathBuf,
     pub killed: Option<Duration>,
-    /// The start and the end of each time for which the process was frozen.
+    /// The start and the end of each freeze of the process.
     pub frozen: Vec<(Duration, Duration)>,
-    /// Whether the process ended without a request to stop.
+    /// True if the process ended without a request to stop.
     pub gave_up: bool,
 }
 
-/// How a worker is started.
+/// The way in which a worker is started.
 #[derive(Debug, Clone, Copy)]
 pub enum Start {
     Usual,
-    /// With its clock shifted by this offset, where libfaketime is installed.
+    /// With a clock that is shifted by this offset, where libfaketime is installed.
     Clock(&'static str),
-    /// With a log at the level `debug`, into a pipe whose reader closes it after this time.
+    /// With a debug log to a pipe. The pipe's reader closes the pipe after this time.
     LogReadFor(Duration),
 }
 
@@ -71,8 +72,8 @@ impl Life {
 }
 
 impl Fleet {
-    /// Starts the first worker at each place, with these arguments. `login` has the user, password and database, as
-    /// key=value.
+    /// Starts the first worker behind each network, with the arguments `arguments`. `login` has the user, password and
+    /// database, as key=value.
     pub async fn start(
         port: u16,
         login: String,
@@ -91,7 +92,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Kills the worker at a place, if there is one, and starts another after the time `after`.
+    /// Kills the worker behind a network, if there is one. Starts another worker after the time `after`.
     pub async fn replace(&self, place: usize, after: Duration, start: Start) -> Result<(), Failure> {
         let mut now = self.places[place].now.lock().await;
         if let Some((mut child, life)) = now.take() {
@@ -136,34 +137,34 @@ impl Fleet {
         Ok(())
     }
 
-    /// Stops the worker at a place with SIGSTOP for the time `lasts`.
+    /// Stops the worker behind a network with SIGSTOP for the time `lasts`.
     pub async fn freeze(&self, place: usize, lasts: Duration) {
         let Some((pid, life)) = self.current(place).await else { return };
         let since = journal::now();
         signal(pid, Signal::STOP);
         tokio::time::sleep(lasts).await;
-        // The worker may have been killed meanwhile, and another process have its id.
+        // The worker may have been killed meanwhile, and a new process may have the same process id.
         if self.current(place).await == Some((pid, life)) {
             signal(pid, Signal::CONT);
         }
         lock(&self.lives)[life].frozen.push((since, journal::now()));
     }
 
-    /// The process id of the worker at a place, and the index of its life.
+    /// Returns the process id of the worker behind a network, and the index of its record.
     async fn current(&self, place: usize) -> Option<(Pid, usize)> {
         let now = self.places[place].now.lock().await;
         let (child, life) = now.as_ref()?;
         Some((Pid::from_raw(child.id()?.try_into().ok()?)?, *life))
     }
 
-    /// Makes the network of a place behave like `network` for the time `lasts`.
+    /// Makes a network behave like `network` for the time `lasts`.
     pub async fn network(&self, place: usize, network: Network, lasts: Duration) {
         self.places[place].proxy.set(network);
         tokio::time::sleep(lasts).await;
         self.places[place].proxy.set(Network::Pass);
     }
 
-    /// Starts another worker at each place whose worker has ended by itself or could not be started.
+    /// Starts a worker behind each network whose worker ended by itself or could not be started.
     ///
     /// # Errors
     /// If a worker cannot be started.
@@ -180,7 +181,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Makes all networks pass everything.
+    /// Makes all networks pass all packets.
     pub fn pass_all(&self) {
         self.places.iter().for_each(|place| place.proxy.set(Network::Pass));
     }

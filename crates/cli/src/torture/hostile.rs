@@ -1,4 +1,4 @@
-//! Attacks by a role without any right on the queue: notifications, advisory locks, and operators in `public`.
+//! Attacks by a role without any right on Reveille's schema: notifications, advisory locks, and operators in `public`.
 
 use std::time::{Duration, Instant};
 
@@ -6,21 +6,21 @@ use tokio_postgres::Client;
 
 use super::queues::TestQueue;
 
-/// Creates the role, and a sequence that counts the traps that were sprung: a rollback does not undo a sequence.
+/// Creates the role, and a sequence that counts the calls of traps. A rollback does not undo a sequence.
 pub const SET_UP: &str = "create role torture_hostile;
     grant create on schema public to torture_hostile;
     create sequence torture.sprung;
     grant usage on schema torture to public;
     grant usage on sequence torture.sprung to public;";
 
-/// Makes a session one of the hostile role.
+/// Makes a session act as the hostile role.
 const BECOME_HOSTILE: &str = "set session authorization torture_hostile";
 
-/// How many ids one statement of a flood names.
+/// The number of ids that one statement of a flood sends.
 const IDS: i64 = 500;
 
-/// Operators and functions that Postgres prefers to built-in ones whose types do not match exactly. Each has the type
-/// that it returns.
+/// Operators and functions with better matching types than the built-in ones. Postgres prefers them, and each one names
+/// the type that it returns.
 const TRAPS: [(&str, &str, &str); 8] = [
     ("operator", "%(bigint, integer)", "bigint"),
     ("operator", "*(interval, integer)", "interval"),
@@ -46,8 +46,8 @@ impl Known {
     }
 }
 
-/// Floods the channels on which workers listen, as the hostile role, for the time `lasts`. Sends ids of jobs and of
-/// workers, and names of queues.
+/// Floods the channels on which workers listen, as the hostile role, for the time `lasts`. The notifications name jobs,
+/// workers and queues.
 pub async fn notify(client: &Client, known: &Known, lasts: Duration) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(BECOME_HOSTILE).await?;
     let queues: Vec<&str> = TestQueue::all().map(TestQueue::name).collect();
@@ -64,8 +64,8 @@ pub async fn notify(client: &Client, known: &Known, lasts: Duration) -> Result<(
     Ok(())
 }
 
-/// Holds every advisory lock that any version of the program has taken, as the hostile role, for the time `lasts`. The
-/// locks that vouch for workers are among them.
+/// Holds every advisory lock that any version of Reveille has used, as the hostile role, for the time `lasts`. Some of
+/// these locks vouch for workers.
 pub async fn lock(client: &Client, known: &Known, lasts: Duration) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(BECOME_HOSTILE).await?;
     let queues: Vec<&str> = TestQueue::all().map(TestQueue::name).collect();
@@ -81,7 +81,7 @@ pub async fn lock(client: &Client, known: &Known, lasts: Duration) -> Result<(),
 }
 
 /// Creates operators and functions in the schema `public`, as the hostile role, for the time `lasts`. A search path may
-/// find them before the operators and functions of Postgres. They count each call.
+/// find these before the operators and functions of Postgres. Each function counts its calls.
 pub async fn set_traps(client: &Client, lasts: Duration) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(BECOME_HOSTILE).await?;
     for (number, (kind, signature, returns)) in TRAPS.into_iter().enumerate() {
@@ -89,7 +89,7 @@ pub async fn set_traps(client: &Client, lasts: Duration) -> Result<(), tokio_pos
     }
     tokio::time::sleep(lasts).await;
     client.batch_execute("drop owned by torture_hostile; reset session authorization").await?;
-    // `drop owned` takes the right to create along.
+    // `drop owned` also revokes the right to create, so this grants the right again.
     client.batch_execute("grant create on schema public to torture_hostile").await
 }
 

@@ -1,4 +1,4 @@
-//! The journals, which workers write to files: when each attempt began and ended, by the machine's monotonic clock. All
+//! The journals of workers: files with the start and the end of each attempt, by the machine's monotonic clock. All
 //! processes share this clock, and no fault shifts it.
 
 use std::collections::HashMap;
@@ -11,13 +11,13 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::Failure;
 
-/// The time since the machine was started.
+/// Returns the time since the machine was started.
 pub fn now() -> Duration {
     let time = clock_gettime(ClockId::Monotonic);
     Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec.clamp(0, 999_999_999) as u32)
 }
 
-/// The file of one worker process.
+/// The journal of one worker process.
 pub struct Journal(File);
 
 impl Journal {
@@ -25,13 +25,14 @@ impl Journal {
         Ok(Journal(OpenOptions::new().create(true).append(true).open(path)?))
     }
 
-    /// Writes that an attempt begins. When the returned entry is dropped, it writes that the attempt has ended.
+    /// Writes that an attempt begins. When the caller drops the returned entry, the entry writes that the attempt has
+    /// ended.
     pub fn attempt(&self, job: u64, attempt: i32) -> OpenEntry<'_> {
         self.write('b', job, attempt);
         OpenEntry { journal: self, job, attempt }
     }
 
-    /// Appends a line in a single write, so that a kill leaves whole lines.
+    /// Appends a line in a single write, so that a killed process leaves only whole lines.
     fn write(&self, sign: char, job: u64, attempt: i32) {
         if let Err(error) = (&self.0).write_all(format!("{sign} {job} {attempt} {}\n", now().as_nanos()).as_bytes()) {
             tracing::error!(%error, "cannot write to the journal");
@@ -39,7 +40,7 @@ impl Journal {
     }
 }
 
-/// An attempt that has begun. Writes, when dropped, that the attempt has ended.
+/// An attempt that has begun. Dropping this writes that the attempt has ended.
 pub struct OpenEntry<'a> {
     journal: &'a Journal,
     job: u64,
@@ -52,7 +53,7 @@ impl Drop for OpenEntry<'_> {
     }
 }
 
-/// An attempt in a journal; without an end if its worker was killed before.
+/// An attempt in a journal. Its end is missing if its worker was killed during the attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
     pub job: u64,

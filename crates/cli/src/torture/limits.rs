@@ -1,4 +1,4 @@
-//! Checks that limits and orders were kept, by the journals and by queries while the faults go on.
+//! Checks limits and orders, by the journals and by queries while the faults go on.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use super::schedule::Kind;
 use crate::Failure;
 use crate::figures::rounded;
 
-/// How often the reserved jobs are counted.
+/// The time between two counts of the reserved jobs.
 const COUNT_EVERY: Duration = Duration::from_millis(20);
 
 const RESERVED: &str = "with reserved as (
@@ -26,27 +26,27 @@ const RESERVED: &str = "with reserved as (
         coalesce(max(jobs) filter (where queue = 'keyed'), 0) as keyed
     from reserved";
 
-/// The largest numbers of jobs that were ever reserved at once.
+/// The largest numbers of jobs that were reserved at the same time.
 #[derive(Default)]
 pub struct MostReserved {
     most: Mutex<Reserved>,
 }
 
-/// Numbers of jobs that are reserved at once.
+/// The numbers of jobs that are reserved at the same time.
 #[derive(Default, Clone, Copy)]
 struct Reserved {
-    /// In the queue `limited`.
+    /// Reserved jobs of the queue `limited`.
     limited: i64,
-    /// Of one key of the queue `keyed`.
+    /// Reserved jobs of one key of the queue `keyed`: the largest number of all keys.
     keyed: i64,
 }
 
 impl MostReserved {
-    /// Counts the reserved jobs again and again, until the task is aborted.
+    /// Counts the reserved jobs every 20 ms, until the task is aborted.
     pub async fn watch(self: Arc<Self>, database: Database) {
         loop {
             let count = async { Ok::<_, Failure>(database.client().await?.query_one(RESERVED, &[]).await?) };
-            // While the server is away, there is nothing to count.
+            // During an outage of the server, the count fails, and is left out.
             if let Ok(Ok(row)) = tokio::time::timeout(Duration::from_secs(1), count).await {
                 let mut most = lock(&self.most);
                 most.limited = most.limited.max(row.get("limited"));
@@ -57,8 +57,8 @@ impl MostReserved {
     }
 }
 
-/// Whether handlers keep the limits too under these faults. A worker that is frozen or cut off may go on for some
-/// seconds with jobs that other workers run already. So may a worker whose claims a crash undoes.
+/// Returns true if handlers, too, keep the limits under these faults. A worker that is frozen or cut off may go on for
+/// some seconds with jobs that other workers run already. A worker whose claims a crash undoes may do the same.
 fn handlers_are_exact(kinds: &[Kind]) -> bool {
     let exact = [
         Kind::Kill,
@@ -75,7 +75,7 @@ fn handlers_are_exact(kinds: &[Kind]) -> bool {
     kinds.iter().all(|kind| exact.contains(kind))
 }
 
-/// Adds the largest numbers in each queue that was used, and how many limits were broken.
+/// Adds the largest numbers of jobs in each queue that was used, and the number of broken limits.
 pub fn report(
     figures: &mut TortureFigures,
     (queues, kinds): (&[TestQueue], &[Kind]),
@@ -131,7 +131,7 @@ fn by_key(runs: &HashMap<u64, Vec<Run>>, queue: TestQueue) -> HashMap<Option<Str
     keys
 }
 
-/// The largest number of attempts that ran at the same time.
+/// Returns the largest number of attempts that ran at the same time.
 fn most_at_once<'a>(runs: impl Iterator<Item = &'a Run>) -> i64 {
     let mut changes: Vec<(Duration, i64)> =
         runs.flat_map(|run| &run.ran).flat_map(|(from, until)| [(*from, 1), (*until, -1)]).collect();
@@ -143,7 +143,7 @@ fn most_at_once<'a>(runs: impl Iterator<Item = &'a Run>) -> i64 {
     running.max().unwrap_or_default()
 }
 
-/// How often, among the runs of one key, a job ran before or beside a job that was enqueued earlier.
+/// Returns the number of times that a job of one key ran before or beside a job that was enqueued earlier.
 fn disorders(mut runs: Vec<&Run>) -> usize {
     runs.sort_by_key(|run| run.began);
     let ended = |run: &Run| run.ran.last().map_or(run.began, |(_, until)| *until);
@@ -152,13 +152,14 @@ fn disorders(mut runs: Vec<&Run>) -> usize {
     runs.windows(2).filter(|pair| wrong(pair)).count()
 }
 
-/// The largest number of these times, which are sorted, within any span of the length `within`.
+/// Returns the largest number of the sorted `times` within any span of the length `within`.
 fn most_within(times: &[Duration], within: Duration) -> usize {
     let counts = times.iter().enumerate().map(|(place, from)| times.partition_point(|at| *at < *from + within) - place);
     counts.max().unwrap_or_default()
 }
 
-/// The longest time for which the limited queue had both room for another running job and a job ready to start.
+/// Returns the longest time for which the queue `limited` had both capacity for another running job and a job ready to
+/// start.
 fn longest_room(runs: &HashMap<u64, Vec<Run>>, committed: &[Committed]) -> Duration {
     let mut changes: Vec<(Duration, i64, i64)> = Vec::new();
     for committed in committed.iter().filter(|committed| TestQueue::of(committed.job) == Some(TestQueue::Limited)) {

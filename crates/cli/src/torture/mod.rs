@@ -31,14 +31,15 @@ use report::TortureFigures;
 use schedule::{Fault, Kind};
 pub use worker::TortureWorker;
 
-/// Breaks workers, connections, the network and the server of a throw-away Postgres at random while jobs are worked.
-/// Exits with 1 if a job was lost or took effect twice, a worker gave up, a limit was broken, or an attack succeeded.
+/// Inflicts faults at random on workers, connections, the network and the server of a throw-away Postgres while jobs
+/// are worked. Exits with 1 if a job was lost or took effect twice, a worker gave up, a limit was broken, or an attack
+/// succeeded.
 #[derive(Args)]
 pub struct Torture {
-    /// How long to inflict faults.
+    /// The time for which to inflict faults.
     #[arg(long, default_value = "10m", value_parser = crate::connection::duration)]
     length: Duration,
-    /// The seed of the schedule of faults, which each run prints.
+    /// The seed of the schedule of faults. Each run prints its seed.
     #[arg(long)]
     seed: Option<u64>,
     /// Only these kinds of fault.
@@ -47,7 +48,7 @@ pub struct Torture {
     /// Number of faults of each kind, instead of the usual number.
     #[arg(long)]
     each: Option<u32>,
-    /// The queues that jobs are enqueued on; all, unless some are named.
+    /// The queues on which to enqueue jobs; all queues by default.
     #[arg(long, value_enum, value_delimiter = ',')]
     queues: Vec<TestQueue>,
     /// Jobs enqueued a second.
@@ -68,9 +69,9 @@ pub struct Torture {
 }
 
 const PRODUCERS: u32 = 4;
-/// Few enough connections that the fault `exhaust` can take all of them.
+/// The largest number of connections to the server: small, so that the fault `exhaust` can take all of them.
 const MAX_CONNECTIONS: &str = "120";
-/// How long the last jobs may take after the last fault, which may have frozen a worker for 40 s.
+/// The time that the last jobs may take after the last fault. That fault may have frozen a worker for 40 s.
 const LAST_JOBS: Duration = Duration::from_secs(180);
 
 impl Torture {
@@ -171,7 +172,7 @@ impl Torture {
     }
 }
 
-/// Waits until no job is left, [`LAST_JOBS`] at most.
+/// Waits until no job is left, for at most [`LAST_JOBS`].
 async fn until_worked(database: &Database, fleet: &Fleet) -> Outcome {
     let deadline = Instant::now() + LAST_JOBS;
     while Instant::now() < deadline {
@@ -206,7 +207,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A folder for the journals, which is removed at the end.
+/// A folder for the journals. Dropping this removes the folder.
 struct Folder(PathBuf);
 
 impl Folder {

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_postgres::Client;
 
-/// Creates the table of the odd rows, which has the tag of each.
+/// Creates the table that lists the odd rows by their tags.
 pub const SET_UP: &str = "create table torture.odd (tag text primary key);";
 
-/// The job of an odd row. Its handler fails if the payload is `"fails"`.
+/// A job with an odd row. Its handler fails if the payload is `"fails"`.
 #[derive(Serialize, Deserialize)]
 pub struct Odd(pub Value);
 
@@ -18,18 +18,18 @@ impl Job for Odd {
     const KIND: &'static str = "odd";
 }
 
-/// The handler of odd jobs.
+/// The handler of jobs with odd rows.
 pub async fn work(Odd(payload): Odd) -> Result<(), &'static str> {
     if payload == "fails" { Err("asked to fail") } else { Ok(()) }
 }
 
-/// How many sorts of odd rows there are.
+/// The number of sorts of odd rows.
 const SORTS: u64 = 7;
 
-/// Switches the table's checks off, as a restore or a superuser can.
+/// Switches off the checks of the tables, as a restore or a superuser can.
 const UNCHECKED: &str = "set local session_replication_role = replica;";
 
-/// Inserts an odd row of the sort that `dice` selects. Returns false if there was no row to make odd.
+/// Inserts an odd row of the sort that `dice` selects. Returns false if there was no row to change into an odd row.
 pub async fn insert(client: &Client, dice: u64) -> Result<bool, tokio_postgres::Error> {
     let tag = format!("odd-{dice:016x}");
     let insert = |columns: &str, values: &str| {
@@ -60,7 +60,7 @@ pub async fn insert(client: &Client, dice: u64) -> Result<bool, tokio_postgres::
     Ok(true)
 }
 
-/// Resets the counts of a running job, as an operator may do to give it more attempts.
+/// Resets the counts of a running job, as an operator may do to give the job more attempts.
 async fn reset_running(client: &Client) -> Result<bool, tokio_postgres::Error> {
     let reset = "update reveille.jobs set attempts = 0, failures = 0 where id = (
             select id from reveille.jobs
@@ -69,8 +69,8 @@ async fn reset_running(client: &Client) -> Result<bool, tokio_postgres::Error> {
     Ok(client.execute(reset, &[]).await? > 0)
 }
 
-/// Locks the rows of at most 10 running jobs for the time `lasts`, as a transaction of an application may. Returns
-/// whether any job ran.
+/// Locks the rows of at most 10 running jobs for the time `lasts`, as a transaction of an application may. Returns true
+/// if any job was running.
 pub async fn lock_running(client: &Client, lasts: Duration) -> Result<bool, tokio_postgres::Error> {
     let lock = "select id from reveille.jobs where reserved_at is not null and queue <> 'calm'
         order by random() limit 10 for update skip locked";

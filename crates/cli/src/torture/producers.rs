@@ -1,4 +1,4 @@
-//! Producers, which note each job in a table in the transaction that enqueues it.
+//! Producers. Each job is noted in a table by the transaction that enqueues the job.
 
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,14 @@ use super::journal;
 use super::queues::TestQueue;
 use super::worker::Task;
 
-/// A job that its producer knows to be committed, and the time from which it could start.
+/// A job whose commit its producer has seen, and the time from which the job could start.
 pub struct Committed {
     pub job: u64,
     pub ready: Duration,
 }
 
-/// Commits jobs at about this rate, in transactions of random size, until the deadline. A transaction that fails is not
-/// repeated; others follow with other jobs.
+/// Commits jobs at about `per_second`, in transactions of random size, until the deadline. A failed transaction is not
+/// repeated; later transactions enqueue other jobs.
 pub async fn produce(
     database: Database,
     number: u64,
@@ -45,11 +45,11 @@ pub async fn produce(
                 committed.extend(jobs.into_iter().map(|job| Committed { job, ready }));
                 sent += size as f64;
             }
-            // The table `torture.enqueued` tells whether it was committed.
+            // The outcome is unknown here. The table `torture.enqueued` shows if the transaction was committed.
             Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
         let planned = Duration::from_secs_f64(sent / per_second);
-        // After an outage, at most 2 s' worth of jobs is made up for.
+        // After an outage, catches up with the jobs of at most 2 s.
         sent = sent.max(began.elapsed().saturating_sub(Duration::from_secs(2)).as_secs_f64() * per_second);
         tokio::time::sleep(planned.saturating_sub(began.elapsed())).await;
     }

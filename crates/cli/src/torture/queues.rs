@@ -1,4 +1,4 @@
-//! The queues of the test. Some have limits, which must hold under all faults.
+//! The queues of the test. Some queues have limits, which must hold under all faults.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ pub enum TestQueue {
     Keyed,
     /// Each key in order, 1,000 keys.
     Ordered,
-    /// At most 100 starts per second, and 10 at once after a rest.
+    /// At most 100 starts per second. After a pause, 10 jobs start at once.
     Rated,
-    /// No settings, odd rows or locked rows: faults of other queues must not delay these jobs.
+    /// No settings and no odd or locked rows: faults of other queues must not delay the jobs of this queue.
     Calm,
 }
 
@@ -27,23 +27,24 @@ pub const MAX_RUNNING_PER_KEY: u32 = 2;
 pub const RATE: u32 = 100;
 const RATE_BURST: u32 = 10;
 
-/// A job's number has its producer from bit 48 on, its queue from bit 40 on, and a count below.
+/// The number of a job contains its producer from bit 48 on, its queue from bit 40 on, and a count below.
 const QUEUE_SHIFT: u32 = 40;
 const PRODUCER_SHIFT: u32 = 48;
 
 impl TestQueue {
-    /// The number before a producer's first job for this queue.
+    /// Returns the number that precedes a producer's first job of this queue.
     pub fn first_number(self, producer: u64) -> u64 {
         (producer << PRODUCER_SHIFT) | ((self as u64) << QUEUE_SHIFT)
     }
 
-    /// The queue of a job.
+    /// Returns the queue of a job.
     pub fn of(job: u64) -> Option<TestQueue> {
         let place = (job >> QUEUE_SHIFT) as u8;
         TestQueue::all().find(|queue| *queue as u8 == place)
     }
 
-    /// The key of a job. In the ordered queue each key belongs to one producer, which enqueues in a known order.
+    /// Returns the key of a job. In the queue `ordered` each key belongs to one producer, so the order of enqueuing is
+    /// known.
     pub fn key(job: u64) -> Option<String> {
         let number = job & ((1 << QUEUE_SHIFT) - 1);
         match TestQueue::of(job)? {
@@ -68,7 +69,7 @@ impl TestQueue {
         }
     }
 
-    /// This queue's share of the jobs: few enough that the queue can start them during faults.
+    /// Returns this queue's share of the jobs. The queue can start its share even during faults.
     pub fn share(self) -> usize {
         match self {
             TestQueue::Plain => 5,

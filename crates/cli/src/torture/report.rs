@@ -1,4 +1,4 @@
-//! The results: the database, the producers and the journals, compared.
+//! The results: a comparison of the database, the producers' lists and the journals.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::figures::{percentile, rounded};
 
 pub type TortureFigures = serde_json::Map<String, Value>;
 
-/// Adds the figures of the tables: of jobs and of their effects.
+/// Adds the figures that the tables give, about jobs and their effects.
 pub async fn database(figures: &mut TortureFigures, client: &Client, committed: &[Committed]) -> Result<(), Failure> {
     let numbers: Vec<i64> = committed.iter().map(|committed| committed.job as i64).collect();
     // The payload of a job is its number.
@@ -64,7 +64,7 @@ pub async fn database(figures: &mut TortureFigures, client: &Client, committed: 
     Ok(())
 }
 
-/// The attempts at each job, in the order in which they began.
+/// Returns the attempts at each job, in the order in which they began.
 pub fn runs(lives: &[Life]) -> HashMap<u64, Vec<Run>> {
     let mut runs: HashMap<u64, Vec<Run>> = HashMap::new();
     for (worker, life) in lives.iter().enumerate() {
@@ -76,7 +76,7 @@ pub fn runs(lives: &[Life]) -> HashMap<u64, Vec<Run>> {
     runs
 }
 
-/// Adds the figures of the workers' journals. `back` has the times at which the server was back after a crash.
+/// Adds the figures of the workers' journals. `back` lists the times at which the server was back after a crash.
 pub fn journals(
     figures: &mut TortureFigures,
     runs: &HashMap<u64, Vec<Run>>,
@@ -99,7 +99,7 @@ pub fn journals(
     percentiles(figures, "resumed_", back.iter().filter_map(resumed).map(milliseconds).collect());
 
     let first = |committed: &Committed| Some(runs.get(&committed.job)?.first()?.began.saturating_sub(committed.ready));
-    // Not for queues with limits, whose jobs wait for others.
+    // Queues with limits are left out, because their jobs wait for other jobs.
     for (prefix, queue) in [("wait_", TestQueue::Plain), ("calm_wait_", TestQueue::Calm)] {
         let free = committed.iter().filter(|committed| TestQueue::of(committed.job) == Some(queue));
         percentiles(figures, prefix, free.filter_map(first).map(milliseconds).collect());
@@ -108,7 +108,7 @@ pub fn journals(
     figures.insert("workers_gave_up".into(), Value::from(lives.iter().filter(|life| life.gave_up).count()));
 }
 
-/// An attempt, and when it ran: without the times for which its worker was frozen or dead.
+/// An attempt, and the times for which it ran. The times for which its worker was frozen or dead are left out.
 pub struct Run {
     pub job: u64,
     pub began: Duration,
@@ -132,7 +132,7 @@ impl Run {
     }
 }
 
-/// How long each two attempts at one job ran at the same time, if they did.
+/// Returns the overlapping time of each two attempts at one job that ran at the same time.
 fn overlaps(runs: &[Run]) -> Vec<Duration> {
     let mut overlaps = Vec::new();
     for (place, run) in runs.iter().enumerate() {
@@ -147,8 +147,8 @@ fn overlaps(runs: &[Run]) -> Vec<Duration> {
     overlaps
 }
 
-/// The time from the kill of a worker until the last job that it broke off ran elsewhere; `None` if there was no such
-/// job.
+/// Returns the time from the kill of a worker until other workers ran the last of its unfinished jobs; `None` if the
+/// worker had no unfinished job.
 fn rescue(runs: &HashMap<u64, Vec<Run>>, worker: usize, life: &Life) -> Option<Duration> {
     let killed = life.killed?;
     let next = |runs: &Vec<Run>| {
@@ -184,7 +184,7 @@ const MUST_BE_ZERO: [&str; 11] = [
     "traps_sprung",
 ];
 
-/// Whether all figures that must be 0 are there and 0.
+/// Returns true if each figure that must be 0 exists and is 0.
 pub fn is_sound(figures: &TortureFigures) -> bool {
     MUST_BE_ZERO.iter().all(|name| figures.get(*name).and_then(Value::as_i64) == Some(0))
 }

@@ -1,4 +1,4 @@
-//! The schedule of faults, which is generated from a seed and so can be repeated.
+//! The schedule of faults. It is generated from a seed, so a run can be repeated.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ pub enum Kind {
     Kill,
     /// A worker is stopped with SIGSTOP for up to 10 s.
     Freeze,
-    /// A worker is stopped for longer than it takes to be declared dead.
+    /// A worker is stopped until other workers have declared it dead.
     FreezeLong,
-    /// A worker starts whose clock is up to three days off.
+    /// A worker starts with a clock that is up to three days off.
     ShiftClock,
     /// The sessions of listeners are terminated.
     CutListeners,
@@ -29,11 +29,11 @@ pub enum Kind {
     NetRefuse,
     /// A worker's connections are half-closed.
     NetHalfClose,
-    /// A worker's network swallows everything.
+    /// A worker's network swallows all packets.
     NetBlackHole,
     /// A worker's network swallows the answers on open connections.
     NetSwallowAnswers,
-    /// The server is stopped at once, as if it had crashed, and started again.
+    /// The server is stopped at once, as by a crash, and started again.
     Crash,
     /// All processes of the server are stopped with SIGSTOP for up to 5 s.
     Stall,
@@ -43,15 +43,16 @@ pub enum Kind {
     Exhaust,
     /// A role without rights floods the channels on which workers listen.
     HostileNotifications,
-    /// A role without rights holds every advisory lock that the queue has a name for.
+    /// A role without rights holds every advisory lock that Reveille uses.
     HostileLocks,
-    /// A role without rights creates operators and functions in `public` that would run with the worker's rights.
+    /// A role without rights creates operators and functions in `public`. A worker that called one would lend it its
+    /// rights.
     HostileOperators,
     /// A transaction of an application locks the rows of running jobs.
     LockRows,
     /// An odd row is inserted, or the counts of a running job are reset.
     OddRow,
-    /// A worker starts whose log is a pipe that is closed within 3 s.
+    /// A worker starts with a pipe as its log. The pipe is closed within 3 s.
     CloseLog,
 }
 
@@ -83,13 +84,13 @@ impl Kind {
         Habit { per_10_minutes, shortest, longest }
     }
 
-    /// Its name in figures.
+    /// Returns the kind's name in figures.
     pub fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().replace('-', "_")).unwrap_or_default()
     }
 }
 
-/// How many faults of a kind there are in ten minutes, and how long each lasts.
+/// The number of faults of a kind in ten minutes, and the time that one fault lasts.
 struct Habit {
     per_10_minutes: u32,
     shortest: Duration,
@@ -99,18 +100,18 @@ struct Habit {
 /// One fault of the schedule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fault {
-    /// When the fault begins, from the beginning of the run.
+    /// The time from the beginning of the run to the beginning of the fault.
     pub at: Duration,
     pub kind: Kind,
-    /// The place of the worker that the fault affects, if it affects a single worker.
+    /// The index of the worker that the fault affects, if the fault affects a single worker.
     pub place: usize,
     pub lasts: Duration,
-    /// A random number for other choices of the fault.
+    /// A random number for all other choices of the fault.
     pub dice: u64,
 }
 
-/// The faults of a run in the order of their times. Each of these kinds comes `each` times; by default, as often as is
-/// usual in a run of this length.
+/// Returns the faults of a run in the order of their times. Each kind in `kinds` comes `each` times. By default, a kind
+/// comes at its usual rate.
 pub fn schedule(seed: u64, length: Duration, kinds: &[Kind], each: Option<u32>, workers: usize) -> Vec<Fault> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut faults = Vec::new();
@@ -119,7 +120,7 @@ pub fn schedule(seed: u64, length: Duration, kinds: &[Kind], each: Option<u32>, 
         let usual = (f64::from(per_10_minutes) * length.as_secs_f64() / 600.0).round().max(1.0);
         let count = each.unwrap_or(usual as u32);
         for part in 0..count {
-            // One fault in each of `count` equal parts of the run, so that each kind comes throughout.
+            // Puts one fault into each of `count` equal parts of the run, so that each kind comes throughout the run.
             let at = length.mul_f64((f64::from(part) + random.f64()) / f64::from(count));
             let lasts = shortest + (longest - shortest).mul_f64(random.f64());
             faults.push(Fault { at, kind, place: random.usize(0..workers), lasts, dice: random.u64(..) });

@@ -1,4 +1,4 @@
-//! A worker process of the test, with handlers that act at random and note their effects in the database and a journal.
+//! A worker process of the test. Its handlers act at random, and note their effects in the database and a journal.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,18 +33,19 @@ impl Job for Task {
     }
 }
 
-/// How long a handler waits for an answer of the database.
+/// The longest time that a handler waits for an answer of the database.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// The pause between a start that failed and the next.
+/// The pause between a failed start and the next start.
 const START_AGAIN: Duration = Duration::from_millis(200);
 
 type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 
-/// One in this many jobs has an effect that may be repeated, and is settled by its worker.
+/// One in `IDEMPOTENT` jobs has an effect that may be repeated. The worker settles this job.
 const IDEMPOTENT: u64 = 4;
 
-/// Takes a random time, fails at random, or writes the job's effect: mostly in the transaction that completes the job.
+/// Takes a random time, fails at random, or writes the job's effect. Most effects are written in the transaction that
+/// completes the job.
 async fn work(
     Task(job): Task,
     State(journal): State<Arc<Journal>>,
@@ -56,7 +57,7 @@ async fn work(
     let entry = journal.attempt(job, attempt);
     tokio::select! {
         outcome = run(job, attempt, entry, &database, &context) => outcome,
-        // The job may soon run elsewhere.
+        // Ends the attempt, because another worker may soon run the job.
         () = cancellation.cancelled() => Err("cancelled".into()),
     }
 }
@@ -83,15 +84,15 @@ async fn run(
     match tokio::time::timeout(ANSWER_WITHIN, apply(job, attempt, entry, &mut client, context)).await {
         Ok(applied) => applied,
         Err(_) => {
-            // This connection may never answer again.
+            // Takes the connection out of the pool, because the connection may never answer again.
             drop(deadpool_postgres::Object::take(client));
             Err("the database does not answer".into())
         }
     }
 }
 
-/// Writes the effect: in one transaction with the completion, unless the effect may be repeated. One such transaction
-/// in a hundred is rolled back.
+/// Writes the effect of a job. Completes the job in the same transaction, unless the effect may be repeated. One
+/// completing transaction in a hundred is rolled back.
 async fn apply(
     job: u64,
     attempt: i32,
@@ -108,7 +109,7 @@ async fn apply(
     let (number, worker) = (i64::try_from(job)?, context.job().reservation.worker);
     transaction.execute("insert into torture.applied values ($1, $2, $3)", &[&number, &attempt, &worker]).await?;
     context.complete_in(&transaction).await?;
-    // From the commit on, other jobs may start in the place of this one.
+    // Ends the journal's entry before the commit, because after the commit other jobs may start under the same limit.
     drop(entry);
     if fastrand::u8(0..100) == 0 {
         return Ok(transaction.rollback().await?);
@@ -127,16 +128,16 @@ pub struct TortureWorker {
 }
 
 impl TortureWorker {
-    /// Works until its standard input ends.
+    /// Works until the standard input of this process ends.
     pub async fn run(self, connection: &Connection) -> Outcome {
         let journal = Arc::new(Journal::open(&self.journal)?);
         loop {
             match self.work(connection, &journal).await {
-                // A fault may have kept it from starting.
+                // Starts again, because a fault may have prevented the worker's start.
                 Err(error) if !error.is_invalid() => tokio::time::sleep(START_AGAIN).await,
                 ended => {
                     ended?;
-                    // The read of the standard input blocks a thread until the parent ends.
+                    // Exits at once, because the read of the standard input blocks a thread until the parent ends.
                     std::process::exit(0);
                 }
             }

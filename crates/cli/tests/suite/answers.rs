@@ -1,4 +1,4 @@
-//! The command reports what it has done, and what it has not done.
+//! The command reports the changes that it has made, and the changes that it could not make.
 
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ async fn an_unknown_queue_is_reported_as_unknown() {
         assert_eq!((unknown.code, &*unknown.out), (1, ""), "{arguments:?}");
         assert!(unknown.err.contains("no queue typo") && unknown.err.lines().count() == 1, "{}", unknown.err);
     }
-    assert_eq!(database.value("select count(*) from reveille.queues").await, 0, "none was made");
+    assert_eq!(database.value("select count(*) from reveille.queues").await, 0, "no queue was made");
     assert_eq!(reveille(&database, &["pause", "typo", "--create"]).out, "paused typo\n");
     assert_eq!(reveille(&database, &["resume", "typo"]).out, "resumed typo\n");
 }
@@ -83,7 +83,7 @@ async fn status_marks_estimates() {
     assert!(many["ready"].as_u64().unwrap() > 10_000 && many["estimated"] == true, "JSON has numbers: {many}");
 }
 
-/// Makes dead jobs 1 to 3. Job 2 cannot be revived, because a live job has its key.
+/// Makes dead jobs 1 to 3. Job 2 cannot be revived, because a live job has the same unique key.
 async fn one_in_the_way(database: &TestDatabase) {
     let rows = "insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts, \
         available_at,
@@ -141,13 +141,17 @@ async fn a_finished_job_is_run_again_as_a_new_one() {
         parent_id, available_at <= now()) from reveille.jobs where id = 12";
     let expected = json!(["mail", {"to": "a"}, "q", "k", ["t"], {"m": 1}, 1, 3, 0, null, null, true]);
     assert_eq!(database.value(row).await, expected);
-    assert_eq!(reveille(&database, &["job", "1", "--json"]).json()[0]["state"], "cancelled", "the history stays");
+    assert_eq!(
+        reveille(&database, &["job", "1", "--json"]).json()[0]["state"],
+        "cancelled",
+        "the finished job stays in the history"
+    );
     let once_more = reveille(&database, &["retry", "--again", "1", "--json"]);
     assert_eq!((once_more.code, once_more.json()), (0, vec![json!({"id": 1, "answer": "again", "job": 13})]));
     assert_eq!(reveille(&database, &["retry", "1"]).out, "1 finished\n", "without --again, the job stays finished");
 }
 
-/// Makes a role that is bound by row security and has all other rights. Returns its name and its address.
+/// Makes a role that has all rights but is subject to row security. Returns the role's name and address.
 async fn bound(database: &TestDatabase) -> (String, String) {
     let role = format!("bound_{:08x}", fastrand::u32(..));
     let sql = format!(
@@ -178,7 +182,7 @@ async fn the_error_says_that_row_security_hides_rows_from_the_role() {
         {
             at(arguments).refused(&["row security", &format!("reveille.{table}"), &role, "bypassrls"]);
         }
-        // A policy for some rows still hides others. A policy for all rows hides none.
+        // A policy that shows some rows may hide other rows. A policy that shows all rows hides no row.
         let policy = format!("create policy p on reveille.{table} for all to {role} using");
         database.run(&format!("{policy} (current_date > '2000-01-01')")).await;
         at(&["status"]).refused(&["row security"]);
@@ -222,9 +226,12 @@ async fn times_are_shown_in_the_readers_zone_with_its_offset() {
     assert!(shown("Europe/Berlin", &["jobs"]).contains("2096-07-24 18:00:00+02:00"));
     assert!(shown("America/New_York", &["job", "1"]).contains("2096-07-24 12:00:00-04:00"));
     assert!(shown("UTC", &["jobs"]).contains("2096-07-24 16:00:00+00:00"));
-    assert!(shown("UTC", &["job", "1"]).contains("2026-01-01T00:00:00Z is new year"), "a text is not changed");
+    assert!(
+        shown("UTC", &["job", "1"]).contains("2026-01-01T00:00:00Z is new year"),
+        "a text that looks like a time is not changed"
+    );
     let json: Value = serde_json::from_str(&shown("Europe/Berlin", &["jobs", "--json"])).unwrap();
-    assert!(json["available_at"].as_str().unwrap().ends_with("+00:00"), "JSON has the database's own time");
+    assert!(json["available_at"].as_str().unwrap().ends_with("+00:00"), "JSON shows times as the database has them");
 }
 
 #[tokio::test]
@@ -250,5 +257,5 @@ async fn an_address_with_unsupported_demands_is_never_connected_to() {
         .refused(&["require_auth", "channel_binding"]);
     at(&format!("{url}?requirepeer=postgres"), None).refused(&["requirepeer", "verify-full"]);
     at(&url, Some(("PGREQUIREAUTH", "scram-sha-256"))).refused(&["PGREQUIREAUTH", "channel_binding"]);
-    assert!(listener.accept().is_err(), "no connection was made");
+    assert!(listener.accept().is_err(), "the command made no connection");
 }

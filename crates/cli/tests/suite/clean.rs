@@ -1,5 +1,5 @@
-//! Text from jobs, notifications, servers and arguments is shown, but no terminal obeys it, and it forges no line of a
-//! log.
+//! Text from jobs, notifications, servers and arguments is shown. No terminal obeys the text, and the text cannot forge
+//! a line of a log.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -7,15 +7,15 @@ use std::process::{Child, Command, Stdio};
 use crate::cli::{Ended, reveille};
 use crate::harness::{TestDatabase, database, eventually, soon};
 
-/// A colour, a window title, a C1 control, changes of direction, and a line break before a forged line.
+/// A colour, a window title, a C1 control, changes of the text's direction, and a line break before a forged line.
 const EVIL: &str = "\x1b[31m\x1b]0;x\x07\u{9b}1m\u{202e}\u{2067}\u{200f}\nforged";
 
-/// `EVIL` as an SQL string.
+/// Returns `EVIL` as an SQL string.
 fn evil() -> String {
     format!("'{EVIL}'")
 }
 
-/// The characters of a text that a terminal obeys, except line ends.
+/// Returns the characters of a text that a terminal obeys, except line ends.
 fn obeyed(text: &str) -> Vec<char> {
     let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().filter(|&c| c != '\n' && (c.is_control() || turns(c))).collect()
@@ -105,7 +105,7 @@ async fn no_message_repeats_control_characters_of_an_argument() {
     }
 }
 
-/// A running command. Dropping this kills it.
+/// A running command. Dropping this kills the process.
 struct AtWork(Child);
 
 impl Drop for AtWork {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::exec::Worker;
 use crate::harness::{DEADLINE, TestDatabase, database, empty_database, migrations, soon};
 
-/// How a command ended: exit status, standard output and standard error.
+/// The result of a command: exit status, standard output and standard error.
 pub struct Ended {
     pub code: i32,
     pub out: String,
@@ -16,7 +16,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// The JSON objects that the command printed, one a line.
+    /// Returns the JSON objects that the command printed, one per line.
     pub fn json(&self) -> Vec<Value> {
         self.out
             .lines()
@@ -24,7 +24,7 @@ impl Ended {
             .collect()
     }
 
-    /// Checks that the command failed with exit status 2 and one line that contains all these parts.
+    /// Checks that the command failed with exit status 2, and printed one line that contains each of `parts`.
     #[track_caller]
     pub fn refused(&self, parts: &[&str]) {
         assert_eq!(self.code, 2, "{}{}", self.out, self.err);
@@ -45,7 +45,7 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Waits for the end of a process with its output. Kills a process that does not end.
+/// Waits for the end of a process, and returns its output. Kills a process that does not end.
 pub fn finish(child: Child) -> Output {
     let (sender, ended) = std::sync::mpsc::channel();
     let pid = child.id().to_string();
@@ -227,7 +227,7 @@ async fn retry_and_cancel_answer_for_each_id() {
         .run("insert into reveille.jobs (kind, available_at) values ('a', now() + '1 hour'::interval), ('b', now())")
         .await;
     let retried = reveille(&database, &["retry", "1", "99"]);
-    assert_eq!((retried.code, &*retried.out), (1, "1 due\n99 unknown\n"), "one of them was not found");
+    assert_eq!((retried.code, &*retried.out), (1, "1 due\n99 unknown\n"), "one of the two jobs was not found");
     let cancelled = reveille(&database, &["cancel", "1", "2", "--json"]);
     assert_eq!(cancelled.json(), [json!({"id": 1, "answer": "cancelled"}), json!({"id": 2, "answer": "cancelled"})]);
     assert_eq!(cancelled.code, 0);

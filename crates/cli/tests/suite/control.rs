@@ -1,4 +1,4 @@
-//! Live control: cancelling, timeouts, pausing, draining, and stopping a worker from outside.
+//! Live control: cancelling, timeouts, pausing, draining, and stopping a worker from another session.
 
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::harness::{Note, TestDatabase, database, note, soon, start, worker};
 
-/// A worker process with two slots. Dropping this kills it.
+/// A worker process with two slots. Dropping this kills the process.
 struct Process(Child);
 
 impl Process {
@@ -20,7 +20,7 @@ impl Process {
         Process(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
-    /// Waits for its end, and returns its exit status.
+    /// Waits for the end of the process, and returns its exit status.
     async fn ended(mut self) -> Option<i32> {
         soon("the process ends", async {
             loop {
@@ -99,12 +99,15 @@ async fn a_pause_reaches_jobs_that_other_processes_have_claimed() {
     database.until("select count(*) = 0 from reveille.jobs where reserved_at is not null").await;
     let left = "select jsonb_build_array(count(*), sum(failures), now()) from reveille.jobs";
     let paused = database.value(left).await;
-    assert!(paused[0].as_i64().unwrap() > 0 && paused[1] == 0, "the jobs that waited go back at no cost: {paused}");
+    assert!(
+        paused[0].as_i64().unwrap() > 0 && paused[1] == 0,
+        "jobs claimed ahead are released without a failure: {paused}"
+    );
     let time = paused[2].as_str().unwrap();
     database
         .until(&format!("select bool_and(last_seen_at > '{time}'::timestamptz + interval '1 s') from reveille.workers"))
         .await;
-    assert_eq!(database.value(left).await[0], paused[0], "no job has started since");
+    assert_eq!(database.value(left).await[0], paused[0], "no job has started since the pause");
     database.run("select reveille.resume('default')").await;
     database.until("select count(*) = 200 from reveille.finished_jobs where failures = 0").await;
 }
@@ -138,5 +141,9 @@ async fn a_worker_asked_to_stop_finishes_its_jobs_and_exits_with_0() {
     assert_eq!(process.ended().await, Some(0));
     assert_eq!(database.value("select outcome from reveille.finished_jobs").await, "completed");
     assert_eq!(database.value("select count(*) from reveille.workers").await, 0);
-    assert_eq!(reveille(&database, &["workers", "stop", &id]).await.0, 1, "there is no such worker any more");
+    assert_eq!(
+        reveille(&database, &["workers", "stop", &id]).await.0,
+        1,
+        "the stopped worker is not registered any more"
+    );
 }

@@ -1,4 +1,4 @@
-//! The doctor names what is wrong, and its advice repairs it.
+//! The doctor names each fault, and its advice repairs the fault.
 
 use std::process::Output;
 use std::time::Duration;
@@ -14,14 +14,14 @@ pub async fn examine(database: &Database) -> Vec<Finding> {
     database.doctor().examine().await.expect("the doctor can examine")
 }
 
-/// The findings of one check.
+/// Returns the findings of one check.
 pub async fn found(database: &Database, check: &str) -> Vec<Finding> {
     let mut findings = examine(database).await;
     findings.retain(|found| found.check == check);
     findings
 }
 
-/// Checks that `check` has one finding, in this state and with these words. Returns its advice.
+/// Checks that `check` has one finding, with this verdict and these words. Returns the finding's advice.
 pub async fn only(database: &Database, check: &str, state: Verdict, parts: &[&str]) -> String {
     let findings = found(database, check).await;
     let [one] = &findings[..] else { panic!("one finding of {check}: {findings:?}") };
@@ -40,7 +40,8 @@ pub fn lines(output: &Output) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_healthy_database_with_a_worker_is_well() {
-    // The other tests' server does not wait for the disk, which the doctor would report.
+    // Uses a separate server, because the doctor would report that the shared server of the tests does not wait for the
+    // disk.
     let server = Server::options().fsync(true).setting("full_page_writes", "on").start().unwrap();
     let database = Database::connect(server.url("postgres")).await.unwrap();
     database.migrate().await.unwrap();
@@ -85,7 +86,10 @@ async fn sessions_that_hold_back_vacuum_are_named_without_their_query() {
     })
     .await;
     let waiting = found(&database, "horizon").await;
-    assert!(waiting.len() == 1 && is(&waiting[0], Verdict::Note, "slot standby"), "the others are young: {waiting:?}");
+    assert!(
+        waiting.len() == 1 && is(&waiting[0], Verdict::Note, "slot standby"),
+        "all other transactions are young: {waiting:?}"
+    );
     drop(report);
 }
 
@@ -119,7 +123,10 @@ async fn a_listener_that_hangs_in_a_transaction_is_named() {
     listener.batch_execute("set application_name = 'reveille listener'; begin; select 1").await.unwrap();
     let advice = only(&database, "notifications", Verdict::Note, &["hangs in a transaction"]).await;
     database.run(advice.split(';').next().unwrap()).await;
-    eventually("the session is gone", async || found(&database, "notifications").await[0].state == Verdict::Ok).await;
+    eventually("the listener's session is gone", async || {
+        found(&database, "notifications").await[0].state == Verdict::Ok
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -141,7 +148,7 @@ async fn without_the_current_schema_other_checks_are_left_out() {
 #[tokio::test]
 async fn every_missing_index_is_named_and_the_advice_restores_it() {
     let database = database().await;
-    // A view of Reveille's depends on jobs_claim, so that index cannot be dropped.
+    // The index jobs_claim is left out, because a view of Reveille depends on it.
     let indexes = "from pg_index join pg_class on pg_class.oid = indrelid
         left join pg_constraint on conindid = indexrelid and contype = 'p'
         where relnamespace = 'reveille'::regnamespace and not relispartition and relname <> 'schema_history'
@@ -165,7 +172,7 @@ async fn every_missing_index_is_named_and_the_advice_restores_it() {
         database.run(&index.advice.unwrap()).await;
     }
     assert_eq!(database.value(list).await, before);
-    // All of these, and jobs_claim.
+    // The doctor counts jobs_claim too.
     let all = (before.as_array().unwrap().len() + 1).to_string();
     only(&database, "indexes", Verdict::Ok, &[&all]).await;
 }
@@ -332,7 +339,7 @@ async fn a_schema_of_another_name_is_examined_under_its_name() {
     assert!(advice.contains("on other.jobs"), "{advice}");
     let working = start(worker(&other).handle(async |_: crate::harness::Note| {}));
     other.doctor().examine().await.unwrap();
-    eventually("its worker is seen", async || {
+    eventually("the doctor finds the schema's worker", async || {
         found(&other, "workers").await.iter().all(|found| found.state == Verdict::Ok)
     })
     .await;
@@ -348,7 +355,7 @@ async fn every_dropped_function_and_view_is_missed() {
         union all select relname from pg_class where relnamespace = 'reveille'::regnamespace
         and relkind = 'v') as made";
     let there = database.value(there).await.as_i64().unwrap();
-    // All names are read first, since each drop takes other objects along.
+    // Reads all names first, because each drop also removes dependent objects.
     let drop_all = "do $$ declare gone text; begin
         foreach gone in array array(
             select 'view if exists ' || oid::regclass from pg_class where relnamespace = 'reveille'::regnamespace

@@ -1,4 +1,4 @@
-//! What the doctor finds about roles and their rights.
+//! The doctor's findings about roles and their rights.
 
 use crate::doctor::{examine, found, only};
 use crate::harness::{TestDatabase, database, note, reporting_worker, start, worker};
@@ -19,7 +19,8 @@ async fn row_security_that_may_hide_jobs_from_workers_is_named() {
     only(&database, "roles", Verdict::Ok, &[]).await;
 }
 
-/// Makes a role with only these grants. Returns the database as this role sees it, and the role's name.
+/// Makes a role with only the rights in `grants`. Returns a connection of this role to the database, and the role's
+/// name.
 async fn as_user(database: &TestDatabase, grants: &[&str]) -> (Database, String) {
     let role = format!("reveille_role_{:08x}", fastrand::u32(..));
     database.run(&format!("create role {role} login password 'p'")).await;
@@ -175,11 +176,11 @@ async fn workers_without_the_right_to_vacuum_are_named() {
     database.run(churn).await;
     database.until("select pg_stat_get_dead_tuples('reveille.jobs'::regclass) > 100000").await;
     let of_it = |found: Vec<Finding>| found.into_iter().find(|found| found.finding.contains("may not vacuum"));
-    let noted = of_it(found(&database, "vacuum").await).expect("it is noted");
+    let noted = of_it(found(&database, "vacuum").await).expect("the doctor notes the missing right");
     assert!(noted.state == Verdict::Note && noted.finding.contains(&role), "{noted:?}");
     let due = include_str!("../../../../sql/upkeep_vacuum.sql");
     let due = worker_user.client().await.unwrap().query(due, &[]).await.unwrap();
-    assert!(due.is_empty(), "such a worker vacuums nothing");
+    assert!(due.is_empty(), "a worker without the right vacuums nothing");
     working.stop().await;
     drop(worker_user);
     drop_role(&database, &role).await;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{TestDatabase, database, note, soon};
 
-/// A worker process. Dropping this kills it.
+/// A worker process. Dropping this kills the process.
 pub struct Worker(pub Child);
 
 impl Drop for Worker {
@@ -20,7 +20,7 @@ impl Drop for Worker {
 }
 
 impl Worker {
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub async fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         let ended = async {
@@ -49,7 +49,7 @@ pub fn work_by(program: &str, database: &TestDatabase, exec: &str, more: &[&str]
     Worker(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 
-/// A folder that a test's commands write to. Dropping this removes it.
+/// A folder for the files that a test's commands write. Dropping this removes the folder.
 pub struct Folder(pub PathBuf);
 
 impl Folder {
@@ -234,7 +234,7 @@ async fn queues_get_the_slots_that_were_asked_for() {
     assert_eq!(row, json!([["default", "a=b", "c=d"], 11]));
 }
 
-/// The most memory that a process has had, in MB.
+/// Returns the peak memory of a process, in MB.
 fn most_memory(worker: &Worker) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", worker.0.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -272,7 +272,7 @@ async fn long_numbers_and_deep_json_are_kept_as_printed() {
     };
     assert_eq!(result("long").await, "{\"n\": 12345678901234567890123}");
     assert_eq!(result("large").await, format!("[1{}]", "0".repeat(400)));
-    assert_eq!(result("half").await, "\"\\\"\\\\ud800\\\"\"", "it is no JSON text, so the printed characters are kept");
+    assert_eq!(result("half").await, "\"\\\"\\\\ud800\\\"\"", "output that is no JSON text is kept as printed");
     assert_eq!(result("deep").await, format!("{}{}", "[".repeat(300), "]".repeat(300)));
 }
 

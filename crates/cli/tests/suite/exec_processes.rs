@@ -1,17 +1,17 @@
-//! `reveille work --exec`: the processes that a program leaves behind, and how they end.
+//! `reveille work --exec`: the processes that a program has started end with the program's attempt.
 
 use crate::exec::{Folder, Worker, enqueue, idle, work};
 use crate::harness::{database, eventually};
 use serde_json::json;
 use std::process::{Command, Stdio};
 
-/// Whether a process is alive, and not a zombie.
+/// Returns true if a process is alive and no zombie.
 fn lives(pid: &str) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     !status.is_empty() && !status.contains(") Z ")
 }
 
-/// A command that writes its process id and that of a child to a file, and hangs.
+/// Returns a command that writes its process id and its child's process id to a file, and hangs.
 fn hanging(folder: &Folder) -> String {
     format!("sleep 1000 & echo $$ $! >{0}.new; mv {0}.new {0}; wait", folder.path("pids"))
 }
@@ -73,7 +73,7 @@ async fn a_terminated_worker_releases_jobs_that_it_cannot_finish() {
     assert_eq!(database.value("select count(*) from reveille.workers").await, 0);
 }
 
-/// The processes whose parent is this one, with their command lines.
+/// Returns the child processes of `parent`, with their command lines.
 fn children(parent: u32) -> Vec<(u32, String)> {
     let pids =
         std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
@@ -96,7 +96,7 @@ fn kill(signal: &str, pid: u32) {
 #[tokio::test]
 async fn a_killed_watchdog_is_restarted_and_the_log_says_so() {
     let (database, folder) = (database().await, Folder::new());
-    // The command's keeper is stopped, so that only the watchdog is left to end the command.
+    // The program stops its keeper, so that only the watchdog can end the program.
     let program =
         format!("setsid sleep 1000 & echo $$ $! >{0}.new; mv {0}.new {0}; kill -STOP $PPID; wait", folder.path("pids"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
@@ -114,7 +114,8 @@ async fn a_killed_watchdog_is_restarted_and_the_log_says_so() {
     gone(&pids).await;
 }
 
-/// A command that leaves a child in a separate session and a grandchild without a parent. Their ids are in a file.
+/// Returns a command that leaves two processes: a child in a separate session, and a grandchild without a parent. Their
+/// process ids are in a file.
 fn leaving(folder: &Folder, then: &str) -> String {
     let deeper = "setsid sh -c 'sleep 1000 & echo $! >>$0' ";
     format!("setsid sleep 1000 & echo $! >{0}.new; ({deeper} {0}.new) ; mv {0}.new {0}; {then}", folder.path("pids"))
@@ -127,7 +128,7 @@ async fn a_child_that_leaves_its_session_ends_with_its_attempt() {
         ("exit 0", "kind => 'k'"),
         ("exit 1", "kind => 'k', max_attempts => 1"),
         ("kill -9 $$", "kind => 'k', max_attempts => 1"),
-        // The command kills its keeper.
+        // This program kills its keeper.
         ("kill -9 $PPID", "kind => 'k', max_attempts => 1"),
         ("wait", "kind => 'k', max_attempts => 1, timeout => '500 ms'"),
         ("kill -STOP $PPID; wait", "kind => 'k', max_attempts => 1, timeout => '500 ms'"),
@@ -141,7 +142,7 @@ async fn a_child_that_leaves_its_session_ends_with_its_attempt() {
         gone(&pids).await;
         drop(worker);
     }
-    // A command that is ended at its timeout may add text to the error.
+    // A program that is ended at its timeout may add text to the error.
     let errors =
         "select jsonb_agg(split_part(errors -> 0 ->> 'error', '500ms', 1) order by id) from reveille.dead_jobs";
     let late = "took longer than its timeout of ";
@@ -204,12 +205,12 @@ async fn a_second_signal_ends_the_grace_period() {
 async fn process_1_reaps_orphans_and_loses_no_exit_status() {
     let (database, folder) = (database().await, Folder::new());
     let program = env!("CARGO_BIN_EXE_reveille");
-    // If the test may not make a process 1, `--init always` makes the worker behave like one.
+    // The test may lack the right to make a process 1. Then `--init always` makes the worker behave like one.
     let unshare = ["unshare", "--pid", "--fork", "--mount-proc"];
     let may = Command::new(unshare[0]).args(&unshare[1..]).arg("true").stderr(Stdio::null()).status();
     let (before, init) =
         if may.is_ok_and(|ended| ended.success()) { (&unshare[..], "auto") } else { (&[][..], "always") };
-    // The shell's child becomes an orphan of the worker by `exec`, which keeps the process id.
+    // The child of the shell becomes an orphan of the worker, because `exec` keeps the shell's process id.
     let start = format!(
         "sleep 0.2 & exec {program} work --init {init} --queue default=8 --keep-output \
          --exec 'read code; echo $code; exit $code'"

@@ -1,4 +1,4 @@
-//! Which workers are alive, dead, or only stalled.
+//! Other workers tell if a worker is alive, dead or only stalled.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,11 +10,11 @@ use crate::harness::{TestDatabase, database, note, reporting_worker, start};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A worker process. Dropping this kills it.
+/// A worker process. Dropping this kills the process.
 struct Process(Child);
 
 impl Process {
-    /// Starts a worker with one slot, whose program does not end.
+    /// Starts a worker with one slot. The worker's program does not end.
     fn start(database: &TestDatabase) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
         command.args(["work", "--queue", "default=1", "--exec", "sleep 1000"]).env("DATABASE_URL", &database.address);
@@ -33,7 +33,8 @@ impl Drop for Process {
     }
 }
 
-/// A database with one job, and a worker process that runs it. Its session holds the lock that vouches for the worker.
+/// Makes a database with one job, and a worker process that runs the job. The process's session holds the lock that
+/// vouches for the worker.
 async fn held_by_a_process() -> (TestDatabase, Process) {
     let database = database().await;
     let process = Process::start(&database);
@@ -63,7 +64,7 @@ async fn a_stalled_worker_keeps_its_job_while_its_session_lives() {
     let (builder, mut reports) = reporting_worker(&database);
     let other = start(builder);
     process.signal("-STOP");
-    // Long enough that the other worker would have rescued the job if the session were gone.
+    // Waits for longer than a rescue would take if the session that vouches were gone.
     database
         .until(
             "select (select max(last_seen_at) from reveille.workers) - (select min(last_seen_at) \

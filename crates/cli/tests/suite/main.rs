@@ -1,4 +1,4 @@
-//! The command as its users run it, on a real server.
+//! Tests of the command as its users run it, on a real server.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,5 @@
-//! `reveille metrics` serves true figures in Prometheus' format over HTTP, whatever the database and the clients do.
+//! `reveille metrics` serves true figures in Prometheus' format over HTTP, in every state of the database and the
+//! clients.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,7 +12,7 @@ use reveille::dev::Network;
 use crate::harness::{DEADLINE, database, empty_database, eventually, proxy};
 use crate::prometheus::parse;
 
-/// The running exporter. Dropping this kills it.
+/// The running exporter. Dropping this kills the process.
 struct Exporter {
     process: Child,
     at: SocketAddr,
@@ -30,7 +31,7 @@ impl Exporter {
         let (sender, served) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let _ = sender.send(lines.find_map(|line| line.strip_prefix("serving http://").map(str::to_owned)));
-            // Its pipe must not be full.
+            // Reads the exporter's output to its end, because a full pipe would block the exporter.
             lines.for_each(drop);
         });
         let serving = served.recv_timeout(DEADLINE).ok().flatten();
@@ -47,7 +48,7 @@ impl Exporter {
         stream
     }
 
-    /// Sends a request, and returns the status and the text of the answer, if there is an answer.
+    /// Sends a request. Returns the status and the body of the answer, or `None` without an answer.
     fn send(&self, request: &[u8]) -> Option<(u16, String)> {
         let (mut stream, mut answer) = (self.connect(), Vec::new());
         let _ = stream.write_all(request);
@@ -81,7 +82,7 @@ async fn metrics_are_served_and_other_requests_are_refused() {
     assert_eq!(exporter.send(b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}").unwrap().0, 405);
     assert_eq!(exporter.send(b"\x16\x03\x01 nonsense\r\n\r\n").unwrap().0, 400);
     let endless = [b"GET /metrics HTTP/1.1\r\nX: ".to_vec(), vec![b'x'; 100_000], b"\r\n\r\n".to_vec()].concat();
-    assert!(exporter.send(&endless).is_none_or(|(status, _)| status == 431), "a head without an end");
+    assert!(exporter.send(&endless).is_none_or(|(status, _)| status == 431), "an endless head is refused");
     assert_eq!(exporter.get("/metrics").unwrap().0, 200);
 }
 
@@ -90,7 +91,7 @@ async fn silent_clients_do_not_keep_others_out_for_long() {
     let database = database().await;
     let exporter = Exporter::start(&database.address);
     let silent: Vec<TcpStream> = (0..200).map(|_| exporter.connect()).collect();
-    // All connections are taken until the exporter drops the silent ones.
+    // The silent clients hold all connections until the exporter drops these clients.
     eventually("a scrape is answered", async || exporter.get("/metrics").is_some_and(|(status, _)| status == 200))
         .await;
     drop(silent);
@@ -99,7 +100,7 @@ async fn silent_clients_do_not_keep_others_out_for_long() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_scrapes_cost_one_query_a_second_on_one_connection() {
     let database = database().await;
-    // The job's age differs at each query.
+    // The figures of two queries differ by the job's age, so equal pages come from one query.
     database.run("insert into reveille.jobs (kind) values ('k')").await;
     let exporter = Exporter::start(&database.address);
     let began = Instant::now();
@@ -130,7 +131,7 @@ async fn without_the_database_the_answer_is_503_until_it_is_back() {
     assert_eq!((status, parse(&page).of("reveille_up", &[])), (503, Some(0.0)));
     assert_eq!(exporter.get("/healthz").unwrap().0, 200, "the exporter itself is well");
     network.set(Network::Pass);
-    eventually("metrics are back", async || exporter.get("/metrics").unwrap().0 == 200).await;
+    eventually("metrics are served again", async || exporter.get("/metrics").unwrap().0 == 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

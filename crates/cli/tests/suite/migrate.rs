@@ -1,4 +1,4 @@
-//! Upgrading the schema beside an older worker.
+//! The schema is upgraded beside an older worker.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ async fn a_running_worker_outlives_an_upgrade_and_no_old_one_starts() {
     let ((reporter, mut reports), gate) = (reporting(), Arc::new(Semaphore::new(0)));
     let build = || worker(&database).state(reporter.clone()).state(Arc::clone(&gate));
     let running = start(build().handle(held));
-    // In the first round, the worker prepares its statements with their old results.
+    // In the first round, before the upgrade, the worker prepares its statements.
     for round in ["before", "after"] {
         for text in [round, "fails"] {
             enqueue(&database.database, &note(text)).max_attempts(1).await.unwrap();
@@ -32,7 +32,8 @@ async fn a_running_worker_outlives_an_upgrade_and_no_old_one_starts() {
         started.sort();
         assert_eq!(started, [round, "fails"]);
         if round == "before" {
-            // While both jobs run. Each table has its own transaction, so that this cannot deadlock with the worker.
+            // Upgrades while both jobs run. Each table has its own transaction, so that the upgrade cannot deadlock
+            // with the worker.
             for table in ["jobs", "dead_jobs", "finished_jobs", "workers"] {
                 database.run(&format!("alter table reveille.{table} add column future text")).await;
             }

@@ -1,4 +1,5 @@
-//! Any role can send a notification, so it is only a hint. Processes act on it once the tables confirm it.
+//! Any role can send a notification, so each notification is only a hint. Processes act on the hint once the tables
+//! confirm it.
 
 use std::process::{Command, Stdio};
 
@@ -8,7 +9,7 @@ use tokio_postgres::Client;
 use crate::exec::Worker;
 use crate::harness::{TestDatabase, database, eventually, note, soon};
 
-/// A session of a role that has been given no right at all.
+/// A session of a role without any right.
 struct Outsider<'a> {
     database: &'a TestDatabase,
     client: Client,
@@ -49,9 +50,9 @@ async fn reveille_listen_ends_only_at_a_rightful_stop() {
         (cancelled, lines)
     });
     let (cancelled, _lines) = soon("the second notification arrives", reading).await.unwrap();
-    assert!(cancelled, "it goes on after a stop that the tables do not confirm");
+    assert!(cancelled, "the worker goes on after a stop that the tables do not confirm");
     assert!(database.admin().stop_worker(id).await.unwrap());
-    eventually("it deregisters", async || listening_ended(&database).await).await;
+    eventually("the worker deregisters", async || listening_ended(&database).await).await;
     assert!(listening.ended().await.success());
     outsider.leave().await;
 }
@@ -60,7 +61,7 @@ async fn listening_ended(database: &TestDatabase) -> bool {
     database.value("select count(*) from reveille.workers").await == 0
 }
 
-/// The private memory of a process, in MB.
+/// Returns the private memory of a process, in MB.
 #[cfg(target_os = "linux")]
 fn megabytes(pid: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -88,6 +89,6 @@ async fn a_flood_of_notifications_costs_a_worker_no_memory() {
     enqueue(&database.database, &note("after")).await.unwrap();
     database.until("select count(*) = 1 from reveille.finished_jobs").await;
     let grown = megabytes(process.0.id()) - before;
-    assert!(grown < 20.0, "it has grown by {grown} MB");
+    assert!(grown < 20.0, "the process has grown by {grown} MB");
     outsider.leave().await;
 }

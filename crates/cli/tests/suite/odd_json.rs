@@ -1,4 +1,4 @@
-//! JSON that few programs can parse, and text that is not UTF-8, are shown and do not keep other rows from being shown.
+//! The command shows JSON that few programs can parse, and text that is not UTF-8. Neither hides other rows.
 
 use reveille::admin::View;
 use serde_json::value::RawValue;
@@ -8,18 +8,18 @@ use crate::harness::{database, encoded_database, note, reporting, soon, start, w
 
 const LONG: &str = "12345678901234567890123";
 
-/// SQL that copies each job to the dead jobs.
+/// Copies each job to the dead jobs.
 const BURY: &str = "insert into reveille.dead_jobs (id, queue, kind, payload, metadata, progress, errors, priority, \
     attempts, failures, max_attempts, available_at, created_at, reason) \
     select id, queue, kind, payload, metadata, progress, errors, priority, \
     attempts, failures, max_attempts, available_at, created_at, 'failed' from reveille.jobs";
 
-/// Nested 300 deep, as Postgres prints it.
+/// Returns an array that is nested 300 deep, as Postgres prints it.
 fn deep() -> String {
     format!("{}1{}", "[".repeat(300), "]".repeat(300))
 }
 
-/// JSON that fits neither a tree of values nor an `f64`.
+/// Returns JSON that fits neither a tree of values nor an `f64`.
 fn odd() -> String {
     format!(r#"{{"deep": {}, "long": {LONG}, "large": 1e400}}"#, deep())
 }

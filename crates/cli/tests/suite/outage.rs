@@ -1,11 +1,11 @@
-//! What a worker logs about a server that ends a connection.
+//! The log of a worker after the server has ended one of its connections.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use crate::harness::{TestDatabase, database, soon};
 
-/// A worker process whose log is read. Dropping this kills it.
+/// A worker process whose log is read. Dropping this kills the process.
 struct Process(Child);
 
 impl Process {
@@ -18,7 +18,7 @@ impl Process {
         Process(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    /// The log, up to the first line that contains `text`.
+    /// Reads the log up to the first line that contains `text`.
     async fn log_until(&mut self, text: String) -> Vec<String> {
         let lines = BufReader::new(self.0.stderr.take().unwrap()).lines().map(Result::unwrap);
         let reading = tokio::task::spawn_blocking(move || {
@@ -48,7 +48,8 @@ async fn the_log_says_that_the_server_has_ended_one_connection() {
         let database = database().await;
         let mut process = Process::start(&database);
         database.until("select count(*) = 1 from reveille.sleepers").await;
-        // The session ends in the middle of a statement. An idle heartbeat would open another session without a log.
+        // Holds a lock, so that the session ends in the middle of a statement. An idle heartbeat would reconnect
+        // without a log event.
         let held = database.client().await;
         held.batch_execute("begin; lock table reveille.workers in access exclusive mode").await.unwrap();
         let terminate = format!(

@@ -1,4 +1,4 @@
-//! A log that cannot be written breaks no part of a worker.
+//! A worker goes on in every part even if its log cannot be written.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
@@ -9,7 +9,7 @@ use reveille::{enqueue, enqueue::enqueue_all};
 use crate::exec::Worker;
 use crate::harness::{TestDatabase, database, note};
 
-/// A worker process that writes its log to `log`. Dropping this kills it.
+/// A worker process that writes its log to `log`. Dropping this kills the process.
 struct Process(Worker);
 
 impl Process {
@@ -26,7 +26,7 @@ impl Process {
     }
 }
 
-/// A pipe whose reader is closed.
+/// Returns a pipe whose reader is closed.
 fn without_a_reader() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -48,6 +48,10 @@ async fn a_worker_whose_log_cannot_be_written_works_on() {
         process.terminate();
         let status = process.0.ended().await;
         assert_eq!((status.code(), status.signal()), (Some(0), None), "{place}");
-        assert_eq!(database.value("select count(*) from reveille.workers").await, 0, "{place}: it has deregistered");
+        assert_eq!(
+            database.value("select count(*) from reveille.workers").await,
+            0,
+            "{place}: the worker has deregistered"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Through a real PgBouncer in transaction mode. `.ci/pooler` fetches one and runs these.
+//! Tests through a real PgBouncer in transaction mode. `.ci/pooler` fetches PgBouncer and runs these tests.
 
 use std::process::Command;
 
@@ -20,8 +20,10 @@ async fn a_worker_detects_a_transaction_pooler_and_polls() {
         .stderr(std::fs::File::create(&log).unwrap())
         .spawn();
     let worker = crate::exec::Worker(worker.unwrap());
-    eventually("the log says so", async || std::fs::read_to_string(&log).is_ok_and(|log| log.contains("polling only")))
-        .await;
+    eventually("the log says that the worker only polls", async || {
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains("polling only"))
+    })
+    .await;
     enqueue(&behind.database, &note("x")).await.unwrap();
     behind.until("select count(*) = 1 from reveille.finished_jobs").await;
     let row = "select jsonb_build_array(holds_lock, (select count(*) from reveille.sleepers)) from reveille.workers";

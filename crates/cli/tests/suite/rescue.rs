@@ -1,4 +1,4 @@
-//! Rescuing the jobs of a dead worker.
+//! Workers rescue the jobs of a dead worker.
 
 use crate::harness::database;
 

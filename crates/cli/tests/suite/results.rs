@@ -1,4 +1,4 @@
-//! Waiting for a job's result.
+//! The command waits for a job's result.
 
 use reveille::Outcome;
 use reveille::job::Payload;

@@ -1,4 +1,4 @@
-//! Each tick of a schedule is enqueued once, at its time, by any worker.
+//! Each tick of a schedule is enqueued once, on time, by any worker.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::cli::{command, reveille, run};
 use crate::harness::{TestDatabase, database, eventually, reporting_worker, start};
 
-/// A worker process that fires schedules and runs no job. Dropping this kills it.
+/// A worker process that fires schedules and runs no job. Dropping this kills the process.
 struct Process(Child);
 
 impl Process {
@@ -55,7 +55,7 @@ async fn every_tick_comes_once_while_one_of_three_workers_is_killed() {
     assert_eq!(database.value("select bool_and(created_at >= available_at) from reveille.jobs").await, true);
 }
 
-/// A worker process on a host with the files of only two time zones. Dropping this kills it.
+/// A worker process on a host that has the files of only two time zones. Dropping this kills the process.
 struct PoorHost(Child, PathBuf);
 
 impl PoorHost {
@@ -101,13 +101,13 @@ async fn a_host_without_a_time_zone_leaves_its_schedules_to_others() {
         )
     };
     database.until(&fired("near")).await;
-    eventually("the log says so", async || poor.log().contains("Asia/Tokyo")).await;
+    eventually("the log names the unknown time zone", async || poor.log().contains("Asia/Tokyo")).await;
     database.until("select error like '%unknown time zone%' from reveille.schedules where name = 'nowhere'").await;
     assert_eq!(
         database.value("select error is null and next_at is null from reveille.schedules where name = 'far'").await,
         true
     );
-    assert_eq!(poor.log().matches("Asia/Tokyo").count(), 1, "it is logged once");
+    assert_eq!(poor.log().matches("Asia/Tokyo").count(), 1, "the unknown time zone is logged once");
     let rich = start(reporting_worker(&database).0);
     database.until(&fired("far")).await;
     rich.stop().await;

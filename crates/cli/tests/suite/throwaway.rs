@@ -1,11 +1,11 @@
-//! Throw-away servers leave nothing behind.
+//! A throw-away server leaves no file and no process behind.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::harness::eventually;
 
-/// Whether the command line of a process names the folder.
+/// Returns true if the command line of any process names the folder.
 fn is_in_use(folder: &Path) -> bool {
     let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
@@ -15,7 +15,7 @@ fn is_in_use(folder: &Path) -> bool {
         .any(|command| String::from_utf8_lossy(&command).contains(&name))
 }
 
-/// The folders of all throw-away servers.
+/// Returns the folders of all throw-away servers.
 fn server_folders() -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten().map(|entry| entry.path());
     entries
@@ -23,7 +23,8 @@ fn server_folders() -> Vec<std::path::PathBuf> {
         .collect()
 }
 
-/// Starts a demo, calls `then` with the process id of its server, kills the demo, and waits until nothing is left.
+/// Starts a demo, calls `then` with the process id of its server, and kills the demo. Waits until the server's
+/// processes and files are gone.
 async fn kill_the_parent(then: impl Fn(&str)) {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_reveille"))
         .arg("demo")
@@ -35,7 +36,8 @@ async fn kill_the_parent(then: impl Fn(&str)) {
     let prefix = format!("reveille-pg-{}-", demo.id());
     let folder =
         || server_folders().into_iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&prefix));
-    // During the server's setup, the file has a negative number of another process, which must get no signal.
+    // Waits for the line "ready". Before, the file may have the negated id of another process, which must get no
+    // signal.
     let postmaster = || {
         let file = std::fs::read_to_string(folder()?.join("data/postmaster.pid")).ok()?;
         file.lines().any(|line| line.trim() == "ready").then(|| file.lines().next()?.parse::<u32>().ok())?
@@ -45,7 +47,7 @@ async fn kill_the_parent(then: impl Fn(&str)) {
     then(&postmaster.to_string());
     demo.kill().unwrap();
     demo.wait().unwrap();
-    eventually("nothing is left of the server", async || !folder.exists() && !is_in_use(&folder)).await;
+    eventually("the server's processes and files are gone", async || !folder.exists() && !is_in_use(&folder)).await;
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::cli::finish;
 use crate::exec::Worker;
 use crate::harness::{TestDatabase, database, eventually, proxy};
 
-/// The command in a terminal of 80 columns and 24 lines. Dropping this kills it.
+/// The command in a terminal of 80 columns and 24 lines. Dropping this kills the process.
 struct Terminal {
     process: Worker,
     keys: File,
@@ -36,7 +36,7 @@ impl Terminal {
             .env("NO_COLOR", "1")
             .env("TERM", "xterm")
             .env("PGAPPNAME", "watched");
-        // The command must find only this terminal, not that of the test.
+        // The command gets the new terminal, so that it cannot find the terminal of the test.
         let command = command.stdin(Stdio::from(end())).stdout(Stdio::from(end())).stderr(Stdio::null());
         let process = Worker(command.spawn().unwrap());
         let keys = File::from(master);
@@ -60,7 +60,7 @@ impl Terminal {
         eventually(part, async || self.shown.lock().unwrap().screen().contents().contains(part)).await;
     }
 
-    /// Waits for a successful end, and checks that the terminal is restored.
+    /// Waits for the command's successful end, and checks that the terminal is restored.
     async fn ended_well(&mut self) {
         let restored = async || !self.shown.lock().unwrap().screen().alternate_screen();
         eventually("the former screen is back", restored).await;

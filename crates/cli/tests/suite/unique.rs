@@ -1,4 +1,4 @@
-//! Unique jobs by the command.
+//! The command enqueues unique jobs.
 
 use std::process::{Command, Stdio};
 
@@ -74,7 +74,7 @@ async fn the_command_enqueues_unique_jobs_in_every_way() {
         let id = 2 * place + 1;
         assert_eq!(command(arguments), (Some(0), format!("{id}\n")));
         assert_eq!(command(arguments), (Some(0), format!("{id} (existed)\n")));
-        // An enqueue that finds its key taken has used up an id.
+        // Resets the sequence, because an enqueue whose unique key is taken uses up an id.
         database.run(&format!("select setval('reveille.jobs_id_seq', {})", id + 1)).await;
     }
     assert_eq!(command(&["b", r#"{"y":2,"x":1}"#, "--unique-by-payload"]).1, "3 (existed)\n");

@@ -62,7 +62,7 @@ fn the_mark_stays_on_its_row_when_others_come_and_go() {
     model.update(Ok(with(&["0", "1", "a", "b"])));
     assert_eq!(model.marked(), Some(3));
     model.update(Ok(with(&["0"])));
-    assert_eq!(model.marked(), Some(0), "its row is gone");
+    assert_eq!(model.marked(), Some(0), "the row of the action is gone");
     model.update(Ok(with(&[])));
     assert_eq!(model.marked(), None);
 }
