@@ -9,6 +9,9 @@ use crate::worker::shared::Shared;
 
 /// A worker whose session is not lost asks its handlers to stop 5 s before other workers may declare it dead.
 const MARGIN: Duration = Duration::from_secs(5);
+/// A process that stood still has this many heartbeat intervals for a heartbeat. One is short on a busy host: a statement
+/// that was under way has timed out meanwhile, and its session must be opened anew.
+const EXCUSED_BEATS: u32 = 2;
 
 /// Asks all handlers to stop when the last successful heartbeat of this worker is too long ago.
 pub(super) struct CutOff {
@@ -76,7 +79,7 @@ impl StandstillDetector {
     /// Returns true if a standstill excuses the silence since the heartbeat `good`. Call this several times within each
     /// heartbeat interval.
     ///
-    /// A standstill excuses the silence for one heartbeat interval after the standstill is over. Only the first
+    /// A standstill excuses the silence for two heartbeat intervals after the standstill is over. Only the first
     /// standstill after a successful heartbeat counts.
     fn excuses(&mut self, now: Instant, good: Instant, interval: Duration) -> bool {
         self.last = self.last.filter(|standstill| standstill.after_beat == good);
@@ -84,7 +87,7 @@ impl StandstillDetector {
             self.last.get_or_insert(Standstill { after_beat: good, over_at: now });
         }
         self.checked_at = now;
-        self.last.is_some_and(|standstill| now - standstill.over_at < interval)
+        self.last.is_some_and(|standstill| now - standstill.over_at < interval * EXCUSED_BEATS)
     }
 }
 
@@ -95,14 +98,14 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_process_that_stood_still_waits_for_one_heartbeat() {
+    fn a_process_that_stood_still_waits_for_two_heartbeats() {
         let start = Instant::now();
         let at = |tenths| start + SECOND * tenths / 10;
         let mut standstill = StandstillDetector::new(start);
         assert!(!standstill.excuses(at(10), start, SECOND), "it has checked in time");
         assert!(standstill.excuses(at(60), start, SECOND), "it stood still for five seconds");
-        assert!(standstill.excuses(at(69), start, SECOND));
-        assert!(!standstill.excuses(at(70), start, SECOND), "no heartbeat has come within the interval");
+        assert!(standstill.excuses(at(79), start, SECOND));
+        assert!(!standstill.excuses(at(80), start, SECOND), "no heartbeat has come within two intervals");
         assert!(!standstill.excuses(at(90), start, SECOND), "a second standstill is no excuse");
         assert!(standstill.excuses(at(120), at(95), SECOND), "after a good heartbeat it is one again");
     }
