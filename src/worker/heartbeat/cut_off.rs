@@ -9,8 +9,8 @@ use crate::worker::shared::Shared;
 
 /// A worker whose session is not lost asks its handlers to stop 5 s before other workers may declare it dead.
 const MARGIN: Duration = Duration::from_secs(5);
-/// A process that stood still has this many heartbeat intervals for a heartbeat. One is short on a busy host: a statement
-/// that was under way has timed out meanwhile, and its session must be opened anew.
+/// A process that stood still has this many heartbeat intervals for a heartbeat. One is too short on a busy host: a
+/// statement that was under way has timed out meanwhile, and its session must be opened anew.
 const EXCUSED_BEATS: u32 = 2;
 
 /// Asks all handlers to stop when the last successful heartbeat of this worker is too long ago.
