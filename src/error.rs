@@ -67,7 +67,7 @@ impl Error {
         match error.downcast::<Error>() {
             Ok(error) => *error,
             Err(error) => {
-                let message = format!("enqueue: a middleware refused the job: {error:#}");
+                let message = format!("cannot enqueue: a middleware refused the job: {error:#}");
                 Error { kind: Kind::Refused, message, source: Some(error) }
             }
         }
@@ -96,22 +96,24 @@ impl Error {
         let reason = reason_of(&error);
         let message = match kind {
             Kind::SchemaMissing => {
-                format!("{what}: {reason}: the schema is missing or not current; run `reveille migrate`")
+                format!("cannot {what}: {reason}: the schema is missing or not current; run `reveille migrate`")
             }
-            Kind::Denied if !is_tls(&error) => format!("{what}: {reason}; check the user, the password and the grants"),
+            Kind::Denied if !is_tls(&error) => {
+                format!("cannot {what}: {reason}; check the user, the password and the grants")
+            }
             Kind::Unavailable if refuses_writes(&error) => {
                 format!(
-                    "{what}: {reason}; is the server a standby? connect to the primary, or try again after a fail-over"
+                    "cannot {what}: {reason}; is the server a standby? connect to the primary, or try again after a fail-over"
                 )
             }
             Kind::Unavailable if has_ended_the_session(&error) => {
-                format!("{what}: the server ended this connection: {reason}")
+                format!("cannot {what}: the server ended this connection: {reason}")
             }
-            Kind::Unavailable if error.code().is_some() => format!("{what}: the server says: {reason}"),
-            Kind::Unavailable if was_connected(&error) => format!("{what}: the connection was lost: {reason}"),
-            Kind::Unavailable => format!("{what}: {reason}; is the server running and reachable?"),
-            _ if is_tls(&error) => format!("{what}: {}", tls_advice(&reason)),
-            _ => format!("{what}: {reason}"),
+            Kind::Unavailable if error.code().is_some() => format!("cannot {what}: the server says: {reason}"),
+            Kind::Unavailable if was_connected(&error) => format!("cannot {what}: the connection was lost: {reason}"),
+            Kind::Unavailable => format!("cannot {what}: {reason}; is the server running and reachable?"),
+            _ if is_tls(&error) => format!("cannot {what}: {}", tls_advice(&reason)),
+            _ => format!("cannot {what}: {reason}"),
         };
         Error { kind, message, source: Some(Box::new(error)) }
     }

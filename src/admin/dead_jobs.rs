@@ -95,7 +95,7 @@ impl Admin {
     async fn next_dead(&self, filter: &Filter, reason: Option<&str>, above: i64) -> Result<Option<i64>> {
         let params: [(&(dyn ToSql + Sync), Type); 4] =
             [(&filter.queue, Type::TEXT), (&filter.kind, Type::TEXT), (&reason, Type::TEXT), (&above, Type::INT8)];
-        let rows = self.query("look for a dead job", include_str!("../../sql/next_dead_job.sql"), &params).await?;
+        let rows = self.query("find a dead job", include_str!("../../sql/next_dead_job.sql"), &params).await?;
         Ok(rows.first().map(|row| row.get("id")))
     }
 }

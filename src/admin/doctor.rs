@@ -226,14 +226,14 @@ impl Doctor {
             }
         }
         let (round_trip, ahead) =
-            best.ok_or_else(|| Error::unavailable("read the clock: the server gave no answer"))?;
+            best.ok_or_else(|| Error::unavailable("cannot read the clock: the server returned no row"))?;
         Ok(judge_clock(ahead, round_trip))
     }
 
     /// Checks whether a notification of another session arrives at the address where workers listen.
     async fn listening(&self) -> Finding {
         let arrived = tokio::time::timeout(LISTENING_TIMEOUT, self.notification_delay()).await;
-        match arrived.unwrap_or_else(|_| Err(Error::unavailable("listen: the server does not answer"))) {
+        match arrived.unwrap_or_else(|_| Err(Error::unavailable("cannot listen: the server does not answer"))) {
             Ok(Some(after)) => {
                 ok("listening", format!("a notification arrived after {:.1} ms", after.as_secs_f64() * 1e3))
             }

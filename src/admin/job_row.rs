@@ -90,11 +90,11 @@ impl JobRow {
     /// Unavailable if the record lacks what every job has.
     pub(super) fn from_record(record: Record) -> Result<JobRow> {
         let no_job =
-            |error: Error| Error::unavailable(format!("read a job: the server's answer is not a job: {error}"));
+            |error: Error| Error::unavailable(format!("cannot read a job: the server's answer is not a job: {error}"));
         let state: String = record.decode("state").map_err(no_job)?;
-        let state = state
-            .parse()
-            .map_err(|_| Error::unavailable(format!("read a job: the server answered the unknown state {state:?}")))?;
+        let state = state.parse().map_err(|_| {
+            Error::unavailable(format!("cannot read a job: the server answered the unknown state {state:?}"))
+        })?;
         let count = |column| any::<i64>(&record, column).unwrap_or_default().clamp(0, u32::MAX.into()) as u32;
         Ok(JobRow {
             id: record.decode("id").map_err(no_job)?,

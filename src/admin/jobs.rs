@@ -48,7 +48,7 @@ impl Admin {
     /// What the server says.
     pub async fn job(&self, id: i64) -> Result<Option<JobRow>> {
         let sql = as_bytes!(include_str!("../../sql/job.sql"));
-        let rows = self.read("look up a job", sql, &[(&id, Type::INT8)]).await?;
+        let rows = self.read("read a job", sql, &[(&id, Type::INT8)]).await?;
         records(&rows)?.pop().map(JobRow::from_record).transpose()
     }
 
@@ -82,7 +82,8 @@ impl Admin {
     /// What the server says.
     pub async fn run_again(&self, id: i64) -> Result<RunAgain> {
         let rows = self.query("run a job again", include_str!("../../sql/run_again.sql"), &[(&id, Type::INT8)]).await?;
-        let row = rows.first().ok_or_else(|| Error::unavailable("run a job again: the server gave no answer"))?;
+        let row =
+            rows.first().ok_or_else(|| Error::unavailable("cannot run a job again: the server returned no row"))?;
         Ok(match (row.get("id"), row.get("state")) {
             (Some(new), _) => RunAgain::Enqueued(new),
             (None, "live") => RunAgain::Live,
@@ -93,11 +94,12 @@ impl Admin {
 
     async fn answer(&self, what: &str, sql: &'static str, id: i64) -> Result<String> {
         let rows = self.query(what, sql, &[(&id, Type::INT8)]).await?;
-        let row = rows.first().ok_or_else(|| Error::unavailable(format!("{what}: the server gave no answer")))?;
+        let row =
+            rows.first().ok_or_else(|| Error::unavailable(format!("cannot {what}: the server returned no row")))?;
         Ok(row.get("answer"))
     }
 }
 
 fn unknown(what: &str, answer: &str) -> Error {
-    Error::unavailable(format!("{what}: the server answered {answer:?}, which this version does not know"))
+    Error::unavailable(format!("cannot {what}: the server answered {answer:?}, which this version does not know"))
 }

@@ -112,7 +112,7 @@ pub fn down(why: impl fmt::Display) -> String {
 fn sample(row: &Record) -> Result<Sample> {
     // JSON has no such numbers: Postgres gives them as the strings "NaN" and "Infinity".
     let value = row.get("value").unwrap_or_default().trim_matches('"').parse();
-    let value = value.map_err(|_| Error::unavailable("read metrics: the server's answer has no number"))?;
+    let value = value.map_err(|_| Error::unavailable("cannot read metrics: the server's answer has no number"))?;
     Ok(Sample { name: row.decode("name")?, labels: row.decode("labels")?, value })
 }
 

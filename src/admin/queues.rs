@@ -57,7 +57,7 @@ impl Admin {
         check_name("queue", queue)?;
         let sql = "select exists (select from reveille.queue_totals where queue = $1)
             or exists (select from reveille.known_queues where queue = $1) as known";
-        let rows = self.read("look for a queue", sql, &[(&queue, Type::TEXT)]).await?;
+        let rows = self.read("find a queue", sql, &[(&queue, Type::TEXT)]).await?;
         Ok(rows.first().is_some_and(|row| row.get("known")))
     }
 
@@ -88,7 +88,7 @@ impl Admin {
     pub async fn backlog(&self, queue: &str) -> Result<Backlog> {
         check_name("queue", queue)?;
         let rows = self.read("count jobs", include_str!("../../sql/backlog.sql"), &[(&queue, Type::TEXT)]).await?;
-        let row = rows.first().ok_or_else(|| Error::unavailable("count jobs: the server gave no answer"))?;
+        let row = rows.first().ok_or_else(|| Error::unavailable("cannot count jobs: the server returned no row"))?;
         let count = |column| row.get::<_, i64>(column).max(0) as u64;
         Ok(Backlog {
             ready: count("ready"),
@@ -134,7 +134,7 @@ impl Admin {
         if !columns.is_empty() {
             let columns = Value::from(columns);
             let params: [(&(dyn ToSql + Sync), Type); 2] = [(&queue, Type::TEXT), (&columns, Type::JSONB)];
-            self.query("set a queue", include_str!("../../sql/set_queue.sql"), &params).await?;
+            self.query("change the settings of a queue", include_str!("../../sql/set_queue.sql"), &params).await?;
         }
         match settings.paused {
             Some(true) => self.pause(queue).await,

@@ -95,7 +95,8 @@ impl Admin {
             (&job.metadata, Type::JSONB),
         ];
         let rows = self.query("add a schedule", include_str!("../../sql/add_schedule.sql"), &params).await?;
-        let row = rows.first().ok_or_else(|| Error::unavailable("add a schedule: the server gave no answer"))?;
+        let row =
+            rows.first().ok_or_else(|| Error::unavailable("cannot add a schedule: the server returned no row"))?;
         Ok(row.get("id"))
     }
 

@@ -117,6 +117,6 @@ impl Admin {
         let sql = as_bytes!(include_str!("../../sql/overview.sql"));
         records(&self.read("read the overview", sql, &[]).await?)?
             .pop()
-            .ok_or_else(|| Error::unavailable("read the overview: the server gave no answer"))
+            .ok_or_else(|| Error::unavailable("cannot read the overview: the server returned no row"))
     }
 }

@@ -140,7 +140,9 @@ fn each_host(params: Params) -> Result<Vec<Params>> {
     let [hosts, addresses, ports] = &lists;
     let count = hosts.as_ref().or(addresses.as_ref()).map_or(1, Vec::len);
     if addresses.as_ref().is_some_and(|addresses| addresses.len() != count) {
-        return Err(Error::invalid("the database's address makes no sense: host and hostaddr must be equally many"));
+        return Err(Error::invalid(
+            "the database's address makes no sense: host and hostaddr must name the same number of hosts",
+        ));
     }
     if ports.as_ref().is_some_and(|ports| ports.len() != 1 && ports.len() != count) {
         return Err(Error::invalid(format!(

@@ -303,5 +303,5 @@ fn failed(what: &str, error: refinery::Error) -> Error {
     while let Some(next) = cause.source() {
         cause = next;
     }
-    Error::schema_mismatch(format!("{what}: {cause}")).with_source(error.to_string())
+    Error::schema_mismatch(format!("cannot {what}: {cause}")).with_source(error.to_string())
 }

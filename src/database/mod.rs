@@ -285,10 +285,10 @@ pub(crate) async fn take(pool: &Pool, address: &Address) -> Result<deadpool_post
             Error::database(&what(), error)
         }
         PoolError::Timeout(_) => Error::unavailable(format!(
-            "{}: no connection of the pool became free within 30 s; raise max_connections, \
+            "cannot {}: no connection of the pool became free within 30 s; raise max_connections, \
                 or hold connections for less time",
             what()
         )),
-        error => Error::unavailable(format!("{}: {error}", what())),
+        error => Error::unavailable(format!("cannot {}: {error}", what())),
     })
 }

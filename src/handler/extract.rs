@@ -228,7 +228,10 @@ impl Context {
                 Ok(())
             }
             None if before.is_some() => Err(already_completed()),
-            None => Err(Error::lost(format!("job {} is no longer this worker's; roll back", reservation.id))),
+            None => Err(Error::lost(format!(
+                "job {} is no longer this worker's; roll your transaction back",
+                reservation.id
+            ))),
         }
     }
 

@@ -102,7 +102,7 @@ impl<T: Serialize> IntoOutcome for Completed<T> {
             Err(error) => {
                 tracing::warn!(
                     name: "job.result_dropped", target: "reveille::job", %error,
-                    "a job's result was dropped; the job is completed without it"
+                    "the job's result is dropped; the job is completed without it"
                 );
                 Outcome::Complete
             }

@@ -108,7 +108,7 @@ impl Postgres {
 
     /// Returns the transactions that may have enqueued jobs already and have not committed yet.
     async fn open_transactions(&self) -> Result<Vec<OpenTransaction>> {
-        let rows = self.query("look for open transactions", &self.statements.silent_transactions, &[]).await?;
+        let rows = self.query("find open transactions", &self.statements.silent_transactions, &[]).await?;
         Ok(rows.iter().map(|row| OpenTransaction(row.get(0))).collect())
     }
 
@@ -135,7 +135,7 @@ impl Postgres {
                 // The pooled sessions lead to the same server. New ones reach another server after a fail-over.
                 self.sessions.forget();
                 Err(Error::unavailable(format!(
-                    "{what}: the server did not answer within {HEARTBEAT_ANSWERED_WITHIN:?}"
+                    "cannot {what}: the server did not answer within {HEARTBEAT_ANSWERED_WITHIN:?}"
                 )))
             }
         }
