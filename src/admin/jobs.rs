@@ -8,17 +8,17 @@ use crate::driver::FailureReason;
 use crate::error::{Error, Result};
 use crate::job::{Cancelled, Retried};
 
-/// What [`Admin::run_again`] did.
+/// The answer of [`Admin::run_again`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RunAgain {
     /// A new job with this id was enqueued.
     Enqueued(i64),
-    /// Nothing: the job has not ended.
+    /// Nothing was done: the job has not ended.
     Live,
-    /// Nothing: the job is dead. [`Admin::retry`] revives it.
+    /// Nothing was done: the job is dead. [`Admin::retry`] revives a dead job.
     Dead,
-    /// Nothing: there is no such job, or its history is over.
+    /// Nothing was done: no job has this id, or the job's history has been deleted.
     Unknown,
 }
 
@@ -42,7 +42,7 @@ impl Admin {
         rows.into_iter().map(JobRow::from_record).collect()
     }
 
-    /// Looks up one job, whether it is live, dead or finished; `None` if there is none or its history is over.
+    /// Returns one live, dead or finished job; `None` if no job has this id, or if the job's history has been deleted.
     ///
     /// # Errors
     /// What the server says.
@@ -52,7 +52,7 @@ impl Admin {
         records(&rows)?.pop().map(JobRow::from_record).transpose()
     }
 
-    /// Makes a waiting job due now, or revives a dead one.
+    /// Makes a waiting job due now, or revives a dead job.
     ///
     /// # Errors
     /// What the server says.
@@ -62,7 +62,7 @@ impl Admin {
         Retried::ALL.into_iter().find(|known| known.name() == answer).ok_or_else(|| unknown(what, &answer))
     }
 
-    /// Cancels a waiting job, or asks the handler of a running one to stop.
+    /// Cancels a waiting job, or asks the handler of a running job to stop.
     ///
     /// # Errors
     /// What the server says.
@@ -72,11 +72,11 @@ impl Admin {
         Cancelled::ALL.into_iter().find(|known| known.name() == answer).ok_or_else(|| unknown(what, &answer))
     }
 
-    /// Enqueues a new job like one that was completed or cancelled.
+    /// Runs a completed or cancelled job again: enqueues a new job like it.
     ///
-    /// The new job has the same kind, payload, queue, priority, number of attempts, key, tags and metadata. It has no
-    /// parent and no unique key, and its timeout is its kind's. Its payload is copied as stored, so it passes no
-    /// middleware.
+    /// The new job has the same kind, payload, queue, priority, number of attempts, key, tags and metadata. The new job
+    /// has no parent and no unique key, and its timeout is its kind's. The payload is copied as stored, so the new job
+    /// passes no middleware.
     ///
     /// # Errors
     /// What the server says.

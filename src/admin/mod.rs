@@ -1,4 +1,4 @@
-//! Administration: looking at jobs, queues and schedules, and changing them. The command `reveille` stands on it.
+//! Administration: reading and changing jobs, queues and schedules. The command `reveille` uses this module.
 
 use std::time::SystemTime;
 
@@ -42,16 +42,17 @@ pub struct Admin {
 }
 
 impl Database {
-    /// Returns what looks at jobs, queues and schedules, and changes them.
+    /// Returns the [`Admin`], which reads and changes jobs, queues and schedules.
     pub fn admin(&self) -> Admin {
         Admin { database: self.clone() }
     }
 }
 
 impl Admin {
-    /// Asks a worker to shut down as it does on a signal: it finishes its running jobs, then its `run_until` returns.
+    /// Asks a worker to shut down, as a signal to its process does: the worker finishes its running jobs, then its
+    /// `run_until` returns.
     ///
-    /// Returns whether there is such a worker. [`View::WorkerStatus`] has the ids.
+    /// Returns false if no worker has this id. [`View::WorkerStatus`] has the ids.
     ///
     /// # Errors
     /// What the server says.
@@ -64,7 +65,7 @@ impl Admin {
     /// Reads a time as Postgres does: `2026-12-24 18:00+01`, `tomorrow`, …
     ///
     /// # Errors
-    /// Invalid if the text is no time, or an infinite one.
+    /// Invalid if the text is no time, or if the time is infinite.
     pub async fn read_time(&self, text: &str) -> Result<SystemTime> {
         let sql = "select time, isfinite(time) as finite from (select $1::text::timestamptz as time) as read";
         let rows = self.query("read a time", sql, &[(&text, Type::TEXT)]).await?;
@@ -77,7 +78,8 @@ impl Admin {
 
     /// Does the upkeep that workers do each minute.
     ///
-    /// Returns how many daily partitions of the history it emptied, or `None` if a worker is already doing it.
+    /// Returns the number of daily partitions of the history that were emptied, or `None` if a worker is already doing
+    /// the upkeep.
     ///
     /// # Errors
     /// What the server says.

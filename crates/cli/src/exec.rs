@@ -157,7 +157,8 @@ impl Program {
             Some(0) if stdout.len() > LONGEST_RESULT => {
                 let error = "it is larger than 1 MiB";
                 tracing::warn!(
-                    name: "job.result_dropped", target: "reveille::job", error, "the job's result is dropped; the job is completed without it"
+                    name: "job.result_dropped", target: "reveille::job", error,
+                    "the job's result is dropped; the job is completed without it"
                 );
                 Outcome::Complete
             }
@@ -165,7 +166,8 @@ impl Program {
             Some(0) => json_or_text(&stdout).map_or_else(
                 |error| {
                     tracing::warn!(
-                        name: "job.result_dropped", target: "reveille::job", %error, "the job's result is dropped; the job is completed without it"
+                        name: "job.result_dropped", target: "reveille::job", %error,
+                        "the job's result is dropped; the job is completed without it"
                     );
                     Outcome::Complete
                 },
