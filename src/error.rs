@@ -125,7 +125,7 @@ impl Error {
         self.kind == Kind::Invalid
     }
 
-    /// The server cannot be reached, starts or stops, or has no connection free. Trying again may help.
+    /// The server cannot be reached, starts or stops, or has no free connection. Trying again may help.
     pub fn is_unavailable(&self) -> bool {
         self.kind == Kind::Unavailable
     }

@@ -34,7 +34,7 @@ impl Admin {
     /// Revives the dead jobs that pass the filter, 1,000 per transaction.
     ///
     /// # Errors
-    /// Invalid if the filter asks for a state other than dead; else what the server says. Transactions that were
+    /// Invalid if the filter asks for a state other than dead; else the server's error. Transactions that were
     /// committed before the error stand.
     pub async fn revive_dead(&self, filter: &Filter) -> Result<BulkResult> {
         self.in_bulk("revive dead jobs", include_str!("../../sql/revive_dead_jobs.sql"), filter).await
@@ -51,7 +51,7 @@ impl Admin {
     /// Deletes one dead job permanently. Returns false if no dead job has this id.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn purge_dead_job(&self, id: i64) -> Result<bool> {
         let sql = include_str!("../../sql/purge_dead_job.sql");
         Ok(!self.query("purge a dead job", sql, &[(&id, Type::INT8)]).await?.is_empty())

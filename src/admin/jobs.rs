@@ -26,7 +26,7 @@ impl Admin {
     /// Lists at most `limit` jobs that pass the filter, newest first.
     ///
     /// # Errors
-    /// Invalid if the filter asks for a reason and a state other than dead; else what the server says.
+    /// Invalid if the filter asks for a reason and a state other than dead; else the server's error.
     pub async fn jobs(&self, filter: &Filter, limit: u32) -> Result<Vec<JobRow>> {
         let (sql, chosen) = match filter.listing()? {
             Listing::Live(state) => (as_bytes!(include_str!("../../sql/list_jobs.sql")), state),
@@ -45,7 +45,7 @@ impl Admin {
     /// Returns one live, dead or finished job; `None` if no job has this id, or if the job's history has been deleted.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn job(&self, id: i64) -> Result<Option<JobRow>> {
         let sql = as_bytes!(include_str!("../../sql/job.sql"));
         let rows = self.read("read a job", sql, &[(&id, Type::INT8)]).await?;
@@ -55,7 +55,7 @@ impl Admin {
     /// Makes a waiting job due now, or revives a dead job.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn retry(&self, id: i64) -> Result<Retried> {
         let (what, sql) = ("retry a job", "select reveille.retry($1) as answer");
         let answer = self.answer(what, sql, id).await?;
@@ -65,7 +65,7 @@ impl Admin {
     /// Cancels a waiting job, or asks the handler of a running job to stop.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn cancel(&self, id: i64) -> Result<Cancelled> {
         let (what, sql) = ("cancel a job", "select reveille.cancel($1) as answer");
         let answer = self.answer(what, sql, id).await?;
@@ -79,7 +79,7 @@ impl Admin {
     /// passes no middleware.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn run_again(&self, id: i64) -> Result<RunAgain> {
         let rows = self.query("run a job again", include_str!("../../sql/run_again.sql"), &[(&id, Type::INT8)]).await?;
         let row =

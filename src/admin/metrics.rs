@@ -93,7 +93,7 @@ struct Sample {
 /// This reads only the views, so the role `reveille_monitor` suffices.
 ///
 /// # Errors
-/// What the server says. After an error, serve [`down`] with status 503.
+/// The server's error. After an error, serve [`down`] with status 503.
 pub async fn text(database: &Database) -> Result<String> {
     let sql = as_bytes!("select to_jsonb(s) as record from (\n", include_str!("../../sql/metrics.sql"), "\n) as s");
     let rows = records(&database.read("read metrics", sql, &[]).await?)?;

@@ -55,7 +55,7 @@ impl Admin {
     /// Returns false if no worker has this id. [`View::WorkerStatus`] has the ids.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn stop_worker(&self, id: i64) -> Result<bool> {
         let sql = "select reveille.stop_worker($1) as stops";
         let rows = self.query("stop a worker", sql, &[(&id, Type::INT8)]).await?;
@@ -82,7 +82,7 @@ impl Admin {
     /// the upkeep.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn prune(&self) -> Result<Option<u32>> {
         let rows = self.query("read the clock", "select clock_timestamp() as now", &[]).await?;
         let now: Option<SystemTime> = rows.first().map(|row| row.get("now"));

@@ -45,7 +45,7 @@ impl Admin {
     /// last day.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn queues(&self) -> Result<Vec<String>> {
         let sql = as_bytes!("select to_jsonb(v) as record from reveille.known_queues as v order by queue");
         records(&self.read("list queues", sql, &[]).await?)?.iter().map(|row| row.decode("queue")).collect()
@@ -54,7 +54,7 @@ impl Admin {
     /// Returns true if the queue is known: it has settings, a job, a worker, or counts of ended attempts.
     ///
     /// # Errors
-    /// Invalid for a bad name; else what the server says.
+    /// Invalid for a bad name; else the server's error.
     pub async fn is_known(&self, queue: &str) -> Result<bool> {
         check_name("queue", queue)?;
         let sql = "select exists (select from reveille.queue_totals where queue = $1)
@@ -68,7 +68,7 @@ impl Admin {
     /// Running jobs go on. Workers release the jobs that they have claimed and not started.
     ///
     /// # Errors
-    /// Invalid for a bad name; else what the server says.
+    /// Invalid for a bad name; else the server's error.
     pub async fn pause(&self, queue: &str) -> Result<()> {
         check_name("queue", queue)?;
         self.query("pause a queue", "select reveille.pause($1)", &[(&queue, Type::TEXT)]).await.map(drop)
@@ -86,7 +86,7 @@ impl Admin {
     /// Counts the work that a queue has left.
     ///
     /// # Errors
-    /// Invalid for a bad name; else what the server says.
+    /// Invalid for a bad name; else the server's error.
     pub async fn backlog(&self, queue: &str) -> Result<Backlog> {
         check_name("queue", queue)?;
         let rows = self.read("count jobs", include_str!("../../sql/backlog.sql"), &[(&queue, Type::TEXT)]).await?;
@@ -130,7 +130,7 @@ impl Admin {
     /// Changes settings of a queue. Workers obey the changed settings from their next claim on.
     ///
     /// # Errors
-    /// Invalid for a bad name or a setting out of its range; else what the server says.
+    /// Invalid for a bad name or a setting out of its range; else the server's error.
     pub async fn set_queue(&self, queue: &str, settings: QueueSettings) -> Result<()> {
         check_name("queue", queue)?;
         let columns = settings.columns()?;

@@ -23,7 +23,7 @@ pub struct ScheduleRow {
     pub kind: String,
     /// The queue of the schedule's jobs.
     pub queue: String,
-    /// What the schedule does about missed ticks.
+    /// The catch-up: what the schedule does about missed ticks.
     pub catch_up: CatchUp,
     /// The next tick. `None` while the schedule is paused, while it has an error, or until a worker has computed the
     /// tick.
@@ -70,7 +70,7 @@ impl Admin {
     ///
     /// # Errors
     /// Invalid if the cron text or time zone cannot be read, or if the job could not be stored: then nothing is sent to
-    /// the server. Else what the server says.
+    /// the server. Else the server's error.
     pub async fn add_schedule(&self, schedule: &Schedule) -> Result<i64> {
         schedule.check()?;
         let Schedule { name, timing, time_zone, catch_up, job, .. } = schedule;
@@ -104,7 +104,7 @@ impl Admin {
     /// Lists all schedules, in the order of their names.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn schedules(&self) -> Result<Vec<ScheduleRow>> {
         self.view(View::ScheduleStatus).await?.into_iter().map(ScheduleRow::from_record).collect()
     }
@@ -112,7 +112,7 @@ impl Admin {
     /// Pauses a schedule: it enqueues nothing until it is resumed. Returns false if no schedule has this name.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn pause_schedule(&self, name: &str) -> Result<bool> {
         self.on_schedule("pause a schedule", "select reveille.pause_schedule($1) as found", name).await
     }
@@ -120,7 +120,7 @@ impl Admin {
     /// Resumes a paused schedule from its next tick after now. Returns false if no schedule has this name.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn resume_schedule(&self, name: &str) -> Result<bool> {
         self.on_schedule("resume a schedule", "select reveille.resume_schedule($1) as found", name).await
     }
@@ -130,7 +130,7 @@ impl Admin {
     /// If a worker declares the schedule in its code, the schedule comes back when that worker starts again.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn remove_schedule(&self, name: &str) -> Result<bool> {
         self.on_schedule("remove a schedule", "select reveille.unschedule($1) as found", name).await
     }
@@ -140,7 +140,7 @@ impl Admin {
     /// Returns the job's id, or `None` if no schedule has this name.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn trigger_schedule(&self, name: &str) -> Result<Option<i64>> {
         let sql = "select reveille.trigger_schedule($1) as id";
         let rows = self.query("trigger a schedule", sql, &[(&name, Type::TEXT)]).await?;

@@ -103,7 +103,7 @@ impl Admin {
     /// Reads all rows of a view.
     ///
     /// # Errors
-    /// What the server says. The server gives up after 20 s.
+    /// The server's error. The server gives up after 20 s.
     pub async fn view(&self, view: View) -> Result<Vec<Record>> {
         records(&self.read("read a view", view.sql(), &[]).await?)
     }
@@ -112,7 +112,7 @@ impl Admin {
     /// 200 rows each of `queues`, `workers`, `running`, `failing` and `dead`.
     ///
     /// # Errors
-    /// What the server says. The server gives up after 20 s.
+    /// The server's error. The server gives up after 20 s.
     pub async fn overview(&self) -> Result<Record> {
         let sql = as_bytes!(include_str!("../../sql/overview.sql"));
         records(&self.read("read the overview", sql, &[]).await?)?

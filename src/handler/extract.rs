@@ -375,7 +375,7 @@ impl Cancellation {
         self.0.cancelled().await;
     }
 
-    /// Whether the handler should stop now.
+    /// True if the handler should stop now.
     pub fn is_cancelled(&self) -> bool {
         self.0.is_cancelled()
     }
