@@ -251,7 +251,10 @@ async fn a_job_whose_failure_is_refused_dies_and_the_others_retry() {
     work_twenty(&database, true).await;
     assert_eq!(database.value("select count(*) from reveille.jobs where failures = 1 and id <> 7").await, 19);
     let dead = "select jsonb_build_array(id, reason, errors -> 0 ->> 'error') from reveille.dead_jobs";
-    assert_eq!(database.value(dead).await, json!([7, "failed", "its ending was refused: cannot settle jobs: not this one"]));
+    assert_eq!(
+        database.value(dead).await,
+        json!([7, "failed", "its ending was refused: cannot settle jobs: not this one"])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
