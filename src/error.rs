@@ -1,4 +1,4 @@
-//! One type for all errors, with predicates.
+//! The type of all errors, with predicates.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Says what failed, for which thing, and what to do.
 ///
-/// Match on it by its predicates ([`is_invalid`](Error::is_invalid), [`is_unavailable`](Error::is_unavailable), …). Its
-/// text is one line for a person, and holds no password and no payload.
+/// Match on an error by its predicates ([`is_invalid`](Error::is_invalid), [`is_unavailable`](Error::is_unavailable),
+/// …). The text of an error is one line for a person. It holds no password and no payload.
 pub struct Error {
     kind: Kind,
     message: String,
@@ -37,7 +37,7 @@ impl Error {
         Error { kind: Kind::Invalid, message: message.into(), source: None }
     }
 
-    /// The store cannot be reached, or cannot answer now; trying again may help.
+    /// The store cannot be reached, or cannot answer now. Trying again may help.
     pub fn unavailable(message: impl Into<String>) -> Error {
         Error { kind: Kind::Unavailable, message: message.into(), source: None }
     }
@@ -62,12 +62,13 @@ impl Error {
         Error { kind: Kind::Lost, message: message.into(), source: None }
     }
 
-    /// A middleware has refused a job. An [`Error`] of this crate that it passes on keeps its kind.
+    /// A middleware has refused a job. If the middleware's error is an [`Error`] of this crate, the error keeps its
+    /// kind.
     pub(crate) fn refused(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
         match error.downcast::<Error>() {
             Ok(error) => *error,
             Err(error) => {
-                let message = format!("enqueue: a middleware refused the job: {error:#}");
+                let message = format!("cannot enqueue: a middleware refused the job: {error:#}");
                 Error { kind: Kind::Refused, message, source: Some(error) }
             }
         }
@@ -83,35 +84,38 @@ impl Error {
         Error { kind: Kind::Broken, message: message.into(), source: None }
     }
 
-    /// The same error, caused by another one.
+    /// Returns this error with another error as its source.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         self.source = Some(source.into());
         self
     }
 
-    /// The server or the connection to it has failed during `what`.
+    /// The server or the connection to the server has failed. `what` says what the program cannot do: "cannot {what}".
     pub(crate) fn database(what: &str, error: tokio_postgres::Error) -> Error {
         let kind = kind_of(&error);
         let reason = reason_of(&error);
         let message = match kind {
             Kind::SchemaMissing => {
-                format!("{what}: {reason}: the schema is missing or not current; run `reveille migrate`")
+                format!("cannot {what}: {reason}: the schema is missing or not current; run `reveille migrate`")
             }
-            Kind::Denied if !is_tls(&error) => format!("{what}: {reason}; check the user, the password and the grants"),
+            Kind::Denied if !is_tls(&error) => {
+                format!("cannot {what}: {reason}; check the user, the password and the grants")
+            }
             Kind::Unavailable if refuses_writes(&error) => {
                 format!(
-                    "{what}: {reason}; is the server a standby? connect to the primary, or try again after a fail-over"
+                    "cannot {what}: {reason}; is the server a standby? connect to the primary, \
+                        or try again after a fail-over"
                 )
             }
             Kind::Unavailable if has_ended_the_session(&error) => {
-                format!("{what}: the server ended this connection: {reason}")
+                format!("cannot {what}: the server ended this connection: {reason}")
             }
-            Kind::Unavailable if error.code().is_some() => format!("{what}: the server says: {reason}"),
-            Kind::Unavailable if was_connected(&error) => format!("{what}: the connection was lost: {reason}"),
-            Kind::Unavailable => format!("{what}: {reason}; is the server running and reachable?"),
-            _ if is_tls(&error) => format!("{what}: {}", tls_advice(&reason)),
-            _ => format!("{what}: {reason}"),
+            Kind::Unavailable if error.code().is_some() => format!("cannot {what}: the server says: {reason}"),
+            Kind::Unavailable if was_connected(&error) => format!("cannot {what}: the connection was lost: {reason}"),
+            Kind::Unavailable => format!("cannot {what}: {reason}; is the server running and reachable?"),
+            _ if is_tls(&error) => format!("cannot {what}: {}", tls_advice(&reason)),
+            _ => format!("cannot {what}: {reason}"),
         };
         Error { kind, message, source: Some(Box::new(error)) }
     }
@@ -121,7 +125,7 @@ impl Error {
         self.kind == Kind::Invalid
     }
 
-    /// The server cannot be reached, starts or stops, or has no connection free. Trying again may help.
+    /// The server cannot be reached, starts or stops, or has no free connection. Trying again may help.
     pub fn is_unavailable(&self) -> bool {
         self.kind == Kind::Unavailable
     }
@@ -161,10 +165,10 @@ impl Error {
         self.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
     }
 
-    /// The server refuses a row, or cannot read it. Trying again does not help, but leaving out the row does.
+    /// The server refuses a row, or cannot read the row. Trying again does not help, but leaving out the row does.
     ///
-    /// These are all errors of the server that are not about the connection, rights, the schema, resources, or
-    /// concurrent sessions.
+    /// All errors of the server count, except errors about the connection, rights, the schema, resources, or concurrent
+    /// sessions.
     pub(crate) fn is_about_data(&self) -> bool {
         const OTHER_CLASSES: [&str; 13] =
             ["08", "0A", "25", "26", "28", "34", "3D", "3F", "40", "42", "53", "55", "57"];
@@ -183,24 +187,26 @@ impl Error {
     }
 }
 
-/// Whether the server is read-only, by its code, or by tokio-postgres' message for an unmet `target_session_attrs`.
+/// True if the server is read-only: by its error code, or by tokio-postgres' message for an unmet
+/// `target_session_attrs`.
 fn refuses_writes(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) || reason_of(error).contains("not allow writes")
 }
 
-/// Whether the server has ended this session, maybe this one only: on demand, after a crash, or because it idled.
+/// True if the server has ended this session: on demand, after a crash, or because the session idled. Other sessions
+/// may go on.
 fn has_ended_the_session(error: &tokio_postgres::Error) -> bool {
     let ends = ["57P01", "57P02", "57P04", "57P05"];
     error.code().is_some_and(|code| ends.contains(&code.code()))
 }
 
-/// Whether it failed in a session, and not while connecting.
+/// True if the error happened in a session, and not while connecting.
 fn was_connected(error: &tokio_postgres::Error) -> bool {
     let text = error.to_string();
     !text.starts_with("error connecting to server") && !text.starts_with("timeout")
 }
 
-/// Whether TLS itself failed, and not the network below it.
+/// True if TLS itself failed, and not the network below TLS.
 fn is_tls(error: &tokio_postgres::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
@@ -211,7 +217,7 @@ fn is_tls(error: &tokio_postgres::Error) -> bool {
 /// The reason why TLS failed, and what to check.
 fn tls_advice(reason: &str) -> String {
     let is = |word: &str| reason.contains(word);
-    // An authority of the same name but with another key yields BadSignature.
+    // rustls reports BadSignature for an authority with the right name and another key.
     if is("UnknownIssuer") || is("BadSignature") {
         return format!("{reason}: no trusted authority has issued the server's certificate; check sslrootcert");
     }
@@ -232,7 +238,7 @@ fn kind_of(error: &tokio_postgres::Error) -> Kind {
         return Kind::Denied;
     }
     let Some(code) = error.code() else {
-        // An error without a code is not the server's: the connection failed, or a value could not be converted.
+        // An error without a code is not from the server: the connection failed, or a value could not be converted.
         let failed = std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>());
         let is_away = failed || error.is_closed() || error.to_string().starts_with("timeout");
         return if is_away { Kind::Unavailable } else { Kind::Database };
@@ -252,7 +258,7 @@ fn kind_of(error: &tokio_postgres::Error) -> Kind {
 fn reason_of(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
         let mut reason = db.message().to_owned();
-        // The detail of bad data shows the row, and with it a payload.
+        // The detail of an error about data shows the row, and with the row its payload.
         if let Some(detail) = db.detail().filter(|_| !matches!(db.code().code().get(..2), Some("22" | "23"))) {
             reason.push_str(": ");
             reason.push_str(detail);
@@ -271,8 +277,8 @@ fn reason_of(error: &tokio_postgres::Error) -> String {
     cause.to_string()
 }
 
-/// The text on one line, without control characters that a terminal would obey. The server's messages quote input, and
-/// a middleware's error may hold any text.
+/// Returns the text on one line, without control characters that a terminal would obey. The server's messages quote
+/// input, and a middleware's error may hold any text.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
@@ -285,7 +291,7 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// Whether it is a control character, or one that changes the direction of writing.
+/// True for a control character, and for a character that changes the direction of writing.
 fn is_unprintable(c: char) -> bool {
     char::is_control(c)
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-/// Changes to the settings of a queue. A setting that is not named here stays unchanged.
+/// Changes to the settings of a queue. The other settings stay unchanged.
 ///
-/// `None` puts a setting back to its default. The default of each limit is that there is none.
+/// `None` restores the default of a setting. By default, a queue has no limits.
 ///
 /// ```
 /// use reveille::admin::QueueSettings;
@@ -22,7 +22,7 @@ pub struct QueueSettings {
     pub(crate) paused: Option<bool>,
     pub(crate) bell: Option<bool>,
     pub(crate) ordered: Option<bool>,
-    // Of each of these, the outer `None` keeps the setting and the inner one puts it back to its default.
+    // In each of the following fields, the outer `None` keeps the setting, and the inner `None` restores its default.
     pub(crate) retention: Option<Option<Duration>>,
     pub(crate) dead_retention: Option<Option<Duration>>,
     pub(crate) max_running: Option<Option<u32>>,
@@ -39,79 +39,81 @@ const SHORTEST_RATE_PERIOD: Duration = Duration::from_millis(1);
 const LONGEST_RATE_PERIOD: Duration = Duration::from_secs(30 * 86_400);
 
 impl QueueSettings {
-    /// Changes nothing yet.
+    /// Returns changes that change nothing yet.
     pub fn new() -> QueueSettings {
         QueueSettings::default()
     }
 
-    /// Sets whether the queue is paused: a paused queue starts no jobs.
+    /// Pauses or resumes the queue. A paused queue starts no jobs.
     pub fn paused(mut self, paused: bool) -> QueueSettings {
         self.paused = Some(paused);
         self
     }
 
-    /// Sets whether enqueuing rings the bell. Default: it does.
+    /// Turns the queue's bell on or off. Without the bell, workers find new jobs only by polling. Default: on.
     pub fn bell(mut self, bell: bool) -> QueueSettings {
         self.bell = Some(bell);
         self
     }
 
-    /// Sets whether jobs with the same key run one at a time, in the order in which they were enqueued. Default: no.
+    /// Turns order on or off: jobs with the same key run one at a time, in the order in which they were enqueued.
+    /// Default: off.
     pub fn ordered(mut self, ordered: bool) -> QueueSettings {
         self.ordered = Some(ordered);
         self
     }
 
-    /// Sets how long finished jobs are kept: 0 to 30 days, default one day. Upkeep deletes them within an hour after
-    /// that.
+    /// Sets the time for which finished jobs are kept: 0 to 30 days, default one day. Upkeep deletes the jobs within an
+    /// hour after that time.
     pub fn retention(mut self, retention: impl Into<Option<Duration>>) -> QueueSettings {
         self.retention = Some(retention.into());
         self
     }
 
-    /// Sets how long dead jobs are kept: 0 to 36,500 days. Default: until they are revived or purged.
+    /// Sets the time for which dead jobs are kept: 0 to 36,500 days. Default: until they are revived or purged.
     pub fn dead_retention(mut self, retention: impl Into<Option<Duration>>) -> QueueSettings {
         self.dead_retention = Some(retention.into());
         self
     }
 
-    /// Limits how many jobs of the queue run at once, in all workers together.
+    /// Limits the number of jobs of the queue that run at once, in all workers together.
     pub fn max_running(mut self, limit: impl Into<Option<u32>>) -> QueueSettings {
         self.max_running = Some(limit.into());
         self
     }
 
-    /// Limits how many jobs with the same key run at once, in all workers together.
+    /// Limits the number of jobs with the same key that run at once, in all workers together.
     pub fn max_running_per_key(mut self, limit: impl Into<Option<u32>>) -> QueueSettings {
         self.max_running_per_key = Some(limit.into());
         self
     }
 
-    /// Limits how many jobs of the queue start in each [rate period](QueueSettings::rate_period).
+    /// Limits the number of jobs of the queue that start in each [rate period](QueueSettings::rate_period).
     pub fn rate_limit(mut self, limit: impl Into<Option<u32>>) -> QueueSettings {
         self.rate_limit = Some(limit.into());
         self
     }
 
-    /// Limits how many jobs with the same key start in each [rate period](QueueSettings::rate_period).
+    /// Limits the number of jobs with the same key that start in each [rate period](QueueSettings::rate_period).
     pub fn rate_per_key(mut self, limit: impl Into<Option<u32>>) -> QueueSettings {
         self.rate_per_key = Some(limit.into());
         self
     }
 
-    /// Sets the period that the rates count in: 1 ms to 30 days, default one second.
+    /// Sets the period of the rates: 1 ms to 30 days, default one second.
     pub fn rate_period(mut self, period: impl Into<Option<Duration>>) -> QueueSettings {
         self.rate_period = Some(period.into());
         self
     }
 
-    /// Sets how many jobs may start at once when none has started for a while. Default 1.
+    /// Sets the number of jobs that may start at once after a time in which no job has started. Default 1.
     pub fn rate_burst(mut self, burst: impl Into<Option<u32>>) -> QueueSettings {
         self.rate_burst = Some(burst.into());
         self
     }
 
-    /// The changed settings by column of `reveille.queues`. `paused` is missing: a function of the schema changes it.
+    /// The changed settings by column of `reveille.queues`, without `paused`: a function of the schema changes that
+    /// column.
     ///
     /// # Errors
     /// Invalid if a setting is out of its range.

@@ -75,7 +75,7 @@ pub async fn enqueued_in<S: Source + ?Sized>(source: &S, schema: &str) -> Result
 /// - A [`Database`] or a [`Memory`]: all its jobs that have not been purged, in any state. [`Jobs::since`] leaves out
 ///   earlier jobs.
 #[diagnostic::on_unimplemented(
-    message = "a test cannot look for enqueued jobs in `{Self}`",
+    message = "a test cannot find enqueued jobs in `{Self}`",
     note = "pass a reference to a transaction or a client of tokio-postgres or deadpool-postgres, a `Database`, or a \
             `Memory`"
 )]
@@ -241,7 +241,7 @@ impl Found {
 }
 
 async fn look(client: &Client, schema: &str, sql: &'static str) -> Result<Vec<Found>> {
-    let failed = |error| Error::database("look for enqueued jobs", error);
+    let failed = |error| Error::database("find enqueued jobs", error);
     let rows = client.query_typed(&Schema::new(schema)?.apply(sql), &[]).await.map_err(failed)?;
     rows.iter().map(Found::read).collect::<Result<_, _>>().map_err(failed)
 }
@@ -261,7 +261,7 @@ async fn check_is_in_transaction(client: &Client) -> Result<()> {
             "look for enqueued jobs: the client is not in a transaction; pass the transaction, \
                 or a Database for all jobs",
         ),
-        _ => Error::database("look for enqueued jobs", error),
+        _ => Error::database("find enqueued jobs", error),
     })
 }
 

@@ -5,15 +5,16 @@ use tokio_postgres::types::{ToSql, Type};
 use super::{Admin, Filter};
 use crate::error::{Error, Result};
 
-/// What became of the dead jobs that were to be revived or purged.
+/// The result of reviving or purging many dead jobs.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct BulkResult {
-    /// How many jobs were revived or purged.
+    /// The number of jobs that were revived or purged.
     pub done: u64,
-    /// How many jobs stay dead because a live job holds their unique key.
+    /// The number of jobs that stay dead because a live job holds their unique key.
     pub left_over: u64,
-    /// The jobs that stay dead because the server refused them, as a trigger or constraint that you added may.
+    /// The jobs that stay dead because the server refused to change them. A trigger or constraint that you have added
+    /// may do that.
     pub refused: Vec<RefusedJob>,
 }
 
@@ -33,7 +34,7 @@ impl Admin {
     /// Revives the dead jobs that pass the filter, 1,000 per transaction.
     ///
     /// # Errors
-    /// Invalid if the filter asks for a state other than dead; else what the server says. Transactions that have
+    /// Invalid if the filter asks for a state other than dead; else the server's error. Transactions that were
     /// committed before the error stand.
     pub async fn revive_dead(&self, filter: &Filter) -> Result<BulkResult> {
         self.in_bulk("revive dead jobs", include_str!("../../sql/revive_dead_jobs.sql"), filter).await
@@ -47,10 +48,10 @@ impl Admin {
         self.in_bulk("purge dead jobs", include_str!("../../sql/purge_dead_jobs.sql"), filter).await
     }
 
-    /// Deletes one dead job permanently. Returns whether there was such a job.
+    /// Deletes one dead job permanently. Returns false if no dead job has this id.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn purge_dead_job(&self, id: i64) -> Result<bool> {
         let sql = include_str!("../../sql/purge_dead_job.sql");
         Ok(!self.query("purge a dead job", sql, &[(&id, Type::INT8)]).await?.is_empty())
@@ -68,7 +69,7 @@ impl Admin {
                 (&above, Type::INT8),
             ];
             let rows = match self.query(what, sql, &params).await {
-                // The server refuses one of these jobs: halving the transaction isolates it.
+                // The server refuses one of these jobs: halving the transaction isolates the refused job.
                 Err(error) if error.is_about_data() && limit > 1 => {
                     limit /= 2;
                     continue;
@@ -91,11 +92,11 @@ impl Admin {
         }
     }
 
-    /// The first dead job above this id that passes the filter.
+    /// Returns the first dead job above this id that passes the filter.
     async fn next_dead(&self, filter: &Filter, reason: Option<&str>, above: i64) -> Result<Option<i64>> {
         let params: [(&(dyn ToSql + Sync), Type); 4] =
             [(&filter.queue, Type::TEXT), (&filter.kind, Type::TEXT), (&reason, Type::TEXT), (&above, Type::INT8)];
-        let rows = self.query("look for a dead job", include_str!("../../sql/next_dead_job.sql"), &params).await?;
+        let rows = self.query("find a dead job", include_str!("../../sql/next_dead_job.sql"), &params).await?;
         Ok(rows.first().map(|row| row.get("id")))
     }
 }

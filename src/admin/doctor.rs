@@ -1,5 +1,5 @@
-//! Checks of the server: what would make a queue slow, unsafe or unable to receive notifications, and what to do about
-//! it.
+//! Checks of the server. They find what would make a queue slow or unsafe, or keep workers from receiving
+//! notifications, and say what to do.
 //!
 //! ```no_run
 //! # async fn example() -> reveille::Result<()> {
@@ -49,26 +49,26 @@ pub const CHECKS: [&str; 23] = [
     "history",
 ];
 
-/// What a check found. A check has one finding that is [`Verdict::Ok`], or one for each thing that is wrong.
+/// A finding of a check. A check yields one finding with [`Verdict::Ok`], or one finding for each thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
     /// The name of the check, one of [`CHECKS`].
     pub check: String,
-    /// How bad it is.
+    /// The finding's weight.
     pub state: Verdict,
-    /// What was found. It never contains a statement's text, a payload or a password.
+    /// The finding in words. The text never contains a statement, a payload or a password.
     pub finding: String,
-    /// What to do about it; `None` if all is well.
+    /// The advice: what to do about the finding; `None` if all is well.
     pub advice: Option<String>,
 }
 
-/// How bad a [`Finding`] is.
+/// The weight of a [`Finding`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// All is well.
     Ok,
-    /// Worth knowing, but not urgent.
+    /// The finding is worth knowing, but not urgent.
     Note,
     /// Jobs do not run as they should, or soon will not.
     Bad,
@@ -91,7 +91,7 @@ const SERVER: Question = Question {
     checks: &["server", "connections", "settings", "notifications", "horizon"],
     sql: include_str!("../../sql/doctor_server.sql"),
 };
-/// These read Reveille's tables. Each needs more privileges than the one before.
+/// The questions that read Reveille's tables. Each question needs more privileges than the one before.
 const TABLES: [Question; 5] = [
     Question { checks: &["functions", "grants"], sql: include_str!("../../sql/doctor_parts.sql") },
     Question {
@@ -106,35 +106,36 @@ const TABLES: [Question; 5] = [
     Question { checks: &["locks", "history"], sql: include_str!("../../sql/doctor_upkeep.sql") },
 ];
 
-/// A transaction of this age is worth a note.
+/// A transaction that is open for longer is worth a note.
 const LONG_TRANSACTION: Duration = Duration::from_secs(300);
-/// How long a notification may take to arrive.
+/// The longest time that a notification may take to arrive.
 const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long connecting, listening and receiving the notification may take.
+/// The longest time that connecting, listening and receiving the notification may take together.
 const LISTENING_TIMEOUT: Duration = Duration::from_secs(15);
 const LARGEST_CLOCK_DIFFERENCE: Duration = Duration::from_secs(1);
 
 impl Database {
-    /// Returns what checks the server: what would make a queue slow, unsafe or unable to receive notifications, and
-    /// what to do about it.
+    /// Returns a [`Doctor`]. Its checks find what would make a queue slow or unsafe, or keep workers from receiving
+    /// notifications, and say what to do.
     pub fn doctor(&self) -> Doctor {
         Doctor { database: self.clone(), patience: LONG_TRANSACTION }
     }
 }
 
 impl Doctor {
-    /// Sets the age from which a transaction is worth a note. One twelve times as old is bad. Default 5 minutes.
+    /// Sets the age from which a transaction is worth a note. A transaction twelve times as old is bad. Default 5
+    /// minutes.
     pub fn patience(mut self, patience: Duration) -> Doctor {
         const CENTURY: Duration = Duration::from_secs(3_155_760_000);
         self.patience = patience.min(CENTURY);
         self
     }
 
-    /// Makes all checks and returns their findings in the order of [`CHECKS`]. Changes nothing, and is cheap on a busy
-    /// server.
+    /// Makes all checks, and returns their findings in the order of [`CHECKS`]. The checks change nothing, and are
+    /// cheap on a busy server.
     ///
-    /// If the schema is missing or not current, the checks that need it are left out, and a finding says so. If the
-    /// user may not read what a check needs, a note says so.
+    /// If the schema is missing or not current, a finding says so, and the checks that need the schema are left out. If
+    /// the user may not read what a check needs, a note says so.
     ///
     /// # Errors
     /// Unavailable if the server cannot be reached.
@@ -202,7 +203,7 @@ impl Doctor {
                 "run the doctor as the schema's owner",
             )),
             Err(error) if error.is_schema_missing() || error.is_schema_mismatch() => {
-                // The message ends with what to do, after its last semicolon.
+                // After its last semicolon, the message says what to do.
                 let message = error.to_string();
                 let (finding, advice) = message.rsplit_once("; ").unwrap_or((&message, "run `reveille migrate`"));
                 Ok(bad("schema", finding, advice))
@@ -211,7 +212,7 @@ impl Doctor {
         }
     }
 
-    /// Compares this program's clock with the database's, by the quickest of 3 answers.
+    /// Compares this program's clock with the database's clock, by the quickest of 3 answers.
     async fn clock(&self) -> Result<Finding> {
         let client = self.database.client().await?;
         let mut best: Option<(Duration, f64)> = None;
@@ -226,14 +227,14 @@ impl Doctor {
             }
         }
         let (round_trip, ahead) =
-            best.ok_or_else(|| Error::unavailable("read the clock: the server gave no answer"))?;
+            best.ok_or_else(|| Error::unavailable("cannot read the clock: the server returned no row"))?;
         Ok(judge_clock(ahead, round_trip))
     }
 
     /// Checks whether a notification of another session arrives at the address where workers listen.
     async fn listening(&self) -> Finding {
         let arrived = tokio::time::timeout(LISTENING_TIMEOUT, self.notification_delay()).await;
-        match arrived.unwrap_or_else(|_| Err(Error::unavailable("listen: the server does not answer"))) {
+        match arrived.unwrap_or_else(|_| Err(Error::unavailable("cannot listen: the server does not answer"))) {
             Ok(Some(after)) => {
                 ok("listening", format!("a notification arrived after {:.1} ms", after.as_secs_f64() * 1e3))
             }
@@ -251,7 +252,7 @@ impl Doctor {
         }
     }
 
-    /// How long a notification took to arrive; `None` if it did not within the timeout.
+    /// Returns the time that a notification took to arrive, or `None` if no notification arrived within the timeout.
     async fn notification_delay(&self) -> Result<Option<Duration>> {
         let failed = |error| Error::database("listen", error);
         let (listener, mut connection) = connect::open(self.database.listen_address()).await?;
@@ -265,7 +266,8 @@ impl Doctor {
         });
         let channel = format!("{}.doctor", self.database.schema_name());
         listener.batch_execute(&format!("listen \"{channel}\"")).await.map_err(failed)?;
-        // From another session: a session behind a pooler may receive its own notifications and no others.
+        // Another session sends the notification: a session behind a pooler may receive its own notifications and no
+        // others.
         let (sender, token) = (self.database.client().await?, format!("{:016x}", fastrand::u64(..)));
         let sent = Instant::now();
         let params: [(&(dyn ToSql + Sync), Type); 2] = [(&channel, Type::TEXT), (&token, Type::TEXT)];
@@ -280,14 +282,15 @@ impl Doctor {
         };
         let has_arrived = tokio::time::timeout(NOTIFICATION_TIMEOUT, receiving).await.unwrap_or(false);
         if !has_arrived {
-            // The pooler keeps the session and lends it to others.
+            // The pooler keeps the session and lends it to other clients.
             listener.batch_execute(&format!("unlisten \"{channel}\"")).await.map_err(failed)?;
         }
         Ok(has_arrived.then(|| sent.elapsed()))
     }
 }
 
-/// `ahead`: how many seconds the server's clock seemed to be ahead, by an answer that took `round_trip`.
+/// Judges the difference of the clocks. The server's clock seemed to be `ahead` seconds ahead of this program's, by an
+/// answer that took `round_trip`.
 fn judge_clock(ahead: f64, round_trip: Duration) -> Finding {
     if ahead.abs() - round_trip.as_secs_f64() / 2.0 <= LARGEST_CLOCK_DIFFERENCE.as_secs_f64() {
         return ok("clock", format!("the server's is within {LARGEST_CLOCK_DIFFERENCE:?} of this machine's"));
@@ -324,7 +327,7 @@ fn bad(check: &str, finding: impl Into<String>, advice: &str) -> Finding {
     Finding { check: check.into(), state: Verdict::Bad, finding: finding.into(), advice: Some(advice.into()) }
 }
 
-/// Seconds from the first time to the second; negative if the second is earlier.
+/// Returns the seconds from the first time to the second: a negative number if the second time is earlier.
 fn seconds_between(first: SystemTime, second: SystemTime) -> f64 {
     second.duration_since(first).map_or_else(|error| -error.duration().as_secs_f64(), |ahead| ahead.as_secs_f64())
 }

@@ -1,4 +1,4 @@
-//! Which jobs a listing shows, or an operation changes.
+//! Filters: the jobs that a listing shows, or that an operation changes.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use crate::driver::FailureReason;
 use crate::error::{Error, Result};
 use crate::job::JobState;
 
-/// Every reason that a job can be dead for.
+/// All reasons for which a job can be dead.
 pub const REASONS: [FailureReason; 5] = [
     FailureReason::Failed,
     FailureReason::Permanent,
@@ -33,13 +33,13 @@ pub struct Filter {
     reason: Option<FailureReason>,
 }
 
-/// A state that jobs can be listed by: one of [`JobState`], or one of three that combine or divide these.
+/// A state by which jobs can be listed: a [`JobState`], or one of three further states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StateFilter {
     /// Jobs in exactly this state.
     Is(JobState),
-    /// Running jobs whose handler was asked to stop at least five seconds ago and has not.
+    /// Running jobs that are stuck: their handler was asked to stop at least five seconds ago, and still runs.
     Stuck,
     /// Live jobs that have failed at least once.
     Failing,
@@ -47,7 +47,7 @@ pub enum StateFilter {
     Finished,
 }
 
-/// What a listing reads: a table, and which of its jobs.
+/// The table that a listing reads, and the state of the jobs that it lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Listing {
     Live(Option<&'static str>),
@@ -56,7 +56,7 @@ pub(super) enum Listing {
 }
 
 impl Filter {
-    /// Chooses all live jobs.
+    /// Returns a filter that chooses all live jobs.
     pub fn new() -> Filter {
         Filter::default()
     }
@@ -79,14 +79,14 @@ impl Filter {
         self
     }
 
-    /// Chooses only dead jobs, and of these the ones that are dead for this reason.
+    /// Chooses only jobs that are dead for this reason.
     pub fn reason(mut self, reason: FailureReason) -> Filter {
         self.reason = Some(reason);
         self
     }
 
     /// # Errors
-    /// Invalid if it asks for a reason and a state other than dead.
+    /// Invalid if the filter asks for a reason and for a state other than dead.
     pub(super) fn listing(&self) -> Result<Listing> {
         Ok(match (self.state, self.reason) {
             (None | Some(StateFilter::Is(JobState::Dead)), Some(reason)) => Listing::Dead(Some(reason)),
@@ -106,7 +106,7 @@ impl Filter {
         })
     }
 
-    /// The reason that dead jobs are chosen by, for an operation on dead jobs alone.
+    /// The reason by which dead jobs are chosen, for an operation that changes only dead jobs.
     ///
     /// # Errors
     /// Invalid if the filter asks for a state other than dead.
@@ -122,7 +122,7 @@ impl Filter {
 }
 
 impl StateFilter {
-    /// Its name at the command: that of the job's state, or `stuck`, `failing` or `finished`.
+    /// The state's name in the command: the name of the [`JobState`], or `stuck`, `failing` or `finished`.
     pub fn name(self) -> &'static str {
         match self {
             StateFilter::Is(state) => state.name(),

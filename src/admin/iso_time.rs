@@ -2,7 +2,7 @@ use std::time::{Duration, SystemTime};
 
 const SECONDS_A_DAY: i64 = 86_400;
 
-/// Reads a time in the form that Postgres gives it in JSON: `2026-11-23T08:59:58.123456+00:00`.
+/// Reads a time in the form that Postgres uses in JSON: `2026-11-23T08:59:58.123456+00:00`.
 ///
 /// Returns `None` for any other text, and for `infinity` and `-infinity`.
 pub(super) fn parse(text: &str) -> Option<SystemTime> {
@@ -31,7 +31,7 @@ fn numbers<const COUNT: usize>(text: &str, separator: char) -> Option<[i64; COUN
     numbers?.try_into().ok()
 }
 
-/// The seconds of `08:59:58` or, in a time zone, `01:00`.
+/// Returns the seconds of a time of day, such as `08:59:58`, or of a zone's offset, such as `01:00`.
 fn seconds(text: &str) -> Option<i64> {
     let [hours, minutes, seconds] = numbers(text, ':').or_else(|| {
         let [hours, minutes] = numbers(text, ':')?;
@@ -40,7 +40,7 @@ fn seconds(text: &str) -> Option<i64> {
     Some(hours * 3600 + minutes * 60 + seconds)
 }
 
-/// In the Gregorian calendar, as Postgres reckons for all times.
+/// Counts days in the Gregorian calendar, as Postgres does for all times.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     // A year that begins in March has its leap day at its end.
     let (year, months_since_march) = (year - i64::from(month < 3), (month + 9) % 12);

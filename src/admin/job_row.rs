@@ -1,4 +1,4 @@
-//! A job as its row shows it.
+//! A job as read from its row.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -11,10 +11,10 @@ use crate::driver::FailureReason;
 use crate::error::{Error, Result};
 use crate::job::{JobState, Payload, Priority};
 
-/// A row of the live, dead or finished jobs. Each field has the name of its column.
+/// A live, dead or finished job, as read from its row. Each field has the name of its column.
 ///
-/// A row is read whatever it holds: a value that its field cannot hold becomes the nearest one, or `None`.
-/// [`JobRow::record`] has all columns as stored, including the ones without a field here, such as `timeout`.
+/// Every row can be read, even an odd row: if a field cannot hold the stored value, the field has the nearest value, or
+/// `None`. [`JobRow::record`] has all columns as stored, including columns without a field here, such as `timeout`.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct JobRow {
@@ -22,45 +22,45 @@ pub struct JobRow {
     pub id: i64,
     /// The queue.
     pub queue: String,
-    /// The kind, which decides on the handler.
+    /// The kind, which decides which handler runs the job.
     pub kind: String,
-    /// Where the job stands. For a finished job this is its `outcome`.
+    /// The job's state. For a finished job, this is the column `outcome`.
     pub state: JobState,
     /// The level within the queue.
     pub priority: Priority,
-    /// How often the job was reserved.
+    /// The number of attempts so far: each reservation counts.
     pub attempts: u32,
-    /// How many attempts failed.
+    /// The number of attempts that failed.
     pub failures: u32,
-    /// At how many failures the job is dead.
+    /// The number of failures at which the job is dead.
     pub max_attempts: u32,
-    /// What the job belongs to, such as a tenant.
+    /// The key: the tenant or other thing that the job belongs to.
     pub key: Option<String>,
     /// The unique key.
     pub unique_key: Option<String>,
     /// The labels.
     pub tags: Vec<String>,
-    /// When the job was enqueued.
+    /// The time at which the job was enqueued.
     pub created_at: Option<SystemTime>,
     /// The due time.
     pub available_at: Option<SystemTime>,
-    /// Since when a worker holds the job.
+    /// The time at which a worker reserved the job.
     pub reserved_at: Option<SystemTime>,
     /// The worker that holds the job.
     pub reserved_by: Option<i64>,
-    /// When a cancel was requested of the running handler.
+    /// The time at which a cancel of the running job was requested.
     pub cancel_requested_at: Option<SystemTime>,
-    /// When the handler was asked to stop, if it still runs seconds later.
+    /// The time at which the handler was asked to stop, if the job is stuck.
     pub stuck_since: Option<SystemTime>,
-    /// When the job ended.
+    /// The time at which the job ended.
     pub finished_at: Option<SystemTime>,
     /// The worker of the last attempt, once the job has ended.
     pub worker: Option<i64>,
-    /// How long the last attempt waited from being due to its start, once the job has ended.
+    /// The time from the job's due time to the start of its last attempt, once the job has ended.
     pub wait_seconds: Option<f64>,
-    /// How long the last attempt ran, once the job has ended.
+    /// The duration of the last attempt, once the job has ended.
     pub run_seconds: Option<f64>,
-    /// What the job died of.
+    /// The reason for which the job is dead.
     pub reason: Option<FailureReason>,
     /// The job whose handler enqueued this one.
     pub parent_id: Option<i64>,
@@ -73,28 +73,28 @@ pub struct JobRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailedAttempt {
-    /// When it failed.
+    /// The time at which the attempt failed.
     pub at: Option<SystemTime>,
     /// The number of the attempt, from 1.
     pub attempt: Option<u32>,
-    /// The worker that ran it.
+    /// The worker that ran the attempt.
     pub worker: Option<i64>,
-    /// Why it failed.
+    /// The reason of the failure.
     pub reason: Option<FailureReason>,
-    /// The error. If it is stored as something other than text, its JSON.
+    /// The error. If the stored error is not text, this is its JSON.
     pub error: String,
 }
 
 impl JobRow {
     /// # Errors
-    /// Unavailable if the record lacks what every job has.
+    /// Unavailable if the record lacks a column that every job has.
     pub(super) fn from_record(record: Record) -> Result<JobRow> {
         let no_job =
-            |error: Error| Error::unavailable(format!("read a job: the server's answer is not a job: {error}"));
+            |error: Error| Error::unavailable(format!("cannot read a job: the server's answer is not a job: {error}"));
         let state: String = record.decode("state").map_err(no_job)?;
-        let state = state
-            .parse()
-            .map_err(|_| Error::unavailable(format!("read a job: the server answered the unknown state {state:?}")))?;
+        let state = state.parse().map_err(|_| {
+            Error::unavailable(format!("cannot read a job: the server answered the unknown state {state:?}"))
+        })?;
         let count = |column| any::<i64>(&record, column).unwrap_or_default().clamp(0, u32::MAX.into()) as u32;
         Ok(JobRow {
             id: record.decode("id").map_err(no_job)?,
@@ -140,7 +140,7 @@ impl JobRow {
         self.json("progress")
     }
 
-    /// What the handler returned to be kept, if the job is completed.
+    /// The result that the handler returned, if the job is completed and has a result.
     pub fn result(&self) -> Option<Payload> {
         self.json("result")
     }
@@ -175,7 +175,7 @@ impl FailedAttempt {
     }
 }
 
-/// A column's value, unless it is null or does not fit the type.
+/// Returns a column's value, or `None` if the value is null or does not fit the type.
 fn any<T: DeserializeOwned>(record: &Record, column: &str) -> Option<T> {
     record.decode(column).ok().flatten()
 }

@@ -8,17 +8,17 @@ use crate::driver::FailureReason;
 use crate::error::{Error, Result};
 use crate::job::{Cancelled, Retried};
 
-/// What [`Admin::run_again`] did.
+/// The answer of [`Admin::run_again`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RunAgain {
     /// A new job with this id was enqueued.
     Enqueued(i64),
-    /// Nothing: the job has not ended.
+    /// Nothing was done: the job has not ended.
     Live,
-    /// Nothing: the job is dead. [`Admin::retry`] revives it.
+    /// Nothing was done: the job is dead. [`Admin::retry`] revives a dead job.
     Dead,
-    /// Nothing: there is no such job, or its history is over.
+    /// Nothing was done: no job has this id, or the job's history has been deleted.
     Unknown,
 }
 
@@ -26,7 +26,7 @@ impl Admin {
     /// Lists at most `limit` jobs that pass the filter, newest first.
     ///
     /// # Errors
-    /// Invalid if the filter asks for a reason and a state other than dead; else what the server says.
+    /// Invalid if the filter asks for a reason and a state other than dead; else the server's error.
     pub async fn jobs(&self, filter: &Filter, limit: u32) -> Result<Vec<JobRow>> {
         let (sql, chosen) = match filter.listing()? {
             Listing::Live(state) => (as_bytes!(include_str!("../../sql/list_jobs.sql")), state),
@@ -42,47 +42,48 @@ impl Admin {
         rows.into_iter().map(JobRow::from_record).collect()
     }
 
-    /// Looks up one job, whether it is live, dead or finished; `None` if there is none or its history is over.
+    /// Returns one live, dead or finished job; `None` if no job has this id, or if the job's history has been deleted.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn job(&self, id: i64) -> Result<Option<JobRow>> {
         let sql = as_bytes!(include_str!("../../sql/job.sql"));
-        let rows = self.read("look up a job", sql, &[(&id, Type::INT8)]).await?;
+        let rows = self.read("read a job", sql, &[(&id, Type::INT8)]).await?;
         records(&rows)?.pop().map(JobRow::from_record).transpose()
     }
 
-    /// Makes a waiting job due now, or revives a dead one.
+    /// Makes a waiting job due now, or revives a dead job.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn retry(&self, id: i64) -> Result<Retried> {
         let (what, sql) = ("retry a job", "select reveille.retry($1) as answer");
         let answer = self.answer(what, sql, id).await?;
         Retried::ALL.into_iter().find(|known| known.name() == answer).ok_or_else(|| unknown(what, &answer))
     }
 
-    /// Cancels a waiting job, or asks the handler of a running one to stop.
+    /// Cancels a waiting job, or asks the handler of a running job to stop.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn cancel(&self, id: i64) -> Result<Cancelled> {
         let (what, sql) = ("cancel a job", "select reveille.cancel($1) as answer");
         let answer = self.answer(what, sql, id).await?;
         Cancelled::ALL.into_iter().find(|known| known.name() == answer).ok_or_else(|| unknown(what, &answer))
     }
 
-    /// Enqueues a new job like one that was completed or cancelled.
+    /// Runs a completed or cancelled job again: enqueues a new job like it.
     ///
-    /// The new job has the same kind, payload, queue, priority, number of attempts, key, tags and metadata. It has no
-    /// parent and no unique key, and its timeout is its kind's. Its payload is copied as stored, so it passes no
-    /// middleware.
+    /// The new job has the same kind, payload, queue, priority, number of attempts, key, tags and metadata. The new job
+    /// has no parent and no unique key, and its timeout is its kind's. The payload is copied as stored, so the new job
+    /// passes no middleware.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn run_again(&self, id: i64) -> Result<RunAgain> {
         let rows = self.query("run a job again", include_str!("../../sql/run_again.sql"), &[(&id, Type::INT8)]).await?;
-        let row = rows.first().ok_or_else(|| Error::unavailable("run a job again: the server gave no answer"))?;
+        let row =
+            rows.first().ok_or_else(|| Error::unavailable("cannot run a job again: the server returned no row"))?;
         Ok(match (row.get("id"), row.get("state")) {
             (Some(new), _) => RunAgain::Enqueued(new),
             (None, "live") => RunAgain::Live,
@@ -93,11 +94,12 @@ impl Admin {
 
     async fn answer(&self, what: &str, sql: &'static str, id: i64) -> Result<String> {
         let rows = self.query(what, sql, &[(&id, Type::INT8)]).await?;
-        let row = rows.first().ok_or_else(|| Error::unavailable(format!("{what}: the server gave no answer")))?;
+        let row =
+            rows.first().ok_or_else(|| Error::unavailable(format!("cannot {what}: the server returned no row")))?;
         Ok(row.get("answer"))
     }
 }
 
 fn unknown(what: &str, answer: &str) -> Error {
-    Error::unavailable(format!("{what}: the server answered {answer:?}, which this version does not know"))
+    Error::unavailable(format!("cannot {what}: the server answered {answer:?}, which this version does not know"))
 }

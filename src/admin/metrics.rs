@@ -1,4 +1,5 @@
-//! Metrics in Prometheus' text format, for programs that serve HTTP. `reveille metrics` serves them by itself.
+//! Metrics in Prometheus' text format, for programs that serve HTTP. The command `reveille metrics` serves the same
+//! metrics without a program of yours.
 //!
 //! ```no_run
 //! # async fn example() -> reveille::Result<()> {
@@ -39,13 +40,13 @@ pub const METRICS: [Metric; 16] = [
     gauge("reveille_notification_queue_usage_ratio", "How full the server's queue of notifications is, 0 to 1."),
 ];
 
-/// A metric: the name and meaning of its samples.
+/// A metric: the name, kind and meaning of its samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metric {
     /// The name, by Prometheus' conventions.
     pub name: &'static str,
-    /// Whether it can fall.
+    /// The kind, which says whether the value can fall.
     pub kind: MetricKind,
     /// The meaning, in one sentence.
     pub help: &'static str,
@@ -55,9 +56,9 @@ pub struct Metric {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetricKind {
-    /// Its value rises and falls.
+    /// The value rises and falls.
     Gauge,
-    /// Its value only grows.
+    /// The value only grows.
     Counter,
 }
 
@@ -89,10 +90,10 @@ struct Sample {
 
 /// Returns all metrics as one snapshot in Prometheus' text format.
 ///
-/// Reads only the views, so the role `reveille_monitor` suffices.
+/// This reads only the views, so the role `reveille_monitor` suffices.
 ///
 /// # Errors
-/// What the server says. Serve [`down`] with status 503 then.
+/// The server's error. After an error, serve [`down`] with status 503.
 pub async fn text(database: &Database) -> Result<String> {
     let sql = as_bytes!("select to_jsonb(s) as record from (\n", include_str!("../../sql/metrics.sql"), "\n) as s");
     let rows = records(&database.read("read metrics", sql, &[]).await?)?;
@@ -110,13 +111,13 @@ pub fn down(why: impl fmt::Display) -> String {
 }
 
 fn sample(row: &Record) -> Result<Sample> {
-    // JSON has no such numbers: Postgres gives them as the strings "NaN" and "Infinity".
+    // JSON has no number for NaN and infinity: Postgres writes the strings "NaN" and "Infinity".
     let value = row.get("value").unwrap_or_default().trim_matches('"').parse();
-    let value = value.map_err(|_| Error::unavailable("read metrics: the server's answer has no number"))?;
+    let value = value.map_err(|_| Error::unavailable("cannot read metrics: the server's answer has no number"))?;
     Ok(Sample { name: row.decode("name")?, labels: row.decode("labels")?, value })
 }
 
-/// Each metric's samples below its head.
+/// Returns the text: for each metric its help and type, then its samples.
 fn page(samples: &[Sample]) -> String {
     let mut page = String::new();
     for Metric { name, kind, help } in METRICS {
@@ -133,7 +134,7 @@ fn page(samples: &[Sample]) -> String {
     page
 }
 
-/// `{queue="mail",state="ready"}`; empty if there are no labels.
+/// Writes labels as `{queue="mail",state="ready"}`, or nothing if there are no labels.
 fn labels(labels: &Labels) -> String {
     if labels.is_empty() {
         return String::new();

@@ -1,4 +1,4 @@
-//! Administration: looking at jobs, queues and schedules, and changing them. The command `reveille` stands on it.
+//! Administration: reading and changing jobs, queues and schedules. The command `reveille` uses this module.
 
 use std::time::SystemTime;
 
@@ -42,19 +42,20 @@ pub struct Admin {
 }
 
 impl Database {
-    /// Returns what looks at jobs, queues and schedules, and changes them.
+    /// Returns the [`Admin`], which reads and changes jobs, queues and schedules.
     pub fn admin(&self) -> Admin {
         Admin { database: self.clone() }
     }
 }
 
 impl Admin {
-    /// Asks a worker to shut down as it does on a signal: it finishes its running jobs, then its `run_until` returns.
+    /// Asks a worker to shut down, as a signal to its process does: the worker finishes its running jobs, then its
+    /// `run_until` returns.
     ///
-    /// Returns whether there is such a worker. [`View::WorkerStatus`] has the ids.
+    /// Returns false if no worker has this id. [`View::WorkerStatus`] has the ids.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn stop_worker(&self, id: i64) -> Result<bool> {
         let sql = "select reveille.stop_worker($1) as stops";
         let rows = self.query("stop a worker", sql, &[(&id, Type::INT8)]).await?;
@@ -64,11 +65,11 @@ impl Admin {
     /// Reads a time as Postgres does: `2026-12-24 18:00+01`, `tomorrow`, …
     ///
     /// # Errors
-    /// Invalid if the text is no time, or an infinite one.
+    /// Invalid if the text is no time, or if the time is infinite.
     pub async fn read_time(&self, text: &str) -> Result<SystemTime> {
         let sql = "select time, isfinite(time) as finite from (select $1::text::timestamptz as time) as read";
         let rows = self.query("read a time", sql, &[(&text, Type::TEXT)]).await?;
-        let row = rows.first().ok_or_else(|| Error::unavailable("read a time: the server gave no answer"))?;
+        let row = rows.first().ok_or_else(|| Error::unavailable("cannot read a time: the server returned no row"))?;
         match row.try_get("time") {
             Ok(time) if row.get("finite") => Ok(time),
             _ => Err(Error::invalid(format!("{text:?} is no time that a job can be due at; use one like tomorrow"))),
@@ -77,10 +78,11 @@ impl Admin {
 
     /// Does the upkeep that workers do each minute.
     ///
-    /// Returns how many daily partitions of the history it emptied, or `None` if a worker is already doing it.
+    /// Returns the number of daily partitions of the history that were emptied, or `None` if a worker is already doing
+    /// the upkeep.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn prune(&self) -> Result<Option<u32>> {
         let rows = self.query("read the clock", "select clock_timestamp() as now", &[]).await?;
         let now: Option<SystemTime> = rows.first().map(|row| row.get("now"));

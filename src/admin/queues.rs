@@ -1,4 +1,4 @@
-//! Looking at a queue, pausing it, changing its settings, and waiting until it is drained.
+//! Reading a queue, pausing a queue, changing its settings, and waiting until a queue is drained.
 
 use std::time::{Duration, Instant};
 
@@ -14,59 +14,61 @@ use crate::queue::QueueSettings;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backlog {
-    /// Jobs that could start now, counted up to 10,000.
+    /// The number of jobs that could start now, counted up to 10,000.
     pub ready: u64,
-    /// Jobs that a worker holds.
+    /// The number of jobs that workers hold.
     pub running: u64,
-    /// Delayed jobs, including those that wait for a retry, counted up to 10,000.
+    /// The number of delayed jobs, including jobs that wait for a retry, counted up to 10,000.
     pub delayed: u64,
-    /// Whether the queue is paused, so that ready jobs do not start.
+    /// True if the queue is paused, so that ready jobs do not start.
     pub paused: bool,
-    /// Live workers of the queue.
+    /// The number of live workers of the queue.
     pub workers: u64,
 }
 
 impl Backlog {
-    /// Whether no job is running, and none is ready to start. In a paused queue, ready jobs do not count.
+    /// True if no job is running and no job is ready. In a paused queue, ready jobs do not count.
     pub fn is_drained(&self) -> bool {
         self.running == 0 && (self.ready == 0 || self.paused)
     }
 }
 
-/// The pause between two counts while waiting for a drained queue. It doubles from the first to the longest.
+/// The pause between the first two counts of a wait for a drained queue. The pause doubles after each count, up to the
+/// longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// A pause lasts at least 20 times as long as the count before it, so that counting takes 5 % of the time at most.
+/// A pause lasts at least 20 times as long as the count before, so that counting takes 5 % of the time at most.
 const PAUSE_PER_COUNT: u32 = 20;
 
 impl Admin {
-    /// Returns the names of all queues that have jobs, settings or a worker, or had an attempt end within a day.
+    /// Returns the names of all queues that have jobs, settings or a worker, or in which an attempt ended within the
+    /// last day.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn queues(&self) -> Result<Vec<String>> {
         let sql = as_bytes!("select to_jsonb(v) as record from reveille.known_queues as v order by queue");
         records(&self.read("list queues", sql, &[]).await?)?.iter().map(|row| row.decode("queue")).collect()
     }
 
-    /// Returns whether anything is known of a queue: it has settings, a job, a worker, or counts of ended attempts.
+    /// Returns true if the queue is known: it has settings, a job, a worker, or counts of ended attempts.
     ///
     /// # Errors
-    /// Invalid for a bad name; else what the server says.
+    /// Invalid for a bad name; else the server's error.
     pub async fn is_known(&self, queue: &str) -> Result<bool> {
         check_name("queue", queue)?;
         let sql = "select exists (select from reveille.queue_totals where queue = $1)
             or exists (select from reveille.known_queues where queue = $1) as known";
-        let rows = self.read("look for a queue", sql, &[(&queue, Type::TEXT)]).await?;
+        let rows = self.read("find a queue", sql, &[(&queue, Type::TEXT)]).await?;
         Ok(rows.first().is_some_and(|row| row.get("known")))
     }
 
-    /// Pauses a queue: no worker starts its jobs until it is resumed.
+    /// Pauses a queue: no worker starts jobs of the queue until the queue is resumed.
     ///
-    /// Running jobs go on. Jobs that a worker claimed and has not started go back.
+    /// Running jobs go on. Workers release the jobs that they have claimed and not started.
     ///
     /// # Errors
-    /// Invalid for a bad name; else what the server says.
+    /// Invalid for a bad name; else the server's error.
     pub async fn pause(&self, queue: &str) -> Result<()> {
         check_name("queue", queue)?;
         self.query("pause a queue", "select reveille.pause($1)", &[(&queue, Type::TEXT)]).await.map(drop)
@@ -84,11 +86,11 @@ impl Admin {
     /// Counts the work that a queue has left.
     ///
     /// # Errors
-    /// Invalid for a bad name; else what the server says.
+    /// Invalid for a bad name; else the server's error.
     pub async fn backlog(&self, queue: &str) -> Result<Backlog> {
         check_name("queue", queue)?;
         let rows = self.read("count jobs", include_str!("../../sql/backlog.sql"), &[(&queue, Type::TEXT)]).await?;
-        let row = rows.first().ok_or_else(|| Error::unavailable("count jobs: the server gave no answer"))?;
+        let row = rows.first().ok_or_else(|| Error::unavailable("cannot count jobs: the server returned no row"))?;
         let count = |column| row.get::<_, i64>(column).max(0) as u64;
         Ok(Backlog {
             ready: count("ready"),
@@ -101,11 +103,12 @@ impl Admin {
 
     /// Waits until a queue [is drained](Backlog::is_drained): no job in it is ready or running.
     ///
-    /// Calls `progress` with each count, at most a second apart unless counting takes longer than 50 ms. Jobs enqueued
-    /// meanwhile are waited for; delayed ones, including those that wait for a retry, are not. If the queue is paused,
-    /// this waits only for running jobs. It waits without end: put a `tokio::time::timeout` around it.
+    /// Calls `progress` with each count, at most a second apart unless counting takes longer than 50 ms. This also
+    /// waits for jobs that are enqueued meanwhile, but not for delayed jobs, such as jobs that wait for a retry. If the
+    /// queue is paused, this waits only for running jobs. There is no time limit: put a `tokio::time::timeout` around
+    /// the call.
     ///
-    /// It works no jobs itself; the queue's workers do. To work them in a test, see [`testing`](crate::testing).
+    /// This call works no jobs; the queue's workers do. To work jobs in a test, see [`testing`](crate::testing).
     ///
     /// # Errors
     /// As [`Admin::backlog`].
@@ -124,17 +127,17 @@ impl Admin {
         }
     }
 
-    /// Changes settings of a queue. Workers follow them from their next claim on.
+    /// Changes settings of a queue. Workers obey the changed settings from their next claim on.
     ///
     /// # Errors
-    /// Invalid for a bad name or a setting out of its range; else what the server says.
+    /// Invalid for a bad name or a setting out of its range; else the server's error.
     pub async fn set_queue(&self, queue: &str, settings: QueueSettings) -> Result<()> {
         check_name("queue", queue)?;
         let columns = settings.columns()?;
         if !columns.is_empty() {
             let columns = Value::from(columns);
             let params: [(&(dyn ToSql + Sync), Type); 2] = [(&queue, Type::TEXT), (&columns, Type::JSONB)];
-            self.query("set a queue", include_str!("../../sql/set_queue.sql"), &params).await?;
+            self.query("change the settings of a queue", include_str!("../../sql/set_queue.sql"), &params).await?;
         }
         match settings.paused {
             Some(true) => self.pause(queue).await,

@@ -1,4 +1,4 @@
-//! Rows with any columns. Each value is kept as the JSON text that the database answered.
+//! Rows with any columns. Each value is kept as the JSON text in the database's answer.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,9 +14,9 @@ use crate::error::{Error, Result};
 
 /// A row of a view or table: its columns by name, with times in ISO 8601 and intervals as Postgres prints them.
 ///
-/// Each value is JSON text, parsed only when it is asked for. So a row is listed whatever it holds: JSON of any depth,
-/// numbers of any size. A SQL_ASCII database also stores text that is not UTF-8; each of its wrong bytes becomes
-/// U+FFFD.
+/// Each value is JSON text, which is parsed only when a caller reads the column. So every row can be listed: with JSON
+/// of any depth, and with numbers of any size. A SQL_ASCII database also stores text that is not UTF-8; each byte that
+/// is not UTF-8 becomes U+FFFD.
 #[derive(Debug, Clone, Default)]
 pub struct Record(BTreeMap<String, Box<RawValue>>);
 
@@ -26,7 +26,7 @@ impl Record {
         self.0.get(column).map(|value| value.get())
     }
 
-    /// Decodes a column's value. A column that the row does not have is decoded as `null`.
+    /// Decodes a column's value. If the row has no such column, this decodes `null`.
     ///
     /// # Errors
     /// Invalid if the JSON does not fit the type.
@@ -35,12 +35,12 @@ impl Record {
             .map_err(|error| Error::invalid(format!("column {column:?} cannot be decoded: {error}")))
     }
 
-    /// The time in a column; `None` if it holds null, an infinite time, or no time.
+    /// The time in a column; `None` if the value is null, an infinite time, or no time.
     pub fn time(&self, column: &str) -> Option<SystemTime> {
         iso_time::parse(&self.decode::<String>(column).ok()?)
     }
 
-    /// The columns and the JSON text of each, in the order of their names.
+    /// The columns with their JSON texts, in the order of the columns' names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(column, value)| (column.as_str(), value.get()))
     }
@@ -53,7 +53,7 @@ impl Serialize for Record {
 }
 
 impl fmt::Display for Record {
-    /// A JSON object, on one line.
+    /// Writes the row as a JSON object on one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, (column, value)) in self.iter().enumerate() {
             write!(f, "{}{}:{value}", if place == 0 { "{" } else { "," }, serde_json::Value::from(column))?;
@@ -62,10 +62,11 @@ impl fmt::Display for Record {
     }
 }
 
-/// Makes a statement whose only column `record` is `jsonb` answer the bytes of its text instead.
+/// Changes a statement whose only column is `record`, a `jsonb`: the statement returns the bytes of the JSON text
+/// instead.
 ///
-/// A SQL_ASCII server refuses to send text that is not UTF-8 to a client that wants UTF-8, and the whole statement
-/// fails. It sends bytes unchecked.
+/// A client that wants UTF-8 gets only UTF-8 text from a SQL_ASCII server: for any other text, the whole statement
+/// fails. The server sends bytes unchecked.
 macro_rules! as_bytes {
     ($($sql:tt)*) => {
         concat!(
@@ -90,8 +91,9 @@ fn record(row: &Row) -> Result<Record> {
 }
 
 pub(super) fn of_json(json: &str) -> Result<Record> {
-    let columns = serde_json::from_str(json)
-        .map_err(|error| Error::unavailable(format!("read a record: the server's answer is not an object: {error}")))?;
+    let columns = serde_json::from_str(json).map_err(|error| {
+        Error::unavailable(format!("cannot read a record: the server's answer is not an object: {error}"))
+    })?;
     Ok(Record(columns))
 }
 

@@ -19,21 +19,22 @@ pub struct ScheduleRow {
     pub timing: String,
     /// The zone of the cron text.
     pub time_zone: String,
-    /// The kind of its jobs.
+    /// The kind of the schedule's jobs.
     pub kind: String,
-    /// The queue of its jobs.
+    /// The queue of the schedule's jobs.
     pub queue: String,
-    /// What becomes of missed ticks.
+    /// The catch-up: what the schedule does about missed ticks.
     pub catch_up: CatchUp,
-    /// The next tick. `None` while the schedule is paused or in error, or no worker has computed it yet.
+    /// The next tick. `None` while the schedule is paused, while it has an error, or until a worker has computed the
+    /// tick.
     pub next_at: Option<SystemTime>,
     /// The last tick that enqueued a job.
     pub last_at: Option<SystemTime>,
-    /// Whether the schedule is paused.
+    /// True if the schedule is paused.
     pub paused: bool,
-    /// Whether a worker declared it, and no live worker declares it any more.
+    /// True if a worker once declared the schedule and no live worker declares it now.
     pub stale: bool,
-    /// Why no tick can be computed.
+    /// The reason why no tick can be computed.
     pub error: Option<String>,
     record: Record,
 }
@@ -63,13 +64,13 @@ impl ScheduleRow {
 }
 
 impl Admin {
-    /// Adds a schedule, or changes the one with its name. Returns its id.
+    /// Adds a schedule, or changes the schedule with this name. Returns the schedule's id.
     ///
     /// A changed schedule keeps its next tick unless its timing changes.
     ///
     /// # Errors
-    /// Invalid, before anything is sent, if the cron text or time zone cannot be read or the job could not be stored;
-    /// else what the server says.
+    /// Invalid if the cron text or time zone cannot be read, or if the job could not be stored: then nothing is sent to
+    /// the server. Else the server's error.
     pub async fn add_schedule(&self, schedule: &Schedule) -> Result<i64> {
         schedule.check()?;
         let Schedule { name, timing, time_zone, catch_up, job, .. } = schedule;
@@ -95,50 +96,51 @@ impl Admin {
             (&job.metadata, Type::JSONB),
         ];
         let rows = self.query("add a schedule", include_str!("../../sql/add_schedule.sql"), &params).await?;
-        let row = rows.first().ok_or_else(|| Error::unavailable("add a schedule: the server gave no answer"))?;
+        let row =
+            rows.first().ok_or_else(|| Error::unavailable("cannot add a schedule: the server returned no row"))?;
         Ok(row.get("id"))
     }
 
     /// Lists all schedules, in the order of their names.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn schedules(&self) -> Result<Vec<ScheduleRow>> {
         self.view(View::ScheduleStatus).await?.into_iter().map(ScheduleRow::from_record).collect()
     }
 
-    /// Pauses a schedule: it enqueues nothing until it is resumed. Returns whether there is such a schedule.
+    /// Pauses a schedule: it enqueues nothing until it is resumed. Returns false if no schedule has this name.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn pause_schedule(&self, name: &str) -> Result<bool> {
         self.on_schedule("pause a schedule", "select reveille.pause_schedule($1) as found", name).await
     }
 
-    /// Resumes a paused schedule from its next tick after now. Returns whether there is such a schedule.
+    /// Resumes a paused schedule from its next tick after now. Returns false if no schedule has this name.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn resume_schedule(&self, name: &str) -> Result<bool> {
         self.on_schedule("resume a schedule", "select reveille.resume_schedule($1) as found", name).await
     }
 
-    /// Removes a schedule, but not the jobs it has enqueued. Returns whether there was such a schedule.
+    /// Removes a schedule, but not the jobs that it has enqueued. Returns false if no schedule has this name.
     ///
-    /// A schedule that a worker declares in its code comes back when such a worker starts.
+    /// If a worker declares the schedule in its code, the schedule comes back when that worker starts again.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn remove_schedule(&self, name: &str) -> Result<bool> {
         self.on_schedule("remove a schedule", "select reveille.unschedule($1) as found", name).await
     }
 
-    /// Enqueues one job of a schedule now, in addition to its ticks and even while it is paused.
+    /// Enqueues one job of a schedule now, in addition to its ticks, even while the schedule is paused.
     ///
-    /// Returns the job's id, or `None` if there is no such schedule.
+    /// Returns the job's id, or `None` if no schedule has this name.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     pub async fn trigger_schedule(&self, name: &str) -> Result<Option<i64>> {
         let sql = "select reveille.trigger_schedule($1) as id";
         let rows = self.query("trigger a schedule", sql, &[(&name, Type::TEXT)]).await?;

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum View {
-    /// One row per queue: its jobs by state, and how many ended within the last minute.
+    /// One row per queue: its jobs by state, and the number of jobs that ended within the last minute.
     QueueStats,
     /// One row per job that a worker holds, longest running first.
     RunningJobs,
@@ -19,9 +19,9 @@ pub enum View {
     WorkerStatus,
     /// One row per queue and minute of the last 7 days, newest first.
     Throughput,
-    /// One row per queue that has limits: the limits, and how far they are used.
+    /// One row per queue that has limits: the limits, and the present use of each.
     QueueLimits,
-    /// One row per queue: all attempts that ever ended.
+    /// One row per queue: the number of all attempts that ever ended.
     QueueTotals,
     /// One row per schedule.
     ScheduleStatus,
@@ -44,7 +44,7 @@ impl View {
         View::PassedOverJobs,
     ];
 
-    /// Its name in the schema, such as `queue_stats`.
+    /// The view's name in the schema, such as `queue_stats`.
     pub fn name(self) -> &'static str {
         match self {
             View::QueueStats => "queue_stats",
@@ -60,7 +60,7 @@ impl View {
         }
     }
 
-    /// The view with this name.
+    /// Returns the view with this name.
     pub fn from_name(name: &str) -> Option<View> {
         View::ALL.into_iter().find(|view| view.name() == name)
     }
@@ -103,20 +103,20 @@ impl Admin {
     /// Reads all rows of a view.
     ///
     /// # Errors
-    /// What the server says; it gives up after 20 s.
+    /// The server's error. The server gives up after 20 s.
     pub async fn view(&self, view: View) -> Result<Vec<Record>> {
         records(&self.read("read a view", view.sql(), &[]).await?)
     }
 
-    /// Reads what `reveille top` shows, as one snapshot of the views, with times in seconds: `at`, `sums`, and up to
+    /// Reads the data of `reveille top` as one snapshot of the views, with times in seconds: `at`, `sums`, and up to
     /// 200 rows each of `queues`, `workers`, `running`, `failing` and `dead`.
     ///
     /// # Errors
-    /// What the server says; it gives up after 20 s.
+    /// The server's error. The server gives up after 20 s.
     pub async fn overview(&self) -> Result<Record> {
         let sql = as_bytes!(include_str!("../../sql/overview.sql"));
         records(&self.read("read the overview", sql, &[]).await?)?
             .pop()
-            .ok_or_else(|| Error::unavailable("read the overview: the server gave no answer"))
+            .ok_or_else(|| Error::unavailable("cannot read the overview: the server returned no row"))
     }
 }

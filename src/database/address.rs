@@ -1,4 +1,4 @@
-//! Where a server is and how to log in, by libpq's rules: URLs, key=value strings, `PG*` variables and `~/.pgpass`.
+//! Addresses of servers, with the login, by libpq's rules: URLs, key=value strings, `PG*` variables and `~/.pgpass`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,16 +13,17 @@ use super::pgpass;
 use super::tls::Security;
 use crate::error::{Error, Result};
 
-/// Where a server is and how to log in.
+/// The address of a server, with the login.
 #[derive(Clone)]
 pub(crate) struct Address {
-    /// One configuration per host, in the order in which to try them.
+    /// One configuration per host, in the order in which hosts are tried.
     hosts: Vec<Config>,
     security: Security,
 }
 
 impl Address {
-    /// Reads a URL or a key=value string. Parameters that it lacks come from the environment; with `None` all do.
+    /// Reads a URL or a key=value string. Parameters that the text lacks come from the environment; with `None`, all
+    /// parameters do.
     pub(crate) fn parse(text: Option<&str>) -> Result<Address> {
         Address::parse_in(text, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
@@ -50,7 +51,7 @@ impl Address {
         Ok(Address { hosts: hosts?, security })
     }
 
-    /// The same address, for another database of the server.
+    /// Returns this address for another database of the server.
     pub(crate) fn with_database(mut self, name: &str) -> Address {
         for host in &mut self.hosts {
             host.dbname(name);
@@ -58,7 +59,7 @@ impl Address {
         self
     }
 
-    /// The same address, whose sessions have this `application_name`.
+    /// Returns this address with an `application_name` for its sessions.
     pub(crate) fn named(&self, name: &str) -> Address {
         let mut address = self.clone();
         for host in &mut address.hosts {
@@ -67,7 +68,7 @@ impl Address {
         address
     }
 
-    /// The same address, whose sessions start with a further setting.
+    /// Returns this address with a further setting, with which its sessions start.
     pub(crate) fn with_setting(&self, name: &str, value: &str) -> Address {
         let mut address = self.clone();
         for host in &mut address.hosts {
@@ -87,7 +88,7 @@ impl Address {
         &self.security
     }
 
-    /// The hosts, database and user, for logs and errors; never a password.
+    /// Returns the hosts, database and user as text for logs and errors. The text never holds a password.
     pub(crate) fn describe(&self) -> String {
         let host = |host: &Config| {
             let port = host.get_ports().first().copied().unwrap_or(5432);
@@ -111,7 +112,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// Adds libpq's defaults.
+/// Adds libpq's defaults for missing parameters.
 fn complete(params: &mut Params, user: Option<String>) {
     if let Some(name) = params.remove("fallback_application_name") {
         params.entry("application_name".into()).or_insert(name);
@@ -122,7 +123,7 @@ fn complete(params: &mut Params, user: Option<String>) {
     if let Some(user) = user {
         params.entry("user".into()).or_insert(user);
     }
-    // A primary is a server that accepts writes.
+    // For tokio-postgres, a primary is a server that accepts writes.
     if params.get("target_session_attrs").is_some_and(|wanted| wanted == "primary") {
         params.insert("target_session_attrs".into(), "read-write".into());
     }
@@ -133,14 +134,17 @@ fn complete(params: &mut Params, user: Option<String>) {
     params.entry("connect_timeout".into()).or_insert_with(|| "10".into());
 }
 
-/// Splits the parameters into one set per host, each with its port, and its numeric address if there is one.
+/// Splits the parameters into one set per host, each with the host's port, and with its numeric address if one is
+/// given.
 fn each_host(params: Params) -> Result<Vec<Params>> {
     let list = |key| params.get(key).map(|value| value.split(',').map(str::to_owned).collect::<Vec<_>>());
     let lists = ["host", "hostaddr", "port"].map(list);
     let [hosts, addresses, ports] = &lists;
     let count = hosts.as_ref().or(addresses.as_ref()).map_or(1, Vec::len);
     if addresses.as_ref().is_some_and(|addresses| addresses.len() != count) {
-        return Err(Error::invalid("the database's address makes no sense: host and hostaddr must be equally many"));
+        return Err(Error::invalid(
+            "the database's address makes no sense: host and hostaddr must name the same number of hosts",
+        ));
     }
     if ports.as_ref().is_some_and(|ports| ports.len() != 1 && ports.len() != count) {
         return Err(Error::invalid(format!(
@@ -155,13 +159,13 @@ fn each_host(params: Params) -> Result<Vec<Params>> {
         let mut params = params.clone();
         let port = at(ports, place).unwrap_or_else(|| "5432".into());
         let address = at(addresses, place);
-        // Without a name, the certificate is checked against the numeric address.
+        // If the host has no name, the certificate is checked against the numeric address.
         let host = at(hosts, place).or_else(|| address.clone()).unwrap_or_else(|| local_host(&port));
         params.remove("hostaddr");
         params.extend(address.map(|address| ("hostaddr".into(), address)));
         params.extend([("host".into(), host), ("port".into(), port)]);
         if count > 1 {
-            // Of several hosts, the primary is wanted.
+            // If there are several hosts, Reveille needs the primary.
             params.entry("target_session_attrs".into()).or_insert_with(|| "read-write".into());
         }
         params
@@ -169,7 +173,7 @@ fn each_host(params: Params) -> Result<Vec<Params>> {
     Ok((0..count).map(host).collect())
 }
 
-/// The folder of the local server's socket, or `localhost` if there is none.
+/// Returns the folder of the local server's socket, or `localhost` if no socket exists.
 fn local_host(port: &str) -> String {
     let socket = |folder: &&str| Path::new(folder).join(format!(".s.PGSQL.{port}")).exists();
     ["/var/run/postgresql", "/tmp"].into_iter().find(socket).unwrap_or("localhost").into()
@@ -183,10 +187,10 @@ fn config(params: &Params, security: &Security) -> Result<Config> {
         let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
         Error::invalid(format!("the database's address makes no sense: {cause}"))
     })?;
-    // A socket is local, so it needs no encryption.
+    // A socket is local and needs no encryption.
     let is_socket = matches!(config.get_hosts().first(), Some(Host::Unix(_)));
     config.ssl_mode(if is_socket { SslMode::Disable } else { security.ssl_mode() });
-    // Most systems' default would notice a dead peer after two hours and a quarter.
+    // With the default of most systems, a connection to a dead server would last two hours and a quarter.
     if !params.contains_key("keepalives_idle") {
         config
             .keepalives_idle(Duration::from_secs(10))
@@ -296,7 +300,7 @@ mod tests {
         assert!(error.contains("verify-full"), "{error}");
     }
 
-    /// Addresses in which some characters are replaced by ones with a meaning.
+    /// Yields addresses in which some characters are replaced by characters with a meaning, such as `@`.
     fn damaged() -> impl Strategy<Value = String> {
         const SEEDS: [&str; 4] = [
             "postgres://u:p@[::1]:5/d?a=%41&b=c",

@@ -1,4 +1,4 @@
-//! Opening a connection to the first of an address's hosts that accepts it.
+//! Opening a connection to the first host of an address that accepts the connection.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,10 +21,10 @@ use crate::error::{Error, Result};
 type Stream = <Tls as MakeTlsConnect<Socket>>::Stream;
 type Opened = (Client, Connection<Socket, Stream>);
 
-/// How long to wait for a host before trying the next one as well. After a fail-over, the first may be dead and silent.
+/// The wait for a host before the next host is tried as well. After a fail-over, the first host may be dead and silent.
 const HEAD_START: Duration = Duration::from_secs(1);
 
-/// Opens a connection that can write. The client works only while its connection is polled.
+/// Opens a connection that can write. The client works only while the caller polls the connection.
 pub(crate) async fn open(address: &Address) -> Result<(Client, Connection<Socket, Stream>)> {
     let tls = address.security().connector()?;
     let failed = |error| Error::database(&format!("connect to {}", address.describe()), error);
@@ -35,7 +35,7 @@ pub(crate) async fn open(address: &Address) -> Result<(Client, Connection<Socket
 pub(super) struct Opener {
     hosts: Vec<Config>,
     tls: Tls,
-    /// Whether a session must be able to write.
+    /// True if a session must be able to write.
     writes: bool,
 }
 
@@ -64,7 +64,8 @@ fn writing(hosts: &[Config]) -> Vec<Config> {
     hosts
 }
 
-/// Polls a connection until it ends. If it `writes`, this ends once its server refuses writes, as after a fail-over.
+/// Polls a connection until the connection ends. If the connection `writes`, this also ends once the server refuses
+/// writes, as after a fail-over.
 async fn drive(mut connection: Connection<Socket, Stream>, writes: bool) {
     let ended = poll_fn(|cx| match connection.poll_unpin(cx) {
         Poll::Pending if writes && connection.parameter("default_transaction_read_only") == Some("on") => {
@@ -77,7 +78,8 @@ async fn drive(mut connection: Connection<Socket, Stream>, writes: bool) {
     }
 }
 
-/// Connects to the first host that accepts, in the given order. Each host has a head start before the next.
+/// Connects to the first host that accepts a connection, in the given order. Each host has a head start before the next
+/// host.
 async fn first(hosts: &[Config], tls: &Tls) -> Result<Opened, tokio_postgres::Error> {
     let mut order: Vec<&Config> = hosts.iter().collect();
     if order.first().is_some_and(|host| host.get_load_balance_hosts() == LoadBalanceHosts::Random) {
@@ -91,7 +93,7 @@ async fn first(hosts: &[Config], tls: &Tls) -> Result<Opened, tokio_postgres::Er
         tokio::select! {
             tried = trying.next() => match tried {
                 Some(Ok(opened)) => return Ok(opened),
-                // A server's error says more than one about an unreachable server.
+                // The error of a server that answers says more than an error about an unreachable server.
                 Some(Err(error)) if failed.as_ref().is_none_or(|f| f.as_db_error().is_none()) => failed = Some(error),
                 Some(Err(_)) => {}
                 None => return Err(failed.unwrap_or_else(tokio_postgres::Error::__private_api_timeout)),
@@ -118,12 +120,13 @@ async fn one(host: &Config, tls: &Tls) -> Result<Opened, tokio_postgres::Error> 
     }
     match failed {
         Some(error) => Err(error),
-        // tokio-postgres resolves the name again, and its error says why it cannot.
+        // tokio-postgres resolves the name again, and its error says why the name cannot be resolved.
         None => encrypted_or_not(host, tls).await,
     }
 }
 
-/// Connects by libpq's rule for `sslmode=prefer`: without TLS, if the server refuses a connection with TLS.
+/// Connects by libpq's rule for `sslmode=prefer`: if the server refuses a connection with TLS, this connects without
+/// TLS.
 async fn encrypted_or_not(place: &Config, tls: &Tls) -> Result<Opened, tokio_postgres::Error> {
     match in_time(place, tls).await {
         Err(error) if place.get_ssl_mode() == SslMode::Prefer && is_refusal(&error) => {
@@ -134,13 +137,13 @@ async fn encrypted_or_not(place: &Config, tls: &Tls) -> Result<Opened, tokio_pos
     }
 }
 
-/// Whether TLS failed, or the server refuses this user with TLS.
+/// True if TLS failed, or if the server refuses this user with TLS.
 fn is_refusal(error: &tokio_postgres::Error) -> bool {
     error.to_string().contains("TLS handshake") || error.code().is_some_and(|code| code.code() == "28000")
 }
 
-/// Applies `connect_timeout` to the whole of connecting. tokio-postgres applies it to the TCP handshake only, which
-/// even a frozen server answers.
+/// Applies `connect_timeout` to all steps of connecting. tokio-postgres applies the timeout to the TCP handshake only,
+/// which even a frozen server answers.
 async fn in_time(place: &Config, tls: &Tls) -> Result<Opened, tokio_postgres::Error> {
     let opening = place.connect(Tls::clone(tls));
     match place.get_connect_timeout() {
@@ -152,27 +155,27 @@ async fn in_time(place: &Config, tls: &Tls) -> Result<Opened, tokio_postgres::Er
     }
 }
 
-/// A setting that no server has by default, and no pooler passes on.
+/// A setting that no server has by default and no pooler passes on.
 const MARK: (&str, &str) = ("reveille.session", "own");
 
-/// The codes with which poolers refuse such a setting: protocol violation (PgBouncer), feature not supported, invalid
-/// or unknown parameter.
+/// The codes with which poolers refuse an unknown setting: protocol violation (PgBouncer), feature not supported,
+/// invalid or unknown parameter.
 const REFUSALS: [&str; 4] = ["08P01", "0A000", "22023", "42704"];
 
-/// Whether any address in this process has led to a pooler.
+/// True once an address in this process has led to a pooler.
 static MET_POOLER: AtomicBool = AtomicBool::new(false);
 
-/// Whether a prepared statement may be gone at its next use. A client does not say whether it leads to a pooler, so one
-/// pooler in this process counts for all.
+/// True if a prepared statement may be gone at its next use. A client does not say whether it leads to a pooler, so one
+/// pooler in this process counts for all clients.
 pub(crate) fn has_met_pooler() -> bool {
     MET_POOLER.load(Ordering::Relaxed)
 }
 
-/// Whether the address leads to a pooler. A pooler lends sessions that have started before, so it refuses or ignores a
-/// setting that it does not know.
+/// Returns true if the address leads to a pooler. A pooler lends sessions that have started before, so the pooler
+/// refuses or ignores a setting that it does not know.
 ///
 /// # Errors
-/// If no server answers, or the login is refused.
+/// Unavailable if no server answers; denied if the login is refused.
 pub(crate) async fn is_pooled(address: &Address) -> Result<bool> {
     let pooled = !starts_with_settings(address).await?;
     MET_POOLER.fetch_or(pooled, Ordering::Relaxed);

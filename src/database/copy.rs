@@ -28,7 +28,7 @@ const TYPES: [Type; 11] = [
     Type::INT8,
 ];
 
-/// Stores all jobs, or none if one is an error. Returns how many.
+/// Stores all jobs, or no job if an item of `jobs` is an error. Returns the number of stored jobs.
 pub(crate) async fn copy(
     client: &Client,
     schema: &str,
@@ -36,7 +36,7 @@ pub(crate) async fn copy(
 ) -> Result<u64> {
     let failed = |error| Error::database("enqueue", error);
     let sql = Schema::new(schema)?.apply(include_str!("../../sql/enqueue_copy.sql"));
-    // COPY takes no expressions, so due times are computed here, from the database's clock.
+    // COPY takes no expressions, so this program computes the due times, from the database's clock.
     let now: SystemTime = client.query_typed_one("select pg_catalog.now()", &[]).await.map_err(failed)?.get(0);
     let sink = client.copy_in(&*sql).await.map_err(failed)?;
     let mut rows = pin!(BinaryCopyInWriter::new(sink, &TYPES));

@@ -1,4 +1,5 @@
-//! Notifications of the ends of jobs: one listening connection serves all waits, opened by the first one.
+//! Notifications of the ends of jobs. The first wait for a job's end opens one listening connection, which serves all
+//! waits.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,22 +15,22 @@ use super::address::Address;
 use super::connect;
 use crate::error::{Error, Result};
 
-/// How often to look at a job while its end would be notified.
+/// The interval of checking a job while notifications of its end are received.
 const POLL: Duration = Duration::from_secs(5);
-/// How often to look at a job while notifications cannot be received.
+/// The interval of checking a job while notifications cannot be received.
 const POLL_WITHOUT_LISTENING: Duration = Duration::from_millis(500);
-/// The pause before the next try to listen.
+/// The pause before the listening connection is opened again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// The pause after the first look that a notification causes. It doubles with each such look, since any role can notify
-/// of an end that did not happen.
+/// The pause after the first check that a notification causes. Each further check of this kind doubles the pause, since
+/// any role can notify of an end that did not happen.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The waits for the ends of jobs of one database.
+/// All waits for the ends of one database's jobs.
 #[derive(Default)]
 pub(crate) struct Ends {
     waiting: Arc<Waiting>,
-    /// The task that listens, while the database is in use.
+    /// The task that listens, as long as the database is in use.
     listening: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
@@ -38,7 +39,7 @@ struct Waiting {
     listening: watch::Sender<Listening>,
 }
 
-/// Whether notifications are received.
+/// The state of the listening connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Listening {
     Opening,
@@ -56,7 +57,7 @@ impl Ends {
     /// Begins to wait for the end of a job.
     pub(crate) fn of(&self, database: &Database, id: i64) -> Wait {
         let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
-        // The task ends with the runtime in which it was spawned.
+        // The task ends with the runtime in which the task was spawned, so it may have ended.
         if listening.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
             self.waiting.listening.send_replace(Listening::Opening);
             let listen = Listen {
@@ -78,7 +79,7 @@ impl Waiting {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes the waits for the job that a notification names. Other jobs are ignored.
+    /// Wakes the waits for the job that a notification names. Notifications of other jobs are ignored.
     fn receive(&self, payload: &str) {
         let id = payload.split_once(' ').and_then(|(id, _)| id.parse().ok());
         if let Some(id) = id
@@ -93,7 +94,7 @@ impl Waiting {
 struct Listen {
     waiting: Arc<Waiting>,
     address: Address,
-    /// Whether the address leads to a pooler, if that is known.
+    /// True if the address leads to a pooler; `None` until that is known.
     pooled: Option<bool>,
     channel: String,
 }
@@ -111,7 +112,8 @@ impl Listen {
         }
     }
 
-    /// Listens until the connection ends. Behind a pooler, notifications never arrive.
+    /// Listens until the connection ends. Behind a pooler, this neither listens nor returns, since notifications do not
+    /// arrive there.
     async fn listen(&self) -> Result<()> {
         let pooled = match self.pooled {
             Some(pooled) => pooled,
@@ -151,19 +153,20 @@ pub(crate) struct Wait {
     notified: watch::Receiver<()>,
     listening: watch::Receiver<Listening>,
     waiting: Arc<Waiting>,
-    /// When a notification may cause the next look.
+    /// The time from which a notification may cause the next check of the job.
     next_look: Instant,
-    /// The pause after that look.
+    /// The pause after the next check.
     pause: Duration,
 }
 
 impl Wait {
-    /// Waits until it is known whether notifications arrive. A look before that could miss an end right after it.
+    /// Waits until it is known whether notifications arrive. If the job were checked earlier, the wait could miss an
+    /// end right after the check.
     pub(crate) async fn begin(&mut self) {
         let _ = self.listening.wait_for(|listening| *listening != Listening::Opening).await;
     }
 
-    /// Waits for a reason to look: a notification, a change between listening and not, or the time to poll.
+    /// Waits for a reason to check the job: a notification, the begin or end of listening, or the time to poll.
     pub(crate) async fn next(&mut self) {
         let is_listening = *self.listening.borrow_and_update() == Listening::Yes;
         let poll = if is_listening { POLL } else { POLL_WITHOUT_LISTENING };

@@ -1,4 +1,4 @@
-//! What a job can be enqueued on.
+//! The things on which a job can be enqueued.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use crate::job::{Enqueued, NewJob};
 /// Something to enqueue on: a reference to a client or a transaction of tokio-postgres or deadpool-postgres, to a
 /// [`Database`], or to a driver.
 ///
-/// On a transaction the jobs exist once it commits, and never if it does not.
+/// Jobs that are enqueued on a transaction exist once the transaction commits. If it rolls back, they never exist.
 ///
-/// The trait is implemented for references and takes `self` by value. So it can be implemented for `&mut Client` too,
-/// where a client needs that. A store of jobs outside this crate can be enqueued on like this:
+/// The trait is implemented for references, and takes `self` by value, so that it can also be implemented for `&mut
+/// Client` if a client needs that. For a store outside this crate, implement the trait like this:
 ///
 /// ```
 /// use reveille::database::EnqueueOn;
@@ -54,18 +54,18 @@ use crate::job::{Enqueued, NewJob};
         or deadpool-postgres that Reveille uses"
 )]
 pub trait EnqueueOn: Send + Sized {
-    /// Stores jobs, all or none. Returns one answer a job, in the order of the jobs.
+    /// Stores all of the jobs or none. Returns one answer for each job, in the order of the jobs.
     ///
-    /// The jobs have passed their middleware and were checked. `schema` is where a client finds Reveille's tables. A
-    /// [`Database`] or a driver knows its own schema and ignores this one.
+    /// The jobs have passed their middleware and were checked. `schema` is the name of the schema in which a client
+    /// finds Reveille's tables. A [`Database`] or a driver knows its own schema and ignores this argument.
     fn insert<'a>(self, schema: &'a str, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<Vec<Enqueued>>>
     where
         Self: 'a;
 
-    /// Stores a great many jobs, all or none, in the quickest way that there is. Returns how many there were.
+    /// Stores all of a great many jobs or none, in the quickest way. Returns the number of jobs.
     ///
-    /// The jobs have no unique keys. The first error among them ends the copy, and nothing is stored. Unless this is
-    /// overridden, it collects the jobs and [inserts](EnqueueOn::insert) them.
+    /// The jobs have no unique keys. The first error among the jobs ends the copy, and nothing is stored. The default
+    /// implementation collects the jobs and [inserts](EnqueueOn::insert) them.
     fn copy<'a>(self, schema: &'a str, jobs: &'a mut Jobs<'a>) -> BoxFuture<'a, Result<u64>>
     where
         Self: 'a,
@@ -78,10 +78,11 @@ pub trait EnqueueOn: Send + Sized {
     }
 }
 
-/// Jobs to copy, one after another; an error where a job cannot be enqueued.
+/// Jobs to copy, one after another. In place of a job that cannot be enqueued, there is an error.
 pub type Jobs<'a> = dyn Iterator<Item = Result<NewJob>> + Send + 'a;
 
-/// Clients of tokio-postgres keep no statements, so the statement goes in one round trip, unnamed.
+/// Implements the trait for clients of tokio-postgres. They keep no prepared statements, so the statement is sent
+/// unnamed, in one round trip.
 macro_rules! insert_unnamed {
     ($($client:ty),+) => {$(
         impl EnqueueOn for &$client {
@@ -106,7 +107,8 @@ macro_rules! insert_unnamed {
     )+};
 }
 
-/// Clients of deadpool-postgres keep theirs prepared, unless this process has met a pooler.
+/// Implements the trait for clients of deadpool-postgres. They keep statements prepared, unless this process has met a
+/// pooler.
 macro_rules! insert_prepared {
     ($($client:ty),+) => {$(
         impl EnqueueOn for &$client {

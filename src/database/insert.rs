@@ -20,7 +20,7 @@ pub(crate) struct Insert<'a> {
 type TypedValue<'a> = (Box<dyn ToSql + Sync + Send + 'a>, Type);
 
 impl<'a> Insert<'a> {
-    /// The cheapest statement that stores these jobs; `None` for no jobs.
+    /// Returns the cheapest statement that stores these jobs; `None` for no jobs.
     pub(crate) fn of(schema: &Schema, jobs: &'a [NewJob]) -> Option<Insert<'a>> {
         let (sql, params) = match jobs {
             [] => return None,
@@ -45,12 +45,12 @@ impl<'a> Insert<'a> {
         Some(Insert { sql: schema.apply(sql), params })
     }
 
-    /// The parameters and their types, for `query_typed`.
+    /// Returns the parameters with their types, for `query_typed`.
     pub(crate) fn typed(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
         self.params.iter().map(|(value, ty)| (&**value as &(dyn ToSql + Sync), ty.clone())).collect()
     }
 
-    /// The types and the parameters, for a prepared statement.
+    /// Returns the types and the parameters, for a prepared statement.
     pub(crate) fn prepared(&self) -> (Vec<Type>, Vec<&(dyn ToSql + Sync)>) {
         self.typed().into_iter().map(|(value, ty)| (ty, value)).unzip()
     }
@@ -62,9 +62,10 @@ pub(crate) fn enqueued(rows: Result<Vec<Row>, tokio_postgres::Error>) -> Result<
     Ok(rows.iter().map(|row| Enqueued { id: row.get("id"), existed: row.get("existed") }).collect())
 }
 
-/// The settings in which jobs without unique keys may differ, besides their payloads.
+/// Returns all settings of a job except its payload. Jobs with equal settings and without unique keys share one
+/// statement.
 fn settings(job: &NewJob) -> impl PartialEq {
-    // Without `..`, so that the compiler asks for a field that is added.
+    // The pattern has no `..`, so that the compiler demands each new field here.
     let NewJob {
         queue,
         kind,
@@ -84,7 +85,7 @@ fn settings(job: &NewJob) -> impl PartialEq {
     (queue, kind, priority, due, max_attempts, timeout, key, tags, metadata, parent_id)
 }
 
-/// The parameters for one job, or for many that share their settings, with the payload or payloads.
+/// Returns the parameters for one job with its payload, or for many jobs with the same settings and their payloads.
 fn params<'a>(job: &'a NewJob, payload: TypedValue<'a>) -> Vec<TypedValue<'a>> {
     let (at, delay) = due(job);
     vec![
@@ -103,7 +104,7 @@ fn params<'a>(job: &'a NewJob, payload: TypedValue<'a>) -> Vec<TypedValue<'a>> {
     ]
 }
 
-/// The parameters for many jobs: an array per column.
+/// Returns the parameters for many jobs with different settings: an array per column.
 fn columns<'a>(jobs: &'a [NewJob]) -> Vec<TypedValue<'a>> {
     vec![
         (column(jobs, |job| job.queue.as_str()), Type::TEXT_ARRAY),
@@ -135,7 +136,7 @@ fn due(job: &NewJob) -> (Option<std::time::SystemTime>, f64) {
     }
 }
 
-/// A duration for the server's `make_interval(secs => …)`, at most a thousand years.
+/// Returns a duration in seconds, at most a thousand years, for the server's `make_interval(secs => …)`.
 pub(crate) fn seconds(duration: Duration) -> f64 {
     duration.min(MILLENNIUM).as_secs_f64()
 }

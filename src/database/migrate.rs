@@ -13,7 +13,7 @@ use super::connect;
 use super::schema::Schema;
 use crate::error::{Error, Result};
 
-/// The files of `migrations/`, oldest first. A released one is never edited.
+/// The files of `migrations/`, oldest first. A released migration is never edited.
 pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V1__tables", include_str!("../../migrations/V1__tables.sql")),
     ("V2__checks", include_str!("../../migrations/V2__checks.sql")),
@@ -26,11 +26,11 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V9__views", include_str!("../../migrations/V9__views.sql")),
 ];
 
-/// The pause between two tries to take the lock.
+/// The pause between two tries to take the migration lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
-/// How long to wait for the lock before naming its holder in the log. Any session may take the lock, and keep it.
+/// The wait for the migration lock before the log names its holder. Any session may take this lock and keep it.
 const WARN_AFTER: Duration = Duration::from_secs(1);
-/// The sessions that hold the lock.
+/// The statement that finds the sessions that hold the migration lock.
 const HOLDERS: &str = "select pg_locks.pid, pg_stat_activity.usename::text, pg_stat_activity.application_name
     from pg_catalog.pg_locks
     left join pg_catalog.pg_stat_activity on pg_stat_activity.pid = pg_locks.pid
@@ -39,23 +39,23 @@ const HOLDERS: &str = "select pg_locks.pid, pg_stat_activity.usename::text, pg_s
         and pg_locks.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
         and pg_locks.classid::bigint = (hash >> 32) & 4294967295 and pg_locks.objid::bigint = hash & 4294967295";
 
-/// The settings that each migration's transaction begins with.
+/// The settings with which the transaction of each migration begins.
 ///
-/// Unqualified names are the server's. A migration may run for any time, but waits at most a second for a lock, since
-/// workers wait behind it. Citus would create the objects on the other nodes of its cluster too, whose own `migrate`
-/// would then fail. Other servers ignore that setting.
+/// Unqualified names are names of the server. A migration may run for any time, but waits at most a second for a lock,
+/// since workers wait behind a waiting migration. Citus would create the objects on all nodes of its cluster, and
+/// `migrate` on the other nodes would then fail. Servers without Citus ignore its setting.
 const BEGINNING: &str = "set local search_path = pg_catalog, pg_temp; set local statement_timeout = 0; \
     set local lock_timeout = '1s'; set local citus.enable_ddl_propagation = off;\n";
 
-/// How long to retry a migration while other sessions lock the tables.
+/// The time for which a migration is retried while other sessions lock the tables.
 const RETRY_FOR: Duration = Duration::from_secs(60);
-/// The pause between two tries, in which workers proceed.
+/// The pause between two tries of a migration. Workers proceed in this pause.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// The version of the schema that this program supports: that of the last migration.
+/// The version of the schema that this program supports: the version of the last migration.
 pub(crate) const CURRENT: i32 = version_of(MIGRATIONS[MIGRATIONS.len() - 1].0);
 
-/// The number in a migration's name, between its first letter and the underscores.
+/// Returns the number in a migration's name, between the first letter and the underscores.
 const fn version_of(name: &str) -> i32 {
     let (name, mut place, mut version) = (name.as_bytes(), 1, 0);
     while name[place].is_ascii_digit() {
@@ -65,7 +65,7 @@ const fn version_of(name: &str) -> i32 {
     version
 }
 
-/// The SQL of all migrations, to read it or to run it by another tool.
+/// Returns the SQL of all migrations, to read it or to run it with another tool.
 ///
 /// # Errors
 /// Invalid if the schema's name would need quotes.
@@ -76,12 +76,12 @@ pub fn migrations_sql(schema: &str) -> Result<String> {
     Ok(format!("{foundation}\n\n{}", files.collect::<Vec<_>>().join("\n")))
 }
 
-/// The SQL that creates refinery's table of the migrations that were run.
+/// Returns the SQL that creates refinery's table of the migrations that were run.
 fn history(schema: &Schema) -> String {
     <Client as AsyncMigrate>::assert_migrations_table_query(&history_table(schema))
 }
 
-/// The names of all objects of one kind, `function` or `view`, that the migrations create and do not drop.
+/// Returns the names of all objects of a kind (`function` or `view`) that the migrations create and do not drop.
 pub(crate) fn made(kind: &str) -> Vec<&'static str> {
     let mut names = Vec::new();
     for line in MIGRATIONS.iter().flat_map(|(_, sql)| sql.lines()) {
@@ -101,9 +101,9 @@ pub(crate) fn made(kind: &str) -> Vec<&'static str> {
     names
 }
 
-/// The SQL that creates roles for producers, workers, monitors and administrators, each with the rights that it needs
-/// and no others. They are named after the schema: `reveille_producer` and so on. The owner of the tables runs it, and
-/// again after each migration.
+/// Returns the SQL that creates roles for producers, workers, monitors and administrators. Each role has only the
+/// rights that it needs. The roles are named after the schema: `reveille_producer` and so on. The owner of the tables
+/// runs this SQL, and runs it again after each migration.
 ///
 /// # Errors
 /// Invalid if the schema's name would need quotes.
@@ -115,13 +115,14 @@ pub fn grants_sql(schema: &str) -> Result<String> {
 }
 
 /// Runs the missing migrations under an advisory lock. Refinery takes no lock, so processes that start together would
-/// collide. A transaction on a separate connection holds the lock, so that it works through a transaction pooler too.
+/// collide. A transaction on a separate connection holds the lock, so that the lock works through a transaction pooler
+/// too.
 pub(crate) async fn migrate(address: &Address, schema: &Schema) -> Result<Vec<String>> {
     let what = || format!("migrate {}", address.describe());
     let (mut client, connection) = connect::open(address).await?;
     tokio::spawn(connection);
 
-    // A current schema needs no lock, so the start of a program disturbs no other session.
+    // A current schema needs no migration and no lock, so the start of a program disturbs no other session.
     if version(&client, schema).await? == CURRENT {
         return Ok(Vec::new());
     }
@@ -147,8 +148,8 @@ pub(crate) async fn migrate(address: &Address, schema: &Schema) -> Result<Vec<St
     Ok(applied)
 }
 
-/// Runs the missing migrations, one transaction each. A migration that meets a lock of running workers, or deadlocks
-/// with them, is tried again.
+/// Runs the missing migrations, one transaction each. If a migration meets a lock of running workers, or deadlocks with
+/// them, it is tried again.
 async fn apply(client: &mut Client, schema: &Schema, what: &str) -> Result<Vec<String>> {
     let (runner, began, mut applied) = (runner(schema)?, Instant::now(), Vec::new());
     loop {
@@ -167,7 +168,7 @@ async fn apply(client: &mut Client, schema: &Schema, what: &str) -> Result<Vec<S
     }
 }
 
-/// Whether a migration failed because of other sessions' locks.
+/// True if a migration failed because of other sessions' locks.
 fn is_in_use(error: &refinery::Error) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
@@ -179,7 +180,8 @@ fn is_in_use(error: &refinery::Error) -> bool {
     false
 }
 
-/// Tries to begin a transaction that holds the lock. If it fails, the session is free again, which may be one of few.
+/// Tries to begin a transaction that holds the migration lock. If another session holds the lock, this ends the
+/// transaction: a pooler may have few sessions, and can then lend this session to other clients.
 async fn lock(keeper: &Client, schema: &Schema) -> Result<bool, tokio_postgres::Error> {
     let try_lock = schema.apply("select pg_try_advisory_xact_lock(hashtextextended('reveille.migrate', 0))");
     let begin = format!("begin; {OWN_PATH}; set local idle_in_transaction_session_timeout = 0");
@@ -230,7 +232,7 @@ fn check_not_newer(version: i32) -> Result<()> {
     Ok(())
 }
 
-/// The version of the schema; 0 if there is none.
+/// Returns the version of the schema; 0 if there is no schema.
 async fn version(client: &Client, schema: &Schema) -> Result<i32> {
     let history = history_table(schema);
     if !exists(client, "select where pg_catalog.to_regclass($1) is not null", &history).await? {
@@ -261,7 +263,7 @@ async fn version(client: &Client, schema: &Schema) -> Result<i32> {
     Ok(row.get("version"))
 }
 
-/// Refuses a role from which row security hides rows, since every count and search would be wrong.
+/// Refuses a role from which row security hides rows: with hidden rows, every count and search would be wrong.
 async fn check_sees_all(client: &Client, schema: &Schema) -> Result<()> {
     let sql = include_str!("../../sql/hidden_rows.sql");
     let rows = client.query_typed(sql, &[(&schema.name(), Type::TEXT)]).await;
@@ -298,10 +300,10 @@ fn runner(schema: &Schema) -> Result<Runner> {
 }
 
 fn failed(what: &str, error: refinery::Error) -> Error {
-    // The innermost cause is the server's message. Refinery's own repeats the statement.
+    // The innermost cause is the server's message. Refinery's own message repeats the statement.
     let mut cause: &(dyn std::error::Error + 'static) = &error;
     while let Some(next) = cause.source() {
         cause = next;
     }
-    Error::schema_mismatch(format!("{what}: {cause}")).with_source(error.to_string())
+    Error::schema_mismatch(format!("cannot {what}: {cause}")).with_source(error.to_string())
 }

@@ -28,19 +28,19 @@ pub use enqueue_on::{EnqueueOn, Jobs};
 pub use migrate::{grants_sql, migrations_sql};
 use schema::Schema;
 
-/// Resolves names to the server's own functions and operators, whatever schemas are on the user's search path.
+/// Makes names mean the server's own functions and operators, whatever schemas are on the user's search path.
 pub(crate) const OWN_PATH: &str = "set local search_path = pg_catalog, pg_temp";
-/// Makes the program's statements find rows by index. The planner would rather read all of a table that was never
-/// analyzed.
+/// Makes the program's statements find rows by index. For a table that was never analyzed, the planner would choose to
+/// read the whole table.
 const BY_INDEX: &str =
     "set local enable_seqscan = off; set local jit = off; set local max_parallel_workers_per_gather = 0";
-/// Keeps a read from waiting long for a lock, and from running long.
+/// Limits a read's wait for locks to 2 s, and its run to 20 s.
 const READ_LIMITS: &str = "set local lock_timeout = '2s'; set local statement_timeout = '20s'";
 
 /// A parameter of a statement, with its type.
 pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// A Postgres database with Reveille's tables, or for them. Cheap to clone.
+/// A Postgres database that has Reveille's tables, or will get them. Cheap to clone.
 ///
 /// ```no_run
 /// # async fn example() -> reveille::Result<()> {
@@ -78,10 +78,11 @@ pub struct DatabaseOptions {
 impl Database {
     /// Connects to a server, and checks that it answers.
     ///
-    /// `url` is a URL or a key=value string, as libpq takes them. Parameters that it lacks come from the `PG*`
-    /// environment variables and from `~/.pgpass`. `sslmode` may be anything up to `verify-full`. Of several hosts, one
-    /// that accepts writes is used. A parameter for security is honoured, or refused by name. So `require_auth` is
-    /// refused unless `channel_binding=require` enforces it.
+    /// `url` is a URL or a key=value string, as libpq takes them. Parameters that `url` lacks come from the `PG*`
+    /// environment variables and from `~/.pgpass`. All values of `sslmode` up to `verify-full` are supported. If `url`
+    /// names several hosts, the database uses a host that accepts writes. A parameter for security is never ignored: it
+    /// is honoured, or an error names it. For example, `require_auth` is refused unless `channel_binding=require`
+    /// enforces it.
     ///
     /// # Errors
     /// Invalid if the address cannot be read; unavailable if no server answers; denied if the login is refused.
@@ -89,18 +90,17 @@ impl Database {
         Database::options(Some(url.into())).connect().await
     }
 
-    /// Begins to set options of a connection. With `None`, the address comes from the `PG*` environment variables
-    /// alone.
+    /// Returns options for a connection. With `None`, the address comes from the `PG*` environment variables alone.
     pub fn options(url: Option<String>) -> DatabaseOptions {
         DatabaseOptions { url, listen_url: None, database: None, schema: "reveille".into(), max_connections: 10 }
     }
 
-    /// Creates Reveille's tables, or brings them up to date. Returns the names of the migrations that it ran.
+    /// Creates Reveille's tables, or brings them up to date. Returns the names of the migrations that were run.
     ///
-    /// Several processes may call this at once. One runs the migrations, and the others wait for it.
+    /// Several processes may call this at once. One process runs the migrations, and the other processes wait.
     ///
     /// # Errors
-    /// Denied if the user may not create a schema; mismatch if the schema is newer than this program.
+    /// Denied if the user may not create a schema; schema mismatch if the schema is newer than this program.
     pub async fn migrate(&self) -> Result<Vec<String>> {
         migrate::migrate(&self.inner.address, &self.inner.schema).await
     }
@@ -108,7 +108,7 @@ impl Database {
     /// Checks that Reveille's tables exist, in the version that this program supports.
     ///
     /// # Errors
-    /// Schema missing or mismatch.
+    /// Schema missing, or schema mismatch.
     pub async fn check(&self) -> Result<()> {
         let client = self.client().await?;
         migrate::check(&client, &self.inner.schema).await
@@ -117,12 +117,12 @@ impl Database {
     /// Takes a connection from this database's pool, for the caller's statements and transactions.
     ///
     /// # Errors
-    /// Unavailable if no connection becomes free within 30 s, or the server cannot be reached.
+    /// Unavailable if no connection of the pool becomes free within 30 s, or if the server cannot be reached.
     pub async fn client(&self) -> Result<deadpool_postgres::Client> {
         take(&self.inner.pool, &self.inner.address).await
     }
 
-    /// Runs a read that may take long, in one snapshot. It neither waits nor runs for more than 20 s.
+    /// Runs a read that may take long, in one snapshot. The read neither waits nor runs for more than 20 s.
     pub(crate) async fn read(&self, what: &str, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
         let begin = format!("begin isolation level read committed read only; {OWN_PATH}; {BY_INDEX}; {READ_LIMITS}");
         self.in_transaction(what, &begin, sql, params).await
@@ -134,8 +134,8 @@ impl Database {
         self.in_transaction(what, &begin, sql, params).await
     }
 
-    /// Runs a statement in a transaction, so that its settings do not outlast it, even behind a pooler. All messages
-    /// are sent at once.
+    /// Runs a statement in a transaction, so that the settings end with the statement, even behind a pooler. All
+    /// messages are sent at once.
     async fn in_transaction(
         &self,
         what: &str,
@@ -170,17 +170,17 @@ impl Database {
         &self.inner.address
     }
 
-    /// The address at which to listen.
+    /// Returns the address at which to listen.
     pub(crate) fn listen_address(&self) -> &Address {
         self.inner.listen_address.as_ref().unwrap_or(&self.inner.address)
     }
 
-    /// Whether there is a separate address for listening.
+    /// True if there is a separate address for listening.
     pub(crate) fn listens_elsewhere(&self) -> bool {
         self.inner.listen_address.is_some()
     }
 
-    /// Whether the address leads to a pooler. It lends sessions, so settings and prepared statements do not last.
+    /// True if the address leads to a pooler. A pooler lends sessions, so settings and prepared statements do not last.
     pub fn is_pooled(&self) -> bool {
         self.inner.pooled
     }
@@ -189,13 +189,13 @@ impl Database {
         &self.inner.ends
     }
 
-    /// Makes a separate pool, whose sessions have a name and start with `settings`.
+    /// Makes a separate pool. Its sessions have a name, and start with `settings`.
     pub(crate) fn pool_with(&self, name: &str, settings: String, max_connections: usize) -> Result<Pool> {
         pool(&self.for_worker(self.address(), name), settings, max_connections, true)
     }
 
-    /// An address whose sessions start with a name and a `statement_timeout`. A shorter one, set for the whole
-    /// database, could end the statement that sets up the session.
+    /// Returns an address for a worker's sessions: they start with a name and a `statement_timeout`. Otherwise, a
+    /// shorter timeout of the whole database could end the statement that sets up the session.
     pub(crate) fn for_worker(&self, address: &Address, name: &str) -> Address {
         let named = address.named(name);
         if self.is_pooled() { named } else { named.with_setting("statement_timeout", "30s") }
@@ -203,21 +203,21 @@ impl Database {
 }
 
 impl DatabaseOptions {
-    /// Uses this database of the server, instead of the address's.
+    /// Uses this database of the server instead of the database that the address names.
     pub fn database(mut self, name: impl Into<String>) -> DatabaseOptions {
         self.database = Some(name.into());
         self
     }
 
-    /// Uses tables in this schema; default `reveille`. The name has 1 to 40 of a-z, 0-9 and `_`. Channels and settings
-    /// are named after it too.
+    /// Uses tables in this schema; default `reveille`. The name has 1 to 40 characters of a-z, 0-9 and `_`. Channels
+    /// and settings are named after the schema too.
     pub fn schema(mut self, name: impl Into<String>) -> DatabaseOptions {
         self.schema = name.into();
         self
     }
 
-    /// Listens at another address. Set it if the main address leads to a transaction pooler, which does not pass on
-    /// notifications.
+    /// Listens at another address. Set this address if the main address leads to a transaction pooler, which does not
+    /// pass on notifications.
     pub fn listen_url(mut self, url: impl Into<String>) -> DatabaseOptions {
         self.listen_url = Some(url.into());
         self
@@ -256,7 +256,7 @@ impl std::fmt::Debug for Database {
     }
 }
 
-/// Makes a pool. If it `writes`, its sessions must be able to write.
+/// Makes a pool. If the pool `writes`, its sessions must be able to write.
 fn pool(address: &Address, settings: String, max_connections: usize, writes: bool) -> Result<Pool> {
     let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let opener = connect::Opener::new(address, writes)?;
@@ -264,7 +264,7 @@ fn pool(address: &Address, settings: String, max_connections: usize, writes: boo
     let mut builder = Pool::builder(manager)
         .max_size(max_connections)
         .runtime(Runtime::Tokio1)
-        // The session that was used last has the warmest caches.
+        // The pool lends the session that was used last, since this session has the warmest caches.
         .queue_mode(QueueMode::Lifo)
         .wait_timeout(Some(Duration::from_secs(30)));
     if !settings.is_empty() {
@@ -285,10 +285,10 @@ pub(crate) async fn take(pool: &Pool, address: &Address) -> Result<deadpool_post
             Error::database(&what(), error)
         }
         PoolError::Timeout(_) => Error::unavailable(format!(
-            "{}: no connection of the pool became free within 30 s; raise max_connections, \
+            "cannot {}: no connection of the pool became free within 30 s; raise max_connections, \
                 or hold connections for less time",
             what()
         )),
-        error => Error::unavailable(format!("{}: {error}", what())),
+        error => Error::unavailable(format!("cannot {}: {error}", what())),
     })
 }

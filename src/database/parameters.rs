@@ -1,12 +1,12 @@
-//! libpq's parameters and environment variables: which are honoured, ignored or refused. A parameter for security is
-//! never ignored, since its user relies on it. `docs/design/addresses.md` has the whole list.
+//! libpq's parameters and environment variables: each is honoured, ignored or refused. A parameter for security is
+//! never ignored, since a user who sets the parameter relies on it. `docs/design/addresses.md` has the whole list.
 
 use std::collections::BTreeMap;
 
 use super::params::Params;
 use crate::error::{Error, Result};
 
-/// Honoured by tokio-postgres.
+/// The parameters that tokio-postgres honours.
 pub(super) const PASSED_ON: [&str; 19] = [
     "user",
     "password",
@@ -29,7 +29,7 @@ pub(super) const PASSED_ON: [&str; 19] = [
     "keepalives_count",
 ];
 
-/// Honoured by this crate.
+/// The parameters that this crate honours.
 const HONOURED: [&str; 12] = [
     "sslmode",
     "sslrootcert",
@@ -45,8 +45,9 @@ const HONOURED: [&str; 12] = [
     "fallback_application_name",
 ];
 
-/// Ignored without harm. The encoding is always UTF-8, nothing is compressed, no TLS keys are logged, GSSAPI is not
-/// used, the protocol is 3.0, and a service file matters only for a service, which is refused.
+/// The parameters that are ignored without harm. The encoding is always UTF-8, nothing is compressed, no TLS keys are
+/// logged, GSSAPI is not used, the protocol is 3.0, and a service file matters only with the parameter `service`, which
+/// is refused.
 const HARMLESS: [&str; 8] = [
     "client_encoding",
     "sslcompression",
@@ -58,7 +59,7 @@ const HARMLESS: [&str; 8] = [
     "servicefile",
 ];
 
-/// Refused, with what to do instead.
+/// The parameters that are refused, each with what to do instead.
 const REFUSED: [(&str, &str); 13] = [
     ("requirepeer", "connect by TCP with sslmode=verify-full"),
     ("sslcrldir", "name a single file of revoked certificates as sslcrl"),
@@ -77,9 +78,9 @@ const REFUSED: [(&str, &str); 13] = [
 
 /// The environment variables, and the parameters that they set.
 ///
-/// libpq's other variables are ignored without harm. For `PGCLIENTENCODING`, `PGSSLCOMPRESSION`, `PGKRBSRVNAME`,
-/// `PGGSSLIB`, `PGGSSDELEGATION`, `PGMAXPROTOCOLVERSION`, `PGSERVICEFILE`, `PGSYSCONFDIR` and `PGLOCALEDIR`, the
-/// reasons are those of `HARMLESS`. `PGDATESTYLE`, `PGTZ` and `PGGEQO` change statements that Reveille does not make.
+/// libpq's other variables are ignored without harm. The reasons of `HARMLESS` hold for `PGCLIENTENCODING`,
+/// `PGSSLCOMPRESSION`, `PGKRBSRVNAME`, `PGGSSLIB`, `PGGSSDELEGATION`, `PGMAXPROTOCOLVERSION`, `PGSERVICEFILE`,
+/// `PGSYSCONFDIR` and `PGLOCALEDIR`. `PGDATESTYLE`, `PGTZ` and `PGGEQO` change statements that Reveille does not make.
 const VARIABLES: [(&str, &str); 28] = [
     ("PGHOST", "host"),
     ("PGHOSTADDR", "hostaddr"),
@@ -111,14 +112,14 @@ const VARIABLES: [(&str, &str); 28] = [
     ("PGPASSFILE", "passfile"),
 ];
 
-/// Adds the environment's parameters that the address lacks. Returns which parameters come from which variables.
+/// Adds the environment's parameters that the address lacks. Returns the variable's name for each added parameter.
 pub(super) fn add_variables(
     params: &mut Params,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> BTreeMap<&'static str, &'static str> {
     let mut sources = BTreeMap::new();
     for (name, key) in VARIABLES.into_iter().chain([("PGSERVICE", "service")]) {
-        // A numeric address replaces a host, and the reverse.
+        // If `host` or `hostaddr` is set already, the environment adds neither.
         if matches!(key, "host" | "hostaddr") && (params.contains_key("host") || params.contains_key("hostaddr")) {
             continue;
         }
@@ -127,7 +128,7 @@ pub(super) fn add_variables(
             sources.insert(key, name);
         }
     }
-    // libpq still honours this old variable.
+    // libpq still honours the old variable `PGREQUIRESSL`.
     if variable("PGREQUIRESSL").is_some_and(|value| value.starts_with('1')) {
         params.entry("sslmode".into()).or_insert_with(|| "require".into());
     }
@@ -161,7 +162,8 @@ pub(super) fn check(params: &Params, sources: &BTreeMap<&'static str, &'static s
     Ok(())
 }
 
-/// Whether only these methods are used. If channel binding is required, tokio-postgres uses SCRAM alone.
+/// True if tokio-postgres uses only the methods that `require_auth` names. If channel binding is required,
+/// tokio-postgres uses SCRAM alone.
 fn only_scram(params: &Params, methods: &str) -> bool {
     const SCRAM: &str = "scram-sha-256";
     let allowed = match methods.starts_with('!') {
@@ -236,7 +238,7 @@ mod tests {
 
     #[test]
     fn each_parameter_of_libpq_is_in_exactly_one_list() {
-        // PQconndefaults of version 18, without the parameters for debugging.
+        // The parameters of version 18, as PQconndefaults returns them, without the parameters for debugging.
         let libpq = "service servicefile user password passfile channel_binding connect_timeout dbname host hostaddr \
             port client_encoding options application_name fallback_application_name keepalives keepalives_idle \
             keepalives_interval keepalives_count tcp_user_timeout sslmode sslnegotiation sslcompression sslcert sslkey \

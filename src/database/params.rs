@@ -7,12 +7,12 @@ use crate::error::{Error, Result};
 /// The parameters of an address by name.
 pub(super) type Params = BTreeMap<String, String>;
 
-/// The parameters of `[user[:password]@][host[:port],…][/database][?key=value&…]`.
+/// Reads the parameters of `[user[:password]@][host[:port],…][/database][?key=value&…]`.
 pub(super) fn from_url(rest: &str) -> Result<Params> {
     let mut params = BTreeMap::new();
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-    // Part of a password could be taken for a name or a parameter, and shown in an error.
+    // If a password holds an unescaped `@`, its rest could be taken for a name or a parameter, and shown in an error.
     if database.contains('@') || query.contains('@') {
         return Err(Error::invalid(
             "the database's address makes no sense: an @ follows a / or ?; in a password write %2F, %3F and %40",
@@ -68,7 +68,7 @@ fn decode(text: &str) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| malformed())
 }
 
-/// The parameters of `key=value key = 'value with \' and spaces'`.
+/// Reads the parameters of `key=value key = 'value with \' and spaces'`.
 pub(super) fn from_pairs(text: &str) -> Result<Params> {
     let mut params = BTreeMap::new();
     let mut chars = text.chars().peekable();

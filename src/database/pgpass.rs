@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::params::Params;
 
-/// The password for these parameters in `~/.pgpass`, or in the file that `passfile` names.
+/// Returns the password for these parameters from `~/.pgpass`, or from the file that `passfile` names.
 pub(super) fn password(params: &Params, home: Option<&Path>) -> Option<String> {
     let file = params.get("passfile").map(PathBuf::from).or_else(|| Some(home?.join(".pgpass")))?;
     let metadata = fs::metadata(&file).ok()?;
@@ -18,13 +18,13 @@ pub(super) fn password(params: &Params, home: Option<&Path>) -> Option<String> {
         return None;
     }
     let param = |name: &str| params.get(name).map_or("", String::as_str);
-    // A line for localhost matches a socket.
+    // For a socket, a line for localhost matches.
     let host = Some(param("host")).filter(|host| !host.is_empty() && !host.starts_with('/')).unwrap_or("localhost");
     let port = Some(param("port")).filter(|port| !port.is_empty()).unwrap_or("5432");
     find(&fs::read_to_string(&file).ok()?, [host, port, param("dbname"), param("user")])
 }
 
-/// The last field of the first line whose first four fields match.
+/// Finds the first line with four matching fields, and returns its last field, the password.
 fn find(text: &str, wanted: [&str; 4]) -> Option<String> {
     text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
         let mut found = fields(line);
@@ -33,7 +33,7 @@ fn find(text: &str, wanted: [&str; 4]) -> Option<String> {
     })
 }
 
-/// The fields of a line, separated by colons. A backslash escapes the next character.
+/// Splits a line into its fields, which are separated by colons. A backslash escapes the next character.
 fn fields(line: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut chars = line.chars();

@@ -37,7 +37,7 @@ impl Default for Schema {
 }
 
 impl Schema {
-    /// Checks a name: a lower-case identifier that needs no quotes, in a statement or in a channel's name.
+    /// Checks that a name is a lower-case identifier that needs no quotes, in a statement or in a channel's name.
     pub(crate) fn new(name: &str) -> Result<Schema> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if name.is_empty()
@@ -64,7 +64,7 @@ impl Schema {
         &self.0
     }
 
-    /// Replaces each `reveille.` in the SQL by this schema: for tables, functions, channels and settings alike.
+    /// Replaces each `reveille.` in the SQL by this schema: in the names of tables, functions, channels and settings.
     pub(crate) fn apply(&self, sql: &'static str) -> Cow<'static, str> {
         if self.0 == "reveille" {
             Cow::Borrowed(sql)

@@ -22,7 +22,7 @@ pub(crate) struct Security {
     revoked: Option<PathBuf>,
     client_cert: Option<(PathBuf, PathBuf)>,
     versions: Versions,
-    /// Whether the host's name is sent in the clear (SNI), for a proxy to route by.
+    /// True if the host's name is sent in the clear (SNI), so that a proxy can route the connection.
     sends_name: bool,
 }
 
@@ -35,7 +35,7 @@ enum Versions {
 }
 
 impl Versions {
-    /// The versions between the least and the most. Versions before 1.2 are never used.
+    /// Returns the versions from the least to the most. Versions before 1.2 are never used.
     fn between(least: Option<&str>, most: Option<&str>) -> Result<Versions> {
         let version = |name: &str, text: Option<&str>| match text.map(str::to_ascii_lowercase).as_deref() {
             None => Ok(None),
@@ -61,7 +61,8 @@ impl Versions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Disable,
-    /// TLS if the server supports it, unverified. `prefer` and `allow` differ only in what is tried first.
+    /// TLS if the server supports TLS, unverified. This is `prefer` and `allow`, which differ only in what is tried
+    /// first.
     Prefer,
     /// TLS, unverified.
     Require,
@@ -82,7 +83,7 @@ impl Security {
             None => own("root.crt"),
         };
         let mode = match param("sslmode") {
-            // libpq's rule: with the system's authorities, the host's name must be checked.
+            // By libpq's rule, the system's authorities demand a check of the host's name.
             None if is_system => Mode::VerifyFull,
             Some(weak) if is_system && weak != "verify-full" => {
                 return Err(Error::invalid(format!(
@@ -91,7 +92,7 @@ impl Security {
             }
             Some("disable") => Mode::Disable,
             None | Some("allow" | "prefer") => Mode::Prefer,
-            // libpq's rule: if an authority is named, it is checked.
+            // By libpq's rule, a named authority is always checked.
             Some("require") if root_cert.is_some() => Mode::VerifyCa,
             Some("require") => Mode::Require,
             Some("verify-ca") => Mode::VerifyCa,
@@ -119,7 +120,7 @@ impl Security {
         Ok(Security { mode, root_cert, revoked, client_cert, versions, sends_name })
     }
 
-    /// The mode for tokio-postgres, which does not verify certificates.
+    /// Returns the mode for tokio-postgres, which does not verify certificates itself.
     pub(super) fn ssl_mode(&self) -> SslMode {
         match self.mode {
             Mode::Disable => SslMode::Disable,
@@ -169,7 +170,7 @@ mod rustls_connector {
     use crate::error::{Error, Result};
 
     pub(super) fn connector(security: &Security) -> Result<Tls> {
-        // Explicit, so that another crate's choice of a process-wide provider does not matter.
+        // The provider is explicit, so that another crate's choice of a process-wide provider does not matter.
         let provider = Arc::new(ring::default_provider());
         let wrong = |error: rustls::Error| Error::invalid(format!("cannot set up TLS: {error}"));
         let config = ClientConfig::builder_with_provider(Arc::clone(&provider));
@@ -232,7 +233,7 @@ mod rustls_connector {
         Error::invalid(format!("cannot read {}: {error}", file.display()))
     }
 
-    /// Verifies less of a certificate than rustls does: its chain only, or nothing.
+    /// Verifies less of a certificate than rustls does: only its chain, or nothing.
     #[derive(Debug)]
     struct Lenient {
         chain: Option<Arc<WebPkiServerVerifier>>,
@@ -251,7 +252,7 @@ mod rustls_connector {
             use rustls::Error::InvalidCertificate;
             let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
             match chain.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
-                // rustls checks the name last, so the chain is valid.
+                // rustls checks the name last, so the chain is valid if only the name is wrong.
                 Err(InvalidCertificate(
                     CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
                 )) => Ok(ServerCertVerified::assertion()),

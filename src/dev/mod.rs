@@ -1,4 +1,4 @@
-//! A throw-away Postgres server for demos, tests and benches, and a proxy that makes the network to it fail.
+//! A throw-away Postgres server for demos, tests and benches, and a proxy that makes the network to a server fail.
 //!
 //! ```no_run
 //! # async fn example() -> reveille::Result<()> {

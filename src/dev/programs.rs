@@ -1,4 +1,4 @@
-//! Finding the server's programs, and a user that they can run as.
+//! Finding the server's programs, and a user that can run them.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::error::{Error, Result};
 
-/// The folders that packages install the programs into. Each `*` stands for a version.
+/// The folders into which packages install the programs. Each `*` stands for a version.
 const USUAL: [&str; 6] = [
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
@@ -17,8 +17,8 @@ const USUAL: [&str; 6] = [
     "/Applications/Postgres.app/Contents/Versions/*/bin",
 ];
 
-/// Returns the folder of `initdb` and `postgres`: `REVEILLE_PG_BIN` if that is set, else the first one of `pg_config`'s
-/// folder, PATH, and the usual folders; `None` if they are in none of these.
+/// Returns the folder of `initdb` and `postgres`: `REVEILLE_PG_BIN` if this variable is set. Else this searches
+/// `pg_config`'s folder, then PATH, then the usual folders, and returns `None` if no folder has the programs.
 pub(super) fn installed() -> Result<Option<PathBuf>> {
     if let Some(folder) = std::env::var_os("REVEILLE_PG_BIN").filter(|folder| !folder.is_empty()) {
         let folder = PathBuf::from(folder);
@@ -34,7 +34,7 @@ pub(super) fn installed() -> Result<Option<PathBuf>> {
     Ok(folders.filter_map(|folder| complete(&folder)).next())
 }
 
-/// Returns the folder, with links resolved, if it has both programs.
+/// Returns the folder with links resolved, if the folder has both programs.
 pub(super) fn complete(folder: &Path) -> Option<PathBuf> {
     let initdb = fs::canonicalize(folder.join("initdb")).ok()?;
     let bin = initdb.parent()?;
@@ -47,7 +47,7 @@ fn pg_config() -> Option<PathBuf> {
     (output.status.success() && !folder.trim().is_empty()).then(|| PathBuf::from(folder.trim()))
 }
 
-/// Returns the usual folders that exist, the newest version of each first.
+/// Returns the usual folders that exist. For each pattern, the newest version comes first.
 fn usual() -> Vec<PathBuf> {
     USUAL.iter().flat_map(|pattern| versions(pattern)).collect()
 }
@@ -67,9 +67,9 @@ fn versions(pattern: &str) -> Vec<PathBuf> {
     found.into_iter().map(|(_, folder)| folder).collect()
 }
 
-/// The user and group that the server has to run as; `None` if this process's own will do.
+/// Returns the user and group as which the server has to run; `None` if the server can run as this process's user.
 ///
-/// Servers refuse to run as root. For root, this returns those of `postgres`, or else of `nobody`.
+/// Servers refuse to run as root. For root, this returns the user `postgres`, or else `nobody`.
 pub(super) fn server_user() -> Result<Option<(u32, u32)>> {
     if effective_uid()? != 0 {
         return Ok(None);

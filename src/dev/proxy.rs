@@ -9,7 +9,8 @@ use tokio::task::AbortHandle;
 
 use crate::error::{Error, Result};
 
-/// A network between programs and a server that can be made to fail. Dropping it closes all its connections.
+/// A proxy between programs and a server. A test can make its network fail. Dropping the proxy closes all its
+/// connections.
 ///
 /// Use it within a tokio runtime.
 #[derive(Debug)]
@@ -19,25 +20,26 @@ pub struct Proxy {
     accepting: AbortHandle,
 }
 
-/// When the last byte sent so far will have passed a network with a limited rate.
+/// The time at which the last byte sent so far will have passed a network with a limited rate.
 type LastByteAt = Arc<Mutex<Instant>>;
 
-/// What a [`Proxy`] does with the bytes sent through it.
+/// The behaviour of the network of a [`Proxy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
     /// Everything passes.
     Pass,
-    /// Everything passes, each piece later by this time.
+    /// Everything passes, but each piece is delayed by this time.
     Delay(Duration),
     /// The server's answers pass at this many bytes per second, on all connections together.
     Rate(u32),
     /// All connections are cut, and new ones are refused.
     Refuse,
-    /// Nothing passes in either direction, on open and new connections, and neither side learns of it.
+    /// Nothing passes in either direction, on open and new connections. Neither side learns that the network has
+    /// failed.
     BlackHole,
     /// The server's answers on open connections disappear. New connections pass.
     SwallowAnswers,
-    /// The server's half of each open connection is closed; the client's still passes. New connections pass.
+    /// The server's half of each open connection is closed; the client's half still passes. New connections pass.
     HalfClose,
 }
 
@@ -81,7 +83,7 @@ impl Drop for Proxy {
     }
 }
 
-/// How often the network has been set, and its present behaviour.
+/// The number of times that the network was set, and its present behaviour.
 type NetworkState = (u64, Network);
 
 async fn carry(
@@ -109,7 +111,8 @@ async fn carry(
 struct Half {
     network: watch::Receiver<NetworkState>,
     is_answers: bool,
-    /// How often the network had been set when the connection was opened. Some behaviours spare newer connections.
+    /// The number of times that the network had been set when the connection was opened. Some behaviours spare newer
+    /// connections.
     opened_at: u64,
     last_byte_at: LastByteAt,
 }
@@ -127,7 +130,7 @@ impl Half {
                 }
             };
             if read == 0 {
-                // In a black hole, neither side learns that the other has closed.
+                // In a black hole, neither side learns that the other side has closed the connection.
                 let mut network = self.network.clone();
                 let _ = network.wait_for(|(_, network)| *network != Network::BlackHole).await;
                 return;
@@ -140,7 +143,7 @@ impl Half {
                 Network::Rate(rate) if self.is_answers => self.slow_down(read, rate).await,
                 _ => {}
             }
-            // After a gap, no further byte makes sense to the receiver.
+            // After a gap, further bytes would make no sense to the receiver.
             if !gap && to.write_all(&buffer[..read]).await.is_err() {
                 return;
             }

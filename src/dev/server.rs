@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use super::{fetch, programs};
 use crate::error::{Error, Result};
 
-/// Long enough for a busy machine.
+/// The longest wait for the server's start: long enough for a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// A private Postgres server in a temporary folder, on a free port of 127.0.0.1.
 ///
-/// The server stops and its folder is removed when this is dropped, and also when this process ends in any way. If this
-/// process is root's, the server runs as `postgres` or `nobody`, since servers refuse root.
+/// When this value is dropped, or when this process ends in any way, the server stops and its folder is removed. If
+/// this process runs as root, the server runs as `postgres` or `nobody`, since servers refuse to run as root.
 #[derive(Debug)]
 pub struct Server {
     supervisor: Child,
@@ -29,19 +29,19 @@ pub struct Server {
     pub(super) options: ServerOptions,
 }
 
-/// How to start a [`Server`]; made by [`Server::options`].
+/// Options to start a [`Server`] with; made by [`Server::options`].
 #[derive(Debug, Clone, Default)]
 pub struct ServerOptions {
     fsync: bool,
     settings: Vec<(String, String)>,
 }
 
-/// How [`Server::restart`] stops the server.
+/// The way in which [`Server::restart`] stops the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     /// Sessions end, and everything is written to disk.
     Fast,
-    /// Like a crash: the server recovers when it starts again.
+    /// The server stops as in a crash, and recovers when it starts again.
     Immediate,
 }
 
@@ -49,7 +49,7 @@ pub enum Stop {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Kept {
-    /// The URL of its database `postgres`.
+    /// The URL of the server's database `postgres`.
     pub url: String,
     /// The server's folder.
     pub folder: PathBuf,
@@ -71,12 +71,12 @@ impl Server {
         ServerOptions::default()
     }
 
-    /// The URL of a database on this server, whether or not the database exists.
+    /// Returns the URL of a database on this server. The database need not exist.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://reveille:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 
-    /// The port that the server listens on.
+    /// Returns the port of the server.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -89,7 +89,7 @@ impl Server {
     /// Stops the server and starts it again, with the same port and data.
     ///
     /// # Errors
-    /// Unavailable if it does not start again.
+    /// Unavailable if the server does not start again.
     pub fn restart(&mut self, stop: Stop) -> Result<()> {
         let signal = match stop {
             Stop::Fast => "INT",
@@ -105,7 +105,8 @@ impl Server {
     /// # Errors
     /// Unavailable if the server does not run.
     pub fn keep(mut self) -> Result<Kept> {
-        // The stop command has the process id of now: root may run it, and the server's user may change the file later.
+        // The stop command holds the process id that the file has now. Root may run the command, and the server's user
+        // could change the file later.
         let pid_file = fs::read_to_string(self.data_dir().join("postmaster.pid")).unwrap_or_default();
         let pid = pid_file.lines().next().and_then(|line| line.parse::<u32>().ok()).filter(|pid| *pid > 1);
         let pid = pid.ok_or_else(|| self.failed("does not run"))?;
@@ -119,7 +120,7 @@ impl Server {
         Ok(Kept { url, folder, stop_command })
     }
 
-    /// `source`: the data directory to copy; if `None`, a fresh database is made.
+    /// Makes the server's folder. `source` is the data directory to copy; with `None`, this makes a new database.
     pub(super) fn initialise(
         bin: &Path,
         options: &ServerOptions,
@@ -162,7 +163,7 @@ impl Server {
             if self.is_ready()? {
                 return Ok(self);
             }
-            // Another program may have taken the port meanwhile.
+            // Another program may have taken the port: the next try has another port.
         }
         Err(self.failed("did not start"))
     }
@@ -196,11 +197,11 @@ impl Server {
         }
     }
 
-    /// Waits until the server takes connections. Returns false if it has ended instead.
+    /// Waits until the server accepts connections. Returns false if the server has ended instead.
     fn is_ready(&self) -> Result<bool> {
         let deadline = Instant::now() + READY_WITHIN;
         while Instant::now() < deadline {
-            // The eighth line of this file is the server's state.
+            // The eighth line of `postmaster.pid` is the server's state.
             let state = fs::read_to_string(self.data_dir().join("postmaster.pid")).unwrap_or_default();
             if state.lines().nth(7).is_some_and(|state| state.trim() == "ready") {
                 return Ok(true);
@@ -229,7 +230,8 @@ impl Drop for Server {
 }
 
 impl ServerOptions {
-    /// Sets whether commits reach the disk. Default: no, since the data is thrown away. Benchmarks need it.
+    /// Turns `fsync` on or off: with `fsync`, commits wait for the disk. Default: off, since the data is thrown away.
+    /// Benchmarks need it on.
     pub fn fsync(mut self, fsync: bool) -> ServerOptions {
         self.fsync = fsync;
         self
@@ -273,9 +275,10 @@ impl ServerOptions {
     }
 }
 
-/// Makes a folder that only the server's user may enter, with the password in it.
+/// Makes a folder that only the server's user may enter, and writes the password to a file in the folder.
 ///
-/// Once root has given the folder away it writes nothing there: the new owner may plant links that lead elsewhere.
+/// Once root has given the folder to the server's user, this process writes nothing there: the user may plant links
+/// that lead elsewhere.
 fn private_folder(password: &str, user: Option<(u32, u32)>) -> Result<PathBuf> {
     let name = format!("reveille-pg-{}-{:08x}", std::process::id(), fastrand::u32(..));
     // The server's user may be unable to enter a TMPDIR below another user's home.
@@ -294,7 +297,7 @@ fn private_folder(password: &str, user: Option<(u32, u32)>) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// A random password.
+/// Makes a random password.
 fn secret() -> Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)

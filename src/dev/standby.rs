@@ -4,11 +4,12 @@ use super::server::Server;
 use crate::error::{Error, Result};
 
 impl Server {
-    /// Starts a standby: a second server with the same options that follows this one by streaming and takes only
-    /// reads.
+    /// Starts a standby: a second server with the same options, which follows this server by streaming replication and
+    /// accepts only reads.
     ///
-    /// To test a fail-over, drop the first server, which stops it as a crash would, and run `select pg_promote()` on
-    /// the standby. Replication is asynchronous: wait for it if your test needs the last commits.
+    /// To test a fail-over, drop this server, and run `select pg_promote()` on the standby. Dropping the server stops
+    /// it as a crash would. Replication is asynchronous: if your test needs the last commits, wait until they have
+    /// reached the standby.
     ///
     /// ```no_run
     /// # async fn example() -> reveille::Result<()> {
@@ -24,7 +25,7 @@ impl Server {
         let failed = |error| Error::database("make a standby", error);
         let (client, connection) = tokio_postgres::connect(&self.url("postgres"), NoTls).await.map_err(failed)?;
         tokio::spawn(connection);
-        // From here on, the primary keeps its log for the standby.
+        // With the replication slot, the primary keeps its log for the standby.
         let slot = format!("standby_{:08x}", fastrand::u32(..));
         let keep = format!("select pg_create_physical_replication_slot('{slot}', true)");
         client.batch_execute(&keep).await.map_err(failed)?;
@@ -48,7 +49,7 @@ impl Server {
     }
 }
 
-/// A backup mode of the primary, which ends with the session.
+/// A base backup of the primary. The backup ends with its session.
 struct Backup<'a> {
     client: &'a Client,
     end: &'static str,
@@ -66,7 +67,7 @@ impl Backup<'_> {
         Ok(Backup { client, end })
     }
 
-    /// Returns the text of the file `backup_label`, without which the copy is not consistent.
+    /// Ends the backup, and returns the text of the file `backup_label`. Without this file, the copy is not consistent.
     async fn end(self) -> Result<String, tokio_postgres::Error> {
         Ok(self.client.query_one(self.end, &[]).await?.get(0))
     }

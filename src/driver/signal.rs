@@ -72,7 +72,7 @@ pub async fn signals(driver: &dyn Driver, worker: i64) -> Result<BoxStream<'stat
         if let Err(TrySendError::Full(_)) = sender.try_send(signal) {
             tracing::debug!(
                 name: "signal.dropped", target: "reveille::worker",
-                "dropped a signal: they come faster than they are read"
+                "dropped a signal: signals come faster than this program reads them"
             );
         }
     };

@@ -144,7 +144,7 @@ impl<'a, E: EnqueueOn + 'a> IntoFuture for Enqueue<'a, E> {
             let job = self.middlewares.enqueue(self.job?)?;
             job.check(self.max_payload)?;
             let enqueued = self.on.insert(&self.schema, std::slice::from_ref(&job)).await?;
-            let no_answer = || Error::unavailable("enqueue: the server gave no answer; try again");
+            let no_answer = || Error::unavailable("cannot enqueue: the store returned no id for the job; try again");
             let Enqueued { id, existed } = enqueued.first().copied().ok_or_else(no_answer)?;
             tracing::debug!(
                 name: "job.enqueued", target: "reveille::enqueue", id, kind = job.kind, queue = job.queue, existed,

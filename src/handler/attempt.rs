@@ -1,19 +1,19 @@
-//! Which attempt at a job a handler makes.
+//! The number of an attempt, and the failures before it.
 
-/// Which attempt at a job this is.
+/// The number of an attempt, and the failures before it. A handler may take this as an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Attempt {
     /// The number of the attempt, from 1. Each reservation of the job counts.
     pub number: u32,
-    /// How many earlier attempts have failed.
+    /// The number of earlier attempts that have failed.
     pub failures: u32,
     /// The number of failures at which the job is dead.
     pub max_attempts: u32,
 }
 
 impl Attempt {
-    /// Whether the job is dead if this attempt fails.
+    /// True if the job is dead when this attempt fails.
     pub fn is_last(&self) -> bool {
         self.failures + 1 >= self.max_attempts
     }

@@ -1,4 +1,4 @@
-//! What a handler of many jobs at once takes and returns.
+//! The argument and the result of a handler that works many jobs at once.
 
 use std::fmt::Display;
 use std::ops::Deref;
@@ -23,13 +23,13 @@ pub struct Batch<J> {
 pub struct BatchItem<J> {
     /// The job.
     pub job: J,
-    /// The context of its attempt: the job's id, how often it was tried, whether it should stop.
+    /// The context of the job's attempt: the job's id, the number of the attempt, and its cancellation.
     pub context: Context,
 }
 
 impl<J> Batch<J> {
-    /// Says when the handler should stop: once every job of the batch should. The context of each job says it of that
-    /// job alone.
+    /// Says when the handler should stop the whole batch: once every job of the batch should stop. The context of each
+    /// job says when that job alone should stop.
     pub fn cancellation(&self) -> Cancellation {
         Cancellation(self.stop.clone())
     }
@@ -63,9 +63,9 @@ impl<'a, J> IntoIterator for &'a Batch<J> {
 
 /// Something that a batch handler may return.
 ///
-/// - Anything that is [`IntoOutcome`]: the outcome of all jobs alike.
-/// - A `Vec` of these: one for each job, in the batch's order.
-/// - A `Result` of such a `Vec`, whose error is every job's failure.
+/// - Anything that is [`IntoOutcome`]: the same outcome for all jobs.
+/// - A `Vec` of values that are [`IntoOutcome`]: one value for each job, in the batch's order.
+/// - A `Result` with this `Vec`: an error fails every job.
 #[diagnostic::on_unimplemented(
     message = "a batch handler cannot return `{Self}`",
     label = "this type says nothing about how the attempts ended",
@@ -73,7 +73,7 @@ impl<'a, J> IntoIterator for &'a Batch<J> {
             implements `Display`"
 )]
 pub trait IntoOutcomes {
-    /// One outcome for each of the batch's `jobs` jobs.
+    /// Returns one outcome for each job of a batch of `jobs` jobs.
     fn into_outcomes(self, jobs: usize) -> Vec<Outcome>;
 }
 
@@ -84,7 +84,7 @@ impl<T: IntoOutcome> IntoOutcomes for T {
 }
 
 impl<T: IntoOutcome> IntoOutcomes for Vec<T> {
-    /// A wrong number of outcomes fails all jobs, since none can be assigned to its job.
+    /// A wrong number of outcomes fails all jobs, since no outcome can be assigned to its job.
     fn into_outcomes(self, jobs: usize) -> Vec<Outcome> {
         if self.len() == jobs {
             return self.into_iter().map(IntoOutcome::into_outcome).collect();
@@ -105,8 +105,9 @@ impl<T: IntoOutcome, E: Display> IntoOutcomes for std::result::Result<Vec<T>, E>
 
 /// An async function that works many jobs of one kind at once.
 ///
-/// Its first argument is the [`Batch`], and names the kind. Up to four more are [`State`]s. It returns anything that is
-/// [`IntoOutcomes`]. This trait is implemented for all functions and closures of one to five arguments, never by hand.
+/// The first argument of the function is the [`Batch`], and decides the kind. Up to four further arguments are
+/// [`State`]s. The function returns anything that is [`IntoOutcomes`]. This trait is implemented for all functions and
+/// closures of one to five arguments, never by hand.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler of batches",
     label = "not an async function of a `Batch` and up to four further arguments",
@@ -124,7 +125,7 @@ pub trait BatchHandler<A>: Send + Sync + 'static {
 
 /// The arguments of a [`BatchHandler`]: a [`Batch`], and up to four [`State`]s.
 ///
-/// Implemented for tuples of these, never by hand.
+/// This trait is implemented for tuples of these arguments, never by hand.
 #[diagnostic::on_unimplemented(
     message = "a handler of batches cannot take the arguments `{Self}`",
     note = "the first argument must be a `Batch<J>`; up to four further ones are `State<T>`"
@@ -133,13 +134,13 @@ pub trait BatchArguments: Sized {
     /// The type of the batch's jobs.
     type Job: Job;
 
-    /// Makes the arguments for a batch; `context` is that of its first job.
+    /// Makes the arguments for a batch. `context` is the context of the first job.
     fn extract(batch: Batch<Self::Job>, context: &Context) -> Self;
 
     /// Checks whether a worker with these states can make all arguments.
     ///
     /// # Errors
-    /// Invalid, and says what is missing.
+    /// Invalid if an argument cannot be made; the error names what is missing.
     fn check(states: &States) -> Result<()>;
 }
 

@@ -18,14 +18,15 @@ use crate::handler::progress::Progress;
 use crate::job::trace_context::TraceContext;
 use crate::job::{Payload, ReservedJob};
 
-/// How long to wait until a dropped transaction has ended.
+/// The longest wait for the end of a dropped transaction.
 const STILL_OPEN: Duration = Duration::from_secs(1);
 
-/// Everything known about the attempt in which a handler runs. Cheap to clone. A handler may take it as an argument.
+/// All that is known about the attempt in which a handler runs. Cheap to clone. A handler may take the context as an
+/// argument.
 #[derive(Clone)]
 pub struct Context {
     inner: Arc<Inner>,
-    /// The job with another payload than the stored one, if a middleware has replaced it.
+    /// The job with the payload of a middleware, if a middleware has replaced the stored payload.
     changed: Option<Arc<ReservedJob>>,
 }
 
@@ -35,12 +36,12 @@ struct Inner {
     /// The last transaction in which the handler has completed the job.
     completed_in: Mutex<Option<String>>,
     job: ReservedJob,
-    /// Whether the job is stored anywhere. In [`Worker::attempt`](crate::Worker::attempt) it is not.
+    /// True if a store holds the job. In [`Worker::attempt`](crate::Worker::attempt), no store does.
     is_stored: bool,
     timeout: Option<Duration>,
     cancellation: CancellationToken,
     states: Arc<States>,
-    /// The handler's progress, once it reports any.
+    /// The handler's progress, once the handler has reported progress.
     progress: OnceLock<Arc<Progress>>,
 }
 
@@ -65,29 +66,29 @@ impl Context {
         self.inner.job.reservation.id
     }
 
-    /// The id of the job, if it is stored anywhere.
+    /// The id of the job, if a store holds the job.
     pub(crate) fn stored_id(&self) -> Option<i64> {
         self.inner.is_stored.then(|| self.id())
     }
 
-    /// The job as it was reserved, with the payload as the middleware has changed it.
+    /// The job as reserved, but with the payload that the middleware has made of the stored payload.
     pub fn job(&self) -> &ReservedJob {
         self.changed.as_deref().unwrap_or(&self.inner.job)
     }
 
-    /// The same attempt with another payload of its job, for a middleware to pass on. The stored payload stays
-    /// unchanged.
+    /// Returns this context with another payload, so that a middleware can pass the payload on. The stored payload
+    /// stays unchanged.
     pub fn with_payload(mut self, payload: Payload) -> Context {
         self.changed = Some(Arc::new(ReservedJob { payload, ..self.job().clone() }));
         self
     }
 
-    /// The trace in which the job was enqueued, if its metadata holds one.
+    /// The trace in which the job was enqueued, if the job's metadata holds a trace.
     pub fn trace(&self) -> Option<TraceContext> {
         self.inner.job.trace()
     }
 
-    /// Which attempt this is.
+    /// The number of this attempt, and the failures before it.
     pub fn attempt(&self) -> Attempt {
         let job = &self.inner.job;
         Attempt {
@@ -97,12 +98,12 @@ impl Context {
         }
     }
 
-    /// How long this attempt may take; `None` if it has no timeout.
+    /// The time that this attempt may take; `None` if the attempt has no timeout.
     pub fn timeout(&self) -> Option<Duration> {
         self.inner.timeout
     }
 
-    /// The job's metadata; empty if it has none.
+    /// The job's metadata; empty if the job has none.
     ///
     /// If one member does not fit a [`Value`], [`member`](Context::member) still reads the others.
     ///
@@ -114,9 +115,9 @@ impl Context {
         metadata.decode().map_err(|error| self.unreadable("metadata", &error))
     }
 
-    /// Decodes one member of the job's metadata; `None` if it has no member of this name.
+    /// Decodes one member of the job's metadata; `None` if the metadata has no member of this name.
     ///
-    /// Only this member is decoded. A [`RawValue`](serde_json::value::RawValue) holds it as it is stored, with all
+    /// Only this member is decoded. A [`RawValue`](serde_json::value::RawValue) holds the member as stored, with all
     /// digits of its numbers.
     ///
     /// ```
@@ -143,11 +144,12 @@ impl Context {
         Error::invalid(format!("the {what} of job {} cannot be read: {error}", self.id()))
     }
 
-    /// Reports how far the work is: any JSON of up to 8 KiB, shown with the job while it runs and after it has ended.
+    /// Reports the progress of the work: any JSON of up to 8 KiB. It is shown with the job while the job runs and after
+    /// the job has ended.
     ///
-    /// Report as often as you like: at most two reports a second are written, and the latest one always is. A further
-    /// attempt finds the report of the one before only in the table. While the database is unavailable, reports are
-    /// dropped without an error.
+    /// Report as often as you like: at most two reports a second are written, and the latest report is always written.
+    /// A later attempt finds the report of an earlier attempt only in the table. While the database is unavailable,
+    /// reports are dropped without an error.
     ///
     /// ```
     /// # use reveille::{Context, Job};
@@ -166,12 +168,12 @@ impl Context {
     ///
     /// # Errors
     /// Invalid if the report is too large or does not serialize to JSON. Lost if the job is no longer this worker's:
-    /// stop.
+    /// then stop the work.
     pub async fn progress<T: Serialize + ?Sized>(&self, progress: &T) -> Result<()> {
         self.reports().report(Payload::encode_as("progress", progress)?).await
     }
 
-    /// Writes the latest report, if it is not written yet.
+    /// Writes the latest report, if it is not yet written.
     pub(crate) async fn close_progress(&self) {
         if let Some(progress) = self.inner.progress.get() {
             progress.close().await;
@@ -183,13 +185,14 @@ impl Context {
         self.inner.progress.get_or_init(|| Arc::new(Progress::new(Arc::clone(driver), job.reservation)))
     }
 
-    /// Completes the job in a transaction of the handler. The handler's writes there and the completion commit
-    /// together, or neither does, so that they happen exactly once. Then commit, and return.
+    /// Completes the job in a transaction of the handler. After this, commit the transaction and return. The handler's
+    /// writes in the transaction and the completion are committed together or not at all, so the writes happen exactly
+    /// once.
     ///
     /// Once the transaction is committed, the job is completed, whatever the handler returns. A result is not kept, and
     /// later progress is dropped. If the transaction is rolled back, the attempt fails, unless the handler completes
-    /// the job in another one: after a serialization failure or a deadlock, roll back and repeat the transaction. The
-    /// transaction locks the job's row until it ends, so end it soon.
+    /// the job in another transaction: after a serialization failure or a deadlock, roll back and repeat the
+    /// transaction. The transaction locks the job's row until the transaction ends, so end it soon.
     ///
     /// ```no_run
     /// # use reveille::{Context, Database, Job, State};
@@ -211,8 +214,8 @@ impl Context {
     /// ```
     ///
     /// # Errors
-    /// Lost if the job is no longer this worker's: roll back. Invalid if the job is already completed, or completed in
-    /// another transaction that has not ended, or not stored in Postgres.
+    /// Lost if the job is no longer this worker's: then roll the transaction back. Invalid if the job is already
+    /// completed, if another open transaction has completed the job, or if the job is not stored in Postgres.
     pub async fn complete_in(&self, transaction: &tokio_postgres::Transaction<'_>) -> Result<()> {
         let inner = &self.inner;
         let before = self.completed_in();
@@ -220,7 +223,7 @@ impl Context {
             self.wait_until_undone(before, transaction).await?;
         }
         let reservation = &inner.job.reservation;
-        // A later write of progress would wait for the transaction's lock on the row.
+        // The transaction locks the job's row, and a later write of progress would wait for this lock.
         self.reports().close().await;
         match inner.driver.complete_in(transaction, reservation, inner.started.elapsed()).await? {
             Some(transaction) => {
@@ -228,11 +231,14 @@ impl Context {
                 Ok(())
             }
             None if before.is_some() => Err(already_completed()),
-            None => Err(Error::lost(format!("job {} is no longer this worker's; roll back", reservation.id))),
+            None => Err(Error::lost(format!(
+                "job {} is no longer this worker's; roll your transaction back",
+                reservation.id
+            ))),
         }
     }
 
-    /// The transaction in which the handler has completed the job, if it has.
+    /// The last transaction in which the handler has completed the job, if there is one.
     pub(crate) fn completed_in(&self) -> Option<String> {
         self.last_completion().clone()
     }
@@ -241,8 +247,9 @@ impl Context {
         self.inner.completed_in.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits up to a second for the rollback of an earlier transaction in which the job was completed, unless that is
-    /// this transaction. To complete the job while the earlier one is open would block on its lock.
+    /// Waits up to a second for the rollback of an earlier transaction in which the job was completed. While the
+    /// earlier transaction is open, completing the job in another transaction would block on its lock. If both are the
+    /// same transaction, this does not wait.
     async fn wait_until_undone(&self, before: &str, transaction: &tokio_postgres::Transaction<'_>) -> Result<()> {
         const OWN: &str = "select pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text";
         let own = transaction.query_typed(OWN, &[]).await;
@@ -260,7 +267,8 @@ impl Context {
                         "the job is completed in another transaction, which has not ended; commit it or roll it back",
                     ));
                 }
-                // It may have been dropped just now, and the rollback has yet to reach the server.
+                // The earlier transaction is open. If it was dropped just now, its rollback has yet to reach the
+                // server.
                 None => tokio::time::sleep(STILL_OPEN / 100).await,
             }
         }
@@ -296,17 +304,18 @@ pub trait Extract: Sized + Send {
     /// Makes the argument for an attempt.
     fn extract(context: &Context) -> Self;
 
-    /// Checks, once, when a worker is built, whether a worker with these states can make the argument.
+    /// Checks whether a worker with these states can make the argument. This is called once, when the worker is built.
     ///
     /// # Errors
-    /// Invalid, and says what is missing.
+    /// Invalid if the argument cannot be made; the error names what is missing.
     fn check(states: &States) -> Result<()> {
         let _ = states;
         Ok(())
     }
 }
 
-/// A value that the worker's handlers share, found by its type. `Worker::builder(…).state(value)` sets it.
+/// A value that the worker's handlers share. A handler names the value by its type, and
+/// `Worker::builder(…).state(value)` sets the value.
 #[derive(Debug, Clone)]
 pub struct State<T>(pub T);
 
@@ -322,7 +331,7 @@ impl<T: Clone + Send + Sync + 'static> Extract for State<T> {
     fn extract(context: &Context) -> State<T> {
         match context.inner.states.get::<T>() {
             Some(state) => State(state.clone()),
-            // A worker without this state was not built, by `check`.
+            // `check` has refused to build a worker without this state.
             None => unreachable!("no state of type {}", type_name::<T>()),
         }
     }
@@ -356,7 +365,7 @@ impl Extract for Attempt {
 }
 
 /// Says when a handler should stop: its job is being cancelled, its timeout is over, its worker shuts down, or its
-/// reservation is lost. A handler that does not use this is not stopped by a cancel.
+/// reservation is lost. A cancel does not stop a handler that ignores its cancellation.
 #[derive(Debug, Clone)]
 pub struct Cancellation(pub(crate) CancellationToken);
 
@@ -366,7 +375,7 @@ impl Cancellation {
         self.0.cancelled().await;
     }
 
-    /// Whether the handler should stop now.
+    /// True if the handler should stop now.
     pub fn is_cancelled(&self) -> bool {
         self.0.is_cancelled()
     }

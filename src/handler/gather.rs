@@ -1,4 +1,4 @@
-//! Gathering jobs for a handler of batches: each attempt hands over its job, and waits for its outcome.
+//! Gathering jobs for a handler of batches. Each attempt hands over its job, and waits for the job's outcome.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -20,7 +20,7 @@ use crate::handler::{Gathers, Registered, does_not_fit};
 use crate::job::Job;
 use crate::job::outcome::{Outcome, panicked};
 
-/// When a batch starts: once it has a number of jobs, or its first job has waited for a time.
+/// The rule by which a batch starts: once the batch is full, or once its first job has waited for a time.
 #[derive(Debug, Clone, Copy)]
 #[must_use]
 pub struct Gather {
@@ -29,18 +29,18 @@ pub struct Gather {
 }
 
 impl Gather {
-    /// A batch of at most `most` jobs, which are gathered for 20 ms at most.
+    /// Returns the rule for batches of at most `most` jobs, which are gathered for 20 ms at most.
     pub fn up_to(most: usize) -> Gather {
         Gather { most, within: Duration::from_millis(20) }
     }
 
-    /// Sets how long a batch waits for further jobs after its first one; default 20 ms.
+    /// Sets the time for which a batch waits for further jobs after its first job; default 20 ms.
     pub fn within(self, within: Duration) -> Gather {
         Gather { within, ..self }
     }
 }
 
-/// Registers a batch handler as a handler of single jobs that hands over each job to be gathered.
+/// Registers a batch handler as a handler of single jobs. The handler of single jobs hands each job to the gatherer.
 pub(crate) fn register<A, H>(gather: Gather, handler: H) -> Registered
 where
     A: BatchArguments,
@@ -73,15 +73,15 @@ where
 
 type Run<J> = dyn Fn(Batch<J>, &Context) -> BoxFuture<'static, Vec<Outcome>> + Send + Sync;
 
-/// Gathers the jobs of one kind, those of each queue apart.
+/// Gathers the jobs of one kind, separately for each queue.
 struct Gatherer<J> {
     gather: Gather,
     run: Box<Run<J>>,
-    /// The most jobs of a batch, by queue: at most one per slot.
+    /// The largest number of jobs of a batch, by queue: at most one job per slot.
     most: OnceLock<HashMap<String, usize>>,
-    /// The number of jobs that were ever handed over.
+    /// The number of all jobs that attempts have handed over so far.
     members: AtomicU64,
-    /// Set at a shutdown: later jobs do not wait for more.
+    /// True from the begin of a shutdown: then a job does not wait for further jobs.
     hurries: AtomicBool,
     gathering: Mutex<HashMap<String, Gathering<J>>>,
 }
@@ -89,7 +89,7 @@ struct Gatherer<J> {
 /// A batch that has not started.
 struct Gathering<J> {
     members: Vec<Member<J>>,
-    /// The number of batches of the queue before this one.
+    /// The number of batches of the queue before this batch.
     number: u64,
 }
 
@@ -113,7 +113,7 @@ impl<J> Gathering<J> {
 }
 
 impl<J: Job> Gatherer<J> {
-    /// Hands over a job. The future yields its outcome once its batch is done.
+    /// Hands over a job. The future yields the job's outcome once the batch is done.
     fn add(self: &Arc<Self>, job: J, context: Context) -> BoxFuture<'static, Outcome> {
         let queue = context.job().queue.clone();
         let Cancellation(token) = context.cancellation();
@@ -159,14 +159,14 @@ impl<J: Job> Gatherer<J> {
         }
     }
 
-    /// Takes a job out of a batch that has not started. Returns whether the job was in one.
+    /// Takes a job out of a batch that has not started. Returns false if no such batch holds the job.
     fn withdraw(&self, queue: &str, number: u64) -> bool {
         let mut all = self.lock();
         let Some(gathering) = all.get_mut(queue) else { return false };
         let Some(place) = gathering.members.iter().position(|member| member.number == number) else { return false };
         gathering.members.remove(place);
         if gathering.members.is_empty() {
-            // The next job begins another batch, which the timer of this one must not start.
+            // The next job begins another batch. The timer of the empty batch must not start that batch.
             gathering.number += 1;
         }
         true
@@ -181,7 +181,7 @@ impl<J: Job> Gatherer<J> {
     }
 
     async fn work(self: Arc<Self>, mut members: Vec<Member<J>>) {
-        // Attempts that start together hand over their jobs in any order.
+        // Attempts that start together hand over their jobs in any order, but a batch has the order of the ids.
         members.sort_by_key(|member| member.item.context.id());
         let (mut items, mut answers) = (Vec::new(), Vec::new());
         for member in members {
@@ -207,7 +207,7 @@ impl<J: Job> Gatherer<J> {
                 biased;
                 returned = handling => returned,
                 () = all_cancelled => return,
-                // Every attempt was abandoned: by a timeout, or at a shutdown.
+                // All attempts of the batch were abandoned: by a timeout, or at a shutdown.
                 _ = join_all(answers.iter_mut().map(oneshot::Sender::closed)) => return,
             }
         };
@@ -250,7 +250,7 @@ impl<J: Job> Gathers for Arc<Gatherer<J>> {
     }
 }
 
-/// The outcome of a job that was cancelled before its batch started. The attempt knows the reason.
+/// Returns the outcome of a job that was cancelled before its batch started. The job's attempt knows the reason.
 fn not_begun() -> Outcome {
     Outcome::Fail("cancelled before its batch started".into())
 }

@@ -18,12 +18,12 @@ use crate::job::{NewJob, ReservedJob};
 
 /// Code around all jobs: for tracing, metrics, or encryption of payloads.
 ///
-/// A worker gets it by `Worker::builder(…).middleware(…)`, and a program that enqueues by an
+/// `Worker::builder(…).middleware(…)` adds a middleware to a worker. A program that enqueues adds a middleware to its
 /// [`Enqueuer`](crate::enqueue::Enqueuer). Each method has a default that changes nothing.
 ///
-/// The first middleware added is the outermost: nearest to the database. A job on its way to the database passes them
-/// from the last to the first, and a job on its way to its handler from the first to the last. So each middleware
-/// undoes its own change of a payload before the next one sees the payload.
+/// The first middleware added is the outermost: nearest to the database. A job on its way to the database passes the
+/// middlewares from the last to the first. On its way to the handler, it passes them from the first to the last. So
+/// each middleware undoes its own change of a payload before the next middleware sees the payload.
 ///
 /// ```
 /// use reveille::handler::{BoxFuture, Middleware, Next};
@@ -46,8 +46,8 @@ use crate::job::{NewJob, ReservedJob};
 pub trait Middleware: Send + Sync + 'static {
     /// Changes a job that is about to be enqueued, or refuses it with any error.
     ///
-    /// The changed job is checked afterwards, like any job. [`NewJob::set_metadata_member`] changes one member of its
-    /// metadata.
+    /// The changed job is checked afterwards, like any job. [`NewJob::set_metadata_member`] changes one member of the
+    /// job's metadata.
     ///
     /// # Errors
     /// Any error refuses the job. The enqueue then fails with an error that [is refused](crate::Error::is_refused), and
@@ -57,51 +57,53 @@ pub trait Middleware: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Changes the span of an attempt before it is entered: the place to give it a parent in a trace.
+    /// Changes the span of an attempt before the span is entered. A middleware can give the span its parent in a trace
+    /// here.
     fn span(&self, job: &ReservedJob, span: &Span) {
         let _ = (job, span);
     }
 
-    /// Makes an attempt: passes it on with [`Next::run`], or ends it with another outcome.
+    /// Makes an attempt: passes the attempt on with [`Next::run`], or ends the attempt with an outcome of its own.
     ///
-    /// The payload is not decoded yet, and [`Context::with_payload`] replaces it. A panic here fails the attempt, as a
-    /// panic in the handler does. At a timeout this future is dropped, so put code that must run in any case into a
-    /// `Drop`.
+    /// The payload is not decoded yet, and [`Context::with_payload`] replaces it. A panic in this method fails the
+    /// attempt, as a panic in the handler does. At a timeout, the future is dropped, so put code that must always run
+    /// into a `Drop`.
     fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
         next.run(context)
     }
 
-    /// Takes note that an attempt has ended, even by a timeout, by a panic, or because its worker died.
+    /// Takes note of the end of an attempt, even an end by a timeout, by a panic, or by the death of the worker.
     ///
-    /// It is called once it is known what becomes of the job, and before that is recorded, so keep it short. For a lost
-    /// attempt, the worker that rescues the job calls it. If the lost worker is alive but cut off, that worker calls it
-    /// for the same attempt too, although its ending does not count. A panic here is logged and changes nothing.
+    /// The worker calls this method once the ending of the job is known and before the ending is recorded, so keep the
+    /// method short. For a lost attempt, the worker that rescues the job calls this method. If the lost worker is alive
+    /// but cut off, the lost worker also calls this method for the same attempt, although its ending does not count. A
+    /// panic in this method is logged and changes nothing.
     fn ended(&self, end: &AttemptEnd<'_>) {
         let _ = end;
     }
 }
 
-/// How an attempt ended, for [`Middleware::ended`].
+/// The end of an attempt, for [`Middleware::ended`].
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct AttemptEnd<'a> {
     /// The id of the job.
     pub id: i64,
-    /// The job as it was reserved; `None` for a lost attempt, of whose job only the id is known.
+    /// The job as reserved; `None` for a lost attempt, since only the id of a lost job is known.
     pub job: Option<&'a ReservedJob>,
-    /// How the attempt ended.
+    /// The kind of the end.
     pub kind: EndKind,
-    /// The failure's error, as it is recorded with the job; `None` if the attempt did not fail.
+    /// The error of the failure, as recorded with the job; `None` if the attempt did not fail.
     pub error: Option<&'a str>,
-    /// Whether the job is dead, so that no further attempt is made.
+    /// True if the job is dead, so that no further attempt is made.
     pub is_dead: bool,
-    /// How long the attempt ran; `None` for a lost attempt.
+    /// The duration of the attempt; `None` for a lost attempt.
     pub ran: Option<Duration>,
 }
 
 impl<'a> AttemptEnd<'a> {
-    /// `kind` counts where the ending leaves it open: whether the job was snoozed or released, and whether its handler
-    /// panicked.
+    /// Returns the end of an attempt. `kind` tells what the ending does not say: whether the job was snoozed or
+    /// released, and whether the handler panicked.
     pub(crate) fn of(job: &'a ReservedJob, ending: &'a Ending, kind: EndKind, ran: Duration) -> AttemptEnd<'a> {
         let (kind, failure) = match ending {
             Ending::Completed(_) | Ending::Recorded(_) => (EndKind::Completed, None),
@@ -125,7 +127,7 @@ impl<'a> AttemptEnd<'a> {
     }
 }
 
-/// The ways in which an attempt can end.
+/// The kinds of ends of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndKind {
@@ -133,9 +135,9 @@ pub enum EndKind {
     Completed,
     /// The job is cancelled.
     Cancelled,
-    /// The handler snoozed the job: it is due again later, without a failure.
+    /// The handler snoozed the job: the job is due again later, without a failure.
     Snoozed,
-    /// The job was given back without a failure: its worker shuts down, or has no handler for its kind.
+    /// The job was released: the worker shuts down, or has no handler for the job's kind.
     Released,
     /// The handler returned an error.
     Failed,
@@ -152,7 +154,7 @@ pub enum EndKind {
 }
 
 impl EndKind {
-    /// Its name, such as `timed_out`: for a metric, say.
+    /// The kind's name, such as `timed_out`: for a metric, say.
     pub fn name(self) -> &'static str {
         match self {
             EndKind::Completed => "completed",
@@ -188,15 +190,15 @@ impl<M: Middleware + ?Sized> Middleware for Arc<M> {
     }
 }
 
-/// The rest of an attempt: the inner middleware, and the handler.
+/// The rest of an attempt: the inner middlewares and the handler.
 pub struct Next<'a> {
     within: &'a [Arc<dyn Middleware>],
     handler: &'a Registered,
 }
 
 impl<'a> Next<'a> {
-    /// Runs the rest of the attempt. It yields the handler's outcome, or [`Outcome::Undecodable`] if the payload does
-    /// not fit its kind.
+    /// Runs the rest of the attempt. The future yields the handler's outcome, or [`Outcome::Undecodable`] if the
+    /// payload does not fit the job's kind.
     pub fn run(self, context: Context) -> BoxFuture<'a, Outcome> {
         match self.within.split_first() {
             Some((first, within)) => first.work(context, Next { within, handler: self.handler }),
@@ -219,7 +221,7 @@ impl Middlewares {
         self.0.is_empty()
     }
 
-    /// Passes a job through all middleware on its way to the database.
+    /// Passes a job through all middlewares on its way to the database.
     pub(crate) fn enqueue(&self, mut job: NewJob) -> Result<NewJob> {
         self.0.iter().rev().try_for_each(|middleware| middleware.enqueue(&mut job)).map_err(Error::refused)?;
         Ok(job)
@@ -242,7 +244,7 @@ impl Middlewares {
         }
     }
 
-    /// Makes an attempt through all middleware.
+    /// Makes an attempt through all middlewares.
     pub(crate) fn work<'a>(&'a self, handler: &'a Registered, context: &Context) -> BoxFuture<'a, Outcome> {
         if self.0.is_empty() {
             return handler.call(context);
@@ -253,8 +255,8 @@ impl Middlewares {
 
 /// Carries a trace context from the place where a job is enqueued to the spans of its attempts.
 ///
-/// `current` returns the caller's trace, by the tracing system of your choice. A job whose metadata already has a
-/// `traceparent` keeps it. The guide `tracing` connects this to OpenTelemetry.
+/// `current` returns the caller's trace from the tracing system of your choice. If a job's metadata already has a
+/// `traceparent`, the job keeps it. The guide `tracing` connects this to OpenTelemetry.
 ///
 /// ```
 /// use reveille::{handler::Propagation, job::TraceContext};
@@ -274,13 +276,14 @@ pub struct Propagation {
 type Follow = dyn Fn(&Span, &TraceContext) + Send + Sync;
 
 impl Propagation {
-    /// `current` returns the trace context of a job that is enqueued now, or `None` if there is no trace.
+    /// Makes the middleware. `current` returns the trace context for a job that is being enqueued, or `None` if there
+    /// is no trace.
     pub fn new(current: impl Fn() -> Option<TraceContext> + Send + Sync + 'static) -> Propagation {
         Propagation { current: Box::new(current), follow: None }
     }
 
-    /// Sets what to do with the span of an attempt at a job that has a trace context, before the span is entered: give
-    /// it that parent.
+    /// Sets the function that gives the span of an attempt its parent, before the span is entered. The function is
+    /// called only for jobs with a trace context.
     pub fn follow(mut self, follow: impl Fn(&Span, &TraceContext) + Send + Sync + 'static) -> Propagation {
         self.follow = Some(Box::new(follow));
         self

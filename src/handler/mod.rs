@@ -28,9 +28,10 @@ pub use middleware::{AttemptEnd, BoxFuture, EndKind, Middleware, Next, Propagati
 
 /// An async function that works jobs of one kind.
 ///
-/// Its first argument is the job, and names the kind. Up to eight more are [extracted](Extract). It returns anything
-/// that is [`IntoOutcome`]. This trait is implemented for all functions and closures of one to nine arguments, never by
-/// hand. What the arguments must be is up to [`Arguments`], so that the compiler can name a wrong one.
+/// The first argument of the function is the job, and decides the kind. Up to eight further arguments are
+/// [extracted](Extract). The function returns anything that is [`IntoOutcome`]. This trait is implemented for all
+/// functions and closures of one to nine arguments, never by hand. [`Arguments`] decides which arguments are allowed,
+/// so that the compiler can name a wrong argument.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     label = "not an async function of a job and up to eight further arguments",
@@ -46,9 +47,9 @@ pub trait Handler<A>: Send + Sync + 'static {
     fn call(&self, arguments: A) -> Self::Future;
 }
 
-/// The arguments of a [`Handler`]: a [`Job`], and up to eight that are [extracted](Extract).
+/// The arguments of a [`Handler`]: a [`Job`], and up to eight further arguments that are [extracted](Extract).
 ///
-/// Implemented for tuples of these, never by hand.
+/// This trait is implemented for tuples of these arguments, never by hand.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot take the arguments `{Self}`",
     note = "a handler takes a job and up to eight further arguments"
@@ -63,7 +64,7 @@ pub trait Arguments: Sized {
     /// Checks whether a worker with these states can make all arguments.
     ///
     /// # Errors
-    /// Invalid, and says what is missing.
+    /// Invalid if an argument cannot be made; the error names what is missing.
     fn check(states: &States) -> Result<()>;
 }
 
@@ -110,7 +111,7 @@ handler!(A, B, C, D, E, G, H, I);
 
 pub(crate) type Call = dyn Fn(&Context) -> BoxFuture<'static, Outcome> + Send + Sync;
 
-/// A handler with the settings of its kind, its type erased.
+/// A handler with the settings of its kind. The handler's type is erased.
 pub(crate) struct Registered {
     pub(crate) call: Box<Call>,
     pub(crate) check: fn(&States) -> Result<()>,
@@ -122,16 +123,16 @@ pub(crate) struct Registered {
 
 /// Gathers jobs for a handler of batches.
 pub(crate) trait Gathers: Send + Sync {
-    /// Limits batches to the slots of the queues that the worker works.
+    /// Limits the batches of each queue to the number of the worker's slots for the queue.
     ///
     /// # Errors
-    /// Invalid if no queue has slots enough for a batch.
+    /// Invalid if no queue has enough slots for a batch.
     fn fit(&self, queues: &[(String, usize)]) -> Result<()>;
 
-    /// Runs the gathered jobs now, since no more are coming.
+    /// Runs the gathered jobs now, since no further jobs will come.
     fn run_gathered(&self);
 
-    /// Waits for no further jobs from here on, since the worker shuts down.
+    /// Starts all later batches without waiting for further jobs, since the worker shuts down.
     fn hurry(&self);
 }
 
@@ -160,12 +161,12 @@ impl Registered {
     }
 }
 
-/// The error of a payload that cannot be decoded to the handler's type.
+/// Returns the error text for a payload that cannot be decoded to the handler's type.
 pub(crate) fn does_not_fit(error: &serde_json::Error) -> String {
     if error.is_data() {
         return error.to_string();
     }
-    // Stored JSON is well-formed, so its nesting or a number exceeds a limit of the parser.
+    // Stored JSON is well-formed. So the payload's nesting or one of its numbers exceeds a limit of the parser.
     format!("the payload is JSON that only a handler of raw JSON can take: {error}")
 }
 
@@ -213,12 +214,12 @@ impl Handlers {
         self.by_kind.get(kind).or(self.any.as_ref())
     }
 
-    /// What gathers jobs for the handlers of batches.
+    /// The gatherers of the handlers of batches.
     pub(crate) fn gatherers(&self) -> impl Iterator<Item = &dyn Gathers> {
         self.by_kind.values().filter_map(|handler| handler.gathers.as_deref())
     }
 
-    /// Checks whether all handlers can work in these queues, with these states.
+    /// Checks that all handlers can work in these queues with these states.
     pub(crate) fn check(&self, states: &States, queues: &[(String, usize)]) -> Result<()> {
         if let Some(kind) = self.twice {
             return Err(Error::invalid(format!(

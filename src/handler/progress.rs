@@ -1,4 +1,4 @@
-//! A handler's progress: the first report is written at once, further ones at most twice a second.
+//! A handler's progress. The first report is written at once, and further reports at most twice a second.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,20 +19,20 @@ const LARGEST: usize = 8 * 1024;
 pub(crate) struct Progress {
     driver: Arc<dyn Driver>,
     reservation: Reservation,
-    /// Held while a report is written, so that reports are written in their order.
+    /// This lock is held while a report is written, so that reports are written in their order.
     writing: tokio::sync::Mutex<()>,
     reports: Mutex<Reports>,
 }
 
 #[derive(Default)]
 struct Reports {
-    /// The report that a task will write at `next`.
+    /// The latest report, which a task will write at `next`.
     latest: Option<Payload>,
-    /// When the next report may be written.
+    /// The time from which the next report may be written.
     next: Option<Instant>,
-    /// Whether later reports are dropped.
+    /// True if later reports are dropped.
     closed: bool,
-    /// Whether a write has found that the job is no longer this worker's.
+    /// True once a write has found that the job is no longer this worker's.
     lost: bool,
 }
 
@@ -106,7 +106,7 @@ impl Progress {
                 self.reports().lost = true;
                 Err(self.lost())
             }
-            // No reason to fail the attempt: the next report may be written.
+            // A report that cannot be written now does not fail the attempt: the next report may be written.
             Err(error) if error.is_unavailable() => {
                 self.dropped(&error);
                 Ok(())

@@ -1,4 +1,4 @@
-//! Refusing a job that the table's constraints would refuse.
+//! Checks that refuse a job before the table's constraints would refuse it.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,14 +12,15 @@ const LARGEST_PAYLOAD: usize = 8 * 1024 * 1024;
 /// The largest metadata that the table stores, in bytes: 256 KiB.
 const LARGEST_METADATA: usize = 256 * 1024;
 const MOST_TAGS: usize = 64;
-/// The largest tags that the table stores, in bytes together: 16 KiB.
+/// The largest size of a job's tags together that the table stores, in bytes: 16 KiB.
 const LARGEST_TAGS: usize = 16 * 1024;
 
 impl NewJob {
-    /// Checks that a store can keep the job, and that its payload has at most `max_payload` bytes.
+    /// Checks that a store can keep the job, and that the payload has at most `max_payload` bytes.
     ///
     /// # Errors
-    /// Invalid, with the reason. The database would refuse such a job too, but that would end the caller's transaction.
+    /// Invalid if a store cannot keep the job; the error says why. The database would refuse the job too, but its error
+    /// would abort the caller's transaction.
     pub fn check(&self, max_payload: usize) -> Result<()> {
         self.check_payload(max_payload)?;
         check_name("queue", &self.queue)?;
@@ -63,7 +64,8 @@ impl NewJob {
                  a reference, or raise the limit"
             )));
         }
-        // The database's spaces at most double a text. To count them takes a look at each byte.
+        // Postgres writes JSON with spaces, which at most double a text. Counting the spaces means reading each byte,
+        // so smaller payloads are not counted.
         if size > LARGEST_PAYLOAD / 2 && self.payload.written_len() > LARGEST_PAYLOAD {
             return Err(Error::invalid(format!(
                 "payload of {size} bytes is larger than 8 MiB as Postgres writes it (payload_is_at_most_8_mib); keep \
@@ -74,7 +76,7 @@ impl NewJob {
     }
 }
 
-/// Refuses the name of a queue or kind that the table's constraints would refuse.
+/// Refuses a queue's or kind's name that the table's constraints would refuse.
 pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
     if !(1..=128).contains(&name.chars().count()) {
         return Err(Error::invalid(format!("{what} must have 1 to 128 characters, not {}", name.chars().count())));
@@ -89,7 +91,7 @@ pub(crate) fn check_timeout(timeout: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a time that Postgres cannot store. Its years are 4713 BC to 294276.
+/// Refuses a time that Postgres cannot store. Postgres stores the years 4713 BC to 294276.
 fn check_time(time: SystemTime) -> Result<()> {
     const YEAR: u64 = 31_557_600;
     let (earliest, latest) = (Duration::from_secs(6_600 * YEAR), Duration::from_secs(290_000 * YEAR));

@@ -1,4 +1,4 @@
-//! What a job is: its kind, its settings, its two shapes in Rust (about to be enqueued, and reserved), and how it ends.
+//! Jobs: their kinds and settings, their two types in Rust ([`NewJob`] and [`ReservedJob`]), and their endings.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub use state::JobState;
 pub use trace_context::TraceContext;
 pub use unique::{UniqueMode, UniqueUntil};
 
-/// A kind of job: the type of its payload, with the settings that all jobs of the kind share.
+/// A kind of job: the type of the payload, with the settings that all jobs of the kind share.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -52,34 +52,36 @@ pub use unique::{UniqueMode, UniqueUntil};
 pub trait Job: Serialize + DeserializeOwned + Send + 'static {
     /// The kind's name in the database, 1 to 128 characters.
     ///
-    /// Renaming the type changes nothing. After a change of this name, jobs enqueued before it find no handler.
+    /// Renaming the type changes nothing. After a change of this constant, no handler runs the jobs that were enqueued
+    /// before.
     const KIND: &'static str;
-    /// The queue of jobs of this kind, unless a job names another.
+    /// The queue of jobs of this kind, unless a job names another queue.
     const QUEUE: &'static str = "default";
-    /// The priority of jobs of this kind, unless a job has another.
+    /// The priority of jobs of this kind, unless a job has another priority.
     const PRIORITY: Priority = Priority::Normal;
-    /// The number of failures at which a job of this kind is dead, unless the job has another.
+    /// The number of failures at which a job of this kind is dead, unless the job has another number.
     const MAX_ATTEMPTS: u32 = 20;
-    /// How long one attempt may take, unless the job has a timeout. With `None`, the worker's timeout counts.
+    /// The time that one attempt may take, unless the job has a timeout. With `None`, the worker's timeout counts.
     const TIMEOUT: Option<Duration> = None;
 
-    /// When a failed job of this kind is tried again.
+    /// The delays after which failed jobs of this kind are tried again.
     fn retry_policy() -> RetryPolicy {
         RetryPolicy::default()
     }
 }
 
-/// What runs first within a queue. Lower numbers are more urgent.
+/// The priority of a job: due jobs of a more urgent level start first within their queue. Lower numbers are more
+/// urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Priority {
-    /// 0: before all others.
+    /// 0: before jobs of all other levels.
     Urgent,
     /// 1.
     High,
     /// 2: the default.
     #[default]
     Normal,
-    /// 3: when nothing else is due.
+    /// 3: when no job of another level is due.
     Low,
 }
 
@@ -119,12 +121,13 @@ impl std::str::FromStr for Priority {
 pub struct Enqueued {
     /// The id of the new job, or of the live or ended job that holds the unique key.
     pub id: i64,
-    /// Whether another job holds the unique key, so that no job was added.
+    /// True if another job holds the unique key, so that no job was added.
     pub existed: bool,
 }
 
 impl Enqueued {
-    /// The answer of a store that has added the job `id`, or has found that it holds the unique key.
+    /// Makes the answer of a store. `id` is the job that the store has added or, if `existed`, the job that holds the
+    /// unique key.
     pub fn new(id: i64, existed: bool) -> Enqueued {
         Enqueued { id, existed }
     }

@@ -11,16 +11,16 @@ use crate::job::trace_context::TraceContext;
 use crate::job::unique::{BY_KIND, UniqueMode, UniqueUntil, by_payload};
 use crate::job::{Job, Priority};
 
-/// When a new job is due.
+/// The due time of a new job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// This long after its enqueue, by the database's clock.
+    /// The job is due this long after its enqueue, by the database's clock.
     In(Duration),
-    /// At this time by the database's clock.
+    /// The job is due at this time, by the database's clock.
     At(SystemTime),
 }
 
-/// A job about to be enqueued. Its fields are the columns of `reveille.jobs` that a caller may set.
+/// A job about to be enqueued. The fields are the columns of `reveille.jobs` that a caller may set.
 ///
 /// ```
 /// use reveille::job::{NewJob, Payload};
@@ -42,31 +42,32 @@ pub enum Due {
 pub struct NewJob {
     /// The queue, 1 to 128 characters.
     pub queue: String,
-    /// Which handler runs the job, 1 to 128 characters.
+    /// The kind, which decides which handler runs the job, 1 to 128 characters.
     pub kind: String,
     /// The JSON that the handler gets.
     pub payload: Payload,
-    /// Whether the job starts before or after others of its queue.
+    /// The priority: it decides whether the job starts before or after other jobs of its queue.
     pub priority: Priority,
-    /// When the job may start.
+    /// The due time: the job may start from then on.
     pub due: Due,
     /// The number of failures at which the job is dead, at least 1.
     pub max_attempts: u32,
-    /// How long one attempt may take, at least a microsecond. With `None`, the timeout of its kind counts.
+    /// The time that one attempt may take, at least a microsecond. With `None`, the timeout of the job's kind counts.
     pub timeout: Option<Duration>,
-    /// A key that at most one job of a kind holds, 1 to 512 bytes.
+    /// The unique key, which at most one job of a kind holds, 1 to 512 bytes.
     pub unique_key: Option<String>,
-    /// What happens to the job that holds the unique key already.
+    /// The change to the job that already holds the unique key.
     pub unique_mode: UniqueMode,
-    /// Until when the job holds its unique key.
+    /// The time until which the job holds its unique key.
     pub unique_until: UniqueUntil,
-    /// What the job belongs to, such as a tenant: for limits and order per key; 1 to 512 bytes.
+    /// The key: the tenant or other thing that the job belongs to, for limits and order, 1 to 512 bytes.
     pub key: Option<String>,
-    /// Labels, at most 64, of 16 KiB together.
+    /// Labels: at most 64, with at most 16 KiB together.
     pub tags: Vec<String>,
     /// Further facts about the job: a JSON object of at most 256 KiB.
     pub metadata: Option<Payload>,
-    /// The id of the job in whose handler this one is enqueued. [`enqueue`](crate::enqueue()) sets it where it can.
+    /// The id of the parent: the job in whose handler this job is enqueued. [`enqueue`](crate::enqueue()) sets the id
+    /// if it is called in a handler.
     pub parent_id: Option<i64>,
 }
 
@@ -75,7 +76,7 @@ pub struct NewJob {
 pub const MAX_PAYLOAD: usize = 1024 * 1024;
 
 impl NewJob {
-    /// A job of a kind with a payload, and with the default for everything else.
+    /// Makes a job of a kind with a payload. Everything else has its default.
     pub fn new(kind: impl Into<String>, payload: Payload) -> NewJob {
         NewJob {
             queue: "default".into(),
@@ -95,7 +96,7 @@ impl NewJob {
         }
     }
 
-    /// The job for a typed value, with the defaults of its kind.
+    /// Makes the job for a typed value, with the defaults of the value's kind.
     ///
     /// # Errors
     /// Invalid if the value does not serialize to JSON that Postgres can store.
@@ -108,13 +109,13 @@ impl NewJob {
         })
     }
 
-    /// Sends the job to this queue; default `default`, or the queue of its kind.
+    /// Sends the job to this queue. Default: the queue of the job's kind, or else `default`.
     #[must_use]
     pub fn queue(self, queue: impl Into<String>) -> NewJob {
         NewJob { queue: queue.into(), ..self }
     }
 
-    /// Starts the job before or after others of its queue.
+    /// Sets the priority: it decides whether the job starts before or after other jobs of its queue.
     #[must_use]
     pub fn priority(self, priority: Priority) -> NewJob {
         NewJob { priority, ..self }
@@ -144,15 +145,15 @@ impl NewJob {
         NewJob { timeout: Some(timeout), ..self }
     }
 
-    /// Adds the job only if no other job of its kind holds this key, 1 to 512 bytes.
+    /// Adds the job only if no other job of its kind holds this unique key, 1 to 512 bytes.
     #[must_use]
     pub fn unique_key(self, key: impl Into<String>) -> NewJob {
         NewJob { unique_key: Some(key.into()), ..self }
     }
 
-    /// Adds the job only if no other job of its kind has the same payload: the same JSON, whatever its layout.
+    /// Adds the job only if no other job of its kind has the same payload. The layout of the JSON does not matter.
     ///
-    /// The unique key is a hash of the payload, so set the payload before.
+    /// The unique key is a hash of the payload, so set the payload before you call this.
     ///
     /// # Errors
     /// Invalid if the payload is nested more than 128 levels deep.
@@ -161,25 +162,25 @@ impl NewJob {
         Ok(self)
     }
 
-    /// Adds the job only if there is no other job of its kind that is unique in this way.
+    /// Adds the job only if no other job of its kind is unique in the same way.
     #[must_use]
     pub fn unique_by_kind(self) -> NewJob {
         self.unique_key(BY_KIND)
     }
 
-    /// Says what happens to the job that holds the unique key already; default [`UniqueMode::Keep`].
+    /// Sets the change to the job that already holds the unique key; default [`UniqueMode::Keep`].
     #[must_use]
     pub fn unique_mode(self, mode: UniqueMode) -> NewJob {
         NewJob { unique_mode: mode, ..self }
     }
 
-    /// Says until when the job holds its unique key; default [`UniqueUntil::Finished`].
+    /// Sets the time until which the job holds its unique key; default [`UniqueUntil::Finished`].
     #[must_use]
     pub fn unique_until(self, until: UniqueUntil) -> NewJob {
         NewJob { unique_until: until, ..self }
     }
 
-    /// Says what the job belongs to, such as a tenant, 1 to 512 bytes.
+    /// Sets the key: the tenant or other thing that the job belongs to, 1 to 512 bytes.
     #[must_use]
     pub fn key(self, key: impl Into<String>) -> NewJob {
         NewJob { key: Some(key.into()), ..self }
@@ -192,23 +193,24 @@ impl NewJob {
         self
     }
 
-    /// Replaces the job's metadata, by anything that serializes to a JSON object.
+    /// Replaces the job's metadata with anything that serializes to a JSON object.
     ///
     /// # Errors
-    /// Invalid if it serializes to something else, or to JSON that Postgres cannot store.
+    /// Invalid if the value serializes to something else, or to JSON that Postgres cannot store.
     pub fn metadata(self, metadata: &(impl Serialize + ?Sized)) -> Result<NewJob> {
         let metadata = Payload::encode_as("metadata", metadata)?;
         check_is_object(&metadata)?;
         Ok(NewJob { metadata: Some(metadata), ..self })
     }
 
-    /// Says in whose handler the job is enqueued, by that job's id.
+    /// Sets the parent: the id of the job in whose handler this job is enqueued.
     #[must_use]
     pub fn parent(self, id: i64) -> NewJob {
         NewJob { parent_id: Some(id), ..self }
     }
 
-    /// Sets one member of the job's metadata and leaves the others as they are stored: for a middleware.
+    /// Sets one member of the job's metadata, and leaves the text of the other members unchanged. This is for
+    /// middlewares.
     ///
     /// # Errors
     /// Invalid if the value does not serialize to JSON that Postgres can store, or the metadata is not a JSON object.
@@ -217,12 +219,12 @@ impl NewJob {
         self.change_metadata(&[(name, Some(&value))])
     }
 
-    /// The trace in which the job is enqueued, if its metadata holds one.
+    /// The trace in which the job is enqueued, if the job's metadata holds a trace.
     pub fn trace(&self) -> Option<TraceContext> {
         TraceContext::of(self.metadata.as_ref()?)
     }
 
-    /// Writes a trace context into the job's metadata, in place of the one that is there.
+    /// Writes a trace context into the job's metadata. A trace context that the metadata already holds is replaced.
     ///
     /// # Errors
     /// Invalid if the metadata is not a JSON object.
@@ -241,14 +243,15 @@ impl NewJob {
     }
 }
 
-/// Something that can be enqueued: a value of a [`Job`] type, or a [`NewJob`] for a kind that has no type here.
+/// Something that can be enqueued: a value of a [`Job`] type, or a [`NewJob`] for a kind without a type in this
+/// program.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be enqueued",
     label = "neither a `Job` nor a `NewJob`",
     note = "implement `reveille::Job` for `{Self}`, or build a `reveille::job::NewJob` of a kind and a payload"
 )]
 pub trait Enqueueable {
-    /// The job to enqueue.
+    /// Makes the job to enqueue.
     ///
     /// # Errors
     /// Invalid if the value does not serialize to JSON that Postgres can store.

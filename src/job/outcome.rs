@@ -1,4 +1,4 @@
-//! How an attempt ends.
+//! Outcomes: the values with which handlers end attempts.
 
 use std::any::Any;
 use std::fmt::Display;
@@ -8,27 +8,28 @@ use serde::Serialize;
 
 use crate::job::payload::Payload;
 
-/// How a handler ends its attempt, and what becomes of the job.
+/// The value with which a handler ends its attempt. It decides what becomes of the job.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Outcome {
     /// The job is done. A handler that returns `()` or `Ok(())` means this.
     Complete,
-    /// The job is done, and this JSON is kept as its `result`; [`Completed`] makes it of a value.
+    /// The job is done, and this JSON is kept as its `result`. [`Completed`] makes the JSON from a value.
     CompleteWith(Payload),
-    /// This attempt failed. The job is tried again by its retry policy, or is dead if this was the last attempt. A
+    /// This attempt failed. The job is tried again by its retry policy, or is dead if this attempt was the last. A
     /// handler that returns `Err` means this.
     Fail(String),
-    /// This attempt failed. The job is tried again after this delay, or is dead if this was the last attempt.
+    /// This attempt failed. The job is tried again after this delay, or is dead if this attempt was the last.
     RetryIn(Duration, String),
     /// The job is due again after this delay, without a failure.
     Snooze(Duration),
-    /// The job is cancelled: it ends without being done.
+    /// The job is cancelled: the job ends without being done.
     Cancel,
-    /// The job failed permanently: it is dead at once, whatever attempts are left.
+    /// The job failed permanently: the job is dead at once, although attempts may be left.
     Dead(String),
-    /// The payload does not fit the kind: the job is dead at once, as `undecodable`. A payload that does not decode to
-    /// the handler's type ends like this. A middleware that cannot decrypt a payload returns it too.
+    /// The payload does not fit the kind: the job is dead at once, as `undecodable`. Attempts end with this outcome if
+    /// the payload does not decode to the handler's type. A middleware that cannot decrypt a payload returns this
+    /// outcome too.
     Undecodable(String),
 }
 
@@ -41,7 +42,7 @@ pub enum Outcome {
             that implements `Display`"
 )]
 pub trait IntoOutcome {
-    /// The outcome that this value stands for.
+    /// Returns the outcome that this value stands for.
     fn into_outcome(self) -> Outcome;
 }
 
@@ -61,20 +62,20 @@ impl<T: IntoOutcome, E: Display> IntoOutcome for std::result::Result<T, E> {
     fn into_outcome(self) -> Outcome {
         match self {
             Ok(value) => value.into_outcome(),
-            // `{:#}` makes errors that hold a chain of causes (anyhow, eyre) print all of it.
+            // With `{:#}`, errors that hold a chain of causes (anyhow, eyre) print the whole chain.
             Err(error) => Outcome::Fail(format!("{error:#}")),
         }
     }
 }
 
-/// The error of an attempt that panicked.
+/// Returns the error text of an attempt that panicked.
 pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("panicked: {}", text.unwrap_or("with a value that is not text"))
 }
 
-/// The outcome of a job that is done, with a value that is kept as the finished job's `result`.
+/// The outcome of a job that is done. The value is kept as the finished job's `result`.
 ///
 /// ```
 /// # use reveille::Job;
@@ -90,8 +91,8 @@ pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
 /// }
 /// ```
 ///
-/// A value that does not serialize to JSON, or to more than 8 MiB of it, is dropped with a warning: the job is done all
-/// the same.
+/// If the value does not serialize to JSON, or serializes to more than 8 MiB, the value is dropped with a warning: the
+/// job is done all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Completed<T>(pub T);
 
@@ -102,7 +103,7 @@ impl<T: Serialize> IntoOutcome for Completed<T> {
             Err(error) => {
                 tracing::warn!(
                     name: "job.result_dropped", target: "reveille::job", %error,
-                    "a job's result was dropped; the job is completed without it"
+                    "the job's result is dropped; the job is completed without it"
                 );
                 Outcome::Complete
             }

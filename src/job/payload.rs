@@ -1,4 +1,4 @@
-//! JSON as it crosses the wire, decoded only where it is needed.
+//! Payloads: JSON text, which is decoded only where its value is needed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,14 +11,14 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use crate::error::{Error, Result};
 
-/// A job's payload: JSON text, decoded when its handler runs.
+/// A job's payload: JSON text, which is decoded when the job's handler runs.
 ///
-/// So a payload that cannot be decoded fails alone, and a job of an unknown kind costs nothing.
+/// So a payload that cannot be decoded fails only its own job, and the payload of an unknown kind costs nothing.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Payload(Box<[u8]>);
 
 impl Payload {
-    /// The JSON of a value.
+    /// Encodes a value as JSON.
     ///
     /// # Errors
     /// Invalid if the value does not serialize to JSON, or holds a NUL character, which Postgres cannot store.
@@ -26,13 +26,13 @@ impl Payload {
         Payload::encode_as("payload", value)
     }
 
-    /// The JSON of a value, called `name` in errors.
+    /// Encodes a value as JSON. Errors call the value `name`.
     pub(crate) fn encode_as<T: Serialize + ?Sized>(name: &str, value: &T) -> Result<Payload> {
         let json = serde_json::to_vec(value).map_err(|error| Error::invalid(format!("{name} is not JSON: {error}")))?;
         Payload::from_json(name, json)
     }
 
-    /// JSON text, kept byte for byte.
+    /// Makes a payload of JSON text, which is kept byte for byte.
     ///
     /// # Errors
     /// Invalid if the text is not JSON, or is JSON that Postgres cannot store: with a NUL character, with half of a
@@ -55,7 +55,7 @@ impl Payload {
         Ok(Payload(json.into()))
     }
 
-    /// JSON text that the database answered, which needs no check.
+    /// Makes a payload of JSON text from the database, which needs no check.
     pub(crate) fn from_stored(json: &str) -> Payload {
         Payload(json.as_bytes().into())
     }
@@ -67,10 +67,10 @@ impl Payload {
 
     /// Decodes one member of a JSON object; `None` if the object has no member of this name.
     ///
-    /// Only this member is decoded. Another one may be nested too deep, or be a number too large, for any type.
+    /// Only this member is decoded. So another member may be nested too deep, or be too large a number, for any type.
     ///
     /// # Errors
-    /// If the JSON is not an object, or the member does not decode to the type.
+    /// Fails if the JSON is not an object, or if the member does not decode to the type.
     pub fn member<T: DeserializeOwned>(&self, name: &str) -> serde_json::Result<Option<T>> {
         let members: BTreeMap<String, &RawValue> = serde_json::from_slice(&self.0)?;
         members.get(name).map(|member| serde_json::from_str(member.get())).transpose()
@@ -81,10 +81,11 @@ impl Payload {
         &self.0
     }
 
-    /// The object with these members set, or removed where the value is `None`; the others keep their text.
+    /// Returns the JSON object with changed members: a member whose new value is `None` is removed. The other members
+    /// keep their text.
     ///
     /// # Errors
-    /// Invalid if the JSON, called `what` in the error, is not an object.
+    /// Invalid if the JSON is not an object. The error calls the JSON `what`.
     pub(crate) fn with_members(&self, what: &str, changes: &[(&str, Option<&Payload>)]) -> Result<Payload> {
         let unreadable = |error| Error::invalid(format!("{what} is not a JSON object, which a member needs: {error}"));
         let mut members: BTreeMap<String, &RawValue> = serde_json::from_slice(&self.0).map_err(unreadable)?;
@@ -100,7 +101,7 @@ impl Payload {
         Payload::encode_as(what, &members)
     }
 
-    /// What kind of JSON value it is, for an error: `an object`.
+    /// Returns the type of the JSON value for an error, such as `an object`.
     pub(crate) fn shape(&self) -> &'static str {
         match self.0.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'{') => "an object",
@@ -112,7 +113,8 @@ impl Payload {
         }
     }
 
-    /// About how many bytes the text has as Postgres writes it: with a space after each comma and colon, and no other.
+    /// Returns about the number of bytes of the text that Postgres writes: with a space after each comma and colon, and
+    /// no other spaces.
     pub(crate) fn written_len(&self) -> usize {
         let (mut written, mut in_string, mut escaped) = (0, false, false);
         for &byte in &self.0 {
@@ -129,7 +131,7 @@ impl Payload {
     }
 }
 
-/// Whether the JSON text has the escape `\u0000`. An escaped backslash before `u0000` is none.
+/// True if the JSON text has the escape `\u0000`. An escaped backslash before `u0000` is not this escape.
 fn holds_nul(json: &[u8]) -> bool {
     let mut rest = json;
     while let Some(at) = rest.iter().position(|&byte| byte == b'\\') {
@@ -142,7 +144,7 @@ fn holds_nul(json: &[u8]) -> bool {
 }
 
 impl Serialize for Payload {
-    /// Writes the text itself, as a `serde_json` serializer takes it.
+    /// Writes the JSON text itself, in the way that a `serde_json` serializer accepts.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let raw: &RawValue = serde_json::from_slice(&self.0).map_err(serde::ser::Error::custom)?;
         raw.serialize(serializer)
@@ -150,7 +152,7 @@ impl Serialize for Payload {
 }
 
 impl fmt::Debug for Payload {
-    /// Shows the length only, since payloads stay out of logs.
+    /// Writes only the length, since payloads stay out of logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Payload({} bytes)", self.0.len())
     }

@@ -1,6 +1,6 @@
-//! What a request to retry or to cancel a job did.
+//! The answers to requests to retry or to cancel a job.
 
-/// What [`Admin::retry`](crate::admin::Admin::retry) did.
+/// The answer of [`Admin::retry`](crate::admin::Admin::retry).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Retried {
@@ -8,15 +8,16 @@ pub enum Retried {
     Due,
     /// The dead job lives again and is due now.
     Revived,
-    /// Nothing: the job is running.
+    /// Nothing was done: the job is running.
     Running,
-    /// Nothing: the job has finished. [`Admin::run_again`](crate::admin::Admin::run_again) enqueues a new one like it.
+    /// Nothing was done: the job has finished. [`Admin::run_again`](crate::admin::Admin::run_again) enqueues a new job
+    /// like it.
     Finished,
-    /// Nothing: there is no such job, or its history is over.
+    /// Nothing was done: no job has this id, or the job's history has been deleted.
     Unknown,
 }
 
-/// What [`Admin::cancel`](crate::admin::Admin::cancel) did.
+/// The answer of [`Admin::cancel`](crate::admin::Admin::cancel).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cancelled {
@@ -24,11 +25,11 @@ pub enum Cancelled {
     Cancelled,
     /// The running handler was asked to stop.
     Requested,
-    /// Nothing: the job has finished.
+    /// Nothing was done: the job has finished.
     Finished,
-    /// Nothing: the job is dead.
+    /// Nothing was done: the job is dead.
     Dead,
-    /// Nothing: there is no such job, or its history is over.
+    /// Nothing was done: no job has this id, or the job's history has been deleted.
     Unknown,
 }
 
@@ -36,7 +37,7 @@ impl Retried {
     pub(crate) const ALL: [Retried; 5] =
         [Retried::Due, Retried::Revived, Retried::Running, Retried::Finished, Retried::Unknown];
 
-    /// The answer of `reveille.retry`: `due`, `revived`, `running`, `finished` or `unknown`.
+    /// The name of this answer in `reveille.retry`: `due`, `revived`, `running`, `finished` or `unknown`.
     pub fn name(self) -> &'static str {
         match self {
             Retried::Due => "due",
@@ -52,7 +53,7 @@ impl Cancelled {
     pub(crate) const ALL: [Cancelled; 5] =
         [Cancelled::Cancelled, Cancelled::Requested, Cancelled::Finished, Cancelled::Dead, Cancelled::Unknown];
 
-    /// The answer of `reveille.cancel`: `cancelled`, `requested`, `finished`, `dead` or `unknown`.
+    /// The name of this answer in `reveille.cancel`: `cancelled`, `requested`, `finished`, `dead` or `unknown`.
     pub fn name(self) -> &'static str {
         match self {
             Cancelled::Cancelled => "cancelled",

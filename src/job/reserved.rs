@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use super::{NewJob, Payload, Priority};
 use crate::job::trace_context::TraceContext;
 
-/// Which worker holds a job, since when, and for which attempt.
+/// The record that a worker holds a job, since a time and for an attempt.
 ///
-/// It is the fence: the ending of an attempt counts only while this reservation stands.
+/// The fence compares reservations: the ending of an attempt counts only while this reservation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Reservation {
@@ -17,14 +17,14 @@ pub struct Reservation {
     pub worker: i64,
     /// The number of the attempt, from 1.
     pub attempt: i32,
-    /// When the worker reserved the job, by the store's clock.
+    /// The time at which the worker reserved the job, by the store's clock.
     pub reserved_at: SystemTime,
-    /// Helps Postgres to find the job's row again; 0 for no hint. It is no part of the fence.
+    /// A hint that helps Postgres to find the job's row again; 0 if there is no hint. The fence ignores the hint.
     pub(crate) hint: u64,
 }
 
 impl Reservation {
-    /// A reservation of the job `id` by a worker, for an attempt that is counted from 1.
+    /// Makes a reservation of the job `id` by a worker, for an attempt that is counted from 1.
     pub fn new(id: i64, worker: i64, attempt: i32, reserved_at: SystemTime) -> Reservation {
         Reservation { id, worker, attempt, reserved_at, hint: 0 }
     }
@@ -34,41 +34,42 @@ impl Reservation {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ReservedJob {
-    /// The reservation under which the job runs and is settled.
+    /// The job's reservation, by which the attempt is settled.
     pub reservation: Reservation,
     /// The job's queue.
     pub queue: String,
-    /// Which handler runs the job.
+    /// The kind, which decides which handler runs the job.
     pub kind: String,
     /// The JSON that the handler gets.
     pub payload: Payload,
     /// The job's priority.
     pub priority: Priority,
-    /// How many attempts have failed so far.
+    /// The number of attempts that have failed so far.
     pub failures: u32,
     /// The number of failures at which the job is dead.
     pub max_attempts: u32,
-    /// When the job was due.
+    /// The due time.
     pub available_at: SystemTime,
-    /// When the job was enqueued.
+    /// The time at which the job was enqueued.
     pub created_at: SystemTime,
-    /// What the job belongs to, such as a tenant.
+    /// The key: the tenant or other thing that the job belongs to.
     pub key: Option<String>,
     /// The job's labels.
     pub tags: Vec<String>,
     /// Further facts about the job: a JSON object.
     pub metadata: Option<Payload>,
-    /// How long this attempt may take. With `None`, the timeout of its kind counts.
+    /// The time that this attempt may take. With `None`, the timeout of the job's kind counts.
     pub timeout: Option<Duration>,
-    /// Whether a cancel was requested while the job ran before, so that the job must not run again.
+    /// True if a cancel was requested during an earlier attempt, so that the job must not run again.
     pub cancel_requested: bool,
-    /// What the store could not read of the job, if anything. The job is dead then, and its handler does not see it.
+    /// The error of a part of the job that the store could not read, if there is one. The worker then makes the job a
+    /// dead job without calling the handler.
     pub undecodable: Option<String>,
 }
 
 impl ReservedJob {
-    /// A job as it was enqueued, under this reservation. It has not failed, and was due and enqueued at the time of the
-    /// reservation. A store sets the fields that differ.
+    /// Makes a reserved job of an enqueued job. The result has no failures, and was enqueued and due at the time of the
+    /// reservation. A store changes the fields with other values.
     pub fn new(reservation: Reservation, job: NewJob) -> ReservedJob {
         ReservedJob {
             queue: job.queue,
@@ -89,12 +90,12 @@ impl ReservedJob {
         }
     }
 
-    /// How long the job waited, from its due time to its reservation, by the store's clock.
+    /// The time from the job's due time to its reservation, by the store's clock.
     pub fn waited(&self) -> Duration {
         self.reservation.reserved_at.duration_since(self.available_at).unwrap_or_default()
     }
 
-    /// The trace in which the job was enqueued, if its metadata holds one.
+    /// The trace in which the job was enqueued, if the job's metadata holds a trace.
     pub fn trace(&self) -> Option<TraceContext> {
         TraceContext::of(self.metadata.as_ref()?)
     }

@@ -1,13 +1,14 @@
-//! When a failed job is tried again: a curve over the number of failures, and jitter.
+//! Retry policies: the delay of a retry by the number of failures, with jitter.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a job waits after its n-th failure. [`Job::retry_policy`](crate::Job::retry_policy) sets it for a kind.
+/// The rule for the delay between a failure and the retry. [`Job::retry_policy`](crate::Job::retry_policy) sets the
+/// policy of a kind.
 ///
-/// The default is exponential: 1 s, 2 s, 4 s, … up to a day, each with up to 10 % of jitter. With the default of 20
-/// attempts, the last attempt comes about four days after the first.
+/// The default policy is exponential: 1 s, 2 s, 4 s, … up to a day, each with up to 10 % of jitter. With the default of
+/// 20 attempts, the last attempt comes about four days after the first.
 ///
 /// ```
 /// use reveille::job::RetryPolicy;
@@ -32,30 +33,31 @@ enum Curve {
 }
 
 impl RetryPolicy {
-    /// A delay of `first` after the first failure, which doubles with each further failure, up to `longest`. It has 10
-    /// % of jitter.
+    /// Makes a policy with a delay of `first` after the first failure. The delay doubles with each further failure, up
+    /// to `longest`, and has 10 % of jitter.
     pub fn exponential(first: Duration, longest: Duration) -> RetryPolicy {
         RetryPolicy { curve: Curve::Exponential { first, longest }, jitter: 0.1 }
     }
 
-    /// The same delay after each failure, without jitter.
+    /// Makes a policy with the same delay after each failure, without jitter.
     pub fn fixed(delay: Duration) -> RetryPolicy {
         RetryPolicy { curve: Curve::Fixed(delay), jitter: 0.0 }
     }
 
-    /// A delay by a function of the number of failures, which is 1 after the first; without jitter.
+    /// Makes a policy whose delay is a function of the number of failures, without jitter. The number is 1 after the
+    /// first failure.
     pub fn custom(curve: impl Fn(u32) -> Duration + Send + Sync + 'static) -> RetryPolicy {
         RetryPolicy { curve: Curve::Custom(Arc::new(curve)), jitter: 0.0 }
     }
 
-    /// Spreads each delay evenly by up to `share` of itself in both directions, so that jobs that failed together are
+    /// Makes each delay longer or shorter at random, by up to `share` of the delay. So jobs that failed together are
     /// not due together again. `share` is 0 to 1.
     pub fn jitter(mut self, share: f64) -> RetryPolicy {
         self.jitter = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
         self
     }
 
-    /// The delay after this number of failures, jitter included.
+    /// Returns the delay after this number of failures, with jitter.
     pub fn delay(&self, failures: u32) -> Duration {
         spread(self.curve.delay(failures.max(1)), self.jitter, fastrand::f64())
     }
@@ -74,7 +76,7 @@ impl Curve {
     }
 }
 
-/// Moves a delay by up to `share` of itself. `chance`, in 0..1, picks the place in that range.
+/// Makes a delay longer or shorter by up to `share` of the delay. `chance`, in 0..1, picks the new delay in this range.
 fn spread(delay: Duration, share: f64, chance: f64) -> Duration {
     Duration::try_from_secs_f64(delay.as_secs_f64() * (1.0 + share * (2.0 * chance - 1.0))).unwrap_or(delay)
 }

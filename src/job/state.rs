@@ -1,27 +1,27 @@
-//! Where a job stands.
+//! The states of jobs.
 
 use std::fmt;
 
 use crate::error::{Error, Result};
 
-/// Where a job stands, from its enqueue to its end.
+/// The state of a job, from its enqueue to its end.
 ///
-/// A live job is ready, delayed or running. A job that has ended is completed, cancelled or dead; a dead job can be
+/// A live job is ready, delayed or running. A job that has ended is completed, cancelled or dead. A dead job can be
 /// revived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JobState {
-    /// It is due and waits for a worker.
+    /// The job is due and waits for a worker.
     Ready,
-    /// It is not due yet.
+    /// The job is not due yet.
     Delayed,
-    /// A worker has reserved it.
+    /// A worker has reserved the job.
     Running,
-    /// Its handler has completed it.
+    /// The job's handler has completed the job.
     Completed,
-    /// It was ended without being completed.
+    /// The job was ended without being completed.
     Cancelled,
-    /// No further attempt will be made.
+    /// The job is dead: no further attempt will be made.
     Dead,
 }
 
@@ -35,7 +35,7 @@ impl JobState {
         JobState::Dead,
     ];
 
-    /// Its name in the database and in JSON, such as `completed`.
+    /// The state's name in the database and in JSON, such as `completed`.
     pub fn name(self) -> &'static str {
         match self {
             JobState::Ready => "ready",
@@ -47,12 +47,12 @@ impl JobState {
         }
     }
 
-    /// Whether the job waits for an attempt: it is ready or delayed.
+    /// True if the job waits for an attempt: the job is ready or delayed.
     pub fn is_waiting(self) -> bool {
         matches!(self, JobState::Ready | JobState::Delayed)
     }
 
-    /// Whether the job has ended: it is completed, cancelled or dead.
+    /// True if the job has ended: the job is completed, cancelled or dead.
     pub fn is_ended(self) -> bool {
         matches!(self, JobState::Completed | JobState::Cancelled | JobState::Dead)
     }

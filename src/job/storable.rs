@@ -1,13 +1,14 @@
-//! Well-formed JSON that Postgres refuses as `jsonb`.
+//! Finding well-formed JSON that Postgres refuses as `jsonb`.
 
-/// The levels of nesting that are allowed. Postgres gives up where its stack ends, by default after several thousand.
+/// The deepest nesting that is allowed. Postgres fails at the end of its stack, by default after several thousand
+/// nested values.
 const DEEPEST: usize = 1000;
 /// The most digits of a `numeric` before its decimal point.
 const DIGITS: i64 = 131_072;
 /// The most digits of a `numeric` behind its decimal point.
 const DECIMALS: i64 = 16_383;
 
-/// Why Postgres would refuse this well-formed JSON text; `None` if Postgres would store it.
+/// Returns the reason why Postgres would refuse this well-formed JSON text; `None` if Postgres would store the text.
 pub(super) fn refusal(json: &[u8]) -> Option<&'static str> {
     let (mut rest, mut depth) = (json, 0usize);
     while let Some((&first, after)) = rest.split_first() {
@@ -56,13 +57,14 @@ fn string(json: &[u8]) -> Result<&[u8], &'static str> {
     }
 }
 
-/// The UTF-16 unit of the escape `\uXXXX` that the text begins with.
+/// Reads the UTF-16 unit of the escape `\uXXXX` at the begin of the text.
 fn unit(json: &[u8]) -> Option<u16> {
     let digits = json.strip_prefix(b"\\u")?.get(..4)?;
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// Whether Postgres' `numeric` can hold the number that begins with this digit.
+/// True if Postgres' `numeric` can hold the number. `first` is the number's first byte, and `behind` is the text behind
+/// it.
 fn is_numeric(first: u8, behind: &[u8]) -> bool {
     let (mut digits, mut decimals, mut exponent, mut negative) = (i64::from(first.is_ascii_digit()), 0i64, 0i64, false);
     let (mut has_point, mut has_exponent) = (false, false);

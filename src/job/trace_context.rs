@@ -1,4 +1,4 @@
-//! A place in a distributed trace: the W3C's trace context.
+//! The W3C's trace context: a position in a distributed trace.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use crate::job::payload::Payload;
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 
-/// A place in a distributed trace, as the [W3C](https://www.w3.org/TR/trace-context/) writes it: `traceparent`, and
-/// what tracing systems add in `tracestate`.
+/// A position in a distributed trace, in the [W3C's format](https://www.w3.org/TR/trace-context/): `traceparent`, and
+/// `tracestate` with what tracing systems add.
 ///
-/// A job's metadata holds it under these two names, so a caller in any language can set it: `select
+/// A job's metadata holds the trace context under these two names, so a caller in any language can set them: `select
 /// reveille.enqueue(kind => 'hello', metadata => '{"traceparent": "00-…"}')`. In a handler,
-/// [`Context::trace`](crate::Context::trace) reads it.
+/// [`Context::trace`](crate::Context::trace) reads the trace context.
 ///
 /// ```
 /// use reveille::job::TraceContext;
@@ -33,10 +33,10 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// Reads the two headers. A malformed `tracestate` is left out, as the W3C demands.
+    /// Reads the values of the two headers. A malformed `tracestate` is left out, as the W3C demands.
     ///
     /// # Errors
-    /// Invalid if `traceparent` is malformed, or has an id of zeros, which names no trace.
+    /// Invalid if `traceparent` is malformed, or has an id of zeros only, which names no trace.
     pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Result<TraceContext> {
         if !is_traceparent(traceparent.as_bytes()) {
             return Err(Error::invalid(format!(
@@ -48,15 +48,15 @@ impl TraceContext {
         Ok(TraceContext { traceparent: traceparent.to_owned(), tracestate })
     }
 
-    /// The trace context in a job's metadata; `None` if there is none, or it is malformed.
+    /// Reads the trace context in a job's metadata; `None` if there is no trace context, or if it is malformed.
     ///
-    /// Only its two members are decoded, so the others may be any JSON.
+    /// Only the two members of the trace context are decoded, so the other members may be any JSON.
     pub fn of(metadata: &Payload) -> Option<TraceContext> {
         let text = |key| metadata.member::<String>(key).ok().flatten();
         TraceContext::parse(&text(TRACEPARENT)?, text(TRACESTATE).as_deref()).ok()
     }
 
-    /// The members of a job's metadata that hold it.
+    /// Returns the two members of a job's metadata that hold the trace context.
     pub(super) fn members(&self) -> Result<[(&'static str, Option<Payload>); 2]> {
         let state = self.tracestate.as_ref().map(Payload::encode).transpose()?;
         Ok([(TRACEPARENT, Some(Payload::encode(&self.traceparent)?)), (TRACESTATE, state)])
@@ -72,7 +72,7 @@ impl TraceContext {
         self.traceparent.get(36..52).unwrap_or_default()
     }
 
-    /// Whether the program that began the trace records it.
+    /// True if the program that began the trace records the trace.
     pub fn is_sampled(&self) -> bool {
         let flags = self.traceparent.get(53..55).and_then(|flags| u8::from_str_radix(flags, 16).ok());
         flags.is_some_and(|flags| flags & 1 == 1)
@@ -95,8 +95,8 @@ impl fmt::Display for TraceContext {
     }
 }
 
-/// Whether it is `version-traceid-parentid-flags` in lower-case hex. Versions after 00 may have more behind another
-/// dash.
+/// True if the text is `version-traceid-parentid-flags` in lower-case hex. Versions after 00 may have more text behind
+/// another dash.
 fn is_traceparent(text: &[u8]) -> bool {
     let hex = |range: std::ops::Range<usize>| {
         text.get(range).is_some_and(|digits| digits.iter().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')))
@@ -108,7 +108,7 @@ fn is_traceparent(text: &[u8]) -> bool {
     long_enough && fields && !text.starts_with(b"ff") && !zero(3..35) && !zero(36..52)
 }
 
-/// Whether it is 1 to 32 members `key=value` with commas between, and no key twice.
+/// True if the text is 1 to 32 members `name=value` with commas between, and no name occurs twice.
 fn is_tracestate(text: &str) -> bool {
     let members: Vec<&str> = text.split(',').map(|member| member.trim_matches([' ', '\t'])).collect();
     let keys: Option<Vec<&str>> =
@@ -121,7 +121,7 @@ fn is_tracestate(text: &str) -> bool {
     })
 }
 
-/// The key of a well-formed member: `vendor` or `tenant@vendor`.
+/// Returns the name of a well-formed member: `vendor` or `tenant@vendor`.
 fn key_of(member: &str) -> Option<&str> {
     let (key, value) = member.split_once('=')?;
     let rest = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"_-*/".contains(&c);

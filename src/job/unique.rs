@@ -1,4 +1,5 @@
-//! Unique keys: how long a job holds one, and what a second enqueue does to the job that holds it.
+//! Unique keys: the time until which a job holds its unique key, and the change that a second enqueue makes to this
+//! job.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,20 +12,20 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::job::payload::Payload;
 
-/// What an enqueue does to the job of the same kind that holds the unique key already.
+/// The change that an enqueue makes to the job of the same kind that already holds the unique key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum UniqueMode {
     /// The job stays unchanged.
     #[default]
     Keep,
-    /// If the job waits, it gets the new payload, tags and metadata.
+    /// If the job waits, the job gets the new payload, tags and metadata.
     Replace,
-    /// If the job waits, it gets the new payload, tags, metadata and due time.
+    /// If the job waits, the job gets the new payload, tags, metadata and due time.
     Debounce,
 }
 
-/// Until when a job holds its unique key.
+/// The time until which a job holds its unique key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum UniqueUntil {
@@ -33,7 +34,7 @@ pub enum UniqueUntil {
     /// Until the job has ended: completed, cancelled or dead.
     #[default]
     Finished,
-    /// Until the job has ended and this long has passed since its enqueue.
+    /// Until the job has ended and this time has passed since the job's enqueue.
     Period(Duration),
 }
 
@@ -48,14 +49,14 @@ impl UniqueMode {
 }
 
 impl UniqueUntil {
-    /// The name or interval that `reveille.enqueue` takes.
+    /// Returns the name or interval for `reveille.enqueue`.
     pub(crate) fn name(self) -> Cow<'static, str> {
         match self {
             UniqueUntil::Started => "started".into(),
             UniqueUntil::Finished => "finished".into(),
             UniqueUntil::Period(period) => {
                 let period = period.min(MILLENNIUM);
-                // Before version 15 an interval's seconds must fit an int.
+                // Before version 15 of Postgres, an interval's seconds must fit an int.
                 let (hours, seconds) = (period.as_secs() / 3600, period.as_secs() % 3600);
                 format!("{hours} hours {seconds}.{:06} seconds", period.subsec_micros()).into()
             }
@@ -63,16 +64,16 @@ impl UniqueUntil {
     }
 }
 
-/// A thousand years. A longer period is cut to this.
+/// A thousand years. A longer period is shortened to a thousand years.
 const MILLENNIUM: Duration = Duration::from_secs(1000 * 365 * 86_400);
 
-/// The unique key of a job that is the only one of its kind.
+/// The unique key of a job that is unique by its kind.
 pub(crate) const BY_KIND: &str = "kind";
 
-/// The levels of a payload that a job can be unique by.
+/// The deepest nesting of a payload by which a job can be unique.
 const DEEPEST: usize = 128;
 
-/// The unique key of a job that is the only one of its kind with its payload. All layouts of the same JSON have one
+/// Returns the unique key of a job that is unique by its payload. All layouts of the same JSON have the same unique
 /// key.
 pub(crate) fn by_payload(payload: &Payload) -> Result<String> {
     let mut hash = Sha256::new();
@@ -86,8 +87,8 @@ pub(crate) fn by_payload(payload: &Payload) -> Result<String> {
     Ok(key)
 }
 
-/// Writes JSON in one layout: members in the order of their names, strings with the fewest escapes, no spaces. Numbers
-/// keep their text.
+/// Writes JSON in a canonical layout: members in the order of their names, strings with the fewest escapes, and no
+/// spaces. Numbers keep their text.
 fn canonical(json: &RawValue, deepest: usize, out: &mut impl FnMut(&str)) -> Result<()> {
     let (text, deepest) = (json.get(), deepest.checked_sub(1).ok_or_else(too_deep)?);
     match text.as_bytes().first() {
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_key_of_a_payload_never_changes() {
-        // If the key changed with a program's update, a second job could be enqueued beside each that is stored.
+        // If an update of the program changed the unique key, a second job could be enqueued beside each stored job.
         let key = key(r#"{"user_id":7}"#);
         assert_eq!(key, "payload:2820d74979efad7d71d9e6fb6c5d53c7f5c8eeed822a63f19a6b01081d2d6837");
     }

@@ -1,4 +1,4 @@
-//! Schedules: jobs that recur, by a cron text in a time zone, or at a fixed interval.
+//! Schedules: they enqueue recurring jobs, by a cron text in a time zone or at a fixed interval.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,8 @@ mod ticks;
 
 pub(crate) use ticks::{Ticks, lacks_zone};
 
-/// A job that recurs. A worker declares it (`WorkerBuilder::schedule`), or `Admin::add_schedule` adds it.
+/// A schedule, which enqueues a job at each tick. A worker declares a schedule (`WorkerBuilder::schedule`), or
+/// `Admin::add_schedule` adds it.
 ///
 /// ```
 /// use reveille::schedule::{CatchUp, Schedule};
@@ -32,39 +33,41 @@ pub(crate) use ticks::{Ticks, lacks_zone};
 pub struct Schedule {
     /// The name of the schedule, 1 to 128 characters.
     pub name: String,
-    /// When its jobs are due.
+    /// The rule for the ticks: a cron text or an interval.
     pub timing: Timing,
     /// The time zone of the cron text, by its name in the IANA database.
     pub time_zone: String,
-    /// What becomes of missed ticks.
+    /// The catch-up: what the schedule does about missed ticks.
     pub catch_up: CatchUp,
-    /// The job that is enqueued for each tick, due at the tick's time. It has no unique key.
+    /// The job that is enqueued for each tick, due at the tick's time. The job has no unique key.
     pub job: NewJob,
-    /// Whether its jobs pass the middleware of the worker that enqueues them. Then only workers that declare the
-    /// schedule enqueue for it. A worker with middleware sets this for the schedules that it declares.
+    /// True if the schedule's jobs pass the middleware of the worker that enqueues them. In this case, only workers
+    /// that declare the schedule enqueue its jobs. A worker with middleware sets this field for the schedules that it
+    /// declares.
     pub through_middleware: bool,
 }
 
-/// When a schedule is due.
+/// The rule for the ticks of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Timing {
     /// Five fields (minute, hour, day of the month, month, day of the week), or six with seconds first; or `@hourly`,
     /// `@daily`, `@weekly`, `@monthly`, `@yearly`.
     Cron(String),
-    /// At this interval, a millisecond to a hundred years, counted from when it was added, changed or resumed.
+    /// A fixed interval, a millisecond to a hundred years. It is counted from the time at which the schedule was added,
+    /// changed or resumed.
     Every(Duration),
 }
 
-/// What becomes of ticks that were missed because no worker ran.
+/// The catch-up of a schedule: what it does about ticks that were missed because no worker ran.
 ///
-/// A tick that is at most three seconds late is not missed: its job is enqueued in any case.
+/// A tick that is at most three seconds late is not missed: the tick's job is enqueued in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum CatchUp {
     /// Missed ticks are dropped. The schedule goes on with the next tick.
     Skip,
-    /// One job is enqueued for all missed ticks, due at the time of the last one.
+    /// One job is enqueued for all missed ticks, due at the time of the last missed tick.
     #[default]
     One,
     /// One job is enqueued for each missed tick, oldest first.
@@ -101,20 +104,20 @@ const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
 
 impl Schedule {
-    /// A schedule by a cron text, in UTC unless another [time zone](Schedule::time_zone) is set.
+    /// Makes a schedule by a cron text, in UTC unless another [time zone](Schedule::time_zone) is set.
     ///
     /// # Errors
-    /// Invalid if the text cannot be read or names a time that never comes, or if the job does not serialize.
+    /// Invalid if the cron text cannot be read or names a time that never comes, or if the job does not serialize.
     pub fn cron(name: impl Into<String>, cron: impl Into<String>, job: &impl Enqueueable) -> Result<Schedule> {
         let schedule = Schedule::new(name.into(), Timing::Cron(cron.into()), job)?;
         schedule.ticks(SystemTime::now())?;
         Ok(schedule)
     }
 
-    /// A schedule at a fixed interval, a millisecond to a hundred years.
+    /// Makes a schedule at a fixed interval, a millisecond to a hundred years.
     ///
     /// # Errors
-    /// Invalid if the interval is out of these limits, or if the job does not serialize.
+    /// Invalid if the interval is shorter or longer, or if the job does not serialize.
     pub fn every(name: impl Into<String>, every: Duration, job: &impl Enqueueable) -> Result<Schedule> {
         let schedule = Schedule::new(name.into(), Timing::Every(every), job)?;
         schedule.ticks(SystemTime::now())?;
@@ -133,58 +136,59 @@ impl Schedule {
         self
     }
 
-    /// Says what becomes of missed ticks; default [`CatchUp::One`].
+    /// Sets the catch-up: what the schedule does about missed ticks; default [`CatchUp::One`].
     pub fn catch_up(mut self, catch_up: CatchUp) -> Schedule {
         self.catch_up = catch_up;
         self
     }
 
-    /// Sends its jobs to this queue, instead of their kind's.
+    /// Sends the schedule's jobs to this queue, instead of the queue of their kind.
     pub fn queue(mut self, queue: impl Into<String>) -> Schedule {
         self.job.queue = queue.into();
         self
     }
 
-    /// Starts its jobs before or after others of their queue.
+    /// Sets the priority of the schedule's jobs: it decides whether they start before or after other jobs of their
+    /// queue.
     pub fn priority(mut self, priority: Priority) -> Schedule {
         self.job.priority = priority;
         self
     }
 
-    /// Makes its jobs dead after this many failures, at least 1.
+    /// Makes the schedule's jobs dead after this many failures, at least 1.
     pub fn max_attempts(mut self, max_attempts: u32) -> Schedule {
         self.job.max_attempts = max_attempts;
         self
     }
 
-    /// Gives each attempt at its jobs at most this long, at least a microsecond.
+    /// Limits the time of each attempt at the schedule's jobs, to at least a microsecond.
     pub fn timeout(mut self, timeout: Duration) -> Schedule {
         self.job.timeout = Some(timeout);
         self
     }
 
-    /// Says what its jobs belong to, such as a tenant.
+    /// Sets the key of the schedule's jobs: the tenant or other thing that they belong to.
     pub fn key(mut self, key: impl Into<String>) -> Schedule {
         self.job.key = Some(key.into());
         self
     }
 
-    /// Adds a label to its jobs, which have at most 64.
+    /// Adds a label to the schedule's jobs; a job has at most 64.
     pub fn tag(mut self, tag: impl Into<String>) -> Schedule {
         self.job.tags.push(tag.into());
         self
     }
 
-    /// Adds further facts about its jobs: anything that serializes to a JSON object. Each job's metadata has the
-    /// schedule's name and the tick besides.
+    /// Sets the metadata of the schedule's jobs: anything that serializes to a JSON object. The metadata of each job
+    /// also has the schedule's name and the tick.
     ///
     /// # Errors
-    /// Invalid if it serializes to something else, or to JSON that Postgres cannot store.
+    /// Invalid if the value serializes to something else, or to JSON that Postgres cannot store.
     pub fn metadata(self, metadata: &(impl Serialize + ?Sized)) -> Result<Schedule> {
         Ok(Schedule { job: self.job.metadata(metadata)?, ..self })
     }
 
-    /// The ticks after a time, one after another, until the calendar ends. An interval is counted from that time.
+    /// Returns the ticks after a time, one after another, until the calendar ends. An interval is counted from `time`.
     ///
     /// ```
     /// # use std::time::{Duration, SystemTime};
@@ -202,7 +206,7 @@ impl Schedule {
     /// ```
     ///
     /// # Errors
-    /// Invalid if the cron text cannot be read or its time never comes, or if the time zone is unknown.
+    /// Invalid if the cron text cannot be read or names a time that never comes, or if the time zone is unknown.
     pub fn ticks_after(&self, time: SystemTime) -> Result<impl Iterator<Item = SystemTime> + use<>> {
         let ticks = self.ticks(time)?;
         let first = ticks.after(time).ok();
@@ -215,7 +219,7 @@ impl Schedule {
         Ok(ticks)
     }
 
-    /// The job of a tick.
+    /// Returns the job of a tick.
     ///
     /// # Errors
     /// Invalid if the metadata of the job is not a JSON object.
@@ -228,7 +232,7 @@ impl Schedule {
         Ok(job)
     }
 
-    /// Refuses a schedule that workers could not read, or that the table's constraints would refuse.
+    /// Checks that workers can read the schedule and that the table's constraints accept it.
     pub(crate) fn check(&self) -> Result<()> {
         let of_it = |error: Error| Error::invalid(format!("schedule {:?}: {error}", self.name));
         check_name("name", &self.name).map_err(of_it)?;

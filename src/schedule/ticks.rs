@@ -11,16 +11,16 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 use super::{LONGEST, SHORTEST, Timing};
 use crate::error::{Error, Result};
 
-/// The ticks of a timing.
+/// The ticks of a schedule's timing.
 pub(crate) enum Ticks {
-    /// By local time.
+    /// Ticks by local time.
     Cron { cron: Box<Cron>, zone: TimeZone, text: String },
-    /// By elapsed time.
+    /// Ticks by elapsed time.
     Every { micros: u128, from: SystemTime },
 }
 
-/// How far before a limit to look for the last tick, one window after the other. If none holds a tick, ticks are
-/// counted from the first one.
+/// The windows before a limit in which the last tick is searched, one after the other. If no window holds a tick, the
+/// search goes through all ticks from the first tick on.
 const WINDOWS: [Duration; 4] = [
     Duration::from_secs(60),
     Duration::from_secs(3600),
@@ -29,7 +29,7 @@ const WINDOWS: [Duration; 4] = [
 ];
 
 impl Ticks {
-    /// `from` is the time from which an interval is counted.
+    /// Makes the ticks of a timing. An interval is counted from `from`.
     pub(crate) fn new(timing: &Timing, time_zone: &str, from: SystemTime) -> Result<Ticks> {
         match timing {
             Timing::Every(every) if (SHORTEST..=LONGEST).contains(every) => {
@@ -52,10 +52,10 @@ impl Ticks {
         }
     }
 
-    /// The first tick after a time.
+    /// Returns the first tick after a time.
     ///
     /// # Errors
-    /// Invalid if there is none.
+    /// Invalid if no tick follows.
     pub(crate) fn after(&self, time: SystemTime) -> Result<SystemTime> {
         match self {
             Ticks::Every { micros, from } => {
@@ -76,7 +76,7 @@ impl Ticks {
         }
     }
 
-    /// The last tick until `limit`. `first` is a tick.
+    /// Returns the last tick until `limit`. `first` is an earlier tick.
     pub(crate) fn last_until(&self, first: SystemTime, limit: SystemTime) -> Result<SystemTime> {
         let mut last = first;
         for window in WINDOWS {
@@ -97,13 +97,14 @@ impl Ticks {
     }
 }
 
-/// Whether this host lacks the time zone, which another host may know.
+/// True if this host does not know the time zone. Another host may know it.
 pub(crate) fn lacks_zone(timing: &Timing, time_zone: &str) -> bool {
     matches!(timing, Timing::Cron(_)) && !differs_by_host(time_zone) && TimeZone::get(time_zone).is_err()
 }
 
-/// Whether the name is that of a file which is no zone of the IANA database. `localtime` is the zone of the host, and
-/// `posixrules` a pattern for others. The zones under `right` count leap seconds, which the server does not.
+/// True if the name is the name of a file that is no zone of the IANA database. `localtime` is the zone of the host,
+/// and `posixrules` is a pattern for other zones. The zones under `right` count leap seconds, which Postgres does not
+/// count.
 fn differs_by_host(time_zone: &str) -> bool {
     let name = time_zone.to_ascii_lowercase();
     matches!(name.as_str(), "localtime" | "posixrules") || name.starts_with("right/")
@@ -132,15 +133,15 @@ fn read(text: &str) -> Result<Cron> {
     })
 }
 
-/// Whether a cron text means times of day: no field of its time begins with a star. This is cron's traditional rule.
-/// Other texts run at each instant whose local time fits.
+/// True if a cron text means times of day: its seconds, minutes and hours do not begin with a star. This is cron's
+/// traditional rule. Other cron texts have a tick at each instant whose local time fits.
 fn runs_by_the_clock(cron: &Cron) -> bool {
     let pattern = &cron.pattern;
     [&pattern.seconds, &pattern.minutes, &pattern.hours].iter().all(|field| !field.from_wildcard)
 }
 
-/// The next tick at a local time. All local times in a gap of the clock give one tick right after the gap. A local time
-/// that exists twice gives one tick, the first time.
+/// Returns the next tick at a local time. All local times in a gap of the clock give one tick, right after the gap. A
+/// local time that exists twice gives one tick, at its first instant.
 fn at_local_time(cron: &Cron, zone: &TimeZone, time: Timestamp) -> Result<Timestamp, CronError> {
     let mut local = zone.to_datetime(time);
     loop {
@@ -150,12 +151,12 @@ fn at_local_time(cron: &Cron, zone: &TimeZone, time: Timestamp) -> Result<Timest
             AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(local).map_err(out_of_range)?,
             AmbiguousOffset::Fold { before, .. } => before.to_timestamp(local).map_err(out_of_range)?,
             AmbiguousOffset::Gap { after, .. } => {
-                // With the offset after the gap, this local time lies before the gap's transition.
+                // By the offset after the gap, this local time is an instant before the gap's transition.
                 let before = after.to_timestamp(local).map_err(out_of_range)?;
                 zone.following(before).next().map_or(before, |transition| transition.timestamp())
             }
         };
-        // In a repeated hour, or right after a gap, the tick may be in the past.
+        // In a repeated hour, or right after a gap, the found tick may lie before `time`.
         if tick > time {
             return Ok(tick);
         }
@@ -183,7 +184,7 @@ mod tests {
         utc.parse::<Timestamp>().unwrap().into()
     }
 
-    /// The ticks between two times, in UTC, as `27T01:30`.
+    /// Returns the ticks between two times, in UTC, as `27T01:30`.
     fn between(ticks: &Ticks, from: &str, until: &str) -> Vec<String> {
         let (mut tick, mut found) = (time(from), Vec::new());
         loop {
@@ -195,7 +196,7 @@ mod tests {
         }
     }
 
-    /// The ticks on the days around a change of the clock.
+    /// Returns the ticks on the days around a change of the clock.
     fn around(cron: &str, zone: &str, month: &str, days: [u32; 2]) -> Vec<String> {
         let [from, until] = days.map(|day| format!("{month}-{day:02}T12:00:00Z"));
         between(&ticks(cron, zone), &from, &until)

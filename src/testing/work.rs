@@ -45,7 +45,7 @@ impl Worker {
         Driver::enqueue(&*desk, &[job]).await?;
         let job = desk.claim(&ClaimRequest::new(info.id, &queue, 1)).await?.jobs.pop();
         let job = job.ok_or_else(|| {
-            Error::invalid("make an attempt: the job could not be claimed; is it of a queue with a limit?")
+            Error::invalid("cannot make an attempt: the job could not be claimed; does its queue have a limit?")
         })?;
         let attempts = Attempts { driver: desk, is_stored: false, ..self.attempts(&Arc::<HeldJobs>::default()) };
         let held = attempts.hold(&job);

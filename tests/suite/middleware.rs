@@ -158,7 +158,7 @@ async fn a_refused_job_is_not_stored_and_the_transaction_goes_on() {
     let long = note("this is longer than it may be");
     let error = enqueuer.enqueue(&tx, &long).await.unwrap_err();
     assert!(error.is_refused(), "{error:?}");
-    assert_eq!(error.to_string(), "enqueue: a middleware refused the job: too long for us");
+    assert_eq!(error.to_string(), "cannot enqueue: a middleware refused the job: too long for us");
     assert_eq!(error.source().unwrap().to_string(), "too long for us");
     assert!(enqueuer.enqueue_all(&tx, &[note("short"), long.clone()]).await.unwrap_err().is_refused());
     enqueuer.enqueue(&tx, &note("short")).await.unwrap();

@@ -156,7 +156,7 @@ async fn a_lost_job_that_cannot_be_put_back_dies_alone() {
     refuse(&database, "jobs", "update", 3).await;
     assert_eq!(rescued(&driver).await, [1, 2, 3, 4, 5]);
     let dead = "select jsonb_build_array(id, reason, failures, errors -> -1 ->> 'error') from reveille.dead_jobs";
-    let why = "the worker that ran it died, and it could not be put back: rescue jobs: not this one";
+    let why = "the worker that ran it died, and the job could not be rescued: cannot rescue jobs: not this one";
     assert_eq!(database.value(dead).await, json!([3, "lost", 1, why]));
     let waiting = "select count(*) from reveille.jobs where reserved_at is null and failures = 1";
     assert_eq!(database.value(waiting).await, 4);
@@ -197,7 +197,7 @@ async fn odd_strays_go_back_or_die_and_the_others_go_back() {
     released.sort_unstable();
     assert_eq!(released, [1, 2, 3, 4]);
     let dead = "select jsonb_build_array(id, reason, errors -> -1 ->> 'error') from reveille.dead_jobs";
-    let why = "it could not be put back: release strays: not this one";
+    let why = "the job could not be released: cannot release strays: not this one";
     assert_eq!(database.value(dead).await, json!([3, "failed", why]));
     assert_eq!(database.value("select attempts from reveille.jobs where id = 2").await, 1);
 }
@@ -233,7 +233,7 @@ async fn a_job_whose_end_is_refused_fails_and_the_others_complete() {
     work_twenty(&database, false).await;
     assert_eq!(database.value("select count(*) from reveille.finished_jobs where id <> 7").await, 19);
     let error = "select jsonb_build_array(id, failures, errors -> 0 ->> 'error') from reveille.jobs";
-    assert_eq!(database.value(error).await, json!([7, 1, "its ending was refused: settle jobs: not this one"]));
+    assert_eq!(database.value(error).await, json!([7, 1, "its ending was refused: cannot settle jobs: not this one"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,7 +252,10 @@ async fn a_job_whose_failure_is_refused_dies_and_the_others_retry() {
     work_twenty(&database, true).await;
     assert_eq!(database.value("select count(*) from reveille.jobs where failures = 1 and id <> 7").await, 19);
     let dead = "select jsonb_build_array(id, reason, errors -> 0 ->> 'error') from reveille.dead_jobs";
-    assert_eq!(database.value(dead).await, json!([7, "failed", "its ending was refused: settle jobs: not this one"]));
+    assert_eq!(
+        database.value(dead).await,
+        json!([7, "failed", "its ending was refused: cannot settle jobs: not this one"])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! The database that a command works on.
+//! The options for the database of a command.
 
 use clap::Args;
 use reveille::Database;
@@ -17,13 +17,13 @@ pub struct Connection {
     /// The schema of Reveille's tables.
     #[arg(long, global = true, env = "REVEILLE_SCHEMA", default_value = "reveille")]
     schema: String,
-    /// Whether the address was given as an argument and not by the environment.
+    /// True if the address was given as an argument and not by the environment.
     #[arg(skip)]
     pub url_is_argument: bool,
 }
 
 impl Connection {
-    /// The address, if one was given.
+    /// Returns the address, if the user gave one.
     pub fn url(&self) -> Option<&str> {
         self.database_url.as_deref().filter(|url| !url.is_empty())
     }
@@ -32,27 +32,27 @@ impl Connection {
         &self.schema
     }
 
-    /// The address, if it was given as an argument.
+    /// Returns the address, if the user gave it as an argument.
     pub fn url_argument(&self) -> Option<&str> {
         self.url().filter(|_| self.url_is_argument)
     }
 
-    /// Connects without a check of the schema.
+    /// Connects, and does not check the schema.
     pub async fn open(&self) -> Result<Database, Failure> {
         Ok(self.options(self.url()).connect().await?)
     }
 
-    /// Connects to a throw-away server, whatever address was given.
+    /// Connects to a throw-away server, and ignores the given address.
     pub async fn open_throw_away(&self, url: String) -> Result<Database, Failure> {
         Ok(Database::options(Some(url)).schema(&self.schema).connect().await?)
     }
 
-    /// Connects, and checks that this program knows the schema.
+    /// Connects, and checks that this program supports the schema's version.
     pub async fn database(&self) -> Result<Database, Failure> {
         Ok(connect_and_check(self.options(self.url())).await?)
     }
 
-    /// Connects as [`Connection::database`] does, with one session at most: for commands that only watch.
+    /// Connects as [`Connection::database`] does, with at most one session. This is for commands that only watch.
     pub async fn lookout(&self) -> reveille::Result<Database> {
         connect_and_check(self.options(self.url()).max_connections(1)).await
     }
@@ -69,7 +69,7 @@ impl Connection {
 async fn connect_and_check(options: DatabaseOptions) -> reveille::Result<Database> {
     let database = options.connect().await?;
     match database.check().await {
-        // A user that may only enqueue may not read the schema's history.
+        // A user with only the right to enqueue may not read the schema's history.
         Err(error) if error.is_denied() && error.code().is_some() => {}
         checked => checked?,
     }

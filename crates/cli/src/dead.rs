@@ -25,7 +25,7 @@ pub struct DeadCommand {
 enum DeadAction {
     /// List dead jobs: the default.
     List(ListDead),
-    /// Revive dead jobs: they are due at once.
+    /// Revive dead jobs: they live again and are due at once.
     Revive(ChosenDead),
     /// Delete dead jobs permanently.
     Purge(ChosenDead),
@@ -39,7 +39,7 @@ struct ListDead {
     /// Only jobs of this kind.
     #[arg(long)]
     kind: Option<String>,
-    /// Only jobs that died of this.
+    /// Only jobs that are dead for this reason.
     #[arg(long, value_parser = reasons())]
     reason: Option<FailureReason>,
     /// List at most this many jobs, newest first.
@@ -64,7 +64,7 @@ struct ChosenDead {
     /// All dead jobs of this kind.
     #[arg(long)]
     kind: Option<String>,
-    /// All jobs that died of this.
+    /// All jobs that are dead for this reason.
     #[arg(long, value_parser = reasons())]
     reason: Option<FailureReason>,
     /// Print JSON.
@@ -108,7 +108,7 @@ impl ListDead {
     }
 }
 
-/// As it is stored, which need not be text.
+/// Returns the last error as JSON. A stored error need not be text.
 fn last_error(job: &JobRow) -> Option<Box<RawValue>> {
     let last = job.record().decode::<Vec<Box<RawValue>>>("errors").ok()?.pop()?;
     serde_json::from_str::<BTreeMap<String, Box<RawValue>>>(last.get()).ok()?.remove("error")
@@ -141,7 +141,7 @@ impl ChosenDead {
         self.print("purged", admin.purge_dead(&filter).await?)
     }
 
-    /// Fails if nothing is chosen.
+    /// Returns the filter of the chosen jobs. Fails if the user has chosen no jobs.
     fn filter(&self) -> Result<Filter, Failure> {
         if self.ids.is_empty() && !self.all && self.queue.is_none() && self.kind.is_none() && self.reason.is_none() {
             return Err("no dead jobs are chosen; give ids, --queue, --kind, --reason, or --all".to_owned().into());

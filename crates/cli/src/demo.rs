@@ -21,7 +21,7 @@ use crate::connection::Connection;
 use crate::figures::{percentile, rounded};
 use crate::{Failure, Outcome, output};
 
-/// Long enough for a busy machine.
+/// The longest wait for the demo's jobs: long enough for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 #[derive(Args)]
@@ -34,11 +34,11 @@ pub struct DemoCommand {
     keep: bool,
 }
 
-/// A quick job. Its latency is measured.
+/// A quick job. The demo measures its latency.
 #[derive(Serialize, Deserialize)]
 struct Thumbnail {
     image: u64,
-    /// When it was enqueued, in microseconds since the demo began; `None` if its latency does not count.
+    /// The time of the enqueue, in microseconds since the demo began; `None` if the job's latency does not count.
     sent_at: Option<u64>,
 }
 impl Job for Thumbnail {
@@ -70,7 +70,7 @@ impl Job for Webhook {
     }
 }
 
-/// A job that cannot succeed, and dies.
+/// A job that cannot succeed and becomes a dead job.
 #[derive(Serialize, Deserialize)]
 struct Charge {
     card: String,
@@ -85,7 +85,7 @@ impl Job for Charge {
     }
 }
 
-/// A job that is enqueued in the transaction that creates its user.
+/// A job that is enqueued in the transaction that creates the job's user.
 #[derive(Serialize, Deserialize)]
 struct Welcome {
     user_id: i64,
@@ -96,10 +96,10 @@ impl Job for Welcome {
     const PRIORITY: Priority = Priority::High;
 }
 
-/// What the handlers share.
+/// The state that the demo's handlers share.
 struct DemoState {
     began: Instant,
-    /// Measured latencies in milliseconds.
+    /// The measured latencies in milliseconds.
     waits: Mutex<Vec<f64>>,
 }
 
@@ -209,12 +209,12 @@ impl DemoCommand {
     }
 }
 
-/// Enqueues the mix in every way that there is. Returns the jobs' ids.
+/// Enqueues the mix of jobs in all possible ways. Returns the jobs' ids.
 async fn enqueue_mix(database: &Database, began: Instant) -> Result<Vec<i64>, Failure> {
     let mut ids = Vec::new();
     let mut client = database.client().await?;
 
-    // In the transaction that writes the user: a job whose transaction is rolled back never runs.
+    // First way: in the transaction that writes the user. If the transaction is rolled back, the job never runs.
     for (user_id, stays) in [(1, true), (2, true), (3, false)] {
         let tx = client.transaction().await?;
         tx.batch_execute("create temporary table users (id bigint) on commit drop").await?;
@@ -228,13 +228,13 @@ async fn enqueue_mix(database: &Database, began: Instant) -> Result<Vec<i64>, Fa
         }
     }
 
-    // In bulk: all of them or none.
+    // Second way: in bulk. All of the jobs are enqueued or none.
     let images: Vec<Thumbnail> = (0..200).map(|image| Thumbnail { image, sent_at: None }).collect();
     ids.extend(enqueue_all(database, &images).await?.iter().map(|job| job.id));
     let reports: Vec<Report> = (1..=6).map(|month| Report { month }).collect();
     ids.extend(enqueue_all(database, &reports).await?.iter().map(|job| job.id));
 
-    // By plain SQL, from any program. The last one's payload does not fit its kind.
+    // Third way: by plain SQL, as any program can. The payload of the last job does not fit its kind.
     let plain = "insert into reveille.jobs (queue, kind, payload)
         select 'demo-outside', 'webhook', jsonb_build_object('url', 'https://example.com/' || n)
         from generate_series(1, 8) as n
@@ -248,7 +248,7 @@ async fn enqueue_mix(database: &Database, began: Instant) -> Result<Vec<i64>, Fa
     }
     ids.push(enqueue(database, &Report { month: 12 }).delay(Duration::from_secs(2)).await?.id);
 
-    // One by one, like web requests, once the bulk is done: these show how soon a job starts.
+    // Fourth way: one by one, like web requests, once the bulk is done. The latencies of these jobs are measured.
     let bulk = "select exists (select from reveille.jobs where kind = 'thumbnail')";
     let bulk = bulk.replace("reveille.", &format!("{}.", database.schema_name()));
     while client.query_typed_one(&bulk, &[]).await?.get(0) && began.elapsed() < DEADLINE {
@@ -262,12 +262,12 @@ async fn enqueue_mix(database: &Database, began: Instant) -> Result<Vec<i64>, Fa
     Ok(ids)
 }
 
-/// How many of the demo's jobs have ended.
+/// The numbers of the demo's jobs that have ended, by state.
 #[derive(Clone, Copy, Default, PartialEq)]
 struct Counts {
     finished: u64,
     dead: u64,
-    /// Failed attempts of the jobs that have ended.
+    /// The number of failed attempts of the jobs that have ended.
     failures: u64,
 }
 
@@ -279,7 +279,7 @@ impl Counts {
             from (select true as finished, failures from reveille.finished_jobs where id = any ($1)
                 union all select false, failures from reveille.dead_jobs where id = any ($1)) as ended";
         let sql = sql.replace("reveille.", &format!("{}.", database.schema_name()));
-        // Not a named statement: the demo may run through a pooler.
+        // The statement is unnamed, since the demo may run through a pooler.
         let row = database.client().await?.query_typed_one(&sql, &[(&ids, Type::INT8_ARRAY)]).await?;
         let [finished, dead, failures] = [0, 1, 2].map(|column| row.get::<_, i64>(column) as u64);
         Ok(Counts { finished, dead, failures })
@@ -289,7 +289,7 @@ impl Counts {
 struct Summary {
     enqueued: u64,
     counts: Counts,
-    /// Milliseconds, sorted.
+    /// The latencies in milliseconds, sorted.
     waits: Vec<f64>,
     seconds: f64,
 }

@@ -16,14 +16,14 @@ pub struct DoctorCommand {
     /// Ignore the findings of this check. May be repeated.
     #[arg(long = "ignore", value_name = "CHECK", value_parser = PossibleValuesParser::new(CHECKS))]
     ignored: Vec<String>,
-    /// The age from which a transaction is worth a note. One twelve times as old is bad.
+    /// The age from which a transaction is worth a note. A transaction twelve times as old is bad.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = connection::duration)]
     patience: Duration,
 }
 
 impl DoctorCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        // The doctor checks the schema itself.
+        // This connects without a check of the schema, since the doctor makes that check.
         let database = connection.open().await?;
         let mut findings = database.doctor().patience(self.patience).examine().await?;
         findings.retain(|found| !self.ignored.contains(&found.check));
@@ -39,7 +39,7 @@ impl DoctorCommand {
     }
 }
 
-/// Prints one line per finding, and below it what to do.
+/// Prints one line per finding, and below the line what to do.
 fn print(findings: &[Finding]) -> std::io::Result<()> {
     let width = findings.iter().map(|found| found.check.len()).max().unwrap_or(0);
     output::line(format_args!("{:width$}  state  finding", "check"))?;

@@ -21,7 +21,7 @@ pub struct DrainCommand {
     json: bool,
 }
 
-/// How often to print the progress.
+/// The intervals at which the progress is printed.
 const TO_A_TERMINAL_EVERY: Duration = Duration::from_secs(1);
 const TO_A_LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -39,7 +39,8 @@ impl DrainCommand {
             counted.notify_one();
         });
         let drained = match self.timeout {
-            // The time counts from the start, but the first count is always waited for: the answer needs it.
+            // The time limit counts from the start. But the command always waits for the first count, since the answer
+            // needs a count.
             Some(timeout) => tokio::select! {
                 drained = draining => drained.map(|_| true)?,
                 () = async {

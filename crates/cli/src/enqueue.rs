@@ -18,7 +18,7 @@ use crate::{Failure, Outcome, output};
 
 #[derive(Args)]
 pub struct EnqueueCommand {
-    /// The kind of the job, which decides on its handler.
+    /// The kind of the job, which decides which handler runs it.
     kind: String,
     /// The payload that the handler gets: JSON, or - to read it from stdin.
     #[arg(default_value = "{}")]
@@ -35,10 +35,10 @@ pub struct EnqueueCommand {
     /// The priority: urgent, high, normal, low, or 0 to 3.
     #[arg(long, default_value = "normal")]
     priority: Priority,
-    /// At this many failures the job is dead.
+    /// The number of failures at which the job is dead.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     max_attempts: u32,
-    /// How long one attempt may take, like 30s.
+    /// The time that one attempt may take, like 30s.
     #[arg(long, value_parser = duration)]
     timeout: Option<Duration>,
     /// Enqueue the job only if no other job of its kind holds this unique key.
@@ -50,10 +50,10 @@ pub struct EnqueueCommand {
     /// Enqueue the job only if there is no other job of its kind.
     #[arg(long, group = "unique")]
     unique_by_kind: bool,
-    /// What to do with the other job.
+    /// The change to the other job.
     #[arg(long, value_enum, default_value_t = UniqueModeArg::Keep, requires = "unique")]
     unique_mode: UniqueModeArg,
-    /// How long the job holds its unique key.
+    /// The time until which the job holds its unique key.
     #[arg(long, value_enum, default_value_t = UniqueUntilArg::Finished, requires = "unique")]
     unique_until: UniqueUntilArg,
     /// Hold the unique key until the job has ended and this time has passed since it was enqueued, like 1h.
@@ -84,11 +84,11 @@ pub struct EnqueueCommand {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum UniqueModeArg {
-    /// Leave it unchanged.
+    /// Leave the other job unchanged.
     Keep,
-    /// Give it the new payload.
+    /// Give the other job the new payload.
     Replace,
-    /// Give it the new payload and due time.
+    /// Give the other job the new payload and due time.
     Debounce,
 }
 
@@ -152,8 +152,8 @@ impl EnqueueCommand {
         Ok(())
     }
 
-    /// Reads the payload from the argument or stdin. From stdin it reads one byte more than is allowed, to see whether
-    /// the payload is too large.
+    /// Reads the payload from the argument or from stdin. From stdin, this reads at most one byte more than is allowed,
+    /// so that a payload that is too large is noticed.
     fn read_payload(&self) -> Result<String, Failure> {
         if self.payload != "-" {
             return Ok(self.payload.clone());
@@ -170,7 +170,7 @@ impl EnqueueCommand {
     }
 }
 
-/// What `--wait --json` prints.
+/// The JSON object that `--wait --json` prints.
 #[derive(Serialize)]
 struct EndedJob<'a> {
     id: i64,
@@ -215,7 +215,7 @@ async fn wait(database: &Database, enqueued: Enqueued, at_most: Option<Duration>
     Err(Failure::NotFound)
 }
 
-/// Reads the value of `--metadata`, and keeps its text, so that no number is rounded.
+/// Reads the value of `--metadata`. The text of the value is kept, so that no number is rounded.
 pub fn object(text: &str) -> Result<Payload, Failure> {
     serde_json::from_str::<BTreeMap<String, IgnoredAny>>(text)
         .map_err(|error| format!("--metadata must be a JSON object: {error}"))?;

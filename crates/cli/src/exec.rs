@@ -18,32 +18,33 @@ use crate::program_output::{LONGEST_RESULT, LastLines, read_result};
 use crate::watchdog::Watchdog;
 use crate::{keeper, program};
 
-/// Exit status for "try again later": `EX_TEMPFAIL` of sysexits.h.
+/// The exit status for "try again later": `EX_TEMPFAIL` of sysexits.h.
 const TRY_LATER: i32 = 75;
-/// Exit status for "the data is wrong, do not try again": `EX_DATAERR` of sysexits.h.
+/// The exit status for "the data is wrong, do not try again": `EX_DATAERR` of sysexits.h.
 const PERMANENT: i32 = 65;
-/// The variables that have the database's address and password, besides `PG*`.
+/// The variables that hold the database's address and password, besides `PG*`.
 const DATABASE: [&str; 2] = ["DATABASE_URL", "REVEILLE_LISTEN_URL"];
 
-/// How often to look for processes that a program has left, and the pause between. Each look ends one generation.
+/// The number of searches for processes that a program has left, and the pause between two searches. Each search ends
+/// one generation of processes.
 const LOOKS: u32 = 100;
 const PAUSE_BETWEEN_LOOKS: Duration = Duration::from_millis(5);
-/// How long to read on after a program's end, if a process in the background holds its stdout or stderr open.
+/// The time for which output is read after a program's end, if a process in the background holds stdout or stderr open.
 const READ_ON: Duration = Duration::from_millis(200);
 
 /// A shell command that works jobs of any kind.
 pub struct Program {
     pub command: String,
-    /// How long a job waits after exit status 75.
+    /// The time that a job waits after exit status 75.
     pub later: Duration,
-    /// Whether stdout is the job's result. If not, it goes to the worker's own stdout.
+    /// True if stdout is the job's result. Otherwise, stdout goes to the worker's stdout.
     pub keeps_output: bool,
-    /// Whether the command gets the database's address and password.
+    /// True if the command gets the database's address and password.
     pub passes_database: bool,
     pub strays: Arc<Strays>,
 }
 
-/// How a command ended, and what it printed.
+/// The end of a command, and its output.
 struct ProgramEnd {
     status: ExitStatus,
     stderr: String,
@@ -51,11 +52,11 @@ struct ProgramEnd {
 }
 
 impl Program {
-    /// Makes one attempt. Dropping it kills the command and all processes that it started.
+    /// Makes one attempt. Dropping the future kills the command and all processes that the command has started.
     pub async fn run(self: Arc<Self>, context: Context) -> Outcome {
         match self.attempt(&context).await {
             Ok(end) => self.outcome(end),
-            // It would be as long at the next attempt.
+            // The argument list would be as long at the next attempt.
             Err(error) if error.kind() == ErrorKind::ArgumentListTooLong => {
                 Outcome::Dead("the job's metadata and tags are too long for a command's environment".into())
             }
@@ -67,7 +68,7 @@ impl Program {
         let (mut keeper, watched) = self.start(context)?;
         let (pipe, stdout, stderr) = (keeper.stdin.take(), keeper.stdout.take(), keeper.stderr.take());
         let cancellation = context.cancellation();
-        // When this future is dropped the pipe closes, and the keeper kills all processes that are left.
+        // When this future is dropped, the pipe closes, and the keeper kills all processes that are left.
         let guiding = async {
             if let Some(mut pipe) = pipe {
                 keeper::guide(&mut pipe, context.job().payload.as_bytes(), cancellation.cancelled()).await;
@@ -95,7 +96,7 @@ impl Program {
             watched.has_ended = true;
         }
         if status.signal().is_some() {
-            // The signal may have killed the keeper instead of the program.
+            // The signal may have killed the keeper and not the program. Then the program and its children still run.
             let strays = Arc::clone(&self.strays);
             let _ = tokio::task::spawn_blocking(move || strays.end_all()).await;
         }
@@ -131,7 +132,7 @@ impl Program {
             .env("REVEILLE_JOB_KEY", job.key.as_deref().unwrap_or_default())
             .env("REVEILLE_JOB_TAGS", job.tags.join(","))
             .env("REVEILLE_JOB_METADATA", String::from_utf8_lossy(metadata).as_ref())
-            // The worker's own variables belong to another trace.
+            // The worker's own trace variables belong to another trace.
             .env_remove("TRACEPARENT")
             .env_remove("TRACESTATE")
             .process_group(0)
@@ -157,7 +158,8 @@ impl Program {
             Some(0) if stdout.len() > LONGEST_RESULT => {
                 let error = "it is larger than 1 MiB";
                 tracing::warn!(
-                    name: "job.result_dropped", target: "reveille::job", error, "the result cannot be kept"
+                    name: "job.result_dropped", target: "reveille::job", error,
+                    "the job's result is dropped; the job is completed without it"
                 );
                 Outcome::Complete
             }
@@ -165,7 +167,8 @@ impl Program {
             Some(0) => json_or_text(&stdout).map_or_else(
                 |error| {
                     tracing::warn!(
-                        name: "job.result_dropped", target: "reveille::job", %error, "the result cannot be kept"
+                        name: "job.result_dropped", target: "reveille::job", %error,
+                        "the job's result is dropped; the job is completed without it"
                     );
                     Outcome::Complete
                 },
@@ -178,17 +181,17 @@ impl Program {
     }
 }
 
-/// The keeper of one attempt, which the watchdog knows until this is dropped.
+/// The keeper of one attempt. The watchdog watches the keeper until this value is dropped.
 struct Watched<'a> {
     keeper: Pid,
-    /// Whether the keeper has ended, so that another process may have its id.
+    /// True if the keeper has ended, so that another process may have its id.
     has_ended: bool,
     watchdog: &'a Watchdog,
 }
 
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
-        // A keeper that the program has stopped would not see that its pipe is closed.
+        // If the program has stopped the keeper by a signal, the keeper does not notice that its pipe is closed.
         if !self.has_ended {
             let _ = kill_process(self.keeper, Signal::CONT);
         }
@@ -196,22 +199,23 @@ impl Drop for Watched<'_> {
     }
 }
 
-/// The processes that a killed keeper leaves. They become the worker's children, since the worker is a subreaper too.
+/// The processes that a killed keeper leaves. These processes become the worker's children, since the worker is a
+/// subreaper too.
 pub struct Strays {
     watchdog: Watchdog,
-    /// While this is held for writing, the watchdog knows every keeper.
+    /// While this lock is held for writing, no keeper is being started, so the watchdog knows every keeper.
     starting: RwLock<()>,
 }
 
 impl Strays {
-    /// Makes this process a subreaper, where the system has them.
+    /// Makes this process a subreaper, if the system has subreapers.
     pub fn new(watchdog: Watchdog) -> Strays {
         #[cfg(target_os = "linux")]
         let _ = rustix::process::set_child_subreaper(Some(getpid()));
         Strays { watchdog, starting: RwLock::default() }
     }
 
-    /// Ends all children that this process has not started, and all their descendants.
+    /// Ends all children that this process has not started itself, and all their descendants.
     fn end_all(&self) {
         let _none_starts = self.starting.write().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..LOOKS {
@@ -222,19 +226,19 @@ impl Strays {
             }
             for stray in strays {
                 let _ = kill_process(stray, Signal::KILL);
-                // Waiting for any child would take away the exit statuses of keepers.
+                // This waits only for the stray: waiting for any child would take away the exit statuses of keepers.
                 let _ = waitpid(Some(stray), WaitOptions::NOHANG);
             }
             std::thread::sleep(PAUSE_BETWEEN_LOOKS);
         }
         tracing::warn!(
             name: "program.strays_left", target: "reveille::worker",
-            "cannot end all processes that a program has left behind"
+            "cannot end all processes that a program started"
         );
     }
 }
 
-/// Reads the output as JSON if Postgres can store it as such, else as text.
+/// Reads the output as JSON if Postgres can store the JSON, else as text.
 fn json_or_text(output: &[u8]) -> reveille::Result<Payload> {
     let text = String::from_utf8_lossy(output);
     let json = std::str::from_utf8(output).ok().and_then(|json| Payload::parse(json).ok());

@@ -1,8 +1,8 @@
-//! How figures are shown.
+//! Writing figures for people.
 
 use serde_json::Value;
 
-/// Rounds a figure. The smaller it is, the more decimals it keeps.
+/// Rounds a figure. A smaller figure keeps more decimals.
 pub fn rounded(figure: f64) -> Value {
     let digits = match figure.abs() {
         f if f >= 1000.0 => 0,
@@ -14,18 +14,18 @@ pub fn rounded(figure: f64) -> Value {
     Value::from((figure * factor).round() / factor)
 }
 
-/// The percentile of sorted figures by nearest rank; 0 if there are none.
+/// Returns a percentile of sorted figures by nearest rank; 0 if there are no figures.
 pub fn percentile(sorted: &[f64], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or_default()
 }
 
-/// Marks an estimate with `~`. Counts up to 10,000 are exact even where others are estimated.
+/// Writes a count, and marks an estimate with `~`. Counts up to 10,000 are exact even in a column of estimates.
 pub fn about(n: u64, estimated: bool) -> String {
     if estimated && n > 10_000 { format!("~{}", count(n)) } else { count(n) }
 }
 
-/// Up to five characters: `9999`, `12.3k`, `4.56M`.
+/// Writes a count with up to five characters: `9999`, `12.3k`, `4.56M`.
 pub fn count(n: u64) -> String {
     match n {
         0..10_000 => n.to_string(),

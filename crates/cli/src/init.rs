@@ -1,7 +1,7 @@
 //! Process 1 of a container: runs the worker as a child process, passes signals on to it, and reaps orphans.
 //!
-//! The kernel makes orphans children of process 1, and each stays a zombie until process 1 waits for it. A worker
-//! cannot be process 1 itself: waiting for any child would take away the exit statuses of the programs that it runs.
+//! The kernel makes orphans children of process 1, and a dead orphan stays a zombie until process 1 waits for it. A
+//! worker cannot be process 1 itself: waiting for any child would take away the exit statuses of the worker's programs.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{Failure, Outcome, program};
 
-/// When to run the worker as a child process.
+/// The choice whether the worker runs as a child process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Init {
     /// Only as process 1.
@@ -40,14 +40,15 @@ pub async fn run() -> Outcome {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut quit = signal(SignalKind::quit())?;
-    // In a separate process group, so that a terminal's Ctrl-C reaches it once, through this process.
+    // The child has a separate process group, so that a terminal's Ctrl-C reaches the child only once, through this
+    // process.
     let worker = program::again()?
         .args(std::env::args_os().skip(1))
         .args(["--init", "never"].map(OsString::from))
         .process_group(0)
         .spawn()?;
     let worker = Pid::from_child(&worker);
-    // Children may have ended before this process began to wait for the signal.
+    // Children may have ended before this process began to wait for SIGCHLD.
     let mut ended_as = reap(worker);
     loop {
         if let Some(status) = ended_as {
@@ -67,7 +68,7 @@ pub async fn run() -> Outcome {
     }
 }
 
-/// Reaps all children that have ended. Returns the worker's exit status if it is one of them.
+/// Reaps all children that have ended. Returns the worker's exit status if the worker is one of these children.
 fn reap(worker: Pid) -> Option<WaitStatus> {
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
         if pid == worker {
@@ -80,7 +81,7 @@ fn reap(worker: Pid) -> Option<WaitStatus> {
 fn end_as(status: WaitStatus) -> Outcome {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(0), _) => Ok(()),
-        // The worker has printed the error itself.
+        // The worker has printed its error itself, so this process only exits.
         (Some(code), _) => std::process::exit(code),
         (None, signal) => Err(Failure::Error(format!("the worker ended by signal {}", signal.unwrap_or_default()))),
     }

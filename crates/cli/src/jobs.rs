@@ -34,7 +34,7 @@ impl JobsCommand {
         let mut filter = filter(self.queue, self.kind);
         let mut columns = &COLUMNS;
         if let Some(state) = &self.state {
-            // A reason that jobs die of serves as a state as well.
+            // The command also accepts a reason for which jobs are dead as a state.
             if let Some(reason) = REASONS.into_iter().find(|reason| reason.name() == state) {
                 filter = filter.reason(reason);
             } else {
@@ -114,10 +114,10 @@ impl CancelCommand {
     }
 }
 
-/// What became of one job or worker.
+/// The result of a request for one job or worker.
 pub struct Answer {
     pub word: &'static str,
-    /// Whether the request was met.
+    /// True if the request was met.
     pub is_good: bool,
     /// The new job that was enqueued, if any.
     pub new_job: Option<i64>,
@@ -152,7 +152,7 @@ impl From<RunAgain> for Answer {
     }
 }
 
-/// Does the same to each id and prints what became of it. An id that the server refuses does not stop the others.
+/// Makes the same request for each id, and prints the result. If the server refuses one id, the other requests go on.
 ///
 /// Fails with [`Failure::NotFound`] unless all answers are good.
 pub async fn each(ids: &[i64], json: bool, act: impl AsyncFn(i64) -> reveille::Result<Answer>) -> Outcome {
@@ -177,7 +177,7 @@ pub async fn each(ids: &[i64], json: bool, act: impl AsyncFn(i64) -> reveille::R
     if all_good { Ok(()) } else { Err(Failure::NotFound) }
 }
 
-/// Prints why the server refused one id. Fails if the server would refuse every other id as well.
+/// Prints the reason why the server refused one id. Fails if the server would refuse every other id as well.
 fn print_refusal(id: i64, error: &reveille::Error, json: bool) -> Outcome {
     if error.is_unavailable() || error.is_denied() || error.is_schema_missing() || error.is_schema_mismatch() {
         return Err(Failure::Error(error.to_string()));

@@ -1,8 +1,8 @@
 //! A process between the worker and the program of one attempt, which keeps the attempt's processes together.
 //!
-//! On Linux the keeper is a subreaper: every process that the program starts stays below the keeper, even one that
-//! calls `setsid` or loses its parent. When the program or the worker ends, the keeper kills all processes that are
-//! left and ends as the program did. Elsewhere the keeper kills only the program's process group.
+//! On Linux the keeper is a subreaper: every process that the program starts stays below the keeper, even a process
+//! that calls `setsid` or loses its parent. When the program or the worker ends, the keeper kills all processes that
+//! are left and ends as the program did. On other systems, the keeper kills only the program's process group.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::processes::children_of;
 
 /// Runs one shell command. Stdin has a line with the payload's length, then the payload, then a `t` if the command is
-/// asked to end. When stdin ends, the command is killed.
+/// asked to end. When stdin ends, the keeper kills the command.
 #[derive(Args)]
 pub struct KeepCommand {
     command: String,
@@ -29,12 +29,12 @@ pub struct KeepCommand {
 const TERMINATE: u8 = b't';
 /// The exit status of shells for a command that could not be run.
 const NOT_RUN: u8 = 127;
-/// Shells add a signal's number to this for their exit status.
+/// Shells exit with this number plus a signal's number if the signal has ended the command.
 const BY_SIGNAL: i32 = 128;
 
-/// The worker's side: sends the payload, and asks the program to end once `cancelled` completes.
+/// The worker's side of the pipe: sends the payload, and asks the program to end once `cancelled` completes.
 ///
-/// Returns only on an error. The program is killed when the pipe is dropped.
+/// This returns only on an error. Dropping the pipe kills the program.
 pub async fn guide(pipe: &mut (impl AsyncWrite + Unpin), payload: &[u8], cancelled: impl Future) -> io::Error {
     let guiding = async {
         pipe.write_all(format!("{}\n", payload.len()).as_bytes()).await?;
@@ -53,7 +53,7 @@ pub async fn guide(pipe: &mut (impl AsyncWrite + Unpin), payload: &[u8], cancell
 }
 
 impl KeepCommand {
-    /// Runs the program until it has ended with all its descendants.
+    /// Runs the program until the program and all its descendants have ended.
     pub fn run(self) -> ExitCode {
         #[cfg(target_os = "linux")]
         let _ = rustix::process::set_child_subreaper(Some(getpid()));
@@ -81,21 +81,21 @@ impl KeepCommand {
 
 /// Keeps this process alive at a hangup.
 ///
-/// If the worker dies while this process is stopped, the kernel sends a hangup and continues it. It must then still
-/// kill the processes below it.
+/// If the worker dies while this process is stopped, the kernel sends a hangup to this process and continues it. This
+/// process must then still kill the processes below it.
 fn outlive_hangups() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _inside = runtime.enter();
-    // The signal keeps its handler after the runtime is dropped.
+    // The signal's handler stays after the runtime is dropped.
     signal(SignalKind::hangup()).map(drop)
 }
 
-/// Follows the worker's commands on stdin. Once stdin ends, kills all processes below this one.
+/// Obeys the worker's commands on stdin. Once stdin ends, kills all processes below this process.
 fn follow_worker(group: Pid, program: Option<impl Write + Send + 'static>) {
     let mut worker = BufReader::new(io::stdin());
     if let Ok(payload) = payload(&mut worker) {
         std::thread::spawn(move || {
-            // A program need not read its payload.
+            // A program need not read its payload, so an error of writing does not count.
             program.map(|mut program| program.write_all(&payload))
         });
         while let Some(Ok(command)) = worker.by_ref().bytes().next() {
@@ -104,7 +104,7 @@ fn follow_worker(group: Pid, program: Option<impl Write + Send + 'static>) {
             }
         }
     }
-    // The main thread notices the program's end and ends this process.
+    // The loop has no end: the main thread notices the program's end and ends this process.
     loop {
         let _ = kill_process_group(group, Signal::KILL);
         children_of(&[getpid()]).into_iter().for_each(kill);
@@ -136,9 +136,9 @@ fn reap(program: Pid) -> Option<WaitStatus> {
     }
 }
 
-/// Kills the program's descendants, which are this process's children by now, until none is left.
+/// Kills all remaining descendants of the program. By now, they are children of this process.
 fn end_all() {
-    // Nearly always none is left, which costs one call.
+    // Nearly always, no descendant is left, and this costs one call.
     while let Ok(ended) = wait(WaitOptions::NOHANG) {
         if ended.is_none() {
             let left = children_of(&[getpid()]);
@@ -159,7 +159,7 @@ fn end_as(status: Option<WaitStatus>) -> ExitCode {
     }
     let number = status.terminating_signal().unwrap_or_default();
     if let Some(signal) = Signal::from_named_raw(number) {
-        // The program has dumped its own core, if any.
+        // A core dump of this process would be useless: the program has dumped its own core, if any.
         let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
         let _ = kill_process(getpid(), signal);
     }

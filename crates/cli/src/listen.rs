@@ -25,11 +25,11 @@ pub struct ListenCommand {
     queues: Vec<String>,
 }
 
-/// How often to send a heartbeat and to look for new queues.
+/// The interval of heartbeats and of searches for new queues.
 const HEARTBEAT: Duration = Duration::from_secs(3);
 
 impl ListenCommand {
-    /// Listens until a signal, or until the connection is lost.
+    /// Listens until this process gets a signal, or until the connection is lost.
     pub async fn run(self, connection: &Connection) -> Outcome {
         let database = connection.database().await?;
         let driver = Postgres::new(database.clone())?;
@@ -105,7 +105,7 @@ impl ListenCommand {
     }
 }
 
-/// This process, registered as a worker without slots so that bells ring.
+/// This process, which is registered as a worker without slots so that bells ring.
 struct RegisteredListener<'a> {
     id: i64,
     admin: Admin,
@@ -114,7 +114,7 @@ struct RegisteredListener<'a> {
 }
 
 impl RegisteredListener<'_> {
-    /// Returns whether the tables confirm a stop. Any role can send the notification.
+    /// Returns true if the tables confirm a stop. Any role can send the notification of a stop.
     async fn is_asked_to_stop(&self) -> reveille::Result<bool> {
         let mut hints = Hints::default();
         hints.stop = true;
@@ -129,7 +129,7 @@ impl RegisteredListener<'_> {
         let known = self.admin.queues().await?;
         for queue in known.iter().chain(&self.queues).map(String::as_str).chain(["default"]) {
             match self.driver.arm(self.id, queue).await {
-                // Another session holds a lock on the row: the next heartbeat tries again.
+                // Another session has locked this process's row: the next heartbeat tries again.
                 Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {}
                 armed => drop(armed?),
             }

@@ -1,4 +1,4 @@
-//! The log's way to stderr.
+//! Writing the log to stderr.
 
 use std::io::{self, Write};
 

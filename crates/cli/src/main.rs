@@ -86,15 +86,15 @@ enum Command {
     Pause(queue::PauseCommand),
     /// Resume a paused queue.
     Resume(queue::ResumeCommand),
-    /// Wait until no job of a queue is ready or running; exit with 1 if the time is up before.
+    /// Wait until no job of a queue is ready or running; exit with 1 if the time is up earlier.
     ///
-    /// Jobs enqueued meanwhile are waited for; delayed jobs, including those that wait for a retry, are not. If the
-    /// queue is paused, this waits only for running jobs.
+    /// This also waits for jobs that are enqueued meanwhile, but not for delayed jobs, such as jobs that wait for a
+    /// retry. If the queue is paused, this waits only for running jobs.
     Drain(drain::DrainCommand),
     /// Change settings of queues, and list their limits.
     #[command(subcommand)]
     Queue(queue::QueueCommand),
-    /// Add, list, pause, resume, trigger or remove schedules of recurring jobs, or show when a cron text is due.
+    /// Add, list, pause, resume, trigger or remove schedules of recurring jobs, or show the ticks of a cron text.
     #[command(subcommand)]
     Schedule(schedule::ScheduleCommand),
     /// Do the upkeep that workers do each minute.
@@ -117,15 +117,15 @@ enum Command {
     Keep(keeper::KeepCommand),
 }
 
-/// How a command fails.
+/// The failure of a command.
 enum Failure {
-    /// Not found, or not healthy. The command has printed the reason. Exit status 1.
+    /// Something is not found or not healthy. The command has printed the reason. Exit status 1.
     NotFound,
-    /// An error, with its message of one line. Exit status 2.
+    /// An error, with a message of one line. Exit status 2.
     Error(String),
 }
 
-/// Refuses a command that needs an optimized build, unless `--unoptimized` is given.
+/// Refuses a command that needs an optimized build in other builds, unless the user gives `--unoptimized`.
 fn check_optimized(command: &str, unoptimized: bool) -> Outcome {
     if cfg!(debug_assertions) && !unoptimized {
         return Err(Failure::Error(format!(
@@ -150,7 +150,7 @@ impl From<tokio_postgres::Error> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
-        // The reader of the output has closed it, as `head` does.
+        // The reader of the output has closed the pipe, as `head` does.
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             std::process::exit(0);
         }
@@ -191,7 +191,7 @@ fn main() -> ExitCode {
 fn parse() -> Result<Cli, clap::Error> {
     let matches = Cli::command().try_get_matches()?;
     let mut cli = Cli::from_arg_matches(&matches)?;
-    // A global argument is among the subcommand's matches, wherever it stood.
+    // clap puts a global argument among the subcommand's matches, even if it stood before the subcommand.
     let source = matches.subcommand().and_then(|(_, command)| command.value_source("database_url"));
     cli.connection.url_is_argument = source == Some(ValueSource::CommandLine);
     Ok(cli)
@@ -227,19 +227,19 @@ async fn run(cli: Cli) -> Outcome {
         Command::Torture(command) => command.run().await,
         Command::TortureWorker(command) => command.run(connection).await,
         Command::Watchdog => watchdog::run(),
-        // `main` runs it without a runtime.
+        // `main` runs the keeper without a runtime.
         Command::Keep(_) => Ok(()),
     }
 }
 
-/// Logs from the level info for a worker, else from warn. `RUST_LOG` overrides this.
+/// Writes the log to stderr: from level info for a worker, else from level warn. `RUST_LOG` overrides the level.
 fn log_to_stderr(command: &Command) {
     use tracing_subscriber::EnvFilter;
     use tracing_subscriber::field::MakeExt;
     use tracing_subscriber::fmt::format;
     let default = match command {
         Command::Work(_) => "info,deadpool_postgres=error",
-        // These draw on the terminal, or time what they do.
+        // These commands draw on the terminal, or measure times, so they write no log.
         Command::Demo(_)
         | Command::Top(_)
         | Command::Bench(_)
@@ -260,7 +260,7 @@ fn log_to_stderr(command: &Command) {
         .init();
 }
 
-/// Prints help as clap does, and a wrong argument as one line.
+/// Prints help as clap does, but an error about an argument as one line.
 fn usage(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print();

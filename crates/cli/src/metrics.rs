@@ -1,7 +1,7 @@
 //! `metrics`: Prometheus' text over HTTP.
 //!
-//! Scrapes cannot overload the database: at most one query runs at a time, and at most one per second. Connections are
-//! at most 64, and each ends within 40 s.
+//! Scrapes cannot overload the database: at most one query runs at a time, and at most one per second. There are at
+//! most 64 connections, and each connection ends within 40 s.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -34,11 +34,11 @@ pub struct MetricsCommand {
     once: bool,
 }
 
-/// How long a page is served again instead of querying the database.
+/// The time for which a page is served again without a new query of the database.
 const PAGE_LIFETIME: Duration = Duration::from_secs(1);
-/// How long the database may take. The server itself gives up after 20 s.
+/// The time that a query of the database may take. The server itself gives up after 20 s.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(25);
-/// Further connections are closed at once.
+/// The largest number of open connections. Further connections are closed at once.
 const MAX_CONNECTIONS: usize = 64;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(40);
@@ -75,14 +75,14 @@ async fn serve(listener: TcpListener, source: Arc<Mutex<MetricsSource>>) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // The process has no file descriptor free, or the client has closed again.
+            // This process has no free file descriptor, or the client has closed the connection again.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
         if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
             let source = Arc::clone(&source);
             tokio::spawn(async move {
-                // An error here is the client's: it was too slow, or did not speak HTTP.
+                // An error here is a fault of the client: the client was too slow, or did not speak HTTP.
                 let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serve_connection(stream, source)).await;
                 drop(slot);
             });
@@ -105,7 +105,7 @@ async fn serve_connection(stream: TcpStream, source: Arc<Mutex<MetricsSource>>) 
 async fn answer<B>(request: Request<B>, source: Arc<Mutex<MetricsSource>>) -> Result<Response<String>, Infallible> {
     let (status, text) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => {
-            // In a separate task, so that a client that leaves does not interrupt the query.
+            // The query runs in a separate task, so that a client that leaves does not interrupt it.
             let page = tokio::spawn(async move { source.lock().await.page().await }).await;
             page.unwrap_or_else(|error| (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))
         }
@@ -124,12 +124,12 @@ async fn answer<B>(request: Request<B>, source: Arc<Mutex<MetricsSource>>) -> Re
 
 type Page = (StatusCode, String);
 
-/// Where the metrics come from.
+/// The source of the metrics: the database, and the last page.
 struct MetricsSource {
     connection: Connection,
-    /// `None` once the database has not answered.
+    /// The database; `None` if the last query has failed.
     database: Option<Database>,
-    /// The last page, and when it was made.
+    /// The last page, and the time at which it was made.
     page: Option<(Instant, Page)>,
 }
 
@@ -156,7 +156,7 @@ impl MetricsSource {
     }
 
     fn down(&mut self, why: &str) -> Page {
-        // The next query connects again: after a fail-over, the server may be another.
+        // The next query connects again, since the primary may be another server after a fail-over.
         self.database = None;
         (StatusCode::SERVICE_UNAVAILABLE, metrics::down(why))
     }

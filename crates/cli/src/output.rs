@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tracing::field::Field;
 use tracing_subscriber::fmt::format::Writer;
 
-/// Prints records: one JSON object per line, or a table of the named columns.
+/// Prints records: with `json` one JSON object per line, else a table of the named columns.
 pub fn print<'a>(records: impl IntoIterator<Item = &'a Record>, columns: &[&str], json: bool) -> io::Result<()> {
     let mut records = records.into_iter();
     if json {
@@ -34,7 +34,7 @@ pub fn print_rows(columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> 
     table.lines().try_for_each(|row| line(row.trim_end()))
 }
 
-/// Prints one record, one line per column and one per failed attempt.
+/// Prints one record, with one line per column and one line per failed attempt.
 pub fn print_one(record: &Record, json: bool) -> io::Result<()> {
     if json {
         return json_line(record);
@@ -57,7 +57,7 @@ pub fn line(text: impl Display) -> io::Result<()> {
     to_stdout(&plain(&text.to_string()))
 }
 
-/// Prints JSON on one line of stdout, with its numbers and strings unchanged and no blanks between them.
+/// Prints JSON on one line of stdout, without blanks. Numbers and strings stay unchanged.
 pub fn json_line(json: impl Display) -> io::Result<()> {
     line(compact(&json.to_string()))
 }
@@ -73,13 +73,14 @@ fn compact(json: &str) -> String {
     json.chars().filter(is_kept).collect()
 }
 
-/// Prints several lines on stdout. The caller must have put text from elsewhere through [`plain`].
+/// Prints several lines on stdout. The caller must have passed all text from elsewhere through [`plain`].
 pub fn lines(text: impl Display) -> io::Result<()> {
     let text = text.to_string();
     to_stdout(&text.split('\n').map(plain).collect::<Vec<_>>().join("\n"))
 }
 
-/// Prints lines in a format with its own escapes, for other programs: clean on a terminal, unchanged elsewhere.
+/// Prints lines in a format with its own escapes, for other programs: without control characters on a terminal,
+/// unchanged elsewhere.
 pub fn page(text: &str) -> io::Result<()> {
     if io::stdout().is_terminal() { lines(text) } else { to_stdout(text) }
 }
@@ -92,11 +93,11 @@ fn to_stdout(text: &str) -> io::Result<()> {
 
 /// Prints one line on stderr. Call it as `say!`.
 pub fn say(text: fmt::Arguments<'_>) {
-    // If stderr is closed, there is no place to report that.
+    // If stderr is closed, the error cannot be reported anywhere.
     let _ = writeln!(io::stderr().lock(), "{}", plain(&text.to_string()));
 }
 
-/// Prints a line of progress on stderr. On a terminal it replaces the one before.
+/// Prints a line of progress on stderr. On a terminal, the line replaces the line before.
 pub fn progress(text: &str) {
     let mut err = io::stderr().lock();
     let end = if err.is_terminal() { "\x1b[K\r" } else { "\n" };
@@ -116,7 +117,7 @@ pub fn field(log: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt
 
 /// Returns a text on one line without characters that control a terminal or turn the direction of writing.
 ///
-/// White space becomes a blank. Any other control character becomes its escape in JSON, so that JSON keeps its value.
+/// White space becomes a blank. Any other control character becomes its JSON escape, so that JSON text keeps its value.
 pub fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
@@ -129,13 +130,13 @@ pub fn plain(text: &str) -> String {
     plain
 }
 
-/// Whether a terminal or a log viewer may obey the character instead of showing it.
+/// True if a terminal or a log viewer may obey the character instead of showing it.
 fn is_control(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Returns a JSON value as a person reads it, cut off after 100 characters.
+/// Returns a JSON value as text for a person, cut off after 100 characters.
 pub fn cell(json: Option<&str>) -> String {
     const WIDEST: usize = 100;
     let json = json.unwrap_or("null");
@@ -155,7 +156,7 @@ pub fn cell(json: Option<&str>) -> String {
 
 /// Turns an ISO time with a zone into the reader's zone: `2026-11-23 08:59:58+01:00`. Returns `None` for other texts.
 fn short_time(text: &str) -> Option<String> {
-    // Parsing every text would take longer than this glance at it.
+    // This quick test avoids the parsing of most texts.
     let is_likely = text.len() >= 20 && text.as_bytes().get(10) == Some(&b'T');
     let time: Timestamp = is_likely.then(|| text.parse().ok())??;
     let here = time.to_zoned(TimeZone::system());

@@ -1,8 +1,8 @@
-//! Processes by their parents.
+//! Finding and killing processes by their parents.
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Returns the children of these processes. On a system without `/proc`, it finds none.
+/// Returns the children of these processes. On a system without `/proc`, this returns none.
 pub fn children_of(parents: &[Pid]) -> Vec<Pid> {
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = processes.flatten().filter_map(|process| process.file_name().to_str()?.parse().ok());
@@ -10,7 +10,8 @@ pub fn children_of(parents: &[Pid]) -> Vec<Pid> {
     pids.filter(|&pid| parent_of(pid).is_some_and(|parent| parents.contains(&parent))).collect()
 }
 
-/// Reads the fourth field of `/proc/PID/stat`. The second is the program's name in brackets, and may contain brackets.
+/// Reads the fourth field of `/proc/PID/stat`. The second field is the program's name in brackets, and the name may
+/// contain brackets.
 fn parent_of(pid: Pid) -> Option<Pid> {
     let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     let behind_name = stat.iter().rposition(|&byte| byte == b')')? + 1;

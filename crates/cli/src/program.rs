@@ -4,10 +4,10 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-/// Linux runs this very program by this name, even after its file has been replaced or removed.
+/// The path by which Linux runs this very program, even if the program's file has been replaced or removed.
 const RUNNING: &str = "/proc/self/exe";
 
-/// A command that starts this very program, even if its file has changed since on Linux.
+/// Returns a command that starts this very program: on Linux, even if the program's file has changed.
 pub fn again() -> std::io::Result<Command> {
     if !Path::new(RUNNING).exists() {
         return Ok(Command::new(std::env::current_exe()?));

@@ -1,25 +1,25 @@
-//! Reading what a program prints, without keeping more of it than is useful.
+//! Reading the output of a program. Only the useful part is kept.
 
 use std::collections::VecDeque;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Lines of stderr that are kept as the error.
+/// The number of stderr's last lines that are kept as the error.
 const LAST_LINES: usize = 20;
-/// Characters that are kept of each of these lines.
+/// The number of characters that are kept of each line of the error.
 const LONGEST_LINE: usize = 1000;
-/// Bytes of a line that are passed on to the worker's stderr. The rest is dropped.
+/// The number of bytes of a line that are passed on to the worker's stderr. The rest of the line is dropped.
 const LONGEST_PASSED_ON: usize = 8 * 1024;
-/// Bytes of stdout that can be a result: 1 MiB.
+/// The largest result in bytes: 1 MiB of stdout.
 pub const LONGEST_RESULT: usize = 1 << 20;
-/// Bytes that are read at once.
+/// The number of bytes that are read at once.
 const PIECE: usize = 8 * 1024;
 
 /// The last lines that a program prints on stderr.
 #[derive(Default)]
 pub struct LastLines {
     lines: VecDeque<String>,
-    /// The line that is being read, up to its limit.
+    /// The line that is being read, up to the limit of a line.
     line: Vec<u8>,
 }
 
@@ -35,7 +35,7 @@ impl LastLines {
 
     fn add(&mut self, piece: &[u8]) {
         let mut lines = piece.split(|&byte| byte == b'\n');
-        // The first part continues the line of the piece before.
+        // The first part of this piece continues the last line of the piece before.
         self.extend_line(lines.next().unwrap_or_default());
         for line in lines {
             self.end_line();
@@ -58,7 +58,7 @@ impl LastLines {
         self.line.clear();
     }
 
-    /// Returns the lines as one text.
+    /// Returns the kept lines as one text.
     pub fn into_text(mut self) -> String {
         if !self.line.is_empty() {
             self.end_line();
@@ -67,13 +67,13 @@ impl LastLines {
     }
 }
 
-/// Reads a program's stdout to its end. Keeps at most one byte more than a result may have, to show that it is too
-/// large.
+/// Reads a program's stdout to its end. Keeps at most one byte more than a result may have: the extra byte shows that
+/// the result is too large.
 pub async fn read_result(stdout: Option<impl AsyncRead + Unpin>, output: &mut Vec<u8>) {
     let Some(mut stdout) = stdout else { return };
     let most = LONGEST_RESULT as u64 + 1;
     let _ = (&mut stdout).take(most).read_to_end(output).await;
-    // The program must not wait for a reader.
+    // The rest of stdout is read and dropped, so that the program does not wait for a reader.
     let _ = tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await;
 }
 

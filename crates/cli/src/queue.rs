@@ -43,7 +43,7 @@ impl ResumeCommand {
 
 pub const SEE_STATUS: &str = "`reveille status` lists the queues";
 
-/// Returns whether anything is known of a queue. If not, prints so with the advice.
+/// Returns true if the queue is known. Otherwise, this prints a message with the advice.
 pub async fn is_known(admin: &Admin, queue: &str, advice: &str) -> Result<bool, Failure> {
     let known = admin.is_known(queue).await?;
     if !known {
@@ -57,12 +57,13 @@ pub async fn is_known(admin: &Admin, queue: &str, advice: &str) -> Result<bool, 
 pub enum QueueCommand {
     /// Change settings of a queue.
     ///
-    /// retention=12h (how long finished jobs are kept: 0 to 30days, default 1day), dead_retention=90days (how long dead
-    /// jobs are kept, default without end), paused=true|false, bell=true|false. Limits, which all workers keep
-    /// together: max_running=5, max_running_per_key=1, ordered=true|false (one job of a key at a time, in order),
-    /// rate_limit=100, rate_period=1s, rate_burst=10, rate_per_key=5. KEY=default puts a setting back.
+    /// retention=12h (the time for which finished jobs are kept: 0 to 30days, default 1day), dead_retention=90days (the
+    /// time for which dead jobs are kept, default without end), paused=true|false, bell=true|false. Limits, which all
+    /// workers keep together: max_running=5, max_running_per_key=1, ordered=true|false (one job of a key at a time, in
+    /// order), rate_limit=100, rate_period=1s, rate_burst=10, rate_per_key=5. KEY=default restores the default of a
+    /// setting.
     Set(SetQueue),
-    /// List the queues that have limits, and how far the limits are used.
+    /// List the queues that have limits, and the present use of the limits.
     Limits(ListLimits),
 }
 
@@ -167,7 +168,7 @@ fn yes_or_no(key: &str, value: &str, default: bool) -> Result<bool, Failure> {
     }
 }
 
-/// The value that puts a setting back.
+/// The value that restores the default of a setting.
 const DEFAULT: &str = "default";
 
 #[derive(Args)]

@@ -15,7 +15,8 @@ use crate::{Failure, Outcome, output};
 
 #[derive(Subcommand)]
 pub enum ScheduleCommand {
-    /// Add a schedule, or change the one with that name. Its next tick stays unless the timing changes.
+    /// Add a schedule, or change the schedule with that name. A changed schedule keeps its next tick unless the timing
+    /// changes.
     Add(AddSchedule),
     /// List the schedules.
     List(ListSchedules),
@@ -25,9 +26,10 @@ pub enum ScheduleCommand {
     Resume(OneSchedule),
     /// Enqueue one job of a schedule now, in addition to its ticks.
     Trigger(OneSchedule),
-    /// Remove a schedule. One that a worker declares in its code comes back when such a worker starts.
+    /// Remove a schedule. If a worker declares the schedule in its code, the schedule comes back when that worker
+    /// starts again.
     Remove(OneSchedule),
-    /// Show when a cron text is due next. Needs no database.
+    /// Show the next ticks of a cron text. This needs no database.
     Next(NextTicks),
 }
 
@@ -35,13 +37,13 @@ pub enum ScheduleCommand {
 pub struct AddSchedule {
     /// The name of the schedule.
     name: String,
-    /// The kind of its jobs, which decides on their handler.
+    /// The kind of the schedule's jobs, which decides which handler runs them.
     kind: String,
     /// The payload that the handler gets: JSON.
     #[arg(default_value = "{}")]
     payload: String,
-    /// The times: minute, hour, day of the month, month and day of the week, like '0 3 * * *'. Six fields begin with
-    /// the second. Or @hourly, @daily, @weekly, @monthly, @yearly.
+    /// The cron text: minute, hour, day of the month, month and day of the week, like '0 3 * * *'. A text of six fields
+    /// begins with the second. Or @hourly, @daily, @weekly, @monthly, @yearly.
     #[arg(long, required_unless_present = "every", conflicts_with = "every")]
     cron: Option<String>,
     /// The interval, in place of --cron, like 5m.
@@ -50,29 +52,29 @@ pub struct AddSchedule {
     /// The time zone of the cron text, like Europe/Berlin.
     #[arg(long, default_value = "UTC", value_name = "ZONE")]
     time_zone: String,
-    /// What to do about ticks missed because no worker was running: skip (enqueue nothing), one (one job for all of
-    /// them), all (one job for each).
+    /// What to do about ticks that were missed because no worker ran: skip (enqueue nothing), one (one job for all
+    /// missed ticks), all (one job for each missed tick).
     #[arg(long, default_value = "one", value_name = "POLICY")]
     catch_up: CatchUp,
-    /// The queue of its jobs.
+    /// The queue of the schedule's jobs.
     #[arg(long, default_value = "default")]
     queue: String,
-    /// The priority of its jobs: urgent, high, normal, low, or 0 to 3.
+    /// The priority of the schedule's jobs: urgent, high, normal, low, or 0 to 3.
     #[arg(long, default_value = "normal")]
     priority: Priority,
-    /// At this many failures a job is dead.
+    /// The number of failures at which a job is dead.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     max_attempts: u32,
-    /// How long one attempt may take, like 30s.
+    /// The time that one attempt may take, like 30s.
     #[arg(long, value_parser = duration)]
     timeout: Option<Duration>,
-    /// The key of its jobs: what they belong to, such as a tenant.
+    /// The key of the schedule's jobs: what they belong to, such as a tenant.
     #[arg(long)]
     key: Option<String>,
-    /// A label of its jobs. May be repeated.
+    /// A label of the schedule's jobs. May be repeated.
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// Facts about its jobs: a JSON object.
+    /// Facts about the schedule's jobs: a JSON object.
     #[arg(long, value_name = "JSON")]
     metadata: Option<String>,
 }
@@ -94,13 +96,13 @@ pub struct OneSchedule {
 pub struct NextTicks {
     /// The cron text.
     cron: String,
-    /// Its time zone, like Europe/Berlin.
+    /// The time zone of the cron text, like Europe/Berlin.
     #[arg(long, default_value = "UTC", value_name = "ZONE")]
     time_zone: String,
-    /// How many ticks to show.
+    /// The number of ticks to show.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     count: u16,
-    /// Show the ticks after this local time of the zone, like 2026-03-28 or 2026-03-28T12:00. Default: now.
+    /// Show the ticks after this local time of the time zone, like 2026-03-28 or 2026-03-28T12:00. Default: now.
     #[arg(long, value_name = "TIME")]
     after: Option<DateTime>,
     /// Print one JSON object per line.
@@ -159,7 +161,7 @@ impl AddSchedule {
             (None, every) => Schedule::every(&self.name, every.unwrap_or_default(), &job)?,
         };
         let schedule = schedule.time_zone(self.time_zone).catch_up(self.catch_up);
-        // A misspelt zone is refused without a connection.
+        // This refuses a misspelt zone before the command connects.
         schedule.ticks_after(SystemTime::now())?.next();
         connection.database().await?.admin().add_schedule(&schedule).await?;
         Ok(output::line(format!("scheduled {}", self.name))?)
@@ -179,7 +181,7 @@ impl NextTicks {
     fn run(self) -> Outcome {
         let job = NewJob::new("preview", Payload::parse("{}")?);
         let schedule = Schedule::cron("preview", &self.cron, &job)?.time_zone(&self.time_zone);
-        // This comes first because its error says what is wrong with the zone.
+        // This call comes first because its error says what is wrong with the zone.
         schedule.ticks_after(SystemTime::now())?.next();
         let zone = TimeZone::get(&self.time_zone).map_err(|error| error.to_string())?;
         let after = match self.after {

@@ -34,7 +34,7 @@ impl StatusCommand {
     }
 }
 
-/// A count above 10,000 is an estimate, and is marked as one: `~1.2M`.
+/// Returns the text of a cell. A count above 10,000 is an estimate, and is marked: `~1.2M`.
 fn cell(queue: &Record, column: &str) -> String {
     let is_estimate = queue.get("estimated") == Some("true") && ["ready", "delayed"].contains(&column);
     match queue.get(column).and_then(|count| count.parse().ok()) {

@@ -15,9 +15,9 @@ use rustix::process::{Pid, test_kill_process};
 use crate::processes::kill_tree;
 use crate::{Failure, Outcome, program};
 
-/// How long a keeper has to end by itself after its worker has ended.
+/// The time in which a keeper has to end by itself after its worker has ended.
 const TIME_TO_END: Duration = Duration::from_secs(1);
-/// How soon a watchdog that has ended is started again.
+/// The delay after which a watchdog that has ended is started again.
 const RESTART_DELAY: Duration = Duration::from_millis(100);
 
 /// The worker's side of the watchdog.
@@ -26,13 +26,13 @@ pub struct Watchdog(Arc<Mutex<WatchdogProcess>>);
 
 struct WatchdogProcess {
     id: Pid,
-    /// The worker's end of the pipe.
+    /// The worker's end of the pipe to the watchdog.
     pipe: ChildStdin,
     keepers: HashSet<Pid>,
 }
 
 impl Watchdog {
-    /// Starts the process, and starts it again whenever it ends.
+    /// Starts the watchdog's process, and starts it again whenever it ends.
     pub fn start() -> Result<Watchdog, Failure> {
         let (mut process, pipe) = start()?;
         let state = WatchdogProcess { id: Pid::from_child(&process), pipe, keepers: HashSet::new() };
@@ -83,7 +83,7 @@ impl Watchdog {
         watchdog.send('-', keeper);
     }
 
-    /// Returns whether this process started the child itself: as a keeper, or as the watchdog.
+    /// Returns true if this process started the child itself: as a keeper, or as the watchdog.
     pub fn knows(&self, child: Pid) -> bool {
         let watchdog = self.lock();
         watchdog.id == child || watchdog.keepers.contains(&child)
@@ -96,7 +96,7 @@ impl Watchdog {
 
 impl WatchdogProcess {
     fn send(&mut self, sign: char, keeper: Pid) {
-        // A watchdog that has just ended learns of all keepers when it is started again.
+        // An error does not matter: a watchdog that has just ended learns of all keepers when it is started again.
         let _ = writeln!(self.pipe, "{sign}{}", keeper.as_raw_nonzero());
     }
 }

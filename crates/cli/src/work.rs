@@ -21,29 +21,29 @@ pub struct WorkCommand {
     /// slots, or 4 without a number. May be repeated. Default: default=4.
     #[arg(long = "queue", value_name = "QUEUE[=SLOTS]")]
     queues: Vec<String>,
-    /// The shell command that works a job. It gets the payload on stdin, and REVEILLE_JOB_ID and more in the
+    /// The shell command that works a job. The command gets the payload on stdin, and REVEILLE_JOB_ID and more in the
     /// environment. Exit status 0: done, 75: try again later, 65: dead, anything else: failed. The end of its stderr is
     /// kept as the error.
     #[arg(long, value_name = "COMMAND")]
     exec: String,
-    /// Keep what the command prints on stdout as the job's result: as JSON if it is valid JSON, else as text. At most
-    /// 1 MiB.
+    /// Keep the command's stdout as the job's result: as JSON if it is valid JSON, else as text. At most 1 MiB.
     #[arg(long)]
     keep_output: bool,
-    /// Pass DATABASE_URL, REVEILLE_LISTEN_URL and the PG* variables on to the command. By default it does not learn the
-    /// database's address and password.
+    /// Pass DATABASE_URL, REVEILLE_LISTEN_URL and the PG* variables on to the command. By default, the command does not
+    /// learn the database's address and password.
     #[arg(long)]
     pass_database: bool,
-    /// How long a job waits after exit status 75, like 30s.
+    /// The time that a job waits after exit status 75, like 30s.
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     later: Duration,
-    /// How long one attempt may take if the job has no timeout, like 30s.
+    /// The time that one attempt may take if the job has no timeout, like 30s.
     #[arg(long, value_parser = duration, value_name = "DURATION")]
     timeout: Option<Duration>,
-    /// How often to look for jobs without being woken.
+    /// The poll interval: the time after which the worker looks for jobs although no bell has rung.
     #[arg(long, default_value = "5s", value_parser = duration, value_name = "DURATION")]
     poll_interval: Duration,
-    /// How long running jobs may take to finish at shutdown. A second Ctrl-C or SIGTERM ends this period.
+    /// The grace period: the time that running jobs may take to finish at shutdown. A second Ctrl-C or SIGTERM ends
+    /// this period.
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     grace: Duration,
     /// Run the worker as a child process, pass signals on to it and reap orphans, as process 1 of a container must.
@@ -93,17 +93,17 @@ impl WorkCommand {
     }
 }
 
-/// Reads `mail=8`: the number follows the last `=`. A name without a number has 4 slots.
+/// Reads `mail=8`: the number of slots follows the last `=`. A name without a number has 4 slots.
 fn queue_and_slots(text: &str) -> Result<(&str, usize), Failure> {
     let Some((name, slots)) = text.rsplit_once('=') else { return Ok((text, DEFAULT_SLOTS)) };
     match slots.parse() {
-        // `parse` would accept a sign.
+        // `parse` would accept a plus sign.
         Ok(number @ 1..=MOST_SLOTS) if !slots.starts_with('+') => Ok((name, number)),
         _ => Err(format!("queue {text:?}: the number of slots after the last = must be 1 to {MOST_SLOTS}").into()),
     }
 }
 
-/// Ctrl-C, and the signal TERM that supervisors send.
+/// The signals that stop the worker: Ctrl-C, and the signal TERM that supervisors send.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,

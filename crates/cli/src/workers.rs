@@ -18,8 +18,8 @@ pub struct WorkersCommand {
 enum WorkersAction {
     /// List the workers: the default.
     List(ListWorkers),
-    /// Ask workers to shut down as they do on a signal: they claim nothing more and finish their running jobs. A
-    /// supervisor may start them again.
+    /// Ask workers to shut down as on a signal: they claim no more jobs and finish their running jobs. A supervisor may
+    /// start the workers again.
     Stop(StopWorkers),
 }
 

@@ -230,7 +230,7 @@ impl Driver for Memory {
             while let Some(signal) = receiver.recv().await {
                 on_signal(signal);
             }
-            Error::unavailable("listen: the store is gone")
+            Error::unavailable("cannot listen: the store is gone")
         };
         done(listening.boxed())
     }

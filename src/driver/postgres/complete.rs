@@ -43,7 +43,7 @@ impl Postgres {
             (attempt, Type::INT4),
             (reserved_at, Type::TIMESTAMPTZ),
         ];
-        let rows = self.query("look for a completion", &self.statements.is_recorded, params).await?;
+        let rows = self.query("find a completion", &self.statements.is_recorded, params).await?;
         Ok(rows.first().and_then(|row| row.get("recorded")))
     }
 }

@@ -88,7 +88,9 @@ impl Driver for Postgres {
                 (&report.held, Type::INT8_ARRAY),
             ];
             let rows = self.on_heartbeat_session("beat", Plan::Kept, (&self.statements.beat, params)).await?;
-            let row = rows.first().ok_or_else(|| Error::unavailable("beat: the server returned no row"))?;
+            let row = rows
+                .first()
+                .ok_or_else(|| Error::unavailable("cannot send a heartbeat: the server returned no row"))?;
             let ids: Vec<i64> = row.get("peers");
             let seen: Vec<SystemTime> = row.get("seen");
             let peers = ids.into_iter().zip(seen).map(|(id, last_seen_at)| Peer { id, last_seen_at }).collect();
@@ -133,7 +135,9 @@ impl Driver for Postgres {
             ];
             let rows = self.query("write the progress", &self.statements.progress, params).await?;
             match rows.first().map(|row| row.get("kept")) {
-                Some(false) => Err(Error::unavailable("write the progress: another session has locked the job's row")),
+                Some(false) => {
+                    Err(Error::unavailable("cannot write the progress: another session has locked the job's row"))
+                }
                 kept => Ok(kept.is_some()),
             }
         })

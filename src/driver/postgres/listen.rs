@@ -29,7 +29,7 @@ const PROBE_WITHIN: Duration = Duration::from_secs(5);
 impl Postgres {
     /// Returns whether notifying commits wait for each other.
     pub(crate) async fn signals_wait(&self) -> Result<bool> {
-        let rows = self.query("see whether signals wait", &self.statements.signals_wait, &[]).await?;
+        let rows = self.query("read whether signals wait", &self.statements.signals_wait, &[]).await?;
         Ok(rows.iter().any(|row| row.get("wait")))
     }
 }
@@ -75,7 +75,7 @@ pub(super) async fn confirm(driver: &Postgres, worker: i64, hints: &Hints) -> Re
     let paused: Vec<&str> = hints.paused.iter().map(String::as_str).collect();
     let params: &Params<'_> = &[(&worker, Type::INT8), (&cancel, Type::INT8_ARRAY), (&paused, Type::TEXT_ARRAY)];
     let rows = driver.sessions.query(ANSWER_WITHIN, "confirm a signal", &driver.statements.confirm, params).await?;
-    let row = rows.first().ok_or_else(|| Error::unavailable("confirm a signal: the server returned no row"))?;
+    let row = rows.first().ok_or_else(|| Error::unavailable("cannot confirm a signal: the server returned no row"))?;
     Ok(Hints {
         cancel: row.get::<_, Vec<i64>>("cancel").into_iter().collect(),
         paused: row.get::<_, Vec<String>>("paused").into_iter().collect(),
@@ -227,17 +227,17 @@ async fn in_time<T>(answer: impl Future<Output = Result<T, tokio_postgres::Error
 }
 
 fn closed() -> Error {
-    Error::unavailable("listen: the connection was closed")
+    Error::unavailable("cannot listen: the connection was closed")
 }
 
 fn not_passed_on() -> Error {
     Error::listen_unsupported(
-        "listen: the pooler does not pass notifications on; give a listen URL that leads past the pooler",
+        "cannot listen: the pooler does not pass notifications on; give a listen URL that leads past the pooler",
     )
 }
 
 fn no_longer_passed_on() -> Error {
-    Error::unavailable("listen: the server no longer passes notifications on")
+    Error::unavailable("cannot listen: the server no longer passes notifications on")
 }
 
 async fn until(deadline: Option<Instant>) {

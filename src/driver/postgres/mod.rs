@@ -109,7 +109,7 @@ impl Postgres {
 
     /// Returns the transactions that may have enqueued jobs already and have not committed yet.
     async fn open_transactions(&self) -> Result<Vec<OpenTransaction>> {
-        let rows = self.query("look for open transactions", &self.statements.silent_transactions, &[]).await?;
+        let rows = self.query("find open transactions", &self.statements.silent_transactions, &[]).await?;
         Ok(rows.iter().map(|row| OpenTransaction(row.get(0))).collect())
     }
 
@@ -137,7 +137,7 @@ impl Postgres {
                 // reach the new server.
                 self.sessions.forget();
                 Err(Error::unavailable(format!(
-                    "{what}: the server did not answer within {HEARTBEAT_ANSWERED_WITHIN:?}"
+                    "cannot {what}: the server did not answer within {HEARTBEAT_ANSWERED_WITHIN:?}"
                 )))
             }
         }

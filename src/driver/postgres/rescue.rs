@@ -61,7 +61,7 @@ async fn once(driver: &Postgres, worker: i64, dead: &[Peer], jobs: RescuedJobs<'
 async fn one_by_one(driver: &Postgres, worker: i64, dead: &[Peer]) -> Result<Rescue> {
     let mut rescue = once(driver, worker, dead, RescuedJobs::These(&[])).await?;
     let orphans = (&*driver.statements.orphans, [].as_slice());
-    let orphans = driver.on_heartbeat_session("look for orphans", Plan::Fresh, orphans).await?;
+    let orphans = driver.on_heartbeat_session("find orphans", Plan::Fresh, orphans).await?;
     let mut left = vec![orphans.iter().map(|row| row.get("id")).collect::<Vec<i64>>()];
     while let Some(mut jobs) = left.pop() {
         match (once(driver, worker, &[], RescuedJobs::These(&jobs)).await, &jobs[..]) {
@@ -70,7 +70,7 @@ async fn one_by_one(driver: &Postgres, worker: i64, dead: &[Peer]) -> Result<Res
                 rescue.dead.extend(more.dead);
             }
             (Err(error), &[job]) if error.is_about_data() => {
-                let reason = format!("the worker that ran it died, and it could not be put back: {error}");
+                let reason = format!("the worker that ran it died, and the job could not be rescued: {error}");
                 let buried = once(driver, worker, &[], RescuedJobs::Bury(job, reason)).await;
                 let buried = log_burial(job, &error, buried.map(|more| more.jobs))?;
                 rescue.jobs.extend(&buried);
@@ -92,14 +92,14 @@ fn log_burial(id: i64, error: &Error, buried: Result<Vec<i64>>) -> Result<Vec<i6
         Ok(buried) => {
             tracing::error!(
                 name: "job.not_put_back", target: "reveille::job", id, %error,
-                "the job could not be put back; it is a dead job now"
+                "the job cannot wait again; it is a dead job now"
             );
             Ok(buried)
         }
         Err(refusal) if refusal.is_about_data() => {
             tracing::error!(
                 name: "job.refused", target: "reveille::job", id, error = %refusal,
-                "the job can neither be put back nor made dead; it stays reserved until its row is repaired"
+                "the job can neither wait again nor become a dead job; it stays reserved until its row is repaired"
             );
             Ok(Vec::new())
         }
@@ -114,7 +114,7 @@ pub(super) async fn release_strays(driver: &Postgres, worker: i64, held: &[i64])
         released => return released,
     }
     let params: &Params<'_> = &[(&worker, Type::INT8), (&held, Type::INT8_ARRAY)];
-    let strays = driver.query("look for strays", &driver.statements.strays, params).await?;
+    let strays = driver.query("find strays", &driver.statements.strays, params).await?;
     let reservation = |row: &tokio_postgres::Row| {
         Reservation::new(row.get("id"), worker, row.get("attempts"), row.get("reserved_at"))
     };
@@ -144,7 +144,7 @@ async fn release(driver: &Postgres, worker: i64, held: &[i64], only: Option<&[i6
 }
 
 async fn bury(driver: &Postgres, reservation: Reservation, error: &Error) -> Result<Vec<i64>> {
-    let failure = Failure::new(FailureReason::Failed, format!("it could not be put back: {error}"));
+    let failure = Failure::new(FailureReason::Failed, format!("the job could not be released: {error}"));
     let settlement = Settlement::new(reservation, Ending::Dead(failure));
     let settled = super::settle::settle(driver, &[settlement]).await?;
     Ok(settled.into_iter().filter(|(_, settled)| *settled == Settled::Counted).map(|(job, _)| job.id).collect())

@@ -62,14 +62,15 @@ pub(super) async fn declare(driver: &Postgres, worker: i64, schedules: &[Schedul
 
 pub(super) async fn knows_zone(driver: &Postgres, time_zone: &str) -> Result<bool> {
     let params: &Params<'_> = &[(&time_zone, Type::TEXT)];
-    let rows = driver.query("look up a time zone", &driver.statements.knows_zone, params).await?;
+    let rows = driver.query("find a time zone", &driver.statements.knows_zone, params).await?;
     Ok(rows.iter().any(|row| row.get("known")))
 }
 
 pub(super) async fn due(driver: &Postgres, limit: usize) -> Result<DueSchedules> {
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = driver.query("look at schedules", &driver.statements.due_schedules, &[(&most, Type::INT8)]).await?;
-    let first = rows.first().ok_or_else(|| Error::unavailable("look at schedules: the server returned no row"))?;
+    let rows = driver.query("read the due schedules", &driver.statements.due_schedules, &[(&most, Type::INT8)]).await?;
+    let first =
+        rows.first().ok_or_else(|| Error::unavailable("cannot read the due schedules: the server returned no row"))?;
     let seconds: Option<f64> = first.get("due_seconds");
     Ok(DueSchedules {
         schedules: rows.iter().filter_map(schedule).collect::<Result<_>>()?,

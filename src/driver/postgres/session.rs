@@ -97,7 +97,7 @@ impl Sessions {
             Ok(())
         };
         let all = futures::future::try_join_all(clients.iter().map(all_in));
-        let warm = in_time(WARM_WITHIN, "warm sessions up", all).await;
+        let warm = in_time(WARM_WITHIN, "open sessions in advance", all).await;
         if warm.as_ref().is_err_and(Error::is_unavailable) {
             clients.into_iter().map(Object::take).for_each(drop);
         }
@@ -258,7 +258,7 @@ pub(crate) async fn in_time<T>(
 ) -> Result<T> {
     match tokio::time::timeout(patience, answer).await {
         Ok(answer) => answer.map_err(|error| Error::database(what, error)),
-        Err(_) => Err(Error::unavailable(format!("{what}: the server did not answer within {patience:?}"))),
+        Err(_) => Err(Error::unavailable(format!("cannot {what}: the server did not answer within {patience:?}"))),
     }
 }
 

@@ -162,15 +162,16 @@ impl Postgres {
     /// settlements cannot wait for it.
     async fn vacuum_due_tables(&self) -> Result<()> {
         self.settled.store(0, Ordering::Relaxed);
-        let due = self.query("see what to vacuum", &self.statements.upkeep_vacuum, &[]).await?;
+        let due = self.query("choose the tables to vacuum", &self.statements.upkeep_vacuum, &[]).await?;
         if due.is_empty() {
             return Ok(());
         }
         let tables = due.iter().map(|row| row.get::<_, String>("name"));
         let vacuumed = tokio::time::timeout(VACUUMED_WITHIN, self.vacuum_tables(tables)).await;
-        self.query("note what was vacuumed", &self.statements.upkeep_vacuumed, &[]).await?;
-        vacuumed
-            .map_err(|_| Error::unavailable(format!("vacuum: the server did not answer within {VACUUMED_WITHIN:?}")))?
+        self.query("note the vacuumed tables", &self.statements.upkeep_vacuumed, &[]).await?;
+        vacuumed.map_err(|_| {
+            Error::unavailable(format!("cannot vacuum: the server did not answer within {VACUUMED_WITHIN:?}"))
+        })?
     }
 
     async fn vacuum_tables(&self, tables: impl Iterator<Item = String>) -> Result<()> {

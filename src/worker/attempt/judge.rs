@@ -88,7 +88,7 @@ fn within_limit(result: Payload) -> Option<Payload> {
         let error = format!("the result has {size} bytes, and the limit is {LARGEST_RESULT}");
         tracing::warn!(
             name: "job.result_dropped", target: "reveille::job", error,
-            "completing the job without its result, which is too large to keep"
+            "the job's result is dropped; the job is completed without it"
         );
     });
     None

@@ -139,7 +139,7 @@ impl Attempts {
             quietly(|| {
                 tracing::warn!(
                     name: "job.no_handler", target: "reveille::job", retry_in = ?NO_HANDLER_DELAY,
-                    "no handler for this kind; putting the job back"
+                    "no handler for this kind; releasing the job"
                 );
             });
             Ending::Waiting { failure: None, delay: NO_HANDLER_DELAY }
@@ -224,7 +224,7 @@ fn log(ending: &Ending) {
             tracing::error!(name: "job.dead", target: "reveille::job", reason = reason.name(), error, "dead");
         }
         Ending::Waiting { failure: None, delay } => {
-            tracing::debug!(name: "job.put_back", target: "reveille::job", due_in = ?delay, "put back");
+            tracing::debug!(name: "job.put_back", target: "reveille::job", due_in = ?delay, "waits again");
         }
         Ending::Cancelled => tracing::debug!(name: "job.cancelled", target: "reveille::job", "cancelled"),
         Ending::Completed(_) | Ending::Recorded(_) => {

@@ -95,5 +95,5 @@ impl LookBack {
 }
 
 fn task_failed(error: &tokio::task::JoinError) -> Error {
-    Error::unavailable(format!("look for jobs: {error}"))
+    Error::unavailable(format!("cannot claim jobs: {error}"))
 }

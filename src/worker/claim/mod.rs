@@ -329,7 +329,7 @@ impl Claimer {
         if let Err(error) = self.sleeper.disarm().await {
             tracing::debug!(
                 name: "worker.disarm_failed", target: "reveille::worker", %error,
-                "the bell stays armed until this worker's row is deleted"
+                "cannot disarm the bell; it stays armed until this worker's row is deleted"
             );
         }
         self.slots.release().await;

@@ -58,7 +58,7 @@ impl Heartbeat {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Error::unavailable(format!("start the heartbeat: {error}")))?;
+        let runtime = runtime.map_err(|error| Error::unavailable(format!("cannot start the heartbeat: {error}")))?;
         let (beats, parts) = (HeartbeatLoop::new(shared, worker), shared.parts.clone());
         let beat = move || {
             let good = Cell::new(Instant::now());
@@ -77,7 +77,7 @@ impl Heartbeat {
             ended => parts.ended("the heartbeat", ended.map(drop)),
         };
         let thread = std::thread::Builder::new().name("reveille-heartbeat".into()).spawn(beating);
-        let thread = thread.map_err(|error| Error::unavailable(format!("start the heartbeat: {error}")))?;
+        let thread = thread.map_err(|error| Error::unavailable(format!("cannot start the heartbeat: {error}")))?;
         Ok(Heartbeat { stop, thread: Some(thread) })
     }
 }

@@ -100,7 +100,7 @@ pub(crate) async fn count_running(driver: &Postgres, queue: &str, limits_since: 
 
 /// Returns the open transactions that may be claims.
 async fn under_way(driver: &Postgres) -> Result<Vec<ClaimUnderWay>> {
-    let rows = driver.query("look for claims under way", &driver.statements.claims_under_way, &[]).await?;
+    let rows = driver.query("find claims under way", &driver.statements.claims_under_way, &[]).await?;
     let claim =
         |row: &tokio_postgres::Row| ClaimUnderWay { transaction: row.get("transaction"), backend: row.get("backend") };
     Ok(rows.iter().map(claim).collect())

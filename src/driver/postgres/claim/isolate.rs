@@ -88,7 +88,7 @@ pub(crate) async fn lock_odd_jobs<'a>(
     let turn = driver.odd_jobs.turn.lock().await;
     let params: &Params<'_> = &[(&ids, Type::INT8_ARRAY)];
     let statement = (&*driver.statements.pass_over, params);
-    let (patience, what) = (driver.claim_timeout.get(), "pass over odd jobs");
+    let (patience, what) = (driver.claim_timeout.get(), "pass over jobs with odd rows");
     let transaction = driver.sessions.begin(patience, what).await?;
     transaction.query(patience, what, statement).await?;
     Ok(Some((transaction, turn)))
@@ -121,7 +121,7 @@ pub(crate) async fn bury_odd_jobs(driver: &Postgres, queue: &str) {
         return;
     }
     let params: &Params<'_> = &[(&ids, Type::INT8_ARRAY)];
-    let what = "make odd jobs dead";
+    let what = "make jobs with odd rows dead jobs";
     match driver.sessions.query(SLOW_ANSWER_WITHIN, what, &driver.statements.isolate_known, params).await {
         Ok(rows) => {
             for found in rows.iter().map(Isolated::read) {

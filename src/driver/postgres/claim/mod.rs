@@ -141,7 +141,7 @@ async fn next_due(
     let places = Places::of(request.start.marks);
     let [times, ids] = places.params();
     let params: &Params<'_> = &[(&request.queue, Type::TEXT), (&request.worker, Type::INT8), times, ids];
-    let (patience, what) = (driver.claim_timeout.get(), "look for the next job");
+    let (patience, what) = (driver.claim_timeout.get(), "find the next job");
     let rows = driver.sessions.query(patience, what, &driver.statements.next_due, params).await?;
     let Some(row) = rows.first() else { return Ok((Claimed::default(), None)) };
     let now: Option<SystemTime> = row.get("looked_at");

@@ -84,7 +84,7 @@ pub(crate) async fn settle(
 /// Returns descriptions of the sessions that have locked these jobs, as far as this role can see the sessions.
 async fn holders(driver: &Postgres, ids: &[i64]) -> HashMap<i64, String> {
     let params: &Params<'_> = &[(&ids, Type::INT8_ARRAY)];
-    let rows = driver.query("see which sessions have locked jobs", &driver.statements.lock_holders, params).await;
+    let rows = driver.query("find the sessions that lock jobs", &driver.statements.lock_holders, params).await;
     let holder = |row: &Row| {
         let application: Option<String> = row.get("application_name");
         let session = |pid: i32| {
