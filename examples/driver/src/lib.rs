@@ -171,7 +171,7 @@ impl Driver for MapStore {
         Box::pin(async move {
             jobs.iter().try_for_each(|job| job.check(usize::MAX))?;
             if jobs.iter().any(|job| job.unique_key.is_some()) {
-                return Err(Error::invalid("enqueue: this store knows no unique keys"));
+                return Err(Error::invalid("cannot enqueue: this store knows no unique keys"));
             }
             let mut tables = self.tables();
             Ok(jobs.iter().map(|job| tables.enqueue(job)).collect())
