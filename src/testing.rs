@@ -1,9 +1,9 @@
 //! A test kit for programs that enqueue and work jobs.
 //!
 //! [`enqueued`] lists the jobs that a transaction has enqueued. [`Worker::attempt`] runs a handler on a job that is
-//! stored nowhere. So both work in a test that rolls its transaction back. [`Worker::work_one`],
-//! [`Worker::run_until_drained`] and [`Worker::inline`] run stored jobs. On [`Memory`], [`Worker::run_until_empty`]
-//! also runs delayed jobs. See the guide `testing`.
+//! stored nowhere. Neither needs a commit, so both work in a test that rolls its transaction back.
+//! [`Worker::work_one`], [`Worker::run_until_drained`] and [`Worker::inline`] run stored jobs. On [`Memory`],
+//! [`Worker::run_until_empty`] also runs delayed jobs. See the guide `testing`.
 //!
 //! [`Worker::attempt`]: crate::Worker::attempt
 //! [`Worker::work_one`]: crate::Worker::work_one

@@ -91,7 +91,7 @@ const SERVER: Question = Question {
     checks: &["server", "connections", "settings", "notifications", "horizon"],
     sql: include_str!("../../sql/doctor_server.sql"),
 };
-/// The questions that read Reveille's tables. Each question needs more privileges than the one before.
+/// The questions that read Reveille's tables. Each question needs more privileges than the previous question.
 const TABLES: [Question; 5] = [
     Question { checks: &["functions", "grants"], sql: include_str!("../../sql/doctor_parts.sql") },
     Question {
@@ -289,8 +289,8 @@ impl Doctor {
     }
 }
 
-/// Judges the difference of the clocks. The server's clock seemed to be `ahead` seconds ahead of this program's, by an
-/// answer that took `round_trip`.
+/// Judges the difference of the clocks. `ahead`: the seconds by which the server's time seemed to exceed this
+/// program's, by an answer that took `round_trip`.
 fn judge_clock(ahead: f64, round_trip: Duration) -> Finding {
     if ahead.abs() - round_trip.as_secs_f64() / 2.0 <= LARGEST_CLOCK_DIFFERENCE.as_secs_f64() {
         return ok("clock", format!("the server's is within {LARGEST_CLOCK_DIFFERENCE:?} of this machine's"));

@@ -14,9 +14,9 @@ use crate::error::{Error, Result};
 
 /// A row of a view or table: its columns by name, with times in ISO 8601 and intervals as Postgres prints them.
 ///
-/// Each value is JSON text, which is parsed only when a caller reads the column. So every row can be listed: with JSON
-/// of any depth, and with numbers of any size. A SQL_ASCII database also stores text that is not UTF-8; each byte that
-/// is not UTF-8 becomes U+FFFD.
+/// Each value is JSON text, which is parsed only when a caller reads the column. So a row can be listed even if its
+/// JSON is nested too deep for a parser or has too large a number. A SQL_ASCII database also stores text that is not
+/// UTF-8; each byte that is not UTF-8 becomes U+FFFD.
 #[derive(Debug, Clone, Default)]
 pub struct Record(BTreeMap<String, Box<RawValue>>);
 

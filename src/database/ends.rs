@@ -21,8 +21,8 @@ const POLL: Duration = Duration::from_secs(5);
 const POLL_WITHOUT_LISTENING: Duration = Duration::from_millis(500);
 /// The pause before the listening connection is opened again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// The pause after the first check that a notification causes. Each further check of this kind doubles the pause, since
-/// any role can notify of an end that did not happen.
+/// The pause after the first check that a notification causes. Each further check that a notification causes doubles
+/// the pause, since any role can notify of an end that did not happen.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 

@@ -13,7 +13,8 @@ use super::connect;
 use super::schema::Schema;
 use crate::error::{Error, Result};
 
-/// The files of `migrations/`, oldest first. A released migration is never edited.
+/// The files of `migrations/`, oldest first. A migration is never edited once a version of Reveille with it is
+/// published.
 pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V1__tables", include_str!("../../migrations/V1__tables.sql")),
     ("V2__checks", include_str!("../../migrations/V2__checks.sql")),

@@ -105,8 +105,8 @@ impl Server {
     /// # Errors
     /// Unavailable if the server does not run.
     pub fn keep(mut self) -> Result<Kept> {
-        // The stop command holds the process id that the file has now. Root may run the command, and the server's user
-        // could change the file later.
+        // The stop command holds the process id that the file has now. The command does not read the file, because root
+        // may run the command, and the server's user could have changed the file by then.
         let pid_file = fs::read_to_string(self.data_dir().join("postmaster.pid")).unwrap_or_default();
         let pid = pid_file.lines().next().and_then(|line| line.parse::<u32>().ok()).filter(|pid| *pid > 1);
         let pid = pid.ok_or_else(|| self.failed("does not run"))?;

@@ -40,7 +40,8 @@ pub use signal::{Hints, OnSignal, OpenTransaction, Signal, signals};
 /// these. The example `examples/driver` in the repository is a whole store. The feature `conformance` has the tests
 /// that every store passes (`testing::conformance`).
 ///
-/// Only the store's clock decides which jobs are due. So a driver takes and returns durations.
+/// A driver takes and returns the time until a job is due as a duration, because only the store's clock decides which
+/// jobs are due, and the worker's clock may differ.
 ///
 /// Every method may be called from any task, and again after an error. A worker reacts to these errors:
 ///

@@ -117,7 +117,7 @@ pub enum Settled {
     /// The reservation no longer stands, so the ending does not count.
     Lost,
     /// Another session has locked the job. The text names that session as far as the store can see it. The reservation
-    /// stands: settle the job again later.
+    /// stands: try again to settle the job.
     Locked(String),
 }
 
@@ -127,7 +127,7 @@ impl Settled {
         *self == Settled::Counted
     }
 
-    /// Returns whether to settle the job again later.
+    /// Returns whether to try again to settle the job.
     pub fn is_locked(&self) -> bool {
         matches!(self, Settled::Locked(_))
     }

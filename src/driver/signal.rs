@@ -1,5 +1,5 @@
-//! The signals that a listening worker receives. A signal is a hint, since any role can send one. So a worker acts only
-//! if the store confirms the hint.
+//! The signals that a listening worker receives. A signal is only a hint, since any role can send a false one. A worker
+//! cancels a job, pauses or stops only if the store confirms the hint.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,14 +32,15 @@ pub enum Signal {
     Stop(i64),
 }
 
-/// An open transaction, by any name that is unique in the store. The transaction may make jobs due without a signal.
+/// An open transaction. The text names it, and is unique in the store. The transaction may make jobs due without a
+/// signal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OpenTransaction(pub String);
 
 /// The function that a store calls with each signal as the signal arrives.
 ///
-/// Any role can send any number of signals. So the function returns at once, and keeps nothing of a signal that does
-/// not concern the listener.
+/// The function returns at once, and keeps nothing of a signal that does not concern the listener, because any role can
+/// send any number of signals.
 pub type OnSignal = Arc<dyn Fn(Signal) + Send + Sync>;
 
 /// Hints for the store to confirm, or the hints that the store has confirmed.

@@ -142,7 +142,7 @@ impl Database {
     }
 }
 
-/// The result of one query for a job.
+/// The answer to one query that asks whether a job has ended.
 enum Look {
     Live,
     Ended(FinishedJob),

@@ -18,8 +18,8 @@ pub use builder::Enqueue;
 
 /// Enqueues a job. Chain options on the returned [`Enqueue`], then await it.
 ///
-/// A job that is enqueued on a transaction exists only once that transaction commits. So enqueue the job in the
-/// transaction that writes the rows that the job is about. For a kind that has no type in this program, enqueue a
+/// Enqueue a job on the transaction that writes the rows that the job is about. The job exists only once that
+/// transaction commits, so it never runs without these rows. For a kind that has no type in this program, enqueue a
 /// [`NewJob`].
 ///
 /// In a handler, the new job's `parent_id` is the id of the job that the handler works. A task that the handler spawns

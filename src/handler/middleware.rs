@@ -22,8 +22,9 @@ use crate::job::{NewJob, ReservedJob};
 /// [`Enqueuer`](crate::enqueue::Enqueuer). Each method has a default that changes nothing.
 ///
 /// The first middleware added is the outermost: nearest to the database. A job on its way to the database passes the
-/// middlewares from the last to the first. On its way to the handler, it passes them from the first to the last. So
-/// each middleware undoes its own change of a payload before the next middleware sees the payload.
+/// middlewares from the last to the first. On its way to the handler, it passes them from the first to the last. Each
+/// middleware then gets the payload as it has stored it, because the middlewares that changed the payload after it have
+/// already undone their changes.
 ///
 /// ```
 /// use reveille::handler::{BoxFuture, Middleware, Next};

@@ -166,7 +166,8 @@ pub(crate) fn does_not_fit(error: &serde_json::Error) -> String {
     if error.is_data() {
         return error.to_string();
     }
-    // Stored JSON is well-formed. So the payload's nesting or one of its numbers exceeds a limit of the parser.
+    // Stored JSON has no syntax error. The parser has refused it because it is nested too deep, or because one of its
+    // numbers is too large.
     format!("the payload is JSON that only a handler of raw JSON can take: {error}")
 }
 

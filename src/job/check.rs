@@ -49,7 +49,8 @@ impl NewJob {
             check_is_object(metadata)?;
             if metadata.written_len() > LARGEST_METADATA {
                 return Err(Error::invalid(
-                    "metadata is larger than 256 KiB (metadata_is_at_most_256_kib); keep large data elsewhere",
+                    "a job's metadata must have at most 256 KiB (metadata_is_at_most_256_kib); keep large data \
+                     elsewhere",
                 ));
             }
         }
@@ -119,7 +120,7 @@ fn check_tags(tags: &[String]) -> Result<()> {
     }
     tags.iter().try_for_each(|tag| check_has_no_nul("a tag", tag))?;
     if tags.iter().map(String::len).sum::<usize>() > LARGEST_TAGS {
-        return Err(Error::invalid("the tags of a job have at most 16 KiB together (tags_are_at_most_16_kib)"));
+        return Err(Error::invalid("a job's tags must have at most 16 KiB together (tags_are_at_most_16_kib)"));
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ pub trait Job: Serialize + DeserializeOwned + Send + 'static {
     /// The kind's name in the database, 1 to 128 characters.
     ///
     /// Renaming the type changes nothing. After a change of this constant, no handler runs the jobs that were enqueued
-    /// before.
+    /// with the old kind.
     const KIND: &'static str;
     /// The queue of jobs of this kind, unless a job names another queue.
     const QUEUE: &'static str = "default";

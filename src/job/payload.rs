@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 
 /// A job's payload: JSON text, which is decoded when the job's handler runs.
 ///
-/// So a payload that cannot be decoded fails only its own job, and the payload of an unknown kind costs nothing.
+/// A claim decodes no payload. A payload that cannot be decoded therefore fails only its own job, and the payload of an
+/// unknown kind costs nothing.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Payload(Box<[u8]>);
 
@@ -67,7 +68,7 @@ impl Payload {
 
     /// Decodes one member of a JSON object; `None` if the object has no member of this name.
     ///
-    /// Only this member is decoded. So another member may be nested too deep, or be too large a number, for any type.
+    /// Only this member is decoded: another member may be nested too deep, or be too large a number, for any type.
     ///
     /// # Errors
     /// Fails if the JSON is not an object, or if the member does not decode to the type.

@@ -19,7 +19,8 @@ pub struct Reservation {
     pub attempt: i32,
     /// The time at which the worker reserved the job, by the store's clock.
     pub reserved_at: SystemTime,
-    /// A hint that helps Postgres to find the job's row again; 0 if there is no hint. The fence ignores the hint.
+    /// The likely tuple id of the job's row and the number of the job's queue, by which Postgres finds the row quickly;
+    /// 0 if they are unknown. The fence ignores this value.
     pub(crate) hint: u64,
 }
 

@@ -50,8 +50,8 @@ impl RetryPolicy {
         RetryPolicy { curve: Curve::Custom(Arc::new(curve)), jitter: 0.0 }
     }
 
-    /// Makes each delay longer or shorter at random, by up to `share` of the delay. So jobs that failed together are
-    /// not due together again. `share` is 0 to 1.
+    /// Makes each delay longer or shorter at random, by up to `share` of the delay, so that jobs that failed together
+    /// are not due together again. `share` is 0 to 1.
     pub fn jitter(mut self, share: f64) -> RetryPolicy {
         self.jitter = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
         self

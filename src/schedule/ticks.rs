@@ -41,7 +41,7 @@ impl Ticks {
             Timing::Cron(text) => {
                 if differs_by_host(time_zone) {
                     return Err(Error::invalid(format!(
-                        "the time zone {time_zone:?} is another on each host; use a name like UTC or Europe/Berlin"
+                        "the time zone {time_zone:?} depends on the host; use a name like UTC or Europe/Berlin"
                     )));
                 }
                 let zone = TimeZone::get(time_zone).map_err(|_| {

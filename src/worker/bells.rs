@@ -152,7 +152,7 @@ pub(crate) enum WakeReason {
     /// The poll interval is over.
     Poll,
     /// The claimer has just armed its bell, or the last transaction that could commit jobs without ringing the bell has
-    /// ended. In both cases, the claimer looks for jobs that were committed before.
+    /// ended. In both cases, the claimer looks for jobs that were committed without ringing the bell.
     Armed,
 }
 

@@ -114,14 +114,14 @@ impl InlineRun<'_> {
     }
 
     /// Makes an attempt at each of these jobs and settles the attempts. Returns each ending, with true if the ending
-    /// counts. It does not count if the worker has lost the job meanwhile.
+    /// counts. It does not count if the worker has lost the job during the attempt.
     pub(crate) async fn attempt_all(&self, jobs: Vec<ReservedJob>) -> Result<Vec<(Ending, bool)>> {
         let attempts = jobs.into_iter().map(|job| {
             let held = self.shared.attempts.hold(&job);
             self.shared.attempts.make(job, held)
         });
-        // `join` polls all attempts before it polls `run_batches`. So all attempts have begun when `run_batches` runs,
-        // and no batch will get another job.
+        // When `run_batches` runs, no batch will get another job: all attempts have begun, because `join` polls them
+        // before it polls `run_batches`.
         let run_batches = async { self.shared.attempts.handlers.gatherers().for_each(Gathers::run_gathered) };
         let (settlements, ()) = futures::future::join(futures::future::join_all(attempts), run_batches).await;
         let mut settled = Vec::new();

@@ -1,7 +1,7 @@
 //! Fires the schedules: enqueues a job at each tick. Every worker runs this task.
 //!
-//! The first worker that fires a tick moves the schedule to its next tick. The store refuses to fire a tick from which
-//! the schedule has moved. So no other worker fires the same tick again.
+//! No tick fires twice, because the first worker that fires a tick moves the schedule to its next tick. The store
+//! refuses to fire a tick that the schedule has left.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,16 +16,17 @@ use crate::schedule::{CatchUp, Schedule, Ticks, lacks_zone};
 use crate::worker::bells::{Wake, WakeReason};
 use crate::worker::shared::Shared;
 
-/// One query reads at most 256 schedules with due ticks.
+/// One query for due ticks returns at most 256 schedules.
 const MOST_SCHEDULES: usize = 256;
 /// One transaction enqueues jobs for at most 1000 ticks, and for at most 100 ticks of one schedule.
 const MOST_TICKS: usize = 1000;
 const MOST_TICKS_OF_ONE: usize = 100;
 /// A tick that is at most 3 s late was not missed, so the schedule's catch-up policy does not apply to it.
 const MISSED_AFTER: Duration = Duration::from_secs(3);
-/// The time between two checks without a signal. The checks are needed since a signal may have been missed.
+/// The time between two checks for due ticks if no signal arrives. These checks are needed since a signal may have been
+/// missed.
 pub(crate) const POLL: Duration = Duration::from_secs(30);
-/// Two checks are at least 50 ms apart, however many signals say that a schedule may fire soon.
+/// Two checks for due ticks are at least 50 ms apart, however many signals say that a schedule may fire soon.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The longest rest after another worker fired first. The rest is random; its limit is 2 ms, doubled each time up to
 /// 256 ms.
@@ -158,7 +159,8 @@ impl FireSchedules {
     /// that this worker moved.
     ///
     /// Jobs of schedules that this worker declares pass through its middlewares. If a middleware refuses a job, this
-    /// fires all other schedules and then returns the error. The schedule of the refused job is tried again later.
+    /// fires all other schedules and then returns the error. The worker then tries again to fire the schedule of the
+    /// refused job.
     async fn fire(&self, due: &DueSchedules, firings: &[Firing]) -> Result<usize> {
         let through_middleware = |firing: &Firing| {
             let due = due.schedules.iter().find(|due| due.id == firing.id && due.through_middleware)?;

@@ -213,8 +213,8 @@ impl WorkerBuilder {
     /// Sets the poll interval, after which the worker looks for due jobs although no bell has rung; 1 ms or more, 5 s
     /// by default.
     ///
-    /// The poll finds jobs whose bell the worker has missed. A longer interval loses no job: a job whose bell was
-    /// missed only starts later.
+    /// The poll finds jobs whose bell the worker has missed. With a longer interval, a job whose bell was missed starts
+    /// later, but is not lost.
     pub fn poll_interval(mut self, interval: Duration) -> WorkerBuilder {
         self.options.poll_interval = interval;
         self

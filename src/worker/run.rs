@@ -102,8 +102,8 @@ impl RunningWorker {
         #[cfg(feature = "schedules")]
         helpers.push(shared.parts.spawn("the firing of schedules", FireSchedules::new(&shared, declared).run()));
 
-        // A slot becomes free only once the ending of its job is in this channel. So the channel's capacity bounds the
-        // number of unsettled attempts.
+        // The capacity of this channel bounds the number of unsettled attempts, because a slot becomes free only once
+        // the ending of its job is in the channel.
         let (endings, inbox) = mpsc::channel(1024);
         let (running, stop_claiming) = (TaskTracker::new(), CancellationToken::new());
         let claimers = queues.into_iter().map(|(queue, slots)| {
@@ -161,8 +161,8 @@ impl RunningWorker {
 }
 
 impl Shared {
-    /// Waits for the running attempts for the grace period. Then asks the remaining handlers to stop, and gives up
-    /// handlers that do not stop.
+    /// Waits for the running attempts for the grace period. Then asks the remaining handlers to stop, drops the
+    /// handlers that do not stop, and releases their jobs.
     async fn end_attempts(&self, running: &TaskTracker, grace: Duration) {
         tokio::select! {
             () = running.wait() => return,
@@ -180,7 +180,7 @@ impl Shared {
             quietly(|| {
                 tracing::warn!(
                     name: "worker.giving_back", target: "reveille::worker", jobs = running.len(),
-                    "some handlers do not stop; releasing their jobs"
+                    "some handlers do not stop; dropping them and releasing their jobs"
                 );
             });
             self.attempts.give_up.cancel();

@@ -12,8 +12,8 @@ use crate::worker::shared::Shared;
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// The time between two checks whether a table needs a vacuum.
 const VACUUM_EVERY: Duration = Duration::from_secs(5);
-/// After the answer to a claim was lost, the upkeep checks for strays every 3 s, for 40 s. The server may go on with
-/// the lost claim and reserve jobs meanwhile.
+/// After the answer to a claim was lost, the upkeep checks for strays every 3 s, for 40 s. During that time, the server
+/// may still go on with the lost claim and reserve jobs.
 const STRAYS_EVERY: Duration = Duration::from_secs(3);
 const STRAYS_FOR: Duration = Duration::from_secs(40);
 

@@ -43,7 +43,7 @@ async fn filled() -> TestDatabase {
     database
 }
 
-/// Returns the rows of each table. Leaves out the times in the history of migrations.
+/// Returns the rows of each table. Leaves out the times in the record of migrations.
 async fn contents(database: &TestDatabase) -> Value {
     let client = database.client().await;
     let tables = "select relname from pg_class where relnamespace = 'reveille'::regnamespace and relkind in ('r', 'p')

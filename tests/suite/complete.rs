@@ -127,7 +127,7 @@ async fn a_job_stays_reserved_while_its_transaction_is_open() {
     let worker = leaves_open(&database, reporter, go_on.clone());
     enqueue(&database.database, &Charge { cents: 7 }).await.unwrap();
     assert_eq!(reports.next().await, "returned");
-    // Runs another job meanwhile.
+    // Runs another job while the first job's transaction is open.
     enqueue(&database.database, &Charge { cents: 0 }).await.unwrap();
     assert_eq!(reports.next().await, "returned");
     assert_eq!(database.value("select count(*) from reveille.jobs where reserved_at is not null").await, 2);

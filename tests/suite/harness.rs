@@ -182,7 +182,7 @@ impl TestDatabase {
 
 /// Waits for the answer to a statement. Panics after the deadline, because the statement may wait for a lock forever.
 async fn answered<T>(sql: &str, answer: impl Future<Output = T>) -> T {
-    tokio::time::timeout(STATEMENT_DEADLINE, answer).await.unwrap_or_else(|_| panic!("in time: {sql}"))
+    tokio::time::timeout(STATEMENT_DEADLINE, answer).await.unwrap_or_else(|_| panic!("too late: {sql}"))
 }
 
 impl Drop for TestDatabase {
@@ -243,12 +243,12 @@ pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("in time: {what}"));
+    tokio::time::timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("too late: {what}"));
 }
 
 /// Waits for the end of a future. Panics after the deadline.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("in time: {what}"))
+    tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("too late: {what}"))
 }
 
 /// The job that most tests enqueue.

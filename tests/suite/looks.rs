@@ -12,18 +12,18 @@ use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 use crate::harness::{Note, TestDatabase, database, report, reporting, reporting_worker, start};
 use crate::tracing::EventLog;
 
-/// Returns a worker's statement.
+/// Returns the text of a statement in `sql/`.
 fn statement(name: &str) -> String {
     let path = format!("{}/sql/{name}.sql", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(path).unwrap()
 }
 
-/// Returns SQL for low-water marks that are the same for each level: a due time before now, and the id 0.
+/// Returns SQL for low-water marks that are the same for each level: the due time `ago`, and the id 0.
 fn marks(ago: &str) -> String {
     format!("array_fill({ago}, array[4]), array_fill(0::bigint, array[4])")
 }
 
-/// Returns the first due job of each level at or above the marks, as a look back finds it.
+/// Makes the search of a look back: returns the id of the first due job of each level, from `marks` on.
 async fn heads(database: &TestDatabase, marks: &str) -> serde_json::Value {
     let heads = format!("prepare heads as {}; execute heads('q', {marks})", statement("heads"));
     let found = rows(&database.client().await, &heads).await;

@@ -113,7 +113,7 @@ async fn an_upgrade_waits_for_open_transactions_and_loses_no_job() {
     at_work.batch_execute("commit").await.unwrap();
     assert_eq!(soon("the upgrade is done", upgrading).await.unwrap(), migrations()[5..]);
 
-    // Removes the old worker, as if it had died meanwhile.
+    // Removes the old worker, as if it had died during the upgrade.
     database.run("delete from reveille.workers").await;
     async fn done(_: Note) {}
     let running = start(worker(&database).handle(done));

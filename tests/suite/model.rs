@@ -14,7 +14,7 @@ struct Rules {
     arm_before_looking: bool,
     /// A worker looks again until the transactions that were open when it armed the bell have ended.
     wait_for_silent: bool,
-    /// A worker queries the open transactions after it has armed the bell, not before.
+    /// A worker asks which transactions are open after it has armed the bell, not before.
     ask_after_arming: bool,
     /// A worker looks once more after the open transactions have ended.
     look_at_last: bool,
@@ -24,7 +24,7 @@ struct Rules {
     locked_rows_count: bool,
     /// A producer's row becomes visible before the locks of its transaction are gone.
     seen_before_unlocked: bool,
-    /// A worker sets `somebody_sleeps` before it queries silent transactions, not after.
+    /// A worker sets `somebody_sleeps` before it asks which transactions are silent, not after.
     set_before_asking: bool,
     /// A worker clears `somebody_sleeps` only if no worker sleeps.
     clear_if_none_sleeps: bool,
@@ -61,7 +61,7 @@ enum Producer {
     Triggered {
         rings: bool,
     },
-    /// One of the two steps of the commit is done. The steps make the row visible, and release the lock.
+    /// One of the two steps of the commit is done. The steps make the row visible, and free the lock.
     HalfEnded,
     Ended,
 }
@@ -70,11 +70,11 @@ enum Producer {
 enum Worker {
     /// Is about to look. `Next` follows an empty look.
     Looks(Next),
-    /// Is about to set `somebody_sleeps`. Knows the silent transactions already if the worker queried them too early.
+    /// Is about to set `somebody_sleeps`. Knows the silent transactions already if the worker asked for them too early.
     Sets(Option<[bool; PRODUCERS]>),
     /// Has set `somebody_sleeps`. The sleepers' row of this worker is not visible yet.
     Arms(Option<[bool; PRODUCERS]>),
-    /// Is about to query the transactions that may commit without ringing.
+    /// Is about to ask which transactions are silent: they may commit without ringing the bell.
     Asks,
     /// Waits for the end of these transactions.
     Waits([bool; PRODUCERS]),
@@ -267,7 +267,7 @@ impl World {
             Next::Arm if rules.arm_before_looking && rules.ask_after_arming => Worker::Sets(None),
             Next::Arm if rules.arm_before_looking => Worker::Asks,
             Next::Arm => {
-                // Without the rule, the worker sleeps at once after an empty look, and arms the bell only then.
+                // Without the rule, the worker arms the bell after its last look, and sleeps at once.
                 (world.sleepers[worker], world.somebody_sleeps) = (true, true);
                 Worker::Sleeps
             }

@@ -82,7 +82,7 @@ async fn plans(database: &TestDatabase) -> Vec<(String, Vec<String>)> {
 fn collect_scans(node: &Value, scans: &mut Vec<String>) {
     let kind = node["Node Type"].as_str().unwrap();
     let relation = node["Relation Name"].as_str().unwrap_or_default();
-    // Counts a partition of the history as the history.
+    // Names a partition of `finished_jobs` as the whole table.
     let table = relation.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_');
     if LARGE.contains(&table) && kind != "ModifyTable" {
         let condition = node["Index Cond"].as_str().or(node["TID Cond"].as_str()).unwrap_or("all of it");
@@ -120,7 +120,8 @@ async fn plans_made_without_jobs_settle_quickly_among_many_jobs() {
         reveille::enqueue(&database.database, &note(text)).await.unwrap();
         assert_eq!(reports.next().await, text);
         database.until("select not exists (select from reveille.jobs where queue = 'default' and kind = 'note')").await;
-        // Adds rows once the first job has ended, because the worker's sessions have planned by then.
+        // Adds many jobs only after the end of a job, because the worker's sessions have planned their statements by
+        // then.
         let many = "insert into reveille.jobs (kind, available_at) select 'later', now() + interval '1 day' \
             from generate_series(1, 20000)";
         database.run(many).await;

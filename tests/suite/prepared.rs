@@ -41,7 +41,7 @@ impl Prepares {
         (worker, reports)
     }
 
-    /// Waits for the end of the job before. Then enqueues a job for tomorrow.
+    /// Waits until no job runs. Then enqueues a job for tomorrow.
     async fn enqueue_for_tomorrow(&self) {
         self.until("select count(*) = 0 from reveille.jobs where reserved_at is not null").await;
         self.run("select reveille.enqueue('note', '{\"text\": \"note\"}', unique_key => 'u', delay => '1 day')").await;

@@ -62,7 +62,7 @@ async fn the_catalog_of_a_new_schema_is_the_checked_in_one() {
 }
 
 /// Returns the dump of the schema. Of the 32 equal partitions and the 8 equal shared heads, keeps one each. Leaves out
-/// lines that differ between minor releases.
+/// lines that differ between minor versions.
 fn dump(pg_dump: &PathBuf, database: &TestDatabase) -> String {
     let output = Command::new(pg_dump)
         .args(["--schema-only", "--schema=reveille", "--no-owner", "--no-privileges", "-d", &database.address])

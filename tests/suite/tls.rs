@@ -102,7 +102,8 @@ async fn secure() -> &'static Secure {
 }
 
 impl Secure {
-    /// Returns the address by the name in the certificate. This address needs no resolver.
+    /// Returns an address with the host name that is in the certificate, and with the server's IP address, so that no
+    /// resolver is needed.
     fn as_named(&self, more: &str) -> String {
         format!("host=db.example hostaddr=127.0.0.1 {}", self.rest(more))
     }

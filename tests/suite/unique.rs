@@ -1,4 +1,4 @@
-//! Unique jobs: the key that makes a job unique, the time for which it does, and many producers that race.
+//! Unique jobs: their unique keys, the time for which a job holds its unique key, and many producers that race.
 
 use std::time::Duration;
 

@@ -71,8 +71,8 @@ async fn a_delayed_job_among_many_others_is_not_forgotten() {
     let mut client = database.client().await;
     let many: Vec<_> = (0..20).map(|_| note("many")).collect();
     for _ in 0..10 {
-        // After the first of these bursts, the worker queries the due time of the next job. After the second burst, it
-        // need not query again.
+        // After the first of these bursts, the worker asks for the due time of the next job. After the second burst, it
+        // need not ask again.
         database.until("select exists (select from reveille.sleepers)").await;
         enqueue_all(&client, &many).await.unwrap();
         let tx = client.transaction().await.unwrap();

@@ -69,7 +69,7 @@ impl Connection {
 async fn connect_and_check(options: DatabaseOptions) -> reveille::Result<Database> {
     let database = options.connect().await?;
     match database.check().await {
-        // A user with only the right to enqueue may not read the schema's history.
+        // A user with only the right to enqueue may not read the schema's record of migrations.
         Err(error) if error.is_denied() && error.code().is_some() => {}
         checked => checked?,
     }

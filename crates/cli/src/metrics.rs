@@ -1,7 +1,7 @@
 //! `metrics`: Prometheus' text over HTTP.
 //!
-//! Scrapes cannot overload the database: at most one query runs at a time, and at most one per second. There are at
-//! most 64 connections, and each connection ends within 40 s.
+//! Scrapes cannot overload the database: at most one query for the figures runs at a time, and at most one per second.
+//! There are at most 64 connections, and each connection ends within 40 s.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -34,9 +34,9 @@ pub struct MetricsCommand {
     once: bool,
 }
 
-/// The time for which a page is served again without a new query of the database.
+/// The time for which a page is served again without a new query for the figures.
 const PAGE_LIFETIME: Duration = Duration::from_secs(1);
-/// The time that a query of the database may take. The server itself gives up after 20 s.
+/// The time that a query for the figures may take. The server itself gives up after 20 s.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(25);
 /// The largest number of open connections. Further connections are closed at once.
 const MAX_CONNECTIONS: usize = 64;
@@ -105,7 +105,8 @@ async fn serve_connection(stream: TcpStream, source: Arc<Mutex<MetricsSource>>) 
 async fn answer<B>(request: Request<B>, source: Arc<Mutex<MetricsSource>>) -> Result<Response<String>, Infallible> {
     let (status, text) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => {
-            // The query runs in a separate task, so that a client that leaves does not interrupt it.
+            // The query for the figures runs in a separate task, so that a client that leaves does not interrupt the
+            // query.
             let page = tokio::spawn(async move { source.lock().await.page().await }).await;
             page.unwrap_or_else(|error| (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))
         }
@@ -127,7 +128,7 @@ type Page = (StatusCode, String);
 /// The source of the metrics: the database, and the last page.
 struct MetricsSource {
     connection: Connection,
-    /// The database; `None` if the last query has failed.
+    /// The database; `None` if the last query for the figures has failed.
     database: Option<Database>,
     /// The last page, and the time at which it was made.
     page: Option<(Instant, Page)>,

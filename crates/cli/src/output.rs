@@ -97,7 +97,7 @@ pub fn say(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{}", plain(&text.to_string()));
 }
 
-/// Prints a line of progress on stderr. On a terminal, the line replaces the line before.
+/// Prints a line of progress on stderr. On a terminal, the line replaces the previous line.
 pub fn progress(text: &str) {
     let mut err = io::stderr().lock();
     let end = if err.is_terminal() { "\x1b[K\r" } else { "\n" };

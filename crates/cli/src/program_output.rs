@@ -35,7 +35,7 @@ impl LastLines {
 
     fn add(&mut self, piece: &[u8]) {
         let mut lines = piece.split(|&byte| byte == b'\n');
-        // The first part of this piece continues the last line of the piece before.
+        // The first part of this piece continues the last line of the previous piece.
         self.extend_line(lines.next().unwrap_or_default());
         for line in lines {
             self.end_line();

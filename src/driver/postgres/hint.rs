@@ -1,4 +1,4 @@
-//! The hint in a reservation: the tuple id of the job's row (Postgres's `ctid`) and the number of the job's queue.
+//! The `hint` of a reservation: the tuple id of the job's row (Postgres's `ctid`) and the number of the job's queue.
 
 use std::error::Error;
 
@@ -9,28 +9,28 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checke
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place(u64);
 
-/// A hint has the number of the job's queue in the 16 bits above the tuple id.
+/// A `hint` has the number of the job's queue in the 16 bits above the tuple id.
 const QUEUE_SHIFT: u32 = 48;
 
 impl Place {
-    /// Returns the tuple id in a hint; `None` if the hint has no tuple id.
+    /// Returns the tuple id in a `hint`; `None` if there is no tuple id in it.
     pub(crate) fn from_hint(hint: u64) -> Option<Place> {
         let place = hint & ((1 << QUEUE_SHIFT) - 1);
         (place != 0).then_some(Place(place))
     }
 
-    /// Returns the hint with this tuple id and no queue. It is never zero.
+    /// Returns the `hint` with this tuple id and no queue. This `hint` is never zero.
     pub(crate) fn hint(self) -> u64 {
         self.0
     }
 }
 
-/// Returns the number of the job's queue in a hint; 0 for a queue without a number.
+/// Returns the number of the job's queue in a `hint`; 0 for a queue without a number.
 pub(crate) fn queue_number(hint: u64) -> u16 {
     (hint >> QUEUE_SHIFT) as u16
 }
 
-/// Returns the hint of a tuple id in the queue of this number.
+/// Returns the `hint` with this tuple id and the number of the job's queue.
 pub(crate) fn with_queue(number: u16, place: u64) -> u64 {
     place | u64::from(number) << QUEUE_SHIFT
 }

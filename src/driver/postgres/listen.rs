@@ -21,9 +21,10 @@ use crate::database::{Database, connect};
 use crate::driver::{Hints, OnSignal, Signal};
 use crate::error::{Error, Result};
 
-/// The interval at which the listener sends itself a probe: a notification that checks that notifications still arrive.
+/// The interval of the probes that this listener sends to itself. A probe is a notification: its arrival proves that
+/// notifications still arrive.
 const PROBE_EVERY: Duration = Duration::from_secs(15);
-/// The time within which a probe arrives, and within which each step of listening ends.
+/// The time within which a probe has to arrive, and each step of listening has to end.
 const PROBE_WITHIN: Duration = Duration::from_secs(5);
 
 impl Postgres {
@@ -62,8 +63,8 @@ pub(super) async fn listen(driver: &Postgres, worker: i64, on_signal: OnSignal) 
     in_time(session.client.batch_execute(&sessions.of_listener())).await?;
     in_time(session.client.batch_execute(&session.listen)).await?;
     session.check_arrival(database.is_pooled()).await?;
-    // Only now it is certain that no pooler lends this session. So only now the session may prove that the worker
-    // lives.
+    // This session now proves that the worker lives. It could not prove this earlier: a pooler that lends a session
+    // keeps it open although the worker has died, and only the probe has shown that no pooler lends this session.
     let params: &Params<'_> = &[(&worker, Type::INT8)];
     in_time(session.client.query_typed(&driver.statements.vouch, params)).await?;
     Ok(session.until_it_fails().boxed())
@@ -90,7 +91,7 @@ struct Channels {
     schedules: String,
     pause: String,
     stop: String,
-    /// The channel of the probes that this listener sends itself.
+    /// The channel of the probes that this listener sends to itself.
     probe: String,
 }
 
@@ -186,8 +187,8 @@ impl ListenerSession {
                 if !pooled {
                     return Err(no_longer_passed_on());
                 }
-                // A pooler may have lent this session and may lend it to other clients next. So the session must not
-                // keep listening.
+                // The session must not keep listening, because a pooler may have lent it and may lend it to other
+                // clients next.
                 let _ = in_time(self.client.batch_execute("unlisten *")).await;
                 Err(not_passed_on())
             }

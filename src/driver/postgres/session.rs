@@ -16,8 +16,8 @@ use crate::database::{Database, connect, take};
 use crate::error::{Error, Result};
 
 /// Settings of every session, which override the settings that the database's owner has made for other programs. Each
-/// statement reads its rows by an index. The server plans a statement only once, since the tables change too fast for
-/// the planner's statistics to be of use.
+/// statement reads its rows by an index. The server plans a statement once per session and keeps this plan. New plans
+/// would be no better, since the tables change too fast for the planner's statistics to be of use.
 const SETTINGS: [&str; 9] = [
     // Without this, functions and operators from other schemas on the user's search path could be called.
     "search_path = pg_catalog, pg_temp",
@@ -219,7 +219,8 @@ impl Transaction {
     }
 
     pub(crate) async fn commit(mut self, patience: Duration, what: &str) -> Result<()> {
-        // Notifying commits wait for each other. So a commit must not fail by the session's `lock_timeout`.
+        // A commit that notifies waits for other notifying commits. The session's `lock_timeout` must not end this wait
+        // with an error.
         self.run(patience, what, "set local lock_timeout = 0; commit").await?;
         // The session goes back to the pool.
         drop(self.client.take());

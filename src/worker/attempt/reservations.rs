@@ -123,7 +123,7 @@ impl HeldJobs {
     /// Removes a job whose reservation is settled, lost or given up.
     pub(crate) fn remove(&self, reservation: &Reservation) {
         let mut jobs = self.lock();
-        // This worker may have claimed the same job again meanwhile.
+        // This worker may have claimed the same job again. The job then has a newer reservation, and stays.
         if jobs.get(&reservation.id).is_some_and(|held| held.reservation == *reservation) {
             jobs.remove(&reservation.id);
         }

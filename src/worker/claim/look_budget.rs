@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 /// Two searches below the marks are at least 50 ms apart.
 pub(crate) const LOOK_BACK_EVERY: Duration = Duration::from_millis(50);
-/// The rest after a search is 20 times as long as the search. So the searches of all workers of a queue together take
-/// about a twentieth of the time.
+/// After a search, a worker that works its queue alone rests 20 times as long as the search took: its searches take
+/// about a twentieth of the time. Workers that share a queue each rest longer, in proportion to their number, so that
+/// the searches of all of them together take about a tenth of the time.
 const REST_FACTOR: u32 = 20;
 
-/// The last search of one kind: a search of the whole queue, or a look back that starts a little below the marks.
+/// The last search of the whole queue, or the last search that starts a little below the marks.
 pub(crate) struct LookBudget {
     ended_at: Instant,
     /// The duration of this search or of the previous search, whichever is shorter. A single slow search may be due to
@@ -17,7 +18,7 @@ pub(crate) struct LookBudget {
     took_itself: Duration,
     /// True if jobs may have appeared below the marks since this search began, so that another search is needed.
     pub(crate) needs_another: bool,
-    /// A random factor of the rest until the next search, so that the workers of a queue take turns.
+    /// A random factor of this worker's rest until its next search, so that the workers of a queue take turns.
     jitter: f64,
 }
 
@@ -44,8 +45,8 @@ impl LookBudget {
     /// workers that search.
     pub(crate) fn until_next(&self, sharing: usize) -> Option<Duration> {
         let rest = LOOK_BACK_EVERY.max(self.took.saturating_mul(REST_FACTOR));
-        // Several workers rest for random times. The shortest of these times is about as long as the rest of a single
-        // worker.
+        // Each of n workers rests for a random time of up to n * `rest`, so that the workers take turns. All of them
+        // together make about two searches per `rest`.
         let rest = if sharing == 0 { rest } else { rest.mul_f64(self.jitter * (sharing + 1) as f64) };
         self.needs_another.then(|| rest.saturating_sub(self.ended_at.elapsed()))
     }

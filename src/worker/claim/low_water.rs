@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::driver::{Claimed, Mark, Marks, Start};
 use crate::worker::claim::look_budget::{LOOK_BACK_EVERY, LookBudget};
 
-/// Transactions commit a little out of order. So if the last place that the claims have reached is recent, the next
-/// claim starts 50 ms below this place.
+/// If the last place that the claims have reached is recent, the next claim starts 50 ms below this place: transactions
+/// commit a little out of order, so that a job below this place may only now be visible.
 const SLACK: Duration = Duration::from_millis(50);
 /// A place is recent if its due time is less than 1 s ago. Below an older place, only looks back find jobs that were
 /// committed late.
@@ -20,8 +20,8 @@ const CHEAP: Duration = Duration::from_millis(3);
 
 /// The low-water marks of one claimer.
 ///
-/// The marks are a hint. Jobs below the marks are found by a look back, or by a sweep: a claim from the very start of
-/// the queue.
+/// The marks are a guess: due jobs may appear below them. These jobs are found by a look back, or by a sweep: a claim
+/// from the very start of the queue.
 #[derive(Default)]
 pub(crate) struct LowWater {
     marks: Marks,
@@ -40,7 +40,7 @@ pub(crate) struct LowWater {
 }
 
 /// A request for a second look back. The first look back has seen due jobs below the marks, and other workers may be
-/// claiming these jobs just now. The second look back finds out whether the claims have passed these jobs.
+/// claiming these jobs just now. A job that the second look back finds again is one that the claims have passed.
 struct SecondLook {
     seen_at: Instant,
     from: Marks,

@@ -139,8 +139,8 @@ impl Claimer {
                 }
             };
             tracing::trace!(name: "worker.woken", target: "reveille::worker", queue = &*self.queue, ?reason, "woken");
-            // For an asleep claimer, the bell rings for every new job. So no new job has appeared if an asleep claimer
-            // slept until the next known job was due.
+            // No new job has appeared if an asleep claimer slept until the next known job was due: for an asleep
+            // claimer, the bell rings for every new job, and would have ended the sleep.
             if !(self.sleeper.is_asleep() && reason == Some(WakeReason::Due)) {
                 self.low_water.jobs_may_have_appeared();
             }

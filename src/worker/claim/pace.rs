@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// How much work to claim ahead: 10 ms' worth for each worker on the queue, 100 ms' worth at most. A single worker
-/// counts twice, since it makes two claims at a time.
+/// The work to claim ahead: jobs for 10 ms for each worker on the queue, and for 100 ms at most. A single worker counts
+/// twice, since it makes two claims at a time.
 pub(super) const AHEAD_PER_WORKER: Duration = Duration::from_millis(10);
 pub(super) const LONGEST_AHEAD: Duration = Duration::from_millis(100);
 /// At most 2000 jobs are claimed ahead.

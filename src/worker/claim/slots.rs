@@ -14,10 +14,11 @@ use crate::worker::claim::ahead::{Ahead, WaitingJob, release_at_each_pause};
 use crate::worker::claim::pace::{AHEAD_PER_WORKER, LONGEST_AHEAD, MOST_AHEAD, Pace, rest_between_claims};
 use crate::worker::shared::Shared;
 
-/// If no slot was free, the claimer waits up to 2 ms after the first free slot for more free slots. So one claim takes
-/// several jobs.
+/// If no slot was free, the claimer waits up to 2 ms from the first free slot on. More slots become free meanwhile, and
+/// one claim takes jobs for all of them.
 const GATHER: Duration = Duration::from_millis(2);
-/// If no waiting job starts for 100 ms, all waiting jobs are released: the running jobs are slower than earlier jobs.
+/// If no waiting job starts for 100 ms, all waiting jobs are released, so that other workers can start them: the
+/// running jobs are slower than earlier jobs.
 const STALLED_AFTER: Duration = Duration::from_millis(100);
 
 /// Runs the jobs of one queue in its slots.
@@ -32,7 +33,7 @@ pub(crate) struct Slots {
     starved: bool,
     /// True if the queue has limits. Claimed jobs count against the limits, so no job is claimed ahead.
     pub(crate) limited: bool,
-    /// The largest number of jobs to claim ahead, since the jobs may be large.
+    /// The number of jobs of the recent average size that fit in 16 MiB. No more jobs are claimed ahead.
     pub(crate) affordable: usize,
     _pausing: AbortOnDropHandle<()>,
 }
@@ -192,7 +193,8 @@ impl Slots {
                 if free.available_permits() == count {
                     ahead.note_ran_dry();
                 }
-                // While no slot was free, the claimer may have added jobs after `next` found none.
+                // After `next` found no job and before this slot was free, the claimer may have added jobs. The claimer
+                // could not start them without a free slot, so this slot takes them.
                 if ahead.has_next() {
                     slot = Arc::clone(&free).try_acquire_owned().ok();
                     next = slot.as_ref().and_then(|_| ahead.next());

@@ -1,7 +1,7 @@
 //! The heartbeat: reports that this worker lives, watches the other workers, and rescues the jobs of dead workers.
 //!
-//! The heartbeat has its own thread and its own connection. So neither busy handlers nor an empty connection pool make
-//! this worker look dead.
+//! Busy handlers or an empty connection pool do not delay the heartbeat, because it has its own thread and its own
+//! connection. A delay would make this worker look dead.
 
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
@@ -32,7 +32,8 @@ const LOOK_FOR_ORPHANS_EVERY: Duration = Duration::from_secs(30);
 /// A worker whose session is lost is declared dead after three missed heartbeats.
 const MISSED_BEATS: u32 = 3;
 
-/// No worker is declared dead within 1 s of its last heartbeat, since `sql/beat.sql` reports a lost session only later.
+/// No worker is declared dead within 1 s of its last heartbeat, since `sql/beat.sql` reports a lost session only 1.5 s
+/// after that heartbeat.
 const SHORTEST_SILENCE: Duration = Duration::from_secs(1);
 
 /// The running heartbeat of a worker. Dropping this value ends the heartbeat.

@@ -2,7 +2,7 @@
 //!
 //! A signal is only a hint, since any database role can send one. A bell makes the claimer look at its queue, and does
 //! nothing else. Before the worker acts on a cancel, a pause or a stop, the store has to confirm the hint. One query
-//! confirms all hints of 50 ms.
+//! asks the store about all hints that arrived within 50 ms.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,8 @@ use crate::worker::shared::Shared;
 
 /// If notifications cannot arrive, as behind a transaction pooler, the listener tries again after 5 minutes.
 const RETRY_UNSUPPORTED_AFTER: Duration = Duration::from_secs(300);
-/// Two queries for hints are at least 50 ms apart. The first query after a quiet time is sent at once.
+/// Two queries that ask the store about hints are at least 50 ms apart. After a quiet time, such a query is sent at
+/// once.
 const CONFIRM_EVERY: Duration = Duration::from_millis(50);
 
 /// Listens for one worker.
@@ -181,8 +182,8 @@ mod tests {
         let (asking, asked) = (Arc::clone(&listener), Arc::clone(&unconfirmed));
         let confirming = tokio::spawn(async move { asking.confirm(&asked).await });
         memory.pause("mail");
-        // Each query finds the queue paused and adds a pause, so the pauses count the queries. The first query is sent
-        // at once.
+        // Each query about the hint confirms it and adds a pause, so the number of pauses is the number of queries. The
+        // first query is sent at once.
         let (began, pauses) = (Instant::now(), listener.shared.bells.pauses("mail"));
         receive(Signal::Pause("mail".into()));
         tokio::task::yield_now().await;

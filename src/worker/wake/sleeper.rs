@@ -22,21 +22,22 @@ const LONGEST_NAP: Duration = Duration::from_millis(50);
 const COUNTED_LOOKS: u32 = 32;
 const CALM_SHARE_ALONE: u32 = 2;
 const CALM_SHARE_WITH_OTHERS: u32 = 4;
-/// After a claimer has disarmed its bell, it stays awake for at least 1 s. So it arms the bell at most about once a
-/// second. The time doubles, up to 16 s, while each sleep holds producers up.
+/// A claimer that has disarmed its bell stays awake for at least 1 s, so that it arms the bell at most about once a
+/// second. While each sleep holds producers up, the time awake doubles, up to 16 s.
 const SHORTEST_AWAKE: Duration = Duration::from_secs(1);
 const LONGEST_AWAKE: Duration = Duration::from_secs(16);
 /// A claimer that was woken 32 times within 100 ms stays awake.
 const BUSY_WAKEUPS: u32 = 32;
 const BUSY_WITHIN: Duration = Duration::from_millis(100);
 /// A claimer also stays awake after two checks in a row, 100 ms apart, have found notifying commits that wait for each
-/// other. If a commit takes several milliseconds, 32 wake-ups never come within 100 ms.
+/// other. The number of wake-ups alone does not show this: if a commit takes several milliseconds, 32 wake-ups never
+/// come within 100 ms.
 const HELD_UP_TIMES: u32 = 2;
 const ASK_WHETHER_HELD_UP_EVERY: Duration = Duration::from_millis(100);
 /// A look that returned as many jobs as it asked for counts as 8 looks that found a job, and as 8 wake-ups.
 const FULL_LOOK: u32 = 8;
 /// The pause between two checks whether transactions have ended: a twentieth of the time waited so far, at least 1 ms.
-/// So all checks together take little of the database's time.
+/// The pause grows with the wait, so that a long wait costs few checks.
 const CHECKS_PER_WAIT: u32 = 20;
 const SHORTEST_CHECK_PAUSE: Duration = Duration::from_millis(1);
 
@@ -181,8 +182,8 @@ impl Sleeper {
                 self.state = SleepState::Arming { armed: ArmedBell::new(worker, listener), silent };
                 Ok(WakeReason::Armed)
             }
-            // The claimer has looked since the last transaction in `silent` ended. So the bell rings for every further
-            // job.
+            // All transactions that could commit jobs without ringing the bell have ended, and the claimer has looked
+            // since then. The bell rings for every further job.
             SleepState::Arming { armed, silent } if silent.is_empty() => {
                 self.state = SleepState::Asleep { armed: *armed };
                 self.sleep(due_in).await

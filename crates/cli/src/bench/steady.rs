@@ -138,7 +138,8 @@ impl SteadyBench {
         self.seconds * (1000 / TICK.as_millis() as u32)
     }
 
-    /// Returns the number of jobs to enqueue at a tick: the jobs to send by the tick's end, less those sent before.
+    /// Returns the number of jobs to enqueue at a tick: the jobs to send by the tick's end, less those sent by earlier
+    /// ticks.
     fn due(&self, tick: u32) -> u32 {
         let by = |ticks: u32| u64::from(self.rate) * u64::from(ticks) * TICK.as_millis() as u64 / 1000;
         (by(tick + 1) - by(tick)) as u32

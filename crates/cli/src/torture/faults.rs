@@ -128,7 +128,7 @@ impl Torturer {
     }
 
     /// Stops all processes of the server: the postmaster and its children. Holds the server's lock, so that the fault
-    /// `crash` cannot restart the server meanwhile.
+    /// `crash` cannot restart the stopped server.
     async fn stall(&self, lasts: Duration) -> Result<bool, String> {
         let server = Arc::clone(&self.server);
         let stalled = tokio::task::spawn_blocking(move || {

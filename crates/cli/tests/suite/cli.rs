@@ -52,7 +52,7 @@ pub fn finish(child: Child) -> Output {
     std::thread::spawn(move || sender.send(child.wait_with_output()));
     let output = ended.recv_timeout(DEADLINE * 5).unwrap_or_else(|_| {
         let _ = Command::new("kill").args(["-KILL", &pid]).status();
-        panic!("in time: the process ends")
+        panic!("too late: the process ends")
     });
     output.unwrap()
 }

@@ -20,9 +20,9 @@ const WAIT: Duration = Duration::from_secs(5);
 /// A transaction older than this is no claim, whatever locks it holds. A claim is one or two statements, and a worker's
 /// sessions have a `statement_timeout` of 30 s.
 const LONGEST_CLAIM: Duration = Duration::from_secs(60);
-/// The first rest between two queries for open claims; each further rest is twice as long.
+/// The first rest between two queries that ask which claims are open; each further rest is twice as long.
 const FIRST_REST: Duration = Duration::from_millis(1);
-/// The longest rest between two queries for open claims.
+/// The longest rest between two queries that ask which claims are open.
 const LONGEST_REST_BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// The queues for which this driver waits until earlier claims have ended.

@@ -76,7 +76,7 @@ impl OddJobs {
 }
 
 /// Locks the jobs with odd rows that the queue is known to have, so that a claim skips them. Returns the transaction
-/// that holds the locks, and the guard that keeps other queues from locking their odd rows meanwhile.
+/// that holds the locks, and the guard that keeps the claims of other queues from locking odd rows at the same time.
 pub(crate) async fn lock_odd_jobs<'a>(
     driver: &'a Postgres,
     queue: &str,
@@ -131,7 +131,7 @@ pub(crate) async fn bury_odd_jobs(driver: &Postgres, queue: &str) {
         }
         Err(error) => tracing::debug!(
             name: "job.isolating_failed", target: "reveille::job", queue, %error,
-            "the jobs that cannot be claimed are passed over as before"
+            "cannot isolate jobs; still passing over the known ones"
         ),
     }
 }

@@ -74,8 +74,8 @@ impl KnownLimits {
         (limited.map(|limited| limited.turn.clone()).unwrap_or_default(), keyless)
     }
 
-    /// Takes the key that had the last turn, and the time of the next claim, from the rows of a claim by key. `took` is
-    /// the time that the claim took.
+    /// Learns the key that had the last turn and the time until the next claim from the rows of a claim by key. `took`:
+    /// the time that this claim took.
     pub(crate) fn learn(&self, queue: &str, rows: &[Row], claimed: &mut Claimed, took: Duration) {
         let (Some(row), now) = (rows.first(), Instant::now()) else { return };
         let mut queues = self.lock();
@@ -100,7 +100,7 @@ impl KnownLimits {
     }
 }
 
-/// Claims from a queue with limits of this kind. Returns the kind of limits that the queue has now.
+/// Claims from a queue whose limits had the scope `kind`. Returns the scope of the limits that the queue has now.
 pub(crate) async fn claim(
     driver: &Postgres,
     kind: LimitKind,
@@ -114,8 +114,8 @@ pub(crate) async fn claim(
             if count_running(driver, request.queue, limits_since).await? {
                 continue;
             }
-            // The running jobs are not counted yet. A later claim may count them, but no bell will ring for that. So
-            // this answer is as if all due jobs were locked, and the worker claims again soon.
+            // No job can be claimed until the running jobs are counted, and no bell rings when a later claim can count
+            // them. This answer says that a due job is locked, so that the worker claims again soon.
             return Ok((Claimed::default().due_in(Some(Duration::ZERO)).limited(true), Some(kind)));
         }
         let (jobs, due_in) = (reserved_jobs(&rows, request)?, seconds(row.get("next_due_seconds")));

@@ -90,8 +90,8 @@ async fn claim_in_parts(driver: &Postgres, request: &ClaimRequest<'_>) -> Result
     }
 }
 
-/// Claims by the statement that the queue's limits need. The driver remembers the kind of limits that the queue had at
-/// the last claim.
+/// Claims by the statement that the queue's limits need. The driver remembers the scope of the limits that the queue
+/// had at the last claim.
 async fn claim_once(driver: &Postgres, request: &ClaimRequest<'_>) -> Result<Claimed> {
     loop {
         let known = driver.limits.kind(request.queue);

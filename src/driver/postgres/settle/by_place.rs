@@ -112,7 +112,7 @@ pub(crate) async fn complete(driver: &Postgres, settlements: &[&Settlement]) -> 
     Ok(rows.first().into_iter().flat_map(|row| group.settled(row)).collect())
 }
 
-/// A number for each queue that was claimed from. The hint of a reservation has room for this number, but not for the
+/// A number for each queue that was claimed from. The `hint` of a reservation has room for this number, but not for the
 /// queue's name.
 #[derive(Default)]
 pub(crate) struct Queues(Mutex<HashMap<String, u16>>);
@@ -139,7 +139,7 @@ mod tests {
     use crate::job::Reservation;
     use crate::job::payload::Payload;
 
-    /// Returns a hint with any tuple id, in the queue of this number.
+    /// Returns the `hint` of a reservation in the queue with this number. The row's tuple id is arbitrary.
     fn hint(queue: u16) -> u64 {
         with_queue(queue, 9)
     }

@@ -28,8 +28,8 @@ const QUIET: Duration = Duration::from_millis(5);
 /// The time since the last settlement.
 ///
 /// A commit that waits for the disk also writes the earlier commits that did not wait. While there is little to do, the
-/// next enqueue would write these earlier commits, and its job would start later. A settlement after a quiet time can
-/// write them instead, since no program waits for a settlement.
+/// next enqueue would have to write these earlier commits. This would delay the start of its job. A settlement after a
+/// quiet time can write them instead, since no program waits for a settlement.
 #[derive(Default)]
 pub(crate) struct QuietTime(Mutex<Option<Instant>>);
 

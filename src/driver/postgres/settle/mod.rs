@@ -63,7 +63,8 @@ async fn settle_each(driver: &Postgres, settlements: &[&Settlement]) -> Result<A
 
 async fn finish(driver: &Postgres, settlements: &[&Settlement]) -> Result<Answers> {
     let (groups, others) = by_place::part(settlements);
-    // The server may refuse one of these settlements. So they are settled first, while no other job is settled yet.
+    // These settlements come first, because the server may refuse one of them. After such an error, no group is
+    // settled, and the caller tries all of them again.
     let mut answers = by_id(driver, SettleStatement::Finish, &others).await?;
     let mut left = Vec::new();
     for group in groups {
