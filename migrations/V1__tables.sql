@@ -50,11 +50,12 @@ comment on table reveille.jobs is
     'Live jobs: waiting, delayed (available_at in the future) or reserved by a worker. An insert wakes a sleeping '
     'worker.';
 comment on column reveille.jobs.id is
-    'Identity; never reused, and kept when the job moves to dead_jobs or finished_jobs.';
+    'The id; no other job gets it, and the job keeps it when it moves to dead_jobs or finished_jobs.';
 comment on column reveille.jobs.queue is 'The queue; it exists as soon as a job names it.';
 comment on column reveille.jobs.kind is 'The kind; it decides which handler runs the job.';
 comment on column reveille.jobs.payload is 'The handler''s input: any JSON, at most 8 MiB of text.';
-comment on column reveille.jobs.priority is '0 urgent, 1 high, 2 normal, 3 low; lower starts first.';
+comment on column reveille.jobs.priority is
+    '0 urgent, 1 high, 2 normal, 3 low; jobs with the lowest number start first.';
 comment on column reveille.jobs.attempts is 'The number of times the job has been reserved.';
 comment on column reveille.jobs.failures is
     'The number of failed attempts: by an error, a timeout, a panic, or a worker that died.';
@@ -62,10 +63,10 @@ comment on column reveille.jobs.max_attempts is 'The number of failures at which
 comment on column reveille.jobs.reserved_at is 'The time at which a worker reserved the job; null while it waits.';
 comment on column reveille.jobs.reserved_by is
     'The worker that holds the job (reveille.workers.id); null while it waits.';
-comment on column reveille.jobs.available_at is 'The due time; the job does not start before.';
+comment on column reveille.jobs.available_at is 'The due time, before which the job does not start.';
 comment on column reveille.jobs.created_at is 'The start of the transaction that enqueued the job.';
 comment on column reveille.jobs.cancel_requested_at is
-    'The time at which a cancel of the running job was requested; its handler is asked to stop.';
+    'The time at which a cancel of the running job was requested; the job''s handler is asked to stop.';
 comment on column reveille.jobs.unique_key is 'The unique key: at most one live job of a kind has it.';
 comment on column reveille.jobs.unique_until is
     'started: the unique key is given up when the job first starts; finished (or null): when the job ends.';
@@ -76,7 +77,7 @@ comment on column reveille.jobs.tags is 'Free labels: at most 64, together at mo
 comment on column reveille.jobs.metadata is
     'Free data about the job, such as a trace context: a JSON object, at most 256 KiB of text.';
 comment on column reveille.jobs.errors is
-    'The last 100 failed attempts, oldest first: at, worker, attempt, reason, error.';
+    'The last 100 failed attempts, oldest first, each with the fields at, worker, attempt, reason and error.';
 comment on column reveille.jobs.progress is 'The latest progress that the handler reported.';
 comment on column reveille.jobs.parent_id is 'The id of the job whose handler enqueued this job.';
 comment on column reveille.jobs.schedule_id is 'The schedule that enqueued the job.';
@@ -126,21 +127,21 @@ comment on column reveille.dead_jobs.failures is 'The number of failed attempts.
 comment on column reveille.dead_jobs.max_attempts is 'The number of failures at which the job becomes a dead job.';
 comment on column reveille.dead_jobs.available_at is 'The last due time.';
 comment on column reveille.dead_jobs.created_at is 'The start of the transaction that enqueued the job.';
-comment on column reveille.dead_jobs.unique_key is 'The unique key; the job holds it again once it is revived.';
+comment on column reveille.dead_jobs.unique_key is 'The unique key; a revived job holds it again.';
 comment on column reveille.dead_jobs.unique_until is 'As in reveille.jobs.';
 comment on column reveille.dead_jobs.key is 'The key: what the job belongs to, such as a tenant.';
 comment on column reveille.dead_jobs.timeout is 'The longest run time of one attempt; null: the worker''s setting.';
 comment on column reveille.dead_jobs.tags is 'Free labels.';
 comment on column reveille.dead_jobs.metadata is 'Free data about the job.';
 comment on column reveille.dead_jobs.errors is
-    'The last 100 failed attempts, oldest first: at, worker, attempt, reason, error.';
+    'The last 100 failed attempts, oldest first, each with the fields at, worker, attempt, reason and error.';
 comment on column reveille.dead_jobs.progress is 'The latest progress that the handler reported.';
 comment on column reveille.dead_jobs.parent_id is 'The id of the job whose handler enqueued this job.';
 comment on column reveille.dead_jobs.schedule_id is 'The schedule that enqueued the job.';
 comment on column reveille.dead_jobs.reason is
     'failed: no attempts left; permanent: the handler reported a permanent failure; timed_out: no attempts left, and '
-    'the last one timed out; lost: its workers died; undecodable: the job could not be claimed, or its payload did '
-    'not fit its kind.';
+    'the last attempt timed out; lost: the worker of the last attempt died, and the job could not be tried again; '
+    'undecodable: the job could not be claimed, or its payload did not fit its kind.';
 comment on column reveille.dead_jobs.worker is 'The worker of the last attempt.';
 comment on column reveille.dead_jobs.wait_seconds is 'The seconds from the due time to the start of the last attempt.';
 comment on column reveille.dead_jobs.run_seconds is 'The run time of the last attempt in seconds.';
@@ -176,7 +177,8 @@ create table reveille.finished_jobs (
 create index finished_jobs_id on reveille.finished_jobs (id);
 comment on table reveille.finished_jobs is
     'Completed and cancelled jobs, kept for their queue''s retention (1 day unless reveille.queues has another).';
-comment on column reveille.finished_jobs.day is 'The partition: the number of the UTC day since 1970, modulo 32.';
+comment on column reveille.finished_jobs.day is
+    'The partition: the UTC day on which the job ended, counted in days since 1970, modulo 32.';
 comment on column reveille.finished_jobs.id is 'The job''s id.';
 comment on column reveille.finished_jobs.queue is 'The queue.';
 comment on column reveille.finished_jobs.kind is 'The kind; it decided which handler ran the job.';
@@ -192,7 +194,7 @@ comment on column reveille.finished_jobs.key is 'The key: what the job belongs t
 comment on column reveille.finished_jobs.tags is 'Free labels.';
 comment on column reveille.finished_jobs.metadata is 'Free data about the job.';
 comment on column reveille.finished_jobs.errors is
-    'The last 100 failed attempts, oldest first: at, worker, attempt, reason, error.';
+    'The last 100 failed attempts, oldest first, each with the fields at, worker, attempt, reason and error.';
 comment on column reveille.finished_jobs.progress is 'The latest progress that the handler reported.';
 comment on column reveille.finished_jobs.parent_id is 'The id of the job whose handler enqueued this job.';
 comment on column reveille.finished_jobs.schedule_id is 'The schedule that enqueued the job.';
@@ -269,8 +271,8 @@ comment on column reveille.queues.name is 'The queue.';
 comment on column reveille.queues.paused_at is
     'The time at which the queue was paused; none of its jobs starts while it is paused. Null: it is not paused.';
 comment on column reveille.queues.retention is
-    'The time for which finished jobs are kept, to the hour: 0 to 30 days; null: 1 day; 0: finished jobs are not '
-    'stored.';
+    'The time for which finished jobs are kept, to within an hour: 0 to 30 days; null: 1 day; 0: finished jobs are '
+    'not stored.';
 comment on column reveille.queues.max_running is
     'The maximum number of running jobs of the queue, all workers together; null: no limit.';
 comment on column reveille.queues.max_running_per_key is
@@ -331,8 +333,8 @@ comment on column reveille.workers.stuck_jobs is
 comment on column reveille.workers.stuck_since is
     'The times at which the handlers of stuck_jobs were asked to stop, in the same order.';
 comment on column reveille.workers.backend is
-    'The process id of the server''s backend for the listener, whose lock vouches for the worker; null: unknown, so '
-    'any session''s lock counts.';
+    'The process id of the backend that serves the listener; only that backend''s lock vouches for the worker. Null: '
+    'the process id is unknown, and a lock of any session vouches.';
 
 create table reveille.sleepers (
     queue  text    not null,
@@ -341,7 +343,7 @@ create table reveille.sleepers (
     primary key (queue, worker)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 comment on table reveille.sleepers is
-    'The queues on which workers sleep: one row per queue and worker. The bell rings only for these.';
+    'The queues on which workers sleep: one row per queue and worker. The bell rings only for these queues.';
 comment on column reveille.sleepers.queue is 'The queue on which the worker sleeps.';
 comment on column reveille.sleepers.worker is 'The worker; deleting its row in reveille.workers deletes this row too.';
 comment on column reveille.sleepers.silent is
@@ -358,8 +360,8 @@ create table reveille.ends (
     ended_at timestamptz not null default clock_timestamp(),
     constraint outcome_is_known check (outcome in ('completed', 'cancelled'))
 );
--- The table has no primary key: after a restore, an id may be given out a second time, and the second job must still be
--- settled.
+-- The table has no primary key, because after a restore an id may be given out a second time. A primary key would then
+-- refuse the ending of the second job, and the job could not be settled.
 create index ends_id on reveille.ends (id);
 create index ends_ended_at on reveille.ends (ended_at);
 comment on table reveille.ends is
@@ -398,13 +400,15 @@ create table reveille.chores (
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 comment on table reveille.chores is
     'The chores of upkeep. A worker locks a chore''s row while it works on one slice of the chore, so that no two '
-    'workers do the same chore.';
+    'workers do the same chore at the same time.';
 comment on column reveille.chores.name is 'The chore.';
 comment on column reveille.chores.day is
-    'The day of the history that the chore cleans, as in reveille.finished_jobs; null: another kind of chore.';
+    'The day of the history that the chore cleans, as in reveille.finished_jobs; null: the chore cleans no day.';
 comment on column reveille.chores.next_page is
     'The page of the day at which the next slice begins; null: no round is under way.';
-comment on column reveille.chores.settings is 'The retentions that the last round applied.';
+comment on column reveille.chores.settings is
+    'The retentions that the last round applied; locked: another session had locked a row, so the day needs another '
+    'round.';
 comment on column reveille.chores.began_at is 'The time at which the last round began.';
 comment on column reveille.chores.done_at is 'The time at which the last round ended.';
 insert into reveille.chores (name)
@@ -413,7 +417,7 @@ values
     ('vacuum'), ('ends');
 insert into reveille.chores (name, day) select 'day ' || day, day from generate_series(0, 31) as day;
 
--- A restored dump of the data contains the chores. This trigger skips the chores that the database has already.
+-- This function skips the chores that the table has already, since a restored dump of the data contains the chores too.
 create function reveille.pass_over_known_chore() returns trigger
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -429,9 +433,9 @@ create trigger pass_over_known before insert on reveille.chores
     for each row execute function reveille.pass_over_known_chore();
 alter table reveille.chores enable always trigger pass_over_known;
 
--- A dump of the data contains the history of migrations, and so does the first copy of a subscription. If the data
--- comes into a migrated database, this trigger skips the migrations that the database has already. The trigger is an
--- always trigger, since replication fires no others.
+-- This function skips the rows of migrations that the table has already: a dump of the data contains the record of
+-- migrations, and so does the first copy of a subscription. The function's trigger is enabled `always`, since
+-- replication fires no other triggers.
 create function reveille.pass_over_known_migration() returns trigger
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp

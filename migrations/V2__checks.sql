@@ -1,8 +1,8 @@
 -- The checks of each row of jobs. See docs/design/odd-rows.md.
 
--- Payloads and metadata are measured as text, since workers receive text: a payload of 100 MB of the same letter is
--- stored as 1 MB. The text is made only if the stored form exceeds 512 bytes, so that an ordinary insert does not pay
--- for it.
+-- This function measures payloads and metadata as text, since workers receive the text and not the compressed form that
+-- is stored: a payload of 100 MB of the same letter is stored in 1 MB. The function makes the text only if the stored
+-- form exceeds 512 bytes, so that an ordinary insert does not pay for the text.
 create function reveille.check_job(
     queue text, kind text, payload jsonb, priority smallint, attempts int, failures int, max_attempts int,
     reserved_at timestamptz, reserved_by bigint, available_at timestamptz, created_at timestamptz,
@@ -13,8 +13,8 @@ as $$
 declare
     broken text;
 begin
-    -- Nearly all jobs fulfil this first condition. The condition is short, since Postgres resolves each of its
-    -- operators once per transaction.
+    -- Nearly all jobs fulfil this first condition. The condition is kept short, because each transaction pays for each
+    -- of its operators: Postgres resolves them once per transaction.
     if queue operator(pg_catalog.<>) '' and kind operator(pg_catalog.<>) ''
         and greatest(pg_catalog.length(queue), pg_catalog.length(kind)) operator(pg_catalog.<=) 128
         and (
@@ -42,7 +42,8 @@ begin
             then 'priority_is_0_to_3'
         when attempts operator(pg_catalog.<) 0
             then 'attempts_is_not_negative'
-        -- Each claim adds one, and the column overflows at two billion. No job needs half of that.
+        -- Each claim adds one to `attempts`, which overflows at two billion. The limit is half of that, which no job
+        -- needs.
         when attempts operator(pg_catalog.>) 1000000000
             then 'attempts_is_at_most_1000000000'
         when failures operator(pg_catalog.<) 0 or failures operator(pg_catalog.>) attempts
@@ -102,8 +103,8 @@ declare
     is_sound boolean;
 begin
     -- Every name is qualified, since this function runs with the search path of any role that inserts. `limit 1` makes
-    -- the planner expect few rows. A session keeps its plan: a plan made at an insert of a million jobs would be
-    -- compiled at each later insert, which takes 13 ms.
+    -- the planner expect few rows. Otherwise, if a session first inserts a million jobs, it makes a plan so costly that
+    -- Postgres compiles it (JIT). The session keeps this plan, and compiles it at each further insert, in 13 ms.
     perform from inserted
     where (
             greatest(pg_catalog.octet_length(queue), pg_catalog.octet_length(kind)) operator(pg_catalog.<=) 128
@@ -121,7 +122,7 @@ begin
         ) is not true
     limit 1;
     if found then
-        -- This is an assignment, since the text of a `perform` statement would be part of each error.
+        -- The call is an assignment, since the text of a `perform` statement would be part of each error.
         for job in select * from inserted loop
             is_sound := reveille.check_job(
                 job.queue, job.kind, job.payload, job.priority, job.attempts, job.failures, job.max_attempts,
@@ -165,8 +166,8 @@ create trigger check_changed
     for each row
     execute function reveille.check_changed_job();
 
--- A claim sets the columns of this trigger to valid values, unless attempts leaves its bounds. So the trigger checks
--- only attempts, and a claim pays for this one condition.
+-- This trigger checks a job only if `attempts` is out of bounds. Of the values that a claim sets in these columns, only
+-- `attempts` can be out of bounds, so a claim pays for this one condition.
 create trigger check_unclaimed
     after update of attempts, reserved_at, reserved_by, unique_key, unique_until
     on reveille.jobs

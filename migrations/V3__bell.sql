@@ -1,4 +1,4 @@
--- The bell: an insert sends a notification for each of its queues on which a worker sleeps.
+-- The bell: an insert of jobs sends a notification for each queue of these jobs on which a worker sleeps.
 
 create sequence reveille.somebody_sleeps as smallint minvalue 0 maxvalue 1;
 comment on sequence reveille.somebody_sleeps is
@@ -41,8 +41,8 @@ begin
                 select from reveille.sleepers
                 where sleepers.queue operator(pg_catalog.=) rung.queue and not sleepers.silent
             )
-            -- At an isolation level other than read committed, the snapshot may be older than the rows of the workers
-            -- that sleep now.
+            -- At an isolation level other than read committed, the bell rings even if no sleeping worker is visible,
+            -- because the snapshot may be older than the rows of the workers that sleep now.
             or (
                 pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
                 and not exists (
@@ -55,12 +55,13 @@ begin
 end
 $$;
 comment on function reveille.ring(text[]) is
-    'Rings the bell (NOTIFY) at the commit, for each of the given queues on which a worker sleeps. Each statement '
-    'that lets a job start calls this function. `set local reveille.bell = ''off''` silences it.';
+    'Rings the bell (NOTIFY) at the commit, for each of the given queues on which a worker sleeps. A statement that '
+    'lets waiting jobs start calls this function; inserts have a trigger instead. `set local reveille.bell = '
+    '''off''` silences the bell.';
 
--- This function runs with the rights of its owner, since servers before 17 raise an error for a role that may not read
--- the sequence. The trigger's condition calls a function, since the plain expression there would cost more: each
--- statement would parse it anew from the catalogue.
+-- The condition of the trigger `ring` calls this function. The plain expression would cost more in the condition, since
+-- each statement would parse it anew from the catalogue. The function runs with the rights of its owner, since servers
+-- before 17 raise an error for a role that may not read the sequence.
 create function reveille.somebody_may_sleep() returns boolean
     language plpgsql stable security definer
 as $$
@@ -76,15 +77,15 @@ comment on function reveille.somebody_may_sleep() is
     'whatever the statement''s snapshot shows.';
 
 -- This function runs with the rights of its owner, so that a role that inserts needs no right to read
--- reveille.sleepers. The function sets no search path, since that would cost producers several percent. Instead each
--- name, type and operator is qualified. Constructs that resolve operators by themselves are not used (`is distinct
+-- reveille.sleepers. The function sets no search path, since that would slow producers down by several percent. Instead
+-- each name, type and operator is qualified. Constructs that resolve operators by themselves are not used (`is distinct
 -- from`, `in`, `between`).
 create function reveille.ring_after_insert() returns trigger
     language plpgsql volatile security definer
 as $$
 begin
-    -- While a worker sleeps, every enqueue pays for this query. The query sends a notification for each job, since the
-    -- server merges equal notifications of a transaction.
+    -- While a worker sleeps, every enqueue pays for this query, so the query does not remove duplicate queues. It sends
+    -- a notification for each job, and the server merges equal notifications of a transaction.
     if pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.=) 'read committed' then
         perform case
             when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
@@ -100,8 +101,8 @@ begin
                 pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'UTF8' or reveille.can_be_sent(inserted.queue)
             );
     else
-        -- At an isolation level other than read committed, the snapshot may be older than the rows of the workers that
-        -- sleep now.
+        -- At an isolation level other than read committed, the bell rings without a query for sleeping workers, because
+        -- the snapshot may be older than the rows of the workers that sleep now.
         perform case
             when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
             then pg_catalog.pg_notify('reveille.bell', inserted.queue)
@@ -129,8 +130,9 @@ create trigger ring after insert on reveille.jobs
     when (reveille.somebody_may_sleep())
     execute function reveille.ring_after_insert();
 
--- This function serves a user's update, or `on conflict do update`, that makes a waiting job due sooner or moves it to
--- another queue. Claims do not update these columns, and a settlement only evaluates the trigger's condition.
+-- This function rings if a user's update, or `on conflict do update`, makes a waiting job due sooner or moves it to
+-- another queue. Claims do not pay for its trigger, since they do not update `available_at` and `queue`. A settlement
+-- only pays for the trigger's condition, which is false for a reserved job.
 create function reveille.ring_after_update() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -153,8 +155,9 @@ create trigger ring_moved
     )
     execute function reveille.ring_after_update();
 
--- A worker that goes to sleep waits for no other session: the trigger reads the queue's settings as they are. A session
--- that changes the settings waits for the workers that are just going to sleep (reveille.mark_sleepers).
+-- This function reads the queue's setting without a lock, so that a worker that goes to sleep waits for no other
+-- session. A session that changes the setting waits instead for the workers that are just going to sleep
+-- (reveille.mark_sleepers).
 create function reveille.mark_sleeper() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -163,8 +166,8 @@ begin
     select not bell into new.silent from reveille.queues where name = new.queue;
     new.silent := coalesce(new.silent, false);
     -- The sequence changes at once, not at the commit, so an enqueue sees the change whatever its snapshot shows. Until
-    -- this insert is committed, its lock on the table keeps reveille.note_nobody_sleeps() from setting the sequence
-    -- back.
+    -- this insert is committed, its lock on reveille.sleepers keeps reveille.note_nobody_sleeps() from setting the
+    -- sequence to 0 again.
     perform setval('reveille.somebody_sleeps', 1)
     where pg_sequence_last_value('reveille.somebody_sleeps') is not distinct from 0;
     return new;
@@ -206,15 +209,15 @@ create function reveille.note_nobody_sleeps() returns boolean
 as $$
 begin
     -- This function refuses a transaction that has changed anything: a rollback would undo the changes, but not the
-    -- sequence's new value. It also refuses other isolation levels: their snapshots may be older than the rows of the
-    -- workers that sleep now.
+    -- sequence's new value. It also refuses isolation levels other than read committed, because their snapshots may be
+    -- older than the rows of the workers that sleep now.
     if pg_current_xact_id_if_assigned() is not null or current_setting('transaction_isolation') <> 'read committed'
     then
         return false;
     end if;
     begin
-        -- While this session holds the lock, no worker can go to sleep. The request fails at once if a worker is going
-        -- to sleep.
+        -- While this session holds the lock, no worker can go to sleep. If a worker is just going to sleep, the request
+        -- for the lock fails at once.
         lock table reveille.sleepers in share mode nowait;
     exception when lock_not_available then
         return false;

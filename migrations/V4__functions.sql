@@ -55,7 +55,7 @@ begin
         else 1048576
     end;
     -- The payload is measured as text, since workers receive text. A payload that is stored in at most 512 bytes is not
-    -- measured, so that an ordinary job does not pay for it.
+    -- measured, so that an ordinary job does not pay for the measurement.
     if (pg_catalog.pg_column_size(enqueue.payload) operator(pg_catalog.>) 512 or largest operator(pg_catalog.<) 512)
         and pg_catalog.octet_length(enqueue.payload::pg_catalog.text) operator(pg_catalog.>) largest
     then
@@ -132,8 +132,8 @@ begin
             if enqueue.unique_key is null then
                 return;
             end if;
-            -- The period is checked once more: while the insert waited, another transaction may have enqueued a job
-            -- with this unique key for a period, and that job may have ended.
+            -- The check for a period is repeated, because the insert may have waited for another transaction. That
+            -- transaction may have enqueued a job with this unique key for a period, and that job may have ended.
             if period is null and reveille.period_holder(enqueue.kind, enqueue.unique_key) is null then
                 return;
             end if;
@@ -157,7 +157,7 @@ begin
         existed := true;
         id := reveille.live_holder(enqueue.kind, enqueue.unique_key);
         if id is null then
-            -- A separate statement also sees commits since the statement before.
+            -- This is a separate statement, so that it also sees what was committed since the statement above.
             id := reveille.period_holder(enqueue.kind, enqueue.unique_key);
         end if;
         if id is not null then
@@ -172,7 +172,7 @@ comment on function reveille.enqueue(
 ) is
     'Enqueues a job in the caller''s transaction: select id from reveille.enqueue(kind => ''hello''). If another job '
     'of the kind holds the unique_key, no job is added: existed is true, and id is the id of that other job. '
-    'unique_mode decides about the other job while it waits: it stays unchanged (keep), gets the payload, tags and '
+    'If the other job is waiting, unique_mode decides if it stays unchanged (keep), gets the payload, tags and '
     'metadata (replace), or gets these and the due time (debounce). A job that is running or has ended always stays '
     'unchanged. unique_until decides when the unique key is given up: when the job first starts (started), or when it '
     'has ended (finished). With an interval such as ''1 hour'', the unique key is also held until that time has '
@@ -290,8 +290,8 @@ create function reveille.pause(queue text) returns void
 as $$
     insert into reveille.queues (name, paused_at) values (pause.queue, now())
     on conflict (name) do update set paused_at = coalesce(queues.paused_at, excluded.paused_at);
-    -- This notification keeps claimed jobs from starting. If no notification comes, the workers' next heartbeats find
-    -- the pause.
+    -- This notification keeps jobs that are claimed already from starting. If no notification comes, the workers' next
+    -- heartbeats find the pause.
     select pg_notify('reveille.pause', pause.queue) where pg_notification_queue_usage() < 0.9
 $$;
 comment on function reveille.pause(text) is
@@ -336,8 +336,8 @@ as $$
 #variable_conflict use_column
 begin
     update reveille.jobs set awaited = true where jobs.id = await.id and not jobs.awaited;
-    -- The statements are separate, and each sees everything that was committed before it. So a job that the first
-    -- statement no longer finds has ended.
+    -- The queries are separate, because each query then sees everything that was committed before it. If the first
+    -- query does not find the job, the job has ended, and one of the queries after it finds the ending.
     select 'live', jobs.errors into state, errors from reveille.jobs where jobs.id = await.id;
     if found then
         return;
@@ -358,7 +358,7 @@ begin
     if found then
         return;
     end if;
-    -- A job that was revived between two of these statements is in none of their tables.
+    -- None of these queries finds a job that was revived between two of them, so the live jobs are queried once more.
     state := case when exists (select from reveille.jobs where jobs.id = await.id) then 'live' else 'unknown' end;
 end
 $$;
@@ -416,8 +416,8 @@ $$;
 comment on function reveille.complete_in(bigint, bigint, int, timestamptz, double precision) is
     'Completes a job in the caller''s transaction, fenced by the job''s reservation, and moves the job to the '
     'history, unless its queue keeps none. Returns the transaction''s id; null if the reservation no longer stands. '
-    'Does not update counters, since other transactions would have to wait for these rows. The worker counts the job '
-    'once the transaction has ended. For workers.';
+    'Does not update counters, since until its end the transaction would make others wait for the counters'' rows. '
+    'The worker counts the job once the transaction has ended. For workers.';
 
 create function reveille.fresh_job_id() returns bigint
     language plpgsql volatile security definer
@@ -430,10 +430,11 @@ begin
 end
 $$;
 comment on function reveille.fresh_job_id() is
-    'Returns an id that no job has, for a job that becomes a dead job or is revived while another job has its id.';
+    'Returns an id that no job has, for a job that becomes a dead job or is revived while another job has the same '
+    'id.';
 
--- This function runs with the rights of its owner. A role that works or revives jobs must not be able to move the
--- sequence by itself.
+-- This function runs with the rights of its owner, because a role that works or revives jobs must not be able to move
+-- the sequence by itself.
 create function reveille.pass_given_ids() returns bigint
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -441,12 +442,13 @@ create function reveille.pass_given_ids() returns bigint
 as $$
 declare
     ids constant regclass := 'reveille.jobs_id_seq';
-    -- Ids from this number on were written by hand. A sequence that passed them would have hardly any ids left.
+    -- Ids from this number on are ignored. They were written by hand, and a sequence that passed them could have hardly
+    -- any ids left.
     too_large constant bigint := 4611686018427387904;
     largest bigint;
 begin
-    -- This is one statement, so that its snapshot is older than its read of the sequence. So it sees no id that was
-    -- given out later. Usually no index contains an id above the sequence, and the statement ends at once.
+    -- One statement: its snapshot is older than its read of the sequence, so it sees no id that was given out after
+    -- that read. Usually no index contains an id above the sequence, and the statement ends at once.
     perform from (select coalesce(pg_sequence_last_value(ids), 0)) as given (last)
     where exists (select from reveille.jobs where jobs.id > given.last and jobs.id < too_large)
         or exists (select from reveille.dead_jobs where dead_jobs.id > given.last and dead_jobs.id < too_large)
@@ -461,23 +463,24 @@ begin
         (select max(dead_jobs.id) from reveille.dead_jobs where dead_jobs.id < too_large),
         (select max(finished_jobs.id) from reveille.finished_jobs where finished_jobs.id < too_large)
     ) into largest;
-    -- The lock lets only one session at a time move the sequence. Otherwise a second session could move it back below
-    -- ids that were given out since.
+    -- The lock lets only one session at a time move the sequence. Otherwise a second session could move the sequence
+    -- back, below ids that were given out after the first session had moved it.
     lock table reveille.dead_jobs in share update exclusive mode;
     if largest <= pg_sequence_last_value(ids) then
         return null;
     end if;
-    -- A margin of 1,000 covers the ids that other sessions take between the check and this statement.
+    -- A margin of 1,000 covers the ids that other sessions take between the condition above and this statement.
     return setval(ids, largest + 1000);
 end
 $$;
 comment on function reveille.pass_given_ids() is
-    'Moves the sequence of job ids past all ids in use, if some are above it, as after a restore. Returns the '
-    'sequence''s new value; null if no id was above it. Upkeep calls this function.';
+    'Moves the sequence of job ids past all ids in use, if some are above the sequence, as after a restore. Returns '
+    'the sequence''s new value; null if no id was above the sequence. Upkeep calls this function.';
 
--- Tries to claim one job, and rolls the claim back. If the claim fails because of the row, the job becomes a dead job
--- without an attempt. But the cause may be a trigger or a constraint that refuses every job. Then the job is only
--- listed in reveille.passed_over, unless the caller knows that other jobs of the queue can be claimed (others_pass).
+-- Tries to claim one job, and rolls the claim back. If the claim fails because of the row's values, this function makes
+-- the job a dead job without an attempt. If a trigger or a constraint may be the cause, it may refuse every job. The
+-- function then only lists the job in reveille.passed_over, unless the caller knows that other jobs of the queue can be
+-- claimed (`others_pass`).
 create function reveille.isolate_job(id bigint, others_pass boolean, out code text, out error text, out buried boolean)
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -508,8 +511,8 @@ begin
     exception when others then
         get stacked diagnostics code = returned_sqlstate, error = message_text;
     end;
-    -- Either the claim succeeded, or it failed for a reason outside the row: the server, the connection, the schema or
-    -- a lock. Error::is_about_data has the same list.
+    -- The row is not at fault: the claim succeeded (RVOK0), or it failed for a reason outside the row, such as the
+    -- server, the connection, the schema or a lock. The Rust function Error::is_about_data has the same list.
     if code = 'RVOK0'
         or left(code, 2) in ('08', '0A', '25', '26', '28', '34', '3D', '3F', '40', '42', '53', '55', '57')
     then
@@ -518,7 +521,7 @@ begin
         return;
     end if;
     if getdatabaseencoding() <> 'UTF8' then
-        -- The error's text may quote bytes that cannot be read.
+        -- The error's text may quote bytes that cannot be sent to a worker.
         error := regexp_replace(error, '[^ -~]', '?', 'g');
     end if;
     buried := (others_pass or left(code, 2) in ('22', '54') or code in ('XX001', 'XX002'))
@@ -536,16 +539,17 @@ begin
             where jobs.id = isolate_job.id;
         end if;
     exception when insufficient_privilege or unique_violation then
-        null; -- The worker's role lacks the new privilege, or another worker has just listed the job.
+        -- The worker's role lacks the privileges on reveille.passed_over, or another worker has just listed the job.
+        null;
     end;
 end
 $$;
 comment on function reveille.isolate_job(bigint, boolean) is
-    'Tries to claim a job, and rolls the claim back. If the claim fails, returns the error, and true as buried if the '
-    'job was made a dead job for it. For workers.';
+    'Tries to claim a job, and rolls the claim back. If the claim fails, returns the error; buried is true if the job '
+    'was made a dead job because of the error. For workers.';
 
--- Makes a job that cannot be claimed a dead job: with all of its columns (whole), or without the columns that may be
--- unreadable. Returns true if this succeeds.
+-- Makes a dead job of a job that cannot be claimed. Keeps all of its columns (`whole`), or leaves out the columns that
+-- may be unreadable. Returns true if this succeeds.
 create function reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) returns boolean
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -592,4 +596,4 @@ exception when others then
 end
 $$;
 comment on function reveille.bury_unclaimed(bigint, text, text, boolean) is
-    'Makes a job that cannot be claimed a dead job. Returns true if this succeeds. For reveille.isolate_job.';
+    'Makes a dead job of a job that cannot be claimed. Returns true if this succeeds. For reveille.isolate_job.';

@@ -1,4 +1,4 @@
--- Unique keys: a live job holds its unique key, or the key is held for a period.
+-- Unique keys. A job holds its unique key while the job is live, or for a period.
 
 create table reveille.unique_periods (
     kind       text        not null,
@@ -9,7 +9,7 @@ create table reveille.unique_periods (
 );
 create index unique_periods_ends_at on reveille.unique_periods (ends_at);
 comment on table reveille.unique_periods is
-    'Unique keys that are held for a period, beyond the end of their job. Upkeep deletes each row after its period. '
+    'Unique keys that are held for a period, even if their job ends earlier. Upkeep deletes each row after its period. '
     'Delete a row to give up its unique key early.';
 comment on column reveille.unique_periods.kind is 'The kind within which the unique key is unique.';
 comment on column reveille.unique_periods.unique_key is 'The unique key.';
@@ -31,8 +31,8 @@ $$;
 comment on function reveille.live_holder(text, text) is
     'Returns the id of the live job that holds a unique key of a kind; null if there is none.';
 
--- This function runs with the rights of its owner: it has to write to detect a period that an old snapshot hides, and
--- each role that may enqueue calls it.
+-- This function runs with the rights of its owner. Each role that enqueues with a unique key calls the function, and
+-- the function writes to reveille.unique_periods to detect a period that an old snapshot hides.
 create function reveille.period_holder(kind text, unique_key text) returns bigint
     language plpgsql volatile security definer
     set enable_seqscan = off
@@ -46,10 +46,11 @@ begin
             and held.unique_key operator(pg_catalog.=) period_holder.unique_key
             and held.ends_at operator(pg_catalog.>) pg_catalog.now()
     );
-    -- At an isolation level other than read committed, the snapshot may be older than a period. Then only the unique
-    -- index contains the period: inserting a second row fails with a serialization failure (40001), and the caller
-    -- tries the transaction again. The second row is inserted only after the caller has inserted its job. So all
-    -- transactions wait for each other in one order: first for the job's unique key, then for the period.
+    -- At an isolation level other than read committed, the snapshot may be older than a period, so that the query above
+    -- does not find the period. The insert below of a second row still finds it, in the unique index: the insert fails
+    -- with a serialization failure (40001), and the caller tries the transaction again. The second row is inserted only
+    -- after the caller has inserted its job, so that all transactions wait for each other in one order: first for the
+    -- job's unique key, then for the period.
     if holder is null
         and pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
     then
@@ -72,8 +73,8 @@ end
 $$;
 comment on function reveille.period_holder(text, text) is
     'Returns the id of the job that holds a unique key of a kind for a period that is not over yet; null if there is '
-    'none. If the caller has enqueued a job with this unique key, and its snapshot is older than a period, this fails '
-    'with 40001: try the transaction again.';
+    'none. If the caller has enqueued a job with this unique key, and the caller''s snapshot is older than a period, '
+    'the call fails with 40001: try the transaction again.';
 
 create function reveille.hold_unique_key(id bigint, period interval) returns boolean
     language plpgsql volatile security definer
@@ -114,9 +115,9 @@ begin
 end
 $$;
 comment on function reveille.hold_unique_key(bigint, interval) is
-    'For reveille.enqueue, which has just inserted the job with a unique key. Returns true if the job now holds its '
-    'unique key for the period (null: while it is live). Returns false if another job holds the unique key for a '
-    'period; the new job is then deleted again.';
+    'Gives a job that reveille.enqueue has just inserted its unique key for a period (null: while the job is live). '
+    'Returns true if the job now holds the unique key. If another job holds the unique key for a period, deletes the '
+    'new job and returns false.';
 
 create function reveille.replace_waiting(
     kind text, unique_key text, payload jsonb, tags text[], metadata jsonb, available_at timestamptz

@@ -9,8 +9,8 @@ comment on table reveille.limits is
     'row, so that one worker claims at a time.';
 comment on column reveille.limits.queue is 'The queue.';
 comment on column reveille.limits.counted_for is
-    'The queue''s limited_since at the time of the count. While the queue has another limited_since, workers claim no '
-    'job of the queue.';
+    'The queue''s limited_since at the time of the count. While the queue''s limited_since differs from this value, '
+    'workers claim no job of the queue.';
 
 create table reveille.rates (
     queue   text        not null,
@@ -19,19 +19,19 @@ create table reveille.rates (
     primary key (queue, key)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 comment on table reveille.rates is
-    'The rates that queues and keys have used up. A queue or key without a row may start its whole burst.';
+    'The present use of the rates, one row per queue or key. A queue or key without a row may start its whole burst.';
 comment on column reveille.rates.queue is 'The queue.';
 comment on column reveille.rates.key is 'The key; empty for the queue as a whole.';
 comment on column reveille.rates.next_at is
-    'The time at which an even pace would have allowed all jobs that have started. Further jobs may start before this '
-    'time, by the length of the burst.';
+    'The time at which an even pace would have allowed all jobs that have started. The next job may start before this '
+    'time, at most by the length of the burst.';
 
 create function reveille.note_limits() returns trigger
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- The generated column `limited` has the same condition, but is computed only after this trigger.
+    -- This condition repeats that of the generated column `limited`, which Postgres computes only after this trigger.
     if not new.ordered
         and coalesce(new.max_running, new.max_running_per_key, new.rate_limit, new.rate_per_key) is null
     then
@@ -49,8 +49,8 @@ comment on function reveille.note_limits() is 'Notes the time from which a queue
 create trigger note_limits before insert or update on reveille.queues
     for each row execute function reveille.note_limits();
 
--- This trigger does not count the queue's running jobs. Workers count them before the first claim under the new limits.
--- So the count includes the jobs of claims that did not see the limits.
+-- This function only wakes workers. They count the queue's running jobs before the first claim under the new limits. A
+-- count in this function would miss the jobs of claims that are under way and do not see the limits yet.
 create function reveille.limits_changed() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp

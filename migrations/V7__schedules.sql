@@ -58,9 +58,9 @@ create unique index schedules_name on reveille.schedules (name);
 create index schedules_due on reveille.schedules ((coalesce(next_at, '-infinity'::timestamptz)))
     where paused_at is null and error is null;
 comment on table reveille.schedules is
-    'Schedules, which enqueue recurring jobs. Any worker enqueues each tick, once, at the tick''s time. Workers '
+    'Schedules, which enqueue recurring jobs. At each tick, one of the workers enqueues the tick''s job. Workers '
     'notice a plain insert or update.';
-comment on column reveille.schedules.id is 'Identity; the schedule''s jobs have it as schedule_id.';
+comment on column reveille.schedules.id is 'The id; the schedule''s jobs have it as schedule_id.';
 comment on column reveille.schedules.name is 'The name, 1 to 128 characters.';
 comment on column reveille.schedules.cron is
     'The cron text that gives the ticks: five fields, or six with seconds first, or @daily and the like; read by the '
@@ -85,9 +85,9 @@ comment on column reveille.schedules.tags is 'The tags of the schedule''s jobs.'
 comment on column reveille.schedules.metadata is
     'The metadata of the schedule''s jobs, to which the schedule''s name and the tick are added.';
 comment on column reveille.schedules.counted_from is
-    'The time after which ticks count: when the timing was last set, or when the schedule was resumed.';
+    'The time after which ticks count: the time at which the timing was last set or the schedule was last resumed.';
 comment on column reveille.schedules.next_at is 'The next tick; null while a worker has yet to compute it.';
-comment on column reveille.schedules.last_at is 'The last tick that was enqueued.';
+comment on column reveille.schedules.last_at is 'The last tick for which a job was enqueued.';
 comment on column reveille.schedules.paused_at is
     'The time at which the schedule was paused; it enqueues nothing while paused. Null: it is not paused.';
 comment on column reveille.schedules.declared_at is
@@ -96,8 +96,8 @@ comment on column reveille.schedules.error is
     'The reason why the next tick cannot be computed: the cron text or the time zone is invalid.';
 comment on column reveille.schedules.created_at is 'The time at which the schedule was added.';
 comment on column reveille.schedules.through_middleware is
-    'True if the schedule''s jobs pass the middleware of a worker that declares the schedule; other workers do not '
-    'fire it.';
+    'True if the schedule''s jobs pass through the middleware of a worker that declares the schedule; other workers do '
+    'not fire the schedule.';
 
 create table reveille.schedule_declarations (
     schedule_id bigint not null references reveille.schedules (id) on delete cascade,
@@ -111,8 +111,8 @@ comment on column reveille.schedule_declarations.schedule_id is 'The schedule.';
 comment on column reveille.schedule_declarations.worker is
     'The worker that declares the schedule; deleting its row in reveille.workers deletes this row too.';
 
--- When a schedule's timing is set or the schedule is resumed, a worker computes its next tick anew. The database reads
--- no cron text.
+-- When a schedule's timing is set or the schedule is resumed, ticks count from now on. This function sets `next_at` to
+-- null and a worker computes the next tick, because the database reads no cron text.
 create function reveille.count_anew() returns trigger
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -140,7 +140,8 @@ create function reveille.tell_of_schedules() returns trigger
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- If the notification buffer is nearly full, the trigger sends nothing, and the workers' polls find the schedule.
+    -- If the notification buffer is nearly full, the trigger sends nothing. Workers then find the schedule within 30 s,
+    -- since they check the schedules without a notification too.
     if pg_notification_queue_usage() < 0.9 then
         perform pg_notify('reveille.schedules', '');
     end if;
@@ -153,7 +154,7 @@ comment on function reveille.tell_of_schedules() is
 create trigger tell_of_new after insert on reveille.schedules
     for each row execute function reveille.tell_of_schedules();
 
--- This trigger does not run when a schedule fires, since firing makes the next tick later.
+-- This trigger does not tell workers when a schedule fires, since firing makes the next tick later.
 create trigger tell_of_change after update on reveille.schedules
     for each row
     when (
@@ -206,7 +207,8 @@ begin
         raise exception 'tags must be one list, not an array of % dimensions', array_ndims(schedule.tags)
             using errcode = 'invalid_parameter_value', hint = 'Write it like array[''a'', ''b''].';
     end if;
-    -- A time zone that does not exist is refused here at once. Workers have their own list of time zones.
+    -- This query fails if Postgres does not know the time zone. Workers have their own lists of time zones. A schedule
+    -- whose time zone only Postgres knows is stored, but does not fire until some worker's host knows the time zone.
     perform now() at time zone coalesce(schedule.time_zone, 'UTC');
     insert into reveille.schedules as schedules (
         name, cron, every, time_zone, catch_up, kind, payload, queue, priority, max_attempts, timeout, key, tags,
@@ -290,8 +292,8 @@ begin
 end
 $$;
 comment on function reveille.resume_schedule(text) is
-    'Resumes a schedule from its next tick after now; ticks that passed during the pause are not made up for. Returns '
-    'true if the schedule exists.';
+    'Resumes a schedule from its next tick after now; ticks that passed during the pause are skipped. Returns true if '
+    'the schedule exists.';
 
 create function reveille.trigger_schedule(name text) returns bigint
     language plpgsql volatile
@@ -313,4 +315,4 @@ end
 $$;
 comment on function reveille.trigger_schedule(text) is
     'Enqueues one job of a schedule now, even if the schedule is paused; its next tick stays. Returns the job''s id; '
-    'null if no schedule has the name.';
+    'null if no schedule has this name.';

@@ -1,6 +1,6 @@
--- Shared heads: a head is the place that the claims of a full queue have reached, for all workers that claim from it.
--- There are eight slots of three sequences each, since a sequence changes without a transaction. Queues whose names
--- have the same hash share a slot.
+-- Shared heads. A head is the place that the claims of a full queue have reached; all workers of the queue share it. A
+-- head is kept in three sequences, since a sequence changes at once and not at the commit. There are eight sets of
+-- these sequences; queues share a set if their names have the same hash modulo eight.
 
 do $$
 begin
@@ -10,8 +10,9 @@ begin
         execute format('create sequence reveille.head_%s_seal minvalue 0', slot);
         execute format(
             'comment on sequence reveille.head_%s_available_at is %L', slot,
-            'The place that the claims of a queue have reached: its due time in microseconds since 1970; _id: its id; '
-            '_seal: a checksum that shows that queue, level, due time and id belong together.'
+            'The due time of the place that the claims of a queue have reached, in microseconds since 1970. The '
+            'sequence _id has the place''s id; _seal has a checksum that shows that queue, level, due time and id '
+            'belong together.'
         );
     end loop;
 end
@@ -52,7 +53,7 @@ declare
     place constant timestamptz := timestamptz 'epoch' + since_1970 * interval '1 microsecond';
 begin
     id := pg_sequence_last_value((slot || '_id')::regclass);
-    -- A time in the future was shared by a server with a fast clock.
+    -- A place in the future is ignored: it was shared while the server's clock was fast.
     if place > now() then
         return;
     end if;
@@ -62,8 +63,8 @@ begin
         end if;
     end loop;
     available_at := place;
-    -- Transactions commit slightly out of the order in which they began. So jobs below a recent head may be committed
-    -- late.
+    -- A recent head is lowered by 50 ms. Transactions commit slightly out of the order in which they began, so jobs
+    -- below a recent head may be committed only after a claim has passed their places.
     if place > now() - interval '1 second' then
         available_at := place - interval '50 milliseconds';
         id := 0;

@@ -13,7 +13,8 @@ create table reveille.counters (
     primary key (queue, started_at, worker)
 ) with (fillfactor = 50);
 create index counters_started_at on reveille.counters (started_at);
--- This index finds the counters that are not folded yet. A worker's updates of its row change none of these columns.
+-- This index finds the counters that are not folded yet. A worker's updates of its row change none of the columns of
+-- the index, so the index does not slow them down.
 create index counters_by_workers on reveille.counters (started_at, queue) where worker <> 0;
 comment on table reveille.counters is
     'The counts of ended attempts, made as the attempts are settled: one row per queue, worker and 10 seconds. After '
@@ -21,7 +22,7 @@ comment on table reveille.counters is
 comment on column reveille.counters.queue is 'The queue.';
 comment on column reveille.counters.started_at is 'The start of the 10 seconds, or of the minute if worker is 0.';
 comment on column reveille.counters.worker is
-    'The worker that settled the attempts, and that alone writes the row; 0: all workers.';
+    'The worker that settled the attempts; no other worker writes the row. 0: all workers together.';
 comment on column reveille.counters.completed is 'The number of completed jobs.';
 comment on column reveille.counters.failed is 'The number of failed attempts.';
 comment on column reveille.counters.wait_seconds is 'The sum of the times from the due time to the start.';
@@ -37,18 +38,18 @@ create table reveille.totals (
     run_seconds  numeric not null default 0
 ) with (fillfactor = 50);
 comment on table reveille.totals is
-    'The counts of all ended attempts of each queue, except the attempts in reveille.counters'' rows of workers; see '
-    'the view reveille.queue_totals.';
+    'The counts of all ended attempts of each queue, except the attempts that workers'' rows in reveille.counters '
+    'still count; see the view reveille.queue_totals.';
 comment on column reveille.totals.queue is 'The queue.';
 comment on column reveille.totals.completed is 'The number of completed jobs.';
 comment on column reveille.totals.failed is 'The number of failed attempts.';
 comment on column reveille.totals.wait_seconds is
-    'The sum of the times from the due time to the start. Numeric, since a floating-point sum depends on the order, '
-    'and a total must never fall.';
+    'The sum of the times from the due time to the start. Numeric, since a floating-point sum depends on the order of '
+    'its terms: it could fall when counters are folded, and a total must never fall.';
 comment on column reveille.totals.run_seconds is 'The sum of the run times.';
 
--- A trigger keeps the totals, so that upkeep of any version keeps them. The trigger runs with the rights of the
--- function's owner, so that no role needs rights on the table.
+-- This trigger function adds deleted counters to the totals, so that the totals are right whichever version's worker
+-- does upkeep. The function runs with the rights of its owner, so that no role needs rights on reveille.totals.
 create function reveille.keep_totals() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -126,7 +127,7 @@ begin
                 return 1;
             end if;
         exception when lock_not_available then
-            null; -- A session has locked the partition: the next round truncates it.
+            null; -- Another session has locked the partition, so a later call truncates it.
         end;
     end loop;
     return 0;
@@ -136,12 +137,14 @@ comment on function reveille.truncate_finished_jobs() is
     'Empties one daily partition that is past the longest retention. Returns the number of emptied partitions: 1 or '
     '0. Workers call it.';
 
--- The next three functions serve the views, which show running and dead jobs. Without statistics the planner would read
--- a table of millions of dead rows for the few running jobs. A view runs with the settings of the session that reads
--- the view. So the views call functions, which set the planner to use an index. The functions run with the rights of
--- their owner, since a view lends its owner's rights for tables only, not for functions. So any role can call the
--- functions, and they check that the caller may read one of the views. Inside a function the current user is the owner,
--- so reads_any takes the role that is set, or else the session's user, as the caller.
+-- The views read running and dead jobs by the functions held_jobs and dead_groups, which set the planner to use an
+-- index: without statistics, the planner would read a table of millions of dead rows for the few running jobs. A view
+-- itself cannot set the planner, since it runs with the settings of the session that reads the view.
+--
+-- A view lends the rights of its owner to its tables, but not to the functions that it calls. For this reason the
+-- functions run with the rights of their own owner, any role can call them, and they check with reads_any that the
+-- caller may read one of the views. Inside such a function the current user is the owner, so reads_any takes the role
+-- that is set (`set role`) as the caller, or else the session's user.
 create function reveille.reads_any(variadic relations text[]) returns boolean
     language sql stable
     set search_path = pg_catalog, pg_temp
@@ -303,8 +306,8 @@ select
     oldest.ready_age as oldest_ready_age,
     recent.completed as completed_last_minute,
     recent.failed as failed_last_minute
--- A constraint gives each name 1 to 128 characters, so this condition removes no row. The condition makes the planner
--- expect one queue.
+-- The condition on the length only makes the planner expect one queue. It removes no row, because constraints give each
+-- name 1 to 128 characters.
 from (
     select queue from unnest(array(select queue from reveille.known_queues)) as listed (queue)
     where length(queue) between 1 and 128
@@ -320,7 +323,7 @@ cross join (
 ) as counts
 left join reveille.queues as settings on settings.name = known.queue
 -- The count goes level by level, so that it reads only the rows of one queue, in the order of the claim index. The
--- order keeps the planner from using another index.
+-- `order by` keeps the planner from using another index.
 cross join lateral (
     select count(*) as counted
     from (
@@ -377,7 +380,7 @@ comment on view reveille.queue_stats is
     'true. The counts of the last minute cover the last 60 to 70 seconds.';
 comment on column reveille.queue_stats.queue is 'The queue.';
 comment on column reveille.queue_stats.paused is 'True if the queue is paused.';
-comment on column reveille.queue_stats.ready is 'The number of jobs that could start now.';
+comment on column reveille.queue_stats.ready is 'The number of due jobs that wait.';
 comment on column reveille.queue_stats.delayed is 'The number of jobs that are not due yet, including retries.';
 comment on column reveille.queue_stats.running is 'The number of jobs that workers hold.';
 comment on column reveille.queue_stats.dead is 'The number of dead jobs.';
@@ -401,7 +404,7 @@ comment on column reveille.running_jobs.kind is 'The kind.';
 comment on column reveille.running_jobs.attempt is 'The number of the attempt.';
 comment on column reveille.running_jobs.worker is 'The worker that holds the job.';
 comment on column reveille.running_jobs.host is
-    'The host of the worker; null if the worker''s row is gone, so that the job will be rescued.';
+    'The host of the worker; null if the worker''s row is gone: a rescue will take the job back.';
 comment on column reveille.running_jobs.running_for is 'The time for which the worker has held the job.';
 comment on column reveille.running_jobs.cancel_requested_at is
     'The time at which reveille.cancel asked the handler to stop.';
@@ -439,7 +442,7 @@ left join lateral (
     select dead_jobs.id, dead_jobs.errors -> -1 ->> 'error' as error
     from reveille.dead_jobs
     where dead_jobs.queue = grouped.queue and dead_jobs.kind = grouped.kind and dead_jobs.reason = grouped.reason
-    -- The order names all columns of the index, so that the planner uses no other index.
+    -- The `order by` names all columns of the index dead_jobs_by_kind, so that the planner uses no other index.
     order by dead_jobs.queue desc, dead_jobs.kind desc, dead_jobs.reason desc, dead_jobs.finished_at desc
     limit 1
 ) as last on true;
@@ -485,8 +488,8 @@ comment on column reveille.worker_status.stopping is
 comment on column reveille.worker_status.version is 'The version of the worker''s program.';
 comment on column reveille.worker_status.stuck is 'The number of the worker''s stuck jobs.';
 
--- Folded rows have a separate part, so that they are not aggregated again, and a condition on the minute can use an
--- index.
+-- The first part of the union reads the folded rows. It does not aggregate them, so a condition on the minute can use
+-- an index.
 create view reveille.throughput as
 select
     queue, started_at as minute, completed, failed,
@@ -610,14 +613,14 @@ select
 from reveille.schedules;
 comment on view reveille.schedule_status is 'One row per schedule.';
 comment on column reveille.schedule_status.name is 'The schedule''s name.';
-comment on column reveille.schedule_status.timing is 'The cron text, or the interval after the word every.';
+comment on column reveille.schedule_status.timing is 'The cron text; or the word every and the interval.';
 comment on column reveille.schedule_status.time_zone is 'The zone of the cron text.';
 comment on column reveille.schedule_status.kind is 'The kind of the schedule''s jobs.';
 comment on column reveille.schedule_status.queue is 'The queue of the schedule''s jobs.';
 comment on column reveille.schedule_status.catch_up is 'The catch-up for missed ticks: skip, one or all.';
 comment on column reveille.schedule_status.next_at is
     'The next tick; null if the schedule is paused or invalid, or no worker has computed it yet.';
-comment on column reveille.schedule_status.last_at is 'The last tick that was enqueued.';
+comment on column reveille.schedule_status.last_at is 'The last tick for which a job was enqueued.';
 comment on column reveille.schedule_status.paused is 'True if the schedule is paused.';
 comment on column reveille.schedule_status.stale is
     'True if a worker declared the schedule in its code, and no living worker declares it any more. The schedule '
@@ -629,16 +632,17 @@ select passed_over.id, passed_over.queue, passed_over.code, passed_over.error, p
 from reveille.passed_over
 where passed_over.seen_at > now() - interval '1 hour'
     and exists (select from reveille.jobs where jobs.id = passed_over.id and jobs.reserved_by is null);
-comment on view reveille.passed_over_jobs is 'Waiting jobs that workers could not claim within the last hour.';
+comment on view reveille.passed_over_jobs is 'Waiting jobs that a worker failed to claim within the last hour.';
 comment on column reveille.passed_over_jobs.id is 'The job''s id.';
 comment on column reveille.passed_over_jobs.queue is 'The queue.';
 comment on column reveille.passed_over_jobs.code is 'The SQLSTATE of the error with which a claim of the job fails.';
 comment on column reveille.passed_over_jobs.error is 'The message of the error with which a claim of the job fails.';
 comment on column reveille.passed_over_jobs.seen_at is 'The time at which a worker last tried to claim the job.';
 
--- The functions below run with their owner's rights. Another role could create a trigger with one of these functions on
--- its own table. If a column of that table had a type of that role, the type's casts would run with the owner's rights.
--- Only the role that creates a trigger needs the right to execute the trigger's function.
+-- This statement keeps other roles from executing these functions, because they run with their owner's rights. Another
+-- role could otherwise create a trigger on its own table with one of the trigger functions. If a column of that table
+-- had a type of that role, the type's casts would run with the owner's rights. Reveille's own triggers still run for
+-- every role, because only the role that creates a trigger needs the right to execute the trigger's function.
 revoke execute on function
     reveille.ring_after_insert(), reveille.ring_after_update(), reveille.mark_sleeper(), reveille.mark_sleepers(),
     reveille.limits_changed(), reveille.keep_totals(), reveille.await(bigint), reveille.pass_given_ids(),

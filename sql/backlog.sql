@@ -9,8 +9,8 @@
 --   delayed  the number of jobs that are not due yet, counted up to 10,000
 --   workers  the number of living workers of the queue that are not stopping
 --
--- This is one statement, so that a job that starts meanwhile is counted once. The count goes level by level, in the
--- order of the claim index, so that the planner considers no other plan.
+-- This is one statement, so that a job that starts meanwhile is not counted twice. The count goes level by level, in
+-- the order of the claim index, so that the planner uses this index.
 select
     exists (select from reveille.queues where name = $1 and paused_at is not null) as paused,
     (

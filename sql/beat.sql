@@ -16,8 +16,8 @@
 --   cancel       the worker's jobs that are to be cancelled
 --   unarmed      the worker's queues on which no bell is armed for the worker
 --
--- The query for `cancel` finds each job by its id. An index scan by worker would read mostly dead index entries after a
--- second of many short jobs.
+-- The query for `cancel` finds each job by its id, because each job that has ended leaves a dead entry in the index by
+-- worker: after a second of many short jobs, a scan of that index would read mostly dead entries.
 --
 -- If another session has locked the worker's row, the heartbeat is not written, but the answer is complete. The worker
 -- is not declared dead meanwhile, since a rescue passes over locked rows (sql/rescue.sql).
@@ -31,7 +31,7 @@ with own as (
         stopping = $2,
         stuck_jobs = case when pg_catalog.cardinality($3::bigint[]) > 0 then $3::bigint[] end,
         stuck_since = case when pg_catalog.cardinality($3::bigint[]) > 0 then array(
-            -- The first stored time is kept, so that it stays the same at each heartbeat.
+            -- The time that was first stored for a job is kept: a time computed anew would differ at each heartbeat.
             select coalesce(
                 stuck_since[pg_catalog.array_position(stuck_jobs, stuck.id)],
                 clock_timestamp() - make_interval(secs => stuck.seconds)

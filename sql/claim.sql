@@ -10,12 +10,13 @@
 -- Returns one row per job. The column `place` is the tuple id of the job's row after this update, for
 -- sql/settle_alike.sql.
 --
--- Each level is one index scan in index order. So delayed jobs, other levels and dead rows below the mark cost nothing.
--- MATERIALIZED keeps the planner from reserving more rows than the limit.
+-- Each level is one scan in the order of the index, from the mark up to the first delayed job. Delayed jobs, other
+-- levels and dead rows below the mark cost nothing, because the scan does not read them. MATERIALIZED keeps the planner
+-- from reserving more rows than the limit.
 --
--- If this statement returns no row, sql/next_due.sql returns the reason. A job that has just become due waits for this
--- statement, so the statement does no more than it must. For queues with limits it returns no row;
--- sql/claim_limited.sql and sql/claim_by_key.sql claim from them.
+-- This statement does no more than it must, because jobs that have just become due wait for it. If the statement
+-- returns no row, sql/next_due.sql returns the reason. The statement returns no row for a queue with limits;
+-- sql/claim_limited.sql and sql/claim_by_key.sql claim from such queues.
 with due as materialized (
     select found.place
     from unnest('{0,1,2,3}'::smallint[], $4::timestamptz[], $5::bigint[]) as level (priority, available_at, id)

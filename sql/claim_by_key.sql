@@ -13,12 +13,12 @@
 --   turn         the key after which the next claim should begin; null: this claim visited no key
 --   whole        true if all keys were visited; null: the claim reached its number of jobs first
 --
--- Keys take turns: the claim visits them in ascending order, and begins again after the highest. Each visited key gives
--- as many jobs as its own limits allow. A key with no job to give costs one to five index probes. Jobs without a key
--- are under no key's limits. Rates are kept as in sql/claim_limited.sql.
+-- Keys take turns: the claim visits them in ascending order, beginning after $4, and goes on with the lowest key after
+-- the highest. Each visited key gives as many jobs as its own limits allow. A key with no job to give costs one to five
+-- index probes. Jobs without a key are under no key's limits. Rates are kept as in sql/claim_limited.sql.
 --
--- Queue and key are compared as rows, with >= and <=. With plain equality, a plan made while there are few jobs could
--- use an index that later contains far more jobs than are needed. The session would keep this plan.
+-- Queue and key are compared as rows, with >= and <=, because a session keeps its plan. With plain equality, a session
+-- that plans while there are few jobs could choose an index in which it must later read far more jobs than it needs.
 with recursive clock as materialized (
     select clock_timestamp() as now
 ), uncounted as materialized (
@@ -32,7 +32,8 @@ with recursive clock as materialized (
 ), settings as materialized (
     select
         max_running, max_running_per_key, rate_per_key, ordered,
-        -- The margin of 1 % is there since jobs start a little later than they are claimed, and not all equally late.
+        -- A step is 1 % longer than the rate needs. Jobs start a little later than they are claimed, and not all
+        -- equally late, so without this margin more jobs than the rate allows could start within one period.
         1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
             / rate_limit::double precision as step,
         1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
@@ -42,13 +43,13 @@ with recursive clock as materialized (
     where name = $1 and paused_at is null and limited = 'key' and not exists (select from uncounted)
         and exists (select from reveille.workers where workers.id = $3)
 ), rate as materialized (
-    -- The seconds by which the queue's starts exceed an even pace, and the seconds by which they may exceed it. Each
-    -- queue may exceed the pace by 10 ms, since waking up takes time.
+    -- `lead` is the seconds by which the queue's starts are early, compared with an even pace; `tolerance` is the
+    -- seconds by which they may be early. The tolerance is 10 ms at least, since waking up takes time.
     select
         greatest(0, least(
             coalesce(extract(epoch from rates.next_at - clock.now)::double precision, 0),
             greatest(burst * step, 0.01) + step
-        )) as ahead,
+        )) as lead,
         greatest(burst * step, 0.01) as tolerance, step
     from settings
     cross join clock
@@ -62,7 +63,7 @@ with recursive clock as materialized (
                 select count(*) from reveille.jobs
                 where jobs.queue = $1 and jobs.limited and jobs.reserved_at is not null
             ),
-            (select floor((tolerance - ahead) / step + 1e-6::double precision) + 1::double precision from rate)
+            (select floor((tolerance - lead) / step + 1e-6::double precision) + 1::double precision from rate)
         ))::bigint
         from settings
     ), 0) as jobs
@@ -123,7 +124,7 @@ with recursive clock as materialized (
         select least(
             extract(epoch from rates.next_at - clock.now)::double precision,
             greatest(burst * key_step, 0.01) + key_step
-        ) as ahead
+        ) as lead
         from clock
         cross join reveille.rates
         where rates.queue = $1 and rates.key = turn.key and key_step is not null
@@ -138,7 +139,7 @@ with recursive clock as materialized (
                         and jobs.limited and jobs.reserved_at is not null
                 )
             end,
-            floor((greatest(burst * key_step, 0.01) - greatest(0, used.ahead)) / key_step + 1e-6::double precision)
+            floor((greatest(burst * key_step, 0.01) - greatest(0, used.lead)) / key_step + 1e-6::double precision)
                 + 1::double precision
         ))::bigint as jobs
     ) as allowed
@@ -198,7 +199,7 @@ with recursive clock as materialized (
     insert into reveille.rates as rates (queue, key, next_at)
     select
         $1, '',
-        clock.now + make_interval(secs => rate.ahead + (select count(*)::double precision from claimed) * rate.step)
+        clock.now + make_interval(secs => rate.lead + (select count(*)::double precision from claimed) * rate.step)
     from rate, clock
     where exists (select from claimed)
     on conflict (queue, key) do update set next_at = excluded.next_at
@@ -224,7 +225,7 @@ with recursive clock as materialized (
     select least(
         -- The seconds until the next delayed job is due.
         (
-            -- Seconds are subtracted, not times, since Postgres cannot subtract an infinite time.
+            -- Seconds are subtracted, not times, since Postgres before 17 cannot subtract an infinite time.
             select (min(extract(epoch from first.available_at)) - extract(epoch from clock.now))::double precision
             from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
             cross join lateral (
@@ -237,13 +238,13 @@ with recursive clock as materialized (
         ),
         -- The seconds until the queue's rate allows the next job.
         (
-            select paid.ahead - paid.tolerance
+            select paid.lead - paid.tolerance
             from (
                 select
-                    rate.ahead + (select count(*)::double precision from claimed) * rate.step as ahead, rate.tolerance
+                    rate.lead + (select count(*)::double precision from claimed) * rate.step as lead, rate.tolerance
                 from rate
             ) as paid
-            where paid.ahead > paid.tolerance
+            where paid.lead > paid.tolerance
         ),
         -- The seconds until the rate of a visited key allows that key's next job.
         (

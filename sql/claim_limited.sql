@@ -28,7 +28,8 @@ with clock as materialized (
 ), settings as materialized (
     select
         max_running, max_running_per_key, rate_per_key, ordered,
-        -- The margin of 1 % is there since jobs start a little later than they are claimed, and not all equally late.
+        -- A step is 1 % longer than the rate needs. Jobs start a little later than they are claimed, and not all
+        -- equally late, so without this margin more jobs than the rate allows could start within one period.
         1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
             / rate_limit::double precision as step,
         1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
@@ -38,13 +39,13 @@ with clock as materialized (
     where name = $1 and paused_at is null and limited = 'queue' and not exists (select from uncounted)
         and exists (select from reveille.workers where workers.id = $3)
 ), rate as materialized (
-    -- The seconds by which the queue's starts exceed an even pace, and the seconds by which they may exceed it. Each
-    -- queue may exceed the pace by 10 ms, since waking up takes time.
+    -- `lead` is the seconds by which the queue's starts are early, compared with an even pace; `tolerance` is the
+    -- seconds by which they may be early. The tolerance is 10 ms at least, since waking up takes time.
     select
         greatest(0, least(
             coalesce(extract(epoch from rates.next_at - clock.now)::double precision, 0),
             greatest(burst * step, 0.01) + step
-        )) as ahead,
+        )) as lead,
         greatest(burst * step, 0.01) as tolerance, step
     from settings
     cross join clock
@@ -58,7 +59,7 @@ with clock as materialized (
                 select count(*) from reveille.jobs
                 where jobs.queue = $1 and jobs.limited and jobs.reserved_at is not null
             ),
-            (select floor((tolerance - ahead) / step + 1e-6::double precision) + 1::double precision from rate)
+            (select floor((tolerance - lead) / step + 1e-6::double precision) + 1::double precision from rate)
         ))::bigint
         from settings
     ), 0) as jobs
@@ -94,7 +95,7 @@ with clock as materialized (
     insert into reveille.rates as rates (queue, key, next_at)
     select
         $1, '',
-        clock.now + make_interval(secs => rate.ahead + (select count(*)::double precision from claimed) * rate.step)
+        clock.now + make_interval(secs => rate.lead + (select count(*)::double precision from claimed) * rate.step)
     from rate, clock
     where exists (select from claimed)
     on conflict (queue, key) do update set next_at = excluded.next_at
@@ -102,7 +103,7 @@ with clock as materialized (
     select least(
         -- The seconds until the next delayed job is due.
         (
-            -- Seconds are subtracted, not times, since Postgres cannot subtract an infinite time.
+            -- Seconds are subtracted, not times, since Postgres before 17 cannot subtract an infinite time.
             select (min(extract(epoch from first.available_at)) - extract(epoch from clock.now))::double precision
             from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
             cross join lateral (
@@ -115,13 +116,13 @@ with clock as materialized (
         ),
         -- The seconds until the queue's rate allows the next job.
         (
-            select paid.ahead - paid.tolerance
+            select paid.lead - paid.tolerance
             from (
                 select
-                    rate.ahead + (select count(*)::double precision from claimed) * rate.step as ahead, rate.tolerance
+                    rate.lead + (select count(*)::double precision from claimed) * rate.step as lead, rate.tolerance
                 from rate
             ) as paid
-            where paid.ahead > paid.tolerance
+            where paid.lead > paid.tolerance
         )
     ) as next_due_seconds
     from clock

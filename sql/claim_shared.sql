@@ -1,6 +1,6 @@
 -- Reserves due jobs as sql/claim.sql does, for a full queue from which several workers claim. The claim starts no lower
--- than the place that the other workers' claims have reached (the shared head). Then it shares its own last place. So
--- no claim reads past rows that other workers have reserved.
+-- than the place that the other workers' claims have reached (the shared head), and shares its own last place in turn.
+-- This way, no claim has to read and skip the rows that other workers have reserved.
 --
 --   $1 text           the queue's name
 --   $2 bigint         the maximum number of jobs

@@ -108,7 +108,8 @@ found (name, state, finding, advice) as (
             )
     ) as rule (name, advice)
     join pg_settings as settings on settings.name = rule.name
-    -- reset_val is the value with which a session begins. The doctor's own session has changed some of these settings.
+    -- `reset_val` is the value with which a session begins. It is read because the doctor's own session has changed the
+    -- present values of some of these settings.
     where settings.reset_val <> settings.boot_val
     union all
     select

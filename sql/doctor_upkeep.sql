@@ -25,7 +25,7 @@ found (name, state, finding, advice) as (
             ),
             'let it listen, past any transaction pooler (DatabaseOptions::listen_url, --listen-url)'
         from workers
-        -- A worker takes the lock only once its listener has received a notification that the worker sent to itself.
+        -- A worker takes the lock after its listener has received a notification that the worker sent to itself.
         where not holds_lock and started_at < now() - interval '10 seconds'
         order by started_at
         limit 10

@@ -8,8 +8,8 @@
 -- Returns one row per job, in the order of the arrays: its id, and existed, which is true if another job holds its
 -- unique key.
 --
--- Jobs without a unique key are enqueued first, the other jobs in the order of their kinds and unique keys. So two
--- sessions that run this statement wait for each other in one direction only, and never deadlock.
+-- Jobs without a unique key are enqueued first, the other jobs in the order of their kinds and unique keys. Because all
+-- sessions wait for unique keys in this one order, two sessions that run this statement never deadlock.
 with new as materialized (
     select *
     from unnest(

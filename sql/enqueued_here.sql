@@ -1,8 +1,8 @@
 -- Lists the waiting jobs that the current transaction has enqueued or changed. For tests.
 --
--- A statement sees rows of a transaction in progress only if it is part of that transaction. So this query lists the
--- visible rows whose xmin is in progress. xmin is the id of the transaction, or of a savepoint in it, but only its
--- lower 32 bits. The whole id is the nearest one to the current transaction's id.
+-- This query lists the visible rows whose `xmin` is in progress, because a statement sees the rows of a transaction in
+-- progress only if the statement is part of that transaction. `xmin` has the lower 32 bits of the transaction's id, or
+-- of the id of a savepoint in the transaction. The whole id is the one nearest to the current transaction's id.
 select
     jobs.id, jobs.queue, jobs.kind, jobs.payload, jobs.priority, jobs.max_attempts, jobs.available_at, jobs.created_at,
     extract(epoch from jobs.timeout)::double precision as timeout_seconds, jobs.unique_key, jobs.key, jobs.tags,

@@ -6,7 +6,7 @@
 --   $3 timestamptz[]  next_at of each schedule, as it was read; with $2, the fence
 --   $4 timestamptz[]  the next tick of each schedule; null: there is none, and $5 has the reason
 --   $5 text[]         the reason why the schedule has no next tick
---   $6 timestamptz[]  the last tick of each schedule that is enqueued here; null: no tick is
+--   $6 timestamptz[]  of each schedule, the last tick that is enqueued here; null: no tick is
 --   $7 bigint[]       the schedule of each tick
 --   $8 timestamptz[]  the time of each tick
 --

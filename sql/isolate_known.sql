@@ -1,4 +1,4 @@
--- Makes jobs dead jobs that cannot be claimed while other jobs of their queue can.
+-- Makes dead jobs of jobs that cannot be claimed, although other jobs of their queue can be claimed.
 --
 --   $1 bigint[]  the jobs' ids
 --

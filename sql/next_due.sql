@@ -21,7 +21,7 @@ with queue as materialized (
         ) as is_open
 )
 select
-    -- Seconds are subtracted, not times, since Postgres cannot subtract an infinite time.
+    -- Seconds are subtracted, not times, since Postgres before 17 cannot subtract an infinite time.
     (min(extract(epoch from first.available_at)) - extract(epoch from clock_timestamp()))::double precision
         as next_due_seconds,
     case when (select is_open from queue) then now() end as looked_at,

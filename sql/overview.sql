@@ -1,6 +1,6 @@
 -- Returns everything that `reveille top` shows, from the views only, as one snapshot.
 --
--- Returns one row: a JSON object with up to 200 rows of each kind, and times in seconds. The wait times and run times
+-- Returns one row: a JSON object with lists of up to 200 rows, and times in seconds. The wait times and run times
 -- cover the last five minutes.
 with latency as (
     select

@@ -1,5 +1,6 @@
--- Releases a worker's strays: jobs that it reserved without its knowledge, since the answer to a claim was lost. Counts
--- no failure. Passes over rows that other sessions have locked; the worker tries these again later.
+-- Releases a worker's strays: jobs that are reserved for the worker without its knowledge, because the answer to a
+-- claim was lost. Counts no failure. Passes over rows that other sessions have locked; the worker's next check for
+-- strays tries these again.
 --
 --   $1 bigint    the worker's id
 --   $2 bigint[]  the jobs that the worker knows to hold
@@ -7,7 +8,7 @@
 --
 -- Returns one row per released job: its id.
 --
--- The update sets attempts to 1 at least: with 0, the trigger check_unclaimed would check the whole row again.
+-- The update sets `attempts` to 1 at least: with 0, the trigger check_unclaimed would check the whole row again.
 with strays as materialized (
     select id
     from reveille.jobs

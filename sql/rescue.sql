@@ -16,9 +16,9 @@
 -- once. After further losses, it is due after 2^failures seconds, at most an hour. A job without further attempts
 -- becomes a dead job. If a program awaits the job, its end is notified.
 --
--- An odd row may hold values that no worker writes, such as failures set to zero by hand, or the largest integer. So
--- this statement gives each column that it changes a valid value. If another dead job has the job's id, the job becomes
--- a dead job under a fresh id.
+-- This statement gives each column that it changes a valid value, because an odd row may hold values that no worker
+-- writes, such as the largest integer, or `failures` that were set to zero by hand. If another dead job has the job's
+-- id, the job becomes a dead job under a fresh id.
 with watched as (
     select * from unnest($1::bigint[], $2::timestamptz[]) as watched (id, last_seen_at)
 ), silent as materialized (
@@ -33,8 +33,8 @@ with watched as (
     where workers.id = silent.id
     returning workers.id
 ), orphans as materialized (
-    -- The condition compares reserved_by with ids that are read before any row is locked. So a row that another worker
-    -- claims meanwhile does not match.
+    -- The condition compares `reserved_by` with ids that are read before any row is locked. A row that another worker
+    -- has claimed by the time of its lock has a new `reserved_by`, which is not among these ids.
     select
         jobs.id, jobs.reserved_by as holder,
         least(greatest(jobs.failures, 0), 999999999) + 1 as failures,

@@ -4,7 +4,7 @@
 --   $2 text    the kind; null: any
 --   $3 bigint  the maximum number of jobs
 --   $4 text    the reason; null: any
---   $5 bigint  the highest id of the batch before; only jobs with higher ids are revived
+--   $5 bigint  the highest id of the previous batch; only jobs with higher ids are revived
 --
 -- Returns one row:
 --   done       the number of revived jobs

@@ -1,12 +1,12 @@
 -- Completes jobs of one queue that have the same worker and attempt and no results: moves them to the history, unless
--- the queue keeps none. This is the fast form of sql/settle_finished.sql for the usual settlements. It takes only once
--- the values that all jobs share, and finds each job's row by the tuple id that the claim returned.
+-- the queue keeps none. This is the fast form of sql/settle_finished.sql for the usual settlements: it takes the values
+-- that all jobs share as single values, and finds each job's row by the tuple id that the claim returned.
 --
 --   $1  bigint[]            the jobs' ids, ascending
 --   $2  bigint              the worker that reserved the jobs
 --   $3  int                 the attempt
 --   $4  timestamptz[]       reserved_at of each job; with $1 to $3, the fence
---   $5  tid[]               the tuple ids that the claim returned, in any order; a job changed since has another
+--   $5  tid[]               the tuple ids that the claim returned, in any order; an updated job has another
 --   $6  double precision    the sum of the seconds from the due times to the starts
 --   $7  double precision    the longest time from a due time to a start, in seconds
 --   $8  double precision    the sum of the run times in seconds

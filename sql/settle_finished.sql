@@ -8,14 +8,15 @@
 --   $6 double precision[]  the run time of each job in seconds
 --   $7 double precision[]  the seconds of each job from its due time to its start
 --   $8 jsonb[]             the result of each job; an empty array if no job has one
---   $9 double precision    the seconds by which the counters are dated later: 0, or a few if the usual row may be
---                          locked
+--   $9 double precision    the seconds by which the counters are dated later: 0, or a few if the row of the present
+--                          10 seconds may be locked
 --
 -- Returns the ids of the settled jobs. The reservations of the other jobs no longer stand. Notifies the ends of awaited
 -- jobs.
 --
--- Each job must be found by its id. A session keeps its first plan, which it may have made when the table was empty. So
--- the statement joins nothing by id, and `is not distinct from` keeps the planner from using the index by worker.
+-- This statement must find each job by its id even with a plan that was made while the table was empty, because a
+-- session keeps its first plan. It therefore joins nothing by id, and `is not distinct from` keeps the planner from
+-- using the index by worker.
 with ended as (
     delete from reveille.jobs
     where (select set_config('lock_timeout', '200ms', true)) is not null

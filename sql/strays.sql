@@ -1,6 +1,6 @@
--- Lists a worker's strays: jobs that it reserved without its knowledge. Runs if the release of the strays fails. The
--- release is then repeated for smaller and smaller parts of these jobs, until it finds the one job that the server
--- refuses.
+-- Lists a worker's strays: jobs that are reserved for it without its knowledge. Runs if the release of the strays
+-- fails. The release is then repeated for smaller and smaller parts of these jobs, until it finds the one job that the
+-- server refuses.
 --
 --   $1 bigint    the worker's id
 --   $2 bigint[]  the jobs that the worker knows to hold

@@ -7,7 +7,7 @@
 --   done  the number of deleted jobs
 --
 -- The query `groups` finds the queues, kinds and reasons that have dead jobs by skipping from one to the next in the
--- index. So the statement reads only the rows that it deletes.
+-- index, so that the statement does not read the dead jobs that it keeps.
 with recursive mine as materialized (
     select name from reveille.chores where name = 'dead jobs' for update skip locked
 ), kept as materialized (

@@ -2,7 +2,8 @@
 --
 -- Returns one row for each table that has many dead rows and that the server allows this user to vacuum. Returns no row
 -- while another worker is vacuuming. After a round, returns no row until 5 s have passed since its start and four times
--- its length since its end. The pause is there since vacuuming removes no dead rows that an old snapshot holds back.
+-- its length since its end. Without this pause, workers would vacuum again and again in vain while an old snapshot
+-- holds dead rows back.
 --
 -- The worker takes the chore by noting a time, not by a lock: a transaction that held a lock would itself hold dead
 -- rows back.

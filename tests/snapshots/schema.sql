@@ -33,8 +33,8 @@ CREATE FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT r
 #variable_conflict use_column
 begin
     update reveille.jobs set awaited = true where jobs.id = await.id and not jobs.awaited;
-    -- The statements are separate, and each sees everything that was committed before it. So a job that the first
-    -- statement no longer finds has ended.
+    -- The queries are separate, because each query then sees everything that was committed before it. If the first
+    -- query does not find the job, the job has ended, and one of the queries after it finds the ending.
     select 'live', jobs.errors into state, errors from reveille.jobs where jobs.id = await.id;
     if found then
         return;
@@ -55,7 +55,7 @@ begin
     if found then
         return;
     end if;
-    -- A job that was revived between two of these statements is in none of their tables.
+    -- None of these queries finds a job that was revived between two of them, so the live jobs are queried once more.
     state := case when exists (select from reveille.jobs where jobs.id = await.id) then 'live' else 'unknown' end;
 end
 $$;
@@ -108,7 +108,7 @@ exception when others then
 end
 $$;
 
-COMMENT ON FUNCTION reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) IS 'Makes a job that cannot be claimed a dead job. Returns true if this succeeds. For reveille.isolate_job.';
+COMMENT ON FUNCTION reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) IS 'Makes a dead job of a job that cannot be claimed. Returns true if this succeeds. For reveille.isolate_job.';
 
 CREATE FUNCTION reveille.can_be_sent(queue text) RETURNS boolean
     LANGUAGE plpgsql STABLE
@@ -203,8 +203,8 @@ declare
     is_sound boolean;
 begin
     -- Every name is qualified, since this function runs with the search path of any role that inserts. `limit 1` makes
-    -- the planner expect few rows. A session keeps its plan: a plan made at an insert of a million jobs would be
-    -- compiled at each later insert, which takes 13 ms.
+    -- the planner expect few rows. Otherwise, if a session first inserts a million jobs, it makes a plan so costly that
+    -- Postgres compiles it (JIT). The session keeps this plan, and compiles it at each further insert, in 13 ms.
     perform from inserted
     where (
             greatest(pg_catalog.octet_length(queue), pg_catalog.octet_length(kind)) operator(pg_catalog.<=) 128
@@ -222,7 +222,7 @@ begin
         ) is not true
     limit 1;
     if found then
-        -- This is an assignment, since the text of a `perform` statement would be part of each error.
+        -- The call is an assignment, since the text of a `perform` statement would be part of each error.
         for job in select * from inserted loop
             is_sound := reveille.check_job(
                 job.queue, job.kind, job.payload, job.priority, job.attempts, job.failures, job.max_attempts,
@@ -243,8 +243,8 @@ CREATE FUNCTION reveille.check_job(queue text, kind text, payload jsonb, priorit
 declare
     broken text;
 begin
-    -- Nearly all jobs fulfil this first condition. The condition is short, since Postgres resolves each of its
-    -- operators once per transaction.
+    -- Nearly all jobs fulfil this first condition. The condition is kept short, because each transaction pays for each
+    -- of its operators: Postgres resolves them once per transaction.
     if queue operator(pg_catalog.<>) '' and kind operator(pg_catalog.<>) ''
         and greatest(pg_catalog.length(queue), pg_catalog.length(kind)) operator(pg_catalog.<=) 128
         and (
@@ -272,7 +272,8 @@ begin
             then 'priority_is_0_to_3'
         when attempts operator(pg_catalog.<) 0
             then 'attempts_is_not_negative'
-        -- Each claim adds one, and the column overflows at two billion. No job needs half of that.
+        -- Each claim adds one to `attempts`, which overflows at two billion. The limit is half of that, which no job
+        -- needs.
         when attempts operator(pg_catalog.>) 1000000000
             then 'attempts_is_at_most_1000000000'
         when failures operator(pg_catalog.<) 0 or failures operator(pg_catalog.>) attempts
@@ -364,7 +365,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.complete_in(id bigint, worker bigint, attempt integer, reserved_at timestamp with time zone, run_seconds double precision, OUT transaction text) IS 'Completes a job in the caller''s transaction, fenced by the job''s reservation, and moves the job to the history, unless its queue keeps none. Returns the transaction''s id; null if the reservation no longer stands. Does not update counters, since other transactions would have to wait for these rows. The worker counts the job once the transaction has ended. For workers.';
+COMMENT ON FUNCTION reveille.complete_in(id bigint, worker bigint, attempt integer, reserved_at timestamp with time zone, run_seconds double precision, OUT transaction text) IS 'Completes a job in the caller''s transaction, fenced by the job''s reservation, and moves the job to the history, unless its queue keeps none. Returns the transaction''s id; null if the reservation no longer stands. Does not update counters, since until its end the transaction would make others wait for the counters'' rows. The worker counts the job once the transaction has ended. For workers.';
 
 CREATE FUNCTION reveille.count_anew() RETURNS trigger
     LANGUAGE plpgsql
@@ -441,7 +442,7 @@ begin
         else 1048576
     end;
     -- The payload is measured as text, since workers receive text. A payload that is stored in at most 512 bytes is not
-    -- measured, so that an ordinary job does not pay for it.
+    -- measured, so that an ordinary job does not pay for the measurement.
     if (pg_catalog.pg_column_size(enqueue.payload) operator(pg_catalog.>) 512 or largest operator(pg_catalog.<) 512)
         and pg_catalog.octet_length(enqueue.payload::pg_catalog.text) operator(pg_catalog.>) largest
     then
@@ -518,8 +519,8 @@ begin
             if enqueue.unique_key is null then
                 return;
             end if;
-            -- The period is checked once more: while the insert waited, another transaction may have enqueued a job
-            -- with this unique key for a period, and that job may have ended.
+            -- The check for a period is repeated, because the insert may have waited for another transaction. That
+            -- transaction may have enqueued a job with this unique key for a period, and that job may have ended.
             if period is null and reveille.period_holder(enqueue.kind, enqueue.unique_key) is null then
                 return;
             end if;
@@ -543,7 +544,7 @@ begin
         existed := true;
         id := reveille.live_holder(enqueue.kind, enqueue.unique_key);
         if id is null then
-            -- A separate statement also sees commits since the statement before.
+            -- This is a separate statement, so that it also sees what was committed since the statement above.
             id := reveille.period_holder(enqueue.kind, enqueue.unique_key);
         end if;
         if id is not null then
@@ -554,7 +555,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.enqueue(kind text, payload jsonb, queue text, delay interval, available_at timestamp with time zone, priority bigint, max_attempts bigint, timeout interval, unique_key text, unique_mode text, unique_until text, key text, tags text[], metadata jsonb, parent_id bigint, OUT id bigint, OUT existed boolean) IS 'Enqueues a job in the caller''s transaction: select id from reveille.enqueue(kind => ''hello''). If another job of the kind holds the unique_key, no job is added: existed is true, and id is the id of that other job. unique_mode decides about the other job while it waits: it stays unchanged (keep), gets the payload, tags and metadata (replace), or gets these and the due time (debounce). A job that is running or has ended always stays unchanged. unique_until decides when the unique key is given up: when the job first starts (started), or when it has ended (finished). With an interval such as ''1 hour'', the unique key is also held until that time has passed since the job was enqueued. parent_id is the id of the job whose handler enqueues this job.';
+COMMENT ON FUNCTION reveille.enqueue(kind text, payload jsonb, queue text, delay interval, available_at timestamp with time zone, priority bigint, max_attempts bigint, timeout interval, unique_key text, unique_mode text, unique_until text, key text, tags text[], metadata jsonb, parent_id bigint, OUT id bigint, OUT existed boolean) IS 'Enqueues a job in the caller''s transaction: select id from reveille.enqueue(kind => ''hello''). If another job of the kind holds the unique_key, no job is added: existed is true, and id is the id of that other job. If the other job is waiting, unique_mode decides if it stays unchanged (keep), gets the payload, tags and metadata (replace), or gets these and the due time (debounce). A job that is running or has ended always stays unchanged. unique_until decides when the unique key is given up: when the job first starts (started), or when it has ended (finished). With an interval such as ''1 hour'', the unique key is also held until that time has passed since the job was enqueued. parent_id is the id of the job whose handler enqueues this job.';
 
 CREATE FUNCTION reveille.fresh_job_id() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -567,7 +568,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.fresh_job_id() IS 'Returns an id that no job has, for a job that becomes a dead job or is revived while another job has its id.';
+COMMENT ON FUNCTION reveille.fresh_job_id() IS 'Returns an id that no job has, for a job that becomes a dead job or is revived while another job has the same id.';
 
 CREATE FUNCTION reveille.head_seal(queue text, priority integer, available_at bigint, id bigint) RETURNS bigint
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -642,7 +643,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.hold_unique_key(id bigint, period interval) IS 'For reveille.enqueue, which has just inserted the job with a unique key. Returns true if the job now holds its unique key for the period (null: while it is live). Returns false if another job holds the unique key for a period; the new job is then deleted again.';
+COMMENT ON FUNCTION reveille.hold_unique_key(id bigint, period interval) IS 'Gives a job that reveille.enqueue has just inserted its unique key for a period (null: while the job is live). Returns true if the job now holds the unique key. If another job holds the unique key for a period, deletes the new job and returns false.';
 
 CREATE FUNCTION reveille.isolate_job(id bigint, others_pass boolean, OUT code text, OUT error text, OUT buried boolean) RETURNS record
     LANGUAGE plpgsql
@@ -674,8 +675,8 @@ begin
     exception when others then
         get stacked diagnostics code = returned_sqlstate, error = message_text;
     end;
-    -- Either the claim succeeded, or it failed for a reason outside the row: the server, the connection, the schema or
-    -- a lock. Error::is_about_data has the same list.
+    -- The row is not at fault: the claim succeeded (RVOK0), or it failed for a reason outside the row, such as the
+    -- server, the connection, the schema or a lock. The Rust function Error::is_about_data has the same list.
     if code = 'RVOK0'
         or left(code, 2) in ('08', '0A', '25', '26', '28', '34', '3D', '3F', '40', '42', '53', '55', '57')
     then
@@ -684,7 +685,7 @@ begin
         return;
     end if;
     if getdatabaseencoding() <> 'UTF8' then
-        -- The error's text may quote bytes that cannot be read.
+        -- The error's text may quote bytes that cannot be sent to a worker.
         error := regexp_replace(error, '[^ -~]', '?', 'g');
     end if;
     buried := (others_pass or left(code, 2) in ('22', '54') or code in ('XX001', 'XX002'))
@@ -702,12 +703,13 @@ begin
             where jobs.id = isolate_job.id;
         end if;
     exception when insufficient_privilege or unique_violation then
-        null; -- The worker's role lacks the new privilege, or another worker has just listed the job.
+        -- The worker's role lacks the privileges on reveille.passed_over, or another worker has just listed the job.
+        null;
     end;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.isolate_job(id bigint, others_pass boolean, OUT code text, OUT error text, OUT buried boolean) IS 'Tries to claim a job, and rolls the claim back. If the claim fails, returns the error, and true as buried if the job was made a dead job for it. For workers.';
+COMMENT ON FUNCTION reveille.isolate_job(id bigint, others_pass boolean, OUT code text, OUT error text, OUT buried boolean) IS 'Tries to claim a job, and rolls the claim back. If the claim fails, returns the error; buried is true if the job was made a dead job because of the error. For workers.';
 
 CREATE FUNCTION reveille.keep_totals() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -770,8 +772,8 @@ begin
     select not bell into new.silent from reveille.queues where name = new.queue;
     new.silent := coalesce(new.silent, false);
     -- The sequence changes at once, not at the commit, so an enqueue sees the change whatever its snapshot shows. Until
-    -- this insert is committed, its lock on the table keeps reveille.note_nobody_sleeps() from setting the sequence
-    -- back.
+    -- this insert is committed, its lock on reveille.sleepers keeps reveille.note_nobody_sleeps() from setting the
+    -- sequence to 0 again.
     perform setval('reveille.somebody_sleeps', 1)
     where pg_sequence_last_value('reveille.somebody_sleeps') is not distinct from 0;
     return new;
@@ -806,7 +808,7 @@ CREATE FUNCTION reveille.note_limits() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    -- The generated column `limited` has the same condition, but is computed only after this trigger.
+    -- This condition repeats that of the generated column `limited`, which Postgres computes only after this trigger.
     if not new.ordered
         and coalesce(new.max_running, new.max_running_per_key, new.rate_limit, new.rate_per_key) is null
     then
@@ -828,15 +830,15 @@ CREATE FUNCTION reveille.note_nobody_sleeps() RETURNS boolean
     AS $$
 begin
     -- This function refuses a transaction that has changed anything: a rollback would undo the changes, but not the
-    -- sequence's new value. It also refuses other isolation levels: their snapshots may be older than the rows of the
-    -- workers that sleep now.
+    -- sequence's new value. It also refuses isolation levels other than read committed, because their snapshots may be
+    -- older than the rows of the workers that sleep now.
     if pg_current_xact_id_if_assigned() is not null or current_setting('transaction_isolation') <> 'read committed'
     then
         return false;
     end if;
     begin
-        -- While this session holds the lock, no worker can go to sleep. The request fails at once if a worker is going
-        -- to sleep.
+        -- While this session holds the lock, no worker can go to sleep. If a worker is just going to sleep, the request
+        -- for the lock fails at once.
         lock table reveille.sleepers in share mode nowait;
     exception when lock_not_available then
         return false;
@@ -859,12 +861,13 @@ CREATE FUNCTION reveille.pass_given_ids() RETURNS bigint
     AS $$
 declare
     ids constant regclass := 'reveille.jobs_id_seq';
-    -- Ids from this number on were written by hand. A sequence that passed them would have hardly any ids left.
+    -- Ids from this number on are ignored. They were written by hand, and a sequence that passed them could have hardly
+    -- any ids left.
     too_large constant bigint := 4611686018427387904;
     largest bigint;
 begin
-    -- This is one statement, so that its snapshot is older than its read of the sequence. So it sees no id that was
-    -- given out later. Usually no index contains an id above the sequence, and the statement ends at once.
+    -- One statement: its snapshot is older than its read of the sequence, so it sees no id that was given out after
+    -- that read. Usually no index contains an id above the sequence, and the statement ends at once.
     perform from (select coalesce(pg_sequence_last_value(ids), 0)) as given (last)
     where exists (select from reveille.jobs where jobs.id > given.last and jobs.id < too_large)
         or exists (select from reveille.dead_jobs where dead_jobs.id > given.last and dead_jobs.id < too_large)
@@ -879,18 +882,18 @@ begin
         (select max(dead_jobs.id) from reveille.dead_jobs where dead_jobs.id < too_large),
         (select max(finished_jobs.id) from reveille.finished_jobs where finished_jobs.id < too_large)
     ) into largest;
-    -- The lock lets only one session at a time move the sequence. Otherwise a second session could move it back below
-    -- ids that were given out since.
+    -- The lock lets only one session at a time move the sequence. Otherwise a second session could move the sequence
+    -- back, below ids that were given out after the first session had moved it.
     lock table reveille.dead_jobs in share update exclusive mode;
     if largest <= pg_sequence_last_value(ids) then
         return null;
     end if;
-    -- A margin of 1,000 covers the ids that other sessions take between the check and this statement.
+    -- A margin of 1,000 covers the ids that other sessions take between the condition above and this statement.
     return setval(ids, largest + 1000);
 end
 $$;
 
-COMMENT ON FUNCTION reveille.pass_given_ids() IS 'Moves the sequence of job ids past all ids in use, if some are above it, as after a restore. Returns the sequence''s new value; null if no id was above it. Upkeep calls this function.';
+COMMENT ON FUNCTION reveille.pass_given_ids() IS 'Moves the sequence of job ids past all ids in use, if some are above the sequence, as after a restore. Returns the sequence''s new value; null if no id was above the sequence. Upkeep calls this function.';
 
 CREATE FUNCTION reveille.pass_over_known_chore() RETURNS trigger
     LANGUAGE plpgsql
@@ -930,8 +933,8 @@ CREATE FUNCTION reveille.pause(queue text) RETURNS void
     AS $$
     insert into reveille.queues (name, paused_at) values (pause.queue, now())
     on conflict (name) do update set paused_at = coalesce(queues.paused_at, excluded.paused_at);
-    -- This notification keeps claimed jobs from starting. If no notification comes, the workers' next heartbeats find
-    -- the pause.
+    -- This notification keeps jobs that are claimed already from starting. If no notification comes, the workers' next
+    -- heartbeats find the pause.
     select pg_notify('reveille.pause', pause.queue) where pg_notification_queue_usage() < 0.9
 $$;
 
@@ -963,10 +966,11 @@ begin
             and held.unique_key operator(pg_catalog.=) period_holder.unique_key
             and held.ends_at operator(pg_catalog.>) pg_catalog.now()
     );
-    -- At an isolation level other than read committed, the snapshot may be older than a period. Then only the unique
-    -- index contains the period: inserting a second row fails with a serialization failure (40001), and the caller
-    -- tries the transaction again. The second row is inserted only after the caller has inserted its job. So all
-    -- transactions wait for each other in one order: first for the job's unique key, then for the period.
+    -- At an isolation level other than read committed, the snapshot may be older than a period, so that the query above
+    -- does not find the period. The insert below of a second row still finds it, in the unique index: the insert fails
+    -- with a serialization failure (40001), and the caller tries the transaction again. The second row is inserted only
+    -- after the caller has inserted its job, so that all transactions wait for each other in one order: first for the
+    -- job's unique key, then for the period.
     if holder is null
         and pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
     then
@@ -988,7 +992,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.period_holder(kind text, unique_key text) IS 'Returns the id of the job that holds a unique key of a kind for a period that is not over yet; null if there is none. If the caller has enqueued a job with this unique key, and its snapshot is older than a period, this fails with 40001: try the transaction again.';
+COMMENT ON FUNCTION reveille.period_holder(kind text, unique_key text) IS 'Returns the id of the job that holds a unique key of a kind for a period that is not over yet; null if there is none. If the caller has enqueued a job with this unique key, and the caller''s snapshot is older than a period, the call fails with 40001: try the transaction again.';
 
 CREATE FUNCTION reveille.reads_any(VARIADIC relations text[]) RETURNS boolean
     LANGUAGE sql STABLE
@@ -1049,7 +1053,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.resume_schedule(name text) IS 'Resumes a schedule from its next tick after now; ticks that passed during the pause are not made up for. Returns true if the schedule exists.';
+COMMENT ON FUNCTION reveille.resume_schedule(name text) IS 'Resumes a schedule from its next tick after now; ticks that passed during the pause are skipped. Returns true if the schedule exists.';
 
 CREATE FUNCTION reveille.retry(id bigint) RETURNS text
     LANGUAGE plpgsql
@@ -1120,8 +1124,8 @@ begin
                 select from reveille.sleepers
                 where sleepers.queue operator(pg_catalog.=) rung.queue and not sleepers.silent
             )
-            -- At an isolation level other than read committed, the snapshot may be older than the rows of the workers
-            -- that sleep now.
+            -- At an isolation level other than read committed, the bell rings even if no sleeping worker is visible,
+            -- because the snapshot may be older than the rows of the workers that sleep now.
             or (
                 pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
                 and not exists (
@@ -1134,14 +1138,14 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.ring(queues text[]) IS 'Rings the bell (NOTIFY) at the commit, for each of the given queues on which a worker sleeps. Each statement that lets a job start calls this function. `set local reveille.bell = ''off''` silences it.';
+COMMENT ON FUNCTION reveille.ring(queues text[]) IS 'Rings the bell (NOTIFY) at the commit, for each of the given queues on which a worker sleeps. A statement that lets waiting jobs start calls this function; inserts have a trigger instead. `set local reveille.bell = ''off''` silences the bell.';
 
 CREATE FUNCTION reveille.ring_after_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     AS $$
 begin
-    -- While a worker sleeps, every enqueue pays for this query. The query sends a notification for each job, since the
-    -- server merges equal notifications of a transaction.
+    -- While a worker sleeps, every enqueue pays for this query, so the query does not remove duplicate queues. It sends
+    -- a notification for each job, and the server merges equal notifications of a transaction.
     if pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.=) 'read committed' then
         perform case
             when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
@@ -1157,8 +1161,8 @@ begin
                 pg_catalog.getdatabaseencoding() operator(pg_catalog.=) 'UTF8' or reveille.can_be_sent(inserted.queue)
             );
     else
-        -- At an isolation level other than read committed, the snapshot may be older than the rows of the workers that
-        -- sleep now.
+        -- At an isolation level other than read committed, the bell rings without a query for sleeping workers, because
+        -- the snapshot may be older than the rows of the workers that sleep now.
         perform case
             when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
             then pg_catalog.pg_notify('reveille.bell', inserted.queue)
@@ -1218,7 +1222,8 @@ begin
         raise exception 'tags must be one list, not an array of % dimensions', array_ndims(schedule.tags)
             using errcode = 'invalid_parameter_value', hint = 'Write it like array[''a'', ''b''].';
     end if;
-    -- A time zone that does not exist is refused here at once. Workers have their own list of time zones.
+    -- This query fails if Postgres does not know the time zone. Workers have their own lists of time zones. A schedule
+    -- whose time zone only Postgres knows is stored, but does not fire until some worker's host knows the time zone.
     perform now() at time zone coalesce(schedule.time_zone, 'UTC');
     insert into reveille.schedules as schedules (
         name, cron, every, time_zone, catch_up, kind, payload, queue, priority, max_attempts, timeout, key, tags,
@@ -1315,7 +1320,8 @@ CREATE FUNCTION reveille.tell_of_schedules() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    -- If the notification buffer is nearly full, the trigger sends nothing, and the workers' polls find the schedule.
+    -- If the notification buffer is nearly full, the trigger sends nothing. Workers then find the schedule within 30 s,
+    -- since they check the schedules without a notification too.
     if pg_notification_queue_usage() < 0.9 then
         perform pg_notify('reveille.schedules', '');
     end if;
@@ -1336,7 +1342,7 @@ declare
     place constant timestamptz := timestamptz 'epoch' + since_1970 * interval '1 microsecond';
 begin
     id := pg_sequence_last_value((slot || '_id')::regclass);
-    -- A time in the future was shared by a server with a fast clock.
+    -- A place in the future is ignored: it was shared while the server's clock was fast.
     if place > now() then
         return;
     end if;
@@ -1346,8 +1352,8 @@ begin
         end if;
     end loop;
     available_at := place;
-    -- Transactions commit slightly out of the order in which they began. So jobs below a recent head may be committed
-    -- late.
+    -- A recent head is lowered by 50 ms. Transactions commit slightly out of the order in which they began, so jobs
+    -- below a recent head may be committed only after a claim has passed their places.
     if place > now() - interval '1 second' then
         available_at := place - interval '50 milliseconds';
         id := 0;
@@ -1376,7 +1382,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.trigger_schedule(name text) IS 'Enqueues one job of a schedule now, even if the schedule is paused; its next tick stays. Returns the job''s id; null if no schedule has the name.';
+COMMENT ON FUNCTION reveille.trigger_schedule(name text) IS 'Enqueues one job of a schedule now, even if the schedule is paused; its next tick stays. Returns the job''s id; null if no schedule has this name.';
 
 CREATE FUNCTION reveille.truncate_finished_jobs() RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1399,7 +1405,7 @@ begin
                 return 1;
             end if;
         exception when lock_not_available then
-            null; -- A session has locked the partition: the next round truncates it.
+            null; -- Another session has locked the partition, so a later call truncates it.
         end;
     end loop;
     return 0;
@@ -1431,15 +1437,15 @@ CREATE TABLE reveille.chores (
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
 
-COMMENT ON TABLE reveille.chores IS 'The chores of upkeep. A worker locks a chore''s row while it works on one slice of the chore, so that no two workers do the same chore.';
+COMMENT ON TABLE reveille.chores IS 'The chores of upkeep. A worker locks a chore''s row while it works on one slice of the chore, so that no two workers do the same chore at the same time.';
 
 COMMENT ON COLUMN reveille.chores.name IS 'The chore.';
 
-COMMENT ON COLUMN reveille.chores.day IS 'The day of the history that the chore cleans, as in reveille.finished_jobs; null: another kind of chore.';
+COMMENT ON COLUMN reveille.chores.day IS 'The day of the history that the chore cleans, as in reveille.finished_jobs; null: the chore cleans no day.';
 
 COMMENT ON COLUMN reveille.chores.next_page IS 'The page of the day at which the next slice begins; null: no round is under way.';
 
-COMMENT ON COLUMN reveille.chores.settings IS 'The retentions that the last round applied.';
+COMMENT ON COLUMN reveille.chores.settings IS 'The retentions that the last round applied; locked: another session had locked a row, so the day needs another round.';
 
 COMMENT ON COLUMN reveille.chores.began_at IS 'The time at which the last round began.';
 
@@ -1464,7 +1470,7 @@ COMMENT ON COLUMN reveille.counters.queue IS 'The queue.';
 
 COMMENT ON COLUMN reveille.counters.started_at IS 'The start of the 10 seconds, or of the minute if worker is 0.';
 
-COMMENT ON COLUMN reveille.counters.worker IS 'The worker that settled the attempts, and that alone writes the row; 0: all workers.';
+COMMENT ON COLUMN reveille.counters.worker IS 'The worker that settled the attempts; no other worker writes the row. 0: all workers together.';
 
 COMMENT ON COLUMN reveille.counters.completed IS 'The number of completed jobs.';
 
@@ -1530,7 +1536,7 @@ COMMENT ON COLUMN reveille.dead_jobs.available_at IS 'The last due time.';
 
 COMMENT ON COLUMN reveille.dead_jobs.created_at IS 'The start of the transaction that enqueued the job.';
 
-COMMENT ON COLUMN reveille.dead_jobs.unique_key IS 'The unique key; the job holds it again once it is revived.';
+COMMENT ON COLUMN reveille.dead_jobs.unique_key IS 'The unique key; a revived job holds it again.';
 
 COMMENT ON COLUMN reveille.dead_jobs.unique_until IS 'As in reveille.jobs.';
 
@@ -1542,7 +1548,7 @@ COMMENT ON COLUMN reveille.dead_jobs.tags IS 'Free labels.';
 
 COMMENT ON COLUMN reveille.dead_jobs.metadata IS 'Free data about the job.';
 
-COMMENT ON COLUMN reveille.dead_jobs.errors IS 'The last 100 failed attempts, oldest first: at, worker, attempt, reason, error.';
+COMMENT ON COLUMN reveille.dead_jobs.errors IS 'The last 100 failed attempts, oldest first, each with the fields at, worker, attempt, reason and error.';
 
 COMMENT ON COLUMN reveille.dead_jobs.progress IS 'The latest progress that the handler reported.';
 
@@ -1550,7 +1556,7 @@ COMMENT ON COLUMN reveille.dead_jobs.parent_id IS 'The id of the job whose handl
 
 COMMENT ON COLUMN reveille.dead_jobs.schedule_id IS 'The schedule that enqueued the job.';
 
-COMMENT ON COLUMN reveille.dead_jobs.reason IS 'failed: no attempts left; permanent: the handler reported a permanent failure; timed_out: no attempts left, and the last one timed out; lost: its workers died; undecodable: the job could not be claimed, or its payload did not fit its kind.';
+COMMENT ON COLUMN reveille.dead_jobs.reason IS 'failed: no attempts left; permanent: the handler reported a permanent failure; timed_out: no attempts left, and the last attempt timed out; lost: the worker of the last attempt died, and the job could not be tried again; undecodable: the job could not be claimed, or its payload did not fit its kind.';
 
 COMMENT ON COLUMN reveille.dead_jobs.worker IS 'The worker of the last attempt.';
 
@@ -1647,7 +1653,7 @@ WITH (autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='2000',
 
 COMMENT ON TABLE reveille.jobs IS 'Live jobs: waiting, delayed (available_at in the future) or reserved by a worker. An insert wakes a sleeping worker.';
 
-COMMENT ON COLUMN reveille.jobs.id IS 'Identity; never reused, and kept when the job moves to dead_jobs or finished_jobs.';
+COMMENT ON COLUMN reveille.jobs.id IS 'The id; no other job gets it, and the job keeps it when it moves to dead_jobs or finished_jobs.';
 
 COMMENT ON COLUMN reveille.jobs.queue IS 'The queue; it exists as soon as a job names it.';
 
@@ -1655,7 +1661,7 @@ COMMENT ON COLUMN reveille.jobs.kind IS 'The kind; it decides which handler runs
 
 COMMENT ON COLUMN reveille.jobs.payload IS 'The handler''s input: any JSON, at most 8 MiB of text.';
 
-COMMENT ON COLUMN reveille.jobs.priority IS '0 urgent, 1 high, 2 normal, 3 low; lower starts first.';
+COMMENT ON COLUMN reveille.jobs.priority IS '0 urgent, 1 high, 2 normal, 3 low; jobs with the lowest number start first.';
 
 COMMENT ON COLUMN reveille.jobs.attempts IS 'The number of times the job has been reserved.';
 
@@ -1667,11 +1673,11 @@ COMMENT ON COLUMN reveille.jobs.reserved_at IS 'The time at which a worker reser
 
 COMMENT ON COLUMN reveille.jobs.reserved_by IS 'The worker that holds the job (reveille.workers.id); null while it waits.';
 
-COMMENT ON COLUMN reveille.jobs.available_at IS 'The due time; the job does not start before.';
+COMMENT ON COLUMN reveille.jobs.available_at IS 'The due time, before which the job does not start.';
 
 COMMENT ON COLUMN reveille.jobs.created_at IS 'The start of the transaction that enqueued the job.';
 
-COMMENT ON COLUMN reveille.jobs.cancel_requested_at IS 'The time at which a cancel of the running job was requested; its handler is asked to stop.';
+COMMENT ON COLUMN reveille.jobs.cancel_requested_at IS 'The time at which a cancel of the running job was requested; the job''s handler is asked to stop.';
 
 COMMENT ON COLUMN reveille.jobs.unique_key IS 'The unique key: at most one live job of a kind has it.';
 
@@ -1685,7 +1691,7 @@ COMMENT ON COLUMN reveille.jobs.tags IS 'Free labels: at most 64, together at mo
 
 COMMENT ON COLUMN reveille.jobs.metadata IS 'Free data about the job, such as a trace context: a JSON object, at most 256 KiB of text.';
 
-COMMENT ON COLUMN reveille.jobs.errors IS 'The last 100 failed attempts, oldest first: at, worker, attempt, reason, error.';
+COMMENT ON COLUMN reveille.jobs.errors IS 'The last 100 failed attempts, oldest first, each with the fields at, worker, attempt, reason and error.';
 
 COMMENT ON COLUMN reveille.jobs.progress IS 'The latest progress that the handler reported.';
 
@@ -1766,7 +1772,7 @@ ALTER TABLE ONLY reveille.finished_jobs REPLICA IDENTITY FULL;
 
 COMMENT ON TABLE reveille.finished_jobs IS 'Completed and cancelled jobs, kept for their queue''s retention (1 day unless reveille.queues has another).';
 
-COMMENT ON COLUMN reveille.finished_jobs.day IS 'The partition: the number of the UTC day since 1970, modulo 32.';
+COMMENT ON COLUMN reveille.finished_jobs.day IS 'The partition: the UTC day on which the job ended, counted in days since 1970, modulo 32.';
 
 COMMENT ON COLUMN reveille.finished_jobs.id IS 'The job''s id.';
 
@@ -1794,7 +1800,7 @@ COMMENT ON COLUMN reveille.finished_jobs.tags IS 'Free labels.';
 
 COMMENT ON COLUMN reveille.finished_jobs.metadata IS 'Free data about the job.';
 
-COMMENT ON COLUMN reveille.finished_jobs.errors IS 'The last 100 failed attempts, oldest first: at, worker, attempt, reason, error.';
+COMMENT ON COLUMN reveille.finished_jobs.errors IS 'The last 100 failed attempts, oldest first, each with the fields at, worker, attempt, reason and error.';
 
 COMMENT ON COLUMN reveille.finished_jobs.progress IS 'The latest progress that the handler reported.';
 
@@ -1852,7 +1858,7 @@ CREATE SEQUENCE reveille.head_0_available_at
     NO MAXVALUE
     CACHE 1;
 
-COMMENT ON SEQUENCE reveille.head_0_available_at IS 'The place that the claims of a queue have reached: its due time in microseconds since 1970; _id: its id; _seal: a checksum that shows that queue, level, due time and id belong together.';
+COMMENT ON SEQUENCE reveille.head_0_available_at IS 'The due time of the place that the claims of a queue have reached, in microseconds since 1970. The sequence _id has the place''s id; _seal has a checksum that shows that queue, level, due time and id belong together.';
 
 CREATE SEQUENCE reveille.head_0_id
     START WITH 1
@@ -1910,7 +1916,7 @@ COMMENT ON COLUMN reveille.queues.name IS 'The queue.';
 
 COMMENT ON COLUMN reveille.queues.paused_at IS 'The time at which the queue was paused; none of its jobs starts while it is paused. Null: it is not paused.';
 
-COMMENT ON COLUMN reveille.queues.retention IS 'The time for which finished jobs are kept, to the hour: 0 to 30 days; null: 1 day; 0: finished jobs are not stored.';
+COMMENT ON COLUMN reveille.queues.retention IS 'The time for which finished jobs are kept, to within an hour: 0 to 30 days; null: 1 day; 0: finished jobs are not stored.';
 
 COMMENT ON COLUMN reveille.queues.max_running IS 'The maximum number of running jobs of the queue, all workers together; null: no limit.';
 
@@ -1980,7 +1986,7 @@ COMMENT ON COLUMN reveille.workers.stuck_jobs IS 'The worker''s stuck jobs: thei
 
 COMMENT ON COLUMN reveille.workers.stuck_since IS 'The times at which the handlers of stuck_jobs were asked to stop, in the same order.';
 
-COMMENT ON COLUMN reveille.workers.backend IS 'The process id of the server''s backend for the listener, whose lock vouches for the worker; null: unknown, so any session''s lock counts.';
+COMMENT ON COLUMN reveille.workers.backend IS 'The process id of the backend that serves the listener; only that backend''s lock vouches for the worker. Null: the process id is unknown, and a lock of any session vouches.';
 
 CREATE VIEW reveille.known_queues AS
  WITH RECURSIVE waiting AS (
@@ -2061,7 +2067,7 @@ COMMENT ON TABLE reveille.limits IS 'Queues whose running jobs have been counted
 
 COMMENT ON COLUMN reveille.limits.queue IS 'The queue.';
 
-COMMENT ON COLUMN reveille.limits.counted_for IS 'The queue''s limited_since at the time of the count. While the queue has another limited_since, workers claim no job of the queue.';
+COMMENT ON COLUMN reveille.limits.counted_for IS 'The queue''s limited_since at the time of the count. While the queue''s limited_since differs from this value, workers claim no job of the queue.';
 
 CREATE TABLE reveille.passed_over (
     id bigint NOT NULL,
@@ -2094,7 +2100,7 @@ CREATE VIEW reveille.passed_over_jobs AS
            FROM reveille.jobs
           WHERE ((jobs.id = passed_over.id) AND (jobs.reserved_by IS NULL)))));
 
-COMMENT ON VIEW reveille.passed_over_jobs IS 'Waiting jobs that workers could not claim within the last hour.';
+COMMENT ON VIEW reveille.passed_over_jobs IS 'Waiting jobs that a worker failed to claim within the last hour.';
 
 COMMENT ON COLUMN reveille.passed_over_jobs.id IS 'The job''s id.';
 
@@ -2113,13 +2119,13 @@ CREATE TABLE reveille.rates (
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000');
 
-COMMENT ON TABLE reveille.rates IS 'The rates that queues and keys have used up. A queue or key without a row may start its whole burst.';
+COMMENT ON TABLE reveille.rates IS 'The present use of the rates, one row per queue or key. A queue or key without a row may start its whole burst.';
 
 COMMENT ON COLUMN reveille.rates.queue IS 'The queue.';
 
 COMMENT ON COLUMN reveille.rates.key IS 'The key; empty for the queue as a whole.';
 
-COMMENT ON COLUMN reveille.rates.next_at IS 'The time at which an even pace would have allowed all jobs that have started. Further jobs may start before this time, by the length of the burst.';
+COMMENT ON COLUMN reveille.rates.next_at IS 'The time at which an even pace would have allowed all jobs that have started. The next job may start before this time, at most by the length of the burst.';
 
 CREATE VIEW reveille.queue_limits AS
  SELECT queues.name AS queue,
@@ -2191,7 +2197,7 @@ COMMENT ON COLUMN reveille.queue_stats.queue IS 'The queue.';
 
 COMMENT ON COLUMN reveille.queue_stats.paused IS 'True if the queue is paused.';
 
-COMMENT ON COLUMN reveille.queue_stats.ready IS 'The number of jobs that could start now.';
+COMMENT ON COLUMN reveille.queue_stats.ready IS 'The number of due jobs that wait.';
 
 COMMENT ON COLUMN reveille.queue_stats.delayed IS 'The number of jobs that are not due yet, including retries.';
 
@@ -2216,7 +2222,7 @@ CREATE TABLE reveille.totals (
 )
 WITH (fillfactor='50');
 
-COMMENT ON TABLE reveille.totals IS 'The counts of all ended attempts of each queue, except the attempts in reveille.counters'' rows of workers; see the view reveille.queue_totals.';
+COMMENT ON TABLE reveille.totals IS 'The counts of all ended attempts of each queue, except the attempts that workers'' rows in reveille.counters still count; see the view reveille.queue_totals.';
 
 COMMENT ON COLUMN reveille.totals.queue IS 'The queue.';
 
@@ -2224,7 +2230,7 @@ COMMENT ON COLUMN reveille.totals.completed IS 'The number of completed jobs.';
 
 COMMENT ON COLUMN reveille.totals.failed IS 'The number of failed attempts.';
 
-COMMENT ON COLUMN reveille.totals.wait_seconds IS 'The sum of the times from the due time to the start. Numeric, since a floating-point sum depends on the order, and a total must never fall.';
+COMMENT ON COLUMN reveille.totals.wait_seconds IS 'The sum of the times from the due time to the start. Numeric, since a floating-point sum depends on the order of its terms: it could fall when counters are folded, and a total must never fall.';
 
 COMMENT ON COLUMN reveille.totals.run_seconds IS 'The sum of the run times.';
 
@@ -2291,7 +2297,7 @@ COMMENT ON COLUMN reveille.running_jobs.attempt IS 'The number of the attempt.';
 
 COMMENT ON COLUMN reveille.running_jobs.worker IS 'The worker that holds the job.';
 
-COMMENT ON COLUMN reveille.running_jobs.host IS 'The host of the worker; null if the worker''s row is gone, so that the job will be rescued.';
+COMMENT ON COLUMN reveille.running_jobs.host IS 'The host of the worker; null if the worker''s row is gone: a rescue will take the job back.';
 
 COMMENT ON COLUMN reveille.running_jobs.running_for IS 'The time for which the worker has held the job.';
 
@@ -2362,9 +2368,9 @@ END),
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
 
-COMMENT ON TABLE reveille.schedules IS 'Schedules, which enqueue recurring jobs. Any worker enqueues each tick, once, at the tick''s time. Workers notice a plain insert or update.';
+COMMENT ON TABLE reveille.schedules IS 'Schedules, which enqueue recurring jobs. At each tick, one of the workers enqueues the tick''s job. Workers notice a plain insert or update.';
 
-COMMENT ON COLUMN reveille.schedules.id IS 'Identity; the schedule''s jobs have it as schedule_id.';
+COMMENT ON COLUMN reveille.schedules.id IS 'The id; the schedule''s jobs have it as schedule_id.';
 
 COMMENT ON COLUMN reveille.schedules.name IS 'The name, 1 to 128 characters.';
 
@@ -2394,11 +2400,11 @@ COMMENT ON COLUMN reveille.schedules.tags IS 'The tags of the schedule''s jobs.'
 
 COMMENT ON COLUMN reveille.schedules.metadata IS 'The metadata of the schedule''s jobs, to which the schedule''s name and the tick are added.';
 
-COMMENT ON COLUMN reveille.schedules.counted_from IS 'The time after which ticks count: when the timing was last set, or when the schedule was resumed.';
+COMMENT ON COLUMN reveille.schedules.counted_from IS 'The time after which ticks count: the time at which the timing was last set or the schedule was last resumed.';
 
 COMMENT ON COLUMN reveille.schedules.next_at IS 'The next tick; null while a worker has yet to compute it.';
 
-COMMENT ON COLUMN reveille.schedules.last_at IS 'The last tick that was enqueued.';
+COMMENT ON COLUMN reveille.schedules.last_at IS 'The last tick for which a job was enqueued.';
 
 COMMENT ON COLUMN reveille.schedules.paused_at IS 'The time at which the schedule was paused; it enqueues nothing while paused. Null: it is not paused.';
 
@@ -2408,7 +2414,7 @@ COMMENT ON COLUMN reveille.schedules.error IS 'The reason why the next tick cann
 
 COMMENT ON COLUMN reveille.schedules.created_at IS 'The time at which the schedule was added.';
 
-COMMENT ON COLUMN reveille.schedules.through_middleware IS 'True if the schedule''s jobs pass the middleware of a worker that declares the schedule; other workers do not fire it.';
+COMMENT ON COLUMN reveille.schedules.through_middleware IS 'True if the schedule''s jobs pass through the middleware of a worker that declares the schedule; other workers do not fire the schedule.';
 
 CREATE VIEW reveille.schedule_status AS
  SELECT schedules.name,
@@ -2434,7 +2440,7 @@ COMMENT ON VIEW reveille.schedule_status IS 'One row per schedule.';
 
 COMMENT ON COLUMN reveille.schedule_status.name IS 'The schedule''s name.';
 
-COMMENT ON COLUMN reveille.schedule_status.timing IS 'The cron text, or the interval after the word every.';
+COMMENT ON COLUMN reveille.schedule_status.timing IS 'The cron text; or the word every and the interval.';
 
 COMMENT ON COLUMN reveille.schedule_status.time_zone IS 'The zone of the cron text.';
 
@@ -2446,7 +2452,7 @@ COMMENT ON COLUMN reveille.schedule_status.catch_up IS 'The catch-up for missed 
 
 COMMENT ON COLUMN reveille.schedule_status.next_at IS 'The next tick; null if the schedule is paused or invalid, or no worker has computed it yet.';
 
-COMMENT ON COLUMN reveille.schedule_status.last_at IS 'The last tick that was enqueued.';
+COMMENT ON COLUMN reveille.schedule_status.last_at IS 'The last tick for which a job was enqueued.';
 
 COMMENT ON COLUMN reveille.schedule_status.paused IS 'True if the schedule is paused.';
 
@@ -2477,7 +2483,7 @@ CREATE TABLE reveille.sleepers (
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200');
 
-COMMENT ON TABLE reveille.sleepers IS 'The queues on which workers sleep: one row per queue and worker. The bell rings only for these.';
+COMMENT ON TABLE reveille.sleepers IS 'The queues on which workers sleep: one row per queue and worker. The bell rings only for these queues.';
 
 COMMENT ON COLUMN reveille.sleepers.queue IS 'The queue on which the worker sleeps.';
 
@@ -2544,7 +2550,7 @@ CREATE TABLE reveille.unique_periods (
     ends_at timestamp with time zone NOT NULL
 );
 
-COMMENT ON TABLE reveille.unique_periods IS 'Unique keys that are held for a period, beyond the end of their job. Upkeep deletes each row after its period. Delete a row to give up its unique key early.';
+COMMENT ON TABLE reveille.unique_periods IS 'Unique keys that are held for a period, even if their job ends earlier. Upkeep deletes each row after its period. Delete a row to give up its unique key early.';
 
 COMMENT ON COLUMN reveille.unique_periods.kind IS 'The kind within which the unique key is unique.';
 
