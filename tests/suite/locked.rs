@@ -84,7 +84,7 @@ async fn a_lock_on_a_running_job_delays_the_end_of_that_job_only() {
     let left = "select jsonb_agg(jsonb_build_array(id, attempts, reserved_by is not null)) from reveille.jobs";
     assert_eq!(database.value(left).await, json!([[1, 1, true]]), "the worker still holds the job");
     holder.batch_execute("commit").await.unwrap();
-    database.until("select count(*) = 201 from reveille.finished_jobs where attempts = 1").await;
+    database.until("select count(*) = 201 from reveille.finished_jobs where failures = 0").await;
     worker.stop().await;
     assert_eq!(database.value("select sum(completed) from reveille.counters").await, 201);
 }
@@ -96,7 +96,7 @@ async fn a_new_row_that_refers_to_a_job_delays_that_job_only() {
     let (worker, gate, holder) = locked_while_it_runs(&database, "insert into orders values (1)").await;
     work_two_hundred(&database, &gate).await;
     holder.batch_execute("commit").await.unwrap();
-    database.until("select count(*) = 201 from reveille.finished_jobs where attempts = 1").await;
+    database.until("select count(*) = 201 from reveille.finished_jobs where failures = 0").await;
     worker.stop().await;
 }
 
@@ -116,7 +116,7 @@ async fn a_locked_row_that_refers_to_a_job_delays_that_job_only() {
     gate.add_permits(51);
     database.until("select count(*) = 50 from reveille.finished_jobs").await;
     holder.batch_execute("commit").await.unwrap();
-    database.until("select count(*) = 51 from reveille.finished_jobs where attempts = 1").await;
+    database.until("select count(*) = 51 from reveille.finished_jobs where failures = 0").await;
     worker.stop().await;
 }
 
