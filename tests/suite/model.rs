@@ -10,7 +10,7 @@ const WORKERS: usize = 2;
 /// The rules of falling asleep. The test drops each rule in turn.
 #[derive(Clone, Copy)]
 struct Rules {
-    /// A worker inserts the sleepers' row before its last look.
+    /// A worker inserts its row in `sleepers` before its last look.
     arm_before_looking: bool,
     /// A worker looks again until the transactions that were open when it armed the bell have ended.
     wait_for_silent: bool,
@@ -28,8 +28,8 @@ struct Rules {
     set_before_asking: bool,
     /// A worker clears `somebody_sleeps` only if no worker sleeps.
     clear_if_none_sleeps: bool,
-    /// While a worker checks for sleepers and clears the flag, no worker falls asleep. A worker that falls asleep holds
-    /// a lock until its row is visible.
+    /// While a worker checks for sleepers and clears `somebody_sleeps`, no worker falls asleep. A worker that falls
+    /// asleep holds a lock until its row is visible.
     clear_alone: bool,
 }
 
@@ -267,7 +267,7 @@ impl World {
             Next::Arm if rules.arm_before_looking && rules.ask_after_arming => Worker::Sets(None),
             Next::Arm if rules.arm_before_looking => Worker::Asks,
             Next::Arm => {
-                // Without the rule, the worker arms the bell after its last look, and sleeps at once.
+                // Without `arm_before_looking`, the worker arms the bell after its last look, and sleeps at once.
                 (world.sleepers[worker], world.somebody_sleeps) = (true, true);
                 Worker::Sleeps
             }

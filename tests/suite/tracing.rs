@@ -22,7 +22,7 @@ use crate::harness::{Note, Reporter, database, eventually, note, reporting, star
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// A span or event with its fields, and with the span around an event, if any.
+/// A span or an event with its fields. `span`: the span around an event, if there is one.
 #[derive(Debug, Clone)]
 pub struct Recorded {
     metadata: &'static Metadata<'static>,

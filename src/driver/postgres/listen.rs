@@ -233,7 +233,7 @@ fn closed() -> Error {
 
 fn not_passed_on() -> Error {
     Error::listen_unsupported(
-        "cannot listen: the pooler does not pass notifications on; give a listen URL that leads past the pooler",
+        "cannot listen: the pooler does not pass notifications on; give a listen URL that connects without the pooler",
     )
 }
 

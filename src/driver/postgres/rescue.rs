@@ -99,7 +99,7 @@ fn log_burial(id: i64, error: &Error, buried: Result<Vec<i64>>) -> Result<Vec<i6
         Err(refusal) if refusal.is_about_data() => {
             tracing::error!(
                 name: "job.refused", target: "reveille::job", id, error = %refusal,
-                "the job can neither wait again nor become a dead job; it stays reserved until its row is repaired"
+                "the store refuses the job's values, so it can neither wait again nor become a dead job; repair its row"
             );
             Ok(Vec::new())
         }

@@ -86,7 +86,8 @@ impl Postgres {
     /// Does the upkeep that a worker does each minute.
     pub(super) async fn do_upkeep(&self) -> Result<()> {
         // This statement runs first, so that a failing chore cannot prevent it.
-        let passed = self.query("pass the ids that were given out", &self.statements.pass_given_ids, &[]).await;
+        let passed =
+            self.query("move the sequence of ids past the ids in use", &self.statements.pass_given_ids, &[]).await;
         self.do_next_round().await?;
         self.vacuum_due_tables().await?;
         passed?;

@@ -86,7 +86,7 @@ impl Ahead {
         if self.endings.send(settlement).await.is_err() {
             tracing::error!(
                 name: "job.unsettled", target: "reveille::job",
-                "the settler has ended, so that the job's ending is not recorded; another worker will rescue the job"
+                "the task that settles jobs has ended: this ending is not recorded, and another worker rescues the job"
             );
         }
     }

@@ -9,7 +9,8 @@ pub(crate) const LOOK_BACK_EVERY: Duration = Duration::from_millis(50);
 /// the searches of all of them together take about a tenth of the time.
 const REST_FACTOR: u32 = 20;
 
-/// The last search of the whole queue, or the last search that starts a little below the marks.
+/// What the last search of one sort cost: it decides how soon the next one may begin. A claimer has two budgets: one
+/// for searches of the whole queue, and one for searches that start a little below the marks.
 pub(crate) struct LookBudget {
     ended_at: Instant,
     /// The duration of this search or of the previous search, whichever is shorter. A single slow search may be due to

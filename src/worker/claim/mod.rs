@@ -267,8 +267,8 @@ impl Claimer {
         }
     }
 
-    /// Begins a look in the background if the slots can take more jobs after `taken` jobs. Begins a second look if one
-    /// look at a time leaves slots empty.
+    /// Begins a look in the background if the slots have room beyond `taken`, the jobs that the last look claimed, and
+    /// beyond the jobs that the looks under way may claim. Begins a second look if one at a time leaves slots empty.
     fn begin_looks(&mut self, taken: usize) {
         while self.under_way.looks.len() <= self.parallel_looks() {
             let look = match self.slots.room_beside(taken, self.under_way.wanted()) {

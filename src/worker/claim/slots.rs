@@ -33,7 +33,7 @@ pub(crate) struct Slots {
     starved: bool,
     /// True if the queue has limits. Claimed jobs count against the limits, so no job is claimed ahead.
     pub(crate) limited: bool,
-    /// The number of jobs of the recent average size that fit in 16 MiB. No more jobs are claimed ahead.
+    /// At most this many jobs are claimed ahead: as many of the recent average size as fit in 16 MiB.
     pub(crate) affordable: usize,
     _pausing: AbortOnDropHandle<()>,
 }

@@ -55,7 +55,7 @@ impl LockedSettler {
         let id = settlement.reservation.id;
         tracing::warn!(
             name: "job.locked", target: "reveille::job", id, by = locked_by,
-            "another session has locked the job's row; its ending is recorded once that session ends its transaction"
+            "another session has locked the job's row; the ending is recorded once that session ends its transaction"
         );
         let now = Instant::now();
         self.postponed.push(Postponed { settlement, since: now, next_try: now + FIRST_DELAY, delay: FIRST_DELAY });

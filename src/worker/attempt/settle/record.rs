@@ -113,7 +113,7 @@ impl Recorder {
         }
         tracing::error!(
             name: "job.refused", target: "reveille::job", id, %error,
-            "the job can neither wait again nor become a dead job; it stays reserved until its row is repaired"
+            "the store refuses the job's values, so it can neither wait again nor become a dead job; repair its row"
         );
         // The upkeep releases the job as a stray once its row can be written.
         self.held_jobs.remove(&settlement.reservation);
