@@ -1,42 +1,98 @@
+#![doc = include_str!("guide/links.md")]
 #![doc = include_str!("../docs/README.md")]
 
-#[doc = include_str!("../docs/backup.md")]
-pub mod backup {}
+// Links between pages are paths in the files. In rustdoc they are the items of `guide/links.md`, whose definitions come
+// first and therefore count.
 
-#[doc = include_str!("../docs/batches.md")]
-pub mod batches {}
+/// A page of `docs/` as a module, so that its examples are tested.
+macro_rules! page {
+    ($name:ident, $file:literal) => {
+        #[doc = include_str!("guide/links.md")]
+        #[doc = include_str!(concat!("../docs/", $file))]
+        pub mod $name {}
+    };
+}
 
-#[doc = include_str!("../docs/control.md")]
-pub mod control {}
+/// From nothing to a first worker.
+pub mod start {
+    page!(installation, "start/installation.md");
+    page!(first_job, "start/first-job.md");
+    page!(first_worker, "start/first-worker.md");
+    page!(axum, "start/axum.md");
+    page!(first_test, "start/first-test.md");
+}
 
-#[doc = include_str!("../docs/limits.md")]
-pub mod limits {}
+/// What happens to a job.
+pub mod jobs {
+    page!(life, "jobs/life.md");
+    page!(enqueuing, "jobs/enqueuing.md");
+    page!(errors, "jobs/errors.md");
+    page!(timeouts, "jobs/timeouts.md");
+    page!(dead_jobs, "jobs/dead-jobs.md");
+    page!(idempotence, "jobs/idempotence.md");
+    page!(payloads, "jobs/payloads.md");
+    page!(reports, "jobs/reports.md");
+}
 
-#[doc = include_str!("../docs/order.md")]
-pub mod order {}
+/// A page for each feature.
+pub mod features {
+    page!(unique, "features/unique.md");
+    page!(limits, "features/limits.md");
+    page!(order, "features/order.md");
+    page!(schedules, "features/schedules.md");
+    page!(batches, "features/batches.md");
+    page!(results, "features/results.md");
+    page!(programs, "features/programs.md");
+    page!(control, "features/control.md");
+    page!(middleware, "features/middleware.md");
+    page!(tracing, "features/tracing.md");
+    page!(testing, "features/testing.md");
+    page!(prepared, "features/prepared.md");
+}
 
-#[doc = include_str!("../docs/prepared.md")]
-pub mod prepared {}
+/// For those who run it.
+pub mod running {
+    page!(deploying, "running/deploying.md");
+    page!(sizing, "running/sizing.md");
+    page!(postgres, "running/postgres.md");
+    page!(poolers, "running/poolers.md");
+    page!(fail_over, "running/fail-over.md");
+    page!(backup, "running/backup.md");
+    page!(upgrading, "running/upgrading.md");
+    page!(roles, "running/roles.md");
+    page!(monitoring, "running/monitoring.md");
+    page!(metrics, "running/metrics.md");
+    page!(troubleshooting, "running/troubleshooting.md");
+    page!(doctor, "running/doctor.md");
+}
 
-#[doc = include_str!("../docs/monitoring.md")]
-pub mod monitoring {}
+/// For looking up.
+pub mod reference {
+    page!(command, "reference/command.md");
+    page!(command_running, "reference/command-running.md");
+    page!(functions, "reference/functions.md");
+    page!(views, "reference/views.md");
+    page!(tables, "reference/tables.md");
+    page!(configuration, "reference/configuration.md");
+    page!(environment, "reference/environment.md");
+    page!(events, "reference/events.md");
+    page!(glossary, "reference/glossary.md");
+}
 
-#[doc = include_str!("../docs/programs.md")]
-pub mod programs {}
+/// For readers who know another queue.
+pub mod coming_from {
+    page!(river, "coming-from/river.md");
+    page!(oban, "coming-from/oban.md");
+    page!(sidekiq, "coming-from/sidekiq.md");
+    page!(graphile_worker, "coming-from/graphile-worker.md");
+    page!(apalis, "coming-from/apalis.md");
+    page!(own_query, "coming-from/own-query.md");
+}
 
-#[doc = include_str!("../docs/middleware.md")]
-pub mod middleware {}
-
-#[doc = include_str!("../docs/testing.md")]
-pub mod testing {}
-
-#[doc = include_str!("../docs/tracing.md")]
-pub mod tracing {}
-#[cfg(feature = "schedules")]
-#[doc = include_str!("../docs/schedules.md")]
-pub mod schedules {}
-#[doc = include_str!("../docs/results.md")]
-pub mod results {}
-
-#[doc = include_str!("../docs/unique.md")]
-pub mod unique {}
+/// When one server is not enough.
+pub mod beyond {
+    page!(one_server, "beyond/one-server.md");
+    page!(several_databases, "beyond/several-databases.md");
+    page!(one_entry, "beyond/one-entry.md");
+    page!(other_engines, "beyond/other-engines.md");
+}

@@ -106,7 +106,7 @@ async fn every_described_metric_is_exported() {
 
 #[test]
 fn the_dashboard_asks_only_for_exported_metrics() {
-    let file = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/grafana.json")).unwrap();
+    let file = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/running/grafana.json")).unwrap();
     let dashboard: serde_json::Value = serde_json::from_str(&file).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
@@ -127,7 +127,7 @@ fn the_dashboard_asks_only_for_exported_metrics() {
 
 #[test]
 fn the_page_names_each_metric_and_no_other() {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/monitoring.md")).unwrap();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/running/monitoring.md")).unwrap();
     for metric in METRICS {
         assert!(page.contains(&format!("`{}", metric.name)), "{}", metric.name);
     }

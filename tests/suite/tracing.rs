@@ -1,4 +1,4 @@
-//! The trace context reaches the attempt from the enqueue. Spans and events have the names in `docs/tracing.md`.
+//! The trace context reaches the attempt from the enqueue. Spans and events have the names in `docs/features/tracing.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -220,7 +220,7 @@ async fn an_attempts_span_names_the_job_and_holds_its_events() {
         let mut fields: Vec<String> = metadata.fields().iter().map(|field| field.name().to_owned()).collect();
         fields.retain(|field| field != "message");
         let line = named(metadata.name(), metadata.level().as_str(), metadata.target(), &fields);
-        assert!(documented.contains(&line), "docs/tracing.md has no line for {line}");
+        assert!(documented.contains(&line), "docs/features/tracing.md has no line for {line}");
     }
 }
 
@@ -235,9 +235,9 @@ fn named(name: &str, level: &str, target: &str, fields: &[String]) -> String {
     format!("{name} {} {target}: {}", level.to_lowercase(), fields.join(" "))
 }
 
-/// Returns the lines of the tables in `docs/tracing.md`: name, level, target, fields, purpose.
+/// Returns the lines of the tables in `docs/features/tracing.md`: name, level, target, fields, purpose.
 fn documented() -> BTreeSet<String> {
-    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/tracing.md")).unwrap();
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/features/tracing.md")).unwrap();
     let rows = docs.lines().filter(|line| line.starts_with("| `"));
     let row = |line: &str| {
         let cells: Vec<String> = line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', "")).collect();
@@ -309,7 +309,10 @@ fn one(is_span: bool, level: &str, arguments_: &str, file: &Path) -> String {
         (_, at) => (option("name:"), &arguments[..at.unwrap_or(arguments.len())]),
     };
     let (Some(name), Some(target)) = (name, option("target:")) else {
-        panic!("{}: tracing::{level}!({arguments_}) has no name or no target; see docs/tracing.md", file.display())
+        panic!(
+            "{}: tracing::{level}!({arguments_}) has no name or no target; see docs/features/tracing.md",
+            file.display()
+        )
     };
     let is_field =
         |argument: &&&str| !argument.starts_with("name:") && !argument.starts_with("target:") && !argument.is_empty();
@@ -324,6 +327,9 @@ fn the_docs_name_every_span_and_event_and_no_other() {
     let documented = documented();
     let missing: Vec<_> = emitted_.difference(&documented).collect();
     let gone: Vec<_> = documented.difference(&emitted_).collect();
-    assert!(missing.is_empty() && gone.is_empty(), "docs/tracing.md lacks {missing:#?}, and no code emits {gone:#?}");
+    assert!(
+        missing.is_empty() && gone.is_empty(),
+        "docs/features/tracing.md lacks {missing:#?}, and no code emits {gone:#?}"
+    );
     assert!(emitted_.len() > 20, "the sources have spans and events");
 }
