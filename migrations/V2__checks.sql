@@ -166,8 +166,8 @@ create trigger check_changed
     for each row
     execute function reveille.check_changed_job();
 
--- This trigger checks a job only if `attempts` is out of bounds. Of the values that a claim sets in these columns, only
--- `attempts` can be out of bounds, so a claim pays for this one condition.
+-- A claim sets the columns below, and can put only `attempts` out of bounds. So a claim pays only for the condition on
+-- `attempts`, and the check itself seldom runs.
 create trigger check_unclaimed
     after update of attempts, reserved_at, reserved_by, unique_key, unique_until
     on reveille.jobs

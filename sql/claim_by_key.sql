@@ -25,8 +25,8 @@ with recursive clock as materialized (
     select limited_since
     from reveille.queues
     where name = $1 and limited_since is distinct from (
-        -- Only a row that this transaction has locked counts. If the row did not exist when sql/limit_lock.sql ran,
-        -- other workers may be claiming jobs of the queue at the same time.
+        -- This reads the row only if this transaction has locked it. If the row did not exist when sql/limit_lock.sql
+        -- ran, nothing is locked, and other workers may be claiming at the same time. Then this claim takes no job.
         select counted_for from reveille.limits where queue = $1 and xmax = pg_current_xact_id()::xid
     )
 ), settings as materialized (

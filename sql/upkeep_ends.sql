@@ -1,4 +1,5 @@
--- Upkeep: deletes the endings of awaited jobs from queues without history, a minute after they were written.
+-- Upkeep: deletes rows of reveille.ends that are older than a minute. They record how jobs ended for callers that wait,
+-- where the queue keeps no history.
 --
 --   $1 bigint  the maximum number of rows
 --

@@ -99,7 +99,7 @@ pub trait Driver: Send + Sync + 'static {
     /// By default a store keeps no progress: a handler that sets its progress gets an error.
     fn progress<'a>(&'a self, reservation: &'a Reservation, progress: &'a Payload) -> BoxFuture<'a, Result<bool>> {
         let _ = (reservation, progress);
-        Box::pin(async { Err(Error::invalid("this store keeps no progress of jobs")) })
+        Box::pin(async { Err(Error::invalid("this store does not record the progress of jobs")) })
     }
 
     /// Listens: calls `on_signal` with each signal. Once this returns, no later signal is missed until the returned

@@ -28,8 +28,8 @@ const MISSED_AFTER: Duration = Duration::from_secs(3);
 pub(crate) const POLL: Duration = Duration::from_secs(30);
 /// Two checks for due ticks are at least 50 ms apart, however many signals say that a schedule may fire soon.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The longest rest after another worker fired first. The rest is random; its limit is 2 ms, doubled each time up to
-/// 256 ms.
+/// A worker that lost a tick to another worker rests for a random time of at most 2 ms. Each further lost tick in a row
+/// doubles this limit, up to `LONGEST_REST`.
 const FIRST_REST: Duration = Duration::from_millis(2);
 const LONGEST_REST: Duration = Duration::from_millis(256);
 /// A worker that had to rest fires the next tick up to 8 ms late. Otherwise all workers would fire that tick at once.

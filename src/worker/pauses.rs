@@ -31,7 +31,7 @@ impl Pauses {
         self.stale.notify_one();
     }
 
-    /// Waits until jobs that were claimed before the last pause may have to be released.
+    /// Waits for a pause, or for a late claim that began before one. The worker may then hold jobs that it must release.
     pub(crate) async fn wait_for_stale(&self) {
         self.stale.notified().await;
     }

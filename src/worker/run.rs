@@ -180,7 +180,7 @@ impl Shared {
             quietly(|| {
                 tracing::warn!(
                     name: "worker.giving_back", target: "reveille::worker", jobs = running.len(),
-                    "some handlers do not stop; dropping them and releasing their jobs"
+                    "some handlers do not stop; dropping them and giving their jobs back"
                 );
             });
             self.attempts.give_up.cancel();

@@ -109,7 +109,7 @@ async fn each_ending_of_a_batch_settles_its_own_job_in_any_order() {
     assert_eq!(database.value(ended).await, json!([["completed", true], ["cancelled", null], ["completed", true]]));
 }
 
-/// Reserves 20 jobs in one claim. A worker settles 20 jobs together, by the tuple ids that the claim returned.
+/// Reserves 20 jobs in one claim, so that the driver can settle them in one statement by the claim's tuple ids.
 async fn reserved_together(database: &TestDatabase, driver: &Postgres, worker: i64) -> Vec<ReservedJob> {
     database.run("insert into reveille.jobs (kind) select 'k' from generate_series(1, 20)").await;
     let jobs = claim(driver, worker, 20).await;

@@ -64,7 +64,8 @@ impl Watchdog {
                 }
                 Err(error) => {
                     tracing::error!(
-                        name: "watchdog.start_failed", target: "reveille::worker", %error, "cannot start the watchdog"
+                        name: "watchdog.start_failed", target: "reveille::worker", %error,
+                        "cannot start the watchdog; trying again"
                     );
                 }
             }

@@ -138,8 +138,8 @@ struct ListenerSession {
     client: Arc<ClientWrapper>,
     /// Receives the error that ended the connection.
     ended: oneshot::Receiver<Error>,
-    /// The pooled sessions, which send the probe. The listening session must not send it: even behind a transaction
-    /// pooler, it could receive its own notification.
+    /// The pooled sessions, which send the probe. The listening session must not send it. Behind a transaction pooler it
+    /// could receive its own notification, but none of other sessions, and the probe would wrongly succeed.
     sessions: Sessions,
     listen: String,
     probe: String,

@@ -27,12 +27,12 @@ mod warm;
 use session::{HeartbeatSession, Params, Plan, Sessions, Statement};
 use statements::Statements;
 
-/// The longest time in which the server has to answer a heartbeat.
+/// The server must answer a heartbeat within this time.
 const HEARTBEAT_ANSWERED_WITHIN: Duration = Duration::from_secs(5);
-/// The longest time in which the server has to answer a short statement.
+/// The server must answer a short statement within this time.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// The longest time in which the server has to answer a statement whose length depends on the number of rows. It is
-/// longer than the `statement_timeout` of the sessions.
+/// The server must answer a statement within this time if the statement's length depends on the number of rows. The time
+/// is longer than the `statement_timeout` of the sessions.
 const SLOW_ANSWER_WITHIN: Duration = Duration::from_secs(35);
 
 /// The driver for Postgres.

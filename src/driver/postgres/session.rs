@@ -30,8 +30,8 @@ const SETTINGS: [&str; 9] = [
     "lock_timeout = 0",
     "idle_in_transaction_session_timeout = 0",
 ];
-/// Further settings of a session that belongs to the worker. In a lent session, each transaction sets its isolation
-/// level, and the pooler decides when an idle session ends.
+/// Further settings of a session that belongs to the worker. In a session lent by a pooler, each transaction sets its
+/// isolation level, and the pooler decides when an idle session ends.
 const OWN_SESSION: [&str; 2] = ["default_transaction_isolation = 'read committed'", "idle_session_timeout = 0"];
 
 /// With this setting, a crash of the server may undo the last claims and settlements, so that some jobs run again. The

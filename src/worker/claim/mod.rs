@@ -44,7 +44,7 @@ pub(crate) struct Claimer {
     sleeper: Sleeper,
     stop: CancellationToken,
     under_way: UnderWay,
-    /// True if a look has found jobs since the last rest.
+    /// True if a look has found jobs since the claimer last rested (see `rests_until`).
     found: bool,
     /// Until this time, the claimer leaves a full queue to the other workers.
     rests_until: Option<Instant>,

@@ -57,8 +57,8 @@ impl CutOff {
     }
 }
 
-/// Notices that this process itself stood still, as after a stop signal. The silence of the worker then does not show
-/// that the store is out of reach. The next heartbeat decides whether the worker is cut off.
+/// Notices that this process itself stood still, as after a `SIGSTOP`. Then missing heartbeats do not show that the store
+/// is out of reach. The next heartbeat decides whether the worker is cut off.
 struct StandstillDetector {
     checked_at: Instant,
     last: Option<Standstill>,

@@ -25,7 +25,8 @@ const FIRST_REST: Duration = Duration::from_millis(1);
 /// The longest rest between two queries that ask which claims are open.
 const LONGEST_REST_BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// The queues for which this driver waits until earlier claims have ended.
+/// The queues that got limits a short time ago. For each of them, this driver waits until the claims that began before
+/// have ended.
 #[derive(Default)]
 pub(crate) struct ClaimWaits(Mutex<HashMap<String, ClaimWait>>);
 
@@ -106,8 +107,8 @@ async fn under_way(driver: &Postgres) -> Result<Vec<ClaimUnderWay>> {
     Ok(rows.iter().map(claim).collect())
 }
 
-/// Marks the reserved jobs of the queue. Returns true if all of them are marked, or if the queue no longer has these
-/// limits.
+/// Sets `limited` in the queue's reserved jobs, so that the limits of `limits_since` count them. Returns true if all of
+/// them are set, or if the queue has got other limits since.
 async fn mark(driver: &Postgres, queue: &str, limits_since: SystemTime) -> Result<bool> {
     let params: &Params<'_> = &[(&queue, Type::TEXT), (&limits_since, Type::TIMESTAMPTZ)];
     let rows = driver.query("count running jobs", &driver.statements.count_running, params).await?;

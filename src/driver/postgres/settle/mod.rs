@@ -37,7 +37,7 @@ pub(crate) async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Res
     Ok(all)
 }
 
-/// Settles jobs with different ids, in the order of their ids.
+/// Settles jobs in the order of their ids. No two of the settlements may be of the same job.
 async fn settle_each(driver: &Postgres, settlements: &[&Settlement]) -> Result<Answers> {
     let (mut finished, mut waiting, mut dead, mut recorded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for &settlement in settlements {
