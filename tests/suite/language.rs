@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The longest line of code, comments and pages. Rows of tables, and lines with links, may be longer.
+/// The longest line of code, comments and pages. Rows of tables, lines with links, and the book's list of pages may be
+/// longer.
 const WIDTH: usize = 120;
 
 /// The folders with text that people read.
@@ -77,7 +78,8 @@ fn no_line_is_longer_than_120_columns() {
     let mut long = Vec::new();
     for (name, text) in texts() {
         for (place, line) in text.lines().enumerate() {
-            let is_row = name.ends_with(".md") && (line.starts_with('|') || line.contains("](http"));
+            let is_row = name.ends_with(".md")
+                && (line.starts_with('|') || line.contains("](http") || name == "docs/SUMMARY.md");
             if !is_row && line.chars().count() > WIDTH {
                 long.push(format!("{name}:{}", place + 1));
             }
