@@ -1,9 +1,25 @@
 //! A test kit for programs that enqueue and work jobs.
 //!
+//! ```no_run
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Serialize, Deserialize)]
+//! # struct SendWelcome { user_id: i64 }
+//! # impl reveille::Job for SendWelcome { const KIND: &'static str = "send_welcome"; }
+//! # async fn example(client: &mut tokio_postgres::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! use reveille::{enqueue, testing};
+//!
+//! let tx = client.transaction().await?;
+//! enqueue(&tx, &SendWelcome { user_id: 7 }).await?; // or the code of yours that does so
+//! assert_eq!(testing::enqueued(&tx).await?.one::<SendWelcome>().queue, "default");
+//! tx.rollback().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! [`enqueued`] lists the jobs that a transaction has enqueued. [`Worker::attempt`] runs a handler on a job that is
 //! stored nowhere. Neither needs a commit, so both work in a test that rolls its transaction back.
 //! [`Worker::work_one`], [`Worker::run_until_drained`] and [`Worker::inline`] run stored jobs. On [`Memory`],
-//! [`Worker::run_until_empty`] also runs delayed jobs. See the guide `testing`.
+//! [`Worker::run_until_empty`] also runs delayed jobs. The guide: [testing](crate::guide::features::testing).
 //!
 //! [`Worker::attempt`]: crate::Worker::attempt
 //! [`Worker::work_one`]: crate::Worker::work_one

@@ -1,4 +1,22 @@
 //! Administration: reading and changing jobs, queues and schedules. The command `reveille` uses this module.
+//!
+//! ```no_run
+//! # async fn example(database: reveille::Database) -> reveille::Result<()> {
+//! use reveille::admin::{Filter, QueueSettings};
+//!
+//! let admin = database.admin();
+//! for job in admin.jobs(&Filter::new().queue("mail"), 20).await? {
+//!     println!("{} {}", job.id, job.kind);
+//! }
+//! admin.set_queue("mail", QueueSettings::new().max_running(8)).await?;
+//! admin.pause("mail").await?;
+//! admin.revive_dead(&Filter::new().kind("send_welcome")).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The guide: [live control](crate::guide::features::control), [dead jobs](crate::guide::jobs::dead_jobs),
+//! [monitoring](crate::guide::running::monitoring).
 
 use std::time::SystemTime;
 

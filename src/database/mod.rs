@@ -1,4 +1,22 @@
 //! The database: its address, connections to it, and its schema.
+//!
+//! ```no_run
+//! # async fn example() -> reveille::Result<()> {
+//! use reveille::Database;
+//!
+//! // From a URL, or by `Database::options` with a schema, a database name or more connections.
+//! let database = Database::connect("postgres://app@db.example.com/shop?sslmode=verify-full").await?;
+//! database.migrate().await?;
+//!
+//! let mut client = database.client().await?;
+//! let transaction = client.transaction().await?;
+//! # drop(transaction);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The guide: [installation](crate::guide::start::installation), [connections](crate::guide::running::sizing),
+//! [poolers](crate::guide::running::poolers), [fail-over](crate::guide::running::fail_over).
 
 pub(crate) mod enqueue_on;
 

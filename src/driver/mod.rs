@@ -1,4 +1,19 @@
 //! The interface between a worker and the store that keeps its jobs.
+//!
+//! ```no_run
+//! # async fn example(database: reveille::Database) -> reveille::Result<()> {
+//! use reveille::{Worker, driver::{Memory, Postgres}};
+//!
+//! // A database is a driver; `Postgres` has settings for it; `Memory` needs no server.
+//! let worker = Worker::builder(Postgres::new(database)?.durable(true)?);
+//! let in_a_test = Worker::builder(Memory::new());
+//! # drop((worker, in_a_test));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! You can write a driver for another store: implement [`Driver`], and run the tests of
+//! `testing::conformance` (feature `conformance`) on it. `examples/driver/` in the repository does so.
 
 #[cfg(feature = "schedules")]
 use std::time::SystemTime;

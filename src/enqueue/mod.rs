@@ -1,4 +1,28 @@
 //! Enqueues jobs, and waits for their ends.
+//!
+//! ```no_run
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Serialize, Deserialize)]
+//! # struct SendWelcome { user_id: i64 }
+//! # impl reveille::Job for SendWelcome { const KIND: &'static str = "send_welcome"; }
+//! # async fn example(database: reveille::Database) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! use reveille::enqueue;
+//!
+//! let mut client = database.client().await?;
+//! let tx = client.transaction().await?;
+//! let welcome = enqueue(&tx, &SendWelcome { user_id: 7 }).delay(Duration::from_secs(300)).tag("signup").await?;
+//! tx.commit().await?;
+//!
+//! let end = welcome.finished(&database).await?;
+//! # drop(end);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The guide: [enqueuing](crate::guide::jobs::enqueuing), [unique jobs](crate::guide::features::unique),
+//! [results](crate::guide::features::results).
 
 use std::borrow::Cow;
 use std::future::Future;

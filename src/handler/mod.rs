@@ -1,4 +1,27 @@
 //! Handlers: async functions of a job and of further arguments.
+//!
+//! ```
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Serialize, Deserialize)]
+//! # struct SendWelcome { user_id: i64 }
+//! # impl reveille::Job for SendWelcome { const KIND: &'static str = "send_welcome"; }
+//! use reveille::{Attempt, Context, Outcome, State, handler::Cancellation};
+//!
+//! #[derive(Clone)]
+//! struct Mailer;
+//!
+//! // The job first. Then any of `State`, `Attempt`, `Context` and `Cancellation`, in any order.
+//! async fn send_welcome(job: SendWelcome, State(mailer): State<Mailer>, attempt: Attempt) -> Result<(), String> {
+//!     println!("user {}, attempt {}", job.user_id, attempt.number);
+//!     # drop(mailer);
+//!     Ok(())
+//! }
+//! # drop(reveille::Worker::builder(reveille::driver::Memory::new()).state(Mailer).handle(send_welcome));
+//! ```
+//!
+//! The guide: [the first worker](crate::guide::start::first_worker), [errors and retries](crate::guide::jobs::errors),
+//! [timeouts and cancelling](crate::guide::jobs::timeouts), [middleware](crate::guide::features::middleware),
+//! [batches](crate::guide::features::batches).
 
 use std::collections::HashMap;
 use std::future::Future;

@@ -1,4 +1,24 @@
 //! Jobs: their kinds and settings, their two types in Rust ([`NewJob`] and [`ReservedJob`]), and their endings.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use reveille::Job;
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Export { account: i64 }
+//!
+//! impl Job for Export {
+//!     const KIND: &'static str = "export";
+//!     const QUEUE: &'static str = "exports";
+//!     const MAX_ATTEMPTS: u32 = 5;
+//!     const TIMEOUT: Option<Duration> = Some(Duration::from_secs(600));
+//! }
+//! ```
+//!
+//! The guide: [the life of a job](crate::guide::jobs::life), [errors and retries](crate::guide::jobs::errors),
+//! [payloads](crate::guide::jobs::payloads).
 
 use std::time::Duration;
 

@@ -1,4 +1,24 @@
 //! Schedules: they enqueue recurring jobs, by a cron text in a time zone or at a fixed interval.
+//!
+//! ```
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Serialize, Deserialize)]
+//! # struct SendWelcome { user_id: i64 }
+//! # impl reveille::Job for SendWelcome { const KIND: &'static str = "send_welcome"; }
+//! # fn main() -> reveille::Result<()> {
+//! use reveille::schedule::Schedule;
+//!
+//! // Each working day at half past seven in Berlin, in summer and in winter.
+//! let schedule = Schedule::cron("welcome", "30 7 * * MON-FRI", &SendWelcome { user_id: 7 })?
+//!     .time_zone("Europe/Berlin");
+//! # drop(schedule);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A worker fires the schedules that it is built with
+//! ([`WorkerBuilder::schedule`](crate::worker::WorkerBuilder::schedule)). The guide:
+//! [schedules](crate::guide::features::schedules).
 
 use std::time::{Duration, SystemTime};
 

@@ -1,6 +1,30 @@
 //! The worker: it claims due jobs, runs their handlers and settles the attempts.
 //!
-//! This file contains the builder of a worker; `run.rs` starts and stops the worker's parts.
+//! ```no_run
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Serialize, Deserialize)]
+//! # struct SendWelcome { user_id: i64 }
+//! # impl reveille::Job for SendWelcome { const KIND: &'static str = "send_welcome"; }
+//! # async fn send_welcome(_: SendWelcome) {}
+//! # async fn example(database: reveille::Database) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! let worker = reveille::Worker::builder(database)
+//!     .queue("default", 32)                   // 32 jobs of this queue at once
+//!     .queue("mail", 4)
+//!     .grace(Duration::from_secs(30))         // for running jobs at a shutdown
+//!     .handle(send_welcome)
+//!     .build()?;
+//! worker.run_until(tokio::signal::ctrl_c()).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The guide: [the first worker](crate::guide::start::first_worker),
+//! [configuration](crate::guide::reference::configuration), [deploying](crate::guide::running::deploying),
+//! [slots and processes](crate::guide::running::sizing).
+
+// This file contains the builder of a worker; `run.rs` starts and stops the worker's parts.
 
 use std::future::Future;
 use std::sync::Arc;
