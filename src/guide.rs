@@ -81,6 +81,7 @@ pub mod reference {
 
 /// For readers who know another queue.
 pub mod coming_from {
+    page!(comparison, "coming-from/comparison.md");
     page!(river, "coming-from/river.md");
     page!(oban, "coming-from/oban.md");
     page!(sidekiq, "coming-from/sidekiq.md");
