@@ -18,6 +18,7 @@ mod enqueue;
 mod exact_limits;
 mod extremes;
 mod failover;
+mod fdw;
 mod fence;
 mod language;
 mod large_jobs;
