@@ -10,7 +10,7 @@
 //!
 //! let tx = client.transaction().await?;
 //! enqueue(&tx, &SendWelcome { user_id: 7 }).await?; // or the code of yours that does so
-//! assert_eq!(testing::enqueued(&tx).await?.one::<SendWelcome>().queue, "default");
+//! assert_eq!(testing::enqueued(&tx).await?.one::<SendWelcome>().job.queue, "default");
 //! tx.rollback().await?;
 //! # Ok(())
 //! # }

@@ -1,7 +1,7 @@
 //! The database: its address, connections to it, and its schema.
 //!
 //! ```no_run
-//! # async fn example() -> reveille::Result<()> {
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use reveille::Database;
 //!
 //! // From a URL, or by `Database::options` with a schema, a database name or more connections.

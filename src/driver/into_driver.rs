@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::Driver;
 use crate::error::Result;
 
-/// A store that a worker can be built on: a [`Database`](crate::Database), a [`Memory`](super::Memory), or any driver
-/// in an `Arc`.
+/// A store that a worker can be built on: a [`Database`](crate::Database), a [`Postgres`](super::Postgres), a
+/// [`Memory`](super::Memory), or any driver in an `Arc`.
 pub trait IntoDriver {
     /// Returns the driver that the worker uses.
     fn into_driver(self) -> Result<Arc<dyn Driver>>;

@@ -209,6 +209,12 @@ impl Driver for Postgres {
     }
 }
 
+impl IntoDriver for Postgres {
+    fn into_driver(self) -> Result<Arc<dyn Driver>> {
+        Ok(Arc::new(self))
+    }
+}
+
 impl IntoDriver for Database {
     fn into_driver(self) -> Result<Arc<dyn Driver>> {
         Ok(Arc::new(Postgres::new(self)?))

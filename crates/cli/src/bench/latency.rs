@@ -78,7 +78,7 @@ async fn gap() {
 async fn jobs_to_start(stage: &BenchStage, claims: Claims, jobs: u32) -> Result<Vec<f64>, Failure> {
     stage.empty().await?;
     let (started, mut starts) = mpsc::unbounded_channel::<Instant>();
-    let driver = Arc::new(Postgres::new(stage.database.clone())?.durable(claims == Claims::Durable)?);
+    let driver = Postgres::new(stage.database.clone())?.durable(claims == Claims::Durable)?;
     let worker = Worker::builder(driver).queue(QUEUE, 8).poll_interval(NEVER).state(started).handle(stamp);
     let stop = CancellationToken::new();
     let working = tokio::spawn(worker.build()?.run_until(stop.clone().cancelled_owned()));
