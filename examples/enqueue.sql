@@ -26,4 +26,4 @@ insert into reveille.jobs (kind, payload)
 select 'thumbnail', jsonb_build_object('image', n) from generate_series(1, 100) as n;
 
 -- How things stand.
-select queue, ready, delayed, running, dead from reveille.queue_stats;
+select queue, ready, delayed, running, dead from reveille.queue_stats order by queue;

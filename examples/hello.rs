@@ -1,9 +1,20 @@
 //! The smallest worker: one kind of job, enqueued and worked in one process.
 //!
-//! `DATABASE_URL=postgres://… cargo run --example hello`, and from another terminal
+//! Run it: `cargo run --example hello`. It works until Ctrl-C. With a server of yours at `DATABASE_URL`, enqueue more
+//! jobs from another terminal:
 //! `psql "$DATABASE_URL" -c "select * from reveille.enqueue(kind => 'hello', payload => '{\"name\": \"you\"}')"`.
+//! It prints:
+//!
+//! ```text
+//! working until Ctrl-C
+//! hello, world (attempt 1)
+//! ```
+//!
+//! The guide's page: `docs/start/first-worker.md`
 
-use reveille::{Attempt, Database, Job, Worker, enqueue};
+mod common;
+
+use reveille::{Attempt, Job, Worker, enqueue};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -21,8 +32,8 @@ async fn hello(job: Hello, attempt: Attempt) {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let database = Database::connect(std::env::var("DATABASE_URL").unwrap_or_default()).await?;
-    database.migrate().await?;
+    // Connects to `DATABASE_URL` or to a throw-away server, and migrates.
+    let database = common::database().await?;
     enqueue(&database, &Hello { name: "world".into() }).await?;
 
     println!("working until Ctrl-C");

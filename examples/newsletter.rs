@@ -1,7 +1,20 @@
 //! A newsletter: a worker with its options, middleware that counts attempts, a pause by an administrator, and tests
 //! without a database.
 //!
-//! `DATABASE_URL=postgres://… cargo run --example newsletter`, and `cargo test --example newsletter`
+//! Run it: `cargo run --example newsletter`, at `DATABASE_URL` or on a throw-away server. Its tests are run by
+//! `cargo test --example newsletter`. It prints:
+//!
+//! ```text
+//! waiting mails: 3
+//! issue 7 -> ada@example.org
+//! issue 7 -> grace@example.org
+//! sent mails: 2, dead mails: 1
+//! completing attempts: 3, others: 1
+//! ```
+//!
+//! The guide's pages: `docs/features/testing.md`, `docs/features/middleware.md`
+
+mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +25,7 @@ use reveille::enqueue::Enqueuer;
 use reveille::handler::{AttemptEnd, EndKind, Middleware};
 use reveille::job::{Completed, NewJob};
 use reveille::worker::WorkerBuilder;
-use reveille::{Context, Database, Job, Outcome, State, Worker};
+use reveille::{Database, Job, Outcome, State, Worker};
 use serde::{Deserialize, Serialize};
 
 /// Sends an issue to all its readers.
@@ -69,11 +82,11 @@ async fn send_issue(
 }
 
 /// An address without an `@` never becomes a good one, so the job is dead at once.
-async fn send_mail(job: SendMail, context: Context) -> Outcome {
+async fn send_mail(job: SendMail) -> Outcome {
     if !job.reader.contains('@') {
         return Outcome::Dead(format!("{:?} is not an address", job.reader));
     }
-    println!("issue {} -> {} (job {})", job.issue, job.reader, context.id());
+    println!("issue {} -> {}", job.issue, job.reader);
     Outcome::Complete
 }
 
@@ -89,8 +102,7 @@ fn worker(on: impl IntoDriver, counts: &Arc<Counts>) -> WorkerBuilder {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let database = Database::connect(std::env::var("DATABASE_URL").unwrap_or_default()).await?;
-    database.migrate().await?;
+    let database = common::database().await?;
     let counts = Arc::new(Counts::default());
     let worker = worker(database.clone(), &counts).state(database.clone()).handle(send_issue).build()?;
 
@@ -100,12 +112,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let issue = worker.enqueuer().enqueue(&database, &SendIssue { issue: 7, readers }).unique_by_payload().await?;
     worker.run_until_drained().await?;
     if let Some(sent) = issue.finished(&database).await? {
-        println!("{} mails wait", sent.decode::<usize>()?);
+        println!("waiting mails: {}", sent.decode::<usize>()?);
     }
     database.admin().resume("mail").await?;
-    println!("{:?}", worker.run_until_drained().await?);
+    let run = worker.run_until_drained().await?;
+    println!("sent mails: {}, dead mails: {}", run.completed, run.dead);
     let (completed, others) = (counts.completed.load(Ordering::Relaxed), counts.others.load(Ordering::Relaxed));
-    println!("{completed} attempts completed their jobs, {others} did not");
+    println!("completing attempts: {completed}, others: {others}");
     Ok(())
 }
 

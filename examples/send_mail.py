@@ -12,6 +12,8 @@ import json
 import os
 import sys
 
+# Make this file, and the mail server counts as down.
+MAIL_IS_DOWN = os.environ.get("MAIL_IS_DOWN", "/tmp/mail-is-down")
 TRY_LATER = 75  # os.EX_TEMPFAIL: waits, and counts as no failure
 PERMANENT = 65  # os.EX_DATAERR: no further attempt can help
 
@@ -22,7 +24,7 @@ def main() -> int:
     if "@" not in to:
         print(f"{to!r} is no address", file=sys.stderr)
         return PERMANENT
-    if os.path.exists("/tmp/mail-is-down"):
+    if os.path.exists(MAIL_IS_DOWN):
         print("the mail server is down", file=sys.stderr)
         return TRY_LATER
     print(f"job {os.environ['REVEILLE_JOB_ID']}, attempt {os.environ['REVEILLE_JOB_ATTEMPT']}: mail to {to}")

@@ -1,11 +1,25 @@
 //! A signup that writes the user and enqueues the welcome mail in one transaction: both happen, or neither.
 //!
-//! `DATABASE_URL=postgres://… cargo run --example signup`
+//! Run it: `cargo run --example signup`, at `DATABASE_URL` or on a throw-away server. It prints:
+//!
+//! ```text
+//! ada@example.org is signed up
+//! nobody@example.org is not signed up: the card was refused
+//! users: ada@example.org
+//! shop -> ada@example.org: welcome! (attempt 1 of 5)
+//! completed jobs: 1
+//! ```
+//!
+//! The guide's pages: `docs/start/first-job.md`, `docs/jobs/enqueuing.md`
+
+mod common;
 
 use std::time::Duration;
 
-use reveille::{Attempt, Database, Job, State, Worker, enqueue, job::RetryPolicy};
+use reveille::{Attempt, Job, State, Worker, enqueue, job::RetryPolicy};
 use serde::{Deserialize, Serialize};
+
+type Failed = Box<dyn std::error::Error>;
 
 #[derive(Serialize, Deserialize)]
 struct SendWelcome {
@@ -15,7 +29,7 @@ struct SendWelcome {
 
 impl Job for SendWelcome {
     const KIND: &'static str = "send_welcome";
-    const QUEUE: &'static str = "mail";
+    const QUEUE: &'static str = "signup";
     const MAX_ATTEMPTS: u32 = 5;
 
     fn retry_policy() -> RetryPolicy {
@@ -29,50 +43,45 @@ struct Mailer {
     from: &'static str,
 }
 
-impl Mailer {
-    async fn send(&self, to: &str) -> Result<(), String> {
-        if to.contains('@') {
-            println!("{} -> {to}: welcome!", self.from);
-            Ok(())
-        } else {
-            Err(format!("{to:?} is no address"))
-        }
-    }
-}
-
 /// An error is a failure: the job is tried again, later and later, until it is dead.
-async fn send_welcome(job: SendWelcome, State(mailer): State<Mailer>, attempt: Attempt) -> Result<(), String> {
-    println!("user {}, attempt {} of {}", job.user_id, attempt.number, attempt.max_attempts);
-    mailer.send(&job.email).await
+async fn send_welcome(job: SendWelcome, State(mailer): State<Mailer>, attempt: Attempt) -> Result<(), std::io::Error> {
+    let Attempt { number, max_attempts, .. } = attempt;
+    println!("{} -> {}: welcome! (attempt {number} of {max_attempts})", mailer.from, job.email);
+    Ok(())
 }
 
-async fn sign_up(client: &mut deadpool_postgres::Client, email: &str) -> Result<i64, Box<dyn std::error::Error>> {
+async fn sign_up(client: &mut deadpool_postgres::Client, email: &str, card: &str) -> Result<(), Failed> {
     let tx = client.transaction().await?;
     let user = tx.query_one("insert into example_users (email) values ($1) returning id", &[&email]).await?;
     let user_id: i64 = user.get("id");
-    enqueue(&tx, &SendWelcome { user_id, email: email.into() }).unique_key(format!("user-{user_id}")).await?;
+    enqueue(&tx, &SendWelcome { user_id, email: email.into() }).unique_key(format!("user {user_id}")).await?;
+    if card.is_empty() {
+        // The transaction is dropped, and with it the user and the job.
+        return Err("the card was refused".into());
+    }
     tx.commit().await?;
-    Ok(user_id)
+    Ok(())
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let database = Database::connect(std::env::var("DATABASE_URL").unwrap_or_default()).await?;
-    database.migrate().await?;
+async fn main() -> Result<(), Failed> {
+    let database = common::database().await?;
     let mut client = database.client().await?;
-    let users = "create table if not exists example_users (id bigint generated always as identity primary key, \
-        email text unique)";
-    client.batch_execute(users).await?;
+    let table = "drop table if exists example_users; create table example_users (
+        id bigint generated always as identity primary key, email text unique)";
+    client.batch_execute(table).await?;
 
-    let email = format!("ada-{}@example.org", std::process::id());
-    println!("signed up user {}", sign_up(&mut client, &email).await?);
-    // The same address again: the transaction fails, and no second mail is sent.
-    if let Err(error) = sign_up(&mut client, &email).await {
-        println!("not signed up again: {error}");
+    for (email, card) in [("ada@example.org", "4242"), ("nobody@example.org", "")] {
+        match sign_up(&mut client, email, card).await {
+            Ok(()) => println!("{email} is signed up"),
+            Err(error) => println!("{email} is not signed up: {error}"),
+        }
     }
+    let users = client.query("select email from example_users order by id", &[]).await?;
+    println!("users: {}", users.iter().map(|user| user.get("email")).collect::<Vec<&str>>().join(", "));
 
-    let worker =
-        Worker::builder(database).state(Mailer { from: "shop" }).queue("mail", 4).handle(send_welcome).build()?;
-    println!("{:?}", worker.run_until_drained().await?);
+    let mailer = Mailer { from: "shop" };
+    let worker = Worker::builder(database).state(mailer).queue("signup", 4).handle(send_welcome).build()?;
+    println!("completed jobs: {}", worker.run_until_drained().await?.completed);
     Ok(())
 }

@@ -16,6 +16,7 @@ mod control;
 mod copy;
 mod enqueue;
 mod exact_limits;
+mod examples;
 mod extremes;
 mod failover;
 mod fdw;

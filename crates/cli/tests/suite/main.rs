@@ -18,6 +18,7 @@ mod cli;
 mod control;
 mod doctor;
 mod doctor_roles;
+mod examples;
 mod exec;
 mod exec_processes;
 mod liveness;
