@@ -66,15 +66,28 @@ const fn version_of(name: &str) -> i32 {
     version
 }
 
-/// Returns the SQL of all migrations, to read it or to run it with another tool.
+/// Returns the SQL of all migrations, to read it or to run it with another tool, such as `psql -1`.
+///
+/// The SQL is for a database without the schema, and should run in one transaction. It also records the migrations, so
+/// that [`Database::migrate`](crate::Database::migrate) afterwards runs only newer ones.
 ///
 /// # Errors
 /// Invalid if the schema's name would need quotes.
 pub fn migrations_sql(schema: &str) -> Result<String> {
     let schema = Schema::new(schema)?;
-    let files = MIGRATIONS.iter().map(|(name, sql)| format!("-- {name}\n\n{}", schema.apply(sql)));
-    let foundation = format!("create schema if not exists {};\n{}", schema.name(), history(&schema));
-    Ok(format!("{foundation}\n\n{}", files.collect::<Vec<_>>().join("\n")))
+    let mut sql = format!("create schema if not exists {};\n{}\n", schema.name(), history(&schema));
+    for ((name, file), migration) in MIGRATIONS.iter().zip(migrations(&schema)?) {
+        sql += &format!(
+            "\n-- {name}\n\n{}\ninsert into {} (version, name, applied_on, checksum) values\n    \
+                ({}, '{}', to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), '{}');\n",
+            schema.apply(file),
+            history_table(&schema),
+            migration.version(),
+            migration.name(),
+            migration.checksum(),
+        );
+    }
+    Ok(sql)
 }
 
 /// Returns the SQL that creates refinery's table of the migrations that were run.
@@ -212,7 +225,7 @@ pub(crate) async fn check(client: &Client, schema: &Schema) -> Result<()> {
     check_not_newer(version)?;
     match version {
         0 => Err(Error::schema_missing(format!(
-            "the database has no schema {:?} of Reveille's; run `reveille migrate`",
+            "the database has no tables of Reveille in schema {:?}; run `reveille migrate`",
             schema.name()
         ))),
         CURRENT => Ok(()),
@@ -290,12 +303,15 @@ fn history_table(schema: &Schema) -> String {
     format!("{}.schema_history", schema.name())
 }
 
+fn migrations(schema: &Schema) -> Result<Vec<Migration>> {
+    let migration =
+        |(name, sql): &(&str, &'static str)| Migration::unapplied(name, &format!("{BEGINNING}{}", schema.apply(sql)));
+    let migrations: Result<_, _> = MIGRATIONS.iter().map(migration).collect();
+    migrations.map_err(|error| failed("read the migrations", error))
+}
+
 fn runner(schema: &Schema) -> Result<Runner> {
-    let migrations: Result<Vec<Migration>, _> = MIGRATIONS
-        .iter()
-        .map(|(name, sql)| Migration::unapplied(name, &format!("{BEGINNING}{}", schema.apply(sql))))
-        .collect();
-    let mut runner = Runner::new(&migrations.map_err(|error| failed("read the migrations", error))?);
+    let mut runner = Runner::new(&migrations(schema)?);
     runner.set_migration_table_name(history_table(schema));
     Ok(runner)
 }

@@ -214,19 +214,11 @@ pub fn migrations() -> Vec<String> {
 
 /// Returns a database with only the migrations before this version.
 pub async fn older_database(version: u32) -> TestDatabase {
-    let (older, current) = (empty_database().await, database().await);
+    let older = empty_database().await;
     let sql = reveille::database::migrations_sql("reveille").unwrap();
     let of_it = format!("-- V{version}__");
     let next = migrations().into_iter().find(|name| format!("-- {name}").starts_with(&of_it)).unwrap();
     older.run(sql.split(&format!("-- {next}")).next().unwrap()).await;
-    let history = format!("select jsonb_agg(schema_history) from reveille.schema_history where version < {version}");
-    let history = current.value(&history).await;
-    older
-        .run(&format!(
-            "insert into reveille.schema_history select * from jsonb_populate_recordset(null::reveille.schema_history, \
-                '{history}')"
-        ))
-        .await;
     older
 }
 

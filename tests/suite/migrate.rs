@@ -130,6 +130,18 @@ async fn the_printed_sql_makes_the_same_schema() {
     assert_eq!(printed.value(shape).await, migrated.value(shape).await);
 }
 
+#[tokio::test]
+async fn after_the_printed_sql_nothing_is_left_to_migrate() {
+    let database = empty_database().await;
+    database.run(&migrations_sql("reveille").unwrap()).await;
+    database.database.check().await.unwrap();
+    assert_eq!(database.database.migrate().await.unwrap(), Vec::<String>::new());
+
+    // The next migration is run on top, as if a newer version of Reveille had printed less.
+    let older = older_database(9).await;
+    assert_eq!(older.database.migrate().await.unwrap(), migrations()[8..]);
+}
+
 /// Returns SQL that makes every later change of the schema note the value of `setting` in `public.seen`.
 fn note_each_change(setting: &str) -> String {
     format!(
