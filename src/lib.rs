@@ -1,4 +1,5 @@
 #![forbid(unsafe_code)]
+#![doc = include_str!("guide/links.md")]
 #![doc = include_str!("../README.md")]
 
 mod error;
