@@ -203,11 +203,9 @@ impl Doctor {
     async fn schema(&self) -> Result<Finding> {
         match self.database.check().await {
             Ok(()) => Ok(ok("schema", format!("{} is current", self.database.schema_name()))),
-            Err(error) if error.is_denied() => Ok(note(
-                "schema",
-                format!("this user may not read the schema's version: {error}"),
-                &self.as_reader(),
-            )),
+            Err(error) if error.is_denied() => {
+                Ok(note("schema", format!("this user may not read the schema's version: {error}"), &self.as_reader()))
+            }
             Err(error) if error.is_schema_missing() || error.is_schema_mismatch() => {
                 // After its last semicolon, the message says what to do.
                 let message = error.to_string();
