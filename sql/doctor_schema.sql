@@ -90,22 +90,27 @@ indexes as (
     join pg_class on pg_class.oid = indexrelid
     join relations on relations.oid = indexrelid
 ),
--- Each trigger on reveille.jobs, with the consequence of its absence.
-expected_triggers (name, otherwise) as (
+-- Each trigger whose absence would do harm unnoticed, with that harm.
+expected_triggers (relname, name, otherwise) as (
     values
-        ('ring', 'inserts wake no worker'), ('check_inserted', 'nothing keeps bad jobs out'),
-        ('check_changed', 'nothing keeps jobs from being made bad'),
-        ('check_unclaimed', 'nothing keeps waiting jobs from being made bad')
+        ('jobs', 'ring', 'inserts wake no worker'), ('jobs', 'ring_moved', 'jobs made due sooner wake no worker'),
+        ('jobs', 'check_inserted', 'nothing keeps bad jobs out'),
+        ('jobs', 'check_changed', 'nothing keeps jobs from being made bad'),
+        ('jobs', 'check_unclaimed', 'nothing keeps waiting jobs from being made bad'),
+        ('sleepers', 'mark', 'a bell that is switched off still rings'),
+        ('queues', 'mark_sleepers', 'sleeping workers miss that a bell is switched on or off'),
+        ('queues', 'note_limits', 'new limits do not hold'),
+        ('queues', 'limits_changed', 'workers notice new limits late'),
+        ('schedules', 'count_anew', 'a changed schedule keeps its old next tick'),
+        ('schedules', 'tell_of_new', 'workers notice new schedules late'),
+        ('schedules', 'tell_of_change', 'workers notice changed schedules late'),
+        ('counters', 'keep_totals', 'totals and metrics lose attempts')
 ),
 triggers as (
-    select name, otherwise, tgenabled
+    select expected_triggers.*, tgenabled
     from expected_triggers
-    left join (
-        select tgname, tgenabled
-        from pg_trigger
-        join relations on relations.oid = tgrelid
-        where relations.relname = 'jobs' and not tgisinternal
-    ) as there on tgname = name
+    join relations using (relname)
+    left join pg_trigger on tgrelid = relations.oid and tgname = name and not tgisinternal
 ),
 partitions as (
     select format('finished_jobs_%s', day) as name, day, relations.oid, attached.inhparent is not null as attached
@@ -239,14 +244,14 @@ found (name, state, finding, advice) as (
     having count(*) > 1
     union all
     select
-        'trigger', 'bad', format('the trigger %s on reveille.jobs is missing: %s', name, otherwise),
+        'trigger', 'bad', format('the trigger %s on reveille.%s is missing: %s', name, relname, otherwise),
         'create it anew as `reveille migrate --print` shows it'
     from triggers
     where tgenabled is null
     union all
     select
-        'trigger', 'bad', format('the trigger %s on reveille.jobs is disabled: %s', name, otherwise),
-        format('alter table reveille.jobs enable trigger %s', name)
+        'trigger', 'bad', format('the trigger %s on reveille.%s is disabled: %s', name, relname, otherwise),
+        format('alter table reveille.%s enable trigger %s', relname, name)
     from triggers
     where tgenabled not in ('O', 'A')
     union all

@@ -59,7 +59,8 @@ found (name, state, finding, advice) as (
     select
         'connections', case when used > 0.95 * usable then 'bad' else 'note' end,
         format('%s of %s are in use', used, usable),
-        'raise max_connections, or have programs share sessions through a pool; a worker takes up to 6'
+        'raise max_connections, or have programs share sessions through a pool; a worker takes up to 6, besides those '
+        'of its program'
     from connections
     where used > 0.8 * usable
     union all

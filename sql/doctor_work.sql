@@ -14,6 +14,7 @@ waiting as (
     select
         *,
         exists (select from workers where alive and ready.queue = any (queues)) as served,
+        exists (select from reveille.queue_limits as limits where limits.queue = ready.queue) as limited,
         row_number() over (order by paused, age desc, queue) as place,
         count(*) over () as queues
     from ready
@@ -47,7 +48,7 @@ found (name, state, finding, advice) as (
         select
             'workers', 'note',
             format('worker %s (%s, pid %s) has been silent for %s', worker, host, pid, date_trunc('second', silence)),
-            'a living worker takes its jobs over and removes its row; until then they stay with it'
+            'a living worker takes over its jobs and deletes its row; if none lives, start one'
         from workers
         where not alive
         order by silence
@@ -67,6 +68,8 @@ found (name, state, finding, advice) as (
             then format(
                 'start a worker for it: reveille work --queue %1$s, or .queue(%1$s, …) in your program', to_json(queue)
             )
+            when limited
+            then 'see `reveille queue limits`: its limits may hold its jobs back; else give it more slots or workers'
             else 'give it more slots or workers; `reveille jobs --state running` shows the jobs that run'
         end
     from waiting
@@ -109,7 +112,7 @@ found (name, state, finding, advice) as (
     (
         select
             'schedules', 'bad', format('schedule %s: %s', to_json(name), error),
-            'correct it, or remove it: reveille schedule --help'
+            'correct it by `reveille schedule add` under the same name, or remove it by `reveille schedule remove`'
         from schedules
         where error is not null
         order by name

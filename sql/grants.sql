@@ -1,6 +1,6 @@
 -- Creates the roles of Reveille, and grants each role the privileges that it needs and no more. Run this file as the
--- owner of the tables, who must be allowed to create roles. Run it again after each migration. Then grant the roles to
--- your users, for example: grant reveille_producer to shop;
+-- owner of the tables, who must be allowed to create roles unless the roles exist. Run it again after each migration.
+-- Then grant the roles to your users, for example: grant reveille_producer to shop;
 --
 --   reveille_producer  enqueues: reveille.enqueue, plain inserts of the settable columns, COPY. Reads no payload.
 --   reveille_worker    works jobs, fires and declares schedules, and enqueues. Changes no settings and no tables.
@@ -12,10 +12,12 @@ declare
     role text;
 begin
     foreach role in array array['reveille_producer', 'reveille_worker', 'reveille_monitor', 'reveille_admin'] loop
+        -- This file, or another database of this server, may have created the role.
+        continue when exists (select from pg_catalog.pg_roles where rolname = role);
         begin
             execute format('create role %I nologin', role);
         exception when duplicate_object or unique_violation then
-            null; -- Another database of this server has created the role.
+            null; -- Another session has created the role meanwhile.
         end;
     end loop;
 end

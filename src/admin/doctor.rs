@@ -168,7 +168,7 @@ impl Doctor {
         let finding = format!("not checked: {checks}: {error}");
         let code = error.code().map_or("", |code| code.code());
         if error.is_denied() {
-            Ok(vec![note(first, finding, "run the doctor as the schema's owner")])
+            Ok(vec![note(first, finding, &self.as_reader())])
         } else if error.is_schema_missing() {
             Ok(vec![bad(first, finding, "restore the missing part; `reveille migrate --print` shows its SQL")])
         } else if matches!(code, "55P03" | "57014") {
@@ -194,14 +194,18 @@ impl Doctor {
         self.database.read("examine the server", question.sql, params).await
     }
 
+    /// The advice if this user may not read what a check needs.
+    fn as_reader(&self) -> String {
+        let schema = self.database.schema_name();
+        format!("run the doctor as a member of the role {schema}_admin, or as the schema's owner")
+    }
+
     async fn schema(&self) -> Result<Finding> {
         match self.database.check().await {
             Ok(()) => Ok(ok("schema", format!("{} is current", self.database.schema_name()))),
-            Err(error) if error.is_denied() => Ok(note(
-                "schema",
-                format!("this user may not read the schema's version: {error}"),
-                "run the doctor as the schema's owner",
-            )),
+            Err(error) if error.is_denied() => {
+                Ok(note("schema", format!("this user may not read the schema's version: {error}"), &self.as_reader()))
+            }
             Err(error) if error.is_schema_missing() || error.is_schema_mismatch() => {
                 // After its last semicolon, the message says what to do.
                 let message = error.to_string();
@@ -241,10 +245,10 @@ impl Doctor {
             Ok(None) => bad(
                 "listening",
                 format!(
-                    "no notification arrived within {NOTIFICATION_TIMEOUT:?}: a transaction pooler is in the way; \
-                     workers poll, and a crash is noticed after 30 s"
+                    "no notification arrived within {NOTIFICATION_TIMEOUT:?}: a transaction pooler is in the way, or \
+                     the listen address leads to another database; workers poll, and a crash is noticed after 30 s"
                 ),
-                "give workers an address past the pooler to listen at: --listen-url, DatabaseOptions::listen_url",
+                "give workers an address of this database past the pooler: --listen-url, DatabaseOptions::listen_url",
             ),
             Err(error) => {
                 bad("listening", error.to_string(), "check the address that workers listen at, and its grants")

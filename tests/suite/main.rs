@@ -38,6 +38,7 @@ mod odd_claims;
 mod odd_json;
 mod odd_settled;
 mod outage;
+mod pages_doctor;
 mod parents;
 mod parts;
 mod plans;

@@ -127,7 +127,7 @@ fn the_dashboard_asks_only_for_exported_metrics() {
 
 #[test]
 fn the_page_names_each_metric_and_no_other() {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/running/monitoring.md")).unwrap();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/running/metrics.md")).unwrap();
     for metric in METRICS {
         assert!(page.contains(&format!("`{}", metric.name)), "{}", metric.name);
     }

@@ -16,7 +16,9 @@ use reveille::{
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-use crate::harness::{Note, Reporter, TestDatabase, client, database, host_and_port, note, reporting, start};
+use crate::harness::{
+    Note, Reporter, TestDatabase, client, database, empty_database, host_and_port, note, reporting, start,
+};
 
 /// A database with the roles, and one user in each role. Roles belong to the whole server, so their names begin with
 /// the schema of this test.
@@ -337,6 +339,28 @@ async fn an_administrator_controls_jobs_and_changes_no_tables() {
                 "alter table reveille.jobs disable trigger ring",
             ],
         )
+        .await;
+    roles.end().await;
+}
+
+#[tokio::test]
+async fn an_owner_without_the_right_to_create_roles_grants_to_existing_roles() {
+    let roles = Roles::new().await;
+    let (other, schema) = (empty_database().await, &roles.schema);
+    let name = other.value("select current_database()").await;
+    let name = name.as_str().unwrap();
+    other.run(&format!("create role {schema}_owner_user login password 'secret'")).await;
+    other.run(&format!("grant create on database {name} to {schema}_owner_user")).await;
+    let address = roles.address("owner").replace(
+        &format!("dbname={}", roles.behind.value("select current_database()").await.as_str().unwrap()),
+        &format!("dbname={name}"),
+    );
+    roles.connect(&address).await.migrate().await.unwrap();
+    client(&address).await.batch_execute(&grants_sql(schema).unwrap()).await.unwrap();
+    let may = format!("select has_table_privilege('{schema}_admin', '{schema}.queues', 'insert')");
+    assert_eq!(other.value(&may).await, true);
+    other
+        .run(&format!("drop schema {schema} cascade; drop owned by {schema}_owner_user; drop role {schema}_owner_user"))
         .await;
     roles.end().await;
 }

@@ -20,10 +20,10 @@ pub struct MigrateCommand {
 impl MigrateCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         if self.print {
-            return Ok(output::line(reveille::database::migrations_sql(connection.schema())?)?);
+            return Ok(output::page(&reveille::database::migrations_sql(connection.schema())?)?);
         }
         if self.print_grants {
-            return Ok(output::line(reveille::database::grants_sql(connection.schema())?.trim_end())?);
+            return Ok(output::page(reveille::database::grants_sql(connection.schema())?.trim_end())?);
         }
         let database = connection.open().await?;
         if self.check {

@@ -85,7 +85,15 @@ async fn migrate_checks_applies_and_reports() {
     assert_eq!((done.code, &*done.out), (0, &*format!("applied {}\n", migrations().join(", "))), "{}", done.err);
     assert_eq!(reveille(&database, &["migrate"]).out, "the schema is current\n");
     assert_eq!(reveille(&database, &["migrate", "--check"]).code, 0);
-    assert!(reveille(&database, &["migrate", "--print"]).out.contains("create table reveille.jobs"));
+}
+
+#[test]
+fn the_printed_sql_has_the_lines_of_the_files() {
+    let printed = |option| run(command(&["migrate", option]), "").out;
+    let expected = reveille::database::migrations_sql("reveille").unwrap();
+    assert_eq!(printed("--print").trim_end(), expected.trim_end());
+    let expected = reveille::database::grants_sql("reveille").unwrap();
+    assert_eq!(printed("--print-grants").trim_end(), expected.trim_end());
 }
 
 #[tokio::test]
