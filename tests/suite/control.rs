@@ -55,6 +55,51 @@ async fn a_handler_that_blocks_its_thread_is_cancelled_at_its_timeout() {
     worker.stop().await;
 }
 
+/// The producer is outside the worker's runtime, as in production. Inside, each enqueue would wake a thread that goes on.
+#[test]
+fn a_job_starts_while_a_handler_blocks_its_thread() {
+    async fn blocks(note: Note, State(reporter): State<Reporter>, State(release): State<Arc<Release>>) {
+        // The job is slow to begin with, so that the thread that waits for sockets takes it up again.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        reporter.report(&note.text);
+        if note.text == "blocks" {
+            let waiting = release.1.wait_timeout_while(release.0.lock().unwrap(), DEADLINE, |released| !*released);
+            drop(waiting.unwrap());
+        }
+    }
+    type Release = (std::sync::Mutex<bool>, std::sync::Condvar);
+    let runtime =
+        |threads| tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap();
+    let (outside, inside) = (runtime(1), runtime(4));
+    let release = Arc::new(Release::default());
+    let (reporter, mut reports) = reporting();
+    let database = outside.block_on(database());
+    let url = database.address.clone();
+    let built = inside.block_on(inside.spawn({
+        let release = Arc::clone(&release);
+        async move {
+            let database = reveille::Database::connect(url).await.unwrap();
+            start(Worker::builder(database).poll_interval(HOUR).state(reporter).state(release).handle(blocks))
+        }
+    }));
+    let worker = built.unwrap();
+    outside.block_on(async {
+        // A worker that sleeps has all threads of its runtime at rest but the thread that waits for sockets.
+        for _ in 0..10 {
+            database.until("select count(*) = 1 from reveille.sleepers").await;
+            enqueue(&database.database, &note("blocks")).await.unwrap();
+            assert_eq!(reports.next().await, "blocks");
+            enqueue(&database.database, &note("other")).await.unwrap();
+            assert_eq!(reports.next().await, "other");
+            *release.0.lock().unwrap() = true;
+            release.1.notify_all();
+            database.until("select count(*) = 0 from reveille.jobs").await;
+            *release.0.lock().unwrap() = false;
+        }
+    });
+    inside.block_on(worker.stop());
+}
+
 /// Two workers, as (listens, heartbeat): requests reach one by its listener alone, the other by its heartbeat alone.
 const WAYS: [(bool, Duration); 2] = [(true, HOUR), (false, Duration::from_millis(50))];
 

@@ -176,6 +176,10 @@ impl HeldJobs {
         self.locked.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     pub(crate) fn ids(&self) -> Vec<i64> {
         self.lock().keys().copied().collect()
     }

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::{Beat, FailureReason, Peer, Report, WorkerInfo};
@@ -19,9 +20,11 @@ use crate::worker::backoff::Backoff;
 use crate::worker::random_id;
 use crate::worker::shared::Shared;
 
+mod blocked_threads;
 mod cut_off;
 mod watch;
 
+use blocked_threads::keep_going;
 use cut_off::CutOff;
 use watch::PeerWatch;
 
@@ -61,6 +64,7 @@ impl Heartbeat {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Error::unavailable(format!("cannot start the heartbeat: {error}")))?;
         let (beats, parts) = (HeartbeatLoop::new(shared, worker), shared.parts.clone());
+        let (of_the_worker, held_jobs) = (Handle::current(), Arc::clone(&shared.held_jobs));
         let beat = move || {
             let good = Cell::new(Instant::now());
             let cut_off = CutOff::new(&beats.shared);
@@ -69,6 +73,7 @@ impl Heartbeat {
                     () = stopped.cancelled() => {}
                     () = beats.run(&good) => {}
                     () = cut_off.watch(&good) => {}
+                    () = keep_going(of_the_worker, &held_jobs) => {}
                 }
             });
             stopped.is_cancelled()
