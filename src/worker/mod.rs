@@ -256,7 +256,7 @@ impl WorkerBuilder {
     /// Sets the timeout of attempts at jobs that set none and whose kind sets none; unlimited by default.
     ///
     /// At the timeout, the worker asks the handler to stop. If the handler still runs, the worker drops it after a
-    /// further wait: as long as the timeout, 1 s at most. See the guide on live control.
+    /// further wait: as long as the timeout, 1 s at most. See the guide on timeouts.
     pub fn timeout(mut self, timeout: Duration) -> WorkerBuilder {
         self.options.timeout = Some(timeout);
         self
