@@ -1,4 +1,5 @@
-//! The trace context reaches the attempt from the enqueue. Spans and events have the names in `docs/features/tracing.md`.
+//! The trace context reaches the attempt from the enqueue. Spans and events have the names in
+//! `docs/features/tracing.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
