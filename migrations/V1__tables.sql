@@ -47,8 +47,8 @@ create index jobs_turn on reveille.jobs (queue, key, priority, available_at, id)
 -- This index finds the first job of each key of an ordered queue.
 create index jobs_order on reveille.jobs (queue, key, id) where key is not null;
 comment on table reveille.jobs is
-    'Live jobs: waiting, delayed (available_at in the future) or reserved by a worker. An insert wakes a sleeping '
-    'worker.';
+    'Live jobs: waiting, delayed (available_at in the future) or reserved by a worker. An insert wakes a worker that '
+    'sleeps on the job''s queue.';
 comment on column reveille.jobs.id is
     'The id; no other job gets it, and the job keeps it when it moves to dead_jobs or finished_jobs.';
 comment on column reveille.jobs.queue is 'The queue; it exists as soon as a job names it.';
@@ -281,17 +281,18 @@ comment on column reveille.queues.rate_limit is
     'The maximum number of jobs of the queue that start in each rate_period; null: no limit.';
 comment on column reveille.queues.rate_period is 'The period of rate_limit and rate_per_key; null: 1 second.';
 comment on column reveille.queues.rate_burst is
-    'The number of jobs, of the queue and of each key, that may start at once after a rest; null: 1.';
+    'The number of jobs that may start at once after a time without starts, for the queue and for each key; null: 1.';
 comment on column reveille.queues.rate_per_key is
     'The maximum number of jobs with the same key that start in each rate_period; null: no limit.';
 comment on column reveille.queues.bell is 'false: enqueuing sends no NOTIFY; workers find the jobs at their next poll.';
 comment on column reveille.queues.ordered is
     'True if jobs with the same key run one at a time, in the order of their ids.';
 comment on column reveille.queues.limited is
-    'key: some limit or the order is per key; queue: all limits are for the whole queue; null: the queue has no '
-    'limits.';
+    'key: the queue has an order or a limit per key; queue: it has only limits for the whole queue; null: it has '
+    'neither limits nor an order.';
 comment on column reveille.queues.limited_since is
-    'The time from which the queue has had limits without a break, set by a trigger; null: it has no limits.';
+    'The time from which the queue has had limits or an order without a break; null: it has neither. A trigger sets '
+    'this column.';
 comment on column reveille.queues.dead_retention is
     'The time for which dead jobs are kept: 0 to 36500 days; null: until they are revived or purged.';
 
@@ -317,13 +318,14 @@ comment on table reveille.workers is
 comment on column reveille.workers.id is 'A random number, new at each start of the worker.';
 comment on column reveille.workers.host is 'The name of the worker''s host.';
 comment on column reveille.workers.pid is 'The process id on that host.';
-comment on column reveille.workers.version is 'The version of the worker''s program.';
+comment on column reveille.workers.version is 'The version of Reveille that the worker runs.';
 comment on column reveille.workers.queues is 'The queues that the worker works.';
 comment on column reveille.workers.slots is 'The number of slots, all queues together.';
 comment on column reveille.workers.started_at is 'The time at which the worker started.';
 comment on column reveille.workers.last_seen_at is 'The time of the last heartbeat.';
 comment on column reveille.workers.holds_lock is
-    'True if an advisory lock of the listener''s session vouches for the worker.';
+    'True if the session of the worker''s listener has taken an advisory lock on the worker''s id. While the session '
+    'holds this lock, the worker lives.';
 comment on column reveille.workers.stopping is 'True if the worker only finishes its running jobs and starts no more.';
 comment on column reveille.workers.stop_requested_at is
     'The time at which the worker was asked to shut down (reveille.stop_worker).';
@@ -333,8 +335,8 @@ comment on column reveille.workers.stuck_jobs is
 comment on column reveille.workers.stuck_since is
     'The times at which the handlers of stuck_jobs were asked to stop, in the same order.';
 comment on column reveille.workers.backend is
-    'The process id of the backend that serves the listener; only that backend''s lock vouches for the worker. Null: '
-    'the process id is unknown, and a lock of any session vouches.';
+    'The process id of the server''s backend for the listener''s session. Only this backend''s lock shows that the '
+    'worker lives. Null: the process id is unknown, and the lock of any session shows it.';
 
 create table reveille.sleepers (
     queue  text    not null,
@@ -405,7 +407,8 @@ comment on column reveille.chores.name is 'The chore.';
 comment on column reveille.chores.day is
     'The day of the history that the chore cleans, as in reveille.finished_jobs; null: the chore cleans no day.';
 comment on column reveille.chores.next_page is
-    'The page of the day at which the next slice begins; null: no round is under way.';
+    'The page of the day''s partition at which the next slice begins; null: no round is under way. A round reads all '
+    'pages of the partition, slice by slice.';
 comment on column reveille.chores.settings is
     'The retentions that the last round applied; locked: another session had locked a row, so the day needs another '
     'round.';
@@ -417,7 +420,8 @@ values
     ('vacuum'), ('ends');
 insert into reveille.chores (name, day) select 'day ' || day, day from generate_series(0, 31) as day;
 
--- This function skips the chores that the table has already, since a restored dump of the data contains the chores too.
+-- This function skips a row if the table already has that chore. A dump of the data brings such rows when it is
+-- restored.
 create function reveille.pass_over_known_chore() returns trigger
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -427,15 +431,15 @@ begin
 end
 $$;
 comment on function reveille.pass_over_known_chore() is
-    'Skips the chores of a restored dump that the database has already.';
+    'Skips an inserted chore that the table already has, as when a dump of the data is restored.';
 
 create trigger pass_over_known before insert on reveille.chores
     for each row execute function reveille.pass_over_known_chore();
 alter table reveille.chores enable always trigger pass_over_known;
 
--- This function skips the rows of migrations that the table has already: a dump of the data contains the record of
--- migrations, and so does the first copy of a subscription. The function's trigger is enabled `always`, since
--- replication fires no other triggers.
+-- This function skips a row if the table already records that migration. A dump of the data brings such rows, and so
+-- does the initial table copy of a subscription. If the row has another name or checksum than the recorded migration,
+-- the function refuses the row. Its trigger is enabled `always`, because replication fires no other triggers.
 create function reveille.pass_over_known_migration() returns trigger
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -455,7 +459,8 @@ begin
 end
 $$;
 comment on function reveille.pass_over_known_migration() is
-    'Skips the migrations of a restored dump that the database has already.';
+    'Skips an inserted migration that the table already records, as when a dump of the data is restored. Refuses a '
+    'migration that the table records with another name or checksum.';
 
 create trigger pass_over_known before insert on reveille.schema_history
     for each row execute function reveille.pass_over_known_migration();

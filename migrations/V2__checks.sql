@@ -13,8 +13,8 @@ as $$
 declare
     broken text;
 begin
-    -- Nearly all jobs fulfil this first condition. The condition is kept short, because each transaction pays for each
-    -- of its operators: Postgres resolves them once per transaction.
+    -- Nearly all jobs fulfil this first condition. The condition is kept short, because Postgres resolves each operator
+    -- anew in each transaction.
     if queue operator(pg_catalog.<>) '' and kind operator(pg_catalog.<>) ''
         and greatest(pg_catalog.length(queue), pg_catalog.length(kind)) operator(pg_catalog.<=) 128
         and (
@@ -42,8 +42,8 @@ begin
             then 'priority_is_0_to_3'
         when attempts operator(pg_catalog.<) 0
             then 'attempts_is_not_negative'
-        -- Each claim adds one to `attempts`, which overflows at two billion. The limit is half of that, which no job
-        -- needs.
+        -- Each claim adds one to `attempts`, which overflows at two billion. The limit is half of that, and no job
+        -- needs more.
         when attempts operator(pg_catalog.>) 1000000000
             then 'attempts_is_at_most_1000000000'
         when failures operator(pg_catalog.<) 0 or failures operator(pg_catalog.>) attempts
@@ -92,8 +92,7 @@ comment on function reveille.check_job(
     text, text, jsonb, smallint, int, int, int, timestamptz, bigint, timestamptz, timestamptz, text, text, text,
     interval, text[], jsonb, jsonb
 ) is
-    'Refuses a job with an odd row: raises a check violation that names the broken rule. Returns true for any other '
-    'job.';
+    'Refuses an odd row: raises a check violation that names the broken rule. Returns true for any other row.';
 
 create function reveille.check_inserted_jobs() returns trigger
     language plpgsql volatile
@@ -103,8 +102,8 @@ declare
     is_sound boolean;
 begin
     -- Every name is qualified, since this function runs with the search path of any role that inserts. `limit 1` makes
-    -- the planner expect few rows. Otherwise, if a session first inserts a million jobs, it makes a plan so costly that
-    -- Postgres compiles it (JIT). The session keeps this plan, and compiles it at each further insert, in 13 ms.
+    -- the planner expect few rows. Without it, a session whose first insert has a million jobs would make a plan for a
+    -- million rows, and keep this plan. Postgres would compile the plan (JIT) at each later insert, which takes 13 ms.
     perform from inserted
     where (
             greatest(pg_catalog.octet_length(queue), pg_catalog.octet_length(kind)) operator(pg_catalog.<=) 128
@@ -122,7 +121,7 @@ begin
         ) is not true
     limit 1;
     if found then
-        -- The call is an assignment, since the text of a `perform` statement would be part of each error.
+        -- The call is an assignment, because each error would contain the whole text of a `perform` statement.
         for job in select * from inserted loop
             is_sound := reveille.check_job(
                 job.queue, job.kind, job.payload, job.priority, job.attempts, job.failures, job.max_attempts,
@@ -166,8 +165,9 @@ create trigger check_changed
     for each row
     execute function reveille.check_changed_job();
 
--- A claim sets the columns below, and can put only `attempts` out of bounds. So a claim pays only for the condition on
--- `attempts`, and the check itself seldom runs.
+-- This trigger checks a job after an update of the columns that a claim sets. Of these columns, a claim can give only
+-- `attempts` a wrong value. The trigger's condition reads only `attempts`, so that claims seldom pay for the check
+-- itself.
 create trigger check_unclaimed
     after update of attempts, reserved_at, reserved_by, unique_key, unique_until
     on reveille.jobs

@@ -42,7 +42,8 @@ begin
                 where sleepers.queue operator(pg_catalog.=) rung.queue and not sleepers.silent
             )
             -- At an isolation level other than read committed, the bell rings even if no sleeping worker is visible,
-            -- because the snapshot may be older than the rows of the workers that sleep now.
+            -- because the snapshot may be older than the rows of the workers that sleep now. A bell that is switched
+            -- off stays silent.
             or (
                 pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
                 and not exists (
@@ -55,13 +56,13 @@ begin
 end
 $$;
 comment on function reveille.ring(text[]) is
-    'Rings the bell (NOTIFY) at the commit, for each of the given queues on which a worker sleeps. A statement that '
-    'lets waiting jobs start calls this function; inserts have a trigger instead. `set local reveille.bell = '
-    '''off''` silences the bell.';
+    'Rings the bell (NOTIFY) at the commit, for each of the given queues on which a worker sleeps. Call this function '
+    'after a statement that lets waiting jobs start; after an insert, a trigger rings the bell. `set local '
+    'reveille.bell = ''off''` silences the bell.';
 
--- The condition of the trigger `ring` calls this function. The plain expression would cost more in the condition, since
--- each statement would parse it anew from the catalogue. The function runs with the rights of its owner, since servers
--- before 17 raise an error for a role that may not read the sequence.
+-- The condition of the trigger `ring` calls this function. The plain expression would cost more, since each statement
+-- would read and parse the expression anew from the catalogue. The function runs with the rights of its owner, since
+-- servers before 17 raise an error for a role that may not read the sequence.
 create function reveille.somebody_may_sleep() returns boolean
     language plpgsql stable security definer
 as $$
@@ -78,14 +79,14 @@ comment on function reveille.somebody_may_sleep() is
 
 -- This function runs with the rights of its owner, so that a role that inserts needs no right to read
 -- reveille.sleepers. The function sets no search path, since that would slow producers down by several percent. Instead
--- each name, type and operator is qualified. Constructs that resolve operators by themselves are not used (`is distinct
--- from`, `in`, `between`).
+-- each name, type and operator is qualified. The function avoids constructs that look up operators on the search path:
+-- `is distinct from`, `in`, `between`.
 create function reveille.ring_after_insert() returns trigger
     language plpgsql volatile security definer
 as $$
 begin
-    -- While a worker sleeps, every enqueue pays for this query, so the query does not remove duplicate queues. It sends
-    -- a notification for each job, and the server merges equal notifications of a transaction.
+    -- While a worker sleeps, every enqueue pays for this query. To stay cheap, the query does not remove duplicate
+    -- queues: it sends a notification for each job, and the server merges the equal notifications of a transaction.
     if pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.=) 'read committed' then
         perform case
             when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
@@ -102,7 +103,8 @@ begin
             );
     else
         -- At an isolation level other than read committed, the bell rings without a query for sleeping workers, because
-        -- the snapshot may be older than the rows of the workers that sleep now.
+        -- the snapshot may be older than the rows of the workers that sleep now. A bell that is switched off stays
+        -- silent.
         perform case
             when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
             then pg_catalog.pg_notify('reveille.bell', inserted.queue)
@@ -122,7 +124,7 @@ end
 $$;
 comment on function reveille.ring_after_insert() is
     'Rings the bell once for each queue of the new jobs, due or delayed, on which a worker sleeps. `set local '
-    'reveille.bell = ''off''` silences it.';
+    'reveille.bell = ''off''` silences the bell.';
 
 create trigger ring after insert on reveille.jobs
     referencing new table as inserted
@@ -131,8 +133,8 @@ create trigger ring after insert on reveille.jobs
     execute function reveille.ring_after_insert();
 
 -- This function rings if a user's update, or `on conflict do update`, makes a waiting job due sooner or moves it to
--- another queue. Claims do not pay for its trigger, since they do not update `available_at` and `queue`. A settlement
--- only pays for the trigger's condition, which is false for a reserved job.
+-- another queue. Claims do not pay for the trigger, since they do not update `available_at` and `queue`. A settlement
+-- pays only for the trigger's condition, which is false if the job was reserved.
 create function reveille.ring_after_update() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -189,7 +191,7 @@ begin
     if is_silent = (tg_op <> 'INSERT' and not old.bell) then
         return null;
     end if;
-    -- Workers that are just going to sleep may have read the old settings. Once the lock below is granted, their
+    -- Workers that are just going to sleep may have read the queue's old setting. Once the lock below is granted, their
     -- transactions have ended, and the update sees their rows.
     lock table reveille.sleepers in share row exclusive mode;
     update reveille.sleepers set silent = is_silent where queue = changed and silent <> is_silent;

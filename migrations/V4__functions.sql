@@ -55,7 +55,8 @@ begin
         else 1048576
     end;
     -- The payload is measured as text, since workers receive text. A payload that is stored in at most 512 bytes is not
-    -- measured, so that an ordinary job does not pay for the measurement.
+    -- measured, so that an ordinary job does not pay for the measurement. If the maximum is below 512 bytes, every
+    -- payload is measured.
     if (pg_catalog.pg_column_size(enqueue.payload) operator(pg_catalog.>) 512 or largest operator(pg_catalog.<) 512)
         and pg_catalog.octet_length(enqueue.payload::pg_catalog.text) operator(pg_catalog.>) largest
     then
@@ -86,8 +87,8 @@ begin
         enqueue.available_at,
         pg_catalog.now() operator(pg_catalog.+) coalesce(enqueue.delay, interval '0')
     );
-    -- The values are checked before the insert: an error from within the insert would contain the text of each
-    -- statement around it.
+    -- The values are checked before the insert, because an error in the insert would show the text of each enclosing
+    -- statement.
     if (
         pg_catalog.length(enqueue.kind) operator(pg_catalog.>) 0
         and pg_catalog.length(enqueue.kind) operator(pg_catalog.<=) 128
@@ -171,12 +172,12 @@ comment on function reveille.enqueue(
     text, jsonb, text, interval, timestamptz, bigint, bigint, interval, text, text, text, text, text[], jsonb, bigint
 ) is
     'Enqueues a job in the caller''s transaction: select id from reveille.enqueue(kind => ''hello''). If another job '
-    'of the kind holds the unique_key, no job is added: existed is true, and id is the id of that other job. '
-    'If the other job is waiting, unique_mode decides if it stays unchanged (keep), gets the payload, tags and '
-    'metadata (replace), or gets these and the due time (debounce). A job that is running or has ended always stays '
-    'unchanged. unique_until decides when the unique key is given up: when the job first starts (started), or when it '
-    'has ended (finished). With an interval such as ''1 hour'', the unique key is also held until that time has '
-    'passed since the job was enqueued. parent_id is the id of the job whose handler enqueues this job.';
+    'of the kind holds the unique_key, no job is added: existed is true, and id is the id of that other job. If that '
+    'other job is waiting, unique_mode decides what it gets: nothing (keep), the new payload, tags and metadata '
+    '(replace), or these and the new due time (debounce). A job that is running or has ended always stays unchanged. '
+    'unique_until decides when the unique key is given up: when the job first starts (started), or when it has ended '
+    '(finished). With an interval such as ''1 hour'', the unique key is also held until that time has passed since the '
+    'job was enqueued. parent_id is the id of the job whose handler enqueues this job.';
 
 create function reveille.cancel(id bigint) returns text
     language plpgsql volatile
@@ -228,8 +229,8 @@ begin
 end
 $$;
 comment on function reveille.cancel(bigint) is
-    'Cancels a job. Returns cancelled (it waited and is deleted), requested (it is running, and its handler is asked '
-    'to stop), finished, dead or unknown.';
+    'Cancels a job. Returns cancelled (the job was waiting, and has now ended), requested (the job is running, and its '
+    'handler is asked to stop), or the reason why nothing was cancelled: finished, dead or unknown.';
 
 create function reveille.retry(id bigint) returns text
     language plpgsql volatile
@@ -281,8 +282,8 @@ begin
 end
 $$;
 comment on function reveille.retry(bigint) is
-    'Makes a job due now. Returns due (it waited), revived (it was dead, and its failures are set to zero), running, '
-    'finished or unknown.';
+    'Makes a job due now. Returns due (the job was waiting), revived (the job was dead, and its failures are set to '
+    'zero), or the reason why nothing was changed: running, finished or unknown.';
 
 create function reveille.pause(queue text) returns void
     language sql volatile
@@ -325,8 +326,8 @@ begin
 end
 $$;
 comment on function reveille.stop_worker(bigint) is
-    'Asks a worker to shut down, as a signal to its process does: it claims no more jobs and finishes its running '
-    'jobs. Returns true if the worker exists.';
+    'Asks a worker to shut down: the worker claims no more jobs and finishes its running jobs. Returns true if the '
+    'worker exists.';
 
 create function reveille.await(id bigint, out state text, out reason text, out result jsonb, out errors jsonb)
     language plpgsql volatile security definer
@@ -363,10 +364,10 @@ begin
 end
 $$;
 comment on function reveille.await(bigint) is
-    'Returns how a job ended: completed (with its result), cancelled, dead (with the reason) or unknown. If the job '
-    'is live, its end will be notified on the channel reveille.finished: the job''s id and completed, cancelled or '
-    'dead. Listen on the channel first, then call this function. Call it again after a notification, since any '
-    'session can send one.';
+    'Returns the state of a job: live, completed (with its result), cancelled, dead (with the reason) or unknown. If '
+    'the job is live, its end will be notified on the channel reveille.finished, as the job''s id and completed, '
+    'cancelled or dead. Listen on the channel first, then call this function. Call it again after a notification, '
+    'since any session can send one.';
 
 create function reveille.complete_in(
     id bigint, worker bigint, attempt int, reserved_at timestamptz, run_seconds double precision, out transaction text
@@ -414,10 +415,10 @@ begin
 end
 $$;
 comment on function reveille.complete_in(bigint, bigint, int, timestamptz, double precision) is
-    'Completes a job in the caller''s transaction, fenced by the job''s reservation, and moves the job to the '
-    'history, unless its queue keeps none. Returns the transaction''s id; null if the reservation no longer stands. '
-    'Does not update counters, since until its end the transaction would make others wait for the counters'' rows. '
-    'The worker counts the job once the transaction has ended. For workers.';
+    'Completes a job in the caller''s transaction, fenced by the job''s reservation, and moves the job to the history, '
+    'unless its queue keeps none. Returns the transaction''s id; null if the reservation no longer stands. Does not '
+    'update reveille.counters, because other sessions would have to wait for the counters'' rows until the transaction '
+    'ends. The worker counts the job once the transaction has ended. For workers.';
 
 create function reveille.fresh_job_id() returns bigint
     language plpgsql volatile security definer
@@ -442,13 +443,14 @@ create function reveille.pass_given_ids() returns bigint
 as $$
 declare
     ids constant regclass := 'reveille.jobs_id_seq';
-    -- Ids from this number on are ignored. They were written by hand, and a sequence that passed them could have hardly
-    -- any ids left.
+    -- Ids from this number on are ignored, because they were written by hand. If the sequence were moved past them, it
+    -- could be close to its end.
     too_large constant bigint := 4611686018427387904;
     largest bigint;
 begin
-    -- One statement: its snapshot is older than its read of the sequence, so it sees no id that was given out after
-    -- that read. Usually no index contains an id above the sequence, and the statement ends at once.
+    -- This is one statement, because its snapshot is then older than its read of the sequence: the statement sees no id
+    -- that was given out after that read. Usually no id is above the sequence's value. The indexes show this, and the
+    -- statement ends at once.
     perform from (select coalesce(pg_sequence_last_value(ids), 0)) as given (last)
     where exists (select from reveille.jobs where jobs.id > given.last and jobs.id < too_large)
         or exists (select from reveille.dead_jobs where dead_jobs.id > given.last and dead_jobs.id < too_large)
@@ -474,13 +476,15 @@ begin
 end
 $$;
 comment on function reveille.pass_given_ids() is
-    'Moves the sequence of job ids past all ids in use, if some are above the sequence, as after a restore. Returns '
-    'the sequence''s new value; null if no id was above the sequence. Upkeep calls this function.';
+    'Moves the sequence of job ids past all ids in use, if some are above the sequence''s value, as after a restore. '
+    'Ids from 2^62 on do not count. Returns the sequence''s new value; null if the sequence was not moved. Upkeep '
+    'calls this function.';
 
 -- Tries to claim one job, and rolls the claim back. If the claim fails because of the row's values, this function makes
--- the job a dead job without an attempt. If a trigger or a constraint may be the cause, it may refuse every job. The
--- function then only lists the job in reveille.passed_over, unless the caller knows that other jobs of the queue can be
--- claimed (`others_pass`).
+-- the job a dead job without an attempt. If a trigger or a constraint may be the cause, that trigger or constraint may
+-- refuse every job of the queue. In this case the function only lists the job in reveille.passed_over. But if the
+-- caller knows that other jobs of the queue can be claimed (`others_pass`), the function makes the job a dead job in
+-- this case too.
 create function reveille.isolate_job(id bigint, others_pass boolean, out code text, out error text, out buried boolean)
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -545,11 +549,11 @@ begin
 end
 $$;
 comment on function reveille.isolate_job(bigint, boolean) is
-    'Tries to claim a job, and rolls the claim back. If the claim fails, returns the error; buried is true if the job '
-    'was made a dead job because of the error. For workers.';
+    'Tries to claim a job, and rolls the claim back. If the claim fails because of the job''s row, returns the error; '
+    'buried is true if the job was made a dead job. Otherwise returns nulls. For workers.';
 
--- Makes a dead job of a job that cannot be claimed. Keeps all of its columns (`whole`), or leaves out the columns that
--- may be unreadable. Returns true if this succeeds.
+-- Makes a dead job of a job that cannot be claimed. If `whole` is true, keeps all columns of the job; otherwise leaves
+-- out the columns that may be unreadable. Returns true if this succeeds.
 create function reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) returns boolean
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp

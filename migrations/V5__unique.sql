@@ -31,8 +31,9 @@ $$;
 comment on function reveille.live_holder(text, text) is
     'Returns the id of the live job that holds a unique key of a kind; null if there is none.';
 
--- This function runs with the rights of its owner. Each role that enqueues with a unique key calls the function, and
--- the function writes to reveille.unique_periods to detect a period that an old snapshot hides.
+-- This function runs with the rights of its owner, because the function writes to reveille.unique_periods, and each
+-- role that enqueues with a unique key calls the function. By this write, the function detects a period that an old
+-- snapshot hides.
 create function reveille.period_holder(kind text, unique_key text) returns bigint
     language plpgsql volatile security definer
     set enable_seqscan = off
@@ -46,11 +47,11 @@ begin
             and held.unique_key operator(pg_catalog.=) period_holder.unique_key
             and held.ends_at operator(pg_catalog.>) pg_catalog.now()
     );
-    -- At an isolation level other than read committed, the snapshot may be older than a period, so that the query above
-    -- does not find the period. The insert below of a second row still finds it, in the unique index: the insert fails
-    -- with a serialization failure (40001), and the caller tries the transaction again. The second row is inserted only
-    -- after the caller has inserted its job, so that all transactions wait for each other in one order: first for the
-    -- job's unique key, then for the period.
+    -- At an isolation level other than read committed, the query above may miss a period that is newer than the
+    -- snapshot. The insert below of a second row still meets the period's row, in the unique index. The insert then
+    -- fails with a serialization failure (40001), and the caller tries the transaction again. The second row is
+    -- inserted only if the caller has already inserted its job. This way all transactions wait for each other in one
+    -- order: first for the job's unique key, then for the period.
     if holder is null
         and pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
     then
@@ -73,8 +74,8 @@ end
 $$;
 comment on function reveille.period_holder(text, text) is
     'Returns the id of the job that holds a unique key of a kind for a period that is not over yet; null if there is '
-    'none. If the caller has enqueued a job with this unique key, and the caller''s snapshot is older than a period, '
-    'the call fails with 40001: try the transaction again.';
+    'none. If the caller has enqueued a job with this unique key, and another job''s period is newer than the '
+    'caller''s snapshot, the call fails with 40001: try the transaction again.';
 
 create function reveille.hold_unique_key(id bigint, period interval) returns boolean
     language plpgsql volatile security definer
@@ -115,9 +116,9 @@ begin
 end
 $$;
 comment on function reveille.hold_unique_key(bigint, interval) is
-    'Gives a job that reveille.enqueue has just inserted its unique key for a period (null: while the job is live). '
-    'Returns true if the job now holds the unique key. If another job holds the unique key for a period, deletes the '
-    'new job and returns false.';
+    'For reveille.enqueue: lets the job that it has just inserted hold the job''s unique key for a period (null: while '
+    'the job is live). Returns true if the job now holds the unique key. If another job holds the unique key for a '
+    'period, deletes the new job and returns false.';
 
 create function reveille.replace_waiting(
     kind text, unique_key text, payload jsonb, tags text[], metadata jsonb, available_at timestamptz

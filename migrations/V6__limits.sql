@@ -5,8 +5,8 @@ create table reveille.limits (
     counted_for timestamptz not null
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 comment on table reveille.limits is
-    'Queues whose running jobs have been counted for their limits. A claim from a limited queue locks the queue''s '
-    'row, so that one worker claims at a time.';
+    'Queues with limits whose running jobs have been counted. A claim from such a queue locks the queue''s row here, '
+    'so that one worker claims at a time.';
 comment on column reveille.limits.queue is 'The queue.';
 comment on column reveille.limits.counted_for is
     'The queue''s limited_since at the time of the count. While the queue''s limited_since differs from this value, '
@@ -23,8 +23,8 @@ comment on table reveille.rates is
 comment on column reveille.rates.queue is 'The queue.';
 comment on column reveille.rates.key is 'The key; empty for the queue as a whole.';
 comment on column reveille.rates.next_at is
-    'The time at which an even pace would have allowed all jobs that have started. The next job may start before this '
-    'time, at most by the length of the burst.';
+    'The time at which the next job would start if all jobs had started at an even pace. The next job may start before '
+    'this time, at most by the length of the burst.';
 
 create function reveille.note_limits() returns trigger
     language plpgsql volatile
@@ -44,7 +44,7 @@ begin
     return new;
 end
 $$;
-comment on function reveille.note_limits() is 'Notes the time from which a queue has had limits.';
+comment on function reveille.note_limits() is 'Notes the time from which a queue has had limits or an order.';
 
 create trigger note_limits before insert or update on reveille.queues
     for each row execute function reveille.note_limits();

@@ -47,7 +47,7 @@ create table reveille.schedules (
         check (pg_column_size(metadata) <= 512 or octet_length(metadata::text) <= 262144),
     constraint tags_are_at_most_16_kib check (octet_length(array_to_string(tags, '')) <= 16384),
     constraint tags_are_at_most_64 check (
-        -- array_position cannot search an array of several dimensions; the next constraint refuses it.
+        -- `array_position` cannot search an array of several dimensions. The next constraint refuses such an array.
         case when array_ndims(tags) = 1 then cardinality(tags) <= 64 and array_position(tags, null) is null end
     ),
     constraint tags_have_one_dimension check (array_ndims(tags) = 1),
@@ -85,7 +85,7 @@ comment on column reveille.schedules.tags is 'The tags of the schedule''s jobs.'
 comment on column reveille.schedules.metadata is
     'The metadata of the schedule''s jobs, to which the schedule''s name and the tick are added.';
 comment on column reveille.schedules.counted_from is
-    'The time after which ticks count: the time at which the timing was last set or the schedule was last resumed.';
+    'The time after which ticks count: the last time at which the timing was set or the schedule was resumed.';
 comment on column reveille.schedules.next_at is 'The next tick; null while a worker has yet to compute it.';
 comment on column reveille.schedules.last_at is 'The last tick for which a job was enqueued.';
 comment on column reveille.schedules.paused_at is
@@ -96,8 +96,7 @@ comment on column reveille.schedules.error is
     'The reason why the next tick cannot be computed: the cron text or the time zone is invalid.';
 comment on column reveille.schedules.created_at is 'The time at which the schedule was added.';
 comment on column reveille.schedules.through_middleware is
-    'True if the schedule''s jobs pass through the middleware of a worker that declares the schedule; other workers do '
-    'not fire the schedule.';
+    'True if the schedule''s jobs pass through middleware. Then only a worker that declares the schedule fires it.';
 
 create table reveille.schedule_declarations (
     schedule_id bigint not null references reveille.schedules (id) on delete cascade,
@@ -111,8 +110,8 @@ comment on column reveille.schedule_declarations.schedule_id is 'The schedule.';
 comment on column reveille.schedule_declarations.worker is
     'The worker that declares the schedule; deleting its row in reveille.workers deletes this row too.';
 
--- When a schedule's timing is set or the schedule is resumed, ticks count from now on. This function sets `next_at` to
--- null and a worker computes the next tick, because the database reads no cron text.
+-- This function runs when a schedule's timing changes or the schedule is resumed: from then on, ticks count anew. The
+-- function sets `next_at` to null, and a worker computes the next tick, because the database cannot read cron texts.
 create function reveille.count_anew() returns trigger
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
@@ -125,7 +124,7 @@ begin
 end
 $$;
 comment on function reveille.count_anew() is
-    'Counts ticks from now on when a schedule''s timing is set or the schedule is resumed.';
+    'Counts ticks from now on, when a schedule''s timing changes or the schedule is resumed.';
 
 create trigger count_anew before update on reveille.schedules
     for each row

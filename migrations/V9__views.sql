@@ -13,12 +13,12 @@ create table reveille.counters (
     primary key (queue, started_at, worker)
 ) with (fillfactor = 50);
 create index counters_started_at on reveille.counters (started_at);
--- This index finds the counters that are not folded yet. A worker's updates of its row change none of the columns of
--- the index, so the index does not slow them down.
+-- This index finds the counters of workers, which upkeep has not summed by minute yet. When a worker updates its row,
+-- no column of the index changes, so the index does not slow the update down.
 create index counters_by_workers on reveille.counters (started_at, queue) where worker <> 0;
 comment on table reveille.counters is
-    'The counts of ended attempts, made as the attempts are settled: one row per queue, worker and 10 seconds. After '
-    '5 minutes these rows are folded into one row per queue and minute (worker 0).';
+    'The counts of ended attempts, made as the attempts are settled: one row per queue, worker and 10 seconds. After 5 '
+    'minutes, upkeep sums these rows into one row per queue and minute (worker 0).';
 comment on column reveille.counters.queue is 'The queue.';
 comment on column reveille.counters.started_at is 'The start of the 10 seconds, or of the minute if worker is 0.';
 comment on column reveille.counters.worker is
@@ -45,11 +45,12 @@ comment on column reveille.totals.completed is 'The number of completed jobs.';
 comment on column reveille.totals.failed is 'The number of failed attempts.';
 comment on column reveille.totals.wait_seconds is
     'The sum of the times from the due time to the start. Numeric, since a floating-point sum depends on the order of '
-    'its terms: it could fall when counters are folded, and a total must never fall.';
+    'its terms: it could fall when upkeep sums counters by minute, and a total must never fall.';
 comment on column reveille.totals.run_seconds is 'The sum of the run times.';
 
--- This trigger function adds deleted counters to the totals, so that the totals are right whichever version's worker
--- does upkeep. The function runs with the rights of its owner, so that no role needs rights on reveille.totals.
+-- This function adds deleted counters to the totals. It runs as a trigger, so that the totals are right even if a
+-- worker of another version does the upkeep. The function runs with the rights of its owner, so that no role needs
+-- rights on reveille.totals.
 create function reveille.keep_totals() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -71,7 +72,8 @@ begin
 end
 $$;
 comment on function reveille.keep_totals() is
-    'Adds the rows of workers that are deleted from reveille.counters to reveille.totals.';
+    'Adds the rows that are deleted from reveille.counters to reveille.totals. Leaves out the rows of worker 0, '
+    'because the totals already contain their counts.';
 
 create trigger keep_totals after delete on reveille.counters
     referencing old table as deleted
@@ -104,8 +106,8 @@ comment on function reveille.analyze_unknown_tables() is
     'Analyzes the tables of live and dead jobs if they are large and have no statistics. Returns the number of tables '
     'analyzed. Workers call it.';
 
--- Each call truncates one day, so that one partition at a time is locked. The function runs with the rights of its
--- owner, since a worker's role may not truncate a partition by itself.
+-- Each call truncates the partition of one day, so that one partition at a time is locked. The function runs with the
+-- rights of its owner, since a worker's role may not truncate a partition by itself.
 create function reveille.truncate_finished_jobs() returns int
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp
@@ -141,10 +143,10 @@ comment on function reveille.truncate_finished_jobs() is
 -- index: without statistics, the planner would read a table of millions of dead rows for the few running jobs. A view
 -- itself cannot set the planner, since it runs with the settings of the session that reads the view.
 --
--- A view lends the rights of its owner to its tables, but not to the functions that it calls. For this reason the
--- functions run with the rights of their own owner, any role can call them, and they check with reads_any that the
--- caller may read one of the views. Inside such a function the current user is the owner, so reads_any takes the role
--- that is set (`set role`) as the caller, or else the session's user.
+-- A view reads its tables with the rights of the view's owner, but calls functions with the rights of the role that
+-- reads the view. For this reason the two functions run with the rights of their own owner, and any role can call them.
+-- They check with reads_any that the caller may read one of the views. Inside these functions the current user is the
+-- owner. Therefore reads_any takes as the caller the role that is set (`set role`), or else the session's user.
 create function reveille.reads_any(variadic relations text[]) returns boolean
     language sql stable
     set search_path = pg_catalog, pg_temp
@@ -262,8 +264,8 @@ comment on column reveille.known_queues.queue is 'The queue.';
 
 create view reveille.queue_stats as
 with planner as materialized (
-    -- From the planner's statistics: the number of rows in the claim index, the shares of the most common queues, and
-    -- the share of due jobs.
+    -- This query reads three things from the planner's statistics: the number of rows in the claim index, the shares of
+    -- the most common queues, and the share of due jobs.
     select
         (select reltuples from pg_catalog.pg_class where oid = 'reveille.jobs_claim'::regclass) as waiting,
         common.queues, common.shares,
@@ -485,11 +487,11 @@ comment on column reveille.worker_status.last_seen is 'The time of the last hear
 comment on column reveille.worker_status.alive is 'True if the last heartbeat is less than 30 seconds old.';
 comment on column reveille.worker_status.stopping is
     'True if the worker is shutting down, or has been asked to shut down.';
-comment on column reveille.worker_status.version is 'The version of the worker''s program.';
+comment on column reveille.worker_status.version is 'The version of Reveille that the worker runs.';
 comment on column reveille.worker_status.stuck is 'The number of the worker''s stuck jobs.';
 
--- The first part of the union reads the folded rows. It does not aggregate them, so a condition on the minute can use
--- an index.
+-- The first part of the union reads the rows that upkeep has already summed, one per queue and minute. This part does
+-- not aggregate, so that a condition on the minute can use an index.
 create view reveille.throughput as
 select
     queue, started_at as minute, completed, failed,
@@ -551,7 +553,7 @@ cross join lateral (
 ) as running
 left join reveille.rates on rates.queue = queues.name and rates.key = ''
 where queues.limited is not null;
-comment on view reveille.queue_limits is 'The queues that have limits, and the present use of these limits.';
+comment on view reveille.queue_limits is 'The queues that have limits or an order, and the present use of the limits.';
 comment on column reveille.queue_limits.queue is 'The queue.';
 comment on column reveille.queue_limits.max_running is
     'The maximum number of running jobs of the queue; null: no limit.';
@@ -565,12 +567,13 @@ comment on column reveille.queue_limits.most_running_per_key is 'The largest num
 comment on column reveille.queue_limits.rate_limit is
     'The maximum number of jobs of the queue that start in each rate_period; null: no limit.';
 comment on column reveille.queue_limits.rate_period is 'The period of rate_limit and rate_per_key.';
-comment on column reveille.queue_limits.rate_burst is 'The number of jobs that may start at once after a rest.';
+comment on column reveille.queue_limits.rate_burst is
+    'The number of jobs that may start at once after a time without starts, for the queue and for each key.';
 comment on column reveille.queue_limits.rate_per_key is
     'The maximum number of jobs with the same key that start in each rate_period; null: no limit.';
 comment on column reveille.queue_limits.rate_used_until is
-    'The time at which an even pace would have allowed all jobs that have started; null or past: the whole burst may '
-    'start at once.';
+    'The time at which the queue''s next job would start if all jobs had started at an even pace; null or past: the '
+    'whole burst may start at once.';
 
 create view reveille.queue_totals as
 select
@@ -585,8 +588,8 @@ from (
 ) as parts
 group by queue;
 comment on view reveille.queue_totals is
-    'One row per queue: the counts of all attempts that ever ended. The counts only grow: rows that are folded or '
-    'deleted in reveille.counters stay counted.';
+    'One row per queue: the counts of all attempts that ever ended. The counts only grow: a row that upkeep sums by '
+    'minute or deletes in reveille.counters stays counted.';
 comment on column reveille.queue_totals.queue is 'The queue.';
 comment on column reveille.queue_totals.completed is 'The number of completed jobs.';
 comment on column reveille.queue_totals.failed is 'The number of failed attempts.';
@@ -623,7 +626,7 @@ comment on column reveille.schedule_status.next_at is
 comment on column reveille.schedule_status.last_at is 'The last tick for which a job was enqueued.';
 comment on column reveille.schedule_status.paused is 'True if the schedule is paused.';
 comment on column reveille.schedule_status.stale is
-    'True if a worker declared the schedule in its code, and no living worker declares it any more. The schedule '
+    'True if a worker declared the schedule in its code, and no living worker declares it any more. The schedule still '
     'fires until it is removed.';
 comment on column reveille.schedule_status.error is 'The reason why the next tick cannot be computed.';
 
@@ -639,10 +642,11 @@ comment on column reveille.passed_over_jobs.code is 'The SQLSTATE of the error w
 comment on column reveille.passed_over_jobs.error is 'The message of the error with which a claim of the job fails.';
 comment on column reveille.passed_over_jobs.seen_at is 'The time at which a worker last tried to claim the job.';
 
--- This statement keeps other roles from executing these functions, because they run with their owner's rights. Another
--- role could otherwise create a trigger on its own table with one of the trigger functions. If a column of that table
--- had a type of that role, the type's casts would run with the owner's rights. Reveille's own triggers still run for
--- every role, because only the role that creates a trigger needs the right to execute the trigger's function.
+-- This statement keeps other roles from executing these functions, because the functions run with the rights of their
+-- owner. Another role could otherwise create a trigger on its own table with one of the trigger functions. If a column
+-- of that table had a type of that role, the type's casts would run with the owner's rights. Reveille's own triggers
+-- still run for every role, because only the role that creates a trigger needs the right to execute the trigger's
+-- function.
 revoke execute on function
     reveille.ring_after_insert(), reveille.ring_after_update(), reveille.mark_sleeper(), reveille.mark_sleepers(),
     reveille.limits_changed(), reveille.keep_totals(), reveille.await(bigint), reveille.pass_given_ids(),

@@ -10,7 +10,7 @@
 --   alive        true if the worker's row still exists
 --   stop         true if the worker has been asked to stop
 --   peers, seen  the other workers, and the time of the last heartbeat of each
---   gone         the peers that missed a heartbeat and that no session vouches for any more (sql/vouch.sql)
+--   gone         the peers that missed a heartbeat and whose sessions no longer hold the lock of sql/vouch.sql
 --   sharing      the number of peers that work one of this worker's queues
 --   paused       the worker's queues that are paused
 --   cancel       the worker's jobs that are to be cancelled

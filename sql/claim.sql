@@ -10,9 +10,9 @@
 -- Returns one row per job. The column `place` is the tuple id of the job's row after this update, for
 -- sql/settle_alike.sql.
 --
--- Each level is one scan in the order of the index, from the mark up to the first delayed job. Delayed jobs, other
--- levels and dead rows below the mark cost nothing, because the scan does not read them. MATERIALIZED keeps the planner
--- from reserving more rows than the limit.
+-- Each level is one scan in the order of the index, from the mark up to the first delayed job. The scan does not read
+-- delayed jobs, other levels, or the dead rows below the mark. Without MATERIALIZED, the planner may choose a plan that
+-- runs the scan repeatedly and so reserves more rows than the limit.
 --
 -- This statement does no more than it must, because jobs that have just become due wait for it. If the statement
 -- returns no row, sql/next_due.sql returns the reason. The statement returns no row for a queue with limits;

@@ -7,7 +7,7 @@
 --   $3 bigint   the worker's id; a worker without a row in reveille.workers gets no job
 --   $4 text     the key after which this claim begins: the last key that an earlier claim visited
 --   $5 bigint   the maximum number of keys to visit
---   $6 boolean  true to claim jobs without a key too, which may read past all jobs with a key
+--   $6 boolean  true to claim jobs without a key too; the claim may then read all jobs with a key
 --
 -- Returns the rows of sql/claim_limited.sql, with two more columns:
 --   turn         the key after which the next claim should begin; null: this claim visited no key
@@ -25,15 +25,17 @@ with recursive clock as materialized (
     select limited_since
     from reveille.queues
     where name = $1 and limited_since is distinct from (
-        -- This reads the row only if this transaction has locked it. If the row did not exist when sql/limit_lock.sql
-        -- ran, nothing is locked, and other workers may be claiming at the same time. Then this claim takes no job.
+        -- This query reads the row only if this transaction has locked the row. If the row did not exist when
+        -- sql/limit_lock.sql ran, nothing is locked, and other workers may be claiming at the same time. Then this
+        -- claim takes no job.
         select counted_for from reveille.limits where queue = $1 and xmax = pg_current_xact_id()::xid
     )
 ), settings as materialized (
     select
         max_running, max_running_per_key, rate_per_key, ordered,
-        -- A step is 1 % longer than the rate needs. Jobs start a little later than they are claimed, and not all
-        -- equally late, so without this margin more jobs than the rate allows could start within one period.
+        -- A step is the time between two starts at an even pace, and 1 % more. Jobs start a little later than they are
+        -- claimed, and not all equally late, so without this margin more jobs than the rate allows could start within
+        -- one period.
         1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
             / rate_limit::double precision as step,
         1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
@@ -68,7 +70,7 @@ with recursive clock as materialized (
         from settings
     ), 0) as jobs
 ), turn (key, visited, wrapped) as (
-    -- The order is that of jobs_turn, the index that contains only waiting jobs.
+    -- The order is that of the index jobs_turn, which contains only waiting jobs.
     select coalesce(above.key, first.key), 1, above.key is null
     from room
     left join lateral (
@@ -103,8 +105,9 @@ with recursive clock as materialized (
         and not (turn.wrapped and above.key is null)
         and not ((turn.wrapped or above.key is null) and coalesce(above.key, first.key) > $4)
 ), found as materialized (
-    -- The keys give jobs in turn, until the claim has reached its number of jobs. The scan passes over jobs that other
-    -- sessions have locked, except the first job of an ordered key.
+    -- The keys give jobs in turn, until the claim has reached its number of jobs. The scans skip jobs that other
+    -- sessions have locked. But if the first job of an ordered key is locked, its key gives no job, because no later
+    -- job of the key may start before it.
     select keyless.place, null::text as key, 0 as visited
     from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
     cross join lateral (
@@ -219,7 +222,7 @@ with recursive clock as materialized (
     group by claimed.key, known.next_at, clock.now, key_step, burst
     on conflict (queue, key) do update set next_at = excluded.next_at
 ), filled as materialized (
-    -- True if the claim has reached its number of jobs. Then some keys may not have been visited.
+    -- `room` is true if the claim has reached its number of jobs. Then some keys may not have been visited.
     select (select count(*) from found) >= (select jobs from room) as room
 ), answer as (
     select least(

@@ -13,23 +13,25 @@
 --   uncounted         limited_since, if the queue's running jobs have not been counted for these limits. Then the claim
 --                     reserves nothing, and sql/count_running.sql counts the jobs.
 --
--- The rate is kept as one time, next_at (the generic cell rate algorithm, ITU-T I.371). Each start makes next_at later
--- by one step. Jobs start while next_at is no later than now plus the burst.
+-- The use of the rate is kept as one time, next_at (the generic cell rate algorithm, ITU-T I.371). Each start makes
+-- next_at later by one step. Jobs start while next_at is no later than now plus the burst.
 with clock as materialized (
     select clock_timestamp() as now
 ), uncounted as materialized (
     select limited_since
     from reveille.queues
     where name = $1 and limited_since is distinct from (
-        -- Only a row that this transaction has locked counts. If the row did not exist when sql/limit_lock.sql ran,
-        -- other workers may be claiming jobs of the queue at the same time.
+        -- This query reads the row only if this transaction has locked the row. If the row did not exist when
+        -- sql/limit_lock.sql ran, nothing is locked, and other workers may be claiming at the same time. Then this
+        -- claim takes no job.
         select counted_for from reveille.limits where queue = $1 and xmax = pg_current_xact_id()::xid
     )
 ), settings as materialized (
     select
         max_running, max_running_per_key, rate_per_key, ordered,
-        -- A step is 1 % longer than the rate needs. Jobs start a little later than they are claimed, and not all
-        -- equally late, so without this margin more jobs than the rate allows could start within one period.
+        -- A step is the time between two starts at an even pace, and 1 % more. Jobs start a little later than they are
+        -- claimed, and not all equally late, so without this margin more jobs than the rate allows could start within
+        -- one period.
         1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision
             / rate_limit::double precision as step,
         1.01::double precision * extract(epoch from coalesce(rate_period, interval '1 second'))::double precision

@@ -1,6 +1,6 @@
 -- Reserves due jobs as sql/claim.sql does, for a full queue from which several workers claim. The claim starts no lower
--- than the place that the other workers' claims have reached (the shared head), and shares its own last place in turn.
--- This way, no claim has to read and skip the rows that other workers have reserved.
+-- than the place that the other workers' claims have reached (the shared head). It then makes the place of its own last
+-- job the shared head. This way, no claim has to read and skip the rows that other workers have reserved.
 --
 --   $1 text           the queue's name
 --   $2 bigint         the maximum number of jobs
@@ -36,7 +36,7 @@ with level as materialized (
         )
     limit $2
 ), shared_now as materialized (
-    -- The head is shared as soon as the rows are locked, long before other sessions can see that they are reserved.
+    -- The head is shared as soon as the rows are locked, long before other sessions can see that the rows are reserved.
     select reveille.tell_head($1, last.priority, last.available_at, last.id)
     from (select * from due order by priority desc, available_at desc, id desc limit 1) as last
 )

@@ -1,9 +1,10 @@
--- Lists the open transactions that may be claims and may not see that a queue has limits.
+-- Lists the open transactions that may be claims. A claim among them may have begun before a queue got limits, and so
+-- may not see these limits.
 --
 -- Returns one row per transaction: its virtual id, and the process id of its backend (null: a prepared transaction).
 --
 -- A claim locks the tables reveille.jobs and reveille.workers before it takes its snapshot. It holds both locks until
--- other sessions can see its end. A transaction that only enqueues or settles does not lock reveille.workers.
+-- other sessions can see its reservations. A transaction that only enqueues or settles does not lock reveille.workers.
 select pg_locks.virtualtransaction as transaction, max(pg_locks.pid) as backend
 from pg_locks
 where pg_locks.locktype = 'relation'

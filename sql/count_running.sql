@@ -1,11 +1,13 @@
--- Counts the running jobs of a queue for its limits, by marking them as sql/claim_limited.sql marks the jobs that it
--- claims. Runs once all claims that did not see these limits have ended (sql/claims_under_way.sql).
+-- Counts the running jobs of a queue for the queue's limits. For this, the statement sets `limited` of these jobs, as
+-- sql/claim_limited.sql does for the jobs that it claims. Runs once all claims that did not see these limits have ended
+-- (sql/claims_under_way.sql).
 --
 --   $1 text         the queue's name
 --   $2 timestamptz  limited_since of the limits
 --
 -- Returns one row:
---   counted     true if all running jobs are marked; false if another session, such as a settlement, has locked one
+--   counted     true if all running jobs are counted; false if another session, such as a settlement, has locked one,
+--               or if the queue has other limits by now
 --   is_current  true if the queue still has these limits
 with running as materialized (
     select jobs.id

@@ -1,4 +1,5 @@
--- Declares the schedules of a worker's code. Commits durably, so that a crash of the server does not lose them.
+-- Declares the schedules of a worker's code. Commits durably, so that a crash of the server does not lose the
+-- schedules.
 --
 --   $1  bigint              the worker's id
 --   $2  text[]              names

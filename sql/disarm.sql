@@ -1,4 +1,4 @@
--- Disarms a queue's bell for a worker, which looks for jobs without the bell from now on.
+-- Disarms a queue's bell for a worker. From now on, the worker looks for jobs without the bell.
 --
 --   $1 bigint  the worker's id
 --   $2 text    the queue's name

@@ -29,7 +29,7 @@ roles as (
     cross join unnest(array['producer', 'worker', 'monitor', 'admin']) as part
     join pg_roles on rolname = nspname || '_' || part
 ),
--- The privileges of sql/grants.sql without which a role does not work.
+-- The privileges of sql/grants.sql without which a role cannot do its work.
 given (part, names, privileges) as (
     values
         ('producer', array['jobs'], array['insert', 'select']),

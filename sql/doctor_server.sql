@@ -135,11 +135,11 @@ found (name, state, finding, advice) as (
     select
         'notifications', case when usage > 0.5 then 'bad' else 'note' end,
         format(
-            'the queue of notifications is %s %% full; once it is full, commits that notify fail',
+            'the notification buffer is %s %% full; once it is full, commits that notify fail',
             round((100 * usage)::numeric)
         ),
-        'end the oldest transaction of a session that listens, in any database of this server: the queue is kept back '
-        'to its start'
+        'end the oldest transaction of a session that listens, in any database of this server: the buffer keeps all '
+        'notifications since its start'
     from pg_notification_queue_usage() as usage
     where usage > 0.1
     union all
@@ -210,7 +210,7 @@ well (name, finding) as (
     union all select 'connections', format('%s of %s are in use', used, usable) from connections
     union all select 'settings', 'commits are kept, and vacuum can work'
     union all
-    select 'notifications', format('the queue is %s %% full', round((100 * pg_notification_queue_usage())::numeric))
+    select 'notifications', format('the buffer is %s %% full', round((100 * pg_notification_queue_usage())::numeric))
     union all
     select
         'horizon',

@@ -1,5 +1,5 @@
--- The doctor's checks of the locks that vouch for the workers, and of the emptying of the history. They need the
--- privilege select on the tables workers and queues.
+-- The doctor's checks of the session locks that show that workers live (sql/vouch.sql), and of the upkeep of the
+-- history. They need the privilege select on the tables workers and queues.
 --
 -- Returns one row per finding, with the columns of sql/doctor_server.sql.
 with
@@ -25,7 +25,8 @@ found (name, state, finding, advice) as (
             ),
             'let it listen, past any transaction pooler (DatabaseOptions::listen_url, --listen-url)'
         from workers
-        -- A worker takes the lock after its listener has received a notification that the worker sent to itself.
+        -- A worker takes the lock after its listener has received a notification that the worker sent to itself. A
+        -- worker that started less than 10 s ago may still be waiting for this.
         where not holds_lock and started_at < now() - interval '10 seconds'
         order by started_at
         limit 10

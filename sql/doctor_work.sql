@@ -91,8 +91,8 @@ found (name, state, finding, advice) as (
         ),
         case
             when exists (select from workers where alive)
-            then 'the living workers should have put them back: see their logs for a failing rescue'
-            else 'start a worker: it puts them back'
+            then 'the living workers should have rescued them: see their logs for a failing rescue'
+            else 'start a worker: it rescues them'
         end
     from held
     having count(*) > 0

@@ -1,10 +1,10 @@
--- Lists the schedules whose next tick is due, the longest due tick first. A schedule whose next tick has yet to be
--- computed by a worker is listed too.
+-- Lists the schedules whose next tick is due, in the order of these ticks. Lists first the schedules whose next tick no
+-- worker has computed yet.
 --
 --   $1 bigint  the maximum number of schedules
 --
 -- Returns one row per schedule; if no tick is due, one row whose id is null. Each row also has:
---   due_seconds  the seconds until the next tick of the schedules that are not due; null if there are none
+--   due_seconds  the seconds until the first tick that is not due yet; null if there is none
 --   looked_at    the time of this query, at which the listed ticks were due
 with due as materialized (
     select

@@ -1,4 +1,4 @@
--- Enqueues one job without a unique key. (reveille.enqueue enqueues a job with a unique key.)
+-- Enqueues one job without a unique key. A job with a unique key is enqueued by reveille.enqueue.
 --
 --   $1  text              queue
 --   $2  text              kind

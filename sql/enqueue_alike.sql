@@ -1,5 +1,5 @@
--- Enqueues many jobs that differ only in their payloads and have no unique keys. The ids of the jobs ascend in the order
--- of the payloads.
+-- Enqueues many jobs that differ only in their payloads and have no unique keys. The ids of the jobs ascend in the
+-- order of the payloads.
 --
 --   $1  text              queue
 --   $2  text              kind

@@ -1,4 +1,4 @@
--- Moves schedules to their next ticks, and enqueues a job for each tick, due at the tick's time. Both happen, or
+-- Moves schedules to their next ticks, and enqueues a job for each tick, due at the tick's time. It does both, or
 -- neither. Passes over a schedule that was moved, changed or paused meanwhile, or that another session has locked.
 --
 --   $1 bigint[]       schedules
@@ -6,7 +6,7 @@
 --   $3 timestamptz[]  next_at of each schedule, as it was read; with $2, the fence
 --   $4 timestamptz[]  the next tick of each schedule; null: there is none, and $5 has the reason
 --   $5 text[]         the reason why the schedule has no next tick
---   $6 timestamptz[]  of each schedule, the last tick that is enqueued here; null: no tick is
+--   $6 timestamptz[]  the last tick of each schedule for which this statement enqueues a job; null: no such tick
 --   $7 bigint[]       the schedule of each tick
 --   $8 timestamptz[]  the time of each tick
 --

@@ -1,4 +1,4 @@
--- Finds a table some of whose rows row security may hide from the current role: no policy shows the role all rows.
+-- Finds a table of which row security may hide rows from the current role, because no policy shows this role all rows.
 --
 --   $1 text  the schema's name
 --

@@ -1,4 +1,4 @@
--- Checks if a transaction with sql/complete.sql has completed its job.
+-- Checks if a transaction that ran sql/complete.sql has completed its job.
 --
 --   $1 text         the id of the transaction
 --   $2 bigint       the job's id
@@ -6,7 +6,8 @@
 --   $4 int          the attempt
 --   $5 timestamptz  reserved_at
 --
--- Returns one row. recorded: null while the transaction is in progress; then true if the reservation is gone.
+-- Returns one row. recorded: null while the transaction is in progress; afterwards true if the reservation is gone,
+-- false if it stands.
 select case
     when pg_xact_status($1::text::xid8) is distinct from 'in progress' then not exists (
         select from reveille.jobs

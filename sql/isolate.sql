@@ -1,5 +1,5 @@
--- Finds the one job that keeps the other jobs of its queue from being claimed, and makes it a dead job. Runs after a
--- claim of a single job has failed.
+-- Finds the one job that keeps the other jobs of its queue from being claimed. Makes it a dead job, or lists it in
+-- reveille.passed_over. Runs after a claim of a single job has failed.
 --
 --   $1 text           the queue's name
 --   $2 timestamptz[]  the low-water mark of each level at that claim: due time

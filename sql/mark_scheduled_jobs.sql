@@ -1,4 +1,4 @@
--- Notes the schedule for which a worker has enqueued jobs.
+-- Sets `schedule_id` of the jobs that a worker has enqueued for a schedule.
 --
 --   $1 bigint[]  the jobs' ids
 --   $2 bigint    the schedule's id

@@ -1,5 +1,5 @@
--- Finds the first dead job that sql/revive_dead_jobs.sql or sql/purge_dead_jobs.sql would take. If one of these
--- statements fails, the job's id goes into the error.
+-- Finds the first dead job that sql/revive_dead_jobs.sql or sql/purge_dead_jobs.sql would take. Runs after one of these
+-- statements has failed, so that the error can name the job.
 --
 --   $1 text    the queue; null: any
 --   $2 text    the kind; null: any

@@ -1,5 +1,5 @@
--- Lists the jobs that are reserved by no live worker. Runs if a rescue fails. The rescue is then repeated for smaller
--- and smaller parts of these jobs, until it finds the one job that the server refuses.
+-- Lists the jobs that are reserved for a worker that no longer lives. Runs if a rescue fails. The rescue is then
+-- repeated for smaller and smaller parts of these jobs, until it finds the one job that the server refuses.
 select jobs.id
 from reveille.jobs
 where jobs.reserved_at is not null

@@ -1,4 +1,4 @@
--- Stores a handler's progress while the job's reservation stands, unless another session has locked the job's row.
+-- Stores a handler's progress if the job's reservation stands and no other session has locked the job's row.
 --
 --   $1 bigint       the job's id
 --   $2 bigint       the worker that reserved the job
@@ -6,7 +6,8 @@
 --   $4 timestamptz  reserved_at
 --   $5 jsonb        the progress
 --
--- Returns one row if the reservation stands. kept: true if the progress was stored.
+-- Returns one row if the reservation stands, else no row. kept: true if the progress was stored; false if another
+-- session has locked the job's row.
 with standing as materialized (
     select id from reveille.jobs
     where id = $1 and reserved_by is not distinct from $2 and attempts = $3 and reserved_at is not distinct from $4

@@ -8,7 +8,7 @@
 --
 -- Returns one row per released job: its id.
 --
--- The update sets `attempts` to 1 at least: with 0, the trigger check_unclaimed would check the whole row again.
+-- The update sets `attempts` at least to 1, because with 0 the trigger check_unclaimed would check the whole row again.
 with strays as materialized (
     select id
     from reveille.jobs

@@ -1,11 +1,11 @@
--- Declares workers dead, and rescues every job that is reserved by no live worker.
+-- Declares workers dead, and rescues every job that is reserved for a worker that no longer lives.
 --
 --   $1 bigint[]       the workers to declare dead
 --   $2 timestamptz[]  last_seen_at of each worker, as last read; a worker with a later heartbeat is not declared dead
 --   $3 bigint         the id of the rescuing worker, for the counters
 --   $4 bigint[]       the only jobs to rescue; null: all
---   $5 text           null: the jobs are made to wait again; else an error, with which the jobs are made dead jobs,
---                     since they cannot be made to wait again
+--   $5 text           null: the jobs wait again, or become dead jobs if they have no further attempts; else an error:
+--                     all become dead jobs with this error, because the server refuses to let them wait again
 --
 -- Returns one row per worker that was declared dead, and one row per job:
 --   worker  the worker, or the former holder of the job
@@ -109,7 +109,8 @@ with watched as (
         extract(epoch from now()) - extract(epoch from reserved_at)
     from ended
 ), counted as (
-    -- The counts go into separate rows, dated to the microsecond, since other sessions may have locked the usual rows.
+    -- The counts go into separate rows, whose `started_at` is the present microsecond, since other sessions may have
+    -- locked the usual rows.
     insert into reveille.counters as counters (queue, started_at, worker, failed)
     select lost.queue, clock_timestamp(), $3::bigint, count(*)
     from (select queue from put_back union all select queue from ended) as lost

@@ -6,7 +6,7 @@
 --   $2  bigint              the worker that reserved the jobs
 --   $3  int                 the attempt
 --   $4  timestamptz[]       reserved_at of each job; with $1 to $3, the fence
---   $5  tid[]               the tuple ids that the claim returned, in any order; an updated job has another
+--   $5  tid[]               the tuple ids that the claim returned, in any order; a job updated since has another one
 --   $6  double precision    the sum of the seconds from the due times to the starts
 --   $7  double precision    the longest time from a due time to a start, in seconds
 --   $8  double precision    the sum of the run times in seconds

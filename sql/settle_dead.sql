@@ -77,7 +77,9 @@ with ended as (
 )
 select id
 from ended
--- This condition is always true. Postgres evaluates it from left to right, so that only awaited jobs reach pg_notify.
+-- This condition is always true: it is here to send the notifications. Postgres promises no order, but in practice
+-- evaluates these terms from left to right. Only awaited jobs reach pg_notify, and none does while the notification
+-- buffer is at least 90 % full.
 where (select count(*) from rung) = 1
     and (
         not awaited or pg_notification_queue_usage() >= 0.9::double precision

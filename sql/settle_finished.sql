@@ -8,8 +8,8 @@
 --   $6 double precision[]  the run time of each job in seconds
 --   $7 double precision[]  the seconds of each job from its due time to its start
 --   $8 jsonb[]             the result of each job; an empty array if no job has one
---   $9 double precision    the seconds by which the counters are dated later: 0, or a few if the row of the present
---                          10 seconds may be locked
+--   $9 double precision    the seconds by which the counters are dated later: 0, or a few if another session may have
+--                          locked the row of the present 10 seconds
 --
 -- Returns the ids of the settled jobs. The reservations of the other jobs no longer stand. Notifies the ends of awaited
 -- jobs.
@@ -84,8 +84,9 @@ with ended as (
 )
 select id
 from ended
--- This condition is always true: it is here to send the notifications. Postgres evaluates it from left to right. Only
--- awaited jobs reach pg_notify, and none does while the notification buffer is 90 % full.
+-- This condition is always true: it is here to send the notifications. Postgres promises no order, but in practice
+-- evaluates these terms from left to right. Only awaited jobs reach pg_notify, and none does while the notification
+-- buffer is at least 90 % full.
 where (select count(*) from rung) = 1
     and (not awaited or pg_notification_queue_usage() >= 0.9::double precision or pg_notify(
         'reveille.finished', id::text || case when ($5::boolean[])[place] then ' cancelled' else ' completed' end

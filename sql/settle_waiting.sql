@@ -39,7 +39,7 @@ with put_back as (
                         'error', ($6::text[])[pg_catalog.width_bucket(jobs.id, $1::bigint[])])
                 end
             from (select ($5::text[])[pg_catalog.width_bucket(jobs.id, $1::bigint[])]) as ending (reason)
-            -- The row may be an odd row, so `failures` gets a valid value.
+            -- The row may be an odd row, so this query gives `failures` a valid value.
             cross join lateral (
                 select least(greatest(jobs.failures, 0), 999999999) + (reason is not null)::int
             ) as after (failures)

@@ -1,5 +1,5 @@
--- Checks if notifying commits wait for each other. Each notifying commit holds one lock of the server from before its
--- start until after its end. The lock belongs to no database.
+-- Checks if notifying commits wait for each other. All notifying commits of the server take the same lock, which
+-- belongs to no database. Each holds it from before its start until after its end.
 --
 -- Returns one row. wait: true if a commit waits for the lock.
 select exists (

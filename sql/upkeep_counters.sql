@@ -1,10 +1,10 @@
--- Upkeep: folds the counters older than 5 minutes into one row per queue and minute.
+-- Upkeep: sums the counters older than 5 minutes into one row per queue and minute.
 --
 --   $1 bigint  the maximum number of counters
 --
 -- Returns one row:
 --   mine  true if no other worker is doing this chore
---   done  the number of folded counters
+--   done  the number of summed counters
 with mine as materialized (
     select name from reveille.chores where name = 'counters' for update skip locked
 ), past as materialized (

@@ -1,5 +1,5 @@
--- Upkeep: deletes rows of reveille.ends that are older than a minute. They record how jobs ended for callers that wait,
--- where the queue keeps no history.
+-- Upkeep: deletes rows of reveille.ends that are older than a minute. In this table, callers that await a job find its
+-- ending if the job's queue keeps no history.
 --
 --   $1 bigint  the maximum number of rows
 --

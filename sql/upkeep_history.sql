@@ -7,9 +7,10 @@
 --   mine  true if a day needed a round and no other worker is doing that day's chore
 --   done  the number of pages read
 --
--- Each round reads all of a day, because the history has no index by time: each settlement would pay for this index. A
--- day has a new round in two cases: some of its jobs have passed a retention since the last round, or the retentions
--- have changed. If another session has locked a row, the row stays, and the day has another round.
+-- Each round reads all of a day's partition, slice by slice. The history has no index by time, because each settlement
+-- would pay for the index. A day has a new round in two cases: some of its jobs have passed a retention since the last
+-- round, or the retentions have changed. If another session has locked a row, the row stays, and the day has another
+-- round.
 with kept as materialized (
     select name as queue, retention from reveille.queues where retention is not null
 ), spans as materialized (

@@ -1,4 +1,4 @@
--- Upkeep: empties one day of the history that is past every retention.
+-- Upkeep: empties the partition of one day of the history that is past every retention.
 --
 -- Returns one row:
 --   mine  true if no other worker is doing this chore

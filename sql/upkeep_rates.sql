@@ -1,4 +1,4 @@
--- Upkeep: deletes the rates of queues and keys that may start their whole burst again.
+-- Upkeep: deletes the rows of the rates of queues and keys that may start their whole burst again.
 --
 --   $1 bigint  the maximum number of rates
 --

@@ -1,12 +1,12 @@
 -- Upkeep: takes the chore of vacuuming, and lists the tables that the calling worker should vacuum now.
 --
 -- Returns one row for each table that has many dead rows and that the server allows this user to vacuum. Returns no row
--- while another worker is vacuuming. After a round, returns no row until 5 s have passed since its start and four times
--- its length since its end. Without this pause, workers would vacuum again and again in vain while an old snapshot
--- holds dead rows back.
+-- while another worker is vacuuming. After a round of vacuuming, returns no row until 5 s have passed since the start
+-- of the round, and four times its length since its end. Without this pause, workers would vacuum again and again in
+-- vain while an old snapshot keeps dead rows from being removed.
 --
--- The worker takes the chore by noting a time, not by a lock: a transaction that held a lock would itself hold dead
--- rows back.
+-- The worker takes the chore by noting a time, not by a lock: a transaction that held a lock would itself keep dead
+-- rows from being removed.
 with due as materialized (
     select churned.name
     from (values

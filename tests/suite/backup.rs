@@ -219,7 +219,7 @@ async fn a_migrated_subscriber_takes_the_first_copy_and_later_changes() {
     texts.sort();
     assert_eq!(texts, ["running", "waiting"]);
     worker.stop().await;
-    // Deletes rows of a table without a primary key, because replication of these deletions must work too.
+    // Deletes rows of a table without a primary key, because the deletions must be replicated too.
     publisher.batch_execute("delete from reveille.finished_jobs where outcome = 'cancelled'").await.unwrap();
 
     let all = "select jsonb_build_array(
@@ -230,7 +230,8 @@ async fn a_migrated_subscriber_takes_the_first_copy_and_later_changes() {
     let published: Value = publisher.query_one(all, &[]).await.unwrap().get(0);
     let copied = async || subscriber.query_one(all, &[]).await.is_ok_and(|row| row.get::<_, Value>(0) == published);
     crate::harness::eventually("all rows have arrived", copied).await;
-    // Waits for the end of the first copies: before, the drop of the subscription and a copy would wait for each other.
+    // Waits until the first copies are over. Until then, a copy and the drop of the subscription would wait for each
+    // other.
     let first_copies = "select count(*) from pg_subscription_rel where srsubstate <> 'r'";
     let are_over = async || subscriber.query_one(first_copies, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) == 0);
     crate::harness::eventually("the first copies are over", are_over).await;

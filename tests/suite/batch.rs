@@ -333,7 +333,7 @@ async fn many_jobs_go_through_in_large_batches() {
     let worker = start(builder.handle_batch(Gather::up_to(200), count));
     eventually("all jobs have run", async || seen.0.load(Ordering::Relaxed) >= JOBS).await;
     database.until("select count(*) = 0 from reveille.jobs").await;
-    // On a busy machine, some batches are not full when their gathering time ends.
+    // On a busy machine, the gathering time of some batches ends before the batch is full.
     let batches = seen.1.load(Ordering::Relaxed);
     assert!((JOBS / 200..JOBS / 10).contains(&batches), "{batches} batches");
     assert_eq!(seen.0.load(Ordering::Relaxed), JOBS);

@@ -123,8 +123,8 @@ async fn pausing_a_queue_releases_jobs_that_wait_for_a_slot() {
         let builder = Worker::builder(database.database.clone()).queue("default", 1).poll_interval(HOUR);
         let worker = start(builder.listen(listen).heartbeat(heartbeat).state(Arc::clone(&pace)).handle(works));
         // While jobs are quick, the worker claims ahead. Once jobs are slow, the jobs claimed ahead wait for a slot. A
-        // job that has run stays reserved until it is settled, so the query counts only ids above the id of the last
-        // job that began to run.
+        // job that has run stays reserved until it is settled. The query counts only ids above the id of the last job
+        // that began to run, so that it counts no such job.
         eventually("some jobs wait for a slot", async || {
             let before = database.value("select count(*) from reveille.finished_jobs").await;
             pace.slow.store(false, Ordering::Relaxed);

@@ -68,7 +68,8 @@ async fn a_claim_under_way_when_a_limit_is_set_counts() {
     }
 }
 
-/// The late claim finds no row to lock, because no claim has counted yet. It goes on after another claim has counted.
+/// The late claim finds no row of reveille.limits to lock, because no claim has counted the running jobs yet. The late
+/// claim goes on after another claim has counted them.
 #[tokio::test]
 async fn a_claim_begun_before_the_first_count_claims_nothing_more() {
     for (limits, statement, more) in [
@@ -252,7 +253,8 @@ async fn a_locked_job_keeps_no_other_job_of_a_limited_queue_waiting() {
         locker.batch_execute("begin; select from reveille.jobs where id = 1 for update").await.unwrap();
         let mut claimed = claim(&driver, 1, 9).await;
         if limits.contains("ordered") {
-            // This claim spent the turn of the key whose first job is locked.
+            // This claim could take one job, and chose the first job of a key. That job is locked, so the claim took
+            // none.
             assert!(claimed.is_empty());
             claimed = claim(&driver, 1, 9).await;
         }

@@ -82,8 +82,8 @@ impl Pair {
     }
 }
 
-/// A handler. A job whose text begins with "held" ends once the gate has a permit, even if the job is cancelled
-/// earlier.
+/// A handler. A job whose text begins with "held" ends only once the gate has a permit, even if the job is cancelled
+/// before.
 async fn held(note: Note, State(reporter): State<Reporter>, State(gate): State<Arc<Semaphore>>, attempt: Attempt) {
     reporter.report(format!("{} {}", note.text, attempt.number));
     if note.text.starts_with("held") {
@@ -196,7 +196,8 @@ async fn a_job_whose_claim_was_not_replicated_is_settled_once() {
     enqueue(&database, &note("held")).await.unwrap();
     pair.replicated().await;
     pair.cut().await;
-    // Starts the worker after the end of replication, so that the standby knows neither the worker nor its reservation.
+    // Starts the worker after the end of replication, so that the standby has neither the worker's row nor its
+    // reservation.
     let (running, mut reports, gate) = holding(&database);
     assert_eq!(reports.next().await, "held 1");
     pair.fail_over().await;

@@ -37,7 +37,8 @@ impl Entry {
         Entry { a: database().await, b: database().await, producers: empty_database().await }
     }
 
-    /// Makes the entry to the tables of this schema. The entry logs in as `user`, and `program` may insert.
+    /// Makes the entry: foreign tables for the jobs of both databases, in this schema. The foreign tables log in as the
+    /// role `user`. The role `program` may insert into the entry.
     async fn make_tables(&self, schema: &str, user: &str, password: &str, program: &str) {
         let has_fdw = "select count(*) from pg_available_extensions where name = 'postgres_fdw'";
         assert_eq!(
@@ -123,7 +124,7 @@ async fn a_rollback_leaves_no_job_in_any_database() {
     assert_eq!(tx.execute(EIGHT, &[]).await.unwrap(), 8);
     tx.rollback().await.unwrap();
     assert_eq!(entry.waiting().await, [0, 0]);
-    // An error rolls back, too, and so does a savepoint.
+    // An error rolls back the inserts in both databases, and so does a rollback to a savepoint.
     let tx = producer.transaction().await.unwrap();
     tx.execute(EIGHT, &[]).await.unwrap();
     let odd = tx.execute("insert into entry.jobs (kind, key, priority) values ('note', 'customer-1', 9)", &[]).await;
@@ -145,7 +146,7 @@ async fn a_job_can_exist_although_its_transaction_failed_at_the_commit() {
     let entry = Entry::new().await;
     entry.producers.run("insert into orders values (1), (2)").await;
     let (one, two) = (entry.producer().await, entry.producer().await);
-    // Each transaction reads the order that the other inserts, so one must fail, and it fails at its commit.
+    // Each transaction reads the order that the other inserts. One transaction must fail, and it fails at its commit.
     one.batch_execute("begin isolation level serializable; select from orders where id = 1").await.unwrap();
     one.batch_execute("insert into orders values (2)").await.unwrap();
     one.batch_execute(EIGHT).await.unwrap();

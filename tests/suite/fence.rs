@@ -341,7 +341,7 @@ async fn a_cancelled_job_that_is_put_back_is_claimed_as_cancelled() {
     assert!(again.cancel_requested);
 }
 
-/// Runs twenty jobs on one thread, which end one after another. Returns the number of transactions that settled them.
+/// Runs twenty jobs, which end one after another, on one thread. Returns the number of transactions that settled them.
 /// `interval` is tokio's `event_interval`: after this many polls of ready tasks, tasks that have yielded run again.
 fn settlements_of_twenty<A, H>(interval: u32, handler: H) -> Value
 where

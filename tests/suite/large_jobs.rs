@@ -26,7 +26,8 @@ async fn longest_pause(insert: &str, count: usize, rate: u32) -> Duration {
     longest
 }
 
-/// The link needs 15 s for all 60 jobs. A worker would give up a claim of all jobs after 5 s, and the next after 10 s.
+/// The link needs 15 s for all 60 jobs. If a worker claimed all jobs at once, the first claim would time out after 5 s,
+/// and the next after 10 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_a_megabyte_run_as_they_arrive_on_a_slow_link() {
     let insert = "insert into reveille.jobs (kind, payload)
@@ -35,7 +36,7 @@ async fn jobs_of_a_megabyte_run_as_they_arrive_on_a_slow_link() {
     assert!(longest < Duration::from_secs(14), "{longest:?}");
 }
 
-/// The small jobs come first, so the worker does not expect the large jobs. The link needs 12 s for these.
+/// The small jobs come first, so the worker does not expect the large jobs. The link needs 12 s for the large jobs.
 #[tokio::test(flavor = "multi_thread")]
 async fn small_jobs_before_large_ones_cause_no_pause_of_minutes() {
     let insert = "insert into reveille.jobs (kind, payload)

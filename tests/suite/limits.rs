@@ -235,8 +235,8 @@ async fn a_raised_limit_or_a_stopping_worker_lets_jobs_start_at_once() {
     set(&database, QueueSettings::new().max_running(2)).await;
     assert_eq!(reports.next().await, " 1");
 
-    // The first worker stops. When jobs 0 and 1 end, the second worker must start jobs 2 and 3, whichever worker ran 0
-    // and 1. The first worker may still claim and release one of these, so their order may vary.
+    // The first worker stops. When jobs 0 and 1 end, the second worker must start jobs 2 and 3, whichever worker ran
+    // jobs 0 and 1. The first worker may still claim and release job 2 or 3, so the order of these two may vary.
     first.begin_stop();
     gate.add_permits(2);
     let mut next = [reports.next().await, reports.next().await];

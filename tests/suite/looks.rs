@@ -23,7 +23,7 @@ fn marks(ago: &str) -> String {
     format!("array_fill({ago}, array[4]), array_fill(0::bigint, array[4])")
 }
 
-/// Makes the search of a look back: returns the id of the first due job of each level, from `marks` on.
+/// Runs the statement that a look back runs. Returns the id of the first due job of each level, from `marks` on.
 async fn heads(database: &TestDatabase, marks: &str) -> serde_json::Value {
     let heads = format!("prepare heads as {}; execute heads('q', {marks})", statement("heads"));
     let found = rows(&database.client().await, &heads).await;
@@ -63,7 +63,8 @@ async fn a_look_back_finds_the_first_due_job_of_each_level() {
     assert_eq!(heads(&database, &later).await, serde_json::json!([null, 3, 4, null]));
 }
 
-/// Claims two jobs of the queue `q` for worker 7, and returns their ids. If `shared`, other claimers exist.
+/// Claims two jobs of the queue `q` for worker 7, and returns their ids. If `shared` is true, claims as one of several
+/// workers of the queue.
 async fn claim_two(database: &TestDatabase, shared: bool) -> Vec<i64> {
     let claim = statement(if shared { "claim_shared" } else { "claim" });
     let everything = marks("'-infinity'::timestamptz");

@@ -14,7 +14,8 @@ fn libraries() -> PathBuf {
     std::env::current_exe().unwrap().parent().unwrap().to_owned()
 }
 
-/// Returns the builds of a library, latest first. Other features or an earlier compiler leave further builds.
+/// Returns the builds of a library, latest first. Builds with other features or an earlier compiler stay in the folder
+/// too.
 fn builds(name: &str) -> Vec<PathBuf> {
     let start = format!("lib{name}-");
     let changed =

@@ -14,7 +14,7 @@ struct Rules {
     arm_before_looking: bool,
     /// A worker looks again until the transactions that were open when it armed the bell have ended.
     wait_for_silent: bool,
-    /// A worker asks which transactions are open after it has armed the bell, not before.
+    /// A worker asks for the open transactions after it has armed the bell, not before.
     ask_after_arming: bool,
     /// A worker looks once more after the open transactions have ended.
     look_at_last: bool,
@@ -24,7 +24,7 @@ struct Rules {
     locked_rows_count: bool,
     /// A producer's row becomes visible before the locks of its transaction are gone.
     seen_before_unlocked: bool,
-    /// A worker sets `somebody_sleeps` before it asks which transactions are silent, not after.
+    /// A worker sets `somebody_sleeps` before it asks for the open transactions, not after.
     set_before_asking: bool,
     /// A worker clears `somebody_sleeps` only if no worker sleeps.
     clear_if_none_sleeps: bool,
@@ -49,7 +49,7 @@ const ALL: Rules = Rules {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Producer {
     Idle,
-    /// The snapshot is taken, and shows these sleepers. In read committed, the snapshot does not count.
+    /// The snapshot is taken, and shows these sleepers. In read committed, the trigger ignores this snapshot.
     Begun {
         slept: [bool; WORKERS],
     },
@@ -70,11 +70,12 @@ enum Producer {
 enum Worker {
     /// Is about to look. `Next` follows an empty look.
     Looks(Next),
-    /// Is about to set `somebody_sleeps`. Knows the silent transactions already if the worker asked for them too early.
+    /// Is about to set `somebody_sleeps`. Knows the open transactions already if the rule `ask_after_arming` is
+    /// dropped.
     Sets(Option<[bool; PRODUCERS]>),
     /// Has set `somebody_sleeps`. The sleepers' row of this worker is not visible yet.
     Arms(Option<[bool; PRODUCERS]>),
-    /// Is about to ask which transactions are silent: they may commit without ringing the bell.
+    /// Is about to ask for the open transactions, which may commit without ringing the bell.
     Asks,
     /// Waits for the end of these transactions.
     Waits([bool; PRODUCERS]),

@@ -23,7 +23,7 @@ impl<S: Subscriber> Layer<S> for PanicsAt {
     }
 }
 
-/// A second subscriber, for the reason that [`crate::tracing::EventLog`] names.
+/// A second subscriber, for the reason that is given at `SECOND` in `tests/suite/tracing.rs`.
 static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
 
 #[tokio::test]

@@ -60,7 +60,7 @@ fn settings() -> String {
     settings.split('"').skip(1).step_by(2).map(|setting| format!("set {setting};")).collect()
 }
 
-/// Returns, for each statement in order, its reads of the large tables: the index, and the condition on the index.
+/// Returns the reads of the large tables by each statement, in order: the index, and the condition on the index.
 async fn plans(database: &TestDatabase) -> Vec<(String, Vec<String>)> {
     let client = database.client().await;
     client.batch_execute(&settings()).await.unwrap();

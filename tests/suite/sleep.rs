@@ -109,8 +109,8 @@ async fn a_busy_worker_disarms_the_bell_and_an_idle_one_arms_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_bell_slows_producers_down_stays_awake() {
-    // A commit waits for 20 ms, so that other commits can join it. No other commit can join a commit that rings the
-    // bell.
+    // A commit waits for 20 ms, so that it can be written together with other commits. A commit that rings the bell
+    // makes other notifying commits wait until it ends.
     let slow = Server::options().fsync(true).setting("commit_delay", "20000").setting("commit_siblings", "0");
     let server = slow.start().unwrap();
     let database = Database::connect(server.url("postgres")).await.unwrap();
@@ -190,7 +190,8 @@ async fn a_worker_whose_bell_others_silenced_arms_it_anew() {
     let (builder, mut reports) = reporting_worker(&database);
     let worker = start(builder.heartbeat(Duration::from_millis(50)));
     database.until(ASLEEP).await;
-    // After a restore of the data, the flag may be unset although a worker sleeps, or the sleepers' rows may be gone.
+    // After a restore of the data, `somebody_sleeps` may be 0 although a worker sleeps, or the sleepers' rows may be
+    // gone.
     for silence in ["select setval('reveille.somebody_sleeps', 0)", "delete from reveille.sleepers"] {
         let client = database.client().await;
         client.batch_execute(silence).await.unwrap();

@@ -265,7 +265,7 @@ async fn constraints_let_good_rows_in_and_keep_them_good() {
         let refusal = database.refusal(&format!("update reveille.jobs set {change} where attempts = 0")).await;
         assert!(refusal.contains(constraint), "{change}: {refusal}");
     }
-    // Updates that are no claims check the columns that a claim sets.
+    // An update that is no claim is checked too if it changes a column that a claim sets.
     let unclaimed = [
         ("attempts = -1", "attempts_is"),
         ("reserved_at = now()", "reserved_at_and_by"),
@@ -283,7 +283,8 @@ async fn constraints_let_good_rows_in_and_keep_them_good() {
     }
 }
 
-/// A session keeps the plan of the check. A plan for a large insert would make each later insert compile it again.
+/// A session keeps the plan of the check. If the plan were made for a large insert, the server would compile it at each
+/// later insert.
 #[tokio::test]
 async fn after_a_large_insert_small_ones_are_checked_quickly() {
     let database = database().await;

@@ -1,4 +1,5 @@
-//! The trace context reaches the attempt from the enqueue. Spans and events have the names in `docs/features/tracing.md`.
+//! The trace context reaches the attempt from the enqueue. Spans and events have the names in
+//! `docs/features/tracing.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -46,8 +47,9 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// With only one subscriber, `tracing` lets the first thread at a span or event decide if it is recorded. That thread
-/// may run another test, without a subscriber. A second subscriber makes `tracing` ask each thread.
+/// With only one subscriber, `tracing` lets one thread decide if a span or event is recorded: the first thread that
+/// reaches it. That thread may run another test, without a subscriber. A second subscriber makes `tracing` ask each
+/// thread.
 static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
 
 impl EventLog {

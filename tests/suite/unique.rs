@@ -231,7 +231,8 @@ async fn one_job_runs_in_a_period_while_producers_and_workers_race() {
     let database = database().await;
     let (builder, _reports) = reporting_worker(&database);
     let running = start(builder);
-    // The worker ends jobs as quickly as producers enqueue them, so most producers find a unique key whose job is gone.
+    // The worker ends jobs as quickly as producers enqueue them. Most producers therefore find that the job with their
+    // unique key is gone.
     for round in 0..20 {
         let key = |n: usize| {
             job("x").unique_key(format!("round {round}")).unique_until(if n.is_multiple_of(3) {

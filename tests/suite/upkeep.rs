@@ -107,8 +107,8 @@ async fn a_shortened_retention_applies_to_older_finished_jobs() {
         values ('r', '30 days')",
         )
         .await;
-    // Makes the chores seem to have begun 21 minutes earlier: workers search each day of the history for rows to delete
-    // at most once in 20 minutes.
+    // Makes the chores seem to have begun 21 minutes earlier, because workers search each day of the history at most
+    // once in 20 minutes.
     database.run("update reveille.chores set began_at = began_at - '21 minutes'::interval").await;
     new_worker(&database).prune().await.unwrap();
     assert_eq!(kept(&database, "finished_jobs", "q").await, json!([1]));

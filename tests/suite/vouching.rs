@@ -1,5 +1,5 @@
-//! The locks that prove that a worker is alive. Locks of strangers prove nothing, and a locked row makes no worker
-//! dead.
+//! The locks that prove that a worker is alive. Locks of strangers prove nothing, and no worker is declared dead
+//! because its row is locked.
 
 use std::time::Duration;
 

@@ -211,8 +211,8 @@ async fn a_worker_needs_a_current_schema() {
     assert!(error.is_schema_missing() && error.to_string().contains("reveille migrate"), "{error}");
 }
 
-/// Servers before 17 have no setting for a small notification buffer, and filling theirs takes 8 GB. On these servers,
-/// this test shows only that commits notify.
+/// Servers before 17 have no setting for the size of the notification buffer, and their buffer is full only at 8 GB. On
+/// these servers, this test shows only that commits notify.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_of_notifications_fails_no_enqueue() {
     let version: i32 = {

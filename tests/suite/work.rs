@@ -1,4 +1,4 @@
-//! Attempts: the input of handlers, the outcomes of attempts, and the later state of the job.
+//! Attempts: the input of handlers, the outcomes of attempts, and the state of the job after an attempt.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
