@@ -9,7 +9,7 @@
 //! use reveille::{enqueue, testing};
 //!
 //! let tx = client.transaction().await?;
-//! enqueue(&tx, &SendWelcome { user_id: 7 }).await?; // or the code of yours that does so
+//! enqueue(&tx, &SendWelcome { user_id: 7 }).await?; // or your code that enqueues the job
 //! assert_eq!(testing::enqueued(&tx).await?.one::<SendWelcome>().job.queue, "default");
 //! tx.rollback().await?;
 //! # Ok(())
@@ -107,7 +107,7 @@ pub struct Found {
     /// The id of the job.
     pub id: i64,
     /// The job as it was enqueued. Its `due` is the time from its enqueue to its due time. Its `unique_mode` and
-    /// `unique_until` have their default values, since neither is stored.
+    /// `unique_until` have their default values, because the store does not keep them.
     pub job: NewJob,
     /// The time at which the job is due.
     pub available_at: SystemTime,
@@ -274,8 +274,8 @@ async fn check_is_in_transaction(client: &Client) -> Result<()> {
     };
     savepoint.await.map_err(|error| match error.code() {
         Some(&SqlState::NO_ACTIVE_SQL_TRANSACTION) => Error::invalid(
-            "look for enqueued jobs: the client is not in a transaction; pass the transaction, \
-                or a Database for all jobs",
+            "cannot find enqueued jobs: the client is not in a transaction; pass the transaction, \
+                or a Database to find all its jobs",
         ),
         _ => Error::database("find enqueued jobs", error),
     })

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 pub struct BulkResult {
     /// The number of jobs that were revived or purged.
     pub done: u64,
-    /// The number of jobs that stay dead because a live job holds their unique key.
+    /// The number of jobs that stay dead because live jobs hold their unique keys.
     pub left_over: u64,
     /// The jobs that stay dead because the server refused to change them. A trigger or constraint that you have added
     /// may do that.
@@ -34,8 +34,8 @@ impl Admin {
     /// Revives the dead jobs that pass the filter, 1,000 per transaction.
     ///
     /// # Errors
-    /// Invalid if the filter asks for a state other than dead; else the server's error. Transactions that were
-    /// committed before the error stand.
+    /// Invalid if the filter asks for a state other than dead; else the server's error. The jobs of earlier
+    /// transactions stay revived or purged.
     pub async fn revive_dead(&self, filter: &Filter) -> Result<BulkResult> {
         self.in_bulk("revive dead jobs", include_str!("../../sql/revive_dead_jobs.sql"), filter).await
     }
@@ -69,7 +69,7 @@ impl Admin {
                 (&above, Type::INT8),
             ];
             let rows = match self.query(what, sql, &params).await {
-                // The server refuses one of these jobs: halving the transaction isolates the refused job.
+                // The server refuses one of these jobs. Halving the transaction finds the refused job.
                 Err(error) if error.is_about_data() && limit > 1 => {
                     limit /= 2;
                     continue;

@@ -1,5 +1,5 @@
-//! Checks of the server. They find what would make a queue slow or unsafe, or keep workers from receiving
-//! notifications, and say what to do.
+//! Checks of the server. They find reasons why a queue is slow or unsafe, or why workers receive no notifications, and
+//! give advice.
 //!
 //! ```no_run
 //! # async fn example() -> reveille::Result<()> {
@@ -115,8 +115,8 @@ const LISTENING_TIMEOUT: Duration = Duration::from_secs(15);
 const LARGEST_CLOCK_DIFFERENCE: Duration = Duration::from_secs(1);
 
 impl Database {
-    /// Returns a [`Doctor`]. Its checks find what would make a queue slow or unsafe, or keep workers from receiving
-    /// notifications, and say what to do.
+    /// Returns a [`Doctor`]. Its checks find reasons why a queue is slow or unsafe, or why workers receive no
+    /// notifications, and give advice.
     pub fn doctor(&self) -> Doctor {
         Doctor { database: self.clone(), patience: LONG_TRANSACTION }
     }
@@ -175,8 +175,8 @@ impl Doctor {
             let advice = "find in pg_locks which session holds a lock on Reveille's tables, and end its transaction";
             Ok(vec![bad(first, finding, advice)])
         } else if code.starts_with("22") {
-            let advice = "a queue or kind is named in bytes that are not UTF-8: look with `set client_encoding = \
-                'SQL_ASCII'`, and rename it";
+            let advice = "the name of a queue or a kind has bytes that are not UTF-8; find it with `set \
+                client_encoding = 'SQL_ASCII'`, and rename the queue or the kind";
             Ok(vec![bad(first, finding, advice)])
         } else {
             Err(error)
@@ -207,7 +207,7 @@ impl Doctor {
                 Ok(note("schema", format!("this user may not read the schema's version: {error}"), &self.as_reader()))
             }
             Err(error) if error.is_schema_missing() || error.is_schema_mismatch() => {
-                // After its last semicolon, the message says what to do.
+                // The part of the message after the last semicolon is the advice.
                 let message = error.to_string();
                 let (finding, advice) = message.rsplit_once("; ").unwrap_or((&message, "run `reveille migrate`"));
                 Ok(bad("schema", finding, advice))
@@ -246,7 +246,8 @@ impl Doctor {
                 "listening",
                 format!(
                     "no notification arrived within {NOTIFICATION_TIMEOUT:?}: a transaction pooler is in the way, or \
-                     the listen address leads to another database; workers poll, and a crash is noticed after 30 s"
+                     the listen address leads to another database; workers poll, and notice a crashed worker only after \
+                     30 s"
                 ),
                 "give workers an address of this database past the pooler: --listen-url, DatabaseOptions::listen_url",
             ),
@@ -270,8 +271,8 @@ impl Doctor {
         });
         let channel = format!("{}.doctor", self.database.schema_name());
         listener.batch_execute(&format!("listen \"{channel}\"")).await.map_err(failed)?;
-        // Another session sends the notification: a session behind a pooler may receive its own notifications and no
-        // others.
+        // Another session sends the notification, because a session behind a pooler may receive its own notifications
+        // and no others.
         let (sender, token) = (self.database.client().await?, format!("{:016x}", fastrand::u64(..)));
         let sent = Instant::now();
         let params: [(&(dyn ToSql + Sync), Type); 2] = [(&channel, Type::TEXT), (&token, Type::TEXT)];
@@ -286,22 +287,26 @@ impl Doctor {
         };
         let has_arrived = tokio::time::timeout(NOTIFICATION_TIMEOUT, receiving).await.unwrap_or(false);
         if !has_arrived {
-            // The pooler keeps the session and lends it to other clients.
+            // Stops listening, because the session may belong to a pooler, which lends it to other clients next.
             listener.batch_execute(&format!("unlisten \"{channel}\"")).await.map_err(failed)?;
         }
         Ok(has_arrived.then(|| sent.elapsed()))
     }
 }
 
-/// Judges the difference of the clocks. `ahead`: the seconds by which the server's time seemed to exceed this
-/// program's, by an answer that took `round_trip`.
+/// Judges the difference of the clocks. `ahead`: the seconds by which the server's clock seemed to be ahead of this
+/// program's clock. `round_trip`: the time that the server's answer took.
 fn judge_clock(ahead: f64, round_trip: Duration) -> Finding {
     if ahead.abs() - round_trip.as_secs_f64() / 2.0 <= LARGEST_CLOCK_DIFFERENCE.as_secs_f64() {
-        return ok("clock", format!("the server's is within {LARGEST_CLOCK_DIFFERENCE:?} of this machine's"));
+        return ok("clock", format!("the server's clock is within {LARGEST_CLOCK_DIFFERENCE:?} of this machine's"));
     }
     let how = if ahead > 0.0 { "ahead of" } else { "behind" };
-    let finding = format!("the server's is {:.1} s {how} this machine's", ahead.abs());
-    note("clock", finding, "only the database's clock decides, but logs will not match: have both set by NTP")
+    let finding = format!("the server's clock is {:.1} s {how} this machine's", ahead.abs());
+    note(
+        "clock",
+        finding,
+        "jobs follow the database's clock alone, but the times in logs will differ; set both clocks by NTP",
+    )
 }
 
 fn read(row: &Row) -> Result<Finding> {

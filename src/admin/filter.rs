@@ -33,7 +33,7 @@ pub struct Filter {
     reason: Option<FailureReason>,
 }
 
-/// A state by which jobs can be listed: a [`JobState`], or one of three further states.
+/// The states by which jobs can be listed: each [`JobState`], and three further states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StateFilter {
@@ -106,7 +106,7 @@ impl Filter {
         })
     }
 
-    /// The reason by which dead jobs are chosen, for an operation that changes only dead jobs.
+    /// The reason of the dead jobs that an operation is to change; `None` for any reason.
     ///
     /// # Errors
     /// Invalid if the filter asks for a state other than dead.

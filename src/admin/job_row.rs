@@ -62,7 +62,7 @@ pub struct JobRow {
     pub run_seconds: Option<f64>,
     /// The reason for which the job is dead.
     pub reason: Option<FailureReason>,
-    /// The job whose handler enqueued this one.
+    /// The job whose handler enqueued this job.
     pub parent_id: Option<i64>,
     /// The schedule that enqueued this job.
     pub schedule_id: Option<i64>,

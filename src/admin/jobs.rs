@@ -75,8 +75,8 @@ impl Admin {
     /// Runs a completed or cancelled job again: enqueues a new job like it.
     ///
     /// The new job has the same kind, payload, queue, priority, number of attempts, key, tags and metadata. The new job
-    /// has no parent and no unique key, and its timeout is its kind's. The payload is copied as stored, so the new job
-    /// passes no middleware.
+    /// has no parent and no unique key. Its timeout is the timeout of its kind. The payload is copied as stored, so the
+    /// new job passes no middleware.
     ///
     /// # Errors
     /// The server's error.

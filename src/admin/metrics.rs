@@ -1,5 +1,5 @@
 //! Metrics in Prometheus' text format, for programs that serve HTTP. The command `reveille metrics` serves the same
-//! metrics without a program of yours.
+//! metrics.
 //!
 //! ```no_run
 //! # async fn example() -> reveille::Result<()> {

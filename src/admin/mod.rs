@@ -90,7 +90,9 @@ impl Admin {
         let row = rows.first().ok_or_else(|| Error::unavailable("cannot read a time: the server returned no row"))?;
         match row.try_get("time") {
             Ok(time) if row.get("finite") => Ok(time),
-            _ => Err(Error::invalid(format!("{text:?} is no time that a job can be due at; use one like tomorrow"))),
+            _ => Err(Error::invalid(format!(
+                "{text:?} is not a time at which a job can be due; use one such as tomorrow"
+            ))),
         }
     }
 

@@ -103,10 +103,10 @@ impl Admin {
 
     /// Waits until a queue [is drained](Backlog::is_drained): no job in it is ready or running.
     ///
-    /// Calls `progress` with each count, at most a second apart unless counting takes longer than 50 ms. This also
-    /// waits for jobs that are enqueued meanwhile, but not for delayed jobs, such as jobs that wait for a retry. If the
-    /// queue is paused, this waits only for running jobs. There is no time limit: put a `tokio::time::timeout` around
-    /// the call.
+    /// Calls `progress` with each count. The counts are at most a second apart, or further apart if counting takes
+    /// longer than 50 ms. This also waits for jobs that are enqueued meanwhile. It does not wait for delayed jobs, such
+    /// as jobs that wait for a retry. If the queue is paused, this waits only for running jobs. There is no time limit:
+    /// put a `tokio::time::timeout` around the call.
     ///
     /// This call works no jobs; the queue's workers do. To work jobs in a test, see [`testing`](crate::testing).
     ///

@@ -14,9 +14,9 @@ use crate::error::{Error, Result};
 
 /// A row of a view or table: its columns by name, with times in ISO 8601 and intervals as Postgres prints them.
 ///
-/// Each value is JSON text, which is parsed only when a caller reads the column. So a row can be listed even if its
-/// JSON is nested too deep for a parser or has too large a number. A SQL_ASCII database also stores text that is not
-/// UTF-8; each byte that is not UTF-8 becomes U+FFFD.
+/// Each value is JSON text, which is parsed only when a caller reads the column. Therefore a row can be listed even if
+/// no parser can read one of its values, such as a number that is too large. A SQL_ASCII database also stores text that
+/// is not UTF-8; each byte that is not UTF-8 becomes U+FFFD.
 #[derive(Debug, Clone, Default)]
 pub struct Record(BTreeMap<String, Box<RawValue>>);
 
@@ -65,8 +65,8 @@ impl fmt::Display for Record {
 /// Changes a statement whose only column is `record`, a `jsonb`: the statement returns the bytes of the JSON text
 /// instead.
 ///
-/// A client that wants UTF-8 gets only UTF-8 text from a SQL_ASCII server: for any other text, the whole statement
-/// fails. The server sends bytes unchecked.
+/// A SQL_ASCII server checks the text that it sends to a client with the encoding UTF-8. If the text is not UTF-8, the
+/// whole statement fails. The server does not check a `bytea`.
 macro_rules! as_bytes {
     ($($sql:tt)*) => {
         concat!(

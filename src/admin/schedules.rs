@@ -66,11 +66,11 @@ impl ScheduleRow {
 impl Admin {
     /// Adds a schedule, or changes the schedule with this name. Returns the schedule's id.
     ///
-    /// A changed schedule keeps its next tick unless its timing changes.
+    /// A changed schedule keeps its next tick. But if its timing changes, the next tick is computed again.
     ///
     /// # Errors
-    /// Invalid if the cron text or time zone cannot be read, or if the job could not be stored: then nothing is sent to
-    /// the server. Else the server's error.
+    /// Invalid if the cron text or time zone cannot be read, or if the job could not be stored; in these cases, nothing
+    /// is sent to the server. Else the server's error.
     pub async fn add_schedule(&self, schedule: &Schedule) -> Result<i64> {
         schedule.check()?;
         let Schedule { name, timing, time_zone, catch_up, job, .. } = schedule;

@@ -22,8 +22,8 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Reads a URL or a key=value string. Parameters that the text lacks come from the environment; with `None`, all
-    /// parameters do.
+    /// Reads a URL or a key=value string. Parameters that the text lacks come from the environment. With `None`, all
+    /// parameters come from there.
     pub(crate) fn parse(text: Option<&str>) -> Result<Address> {
         Address::parse_in(text, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
@@ -68,7 +68,7 @@ impl Address {
         address
     }
 
-    /// Returns this address with a further setting, with which its sessions start.
+    /// Returns this address with a further setting. Its sessions start with this setting.
     pub(crate) fn with_setting(&self, name: &str, value: &str) -> Address {
         let mut address = self.clone();
         for host in &mut address.hosts {
@@ -123,7 +123,7 @@ fn complete(params: &mut Params, user: Option<String>) {
     if let Some(user) = user {
         params.entry("user".into()).or_insert(user);
     }
-    // For tokio-postgres, a primary is a server that accepts writes.
+    // tokio-postgres does not know `primary`. A primary is a server that accepts writes, so `read-write` finds it.
     if params.get("target_session_attrs").is_some_and(|wanted| wanted == "primary") {
         params.insert("target_session_attrs".into(), "read-write".into());
     }
@@ -134,7 +134,7 @@ fn complete(params: &mut Params, user: Option<String>) {
     params.entry("connect_timeout".into()).or_insert_with(|| "10".into());
 }
 
-/// Splits the parameters into one set per host, each with the host's port, and with its numeric address if one is
+/// Splits the parameters into one set per host. Each set has the host's port, and the host's numeric address if one is
 /// given.
 fn each_host(params: Params) -> Result<Vec<Params>> {
     let list = |key| params.get(key).map(|value| value.split(',').map(str::to_owned).collect::<Vec<_>>());

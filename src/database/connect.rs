@@ -64,8 +64,8 @@ fn writing(hosts: &[Config]) -> Vec<Config> {
     hosts
 }
 
-/// Polls a connection until the connection ends. If the connection `writes`, this also ends once the server refuses
-/// writes, as after a fail-over.
+/// Polls a connection until the connection ends. If the connection `writes`, the polling also ends once the server
+/// refuses writes, as after a fail-over.
 async fn drive(mut connection: Connection<Socket, Stream>, writes: bool) {
     let ended = poll_fn(|cx| match connection.poll_unpin(cx) {
         Poll::Pending if writes && connection.parameter("default_transaction_read_only") == Some("on") => {
@@ -78,8 +78,8 @@ async fn drive(mut connection: Connection<Socket, Stream>, writes: bool) {
     }
 }
 
-/// Connects to the first host that accepts a connection, in the given order. Each host has a head start before the next
-/// host.
+/// Connects to the first host that accepts a connection. The hosts are tried in the given order, and each has a head
+/// start of 1 s before the next.
 async fn first(hosts: &[Config], tls: &Tls) -> Result<Opened, tokio_postgres::Error> {
     let mut order: Vec<&Config> = hosts.iter().collect();
     if order.first().is_some_and(|host| host.get_load_balance_hosts() == LoadBalanceHosts::Random) {
@@ -93,7 +93,8 @@ async fn first(hosts: &[Config], tls: &Tls) -> Result<Opened, tokio_postgres::Er
         tokio::select! {
             tried = trying.next() => match tried {
                 Some(Ok(opened)) => return Ok(opened),
-                // The error of a server that answers says more than an error about an unreachable server.
+                // Keeps the error of a server that has answered: it says more than an error about an unreachable
+                // server.
                 Some(Err(error)) if failed.as_ref().is_none_or(|f| f.as_db_error().is_none()) => failed = Some(error),
                 Some(Err(_)) => {}
                 None => return Err(failed.unwrap_or_else(tokio_postgres::Error::__private_api_timeout)),
@@ -165,14 +166,14 @@ const REFUSALS: [&str; 4] = ["08P01", "0A000", "22023", "42704"];
 /// True once an address in this process has led to a pooler.
 static MET_POOLER: AtomicBool = AtomicBool::new(false);
 
-/// True if a prepared statement may be gone at its next use. A client does not say whether it leads to a pooler, so one
-/// pooler in this process counts for all clients.
+/// Returns true if a prepared statement may be gone at its next use. A client does not say whether it leads to a
+/// pooler. So if one address in this process has led to a pooler, all clients count as pooled.
 pub(crate) fn has_met_pooler() -> bool {
     MET_POOLER.load(Ordering::Relaxed)
 }
 
-/// Returns true if the address leads to a pooler. A pooler lends sessions that have started before, so the pooler
-/// refuses or ignores a setting that it does not know.
+/// Returns true if the address leads to a pooler. This asks for a session that starts with a setting. A pooler lends
+/// sessions that have started earlier, so it refuses or ignores this setting.
 ///
 /// # Errors
 /// Unavailable if no server answers; denied if the login is refused.

@@ -36,7 +36,7 @@ pub(crate) async fn copy(
 ) -> Result<u64> {
     let failed = |error| Error::database("enqueue", error);
     let sql = Schema::new(schema)?.apply(include_str!("../../sql/enqueue_copy.sql"));
-    // COPY takes no expressions, so this program computes the due times, from the database's clock.
+    // COPY takes no expressions, so this program computes the due times. It reads the database's clock for this.
     let now: SystemTime = client.query_typed_one("select pg_catalog.now()", &[]).await.map_err(failed)?.get(0);
     let sink = client.copy_in(&*sql).await.map_err(failed)?;
     let mut rows = pin!(BinaryCopyInWriter::new(sink, &TYPES));

@@ -57,7 +57,7 @@ impl Ends {
     /// Begins to wait for the end of a job.
     pub(crate) fn of(&self, database: &Database, id: i64) -> Wait {
         let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
-        // The task ends with the runtime in which the task was spawned, so it may have ended.
+        // The task ends with the runtime in which it was spawned. If the task has ended, this starts another task.
         if listening.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
             self.waiting.listening.send_replace(Listening::Opening);
             let listen = Listen {
@@ -160,8 +160,8 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
-    /// Waits until it is known whether notifications arrive. If the job were checked earlier, the wait could miss an
-    /// end right after the check.
+    /// Waits until the connection listens, or cannot listen. If the job were checked earlier, the wait could miss the
+    /// notification of an end right after the check.
     pub(crate) async fn begin(&mut self) {
         let _ = self.listening.wait_for(|listening| *listening != Listening::Opening).await;
     }
@@ -211,7 +211,7 @@ mod tests {
             wait.next().await;
             waits.push(began.elapsed().as_millis());
         }
-        assert_eq!(waits, [0, 50, 100, 200, 400, 500], "the first one causes a look at once");
+        assert_eq!(waits, [0, 50, 100, 200, 400, 500], "the first notification causes a check at once");
         assert_eq!(waiting.jobs().len(), 1, "nothing is kept of other jobs");
         drop(wait);
         assert!(waiting.jobs().is_empty());

@@ -46,7 +46,8 @@ pub use enqueue_on::{EnqueueOn, Jobs};
 pub use migrate::{grants_sql, migrations_sql};
 use schema::Schema;
 
-/// Makes names mean the server's own functions and operators, whatever schemas are on the user's search path.
+/// Makes unqualified names refer to the server's own functions and operators, whatever schemas are on the user's search
+/// path.
 pub(crate) const OWN_PATH: &str = "set local search_path = pg_catalog, pg_temp";
 /// Makes the program's statements find rows by index. For a table that was never analyzed, the planner would choose to
 /// read the whole table.
@@ -212,8 +213,8 @@ impl Database {
         pool(&self.for_worker(self.address(), name), settings, max_connections, true)
     }
 
-    /// Returns an address for a worker's sessions: they start with a name and a `statement_timeout`. Otherwise, a
-    /// shorter timeout of the whole database could end the statement that sets up the session.
+    /// Returns an address for a worker's sessions: they start with a name and a `statement_timeout`. Without this
+    /// timeout, a shorter timeout of the whole database could end the statement that sets up the session.
     pub(crate) fn for_worker(&self, address: &Address, name: &str) -> Address {
         let named = address.named(name);
         if self.is_pooled() { named } else { named.with_setting("statement_timeout", "30s") }

@@ -135,7 +135,7 @@ pub(super) fn add_variables(
     sources
 }
 
-/// Refuses parameters that are neither honoured nor harmless, and unknown ones. An empty value counts as absent.
+/// Refuses unknown parameters, and parameters that are neither honoured nor harmless. An empty value counts as absent.
 pub(super) fn check(params: &Params, sources: &BTreeMap<&'static str, &'static str>) -> Result<()> {
     for (key, value) in params.iter().filter(|(_, value)| !value.is_empty()) {
         let key = key.as_str();

@@ -51,8 +51,12 @@ pub(super) fn from_url(rest: &str) -> Result<Params> {
 }
 
 fn decode(text: &str) -> Result<String> {
-    let malformed =
-        || Error::invalid("the database's address makes no sense: % must be followed by two hex digits of UTF-8");
+    let malformed = || {
+        Error::invalid(
+            "the database's address makes no sense: each % must be followed by two hex digits, and \
+             the decoded text must be UTF-8",
+        )
+    };
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
     while let Some((&byte, behind)) = rest.split_first() {
         rest = behind;

@@ -18,7 +18,7 @@ pub(super) fn password(params: &Params, home: Option<&Path>) -> Option<String> {
         return None;
     }
     let param = |name: &str| params.get(name).map_or("", String::as_str);
-    // For a socket, a line for localhost matches.
+    // For a connection through a socket, a line for localhost matches.
     let host = Some(param("host")).filter(|host| !host.is_empty() && !host.starts_with('/')).unwrap_or("localhost");
     let port = Some(param("port")).filter(|port| !port.is_empty()).unwrap_or("5432");
     find(&fs::read_to_string(&file).ok()?, [host, port, param("dbname"), param("user")])

@@ -37,7 +37,7 @@ impl Default for Schema {
 }
 
 impl Schema {
-    /// Checks that a name is a lower-case identifier that needs no quotes, in a statement or in a channel's name.
+    /// Checks that a name is a lower-case identifier that needs no quotes in a statement or in a channel's name.
     pub(crate) fn new(name: &str) -> Result<Schema> {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         if name.is_empty()

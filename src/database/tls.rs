@@ -61,10 +61,10 @@ impl Versions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Disable,
-    /// TLS if the server supports TLS, unverified. This is `prefer` and `allow`, which differ only in what is tried
-    /// first.
+    /// TLS without verification if the server supports TLS, else no TLS. `prefer` and `allow` both mean this here. In
+    /// libpq, they differ only in the order of the tries.
     Prefer,
-    /// TLS, unverified.
+    /// TLS without verification.
     Require,
     /// TLS with a certificate of a trusted authority, for any host name.
     VerifyCa,

@@ -102,7 +102,7 @@ fn find_bin(folder: &Path) -> Option<PathBuf> {
 }
 
 /// Moves a copy to its folder in one step, so that an interrupted fetch leaves no half copy there. If another process
-/// was quicker, the copy of the other process serves as well. A copy that does not run on this machine is not moved.
+/// was quicker, returns the copy of the other process. A copy that does not run on this machine is not moved.
 fn move_into_place(fetched: &Path, target: &Path) -> Option<PathBuf> {
     let bin = find_bin(fetched)?;
     for program in ["initdb", "postgres"] {

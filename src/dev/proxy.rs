@@ -111,8 +111,8 @@ async fn carry(
 struct Half {
     network: watch::Receiver<NetworkState>,
     is_answers: bool,
-    /// The number of times that the network had been set when the connection was opened. Some behaviours spare newer
-    /// connections.
+    /// The number of times that the network had been set when the connection was opened. Some behaviours affect only
+    /// the connections that were opened before the behaviour was set.
     opened_at: u64,
     last_byte_at: LastByteAt,
 }

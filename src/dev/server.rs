@@ -100,13 +100,13 @@ impl Server {
         if self.is_ready()? { Ok(()) } else { Err(self.failed("did not start again")) }
     }
 
-    /// Lets the server go on when this process ends.
+    /// Lets the server run on after this process has ended.
     ///
     /// # Errors
     /// Unavailable if the server does not run.
     pub fn keep(mut self) -> Result<Kept> {
-        // The stop command holds the process id that the file has now. The command does not read the file, because root
-        // may run the command, and the server's user could have changed the file by then.
+        // The stop command holds the process id that the file has now. The command does not read the file itself: root
+        // may run the command, and the server's user may have changed the file by then.
         let pid_file = fs::read_to_string(self.data_dir().join("postmaster.pid")).unwrap_or_default();
         let pid = pid_file.lines().next().and_then(|line| line.parse::<u32>().ok()).filter(|pid| *pid > 1);
         let pid = pid.ok_or_else(|| self.failed("does not run"))?;
@@ -163,7 +163,7 @@ impl Server {
             if self.is_ready()? {
                 return Ok(self);
             }
-            // Another program may have taken the port: the next try has another port.
+            // Another program may have taken the port, so the next try takes another port.
         }
         Err(self.failed("did not start"))
     }
@@ -277,8 +277,8 @@ impl ServerOptions {
 
 /// Makes a folder that only the server's user may enter, and writes the password to a file in the folder.
 ///
-/// Once root has given the folder to the server's user, this process writes nothing there: the user may plant links
-/// that lead elsewhere.
+/// Once root has given the folder to the server's user, this process writes nothing there, because that user may plant
+/// links that lead elsewhere.
 fn private_folder(password: &str, user: Option<(u32, u32)>) -> Result<PathBuf> {
     let name = format!("reveille-pg-{}-{:08x}", std::process::id(), fastrand::u32(..));
     // The server's user may be unable to enter a TMPDIR below another user's home.

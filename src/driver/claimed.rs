@@ -14,7 +14,7 @@ pub struct ClaimRequest<'a> {
     pub queue: &'a str,
     /// The largest number of jobs to reserve.
     pub limit: usize,
-    /// The place in each level at which a store with marks starts its search.
+    /// The place in each level at which the search starts. A store without low-water marks ignores it.
     pub(crate) start: Start,
 }
 
@@ -37,9 +37,9 @@ pub struct Claimed {
     pub jobs: Vec<ReservedJob>,
     /// The time until the next job of the queue is due; `None` if no job waits in the queue, or the queue is paused.
     ///
-    /// Zero if another session has locked a due job, so that the claim has left the job: the worker claims again soon.
-    /// A claim that reserves jobs may skip the search for the next job and return `None` here, so that the reserved
-    /// jobs start at once.
+    /// Zero if the claim has skipped a due job because another session had locked it. The worker then claims again
+    /// soon. A claim that reserves jobs may skip the search for the next job and return `None` here, so that the
+    /// reserved jobs start at once.
     pub due_in: Option<Duration>,
     /// True if the queue has limits. The worker then claims no job before a slot is free, because a reserved job counts
     /// for the limits.
@@ -86,7 +86,8 @@ pub(crate) struct Mark {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Start {
     pub(crate) marks: Marks,
-    /// True if other workers claim from the same full queue. The store may then start this claim at the place that
-    /// their claims have reached, and record for them the place that this claim reaches.
+    /// True if other workers claim from the same full queue. The store may then start this claim at the place that the
+    /// other claims have reached. It may also record the place that this claim reaches, for the next claims of other
+    /// workers.
     pub(crate) shared: bool,
 }

@@ -19,7 +19,7 @@ pub struct WorkerInfo {
 }
 
 impl WorkerInfo {
-    /// Describes a worker of this process with one slot. Its host has no name, and the worker works no queues.
+    /// Describes a worker of this process with one slot, an empty host name and no queues.
     pub fn new(id: i64) -> WorkerInfo {
         WorkerInfo { id, host: String::new(), pid: std::process::id(), queues: Vec::new(), slots: 1 }
     }
@@ -55,8 +55,8 @@ impl WorkerInfo {
 pub struct Report {
     /// True if the worker is shutting down: it finishes its running jobs and starts no others.
     pub stopping: bool,
-    /// The ids of the jobs that the worker holds. In the answer, [`Beat::cancel`] lists the jobs among them that are to
-    /// be cancelled.
+    /// The ids of the jobs that the worker holds. If some of these jobs are to be cancelled, [`Beat::cancel`] in the
+    /// answer lists them.
     pub held: Vec<i64>,
     /// The stuck jobs: their handlers were asked to stop five seconds ago or more, and still run.
     pub stuck: Vec<Stuck>,
@@ -118,13 +118,13 @@ pub struct Beat {
     /// The ids of the jobs in the report that are to be cancelled.
     pub cancel: Vec<i64>,
     /// The worker's queues for which the store sends it no signals. If the worker has armed the bell for one of these
-    /// queues, something has undone that, such as a restore. The worker then arms the bell again.
+    /// queues, the bell was disarmed since, such as by a restore. The worker then arms the bell again.
     pub unarmed: Vec<String>,
 }
 
 impl Beat {
-    /// Describes the answer for a worker that is registered or not. All other fields are empty or false; set those that
-    /// apply.
+    /// Describes the answer to a worker; `alive` is true if the worker is registered. All other fields are empty or
+    /// false; set the fields that apply.
     pub fn new(alive: bool) -> Beat {
         let (peers, gone, paused, cancel, unarmed) = Default::default();
         Beat { alive, stop: false, peers, gone, sharing: 0, paused, cancel, unarmed }
@@ -154,8 +154,8 @@ impl Peer {
 pub struct Rescue {
     /// The ids of the workers that were declared dead.
     pub workers: Vec<i64>,
-    /// The ids of the jobs that were taken from dead workers. Each of them waits again, or is a dead job if it is out
-    /// of attempts.
+    /// The ids of the jobs that were taken from dead workers. Each of these jobs is back in its queue, or is a dead job
+    /// if it has no attempts left.
     pub jobs: Vec<i64>,
     /// The ids of the jobs among [`jobs`](Rescue::jobs) that are dead jobs now.
     pub dead: Vec<i64>,

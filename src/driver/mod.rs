@@ -62,7 +62,7 @@ pub use signal::{Hints, OnSignal, OpenTransaction, Signal, signals};
 ///
 /// - [`Error::unavailable`]: the worker tries again later, until the store answers.
 /// - [`Error::invalid`] from [`settle`](Driver::settle): the store refuses one of the endings. The worker halves the
-///   batch until it finds the refused ending, and records a failure instead.
+///   batch until it finds the refused ending. Then it records a failed attempt in place of that ending.
 /// - [`Error::lost`] from [`progress`](Driver::progress): the handler learns that its worker no longer holds the job.
 /// - [`Error::denied`], [`Error::schema_missing`] or [`Error::schema_mismatch`] from [`check`](Driver::check): the
 ///   worker does not start.
@@ -102,7 +102,7 @@ pub trait Driver: Send + Sync + 'static {
     fn rescue<'a>(&'a self, worker: i64, dead: &'a [Peer]) -> BoxFuture<'a, Result<Rescue>>;
 
     /// Releases the strays of a worker: the jobs that `worker` has reserved and that are not in `held`. The worker does
-    /// not know that it has reserved them, since the answer to a claim was lost. Returns the ids of the strays.
+    /// not know of these reservations, because the answer to a claim was lost. Returns the ids of the strays.
     fn release_strays<'a>(&'a self, worker: i64, held: &'a [i64]) -> BoxFuture<'a, Result<Vec<i64>>>;
 
     /// Removes a worker that shuts down. If the worker still holds jobs, a later rescue takes them back.
@@ -117,8 +117,9 @@ pub trait Driver: Send + Sync + 'static {
         Box::pin(async { Err(Error::invalid("this store does not record the progress of jobs")) })
     }
 
-    /// Listens: calls `on_signal` with each signal. Once this returns, no later signal is missed until the returned
-    /// future ends with an error or is dropped. While that future lives, the store may conclude that the worker lives.
+    /// Listens: calls `on_signal` with each signal. Every signal that is sent after this method has returned arrives,
+    /// until the returned future ends with an error or is dropped. While that future lives, the store may conclude that
+    /// the worker lives.
     ///
     /// By default a store sends no notifications, and workers poll.
     ///
@@ -129,7 +130,7 @@ pub trait Driver: Send + Sync + 'static {
         Box::pin(async { Err(Error::listen_unsupported("this store sends no notifications")) })
     }
 
-    /// Arms the bell: asks for signals about a queue, since a worker is about to sleep on the queue. Returns the open
+    /// Arms the bell: asks for signals about a queue, because the worker is about to sleep on it. Returns the open
     /// transactions that began before the bell was armed, and so may still make jobs due without a signal.
     ///
     /// By default a store always signals, so there are no such transactions.
@@ -207,7 +208,7 @@ pub trait Driver: Send + Sync + 'static {
     }
 
     /// Fires one schedule: moves it to its next tick and enqueues these jobs, one for each due tick, both or neither.
-    /// Returns true if the schedule was unchanged since it was read, so that it was fired.
+    /// Returns false, and fires nothing, if the schedule has changed since it was read.
     #[cfg(feature = "schedules")]
     fn fire_jobs<'a>(&'a self, firing: &'a Firing, jobs: &'a [NewJob]) -> BoxFuture<'a, Result<bool>> {
         let _ = (firing, jobs);

@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::job::Reservation;
 
 impl dyn Driver {
-    /// Returns the schema in which a handler enqueues on any client.
+    /// Returns the schema of Reveille's tables. A handler needs it to enqueue on a client, because a client does not
+    /// know the schema.
     pub(crate) fn schema(&self) -> &str {
         self.postgres().map_or("reveille", |postgres| postgres.database().schema_name())
     }
@@ -46,8 +47,8 @@ impl dyn Driver {
         }
     }
 
-    /// Returns whether this transaction has completed the job: `None` while the transaction is open, false if it was
-    /// rolled back.
+    /// Checks if a transaction of `complete_in` has completed its job. Returns `None` while the transaction is open,
+    /// then true if the reservation is gone and false if it stands.
     pub(crate) async fn is_recorded(&self, transaction: &str, reservation: &Reservation) -> Result<Option<bool>> {
         match self.postgres() {
             Some(postgres) => postgres.is_recorded(transaction, reservation).await,

@@ -40,11 +40,11 @@ impl Settlement {
 /// The state that a job gets after an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
-    /// The job is completed. If the handler returned a result to keep, this is the result.
+    /// The job is completed. The payload is the result, if the handler returned a result to keep.
     Completed(Option<Payload>),
     /// The job is cancelled.
     Cancelled,
-    /// The job waits again: after a failure, or without a failure because it was snoozed or released.
+    /// The job is back in its queue after a failed attempt, a snooze or a release.
     Waiting {
         /// The failure; `None` if the attempt did not fail.
         failure: Option<Failure>,

@@ -32,8 +32,8 @@ pub enum Signal {
     Stop(i64),
 }
 
-/// An open transaction. The text names it, and is unique in the store. The transaction may make jobs due without a
-/// signal.
+/// An open transaction, which may make jobs due without a signal. The text names the transaction, and is unique in the
+/// store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OpenTransaction(pub String);
 
@@ -43,7 +43,7 @@ pub struct OpenTransaction(pub String);
 /// send any number of signals.
 pub type OnSignal = Arc<dyn Fn(Signal) + Send + Sync>;
 
-/// Hints for the store to confirm, or the hints that the store has confirmed.
+/// Hints that the store is asked to confirm, or has confirmed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Hints {

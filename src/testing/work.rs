@@ -55,7 +55,7 @@ impl Worker {
     /// Works the first due job of this kind in the worker's queues. Returns `None` if there is no due job of this kind.
     ///
     /// The job is claimed as by any worker, within the queue's limits. Jobs of other kinds that come before it are
-    /// claimed and released. That counts as an attempt of these jobs, but not as a failure.
+    /// claimed and released. This counts as an attempt of these jobs, but not as a failure.
     ///
     /// # Errors
     /// Lost if the job was rescued or settled elsewhere during the attempt; else the store's error.
@@ -77,7 +77,7 @@ impl Worker {
         match run.attempt_all(vec![job]).await?.pop() {
             Some((ending, true)) => Ok(Some(Worked { id, ending })),
             _ => Err(Error::lost(format!(
-                "job {id} was no longer this worker's when its attempt ended; it ends elsewhere"
+                "the worker no longer held job {id} when its attempt ended; another session ends the job"
             ))),
         }
     }
@@ -107,8 +107,8 @@ impl Worker {
     /// clock of the [`Memory`] forward until they are due. The worker must be built on that [`Memory`].
     ///
     /// # Errors
-    /// Invalid if the jobs have no end: a job has no handler in this worker, or a job still snoozes at its 1,000th
-    /// attempt, or there were 100,000 attempts.
+    /// Invalid if the jobs have no end: a job has no handler in this worker, a job still waits after more than 1,000
+    /// attempts, or all jobs together had more than 100,000 attempts.
     pub async fn run_until_empty(&self, memory: &Memory) -> Result<JobsRun> {
         let inline = InlineRun::begin(self).await?;
         let drained = self.run_all(&inline, memory).await;
@@ -126,14 +126,14 @@ impl Worker {
                 return Ok(run);
             };
             let too_many = run.attempts() > MOST_ATTEMPTS;
-            // A job that was snoozed or has no handler waits again.
+            // A job that was snoozed or has no handler is back in its queue.
             if (too_many || round.put_back > 0)
                 && let Some(StoredJob { id, job, attempts, .. }) = self.endless(memory, too_many)
             {
                 return Err(Error::invalid(format!(
                     "the jobs have no end: job {id} of the kind {:?} still waits after {attempts} attempts, \
                         and all jobs \
-                     had {}; give its kind a handler, or make the jobs end",
+                     together had {}; give its kind a handler, or make the jobs end",
                     job.kind,
                     run.attempts()
                 )));
@@ -142,7 +142,7 @@ impl Worker {
         }
     }
 
-    /// Returns a waiting job that this worker will never finish; with `any`, any waiting job.
+    /// Returns a waiting job that this worker will never finish. If `any` is true, returns any waiting job.
     fn endless(&self, memory: &Memory, any: bool) -> Option<StoredJob> {
         let here = |queue: &str| self.queues.iter().any(|(name, _)| name == queue);
         memory.jobs().into_iter().find(|StoredJob { job, state, attempts, .. }| {

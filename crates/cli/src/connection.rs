@@ -17,7 +17,7 @@ pub struct Connection {
     /// The schema of Reveille's tables.
     #[arg(long, global = true, env = "REVEILLE_SCHEMA", default_value = "reveille")]
     schema: String,
-    /// True if the address was given as an argument and not by the environment.
+    /// True if the user gave the address as an argument. False if it comes from the environment.
     #[arg(skip)]
     pub url_is_argument: bool,
 }
@@ -52,7 +52,7 @@ impl Connection {
         Ok(connect_and_check(self.options(self.url())).await?)
     }
 
-    /// Connects as [`Connection::database`] does, with at most one session. This is for commands that only watch.
+    /// Connects as [`Connection::database`] does, but opens at most one session: for commands that only watch.
     pub async fn lookout(&self) -> reveille::Result<Database> {
         connect_and_check(self.options(self.url()).max_connections(1)).await
     }

@@ -156,10 +156,10 @@ impl ChosenDead {
             output::line(format!("{} {done}", result.done))?;
         }
         if result.left_over > 0 {
-            say!("{} left dead: a live job has their unique key", result.left_over);
+            say!("{} stay dead, because live jobs hold their unique keys", result.left_over);
         }
         for RefusedJob { id, error, .. } in &result.refused {
-            say!("job {id} left dead: {error}");
+            say!("job {id} stays dead: {error}");
         }
         if result.left_over > 0 || !result.refused.is_empty() { Err(Failure::NotFound) } else { Ok(()) }
     }

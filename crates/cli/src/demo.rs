@@ -21,7 +21,7 @@ use crate::connection::Connection;
 use crate::figures::{percentile, rounded};
 use crate::{Failure, Outcome, output};
 
-/// The longest wait for the demo's jobs: long enough for a busy machine.
+/// The longest wait for the demo's jobs. It is long enough for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 #[derive(Args)]

@@ -39,7 +39,7 @@ impl DoctorCommand {
     }
 }
 
-/// Prints one line per finding, and below the line what to do.
+/// Prints one line per finding, and the advice in the line below.
 fn print(findings: &[Finding]) -> std::io::Result<()> {
     let width = findings.iter().map(|found| found.check.len()).max().unwrap_or(0);
     output::line(format_args!("{:width$}  state  finding", "check"))?;

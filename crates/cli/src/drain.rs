@@ -39,8 +39,8 @@ impl DrainCommand {
             counted.notify_one();
         });
         let drained = match self.timeout {
-            // The time limit counts from the start. But the command always waits for the first count, since the answer
-            // needs a count.
+            // The time limit counts from the start. But the command always waits for the first count, because it prints
+            // the count even if the time is up.
             Some(timeout) => tokio::select! {
                 drained = draining => drained.map(|_| true)?,
                 () = async {

@@ -25,11 +25,13 @@ const PERMANENT: i32 = 65;
 /// The variables that hold the database's address and password, besides `PG*`.
 const DATABASE: [&str; 2] = ["DATABASE_URL", "REVEILLE_LISTEN_URL"];
 
-/// The number of searches for processes that a program has left, and the pause between two searches. Each search ends
-/// one generation of processes.
+/// The largest number of searches for the processes that a program has left behind, and the pause between two searches.
+/// Each search kills one generation: the children of the killed processes become children of this process, and the next
+/// search finds them.
 const LOOKS: u32 = 100;
 const PAUSE_BETWEEN_LOOKS: Duration = Duration::from_millis(5);
-/// The time for which output is read after a program's end, if a process in the background holds stdout or stderr open.
+/// The time for which a program's output is read after its end. A process that the program has left in the background
+/// may hold stdout or stderr open.
 const READ_ON: Duration = Duration::from_millis(200);
 
 /// A shell command that works jobs of any kind.
@@ -56,7 +58,7 @@ impl Program {
     pub async fn run(self: Arc<Self>, context: Context) -> Outcome {
         match self.attempt(&context).await {
             Ok(end) => self.outcome(end),
-            // The argument list would be as long at the next attempt.
+            // The next attempt would fail too, because its argument list would be as long.
             Err(error) if error.kind() == ErrorKind::ArgumentListTooLong => {
                 Outcome::Dead("the job's metadata and tags are too long for a command's environment".into())
             }
@@ -96,7 +98,8 @@ impl Program {
             watched.has_ended = true;
         }
         if status.signal().is_some() {
-            // The signal may have killed the keeper and not the program. Then the program and its children still run.
+            // The signal has killed the keeper, but perhaps not the program. The program and its children may still
+            // run.
             let strays = Arc::clone(&self.strays);
             let _ = tokio::task::spawn_blocking(move || strays.end_all()).await;
         }
@@ -132,7 +135,7 @@ impl Program {
             .env("REVEILLE_JOB_KEY", job.key.as_deref().unwrap_or_default())
             .env("REVEILLE_JOB_TAGS", job.tags.join(","))
             .env("REVEILLE_JOB_METADATA", String::from_utf8_lossy(metadata).as_ref())
-            // The worker's own trace variables belong to another trace.
+            // Removes the worker's own trace variables, because they belong to another trace.
             .env_remove("TRACEPARENT")
             .env_remove("TRACESTATE")
             .process_group(0)
@@ -226,7 +229,8 @@ impl Strays {
             }
             for stray in strays {
                 let _ = kill_process(stray, Signal::KILL);
-                // This waits only for the stray: waiting for any child would take away the exit statuses of keepers.
+                // Waits only for this stray, because waiting for any child would take away the exit statuses of
+                // keepers.
                 let _ = waitpid(Some(stray), WaitOptions::NOHANG);
             }
             std::thread::sleep(PAUSE_BETWEEN_LOOKS);

@@ -40,8 +40,8 @@ pub async fn run() -> Outcome {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut quit = signal(SignalKind::quit())?;
-    // The child has a separate process group, so that a terminal's Ctrl-C reaches the child only once, through this
-    // process.
+    // The child has a separate process group. A terminal's Ctrl-C then reaches only this process, which passes it on to
+    // the child once.
     let worker = program::again()?
         .args(std::env::args_os().skip(1))
         .args(["--init", "never"].map(OsString::from))

@@ -34,7 +34,8 @@ impl JobsCommand {
         let mut filter = filter(self.queue, self.kind);
         let mut columns = &COLUMNS;
         if let Some(state) = &self.state {
-            // The command also accepts a reason for which jobs are dead as a state.
+            // As a state, the command also accepts a reason, such as `lost`: it stands for the jobs that are dead for
+            // this reason.
             if let Some(reason) = REASONS.into_iter().find(|reason| reason.name() == state) {
                 filter = filter.reason(reason);
             } else {
@@ -68,7 +69,7 @@ impl JobCommand {
         match connection.database().await?.admin().job(self.id).await? {
             Some(job) => Ok(output::print_one(job.record(), self.json)?),
             None => {
-                say!("no job {}: there never was one, or its history is over; `reveille jobs` lists jobs", self.id);
+                say!("no job {}: no job had this id, or its history is deleted; `reveille jobs` lists jobs", self.id);
                 Err(Failure::NotFound)
             }
         }
@@ -152,7 +153,8 @@ impl From<RunAgain> for Answer {
     }
 }
 
-/// Makes the same request for each id, and prints the result. If the server refuses one id, the other requests go on.
+/// Makes the same request for each id, and prints the result. If the server refuses the request for one id, this
+/// continues with the next id.
 ///
 /// Fails with [`Failure::NotFound`] unless all answers are good.
 pub async fn each(ids: &[i64], json: bool, act: impl AsyncFn(i64) -> reveille::Result<Answer>) -> Outcome {
@@ -177,7 +179,8 @@ pub async fn each(ids: &[i64], json: bool, act: impl AsyncFn(i64) -> reveille::R
     if all_good { Ok(()) } else { Err(Failure::NotFound) }
 }
 
-/// Prints the reason why the server refused one id. Fails if the server would refuse every other id as well.
+/// Prints the reason why the server refused the request for one id. Fails if the server would refuse every other
+/// request as well.
 fn print_refusal(id: i64, error: &reveille::Error, json: bool) -> Outcome {
     if error.is_unavailable() || error.is_denied() || error.is_schema_missing() || error.is_schema_mismatch() {
         return Err(Failure::Error(error.to_string()));

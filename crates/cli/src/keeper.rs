@@ -95,7 +95,7 @@ fn follow_worker(group: Pid, program: Option<impl Write + Send + 'static>) {
     let mut worker = BufReader::new(io::stdin());
     if let Ok(payload) = payload(&mut worker) {
         std::thread::spawn(move || {
-            // A program need not read its payload, so an error of writing does not count.
+            // Ignores an error, because a program need not read its payload.
             program.map(|mut program| program.write_all(&payload))
         });
         while let Some(Ok(command)) = worker.by_ref().bytes().next() {
@@ -104,7 +104,7 @@ fn follow_worker(group: Pid, program: Option<impl Write + Send + 'static>) {
             }
         }
     }
-    // The loop has no end: the main thread notices the program's end and ends this process.
+    // This loop has no end. The main thread notices the program's end, and ends this process.
     loop {
         let _ = kill_process_group(group, Signal::KILL);
         children_of(&[getpid()]).into_iter().for_each(kill);
@@ -138,7 +138,7 @@ fn reap(program: Pid) -> Option<WaitStatus> {
 
 /// Kills all remaining descendants of the program. By now, they are children of this process.
 fn end_all() {
-    // Nearly always, no descendant is left, and this costs one call.
+    // Nearly always, no descendant is left, and the loop ends after one call.
     while let Ok(ended) = wait(WaitOptions::NOHANG) {
         if ended.is_none() {
             let left = children_of(&[getpid()]);
@@ -159,7 +159,7 @@ fn end_as(status: Option<WaitStatus>) -> ExitCode {
     }
     let number = status.terminating_signal().unwrap_or_default();
     if let Some(signal) = Signal::from_named_raw(number) {
-        // A core dump of this process would be useless: the program has dumped its own core, if any.
+        // Prevents a core dump of this process. The useful core is the program's, which the program has dumped itself.
         let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
         let _ = kill_process(getpid(), signal);
     }

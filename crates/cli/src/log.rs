@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-/// A writer that never fails: a closed log or a full disk must fail no job.
+/// A writer that hides all errors, so that a closed log or a full disk fails no job.
 pub struct Patient<W>(pub W);
 
 impl<W: Write> Write for Patient<W> {

@@ -125,7 +125,7 @@ enum Failure {
     Error(String),
 }
 
-/// Refuses a command that needs an optimized build in other builds, unless the user gives `--unoptimized`.
+/// Refuses to run a command in a build that is not optimized. With `--unoptimized`, this allows it.
 fn check_optimized(command: &str, unoptimized: bool) -> Outcome {
     if cfg!(debug_assertions) && !unoptimized {
         return Err(Failure::Error(format!(
@@ -150,7 +150,7 @@ impl From<tokio_postgres::Error> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
-        // The reader of the output has closed the pipe, as `head` does.
+        // The reader of the output, such as `head`, has closed the pipe. This is no error.
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             std::process::exit(0);
         }
@@ -260,7 +260,7 @@ fn log_to_stderr(command: &Command) {
         .init();
 }
 
-/// Prints help as clap does, but an error about an argument as one line.
+/// Prints help as clap does. Prints an error about an argument on one line.
 fn usage(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print();

@@ -75,14 +75,15 @@ async fn serve(listener: TcpListener, source: Arc<Mutex<MetricsSource>>) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // This process has no free file descriptor, or the client has closed the connection again.
+            // Tries again after a pause: this process has no free file descriptor, or the client has closed the
+            // connection.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
         if let Ok(slot) = Arc::clone(&slots).try_acquire_owned() {
             let source = Arc::clone(&source);
             tokio::spawn(async move {
-                // An error here is a fault of the client: the client was too slow, or did not speak HTTP.
+                // Ignores an error, because it is the client's fault: the client was too slow, or did not speak HTTP.
                 let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serve_connection(stream, source)).await;
                 drop(slot);
             });

@@ -73,14 +73,15 @@ fn compact(json: &str) -> String {
     json.chars().filter(is_kept).collect()
 }
 
-/// Prints several lines on stdout. The caller must have passed all text from elsewhere through [`plain`].
+/// Prints several lines on stdout. The caller must have passed all text from jobs, servers and arguments through
+/// [`plain`].
 pub fn lines(text: impl Display) -> io::Result<()> {
     let text = text.to_string();
     to_stdout(&text.split('\n').map(plain).collect::<Vec<_>>().join("\n"))
 }
 
-/// Prints lines in a format with its own escapes, for other programs: without control characters on a terminal,
-/// unchanged elsewhere.
+/// Prints text that other programs read, such as metrics. On a terminal, control characters become escapes. Elsewhere
+/// the text stays unchanged, because its format has its own escapes.
 pub fn page(text: &str) -> io::Result<()> {
     if io::stdout().is_terminal() { lines(text) } else { to_stdout(text) }
 }
@@ -115,7 +116,7 @@ pub fn field(log: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt
     if field.name() == "message" { log.write_str(&value) } else { write!(log, "{}={value}", field.name()) }
 }
 
-/// Returns a text on one line without characters that control a terminal or turn the direction of writing.
+/// Returns a text on one line, without characters that control a terminal or change the direction of writing.
 ///
 /// White space becomes a blank. Any other control character becomes its JSON escape, so that JSON text keeps its value.
 pub fn plain(text: &str) -> String {

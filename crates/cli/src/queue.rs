@@ -178,7 +178,7 @@ impl PruneCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         match connection.database().await?.admin().prune().await? {
             Some(emptied) => output::line(format!("emptied {emptied} days of history"))?,
-            None => output::line("a worker is pruning right now")?,
+            None => output::line("a worker is already doing the upkeep")?,
         }
         Ok(())
     }

@@ -161,7 +161,7 @@ impl AddSchedule {
             (None, every) => Schedule::every(&self.name, every.unwrap_or_default(), &job)?,
         };
         let schedule = schedule.time_zone(self.time_zone).catch_up(self.catch_up);
-        // This refuses a misspelt zone before the command connects.
+        // Computes a tick, which refuses a misspelt zone before the command connects.
         schedule.ticks_after(SystemTime::now())?.next();
         connection.database().await?.admin().add_schedule(&schedule).await?;
         Ok(output::line(format!("scheduled {}", self.name))?)
@@ -181,7 +181,7 @@ impl NextTicks {
     fn run(self) -> Outcome {
         let job = NewJob::new("preview", Payload::parse("{}")?);
         let schedule = Schedule::cron("preview", &self.cron, &job)?.time_zone(&self.time_zone);
-        // This call comes first because its error says what is wrong with the zone.
+        // Computes a tick first, because its error tells the user how to write the zone.
         schedule.ticks_after(SystemTime::now())?.next();
         let zone = TimeZone::get(&self.time_zone).map_err(|error| error.to_string())?;
         let after = match self.after {

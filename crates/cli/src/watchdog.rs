@@ -97,7 +97,7 @@ impl Watchdog {
 
 impl WatchdogProcess {
     fn send(&mut self, sign: char, keeper: Pid) {
-        // An error does not matter: a watchdog that has just ended learns of all keepers when it is started again.
+        // Ignores an error: if the watchdog has just ended, it learns of all keepers when it is started again.
         let _ = writeln!(self.pipe, "{sign}{}", keeper.as_raw_nonzero());
     }
 }

@@ -23,7 +23,8 @@ pub(super) const FAR: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
 
 /// A job, live or ended.
 pub(super) struct JobEntry {
-    /// The job as users see it, except that the state of a waiting job is always `Ready`, even if the job is delayed.
+    /// The job as users see it, with one exception: the state of a waiting job is `Ready` here even if the job is
+    /// delayed. [`JobEntry::seen_at`] returns the right state.
     pub(super) stored: StoredJob,
     pub(super) reservation: Option<Reservation>,
     pub(super) cancel_requested: bool,
@@ -101,7 +102,7 @@ impl JobEntry {
         self.stored.state == JobState::Dead
     }
 
-    /// Returns the job with the state that it has at this time.
+    /// Returns the job as users see it at the time `now`.
     pub(super) fn seen_at(&self, now: SystemTime) -> StoredJob {
         let mut stored = self.stored.clone();
         if stored.state == JobState::Ready && stored.available_at > now {

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use super::entries::{ClaimPosition, JobEntry};
 use crate::queue::QueueSettings;
 
-/// The time between two starts is longer by this factor than the rate says, as in `sql/claim_limited.sql`.
+/// The time between two starts is 1 % longer than the rate needs, as in `sql/claim_limited.sql`.
 const MARGIN: f64 = 1.01;
-/// The seconds by which every rate lets a job start earlier than an even pace does, as in `sql/claim_limited.sql`.
+/// The smallest [tolerance](StartPace::tolerance) of a rate, as in `sql/claim_limited.sql`.
 const LEAST_TOLERANCE: f64 = 0.01;
 
 /// The settings of a queue, and the starts that count for its rates.
@@ -26,7 +26,7 @@ pub(super) struct QueueLimits {
 struct StartPace {
     /// The seconds from one start to the next.
     step: f64,
-    /// The seconds by which starts may be earlier than an even pace.
+    /// The seconds by which a job may start earlier than at an even pace.
     tolerance: f64,
 }
 
@@ -56,7 +56,7 @@ impl QueueLimits {
     }
 
     /// Returns the due jobs that may start now, in the order of claims. `due` are all due jobs of the queue in that
-    /// order; `live` are all its waiting and running jobs. From here on, the returned jobs count for the limits.
+    /// order; `live` are all its waiting and running jobs. The returned jobs count for the limits from this call on.
     pub(super) fn admit<'a>(
         &mut self,
         due: Vec<ClaimPosition>,
@@ -124,7 +124,7 @@ impl QueueLimits {
         Some(StartPace { step, tolerance: (f64::from(burst.saturating_sub(1)) * step).max(LEAST_TOLERANCE) })
     }
 
-    /// Returns the seconds by which the starts of a key or of the queue are earlier than an even pace.
+    /// Returns the seconds by which the starts so far, of a key or of the queue, are earlier than at an even pace.
     fn ahead(&self, key: Option<&str>, now: SystemTime, pace: &StartPace) -> f64 {
         let next_at = self.next_at.get(&key.map(str::to_owned));
         let ahead = next_at.and_then(|at| at.duration_since(now).ok()).unwrap_or_default();
@@ -145,7 +145,7 @@ impl QueueLimits {
         self.next_at.insert(key.map(str::to_owned), now + Duration::from_secs_f64(ahead));
     }
 
-    /// Returns the earliest future time at which a rate allows a start that it does not allow now.
+    /// Returns the earliest time at which a rate allows a further start. Rates that allow a start now do not count.
     pub(super) fn next_start(&self, now: SystemTime) -> Option<SystemTime> {
         let starts = self.next_at.iter().filter_map(|(key, next_at)| {
             let pace = self.pace(key.as_deref())?;

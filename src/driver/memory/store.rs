@@ -153,8 +153,8 @@ impl Store {
         }
         let now = self.now();
         let limits = self.limits(queue);
-        // Limits keep back the due jobs that the claim left. These jobs can start when another job ends, which rings
-        // the bell.
+        // In a queue with limits, a due job that the claim has not reserved does not count: its limit does not allow it
+        // to start. It can start when another job ends, and that end rings the bell.
         let counts = |position: &&ClaimPosition| limits.is_none() || position.available_at > now;
         let first = |&level| self.level(queue, level, later(now, FAR)).find(counts);
         let due = LEVELS.iter().filter_map(first).map(|position| position.available_at);

@@ -32,8 +32,8 @@ impl Postgres {
         Ok(rows.first().and_then(|row| row.get("transaction")))
     }
 
-    /// Returns whether this transaction has completed the job: `None` while the transaction is open, false if it was
-    /// rolled back.
+    /// Checks if a transaction of `complete_in` has completed its job. Returns `None` while the transaction is open,
+    /// then true if the reservation is gone and false if it stands.
     pub(crate) async fn is_recorded(&self, transaction: &str, reservation: &Reservation) -> Result<Option<bool>> {
         let Reservation { id, worker, attempt, reserved_at, .. } = reservation;
         let params: &Params<'_> = &[

@@ -5,7 +5,8 @@ use std::error::Error;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
-/// The tuple id of a row: the number of the block, above 16 bits for the number of the line in the block, from 1.
+/// The tuple id of a row. The lowest 16 bits have the number of the line in its block, from 1. The bits above have the
+/// number of the block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place(u64);
 
@@ -13,7 +14,7 @@ pub(crate) struct Place(u64);
 const QUEUE_SHIFT: u32 = 48;
 
 impl Place {
-    /// Returns the tuple id in a `hint`; `None` if there is no tuple id in it.
+    /// Returns the tuple id in a `hint`; `None` if the `hint` has none.
     pub(crate) fn from_hint(hint: u64) -> Option<Place> {
         let place = hint & ((1 << QUEUE_SHIFT) - 1);
         (place != 0).then_some(Place(place))

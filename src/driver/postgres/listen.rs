@@ -1,7 +1,7 @@
 //! The listener's connection. It is not pooled, since a pooled connection drops notifications.
 //!
-//! The task that reads the connection passes on each notification as it arrives, and keeps no notification. Any role
-//! can send more notifications than fit into a worker's memory.
+//! The task that reads the connection passes on each notification as it arrives. The task keeps no notification,
+//! because any role can send more notifications than fit into a worker's memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +35,8 @@ impl Postgres {
     }
 }
 
-/// Returns true if the listener's session and a pooled session turn out to be the same session of the server. A pooler
-/// then lends this session for one transaction at a time, so the session cannot listen.
+/// Returns true if the listener's session and a pooled session turn out to be the same session of the server. In this
+/// case, a pooler lends the session for one transaction at a time, so the session cannot listen.
 ///
 /// The check runs before the listener changes any setting of the session. It compares the sessions 20 times, since
 /// other clients may get the session in between.
@@ -63,8 +63,8 @@ pub(super) async fn listen(driver: &Postgres, worker: i64, on_signal: OnSignal) 
     in_time(session.client.batch_execute(&sessions.of_listener())).await?;
     in_time(session.client.batch_execute(&session.listen)).await?;
     session.check_arrival(database.is_pooled()).await?;
-    // This session now proves that the worker lives. It could not prove this earlier: a pooler that lends a session
-    // keeps it open although the worker has died, and only the probe has shown that no pooler lends this session.
+    // From now on, other workers take this session as proof that the worker lives. Before the probe had arrived, the
+    // session proved nothing: it could belong to a pooler, which keeps its sessions open after a worker has died.
     let params: &Params<'_> = &[(&worker, Type::INT8)];
     in_time(session.client.query_typed(&driver.statements.vouch, params)).await?;
     Ok(session.until_it_fails().boxed())
@@ -138,8 +138,9 @@ struct ListenerSession {
     client: Arc<ClientWrapper>,
     /// Receives the error that ended the connection.
     ended: oneshot::Receiver<Error>,
-    /// The pooled sessions, which send the probe. The listening session must not send it. Behind a transaction pooler it
-    /// could receive its own notification, but none of other sessions, and the probe would wrongly succeed.
+    /// The pooled sessions, which send the probe. The listening session must not send the probe itself. Behind a
+    /// transaction pooler, a session may receive its own notifications and no others, so the probe would wrongly
+    /// succeed.
     sessions: Sessions,
     listen: String,
     probe: String,

@@ -31,8 +31,8 @@ use statements::Statements;
 const HEARTBEAT_ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 /// The server must answer a short statement within this time.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// The server must answer a statement within this time if the statement's length depends on the number of rows. The time
-/// is longer than the `statement_timeout` of the sessions.
+/// The server must answer a statement within this time if the statement's duration depends on the number of rows. The
+/// time is longer than the `statement_timeout` of the sessions.
 const SLOW_ANSWER_WITHIN: Duration = Duration::from_secs(35);
 
 /// The driver for Postgres.
@@ -107,7 +107,7 @@ impl Postgres {
         self.sessions.query(ANSWER_WITHIN, what, sql, params).await
     }
 
-    /// Returns the transactions that may have enqueued jobs already and have not committed yet.
+    /// Returns the open transactions that may have enqueued jobs.
     async fn open_transactions(&self) -> Result<Vec<OpenTransaction>> {
         let rows = self.query("find open transactions", &self.statements.silent_transactions, &[]).await?;
         Ok(rows.iter().map(|row| OpenTransaction(row.get(0))).collect())
@@ -133,8 +133,8 @@ impl Postgres {
             }
             Ok(Err(error)) => Err(Error::database(what, error)),
             Err(_) => {
-                // The pooled sessions lead to the same server as the failed heartbeat. After a fail-over, new sessions
-                // reach the new server.
+                // Closes the pooled sessions, because they lead to the server that did not answer. After a fail-over,
+                // new sessions reach the new server.
                 self.sessions.forget();
                 Err(Error::unavailable(format!(
                     "cannot {what}: the server did not answer within {HEARTBEAT_ANSWERED_WITHIN:?}"

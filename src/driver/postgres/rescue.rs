@@ -1,7 +1,7 @@
 //! Taking back the jobs of dead workers, and releasing the strays of a live worker.
 //!
-//! A job with an odd row that the server refuses to change does not hold up the others. The jobs are halved until that
-//! job is found, and it is made a dead job.
+//! A job with an odd row that the server refuses to change does not hold up the other jobs: the driver halves the set
+//! of jobs until it finds the refused job, and makes it a dead job.
 
 use tokio_postgres::types::Type;
 
@@ -56,8 +56,8 @@ async fn once(driver: &Postgres, worker: i64, dead: &[Peer], jobs: RescuedJobs<'
     Ok(rescue)
 }
 
-/// Rescues after the server has refused a row. Declares the workers dead first, and then halves their jobs until the
-/// refused row is found.
+/// Rescues jobs after the server has refused to change one of their rows. Declares the workers dead first. Then halves
+/// the set of jobs until the refused row is found.
 async fn one_by_one(driver: &Postgres, worker: i64, dead: &[Peer]) -> Result<Rescue> {
     let mut rescue = once(driver, worker, dead, RescuedJobs::These(&[])).await?;
     let orphans = (&*driver.statements.orphans, [].as_slice());
@@ -86,20 +86,22 @@ async fn one_by_one(driver: &Postgres, worker: i64, dead: &[Peer]) -> Result<Res
     Ok(rescue)
 }
 
-/// Logs the fate of a job that could not be made to wait again. Returns its id if it is a dead job now.
+/// Logs the fate of a job that the server refused to put back into its queue. Returns the id if the job is a dead job
+/// now.
 fn log_burial(id: i64, error: &Error, buried: Result<Vec<i64>>) -> Result<Vec<i64>> {
     match buried {
         Ok(buried) => {
             tracing::error!(
                 name: "job.not_put_back", target: "reveille::job", id, %error,
-                "the job cannot wait again; it is a dead job now"
+                "cannot put the job back into its queue; it is a dead job now"
             );
             Ok(buried)
         }
         Err(refusal) if refusal.is_about_data() => {
             tracing::error!(
                 name: "job.refused", target: "reveille::job", id, error = %refusal,
-                "the store refuses the job's values, so it can neither wait again nor become a dead job; repair its row"
+                "the store refuses the job's values, so the job can neither go back into its queue nor become a dead \
+                 job; repair its row"
             );
             Ok(Vec::new())
         }

@@ -15,9 +15,10 @@ use tokio_postgres::{Client, Row};
 use crate::database::{Database, connect, take};
 use crate::error::{Error, Result};
 
-/// Settings of every session, which override the settings that the database's owner has made for other programs. Each
-/// statement reads its rows by an index. The server plans a statement once per session and keeps this plan. New plans
-/// would be no better, since the tables change too fast for the planner's statistics to be of use.
+/// Settings of every session, which override the settings that the database's owner has made for other programs. They
+/// make each statement read its rows by an index. They also make the server plan a statement once per session and keep
+/// this plan. New plans would be no better, because the tables change too fast for the planner's statistics to be of
+/// use.
 const SETTINGS: [&str; 9] = [
     // Without this, functions and operators from other schemas on the user's search path could be called.
     "search_path = pg_catalog, pg_temp",
@@ -69,7 +70,7 @@ impl Sessions {
         Ok(Sessions { pool, database: database.clone(), commits, begin })
     }
 
-    /// Returns the settings of the listener's session.
+    /// Returns the statements that set up the listener's session.
     pub(crate) fn of_listener(&self) -> String {
         settings(&self.database, &[self.commits]).0
     }
@@ -104,7 +105,7 @@ impl Sessions {
         warm.map(drop)
     }
 
-    /// Runs a statement. If the answer takes longer than `patience`, gives up the statement and closes its connection.
+    /// Runs a statement. If the answer takes longer than `patience`, closes the connection and returns an error.
     pub(crate) async fn query(
         &self,
         patience: Duration,
@@ -195,15 +196,15 @@ impl Sessions {
         };
         let answer = in_time(patience, what, answer).await;
         if answer.as_ref().is_err_and(Error::is_unavailable) {
-            // The connection may have been cut off without an error.
+            // Closes the connection, because it may have been cut off without an error.
             drop(Object::take(client));
         }
         answer
     }
 }
 
-/// A transaction of several statements. If it is neither committed nor rolled back, its session is closed, which rolls
-/// it back.
+/// A transaction of several statements. If the transaction is dropped before a commit or a rollback, its session is
+/// closed, and the server rolls the transaction back.
 pub(crate) struct Transaction {
     client: Option<Object>,
     is_lent: bool,
@@ -286,7 +287,8 @@ async fn prepared<'a>(
     Ok(Prepared { statement: client.prepare_typed_cached(sql, &types).await?, values })
 }
 
-/// Prepares a statement, unless the session has prepared it already, and runs it. The session belongs to the worker.
+/// Runs a statement in a session that belongs to the worker. Prepares the statement if this session has not prepared it
+/// yet.
 pub(crate) async fn run(client: &ClientWrapper, statement: Statement<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
     prepared(client, statement).await?.query(client).await
 }
@@ -331,8 +333,9 @@ impl HeartbeatSession {
     }
 }
 
-/// Returns the commands that a session starts with, and the commands that begin each transaction in a lent session.
-/// Only one of the two has all settings: the second for lent sessions, else the first.
+/// Returns the commands that a session starts with, and the commands that begin each transaction in a lent session. For
+/// lent sessions, the second has all settings and the first is empty. For other sessions, the first has all settings,
+/// and the second is `None`.
 fn settings(database: &Database, particular: &[&str]) -> (String, Option<Arc<str>>) {
     let all = |set: &str, is_local: bool| -> String {
         let settings = SETTINGS.iter().chain(particular).map(|setting| format!("{set} {setting};"));

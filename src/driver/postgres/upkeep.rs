@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 const ROWS: i64 = 1000;
 /// The largest number of pages of the history that a slice reads: 4 MB.
 const PAGES: i64 = 512;
-/// The longest rest after a slice. A rest is as long as its slice took, up to this, so that upkeep takes about half of
-/// a session's time.
+/// The longest pause after a slice. A pause is as long as its slice took, or this long if the slice took longer. So
+/// upkeep takes about half of a session's time.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// A worker checks whether a table needs a vacuum after this many settled jobs.
@@ -85,13 +85,14 @@ impl Chore {
 impl Postgres {
     /// Does the upkeep that a worker does each minute.
     pub(super) async fn do_upkeep(&self) -> Result<()> {
-        // This statement runs first, so that a failing chore cannot prevent it.
+        // Runs this statement first, so that a failing chore cannot prevent it.
         let passed =
             self.query("move the sequence of ids past the ids in use", &self.statements.pass_given_ids, &[]).await;
         self.do_next_round().await?;
         self.vacuum_due_tables().await?;
         passed?;
-        // The last sleeping workers may have died without waking up.
+        // The last sleeping workers may have died asleep. Without this note, inserts would keep searching for sleeping
+        // workers.
         self.note_nobody_sleeps().await
     }
 
@@ -105,8 +106,8 @@ impl Postgres {
         }
     }
 
-    /// Does every chore to its end, one after another. `days_before` is for the history: a day is read again if its
-    /// last round began before this time; `None` stands for 20 minutes ago.
+    /// Does every chore to its end, one after another. `days_before` is for the history: a day whose last reading began
+    /// after this time is not read again. `None` stands for 20 minutes ago.
     pub(crate) async fn do_all_chores(&self, days_before: Option<SystemTime>) -> Result<Pruned> {
         self.do_chores(OFTEN.iter().chain(&SELDOM), days_before).await
     }

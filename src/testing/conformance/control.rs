@@ -29,7 +29,7 @@ async fn cancelling_says_what_it_did(subject: &Subject) {
     assert!(subject.driver.beat(2, &report).await.unwrap().cancel.is_empty(), "another worker holds the job");
     subject.settle(reservation, put_back(HOUR)).await;
     let again = subject.claim_one(1).await;
-    assert!(again.cancel_requested, "the job is due at once, to be ended");
+    assert!(again.cancel_requested, "the job is due at once, so that a worker ends it");
     subject.settle(again.reservation, Ending::Dead(failure(FailureReason::Failed))).await;
     assert_eq!(subject.cancel(id).await, Cancelled::Dead);
 }

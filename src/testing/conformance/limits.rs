@@ -44,7 +44,7 @@ async fn keys_take_turns_within_their_limits(subject: &Subject) {
     assert_eq!(subject.claim_texts(3).await, [" 1", " 2", "a 1"]);
     assert_eq!(subject.claim_texts(1).await, ["b 1"]);
     enqueue_keyed(subject, &["aa 1"]).await;
-    assert_eq!(subject.claim_texts(1).await, ["c 1"], "its turn comes before that of a new key");
+    assert_eq!(subject.claim_texts(1).await, ["c 1"], "the turn of this key comes before the turn of a new key");
     assert_eq!(subject.claim_texts(9).await, ["aa 1"]);
 }
 
@@ -86,5 +86,5 @@ async fn a_rate_lets_a_burst_start_and_tells_when_the_next_may(subject: &Subject
     assert_eq!(subject.claim_texts(9).await, ["b 4"], "each key at its own rate");
     // The store may have to search for jobs without a key first.
     let is_known = async || (2.9..3.1).contains(&minutes(subject.due_in(1).await));
-    eventually("the claim tells when: twenty an hour", is_known).await;
+    eventually("the claim returns the time until the next start: twenty an hour", is_known).await;
 }

@@ -21,7 +21,7 @@ async fn a_dead_workers_jobs_are_put_back_as_failures(subject: &Subject) {
     assert_eq!(subject.lose_worker(1, 2).await, [id]);
     assert_eq!(subject.standing(id).await, Standing::new(JobState::Ready, 1, 1));
     assert!(!subject.driver.beat(1, &Report::default()).await.unwrap().alive);
-    assert!(!subject.settle(reservation, Ending::Completed(None)).await, "the job is no longer that worker's");
+    assert!(!subject.settle(reservation, Ending::Completed(None)).await, "the worker no longer holds the job");
     assert_eq!(subject.claim_one(2).await.reservation.id, id, "the job is due at once");
 }
 

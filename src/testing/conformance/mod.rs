@@ -1,8 +1,8 @@
 //! The behaviours that every store of jobs shares, as tests: for the author of a [`Driver`].
 //!
-//! [`Postgres`](crate::driver::Postgres) and [`Memory`](crate::driver::Memory) pass all these tests. The author of a
-//! store that lacks a capability declares that, as below. The store must then refuse requests for that capability, not
-//! ignore them:
+//! [`Postgres`](crate::driver::Postgres) and [`Memory`](crate::driver::Memory) pass all these tests. If your store
+//! lacks a capability, declare that as below. The store must then refuse requests for that capability, and not ignore
+//! them:
 //!
 //! ```no_run
 //! # use reveille::driver::Driver;
@@ -50,9 +50,9 @@ use subject::Subject;
 
 /// A store under test: its driver, and the actions that users take on the store without the driver.
 ///
-/// The methods with a default are for [controls](Conformance::without_controls) and
-/// [limits](Conformance::without_limits). A default method panics: implement it, or declare that the store lacks the
-/// capability.
+/// The methods with a default serve the tests of [controls](Conformance::without_controls) and
+/// [limits](Conformance::without_limits). Each default panics: implement the method, or declare that the store lacks
+/// the capability.
 pub trait StoreUnderTest: Send + Sync + 'static {
     /// Returns the driver. Each call returns a driver of the same store.
     fn driver(&self) -> Arc<dyn Driver>;

@@ -74,7 +74,7 @@ async fn only_true_hints_are_confirmed(subject: &Subject) {
 }
 
 async fn a_store_without_notifications_says_so(subject: &Subject) {
-    let error = subject.driver.listen(1, Arc::new(|_| {})).await.err().expect("nothing is there to listen to");
+    let error = subject.driver.listen(1, Arc::new(|_| {})).await.err().expect("listening is refused");
     assert!(error.is_listen_unsupported(), "{error}");
     subject.register(1).await;
     assert_eq!(subject.driver.arm(1, QUEUE).await.unwrap(), [] as [OpenTransaction; 0]);

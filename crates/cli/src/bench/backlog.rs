@@ -62,13 +62,15 @@ impl BacklogBench {
     }
 }
 
-/// Each claim starts where the claim before it stopped, as the claims of a busy worker do.
+/// The statement of each claim. A claim starts at the place that the previous claim has reached, as the claims of a
+/// busy worker do.
 const CLAIM: &str = include_str!("../../../../sql/claim.sql");
 /// A worker's sessions plan each statement once, by these settings, and their commits do not wait for the disk.
 const SETTINGS: &str = "set synchronous_commit = off; set plan_cache_mode = force_generic_plan; set jit = off;
     set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off";
 
-/// Returns the milliseconds that each claim takes. The jobs were just enqueued, or enqueued long ago.
+/// Returns the milliseconds that each claim takes. Before each claim, this enqueues as many jobs as the claim takes. In
+/// a full table, the claim takes older jobs instead.
 async fn claims(stage: &BenchStage, driver: &Postgres) -> Result<Vec<f64>, Failure> {
     // Takes the connection out of the pool, because the pool's other users must keep their settings.
     let client = Client::take(stage.client().await?);

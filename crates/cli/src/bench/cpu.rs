@@ -69,8 +69,8 @@ impl Machine {
         Some(Machine { all: ticks.iter().sum(), stolen: *ticks.get(7)? })
     }
 
-    /// Returns the percentage of the time since `before` that the host gave to other machines. If this is large, only
-    /// the ratio of a figure to its baseline means something.
+    /// Returns the percentage of the time since `before` that the host gave to other machines. If this percentage is
+    /// large, only the ratio of a figure to its baseline is meaningful.
     pub fn stolen_percent_since(&self, before: &Machine) -> f64 {
         (self.stolen - before.stolen) * 100.0 / (self.all - before.all).max(1.0)
     }

@@ -39,7 +39,7 @@ pub enum Switch {
     Off,
 }
 
-/// The time that a drain may make no progress before the bench fails.
+/// The longest time without progress: after this time, the bench fails.
 const STUCK: Duration = Duration::from_secs(60);
 
 impl DrainBench {
@@ -101,7 +101,7 @@ pub async fn until_asleep(client: &deadpool_postgres::Client, workers: u16) -> R
     let began = Instant::now();
     while !client.query_one(&sql, &[&i64::from(workers)]).await?.get::<_, bool>(0) {
         if began.elapsed() > STUCK {
-            return Err(Failure::Error("bench: the workers do not come to rest".into()));
+            return Err(Failure::Error("bench: the workers did not fall asleep within a minute".into()));
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

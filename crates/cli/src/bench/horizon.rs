@@ -1,4 +1,5 @@
-//! `bench horizon`: the cost of a transaction that stays open. Vacuum cannot remove the dead rows that it may see.
+//! `bench horizon`: the cost of a transaction that stays open. Vacuum cannot remove the dead rows that this transaction
+//! may see.
 
 use std::time::{Duration, Instant};
 
@@ -69,7 +70,7 @@ impl HorizonBench {
         stage.fill(QUEUE, self.jobs as usize).await?;
         let client = stage.client().await?;
         let workers = NoOpWorkers::here(&stage.database, 64, NEVER)?;
-        // The first look of a worker reads all dead rows, once. The warm-up keeps this look out of the measurement.
+        // Only the first look of a worker reads all dead rows. The warm-up keeps this look out of the measurement.
         let warm_up = self.jobs / 10;
         drain::until_done(&client, warm_up).await?;
         let began = Instant::now();

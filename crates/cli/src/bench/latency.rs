@@ -111,8 +111,8 @@ const CLAIM: &str = "with due as materialized (
     update reveille.jobs set reserved_at = now(), reserved_by = 1, attempts = attempts + 1
     where ctid = any (array(select place from due)) returning id, kind, payload, attempts";
 
-/// Returns the milliseconds from a bare INSERT with NOTIFY to a claim with one durable commit. The producer, the
-/// listener and the claim each have a connection.
+/// Returns the milliseconds from a bare INSERT with NOTIFY to the end of a claim whose commit waits for the disk. The
+/// producer, the listener and the claim each have a connection.
 async fn bare(stage: &BenchStage, jobs: u32) -> Result<Vec<f64>, Failure> {
     stage.empty().await?;
     stage.trigger(false).await?;

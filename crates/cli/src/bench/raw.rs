@@ -67,8 +67,8 @@ pub async fn naive_for(stage: &BenchStage, time: Duration) -> Result<f64, Failur
     Ok(done as f64 / seconds)
 }
 
-/// Inserts, claims and deletes the given number of rows at each tick, at once if the tick is late. Only the inserts
-/// wait for the disk.
+/// Inserts, claims and deletes rows in each interval of the length `tick`. If an interval begins late, its rows follow
+/// at once. `rows` has the number of rows for each interval. Only the inserts wait for the disk.
 pub async fn ticks(stage: &BenchStage, tick: Duration, rows: impl Iterator<Item = u32>) -> Result<(), Failure> {
     let (producer, worker) = (client(stage).await?, client(stage).await?);
     worker.batch_execute("set synchronous_commit = off").await?;

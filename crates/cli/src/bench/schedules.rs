@@ -1,4 +1,5 @@
-//! `bench schedules`: the lateness of jobs of many schedules. All have a tick each second, and one worker is killed.
+//! `bench schedules`: the lateness of jobs of many schedules. Each schedule has a tick each second, and one worker is
+//! killed.
 
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ pub struct SchedulesBench {
     workers: u16,
 }
 
-/// The number of ticks that there should be, of ticks that were enqueued, and of ticks that were enqueued twice.
+/// Counts the ticks that were due, the jobs that were enqueued for ticks, and the jobs that are second jobs of a tick.
 const COUNT: &str = "
     select
         sum(extract(epoch from last_at - date_trunc('second', counted_from)))::bigint,

@@ -23,7 +23,8 @@ const FILL: usize = 10_000;
 pub struct BenchStage {
     /// The throw-away server; `None` if the user gave the address of a server.
     server: Option<Server>,
-    /// Another database of the server whose address the user gave. The bench's database is dropped from there.
+    /// The database at the address that the user gave; `None` for a throw-away server. A session in this database drops
+    /// the bench's database.
     pub home: Option<Database>,
     pub database: Database,
     /// The address by which a child process reaches the same database.
@@ -131,7 +132,7 @@ pub struct ServerWork {
 }
 
 impl ServerWork {
-    /// Reads the counters. Call this after the sessions have ended: a session reports its work then, or once a second.
+    /// Reads the counters. Call this after the sessions have ended, because a session reports its last work at its end.
     pub async fn so_far(client: &Client) -> Result<ServerWork, Failure> {
         let sql = "select pg_stat_force_next_flush(), pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint,
             (select wal_fpi from pg_stat_wal)::bigint,

@@ -123,7 +123,7 @@ impl SteadyBench {
     }
 
     /// Returns the server's processor time per job in microseconds if bare statements do the jobs at the same rate.
-    /// Measures this for a quarter of the time.
+    /// Measures for a quarter of the bench's time.
     async fn floor(&self, stage: &BenchStage) -> Result<Option<f64>, Failure> {
         let ticks = self.ticks().div_ceil(4);
         let before = Cpu::so_far(&[], stage);
@@ -138,14 +138,15 @@ impl SteadyBench {
         self.seconds * (1000 / TICK.as_millis() as u32)
     }
 
-    /// Returns the number of jobs to enqueue at a tick: the jobs to send by the tick's end, less those sent by earlier
-    /// ticks.
+    /// Returns the number of jobs to enqueue in the interval `tick`: the jobs to send by its end, less the jobs of
+    /// earlier intervals.
     fn due(&self, tick: u32) -> u32 {
         let by = |ticks: u32| u64::from(self.rate) * u64::from(ticks) * TICK.as_millis() as u64 / 1000;
         (by(tick + 1) - by(tick)) as u32
     }
 
-    /// Enqueues this producer's jobs at each of its ticks, at once if a tick is late. Returns the number of jobs.
+    /// Enqueues the jobs of each interval of this producer. If an interval begins late, its jobs follow at once.
+    /// Returns the number of jobs.
     async fn produce(&self, stage: &BenchStage, began: Instant, from: Duration, n: u32) -> Result<u32, Failure> {
         let client = stage.client().await?;
         let mut sent = 0;
@@ -159,7 +160,8 @@ impl SteadyBench {
     }
 }
 
-/// Adds the percentiles of all jobs, and the 99th percentile of the first and the last quarter. A growth shows there.
+/// Adds the percentiles of all jobs, and the 99th percentile of the first and the last quarter. The two differ if the
+/// latency grows during the run.
 fn latencies(figures: &mut BenchFigures, mut starts: Vec<(u64, f64)>) {
     starts.sort_by_key(|(scheduled, _)| *scheduled);
     let quarter = starts.len().div_ceil(4);

@@ -96,7 +96,7 @@ impl UnrulyBench {
     }
 }
 
-/// The times at which a job or a notification was sent and arrived.
+/// The times at which a job was committed and started, or a notification was sent and received.
 type Wait = (Instant, Instant);
 
 /// Returns the duration of the wait; 0 if a job started before its producer knew of the commit.
@@ -104,13 +104,14 @@ fn milliseconds((from, until): &Wait) -> f64 {
     until.saturating_duration_since(*from).as_secs_f64() * 1000.0
 }
 
-/// Returns the longest duration of a control notification that was under way at the same time.
+/// Returns the longest duration of the control notifications that were under way at the same time.
 fn slowest(controls: &[Wait], (from, until): &Wait) -> f64 {
     let during = controls.iter().filter(|(sent, received)| sent <= until && received >= from);
     during.map(milliseconds).fold(0.0, f64::max)
 }
 
-/// Sends plain notifications from one connection to another until stopped. Returns the times of each: sent, received.
+/// Sends plain notifications from one connection to another until stopped. Returns for each the times at which it was
+/// sent and received.
 async fn control(database: reveille::Database, stop: CancellationToken) -> Result<Vec<Wait>, Failure> {
     let client = database.client().await?;
     let mut received = signals(&Postgres::new(database)?, 0).await?;

@@ -41,7 +41,8 @@ pub struct ViewsBench {
 /// The number of times that each query runs.
 const ROUNDS: usize = 20;
 
-/// The queries: the name of the figure, and the statement. The first two queries show the load of the machine.
+/// The queries: the name of the figure, and the statement. The first two queries read no table: they show the load of
+/// the machine.
 const QUERIES: [(&str, &str); 12] = [
     ("select_1", "select 1"),
     ("million_counted", "select count(*) from generate_series(1, 1000000)"),

@@ -11,7 +11,7 @@ use super::table::{Column, TableRow, columns, rows, seconds_as_text};
 use crate::figures::{about, count};
 use crate::output::plain;
 
-/// The use of colours. No meaning depends on colour alone.
+/// The choice whether frames have colours. No meaning depends on colour alone.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
     pub colours: bool,
@@ -31,7 +31,7 @@ impl Look {
     }
 }
 
-/// The number of lines that a frame has beside its rows.
+/// The number of lines of a frame that are not rows of its table.
 pub const BESIDE_ROWS: u16 = 5;
 
 pub fn draw(frame: &mut Frame, model: &Model, look: Look) {

@@ -36,7 +36,7 @@ pub struct Top {
     once: bool,
 }
 
-/// The shortest interval between two reads. A shorter one would only cost the server time.
+/// The shortest interval between two reads. A shorter interval would only cost the server time.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 /// The width of a frame that no terminal shows, unless COLUMNS is set.
 const WIDTH: u16 = 100;
@@ -91,7 +91,7 @@ async fn live(
                         }
                     }
                 },
-                // A change of the terminal's size needs a new frame too.
+                // Another event, such as a change of the terminal's size, needs a new frame too.
                 Some(Ok(_)) => {}
                 // The terminal is gone.
                 Some(Err(error)) => return Err(error.into()),

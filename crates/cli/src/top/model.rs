@@ -170,7 +170,7 @@ impl std::fmt::Display for DatabaseAction {
     }
 }
 
-/// The effect of a pressed key beyond the model.
+/// The effect of a pressed key outside the model.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reaction {
     Nothing,
@@ -218,7 +218,7 @@ impl Model {
         }
     }
 
-    /// Takes in an answer of the database, or the reason for its absence.
+    /// Updates the model with an answer of the database, or with the reason why there is none.
     pub fn update(&mut self, answer: Result<Overview, String>) {
         match answer {
             Ok(overview) => {
@@ -278,7 +278,7 @@ impl Model {
             KeyCode::End | KeyCode::Char('G') => self.mark(usize::MAX),
             KeyCode::Char(letter) => {
                 self.asking = self.action(letter);
-                // Keeps the selection on the row of the action.
+                // Selects the row of the action, so that the selection follows this row when rows move.
                 self.mark(place);
             }
             _ => {}

@@ -1,5 +1,5 @@
-//! Reads the views at each interval, and carries out the user's actions. After the loss of the connection, connects
-//! anew.
+//! Reads the views at each interval, and carries out the user's actions. If the connection is lost, this connects
+//! again.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ pub async fn run(
             _ = looks.tick() => {
                 let overview = within(look(&connection, &mut database)).await;
                 if overview.is_err() {
-                    // Connects anew at the next read, because the server may have moved to another address.
+                    // The next read connects again, because the server may have moved to another address.
                     database = None;
                 }
                 if updates.send(Update::Overview(overview)).await.is_err() {
@@ -116,8 +116,8 @@ async fn act(
             let batch = admin.revive_dead(&filter).await?;
             Ok(match (batch.left_over, batch.refused.len()) {
                 (0, 0) => format!("{} revived", batch.done),
-                (0, refused) => format!("{} revived, {refused} left dead: the server refused them", batch.done),
-                (left, _) => format!("{} revived, {left} left dead: a live job has their unique key", batch.done),
+                (0, refused) => format!("{} revived, {refused} refused by the server", batch.done),
+                (left, _) => format!("{} revived, {left} not, because live jobs hold their unique keys", batch.done),
             })
         }
     }

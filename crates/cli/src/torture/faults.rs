@@ -38,7 +38,7 @@ impl Torturer {
             let torturer = Arc::clone(&self);
             under_way.spawn(async move {
                 let name = fault.kind.name();
-                // One fault can prevent another: a server that is down has no session to terminate.
+                // A fault may find nothing to break: a server that is down has no session to terminate.
                 match torturer.inflict(&fault).await {
                     Ok(true) => *lock(&torturer.done).entry(name).or_default() += 1,
                     Ok(false) => tracing::debug!(name, "there was nothing to break"),

@@ -19,8 +19,8 @@ const BECOME_HOSTILE: &str = "set session authorization torture_hostile";
 /// The number of ids that one statement of a flood sends.
 const IDS: i64 = 500;
 
-/// Operators and functions with better matching types than the built-in ones. Postgres prefers them, and each one names
-/// the type that it returns.
+/// Operators and functions whose types match better than the types of the built-in ones, so that Postgres prefers them.
+/// The third text of each is the type that it returns.
 const TRAPS: [(&str, &str, &str); 8] = [
     ("operator", "%(bigint, integer)", "bigint"),
     ("operator", "*(interval, integer)", "interval"),
@@ -64,8 +64,8 @@ pub async fn notify(client: &Client, known: &Known, lasts: Duration) -> Result<(
     Ok(())
 }
 
-/// Holds every advisory lock that any version of Reveille has used, as the hostile role, for the time `lasts`. Some of
-/// these locks vouch for workers.
+/// Holds every advisory lock that any version of Reveille has used, as the hostile role, for the time `lasts`. Workers
+/// prove by some of these locks that they live.
 pub async fn lock(client: &Client, known: &Known, lasts: Duration) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(BECOME_HOSTILE).await?;
     let queues: Vec<&str> = TestQueue::all().map(TestQueue::name).collect();

@@ -46,7 +46,7 @@ impl MostReserved {
     pub async fn watch(self: Arc<Self>, database: Database) {
         loop {
             let count = async { Ok::<_, Failure>(database.client().await?.query_one(RESERVED, &[]).await?) };
-            // During an outage of the server, the count fails, and is left out.
+            // Ignores a failed count, because the server may be down.
             if let Ok(Ok(row)) = tokio::time::timeout(Duration::from_secs(1), count).await {
                 let mut most = lock(&self.most);
                 most.limited = most.limited.max(row.get("limited"));
@@ -57,8 +57,9 @@ impl MostReserved {
     }
 }
 
-/// Returns true if handlers, too, keep the limits under these faults. A worker that is frozen or cut off may go on for
-/// some seconds with jobs that other workers run already. A worker whose claims a crash undoes may do the same.
+/// Returns true if the running handlers keep the limits, too, and not only the reservations. This does not hold under
+/// all faults. A worker that is frozen or cut off may for some seconds run jobs that other workers already run. So may
+/// a worker after a crash of the server that undoes its claims.
 fn handlers_are_exact(kinds: &[Kind]) -> bool {
     let exact = [
         Kind::Kill,
@@ -158,8 +159,7 @@ fn most_within(times: &[Duration], within: Duration) -> usize {
     counts.max().unwrap_or_default()
 }
 
-/// Returns the longest time for which the queue `limited` had both capacity for another running job and a job ready to
-/// start.
+/// Returns the longest time for which the queue `limited` had a ready job that its limit allowed to start.
 fn longest_room(runs: &HashMap<u64, Vec<Run>>, committed: &[Committed]) -> Duration {
     let mut changes: Vec<(Duration, i64, i64)> = Vec::new();
     for committed in committed.iter().filter(|committed| TestQueue::of(committed.job) == Some(TestQueue::Limited)) {

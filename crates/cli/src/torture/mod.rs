@@ -71,7 +71,7 @@ pub struct Torture {
 const PRODUCERS: u32 = 4;
 /// The largest number of connections to the server: small, so that the fault `exhaust` can take all of them.
 const MAX_CONNECTIONS: &str = "120";
-/// The time that the last jobs may take after the last fault. That fault may have frozen a worker for 40 s.
+/// The time that the last jobs may take after the last fault. The last fault may have frozen a worker for 40 s.
 const LAST_JOBS: Duration = Duration::from_secs(180);
 
 impl Torture {

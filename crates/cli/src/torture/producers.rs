@@ -49,7 +49,7 @@ pub async fn produce(
             Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
         let planned = Duration::from_secs_f64(sent / per_second);
-        // After an outage, catches up with the jobs of at most 2 s.
+        // After an outage, the producer makes up for the jobs of the last 2 s and gives up the jobs before.
         sent = sent.max(began.elapsed().saturating_sub(Duration::from_secs(2)).as_secs_f64() * per_second);
         tokio::time::sleep(planned.saturating_sub(began.elapsed())).await;
     }

@@ -69,7 +69,7 @@ impl TestQueue {
         }
     }
 
-    /// Returns this queue's share of the jobs. The queue can start its share even during faults.
+    /// Returns this queue's share of the jobs: a number that its limits allow to start even during faults.
     pub fn share(self) -> usize {
         match self {
             TestQueue::Plain => 5,

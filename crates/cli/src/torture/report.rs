@@ -99,7 +99,7 @@ pub fn journals(
     percentiles(figures, "resumed_", back.iter().filter_map(resumed).map(milliseconds).collect());
 
     let first = |committed: &Committed| Some(runs.get(&committed.job)?.first()?.began.saturating_sub(committed.ready));
-    // Queues with limits are left out, because their jobs wait for other jobs.
+    // Leaves out the queues with limits, because their jobs wait for other jobs.
     for (prefix, queue) in [("wait_", TestQueue::Plain), ("calm_wait_", TestQueue::Calm)] {
         let free = committed.iter().filter(|committed| TestQueue::of(committed.job) == Some(queue));
         percentiles(figures, prefix, free.filter_map(first).map(milliseconds).collect());
@@ -132,7 +132,7 @@ impl Run {
     }
 }
 
-/// Returns the overlapping time of each two attempts at one job that ran at the same time.
+/// Returns the time of the overlap for each pair of attempts at one job that ran at the same time.
 fn overlaps(runs: &[Run]) -> Vec<Duration> {
     let mut overlaps = Vec::new();
     for (place, run) in runs.iter().enumerate() {

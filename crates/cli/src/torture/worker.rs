@@ -41,7 +41,8 @@ const START_AGAIN: Duration = Duration::from_millis(200);
 
 type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 
-/// One in `IDEMPOTENT` jobs has an effect that may be repeated. The worker settles this job.
+/// One in `IDEMPOTENT` jobs has an effect that may be repeated, and the worker settles it. The handler completes each
+/// other job in the transaction of its effect.
 const IDEMPOTENT: u64 = 4;
 
 /// Takes a random time, fails at random, or writes the job's effect. Most effects are written in the transaction that
@@ -109,7 +110,8 @@ async fn apply(
     let (number, worker) = (i64::try_from(job)?, context.job().reservation.worker);
     transaction.execute("insert into torture.applied values ($1, $2, $3)", &[&number, &attempt, &worker]).await?;
     context.complete_in(&transaction).await?;
-    // Ends the journal's entry before the commit, because after the commit other jobs may start under the same limit.
+    // Ends the attempt in the journal before the commit. After the commit, other jobs may start under the same limit,
+    // and the journal must not show more attempts at once than the limit allows.
     drop(entry);
     if fastrand::u8(0..100) == 0 {
         return Ok(transaction.rollback().await?);

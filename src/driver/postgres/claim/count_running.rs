@@ -14,19 +14,19 @@ use crate::driver::postgres::Postgres;
 use crate::driver::postgres::session::Params;
 use crate::error::Result;
 
-/// The longest time that one claim waits for earlier claims. After that, the claim answers that it has reserved no job,
-/// and a later claim continues the wait.
+/// The longest time for which one claim waits for earlier claims. After this time, the waiting claim reserves no job,
+/// and the next claim of the queue continues the wait.
 const WAIT: Duration = Duration::from_secs(5);
 /// A transaction older than this is no claim, whatever locks it holds. A claim is one or two statements, and a worker's
 /// sessions have a `statement_timeout` of 30 s.
 const LONGEST_CLAIM: Duration = Duration::from_secs(60);
-/// The first rest between two queries that ask which claims are open; each further rest is twice as long.
+/// The first pause between two searches for open transactions that may be claims. Each further pause is twice as long.
 const FIRST_REST: Duration = Duration::from_millis(1);
-/// The longest rest between two queries that ask which claims are open.
+/// The longest pause between two searches for open transactions that may be claims.
 const LONGEST_REST_BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// The queues that got limits a short time ago. For each of them, this driver waits until the claims that began before
-/// have ended.
+/// The queues that got limits a short time ago. For each of these queues, this driver waits until the claims that began
+/// before the limits have ended.
 #[derive(Default)]
 pub(crate) struct ClaimWaits(Mutex<HashMap<String, ClaimWait>>);
 
@@ -53,7 +53,7 @@ impl ClaimWait {
 }
 
 impl ClaimWaits {
-    /// Takes the wait that an earlier claim has begun for the same limits of the queue.
+    /// Removes and returns the wait that an earlier claim has begun for the same limits of the queue.
     fn take(&self, queue: &str, limits_since: SystemTime) -> Option<ClaimWait> {
         self.lock().remove(queue).filter(|wait| wait.limits_since == limits_since)
     }
@@ -67,9 +67,9 @@ impl ClaimWaits {
     }
 }
 
-/// Marks the running jobs of a queue as counting for the limits that the queue got at `limits_since`. Returns whether
-/// the claim can continue. The claim cannot continue while an open claim may not have seen the limits, or while another
-/// session has locked a running job.
+/// Marks the running jobs of a queue as counting for the limits that the queue got at `limits_since`. Returns true if
+/// all running jobs are marked. Returns false if, after 5 s, a claim that began before the limits were set may still
+/// run, or another session still locks a running job. The caller then reserves no job, and tries again later.
 pub(crate) async fn count_running(driver: &Postgres, queue: &str, limits_since: SystemTime) -> Result<bool> {
     let mut wait = match driver.claim_waits.take(queue, limits_since) {
         Some(wait) => wait,
@@ -84,8 +84,9 @@ pub(crate) async fn count_running(driver: &Postgres, queue: &str, limits_since: 
             let backends: Vec<_> = wait.claims.iter().filter_map(|claim| claim.backend).collect();
             tracing::warn!(
                 name: "worker.limits_wait", target: "reveille::worker", queue, ?backends,
-                "claiming nothing until the running jobs are counted for the queue's new limits: for a minute at most \
-                 while these backends hold locks as claims do; if there are none, a running job's row is locked"
+                "claiming nothing until the running jobs are counted for the queue's new limits. The count waits for \
+                 the backends listed here, at most a minute, because they may be claiming. If none is listed, another \
+                 session has locked a running job's row"
             );
             driver.claim_waits.put_back(queue, wait);
             return Ok(false);
@@ -107,8 +108,8 @@ async fn under_way(driver: &Postgres) -> Result<Vec<ClaimUnderWay>> {
     Ok(rows.iter().map(claim).collect())
 }
 
-/// Sets `limited` in the queue's reserved jobs, so that the limits of `limits_since` count them. Returns true if all of
-/// them are set, or if the queue has got other limits since.
+/// Sets `limited` in the queue's reserved jobs, so that the limits of `limits_since` count them. Returns true if all
+/// reserved jobs are set, or if newer limits have replaced these limits.
 async fn mark(driver: &Postgres, queue: &str, limits_since: SystemTime) -> Result<bool> {
     let params: &Params<'_> = &[(&queue, Type::TEXT), (&limits_since, Type::TIMESTAMPTZ)];
     let rows = driver.query("count running jobs", &driver.statements.count_running, params).await?;

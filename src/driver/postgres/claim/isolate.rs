@@ -17,21 +17,24 @@ use crate::error::{Error, Result};
 /// The time for which a worker passes over a job. Then it tries the job again, since the job's row may have been
 /// repaired.
 const PASSED_OVER_FOR: Duration = Duration::from_secs(600);
-/// If 100 jobs of a queue cannot be claimed and no other job can either, odd rows are not the reason.
+/// The largest number of jobs of a queue that a worker passes over. If more jobs cannot be claimed, the claim returns
+/// its error, because odd rows are hardly the reason.
 const MOST_ODD_JOBS: usize = 100;
 
 /// The jobs with odd rows that this worker passes over.
 #[derive(Default)]
 pub(crate) struct OddJobs {
     queues: Mutex<HashMap<String, Vec<PassedOver>>>,
-    /// Held by the one queue for which this worker now locks jobs with odd rows: those locks take a second session.
+    /// Held while the worker locks jobs with odd rows. Only one queue at a time may do this, because these locks take a
+    /// second session.
     turn: tokio::sync::Mutex<()>,
 }
 
 struct PassedOver {
     id: i64,
     since: Instant,
-    /// True if the job could not be made a dead job although other jobs of its queue could be claimed.
+    /// True if the worker has tried to make the job a dead job, and failed. While it passes over the job, it does not
+    /// try this again.
     stays: bool,
 }
 
@@ -114,7 +117,7 @@ pub(crate) async fn isolate(driver: &Postgres, queue: &str, from: Marks, error: 
 }
 
 /// Makes the passed-over jobs of the queue dead jobs. Call this after other jobs of the queue could be claimed: that
-/// proves that only the passed-over jobs are odd.
+/// proves that only the passed-over jobs have odd rows.
 pub(crate) async fn bury_odd_jobs(driver: &Postgres, queue: &str) {
     let ids = driver.odd_jobs.of(queue, |job| !job.stays);
     if ids.is_empty() {
@@ -131,7 +134,7 @@ pub(crate) async fn bury_odd_jobs(driver: &Postgres, queue: &str) {
         }
         Err(error) => tracing::debug!(
             name: "job.isolating_failed", target: "reveille::job", queue, %error,
-            "cannot isolate jobs; still passing over the known ones"
+            "cannot make jobs with odd rows dead jobs; the worker still passes over them"
         ),
     }
 }

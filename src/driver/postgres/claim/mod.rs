@@ -131,8 +131,8 @@ async fn look(driver: &Postgres, request: &ClaimRequest<'_>) -> Result<Vec<Row>>
     rows
 }
 
-/// Returns the time until the next job is due, or the kind of limits that the queue has. Runs after a claim that began
-/// at `began` and reserved no job.
+/// Returns the time until the next job is due, and the scope of the limits that the queue has. Runs after a claim that
+/// began at `began` and reserved no job.
 async fn next_due(
     driver: &Postgres,
     request: &ClaimRequest<'_>,
@@ -147,7 +147,7 @@ async fn next_due(
     let now: Option<SystemTime> = row.get("looked_at");
     let claimed = Claimed {
         due_in: seconds(row.get("next_due_seconds")),
-        // The claim saw no change that was committed after the claim began.
+        // The claim saw only the changes that were committed before it began, so this is the time at which it began.
         looked_at: now.and_then(|now| now.checked_sub(began.elapsed())),
         ..Claimed::default()
     };

@@ -174,8 +174,8 @@ async fn fenced(
     Ok(rows.iter().map(|row| row.get("id")).collect())
 }
 
-/// Returns a random part of a second. A settlement that has met a lock adds it to the time of its counters. The
-/// counters then get a separate row, since the locked row may be the usual row of the counters.
+/// Returns a random part of a second. A settlement that has met a lock adds this to the time of its counters, and a new
+/// time gives the counters a separate row. The locked row may be the usual row of the counters.
 fn some_seconds() -> f64 {
     f64::from(fastrand::u32(1..10_000_000)) / 1e6
 }

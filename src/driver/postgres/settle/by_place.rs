@@ -15,11 +15,13 @@ use crate::driver::postgres::session::Param;
 use crate::driver::{Ending, Settlement};
 use crate::error::Result;
 
-/// A group smaller than this gets a separate statement only if there are no other settlements.
+/// A group with fewer settlements than this joins the settlements that fit in no group, because a separate statement
+/// would not pay. If a group has all of the settlements, it stays a group.
 const FEW: usize = 16;
 
-/// Parts settlements, in the order of their ids, into groups that one statement can settle, and the other settlements.
-/// The jobs of a group have the same worker, queue and attempt, and were completed without a result.
+/// Divides settlements into groups, each for one statement, and the settlements that fit in no group. Both the input
+/// and the results are in the order of the ids. The jobs of a group have the same worker, queue and attempt, and were
+/// completed without a result.
 pub(crate) fn part<'a>(settlements: &[&'a Settlement]) -> (Vec<Vec<&'a Settlement>>, Vec<&'a Settlement>) {
     let (mut groups, mut others) = (HashMap::<_, Vec<_>>::new(), Vec::new());
     for &settlement in settlements {
@@ -112,13 +114,13 @@ pub(crate) async fn complete(driver: &Postgres, settlements: &[&Settlement]) -> 
     Ok(rows.first().into_iter().flat_map(|row| group.settled(row)).collect())
 }
 
-/// A number for each queue that was claimed from. The `hint` of a reservation has room for this number, but not for the
-/// queue's name.
+/// A number for each queue from which this driver has claimed jobs. The `hint` of a reservation has room for this
+/// number, but not for the queue's name.
 #[derive(Default)]
 pub(crate) struct Queues(Mutex<HashMap<String, u16>>);
 
 impl Queues {
-    /// Returns the number of a queue, from 1; 0 for a further queue once 65,535 queues have numbers.
+    /// Returns the number of a queue, from 1. Returns 0 if the queue has no number and all 65,535 numbers are taken.
     pub(crate) fn number(&self, queue: &str) -> u16 {
         let mut numbers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&known) = numbers.get(queue) {
@@ -152,7 +154,7 @@ mod tests {
         (from..).take(count).map(of).collect()
     }
 
-    /// Parts the settlements. Returns the sizes of the groups, and the ids of the other settlements.
+    /// Divides the settlements. Returns the sizes of the groups, and the ids of the settlements that fit in no group.
     fn parted(claims: &[Vec<Settlement>]) -> (Vec<usize>, Vec<i64>) {
         let mut all: Vec<_> = claims.iter().flatten().collect();
         all.sort_by_key(|settlement| settlement.reservation.id);
@@ -165,7 +167,7 @@ mod tests {
     #[test]
     fn many_jobs_of_a_worker_and_queue_settle_together() {
         let of = |worker, from, count, queue| claim(worker, from, count, None, hint(queue));
-        assert_eq!(parted(&[of(1, 1, 2, 1)]), (vec![2], vec![]), "and so do few if there are no others");
+        assert_eq!(parted(&[of(1, 1, 2, 1)]), (vec![2], vec![]), "a small group of all settlements stays a group");
         assert_eq!(parted(&[of(1, 1, FEW, 1), of(2, 100, FEW + 1, 1)]), (vec![FEW, FEW + 1], vec![]));
         assert_eq!(parted(&[of(1, 1, FEW, 1), of(1, 100, FEW + 1, 2)]), (vec![FEW, FEW + 1], vec![]));
         assert_eq!(parted(&[of(1, 3, 2, 1), of(2, 1, 2, 1), of(3, 100, FEW, 1)]), (vec![FEW], vec![1, 2, 3, 4]));

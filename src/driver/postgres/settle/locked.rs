@@ -33,8 +33,8 @@ pub(crate) fn counted(ids: Vec<i64>) -> Answers {
 const EXPECTED_FOR: Duration = Duration::from_secs(3);
 
 /// The time at which a settlement last met a lock. For 3 s after that, each settlement first locks those of its rows
-/// that no other session has locked, and leaves the others for later. A settlement that did not would wait 200 ms for
-/// each newly locked job.
+/// that no other session has locked, and leaves the others for later. Without this step, a settlement would wait 200 ms
+/// for each newly locked job.
 #[derive(Default)]
 pub(crate) struct Locks(Mutex<Option<Instant>>);
 
