@@ -57,13 +57,13 @@ impl Error {
         Error { kind: Kind::Denied, message: message.into(), source: None }
     }
 
-    /// The job is no longer the worker's: its reservation does not stand.
+    /// The worker's reservation of the job no longer stands.
     pub fn lost(message: impl Into<String>) -> Error {
         Error { kind: Kind::Lost, message: message.into(), source: None }
     }
 
-    /// A middleware has refused a job. If the middleware's error is an [`Error`] of this crate, the error keeps its
-    /// kind.
+    /// Makes the error for a job that a middleware has refused. If the middleware returned an [`Error`] of this crate,
+    /// returns that error unchanged.
     pub(crate) fn refused(error: Box<dyn std::error::Error + Send + Sync>) -> Error {
         match error.downcast::<Error>() {
             Ok(error) => *error,
@@ -74,12 +74,12 @@ impl Error {
         }
     }
 
-    /// The store sends no notifications, so that workers have to poll.
+    /// The store sends no notifications, so workers have to poll.
     pub fn listen_unsupported(message: impl Into<String>) -> Error {
         Error { kind: Kind::ListenUnsupported, message: message.into(), source: None }
     }
 
-    /// A part of a worker has panicked or ended by itself.
+    /// A part of a worker has panicked, or has ended before the shutdown.
     pub(crate) fn broken(message: impl Into<String>) -> Error {
         Error { kind: Kind::Broken, message: message.into(), source: None }
     }
@@ -125,7 +125,7 @@ impl Error {
         self.kind == Kind::Invalid
     }
 
-    /// The server cannot be reached, starts or stops, or has no free connection. Trying again may help.
+    /// The server cannot be reached, is starting or stopping, or has no free connection. Trying again may help.
     pub fn is_unavailable(&self) -> bool {
         self.kind == Kind::Unavailable
     }
@@ -145,7 +145,7 @@ impl Error {
         self.kind == Kind::Denied
     }
 
-    /// The job is no longer this worker's: another worker runs it, or it has ended.
+    /// This worker's reservation of the job no longer stands. The job may have ended, or another worker may run it.
     pub fn is_lost(&self) -> bool {
         self.kind == Kind::Lost
     }
@@ -160,15 +160,15 @@ impl Error {
         self.kind == Kind::ListenUnsupported
     }
 
-    /// Another session holds a lock, and the statement's wait for it timed out.
+    /// Another session holds a lock, and the statement's wait for that lock timed out.
     pub(crate) fn is_locked(&self) -> bool {
         self.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
     }
 
     /// The server refuses a row, or cannot read the row. Trying again does not help, but leaving out the row does.
     ///
-    /// All errors of the server count, except errors about the connection, rights, the schema, resources, or concurrent
-    /// sessions.
+    /// True for all invalid input, and for all errors of the server except errors about the connection, rights, the
+    /// schema, resources, or concurrent sessions.
     pub(crate) fn is_about_data(&self) -> bool {
         const OTHER_CLASSES: [&str; 13] =
             ["08", "0A", "25", "26", "28", "34", "3D", "3F", "40", "42", "53", "55", "57"];
@@ -176,7 +176,8 @@ impl Error {
         self.is_invalid() || self.code().is_some_and(|code| !is_other(code))
     }
 
-    /// A part of a worker panicked or ended by itself, so that the worker has ended. This is a fault of the program.
+    /// A part of a worker has panicked, or has ended before the shutdown. The worker has ended for this reason. This is
+    /// a fault of the program.
     pub fn is_broken(&self) -> bool {
         self.kind == Kind::Broken
     }
@@ -187,14 +188,14 @@ impl Error {
     }
 }
 
-/// True if the server is read-only: by its error code, or by tokio-postgres' message for an unmet
+/// True if the server is read-only. The server's error code says this, or tokio-postgres' message for an unmet
 /// `target_session_attrs`.
 fn refuses_writes(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) || reason_of(error).contains("not allow writes")
 }
 
-/// True if the server has ended this session: on demand, after a crash, or because the session idled. Other sessions
-/// may go on.
+/// True if the server has ended this session: by a command, after a crash, or because the session was idle. Other
+/// sessions may go on.
 fn has_ended_the_session(error: &tokio_postgres::Error) -> bool {
     let ends = ["57P01", "57P02", "57P04", "57P05"];
     error.code().is_some_and(|code| ends.contains(&code.code()))
@@ -217,7 +218,7 @@ fn is_tls(error: &tokio_postgres::Error) -> bool {
 /// The reason why TLS failed, and what to check.
 fn tls_advice(reason: &str) -> String {
     let is = |word: &str| reason.contains(word);
-    // rustls reports BadSignature for an authority with the right name and another key.
+    // rustls reports `BadSignature` if a trusted authority has the same name as the issuer, but another key.
     if is("UnknownIssuer") || is("BadSignature") {
         return format!("{reason}: no trusted authority has issued the server's certificate; check sslrootcert");
     }
@@ -254,11 +255,11 @@ fn kind_of(error: &tokio_postgres::Error) -> Kind {
     }
 }
 
-/// The server's message, detail and hint, or the innermost cause of another error.
+/// Returns the server's message, detail and hint. If the error is not from the server, returns its innermost cause.
 fn reason_of(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
         let mut reason = db.message().to_owned();
-        // The detail of an error about data shows the row, and with the row its payload.
+        // The detail of an error about data is left out, because it quotes the row, including the payload.
         if let Some(detail) = db.detail().filter(|_| !matches!(db.code().code().get(..2), Some("22" | "23"))) {
             reason.push_str(": ");
             reason.push_str(detail);
@@ -277,8 +278,8 @@ fn reason_of(error: &tokio_postgres::Error) -> String {
     cause.to_string()
 }
 
-/// Returns the text on one line, without control characters that a terminal would obey. The server's messages quote
-/// input, and a middleware's error may hold any text.
+/// Returns the text on one line, with its control characters escaped, since a terminal would obey them. They can come
+/// from input that the server quotes, or from a middleware's error.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {

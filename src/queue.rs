@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-/// Changes to the settings of a queue. The other settings stay unchanged.
+/// Changes to some settings of a queue. All settings that are not set here stay unchanged.
 ///
-/// `None` restores the default of a setting. By default, a queue has no limits.
+/// A setting that is set to `None` gets its default again. By default, a queue has no limits.
 ///
 /// ```
 /// use reveille::admin::QueueSettings;
@@ -112,8 +112,8 @@ impl QueueSettings {
         self
     }
 
-    /// The changed settings by column of `reveille.queues`, without `paused`: a function of the schema changes that
-    /// column.
+    /// Returns the changed settings by their columns in `reveille.queues`. `paused` is left out, because a function of
+    /// the schema pauses and resumes queues.
     ///
     /// # Errors
     /// Invalid if a setting is out of its range.

@@ -71,7 +71,7 @@ pub trait Awaiter: Sync {
     /// Waits for the end of the job `id`. Returns `None` if the store knows nothing of the job.
     ///
     /// # Errors
-    /// The store's error. Once the wait has begun, it goes on while the store is unavailable.
+    /// The store's error. After the store's first answer, the wait goes on even while the store is unavailable.
     fn finished(&self, id: i64) -> BoxFuture<'_, Result<Option<FinishedJob>>>;
 }
 
@@ -111,7 +111,7 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// The server's error. Once the wait has begun, it goes on while the server is unavailable.
+    /// The server's error. After the server's first answer, the wait goes on even while the server is unavailable.
     pub async fn finished(&self, id: i64) -> Result<Option<FinishedJob>> {
         let mut wait = self.ends().of(self, id);
         let mut has_lived = false;
@@ -161,7 +161,7 @@ fn seen(id: i64, row: &Row) -> Result<Look> {
     Ok(Look::Ended(FinishedJob { id, state, result: row.try_get("result").map_err(unreadable)?, errors }))
 }
 
-/// Returns the failure of an attempt. A member that cannot be read gets a default.
+/// Reads the failure of an attempt. A JSON member that cannot be read gets a default.
 fn failure(error: &RawValue) -> Failure {
     let error = Payload::parse(error.get()).ok();
     let text = |name| error.as_ref().and_then(|error| error.member::<String>(name).ok().flatten());

@@ -22,7 +22,7 @@ pub struct Enqueue<'a, E> {
     middlewares: Middlewares,
     schema: Cow<'static, str>,
     max_payload: usize,
-    /// Names the lifetime of `on`, since the type of the future that enqueues the job must name it.
+    /// The lifetime of `on`. The type of the enqueuing future has to name this lifetime.
     lifetime: PhantomData<&'a ()>,
 }
 
@@ -54,7 +54,7 @@ impl<E> Enqueue<'_, E> {
         self.change(|job| job.at(time))
     }
 
-    /// Sets the priority, by which the job starts before or after other jobs of its queue.
+    /// Sets the priority, which decides whether the job starts before or after other jobs of its queue.
     pub fn priority(self, priority: Priority) -> Self {
         self.change(|job| job.priority(priority))
     }
@@ -75,13 +75,14 @@ impl<E> Enqueue<'_, E> {
         self.change(|job| job.unique_key(key))
     }
 
-    /// Adds the job only if no other job of its kind has the same payload. The unique key is made of the payload.
+    /// Adds the job only if no other job of its kind is unique by the same payload. The unique key is a hash of the
+    /// payload.
     pub fn unique_by_payload(self) -> Self {
         self.try_change(NewJob::unique_by_payload)
     }
 
-    /// Adds the job only if no other job of its kind holds the unique key that this option sets: one for the whole
-    /// kind.
+    /// Adds the job only if no other job of its kind is unique by its kind. All jobs of the kind that use this option
+    /// have the same unique key.
     pub fn unique_by_kind(self) -> Self {
         self.change(NewJob::unique_by_kind)
     }
@@ -113,8 +114,8 @@ impl<E> Enqueue<'_, E> {
 
     /// Adds metadata: further facts about the job, such as a trace context. The value must serialize to a JSON object.
     ///
-    /// Awaiting the enqueue fails if the value serializes to anything else, or to JSON that Postgres cannot store. A
-    /// [`Payload`](crate::job::Payload) keeps all digits of its numbers.
+    /// Awaiting the enqueue fails if the value serializes to anything else, or to JSON that Postgres cannot store. Pass
+    /// a [`Payload`](crate::job::Payload) to keep all digits of numbers.
     pub fn metadata(self, metadata: impl Serialize) -> Self {
         self.try_change(|job| job.metadata(&metadata))
     }

@@ -100,7 +100,7 @@ pub async fn enqueue_all<'a, E: EnqueueOn, J: Enqueueable + 'a>(
 ///
 /// This is the quickest way to enqueue. It holds only a few jobs in memory at a time. Use it for an import, or for one
 /// job per customer. It returns no ids, and the jobs can have no unique keys. For up to a few thousand jobs,
-/// [`enqueue_all`] is simpler. A driver other than Postgres's enqueues the jobs as `enqueue_all` does.
+/// [`enqueue_all`] is simpler. Drivers for other stores than Postgres enqueue the jobs as `enqueue_all` does.
 ///
 /// ```no_run
 /// # use serde::{Deserialize, Serialize};
@@ -145,12 +145,12 @@ pub async fn copy_all<'a, E: EnqueueOn, J: Enqueueable + 'a>(
 pub struct Enqueuer {
     middlewares: Middlewares,
     schema: Cow<'static, str>,
-    /// The id of the job in whose handler this enqueuer works, if the enqueuer comes from that job's context.
+    /// The id of the parent of the enqueued jobs, if this enqueuer comes from the context of that parent.
     parent: Option<i64>,
 }
 
 tokio::task_local! {
-    /// The id of the job whose handler this task runs, if that job is stored.
+    /// The id of the job whose handler this task runs. `None` in a test that runs a handler without a stored job.
     static PARENT: Option<i64>;
 }
 
@@ -176,7 +176,7 @@ impl Enqueuer {
         self
     }
 
-    /// Enqueues into the tables of this schema, whether one job, many, or by COPY; `reveille` by default.
+    /// Sets the schema into whose tables this enqueuer enqueues; `reveille` by default.
     ///
     /// This setting is for clients and transactions. A [`Database`] or a driver knows its own schema and ignores this
     /// setting.
@@ -242,7 +242,7 @@ impl Enqueuer {
         Ok(job)
     }
 
-    /// Unless the job has a parent, makes the job whose handler enqueues it the parent.
+    /// Sets the parent of a job that has none: the job whose handler enqueues it, if a handler does.
     fn child(&self, job: NewJob) -> NewJob {
         let here = || PARENT.try_with(|parent| *parent).ok().flatten();
         NewJob { parent_id: job.parent_id.or(self.parent).or_else(here), ..job }
@@ -256,8 +256,8 @@ impl Default for Enqueuer {
 }
 
 impl Database {
-    /// Returns an enqueuer for the schema of this database. It also enqueues on clients of this database, and on
-    /// transactions of other pools.
+    /// Returns an enqueuer for the schema of this database. The enqueuer can enqueue on this database, on its clients,
+    /// and on transactions of other pools.
     ///
     /// ```no_run
     /// # use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// The number of the attempt, from 1. Each reservation of the job counts.
+    /// The number of the attempt, from 1. Each reservation of the job counts as an attempt.
     pub number: u32,
     /// The number of earlier attempts that have failed.
     pub failures: u32,
@@ -13,7 +13,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// True if the job is dead when this attempt fails.
+    /// True if a failure of this attempt makes the job dead.
     pub fn is_last(&self) -> bool {
         self.failures + 1 >= self.max_attempts
     }

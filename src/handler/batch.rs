@@ -23,13 +23,13 @@ pub struct Batch<J> {
 pub struct BatchItem<J> {
     /// The job.
     pub job: J,
-    /// The context of the job's attempt: the job's id, the number of the attempt, and its cancellation.
+    /// The context of the job's attempt: the job's id, the attempt's number, and the attempt's cancellation.
     pub context: Context,
 }
 
 impl<J> Batch<J> {
-    /// Says when the handler should stop the whole batch: once every job of the batch should stop. The context of each
-    /// job says when that job alone should stop.
+    /// Returns the cancellation of the whole batch. It says that the handler should stop once every job of the batch
+    /// should stop. The context of each job says when that job alone should stop.
     pub fn cancellation(&self) -> Cancellation {
         Cancellation(self.stop.clone())
     }
@@ -105,9 +105,9 @@ impl<T: IntoOutcome, E: Display> IntoOutcomes for std::result::Result<Vec<T>, E>
 
 /// An async function that works many jobs of one kind at once.
 ///
-/// The first argument of the function is the [`Batch`], and decides the kind. Up to four further arguments are
-/// [`State`]s. The function returns anything that is [`IntoOutcomes`]. This trait is implemented for all functions and
-/// closures of one to five arguments, never by hand.
+/// The first argument of the function is the [`Batch`]; the type of its jobs decides the kind. Up to four further
+/// arguments are [`State`]s. The function returns anything that is [`IntoOutcomes`]. This trait is implemented for all
+/// functions and closures of one to five arguments, never by hand.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler of batches",
     label = "not an async function of a `Batch` and up to four further arguments",

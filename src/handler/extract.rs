@@ -18,7 +18,7 @@ use crate::handler::progress::Progress;
 use crate::job::trace_context::TraceContext;
 use crate::job::{Payload, ReservedJob};
 
-/// The longest wait for the end of a dropped transaction.
+/// The longest wait for the rollback of a transaction that the handler has dropped.
 const STILL_OPEN: Duration = Duration::from_secs(1);
 
 /// All that is known about the attempt in which a handler runs. Cheap to clone. A handler may take the context as an
@@ -109,7 +109,7 @@ impl Context {
     ///
     /// # Errors
     /// Invalid if the metadata is not a JSON object, is nested more than 128 levels deep, or holds a number that
-    /// exceeds any `f64`. The table accepts the last two.
+    /// exceeds any `f64`. The table accepts metadata of the last two sorts.
     pub fn metadata(&self) -> Result<Map<String, Value>> {
         let Some(metadata) = &self.inner.job.metadata else { return Ok(Map::new()) };
         metadata.decode().map_err(|error| self.unreadable("metadata", &error))
@@ -148,8 +148,8 @@ impl Context {
     /// the job has ended.
     ///
     /// Report as often as you like: at most two reports a second are written, and the latest report is always written.
-    /// A later attempt finds the report of an earlier attempt only in the table. While the database is unavailable,
-    /// reports are dropped without an error.
+    /// A handler cannot read the reports of earlier attempts here, only in the table. While the database is
+    /// unavailable, reports are dropped without an error.
     ///
     /// ```
     /// # use reveille::{Context, Job};
@@ -167,7 +167,7 @@ impl Context {
     /// ```
     ///
     /// # Errors
-    /// Invalid if the report is too large or does not serialize to JSON. Lost if the job is no longer this worker's:
+    /// Invalid if the report is too large or does not serialize to JSON. Lost if this worker no longer holds the job:
     /// then stop the work.
     pub async fn progress<T: Serialize + ?Sized>(&self, progress: &T) -> Result<()> {
         self.reports().report(Payload::encode_as("progress", progress)?).await
@@ -190,9 +190,10 @@ impl Context {
     /// once.
     ///
     /// Once the transaction is committed, the job is completed, whatever the handler returns. A result is not kept, and
-    /// later progress is dropped. If the transaction is rolled back, the attempt fails, unless the handler completes
-    /// the job in another transaction: after a serialization failure or a deadlock, roll back and repeat the
-    /// transaction. The transaction locks the job's row until the transaction ends, so end it soon.
+    /// later progress is dropped. If the transaction is rolled back, the job is not completed, and the attempt fails
+    /// even if the handler returns success. After a serialization failure or a deadlock, the handler can roll back and
+    /// complete the job in another transaction. The transaction locks the job's row until the transaction ends, so end
+    /// it soon.
     ///
     /// ```no_run
     /// # use reveille::{Context, Database, Job, State};
@@ -214,7 +215,7 @@ impl Context {
     /// ```
     ///
     /// # Errors
-    /// Lost if the job is no longer this worker's: then roll the transaction back. Invalid if the job is already
+    /// Lost if this worker no longer holds the job: then roll the transaction back. Invalid if the job is already
     /// completed, if another open transaction has completed the job, or if the job is not stored in Postgres.
     pub async fn complete_in(&self, transaction: &tokio_postgres::Transaction<'_>) -> Result<()> {
         let inner = &self.inner;
@@ -223,7 +224,8 @@ impl Context {
             self.wait_until_undone(before, transaction).await?;
         }
         let reservation = &inner.job.reservation;
-        // The transaction locks the job's row, and a later write of progress would wait for this lock.
+        // The latest progress is written first. Once the transaction has locked the job's row, a write of progress
+        // would wait for this lock.
         self.reports().close().await;
         match inner.driver.complete_in(transaction, reservation, inner.started.elapsed()).await? {
             Some(transaction) => {
@@ -232,7 +234,7 @@ impl Context {
             }
             None if before.is_some() => Err(already_completed()),
             None => Err(Error::lost(format!(
-                "job {} is no longer this worker's; roll your transaction back",
+                "this worker no longer holds job {}; roll your transaction back",
                 reservation.id
             ))),
         }
@@ -248,8 +250,8 @@ impl Context {
     }
 
     /// Waits up to a second for the rollback of an earlier transaction in which the job was completed. While the
-    /// earlier transaction is open, completing the job in another transaction would block on its lock. If both are the
-    /// same transaction, this does not wait.
+    /// earlier transaction is open, completing the job in another transaction would block on its lock. If `transaction`
+    /// is this earlier transaction, returns at once.
     async fn wait_until_undone(&self, before: &str, transaction: &tokio_postgres::Transaction<'_>) -> Result<()> {
         const OWN: &str = "select pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text";
         let own = transaction.query_typed(OWN, &[]).await;
@@ -264,7 +266,8 @@ impl Context {
                 Some(true) => return Err(already_completed()),
                 None if began.elapsed() > STILL_OPEN => {
                     return Err(Error::invalid(
-                        "the job is completed in another transaction, which has not ended; commit it or roll it back",
+                        "the job was completed in another transaction, which is still open; \
+                         commit that transaction or roll it back",
                     ));
                 }
                 // The earlier transaction is open. If it was dropped just now, its rollback has yet to reach the

@@ -20,7 +20,7 @@ use crate::handler::{Gathers, Registered, does_not_fit};
 use crate::job::Job;
 use crate::job::outcome::{Outcome, panicked};
 
-/// The rule by which a batch starts: once the batch is full, or once its first job has waited for a time.
+/// The rule by which a batch starts: once the batch is full, or once its first job has waited for the time `within`.
 #[derive(Debug, Clone, Copy)]
 #[must_use]
 pub struct Gather {
@@ -81,7 +81,7 @@ struct Gatherer<J> {
     most: OnceLock<HashMap<String, usize>>,
     /// The number of all jobs that attempts have handed over so far.
     members: AtomicU64,
-    /// True from the begin of a shutdown: then a job does not wait for further jobs.
+    /// True once a shutdown has begun. From then on, no batch waits for further jobs.
     hurries: AtomicBool,
     gathering: Mutex<HashMap<String, Gathering<J>>>,
 }
@@ -159,14 +159,15 @@ impl<J: Job> Gatherer<J> {
         }
     }
 
-    /// Takes a job out of a batch that has not started. Returns false if no such batch holds the job.
+    /// Takes a job out of a batch that has not started. Returns false if the job's batch has started.
     fn withdraw(&self, queue: &str, number: u64) -> bool {
         let mut all = self.lock();
         let Some(gathering) = all.get_mut(queue) else { return false };
         let Some(place) = gathering.members.iter().position(|member| member.number == number) else { return false };
         gathering.members.remove(place);
         if gathering.members.is_empty() {
-            // The next job begins another batch. The timer of the empty batch must not start that batch.
+            // The next job begins another batch. With a new number, the timer of the empty batch does not start the
+            // other batch.
             gathering.number += 1;
         }
         true
@@ -250,7 +251,8 @@ impl<J: Job> Gathers for Arc<Gatherer<J>> {
     }
 }
 
-/// Returns the outcome of a job that was cancelled before its batch started. The job's attempt knows the reason.
+/// Returns the outcome of a job that was cancelled before its batch started. The attempt replaces this outcome by the
+/// ending that fits the reason of the cancellation.
 fn not_begun() -> Outcome {
     Outcome::Fail("cancelled before its batch started".into())
 }

@@ -22,9 +22,9 @@ use crate::job::{NewJob, ReservedJob};
 /// [`Enqueuer`](crate::enqueue::Enqueuer). Each method has a default that changes nothing.
 ///
 /// The first middleware added is the outermost: nearest to the database. A job on its way to the database passes the
-/// middlewares from the last to the first. On its way to the handler, it passes them from the first to the last. Each
-/// middleware then gets the payload as it has stored it, because the middlewares that changed the payload after it have
-/// already undone their changes.
+/// middlewares from the last to the first. On its way to the handler, the job passes the middlewares from the first to
+/// the last. So the changes of the middlewares are undone in the opposite order, and each middleware gets back the
+/// payload that it has passed on.
 ///
 /// ```
 /// use reveille::handler::{BoxFuture, Middleware, Next};
@@ -66,7 +66,7 @@ pub trait Middleware: Send + Sync + 'static {
 
     /// Makes an attempt: passes the attempt on with [`Next::run`], or ends the attempt with an outcome of its own.
     ///
-    /// The payload is not decoded yet, and [`Context::with_payload`] replaces it. A panic in this method fails the
+    /// The payload is not decoded yet. [`Context::with_payload`] replaces the payload. A panic in this method fails the
     /// attempt, as a panic in the handler does. At a timeout, the future is dropped, so put code that must always run
     /// into a `Drop`.
     fn work<'a>(&'a self, context: Context, next: Next<'a>) -> BoxFuture<'a, Outcome> {
@@ -76,9 +76,9 @@ pub trait Middleware: Send + Sync + 'static {
     /// Takes note of the end of an attempt, even an end by a timeout, by a panic, or by the death of the worker.
     ///
     /// The worker calls this method once the ending of the job is known and before the ending is recorded, so keep the
-    /// method short. For a lost attempt, the worker that rescues the job calls this method. If the lost worker is alive
-    /// but cut off, the lost worker also calls this method for the same attempt, although its ending does not count. A
-    /// panic in this method is logged and changes nothing.
+    /// method short. For a lost attempt, the worker that rescues the job calls this method. A lost worker that was only
+    /// cut off also calls this method for the same attempt, although that ending does not count. A panic in this method
+    /// is logged and changes nothing.
     fn ended(&self, end: &AttemptEnd<'_>) {
         let _ = end;
     }
@@ -155,7 +155,7 @@ pub enum EndKind {
 }
 
 impl EndKind {
-    /// The kind's name, such as `timed_out`: for a metric, say.
+    /// The kind's name, such as `timed_out`, for metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
             EndKind::Completed => "completed",

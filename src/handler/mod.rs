@@ -53,8 +53,8 @@ pub use middleware::{AttemptEnd, BoxFuture, EndKind, Middleware, Next, Propagati
 ///
 /// The first argument of the function is the job, and decides the kind. Up to eight further arguments are
 /// [extracted](Extract). The function returns anything that is [`IntoOutcome`]. This trait is implemented for all
-/// functions and closures of one to nine arguments, never by hand. [`Arguments`] decides which arguments are allowed,
-/// so that the compiler can name a wrong argument.
+/// functions and closures of one to nine arguments, never by hand. The trait [`Arguments`] checks the arguments, so
+/// that the compiler's message names a wrong argument.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     label = "not an async function of a job and up to eight further arguments",
@@ -243,7 +243,7 @@ impl Handlers {
         self.by_kind.values().filter_map(|handler| handler.gathers.as_deref())
     }
 
-    /// Checks that all handlers can work in these queues with these states.
+    /// Checks that a worker with these states and these queues can run all handlers.
     pub(crate) fn check(&self, states: &States, queues: &[(String, usize)]) -> Result<()> {
         if let Some(kind) = self.twice {
             return Err(Error::invalid(format!(

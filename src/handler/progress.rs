@@ -32,7 +32,7 @@ struct Reports {
     next: Option<Instant>,
     /// True if later reports are dropped.
     closed: bool,
-    /// True once a write has found that the job is no longer this worker's.
+    /// True once a write has found that this worker no longer holds the job.
     lost: bool,
 }
 
@@ -116,7 +116,7 @@ impl Progress {
     }
 
     fn lost(&self) -> Error {
-        Error::lost(format!("job {} is no longer this worker's; stop working on it", self.reservation.id))
+        Error::lost(format!("this worker no longer holds job {}; stop working on the job", self.reservation.id))
     }
 
     fn reports(&self) -> MutexGuard<'_, Reports> {

@@ -12,7 +12,7 @@ const LARGEST_PAYLOAD: usize = 8 * 1024 * 1024;
 /// The largest metadata that the table stores, in bytes: 256 KiB.
 const LARGEST_METADATA: usize = 256 * 1024;
 const MOST_TAGS: usize = 64;
-/// The largest size of a job's tags together that the table stores, in bytes: 16 KiB.
+/// The largest total size of a job's tags that the table stores, in bytes: 16 KiB.
 const LARGEST_TAGS: usize = 16 * 1024;
 
 impl NewJob {
@@ -29,7 +29,7 @@ impl NewJob {
         check_key("key", self.key.as_deref())?;
         if let UniqueUntil::Period(period) = self.unique_until {
             if self.unique_key.is_none() {
-                return Err(Error::invalid("a job can be unique for a period only by a key; give it a unique key"));
+                return Err(Error::invalid("a job that is unique for a period must have a unique key; give it one"));
             }
             if period < Duration::from_micros(1) {
                 return Err(Error::invalid(format!(
@@ -66,7 +66,7 @@ impl NewJob {
             )));
         }
         // Postgres writes JSON with spaces, which at most double a text. Counting the spaces means reading each byte,
-        // so smaller payloads are not counted.
+        // so this is done only for payloads above half the limit.
         if size > LARGEST_PAYLOAD / 2 && self.payload.written_len() > LARGEST_PAYLOAD {
             return Err(Error::invalid(format!(
                 "payload of {size} bytes is larger than 8 MiB as Postgres writes it (payload_is_at_most_8_mib); keep \
@@ -77,7 +77,7 @@ impl NewJob {
     }
 }
 
-/// Refuses a queue's or kind's name that the table's constraints would refuse.
+/// Refuses a name of a queue, a kind or a schedule that the table's constraints would refuse.
 pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
     if !(1..=128).contains(&name.chars().count()) {
         return Err(Error::invalid(format!("{what} must have 1 to 128 characters, not {}", name.chars().count())));
@@ -92,7 +92,8 @@ pub(crate) fn check_timeout(timeout: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a time that Postgres cannot store. Postgres stores the years 4713 BC to 294276.
+/// Refuses a time that Postgres cannot store. Postgres stores the years 4713 BC to AD 294276; the limits here are a
+/// little narrower.
 fn check_time(time: SystemTime) -> Result<()> {
     const YEAR: u64 = 31_557_600;
     let (earliest, latest) = (Duration::from_secs(6_600 * YEAR), Duration::from_secs(290_000 * YEAR));
@@ -103,7 +104,9 @@ fn check_time(time: SystemTime) -> Result<()> {
     if is_storable {
         return Ok(());
     }
-    Err(Error::invalid("a job cannot be due at a time that Postgres cannot store; use a year of 4600 BC to 290000"))
+    Err(Error::invalid(
+        "a job cannot be due at a time that Postgres cannot store; use a year from 4600 BC to AD 290000",
+    ))
 }
 
 fn check_key(what: &str, key: Option<&str>) -> Result<()> {

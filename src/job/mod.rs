@@ -81,7 +81,7 @@ pub trait Job: Serialize + DeserializeOwned + Send + 'static {
     const PRIORITY: Priority = Priority::Normal;
     /// The number of failures at which a job of this kind is dead, unless the job has another number.
     const MAX_ATTEMPTS: u32 = 20;
-    /// The time that one attempt may take, unless the job has a timeout. With `None`, the worker's timeout counts.
+    /// The time that one attempt may take, unless the job has a timeout. With `None`, the worker's timeout applies.
     const TIMEOUT: Option<Duration> = None;
 
     /// The delays after which failed jobs of this kind are tried again.

@@ -46,23 +46,23 @@ pub struct NewJob {
     pub kind: String,
     /// The JSON that the handler gets.
     pub payload: Payload,
-    /// The priority: it decides whether the job starts before or after other jobs of its queue.
+    /// The priority, which decides whether the job starts before or after other jobs of its queue.
     pub priority: Priority,
     /// The due time: the job may start from then on.
     pub due: Due,
     /// The number of failures at which the job is dead, at least 1.
     pub max_attempts: u32,
-    /// The time that one attempt may take, at least a microsecond. With `None`, the timeout of the job's kind counts.
+    /// The time that one attempt may take, at least a microsecond. With `None`, the timeout of the job's kind applies.
     pub timeout: Option<Duration>,
     /// The unique key, which at most one job of a kind holds, 1 to 512 bytes.
     pub unique_key: Option<String>,
-    /// The change to the job that already holds the unique key.
+    /// The change that the enqueue makes to a job that already holds the unique key.
     pub unique_mode: UniqueMode,
     /// The time until which the job holds its unique key.
     pub unique_until: UniqueUntil,
     /// The key: the tenant or other thing that the job belongs to, for limits and order, 1 to 512 bytes.
     pub key: Option<String>,
-    /// Labels: at most 64, with at most 16 KiB together.
+    /// The tags: at most 64, with at most 16 KiB together.
     pub tags: Vec<String>,
     /// Further facts about the job: a JSON object of at most 256 KiB.
     pub metadata: Option<Payload>,
@@ -72,7 +72,7 @@ pub struct NewJob {
 }
 
 /// The default limit of a payload in bytes: 1 MiB. [`Enqueue::max_payload`](crate::enqueue::Enqueue::max_payload)
-/// raises it.
+/// changes the limit for one job.
 pub const MAX_PAYLOAD: usize = 1024 * 1024;
 
 impl NewJob {
@@ -115,7 +115,7 @@ impl NewJob {
         NewJob { queue: queue.into(), ..self }
     }
 
-    /// Sets the priority: it decides whether the job starts before or after other jobs of its queue.
+    /// Sets the priority, which decides whether the job starts before or after other jobs of its queue.
     #[must_use]
     pub fn priority(self, priority: Priority) -> NewJob {
         NewJob { priority, ..self }
@@ -139,19 +139,21 @@ impl NewJob {
         NewJob { max_attempts, ..self }
     }
 
-    /// Gives each attempt at most this long, at least a microsecond.
+    /// Sets the timeout of each attempt; at least a microsecond.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> NewJob {
         NewJob { timeout: Some(timeout), ..self }
     }
 
-    /// Adds the job only if no other job of its kind holds this unique key, 1 to 512 bytes.
+    /// Adds the job only if no other job of its kind holds this unique key, 1 to 512 bytes. If another job holds the
+    /// unique key, the enqueue returns that job's id.
     #[must_use]
     pub fn unique_key(self, key: impl Into<String>) -> NewJob {
         NewJob { unique_key: Some(key.into()), ..self }
     }
 
-    /// Adds the job only if no other job of its kind has the same payload. The layout of the JSON does not matter.
+    /// Adds the job only if no other job of its kind is unique by the same payload. The layout of the JSON does not
+    /// matter.
     ///
     /// The unique key is a hash of the payload, so set the payload before you call this.
     ///
@@ -162,13 +164,13 @@ impl NewJob {
         Ok(self)
     }
 
-    /// Adds the job only if no other job of its kind is unique in the same way.
+    /// Adds the job only if no other job of its kind is unique by its kind.
     #[must_use]
     pub fn unique_by_kind(self) -> NewJob {
         self.unique_key(BY_KIND)
     }
 
-    /// Sets the change to the job that already holds the unique key; default [`UniqueMode::Keep`].
+    /// Sets the change that the enqueue makes to a job that already holds the unique key; default [`UniqueMode::Keep`].
     #[must_use]
     pub fn unique_mode(self, mode: UniqueMode) -> NewJob {
         NewJob { unique_mode: mode, ..self }
@@ -186,7 +188,7 @@ impl NewJob {
         NewJob { key: Some(key.into()), ..self }
     }
 
-    /// Adds a label; a job has at most 64.
+    /// Adds a tag; a job has at most 64 tags.
     #[must_use]
     pub fn tag(mut self, tag: impl Into<String>) -> NewJob {
         self.tags.push(tag.into());

@@ -16,8 +16,8 @@ pub enum Outcome {
     Complete,
     /// The job is done, and this JSON is kept as its `result`. [`Completed`] makes the JSON from a value.
     CompleteWith(Payload),
-    /// This attempt failed. The job is tried again by its retry policy, or is dead if this attempt was the last. A
-    /// handler that returns `Err` means this.
+    /// This attempt failed. The job is tried again after the delay of its retry policy, or is dead if this attempt was
+    /// the last. A handler that returns `Err` means this.
     Fail(String),
     /// This attempt failed. The job is tried again after this delay, or is dead if this attempt was the last.
     RetryIn(Duration, String),
@@ -27,9 +27,9 @@ pub enum Outcome {
     Cancel,
     /// The job failed permanently: the job is dead at once, although attempts may be left.
     Dead(String),
-    /// The payload does not fit the kind: the job is dead at once, as `undecodable`. Attempts end with this outcome if
-    /// the payload does not decode to the handler's type. A middleware that cannot decrypt a payload returns this
-    /// outcome too.
+    /// The payload does not fit the kind: the job is dead at once, for the reason `undecodable`. Attempts end with this
+    /// outcome if the payload does not decode to the handler's type. A middleware that cannot decrypt a payload returns
+    /// this outcome too.
     Undecodable(String),
 }
 

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 
 /// A job's payload: JSON text, which is decoded when the job's handler runs.
 ///
-/// A claim decodes no payload. A payload that cannot be decoded therefore fails only its own job, and the payload of an
-/// unknown kind costs nothing.
+/// A claim decodes no payload. A payload that cannot be decoded therefore fails only its own job, and the payload of a
+/// kind without a handler is never decoded.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Payload(Box<[u8]>);
 
@@ -68,7 +68,8 @@ impl Payload {
 
     /// Decodes one member of a JSON object; `None` if the object has no member of this name.
     ///
-    /// Only this member is decoded: another member may be nested too deep, or be too large a number, for any type.
+    /// Only this member is decoded, so the call succeeds even if another member is nested too deep or holds too large a
+    /// number.
     ///
     /// # Errors
     /// Fails if the JSON is not an object, or if the member does not decode to the type.
@@ -88,7 +89,7 @@ impl Payload {
     /// # Errors
     /// Invalid if the JSON is not an object. The error calls the JSON `what`.
     pub(crate) fn with_members(&self, what: &str, changes: &[(&str, Option<&Payload>)]) -> Result<Payload> {
-        let unreadable = |error| Error::invalid(format!("{what} is not a JSON object, which a member needs: {error}"));
+        let unreadable = |error| Error::invalid(format!("{what} must be a JSON object to get a member: {error}"));
         let mut members: BTreeMap<String, &RawValue> = serde_json::from_slice(&self.0).map_err(unreadable)?;
         for (name, value) in changes {
             match value {
@@ -114,8 +115,8 @@ impl Payload {
         }
     }
 
-    /// Returns about the number of bytes of the text that Postgres writes: with a space after each comma and colon, and
-    /// no other spaces.
+    /// Returns the approximate number of bytes of the text that Postgres writes for this JSON. Postgres writes a space
+    /// after each comma and colon, and no other spaces.
     pub(crate) fn written_len(&self) -> usize {
         let (mut written, mut in_string, mut escaped) = (0, false, false);
         for &byte in &self.0 {
@@ -145,7 +146,7 @@ fn holds_nul(json: &[u8]) -> bool {
 }
 
 impl Serialize for Payload {
-    /// Writes the JSON text itself, in the way that a `serde_json` serializer accepts.
+    /// Writes the JSON text unchanged. Only the serializers of `serde_json` can do this.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let raw: &RawValue = serde_json::from_slice(&self.0).map_err(serde::ser::Error::custom)?;
         raw.serialize(serializer)

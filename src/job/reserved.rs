@@ -19,13 +19,13 @@ pub struct Reservation {
     pub attempt: i32,
     /// The time at which the worker reserved the job, by the store's clock.
     pub reserved_at: SystemTime,
-    /// The likely tuple id of the job's row and the number of the job's queue, by which Postgres finds the row quickly;
-    /// 0 if they are unknown. The fence ignores this value.
+    /// The number of the job's queue and the probable tuple id of the job's row. Postgres finds the row quickly by
+    /// these. 0 if both are unknown. The fence ignores this value.
     pub(crate) hint: u64,
 }
 
 impl Reservation {
-    /// Makes a reservation of the job `id` by a worker, for an attempt that is counted from 1.
+    /// Makes a reservation of the job `id` by the worker `worker`. The job's first attempt has the number 1.
     pub fn new(id: i64, worker: i64, attempt: i32, reserved_at: SystemTime) -> Reservation {
         Reservation { id, worker, attempt, reserved_at, hint: 0 }
     }
@@ -55,22 +55,22 @@ pub struct ReservedJob {
     pub created_at: SystemTime,
     /// The key: the tenant or other thing that the job belongs to.
     pub key: Option<String>,
-    /// The job's labels.
+    /// The job's tags.
     pub tags: Vec<String>,
     /// Further facts about the job: a JSON object.
     pub metadata: Option<Payload>,
-    /// The time that this attempt may take. With `None`, the timeout of the job's kind counts.
+    /// The time that this attempt may take. With `None`, the timeout of the job's kind applies.
     pub timeout: Option<Duration>,
     /// True if a cancel was requested during an earlier attempt, so that the job must not run again.
     pub cancel_requested: bool,
-    /// The error of a part of the job that the store could not read, if there is one. The worker then makes the job a
-    /// dead job without calling the handler.
+    /// The error, if the store could not read a part of the job. In this case, the worker makes the job a dead job
+    /// without calling the handler.
     pub undecodable: Option<String>,
 }
 
 impl ReservedJob {
-    /// Makes a reserved job of an enqueued job. The result has no failures, and was enqueued and due at the time of the
-    /// reservation. A store changes the fields with other values.
+    /// Makes a reserved job of a new job. The reserved job has no failures, and the time of the reservation as its due
+    /// time and its time of enqueue. A store that knows other values sets these fields afterwards.
     pub fn new(reservation: Reservation, job: NewJob) -> ReservedJob {
         ReservedJob {
             queue: job.queue,

@@ -1,7 +1,7 @@
 //! Finding well-formed JSON that Postgres refuses as `jsonb`.
 
-/// The deepest nesting that is allowed. Postgres fails at the end of its stack, by default after several thousand
-/// nested values.
+/// The deepest nesting that is allowed. Postgres fails once its stack is used up, by default after several thousand
+/// levels.
 const DEEPEST: usize = 1000;
 /// The most digits of a `numeric` before its decimal point.
 const DIGITS: i64 = 131_072;
@@ -57,7 +57,7 @@ fn string(json: &[u8]) -> Result<&[u8], &'static str> {
     }
 }
 
-/// Reads the UTF-16 unit of the escape `\uXXXX` at the begin of the text.
+/// Reads the UTF-16 unit of the escape `\uXXXX` at the beginning of the text.
 fn unit(json: &[u8]) -> Option<u16> {
     let digits = json.strip_prefix(b"\\u")?.get(..4)?;
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()

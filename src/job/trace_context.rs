@@ -5,12 +5,12 @@ use std::fmt;
 use crate::error::{Error, Result};
 use crate::job::payload::Payload;
 
-/// The members of a job's metadata, named like the W3C's headers.
+/// The members of a job's metadata that hold the trace context. They are named like the W3C's headers.
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 
 /// A position in a distributed trace, in the [W3C's format](https://www.w3.org/TR/trace-context/): `traceparent`, and
-/// `tracestate` with what tracing systems add.
+/// optionally `tracestate`, which holds further values of tracing systems.
 ///
 /// A job's metadata holds the trace context under these two names, so a caller in any language can set them: `select
 /// reveille.enqueue(kind => 'hello', metadata => '{"traceparent": "00-…"}')`. In a handler,

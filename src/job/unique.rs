@@ -19,9 +19,11 @@ pub enum UniqueMode {
     /// The job stays unchanged.
     #[default]
     Keep,
-    /// If the job waits, the job gets the new payload, tags and metadata.
+    /// If the job waits, the job gets the new payload, tags and metadata. A job that is running or has ended stays
+    /// unchanged.
     Replace,
-    /// If the job waits, the job gets the new payload, tags, metadata and due time.
+    /// If the job waits, the job gets the new payload, tags, metadata and due time. A job that is running or has ended
+    /// stays unchanged.
     Debounce,
 }
 
@@ -49,14 +51,15 @@ impl UniqueMode {
 }
 
 impl UniqueUntil {
-    /// Returns the name or interval for `reveille.enqueue`.
+    /// Returns the argument for `reveille.enqueue`: a name or an interval.
     pub(crate) fn name(self) -> Cow<'static, str> {
         match self {
             UniqueUntil::Started => "started".into(),
             UniqueUntil::Finished => "finished".into(),
             UniqueUntil::Period(period) => {
                 let period = period.min(MILLENNIUM);
-                // Before version 15 of Postgres, an interval's seconds must fit an int.
+                // The hours are written separately, because an interval's seconds must fit an `int` before version 15
+                // of Postgres.
                 let (hours, seconds) = (period.as_secs() / 3600, period.as_secs() % 3600);
                 format!("{hours} hours {seconds}.{:06} seconds", period.subsec_micros()).into()
             }
@@ -64,7 +67,7 @@ impl UniqueUntil {
     }
 }
 
-/// A thousand years. A longer period is shortened to a thousand years.
+/// The longest period: a thousand years. A longer period is shortened to this one.
 const MILLENNIUM: Duration = Duration::from_secs(1000 * 365 * 86_400);
 
 /// The unique key of a job that is unique by its kind.
@@ -156,7 +159,8 @@ mod tests {
 
     #[test]
     fn the_key_of_a_payload_never_changes() {
-        // If an update of the program changed the unique key, a second job could be enqueued beside each stored job.
+        // An update of the program must not change the unique key. Otherwise each stored job could be enqueued a second
+        // time.
         let key = key(r#"{"user_id":7}"#);
         assert_eq!(key, "payload:2820d74979efad7d71d9e6fb6c5d53c7f5c8eeed822a63f19a6b01081d2d6837");
     }

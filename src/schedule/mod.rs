@@ -168,7 +168,7 @@ impl Schedule {
         self
     }
 
-    /// Sets the priority of the schedule's jobs: it decides whether they start before or after other jobs of their
+    /// Sets the priority of the schedule's jobs, which decides whether they start before or after other jobs of their
     /// queue.
     pub fn priority(mut self, priority: Priority) -> Schedule {
         self.job.priority = priority;
@@ -193,7 +193,7 @@ impl Schedule {
         self
     }
 
-    /// Adds a label to the schedule's jobs; a job has at most 64.
+    /// Adds a tag to the schedule's jobs; a job has at most 64 tags.
     pub fn tag(mut self, tag: impl Into<String>) -> Schedule {
         self.job.tags.push(tag.into());
         self
@@ -259,10 +259,12 @@ impl Schedule {
         self.ticks(SystemTime::now()).map_err(of_it)?;
         self.job.check(MAX_PAYLOAD).map_err(of_it)?;
         if self.job.unique_key.is_some() {
-            return Err(of_it(Error::invalid("its job cannot have a unique key; remove the key")));
+            return Err(of_it(Error::invalid("its job cannot have a unique key; remove the unique key")));
         }
         if self.job.due != Due::In(Duration::ZERO) {
-            return Err(of_it(Error::invalid("its job is due at each tick; remove its delay or due time")));
+            return Err(of_it(Error::invalid(
+                "its job must not have a delay or a due time, because it is due at the tick; remove it",
+            )));
         }
         Ok(())
     }
@@ -297,7 +299,7 @@ mod tests {
                     schedule.job.due = Due::In(SHORTEST);
                     schedule
                 },
-                "due at each tick",
+                "due at the tick",
             ),
         ];
         let good = Schedule::cron("nightly", "0 3 * * *", &job()).unwrap();

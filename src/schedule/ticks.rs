@@ -19,8 +19,8 @@ pub(crate) enum Ticks {
     Every { micros: u128, from: SystemTime },
 }
 
-/// The windows before a limit in which the last tick is searched, one after the other. If no window holds a tick, the
-/// search goes through all ticks from the first tick on.
+/// The lengths of the windows before a limit in which the last tick is searched, one after the other. If no window
+/// holds a tick, the search goes through all ticks from the first tick on.
 const WINDOWS: [Duration; 4] = [
     Duration::from_secs(60),
     Duration::from_secs(3600),
@@ -76,7 +76,7 @@ impl Ticks {
         }
     }
 
-    /// Returns the last tick until `limit`. `first` is an earlier tick.
+    /// Returns the last tick that is not after `limit`. `first` is a tick that is not after `limit` either.
     pub(crate) fn last_until(&self, first: SystemTime, limit: SystemTime) -> Result<SystemTime> {
         let mut last = first;
         for window in WINDOWS {
@@ -102,9 +102,9 @@ pub(crate) fn lacks_zone(timing: &Timing, time_zone: &str) -> bool {
     matches!(timing, Timing::Cron(_)) && !differs_by_host(time_zone) && TimeZone::get(time_zone).is_err()
 }
 
-/// True if the name is the name of a file that is no zone of the IANA database. `localtime` is the zone of the host,
-/// and `posixrules` is a pattern for other zones. The zones under `right` count leap seconds, which Postgres does not
-/// count.
+/// True if the name belongs to a file of the host and not to a zone of the IANA database. `localtime` is the zone of
+/// the host, and `posixrules` is a pattern for other zones. The zones under `right` count leap seconds, which Postgres
+/// does not count.
 fn differs_by_host(time_zone: &str) -> bool {
     let name = time_zone.to_ascii_lowercase();
     matches!(name.as_str(), "localtime" | "posixrules") || name.starts_with("right/")
@@ -133,7 +133,7 @@ fn read(text: &str) -> Result<Cron> {
     })
 }
 
-/// True if a cron text means times of day: its seconds, minutes and hours do not begin with a star. This is cron's
+/// True if a cron text means times of day: none of its seconds, minutes and hours begins with a star. This is cron's
 /// traditional rule. Other cron texts have a tick at each instant whose local time fits.
 fn runs_by_the_clock(cron: &Cron) -> bool {
     let pattern = &cron.pattern;
@@ -151,7 +151,7 @@ fn at_local_time(cron: &Cron, zone: &TimeZone, time: Timestamp) -> Result<Timest
             AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(local).map_err(out_of_range)?,
             AmbiguousOffset::Fold { before, .. } => before.to_timestamp(local).map_err(out_of_range)?,
             AmbiguousOffset::Gap { after, .. } => {
-                // By the offset after the gap, this local time is an instant before the gap's transition.
+                // Read with the offset after the gap, this local time is an instant just before the clock changes.
                 let before = after.to_timestamp(local).map_err(out_of_range)?;
                 zone.following(before).next().map_or(before, |transition| transition.timestamp())
             }
@@ -204,7 +204,8 @@ mod tests {
 
     #[test]
     fn a_local_time_in_a_gap_ticks_right_after_the_gap() {
-        // In Berlin 02:00 is 03:00 on 29 March 2026, at 01:00 UTC; in New York on 8 March, at 07:00 UTC.
+        // In Berlin, the clock goes from 02:00 to 03:00 on 29 March 2026, at 01:00 UTC. In New York, it goes from 02:00
+        // to 03:00 on 8 March, at 07:00 UTC.
         let berlin = |cron| around(cron, BERLIN, "2026-03", [27, 30]);
         assert_eq!(berlin("30 2 * * *"), ["28T01:30", "29T01:00", "30T00:30"]);
         assert_eq!(berlin("0 2 * * *"), ["28T01:00", "29T01:00", "30T00:00"]);
@@ -222,8 +223,8 @@ mod tests {
 
     #[test]
     fn a_local_time_that_exists_twice_ticks_the_first_time() {
-        // In Berlin 03:00 is 02:00 on 25 October 2026, at 01:00 UTC; in New York 02:00 is 01:00 on 1 November, at 06:00
-        // UTC.
+        // In Berlin, the clock goes from 03:00 back to 02:00 on 25 October 2026, at 01:00 UTC. In New York, it goes
+        // from 02:00 back to 01:00 on 1 November, at 06:00 UTC.
         let berlin = |cron| around(cron, BERLIN, "2026-10", [23, 26]);
         assert_eq!(berlin("30 2 * * *"), ["24T00:30", "25T00:30", "26T01:30"]);
         assert_eq!(berlin("0 2,3 * * *"), ["24T00:00", "24T01:00", "25T00:00", "25T02:00", "26T01:00", "26T02:00"]);

@@ -147,7 +147,7 @@ impl Bells {
 pub(crate) enum WakeReason {
     /// The bell rang, or the listener is connected again.
     Bell,
-    /// The next delayed job is due, or one of the claimer's own timers has expired.
+    /// The next delayed job is due, a timer of the claimer has expired, or a background task of the claimer is done.
     Due,
     /// The poll interval is over.
     Poll,
@@ -216,7 +216,8 @@ async fn poll(interval: Duration, listener: Option<&mut watch::Receiver<Listener
             if listener.wait_for(|listener| !listener.connected && !listener.unsupported).await.is_err() {
                 return std::future::pending().await;
             }
-            // If the listener is connected again within the 100 ms, its connection rings the bell anyway.
+            // If the listener is connected again within the 100 ms, no poll is needed, because `listener_connected`
+            // rings all bells.
             let connected = listener.wait_for(|listener| listener.connected || listener.unsupported);
             if tokio::time::timeout(POLL_WHILE_DISCONNECTED, connected).await.is_err() {
                 return;
@@ -290,7 +291,7 @@ mod tests {
         let start = Instant::now();
         assert_eq!(wake.next(None).await, WakeReason::Poll);
         assert_eq!(start.elapsed(), HOUR);
-        assert!(!bells.has_lost_listener(), "no session of the listener vouches for this worker");
+        assert!(!bells.has_lost_listener(), "a listener that was never connected is not lost");
     }
 
     #[tokio::test(start_paused = true)]

@@ -29,8 +29,8 @@ pub struct JobsRun {
     pub cancelled: u64,
     /// The number of attempts that failed and after which the job will be retried.
     pub failed: u64,
-    /// The number of attempts without a failure after which the job waits again: a snooze, a release, or a kind without
-    /// a handler.
+    /// The number of attempts that neither failed nor ended the job: the job was snoozed or released, or its kind has
+    /// no handler.
     pub put_back: u64,
     /// The number of attempts after which the job is dead.
     pub dead: u64,
@@ -38,8 +38,8 @@ pub struct JobsRun {
 
 /// A worker that runs jobs in the caller's task as soon as they are enqueued; made by [`Worker::inline`].
 ///
-/// Enqueue on this worker as on a database. The enqueue returns once the new job and all other due jobs have run. It
-/// does not run delayed jobs, nor failed jobs that wait for their retry.
+/// Enqueue on this worker as on a database. The enqueue returns once the new job and all other due jobs have run.
+/// Delayed jobs, and failed jobs that wait for their retry, do not run.
 pub struct Inline {
     worker: Worker,
 }
@@ -49,13 +49,13 @@ impl Worker {
     /// once `Admin::stop_worker` has stopped this worker.
     ///
     /// This is for tests, and for programs that are started when there is work. One job per slot runs at once. If the
-    /// future is dropped, the jobs that this worker holds wait for a rescue.
+    /// future is dropped, the jobs that this worker holds wait until another worker rescues them.
     ///
     /// # Errors
-    /// If the database fails. The jobs that were running wait for a rescue.
+    /// If the database fails. The jobs that were running wait until another worker rescues them.
     ///
-    /// If a part of the worker breaks down, as in [`run_until`](Worker::run_until). Jobs without an attempt are
-    /// released.
+    /// If a part of the worker breaks down, as in [`run_until`](Worker::run_until). A job whose attempt could not be
+    /// made is released.
     pub async fn run_until_drained(&self) -> Result<JobsRun> {
         let run = InlineRun::begin(self).await?;
         let drained = run.run_due().await;
@@ -114,14 +114,14 @@ impl InlineRun<'_> {
     }
 
     /// Makes an attempt at each of these jobs and settles the attempts. Returns each ending, with true if the ending
-    /// counts. It does not count if the worker has lost the job during the attempt.
+    /// counts. An ending does not count if the worker has lost the job during the attempt.
     pub(crate) async fn attempt_all(&self, jobs: Vec<ReservedJob>) -> Result<Vec<(Ending, bool)>> {
         let attempts = jobs.into_iter().map(|job| {
             let held = self.shared.attempts.hold(&job);
             self.shared.attempts.make(job, held)
         });
-        // When `run_batches` runs, no batch will get another job: all attempts have begun, because `join` polls them
-        // before it polls `run_batches`.
+        // When `run_batches` runs, all attempts have begun, because `join` polls `run_batches` last. No batch will get
+        // another job, so all batches run now.
         let run_batches = async { self.shared.attempts.handlers.gatherers().for_each(Gathers::run_gathered) };
         let (settlements, ()) = futures::future::join(futures::future::join_all(attempts), run_batches).await;
         let mut settled = Vec::new();

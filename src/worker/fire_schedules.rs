@@ -1,7 +1,7 @@
 //! Fires the schedules: enqueues a job at each tick. Every worker runs this task.
 //!
-//! No tick fires twice, because the first worker that fires a tick moves the schedule to its next tick. The store
-//! refuses to fire a tick that the schedule has left.
+//! No tick fires twice, because the first worker that fires a tick moves the schedule to its next tick. The store then
+//! refuses to fire the earlier tick again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,18 +21,19 @@ const MOST_SCHEDULES: usize = 256;
 /// One transaction enqueues jobs for at most 1000 ticks, and for at most 100 ticks of one schedule.
 const MOST_TICKS: usize = 1000;
 const MOST_TICKS_OF_ONE: usize = 100;
-/// A tick that is at most 3 s late was not missed, so the schedule's catch-up policy does not apply to it.
+/// A tick that is at most 3 s late was not missed, so the schedule's catch-up does not apply to it.
 const MISSED_AFTER: Duration = Duration::from_secs(3);
 /// The time between two checks for due ticks if no signal arrives. These checks are needed since a signal may have been
 /// missed.
 pub(crate) const POLL: Duration = Duration::from_secs(30);
 /// Two checks for due ticks are at least 50 ms apart, however many signals say that a schedule may fire soon.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// A worker that lost a tick to another worker rests for a random time of at most 2 ms. Each further lost tick in a row
-/// doubles this limit, up to `LONGEST_REST`.
+/// If another worker has fired a tick first, this worker rests for a random time of at most 2 ms. Each further such
+/// tick in a row doubles this limit, up to `LONGEST_REST`.
 const FIRST_REST: Duration = Duration::from_millis(2);
 const LONGEST_REST: Duration = Duration::from_millis(256);
-/// A worker that had to rest fires the next tick up to 8 ms late. Otherwise all workers would fire that tick at once.
+/// Once another worker was faster, this worker adds a random wait of at most 8 ms at each tick. Otherwise all workers
+/// would try to fire each tick at the same time. The waits end when this worker has fired a tick itself.
 const LONGEST_TICK_DELAY: Duration = Duration::from_millis(8);
 
 /// Fires schedules for one worker.
@@ -71,7 +72,8 @@ impl ScheduleVersion {
 }
 
 impl FireSchedules {
-    /// Returns the task for a worker that has declared the schedules of its code under its present id.
+    /// Returns the task of a worker. The worker must already have declared the schedules `declared` under its present
+    /// id.
     pub(crate) fn new(shared: &Arc<Shared>, declared: Vec<Schedule>) -> FireSchedules {
         FireSchedules {
             shared: Arc::clone(shared),
@@ -105,7 +107,8 @@ impl FireSchedules {
                         }
                     }
                 }
-                // The worker's role may run jobs without the right to fire schedules.
+                // The worker's database role lacks the right to fire schedules. The worker still runs jobs, and this
+                // task tries again after 30 s.
                 Err(error) if error.is_denied() => {
                     let _ = backoff.failed(&error);
                     tokio::time::sleep(POLL).await;
@@ -158,9 +161,9 @@ impl FireSchedules {
     /// Enqueues the jobs of these firings and moves their schedules to the next ticks. Returns the number of schedules
     /// that this worker moved.
     ///
-    /// Jobs of schedules that this worker declares pass through its middlewares. If a middleware refuses a job, this
-    /// fires all other schedules and then returns the error. The worker then tries again to fire the schedule of the
-    /// refused job.
+    /// The jobs of schedules that this worker declares pass through this worker's middlewares. If a middleware refuses
+    /// a job, this fires all other schedules and then returns the error. The next check tries again to fire the
+    /// schedule of the refused job.
     async fn fire(&self, due: &DueSchedules, firings: &[Firing]) -> Result<usize> {
         let through_middleware = |firing: &Firing| {
             let due = due.schedules.iter().find(|due| due.id == firing.id && due.through_middleware)?;
@@ -184,7 +187,7 @@ impl FireSchedules {
     }
 
     /// Removes the schedules whose time zone this host lacks, if the store knows the time zone. If the store lacks the
-    /// time zone too, the schedule stays: its error is then recorded.
+    /// time zone too, the schedule stays, so that its error is recorded.
     async fn leave_to_others(&mut self, due: &mut DueSchedules) -> Result<()> {
         for schedule in due.schedules.iter().filter(|due| lacks_zone(&due.timing, &due.time_zone)) {
             let version = ScheduleVersion::of(schedule);
@@ -193,8 +196,8 @@ impl FireSchedules {
                 tracing::warn!(
                     name: "schedule.zone_missing", target: "reveille::worker",
                     schedule = schedule.id, time_zone = ?schedule.time_zone,
-                    "this host lacks a schedule's time zone; leaving the schedule to other hosts: \
-                    install the time zones (package tzdata)"
+                    "this host lacks a schedule's time zone, so only other hosts fire the schedule; \
+                     install the time zones (package tzdata)"
                 );
             }
         }
@@ -247,7 +250,7 @@ fn ticks(due: &DueSchedule, now: SystemTime, most: usize) -> Result<(Vec<SystemT
         None => timing.after(due.counted_from)?,
     };
     let mut ticks = Vec::new();
-    // Ticks up to this time were missed. Jobs for later ticks are enqueued under any catch-up policy.
+    // Ticks up to this time were missed. Jobs for later ticks are enqueued under any catch-up.
     let missed_until = now.checked_sub(MISSED_AFTER).filter(|until| next < *until);
     match (due.catch_up, missed_until) {
         (CatchUp::Skip, Some(until)) => next = timing.after(until)?,

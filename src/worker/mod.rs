@@ -226,8 +226,9 @@ impl WorkerBuilder {
     /// Declares a schedule. Two schedules of a worker cannot have the same name.
     ///
     /// When the worker starts, it adds the schedule to the store, or changes the stored schedule to this declaration. A
-    /// changed schedule keeps its next tick unless its timing has changed, and a paused schedule stays paused. A
-    /// schedule that no worker declares any more is shown as stale, and fires until it is removed.
+    /// paused schedule stays paused. The schedule keeps its next tick if its timing is unchanged. If the timing has
+    /// changed, the next tick is computed anew. A schedule that no worker declares any more is shown as stale, and
+    /// fires until it is removed.
     #[cfg(feature = "schedules")]
     pub fn schedule(mut self, schedule: Schedule) -> WorkerBuilder {
         self.schedules.push(schedule);
@@ -246,8 +247,8 @@ impl WorkerBuilder {
 
     /// Sets whether the worker listens for notifications; true by default.
     ///
-    /// Without notifications, the worker finds new jobs by polling alone. Behind a transaction pooler it has to poll,
-    /// since notifications do not arrive there.
+    /// Without notifications, the worker finds new jobs by polling alone. Behind a transaction pooler the worker has to
+    /// poll, since notifications do not arrive there.
     pub fn listen(mut self, listen: bool) -> WorkerBuilder {
         self.options.listen = listen;
         self
@@ -255,8 +256,8 @@ impl WorkerBuilder {
 
     /// Sets the timeout of attempts at jobs that set none and whose kind sets none; unlimited by default.
     ///
-    /// At the timeout, the worker asks the handler to stop. If the handler still runs, the worker drops it after a
-    /// further wait: as long as the timeout, 1 s at most. See the guide on timeouts.
+    /// At the timeout, the worker asks the handler to stop. The worker then waits for as long as the timeout, 1 s at
+    /// most. If the handler still runs, the worker drops it. See the guide on live control.
     pub fn timeout(mut self, timeout: Duration) -> WorkerBuilder {
         self.options.timeout = Some(timeout);
         self
@@ -309,12 +310,12 @@ impl WorkerBuilder {
             check_name("queue", name)?;
             if !(1..=Semaphore::MAX_PERMITS).contains(slots) {
                 return Err(Error::invalid(format!(
-                    "queue {name:?} cannot have {slots} slots: give it 1 to {}",
+                    "queue {name:?} cannot have {slots} slots; give it 1 to {}",
                     Semaphore::MAX_PERMITS
                 )));
             }
             if self.queues[..place].iter().any(|(earlier, _)| earlier == name) {
-                return Err(Error::invalid(format!("queue {name:?} was added twice: remove one of the two calls")));
+                return Err(Error::invalid(format!("queue {name:?} is added twice; add it once")));
             }
         }
         self.options.check()?;
@@ -324,7 +325,7 @@ impl WorkerBuilder {
             schedule.check()?;
             if self.schedules[..place].iter().any(|earlier| earlier.name == schedule.name) {
                 return Err(Error::invalid(format!(
-                    "schedule {:?} is declared twice: remove one of the two calls",
+                    "schedule {:?} is declared twice; remove one of the declarations",
                     schedule.name
                 )));
             }

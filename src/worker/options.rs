@@ -38,7 +38,8 @@ impl Options {
         }
     }
 
-    /// The time without a heartbeat after which another worker is declared dead: as set, and three heartbeats at least.
+    /// The time without a heartbeat after which another worker is declared dead: the time that was set, but at least
+    /// three heartbeats.
     pub(crate) fn dead_after(&self) -> Duration {
         self.dead_after.max(self.heartbeat * 3)
     }

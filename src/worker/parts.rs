@@ -1,6 +1,6 @@
 //! The parts of a worker; each part is a separate task.
 //!
-//! The worker ends if one of its parts panics, or ends before the shutdown. Without that part, the worker would look
+//! The worker ends if one of its parts panics, or ends before the shutdown. Without that part, the worker could look
 //! healthy from outside and yet run no jobs.
 
 use std::any::Any;

@@ -7,7 +7,8 @@ use tokio::sync::Notify;
 
 /// Counts the pauses of one queue, as far as this worker knows of them.
 ///
-/// The count is enough: a claim that begins after a pause reads from the database whether the queue is still paused.
+/// The worker need not know whether the queue is still paused, because a claim that begins after a pause reads this
+/// from the database.
 #[derive(Default)]
 pub(crate) struct Pauses {
     count: AtomicU64,
@@ -31,7 +32,8 @@ impl Pauses {
         self.stale.notify_one();
     }
 
-    /// Waits for a pause, or for a late claim that began before one. The worker may then hold jobs that it must release.
+    /// Waits for a pause, or for jobs from a claim that began before the last pause. The worker may then hold jobs that
+    /// it must release.
     pub(crate) async fn wait_for_stale(&self) {
         self.stale.notified().await;
     }

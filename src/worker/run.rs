@@ -36,7 +36,7 @@ impl Worker {
     /// period](crate::worker::WorkerBuilder::grace). The worker then asks the remaining handlers to stop, settles the
     /// attempts that have ended, and releases all other jobs. A release counts as no failure.
     ///
-    /// Once the worker has started, a failure of the database does not end it. The worker tries again until the
+    /// Once the worker has started, a failure of the database does not end the worker. The worker tries again until the
     /// database is back.
     ///
     /// # Errors
@@ -143,12 +143,12 @@ impl RunningWorker {
             quietly(|| {
                 tracing::warn!(
                     name: "worker.unsettled", target: "reveille::worker",
-                    "cannot record how some attempts ended; other workers will run their jobs again"
+                    "cannot record how some attempts ended; other workers will run those jobs again"
                 );
             });
         }
-        // The heartbeat has to end before `leave` deletes the worker's row: a heartbeat that misses the row registers
-        // the worker anew. The drop joins the heartbeat's thread, which ends at once.
+        // The heartbeat has to end before `leave` deletes the worker's row: a heartbeat that finds no row registers the
+        // worker anew. The drop joins the heartbeat's thread, which ends at once.
         drop(heartbeat);
         leave(&*shared.driver, worker()).await;
         quietly(|| {
@@ -180,7 +180,7 @@ impl Shared {
             quietly(|| {
                 tracing::warn!(
                     name: "worker.giving_back", target: "reveille::worker", jobs = running.len(),
-                    "some handlers do not stop; dropping them and giving their jobs back"
+                    "some handlers do not stop; dropping these handlers and releasing their jobs"
                 );
             });
             self.attempts.give_up.cancel();
@@ -205,7 +205,7 @@ async fn leave(driver: &dyn Driver, id: i64) {
     quietly(|| {
         tracing::warn!(
             name: "worker.leave_failed", target: "reveille::worker", worker = id, %error,
-            "cannot delete this worker's row; other workers will declare it dead and rescue its jobs"
+            "cannot deregister this worker; other workers will declare it dead and rescue its jobs"
         );
     });
 }

@@ -34,8 +34,8 @@ pub(crate) struct Shared {
     /// The number of times that strays may have been released. Released strays are due again below the low-water marks,
     /// and no bell has rung for them.
     pub(crate) stray_releases: AtomicU64,
-    /// Notified when the listener has to open a new session. Either a session has to vouch for the worker's new id, or
-    /// the old session may be cut off.
+    /// Notified when the listener has to open a new session: for the worker's new id, or because the old session may be
+    /// cut off unnoticed.
     pub(crate) listen_anew: Notify,
     /// Set once the shutdown has begun. From then on, the worker claims no more jobs.
     pub(crate) stopping: AtomicBool,

@@ -71,7 +71,7 @@ async fn a_rolled_back_completion_is_a_failed_attempt_without_effects() {
     let database = with_charges().await;
     let worker = start(worker(&database).state(database.database.clone()).handle(charge));
     enqueue(&database.database, &Charge { cents: 7 }).await.unwrap();
-    let error = "the transaction that completed it was rolled back";
+    let error = "the transaction that completed the job was rolled back";
     assert_eq!(outcome(&database).await, json!(["completed", 2, 1, error, 7, 0, true]));
     worker.stop().await;
 }
@@ -210,7 +210,7 @@ async fn a_completion_can_be_repeated_after_a_rollback() {
         context.complete_in(&dropped).await?;
         let second = other.transaction().await?;
         let refused = context.complete_in(&second).await.unwrap_err();
-        assert!(refused.is_invalid() && refused.to_string().contains("has not ended"), "{refused}");
+        assert!(refused.is_invalid() && refused.to_string().contains("still open"), "{refused}");
         drop(dropped);
         drop(second);
         let mut tx = other.transaction().await?;

@@ -64,7 +64,7 @@ pub(super) fn judge(
         HandlerEnd::Returned(Outcome::Undecodable(error)) => dead(FailureReason::Undecodable, error),
         HandlerEnd::Returned(Outcome::Fail(error)) => match held.timed_out() {
             Some(timeout) => failed(FailureReason::TimedOut, format!("{}: {error}", too_long(timeout)), None),
-            // The worker asked the handler to stop, so its error counts as no failure.
+            // The worker asked the handler to stop, so the handler's error counts as no failure.
             None if held.token.is_cancelled() && !held.cancel_requested() => released(),
             None => failed(FailureReason::Failed, error, None),
         },
@@ -77,8 +77,8 @@ pub(super) fn judge(
     }
 }
 
-/// Returns the result, unless it is larger than 8 MiB. A larger result would delay all jobs that are settled together
-/// with this job. The job is completed either way.
+/// Returns the result, or `None` if the result is larger than 8 MiB. A larger result would delay all jobs that are
+/// settled together with this job. The job is completed either way.
 fn within_limit(result: Payload) -> Option<Payload> {
     let size = result.as_bytes().len();
     if size <= LARGEST_RESULT {

@@ -25,8 +25,8 @@ pub(crate) mod settle;
 
 use judge::{HandlerEnd, dead, judge, released};
 
-/// A job whose kind has no handler here waits again for 10 s: another worker may have a handler, or a deploy may add
-/// one.
+/// A job whose kind has no handler here is due again after 10 s, since another worker may have a handler, or a deploy
+/// may add one.
 const NO_HANDLER_DELAY: Duration = Duration::from_secs(10);
 
 /// The delay before the next check whether a transaction has ended. The delay doubles with each check, from 2 ms up to
@@ -34,7 +34,7 @@ const NO_HANDLER_DELAY: Duration = Duration::from_secs(10);
 const FIRST_ASK_AGAIN: Duration = Duration::from_millis(2);
 const LONGEST_ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// After its timeout, a handler may clean up before it is dropped: for as long as its timeout, 1 s at most.
+/// After its timeout, a handler may clean up for as long as the timeout, 1 s at most. Then the handler is dropped.
 const LONGEST_CLEANUP: Duration = Duration::from_secs(1);
 
 /// Makes attempts at jobs.
@@ -76,8 +76,8 @@ impl Attempts {
         Settlement { reservation, ending, waited, ran: started.elapsed() }
     }
 
-    /// Runs the handler and returns the ending of the job. `begun` holds the panic of a middleware, if one panicked
-    /// when it was notified of the attempt.
+    /// Runs the handler and returns the ending of the job. `begun`: the panic of a middleware, if `Middleware::span`
+    /// panicked.
     async fn run(&self, job: ReservedJob, begun: std::thread::Result<()>, held: &HeldJob) -> Ending {
         let started = Instant::now();
         let handler = match self.find_handler(&job, held) {
@@ -109,7 +109,9 @@ impl Attempts {
             if self.is_recorded(&transaction, held).await {
                 recorded = Some(Ending::Recorded(context.job().queue.clone()));
             } else if let HandlerEnd::Returned(Outcome::Complete | Outcome::CompleteWith(_)) = ended {
-                ended = HandlerEnd::Returned(Outcome::Fail("the transaction that completed it was rolled back".into()));
+                ended = HandlerEnd::Returned(Outcome::Fail(
+                    "the transaction that completed the job was rolled back".into(),
+                ));
             }
         }
         let kind = ended.end_kind();
@@ -155,7 +157,7 @@ impl Attempts {
             match self.driver.is_recorded(transaction, &held.reservation).await {
                 Ok(Some(recorded)) => return recorded,
                 Ok(None) => {
-                    // The transaction is open: the handler has dropped it, or another task will end it.
+                    // The transaction is still open. The handler has dropped it just now, or another task will end it.
                     tokio::time::sleep(delay).await;
                     delay = (delay * 2).min(LONGEST_ASK_AGAIN);
                 }
@@ -212,7 +214,7 @@ fn span_of(job: &ReservedJob) -> Span {
     span
 }
 
-/// Logs an ending. The log contains no results, as it contains no payloads.
+/// Logs an ending. The log contains no results and no payloads.
 fn log(ending: &Ending) {
     match ending {
         Ending::Waiting { failure: Some(Failure { reason, error }), delay } => {
@@ -224,7 +226,7 @@ fn log(ending: &Ending) {
             tracing::error!(name: "job.dead", target: "reveille::job", reason = reason.name(), error, "dead");
         }
         Ending::Waiting { failure: None, delay } => {
-            tracing::debug!(name: "job.put_back", target: "reveille::job", due_in = ?delay, "waits again");
+            tracing::debug!(name: "job.put_back", target: "reveille::job", due_in = ?delay, "snoozed or released");
         }
         Ending::Cancelled => tracing::debug!(name: "job.cancelled", target: "reveille::job", "cancelled"),
         Ending::Completed(_) | Ending::Recorded(_) => {

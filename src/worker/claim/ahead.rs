@@ -24,9 +24,10 @@ pub(super) struct Ahead {
     jobs: Mutex<VecDeque<WaitingJob>>,
     /// Notified when a waiting job has started or was released.
     pub(super) started: Notify,
-    /// The time at which the last waiting job started, or the first job began to wait.
+    /// The time at which the last waiting job started or, if none has started since, the first of the waiting jobs
+    /// began to wait.
     last_start: Mutex<Instant>,
-    /// The time at which the last job ended and all slots were empty.
+    /// The time at which the last running job ended, so that all slots were empty.
     ran_dry: Mutex<Option<Instant>>,
     endings: mpsc::Sender<Settlement>,
     pub(super) pauses: Arc<Pauses>,

@@ -7,15 +7,15 @@ use crate::job::ReservedJob;
 
 /// A claim asks for at most 500 jobs: a larger claim is no more efficient, and its first job starts later.
 const LARGEST_CLAIM: usize = 500;
-/// Beside other workers on the same full queue, each claim costs more. Larger claims are then more efficient, so a
+/// If other workers claim from the same full queue, each claim costs more. Larger claims are then more efficient, so a
 /// claim may ask for up to 1000 jobs.
 const LARGEST_BESIDE_OTHERS: usize = 1000;
 /// One claim should return at most 16 MiB, and at most 16 MiB of jobs are claimed ahead. A link of 8 MB/s takes 2 s to
 /// transfer 16 MiB.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 /// The first claim asks for at most 16 jobs: the claimer does not know yet how large the jobs are and how fast the link
-/// is. After a claim that failed only after 1 s or more, the next claim asks for at most 16 jobs too: the answer may
-/// have been too large for the link.
+/// is. If a claim fails after 1 s or more, the next claim asks for at most 16 jobs too: the answer may have been too
+/// large for the link.
 const FIRST_CLAIM: usize = 16;
 /// After each claim that returned jobs, the next claim may ask for four times as many.
 const CLAIM_GROWTH: usize = 4;

@@ -9,12 +9,12 @@ pub(crate) const LOOK_BACK_EVERY: Duration = Duration::from_millis(50);
 /// the searches of all of them together take about a tenth of the time.
 const REST_FACTOR: u32 = 20;
 
-/// What the last search of one sort cost: it decides how soon the next one may begin. A claimer has two budgets: one
-/// for searches of the whole queue, and one for searches that start a little below the marks.
+/// The cost of the last search of one sort, which decides how soon the next search of this sort may begin. A claimer
+/// has two budgets: one for searches of the whole queue, and one for searches that start a little below the marks.
 pub(crate) struct LookBudget {
     ended_at: Instant,
-    /// The duration of this search or of the previous search, whichever is shorter. A single slow search may be due to
-    /// a machine that stood still.
+    /// The duration of this search or of the previous search, whichever is shorter. Thus a single slow search does not
+    /// count: the machine may have stood still.
     pub(crate) took: Duration,
     took_itself: Duration,
     /// True if jobs may have appeared below the marks since this search began, so that another search is needed.

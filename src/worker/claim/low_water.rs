@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use crate::driver::{Claimed, Mark, Marks, Start};
 use crate::worker::claim::look_budget::{LOOK_BACK_EVERY, LookBudget};
 
-/// If the last place that the claims have reached is recent, the next claim starts 50 ms below this place: transactions
-/// commit a little out of order, so that a job below this place may only now be visible.
+/// If the last place that the claims have reached is recent, the next claim starts 50 ms below this place. Transactions
+/// commit a little out of order, so a job below this place may have become visible only now.
 const SLACK: Duration = Duration::from_millis(50);
 /// A place is recent if its due time is less than 1 s ago. Below an older place, only looks back find jobs that were
 /// committed late.
 const RECENT: Duration = Duration::from_secs(1);
-/// A look back starts 2 s below the marks, unless it starts at the very start of the queue.
+/// A near look back starts 2 s below the marks. A look back over the whole queue starts at the very start of the queue.
 const NEAR: Duration = Duration::from_secs(2);
 /// A sweep is a claim from the very start of the queue. A sweep of at most 3 ms costs no more than a claim from the
 /// marks.
@@ -40,7 +40,7 @@ pub(crate) struct LowWater {
 }
 
 /// A request for a second look back. The first look back has seen due jobs below the marks, and other workers may be
-/// claiming these jobs just now. A job that the second look back finds again is one that the claims have passed.
+/// claiming these jobs just now. If the second look back finds such a job again, the claims have passed this job.
 struct SecondLook {
     seen_at: Instant,
     from: Marks,
@@ -55,8 +55,9 @@ pub(crate) fn lower(mut marks: Marks, others: Marks) -> Marks {
 impl LowWater {
     /// Returns the start of the next claim. `sharing`: the number of other claims on the queue at the same time.
     ///
-    /// In a full queue, the claim may start at the place that the other claims have reached. It starts at this
-    /// claimer's own marks while a look back has lowered these marks, to claim the jobs that the claims have passed.
+    /// In a full queue, the claim may start at the place that the other claims have reached. After a look back has
+    /// lowered this claimer's marks, the claim starts at these marks instead, to take the jobs that the claims have
+    /// passed.
     pub(crate) fn start(&self, sharing: usize) -> Start {
         let marks = self.marks();
         let caught_up = marks.iter().zip(&self.lowered_from).all(|(mark, from)| mark >= from);
@@ -87,8 +88,8 @@ impl LowWater {
         near.into_iter().chain(sweep.until_next(sharing)).chain(self.until_second_look()).min()
     }
 
-    /// Returns the time until the second look back; `None` if none is requested. In a full queue, the claims that were
-    /// under way at the first look back are most likely over by then.
+    /// Returns the time until the second look back; `None` if none is requested. In a full queue, the claims under way
+    /// at the first look back are most likely over after this time.
     fn until_second_look(&self) -> Option<Duration> {
         let wait = if self.busy { LOOK_BACK_EVERY.max(self.last_claim_took * 2) } else { Duration::ZERO };
         self.second_look.as_ref().map(|second_look| wait.saturating_sub(second_look.seen_at.elapsed()))
@@ -123,9 +124,9 @@ impl LowWater {
     /// claims have passed the first due job of a level, this job's place becomes the mark of the level. Returns true if
     /// the next claim now starts at a lower place.
     ///
-    /// In a full queue, claims under way may still take jobs above their starts, so the claims have not passed these
-    /// jobs. If other workers claim too, they may be taking a job below all known starts. A job below all known starts
-    /// counts only if a second look back finds it again.
+    /// In a full queue, a claim under way may still take any job above the claim's start, so such a job does not count
+    /// as passed. Claims of other workers may even start below all starts that this worker knows. If other workers
+    /// claim, a job below all known starts counts as passed only if a second look back finds it again.
     pub(crate) fn learn_heads(&mut self, from: Marks, heads: Marks, took: Duration, sharing: usize) -> bool {
         let before = self.marks();
         let shared = self.busy && sharing > 0;
@@ -140,7 +141,7 @@ impl LowWater {
                 continue;
             }
             second_look.from[level] = head;
-            // If a job stands exactly at the start of this look back, an earlier look back has seen the job.
+            // A job that stands exactly at the start of this look back was already seen by the first look back.
             if !shared || head == from[level] {
                 self.lowered_from[level] = self.lowered_from[level].max(*mark);
                 *mark = head;

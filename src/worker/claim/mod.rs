@@ -44,7 +44,7 @@ pub(crate) struct Claimer {
     sleeper: Sleeper,
     stop: CancellationToken,
     under_way: UnderWay,
-    /// True if a look has found jobs since the claimer last rested (see `rests_until`).
+    /// True if a look has found jobs since the last call of `rest`.
     found: bool,
     /// Until this time, the claimer leaves a full queue to the other workers.
     rests_until: Option<Instant>,
@@ -76,8 +76,8 @@ impl UnderWay {
 enum LookResult {
     /// Look again: more jobs may be due, or the due time of the next job is unknown.
     LookAgain,
-    /// Rest: no due job is left, except jobs that other sessions have locked. `found`: looks have found jobs since the
-    /// last rest. `due_in`: the time until the next job is due.
+    /// Rest: the only due jobs that are left, if any, are jobs that other sessions have locked. `found`: looks have
+    /// found jobs since the last rest. `due_in`: the time until the next job is due.
     Rest { found: bool, due_in: Option<Duration> },
 }
 
@@ -122,8 +122,8 @@ impl Claimer {
             if found || due_in != Some(Duration::ZERO) {
                 locked_delay = FIRST_LOCKED_DELAY;
             }
-            // If a due job was not claimed, another session has locked it. No bell rings when that session unlocks the
-            // job.
+            // If a due job was not claimed, another session has locked the job. No bell rings when that session unlocks
+            // the job, so the claimer looks again after a short delay.
             let due_in = if due_in == Some(Duration::ZERO) {
                 let delay = locked_delay;
                 locked_delay = (locked_delay * 2).min(LONGEST_LOCKED_DELAY);
@@ -139,8 +139,8 @@ impl Claimer {
                 }
             };
             tracing::trace!(name: "worker.woken", target: "reveille::worker", queue = &*self.queue, ?reason, "woken");
-            // No new job has appeared if an asleep claimer slept until the next known job was due: for an asleep
-            // claimer, the bell rings for every new job, and would have ended the sleep.
+            // While the claimer is asleep, the bell rings for every new job and ends the sleep. So if an asleep claimer
+            // slept until the next known job was due, no new job has appeared.
             if !(self.sleeper.is_asleep() && reason == Some(WakeReason::Due)) {
                 self.low_water.jobs_may_have_appeared();
             }
@@ -148,7 +148,7 @@ impl Claimer {
         self.end().await;
     }
 
-    /// Forgets the marks after an error, and rests unless another look is under way.
+    /// Forgets the marks after an error. Rests if no look is under way; otherwise the next step awaits that look.
     async fn recover(&mut self, error: &Error, backoff: &mut Backoff) {
         self.low_water.forget();
         let rest = backoff.failed(error);
@@ -191,8 +191,8 @@ impl Claimer {
         )
     }
 
-    /// Awaits a look and takes its jobs. If the look was full and the slots can take still more jobs, first begins
-    /// another look in the background.
+    /// Awaits a look and takes its jobs. If the look has found a full queue and the slots can take still more jobs,
+    /// first begins another look in the background.
     async fn finish(&mut self, look: Look) -> Result<LookResult> {
         let Look { wanted, start, pauses, began, .. } = look;
         let answer = look.answer().await.inspect_err(|_| self.claim_size.learn_failure(wanted, began.elapsed()))?;
@@ -267,16 +267,17 @@ impl Claimer {
         }
     }
 
-    /// Begins a look in the background if the slots have room beyond `taken`, the jobs that the last look claimed, and
-    /// beyond the jobs that the looks under way may claim. Begins a second look if one at a time leaves slots empty.
+    /// Begins a look in the background if the slots have room for further jobs. `taken`: the number of jobs that the
+    /// last look claimed, for which the slots need room too. They also need room for the jobs that the looks under way
+    /// may claim. If one look at a time leaves slots empty, begins a second look.
     fn begin_looks(&mut self, taken: usize) {
         while self.under_way.looks.len() <= self.parallel_looks() {
             let look = match self.slots.room_beside(taken, self.under_way.wanted()) {
                 0 => return,
                 room => self.look(room),
             };
-            // Unless two looks share the place that the claims have reached, each look passes over the jobs of the
-            // other look.
+            // A second look begins only if both looks start at the place that the claims have reached. Otherwise each
+            // look would pass over the jobs of the other look.
             let is_last = !look.start.shared;
             self.under_way.looks.push_back(look.in_background());
             if is_last {

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// The work to claim ahead: jobs for 10 ms for each worker on the queue, and for 100 ms at most. A single worker counts
-/// twice, since it makes two claims at a time.
+/// The jobs claimed ahead are as many as start within 10 ms for each worker on the queue, and within 100 ms at most. A
+/// single worker counts twice, since it makes two claims at a time.
 pub(super) const AHEAD_PER_WORKER: Duration = Duration::from_millis(10);
 pub(super) const LONGEST_AHEAD: Duration = Duration::from_millis(100);
 /// At most 2000 jobs are claimed ahead.
@@ -51,8 +51,8 @@ impl Pace {
         (self.taken_at, self.taken) = (Instant::now(), jobs);
     }
 
-    /// Returns the number of jobs to claim ahead. It is 0 unless the jobs expected to start within `time` outnumber the
-    /// slots.
+    /// Returns the number of jobs to claim ahead. It is 0 if the slots alone can take all jobs that are expected to
+    /// start within `time`.
     pub(super) fn ahead(&self, slots: usize, time: Duration) -> usize {
         let expected = (self.per_second * time.as_secs_f64()) as usize;
         if expected > slots { expected.min(MOST_AHEAD).min(self.taken.max(slots) * AHEAD_GROWTH) } else { 0 }

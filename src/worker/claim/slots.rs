@@ -17,8 +17,8 @@ use crate::worker::shared::Shared;
 /// If no slot was free, the claimer waits up to 2 ms from the first free slot on. More slots become free meanwhile, and
 /// one claim takes jobs for all of them.
 const GATHER: Duration = Duration::from_millis(2);
-/// If no waiting job starts for 100 ms, all waiting jobs are released, so that other workers can start them: the
-/// running jobs are slower than earlier jobs.
+/// If no waiting job starts for 100 ms, all waiting jobs are released, so that other workers can start them. In this
+/// case, the running jobs are slower than earlier jobs.
 const STALLED_AFTER: Duration = Duration::from_millis(100);
 
 /// Runs the jobs of one queue in its slots.
@@ -92,7 +92,7 @@ impl Slots {
             self.release_if_stalled().await;
         }
         if self.free.available_permits() == 0 {
-            // Only the claimer takes permits, so a permit that is free now stays free.
+            // Since no job waits, only the claimer takes permits. A permit that is free now stays free.
             drop(self.free.acquire().await);
             let enough = self.count.div_ceil(2);
             if self.free.available_permits() < enough {
@@ -102,7 +102,8 @@ impl Slots {
         self.free.available_permits()
     }
 
-    /// Returns the time until the waiting jobs are released, unless one of them starts; `None` if no job waits.
+    /// Returns the time after which all waiting jobs are released if none of them has started by then; `None` if no job
+    /// waits.
     pub(crate) fn until_stalled(&self) -> Option<Duration> {
         let is_waiting = !self.ahead.lock().is_empty();
         is_waiting.then(|| STALLED_AFTER.saturating_sub(self.ahead.last_start().elapsed()))

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use super::{MISSED_BEATS, SHORTEST_SILENCE};
 use crate::worker::shared::Shared;
 
-/// A worker whose session is not lost asks its handlers to stop 5 s before other workers may declare it dead.
+/// While its listener has a session, a worker asks its handlers to stop 5 s before other workers may declare the worker
+/// dead.
 const MARGIN: Duration = Duration::from_secs(5);
-/// A process that stood still has this many heartbeat intervals for a heartbeat. One is too short on a busy host: a
-/// statement that was under way has timed out meanwhile, and its session must be opened anew.
+/// After a standstill, a process has two heartbeat intervals for its next heartbeat. One interval is too short on a
+/// busy host, because the heartbeat's session may have timed out and must be opened anew.
 const EXCUSED_BEATS: u32 = 2;
 
 /// Asks all handlers to stop when the last successful heartbeat of this worker is too long ago.
@@ -36,7 +37,7 @@ impl CutOff {
                 stopped_after = Some(good.get());
                 tracing::warn!(
                     name: "worker.cut_off", target: "reveille::worker", ?silent,
-                    "cut off from the store; asking handlers to stop, since other workers may run their jobs soon"
+                    "cut off from the store; asking handlers to stop, since other workers may soon run the same jobs"
                 );
                 self.shared.held_jobs.stop_all();
             }
@@ -44,8 +45,7 @@ impl CutOff {
     }
 
     /// Returns the time without a heartbeat after which this worker asks its handlers to stop. The time is shorter once
-    /// the listener's session is lost: no session then vouches for the worker, and other workers declare it dead
-    /// sooner.
+    /// the listener's session is lost, because other workers then declare this worker dead sooner.
     fn longest_silence(&self) -> Duration {
         let late = self.shared.options.dead_after().saturating_sub(MARGIN.min(self.shared.options.dead_after() / 4));
         if self.shared.bells.has_lost_listener() {
@@ -57,8 +57,8 @@ impl CutOff {
     }
 }
 
-/// Notices that this process itself stood still, as after a `SIGSTOP`. Then missing heartbeats do not show that the store
-/// is out of reach. The next heartbeat decides whether the worker is cut off.
+/// Notices that this process itself stood still, as after a `SIGSTOP`. After a standstill, missing heartbeats do not
+/// show that the store is out of reach. The next heartbeat decides whether the worker is cut off.
 struct StandstillDetector {
     checked_at: Instant,
     last: Option<Standstill>,

@@ -1,7 +1,7 @@
 //! The heartbeat: reports that this worker lives, watches the other workers, and rescues the jobs of dead workers.
 //!
-//! Busy handlers or an empty connection pool do not delay the heartbeat, because it has its own thread and its own
-//! connection. A delay would make this worker look dead.
+//! Busy handlers or an empty connection pool do not delay the heartbeat, because the heartbeat has a separate thread
+//! and a separate connection. A delay would make this worker look dead.
 
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
@@ -28,15 +28,15 @@ use blocked_threads::keep_going;
 use cut_off::CutOff;
 use watch::PeerWatch;
 
-/// The time between two searches for jobs without a live worker, while no worker dies. A claim that ran during a rescue
-/// may have reserved jobs for a dead worker.
+/// The time between two searches for jobs without a live worker, while no worker dies. These searches are needed
+/// because a claim that ran during a rescue may have reserved jobs for a dead worker.
 const LOOK_FOR_ORPHANS_EVERY: Duration = Duration::from_secs(30);
 
-/// A worker whose session is lost is declared dead after three missed heartbeats.
+/// A worker whose listener has lost its session is declared dead after three missed heartbeats.
 const MISSED_BEATS: u32 = 3;
 
-/// No worker is declared dead within 1 s of its last heartbeat, since `sql/beat.sql` reports a lost session only 1.5 s
-/// after that heartbeat.
+/// No worker is declared dead within 1 s of its last heartbeat, since `sql/beat.sql` reports a lost session 1.5 s after
+/// that heartbeat at the earliest.
 const SHORTEST_SILENCE: Duration = Duration::from_secs(1);
 
 /// The running heartbeat of a worker. Dropping this value ends the heartbeat.
@@ -196,7 +196,8 @@ impl HeartbeatLoop {
         Ok(())
     }
 
-    /// In place of a dead worker, logs the end of its lost attempt and notifies the middlewares.
+    /// Notifies the middlewares of the end of a dead worker's attempt, since the dead worker cannot. Logs the job if
+    /// the job is dead.
     fn report_lost(&self, id: i64, is_dead: bool) {
         let error = "the worker that ran it died or was cut off";
         if is_dead {
@@ -207,11 +208,11 @@ impl HeartbeatLoop {
         self.shared.attempts.middlewares.ended(&AttemptEnd { id, job, kind, error, is_dead, ran });
     }
 
-    /// Registers this worker under a new id after another worker has declared it dead and rescued its jobs.
+    /// Registers this worker under a new id after another worker has declared this worker dead and rescued its jobs.
     async fn begin_anew(&mut self) -> Result<()> {
         tracing::warn!(
             name: "worker.declared_dead", target: "reveille::worker", worker = self.worker.id,
-            "another worker has declared this one dead; asking its handlers to stop, and going on under a new id"
+            "another worker has declared this worker dead; asking its handlers to stop, and going on under a new id"
         );
         self.shared.held_jobs.stop_all();
         self.worker.id = random_id();

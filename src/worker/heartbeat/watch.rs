@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::driver::Peer;
 
-/// For each peer, the time at which its last heartbeat was first seen. The times come from this process's own clock: a
-/// stalled server or a jump of the server's clock must not make all workers look dead.
+/// For each peer (another worker), the time at which the peer's last heartbeat was first seen. The times come from this
+/// process's own clock: a stalled server or a jump of the server's clock must not make all workers look dead.
 #[derive(Default)]
 pub(super) struct PeerWatch {
     unchanged_since: HashMap<Peer, Instant>,
@@ -14,7 +14,7 @@ pub(super) struct PeerWatch {
 
 impl PeerWatch {
     /// Returns the dead peers: the last heartbeat of each has not changed for `dead_after`. For a peer in `gone`, whose
-    /// session is lost, the shorter `gone_after` counts.
+    /// listener has lost its session, the shorter time `gone_after` applies.
     pub(super) fn dead(
         &mut self,
         peers: &[Peer],

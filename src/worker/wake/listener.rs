@@ -121,7 +121,8 @@ impl Listener {
                 Ok(confirmed) => self.act(confirmed),
                 Err(error) => tracing::debug!(
                     name: "worker.signal_unconfirmed", target: "reveille::worker", %error,
-                    "cannot confirm a cancel, a pause or a stop; the next heartbeat will ask for it"
+                    "cannot check whether a signal to cancel, pause or stop is genuine; \
+                     the next heartbeat will check again"
                 ),
             }
             tokio::time::sleep_until(asked + CONFIRM_EVERY).await;

@@ -1,9 +1,9 @@
 //! The rest of a claimer between two looks. An asleep claimer waits for its armed bell. An awake claimer looks every
 //! few milliseconds, while there are many jobs.
 //!
-//! Notifying commits wait for each other, so the bell rings only for asleep claimers. A claimer arms its bell before it
-//! sleeps. It then goes on looking until all earlier transactions have ended, since an earlier transaction may commit
-//! jobs without ringing the bell.
+//! Commits that send a notification wait for each other, so the bell rings only for asleep claimers. A claimer arms its
+//! bell before it sleeps. It then goes on looking until all earlier transactions have ended, since an earlier
+//! transaction may commit jobs without ringing the bell.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,10 +23,11 @@ const COUNTED_LOOKS: u32 = 32;
 const CALM_SHARE_ALONE: u32 = 2;
 const CALM_SHARE_WITH_OTHERS: u32 = 4;
 /// A claimer that has disarmed its bell stays awake for at least 1 s, so that it arms the bell at most about once a
-/// second. While each sleep holds producers up, the time awake doubles, up to 16 s.
+/// second. If the bell holds producers up again soon after the claimer went to sleep, the time awake doubles, to 16 s
+/// at most.
 const SHORTEST_AWAKE: Duration = Duration::from_secs(1);
 const LONGEST_AWAKE: Duration = Duration::from_secs(16);
-/// A claimer that was woken 32 times within 100 ms stays awake.
+/// A claimer that was woken 32 times within 100 ms disarms its bell and stays awake.
 const BUSY_WAKEUPS: u32 = 32;
 const BUSY_WITHIN: Duration = Duration::from_millis(100);
 /// A claimer also stays awake after two checks in a row, 100 ms apart, have found notifying commits that wait for each
@@ -34,7 +35,8 @@ const BUSY_WITHIN: Duration = Duration::from_millis(100);
 /// come within 100 ms.
 const HELD_UP_TIMES: u32 = 2;
 const ASK_WHETHER_HELD_UP_EVERY: Duration = Duration::from_millis(100);
-/// A look that returned as many jobs as it asked for counts as 8 looks that found a job, and as 8 wake-ups.
+/// A look that returned as many jobs as it asked for counts as 8 looks that found a job. It also counts as 8 wake-ups,
+/// because so many jobs would have rung the bell many times.
 const FULL_LOOK: u32 = 8;
 /// The pause between two checks whether transactions have ended: a twentieth of the time waited so far, at least 1 ms.
 /// The pause grows with the wait, so that a long wait costs few checks.
@@ -53,8 +55,8 @@ pub(crate) struct Sleeper {
 
 /// The state of a claimer: awake, about to sleep, or asleep.
 enum SleepState {
-    /// The bell is not armed, and the claimer looks without a bell. `until`: the claimer stays awake until this time,
-    /// since its bell had rung too often. `looks`: the number of looks counted so far. `finds`: the number of these
+    /// The bell is not armed, and the claimer looks without a bell. `until`: the claimer has disarmed its bell and
+    /// stays awake at least until this time. `looks`: the number of looks counted so far. `finds`: the number of these
     /// looks that found a job.
     Awake { until: Option<Instant>, looks: u32, finds: u32 },
     /// The bell is armed, but the transactions in `silent` may still commit jobs without ringing it.
@@ -218,7 +220,7 @@ impl Sleeper {
         NAP_PER_WORKER.saturating_mul(workers).min(LONGEST_NAP)
     }
 
-    /// Counts wake-ups that led to work. After 32 of them within 100 ms, disarms the bell, since the claimer hardly
+    /// Counts wake-ups that led to work. After 32 wake-ups within 100 ms, disarms the bell, since the claimer hardly
     /// sleeps.
     async fn count_wakeups(&mut self, wakeups: u32) -> Result<()> {
         let Some(armed) = self.armed() else { return Ok(()) };
@@ -255,7 +257,8 @@ impl Sleeper {
         self.count_wakeups(1).await
     }
 
-    /// Notes that a look returned as many jobs as it asked for. This counts as 8 wake-ups.
+    /// Notes that a look returned as many jobs as it asked for. This counts as `FULL_LOOK` wake-ups, because so many
+    /// jobs would have rung the bell many times.
     pub(crate) async fn look_was_full(&mut self) -> Result<()> {
         if let SleepState::Awake { looks, finds, .. } = &mut self.state {
             (*looks, *finds) = (*looks + FULL_LOOK, *finds + FULL_LOOK);

@@ -19,8 +19,8 @@ use record::Recorder;
 
 /// A batch holds at most 1000 endings.
 const LARGEST_BATCH: usize = 1000;
-/// The settler collects a batch for at most 1 ms, even if more attempts go on to end. Without this limit, handlers that
-/// keep their threads busy could delay the batch.
+/// The settler collects a batch for at most 1 ms, even if further attempts keep ending. Without this limit, handlers
+/// that keep their threads busy could delay the batch.
 const LONGEST_COLLECTING: Duration = Duration::from_millis(1);
 /// While more than 1000 endings wait for locks of other sessions, the settler takes no further ending. The slots then
 /// fill up, and the worker claims no more jobs.
@@ -62,7 +62,7 @@ impl Settler {
     }
 
     /// Collects the endings of attempts that end at the same time. The first of these endings wakes the settler before
-    /// the other attempts run. Without this wait, the settler would settle that ending alone.
+    /// the other attempts have sent theirs. Without this wait, the settler would settle that ending alone.
     async fn take_ready(&mut self, batch: &mut Vec<Settlement>) {
         let (began, mut before) = (Instant::now(), 0);
         while before < batch.len() && batch.len() < LARGEST_BATCH && began.elapsed() < LONGEST_COLLECTING {

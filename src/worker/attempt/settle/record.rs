@@ -15,7 +15,7 @@ const REFUSED_DELAY: Duration = Duration::from_secs(60);
 /// An ending that is not recorded yet, since another session has locked the job.
 pub(super) struct LockedEnding {
     pub(super) settlement: Settlement,
-    /// The session that has locked the job, as far as this session is known.
+    /// A description of the session that has locked the job, as far as the session is known.
     pub(super) locked_by: String,
 }
 
@@ -38,8 +38,9 @@ impl Recorder {
                 Ok(more) => locked.extend(more),
                 Err(error) => match &batch[..] {
                     [settlement] if error.is_locked() => {
-                        // A lock on the job's own row is no error. Here another session has locked a row that changes
-                        // with the job, such as a row that refers to the job.
+                        // This error is not about the job's own row: a lock on that row is an answer, not an error.
+                        // Another session has locked a row that changes with the job, such as a row that refers to the
+                        // job.
                         let locked_by = "another session".into();
                         locked.push(LockedEnding { settlement: settlement.clone(), locked_by });
                     }
@@ -55,8 +56,8 @@ impl Recorder {
         locked
     }
 
-    /// Tries to record the batch until the store answers. An error is a refusal or a lock. `may_be_recorded`: an
-    /// earlier try may have recorded some endings of the batch.
+    /// Tries to record the batch until the store answers. Returns an error only if the store refuses the batch, or if
+    /// another session has locked a row. `may_be_recorded`: an earlier try may have recorded some endings of the batch.
     async fn try_to_record(&self, batch: &[Settlement], mut may_be_recorded: bool) -> Result<Vec<LockedEnding>, Error> {
         let mut backoff = Backoff::new("settle jobs", &self.reconnected);
         loop {
@@ -88,7 +89,7 @@ impl Recorder {
                 let id = settlement.reservation.id;
                 tracing::warn!(
                     name: "job.lost", target: "reveille::job", id,
-                    "the job was no longer this worker's; its ending does not count"
+                    "this worker no longer held the job; the attempt's ending does not count"
                 );
             }
         }
@@ -113,9 +114,9 @@ impl Recorder {
         }
         tracing::error!(
             name: "job.refused", target: "reveille::job", id, %error,
-            "the store refuses the job's values, so it can neither wait again nor become a dead job; repair its row"
+            "the store refuses every ending of the job, so the job stays reserved; repair the job's row"
         );
-        // The upkeep releases the job as a stray once its row can be written.
+        // The upkeep releases the job as a stray once the job's row can be written.
         self.held_jobs.remove(&settlement.reservation);
         Vec::new()
     }

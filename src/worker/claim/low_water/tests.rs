@@ -169,7 +169,7 @@ fn a_job_that_a_claim_under_way_may_take_was_not_left_behind() {
 
 /// Makes the second look back. `heads`: the first due jobs that it finds.
 fn look_again(low: &mut LowWater, heads: Marks) {
-    assert_eq!(low.next_look_back(3, None), None, "claims under way may not be over");
+    assert_eq!(low.next_look_back(3, None), None, "claims under way may still run");
     low.second_look.as_mut().unwrap().seen_at -= 2 * SLOW;
     let from = low.next_look_back(3, None).unwrap();
     low.learn_heads(from, heads, QUICK, 3);
