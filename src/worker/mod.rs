@@ -257,7 +257,8 @@ impl WorkerBuilder {
     /// Sets the timeout of attempts at jobs that set none and whose kind sets none; unlimited by default.
     ///
     /// At the timeout, the worker asks the handler to stop. The worker then waits for as long as the timeout, 1 s at
-    /// most. If the handler still runs, the worker drops it. See the guide on live control.
+    /// most. If the handler still runs, the worker drops it. See [the guide on
+    /// timeouts](crate::guide::jobs::timeouts).
     pub fn timeout(mut self, timeout: Duration) -> WorkerBuilder {
         self.options.timeout = Some(timeout);
         self

@@ -60,7 +60,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT result jsonb, OUT errors jsonb) IS 'Returns how a job ended: completed (with its result), cancelled, dead (with the reason) or unknown. If the job is live, its end will be notified on the channel reveille.finished: the job''s id and completed, cancelled or dead. Listen on the channel first, then call this function. Call it again after a notification, since any session can send one.';
+COMMENT ON FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT result jsonb, OUT errors jsonb) IS 'Returns the state of a job: live, completed (with its result), cancelled, dead (with the reason) or unknown. If the job is live, its end will be notified on the channel reveille.finished, as the job''s id and completed, cancelled or dead. Listen on the channel first, then call this function. Call it again after a notification, since any session can send one.';
 
 CREATE FUNCTION reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) RETURNS boolean
     LANGUAGE plpgsql
@@ -176,7 +176,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.cancel(id bigint) IS 'Cancels a job. Returns cancelled (it waited and is deleted), requested (it is running, and its handler is asked to stop), finished, dead or unknown.';
+COMMENT ON FUNCTION reveille.cancel(id bigint) IS 'Cancels a job. Returns cancelled (the job was waiting, and has now ended), requested (the job is running, and its handler is asked to stop), or the reason why nothing was cancelled: finished, dead or unknown.';
 
 CREATE FUNCTION reveille.check_changed_job() RETURNS trigger
     LANGUAGE plpgsql
@@ -203,8 +203,8 @@ declare
     is_sound boolean;
 begin
     -- Every name is qualified, since this function runs with the search path of any role that inserts. `limit 1` makes
-    -- the planner expect few rows. Otherwise, if a session first inserts a million jobs, it makes a plan so costly that
-    -- Postgres compiles it (JIT). The session keeps this plan, and compiles it at each further insert, in 13 ms.
+    -- the planner expect few rows. Without it, a session whose first insert has a million jobs would make a plan for a
+    -- million rows, and keep this plan. Postgres would compile the plan (JIT) at each later insert, which takes 13 ms.
     perform from inserted
     where (
             greatest(pg_catalog.octet_length(queue), pg_catalog.octet_length(kind)) operator(pg_catalog.<=) 128
@@ -222,7 +222,7 @@ begin
         ) is not true
     limit 1;
     if found then
-        -- The call is an assignment, since the text of a `perform` statement would be part of each error.
+        -- The call is an assignment, because each error would contain the whole text of a `perform` statement.
         for job in select * from inserted loop
             is_sound := reveille.check_job(
                 job.queue, job.kind, job.payload, job.priority, job.attempts, job.failures, job.max_attempts,
@@ -243,8 +243,8 @@ CREATE FUNCTION reveille.check_job(queue text, kind text, payload jsonb, priorit
 declare
     broken text;
 begin
-    -- Nearly all jobs fulfil this first condition. The condition is kept short, because each transaction pays for each
-    -- of its operators: Postgres resolves them once per transaction.
+    -- Nearly all jobs fulfil this first condition. The condition is kept short, because Postgres resolves each operator
+    -- anew in each transaction.
     if queue operator(pg_catalog.<>) '' and kind operator(pg_catalog.<>) ''
         and greatest(pg_catalog.length(queue), pg_catalog.length(kind)) operator(pg_catalog.<=) 128
         and (
@@ -272,8 +272,8 @@ begin
             then 'priority_is_0_to_3'
         when attempts operator(pg_catalog.<) 0
             then 'attempts_is_not_negative'
-        -- Each claim adds one to `attempts`, which overflows at two billion. The limit is half of that, which no job
-        -- needs.
+        -- Each claim adds one to `attempts`, which overflows at two billion. The limit is half of that, and no job
+        -- needs more.
         when attempts operator(pg_catalog.>) 1000000000
             then 'attempts_is_at_most_1000000000'
         when failures operator(pg_catalog.<) 0 or failures operator(pg_catalog.>) attempts
@@ -319,7 +319,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.check_job(queue text, kind text, payload jsonb, priority smallint, attempts integer, failures integer, max_attempts integer, reserved_at timestamp with time zone, reserved_by bigint, available_at timestamp with time zone, created_at timestamp with time zone, unique_key text, unique_until text, key text, timeout interval, tags text[], metadata jsonb, errors jsonb) IS 'Refuses a job with an odd row: raises a check violation that names the broken rule. Returns true for any other job.';
+COMMENT ON FUNCTION reveille.check_job(queue text, kind text, payload jsonb, priority smallint, attempts integer, failures integer, max_attempts integer, reserved_at timestamp with time zone, reserved_by bigint, available_at timestamp with time zone, created_at timestamp with time zone, unique_key text, unique_until text, key text, timeout interval, tags text[], metadata jsonb, errors jsonb) IS 'Refuses an odd row: raises a check violation that names the broken rule. Returns true for any other row.';
 
 CREATE FUNCTION reveille.complete_in(id bigint, worker bigint, attempt integer, reserved_at timestamp with time zone, run_seconds double precision, OUT transaction text) RETURNS text
     LANGUAGE plpgsql
@@ -365,7 +365,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.complete_in(id bigint, worker bigint, attempt integer, reserved_at timestamp with time zone, run_seconds double precision, OUT transaction text) IS 'Completes a job in the caller''s transaction, fenced by the job''s reservation, and moves the job to the history, unless its queue keeps none. Returns the transaction''s id; null if the reservation no longer stands. Does not update counters, since until its end the transaction would make others wait for the counters'' rows. The worker counts the job once the transaction has ended. For workers.';
+COMMENT ON FUNCTION reveille.complete_in(id bigint, worker bigint, attempt integer, reserved_at timestamp with time zone, run_seconds double precision, OUT transaction text) IS 'Completes a job in the caller''s transaction, fenced by the job''s reservation, and moves the job to the history, unless its queue keeps none. Returns the transaction''s id; null if the reservation no longer stands. Does not update reveille.counters, because other sessions would have to wait for the counters'' rows until the transaction ends. The worker counts the job once the transaction has ended. For workers.';
 
 CREATE FUNCTION reveille.count_anew() RETURNS trigger
     LANGUAGE plpgsql
@@ -379,7 +379,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.count_anew() IS 'Counts ticks from now on when a schedule''s timing is set or the schedule is resumed.';
+COMMENT ON FUNCTION reveille.count_anew() IS 'Counts ticks from now on, when a schedule''s timing changes or the schedule is resumed.';
 
 CREATE FUNCTION reveille.dead_groups(OUT queue text, OUT kind text, OUT reason text, OUT jobs bigint, OUT first_died_at timestamp with time zone, OUT last_died_at timestamp with time zone) RETURNS SETOF record
     LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 100
@@ -442,7 +442,8 @@ begin
         else 1048576
     end;
     -- The payload is measured as text, since workers receive text. A payload that is stored in at most 512 bytes is not
-    -- measured, so that an ordinary job does not pay for the measurement.
+    -- measured, so that an ordinary job does not pay for the measurement. If the maximum is below 512 bytes, every
+    -- payload is measured.
     if (pg_catalog.pg_column_size(enqueue.payload) operator(pg_catalog.>) 512 or largest operator(pg_catalog.<) 512)
         and pg_catalog.octet_length(enqueue.payload::pg_catalog.text) operator(pg_catalog.>) largest
     then
@@ -473,8 +474,8 @@ begin
         enqueue.available_at,
         pg_catalog.now() operator(pg_catalog.+) coalesce(enqueue.delay, interval '0')
     );
-    -- The values are checked before the insert: an error from within the insert would contain the text of each
-    -- statement around it.
+    -- The values are checked before the insert, because an error in the insert would show the text of each enclosing
+    -- statement.
     if (
         pg_catalog.length(enqueue.kind) operator(pg_catalog.>) 0
         and pg_catalog.length(enqueue.kind) operator(pg_catalog.<=) 128
@@ -555,7 +556,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.enqueue(kind text, payload jsonb, queue text, delay interval, available_at timestamp with time zone, priority bigint, max_attempts bigint, timeout interval, unique_key text, unique_mode text, unique_until text, key text, tags text[], metadata jsonb, parent_id bigint, OUT id bigint, OUT existed boolean) IS 'Enqueues a job in the caller''s transaction: select id from reveille.enqueue(kind => ''hello''). If another job of the kind holds the unique_key, no job is added: existed is true, and id is the id of that other job. If the other job is waiting, unique_mode decides if it stays unchanged (keep), gets the payload, tags and metadata (replace), or gets these and the due time (debounce). A job that is running or has ended always stays unchanged. unique_until decides when the unique key is given up: when the job first starts (started), or when it has ended (finished). With an interval such as ''1 hour'', the unique key is also held until that time has passed since the job was enqueued. parent_id is the id of the job whose handler enqueues this job.';
+COMMENT ON FUNCTION reveille.enqueue(kind text, payload jsonb, queue text, delay interval, available_at timestamp with time zone, priority bigint, max_attempts bigint, timeout interval, unique_key text, unique_mode text, unique_until text, key text, tags text[], metadata jsonb, parent_id bigint, OUT id bigint, OUT existed boolean) IS 'Enqueues a job in the caller''s transaction: select id from reveille.enqueue(kind => ''hello''). If another job of the kind holds the unique_key, no job is added: existed is true, and id is the id of that other job. If that other job is waiting, unique_mode decides what it gets: nothing (keep), the new payload, tags and metadata (replace), or these and the new due time (debounce). A job that is running or has ended always stays unchanged. unique_until decides when the unique key is given up: when the job first starts (started), or when it has ended (finished). With an interval such as ''1 hour'', the unique key is also held until that time has passed since the job was enqueued. parent_id is the id of the job whose handler enqueues this job.';
 
 CREATE FUNCTION reveille.fresh_job_id() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -643,7 +644,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.hold_unique_key(id bigint, period interval) IS 'Gives a job that reveille.enqueue has just inserted its unique key for a period (null: while the job is live). Returns true if the job now holds the unique key. If another job holds the unique key for a period, deletes the new job and returns false.';
+COMMENT ON FUNCTION reveille.hold_unique_key(id bigint, period interval) IS 'For reveille.enqueue: lets the job that it has just inserted hold the job''s unique key for a period (null: while the job is live). Returns true if the job now holds the unique key. If another job holds the unique key for a period, deletes the new job and returns false.';
 
 CREATE FUNCTION reveille.isolate_job(id bigint, others_pass boolean, OUT code text, OUT error text, OUT buried boolean) RETURNS record
     LANGUAGE plpgsql
@@ -709,7 +710,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.isolate_job(id bigint, others_pass boolean, OUT code text, OUT error text, OUT buried boolean) IS 'Tries to claim a job, and rolls the claim back. If the claim fails, returns the error; buried is true if the job was made a dead job because of the error. For workers.';
+COMMENT ON FUNCTION reveille.isolate_job(id bigint, others_pass boolean, OUT code text, OUT error text, OUT buried boolean) IS 'Tries to claim a job, and rolls the claim back. If the claim fails because of the job''s row, returns the error; buried is true if the job was made a dead job. Otherwise returns nulls. For workers.';
 
 CREATE FUNCTION reveille.keep_totals() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -732,7 +733,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.keep_totals() IS 'Adds the rows of workers that are deleted from reveille.counters to reveille.totals.';
+COMMENT ON FUNCTION reveille.keep_totals() IS 'Adds the rows that are deleted from reveille.counters to reveille.totals. Leaves out the rows of worker 0, because the totals already contain their counts.';
 
 CREATE FUNCTION reveille.limits_changed() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -793,7 +794,7 @@ begin
     if is_silent = (tg_op <> 'INSERT' and not old.bell) then
         return null;
     end if;
-    -- Workers that are just going to sleep may have read the old settings. Once the lock below is granted, their
+    -- Workers that are just going to sleep may have read the queue's old setting. Once the lock below is granted, their
     -- transactions have ended, and the update sees their rows.
     lock table reveille.sleepers in share row exclusive mode;
     update reveille.sleepers set silent = is_silent where queue = changed and silent <> is_silent;
@@ -822,7 +823,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.note_limits() IS 'Notes the time from which a queue has had limits.';
+COMMENT ON FUNCTION reveille.note_limits() IS 'Notes the time from which a queue has had limits or an order.';
 
 CREATE FUNCTION reveille.note_nobody_sleeps() RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -861,13 +862,14 @@ CREATE FUNCTION reveille.pass_given_ids() RETURNS bigint
     AS $$
 declare
     ids constant regclass := 'reveille.jobs_id_seq';
-    -- Ids from this number on are ignored. They were written by hand, and a sequence that passed them could have hardly
-    -- any ids left.
+    -- Ids from this number on are ignored, because they were written by hand. If the sequence were moved past them, it
+    -- could be close to its end.
     too_large constant bigint := 4611686018427387904;
     largest bigint;
 begin
-    -- One statement: its snapshot is older than its read of the sequence, so it sees no id that was given out after
-    -- that read. Usually no index contains an id above the sequence, and the statement ends at once.
+    -- This is one statement, because its snapshot is then older than its read of the sequence: the statement sees no id
+    -- that was given out after that read. Usually no id is above the sequence's value. The indexes show this, and the
+    -- statement ends at once.
     perform from (select coalesce(pg_sequence_last_value(ids), 0)) as given (last)
     where exists (select from reveille.jobs where jobs.id > given.last and jobs.id < too_large)
         or exists (select from reveille.dead_jobs where dead_jobs.id > given.last and dead_jobs.id < too_large)
@@ -893,7 +895,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.pass_given_ids() IS 'Moves the sequence of job ids past all ids in use, if some are above the sequence, as after a restore. Returns the sequence''s new value; null if no id was above the sequence. Upkeep calls this function.';
+COMMENT ON FUNCTION reveille.pass_given_ids() IS 'Moves the sequence of job ids past all ids in use, if some are above the sequence''s value, as after a restore. Ids from 2^62 on do not count. Returns the sequence''s new value; null if the sequence was not moved. Upkeep calls this function.';
 
 CREATE FUNCTION reveille.pass_over_known_chore() RETURNS trigger
     LANGUAGE plpgsql
@@ -904,7 +906,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.pass_over_known_chore() IS 'Skips the chores of a restored dump that the database has already.';
+COMMENT ON FUNCTION reveille.pass_over_known_chore() IS 'Skips an inserted chore that the table already has, as when a dump of the data is restored.';
 
 CREATE FUNCTION reveille.pass_over_known_migration() RETURNS trigger
     LANGUAGE plpgsql
@@ -925,7 +927,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.pass_over_known_migration() IS 'Skips the migrations of a restored dump that the database has already.';
+COMMENT ON FUNCTION reveille.pass_over_known_migration() IS 'Skips an inserted migration that the table already records, as when a dump of the data is restored. Refuses a migration that the table records with another name or checksum.';
 
 CREATE FUNCTION reveille.pause(queue text) RETURNS void
     LANGUAGE sql
@@ -966,11 +968,11 @@ begin
             and held.unique_key operator(pg_catalog.=) period_holder.unique_key
             and held.ends_at operator(pg_catalog.>) pg_catalog.now()
     );
-    -- At an isolation level other than read committed, the snapshot may be older than a period, so that the query above
-    -- does not find the period. The insert below of a second row still finds it, in the unique index: the insert fails
-    -- with a serialization failure (40001), and the caller tries the transaction again. The second row is inserted only
-    -- after the caller has inserted its job, so that all transactions wait for each other in one order: first for the
-    -- job's unique key, then for the period.
+    -- At an isolation level other than read committed, the query above may miss a period that is newer than the
+    -- snapshot. The insert below of a second row still meets the period's row, in the unique index. The insert then
+    -- fails with a serialization failure (40001), and the caller tries the transaction again. The second row is
+    -- inserted only if the caller has already inserted its job. This way all transactions wait for each other in one
+    -- order: first for the job's unique key, then for the period.
     if holder is null
         and pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
     then
@@ -992,7 +994,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.period_holder(kind text, unique_key text) IS 'Returns the id of the job that holds a unique key of a kind for a period that is not over yet; null if there is none. If the caller has enqueued a job with this unique key, and the caller''s snapshot is older than a period, the call fails with 40001: try the transaction again.';
+COMMENT ON FUNCTION reveille.period_holder(kind text, unique_key text) IS 'Returns the id of the job that holds a unique key of a kind for a period that is not over yet; null if there is none. If the caller has enqueued a job with this unique key, and another job''s period is newer than the caller''s snapshot, the call fails with 40001: try the transaction again.';
 
 CREATE FUNCTION reveille.reads_any(VARIADIC relations text[]) RETURNS boolean
     LANGUAGE sql STABLE
@@ -1105,7 +1107,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.retry(id bigint) IS 'Makes a job due now. Returns due (it waited), revived (it was dead, and its failures are set to zero), running, finished or unknown.';
+COMMENT ON FUNCTION reveille.retry(id bigint) IS 'Makes a job due now. Returns due (the job was waiting), revived (the job was dead, and its failures are set to zero), or the reason why nothing was changed: running, finished or unknown.';
 
 CREATE FUNCTION reveille.ring(queues text[]) RETURNS void
     LANGUAGE plpgsql
@@ -1125,7 +1127,8 @@ begin
                 where sleepers.queue operator(pg_catalog.=) rung.queue and not sleepers.silent
             )
             -- At an isolation level other than read committed, the bell rings even if no sleeping worker is visible,
-            -- because the snapshot may be older than the rows of the workers that sleep now.
+            -- because the snapshot may be older than the rows of the workers that sleep now. A bell that is switched
+            -- off stays silent.
             or (
                 pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
                 and not exists (
@@ -1138,14 +1141,14 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.ring(queues text[]) IS 'Rings the bell (NOTIFY) at the commit, for each of the given queues on which a worker sleeps. A statement that lets waiting jobs start calls this function; inserts have a trigger instead. `set local reveille.bell = ''off''` silences the bell.';
+COMMENT ON FUNCTION reveille.ring(queues text[]) IS 'Rings the bell (NOTIFY) at the commit, for each of the given queues on which a worker sleeps. Call this function after a statement that lets waiting jobs start; after an insert, a trigger rings the bell. `set local reveille.bell = ''off''` silences the bell.';
 
 CREATE FUNCTION reveille.ring_after_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     AS $$
 begin
-    -- While a worker sleeps, every enqueue pays for this query, so the query does not remove duplicate queues. It sends
-    -- a notification for each job, and the server merges equal notifications of a transaction.
+    -- While a worker sleeps, every enqueue pays for this query. To stay cheap, the query does not remove duplicate
+    -- queues: it sends a notification for each job, and the server merges the equal notifications of a transaction.
     if pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.=) 'read committed' then
         perform case
             when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
@@ -1162,7 +1165,8 @@ begin
             );
     else
         -- At an isolation level other than read committed, the bell rings without a query for sleeping workers, because
-        -- the snapshot may be older than the rows of the workers that sleep now.
+        -- the snapshot may be older than the rows of the workers that sleep now. A bell that is switched off stays
+        -- silent.
         perform case
             when (select pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.9)
             then pg_catalog.pg_notify('reveille.bell', inserted.queue)
@@ -1181,7 +1185,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.ring_after_insert() IS 'Rings the bell once for each queue of the new jobs, due or delayed, on which a worker sleeps. `set local reveille.bell = ''off''` silences it.';
+COMMENT ON FUNCTION reveille.ring_after_insert() IS 'Rings the bell once for each queue of the new jobs, due or delayed, on which a worker sleeps. `set local reveille.bell = ''off''` silences the bell.';
 
 CREATE FUNCTION reveille.ring_after_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1296,7 +1300,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.stop_worker(id bigint) IS 'Asks a worker to shut down, as a signal to its process does: it claims no more jobs and finishes its running jobs. Returns true if the worker exists.';
+COMMENT ON FUNCTION reveille.stop_worker(id bigint) IS 'Asks a worker to shut down: the worker claims no more jobs and finishes its running jobs. Returns true if the worker exists.';
 
 CREATE FUNCTION reveille.tell_head(queue text, priority smallint, available_at timestamp with time zone, id bigint) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1443,7 +1447,7 @@ COMMENT ON COLUMN reveille.chores.name IS 'The chore.';
 
 COMMENT ON COLUMN reveille.chores.day IS 'The day of the history that the chore cleans, as in reveille.finished_jobs; null: the chore cleans no day.';
 
-COMMENT ON COLUMN reveille.chores.next_page IS 'The page of the day at which the next slice begins; null: no round is under way.';
+COMMENT ON COLUMN reveille.chores.next_page IS 'The page of the day''s partition at which the next slice begins; null: no round is under way. A round reads all pages of the partition, slice by slice.';
 
 COMMENT ON COLUMN reveille.chores.settings IS 'The retentions that the last round applied; locked: another session had locked a row, so the day needs another round.';
 
@@ -1464,7 +1468,7 @@ CREATE TABLE reveille.counters (
 )
 WITH (fillfactor='50');
 
-COMMENT ON TABLE reveille.counters IS 'The counts of ended attempts, made as the attempts are settled: one row per queue, worker and 10 seconds. After 5 minutes these rows are folded into one row per queue and minute (worker 0).';
+COMMENT ON TABLE reveille.counters IS 'The counts of ended attempts, made as the attempts are settled: one row per queue, worker and 10 seconds. After 5 minutes, upkeep sums these rows into one row per queue and minute (worker 0).';
 
 COMMENT ON COLUMN reveille.counters.queue IS 'The queue.';
 
@@ -1651,7 +1655,7 @@ CREATE TABLE reveille.jobs (
 )
 WITH (autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='2000', autovacuum_vacuum_cost_delay='0', toast.autovacuum_vacuum_cost_delay='0');
 
-COMMENT ON TABLE reveille.jobs IS 'Live jobs: waiting, delayed (available_at in the future) or reserved by a worker. An insert wakes a sleeping worker.';
+COMMENT ON TABLE reveille.jobs IS 'Live jobs: waiting, delayed (available_at in the future) or reserved by a worker. An insert wakes a worker that sleeps on the job''s queue.';
 
 COMMENT ON COLUMN reveille.jobs.id IS 'The id; no other job gets it, and the job keeps it when it moves to dead_jobs or finished_jobs.';
 
@@ -1926,7 +1930,7 @@ COMMENT ON COLUMN reveille.queues.rate_limit IS 'The maximum number of jobs of t
 
 COMMENT ON COLUMN reveille.queues.rate_period IS 'The period of rate_limit and rate_per_key; null: 1 second.';
 
-COMMENT ON COLUMN reveille.queues.rate_burst IS 'The number of jobs, of the queue and of each key, that may start at once after a rest; null: 1.';
+COMMENT ON COLUMN reveille.queues.rate_burst IS 'The number of jobs that may start at once after a time without starts, for the queue and for each key; null: 1.';
 
 COMMENT ON COLUMN reveille.queues.rate_per_key IS 'The maximum number of jobs with the same key that start in each rate_period; null: no limit.';
 
@@ -1934,9 +1938,9 @@ COMMENT ON COLUMN reveille.queues.bell IS 'false: enqueuing sends no NOTIFY; wor
 
 COMMENT ON COLUMN reveille.queues.ordered IS 'True if jobs with the same key run one at a time, in the order of their ids.';
 
-COMMENT ON COLUMN reveille.queues.limited IS 'key: some limit or the order is per key; queue: all limits are for the whole queue; null: the queue has no limits.';
+COMMENT ON COLUMN reveille.queues.limited IS 'key: the queue has an order or a limit per key; queue: it has only limits for the whole queue; null: it has neither limits nor an order.';
 
-COMMENT ON COLUMN reveille.queues.limited_since IS 'The time from which the queue has had limits without a break, set by a trigger; null: it has no limits.';
+COMMENT ON COLUMN reveille.queues.limited_since IS 'The time from which the queue has had limits or an order without a break; null: it has neither. A trigger sets this column.';
 
 COMMENT ON COLUMN reveille.queues.dead_retention IS 'The time for which dead jobs are kept: 0 to 36500 days; null: until they are revived or purged.';
 
@@ -1966,7 +1970,7 @@ COMMENT ON COLUMN reveille.workers.host IS 'The name of the worker''s host.';
 
 COMMENT ON COLUMN reveille.workers.pid IS 'The process id on that host.';
 
-COMMENT ON COLUMN reveille.workers.version IS 'The version of the worker''s program.';
+COMMENT ON COLUMN reveille.workers.version IS 'The version of Reveille that the worker runs.';
 
 COMMENT ON COLUMN reveille.workers.queues IS 'The queues that the worker works.';
 
@@ -1976,7 +1980,7 @@ COMMENT ON COLUMN reveille.workers.started_at IS 'The time at which the worker s
 
 COMMENT ON COLUMN reveille.workers.last_seen_at IS 'The time of the last heartbeat.';
 
-COMMENT ON COLUMN reveille.workers.holds_lock IS 'True if an advisory lock of the listener''s session vouches for the worker.';
+COMMENT ON COLUMN reveille.workers.holds_lock IS 'True if the session of the worker''s listener has taken an advisory lock on the worker''s id. While the session holds this lock, the worker lives.';
 
 COMMENT ON COLUMN reveille.workers.stopping IS 'True if the worker only finishes its running jobs and starts no more.';
 
@@ -1986,7 +1990,7 @@ COMMENT ON COLUMN reveille.workers.stuck_jobs IS 'The worker''s stuck jobs: thei
 
 COMMENT ON COLUMN reveille.workers.stuck_since IS 'The times at which the handlers of stuck_jobs were asked to stop, in the same order.';
 
-COMMENT ON COLUMN reveille.workers.backend IS 'The process id of the backend that serves the listener; only that backend''s lock vouches for the worker. Null: the process id is unknown, and a lock of any session vouches.';
+COMMENT ON COLUMN reveille.workers.backend IS 'The process id of the server''s backend for the listener''s session. Only this backend''s lock shows that the worker lives. Null: the process id is unknown, and the lock of any session shows it.';
 
 CREATE VIEW reveille.known_queues AS
  WITH RECURSIVE waiting AS (
@@ -2063,7 +2067,7 @@ CREATE TABLE reveille.limits (
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200');
 
-COMMENT ON TABLE reveille.limits IS 'Queues whose running jobs have been counted for their limits. A claim from a limited queue locks the queue''s row, so that one worker claims at a time.';
+COMMENT ON TABLE reveille.limits IS 'Queues with limits whose running jobs have been counted. A claim from such a queue locks the queue''s row here, so that one worker claims at a time.';
 
 COMMENT ON COLUMN reveille.limits.queue IS 'The queue.';
 
@@ -2125,7 +2129,7 @@ COMMENT ON COLUMN reveille.rates.queue IS 'The queue.';
 
 COMMENT ON COLUMN reveille.rates.key IS 'The key; empty for the queue as a whole.';
 
-COMMENT ON COLUMN reveille.rates.next_at IS 'The time at which an even pace would have allowed all jobs that have started. The next job may start before this time, at most by the length of the burst.';
+COMMENT ON COLUMN reveille.rates.next_at IS 'The time at which the next job would start if all jobs had started at an even pace. The next job may start before this time, at most by the length of the burst.';
 
 CREATE VIEW reveille.queue_limits AS
  SELECT queues.name AS queue,
@@ -2152,7 +2156,7 @@ CREATE VIEW reveille.queue_limits AS
      LEFT JOIN reveille.rates ON (((rates.queue = queues.name) AND (rates.key = ''::text))))
   WHERE (queues.limited IS NOT NULL);
 
-COMMENT ON VIEW reveille.queue_limits IS 'The queues that have limits, and the present use of these limits.';
+COMMENT ON VIEW reveille.queue_limits IS 'The queues that have limits or an order, and the present use of the limits.';
 
 COMMENT ON COLUMN reveille.queue_limits.queue IS 'The queue.';
 
@@ -2172,11 +2176,11 @@ COMMENT ON COLUMN reveille.queue_limits.rate_limit IS 'The maximum number of job
 
 COMMENT ON COLUMN reveille.queue_limits.rate_period IS 'The period of rate_limit and rate_per_key.';
 
-COMMENT ON COLUMN reveille.queue_limits.rate_burst IS 'The number of jobs that may start at once after a rest.';
+COMMENT ON COLUMN reveille.queue_limits.rate_burst IS 'The number of jobs that may start at once after a time without starts, for the queue and for each key.';
 
 COMMENT ON COLUMN reveille.queue_limits.rate_per_key IS 'The maximum number of jobs with the same key that start in each rate_period; null: no limit.';
 
-COMMENT ON COLUMN reveille.queue_limits.rate_used_until IS 'The time at which an even pace would have allowed all jobs that have started; null or past: the whole burst may start at once.';
+COMMENT ON COLUMN reveille.queue_limits.rate_used_until IS 'The time at which the queue''s next job would start if all jobs had started at an even pace; null or past: the whole burst may start at once.';
 
 CREATE VIEW reveille.queue_stats AS
 SELECT
@@ -2230,7 +2234,7 @@ COMMENT ON COLUMN reveille.totals.completed IS 'The number of completed jobs.';
 
 COMMENT ON COLUMN reveille.totals.failed IS 'The number of failed attempts.';
 
-COMMENT ON COLUMN reveille.totals.wait_seconds IS 'The sum of the times from the due time to the start. Numeric, since a floating-point sum depends on the order of its terms: it could fall when counters are folded, and a total must never fall.';
+COMMENT ON COLUMN reveille.totals.wait_seconds IS 'The sum of the times from the due time to the start. Numeric, since a floating-point sum depends on the order of its terms: it could fall when upkeep sums counters by minute, and a total must never fall.';
 
 COMMENT ON COLUMN reveille.totals.run_seconds IS 'The sum of the run times.';
 
@@ -2256,7 +2260,7 @@ CREATE VIEW reveille.queue_totals AS
           WHERE (counters.worker <> 0)) parts
   GROUP BY parts.queue;
 
-COMMENT ON VIEW reveille.queue_totals IS 'One row per queue: the counts of all attempts that ever ended. The counts only grow: rows that are folded or deleted in reveille.counters stay counted.';
+COMMENT ON VIEW reveille.queue_totals IS 'One row per queue: the counts of all attempts that ever ended. The counts only grow: a row that upkeep sums by minute or deletes in reveille.counters stays counted.';
 
 COMMENT ON COLUMN reveille.queue_totals.queue IS 'The queue.';
 
@@ -2400,7 +2404,7 @@ COMMENT ON COLUMN reveille.schedules.tags IS 'The tags of the schedule''s jobs.'
 
 COMMENT ON COLUMN reveille.schedules.metadata IS 'The metadata of the schedule''s jobs, to which the schedule''s name and the tick are added.';
 
-COMMENT ON COLUMN reveille.schedules.counted_from IS 'The time after which ticks count: the time at which the timing was last set or the schedule was last resumed.';
+COMMENT ON COLUMN reveille.schedules.counted_from IS 'The time after which ticks count: the last time at which the timing was set or the schedule was resumed.';
 
 COMMENT ON COLUMN reveille.schedules.next_at IS 'The next tick; null while a worker has yet to compute it.';
 
@@ -2414,7 +2418,7 @@ COMMENT ON COLUMN reveille.schedules.error IS 'The reason why the next tick cann
 
 COMMENT ON COLUMN reveille.schedules.created_at IS 'The time at which the schedule was added.';
 
-COMMENT ON COLUMN reveille.schedules.through_middleware IS 'True if the schedule''s jobs pass through the middleware of a worker that declares the schedule; other workers do not fire the schedule.';
+COMMENT ON COLUMN reveille.schedules.through_middleware IS 'True if the schedule''s jobs pass through middleware. Then only a worker that declares the schedule fires it.';
 
 CREATE VIEW reveille.schedule_status AS
  SELECT schedules.name,
@@ -2456,7 +2460,7 @@ COMMENT ON COLUMN reveille.schedule_status.last_at IS 'The last tick for which a
 
 COMMENT ON COLUMN reveille.schedule_status.paused IS 'True if the schedule is paused.';
 
-COMMENT ON COLUMN reveille.schedule_status.stale IS 'True if a worker declared the schedule in its code, and no living worker declares it any more. The schedule fires until it is removed.';
+COMMENT ON COLUMN reveille.schedule_status.stale IS 'True if a worker declared the schedule in its code, and no living worker declares it any more. The schedule still fires until it is removed.';
 
 COMMENT ON COLUMN reveille.schedule_status.error IS 'The reason why the next tick cannot be computed.';
 
@@ -2601,7 +2605,7 @@ COMMENT ON COLUMN reveille.worker_status.alive IS 'True if the last heartbeat is
 
 COMMENT ON COLUMN reveille.worker_status.stopping IS 'True if the worker is shutting down, or has been asked to shut down.';
 
-COMMENT ON COLUMN reveille.worker_status.version IS 'The version of the worker''s program.';
+COMMENT ON COLUMN reveille.worker_status.version IS 'The version of Reveille that the worker runs.';
 
 COMMENT ON COLUMN reveille.worker_status.stuck IS 'The number of the worker''s stuck jobs.';
 

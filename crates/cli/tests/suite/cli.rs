@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::{Value, json};
 
 use crate::exec::Worker;
-use crate::harness::{DEADLINE, TestDatabase, database, empty_database, migrations, soon};
+use crate::harness::{DEADLINE, TestDatabase, database, empty_database, soon};
 
 /// The result of a command: exit status, standard output and standard error.
 pub struct Ended {
@@ -74,26 +74,6 @@ pub fn reveille(database: &TestDatabase, arguments: &[&str]) -> Ended {
     let mut command = command(arguments);
     command.env("DATABASE_URL", &database.address);
     run(command, "")
-}
-
-#[tokio::test]
-async fn migrate_checks_applies_and_reports() {
-    let database = empty_database().await;
-    let check = reveille(&database, &["migrate", "--check"]);
-    assert_eq!((check.code, check.out.contains("reveille migrate")), (1, true), "{}", check.out);
-    let done = reveille(&database, &["migrate"]);
-    assert_eq!((done.code, &*done.out), (0, &*format!("applied {}\n", migrations().join(", "))), "{}", done.err);
-    assert_eq!(reveille(&database, &["migrate"]).out, "the schema is current\n");
-    assert_eq!(reveille(&database, &["migrate", "--check"]).code, 0);
-}
-
-#[test]
-fn the_printed_sql_has_the_lines_of_the_files() {
-    let printed = |option| run(command(&["migrate", option]), "").out;
-    let expected = reveille::database::migrations_sql("reveille").unwrap();
-    assert_eq!(printed("--print").trim_end(), expected.trim_end());
-    let expected = reveille::database::grants_sql("reveille").unwrap();
-    assert_eq!(printed("--print-grants").trim_end(), expected.trim_end());
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The schema is upgraded beside an older worker.
+//! `reveille migrate`, and an upgrade of the schema beside an older worker.
 
 use std::sync::Arc;
 
@@ -6,7 +6,28 @@ use reveille::{State, enqueue};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::harness::{Note, Reporter, database, note, reporting, soon, start, worker};
+use crate::cli::{command, reveille, run};
+use crate::harness::{Note, Reporter, database, empty_database, migrations, note, reporting, soon, start, worker};
+
+#[tokio::test]
+async fn migrate_checks_applies_and_reports() {
+    let database = empty_database().await;
+    let check = reveille(&database, &["migrate", "--check"]);
+    assert_eq!((check.code, check.out.contains("reveille migrate")), (1, true), "{}", check.out);
+    let done = reveille(&database, &["migrate"]);
+    assert_eq!((done.code, &*done.out), (0, &*format!("applied {}\n", migrations().join(", "))), "{}", done.err);
+    assert_eq!(reveille(&database, &["migrate"]).out, "the schema is current\n");
+    assert_eq!(reveille(&database, &["migrate", "--check"]).code, 0);
+}
+
+#[test]
+fn the_printed_sql_has_the_lines_of_the_files() {
+    let printed = |option| run(command(&["migrate", option]), "").out;
+    let expected = reveille::database::migrations_sql("reveille").unwrap();
+    assert_eq!(printed("--print").trim_end(), expected.trim_end());
+    let expected = reveille::database::grants_sql("reveille").unwrap();
+    assert_eq!(printed("--print-grants").trim_end(), expected.trim_end());
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_worker_outlives_an_upgrade_and_no_old_one_starts() {
