@@ -246,8 +246,8 @@ impl Doctor {
                 "listening",
                 format!(
                     "no notification arrived within {NOTIFICATION_TIMEOUT:?}: a transaction pooler is in the way, or \
-                     the listen address leads to another database; workers poll, and notice a crashed worker only after \
-                     30 s"
+                     the listen address leads to another database; workers poll, and notice a crashed worker only \
+                     after 30 s"
                 ),
                 "give workers an address of this database past the pooler: --listen-url, DatabaseOptions::listen_url",
             ),

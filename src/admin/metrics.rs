@@ -37,7 +37,7 @@ pub const METRICS: [Metric; 16] = [
     gauge("reveille_workers", "Worker processes by state: working, stopping, silent for 30 seconds."),
     gauge("reveille_worker_slots", "Slots of the working workers."),
     gauge("reveille_worker_slots_used", "Jobs that the working workers hold."),
-    gauge("reveille_notification_queue_usage_ratio", "How full the server's queue of notifications is, 0 to 1."),
+    gauge("reveille_notification_queue_usage_ratio", "How full the server's notification buffer is, 0 to 1."),
 ];
 
 /// A metric: the name, kind and meaning of its samples.

@@ -55,7 +55,8 @@ async fn a_handler_that_blocks_its_thread_is_cancelled_at_its_timeout() {
     worker.stop().await;
 }
 
-/// The producer is outside the worker's runtime, as in production. Inside, each enqueue would wake a thread that goes on.
+/// The producer has another runtime than the worker, as in production. Within the worker's runtime, each enqueue would
+/// wake a thread that goes on.
 #[test]
 fn a_job_starts_while_a_handler_blocks_its_thread() {
     async fn blocks(note: Note, State(reporter): State<Reporter>, State(release): State<Arc<Release>>) {

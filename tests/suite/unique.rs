@@ -147,7 +147,7 @@ async fn a_job_is_unique_by_its_kind_and_for_a_period() {
     let again = enqueue(&database.database, &note("b")).unique_by_kind().unique_for(HOUR).await.unwrap();
     assert_eq!(again, Enqueued::new(first.id, true));
     let alone = enqueue(&database.database, &note("c")).unique_for(HOUR).await.unwrap_err();
-    assert!(alone.is_invalid() && alone.to_string().contains("give it a unique key"), "{alone}");
+    assert!(alone.is_invalid() && alone.to_string().contains("must have a unique key"), "{alone}");
     running.stop().await;
 }
 

@@ -1,9 +1,9 @@
 //! Keeps the worker's runtime going while a handler blocks a thread.
 //!
-//! In Tokio's runtime, one thread waits for sockets and timers, and the other idle threads wait to be woken. The waiting
-//! thread also runs tasks. If it runs a handler that blocks, no other thread waits for sockets in its place, so the
+//! In Tokio's runtime, one idle thread waits for sockets and timers, and the other idle threads wait to be woken. The
+//! first also runs tasks. While it runs a handler that blocks, no other thread waits for sockets in its place, so the
 //! claimers, the listener and all other handlers stand still (<https://github.com/tokio-rs/tokio/issues/4730>). A task
-//! from outside of the runtime wakes an idle thread. This thread finds nothing else to do, and waits for sockets.
+//! that is spawned from outside of the runtime wakes another thread. That thread then waits for sockets.
 
 use std::time::Duration;
 
