@@ -1,7 +1,10 @@
 //! Tests of the library on a real server: a throw-away server, or the server at `DATABASE_URL`.
 #![allow(clippy::unwrap_used)]
 
+mod generated;
 mod harness;
+mod items;
+mod links;
 mod pgbouncer;
 mod prometheus;
 mod steps;
@@ -10,6 +13,7 @@ mod arguments;
 mod arming;
 mod backup;
 mod batch;
+mod blocks;
 mod complete;
 mod conformance;
 mod control;
@@ -38,6 +42,7 @@ mod odd_claims;
 mod odd_json;
 mod odd_settled;
 mod outage;
+mod pages;
 mod pages_doctor;
 mod parents;
 mod parts;

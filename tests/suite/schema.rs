@@ -1,10 +1,12 @@
 //! The schema that the migrations make equals the checked-in snapshots, so a review shows each change of the schema.
 //!
-//! After an intended change, `REVEILLE_SNAPSHOT=write cargo test schema::` writes new snapshots, on PostgreSQL 15.
+//! After an intended change, `REVEILLE_SNAPSHOT=write cargo test --test suite -- schema::` writes new snapshots, on
+//! PostgreSQL 15.
 
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::generated::compare;
 use crate::harness::{TestDatabase, database};
 
 /// Lists each relation, column, index, constraint, trigger and function by its name, type and signature.
@@ -31,34 +33,12 @@ const CATALOG: &str = "
     )
     from pg_proc where pronamespace = 'reveille'::regnamespace";
 
-fn path(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name)
-}
-
-/// Compares `actual` with a snapshot. Writes the snapshot first if `REVEILLE_SNAPSHOT` asks for it.
-fn compare(name: &str, actual: &str) {
-    if std::env::var("REVEILLE_SNAPSHOT").is_ok_and(|what| what == "write") {
-        std::fs::write(path(name), actual).unwrap();
-    }
-    let expected = std::fs::read_to_string(path(name)).unwrap();
-    let first = expected.lines().zip(actual.lines()).position(|(expected, actual)| expected != actual);
-    let at = first.unwrap_or_else(|| expected.lines().count().min(actual.lines().count()));
-    let line = |text: &str| text.lines().nth(at).unwrap_or("(no line)").to_owned();
-    assert!(
-        expected == actual,
-        "tests/snapshots/{name}, line {}: {:?} in the snapshot, {:?} in the new schema",
-        at + 1,
-        line(&expected),
-        line(actual)
-    );
-}
-
 #[tokio::test]
 async fn the_catalog_of_a_new_schema_is_the_checked_in_one() {
     let database = database().await;
     let lines = format!("select string_agg(line, E'\\n' order by line collate \"C\") from ({CATALOG}) as catalog");
     let lines = database.value(&format!("select to_jsonb(({lines}))")).await;
-    compare("catalog.txt", &format!("{}\n", lines.as_str().unwrap()));
+    compare("tests/snapshots/catalog.txt", &format!("{}\n", lines.as_str().unwrap()));
 }
 
 /// Returns the dump of the schema. Of the 32 equal partitions and the 8 equal shared heads, keeps one each. Leaves out
@@ -105,6 +85,6 @@ async fn the_dump_of_a_new_schema_is_the_checked_in_one() {
     // Compares the dump only on version 15, because other versions write another dump. A server may also lack the
     // program.
     if about[0] == 15 && pg_dump.exists() {
-        compare("schema.sql", &dump(&pg_dump, &database));
+        compare("tests/snapshots/schema.sql", &dump(&pg_dump, &database));
     }
 }

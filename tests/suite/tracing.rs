@@ -1,5 +1,5 @@
 //! The trace context reaches the attempt from the enqueue. Spans and events have the names in
-//! `docs/features/tracing.md`.
+//! `docs/reference/events.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -222,7 +222,7 @@ async fn an_attempts_span_names_the_job_and_holds_its_events() {
         let mut fields: Vec<String> = metadata.fields().iter().map(|field| field.name().to_owned()).collect();
         fields.retain(|field| field != "message");
         let line = named(metadata.name(), metadata.level().as_str(), metadata.target(), &fields);
-        assert!(documented.contains(&line), "docs/features/tracing.md has no line for {line}");
+        assert!(documented.contains(&line), "docs/reference/events.md has no line for {line}");
     }
 }
 
@@ -237,16 +237,22 @@ fn named(name: &str, level: &str, target: &str, fields: &[String]) -> String {
     format!("{name} {} {target}: {}", level.to_lowercase(), fields.join(" "))
 }
 
-/// Returns the lines of the tables in `docs/features/tracing.md`: name, level, target, fields, purpose.
+/// Returns the lines of the tables in `docs/reference/events.md`: name, level, fields, purpose. The heading above a
+/// table has the target.
 fn documented() -> BTreeSet<String> {
-    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/features/tracing.md")).unwrap();
-    let rows = docs.lines().filter(|line| line.starts_with("| `"));
-    let row = |line: &str| {
-        let cells: Vec<String> = line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', "")).collect();
-        let fields: Vec<String> = cells[3].split_whitespace().map(str::to_owned).collect();
-        named(&cells[0], &cells[1], &cells[2], &fields)
-    };
-    rows.map(row).collect()
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/events.md")).unwrap();
+    let (mut found, mut target) = (BTreeSet::new(), String::new());
+    for line in docs.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            target = heading.split('`').nth(1).expect("a heading has a target").to_owned();
+        } else if line.starts_with("| `") {
+            let cells = line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', ""));
+            let cells: Vec<String> = cells.collect();
+            let fields: Vec<String> = cells[2].split_whitespace().map(str::to_owned).collect();
+            found.insert(named(&cells[0], &cells[1], &target, &fields));
+        }
+    }
+    found
 }
 
 /// Returns the text up to the parenthesis that closes the parenthesis just before the text.
@@ -312,7 +318,7 @@ fn one(is_span: bool, level: &str, arguments_: &str, file: &Path) -> String {
     };
     let (Some(name), Some(target)) = (name, option("target:")) else {
         panic!(
-            "{}: tracing::{level}!({arguments_}) has no name or no target; see docs/features/tracing.md",
+            "{}: tracing::{level}!({arguments_}) has no name or no target; see docs/reference/events.md",
             file.display()
         )
     };
@@ -331,7 +337,7 @@ fn the_docs_name_every_span_and_event_and_no_other() {
     let gone: Vec<_> = documented.difference(&emitted_).collect();
     assert!(
         missing.is_empty() && gone.is_empty(),
-        "docs/features/tracing.md lacks {missing:#?}, and no code emits {gone:#?}"
+        "docs/reference/events.md lacks {missing:#?}, and no code emits {gone:#?}"
     );
     assert!(emitted_.len() > 20, "the sources have spans and events");
 }

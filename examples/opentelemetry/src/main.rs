@@ -29,7 +29,7 @@ fn propagation() -> Propagation {
     Propagation::new(current).follow(|span, trace| {
         let mut headers = HashMap::from([("traceparent".to_owned(), trace.traceparent().to_owned())]);
         headers.extend(trace.tracestate().map(|state| ("tracestate".to_owned(), state.to_owned())));
-        // It fails where this span is filtered out: then there is nothing to give a parent to.
+        // This fails if a filter has disabled the span; then it needs no parent.
         let _ = span.set_parent(TraceContextPropagator::new().extract(&headers));
     })
 }
