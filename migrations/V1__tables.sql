@@ -69,7 +69,7 @@ comment on column reveille.jobs.cancel_requested_at is
     'The time at which a cancel of the running job was requested; the job''s handler is asked to stop.';
 comment on column reveille.jobs.unique_key is 'The unique key: at most one live job of a kind has it.';
 comment on column reveille.jobs.unique_until is
-    'started: the unique key is given up when the job first starts; finished (or null): when the job ends.';
+    '`started`: the unique key is given up when the job first starts; `finished` (or null): when the job ends.';
 comment on column reveille.jobs.key is
     'The key: what the job belongs to, such as a tenant or an account, for limits and order per key.';
 comment on column reveille.jobs.timeout is 'The longest run time of one attempt; null: the worker''s setting.';
@@ -77,7 +77,7 @@ comment on column reveille.jobs.tags is 'Free labels: at most 64, together at mo
 comment on column reveille.jobs.metadata is
     'Free data about the job, such as a trace context: a JSON object, at most 256 KiB of text.';
 comment on column reveille.jobs.errors is
-    'The last 100 failed attempts, oldest first, each with the fields at, worker, attempt, reason and error.';
+    'The last 100 failed attempts, oldest first, each with the fields `at`, `worker`, `attempt`, `reason` and `error`.';
 comment on column reveille.jobs.progress is 'The latest progress that the handler reported.';
 comment on column reveille.jobs.parent_id is 'The id of the job whose handler enqueued this job.';
 comment on column reveille.jobs.schedule_id is 'The schedule that enqueued the job.';
@@ -134,14 +134,14 @@ comment on column reveille.dead_jobs.timeout is 'The longest run time of one att
 comment on column reveille.dead_jobs.tags is 'Free labels.';
 comment on column reveille.dead_jobs.metadata is 'Free data about the job.';
 comment on column reveille.dead_jobs.errors is
-    'The last 100 failed attempts, oldest first, each with the fields at, worker, attempt, reason and error.';
+    'The last 100 failed attempts, oldest first, each with the fields `at`, `worker`, `attempt`, `reason` and `error`.';
 comment on column reveille.dead_jobs.progress is 'The latest progress that the handler reported.';
 comment on column reveille.dead_jobs.parent_id is 'The id of the job whose handler enqueued this job.';
 comment on column reveille.dead_jobs.schedule_id is 'The schedule that enqueued the job.';
 comment on column reveille.dead_jobs.reason is
-    'failed: no attempts left; permanent: the handler reported a permanent failure; timed_out: no attempts left, and '
-    'the last attempt timed out; lost: the worker of the last attempt died, and the job could not be tried again; '
-    'undecodable: the job could not be claimed, or its payload did not fit its kind.';
+    '`failed`: no attempts left; `permanent`: the handler reported a permanent failure; `timed_out`: no attempts left, '
+    'and the last attempt timed out; `lost`: the worker of the last attempt died, and the job could not be tried '
+    'again; `undecodable`: the job could not be claimed, or its payload did not fit its kind.';
 comment on column reveille.dead_jobs.worker is 'The worker of the last attempt.';
 comment on column reveille.dead_jobs.wait_seconds is 'The seconds from the due time to the start of the last attempt.';
 comment on column reveille.dead_jobs.run_seconds is 'The run time of the last attempt in seconds.';
@@ -194,11 +194,11 @@ comment on column reveille.finished_jobs.key is 'The key: what the job belongs t
 comment on column reveille.finished_jobs.tags is 'Free labels.';
 comment on column reveille.finished_jobs.metadata is 'Free data about the job.';
 comment on column reveille.finished_jobs.errors is
-    'The last 100 failed attempts, oldest first, each with the fields at, worker, attempt, reason and error.';
+    'The last 100 failed attempts, oldest first, each with the fields `at`, `worker`, `attempt`, `reason` and `error`.';
 comment on column reveille.finished_jobs.progress is 'The latest progress that the handler reported.';
 comment on column reveille.finished_jobs.parent_id is 'The id of the job whose handler enqueued this job.';
 comment on column reveille.finished_jobs.schedule_id is 'The schedule that enqueued the job.';
-comment on column reveille.finished_jobs.outcome is 'completed or cancelled.';
+comment on column reveille.finished_jobs.outcome is '`completed` or `cancelled`.';
 comment on column reveille.finished_jobs.result is 'The result that the handler returned.';
 comment on column reveille.finished_jobs.worker is
     'The worker of the last attempt; null if the job was cancelled while it waited.';
@@ -284,7 +284,8 @@ comment on column reveille.queues.rate_burst is
     'The number of jobs that may start at once after a time without starts, for the queue and for each key; null: 1.';
 comment on column reveille.queues.rate_per_key is
     'The maximum number of jobs with the same key that start in each rate_period; null: no limit.';
-comment on column reveille.queues.bell is 'false: enqueuing sends no NOTIFY; workers find the jobs at their next poll.';
+comment on column reveille.queues.bell is
+    '`false`: enqueuing sends no NOTIFY; workers find the jobs at their next poll.';
 comment on column reveille.queues.ordered is
     'True if jobs with the same key run one at a time, in the order of their ids.';
 comment on column reveille.queues.limited is

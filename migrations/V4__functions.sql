@@ -171,13 +171,13 @@ $$;
 comment on function reveille.enqueue(
     text, jsonb, text, interval, timestamptz, bigint, bigint, interval, text, text, text, text, text[], jsonb, bigint
 ) is
-    'Enqueues a job in the caller''s transaction: select id from reveille.enqueue(kind => ''hello''). If another job '
-    'of the kind holds the unique_key, no job is added: existed is true, and id is the id of that other job. If that '
-    'other job is waiting, unique_mode decides what it gets: nothing (keep), the new payload, tags and metadata '
-    '(replace), or these and the new due time (debounce). A job that is running or has ended always stays unchanged. '
-    'unique_until decides when the unique key is given up: when the job first starts (started), or when it has ended '
-    '(finished). With an interval such as ''1 hour'', the unique key is also held until that time has passed since the '
-    'job was enqueued. parent_id is the id of the job whose handler enqueues this job.';
+    'Enqueues a job in the caller''s transaction: `select id from reveille.enqueue(kind => ''hello'')`. If another job '
+    'of the kind holds the unique_key, no job is added: `existed` is true, and `id` is the id of that other job. If '
+    'that other job is waiting, unique_mode decides what it gets: nothing (`keep`), the new payload, tags and metadata '
+    '(`replace`), or these and the new due time (`debounce`). A job that is running or has ended always stays '
+    'unchanged. unique_until decides when the unique key is given up: when the job first starts (`started`), or when '
+    'it has ended (`finished`). With an interval such as `1 hour`, the unique key is also held until that time has '
+    'passed since the job was enqueued. parent_id is the id of the job whose handler enqueues this job.';
 
 create function reveille.cancel(id bigint) returns text
     language plpgsql volatile
@@ -229,8 +229,8 @@ begin
 end
 $$;
 comment on function reveille.cancel(bigint) is
-    'Cancels a job. Returns cancelled (the job was waiting, and has now ended), requested (the job is running, and its '
-    'handler is asked to stop), or the reason why nothing was cancelled: finished, dead or unknown.';
+    'Cancels a job. Returns `cancelled` (the job was waiting, and has now ended), `requested` (the job is running, and '
+    'its handler is asked to stop), or the reason why nothing was cancelled: `finished`, `dead` or `unknown`.';
 
 create function reveille.retry(id bigint) returns text
     language plpgsql volatile
@@ -282,8 +282,8 @@ begin
 end
 $$;
 comment on function reveille.retry(bigint) is
-    'Makes a job due now. Returns due (the job was waiting), revived (the job was dead, and its failures are set to '
-    'zero), or the reason why nothing was changed: running, finished or unknown.';
+    'Makes a job due now. Returns `due` (the job was waiting), `revived` (the job was dead, and its failures are set to '
+    'zero), or the reason why nothing was changed: `running`, `finished` or `unknown`.';
 
 create function reveille.pause(queue text) returns void
     language sql volatile
@@ -364,10 +364,10 @@ begin
 end
 $$;
 comment on function reveille.await(bigint) is
-    'Returns the state of a job: live, completed (with its result), cancelled, dead (with the reason) or unknown. If '
-    'the job is live, its end will be notified on the channel reveille.finished, as the job''s id and completed, '
-    'cancelled or dead. Listen on the channel first, then call this function. Call it again after a notification, '
-    'since any session can send one.';
+    'Returns the state of a job: `live`, `completed` (with its result), `cancelled`, `dead` (with the reason) or '
+    '`unknown`. If the job is live, its end will be notified on the channel reveille.finished, as the job''s id and '
+    '`completed`, `cancelled` or `dead`. Listen on the channel first, then call this function. Call it again after a '
+    'notification, since any session can send one.';
 
 create function reveille.complete_in(
     id bigint, worker bigint, attempt int, reserved_at timestamptz, run_seconds double precision, out transaction text

@@ -63,14 +63,14 @@ comment on table reveille.schedules is
 comment on column reveille.schedules.id is 'The id; the schedule''s jobs have it as schedule_id.';
 comment on column reveille.schedules.name is 'The name, 1 to 128 characters.';
 comment on column reveille.schedules.cron is
-    'The cron text that gives the ticks: five fields, or six with seconds first, or @daily and the like; read by the '
-    'workers. Null: every is set.';
+    'The cron text that gives the ticks: five fields, or six with seconds first, or `@daily` and the like; read by the '
+    'workers. Null: `every` is set.';
 comment on column reveille.schedules.every is
-    'The interval between ticks, counted from counted_from; null: cron is set.';
+    'The interval between ticks, counted from counted_from; null: `cron` is set.';
 comment on column reveille.schedules.time_zone is 'The zone of the cron text, such as Europe/Berlin.';
 comment on column reveille.schedules.catch_up is
-    'The catch-up for ticks that were missed while no worker was running: skip (no job), one (a single job for all '
-    'missed ticks), all (a job for each missed tick).';
+    'The catch-up for ticks that were missed while no worker was running: `skip` (no job), `one` (a single job for all '
+    'missed ticks), `all` (a job for each missed tick).';
 comment on column reveille.schedules.kind is 'The kind of the schedule''s jobs.';
 comment on column reveille.schedules.payload is 'The payload of the schedule''s jobs.';
 comment on column reveille.schedules.queue is 'The queue of the schedule''s jobs.';
@@ -248,8 +248,8 @@ $$;
 comment on function reveille.schedule(
     text, text, text, interval, text, jsonb, text, bigint, bigint, interval, text, text[], jsonb, text, bigint
 ) is
-    'Adds a schedule, or changes the schedule of that name: select reveille.schedule(''nightly-report'', kind => '
-    '''report'', cron => ''0 3 * * *'', time_zone => ''Europe/Berlin''). The next tick stays unless the timing '
+    'Adds a schedule, or changes the schedule of that name: `select reveille.schedule(''nightly-report'', kind => '
+    '''report'', cron => ''0 3 * * *'', time_zone => ''Europe/Berlin'')`. The next tick stays unless the timing '
     'changes; a paused schedule stays paused. Returns the schedule''s id. declared_by is for workers, which declare '
     'the schedules of their code.';
 

@@ -378,15 +378,15 @@ cross join lateral (
     where counters.queue = known.queue and counters.started_at > now() - interval '70 seconds' and counters.worker <> 0
 ) as recent;
 comment on view reveille.queue_stats is
-    'One row per queue. ready and delayed are exact up to 10,000; above that they are estimates, and estimated is '
-    'true. The counts of the last minute cover the last 60 to 70 seconds.';
+    'One row per queue. The counts `ready` and `delayed` are exact up to 10,000; above that they are estimates, and '
+    '`estimated` is true. The counts of the last minute cover the last 60 to 70 seconds.';
 comment on column reveille.queue_stats.queue is 'The queue.';
 comment on column reveille.queue_stats.paused is 'True if the queue is paused.';
 comment on column reveille.queue_stats.ready is 'The number of due jobs that wait.';
 comment on column reveille.queue_stats.delayed is 'The number of jobs that are not due yet, including retries.';
 comment on column reveille.queue_stats.running is 'The number of jobs that workers hold.';
 comment on column reveille.queue_stats.dead is 'The number of dead jobs.';
-comment on column reveille.queue_stats.estimated is 'True if ready or delayed is an estimate.';
+comment on column reveille.queue_stats.estimated is 'True if `ready` or `delayed` is an estimate.';
 comment on column reveille.queue_stats.oldest_ready_age is 'The time for which the oldest ready job has been due.';
 comment on column reveille.queue_stats.completed_last_minute is 'The number of jobs completed in the last minute.';
 comment on column reveille.queue_stats.failed_last_minute is 'The number of attempts that failed in the last minute.';
@@ -616,11 +616,11 @@ select
 from reveille.schedules;
 comment on view reveille.schedule_status is 'One row per schedule.';
 comment on column reveille.schedule_status.name is 'The schedule''s name.';
-comment on column reveille.schedule_status.timing is 'The cron text; or the word every and the interval.';
+comment on column reveille.schedule_status.timing is 'The cron text; or the word `every` and the interval.';
 comment on column reveille.schedule_status.time_zone is 'The zone of the cron text.';
 comment on column reveille.schedule_status.kind is 'The kind of the schedule''s jobs.';
 comment on column reveille.schedule_status.queue is 'The queue of the schedule''s jobs.';
-comment on column reveille.schedule_status.catch_up is 'The catch-up for missed ticks: skip, one or all.';
+comment on column reveille.schedule_status.catch_up is 'The catch-up for missed ticks: `skip`, `one` or `all`.';
 comment on column reveille.schedule_status.next_at is
     'The next tick; null if the schedule is paused or invalid, or no worker has computed it yet.';
 comment on column reveille.schedule_status.last_at is 'The last tick for which a job was enqueued.';

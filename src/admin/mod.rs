@@ -96,7 +96,7 @@ impl Admin {
         }
     }
 
-    /// Does the upkeep that workers do each minute.
+    /// Does all the upkeep of workers now, except vacuum.
     ///
     /// Returns the number of daily partitions of the history that were emptied, or `None` if a worker is already doing
     /// the upkeep.

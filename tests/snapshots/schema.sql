@@ -60,7 +60,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT result jsonb, OUT errors jsonb) IS 'Returns the state of a job: live, completed (with its result), cancelled, dead (with the reason) or unknown. If the job is live, its end will be notified on the channel reveille.finished, as the job''s id and completed, cancelled or dead. Listen on the channel first, then call this function. Call it again after a notification, since any session can send one.';
+COMMENT ON FUNCTION reveille.await(id bigint, OUT state text, OUT reason text, OUT result jsonb, OUT errors jsonb) IS 'Returns the state of a job: `live`, `completed` (with its result), `cancelled`, `dead` (with the reason) or `unknown`. If the job is live, its end will be notified on the channel reveille.finished, as the job''s id and `completed`, `cancelled` or `dead`. Listen on the channel first, then call this function. Call it again after a notification, since any session can send one.';
 
 CREATE FUNCTION reveille.bury_unclaimed(id bigint, code text, error text, whole boolean) RETURNS boolean
     LANGUAGE plpgsql
@@ -176,7 +176,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.cancel(id bigint) IS 'Cancels a job. Returns cancelled (the job was waiting, and has now ended), requested (the job is running, and its handler is asked to stop), or the reason why nothing was cancelled: finished, dead or unknown.';
+COMMENT ON FUNCTION reveille.cancel(id bigint) IS 'Cancels a job. Returns `cancelled` (the job was waiting, and has now ended), `requested` (the job is running, and its handler is asked to stop), or the reason why nothing was cancelled: `finished`, `dead` or `unknown`.';
 
 CREATE FUNCTION reveille.check_changed_job() RETURNS trigger
     LANGUAGE plpgsql
@@ -556,7 +556,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.enqueue(kind text, payload jsonb, queue text, delay interval, available_at timestamp with time zone, priority bigint, max_attempts bigint, timeout interval, unique_key text, unique_mode text, unique_until text, key text, tags text[], metadata jsonb, parent_id bigint, OUT id bigint, OUT existed boolean) IS 'Enqueues a job in the caller''s transaction: select id from reveille.enqueue(kind => ''hello''). If another job of the kind holds the unique_key, no job is added: existed is true, and id is the id of that other job. If that other job is waiting, unique_mode decides what it gets: nothing (keep), the new payload, tags and metadata (replace), or these and the new due time (debounce). A job that is running or has ended always stays unchanged. unique_until decides when the unique key is given up: when the job first starts (started), or when it has ended (finished). With an interval such as ''1 hour'', the unique key is also held until that time has passed since the job was enqueued. parent_id is the id of the job whose handler enqueues this job.';
+COMMENT ON FUNCTION reveille.enqueue(kind text, payload jsonb, queue text, delay interval, available_at timestamp with time zone, priority bigint, max_attempts bigint, timeout interval, unique_key text, unique_mode text, unique_until text, key text, tags text[], metadata jsonb, parent_id bigint, OUT id bigint, OUT existed boolean) IS 'Enqueues a job in the caller''s transaction: `select id from reveille.enqueue(kind => ''hello'')`. If another job of the kind holds the unique_key, no job is added: `existed` is true, and `id` is the id of that other job. If that other job is waiting, unique_mode decides what it gets: nothing (`keep`), the new payload, tags and metadata (`replace`), or these and the new due time (`debounce`). A job that is running or has ended always stays unchanged. unique_until decides when the unique key is given up: when the job first starts (`started`), or when it has ended (`finished`). With an interval such as `1 hour`, the unique key is also held until that time has passed since the job was enqueued. parent_id is the id of the job whose handler enqueues this job.';
 
 CREATE FUNCTION reveille.fresh_job_id() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1107,7 +1107,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.retry(id bigint) IS 'Makes a job due now. Returns due (the job was waiting), revived (the job was dead, and its failures are set to zero), or the reason why nothing was changed: running, finished or unknown.';
+COMMENT ON FUNCTION reveille.retry(id bigint) IS 'Makes a job due now. Returns `due` (the job was waiting), `revived` (the job was dead, and its failures are set to zero), or the reason why nothing was changed: `running`, `finished` or `unknown`.';
 
 CREATE FUNCTION reveille.ring(queues text[]) RETURNS void
     LANGUAGE plpgsql
@@ -1266,7 +1266,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.schedule(name text, kind text, cron text, every interval, time_zone text, payload jsonb, queue text, priority bigint, max_attempts bigint, timeout interval, key text, tags text[], metadata jsonb, catch_up text, declared_by bigint) IS 'Adds a schedule, or changes the schedule of that name: select reveille.schedule(''nightly-report'', kind => ''report'', cron => ''0 3 * * *'', time_zone => ''Europe/Berlin''). The next tick stays unless the timing changes; a paused schedule stays paused. Returns the schedule''s id. declared_by is for workers, which declare the schedules of their code.';
+COMMENT ON FUNCTION reveille.schedule(name text, kind text, cron text, every interval, time_zone text, payload jsonb, queue text, priority bigint, max_attempts bigint, timeout interval, key text, tags text[], metadata jsonb, catch_up text, declared_by bigint) IS 'Adds a schedule, or changes the schedule of that name: `select reveille.schedule(''nightly-report'', kind => ''report'', cron => ''0 3 * * *'', time_zone => ''Europe/Berlin'')`. The next tick stays unless the timing changes; a paused schedule stays paused. Returns the schedule''s id. declared_by is for workers, which declare the schedules of their code.';
 
 CREATE FUNCTION reveille.somebody_may_sleep() RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -1552,7 +1552,7 @@ COMMENT ON COLUMN reveille.dead_jobs.tags IS 'Free labels.';
 
 COMMENT ON COLUMN reveille.dead_jobs.metadata IS 'Free data about the job.';
 
-COMMENT ON COLUMN reveille.dead_jobs.errors IS 'The last 100 failed attempts, oldest first, each with the fields at, worker, attempt, reason and error.';
+COMMENT ON COLUMN reveille.dead_jobs.errors IS 'The last 100 failed attempts, oldest first, each with the fields `at`, `worker`, `attempt`, `reason` and `error`.';
 
 COMMENT ON COLUMN reveille.dead_jobs.progress IS 'The latest progress that the handler reported.';
 
@@ -1560,7 +1560,7 @@ COMMENT ON COLUMN reveille.dead_jobs.parent_id IS 'The id of the job whose handl
 
 COMMENT ON COLUMN reveille.dead_jobs.schedule_id IS 'The schedule that enqueued the job.';
 
-COMMENT ON COLUMN reveille.dead_jobs.reason IS 'failed: no attempts left; permanent: the handler reported a permanent failure; timed_out: no attempts left, and the last attempt timed out; lost: the worker of the last attempt died, and the job could not be tried again; undecodable: the job could not be claimed, or its payload did not fit its kind.';
+COMMENT ON COLUMN reveille.dead_jobs.reason IS '`failed`: no attempts left; `permanent`: the handler reported a permanent failure; `timed_out`: no attempts left, and the last attempt timed out; `lost`: the worker of the last attempt died, and the job could not be tried again; `undecodable`: the job could not be claimed, or its payload did not fit its kind.';
 
 COMMENT ON COLUMN reveille.dead_jobs.worker IS 'The worker of the last attempt.';
 
@@ -1685,7 +1685,7 @@ COMMENT ON COLUMN reveille.jobs.cancel_requested_at IS 'The time at which a canc
 
 COMMENT ON COLUMN reveille.jobs.unique_key IS 'The unique key: at most one live job of a kind has it.';
 
-COMMENT ON COLUMN reveille.jobs.unique_until IS 'started: the unique key is given up when the job first starts; finished (or null): when the job ends.';
+COMMENT ON COLUMN reveille.jobs.unique_until IS '`started`: the unique key is given up when the job first starts; `finished` (or null): when the job ends.';
 
 COMMENT ON COLUMN reveille.jobs.key IS 'The key: what the job belongs to, such as a tenant or an account, for limits and order per key.';
 
@@ -1695,7 +1695,7 @@ COMMENT ON COLUMN reveille.jobs.tags IS 'Free labels: at most 64, together at mo
 
 COMMENT ON COLUMN reveille.jobs.metadata IS 'Free data about the job, such as a trace context: a JSON object, at most 256 KiB of text.';
 
-COMMENT ON COLUMN reveille.jobs.errors IS 'The last 100 failed attempts, oldest first, each with the fields at, worker, attempt, reason and error.';
+COMMENT ON COLUMN reveille.jobs.errors IS 'The last 100 failed attempts, oldest first, each with the fields `at`, `worker`, `attempt`, `reason` and `error`.';
 
 COMMENT ON COLUMN reveille.jobs.progress IS 'The latest progress that the handler reported.';
 
@@ -1804,7 +1804,7 @@ COMMENT ON COLUMN reveille.finished_jobs.tags IS 'Free labels.';
 
 COMMENT ON COLUMN reveille.finished_jobs.metadata IS 'Free data about the job.';
 
-COMMENT ON COLUMN reveille.finished_jobs.errors IS 'The last 100 failed attempts, oldest first, each with the fields at, worker, attempt, reason and error.';
+COMMENT ON COLUMN reveille.finished_jobs.errors IS 'The last 100 failed attempts, oldest first, each with the fields `at`, `worker`, `attempt`, `reason` and `error`.';
 
 COMMENT ON COLUMN reveille.finished_jobs.progress IS 'The latest progress that the handler reported.';
 
@@ -1812,7 +1812,7 @@ COMMENT ON COLUMN reveille.finished_jobs.parent_id IS 'The id of the job whose h
 
 COMMENT ON COLUMN reveille.finished_jobs.schedule_id IS 'The schedule that enqueued the job.';
 
-COMMENT ON COLUMN reveille.finished_jobs.outcome IS 'completed or cancelled.';
+COMMENT ON COLUMN reveille.finished_jobs.outcome IS '`completed` or `cancelled`.';
 
 COMMENT ON COLUMN reveille.finished_jobs.result IS 'The result that the handler returned.';
 
@@ -1934,7 +1934,7 @@ COMMENT ON COLUMN reveille.queues.rate_burst IS 'The number of jobs that may sta
 
 COMMENT ON COLUMN reveille.queues.rate_per_key IS 'The maximum number of jobs with the same key that start in each rate_period; null: no limit.';
 
-COMMENT ON COLUMN reveille.queues.bell IS 'false: enqueuing sends no NOTIFY; workers find the jobs at their next poll.';
+COMMENT ON COLUMN reveille.queues.bell IS '`false`: enqueuing sends no NOTIFY; workers find the jobs at their next poll.';
 
 COMMENT ON COLUMN reveille.queues.ordered IS 'True if jobs with the same key run one at a time, in the order of their ids.';
 
@@ -2195,7 +2195,7 @@ SELECT
     NULL::bigint AS completed_last_minute,
     NULL::bigint AS failed_last_minute;
 
-COMMENT ON VIEW reveille.queue_stats IS 'One row per queue. ready and delayed are exact up to 10,000; above that they are estimates, and estimated is true. The counts of the last minute cover the last 60 to 70 seconds.';
+COMMENT ON VIEW reveille.queue_stats IS 'One row per queue. The counts `ready` and `delayed` are exact up to 10,000; above that they are estimates, and `estimated` is true. The counts of the last minute cover the last 60 to 70 seconds.';
 
 COMMENT ON COLUMN reveille.queue_stats.queue IS 'The queue.';
 
@@ -2209,7 +2209,7 @@ COMMENT ON COLUMN reveille.queue_stats.running IS 'The number of jobs that worke
 
 COMMENT ON COLUMN reveille.queue_stats.dead IS 'The number of dead jobs.';
 
-COMMENT ON COLUMN reveille.queue_stats.estimated IS 'True if ready or delayed is an estimate.';
+COMMENT ON COLUMN reveille.queue_stats.estimated IS 'True if `ready` or `delayed` is an estimate.';
 
 COMMENT ON COLUMN reveille.queue_stats.oldest_ready_age IS 'The time for which the oldest ready job has been due.';
 
@@ -2378,13 +2378,13 @@ COMMENT ON COLUMN reveille.schedules.id IS 'The id; the schedule''s jobs have it
 
 COMMENT ON COLUMN reveille.schedules.name IS 'The name, 1 to 128 characters.';
 
-COMMENT ON COLUMN reveille.schedules.cron IS 'The cron text that gives the ticks: five fields, or six with seconds first, or @daily and the like; read by the workers. Null: every is set.';
+COMMENT ON COLUMN reveille.schedules.cron IS 'The cron text that gives the ticks: five fields, or six with seconds first, or `@daily` and the like; read by the workers. Null: `every` is set.';
 
-COMMENT ON COLUMN reveille.schedules.every IS 'The interval between ticks, counted from counted_from; null: cron is set.';
+COMMENT ON COLUMN reveille.schedules.every IS 'The interval between ticks, counted from counted_from; null: `cron` is set.';
 
 COMMENT ON COLUMN reveille.schedules.time_zone IS 'The zone of the cron text, such as Europe/Berlin.';
 
-COMMENT ON COLUMN reveille.schedules.catch_up IS 'The catch-up for ticks that were missed while no worker was running: skip (no job), one (a single job for all missed ticks), all (a job for each missed tick).';
+COMMENT ON COLUMN reveille.schedules.catch_up IS 'The catch-up for ticks that were missed while no worker was running: `skip` (no job), `one` (a single job for all missed ticks), `all` (a job for each missed tick).';
 
 COMMENT ON COLUMN reveille.schedules.kind IS 'The kind of the schedule''s jobs.';
 
@@ -2444,7 +2444,7 @@ COMMENT ON VIEW reveille.schedule_status IS 'One row per schedule.';
 
 COMMENT ON COLUMN reveille.schedule_status.name IS 'The schedule''s name.';
 
-COMMENT ON COLUMN reveille.schedule_status.timing IS 'The cron text; or the word every and the interval.';
+COMMENT ON COLUMN reveille.schedule_status.timing IS 'The cron text; or the word `every` and the interval.';
 
 COMMENT ON COLUMN reveille.schedule_status.time_zone IS 'The zone of the cron text.';
 
@@ -2452,7 +2452,7 @@ COMMENT ON COLUMN reveille.schedule_status.kind IS 'The kind of the schedule''s 
 
 COMMENT ON COLUMN reveille.schedule_status.queue IS 'The queue of the schedule''s jobs.';
 
-COMMENT ON COLUMN reveille.schedule_status.catch_up IS 'The catch-up for missed ticks: skip, one or all.';
+COMMENT ON COLUMN reveille.schedule_status.catch_up IS 'The catch-up for missed ticks: `skip`, `one` or `all`.';
 
 COMMENT ON COLUMN reveille.schedule_status.next_at IS 'The next tick; null if the schedule is paused or invalid, or no worker has computed it yet.';
 

@@ -7,6 +7,7 @@ use reveille::database::DatabaseOptions;
 use crate::Failure;
 
 #[derive(Args, Clone)]
+#[command(next_help_heading = "Database")]
 pub struct Connection {
     /// The database's address: a URL or a key=value string. Default: the PG* variables.
     #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]

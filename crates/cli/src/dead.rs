@@ -43,7 +43,7 @@ struct ListDead {
     #[arg(long, value_parser = reasons())]
     reason: Option<FailureReason>,
     /// List at most this many jobs, newest first.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_name = "N")]
     limit: u32,
     /// Print one JSON object per line.
     #[arg(long)]
@@ -52,7 +52,7 @@ struct ListDead {
 
 #[derive(Args)]
 struct ChosenDead {
-    /// These jobs.
+    /// The ids of the jobs.
     #[arg(value_name = "ID", conflicts_with_all = ["all", "queue", "kind", "reason"])]
     ids: Vec<i64>,
     /// All dead jobs.

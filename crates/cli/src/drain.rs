@@ -12,6 +12,7 @@ use crate::{Failure, Outcome, output};
 
 #[derive(Args)]
 pub struct DrainCommand {
+    /// The name of the queue.
     queue: String,
     /// Wait at most this long, like 10m. Default: without end.
     #[arg(long, value_parser = duration, value_name = "DURATION")]

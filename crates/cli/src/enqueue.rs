@@ -27,7 +27,7 @@ pub struct EnqueueCommand {
     #[arg(long, default_value = "default")]
     queue: String,
     /// Delay the job by this time, like 5m.
-    #[arg(long, value_parser = duration)]
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
     delay: Option<Duration>,
     /// Delay the job until this time, as Postgres reads it, like '2026-12-24 18:00+01'.
     #[arg(long, conflicts_with = "delay", value_name = "TIME")]
@@ -36,28 +36,28 @@ pub struct EnqueueCommand {
     #[arg(long, default_value = "normal")]
     priority: Priority,
     /// The number of failures at which the job is dead.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     max_attempts: u32,
     /// The time that one attempt may take, like 30s.
-    #[arg(long, value_parser = duration)]
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
     timeout: Option<Duration>,
     /// Enqueue the job only if no other job of its kind holds this unique key.
     #[arg(long, value_name = "KEY", group = "unique")]
     unique_key: Option<String>,
-    /// Enqueue the job only if no other job of its kind has the same payload.
+    /// Make the unique key of the payload: enqueue the job only if no other job of its kind has the same payload.
     #[arg(long, group = "unique")]
     unique_by_payload: bool,
     /// Enqueue the job only if there is no other job of its kind.
     #[arg(long, group = "unique")]
     unique_by_kind: bool,
-    /// The change to the other job.
-    #[arg(long, value_enum, default_value_t = UniqueModeArg::Keep, requires = "unique")]
+    /// The change to the other job that holds the unique key, if that job waits.
+    #[arg(long, value_enum, default_value_t = UniqueModeArg::Keep, requires = "unique", value_name = "MODE")]
     unique_mode: UniqueModeArg,
     /// The time until which the job holds its unique key.
-    #[arg(long, value_enum, default_value_t = UniqueUntilArg::Finished, requires = "unique")]
+    #[arg(long, value_enum, default_value_t = UniqueUntilArg::Finished, requires = "unique", value_name = "WHEN")]
     unique_until: UniqueUntilArg,
     /// Hold the unique key until the job has ended and this time has passed since it was enqueued, like 1h.
-    #[arg(long, value_parser = duration, value_name = "PERIOD", requires = "unique", conflicts_with = "unique_until")]
+    #[arg(long, value_parser = duration, value_name = "DURATION", requires = "unique", conflicts_with = "unique_until")]
     unique_for: Option<Duration>,
     /// The key: what the job belongs to, such as a tenant.
     #[arg(long)]
@@ -75,7 +75,7 @@ pub struct EnqueueCommand {
     #[arg(long)]
     wait: bool,
     /// Wait at most this long, like 30s; then exit with 1.
-    #[arg(long, value_parser = duration, value_name = "PERIOD", requires = "wait")]
+    #[arg(long, value_parser = duration, value_name = "DURATION", requires = "wait")]
     wait_timeout: Option<Duration>,
     /// Print a JSON object.
     #[arg(long)]

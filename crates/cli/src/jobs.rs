@@ -19,7 +19,7 @@ pub struct JobsCommand {
     #[arg(long)]
     state: Option<String>,
     /// List at most this many jobs, newest first.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_name = "N")]
     limit: u32,
     /// Print one JSON object per line.
     #[arg(long)]
@@ -58,6 +58,7 @@ pub fn filter(queue: Option<String>, kind: Option<String>) -> Filter {
 
 #[derive(Args)]
 pub struct JobCommand {
+    /// The id of the job.
     id: i64,
     /// Print a JSON object.
     #[arg(long)]
@@ -78,6 +79,7 @@ impl JobCommand {
 
 #[derive(Args)]
 pub struct RetryCommand {
+    /// The ids of the jobs.
     #[arg(required = true, value_name = "ID")]
     ids: Vec<i64>,
     /// Run completed and cancelled jobs once more, as new jobs with the same kind, payload, queue, priority, number of
@@ -101,6 +103,7 @@ impl RetryCommand {
 
 #[derive(Args)]
 pub struct CancelCommand {
+    /// The ids of the jobs.
     #[arg(required = true, value_name = "ID")]
     ids: Vec<i64>,
     /// Print one JSON object per line.

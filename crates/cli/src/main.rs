@@ -97,7 +97,7 @@ enum Command {
     /// Add, list, pause, resume, trigger or remove schedules of recurring jobs, or show the ticks of a cron text.
     #[command(subcommand)]
     Schedule(schedule::ScheduleCommand),
-    /// Do the upkeep that workers do each minute.
+    /// Do all the upkeep of workers now, except vacuum.
     Prune(queue::PruneCommand),
     /// Check the server, the schema and the workers, and print what to fix; exit with 1 if anything is bad.
     Doctor(doctor::DoctorCommand),
@@ -249,7 +249,8 @@ fn log_to_stderr(command: &Command) {
         _ => "warn,deadpool_postgres=error",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr())
+        && std::env::var_os("NO_COLOR").is_none_or(|no_color| no_color.is_empty());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| log::Patient(std::io::stderr()))

@@ -8,6 +8,7 @@ use crate::{Failure, Outcome, output};
 
 #[derive(Args)]
 pub struct PauseCommand {
+    /// The name of the queue.
     queue: String,
     /// Pause the queue even if nothing is known of it, before its first job.
     #[arg(long)]
@@ -27,6 +28,7 @@ impl PauseCommand {
 
 #[derive(Args)]
 pub struct ResumeCommand {
+    /// The name of the queue.
     queue: String,
 }
 
@@ -55,13 +57,15 @@ pub async fn is_known(admin: &Admin, queue: &str, advice: &str) -> Result<bool, 
 
 #[derive(Subcommand)]
 pub enum QueueCommand {
-    /// Change settings of a queue.
+    /// Change settings of a queue. KEY=default restores the default of a setting.
     ///
-    /// retention=12h (the time for which finished jobs are kept: 0 to 30days, default 1day), dead_retention=90days (the
-    /// time for which dead jobs are kept, default without end), paused=true|false, bell=true|false. Limits, which all
-    /// workers keep together: max_running=5, max_running_per_key=1, ordered=true|false (one job of a key at a time, in
-    /// order), rate_limit=100, rate_period=1s, rate_burst=10, rate_per_key=5. KEY=default restores the default of a
-    /// setting.
+    /// Kept jobs: retention=12h (how long finished jobs are kept: 0 to 30days, default 1day), dead_retention=90days
+    /// (how long dead jobs are kept, default without end).
+    ///
+    /// Starts: paused=true|false, bell=true|false (false: no NOTIFY, so jobs wait for the next poll).
+    ///
+    /// Limits, which all workers keep together: max_running=5, max_running_per_key=1, ordered=true|false (one job of a
+    /// key at a time, in the order of their ids), rate_limit=100, rate_period=1s, rate_burst=10, rate_per_key=5.
     Set(SetQueue),
     /// List the queues that have limits, and the present use of the limits.
     Limits(ListLimits),
@@ -104,7 +108,9 @@ impl QueueCommand {
 
 #[derive(Args)]
 pub struct SetQueue {
+    /// The name of the queue.
     queue: String,
+    /// The settings.
     #[arg(required = true, value_name = "KEY=VALUE")]
     settings: Vec<String>,
 }

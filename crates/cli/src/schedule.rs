@@ -63,10 +63,10 @@ pub struct AddSchedule {
     #[arg(long, default_value = "normal")]
     priority: Priority,
     /// The number of failures at which a job is dead.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     max_attempts: u32,
     /// The time that one attempt may take, like 30s.
-    #[arg(long, value_parser = duration)]
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
     timeout: Option<Duration>,
     /// The key of the schedule's jobs: what they belong to, such as a tenant.
     #[arg(long)]
@@ -100,7 +100,7 @@ pub struct NextTicks {
     #[arg(long, default_value = "UTC", value_name = "ZONE")]
     time_zone: String,
     /// The number of ticks to show.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000), value_name = "N")]
     count: u16,
     /// Show the ticks after this local time of the time zone, like 2026-03-28 or 2026-03-28T12:00. Default: now.
     #[arg(long, value_name = "TIME")]

@@ -17,7 +17,7 @@ const MOST_SLOTS: usize = 10_000;
 
 #[derive(Args)]
 pub struct WorkCommand {
-    /// A queue to work, and its number of slots: mail or mail=8. A slot runs one job at a time; a queue has 1 to 10000
+    /// A queue to work, and its number of slots, like mail=8. A slot runs one job at a time; a queue has 1 to 10000
     /// slots, or 4 without a number. May be repeated. Default: default=4.
     #[arg(long = "queue", value_name = "QUEUE[=SLOTS]")]
     queues: Vec<String>,

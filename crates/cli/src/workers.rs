@@ -32,6 +32,7 @@ struct ListWorkers {
 
 #[derive(Args)]
 struct StopWorkers {
+    /// The ids of the workers.
     #[arg(required = true, value_name = "ID")]
     ids: Vec<i64>,
     /// Print one JSON object per line.

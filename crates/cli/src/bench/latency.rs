@@ -23,7 +23,7 @@ pub struct LatencyBench {
     /// Number of jobs, one after another.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     jobs: u32,
-    /// Let the worker wait for the disk at each claim or not; the floor always waits.
+    /// Let the worker wait for the disk at each claim or not; the baseline always waits.
     #[arg(long, value_enum, default_value = "async")]
     claims: Claims,
 }

@@ -26,7 +26,7 @@ use watch::Update;
 #[derive(Args)]
 pub struct Top {
     /// The time between two reads of the views.
-    #[arg(long, default_value = "1s", value_parser = duration)]
+    #[arg(long, default_value = "1s", value_parser = duration, value_name = "DURATION")]
     interval: Duration,
     /// The table to begin with.
     #[arg(long, value_enum, default_value_t = Pane::Queues)]

@@ -37,19 +37,19 @@ pub use worker::TortureWorker;
 #[derive(Args)]
 pub struct Torture {
     /// The time for which to inflict faults.
-    #[arg(long, default_value = "10m", value_parser = crate::connection::duration)]
+    #[arg(long, default_value = "10m", value_parser = crate::connection::duration, value_name = "DURATION")]
     length: Duration,
     /// The seed of the schedule of faults. Each run prints its seed.
     #[arg(long)]
     seed: Option<u64>,
-    /// Only these kinds of fault.
-    #[arg(long, value_enum, value_delimiter = ',')]
+    /// Only these kinds of fault, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "FAULT")]
     only: Vec<Kind>,
     /// Number of faults of each kind, instead of the usual number.
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     each: Option<u32>,
-    /// The queues on which to enqueue jobs; all queues by default.
-    #[arg(long, value_enum, value_delimiter = ',')]
+    /// The queues on which to enqueue jobs, separated by commas; all queues by default.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "QUEUE")]
     queues: Vec<TestQueue>,
     /// Jobs enqueued a second.
     #[arg(long, default_value_t = 250.0)]
