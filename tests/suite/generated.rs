@@ -52,27 +52,49 @@ pub fn compare_parts(page: &str, generate: impl Fn(&str) -> String) {
         if let Some(name) = line.strip_prefix(BEGIN) {
             let name = name.strip_suffix(" -->").expect(line);
             assert!(lines.any(|line| line == END), "{page}: the part {name:?} has no end");
-            filled += &format!("{}\n{END}\n", generate(name).trim_end());
+            // Blank lines keep a table from taking in the comments.
+            filled += &format!("\n{}\n\n{END}\n", generate(name).trim_end());
         }
     }
     compare(page, &filled);
 }
 
-/// Returns a text as Markdown: names stand in backticks, and no other character has a meaning of its own.
+/// Returns a text as Markdown: names and quoted texts stand in backticks, and no other character has a meaning of its
+/// own.
 pub fn markdown(text: &str) -> String {
-    let plain = |text: &str| text.split(' ').map(word).collect::<Vec<_>>().join(" ");
-    let part = |(place, part)| if place % 2 == 0 { plain(part) } else { format!("`{part}`") };
+    outside_code(text, |text| {
+        outside_code(&with_quotes(text), |text| text.split(' ').map(word).collect::<Vec<_>>().join(" "))
+    })
+}
+
+/// Replaces the parts of a text that do not stand in backticks.
+fn outside_code(text: &str, replaced: impl Fn(&str) -> String) -> String {
+    let part = |(place, part)| if place % 2 == 0 { replaced(part) } else { format!("`{part}`") };
     text.split('`').enumerate().map(part).collect()
 }
 
-/// Returns a word, or code with the punctuation around it, as Markdown.
+/// Puts each text in single quotes in backticks. An apostrophe within a word begins no quoted text.
+fn with_quotes(text: &str) -> String {
+    let (mut marked, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once(" '") {
+        let end = after.find('\'').filter(|end| !after[end + 1..].starts_with(char::is_alphanumeric));
+        marked += before;
+        match end {
+            Some(end) => marked += &format!(" `'{}'`", &after[..end]),
+            None => marked += " '",
+        }
+        rest = end.map_or(after, |end| &after[end + 1..]);
+    }
+    marked + rest
+}
+
+/// Returns a word with the punctuation around it as Markdown.
 fn word(word: &str) -> String {
     let core = word.trim_matches(|c: char| "(),.;:'\"".contains(c));
-    let is_name = |c: char| c.is_ascii_alphanumeric() || "_.-*=|".contains(c);
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "_.-*=|@".contains(c);
     let has_sign = core.contains(['_', '=']) && core.chars().any(|c| c.is_ascii_alphabetic());
-    let is_code =
-        has_sign || core.starts_with("--") || core.starts_with("reveille.") || ["PG*", "NOTIFY"].contains(&core);
-    if is_code && core.chars().all(is_name) {
+    let is_start = ["--", "@", "reveille."].iter().any(|start| core.starts_with(start));
+    if (has_sign || is_start || ["PG*", "NOTIFY", "-"].contains(&core)) && core.chars().all(is_name) {
         return word.replacen(core, &format!("`{core}`"), 1);
     }
     word.replace('*', "\\*").replace('<', "\\<").replace('[', "\\[")
@@ -114,4 +136,14 @@ pub fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [St
     table += &format!("|{}\n", "---|".repeat(N));
     table.extend(rows.into_iter().map(|row| line(&row)));
     table
+}
+
+#[test]
+fn a_text_becomes_a_paragraph_of_markdown() {
+    let text = "A job's key: max_running=5, --json or 'a * b'. Write `x 'y'`, 2 * 3 or PG*; see reveille.jobs.";
+    let expected =
+        "A job's key: `max_running=5`, `--json` or `'a * b'`. Write `x 'y'`, 2 \\* 3 or `PG*`; see `reveille.jobs`.";
+    assert_eq!(markdown(text), expected);
+    let long = format!("{} `c d`", "a".repeat(WIDTH - 4));
+    assert_eq!(wrapped(&long), format!("{}\n`c d`", "a".repeat(WIDTH - 4)));
 }

@@ -22,6 +22,8 @@ mod listen;
 mod log;
 mod metrics;
 mod migrate;
+#[cfg(test)]
+mod pages;
 mod processes;
 mod program;
 mod program_output;
