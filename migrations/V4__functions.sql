@@ -282,8 +282,8 @@ begin
 end
 $$;
 comment on function reveille.retry(bigint) is
-    'Makes a job due now. Returns `due` (the job was waiting), `revived` (the job was dead, and its failures are set to '
-    'zero), or the reason why nothing was changed: `running`, `finished` or `unknown`.';
+    'Makes a job due now. Returns `due` (the job was waiting), `revived` (the job was dead, and its failures are set '
+    'to zero), or the reason why nothing was changed: `running`, `finished` or `unknown`.';
 
 create function reveille.pause(queue text) returns void
     language sql volatile

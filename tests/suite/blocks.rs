@@ -195,7 +195,8 @@ async fn the_sql_of_each_guide_page_runs() {
 
 #[test]
 fn a_block_of_sql_is_split_as_psql_splits_it() {
-    let code = "-- one; of\nselect 'a;''b', \"c;\"; /* ; */\n\ndo $$ begin; end $$;\nselect $x$;$x$ from $1 -- ;\n;\nselect\n2";
+    let code = "-- one; of\nselect 'a;''b', \"c;\"; /* ; */\n\ndo $$ begin; end $$;\nselect $x$;$x$ from $1 -- ;\n;\n\
+        select\n2";
     let block = Block { line: 10, language: "sql".into(), code: code.into(), is_closed: true };
     let expected = [
         (11, "select 'a;''b', \"c;\";"),
