@@ -1,14 +1,11 @@
 //! `bench backlog`: the duration of a claim in a full table.
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use clap::Args;
-use deadpool_postgres::Client;
-use reveille::driver::{Driver, Postgres};
-use reveille::driver::{Ending, Settlement, WorkerInfo};
-use reveille::job::Reservation;
+use reveille::driver::{ClaimRequest, Driver, Ending, Postgres, Settlement, WorkerInfo};
+use reveille::job::ReservedJob;
 use serde_json::Value;
-use tokio_postgres::types::Timestamp;
 
 use super::stage::{BenchStage, KIND, QUEUE};
 use super::{BenchFigures, percentiles};
@@ -62,37 +59,24 @@ impl BacklogBench {
     }
 }
 
-/// The statement of each claim. A claim starts at the place that the previous claim has reached, as the claims of a
-/// busy worker do.
-const CLAIM: &str = include_str!("../../../../sql/claim.sql");
-/// A worker's sessions plan each statement once, by these settings, and their commits do not wait for the disk.
-const SETTINGS: &str = "set synchronous_commit = off; set plan_cache_mode = force_generic_plan; set jit = off;
-    set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off";
-
 /// Returns the milliseconds that each claim takes. Before each claim, this enqueues as many jobs as the claim takes. In
-/// a full table, the claim takes older jobs instead.
+/// a full table, the claim takes older jobs instead. A claim starts at the place that the previous claim has reached, as
+/// the claims of a busy worker do.
 async fn claims(stage: &BenchStage, driver: &Postgres) -> Result<Vec<f64>, Failure> {
-    // Takes the connection out of the pool, because the pool's other users must keep their settings.
-    let client = Client::take(stage.client().await?);
-    client.batch_execute(SETTINGS).await?;
-    let claim = client.prepare(CLAIM).await?;
-    let (mut took, mut marks) = (Vec::new(), [(None, 0); 4]);
+    let (mut took, mut last): (_, [Option<ReservedJob>; 4]) = (Vec::new(), Default::default());
     for _ in 0..CLAIMS {
         stage.fill_quietly(QUEUE, BATCH).await?;
-        let since = |(at, _): (Option<SystemTime>, i64)| at.map_or(Timestamp::NegInfinity, Timestamp::Value);
-        let (times, ids) = (marks.map(since).to_vec(), marks.map(|(_, id)| id).to_vec());
+        let request = ClaimRequest::new(WORKER, QUEUE, BATCH);
+        let request = last.iter().flatten().fold(request, |request, job| request.behind(job));
         let began = Instant::now();
-        let rows = client.query(&claim, &[&QUEUE, &(BATCH as i64), &WORKER, &times, &ids]).await?;
+        let claimed = driver.claim(&request).await?;
         took.push(began.elapsed().as_secs_f64() * 1000.0);
-        let mut settlements = Vec::new();
-        for row in &rows {
-            let (id, available_at): (i64, SystemTime) = (row.get("id"), row.get("available_at"));
-            let mark = &mut marks[row.get::<_, i16>("priority") as usize];
-            *mark = (*mark).max((Some(available_at), id));
-            let reservation = Reservation::new(id, WORKER, row.get("attempts"), row.get("reserved_at"));
-            settlements.push(Settlement::new(reservation, Ending::Completed(None)));
+        let completed = |job: &ReservedJob| Settlement::new(job.reservation, Ending::Completed(None));
+        driver.settle(&claimed.jobs.iter().map(completed).collect::<Vec<_>>()).await?;
+        for job in claimed.jobs {
+            let level = job.priority as usize;
+            last[level] = Some(job);
         }
-        driver.settle(&settlements).await?;
     }
     Ok(took)
 }
