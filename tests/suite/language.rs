@@ -11,7 +11,16 @@ const WIDTH: usize = 120;
 /// The folders with text that people read.
 const FOLDERS: &[&str] = &["src", "crates", "sql", "migrations", "tests", "benches", "examples", "docs", ".ci"];
 /// The files with text that people read, outside these folders.
-const FILES: &[&str] = &["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "Cargo.toml"];
+const FILES: &[&str] = &[
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CODE_OF_CONDUCT.md",
+    "Cargo.toml",
+    "deny.toml",
+];
 /// The folders with text that programs have written.
 const WRITTEN_BY_PROGRAMS: &[&str] = &["target", "snapshots", ".venv"];
 const READ_BY_PEOPLE: &[&str] = &["rs", "sql", "md", "sh", "toml", ""];
