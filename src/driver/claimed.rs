@@ -24,8 +24,8 @@ impl<'a> ClaimRequest<'a> {
         ClaimRequest { worker, queue, limit, start: Start::default() }
     }
 
-    /// Searches only behind this job, in the job's level. For a caller that knows that no due job is left before it, such
-    /// as a caller that makes one claim after another.
+    /// Searches only behind this job, in the job's level. For a caller that knows that no due job is left before this
+    /// one, such as a caller that makes one claim after another.
     ///
     /// A job that is enqueued meanwhile may be due before this one, so claim without this method from time to time.
     #[must_use]

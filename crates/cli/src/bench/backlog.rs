@@ -60,8 +60,8 @@ impl BacklogBench {
 }
 
 /// Returns the milliseconds that each claim takes. Before each claim, this enqueues as many jobs as the claim takes. In
-/// a full table, the claim takes older jobs instead. A claim starts at the place that the previous claim has reached, as
-/// the claims of a busy worker do.
+/// a full table, the claim takes older jobs instead. A claim starts at the place that the previous claim has reached,
+/// as the claims of a busy worker do.
 async fn claims(stage: &BenchStage, driver: &Postgres) -> Result<Vec<f64>, Failure> {
     let (mut took, mut last): (_, [Option<ReservedJob>; 4]) = (Vec::new(), Default::default());
     for _ in 0..CLAIMS {
