@@ -3,7 +3,7 @@
 --   $1 text    the queue; null: any
 --   $2 text    the kind; null: any
 --   $3 bigint  the maximum number of jobs
---   $4 text    the reason; null: any
+--   $4 text    the reason for which the jobs are dead; null: any
 --   $5 bigint  the highest id of the previous batch; only jobs with higher ids are revived
 --
 -- Returns one row:
@@ -11,8 +11,8 @@
 --   left_over  the number of jobs that stay dead, since a live job of their kind has their unique key
 --   last_id    the highest id of the batch; null: the batch was empty
 --
--- If a live job has the id of a dead job, the dead job is revived under a fresh id. One of its errors names the old
--- id.
+-- If a live job has the id of a dead job, the dead job is revived under a fresh id. An entry that names the old id is
+-- added to its errors.
 with picked as materialized (
     select * from reveille.dead_jobs
     where ($1::text is null or queue = $1) and ($2::text is null or kind = $2) and ($4::text is null or reason = $4)

@@ -8,8 +8,8 @@
 --   $6 double precision[]  the run time of each job in seconds
 --   $7 double precision[]  the seconds of each job from its due time to its start
 --   $8 jsonb[]             the result of each job; an empty array if no job has one
---   $9 double precision    the seconds by which the counters are dated later: 0, or a few if another session may have
---                          locked the row of the present 10 seconds
+--   $9 double precision    the seconds to add to the time of the counters, which have one row per 10 seconds: 0, or a
+--                          few to choose another row, if another session may have locked the current row
 --
 -- Returns the ids of the settled jobs. The reservations of the other jobs no longer stand. Notifies the ends of awaited
 -- jobs.

@@ -231,7 +231,7 @@ impl Doctor {
             }
         }
         let (round_trip, ahead) =
-            best.ok_or_else(|| Error::unavailable("cannot read the clock: the server returned no row"))?;
+            best.ok_or_else(|| Error::unavailable("cannot read the server's clock: the server returned no row"))?;
         Ok(judge_clock(ahead, round_trip))
     }
 

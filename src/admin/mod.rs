@@ -87,7 +87,9 @@ impl Admin {
     pub async fn read_time(&self, text: &str) -> Result<SystemTime> {
         let sql = "select time, isfinite(time) as finite from (select $1::text::timestamptz as time) as read";
         let rows = self.query("read a time", sql, &[(&text, Type::TEXT)]).await?;
-        let row = rows.first().ok_or_else(|| Error::unavailable("cannot read a time: the server returned no row"))?;
+        let row = rows
+            .first()
+            .ok_or_else(|| Error::unavailable("cannot read the text as a time: the server returned no row"))?;
         match row.try_get("time") {
             Ok(time) if row.get("finite") => Ok(time),
             _ => Err(Error::invalid(format!(

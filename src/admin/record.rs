@@ -92,7 +92,7 @@ fn record(row: &Row) -> Result<Record> {
 
 pub(super) fn of_json(json: &str) -> Result<Record> {
     let columns = serde_json::from_str(json).map_err(|error| {
-        Error::unavailable(format!("cannot read a record: the server's answer is not an object: {error}"))
+        Error::unavailable(format!("cannot read a record: the server's answer is not a JSON object: {error}"))
     })?;
     Ok(Record(columns))
 }

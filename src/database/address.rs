@@ -143,12 +143,12 @@ fn each_host(params: Params) -> Result<Vec<Params>> {
     let count = hosts.as_ref().or(addresses.as_ref()).map_or(1, Vec::len);
     if addresses.as_ref().is_some_and(|addresses| addresses.len() != count) {
         return Err(Error::invalid(
-            "the database's address makes no sense: host and hostaddr must name the same number of hosts",
+            "the database's address is not valid: host and hostaddr must name the same number of hosts",
         ));
     }
     if ports.as_ref().is_some_and(|ports| ports.len() != 1 && ports.len() != count) {
         return Err(Error::invalid(format!(
-            "the database's address makes no sense: {count} hosts need one port for all, or one port each"
+            "the database's address is not valid: {count} hosts need one port for all, or one port each"
         )));
     }
     let at = |list: &Option<Vec<String>>, place: usize| {
@@ -185,7 +185,7 @@ fn config(params: &Params, security: &Security) -> Result<Config> {
     let text: Vec<String> = passed_on.map(|(key, value)| format!("{key}='{}'", quoted(value))).collect();
     let mut config: Config = text.join(" ").parse().map_err(|error: tokio_postgres::Error| {
         let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-        Error::invalid(format!("the database's address makes no sense: {cause}"))
+        Error::invalid(format!("the database's address is not valid: {cause}"))
     })?;
     // A socket is local and needs no encryption.
     let is_socket = matches!(config.get_hosts().first(), Some(Host::Unix(_)));

@@ -15,7 +15,7 @@ pub(super) fn from_url(rest: &str) -> Result<Params> {
     // If a password holds an unescaped `@`, its rest could be taken for a name or a parameter, and shown in an error.
     if database.contains('@') || query.contains('@') {
         return Err(Error::invalid(
-            "the database's address makes no sense: an @ follows a / or ?; in a password write %2F, %3F and %40",
+            "the database's address is not valid: an @ follows a / or ?; in a password write %2F, %3F and %40",
         ));
     }
     let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -43,7 +43,7 @@ pub(super) fn from_url(rest: &str) -> Result<Params> {
     }
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').ok_or_else(|| {
-            Error::invalid("the database's address makes no sense: a parameter after ? lacks a value; write key=value")
+            Error::invalid("the database's address is not valid: a parameter after ? lacks a value; write key=value")
         })?;
         params.insert(decode(key)?, decode(value)?);
     }
@@ -53,7 +53,7 @@ pub(super) fn from_url(rest: &str) -> Result<Params> {
 fn decode(text: &str) -> Result<String> {
     let malformed = || {
         Error::invalid(
-            "the database's address makes no sense: each % must be followed by two hex digits, and \
+            "the database's address is not valid: each % must be followed by two hex digits, and \
              the decoded text must be UTF-8",
         )
     };
@@ -86,7 +86,7 @@ pub(super) fn from_pairs(text: &str) -> Result<Params> {
         if chars.next_if_eq(&'=').is_none() {
             // The text may hold a password, so the error does not quote it.
             return Err(Error::invalid(
-                "the database's address makes no sense: it is neither a URL (postgres://…) nor key=value pairs",
+                "the database's address is not valid: it is neither a URL (postgres://…) nor key=value pairs",
             ));
         }
         while chars.next_if(|c| c.is_whitespace()).is_some() {}
@@ -99,9 +99,7 @@ pub(super) fn from_pairs(text: &str) -> Result<Params> {
                 Some(c) if !is_quoted && c.is_whitespace() => break,
                 Some(c) => value.push(c),
                 None if is_quoted => {
-                    return Err(Error::invalid(
-                        "the database's address makes no sense: a quote is not closed; close it",
-                    ));
+                    return Err(Error::invalid("the database's address is not valid: a quote is not closed; close it"));
                 }
                 None => break,
             }

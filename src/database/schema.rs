@@ -51,7 +51,7 @@ impl Schema {
         }
         if RESERVED.contains(&name) {
             return Err(Error::invalid(format!(
-                "the schema name {name:?} is a word of SQL, which would need quotes; use another"
+                "the schema name {name:?} is a keyword of SQL, which would need quotes; use another name"
             )));
         }
         if name.starts_with("pg_") || name == "information_schema" {

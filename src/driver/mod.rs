@@ -181,7 +181,9 @@ pub trait Driver: Send + Sync + 'static {
     #[cfg(feature = "schedules")]
     fn declare<'a>(&'a self, worker: i64, schedules: &'a [Schedule]) -> BoxFuture<'a, Result<()>> {
         let (_, refused) = (worker, !schedules.is_empty());
-        Box::pin(async move { if refused { Err(Error::invalid("this store keeps no schedules")) } else { Ok(()) } })
+        Box::pin(
+            async move { if refused { Err(Error::invalid("this store does not support schedules")) } else { Ok(()) } },
+        )
     }
 
     /// Returns whether the store knows a time zone of this name. A worker asks the store if the worker's host does not

@@ -27,7 +27,10 @@ impl Options {
     /// Refuses settings under which no worker can run. All other durations are valid; `Duration::MAX` means never.
     pub(crate) fn check(&self) -> Result<()> {
         if !(SHORTEST_HEARTBEAT..=LONGEST_HEARTBEAT).contains(&self.heartbeat) {
-            return Err(Error::invalid(format!("heartbeat must be 1 ms to a day, not {:?}", self.heartbeat)));
+            return Err(Error::invalid(format!(
+                "the heartbeat interval must be between 1 ms and a day, not {:?}",
+                self.heartbeat
+            )));
         }
         if self.poll_interval < SHORTEST_POLL {
             return Err(Error::invalid(format!("poll_interval must be 1 ms or longer, not {:?}", self.poll_interval)));

@@ -1356,8 +1356,8 @@ begin
         end if;
     end loop;
     available_at := place;
-    -- A recent head is lowered by 50 ms. Transactions commit slightly out of the order in which they began, so jobs
-    -- below a recent head may be committed only after a claim has passed their places.
+    -- If the shared place is less than a second old, claims start 50 ms before it. Transactions commit slightly out of
+    -- the order in which they began, so jobs before it may be committed only after a claim has passed their places.
     if place > now() - interval '1 second' then
         available_at := place - interval '50 milliseconds';
         id := 0;

@@ -42,8 +42,8 @@ async fn nothing(_: Note) {}
 async fn a_duration_out_of_range_is_refused_by_the_builder() {
     let build = || Worker::builder(std::sync::Arc::new(Memory::new())).handle(nothing);
     for (builder, says) in [
-        (build().heartbeat(AGES), "heartbeat must be 1 ms to a day"),
-        (build().heartbeat(Duration::ZERO), "heartbeat must be 1 ms to a day"),
+        (build().heartbeat(AGES), "heartbeat interval must be between 1 ms and a day"),
+        (build().heartbeat(Duration::ZERO), "heartbeat interval must be between 1 ms and a day"),
         (build().poll_interval(Duration::ZERO), "poll_interval must be 1 ms or longer"),
         (build().timeout(Duration::ZERO), "timeout must be a microsecond or longer"),
         (build().handle(async |_: Hasty| {}), "kind \"hasty\": timeout must be a microsecond"),

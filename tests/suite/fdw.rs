@@ -16,7 +16,7 @@ const PAGE: &str = include_str!("../../docs/beyond/one-entry.md");
 const EIGHT: &str = "insert into entry.jobs (kind, payload, key)
     select 'note', jsonb_build_object('text', 'note ' || n), 'customer-' || n from generate_series(1, 8) as n";
 
-/// Two databases of jobs, and the database with the entry to both.
+/// Two databases that hold jobs, `a` and `b`, and a third for producers, who enqueue through its foreign tables.
 struct Entry {
     a: TestDatabase,
     b: TestDatabase,

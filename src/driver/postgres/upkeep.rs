@@ -30,7 +30,8 @@ const VACUUMED_WITHIN: Duration = Duration::from_secs(600);
 /// The result of a round of upkeep.
 #[derive(Debug, Default)]
 pub(crate) struct Pruned {
-    /// The number of days of the history that were emptied; `None` if another worker was already doing this chore.
+    /// The number of daily partitions of the history that were emptied; `None` if another worker was already doing this
+    /// chore.
     pub(crate) emptied: Option<u32>,
 }
 

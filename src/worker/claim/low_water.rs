@@ -26,7 +26,7 @@ const CHEAP: Duration = Duration::from_millis(3);
 pub(crate) struct LowWater {
     marks: Marks,
     last_sweep: Option<LookBudget>,
-    /// The last look back that started 2 s below the marks.
+    /// The last look back that started 2 s before the due times of the marks.
     last_near_look: Option<LookBudget>,
     /// True if the last claim found a full queue, so that due jobs were left.
     busy: bool,

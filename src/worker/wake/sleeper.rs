@@ -311,7 +311,8 @@ async fn warm_up(driver: Arc<dyn Driver>) {
     }
 }
 
-/// Returns true if the last looks found few enough jobs for the claimer to go to sleep.
+/// Returns true if few enough of the last looks found jobs, so that the claimer may go to sleep. `finds`: the number of
+/// looks that found jobs. `shared`: other workers claim from the same queue.
 fn is_calm(looks: u32, finds: u32, shared: bool) -> bool {
     looks >= COUNTED_LOOKS && finds <= looks / if shared { CALM_SHARE_WITH_OTHERS } else { CALM_SHARE_ALONE }
 }

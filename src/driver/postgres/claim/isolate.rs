@@ -134,7 +134,7 @@ pub(crate) async fn bury_odd_jobs(driver: &Postgres, queue: &str) {
         }
         Err(error) => tracing::debug!(
             name: "job.isolating_failed", target: "reveille::job", queue, %error,
-            "cannot make jobs with odd rows dead jobs; the worker still passes over them"
+            "cannot turn jobs with odd rows into dead jobs; the worker still passes over them"
         ),
     }
 }

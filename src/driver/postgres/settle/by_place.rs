@@ -15,8 +15,8 @@ use crate::driver::postgres::session::Param;
 use crate::driver::{Ending, Settlement};
 use crate::error::Result;
 
-/// A group with fewer settlements than this joins the settlements that fit in no group, because a separate statement
-/// would not pay. If a group has all of the settlements, it stays a group.
+/// The least size of a group (see `part`) that is worth a statement of its own. Settlements of a smaller group are
+/// treated like settlements that fit in no group. A group that has all of the settlements stays a group at any size.
 const FEW: usize = 16;
 
 /// Divides settlements into groups, each for one statement, and the settlements that fit in no group. Both the input
