@@ -60,7 +60,7 @@ async fn a_handler_that_blocks_its_thread_is_cancelled_at_its_timeout() {
 #[test]
 fn a_job_starts_while_a_handler_blocks_its_thread() {
     async fn blocks(note: Note, State(reporter): State<Reporter>, State(release): State<Arc<Release>>) {
-        // The job is slow to begin with, so that the thread that waits for sockets takes it up again.
+        // The handler first waits for a timer, so that the thread that waits for sockets runs the rest of the handler.
         tokio::time::sleep(Duration::from_millis(5)).await;
         reporter.report(&note.text);
         if note.text == "blocks" {
