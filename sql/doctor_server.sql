@@ -121,8 +121,8 @@ found (name, state, finding, advice) as (
             current_setting('max_prepared_transactions')
         ),
         format(
-            'where you prepare transactions: alter role … in database %I set reveille.bell = off; their jobs start at '
-            'the next poll',
+            'where you prepare transactions: alter role ... in database %I set reveille.bell = off; their jobs start '
+            'at the next poll',
             current_database()
         )
     where current_setting('max_prepared_transactions') <> '0'

@@ -66,7 +66,7 @@ found (name, state, finding, advice) as (
             when paused then format('reveille resume %s', to_json(queue))
             when not served
             then format(
-                'start a worker for it: reveille work --queue %1$s, or .queue(%1$s, …) in your program', to_json(queue)
+                'start a worker for it: reveille work --queue %1$s, or .queue(%1$s, 8) in your program', to_json(queue)
             )
             when limited
             then 'see `reveille queue limits`: its limits may hold its jobs back; else give it more slots or workers'

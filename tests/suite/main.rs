@@ -19,6 +19,7 @@ mod configuration;
 mod conformance;
 mod control;
 mod copy;
+mod encodings;
 mod enqueue;
 mod exact_limits;
 mod examples;
