@@ -165,6 +165,8 @@ impl Shared {
     /// handlers that do not stop, and releases their jobs.
     async fn end_attempts(&self, running: &TaskTracker, grace: Duration) {
         tokio::select! {
+            biased;
+            // If no attempt runs, it does not matter that the grace period is over, too.
             () = running.wait() => return,
             () = tokio::time::sleep(grace) => {}
             () = self.options.end_grace.clone() => {}

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use reveille::{State, enqueue, handler::Cancellation};
+use reveille::driver::Memory;
+use reveille::{State, Worker, enqueue, handler::Cancellation};
 use serde_json::json;
 
-use crate::harness::{Note, Reporter, database, note, reporting, start, worker};
+use crate::harness::{Note, Reporter, database, note, reporting, soon, start, worker};
+use crate::tracing::EventLog;
 
 type Gate = std::sync::Arc<tokio::sync::Notify>;
 
@@ -113,4 +115,15 @@ async fn a_grace_period_can_be_ended_early() {
     worker.ended().await;
     let back = "select jsonb_build_array(reserved_at, failures) from reveille.jobs";
     assert_eq!(database.value(back).await, json!([null, 0]));
+}
+
+#[tokio::test]
+async fn a_second_request_to_stop_is_no_news_if_no_job_runs() {
+    let (events, _guard) = EventLog::start();
+    for _ in 0..20 {
+        let worker = Worker::builder(Memory::new()).queue("default", 1).end_grace(std::future::ready(()));
+        let worker = worker.handle(async |_: Note| {}).build().unwrap();
+        soon("the worker ends", worker.run_until(std::future::ready(()))).await.unwrap();
+    }
+    assert_eq!(events.count("worker.grace_over", "jobs", "0"), 0);
 }
