@@ -336,8 +336,9 @@ comment on column reveille.workers.stuck_jobs is
 comment on column reveille.workers.stuck_since is
     'The times at which the handlers of stuck_jobs were asked to stop, in the same order.';
 comment on column reveille.workers.backend is
-    'The process id of the server''s backend for the listener''s session. Only this backend''s lock shows that the '
-    'worker lives. Null: the process id is unknown, and the lock of any session shows it.';
+    'The process id of the server''s backend whose lock shows that the worker lives: at first the backend of the '
+    'session that has registered the worker, then that of the listener''s session. Null: no backend is known, and the '
+    'lock of any session shows it.';
 
 create table reveille.sleepers (
     queue  text    not null,

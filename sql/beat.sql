@@ -10,7 +10,8 @@
 --   alive        true if the worker's row still exists
 --   stop         true if the worker has been asked to stop
 --   peers, seen  the other workers, and the time of the last heartbeat of each
---   gone         the peers that missed a heartbeat and whose sessions no longer hold the lock of sql/vouch.sql
+--   gone         the peers that missed a heartbeat and whose sessions no longer hold the lock of sql/vouch.sql or
+--                sql/register.sql
 --   sharing      the number of peers that work one of this worker's queues
 --   paused       the worker's queues that are paused
 --   cancel       the worker's jobs that are to be cancelled
@@ -48,7 +49,8 @@ select
     array(select last_seen_at from reveille.workers where id <> $1 order by id) as seen,
     array(
         select id from reveille.workers
-        where id <> $1 and holds_lock and last_seen_at < clock_timestamp() - interval '1.5 seconds'
+        where id <> $1 and (holds_lock or backend is not null)
+            and last_seen_at < clock_timestamp() - interval '1.5 seconds'
             and not exists (
                 select from pg_locks
                 where locktype = 'advisory'

@@ -1,9 +1,16 @@
--- Inserts the row of a worker that starts.
+-- Inserts the row of a worker that starts. If this session belongs to the worker, the statement also takes the lock
+-- that shows that the worker lives (sql/vouch.sql), and notes this backend. So a crash is noticed soon even if the
+-- worker has just made its first claim. Once the worker's listener has a session, that session takes over.
 --
---   $1 bigint  the worker's id
---   $2 text    the host's name
---   $3 int     the process id on that host
---   $4 text    the version of Reveille
---   $5 text[]  the names of the worker's queues
---   $6 int     the number of slots, all queues together
-insert into reveille.workers (id, host, pid, version, queues, slots) values ($1, $2, $3, $4, $5, $6)
+--   $1 bigint   the worker's id
+--   $2 text     the host's name
+--   $3 int      the process id on that host
+--   $4 text     the version of Reveille
+--   $5 text[]   the names of the worker's queues
+--   $6 int      the number of slots, all queues together
+--   $7 boolean  true if the worker listens, and this session ends with the worker's process
+insert into reveille.workers (id, host, pid, version, queues, slots, backend)
+values (
+    $1, $2, $3, $4, $5, $6,
+    case when $7 then case when pg_try_advisory_lock_shared($1) then pg_backend_pid() end end
+)

@@ -4,8 +4,8 @@
 --   $1 bigint  the worker's id
 --
 -- The lock is shared, since an earlier session of the same worker may still hold it after a lost connection. The
--- worker's row gets this backend's process id. From then on only this backend's lock counts, since any session that
--- knows the lock's number can take the lock.
+-- worker's row gets this backend's process id, in place of the one that sql/register.sql has noted. From then on only
+-- this backend's lock counts, since any session that knows the lock's number can take the lock.
 update reveille.workers
 set holds_lock = true, backend = pg_backend_pid()
 where id = (select id from reveille.workers where id = $1 for no key update skip locked)

@@ -16,12 +16,14 @@ pub struct WorkerInfo {
     pub queues: Vec<String>,
     /// The number of jobs that the worker runs at once, in all its queues together.
     pub slots: usize,
+    /// True if the worker is about to [listen](crate::driver::Driver::listen).
+    pub listens: bool,
 }
 
 impl WorkerInfo {
-    /// Describes a worker of this process with one slot, an empty host name and no queues.
+    /// Describes a worker of this process with one slot, an empty host name and no queues, which does not listen.
     pub fn new(id: i64) -> WorkerInfo {
-        WorkerInfo { id, host: String::new(), pid: std::process::id(), queues: Vec::new(), slots: 1 }
+        WorkerInfo { id, host: String::new(), pid: std::process::id(), queues: Vec::new(), slots: 1, listens: false }
     }
 
     /// Sets the name of the worker's host.
@@ -46,6 +48,12 @@ impl WorkerInfo {
     #[must_use]
     pub fn slots(self, slots: usize) -> WorkerInfo {
         WorkerInfo { slots, ..self }
+    }
+
+    /// Sets whether the worker is about to listen.
+    #[must_use]
+    pub fn listens(self, listens: bool) -> WorkerInfo {
+        WorkerInfo { listens, ..self }
     }
 }
 

@@ -83,7 +83,7 @@ pub(crate) struct InlineRun<'a> {
 impl InlineRun<'_> {
     pub(crate) async fn begin(worker: &Worker) -> Result<InlineRun<'_>> {
         worker.driver.check().await?;
-        let info = worker.info();
+        let info = worker.info().listens(false);
         worker.driver.register(&info).await?;
         let attempts = Arc::new(worker.attempts(&Arc::default()));
         // No bell is needed, since the run claims until no job is due.

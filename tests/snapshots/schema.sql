@@ -1990,7 +1990,7 @@ COMMENT ON COLUMN reveille.workers.stuck_jobs IS 'The worker''s stuck jobs: thei
 
 COMMENT ON COLUMN reveille.workers.stuck_since IS 'The times at which the handlers of stuck_jobs were asked to stop, in the same order.';
 
-COMMENT ON COLUMN reveille.workers.backend IS 'The process id of the server''s backend for the listener''s session. Only this backend''s lock shows that the worker lives. Null: the process id is unknown, and the lock of any session shows it.';
+COMMENT ON COLUMN reveille.workers.backend IS 'The process id of the server''s backend whose lock shows that the worker lives: at first the backend of the session that has registered the worker, then that of the listener''s session. Null: no backend is known, and the lock of any session shows it.';
 
 CREATE VIEW reveille.known_queues AS
  WITH RECURSIVE waiting AS (

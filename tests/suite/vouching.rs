@@ -11,7 +11,9 @@ use reveille::{
     handler::Cancellation,
 };
 
-use crate::harness::{Note, Reporter, TestDatabase, claim, database, note, reporting, reporting_worker, start, worker};
+use crate::harness::{
+    Note, Reporter, TestDatabase, claim, database, eventually, note, reporting, reporting_worker, start, worker,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -39,6 +41,19 @@ async fn a_strangers_lock_does_not_keep_a_dead_worker_alive() {
     let other = start(builder.heartbeat(Duration::from_millis(50)).dead_after(HOUR));
     assert_eq!(reports.next().await, "x");
     other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_vouches_for_a_worker_that_does_not_listen_yet() {
+    let database = database().await;
+    let (driver, other) = (driver(&database, &[1]).await, driver(&database, &[]).await);
+    other.register(&WorkerInfo::new(7).listens(true)).await.unwrap();
+    other.register(&WorkerInfo::new(8)).await.unwrap();
+    database.run("update reveille.workers set last_seen_at = now() - interval '1 minute' where id > 1").await;
+    let gone = async || driver.beat(1, &Report::default()).await.unwrap().gone;
+    assert_eq!(gone().await, [] as [i64; 0]);
+    drop(other);
+    eventually("the end of the session is noticed", async || gone().await == [7]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,6 +51,9 @@ impl Driver for Postgres {
             let pid = i32::try_from(worker.pid).unwrap_or_default();
             let slots = i32::try_from(worker.slots).unwrap_or(i32::MAX);
             let version = env!("CARGO_PKG_VERSION");
+            // A session of a pooler does not end with the worker. At another address, the worker may be unable to
+            // listen, and then no session of a listener would take over.
+            let vouches = worker.listens && !self.database.is_pooled() && !self.database.listens_elsewhere();
             let params: &Params<'_> = &[
                 (&worker.id, Type::INT8),
                 (&worker.host, Type::TEXT),
@@ -58,6 +61,7 @@ impl Driver for Postgres {
                 (&version, Type::TEXT),
                 (&worker.queues, Type::TEXT_ARRAY),
                 (&slots, Type::INT4),
+                (&vouches, Type::BOOL),
             ];
             self.query("register the worker", &self.statements.register, params).await.map(drop)
         })

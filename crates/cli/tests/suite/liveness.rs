@@ -59,6 +59,19 @@ async fn a_killed_workers_job_runs_elsewhere_long_before_dead_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_killed_at_its_first_claim_loses_its_job_as_soon() {
+    let database = database().await;
+    enqueue(&database.database, &note("x")).await.unwrap();
+    let process = Process::start(&database);
+    database.until("select bool_or(reserved_at is not null) from reveille.jobs").await;
+    process.signal("-KILL");
+    let (builder, mut reports) = reporting_worker(&database);
+    let other = start(builder.dead_after(HOUR));
+    assert_eq!(reports.next().await, "x");
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_worker_keeps_its_job_while_its_session_lives() {
     let (database, process) = held_by_a_process().await;
     let (builder, mut reports) = reporting_worker(&database);
