@@ -21,6 +21,7 @@
 pub(crate) mod enqueue_on;
 
 pub(crate) mod address;
+pub(crate) mod busy;
 pub(crate) mod connect;
 pub(crate) mod copy;
 pub(crate) mod ends;
@@ -41,6 +42,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use crate::error::{Error, Result};
 use address::Address;
+use busy::BusySession;
 use ends::Ends;
 pub use enqueue_on::{EnqueueOn, Jobs};
 pub use migrate::{grants_sql, migrations_sql};
@@ -141,6 +143,11 @@ impl Database {
         take(&self.inner.pool, &self.inner.address).await
     }
 
+    /// Takes a connection from this database's pool, for a statement that the caller may give up.
+    pub(crate) async fn busy_session(&self) -> Result<BusySession> {
+        Ok(BusySession::new(self.client().await?, self))
+    }
+
     /// Runs a read that may take long, in one snapshot. The read neither waits nor runs for more than 20 s.
     pub(crate) async fn read(&self, what: &str, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
         let begin = format!("begin isolation level read committed read only; {OWN_PATH}; {BY_INDEX}; {READ_LIMITS}");
@@ -164,12 +171,14 @@ impl Database {
     ) -> Result<Vec<Row>> {
         let failed = |error| Error::database(what, error);
         let sql = self.schema().apply(sql);
-        let client = self.client().await?;
+        let session = self.busy_session().await?;
+        let client = session.client()?;
         let (begun, rows, committed) = futures::join!(
             client.batch_execute(begin),
             client.query_typed(&sql, params),
             client.batch_execute("commit")
         );
+        session.finish();
         begun.map_err(failed)?;
         let rows = rows.map_err(failed)?;
         committed.map_err(failed)?;

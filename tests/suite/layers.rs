@@ -10,7 +10,7 @@ const ORDER: &[(&str, &str)] = &[
     ("", "error job queue schedule database driver handler enqueue worker admin testing dev guide lib"),
     ("job", "mod state request retry_policy storable payload outcome trace_context unique check new_job reserved"),
     ("schedule", "mod ticks"),
-    ("database", "mod params parameters pgpass tls address schema insert connect copy enqueue_on ends migrate"),
+    ("database", "mod params parameters pgpass tls address schema insert connect busy copy enqueue_on ends migrate"),
     ("driver", "claimed settlement liveness schedules mod signal into_driver enqueue memory postgres only_postgres"),
     ("driver/memory", "mod entries limits store schedules admin"),
     ("driver/postgres", "mod statements hint session claim settle rescue schedules upkeep warm listen complete driver"),

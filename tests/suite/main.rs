@@ -27,6 +27,7 @@ mod extremes;
 mod failover;
 mod fdw;
 mod fence;
+mod given_up;
 mod language;
 mod large_jobs;
 mod layers;

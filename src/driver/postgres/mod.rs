@@ -88,8 +88,8 @@ impl Postgres {
     /// If they do not wait, a crash of the server may undo the claims and settlements of about the last half second.
     /// The jobs of undone settlements then run again, as jobs may after any crash. If claims and settlements wait,
     /// fewer jobs run again, but each claim and settlement takes longer by one write to disk. If no job was settled in
-    /// the last 5 ms, the settlement of a single job waits for the disk in any case. Enqueuing, arming and
-    /// administration are always as durable as the server is set to be.
+    /// the last 5 ms, the settlement of a single job waits for the disk in any case. Enqueuing and administration are
+    /// always as durable as the server is set to be.
     ///
     /// # Errors
     /// As in [`Postgres::new`].
@@ -133,6 +133,7 @@ impl Postgres {
             }
             Ok(Err(error)) => Err(Error::database(what, error)),
             Err(_) => {
+                session.give_up(&self.database);
                 // Closes the pooled sessions, because they lead to the server that did not answer. After a fail-over,
                 // new sessions reach the new server.
                 self.sessions.forget();

@@ -12,6 +12,7 @@ use futures::FutureExt;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
+use crate::database::busy::{BusySession, give_up};
 use crate::database::{Database, connect, take};
 use crate::error::{Error, Result};
 
@@ -28,7 +29,9 @@ const SETTINGS: [&str; 9] = [
     "enable_bitmapscan = off",
     "enable_sort = off",
     "statement_timeout = '30s'",
-    "lock_timeout = 0",
+    // Only this timeout ends a commit that waits for the commit of another session, since `statement_timeout` does not
+    // apply to commits. It is longer, so that it ends nothing else.
+    "lock_timeout = '35s'",
     "idle_in_transaction_session_timeout = 0",
 ];
 /// Further settings of a session that belongs to the worker. In a session lent by a pooler, each transaction sets its
@@ -39,7 +42,11 @@ const OWN_SESSION: [&str; 2] = ["default_transaction_isolation = 'read committed
 /// crash cannot lose a job.
 const ASYNCHRONOUS: &str = "synchronous_commit = off";
 const DURABLE: &str = "synchronous_commit = on";
-const DURABLE_ONCE: &str = "set local synchronous_commit = on";
+/// The commit waits for the disk, but not for a standby: a commit whose synchronous standby is away would hang.
+const DURABLE_ONCE: &str = "set local synchronous_commit = local";
+
+/// Ends a transaction. The `lock_timeout` that a statement has set, which is shorter, must not end the commit.
+const COMMIT: &str = "set local lock_timeout = '5s'; commit";
 
 /// The largest number of connections that the driver uses to claim and to settle.
 const CONNECTIONS: usize = 4;
@@ -79,6 +86,10 @@ impl Sessions {
         take(&self.pool, self.database.address()).await
     }
 
+    async fn busy_session(&self) -> Result<BusySession> {
+        Ok(BusySession::new(self.client().await?, &self.database))
+    }
+
     /// Closes the idle sessions.
     pub(crate) fn forget(&self) {
         self.pool.retain(|_, _| false);
@@ -90,22 +101,22 @@ impl Sessions {
         if self.begin.is_some() {
             return Ok(());
         }
-        let clients = futures::future::try_join_all((0..sessions).map(|_| self.client())).await?;
+        let sessions = futures::future::try_join_all((0..sessions).map(|_| self.busy_session())).await?;
+        let clients = sessions.iter().map(BusySession::client).collect::<Result<Vec<_>>>()?;
         let all_in = async |client: &Object| {
             for statement in statements {
                 run(client, *statement).await?;
             }
             Ok(())
         };
-        let all = futures::future::try_join_all(clients.iter().map(all_in));
+        let all = futures::future::try_join_all(clients.into_iter().map(all_in));
         let warm = in_time(WARM_WITHIN, "open sessions in advance", all).await;
-        if warm.as_ref().is_err_and(Error::is_unavailable) {
-            clients.into_iter().map(Object::take).for_each(drop);
-        }
+        sessions.into_iter().for_each(|session| session.finish_after(&warm));
         warm.map(drop)
     }
 
-    /// Runs a statement. If the answer takes longer than `patience`, closes the connection and returns an error.
+    /// Runs a statement. If the answer takes longer than `patience`, cancels the statement, closes the connection and
+    /// returns an error.
     pub(crate) async fn query(
         &self,
         patience: Duration,
@@ -137,13 +148,11 @@ impl Sessions {
         settings: &str,
         statement: Statement<'_>,
     ) -> Result<Vec<Row>> {
-        let client = self.client().await?;
+        let session = self.busy_session().await?;
         let begin = self.begin.as_deref().unwrap_or("begin");
-        let answer = in_transaction(&client, begin, Some((settings, &[])), statement);
+        let answer = in_transaction(session.client()?, begin, Some((settings, &[])), statement);
         let answer = in_time(patience, what, answer).await;
-        if answer.as_ref().is_err_and(Error::is_unavailable) {
-            drop(Object::take(client));
-        }
+        session.finish_after(&answer);
         answer
     }
 
@@ -161,8 +170,7 @@ impl Sessions {
 
     /// Begins a transaction of several statements, for a statement that depends on the answer to an earlier one.
     pub(crate) async fn begin(&self, patience: Duration, what: &str) -> Result<Transaction> {
-        let client = self.client().await?;
-        let transaction = Transaction { client: Some(client), is_lent: self.begin.is_some() };
+        let transaction = Transaction { session: self.busy_session().await?, is_lent: self.begin.is_some() };
         transaction.run(patience, what, self.begin.as_deref().unwrap_or("begin")).await?;
         Ok(transaction)
     }
@@ -174,17 +182,18 @@ impl Sessions {
         first: Option<Statement<'_>>,
         statement: Statement<'_>,
     ) -> Result<Vec<Row>> {
-        let client = self.client().await?;
+        let session = self.busy_session().await?;
+        let client = session.client()?;
         let answer = async {
             match (&self.begin, first) {
-                (Some(begin), first) => in_transaction(&client, begin, first, statement).await,
-                (None, None) => run(&client, statement).await,
+                (Some(begin), first) => in_transaction(client, begin, first, statement).await,
+                (None, None) => run(client, statement).await,
                 (None, Some(first)) => {
-                    let (first, statement) = (prepared(&client, first).await?, prepared(&client, statement).await?);
+                    let (first, statement) = (prepared(client, first).await?, prepared(client, statement).await?);
                     let (begun, done, rows, committed) = futures::join!(
                         client.batch_execute("begin"),
-                        first.query(&client),
-                        statement.query(&client),
+                        first.query(client),
+                        statement.query(client),
                         client.batch_execute("commit")
                     );
                     begun?;
@@ -195,10 +204,7 @@ impl Sessions {
             }
         };
         let answer = in_time(patience, what, answer).await;
-        if answer.as_ref().is_err_and(Error::is_unavailable) {
-            // Closes the connection, because it may have been cut off without an error.
-            drop(Object::take(client));
-        }
+        session.finish_after(&answer);
         answer
     }
 }
@@ -206,49 +212,38 @@ impl Sessions {
 /// A transaction of several statements. If the transaction is dropped before a commit or a rollback, its session is
 /// closed, and the server rolls the transaction back.
 pub(crate) struct Transaction {
-    client: Option<Object>,
+    session: BusySession,
     is_lent: bool,
 }
 
 impl Transaction {
     pub(crate) async fn query(&self, patience: Duration, what: &str, statement: Statement<'_>) -> Result<Vec<Row>> {
-        let client = self.client()?;
+        let client = self.session.client()?;
         let answer = async {
             if self.is_lent { client.query_typed(statement.0, statement.1).await } else { run(client, statement).await }
         };
         in_time(patience, what, answer).await
     }
 
-    pub(crate) async fn commit(mut self, patience: Duration, what: &str) -> Result<()> {
-        // A commit that notifies waits for other notifying commits. The session's `lock_timeout` must not end this wait
-        // with an error.
-        self.run(patience, what, "set local lock_timeout = 0; commit").await?;
-        // The session goes back to the pool.
-        drop(self.client.take());
+    /// Commits. A commit that notifies waits for other notifying commits. If it waits for more than 5 s, the
+    /// transaction is rolled back, and the error says that another session holds a lock.
+    pub(crate) async fn commit(self, patience: Duration, what: &str) -> Result<()> {
+        self.run(patience, what, COMMIT).await?;
+        self.session.finish();
         Ok(())
     }
 
     /// Rolls the transaction back. If the rollback fails, closes the session.
-    pub(crate) async fn roll_back(mut self) {
-        if let Some(client) = &self.client
+    pub(crate) async fn roll_back(self) {
+        if let Ok(client) = self.session.client()
             && client.batch_execute("rollback").await.is_ok()
         {
-            drop(self.client.take());
+            self.session.finish();
         }
     }
 
     async fn run(&self, patience: Duration, what: &str, command: &str) -> Result<()> {
-        in_time(patience, what, self.client()?.batch_execute(command)).await
-    }
-
-    fn client(&self) -> Result<&Object> {
-        self.client.as_ref().ok_or_else(|| Error::unavailable("the transaction has ended"))
-    }
-}
-
-impl Drop for Transaction {
-    fn drop(&mut self) {
-        drop(self.client.take().map(Object::take));
+        in_time(patience, what, self.session.client()?.batch_execute(command)).await
     }
 }
 
@@ -322,6 +317,11 @@ impl HeartbeatSession {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// Closes the session, and cancels the statement that it runs.
+    pub(crate) fn give_up(self, database: &Database) {
+        give_up(self.client, database);
     }
 
     pub(crate) async fn query(&self, plan: Plan, statement: Statement<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {

@@ -28,6 +28,9 @@ pub(crate) fn counted(ids: Vec<i64>) -> Answers {
     ids.into_iter().map(|id| (id, Settled::Counted)).collect()
 }
 
+/// Stands for the session whose commit holds the lock that all commits that notify take.
+const HANGING_COMMIT: &str = "a commit that hangs; see `reveille doctor`";
+
 /// The time for which further locks are expected after a settlement has met a lock. It is longer than the pause between
 /// two tries to settle a locked job.
 const EXPECTED_FOR: Duration = Duration::from_secs(3);
@@ -69,7 +72,15 @@ pub(crate) async fn settle(
     if !taken.is_empty() {
         answers = counted(run(driver, statement, &taken, Counting::InTransaction(&transaction)).await?);
     }
-    transaction.commit(ANSWER_WITHIN, SETTLE).await?;
+    match transaction.commit(ANSWER_WITHIN, SETTLE).await {
+        Ok(()) => {}
+        // Some of the ends are notified, and the commit of another session that notifies hangs.
+        Err(error) if error.is_locked() => {
+            driver.locks.met();
+            answers.values_mut().for_each(|settled| *settled = Settled::Locked(HANGING_COMMIT.into()));
+        }
+        Err(error) => return Err(error),
+    }
     let locked: Vec<i64> = standing.into_iter().filter_map(|(id, taken)| (!taken).then_some(id)).collect();
     if !locked.is_empty() {
         driver.locks.met();
