@@ -1,5 +1,6 @@
--- The doctor's checks of the server: its version and settings, forgotten sessions, obstacles to vacuum, and the fill of
--- the notification buffer. They need no privilege and none of Reveille's tables. They show no statement of any session.
+-- The doctor's checks of the server: its version and settings, forgotten sessions, commits that hang, obstacles to
+-- vacuum, and the fill of the notification buffer. They need no privilege and none of Reveille's tables. They show no
+-- statement of any session.
 --
 --   $1 double precision  the age in seconds from which a transaction is long (300); twelve times this age is bad
 --
@@ -29,6 +30,22 @@ slots as (
         end as wal
     from pg_replication_slots
     where not temporary
+),
+-- All commits of the server that notify take one lock (see sql/signals_wait.sql), which belongs to no database.
+notifying as (
+    select
+        pid, granted,
+        -- Servers before 14 lack this column.
+        clock_timestamp() - (to_jsonb(locks) ->> 'waitstart')::timestamptz as waited
+    from pg_locks as locks
+    where locktype = 'object' and classid = 'pg_catalog.pg_database'::regclass::oid and objid = 0::oid
+),
+held_up as (select count(*) as commits, max(waited) as longest from notifying where not granted),
+synchronous as (
+    -- A commit that waits for a standby shows the time at which its statement began, which may be long before.
+    select count(*) as commits, max(clock_timestamp() - query_start) as longest
+    from pg_stat_activity
+    where wait_event = 'SyncRep'
 ),
 connections as (
     select
@@ -152,6 +169,34 @@ found (name, state, finding, advice) as (
     from sessions
     where application_name = 'reveille listener' and state like 'idle in transaction%'
     union all
+    select
+        'commits', case when longest > interval '10 seconds' then 'bad' else 'note' end,
+        format('commits that wait for a synchronous standby: %s, for up to %s', commits, date_trunc('second', longest)),
+        format(
+            'enqueuing hangs meanwhile; start a standby that synchronous_standby_names (%s) names, or change this '
+            'setting and select pg_reload_conf()',
+            current_setting('synchronous_standby_names')
+        )
+    from synchronous
+    where longest > interval '1 second'
+    union all
+    select
+        'commits', case when longest > interval '10 seconds' then 'bad' else 'note' end,
+        format(
+            'commits that notify and wait for the one of pid %s (%s, %s): %s, for up to %s', holder.pid,
+            coalesce(usename, '-'), coalesce(nullif(application_name, ''), '-'), commits, date_trunc('second', longest)
+        ),
+        case
+            when wait_event = 'SyncRep' then 'it waits for a synchronous standby: see above'
+            else format(
+                'see its wait_event in pg_stat_activity: SyncRep stands for a synchronous standby; or select '
+                'pg_terminate_backend(%s)', holder.pid
+            )
+        end
+    from held_up, notifying as holder
+    left join pg_stat_activity as activity on activity.pid = holder.pid
+    where holder.granted and longest > interval '1 second'
+    union all
     (
         select
             'horizon', case when holds_horizon and age > too_long then 'bad' else 'note' end,
@@ -211,6 +256,7 @@ well (name, finding) as (
     union all select 'settings', 'commits are kept, and vacuum can work'
     union all
     select 'notifications', format('the buffer is %s %% full', round((100 * pg_notification_queue_usage())::numeric))
+    union all select 'commits', 'no commit waits for a standby or for another commit'
     union all
     select
         'horizon',

@@ -23,13 +23,14 @@ use crate::database::{Database, connect};
 use crate::error::{Error, Result};
 
 /// The names of the checks, in the order of the findings.
-pub const CHECKS: [&str; 23] = [
+pub const CHECKS: [&str; 24] = [
     "server",
     "connections",
     "settings",
     "clock",
     "listening",
     "notifications",
+    "commits",
     "horizon",
     "schema",
     "indexes",
@@ -88,7 +89,7 @@ struct Question {
 }
 
 const SERVER: Question = Question {
-    checks: &["server", "connections", "settings", "notifications", "horizon"],
+    checks: &["server", "connections", "settings", "notifications", "commits", "horizon"],
     sql: include_str!("../../sql/doctor_server.sql"),
 };
 /// The questions that read Reveille's tables. Each question needs more privileges than the previous question.
@@ -113,6 +114,16 @@ const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest time that connecting, listening and receiving the notification may take together.
 const LISTENING_TIMEOUT: Duration = Duration::from_secs(15);
 const LARGEST_CLOCK_DIFFERENCE: Duration = Duration::from_secs(1);
+
+/// The fate of a notification.
+enum Notified {
+    /// It arrived after this time.
+    After(Duration),
+    /// It was sent, and did not arrive within the timeout.
+    Never,
+    /// Its commit did not end within the timeout.
+    NotSent,
+}
 
 impl Database {
     /// Returns a [`Doctor`]. Its checks find reasons why a queue is slow or unsafe, or why workers receive no
@@ -237,12 +248,17 @@ impl Doctor {
 
     /// Checks whether a notification of another session arrives at the address where workers listen.
     async fn listening(&self) -> Finding {
-        let arrived = tokio::time::timeout(LISTENING_TIMEOUT, self.notification_delay()).await;
+        let arrived = tokio::time::timeout(LISTENING_TIMEOUT, self.notify()).await;
         match arrived.unwrap_or_else(|_| Err(Error::unavailable("cannot listen: the server does not answer"))) {
-            Ok(Some(after)) => {
-                ok("listening", format!("a notification arrived after {:.1} ms", after.as_secs_f64() * 1e3))
+            Ok(Notified::After(delay)) => {
+                ok("listening", format!("a notification arrived after {:.1} ms", delay.as_secs_f64() * 1e3))
             }
-            Ok(None) => bad(
+            Ok(Notified::NotSent) => bad(
+                "listening",
+                format!("no notification could be sent within {NOTIFICATION_TIMEOUT:?}: its commit waits for another"),
+                "see the check `commits`",
+            ),
+            Ok(Notified::Never) => bad(
                 "listening",
                 format!(
                     "no notification arrived within {NOTIFICATION_TIMEOUT:?}: a transaction pooler is in the way, or \
@@ -257,8 +273,8 @@ impl Doctor {
         }
     }
 
-    /// Returns the time that a notification took to arrive, or `None` if no notification arrived within the timeout.
-    async fn notification_delay(&self) -> Result<Option<Duration>> {
+    /// Sends a notification to another session, and waits for it.
+    async fn notify(&self) -> Result<Notified> {
         let failed = |error| Error::database("listen", error);
         let (listener, mut connection) = connect::open(self.database.listen_address()).await?;
         let (received, mut inbox) = mpsc::unbounded_channel();
@@ -273,10 +289,15 @@ impl Doctor {
         listener.batch_execute(&format!("listen \"{channel}\"")).await.map_err(failed)?;
         // Another session sends the notification, because a session behind a pooler may receive its own notifications
         // and no others.
-        let (sender, token) = (self.database.client().await?, format!("{:016x}", fastrand::u64(..)));
+        let (sender, token) = (self.database.busy_session().await?, format!("{:016x}", fastrand::u64(..)));
         let sent = Instant::now();
         let params: [(&(dyn ToSql + Sync), Type); 2] = [(&channel, Type::TEXT), (&token, Type::TEXT)];
-        sender.query_typed("select pg_catalog.pg_notify($1, $2)", &params).await.map_err(failed)?;
+        let sending = sender.client()?.query_typed("select pg_catalog.pg_notify($1, $2)", &params);
+        let Ok(answer) = tokio::time::timeout(NOTIFICATION_TIMEOUT, sending).await else {
+            return Ok(Notified::NotSent);
+        };
+        sender.finish();
+        answer.map_err(failed)?;
         let receiving = async {
             while let Some(payload) = inbox.recv().await {
                 if payload == token {
@@ -286,11 +307,12 @@ impl Doctor {
             false
         };
         let has_arrived = tokio::time::timeout(NOTIFICATION_TIMEOUT, receiving).await.unwrap_or(false);
-        if !has_arrived {
-            // Stops listening, because the session may belong to a pooler, which lends it to other clients next.
-            listener.batch_execute(&format!("unlisten \"{channel}\"")).await.map_err(failed)?;
+        if has_arrived {
+            return Ok(Notified::After(sent.elapsed()));
         }
-        Ok(has_arrived.then(|| sent.elapsed()))
+        // Stops listening, because the session may belong to a pooler, which lends it to other clients next.
+        listener.batch_execute(&format!("unlisten \"{channel}\"")).await.map_err(failed)?;
+        Ok(Notified::Never)
     }
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reveille::admin::doctor::{Finding, Verdict};
 use reveille::dev::{Network, Server};
 use reveille::driver::{ClaimRequest, Driver, Ending, Postgres, Settled, Settlement, WorkerInfo, signals};
 use reveille::{Database, enqueue};
@@ -199,4 +200,28 @@ async fn an_awaited_job_ends_later_if_its_notification_has_to_wait() {
     hanging.release().await;
     let settled = soon("the ending is recorded", driver.settle(&ending)).await.unwrap();
     assert_eq!(settled, [Settled::Counted]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_names_the_commits_that_hang() {
+    let hanging = Hanging::start().await;
+    let waiting = client(&hanging.server.url("postgres")).await;
+    let waiting = tokio::spawn(async move { waiting.batch_execute("notify bell").await });
+    hanging.until(A_SESSION_WAITS).await;
+    let doctor = hanging.database.doctor();
+    let found = |findings: &[Finding], check: &str, part: &str| {
+        let found = findings.iter().find(|found| found.check == check && found.finding.contains(part)).cloned();
+        found.filter(|found| found.state != Verdict::Ok).map(|found| (found.state, found.advice.unwrap_or_default()))
+    };
+    eventually("the commits have waited for long enough", async || {
+        let findings = soon("the doctor answers", doctor.examine()).await.unwrap();
+        let [standby, notifying] = ["a synchronous standby: 1, for", "(reveille, shop): 1, for"]
+            .map(|part| found(&findings, "commits", part).filter(|(state, _)| *state == Verdict::Bad));
+        let sent = found(&findings, "listening", "no notification could be sent");
+        assert!(sent.is_some_and(|(_, advice)| advice.contains("`commits`")), "{findings:#?}");
+        standby.is_some_and(|(_, advice)| advice.contains("pg_reload_conf"))
+            && notifying.is_some_and(|(_, advice)| advice.contains("standby"))
+    })
+    .await;
+    waiting.abort();
 }
