@@ -16,6 +16,7 @@ create function reveille.enqueue(
     tags         text[]      default null,
     metadata     jsonb       default null,
     parent_id    bigint      default null,
+    max_payload  bigint      default null,
     out id       bigint,
     out existed  boolean
 )
@@ -23,7 +24,7 @@ create function reveille.enqueue(
 as $$
 #variable_conflict use_column
 declare
-    largest int;
+    largest bigint;
     due timestamptz;
     period interval;
     sound boolean;
@@ -50,8 +51,9 @@ begin
             using errcode = 'invalid_parameter_value', hint = 'Write it like array[''a'', ''b''].';
     end if;
     largest := case
+        when enqueue.max_payload is not null then enqueue.max_payload
         when pg_catalog.length(pg_catalog.current_setting('reveille.max_payload', true)) operator(pg_catalog.>) 0
-        then pg_catalog.current_setting('reveille.max_payload')::pg_catalog.int4
+        then pg_catalog.current_setting('reveille.max_payload')::pg_catalog.int8
         else 1048576
     end;
     -- The payload is measured as text, since workers receive text. A payload that is stored in at most 512 bytes is not
@@ -60,10 +62,10 @@ begin
     if (pg_catalog.pg_column_size(enqueue.payload) operator(pg_catalog.>) 512 or largest operator(pg_catalog.<) 512)
         and pg_catalog.octet_length(enqueue.payload::pg_catalog.text) operator(pg_catalog.>) largest
     then
-        raise exception 'payload is larger than reveille.max_payload (1 MiB unless set)'
+        raise exception 'payload is larger than the limit of % bytes', largest
             using errcode = 'program_limit_exceeded',
-                  hint = 'Keep large data elsewhere and pass a reference, or set reveille.max_payload (bytes, at most '
-                         '8388608).';
+                  hint = 'Keep large data elsewhere and pass a reference, or raise the limit to at most 8388608: by '
+                         'the argument max_payload, or for a session by the setting reveille.max_payload.';
     end if;
     if (enqueue.unique_mode operator(pg_catalog.=) any (array['keep', 'replace', 'debounce'])) is not true then
         raise exception 'unique_mode must be keep, replace or debounce' using errcode = 'invalid_parameter_value';
@@ -169,7 +171,8 @@ begin
 end
 $$;
 comment on function reveille.enqueue(
-    text, jsonb, text, interval, timestamptz, bigint, bigint, interval, text, text, text, text, text[], jsonb, bigint
+    text, jsonb, text, interval, timestamptz, bigint, bigint, interval, text, text, text, text, text[], jsonb, bigint,
+    bigint
 ) is
     'Enqueues a job in the caller''s transaction: `select id from reveille.enqueue(kind => ''hello'')`. If another job '
     'of the kind holds the unique_key, no job is added: `existed` is true, and `id` is the id of that other job. If '
@@ -177,7 +180,8 @@ comment on function reveille.enqueue(
     '(`replace`), or these and the new due time (`debounce`). A job that is running or has ended always stays '
     'unchanged. unique_until decides when the unique key is given up: when the job first starts (`started`), or when '
     'it has ended (`finished`). With an interval such as `1 hour`, the unique key is also held until that time has '
-    'passed since the job was enqueued. parent_id is the id of the job whose handler enqueues this job.';
+    'passed since the job was enqueued. parent_id is the id of the job whose handler enqueues this job. max_payload is '
+    'the largest payload in bytes, measured as text; null: the setting reveille.max_payload, or else 1 MiB.';
 
 create function reveille.cancel(id bigint) returns text
     language plpgsql volatile

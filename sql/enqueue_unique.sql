@@ -8,6 +8,8 @@
 -- Returns one row per job, in the order of the arrays: its id, and existed, which is true if another job holds its
 -- unique key.
 --
+-- The payloads have been measured before: this statement allows as much as the table takes, 8 MiB.
+--
 -- Jobs without a unique key are enqueued first, the other jobs in the order of their kinds and unique keys. Because all
 -- sessions wait for unique keys in this one order, two sessions that run this statement never deadlock.
 with new as materialized (
@@ -42,6 +44,7 @@ cross join lateral reveille.enqueue(
     key => new.key,
     tags => case when new.tags is not null then array(select pg_catalog.jsonb_array_elements_text(new.tags)) end,
     metadata => new.metadata,
-    parent_id => new.parent_id
+    parent_id => new.parent_id,
+    max_payload => 8388608
 ) as enqueued
 order by new.place

@@ -40,7 +40,7 @@ grant execute on function reveille.somebody_may_sleep() to public;
 grant execute on function
     reveille.enqueue(
         text, jsonb, text, interval, timestamptz, bigint, bigint, interval, text, text, text, text, text[], jsonb,
-        bigint
+        bigint, bigint
     ),
     reveille.replace_waiting(text, text, jsonb, text[], jsonb, timestamptz), reveille.hold_unique_key(bigint, interval),
     reveille.period_holder(text, text), reveille.live_holder(text, text)

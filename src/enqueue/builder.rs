@@ -120,8 +120,8 @@ impl<E> Enqueue<'_, E> {
         self.try_change(|job| job.metadata(&metadata))
     }
 
-    /// Refuses a payload of more than this number of bytes; 1 MiB by default. The table takes payloads of at most 8
-    /// MiB.
+    /// Refuses a payload of more than this number of bytes; 1 MiB by default, or as the
+    /// [`Enqueuer`](super::Enqueuer::max_payload) is set. The table takes payloads of at most 8 MiB.
     pub fn max_payload(mut self, bytes: usize) -> Self {
         self.max_payload = bytes;
         self

@@ -145,6 +145,7 @@ pub async fn copy_all<'a, E: EnqueueOn, J: Enqueueable + 'a>(
 pub struct Enqueuer {
     middlewares: Middlewares,
     schema: Cow<'static, str>,
+    max_payload: usize,
     /// The id of the parent of the enqueued jobs, if this enqueuer comes from the context of that parent.
     parent: Option<i64>,
 }
@@ -162,7 +163,8 @@ pub(crate) fn in_handler_of<F: Future>(job: Option<i64>, handler: F) -> impl Fut
 impl Enqueuer {
     /// Returns an enqueuer without middleware, for the schema `reveille`. It enqueues as [`enqueue`] does.
     pub fn new() -> Enqueuer {
-        Enqueuer { middlewares: Middlewares::default(), schema: Cow::Borrowed("reveille"), parent: None }
+        let (middlewares, schema) = (Middlewares::default(), Cow::Borrowed("reveille"));
+        Enqueuer { middlewares, schema, max_payload: MAX_PAYLOAD, parent: None }
     }
 
     pub(crate) fn with(middlewares: Middlewares, schema: &str) -> Enqueuer {
@@ -187,6 +189,16 @@ impl Enqueuer {
         self
     }
 
+    /// Refuses payloads of more than this number of bytes, whether one job, many or a COPY is enqueued; 1 MiB by
+    /// default. The table takes payloads of at most 8 MiB.
+    ///
+    /// [`Enqueue::max_payload`] sets the limit for one job.
+    #[must_use]
+    pub fn max_payload(mut self, bytes: usize) -> Enqueuer {
+        self.max_payload = bytes;
+        self
+    }
+
     /// Enqueues a job as [`enqueue`] does, through the middleware. The middleware sees the job with all chained
     /// options.
     ///
@@ -194,7 +206,7 @@ impl Enqueuer {
     /// Refused if a middleware refuses the job; else as in [`enqueue`].
     pub fn enqueue<'a, E: EnqueueOn + 'a>(&self, on: E, job: &impl Enqueueable) -> Enqueue<'a, E> {
         let job = job.to_new_job().map(|job| self.child(job));
-        Enqueue::new(on, job, self.middlewares.clone(), self.schema.clone())
+        Enqueue::new(on, job, self.middlewares.clone(), self.schema.clone()).max_payload(self.max_payload)
     }
 
     /// Enqueues many jobs as [`enqueue_all`] does, through the middleware.
@@ -238,7 +250,7 @@ impl Enqueuer {
     /// Returns the job as it is stored: changed by the middleware, and checked.
     pub(crate) fn prepare(&self, job: &impl Enqueueable) -> Result<NewJob> {
         let job = self.middlewares.enqueue(self.child(job.to_new_job()?))?;
-        job.check(MAX_PAYLOAD)?;
+        job.check(self.max_payload)?;
         Ok(job)
     }
 

@@ -62,7 +62,7 @@ impl NewJob {
         if size > max_payload {
             return Err(Error::invalid(format!(
                 "payload of {size} bytes is larger than the limit of {max_payload}; keep large data elsewhere and pass \
-                 a reference, or raise the limit"
+                 a reference, or raise the limit (max_payload)"
             )));
         }
         // Postgres writes JSON with spaces, which at most double a text. Counting the spaces means reading each byte,

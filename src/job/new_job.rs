@@ -72,7 +72,8 @@ pub struct NewJob {
 }
 
 /// The default limit of a payload in bytes: 1 MiB. [`Enqueue::max_payload`](crate::enqueue::Enqueue::max_payload)
-/// changes the limit for one job.
+/// changes the limit for one job, and [`Enqueuer::max_payload`](crate::enqueue::Enqueuer::max_payload) for all jobs of
+/// an enqueuer.
 pub const MAX_PAYLOAD: usize = 1024 * 1024;
 
 impl NewJob {

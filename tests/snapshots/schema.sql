@@ -405,12 +405,12 @@ $$;
 
 COMMENT ON FUNCTION reveille.dead_groups(OUT queue text, OUT kind text, OUT reason text, OUT jobs bigint, OUT first_died_at timestamp with time zone, OUT last_died_at timestamp with time zone) IS 'Returns the number of dead jobs by queue, kind and reason, for the views. See reveille.dead_jobs_overview.';
 
-CREATE FUNCTION reveille.enqueue(kind text, payload jsonb DEFAULT '{}'::jsonb, queue text DEFAULT 'default'::text, delay interval DEFAULT NULL::interval, available_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority bigint DEFAULT 2, max_attempts bigint DEFAULT NULL::bigint, timeout interval DEFAULT NULL::interval, unique_key text DEFAULT NULL::text, unique_mode text DEFAULT 'keep'::text, unique_until text DEFAULT 'finished'::text, key text DEFAULT NULL::text, tags text[] DEFAULT NULL::text[], metadata jsonb DEFAULT NULL::jsonb, parent_id bigint DEFAULT NULL::bigint, OUT id bigint, OUT existed boolean) RETURNS record
+CREATE FUNCTION reveille.enqueue(kind text, payload jsonb DEFAULT '{}'::jsonb, queue text DEFAULT 'default'::text, delay interval DEFAULT NULL::interval, available_at timestamp with time zone DEFAULT NULL::timestamp with time zone, priority bigint DEFAULT 2, max_attempts bigint DEFAULT NULL::bigint, timeout interval DEFAULT NULL::interval, unique_key text DEFAULT NULL::text, unique_mode text DEFAULT 'keep'::text, unique_until text DEFAULT 'finished'::text, key text DEFAULT NULL::text, tags text[] DEFAULT NULL::text[], metadata jsonb DEFAULT NULL::jsonb, parent_id bigint DEFAULT NULL::bigint, max_payload bigint DEFAULT NULL::bigint, OUT id bigint, OUT existed boolean) RETURNS record
     LANGUAGE plpgsql
     AS $$
 #variable_conflict use_column
 declare
-    largest int;
+    largest bigint;
     due timestamptz;
     period interval;
     sound boolean;
@@ -437,8 +437,9 @@ begin
             using errcode = 'invalid_parameter_value', hint = 'Write it like array[''a'', ''b''].';
     end if;
     largest := case
+        when enqueue.max_payload is not null then enqueue.max_payload
         when pg_catalog.length(pg_catalog.current_setting('reveille.max_payload', true)) operator(pg_catalog.>) 0
-        then pg_catalog.current_setting('reveille.max_payload')::pg_catalog.int4
+        then pg_catalog.current_setting('reveille.max_payload')::pg_catalog.int8
         else 1048576
     end;
     -- The payload is measured as text, since workers receive text. A payload that is stored in at most 512 bytes is not
@@ -447,10 +448,10 @@ begin
     if (pg_catalog.pg_column_size(enqueue.payload) operator(pg_catalog.>) 512 or largest operator(pg_catalog.<) 512)
         and pg_catalog.octet_length(enqueue.payload::pg_catalog.text) operator(pg_catalog.>) largest
     then
-        raise exception 'payload is larger than reveille.max_payload (1 MiB unless set)'
+        raise exception 'payload is larger than the limit of % bytes', largest
             using errcode = 'program_limit_exceeded',
-                  hint = 'Keep large data elsewhere and pass a reference, or set reveille.max_payload (bytes, at most '
-                         '8388608).';
+                  hint = 'Keep large data elsewhere and pass a reference, or raise the limit to at most 8388608: by '
+                         'the argument max_payload, or for a session by the setting reveille.max_payload.';
     end if;
     if (enqueue.unique_mode operator(pg_catalog.=) any (array['keep', 'replace', 'debounce'])) is not true then
         raise exception 'unique_mode must be keep, replace or debounce' using errcode = 'invalid_parameter_value';
@@ -556,7 +557,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.enqueue(kind text, payload jsonb, queue text, delay interval, available_at timestamp with time zone, priority bigint, max_attempts bigint, timeout interval, unique_key text, unique_mode text, unique_until text, key text, tags text[], metadata jsonb, parent_id bigint, OUT id bigint, OUT existed boolean) IS 'Enqueues a job in the caller''s transaction: `select id from reveille.enqueue(kind => ''hello'')`. If another job of the kind holds the unique_key, no job is added: `existed` is true, and `id` is the id of that other job. If that other job is waiting, unique_mode decides what it gets: nothing (`keep`), the new payload, tags and metadata (`replace`), or these and the new due time (`debounce`). A job that is running or has ended always stays unchanged. unique_until decides when the unique key is given up: when the job first starts (`started`), or when it has ended (`finished`). With an interval such as `1 hour`, the unique key is also held until that time has passed since the job was enqueued. parent_id is the id of the job whose handler enqueues this job.';
+COMMENT ON FUNCTION reveille.enqueue(kind text, payload jsonb, queue text, delay interval, available_at timestamp with time zone, priority bigint, max_attempts bigint, timeout interval, unique_key text, unique_mode text, unique_until text, key text, tags text[], metadata jsonb, parent_id bigint, max_payload bigint, OUT id bigint, OUT existed boolean) IS 'Enqueues a job in the caller''s transaction: `select id from reveille.enqueue(kind => ''hello'')`. If another job of the kind holds the unique_key, no job is added: `existed` is true, and `id` is the id of that other job. If that other job is waiting, unique_mode decides what it gets: nothing (`keep`), the new payload, tags and metadata (`replace`), or these and the new due time (`debounce`). A job that is running or has ended always stays unchanged. unique_until decides when the unique key is given up: when the job first starts (`started`), or when it has ended (`finished`). With an interval such as `1 hour`, the unique key is also held until that time has passed since the job was enqueued. parent_id is the id of the job whose handler enqueues this job. max_payload is the largest payload in bytes, measured as text; null: the setting reveille.max_payload, or else 1 MiB.';
 
 CREATE FUNCTION reveille.fresh_job_id() RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER

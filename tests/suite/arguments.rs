@@ -60,11 +60,11 @@ async fn a_payload_is_measured_as_the_text_that_a_worker_gets() {
         alter table t alter p set storage main";
     let call = "select reveille.enqueue(kind => 'bomb', payload => p) from t";
     let refusal = database.refusal(&format!("{stored}; {call}")).await;
-    assert!(refusal.contains("larger than reveille.max_payload"), "{refusal}");
+    assert!(refusal.contains("larger than the limit of 1048576 bytes"), "{refusal}");
     database.run(&format!("{stored}; set reveille.max_payload = 1200000; {call}")).await;
     let small =
         "set reveille.max_payload = 20; select reveille.enqueue(kind => 'k', payload => '[\"123456789012345678\"]')";
-    assert!(database.refusal(small).await.contains("larger than reveille.max_payload"));
+    assert!(database.refusal(small).await.contains("larger than the limit of 20 bytes"));
 }
 
 #[tokio::test]

@@ -219,8 +219,32 @@ async fn a_bad_job_is_refused_and_the_transaction_goes_on() {
 async fn a_payload_above_the_default_limit_can_be_allowed() {
     let database = database().await;
     let large = note(&"x".repeat(2_000_000));
-    enqueue(&database.database, &large).max_payload(4_000_000).await.unwrap();
-    assert_eq!(database.value("select length(payload ->> 'text') from reveille.jobs").await, 2_000_000);
+    let mut client = database.client().await;
+    let tx = client.transaction().await.unwrap();
+    enqueue(&tx, &large).max_payload(4_000_000).await.unwrap();
+    enqueue(&tx, &large).max_payload(4_000_000).unique_key("one").await.unwrap();
+    let enqueuer = Enqueuer::new().max_payload(4_000_000);
+    let large = |key: &str| NewJob::of(&large).unwrap().unique_key(key);
+    enqueuer.enqueue(&tx, &large("two")).await.unwrap();
+    assert!(enqueuer.enqueue(&tx, &large("three")).max_payload(1_000_000).await.unwrap_err().is_invalid());
+    enqueuer.enqueue_all(&tx, &[large("three"), large("four")]).await.unwrap();
+    assert!(Enqueuer::new().enqueue_all(&tx, &[large("five")]).await.unwrap_err().is_invalid());
+    let plain = NewJob::of(&note(&"x".repeat(2_000_000))).unwrap();
+    enqueuer.enqueue_all(&tx, &[plain.clone(), plain.clone()]).await.unwrap();
+    assert_eq!(enqueuer.copy_all(&tx, &[plain]).await.unwrap(), 1);
+    tx.commit().await.unwrap();
+    assert_eq!(database.value("select sum(length(payload ->> 'text')) from reveille.jobs").await, 16_000_000);
+}
+
+#[tokio::test]
+async fn a_payload_is_measured_alike_with_and_without_a_unique_key() {
+    let database = database().await;
+    // Postgres writes a space after each comma. With the spaces, the text is longer than 1 MiB.
+    let numbers = vec![1; 500_000];
+    let job = NewJob::new("numbers", Payload::encode(&numbers).unwrap());
+    enqueue(&database.database, &job).await.unwrap();
+    enqueue(&database.database, &job).unique_key("k").await.unwrap();
+    assert_eq!(database.value("select min(length(payload::text)) from reveille.jobs").await, 1_500_000);
 }
 
 #[tokio::test]

@@ -81,8 +81,11 @@ async fn enqueue_refuses_arguments_that_make_no_sense() {
 async fn a_large_payload_is_refused_unless_the_limit_is_raised() {
     let database = database().await;
     let call = "select reveille.enqueue(kind => 'k', payload => to_jsonb(repeat('x', 2000000)))";
-    assert!(database.refusal(call).await.contains("reveille.max_payload"));
+    assert!(database.refusal(call).await.contains("larger than the limit"));
     database.run(&format!("set reveille.max_payload = '3000000'; {call}")).await;
+    database.run(&call.replace("'k'", "'k', max_payload => 3000000")).await;
+    let lowered = format!("set reveille.max_payload = 3000000; {}", call.replace("'k'", "'k', max_payload => 9"));
+    assert!(database.refusal(&lowered).await.contains("larger than the limit of 9 bytes"));
     let insert = "insert into reveille.jobs (kind, payload) values ('k', to_jsonb(repeat('x', 10000000)))";
     assert!(database.refusal(insert).await.contains("payload_is_at_most_8_mib"));
 }
