@@ -362,6 +362,9 @@ create table reveille.ends (
     result   jsonb,
     errors   jsonb,
     ended_at timestamptz not null default clock_timestamp(),
+    queue    text,
+    worker   bigint,
+    attempt  int,
     constraint outcome_is_known check (outcome in ('completed', 'cancelled'))
 );
 -- The table has no primary key, because after a restore an id may be given out a second time. A primary key would then
@@ -369,14 +372,18 @@ create table reveille.ends (
 create index ends_id on reveille.ends (id);
 create index ends_ended_at on reveille.ends (ended_at);
 comment on table reveille.ends is
-    'The endings of awaited jobs from queues without history, kept for at least a minute. reveille.await reads this '
-    'table.';
+    'The endings of jobs from queues without history, if the jobs are awaited or were completed by '
+    'reveille.complete_in, kept for at least a minute. reveille.await reads this table, and so does a worker that '
+    'finds its job gone.';
 comment on column reveille.ends.id is 'The job''s id.';
 comment on column reveille.ends.outcome is 'completed or cancelled; a dead job is in reveille.dead_jobs.';
 comment on column reveille.ends.result is 'The result that the handler returned.';
 comment on column reveille.ends.errors is 'The failed attempts, as in reveille.finished_jobs.';
 comment on column reveille.ends.ended_at is
     'The time at which the job ended; upkeep deletes the row at least a minute later.';
+comment on column reveille.ends.queue is 'The queue of a job that reveille.complete_in completed; else null.';
+comment on column reveille.ends.worker is 'The worker for which reveille.complete_in completed the job; else null.';
+comment on column reveille.ends.attempt is 'The attempt in which reveille.complete_in completed the job; else null.';
 
 create table reveille.passed_over (
     id      bigint      primary key,

@@ -406,8 +406,10 @@ begin
             greatest(extract(epoch from ended.reserved_at - ended.available_at), 0), complete_in.run_seconds,
             clock_timestamp()
         );
-    elsif ended.awaited then
-        insert into reveille.ends (id, outcome, errors) values (ended.id, 'completed', ended.errors);
+    else
+        -- The worker may not know of this call. It then finds here that its own attempt has completed the job.
+        insert into reveille.ends (id, outcome, errors, queue, worker, attempt)
+        values (ended.id, 'completed', ended.errors, ended.queue, ended.reserved_by, ended.attempts);
     end if;
     -- In a limited queue, the end of a job lets another job start.
     if ended.limited then

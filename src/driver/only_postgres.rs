@@ -1,5 +1,6 @@
 //! The parts of a driver that only Postgres has. On any other store, most of these methods do nothing.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{Driver, Marks};
@@ -44,6 +45,15 @@ impl dyn Driver {
             None => Err(Error::invalid(
                 "a job can only be completed in a transaction of the Postgres database that it is stored in",
             )),
+        }
+    }
+
+    /// Returns the queues of the jobs that a program has completed under these reservations by the SQL function
+    /// `reveille.complete_in`, by the id and the attempt of each job.
+    pub(crate) async fn completed_in_sql(&self, reservations: &[Reservation]) -> Result<HashMap<(i64, i32), String>> {
+        match self.postgres() {
+            Some(postgres) => postgres.completed_in_sql(reservations).await,
+            None => Ok(HashMap::new()),
         }
     }
 

@@ -352,8 +352,10 @@ begin
             greatest(extract(epoch from ended.reserved_at - ended.available_at), 0), complete_in.run_seconds,
             clock_timestamp()
         );
-    elsif ended.awaited then
-        insert into reveille.ends (id, outcome, errors) values (ended.id, 'completed', ended.errors);
+    else
+        -- The worker may not know of this call. It then finds here that its own attempt has completed the job.
+        insert into reveille.ends (id, outcome, errors, queue, worker, attempt)
+        values (ended.id, 'completed', ended.errors, ended.queue, ended.reserved_by, ended.attempts);
     end if;
     -- In a limited queue, the end of a job lets another job start.
     if ended.limited then
@@ -1612,10 +1614,13 @@ CREATE TABLE reveille.ends (
     result jsonb,
     errors jsonb,
     ended_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    queue text,
+    worker bigint,
+    attempt integer,
     CONSTRAINT outcome_is_known CHECK ((outcome = ANY (ARRAY['completed'::text, 'cancelled'::text])))
 );
 
-COMMENT ON TABLE reveille.ends IS 'The endings of awaited jobs from queues without history, kept for at least a minute. reveille.await reads this table.';
+COMMENT ON TABLE reveille.ends IS 'The endings of jobs from queues without history, if the jobs are awaited or were completed by reveille.complete_in, kept for at least a minute. reveille.await reads this table, and so does a worker that finds its job gone.';
 
 COMMENT ON COLUMN reveille.ends.id IS 'The job''s id.';
 
@@ -1626,6 +1631,12 @@ COMMENT ON COLUMN reveille.ends.result IS 'The result that the handler returned.
 COMMENT ON COLUMN reveille.ends.errors IS 'The failed attempts, as in reveille.finished_jobs.';
 
 COMMENT ON COLUMN reveille.ends.ended_at IS 'The time at which the job ended; upkeep deletes the row at least a minute later.';
+
+COMMENT ON COLUMN reveille.ends.queue IS 'The queue of a job that reveille.complete_in completed; else null.';
+
+COMMENT ON COLUMN reveille.ends.worker IS 'The worker for which reveille.complete_in completed the job; else null.';
+
+COMMENT ON COLUMN reveille.ends.attempt IS 'The attempt in which reveille.complete_in completed the job; else null.';
 
 CREATE TABLE reveille.jobs (
     id bigint NOT NULL,

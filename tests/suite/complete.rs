@@ -6,7 +6,8 @@ use reveille::{Context, Database, Job, State, enqueue, job::RetryPolicy};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::harness::{Reporter, Running, TestDatabase, database, reporting, start, worker};
+use crate::harness::{Reporter, Running, TestDatabase, database, eventually, reporting, start, worker};
+use crate::tracing::EventLog;
 
 #[derive(Serialize, Deserialize)]
 struct Charge {
@@ -229,6 +230,65 @@ async fn a_completion_can_be_repeated_after_a_rollback() {
     enqueue(&database.database, &Charge { cents: 7 }).await.unwrap();
     assert_eq!(outcome(&database).await, json!(["completed", 1, 0, null, 7, 0, true]));
     worker.stop().await;
+}
+
+/// Completes its job by the SQL function, as a program in any language does. Fails afterwards if it charges nothing.
+async fn completes_in_sql(charge: Charge, State(database): State<Database>, context: Context) -> Result<(), Failed> {
+    let mut client = database.client().await?;
+    let tx = client.transaction().await?;
+    tx.execute("insert into charges values ($1)", &[&charge.cents]).await?;
+    let complete = "select reveille.complete_in(id, reserved_by, attempts, reserved_at, 0) is not null
+        from reveille.jobs where id = $1 and attempts = $2";
+    let attempt = context.attempt().number as i32;
+    assert!(tx.query_one(complete, &[&context.id(), &attempt]).await?.get::<_, bool>(0));
+    tx.commit().await?;
+    if charge.cents == 0 { Err("something else".into()) } else { Ok(()) }
+}
+
+async fn charge_by_sql(retention: &str) {
+    let (events, _guard) = EventLog::start();
+    let database = with_charges().await;
+    database.run(&format!("insert into reveille.queues (name, retention) values ('default', {retention})")).await;
+    let worker = start(worker(&database).state(database.database.clone()).handle(completes_in_sql));
+    for cents in [7, 0] {
+        let id = enqueue(&database.database, &Charge { cents }).await.unwrap().id.to_string();
+        eventually("the job is counted", async || events.count("job.completed_in_sql", "id", &id) == 1).await;
+        assert_eq!(events.count("job.lost", "id", &id), 0);
+    }
+    let totals = "select to_jsonb(array[completed, failed]) from reveille.queue_totals where queue = 'default'";
+    database.until("select sum(completed) = 2 from reveille.queue_totals where queue = 'default'").await;
+    assert_eq!(database.value(totals).await, json!([2, 0]));
+    assert_eq!(database.value("select sum(cents) from charges").await, 7);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_its_program_completed_in_sql_is_counted_and_not_lost() {
+    charge_by_sql("'1 day'").await;
+}
+
+#[tokio::test]
+async fn a_job_completed_in_sql_is_counted_where_no_history_is_kept() {
+    charge_by_sql("'0'").await;
+}
+
+#[tokio::test]
+async fn a_job_completed_by_another_worker_is_lost_and_counts_once() {
+    async fn is_taken(_: Charge, State(database): State<Database>, context: Context) {
+        let mut client = database.client().await.unwrap();
+        let tx = client.transaction().await.unwrap();
+        tx.execute("update reveille.jobs set reserved_by = 7 where id = $1", &[&context.id()]).await.unwrap();
+        let complete = "select reveille.complete_in(id, 7, attempts, reserved_at, 0) from reveille.jobs where id = $1";
+        tx.query_one(complete, &[&context.id()]).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    let (events, _guard) = EventLog::start();
+    let database = with_charges().await;
+    let worker = start(worker(&database).state(database.database.clone()).handle(is_taken));
+    let id = enqueue(&database.database, &Charge { cents: 7 }).await.unwrap().id.to_string();
+    eventually("the job is lost", async || events.count("job.lost", "id", &id) == 1).await;
+    worker.stop().await;
+    assert_eq!(database.value("select count(*) from reveille.counters").await, 0, "the other worker counts the job");
 }
 
 #[tokio::test(flavor = "multi_thread")]

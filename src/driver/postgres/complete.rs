@@ -1,5 +1,6 @@
 //! Completing a job in the handler's own transaction.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio_postgres::types::Type;
@@ -30,6 +31,18 @@ impl Postgres {
         let rows = transaction.query_typed(&self.statements.complete, params).await;
         let rows = rows.map_err(|error| Error::database("complete the job", error))?;
         Ok(rows.first().and_then(|row| row.get("transaction")))
+    }
+
+    /// Returns the queues of the jobs that a program has completed under these reservations by the SQL function
+    /// `reveille.complete_in`, by the id and the attempt of each job.
+    pub(crate) async fn completed_in_sql(&self, reservations: &[Reservation]) -> Result<HashMap<(i64, i32), String>> {
+        let ids: Vec<i64> = reservations.iter().map(|reservation| reservation.id).collect();
+        let workers: Vec<i64> = reservations.iter().map(|reservation| reservation.worker).collect();
+        let attempts: Vec<i32> = reservations.iter().map(|reservation| reservation.attempt).collect();
+        let params: &Params<'_> =
+            &[(&ids, Type::INT8_ARRAY), (&workers, Type::INT8_ARRAY), (&attempts, Type::INT4_ARRAY)];
+        let rows = self.query("find completed jobs", &self.statements.completed_in_sql, params).await?;
+        Ok(rows.iter().map(|row| ((row.get("id"), row.get("attempt")), row.get("queue"))).collect())
     }
 
     /// Checks if a transaction of `complete_in` has completed its job. Returns `None` while the transaction is open,
