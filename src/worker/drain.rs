@@ -8,10 +8,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::database::enqueue_on::EnqueueOn;
-use crate::driver::{ClaimRequest, Ending};
+use crate::driver::{ClaimRequest, Ending, Settlement};
 use crate::error::Result;
 use crate::handler::Gathers;
-use crate::job::{Enqueued, NewJob, ReservedJob};
+use crate::job::{Enqueued, NewJob, Reservation, ReservedJob};
 use crate::worker::Worker;
 use crate::worker::heartbeat::Heartbeat;
 use crate::worker::shared::Shared;
@@ -132,14 +132,34 @@ impl InlineRun<'_> {
                 unsettled.into_iter().zip(answers).partition(|(_, answer)| answer.is_locked());
             settled.extend(done.into_iter().map(|(settlement, answer)| {
                 self.shared.held_jobs.remove(&settlement.reservation);
-                (settlement.ending, answer.is_counted())
+                (settlement, answer.is_counted())
             }));
             unsettled = locked.into_iter().map(|(settlement, _)| settlement).collect();
             if !unsettled.is_empty() {
                 tokio::time::sleep(RETRY_LOCKED_AFTER).await;
             }
         }
+        self.count_completed_in_sql(&mut settled).await?;
+        let settled = settled.into_iter().map(|(settlement, counts)| (settlement.ending, counts)).collect();
         self.shared.attempts.parts.error().map_or(Ok(settled), Err)
+    }
+
+    /// Counts the jobs among those that do not count which their handlers have completed in SQL.
+    async fn count_completed_in_sql(&self, settled: &mut [(Settlement, bool)]) -> Result<()> {
+        let lost = settled.iter().filter(|(_, counts)| !counts);
+        let lost: Vec<Reservation> = lost.map(|(settlement, _)| settlement.reservation).collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let mut completed = self.worker.driver.completed_in_sql(&lost).await?;
+        for (settlement, counts) in settled.iter_mut().filter(|(_, counts)| !counts) {
+            let Reservation { id, attempt, .. } = settlement.reservation;
+            let Some(queue) = completed.remove(&(id, attempt)) else { continue };
+            settlement.ending = Ending::Recorded(queue);
+            self.worker.driver.settle(std::slice::from_ref(settlement)).await?;
+            *counts = true;
+        }
+        Ok(())
     }
 
     pub(crate) async fn end(self) -> Result<()> {
@@ -159,7 +179,7 @@ impl JobsRun {
             Ending::Completed(_) | Ending::Recorded(_) => &mut self.completed,
             Ending::Cancelled => &mut self.cancelled,
             Ending::Waiting { failure: Some(_), .. } => &mut self.failed,
-            Ending::Waiting { failure: None, .. } => &mut self.put_back,
+            Ending::Waiting { failure: None, .. } | Ending::Released => &mut self.put_back,
             Ending::Dead(_) => &mut self.dead,
         };
         *count += 1;

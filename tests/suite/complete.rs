@@ -260,6 +260,12 @@ async fn charge_by_sql(retention: &str) {
     assert_eq!(database.value(totals).await, json!([2, 0]));
     assert_eq!(database.value("select sum(cents) from charges").await, 7);
     worker.stop().await;
+
+    let inline =
+        crate::harness::worker(&database).state(database.database.clone()).handle(completes_in_sql).build().unwrap();
+    enqueue(&database.database, &Charge { cents: 0 }).await.unwrap();
+    assert_eq!(inline.run_until_drained().await.unwrap().completed, 1);
+    assert_eq!(database.value(totals).await, json!([3, 0]));
 }
 
 #[tokio::test]

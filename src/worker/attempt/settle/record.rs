@@ -109,7 +109,10 @@ impl Recorder {
         let mut backoff = Backoff::new("settle jobs", &self.reconnected);
         loop {
             match self.driver.completed_in_sql(reservations).await {
-                Ok(completed) => return completed,
+                Ok(completed) => {
+                    backoff.worked();
+                    return completed;
+                }
                 Err(error) if error.is_unavailable() => backoff.failed(&error).over().await,
                 Err(_) => return HashMap::new(),
             }
