@@ -7,7 +7,7 @@
 --   $4  timestamptz[]       reserved_at of each job; with $1 to $3, the fence
 --   $5  text[]              the reason why the attempt of each job failed; null: no failure
 --   $6  text[]              the error of each job
---   $7  double precision[]  the seconds until each job is due again
+--   $7  double precision[]  the seconds until each job is due again; null: the job is released, and keeps its due time
 --   $8  double precision[]  the run time of each job in seconds
 --   $9  double precision[]  the seconds of each job from its due time to its start
 --   $10 double precision    the seconds by which the counters are dated later, as in sql/settle_finished.sql
@@ -22,7 +22,11 @@ with put_back as (
         reserved_by = null,
         available_at = case
             when cancel_requested_at is null
-            then now() + make_interval(secs => ($7::double precision[])[pg_catalog.width_bucket(id, $1::bigint[])])
+            then coalesce(
+                now() + make_interval(secs => ($7::double precision[])[pg_catalog.width_bucket(id, $1::bigint[])]),
+                -- The row may be an odd row, whose due time is infinite.
+                case when isfinite(available_at) then available_at else now() end
+            )
             else now()
         end,
         (failures, attempts, errors) = (

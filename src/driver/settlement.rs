@@ -44,13 +44,16 @@ pub enum Ending {
     Completed(Option<Payload>),
     /// The job is cancelled.
     Cancelled,
-    /// The job is back in its queue after a failed attempt, a snooze or a release.
+    /// The job is back in its queue after a failed attempt or a snooze, or because its kind has no handler.
     Waiting {
         /// The failure; `None` if the attempt did not fail.
         failure: Option<Failure>,
         /// The time until the job is due again.
         delay: Duration,
     },
+    /// The job is back in its queue and keeps its due time, and so its place among the waiting jobs. The worker had not
+    /// started the job, or its handler stopped because the worker shuts down.
+    Released,
     /// The job is a dead job.
     Dead(Failure),
     /// The handler has completed the job in a transaction of Postgres. The store only counts the job, in the counters

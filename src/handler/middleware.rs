@@ -110,7 +110,7 @@ impl<'a> AttemptEnd<'a> {
             Ending::Completed(_) | Ending::Recorded(_) => (EndKind::Completed, None),
             Ending::Cancelled => (EndKind::Cancelled, None),
             Ending::Waiting { failure: None, .. } if kind == EndKind::Snoozed => (EndKind::Snoozed, None),
-            Ending::Waiting { failure: None, .. } => (EndKind::Released, None),
+            Ending::Waiting { failure: None, .. } | Ending::Released => (EndKind::Released, None),
             Ending::Waiting { failure: Some(failure), .. } | Ending::Dead(failure) => {
                 let kind = match failure.reason {
                     FailureReason::Failed if kind == EndKind::Panicked => EndKind::Panicked,

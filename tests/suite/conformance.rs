@@ -46,6 +46,7 @@ behaviours! {
     every_ending_does_what_it_says,
     only_the_standing_reservation_settles,
     a_retry_waits_for_its_delay_and_counts_on,
+    a_released_job_keeps_its_place,
     a_unique_key_admits_one_live_job,
     a_unique_job_is_replaced_or_debounced_as_asked,
     a_key_that_is_held_until_the_start_is_free_after_the_claim,

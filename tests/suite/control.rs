@@ -138,8 +138,10 @@ async fn pausing_a_queue_releases_jobs_that_wait_for_a_slot() {
         .await;
         database.admin().pause("default").await.unwrap();
         database.until("select count(*) = 0 from reveille.jobs where reserved_at is not null").await;
-        let back = "select jsonb_build_array(max(attempts) > 0, sum(failures)) from reveille.jobs";
-        assert_eq!(database.value(back).await, json!([true, 0]), "the claimed jobs are released without a failure");
+        let back = "select jsonb_build_array(max(attempts) > 0, sum(failures), bool_and(available_at = created_at)) \
+            from reveille.jobs";
+        let released = "the claimed jobs are released without a failure, and keep their places";
+        assert_eq!(database.value(back).await, json!([true, 0, true]), "{released}");
         worker.stop().await;
     }
 }

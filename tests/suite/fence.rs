@@ -38,10 +38,10 @@ async fn settle(driver: &Postgres, settlements: &[Settlement]) -> Vec<bool> {
     driver.settle(settlements).await.unwrap().iter().map(Settled::is_counted).collect()
 }
 
-fn every_ending() -> [Ending; 4] {
+fn every_ending() -> [Ending; 5] {
     let failure = Failure::new(FailureReason::Failed, "no");
     let waiting = Ending::Waiting { failure: None, delay: Duration::ZERO };
-    [Ending::Completed(None), Ending::Cancelled, waiting, Ending::Dead(failure)]
+    [Ending::Completed(None), Ending::Cancelled, waiting, Ending::Dead(failure), Ending::Released]
 }
 
 #[tokio::test]
@@ -83,11 +83,11 @@ async fn a_batch_settles_only_jobs_that_the_worker_still_holds() {
         batch.push(settlement(&job, ending));
     }
     batch[1].reservation.attempt = 99;
-    assert_eq!(settle(&driver, &batch).await, [true, false, true, true]);
+    assert_eq!(settle(&driver, &batch).await, [true, false, true, true, true]);
     let counts =
         "select jsonb_build_array((select count(*) from reveille.jobs), (select count(*) from reveille.finished_jobs),
         (select count(*) from reveille.dead_jobs))";
-    assert_eq!(database.value(counts).await, json!([2, 1, 1]));
+    assert_eq!(database.value(counts).await, json!([3, 1, 1]));
 }
 
 #[tokio::test]

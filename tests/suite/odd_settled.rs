@@ -150,6 +150,22 @@ async fn an_odd_job_that_fails_is_put_back_or_dies_like_others() {
 }
 
 #[tokio::test]
+async fn an_odd_job_is_released_with_a_finite_due_time() {
+    let database = database().await;
+    let driver = driver(&database, 7).await;
+    for odd in ["-infinity", "infinity"] {
+        let jobs = reserved(&database, &driver).await;
+        let id = jobs[2].reservation.id;
+        bypass(&database, &format!("update reveille.jobs set available_at = '{odd}' where id = {id}")).await;
+        let batch: Vec<_> = jobs.iter().map(|job| settlement(job, Ending::Released)).collect();
+        assert_eq!(driver.settle(&batch).await.unwrap(), vec![Settled::Counted; 5], "{odd}");
+        let due = "select bool_and(available_at <= now()) from reveille.jobs";
+        assert_eq!(database.value(due).await, true, "{odd}");
+        database.run("truncate reveille.jobs").await;
+    }
+}
+
+#[tokio::test]
 async fn a_lost_job_that_cannot_be_put_back_dies_alone() {
     let database = database().await;
     let driver = orphans(&database, "select 1").await;

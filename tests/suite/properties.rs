@@ -289,6 +289,7 @@ impl World<'_> {
             How::Cancel => Ending::Cancelled,
             How::Fail { is_delayed } => Ending::Waiting { failure: Some(failure()), delay: delay(is_delayed) },
             How::Snooze { is_delayed } => Ending::Waiting { failure: None, delay: delay(is_delayed) },
+            How::Release => Ending::Released,
             How::Die => Ending::Dead(failure()),
         };
         let counted = self.store.settle(with, ending).await;
@@ -299,7 +300,7 @@ impl World<'_> {
             How::Complete => model.place = Place::Completed,
             How::Cancel => model.place = Place::Cancelled,
             How::Fail { .. } => model.fail(false, FailureReason::Failed),
-            How::Snooze { .. } => model.place = Place::Waiting,
+            How::Snooze { .. } | How::Release => model.place = Place::Waiting,
             How::Die => model.fail(true, FailureReason::Failed),
         }
         Ok(())

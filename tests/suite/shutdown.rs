@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reveille::driver::Memory;
-use reveille::{State, Worker, enqueue, handler::Cancellation};
+use reveille::{Context, State, Worker, enqueue, handler::Cancellation};
 use serde_json::json;
 
 use crate::harness::{Note, Reporter, database, note, reporting, soon, start, worker};
@@ -65,8 +65,47 @@ async fn a_job_whose_handler_ignores_its_cancel_is_released() {
     enqueue(&database.database, &note("x")).await.unwrap();
     reports.next().await;
     worker.stop().await;
-    let back = "select jsonb_build_array(reserved_at, failures, attempts) from reveille.jobs";
-    assert_eq!(database.value(back).await, json!([null, 0, 1]));
+    let back =
+        "select jsonb_build_array(reserved_at, failures, attempts, available_at = created_at) from reveille.jobs";
+    assert_eq!(database.value(back).await, json!([null, 0, 1, true]), "the job keeps its place");
+}
+
+/// Works the notes of a backlog slowly, reports every other note, and never ends the note `held`, unless it is tried
+/// again.
+async fn holds_one(note: Note, context: Context, State(reporter): State<Reporter>) {
+    match note.text.as_str() {
+        "backlog" => tokio::time::sleep(Duration::from_millis(1)).await,
+        "held" if context.attempt().number == 1 => {
+            reporter.report("holds");
+            std::future::pending().await
+        }
+        text => reporter.report(text),
+    }
+}
+
+const BACKLOG: &str = "insert into reveille.jobs (kind, payload, available_at)
+    select 'note', '{\"text\": \"backlog\"}', now() - interval '1 hour' + n * interval '1 ms'
+    from generate_series(1, 20000) as n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_released_job_keeps_its_place_before_a_backlog() {
+    let database = database().await;
+    let (reporter, mut reports) = reporting();
+    let holder = worker(&database).grace(Duration::ZERO).state(reporter.clone()).handle(holds_one);
+    let hours_ago = std::time::SystemTime::now() - Duration::from_secs(7200);
+    enqueue(&database.database, &note("held")).at(hours_ago).await.unwrap();
+    let holder = start(holder);
+    assert_eq!(reports.next().await, "holds");
+    // The other worker has worked a part of the backlog when the first worker stops. So it searches the released job
+    // below the place that its claims have reached.
+    let other = start(worker(&database).state(reporter).handle(holds_one));
+    database.run(BACKLOG).await;
+    database.until("select count(*) > 500 from reveille.finished_jobs").await;
+    holder.stop().await;
+    assert_eq!(reports.next().await, "held");
+    let left = database.value("select count(*) from reveille.jobs").await;
+    assert!(left.as_i64().unwrap() > 0, "the backlog was not done yet");
+    other.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,6 +58,7 @@ pub enum How {
     Cancel,
     Fail { is_delayed: bool },
     Snooze { is_delayed: bool },
+    Release,
     Die,
 }
 
@@ -96,6 +97,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => Just(How::Cancel),
         3 => prop::bool::weighted(0.3).prop_map(|is_delayed| How::Fail { is_delayed }),
         2 => prop::bool::weighted(0.3).prop_map(|is_delayed| How::Snooze { is_delayed }),
+        1 => Just(How::Release),
         2 => Just(How::Die),
     ];
     let fence = prop_oneof![

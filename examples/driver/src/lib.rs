@@ -107,7 +107,7 @@ impl Tables {
             row.failure = Some(failure.clone());
         }
         row.state = match ending {
-            Ending::Waiting { .. } => JobState::Ready,
+            Ending::Waiting { .. } | Ending::Released => JobState::Ready,
             Ending::Completed(_) | Ending::Recorded(_) => JobState::Completed,
             Ending::Cancelled => JobState::Cancelled,
             Ending::Dead(_) => JobState::Dead,
@@ -205,7 +205,7 @@ impl Driver for MapStore {
         let mut tables = self.tables();
         let strays = tables.reservations(|_, stray| stray.worker == worker && !held.contains(&stray.id));
         for stray in &strays {
-            tables.settle(stray, &Ending::Waiting { failure: None, delay: Duration::ZERO });
+            tables.settle(stray, &Ending::Released);
         }
         done(strays.iter().map(|stray| stray.id).collect())
     }

@@ -188,6 +188,10 @@ impl Store {
                 }
                 self.put_back(id, due);
             }
+            Ending::Released => {
+                let due = if entry.cancel_requested { now } else { entry.stored.available_at };
+                self.put_back(id, due);
+            }
         }
         true
     }

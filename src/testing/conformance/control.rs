@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::subject::{HOUR, QUEUE, Subject, failure, job, put_back};
+use super::subject::{HOUR, QUEUE, Subject, failure, job, snoozed};
 use super::{Standing, behaviours};
 use crate::driver::{Ending, FailureReason, Report, Stuck};
 use crate::job::{Cancelled, Due, JobState, NewJob, Retried};
@@ -27,7 +27,7 @@ async fn cancelling_says_what_it_did(subject: &Subject) {
     assert_eq!(subject.driver.beat(1, &report).await.unwrap().cancel, [id]);
     subject.register(2).await;
     assert!(subject.driver.beat(2, &report).await.unwrap().cancel.is_empty(), "another worker holds the job");
-    subject.settle(reservation, put_back(HOUR)).await;
+    subject.settle(reservation, snoozed(HOUR)).await;
     let again = subject.claim_one(1).await;
     assert!(again.cancel_requested, "the job is due at once, so that a worker ends it");
     subject.settle(again.reservation, Ending::Dead(failure(FailureReason::Failed))).await;

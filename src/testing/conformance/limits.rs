@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::behaviours;
-use super::subject::{HOUR, Subject, eventually, failed, job, put_back, text};
+use super::subject::{HOUR, Subject, eventually, failed, job, snoozed, text};
 use crate::driver::{Ending, FailureReason};
 use crate::job::{Due, NewJob, Retried};
 use crate::queue::QueueSettings;
@@ -30,7 +30,7 @@ async fn a_limited_queue_gives_more_as_running_jobs_end(subject: &Subject) {
     let running = subject.claim(1, 9).await;
     assert_eq!(running.len(), 2);
     assert!(subject.claim(1, 9).await.is_empty());
-    assert!(subject.settle(running[0].reservation, put_back(Duration::ZERO)).await);
+    assert!(subject.settle(running[0].reservation, snoozed(Duration::ZERO)).await);
     assert!(subject.settle(running[1].reservation, Ending::Completed(None)).await);
     assert_eq!(subject.claim(1, 9).await.len(), 2);
     subject.set(QueueSettings { max_running: Some(None), ..Default::default() }).await;

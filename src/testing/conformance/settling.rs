@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::subject::{HOUR, Subject, failed, failure, job, put_back};
+use super::subject::{HOUR, Subject, failed, failure, job, snoozed};
 use super::{Standing, behaviours};
 use crate::driver::{Ending, FailureReason};
 use crate::job::{JobState, Payload, Reservation};
@@ -11,6 +11,7 @@ behaviours![
     every_ending_does_what_it_says,
     only_the_standing_reservation_settles,
     a_retry_waits_for_its_delay_and_counts_on,
+    a_released_job_keeps_its_place,
 ];
 
 async fn every_ending_does_what_it_says(subject: &Subject) {
@@ -19,8 +20,9 @@ async fn every_ending_does_what_it_says(subject: &Subject) {
     let endings = [
         (Ending::Completed(Some(Payload::encode(&7).unwrap())), Standing::new(JobState::Completed, 1, 0)),
         (Ending::Cancelled, Standing::new(JobState::Cancelled, 1, 0)),
-        (put_back(Duration::ZERO), Standing::new(JobState::Ready, 1, 0)),
-        (put_back(HOUR), Standing::new(JobState::Delayed, 1, 0)),
+        (snoozed(Duration::ZERO), Standing::new(JobState::Ready, 1, 0)),
+        (snoozed(HOUR), Standing::new(JobState::Delayed, 1, 0)),
+        (Ending::Released, Standing::new(JobState::Ready, 1, 0)),
         (failed(Failed, Duration::ZERO), Standing::new(JobState::Ready, 1, 1)),
         (Ending::Dead(failure(Permanent)), Standing::new(JobState::Dead, 1, 1).reason(Some(Permanent))),
     ];
@@ -66,4 +68,16 @@ async fn a_retry_waits_for_its_delay_and_counts_on(subject: &Subject) {
     }
     let due_in = subject.due_in(1).await.unwrap();
     assert!((590..=600).contains(&due_in.as_secs()), "{due_in:?}");
+}
+
+async fn a_released_job_keeps_its_place(subject: &Subject) {
+    subject.register(1).await;
+    let first = subject.enqueue(job("first")).await;
+    subject.enqueue(job("second")).await;
+    let claimed = subject.claim_one(1).await;
+    assert_eq!(claimed.reservation.id, first);
+    assert!(subject.settle(claimed.reservation, Ending::Released).await);
+    let again = subject.claim_one(1).await;
+    assert_eq!((again.reservation.id, again.reservation.attempt), (first, 2));
+    assert_eq!((again.available_at, again.failures), (claimed.available_at, 0));
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::behaviours;
-use super::subject::{QUEUE, Subject, job, put_back};
+use super::subject::{QUEUE, Subject, job, snoozed};
 use crate::driver::{Hints, OpenTransaction, Signal};
 
 behaviours![
@@ -37,7 +37,7 @@ async fn every_change_that_makes_a_job_due_rings_the_bell(subject: &Subject) {
     let reservation = subject.claim_one(1).await.reservation;
     subject.cancel(id).await;
     assert_eq!(signal("the cancel").await, Signal::Cancel(id));
-    subject.settle(reservation, put_back(Duration::ZERO)).await;
+    subject.settle(reservation, snoozed(Duration::ZERO)).await;
     assert_eq!(signal("the bell").await, bell(), "put back");
     subject.retry(id).await.unwrap();
     assert_eq!(signal("the bell").await, bell(), "retried");

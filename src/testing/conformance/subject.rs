@@ -44,8 +44,8 @@ pub(super) fn failed(reason: FailureReason, delay: Duration) -> Ending {
     Ending::Waiting { failure: Some(failure(reason)), delay }
 }
 
-/// Returns the ending of an attempt whose job was snoozed or released.
-pub(super) fn put_back(delay: Duration) -> Ending {
+/// Returns the ending of an attempt whose job was snoozed.
+pub(super) fn snoozed(delay: Duration) -> Ending {
     Ending::Waiting { failure: None, delay }
 }
 

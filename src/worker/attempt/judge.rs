@@ -65,7 +65,7 @@ pub(super) fn judge(
         HandlerEnd::Returned(Outcome::Fail(error)) => match held.timed_out() {
             Some(timeout) => failed(FailureReason::TimedOut, format!("{}: {error}", too_long(timeout)), None),
             // The worker asked the handler to stop, so the handler's error counts as no failure.
-            None if held.token.is_cancelled() && !held.cancel_requested() => released(),
+            None if held.token.is_cancelled() && !held.cancel_requested() => Ending::Released,
             None => failed(FailureReason::Failed, error, None),
         },
         HandlerEnd::Returned(Outcome::RetryIn(delay, error)) => failed(FailureReason::Failed, error, Some(delay)),
@@ -73,7 +73,7 @@ pub(super) fn judge(
         HandlerEnd::Returned(Outcome::Snooze(delay)) => Ending::Waiting { failure: None, delay },
         HandlerEnd::Panicked(panic) => failed(FailureReason::Failed, panicked(&*panic), None),
         HandlerEnd::TimedOut(timeout) => failed(FailureReason::TimedOut, too_long(timeout), None),
-        HandlerEnd::GivenUp => released(),
+        HandlerEnd::GivenUp => Ending::Released,
     }
 }
 
@@ -96,10 +96,6 @@ fn within_limit(result: Payload) -> Option<Payload> {
 
 pub(super) fn dead(reason: FailureReason, error: String) -> Ending {
     Ending::Dead(Failure { reason, error: shorten(error) })
-}
-
-pub(super) fn released() -> Ending {
-    Ending::Waiting { failure: None, delay: Duration::ZERO }
 }
 
 /// Makes an error storable: replaces NUL characters, which Postgres refuses, and cuts the error after 8 KiB. All added
@@ -163,7 +159,7 @@ mod tests {
         let held = held_job();
         held.stop();
         let fail = HandlerEnd::Returned(Outcome::Fail("stopped".into()));
-        assert_eq!(judge(fail, &held, &RetryPolicy::default(), 0, 1), released());
+        assert_eq!(judge(fail, &held, &RetryPolicy::default(), 0, 1), Ending::Released);
     }
 
     #[test]

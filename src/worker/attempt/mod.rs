@@ -23,7 +23,7 @@ mod judge;
 pub(crate) mod reservations;
 pub(crate) mod settle;
 
-use judge::{HandlerEnd, dead, judge, released};
+use judge::{HandlerEnd, dead, judge};
 
 /// A job whose kind has no handler here is due again after 10 s, since another worker may have a handler, or a deploy
 /// may add one.
@@ -71,7 +71,7 @@ impl Attempts {
         let ending = AssertUnwindSafe(making).catch_unwind().await.unwrap_or_else(|panic| {
             held.end();
             self.parts.broke_by_panic("an attempt", &*panic);
-            released()
+            Ending::Released
         });
         Settlement { reservation, ending, waited, ran: started.elapsed() }
     }
@@ -130,7 +130,7 @@ impl Attempts {
         }
         // This worker has lost the job, or is shutting down.
         if held.token.is_cancelled() {
-            return Err(released());
+            return Err(Ending::Released);
         }
         if let Some(error) = &job.undecodable {
             let ending = dead(FailureReason::Undecodable, error.clone());
@@ -226,7 +226,10 @@ fn log(ending: &Ending) {
             tracing::error!(name: "job.dead", target: "reveille::job", reason = reason.name(), error, "dead");
         }
         Ending::Waiting { failure: None, delay } => {
-            tracing::debug!(name: "job.put_back", target: "reveille::job", due_in = ?delay, "snoozed or released");
+            tracing::debug!(name: "job.put_back", target: "reveille::job", due_in = ?delay, "snoozed");
+        }
+        Ending::Released => {
+            tracing::debug!(name: "job.put_back", target: "reveille::job", due_in = ?Duration::ZERO, "released");
         }
         Ending::Cancelled => tracing::debug!(name: "job.cancelled", target: "reveille::job", "cancelled"),
         Ending::Completed(_) | Ending::Recorded(_) => {

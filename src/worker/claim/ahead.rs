@@ -72,11 +72,7 @@ impl Ahead {
     pub(super) async fn release(&self, which: impl Fn(&WaitingJob) -> bool) {
         while let Ok(place) = self.endings.reserve().await {
             let Some(WaitingJob { job, held, .. }) = self.take_first(&which) else { return };
-            let ending = if held.cancel_requested() {
-                Ending::Cancelled
-            } else {
-                Ending::Waiting { failure: None, delay: Duration::ZERO }
-            };
+            let ending = if held.cancel_requested() { Ending::Cancelled } else { Ending::Released };
             let (waited, ran) = (job.waited(), Duration::ZERO);
             place.send(Settlement { reservation: job.reservation, ending, waited, ran });
         }
@@ -164,7 +160,7 @@ mod tests {
         assert!(next_id().is_none() && !ahead.has_next());
         let back = inbox.recv().await.unwrap();
         assert_eq!(back.reservation.id, 2);
-        assert_eq!(back.ending, Ending::Waiting { failure: None, delay: Duration::ZERO });
+        assert_eq!(back.ending, Ending::Released);
     }
 
     #[tokio::test(start_paused = true)]

@@ -111,8 +111,8 @@ async fn put_back(
     };
     let (reasons, errors): (Vec<_>, Vec<_>) = settlements.iter().map(failure).map(Option::unzip).unzip();
     let delays = column(settlements, |settlement| match settlement.ending {
-        Ending::Waiting { delay, .. } => seconds(delay),
-        _ => 0.0,
+        Ending::Waiting { delay, .. } => Some(seconds(delay)),
+        _ => None,
     });
     let params: &Params<'_> = &[
         (&reasons, Type::TEXT_ARRAY),

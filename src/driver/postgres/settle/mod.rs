@@ -43,7 +43,7 @@ async fn settle_each(driver: &Postgres, settlements: &[&Settlement]) -> Result<A
     for &settlement in settlements {
         match settlement.ending {
             Ending::Completed(_) | Ending::Cancelled => finished.push(settlement),
-            Ending::Waiting { .. } => waiting.push(settlement),
+            Ending::Waiting { .. } | Ending::Released => waiting.push(settlement),
             Ending::Dead(_) => dead.push(settlement),
             Ending::Recorded(_) => recorded.push(settlement),
         }
