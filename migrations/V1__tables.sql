@@ -303,6 +303,7 @@ create table reveille.workers (
     pid               int           not null,
     version           text          not null,
     queues            text[]        not null,
+    kinds             text[],
     slots             int           not null,
     started_at        timestamptz   not null default now(),
     last_seen_at      timestamptz   not null default now(),
@@ -321,6 +322,8 @@ comment on column reveille.workers.host is 'The name of the worker''s host.';
 comment on column reveille.workers.pid is 'The process id on that host.';
 comment on column reveille.workers.version is 'The version of Reveille that the worker runs.';
 comment on column reveille.workers.queues is 'The queues that the worker works.';
+comment on column reveille.workers.kinds is
+    'The kinds for which the worker has a handler; null: it has a handler for every kind.';
 comment on column reveille.workers.slots is 'The number of slots, all queues together.';
 comment on column reveille.workers.started_at is 'The time at which the worker started.';
 comment on column reveille.workers.last_seen_at is 'The time of the last heartbeat.';

@@ -8,9 +8,10 @@
 --   $4 text     the version of Reveille
 --   $5 text[]   the names of the worker's queues
 --   $6 int      the number of slots, all queues together
---   $7 boolean  true if the worker listens, and this session ends with the worker's process
-insert into reveille.workers (id, host, pid, version, queues, slots, backend)
+--   $7 text[]   the kinds for which the worker has a handler; null: every kind
+--   $8 boolean  true if the worker listens, and this session ends with the worker's process
+insert into reveille.workers (id, host, pid, version, queues, slots, kinds, backend)
 values (
-    $1, $2, $3, $4, $5, $6,
-    case when $7 then case when pg_try_advisory_lock_shared($1) then pg_backend_pid() end end
+    $1, $2, $3, $4, $5, $6, $7,
+    case when $8 then case when pg_try_advisory_lock_shared($1) then pg_backend_pid() end end
 )

@@ -23,7 +23,7 @@ use crate::database::{Database, connect};
 use crate::error::{Error, Result};
 
 /// The names of the checks, in the order of the findings.
-pub const CHECKS: [&str; 24] = [
+pub const CHECKS: [&str; 25] = [
     "server",
     "connections",
     "settings",
@@ -42,6 +42,7 @@ pub const CHECKS: [&str; 24] = [
     "grants",
     "workers",
     "waiting",
+    "handlers",
     "reserved",
     "stuck",
     "isolated",
@@ -93,7 +94,7 @@ const SERVER: Question = Question {
     sql: include_str!("../../sql/doctor_server.sql"),
 };
 /// The questions that read Reveille's tables. Each question needs more privileges than the previous question.
-const TABLES: [Question; 5] = [
+const TABLES: [Question; 6] = [
     Question { checks: &["functions", "grants"], sql: include_str!("../../sql/doctor_parts.sql") },
     Question {
         checks: &["indexes", "trigger", "partitions", "vacuum", "roles"],
@@ -104,6 +105,7 @@ const TABLES: [Question; 5] = [
         sql: include_str!("../../sql/doctor_work.sql"),
     },
     Question { checks: &["isolated"], sql: include_str!("../../sql/doctor_isolated.sql") },
+    Question { checks: &["handlers"], sql: include_str!("../../sql/doctor_handlers.sql") },
     Question { checks: &["locks", "history"], sql: include_str!("../../sql/doctor_upkeep.sql") },
 ];
 

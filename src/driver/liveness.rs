@@ -16,14 +16,18 @@ pub struct WorkerInfo {
     pub queues: Vec<String>,
     /// The number of jobs that the worker runs at once, in all its queues together.
     pub slots: usize,
+    /// The kinds for which the worker has a handler, sorted; `None` if it has a handler for every kind.
+    pub kinds: Option<Vec<String>>,
     /// True if the worker is about to [listen](crate::driver::Driver::listen).
     pub listens: bool,
 }
 
 impl WorkerInfo {
-    /// Describes a worker of this process with one slot, an empty host name and no queues, which does not listen.
+    /// Describes a worker of this process with one slot, an empty host name, no queues, and a handler for every kind.
+    /// It does not listen.
     pub fn new(id: i64) -> WorkerInfo {
-        WorkerInfo { id, host: String::new(), pid: std::process::id(), queues: Vec::new(), slots: 1, listens: false }
+        let (host, pid, queues) = (String::new(), std::process::id(), Vec::new());
+        WorkerInfo { id, host, pid, queues, slots: 1, kinds: None, listens: false }
     }
 
     /// Sets the name of the worker's host.
@@ -42,6 +46,12 @@ impl WorkerInfo {
     #[must_use]
     pub fn queues<Q: Into<String>>(self, queues: impl IntoIterator<Item = Q>) -> WorkerInfo {
         WorkerInfo { queues: queues.into_iter().map(Into::into).collect(), ..self }
+    }
+
+    /// Sets the only kinds for which the worker has a handler.
+    #[must_use]
+    pub fn kinds<K: Into<String>>(self, kinds: impl IntoIterator<Item = K>) -> WorkerInfo {
+        WorkerInfo { kinds: Some(kinds.into_iter().map(Into::into).collect()), ..self }
     }
 
     /// Sets the number of jobs that the worker runs at once.

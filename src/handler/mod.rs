@@ -238,6 +238,13 @@ impl Handlers {
         self.by_kind.get(kind).or(self.any.as_ref())
     }
 
+    /// The kinds that have a handler, sorted; `None` if every kind has one.
+    pub(crate) fn kinds(&self) -> Option<Vec<String>> {
+        let mut kinds: Vec<String> = self.by_kind.keys().map(|&kind| kind.into()).collect();
+        kinds.sort();
+        self.any.is_none().then_some(kinds)
+    }
+
     /// The gatherers of the handlers of batches.
     pub(crate) fn gatherers(&self) -> impl Iterator<Item = &dyn Gathers> {
         self.by_kind.values().filter_map(|handler| handler.gathers.as_deref())

@@ -143,6 +143,7 @@ impl Worker {
             pid: std::process::id(),
             queues: self.queues.iter().map(|(name, _)| name.clone()).collect(),
             slots: self.queues.iter().map(|(_, slots)| slots).sum(),
+            kinds: self.handlers.kinds(),
             listens: self.options.listen,
         }
     }

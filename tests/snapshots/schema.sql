@@ -1962,6 +1962,7 @@ CREATE TABLE reveille.workers (
     pid integer NOT NULL,
     version text NOT NULL,
     queues text[] NOT NULL,
+    kinds text[],
     slots integer NOT NULL,
     started_at timestamp with time zone DEFAULT now() NOT NULL,
     last_seen_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -1985,6 +1986,8 @@ COMMENT ON COLUMN reveille.workers.pid IS 'The process id on that host.';
 COMMENT ON COLUMN reveille.workers.version IS 'The version of Reveille that the worker runs.';
 
 COMMENT ON COLUMN reveille.workers.queues IS 'The queues that the worker works.';
+
+COMMENT ON COLUMN reveille.workers.kinds IS 'The kinds for which the worker has a handler; null: it has a handler for every kind.';
 
 COMMENT ON COLUMN reveille.workers.slots IS 'The number of slots, all queues together.';
 

@@ -61,6 +61,7 @@ impl Driver for Postgres {
                 (&version, Type::TEXT),
                 (&worker.queues, Type::TEXT_ARRAY),
                 (&slots, Type::INT4),
+                (&worker.kinds, Type::TEXT_ARRAY),
                 (&vouches, Type::BOOL),
             ];
             self.query("register the worker", &self.statements.register, params).await.map(drop)

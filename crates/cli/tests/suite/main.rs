@@ -17,6 +17,7 @@ mod clean;
 mod cli;
 mod control;
 mod doctor;
+mod doctor_handlers;
 mod doctor_roles;
 mod examples;
 mod exec;
