@@ -21,7 +21,6 @@ mod common;
 
 use std::time::Duration;
 
-use reveille::admin::{Record, View};
 use reveille::enqueue::enqueue_all;
 use reveille::{Job, Worker};
 use serde::{Deserialize, Serialize};
@@ -45,14 +44,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let admin = common::database().await?.admin();
     admin.pause("control").await?;
     let worker = Worker::builder(database.clone()).queue("control", 1).handle(step).build()?;
+    let id = worker.id();
     // This worker runs until the administrator stops it.
     let working = tokio::spawn(worker.run_until(std::future::pending::<()>()));
     enqueue_all(&database, &[Step, Step, Step]).await?;
 
-    // The worker is listed once it has started. A row of a view has any columns; each is decoded by its name.
-    let is_ours = |worker: &Record| worker.decode("pid").is_ok_and(|pid: u32| pid == std::process::id());
+    // The worker is listed once it has started.
     let worker = loop {
-        match admin.view(View::WorkerStatus).await?.into_iter().find(is_ours) {
+        match admin.workers().await?.into_iter().find(|worker| worker.id == id) {
             Some(worker) => break worker,
             None => tokio::time::sleep(Duration::from_millis(10)).await,
         }
@@ -65,8 +64,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let left = tokio::time::timeout(Duration::from_secs(60), draining).await??;
     println!("drained: {}", left.is_drained());
 
-    let stops = admin.stop_worker(worker.decode("worker")?).await?;
-    println!("the worker of {:?} is asked to stop: {stops}", worker.decode::<Vec<String>>("queues")?);
+    let stops = admin.stop_worker(worker.id).await?;
+    println!("the worker of {:?} is asked to stop: {stops}", worker.queues);
     working.await??;
     println!("the worker has ended");
     Ok(())

@@ -24,6 +24,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::database::{Database, Param};
+pub use crate::driver::FailureReason;
 use crate::driver::Postgres;
 use crate::error::{Error, Result};
 pub use crate::job::{Cancelled, Retried};
@@ -41,6 +42,7 @@ mod record;
 #[cfg(feature = "schedules")]
 mod schedules;
 mod views;
+mod workers;
 
 pub use dead_jobs::{BulkResult, RefusedJob};
 pub use filter::{Filter, REASONS, StateFilter};
@@ -52,6 +54,7 @@ pub(crate) use record::{as_bytes, records};
 #[cfg(feature = "schedules")]
 pub use schedules::ScheduleRow;
 pub use views::View;
+pub use workers::WorkerRow;
 
 /// The administrator's view of a [`Database`]; made by [`Database::admin`].
 #[derive(Debug, Clone)]
@@ -67,19 +70,6 @@ impl Database {
 }
 
 impl Admin {
-    /// Asks a worker to shut down, as a signal to its process does: the worker finishes its running jobs, then its
-    /// `run_until` returns.
-    ///
-    /// Returns false if no worker has this id. [`View::WorkerStatus`] has the ids.
-    ///
-    /// # Errors
-    /// The server's error.
-    pub async fn stop_worker(&self, id: i64) -> Result<bool> {
-        let sql = "select reveille.stop_worker($1) as stops";
-        let rows = self.query("stop a worker", sql, &[(&id, Type::INT8)]).await?;
-        Ok(rows.first().is_some_and(|row| row.get("stops")))
-    }
-
     /// Reads a time as Postgres does: `2026-12-24 18:00+01`, `tomorrow`, …
     ///
     /// # Errors

@@ -14,7 +14,8 @@ use crate::queue::QueueSettings;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backlog {
-    /// The number of jobs that could start now, counted up to 10,000.
+    /// The number of due jobs that wait, counted up to 10,000. This includes jobs that the queue's limits or order hold
+    /// back, so not all of them could start now.
     pub ready: u64,
     /// The number of jobs that workers hold.
     pub running: u64,

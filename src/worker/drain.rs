@@ -8,13 +8,13 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::database::enqueue_on::EnqueueOn;
-use crate::driver::{ClaimRequest, Ending, Settlement};
+use crate::driver::{ClaimRequest, Ending, Settlement, WorkerInfo};
 use crate::error::Result;
 use crate::handler::Gathers;
 use crate::job::{Enqueued, NewJob, Reservation, ReservedJob};
-use crate::worker::Worker;
 use crate::worker::heartbeat::Heartbeat;
 use crate::worker::shared::Shared;
+use crate::worker::{Worker, random_id};
 
 /// The delay before the next try to settle a job that another session has locked.
 const RETRY_LOCKED_AFTER: Duration = Duration::from_millis(50);
@@ -83,7 +83,8 @@ pub(crate) struct InlineRun<'a> {
 impl InlineRun<'_> {
     pub(crate) async fn begin(worker: &Worker) -> Result<InlineRun<'_>> {
         worker.driver.check().await?;
-        let info = worker.info().listens(false);
+        // Several runs of one worker may be under way at the same time.
+        let info = WorkerInfo { id: random_id(), listens: false, ..worker.info() };
         worker.driver.register(&info).await?;
         let attempts = Arc::new(worker.attempts(&Arc::default()));
         // No bell is needed, since the run claims until no job is due.

@@ -91,6 +91,7 @@ pub use drain::{Inline, JobsRun};
 /// # }
 /// ```
 pub struct Worker {
+    id: i64,
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) queues: Vec<(String, usize)>,
     pub(crate) handlers: Arc<Handlers>,
@@ -129,16 +130,25 @@ impl Worker {
         }
     }
 
+    /// Returns the id under which [`run_until`](Worker::run_until) registers this worker, for `Admin::stop_worker`.
+    ///
+    /// The id is random, and new for each worker that is built. A worker that is declared dead goes on under a new id,
+    /// which this method does not know. The event `worker.declared_dead` reports the new id, and `Admin::workers` lists
+    /// it with the host and the process. The other methods that run jobs register under ids of their own.
+    pub fn id(&self) -> i64 {
+        self.id
+    }
+
     /// Returns an [`Enqueuer`] for the schema of this worker's database. The jobs that it enqueues pass through this
     /// worker's middlewares.
     pub fn enqueuer(&self) -> Enqueuer {
         Enqueuer::with(Middlewares::clone(&self.middlewares), self.driver.schema())
     }
 
-    /// Returns a description of this worker, with a new random id.
+    /// Returns a description of this worker.
     pub(crate) fn info(&self) -> WorkerInfo {
         WorkerInfo {
-            id: random_id(),
+            id: self.id,
             host: host_name(),
             pid: std::process::id(),
             queues: self.queues.iter().map(|(name, _)| name.clone()).collect(),
@@ -340,6 +350,7 @@ impl WorkerBuilder {
         let driver = self.driver?;
         self.states.insert(OfWorker(Enqueuer::with(self.middlewares.clone(), driver.schema())));
         Ok(Worker {
+            id: random_id(),
             driver,
             queues: self.queues,
             handlers: Arc::new(self.handlers),

@@ -196,6 +196,31 @@ async fn stopping_one_worker_leaves_the_others_running() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_finds_and_stops_its_own_worker_by_its_id() {
+    let database = database().await;
+    let (other, _) = reporting_worker(&database);
+    let other = start(other);
+    let (builder, mut reports) = reporting_worker(&database);
+    let worker = builder.queue("mail", 3).build().unwrap();
+    let id = worker.id();
+    let working = tokio::spawn(worker.run_until(std::future::pending::<()>()));
+    let admin = database.admin();
+    eventually("both workers are listed", async || admin.workers().await.unwrap().len() == 2).await;
+    let rows = admin.workers().await.unwrap();
+    let ours = rows.iter().find(|row| row.id == id).expect("the worker is listed under its id");
+    assert_eq!((ours.pid, ours.slots, ours.running, ours.stuck), (std::process::id(), 7, 0, 0));
+    assert_eq!(ours.queues, ["default", "mail"]);
+    assert!(ours.alive && !ours.stopping && ours.last_seen >= ours.started_at && ours.started_at.is_some());
+    assert_eq!(ours.record().get("worker").unwrap(), id.to_string());
+    assert!(admin.stop_worker(id).await.unwrap());
+    soon("the worker ends", working).await.unwrap().unwrap();
+    enqueue(&database.database, &note("x")).await.unwrap();
+    assert!(reports.rest().is_empty());
+    assert!(other.is_working());
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_on_the_memory_driver_can_be_stopped_too() {
     let memory = Memory::new();
     let worker = start(Worker::builder(memory.clone()).state(reporting().0).handle(crate::harness::report));

@@ -210,12 +210,13 @@ impl HeartbeatLoop {
 
     /// Registers this worker under a new id after another worker has declared this worker dead and rescued its jobs.
     async fn begin_anew(&mut self) -> Result<()> {
+        let new_id = random_id();
         tracing::warn!(
-            name: "worker.declared_dead", target: "reveille::worker", worker = self.worker.id,
+            name: "worker.declared_dead", target: "reveille::worker", worker = self.worker.id, new_id,
             "another worker has declared this worker dead; asking its handlers to stop, and going on under a new id"
         );
         self.shared.held_jobs.stop_all();
-        self.worker.id = random_id();
+        self.worker.id = new_id;
         self.shared.driver.register(&self.worker).await?;
         self.shared.set_id(self.worker.id);
         self.shared.listen_anew.notify_one();
