@@ -116,3 +116,24 @@ async fn a_locked_dead_worker_does_not_keep_others_from_rescue() {
     database.until("select not exists (select from reveille.workers where id = 7)").await;
     other.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_vouches_once_its_workers_row_is_no_longer_locked() {
+    let database = database().await;
+    let (builder, _reports) = reporting_worker(&database);
+    let worker = start(builder.heartbeat(HOUR));
+    database.until("select count(*) = 1 from reveille.workers where holds_lock").await;
+    let operator = database.client().await;
+    operator.batch_execute("begin; select from reveille.workers for update").await.unwrap();
+    // The listener opens another session, and finds the row locked.
+    let end = "select pg_terminate_backend(backend, 60000) from reveille.workers";
+    assert_eq!(database.value(end).await, true);
+    let listens = "select count(*) = 1 from pg_stat_activity where application_name = 'reveille listener' \
+        and datname = current_database() and query like '%pg_try_advisory_lock_shared%' and state = 'idle'";
+    database.until(listens).await;
+    operator.batch_execute("rollback").await.unwrap();
+    let vouches = "select count(*) = 1 from reveille.workers join pg_locks as held on held.pid = backend
+        where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())";
+    database.until(vouches).await;
+    worker.stop().await;
+}

@@ -3,6 +3,7 @@
 //! The task that reads the connection passes on each notification as it arrives. The task keeps no notification,
 //! because any role can send more notifications than fit into a worker's memory.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ use crate::error::{Error, Result};
 /// The interval of the probes that this listener sends to itself. A probe is a notification: its arrival proves that
 /// notifications still arrive.
 const PROBE_EVERY: Duration = Duration::from_secs(15);
+/// The delay before the listener tries again to vouch for its worker, if the worker's row was locked. Heartbeats lock
+/// this row, too, so the delay differs from their usual interval.
+const VOUCH_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// The time within which a probe has to arrive, and each step of listening has to end.
 const PROBE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -56,7 +60,8 @@ async fn is_shared(client: &ClientWrapper, sessions: &Sessions) -> Result<bool> 
 /// ends or notifications no longer arrive.
 pub(super) async fn listen(driver: &Postgres, worker: i64, on_signal: OnSignal) -> Result<BoxFuture<'static, Error>> {
     let (database, sessions) = (&driver.database, &driver.sessions);
-    let mut session = ListenerSession::open(database, sessions.clone(), on_signal).await?;
+    let vouching = Vouching { sql: driver.statements.vouch.clone(), worker, again: None };
+    let mut session = ListenerSession::open(database, sessions.clone(), vouching, on_signal).await?;
     if database.is_pooled() && is_shared(&session.client, sessions).await? {
         return Err(not_passed_on());
     }
@@ -65,8 +70,7 @@ pub(super) async fn listen(driver: &Postgres, worker: i64, on_signal: OnSignal) 
     session.check_arrival(database.is_pooled()).await?;
     // From now on, other workers take this session as proof that the worker lives. Before the probe had arrived, the
     // session proved nothing: it could belong to a pooler, which keeps its sessions open after a worker has died.
-    let params: &Params<'_> = &[(&worker, Type::INT8)];
-    in_time(session.client.query_typed(&driver.statements.vouch, params)).await?;
+    session.vouch().await?;
     Ok(session.until_it_fails().boxed())
 }
 
@@ -145,11 +149,25 @@ struct ListenerSession {
     listen: String,
     probe: String,
     probe_arrived: Arc<Notify>,
+    vouching: Vouching,
+}
+
+/// The lock by which the session vouches for its worker, in place of the session that has registered the worker.
+struct Vouching {
+    sql: Cow<'static, str>,
+    worker: i64,
+    /// The time of the next try; `None` once the session holds the lock, or if no worker is registered.
+    again: Option<Instant>,
 }
 
 impl ListenerSession {
     /// Opens a connection that passes on its notifications. The session does not listen yet.
-    async fn open(database: &Database, sessions: Sessions, on_signal: OnSignal) -> Result<ListenerSession> {
+    async fn open(
+        database: &Database,
+        sessions: Sessions,
+        vouching: Vouching,
+        on_signal: OnSignal,
+    ) -> Result<ListenerSession> {
         let address = database.for_worker(database.listen_address(), "reveille listener");
         let (client, mut connection) = connect::open(&address).await?;
         let channels = Channels::new(database.schema());
@@ -174,7 +192,18 @@ impl ListenerSession {
             let _ = end.send(error);
         });
         let client = Arc::new(ClientWrapper::new(client, reading));
-        Ok(ListenerSession { client, ended, sessions, listen, probe, probe_arrived })
+        Ok(ListenerSession { client, ended, sessions, listen, probe, probe_arrived, vouching })
+    }
+
+    /// Takes the lock that shows that the worker lives, and notes this session in the worker's row. If another session
+    /// has locked the row, such as the worker's own heartbeat, sets the time of the next try.
+    async fn vouch(&mut self) -> Result<()> {
+        let Vouching { sql, worker, again } = &mut self.vouching;
+        let params: &Params<'_> = &[(worker, Type::INT8)];
+        let rows = in_time(self.client.query_typed(sql, params)).await?;
+        let is_locked = rows.first().is_some_and(|row| row.get("again"));
+        *again = is_locked.then(|| Instant::now() + VOUCH_AGAIN_AFTER);
+        Ok(())
     }
 
     /// Sends a probe and waits until the probe arrives. Signals that were sent before the probe do not matter: a worker
@@ -207,6 +236,11 @@ impl ListenerSession {
                 error = &mut self.ended => return error.unwrap_or_else(|_| closed()),
                 () = self.probe_arrived.notified() => deadline = None,
                 () = until(deadline) => return no_longer_passed_on(),
+                () = until(self.vouching.again) => {
+                    if let Err(error) = self.vouch().await {
+                        return error;
+                    }
+                }
                 _ = probes.tick() => {
                     // A failure to send a probe proves nothing about the listening session.
                     if self.send_probe().await.is_ok() {
