@@ -303,6 +303,27 @@ found (name, state, finding, advice) as (
     from abilities
     where may is null
     union all
+    -- By default, a search path begins with the schema that has the name of the role.
+    select
+        'roles', 'note',
+        format(
+            'the role %s has the name of the schema: tables that it makes without naming a schema land among '
+            'Reveille''s',
+            rolname
+        ),
+        format('rename the role, or: alter role %I set search_path = public', rolname)
+    from pg_roles
+    join home on home.nspname = rolname
+    where rolcanlogin and has_schema_privilege(pg_roles.oid, home.oid, 'create')
+        and not exists (
+            select
+            from pg_db_role_setting
+            cross join unnest(setconfig) as setting
+            where setrole in (0, pg_roles.oid)
+                and setdatabase in (0, (select oid from pg_database where datname = current_database()))
+                and setting like 'search_path=%' and setting not like '%$user%'
+        )
+    union all
     -- A row security policy may show all rows or none; the catalogue does not say which.
     select
         'roles', 'bad',

@@ -73,7 +73,7 @@ impl Server {
 
     /// Returns the URL of a database on this server. The database need not exist.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://reveille:{}@127.0.0.1:{}/{database}", self.password, self.port)
+        format!("postgres://postgres:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 
     /// Returns the port of the server.

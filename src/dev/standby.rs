@@ -40,7 +40,7 @@ impl Server {
     fn follow(&mut self, primary: &Server, slot: &str, label: &str) -> Result<()> {
         let (port, password) = (primary.port(), &primary.password);
         let settings = format!(
-            "primary_conninfo = 'host=127.0.0.1 port={port} user=reveille password={password}'\n\
+            "primary_conninfo = 'host=127.0.0.1 port={port} user=postgres password={password}'\n\
              primary_slot_name = '{slot}'"
         );
         self.append("data/backup_label", label)?;

@@ -18,7 +18,9 @@ cd "$folder" || exit 1
 
 make() {
     if [ -z "$source" ]; then
-        "$bin/initdb" -D data -U reveille -A scram-sha-256 --pwfile=password --no-sync -E UTF8 --locale=C
+        # The user is not named as the schema of Reveille's tables: with the usual search path, which begins with the
+        # schema of the user's name, an unqualified table of this user would land there.
+        "$bin/initdb" -D data -U postgres -A scram-sha-256 --pwfile=password --no-sync -E UTF8 --locale=C
         return
     fi
     # Files of the running server come and go during the copy. Its log replaces what the copy misses.

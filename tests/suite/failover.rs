@@ -39,7 +39,7 @@ impl Pair {
         let config: tokio_postgres::Config = self.primary().url("postgres").parse().unwrap();
         let password = String::from_utf8(config.get_password().unwrap().to_vec()).unwrap();
         let ports = format!("{},{}", self.primary().port(), self.standby.port());
-        format!("host=127.0.0.1,127.0.0.1 port={ports} user=reveille password={password} dbname=postgres")
+        format!("host=127.0.0.1,127.0.0.1 port={ports} user=postgres password={password} dbname=postgres")
     }
 
     async fn database(&self) -> Database {

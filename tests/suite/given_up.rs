@@ -215,7 +215,7 @@ async fn the_doctor_names_the_commits_that_hang() {
     };
     eventually("the commits have waited for long enough", async || {
         let findings = soon("the doctor answers", doctor.examine()).await.unwrap();
-        let [standby, notifying] = ["a synchronous standby: 1, for", "(reveille, shop): 1, for"]
+        let [standby, notifying] = ["a synchronous standby: 1, for", "(postgres, shop): 1, for"]
             .map(|part| found(&findings, "commits", part).filter(|(state, _)| *state == Verdict::Bad));
         let sent = found(&findings, "listening", "no notification could be sent");
         assert!(sent.is_some_and(|(_, advice)| advice.contains("`commits`")), "{findings:#?}");

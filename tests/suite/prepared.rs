@@ -83,7 +83,7 @@ async fn with_the_bell_off_a_transaction_can_be_prepared() {
 async fn jobs_of_prepared_transactions_start_at_the_next_poll() {
     let prepares = Prepares::new().await;
     let (worker, mut reports) = prepares.asleep(Duration::from_secs(1)).await;
-    prepares.run("alter role reveille in database postgres set reveille.bell = 'off'").await;
+    prepares.run("alter role current_user in database postgres set reveille.bell = 'off'").await;
     for make_due in MAKE_DUE {
         prepares.enqueue_for_tomorrow().await;
         prepares.prepare("select", make_due).await.unwrap_or_else(|error| panic!("{make_due}: {error}"));

@@ -308,7 +308,7 @@ async fn a_handler_may_report_progress_as_often_as_it_likes() {
     let database = database().await;
     let writes = "create table writes (progress jsonb); create function count_writes() returns trigger language \
         plpgsql as $$
-        begin insert into reveille.writes values (new.progress); return null; end $$;
+        begin insert into public.writes values (new.progress); return null; end $$;
         create trigger count_writes after update of progress on reveille.jobs for each row execute function
         count_writes()";
     database.run(writes).await;

@@ -41,6 +41,19 @@ async fn a_restart_keeps_data_and_address() {
 }
 
 #[tokio::test]
+async fn a_table_without_a_schema_does_not_land_among_reveilles() {
+    let server = Server::start().unwrap();
+    Database::connect(server.url("postgres")).await.unwrap().migrate().await.unwrap();
+    let make = "create table mine (); select relnamespace::regnamespace::text from pg_class where relname = 'mine'";
+    let made = client(&server.url("postgres")).await.simple_query(make).await.unwrap();
+    let row = made.iter().find_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    assert_eq!(row, Some("public"));
+}
+
+#[tokio::test]
 async fn a_server_can_have_its_own_settings() {
     let server = Server::options().setting("work_mem", "7MB").start().unwrap();
     let row = client(&server.url("postgres")).await.query_one("show work_mem", &[]).await.unwrap();

@@ -113,7 +113,7 @@ impl Secure {
     }
 
     fn rest(&self, more: &str) -> String {
-        format!("port={} user=reveille password={} dbname=postgres {more}", self.server.port(), self.password())
+        format!("port={} user=postgres password={} dbname=postgres {more}", self.server.port(), self.password())
     }
 
     fn password(&self) -> String {

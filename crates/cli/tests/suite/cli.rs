@@ -338,7 +338,7 @@ async fn the_error_for_an_unreachable_server_hides_the_password() {
 #[tokio::test]
 async fn the_error_for_a_wrong_password_hides_it() {
     let server = reveille::dev::Server::start().unwrap();
-    let url = server.url("postgres").replace("reveille:", "reveille:secret");
+    let url = server.url("postgres").replace("//postgres:", "//postgres:secret");
     let mut wrong = command(&["status"]);
     wrong.env("DATABASE_URL", url);
     run(wrong, "").refused(&["password authentication failed", "check the user"]);

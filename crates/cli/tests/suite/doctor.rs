@@ -100,7 +100,7 @@ async fn prepared_transactions_get_the_advice_to_switch_the_bell_off() {
     let server = server.start().unwrap();
     let (address, database) = (server.url("postgres"), Database::connect(server.url("postgres")).await.unwrap());
     let advice = only(&database, "settings", Verdict::Note, &["max_prepared_transactions is 2"]).await;
-    let advised = advice.split_once(": ").unwrap().1.split(';').next().unwrap().replace("...", "reveille");
+    let advised = advice.split_once(": ").unwrap().1.split(';').next().unwrap().replace("...", "postgres");
     client(&address).await.batch_execute(&advised).await.unwrap();
     only(&database, "settings", Verdict::Ok, &[]).await;
 }

@@ -37,6 +37,23 @@ async fn as_user(database: &TestDatabase, grants: &[&str]) -> (Database, String)
     (Database::connect(url).await.unwrap(), role)
 }
 
+#[tokio::test]
+async fn a_role_with_the_name_of_the_schema_is_named() {
+    let database = database().await;
+    let schema = format!("named_{:08x}", fastrand::u32(..));
+    let other = Database::options(Some(database.address.clone())).schema(&schema).connect().await.unwrap();
+    other.migrate().await.unwrap();
+    database.run(&format!("create role {schema} login")).await;
+    only(&other, "roles", Verdict::Ok, &[]).await;
+    database.run(&format!("grant create on schema {schema} to {schema}")).await;
+    let advice =
+        only(&other, "roles", Verdict::Note, &[&format!("the role {schema} has the name of the schema")]).await;
+    database.run(advice.split_once(": ").unwrap().1).await;
+    only(&other, "roles", Verdict::Ok, &[]).await;
+    drop(other);
+    drop_role(&database, &schema).await;
+}
+
 async fn drop_role(database: &TestDatabase, role: &str) {
     database.run(&format!("drop owned by {role}; drop role {role}")).await;
 }
