@@ -23,7 +23,7 @@ const TABLES: [(&str, &str); 7] = [
         "name paused_at retention dead_retention max_running max_running_per_key rate_limit rate_period rate_burst \
          rate_per_key ordered bell",
     ),
-    ("workers", "id host pid version queues slots started_at last_seen_at stopping stop_requested_at"),
+    ("workers", "id host pid version queues slots kinds started_at last_seen_at stopping stop_requested_at"),
     (
         "schedules",
         "id name cron every time_zone catch_up kind payload queue priority max_attempts timeout key tags metadata \
