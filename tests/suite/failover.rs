@@ -175,11 +175,12 @@ async fn workers_leave_a_primary_that_stops_answering() {
     // Waits for the replication of the job's end. Otherwise the job would run again on the standby.
     pair.until("select count(*) = 1 from reveille.finished_jobs").await;
     let primary = client(&pair.primary().url("postgres")).await;
-    let sessions = "select pid::text from pg_stat_activity where backend_type = 'client backend'";
-    let mut pids: Vec<String> = primary.query(sessions, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
     let postmaster = std::fs::read_to_string(pair.primary().data_dir().join("postmaster.pid")).unwrap();
-    pids.push(postmaster.lines().next().unwrap().to_owned());
-    let frozen = Frozen(pids);
+    let mut frozen = Frozen(vec![postmaster.lines().next().unwrap().to_owned()]);
+    // From here on, no session begins, so the list of sessions below stays complete.
+    frozen.signal("-STOP");
+    let sessions = "select pid::text from pg_stat_activity where backend_type = 'client backend'";
+    frozen.0.extend(primary.query(sessions, &[]).await.unwrap().iter().map(|row| row.get::<_, String>(0)));
     frozen.signal("-STOP");
     assert!(pair.is("select pg_promote()").await);
     let promoted = Instant::now();
