@@ -414,6 +414,27 @@ comment on column reveille.running_jobs.stuck_since is
     'The time at which the handler was asked to stop, by a cancel, its timeout or its worker; null unless the job is '
     'stuck.';
 
+create view reveille.waiting_jobs as
+select
+    id, queue, kind, priority, attempts, failures, max_attempts, available_at, created_at,
+    available_at <= now() as ready
+from reveille.jobs
+where reserved_at is null;
+comment on view reveille.waiting_jobs is
+    'The jobs that wait, ready and delayed. Give a query a `limit`. An index has the jobs of each queue and priority '
+    'in the order of `available_at`.';
+comment on column reveille.waiting_jobs.id is 'The job.';
+comment on column reveille.waiting_jobs.queue is 'The queue.';
+comment on column reveille.waiting_jobs.kind is 'The kind.';
+comment on column reveille.waiting_jobs.priority is
+    '0 urgent, 1 high, 2 normal, 3 low; jobs with the lowest number start first.';
+comment on column reveille.waiting_jobs.attempts is 'The number of times the job has been reserved.';
+comment on column reveille.waiting_jobs.failures is 'The number of failed attempts.';
+comment on column reveille.waiting_jobs.max_attempts is 'The number of failures at which the job becomes a dead job.';
+comment on column reveille.waiting_jobs.available_at is 'The due time.';
+comment on column reveille.waiting_jobs.created_at is 'The start of the transaction that enqueued the job.';
+comment on column reveille.waiting_jobs.ready is 'True if the job is due, false if it is delayed.';
+
 create view reveille.failing_jobs as
 select
     id, queue, kind, attempts, failures, max_attempts,

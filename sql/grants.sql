@@ -90,9 +90,9 @@ to reveille_worker;
 grant select, insert, update, delete on reveille.passed_over to reveille_worker;
 
 grant select
-    on reveille.known_queues, reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs,
-        reveille.dead_jobs_overview, reveille.worker_status, reveille.throughput, reveille.queue_limits,
-        reveille.queue_totals, reveille.schedule_status, reveille.passed_over_jobs
+    on reveille.known_queues, reveille.queue_stats, reveille.running_jobs, reveille.waiting_jobs,
+        reveille.failing_jobs, reveille.dead_jobs_overview, reveille.worker_status, reveille.throughput,
+        reveille.queue_limits, reveille.queue_totals, reveille.schedule_status, reveille.passed_over_jobs
     to reveille_monitor, reveille_admin;
 -- queue_stats needs this for its estimates: the planner's statistics show a role only the columns that it may read.
 grant select (queue, available_at) on reveille.jobs to reveille_monitor;

@@ -1,6 +1,6 @@
--- Returns everything that `reveille top` shows, from the views only, as one snapshot.
+-- Returns the queues and the sums that `reveille top` shows, from the views only, as one snapshot.
 --
--- Returns one row: a JSON object with lists of up to 200 rows, and times in seconds. The wait times and run times
+-- Returns one row: a JSON object with the sums and up to 200 queues, and times in seconds. The wait times and run times
 -- cover the last five minutes.
 with latency as (
     select
@@ -25,45 +25,15 @@ with latency as (
         coalesce(sum(running), 0) as running, coalesce(sum(dead), 0) as dead,
         coalesce(bool_or(estimated), false) as estimated,
         coalesce(sum(completed_last_minute), 0) as completed_last_minute,
-        coalesce(sum(failed_last_minute), 0) as failed_last_minute
+        coalesce(sum(failed_last_minute), 0) as failed_last_minute,
+        (select coalesce(sum(slots), 0) from reveille.worker_status where alive) as slots
     from queues
 ), busiest as (
     -- Of more than 200 queues, these are the 200 with the most activity.
     select * from queues order by running + completed_last_minute + failed_last_minute desc, ready desc, queue limit 200
-), workers as (
-    select
-        worker, host, pid, queues, running, slots, extract(epoch from now() - started_at) as started_seconds,
-        greatest(extract(epoch from now() - last_seen), 0) as last_seen_seconds, alive, stopping, version
-    from reveille.worker_status
-    where slots > 0
-    order by started_at
-    limit 200
-), running as (
-    select id, queue, kind, attempt, worker, host, extract(epoch from running_for) as running_seconds
-    from reveille.running_jobs
-    order by running_for desc
-    limit 200
-), failing as (
-    select
-        id, queue, kind, failures, max_attempts, running, extract(epoch from next_try_at - now()) as next_try_seconds,
-        left(last_error, 500) as last_error
-    from reveille.failing_jobs
-    order by id desc
-    limit 200
-), dead as (
-    select
-        queue, kind, reason, jobs, extract(epoch from now() - last_died_at) as last_died_seconds, last_id,
-        left(last_error, 500) as last_error
-    from reveille.dead_jobs_overview
-    order by last_died_at desc
-    limit 200
 )
 select jsonb_build_object(
     'at', now(),
     'sums', (select to_jsonb(sums) from sums),
-    'queues', (select coalesce(jsonb_agg(to_jsonb(busiest) order by queue), '[]') from busiest),
-    'workers', (select coalesce(jsonb_agg(to_jsonb(workers)), '[]') from workers),
-    'running', (select coalesce(jsonb_agg(to_jsonb(running)), '[]') from running),
-    'failing', (select coalesce(jsonb_agg(to_jsonb(failing)), '[]') from failing),
-    'dead', (select coalesce(jsonb_agg(to_jsonb(dead)), '[]') from dead)
+    'queues', (select coalesce(jsonb_agg(to_jsonb(busiest) order by queue), '[]') from busiest)
 ) as record

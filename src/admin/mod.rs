@@ -37,6 +37,7 @@ mod iso_time;
 mod job_row;
 mod jobs;
 pub mod metrics;
+mod overview;
 mod queues;
 mod record;
 #[cfg(feature = "schedules")]
@@ -48,6 +49,7 @@ pub use dead_jobs::{BulkResult, RefusedJob};
 pub use filter::{Filter, REASONS, StateFilter};
 pub use job_row::{FailedAttempt, JobRow};
 pub use jobs::RunAgain;
+pub use overview::OverviewList;
 pub use queues::Backlog;
 pub use record::Record;
 pub(crate) use record::{as_bytes, records};

@@ -1,7 +1,7 @@
 //! Reading the views.
 
 use super::{Admin, Record, as_bytes, records};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A view of Reveille's schema. Its columns are described in the database: `\d+ reveille.queue_stats` in psql.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,17 +106,5 @@ impl Admin {
     /// The server's error. The server gives up after 20 s.
     pub async fn view(&self, view: View) -> Result<Vec<Record>> {
         records(&self.read("read a view", view.sql(), &[]).await?)
-    }
-
-    /// Reads the data of `reveille top` as one snapshot of the views, with times in seconds: `at`, `sums`, and up to
-    /// 200 rows each of `queues`, `workers`, `running`, `failing` and `dead`.
-    ///
-    /// # Errors
-    /// The server's error. The server gives up after 20 s.
-    pub async fn overview(&self) -> Result<Record> {
-        let sql = as_bytes!(include_str!("../../sql/overview.sql"));
-        records(&self.read("read the overview", sql, &[]).await?)?
-            .pop()
-            .ok_or_else(|| Error::unavailable("cannot read the overview: the server returned no row"))
     }
 }

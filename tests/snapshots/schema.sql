@@ -2579,6 +2579,42 @@ COMMENT ON COLUMN reveille.unique_periods.job_id IS 'The job that holds the uniq
 
 COMMENT ON COLUMN reveille.unique_periods.ends_at IS 'The end of the period, which begins at the job''s created_at.';
 
+CREATE VIEW reveille.waiting_jobs AS
+ SELECT jobs.id,
+    jobs.queue,
+    jobs.kind,
+    jobs.priority,
+    jobs.attempts,
+    jobs.failures,
+    jobs.max_attempts,
+    jobs.available_at,
+    jobs.created_at,
+    (jobs.available_at <= now()) AS ready
+   FROM reveille.jobs
+  WHERE (jobs.reserved_at IS NULL);
+
+COMMENT ON VIEW reveille.waiting_jobs IS 'The jobs that wait, ready and delayed. Give a query a `limit`. An index has the jobs of each queue and priority in the order of `available_at`.';
+
+COMMENT ON COLUMN reveille.waiting_jobs.id IS 'The job.';
+
+COMMENT ON COLUMN reveille.waiting_jobs.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.waiting_jobs.kind IS 'The kind.';
+
+COMMENT ON COLUMN reveille.waiting_jobs.priority IS '0 urgent, 1 high, 2 normal, 3 low; jobs with the lowest number start first.';
+
+COMMENT ON COLUMN reveille.waiting_jobs.attempts IS 'The number of times the job has been reserved.';
+
+COMMENT ON COLUMN reveille.waiting_jobs.failures IS 'The number of failed attempts.';
+
+COMMENT ON COLUMN reveille.waiting_jobs.max_attempts IS 'The number of failures at which the job becomes a dead job.';
+
+COMMENT ON COLUMN reveille.waiting_jobs.available_at IS 'The due time.';
+
+COMMENT ON COLUMN reveille.waiting_jobs.created_at IS 'The start of the transaction that enqueued the job.';
+
+COMMENT ON COLUMN reveille.waiting_jobs.ready IS 'True if the job is due, false if it is delayed.';
+
 CREATE VIEW reveille.worker_status AS
  SELECT workers.id AS worker,
     workers.host,

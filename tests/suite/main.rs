@@ -45,6 +45,7 @@ mod odd_claims;
 mod odd_json;
 mod odd_settled;
 mod outage;
+mod overview;
 mod pages;
 mod pages_doctor;
 mod parents;

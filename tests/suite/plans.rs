@@ -237,6 +237,14 @@ fn questions() -> Vec<String> {
         filled("backlog", &[("$1", "'q'")]),
         filled("metrics", &[]),
         filled("overview", &[]),
+        filled("overview_running", &[("$1", "null")]),
+        filled("overview_waiting", &[("$1", "null")]),
+        filled("overview_waiting", &[("$1", "'q'")]),
+        filled("overview_failing", &[]),
+        filled("overview_dead", &[]),
+        filled("overview_dead_jobs", &[("$1", "'q'"), ("$2", "'k'"), ("$3", "'failed'")]),
+        filled("overview_workers", &[]),
+        filled("overview_limits", &[]),
         filled("job", &[("$1", "77::bigint")]),
     ];
     views.into_iter().chain(others).chain(listed).collect()

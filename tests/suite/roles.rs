@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reveille::admin::{Cancelled, Filter, Retried, StateFilter, View};
+use reveille::admin::{Cancelled, Filter, OverviewList, Retried, StateFilter, View};
 use reveille::database::grants_sql;
 use reveille::driver::ClaimRequest;
 use reveille::enqueue::copy_all;
@@ -101,10 +101,11 @@ impl Roles {
     }
 }
 
-const VIEWS: [&str; 10] = [
+const VIEWS: [&str; 11] = [
     "select * from reveille.queue_limits",
     "select * from reveille.queue_stats",
     "select * from reveille.running_jobs",
+    "select * from reveille.waiting_jobs",
     "select * from reveille.failing_jobs",
     "select * from reveille.dead_jobs_overview",
     "select * from reveille.worker_status",
@@ -278,8 +279,13 @@ async fn a_monitor_reads_the_views_and_no_payload() {
     assert_eq!(stats[0].get("ready"), Some("1"));
     let metrics = reveille::admin::metrics::text(&roles.database("monitor").await).await.unwrap();
     assert!(metrics.contains("\nreveille_jobs{queue=\"default\",state=\"ready\"} 1\n"), "{metrics}");
-    let overview = roles.database("monitor").await.admin().overview().await.unwrap();
-    assert_eq!(overview.decode::<Value>("queues").unwrap()[0]["ready"], json!(1));
+    let admin = roles.database("monitor").await.admin();
+    assert_eq!(admin.overview().await.unwrap().decode::<Value>("queues").unwrap()[0]["ready"], json!(1));
+    let waiting = admin.overview_list(&OverviewList::Waiting { queue: None }).await.unwrap();
+    assert_eq!((waiting.len(), waiting[0].get("ready"), waiting[0].get("payload")), (1, Some("true"), None));
+    for list in [OverviewList::Failing, OverviewList::DeadGroups, OverviewList::Workers, OverviewList::Limits] {
+        admin.overview_list(&list).await.unwrap();
+    }
     assert_eq!(roles.abilities("monitor").await, "look");
     roles
         .may_not(

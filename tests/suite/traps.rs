@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use reveille::admin::{Filter, QueueSettings, Retried, View};
+use reveille::admin::{Filter, OverviewList, QueueSettings, Retried, View};
 use reveille::enqueue::copy_all;
 use reveille::job::{Payload, UniqueMode, UniqueUntil};
 use reveille::schedule::Schedule;
@@ -317,6 +317,7 @@ async fn a_worker_and_its_operators_run_nothing_of_strangers() {
     }
     let dead: i64 = database.value("select min(id) from reveille.dead_jobs").await.as_i64().unwrap();
     admin.overview().await.unwrap();
+    admin.overview_list(&OverviewList::Waiting { queue: None }).await.unwrap();
     admin.jobs(&Filter::new(), 10).await.unwrap();
     assert!(admin.job(dead).await.unwrap().is_some());
     admin.pause("default").await.unwrap();

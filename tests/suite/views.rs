@@ -264,8 +264,10 @@ async fn a_finished_job_of_each_day_of_the_ring_has_a_partition() {
 #[tokio::test]
 async fn every_view_can_be_read_by_its_name() {
     let database = database().await;
-    // Leaves out `known_queues`, because this view is only a part of other views.
-    let views = "select jsonb_agg(viewname) from pg_views where schemaname = 'reveille' and viewname <> 'known_queues'";
+    // Leaves out `known_queues`, because this view is only a part of other views, and `waiting_jobs`, because a million
+    // rows of it would be read: `Admin::overview_list` reads its first rows.
+    let views = "select jsonb_agg(viewname) from pg_views where schemaname = 'reveille'
+        and viewname not in ('known_queues', 'waiting_jobs')";
     for view in database.value(views).await.as_array().unwrap() {
         let view = View::from_name(view.as_str().unwrap()).unwrap();
         database.admin().view(view).await.unwrap();

@@ -1,36 +1,42 @@
-//! `reveille top`: queues, workers and jobs, live.
+//! `reveille top`: queues, jobs, workers, schedules and limits, live.
 
+mod action;
+mod columns;
+mod detail;
 mod draw;
+mod keys;
+mod layout;
+mod list;
 mod model;
-mod table;
+mod page;
+mod row;
 mod watch;
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
-use ratatui::Terminal;
-use ratatui::backend::TestBackend;
-use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::{self, Event};
+use ratatui::widgets::Paragraph;
 use tokio::sync::mpsc;
 
 use crate::connection::{Connection, duration};
-use crate::{Failure, Outcome, output};
+use crate::{Outcome, output};
 use draw::Look;
-use model::{Model, Pane, Reaction};
-use watch::Update;
+use model::{Model, Reaction, Update};
+use page::{Page, Want};
+use watch::Session;
 
 /// Shows the views, which it reads once a second on one connection. The role reveille_monitor suffices to watch;
-/// actions need reveille_admin. NO_COLOR is honoured.
+/// actions and opened jobs need reveille_admin. NO_COLOR is honoured.
 #[derive(Args)]
 pub struct Top {
     /// The time between two reads of the views.
     #[arg(long, default_value = "1s", value_parser = duration, value_name = "DURATION")]
     interval: Duration,
     /// The table to begin with.
-    #[arg(long, value_enum, default_value_t = Pane::Queues)]
-    table: Pane,
+    #[arg(long, value_enum, default_value_t = Page::Queues)]
+    table: Page,
     /// Print one frame as text, with all rows, and end. COLUMNS sets the width.
     #[arg(long)]
     once: bool,
@@ -39,45 +45,58 @@ pub struct Top {
 /// The shortest interval between two reads. A shorter interval would only cost the server time.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 /// The width of a frame that no terminal shows, unless COLUMNS is set.
-const WIDTH: u16 = 100;
+const WIDTH: usize = 100;
 
 impl Top {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let database = connection.lookout().await?;
         let look = Look { colours: std::env::var_os("NO_COLOR").is_none_or(|no_color| no_color.is_empty()) };
+        let mut model = Model::new(self.table);
+        let mut session = Session::new(connection.clone(), database);
         if self.once {
-            let mut model = Model::new(self.table);
-            model.update(Ok(watch::look(connection, &mut Some(database)).await?));
-            return Ok(output::lines(frame(&model, look)?.trim_end())?);
+            for update in [Some(session.overview().await), session.fetch(&model.want()).await].into_iter().flatten() {
+                model.update(update);
+            }
+            return once(model, look);
         }
         if !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
             return Err("top needs a terminal; use `reveille top --once` for text".to_owned().into());
         }
         let (act, actions) = mpsc::channel(16);
         let (send, updates) = mpsc::channel(16);
+        let (want, wants) = tokio::sync::watch::channel(model.want());
         let every = self.interval.max(SHORTEST_INTERVAL);
-        tokio::spawn(watch::run(connection.clone(), database, every, actions, send));
+        tokio::spawn(watch::run(session, every, actions, wants, send));
         let stop = stop_signal()?;
         let mut terminal = ratatui::try_init()?;
-        let shown = live(&mut terminal, Model::new(self.table), look, updates, act, stop).await;
+        let channels = Channels { updates, act, want };
+        let shown = live(&mut terminal, &mut model, look, channels, stop).await;
         ratatui::restore();
         shown
     }
 }
 
+/// The ends of the channels to the task that reads the database.
+struct Channels {
+    updates: mpsc::Receiver<Update>,
+    act: mpsc::Sender<action::DatabaseAction>,
+    want: tokio::sync::watch::Sender<Want>,
+}
+
 /// Draws a frame after each key and each update, until the user quits or `stop` is ready.
 async fn live(
     terminal: &mut ratatui::DefaultTerminal,
-    mut model: Model,
+    model: &mut Model,
     look: Look,
-    mut updates: mpsc::Receiver<Update>,
-    act: mpsc::Sender<model::DatabaseAction>,
+    mut channels: Channels,
     stop: impl Future<Output = ()>,
 ) -> Outcome {
     let mut events = events();
     tokio::pin!(stop);
     loop {
-        terminal.draw(|frame| draw::draw(frame, &model, look))?;
+        let size = terminal.size()?;
+        model.size = (size.width.into(), size.height.into());
+        terminal.draw(|frame| frame.render_widget(Paragraph::new(draw::lines(model, look)), frame.area()))?;
         tokio::select! {
             () = &mut stop => return Ok(()),
             event = events.recv() => match event {
@@ -86,7 +105,7 @@ async fn live(
                     Reaction::Quit => return Ok(()),
                     Reaction::Act(action) => {
                         model.message = Some(format!("{action} …"));
-                        if act.try_send(action).is_err() {
+                        if channels.act.try_send(action).is_err() {
                             model.message = Some("still busy with earlier actions: try again".into());
                         }
                     }
@@ -97,12 +116,17 @@ async fn live(
                 Some(Err(error)) => return Err(error.into()),
                 None => return Ok(()),
             },
-            update = updates.recv() => match update {
-                Some(Update::Overview(overview)) => model.update(overview),
-                Some(Update::Done(message)) => model.message = Some(message),
+            update = channels.updates.recv() => match update {
+                Some(update) => model.update(update),
                 None => return Err("top no longer reads the database: start it again".to_owned().into()),
             },
         }
+        let wanted = model.want();
+        channels.want.send_if_modified(|want| {
+            let is_new = *want != wanted;
+            *want = wanted;
+            is_new
+        });
     }
 }
 
@@ -137,24 +161,18 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Returns one frame as text, with enough lines for all rows.
-fn frame(model: &Model, look: Look) -> Result<String, Failure> {
+/// Prints one frame as text, with enough lines for all rows.
+fn once(mut model: Model, look: Look) -> Outcome {
+    if let Some(why) = model.lost.take().or_else(|| model.list().refused.clone()) {
+        return Err(why.into());
+    }
     let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let width = columns.unwrap_or(WIDTH).clamp(40, 1000);
-    let rows = model.overview.as_ref().map_or(0, |overview| overview.len(model.pane));
-    let height = draw::BESIDE_ROWS + rows.clamp(1, 1000) as u16;
-    // A test backend, which draws into memory, cannot fail.
-    let Ok(mut terminal) = Terminal::new(TestBackend::new(width, height));
-    let Ok(_) = terminal.draw(|frame| draw::draw(frame, model, look));
-    Ok(text(terminal.backend().buffer()))
-}
-
-/// Returns the text of a buffer, one line per row, without trailing blanks.
-fn text(buffer: &Buffer) -> String {
-    let width = usize::from(buffer.area.width).max(1);
-    let line = |cells: &[ratatui::buffer::Cell]| {
-        let line: String = cells.iter().map(ratatui::buffer::Cell::symbol).collect();
-        format!("{}\n", line.trim_end())
-    };
-    buffer.content().chunks(width).map(line).collect()
+    // Enough lines for the sums, too.
+    model.size = (width, draw::LINES_FOR_SUMS + model.list().len());
+    let mut lines = draw::lines(&model, look);
+    // The foot names keys, which a text has no use for.
+    lines.pop();
+    let text: Vec<String> = lines.iter().map(|line| line.to_string().trim_end().to_owned()).collect();
+    Ok(output::lines(text.join("\n").trim_end())?)
 }

@@ -1,21 +1,20 @@
-//! The state of `top`, and the changes that pressed keys make. Neither depends on a terminal or a database.
+//! The state of `top`. It depends neither on a terminal nor on a database.
 
 use std::time::Instant;
 
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use serde::Deserialize;
 
-/// The last answer of the database to `sql/overview.sql`.
+use super::action::{DatabaseAction, Letter, letters, letters_of_job};
+use super::list::List;
+use super::page::{Page, Place, Subject, Want};
+use super::row::Row;
+use super::{detail, draw};
+
+/// The sums of all queues, and the time of the answer by the server's clock.
 #[derive(Debug, Clone, Default)]
-pub struct Overview {
-    /// The time of the answer, by the server's clock.
+pub struct Head {
     pub at: String,
     pub sums: Sums,
-    pub queues: Vec<QueueRow>,
-    pub workers: Vec<WorkerRow>,
-    pub running: Vec<RunningRow>,
-    pub failing: Vec<FailingRow>,
-    pub dead: Vec<DeadRow>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -28,146 +27,21 @@ pub struct Sums {
     pub estimated: bool,
     pub completed_last_minute: u64,
     pub failed_last_minute: u64,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-pub struct QueueRow {
-    pub queue: String,
-    pub paused: bool,
-    pub ready: u64,
-    pub delayed: u64,
-    pub running: u64,
-    pub dead: u64,
-    pub estimated: bool,
-    pub oldest_ready_seconds: Option<f64>,
-    pub completed_last_minute: u64,
-    pub failed_last_minute: u64,
-    pub mean_wait_seconds: Option<f64>,
-    pub max_wait_seconds: Option<f64>,
-    pub mean_run_seconds: Option<f64>,
-    pub max_run_seconds: Option<f64>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-pub struct WorkerRow {
-    pub worker: i64,
-    pub host: String,
-    pub pid: i64,
-    pub queues: Vec<String>,
-    pub running: u64,
     pub slots: u64,
-    pub started_seconds: f64,
-    pub last_seen_seconds: f64,
-    pub alive: bool,
-    pub stopping: bool,
-    pub version: String,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-pub struct RunningRow {
-    pub id: i64,
-    pub queue: String,
-    pub kind: String,
-    pub attempt: u64,
-    pub worker: i64,
-    pub host: Option<String>,
-    pub running_seconds: f64,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-pub struct FailingRow {
-    pub id: i64,
-    pub queue: String,
-    pub kind: String,
-    pub failures: u64,
-    pub max_attempts: u64,
-    pub running: bool,
-    pub next_try_seconds: f64,
-    pub last_error: Option<String>,
-}
-
-/// The dead jobs with the same queue, kind and reason.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub struct DeadRow {
-    pub queue: String,
-    pub kind: String,
-    pub reason: String,
-    pub jobs: u64,
-    pub last_died_seconds: f64,
-    pub last_id: Option<i64>,
-    pub last_error: Option<String>,
-}
-
-/// A table of `top`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Pane {
-    Queues,
-    Workers,
-    Running,
-    Failing,
-    Dead,
-}
-
-impl Pane {
-    pub const ALL: [Pane; 5] = [Pane::Queues, Pane::Workers, Pane::Running, Pane::Failing, Pane::Dead];
-
-    pub fn title(self) -> &'static str {
-        ["queues", "workers", "running", "failing", "dead"][self as usize]
-    }
-
-    fn step(self, by: usize) -> Pane {
-        Pane::ALL[(self as usize + by) % Pane::ALL.len()]
-    }
-}
-
-impl Overview {
-    /// Returns the number of rows in a pane.
-    pub fn len(&self, pane: Pane) -> usize {
-        self.keys(pane).len()
-    }
-
-    /// Returns a text for each row of a pane that identifies the row, in the order in which the rows are shown.
-    fn keys(&self, pane: Pane) -> Vec<String> {
-        let ids = |ids: &mut dyn Iterator<Item = i64>| ids.map(|id| id.to_string()).collect();
-        match pane {
-            Pane::Queues => self.queues.iter().map(|queue| queue.queue.clone()).collect(),
-            Pane::Workers => ids(&mut self.workers.iter().map(|worker| worker.worker)),
-            Pane::Running => ids(&mut self.running.iter().map(|job| job.id)),
-            Pane::Failing => ids(&mut self.failing.iter().map(|job| job.id)),
-            Pane::Dead => {
-                self.dead.iter().map(|dead| format!("{}\0{}\0{}", dead.queue, dead.kind, dead.reason)).collect()
-            }
-        }
-    }
-}
-
-/// An action of the user that changes the database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DatabaseAction {
-    Pause(String),
-    Resume(String),
-    Retry(i64),
-    Cancel(i64),
-    /// Revives all dead jobs with this queue, kind and reason.
-    Revive {
-        queue: String,
-        kind: String,
-        reason: String,
-    },
-}
-
-impl std::fmt::Display for DatabaseAction {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            DatabaseAction::Pause(queue) => write!(f, "pause queue {queue}"),
-            DatabaseAction::Resume(queue) => write!(f, "resume queue {queue}"),
-            DatabaseAction::Retry(id) => write!(f, "retry job {id}"),
-            DatabaseAction::Cancel(id) => write!(f, "cancel job {id}"),
-            DatabaseAction::Revive { queue, kind, reason } => {
-                write!(f, "revive all dead jobs of queue {queue}, kind {kind}, reason {reason}")
-            }
-        }
-    }
+/// A change that the model takes in.
+#[derive(Debug)]
+pub enum Update {
+    Overview(Head, Vec<Row>),
+    /// The answer to a want for a list. An error means that the server refused to answer.
+    List(Want, Result<Vec<Row>, String>),
+    /// The answer to a want for a job; `None` if there is no such job.
+    Job(i64, Result<Option<Row>, String>),
+    /// The reason why the database did not answer.
+    Lost(String),
+    /// The result of an action.
+    Done(String),
 }
 
 /// The effect of a pressed key outside the model.
@@ -178,136 +52,195 @@ pub enum Reaction {
     Act(DatabaseAction),
 }
 
-/// The selected row of a pane: found by its identifying text, or by its index if the row is gone.
-#[derive(Debug, Clone, Default)]
-struct Cursor {
-    key: String,
-    place: usize,
+/// Everything about one job, worker or schedule. The text is longer than a screen may be, so the user can scroll it.
+#[derive(Debug)]
+pub struct Detail {
+    pub subject: Subject,
+    /// The database's answer about a job; `None` before the first answer. Other subjects are rows of the list below.
+    pub job: Option<Result<Option<Row>, String>>,
+    /// The number of lines that are scrolled off the screen.
+    pub scroll: usize,
+}
+
+/// A list or text that the user opened from a row.
+#[derive(Debug)]
+pub enum Opened {
+    List(List),
+    Detail(Detail),
+}
+
+/// The things that a screen can show.
+pub enum Shown<'a> {
+    List(&'a List),
+    Detail(&'a Detail),
 }
 
 #[derive(Debug)]
 pub struct Model {
-    pub overview: Option<Overview>,
+    pub head: Option<Head>,
     /// The reason why the last read of the database failed; `None` if the read succeeded.
     pub lost: Option<String>,
     /// The time at which the last answer arrived.
     pub updated_at: Instant,
-    pub pane: Pane,
+    pub page: Page,
+    pages: [List; 8],
+    /// The lists and texts that the user opened, one from another. The last is shown.
+    pub opened: Vec<Opened>,
     /// The action that the user must still confirm.
     pub asking: Option<DatabaseAction>,
-    pub helping: bool,
+    /// The number of scrolled lines of the help; `None` if the help is not shown.
+    pub help: Option<usize>,
+    /// True while the user types the filter.
+    pub is_typing: bool,
     /// The result of the last action.
     pub message: Option<String>,
-    cursors: [Cursor; 5],
+    /// The columns and lines of the terminal.
+    pub size: (usize, usize),
 }
 
-/// The number of rows that Page Up and Page Down move.
-const PAGE: usize = 10;
-
 impl Model {
-    pub fn new(pane: Pane) -> Model {
+    pub fn new(page: Page) -> Model {
         Model {
-            overview: None,
+            head: None,
             lost: None,
             updated_at: Instant::now(),
-            pane,
+            page,
+            pages: Page::ALL.map(|page| List::new(Place::Page(page))),
+            opened: Vec::new(),
             asking: None,
-            helping: false,
+            help: None,
+            is_typing: false,
             message: None,
-            cursors: Default::default(),
+            size: (80, 24),
         }
     }
 
-    /// Updates the model with an answer of the database, or with the reason why there is none.
-    pub fn update(&mut self, answer: Result<Overview, String>) {
-        match answer {
-            Ok(overview) => {
-                self.overview = Some(overview);
-                self.lost = None;
-                self.updated_at = Instant::now();
+    pub fn update(&mut self, update: Update) {
+        if !matches!(update, Update::Lost(_) | Update::Done(_)) {
+            self.lost = None;
+            self.updated_at = Instant::now();
+        }
+        match update {
+            Update::Overview(head, queues) => {
+                self.head = Some(head);
+                self.pages[Page::Queues as usize].update(Ok(queues));
             }
-            Err(why) => self.lost = Some(why),
-        }
-    }
-
-    /// Returns the index of the selected row; `None` if the pane is empty.
-    pub fn marked(&self) -> Option<usize> {
-        let keys = self.overview.as_ref()?.keys(self.pane);
-        let cursor = &self.cursors[self.pane as usize];
-        let place = keys.iter().position(|key| *key == cursor.key).unwrap_or(cursor.place);
-        keys.len().checked_sub(1).map(|last| place.min(last))
-    }
-
-    fn mark(&mut self, place: usize) {
-        let keys = self.overview.as_ref().map(|overview| overview.keys(self.pane)).unwrap_or_default();
-        let place = place.min(keys.len().saturating_sub(1));
-        self.cursors[self.pane as usize] = Cursor { key: keys.get(place).cloned().unwrap_or_default(), place };
-    }
-
-    pub fn press(&mut self, key: KeyEvent) -> Reaction {
-        if key.kind == KeyEventKind::Release {
-            return Reaction::Nothing;
-        }
-        if key.modifiers.contains(KeyModifiers::CONTROL) {
-            return if key.code == KeyCode::Char('c') { Reaction::Quit } else { Reaction::Nothing };
-        }
-        if let Some(action) = self.asking.take() {
-            // Any key but `y` means no.
-            return if matches!(key.code, KeyCode::Char('y' | 'Y')) {
-                Reaction::Act(action)
-            } else {
-                Reaction::Nothing
-            };
-        }
-        self.message = None;
-        if std::mem::take(&mut self.helping) {
-            return if key.code == KeyCode::Char('q') { Reaction::Quit } else { Reaction::Nothing };
-        }
-        let place = self.marked().unwrap_or_default();
-        match key.code {
-            KeyCode::Char('q') | KeyCode::Esc => return Reaction::Quit,
-            KeyCode::Char('?') => self.helping = true,
-            KeyCode::Tab | KeyCode::Right | KeyCode::Char('l') => self.pane = self.pane.step(1),
-            KeyCode::BackTab | KeyCode::Left | KeyCode::Char('h') => self.pane = self.pane.step(4),
-            KeyCode::Char(digit @ '1'..='5') => self.pane = Pane::ALL[digit as usize - '1' as usize],
-            KeyCode::Down | KeyCode::Char('j') => self.mark(place + 1),
-            KeyCode::Up | KeyCode::Char('k') => self.mark(place.saturating_sub(1)),
-            KeyCode::PageDown => self.mark(place + PAGE),
-            KeyCode::PageUp => self.mark(place.saturating_sub(PAGE)),
-            KeyCode::Home | KeyCode::Char('g') => self.mark(0),
-            KeyCode::End | KeyCode::Char('G') => self.mark(usize::MAX),
-            KeyCode::Char(letter) => {
-                self.asking = self.action(letter);
-                // Selects the row of the action, so that the selection follows this row when rows move.
-                self.mark(place);
+            Update::List(want, rows) => {
+                let opened = self.opened.iter_mut().filter_map(|opened| match opened {
+                    Opened::List(list) => Some(list),
+                    Opened::Detail(_) => None,
+                });
+                if let Some(list) = self.pages.iter_mut().chain(opened).find(|list| list.place.want() == want) {
+                    list.update(rows);
+                }
             }
-            _ => {}
+            Update::Job(id, answer) => {
+                if let Some(Opened::Detail(detail)) = self.opened.last_mut()
+                    && detail.subject == Subject::Job(id)
+                {
+                    detail.job = Some(answer);
+                }
+            }
+            Update::Lost(why) => self.lost = Some(why),
+            Update::Done(message) => self.message = Some(message),
         }
-        Reaction::Nothing
     }
 
-    /// Returns the action of a letter on the selected row.
-    fn action(&self, letter: char) -> Option<DatabaseAction> {
-        let (overview, place) = (self.overview.as_ref()?, self.marked()?);
-        match (self.pane, letter) {
-            (Pane::Queues, 'p') => {
-                let queue = overview.queues.get(place)?;
-                let name = queue.queue.clone();
-                Some(if queue.paused { DatabaseAction::Resume(name) } else { DatabaseAction::Pause(name) })
-            }
-            (Pane::Running, 'c') => Some(DatabaseAction::Cancel(overview.running.get(place)?.id)),
-            (Pane::Failing, 'c') => Some(DatabaseAction::Cancel(overview.failing.get(place)?.id)),
-            (Pane::Failing, 'r') => Some(DatabaseAction::Retry(overview.failing.get(place)?.id)),
-            (Pane::Dead, 'r') => Some(DatabaseAction::Retry(overview.dead.get(place)?.last_id?)),
-            (Pane::Dead, 'R') => {
-                let DeadRow { queue, kind, reason, .. } = overview.dead.get(place)?.clone();
-                Some(DatabaseAction::Revive { queue, kind, reason })
-            }
-            _ => None,
+    /// Returns the data that the shown list or text needs.
+    pub fn want(&self) -> Want {
+        match self.shown() {
+            Shown::Detail(Detail { subject: Subject::Job(id), .. }) => Want::Job(*id),
+            _ => self.list().place.want(),
         }
+    }
+
+    pub fn shown(&self) -> Shown<'_> {
+        match self.opened.last() {
+            Some(Opened::List(list)) => Shown::List(list),
+            Some(Opened::Detail(detail)) => Shown::Detail(detail),
+            None => Shown::List(&self.pages[self.page as usize]),
+        }
+    }
+
+    /// Returns the shown list, or the list below the shown text.
+    pub fn list(&self) -> &List {
+        let lists = self.opened.iter().rev().filter_map(|opened| match opened {
+            Opened::List(list) => Some(list),
+            Opened::Detail(_) => None,
+        });
+        lists.into_iter().next().unwrap_or(&self.pages[self.page as usize])
+    }
+
+    pub fn list_mut(&mut self) -> &mut List {
+        let lists = self.opened.iter_mut().rev().filter_map(|opened| match opened {
+            Opened::List(list) => Some(list),
+            Opened::Detail(_) => None,
+        });
+        lists.into_iter().next().unwrap_or(&mut self.pages[self.page as usize])
+    }
+
+    pub fn page_list(&self, page: Page) -> &List {
+        &self.pages[page as usize]
+    }
+
+    /// Goes to a page, and closes everything that the user opened.
+    pub fn go_to(&mut self, page: Page) {
+        self.page = page;
+        self.opened.clear();
+    }
+
+    /// Opens the selected row, or the running jobs of a shown worker.
+    pub fn open(&mut self) {
+        let from_detail = match self.shown() {
+            Shown::Detail(detail) => Some(detail.subject.clone()),
+            Shown::List(_) => None,
+        };
+        let Some(subject) = from_detail.clone().or_else(|| Some(self.list().marked()?.subject.clone())) else { return };
+        let list = |place| Opened::List(List::new(place));
+        let opened = match subject {
+            Subject::Queue { name, .. } | Subject::Limits(name) => list(Place::Queue(name)),
+            Subject::Group { queue, kind, reason, .. } => list(Place::Group { queue, kind, reason }),
+            Subject::Worker(worker) if from_detail.is_some() => list(Place::Worker(worker)),
+            _ if from_detail.is_some() => return,
+            subject => Opened::Detail(Detail { subject, job: None, scroll: 0 }),
+        };
+        self.opened.push(opened);
+    }
+
+    /// Returns the letters with a meaning for the selected row, or for the shown job or schedule.
+    pub fn letters(&self) -> Vec<Letter> {
+        match self.shown() {
+            Shown::List(list) => list.marked().map(|row| letters(&list.place, &row.subject)).unwrap_or_default(),
+            Shown::Detail(detail) => match (&detail.subject, &detail.job) {
+                (Subject::Job(id), Some(Ok(Some(job)))) => letters_of_job(*id, job),
+                (Subject::Job(_), _) => Vec::new(),
+                (subject, _) => {
+                    let list = self.list();
+                    list.find(subject).map(|row| letters(&list.place, &row.subject)).unwrap_or_default()
+                }
+            },
+        }
+    }
+
+    /// Returns the number of rows or lines that the body of the screen has.
+    pub fn body_height(&self) -> usize {
+        let head = if matches!(self.shown(), Shown::List(_)) && self.help.is_none() { 1 } else { 0 };
+        self.size.1.saturating_sub(draw::lines_beside_body(self.size.1) + head).max(1)
+    }
+
+    /// Returns the number of scrolled lines at which the end of the text is on the screen.
+    pub fn last_scroll(&self) -> usize {
+        let lines = if self.help.is_some() {
+            draw::HELP.lines().count()
+        } else if let Shown::Detail(detail) = self.shown() {
+            detail::lines(self.list(), detail, self.size.0).len()
+        } else {
+            0
+        };
+        lines.saturating_sub(self.body_height())
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests;
+pub mod tests;

@@ -64,7 +64,11 @@ async fn no_command_prints_control_characters_of_a_job() {
         &["doctor"],
         &["top", "--once"],
         &["top", "--once", "--table", "failing"],
+        &["top", "--once", "--table", "waiting"],
         &["top", "--once", "--table", "dead"],
+        &["top", "--once", "--table", "workers"],
+        &["top", "--once", "--table", "schedules"],
+        &["top", "--once", "--table", "limits"],
     ] {
         let shown = reveille(&database, arguments);
         assert!(shown.code < 2, "{arguments:?}: {}", shown.err);

@@ -99,7 +99,7 @@ async fn rows_that_are_not_utf_8_are_shown_too() {
         assert!(json.out.contains(lossy), "{}", json.out);
         assert!(reveille(&database, arguments).out.contains(lossy));
     }
-    for table in ["queues", "workers", "failing", "dead"] {
+    for table in ["queues", "workers", "waiting", "failing", "dead"] {
         let shown = reveille(&database, &["top", "--once", "--table", table]);
         assert!(shown.code == 0 && shown.out.contains(lossy), "{table}: {}{}", shown.out, shown.err);
     }

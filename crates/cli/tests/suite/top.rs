@@ -14,6 +14,10 @@ use crate::cli::finish;
 use crate::exec::Worker;
 use crate::harness::{TestDatabase, database, eventually, proxy};
 
+fn size(lines: u16, columns: u16) -> Winsize {
+    Winsize { ws_row: lines, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
+}
+
 /// The command in a terminal of 80 columns and 24 lines. Dropping this kills the process.
 struct Terminal {
     process: Worker,
@@ -26,7 +30,7 @@ impl Terminal {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
-        tcsetwinsize(&master, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        tcsetwinsize(&master, size(24, 80)).unwrap();
         let slave = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
         let end = || File::options().read(true).write(true).open(&slave).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
@@ -53,6 +57,13 @@ impl Terminal {
 
     fn press(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    fn resize(&mut self, lines: u16, columns: u16) {
+        self.shown.lock().unwrap().screen_mut().set_size(lines, columns);
+        tcsetwinsize(&self.keys, size(lines, columns)).unwrap();
+        // The terminal does not control the process, so the kernel sends no signal.
+        self.process.signal("-WINCH");
     }
 
     /// Waits until the screen shows `part`.
@@ -84,7 +95,10 @@ async fn filled() -> TestDatabase {
             select 100 + n, 'mail', 'card', '{}', 2, 1, 1, 1, now(), now(), 'failed', '[{\"error\": \"declined\"}]'
             from generate_series(1, 3) as n;
         insert into reveille.counters (queue, started_at, worker, completed, wait_seconds, max_wait_seconds)
-            values ('mail', now(), 7, 10, 0.12, 0.5)";
+            values ('mail', now(), 7, 10, 0.12, 0.5);
+        update reveille.jobs set limited = true where reserved_at is not null;
+        insert into reveille.queues (name, max_running, rate_limit) values ('mail', 5, 100);
+        select reveille.schedule(name => 'nightly', cron => '0 3 * * *', kind => 'report')";
     database.run(rows).await;
     database
 }
@@ -103,11 +117,14 @@ async fn a_frame_as_text_shows_what_the_views_say() {
         ("queues", &["mail", "3", "10", "12ms", "500ms"][..]),
         ("workers", &["web-1", "42", "working", "mail"]),
         ("running", &["slow", "2h00m", "web-1"]),
+        ("waiting", &["welcome", "ready", "0/20"]),
         ("failing", &["unlucky", "2/20", "59m", "no luck"]),
         ("dead", &["card", "failed", "3", "declined"]),
+        ("schedules", &["nightly", "0 3 * * *", "report"]),
+        ("limits", &["mail", "2/5", "100 in 1.0s"]),
     ] {
         let (success, shown) = once(&database.address, &["--table", table]);
-        let row = shown.lines().nth(4).unwrap_or_default();
+        let row = shown.lines().nth(5).unwrap_or_default();
         assert!(success && parts.iter().all(|part| row.contains(part)), "{shown}");
         assert!(shown.contains("3 ready  1 delayed  2 of 16 slots run  10 done/m  0 failed/m  3 dead"), "{shown}");
     }
@@ -132,15 +149,21 @@ async fn keys_act_after_a_confirmation() {
     top.press("p");
     top.press("y");
     database.until("select paused from reveille.queue_stats").await;
-    top.press("3c");
+    top.press("2");
+    top.until("slow").await;
+    top.press("c");
     top.until("cancel job 5?").await;
     top.press("y");
     database.until("select cancel_requested_at is not null from reveille.jobs where id = 5").await;
-    top.press("4r");
+    top.press("4");
+    top.until("unlucky").await;
+    top.press("r");
     top.until("retry job 6?").await;
     top.press("y");
     database.until("select available_at <= now() from reveille.jobs where id = 6").await;
-    top.press("5R");
+    top.press("5");
+    top.until("card").await;
+    top.press("R");
     top.until("revive all dead").await;
     top.press("y");
     database.until("select count(*) = 3 from reveille.jobs where kind = 'card'").await;
@@ -150,6 +173,33 @@ async fn keys_act_after_a_confirmation() {
         database.value("select count(*) from reveille.jobs where cancel_requested_at is not null").await,
         json!(1)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enter_opens_a_queue_and_a_job_and_escape_goes_back() {
+    let database = filled().await;
+    database.run("update reveille.jobs set payload = '{\"to\": [\"ann\"]}' where kind = 'unlucky'").await;
+    let mut top = Terminal::start(&database.address);
+    top.until("1 row").await;
+    top.press("\r");
+    top.until("waiting in mail  4 rows").await;
+    top.press("/unl");
+    top.until("1 match in 4 rows").await;
+    top.press("\r\r");
+    top.until("    \"to\": [\n      \"ann\"").await;
+    top.until("errors, the latest first").await;
+    top.resize(12, 40);
+    top.until("1 queues 2 3 4 5 6 7 8").await;
+    top.press("G");
+    top.until("  no luck").await;
+    top.press("\x1b");
+    top.until("1 match in 4 rows  /unl").await;
+    top.press("\x1b");
+    top.until("waiting in mail  4 rows").await;
+    top.press("\x1b");
+    top.until("1 row").await;
+    top.press("q");
+    top.ended_well().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
