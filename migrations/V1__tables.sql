@@ -428,7 +428,7 @@ comment on column reveille.chores.began_at is 'The time at which the last round 
 comment on column reveille.chores.done_at is 'The time at which the last round ended.';
 insert into reveille.chores (name)
 values
-    ('counters'), ('old counters'), ('rates'), ('unique keys'), ('old days'), ('dead jobs'), ('statistics'),
+    ('counters'), ('old counters'), ('kinds'), ('rates'), ('unique keys'), ('old days'), ('dead jobs'), ('statistics'),
     ('vacuum'), ('ends');
 insert into reveille.chores (name, day) select 'day ' || day, day from generate_series(0, 31) as day;
 

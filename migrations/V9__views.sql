@@ -79,6 +79,75 @@ create trigger keep_totals after delete on reveille.counters
     referencing old table as deleted
     for each statement execute function reveille.keep_totals();
 
+create table reveille.kind_counters (
+    queue        text             not null,
+    kind         text             not null,
+    started_at   timestamptz      not null,
+    completed    bigint           not null,
+    failed       bigint           not null,
+    wait_seconds double precision not null,
+    run_seconds  double precision not null,
+    waits        bigint[]         not null,
+    runs         bigint[]         not null,
+    primary key (queue, kind, started_at)
+) with (fillfactor = 50);
+create index kind_counters_started_at on reveille.kind_counters (started_at);
+comment on table reveille.kind_counters is
+    'The counts of ended attempts by kind: one row per queue, kind and 10 minutes of the last 7 days, and one row for '
+    'all times. Each worker adds its counts every 10 seconds. At most 200 pairs of a queue and a kind are counted; the '
+    'other jobs of a queue count as the kind (other).';
+comment on column reveille.kind_counters.queue is 'The queue.';
+comment on column reveille.kind_counters.kind is 'The kind; (other): all kinds that have no row of their own.';
+comment on column reveille.kind_counters.started_at is 'The start of the 10 minutes; -infinity: all times.';
+comment on column reveille.kind_counters.completed is 'The number of completed jobs.';
+comment on column reveille.kind_counters.failed is 'The number of failed attempts.';
+comment on column reveille.kind_counters.wait_seconds is 'The sum of the times from the due time to the start.';
+comment on column reveille.kind_counters.run_seconds is 'The sum of the run times.';
+comment on column reveille.kind_counters.waits is
+    'The number of attempts by their time from the due time to the start: one number for each bucket of '
+    'reveille.histogram_bounds(), and one for longer times.';
+comment on column reveille.kind_counters.runs is 'The number of attempts by their run time, in the same buckets.';
+
+create function reveille.histogram_bounds() returns double precision[]
+    language sql immutable parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select '{0.001,0.0025,0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10,30,60,300,1800}'::double precision[]
+$$;
+comment on function reveille.histogram_bounds() is
+    'Returns the upper bounds of the buckets of the histograms of times, in seconds.';
+
+create function reveille.sum_of_histograms(one bigint[], other bigint[]) returns bigint[]
+    language sql immutable parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select array_agg(coalesce(a, 0) + coalesce(b, 0) order by bucket)
+    from unnest(one, other) with ordinality as counts (a, b, bucket)
+$$;
+comment on function reveille.sum_of_histograms(bigint[], bigint[]) is 'Adds two histograms bucket by bucket.';
+
+-- Within a bucket, the times are taken to be spread evenly, as by histogram_quantile in Prometheus. The last bucket has
+-- no upper bound, so a quantile in this bucket is the last bound.
+create function reveille.histogram_quantile(counts bigint[], quantile double precision) returns double precision
+    language sql immutable parallel safe
+    set search_path = pg_catalog, pg_temp
+as $$
+    select lower + (coalesce(upper, lower) - lower) * (wanted - (up_to - count)) / count
+    from (
+        select
+            coalesce((reveille.histogram_bounds())[bucket - 1], 0) as lower,
+            (reveille.histogram_bounds())[bucket] as upper, count,
+            sum(count) over (order by bucket) as up_to, quantile * sum(count) over () as wanted, bucket
+        from unnest(counts) with ordinality as buckets (count, bucket)
+    ) as buckets
+    where count > 0 and up_to >= wanted
+    order by bucket
+    limit 1
+$$;
+comment on function reveille.histogram_quantile(bigint[], double precision) is
+    'Estimates a quantile of a histogram in seconds, such as 0.95; null if the histogram is empty. Times above the '
+    'last bound count as that bound.';
+
 -- This function runs with the rights of its owner, since a worker's role may not analyze a table by itself.
 create function reveille.analyze_unknown_tables() returns int
     language plpgsql volatile security definer
@@ -616,6 +685,71 @@ comment on column reveille.queue_totals.completed is 'The number of completed jo
 comment on column reveille.queue_totals.failed is 'The number of failed attempts.';
 comment on column reveille.queue_totals.wait_seconds is 'The sum of the times from the due time to the start.';
 comment on column reveille.queue_totals.run_seconds is 'The sum of the run times.';
+
+create view reveille.kind_totals as
+select queue, kind, completed, failed, wait_seconds, run_seconds, waits, runs
+from reveille.kind_counters
+where started_at = '-infinity';
+comment on view reveille.kind_totals is
+    'One row per queue and kind: the counts of all attempts that ever ended, as the workers have added them every 10 '
+    'seconds. A kind without an attempt for 7 days has no row.';
+comment on column reveille.kind_totals.queue is 'The queue.';
+comment on column reveille.kind_totals.kind is 'The kind; (other): all kinds past the first 200.';
+comment on column reveille.kind_totals.completed is 'The number of completed jobs.';
+comment on column reveille.kind_totals.failed is 'The number of failed attempts.';
+comment on column reveille.kind_totals.wait_seconds is 'The sum of the times from the due time to the start.';
+comment on column reveille.kind_totals.run_seconds is 'The sum of the run times.';
+comment on column reveille.kind_totals.waits is
+    'The number of attempts by their time from the due time to the start, in the buckets of '
+    'reveille.histogram_bounds(), and one for longer times.';
+comment on column reveille.kind_totals.runs is 'The number of attempts by their run time, in the same buckets.';
+
+create view reveille.kind_stats as
+select
+    queue,
+    kind,
+    completed::bigint as completed,
+    failed::bigint as failed,
+    wait_seconds / nullif(completed + failed, 0)::double precision as mean_wait_seconds,
+    reveille.histogram_quantile(waits, 0.5) as median_wait_seconds,
+    reveille.histogram_quantile(waits, 0.95) as p95_wait_seconds,
+    run_seconds / nullif(completed + failed, 0)::double precision as mean_run_seconds,
+    reveille.histogram_quantile(runs, 0.5) as median_run_seconds,
+    reveille.histogram_quantile(runs, 0.95) as p95_run_seconds
+from (
+    select
+        queue, kind, sum(completed) as completed, sum(failed) as failed, sum(wait_seconds) as wait_seconds,
+        sum(run_seconds) as run_seconds
+    from reveille.kind_counters
+    where started_at > now() - interval '1 hour'
+    group by queue, kind
+) as counts
+join (
+    select
+        queue, kind, array_agg(waits order by bucket) as waits, array_agg(runs order by bucket) as runs
+    from (
+        select queue, kind, bucket, sum(waiting)::bigint as waits, sum(running)::bigint as runs
+        from reveille.kind_counters
+        cross join unnest(waits, runs) with ordinality as buckets (waiting, running, bucket)
+        where started_at > now() - interval '1 hour'
+        group by queue, kind, bucket
+    ) as buckets
+    group by queue, kind
+) as histograms using (queue, kind);
+comment on view reveille.kind_stats is
+    'One row per queue and kind with attempts in the last 50 to 60 minutes: their numbers and times. Medians and 95th '
+    'percentiles are estimates from histograms.';
+comment on column reveille.kind_stats.queue is 'The queue.';
+comment on column reveille.kind_stats.kind is 'The kind; (other): all kinds past the first 200.';
+comment on column reveille.kind_stats.completed is 'The number of completed jobs.';
+comment on column reveille.kind_stats.failed is 'The number of failed attempts.';
+comment on column reveille.kind_stats.mean_wait_seconds is 'The mean time from the due time to the start.';
+comment on column reveille.kind_stats.median_wait_seconds is 'The median time from the due time to the start.';
+comment on column reveille.kind_stats.p95_wait_seconds is
+    'The time from the due time to the start that 95 % of the attempts did not exceed.';
+comment on column reveille.kind_stats.mean_run_seconds is 'The mean run time.';
+comment on column reveille.kind_stats.median_run_seconds is 'The median run time.';
+comment on column reveille.kind_stats.p95_run_seconds is 'The run time that 95 % of the attempts did not exceed.';
 
 create view reveille.schedule_status as
 select

@@ -66,6 +66,11 @@ expected (name, made_by) as (
             'counters_by_workers',
             'create index concurrently counters_by_workers on reveille.counters (started_at, queue) where worker <> 0'
         ),
+        ('kind_counters_pkey', 'alter table reveille.kind_counters add primary key (queue, kind, started_at)'),
+        (
+            'kind_counters_started_at',
+            'create index concurrently kind_counters_started_at on reveille.kind_counters (started_at)'
+        ),
         ('chores_pkey', 'alter table reveille.chores add primary key (name)'),
         ('totals_pkey', 'alter table reveille.totals add primary key (queue)'),
         ('schedules_pkey', 'alter table reveille.schedules add primary key (id)'),
@@ -154,7 +159,10 @@ needs (place, ability, names, privileges) as (
     values
         (1, 'enqueue', array['jobs'], array['insert', 'select']),
         (2, 'work', array['jobs'], array['select', 'insert', 'update', 'delete']),
-        (2, 'work', array['workers', 'counters', 'rates'], array['select', 'insert', 'update', 'delete']),
+        (
+            2, 'work', array['workers', 'counters', 'kind_counters', 'rates'],
+            array['select', 'insert', 'update', 'delete']
+        ),
         (2, 'work', array['limits'], array['select', 'insert', 'update']),
         (2, 'work', array['sleepers'], array['select', 'insert', 'delete']),
         (2, 'work', array['unique_periods'], array['select', 'update', 'delete']),
@@ -168,7 +176,7 @@ needs (place, ability, names, privileges) as (
             4, 'look',
             array[
                 'queue_stats', 'running_jobs', 'failing_jobs', 'dead_jobs_overview', 'worker_status', 'throughput',
-                'queue_limits', 'queue_totals', 'schedule_status'
+                'queue_limits', 'queue_totals', 'kind_totals', 'kind_stats', 'schedule_status'
             ],
             array['select']
         )

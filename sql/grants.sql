@@ -32,8 +32,10 @@ grant execute on function reveille.check_job(
     text, text, jsonb, smallint, int, int, int, timestamptz, bigint, timestamptz, timestamptz, text, text, text,
     interval, text[], jsonb, jsonb
 ) to public;
--- The views call these functions. The functions refuse a role that may read none of the views.
-grant execute on function reveille.reads_any(text[]), reveille.held_jobs(), reveille.dead_groups() to public;
+-- The views call these functions. The functions that read tables refuse a role that may read none of the views.
+grant execute on function reveille.reads_any(text[]), reveille.held_jobs(), reveille.dead_groups(),
+    reveille.histogram_quantile(bigint[], double precision), reveille.histogram_bounds()
+to public;
 -- The insert trigger calls somebody_may_sleep with the rights of the role that inserts.
 grant execute on function reveille.somebody_may_sleep() to public;
 
@@ -56,7 +58,7 @@ grant select (id, kind, unique_key) on reveille.jobs to reveille_producer;
 
 grant select, insert, update, delete
     on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.workers, reveille.sleepers,
-        reveille.counters, reveille.rates
+        reveille.counters, reveille.kind_counters, reveille.rates
     to reveille_worker;
 -- Only workers get this privilege: a role that may lock these rows can hold up the claims of limited queues.
 grant select, insert, update on reveille.limits to reveille_worker;
@@ -77,7 +79,7 @@ grant select, update, delete on reveille.unique_periods to reveille_worker, reve
 grant execute on function reveille.await(bigint) to reveille_worker, reveille_admin;
 grant execute on function reveille.ring(text[]), reveille.can_be_sent(text), reveille.note_nobody_sleeps(),
     reveille.truncate_finished_jobs(), reveille.pass_given_ids(), reveille.fresh_job_id(),
-    reveille.analyze_unknown_tables()
+    reveille.analyze_unknown_tables(), reveille.sum_of_histograms(bigint[], bigint[])
 to reveille_worker, reveille_admin;
 -- Upkeep locks a chore's row while it does the chore. No other role gets these privileges, since its locks could keep
 -- the chores from being done.
@@ -92,13 +94,15 @@ grant select, insert, update, delete on reveille.passed_over to reveille_worker;
 grant select
     on reveille.known_queues, reveille.queue_stats, reveille.running_jobs, reveille.waiting_jobs,
         reveille.failing_jobs, reveille.dead_jobs_overview, reveille.worker_status, reveille.throughput,
-        reveille.queue_limits, reveille.queue_totals, reveille.schedule_status, reveille.passed_over_jobs
+        reveille.queue_limits, reveille.queue_totals, reveille.kind_totals, reveille.kind_stats,
+        reveille.schedule_status, reveille.passed_over_jobs
     to reveille_monitor, reveille_admin;
 -- queue_stats needs this for its estimates: the planner's statistics show a role only the columns that it may read.
 grant select (queue, available_at) on reveille.jobs to reveille_monitor;
 
 grant select, insert, update, delete
-    on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.queues, reveille.counters, reveille.rates
+    on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.queues, reveille.counters,
+        reveille.kind_counters, reveille.rates
     to reveille_admin;
 -- `reveille listen` registers as a worker without slots.
 grant select, insert, update, delete on reveille.workers, reveille.sleepers to reveille_admin;
@@ -117,7 +121,7 @@ begin
     if current_setting('server_version_num')::int >= 170000 then
         grant maintain on
             reveille.jobs, reveille.dead_jobs, reveille.workers, reveille.sleepers, reveille.counters, reveille.totals,
-            reveille.rates, reveille.chores, reveille.unique_periods, reveille.schedules
+            reveille.kind_counters, reveille.rates, reveille.chores, reveille.unique_periods, reveille.schedules
         to reveille_worker;
     end if;
 end

@@ -10,6 +10,8 @@
 -- Returns one row per worker that was declared dead, and one row per job:
 --   worker  the worker, or the former holder of the job
 --   job     the job's id; null in a worker's row
+--   queue   the job's queue
+--   kind    the job's kind
 --   dead    true if the job is a dead job now
 --
 -- The loss of a worker counts as a failure of its jobs. After its first and second loss in succession, a job is due at
@@ -74,7 +76,7 @@ with watched as (
         )
     from orphans
     where jobs.id = orphans.id and orphans.failures < jobs.max_attempts and $5::text is null
-    returning jobs.id, jobs.queue, orphans.holder
+    returning jobs.id, jobs.queue, jobs.kind, orphans.holder
 ), ended as (
     delete from reveille.jobs
     using orphans
@@ -117,15 +119,16 @@ with watched as (
     group by lost.queue
     on conflict (queue, started_at, worker) do update set failed = counters.failed + excluded.failed
 )
-select died.id as worker, null::bigint as job, false as dead from died
+select died.id as worker, null::bigint as job, null as queue, null as kind, false as dead from died
 union all
-select put_back.holder, put_back.id, false from put_back
+select put_back.holder, put_back.id, put_back.queue, put_back.kind, false from put_back
 union all
-select ended.holder, ended.id, true from ended
+select ended.holder, ended.id, ended.queue, ended.kind, true from ended
 union all
-select null, null, false from reveille.ring(array(select queue from put_back union all select queue from ended))
+select null, null, null, null, false
+from reveille.ring(array(select queue from put_back union all select queue from ended))
 union all
-select null, null, false
+select null, null, null, null, false
 from ended, lateral (
     select pg_notify('reveille.finished', ended.id::text || ' dead')
     where ended.awaited and pg_notification_queue_usage() < 0.9::double precision

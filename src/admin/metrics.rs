@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The metrics, in the order of the text.
-pub const METRICS: [Metric; 16] = [
+pub const METRICS: [Metric; 19] = [
     gauge("reveille_up", "Whether the database answers."),
     gauge("reveille_build_info", "Always 1; the label has the version of the exporter."),
     gauge("reveille_jobs", "Live jobs by state: ready, delayed, running."),
@@ -34,6 +34,9 @@ pub const METRICS: [Metric; 16] = [
     counter("reveille_attempts_total", "Ended attempts by outcome: completed, failed."),
     counter("reveille_attempt_wait_seconds_total", "Time that ended attempts waited, from being due to being started."),
     counter("reveille_attempt_run_seconds_total", "Time that ended attempts ran."),
+    counter("reveille_kind_attempts_total", "Ended attempts by kind and outcome, as workers add them every 10 s."),
+    histogram("reveille_kind_wait_seconds", "Time that ended attempts waited, from being due to being started."),
+    histogram("reveille_kind_run_seconds", "Time that ended attempts ran."),
     gauge("reveille_workers", "Worker processes by state: working, stopping, silent for 30 seconds."),
     gauge("reveille_worker_slots", "Slots of the working workers."),
     gauge("reveille_worker_slots_used", "Jobs that the working workers hold."),
@@ -52,7 +55,7 @@ pub struct Metric {
     pub help: &'static str,
 }
 
-/// The kinds of metrics. [`Display`](fmt::Display) has Prometheus' names: `gauge` and `counter`.
+/// The kinds of metrics. [`Display`](fmt::Display) has Prometheus' names: `gauge`, `counter` and `histogram`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetricKind {
@@ -60,6 +63,8 @@ pub enum MetricKind {
     Gauge,
     /// The value only grows.
     Counter,
+    /// The metric has the samples `_bucket`, `_count` and `_sum`, which only grow.
+    Histogram,
 }
 
 impl fmt::Display for MetricKind {
@@ -67,6 +72,7 @@ impl fmt::Display for MetricKind {
         f.pad(match self {
             MetricKind::Gauge => "gauge",
             MetricKind::Counter => "counter",
+            MetricKind::Histogram => "histogram",
         })
     }
 }
@@ -77,6 +83,10 @@ const fn gauge(name: &'static str, help: &'static str) -> Metric {
 
 const fn counter(name: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: MetricKind::Counter, help }
+}
+
+const fn histogram(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: MetricKind::Histogram, help }
 }
 
 type Labels = BTreeMap<String, String>;
@@ -121,17 +131,23 @@ fn sample(row: &Record) -> Result<Sample> {
 fn page(samples: &[Sample]) -> String {
     let mut page = String::new();
     for Metric { name, kind, help } in METRICS {
-        let mut samples = samples.iter().filter(|sample| sample.name == name).peekable();
+        let mut samples = samples.iter().filter(|sample| metric_of(&sample.name) == name).peekable();
         if samples.peek().is_none() {
             continue;
         }
         // Writing into a string cannot fail.
         let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for sample in samples {
-            let _ = writeln!(page, "{name}{} {}", labels(&sample.labels), sample.value);
+            let _ = writeln!(page, "{}{} {}", sample.name, labels(&sample.labels), sample.value);
         }
     }
     page
+}
+
+/// Returns the name of the metric that a sample belongs to.
+fn metric_of(sample: &str) -> &str {
+    let suffix = ["_bucket", "_count", "_sum"].into_iter().find_map(|suffix| sample.strip_suffix(suffix));
+    suffix.unwrap_or(sample)
 }
 
 /// Writes labels as `{queue="mail",state="ready"}`, or nothing if there are no labels.

@@ -177,4 +177,6 @@ pub struct Rescue {
     pub jobs: Vec<i64>,
     /// The ids of the jobs among [`jobs`](Rescue::jobs) that are dead jobs now.
     pub dead: Vec<i64>,
+    /// The queue and the kind of each rescued job, for the counts by kind.
+    pub(crate) kinds: Vec<(String, String)>,
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Driver, Marks};
+use super::{Driver, Marks, NamedCount};
 use crate::error::{Error, Result};
 use crate::job::Reservation;
 
@@ -71,6 +71,14 @@ impl dyn Driver {
     pub(crate) async fn warm_up(&self) -> Result<()> {
         match self.postgres() {
             Some(postgres) => postgres.warm_up().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Adds a worker's counts of attempts by kind to the stored counts.
+    pub(crate) async fn count_kinds(&self, counts: &[NamedCount]) -> Result<()> {
+        match self.postgres() {
+            Some(postgres) => postgres.count_kinds(counts).await,
             None => Ok(()),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::kind_count::KindCounter;
 use crate::job::{Payload, Reservation};
 
 /// The record of how one attempt ended.
@@ -16,12 +17,14 @@ pub struct Settlement {
     pub waited: Duration,
     /// The run time of the attempt.
     pub ran: Duration,
+    /// The worker's counter for the job's kind.
+    pub(crate) kind_counter: Option<KindCounter>,
 }
 
 impl Settlement {
     /// Settles a reservation with an ending. The job's waiting time and run time are zero.
     pub fn new(reservation: Reservation, ending: Ending) -> Settlement {
-        Settlement { reservation, ending, waited: Duration::ZERO, ran: Duration::ZERO }
+        Settlement { reservation, ending, waited: Duration::ZERO, ran: Duration::ZERO, kind_counter: None }
     }
 
     /// Sets the time from the job's due time to its reservation.
@@ -34,6 +37,16 @@ impl Settlement {
     #[must_use]
     pub fn ran(self, ran: Duration) -> Settlement {
         Settlement { ran, ..self }
+    }
+
+    /// Counts the attempt by its kind, unless it neither completed nor failed. Call this once the ending is recorded.
+    pub(crate) fn count_kind(&self) {
+        let Some(counter) = &self.kind_counter else { return };
+        match self.ending {
+            Ending::Completed(_) | Ending::Recorded(_) => counter.add(false, self.waited, self.ran),
+            Ending::Dead(_) | Ending::Waiting { failure: Some(_), .. } => counter.add(true, self.waited, self.ran),
+            Ending::Cancelled | Ending::Released | Ending::Waiting { failure: None, .. } => {}
+        }
     }
 }
 
@@ -75,6 +88,12 @@ impl Failure {
     /// Describes a failure.
     pub fn new(reason: FailureReason, error: impl Into<String>) -> Failure {
         Failure { reason, error: error.into() }
+    }
+
+    /// Logs that the job is dead because of this failure.
+    pub(crate) fn log_death(&self, id: i64) {
+        let Failure { reason, error } = self;
+        tracing::error!(name: "job.dead", target: "reveille::job", id, reason = reason.name(), error, "dead");
     }
 }
 

@@ -133,6 +133,9 @@ impl InlineRun<'_> {
                 unsettled.into_iter().zip(answers).partition(|(_, answer)| answer.is_locked());
             settled.extend(done.into_iter().map(|(settlement, answer)| {
                 self.shared.held_jobs.remove(&settlement.reservation);
+                if answer.is_counted() {
+                    settlement.count_kind();
+                }
                 (settlement, answer.is_counted())
             }));
             unsettled = locked.into_iter().map(|(settlement, _)| settlement).collect();
@@ -158,6 +161,7 @@ impl InlineRun<'_> {
             let Some(queue) = completed.remove(&(id, attempt)) else { continue };
             settlement.ending = Ending::Recorded(queue);
             self.worker.driver.settle(std::slice::from_ref(settlement)).await?;
+            settlement.count_kind();
             *counts = true;
         }
         Ok(())
@@ -165,6 +169,7 @@ impl InlineRun<'_> {
 
     pub(crate) async fn end(self) -> Result<()> {
         drop(self.heartbeat);
+        self.shared.attempts.kind_counts.store(&*self.shared.driver).await?;
         self.worker.driver.leave(self.shared.id()).await
     }
 }

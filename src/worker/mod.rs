@@ -61,6 +61,7 @@ pub(crate) mod drain;
 #[cfg(feature = "schedules")]
 pub(crate) mod fire_schedules;
 pub(crate) mod heartbeat;
+pub(crate) mod kind_counts;
 pub(crate) mod options;
 pub(crate) mod parts;
 pub(crate) mod pauses;
@@ -165,6 +166,7 @@ impl Worker {
             middlewares: Arc::clone(&self.middlewares),
             states: Arc::clone(&self.states),
             held_jobs: Arc::clone(held_jobs),
+            kind_counts: Arc::default(),
             is_stored: true,
             timeout: self.options.timeout,
             give_up: CancellationToken::new(),

@@ -147,6 +147,7 @@ impl RunningWorker {
                 );
             });
         }
+        shared.store_last_counts().await;
         // The heartbeat has to end before `leave` deletes the worker's row: a heartbeat that finds no row registers the
         // worker anew. The drop joins the heartbeat's thread, which ends at once.
         drop(heartbeat);
@@ -189,6 +190,19 @@ impl Shared {
             // A handler that never yields cannot be dropped. `leave` releases the job of that handler while the handler
             // still runs.
             let _ = tokio::time::timeout(STOP_WITHIN, running.wait()).await;
+        }
+    }
+
+    /// Stores the counts by kind that this worker has not stored yet.
+    async fn store_last_counts(&self) {
+        let stored = self.attempts.kind_counts.store(&*self.driver);
+        if !matches!(tokio::time::timeout(SETTLE_WITHIN, stored).await, Ok(Ok(()))) {
+            quietly(|| {
+                tracing::warn!(
+                    name: "worker.kinds_uncounted", target: "reveille::worker",
+                    "cannot store the last counts by kind; the metrics lack them"
+                );
+            });
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The upkeep of a worker: it releases strays, removes rows past their retention, and vacuums tables with many dead
-//! rows.
+//! The upkeep of a worker: it releases strays, removes rows past their retention, vacuums tables with many dead rows,
+//! and stores the counts by kind.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,6 +12,8 @@ use crate::worker::shared::Shared;
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// The time between two checks whether a table needs a vacuum.
 const VACUUM_EVERY: Duration = Duration::from_secs(5);
+/// The time between two writes of the counts by kind.
+const COUNT_KINDS_EVERY: Duration = Duration::from_secs(10);
 /// After the answer to a claim was lost, the upkeep checks for strays every 3 s, for 40 s. During that time, the server
 /// may still go on with the lost claim and reserve jobs.
 const STRAYS_EVERY: Duration = Duration::from_secs(3);
@@ -19,7 +21,7 @@ const STRAYS_FOR: Duration = Duration::from_secs(40);
 
 /// Does the upkeep until the task is dropped.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    tokio::join!(prune(&shared), vacuum(&shared));
+    tokio::join!(prune(&shared), vacuum(&shared), count_kinds(&shared));
 }
 
 async fn vacuum(shared: &Shared) {
@@ -29,6 +31,18 @@ async fn vacuum(shared: &Shared) {
         match shared.driver.vacuum().await {
             Ok(()) => _ = backoff.worked(),
             Err(error) => backoff.failed(&error).over().await,
+        }
+    }
+}
+
+/// Stores the counts by kind. After a failure, the next try stores them too.
+async fn count_kinds(shared: &Shared) {
+    let mut backoff = shared.backoff("count attempts by kind");
+    loop {
+        tokio::time::sleep(COUNT_KINDS_EVERY).await;
+        match shared.attempts.kind_counts.store(&*shared.driver).await {
+            Ok(()) => _ = backoff.worked(),
+            Err(error) => _ = backoff.failed(&error),
         }
     }
 }

@@ -608,6 +608,34 @@ $$;
 
 COMMENT ON FUNCTION reveille.held_jobs(OUT id bigint, OUT queue text, OUT kind text, OUT attempt integer, OUT worker bigint, OUT reserved_at timestamp with time zone, OUT cancel_requested_at timestamp with time zone) IS 'Returns the jobs that workers hold, for the views. See reveille.running_jobs.';
 
+CREATE FUNCTION reveille.histogram_bounds() RETURNS double precision[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select '{0.001,0.0025,0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,5,10,30,60,300,1800}'::double precision[]
+$$;
+
+COMMENT ON FUNCTION reveille.histogram_bounds() IS 'Returns the upper bounds of the buckets of the histograms of times, in seconds.';
+
+CREATE FUNCTION reveille.histogram_quantile(counts bigint[], quantile double precision) RETURNS double precision
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select lower + (coalesce(upper, lower) - lower) * (wanted - (up_to - count)) / count
+    from (
+        select
+            coalesce((reveille.histogram_bounds())[bucket - 1], 0) as lower,
+            (reveille.histogram_bounds())[bucket] as upper, count,
+            sum(count) over (order by bucket) as up_to, quantile * sum(count) over () as wanted, bucket
+        from unnest(counts) with ordinality as buckets (count, bucket)
+    ) as buckets
+    where count > 0 and up_to >= wanted
+    order by bucket
+    limit 1
+$$;
+
+COMMENT ON FUNCTION reveille.histogram_quantile(counts bigint[], quantile double precision) IS 'Estimates a quantile of a histogram in seconds, such as 0.95; null if the histogram is empty. Times above the last bound count as that bound.';
+
 CREATE FUNCTION reveille.hold_unique_key(id bigint, period interval) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1305,6 +1333,16 @@ $$;
 
 COMMENT ON FUNCTION reveille.stop_worker(id bigint) IS 'Asks a worker to shut down: the worker claims no more jobs and finishes its running jobs. Returns true if the worker exists.';
 
+CREATE FUNCTION reveille.sum_of_histograms(one bigint[], other bigint[]) RETURNS bigint[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select array_agg(coalesce(a, 0) + coalesce(b, 0) order by bucket)
+    from unnest(one, other) with ordinality as counts (a, b, bucket)
+$$;
+
+COMMENT ON FUNCTION reveille.sum_of_histograms(one bigint[], other bigint[]) IS 'Adds two histograms bucket by bucket.';
+
 CREATE FUNCTION reveille.tell_head(queue text, priority smallint, available_at timestamp with time zone, id bigint) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1898,6 +1936,126 @@ ALTER TABLE reveille.jobs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE reveille.kind_counters (
+    queue text NOT NULL,
+    kind text NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    completed bigint NOT NULL,
+    failed bigint NOT NULL,
+    wait_seconds double precision NOT NULL,
+    run_seconds double precision NOT NULL,
+    waits bigint[] NOT NULL,
+    runs bigint[] NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE reveille.kind_counters IS 'The counts of ended attempts by kind: one row per queue, kind and 10 minutes of the last 7 days, and one row for all times. Each worker adds its counts every 10 seconds. At most 200 pairs of a queue and a kind are counted; the other jobs of a queue count as the kind (other).';
+
+COMMENT ON COLUMN reveille.kind_counters.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.kind_counters.kind IS 'The kind; (other): all kinds that have no row of their own.';
+
+COMMENT ON COLUMN reveille.kind_counters.started_at IS 'The start of the 10 minutes; -infinity: all times.';
+
+COMMENT ON COLUMN reveille.kind_counters.completed IS 'The number of completed jobs.';
+
+COMMENT ON COLUMN reveille.kind_counters.failed IS 'The number of failed attempts.';
+
+COMMENT ON COLUMN reveille.kind_counters.wait_seconds IS 'The sum of the times from the due time to the start.';
+
+COMMENT ON COLUMN reveille.kind_counters.run_seconds IS 'The sum of the run times.';
+
+COMMENT ON COLUMN reveille.kind_counters.waits IS 'The number of attempts by their time from the due time to the start: one number for each bucket of reveille.histogram_bounds(), and one for longer times.';
+
+COMMENT ON COLUMN reveille.kind_counters.runs IS 'The number of attempts by their run time, in the same buckets.';
+
+CREATE VIEW reveille.kind_stats AS
+ SELECT counts.queue,
+    counts.kind,
+    (counts.completed)::bigint AS completed,
+    (counts.failed)::bigint AS failed,
+    (counts.wait_seconds / (NULLIF((counts.completed + counts.failed), (0)::numeric))::double precision) AS mean_wait_seconds,
+    reveille.histogram_quantile(histograms.waits, (0.5)::double precision) AS median_wait_seconds,
+    reveille.histogram_quantile(histograms.waits, (0.95)::double precision) AS p95_wait_seconds,
+    (counts.run_seconds / (NULLIF((counts.completed + counts.failed), (0)::numeric))::double precision) AS mean_run_seconds,
+    reveille.histogram_quantile(histograms.runs, (0.5)::double precision) AS median_run_seconds,
+    reveille.histogram_quantile(histograms.runs, (0.95)::double precision) AS p95_run_seconds
+   FROM (( SELECT kind_counters.queue,
+            kind_counters.kind,
+            sum(kind_counters.completed) AS completed,
+            sum(kind_counters.failed) AS failed,
+            sum(kind_counters.wait_seconds) AS wait_seconds,
+            sum(kind_counters.run_seconds) AS run_seconds
+           FROM reveille.kind_counters
+          WHERE (kind_counters.started_at > (now() - '01:00:00'::interval))
+          GROUP BY kind_counters.queue, kind_counters.kind) counts
+     JOIN ( SELECT buckets.queue,
+            buckets.kind,
+            array_agg(buckets.waits ORDER BY buckets.bucket) AS waits,
+            array_agg(buckets.runs ORDER BY buckets.bucket) AS runs
+           FROM ( SELECT kind_counters.queue,
+                    kind_counters.kind,
+                    buckets_1.bucket,
+                    (sum(buckets_1.waiting))::bigint AS waits,
+                    (sum(buckets_1.running))::bigint AS runs
+                   FROM (reveille.kind_counters
+                     CROSS JOIN LATERAL UNNEST(kind_counters.waits, kind_counters.runs) WITH ORDINALITY buckets_1(waiting, running, bucket))
+                  WHERE (kind_counters.started_at > (now() - '01:00:00'::interval))
+                  GROUP BY kind_counters.queue, kind_counters.kind, buckets_1.bucket) buckets
+          GROUP BY buckets.queue, buckets.kind) histograms USING (queue, kind));
+
+COMMENT ON VIEW reveille.kind_stats IS 'One row per queue and kind with attempts in the last 50 to 60 minutes: their numbers and times. Medians and 95th percentiles are estimates from histograms.';
+
+COMMENT ON COLUMN reveille.kind_stats.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.kind_stats.kind IS 'The kind; (other): all kinds past the first 200.';
+
+COMMENT ON COLUMN reveille.kind_stats.completed IS 'The number of completed jobs.';
+
+COMMENT ON COLUMN reveille.kind_stats.failed IS 'The number of failed attempts.';
+
+COMMENT ON COLUMN reveille.kind_stats.mean_wait_seconds IS 'The mean time from the due time to the start.';
+
+COMMENT ON COLUMN reveille.kind_stats.median_wait_seconds IS 'The median time from the due time to the start.';
+
+COMMENT ON COLUMN reveille.kind_stats.p95_wait_seconds IS 'The time from the due time to the start that 95 % of the attempts did not exceed.';
+
+COMMENT ON COLUMN reveille.kind_stats.mean_run_seconds IS 'The mean run time.';
+
+COMMENT ON COLUMN reveille.kind_stats.median_run_seconds IS 'The median run time.';
+
+COMMENT ON COLUMN reveille.kind_stats.p95_run_seconds IS 'The run time that 95 % of the attempts did not exceed.';
+
+CREATE VIEW reveille.kind_totals AS
+ SELECT kind_counters.queue,
+    kind_counters.kind,
+    kind_counters.completed,
+    kind_counters.failed,
+    kind_counters.wait_seconds,
+    kind_counters.run_seconds,
+    kind_counters.waits,
+    kind_counters.runs
+   FROM reveille.kind_counters
+  WHERE (kind_counters.started_at = '-infinity'::timestamp with time zone);
+
+COMMENT ON VIEW reveille.kind_totals IS 'One row per queue and kind: the counts of all attempts that ever ended, as the workers have added them every 10 seconds. A kind without an attempt for 7 days has no row.';
+
+COMMENT ON COLUMN reveille.kind_totals.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.kind_totals.kind IS 'The kind; (other): all kinds past the first 200.';
+
+COMMENT ON COLUMN reveille.kind_totals.completed IS 'The number of completed jobs.';
+
+COMMENT ON COLUMN reveille.kind_totals.failed IS 'The number of failed attempts.';
+
+COMMENT ON COLUMN reveille.kind_totals.wait_seconds IS 'The sum of the times from the due time to the start.';
+
+COMMENT ON COLUMN reveille.kind_totals.run_seconds IS 'The sum of the run times.';
+
+COMMENT ON COLUMN reveille.kind_totals.waits IS 'The number of attempts by their time from the due time to the start, in the buckets of reveille.histogram_bounds(), and one for longer times.';
+
+COMMENT ON COLUMN reveille.kind_totals.runs IS 'The number of attempts by their run time, in the same buckets.';
 
 CREATE TABLE reveille.queues (
     name text NOT NULL,
@@ -2674,6 +2832,9 @@ ALTER TABLE ONLY reveille.dead_jobs
 ALTER TABLE ONLY reveille.jobs
     ADD CONSTRAINT jobs_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY reveille.kind_counters
+    ADD CONSTRAINT kind_counters_pkey PRIMARY KEY (queue, kind, started_at);
+
 ALTER TABLE ONLY reveille.limits
     ADD CONSTRAINT limits_pkey PRIMARY KEY (queue);
 
@@ -2734,6 +2895,8 @@ CREATE INDEX jobs_reserved ON reveille.jobs USING btree (reserved_by) WHERE (res
 CREATE INDEX jobs_turn ON reveille.jobs USING btree (queue, key, priority, available_at, id) WHERE ((reserved_at IS NULL) AND (key IS NOT NULL));
 
 CREATE UNIQUE INDEX jobs_unique ON reveille.jobs USING btree (kind, unique_key) WHERE (unique_key IS NOT NULL);
+
+CREATE INDEX kind_counters_started_at ON reveille.kind_counters USING btree (started_at);
 
 CREATE INDEX schedule_declarations_worker ON reveille.schedule_declarations USING btree (worker);
 

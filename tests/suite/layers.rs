@@ -11,16 +11,23 @@ const ORDER: &[(&str, &str)] = &[
     ("job", "mod state request retry_policy storable payload outcome trace_context unique check new_job reserved"),
     ("schedule", "mod ticks"),
     ("database", "mod params parameters pgpass tls address schema insert connect busy copy enqueue_on ends migrate"),
-    ("driver", "claimed settlement liveness schedules mod signal into_driver enqueue memory postgres only_postgres"),
+    (
+        "driver",
+        "claimed kind_count settlement liveness schedules mod signal into_driver enqueue memory postgres only_postgres",
+    ),
     ("driver/memory", "mod entries limits store schedules admin"),
-    ("driver/postgres", "mod statements hint session claim settle rescue schedules upkeep warm listen complete driver"),
+    (
+        "driver/postgres",
+        "mod statements hint session claim settle rescue schedules upkeep warm listen complete kinds driver",
+    ),
     ("driver/postgres/claim", "parameters rows count_running limited isolate mod"),
     ("driver/postgres/settle", "durability fence by_id by_place locked mod"),
     ("handler", "mod attempt progress extract batch gather middleware"),
     ("enqueue", "await_end builder mod"),
     (
         "worker",
-        "options backoff parts pauses bells attempt mod shared wake claim heartbeat upkeep fire_schedules drain run",
+        "options backoff parts pauses bells kind_counts attempt mod shared wake claim heartbeat upkeep fire_schedules \
+         drain run",
     ),
     ("worker/attempt", "reservations judge mod settle"),
     ("worker/attempt/settle", "mod record locked"),

@@ -4,6 +4,7 @@
 mod generated;
 mod harness;
 mod items;
+mod kinds;
 mod links;
 mod pgbouncer;
 mod prometheus;
@@ -19,6 +20,7 @@ mod configuration;
 mod conformance;
 mod control;
 mod copy;
+mod deaths;
 mod encodings;
 mod enqueue;
 mod exact_limits;

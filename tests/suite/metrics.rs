@@ -96,12 +96,42 @@ async fn every_described_metric_is_exported() {
     let rows = "insert into reveille.counters (queue, started_at, worker, completed) values ('q', now(), 1, 1);
         insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts,
         available_at, created_at, reason)
-        values (1, 'q', 'k', '{}', 2, 1, 1, 1, now(), now(), 'lost')";
+        values (1, 'q', 'k', '{}', 2, 1, 1, 1, now(), now(), 'lost');
+        insert into reveille.kind_counters
+        values ('q', 'k', '-infinity', 1, 0, 0, 0, array_fill(0, array[18]), array_fill(0, array[18]))";
     database.run(rows).await;
     let samples = samples(&database).await;
-    let exported: HashSet<&str> = samples.0.keys().map(|(name, _)| name.as_str()).collect();
+    let exported: HashSet<&str> = samples.0.keys().map(|(name, _)| metric_of(name)).collect();
     let described: HashSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
     assert_eq!(exported, described);
+}
+
+/// Returns the metric that a sample belongs to.
+fn metric_of(sample: &str) -> &str {
+    ["_bucket", "_count", "_sum"].iter().find_map(|suffix| sample.strip_suffix(suffix)).unwrap_or(sample)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_buckets_of_a_histogram_count_the_shorter_times_too() {
+    let database = database().await;
+    let (builder, mut reports) = reporting_worker(&database);
+    let worker = start(builder);
+    for _ in 0..5 {
+        enqueue(&database.database, &note("x")).await.unwrap();
+        reports.next().await;
+    }
+    database.until("select count(*) = 5 from reveille.finished_jobs").await;
+    worker.stop().await;
+    let samples = samples(&database).await;
+    let kind = [("queue", "default"), ("kind", "note")];
+    assert_eq!(samples.of("reveille_kind_attempts_total", &[kind[0], kind[1], ("outcome", "completed")]), Some(5.0));
+    for name in ["reveille_kind_wait_seconds", "reveille_kind_run_seconds"] {
+        let bucket = |le| samples.of(&format!("{name}_bucket"), &[kind[0], kind[1], ("le", le)]).unwrap();
+        assert_eq!(samples.of(&format!("{name}_count"), &kind), Some(5.0));
+        assert!(samples.of(&format!("{name}_sum"), &kind).unwrap() > 0.0);
+        assert_eq!((bucket("1800"), bucket("+Inf")), (5.0, 5.0));
+        assert!(bucket("0.001") <= bucket("0.0025") && bucket("0.0025") <= bucket("1"));
+    }
 }
 
 #[test]
@@ -115,7 +145,8 @@ fn the_dashboard_asks_only_for_exported_metrics() {
         let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         words.filter(|word| word.starts_with("reveille_")).map(str::to_owned).collect()
     };
-    let unknown = |text: &str| names(text).into_iter().find(|name| METRICS.iter().all(|metric| metric.name != name));
+    let is_known = |name: &String| METRICS.iter().any(|metric| metric.name == metric_of(name));
+    let unknown = |text: &str| names(text).into_iter().find(|name| !is_known(name));
     for asked in &asked {
         assert!(!names(asked).is_empty() && unknown(asked).is_none(), "{asked}");
     }
@@ -134,6 +165,6 @@ fn the_page_names_each_metric_and_no_other() {
     let words = page.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let roles = ["reveille_monitor", "reveille_admin"];
     for word in words.filter(|word| word.starts_with("reveille_") && !roles.contains(word)) {
-        assert!(METRICS.iter().any(|metric| metric.name == word), "{word}");
+        assert!(METRICS.iter().any(|metric| metric.name == metric_of(word)), "{word}");
     }
 }

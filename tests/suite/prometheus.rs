@@ -23,11 +23,20 @@ pub fn parse(page: &str) -> Samples {
             let name = help.split(' ').next().unwrap();
             assert!(heads.insert(name.to_owned()), "one head for each metric: {line}");
             let kind = lines.next().unwrap().strip_prefix(&format!("# TYPE {name} ")).expect("help, then the type");
-            assert!(kind == "gauge" || kind == "counter" && name.ends_with("_total"), "{name} {kind}");
-            metric = Some(name.to_owned());
+            let is_sound = match kind {
+                "counter" => name.ends_with("_total"),
+                kind => kind == "gauge" || kind == "histogram",
+            };
+            assert!(is_sound, "{name} {kind}");
+            metric = Some((name.to_owned(), kind == "histogram"));
         } else if !line.starts_with("# ") {
             let (name, labels, value) = sample(line);
-            assert_eq!(Some(&name), metric.as_ref(), "samples follow their head: {line}");
+            let (metric, is_histogram) = metric.as_ref().expect("samples follow their head");
+            let suffix = name.strip_prefix(metric.as_str()).expect("samples follow their head");
+            let is_bucket = suffix == "_bucket" && labels.contains_key("le");
+            let fits =
+                if *is_histogram { is_bucket || ["_count", "_sum"].contains(&suffix) } else { suffix.is_empty() };
+            assert!(fits, "{line}");
             assert!(samples.insert((name, labels), value).is_none(), "a sample occurs twice: {line}");
         }
     }

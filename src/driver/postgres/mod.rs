@@ -14,6 +14,7 @@ mod claim;
 mod complete;
 mod driver;
 mod hint;
+mod kinds;
 mod listen;
 mod rescue;
 #[cfg(feature = "schedules")]

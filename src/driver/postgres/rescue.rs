@@ -48,7 +48,10 @@ async fn once(driver: &Postgres, worker: i64, dead: &[Peer], jobs: RescuedJobs<'
             rescue.dead.extend(row.get::<_, Option<i64>>("job"));
         }
         match (row.get("worker"), row.get("job")) {
-            (_, Some(job)) => rescue.jobs.push(job),
+            (_, Some(job)) => {
+                rescue.jobs.push(job);
+                rescue.kinds.push((row.get("queue"), row.get("kind")));
+            }
             (Some(worker), None) => rescue.workers.push(worker),
             (None, None) => {}
         }
@@ -68,13 +71,15 @@ async fn one_by_one(driver: &Postgres, worker: i64, dead: &[Peer]) -> Result<Res
             (Ok(more), _) => {
                 rescue.jobs.extend(more.jobs);
                 rescue.dead.extend(more.dead);
+                rescue.kinds.extend(more.kinds);
             }
             (Err(error), &[job]) if error.is_about_data() => {
                 let reason = format!("the worker that ran it died, and the job could not be rescued: {error}");
                 let buried = once(driver, worker, &[], RescuedJobs::Bury(job, reason)).await;
-                let buried = log_burial(job, &error, buried.map(|more| more.jobs))?;
-                rescue.jobs.extend(&buried);
-                rescue.dead.extend(buried);
+                let buried = log_burial(job, &error, buried)?;
+                rescue.jobs.extend(&buried.jobs);
+                rescue.dead.extend(buried.jobs);
+                rescue.kinds.extend(buried.kinds);
             }
             (Err(error), _) if error.is_about_data() => {
                 let half = jobs.split_off(jobs.len() / 2);
@@ -86,9 +91,9 @@ async fn one_by_one(driver: &Postgres, worker: i64, dead: &[Peer]) -> Result<Res
     Ok(rescue)
 }
 
-/// Logs the fate of a job that the server refused to put back into its queue. Returns the id if the job is a dead job
-/// now.
-fn log_burial(id: i64, error: &Error, buried: Result<Vec<i64>>) -> Result<Vec<i64>> {
+/// Logs the fate of a job that the server refused to put back into its queue. `buried`: the answer to the try to make
+/// it a dead job. Returns the default if the server refused that too.
+fn log_burial<T: Default>(id: i64, error: &Error, buried: Result<T>) -> Result<T> {
     match buried {
         Ok(buried) => {
             tracing::error!(
@@ -103,7 +108,7 @@ fn log_burial(id: i64, error: &Error, buried: Result<Vec<i64>>) -> Result<Vec<i6
                 "the store refuses the job's values, so the job can neither go back into its queue nor become a dead \
                  job; repair its row"
             );
-            Ok(Vec::new())
+            Ok(T::default())
         }
         Err(error) => Err(error),
     }
@@ -147,7 +152,10 @@ async fn release(driver: &Postgres, worker: i64, held: &[i64], only: Option<&[i6
 
 async fn bury(driver: &Postgres, reservation: Reservation, error: &Error) -> Result<Vec<i64>> {
     let failure = Failure::new(FailureReason::Failed, format!("the job could not be released: {error}"));
-    let settlement = Settlement::new(reservation, Ending::Dead(failure));
+    let settlement = Settlement::new(reservation, Ending::Dead(failure.clone()));
     let settled = super::settle::settle(driver, &[settlement]).await?;
-    Ok(settled.into_iter().filter(|(_, settled)| *settled == Settled::Counted).map(|(job, _)| job.id).collect())
+    let buried = settled.into_iter().filter(|(_, settled)| *settled == Settled::Counted);
+    let buried: Vec<i64> = buried.map(|(job, _)| job.id).collect();
+    buried.iter().for_each(|&id| failure.log_death(id));
+    Ok(buried)
 }

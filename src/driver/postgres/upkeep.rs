@@ -40,6 +40,7 @@ pub(crate) struct Pruned {
 enum Chore {
     Counters,
     OldCounters,
+    Kinds,
     Rates,
     Ends,
     UniqueKeys,
@@ -53,8 +54,16 @@ enum Chore {
 const OFTEN: [Chore; 2] = [Chore::Counters, Chore::Statistics];
 /// The chores of every tenth round. A delay of these chores does no harm, and an idle worker should ask little of the
 /// server.
-const SELDOM: [Chore; 7] =
-    [Chore::OldCounters, Chore::Rates, Chore::Ends, Chore::UniqueKeys, Chore::OldDays, Chore::History, Chore::DeadJobs];
+const SELDOM: [Chore; 8] = [
+    Chore::OldCounters,
+    Chore::Kinds,
+    Chore::Rates,
+    Chore::Ends,
+    Chore::UniqueKeys,
+    Chore::OldDays,
+    Chore::History,
+    Chore::DeadJobs,
+];
 const SELDOM_ROUNDS: usize = 10;
 
 impl Chore {
@@ -62,6 +71,7 @@ impl Chore {
         match self {
             Chore::Counters => &statements.upkeep_counters,
             Chore::OldCounters => &statements.upkeep_old_counters,
+            Chore::Kinds => &statements.upkeep_kinds,
             Chore::Rates => &statements.upkeep_rates,
             Chore::Ends => &statements.upkeep_ends,
             Chore::UniqueKeys => &statements.upkeep_unique_keys,

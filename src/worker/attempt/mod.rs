@@ -17,6 +17,7 @@ use crate::handler::{Handlers, Registered};
 use crate::job::{Outcome, Reservation, ReservedJob};
 use crate::worker::attempt::reservations::{HeldJob, HeldJobs};
 use crate::worker::backoff::{Backoff, Reconnected};
+use crate::worker::kind_counts::KindCounts;
 use crate::worker::parts::{Parts, quietly};
 
 mod judge;
@@ -44,6 +45,7 @@ pub(crate) struct Attempts {
     pub(crate) middlewares: Arc<Middlewares>,
     pub(crate) states: Arc<States>,
     pub(crate) held_jobs: Arc<HeldJobs>,
+    pub(crate) kind_counts: Arc<KindCounts>,
     /// True if the jobs are stored. False only in a test that makes one attempt at a job without enqueuing the job.
     pub(crate) is_stored: bool,
     /// The timeout of jobs that set none and whose kind sets none.
@@ -63,6 +65,7 @@ impl Attempts {
     /// worker, and the job is released.
     pub(crate) async fn make(&self, job: ReservedJob, held: Arc<HeldJob>) -> Settlement {
         let (reservation, waited, started) = (job.reservation, job.waited(), Instant::now());
+        let kind_counter = Some(self.kind_counts.of(&job.queue, &job.kind));
         let making = async {
             let span = span_of(&job);
             let begun = std::panic::catch_unwind(AssertUnwindSafe(|| self.middlewares.span(&job, &span)));
@@ -73,7 +76,7 @@ impl Attempts {
             self.parts.broke_by_panic("an attempt", &*panic);
             Ending::Released
         });
-        Settlement { reservation, ending, waited, ran: started.elapsed() }
+        Settlement { reservation, ending, waited, ran: started.elapsed(), kind_counter }
     }
 
     /// Runs the handler and returns the ending of the job. `begun`: the panic of a middleware, if `Middleware::span`
@@ -118,7 +121,7 @@ impl Attempts {
         let ending = recorded.unwrap_or_else(|| {
             judge(ended, held, &handler.retry_policy, context.job().failures, context.job().max_attempts)
         });
-        quietly(|| log(&ending));
+        quietly(|| log(&ending, held.reservation.id));
         self.middlewares.ended(&AttemptEnd::of(context.job(), &ending, kind, started.elapsed()));
         ending
     }
@@ -134,7 +137,7 @@ impl Attempts {
         }
         if let Some(error) = &job.undecodable {
             let ending = dead(FailureReason::Undecodable, error.clone());
-            quietly(|| log(&ending));
+            quietly(|| log(&ending, held.reservation.id));
             return Err(ending);
         }
         self.handlers.get(&job.kind).ok_or_else(|| {
@@ -215,16 +218,14 @@ fn span_of(job: &ReservedJob) -> Span {
 }
 
 /// Logs an ending. The log contains no results and no payloads.
-fn log(ending: &Ending) {
+fn log(ending: &Ending, id: i64) {
     match ending {
         Ending::Waiting { failure: Some(Failure { reason, error }), delay } => {
             tracing::warn!(
                 name: "job.failed", target: "reveille::job", reason = reason.name(), error, retry_in = ?delay, "failed"
             );
         }
-        Ending::Dead(Failure { reason, error }) => {
-            tracing::error!(name: "job.dead", target: "reveille::job", reason = reason.name(), error, "dead");
-        }
+        Ending::Dead(failure) => failure.log_death(id),
         Ending::Waiting { failure: None, delay } => {
             tracing::debug!(name: "job.put_back", target: "reveille::job", due_in = ?delay, "snoozed");
         }

@@ -74,7 +74,7 @@ impl Ahead {
             let Some(WaitingJob { job, held, .. }) = self.take_first(&which) else { return };
             let ending = if held.cancel_requested() { Ending::Cancelled } else { Ending::Released };
             let (waited, ran) = (job.waited(), Duration::ZERO);
-            place.send(Settlement { reservation: job.reservation, ending, waited, ran });
+            place.send(Settlement::new(job.reservation, ending).waited(waited).ran(ran));
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::driver::{Beat, FailureReason, Peer, Report, WorkerInfo};
+use crate::driver::{Beat, Failure, FailureReason, Peer, Report, WorkerInfo};
 use crate::error::{Error, Result};
 use crate::handler::middleware::{AttemptEnd, EndKind};
 use crate::worker::backoff::Backoff;
@@ -63,6 +63,8 @@ impl Heartbeat {
         let stopped = stop.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Error::unavailable(format!("cannot start the heartbeat: {error}")))?;
+        // The events of this thread go to the subscriber of the thread that starts the worker, too.
+        let subscriber = tracing::dispatcher::get_default(tracing::Dispatch::clone);
         let (beats, parts) = (HeartbeatLoop::new(shared, worker), shared.parts.clone());
         let (of_the_worker, held_jobs) = (Handle::current(), Arc::clone(&shared.held_jobs));
         let beat = move || {
@@ -78,9 +80,11 @@ impl Heartbeat {
             });
             stopped.is_cancelled()
         };
-        let beating = move || match std::panic::catch_unwind(AssertUnwindSafe(beat)) {
-            Ok(true) => {}
-            ended => parts.ended("the heartbeat", ended.map(drop)),
+        let beating = move || {
+            tracing::dispatcher::with_default(&subscriber, || match std::panic::catch_unwind(AssertUnwindSafe(beat)) {
+                Ok(true) => {}
+                ended => parts.ended("the heartbeat", ended.map(drop)),
+            })
         };
         let thread = std::thread::Builder::new().name("reveille-heartbeat".into()).spawn(beating);
         let thread = thread.map_err(|error| Error::unavailable(format!("cannot start the heartbeat: {error}")))?;
@@ -192,6 +196,8 @@ impl HeartbeatLoop {
                 "rescued the jobs of dead workers"
             );
         }
+        let counters = rescue.kinds.iter().map(|(queue, kind)| self.shared.attempts.kind_counts.of(queue, kind));
+        counters.for_each(|counter| counter.add_lost());
         rescue.jobs.iter().for_each(|&id| self.report_lost(id, rescue.dead.contains(&id)));
         Ok(())
     }
@@ -201,8 +207,7 @@ impl HeartbeatLoop {
     fn report_lost(&self, id: i64, is_dead: bool) {
         let error = "the worker that ran it died or was cut off";
         if is_dead {
-            let reason = FailureReason::Lost.name();
-            tracing::error!(name: "job.dead", target: "reveille::job", id, reason, error, "dead");
+            Failure::new(FailureReason::Lost, error).log_death(id);
         }
         let (job, kind, error, ran) = (None, EndKind::Lost, Some(error), None);
         self.shared.attempts.middlewares.ended(&AttemptEnd { id, job, kind, error, is_dead, ran });

@@ -11,7 +11,7 @@ use tokio_postgres::types::Type;
 use super::parameters::Places;
 use crate::driver::postgres::session::{Params, Transaction};
 use crate::driver::postgres::{Postgres, SLOW_ANSWER_WITHIN};
-use crate::driver::{Claimed, Marks};
+use crate::driver::{Claimed, Failure, FailureReason, Marks};
 use crate::error::{Error, Result};
 
 /// The time for which a worker passes over a job. Then it tries the job again, since the job's row may have been
@@ -160,6 +160,9 @@ impl Isolated<'_> {
             name: "job.isolated", target: "reveille::job", id, queue, code, error, fate,
             "a job cannot be claimed; the other jobs of its queue are claimed"
         );
+        if *buried {
+            Failure::new(FailureReason::Undecodable, error).log_death(*id);
+        }
     }
 }
 

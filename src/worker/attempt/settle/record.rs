@@ -149,7 +149,9 @@ impl Recorder {
                 continue;
             }
             self.held_jobs.remove(&settlement.reservation);
-            if settled == Settled::Lost && !may_be_recorded {
+            if settled.is_counted() {
+                settlement.count_kind();
+            } else if !may_be_recorded {
                 not_counted.lost.push(settlement.clone());
             }
         }
@@ -167,8 +169,13 @@ impl Recorder {
         let failure = || Failure { reason: FailureReason::Failed, error: format!("its ending was refused: {error}") };
         let again = Ending::Waiting { failure: Some(failure()), delay: REFUSED_DELAY };
         for ending in [again, Ending::Dead(failure())] {
-            match self.try_to_record(&[Settlement { ending, ..settlement.clone() }], true).await {
-                Ok(not_counted) => return not_counted.locked,
+            match self.try_to_record(&[Settlement { ending: ending.clone(), ..settlement.clone() }], true).await {
+                Ok(not_counted) => {
+                    if let Ending::Dead(failure) = ending {
+                        failure.log_death(id);
+                    }
+                    return not_counted.locked;
+                }
                 Err(refusal) => error = refusal,
             }
         }
