@@ -33,6 +33,8 @@ pub use crate::queue::QueueSettings;
 mod dead_jobs;
 pub mod doctor;
 mod filter;
+#[cfg(feature = "http")]
+pub mod http;
 mod iso_time;
 mod job_row;
 mod jobs;

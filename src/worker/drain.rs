@@ -88,7 +88,7 @@ impl InlineRun<'_> {
         worker.driver.register(&info).await?;
         let attempts = Arc::new(worker.attempts(&Arc::default()));
         // No bell is needed, since the run claims until no job is due.
-        let shared = Shared::new(&info, &worker.options, attempts, []);
+        let shared = Shared::new(&info, &worker.options, &worker.health, attempts, []);
         let heartbeat = Heartbeat::start(&shared, info)?;
         Ok(InlineRun { worker, shared, heartbeat })
     }

@@ -60,6 +60,7 @@ pub(crate) mod claim;
 pub(crate) mod drain;
 #[cfg(feature = "schedules")]
 pub(crate) mod fire_schedules;
+pub(crate) mod health;
 pub(crate) mod heartbeat;
 pub(crate) mod kind_counts;
 pub(crate) mod options;
@@ -71,6 +72,7 @@ pub(crate) mod upkeep;
 pub(crate) mod wake;
 
 pub use drain::{Inline, JobsRun};
+pub use health::{Health, HealthStatus};
 
 /// A worker: claims the due jobs of its queues and runs their handlers.
 ///
@@ -99,6 +101,7 @@ pub struct Worker {
     pub(crate) middlewares: Arc<Middlewares>,
     states: Arc<States>,
     pub(crate) options: Arc<Options>,
+    pub(crate) health: Health,
     #[cfg(feature = "schedules")]
     pub(crate) schedules: Vec<Schedule>,
 }
@@ -144,6 +147,11 @@ impl Worker {
     /// worker's middlewares.
     pub fn enqueuer(&self) -> Enqueuer {
         Enqueuer::with(Middlewares::clone(&self.middlewares), self.driver.schema())
+    }
+
+    /// Returns the worker's [`Health`], for the probes of a supervisor.
+    pub fn health(&self) -> Health {
+        self.health.clone()
     }
 
     /// Returns a description of this worker.
@@ -358,6 +366,7 @@ impl WorkerBuilder {
             handlers: Arc::new(self.handlers),
             middlewares: Arc::new(self.middlewares),
             states: Arc::new(self.states),
+            health: Health::new(self.options.heartbeat),
             options: Arc::new(self.options),
             #[cfg(feature = "schedules")]
             schedules: self.schedules,

@@ -47,6 +47,7 @@ impl Worker {
     /// and [`Error::is_broken`] is true for this error. Before the worker ends, it asks its handlers to stop and
     /// releases its jobs.
     pub async fn run_until(self, shutdown: impl Future) -> Result<()> {
+        let _health = self.health.begin();
         self.driver.check().await?;
         let worker = RunningWorker::start(self).await?;
         let parts = worker.shared.parts.clone();
@@ -79,7 +80,7 @@ impl RunningWorker {
         let attempts = Arc::new(worker.attempts(&Arc::default()));
         #[cfg(feature = "schedules")]
         let declared = worker.schedules;
-        let Worker { driver, queues, options, .. } = worker;
+        let Worker { driver, queues, options, health, .. } = worker;
         driver.register(&info).await?;
         #[cfg(feature = "schedules")]
         if let Err(error) = driver.declare(info.id, &declared).await {
@@ -93,7 +94,7 @@ impl RunningWorker {
                 "worker started"
             );
         });
-        let shared = Shared::new(&info, &options, attempts, info.queues.iter().map(String::as_str));
+        let shared = Shared::new(&info, &options, &health, attempts, info.queues.iter().map(String::as_str));
         let heartbeat = Heartbeat::start(&shared, info)?;
         let mut helpers = vec![shared.parts.spawn("the upkeep", upkeep::run(Arc::clone(&shared)))];
         if options.listen {
@@ -129,6 +130,7 @@ impl RunningWorker {
             );
         });
         shared.parts.begin_shutdown();
+        shared.health.stopping();
         shared.stopping.store(true, Ordering::Relaxed);
         stop_claiming.cancel();
         futures::future::join_all(claimers).await;

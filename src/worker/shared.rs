@@ -11,6 +11,7 @@ use crate::worker::attempt::Attempts;
 use crate::worker::attempt::reservations::HeldJobs;
 use crate::worker::backoff::{Backoff, Reconnected};
 use crate::worker::bells::Bells;
+use crate::worker::health::Health;
 use crate::worker::options::Options;
 use crate::worker::parts::Parts;
 
@@ -18,6 +19,7 @@ use crate::worker::parts::Parts;
 pub(crate) struct Shared {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) options: Arc<Options>,
+    pub(crate) health: Health,
     pub(crate) attempts: Arc<Attempts>,
     pub(crate) held_jobs: Arc<HeldJobs>,
     pub(crate) bells: Arc<Bells>,
@@ -50,12 +52,14 @@ impl Shared {
     pub(crate) fn new<'a>(
         info: &WorkerInfo,
         options: &Arc<Options>,
+        health: &Health,
         attempts: Arc<Attempts>,
         queues: impl IntoIterator<Item = &'a str>,
     ) -> Arc<Shared> {
         Arc::new(Shared {
             driver: Arc::clone(&attempts.driver),
             options: Arc::clone(options),
+            health: health.clone(),
             held_jobs: Arc::clone(&attempts.held_jobs),
             bells: Arc::new(Bells::new(queues)),
             id: AtomicI64::new(info.id),
@@ -107,7 +111,7 @@ pub(crate) mod tests {
         let worker = queues.iter().fold(builder, |builder, queue| builder.queue(*queue, 1)).build().unwrap();
         let info = WorkerInfo { id: 1, ..worker.info() };
         let attempts = Arc::new(worker.attempts(&Arc::default()));
-        Shared::new(&info, &worker.options, attempts, queues.iter().copied())
+        Shared::new(&info, &worker.options, &worker.health, attempts, queues.iter().copied())
     }
 
     #[derive(serde::Serialize, serde::Deserialize)]

@@ -26,8 +26,8 @@ const ORDER: &[(&str, &str)] = &[
     ("enqueue", "await_end builder mod"),
     (
         "worker",
-        "options backoff parts pauses bells kind_counts attempt mod shared wake claim heartbeat upkeep fire_schedules \
-         drain run",
+        "options backoff parts pauses bells kind_counts health attempt mod shared wake claim heartbeat upkeep \
+         fire_schedules drain run",
     ),
     ("worker/attempt", "reservations judge mod settle"),
     ("worker/attempt/settle", "mod record locked"),
@@ -37,7 +37,7 @@ const ORDER: &[(&str, &str)] = &[
     ("worker/heartbeat", "mod watch cut_off blocked_threads"),
     (
         "admin",
-        "mod iso_time record views overview filter job_row jobs dead_jobs queues schedules workers doctor metrics",
+        "mod iso_time record views overview filter job_row jobs dead_jobs queues schedules workers doctor metrics http",
     ),
     ("testing", "work conformance"),
     (

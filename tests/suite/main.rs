@@ -3,6 +3,7 @@
 
 mod generated;
 mod harness;
+mod health;
 mod items;
 mod kinds;
 mod links;

@@ -10,7 +10,7 @@ use crate::connection::{Connection, duration};
 use crate::exec::{Program, Strays};
 use crate::init::{self, Init};
 use crate::watchdog::Watchdog;
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, metrics};
 
 const DEFAULT_SLOTS: usize = 4;
 const MOST_SLOTS: usize = 10_000;
@@ -49,6 +49,10 @@ pub struct WorkCommand {
     /// Run the worker as a child process, pass signals on to it and reap orphans, as process 1 of a container must.
     #[arg(long, value_enum, default_value_t = Init::Auto, overrides_with = "init", value_name = "WHEN")]
     init: Init,
+    /// Serve pages for probes and scrapes at this address: /healthz, /readyz and /metrics. /readyz answers with status
+    /// 200 while the worker claims jobs and the database answers.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http: Option<String>,
     /// Do not listen for notifications: find new jobs only by polling, as behind a transaction pooler.
     #[arg(long)]
     no_listen: bool,
@@ -88,7 +92,14 @@ impl WorkCommand {
             let (name, slots) = queue_and_slots(queue)?;
             worker = worker.queue(name, slots);
         }
-        worker.build()?.run_until(stop).await?;
+        let worker = worker.build()?;
+        if let Some(address) = &self.http {
+            let pages = metrics::pages(connection).health(&worker.health());
+            let listener = metrics::listen(address).await?;
+            say!("serving http://{}/healthz, /readyz and /metrics", listener.local_addr()?);
+            tokio::spawn(pages.serve(listener));
+        }
+        worker.run_until(stop).await?;
         Ok(())
     }
 }

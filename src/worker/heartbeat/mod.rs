@@ -116,6 +116,7 @@ impl HeartbeatLoop {
             }
             match self.beat().await {
                 Ok(()) => {
+                    self.shared.health.answered();
                     if backoff.worked() {
                         self.shared.check_for_strays.notify_one();
                         // The outage may have cut off the listener's session unnoticed.

@@ -20,12 +20,12 @@ struct Exporter {
 
 impl Exporter {
     fn start(address: &str) -> Exporter {
+        Exporter::run(address, &["metrics", "--listen", "127.0.0.1:0"])
+    }
+
+    fn run(address: &str, arguments: &[&str]) -> Exporter {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
-        command
-            .args(["metrics", "--listen", "127.0.0.1:0"])
-            .env("DATABASE_URL", address)
-            .env("PGAPPNAME", "scraped")
-            .stderr(Stdio::piped());
+        command.args(arguments).env("DATABASE_URL", address).env("PGAPPNAME", "scraped").stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
         let (sender, served) = std::sync::mpsc::channel();
@@ -84,6 +84,29 @@ async fn metrics_are_served_and_other_requests_are_refused() {
     let endless = [b"GET /metrics HTTP/1.1\r\nX: ".to_vec(), vec![b'x'; 100_000], b"\r\n\r\n".to_vec()].concat();
     assert!(exporter.send(&endless).is_none_or(|(status, _)| status == 431), "an endless head is refused");
     assert_eq!(exporter.get("/metrics").unwrap().0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_serves_probes_and_metrics() {
+    let database = database().await;
+    let worker = Exporter::run(&database.address, &["work", "--exec", "true", "--http", "127.0.0.1:0"]);
+    eventually("the worker is ready", async || worker.get("/readyz").is_some_and(|(status, _)| status == 200)).await;
+    assert_eq!(worker.get("/healthz").unwrap(), (200, "ok\n".to_owned()));
+    let (status, page) = worker.get("/metrics").unwrap();
+    assert_eq!((status, parse(&page).of("reveille_workers", &[("state", "working")])), (200, Some(1.0)));
+}
+
+#[tokio::test]
+async fn a_worker_refuses_an_address_that_it_cannot_serve_at() {
+    let database = database().await;
+    let worker = Command::new(env!("CARGO_BIN_EXE_reveille"))
+        .args(["work", "--exec", "true", "--http", "nowhere"])
+        .env("DATABASE_URL", &database.address)
+        .output()
+        .unwrap();
+    let error = String::from_utf8(worker.stderr).unwrap();
+    assert_eq!(worker.status.code(), Some(2), "{error}");
+    assert!(error.contains("cannot listen at nowhere"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
