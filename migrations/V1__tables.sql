@@ -305,6 +305,7 @@ create table reveille.workers (
     queues            text[]        not null,
     kinds             text[],
     slots             int           not null,
+    queue_slots       int[]         not null default '{}',
     started_at        timestamptz   not null default now(),
     last_seen_at      timestamptz   not null default now(),
     holds_lock        boolean       not null default false,
@@ -325,6 +326,8 @@ comment on column reveille.workers.queues is 'The queues that the worker works.'
 comment on column reveille.workers.kinds is
     'The kinds for which the worker has a handler; null: it has a handler for every kind.';
 comment on column reveille.workers.slots is 'The number of slots, all queues together.';
+comment on column reveille.workers.queue_slots is
+    'The number of slots of each queue, in the order of queues. The worker reads it at each heartbeat.';
 comment on column reveille.workers.started_at is 'The time at which the worker started.';
 comment on column reveille.workers.last_seen_at is 'The time of the last heartbeat.';
 comment on column reveille.workers.holds_lock is

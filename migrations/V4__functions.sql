@@ -333,6 +333,38 @@ comment on function reveille.stop_worker(bigint) is
     'Asks a worker to shut down: the worker claims no more jobs and finishes its running jobs. Returns true if the '
     'worker exists.';
 
+create function reveille.set_slots(queue text, slots int, worker bigint default null) returns int
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    changed int;
+begin
+    if set_slots.slots is null or set_slots.slots not between 0 and 10000 then
+        raise exception 'a queue cannot have % slots in a worker; set 0 to 10000', set_slots.slots
+            using errcode = 'invalid_parameter_value';
+    end if;
+    -- Locks the rows in the order of their ids, so that two calls cannot wait for each other in a circle.
+    perform from reveille.workers
+    where queue = any (queues) and cardinality(queue_slots) = cardinality(queues)
+        and (set_slots.worker is null or id = set_slots.worker)
+    order by id
+    for no key update;
+    update reveille.workers
+    set queue_slots[array_position(queues, set_slots.queue)] = set_slots.slots,
+        slots = workers.slots + set_slots.slots - queue_slots[array_position(queues, set_slots.queue)]
+    where set_slots.queue = any (queues) and cardinality(queue_slots) = cardinality(queues)
+        and (set_slots.worker is null or id = set_slots.worker);
+    get diagnostics changed = row_count;
+    return changed;
+end
+$$;
+comment on function reveille.set_slots(text, int, bigint) is
+    'Sets the number of slots of a queue in one worker, or in all live workers of the queue if worker is null: 0 to '
+    '10,000. The workers learn of it at their next heartbeats. A worker that is started again has its own number. '
+    'Returns the number of workers.';
+
 create function reveille.await(id bigint, out state text, out reason text, out result jsonb, out errors jsonb)
     language plpgsql volatile security definer
     set search_path = pg_catalog, pg_temp

@@ -563,7 +563,8 @@ select
     workers.last_seen_at > clock_timestamp() - interval '30 seconds' as alive,
     workers.stopping or workers.stop_requested_at is not null as stopping,
     workers.version,
-    coalesce(cardinality(workers.stuck_jobs), 0) as stuck
+    coalesce(cardinality(workers.stuck_jobs), 0) as stuck,
+    workers.queue_slots
 from reveille.workers;
 comment on view reveille.worker_status is 'One row per worker process.';
 comment on column reveille.worker_status.worker is 'The worker''s id.';
@@ -579,6 +580,7 @@ comment on column reveille.worker_status.stopping is
     'True if the worker is shutting down, or has been asked to shut down.';
 comment on column reveille.worker_status.version is 'The version of Reveille that the worker runs.';
 comment on column reveille.worker_status.stuck is 'The number of the worker''s stuck jobs.';
+comment on column reveille.worker_status.queue_slots is 'The number of slots of each queue, in the order of queues.';
 
 -- The first part of the union reads the rows that upkeep has already summed, one per queue and minute. This part does
 -- not aggregate, so that a condition on the minute can use an index.

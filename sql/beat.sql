@@ -7,15 +7,16 @@
 --   $5 bigint[]            all jobs that the worker holds
 --
 -- Returns one row:
---   alive        true if the worker's row still exists
---   stop         true if the worker has been asked to stop
---   peers, seen  the other workers, and the time of the last heartbeat of each
---   gone         the peers that missed a heartbeat and whose sessions no longer hold the lock of sql/vouch.sql or
+--   alive          true if the worker's row still exists
+--   stop           true if the worker has been asked to stop
+--   peers, seen    the other workers, and the time of the last heartbeat of each
+--   gone           the peers that missed a heartbeat and whose sessions no longer hold the lock of sql/vouch.sql or
 --                sql/register.sql
---   sharing      the number of peers that work one of this worker's queues
---   paused       the worker's queues that are paused
---   cancel       the worker's jobs that are to be cancelled
---   unarmed      the worker's queues on which no bell is armed for the worker
+--   sharing        the number of peers that work one of this worker's queues
+--   queues, slots  the worker's queues, and the number of slots that each of them is to have
+--   paused         the worker's queues that are paused
+--   cancel         the worker's jobs that are to be cancelled
+--   unarmed        the worker's queues on which no bell is armed for the worker
 --
 -- The query for `cancel` finds each job by its id, because each job that has ended leaves a dead entry in the index by
 -- worker: after a second of many short jobs, a scan of that index would read mostly dead entries.
@@ -23,7 +24,7 @@
 -- If another session has locked the worker's row, the heartbeat is not written, but the answer is complete. The worker
 -- is not declared dead meanwhile, since a rescue passes over locked rows (sql/rescue.sql).
 with own as (
-    select id, queues, stop_requested_at from reveille.workers where id = $1
+    select id, queues, queue_slots, stop_requested_at from reveille.workers where id = $1
 ), free as materialized (
     select id from reveille.workers where id = $1 for no key update skip locked
 ), beat as (
@@ -63,6 +64,8 @@ select
         select count(*) from reveille.workers, own
         where workers.id <> $1 and workers.queues operator(pg_catalog.&&) own.queues
     ) as sharing,
+    coalesce((select queues from own), '{}') as queues,
+    coalesce((select queue_slots from own), '{}') as slots,
     array(select name from reveille.queues, own where name = any (own.queues) and paused_at is not null) as paused,
     array(
         select id from reveille.jobs

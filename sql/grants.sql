@@ -107,7 +107,7 @@ grant select, insert, update, delete
 -- `reveille listen` registers as a worker without slots.
 grant select, insert, update, delete on reveille.workers, reveille.sleepers to reveille_admin;
 grant execute on function reveille.cancel(bigint), reveille.retry(bigint), reveille.pause(text), reveille.resume(text),
-    reveille.stop_worker(bigint)
+    reveille.stop_worker(bigint), reveille.set_slots(text, int, bigint)
 to reveille_admin;
 grant select, insert, update, delete on reveille.schedules, reveille.schedule_declarations to reveille_admin;
 grant execute on function

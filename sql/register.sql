@@ -10,8 +10,9 @@
 --   $6 int      the number of slots, all queues together
 --   $7 text[]   the kinds for which the worker has a handler; null: every kind
 --   $8 boolean  true if the worker listens, and this session ends with the worker's process
-insert into reveille.workers (id, host, pid, version, queues, slots, kinds, backend)
+--   $9 int[]    the number of slots of each queue
+insert into reveille.workers (id, host, pid, version, queues, slots, kinds, backend, queue_slots)
 values (
     $1, $2, $3, $4, $5, $6, $7,
-    case when $8 then case when pg_try_advisory_lock_shared($1) then pg_backend_pid() end end
+    case when $8 then case when pg_try_advisory_lock_shared($1) then pg_backend_pid() end end, $9
 )

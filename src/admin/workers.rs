@@ -1,4 +1,4 @@
-//! Listing workers, and stopping one.
+//! Listing workers, stopping one, and changing their slots.
 
 use std::time::SystemTime;
 
@@ -23,6 +23,8 @@ pub struct WorkerRow {
     pub running: u64,
     /// The number of slots, all queues together. `reveille listen` is listed with 0 slots.
     pub slots: u64,
+    /// The number of slots of each queue, in the order of the queues.
+    pub queue_slots: Vec<u64>,
     /// The time at which the worker started.
     pub started_at: Option<SystemTime>,
     /// The time of the last heartbeat.
@@ -52,6 +54,7 @@ impl WorkerRow {
             queues: record.decode("queues")?,
             running: record.decode("running")?,
             slots: record.decode("slots")?,
+            queue_slots: record.decode("queue_slots")?,
             started_at: record.time("started_at"),
             last_seen: record.time("last_seen"),
             alive: record.decode("alive")?,
@@ -70,6 +73,22 @@ impl Admin {
     /// The server's error.
     pub async fn workers(&self) -> Result<Vec<WorkerRow>> {
         self.view(View::WorkerStatus).await?.into_iter().map(WorkerRow::from_record).collect()
+    }
+
+    /// Sets the number of slots of a queue, 0 to 10,000: in one worker, or in all live workers of the queue. Returns the
+    /// number of these workers.
+    ///
+    /// A worker changes its slots at its next heartbeat, within a second by default. New slots take jobs at once; an
+    /// occupied slot that has to go goes when its job ends. With 0 slots a worker starts no job of the queue, and the
+    /// other workers do. A worker that is started again has the slots of its own program.
+    ///
+    /// # Errors
+    /// Invalid if the number is above 10,000. The server's error.
+    pub async fn set_slots(&self, queue: &str, slots: u32, worker: Option<i64>) -> Result<u64> {
+        let (sql, slots) = ("select reveille.set_slots($1, $2, $3) as workers", i64::from(slots).min(10_001) as i32);
+        let params = &[(&queue as _, Type::TEXT), (&slots as _, Type::INT4), (&worker as _, Type::INT8)];
+        let rows = self.query("set slots", sql, params).await?;
+        Ok(rows.first().map_or(0, |row| row.get::<_, i32>("workers").max(0) as u64))
     }
 
     /// Asks a worker to shut down, as a signal to its process does: the worker finishes its running jobs, then its

@@ -16,6 +16,8 @@ pub struct WorkerInfo {
     pub queues: Vec<String>,
     /// The number of jobs that the worker runs at once, in all its queues together.
     pub slots: usize,
+    /// The number of slots of each queue, in the order of [`queues`](WorkerInfo::queues).
+    pub queue_slots: Vec<usize>,
     /// The kinds for which the worker has a handler, sorted; `None` if it has a handler for every kind.
     pub kinds: Option<Vec<String>>,
     /// True if the worker is about to [listen](crate::driver::Driver::listen).
@@ -27,7 +29,7 @@ impl WorkerInfo {
     /// It does not listen.
     pub fn new(id: i64) -> WorkerInfo {
         let (host, pid, queues) = (String::new(), std::process::id(), Vec::new());
-        WorkerInfo { id, host, pid, queues, slots: 1, kinds: None, listens: false }
+        WorkerInfo { id, host, pid, queues, slots: 1, queue_slots: Vec::new(), kinds: None, listens: false }
     }
 
     /// Sets the name of the worker's host.
@@ -58,6 +60,12 @@ impl WorkerInfo {
     #[must_use]
     pub fn slots(self, slots: usize) -> WorkerInfo {
         WorkerInfo { slots, ..self }
+    }
+
+    /// Sets the number of slots of each queue, in the order of the queues.
+    #[must_use]
+    pub fn queue_slots(self, queue_slots: impl IntoIterator<Item = usize>) -> WorkerInfo {
+        WorkerInfo { queue_slots: queue_slots.into_iter().collect(), ..self }
     }
 
     /// Sets whether the worker is about to listen.
@@ -133,6 +141,9 @@ pub struct Beat {
     pub sharing: usize,
     /// The worker's queues that are paused.
     pub paused: Vec<String>,
+    /// The number of slots that the worker is to have for each of its queues. A queue that is not listed keeps its
+    /// slots.
+    pub slots: Vec<(String, usize)>,
     /// The ids of the jobs in the report that are to be cancelled.
     pub cancel: Vec<i64>,
     /// The worker's queues for which the store sends it no signals. If the worker has armed the bell for one of these
@@ -144,8 +155,8 @@ impl Beat {
     /// Describes the answer to a worker; `alive` is true if the worker is registered. All other fields are empty or
     /// false; set the fields that apply.
     pub fn new(alive: bool) -> Beat {
-        let (peers, gone, paused, cancel, unarmed) = Default::default();
-        Beat { alive, stop: false, peers, gone, sharing: 0, paused, cancel, unarmed }
+        let (peers, gone, paused, slots, cancel, unarmed) = Default::default();
+        Beat { alive, stop: false, peers, gone, sharing: 0, paused, slots, cancel, unarmed }
     }
 }
 

@@ -68,6 +68,7 @@ pub(crate) mod parts;
 pub(crate) mod pauses;
 pub(crate) mod run;
 pub(crate) mod shared;
+pub(crate) mod slot_count;
 pub(crate) mod upkeep;
 pub(crate) mod wake;
 
@@ -161,6 +162,7 @@ impl Worker {
             host: host_name(),
             pid: std::process::id(),
             queues: self.queues.iter().map(|(name, _)| name.clone()).collect(),
+            queue_slots: self.queues.iter().map(|(_, slots)| *slots).collect(),
             slots: self.queues.iter().map(|(_, slots)| slots).sum(),
             kinds: self.handlers.kinds(),
             listens: self.options.listen,

@@ -14,6 +14,7 @@ use crate::worker::bells::Bells;
 use crate::worker::health::Health;
 use crate::worker::options::Options;
 use crate::worker::parts::Parts;
+use crate::worker::slot_count::SlotCounts;
 
 /// The state that the parts of one worker share.
 pub(crate) struct Shared {
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) attempts: Arc<Attempts>,
     pub(crate) held_jobs: Arc<HeldJobs>,
     pub(crate) bells: Arc<Bells>,
+    pub(crate) slot_counts: SlotCounts,
     /// The worker's id. A worker that was declared dead goes on under a new id.
     id: AtomicI64,
     /// The number of other workers that work the same queues.
@@ -62,6 +64,7 @@ impl Shared {
             health: health.clone(),
             held_jobs: Arc::clone(&attempts.held_jobs),
             bells: Arc::new(Bells::new(queues)),
+            slot_counts: SlotCounts::default(),
             id: AtomicI64::new(info.id),
             sharing: AtomicUsize::new(0),
             claiming: Arc::default(),

@@ -1299,6 +1299,36 @@ $$;
 
 COMMENT ON FUNCTION reveille.schedule(name text, kind text, cron text, every interval, time_zone text, payload jsonb, queue text, priority bigint, max_attempts bigint, timeout interval, key text, tags text[], metadata jsonb, catch_up text, declared_by bigint) IS 'Adds a schedule, or changes the schedule of that name: `select reveille.schedule(''nightly-report'', kind => ''report'', cron => ''0 3 * * *'', time_zone => ''Europe/Berlin'')`. The next tick stays unless the timing changes; a paused schedule stays paused. Returns the schedule''s id. declared_by is for workers, which declare the schedules of their code.';
 
+CREATE FUNCTION reveille.set_slots(queue text, slots integer, worker bigint DEFAULT NULL::bigint) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+declare
+    changed int;
+begin
+    if set_slots.slots is null or set_slots.slots not between 0 and 10000 then
+        raise exception 'a queue cannot have % slots in a worker; set 0 to 10000', set_slots.slots
+            using errcode = 'invalid_parameter_value';
+    end if;
+    -- Locks the rows in the order of their ids, so that two calls cannot wait for each other in a circle.
+    perform from reveille.workers
+    where queue = any (queues) and cardinality(queue_slots) = cardinality(queues)
+        and (set_slots.worker is null or id = set_slots.worker)
+    order by id
+    for no key update;
+    update reveille.workers
+    set queue_slots[array_position(queues, set_slots.queue)] = set_slots.slots,
+        slots = workers.slots + set_slots.slots - queue_slots[array_position(queues, set_slots.queue)]
+    where set_slots.queue = any (queues) and cardinality(queue_slots) = cardinality(queues)
+        and (set_slots.worker is null or id = set_slots.worker);
+    get diagnostics changed = row_count;
+    return changed;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.set_slots(queue text, slots integer, worker bigint) IS 'Sets the number of slots of a queue in one worker, or in all live workers of the queue if worker is null: 0 to 10,000. The workers learn of it at their next heartbeats. A worker that is started again has its own number. Returns the number of workers.';
+
 CREATE FUNCTION reveille.somebody_may_sleep() RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     AS $$
@@ -2122,6 +2152,7 @@ CREATE TABLE reveille.workers (
     queues text[] NOT NULL,
     kinds text[],
     slots integer NOT NULL,
+    queue_slots integer[] DEFAULT '{}'::integer[] NOT NULL,
     started_at timestamp with time zone DEFAULT now() NOT NULL,
     last_seen_at timestamp with time zone DEFAULT now() NOT NULL,
     holds_lock boolean DEFAULT false NOT NULL,
@@ -2148,6 +2179,8 @@ COMMENT ON COLUMN reveille.workers.queues IS 'The queues that the worker works.'
 COMMENT ON COLUMN reveille.workers.kinds IS 'The kinds for which the worker has a handler; null: it has a handler for every kind.';
 
 COMMENT ON COLUMN reveille.workers.slots IS 'The number of slots, all queues together.';
+
+COMMENT ON COLUMN reveille.workers.queue_slots IS 'The number of slots of each queue, in the order of queues. The worker reads it at each heartbeat.';
 
 COMMENT ON COLUMN reveille.workers.started_at IS 'The time at which the worker started.';
 
@@ -2789,7 +2822,8 @@ CREATE VIEW reveille.worker_status AS
     (workers.last_seen_at > (clock_timestamp() - '00:00:30'::interval)) AS alive,
     (workers.stopping OR (workers.stop_requested_at IS NOT NULL)) AS stopping,
     workers.version,
-    COALESCE(cardinality(workers.stuck_jobs), 0) AS stuck
+    COALESCE(cardinality(workers.stuck_jobs), 0) AS stuck,
+    workers.queue_slots
    FROM reveille.workers;
 
 COMMENT ON VIEW reveille.worker_status IS 'One row per worker process.';
@@ -2817,6 +2851,8 @@ COMMENT ON COLUMN reveille.worker_status.stopping IS 'True if the worker is shut
 COMMENT ON COLUMN reveille.worker_status.version IS 'The version of Reveille that the worker runs.';
 
 COMMENT ON COLUMN reveille.worker_status.stuck IS 'The number of the worker''s stuck jobs.';
+
+COMMENT ON COLUMN reveille.worker_status.queue_slots IS 'The number of slots of each queue, in the order of queues.';
 
 ALTER TABLE ONLY reveille.finished_jobs ATTACH PARTITION reveille.finished_jobs_0 FOR VALUES IN ('0');
 

@@ -26,8 +26,8 @@ const ORDER: &[(&str, &str)] = &[
     ("enqueue", "await_end builder mod"),
     (
         "worker",
-        "options backoff parts pauses bells kind_counts health attempt mod shared wake claim heartbeat upkeep \
-         fire_schedules drain run",
+        "options backoff parts pauses slot_count bells kind_counts health attempt mod shared wake claim heartbeat \
+         upkeep fire_schedules drain run",
     ),
     ("worker/attempt", "reservations judge mod settle"),
     ("worker/attempt/settle", "mod record locked"),

@@ -66,6 +66,7 @@ mod schedules;
 mod schema;
 mod shutdown;
 mod sleep;
+mod slots;
 mod sql;
 mod testing;
 mod throwaway;

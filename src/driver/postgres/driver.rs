@@ -50,6 +50,8 @@ impl Driver for Postgres {
         boxed(async {
             let pid = i32::try_from(worker.pid).unwrap_or_default();
             let slots = i32::try_from(worker.slots).unwrap_or(i32::MAX);
+            let queue_slots = worker.queue_slots.iter().map(|slots| i32::try_from(*slots).unwrap_or(i32::MAX));
+            let queue_slots: Vec<i32> = queue_slots.collect();
             let version = env!("CARGO_PKG_VERSION");
             // A session of a pooler does not end with the worker. At another address, the worker may be unable to
             // listen, and then no session of a listener would take over.
@@ -63,6 +65,7 @@ impl Driver for Postgres {
                 (&slots, Type::INT4),
                 (&worker.kinds, Type::TEXT_ARRAY),
                 (&vouches, Type::BOOL),
+                (&queue_slots, Type::INT4_ARRAY),
             ];
             self.query("register the worker", &self.statements.register, params).await.map(drop)
         })
@@ -100,6 +103,11 @@ impl Driver for Postgres {
             let seen: Vec<SystemTime> = row.get("seen");
             let peers = ids.into_iter().zip(seen).map(|(id, last_seen_at)| Peer { id, last_seen_at }).collect();
             let sharing = usize::try_from(row.get::<_, i64>("sharing")).unwrap_or_default();
+            let slots =
+                row.get::<_, Vec<i32>>("slots").into_iter().map(|slots| usize::try_from(slots).unwrap_or_default());
+            let slots = row.get::<_, Vec<String>>("queues").into_iter().zip(slots);
+            // A number that did not fit into the column says nothing.
+            let slots = slots.filter(|(_, slots)| *slots != i32::MAX as usize).collect();
             Ok(Beat {
                 alive: row.get("alive"),
                 stop: row.get("stop"),
@@ -107,6 +115,7 @@ impl Driver for Postgres {
                 gone: row.get("gone"),
                 sharing,
                 paused: row.get("paused"),
+                slots,
                 cancel: row.get("cancel"),
                 unarmed: row.get("unarmed"),
             })

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::driver::Settlement;
@@ -13,6 +13,7 @@ use crate::job::ReservedJob;
 use crate::worker::claim::ahead::{Ahead, WaitingJob, release_at_each_pause};
 use crate::worker::claim::pace::{AHEAD_PER_WORKER, LONGEST_AHEAD, MOST_AHEAD, Pace, rest_between_claims};
 use crate::worker::shared::Shared;
+use crate::worker::slot_count::SlotCount;
 
 /// If no slot was free, the claimer waits up to 2 ms from the first free slot on. More slots become free meanwhile, and
 /// one claim takes jobs for all of them.
@@ -26,8 +27,7 @@ pub(crate) struct Slots {
     shared: Arc<Shared>,
     running: TaskTracker,
     ahead: Arc<Ahead>,
-    count: usize,
-    free: Arc<Semaphore>,
+    count: Arc<SlotCount>,
     pace: Pace,
     /// True if all slots were empty before the last claim returned jobs.
     starved: bool,
@@ -54,8 +54,7 @@ impl Slots {
             shared: Arc::clone(shared),
             running,
             ahead,
-            count,
-            free: Arc::new(Semaphore::new(count)),
+            count: shared.slot_counts.add(queue, count),
             pace: Pace::new(),
             starved: false,
             limited: false,
@@ -81,25 +80,35 @@ impl Slots {
             let most_ahead = self.most_ahead();
             let waiting = self.ahead.lock().len();
             if most_ahead > 0 && waiting <= most_ahead / 2 {
-                return self.free.available_permits() + most_ahead - waiting;
+                return self.count.free.available_permits() + most_ahead - waiting;
             }
             self.starved = false;
             if waiting == 0 {
-                break;
+                let free = self.free_slots().await;
+                if free > 0 {
+                    return free;
+                }
+                continue;
             }
             let until_stalled = self.until_stalled().unwrap_or_default();
             let _ = tokio::time::timeout(until_stalled, self.ahead.started.notified()).await;
             self.release_if_stalled().await;
         }
-        if self.free.available_permits() == 0 {
-            // Since no job waits, only the claimer takes permits. A permit that is free now stays free.
-            drop(self.free.acquire().await);
-            let enough = self.count.div_ceil(2);
-            if self.free.available_permits() < enough {
-                let _ = tokio::time::timeout(GATHER, self.free.acquire_many(enough as u32)).await;
+    }
+
+    /// Waits until a slot is free, if none is, and then up to 2 ms until half of the slots are free. Returns the number of
+    /// free slots, which is 0 if a free slot had to go.
+    async fn free_slots(&self) -> usize {
+        if self.count.free.available_permits() == 0 {
+            // Since no job waits, only the claimer takes permits. A slot that is free now stays free, unless it has to
+            // go.
+            drop(self.count.free.acquire().await);
+            let enough = self.count.present().div_ceil(2);
+            if self.count.free.available_permits() < enough {
+                let _ = tokio::time::timeout(GATHER, self.count.free.acquire_many(enough as u32)).await;
             }
         }
-        self.free.available_permits()
+        self.count.free.available_permits()
     }
 
     /// Returns the time after which all waiting jobs are released if none of them has started by then; `None` if no job
@@ -122,19 +131,20 @@ impl Slots {
     /// Returns the number of jobs to claim ahead.
     fn most_ahead(&self) -> usize {
         // If many endings already wait for locks of other sessions, the endings of more jobs would wait behind them.
-        if self.limited || self.shared.held_jobs.count_locked() > self.count {
+        let slots = self.count.present();
+        if self.limited || slots == 0 || self.shared.held_jobs.count_locked() > slots {
             return 0;
         }
         let claims = u32::try_from(self.shared.sharing() + 1).unwrap_or(u32::MAX).max(2);
         let time = AHEAD_PER_WORKER.saturating_mul(claims).min(LONGEST_AHEAD);
-        self.pace.ahead(self.count, time).min(self.affordable)
+        self.pace.ahead(slots, time).min(self.affordable)
     }
 
     /// Returns the number of jobs that another claim may ask for. `taken`: the number of jobs that the slots are about
     /// to take. `claimed`: the number of jobs that the claims under way have asked for. Returns 0 if the result is less
     /// than half of `taken`, since a small claim is not worth its cost.
     pub(crate) fn room_beside(&self, taken: usize, claimed: usize) -> usize {
-        let places = self.free.available_permits() + self.most_ahead();
+        let places = self.count.free.available_permits() + self.most_ahead();
         let room = places.saturating_sub(self.ahead.lock().len() + taken + claimed);
         if room >= taken / 2 { room } else { 0 }
     }
@@ -152,9 +162,9 @@ impl Slots {
     pub(crate) fn take(&mut self, jobs: Vec<ReservedJob>, pauses: u64) {
         let ran_dry = self.ahead.take_ran_dry();
         self.starved |= ran_dry.is_some();
-        self.pace.learn(jobs.len(), self.count, ran_dry);
+        self.pace.learn(jobs.len(), self.count.present(), ran_dry);
         self.hold(jobs, pauses);
-        while let Ok(slot) = Arc::clone(&self.free).try_acquire_owned() {
+        while let Some(slot) = self.count.try_take() {
             match self.ahead.next() {
                 Some(first) => self.start(first, slot),
                 None => break,
@@ -182,22 +192,23 @@ impl Slots {
     /// Runs one job after another in one slot, until no job waits.
     fn start(&self, first: WaitingJob, slot: OwnedSemaphorePermit) {
         let (attempts, ahead) = (Arc::clone(&self.shared.attempts), Arc::clone(&self.ahead));
-        let (free, count) = (Arc::clone(&self.free), self.count);
+        let count = Arc::clone(&self.count);
         self.running.spawn(async move {
             let (mut next, mut slot) = (Some(first), Some(slot));
             while slot.is_some() {
                 while let Some(WaitingJob { job, held, .. }) = next {
                     ahead.settle(attempts.make(job, held).await).await;
-                    next = ahead.next();
+                    slot = slot.and_then(|slot| count.keep(slot));
+                    next = slot.as_ref().and_then(|_| ahead.next());
                 }
                 drop(slot.take());
-                if free.available_permits() == count {
+                if count.free.available_permits() == count.present() {
                     ahead.note_ran_dry();
                 }
                 // After `next` found no job and before this slot was free, the claimer may have added jobs. The claimer
                 // could not start them without a free slot, so this slot takes them.
                 if ahead.has_next() {
-                    slot = Arc::clone(&free).try_acquire_owned().ok();
+                    slot = count.try_take();
                     next = slot.as_ref().and_then(|_| ahead.next());
                 }
             }

@@ -166,6 +166,7 @@ impl HeartbeatLoop {
         if beat.stop {
             self.shared.stop.cancel();
         }
+        beat.slots.iter().for_each(|(queue, slots)| self.set_slots(queue, *slots));
         let newly_paused = beat.paused.iter().filter(|queue| !self.paused.contains(queue));
         newly_paused.for_each(|queue| self.shared.bells.pause(queue));
         self.paused.clone_from(&beat.paused);
@@ -175,6 +176,21 @@ impl HeartbeatLoop {
                 name: "worker.bell_silenced", target: "reveille::worker", worker = self.worker.id, queue,
                 "the queue's bell is no longer armed for this worker, as after a restore; arming it anew"
             );
+        }
+    }
+
+    fn set_slots(&mut self, queue: &str, slots: usize) {
+        if !self.shared.slot_counts.set(queue, slots) {
+            return;
+        }
+        tracing::info!(
+            name: "worker.slots_changed", target: "reveille::worker", worker = self.worker.id, queue, slots,
+            "the queue has another number of slots in this worker now"
+        );
+        // If the worker has to register anew, it registers with the new number.
+        if let Some(place) = self.worker.queues.iter().position(|worked| worked == queue) {
+            self.worker.queue_slots[place] = slots;
+            self.worker.slots = self.worker.queue_slots.iter().sum();
         }
     }
 
