@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::connection::Connection;
 use crate::jobs::{Answer, each, filter};
+use crate::progress::Progress;
 use crate::{Failure, Outcome, output};
 
 #[derive(Args)]
@@ -125,6 +126,7 @@ impl ChosenDead {
             };
             return each(&self.ids, self.json, revive).await;
         }
+        let _progress = Progress::start("reviving dead jobs", self.json);
         self.print("revived", admin.revive_dead(&filter).await?)
     }
 
@@ -138,6 +140,7 @@ impl ChosenDead {
             };
             return each(&self.ids, self.json, purge).await;
         }
+        let _progress = Progress::start("purging dead jobs", self.json);
         self.print("purged", admin.purge_dead(&filter).await?)
     }
 
@@ -150,11 +153,8 @@ impl ChosenDead {
     }
 
     fn print(&self, done: &str, result: BulkResult) -> Outcome {
-        if self.json {
-            output::line(json!({done: result.done, "left_over": result.left_over}))?;
-        } else {
-            output::line(format!("{} {done}", result.done))?;
-        }
+        let object = json!({done: result.done, "left_over": result.left_over});
+        output::answer(self.json, object, format_args!("{} {done}", result.done))?;
         if result.left_over > 0 {
             say!("{} stay dead, because live jobs hold their unique keys", result.left_over);
         }

@@ -4,6 +4,7 @@ use reveille::job::JobState;
 use serde_json::json;
 
 use crate::connection::Connection;
+use crate::progress::Progress;
 use crate::{Failure, Outcome, output};
 
 #[derive(Args)]
@@ -162,7 +163,9 @@ impl From<RunAgain> for Answer {
 /// Fails with [`Failure::NotFound`] unless all answers are good.
 pub async fn each(ids: &[i64], json: bool, act: impl AsyncFn(i64) -> reveille::Result<Answer>) -> Outcome {
     let mut all_good = true;
-    for &id in ids {
+    let progress = Progress::start("asking the server", json);
+    for (done, &id) in ids.iter().enumerate() {
+        progress.count(done as u64, ids.len() as u64);
         let Answer { word, is_good, new_job } = match act(id).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -173,10 +176,11 @@ pub async fn each(ids: &[i64], json: bool, act: impl AsyncFn(i64) -> reveille::R
         };
         all_good &= is_good;
         match new_job {
-            Some(job) if json => output::line(json!({"id": id, "answer": word, "job": job}))?,
-            None if json => output::line(json!({"id": id, "answer": word}))?,
-            Some(job) => output::line(format!("{id} {word} as {job}"))?,
-            None => output::line(format!("{id} {word}"))?,
+            Some(job) => {
+                let object = json!({"id": id, "answer": word, "job": job});
+                output::answer(json, object, format_args!("{id} {word} as {job}"))?
+            }
+            None => output::answer(json, json!({"id": id, "answer": word}), format_args!("{id} {word}"))?,
         }
     }
     if all_good { Ok(()) } else { Err(Failure::NotFound) }
@@ -188,10 +192,6 @@ fn print_refusal(id: i64, error: &reveille::Error, json: bool) -> Outcome {
     if error.is_unavailable() || error.is_denied() || error.is_schema_missing() || error.is_schema_mismatch() {
         return Err(Failure::Error(error.to_string()));
     }
-    if json {
-        output::line(json!({"id": id, "answer": "refused", "error": error.to_string()}))?;
-    } else {
-        output::line(format!("{id} refused: {}", output::plain(&error.to_string())))?;
-    }
-    Ok(())
+    let object = json!({"id": id, "answer": "refused", "error": error.to_string()});
+    Ok(output::answer(json, object, format_args!("{id} refused: {error}"))?)
 }

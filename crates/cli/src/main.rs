@@ -27,9 +27,11 @@ mod pages;
 mod processes;
 mod program;
 mod program_output;
+mod progress;
 mod queue;
 mod schedule;
 mod status;
+mod times;
 mod top;
 mod torture;
 mod watchdog;
@@ -125,6 +127,8 @@ enum Failure {
     NotFound,
     /// An error, with a message of one line. Exit status 2.
     Error(String),
+    /// The reader of the output, such as `head`, has closed the pipe. This is no error. Exit status 0.
+    OutputClosed,
 }
 
 /// Refuses to run a command in a build that is not optimized. With `--unoptimized`, this allows it.
@@ -152,11 +156,10 @@ impl From<tokio_postgres::Error> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
-        // The reader of the output, such as `head`, has closed the pipe. This is no error.
-        if error.kind() == std::io::ErrorKind::BrokenPipe {
-            std::process::exit(0);
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Failure::OutputClosed,
+            _ => Failure::Error(error.to_string()),
         }
-        Failure::Error(error.to_string())
     }
 }
 
@@ -181,7 +184,7 @@ fn main() -> ExitCode {
         Err(error) => Err(error.into()),
     };
     match failed {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
         Err(Failure::NotFound) => ExitCode::from(1),
         Err(Failure::Error(error)) => {
             say!("error: {}", one_line(&error));
