@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use reveille::admin::{Admin, QueueSettings, View};
+use serde_json::json;
 
 use crate::connection::{Connection, duration};
 use crate::{Failure, Outcome, output};
@@ -13,6 +14,9 @@ pub struct PauseCommand {
     /// Pause the queue even if nothing is known of it, before its first job.
     #[arg(long)]
     create: bool,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 impl PauseCommand {
@@ -22,7 +26,7 @@ impl PauseCommand {
             return Err(Failure::NotFound);
         }
         admin.pause(&self.queue).await?;
-        Ok(output::line(format!("paused {}", self.queue))?)
+        answer("paused", &self.queue, self.json)
     }
 }
 
@@ -30,6 +34,9 @@ impl PauseCommand {
 pub struct ResumeCommand {
     /// The name of the queue.
     queue: String,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 impl ResumeCommand {
@@ -39,8 +46,13 @@ impl ResumeCommand {
             return Err(Failure::NotFound);
         }
         admin.resume(&self.queue).await?;
-        Ok(output::line(format!("resumed {}", self.queue))?)
+        answer("resumed", &self.queue, self.json)
     }
+}
+
+/// Prints what was done to a queue.
+fn answer(done: &str, queue: &str, json: bool) -> Outcome {
+    Ok(output::answer(json, json!({"queue": queue, "answer": done}), format_args!("{done} {queue}"))?)
 }
 
 pub const SEE_STATUS: &str = "`reveille status` lists the queues";
@@ -113,13 +125,16 @@ pub struct SetQueue {
     /// The settings.
     #[arg(required = true, value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 impl SetQueue {
     async fn run(self, connection: &Connection) -> Outcome {
         let settings = parse(&self.settings)?;
         connection.database().await?.admin().set_queue(&self.queue, settings).await?;
-        Ok(output::line(format!("set {}", self.queue))?)
+        answer("set", &self.queue, self.json)
     }
 }
 
@@ -178,15 +193,20 @@ fn yes_or_no(key: &str, value: &str, default: bool) -> Result<bool, Failure> {
 const DEFAULT: &str = "default";
 
 #[derive(Args)]
-pub struct PruneCommand {}
+pub struct PruneCommand {
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
+}
 
 impl PruneCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        match connection.database().await?.admin().prune().await? {
-            Some(emptied) => output::line(format!("emptied {emptied} days of history"))?,
-            None => output::line("a worker is already doing the upkeep")?,
-        }
-        Ok(())
+        let emptied = connection.database().await?.admin().prune().await?;
+        let (answer, text) = match emptied {
+            Some(emptied) => ("pruned", format!("emptied {emptied} days of history")),
+            None => ("busy", "a worker is already doing the upkeep".to_owned()),
+        };
+        Ok(output::answer(self.json, json!({"answer": answer, "emptied_days": emptied}), text)?)
     }
 }
 
