@@ -7,12 +7,16 @@
 mod output;
 
 mod bench;
+mod completions;
 mod connection;
+#[cfg(test)]
+mod conventions;
 mod dead;
 mod demo;
 mod doctor;
 mod drain;
 mod enqueue;
+mod examples;
 mod exec;
 mod figures;
 mod init;
@@ -20,6 +24,7 @@ mod jobs;
 mod keeper;
 mod listen;
 mod log;
+mod man;
 mod metrics;
 mod migrate;
 #[cfg(test)]
@@ -40,7 +45,7 @@ mod workers;
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -113,6 +118,12 @@ enum Command {
     BenchWorker(bench::BenchWorker),
     /// Break everything at random while jobs are worked, and count lost and repeated jobs.
     Torture(torture::Torture),
+    /// Print a script by which a shell completes commands and options.
+    ///
+    /// The shell reads the script from a folder of its own, as in the examples. zsh needs the folder in its fpath.
+    Completions(completions::CompletionsCommand),
+    /// Print the manual page, or write a page for each command.
+    Man(man::ManCommand),
     #[command(hide = true)]
     TortureWorker(torture::TortureWorker),
     #[command(hide = true)]
@@ -193,8 +204,13 @@ fn main() -> ExitCode {
     }
 }
 
+/// Returns the command's options and subcommands, with examples in their help.
+fn command_line() -> clap::Command {
+    examples::add(Cli::command())
+}
+
 fn parse() -> Result<Cli, clap::Error> {
-    let matches = Cli::command().try_get_matches()?;
+    let matches = command_line().try_get_matches()?;
     let mut cli = Cli::from_arg_matches(&matches)?;
     // clap puts a global argument among the subcommand's matches, even if it stood before the subcommand.
     let source = matches.subcommand().and_then(|(_, command)| command.value_source("database_url"));
@@ -231,6 +247,8 @@ async fn run(cli: Cli) -> Outcome {
         Command::BenchWorker(command) => command.run(connection).await,
         Command::Torture(command) => command.run().await,
         Command::TortureWorker(command) => command.run(connection).await,
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
         Command::Watchdog => watchdog::run(),
         // `main` runs the keeper without a runtime.
         Command::Keep(_) => Ok(()),
@@ -272,12 +290,35 @@ fn usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
+    if let Some(help) = help_instead_of(error) {
+        help.lines().for_each(|line| say!("{line}"));
+        return ExitCode::from(2);
+    }
     let text = error.render().to_string();
     let (what, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
     let usage = rest.lines().find_map(|line| line.strip_prefix("Usage: "));
     let usage = usage.map(|usage| format!("; usage: {usage}")).unwrap_or_default();
     say!("{}{usage} (see --help)", one_line(what));
     ExitCode::from(2)
+}
+
+/// Returns the help of a command that lacks its subcommand; `None` for another error.
+///
+/// The help goes to stderr and the exit status is 2, as for every error of usage: a script whose variable is empty must
+/// not go on as if a command had run. `git` alone fails for the same reason.
+fn help_instead_of(error: &clap::Error) -> Option<String> {
+    match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Some(error.render().to_string()),
+        // clap returns this if an option was given, be it by the environment.
+        ErrorKind::MissingSubcommand => {
+            let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) else { return None };
+            let mut root = command_line();
+            root.build();
+            let below = |command, name| clap::Command::find_subcommand_mut(command, name);
+            Some(name.split(' ').skip(1).try_fold(&mut root, below)?.render_help().to_string())
+        }
+        _ => None,
+    }
 }
 
 fn one_line(text: &str) -> String {

@@ -344,25 +344,6 @@ async fn the_error_for_a_wrong_password_hides_it() {
     run(wrong, "").refused(&["password authentication failed", "check the user"]);
 }
 
-#[test]
-fn output_into_a_closed_pipe_is_no_error() {
-    let mut child = command(&["migrate", "--print"]).spawn().unwrap();
-    drop(child.stdout.take());
-    let output = finish(child);
-    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(0), String::new()));
-}
-
-#[test]
-fn help_and_version_go_to_stdout() {
-    for (argument, part) in [("--help", "Usage: reveille"), ("--version", env!("CARGO_PKG_VERSION"))] {
-        let ended = run(command(&[argument]), "");
-        assert_eq!((ended.code, ended.out.contains(part)), (0, true), "{}", ended.out);
-    }
-    let mut helped = command(&["status", "--help"]);
-    helped.env("DATABASE_URL", "postgres://u:secret@h/db");
-    assert!(!run(helped, "").out.contains("secret"));
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_works_on_the_given_database_and_sums_up_in_json() {
     let database = empty_database().await;

@@ -1,0 +1,139 @@
+//! A reader that closes the pipe early, as `head` does.
+
+use std::io::{BufRead, BufReader};
+
+use crate::cli::{command, finish};
+use crate::exec::{Folder, Worker};
+use crate::harness::{TestDatabase, database};
+
+/// The commands that only read.
+const READING: [&[&str]; 19] = [
+    &["--help"],
+    &["status"],
+    &["jobs"],
+    &["jobs", "--json"],
+    &["job", "1"],
+    &["workers"],
+    &["workers", "list"],
+    &["top", "--once"],
+    &["metrics", "--once"],
+    &["dead"],
+    &["dead", "list"],
+    &["queue", "limits"],
+    &["schedule", "list"],
+    &["schedule", "next", "* * * * *", "--count", "1000"],
+    &["doctor"],
+    &["migrate", "--print"],
+    &["migrate", "--print-grants"],
+    &["completions", "bash"],
+    &["man"],
+];
+/// The commands that change something, that wait, or that take long.
+const OTHERS: [&str; 33] = [
+    "bench",
+    "bench-backlog",
+    "bench-delayed",
+    "bench-drain",
+    "bench-enqueue",
+    "bench-horizon",
+    "bench-idle",
+    "bench-latency",
+    "bench-schedules",
+    "bench-steady",
+    "bench-unruly",
+    "bench-views",
+    "cancel",
+    "dead-purge",
+    "dead-revive",
+    "demo",
+    "drain",
+    "enqueue",
+    "listen",
+    "pause",
+    "prune",
+    "queue",
+    "queue-set",
+    "resume",
+    "retry",
+    "schedule",
+    "schedule-add",
+    "schedule-pause",
+    "schedule-remove",
+    "schedule-resume",
+    "schedule-trigger",
+    "torture",
+    "workers-stop",
+];
+
+async fn filled() -> TestDatabase {
+    let database = database().await;
+    let rows = "insert into reveille.jobs (kind, payload) select 'k', to_jsonb(repeat('x', 100))
+            from generate_series(1, 2000);
+        insert into reveille.queues (name, max_running) values ('q', 1)";
+    database.run(rows).await;
+    database
+}
+
+#[tokio::test]
+async fn the_lists_of_this_test_have_every_command() {
+    let folder = Folder::new();
+    let done = crate::cli::run(command(&["man", "--dir", &folder.path("")]), "");
+    assert_eq!(done.code, 0, "{}", done.err);
+    let pages = std::fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    for page in pages.filter(|page| page != "reveille.1" && page != "reveille-work.1") {
+        let name = page.trim_start_matches("reveille-").trim_end_matches(".1");
+        let reads = READING.iter().any(|arguments| arguments.join("-").starts_with(name));
+        assert!(reads || OTHERS.contains(&name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn output_into_a_closed_pipe_is_no_error() {
+    let database = filled().await;
+    for arguments in READING {
+        let mut reading = command(arguments);
+        let mut child = reading.env("DATABASE_URL", &database.address).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = finish(child);
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), &*err), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_pipe_that_closes_after_the_first_line_is_no_error() {
+    let database = filled().await;
+    for arguments in [&["jobs", "--limit", "2000", "--json"][..], &["jobs", "--limit", "2000"], &["migrate", "--print"]]
+    {
+        let mut reading = command(arguments);
+        let mut child = reading.env("DATABASE_URL", &database.address).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(!lines.next().unwrap().unwrap().is_empty());
+        drop(lines);
+        let output = finish(child);
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), &*err), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn changes_are_made_to_the_end_without_a_reader() {
+    let database = filled().await;
+    let mut child = command(&["cancel", "1", "99999", "2", "3"]);
+    let mut child = child.env("DATABASE_URL", &database.address).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = finish(child);
+    assert_eq!(output.status.code(), Some(1), "one job is unknown: {}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(database.value("select count(*) from reveille.finished_jobs").await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listen_ends_and_deregisters_when_nobody_reads_on() {
+    let database = database().await;
+    let mut listening = Worker(command(&["listen"]).env("DATABASE_URL", &database.address).spawn().unwrap());
+    database.until("select count(*) = 1 from reveille.sleepers").await;
+    drop(listening.0.stdout.take());
+    database.run("insert into reveille.jobs (kind) values ('k')").await;
+    assert_eq!(listening.ended().await.code(), Some(0));
+    assert_eq!(database.value("select count(*) from reveille.workers").await, 0);
+}
