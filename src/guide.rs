@@ -70,6 +70,7 @@ pub mod running {
 pub mod reference {
     page!(command, "reference/command.md");
     page!(command_running, "reference/command-running.md");
+    page!(command_output, "reference/command-output.md");
     page!(functions, "reference/functions.md");
     page!(views, "reference/views.md");
     page!(tables, "reference/tables.md");

@@ -33,3 +33,19 @@ fn every_command_prints_json_on_demand() {
     }
     assert_eq!(without, WITHOUT_JSON.map(|(name, _)| format!("reveille {name}")));
 }
+
+#[test]
+fn the_page_on_output_has_the_keys_of_every_command() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/command-output.md"));
+    let page = page.unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let described: Vec<&str> = rows.flat_map(|names| names.split(", ")).map(|name| name.trim_matches('`')).collect();
+    let mut root = command_line().disable_help_subcommand(true);
+    root.build();
+    for (name, command) in all(&root, "reveille") {
+        let name = name.trim_start_matches("reveille").trim_start();
+        let is_described = described.contains(&name) || name.starts_with("bench ");
+        let has_none = WITHOUT_JSON.iter().any(|(without, _)| *without == name);
+        assert!(is_described || has_none || command.is_subcommand_required_set(), "{name}");
+    }
+}

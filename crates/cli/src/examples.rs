@@ -154,23 +154,7 @@ mod tests {
     use super::*;
     use crate::command_line;
     use crate::conventions::all;
-
-    /// Returns the commands of a line of shell, each with its words. Pipes and files are left out.
-    fn commands(line: &str) -> Vec<Vec<String>> {
-        let (mut commands, mut word, mut is_quoted) = (vec![Vec::new()], String::new(), false);
-        for c in format!("{line} ").chars() {
-            match c {
-                '\'' => is_quoted = !is_quoted,
-                ' ' if !is_quoted => match std::mem::take(&mut word) {
-                    word if ["|", "&&", ">"].contains(&&word[..]) => commands.push(Vec::new()),
-                    word => commands.last_mut().unwrap().push(word),
-                },
-                c => word.push(c),
-            }
-        }
-        assert!(!is_quoted, "{line}");
-        commands
-    }
+    use crate::pages::{UNKNOWN, arguments, shell};
 
     #[test]
     fn the_help_of_each_command_has_up_to_three_examples() {
@@ -186,10 +170,13 @@ mod tests {
     #[test]
     fn the_command_accepts_its_examples() {
         for (name, line) in EXAMPLES.iter().flat_map(|(name, lines)| lines.iter().map(move |line| (name, line))) {
-            let own: Vec<_> = commands(line).into_iter().filter(|words| words[0] == "reveille").collect();
-            assert!(own.iter().any(|words| words.join(" ").starts_with(name)), "{line} is no example of {name}");
+            let commands = shell::commands(line, UNKNOWN).unwrap();
+            let own: Vec<_> = commands.iter().filter_map(|(_, words)| arguments(words)).collect();
+            let is_named = |words: &&[String]| format!("reveille {}", words.join(" ")).starts_with(name);
+            assert!(own.iter().any(is_named), "{line} is no example of {name}");
             for words in own {
-                let parsed = command_line().try_get_matches_from(&words);
+                let words = std::iter::once("reveille").chain(words.iter().map(String::as_str));
+                let parsed = command_line().try_get_matches_from(words);
                 assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
             }
         }

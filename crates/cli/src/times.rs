@@ -3,13 +3,14 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// Turns an ISO time with a zone into the reader's zone: `2026-11-23 08:59:58+01:00`. The variable TZ or the system sets
-/// this zone. Returns `None` for other texts.
+/// Turns an ISO time with a zone into the reader's zone: `2026-11-23 08:59:58+01:00`. Returns `None` for other texts.
+///
+/// The variable TZ or the system sets the reader's zone.
 pub fn here(text: &str) -> Option<String> {
     Some(parse(text)?.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S%:z").to_string())
 }
 
-/// Turns the JSON of a time into UTC, as the server writes it: `"2026-11-23T07:59:58.5+00:00"`. Returns `None` for other
+/// Turns the JSON of a time into UTC, in the server's form: `"2026-11-23T07:59:58.5+00:00"`. Returns `None` for other
 /// JSON.
 ///
 /// The server writes a time in the zone of its session, and the database or the role may set any zone.
