@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 pub use crate::job::{Cancelled, Retried};
 pub use crate::queue::QueueSettings;
 
+mod bulk;
 mod dead_jobs;
 pub mod doctor;
 mod filter;
@@ -40,9 +41,11 @@ mod queues;
 mod record;
 #[cfg(feature = "schedules")]
 mod schedules;
+mod slices;
+mod sort;
 mod views;
 
-pub use dead_jobs::{BulkResult, RefusedJob};
+pub use bulk::{Bulk, BulkAction, BulkResult, RefusedJob};
 pub use filter::{Filter, REASONS, StateFilter};
 pub use job_row::{FailedAttempt, JobRow};
 pub use jobs::RunAgain;
@@ -51,6 +54,7 @@ pub use record::Record;
 pub(crate) use record::{as_bytes, records};
 #[cfg(feature = "schedules")]
 pub use schedules::ScheduleRow;
+pub use sort::Sort;
 pub use views::View;
 
 /// The administrator's view of a [`Database`]; made by [`Database::admin`].

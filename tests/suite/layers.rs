@@ -28,7 +28,10 @@ const ORDER: &[(&str, &str)] = &[
     ("worker/claim", "claim_size pace look_budget low_water look ahead slots mod"),
     ("worker/claim/low_water", "tests"),
     ("worker/heartbeat", "mod watch cut_off blocked_threads"),
-    ("admin", "mod iso_time record views filter job_row jobs dead_jobs queues schedules doctor metrics"),
+    (
+        "admin",
+        "mod iso_time record views filter slices job_row sort jobs bulk dead_jobs queues schedules doctor metrics",
+    ),
     ("testing", "work conformance"),
     (
         "testing/conformance",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reveille::admin::{Cancelled, Filter, Retried, StateFilter, View};
+use reveille::admin::{BulkAction, Cancelled, Filter, Retried, StateFilter, View};
 use reveille::database::grants_sql;
 use reveille::driver::ClaimRequest;
 use reveille::enqueue::copy_all;
@@ -320,6 +320,11 @@ async fn an_administrator_controls_jobs_and_changes_no_tables() {
     admin.wait_until_drained("default", |_| {}).await.unwrap();
     admin.purge_dead(&Filter::new()).await.unwrap();
     admin.revive_dead(&Filter::new()).await.unwrap();
+    for action in [BulkAction::RunAgain, BulkAction::Retry, BulkAction::Cancel, BulkAction::Revive, BulkAction::Purge] {
+        let mut bulk = admin.bulk(action, &Filter::new()).unwrap();
+        bulk.count().await.unwrap();
+        bulk.run().await.unwrap();
+    }
     admin.prune().await.unwrap();
     roles.may("admin", &VIEWS).await;
     let schedules = [
