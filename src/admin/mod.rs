@@ -33,6 +33,7 @@ mod bulk;
 mod dead_jobs;
 pub mod doctor;
 mod filter;
+mod follow;
 mod iso_time;
 mod job_row;
 mod jobs;
@@ -47,6 +48,7 @@ mod views;
 
 pub use bulk::{Bulk, BulkAction, BulkResult, RefusedJob};
 pub use filter::{Filter, REASONS, StateFilter};
+pub use follow::Follower;
 pub use job_row::{FailedAttempt, JobRow};
 pub use jobs::RunAgain;
 pub use queues::Backlog;

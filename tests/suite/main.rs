@@ -28,6 +28,7 @@ mod failover;
 mod fdw;
 mod fence;
 mod filters;
+mod follow;
 mod language;
 mod large_jobs;
 mod layers;

@@ -325,6 +325,7 @@ async fn an_administrator_controls_jobs_and_changes_no_tables() {
         bulk.count().await.unwrap();
         bulk.run().await.unwrap();
     }
+    admin.follow(&Filter::new()).await.unwrap().next().await.unwrap();
     admin.prune().await.unwrap();
     roles.may("admin", &VIEWS).await;
     let schedules = [
