@@ -100,6 +100,8 @@ grant select (queue, available_at) on reveille.jobs to reveille_monitor;
 grant select, insert, update, delete
     on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.queues, reveille.counters, reveille.rates
     to reveille_admin;
+-- Removing a queue removes its totals.
+grant select, delete on reveille.totals to reveille_admin;
 -- `reveille listen` registers as a worker without slots.
 grant select, insert, update, delete on reveille.workers, reveille.sleepers to reveille_admin;
 grant execute on function reveille.cancel(bigint), reveille.retry(bigint), reveille.pause(text), reveille.resume(text),

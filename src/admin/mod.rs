@@ -32,6 +32,7 @@ pub use crate::queue::QueueSettings;
 mod bulk;
 mod dead_jobs;
 pub mod doctor;
+mod edit;
 mod filter;
 mod follow;
 mod iso_time;
@@ -47,11 +48,12 @@ mod sort;
 mod views;
 
 pub use bulk::{Bulk, BulkAction, BulkResult, RefusedJob};
+pub use edit::{Edited, JobEdit};
 pub use filter::{Filter, REASONS, StateFilter};
 pub use follow::Follower;
 pub use job_row::{FailedAttempt, JobRow};
 pub use jobs::RunAgain;
-pub use queues::Backlog;
+pub use queues::{Backlog, QueueUse, RemovedQueue};
 pub use record::Record;
 pub(crate) use record::{as_bytes, records};
 #[cfg(feature = "schedules")]

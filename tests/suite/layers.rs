@@ -30,7 +30,7 @@ const ORDER: &[(&str, &str)] = &[
     ("worker/heartbeat", "mod watch cut_off blocked_threads"),
     (
         "admin",
-        "mod iso_time record views filter slices job_row sort jobs follow bulk dead_jobs queues schedules doctor \
+        "mod iso_time record views filter slices job_row sort jobs follow bulk dead_jobs edit queues schedules doctor \
             metrics",
     ),
     ("testing", "work conformance"),

@@ -20,6 +20,7 @@ mod configuration;
 mod conformance;
 mod control;
 mod copy;
+mod edit;
 mod enqueue;
 mod exact_limits;
 mod examples;

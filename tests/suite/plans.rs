@@ -350,7 +350,13 @@ async fn no_slice_of_jobs_reads_many_more_jobs_than_it_may() {
             let row = client.query_one(read, &[]).await.unwrap();
             (row.get::<_, i64>(0), row.get::<_, i64>(1))
         };
-        for (name, statement, most) in slices() {
+        let others = [(source("sql/edit_job.sql"), 20), (source("sql/remove_queue.sql"), 30_000)].map(|(sql, most)| {
+            let sql =
+                sql.replace("$1", if most == 20 { "77" } else { "'q'" }).replace("$2", "'{\"priority\": 1}'::jsonb");
+            let sql = sql.replace("$3", "null::jsonb").replace("$4", "null::timestamptz").replace("$5", "null::float8");
+            (format!("one with {most}"), sql, most)
+        });
+        for (name, statement, most) in slices().into_iter().chain(others) {
             client.batch_execute(&format!("begin; {}", by_index())).await.unwrap();
             let before = read().await;
             client.batch_execute(&statement).await.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
