@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use reveille::admin::Record;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::tcgetwinsize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -85,7 +87,8 @@ pub fn json_line(json: impl Display) -> io::Result<()> {
     line(compact(&json.to_string()))
 }
 
-fn compact(json: &str) -> String {
+/// Returns JSON without blanks between its parts.
+pub fn compact(json: &str) -> String {
     let (mut is_string, mut is_escaped) = (false, false);
     let is_kept = |c: &char| {
         let is_blank = !is_string && matches!(c, ' ' | '\t' | '\n' | '\r');
@@ -107,6 +110,22 @@ pub fn lines(text: impl Display) -> io::Result<()> {
 /// the text stays unchanged, because its format has its own escapes.
 pub fn page(text: &str) -> io::Result<()> {
     if io::stdout().is_terminal() { lines(text) } else { to_stdout(text) }
+}
+
+/// The time between two looks at whether stdout has a reader.
+const LOOK_FOR_READER_EVERY: Duration = Duration::from_millis(500);
+
+/// Waits until the reader of stdout has closed the pipe. A command that prints rarely then ends, as `tail -f` does.
+pub async fn closed() -> io::Error {
+    loop {
+        tokio::time::sleep(LOOK_FOR_READER_EVERY).await;
+        let stdout = io::stdout();
+        let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+        let looked = poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        if looked.is_ok() && watched[0].revents().contains(PollFlags::ERR) {
+            return ErrorKind::BrokenPipe.into();
+        }
+    }
 }
 
 fn to_stdout(text: &str) -> io::Result<()> {
