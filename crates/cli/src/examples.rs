@@ -30,8 +30,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "reveille jobs",
         &[
             "reveille jobs --queue mail",
-            "reveille jobs --state failing --limit 5",
-            "reveille jobs --kind send_welcome --json",
+            "reveille jobs --state failing --error 'connection refused' --newer-than 2h --json",
+            "reveille jobs --kind send_welcome --follow",
         ],
     ),
     ("reveille job", &["reveille job 42", "reveille job 42 --json"]),
@@ -40,8 +40,23 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("reveille workers stop", &["reveille workers stop 7 8"]),
     ("reveille top", &["reveille top", "reveille top --table workers --interval 5s", "reveille top --once"]),
     ("reveille metrics", &["reveille metrics --listen 0.0.0.0:9187", "reveille metrics --once"]),
-    ("reveille retry", &["reveille retry 42 43", "reveille retry --again 42"]),
-    ("reveille cancel", &["reveille cancel 42 43"]),
+    (
+        "reveille retry",
+        &[
+            "reveille retry 42 43",
+            "reveille retry --state failing --queue mail",
+            "reveille retry --again --state cancelled --key tenant-7 --dry-run",
+        ],
+    ),
+    ("reveille cancel", &["reveille cancel 42 43", "reveille cancel --payload '{\"campaign\": 12}' --dry-run"]),
+    (
+        "reveille edit",
+        &[
+            "reveille edit 42 --priority urgent --at now",
+            "reveille edit 42 43 --queue mail --delay 1h",
+            "reveille edit 42 --payload '{\"user_id\": 8}'",
+        ],
+    ),
     (
         "reveille dead",
         &[
@@ -53,9 +68,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("reveille dead list", &["reveille dead list --reason timed_out --limit 5"]),
     (
         "reveille dead revive",
-        &["reveille dead revive 42", "reveille dead revive --queue mail", "reveille dead revive --all"],
+        &[
+            "reveille dead revive 42",
+            "reveille dead revive --queue mail --error 'connection refused' --dry-run",
+            "reveille dead revive --all --yes",
+        ],
     ),
-    ("reveille dead purge", &["reveille dead purge 42", "reveille dead purge --kind send_welcome --reason permanent"]),
+    ("reveille dead purge", &["reveille dead purge 42", "reveille dead purge --reason permanent --older-than 30days"]),
     ("reveille pause", &["reveille pause mail", "reveille pause new-queue --create"]),
     ("reveille resume", &["reveille resume mail"]),
     ("reveille drain", &["reveille drain mail --timeout 10m", "reveille pause mail && reveille drain mail"]),
@@ -69,6 +88,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("reveille queue limits", &["reveille queue limits"]),
+    ("reveille queue remove", &["reveille queue remove mail"]),
     (
         "reveille schedule",
         &[
@@ -164,7 +184,7 @@ mod tests {
         assert!(EXAMPLES.iter().all(|(_, lines)| (1..=3).contains(&lines.len())));
         let mut command = command_line();
         let help = command.find_subcommand_mut("cancel").unwrap().render_help().to_string();
-        assert!(help.ends_with("\n\nExamples:\n  reveille cancel 42 43\n"), "{help}");
+        assert!(help.contains("\n\nExamples:\n  reveille cancel 42 43\n  reveille cancel "), "{help}");
     }
 
     #[test]

@@ -7,18 +7,23 @@
 mod output;
 
 mod bench;
+mod bulk;
 mod completions;
 mod connection;
 #[cfg(test)]
 mod conventions;
+mod csv;
 mod dead;
 mod demo;
 mod doctor;
 mod drain;
+mod edit;
 mod enqueue;
 mod examples;
 mod exec;
 mod figures;
+mod filter;
+mod follow;
 mod init;
 mod jobs;
 mod keeper;
@@ -75,7 +80,7 @@ enum Command {
     Work(work::WorkCommand),
     /// Show the queues.
     Status(status::StatusCommand),
-    /// List jobs.
+    /// List jobs, or follow them as they come and change.
     Jobs(jobs::JobsCommand),
     /// Show one job.
     Job(jobs::JobCommand),
@@ -86,9 +91,18 @@ enum Command {
     /// Serve metrics to Prometheus.
     Metrics(metrics::MetricsCommand),
     /// Make waiting jobs due now, or revive dead jobs; with --again, run finished jobs once more.
+    ///
+    /// Without a state, a filter chooses the delayed jobs that pass it; with --again, the finished ones. More than
+    /// 1,000 jobs are changed in several transactions. Ctrl-C ends this between two of them.
     Retry(jobs::RetryCommand),
     /// Cancel waiting jobs, and ask the handlers of running jobs to stop.
+    ///
+    /// More than 1,000 jobs are cancelled in several transactions. Ctrl-C ends this between two of them.
     Cancel(jobs::CancelCommand),
+    /// Change waiting jobs: their queue, priority, due time, payload and more.
+    ///
+    /// A running job is not changed. A dead job can be changed before it is revived.
+    Edit(edit::EditCommand),
     /// List, revive or purge dead jobs.
     Dead(dead::DeadCommand),
     /// Pause a queue: start no more of its jobs.
@@ -100,7 +114,7 @@ enum Command {
     /// This also waits for jobs that are enqueued meanwhile, but not for delayed jobs, such as jobs that wait for a
     /// retry. If the queue is paused, this waits only for running jobs.
     Drain(drain::DrainCommand),
-    /// Change settings of queues, and list their limits.
+    /// Change settings of queues, list their limits, or remove an unused queue.
     #[command(subcommand)]
     Queue(queue::QueueCommand),
     /// Add, list, pause, resume, trigger or remove schedules of recurring jobs, or show the ticks of a cron text.
@@ -234,6 +248,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Metrics(command) => command.run(connection).await,
         Command::Retry(command) => command.run(connection).await,
         Command::Cancel(command) => command.run(connection).await,
+        Command::Edit(command) => command.run(connection).await,
         Command::Dead(command) => command.run(connection).await,
         Command::Pause(command) => command.run(connection).await,
         Command::Resume(command) => command.run(connection).await,

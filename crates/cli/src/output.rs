@@ -143,6 +143,30 @@ pub fn say(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{}", plain(&text.to_string()));
 }
 
+/// Asks a question on the terminal. Returns `None` if there is no terminal to ask on.
+///
+/// While the question stands, no progress line is drawn.
+pub fn ask(question: &str) -> io::Result<Option<bool>> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Ok(None);
+    }
+    let _alone = remove_progress();
+    write!(io::stderr().lock(), "{} ", plain(question))?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(Some(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")))
+}
+
+/// Prints one record of a CSV file, as RFC 4180 has it. See [`csv`](crate::csv) for the cells.
+pub fn csv_record(cells: &[String]) -> io::Result<()> {
+    let quoted = |cell: &String| {
+        let cell = plain(cell);
+        let is_bare = !cell.contains(['"', ',']) && cell.trim() == cell;
+        if is_bare { cell } else { format!("\"{}\"", cell.replace('"', "\"\"")) }
+    };
+    to_stdout(&(cells.iter().map(quoted).collect::<Vec<_>>().join(",") + "\r"))
+}
+
 /// True while a progress line stands on the terminal. Other output removes the line first, and holds this lock.
 static PROGRESS: Mutex<bool> = Mutex::new(false);
 /// The width of a terminal that does not tell its width.

@@ -23,6 +23,8 @@ struct Line {
     /// What the command does, such as "migrating".
     what: String,
     detail: String,
+    /// True if the command itself ends at a signal.
+    leaves_signals: bool,
     has_ended: bool,
 }
 
@@ -31,14 +33,30 @@ impl Progress {
     ///
     /// Call this in a runtime.
     pub fn start(what: impl Display, json: bool) -> Progress {
-        let line = Line { began: Instant::now(), what: what.to_string(), detail: String::new(), has_ended: false };
-        let progress = Progress(Arc::new(Mutex::new(line)));
+        let progress = Progress(Arc::new(Mutex::new(Line {
+            began: Instant::now(),
+            what: what.to_string(),
+            detail: String::new(),
+            leaves_signals: false,
+            has_ended: false,
+        })));
         // A terminal of the kind "dumb" cannot remove a line.
         let is_dumb = std::env::var_os("TERM").is_none_or(|kind| kind.is_empty() || kind == "dumb");
         if stderr().is_terminal() && !is_dumb && !(json && stdout().is_terminal()) {
             tokio::spawn(show(Arc::clone(&progress.0)));
         }
         progress
+    }
+
+    /// Shows that the command now does something else.
+    pub fn go_on(&self, what: impl Display) {
+        let mut line = lock(&self.0);
+        (line.began, line.what, line.detail) = (Instant::now(), what.to_string(), String::new());
+    }
+
+    /// Leaves signals to the command from now on.
+    pub fn leave_signals(&self) {
+        lock(&self.0).leaves_signals = true;
     }
 
     /// Shows this text behind the text of the command.
@@ -78,7 +96,7 @@ async fn show(line: Arc<Mutex<Line>>) {
             _ = terminate.recv() => Some(SIGTERM),
         };
         let line = lock(&line);
-        if let Some(signal) = signal {
+        if let Some(signal) = signal.filter(|_| !line.leaves_signals) {
             output::progress("");
             let _ = emulate_default_handler(signal);
         } else if !line.has_ended {

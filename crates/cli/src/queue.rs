@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use reveille::admin::{Admin, QueueSettings, View};
+use reveille::admin::{Admin, QueueSettings, RemovedQueue, View};
 use serde_json::json;
 
 use crate::connection::{Connection, duration};
@@ -81,6 +81,38 @@ pub enum QueueCommand {
     Set(SetQueue),
     /// List the queues that have limits, and the present use of the limits.
     Limits(ListLimits),
+    /// Remove the settings and counters of a queue that nothing uses.
+    ///
+    /// A queue is in use while it has jobs that wait, run or are dead, a worker, or a schedule that enqueues into it.
+    /// The history of its jobs stays for a day.
+    Remove(RemoveQueue),
+}
+
+#[derive(Args)]
+pub struct RemoveQueue {
+    /// The name of the queue.
+    queue: String,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl RemoveQueue {
+    async fn run(self, connection: &Connection) -> Outcome {
+        let admin = connection.database().await?.admin();
+        let removed = admin.remove_queue(&self.queue).await?;
+        match removed {
+            RemovedQueue::Removed => return answer("removed", &self.queue, self.json),
+            RemovedQueue::InUse(used) => {
+                if self.json {
+                    output::line(json!({"queue": self.queue, "answer": "in_use", "used_by": used.to_string()}))?;
+                }
+                say!("queue {} is in use: {used}; it can be removed once nothing uses it", self.queue);
+            }
+            _ => say!("no queue {}: it has no settings, job, worker or counts; {SEE_STATUS}", self.queue),
+        }
+        Err(Failure::NotFound)
+    }
 }
 
 #[derive(Args)]
@@ -114,6 +146,7 @@ impl QueueCommand {
         match self {
             QueueCommand::Set(set) => set.run(connection).await,
             QueueCommand::Limits(limits) => limits.run(connection).await,
+            QueueCommand::Remove(remove) => remove.run(connection).await,
         }
     }
 }

@@ -191,7 +191,7 @@ async fn jobs_are_listed_by_state() {
     assert_eq!(kinds(&["--state", "cancelled"]), ["gone cancelled"]);
     assert_eq!(kinds(&["--state", "dead"]), Vec::<String>::new());
     assert_eq!(kinds(&["--kind", "ready", "--limit", "1"]), ["ready ready"]);
-    reveille(&database, &["jobs", "--state", "odd"]).refused(&["unknown state", "ready, delayed"]);
+    reveille(&database, &["jobs", "--state", "odd"]).refused(&["odd", "ready, delayed"]);
     assert!(reveille(&database, &["jobs"]).out.contains("delayed"));
 }
 
@@ -237,10 +237,10 @@ async fn dead_jobs_are_listed_revived_and_purged() {
     assert_eq!(reveille(&database, &["dead", "revive", "1"]).out, "1 revived\n");
     assert_eq!(reveille(&database, &["dead", "purge", "1"]).code, 1, "the job is not dead any more");
     assert_eq!(reveille(&database, &["dead", "purge", "--reason", "lost"]).out, "1 purged\n");
-    assert_eq!(reveille(&database, &["dead", "revive", "--queue", "q1"]).out, "1249 revived\n");
+    assert_eq!(reveille(&database, &["dead", "revive", "--queue", "q1", "--yes"]).out, "1249 revived\n");
     assert_eq!(
-        reveille(&database, &["dead", "revive", "--all", "--json"]).json(),
-        [json!({"revived": 1249, "left_over": 0})]
+        reveille(&database, &["dead", "revive", "--all", "--yes", "--json"]).json(),
+        [json!({"revived": 1249, "passed_over": 0, "left_over": 0, "refused": 0})]
     );
     assert_eq!(database.value("select count(*) from reveille.jobs where failures = 0 and attempts = 1").await, 2499);
 }

@@ -7,11 +7,13 @@ use crate::exec::{Folder, Worker};
 use crate::harness::{TestDatabase, database};
 
 /// The commands that only read.
-const READING: [&[&str]; 19] = [
+const READING: [&[&str]; 21] = [
     &["--help"],
     &["status"],
     &["jobs"],
     &["jobs", "--json"],
+    &["jobs", "--csv"],
+    &["cancel", "--queue", "q", "--dry-run"],
     &["job", "1"],
     &["workers"],
     &["workers", "list"],
@@ -30,9 +32,9 @@ const READING: [&[&str]; 19] = [
 ];
 /// The commands that change something, that wait, or that take long.
 const OTHERS: &str = "bench bench-backlog bench-delayed bench-drain bench-enqueue bench-horizon bench-idle \
-    bench-latency bench-schedules bench-steady bench-unruly bench-views cancel dead-purge dead-revive demo drain \
-    enqueue listen pause prune queue queue-set resume retry schedule schedule-add schedule-pause schedule-remove \
-    schedule-resume schedule-trigger torture work workers-stop";
+    bench-latency bench-schedules bench-steady bench-unruly bench-views cancel dead-purge dead-revive demo drain edit \
+    enqueue listen pause prune queue queue-remove queue-set resume retry schedule schedule-add schedule-pause \
+    schedule-remove schedule-resume schedule-trigger torture work workers-stop";
 
 async fn filled() -> TestDatabase {
     let database = database().await;
@@ -72,8 +74,13 @@ async fn output_into_a_closed_pipe_is_no_error() {
 #[tokio::test]
 async fn a_pipe_that_closes_after_the_first_line_is_no_error() {
     let database = filled().await;
-    for arguments in [&["jobs", "--limit", "2000", "--json"][..], &["jobs", "--limit", "2000"], &["migrate", "--print"]]
-    {
+    for arguments in [
+        &["jobs", "--limit", "2000", "--json"][..],
+        &["jobs", "--limit", "2000"],
+        &["jobs", "--limit", "2000", "--csv"],
+        &["jobs", "--limit", "2000", "--follow"],
+        &["migrate", "--print"],
+    ] {
         let mut reading = command(arguments);
         let mut child = reading.env("DATABASE_URL", &database.address).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -88,20 +95,36 @@ async fn a_pipe_that_closes_after_the_first_line_is_no_error() {
 #[tokio::test]
 async fn changes_are_made_to_the_end_without_a_reader() {
     let database = filled().await;
-    let mut child = command(&["cancel", "1", "99999", "2", "3"]);
-    let mut child = child.env("DATABASE_URL", &database.address).spawn().unwrap();
-    drop(child.stdout.take());
-    let output = finish(child);
-    assert_eq!(output.status.code(), Some(1), "one job is unknown: {}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(database.value("select count(*) from reveille.finished_jobs").await, 3);
+    let left = "select (select count(*) from reveille.jobs) || ' ' || (select count(*) from reveille.queues)";
+    for (arguments, status, expected) in [
+        // One of these jobs is unknown.
+        (&["cancel", "1", "99999", "2", "3"][..], 1, "1997 1"),
+        (&["edit", "4", "99999", "5", "--queue", "other"], 1, "1997 1"),
+        (&["cancel", "--queue", "other"], 0, "1995 1"),
+        (&["queue", "remove", "q"], 0, "1995 0"),
+        (&["cancel", "--all", "--yes"], 0, "0 0"),
+    ] {
+        let mut change = command(arguments);
+        let mut child = change.env("DATABASE_URL", &database.address).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = finish(child);
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), &*err), (Some(status), ""), "{arguments:?}");
+        assert_eq!(database.value(left).await, expected, "{arguments:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn listen_ends_and_deregisters_when_nobody_reads_on_although_nothing_comes() {
+async fn commands_that_print_what_comes_end_when_nobody_reads_on_although_nothing_comes() {
     let database = database().await;
-    let mut listening = Worker(command(&["listen"]).env("DATABASE_URL", &database.address).spawn().unwrap());
-    database.until("select count(*) = 1 from reveille.sleepers").await;
-    drop(listening.0.stdout.take());
-    assert_eq!(listening.ended().await.code(), Some(0));
-    assert_eq!(database.value("select count(*) from reveille.workers").await, 0);
+    for (arguments, has_begun) in [
+        (&["listen"][..], "select count(*) = 1 from reveille.sleepers"),
+        (&["jobs", "--follow"], "select exists (select from pg_stat_activity where query like '%slice%')"),
+    ] {
+        let mut process = Worker(command(arguments).env("DATABASE_URL", &database.address).spawn().unwrap());
+        database.until(has_begun).await;
+        drop(process.0.stdout.take());
+        assert_eq!(process.ended().await.code(), Some(0), "{arguments:?}");
+        assert_eq!(database.value("select count(*) from reveille.workers").await, 0);
+    }
 }

@@ -28,7 +28,13 @@ async fn a_command_that_waits_shows_a_line_and_removes_it_at_its_end() {
     database.run("insert into reveille.jobs (kind, queue) values ('k', 'mail')").await;
     for (arguments, shown, lock) in [
         (&["drain", "mail"][..], "draining mail: 1 ready, 0 running", "select"),
-        (&["dead", "revive", "--all"], "reviving dead jobs, ", "lock table reveille.dead_jobs"),
+        (&["dead", "revive", "--all"], "reviving jobs: 0 of 3 (0%), ", "lock table reveille.dead_jobs in share mode"),
+        (
+            &["dead", "purge", "--all", "--yes"],
+            "purging jobs: 0 so far, ",
+            "lock table reveille.dead_jobs in share mode",
+        ),
+        (&["jobs"], "reading jobs, ", "lock table reveille.jobs"),
         (&["cancel", "1"], "asking the server: 0 of 1 (0%), ", "lock table reveille.jobs"),
     ] {
         let (mut client, terminal) = (database.client().await, Terminal::open(80));
@@ -79,6 +85,41 @@ async fn a_signal_removes_the_line_and_ends_the_command() {
             process.signal(name);
             assert_eq!(process.ended().await.signal(), Some(number), "{arguments:?}");
             terminal.until_only("").await;
+        }
+    }
+}
+
+/// Makes each statement that cancels jobs wait until the returned client is dropped.
+async fn hold_cancels(database: &TestDatabase) -> tokio_postgres::Client {
+    let waits = "create function waits() returns trigger language plpgsql as $$
+        begin perform pg_advisory_xact_lock_shared(42); return null; end $$;
+        create trigger waits after delete on reveille.jobs for each statement execute function waits()";
+    database.run(waits).await;
+    let holder = database.client().await;
+    holder.batch_execute("select pg_advisory_lock(42)").await.unwrap();
+    holder
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_a_change_of_many_jobs_behind_its_slice_and_a_second_signal_at_once() {
+    let database = database().await;
+    database.run("insert into reveille.jobs (kind) select 'k' from generate_series(1, 2500)").await;
+    for is_patient in [true, false] {
+        let (holder, terminal) = (hold_cancels(&database).await, Terminal::open(200));
+        let mut process = start(command(&["cancel", "--all", "--yes"]), &database, &terminal);
+        terminal.until("cancelling jobs: 0 so far, ").await;
+        process.signal("-INT");
+        terminal.until("cancelling jobs: interrupted, waiting for the end of this slice, ").await;
+        if is_patient {
+            drop(holder);
+            assert_eq!(process.ended().await.code(), Some(2));
+            terminal.until_only("error: interrupted, up to job 1000; the other jobs are not touched").await;
+            assert_eq!(database.value("select count(*) from reveille.jobs").await, 1500);
+            database.run("drop function waits() cascade").await;
+        } else {
+            process.signal("-INT");
+            assert_eq!(process.ended().await.code(), Some(2));
+            terminal.until_only("error: interrupted twice: the jobs of the last slice may still be changed").await;
         }
     }
 }
