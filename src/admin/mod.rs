@@ -18,7 +18,7 @@
 //! The guide: [live control](crate::guide::features::control), [dead jobs](crate::guide::jobs::dead_jobs),
 //! [monitoring](crate::guide::running::monitoring).
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -104,6 +104,20 @@ impl Admin {
                 "{text:?} is not a time at which a job can be due; use one such as tomorrow"
             ))),
         }
+    }
+
+    /// Reads a length of time as Postgres reads an interval: `5 minutes`, `1 day 2:30`, `PT5M`, … A month has the
+    /// length of the next month.
+    ///
+    /// # Errors
+    /// Invalid if the text is no interval, or if the interval is infinite or negative.
+    pub async fn read_duration(&self, text: &str) -> Result<Duration> {
+        let sql = "select extract(epoch from now() + $1::text::interval - now())::double precision as seconds";
+        let rows = self.query("read a length of time", sql, &[(&text, Type::TEXT)]).await?;
+        let seconds = rows.first().map_or(f64::NAN, |row| row.get("seconds"));
+        Duration::try_from_secs_f64(seconds).map_err(|_| {
+            Error::invalid(format!("{text:?} is not a length of time from 0 on; use one such as 5 minutes"))
+        })
     }
 
     /// Does all the upkeep of workers now, except vacuum.

@@ -15,7 +15,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "reveille enqueue send_welcome '{\"user_id\": 7}' --queue mail",
             "reveille enqueue send_report --at '2026-12-24 18:00+01' --unique-by-kind",
-            "generate | reveille enqueue resize - --wait --wait-timeout 30s",
+            "generate | reveille enqueue --from-file -",
         ],
     ),
     (

@@ -19,6 +19,7 @@ mod doctor;
 mod drain;
 mod edit;
 mod enqueue;
+mod enqueue_file;
 mod examples;
 mod exec;
 mod figures;
@@ -74,7 +75,7 @@ enum Command {
     Demo(demo::DemoCommand),
     /// Create Reveille's tables, or bring them up to date.
     Migrate(migrate::MigrateCommand),
-    /// Enqueue a job.
+    /// Enqueue a job, or many jobs from a file.
     Enqueue(enqueue::EnqueueCommand),
     /// Work jobs with a program in any language.
     Work(work::WorkCommand),

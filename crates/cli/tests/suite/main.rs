@@ -18,6 +18,7 @@ mod cli;
 mod control;
 mod doctor;
 mod doctor_roles;
+mod enqueue_file;
 mod examples;
 mod exec;
 mod exec_processes;

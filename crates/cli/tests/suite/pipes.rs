@@ -1,6 +1,7 @@
 //! A reader that closes the pipe early, as `head` does.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
 
 use crate::cli::{command, finish};
 use crate::exec::{Folder, Worker};
@@ -103,10 +104,13 @@ async fn changes_are_made_to_the_end_without_a_reader() {
         (&["cancel", "--queue", "other"], 0, "1995 1"),
         (&["queue", "remove", "q"], 0, "1995 0"),
         (&["cancel", "--all", "--yes"], 0, "0 0"),
+        (&["enqueue", "--from-file", "-"], 0, "1 0"),
     ] {
         let mut change = command(arguments);
-        let mut child = change.env("DATABASE_URL", &database.address).spawn().unwrap();
+        let mut child = change.env("DATABASE_URL", &database.address).stdin(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
+        // Most of these commands do not read it.
+        let _ = child.stdin.take().unwrap().write_all(b"{\"kind\": \"k\"}\n");
         let output = finish(child);
         let err = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), &*err), (Some(status), ""), "{arguments:?}");

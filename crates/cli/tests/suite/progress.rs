@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 use crate::cli::command;
-use crate::exec::Worker;
+use crate::exec::{Folder, Worker};
 use crate::harness::{TestDatabase, database, empty_database};
 use crate::terminal::Terminal;
 
@@ -122,6 +122,27 @@ async fn a_signal_ends_a_change_of_many_jobs_behind_its_slice_and_a_second_signa
             terminal.until_only("error: interrupted twice: the jobs of the last slice may still be changed").await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_jobs_shows_how_far_it_was_read() {
+    let (database, terminal, folder) = (database().await, Terminal::open(80), Folder::new());
+    let file = folder.path("jobs.ndjson");
+    std::fs::write(&file, "{\"kind\": \"a\"}\n".repeat(2000)).unwrap();
+    let waits = "create function waits() returns trigger language plpgsql as $$
+        begin
+            if (select max(id) from reveille.jobs) > 1000 then perform pg_advisory_xact_lock_shared(42); end if;
+            return null;
+        end $$;
+        create trigger waits after insert on reveille.jobs for each statement execute function waits()";
+    database.run(waits).await;
+    let holder = database.client().await;
+    holder.batch_execute("select pg_advisory_lock(42)").await.unwrap();
+    let mut process = start(command(&["enqueue", "--from-file", &file]), &database, &terminal);
+    terminal.until("enqueuing jobs: 1000 lines (50%), ").await;
+    drop(holder);
+    assert!(process.ended().await.success());
+    terminal.until_only("").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
