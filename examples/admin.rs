@@ -1,5 +1,5 @@
-//! Administration from Rust: list jobs by a filter, read one job, cancel a job, run a job again, and revive or purge
-//! dead jobs.
+//! Administration from Rust: list jobs by a filter, read one job, edit a job, cancel the jobs of a filter, run a job
+//! again, and revive or purge dead jobs.
 //!
 //! Run it: `cargo run --example admin`, at `DATABASE_URL` or on a throw-away server. It prints:
 //!
@@ -9,7 +9,8 @@
 //! dead: invoice 2 (failed)
 //! completed: invoice 1
 //! invoice 2, attempt 1: no paper
-//! cancel invoice 4: Cancelled
+//! edit invoice 4: Waiting
+//! cancelled with the key acme: 1
 //! run invoice 1 again: a new job
 //! revived: 1, purged: 1
 //! completed now: 2, dead now: 0
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use reveille::admin::{Filter, RunAgain};
+use reveille::admin::{BulkAction, Filter, JobEdit, RunAgain};
 use reveille::driver::FailureReason;
 use reveille::job::JobState;
 use reveille::{Job, Outcome, State, Worker, enqueue};
@@ -76,7 +77,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("invoice 2, attempt {}: {}", failed.attempt.unwrap_or_default(), failed.error);
     }
 
-    println!("cancel invoice 4: {:?}", admin.cancel(later.id).await?);
+    println!("edit invoice 4: {:?}", admin.edit(later.id, JobEdit::new().key("acme")).await?);
+    let of_acme = admin.bulk(BulkAction::Cancel, &invoices.clone().key("acme"))?.run().await?;
+    println!("cancelled with the key acme: {}", of_acme.done);
     if let RunAgain::Enqueued(_) = admin.run_again(ids[0]).await? {
         println!("run invoice 1 again: a new job");
     }

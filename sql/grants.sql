@@ -104,6 +104,8 @@ grant select, insert, update, delete
     on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.queues, reveille.counters,
         reveille.kind_counters, reveille.rates
     to reveille_admin;
+-- Removing a queue removes its totals.
+grant select, delete on reveille.totals to reveille_admin;
 -- `reveille listen` registers as a worker without slots.
 grant select, insert, update, delete on reveille.workers, reveille.sleepers to reveille_admin;
 grant execute on function reveille.cancel(bigint), reveille.retry(bigint), reveille.pause(text), reveille.resume(text),

@@ -44,6 +44,7 @@ pub mod features {
     page!(results, "features/results.md");
     page!(programs, "features/programs.md");
     page!(control, "features/control.md");
+    page!(many_jobs, "features/many-jobs.md");
     page!(middleware, "features/middleware.md");
     page!(tracing, "features/tracing.md");
     page!(testing, "features/testing.md");
@@ -70,6 +71,7 @@ pub mod running {
 pub mod reference {
     page!(command, "reference/command.md");
     page!(command_running, "reference/command-running.md");
+    page!(command_output, "reference/command-output.md");
     page!(functions, "reference/functions.md");
     page!(views, "reference/views.md");
     page!(tables, "reference/tables.md");

@@ -1,10 +1,11 @@
 //! Filters: the jobs that a listing shows, or that an operation changes.
 
 use std::str::FromStr;
+use std::time::{Duration, SystemTime};
 
 use crate::driver::FailureReason;
 use crate::error::{Error, Result};
-use crate::job::JobState;
+use crate::job::{JobState, Payload};
 
 /// All reasons for which a job can be dead.
 pub const REASONS: [FailureReason; 5] = [
@@ -15,22 +16,40 @@ pub const REASONS: [FailureReason; 5] = [
     FailureReason::Undecodable,
 ];
 
-/// Chooses jobs by queue, kind, state and reason. A new filter chooses all live jobs.
+/// Chooses jobs: a job passes if it meets all conditions of the filter. A new filter has no condition.
+///
+/// Without a state or a reason, a filter chooses live jobs. Only [`Admin::bulk`](crate::admin::Admin::bulk) chooses the
+/// jobs that its action is for.
 ///
 /// ```
-/// use reveille::admin::{Filter, StateFilter};
-/// use reveille::job::JobState;
+/// use std::time::Duration;
 ///
-/// let dead_mails = Filter::new().queue("mail").state(JobState::Dead);
+/// use reveille::admin::{Filter, StateFilter};
+/// use reveille::job::{JobState, Payload};
+///
+/// # fn example() -> reveille::Result<()> {
+/// let dead_mails = Filter::new().queue("mail").state(JobState::Dead).error("connection refused");
 /// let stuck = Filter::new().state(StateFilter::Stuck);
+/// let of_an_import = Filter::new().tag("import").older_than(Duration::from_secs(3600));
+/// let of_a_user = Filter::new().kind("send_welcome").payload(Payload::parse(r#"{"user_id": 7}"#)?);
+/// # Ok(())
+/// # }
+/// # example().unwrap();
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[must_use]
 pub struct Filter {
     pub(super) queue: Option<String>,
     pub(super) kind: Option<String>,
-    state: Option<StateFilter>,
-    reason: Option<FailureReason>,
+    pub(super) state: Option<StateFilter>,
+    pub(super) reason: Option<FailureReason>,
+    pub(super) key: Option<String>,
+    pub(super) tags: Vec<String>,
+    pub(super) since: Option<SystemTime>,
+    pub(super) older_than: Option<Duration>,
+    pub(super) newer_than: Option<Duration>,
+    pub(super) error: Option<String>,
+    pub(super) payload: Option<Payload>,
 }
 
 /// The states by which jobs can be listed: each [`JobState`], and three further states.
@@ -85,6 +104,57 @@ impl Filter {
         self
     }
 
+    /// Chooses only jobs with this key.
+    pub fn key(mut self, key: impl Into<String>) -> Filter {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Chooses only jobs that have this tag. If this is called several times, only jobs that have all of the tags.
+    pub fn tag(mut self, tag: impl Into<String>) -> Filter {
+        self.tags.push(tag.into());
+        self
+    }
+
+    /// Chooses only live jobs that were enqueued at this time or later, or only jobs that ended at this time or later.
+    pub fn since(mut self, time: SystemTime) -> Filter {
+        self.since = Some(time);
+        self
+    }
+
+    /// Chooses only live jobs that were enqueued this long ago or earlier, or only jobs that ended this long ago or
+    /// earlier, by the database's clock.
+    pub fn older_than(mut self, age: Duration) -> Filter {
+        self.older_than = Some(age);
+        self
+    }
+
+    /// Chooses only live jobs that were enqueued this long ago or later, or only jobs that ended this long ago or
+    /// later, by the database's clock.
+    pub fn newer_than(mut self, age: Duration) -> Filter {
+        self.newer_than = Some(age);
+        self
+    }
+
+    /// Chooses only jobs whose last error contains this text. Upper and lower case differ, and no character has a
+    /// special meaning.
+    pub fn error(mut self, text: impl Into<String>) -> Filter {
+        self.error = Some(text.into());
+        self
+    }
+
+    /// Chooses only jobs whose payload contains this JSON, as the operator `@>` of Postgres defines it: each member of
+    /// an object has this value, and each element of an array is in the array.
+    pub fn payload(mut self, contained: Payload) -> Filter {
+        self.payload = Some(contained);
+        self
+    }
+
+    /// True if the filter has no condition.
+    pub fn is_empty(&self) -> bool {
+        *self == Filter::default()
+    }
+
     /// # Errors
     /// Invalid if the filter asks for a reason and for a state other than dead.
     pub(super) fn listing(&self) -> Result<Listing> {
@@ -104,20 +174,6 @@ impl Filter {
             }
             (Some(state), None) => Listing::Live(Some(state.name())),
         })
-    }
-
-    /// The reason of the dead jobs that an operation is to change; `None` for any reason.
-    ///
-    /// # Errors
-    /// Invalid if the filter asks for a state other than dead.
-    pub(super) fn dead_reason(&self) -> Result<Option<&'static str>> {
-        match (self.state, self.listing()?) {
-            (None, _) | (_, Listing::Dead(_)) => Ok(self.reason.map(FailureReason::name)),
-            (Some(state), _) => {
-                let state = state.name();
-                Err(Error::invalid(format!("{state} jobs can be neither revived nor purged: only dead jobs can")))
-            }
-        }
     }
 }
 
@@ -180,15 +236,7 @@ mod tests {
         assert_eq!(state(StateFilter::Finished), Listing::Finished(None));
         assert_eq!(state(JobState::Dead.into()), Listing::Dead(None));
         assert_eq!(listing(Filter::new().reason(FailureReason::Lost)), Listing::Dead(Some(FailureReason::Lost)));
-    }
-
-    #[test]
-    fn only_dead_jobs_have_a_reason_and_are_revived() {
-        let lost = Filter::new().reason(FailureReason::Lost);
-        assert_eq!(lost.clone().state(JobState::Dead).dead_reason().unwrap(), Some("lost"));
-        assert_eq!(lost.dead_reason().unwrap(), Some("lost"));
-        assert_eq!(Filter::new().dead_reason().unwrap(), None);
-        assert!(lost.state(StateFilter::Finished).listing().unwrap_err().is_invalid());
-        assert!(Filter::new().state(JobState::Ready).dead_reason().unwrap_err().is_invalid());
+        let lost = Filter::new().reason(FailureReason::Lost).state(StateFilter::Finished);
+        assert!(lost.listing().unwrap_err().is_invalid());
     }
 }

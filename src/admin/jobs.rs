@@ -1,10 +1,11 @@
 //! Listing jobs, and changing one job at a time.
 
-use tokio_postgres::types::{ToSql, Type};
+use std::time::Instant;
 
-use super::filter::Listing;
-use super::{Admin, Filter, JobRow, as_bytes, records};
-use crate::driver::FailureReason;
+use tokio_postgres::types::Type;
+
+use super::slices::{Reached, Slices};
+use super::{Admin, Filter, JobRow, Sort, as_bytes, records};
 use crate::error::{Error, Result};
 use crate::job::{Cancelled, Retried};
 
@@ -28,18 +29,37 @@ impl Admin {
     /// # Errors
     /// Invalid if the filter asks for a reason and a state other than dead; else the server's error.
     pub async fn jobs(&self, filter: &Filter, limit: u32) -> Result<Vec<JobRow>> {
-        let (sql, chosen) = match filter.listing()? {
-            Listing::Live(state) => (as_bytes!(include_str!("../../sql/list_jobs.sql")), state),
-            Listing::Dead(reason) => {
-                (as_bytes!(include_str!("../../sql/list_dead_jobs.sql")), reason.map(FailureReason::name))
-            }
-            Listing::Finished(outcome) => (as_bytes!(include_str!("../../sql/list_finished_jobs.sql")), outcome),
-        };
-        let limit = i64::from(limit);
-        let params: [(&(dyn ToSql + Sync), Type); 4] =
-            [(&filter.queue, Type::TEXT), (&filter.kind, Type::TEXT), (&limit, Type::INT8), (&chosen, Type::TEXT)];
-        let rows = records(&self.read("list jobs", sql, &params).await?)?;
-        rows.into_iter().map(JobRow::from_record).collect()
+        self.jobs_sorted(filter, Sort::Id, limit).await
+    }
+
+    /// Lists at most `limit` jobs that pass the filter, in an order of the caller's choice.
+    ///
+    /// The jobs are read slice by slice, so no statement takes long. A listing of few jobs among very many takes as
+    /// many statements as it needs.
+    ///
+    /// # Errors
+    /// Invalid if the jobs cannot be sorted so, or as [`Admin::jobs`]; else the server's error.
+    pub async fn jobs_sorted(&self, filter: &Filter, sort: Sort, limit: u32) -> Result<Vec<JobRow>> {
+        let mut slices = sort.slices(filter)?;
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        let mut jobs = Vec::new();
+        while !slices.has_ended() && (jobs.len() as i64) < i64::from(limit) {
+            slices.limit = limit - jobs.len() as i32;
+            jobs.extend(self.read_slice(&mut slices).await?.0);
+        }
+        sort.sort(&mut jobs);
+        Ok(jobs)
+    }
+
+    /// Reads the jobs of the next slice that pass the filter. Also returns the last page of the history that was read.
+    pub(super) async fn read_slice(&self, slices: &mut Slices) -> Result<(Vec<JobRow>, Option<i64>)> {
+        let began = Instant::now();
+        let rows = self.read("list jobs", slices.table.rows(), &slices.params().list()).await?;
+        let (jobs, reached) = Reached::split(records(&rows)?)?;
+        let page = reached.last_page;
+        slices.advance(reached, began);
+        let jobs = jobs.into_iter().map(JobRow::from_record).collect::<Result<Vec<_>>>()?;
+        Ok((jobs, page))
     }
 
     /// Returns one live, dead or finished job; `None` if no job has this id, or if the job's history has been deleted.

@@ -18,7 +18,7 @@
 //! The guide: [live control](crate::guide::features::control), [dead jobs](crate::guide::jobs::dead_jobs),
 //! [monitoring](crate::guide::running::monitoring).
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -30,9 +30,12 @@ use crate::error::{Error, Result};
 pub use crate::job::{Cancelled, Retried};
 pub use crate::queue::QueueSettings;
 
+mod bulk;
 mod dead_jobs;
 pub mod doctor;
+mod edit;
 mod filter;
+mod follow;
 #[cfg(feature = "http")]
 pub mod http;
 mod iso_time;
@@ -44,19 +47,24 @@ mod queues;
 mod record;
 #[cfg(feature = "schedules")]
 mod schedules;
+mod slices;
+mod sort;
 mod views;
 mod workers;
 
-pub use dead_jobs::{BulkResult, RefusedJob};
+pub use bulk::{Bulk, BulkAction, BulkResult, RefusedJob};
+pub use edit::{Edited, JobEdit};
 pub use filter::{Filter, REASONS, StateFilter};
+pub use follow::Follower;
 pub use job_row::{FailedAttempt, JobRow};
 pub use jobs::RunAgain;
 pub use overview::OverviewList;
-pub use queues::Backlog;
+pub use queues::{Backlog, QueueUse, RemovedQueue};
 pub use record::Record;
 pub(crate) use record::{as_bytes, records};
 #[cfg(feature = "schedules")]
 pub use schedules::ScheduleRow;
+pub use sort::Sort;
 pub use views::View;
 pub use workers::WorkerRow;
 
@@ -90,6 +98,20 @@ impl Admin {
                 "{text:?} is not a time at which a job can be due; use one such as tomorrow"
             ))),
         }
+    }
+
+    /// Reads a length of time as Postgres reads an interval: `5 minutes`, `1 day 2:30`, `PT5M`, … A month has the
+    /// length of the next month.
+    ///
+    /// # Errors
+    /// Invalid if the text is no interval, or if the interval is infinite or negative.
+    pub async fn read_duration(&self, text: &str) -> Result<Duration> {
+        let sql = "select extract(epoch from now() + $1::text::interval - now())::double precision as seconds";
+        let rows = self.query("read a length of time", sql, &[(&text, Type::TEXT)]).await?;
+        let seconds = rows.first().map_or(f64::NAN, |row| row.get("seconds"));
+        Duration::try_from_secs_f64(seconds).map_err(|_| {
+            Error::invalid(format!("{text:?} is not a length of time from 0 on; use one such as 5 minutes"))
+        })
     }
 
     /// Does all the upkeep of workers now, except vacuum.

@@ -1,5 +1,6 @@
 //! Reading a queue, pausing a queue, changing its settings, and waiting until a queue is drained.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -34,6 +35,36 @@ impl Backlog {
     }
 }
 
+/// The answer of [`Admin::remove_queue`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RemovedQueue {
+    /// The queue was removed.
+    Removed,
+    /// Nothing was removed: the queue is in use.
+    InUse(QueueUse),
+    /// Nothing was removed: nothing is known of the queue.
+    Unknown,
+}
+
+/// What uses a queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueUse {
+    /// The number of jobs that wait, counted up to 10,000.
+    pub waiting: u64,
+    /// The number of jobs that workers hold.
+    pub running: u64,
+    /// The number of dead jobs, counted up to 10,000.
+    pub dead: u64,
+    /// The number of workers that work the queue.
+    pub workers: u64,
+    /// The number of schedules that enqueue into the queue.
+    pub schedules: u64,
+}
+
+/// The statements count waiting jobs and dead jobs up to this number.
+const MOST_COUNTED: u64 = 10_000;
 /// The pause between the first two counts of a wait for a drained queue. The pause doubles after each count, up to the
 /// longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -145,5 +176,54 @@ impl Admin {
             Some(false) => self.resume(queue).await,
             None => Ok(()),
         }
+    }
+
+    /// Removes the settings and counters of a queue that nothing uses, so that no view shows it any more. The history
+    /// of its jobs stays for a day.
+    ///
+    /// If a job, a worker or a schedule uses the queue, nothing is removed. A job that is enqueued into the queue later
+    /// makes it known again, with default settings.
+    ///
+    /// # Errors
+    /// Invalid for a bad name; else the server's error.
+    pub async fn remove_queue(&self, queue: &str) -> Result<RemovedQueue> {
+        check_name("queue", queue)?;
+        let params: [(&(dyn ToSql + Sync), Type); 1] = [(&queue, Type::TEXT)];
+        let (what, sql) = ("remove a queue", include_str!("../../sql/remove_queue.sql"));
+        let rows = self.query(what, sql, &params).await?;
+        let row =
+            rows.first().ok_or_else(|| Error::unavailable("cannot remove a queue: the server returned no row"))?;
+        let count = |column| row.get::<_, i64>(column).max(0) as u64;
+        let used = QueueUse {
+            waiting: count("waiting"),
+            running: count("running"),
+            dead: count("dead"),
+            workers: count("workers"),
+            schedules: count("schedules"),
+        };
+        if used != QueueUse::default() {
+            return Ok(RemovedQueue::InUse(used));
+        }
+        self.query(what, include_str!("../../sql/remove_queue_totals.sql"), &params).await?;
+        Ok(if row.get("is_known") { RemovedQueue::Removed } else { RemovedQueue::Unknown })
+    }
+}
+
+impl fmt::Display for QueueUse {
+    /// Lists what uses the queue, such as `3 waiting jobs, 1 worker`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = [
+            (self.waiting, MOST_COUNTED, "waiting job"),
+            (self.running, u64::MAX, "running job"),
+            (self.dead, MOST_COUNTED, "dead job"),
+            (self.workers, u64::MAX, "worker"),
+            (self.schedules, u64::MAX, "schedule"),
+        ];
+        for (place, (count, most, what)) in counts.into_iter().filter(|(count, ..)| *count > 0).enumerate() {
+            let (comma, plural) = (if place == 0 { "" } else { ", " }, if count == 1 { "" } else { "s" });
+            let more = if count >= most { " or more" } else { "" };
+            write!(f, "{comma}{count}{more} {what}{plural}")?;
+        }
+        Ok(())
     }
 }

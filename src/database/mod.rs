@@ -51,10 +51,10 @@ use schema::Schema;
 /// Makes unqualified names refer to the server's own functions and operators, whatever schemas are on the user's search
 /// path.
 pub(crate) const OWN_PATH: &str = "set local search_path = pg_catalog, pg_temp";
-/// Makes the program's statements find rows by index. For a table that was never analyzed, the planner would choose to
-/// read the whole table.
-const BY_INDEX: &str =
-    "set local enable_seqscan = off; set local jit = off; set local max_parallel_workers_per_gather = 0";
+/// Makes the program's statements find rows by index, in the order of the index. For a table that was never analyzed,
+/// the planner would choose to read the whole table, or to read and sort all rows of an index for the first few.
+const BY_INDEX: &str = "set local enable_seqscan = off; set local enable_bitmapscan = off; set local jit = off; \
+    set local max_parallel_workers_per_gather = 0";
 /// Limits a read's wait for locks to 2 s, and its run to 20 s.
 const READ_LIMITS: &str = "set local lock_timeout = '2s'; set local statement_timeout = '20s'";
 

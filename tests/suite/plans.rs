@@ -230,9 +230,6 @@ fn questions() -> Vec<String> {
     let filled = |name: &str, params: &[(&str, &str)]| {
         params.iter().fold(source(&format!("sql/{name}.sql")), |sql, (param, value)| sql.replace(param, value))
     };
-    let listed = ["running", "stuck", "failing"].map(|state| {
-        filled("list_jobs", &[("$1", "null"), ("$2", "null"), ("$3", "20"), ("$4", &format!("'{state}'::text"))])
-    });
     let others = [
         filled("backlog", &[("$1", "'q'")]),
         filled("metrics", &[]),
@@ -247,7 +244,7 @@ fn questions() -> Vec<String> {
         filled("overview_limits", &[]),
         filled("job", &[("$1", "77::bigint")]),
     ];
-    views.into_iter().chain(others).chain(listed).collect()
+    views.into_iter().chain(others).collect()
 }
 
 #[tokio::test]
@@ -270,4 +267,116 @@ async fn no_view_or_command_reads_a_whole_large_table() {
             client.batch_execute("commit").await.unwrap();
         }
     }
+}
+
+/// The settings with which the program runs its statements outside of workers.
+fn by_index() -> String {
+    let source = source("src/database/mod.rs");
+    let settings = part(&source, "const BY_INDEX: &str =", ";\n");
+    let path = part(&source, "const OWN_PATH: &str = \"", "\";");
+    format!("{path}; {}", settings.trim().trim_matches('"').replace("\\\n", " "))
+}
+
+/// Returns a statement over a slice of jobs that reads at most 500 jobs, of which 100 pass.
+fn slice(of: &str, rest: &str, walk: &str, newest_first: bool) -> String {
+    let most = i64::MAX.to_string();
+    let newest_first = newest_first.to_string();
+    let (ids, walk) = ("(array(select generate_series(1, 40000, 100))::bigint[])", format!("'{walk}'::text"));
+    let params: [&str; 20] = [
+        &walk,
+        &newest_first,
+        "0",
+        "null",
+        &most,
+        "500",
+        "100",
+        ids,
+        "'q'",
+        "null",
+        "null",
+        "'key'",
+        "null",
+        "now()",
+        "null",
+        "null",
+        "null",
+        "null",
+        "(extract(epoch from now())::bigint / 86400 % 32)",
+        "0",
+    ];
+    let params: Vec<&str> = if walk.contains("key") {
+        params.to_vec()
+    } else {
+        params.iter().map(|param| if *param == "'key'" { "null" } else { param }).collect()
+    };
+    let sql = format!("{}{}", source(&format!("sql/{of}.sql")), source(&format!("sql/{rest}.sql")));
+    // From the last parameter on, so that $1 does not replace the beginning of $10.
+    (1..=20).rev().fold(sql, |sql, place| sql.replace(&format!("${place}"), params[place - 1]))
+}
+
+/// Returns the statements over slices of jobs, with the number of jobs that each may read.
+fn slices() -> Vec<(String, String, i64)> {
+    let live = ["id", "queue", "due", "key", "failing", "held", "ids"];
+    let dead = ["id", "queue", "ids", "recent"];
+    let finished = ["id", "ids", "recent"];
+    let mut all = Vec::new();
+    let mut add = |of, rests: &[&str], walks: &[&str]| {
+        for (rest, walk) in rests.iter().flat_map(|rest| walks.iter().map(move |walk| (rest, walk))) {
+            let most = if *walk == "queue" { 30_000 } else { 4000 };
+            let name = format!("{of}, {rest}, {walk}");
+            all.push((name.clone(), slice(of, rest, walk, false), most));
+            if matches!(*rest, "slice_ids" | "slice_rows" | "slice_dead_rows") && *walk != "due" {
+                all.push((name + ", newest first", slice(of, rest, walk, true), most));
+            }
+        }
+    };
+    add("slice_of_jobs", &["slice_ids", "slice_rows", "slice_cancelled", "slice_retried"], &live);
+    add("slice_of_dead_jobs", &["slice_ids", "slice_dead_rows", "slice_revived", "slice_purged"], &dead);
+    add("slice_of_finished_jobs", &["slice_ids", "slice_finished_rows", "slice_run_again"], &finished);
+    all
+}
+
+#[tokio::test]
+async fn no_slice_of_jobs_reads_many_more_jobs_than_it_may() {
+    let mut wrong = Vec::new();
+    for (state, change) in LARGE_STATES {
+        let database = database().await;
+        let client = database.client().await;
+        client.batch_execute(FILL).await.unwrap();
+        let more = "insert into reveille.jobs (queue, kind, key) select 'q', 'k', 'key' from generate_series(1, 2000);
+            insert into reveille.finished_jobs (day, id, queue, kind, payload, priority, attempts, failures,
+                max_attempts, available_at, created_at, outcome)
+            select extract(epoch from now())::bigint / 86400 % 32, n, 'q', 'k', '{}', 2, 1, 0, 1, now(), now(),
+                'completed'
+            from generate_series(1, 30000) as n";
+        client.batch_execute(more).await.unwrap();
+        client.batch_execute(change).await.unwrap();
+        let read = async || {
+            let read = "select coalesce(sum(seq_tup_read), 0)::bigint, coalesce(sum(idx_tup_fetch), 0)::bigint
+                from pg_stat_xact_user_tables
+                where relname in ('jobs', 'dead_jobs') or relname like 'finished_jobs%'";
+            let row = client.query_one(read, &[]).await.unwrap();
+            (row.get::<_, i64>(0), row.get::<_, i64>(1))
+        };
+        let others = [(source("sql/edit_job.sql"), 20), (source("sql/remove_queue.sql"), 30_000)].map(|(sql, most)| {
+            let sql =
+                sql.replace("$1", if most == 20 { "77" } else { "'q'" }).replace("$2", "'{\"priority\": 1}'::jsonb");
+            let sql = sql.replace("$3", "null::jsonb").replace("$4", "null::timestamptz").replace("$5", "null::float8");
+            (format!("one with {most}"), sql, most)
+        });
+        for (name, statement, most) in slices().into_iter().chain(others) {
+            client.batch_execute(&format!("begin; {}", by_index())).await.unwrap();
+            let before = read().await;
+            client.batch_execute(&statement).await.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+            let (by_scan, by_index) = read().await;
+            client.batch_execute("rollback").await.unwrap();
+            let (by_scan, by_index) = (by_scan - before.0, by_index - before.1);
+            // A scan of the last pages of the history counts as a scan of the table.
+            let is_good = by_scan <= if name.contains("recent") { 500 } else { 0 } && by_index <= most;
+            if !is_good {
+                wrong.push(format!("{state}: {by_scan} and {by_index} jobs: {name}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

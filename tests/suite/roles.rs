@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use reveille::admin::{Cancelled, Filter, OverviewList, Retried, StateFilter, View};
+use reveille::admin::{
+    BulkAction, Cancelled, Edited, Filter, JobEdit, OverviewList, QueueSettings, RemovedQueue, Retried, StateFilter,
+    View,
+};
 use reveille::database::grants_sql;
 use reveille::driver::ClaimRequest;
 use reveille::enqueue::copy_all;
@@ -326,6 +329,17 @@ async fn an_administrator_controls_jobs_and_changes_no_tables() {
     admin.wait_until_drained("default", |_| {}).await.unwrap();
     admin.purge_dead(&Filter::new()).await.unwrap();
     admin.revive_dead(&Filter::new()).await.unwrap();
+    for action in [BulkAction::RunAgain, BulkAction::Retry, BulkAction::Cancel, BulkAction::Revive, BulkAction::Purge] {
+        let mut bulk = admin.bulk(action, &Filter::new()).unwrap();
+        bulk.count().await.unwrap();
+        bulk.run().await.unwrap();
+    }
+    admin.follow(&Filter::new()).await.unwrap().next().await.unwrap();
+    let edited = enqueue(&database, &note("edited")).delay(Duration::from_secs(3600)).await.unwrap().id;
+    assert_eq!(admin.edit(edited, JobEdit::new().queue("other")).await.unwrap(), Edited::Waiting);
+    admin.cancel(edited).await.unwrap();
+    admin.set_queue("other", QueueSettings::new().max_running(1)).await.unwrap();
+    assert_eq!(admin.remove_queue("other").await.unwrap(), RemovedQueue::Removed);
     admin.prune().await.unwrap();
     roles.may("admin", &VIEWS).await;
     let schedules = [

@@ -1,6 +1,5 @@
 //! `demo`: enqueues a realistic mix of jobs, works them, and sums up.
 
-use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connection::Connection;
 use crate::figures::{percentile, rounded};
+use crate::progress::Progress;
 use crate::{Failure, Outcome, output};
 
 /// The longest wait for the demo's jobs. It is long enough for a busy machine.
@@ -175,37 +175,29 @@ impl DemoCommand {
         let stop = CancellationToken::new();
         let working = tokio::spawn(worker.run_until(stop.clone().cancelled_owned()));
 
+        let progress = Progress::start("demo", self.json);
         let ids = enqueue_mix(database, demo.began).await?;
         let began = demo.began;
         let enqueued = ids.len() as u64;
         let mut counts = Counts::default();
         while began.elapsed() < DEADLINE {
-            let before = std::mem::replace(&mut counts, Counts::of(database, &ids).await?);
-            if counts != before {
-                self.progress(enqueued, counts);
-            }
+            counts = Counts::of(database, &ids).await?;
+            progress.note(counts.of_all(enqueued));
             if counts.finished + counts.dead == enqueued || working.is_finished() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let seconds = began.elapsed().as_secs_f64();
-        if !self.json && std::io::stderr().is_terminal() {
-            say!("");
+        drop(progress);
+        if !self.json {
+            say!("{}", counts.of_all(enqueued));
         }
         stop.cancel();
         working.await.map_err(|error| error.to_string())??;
         let mut waits = std::mem::take(&mut *demo.waits.lock().unwrap_or_else(PoisonError::into_inner));
         waits.sort_by(f64::total_cmp);
         Ok(Summary { enqueued, counts, waits, seconds })
-    }
-
-    fn progress(&self, enqueued: u64, Counts { finished, dead, failures }: Counts) {
-        if self.json {
-            return;
-        }
-        let line = format!("{finished} of {enqueued} finished, {failures} attempts failed, {dead} dead");
-        output::progress(&line);
     }
 }
 
@@ -263,7 +255,7 @@ async fn enqueue_mix(database: &Database, began: Instant) -> Result<Vec<i64>, Fa
 }
 
 /// The numbers of the demo's jobs that have ended, by state.
-#[derive(Clone, Copy, Default, PartialEq)]
+#[derive(Clone, Copy, Default)]
 struct Counts {
     finished: u64,
     dead: u64,
@@ -272,6 +264,11 @@ struct Counts {
 }
 
 impl Counts {
+    fn of_all(self, enqueued: u64) -> String {
+        let Counts { finished, dead, failures } = self;
+        format!("{finished} of {enqueued} finished, {failures} attempts failed, {dead} dead")
+    }
+
     async fn of(database: &Database, ids: &[i64]) -> Result<Counts, Failure> {
         let sql = "select
                 count(*) filter (where finished), count(*) filter (where not finished),

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::connection::{Connection, duration};
+use crate::progress::Progress;
 use crate::queue::{SEE_STATUS, is_known};
 use crate::{Failure, Outcome, output};
 
@@ -22,8 +23,7 @@ pub struct DrainCommand {
     json: bool,
 }
 
-/// The intervals at which the progress is printed.
-const TO_A_TERMINAL_EVERY: Duration = Duration::from_secs(1);
+/// The interval at which a log that is no terminal gets a line about the progress.
 const TO_A_LOG_EVERY: Duration = Duration::from_secs(10);
 
 impl DrainCommand {
@@ -33,9 +33,11 @@ impl DrainCommand {
             return Err(Failure::NotFound);
         }
         let began = Instant::now();
+        let progress = Progress::start(format_args!("draining {}", self.queue), self.json);
         let (mut left, mut printed_at, counted) = (Backlog::default(), None, Notify::new());
         let draining = admin.wait_until_drained(&self.queue, |backlog| {
             left = backlog;
+            progress.note(describe(backlog));
             self.print_progress(backlog, &mut printed_at);
             counted.notify_one();
         });
@@ -51,6 +53,7 @@ impl DrainCommand {
             },
             None => draining.await.map(|_| true)?,
         };
+        drop(progress);
         let (seconds, Backlog { ready, running, delayed, paused, workers, .. }) = (began.elapsed().as_secs_f64(), left);
         if self.json {
             output::line(json!({
@@ -74,8 +77,8 @@ impl DrainCommand {
     }
 
     fn print_progress(&self, backlog: Backlog, printed_at: &mut Option<Instant>) {
-        let every = if std::io::stderr().is_terminal() { TO_A_TERMINAL_EVERY } else { TO_A_LOG_EVERY };
-        if !backlog.is_drained() && printed_at.is_none_or(|at| at.elapsed() >= every) {
+        let is_time = printed_at.is_none_or(|at| at.elapsed() >= TO_A_LOG_EVERY);
+        if !std::io::stderr().is_terminal() && !backlog.is_drained() && is_time {
             *printed_at = Some(Instant::now());
             say!("{}: {}", self.queue, describe(backlog));
         }

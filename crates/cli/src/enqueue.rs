@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 use reveille::enqueue::FinishedJob;
 use reveille::job::{Enqueued, Payload, UniqueMode, UniqueUntil};
 use reveille::{
@@ -14,12 +14,14 @@ use serde::de::IgnoredAny;
 use serde_json::json;
 
 use crate::connection::{Connection, duration};
+use crate::enqueue_file::{self, FileOptions};
 use crate::{Failure, Outcome, output};
 
 #[derive(Args)]
 pub struct EnqueueCommand {
     /// The kind of the job, which decides which handler runs it.
-    kind: String,
+    #[arg(required_unless_present = "from_file")]
+    kind: Option<String>,
     /// The payload that the handler gets: JSON, or - to read it from stdin.
     #[arg(default_value = "{}")]
     payload: String,
@@ -77,6 +79,16 @@ pub struct EnqueueCommand {
     /// Wait at most this long, like 30s; then exit with 1.
     #[arg(long, value_parser = duration, value_name = "DURATION", requires = "wait")]
     wait_timeout: Option<Duration>,
+    /// Enqueue the jobs of this file, or of stdin (-): one JSON object a line, with the arguments of reveille.enqueue
+    /// as members, like '{"kind": "mail", "payload": {"to": 7}, "delay": "5 minutes"}'. All are enqueued, or none.
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "kind", "payload", "queue", "delay", "at", "priority", "max_attempts", "timeout", "unique", "unique_mode",
+        "unique_until", "key", "tags", "metadata", "wait",
+    ], value_hint = ValueHint::FilePath)]
+    from_file: Option<String>,
+    /// Commit after each of this many jobs of the file, instead of once at its end.
+    #[arg(long, value_name = "JOBS", requires = "from_file", value_parser = clap::value_parser!(u64).range(1..))]
+    commit_every: Option<u64>,
     /// Print a JSON object.
     #[arg(long)]
     json: bool,
@@ -102,6 +114,11 @@ enum UniqueUntilArg {
 
 impl EnqueueCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
+        if let Some(path) = self.from_file {
+            let (commit_every, max_payload, json) = (self.commit_every, self.max_payload, self.json);
+            let options = FileOptions { path, commit_every, max_payload, json };
+            return enqueue_file::run(&connection.database().await?, &options).await;
+        }
         let payload = Payload::parse(&self.read_payload()?)?;
         let mode = match self.unique_mode {
             UniqueModeArg::Keep => UniqueMode::Keep,
@@ -113,7 +130,7 @@ impl EnqueueCommand {
             (None, UniqueUntilArg::Started) => UniqueUntil::Started,
             (None, UniqueUntilArg::Finished) => UniqueUntil::Finished,
         };
-        let mut job = NewJob::new(self.kind, payload)
+        let mut job = NewJob::new(self.kind.unwrap_or_default(), payload)
             .queue(self.queue)
             .priority(self.priority)
             .max_attempts(self.max_attempts)

@@ -1,29 +1,44 @@
 use clap::Args;
-use reveille::admin::{Cancelled, Filter, JobRow, REASONS, Retried, RunAgain, StateFilter};
-use reveille::job::JobState;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use reveille::admin::{BulkAction, Cancelled, JobRow, Retried, RunAgain, Sort};
 use serde_json::json;
 
-use crate::connection::Connection;
-use crate::{Failure, Outcome, output};
+use crate::bulk::BulkArgs;
+use crate::connection::{Connection, duration};
+use crate::filter::FilterArgs;
+use crate::follow::{self, Format};
+use crate::progress::Progress;
+use crate::{Failure, Outcome, csv, output};
 
 #[derive(Args)]
 pub struct JobsCommand {
-    /// Only jobs of this queue.
-    #[arg(long)]
-    queue: Option<String>,
-    /// Only jobs of this kind.
-    #[arg(long)]
-    kind: Option<String>,
-    /// Only jobs in this state: ready, delayed, running, stuck, failing, dead, completed, cancelled or finished.
-    /// Default: all live jobs.
-    #[arg(long)]
-    state: Option<String>,
+    /// Only live jobs that were enqueued, or ended jobs that ended, at this time or later: a time as Postgres reads it,
+    /// like 'today 8:00', or an age like 10m.
+    #[arg(long, value_name = "TIME|AGE")]
+    since: Option<String>,
+    /// The order: id (newest first), due (waiting jobs, soonest first), created or finished (latest first). By due,
+    /// give --queue; in all other orders than id, the newest jobs up to the limit are sorted.
+    #[arg(long, default_value = "id", value_parser = sorts(), conflicts_with = "follow")]
+    sort: Sort,
     /// List at most this many jobs, newest first.
     #[arg(long, default_value_t = 50, value_name = "N")]
     limit: u32,
+    /// Go on with new and changed jobs as they come, until Ctrl-C. A job that waited, failed and waits again within
+    /// half a second is seen only if it was listed before, or with --state failing.
+    #[arg(long, short)]
+    follow: bool,
     /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
+    /// Print CSV with a header, all columns, and text that no spreadsheet takes for a formula.
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+fn sorts() -> impl TypedValueParser<Value = Sort> {
+    PossibleValuesParser::new(Sort::ALL.map(Sort::name)).try_map(|name| name.parse::<Sort>())
 }
 
 impl JobsCommand {
@@ -31,29 +46,37 @@ impl JobsCommand {
         const COLUMNS: [&str; 8] = ["id", "state", "queue", "kind", "priority", "attempts", "failures", "available_at"];
         const RUNNING_COLUMNS: [&str; 8] =
             ["id", "queue", "kind", "attempts", "reserved_by", "reserved_at", "cancel_requested_at", "stuck_since"];
-        let mut filter = filter(self.queue, self.kind);
-        let mut columns = &COLUMNS;
-        if let Some(state) = &self.state {
-            // As a state, the command also accepts a reason, such as `lost`: it stands for the jobs that are dead for
-            // this reason.
-            if let Some(reason) = REASONS.into_iter().find(|reason| reason.name() == state) {
-                filter = filter.reason(reason);
-            } else {
-                let state: StateFilter = state.parse()?;
-                if matches!(state, StateFilter::Stuck | StateFilter::Is(JobState::Running)) {
-                    columns = &RUNNING_COLUMNS;
-                }
-                filter = filter.state(state);
-            }
+        let mut filter = self.filter.filter()?;
+        let admin = connection.database().await?.admin();
+        if let Some(since) = &self.since {
+            filter = match duration(since) {
+                Ok(age) => filter.newer_than(self.filter.newer_than.map_or(age, |newer| newer.min(age))),
+                Err(_) => filter.since(admin.read_time(since).await?),
+            };
         }
-        let jobs = connection.database().await?.admin().jobs(&filter, self.limit).await?;
+        if self.follow {
+            let format = if self.json {
+                Format::Json
+            } else if self.csv {
+                Format::Csv
+            } else {
+                Format::Lines
+            };
+            return follow::run(&admin, &filter, self.limit, format).await;
+        }
+        let progress = Progress::start("reading jobs", self.json);
+        let jobs = admin.jobs_sorted(&filter, self.sort, self.limit).await?;
+        drop(progress);
+        if self.csv {
+            output::csv_record(&csv::header())?;
+            return Ok(jobs.iter().try_for_each(|job| output::csv_record(&csv::cells(job)))?);
+        }
+        let columns = match self.filter.state.as_deref() {
+            Some("stuck" | "running") => &RUNNING_COLUMNS,
+            _ => &COLUMNS,
+        };
         Ok(output::print(jobs.iter().map(JobRow::record), columns, self.json)?)
     }
-}
-
-pub fn filter(queue: Option<String>, kind: Option<String>) -> Filter {
-    let filter = queue.into_iter().fold(Filter::new(), Filter::queue);
-    kind.into_iter().fold(filter, Filter::kind)
 }
 
 #[derive(Args)]
@@ -79,21 +102,30 @@ impl JobCommand {
 
 #[derive(Args)]
 pub struct RetryCommand {
-    /// The ids of the jobs.
-    #[arg(required = true, value_name = "ID")]
+    /// The ids of the jobs. Without ids, the jobs of the filter.
+    #[arg(value_name = "ID")]
     ids: Vec<i64>,
     /// Run completed and cancelled jobs once more, as new jobs with the same kind, payload, queue, priority, number of
     /// attempts, key, tags and metadata. A new job has no parent and no unique key; its timeout is its kind's.
     #[arg(long)]
     again: bool,
+    #[command(flatten)]
+    bulk: BulkArgs,
     /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 impl RetryCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
+        let filter = self.bulk.filter(&self.ids, self.filter.filter()?)?;
         let admin = connection.database().await?.admin();
+        if let Some(filter) = filter {
+            let action = if self.again { BulkAction::RunAgain } else { BulkAction::Retry };
+            return self.bulk.run(&admin, action, &filter, self.json).await;
+        }
         if self.again {
             return each(&self.ids, self.json, async |id| Ok(admin.run_again(id).await?.into())).await;
         }
@@ -103,17 +135,25 @@ impl RetryCommand {
 
 #[derive(Args)]
 pub struct CancelCommand {
-    /// The ids of the jobs.
-    #[arg(required = true, value_name = "ID")]
+    /// The ids of the jobs. Without ids, the jobs of the filter.
+    #[arg(value_name = "ID")]
     ids: Vec<i64>,
+    #[command(flatten)]
+    bulk: BulkArgs,
     /// Print one JSON object per line.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 impl CancelCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
+        let filter = self.bulk.filter(&self.ids, self.filter.filter()?)?;
         let admin = connection.database().await?.admin();
+        if let Some(filter) = filter {
+            return self.bulk.run(&admin, BulkAction::Cancel, &filter, self.json).await;
+        }
         each(&self.ids, self.json, async |id| Ok(admin.cancel(id).await?.into())).await
     }
 }
@@ -162,7 +202,9 @@ impl From<RunAgain> for Answer {
 /// Fails with [`Failure::NotFound`] unless all answers are good.
 pub async fn each(ids: &[i64], json: bool, act: impl AsyncFn(i64) -> reveille::Result<Answer>) -> Outcome {
     let mut all_good = true;
-    for &id in ids {
+    let progress = Progress::start("asking the server", json);
+    for (done, &id) in ids.iter().enumerate() {
+        progress.count(done as u64, ids.len() as u64);
         let Answer { word, is_good, new_job } = match act(id).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -173,10 +215,11 @@ pub async fn each(ids: &[i64], json: bool, act: impl AsyncFn(i64) -> reveille::R
         };
         all_good &= is_good;
         match new_job {
-            Some(job) if json => output::line(json!({"id": id, "answer": word, "job": job}))?,
-            None if json => output::line(json!({"id": id, "answer": word}))?,
-            Some(job) => output::line(format!("{id} {word} as {job}"))?,
-            None => output::line(format!("{id} {word}"))?,
+            Some(job) => {
+                let object = json!({"id": id, "answer": word, "job": job});
+                output::answer(json, object, format_args!("{id} {word} as {job}"))?
+            }
+            None => output::answer(json, json!({"id": id, "answer": word}), format_args!("{id} {word}"))?,
         }
     }
     if all_good { Ok(()) } else { Err(Failure::NotFound) }
@@ -188,10 +231,6 @@ fn print_refusal(id: i64, error: &reveille::Error, json: bool) -> Outcome {
     if error.is_unavailable() || error.is_denied() || error.is_schema_missing() || error.is_schema_mismatch() {
         return Err(Failure::Error(error.to_string()));
     }
-    if json {
-        output::line(json!({"id": id, "answer": "refused", "error": error.to_string()}))?;
-    } else {
-        output::line(format!("{id} refused: {}", output::plain(&error.to_string())))?;
-    }
-    Ok(())
+    let object = json!({"id": id, "answer": "refused", "error": error.to_string()});
+    Ok(output::answer(json, object, format_args!("{id} refused: {error}"))?)
 }

@@ -1,4 +1,5 @@
 use std::fmt::Display;
+use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
@@ -29,7 +30,7 @@ pub struct ListenCommand {
 const HEARTBEAT: Duration = Duration::from_secs(3);
 
 impl ListenCommand {
-    /// Listens until this process gets a signal, or until the connection is lost.
+    /// Listens until this process gets a signal, until the reader closes the pipe, or until the connection is lost.
     pub async fn run(self, connection: &Connection) -> Outcome {
         let database = connection.database().await?;
         let driver = Postgres::new(database.clone())?;
@@ -67,13 +68,13 @@ impl ListenCommand {
         registered: Option<&RegisteredListener<'_>>,
         signals: &mut BoxStream<'static, reveille::Result<Signal>>,
     ) -> Outcome {
-        let stop = stop_signal();
-        tokio::pin!(stop);
+        let (mut stop, mut closed) = (pin!(stop_signal()), pin!(output::closed()));
         let mut heartbeats = tokio::time::interval(HEARTBEAT);
         loop {
             let signal = tokio::select! {
                 signal = signals.next() => signal,
                 () = &mut stop => return Ok(()),
+                closed = &mut closed => return Err(closed.into()),
                 _ = heartbeats.tick() => {
                     if let Some(registered) = registered {
                         registered.arm_queues().await?;

@@ -7,19 +7,30 @@
 mod output;
 
 mod bench;
+mod bulk;
+mod completions;
 mod connection;
+#[cfg(test)]
+mod conventions;
+mod csv;
 mod dead;
 mod demo;
 mod doctor;
 mod drain;
+mod edit;
 mod enqueue;
+mod enqueue_file;
+mod examples;
 mod exec;
 mod figures;
+mod filter;
+mod follow;
 mod init;
 mod jobs;
 mod keeper;
 mod listen;
 mod log;
+mod man;
 mod metrics;
 mod migrate;
 #[cfg(test)]
@@ -27,9 +38,11 @@ mod pages;
 mod processes;
 mod program;
 mod program_output;
+mod progress;
 mod queue;
 mod schedule;
 mod status;
+mod times;
 mod top;
 mod torture;
 mod watchdog;
@@ -38,7 +51,7 @@ mod workers;
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -62,13 +75,13 @@ enum Command {
     Demo(demo::DemoCommand),
     /// Create Reveille's tables, or bring them up to date.
     Migrate(migrate::MigrateCommand),
-    /// Enqueue a job.
+    /// Enqueue a job, or many jobs from a file.
     Enqueue(enqueue::EnqueueCommand),
     /// Work jobs with a program in any language.
     Work(work::WorkCommand),
     /// Show the queues.
     Status(status::StatusCommand),
-    /// List jobs.
+    /// List jobs, or follow them as they come and change.
     Jobs(jobs::JobsCommand),
     /// Show one job.
     Job(jobs::JobCommand),
@@ -79,9 +92,18 @@ enum Command {
     /// Serve metrics to Prometheus.
     Metrics(metrics::MetricsCommand),
     /// Make waiting jobs due now, or revive dead jobs; with --again, run finished jobs once more.
+    ///
+    /// Without a state, a filter chooses the delayed jobs that pass it; with --again, the finished ones. More than
+    /// 1,000 jobs are changed in several transactions. Ctrl-C ends this between two of them.
     Retry(jobs::RetryCommand),
     /// Cancel waiting jobs, and ask the handlers of running jobs to stop.
+    ///
+    /// More than 1,000 jobs are cancelled in several transactions. Ctrl-C ends this between two of them.
     Cancel(jobs::CancelCommand),
+    /// Change waiting jobs: their queue, priority, due time, payload and more.
+    ///
+    /// A running job is not changed. A dead job can be changed before it is revived.
+    Edit(edit::EditCommand),
     /// List, revive or purge dead jobs.
     Dead(dead::DeadCommand),
     /// Pause a queue: start no more of its jobs.
@@ -93,7 +115,7 @@ enum Command {
     /// This also waits for jobs that are enqueued meanwhile, but not for delayed jobs, such as jobs that wait for a
     /// retry. If the queue is paused, this waits only for running jobs.
     Drain(drain::DrainCommand),
-    /// Change settings of queues, and list their limits.
+    /// Change settings of queues, list their limits, or remove an unused queue.
     #[command(subcommand)]
     Queue(queue::QueueCommand),
     /// Add, list, pause, resume, trigger or remove schedules of recurring jobs, or show the ticks of a cron text.
@@ -111,6 +133,12 @@ enum Command {
     BenchWorker(bench::BenchWorker),
     /// Break everything at random while jobs are worked, and count lost and repeated jobs.
     Torture(torture::Torture),
+    /// Print a script by which a shell completes commands and options.
+    ///
+    /// The shell reads the script from a folder of its own, as in the examples. zsh needs the folder in its fpath.
+    Completions(completions::CompletionsCommand),
+    /// Print the manual page, or write a page for each command.
+    Man(man::ManCommand),
     #[command(hide = true)]
     TortureWorker(torture::TortureWorker),
     #[command(hide = true)]
@@ -125,6 +153,8 @@ enum Failure {
     NotFound,
     /// An error, with a message of one line. Exit status 2.
     Error(String),
+    /// The reader of the output, such as `head`, has closed the pipe. This is no error. Exit status 0.
+    OutputClosed,
 }
 
 /// Refuses to run a command in a build that is not optimized. With `--unoptimized`, this allows it.
@@ -152,11 +182,10 @@ impl From<tokio_postgres::Error> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
-        // The reader of the output, such as `head`, has closed the pipe. This is no error.
-        if error.kind() == std::io::ErrorKind::BrokenPipe {
-            std::process::exit(0);
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Failure::OutputClosed,
+            _ => Failure::Error(error.to_string()),
         }
-        Failure::Error(error.to_string())
     }
 }
 
@@ -181,7 +210,7 @@ fn main() -> ExitCode {
         Err(error) => Err(error.into()),
     };
     match failed {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
         Err(Failure::NotFound) => ExitCode::from(1),
         Err(Failure::Error(error)) => {
             say!("error: {}", one_line(&error));
@@ -190,8 +219,13 @@ fn main() -> ExitCode {
     }
 }
 
+/// Returns the command's options and subcommands, with examples in their help.
+fn command_line() -> clap::Command {
+    examples::add(Cli::command())
+}
+
 fn parse() -> Result<Cli, clap::Error> {
-    let matches = Cli::command().try_get_matches()?;
+    let matches = command_line().try_get_matches()?;
     let mut cli = Cli::from_arg_matches(&matches)?;
     // clap puts a global argument among the subcommand's matches, even if it stood before the subcommand.
     let source = matches.subcommand().and_then(|(_, command)| command.value_source("database_url"));
@@ -215,6 +249,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Metrics(command) => command.run(connection).await,
         Command::Retry(command) => command.run(connection).await,
         Command::Cancel(command) => command.run(connection).await,
+        Command::Edit(command) => command.run(connection).await,
         Command::Dead(command) => command.run(connection).await,
         Command::Pause(command) => command.run(connection).await,
         Command::Resume(command) => command.run(connection).await,
@@ -228,6 +263,8 @@ async fn run(cli: Cli) -> Outcome {
         Command::BenchWorker(command) => command.run(connection).await,
         Command::Torture(command) => command.run().await,
         Command::TortureWorker(command) => command.run(connection).await,
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
         Command::Watchdog => watchdog::run(),
         // `main` runs the keeper without a runtime.
         Command::Keep(_) => Ok(()),
@@ -269,12 +306,35 @@ fn usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
+    if let Some(help) = help_instead_of(error) {
+        help.lines().for_each(|line| say!("{line}"));
+        return ExitCode::from(2);
+    }
     let text = error.render().to_string();
     let (what, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
     let usage = rest.lines().find_map(|line| line.strip_prefix("Usage: "));
     let usage = usage.map(|usage| format!("; usage: {usage}")).unwrap_or_default();
     say!("{}{usage} (see --help)", one_line(what));
     ExitCode::from(2)
+}
+
+/// Returns the help of a command that lacks its subcommand; `None` for another error.
+///
+/// The help goes to stderr and the exit status is 2, as for every error of usage: a script whose variable is empty must
+/// not go on as if a command had run. `git` alone fails for the same reason.
+fn help_instead_of(error: &clap::Error) -> Option<String> {
+    match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Some(error.render().to_string()),
+        // clap returns this if an option was given, be it by the environment.
+        ErrorKind::MissingSubcommand => {
+            let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) else { return None };
+            let mut root = command_line();
+            root.build();
+            let below = |command, name| clap::Command::find_subcommand_mut(command, name);
+            Some(name.split(' ').skip(1).try_fold(&mut root, below)?.render_help().to_string())
+        }
+        _ => None,
+    }
 }
 
 fn one_line(text: &str) -> String {

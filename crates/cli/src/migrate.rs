@@ -1,6 +1,8 @@
 use clap::Args;
+use serde_json::json;
 
 use crate::connection::Connection;
+use crate::progress::Progress;
 use crate::{Failure, Outcome, output};
 
 #[derive(Args)]
@@ -15,6 +17,9 @@ pub struct MigrateCommand {
     /// rights that it needs.
     #[arg(long, conflicts_with_all = ["check", "print"])]
     print_grants: bool,
+    /// Print a JSON object.
+    #[arg(long, conflicts_with_all = ["print", "print_grants"])]
+    json: bool,
 }
 
 impl MigrateCommand {
@@ -25,22 +30,31 @@ impl MigrateCommand {
         if self.print_grants {
             return Ok(output::page(reveille::database::grants_sql(connection.schema())?.trim_end())?);
         }
+        let progress = Progress::start(format_args!("migrating the schema {}", connection.schema()), self.json);
         let database = connection.open().await?;
         if self.check {
             return match database.check().await {
-                Ok(()) => Ok(output::line("the schema is current")?),
+                Ok(()) => self.answer(&[], None),
                 Err(error) if error.is_schema_missing() || error.is_schema_mismatch() => {
-                    output::line(error)?;
+                    self.answer(&[], Some(&error.to_string()))?;
                     Err(Failure::NotFound)
                 }
                 Err(error) => Err(error.into()),
             };
         }
         let applied = database.migrate().await?;
-        match &applied[..] {
-            [] => output::line("the schema is current")?,
-            applied => output::line(format!("applied {}", applied.join(", ")))?,
-        }
-        Ok(())
+        drop(progress);
+        self.answer(&applied, None)
+    }
+
+    /// Prints the migrations that were applied, and why the schema is not current, if it is not.
+    fn answer(&self, applied: &[String], problem: Option<&str>) -> Outcome {
+        let object = json!({"current": problem.is_none(), "applied": applied, "problem": problem});
+        let text = match (problem, applied) {
+            (Some(problem), _) => problem.to_owned(),
+            (None, []) => "the schema is current".to_owned(),
+            (None, applied) => format!("applied {}", applied.join(", ")),
+        };
+        Ok(output::answer(self.json, object, text)?)
     }
 }

@@ -4,21 +4,27 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table, presets};
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use reveille::admin::Record;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::tcgetwinsize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use tracing::field::Field;
 use tracing_subscriber::fmt::format::Writer;
+use unicode_width::UnicodeWidthChar;
+
+use crate::times;
 
 /// Prints records: with `json` one JSON object per line, else a table of the named columns.
 pub fn print<'a>(records: impl IntoIterator<Item = &'a Record>, columns: &[&str], json: bool) -> io::Result<()> {
     let mut records = records.into_iter();
     if json {
-        return records.try_for_each(json_line);
+        return records.try_for_each(json_record);
     }
     print_rows(columns, records.map(|record| columns.iter().map(|column| cell(record.get(column))).collect()))
 }
@@ -37,7 +43,7 @@ pub fn print_rows(columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> 
 /// Prints one record, with one line per column and one line per failed attempt.
 pub fn print_one(record: &Record, json: bool) -> io::Result<()> {
     if json {
-        return json_line(record);
+        return json_record(record);
     }
     let width = record.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, value) in record.iter().filter(|(name, value)| *value != "null" && *name != "errors") {
@@ -52,6 +58,25 @@ pub fn print_one(record: &Record, json: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Prints a record as JSON, with its times in UTC.
+fn json_record(record: &Record) -> io::Result<()> {
+    let member = |(column, value): (&str, &str)| {
+        let time = times::is_time(column).then(|| times::in_utc(value)).flatten();
+        format!("{}:{}", Value::from(column), time.as_deref().unwrap_or(value))
+    };
+    json_line(format_args!("{{{}}}", record.iter().map(member).collect::<Vec<_>>().join(",")))
+}
+
+/// Prints the answer to a request: with `json` the object, else the text.
+///
+/// If the reader of the output has closed the pipe, this is no error, so that the command makes its further changes.
+pub fn answer(json: bool, object: Value, text: impl Display) -> io::Result<()> {
+    match if json { line(object) } else { line(text) } {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
 /// Prints one line of text or JSON on stdout.
 pub fn line(text: impl Display) -> io::Result<()> {
     to_stdout(&plain(&text.to_string()))
@@ -62,7 +87,8 @@ pub fn json_line(json: impl Display) -> io::Result<()> {
     line(compact(&json.to_string()))
 }
 
-fn compact(json: &str) -> String {
+/// Returns JSON without blanks between its parts.
+pub fn compact(json: &str) -> String {
     let (mut is_string, mut is_escaped) = (false, false);
     let is_kept = |c: &char| {
         let is_blank = !is_string && matches!(c, ' ' | '\t' | '\n' | '\r');
@@ -86,7 +112,25 @@ pub fn page(text: &str) -> io::Result<()> {
     if io::stdout().is_terminal() { lines(text) } else { to_stdout(text) }
 }
 
+/// The time between two looks at whether stdout has a reader.
+const LOOK_FOR_READER_EVERY: Duration = Duration::from_millis(500);
+
+/// Waits until the reader of stdout has closed the pipe. A command that prints rarely then ends, as `tail -f` does.
+pub async fn closed() -> io::Error {
+    loop {
+        tokio::time::sleep(LOOK_FOR_READER_EVERY).await;
+        let stdout = io::stdout();
+        let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+        let looked = poll(&mut watched, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        if looked.is_ok() && watched[0].revents().contains(PollFlags::ERR) {
+            return ErrorKind::BrokenPipe.into();
+        }
+    }
+}
+
 fn to_stdout(text: &str) -> io::Result<()> {
+    // Into a pipe, whose reader may be slow, this writes without the lock.
+    let _alone = io::stdout().is_terminal().then(remove_progress);
     let mut out = io::stdout().lock();
     writeln!(out, "{text}")?;
     out.flush()
@@ -94,15 +138,78 @@ fn to_stdout(text: &str) -> io::Result<()> {
 
 /// Prints one line on stderr. Call it as `say!`.
 pub fn say(text: fmt::Arguments<'_>) {
+    let _alone = remove_progress();
     // If stderr is closed, the error cannot be reported anywhere.
     let _ = writeln!(io::stderr().lock(), "{}", plain(&text.to_string()));
 }
 
-/// Prints a line of progress on stderr. On a terminal, the line replaces the previous line.
+/// Asks a question on the terminal. Returns `None` if there is no terminal to ask on.
+///
+/// While the question stands, no progress line is drawn.
+pub fn ask(question: &str) -> io::Result<Option<bool>> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Ok(None);
+    }
+    let _alone = remove_progress();
+    write!(io::stderr().lock(), "{} ", plain(question))?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(Some(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")))
+}
+
+/// Prints one record of a CSV file, as RFC 4180 has it. See [`csv`](crate::csv) for the cells.
+pub fn csv_record(cells: &[String]) -> io::Result<()> {
+    let quoted = |cell: &String| {
+        let cell = plain(cell);
+        let is_bare = !cell.contains(['"', ',']) && cell.trim() == cell;
+        if is_bare { cell } else { format!("\"{}\"", cell.replace('"', "\"\"")) }
+    };
+    to_stdout(&(cells.iter().map(quoted).collect::<Vec<_>>().join(",") + "\r"))
+}
+
+/// True while a progress line stands on the terminal. Other output removes the line first, and holds this lock.
+static PROGRESS: Mutex<bool> = Mutex::new(false);
+/// The width of a terminal that does not tell its width.
+const USUAL_WIDTH: usize = 80;
+
+/// Draws the progress line on the terminal at stderr, in place of the previous one. An empty text removes the line.
+///
+/// While another thread prints, this does nothing, since that thread may wait for its reader.
 pub fn progress(text: &str) {
-    let mut err = io::stderr().lock();
-    let end = if err.is_terminal() { "\x1b[K\r" } else { "\n" };
-    let _ = write!(err, "{}{end}", plain(text)).and_then(|()| err.flush());
+    let mut is_shown = match PROGRESS.try_lock() {
+        Ok(is_shown) => is_shown,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return,
+    };
+    let columns = tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+    // A terminal may wrap a line that fills its last column.
+    let width = if columns == 0 { USUAL_WIDTH } else { columns } - 1;
+    draw(&mut is_shown, fitting(&plain(text), width));
+}
+
+/// Removes the progress line. No progress line is drawn while the returned guard lives.
+pub fn remove_progress() -> MutexGuard<'static, bool> {
+    let mut is_shown = PROGRESS.lock().unwrap_or_else(PoisonError::into_inner);
+    draw(&mut is_shown, "");
+    is_shown
+}
+
+fn draw(is_shown: &mut bool, text: &str) {
+    if *is_shown || !text.is_empty() {
+        let mut err = io::stderr().lock();
+        let _ = write!(err, "\r{text}\x1b[K\r").and_then(|()| err.flush());
+        *is_shown = !text.is_empty();
+    }
+}
+
+/// Returns the beginning of a text that fits into this number of columns.
+fn fitting(text: &str, columns: usize) -> &str {
+    let mut width = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        width += c.width().unwrap_or(0);
+        width > columns
+    });
+    &text[..end.map_or(text.len(), |(place, _)| place)]
 }
 
 /// Prints one line on stderr, formatted as by `eprintln!`.
@@ -143,7 +250,7 @@ pub fn cell(json: Option<&str>) -> String {
     let json = json.unwrap_or("null");
     let text = match json.as_bytes().first() {
         Some(b'n') => return "-".into(),
-        Some(b'"') => serde_json::from_str(json).ok().map(|text: String| short_time(&text).unwrap_or(text)),
+        Some(b'"') => serde_json::from_str(json).ok().map(|text: String| times::here(&text).unwrap_or(text)),
         Some(b'[') => serde_json::from_str(json).ok().map(|items: Vec<String>| items.join(", ")),
         _ => None,
     };
@@ -153,15 +260,6 @@ pub fn cell(json: Option<&str>) -> String {
         shown.push('…');
     }
     shown
-}
-
-/// Turns an ISO time with a zone into the reader's zone: `2026-11-23 08:59:58+01:00`. Returns `None` for other texts.
-fn short_time(text: &str) -> Option<String> {
-    // This quick test avoids the parsing of most texts.
-    let is_likely = text.len() >= 20 && text.as_bytes().get(10) == Some(&b'T');
-    let time: Timestamp = is_likely.then(|| text.parse().ok())??;
-    let here = time.to_zoned(TimeZone::system());
-    Some(here.strftime("%Y-%m-%d %H:%M:%S%:z").to_string())
 }
 
 #[cfg(test)]
@@ -184,12 +282,17 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_cut_to_the_columns_of_a_narrow_terminal() {
+        assert_eq!([9, 4, 3, 2, 0].map(|columns| fitting("a🔔bü", columns)), ["a🔔bü", "a🔔b", "a🔔", "a", ""]);
+    }
+
+    #[test]
     fn a_cell_shows_any_json_up_to_100_characters() {
         assert_eq!(cell(None), "-");
         assert_eq!(cell(Some("12345678901234567890123")), "12345678901234567890123");
         assert_eq!(cell(Some(r#"["a", "b"]"#)), "a, b");
         assert_eq!(cell(Some(r#"[1, {"a b": "c \"d\\"} ]"#)), r#"[1,{"a b":"c \"d\\"}]"#);
-        let time: Timestamp = cell(Some(r#""2026-11-23T08:59:58.1+00:00""#)).parse().unwrap();
+        let time: jiff::Timestamp = cell(Some(r#""2026-11-23T08:59:58.1+00:00""#)).parse().unwrap();
         assert_eq!(time.to_string(), "2026-11-23T08:59:58Z", "in the reader's zone");
         assert_eq!(cell(Some(&"[".repeat(5000))).chars().count(), 101);
     }

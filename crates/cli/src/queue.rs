@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use reveille::admin::{Admin, QueueSettings, View};
+use reveille::admin::{Admin, QueueSettings, RemovedQueue, View};
+use serde_json::json;
 
 use crate::connection::{Connection, duration};
 use crate::{Failure, Outcome, output};
@@ -13,6 +14,9 @@ pub struct PauseCommand {
     /// Pause the queue even if nothing is known of it, before its first job.
     #[arg(long)]
     create: bool,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 impl PauseCommand {
@@ -22,7 +26,7 @@ impl PauseCommand {
             return Err(Failure::NotFound);
         }
         admin.pause(&self.queue).await?;
-        Ok(output::line(format!("paused {}", self.queue))?)
+        answer("paused", &self.queue, self.json)
     }
 }
 
@@ -30,6 +34,9 @@ impl PauseCommand {
 pub struct ResumeCommand {
     /// The name of the queue.
     queue: String,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 impl ResumeCommand {
@@ -39,8 +46,13 @@ impl ResumeCommand {
             return Err(Failure::NotFound);
         }
         admin.resume(&self.queue).await?;
-        Ok(output::line(format!("resumed {}", self.queue))?)
+        answer("resumed", &self.queue, self.json)
     }
+}
+
+/// Prints what was done to a queue.
+fn answer(done: &str, queue: &str, json: bool) -> Outcome {
+    Ok(output::answer(json, json!({"queue": queue, "answer": done}), format_args!("{done} {queue}"))?)
 }
 
 pub const SEE_STATUS: &str = "`reveille status` lists the queues";
@@ -69,6 +81,38 @@ pub enum QueueCommand {
     Set(SetQueue),
     /// List the queues that have limits, and the present use of the limits.
     Limits(ListLimits),
+    /// Remove the settings and counters of a queue that nothing uses.
+    ///
+    /// A queue is in use while it has jobs that wait, run or are dead, a worker, or a schedule that enqueues into it.
+    /// The history of its jobs stays for a day.
+    Remove(RemoveQueue),
+}
+
+#[derive(Args)]
+pub struct RemoveQueue {
+    /// The name of the queue.
+    queue: String,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl RemoveQueue {
+    async fn run(self, connection: &Connection) -> Outcome {
+        let admin = connection.database().await?.admin();
+        let removed = admin.remove_queue(&self.queue).await?;
+        match removed {
+            RemovedQueue::Removed => return answer("removed", &self.queue, self.json),
+            RemovedQueue::InUse(used) => {
+                if self.json {
+                    output::line(json!({"queue": self.queue, "answer": "in_use", "used_by": used.to_string()}))?;
+                }
+                say!("queue {} is in use: {used}; it can be removed once nothing uses it", self.queue);
+            }
+            _ => say!("no queue {}: it has no settings, job, worker or counts; {SEE_STATUS}", self.queue),
+        }
+        Err(Failure::NotFound)
+    }
 }
 
 #[derive(Args)]
@@ -102,6 +146,7 @@ impl QueueCommand {
         match self {
             QueueCommand::Set(set) => set.run(connection).await,
             QueueCommand::Limits(limits) => limits.run(connection).await,
+            QueueCommand::Remove(remove) => remove.run(connection).await,
         }
     }
 }
@@ -113,13 +158,16 @@ pub struct SetQueue {
     /// The settings.
     #[arg(required = true, value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 impl SetQueue {
     async fn run(self, connection: &Connection) -> Outcome {
         let settings = parse(&self.settings)?;
         connection.database().await?.admin().set_queue(&self.queue, settings).await?;
-        Ok(output::line(format!("set {}", self.queue))?)
+        answer("set", &self.queue, self.json)
     }
 }
 
@@ -178,15 +226,20 @@ fn yes_or_no(key: &str, value: &str, default: bool) -> Result<bool, Failure> {
 const DEFAULT: &str = "default";
 
 #[derive(Args)]
-pub struct PruneCommand {}
+pub struct PruneCommand {
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
+}
 
 impl PruneCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        match connection.database().await?.admin().prune().await? {
-            Some(emptied) => output::line(format!("emptied {emptied} days of history"))?,
-            None => output::line("a worker is already doing the upkeep")?,
-        }
-        Ok(())
+        let emptied = connection.database().await?.admin().prune().await?;
+        let (answer, text) = match emptied {
+            Some(emptied) => ("pruned", format!("emptied {emptied} days of history")),
+            None => ("busy", "a worker is already doing the upkeep".to_owned()),
+        };
+        Ok(output::answer(self.json, json!({"answer": answer, "emptied_days": emptied}), text)?)
     }
 }
 

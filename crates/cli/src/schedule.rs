@@ -77,6 +77,9 @@ pub struct AddSchedule {
     /// Facts about the schedule's jobs: a JSON object.
     #[arg(long, value_name = "JSON")]
     metadata: Option<String>,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -90,6 +93,9 @@ pub struct ListSchedules {
 pub struct OneSchedule {
     /// The name of the schedule.
     name: String,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -115,34 +121,42 @@ impl ScheduleCommand {
         match self {
             ScheduleCommand::Add(add) => add.run(connection).await,
             ScheduleCommand::List(list) => list.run(connection).await,
-            ScheduleCommand::Pause(OneSchedule { name }) => {
-                let found = connection.database().await?.admin().pause_schedule(&name).await?;
-                answer(&name, found.then(|| format!("paused {name}")))
+            ScheduleCommand::Pause(one) => {
+                let found = connection.database().await?.admin().pause_schedule(&one.name).await?;
+                one.answer("paused", found)
             }
-            ScheduleCommand::Resume(OneSchedule { name }) => {
-                let found = connection.database().await?.admin().resume_schedule(&name).await?;
-                answer(&name, found.then(|| format!("resumed {name}")))
+            ScheduleCommand::Resume(one) => {
+                let found = connection.database().await?.admin().resume_schedule(&one.name).await?;
+                one.answer("resumed", found)
             }
-            ScheduleCommand::Trigger(OneSchedule { name }) => {
-                let job = connection.database().await?.admin().trigger_schedule(&name).await?;
-                answer(&name, job.map(|id| id.to_string()))
+            ScheduleCommand::Trigger(one) => {
+                let job = connection.database().await?.admin().trigger_schedule(&one.name).await?;
+                let Some(job) = job else { return one.answer("triggered", false) };
+                let object = json!({"schedule": one.name, "answer": "triggered", "job": job});
+                Ok(output::answer(one.json, object, job)?)
             }
-            ScheduleCommand::Remove(OneSchedule { name }) => {
-                let found = connection.database().await?.admin().remove_schedule(&name).await?;
-                answer(&name, found.then(|| format!("removed {name}")))
+            ScheduleCommand::Remove(one) => {
+                let found = connection.database().await?.admin().remove_schedule(&one.name).await?;
+                one.answer("removed", found)
             }
             ScheduleCommand::Next(next) => next.run(),
         }
     }
 }
 
-fn answer(name: &str, done: Option<String>) -> Outcome {
-    match done {
-        Some(done) => Ok(output::line(done)?),
-        None => {
-            say!("no schedule {name}; `reveille schedule list` shows all");
-            Err(Failure::NotFound)
+/// Prints what was done to a schedule.
+fn answer(done: &str, name: &str, json: bool) -> Outcome {
+    Ok(output::answer(json, json!({"schedule": name, "answer": done}), format_args!("{done} {name}"))?)
+}
+
+impl OneSchedule {
+    /// Prints what was done to the schedule, if it was found.
+    fn answer(&self, done: &str, found: bool) -> Outcome {
+        if found {
+            return answer(done, &self.name, self.json);
         }
+        say!("no schedule {}; `reveille schedule list` shows all", self.name);
+        Err(Failure::NotFound)
     }
 }
 
@@ -164,7 +178,7 @@ impl AddSchedule {
         // Computes a tick, which refuses a misspelt zone before the command connects.
         schedule.ticks_after(SystemTime::now())?.next();
         connection.database().await?.admin().add_schedule(&schedule).await?;
-        Ok(output::line(format!("scheduled {}", self.name))?)
+        answer("scheduled", &self.name, self.json)
     }
 }
 

@@ -24,6 +24,7 @@ use cpu::Machine;
 
 use crate::connection::Connection;
 use crate::figures::{percentile, rounded};
+use crate::progress::Progress;
 use crate::{Outcome, output};
 
 pub use workers::BenchWorker;
@@ -77,7 +78,7 @@ enum What {
 impl Bench {
     pub async fn run(self, connection: &Connection) -> Outcome {
         crate::check_optimized("bench", self.unoptimized)?;
-        let stage = stage::BenchStage::set(connection).await?;
+        let stage = stage::BenchStage::set(connection, Progress::start("measuring", self.json)).await?;
         let before = Machine::so_far();
         let figures = match self.what {
             What::Drain(command) => command.measure(&stage).await,

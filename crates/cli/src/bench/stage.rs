@@ -13,6 +13,7 @@ use reveille::{
 
 use crate::Failure;
 use crate::connection::Connection;
+use crate::progress::{Progress, share};
 
 pub const QUEUE: &str = "bench";
 /// The kind of jobs that do nothing.
@@ -30,10 +31,11 @@ pub struct BenchStage {
     /// The address by which a child process reaches the same database.
     pub url: Option<String>,
     pub name: String,
+    pub progress: Progress,
 }
 
 impl BenchStage {
-    pub async fn set(connection: &Connection) -> Result<BenchStage, Failure> {
+    pub async fn set(connection: &Connection, progress: Progress) -> Result<BenchStage, Failure> {
         let name = format!("reveille_bench_{:08x}", fastrand::u32(..));
         let (server, url) = match connection.url() {
             Some(url) => (None, url.to_owned()),
@@ -48,7 +50,7 @@ impl BenchStage {
         let database = Database::options(Some(url.clone())).database(&name).max_connections(64).connect().await?;
         database.migrate().await?;
         let home = server.is_none().then_some(home);
-        Ok(BenchStage { server, home, database, url: Some(url), name })
+        Ok(BenchStage { server, home, database, url: Some(url), name, progress })
     }
 
     /// Drops the database, unless its server is a throw-away server.
@@ -104,6 +106,7 @@ impl BenchStage {
         let job = NewJob::new(KIND, Payload::encode(&())?).queue(queue);
         let mut sent = 0;
         while sent < jobs {
+            self.progress.note(format_args!("filling the queue, {}", share(sent as u64, jobs as u64)));
             let batch = sent..jobs.min(sent + FILL);
             let key = |n: usize| n.checked_rem(keys).map(|key| format!("key {key}"));
             let keyed = |n| {
@@ -115,6 +118,7 @@ impl BenchStage {
             enqueue_all(&self.database, &jobs).await?;
             sent = batch.end;
         }
+        self.progress.note("the queue is full");
         Ok(())
     }
 

@@ -13,10 +13,10 @@ use crate::Cli;
 #[allow(clippy::unwrap_used)]
 mod generated;
 mod reference;
-mod shell;
+pub mod shell;
 
 /// What a page writes for a text that only the reader's shell knows, such as `$id`. A number is also a text.
-const UNKNOWN: &str = "7";
+pub const UNKNOWN: &str = "7";
 
 fn collect(folder: &Path, found: &mut BTreeMap<String, String>) {
     for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
@@ -38,7 +38,7 @@ fn pages() -> BTreeMap<String, String> {
 }
 
 /// Returns the arguments of this command in a list of words; `None` if the words run another program.
-fn arguments(words: &[String]) -> Option<&[String]> {
+pub fn arguments(words: &[String]) -> Option<&[String]> {
     let words = match words {
         [program, rest @ ..]
             if ["exec", "!", "if", "while", "until", "then", "do", "nohup"].contains(&&program[..]) =>

@@ -8,7 +8,7 @@ use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
 use super::generated::{compare_parts, markdown, parts, table, wrapped};
-use crate::Cli;
+use crate::{Cli, filter};
 
 const PAGES: [&str; 2] = ["docs/reference/command.md", "docs/reference/command-running.md"];
 
@@ -58,7 +58,8 @@ fn meaning(command: &Command, argument: &Arg) -> String {
         text += " Required.";
     }
     let takes_values = argument.get_action().takes_values();
-    let values: Vec<PossibleValue> = if takes_values { argument.get_possible_values() } else { Vec::new() };
+    let mut values: Vec<PossibleValue> = if takes_values { argument.get_possible_values() } else { Vec::new() };
+    values.retain(|value| !value.is_hide_set());
     let is_short = values.len() <= MOST_VALUES;
     let value = |value: &PossibleValue| match value.get_help().filter(|_| is_short) {
         Some(help) => {
@@ -101,9 +102,15 @@ fn own<'a>(command: &'a Command, above: &[&Command]) -> Vec<&'a Arg> {
     let is_own = |argument: &&Arg| {
         !["help", "version", JSON].contains(&argument.get_id().as_str())
             && !argument.is_hide_set()
+            && argument.get_help_heading() != Some(filter::HEADING)
             && !above.iter().any(|above| above.get_arguments().any(|other| is_same(argument, other)))
     };
     command.get_arguments().filter(is_own).collect()
+}
+
+/// Returns the arguments that choose jobs. The page describes them once.
+fn filter_of(command: &Command) -> impl Iterator<Item = &Arg> {
+    command.get_arguments().filter(|argument| argument.get_help_heading() == Some(filter::HEADING))
 }
 
 fn help(argument: &Arg) -> String {
@@ -149,6 +156,9 @@ fn described(command: &Command, above: &[&Command]) -> String {
         let row = |argument: &&Arg| [code(argument), default(argument), meaning(command, argument)];
         text += &format!("\n{}", table(["argument", "default", "meaning"], own.iter().map(row)));
     }
+    if filter_of(command).next().is_some() {
+        text += "\nThis also takes [the options of a filter](#the-filter).\n";
+    }
     let above: Vec<&Command> = above.iter().copied().chain([command]).collect();
     for subcommand in visible(command) {
         text += &format!("\n{}", described(subcommand, &above));
@@ -170,6 +180,11 @@ fn the_pages_on_the_command_say_what_the_command_says() {
                 let rows = root.get_arguments().filter(shared).map(row);
                 return table(["option", "variable", "default", "meaning"], rows);
             }
+            if part == "filter" {
+                let command = root.find_subcommand("jobs").unwrap();
+                let row = |argument: &Arg| [format!("`{}`", written(argument)), meaning(command, argument)];
+                return table(["option", "meaning"], filter_of(command).map(row));
+            }
             let command = root.find_subcommand(part).unwrap_or_else(|| panic!("{page}: no command {part}"));
             described(command, &[&root])
         });
@@ -179,7 +194,8 @@ fn the_pages_on_the_command_say_what_the_command_says() {
 #[test]
 fn each_command_is_on_one_of_the_pages() {
     let root = root();
-    let described: Vec<String> = PAGES.iter().flat_map(|page| parts(page)).filter(|part| part != "shared").collect();
+    let parts = PAGES.iter().flat_map(|page| parts(page));
+    let described: Vec<String> = parts.filter(|part| !["shared", "filter"].contains(&part.as_str())).collect();
     let names: BTreeSet<&str> = visible(&root).map(Command::get_name).collect();
     assert_eq!(described.iter().map(String::as_str).collect::<BTreeSet<_>>(), names);
     assert_eq!(described.len(), names.len(), "no command is on both pages");

@@ -13,6 +13,7 @@ use super::hostile::{self, Known};
 use super::schedule::{Fault, Kind};
 use super::{journal, lock, odd};
 use crate::Failure;
+use crate::progress::Progress;
 
 /// The offsets by which clocks are shifted.
 const CLOCKS: [&str; 4] = ["-3d", "+3d", "-1h", "+40s"];
@@ -25,6 +26,7 @@ pub struct Torturer {
     pub done: Mutex<BTreeMap<String, u64>>,
     /// The time at which the server was back after each crash.
     pub back: Mutex<Vec<Duration>>,
+    pub progress: Progress,
 }
 
 impl Torturer {
@@ -32,7 +34,9 @@ impl Torturer {
     pub async fn run(self: Arc<Self>, faults: Vec<Fault>) -> Result<(), Failure> {
         let began = Instant::now();
         let mut under_way = tokio::task::JoinSet::new();
-        for fault in faults {
+        let all = faults.len();
+        for (begun, fault) in faults.into_iter().enumerate() {
+            self.progress.note(format_args!("{begun} of {all} faults"));
             tokio::time::sleep(fault.at.saturating_sub(began.elapsed())).await;
             self.fleet.replace_ended().await?;
             let torturer = Arc::clone(&self);

@@ -21,6 +21,7 @@ use reveille::Database;
 use reveille::dev::Server;
 use serde_json::Value;
 
+use crate::progress::Progress;
 use crate::{Failure, Outcome, output};
 use faults::Torturer;
 use fleet::Fleet;
@@ -86,6 +87,7 @@ impl Torture {
             say!("no clock will be shifted: libfaketime is not installed");
         }
 
+        let progress = Progress::start("torture", self.json);
         let folder = Folder::new()?;
         let server = Server::options().setting("max_connections", MAX_CONNECTIONS).start()?;
         let url = server.url("postgres");
@@ -96,6 +98,7 @@ impl Torture {
             fleet: Arc::new(fleet),
             done: Mutex::default(),
             back: Mutex::default(),
+            progress,
         });
         let began = Instant::now();
         let most_reserved = Arc::new(MostReserved::default());
@@ -166,6 +169,7 @@ impl Torture {
         let producing = futures::future::join_all(producing.collect::<Vec<_>>());
         let (broken, produced) = tokio::join!(Arc::clone(torturer).run(faults), producing);
         broken?;
+        torturer.progress.note("the last jobs are worked");
         until_worked(database, &torturer.fleet).await?;
         let committed: Result<Vec<_>, _> = produced.into_iter().collect();
         Ok(committed.map_err(|error| error.to_string())?.into_iter().flatten().collect())

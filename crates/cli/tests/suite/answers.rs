@@ -1,6 +1,6 @@
 //! The command reports the changes that it has made, and the changes that it could not make.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cli::{command, reveille, run};
 use crate::harness::{TestDatabase, database, empty_database};
@@ -210,28 +210,6 @@ async fn a_word_of_sql_is_refused_as_the_name_of_a_schema() {
     reveille(&database, &["migrate", "--schema", "user"]).refused(&["\"user\"", "word of SQL"]);
     reveille(&database, &["migrate", "--schema", "pg_jobs"]).refused(&["server's own"]);
     assert_eq!(reveille(&database, &["migrate", "--schema", "work"]).code, 0, "a word without quotes is accepted");
-}
-
-#[tokio::test]
-async fn times_are_shown_in_the_readers_zone_with_its_offset() {
-    let database = database().await;
-    let row = "insert into reveille.jobs (kind, payload, available_at)
-        values ('k', '\"2026-01-01T00:00:00Z is new year\"', '2096-07-24 16:00:00.5+00')";
-    database.run(row).await;
-    let shown = |zone: &str, arguments: &[&str]| {
-        let mut command = command(arguments);
-        command.env("DATABASE_URL", &database.address).env("TZ", zone);
-        run(command, "").out
-    };
-    assert!(shown("Europe/Berlin", &["jobs"]).contains("2096-07-24 18:00:00+02:00"));
-    assert!(shown("America/New_York", &["job", "1"]).contains("2096-07-24 12:00:00-04:00"));
-    assert!(shown("UTC", &["jobs"]).contains("2096-07-24 16:00:00+00:00"));
-    assert!(
-        shown("UTC", &["job", "1"]).contains("2026-01-01T00:00:00Z is new year"),
-        "a text that looks like a time is not changed"
-    );
-    let json: Value = serde_json::from_str(&shown("Europe/Berlin", &["jobs", "--json"])).unwrap();
-    assert!(json["available_at"].as_str().unwrap().ends_with("+00:00"), "JSON shows times as the database has them");
 }
 
 #[tokio::test]

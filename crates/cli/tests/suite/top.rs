@@ -1,38 +1,24 @@
 //! `reveille top`, in a terminal and as text.
 
-use std::fs::File;
-use std::io::{Read, Write};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
 
 use reveille::dev::Network;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 use serde_json::json;
 
 use crate::cli::finish;
 use crate::exec::Worker;
-use crate::harness::{TestDatabase, database, eventually, proxy};
-
-fn size(lines: u16, columns: u16) -> Winsize {
-    Winsize { ws_row: lines, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
-}
+use crate::harness::{TestDatabase, database, proxy};
+use crate::terminal::Terminal;
 
 /// The command in a terminal of 80 columns and 24 lines. Dropping this kills the process.
-struct Terminal {
+struct Top {
     process: Worker,
-    keys: File,
-    shown: Arc<Mutex<vt100::Parser>>,
+    terminal: Terminal,
 }
 
-impl Terminal {
-    fn start(address: &str) -> Terminal {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        tcsetwinsize(&master, size(24, 80)).unwrap();
-        let slave = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-        let end = || File::options().read(true).write(true).open(&slave).unwrap();
+impl Top {
+    fn start(address: &str) -> Top {
+        let terminal = Terminal::open(80);
         let mut command = Command::new(env!("CARGO_BIN_EXE_reveille"));
         command
             .args(["top", "--interval", "100ms"])
@@ -41,43 +27,29 @@ impl Terminal {
             .env("TERM", "xterm")
             .env("PGAPPNAME", "watched");
         // The command gets the new terminal, so that it cannot find the terminal of the test.
-        let command = command.stdin(Stdio::from(end())).stdout(Stdio::from(end())).stderr(Stdio::null());
-        let process = Worker(command.spawn().unwrap());
-        let keys = File::from(master);
-        let (mut screen, shown) = (keys.try_clone().unwrap(), Arc::new(Mutex::new(vt100::Parser::new(24, 80, 0))));
-        let showing = Arc::clone(&shown);
-        std::thread::spawn(move || {
-            let mut piece = [0; 4096];
-            while let Ok(length @ 1..) = screen.read(&mut piece) {
-                showing.lock().unwrap().process(&piece[..length]);
-            }
-        });
-        Terminal { process, keys, shown }
+        let command = command.stdin(terminal.end()).stdout(terminal.end()).stderr(Stdio::null());
+        Top { process: Worker(command.spawn().unwrap()), terminal }
     }
 
     fn press(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).unwrap();
+        self.terminal.press(keys);
     }
 
     fn resize(&mut self, lines: u16, columns: u16) {
-        self.shown.lock().unwrap().screen_mut().set_size(lines, columns);
-        tcsetwinsize(&self.keys, size(lines, columns)).unwrap();
+        self.terminal.resize(lines, columns);
         // The terminal does not control the process, so the kernel sends no signal.
         self.process.signal("-WINCH");
     }
 
     /// Waits until the screen shows `part`.
     async fn until(&self, part: &str) {
-        eventually(part, async || self.shown.lock().unwrap().screen().contents().contains(part)).await;
+        self.terminal.until(part).await;
     }
 
     /// Waits for the command's successful end, and checks that the terminal is restored.
     async fn ended_well(&mut self) {
-        let restored = async || !self.shown.lock().unwrap().screen().alternate_screen();
-        eventually("the former screen is back", restored).await;
         assert!(self.process.ended().await.success());
-        let local = tcgetattr(&self.keys).unwrap().local_modes;
-        assert!(local.contains(rustix::termios::LocalModes::ICANON | rustix::termios::LocalModes::ECHO), "{local:?}");
+        self.terminal.until_restored().await;
     }
 }
 
@@ -141,7 +113,7 @@ async fn without_a_terminal_top_says_what_to_use() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_act_after_a_confirmation() {
     let database = filled().await;
-    let mut top = Terminal::start(&database.address);
+    let mut top = Top::start(&database.address);
     top.until("mail").await;
     top.press("p");
     top.until("pause queue mail?").await;
@@ -206,7 +178,7 @@ async fn enter_opens_a_queue_and_a_job_and_escape_goes_back() {
 async fn a_signal_ends_top_and_restores_the_terminal() {
     let database = filled().await;
     for signal in ["-TERM", "-HUP", "-INT"] {
-        let mut top = Terminal::start(&database.address);
+        let mut top = Top::start(&database.address);
         top.until("mail").await;
         top.process.signal(signal);
         top.ended_well().await;
@@ -217,7 +189,7 @@ async fn a_signal_ends_top_and_restores_the_terminal() {
 async fn a_lost_connection_is_shown_and_restored() {
     let database = filled().await;
     let (network, address) = proxy(&database.address).await;
-    let mut top = Terminal::start(&address);
+    let mut top = Top::start(&address);
     top.until("mail").await;
     network.set(Network::Refuse);
     top.until("LOST").await;
@@ -231,7 +203,7 @@ async fn a_lost_connection_is_shown_and_restored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn top_takes_one_connection() {
     let database = filled().await;
-    let mut top = Terminal::start(&database.address);
+    let mut top = Top::start(&database.address);
     top.until("mail").await;
     database.run("insert into reveille.jobs (kind, queue) values ('k', 'zzz')").await;
     top.until("zzz").await;

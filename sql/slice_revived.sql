@@ -1,25 +1,22 @@
--- Revives one batch of dead jobs. Their ids, attempts and errors stay; their failures start at zero.
---
---   $1 text    the queue; null: any
---   $2 text    the kind; null: any
---   $3 bigint  the maximum number of jobs
---   $4 text    the reason for which the jobs are dead; null: any
---   $5 bigint  the highest id of the previous batch; only jobs with higher ids are revived
+-- The last part of a statement over dead jobs: revives the jobs of the slice that pass the filter. Their ids, attempts
+-- and errors stay; their failures start at zero. See sql/slice_of_dead_jobs.sql.
 --
 -- Returns one row:
---   done       the number of revived jobs
---   left_over  the number of jobs that stay dead, since a live job of their kind has their unique key
---   last_id    the highest id of the batch; null: the batch was empty
+--   done         the number of revived jobs
+--   requested    always 0
+--   left_over    the number of jobs that stay dead, since a live job of their kind has their unique key
+--   passed_over  the ids of the jobs that were not touched, since another session has locked or changed them
+--   the columns of reached
 --
--- If a live job has the id of a dead job, the dead job is revived under a fresh id. An entry that names the old id is
--- added to its errors.
-with picked as materialized (
-    select * from reveille.dead_jobs
-    where ($1::text is null or queue = $1) and ($2::text is null or kind = $2) and ($4::text is null or reason = $4)
-        and id > $5
-    order by id
-    limit $3
+-- A job is chosen only if its row still has the version that passed the filter. If a live job has the id of a dead job,
+-- the dead job is revived under a fresh id. An entry that names the old id is added to its errors.
+, locked as materialized (
+    select id, xmin as version from reveille.dead_jobs
+    where id = any (array(select id from passing))
     for update skip locked
+), picked as materialized (
+    select dead_jobs.* from reveille.dead_jobs
+    where id = any (array(select locked.id from locked join passing using (id, version)))
 ), named as materialized (
     select
         picked.*,
@@ -52,6 +49,8 @@ with picked as materialized (
     delete from reveille.dead_jobs using named, revived where named.new_id = revived.id and dead_jobs.id = named.id
 )
 select
-    (select count(*) from revived) as done,
+    (select count(*) from revived) as done, 0::bigint as requested,
     (select count(*) from picked) - (select count(*) from revived) as left_over,
-    (select max(id) from picked) as last_id
+    array(select id from passing where id not in (select id from picked)) as passed_over,
+    reached.*
+from reached
