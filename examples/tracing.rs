@@ -8,7 +8,7 @@
 //!  INFO job{id=… kind="greet" queue="tracing" attempt=1 worker=…}: tracing: greeting name="nobody"
 //!  WARN job{id=… attempt=1 …}: reveille::job: failed reason="failed" error="nobody is there" retry_in=10ms
 //!  INFO job{id=… attempt=2 …}: tracing: greeting name="nobody"
-//! ERROR job{id=… attempt=2 …}: reveille::job: dead reason="failed" error="nobody is there"
+//! ERROR job{id=… attempt=2 …}: reveille::job: dead id=… reason="failed" error="nobody is there"
 //!  INFO reveille::worker: shutting down worker=… grace=30s
 //!  INFO reveille::worker: worker stopped worker=…
 //! ```

@@ -57,7 +57,9 @@ insert into reveille.kind_counters as counters (
 select queue, kind, started_at, completed, failed, wait_seconds, run_seconds, waits, runs
 from summed
 join histograms using (queue, kind)
-cross join unnest(array['-infinity', date_bin('10 minutes', now(), 'epoch')]::timestamptz[]) as started_at
+cross join (
+    values ('-infinity'::timestamptz), (date_bin('10 minutes', now(), 'epoch'))
+) as period (started_at)
 -- Workers lock the rows in the same order, so they cannot wait for each other in a circle.
 order by queue, kind, started_at
 on conflict (queue, kind, started_at) do update

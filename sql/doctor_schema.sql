@@ -176,7 +176,7 @@ needs (place, ability, names, privileges) as (
             4, 'look',
             array[
                 'queue_stats', 'running_jobs', 'failing_jobs', 'dead_jobs_overview', 'worker_status', 'throughput',
-                'queue_limits', 'queue_totals', 'kind_totals', 'kind_stats', 'schedule_status'
+                'queue_limits', 'queue_totals', 'kind_totals', 'kind_stats', 'waiting_jobs', 'schedule_status'
             ],
             array['select']
         )
@@ -199,7 +199,8 @@ lacks as (
         (1, 'enqueue', 'enqueue'), (1, 'enqueue', 'check_job'), (1, 'enqueue', 'somebody_may_sleep'),
         (2, 'work', 'note_nobody_sleeps'), (2, 'work', 'ring'), (2, 'work', 'tell_head'), (2, 'work', 'told_head'),
         (2, 'work', 'can_be_sent'), (2, 'work', 'truncate_finished_jobs'), (2, 'work', 'fresh_job_id'),
-        (2, 'work', 'pass_given_ids'), (2, 'work', 'analyze_unknown_tables'), (3, 'fire schedules', 'schedule')
+        (2, 'work', 'pass_given_ids'), (2, 'work', 'analyze_unknown_tables'), (2, 'work', 'sum_of_histograms'),
+        (3, 'fire schedules', 'schedule')
     ) as needs (place, ability, name)
     join pg_proc on proname = needs.name
     join home on home.oid = pronamespace

@@ -23,6 +23,10 @@ pub enum View {
     QueueLimits,
     /// One row per queue: the number of all attempts that ever ended.
     QueueTotals,
+    /// One row per queue and kind with attempts in the last hour: their numbers and times.
+    KindStats,
+    /// One row per queue and kind: the number of all attempts that ever ended, with histograms of their times.
+    KindTotals,
     /// One row per schedule.
     ScheduleStatus,
     /// One row per waiting job that cannot be claimed.
@@ -31,7 +35,7 @@ pub enum View {
 
 impl View {
     /// All views.
-    pub const ALL: [View; 10] = [
+    pub const ALL: [View; 12] = [
         View::QueueStats,
         View::RunningJobs,
         View::FailingJobs,
@@ -40,6 +44,8 @@ impl View {
         View::Throughput,
         View::QueueLimits,
         View::QueueTotals,
+        View::KindStats,
+        View::KindTotals,
         View::ScheduleStatus,
         View::PassedOverJobs,
     ];
@@ -55,6 +61,8 @@ impl View {
             View::Throughput => "throughput",
             View::QueueLimits => "queue_limits",
             View::QueueTotals => "queue_totals",
+            View::KindStats => "kind_stats",
+            View::KindTotals => "kind_totals",
             View::ScheduleStatus => "schedule_status",
             View::PassedOverJobs => "passed_over_jobs",
         }
@@ -88,6 +96,12 @@ impl View {
             }
             View::QueueTotals => {
                 as_bytes!("select to_jsonb(v) as record from reveille.queue_totals as v order by queue")
+            }
+            View::KindStats => {
+                as_bytes!("select to_jsonb(v) as record from reveille.kind_stats as v order by queue, kind")
+            }
+            View::KindTotals => {
+                as_bytes!("select to_jsonb(v) as record from reveille.kind_totals as v order by queue, kind")
             }
             View::ScheduleStatus => {
                 as_bytes!("select to_jsonb(v) as record from reveille.schedule_status as v order by name")

@@ -75,8 +75,8 @@ impl Admin {
         self.view(View::WorkerStatus).await?.into_iter().map(WorkerRow::from_record).collect()
     }
 
-    /// Sets the number of slots of a queue, 0 to 10,000: in one worker, or in all live workers of the queue. Returns the
-    /// number of these workers.
+    /// Sets the number of slots of a queue, 0 to 10,000: in one worker, or in all live workers of the queue. Returns
+    /// the number of these workers.
     ///
     /// A worker changes its slots at its next heartbeat, within a second by default. New slots take jobs at once; an
     /// occupied slot that has to go goes when its job ends. With 0 slots a worker starts no job of the queue, and the

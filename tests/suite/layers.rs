@@ -37,8 +37,8 @@ const ORDER: &[(&str, &str)] = &[
     ("worker/heartbeat", "mod watch cut_off blocked_threads"),
     (
         "admin",
-        "mod iso_time record views overview filter slices job_row sort jobs follow bulk dead_jobs edit queues schedules \
-         workers doctor metrics http",
+        "mod iso_time record views overview filter slices job_row sort jobs follow bulk dead_jobs edit queues \
+         schedules workers doctor metrics http",
     ),
     ("testing", "work conformance"),
     (

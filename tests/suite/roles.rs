@@ -104,7 +104,7 @@ impl Roles {
     }
 }
 
-const VIEWS: [&str; 11] = [
+const VIEWS: [&str; 13] = [
     "select * from reveille.queue_limits",
     "select * from reveille.queue_stats",
     "select * from reveille.running_jobs",
@@ -114,6 +114,8 @@ const VIEWS: [&str; 11] = [
     "select * from reveille.worker_status",
     "select * from reveille.throughput",
     "select * from reveille.queue_totals",
+    "select * from reveille.kind_totals",
+    "select * from reveille.kind_stats",
     "select * from reveille.schedule_status",
     "select * from reveille.passed_over_jobs",
 ];

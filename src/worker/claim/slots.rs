@@ -96,8 +96,8 @@ impl Slots {
         }
     }
 
-    /// Waits until a slot is free, if none is, and then up to 2 ms until half of the slots are free. Returns the number of
-    /// free slots, which is 0 if a free slot had to go.
+    /// Waits until a slot is free, if none is, and then up to 2 ms until half of the slots are free. Returns the number
+    /// of free slots, which is 0 if a free slot had to go.
     async fn free_slots(&self) -> usize {
         if self.count.free.available_permits() == 0 {
             // Since no job waits, only the claimer takes permits. A slot that is free now stays free, unless it has to

@@ -84,7 +84,7 @@ async fn a_user_can_do_what_the_doctor_lists() {
     let views =
         "select on reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,
         reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals,
-        reveille.schedule_status";
+        reveille.kind_totals, reveille.kind_stats, reveille.waiting_jobs, reveille.schedule_status";
     let (looker, looks) = as_user(&database, &["usage on schema reveille", views]).await;
     only(&looker, "roles", Verdict::Ok, &["may look;", "to enqueue it lacks insert, select on jobs; to work"]).await;
     only(&looker, "waiting", Verdict::Ok, &[]).await;
@@ -104,12 +104,14 @@ async fn a_user_can_do_what_the_doctor_lists() {
         &[
             "usage on schema reveille",
             "select, insert, update, delete on reveille.jobs, reveille.workers, reveille.counters, reveille.rates",
+            "select, insert, update, delete on reveille.kind_counters",
             "select, insert, delete on reveille.sleepers",
             "select, insert, update, delete on reveille.dead_jobs, reveille.finished_jobs",
             "select, insert, update, delete on reveille.ends",
             "select, update on reveille.chores",
             "select, insert, update on reveille.limits",
             "execute on function reveille.analyze_unknown_tables()",
+            "execute on function reveille.sum_of_histograms(bigint[], bigint[])",
             "select, update, delete on reveille.unique_periods",
             "select on reveille.queues, reveille.schema_history",
         ],

@@ -151,7 +151,7 @@ async fn keys_act_after_a_confirmation() {
 async fn enter_opens_a_queue_and_a_job_and_escape_goes_back() {
     let database = filled().await;
     database.run("update reveille.jobs set payload = '{\"to\": [\"ann\"]}' where kind = 'unlucky'").await;
-    let mut top = Terminal::start(&database.address);
+    let mut top = Top::start(&database.address);
     top.until("1 row").await;
     top.press("\r");
     top.until("waiting in mail  4 rows").await;
