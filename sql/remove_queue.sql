@@ -33,6 +33,8 @@ with used as materialized (
     delete from reveille.queues where name = $1 and exists (select from unused)
 ), counted as (
     delete from reveille.counters where queue = $1 and exists (select from unused)
+), counted_by_kind as (
+    delete from reveille.kind_counters where queue = $1 and exists (select from unused)
 ), rated as (
     delete from reveille.rates where queue = $1 and exists (select from unused)
 )

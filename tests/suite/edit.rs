@@ -141,11 +141,14 @@ async fn a_queue_that_nothing_uses_is_removed_with_its_settings_and_counts() {
         insert into reveille.counters (queue, started_at, worker, completed)
         values ('q', now(), 7, 5), ('r', now(), 7, 5);
         insert into reveille.totals (queue, completed) values ('q', 9);
+        insert into reveille.kind_counters
+        select queue, 'k', '-infinity', 1, 0, 0, 0, array_fill(0, array[18]), array_fill(0, array[18])
+        from (values ('q'), ('r')) as queues (queue);
         insert into reveille.rates (queue, key, next_at) values ('q', '', now()), ('r', '', now())";
     database.run(rows).await;
     let admin = database.admin();
     assert_eq!(admin.remove_queue("q").await.unwrap(), RemovedQueue::Removed);
-    for view in ["known_queues", "queue_stats", "queue_totals", "queue_limits"] {
+    for view in ["known_queues", "queue_stats", "queue_totals", "queue_limits", "kind_totals"] {
         let queues = format!("select jsonb_agg(queue) from reveille.{view}");
         assert_eq!(database.value(&queues).await, json!(["r"]), "{view}");
     }
