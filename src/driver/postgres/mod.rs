@@ -120,7 +120,8 @@ impl Postgres {
         self.query("note that no worker sleeps", &self.statements.note_nobody_sleeps, &[]).await.map(drop)
     }
 
-    /// Runs a statement in the heartbeat's session. After any error, the next call opens a new session.
+    /// Runs a statement in the heartbeat's session. After an error, the next call opens a new session, unless the error
+    /// is about data. The server sends such an error before it rolls back, so a new session could still meet the locks.
     async fn on_heartbeat_session(&self, what: &str, plan: Plan, statement: Statement<'_>) -> Result<Vec<Row>> {
         let mut kept = self.heartbeat_session.lock().await;
         let session = match kept.take().filter(|session| !session.is_closed()) {
@@ -132,7 +133,13 @@ impl Postgres {
                 *kept = Some(session);
                 Ok(rows)
             }
-            Ok(Err(error)) => Err(Error::database(what, error)),
+            Ok(Err(error)) => {
+                let error = Error::database(what, error);
+                if error.is_about_data() {
+                    *kept = Some(session);
+                }
+                Err(error)
+            }
             Err(_) => {
                 session.give_up(&self.database);
                 // Closes the pooled sessions, because they lead to the server that did not answer. After a fail-over,
