@@ -56,6 +56,11 @@ impl Bells {
         }
     }
 
+    /// Returns the worker's queues.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = &str> {
+        self.queues.keys().map(String::as_str)
+    }
+
     /// Returns true if this worker works the queue.
     pub(crate) fn has(&self, queue: &str) -> bool {
         self.queues.contains_key(queue)

@@ -86,10 +86,22 @@ impl Listener {
         let failure = self.shared.driver.listen(worker, self.signal_handler(worker, unconfirmed)).await?;
         backoff.worked();
         self.shared.bells.listener_connected();
+        self.ask_about_all(unconfirmed);
         tokio::select! {
             error = failure => Err(error),
             () = self.shared.listen_anew.notified() => Ok(()),
         }
+    }
+
+    /// Asks about each job that the worker holds, each of its queues and its stop: a cancel, a pause or a stop may have
+    /// come before the session listened.
+    fn ask_about_all(&self, unconfirmed: &Unconfirmed) {
+        let (held, queues) = (self.shared.held_jobs.ids(), self.shared.bells.queues().map(str::to_owned));
+        unconfirmed.add(|hints| {
+            hints.cancel.extend(held);
+            hints.paused.extend(queues);
+            hints.stop = true;
+        });
     }
 
     /// Takes the signals that concern this worker, its jobs or its queues, and drops all others.
