@@ -1,6 +1,6 @@
 //! One filter chooses jobs for listings and for changes of many jobs.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use reveille::admin::{Admin, BulkAction, Filter, Sort, StateFilter};
 use reveille::driver::FailureReason;
@@ -85,9 +85,13 @@ fn filters() -> Vec<(Filter, &'static str, &'static str)> {
         (f().error("old"), "jobs", "false"),
         (f().payload(payload(r#"{"n": 4}"#)), "jobs", "payload ->> 'n' = '4'"),
         (f().payload(payload(r#"{"list": [2]}"#)).queue("b"), "jobs", "payload -> 'list' @> '2' and queue = 'b'"),
-        (f().older_than(minutes(2000)), "jobs", "id > 2000"),
-        (f().newer_than(minutes(2000)), "jobs", "id <= 2000"),
-        (f().older_than(minutes(10)).newer_than(minutes(20)), "jobs", "id between 11 and 20"),
+        (f().older_than(minutes(2000)), "jobs", "created_at < now() - interval '2000 minutes 30 s'"),
+        (f().newer_than(minutes(2000)), "jobs", "created_at > now() - interval '2000 minutes 30 s'"),
+        (
+            f().older_than(minutes(10)).newer_than(minutes(20)),
+            "jobs",
+            "now() - created_at between interval '10 minutes 30 s' and interval '20 minutes 30 s'",
+        ),
         (f().queue("no such"), "jobs", "false"),
         (dead(), "dead_jobs", "true"),
         (f().reason(FailureReason::Lost), "dead_jobs", "reason = 'lost'"),
@@ -101,8 +105,8 @@ fn filters() -> Vec<(Filter, &'static str, &'static str)> {
         (dead().key("key3").tag("t"), "dead_jobs", "key = 'key3' and 't' = any (tags)"),
         (dead().error("host 3 ref"), "dead_jobs", "errors -> -1 ->> 'error' like '%host 3 ref%'"),
         (dead().payload(payload(r#"{"n": 4}"#)), "dead_jobs", "payload ->> 'n' = '4'"),
-        (dead().older_than(minutes(12_000)), "dead_jobs", "id > 12000"),
-        (dead().newer_than(minutes(12_000)), "dead_jobs", "id <= 12000"),
+        (dead().older_than(minutes(12_000)), "dead_jobs", "finished_at < now() - interval '12000 minutes 30 s'"),
+        (dead().newer_than(minutes(12_000)), "dead_jobs", "finished_at > now() - interval '12000 minutes 30 s'"),
         (finished(), "finished_jobs", kept),
         (
             f().state(JobState::Cancelled).queue("a"),
@@ -117,9 +121,9 @@ fn filters() -> Vec<(Filter, &'static str, &'static str)> {
         (
             finished().older_than(minutes(70)).queue("a"),
             "finished_jobs",
-            "queue = 'a' and id > 20070 and finished_at > now() - interval '1 day'",
+            "queue = 'a' and now() - finished_at between interval '70 minutes 30 s' and interval '1 day'",
         ),
-        (finished().newer_than(minutes(20)), "finished_jobs", "id <= 20020"),
+        (finished().newer_than(minutes(20)), "finished_jobs", "finished_at > now() - interval '20 minutes 30 s'"),
         (
             finished().payload(payload(r#"{"n": 4}"#)).queue("a"),
             "finished_jobs",
@@ -277,8 +281,8 @@ async fn a_listing_is_sorted_by_due_time_as_the_index_has_it() {
 async fn a_listing_since_a_time_has_only_later_jobs() {
     let database = database().await;
     database.run(MIXED).await;
-    let since = SystemTime::now() - Duration::from_secs(20 * 60 + 30);
     let admin = database.admin();
+    let since = admin.job(20).await.unwrap().unwrap().created_at.unwrap() - Duration::from_secs(30);
     assert_eq!(admin.jobs(&Filter::new().since(since), 100).await.unwrap().len(), 20);
     let finished = Filter::new().state(StateFilter::Finished).since(since);
     assert_eq!(admin.jobs(&finished, 100).await.unwrap().len(), 20);
