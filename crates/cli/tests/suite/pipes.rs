@@ -121,13 +121,15 @@ async fn changes_are_made_to_the_end_without_a_reader() {
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_that_print_what_comes_end_when_nobody_reads_on_although_nothing_comes() {
     let database = database().await;
-    for (arguments, has_begun) in [
-        (&["listen"][..], "select count(*) = 1 from reveille.sleepers"),
-        (&["jobs", "--follow"], "select exists (select from pg_stat_activity where query like '%slice%')"),
-    ] {
+    for arguments in [&["listen"][..], &["jobs", "--follow"]] {
         let mut process = Worker(command(arguments).env("DATABASE_URL", &database.address).spawn().unwrap());
-        database.until(has_begun).await;
-        drop(process.0.stdout.take());
+        if arguments[0] == "listen" {
+            database.until("select count(*) = 1 from reveille.sleepers").await;
+            drop(process.0.stdout.take());
+        } else {
+            let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+            assert!(lines.next().unwrap().unwrap().starts_with("id "), "the last line for a while");
+        }
         assert_eq!(process.ended().await.code(), Some(0), "{arguments:?}");
         assert_eq!(database.value("select count(*) from reveille.workers").await, 0);
     }
