@@ -45,7 +45,7 @@ const LARGEST_REQUEST_HEAD: usize = 16 * 1024;
 type Connect = dyn Fn() -> BoxFuture<'static, Result<Database>> + Send + Sync;
 type Page = (StatusCode, String);
 
-/// The pages: `/healthz`, and those that were added.
+/// Serves `/healthz`, and the pages that its methods add.
 ///
 /// Requests cannot overload the program or the database. At most one query for the metrics runs at a time, and at most
 /// one a second. At most 64 connections are open, one request each; each ends within 40 s.

@@ -1,5 +1,5 @@
-//! A commit that hangs holds up neither a worker nor its settlements. Statements that wait for such a commit are given
-//! up, and leave no session behind.
+//! A commit that hangs holds up neither a worker nor its settlements. Statements that wait for the hanging commit are
+//! given up, and leave no session behind.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ struct Hanging {
 }
 
 impl Hanging {
-    /// Returns a server without such a commit. Its synchronous standby is present as long as none is asked for.
+    /// Returns a server on which no commit hangs yet. Commits wait for no standby until the test names one.
     async fn prepared() -> Hanging {
         let server = Server::start().unwrap();
         let database = Database::connect(server.url("postgres")).await.unwrap();

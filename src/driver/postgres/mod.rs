@@ -121,7 +121,7 @@ impl Postgres {
     }
 
     /// Runs a statement in the heartbeat's session. After an error, the next call opens a new session, unless the error
-    /// is about data. The server sends such an error before it rolls back, so a new session could still meet the locks.
+    /// is about data. The server sends an error before it rolls back, so a new session could still meet the locks.
     async fn on_heartbeat_session(&self, what: &str, plan: Plan, statement: Statement<'_>) -> Result<Vec<Row>> {
         let mut kept = self.heartbeat_session.lock().await;
         let session = match kept.take().filter(|session| !session.is_closed()) {
