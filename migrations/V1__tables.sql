@@ -26,7 +26,8 @@ create table reveille.jobs (
     parent_id           bigint,
     schedule_id         bigint,
     limited             boolean,
-    awaited             boolean     not null default false
+    awaited             boolean     not null default false,
+    paused_by           bigint
 ) with (
     autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_threshold = 2000,
@@ -34,7 +35,8 @@ create table reveille.jobs (
     toast.autovacuum_vacuum_cost_delay = 0
 );
 -- A claim scans each level of its queue in the order of this index.
-create index jobs_claim on reveille.jobs (queue, priority, available_at, id) where reserved_at is null;
+create index jobs_claim on reveille.jobs (queue, priority, available_at, id)
+    where reserved_at is null and paused_by is null;
 -- This index serves rescues and the views of running jobs.
 create index jobs_reserved on reveille.jobs (reserved_by) where reserved_at is not null;
 create index jobs_failing on reveille.jobs (id) where failures > 0;
@@ -43,9 +45,11 @@ create unique index jobs_unique on reveille.jobs (kind, unique_key) where unique
 create index jobs_limited on reveille.jobs (queue, key) where limited and reserved_at is not null;
 -- This index serves claims from queues with limits per key, in which keys take turns.
 create index jobs_turn on reveille.jobs (queue, key, priority, available_at, id)
-    where reserved_at is null and key is not null;
+    where reserved_at is null and paused_by is null and key is not null;
 -- This index finds the first job of each key of an ordered queue.
 create index jobs_order on reveille.jobs (queue, key, id) where key is not null;
+-- This index finds the parked jobs of each queue and pause.
+create index jobs_parked on reveille.jobs (queue, paused_by, id) where paused_by is not null;
 comment on table reveille.jobs is
     'Live jobs: waiting, delayed (available_at in the future) or reserved by a worker. An insert wakes a worker that '
     'sleeps on the job''s queue.';
@@ -85,6 +89,9 @@ comment on column reveille.jobs.limited is
     'True if the reservation counts for the queue''s limits: set when the job is claimed from a queue with limits.';
 comment on column reveille.jobs.awaited is
     'True if a program awaits the job: its end is notified on the channel reveille.finished.';
+comment on column reveille.jobs.paused_by is
+    'The pause that keeps the job parked (reveille.pauses.id); null: no claim has parked the job. No worker claims a '
+    'parked job.';
 
 create table reveille.dead_jobs (
     id           bigint           primary key,
@@ -297,6 +304,29 @@ comment on column reveille.queues.limited_since is
 comment on column reveille.queues.dead_retention is
     'The time for which dead jobs are kept: 0 to 36500 days; null: until they are revived or purged.';
 
+create table reveille.pauses (
+    id        bigint      generated always as identity primary key,
+    queue     text,
+    kind      text,
+    key       text,
+    paused_at timestamptz not null default clock_timestamp(),
+    constraint a_pause_has_a_kind_or_a_key check (kind is not null or key is not null),
+    constraint queue_has_1_to_128_characters check (length(queue) between 1 and 128),
+    constraint kind_has_1_to_128_characters check (length(kind) between 1 and 128),
+    constraint key_has_1_to_512_bytes check (octet_length(key) between 1 and 512)
+);
+-- Nulls count as equal here, so that a pause is stored once. Postgres before 15 has no `nulls not distinct`.
+create unique index pauses_covered on reveille.pauses
+    ((coalesce(queue, '')), (coalesce(key, '')), (coalesce(kind, '')));
+comment on table reveille.pauses is
+    'The pauses of kinds and keys: no job that a pause covers starts. A job is covered if its queue, kind and key are '
+    'those that the pause names. A whole queue is paused by reveille.queues.paused_at.';
+comment on column reveille.pauses.id is 'The id.';
+comment on column reveille.pauses.queue is 'The queue whose jobs the pause covers; null: all queues.';
+comment on column reveille.pauses.kind is 'The kind whose jobs the pause covers; null: all kinds.';
+comment on column reveille.pauses.key is 'The key whose jobs the pause covers; null: all keys, and jobs without a key.';
+comment on column reveille.pauses.paused_at is 'The time at which the pause began.';
+
 create table reveille.workers (
     id                bigint        primary key,
     host              text          not null,
@@ -432,7 +462,7 @@ comment on column reveille.chores.done_at is 'The time at which the last round e
 insert into reveille.chores (name)
 values
     ('counters'), ('old counters'), ('kinds'), ('rates'), ('unique keys'), ('old days'), ('dead jobs'), ('statistics'),
-    ('vacuum'), ('ends');
+    ('vacuum'), ('ends'), ('parked jobs');
 insert into reveille.chores (name, day) select 'day ' || day, day from generate_series(0, 31) as day;
 
 -- This function skips a row if the table already has that chore. A dump of the data brings such rows when it is

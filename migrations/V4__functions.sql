@@ -289,27 +289,190 @@ comment on function reveille.retry(bigint) is
     'Makes a job due now. Returns `due` (the job was waiting), `revived` (the job was dead, and its failures are set '
     'to zero), or the reason why nothing was changed: `running`, `finished` or `unknown`.';
 
-create function reveille.pause(queue text) returns void
-    language sql volatile
+create function reveille.pause(queue text default null, kind text default null, key text default null) returns void
+    language plpgsql volatile
     set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+begin
+    if coalesce(pause.kind, pause.key) is not null then
+        insert into reveille.pauses (queue, kind, key) values (pause.queue, pause.kind, pause.key)
+        on conflict do nothing;
+        return;
+    end if;
+    if pause.queue is null then
+        raise exception 'pause needs a queue, a kind or a key' using errcode = 'invalid_parameter_value';
+    end if;
     insert into reveille.queues (name, paused_at) values (pause.queue, now())
     on conflict (name) do update set paused_at = coalesce(queues.paused_at, excluded.paused_at);
     -- This notification keeps jobs that are claimed already from starting. If no notification comes, the workers' next
     -- heartbeats find the pause.
-    select pg_notify('reveille.pause', pause.queue) where pg_notification_queue_usage() < 0.9
+    if pg_notification_queue_usage() < 0.9 then
+        perform pg_notify('reveille.pause', pause.queue);
+    end if;
+end
 $$;
-comment on function reveille.pause(text) is
-    'Pauses a queue: no worker starts its jobs until it is resumed. Running jobs go on.';
+comment on function reveille.pause(text, text, text) is
+    'Pauses a queue, a kind, a key, or the jobs of a kind and a key, in one queue or in all: no worker starts these '
+    'jobs until they are resumed. Running jobs go on.';
 
-create function reveille.resume(queue text) returns void
-    language sql volatile
+create function reveille.resume(queue text default null, kind text default null, key text default null) returns void
+    language plpgsql volatile
     set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
+begin
+    if coalesce(resume.kind, resume.key) is not null then
+        delete from reveille.pauses
+        where coalesce(key, '') = coalesce(resume.key, '') and coalesce(kind, '') = coalesce(resume.kind, '')
+            and coalesce(queue, '') = coalesce(resume.queue, '');
+        return;
+    end if;
+    if resume.queue is null then
+        raise exception 'resume needs a queue, a kind or a key' using errcode = 'invalid_parameter_value';
+    end if;
     update reveille.queues set paused_at = null where name = resume.queue;
-    select reveille.ring(array[resume.queue])
+    perform reveille.ring(array[resume.queue]);
+end
 $$;
-comment on function reveille.resume(text) is 'Resumes a paused queue: workers start its jobs again.';
+comment on function reveille.resume(text, text, text) is
+    'Ends the pause that reveille.pause began with the same arguments: workers start the jobs again, except those that '
+    'another pause covers.';
+
+-- Each name and operator is qualified, and the function sets no search path, because a claim calls it for each due job
+-- of a queue in which a kind or a key is paused.
+create function reveille.pause_of(queue text, kind text, key text) returns bigint
+    language plpgsql stable
+as $$
+begin
+    return (
+        select pauses.id
+        from reveille.pauses
+        where coalesce(pauses.queue, '') operator(pg_catalog.=) any (array[pause_of.queue, ''])
+            and coalesce(pauses.key, '') operator(pg_catalog.=) any (array[coalesce(pause_of.key, ''), ''])
+            and coalesce(pauses.kind, '') operator(pg_catalog.=) any (array[pause_of.kind, ''])
+        limit 1
+    );
+end
+$$;
+comment on function reveille.pause_of(text, text, text) is
+    'Returns the id of a pause in reveille.pauses that covers a job of this queue, kind and key; null if there is none.';
+
+create function reveille.unpark(most bigint) returns bigint
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off
+    set jit = off
+as $$
+declare
+    released record;
+begin
+    -- The statement finds each queue and pause that has parked jobs by one probe of the index jobs_parked.
+    with recursive parked (queue, paused_by) as (
+        (
+            select jobs.queue, jobs.paused_by from reveille.jobs
+            where jobs.paused_by is not null
+            order by jobs.queue, jobs.paused_by, jobs.id
+            limit 1
+        )
+        union all
+        select next.queue, next.paused_by
+        from parked
+        cross join lateral (
+            select jobs.queue, jobs.paused_by from reveille.jobs
+            where jobs.paused_by is not null and (jobs.queue, jobs.paused_by) > (parked.queue, parked.paused_by)
+            order by jobs.queue, jobs.paused_by, jobs.id
+            limit 1
+        ) as next
+    ), chosen as materialized (
+        select resumed.place
+        from parked
+        cross join lateral (
+            select jobs.ctid as place from reveille.jobs
+            where jobs.queue = parked.queue and jobs.paused_by = parked.paused_by
+            order by jobs.id
+            limit most
+            for update skip locked
+        ) as resumed
+        where not exists (select from reveille.pauses where pauses.id = parked.paused_by)
+        limit most
+    ), changed as (
+        update reveille.jobs set paused_by = null where ctid = any (array(select place from chosen)) returning queue
+    )
+    select count(*) as jobs, array_agg(distinct queue) as queues into released from changed;
+    if released.jobs > 0 then
+        perform reveille.ring(released.queues);
+    end if;
+    return released.jobs;
+end
+$$;
+comment on function reveille.unpark(bigint) is
+    'Lets up to `most` parked jobs go whose pause is over, and rings the bell for their queues. Returns their number. '
+    'Workers call this function.';
+
+create function reveille.pause_began() returns trigger
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- A worker that receives this notification releases the jobs that it has claimed and not started. Then it claims
+    -- them again, and the claim sees the pause.
+    if pg_notification_queue_usage() < 0.9 then
+        perform pg_notify('reveille.pause', covered.queue)
+        from (
+            select began.queue from began where began.queue is not null
+            union
+            select unnest(workers.queues)
+            from reveille.workers
+            where exists (select from began where began.queue is null)
+        ) as covered;
+    end if;
+    return null;
+end
+$$;
+comment on function reveille.pause_began() is
+    'Notifies the workers of the queues in which a kind or a key is paused.';
+
+create trigger began after insert on reveille.pauses
+    referencing new table as began
+    for each statement execute function reveille.pause_began();
+
+create function reveille.pause_ended() returns trigger
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Workers let the other parked jobs go once they find no due job, and so does upkeep.
+    perform reveille.unpark(10000);
+    return null;
+end
+$$;
+comment on function reveille.pause_ended() is 'Lets up to 10,000 jobs go that the ended pauses kept parked.';
+
+create trigger ended after delete on reveille.pauses
+    for each statement execute function reveille.pause_ended();
+
+create function reveille.let_changed_job_go() returns trigger
+    language plpgsql volatile
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update reveille.jobs set paused_by = null where id = new.id;
+    perform reveille.ring(array[new.queue]);
+    return null;
+end
+$$;
+comment on function reveille.let_changed_job_go() is
+    'Lets a parked job go that gets another queue, kind or key. The next claim parks it again if a pause covers it.';
+
+create trigger let_changed_job_go
+    after update of queue, kind, key on reveille.jobs
+    for each row
+    when (
+        new.paused_by is not null
+        and (new.queue <> old.queue or new.kind <> old.kind or new.key is distinct from old.key)
+    )
+    execute function reveille.let_changed_job_go();
 
 create function reveille.stop_worker(id bigint) returns boolean
     language plpgsql volatile

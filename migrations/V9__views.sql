@@ -287,14 +287,25 @@ comment on function reveille.dead_groups() is
 
 create view reveille.known_queues as
 with recursive waiting as (
-    (select queue from reveille.jobs where reserved_at is null order by queue limit 1)
+    (select queue from reveille.jobs where reserved_at is null and paused_by is null order by queue limit 1)
     union all
     select (
         select jobs.queue from reveille.jobs
-        where jobs.reserved_at is null and jobs.queue > waiting.queue order by jobs.queue limit 1
+        where jobs.reserved_at is null and jobs.paused_by is null and jobs.queue > waiting.queue
+        order by jobs.queue limit 1
     )
     from waiting
     where waiting.queue is not null
+),
+parked as (
+    (select queue from reveille.jobs where paused_by is not null order by queue limit 1)
+    union all
+    select (
+        select jobs.queue from reveille.jobs
+        where jobs.paused_by is not null and jobs.queue > parked.queue order by jobs.queue limit 1
+    )
+    from parked
+    where parked.queue is not null
 ),
 dead as (
     (select queue from reveille.dead_jobs order by queue limit 1)
@@ -317,6 +328,7 @@ counted as (
     where counted.queue is not null
 )
 select queue from waiting where queue is not null
+union select queue from parked where queue is not null
 union select queue from dead where queue is not null
 union select queue from reveille.held_jobs()
 union select name from reveille.queues
@@ -376,7 +388,8 @@ select
     ready.counted > 10000 or delayed.counted > 10000 as estimated,
     oldest.ready_age as oldest_ready_age,
     recent.completed as completed_last_minute,
-    recent.failed as failed_last_minute
+    recent.failed as failed_last_minute,
+    parked.counted as parked
 -- The condition on the length only makes the planner expect one queue. It removes no row, because constraints give each
 -- name 1 to 128 characters.
 from (
@@ -402,7 +415,7 @@ cross join lateral (
         cross join lateral (
             select from reveille.jobs
             where jobs.queue = known.queue and jobs.priority = level.priority
-                and jobs.reserved_at is null and jobs.available_at <= now()
+                and jobs.reserved_at is null and jobs.paused_by is null and jobs.available_at <= now()
             order by jobs.available_at
             limit 10001
         ) as due
@@ -416,7 +429,7 @@ cross join lateral (
         cross join lateral (
             select from reveille.jobs
             where jobs.queue = known.queue and jobs.priority = level.priority
-                and jobs.reserved_at is null and jobs.available_at > now()
+                and jobs.reserved_at is null and jobs.paused_by is null and jobs.available_at > now()
             order by jobs.available_at
             limit 10001
         ) as later
@@ -437,7 +450,7 @@ cross join lateral (
     cross join lateral (
         select jobs.available_at from reveille.jobs
         where jobs.queue = known.queue and jobs.priority = level.priority
-            and jobs.reserved_at is null and jobs.available_at <= now()
+            and jobs.reserved_at is null and jobs.paused_by is null and jobs.available_at <= now()
         order by jobs.available_at limit 1
     ) as first
 ) as oldest
@@ -445,7 +458,16 @@ cross join lateral (
     select coalesce(sum(completed), 0)::bigint as completed, coalesce(sum(failed), 0)::bigint as failed
     from reveille.counters
     where counters.queue = known.queue and counters.started_at > now() - interval '70 seconds' and counters.worker <> 0
-) as recent;
+) as recent
+cross join lateral (
+    select count(*) as counted
+    from (
+        select from reveille.jobs
+        where jobs.queue = known.queue and jobs.paused_by is not null
+        order by jobs.queue, jobs.paused_by, jobs.id
+        limit 10000
+    ) as bounded
+) as parked;
 comment on view reveille.queue_stats is
     'One row per queue. The counts `ready` and `delayed` are exact up to 10,000; above that they are estimates, and '
     '`estimated` is true. The counts of the last minute cover the last 60 to 70 seconds.';
@@ -459,6 +481,9 @@ comment on column reveille.queue_stats.estimated is 'True if `ready` or `delayed
 comment on column reveille.queue_stats.oldest_ready_age is 'The time for which the oldest ready job has been due.';
 comment on column reveille.queue_stats.completed_last_minute is 'The number of jobs completed in the last minute.';
 comment on column reveille.queue_stats.failed_last_minute is 'The number of attempts that failed in the last minute.';
+comment on column reveille.queue_stats.parked is
+    'The number of parked jobs, counted up to 10,000: due jobs that a pause of their kind or key keeps from starting. '
+    'They are not counted as `ready` or `delayed`.';
 
 create view reveille.running_jobs as
 select
@@ -486,11 +511,11 @@ comment on column reveille.running_jobs.stuck_since is
 create view reveille.waiting_jobs as
 select
     id, queue, kind, priority, attempts, failures, max_attempts, available_at, created_at,
-    available_at <= now() as ready
+    available_at <= now() and paused_by is null as ready, paused_by
 from reveille.jobs
 where reserved_at is null;
 comment on view reveille.waiting_jobs is
-    'The jobs that wait, ready and delayed. Give a query a `limit`. An index has the jobs of each queue and priority '
+    'The jobs that wait: ready, delayed and parked. Give a query a `limit`. An index has the jobs of each queue and priority '
     'in the order of `available_at`.';
 comment on column reveille.waiting_jobs.id is 'The job.';
 comment on column reveille.waiting_jobs.queue is 'The queue.';
@@ -502,7 +527,49 @@ comment on column reveille.waiting_jobs.failures is 'The number of failed attemp
 comment on column reveille.waiting_jobs.max_attempts is 'The number of failures at which the job becomes a dead job.';
 comment on column reveille.waiting_jobs.available_at is 'The due time.';
 comment on column reveille.waiting_jobs.created_at is 'The start of the transaction that enqueued the job.';
-comment on column reveille.waiting_jobs.ready is 'True if the job is due, false if it is delayed.';
+comment on column reveille.waiting_jobs.ready is 'True if the job is due and not parked.';
+comment on column reveille.waiting_jobs.paused_by is
+    'The pause that keeps the job parked (reveille.pauses.id); null: it is not parked.';
+
+create view reveille.pause_status as
+with recursive parked as (
+    (select queue from reveille.jobs where paused_by is not null order by queue limit 1)
+    union all
+    select (
+        select jobs.queue from reveille.jobs
+        where jobs.paused_by is not null and jobs.queue > parked.queue order by jobs.queue limit 1
+    )
+    from parked
+    where parked.queue is not null
+)
+select
+    pauses.queue, pauses.kind, pauses.key, pauses.paused_at, pauses.id,
+    (
+        select count(*)
+        from (
+            select
+            from parked
+            cross join lateral (
+                select from reveille.jobs
+                where jobs.queue = parked.queue and jobs.paused_by = pauses.id
+                order by jobs.queue, jobs.paused_by, jobs.id
+                limit 10000
+            ) as of_queue
+            limit 10000
+        ) as bounded
+    ) as parked
+from reveille.pauses
+union all
+select name, null, null, paused_at, null, null from reveille.queues where paused_at is not null;
+comment on view reveille.pause_status is 'One row per pause: of a queue, a kind, a key, or a kind and a key.';
+comment on column reveille.pause_status.queue is 'The queue; null: the pause covers all queues.';
+comment on column reveille.pause_status.kind is 'The kind; null: the pause covers all kinds.';
+comment on column reveille.pause_status.key is 'The key; null: the pause covers all keys, and jobs without a key.';
+comment on column reveille.pause_status.paused_at is 'The time at which the pause began.';
+comment on column reveille.pause_status.id is 'The pause, as in reveille.jobs.paused_by; null: a whole queue is paused.';
+comment on column reveille.pause_status.parked is
+    'The number of jobs that the pause keeps parked, counted up to 10,000; null: a whole queue is paused, so that no '
+    'claim of it parks jobs.';
 
 create view reveille.failing_jobs as
 select

@@ -19,7 +19,8 @@ select
             select from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint)) as level (priority)
             cross join lateral (
                 select from reveille.jobs
-                where queue = $1 and jobs.priority = level.priority and reserved_at is null and available_at <= now()
+                where queue = $1 and jobs.priority = level.priority and reserved_at is null and paused_by is null
+                    and available_at <= now()
                 order by available_at
                 limit 10000
             ) as due
@@ -33,7 +34,8 @@ select
             select from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint)) as level (priority)
             cross join lateral (
                 select from reveille.jobs
-                where queue = $1 and jobs.priority = level.priority and reserved_at is null and available_at > now()
+                where queue = $1 and jobs.priority = level.priority and reserved_at is null and paused_by is null
+                    and available_at > now()
                 order by available_at
                 limit 10000
             ) as later

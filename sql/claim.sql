@@ -15,8 +15,8 @@
 -- runs the scan repeatedly and so reserves more rows than the limit.
 --
 -- This statement does no more than it must, because jobs that have just become due wait for it. If the statement
--- returns no row, sql/next_due.sql returns the reason. The statement returns no row for a queue with limits;
--- sql/claim_limited.sql and sql/claim_by_key.sql claim from such queues.
+-- returns no row, sql/next_due.sql returns the reason. The statement returns no row for a queue with limits, or
+-- with a paused kind or key. sql/claim_limited.sql, sql/claim_by_key.sql and sql/claim_paused.sql claim from such queues.
 with due as materialized (
     select found.place
     from unnest('{0,1,2,3}'::smallint[], $4::timestamptz[], $5::bigint[]) as level (priority, available_at, id)
@@ -24,6 +24,7 @@ with due as materialized (
         select jobs.ctid as place
         from reveille.jobs
         where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
+            and jobs.paused_by is null
             and (jobs.available_at, jobs.id) >= (level.available_at, level.id) and jobs.available_at <= now()
         order by jobs.available_at, jobs.id
         limit $2
@@ -34,6 +35,7 @@ with due as materialized (
             select from reveille.queues
             where queues.name = $1 and (queues.paused_at is not null or queues.limited is not null)
         )
+        and not exists (select from reveille.pauses where coalesce(pauses.queue, '') = any (array[$1, '']))
     limit $2
 )
 update reveille.jobs

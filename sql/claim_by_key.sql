@@ -21,6 +21,8 @@
 -- that plans while there are few jobs could choose an index in which it must later read far more jobs than it needs.
 with recursive clock as materialized (
     select clock_timestamp() as now
+), pausing as materialized (
+    select exists (select from reveille.pauses where coalesce(pauses.queue, '') = any (array[$1, ''])) as pauses
 ), uncounted as materialized (
     select limited_since
     from reveille.queues
@@ -69,19 +71,24 @@ with recursive clock as materialized (
         ))::bigint
         from settings
     ), 0) as jobs
+), looked_at as materialized (
+    -- A claim that may park jobs looks at more jobs than it reserves.
+    select case when pauses and jobs > 0 then greatest(jobs, 1000) else jobs end as jobs from room cross join pausing
 ), turn (key, visited, wrapped) as (
     -- The order is that of the index jobs_turn, which contains only waiting jobs.
     select coalesce(above.key, first.key), 1, above.key is null
     from room
     left join lateral (
         select jobs.key from reveille.jobs
-        where jobs.queue = $1 and jobs.reserved_at is null and jobs.key is not null and jobs.key > $4
+        where jobs.queue = $1 and jobs.reserved_at is null and jobs.paused_by is null
+            and jobs.key is not null and jobs.key > $4
         order by jobs.key, jobs.priority, jobs.available_at, jobs.id
         limit 1
     ) as above on true
     left join lateral (
         select jobs.key from reveille.jobs
-        where above.key is null and jobs.queue = $1 and jobs.reserved_at is null and jobs.key is not null
+        where above.key is null and jobs.queue = $1 and jobs.reserved_at is null and jobs.paused_by is null
+            and jobs.key is not null
         order by jobs.key, jobs.priority, jobs.available_at, jobs.id
         limit 1
     ) as first on true
@@ -91,13 +98,15 @@ with recursive clock as materialized (
     from turn
     left join lateral (
         select jobs.key from reveille.jobs
-        where jobs.queue = $1 and jobs.reserved_at is null and jobs.key is not null and jobs.key > turn.key
+        where jobs.queue = $1 and jobs.reserved_at is null and jobs.paused_by is null
+            and jobs.key is not null and jobs.key > turn.key
         order by jobs.key, jobs.priority, jobs.available_at, jobs.id
         limit 1
     ) as above on true
     left join lateral (
         select jobs.key from reveille.jobs
-        where above.key is null and jobs.queue = $1 and jobs.reserved_at is null and jobs.key is not null
+        where above.key is null and jobs.queue = $1 and jobs.reserved_at is null and jobs.paused_by is null
+            and jobs.key is not null
         order by jobs.key, jobs.priority, jobs.available_at, jobs.id
         limit 1
     ) as first on true
@@ -108,19 +117,21 @@ with recursive clock as materialized (
     -- The keys give jobs in turn, until the claim has reached its number of jobs. The scans skip jobs that other
     -- sessions have locked. But if the first job of an ordered key is locked, its key gives no job, because no later
     -- job of the key may start before it.
-    select keyless.place, null::text as key, 0 as visited
+    select keyless.place, keyless.paused_by, null::text as key, 0 as visited
     from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
     cross join lateral (
-        select jobs.ctid as place
+        select
+            jobs.ctid as place,
+            case when (select pauses from pausing) then reveille.pause_of(jobs.queue, jobs.kind, jobs.key) end as paused_by
         from reveille.jobs
         where $6 and jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
-            and jobs.key is null and jobs.available_at <= (select now from clock)
+            and jobs.paused_by is null and jobs.key is null and jobs.available_at <= (select now from clock)
         order by jobs.available_at, jobs.id
-        limit (select jobs from room)
+        limit (select jobs from looked_at)
         for update skip locked
     ) as keyless
     union all
-    select candidate.place, turn.key, turn.visited
+    select candidate.place, candidate.paused_by, turn.key, turn.visited
     from turn
     cross join settings
     left join lateral (
@@ -147,7 +158,7 @@ with recursive clock as materialized (
         ))::bigint as jobs
     ) as allowed
     cross join lateral (
-        select level.place
+        select level.place, null::bigint as paused_by
         from (
             select due.place
             from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
@@ -155,19 +166,45 @@ with recursive clock as materialized (
                 select jobs.ctid as place
                 from reveille.jobs
                 where jobs.queue = $1 and jobs.key = turn.key and jobs.priority = level.priority
-                    and jobs.reserved_at is null and jobs.key is not null
+                    and jobs.reserved_at is null and jobs.paused_by is null and jobs.key is not null
                     and jobs.available_at <= (select now from clock)
                 order by jobs.available_at, jobs.id
                 limit allowed.jobs
                 for update skip locked
             ) as due
-            where not ordered
+            where not ordered and not (select pauses from pausing)
             limit allowed.jobs
         ) as level
         union all
-        select head.place
+        (
+            -- The same scan, for a claim that may park jobs.
+            with due as materialized (
+                select due.place, due.paused_by
+                from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
+                cross join lateral (
+                    select jobs.ctid as place, reveille.pause_of(jobs.queue, jobs.kind, jobs.key) as paused_by
+                    from reveille.jobs
+                    where jobs.queue = $1 and jobs.key = turn.key and jobs.priority = level.priority
+                        and jobs.reserved_at is null and jobs.paused_by is null and jobs.key is not null
+                        and jobs.available_at <= (select now from clock)
+                    order by jobs.available_at, jobs.id
+                    limit greatest(allowed.jobs, 100)
+                    for update skip locked
+                ) as due
+                where not ordered and (select pauses from pausing) and allowed.jobs > 0
+                limit greatest(allowed.jobs, 100)
+            )
+            select due.place, due.paused_by from due where due.paused_by is not null
+            union all
+            (select due.place, null from due where due.paused_by is null limit allowed.jobs)
+        )
+        union all
+        select head.place, head.paused_by
         from (
-            select jobs.ctid as place, jobs.reserved_at, jobs.available_at
+            select
+                jobs.ctid as place, jobs.reserved_at, jobs.paused_by as parked_by, jobs.available_at,
+                case when (select pauses from pausing) then reveille.pause_of(jobs.queue, jobs.kind, jobs.key) end
+                    as paused_by
             from reveille.jobs
             where ordered and allowed.jobs > 0
                 and (jobs.queue, jobs.key) >= ($1, turn.key) and (jobs.queue, jobs.key) <= ($1, turn.key)
@@ -175,13 +212,20 @@ with recursive clock as materialized (
             order by jobs.queue, jobs.key, jobs.id
             limit 1
         ) as head
-        where head.reserved_at is null and head.available_at <= (select now from clock)
+        where head.reserved_at is null and head.parked_by is null and head.available_at <= (select now from clock)
     ) as candidate
-    limit (select jobs from room)
+    limit (select jobs from looked_at)
+), taken as materialized (
+    select place, key, visited from found where paused_by is null order by visited limit (select jobs from room)
 ), due as materialized (
     select jobs.ctid as place
     from reveille.jobs
-    where jobs.ctid = any (array(select place from found)) and jobs.reserved_by is null
+    where jobs.ctid = any (array(select place from taken)) and jobs.reserved_by is null
+    for update skip locked
+), paused as materialized (
+    select jobs.ctid as place
+    from reveille.jobs
+    where jobs.ctid = any (array(select place from found where paused_by is not null)) and jobs.reserved_by is null
     for update skip locked
 ), claimed as (
     update reveille.jobs
@@ -198,6 +242,11 @@ with recursive clock as materialized (
         extract(epoch from jobs.timeout)::double precision as timeout_seconds,
         -- A limited job is settled by its id, so no tuple id is returned.
         jobs.cancel_requested_at is not null as cancel_requested, null::tid as place
+), parked as (
+    update reveille.jobs
+    set paused_by = reveille.pause_of(jobs.queue, jobs.kind, jobs.key)
+    where jobs.ctid = any (array(select place from paused))
+    returning 1
 ), spent as (
     insert into reveille.rates as rates (queue, key, next_at)
     select
@@ -222,8 +271,11 @@ with recursive clock as materialized (
     group by claimed.key, known.next_at, clock.now, key_step, burst
     on conflict (queue, key) do update set next_at = excluded.next_at
 ), filled as materialized (
-    -- `room` is true if the claim has reached its number of jobs. Then some keys may not have been visited.
-    select (select count(*) from found) >= (select jobs from room) as room
+    -- `room` is true if the claim has reached its number of jobs, and `looks` if it has looked at as many jobs as it
+    -- may. In both cases some keys may not have been visited.
+    select
+        (select count(*) from taken) >= (select jobs from room) as room,
+        (select count(*) from found) >= (select jobs from looked_at) as looks
 ), answer as (
     select least(
         -- The seconds until the next delayed job is due.
@@ -234,7 +286,7 @@ with recursive clock as materialized (
             cross join lateral (
                 select jobs.available_at from reveille.jobs
                 where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
-                    and jobs.available_at > clock.now
+                    and jobs.paused_by is null and jobs.available_at > clock.now
                 order by jobs.available_at
                 limit 1
             ) as first
@@ -257,10 +309,10 @@ with recursive clock as materialized (
             from turn
             cross join settings
             cross join reveille.rates
-            where not (select room from filled) and key_step is not null and rates.queue = $1 and rates.key = turn.key
+            where not (select room or looks from filled) and key_step is not null and rates.queue = $1 and rates.key = turn.key
                 and extract(epoch from rates.next_at - clock.now)::double precision > greatest(burst * key_step, 0.01)
         ),
-        case when (select count(*) from claimed) < (select count(*) from found) then 0 end
+        case when (select count(*) from claimed) < (select count(*) from taken) then 0 end
     ) as next_due_seconds
     from clock
 )
@@ -269,8 +321,12 @@ select
     (select limited_since from uncounted) as uncounted,
     case
         when filled.room
+        then (select taken.key from taken where taken.key is not null order by taken.visited desc limit 1)
+        when filled.looks
         then (select found.key from found where found.key is not null order by found.visited desc limit 1)
         else (select turn.key from turn order by turn.visited desc limit 1)
     end as turn,
-    case when not filled.room then (select count(*) from turn) < $5 end as whole
-from answer cross join filled left join claimed on true
+    case when not (filled.room or filled.looks) then (select count(*) from turn) < $5 end as whole,
+    pausing.pauses, (select count(*) from parked) as parked,
+    exists (select from reveille.jobs where jobs.queue = $1 and jobs.paused_by is not null) as has_parked
+from answer cross join filled cross join pausing left join claimed on true

@@ -12,11 +12,16 @@
 --   limited           queue: the limits are for the whole queue; key: a limit or the order is per key; null: no limits
 --   uncounted         limited_since, if the queue's running jobs have not been counted for these limits. Then the claim
 --                     reserves nothing, and sql/count_running.sql counts the jobs.
+--   pauses            true if a kind or a key is paused in the queue
+--   parked            the number of due jobs that this claim has parked, since a pause covers them
+--   has_parked        true if the queue had parked jobs before this claim
 --
 -- The use of the rate is kept as one time, next_at (the generic cell rate algorithm, ITU-T I.371). Each start makes
 -- next_at later by one step. Jobs start while next_at is no later than now plus the burst.
 with clock as materialized (
     select clock_timestamp() as now
+), pausing as materialized (
+    select exists (select from reveille.pauses where coalesce(pauses.queue, '') = any (array[$1, ''])) as pauses
 ), uncounted as materialized (
     select limited_since
     from reveille.queues
@@ -65,19 +70,24 @@ with clock as materialized (
         ))::bigint
         from settings
     ), 0) as jobs
+), looked_at as materialized (
+    -- A claim that may park jobs looks at more jobs than it reserves.
+    select case when pauses and jobs > 0 then greatest(jobs, 1000) else jobs end as jobs from room cross join pausing
 ), due as materialized (
-    select found.place
+    select found.place, found.paused_by
     from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
     cross join lateral (
-        select jobs.ctid as place
+        select
+            jobs.ctid as place,
+            case when (select pauses from pausing) then reveille.pause_of(jobs.queue, jobs.kind, jobs.key) end as paused_by
         from reveille.jobs
         where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
-            and jobs.available_at <= (select now from clock)
+            and jobs.paused_by is null and jobs.available_at <= (select now from clock)
         order by jobs.available_at, jobs.id
-        limit (select jobs from room)
+        limit (select jobs from looked_at)
         for update skip locked
     ) as found
-    limit (select jobs from room)
+    limit (select jobs from looked_at)
 ), claimed as (
     update reveille.jobs
     set reserved_at = (select now from clock),
@@ -86,13 +96,18 @@ with clock as materialized (
         limited = true,
         unique_key = case when jobs.unique_until = 'started' then null else jobs.unique_key end,
         unique_until = case when jobs.unique_until = 'started' then null else jobs.unique_until end
-    where jobs.ctid = any (array(select place from due))
+    where jobs.ctid = any (array(select place from due where paused_by is null limit (select jobs from room)))
     returning
         jobs.id, jobs.kind, jobs.payload, jobs.priority, jobs.attempts, jobs.failures, jobs.max_attempts,
         jobs.reserved_at, jobs.available_at, jobs.created_at, jobs.key, jobs.tags, jobs.metadata,
         extract(epoch from jobs.timeout)::double precision as timeout_seconds,
         -- A limited job is settled by its id, so no tuple id is returned.
         jobs.cancel_requested_at is not null as cancel_requested, null::tid as place
+), parked as (
+    update reveille.jobs
+    set paused_by = reveille.pause_of(jobs.queue, jobs.kind, jobs.key)
+    where jobs.ctid = any (array(select place from due where paused_by is not null))
+    returning 1
 ), spent as (
     insert into reveille.rates as rates (queue, key, next_at)
     select
@@ -111,7 +126,7 @@ with clock as materialized (
             cross join lateral (
                 select jobs.available_at from reveille.jobs
                 where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
-                    and jobs.available_at > clock.now
+                    and jobs.paused_by is null and jobs.available_at > clock.now
                 order by jobs.available_at
                 limit 1
             ) as first
@@ -131,5 +146,7 @@ with clock as materialized (
 )
 select
     claimed.*, answer.next_due_seconds, (select limited from reveille.queues where name = $1) as limited,
-    (select limited_since from uncounted) as uncounted
-from answer left join claimed on true
+    (select limited_since from uncounted) as uncounted,
+    pausing.pauses, (select count(*) from parked) as parked,
+    exists (select from reveille.jobs where jobs.queue = $1 and jobs.paused_by is not null) as has_parked
+from answer cross join pausing left join claimed on true

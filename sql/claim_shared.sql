@@ -24,6 +24,7 @@ with level as materialized (
         select jobs.ctid as place, jobs.available_at, jobs.id
         from reveille.jobs
         where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
+            and jobs.paused_by is null
             and (jobs.available_at, jobs.id) >= (level.available_at, level.id) and jobs.available_at <= now()
         order by jobs.available_at, jobs.id
         limit $2
@@ -34,6 +35,7 @@ with level as materialized (
             select from reveille.queues
             where queues.name = $1 and (queues.paused_at is not null or queues.limited is not null)
         )
+        and not exists (select from reveille.pauses where coalesce(pauses.queue, '') = any (array[$1, '']))
     limit $2
 ), shared_now as materialized (
     -- The head is shared as soon as the rows are locked, long before other sessions can see that the rows are reserved.

@@ -6,7 +6,8 @@
 --
 -- Returns one row:
 --   cancel  those of the jobs $2 that are to be cancelled
---   paused  those of the queues $3 that are paused
+--   paused  those of the queues $3 that are paused, or in which a kind or a key was paused within the last minute: their
+--           jobs that are claimed and not started are to be released, since a pause may cover them
 --   stop    true if the worker is to stop
 select
     array(
@@ -14,5 +15,15 @@ select
         where id = any ($2::bigint[]) and reserved_by is not distinct from $1::bigint
             and cancel_requested_at is not null
     ) as cancel,
-    array(select name from reveille.queues where name = any ($3::text[]) and paused_at is not null) as paused,
+    array(
+        select name from reveille.queues where name = any ($3::text[]) and paused_at is not null
+        union
+        select named.queue
+        from unnest($3::text[]) as named (queue)
+        where exists (
+            select from reveille.pauses
+            where coalesce(pauses.queue, '') = any (array[named.queue, ''])
+                and pauses.paused_at > clock_timestamp() - interval '1 minute'
+        )
+    ) as paused,
     exists (select from reveille.workers where id = $1::bigint and stop_requested_at is not null) as stop

@@ -23,6 +23,7 @@ sample as (
         (
             select kind, id from reveille.jobs
             where queue = worked.queue and jobs.priority = level.priority and reserved_at is null
+                and paused_by is null
                 and available_at <= now()
             order by available_at
             limit 1000
@@ -31,6 +32,7 @@ sample as (
         (
             select kind, id from reveille.jobs
             where queue = worked.queue and jobs.priority = level.priority and reserved_at is null
+                and paused_by is null
                 and available_at > now() and available_at <= now() + interval '10 seconds'
             order by available_at
             limit 1000

@@ -18,7 +18,7 @@ expected (name, made_by) as (
         (
             'jobs_claim',
             'create index concurrently jobs_claim on reveille.jobs (queue, priority, available_at, id) '
-            'where reserved_at is null'
+            'where reserved_at is null and paused_by is null'
         ),
         (
             'jobs_reserved',
@@ -32,9 +32,19 @@ expected (name, made_by) as (
         (
             'jobs_turn',
             'create index concurrently jobs_turn on reveille.jobs (queue, key, priority, available_at, id) '
-            'where reserved_at is null and key is not null'
+            'where reserved_at is null and paused_by is null and key is not null'
         ),
         ('jobs_order', 'create index concurrently jobs_order on reveille.jobs (queue, key, id) where key is not null'),
+        (
+            'jobs_parked',
+            'create index concurrently jobs_parked on reveille.jobs (queue, paused_by, id) where paused_by is not null'
+        ),
+        ('pauses_pkey', 'alter table reveille.pauses add primary key (id)'),
+        (
+            'pauses_covered',
+            'create unique index concurrently pauses_covered on reveille.pauses '
+            '((coalesce(queue, '''')), (coalesce(key, '''')), (coalesce(kind, '''')))'
+        ),
         ('jobs_failing', 'create index concurrently jobs_failing on reveille.jobs (id) where failures > 0'),
         (
             'jobs_unique',
@@ -102,6 +112,9 @@ expected_triggers (relname, name, otherwise) as (
         ('jobs', 'check_inserted', 'nothing keeps bad jobs out'),
         ('jobs', 'check_changed', 'nothing keeps jobs from being made bad'),
         ('jobs', 'check_unclaimed', 'nothing keeps waiting jobs from being made bad'),
+        ('jobs', 'let_changed_job_go', 'parked jobs that are changed stay parked'),
+        ('pauses', 'began', 'workers start jobs that they claimed before a pause'),
+        ('pauses', 'ended', 'parked jobs start late after their pause'),
         ('sleepers', 'mark', 'a bell that is switched off still rings'),
         ('queues', 'mark_sleepers', 'sleeping workers miss that a bell is switched on or off'),
         ('queues', 'note_limits', 'new limits do not hold'),

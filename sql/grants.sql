@@ -5,8 +5,8 @@
 --   reveille_producer  enqueues: reveille.enqueue, plain inserts of the settable columns, COPY. Reads no payload.
 --   reveille_worker    works jobs, fires and declares schedules, and enqueues. Changes no settings and no tables.
 --   reveille_monitor   reads the views, which show no payload, but the last error of jobs that fail.
---   reveille_admin     reads everything; cancels, retries and purges jobs; pauses, drains and sets queues; stops
---                      workers; sets schedules. Changes no tables.
+--   reveille_admin     reads everything; cancels, retries and purges jobs; pauses queues, kinds and keys; drains and sets
+--                      queues; stops workers; sets schedules. Changes no tables.
 do $$
 declare
     role text;
@@ -62,7 +62,7 @@ grant select, insert, update, delete
     to reveille_worker;
 -- Only workers get this privilege: a role that may lock these rows can hold up the claims of limited queues.
 grant select, insert, update on reveille.limits to reveille_worker;
-grant select on reveille.queues to reveille_worker;
+grant select on reveille.queues, reveille.pauses to reveille_worker;
 -- Workers and admins lock rows of this table, which needs the privilege `update`.
 grant select, insert, update, delete on reveille.ends to reveille_worker, reveille_admin;
 -- A worker fires schedules, and declares the schedules of its code.
@@ -77,7 +77,8 @@ to reveille_worker, reveille_admin;
 grant select, update, delete on reveille.unique_periods to reveille_worker, reveille_admin;
 -- Grant this also to a producer that awaits its jobs. The producer can then read the result and errors of any job.
 grant execute on function reveille.await(bigint) to reveille_worker, reveille_admin;
-grant execute on function reveille.ring(text[]), reveille.can_be_sent(text), reveille.note_nobody_sleeps(),
+grant execute on function reveille.ring(text[]), reveille.can_be_sent(text), reveille.pause_of(text, text, text), reveille.unpark(bigint),
+    reveille.note_nobody_sleeps(),
     reveille.truncate_finished_jobs(), reveille.pass_given_ids(), reveille.fresh_job_id(),
     reveille.analyze_unknown_tables(), reveille.sum_of_histograms(bigint[], bigint[])
 to reveille_worker, reveille_admin;
@@ -95,7 +96,7 @@ grant select
     on reveille.known_queues, reveille.queue_stats, reveille.running_jobs, reveille.waiting_jobs,
         reveille.failing_jobs, reveille.dead_jobs_overview, reveille.worker_status, reveille.throughput,
         reveille.queue_limits, reveille.queue_totals, reveille.kind_totals, reveille.kind_stats,
-        reveille.schedule_status, reveille.passed_over_jobs
+        reveille.schedule_status, reveille.passed_over_jobs, reveille.pause_status
     to reveille_monitor, reveille_admin;
 -- queue_stats needs this for its estimates: the planner's statistics show a role only the columns that it may read.
 grant select (queue, available_at) on reveille.jobs to reveille_monitor;
@@ -104,11 +105,14 @@ grant select, insert, update, delete
     on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.queues, reveille.counters,
         reveille.kind_counters, reveille.rates
     to reveille_admin;
+-- A pause of a kind or a key is not changed, but ended.
+grant select, insert, delete on reveille.pauses to reveille_admin;
 -- Removing a queue removes its totals.
 grant select, delete on reveille.totals to reveille_admin;
 -- `reveille listen` registers as a worker without slots.
 grant select, insert, update, delete on reveille.workers, reveille.sleepers to reveille_admin;
-grant execute on function reveille.cancel(bigint), reveille.retry(bigint), reveille.pause(text), reveille.resume(text),
+grant execute on function reveille.cancel(bigint), reveille.retry(bigint), reveille.pause(text, text, text),
+    reveille.resume(text, text, text),
     reveille.stop_worker(bigint), reveille.set_slots(text, int, bigint)
 to reveille_admin;
 grant select, insert, update, delete on reveille.schedules, reveille.schedule_declarations to reveille_admin;

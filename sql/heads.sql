@@ -11,6 +11,7 @@ cross join lateral (
     select jobs.available_at, jobs.id
     from reveille.jobs
     where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
+        and jobs.paused_by is null
         and (jobs.available_at, jobs.id) >= (level.available_at, level.id) and jobs.available_at <= now()
     order by jobs.available_at, jobs.id
     limit 1

@@ -16,7 +16,8 @@
 with recursive turn (key, visited) as (
     select (
         select jobs.key from reveille.jobs
-        where jobs.queue = $1 and jobs.reserved_at is null and jobs.key is not null
+        where jobs.queue = $1 and jobs.reserved_at is null and jobs.paused_by is null
+            and jobs.key is not null
         order by jobs.key, jobs.priority, jobs.available_at, jobs.id
         limit 1
     ), 1
@@ -24,7 +25,8 @@ with recursive turn (key, visited) as (
     union all
     select (
         select jobs.key from reveille.jobs
-        where jobs.queue = $1 and jobs.reserved_at is null and jobs.key is not null and jobs.key > turn.key
+        where jobs.queue = $1 and jobs.reserved_at is null and jobs.paused_by is null
+            and jobs.key is not null and jobs.key > turn.key
         order by jobs.key, jobs.priority, jobs.available_at, jobs.id
         limit 1
     ), turn.visited + 1
@@ -37,6 +39,7 @@ with recursive turn (key, visited) as (
         select jobs.id
         from reveille.jobs
         where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
+            and jobs.paused_by is null
             and (jobs.available_at, jobs.id) >= (level.available_at, level.id) and jobs.available_at <= now()
         order by jobs.available_at, jobs.id
         limit 16 + pg_catalog.cardinality($4::bigint[])
@@ -48,7 +51,8 @@ with recursive turn (key, visited) as (
     cross join lateral (
         select jobs.id
         from reveille.jobs
-        where jobs.queue = $1 and jobs.reserved_at is null and jobs.key = turn.key and jobs.priority = level.priority
+        where jobs.queue = $1 and jobs.reserved_at is null and jobs.paused_by is null
+            and jobs.key = turn.key and jobs.priority = level.priority
             and jobs.available_at <= now()
         order by jobs.available_at, jobs.id
         limit 1 + pg_catalog.cardinality($4::bigint[])

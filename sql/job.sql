@@ -4,7 +4,12 @@
 --
 -- Returns one row with the job as JSON, or no row.
 select to_jsonb(jobs) || jsonb_build_object(
-    'state', case when reserved_at is not null then 'running' when available_at > now() then 'delayed' else 'ready' end,
+    'state', case
+        when reserved_at is not null then 'running'
+        when paused_by is not null then 'parked'
+        when available_at > now() then 'delayed'
+        else 'ready'
+    end,
     'stuck_since', workers.stuck_since[array_position(workers.stuck_jobs, jobs.id)]
 ) as record
 from reveille.jobs

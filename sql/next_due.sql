@@ -11,6 +11,8 @@
 --                     has just become due, or another session has locked its row.
 --   looked_at         now; null if the worker may not claim with sql/claim.sql: the queue is paused or has limits, or
 --                     the worker has no row in reveille.workers
+--   pauses            true if a kind or a key is paused in the queue: sql/claim_paused.sql claims from this queue
+--   parked            true if the queue has parked jobs
 --   limited           queue: sql/claim_limited.sql claims from this queue; key: sql/claim_by_key.sql; null: no limits
 with queue as materialized (
     select
@@ -25,12 +27,15 @@ select
     (min(extract(epoch from first.available_at)) - extract(epoch from clock_timestamp()))::double precision
         as next_due_seconds,
     case when (select is_open from queue) then now() end as looked_at,
+    exists (select from reveille.pauses where coalesce(pauses.queue, '') = any (array[$1, ''])) as pauses,
+    exists (select from reveille.jobs where jobs.queue = $1 and jobs.paused_by is not null) as parked,
     (select queues.limited from reveille.queues where queues.name = $1) as limited
 from unnest('{0,1,2,3}'::smallint[], $3::timestamptz[], $4::bigint[]) as level (priority, available_at, id)
 cross join lateral (
     select jobs.available_at
     from reveille.jobs
     where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
+        and jobs.paused_by is null
         and (jobs.available_at, jobs.id) >= (level.available_at, level.id)
     order by jobs.available_at, jobs.id
     limit 1

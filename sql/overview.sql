@@ -16,7 +16,7 @@ with latency as (
     select
         stats.queue, paused, ready, delayed, running, dead, estimated,
         extract(epoch from oldest_ready_age) as oldest_ready_seconds, completed_last_minute, failed_last_minute,
-        mean_wait_seconds, max_wait_seconds, mean_run_seconds, max_run_seconds
+        parked, mean_wait_seconds, max_wait_seconds, mean_run_seconds, max_run_seconds
     from reveille.queue_stats as stats
     left join latency on latency.queue = stats.queue
 ), sums as (

@@ -5,7 +5,7 @@
 --
 -- Returns one row:
 --   is_known   true if the queue had settings, jobs, a worker or counts
---   waiting    the number of jobs that wait, counted up to 10,000
+--   waiting    the number of jobs that wait, parked ones among them, each counted up to 10,000
 --   running    the number of jobs that workers hold
 --   dead       the number of dead jobs, counted up to 10,000
 --   workers    the number of workers of the queue
@@ -15,9 +15,14 @@ with used as materialized (
     select
         (
             select count(*) from (
-                select from reveille.jobs where queue = $1 and reserved_at is null
+                select from reveille.jobs where queue = $1 and reserved_at is null and paused_by is null
                 order by queue, priority, available_at, id limit 10000
             ) as waiting
+        ) + (
+            select count(*) from (
+                select from reveille.jobs where queue = $1 and paused_by is not null
+                order by queue, paused_by, id limit 10000
+            ) as parked
         ) as waiting,
         (select count(*) from reveille.held_jobs() as held where held.queue = $1) as running,
         (

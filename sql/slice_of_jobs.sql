@@ -5,7 +5,7 @@
 --                         id: all jobs; queue: the jobs of one queue, if 10,000 or fewer of them wait;
 --                         due: the waiting jobs of one queue, in the order of their due times;
 --                         key: the jobs of one queue and key; failing: the jobs with failures;
---                         held: the jobs that workers hold; ids: the jobs with the ids $8
+--                         held: the jobs that workers hold; parked: the parked jobs, if they are 10,000 or fewer; ids: the jobs with the ids $8
 --   $2  boolean           true: the walk goes from the highest id down
 --   $3  bigint            the lowest id of the slice; in the walk due: the id at which the last slice ended
 --   $4  text              in the walk due: the due time at which the last slice ended; null: the walk begins
@@ -15,7 +15,7 @@
 --   $8  bigint[]          ids
 --   $9  text              the queue; null: any
 --   $10 text              the kind; null: any
---   $11 text              the state: ready, delayed, waiting (ready or delayed), running, stuck, failing, or retrying
+--   $11 text              the state: ready, delayed, waiting (ready or delayed), parked, running, stuck, failing, or retrying
 --                         (failing and delayed); null: any
 --   $12 text              the key; null: any
 --   $13 text[]            tags that the job has; null: any
@@ -30,16 +30,30 @@
 --   slice    the jobs that the slice has read
 --   passing  those that pass the filter, with the version of their rows
 --   reached  one row: walked and passed, the numbers of jobs in slice and passing; last_id and last_due, the place at
---            which the slice ended; and is_too_many, true if the walk is queue and more than 10,000 jobs wait, so that
---            the slice is empty
+--            which the slice ended; and is_too_many, true if the walk is queue or parked and more than 10,000 jobs wait
+--            or are parked, so that the slice is empty
 --
 -- Each part of the union reads one index, in its order. $1 and $2 are known when the statement is planned, so only one
 -- part remains in the plan. A slice reads few jobs, so a condition without an index makes no statement long.
 with few as materialized (
     (
         select id from reveille.jobs
-        where $1 = 'queue' and queue = $9 and reserved_at is null
+        where $1 = 'queue' and queue = $9 and reserved_at is null and paused_by is null
         order by queue, priority, available_at, id
+        limit 10001
+    )
+    union all
+    (
+        select id from reveille.jobs
+        where $1 = 'queue' and queue = $9 and paused_by is not null
+        order by queue, paused_by, id
+        limit 10001
+    )
+    union all
+    (
+        select id from reveille.jobs
+        where $1 = 'parked' and ($9::text is null or queue = $9) and paused_by is not null
+        order by queue, paused_by, id
         limit 10001
     )
     union all
@@ -54,9 +68,12 @@ with few as materialized (
             ($9::text is null or walked.queue = $9)
             and ($10::text is null or walked.kind = $10)
             and case $11
-                when 'ready' then walked.reserved_at is null and walked.available_at <= now()
-                when 'delayed' then walked.reserved_at is null and walked.available_at > now()
-                when 'waiting' then walked.reserved_at is null
+                when 'ready'
+                then walked.reserved_at is null and walked.paused_by is null and walked.available_at <= now()
+                when 'delayed'
+                then walked.reserved_at is null and walked.paused_by is null and walked.available_at > now()
+                when 'parked' then walked.paused_by is not null
+                when 'waiting' then walked.reserved_at is null and walked.paused_by is null
                 when 'running' then walked.reserved_at is not null
                 when 'stuck' then exists (
                     select from reveille.workers
@@ -113,15 +130,15 @@ with few as materialized (
         union all
         (
             select jobs.*, jobs.xmin from reveille.jobs
-            where $1 in ('queue', 'held', 'ids') and not $2 and id between $3 and $5
-                and id = any (array(select id from few)) and ($1 <> 'queue' or (select count(*) from few) <= 10000)
+            where $1 in ('queue', 'held', 'parked', 'ids') and not $2 and id between $3 and $5
+                and id = any (array(select id from few)) and ($1 not in ('queue', 'parked') or (select count(*) from few) <= 10000)
             order by id limit $6
         )
         union all
         (
             select jobs.*, jobs.xmin from reveille.jobs
-            where $1 in ('queue', 'held', 'ids') and $2 and id between $3 and $5
-                and id = any (array(select id from few)) and ($1 <> 'queue' or (select count(*) from few) <= 10000)
+            where $1 in ('queue', 'held', 'parked', 'ids') and $2 and id between $3 and $5
+                and id = any (array(select id from few)) and ($1 not in ('queue', 'parked') or (select count(*) from few) <= 10000)
             order by id desc limit $6
         )
         union all
@@ -131,7 +148,7 @@ with few as materialized (
             cross join lateral (
                 select jobs.*, jobs.xmin from reveille.jobs
                 where $1 = 'due' and queue = $9 and jobs.priority = level.priority and reserved_at is null
-                    and (available_at, id) > (
+                    and paused_by is null and (available_at, id) > (
                         coalesce($4::text::timestamptz, case when $11 = 'delayed' then now() else '-infinity' end), $3
                     )
                     and available_at <= case when $11 = 'ready' then now() else 'infinity' end
@@ -145,7 +162,7 @@ with few as materialized (
 ), reached as (
     select
         (select count(*) from slice) as walked, (select count(*) from passing) as passed,
-        $1 = 'queue' and (select count(*) from few) > 10000 as is_too_many,
+        $1 in ('queue', 'parked') and (select count(*) from few) > 10000 as is_too_many,
         last.id as last_id, to_jsonb(last.due) #>> '{}' as last_due
     from (values (true)) as always (one)
     left join lateral (

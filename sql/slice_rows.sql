@@ -5,6 +5,7 @@ from (
     select
         case
             when reserved_at is not null then 'running'
+            when paused_by is not null then 'parked'
             when available_at > now() then 'delayed'
             else 'ready'
         end as state,

@@ -1,10 +1,91 @@
-//! The settings of a queue.
+//! The settings of a queue, and pauses.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::job::{check_key, check_name};
+
+/// The jobs that a pause covers: the jobs of a queue, a kind or a key, or of several of these together.
+///
+/// The name of a queue stands for the whole queue: `admin.pause("mail")`.
+///
+/// ```
+/// use reveille::admin::Pause;
+///
+/// let one_card = Pause::new().kind("charge").key("card 7");
+/// let mails_of_one_queue = Pause::new().kind("send_mail").queue("bulk");
+/// let a_queue: Pause = "mail".into();
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[must_use]
+pub struct Pause {
+    pub(crate) queue: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) key: Option<String>,
+}
+
+impl Pause {
+    /// Returns a pause that covers nothing yet. It needs a queue, a kind or a key.
+    pub fn new() -> Pause {
+        Pause::default()
+    }
+
+    /// Covers only jobs of this queue. Default: of all queues.
+    pub fn queue(mut self, queue: impl Into<String>) -> Pause {
+        self.queue = Some(queue.into());
+        self
+    }
+
+    /// Covers only jobs of this kind. Default: of all kinds.
+    pub fn kind(mut self, kind: impl Into<String>) -> Pause {
+        self.kind = Some(kind.into());
+        self
+    }
+
+    /// Covers only jobs with this key. Default: with any key, and jobs without a key.
+    pub fn key(mut self, key: impl Into<String>) -> Pause {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// True if the pause is of a whole queue.
+    pub(crate) fn is_of_queue(&self) -> bool {
+        self.kind.is_none() && self.key.is_none()
+    }
+
+    /// True if the pause covers a job with these values.
+    pub(crate) fn covers(&self, queue: &str, kind: &str, key: Option<&str>) -> bool {
+        self.queue.as_deref().is_none_or(|paused| paused == queue)
+            && self.kind.as_deref().is_none_or(|paused| paused == kind)
+            && self.key.as_deref().is_none_or(|paused| Some(paused) == key)
+    }
+
+    /// # Errors
+    /// Invalid for a bad name or key, or for a pause without a queue, a kind and a key.
+    pub(crate) fn check(&self) -> Result<()> {
+        if *self == Pause::default() {
+            return Err(Error::invalid("a pause needs a queue, a kind or a key"));
+        }
+        for (what, name) in [("queue", &self.queue), ("kind", &self.kind)] {
+            name.as_deref().map_or(Ok(()), |name| check_name(what, name))?;
+        }
+        check_key("key", self.key.as_deref())
+    }
+}
+
+impl From<&str> for Pause {
+    fn from(queue: &str) -> Pause {
+        Pause::new().queue(queue)
+    }
+}
+
+impl From<&String> for Pause {
+    fn from(queue: &String) -> Pause {
+        Pause::new().queue(queue)
+    }
+}
 
 /// Changes to some settings of a queue. All settings that are not set here stay unchanged.
 ///

@@ -204,8 +204,8 @@ impl FromStr for StateFilter {
         let state = name.parse().ok().map(StateFilter::Is);
         state.or_else(|| across.into_iter().find(|state| state.name() == name)).ok_or_else(|| {
             Error::invalid(format!(
-                "unknown state {name:?}; use ready, delayed, running, stuck, failing, dead, completed, cancelled or \
-                 finished"
+                "unknown state {name:?}; use ready, delayed, parked, running, stuck, failing, dead, completed, \
+                 cancelled or finished"
             ))
         })
     }
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_state_is_read_by_its_name() {
-        let names = "ready delayed running stuck failing dead completed cancelled finished";
+        let names = "ready delayed parked running stuck failing dead completed cancelled finished";
         for name in names.split(' ') {
             assert_eq!(name.parse::<StateFilter>().unwrap().name(), name);
         }

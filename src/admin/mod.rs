@@ -28,7 +28,7 @@ pub use crate::driver::FailureReason;
 use crate::driver::Postgres;
 use crate::error::{Error, Result};
 pub use crate::job::{Cancelled, Retried};
-pub use crate::queue::QueueSettings;
+pub use crate::queue::{Pause, QueueSettings};
 
 mod bulk;
 mod dead_jobs;

@@ -7,9 +7,10 @@ use serde_json::Value;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::{Admin, as_bytes, records};
+use crate::database::Param;
 use crate::error::{Error, Result};
 use crate::job::check_name;
-use crate::queue::QueueSettings;
+use crate::queue::{Pause, QueueSettings};
 
 /// The work that a queue has left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,12 +66,19 @@ pub struct QueueUse {
 
 /// The statements count waiting jobs and dead jobs up to this number.
 const MOST_COUNTED: u64 = 10_000;
+/// The largest number of jobs that one statement lets go.
+const MOST_UNPARKED: i64 = 10_000;
 /// The pause between the first two counts of a wait for a drained queue. The pause doubles after each count, up to the
 /// longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A pause lasts at least 20 times as long as the count before, so that counting takes 5 % of the time at most.
 const PAUSE_PER_COUNT: u32 = 20;
+
+/// The parameters of `reveille.pause` and `reveille.resume`.
+fn params_of(pause: &Pause) -> [Param<'_>; 3] {
+    [(&pause.queue, Type::TEXT), (&pause.kind, Type::TEXT), (&pause.key, Type::TEXT)]
+}
 
 impl Admin {
     /// Returns the names of all queues that have jobs, settings or a worker, or in which an attempt ended within the
@@ -95,24 +103,49 @@ impl Admin {
         Ok(rows.first().is_some_and(|row| row.get("known")))
     }
 
-    /// Pauses a queue: no worker starts jobs of the queue until the queue is resumed.
+    /// Pauses a queue, a kind, a key, or several of these together: no worker starts these jobs until they are resumed.
     ///
-    /// Running jobs go on. Workers release the jobs that they have claimed and not started.
+    /// Running jobs go on. Workers release the jobs that they have claimed and not started. [`View::PauseStatus`] lists
+    /// the pauses.
+    ///
+    /// [`View::PauseStatus`]: super::View::PauseStatus
+    ///
+    /// ```no_run
+    /// # async fn example(admin: reveille::admin::Admin) -> reveille::Result<()> {
+    /// use reveille::admin::Pause;
+    ///
+    /// admin.pause("mail").await?;
+    /// admin.pause(Pause::new().kind("charge").key("card 7")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// Invalid for a bad name; else the server's error.
-    pub async fn pause(&self, queue: &str) -> Result<()> {
-        check_name("queue", queue)?;
-        self.query("pause a queue", "select reveille.pause($1)", &[(&queue, Type::TEXT)]).await.map(drop)
+    /// Invalid for a bad name or key, or a pause that names nothing; else the server's error.
+    pub async fn pause(&self, pause: impl Into<Pause>) -> Result<()> {
+        let pause = pause.into();
+        pause.check()?;
+        self.query("pause jobs", "select reveille.pause($1, $2, $3)", &params_of(&pause)).await.map(drop)
     }
 
-    /// Resumes a paused queue.
+    /// Ends the pause that [`Admin::pause`] began with the same argument. A job that another pause covers, too, stays
+    /// paused.
     ///
     /// # Errors
     /// As [`Admin::pause`].
-    pub async fn resume(&self, queue: &str) -> Result<()> {
-        check_name("queue", queue)?;
-        self.query("resume a queue", "select reveille.resume($1)", &[(&queue, Type::TEXT)]).await.map(drop)
+    pub async fn resume(&self, pause: impl Into<Pause>) -> Result<()> {
+        let pause = pause.into();
+        pause.check()?;
+        self.query("resume jobs", "select reveille.resume($1, $2, $3)", &params_of(&pause)).await?;
+        // The end of a pause lets the first 10,000 parked jobs go.
+        while !pause.is_of_queue() && self.unpark().await? {}
+        Ok(())
+    }
+
+    /// Lets parked jobs go whose pause is over. Returns whether there were any.
+    async fn unpark(&self) -> Result<bool> {
+        let rows = self.query("unpark jobs", include_str!("../../sql/unpark.sql"), &[(&MOST_UNPARKED, Type::INT8)]);
+        Ok(rows.await?.first().is_some_and(|row| row.get::<_, i64>("unparked") > 0))
     }
 
     /// Counts the work that a queue has left.

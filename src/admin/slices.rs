@@ -28,6 +28,7 @@ pub(super) enum Walk {
     Key,
     Failing,
     Held,
+    Parked,
     Ids,
     Recent,
 }
@@ -143,6 +144,7 @@ impl Walk {
             Walk::Key => "key",
             Walk::Failing => "failing",
             Walk::Held => "held",
+            Walk::Parked => "parked",
             Walk::Ids => "ids",
             Walk::Recent => "recent",
         }
@@ -160,6 +162,7 @@ impl Slices {
         let walk = match (table, chosen) {
             (Table::Finished, _) => Walk::Id,
             (Table::Live, Some("running" | "stuck")) => Walk::Held,
+            (Table::Live, Some("parked")) => Walk::Parked,
             (Table::Live, _) if filter.queue.is_some() && filter.key.is_some() => Walk::Key,
             (Table::Live, Some("failing" | "retrying")) => Walk::Failing,
             _ if filter.queue.is_some() => Walk::Queue,

@@ -18,7 +18,7 @@ pub enum Sort {
     /// Highest id first, which is the newest job.
     #[default]
     Id,
-    /// The job that is due first. Lists only waiting jobs.
+    /// The job that is due first. Lists only ready and delayed jobs.
     Due,
     /// The job that was enqueued last.
     Created,

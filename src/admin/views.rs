@@ -31,11 +31,13 @@ pub enum View {
     ScheduleStatus,
     /// One row per waiting job that cannot be claimed.
     PassedOverJobs,
+    /// One row per pause of a queue, a kind or a key, oldest first.
+    PauseStatus,
 }
 
 impl View {
     /// All views.
-    pub const ALL: [View; 12] = [
+    pub const ALL: [View; 13] = [
         View::QueueStats,
         View::RunningJobs,
         View::FailingJobs,
@@ -48,6 +50,7 @@ impl View {
         View::KindTotals,
         View::ScheduleStatus,
         View::PassedOverJobs,
+        View::PauseStatus,
     ];
 
     /// The view's name in the schema, such as `queue_stats`.
@@ -65,6 +68,7 @@ impl View {
             View::KindTotals => "kind_totals",
             View::ScheduleStatus => "schedule_status",
             View::PassedOverJobs => "passed_over_jobs",
+            View::PauseStatus => "pause_status",
         }
     }
 
@@ -108,6 +112,9 @@ impl View {
             }
             View::PassedOverJobs => {
                 as_bytes!("select to_jsonb(v) as record from reveille.passed_over_jobs as v order by id")
+            }
+            View::PauseStatus => {
+                as_bytes!("select to_jsonb(v) as record from reveille.pause_status as v order by paused_at")
             }
         }
     }

@@ -60,7 +60,7 @@ pub struct Claimed {
     /// due jobs: the queue is paused or has limits, or the worker is not registered.
     pub(crate) looked_at: Option<SystemTime>,
     /// True if due jobs may be left although the claim reserved fewer jobs than its limit: the store has met a job that
-    /// cannot be claimed.
+    /// cannot be claimed, or has parked or unparked jobs.
     pub(crate) more: bool,
 }
 

@@ -109,7 +109,7 @@ fn check_time(time: SystemTime) -> Result<()> {
     ))
 }
 
-fn check_key(what: &str, key: Option<&str>) -> Result<()> {
+pub(crate) fn check_key(what: &str, key: Option<&str>) -> Result<()> {
     let Some(key) = key else { return Ok(()) };
     if !(1..=512).contains(&key.len()) {
         return Err(Error::invalid(format!("{what} must have 1 to 512 bytes, not {}", key.len())));

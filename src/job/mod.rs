@@ -39,7 +39,7 @@ mod storable;
 pub(crate) mod trace_context;
 pub(crate) mod unique;
 
-pub(crate) use check::{check_name, check_timeout};
+pub(crate) use check::{check_key, check_name, check_timeout};
 pub use new_job::{Due, Enqueueable, MAX_PAYLOAD, NewJob};
 pub use outcome::{Completed, IntoOutcome, Outcome};
 pub use payload::Payload;

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 
 /// The state of a job, from its enqueue to its end.
 ///
-/// A live job is ready, delayed or running. A job that has ended is completed, cancelled or dead. A dead job can be
+/// A live job is ready, delayed, parked or running. A job that has ended is completed, cancelled or dead. A dead job can be
 /// revived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -15,6 +15,8 @@ pub enum JobState {
     Ready,
     /// The job is not due yet.
     Delayed,
+    /// The job is due, but its kind or key is paused.
+    Parked,
     /// A worker has reserved the job.
     Running,
     /// The job's handler has completed the job.
@@ -26,9 +28,10 @@ pub enum JobState {
 }
 
 impl JobState {
-    const ALL: [JobState; 6] = [
+    const ALL: [JobState; 7] = [
         JobState::Ready,
         JobState::Delayed,
+        JobState::Parked,
         JobState::Running,
         JobState::Completed,
         JobState::Cancelled,
@@ -40,6 +43,7 @@ impl JobState {
         match self {
             JobState::Ready => "ready",
             JobState::Delayed => "delayed",
+            JobState::Parked => "parked",
             JobState::Running => "running",
             JobState::Completed => "completed",
             JobState::Cancelled => "cancelled",
@@ -47,9 +51,9 @@ impl JobState {
         }
     }
 
-    /// True if the job waits for an attempt: the job is ready or delayed.
+    /// True if the job waits for an attempt: the job is ready, delayed or parked.
     pub fn is_waiting(self) -> bool {
-        matches!(self, JobState::Ready | JobState::Delayed)
+        matches!(self, JobState::Ready | JobState::Delayed | JobState::Parked)
     }
 
     /// True if the job has ended: the job is completed, cancelled or dead.
@@ -71,7 +75,7 @@ impl std::str::FromStr for JobState {
     fn from_str(text: &str) -> Result<JobState> {
         JobState::ALL.into_iter().find(|state| state.name() == text).ok_or_else(|| {
             Error::invalid(format!(
-                "unknown job state {text:?}; use ready, delayed, running, completed, cancelled or dead"
+                "unknown job state {text:?}; use ready, delayed, parked, running, completed, cancelled or dead"
             ))
         })
     }

@@ -766,6 +766,19 @@ $$;
 
 COMMENT ON FUNCTION reveille.keep_totals() IS 'Adds the rows that are deleted from reveille.counters to reveille.totals. Leaves out the rows of worker 0, because the totals already contain their counts.';
 
+CREATE FUNCTION reveille.let_changed_job_go() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update reveille.jobs set paused_by = null where id = new.id;
+    perform reveille.ring(array[new.queue]);
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.let_changed_job_go() IS 'Lets a parked job go that gets another queue, kind or key. The next claim parks it again if a pause covers it.';
+
 CREATE FUNCTION reveille.limits_changed() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -960,18 +973,84 @@ $$;
 
 COMMENT ON FUNCTION reveille.pass_over_known_migration() IS 'Skips an inserted migration that the table already records, as when a dump of the data is restored. Refuses a migration that the table records with another name or checksum.';
 
-CREATE FUNCTION reveille.pause(queue text) RETURNS void
-    LANGUAGE sql
+CREATE FUNCTION reveille.pause(queue text DEFAULT NULL::text, kind text DEFAULT NULL::text, key text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+#variable_conflict use_column
+begin
+    if coalesce(pause.kind, pause.key) is not null then
+        insert into reveille.pauses (queue, kind, key) values (pause.queue, pause.kind, pause.key)
+        on conflict do nothing;
+        return;
+    end if;
+    if pause.queue is null then
+        raise exception 'pause needs a queue, a kind or a key' using errcode = 'invalid_parameter_value';
+    end if;
     insert into reveille.queues (name, paused_at) values (pause.queue, now())
     on conflict (name) do update set paused_at = coalesce(queues.paused_at, excluded.paused_at);
     -- This notification keeps jobs that are claimed already from starting. If no notification comes, the workers' next
     -- heartbeats find the pause.
-    select pg_notify('reveille.pause', pause.queue) where pg_notification_queue_usage() < 0.9
+    if pg_notification_queue_usage() < 0.9 then
+        perform pg_notify('reveille.pause', pause.queue);
+    end if;
+end
 $$;
 
-COMMENT ON FUNCTION reveille.pause(queue text) IS 'Pauses a queue: no worker starts its jobs until it is resumed. Running jobs go on.';
+COMMENT ON FUNCTION reveille.pause(queue text, kind text, key text) IS 'Pauses a queue, a kind, a key, or the jobs of a kind and a key, in one queue or in all: no worker starts these jobs until they are resumed. Running jobs go on.';
+
+CREATE FUNCTION reveille.pause_began() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    -- A worker that receives this notification releases the jobs that it has claimed and not started. Then it claims
+    -- them again, and the claim sees the pause.
+    if pg_notification_queue_usage() < 0.9 then
+        perform pg_notify('reveille.pause', covered.queue)
+        from (
+            select began.queue from began where began.queue is not null
+            union
+            select unnest(workers.queues)
+            from reveille.workers
+            where exists (select from began where began.queue is null)
+        ) as covered;
+    end if;
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.pause_began() IS 'Notifies the workers of the queues in which a kind or a key is paused.';
+
+CREATE FUNCTION reveille.pause_ended() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    -- Workers let the other parked jobs go once they find no due job, and so does upkeep.
+    perform reveille.unpark(10000);
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.pause_ended() IS 'Lets up to 10,000 jobs go that the ended pauses kept parked.';
+
+CREATE FUNCTION reveille.pause_of(queue text, kind text, key text) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    AS $$
+begin
+    return (
+        select pauses.id
+        from reveille.pauses
+        where coalesce(pauses.queue, '') operator(pg_catalog.=) any (array[pause_of.queue, ''])
+            and coalesce(pauses.key, '') operator(pg_catalog.=) any (array[coalesce(pause_of.key, ''), ''])
+            and coalesce(pauses.kind, '') operator(pg_catalog.=) any (array[pause_of.kind, ''])
+        limit 1
+    );
+end
+$$;
+
+COMMENT ON FUNCTION reveille.pause_of(queue text, kind text, key text) IS 'Returns the id of a pause in reveille.pauses that covers a job of this queue, kind and key; null if there is none.';
 
 CREATE FUNCTION reveille.pause_schedule(name text) RETURNS boolean
     LANGUAGE plpgsql
@@ -1065,15 +1144,27 @@ $$;
 
 COMMENT ON FUNCTION reveille.replace_waiting(kind text, unique_key text, payload jsonb, tags text[], metadata jsonb, available_at timestamp with time zone) IS 'For reveille.enqueue with unique_mode replace or debounce: changes the waiting job that has the unique key. Returns the job''s id; null if no waiting job has this unique key.';
 
-CREATE FUNCTION reveille.resume(queue text) RETURNS void
-    LANGUAGE sql
+CREATE FUNCTION reveille.resume(queue text DEFAULT NULL::text, kind text DEFAULT NULL::text, key text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+#variable_conflict use_column
+begin
+    if coalesce(resume.kind, resume.key) is not null then
+        delete from reveille.pauses
+        where coalesce(key, '') = coalesce(resume.key, '') and coalesce(kind, '') = coalesce(resume.kind, '')
+            and coalesce(queue, '') = coalesce(resume.queue, '');
+        return;
+    end if;
+    if resume.queue is null then
+        raise exception 'resume needs a queue, a kind or a key' using errcode = 'invalid_parameter_value';
+    end if;
     update reveille.queues set paused_at = null where name = resume.queue;
-    select reveille.ring(array[resume.queue])
+    perform reveille.ring(array[resume.queue]);
+end
 $$;
 
-COMMENT ON FUNCTION reveille.resume(queue text) IS 'Resumes a paused queue: workers start its jobs again.';
+COMMENT ON FUNCTION reveille.resume(queue text, kind text, key text) IS 'Ends the pause that reveille.pause began with the same arguments: workers start the jobs again, except those that another pause covers.';
 
 CREATE FUNCTION reveille.resume_schedule(name text) RETURNS boolean
     LANGUAGE plpgsql
@@ -1489,6 +1580,57 @@ $$;
 
 COMMENT ON FUNCTION reveille.truncate_finished_jobs() IS 'Empties one daily partition that is past the longest retention. Returns the number of emptied partitions: 1 or 0. Workers call it.';
 
+CREATE FUNCTION reveille.unpark(most bigint) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+declare
+    released record;
+begin
+    -- The statement finds each queue and pause that has parked jobs by one probe of the index jobs_parked.
+    with recursive parked (queue, paused_by) as (
+        (
+            select jobs.queue, jobs.paused_by from reveille.jobs
+            where jobs.paused_by is not null
+            order by jobs.queue, jobs.paused_by, jobs.id
+            limit 1
+        )
+        union all
+        select next.queue, next.paused_by
+        from parked
+        cross join lateral (
+            select jobs.queue, jobs.paused_by from reveille.jobs
+            where jobs.paused_by is not null and (jobs.queue, jobs.paused_by) > (parked.queue, parked.paused_by)
+            order by jobs.queue, jobs.paused_by, jobs.id
+            limit 1
+        ) as next
+    ), chosen as materialized (
+        select resumed.place
+        from parked
+        cross join lateral (
+            select jobs.ctid as place from reveille.jobs
+            where jobs.queue = parked.queue and jobs.paused_by = parked.paused_by
+            order by jobs.id
+            limit most
+            for update skip locked
+        ) as resumed
+        where not exists (select from reveille.pauses where pauses.id = parked.paused_by)
+        limit most
+    ), changed as (
+        update reveille.jobs set paused_by = null where ctid = any (array(select place from chosen)) returning queue
+    )
+    select count(*) as jobs, array_agg(distinct queue) as queues into released from changed;
+    if released.jobs > 0 then
+        perform reveille.ring(released.queues);
+    end if;
+    return released.jobs;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.unpark(most bigint) IS 'Lets up to `most` parked jobs go whose pause is over, and rings the bell for their queues. Returns their number. Workers call this function.';
+
 CREATE FUNCTION reveille.unschedule(name text) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1731,7 +1873,8 @@ CREATE TABLE reveille.jobs (
     parent_id bigint,
     schedule_id bigint,
     limited boolean,
-    awaited boolean DEFAULT false NOT NULL
+    awaited boolean DEFAULT false NOT NULL,
+    paused_by bigint
 )
 WITH (autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='2000', autovacuum_vacuum_cost_delay='0', toast.autovacuum_vacuum_cost_delay='0');
 
@@ -1786,6 +1929,8 @@ COMMENT ON COLUMN reveille.jobs.schedule_id IS 'The schedule that enqueued the j
 COMMENT ON COLUMN reveille.jobs.limited IS 'True if the reservation counts for the queue''s limits: set when the job is claimed from a queue with limits.';
 
 COMMENT ON COLUMN reveille.jobs.awaited IS 'True if a program awaits the job: its end is notified on the channel reveille.finished.';
+
+COMMENT ON COLUMN reveille.jobs.paused_by IS 'The pause that keeps the job parked (reveille.pauses.id); null: no claim has parked the job. No worker claims a parked job.';
 
 CREATE VIEW reveille.failing_jobs AS
  SELECT jobs.id,
@@ -2202,17 +2347,31 @@ CREATE VIEW reveille.known_queues AS
  WITH RECURSIVE waiting AS (
         ( SELECT jobs.queue
            FROM reveille.jobs
-          WHERE (jobs.reserved_at IS NULL)
+          WHERE ((jobs.reserved_at IS NULL) AND (jobs.paused_by IS NULL))
           ORDER BY jobs.queue
          LIMIT 1)
         UNION ALL
          SELECT ( SELECT jobs.queue
                    FROM reveille.jobs
-                  WHERE ((jobs.reserved_at IS NULL) AND (jobs.queue > waiting.queue))
+                  WHERE ((jobs.reserved_at IS NULL) AND (jobs.paused_by IS NULL) AND (jobs.queue > waiting.queue))
                   ORDER BY jobs.queue
                  LIMIT 1) AS queue
            FROM waiting
           WHERE (waiting.queue IS NOT NULL)
+        ), parked AS (
+        ( SELECT jobs.queue
+           FROM reveille.jobs
+          WHERE (jobs.paused_by IS NOT NULL)
+          ORDER BY jobs.queue
+         LIMIT 1)
+        UNION ALL
+         SELECT ( SELECT jobs.queue
+                   FROM reveille.jobs
+                  WHERE ((jobs.paused_by IS NOT NULL) AND (jobs.queue > parked.queue))
+                  ORDER BY jobs.queue
+                 LIMIT 1) AS queue
+           FROM parked
+          WHERE (parked.queue IS NOT NULL)
         ), dead AS (
         ( SELECT dead_jobs.queue
            FROM reveille.dead_jobs
@@ -2243,6 +2402,10 @@ CREATE VIEW reveille.known_queues AS
  SELECT waiting.queue
    FROM waiting
   WHERE (waiting.queue IS NOT NULL)
+UNION
+ SELECT parked.queue
+   FROM parked
+  WHERE (parked.queue IS NOT NULL)
 UNION
  SELECT dead.queue
    FROM dead
@@ -2322,6 +2485,94 @@ COMMENT ON COLUMN reveille.passed_over_jobs.error IS 'The message of the error w
 
 COMMENT ON COLUMN reveille.passed_over_jobs.seen_at IS 'The time at which a worker last tried to claim the job.';
 
+CREATE TABLE reveille.pauses (
+    id bigint NOT NULL,
+    queue text,
+    kind text,
+    key text,
+    paused_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT a_pause_has_a_kind_or_a_key CHECK (((kind IS NOT NULL) OR (key IS NOT NULL))),
+    CONSTRAINT key_has_1_to_512_bytes CHECK (((octet_length(key) >= 1) AND (octet_length(key) <= 512))),
+    CONSTRAINT kind_has_1_to_128_characters CHECK (((length(kind) >= 1) AND (length(kind) <= 128))),
+    CONSTRAINT queue_has_1_to_128_characters CHECK (((length(queue) >= 1) AND (length(queue) <= 128)))
+);
+
+COMMENT ON TABLE reveille.pauses IS 'The pauses of kinds and keys: no job that a pause covers starts. A job is covered if its queue, kind and key are those that the pause names. A whole queue is paused by reveille.queues.paused_at.';
+
+COMMENT ON COLUMN reveille.pauses.id IS 'The id.';
+
+COMMENT ON COLUMN reveille.pauses.queue IS 'The queue whose jobs the pause covers; null: all queues.';
+
+COMMENT ON COLUMN reveille.pauses.kind IS 'The kind whose jobs the pause covers; null: all kinds.';
+
+COMMENT ON COLUMN reveille.pauses.key IS 'The key whose jobs the pause covers; null: all keys, and jobs without a key.';
+
+COMMENT ON COLUMN reveille.pauses.paused_at IS 'The time at which the pause began.';
+
+CREATE VIEW reveille.pause_status AS
+ WITH RECURSIVE parked AS (
+        ( SELECT jobs.queue
+           FROM reveille.jobs
+          WHERE (jobs.paused_by IS NOT NULL)
+          ORDER BY jobs.queue
+         LIMIT 1)
+        UNION ALL
+         SELECT ( SELECT jobs.queue
+                   FROM reveille.jobs
+                  WHERE ((jobs.paused_by IS NOT NULL) AND (jobs.queue > parked.queue))
+                  ORDER BY jobs.queue
+                 LIMIT 1) AS queue
+           FROM parked
+          WHERE (parked.queue IS NOT NULL)
+        )
+ SELECT pauses.queue,
+    pauses.kind,
+    pauses.key,
+    pauses.paused_at,
+    pauses.id,
+    ( SELECT count(*) AS count
+           FROM ( SELECT
+                   FROM (parked
+                     CROSS JOIN LATERAL ( SELECT
+                           FROM reveille.jobs
+                          WHERE ((jobs.queue = parked.queue) AND (jobs.paused_by = pauses.id))
+                          ORDER BY jobs.queue, jobs.paused_by, jobs.id
+                         LIMIT 10000) of_queue)
+                 LIMIT 10000) bounded) AS parked
+   FROM reveille.pauses
+UNION ALL
+ SELECT queues.name AS queue,
+    NULL::text AS kind,
+    NULL::text AS key,
+    queues.paused_at,
+    NULL::bigint AS id,
+    NULL::bigint AS parked
+   FROM reveille.queues
+  WHERE (queues.paused_at IS NOT NULL);
+
+COMMENT ON VIEW reveille.pause_status IS 'One row per pause: of a queue, a kind, a key, or a kind and a key.';
+
+COMMENT ON COLUMN reveille.pause_status.queue IS 'The queue; null: the pause covers all queues.';
+
+COMMENT ON COLUMN reveille.pause_status.kind IS 'The kind; null: the pause covers all kinds.';
+
+COMMENT ON COLUMN reveille.pause_status.key IS 'The key; null: the pause covers all keys, and jobs without a key.';
+
+COMMENT ON COLUMN reveille.pause_status.paused_at IS 'The time at which the pause began.';
+
+COMMENT ON COLUMN reveille.pause_status.id IS 'The pause, as in reveille.jobs.paused_by; null: a whole queue is paused.';
+
+COMMENT ON COLUMN reveille.pause_status.parked IS 'The number of jobs that the pause keeps parked, counted up to 10,000; null: a whole queue is paused, so that no claim of it parks jobs.';
+
+ALTER TABLE reveille.pauses ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME reveille.pauses_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE reveille.rates (
     queue text NOT NULL,
     key text NOT NULL,
@@ -2399,7 +2650,8 @@ SELECT
     NULL::boolean AS estimated,
     NULL::interval AS oldest_ready_age,
     NULL::bigint AS completed_last_minute,
-    NULL::bigint AS failed_last_minute;
+    NULL::bigint AS failed_last_minute,
+    NULL::bigint AS parked;
 
 COMMENT ON VIEW reveille.queue_stats IS 'One row per queue. The counts `ready` and `delayed` are exact up to 10,000; above that they are estimates, and `estimated` is true. The counts of the last minute cover the last 60 to 70 seconds.';
 
@@ -2422,6 +2674,8 @@ COMMENT ON COLUMN reveille.queue_stats.oldest_ready_age IS 'The time for which t
 COMMENT ON COLUMN reveille.queue_stats.completed_last_minute IS 'The number of jobs completed in the last minute.';
 
 COMMENT ON COLUMN reveille.queue_stats.failed_last_minute IS 'The number of attempts that failed in the last minute.';
+
+COMMENT ON COLUMN reveille.queue_stats.parked IS 'The number of parked jobs, counted up to 10,000: due jobs that a pause of their kind or key keeps from starting. They are not counted as `ready` or `delayed`.';
 
 CREATE TABLE reveille.totals (
     queue text NOT NULL,
@@ -2780,11 +3034,12 @@ CREATE VIEW reveille.waiting_jobs AS
     jobs.max_attempts,
     jobs.available_at,
     jobs.created_at,
-    (jobs.available_at <= now()) AS ready
+    ((jobs.available_at <= now()) AND (jobs.paused_by IS NULL)) AS ready,
+    jobs.paused_by
    FROM reveille.jobs
   WHERE (jobs.reserved_at IS NULL);
 
-COMMENT ON VIEW reveille.waiting_jobs IS 'The jobs that wait, ready and delayed. Give a query a `limit`. An index has the jobs of each queue and priority in the order of `available_at`.';
+COMMENT ON VIEW reveille.waiting_jobs IS 'The jobs that wait: ready, delayed and parked. Give a query a `limit`. An index has the jobs of each queue and priority in the order of `available_at`.';
 
 COMMENT ON COLUMN reveille.waiting_jobs.id IS 'The job.';
 
@@ -2804,7 +3059,9 @@ COMMENT ON COLUMN reveille.waiting_jobs.available_at IS 'The due time.';
 
 COMMENT ON COLUMN reveille.waiting_jobs.created_at IS 'The start of the transaction that enqueued the job.';
 
-COMMENT ON COLUMN reveille.waiting_jobs.ready IS 'True if the job is due, false if it is delayed.';
+COMMENT ON COLUMN reveille.waiting_jobs.ready IS 'True if the job is due and not parked.';
+
+COMMENT ON COLUMN reveille.waiting_jobs.paused_by IS 'The pause that keeps the job parked (reveille.pauses.id); null: it is not parked.';
 
 CREATE VIEW reveille.worker_status AS
  SELECT workers.id AS worker,
@@ -2877,6 +3134,9 @@ ALTER TABLE ONLY reveille.limits
 ALTER TABLE ONLY reveille.passed_over
     ADD CONSTRAINT passed_over_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY reveille.pauses
+    ADD CONSTRAINT pauses_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY reveille.queues
     ADD CONSTRAINT queues_pkey PRIMARY KEY (name);
 
@@ -2918,7 +3178,7 @@ CREATE INDEX finished_jobs_id ON ONLY reveille.finished_jobs USING btree (id);
 
 CREATE INDEX finished_jobs_0_id_idx ON reveille.finished_jobs_0 USING btree (id);
 
-CREATE INDEX jobs_claim ON reveille.jobs USING btree (queue, priority, available_at, id) WHERE (reserved_at IS NULL);
+CREATE INDEX jobs_claim ON reveille.jobs USING btree (queue, priority, available_at, id) WHERE ((reserved_at IS NULL) AND (paused_by IS NULL));
 
 CREATE INDEX jobs_failing ON reveille.jobs USING btree (id) WHERE (failures > 0);
 
@@ -2926,13 +3186,17 @@ CREATE INDEX jobs_limited ON reveille.jobs USING btree (queue, key) WHERE (limit
 
 CREATE INDEX jobs_order ON reveille.jobs USING btree (queue, key, id) WHERE (key IS NOT NULL);
 
+CREATE INDEX jobs_parked ON reveille.jobs USING btree (queue, paused_by, id) WHERE (paused_by IS NOT NULL);
+
 CREATE INDEX jobs_reserved ON reveille.jobs USING btree (reserved_by) WHERE (reserved_at IS NOT NULL);
 
-CREATE INDEX jobs_turn ON reveille.jobs USING btree (queue, key, priority, available_at, id) WHERE ((reserved_at IS NULL) AND (key IS NOT NULL));
+CREATE INDEX jobs_turn ON reveille.jobs USING btree (queue, key, priority, available_at, id) WHERE ((reserved_at IS NULL) AND (paused_by IS NULL) AND (key IS NOT NULL));
 
 CREATE UNIQUE INDEX jobs_unique ON reveille.jobs USING btree (kind, unique_key) WHERE (unique_key IS NOT NULL);
 
 CREATE INDEX kind_counters_started_at ON reveille.kind_counters USING btree (started_at);
+
+CREATE UNIQUE INDEX pauses_covered ON reveille.pauses USING btree (COALESCE(queue, ''::text), COALESCE(key, ''::text), COALESCE(kind, ''::text));
 
 CREATE INDEX schedule_declarations_worker ON reveille.schedule_declarations USING btree (worker);
 
@@ -2982,8 +3246,9 @@ CREATE OR REPLACE VIEW reveille.queue_stats AS
     ((ready.counted > 10000) OR (delayed.counted > 10000)) AS estimated,
     oldest.ready_age AS oldest_ready_age,
     recent.completed AS completed_last_minute,
-    recent.failed AS failed_last_minute
-   FROM (((((((( SELECT listed.queue
+    recent.failed AS failed_last_minute,
+    parked.counted AS parked
+   FROM ((((((((( SELECT listed.queue
            FROM unnest(ARRAY( SELECT known_queues.queue
                    FROM reveille.known_queues)) listed(queue)
           WHERE ((length(listed.queue) >= 1) AND (length(listed.queue) <= 128))) known
@@ -3003,7 +3268,7 @@ CREATE OR REPLACE VIEW reveille.queue_stats AS
                    FROM (( VALUES ((0)::smallint), ((1)::smallint), ((2)::smallint), ((3)::smallint)) level(priority)
                      CROSS JOIN LATERAL ( SELECT
                            FROM reveille.jobs
-                          WHERE ((jobs.queue = known.queue) AND (jobs.priority = level.priority) AND (jobs.reserved_at IS NULL) AND (jobs.available_at <= now()))
+                          WHERE ((jobs.queue = known.queue) AND (jobs.priority = level.priority) AND (jobs.reserved_at IS NULL) AND (jobs.paused_by IS NULL) AND (jobs.available_at <= now()))
                           ORDER BY jobs.available_at
                          LIMIT 10001) due)
                  LIMIT 10001) bounded) ready)
@@ -3012,7 +3277,7 @@ CREATE OR REPLACE VIEW reveille.queue_stats AS
                    FROM (( VALUES ((0)::smallint), ((1)::smallint), ((2)::smallint), ((3)::smallint)) level(priority)
                      CROSS JOIN LATERAL ( SELECT
                            FROM reveille.jobs
-                          WHERE ((jobs.queue = known.queue) AND (jobs.priority = level.priority) AND (jobs.reserved_at IS NULL) AND (jobs.available_at > now()))
+                          WHERE ((jobs.queue = known.queue) AND (jobs.priority = level.priority) AND (jobs.reserved_at IS NULL) AND (jobs.paused_by IS NULL) AND (jobs.available_at > now()))
                           ORDER BY jobs.available_at
                          LIMIT 10001) later)
                  LIMIT 10001) bounded) delayed)
@@ -3024,13 +3289,21 @@ CREATE OR REPLACE VIEW reveille.queue_stats AS
            FROM (( VALUES ((0)::smallint), ((1)::smallint), ((2)::smallint), ((3)::smallint)) level(priority)
              CROSS JOIN LATERAL ( SELECT jobs.available_at
                    FROM reveille.jobs
-                  WHERE ((jobs.queue = known.queue) AND (jobs.priority = level.priority) AND (jobs.reserved_at IS NULL) AND (jobs.available_at <= now()))
+                  WHERE ((jobs.queue = known.queue) AND (jobs.priority = level.priority) AND (jobs.reserved_at IS NULL) AND (jobs.paused_by IS NULL) AND (jobs.available_at <= now()))
                   ORDER BY jobs.available_at
                  LIMIT 1) first)) oldest)
      CROSS JOIN LATERAL ( SELECT (COALESCE(sum(counters.completed), (0)::numeric))::bigint AS completed,
             (COALESCE(sum(counters.failed), (0)::numeric))::bigint AS failed
            FROM reveille.counters
-          WHERE ((counters.queue = known.queue) AND (counters.started_at > (now() - '00:01:10'::interval)) AND (counters.worker <> 0))) recent);
+          WHERE ((counters.queue = known.queue) AND (counters.started_at > (now() - '00:01:10'::interval)) AND (counters.worker <> 0))) recent)
+     CROSS JOIN LATERAL ( SELECT count(*) AS counted
+           FROM ( SELECT
+                   FROM reveille.jobs
+                  WHERE ((jobs.queue = known.queue) AND (jobs.paused_by IS NOT NULL))
+                  ORDER BY jobs.queue, jobs.paused_by, jobs.id
+                 LIMIT 10000) bounded) parked);
+
+CREATE TRIGGER began AFTER INSERT ON reveille.pauses REFERENCING NEW TABLE AS began FOR EACH STATEMENT EXECUTE FUNCTION reveille.pause_began();
 
 CREATE TRIGGER check_changed AFTER UPDATE OF queue, kind, payload, priority, failures, max_attempts, available_at, created_at, key, timeout, tags, metadata, errors ON reveille.jobs FOR EACH ROW EXECUTE FUNCTION reveille.check_changed_job();
 
@@ -3040,7 +3313,11 @@ CREATE TRIGGER check_unclaimed AFTER UPDATE OF attempts, reserved_at, reserved_b
 
 CREATE TRIGGER count_anew BEFORE UPDATE ON reveille.schedules FOR EACH ROW WHEN (((((new.cron IS DISTINCT FROM old.cron) OR (new.every IS DISTINCT FROM old.every)) OR (new.time_zone IS DISTINCT FROM old.time_zone)) OR ((new.paused_at IS NULL) AND (old.paused_at IS NOT NULL)))) EXECUTE FUNCTION reveille.count_anew();
 
+CREATE TRIGGER ended AFTER DELETE ON reveille.pauses FOR EACH STATEMENT EXECUTE FUNCTION reveille.pause_ended();
+
 CREATE TRIGGER keep_totals AFTER DELETE ON reveille.counters REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION reveille.keep_totals();
+
+CREATE TRIGGER let_changed_job_go AFTER UPDATE OF queue, kind, key ON reveille.jobs FOR EACH ROW WHEN (((new.paused_by IS NOT NULL) AND ((new.queue <> old.queue) OR (new.kind <> old.kind) OR (new.key IS DISTINCT FROM old.key)))) EXECUTE FUNCTION reveille.let_changed_job_go();
 
 CREATE TRIGGER limits_changed AFTER INSERT OR DELETE OR UPDATE OF max_running, max_running_per_key, rate_limit, rate_period, rate_burst, rate_per_key, ordered ON reveille.queues FOR EACH ROW EXECUTE FUNCTION reveille.limits_changed();
 

@@ -57,6 +57,7 @@ mod pages;
 mod pages_doctor;
 mod parents;
 mod parts;
+mod pauses;
 mod plans;
 mod pooler;
 mod prepared;

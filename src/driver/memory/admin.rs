@@ -2,34 +2,42 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::StoredJob;
-use super::entries::FAR;
+use super::entries::{FAR, JobEntry};
 use super::limits::QueueLimits;
 use super::store::Store;
 use crate::driver::{Hints, Signal};
 use crate::error::{Error, Result};
-use crate::job::{Cancelled, JobState, Retried};
-use crate::queue::QueueSettings;
+use crate::job::{Cancelled, JobState, NewJob, Retried};
+use crate::queue::{Pause, QueueSettings};
 
 /// The time for which completed and cancelled jobs are kept.
 const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Store {
     pub(super) fn job(&self, id: i64) -> Option<StoredJob> {
-        self.jobs.get(&id).map(|entry| entry.seen_at(self.now()))
+        self.jobs.get(&id).map(|entry| self.seen_at(entry, self.now()))
     }
 
     pub(super) fn jobs(&self) -> Vec<StoredJob> {
         let now = self.now();
-        self.jobs.values().map(|entry| entry.seen_at(now)).collect()
+        self.jobs.values().map(|entry| self.seen_at(entry, now)).collect()
+    }
+
+    fn seen_at(&self, entry: &JobEntry, now: SystemTime) -> StoredJob {
+        let mut stored = entry.seen_at(now);
+        if stored.state == JobState::Ready && self.is_paused(&stored.job) {
+            stored.state = JobState::Parked;
+        }
+        stored
     }
 
     pub(super) fn cancel(&mut self, id: i64) -> Cancelled {
         let Some(entry) = self.jobs.get_mut(&id) else { return Cancelled::Unknown };
         match entry.stored.state {
-            JobState::Ready | JobState::Delayed => {
+            JobState::Ready | JobState::Delayed | JobState::Parked => {
                 self.end(id, JobState::Cancelled);
                 Cancelled::Cancelled
             }
@@ -47,7 +55,7 @@ impl Store {
         let now = self.now();
         let Some(entry) = self.jobs.get_mut(&id) else { return Ok(Retried::Unknown) };
         match entry.stored.state {
-            JobState::Ready | JobState::Delayed => {
+            JobState::Ready | JobState::Delayed | JobState::Parked => {
                 let due = entry.stored.available_at.min(now);
                 self.put_back(id, due);
                 Ok(Retried::Due)
@@ -76,20 +84,38 @@ impl Store {
         is_dead && self.jobs.remove(&id).is_some()
     }
 
-    pub(super) fn pause(&mut self, queue: &str) {
-        self.paused.insert(queue.into());
-        self.signal(&Signal::Pause(queue.into()));
+    pub(super) fn pause(&mut self, pause: Pause) {
+        self.queues_of(&pause).into_iter().for_each(|queue| self.signal(&Signal::Pause(queue)));
+        self.pauses.insert(pause);
     }
 
-    pub(super) fn resume(&mut self, queue: &str) {
-        self.paused.remove(queue);
-        self.ring(queue);
+    pub(super) fn resume(&mut self, pause: &Pause) {
+        self.pauses.remove(pause);
+        self.queues_of(pause).iter().for_each(|queue| self.ring(queue));
+    }
+
+    /// Returns the queue of a pause; if the pause covers all queues, returns the queues that have a worker.
+    fn queues_of(&self, pause: &Pause) -> Vec<String> {
+        match &pause.queue {
+            Some(queue) => vec![queue.clone()],
+            None => self.workers.values().flat_map(|worker| worker.queues.iter().cloned()).collect(),
+        }
+    }
+
+    pub(super) fn is_queue_paused(&self, queue: &str) -> bool {
+        self.pauses.iter().any(|pause| pause.is_of_queue() && pause.queue.as_deref() == Some(queue))
+    }
+
+    /// True if a pause of a kind or a key covers this job.
+    pub(super) fn is_paused(&self, job: &NewJob) -> bool {
+        let covers = |pause: &Pause| pause.covers(&job.queue, &job.kind, job.key.as_deref());
+        self.pauses.iter().any(|pause| !pause.is_of_queue() && covers(pause))
     }
 
     pub(super) fn set_queue(&mut self, queue: &str, settings: &QueueSettings) {
         match settings.paused {
-            Some(true) => self.pause(queue),
-            Some(false) => self.resume(queue),
+            Some(true) => self.pause(queue.into()),
+            Some(false) => self.resume(&queue.into()),
             None => {}
         }
         self.limits.entry(queue.into()).or_default().set(settings);
@@ -120,9 +146,11 @@ impl Store {
             let entry = self.jobs.get(id).filter(|entry| entry.cancel_requested);
             entry.and_then(|entry| entry.reservation).is_some_and(|reservation| reservation.worker == worker)
         };
+        let has_pause =
+            |queue: &String| self.pauses.iter().any(|pause| pause.queue.as_ref().is_none_or(|paused| paused == queue));
         Hints {
             cancel: hints.cancel.iter().copied().filter(is_to_be_cancelled).collect(),
-            paused: hints.paused.iter().filter(|queue| self.paused.contains(*queue)).cloned().collect(),
+            paused: hints.paused.iter().filter(|queue| has_pause(queue)).cloned().collect(),
             stop: hints.stop && self.workers.get(&worker).is_some_and(|worker| worker.stop_requested),
         }
     }

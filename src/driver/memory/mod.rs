@@ -15,7 +15,7 @@ use super::{
 use super::{DueSchedules, Firing};
 use crate::error::{Error, Result};
 use crate::job::{Cancelled, Enqueued, JobState, NewJob, Payload, Reservation, Retried};
-use crate::queue::QueueSettings;
+use crate::queue::{Pause, QueueSettings};
 #[cfg(feature = "schedules")]
 use crate::schedule::Schedule;
 
@@ -118,14 +118,14 @@ impl Memory {
         self.store().purge(id)
     }
 
-    /// Pauses a queue: its jobs do not start until it is resumed.
-    pub fn pause(&self, queue: &str) {
-        self.store().pause(queue);
+    /// Pauses a queue, a kind or a key, as `Admin::pause` does: these jobs do not start until they are resumed.
+    pub fn pause(&self, pause: impl Into<Pause>) {
+        self.store().pause(pause.into());
     }
 
-    /// Resumes a queue that was paused.
-    pub fn resume(&self, queue: &str) {
-        self.store().resume(queue);
+    /// Ends a pause that [`Memory::pause`] began with the same argument.
+    pub fn resume(&self, pause: impl Into<Pause>) {
+        self.store().resume(&pause.into());
     }
 
     /// Changes settings of a queue, as `Admin::set_queue` does. Two settings have no effect in memory: the retention is

@@ -14,6 +14,7 @@ use crate::driver::{Beat, ClaimRequest, Ending, Failure, FailureReason, Peer, Re
 use crate::job::{
     Due, Enqueued, JobState, NewJob, Payload, Priority, Reservation, ReservedJob, UniqueMode, UniqueUntil,
 };
+use crate::queue::Pause;
 
 const LEVELS: [Priority; 4] = [Priority::Urgent, Priority::High, Priority::Normal, Priority::Low];
 
@@ -28,7 +29,7 @@ pub(super) struct Store {
     pub(super) periods: Periods,
     pub(super) last_id: i64,
     pub(super) workers: BTreeMap<i64, WorkerEntry>,
-    pub(super) paused: HashSet<String>,
+    pub(super) pauses: HashSet<Pause>,
     pub(super) limits: HashMap<String, QueueLimits>,
     pub(super) listeners: Vec<UnboundedSender<Signal>>,
     #[cfg(feature = "schedules")]
@@ -104,11 +105,12 @@ impl Store {
 
     pub(super) fn claim(&mut self, request: &ClaimRequest<'_>) -> Vec<ReservedJob> {
         let ClaimRequest { worker, queue, limit, .. } = *request;
-        if !self.workers.contains_key(&worker) || self.paused.contains(queue) {
+        if !self.workers.contains_key(&worker) || self.is_queue_paused(queue) {
             return Vec::new();
         }
         let reserved_at = self.now();
-        let due = LEVELS.iter().flat_map(|&level| self.level(queue, level, reserved_at)).cloned();
+        let due = LEVELS.iter().flat_map(|&level| self.level(queue, level, reserved_at));
+        let due = due.filter(|position| !self.is_held_by_pause(position)).cloned();
         let due: Vec<ClaimPosition> = match self.is_limited(queue) {
             false => due.take(limit).collect(),
             true => {
@@ -147,15 +149,21 @@ impl Store {
         self.waiting.range(first..=last)
     }
 
+    /// True if a pause of a kind or a key covers the job at this position.
+    fn is_held_by_pause(&self, position: &ClaimPosition) -> bool {
+        self.jobs.get(&position.id).is_some_and(|entry| self.is_paused(&entry.stored.job))
+    }
+
     pub(super) fn due_in(&self, queue: &str) -> Option<Duration> {
-        if self.paused.contains(queue) {
+        if self.is_queue_paused(queue) {
             return None;
         }
         let now = self.now();
         let limits = self.limits(queue);
         // In a queue with limits, a due job that the claim has not reserved does not count: its limit does not allow it
         // to start. It can start when another job ends, and that end rings the bell.
-        let counts = |position: &&ClaimPosition| limits.is_none() || position.available_at > now;
+        let may_start = |position: &ClaimPosition| limits.is_none() && !self.is_held_by_pause(position);
+        let counts = |position: &&ClaimPosition| position.available_at > now || may_start(position);
         let first = |&level| self.level(queue, level, later(now, FAR)).find(counts);
         let due = LEVELS.iter().filter_map(first).map(|position| position.available_at);
         let due = due.chain(limits.and_then(|limits| limits.next_start(now))).min()?;
@@ -215,7 +223,7 @@ impl Store {
             stop,
             peers: self.peers_of(worker).map(|(peer, _)| peer).collect(),
             sharing: self.peers_of(worker).filter(|(_, entry)| shares(entry)).count(),
-            paused: queues.iter().filter(|queue| self.paused.contains(*queue)).cloned().collect(),
+            paused: queues.iter().filter(|queue| self.is_queue_paused(queue)).cloned().collect(),
             cancel: held.filter(|entry| entry.cancel_requested).map(|entry| entry.stored.id).collect(),
             ..Beat::new(true)
         }

@@ -48,10 +48,11 @@ enum Chore {
     History,
     DeadJobs,
     Statistics,
+    Parked,
 }
 
 /// The chores of every round.
-const OFTEN: [Chore; 2] = [Chore::Counters, Chore::Statistics];
+const OFTEN: [Chore; 3] = [Chore::Counters, Chore::Statistics, Chore::Parked];
 /// The chores of every tenth round. A delay of these chores does no harm, and an idle worker should ask little of the
 /// server.
 const SELDOM: [Chore; 8] = [
@@ -79,6 +80,7 @@ impl Chore {
             Chore::History => &statements.upkeep_history,
             Chore::DeadJobs => &statements.upkeep_dead_jobs,
             Chore::Statistics => &statements.upkeep_statistics,
+            Chore::Parked => &statements.upkeep_parked,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Claiming: chooses the statement that the queue's limits need, and isolates odd rows that cannot be claimed.
+//! Claiming: chooses the statement that the queue's limits and pauses need, and isolates odd rows that cannot be claimed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -10,12 +10,14 @@ use super::hint::with_queue;
 use super::session::Params;
 use super::{Postgres, SLOW_ANSWER_WITHIN};
 use crate::driver::{ClaimRequest, Claimed, Mark, Marks};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::job::ReservedJob;
 
 pub(crate) mod count_running;
 pub(crate) mod isolate;
 pub(crate) mod limited;
 pub(crate) mod parameters;
+pub(crate) mod paused;
 pub(crate) mod rows;
 
 use limited::LimitKind;
@@ -90,34 +92,63 @@ async fn claim_in_parts(driver: &Postgres, request: &ClaimRequest<'_>) -> Result
     }
 }
 
-/// Claims by the statement that the queue's limits need. The driver remembers the scope of the limits that the queue
-/// had at the last claim.
+/// What decides by which statement jobs of a queue are claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct QueueRules {
+    /// The scope of the queue's limits.
+    limits: Option<LimitKind>,
+    /// True if a kind or a key is paused in the queue.
+    pauses: bool,
+}
+
+/// Claims by the statement that the queue's rules need. The driver remembers the rules that the queue had at the last
+/// claim.
 async fn claim_once(driver: &Postgres, request: &ClaimRequest<'_>) -> Result<Claimed> {
     loop {
-        let known = driver.limits.kind(request.queue);
+        let known = QueueRules { limits: driver.limits.kind(request.queue), pauses: driver.pauses.has(request.queue) };
         let (claimed, actual) = match known {
-            None => claim_freely(driver, request).await?,
-            Some(kind) => limited::claim(driver, kind, request).await?,
+            QueueRules { limits: Some(kind), .. } => limited::claim(driver, kind, request).await?,
+            QueueRules { limits: None, pauses: true } => claim_beside_pauses(driver, request).await?,
+            QueueRules { limits: None, pauses: false } => claim_freely(driver, request).await?,
         };
-        if actual == known {
+        if actual.limits != known.limits {
+            driver.limits.set(request.queue, actual.limits);
+        }
+        driver.pauses.set(request.queue, actual.pauses);
+        if actual == known || !claimed.jobs.is_empty() {
             return Ok(claimed);
         }
-        driver.limits.set(request.queue, actual);
     }
 }
 
-async fn claim_freely(driver: &Postgres, request: &ClaimRequest<'_>) -> Result<(Claimed, Option<LimitKind>)> {
+async fn claim_freely(driver: &Postgres, request: &ClaimRequest<'_>) -> Result<(Claimed, QueueRules)> {
     let began = Instant::now();
     let mut jobs = reserved_jobs(&look(driver, request).await?, request)?;
-    let number = driver.queues.number(request.queue);
-    jobs.iter_mut().for_each(|job| job.reservation.hint = with_queue(number, job.reservation.hint));
+    number_queue(driver, request, &mut jobs);
     match jobs.first() {
         Some(first) => {
             let looked_at = Some(first.reservation.reserved_at);
-            Ok((Claimed { looked_at, ..Claimed::new(jobs) }, None))
+            Ok((Claimed { looked_at, ..Claimed::new(jobs) }, QueueRules { limits: None, pauses: false }))
         }
         None => next_due(driver, request, began).await,
     }
+}
+
+async fn claim_beside_pauses(driver: &Postgres, request: &ClaimRequest<'_>) -> Result<(Claimed, QueueRules)> {
+    let began = Instant::now();
+    match paused::claim(driver, request).await? {
+        Some((mut claimed, rules)) => {
+            number_queue(driver, request, &mut claimed.jobs);
+            Ok((claimed, rules))
+        }
+        None => next_due(driver, request, began).await,
+    }
+}
+
+/// Adds the queue's number to the places of the jobs, so that they can be settled by place.
+fn number_queue(driver: &Postgres, request: &ClaimRequest<'_>, jobs: &mut [ReservedJob]) {
+    let number = driver.queues.number(request.queue);
+    jobs.iter_mut().for_each(|job| job.reservation.hint = with_queue(number, job.reservation.hint));
 }
 
 async fn look(driver: &Postgres, request: &ClaimRequest<'_>) -> Result<Vec<Row>> {
@@ -131,19 +162,21 @@ async fn look(driver: &Postgres, request: &ClaimRequest<'_>) -> Result<Vec<Row>>
     rows
 }
 
-/// Returns the time until the next job is due, and the scope of the limits that the queue has. Runs after a claim that
-/// began at `began` and reserved no job.
-async fn next_due(
-    driver: &Postgres,
-    request: &ClaimRequest<'_>,
-    began: Instant,
-) -> Result<(Claimed, Option<LimitKind>)> {
+/// Returns the time until the next job is due, and the queue's rules. Runs after a claim that began at `began` and
+/// reserved no job. If the queue has parked jobs whose pause is over, lets them go.
+async fn next_due(driver: &Postgres, request: &ClaimRequest<'_>, began: Instant) -> Result<(Claimed, QueueRules)> {
     let places = Places::of(request.start.marks);
     let [times, ids] = places.params();
     let params: &Params<'_> = &[(&request.queue, Type::TEXT), (&request.worker, Type::INT8), times, ids];
     let (patience, what) = (driver.claim_timeout.get(), "find the next job");
     let rows = driver.sessions.query(patience, what, &driver.statements.next_due, params).await?;
-    let Some(row) = rows.first() else { return Ok((Claimed::default(), None)) };
+    let Some(row) = rows.first() else {
+        return Err(Error::unavailable("cannot find the next job: the server returned no row"));
+    };
+    let rules = QueueRules { limits: LimitKind::named(row.get("limited")), pauses: row.get("pauses") };
+    if row.get("parked") && paused::unpark(driver).await? {
+        return Ok((Claimed { more: true, ..Claimed::default() }, rules));
+    }
     let now: Option<SystemTime> = row.get("looked_at");
     let claimed = Claimed {
         due_in: seconds(row.get("next_due_seconds")),
@@ -151,7 +184,7 @@ async fn next_due(
         looked_at: now.and_then(|now| now.checked_sub(began.elapsed())),
         ..Claimed::default()
     };
-    Ok((claimed, LimitKind::named(row.get("limited"))))
+    Ok((claimed, rules))
 }
 
 impl Postgres {
