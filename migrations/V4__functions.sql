@@ -313,8 +313,8 @@ begin
 end
 $$;
 comment on function reveille.pause(text, text, text) is
-    'Pauses a queue, a kind, a key, or the jobs of a kind and a key, in one queue or in all: no worker starts these '
-    'jobs until they are resumed. Running jobs go on.';
+    'Pauses a queue, or a kind, a key or both, in one queue or in all: no worker starts these jobs until they are '
+    'resumed. Running jobs go on.';
 
 create function reveille.resume(queue text default null, kind text default null, key text default null) returns void
     language plpgsql volatile
@@ -336,8 +336,7 @@ begin
 end
 $$;
 comment on function reveille.resume(text, text, text) is
-    'Ends the pause that reveille.pause began with the same arguments: workers start the jobs again, except those that '
-    'another pause covers.';
+    'Ends the pause that reveille.pause began with the same arguments.';
 
 -- Each name and operator is qualified, and the function sets no search path, because a claim calls it for each due job
 -- of a queue in which a kind or a key is paused.
@@ -356,7 +355,8 @@ begin
 end
 $$;
 comment on function reveille.pause_of(text, text, text) is
-    'Returns the id of a pause in reveille.pauses that covers a job of this queue, kind and key; null if there is none.';
+    'Returns the id of a pause in reveille.pauses that covers the jobs of this queue, kind and key; null if there is '
+    'none.';
 
 create function reveille.unpark(most bigint) returns bigint
     language plpgsql volatile
@@ -407,8 +407,8 @@ begin
 end
 $$;
 comment on function reveille.unpark(bigint) is
-    'Lets up to `most` parked jobs go whose pause is over, and rings the bell for their queues. Returns their number. '
-    'Workers call this function.';
+    'Unparks up to `most` jobs whose pause has ended, and rings the bell for their queues. Returns the number of '
+    'unparked jobs. Workers call this function.';
 
 create function reveille.pause_began() returns trigger
     language plpgsql volatile
@@ -442,17 +442,17 @@ create function reveille.pause_ended() returns trigger
     set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Workers let the other parked jobs go once they find no due job, and so does upkeep.
+    -- Workers unpark further jobs once they find no due job, and so does upkeep.
     perform reveille.unpark(10000);
     return null;
 end
 $$;
-comment on function reveille.pause_ended() is 'Lets up to 10,000 jobs go that the ended pauses kept parked.';
+comment on function reveille.pause_ended() is 'Unparks up to 10,000 jobs of the ended pauses.';
 
 create trigger ended after delete on reveille.pauses
     for each statement execute function reveille.pause_ended();
 
-create function reveille.let_changed_job_go() returns trigger
+create function reveille.unpark_changed_job() returns trigger
     language plpgsql volatile
     set search_path = pg_catalog, pg_temp
 as $$
@@ -462,17 +462,17 @@ begin
     return null;
 end
 $$;
-comment on function reveille.let_changed_job_go() is
-    'Lets a parked job go that gets another queue, kind or key. The next claim parks it again if a pause covers it.';
+comment on function reveille.unpark_changed_job() is
+    'Unparks a job that gets another queue, kind or key. The next claim parks the job again if a pause covers it.';
 
-create trigger let_changed_job_go
+create trigger unpark_changed_job
     after update of queue, kind, key on reveille.jobs
     for each row
     when (
         new.paused_by is not null
         and (new.queue <> old.queue or new.kind <> old.kind or new.key is distinct from old.key)
     )
-    execute function reveille.let_changed_job_go();
+    execute function reveille.unpark_changed_job();
 
 create function reveille.stop_worker(id bigint) returns boolean
     language plpgsql volatile

@@ -511,12 +511,12 @@ comment on column reveille.running_jobs.stuck_since is
 create view reveille.waiting_jobs as
 select
     id, queue, kind, priority, attempts, failures, max_attempts, available_at, created_at,
-    available_at <= now() and paused_by is null as ready, paused_by
+    available_at <= now() as ready
 from reveille.jobs
-where reserved_at is null;
+where reserved_at is null and paused_by is null;
 comment on view reveille.waiting_jobs is
-    'The jobs that wait: ready, delayed and parked. Give a query a `limit`. An index has the jobs of each queue and priority '
-    'in the order of `available_at`.';
+    'The jobs that wait, ready and delayed, without the parked jobs. Give a query a `limit`. An index has the jobs of '
+    'each queue and priority in the order of `available_at`.';
 comment on column reveille.waiting_jobs.id is 'The job.';
 comment on column reveille.waiting_jobs.queue is 'The queue.';
 comment on column reveille.waiting_jobs.kind is 'The kind.';
@@ -527,9 +527,7 @@ comment on column reveille.waiting_jobs.failures is 'The number of failed attemp
 comment on column reveille.waiting_jobs.max_attempts is 'The number of failures at which the job becomes a dead job.';
 comment on column reveille.waiting_jobs.available_at is 'The due time.';
 comment on column reveille.waiting_jobs.created_at is 'The start of the transaction that enqueued the job.';
-comment on column reveille.waiting_jobs.ready is 'True if the job is due and not parked.';
-comment on column reveille.waiting_jobs.paused_by is
-    'The pause that keeps the job parked (reveille.pauses.id); null: it is not parked.';
+comment on column reveille.waiting_jobs.ready is 'True if the job is due, false if it is delayed.';
 
 create view reveille.pause_status as
 with recursive parked as (
@@ -566,7 +564,8 @@ comment on column reveille.pause_status.queue is 'The queue; null: the pause cov
 comment on column reveille.pause_status.kind is 'The kind; null: the pause covers all kinds.';
 comment on column reveille.pause_status.key is 'The key; null: the pause covers all keys, and jobs without a key.';
 comment on column reveille.pause_status.paused_at is 'The time at which the pause began.';
-comment on column reveille.pause_status.id is 'The pause, as in reveille.jobs.paused_by; null: a whole queue is paused.';
+comment on column reveille.pause_status.id is
+    'The pause, as in reveille.jobs.paused_by; null: a whole queue is paused.';
 comment on column reveille.pause_status.parked is
     'The number of jobs that the pause keeps parked, counted up to 10,000; null: a whole queue is paused, so that no '
     'claim of it parks jobs.';

@@ -16,7 +16,7 @@
 --
 -- This statement does no more than it must, because jobs that have just become due wait for it. If the statement
 -- returns no row, sql/next_due.sql returns the reason. The statement returns no row for a queue with limits, or
--- with a paused kind or key. sql/claim_limited.sql, sql/claim_by_key.sql and sql/claim_paused.sql claim from such queues.
+-- with a paused kind or key: sql/claim_limited.sql, sql/claim_by_key.sql and sql/claim_paused.sql serve these queues.
 with due as materialized (
     select found.place
     from unnest('{0,1,2,3}'::smallint[], $4::timestamptz[], $5::bigint[]) as level (priority, available_at, id)

@@ -80,8 +80,8 @@ with recursive clock as materialized (
     from room
     left join lateral (
         select jobs.key from reveille.jobs
-        where jobs.queue = $1 and jobs.reserved_at is null and jobs.paused_by is null
-            and jobs.key is not null and jobs.key > $4
+        where jobs.queue = $1 and jobs.reserved_at is null and jobs.paused_by is null and jobs.key is not null
+            and jobs.key > $4
         order by jobs.key, jobs.priority, jobs.available_at, jobs.id
         limit 1
     ) as above on true
@@ -98,8 +98,8 @@ with recursive clock as materialized (
     from turn
     left join lateral (
         select jobs.key from reveille.jobs
-        where jobs.queue = $1 and jobs.reserved_at is null and jobs.paused_by is null
-            and jobs.key is not null and jobs.key > turn.key
+        where jobs.queue = $1 and jobs.reserved_at is null and jobs.paused_by is null and jobs.key is not null
+            and jobs.key > turn.key
         order by jobs.key, jobs.priority, jobs.available_at, jobs.id
         limit 1
     ) as above on true
@@ -122,7 +122,8 @@ with recursive clock as materialized (
     cross join lateral (
         select
             jobs.ctid as place,
-            case when (select pauses from pausing) then reveille.pause_of(jobs.queue, jobs.kind, jobs.key) end as paused_by
+            case when (select pauses from pausing) then reveille.pause_of(jobs.queue, jobs.kind, jobs.key) end
+                as paused_by
         from reveille.jobs
         where $6 and jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
             and jobs.paused_by is null and jobs.key is null and jobs.available_at <= (select now from clock)
@@ -309,7 +310,8 @@ with recursive clock as materialized (
             from turn
             cross join settings
             cross join reveille.rates
-            where not (select room or looks from filled) and key_step is not null and rates.queue = $1 and rates.key = turn.key
+            where not (select room or looks from filled) and key_step is not null
+                and rates.queue = $1 and rates.key = turn.key
                 and extract(epoch from rates.next_at - clock.now)::double precision > greatest(burst * key_step, 0.01)
         ),
         case when (select count(*) from claimed) < (select count(*) from taken) then 0 end
@@ -327,6 +329,6 @@ select
         else (select turn.key from turn order by turn.visited desc limit 1)
     end as turn,
     case when not (filled.room or filled.looks) then (select count(*) from turn) < $5 end as whole,
-    pausing.pauses, (select count(*) from parked) as parked,
+    (select count(*) from parked) as parked,
     exists (select from reveille.jobs where jobs.queue = $1 and jobs.paused_by is not null) as has_parked
-from answer cross join filled cross join pausing left join claimed on true
+from answer cross join filled left join claimed on true

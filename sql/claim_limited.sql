@@ -12,7 +12,6 @@
 --   limited           queue: the limits are for the whole queue; key: a limit or the order is per key; null: no limits
 --   uncounted         limited_since, if the queue's running jobs have not been counted for these limits. Then the claim
 --                     reserves nothing, and sql/count_running.sql counts the jobs.
---   pauses            true if a kind or a key is paused in the queue
 --   parked            the number of due jobs that this claim has parked, since a pause covers them
 --   has_parked        true if the queue had parked jobs before this claim
 --
@@ -79,7 +78,8 @@ with clock as materialized (
     cross join lateral (
         select
             jobs.ctid as place,
-            case when (select pauses from pausing) then reveille.pause_of(jobs.queue, jobs.kind, jobs.key) end as paused_by
+            case when (select pauses from pausing) then reveille.pause_of(jobs.queue, jobs.kind, jobs.key) end
+                as paused_by
         from reveille.jobs
         where jobs.queue = $1 and jobs.priority = level.priority and jobs.reserved_at is null
             and jobs.paused_by is null and jobs.available_at <= (select now from clock)
@@ -147,6 +147,6 @@ with clock as materialized (
 select
     claimed.*, answer.next_due_seconds, (select limited from reveille.queues where name = $1) as limited,
     (select limited_since from uncounted) as uncounted,
-    pausing.pauses, (select count(*) from parked) as parked,
+    (select count(*) from parked) as parked,
     exists (select from reveille.jobs where jobs.queue = $1 and jobs.paused_by is not null) as has_parked
-from answer cross join pausing left join claimed on true
+from answer left join claimed on true

@@ -6,8 +6,8 @@
 --
 -- Returns one row:
 --   cancel  those of the jobs $2 that are to be cancelled
---   paused  those of the queues $3 that are paused, or in which a kind or a key was paused within the last minute: their
---           jobs that are claimed and not started are to be released, since a pause may cover them
+--   paused  those of the queues $3 that are paused, or in which a kind or a key was paused within the last minute.
+--           Their jobs that are claimed and not started are to be released, since a pause may cover them.
 --   stop    true if the worker is to stop
 select
     array(
@@ -19,7 +19,7 @@ select
         select name from reveille.queues where name = any ($3::text[]) and paused_at is not null
         union
         select named.queue
-        from unnest($3::text[]) as named (queue)
+        from pg_catalog.unnest($3::text[]) as named (queue)
         where exists (
             select from reveille.pauses
             where coalesce(pauses.queue, '') = any (array[named.queue, ''])

@@ -112,7 +112,7 @@ expected_triggers (relname, name, otherwise) as (
         ('jobs', 'check_inserted', 'nothing keeps bad jobs out'),
         ('jobs', 'check_changed', 'nothing keeps jobs from being made bad'),
         ('jobs', 'check_unclaimed', 'nothing keeps waiting jobs from being made bad'),
-        ('jobs', 'let_changed_job_go', 'parked jobs that are changed stay parked'),
+        ('jobs', 'unpark_changed_job', 'parked jobs that are changed stay parked'),
         ('pauses', 'began', 'workers start jobs that they claimed before a pause'),
         ('pauses', 'ended', 'parked jobs start late after their pause'),
         ('sleepers', 'mark', 'a bell that is switched off still rings'),
@@ -182,14 +182,15 @@ needs (place, ability, names, privileges) as (
         (2, 'work', array['dead_jobs', 'finished_jobs'], array['select', 'insert', 'update', 'delete']),
         (2, 'work', array['ends'], array['select', 'insert', 'update', 'delete']),
         (2, 'work', array['chores'], array['select', 'update']),
-        (2, 'work', array['queues', 'schema_history'], array['select']),
+        (2, 'work', array['queues', 'pauses', 'schema_history'], array['select']),
         (3, 'fire schedules', array['schedules'], array['select', 'insert', 'update']),
         (3, 'fire schedules', array['schedule_declarations'], array['select', 'insert']),
         (
             4, 'look',
             array[
                 'queue_stats', 'running_jobs', 'failing_jobs', 'dead_jobs_overview', 'worker_status', 'throughput',
-                'queue_limits', 'queue_totals', 'kind_totals', 'kind_stats', 'waiting_jobs', 'schedule_status'
+                'queue_limits', 'queue_totals', 'kind_totals', 'kind_stats', 'waiting_jobs', 'schedule_status',
+                'pause_status'
             ],
             array['select']
         )
@@ -212,6 +213,7 @@ lacks as (
         (1, 'enqueue', 'enqueue'), (1, 'enqueue', 'check_job'), (1, 'enqueue', 'somebody_may_sleep'),
         (2, 'work', 'note_nobody_sleeps'), (2, 'work', 'ring'), (2, 'work', 'tell_head'), (2, 'work', 'told_head'),
         (2, 'work', 'can_be_sent'), (2, 'work', 'truncate_finished_jobs'), (2, 'work', 'fresh_job_id'),
+        (2, 'work', 'pause_of'), (2, 'work', 'unpark'),
         (2, 'work', 'pass_given_ids'), (2, 'work', 'analyze_unknown_tables'), (2, 'work', 'sum_of_histograms'),
         (3, 'fire schedules', 'schedule')
     ) as needs (place, ability, name)

@@ -83,6 +83,26 @@ found (name, state, finding, advice) as (
     where place > 10
     having count(*) > 0
     union all
+    (
+        select
+            'waiting', 'note',
+            format(
+                'the pause of %s began %s ago; jobs that it keeps parked: %s',
+                concat_ws(
+                    ' with ', 'kind ' || to_json(kind)::text, 'key ' || to_json(key)::text
+                ) || ' in ' || coalesce('the queue ' || to_json(queue)::text, 'all queues'),
+                date_trunc('hour', now() - paused_at), parked
+            ),
+            concat_ws(
+                ' ', 'if it is no longer wanted: reveille resume', to_json(queue)::text,
+                '--kind ' || to_json(kind)::text, '--key ' || to_json(key)::text
+            )
+        from reveille.pause_status
+        where id is not null and paused_at < now() - interval '1 day'
+        order by paused_at
+        limit 10
+    )
+    union all
     select
         'reserved', 'bad',
         format(

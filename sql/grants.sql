@@ -5,8 +5,8 @@
 --   reveille_producer  enqueues: reveille.enqueue, plain inserts of the settable columns, COPY. Reads no payload.
 --   reveille_worker    works jobs, fires and declares schedules, and enqueues. Changes no settings and no tables.
 --   reveille_monitor   reads the views, which show no payload, but the last error of jobs that fail.
---   reveille_admin     reads everything; cancels, retries and purges jobs; pauses queues, kinds and keys; drains and sets
---                      queues; stops workers; sets schedules. Changes no tables.
+--   reveille_admin     reads everything; cancels, retries and purges jobs; pauses queues, kinds and keys; drains and
+--                      sets queues; stops workers; sets schedules. Changes no tables.
 do $$
 declare
     role text;
@@ -77,8 +77,8 @@ to reveille_worker, reveille_admin;
 grant select, update, delete on reveille.unique_periods to reveille_worker, reveille_admin;
 -- Grant this also to a producer that awaits its jobs. The producer can then read the result and errors of any job.
 grant execute on function reveille.await(bigint) to reveille_worker, reveille_admin;
-grant execute on function reveille.ring(text[]), reveille.can_be_sent(text), reveille.pause_of(text, text, text), reveille.unpark(bigint),
-    reveille.note_nobody_sleeps(),
+grant execute on function reveille.ring(text[]), reveille.can_be_sent(text), reveille.pause_of(text, text, text),
+    reveille.unpark(bigint), reveille.note_nobody_sleeps(),
     reveille.truncate_finished_jobs(), reveille.pass_given_ids(), reveille.fresh_job_id(),
     reveille.analyze_unknown_tables(), reveille.sum_of_histograms(bigint[], bigint[])
 to reveille_worker, reveille_admin;

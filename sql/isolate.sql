@@ -16,8 +16,7 @@
 with recursive turn (key, visited) as (
     select (
         select jobs.key from reveille.jobs
-        where jobs.queue = $1 and jobs.reserved_at is null and jobs.paused_by is null
-            and jobs.key is not null
+        where jobs.queue = $1 and jobs.reserved_at is null and jobs.paused_by is null and jobs.key is not null
         order by jobs.key, jobs.priority, jobs.available_at, jobs.id
         limit 1
     ), 1

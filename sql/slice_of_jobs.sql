@@ -5,7 +5,8 @@
 --                         id: all jobs; queue: the jobs of one queue, if 10,000 or fewer of them wait;
 --                         due: the waiting jobs of one queue, in the order of their due times;
 --                         key: the jobs of one queue and key; failing: the jobs with failures;
---                         held: the jobs that workers hold; parked: the parked jobs, if they are 10,000 or fewer; ids: the jobs with the ids $8
+--                         held: the jobs that workers hold; parked: the parked jobs, if they are 10,000 or fewer;
+--                         ids: the jobs with the ids $8
 --   $2  boolean           true: the walk goes from the highest id down
 --   $3  bigint            the lowest id of the slice; in the walk due: the id at which the last slice ended
 --   $4  text              in the walk due: the due time at which the last slice ended; null: the walk begins
@@ -15,8 +16,8 @@
 --   $8  bigint[]          ids
 --   $9  text              the queue; null: any
 --   $10 text              the kind; null: any
---   $11 text              the state: ready, delayed, waiting (ready or delayed), parked, running, stuck, failing, or retrying
---                         (failing and delayed); null: any
+--   $11 text              the state: ready, delayed, waiting (ready or delayed), parked, running, stuck, failing, or
+--                         retrying (failing and delayed); null: any
 --   $12 text              the key; null: any
 --   $13 text[]            tags that the job has; null: any
 --   $14 timestamptz       the time since which the job was created; null: any
@@ -131,14 +132,16 @@ with few as materialized (
         (
             select jobs.*, jobs.xmin from reveille.jobs
             where $1 in ('queue', 'held', 'parked', 'ids') and not $2 and id between $3 and $5
-                and id = any (array(select id from few)) and ($1 not in ('queue', 'parked') or (select count(*) from few) <= 10000)
+                and id = any (array(select id from few))
+                and ($1 not in ('queue', 'parked') or (select count(*) from few) <= 10000)
             order by id limit $6
         )
         union all
         (
             select jobs.*, jobs.xmin from reveille.jobs
             where $1 in ('queue', 'held', 'parked', 'ids') and $2 and id between $3 and $5
-                and id = any (array(select id from few)) and ($1 not in ('queue', 'parked') or (select count(*) from few) <= 10000)
+                and id = any (array(select id from few))
+                and ($1 not in ('queue', 'parked') or (select count(*) from few) <= 10000)
             order by id desc limit $6
         )
         union all

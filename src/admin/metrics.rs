@@ -174,7 +174,8 @@ mod tests {
     #[test]
     fn samples_stand_below_the_head_of_their_metric() {
         let samples = [sample("reveille_queue_paused", "a", 1.0), sample("reveille_jobs", "b", 12345678.0)];
-        let expected = "# HELP reveille_jobs Live jobs by state: ready, delayed, running, parked.\n# TYPE reveille_jobs gauge\n\
+        let expected = "# HELP reveille_jobs Live jobs by state: ready, delayed, running, parked.\n\
+            # TYPE reveille_jobs gauge\n\
             reveille_jobs{queue=\"b\"} 12345678\n\
             # HELP reveille_queue_paused Whether the queue is paused.\n# TYPE reveille_queue_paused gauge\n\
             reveille_queue_paused{queue=\"a\"} 1\n";

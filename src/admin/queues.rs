@@ -66,7 +66,7 @@ pub struct QueueUse {
 
 /// The statements count waiting jobs and dead jobs up to this number.
 const MOST_COUNTED: u64 = 10_000;
-/// The largest number of jobs that one statement lets go.
+/// The largest number of jobs that one statement unparks.
 const MOST_UNPARKED: i64 = 10_000;
 /// The pause between the first two counts of a wait for a drained queue. The pause doubles after each count, up to the
 /// longest.
@@ -137,12 +137,12 @@ impl Admin {
         let pause = pause.into();
         pause.check()?;
         self.query("resume jobs", "select reveille.resume($1, $2, $3)", &params_of(&pause)).await?;
-        // The end of a pause lets the first 10,000 parked jobs go.
+        // The end of a pause unparks only the first 10,000 jobs.
         while !pause.is_of_queue() && self.unpark().await? {}
         Ok(())
     }
 
-    /// Lets parked jobs go whose pause is over. Returns whether there were any.
+    /// Unparks jobs whose pause has ended. Returns whether there were any.
     async fn unpark(&self) -> Result<bool> {
         let rows = self.query("unpark jobs", include_str!("../../sql/unpark.sql"), &[(&MOST_UNPARKED, Type::INT8)]);
         Ok(rows.await?.first().is_some_and(|row| row.get::<_, i64>("unparked") > 0))

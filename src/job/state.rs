@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 
 /// The state of a job, from its enqueue to its end.
 ///
-/// A live job is ready, delayed, parked or running. A job that has ended is completed, cancelled or dead. A dead job can be
-/// revived.
+/// A live job is ready, delayed, parked or running. A job that has ended is completed, cancelled or dead. A dead job
+/// can be revived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JobState {

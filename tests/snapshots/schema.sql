@@ -766,19 +766,6 @@ $$;
 
 COMMENT ON FUNCTION reveille.keep_totals() IS 'Adds the rows that are deleted from reveille.counters to reveille.totals. Leaves out the rows of worker 0, because the totals already contain their counts.';
 
-CREATE FUNCTION reveille.let_changed_job_go() RETURNS trigger
-    LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    update reveille.jobs set paused_by = null where id = new.id;
-    perform reveille.ring(array[new.queue]);
-    return null;
-end
-$$;
-
-COMMENT ON FUNCTION reveille.let_changed_job_go() IS 'Lets a parked job go that gets another queue, kind or key. The next claim parks it again if a pause covers it.';
-
 CREATE FUNCTION reveille.limits_changed() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -997,7 +984,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.pause(queue text, kind text, key text) IS 'Pauses a queue, a kind, a key, or the jobs of a kind and a key, in one queue or in all: no worker starts these jobs until they are resumed. Running jobs go on.';
+COMMENT ON FUNCTION reveille.pause(queue text, kind text, key text) IS 'Pauses a queue, or a kind, a key or both, in one queue or in all: no worker starts these jobs until they are resumed. Running jobs go on.';
 
 CREATE FUNCTION reveille.pause_began() RETURNS trigger
     LANGUAGE plpgsql
@@ -1027,13 +1014,13 @@ CREATE FUNCTION reveille.pause_ended() RETURNS trigger
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    -- Workers let the other parked jobs go once they find no due job, and so does upkeep.
+    -- Workers unpark further jobs once they find no due job, and so does upkeep.
     perform reveille.unpark(10000);
     return null;
 end
 $$;
 
-COMMENT ON FUNCTION reveille.pause_ended() IS 'Lets up to 10,000 jobs go that the ended pauses kept parked.';
+COMMENT ON FUNCTION reveille.pause_ended() IS 'Unparks up to 10,000 jobs of the ended pauses.';
 
 CREATE FUNCTION reveille.pause_of(queue text, kind text, key text) RETURNS bigint
     LANGUAGE plpgsql STABLE
@@ -1050,7 +1037,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.pause_of(queue text, kind text, key text) IS 'Returns the id of a pause in reveille.pauses that covers a job of this queue, kind and key; null if there is none.';
+COMMENT ON FUNCTION reveille.pause_of(queue text, kind text, key text) IS 'Returns the id of a pause in reveille.pauses that covers the jobs of this queue, kind and key; null if there is none.';
 
 CREATE FUNCTION reveille.pause_schedule(name text) RETURNS boolean
     LANGUAGE plpgsql
@@ -1164,7 +1151,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.resume(queue text, kind text, key text) IS 'Ends the pause that reveille.pause began with the same arguments: workers start the jobs again, except those that another pause covers.';
+COMMENT ON FUNCTION reveille.resume(queue text, kind text, key text) IS 'Ends the pause that reveille.pause began with the same arguments.';
 
 CREATE FUNCTION reveille.resume_schedule(name text) RETURNS boolean
     LANGUAGE plpgsql
@@ -1629,7 +1616,20 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION reveille.unpark(most bigint) IS 'Lets up to `most` parked jobs go whose pause is over, and rings the bell for their queues. Returns their number. Workers call this function.';
+COMMENT ON FUNCTION reveille.unpark(most bigint) IS 'Unparks up to `most` jobs whose pause has ended, and rings the bell for their queues. Returns the number of unparked jobs. Workers call this function.';
+
+CREATE FUNCTION reveille.unpark_changed_job() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update reveille.jobs set paused_by = null where id = new.id;
+    perform reveille.ring(array[new.queue]);
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION reveille.unpark_changed_job() IS 'Unparks a job that gets another queue, kind or key. The next claim parks the job again if a pause covers it.';
 
 CREATE FUNCTION reveille.unschedule(name text) RETURNS boolean
     LANGUAGE plpgsql
@@ -3034,12 +3034,11 @@ CREATE VIEW reveille.waiting_jobs AS
     jobs.max_attempts,
     jobs.available_at,
     jobs.created_at,
-    ((jobs.available_at <= now()) AND (jobs.paused_by IS NULL)) AS ready,
-    jobs.paused_by
+    (jobs.available_at <= now()) AS ready
    FROM reveille.jobs
-  WHERE (jobs.reserved_at IS NULL);
+  WHERE ((jobs.reserved_at IS NULL) AND (jobs.paused_by IS NULL));
 
-COMMENT ON VIEW reveille.waiting_jobs IS 'The jobs that wait: ready, delayed and parked. Give a query a `limit`. An index has the jobs of each queue and priority in the order of `available_at`.';
+COMMENT ON VIEW reveille.waiting_jobs IS 'The jobs that wait, ready and delayed, without the parked jobs. Give a query a `limit`. An index has the jobs of each queue and priority in the order of `available_at`.';
 
 COMMENT ON COLUMN reveille.waiting_jobs.id IS 'The job.';
 
@@ -3059,9 +3058,7 @@ COMMENT ON COLUMN reveille.waiting_jobs.available_at IS 'The due time.';
 
 COMMENT ON COLUMN reveille.waiting_jobs.created_at IS 'The start of the transaction that enqueued the job.';
 
-COMMENT ON COLUMN reveille.waiting_jobs.ready IS 'True if the job is due and not parked.';
-
-COMMENT ON COLUMN reveille.waiting_jobs.paused_by IS 'The pause that keeps the job parked (reveille.pauses.id); null: it is not parked.';
+COMMENT ON COLUMN reveille.waiting_jobs.ready IS 'True if the job is due, false if it is delayed.';
 
 CREATE VIEW reveille.worker_status AS
  SELECT workers.id AS worker,
@@ -3317,8 +3314,6 @@ CREATE TRIGGER ended AFTER DELETE ON reveille.pauses FOR EACH STATEMENT EXECUTE 
 
 CREATE TRIGGER keep_totals AFTER DELETE ON reveille.counters REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION reveille.keep_totals();
 
-CREATE TRIGGER let_changed_job_go AFTER UPDATE OF queue, kind, key ON reveille.jobs FOR EACH ROW WHEN (((new.paused_by IS NOT NULL) AND ((new.queue <> old.queue) OR (new.kind <> old.kind) OR (new.key IS DISTINCT FROM old.key)))) EXECUTE FUNCTION reveille.let_changed_job_go();
-
 CREATE TRIGGER limits_changed AFTER INSERT OR DELETE OR UPDATE OF max_running, max_running_per_key, rate_limit, rate_period, rate_burst, rate_per_key, ordered ON reveille.queues FOR EACH ROW EXECUTE FUNCTION reveille.limits_changed();
 
 CREATE TRIGGER mark BEFORE INSERT ON reveille.sleepers FOR EACH ROW EXECUTE FUNCTION reveille.mark_sleeper();
@@ -3342,6 +3337,8 @@ CREATE TRIGGER ring_moved AFTER UPDATE OF available_at, queue ON reveille.jobs F
 CREATE TRIGGER tell_of_change AFTER UPDATE ON reveille.schedules FOR EACH ROW WHEN (((COALESCE(new.next_at, '-infinity'::timestamp with time zone) < COALESCE(old.next_at, '-infinity'::timestamp with time zone)) OR (new.counted_from IS DISTINCT FROM old.counted_from) OR ((new.error IS NULL) AND (old.error IS NOT NULL)))) EXECUTE FUNCTION reveille.tell_of_schedules();
 
 CREATE TRIGGER tell_of_new AFTER INSERT ON reveille.schedules FOR EACH ROW EXECUTE FUNCTION reveille.tell_of_schedules();
+
+CREATE TRIGGER unpark_changed_job AFTER UPDATE OF queue, kind, key ON reveille.jobs FOR EACH ROW WHEN (((new.paused_by IS NOT NULL) AND ((new.queue <> old.queue) OR (new.kind <> old.kind) OR (new.key IS DISTINCT FROM old.key)))) EXECUTE FUNCTION reveille.unpark_changed_job();
 
 ALTER TABLE ONLY reveille.schedule_declarations
     ADD CONSTRAINT schedule_declarations_schedule_id_fkey FOREIGN KEY (schedule_id) REFERENCES reveille.schedules(id) ON DELETE CASCADE;

@@ -20,7 +20,7 @@ const ORDER: &[(&str, &str)] = &[
         "driver/postgres",
         "mod statements hint session claim settle rescue schedules upkeep warm listen complete kinds driver",
     ),
-    ("driver/postgres/claim", "parameters rows count_running limited isolate mod"),
+    ("driver/postgres/claim", "parameters rows count_running paused limited isolate mod"),
     ("driver/postgres/settle", "durability fence by_id by_place locked mod"),
     ("handler", "mod attempt progress extract batch gather middleware"),
     ("enqueue", "await_end builder mod"),

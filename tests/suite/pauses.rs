@@ -201,8 +201,9 @@ async fn each_claim_parks_covered_jobs_and_reserves_the_others() {
         // The jobs of the paused kind are due before the others. Each job has a key of its own, or none.
         database
             .run(
-                "insert into reveille.jobs (kind, key, available_at) select case when n <= 2500 then 'mail' else 'charge' \
-                end, case when n % 2 = 0 then n::text end, now() - (3000 - n) * interval '1 second' \
+                "insert into reveille.jobs (kind, key, available_at) \
+                select case when n <= 2500 then 'mail' else 'charge' end, case when n % 2 = 0 then n::text end, \
+                now() - (3000 - n) * interval '1 second' \
                 from generate_series(1, 2600) as n",
             )
             .await;
@@ -416,4 +417,23 @@ async fn a_pause_that_names_nothing_or_a_bad_name_is_refused() {
     }
     admin.resume(Pause::new().kind("never paused")).await.unwrap();
     enqueue(&database.database, &Mail { text: "x".into() }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_parked_for_a_pause_that_has_ended_is_found() {
+    let database = database().await;
+    let (builder, mut reports) = working(&database);
+    let worker = start(builder);
+    for settings in ["", "insert into reveille.queues (name, max_running) values ('default', 3)"] {
+        database.run(settings).await;
+        database.run("select reveille.pause(kind => 'mail')").await;
+        add(&database, "mail", "seen late", "").await;
+        until_parked(&database, 1).await;
+        // The resume misses the job, as if a claim with an older snapshot had parked it only then.
+        let missed = "begin; alter table reveille.pauses disable trigger ended; delete from reveille.pauses; \
+            alter table reveille.pauses enable trigger ended; select reveille.ring('{default}'); commit";
+        database.run(missed).await;
+        assert_eq!(reports.next().await, "seen late");
+    }
+    worker.stop().await;
 }

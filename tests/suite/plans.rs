@@ -10,7 +10,7 @@ use crate::harness::{TestDatabase, database, note, reporting_worker};
 /// The tables that may become large. A statement of a worker may read only a few of their rows.
 const LARGE: [&str; 4] = ["jobs", "unique_periods", "dead_jobs", "finished_jobs"];
 /// The states of these tables in which a session may plan. Each state builds on the state before it.
-const STATES: [(&str, &str); 5] = [
+const STATES: [(&str, &str); 6] = [
     ("never analyzed", "truncate reveille.jobs, reveille.unique_periods"),
     ("vacuumed while empty", ""),
     (
@@ -24,6 +24,12 @@ const STATES: [(&str, &str); 5] = [
         "insert into reveille.jobs (queue, kind, key, reserved_at, reserved_by)
         select 'q', 'k', n % 9, case when n % 9 = 0 then now() end, case when n % 9 = 0 then 1 end
         from generate_series(1, 1000) as n",
+    ),
+    (
+        "parked",
+        "insert into reveille.pauses (kind) select n::text from generate_series(1, 500) as n;
+        insert into reveille.jobs (queue, kind, paused_by) select 'q', '1', 1 + n % 2 \
+            from generate_series(1, 5000) as n",
     ),
     (
         "many",
@@ -158,6 +164,7 @@ async fn functions_planned_among_few_jobs_are_quick_among_many() {
         "select reveille.retry(1)",
         "select reveille.cancel(0)",
         "select reveille.complete_in(1, 1, 1, now(), 0)",
+        "select reveille.unpark(10)",
     ];
     // After 12 calls, a session keeps its plan.
     for n in 1..=12 {
@@ -210,6 +217,8 @@ const FILL: &str = "alter table reveille.jobs set (autovacuum_enabled = false); 
     select 'q', 'k', (n % 1000 = 0)::int, (n % 2000 = 0)::int, case when n % 1000 = 0 then now() end, case
     when n % 1000 = 0 then 7 end
     from generate_series(1, 60000) as n;
+    insert into reveille.pauses (kind) values ('parked');
+    insert into reveille.jobs (queue, kind, paused_by) select 'q', 'parked', 1 from generate_series(1, 5000);
     insert into reveille.dead_jobs (id, queue, kind, payload, priority, attempts, failures, max_attempts,
     available_at, created_at, reason)
     select n, 'q', 'k', jsonb_build_object('text', repeat('x', 300)), 2, 1, 1, 1, now(), now(), 'failed'
@@ -225,6 +234,8 @@ fn questions() -> Vec<String> {
         "worker_status",
         "queue_limits",
         "queue_totals",
+        "known_queues",
+        "pause_status",
     ];
     let views = views.map(|view| format!("select * from reveille.{view}"));
     let filled = |name: &str, params: &[(&str, &str)]| {
@@ -316,13 +327,13 @@ fn slice(of: &str, rest: &str, walk: &str, newest_first: bool) -> String {
 
 /// Returns the statements over slices of jobs, with the number of jobs that each may read.
 fn slices() -> Vec<(String, String, i64)> {
-    let live = ["id", "queue", "due", "key", "failing", "held", "ids"];
+    let live = ["id", "queue", "due", "key", "failing", "held", "parked", "ids"];
     let dead = ["id", "queue", "ids", "recent"];
     let finished = ["id", "ids", "recent"];
     let mut all = Vec::new();
     let mut add = |of, rests: &[&str], walks: &[&str]| {
         for (rest, walk) in rests.iter().flat_map(|rest| walks.iter().map(move |walk| (rest, walk))) {
-            let most = if *walk == "queue" { 30_000 } else { 4000 };
+            let most = if matches!(*walk, "queue" | "parked") { 30_000 } else { 4000 };
             let name = format!("{of}, {rest}, {walk}");
             all.push((name.clone(), slice(of, rest, walk, false), most));
             if matches!(*rest, "slice_ids" | "slice_rows" | "slice_dead_rows") && *walk != "due" {

@@ -10,11 +10,12 @@ use crate::generated::{compare_parts, markdown, parts, table, wrapped};
 use crate::harness::{TestDatabase, database};
 
 /// The tables that users may rely on, each with the columns that they may rely on. The other columns are Reveille's.
-const TABLES: [(&str, &str); 7] = [
+const TABLES: [(&str, &str); 8] = [
     (
         "jobs",
         "id queue kind payload priority attempts failures max_attempts reserved_at reserved_by available_at created_at \
-         unique_key unique_until key timeout tags metadata errors progress parent_id schedule_id",
+         unique_key unique_until key timeout tags metadata errors progress parent_id schedule_id \
+         paused_by",
     ),
     ("finished_jobs", "outcome result worker wait_seconds run_seconds finished_at"),
     ("dead_jobs", "reason worker wait_seconds run_seconds finished_at"),
@@ -23,6 +24,7 @@ const TABLES: [(&str, &str); 7] = [
         "name paused_at retention dead_retention max_running max_running_per_key rate_limit rate_period rate_burst \
          rate_per_key ordered bell",
     ),
+    ("pauses", "id queue kind key paused_at"),
     ("workers", "id host pid version queues slots kinds started_at last_seen_at stopping stop_requested_at"),
     (
         "schedules",

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use reveille::admin::{
-    BulkAction, Cancelled, Edited, Filter, JobEdit, OverviewList, QueueSettings, RemovedQueue, Retried, StateFilter,
-    View,
+    BulkAction, Cancelled, Edited, Filter, JobEdit, OverviewList, Pause, QueueSettings, RemovedQueue, Retried,
+    StateFilter, View,
 };
 use reveille::database::grants_sql;
 use reveille::driver::ClaimRequest;
@@ -104,7 +104,7 @@ impl Roles {
     }
 }
 
-const VIEWS: [&str; 13] = [
+const VIEWS: [&str; 14] = [
     "select * from reveille.queue_limits",
     "select * from reveille.queue_stats",
     "select * from reveille.running_jobs",
@@ -118,6 +118,7 @@ const VIEWS: [&str; 13] = [
     "select * from reveille.kind_stats",
     "select * from reveille.schedule_status",
     "select * from reveille.passed_over_jobs",
+    "select * from reveille.pause_status",
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,6 +170,10 @@ async fn a_producer_enqueues_in_every_way_and_does_nothing_else() {
                 "select reveille.retry(1)",
                 "select reveille.pause('default')",
                 "select reveille.resume('default')",
+                "select reveille.pause(kind => 'note')",
+                "insert into reveille.pauses (kind) values ('note')",
+                "select * from reveille.pauses",
+                "select reveille.unpark(1)",
                 "select reveille.stop_worker(1)",
                 "select reveille.ring('{default}')",
                 "select reveille.truncate_finished_jobs()",
@@ -218,7 +223,16 @@ async fn a_worker_works_and_changes_no_settings() {
     let worker = start(builder.state(reporter).handle(fail).schedule(often.queue("ticks")));
     let asleep = roles.sql("select count(*) = 1 from reveille.sleepers");
     roles.behind.until(&asleep).await;
+    // The worker's role parks and unparks jobs.
+    roles.behind.run(&roles.sql("select reveille.pause(kind => 'note')")).await;
     let woken = enqueue(&roles.database("producer").await, &note("woken")).await.unwrap();
+    let parked = roles.sql("select count(*) = 1 from reveille.jobs where queue = 'default' and paused_by is not null");
+    roles.behind.until(&parked).await;
+    roles
+        .behind
+        .run(&roles.sql("alter table reveille.pauses disable trigger ended; delete from reveille.pauses"))
+        .await;
+    roles.behind.run(&roles.sql("select reveille.ring('{default}')")).await;
     assert_eq!(reports.next().await, "woken 1");
     roles.behind.until(&roles.sql("select count(*) = 1 from reveille.dead_jobs")).await;
     roles.behind.until(&roles.sql("select count(*) > 1 from reveille.jobs where queue = 'ticks'")).await;
@@ -241,6 +255,8 @@ async fn a_worker_works_and_changes_no_settings() {
             "worker",
             &[
                 "select reveille.pause('default')",
+                "select reveille.pause(kind => 'note')",
+                "delete from reveille.pauses",
                 "select reveille.pause_schedule('often')",
                 "delete from reveille.schedules",
                 "select reveille.stop_worker(1)",
@@ -323,6 +339,12 @@ async fn an_administrator_controls_jobs_and_changes_no_tables() {
     assert_eq!(admin.retry(id).await.unwrap(), Retried::Due);
     admin.pause("default").await.unwrap();
     admin.resume("default").await.unwrap();
+    let covered = Pause::new().kind("note");
+    admin.pause(covered.clone()).await.unwrap();
+    roles.behind.run(&roles.sql("update reveille.jobs set paused_by = 1")).await;
+    admin.resume(covered).await.unwrap();
+    let parked = roles.sql("select count(*) from reveille.jobs where paused_by is not null");
+    assert_eq!(roles.behind.value(&parked).await, 0);
     assert!(admin.job(id).await.unwrap().is_some());
     assert!(!admin.stop_worker(1).await.unwrap());
     let stuck = Filter::new().state(StateFilter::Stuck);

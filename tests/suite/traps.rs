@@ -9,11 +9,11 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use reveille::admin::{Filter, OverviewList, QueueSettings, Retried, View};
+use reveille::admin::{Filter, JobEdit, OverviewList, Pause, QueueSettings, Retried, View};
 use reveille::enqueue::copy_all;
 use reveille::job::{Payload, UniqueMode, UniqueUntil};
 use reveille::schedule::Schedule;
-use reveille::{Attempt, Context, Database, Outcome, State, Worker, enqueue, enqueue::enqueue_all, job::NewJob};
+use reveille::{Attempt, Context, Database, Job, Outcome, State, Worker, enqueue, enqueue::enqueue_all, job::NewJob};
 use serde_json::json;
 use tokio_postgres::Client;
 
@@ -322,6 +322,15 @@ async fn a_worker_and_its_operators_run_nothing_of_strangers() {
     assert!(admin.job(dead).await.unwrap().is_some());
     admin.pause("default").await.unwrap();
     admin.resume("default").await.unwrap();
+    admin.pause(Pause::new().kind(Note::KIND).key("paused")).await.unwrap();
+    for queue in ["default", "limited", "ordered"] {
+        enqueue(&ours, &note("completes")).queue(queue).key("paused").await.unwrap();
+    }
+    database.until("select count(*) = 3 from reveille.jobs where paused_by is not null").await;
+    let parked = database.value("select min(id) from reveille.jobs where paused_by is not null").await;
+    admin.edit(parked.as_i64().unwrap(), JobEdit::new().key("other")).await.unwrap();
+    admin.resume(Pause::new().kind(Note::KIND).key("paused")).await.unwrap();
+    database.until(over).await;
     assert_eq!(admin.retry(dead).await.unwrap(), Retried::Revived);
     database.until("select count(*) = 3 from reveille.dead_jobs").await;
     admin.revive_dead(&Filter::new()).await.unwrap();

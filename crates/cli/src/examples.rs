@@ -77,8 +77,16 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("reveille dead purge", &["reveille dead purge 42", "reveille dead purge --reason permanent --older-than 30days"]),
-    ("reveille pause", &["reveille pause mail", "reveille pause new-queue --create"]),
-    ("reveille resume", &["reveille resume mail"]),
+    (
+        "reveille pause",
+        &[
+            "reveille pause mail",
+            "reveille pause --kind send_mail",
+            "reveille pause bulk --kind send_mail --key 'customer 7'",
+            "reveille pause new-queue --create",
+        ],
+    ),
+    ("reveille resume", &["reveille resume mail", "reveille resume --kind send_mail"]),
     ("reveille drain", &["reveille drain mail --timeout 10m", "reveille pause mail && reveille drain mail"]),
     ("reveille queue", &["reveille queue set mail max_running=5 retention=12h", "reveille queue limits"]),
     (
@@ -90,6 +98,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("reveille queue limits", &["reveille queue limits"]),
+    ("reveille queue pauses", &["reveille queue pauses"]),
     ("reveille queue remove", &["reveille queue remove mail"]),
     (
         "reveille schedule",

@@ -106,9 +106,11 @@ enum Command {
     Edit(edit::EditCommand),
     /// List, revive or purge dead jobs.
     Dead(dead::DeadCommand),
-    /// Pause a queue: start no more of its jobs.
+    /// Pause a queue, a kind or a key: start no more of their jobs.
+    ///
+    /// The pause lasts until it is resumed. Running jobs go on. `reveille queue pauses` lists the pauses.
     Pause(queue::PauseCommand),
-    /// Resume a paused queue.
+    /// End a pause of a queue, a kind or a key: name what was paused.
     Resume(queue::ResumeCommand),
     /// Wait until no job of a queue is ready or running; exit with 1 if the time is up earlier.
     ///

@@ -1,16 +1,67 @@
+use std::fmt;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use reveille::admin::{Admin, QueueSettings, RemovedQueue, View};
+use reveille::admin::{Admin, Pause, QueueSettings, Record, RemovedQueue, View};
 use serde_json::json;
 
 use crate::connection::{Connection, duration};
 use crate::{Failure, Outcome, output};
 
+/// The jobs that a pause covers.
+#[derive(Args)]
+pub struct Covered {
+    /// The name of the queue. With --kind or --key: only their jobs in this queue, instead of all queues.
+    #[arg(required_unless_present_any = ["kind", "key"])]
+    queue: Option<String>,
+    /// Only jobs of this kind.
+    #[arg(long)]
+    kind: Option<String>,
+    /// Only jobs with this key.
+    #[arg(long)]
+    key: Option<String>,
+}
+
+impl Covered {
+    fn pause(&self) -> Pause {
+        let pause = self.queue.iter().fold(Pause::new(), |pause, queue| pause.queue(queue));
+        let pause = self.kind.iter().fold(pause, |pause, kind| pause.kind(kind));
+        self.key.iter().fold(pause, |pause, key| pause.key(key))
+    }
+
+    fn is_of_queue(&self) -> bool {
+        self.kind.is_none() && self.key.is_none()
+    }
+
+    /// Prints what was done.
+    fn answer(&self, done: &str, json: bool) -> Outcome {
+        let Covered { queue, kind, key } = self;
+        let object = if self.is_of_queue() {
+            json!({"queue": queue, "answer": done})
+        } else {
+            json!({"queue": queue, "kind": kind, "key": key, "answer": done})
+        };
+        Ok(output::answer(json, object, format_args!("{done} {self}"))?)
+    }
+}
+
+impl fmt::Display for Covered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let queue = self.queue.as_deref().map(output::plain);
+        if self.is_of_queue() {
+            return write!(f, "{}", queue.unwrap_or_default());
+        }
+        let parts = [("kind", &self.kind), ("key", &self.key)];
+        let named = parts.iter().filter_map(|(what, name)| Some(format!("{what} {}", output::plain(name.as_ref()?))));
+        let place = queue.map_or("all queues".into(), |queue| format!("queue {queue}"));
+        write!(f, "{} in {place}", named.collect::<Vec<_>>().join(" with "))
+    }
+}
+
 #[derive(Args)]
 pub struct PauseCommand {
-    /// The name of the queue.
-    queue: String,
+    #[command(flatten)]
+    covered: Covered,
     /// Pause the queue even if nothing is known of it, before its first job.
     #[arg(long)]
     create: bool,
@@ -22,18 +73,20 @@ pub struct PauseCommand {
 impl PauseCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let admin = connection.database().await?.admin();
-        if !self.create && !is_known(&admin, &self.queue, "--create pauses it before its first job").await? {
+        if let (Some(queue), false) = (&self.covered.queue, self.create)
+            && !is_known(&admin, queue, "--create pauses it before its first job").await?
+        {
             return Err(Failure::NotFound);
         }
-        admin.pause(&self.queue).await?;
-        answer("paused", &self.queue, self.json)
+        admin.pause(self.covered.pause()).await?;
+        self.covered.answer("paused", self.json)
     }
 }
 
 #[derive(Args)]
 pub struct ResumeCommand {
-    /// The name of the queue.
-    queue: String,
+    #[command(flatten)]
+    covered: Covered,
     /// Print a JSON object.
     #[arg(long)]
     json: bool,
@@ -42,11 +95,25 @@ pub struct ResumeCommand {
 impl ResumeCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let admin = connection.database().await?.admin();
-        if !is_known(&admin, &self.queue, SEE_STATUS).await? {
-            return Err(Failure::NotFound);
+        let covered = &self.covered;
+        match &covered.queue {
+            Some(queue) if covered.is_of_queue() => {
+                if !is_known(&admin, queue, SEE_STATUS).await? {
+                    return Err(Failure::NotFound);
+                }
+            }
+            queue => {
+                let wanted = [("queue", queue), ("kind", &covered.kind), ("key", &covered.key)];
+                let is_wanted =
+                    |pause: &Record| wanted.iter().all(|(column, name)| pause.get(column) == name.as_deref());
+                if !admin.view(View::PauseStatus).await?.iter().any(is_wanted) {
+                    say!("no pause of {covered}; `reveille queue pauses` lists the pauses");
+                    return Err(Failure::NotFound);
+                }
+            }
         }
-        admin.resume(&self.queue).await?;
-        answer("resumed", &self.queue, self.json)
+        admin.resume(covered.pause()).await?;
+        covered.answer("resumed", self.json)
     }
 }
 
@@ -81,6 +148,8 @@ pub enum QueueCommand {
     Set(SetQueue),
     /// List the queues that have limits, and the present use of the limits.
     Limits(ListLimits),
+    /// List the pauses of queues, kinds and keys, and the number of jobs that each keeps parked.
+    Pauses(ListPauses),
     /// Remove the settings and counters of a queue that nothing uses.
     ///
     /// A queue is in use while it has jobs that wait, run or are dead, a worker, or a schedule that enqueues into it.
@@ -141,11 +210,26 @@ impl ListLimits {
     }
 }
 
+#[derive(Args)]
+pub struct ListPauses {
+    /// Print one JSON object per line.
+    #[arg(long)]
+    json: bool,
+}
+
+impl ListPauses {
+    async fn run(self, connection: &Connection) -> Outcome {
+        let pauses = connection.database().await?.admin().view(View::PauseStatus).await?;
+        Ok(output::print(&pauses, &["queue", "kind", "key", "paused_at", "parked"], self.json)?)
+    }
+}
+
 impl QueueCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         match self {
             QueueCommand::Set(set) => set.run(connection).await,
             QueueCommand::Limits(limits) => limits.run(connection).await,
+            QueueCommand::Pauses(pauses) => pauses.run(connection).await,
             QueueCommand::Remove(remove) => remove.run(connection).await,
         }
     }

@@ -14,11 +14,12 @@ pub struct StatusCommand {
 
 impl StatusCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        const COLUMNS: [&str; 9] = [
+        const COLUMNS: [&str; 10] = [
             "queue",
             "paused",
             "ready",
             "delayed",
+            "parked",
             "running",
             "dead",
             "oldest_ready_age",

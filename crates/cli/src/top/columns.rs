@@ -2,6 +2,7 @@
 
 use super::page::{Page, Place};
 use super::row::{Cell, Row, amount, estimate, id, ratio, seconds_as_text, time, words};
+use crate::figures::count;
 
 /// A column of a list.
 pub struct Column {
@@ -23,7 +24,7 @@ const fn figure(title: &'static str, rank: u8, cell: fn(&Row) -> Cell) -> Column
 
 const QUEUES: [Column; 13] = [
     text("queue", 0, |row| words(row, "queue")),
-    text("", 5, |row| Cell::text(if row.is("paused") { "paused" } else { "" })),
+    text("", 5, held_back),
     figure("ready", 1, |row| estimate(row, "ready")),
     figure("delay", 6, |row| estimate(row, "delayed")),
     figure("run", 2, |row| amount(row, "running")),
@@ -36,6 +37,15 @@ const QUEUES: [Column; 13] = [
     figure("took", 10, |row| time(row, "mean_run_seconds")),
     figure("took max", 12, |row| time(row, "max_run_seconds")),
 ];
+/// Whether the queue is paused, or else the number of its parked jobs.
+fn held_back(row: &Row) -> Cell {
+    match row.count("parked") {
+        _ if row.is("paused") => Cell::text("paused"),
+        0 => Cell::text(""),
+        parked => Cell::text(format!("{} parked", count(parked))),
+    }
+}
+
 const RUNNING: [Column; 8] = [
     figure("job", 0, |row| id(row, "id")),
     text("queue", 3, |row| words(row, "queue")),

@@ -84,7 +84,8 @@ async fn a_user_can_do_what_the_doctor_lists() {
     let views =
         "select on reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,
         reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals,
-        reveille.kind_totals, reveille.kind_stats, reveille.waiting_jobs, reveille.schedule_status";
+        reveille.kind_totals, reveille.kind_stats, reveille.waiting_jobs, reveille.schedule_status,
+        reveille.pause_status";
     let (looker, looks) = as_user(&database, &["usage on schema reveille", views]).await;
     only(&looker, "roles", Verdict::Ok, &["may look;", "to enqueue it lacks insert, select on jobs; to work"]).await;
     only(&looker, "waiting", Verdict::Ok, &[]).await;
@@ -113,7 +114,7 @@ async fn a_user_can_do_what_the_doctor_lists() {
             "execute on function reveille.analyze_unknown_tables()",
             "execute on function reveille.sum_of_histograms(bigint[], bigint[])",
             "select, update, delete on reveille.unique_periods",
-            "select on reveille.queues, reveille.schema_history",
+            "select on reveille.queues, reveille.pauses, reveille.schema_history",
         ],
     )
     .await;

@@ -8,7 +8,7 @@ use crate::exec::{Folder, Worker};
 use crate::harness::{TestDatabase, database};
 
 /// The commands that only read.
-const READING: [&[&str]; 21] = [
+const READING: [&[&str]; 22] = [
     &["--help"],
     &["status"],
     &["jobs"],
@@ -23,6 +23,7 @@ const READING: [&[&str]; 21] = [
     &["dead"],
     &["dead", "list"],
     &["queue", "limits"],
+    &["queue", "pauses"],
     &["schedule", "list"],
     &["schedule", "next", "* * * * *", "--count", "1000"],
     &["doctor"],

@@ -8,8 +8,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::count_running::count_running;
+use super::paused;
 use super::rows::{reserved_jobs, seconds};
-use super::{QueueRules, paused};
 use crate::driver::postgres::Postgres;
 use crate::driver::postgres::session::Params;
 use crate::driver::{ClaimRequest, Claimed};
@@ -101,38 +101,35 @@ impl KnownLimits {
     }
 }
 
-/// Claims from a queue whose limits had the scope `kind`. Also returns the rules that the queue has now.
+/// Claims from a queue whose limits had the scope `kind`. Returns the scope of the limits that the queue has now.
 pub(crate) async fn claim(
     driver: &Postgres,
     kind: LimitKind,
     request: &ClaimRequest<'_>,
-) -> Result<(Claimed, QueueRules)> {
-    let unchanged = QueueRules { limits: Some(kind), pauses: false };
+) -> Result<(Claimed, Option<LimitKind>)> {
     loop {
         let began = Instant::now();
         let rows = query(driver, kind, request).await?;
-        let Some(row) = rows.first() else { return Ok((Claimed::default(), unchanged)) };
+        let Some(row) = rows.first() else { return Ok((Claimed::default(), Some(kind))) };
         if let Some(limits_since) = row.get("uncounted") {
             if count_running(driver, request.queue, limits_since).await? {
                 continue;
             }
             // No job can be claimed until the running jobs are counted, and no bell rings when a later claim can count
             // them. This answer says that a due job is locked, so that the worker claims again soon.
-            return Ok((Claimed::default().due_in(Some(Duration::ZERO)).limited(true), unchanged));
+            return Ok((Claimed::default().due_in(Some(Duration::ZERO)).limited(true), Some(kind)));
         }
         let (jobs, due_in) = (reserved_jobs(&rows, request)?, seconds(row.get("next_due_seconds")));
         let mut claimed = Claimed::new(jobs).due_in(due_in).limited(true);
-        let limits = LimitKind::named(row.get("limited"));
-        // A limited claim heeds the pauses that it meets, so it need not know of them beforehand.
-        let rules = QueueRules { limits, pauses: false };
+        let actual = LimitKind::named(row.get("limited"));
         claimed.more = row.get::<_, i64>("parked") > 0;
         if !claimed.more && claimed.jobs.is_empty() && row.get("has_parked") {
             claimed.more = paused::unpark(driver).await?;
         }
-        if (kind, limits) == (LimitKind::Key, Some(LimitKind::Key)) {
+        if (kind, actual) == (LimitKind::Key, Some(LimitKind::Key)) {
             driver.limits.learn(request.queue, &rows, &mut claimed, began.elapsed());
         }
-        return Ok((claimed, rules));
+        return Ok((claimed, actual));
     }
 }
 

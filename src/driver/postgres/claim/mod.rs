@@ -1,4 +1,5 @@
-//! Claiming: chooses the statement that the queue's limits and pauses need, and isolates odd rows that cannot be claimed.
+//! Claiming: chooses the statement that the queue's limits and pauses need, and isolates odd rows that cannot be
+//! claimed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -107,7 +108,11 @@ async fn claim_once(driver: &Postgres, request: &ClaimRequest<'_>) -> Result<Cla
     loop {
         let known = QueueRules { limits: driver.limits.kind(request.queue), pauses: driver.pauses.has(request.queue) };
         let (claimed, actual) = match known {
-            QueueRules { limits: Some(kind), .. } => limited::claim(driver, kind, request).await?,
+            QueueRules { limits: Some(kind), .. } => {
+                // A limited claim heeds the pauses that it meets, so it need not know of them beforehand.
+                let (claimed, limits) = limited::claim(driver, kind, request).await?;
+                (claimed, QueueRules { limits, ..known })
+            }
             QueueRules { limits: None, pauses: true } => claim_beside_pauses(driver, request).await?,
             QueueRules { limits: None, pauses: false } => claim_freely(driver, request).await?,
         };
@@ -137,9 +142,9 @@ async fn claim_freely(driver: &Postgres, request: &ClaimRequest<'_>) -> Result<(
 async fn claim_beside_pauses(driver: &Postgres, request: &ClaimRequest<'_>) -> Result<(Claimed, QueueRules)> {
     let began = Instant::now();
     match paused::claim(driver, request).await? {
-        Some((mut claimed, rules)) => {
+        Some((mut claimed, pauses)) => {
             number_queue(driver, request, &mut claimed.jobs);
-            Ok((claimed, rules))
+            Ok((claimed, QueueRules { limits: None, pauses }))
         }
         None => next_due(driver, request, began).await,
     }

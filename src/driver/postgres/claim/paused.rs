@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::QueueRules;
 use super::parameters::Places;
 use super::rows::reserved_jobs;
 use crate::driver::postgres::session::Params;
@@ -19,7 +18,7 @@ use crate::error::Result;
 const MANY: i64 = 1000;
 /// The longest time for which one claim parks jobs without reserving any.
 const PARKS_FOR: Duration = Duration::from_millis(500);
-/// The largest number of parked jobs that a worker without due jobs lets go at once, after their pause is over.
+/// The largest number of parked jobs that a worker without due jobs unparks at once.
 const UNPARKED: i64 = 2000;
 
 /// The queues in which a kind or a key was paused at their last claim.
@@ -44,19 +43,20 @@ impl KnownPauses {
     }
 }
 
-/// Claims from a queue without limits. Returns `None` if no job is due.
-pub(crate) async fn claim(driver: &Postgres, request: &ClaimRequest<'_>) -> Result<Option<(Claimed, QueueRules)>> {
+/// Claims from a queue without limits. Also returns whether a kind or a key is still paused in the queue. Returns
+/// `None` if no job is due.
+pub(crate) async fn claim(driver: &Postgres, request: &ClaimRequest<'_>) -> Result<Option<(Claimed, bool)>> {
     let (began, limit) = (Instant::now(), i64::try_from(request.limit).unwrap_or(i64::MAX));
     let mut looked_at = limit;
     loop {
         let rows = look(driver, request, limit, looked_at).await?;
         let jobs = reserved_jobs(&rows, request)?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let (has_parked, rules) =
-            (row.get::<_, i64>("parked") > 0, QueueRules { limits: None, pauses: row.get("pauses") });
+        let has_parked = row.get::<_, i64>("parked") > 0;
         if !jobs.is_empty() || (has_parked && began.elapsed() >= PARKS_FOR) {
             let at = jobs.first().map(|first| first.reservation.reserved_at);
-            return Ok(Some((Claimed { looked_at: at, more: has_parked, ..Claimed::new(jobs) }, rules)));
+            let claimed = Claimed { looked_at: at, more: has_parked, ..Claimed::new(jobs) };
+            return Ok(Some((claimed, row.get("pauses"))));
         }
         if !has_parked {
             return Ok(None);
@@ -82,8 +82,8 @@ async fn look(driver: &Postgres, request: &ClaimRequest<'_>, limit: i64, looked_
     rows
 }
 
-/// Lets parked jobs go whose pause is over. Returns whether there were any. A worker calls this when a queue with parked
-/// jobs has no due job, because the end of a pause lets only the first jobs go.
+/// Unparks jobs whose pause has ended. Returns whether there were any. A worker calls this when a queue with parked
+/// jobs has no due job, because the end of a pause unparks only the first 10,000 jobs.
 pub(crate) async fn unpark(driver: &Postgres) -> Result<bool> {
     let params: &Params<'_> = &[(&UNPARKED, Type::INT8)];
     let rows = driver.sessions.query(SLOW_ANSWER_WITHIN, "unpark jobs", &driver.statements.unpark, params).await?;
