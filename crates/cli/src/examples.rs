@@ -82,8 +82,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "reveille pause mail",
             "reveille pause --kind send_mail",
-            "reveille pause bulk --kind send_mail --key 'customer 7'",
-            "reveille pause new-queue --create",
+            "reveille pause payments --kind charge --key 'card 7'",
         ],
     ),
     ("reveille resume", &["reveille resume mail", "reveille resume --kind send_mail"]),

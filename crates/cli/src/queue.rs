@@ -104,8 +104,11 @@ impl ResumeCommand {
             }
             queue => {
                 let wanted = [("queue", queue), ("kind", &covered.kind), ("key", &covered.key)];
-                let is_wanted =
-                    |pause: &Record| wanted.iter().all(|(column, name)| pause.get(column) == name.as_deref());
+                let is_wanted = |pause: &Record| {
+                    wanted
+                        .iter()
+                        .all(|(column, name)| pause.decode::<Option<String>>(column).ok().as_ref() == Some(*name))
+                };
                 if !admin.view(View::PauseStatus).await?.iter().any(is_wanted) {
                     say!("no pause of {covered}; `reveille queue pauses` lists the pauses");
                     return Err(Failure::NotFound);

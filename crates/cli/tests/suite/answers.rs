@@ -29,6 +29,36 @@ async fn an_unknown_queue_is_reported_as_unknown() {
 }
 
 #[tokio::test]
+async fn a_kind_and_a_key_are_paused_listed_and_resumed() {
+    let database = database().await;
+    for (arguments, covered) in [
+        (&["--kind", "charge"][..], "kind charge in all queues"),
+        (&["--key", "card 7"], "key card 7 in all queues"),
+        (&["mail", "--kind", "charge", "--key", "card 7"], "kind charge with key card 7 in queue mail"),
+    ] {
+        let of = |command: &'static str| [&[command][..], arguments].concat();
+        if arguments[0] == "mail" {
+            assert_eq!(reveille(&database, &of("pause")).code, 1, "the queue is not known");
+            database.run("insert into reveille.queues (name) values ('mail')").await;
+        }
+        let unknown = reveille(&database, &of("resume"));
+        assert_eq!((unknown.code, &*unknown.out), (1, ""));
+        assert!(unknown.err.contains(&format!("no pause of {covered}")), "{}", unknown.err);
+        assert_eq!(reveille(&database, &of("pause")).out, format!("paused {covered}\n"));
+        let listed = reveille(&database, &["queue", "pauses", "--json"]).json();
+        assert_eq!((listed.len(), &listed[0]["parked"]), (1, &json!(0)));
+        let resumed = reveille(&database, &[&of("resume")[..], &["--json"]].concat()).json();
+        assert_eq!(resumed[0]["answer"], "resumed");
+        assert_eq!(resumed[0]["kind"], listed[0]["kind"]);
+        assert_eq!(database.value("select count(*) from reveille.pauses").await, 0);
+    }
+    for command in ["pause", "resume"] {
+        reveille(&database, &[command]).refused(&["QUEUE"]);
+        reveille(&database, &[command, "--kind", ""]).refused(&["kind"]);
+    }
+}
+
+#[tokio::test]
 async fn a_queue_is_known_by_a_setting_a_job_a_worker_or_a_count() {
     let database = database().await;
     let rows = "insert into reveille.queues (name) values ('set');
