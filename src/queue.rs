@@ -50,13 +50,13 @@ impl Pause {
         self
     }
 
-    /// True if the pause is of a whole queue.
-    pub(crate) fn is_of_queue(&self) -> bool {
+    /// True if the pause is of a whole queue: it names no kind and no key.
+    pub fn is_of_queue(&self) -> bool {
         self.kind.is_none() && self.key.is_none()
     }
 
     /// True if the pause covers a job with these values.
-    pub(crate) fn covers(&self, queue: &str, kind: &str, key: Option<&str>) -> bool {
+    pub fn covers(&self, queue: &str, kind: &str, key: Option<&str>) -> bool {
         self.queue.as_deref().is_none_or(|paused| paused == queue)
             && self.kind.as_deref().is_none_or(|paused| paused == kind)
             && self.key.as_deref().is_none_or(|paused| Some(paused) == key)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use reveille::admin::QueueSettings;
+use reveille::admin::{Pause, QueueSettings};
 use reveille::driver::{
     ClaimRequest, Driver, Ending, Failure, FailureReason, Memory, Peer, Postgres, Report, Settlement, WorkerInfo,
 };
@@ -43,6 +43,7 @@ behaviours! {
     an_unregistered_worker_claims_nothing,
     two_claims_at_once_never_share_a_job,
     a_paused_queue_gives_nothing_until_it_is_resumed,
+    a_paused_kind_or_key_gives_nothing_until_it_is_resumed,
     every_ending_does_what_it_says,
     only_the_standing_reservation_settles,
     a_retry_waits_for_its_delay_and_counts_on,
@@ -137,21 +138,21 @@ impl StoreUnderTest for Store {
         .boxed()
     }
 
-    fn pause<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, ()> {
+    fn pause<'a>(&'a self, pause: &'a Pause) -> BoxFuture<'a, ()> {
         async move {
             match self {
-                Store::Postgres(database, _) => database.database.admin().pause(queue).await.unwrap(),
-                Store::Memory(memory) => memory.pause(queue),
+                Store::Postgres(database, _) => database.database.admin().pause(pause.clone()).await.unwrap(),
+                Store::Memory(memory) => memory.pause(pause.clone()),
             }
         }
         .boxed()
     }
 
-    fn resume<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, ()> {
+    fn resume<'a>(&'a self, pause: &'a Pause) -> BoxFuture<'a, ()> {
         async move {
             match self {
-                Store::Postgres(database, _) => database.database.admin().resume(queue).await.unwrap(),
-                Store::Memory(memory) => memory.resume(queue),
+                Store::Postgres(database, _) => database.database.admin().resume(pause.clone()).await.unwrap(),
+                Store::Memory(memory) => memory.resume(pause.clone()),
             }
         }
         .boxed()
@@ -181,7 +182,8 @@ impl StoreUnderTest for Store {
 async fn standing_in(database: &TestDatabase, id: i64) -> Option<Standing> {
     let sql = format!(
         "select jsonb_build_array(
-            case when reserved_at is not null then 'running' when available_at > now() then 'delayed' else 'ready' end,
+            case when reserved_at is not null then 'running' when paused_by is not null then 'parked'
+            when available_at > now() then 'delayed' else 'ready' end,
             attempts, failures, null
         ) from reveille.jobs where id = {id}
         union all

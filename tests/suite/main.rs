@@ -56,6 +56,7 @@ mod overview;
 mod pages;
 mod pages_doctor;
 mod parents;
+mod parked;
 mod parts;
 mod pauses;
 mod plans;

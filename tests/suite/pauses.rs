@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reveille::admin::{Filter, JobEdit, Pause, Retried, StateFilter, View};
+use reveille::admin::{JobEdit, Pause, Retried};
 use reveille::driver::{ClaimRequest, Driver, Postgres, WorkerInfo};
 use reveille::job::JobState;
 use reveille::{Context, Job, State, Worker, enqueue};
@@ -38,31 +38,31 @@ async fn charge(charge: Charge, State(reporter): State<Reporter>) {
 }
 
 /// Builds a worker of mails and charges that report their texts. Only the bell wakes it.
-fn working(database: &TestDatabase) -> (reveille::worker::WorkerBuilder, Reports) {
+pub fn working(database: &TestDatabase) -> (reveille::worker::WorkerBuilder, Reports) {
     let (reporter, reports) = reporting();
     (worker(database).state(reporter).handle(send).handle(charge), reports)
 }
 
 /// Enqueues a job whose text is its name, with further arguments of `reveille.enqueue`.
-async fn add(database: &TestDatabase, kind: &str, text: &str, more: &str) -> i64 {
+pub async fn add(database: &TestDatabase, kind: &str, text: &str, more: &str) -> i64 {
     let payload = json!({"text": text});
     let sql = format!("select id from reveille.enqueue('{kind}', '{payload}'{more})");
     database.value(&sql).await.as_i64().unwrap()
 }
 
 /// Waits until this number of jobs is parked.
-async fn until_parked(database: &TestDatabase, jobs: usize) {
+pub async fn until_parked(database: &TestDatabase, jobs: usize) {
     database.until(&format!("select count(*) = {jobs} from reveille.jobs where paused_by is not null")).await;
 }
 
 /// Returns a driver with a registered worker, whose id is 1.
-async fn driver(database: &TestDatabase) -> Postgres {
+pub async fn driver(database: &TestDatabase) -> Postgres {
     let driver = Postgres::new(database.database.clone()).unwrap();
     driver.register(&WorkerInfo::new(1)).await.unwrap();
     driver
 }
 
-async fn claim(driver: &Postgres, limit: usize) -> Vec<i64> {
+pub async fn claim(driver: &Postgres, limit: usize) -> Vec<i64> {
     let request = ClaimRequest::new(1, "default", limit);
     let claimed = soon("the claim is answered", driver.claim(&request)).await.unwrap();
     claimed.jobs.iter().map(|job| job.reservation.id).collect()
@@ -185,7 +185,7 @@ async fn a_whole_queue_and_a_kind_are_paused_and_resumed_apart() {
 }
 
 /// The settings of a queue, by the statement that claims from it.
-const QUEUES: [(&str, &str); 4] = [
+pub const QUEUES: [(&str, &str); 4] = [
     ("claim_paused", ""),
     ("claim_limited", "insert into reveille.queues (name, max_running, rate_limit) values ('default', 5000, 100000)"),
     ("claim_by_key", "insert into reveille.queues (name, max_running_per_key) values ('default', 3000)"),
@@ -292,41 +292,6 @@ async fn a_parked_job_that_is_changed_starts_if_no_pause_covers_it_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parked_jobs_without_end_all_come_back() {
-    let database = database().await;
-    let many = "insert into reveille.jobs (kind, payload) select 'mail', '{\"text\": \"x\"}' \
-        from generate_series(1, 30000)";
-    for way in ["the command's library", "SQL, and the worker that finds no due job", "SQL, and upkeep"] {
-        database.run("select reveille.pause(kind => 'mail')").await;
-        database.run(many).await;
-        let driver = driver(&database).await;
-        eventually("the jobs are parked", async || {
-            assert!(claim(&driver, 100).await.is_empty());
-            database.value("select count(*) = 30000 from reveille.jobs where paused_by is not null").await == true
-        })
-        .await;
-        let parked = async || database.value("select count(*) from reveille.jobs where paused_by is not null").await;
-        if way.starts_with("SQL") {
-            database.run("delete from reveille.pauses").await;
-            assert_eq!(parked().await, 20_000);
-        } else {
-            database.admin().resume(Pause::new().kind("mail")).await.unwrap();
-            assert_eq!(parked().await, 0);
-        }
-        if way.ends_with("upkeep") {
-            soon("upkeep ends", database.admin().prune()).await.unwrap();
-            assert_eq!(parked().await, 0);
-        }
-        let mut left = 30_000;
-        while left > 0 {
-            left -= claim(&driver, 1000).await.len();
-        }
-        database.run("truncate reveille.jobs").await;
-        driver.leave(1).await.unwrap();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_pause_of_a_kind_reaches_jobs_that_are_claimed_ahead() {
     async fn works(mail: Mail, context: Context, State(reporter): State<Reporter>) {
         reporter.report(context.id().to_string());
@@ -354,47 +319,6 @@ async fn a_pause_of_a_kind_reaches_jobs_that_are_claimed_ahead() {
 }
 
 #[tokio::test]
-async fn parked_jobs_are_shown_and_counted_as_such() {
-    let database = database().await;
-    let driver = driver(&database).await;
-    let admin = database.admin();
-    database.run("select reveille.pause('held'), reveille.pause(kind => 'mail')").await;
-    for kind in ["mail", "mail", "charge"] {
-        add(&database, kind, "x", "").await;
-    }
-    assert_eq!(claim(&driver, 10).await, [3]);
-    let ids = async |filter: Filter| {
-        let mut ids: Vec<i64> = admin.jobs(&filter, 100).await.unwrap().iter().map(|job| job.id).collect();
-        ids.sort_unstable();
-        ids
-    };
-    let parked: StateFilter = JobState::Parked.into();
-    for filter in [Filter::new().state(parked), Filter::new().state(parked).queue("default")] {
-        assert_eq!(ids(filter).await, [1, 2]);
-    }
-    assert_eq!(ids(Filter::new().queue("default")).await, [1, 2, 3]);
-    for state in [JobState::Ready, JobState::Delayed] {
-        assert!(ids(Filter::new().state(state).queue("default")).await.is_empty());
-    }
-    let stats = "select jsonb_build_array(ready, delayed, running, parked) from reveille.queue_stats \
-        where queue = 'default'";
-    assert_eq!(database.value(stats).await, json!([0, 0, 1, 2]));
-    let left = admin.backlog("default").await.unwrap();
-    assert_eq!((left.ready, left.delayed, left.running), (0, 0, 1), "a drain does not wait for parked jobs");
-    let pauses = admin.view(View::PauseStatus).await.unwrap();
-    let shown: Vec<Value> = pauses
-        .iter()
-        .map(|pause| {
-            let row: Value = serde_json::from_str(&pause.to_string()).unwrap();
-            json!([row["queue"], row["kind"], row["key"], row["parked"]])
-        })
-        .collect();
-    assert_eq!(shown, [json!(["held", null, null, null]), json!([null, "mail", null, 2])]);
-    database.run("delete from reveille.jobs where id = 3").await;
-    assert!(admin.queues().await.unwrap().contains(&"default".into()), "a queue of parked jobs is known");
-}
-
-#[tokio::test]
 async fn a_pause_that_names_nothing_or_a_bad_name_is_refused() {
     let database = database().await;
     for function in ["pause", "resume"] {
@@ -417,23 +341,4 @@ async fn a_pause_that_names_nothing_or_a_bad_name_is_refused() {
     }
     admin.resume(Pause::new().kind("never paused")).await.unwrap();
     enqueue(&database.database, &Mail { text: "x".into() }).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_parked_for_a_pause_that_has_ended_is_found() {
-    let database = database().await;
-    let (builder, mut reports) = working(&database);
-    let worker = start(builder);
-    for settings in ["", "insert into reveille.queues (name, max_running) values ('default', 3)"] {
-        database.run(settings).await;
-        database.run("select reveille.pause(kind => 'mail')").await;
-        add(&database, "mail", "seen late", "").await;
-        until_parked(&database, 1).await;
-        // The resume misses the job, as if a claim with an older snapshot had parked it only then.
-        let missed = "begin; alter table reveille.pauses disable trigger ended; delete from reveille.pauses; \
-            alter table reveille.pauses enable trigger ended; select reveille.ring('{default}'); commit";
-        database.run(missed).await;
-        assert_eq!(reports.next().await, "seen late");
-    }
-    worker.stop().await;
 }

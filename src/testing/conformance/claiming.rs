@@ -4,9 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use super::behaviours;
-use super::subject::{HOUR, QUEUE, Subject, job, text};
-use crate::job::{Due, NewJob, Payload, Priority};
+use super::subject::{HOUR, Note, QUEUE, Subject, job, text};
+use super::{Standing, behaviours};
+use crate::job::{Due, Job, JobState, NewJob, Payload, Priority};
+use crate::queue::Pause;
 
 behaviours![
     a_claimed_job_is_as_it_was_enqueued,
@@ -16,6 +17,7 @@ behaviours![
     an_unregistered_worker_claims_nothing,
     two_claims_at_once_never_share_a_job,
     a_paused_queue_gives_nothing_until_it_is_resumed needs Controls,
+    a_paused_kind_or_key_gives_nothing_until_it_is_resumed needs Controls,
 ];
 
 async fn a_claimed_job_is_as_it_was_enqueued(subject: &Subject) {
@@ -109,8 +111,25 @@ async fn two_claims_at_once_never_share_a_job(subject: &Subject) {
 async fn a_paused_queue_gives_nothing_until_it_is_resumed(subject: &Subject) {
     subject.register(1).await;
     subject.enqueue(job("x")).await;
-    subject.store.pause(QUEUE).await;
+    subject.store.pause(&QUEUE.into()).await;
     assert_eq!(subject.due_in(1).await, None);
-    subject.store.resume(QUEUE).await;
+    subject.store.resume(&QUEUE.into()).await;
     assert_eq!(subject.claim(1, 1).await.len(), 1);
+}
+
+async fn a_paused_kind_or_key_gives_nothing_until_it_is_resumed(subject: &Subject) {
+    subject.register(1).await;
+    let (kind, key) = (Pause::new().kind(Note::KIND), Pause::new().queue(QUEUE).key("k"));
+    subject.store.pause(&kind).await;
+    subject.store.pause(&key).await;
+    subject.store.pause(&Pause::new().kind(Note::KIND).key("another")).await;
+    let id = subject.enqueue(NewJob { key: Some("k".into()), ..job("x") }).await;
+    let other = subject.enqueue(NewJob { kind: "other".into(), ..job("y") }).await;
+    assert_eq!(subject.claim_one(1).await.reservation.id, other);
+    for pause in [&kind, &key] {
+        assert_eq!(subject.due_in(1).await, None);
+        assert_eq!(subject.standing(id).await, Standing::new(JobState::Parked, 0, 0));
+        subject.store.resume(pause).await;
+    }
+    assert_eq!(subject.claim_one(1).await.reservation.id, id);
 }

@@ -52,11 +52,11 @@ async fn retrying_says_what_it_did(subject: &Subject) {
 
 async fn each_beat_tells_which_queues_are_paused(subject: &Subject) {
     subject.register(1).await;
-    subject.store.pause(QUEUE).await;
-    subject.store.pause("other").await;
+    subject.store.pause(&QUEUE.into()).await;
+    subject.store.pause(&"other".into()).await;
     let paused = async || subject.driver.beat(1, &Report::default()).await.unwrap().paused;
     assert_eq!(paused().await, [QUEUE], "of the worker's own queues");
-    subject.store.resume(QUEUE).await;
+    subject.store.resume(&QUEUE.into()).await;
     assert!(paused().await.is_empty());
 }
 

@@ -32,7 +32,7 @@ use futures::future::{BoxFuture, LocalBoxFuture};
 use crate::driver::{Driver, FailureReason};
 use crate::error::Result;
 use crate::job::{Cancelled, JobState, Retried};
-use crate::queue::QueueSettings;
+use crate::queue::{Pause, QueueSettings};
 
 mod claiming;
 mod control;
@@ -70,14 +70,14 @@ pub trait StoreUnderTest: Send + Sync + 'static {
         unsupported("retry", id)
     }
 
-    /// Pauses a queue.
-    fn pause<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, ()> {
-        unsupported("pause", queue)
+    /// Pauses a queue, a kind or a key: no job that the pause [covers](Pause::covers) is claimed.
+    fn pause<'a>(&'a self, pause: &'a Pause) -> BoxFuture<'a, ()> {
+        unsupported("pause", format!("{pause:?}"))
     }
 
-    /// Resumes a queue.
-    fn resume<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, ()> {
-        unsupported("resume", queue)
+    /// Ends a pause.
+    fn resume<'a>(&'a self, pause: &'a Pause) -> BoxFuture<'a, ()> {
+        unsupported("resume", format!("{pause:?}"))
     }
 
     /// Asks a worker to shut down. Returns whether the store knows a worker with this id.

@@ -41,16 +41,16 @@ async fn every_change_that_makes_a_job_due_rings_the_bell(subject: &Subject) {
     assert_eq!(signal("the bell").await, bell(), "put back");
     subject.retry(id).await.unwrap();
     assert_eq!(signal("the bell").await, bell(), "retried");
-    subject.store.pause(QUEUE).await;
+    subject.store.pause(&QUEUE.into()).await;
     assert_eq!(signal("the pause").await, Signal::Pause(QUEUE.into()));
-    subject.store.resume(QUEUE).await;
+    subject.store.resume(&QUEUE.into()).await;
     assert_eq!(signal("the bell").await, bell(), "resumed");
 }
 
 async fn a_pause_and_a_stop_are_signalled(subject: &Subject) {
     subject.register(1).await;
     let mut signal = subject.listen().await;
-    subject.store.pause(QUEUE).await;
+    subject.store.pause(&QUEUE.into()).await;
     assert_eq!(signal("the pause").await, Signal::Pause(QUEUE.into()));
     assert!(subject.store.stop_worker(1).await);
     assert_eq!(signal("the stop").await, Signal::Stop(1));
@@ -64,7 +64,7 @@ async fn only_true_hints_are_confirmed(subject: &Subject) {
     let all = Hints { cancel: [first, second].into(), paused: [QUEUE.to_owned(), "other".into()].into(), stop: true };
     assert_eq!(subject.driver.confirm(1, &all).await.unwrap(), Hints::default(), "nothing was asked for");
     subject.cancel(second).await;
-    subject.store.pause("other").await;
+    subject.store.pause(&"other".into()).await;
     subject.store.stop_worker(1).await;
     let asked = Hints { cancel: [second].into(), paused: ["other".to_owned()].into(), stop: true };
     assert_eq!(subject.driver.confirm(1, &all).await.unwrap(), asked);

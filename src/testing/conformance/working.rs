@@ -98,12 +98,12 @@ async fn work_one_runs_the_first_job_of_its_kind_alone(subject: &Subject) {
     let low = subject.enqueue(NewJob { priority: Priority::Low, ..other("low") }).await;
     let after = subject.enqueue(NewJob { priority: Priority::Low, ..job("after") }).await;
     let high = subject.enqueue(NewJob { queue: "b".into(), ..other("high") }).await;
-    subject.store.pause("b").await;
+    subject.store.pause(&"b".into()).await;
     for (id, text) in [(low, "low"), (high, "high")] {
         let worked = worker.work_one::<Other>().await.unwrap().unwrap();
         assert_eq!((worked.id, worked.ending), (id, Ending::Completed(None)));
         assert_eq!(runs.try_recv().unwrap(), text);
-        subject.store.resume("b").await;
+        subject.store.resume(&"b".into()).await;
     }
     let (ready, untouched) = (Standing::new(JobState::Ready, 2, 0), Standing::new(JobState::Ready, 1, 0));
     assert_eq!([subject.standing(before).await, subject.standing(after).await], [ready, untouched]);

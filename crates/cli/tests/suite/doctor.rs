@@ -247,6 +247,16 @@ async fn jobs_that_have_waited_long_are_named_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_pause_of_more_than_a_day_is_named() {
+    let database = database().await;
+    let two = "('mail', 'charge', 'card 7', now() - interval '2 days'), (null, 'new', null, now())";
+    database.run(&format!("insert into reveille.pauses (queue, kind, key, paused_at) values {two}")).await;
+    let parts = ["pause of kind \"charge\" with key \"card 7\" in the queue \"mail\" began 2 days", "parked: 0"];
+    let advice = only(&database, "waiting", Verdict::Note, &parts).await;
+    assert!(advice.ends_with("reveille resume \"mail\" --kind \"charge\" --key \"card 7\""), "{advice}");
+}
+
+#[tokio::test]
 async fn workers_that_are_missing_silent_or_without_a_lock_are_named() {
     let database = database().await;
     only(&database, "workers", Verdict::Note, &["no worker is alive"]).await;
