@@ -72,7 +72,7 @@ with recursive clock as materialized (
         from settings
     ), 0) as jobs
 ), looked_at as materialized (
-    -- A claim that may park jobs looks at more jobs than it reserves.
+    -- A claim that may meet covered jobs looks at more jobs than it reserves.
     select case when pauses and jobs > 0 then greatest(jobs, 1000) else jobs end as jobs from room cross join pausing
 ), turn (key, visited, wrapped) as (
     -- The order is that of the index jobs_turn, which contains only waiting jobs.
@@ -117,11 +117,11 @@ with recursive clock as materialized (
     -- The keys give jobs in turn, until the claim has reached its number of jobs. The scans skip jobs that other
     -- sessions have locked. But if the first job of an ordered key is locked, its key gives no job, because no later
     -- job of the key may start before it.
-    select keyless.place, keyless.paused_by, null::text as key, 0 as visited
+    select keyless.id, keyless.place, keyless.paused_by, null::text as key, 0 as visited, null::bigint as allowed
     from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
     cross join lateral (
         select
-            jobs.ctid as place,
+            jobs.id, jobs.ctid as place,
             case when (select pauses from pausing) then reveille.pause_of(jobs.queue, jobs.kind, jobs.key) end
                 as paused_by
         from reveille.jobs
@@ -132,7 +132,7 @@ with recursive clock as materialized (
         for update skip locked
     ) as keyless
     union all
-    select candidate.place, candidate.paused_by, turn.key, turn.visited
+    select candidate.id, candidate.place, candidate.paused_by, turn.key, turn.visited, allowed.jobs
     from turn
     cross join settings
     left join lateral (
@@ -159,51 +159,31 @@ with recursive clock as materialized (
         ))::bigint as jobs
     ) as allowed
     cross join lateral (
-        select level.place, null::bigint as paused_by
+        select level.id, level.place, level.paused_by
         from (
-            select due.place
+            select due.id, due.place, due.paused_by
             from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
             cross join lateral (
-                select jobs.ctid as place
+                select
+                    jobs.id, jobs.ctid as place,
+                    case when (select pauses from pausing) then reveille.pause_of(jobs.queue, jobs.kind, jobs.key) end
+                        as paused_by
                 from reveille.jobs
                 where jobs.queue = $1 and jobs.key = turn.key and jobs.priority = level.priority
                     and jobs.reserved_at is null and jobs.paused_by is null and jobs.key is not null
                     and jobs.available_at <= (select now from clock)
                 order by jobs.available_at, jobs.id
-                limit allowed.jobs
+                limit case when (select pauses from pausing) then greatest(allowed.jobs, 100) else allowed.jobs end
                 for update skip locked
             ) as due
-            where not ordered and not (select pauses from pausing)
-            limit allowed.jobs
+            where not ordered and allowed.jobs > 0
+            limit case when (select pauses from pausing) then greatest(allowed.jobs, 100) else allowed.jobs end
         ) as level
         union all
-        (
-            -- The same scan, for a claim that may park jobs.
-            with due as materialized (
-                select due.place, due.paused_by
-                from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
-                cross join lateral (
-                    select jobs.ctid as place, reveille.pause_of(jobs.queue, jobs.kind, jobs.key) as paused_by
-                    from reveille.jobs
-                    where jobs.queue = $1 and jobs.key = turn.key and jobs.priority = level.priority
-                        and jobs.reserved_at is null and jobs.paused_by is null and jobs.key is not null
-                        and jobs.available_at <= (select now from clock)
-                    order by jobs.available_at, jobs.id
-                    limit greatest(allowed.jobs, 100)
-                    for update skip locked
-                ) as due
-                where not ordered and (select pauses from pausing) and allowed.jobs > 0
-                limit greatest(allowed.jobs, 100)
-            )
-            select due.place, due.paused_by from due where due.paused_by is not null
-            union all
-            (select due.place, null from due where due.paused_by is null limit allowed.jobs)
-        )
-        union all
-        select head.place, head.paused_by
+        select head.id, head.place, head.paused_by
         from (
             select
-                jobs.ctid as place, jobs.reserved_at, jobs.paused_by as parked_by, jobs.available_at,
+                jobs.id, jobs.ctid as place, jobs.reserved_at, jobs.paused_by as parked_by, jobs.available_at,
                 case when (select pauses from pausing) then reveille.pause_of(jobs.queue, jobs.kind, jobs.key) end
                     as paused_by
             from reveille.jobs
@@ -217,16 +197,24 @@ with recursive clock as materialized (
     ) as candidate
     limit (select jobs from looked_at)
 ), taken as materialized (
-    select place, key, visited from found where paused_by is null order by visited limit (select jobs from room)
+    select place, key, visited from found where not (select pauses from pausing)
+    union all
+    (
+        -- A claim that may meet covered jobs has looked at more jobs of each key than the key may give.
+        select place, key, visited
+        from (
+            select *, row_number() over (partition by visited order by nth) as place_in_key
+            from (select *, row_number() over () as nth from found where (select pauses from pausing)) as numbered
+            where paused_by is null
+        ) as open
+        where key is null or place_in_key <= allowed
+        order by nth
+        limit (select jobs from room)
+    )
 ), due as materialized (
     select jobs.ctid as place
     from reveille.jobs
     where jobs.ctid = any (array(select place from taken)) and jobs.reserved_by is null
-    for update skip locked
-), paused as materialized (
-    select jobs.ctid as place
-    from reveille.jobs
-    where jobs.ctid = any (array(select place from found where paused_by is not null)) and jobs.reserved_by is null
     for update skip locked
 ), claimed as (
     update reveille.jobs
@@ -243,11 +231,6 @@ with recursive clock as materialized (
         extract(epoch from jobs.timeout)::double precision as timeout_seconds,
         -- A limited job is settled by its id, so no tuple id is returned.
         jobs.cancel_requested_at is not null as cancel_requested, null::tid as place
-), parked as (
-    update reveille.jobs
-    set paused_by = reveille.pause_of(jobs.queue, jobs.kind, jobs.key)
-    where jobs.ctid = any (array(select place from paused))
-    returning 1
 ), spent as (
     insert into reveille.rates as rates (queue, key, next_at)
     select
@@ -329,6 +312,6 @@ select
         else (select turn.key from turn order by turn.visited desc limit 1)
     end as turn,
     case when not (filled.room or filled.looks) then (select count(*) from turn) < $5 end as whole,
-    (select count(*) from parked) as parked,
+    case when (select pauses from pausing) then array(select id from found where paused_by is not null) end as covered,
     exists (select from reveille.jobs where jobs.queue = $1 and jobs.paused_by is not null) as has_parked
 from answer cross join filled left join claimed on true

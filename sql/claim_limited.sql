@@ -12,8 +12,8 @@
 --   limited           queue: the limits are for the whole queue; key: a limit or the order is per key; null: no limits
 --   uncounted         limited_since, if the queue's running jobs have not been counted for these limits. Then the claim
 --                     reserves nothing, and sql/count_running.sql counts the jobs.
---   parked            the number of due jobs that this claim has parked, since a pause covers them
---   has_parked        true if the queue had parked jobs before this claim
+--   covered           the due jobs that a pause covers: this claim has met them, and sql/park.sql parks them
+--   has_parked        true if the queue has parked jobs
 --
 -- The use of the rate is kept as one time, next_at (the generic cell rate algorithm, ITU-T I.371). Each start makes
 -- next_at later by one step. Jobs start while next_at is no later than now plus the burst.
@@ -70,14 +70,14 @@ with clock as materialized (
         from settings
     ), 0) as jobs
 ), looked_at as materialized (
-    -- A claim that may park jobs looks at more jobs than it reserves.
+    -- A claim that may meet covered jobs looks at more jobs than it reserves.
     select case when pauses and jobs > 0 then greatest(jobs, 1000) else jobs end as jobs from room cross join pausing
 ), due as materialized (
-    select found.place, found.paused_by
+    select found.id, found.place, found.paused_by
     from pg_catalog.unnest('{0,1,2,3}'::smallint[]) as level (priority)
     cross join lateral (
         select
-            jobs.ctid as place,
+            jobs.id, jobs.ctid as place,
             case when (select pauses from pausing) then reveille.pause_of(jobs.queue, jobs.kind, jobs.key) end
                 as paused_by
         from reveille.jobs
@@ -103,11 +103,6 @@ with clock as materialized (
         extract(epoch from jobs.timeout)::double precision as timeout_seconds,
         -- A limited job is settled by its id, so no tuple id is returned.
         jobs.cancel_requested_at is not null as cancel_requested, null::tid as place
-), parked as (
-    update reveille.jobs
-    set paused_by = reveille.pause_of(jobs.queue, jobs.kind, jobs.key)
-    where jobs.ctid = any (array(select place from due where paused_by is not null))
-    returning 1
 ), spent as (
     insert into reveille.rates as rates (queue, key, next_at)
     select
@@ -147,6 +142,6 @@ with clock as materialized (
 select
     claimed.*, answer.next_due_seconds, (select limited from reveille.queues where name = $1) as limited,
     (select limited_since from uncounted) as uncounted,
-    (select count(*) from parked) as parked,
+    case when (select pauses from pausing) then array(select id from due where paused_by is not null) end as covered,
     exists (select from reveille.jobs where jobs.queue = $1 and jobs.paused_by is not null) as has_parked
 from answer left join claimed on true

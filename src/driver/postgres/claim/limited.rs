@@ -122,10 +122,11 @@ pub(crate) async fn claim(
         let (jobs, due_in) = (reserved_jobs(&rows, request)?, seconds(row.get("next_due_seconds")));
         let mut claimed = Claimed::new(jobs).due_in(due_in).limited(true);
         let actual = LimitKind::named(row.get("limited"));
-        claimed.more = row.get::<_, i64>("parked") > 0;
-        if !claimed.more && claimed.jobs.is_empty() && row.get("has_parked") {
-            claimed.more = paused::unpark(driver).await?;
-        }
+        let covered: Option<Vec<i64>> = row.get("covered");
+        claimed.more = match covered.filter(|covered| !covered.is_empty()) {
+            Some(covered) => paused::park(driver, &covered).await?,
+            None => claimed.jobs.is_empty() && row.get("has_parked") && paused::unpark(driver).await?,
+        };
         if (kind, actual) == (LimitKind::Key, Some(LimitKind::Key)) {
             driver.limits.learn(request.queue, &rows, &mut claimed, began.elapsed());
         }

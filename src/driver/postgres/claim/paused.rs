@@ -82,6 +82,13 @@ async fn look(driver: &Postgres, request: &ClaimRequest<'_>, limit: i64, looked_
     rows
 }
 
+/// Parks jobs that a claim has met and that a pause covers. Returns whether it has parked any.
+pub(crate) async fn park(driver: &Postgres, covered: &[i64]) -> Result<bool> {
+    let params: &Params<'_> = &[(&covered, Type::INT8_ARRAY)];
+    let rows = driver.sessions.query(SLOW_ANSWER_WITHIN, "park jobs", &driver.statements.park, params).await?;
+    Ok(!rows.is_empty())
+}
+
 /// Unparks jobs whose pause has ended. Returns whether there were any. A worker calls this when a queue with parked
 /// jobs has no due job, because the end of a pause unparks only the first 10,000 jobs.
 pub(crate) async fn unpark(driver: &Postgres) -> Result<bool> {
