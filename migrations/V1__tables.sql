@@ -12,6 +12,8 @@ create table reveille.jobs (
     max_attempts        int         not null default 20,
     reserved_at         timestamptz,
     reserved_by         bigint,
+    -- Claims read this column of each row that they meet, so it stands before the longer ones.
+    paused_by           bigint,
     available_at        timestamptz not null default now(),
     created_at          timestamptz not null default now(),
     cancel_requested_at timestamptz,
@@ -26,8 +28,7 @@ create table reveille.jobs (
     parent_id           bigint,
     schedule_id         bigint,
     limited             boolean,
-    awaited             boolean     not null default false,
-    paused_by           bigint
+    awaited             boolean     not null default false
 ) with (
     autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_threshold = 2000,

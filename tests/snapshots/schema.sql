@@ -1859,6 +1859,7 @@ CREATE TABLE reveille.jobs (
     max_attempts integer DEFAULT 20 NOT NULL,
     reserved_at timestamp with time zone,
     reserved_by bigint,
+    paused_by bigint,
     available_at timestamp with time zone DEFAULT now() NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     cancel_requested_at timestamp with time zone,
@@ -1873,8 +1874,7 @@ CREATE TABLE reveille.jobs (
     parent_id bigint,
     schedule_id bigint,
     limited boolean,
-    awaited boolean DEFAULT false NOT NULL,
-    paused_by bigint
+    awaited boolean DEFAULT false NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='2000', autovacuum_vacuum_cost_delay='0', toast.autovacuum_vacuum_cost_delay='0');
 
@@ -1899,6 +1899,8 @@ COMMENT ON COLUMN reveille.jobs.max_attempts IS 'The number of failures at which
 COMMENT ON COLUMN reveille.jobs.reserved_at IS 'The time at which a worker reserved the job; null while it waits.';
 
 COMMENT ON COLUMN reveille.jobs.reserved_by IS 'The worker that holds the job (reveille.workers.id); null while it waits.';
+
+COMMENT ON COLUMN reveille.jobs.paused_by IS 'The pause that keeps the job parked (reveille.pauses.id); null: no claim has parked the job. No worker claims a parked job.';
 
 COMMENT ON COLUMN reveille.jobs.available_at IS 'The due time, before which the job does not start.';
 
@@ -1929,8 +1931,6 @@ COMMENT ON COLUMN reveille.jobs.schedule_id IS 'The schedule that enqueued the j
 COMMENT ON COLUMN reveille.jobs.limited IS 'True if the reservation counts for the queue''s limits: set when the job is claimed from a queue with limits.';
 
 COMMENT ON COLUMN reveille.jobs.awaited IS 'True if a program awaits the job: its end is notified on the channel reveille.finished.';
-
-COMMENT ON COLUMN reveille.jobs.paused_by IS 'The pause that keeps the job parked (reveille.pauses.id); null: no claim has parked the job. No worker claims a parked job.';
 
 CREATE VIEW reveille.failing_jobs AS
  SELECT jobs.id,
