@@ -14,7 +14,11 @@ const OTHER_KINDS: &str = "(other)";
 
 /// The counters of one worker, by queue and kind.
 #[derive(Default)]
-pub(crate) struct KindCounts(Mutex<HashMap<String, HashMap<String, KindCounter>>>);
+pub(crate) struct KindCounts {
+    counters: Mutex<HashMap<String, HashMap<String, KindCounter>>>,
+    /// Locked while counts are being stored, so that the last counts of a worker wait for them.
+    storing: tokio::sync::Mutex<()>,
+}
 
 impl KindCounts {
     /// Returns the counter of a kind in a queue.
@@ -27,8 +31,10 @@ impl KindCounts {
         counters.entry(queue.to_owned()).or_default().entry(kind.to_owned()).or_default().clone()
     }
 
-    /// Stores the counts since the last call. Keeps the counts if the store does not take them.
+    /// Stores the counts since the last call. Keeps the counts if the store does not take them. A caller that drops
+    /// this future may lose the counts.
     pub(crate) async fn store(&self, driver: &dyn Driver) -> Result<()> {
+        let _alone = self.storing.lock().await;
         let counts = self.take();
         if counts.is_empty() {
             return Ok(());
@@ -53,7 +59,7 @@ impl KindCounts {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, HashMap<String, KindCounter>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

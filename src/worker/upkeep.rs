@@ -35,14 +35,18 @@ async fn vacuum(shared: &Shared) {
     }
 }
 
-/// Stores the counts by kind. After a failure, the next try stores them too.
+/// Stores the counts by kind. After a failure, the next try stores them too. Each try is a task of its own: a worker
+/// that stops drops this future, and counts that are being stored would be lost.
 async fn count_kinds(shared: &Shared) {
     let mut backoff = shared.backoff("count attempts by kind");
     loop {
         tokio::time::sleep(COUNT_KINDS_EVERY).await;
-        match shared.attempts.kind_counts.store(&*shared.driver).await {
-            Ok(()) => _ = backoff.worked(),
-            Err(error) => _ = backoff.failed(&error),
+        let (counts, driver) = (Arc::clone(&shared.attempts.kind_counts), Arc::clone(&shared.driver));
+        match tokio::spawn(async move { counts.store(&*driver).await }).await {
+            Ok(Ok(())) => _ = backoff.worked(),
+            Ok(Err(error)) => _ = backoff.failed(&error),
+            // The runtime ends.
+            Err(_) => {}
         }
     }
 }
