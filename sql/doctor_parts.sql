@@ -40,6 +40,7 @@ given (part, names, privileges) as (
         ('worker', array['schedules', 'schedule_declarations'], array['select', 'insert']),
         ('worker', array['chores'], array['select', 'update']),
         ('worker', array['limits'], array['select', 'insert', 'update']),
+        ('worker', array['actions'], array['delete']),
         ('worker', array['queues', 'schema_history'], array['select']),
         ('monitor', $2::text[], array['select']),
         ('monitor', array['schema_history'], array['select']),
@@ -48,6 +49,7 @@ given (part, names, privileges) as (
             array['select', 'insert', 'update', 'delete']),
         ('admin', array['unique_periods'], array['select', 'update', 'delete']),
         ('admin', array['chores'], array['select', 'update']),
+        ('admin', array['actions'], array['select', 'insert', 'update', 'delete']),
         ('admin', array['schema_history'], array['select'])
 ),
 executes (part, names) as (

@@ -9,6 +9,7 @@
 --   $14 timestamptz       the time since which the job is dead; null: any
 --   $15 double precision  the shortest time in seconds for which the job is dead; null: any
 --   $16 double precision  the longest time in seconds for which the job is dead; null: any
+--   $21 timestamptz       the time after which no job of the slice has died; null: any
 --   the other parameters  as in sql/slice_of_jobs.sql
 --
 -- Defines slice, passing and reached, as sql/slice_of_jobs.sql does.
@@ -60,11 +61,12 @@ with recursive groups as (
             and ($10::text is null or walked.kind = $10)
             and ($11::text is null or walked.reason = $11)
             and ($14::timestamptz is null or walked.finished_at >= $14)
+            and ($21::timestamptz is null or walked.finished_at <= $21)
             and ($15::double precision is null or walked.finished_at <= now() - make_interval(secs => $15))
             and ($16::double precision is null or walked.finished_at >= now() - make_interval(secs => $16))
             and ($12::text is null or walked.key = $12)
             and ($13::text[] is null or walked.tags @> $13)
-            and ($17::text is null or strpos(walked.errors -> -1 ->> 'error', $17) > 0)
+            and ($17::text is null or strpos(E'\n' || (walked.errors -> -1 ->> 'error') || E'\n', $17) > 0)
             and ($18::jsonb is null or walked.payload @> $18)
         ) as passes
     from (

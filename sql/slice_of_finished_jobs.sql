@@ -10,6 +10,7 @@
 --   $16 double precision  the longest time in seconds for which the job is finished; null: any
 --   $19 smallint          in the walk recent: the day, as in reveille.finished_jobs
 --   $20 bigint            in the walk recent: the page
+--   $21 timestamptz       the time after which no job of the slice has finished; null: any
 --   the other parameters  as in sql/slice_of_jobs.sql
 --
 -- Defines slice, passing and reached, as sql/slice_of_jobs.sql does. They have the day of a job in place of its
@@ -22,11 +23,12 @@ with slice as materialized (
             and ($10::text is null or walked.kind = $10)
             and ($11::text is null or walked.outcome = $11)
             and ($14::timestamptz is null or walked.finished_at >= $14)
+            and ($21::timestamptz is null or walked.finished_at <= $21)
             and ($15::double precision is null or walked.finished_at <= now() - make_interval(secs => $15))
             and ($16::double precision is null or walked.finished_at >= now() - make_interval(secs => $16))
             and ($12::text is null or walked.key = $12)
             and ($13::text[] is null or walked.tags @> $13)
-            and ($17::text is null or strpos(walked.errors -> -1 ->> 'error', $17) > 0)
+            and ($17::text is null or strpos(E'\n' || (walked.errors -> -1 ->> 'error') || E'\n', $17) > 0)
             and ($18::jsonb is null or walked.payload @> $18)
             and walked.finished_at > now() - coalesce(
                 (select retention from reveille.queues where name = walked.queue), interval '1 day')

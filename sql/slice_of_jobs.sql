@@ -16,16 +16,16 @@
 --   $8  bigint[]          ids
 --   $9  text              the queue; null: any
 --   $10 text              the kind; null: any
---   $11 text              the state: ready, delayed, waiting (ready or delayed), parked, running, stuck, failing, or
---                         retrying (failing and delayed); null: any
+--   $11 text              the state: ready, delayed, waiting (ready or delayed), parked, running, stuck, failing,
+--                         retrying (failing and delayed), or failed_waiting (failing and waiting); null: any
 --   $12 text              the key; null: any
 --   $13 text[]            tags that the job has; null: any
 --   $14 timestamptz       the time since which the job was created; null: any
 --   $15 double precision  the shortest age in seconds; null: any
 --   $16 double precision  the longest age in seconds; null: any
---   $17 text              a part of the last error; null: any
+--   $17 text              a part of the last error, which has a line break before and after; null: any
 --   $18 jsonb             the payload contains this; null: any
---   $19 smallint, $20 bigint, $21 text  only for dead and finished jobs
+--   $19 smallint, $20 bigint, $21 timestamptz  only for dead and finished jobs
 --
 -- Defines:
 --   slice    the jobs that the slice has read
@@ -81,6 +81,7 @@ with few as materialized (
                     where workers.id = walked.reserved_by and walked.id = any (workers.stuck_jobs)
                 )
                 when 'failing' then walked.failures > 0
+                when 'failed_waiting' then walked.failures > 0 and walked.reserved_at is null
                 when 'retrying' then walked.failures > 0 and walked.reserved_at is null and walked.available_at > now()
                 else true
             end
@@ -89,7 +90,7 @@ with few as materialized (
             and ($16::double precision is null or walked.created_at >= now() - make_interval(secs => $16))
             and ($12::text is null or walked.key = $12)
             and ($13::text[] is null or walked.tags @> $13)
-            and ($17::text is null or strpos(walked.errors -> -1 ->> 'error', $17) > 0)
+            and ($17::text is null or strpos(E'\n' || (walked.errors -> -1 ->> 'error') || E'\n', $17) > 0)
             and ($18::jsonb is null or walked.payload @> $18)
         ) as passes
     from (

@@ -1,5 +1,6 @@
 //! Reviving and purging dead jobs.
 
+use serde_json::json;
 use tokio_postgres::types::Type;
 
 use super::{Admin, BulkAction, BulkResult, Filter};
@@ -28,7 +29,11 @@ impl Admin {
     /// # Errors
     /// The server's error.
     pub async fn purge_dead_job(&self, id: i64) -> Result<bool> {
+        let mut change = self.change("purge a dead job");
         let sql = include_str!("../../sql/purge_dead_job.sql");
-        Ok(!self.query("purge a dead job", sql, &[(&id, Type::INT8)]).await?.is_empty())
+        let is_purged = !change.query(sql, &[(&id, Type::INT8)]).await?.is_empty();
+        let answer = if is_purged { "purged" } else { "unknown" };
+        change.record("purge", json!({"job": id}), json!({"answer": answer})).await?;
+        Ok(is_purged)
     }
 }

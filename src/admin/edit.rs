@@ -3,10 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value, json};
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::Type;
 
 use super::Admin;
-use crate::database::insert::seconds;
+use super::actor::{Changed, difference};
+use crate::database::{Param, insert::seconds};
 use crate::error::{Error, Result};
 use crate::job::{Due, MAX_PAYLOAD, NewJob, Payload, Priority};
 
@@ -25,7 +26,7 @@ use crate::job::{Due, MAX_PAYLOAD, NewJob, Payload, Priority};
 /// # }
 /// # example().unwrap();
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[must_use]
 pub struct JobEdit {
     queue: Option<String>,
@@ -36,6 +37,14 @@ pub struct JobEdit {
     // In each of the following fields, the outer `None` keeps the value, and the inner `None` removes it.
     key: Option<Option<String>>,
     timeout: Option<Option<Duration>>,
+}
+
+/// The parameters of the statements that edit jobs.
+pub(super) struct EditParams<'a> {
+    columns: Value,
+    pub(super) payload: Option<&'a Payload>,
+    pub(super) at: Option<SystemTime>,
+    delay: Option<f64>,
 }
 
 /// The answer of [`Admin::edit`].
@@ -127,6 +136,16 @@ impl JobEdit {
         job.check(MAX_PAYLOAD)
     }
 
+    /// Returns the parameters of the statements that edit jobs.
+    pub(super) fn params(&self) -> EditParams<'_> {
+        let (at, delay) = match self.due {
+            Some(Due::At(at)) => (Some(at), None),
+            Some(Due::In(delay)) => (None, Some(seconds(delay))),
+            None => (None, None),
+        };
+        EditParams { columns: self.columns().into(), payload: self.payload.as_ref(), at, delay }
+    }
+
     fn columns(&self) -> Map<String, Value> {
         let mut columns = Map::new();
         let mut set = |column: &str, value: Option<Value>| {
@@ -140,6 +159,27 @@ impl JobEdit {
         set("key", self.key.as_ref().map(|key| json!(key)));
         set("timeout", self.timeout.map(|timeout| json!(timeout.map(seconds))));
         columns
+    }
+}
+
+impl EditParams<'_> {
+    /// Returns the parameters with their types.
+    pub(super) fn list(&self) -> [Param<'_>; 4] {
+        [
+            (&self.columns, Type::JSONB),
+            (&self.payload, Type::JSONB),
+            (&self.at, Type::TIMESTAMPTZ),
+            (&self.delay, Type::FLOAT8),
+        ]
+    }
+
+    /// Returns the new settings by name, for the record of an action: all but the payload and the due time.
+    pub(super) fn described(&self) -> Value {
+        let mut settings = self.columns.clone();
+        if let Some(delay) = self.delay {
+            settings["delay"] = delay.into();
+        }
+        settings
     }
 }
 
@@ -164,21 +204,27 @@ impl Admin {
     /// server's error.
     pub async fn edit(&self, id: i64, edit: JobEdit) -> Result<Edited> {
         edit.check()?;
-        let columns = Value::from(edit.columns());
-        let (at, delay) = match edit.due {
-            Some(Due::At(at)) => (Some(at), None),
-            Some(Due::In(delay)) => (None, Some(seconds(delay))),
-            None => (None, None),
+        let edit = edit.params();
+        let [columns, payload, at, delay] = edit.list();
+        let params: [Param<'_>; 5] = [(&id, Type::INT8), columns, payload, at, delay];
+        let mut change = self.change("edit a job");
+        let before = change.settings(Changed::Job(id)).await?;
+        let row = change.row(include_str!("../../sql/edit_job.sql"), &params).await?;
+        let edited = match Edited::of_answer(id, row.get("answer")) {
+            Ok(edited) => edited,
+            Err(error) => {
+                change.give_up().await;
+                return Err(error);
+            }
         };
-        let params: [(&(dyn ToSql + Sync), Type); 5] = [
-            (&id, Type::INT8),
-            (&columns, Type::JSONB),
-            (&edit.payload, Type::JSONB),
-            (&at, Type::TIMESTAMPTZ),
-            (&delay, Type::FLOAT8),
-        ];
-        let rows = self.query("edit a job", include_str!("../../sql/edit_job.sql"), &params).await?;
-        let answer = rows.first().map_or("", |row| row.get::<_, &str>("answer"));
+        let after = change.settings(Changed::Job(id)).await?;
+        change.record("edit", json!({"job": id}), difference(edited.name(), before, after)).await?;
+        Ok(edited)
+    }
+}
+
+impl Edited {
+    fn of_answer(id: i64, answer: &str) -> Result<Edited> {
         match answer {
             "edited" => Ok(Edited::Waiting),
             "edited_dead" => Ok(Edited::Dead),
@@ -193,9 +239,7 @@ impl Admin {
             ))),
         }
     }
-}
 
-impl Edited {
     /// The answer's name in the command: edited, edited_dead, running, finished or unknown.
     pub fn name(self) -> &'static str {
         match self {

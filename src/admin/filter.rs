@@ -3,6 +3,9 @@
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
+use serde_json::{Map, Value};
+
+use crate::database::insert::seconds;
 use crate::driver::FailureReason;
 use crate::error::{Error, Result};
 use crate::job::{JobState, Payload};
@@ -65,6 +68,13 @@ pub enum StateFilter {
     /// Completed and cancelled jobs.
     Finished,
 }
+
+/// The most characters of one condition that the record of an action keeps.
+const LONGEST_RECORDED: usize = 500;
+/// The most tags of a filter that the record of an action keeps.
+const MOST_RECORDED_TAGS: usize = 64;
+/// The number of characters by which [`Filter::error_line`] knows a line.
+const LONGEST_LINE: usize = 500;
 
 /// The table that a listing reads, and the state of the jobs that it lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +153,16 @@ impl Filter {
         self
     }
 
+    /// Chooses only jobs whose last error has this line, as a whole. Of a line of 500 characters or more, the first 500
+    /// count. Replaces the text that [`Filter::error`] has set.
+    pub fn error_line(mut self, line: &str) -> Filter {
+        // The statements look for the text in the error with a line break before and after it.
+        let begin: String = line.chars().take(LONGEST_LINE).collect();
+        let end = if begin.chars().count() < LONGEST_LINE { "\n" } else { "" };
+        self.error = Some(format!("\n{begin}{end}"));
+        self
+    }
+
     /// Chooses only jobs whose payload contains this JSON, as the operator `@>` of Postgres defines it: each member of
     /// an object has this value, and each element of an array is in the array.
     pub fn payload(mut self, contained: Payload) -> Filter {
@@ -153,6 +173,27 @@ impl Filter {
     /// True if the filter has no condition.
     pub fn is_empty(&self) -> bool {
         *self == Filter::default()
+    }
+
+    /// Returns the conditions by name, for the record of an action: all but the payload and the time since which jobs
+    /// pass. Long texts are cut.
+    pub(super) fn described(&self) -> Value {
+        let cut = |text: &str| Value::from(text.chars().take(LONGEST_RECORDED).collect::<String>());
+        let text = |text: &Option<String>| text.as_deref().map(cut);
+        let tags: Vec<Value> = self.tags.iter().take(MOST_RECORDED_TAGS).map(|tag| cut(tag)).collect();
+        let conditions = [
+            ("queue", text(&self.queue)),
+            ("kind", text(&self.kind)),
+            ("state", self.state.map(|state| state.name().into())),
+            ("reason", self.reason.map(|reason| reason.name().into())),
+            ("key", text(&self.key)),
+            ("tags", (!tags.is_empty()).then_some(tags.into())),
+            ("older_than", self.older_than.map(|age| seconds(age).into())),
+            ("newer_than", self.newer_than.map(|age| seconds(age).into())),
+            ("error", text(&self.error)),
+        ];
+        let conditions = conditions.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        conditions.collect::<Map<String, Value>>().into()
     }
 
     /// # Errors

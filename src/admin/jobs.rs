@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use serde_json::json;
 use tokio_postgres::types::Type;
 
 use super::slices::{Reached, Slices};
@@ -78,7 +79,7 @@ impl Admin {
     /// The server's error.
     pub async fn retry(&self, id: i64) -> Result<Retried> {
         let (what, sql) = ("retry a job", "select reveille.retry($1) as answer");
-        let answer = self.answer(what, sql, id).await?;
+        let answer = self.answer(what, "retry", sql, id).await?;
         Retried::ALL.into_iter().find(|known| known.name() == answer).ok_or_else(|| unknown(what, &answer))
     }
 
@@ -88,7 +89,7 @@ impl Admin {
     /// The server's error.
     pub async fn cancel(&self, id: i64) -> Result<Cancelled> {
         let (what, sql) = ("cancel a job", "select reveille.cancel($1) as answer");
-        let answer = self.answer(what, sql, id).await?;
+        let answer = self.answer(what, "cancel", sql, id).await?;
         Cancelled::ALL.into_iter().find(|known| known.name() == answer).ok_or_else(|| unknown(what, &answer))
     }
 
@@ -101,22 +102,26 @@ impl Admin {
     /// # Errors
     /// The server's error.
     pub async fn run_again(&self, id: i64) -> Result<RunAgain> {
-        let rows = self.query("run a job again", include_str!("../../sql/run_again.sql"), &[(&id, Type::INT8)]).await?;
-        let row =
-            rows.first().ok_or_else(|| Error::unavailable("cannot run a job again: the server returned no row"))?;
-        Ok(match (row.get("id"), row.get("state")) {
-            (Some(new), _) => RunAgain::Enqueued(new),
-            (None, "live") => RunAgain::Live,
-            (None, "dead") => RunAgain::Dead,
-            (None, _) => RunAgain::Unknown,
-        })
+        let mut change = self.change("run a job again");
+        let row = change.row(include_str!("../../sql/run_again.sql"), &[(&id, Type::INT8)]).await?;
+        let (answer, again) = match (row.get("id"), row.get("state")) {
+            (Some(new), _) => (json!({"answer": "enqueued", "job": new}), RunAgain::Enqueued(new)),
+            (None, "live") => (json!({"answer": "live"}), RunAgain::Live),
+            (None, "dead") => (json!({"answer": "dead"}), RunAgain::Dead),
+            (None, _) => (json!({"answer": "unknown"}), RunAgain::Unknown),
+        };
+        change.record("run_again", json!({"job": id}), answer).await?;
+        Ok(again)
     }
 
-    async fn answer(&self, what: &str, sql: &'static str, id: i64) -> Result<String> {
-        let rows = self.query(what, sql, &[(&id, Type::INT8)]).await?;
-        let row =
-            rows.first().ok_or_else(|| Error::unavailable(format!("cannot {what}: the server returned no row")))?;
-        Ok(row.get("answer"))
+    /// Calls a function that changes a job, and returns its answer.
+    async fn answer(&self, what: &str, action: &str, sql: &'static str, id: i64) -> Result<String> {
+        let mut change = self.change(what);
+        let answer: String = change.row(sql, &[(&id, Type::INT8)]).await?.get("answer");
+        // The function retry revives dead jobs, too.
+        let action = if answer == Retried::Revived.name() { "revive" } else { action };
+        change.record(action, json!({"job": id}), json!({"answer": answer})).await?;
+        Ok(answer)
     }
 }
 

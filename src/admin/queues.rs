@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_postgres::types::{ToSql, Type};
 
+use super::actor::{Changed, difference};
 use super::{Admin, as_bytes, records};
 use crate::database::Param;
 use crate::error::{Error, Result};
@@ -64,6 +65,9 @@ pub struct QueueUse {
     pub schedules: u64,
 }
 
+/// The statements that pause and resume a queue.
+const PAUSE: &str = "select reveille.pause($1, $2, $3)";
+const RESUME: &str = "select reveille.resume($1, $2, $3)";
 /// The statements count waiting jobs and dead jobs up to this number.
 const MOST_COUNTED: u64 = 10_000;
 /// The largest number of jobs that one statement unparks.
@@ -78,6 +82,12 @@ const PAUSE_PER_COUNT: u32 = 20;
 /// The parameters of `reveille.pause` and `reveille.resume`.
 fn params_of(pause: &Pause) -> [Param<'_>; 3] {
     [(&pause.queue, Type::TEXT), (&pause.kind, Type::TEXT), (&pause.key, Type::TEXT)]
+}
+
+/// Returns what a pause is of, for the record of actions.
+fn target_of(pause: &Pause) -> Value {
+    let names = [("queue", &pause.queue), ("kind", &pause.kind), ("key", &pause.key)];
+    names.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Value::from(value.clone()?)))).collect()
 }
 
 impl Admin {
@@ -125,7 +135,9 @@ impl Admin {
     pub async fn pause(&self, pause: impl Into<Pause>) -> Result<()> {
         let pause = pause.into();
         pause.check()?;
-        self.query("pause jobs", "select reveille.pause($1, $2, $3)", &params_of(&pause)).await.map(drop)
+        let mut change = self.change("pause jobs");
+        change.query(PAUSE, &params_of(&pause)).await?;
+        change.record("pause", target_of(&pause), json!({"answer": "paused"})).await
     }
 
     /// Ends the pause that [`Admin::pause`] began with the same argument. A job that another pause covers, too, stays
@@ -136,7 +148,9 @@ impl Admin {
     pub async fn resume(&self, pause: impl Into<Pause>) -> Result<()> {
         let pause = pause.into();
         pause.check()?;
-        self.query("resume jobs", "select reveille.resume($1, $2, $3)", &params_of(&pause)).await?;
+        let mut change = self.change("resume jobs");
+        change.query(RESUME, &params_of(&pause)).await?;
+        change.record("resume", target_of(&pause), json!({"answer": "resumed"})).await?;
         // The end of a pause unparks only the first 10,000 jobs.
         while !pause.is_of_queue() && self.unpark().await? {}
         Ok(())
@@ -199,16 +213,22 @@ impl Admin {
     pub async fn set_queue(&self, queue: &str, settings: QueueSettings) -> Result<()> {
         check_name("queue", queue)?;
         let columns = settings.columns()?;
+        if columns.is_empty() && settings.paused.is_none() {
+            return Ok(());
+        }
+        let mut change = self.change("change the settings of a queue");
+        let before = change.settings(Changed::Queue(queue)).await?;
         if !columns.is_empty() {
             let columns = Value::from(columns);
             let params: [(&(dyn ToSql + Sync), Type); 2] = [(&queue, Type::TEXT), (&columns, Type::JSONB)];
-            self.query("change the settings of a queue", include_str!("../../sql/set_queue.sql"), &params).await?;
+            change.query(include_str!("../../sql/set_queue.sql"), &params).await?;
         }
-        match settings.paused {
-            Some(true) => self.pause(queue).await,
-            Some(false) => self.resume(queue).await,
-            None => Ok(()),
+        if let Some(paused) = settings.paused {
+            let pause = Pause::new().queue(queue);
+            change.query(if paused { PAUSE } else { RESUME }, &params_of(&pause)).await?;
         }
+        let after = change.settings(Changed::Queue(queue)).await?;
+        change.record("set_queue", json!({"queue": queue}), difference("set", before, after)).await
     }
 
     /// Removes the settings and counters of a queue that nothing uses, so that no view shows it any more. The history
@@ -222,10 +242,9 @@ impl Admin {
     pub async fn remove_queue(&self, queue: &str) -> Result<RemovedQueue> {
         check_name("queue", queue)?;
         let params: [(&(dyn ToSql + Sync), Type); 1] = [(&queue, Type::TEXT)];
-        let (what, sql) = ("remove a queue", include_str!("../../sql/remove_queue.sql"));
-        let rows = self.query(what, sql, &params).await?;
-        let row =
-            rows.first().ok_or_else(|| Error::unavailable("cannot remove a queue: the server returned no row"))?;
+        let mut change = self.change("remove a queue");
+        let before = change.settings(Changed::Queue(queue)).await?;
+        let row = change.row(include_str!("../../sql/remove_queue.sql"), &params).await?;
         let count = |column| row.get::<_, i64>(column).max(0) as u64;
         let used = QueueUse {
             waiting: count("waiting"),
@@ -234,11 +253,16 @@ impl Admin {
             workers: count("workers"),
             schedules: count("schedules"),
         };
+        let target = json!({"queue": queue});
         if used != QueueUse::default() {
+            change.record("remove_queue", target, json!({"answer": "in_use", "used_by": used.to_string()})).await?;
             return Ok(RemovedQueue::InUse(used));
         }
-        self.query(what, include_str!("../../sql/remove_queue_totals.sql"), &params).await?;
-        Ok(if row.get("is_known") { RemovedQueue::Removed } else { RemovedQueue::Unknown })
+        change.query(include_str!("../../sql/remove_queue_totals.sql"), &params).await?;
+        let is_known = row.get("is_known");
+        let answer = if is_known { "removed" } else { "unknown" };
+        change.record("remove_queue", target, difference(answer, before, None)).await?;
+        Ok(if is_known { RemovedQueue::Removed } else { RemovedQueue::Unknown })
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::time::SystemTime;
 
+use serde_json::json;
 use tokio_postgres::types::{ToSql, Type};
 
+use super::actor::{Changed, difference};
 use super::{Admin, Record, View};
 use crate::database::insert::seconds;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::schedule::{CatchUp, Schedule, Timing};
 
 /// A row of the view `schedule_status`. Each field has the name of its column.
@@ -95,10 +97,12 @@ impl Admin {
             (&tags, Type::TEXT_ARRAY),
             (&job.metadata, Type::JSONB),
         ];
-        let rows = self.query("add a schedule", include_str!("../../sql/add_schedule.sql"), &params).await?;
-        let row =
-            rows.first().ok_or_else(|| Error::unavailable("cannot add a schedule: the server returned no row"))?;
-        Ok(row.get("id"))
+        let mut change = self.change("add a schedule");
+        let before = change.settings(Changed::Schedule(name)).await?;
+        let id = change.row(include_str!("../../sql/add_schedule.sql"), &params).await?.get("id");
+        let after = change.settings(Changed::Schedule(name)).await?;
+        change.record("schedule", json!({"schedule": name}), difference("scheduled", before, after)).await?;
+        Ok(id)
     }
 
     /// Lists all schedules, in the order of their names.
@@ -114,7 +118,8 @@ impl Admin {
     /// # Errors
     /// The server's error.
     pub async fn pause_schedule(&self, name: &str) -> Result<bool> {
-        self.on_schedule("pause a schedule", "select reveille.pause_schedule($1) as found", name).await
+        let sql = "select reveille.pause_schedule($1) as found";
+        self.on_schedule("pause a schedule", sql, name, ("pause_schedule", "paused")).await
     }
 
     /// Resumes a paused schedule from its next tick after now. Returns false if no schedule has this name.
@@ -122,7 +127,8 @@ impl Admin {
     /// # Errors
     /// The server's error.
     pub async fn resume_schedule(&self, name: &str) -> Result<bool> {
-        self.on_schedule("resume a schedule", "select reveille.resume_schedule($1) as found", name).await
+        let sql = "select reveille.resume_schedule($1) as found";
+        self.on_schedule("resume a schedule", sql, name, ("resume_schedule", "resumed")).await
     }
 
     /// Removes a schedule, but not the jobs that it has enqueued. Returns false if no schedule has this name.
@@ -132,7 +138,8 @@ impl Admin {
     /// # Errors
     /// The server's error.
     pub async fn remove_schedule(&self, name: &str) -> Result<bool> {
-        self.on_schedule("remove a schedule", "select reveille.unschedule($1) as found", name).await
+        let sql = "select reveille.unschedule($1) as found";
+        self.on_schedule("remove a schedule", sql, name, ("unschedule", "removed")).await
     }
 
     /// Enqueues one job of a schedule now, in addition to its ticks, even while the schedule is paused.
@@ -143,12 +150,31 @@ impl Admin {
     /// The server's error.
     pub async fn trigger_schedule(&self, name: &str) -> Result<Option<i64>> {
         let sql = "select reveille.trigger_schedule($1) as id";
-        let rows = self.query("trigger a schedule", sql, &[(&name, Type::TEXT)]).await?;
-        Ok(rows.first().and_then(|row| row.get("id")))
+        let mut change = self.change("trigger a schedule");
+        let job: Option<i64> = change.row(sql, &[(&name, Type::TEXT)]).await?.get("id");
+        let detail = match job {
+            Some(job) => json!({"answer": "triggered", "job": job}),
+            None => json!({"answer": "unknown"}),
+        };
+        change.record("trigger_schedule", json!({"schedule": name}), detail).await?;
+        Ok(job)
     }
 
-    async fn on_schedule(&self, what: &str, sql: &'static str, name: &str) -> Result<bool> {
-        let rows = self.query(what, sql, &[(&name, Type::TEXT)]).await?;
-        Ok(rows.first().is_some_and(|row| row.get("found")))
+    /// Calls a function that changes a schedule. Its record has the name of the action and the answer if a schedule was
+    /// found.
+    async fn on_schedule(
+        &self,
+        what: &str,
+        sql: &'static str,
+        name: &str,
+        (action, done): (&str, &str),
+    ) -> Result<bool> {
+        let mut change = self.change(what);
+        let before = change.settings(Changed::Schedule(name)).await?;
+        let found = change.row(sql, &[(&name, Type::TEXT)]).await?.get("found");
+        let after = change.settings(Changed::Schedule(name)).await?;
+        let detail = difference(if found { done } else { "unknown" }, before, after);
+        change.record(action, json!({"schedule": name}), detail).await?;
+        Ok(found)
     }
 }

@@ -1,6 +1,6 @@
 //! Reading or changing many jobs slice by slice, so that no statement takes long, whatever the filter is.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -44,7 +44,9 @@ pub(super) struct Slices {
     is_newest_first: bool,
     pub(super) low: i64,
     pub(super) high: i64,
-    due: Option<String>,
+    /// Dead and finished jobs that ended after this time do not pass.
+    pub(super) until: Option<SystemTime>,
+    pub(super) due: Option<String>,
     /// The maximum number of jobs that a slice reads.
     most: i32,
     /// The maximum number of jobs that a slice returns or changes.
@@ -53,6 +55,9 @@ pub(super) struct Slices {
     /// The day of the history and the page of its partition, for the walk [`Walk::Recent`].
     pub(super) page: Option<(i16, i64)>,
     has_ended: bool,
+    /// A slice that takes longer is followed by one of half the size; one that takes a quarter of it, by one twice as
+    /// large.
+    pub(super) long: Duration,
 }
 
 /// The parameters of a slice.
@@ -82,14 +87,15 @@ pub(super) struct Reached {
 const FIRST: i32 = 1000;
 const LARGEST: i32 = 20_000;
 const SMALLEST: i32 = 50;
-/// A slice that takes longer is followed by one of half the size; one that takes a quarter of it, by one twice as
-/// large.
 const LONG: Duration = Duration::from_millis(400);
 
 /// Joins the part of a statement that reads a slice and the part that uses it.
 macro_rules! slice {
     ($of:literal, $rest:literal) => {
-        concat!(include_str!(concat!("../../sql/", $of)), include_str!(concat!("../../sql/", $rest)))
+        concat!(
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/sql/", $of)),
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/sql/", $rest))
+        )
     };
 }
 pub(super) use slice;
@@ -125,12 +131,14 @@ impl Table {
         }
     }
 
-    /// Returns the statement for the highest id in the table.
+    /// Returns the statement for the highest id in the table, and the server's time.
     pub(super) fn highest_id(self) -> &'static str {
         match self {
-            Table::Live => "select coalesce(max(id), 0) as id from reveille.jobs",
-            Table::Dead => "select coalesce(max(id), 0) as id from reveille.dead_jobs",
-            Table::Finished => "select coalesce(max(id), 0) as id from reveille.finished_jobs",
+            Table::Live => "select coalesce(max(id), 0) as id, clock_timestamp() as time from reveille.jobs",
+            Table::Dead => "select coalesce(max(id), 0) as id, clock_timestamp() as time from reveille.dead_jobs",
+            Table::Finished => {
+                "select coalesce(max(id), 0) as id, clock_timestamp() as time from reveille.finished_jobs"
+            }
         }
     }
 }
@@ -164,7 +172,7 @@ impl Slices {
             (Table::Live, Some("running" | "stuck")) => Walk::Held,
             (Table::Live, Some("parked")) => Walk::Parked,
             (Table::Live, _) if filter.queue.is_some() && filter.key.is_some() => Walk::Key,
-            (Table::Live, Some("failing" | "retrying")) => Walk::Failing,
+            (Table::Live, Some("failing" | "retrying" | "failed_waiting")) => Walk::Failing,
             _ if filter.queue.is_some() => Walk::Queue,
             _ => Walk::Id,
         };
@@ -176,12 +184,14 @@ impl Slices {
             is_newest_first: false,
             low: i64::MIN,
             high: i64::MAX,
+            until: None,
             due: None,
             most: FIRST,
             limit: i32::MAX,
             ids: Vec::new(),
             page: None,
             has_ended: false,
+            long: LONG,
         }
     }
 
@@ -202,6 +212,11 @@ impl Slices {
         self.ids = ids;
         (self.low, self.high, self.has_ended) = (i64::MIN, i64::MAX, false);
         self.by(Walk::Ids)
+    }
+
+    /// The filter whose jobs are read.
+    pub(super) fn filter(&self) -> &Filter {
+        &self.filter
     }
 
     /// True if the last slice was the end of the walk.
@@ -231,10 +246,10 @@ impl Slices {
         let is_full = reached.passed >= i64::from(self.limit);
         self.has_ended = reached.walked < i64::from(self.most) && !is_full;
         self.most = match began.elapsed() {
-            elapsed if elapsed > LONG => (self.most / 2).max(SMALLEST),
+            elapsed if elapsed > self.long => (self.most / 2).max(SMALLEST),
             // A slice that ends at the limit reads jobs in vain.
             _ if is_full => self.most.min(self.limit.saturating_mul(2)).max(SMALLEST),
-            elapsed if elapsed * 4 < LONG => self.most.saturating_mul(2).min(LARGEST),
+            elapsed if elapsed * 4 < self.long => self.most.saturating_mul(2).min(LARGEST),
             _ => self.most,
         };
         match reached.last_id {
@@ -262,7 +277,7 @@ impl Slices {
 
 impl SliceParams<'_> {
     /// Returns the parameters with their types.
-    pub(super) fn list(&self) -> [Param<'_>; 20] {
+    pub(super) fn list(&self) -> [Param<'_>; 21] {
         let SliceParams { slices, .. } = self;
         let filter = &slices.filter;
         [
@@ -286,6 +301,7 @@ impl SliceParams<'_> {
             (&filter.payload, Type::JSONB),
             (&self.day, Type::INT2),
             (&self.page, Type::INT8),
+            (&slices.until, Type::TIMESTAMPTZ),
         ]
     }
 }

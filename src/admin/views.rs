@@ -31,13 +31,15 @@ pub enum View {
     ScheduleStatus,
     /// One row per waiting job that cannot be claimed.
     PassedOverJobs,
+    /// One row per change by a named actor, and per run over many jobs, newest first.
+    ActionStatus,
     /// One row per pause of a queue, a kind or a key, oldest first.
     PauseStatus,
 }
 
 impl View {
     /// All views.
-    pub const ALL: [View; 13] = [
+    pub const ALL: [View; 14] = [
         View::QueueStats,
         View::RunningJobs,
         View::FailingJobs,
@@ -50,6 +52,7 @@ impl View {
         View::KindTotals,
         View::ScheduleStatus,
         View::PassedOverJobs,
+        View::ActionStatus,
         View::PauseStatus,
     ];
 
@@ -68,6 +71,7 @@ impl View {
             View::KindTotals => "kind_totals",
             View::ScheduleStatus => "schedule_status",
             View::PassedOverJobs => "passed_over_jobs",
+            View::ActionStatus => "action_status",
             View::PauseStatus => "pause_status",
         }
     }
@@ -112,6 +116,9 @@ impl View {
             }
             View::PassedOverJobs => {
                 as_bytes!("select to_jsonb(v) as record from reveille.passed_over_jobs as v order by id")
+            }
+            View::ActionStatus => {
+                as_bytes!("select to_jsonb(v) as record from reveille.action_status as v order by id desc")
             }
             View::PauseStatus => {
                 as_bytes!("select to_jsonb(v) as record from reveille.pause_status as v order by paused_at")

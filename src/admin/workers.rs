@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use serde_json::json;
 use tokio_postgres::types::Type;
 
 use super::{Admin, Record, View};
@@ -87,8 +88,14 @@ impl Admin {
     pub async fn set_slots(&self, queue: &str, slots: u32, worker: Option<i64>) -> Result<u64> {
         let (sql, slots) = ("select reveille.set_slots($1, $2, $3) as workers", i64::from(slots).min(10_001) as i32);
         let params = &[(&queue as _, Type::TEXT), (&slots as _, Type::INT4), (&worker as _, Type::INT8)];
-        let rows = self.query("set slots", sql, params).await?;
-        Ok(rows.first().map_or(0, |row| row.get::<_, i32>("workers").max(0) as u64))
+        let mut change = self.change("set slots");
+        let workers = change.row(sql, params).await?.get::<_, i32>("workers").max(0) as u64;
+        let mut target = json!({"queue": queue});
+        if let Some(worker) = worker {
+            target["worker"] = worker.into();
+        }
+        change.record("set_slots", target, json!({"answer": "set", "slots": slots, "workers": workers})).await?;
+        Ok(workers)
     }
 
     /// Asks a worker to shut down, as a signal to its process does: the worker finishes its running jobs, then its
@@ -101,7 +108,10 @@ impl Admin {
     /// The server's error.
     pub async fn stop_worker(&self, id: i64) -> Result<bool> {
         let sql = "select reveille.stop_worker($1) as stops";
-        let rows = self.query("stop a worker", sql, &[(&id, Type::INT8)]).await?;
-        Ok(rows.first().is_some_and(|row| row.get("stops")))
+        let mut change = self.change("stop a worker");
+        let stops: bool = change.row(sql, &[(&id, Type::INT8)]).await?.get("stops");
+        let answer = if stops { "stopping" } else { "unknown" };
+        change.record("stop_worker", json!({"worker": id}), json!({"answer": answer})).await?;
+        Ok(stops)
     }
 }

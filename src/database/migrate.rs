@@ -25,6 +25,7 @@ pub(crate) const MIGRATIONS: &[(&str, &str)] = &[
     ("V7__schedules", include_str!("../../migrations/V7__schedules.sql")),
     ("V8__heads", include_str!("../../migrations/V8__heads.sql")),
     ("V9__views", include_str!("../../migrations/V9__views.sql")),
+    ("V10__actions", include_str!("../../migrations/V10__actions.sql")),
 ];
 
 /// The pause between two tries to take the migration lock.

@@ -32,6 +32,7 @@ mod params;
 mod pgpass;
 pub(crate) mod schema;
 mod tls;
+pub(crate) mod transaction;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,32 +151,30 @@ impl Database {
 
     /// Runs a read that may take long, in one snapshot. The read neither waits nor runs for more than 20 s.
     pub(crate) async fn read(&self, what: &str, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        let sql = self.schema().apply(sql);
         let begin = format!("begin isolation level read committed read only; {OWN_PATH}; {BY_INDEX}; {READ_LIMITS}");
-        self.in_transaction(what, &begin, sql, params).await
+        self.in_transaction(what, &begin, &sql, params).await
     }
 
     /// Runs one of the program's statements, without a time limit.
     pub(crate) async fn run(&self, what: &str, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
-        let begin = format!("begin isolation level read committed read write; {OWN_PATH}; {BY_INDEX}");
-        self.in_transaction(what, &begin, sql, params).await
+        self.run_applied(what, &self.schema().apply(sql), params).await
+    }
+
+    /// As [`Database::run`]. The statement already names this database's schema.
+    pub(crate) async fn run_applied(&self, what: &str, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        self.in_transaction(what, &beginning(), sql, params).await
     }
 
     /// Runs a statement in a transaction, so that the settings end with the statement, even behind a pooler. All
     /// messages are sent at once.
-    async fn in_transaction(
-        &self,
-        what: &str,
-        begin: &str,
-        sql: &'static str,
-        params: &[Param<'_>],
-    ) -> Result<Vec<Row>> {
+    async fn in_transaction(&self, what: &str, begin: &str, sql: &str, params: &[Param<'_>]) -> Result<Vec<Row>> {
         let failed = |error| Error::database(what, error);
-        let sql = self.schema().apply(sql);
         let session = self.busy_session().await?;
         let client = session.client()?;
         let (begun, rows, committed) = futures::join!(
             client.batch_execute(begin),
-            client.query_typed(&sql, params),
+            client.query_typed(sql, params),
             client.batch_execute("commit")
         );
         session.finish();
@@ -282,6 +281,11 @@ impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Database({})", self.inner.address.describe())
     }
+}
+
+/// Returns the statements that begin a transaction that may change rows.
+fn beginning() -> String {
+    format!("begin isolation level read committed read write; {OWN_PATH}; {BY_INDEX}")
 }
 
 /// Makes a pool. If the pool `writes`, its sessions must be able to write.

@@ -7,7 +7,7 @@ use reveille::job::JobState;
 use serde_json::json;
 
 use crate::filters::{MIXED, payload};
-use crate::harness::{database, note, reporting_worker, soon, start};
+use crate::harness::{WAITS_FOR_ADVISORY_LOCK, database, note, reporting_worker, soon, start};
 
 const TEN: &str = "insert into reveille.jobs (queue, kind, key) select 'q', 'k', 'a' from generate_series(1, 10)";
 
@@ -54,7 +54,7 @@ async fn a_job_that_changes_while_the_statement_runs_is_not_touched() {
             cancel.step().await.unwrap();
             cancel
         });
-        database.until("select exists (select from pg_locks where locktype = 'advisory' and not granted)").await;
+        database.until(WAITS_FOR_ADVISORY_LOCK).await;
         database.run(&format!("update reveille.jobs set {change} where id = 3")).await;
         holder.batch_execute("select pg_advisory_unlock(42)").await.unwrap();
         let cancel = soon("the slice ends", stepping).await.unwrap();
@@ -278,7 +278,7 @@ async fn an_action_refuses_a_filter_whose_jobs_it_cannot_change() {
         (BulkAction::Revive, "select count(*) from reveille.dead_jobs"),
         (BulkAction::Purge, "select count(*) from reveille.dead_jobs"),
     ] {
-        let counted = admin.bulk(action, &Filter::new()).unwrap().count().await.unwrap();
+        let counted = admin.bulk(action.clone(), &Filter::new()).unwrap().count().await.unwrap();
         assert_eq!(json!(counted), database.value(count).await, "{action:?}");
     }
 }

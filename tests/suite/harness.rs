@@ -22,6 +22,12 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// The longest time that one statement of a test may take. Some statements fill large tables.
 const STATEMENT_DEADLINE: Duration = Duration::from_secs(300);
 
+/// A query that returns true while a session of the current database waits for an advisory lock.
+pub const WAITS_FOR_ADVISORY_LOCK: &str = "select exists (
+    select from pg_locks join pg_database on pg_database.oid = pg_locks.database
+    where datname = current_database() and locktype = 'advisory' and not granted
+)";
+
 /// The server at `DATABASE_URL`, or a throw-away server that ends with this process.
 enum TestServer {
     Given(tokio_postgres::Config),

@@ -293,7 +293,7 @@ fn slice(of: &str, rest: &str, walk: &str, newest_first: bool) -> String {
     let most = i64::MAX.to_string();
     let newest_first = newest_first.to_string();
     let (ids, walk) = ("(array(select generate_series(1, 40000, 100))::bigint[])", format!("'{walk}'::text"));
-    let params: [&str; 20] = [
+    let params: [&str; 25] = [
         &walk,
         &newest_first,
         "0",
@@ -314,6 +314,11 @@ fn slice(of: &str, rest: &str, walk: &str, newest_first: bool) -> String {
         "null",
         "(extract(epoch from now())::bigint / 86400 % 32)",
         "0",
+        "now()",
+        "'{\"priority\": 1}'::jsonb",
+        "null",
+        "null",
+        "null",
     ];
     let params: Vec<&str> = if walk.contains("key") {
         params.to_vec()
@@ -322,7 +327,7 @@ fn slice(of: &str, rest: &str, walk: &str, newest_first: bool) -> String {
     };
     let sql = format!("{}{}", source(&format!("sql/{of}.sql")), source(&format!("sql/{rest}.sql")));
     // From the last parameter on, so that $1 does not replace the beginning of $10.
-    (1..=20).rev().fold(sql, |sql, place| sql.replace(&format!("${place}"), params[place - 1]))
+    (1..=25).rev().fold(sql, |sql, place| sql.replace(&format!("${place}"), params[place - 1]))
 }
 
 /// Returns the statements over slices of jobs, with the number of jobs that each may read.
@@ -341,7 +346,7 @@ fn slices() -> Vec<(String, String, i64)> {
             }
         }
     };
-    add("slice_of_jobs", &["slice_ids", "slice_rows", "slice_cancelled", "slice_retried"], &live);
+    add("slice_of_jobs", &["slice_ids", "slice_rows", "slice_cancelled", "slice_retried", "slice_edited"], &live);
     add("slice_of_dead_jobs", &["slice_ids", "slice_dead_rows", "slice_revived", "slice_purged"], &dead);
     add("slice_of_finished_jobs", &["slice_ids", "slice_finished_rows", "slice_run_again"], &finished);
     all

@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use reveille::admin::{Filter, JobEdit, OverviewList, Pause, QueueSettings, Retried, View};
+use reveille::admin::{BulkAction, Filter, JobEdit, OverviewList, Pause, QueueSettings, Retried, View};
 use reveille::enqueue::copy_all;
 use reveille::job::{Payload, UniqueMode, UniqueUntil};
 use reveille::schedule::Schedule;
@@ -320,8 +320,20 @@ async fn a_worker_and_its_operators_run_nothing_of_strangers() {
     admin.overview_list(&OverviewList::Waiting { queue: None }).await.unwrap();
     admin.jobs(&Filter::new(), 10).await.unwrap();
     assert!(admin.job(dead).await.unwrap().is_some());
+    let admin = admin.acting_as("alice", "test").unwrap();
     admin.pause("default").await.unwrap();
     admin.resume("default").await.unwrap();
+    admin.set_queue("limited", QueueSettings::new().max_running(2)).await.unwrap();
+    admin.edit(dead, JobEdit::new().max_attempts(20)).await.unwrap();
+    admin.add_schedule(&Schedule::every("seldom", Duration::from_secs(3600), &note("tick")).unwrap()).await.unwrap();
+    let payload = || Payload::parse("{}").unwrap();
+    let held = NewJob::new("held", payload()).queue("held").delay(Duration::from_secs(3600));
+    admin.enqueue(&held).await.unwrap();
+    let edit = BulkAction::Edit(JobEdit::new().payload(payload()).at(SystemTime::UNIX_EPOCH));
+    admin.bulk(edit, &Filter::new().queue("held").payload(payload())).unwrap().run().await.unwrap();
+    admin.bulk(BulkAction::Cancel, &Filter::new().queue("held")).unwrap().run().await.unwrap();
+    assert!(!admin.stop_action(0).await.unwrap());
+    admin.actions(None, 10).await.unwrap();
     admin.pause(Pause::new().kind(Note::KIND).key("paused")).await.unwrap();
     for queue in ["default", "limited", "ordered"] {
         enqueue(&ours, &note("completes")).queue(queue).key("paused").await.unwrap();

@@ -47,6 +47,7 @@ enum Chore {
     OldDays,
     History,
     DeadJobs,
+    Actions,
     Statistics,
     Parked,
 }
@@ -55,7 +56,7 @@ enum Chore {
 const OFTEN: [Chore; 3] = [Chore::Counters, Chore::Statistics, Chore::Parked];
 /// The chores of every tenth round. A delay of these chores does no harm, and an idle worker should ask little of the
 /// server.
-const SELDOM: [Chore; 8] = [
+const SELDOM: [Chore; 9] = [
     Chore::OldCounters,
     Chore::Kinds,
     Chore::Rates,
@@ -64,6 +65,7 @@ const SELDOM: [Chore; 8] = [
     Chore::OldDays,
     Chore::History,
     Chore::DeadJobs,
+    Chore::Actions,
 ];
 const SELDOM_ROUNDS: usize = 10;
 
@@ -79,6 +81,7 @@ impl Chore {
             Chore::OldDays => &statements.upkeep_old_days,
             Chore::History => &statements.upkeep_history,
             Chore::DeadJobs => &statements.upkeep_dead_jobs,
+            Chore::Actions => &statements.upkeep_actions,
             Chore::Statistics => &statements.upkeep_statistics,
             Chore::Parked => &statements.upkeep_parked,
         }

@@ -1,0 +1,45 @@
+-- The last part of a statement over live jobs: changes the waiting jobs of the slice that pass the filter, as
+-- sql/edit_job.sql does. See sql/slice_of_jobs.sql.
+--
+--   $22 jsonb             the new values of queue, priority, max_attempts, key and timeout (in seconds), by column
+--                         name; a column that is not in it stays; a key or timeout that is null in it is removed
+--   $23 jsonb             the new payload; null: it stays
+--   $24 timestamptz       the new due time; null: $25 decides
+--   $25 double precision  the new delay in seconds, from now on; null: the due time stays
+--
+-- Returns one row:
+--   done         the number of jobs that were changed
+--   requested    always 0
+--   left_over    always 0
+--   passed_over  the ids of the jobs that were not touched, since another session has locked or changed them
+--   the columns of reached
+--
+-- A job is chosen only if its row still has the version that passed the filter. The condition on reserved_by fits no
+-- index, so the planner finds the jobs by their ids. The trigger ring_moved rings the bell for the queues in which jobs
+-- are due sooner or new.
+, locked as materialized (
+    select id, xmin as version from reveille.jobs
+    where id = any (array(select id from passing))
+    for update skip locked
+), chosen as materialized (
+    select locked.id from locked join passing using (id, version)
+), edited as (
+    update reveille.jobs
+    set queue = case when $22 ? 'queue' then $22 ->> 'queue' else queue end,
+        priority = case when $22 ? 'priority' then ($22 ->> 'priority')::smallint else priority end,
+        max_attempts = case when $22 ? 'max_attempts' then ($22 ->> 'max_attempts')::int else max_attempts end,
+        key = case when $22 ? 'key' then $22 ->> 'key' else key end,
+        timeout = case
+            when $22 ? 'timeout' then make_interval(secs => ($22 ->> 'timeout')::double precision)
+            else timeout
+        end,
+        payload = coalesce($23, payload),
+        available_at = coalesce($24, now() + make_interval(secs => $25), available_at)
+    where id = any (array(select id from chosen)) and reserved_by is null
+    returning id
+)
+select
+    (select count(*) from edited) as done, 0::bigint as requested, 0::bigint as left_over,
+    array(select id from passing where id not in (select id from chosen)) as passed_over,
+    reached.*
+from reached
