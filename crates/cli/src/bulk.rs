@@ -48,7 +48,7 @@ impl BulkArgs {
         let has_filter = !filter.is_empty();
         match (ids.is_empty(), has_filter || self.all) {
             (true, false) => {
-                Err("no jobs are chosen; give ids, or a filter such as --queue, or --all".to_owned().into())
+                Err("no jobs are chosen; give ids, or a filter such as --kind, or --all".to_owned().into())
             }
             (false, true) => Err("choose jobs by their ids or by a filter, not both".to_owned().into()),
             (false, false) if self.dry_run => {
@@ -64,7 +64,8 @@ impl BulkArgs {
 
     /// Changes the jobs of a filter, slice by slice, and reports the result.
     pub async fn run(&self, admin: &Admin, action: BulkAction, filter: &Filter, json: bool) -> Outcome {
-        let words = words(action);
+        let words = words(&action);
+        let is_run_again = action == BulkAction::RunAgain;
         let mut bulk = admin.bulk(action, filter)?;
         let progress = Progress::start("counting jobs", json);
         if self.dry_run {
@@ -83,21 +84,26 @@ impl BulkArgs {
         }
         progress.go_on(format_args!("{} jobs", words.doing));
         let ended = step_by_step(&mut bulk, count, &progress).await;
+        if matches!(ended, Ok(false)) {
+            // If this cannot be recorded, the action is shown as interrupted.
+            let _ = bulk.stop().await;
+        }
         drop(progress);
-        let again = if action == BulkAction::RunAgain && bulk.result().done > 0 {
+        let again = if is_run_again && bulk.result().done > 0 {
             "; if repeated, this command runs the first jobs once more"
         } else {
             ""
         };
         match ended {
-            Ok(true) => report(&words, bulk.result(), json),
-            Ok(false) => {
+            Ok(true) if !bulk.result().is_stopped => report(&words, bulk.result(), json),
+            Ok(ended) => {
+                let how = if ended { "stopped by `reveille actions stop`" } else { "interrupted" };
                 let far = bulk.result().last_id.map(|id| format!(", up to job {id}")).unwrap_or_default();
                 report(&words, bulk.result(), json).or_else(|failure| match failure {
                     Failure::NotFound => Ok(()),
                     failure => Err(failure),
                 })?;
-                Err(Failure::Error(format!("interrupted{far}; the other jobs are not touched{again}")))
+                Err(Failure::Error(format!("{how}{far}; the other jobs are not touched{again}")))
             }
             Err(error) => {
                 if bulk.result().done > 0 {
@@ -188,14 +194,15 @@ fn report(words: &Words, result: &BulkResult, json: bool) -> Outcome {
     if *passed_over + *left_over > 0 || !refused.is_empty() { Err(Failure::NotFound) } else { Ok(()) }
 }
 
-fn words(action: BulkAction) -> Words {
+fn words(action: &BulkAction) -> Words {
     let (verb, doing, done, not_done) = match action {
         BulkAction::Cancel => ("cancel", "cancelling", "cancelled", "is not cancelled"),
         BulkAction::Revive => ("revive", "reviving", "revived", "stays dead"),
         BulkAction::Purge => ("purge", "purging", "purged", "stays dead"),
+        BulkAction::Edit(_) => ("edit", "editing", "edited", "is not edited"),
         BulkAction::RunAgain => ("run again", "enqueuing", "run again", "is not run again"),
         _ => ("retry", "retrying", "retried", "is not retried"),
     };
-    let key = if action == BulkAction::RunAgain { "again" } else { done };
+    let key = if *action == BulkAction::RunAgain { "again" } else { done };
     Words { verb, doing, done, key, not_done }
 }

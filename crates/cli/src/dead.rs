@@ -88,7 +88,7 @@ impl ListDead {
 impl ChosenDead {
     async fn revive(self, connection: &Connection) -> Outcome {
         let filter = self.bulk.filter(&self.ids, self.filter.filter()?)?;
-        let admin = connection.database().await?.admin();
+        let admin = connection.operator().await?;
         if let Some(filter) = filter {
             return self.bulk.run(&admin, BulkAction::Revive, &filter, self.json).await;
         }
@@ -101,7 +101,7 @@ impl ChosenDead {
 
     async fn purge(self, connection: &Connection) -> Outcome {
         let filter = self.bulk.filter(&self.ids, self.filter.filter()?)?;
-        let admin = connection.database().await?.admin();
+        let admin = connection.operator().await?;
         if let Some(filter) = filter {
             return self.bulk.run(&admin, BulkAction::Purge, &filter, self.json).await;
         }

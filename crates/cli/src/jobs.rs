@@ -121,7 +121,7 @@ pub struct RetryCommand {
 impl RetryCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let filter = self.bulk.filter(&self.ids, self.filter.filter()?)?;
-        let admin = connection.database().await?.admin();
+        let admin = connection.operator().await?;
         if let Some(filter) = filter {
             let action = if self.again { BulkAction::RunAgain } else { BulkAction::Retry };
             return self.bulk.run(&admin, action, &filter, self.json).await;
@@ -150,7 +150,7 @@ pub struct CancelCommand {
 impl CancelCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
         let filter = self.bulk.filter(&self.ids, self.filter.filter()?)?;
-        let admin = connection.database().await?.admin();
+        let admin = connection.operator().await?;
         if let Some(filter) = filter {
             return self.bulk.run(&admin, BulkAction::Cancel, &filter, self.json).await;
         }

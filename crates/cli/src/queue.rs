@@ -72,7 +72,7 @@ pub struct PauseCommand {
 
 impl PauseCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        let admin = connection.database().await?.admin();
+        let admin = connection.operator().await?;
         if let (Some(queue), false) = (&self.covered.queue, self.create)
             && !is_known(&admin, queue, "--create pauses it before its first job").await?
         {
@@ -94,7 +94,7 @@ pub struct ResumeCommand {
 
 impl ResumeCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        let admin = connection.database().await?.admin();
+        let admin = connection.operator().await?;
         let covered = &self.covered;
         match &covered.queue {
             Some(queue) if covered.is_of_queue() => {
@@ -171,7 +171,7 @@ pub struct RemoveQueue {
 
 impl RemoveQueue {
     async fn run(self, connection: &Connection) -> Outcome {
-        let admin = connection.database().await?.admin();
+        let admin = connection.operator().await?;
         let removed = admin.remove_queue(&self.queue).await?;
         match removed {
             RemovedQueue::Removed => return answer("removed", &self.queue, self.json),
@@ -253,7 +253,7 @@ pub struct SetQueue {
 impl SetQueue {
     async fn run(self, connection: &Connection) -> Outcome {
         let settings = parse(&self.settings)?;
-        connection.database().await?.admin().set_queue(&self.queue, settings).await?;
+        connection.operator().await?.set_queue(&self.queue, settings).await?;
         answer("set", &self.queue, self.json)
     }
 }
@@ -321,7 +321,7 @@ pub struct PruneCommand {
 
 impl PruneCommand {
     pub async fn run(self, connection: &Connection) -> Outcome {
-        let emptied = connection.database().await?.admin().prune().await?;
+        let emptied = connection.operator().await?.prune().await?;
         let (answer, text) = match emptied {
             Some(emptied) => ("pruned", format!("emptied {emptied} days of history")),
             None => ("busy", "a worker is already doing the upkeep".to_owned()),

@@ -122,21 +122,21 @@ impl ScheduleCommand {
             ScheduleCommand::Add(add) => add.run(connection).await,
             ScheduleCommand::List(list) => list.run(connection).await,
             ScheduleCommand::Pause(one) => {
-                let found = connection.database().await?.admin().pause_schedule(&one.name).await?;
+                let found = connection.operator().await?.pause_schedule(&one.name).await?;
                 one.answer("paused", found)
             }
             ScheduleCommand::Resume(one) => {
-                let found = connection.database().await?.admin().resume_schedule(&one.name).await?;
+                let found = connection.operator().await?.resume_schedule(&one.name).await?;
                 one.answer("resumed", found)
             }
             ScheduleCommand::Trigger(one) => {
-                let job = connection.database().await?.admin().trigger_schedule(&one.name).await?;
+                let job = connection.operator().await?.trigger_schedule(&one.name).await?;
                 let Some(job) = job else { return one.answer("triggered", false) };
                 let object = json!({"schedule": one.name, "answer": "triggered", "job": job});
                 Ok(output::answer(one.json, object, job)?)
             }
             ScheduleCommand::Remove(one) => {
-                let found = connection.database().await?.admin().remove_schedule(&one.name).await?;
+                let found = connection.operator().await?.remove_schedule(&one.name).await?;
                 one.answer("removed", found)
             }
             ScheduleCommand::Next(next) => next.run(),
@@ -177,7 +177,7 @@ impl AddSchedule {
         let schedule = schedule.time_zone(self.time_zone).catch_up(self.catch_up);
         // Computes a tick, which refuses a misspelt zone before the command connects.
         schedule.ticks_after(SystemTime::now())?.next();
-        connection.database().await?.admin().add_schedule(&schedule).await?;
+        connection.operator().await?.add_schedule(&schedule).await?;
         answer("scheduled", &self.name, self.json)
     }
 }

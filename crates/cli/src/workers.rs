@@ -94,7 +94,7 @@ impl ListWorkers {
 
 impl StopWorkers {
     async fn run(self, connection: &Connection) -> Outcome {
-        let admin = connection.database().await?.admin();
+        let admin = connection.operator().await?;
         let stop = async |id| {
             let is_there = admin.stop_worker(id).await?;
             Ok(Answer::new(if is_there { "stopping" } else { "unknown" }, is_there))
@@ -106,7 +106,7 @@ impl StopWorkers {
 impl SetSlots {
     async fn run(self, connection: &Connection) -> Outcome {
         let (queue, slots) = self.slots;
-        let workers = connection.database().await?.admin().set_slots(&queue, slots, self.worker).await?;
+        let workers = connection.operator().await?.set_slots(&queue, slots, self.worker).await?;
         let text = match workers {
             0 => "no live worker of this queue".to_owned(),
             1 => format!("{slots} slots in 1 worker"),

@@ -15,6 +15,7 @@ use super::model::{Head, Update};
 use super::page::Want;
 use super::row::Row;
 use crate::connection::Connection;
+use crate::operator;
 
 /// The longest time to wait for an answer before giving up the connection. The server itself ends a query after 20 s.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -150,6 +151,7 @@ pub async fn run(
 }
 
 async fn act(admin: &Admin, action: &DatabaseAction) -> reveille::Result<String> {
+    let admin = &admin.acting_as(operator::name(), "top")?;
     let found = |found: bool| if found { "done" } else { "no such schedule" }.to_owned();
     match action {
         DatabaseAction::Pause(queue) => admin.pause(queue).await.map(|()| "done".into()),

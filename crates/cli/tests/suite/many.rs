@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Ended, command, finish, reveille, run};
 use crate::exec::Worker;
-use crate::harness::{TestDatabase, database};
+use crate::harness::{TestDatabase, WAITS_FOR_ADVISORY_LOCK, database};
 use crate::terminal::Terminal;
 
 async fn filled(count: u32) -> TestDatabase {
@@ -131,7 +131,7 @@ async fn an_interrupted_change_ends_between_two_slices_and_says_how_far_it_came(
     holder.batch_execute("select pg_advisory_lock(42)").await.unwrap();
     let mut cancel = command(&["cancel", "--queue", "q", "--yes", "--json"]);
     let mut process = Worker(cancel.env("DATABASE_URL", &database.address).spawn().unwrap());
-    database.until("select exists (select from pg_locks where locktype = 'advisory' and not granted)").await;
+    database.until(WAITS_FOR_ADVISORY_LOCK).await;
     process.signal("-INT");
     holder.batch_execute("select pg_advisory_unlock(42)").await.unwrap();
     let status = process.ended().await;

@@ -127,6 +127,9 @@ async fn keys_act_after_a_confirmation() {
     top.until("cancel job 5?").await;
     top.press("y");
     database.until("select cancel_requested_at is not null from reveille.jobs where id = 5").await;
+    let recorded = "select jsonb_agg(jsonb_build_array(source, action, target) order by id) from reveille.actions";
+    let expected = json!([["top", "pause", {"queue": "mail"}], ["top", "cancel", {"job": 5}]]);
+    assert_eq!(database.value(recorded).await, expected);
     top.press("4");
     top.until("unlucky").await;
     top.press("r");
