@@ -529,6 +529,31 @@ comment on column reveille.waiting_jobs.available_at is 'The due time.';
 comment on column reveille.waiting_jobs.created_at is 'The start of the transaction that enqueued the job.';
 comment on column reveille.waiting_jobs.ready is 'True if the job is due, false if it is delayed.';
 
+create view reveille.job_list as
+select
+    id, queue, kind, priority, attempts, failures, max_attempts, reserved_at, reserved_by, available_at, created_at,
+    cancel_requested_at, unique_key, unique_until, key, timeout, tags, errors, parent_id, schedule_id, paused_by
+from reveille.jobs;
+comment on view reveille.job_list is
+    'The columns of reveille.jobs without the payload, the metadata and the progress, for roles that may not read '
+    'these. Give a query a `limit`.';
+
+create view reveille.dead_job_list as
+select
+    id, queue, kind, priority, attempts, failures, max_attempts, available_at, created_at, unique_key, unique_until,
+    key, timeout, tags, errors, parent_id, schedule_id, reason, worker, wait_seconds, run_seconds, finished_at
+from reveille.dead_jobs;
+comment on view reveille.dead_job_list is
+    'The columns of reveille.dead_jobs without the payload, the metadata and the progress. Give a query a `limit`.';
+
+create view reveille.finished_job_list as
+select
+    day, id, queue, kind, priority, attempts, failures, max_attempts, available_at, created_at, key, tags, errors,
+    parent_id, schedule_id, outcome, worker, wait_seconds, run_seconds, finished_at
+from reveille.finished_jobs;
+comment on view reveille.finished_job_list is
+    'The columns of reveille.finished_jobs without the payload, the metadata, the progress and the result. Give a '
+    'query a `limit`.';
 create view reveille.pause_status as
 with recursive parked as (
     (select queue from reveille.jobs where paused_by is not null order by queue limit 1)
@@ -569,6 +594,30 @@ comment on column reveille.pause_status.id is
 comment on column reveille.pause_status.parked is
     'The number of jobs that the pause keeps parked, counted up to 10,000; null: a whole queue is paused, so that no '
     'claim of it parks jobs.';
+
+-- Each column of these views has the comment of its table's column.
+do $$
+declare
+    listed record;
+begin
+    for listed in
+        select
+            attributes.attname as name, lists.list,
+            col_description(lists.jobs::regclass, originals.attnum) as comment
+        from (
+            values
+                ('reveille.job_list', 'reveille.jobs'), ('reveille.dead_job_list', 'reveille.dead_jobs'),
+                ('reveille.finished_job_list', 'reveille.finished_jobs')
+        ) as lists (list, jobs)
+        join pg_attribute as attributes on attributes.attrelid = lists.list::regclass
+        join pg_attribute as originals
+            on originals.attrelid = lists.jobs::regclass and originals.attname = attributes.attname
+        where attributes.attnum > 0
+    loop
+        execute format('comment on column %s.%I is %L', listed.list, listed.name, listed.comment);
+    end loop;
+end
+$$;
 
 create view reveille.failing_jobs as
 select

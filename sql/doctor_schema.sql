@@ -82,6 +82,7 @@ expected (name, made_by) as (
             'create index concurrently kind_counters_started_at on reveille.kind_counters (started_at)'
         ),
         ('chores_pkey', 'alter table reveille.chores add primary key (name)'),
+        ('actions_pkey', 'alter table reveille.actions add primary key (id)'),
         ('totals_pkey', 'alter table reveille.totals add primary key (queue)'),
         ('schedules_pkey', 'alter table reveille.schedules add primary key (id)'),
         ('schedules_name', 'create unique index concurrently schedules_name on reveille.schedules (name)'),
@@ -182,6 +183,7 @@ needs (place, ability, names, privileges) as (
         (2, 'work', array['dead_jobs', 'finished_jobs'], array['select', 'insert', 'update', 'delete']),
         (2, 'work', array['ends'], array['select', 'insert', 'update', 'delete']),
         (2, 'work', array['chores'], array['select', 'update']),
+        (2, 'work', array['actions'], array['select', 'delete']),
         (2, 'work', array['queues', 'pauses', 'schema_history'], array['select']),
         (3, 'fire schedules', array['schedules'], array['select', 'insert', 'update']),
         (3, 'fire schedules', array['schedule_declarations'], array['select', 'insert']),
@@ -190,7 +192,7 @@ needs (place, ability, names, privileges) as (
             array[
                 'queue_stats', 'running_jobs', 'failing_jobs', 'dead_jobs_overview', 'worker_status', 'throughput',
                 'queue_limits', 'queue_totals', 'kind_totals', 'kind_stats', 'waiting_jobs', 'schedule_status',
-                'pause_status'
+                'action_status', 'pause_status', 'job_list', 'dead_job_list', 'finished_job_list'
             ],
             array['select']
         )
@@ -201,9 +203,11 @@ lacks as (
     cross join unnest(names) as name
     cross join unnest(privileges) as privilege
     join relations on relations.relname = name
-    -- A role that enqueues needs these privileges only on some columns (sql/grants.sql).
-    where not case place
-        when 1 then has_any_column_privilege(relations.oid, privilege)
+    -- A role that enqueues needs these privileges only on some columns, and so does upkeep to find old actions
+    -- (sql/grants.sql).
+    where not case
+        when place = 1 or (name = 'actions' and privilege = 'select')
+        then has_any_column_privilege(relations.oid, privilege)
         else has_table_privilege(relations.oid, privilege)
     end
     group by place, ability, name

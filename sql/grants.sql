@@ -85,6 +85,8 @@ to reveille_worker, reveille_admin;
 -- Upkeep locks a chore's row while it does the chore. No other role gets these privileges, since its locks could keep
 -- the chores from being done.
 grant select, update on reveille.chores to reveille_worker, reveille_admin;
+-- Upkeep deletes the record of old actions. A worker does not read who did what.
+grant select (id, started_at), delete on reveille.actions to reveille_worker;
 grant execute on function
     reveille.tell_head(text, smallint, timestamptz, bigint), reveille.told_head(text),
     reveille.complete_in(bigint, bigint, int, timestamptz, double precision),
@@ -93,18 +95,26 @@ to reveille_worker;
 grant select, insert, update, delete on reveille.passed_over to reveille_worker;
 
 grant select
-    on reveille.known_queues, reveille.queue_stats, reveille.running_jobs, reveille.waiting_jobs,
-        reveille.failing_jobs, reveille.dead_jobs_overview, reveille.worker_status, reveille.throughput,
-        reveille.queue_limits, reveille.queue_totals, reveille.kind_totals, reveille.kind_stats,
-        reveille.schedule_status, reveille.passed_over_jobs, reveille.pause_status
+    on reveille.known_queues, reveille.queue_stats, reveille.running_jobs, reveille.waiting_jobs, reveille.job_list,
+        reveille.dead_job_list, reveille.finished_job_list, reveille.failing_jobs, reveille.dead_jobs_overview,
+        reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals,
+        reveille.kind_totals, reveille.kind_stats, reveille.schedule_status, reveille.passed_over_jobs,
+        reveille.action_status, reveille.pause_status
     to reveille_monitor, reveille_admin;
 -- queue_stats needs this for its estimates: the planner's statistics show a role only the columns that it may read.
 grant select (queue, available_at) on reveille.jobs to reveille_monitor;
+-- Lists of jobs show which jobs are stuck, and leave out jobs past their queue's retention.
+grant select (id, stuck_jobs, stuck_since) on reveille.workers to reveille_monitor;
+grant select on reveille.queues to reveille_monitor;
+-- The page of kinds shows how many attempts ended, by time.
+grant select on reveille.kind_counters to reveille_monitor;
 
 grant select, insert, update, delete
     on reveille.jobs, reveille.dead_jobs, reveille.finished_jobs, reveille.queues, reveille.counters,
         reveille.kind_counters, reveille.rates
     to reveille_admin;
+-- An administrator's changes are recorded, and upkeep deletes the record of old ones.
+grant select, insert, update, delete on reveille.actions to reveille_admin;
 -- A pause of a kind or a key is not changed, but ended.
 grant select, insert, delete on reveille.pauses to reveille_admin;
 -- Removing a queue removes its totals.

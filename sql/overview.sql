@@ -26,6 +26,7 @@ with latency as (
         coalesce(bool_or(estimated), false) as estimated,
         coalesce(sum(completed_last_minute), 0) as completed_last_minute,
         coalesce(sum(failed_last_minute), 0) as failed_last_minute,
+        (select count(*) from reveille.worker_status where alive) as workers,
         (select coalesce(sum(slots), 0) from reveille.worker_status where alive) as slots
     from queues
 ), busiest as (

@@ -10,7 +10,7 @@ from (
     select
         id, queue, kind, reason, attempts, failures, max_attempts, worker,
         extract(epoch from now() - finished_at) as died_seconds, left(errors -> -1 ->> 'error', 500) as last_error
-    from reveille.dead_jobs
+    from reveille.dead_job_list
     where queue = $1 and kind = $2 and reason = $3
     -- The `order by` names all columns of the index dead_jobs_by_kind, so that the planner uses no other index.
     order by queue desc, kind desc, reason desc, finished_at desc

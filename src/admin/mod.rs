@@ -18,6 +18,7 @@
 //! The guide: [live control](crate::guide::features::control), [dead jobs](crate::guide::jobs::dead_jobs),
 //! [monitoring](crate::guide::running::monitoring).
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio_postgres::Row;
@@ -25,17 +26,20 @@ use tokio_postgres::types::Type;
 
 use crate::database::{Database, Param};
 pub use crate::driver::FailureReason;
-use crate::driver::Postgres;
 use crate::error::{Error, Result};
 pub use crate::job::{Cancelled, Retried};
 pub use crate::queue::{Pause, QueueSettings};
 
+mod actions;
+mod actor;
 mod bulk;
 mod dead_jobs;
 pub mod doctor;
 mod edit;
+mod enqueue;
 mod filter;
 mod follow;
+mod history;
 #[cfg(feature = "http")]
 pub mod http;
 mod iso_time;
@@ -43,8 +47,13 @@ mod job_row;
 mod jobs;
 pub mod metrics;
 mod overview;
+mod page;
+mod prune;
 mod queues;
+mod recent;
 mod record;
+mod rights;
+mod runs;
 #[cfg(feature = "schedules")]
 mod schedules;
 mod slices;
@@ -52,16 +61,22 @@ mod sort;
 mod views;
 mod workers;
 
-pub use bulk::{Bulk, BulkAction, BulkResult, RefusedJob};
+use actor::Actor;
+
+pub use actions::{ActionRow, ActionState};
+pub use bulk::{Bulk, BulkAction, BulkResult, JobCount, RefusedJob, Start};
 pub use edit::{Edited, JobEdit};
 pub use filter::{Filter, REASONS, StateFilter};
 pub use follow::Follower;
 pub use job_row::{FailedAttempt, JobRow};
 pub use jobs::RunAgain;
 pub use overview::OverviewList;
+pub use page::{JobPage, PagePlace};
 pub use queues::{Backlog, QueueUse, RemovedQueue};
+pub use recent::{DeadError, DeadGroup, DeadJobs, Deaths, KindHistory};
 pub use record::Record;
 pub(crate) use record::{as_bytes, records};
+pub use rights::Rights;
 #[cfg(feature = "schedules")]
 pub use schedules::ScheduleRow;
 pub use sort::Sort;
@@ -72,12 +87,14 @@ pub use workers::WorkerRow;
 #[derive(Debug, Clone)]
 pub struct Admin {
     database: Database,
+    /// The actor on whose behalf changes are made and recorded.
+    actor: Option<Arc<Actor>>,
 }
 
 impl Database {
     /// Returns the [`Admin`], which reads and changes jobs, queues and schedules.
     pub fn admin(&self) -> Admin {
-        Admin { database: self.clone() }
+        Admin { database: self.clone(), actor: None }
     }
 }
 
@@ -112,19 +129,6 @@ impl Admin {
         Duration::try_from_secs_f64(seconds).map_err(|_| {
             Error::invalid(format!("{text:?} is not a length of time from 0 on; use one such as 5 minutes"))
         })
-    }
-
-    /// Does all the upkeep of workers now, except vacuum.
-    ///
-    /// Returns the number of daily partitions of the history that were emptied, or `None` if a worker is already doing
-    /// the upkeep.
-    ///
-    /// # Errors
-    /// The server's error.
-    pub async fn prune(&self) -> Result<Option<u32>> {
-        let rows = self.query("read the clock", "select clock_timestamp() as now", &[]).await?;
-        let now: Option<SystemTime> = rows.first().map(|row| row.get("now"));
-        Ok(Postgres::new(self.database.clone())?.do_all_chores(now).await?.emptied)
     }
 
     async fn query(&self, what: &str, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {

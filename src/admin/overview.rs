@@ -23,7 +23,7 @@ pub enum OverviewList {
     Failing,
     /// The groups of dead jobs with the same queue, kind and reason. The group with the latest dead job comes first.
     DeadGroups,
-    /// The dead jobs of one group, the latest first. The role must be allowed to read `reveille.dead_jobs`.
+    /// The dead jobs of one group, the latest first.
     DeadJobs {
         /// The queue of the jobs.
         queue: String,

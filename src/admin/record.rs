@@ -40,6 +40,11 @@ impl Record {
         iso_time::parse(&self.decode::<String>(column).ok()?)
     }
 
+    /// Returns the JSON object in a column as a row of its own.
+    pub(super) fn part(&self, column: &str) -> Result<Record> {
+        of_json(self.get(column).unwrap_or("null"))
+    }
+
     /// The columns with their JSON texts, in the order of the columns' names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(column, value)| (column.as_str(), value.get()))

@@ -106,6 +106,19 @@ pub enum Priority {
 }
 
 impl Priority {
+    /// All priorities, most urgent first.
+    pub const ALL: [Priority; 4] = [Priority::Urgent, Priority::High, Priority::Normal, Priority::Low];
+
+    /// The name of the priority, such as `high`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Priority::Urgent => "urgent",
+            Priority::High => "high",
+            Priority::Normal => "normal",
+            Priority::Low => "low",
+        }
+    }
+
     pub(crate) fn level(self) -> i16 {
         self as i16
     }

@@ -1644,6 +1644,147 @@ $$;
 
 COMMENT ON FUNCTION reveille.unschedule(name text) IS 'Removes a schedule; the jobs that it has enqueued stay. Returns true if the schedule existed. A schedule that a worker declares in its code returns when that worker starts again.';
 
+CREATE TABLE reveille.actions (
+    id bigint NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    actor text NOT NULL,
+    source text NOT NULL,
+    action text NOT NULL,
+    target jsonb DEFAULT '{}'::jsonb NOT NULL,
+    detail jsonb DEFAULT '{}'::jsonb NOT NULL,
+    matching bigint,
+    done bigint,
+    requested bigint,
+    passed_over bigint,
+    left_over bigint,
+    refused bigint,
+    highest_id bigint,
+    seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    stop_requested_at timestamp with time zone,
+    ended_at timestamp with time zone,
+    outcome text,
+    error text,
+    CONSTRAINT actor_has_1_to_128_characters CHECK (((length(actor) >= 1) AND (length(actor) <= 128))),
+    CONSTRAINT ended_actions_have_an_outcome CHECK (((ended_at IS NULL) = (outcome IS NULL))),
+    CONSTRAINT outcome_is_known CHECK ((outcome = ANY (ARRAY['done'::text, 'stopped'::text, 'failed'::text]))),
+    CONSTRAINT source_has_1_to_128_characters CHECK (((length(source) >= 1) AND (length(source) <= 128)))
+);
+
+COMMENT ON TABLE reveille.actions IS 'What operators did by the command, the dashboard or another program that acts as someone: one row for each single change, and one for each run over many jobs. Upkeep deletes the rows after 90 days.';
+
+COMMENT ON COLUMN reveille.actions.id IS 'The id. Later actions have higher ids.';
+
+COMMENT ON COLUMN reveille.actions.started_at IS 'The time of the change, or the time at which the run began.';
+
+COMMENT ON COLUMN reveille.actions.actor IS 'The person or program that acted, as the source names it.';
+
+COMMENT ON COLUMN reveille.actions.source IS 'The way by which the actor acted, such as `command` or `dashboard`.';
+
+COMMENT ON COLUMN reveille.actions.action IS 'The action: `retry`, `cancel`, `revive`, `purge`, `run_again`, `edit`, `enqueue`, `pause`, `resume`, `set_queue`, `remove_queue`, `stop_worker`, `set_slots`, `schedule`, `unschedule`, `pause_schedule`, `resume_schedule`, `trigger_schedule` or `prune`.';
+
+COMMENT ON COLUMN reveille.actions.target IS 'The thing that was acted on, such as `{"job": 7}`, `{"queue": "mail"}` or `{"filter": {"kind": "charge"}}`. In place of a payload there is its hash.';
+
+COMMENT ON COLUMN reveille.actions.detail IS 'The answer, and the changed settings with their old and new values. In place of a payload there is an object with `sha256`, the hash of its text as Postgres writes it, and `bytes`, the length of this text.';
+
+COMMENT ON COLUMN reveille.actions.matching IS 'Of a run: the number of jobs that passed the filter when they were counted; null: they were not counted.';
+
+COMMENT ON COLUMN reveille.actions.done IS 'Of a run: the number of changed jobs, written in the transactions that change them. Null: a single change.';
+
+COMMENT ON COLUMN reveille.actions.requested IS 'Of a run: the number of running jobs among these, whose handlers were asked to stop.';
+
+COMMENT ON COLUMN reveille.actions.passed_over IS 'Of a run: the number of jobs that were not touched, because they changed meanwhile or another session has locked them.';
+
+COMMENT ON COLUMN reveille.actions.left_over IS 'Of a run: the number of jobs that stay dead because live jobs hold their unique keys.';
+
+COMMENT ON COLUMN reveille.actions.refused IS 'Of a run: the number of jobs that the server refused to change.';
+
+COMMENT ON COLUMN reveille.actions.highest_id IS 'Of a run: the highest id at its start. Jobs with higher ids came later, and are not touched.';
+
+COMMENT ON COLUMN reveille.actions.seen_at IS 'The last sign of life of a run. A run without a sign for 30 seconds is interrupted, since its process has ended.';
+
+COMMENT ON COLUMN reveille.actions.stop_requested_at IS 'The time at which somebody asked the run to stop. The run stops before its next transaction.';
+
+COMMENT ON COLUMN reveille.actions.ended_at IS 'The end; null while a run goes on, and after an interruption.';
+
+COMMENT ON COLUMN reveille.actions.outcome IS '`done`, `stopped` or `failed`; null: not ended.';
+
+COMMENT ON COLUMN reveille.actions.error IS 'The error that ended a run.';
+
+CREATE VIEW reveille.action_status AS
+ SELECT actions.id,
+    actions.started_at,
+    actions.actor,
+    actions.source,
+    actions.action,
+    actions.target,
+    actions.detail,
+        CASE
+            WHEN (actions.outcome IS NOT NULL) THEN actions.outcome
+            WHEN (actions.seen_at > (now() - '00:00:30'::interval)) THEN 'running'::text
+            ELSE 'interrupted'::text
+        END AS state,
+    actions.matching,
+    actions.done,
+    actions.requested,
+    actions.passed_over,
+    actions.left_over,
+    actions.refused,
+    actions.highest_id,
+    actions.seen_at,
+    actions.stop_requested_at,
+    actions.ended_at,
+    actions.error
+   FROM reveille.actions;
+
+COMMENT ON VIEW reveille.action_status IS 'What operators did in the last 90 days: one row for each single change and for each run over many jobs. Give it an `order by id desc` and a `limit`.';
+
+COMMENT ON COLUMN reveille.action_status.id IS 'The id. Later actions have higher ids.';
+
+COMMENT ON COLUMN reveille.action_status.started_at IS 'The time of the change, or the time at which the run began.';
+
+COMMENT ON COLUMN reveille.action_status.actor IS 'The person or program that acted, as the source names it.';
+
+COMMENT ON COLUMN reveille.action_status.source IS 'The way by which the actor acted, such as `command` or `dashboard`.';
+
+COMMENT ON COLUMN reveille.action_status.action IS 'The action: `retry`, `cancel`, `revive`, `purge`, `run_again`, `edit`, `enqueue`, `pause`, `resume`, `set_queue`, `remove_queue`, `stop_worker`, `set_slots`, `schedule`, `unschedule`, `pause_schedule`, `resume_schedule`, `trigger_schedule` or `prune`.';
+
+COMMENT ON COLUMN reveille.action_status.target IS 'The thing that was acted on, such as `{"job": 7}`, `{"queue": "mail"}` or `{"filter": {"kind": "charge"}}`. In place of a payload there is its hash.';
+
+COMMENT ON COLUMN reveille.action_status.detail IS 'The answer, and the changed settings with their old and new values. In place of a payload there is an object with `sha256`, the hash of its text as Postgres writes it, and `bytes`, the length of this text.';
+
+COMMENT ON COLUMN reveille.action_status.state IS '`done`, `stopped` or `failed`; `running`: a run goes on; `interrupted`: a run has not ended, and has given no sign of life for 30 seconds.';
+
+COMMENT ON COLUMN reveille.action_status.matching IS 'Of a run: the number of jobs that passed the filter when they were counted; null: they were not counted.';
+
+COMMENT ON COLUMN reveille.action_status.done IS 'Of a run: the number of changed jobs, exact even after a crash. Null: a single change.';
+
+COMMENT ON COLUMN reveille.action_status.requested IS 'Of a run: the number of running jobs among these, whose handlers were asked to stop.';
+
+COMMENT ON COLUMN reveille.action_status.passed_over IS 'Of a run: the number of jobs that were not touched, because they changed meanwhile or another session has locked them.';
+
+COMMENT ON COLUMN reveille.action_status.left_over IS 'Of a run: the number of jobs that stay dead because live jobs hold their unique keys.';
+
+COMMENT ON COLUMN reveille.action_status.refused IS 'Of a run: the number of jobs that the server refused to change.';
+
+COMMENT ON COLUMN reveille.action_status.highest_id IS 'Of a run: the highest id at its start. Jobs with higher ids came later, and are not touched.';
+
+COMMENT ON COLUMN reveille.action_status.seen_at IS 'The last sign of life of a run.';
+
+COMMENT ON COLUMN reveille.action_status.stop_requested_at IS 'The time at which somebody asked the run to stop.';
+
+COMMENT ON COLUMN reveille.action_status.ended_at IS 'The end; null while a run goes on, and after an interruption.';
+
+COMMENT ON COLUMN reveille.action_status.error IS 'The error that ended a run.';
+
+ALTER TABLE reveille.actions ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME reveille.actions_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE reveille.chores (
     name text NOT NULL,
     day smallint,
@@ -1782,6 +1923,77 @@ COMMENT ON COLUMN reveille.dead_jobs.wait_seconds IS 'The seconds from the due t
 COMMENT ON COLUMN reveille.dead_jobs.run_seconds IS 'The run time of the last attempt in seconds.';
 
 COMMENT ON COLUMN reveille.dead_jobs.finished_at IS 'The time at which the job became a dead job.';
+
+CREATE VIEW reveille.dead_job_list AS
+ SELECT dead_jobs.id,
+    dead_jobs.queue,
+    dead_jobs.kind,
+    dead_jobs.priority,
+    dead_jobs.attempts,
+    dead_jobs.failures,
+    dead_jobs.max_attempts,
+    dead_jobs.available_at,
+    dead_jobs.created_at,
+    dead_jobs.unique_key,
+    dead_jobs.unique_until,
+    dead_jobs.key,
+    dead_jobs.timeout,
+    dead_jobs.tags,
+    dead_jobs.errors,
+    dead_jobs.parent_id,
+    dead_jobs.schedule_id,
+    dead_jobs.reason,
+    dead_jobs.worker,
+    dead_jobs.wait_seconds,
+    dead_jobs.run_seconds,
+    dead_jobs.finished_at
+   FROM reveille.dead_jobs;
+
+COMMENT ON VIEW reveille.dead_job_list IS 'The columns of reveille.dead_jobs without the payload, the metadata and the progress. Give a query a `limit`.';
+
+COMMENT ON COLUMN reveille.dead_job_list.id IS 'The job''s id.';
+
+COMMENT ON COLUMN reveille.dead_job_list.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.dead_job_list.kind IS 'The kind; it decided which handler ran the job.';
+
+COMMENT ON COLUMN reveille.dead_job_list.priority IS '0 urgent, 1 high, 2 normal, 3 low.';
+
+COMMENT ON COLUMN reveille.dead_job_list.attempts IS 'The number of times the job was reserved.';
+
+COMMENT ON COLUMN reveille.dead_job_list.failures IS 'The number of failed attempts.';
+
+COMMENT ON COLUMN reveille.dead_job_list.max_attempts IS 'The number of failures at which the job becomes a dead job.';
+
+COMMENT ON COLUMN reveille.dead_job_list.available_at IS 'The last due time.';
+
+COMMENT ON COLUMN reveille.dead_job_list.created_at IS 'The start of the transaction that enqueued the job.';
+
+COMMENT ON COLUMN reveille.dead_job_list.unique_key IS 'The unique key; a revived job holds it again.';
+
+COMMENT ON COLUMN reveille.dead_job_list.unique_until IS 'As in reveille.jobs.';
+
+COMMENT ON COLUMN reveille.dead_job_list.key IS 'The key: what the job belongs to, such as a tenant.';
+
+COMMENT ON COLUMN reveille.dead_job_list.timeout IS 'The longest run time of one attempt; null: the worker''s setting.';
+
+COMMENT ON COLUMN reveille.dead_job_list.tags IS 'Free labels.';
+
+COMMENT ON COLUMN reveille.dead_job_list.errors IS 'The last 100 failed attempts, oldest first, each with the fields `at`, `worker`, `attempt`, `reason` and `error`.';
+
+COMMENT ON COLUMN reveille.dead_job_list.parent_id IS 'The id of the job whose handler enqueued this job.';
+
+COMMENT ON COLUMN reveille.dead_job_list.schedule_id IS 'The schedule that enqueued the job.';
+
+COMMENT ON COLUMN reveille.dead_job_list.reason IS '`failed`: no attempts left; `permanent`: the handler reported a permanent failure; `timed_out`: no attempts left, and the last attempt timed out; `lost`: the worker of the last attempt died, and the job could not be tried again; `undecodable`: the job could not be claimed, or its payload did not fit its kind.';
+
+COMMENT ON COLUMN reveille.dead_job_list.worker IS 'The worker of the last attempt.';
+
+COMMENT ON COLUMN reveille.dead_job_list.wait_seconds IS 'The seconds from the due time to the start of the last attempt.';
+
+COMMENT ON COLUMN reveille.dead_job_list.run_seconds IS 'The run time of the last attempt in seconds.';
+
+COMMENT ON COLUMN reveille.dead_job_list.finished_at IS 'The time at which the job became a dead job.';
 
 CREATE VIEW reveille.dead_jobs_overview AS
  SELECT grouped.queue,
@@ -2049,6 +2261,71 @@ COMMENT ON COLUMN reveille.finished_jobs.run_seconds IS 'The run time of the las
 
 COMMENT ON COLUMN reveille.finished_jobs.finished_at IS 'The time at which the job ended.';
 
+CREATE VIEW reveille.finished_job_list AS
+ SELECT finished_jobs.day,
+    finished_jobs.id,
+    finished_jobs.queue,
+    finished_jobs.kind,
+    finished_jobs.priority,
+    finished_jobs.attempts,
+    finished_jobs.failures,
+    finished_jobs.max_attempts,
+    finished_jobs.available_at,
+    finished_jobs.created_at,
+    finished_jobs.key,
+    finished_jobs.tags,
+    finished_jobs.errors,
+    finished_jobs.parent_id,
+    finished_jobs.schedule_id,
+    finished_jobs.outcome,
+    finished_jobs.worker,
+    finished_jobs.wait_seconds,
+    finished_jobs.run_seconds,
+    finished_jobs.finished_at
+   FROM reveille.finished_jobs;
+
+COMMENT ON VIEW reveille.finished_job_list IS 'The columns of reveille.finished_jobs without the payload, the metadata, the progress and the result. Give a query a `limit`.';
+
+COMMENT ON COLUMN reveille.finished_job_list.day IS 'The partition: the UTC day on which the job ended, counted in days since 1970, modulo 32.';
+
+COMMENT ON COLUMN reveille.finished_job_list.id IS 'The job''s id.';
+
+COMMENT ON COLUMN reveille.finished_job_list.queue IS 'The queue.';
+
+COMMENT ON COLUMN reveille.finished_job_list.kind IS 'The kind; it decided which handler ran the job.';
+
+COMMENT ON COLUMN reveille.finished_job_list.priority IS '0 urgent, 1 high, 2 normal, 3 low.';
+
+COMMENT ON COLUMN reveille.finished_job_list.attempts IS 'The number of times the job was reserved.';
+
+COMMENT ON COLUMN reveille.finished_job_list.failures IS 'The number of failed attempts.';
+
+COMMENT ON COLUMN reveille.finished_job_list.max_attempts IS 'The number of failures at which the job would have become a dead job.';
+
+COMMENT ON COLUMN reveille.finished_job_list.available_at IS 'The last due time.';
+
+COMMENT ON COLUMN reveille.finished_job_list.created_at IS 'The start of the transaction that enqueued the job.';
+
+COMMENT ON COLUMN reveille.finished_job_list.key IS 'The key: what the job belongs to, such as a tenant.';
+
+COMMENT ON COLUMN reveille.finished_job_list.tags IS 'Free labels.';
+
+COMMENT ON COLUMN reveille.finished_job_list.errors IS 'The last 100 failed attempts, oldest first, each with the fields `at`, `worker`, `attempt`, `reason` and `error`.';
+
+COMMENT ON COLUMN reveille.finished_job_list.parent_id IS 'The id of the job whose handler enqueued this job.';
+
+COMMENT ON COLUMN reveille.finished_job_list.schedule_id IS 'The schedule that enqueued the job.';
+
+COMMENT ON COLUMN reveille.finished_job_list.outcome IS '`completed` or `cancelled`.';
+
+COMMENT ON COLUMN reveille.finished_job_list.worker IS 'The worker of the last attempt; null if the job was cancelled while it waited.';
+
+COMMENT ON COLUMN reveille.finished_job_list.wait_seconds IS 'The seconds from the due time to the start of the last attempt.';
+
+COMMENT ON COLUMN reveille.finished_job_list.run_seconds IS 'The run time of the last attempt in seconds.';
+
+COMMENT ON COLUMN reveille.finished_job_list.finished_at IS 'The time at which the job ended.';
+
 CREATE TABLE reveille.finished_jobs_0 (
     day smallint NOT NULL,
     id bigint NOT NULL,
@@ -2102,6 +2379,74 @@ CREATE SEQUENCE reveille.head_0_seal
     MINVALUE 0
     NO MAXVALUE
     CACHE 1;
+
+CREATE VIEW reveille.job_list AS
+ SELECT jobs.id,
+    jobs.queue,
+    jobs.kind,
+    jobs.priority,
+    jobs.attempts,
+    jobs.failures,
+    jobs.max_attempts,
+    jobs.reserved_at,
+    jobs.reserved_by,
+    jobs.available_at,
+    jobs.created_at,
+    jobs.cancel_requested_at,
+    jobs.unique_key,
+    jobs.unique_until,
+    jobs.key,
+    jobs.timeout,
+    jobs.tags,
+    jobs.errors,
+    jobs.parent_id,
+    jobs.schedule_id,
+    jobs.paused_by
+   FROM reveille.jobs;
+
+COMMENT ON VIEW reveille.job_list IS 'The columns of reveille.jobs without the payload, the metadata and the progress, for roles that may not read these. Give a query a `limit`.';
+
+COMMENT ON COLUMN reveille.job_list.id IS 'The id; no other job gets it, and the job keeps it when it moves to dead_jobs or finished_jobs.';
+
+COMMENT ON COLUMN reveille.job_list.queue IS 'The queue; it exists as soon as a job names it.';
+
+COMMENT ON COLUMN reveille.job_list.kind IS 'The kind; it decides which handler runs the job.';
+
+COMMENT ON COLUMN reveille.job_list.priority IS '0 urgent, 1 high, 2 normal, 3 low; jobs with the lowest number start first.';
+
+COMMENT ON COLUMN reveille.job_list.attempts IS 'The number of times the job has been reserved.';
+
+COMMENT ON COLUMN reveille.job_list.failures IS 'The number of failed attempts: by an error, a timeout, a panic, or a worker that died.';
+
+COMMENT ON COLUMN reveille.job_list.max_attempts IS 'The number of failures at which the job becomes a dead job.';
+
+COMMENT ON COLUMN reveille.job_list.reserved_at IS 'The time at which a worker reserved the job; null while it waits.';
+
+COMMENT ON COLUMN reveille.job_list.reserved_by IS 'The worker that holds the job (reveille.workers.id); null while it waits.';
+
+COMMENT ON COLUMN reveille.job_list.available_at IS 'The due time, before which the job does not start.';
+
+COMMENT ON COLUMN reveille.job_list.created_at IS 'The start of the transaction that enqueued the job.';
+
+COMMENT ON COLUMN reveille.job_list.cancel_requested_at IS 'The time at which a cancel of the running job was requested; the job''s handler is asked to stop.';
+
+COMMENT ON COLUMN reveille.job_list.unique_key IS 'The unique key: at most one live job of a kind has it.';
+
+COMMENT ON COLUMN reveille.job_list.unique_until IS '`started`: the unique key is given up when the job first starts; `finished` (or null): when the job ends.';
+
+COMMENT ON COLUMN reveille.job_list.key IS 'The key: what the job belongs to, such as a tenant or an account, for limits and order per key.';
+
+COMMENT ON COLUMN reveille.job_list.timeout IS 'The longest run time of one attempt; null: the worker''s setting.';
+
+COMMENT ON COLUMN reveille.job_list.tags IS 'Free labels: at most 64, together at most 16 KiB.';
+
+COMMENT ON COLUMN reveille.job_list.errors IS 'The last 100 failed attempts, oldest first, each with the fields `at`, `worker`, `attempt`, `reason` and `error`.';
+
+COMMENT ON COLUMN reveille.job_list.parent_id IS 'The id of the job whose handler enqueued this job.';
+
+COMMENT ON COLUMN reveille.job_list.schedule_id IS 'The schedule that enqueued the job.';
+
+COMMENT ON COLUMN reveille.job_list.paused_by IS 'The pause that keeps the job parked (reveille.pauses.id); null: no claim has parked the job. No worker claims a parked job.';
 
 ALTER TABLE reveille.jobs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME reveille.jobs_id_seq
@@ -3109,6 +3454,9 @@ COMMENT ON COLUMN reveille.worker_status.stuck IS 'The number of the worker''s s
 COMMENT ON COLUMN reveille.worker_status.queue_slots IS 'The number of slots of each queue, in the order of queues.';
 
 ALTER TABLE ONLY reveille.finished_jobs ATTACH PARTITION reveille.finished_jobs_0 FOR VALUES IN ('0');
+
+ALTER TABLE ONLY reveille.actions
+    ADD CONSTRAINT actions_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY reveille.chores
     ADD CONSTRAINT chores_pkey PRIMARY KEY (name);

@@ -10,7 +10,10 @@ const ORDER: &[(&str, &str)] = &[
     ("", "error job queue schedule database driver handler enqueue worker admin testing dev guide lib"),
     ("job", "mod state request retry_policy storable payload outcome trace_context unique check new_job reserved"),
     ("schedule", "mod ticks"),
-    ("database", "mod params parameters pgpass tls address schema insert connect busy copy enqueue_on ends migrate"),
+    (
+        "database",
+        "mod params parameters pgpass tls address schema insert connect busy transaction copy enqueue_on ends migrate",
+    ),
     (
         "driver",
         "claimed kind_count settlement liveness schedules mod signal into_driver enqueue memory postgres only_postgres",
@@ -37,9 +40,10 @@ const ORDER: &[(&str, &str)] = &[
     ("worker/heartbeat", "mod watch cut_off blocked_threads"),
     (
         "admin",
-        "mod iso_time record views overview filter slices job_row sort jobs follow bulk dead_jobs edit queues \
-         schedules workers doctor metrics http",
+        "mod iso_time record rights views overview actor actions filter edit runs slices job_row sort jobs page recent \
+         follow bulk dead_jobs enqueue prune history queues schedules workers doctor metrics http",
     ),
+    ("admin/bulk", "action start mod count step"),
     ("testing", "work conformance"),
     (
         "testing/conformance",

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use reveille::admin::{
-    BulkAction, Cancelled, Edited, Filter, JobEdit, OverviewList, Pause, QueueSettings, RemovedQueue, Retried,
-    StateFilter, View,
+    BulkAction, Cancelled, DeadJobs, Edited, Filter, JobEdit, OverviewList, Pause, QueueSettings, RemovedQueue,
+    Retried, StateFilter, View,
 };
 use reveille::database::grants_sql;
 use reveille::driver::ClaimRequest;
@@ -104,11 +104,14 @@ impl Roles {
     }
 }
 
-const VIEWS: [&str; 14] = [
+const VIEWS: [&str; 18] = [
     "select * from reveille.queue_limits",
     "select * from reveille.queue_stats",
     "select * from reveille.running_jobs",
     "select * from reveille.waiting_jobs",
+    "select * from reveille.job_list",
+    "select * from reveille.dead_job_list",
+    "select * from reveille.finished_job_list",
     "select * from reveille.failing_jobs",
     "select * from reveille.dead_jobs_overview",
     "select * from reveille.worker_status",
@@ -118,6 +121,7 @@ const VIEWS: [&str; 14] = [
     "select * from reveille.kind_stats",
     "select * from reveille.schedule_status",
     "select * from reveille.passed_over_jobs",
+    "select * from reveille.action_status",
     "select * from reveille.pause_status",
 ];
 
@@ -265,6 +269,8 @@ async fn a_worker_works_and_changes_no_settings() {
                 "truncate reveille.jobs",
                 "truncate reveille.finished_jobs_1",
                 "drop table reveille.sleepers",
+                "select actor from reveille.actions",
+                "insert into reveille.actions (actor, source, action) values ('alice', 'test', 'pause')",
                 "alter table reveille.jobs add column mine int",
             ],
         )
@@ -307,6 +313,11 @@ async fn a_monitor_reads_the_views_and_no_payload() {
     for list in [OverviewList::Failing, OverviewList::DeadGroups, OverviewList::Workers, OverviewList::Limits] {
         admin.overview_list(&list).await.unwrap();
     }
+    let (all, hour) = (DeadJobs::new(), Duration::from_secs(3600));
+    admin.dead_groups(&all).await.unwrap();
+    admin.dead_errors(&all, 10, 10).await.unwrap();
+    admin.deaths(&all, hour, 2).await.unwrap();
+    admin.kind_histories(hour, 2).await.unwrap();
     assert_eq!(roles.abilities("monitor").await, "look");
     roles
         .may_not(
@@ -324,6 +335,8 @@ async fn a_monitor_reads_the_views_and_no_payload() {
                 "select reveille.pause('default')",
                 "select reveille.stop_worker(1)",
                 "select from reveille.limits for update",
+                "select * from reveille.actions",
+                "insert into reveille.actions (actor, source, action) values ('alice', 'test', 'pause')",
             ],
         )
         .await;
@@ -335,7 +348,7 @@ async fn an_administrator_controls_jobs_and_changes_no_tables() {
     let roles = Roles::new().await;
     let database = roles.database("admin").await;
     let id = enqueue(&database, &note("x")).delay(Duration::from_secs(3600)).await.unwrap().id;
-    let admin = database.admin();
+    let admin = database.admin().acting_as("alice", "test").unwrap();
     assert_eq!(admin.retry(id).await.unwrap(), Retried::Due);
     admin.pause("default").await.unwrap();
     admin.resume("default").await.unwrap();
@@ -353,7 +366,9 @@ async fn an_administrator_controls_jobs_and_changes_no_tables() {
     admin.wait_until_drained("default", |_| {}).await.unwrap();
     admin.purge_dead(&Filter::new()).await.unwrap();
     admin.revive_dead(&Filter::new()).await.unwrap();
-    for action in [BulkAction::RunAgain, BulkAction::Retry, BulkAction::Cancel, BulkAction::Revive, BulkAction::Purge] {
+    let edit = BulkAction::Edit(JobEdit::new().queue("other"));
+    let (again, retry, cancel) = (BulkAction::RunAgain, BulkAction::Retry, BulkAction::Cancel);
+    for action in [again, retry, edit, cancel, BulkAction::Revive, BulkAction::Purge] {
         let mut bulk = admin.bulk(action, &Filter::new()).unwrap();
         bulk.count().await.unwrap();
         bulk.run().await.unwrap();
@@ -373,6 +388,17 @@ async fn an_administrator_controls_jobs_and_changes_no_tables() {
         "select reveille.unschedule('s')",
     ];
     roles.may("admin", &schedules).await;
+    let hourly = Schedule::every("hourly", Duration::from_secs(3600), &note("x")).unwrap();
+    admin.add_schedule(&hourly).await.unwrap();
+    assert!(admin.remove_schedule("hourly").await.unwrap());
+    assert!(!admin.stop_action(0).await.unwrap());
+    let actions = admin.actions(None, 100).await.unwrap();
+    assert!(actions.len() == 22 && actions.iter().all(|action| action.actor == "alice"), "{}", actions.len());
+    let revoke = format!("revoke insert on {0}.actions from {0}_admin", roles.schema);
+    roles.behind.run(&revoke).await;
+    let error = admin.pause("other").await.unwrap_err();
+    assert!(error.is_denied() && error.to_string().contains("insert and update on reveille.actions"), "{error}");
+    database.admin().pause("other").await.unwrap();
     roles
         .may_not(
             "admin",

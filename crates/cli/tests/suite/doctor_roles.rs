@@ -85,7 +85,8 @@ async fn a_user_can_do_what_the_doctor_lists() {
         "select on reveille.queue_stats, reveille.running_jobs, reveille.failing_jobs, reveille.dead_jobs_overview,
         reveille.worker_status, reveille.throughput, reveille.queue_limits, reveille.queue_totals,
         reveille.kind_totals, reveille.kind_stats, reveille.waiting_jobs, reveille.schedule_status,
-        reveille.pause_status";
+        reveille.action_status, reveille.pause_status, reveille.job_list, reveille.dead_job_list,
+        reveille.finished_job_list";
     let (looker, looks) = as_user(&database, &["usage on schema reveille", views]).await;
     only(&looker, "roles", Verdict::Ok, &["may look;", "to enqueue it lacks insert, select on jobs; to work"]).await;
     only(&looker, "waiting", Verdict::Ok, &[]).await;
@@ -110,6 +111,7 @@ async fn a_user_can_do_what_the_doctor_lists() {
             "select, insert, update, delete on reveille.dead_jobs, reveille.finished_jobs",
             "select, insert, update, delete on reveille.ends",
             "select, update on reveille.chores",
+            "select (id, started_at), delete on reveille.actions",
             "select, insert, update on reveille.limits",
             "execute on function reveille.analyze_unknown_tables()",
             "execute on function reveille.sum_of_histograms(bigint[], bigint[])",
