@@ -1,0 +1,9 @@
+//! What visitors do: each POST and its answer.
+
+pub mod bulk;
+pub mod dead;
+pub mod edit;
+pub mod enqueue;
+pub mod job;
+pub mod pause;
+pub mod queue;

@@ -1,0 +1,91 @@
+//! Pausing kinds and keys.
+
+use axum::response::Response;
+use maud::{Markup, html};
+use reveille::admin::{Pause, Record, View};
+
+use crate::access::Right;
+use crate::draw::{number, parts, text, time};
+use crate::guard::Refusal;
+use crate::page::column;
+use crate::posted::Posted;
+use crate::visit::Visit;
+
+/// Draws the pauses of kinds and keys that the visitor may see, with the buttons that end them.
+pub async fn list(visit: &Visit) -> Markup {
+    let pauses = visit.read("pauses", |admin| async move { admin.view(View::PauseStatus).await }).await;
+    parts::reading(&pauses, |pauses| {
+        let pauses = pauses.iter().filter(|pause| is_shown(visit, pause)).collect::<Vec<_>>();
+        html! {
+            @if !pauses.is_empty() {
+                h2 { "Paused" }
+                ul.findings { @for pause in pauses { (row(visit, pause)) } }
+            }
+        }
+    })
+}
+
+/// A pause of a whole queue stands at the queue.
+fn is_shown(visit: &Visit, pause: &Record) -> bool {
+    let is_of_queue = column::<Option<i64>>(pause, "id").is_none();
+    let sees = match column::<Option<String>>(pause, "queue") {
+        Some(queue) => visit.viewer.sees(&queue),
+        None => visit.viewer.queues.is_none(),
+    };
+    !is_of_queue && sees
+}
+
+fn row(visit: &Visit, pause: &Record) -> Markup {
+    let [queue, kind, key] = ["queue", "kind", "key"].map(|name| column::<Option<String>>(pause, name));
+    let parked = column::<Option<u64>>(pause, "parked").unwrap_or(0);
+    let carried = [("queue", &queue), ("kind", &kind), ("key", &key)];
+    let carried: Vec<(&str, &str)> =
+        carried.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect();
+    html! {
+        li {
+            (words(&queue, &kind, &key)) ", since " (time::ago(pause.time("paused_at"))) ": "
+            (number::count(parked)) @if parked >= 10_000 { " or more" } " parked jobs "
+            @if visit.may(Right::Pause) { (parts::button(visit, "resume", "Resume", "", &carried)) }
+        }
+    }
+}
+
+/// Says what a pause covers.
+fn words(queue: &Option<String>, kind: &Option<String>, key: &Option<String>) -> Markup {
+    html! {
+        @if let Some(kind) = kind { "kind " strong { (text::line(kind)) } " " }
+        @if let Some(key) = key { "key " strong { (text::line(key)) } " " }
+        @match queue { Some(queue) => { "in queue " strong { (text::line(queue)) } } None => "in all queues" }
+    }
+}
+
+/// Returns the pause that a form names, if the visitor may begin and end it.
+fn named(posted: &Posted) -> Result<Pause, Refusal> {
+    posted.visit.must(Right::Pause)?;
+    let value = |name: &str| posted.value(name).filter(|value| !value.is_empty());
+    let sees = value("queue").map_or(posted.visit.viewer.queues.is_none(), |queue| posted.visit.viewer.sees(queue));
+    if !sees {
+        return Err(Refusal::forbidden("You may not pause jobs of queues that you may not see. Nothing was changed."));
+    }
+    let mut pause = Pause::new();
+    if let Some(queue) = value("queue") {
+        pause = pause.queue(queue);
+    }
+    if let Some(kind) = value("kind") {
+        pause = pause.kind(kind);
+    }
+    if let Some(key) = value("key") {
+        pause = pause.key(key);
+    }
+    Ok(pause)
+}
+
+pub async fn pause(posted: Posted) -> Result<Response, Refusal> {
+    posted.visit.operator()?.pause(named(&posted)?).await?;
+    Ok(posted.done("", "These jobs are paused: none of them starts. Running jobs go on."))
+}
+
+pub async fn resume(posted: Posted) -> Result<Response, Refusal> {
+    posted.visit.operator()?.resume(named(&posted)?).await?;
+    Ok(posted.done("", "These jobs are resumed."))
+}

@@ -1,0 +1,169 @@
+//! Pausing a queue, and changing its settings.
+
+use std::time::Duration;
+
+use axum::response::Response;
+use maud::{Markup, html};
+use reveille::admin::{QueueSettings, Record, RemovedQueue};
+
+use crate::access::Right;
+use crate::draw::{parts, text};
+use crate::guard::Refusal;
+use crate::posted::Posted;
+use crate::visit::Visit;
+
+/// A setting of a queue, as a field of the form.
+pub struct Setting {
+    /// The name of the column.
+    column: &'static str,
+    pub label: &'static str,
+    hint: &'static str,
+    sort: Sort,
+}
+
+enum Sort {
+    /// A whole number; empty is no limit.
+    Number(fn(QueueSettings, Option<u32>) -> QueueSettings),
+    /// A length of time, such as `2h`; empty is the default.
+    Time(fn(QueueSettings, Option<Duration>) -> QueueSettings),
+    Flag(fn(QueueSettings, bool) -> QueueSettings),
+}
+
+pub const SETTINGS: [Setting; 10] = [
+    setting("max_running", "Running at most", "no limit", Sort::Number(QueueSettings::max_running)),
+    setting(
+        "max_running_per_key",
+        "Running at most per key",
+        "no limit",
+        Sort::Number(QueueSettings::max_running_per_key),
+    ),
+    setting("rate_limit", "Starts per period", "no limit", Sort::Number(QueueSettings::rate_limit)),
+    setting("rate_per_key", "Starts per period and key", "no limit", Sort::Number(QueueSettings::rate_per_key)),
+    setting("rate_period", "Period", "1s", Sort::Time(QueueSettings::rate_period)),
+    setting("rate_burst", "Starts at once after a rest", "1", Sort::Number(QueueSettings::rate_burst)),
+    setting("retention", "Keep finished jobs for", "1day", Sort::Time(QueueSettings::retention)),
+    setting("dead_retention", "Keep dead jobs for", "always", Sort::Time(QueueSettings::dead_retention)),
+    setting("ordered", "In order per key", "", Sort::Flag(QueueSettings::ordered)),
+    setting("bell", "Wake sleeping workers", "", Sort::Flag(QueueSettings::bell)),
+];
+
+const fn setting(column: &'static str, label: &'static str, hint: &'static str, sort: Sort) -> Setting {
+    Setting { column, label, hint, sort }
+}
+
+impl Setting {
+    /// Returns the value as it stands in the form; `None` if it is the default.
+    pub fn written(&self, settings: &Record) -> Option<String> {
+        match self.sort {
+            Sort::Number(_) => settings.decode::<Option<i64>>(self.column).ok()?.map(|number| number.to_string()),
+            Sort::Time(_) => {
+                let seconds = settings.decode::<Option<f64>>(self.column).ok()??;
+                Duration::try_from_secs_f64(seconds).ok().map(|time| humantime::format_duration(time).to_string())
+            }
+            Sort::Flag(_) => settings
+                .decode::<Option<bool>>(self.column)
+                .ok()?
+                .map(|flag| if flag { "yes" } else { "no" }.to_owned()),
+        }
+    }
+
+    /// Reads the form's field into the settings.
+    fn read(&self, settings: QueueSettings, posted: &Posted) -> Result<QueueSettings, Refusal> {
+        let wrong = |value: &str, like: &str| {
+            let problem = format!("{}: {value:?} is {like}. Nothing was changed.", self.label);
+            Refusal::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, problem)
+        };
+        let value = posted.filled(self.column);
+        Ok(match self.sort {
+            Sort::Number(set) => {
+                let number =
+                    value.map(|value| value.parse().map_err(|_| wrong(value, "no whole number"))).transpose()?;
+                set(settings, number)
+            }
+            Sort::Time(set) => {
+                let read = |value: &str| match value {
+                    "0" => Ok(Duration::ZERO),
+                    _ => humantime::parse_duration(value).map_err(|_| wrong(value, "no time like 30s, 2h or 7days")),
+                };
+                set(settings, value.map(read).transpose()?)
+            }
+            Sort::Flag(set) => set(settings, value.is_some()),
+        })
+    }
+}
+
+/// Draws the settings as a form.
+pub fn form(visit: &Visit, name: &str, settings: Option<&Record>) -> Markup {
+    let value = |setting: &Setting| settings.and_then(|settings| setting.written(settings));
+    html! {
+        form.fields method="post" action=(visit.to("queue/settings")) data-keep {
+            (parts::signature(visit, "queue/settings"))
+            input type="hidden" name="name" value=(name);
+            @for setting in &SETTINGS {
+                @match setting.sort {
+                    Sort::Flag(_) => label.flag {
+                        // A queue without settings has a bell, and no order.
+                        @let is_on = value(setting).map_or(setting.column == "bell", |value| value == "yes");
+                        input type="checkbox" name=(setting.column) value="yes" checked[is_on];
+                        (setting.label)
+                    },
+                    _ => label {
+                        (setting.label)
+                        @let value = value(setting).unwrap_or_default();
+                        input name=(setting.column) value=(value) placeholder=(setting.hint) autocomplete="off";
+                    },
+                }
+            }
+            button.main type="submit" { "Save" }
+        }
+        (parts::button(visit, "queue/remove", "Remove the queue", "", &[("name", name)]))
+        span.hint { " Removes the settings and counts of a queue that nothing uses." }
+    }
+}
+
+/// Returns the queue that a form names, if the visitor may see it.
+fn queue(posted: &Posted) -> Result<&str, Refusal> {
+    let name = posted.value("name").filter(|name| !name.is_empty() && posted.visit.viewer.sees(name));
+    // A browser changes the line breaks of what it sends, so the name would be that of another queue.
+    let name = name.filter(|name| !name.contains(['\r', '\n']));
+    name.ok_or_else(|| Refusal::not_found("There is no such queue. Nothing was changed."))
+}
+
+fn done(posted: &Posted, name: &str, notice: &str) -> Response {
+    posted.done(&format!("queue?name={}", text::in_query(name)), notice)
+}
+
+pub async fn pause(posted: Posted) -> Result<Response, Refusal> {
+    posted.visit.must(Right::Pause)?;
+    let name = queue(&posted)?;
+    posted.visit.operator()?.pause(name).await?;
+    Ok(done(&posted, name, "The queue is paused: no further job of it starts. Running jobs go on."))
+}
+
+pub async fn resume(posted: Posted) -> Result<Response, Refusal> {
+    posted.visit.must(Right::Pause)?;
+    let name = queue(&posted)?;
+    posted.visit.operator()?.resume(name).await?;
+    Ok(done(&posted, name, "The queue is resumed."))
+}
+
+pub async fn settings(posted: Posted) -> Result<Response, Refusal> {
+    posted.visit.must(Right::Settings)?;
+    let name = queue(&posted)?;
+    let settings =
+        SETTINGS.iter().try_fold(QueueSettings::new(), |settings, setting| setting.read(settings, &posted))?;
+    posted.visit.operator()?.set_queue(name, settings).await?;
+    Ok(done(&posted, name, "The settings are saved. Workers obey them from their next claim on."))
+}
+
+pub async fn remove(posted: Posted) -> Result<Response, Refusal> {
+    posted.visit.must(Right::Settings)?;
+    let name = queue(&posted)?;
+    Ok(match posted.visit.operator()?.remove_queue(name).await? {
+        RemovedQueue::Removed => posted.done("", &format!("The queue {} is removed.", text::line(name))),
+        RemovedQueue::InUse(using) => {
+            done(&posted, name, &format!("The queue was not removed. It is in use: {using}."))
+        }
+        _ => posted.done("", "Nothing is known of the queue."),
+    })
+}

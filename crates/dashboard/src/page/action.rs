@@ -1,0 +1,94 @@
+//! One action. A change of many jobs shows its progress, and can be stopped.
+
+use axum::response::Response;
+use maud::html;
+use reveille::admin::{ActionRow, ActionState};
+
+use super::Id;
+use super::actions::{may_see, progress, state, target, without_hashes, words};
+use crate::access::Right;
+use crate::draw::shell::Section;
+use crate::draw::{json, parts, text, time};
+use crate::guard::Refusal;
+use crate::posted::Posted;
+use crate::serve::{self, Page};
+use crate::visit::Visit;
+
+/// The number of bytes of the detail that the page shows.
+const MOST_DETAIL: usize = 32 * 1024;
+
+pub async fn show(Id(id): Id, visit: Visit) -> Result<Response, Refusal> {
+    serve::page(visit, move |visit| draw(id, visit)).await
+}
+
+async fn find(visit: &Visit, id: i64) -> Result<ActionRow, Refusal> {
+    let action = visit.read(format!("action {id}"), move |admin| async move { admin.action(id).await }).await;
+    match &action.value {
+        Ok(Some(action)) if may_see(visit, action) => Ok(action.clone()),
+        Ok(_) => Err(Refusal::not_found(format!("There is no action {id}. Actions are kept for 90 days."))),
+        Err(problem) => Err(Refusal::unavailable(problem.as_str())),
+    }
+}
+
+async fn draw(id: i64, visit: Visit) -> Result<Page, Refusal> {
+    let action = find(&visit, id).await?;
+    let is_under_way = action.is_run() && action.state == ActionState::Running;
+    let laid_out = |value: &serde_json::Value| {
+        let (laid_out, _) = json::laid_out(&without_hashes(&visit, value).to_string(), MOST_DETAIL);
+        text::within(&laid_out, MOST_DETAIL).0
+    };
+    let body = html! {
+        div.bar {
+            h1 { (words(&action.action)) " " (target(&visit, &action)) (state(&action)) }
+            @if is_under_way && may_stop(&visit, &action) {
+                (parts::button(&visit, &format!("actions/{id}/stop"), "Stop", "", &[]))
+            }
+        }
+        @if let (Some(done), Some(matching)) = (action.done, action.matching.filter(|matching| *matching > 0)) {
+            progress.run value=(done.min(matching)) max=(matching) aria-label="Progress" {}
+        }
+        (progress(&action))
+        @if action.state == ActionState::Interrupted {
+            p.problem {
+                "The process that made this change has ended before the change. What it had changed stays changed."
+            }
+        }
+        @if let Some(error) = &action.error { p.problem { (text::shown(error)) } }
+        dl.facts {
+            dt { "By" } dd { (text::line(&action.actor)) " (" (text::line(&action.source)) ")" }
+            dt { "Began" } dd { (time::exact(action.started_at)) }
+            @if action.ended_at.is_some() { dt { "Ended" } dd { (time::exact(action.ended_at)) } }
+            @if action.stop_requested_at.is_some() {
+                dt { "Asked to stop" }
+                dd { (time::exact(action.stop_requested_at)) }
+            }
+        }
+        h2 { "Target" }
+        pre tabindex="0" aria-label="Target" { (laid_out(&action.target)) }
+        h2 { "Detail" }
+        pre tabindex="0" aria-label="Detail" { (laid_out(&action.detail)) }
+    };
+    Ok(Page { title: format!("Action {id}"), section: Section::Actions, body })
+}
+
+/// A run may be stopped by those who may begin one like it, and by those who have begun it.
+fn may_stop(visit: &Visit, action: &ActionRow) -> bool {
+    let right = match action.action.as_str() {
+        "cancel" => Right::Cancel,
+        "revive" => Right::Revive,
+        "purge" => Right::Purge,
+        "edit" => Right::Edit,
+        _ => Right::Retry,
+    };
+    visit.may(right)
+}
+
+pub async fn stop(Id(id): Id, posted: Posted) -> Result<Response, Refusal> {
+    let action = find(&posted.visit, id).await?;
+    if !may_stop(&posted.visit, &action) {
+        return Err(Refusal::forbidden("You may not stop this. It goes on."));
+    }
+    let is_asked = posted.visit.operator()?.stop_action(id).await?;
+    let (asked, gone) = ("It stops after the jobs that are being changed now.", "It has ended already.");
+    Ok(posted.done_if(is_asked, &format!("actions/{id}"), asked, gone))
+}

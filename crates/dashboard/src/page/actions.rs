@@ -1,0 +1,150 @@
+//! What was done, by whom, on what and when.
+
+use axum::response::Response;
+use maud::{Markup, html};
+use reveille::admin::{ActionRow, ActionState};
+use serde_json::Value;
+
+use crate::draw::parts::{self, Column};
+use crate::draw::shell::Section;
+use crate::draw::{number, text, time};
+use crate::guard::Refusal;
+use crate::job_filter::may_match_payload;
+use crate::serve::{self, Page};
+use crate::visit::{SOURCE, Visit};
+
+/// The number of actions on a page.
+const ACTIONS: u32 = 50;
+
+pub async fn show(visit: Visit) -> Result<Response, Refusal> {
+    serve::page(visit, draw).await
+}
+
+async fn draw(visit: Visit) -> Result<Page, Refusal> {
+    let before = visit.param("before").and_then(|before| before.parse::<i64>().ok());
+    let actions = visit
+        .read(format!("actions {before:?}"), move |admin| async move { admin.actions(before, ACTIONS).await })
+        .await;
+    let body = html! {
+        h1 { "Actions" }
+        p.hint { "Changes by the dashboard and the command, kept for 90 days." }
+        (parts::reading(&actions, |actions| html! {
+            @let seen = actions.iter().filter(|action| may_see(&visit, action)).collect::<Vec<_>>();
+            @if seen.is_empty() { p.empty { "Nothing was done here." } }
+            @else { (table(&visit, &seen)) }
+            div.bar {
+                @if before.is_some() { a.act href=(visit.to("actions")) { "Newest" } }
+                @if let Some(last) = actions.last().filter(|_| actions.len() as u32 == ACTIONS) {
+                    a.act href=(visit.to(&format!("actions?before={}", last.id))) { "Next" }
+                }
+            }
+        }))
+    };
+    Ok(Page { title: "Actions".into(), section: Section::Actions, body })
+}
+
+/// A visitor of some queues sees what they did themselves: an action names jobs of any queue.
+pub fn may_see(visit: &Visit, action: &ActionRow) -> bool {
+    visit.viewer.queues.is_none() || action.actor == visit.actor() && action.source == SOURCE
+}
+
+fn table(visit: &Visit, actions: &[&ActionRow]) -> Markup {
+    let columns = [
+        Column::Text("When"),
+        Column::Text("Who"),
+        Column::Text("What"),
+        Column::Wide("On what"),
+        Column::Text("Result"),
+    ];
+    let rows = html! {
+        @for action in actions {
+            @let link = visit.to(&format!("actions/{}", action.id));
+            tr data-href=(link) data-key=(action.id) {
+                td { a href=(link) { (time::ago(action.started_at)) } }
+                td { (text::line(&action.actor)) div.soft { (text::line(&action.source)) } }
+                td { (words(&action.action)) }
+                td.wide { (target(visit, action)) }
+                td { (state(action)) (progress(action)) }
+            }
+        }
+    };
+    parts::table("Actions", &columns, rows)
+}
+
+/// Writes the name of an action in words.
+pub fn words(name: &str) -> String {
+    text::line(name).replace('_', " ")
+}
+
+/// Draws what was changed: a job, a queue, a schedule, a worker, or the jobs that pass a filter.
+pub fn target(visit: &Visit, action: &ActionRow) -> Markup {
+    let text_of = |name: &str| action.target.get(name).and_then(|value| value.as_str());
+    let id_of = |name: &str| action.target.get(name).and_then(Value::as_i64);
+    html! {
+        @if let Some(id) = id_of("job") { "job " (parts::job_link(visit, id)) }
+        @else if let Some(filter) = action.target.get("filter") {
+            "jobs " (text::brief(&of_filter(&without_hashes(visit, filter)), 240))
+        }
+        @else if let Some(queue) = text_of("queue") { "queue " (parts::queue_link(visit, queue)) }
+        @else if let Some(schedule) = text_of("schedule") { "schedule " (text::line(schedule)) }
+        @else if let Some(worker) = id_of("worker") { "worker " (worker) }
+        @else { (text::brief(&without_hashes(visit, &action.target).to_string(), 240)) }
+    }
+}
+
+/// Returns a record without the hashes of payloads, if the visitor may not see these: who can guess a payload could
+/// check the guess by its hash.
+pub fn without_hashes(visit: &Visit, record: &Value) -> Value {
+    fn strip(value: &mut Value) {
+        if let Value::Object(members) = value {
+            members.remove("sha256");
+            members.values_mut().for_each(strip);
+        }
+    }
+    let mut record = record.clone();
+    if !may_match_payload(visit) {
+        strip(&mut record);
+    }
+    record
+}
+
+/// Writes the conditions of a filter: `state dead, queue mail`.
+fn of_filter(filter: &Value) -> String {
+    let conditions = filter.as_object().into_iter().flatten().map(|(name, value)| match value.as_str() {
+        Some(text) => format!("{} {text}", name.replace('_', " ")),
+        None => format!("{} {value}", name.replace('_', " ")),
+    });
+    match conditions.collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => "of all queues".to_owned(),
+        some => format!("with {some}"),
+    }
+}
+
+pub fn state(action: &ActionRow) -> Markup {
+    let class = match action.state {
+        ActionState::Done => "good",
+        ActionState::Running => "run",
+        ActionState::Failed => "bad",
+        _ => "warn",
+    };
+    parts::badge(action.state.name(), class)
+}
+
+/// Draws how far a change of many jobs has come.
+pub fn progress(action: &ActionRow) -> Markup {
+    let Some(done) = action.done else { return html! {} };
+    html! {
+        div.soft {
+            (number::count(done)) @if let Some(matching) = action.matching { " of " (number::count(matching)) }
+            @if let Some(passed_over) = action.passed_over.filter(|number| *number > 0) {
+                ", " (number::count(passed_over)) " changed meanwhile"
+            }
+            @if let Some(refused) = action.refused.filter(|number| *number > 0) {
+                ", " (number::count(refused)) " refused"
+            }
+            @if let Some(left_over) = action.left_over.filter(|number| *number > 0) {
+                ", " (number::count(left_over)) " stay dead: live jobs hold their unique keys"
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The kinds: how many of their jobs end, fail and wait, and how long they take.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::response::Response;
+use maud::{Markup, html};
+use reveille::admin::{DeadGroup, DeadJobs, KindHistory, Record, View};
+
+use super::column;
+use crate::access::Right;
+use crate::draw::parts::{self, Column};
+use crate::draw::shell::Section;
+use crate::draw::{chart, number, text};
+use crate::guard::Refusal;
+use crate::serve::{self, Page};
+use crate::visit::Visit;
+
+/// The sparkline of a kind: a day in bars of half an hour.
+const BAR: Duration = Duration::from_secs(1800);
+const BARS: u16 = 48;
+/// The counters hold ten minutes each.
+const COUNTED_SECONDS: u64 = 600;
+/// The name of all kinds past the first 200.
+const OTHER: &str = "(other)";
+
+type Name = (String, String);
+
+/// The attempts of a kind in a queue within the last hour.
+#[derive(Debug, Default, Clone)]
+struct Kind {
+    completed: u64,
+    failed: u64,
+    median_wait: Option<f64>,
+    p95_wait: Option<f64>,
+    median_run: Option<f64>,
+    p95_run: Option<f64>,
+    dead: u64,
+    history: Vec<f64>,
+}
+
+impl Kind {
+    fn attempts(&self) -> u64 {
+        self.completed + self.failed
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Name,
+    Attempts,
+    Failures,
+    Waiting,
+    Running,
+    Dead,
+}
+
+impl Order {
+    const ALL: [(Order, &'static str, &'static str); 6] = [
+        (Order::Name, "name", "By kind"),
+        (Order::Attempts, "attempts", "By attempts"),
+        (Order::Failures, "failures", "By failures"),
+        (Order::Waiting, "waiting", "By waiting time"),
+        (Order::Running, "running", "By run time"),
+        (Order::Dead, "dead", "By dead jobs"),
+    ];
+
+    fn sort(self, kinds: &mut [(Name, Kind)]) {
+        let longest = |seconds: Option<f64>| Reverse((seconds.unwrap_or(-1.0) * 1e6) as i64);
+        match self {
+            Order::Name => kinds.sort_by(|(a, _), (b, _)| (a.1 == OTHER, &a.1, &a.0).cmp(&(b.1 == OTHER, &b.1, &b.0))),
+            Order::Attempts => kinds.sort_by_key(|(_, kind)| Reverse(kind.attempts())),
+            Order::Failures => kinds.sort_by_key(|(_, kind)| Reverse(kind.failed)),
+            Order::Waiting => kinds.sort_by_key(|(_, kind)| longest(kind.p95_wait)),
+            Order::Running => kinds.sort_by_key(|(_, kind)| longest(kind.p95_run)),
+            Order::Dead => kinds.sort_by_key(|(_, kind)| Reverse(kind.dead)),
+        }
+    }
+}
+
+pub async fn show(visit: Visit) -> Result<Response, Refusal> {
+    serve::page(visit, draw).await
+}
+
+async fn draw(visit: Visit) -> Result<Page, Refusal> {
+    let asked = visit.param("sort");
+    let order = Order::ALL.into_iter().find(|(_, name, _)| Some(*name) == asked.as_deref());
+    let order = order.map_or(Order::Name, |(order, ..)| order);
+    let stats = visit.read("kinds", |admin| async move { admin.view(View::KindStats).await });
+    let dead = visit.read("dead groups of all", |admin| async move { admin.dead_groups(&DeadJobs::new()).await });
+    let histories = visit.read("kind histories", |admin| async move { admin.kind_histories(BAR, BARS).await });
+    let (stats, dead, histories) = futures::join!(stats, dead, histories);
+    let tabs = Order::ALL.map(|(tab, name, title)| (title, format!("kinds?sort={name}"), tab == order));
+    let body = html! {
+        div.bar { h1 { "Kinds" } span.soft { "attempts of the last hour" } }
+        (parts::reading(&stats, |stats| {
+            let empty = (&[][..], &[][..]);
+            let dead = dead.value.as_ref().map_or(empty.0, Vec::as_slice);
+            let histories = histories.value.as_ref().map_or(empty.1, Vec::as_slice);
+            let mut kinds = joined(&visit, stats, dead, histories);
+            order.sort(&mut kinds);
+            match kinds.is_empty() {
+                true => html! {
+                    p.empty {
+                        "No attempt has ended within the last day, and no job is dead. A kind is listed here ten \
+                         seconds after its first attempt."
+                    }
+                },
+                false => html! { (parts::tabs(&visit, "Order", &tabs)) (table(&visit, &kinds)) (notes(&kinds)) },
+            }
+        }))
+        (parts::reading(&dead, |_| html! {}))
+        (parts::reading(&histories, |_| html! {}))
+    };
+    Ok(Page { title: "Kinds".into(), section: Section::Kinds, body })
+}
+
+/// Joins what is known of each kind. A kind without an attempt within the hour is listed for its dead jobs, or for its
+/// attempts of the day.
+fn joined(visit: &Visit, stats: &[Record], dead: &[DeadGroup], histories: &[KindHistory]) -> Vec<(Name, Kind)> {
+    let mut kinds = BTreeMap::<Name, Kind>::new();
+    for row in stats {
+        let kind = kinds.entry((column(row, "queue"), column(row, "kind"))).or_default();
+        (kind.completed, kind.failed) = (column(row, "completed"), column(row, "failed"));
+        (kind.median_wait, kind.p95_wait) = (column(row, "median_wait_seconds"), column(row, "p95_wait_seconds"));
+        (kind.median_run, kind.p95_run) = (column(row, "median_run_seconds"), column(row, "p95_run_seconds"));
+    }
+    for group in dead {
+        kinds.entry((group.queue.clone(), group.kind.clone())).or_default().dead += group.jobs;
+    }
+    for history in histories {
+        let bars = history.completed.iter().zip(&history.failed).map(|(completed, failed)| (completed + failed) as f64);
+        kinds.entry((history.queue.clone(), history.kind.clone())).or_default().history = bars.collect();
+    }
+    kinds.into_iter().filter(|((queue, _), _)| visit.viewer.sees(queue)).collect()
+}
+
+/// Returns the seconds that the counts of the last hour cover: 50 to 60 minutes, since they begin at a full ten.
+fn counted_seconds(now: SystemTime) -> f64 {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    (3600 - COUNTED_SECONDS + now % COUNTED_SECONDS) as f64
+}
+
+fn table(visit: &Visit, kinds: &[(Name, Kind)]) -> Markup {
+    let columns = [
+        Column::Text("Kind"),
+        Column::Number("Attempts"),
+        Column::Number("Failed"),
+        Column::WideNumber("Wait p50"),
+        Column::WideNumber("Wait p95"),
+        Column::WideNumber("Run p50"),
+        Column::Number("Run p95"),
+        Column::Wide("Last day"),
+        Column::Number("Dead"),
+    ];
+    let seconds = counted_seconds(SystemTime::now());
+    let rows = html! {
+        @for ((queue, name), kind) in kinds {
+            @let query = format!("kind={}&queue={}", text::in_query(name), text::in_query(queue));
+            @let link = visit.to(&format!("jobs?{query}"));
+            @let time = |seconds: Option<f64>| seconds.map(number::seconds).unwrap_or_default();
+            tr data-href=(link) data-key=(format!("{queue} {name}")) {
+                th.long scope="row" {
+                    @if name == OTHER { (OTHER) } @else { a href=(link) { (text::line(name)) } }
+                    span.sub {
+                        (parts::queue_link(visit, queue))
+                        @if visit.may(Right::Enqueue) && name != OTHER {
+                            " · " a href=(visit.to(&format!("enqueue?{query}"))) { "enqueue" }
+                        }
+                    }
+                    @if visit.may(Right::Pause) && name != OTHER {
+                        (parts::button(visit, "pause", "Pause", "", &[("queue", queue), ("kind", name)]))
+                    }
+                }
+                td.n { (parts::count(kind.attempts())) span.sub { (number::rate(kind.attempts() as f64 / seconds)) } }
+                td.n { (failures(kind)) }
+                td.n.wide { (time(kind.median_wait)) }
+                td.n.wide { (time(kind.p95_wait)) }
+                td.n.wide { (time(kind.median_run)) }
+                td.n { (time(kind.p95_run)) }
+                td.wide {
+                    @if !kind.history.is_empty() {
+                        (chart::sparkline(&kind.history, &format!("attempts of {} in the last day", text::line(name))))
+                    }
+                }
+                td.n {
+                    @if kind.dead == 0 { span.none { "0" } }
+                    @else { a.bad href=(visit.to(&format!("dead?{query}"))) { (number::count(kind.dead)) } }
+                }
+            }
+        }
+    };
+    parts::table("Kinds", &columns, rows)
+}
+
+/// Draws the number of failed attempts with their share.
+fn failures(kind: &Kind) -> Markup {
+    let share = kind.failed as f64 / kind.attempts().max(1) as f64 * 100.0;
+    html! {
+        @match kind.failed {
+            0 => span.none { "0" },
+            failed => { span.warn { (number::count(failed)) } span.sub { (percent(share)) } }
+        }
+    }
+}
+
+fn percent(share: f64) -> String {
+    match share {
+        share if share < 1.0 => "<1 %".to_owned(),
+        share => format!("{share:.0} %"),
+    }
+}
+
+fn notes(kinds: &[(Name, Kind)]) -> Markup {
+    html! {
+        p.hint {
+            "Failed counts attempts, most of which are tried again. The times are estimates: half of the attempts \
+             (p50) and 95 % of them (p95) took no longer. Wait is the time from the due time to the start."
+            @if kinds.iter().any(|((_, name), _)| name == OTHER) {
+                " " (OTHER) " stands for all kinds past the first 200."
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_over_the_time_that_the_counts_cover() {
+        let at = |seconds| counted_seconds(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!([at(7200), at(7201), at(7799)], [3000.0, 3001.0, 3599.0]);
+        assert_eq!([percent(0.2), percent(1.0), percent(99.6)], ["<1 %", "1 %", "100 %"]);
+    }
+
+    #[test]
+    fn kinds_are_sorted_with_the_worst_first() {
+        let kind = |name: &str, failed, p95_run| {
+            (("q".to_owned(), name.to_owned()), Kind { failed, p95_run, ..Kind::default() })
+        };
+        let sorted = |order: Order| {
+            let mut kinds = [kind("b", 1, None), kind("a", 3, Some(0.5)), kind("c", 2, Some(7.0))];
+            order.sort(&mut kinds);
+            kinds.map(|((_, name), _)| name).concat()
+        };
+        assert_eq!([sorted(Order::Name), sorted(Order::Failures), sorted(Order::Running)], ["abc", "acb", "cab"]);
+    }
+}

@@ -1,0 +1,90 @@
+//! A form that a visitor has sent.
+
+use std::sync::Arc;
+
+use axum::Form;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::{IntoResponse, Response};
+
+use crate::draw::text;
+use crate::guard::Refusal;
+use crate::shared::Shared;
+use crate::visit::Visit;
+
+/// The longest notice, in characters.
+const LONGEST_NOTICE: usize = 240;
+
+/// A form whose signature is valid for its address and its visitor.
+pub struct Posted {
+    pub visit: Visit,
+    fields: Vec<(String, String)>,
+}
+
+impl FromRequest<Arc<Shared>> for Posted {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Posted, Refusal> {
+        let Draft { posted, is_signed } = Draft::from_request(request, shared).await?;
+        match is_signed {
+            true => Ok(posted),
+            false => Err(Refusal::forbidden(
+                "The form is too old, or was not made by this dashboard for you. Nothing was changed. Load its page \
+                 again.",
+            )),
+        }
+    }
+}
+
+/// A form that is shown again if its signature is not valid, since somebody has typed much into it.
+pub struct Draft {
+    pub posted: Posted,
+    /// True if the form may be acted on.
+    pub is_signed: bool,
+}
+
+impl FromRequest<Arc<Shared>> for Draft {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Draft, Refusal> {
+        let (mut parts, body) = request.into_parts();
+        let visit = Visit::from_request_parts(&mut parts, shared).await?;
+        let action = parts.uri.path().trim_start_matches('/').to_owned();
+        let form = Form::<Vec<(String, String)>>::from_request(Request::from_parts(parts, body), shared).await;
+        let Form(fields) = form.map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
+        let posted = Posted { visit, fields };
+        let signature = posted.value("signature").unwrap_or_default();
+        let is_signed = shared.forms.verify(&posted.visit.viewer.name, &action, signature);
+        Ok(Draft { posted, is_signed })
+    }
+}
+
+impl Posted {
+    /// Returns the first value of a field; `None` if the form does not have the field.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Returns the value of a field without blanks around it; `None` if nothing was filled in.
+    pub fn filled(&self, name: &str) -> Option<&str> {
+        self.value(name).map(str::trim).filter(|value| !value.is_empty())
+    }
+
+    /// Sends the browser to a page, which shows the notice. The page is a path from the dashboard's first page.
+    pub fn done(&self, page: &str, notice: &str) -> Response {
+        // The notice stands in an address, which has a bound.
+        let notice = &text::cut(notice, LONGEST_NOTICE);
+        // What the pages have read before is outdated.
+        self.visit.shared.readings.forget();
+        let separator = if page.contains('?') { '&' } else { '?' };
+        let signature = self.visit.sign(&format!("notice {notice}"));
+        let there = self.visit.to(&format!("{page}{separator}notice={}&signed={signature}", text::in_query(notice)));
+        (StatusCode::SEE_OTHER, [(LOCATION, there)]).into_response()
+    }
+
+    /// Sends the browser to a page that says that it is `done`, or `unknown` if what was to be changed is gone.
+    pub fn done_if(&self, is_done: bool, page: &str, done: &str, unknown: &str) -> Response {
+        self.done(page, if is_done { done } else { unknown })
+    }
+}

@@ -1,0 +1,216 @@
+//! What pages read from the database: each reading serves all pages that ask for it at about the same time.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use reveille::Result;
+use tokio::sync::Semaphore;
+
+/// The age up to which a reading serves a page that somebody opens.
+const SHORTEST_LIFE: Duration = Duration::from_secs(1);
+/// A reading serves the streams of open pages for this many times the time that it took, up to `LONGEST_LIFE`. So all
+/// open pages together keep the server busy for at most 0.5 % of the time with each reading.
+const LIFE_FOR_TIME_TAKEN: u32 = 200;
+const LONGEST_LIFE: Duration = Duration::from_secs(10);
+/// A failed reading is made again after this time at the latest, so that a page comes back with the database.
+const FAILURE_LIFE: Duration = Duration::from_secs(5);
+/// The largest number of statements that run at once, so that the dashboard leaves most of an application's pool free.
+const MOST_STATEMENTS: usize = 3;
+
+/// One reading: the value, or what to show instead of it.
+#[derive(Debug)]
+pub struct Reading<T> {
+    pub value: std::result::Result<T, String>,
+    pub at: Instant,
+    pub took: Duration,
+}
+
+/// The latest readings, by their type and their name.
+pub struct Readings {
+    places: Mutex<HashMap<(TypeId, String), Arc<Place>>>,
+    glances: Mutex<HashMap<&'static str, Glance>>,
+    statements: Semaphore,
+}
+
+/// A reading that is made in the background.
+#[derive(Default)]
+struct Glance {
+    latest: Option<Arc<dyn Any + Send + Sync>>,
+    is_under_way: bool,
+}
+
+struct Place {
+    /// Locked during a reading, so that the others wait for the same reading.
+    latest: tokio::sync::Mutex<Option<Arc<dyn Any + Send + Sync>>>,
+    /// A reading that serves nobody any more is forgotten: a payload may have 8 MiB.
+    serves_until: Mutex<Instant>,
+}
+
+/// How old a reading may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Age {
+    /// For a page that somebody opens.
+    Fresh,
+    /// For a stream that keeps an open page up to date.
+    Streamed,
+}
+
+impl Default for Readings {
+    fn default() -> Readings {
+        Readings { places: Mutex::default(), glances: Mutex::default(), statements: Semaphore::new(MOST_STATEMENTS) }
+    }
+}
+
+impl Readings {
+    /// Returns the latest reading of this name, or makes one. `name` must name everything that `read` depends on.
+    pub async fn get<T: Send + Sync + 'static>(
+        &self,
+        name: impl Into<String>,
+        age: Age,
+        timeout: Duration,
+        read: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Arc<Reading<T>> {
+        let place = self.place((TypeId::of::<T>(), name.into()));
+        let mut latest = place.latest.lock().await;
+        let known = latest.clone().and_then(|reading| reading.downcast::<Reading<T>>().ok());
+        if let Some(reading) = known.filter(|reading| reading.at.elapsed() < reading.life(age)) {
+            return reading;
+        }
+        let reading = Arc::new(make(&self.statements, timeout, read).await);
+        *place.serves_until.lock().unwrap_or_else(PoisonError::into_inner) = reading.at + reading.life(Age::Streamed);
+        *latest = Some(Arc::clone(&reading) as Arc<dyn Any + Send + Sync>);
+        reading
+    }
+
+    /// Returns the latest reading of this name at once, and `None` if there is none yet. If it is older than `life`,
+    /// makes another one in the background. For what takes longer than a page may, and changes seldom.
+    pub fn glance<T: Send + Sync + 'static>(
+        self: &Arc<Self>,
+        name: &'static str,
+        life: Duration,
+        timeout: Duration,
+        read: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Option<Arc<Reading<T>>> {
+        let mut glances = self.glances.lock().unwrap_or_else(PoisonError::into_inner);
+        let glance = glances.entry(name).or_default();
+        let known = glance.latest.clone().and_then(|reading| reading.downcast::<Reading<T>>().ok());
+        let life = |reading: &Reading<T>| if reading.value.is_ok() { life } else { life.min(FAILURE_LIFE) };
+        if !glance.is_under_way && known.as_ref().is_none_or(|reading| reading.at.elapsed() >= life(reading)) {
+            glance.is_under_way = true;
+            let readings = Arc::clone(self);
+            tokio::spawn(async move {
+                let reading = Arc::new(make(&readings.statements, timeout, read).await);
+                let mut glances = readings.glances.lock().unwrap_or_else(PoisonError::into_inner);
+                glances.insert(name, Glance { latest: Some(reading), is_under_way: false });
+            });
+        }
+        known
+    }
+
+    /// Forgets all readings but glances, since a change by a visitor has outdated them.
+    pub fn forget(&self) {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn place(&self, name: (TypeId, String)) -> Arc<Place> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let serves_until = |place: &Place| *place.serves_until.lock().unwrap_or_else(PoisonError::into_inner);
+        // A place that somebody else holds is about to be read.
+        places.retain(|_, place| serves_until(place) > now || Arc::strong_count(place) > 1);
+        let place = places.entry(name).or_insert_with(|| {
+            Arc::new(Place { latest: tokio::sync::Mutex::default(), serves_until: Mutex::new(now) })
+        });
+        Arc::clone(place)
+    }
+}
+
+impl<T> Reading<T> {
+    fn life(&self, age: Age) -> Duration {
+        match age {
+            Age::Fresh => SHORTEST_LIFE,
+            Age::Streamed => {
+                let longest = if self.value.is_ok() { LONGEST_LIFE } else { FAILURE_LIFE };
+                (self.took * LIFE_FOR_TIME_TAKEN).clamp(SHORTEST_LIFE, longest)
+            }
+        }
+    }
+}
+
+async fn make<T>(
+    statements: &Semaphore,
+    timeout: Duration,
+    read: impl Future<Output = Result<T>> + Send,
+) -> Reading<T> {
+    let waited = tokio::time::timeout(timeout, statements.acquire()).await;
+    let began = Instant::now();
+    let value = match waited {
+        // A statement that is given up is cancelled, and its session is closed.
+        Ok(_turn) => match tokio::time::timeout(timeout, read).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("The database has not answered within {timeout:?}.")),
+        },
+        Err(_) => Err(format!("The dashboard's other statements have left no room within {timeout:?}.")),
+    };
+    Reading { value, at: Instant::now(), took: began.elapsed() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+
+    async fn count() -> Result<usize> {
+        tokio::task::yield_now().await;
+        Ok(MADE.fetch_add(1, Ordering::Relaxed))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_reading_serves_all_pages_that_ask_at_once() {
+        let readings = Readings::default();
+        let get = |name: &'static str| readings.get(name, Age::Fresh, Duration::from_secs(1), count());
+        let all = futures::future::join_all((0..100).map(|_| get("one"))).await;
+        assert!(all.iter().all(|reading| reading.value == Ok(0)));
+        assert_eq!(get("other").await.value, Ok(1));
+        readings.forget();
+        assert_eq!(get("one").await.value, Ok(2));
+    }
+
+    #[tokio::test]
+    async fn a_reading_that_serves_nobody_is_forgotten() {
+        let readings = Readings::default();
+        let get = |name: &'static str| readings.get(name, Age::Fresh, Duration::from_secs(1), async { Ok(()) });
+        futures::future::join(get("one"), get("two")).await;
+        let names = || readings.places.lock().unwrap().len();
+        assert_eq!(names(), 2);
+        for place in readings.places.lock().unwrap().values() {
+            *place.serves_until.lock().unwrap() = Instant::now();
+        }
+        get("three").await;
+        assert_eq!(names(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_statement_that_takes_too_long_is_given_up() {
+        let readings = Readings::default();
+        let reading = readings.get("slow", Age::Fresh, Duration::from_secs(2), std::future::pending::<Result<()>>());
+        assert_eq!(reading.await.value, Err("The database has not answered within 2s.".to_owned()));
+    }
+
+    #[test]
+    fn a_slow_reading_serves_streams_for_longer() {
+        let reading = |took| Reading { value: Ok(()), at: Instant::now(), took: Duration::from_millis(took) };
+        assert_eq!(reading(50).life(Age::Streamed), Duration::from_secs(10));
+        assert_eq!(reading(1).life(Age::Streamed), Duration::from_secs(1));
+        assert_eq!(reading(50).life(Age::Fresh), Duration::from_secs(1));
+        let failed = Reading { value: Err(String::new()), ..reading(50) };
+        assert_eq!(failed.life(Age::Streamed), Duration::from_secs(5));
+    }
+}
