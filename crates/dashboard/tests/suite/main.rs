@@ -1,0 +1,26 @@
+//! Tests of the pages as a browser asks for them, on a real server.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../../../tests/suite/harness.rs"]
+#[allow(dead_code)]
+mod harness;
+
+mod access;
+mod browser;
+mod dead;
+mod enqueue;
+mod forged;
+mod headers;
+mod hostile;
+mod hosts;
+mod kinds;
+mod outage;
+mod paths;
+mod redact;
+mod roles;
+mod schedules;
+mod sockets;
+mod streams;
+mod web;
+mod workers;
