@@ -2,9 +2,10 @@
 
 use clap::Args;
 use reveille::Database;
+use reveille::admin::Admin;
 use reveille::database::DatabaseOptions;
 
-use crate::Failure;
+use crate::{Failure, operator};
 
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Database")]
@@ -53,9 +54,20 @@ impl Connection {
         Ok(connect_and_check(self.options(self.url())).await?)
     }
 
+    /// Connects as [`Connection::database`] does, for a command that changes things. The changes are recorded on behalf
+    /// of the user of the operating system.
+    pub async fn operator(&self) -> Result<Admin, Failure> {
+        Ok(self.database().await?.admin().acting_as(operator::name(), "command")?)
+    }
+
     /// Connects as [`Connection::database`] does, but opens at most one session: for commands that only watch.
     pub async fn lookout(&self) -> reveille::Result<Database> {
         connect_and_check(self.options(self.url()).max_connections(1)).await
+    }
+
+    /// Connects as [`Connection::database`] does, with at most this number of sessions.
+    pub async fn dashboard(&self, sessions: usize) -> reveille::Result<Database> {
+        connect_and_check(self.options(self.url()).max_connections(sessions)).await
     }
 
     fn options(&self, url: Option<&str>) -> DatabaseOptions {

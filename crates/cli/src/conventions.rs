@@ -5,9 +5,10 @@ use clap::Command;
 use crate::command_line;
 
 /// The commands without the flag `--json`, and the reason of each.
-const WITHOUT_JSON: [(&str, &str); 5] = [
+const WITHOUT_JSON: [(&str, &str); 6] = [
     ("work", "its stdout belongs to the programs that it runs"),
     ("top", "it draws on a terminal"),
+    ("dashboard", "it prints a link"),
     ("metrics", "Prometheus reads its format"),
     ("completions", "a shell reads its script"),
     ("man", "it prints pages"),

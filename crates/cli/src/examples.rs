@@ -41,6 +41,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("reveille workers stop", &["reveille workers stop 7 8"]),
     ("reveille workers slots", &["reveille workers slots mail=8", "reveille workers slots mail=0 --worker 7"]),
     ("reveille top", &["reveille top", "reveille top --table workers --interval 5s", "reveille top --once"]),
+    (
+        "reveille dashboard",
+        &["reveille dashboard --open", "reveille dashboard --listen 0.0.0.0:7070 --auth basic --host ops.example.com"],
+    ),
     ("reveille metrics", &["reveille metrics --listen 0.0.0.0:9187", "reveille metrics --once"]),
     (
         "reveille retry",
@@ -55,8 +59,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "reveille edit",
         &[
             "reveille edit 42 --priority urgent --at now",
-            "reveille edit 42 43 --queue mail --delay 1h",
             "reveille edit 42 --payload '{\"user_id\": 8}'",
+            "reveille edit --queue-is mail --kind newsletter --queue slow --priority low --dry-run",
         ],
     ),
     (
@@ -125,6 +129,9 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "reveille schedule next @monthly --count 12 --after 2026-01-01",
         ],
     ),
+    ("reveille actions", &["reveille actions", "reveille actions stop 12"]),
+    ("reveille actions list", &["reveille actions list --limit 200 --json"]),
+    ("reveille actions stop", &["reveille actions stop 12"]),
     ("reveille prune", &["reveille prune"]),
     ("reveille doctor", &["reveille doctor", "reveille doctor --ignore settings --patience 30m --json"]),
     ("reveille listen", &["reveille listen", "reveille listen --queue mail --json"]),

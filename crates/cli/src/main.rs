@@ -6,6 +6,7 @@
 #[macro_use]
 mod output;
 
+mod actions;
 mod bench;
 mod bulk;
 mod completions;
@@ -13,6 +14,7 @@ mod connection;
 #[cfg(test)]
 mod conventions;
 mod csv;
+mod dashboard;
 mod dead;
 mod demo;
 mod doctor;
@@ -33,6 +35,7 @@ mod log;
 mod man;
 mod metrics;
 mod migrate;
+mod operator;
 #[cfg(test)]
 mod pages;
 mod processes;
@@ -89,6 +92,11 @@ enum Command {
     Workers(workers::WorkersCommand),
     /// Watch queues, workers and jobs live, and change them.
     Top(top::Top),
+    /// Serve pages for a browser: queues, jobs, workers, and buttons to change them.
+    ///
+    /// At an address of this machine alone, the printed link has a token, so that other users of the machine cannot
+    /// open the pages. Any other address needs --auth.
+    Dashboard(dashboard::DashboardCommand),
     /// Serve metrics to Prometheus.
     Metrics(metrics::MetricsCommand),
     /// Make waiting jobs due now, or revive dead jobs; with --again, run finished jobs once more.
@@ -102,7 +110,12 @@ enum Command {
     Cancel(jobs::CancelCommand),
     /// Change waiting jobs: their queue, priority, due time, payload and more.
     ///
-    /// A running job is not changed. A dead job can be changed before it is revived.
+    /// A running job is not changed. A dead job can be changed by its id before it is revived.
+    ///
+    /// Here --queue, --key and --payload are new values, so three conditions of the filter have other names:
+    /// --queue-is, --key-is and --payload-has.
+    ///
+    /// More than 1,000 jobs are changed in several transactions. Ctrl-C ends this between two of them.
     Edit(edit::EditCommand),
     /// List, revive or purge dead jobs.
     Dead(dead::DeadCommand),
@@ -123,6 +136,11 @@ enum Command {
     /// Add, list, pause, resume, trigger or remove schedules of recurring jobs, or show the ticks of a cron text.
     #[command(subcommand)]
     Schedule(schedule::ScheduleCommand),
+    /// List who did what by the command, the dashboard or a program, or stop a change of many jobs.
+    ///
+    /// Each change by this command is recorded on behalf of the user of the operating system, with its host, and kept
+    /// for 90 days. Payloads are not recorded, only their hashes.
+    Actions(actions::ActionsCommand),
     /// Do all the upkeep of workers now, except vacuum.
     Prune(queue::PruneCommand),
     /// Check the server, the schema and the workers, and print what to fix; exit with 1 if anything is bad.
@@ -248,6 +266,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Job(command) => command.run(connection).await,
         Command::Workers(command) => command.run(connection).await,
         Command::Top(command) => command.run(connection).await,
+        Command::Dashboard(command) => command.run(connection).await,
         Command::Metrics(command) => command.run(connection).await,
         Command::Retry(command) => command.run(connection).await,
         Command::Cancel(command) => command.run(connection).await,
@@ -258,6 +277,7 @@ async fn run(cli: Cli) -> Outcome {
         Command::Drain(command) => command.run(connection).await,
         Command::Queue(command) => command.run(connection).await,
         Command::Schedule(command) => command.run(connection).await,
+        Command::Actions(command) => command.run(connection).await,
         Command::Prune(command) => command.run(connection).await,
         Command::Doctor(command) => command.run(connection).await,
         Command::Listen(command) => command.run(connection).await,

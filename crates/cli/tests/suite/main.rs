@@ -12,10 +12,12 @@ mod pgbouncer;
 #[allow(dead_code)]
 mod prometheus;
 
+mod actions;
 mod answers;
 mod clean;
 mod cli;
 mod control;
+mod dashboard;
 mod doctor;
 mod doctor_handlers;
 mod doctor_roles;

@@ -8,7 +8,7 @@ use crate::exec::{Folder, Worker};
 use crate::harness::{TestDatabase, database};
 
 /// The commands that only read.
-const READING: [&[&str]; 22] = [
+const READING: [&[&str]; 24] = [
     &["--help"],
     &["status"],
     &["jobs"],
@@ -22,6 +22,8 @@ const READING: [&[&str]; 22] = [
     &["metrics", "--once"],
     &["dead"],
     &["dead", "list"],
+    &["actions"],
+    &["actions", "list"],
     &["queue", "limits"],
     &["queue", "pauses"],
     &["schedule", "list"],
@@ -33,10 +35,11 @@ const READING: [&[&str]; 22] = [
     &["man"],
 ];
 /// The commands that change something, that wait, or that take long.
-const OTHERS: &str = "bench bench-backlog bench-delayed bench-drain bench-enqueue bench-horizon bench-idle \
-    bench-latency bench-schedules bench-steady bench-unruly bench-views cancel dead-purge dead-revive demo drain edit \
-    enqueue listen pause prune queue queue-remove queue-set resume retry schedule schedule-add schedule-pause \
-    schedule-remove schedule-resume schedule-trigger torture work workers-slots workers-stop";
+const OTHERS: &str = "actions-stop bench bench-backlog bench-delayed bench-drain bench-enqueue bench-horizon \
+    bench-idle bench-latency bench-schedules bench-steady bench-unruly bench-views cancel dashboard dead-purge \
+    dead-revive demo drain edit enqueue listen pause prune queue queue-remove queue-set resume retry schedule \
+    schedule-add schedule-pause schedule-remove schedule-resume schedule-trigger torture work workers-slots \
+    workers-stop";
 
 async fn filled() -> TestDatabase {
     let database = database().await;

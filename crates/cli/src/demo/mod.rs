@@ -17,9 +17,13 @@ use tokio_postgres::types::Type;
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::Connection;
+use crate::dashboard::DashboardCommand;
 use crate::figures::{percentile, rounded};
 use crate::progress::Progress;
+use crate::work::stop_signal;
 use crate::{Failure, Outcome, output};
+
+mod lively;
 
 /// The longest wait for the demo's jobs. It is long enough for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -32,6 +36,12 @@ pub struct DemoCommand {
     /// Keep the throw-away server running, and print its address.
     #[arg(long)]
     keep: bool,
+    /// Keep a lively mix of jobs running, and serve the dashboard. Ctrl-C ends it.
+    #[arg(long, conflicts_with_all = ["json", "keep"])]
+    dashboard: bool,
+    /// Open the dashboard in a browser.
+    #[arg(long, requires = "dashboard")]
+    open: bool,
 }
 
 /// A quick job. The demo measures its latency.
@@ -142,6 +152,9 @@ impl DemoCommand {
             None => connection.open().await?,
         };
         database.migrate().await?;
+        if self.dashboard {
+            return self.show(database).await;
+        }
 
         let summary = self.play(&database).await?;
         if self.json {
@@ -158,6 +171,25 @@ impl DemoCommand {
             server => drop(server),
         }
         if summary.enqueued == summary.counts.finished + summary.counts.dead { Ok(()) } else { Err(Failure::NotFound) }
+    }
+
+    /// Serves the dashboard over a lively mix of jobs.
+    async fn show(self, database: Database) -> Outcome {
+        let stop = CancellationToken::new();
+        let dashboard = DashboardCommand::of_demo(self.open).await;
+        let served = dashboard.start(database.clone(), stop.clone()).await?;
+        say!("a lively mix of jobs is running; Ctrl-C ends it");
+        let mut working = std::pin::pin!(lively::run(&database, stop.clone()));
+        let ended = tokio::select! {
+            ended = working.as_mut() => ended,
+            () = stop_signal() => {
+                stop.cancel();
+                working.await
+            }
+        };
+        stop.cancel();
+        served.await.map_err(|error| error.to_string())?;
+        ended
     }
 
     async fn play(&self, database: &Database) -> Result<Summary, Failure> {
